@@ -1,0 +1,98 @@
+"""Which analyses there are, and how all of them are run over an experiment.
+
+The built-in ones are listed here in reading order. Third parties add theirs through the
+entry-point group `gradflow.analyses`, each entry naming an `Analysis`.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+
+from analyses.result import AnalysisResult
+from gradflow.errors import GradflowError
+from gradflow.runs.reader import Experiment
+
+ENTRY_POINT_GROUP = "gradflow.analyses"
+
+BUILT_IN = (
+    "learning_curves",
+    "classification",
+    "gradient_profile",
+    "signal_propagation",
+    "skip_carry",
+    "accuracy_jumps",
+    "batchnorm_recalibration",
+)
+
+
+class NotApplicableError(Exception):
+    """Raised by an analysis where the experiment did not record what it needs; says what."""
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """One question put to an experiment.
+
+    Fields:
+        key: unique; letters, digits and underscores.
+        title: a few words, for contents and headings.
+        question: the question, with its question mark.
+        run: from experiment to answer; raises `NotApplicableError` where it cannot be asked.
+    """
+
+    key: str
+    title: str
+    question: str
+    run: Callable[[Experiment], AnalysisResult]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one analysis: its result, or the reason why there is none."""
+
+    key: str
+    title: str
+    question: str
+    result: AnalysisResult | None = None
+    not_applicable: str = ""
+    failure: str = ""
+
+
+def run_all(experiment: Experiment) -> tuple[Outcome, ...]:
+    """Run every known analysis; one that fails becomes an outcome that says so."""
+    return tuple([*_built_in(experiment), *_third_party(experiment)])
+
+
+def run_one(analysis: Analysis, experiment: Experiment) -> Outcome:
+    """Run `analysis`; whatever it raises becomes part of the outcome.
+
+    Raises `GradflowError` where the run itself cannot be read: no other section could be either.
+    """
+    identity = (analysis.key, analysis.title, analysis.question)
+    try:
+        return Outcome(*identity, result=analysis.run(experiment))
+    except GradflowError:
+        raise
+    except NotApplicableError as reason:
+        return Outcome(*identity, not_applicable=str(reason))
+    except Exception as error:  # a defect in one section must not cost the reader the others
+        return Outcome(*identity, failure=f"{type(error).__name__}: {error}")
+
+
+def _built_in(experiment: Experiment) -> Iterable[Outcome]:
+    for key in BUILT_IN:
+        yield run_one(import_module(f"analyses.{key}").ANALYSIS, experiment)
+
+
+def _third_party(experiment: Experiment) -> Iterable[Outcome]:
+    for entry in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda entry: entry.name):
+        try:
+            analysis = entry.load()
+            if not isinstance(analysis, Analysis):
+                raise TypeError(f"{entry.value} is a {type(analysis).__name__}, not an Analysis")
+        except Exception as error:  # a package that cannot be loaded is reported, not fatal
+            failure = f"{type(error).__name__}: {error}"
+            yield Outcome(entry.name, entry.name, "", failure=failure)
+        else:
+            yield run_one(analysis, experiment)

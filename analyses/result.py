@@ -1,0 +1,119 @@
+"""What an analysis returns: findings as data, with the figures and tables that show them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Drawing
+
+
+class Verdict(StrEnum):
+    """What the evidence says of a hypothesis."""
+
+    SUPPORTED = "supported"
+    CONTRADICTED = "contradicted"
+    INCONCLUSIVE = "inconclusive"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its interval.
+
+    Fields:
+        name: what was estimated, in words.
+        value: the point estimate, in `unit`; None where it could not be had.
+        low, high: the ends of the interval at `level`; None where there is none, and `method`
+            says why.
+        unit: unit of value, low and high; "" for a pure number.
+        level: coverage of the interval, 0.95 unless said.
+        method: how value and interval were computed, and from how many observations.
+    """
+
+    name: str
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    unit: str = ""
+    level: float = 0.95
+    method: str = ""
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure, drawn when a renderer asks for it.
+
+    Fields:
+        key: unique within the analysis; letters, digits and hyphens.
+        title: the finding that the figure shows, as a sentence.
+        caption: what is drawn: axes, colours, intervals, number of observations.
+        alt: alternative text for readers who do not see the figure.
+        draw: returns a new matplotlib figure at each call; the caller closes it.
+    """
+
+    key: str
+    title: str
+    caption: str
+    alt: str
+    draw: Callable[[], "Drawing"]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A small table behind a finding; its column names carry units where there are any."""
+
+    key: str
+    title: str
+    frame: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the evidence says of one hypothesis, for one network or for all.
+
+    Fields:
+        key: unique within the analysis.
+        network: the network it speaks of; None where it speaks of the comparison.
+        hypothesis: the sentence that was tested.
+        contradicted_by: what would count against it.
+        verdict: supported, contradicted or inconclusive.
+        estimates: numbers with intervals; the first is the one the verdict rests on.
+        threshold: the rule that turned the number into the verdict, in words with its numbers.
+        meaning: what it means, in one sentence that can stand alone, with the number.
+        next_step: what to try or measure next, in one sentence.
+        caveats: what limits it.
+    """
+
+    key: str
+    network: str | None
+    hypothesis: str
+    contradicted_by: str
+    verdict: Verdict
+    estimates: tuple[Estimate, ...]
+    threshold: str
+    meaning: str
+    next_step: str
+    caveats: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class AnalysisResult:
+    """The answer of one analysis: its findings, figures and tables, all frozen.
+
+    Fields:
+        summary: the answer in one or two sentences, with numbers.
+        findings: one or more findings; empty where the analysis is descriptive only.
+        figures, tables: the evidence, in reading order.
+        method: how it was computed, with formulas, in one paragraph.
+        sources: papers and sections the method rests on.
+    """
+
+    summary: str
+    findings: tuple[Finding, ...]
+    figures: tuple[Figure, ...]
+    tables: tuple[Table, ...]
+    method: str
+    sources: tuple[str, ...]

@@ -1,0 +1,34 @@
+"""gradflow records how gradients flow through a PyTorch model, and explains what it recorded.
+
+`Tracer` attaches to a model and writes a run folder; `open_run` and `open_experiment` read run
+folders as pandas frames. torch is loaded only when a name that needs it is used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gradflow.hooks.tracer import Tracer
+    from gradflow.runs.reader import Experiment, Run, open_experiment, open_run
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Tracer": "gradflow.hooks.tracer",
+    "Experiment": "gradflow.runs.reader",
+    "Run": "gradflow.runs.reader",
+    "open_experiment": "gradflow.runs.reader",
+    "open_run": "gradflow.runs.reader",
+}
+
+__all__ = ["Experiment", "Run", "Tracer", "__version__", "open_experiment", "open_run"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'gradflow' has no attribute {name!r}")
+    return getattr(import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

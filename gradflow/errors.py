@@ -1,0 +1,25 @@
+"""The errors a user can act on: each message says what was found, where, and what to do.
+
+The commands print such an error as one sentence and exit with 1; anything else is a defect of
+gradflow and keeps its traceback.
+"""
+
+
+class GradflowError(Exception):
+    """What every error of this package derives from."""
+
+
+class ConfigurationError(GradflowError):
+    """An option or argument asks for something that cannot be done."""
+
+
+class DataError(GradflowError):
+    """A data set is missing, damaged, or unfit for training."""
+
+
+class RunError(GradflowError):
+    """A run folder is missing, damaged, occupied, or of an unknown schema."""
+
+
+class TracingError(GradflowError):
+    """A model or its use cannot be traced."""

@@ -1,0 +1,203 @@
+"""Reads run folders back as plain pandas frames; loads no torch."""
+
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gradflow.errors import RunError
+from gradflow.runs.files import EXPERIMENT_FILE, PART_PATTERN, RUN_FILE
+from gradflow.runs.schema import SCHEMA_VERSION, TABLES
+
+
+@dataclass(frozen=True)
+class Run:
+    """One recorded run: its description and its tables.
+
+    A table that was not recorded is a frame without rows that has the columns of the schema.
+    Every table raises `RunError`, naming the file, where a part is damaged.
+    """
+
+    folder: Path
+    description: dict[str, Any] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """The name of the run's folder, such as `plain34-seed2025`."""
+        return self.folder.resolve().name
+
+    @property
+    def network(self) -> str:
+        """The name of the traced network, such as `plain34`."""
+        return str(self.description.get("network", self.name))
+
+    @property
+    def seed(self) -> int | None:
+        """The seed of the run, where it was recorded."""
+        seed = self.description.get("seed")
+        return None if seed is None else int(seed)
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """The configuration the run was made with; empty where none was given."""
+        return dict(self.description.get("configuration") or {})
+
+    @property
+    def classes(self) -> list[str]:
+        """The names of the classes, in the order of their indices; empty where unknown."""
+        return list(self.description.get("classes") or [])
+
+    @cached_property
+    def layers(self) -> pd.DataFrame:
+        """One row a layer, in order of execution."""
+        path = self.folder / "layers.parquet"
+        return self._assemble("layers", [path] if path.exists() else [])
+
+    @cached_property
+    def epochs(self) -> pd.DataFrame:
+        """One row an epoch: the scalars given to `end_epoch`."""
+        return self.table("epochs")
+
+    @cached_property
+    def activations(self) -> pd.DataFrame:
+        """One row per (epoch, step, layer): statistics of the layer's output."""
+        return self.table("activations")
+
+    @cached_property
+    def gradients(self) -> pd.DataFrame:
+        """One row per (epoch, step, layer): statistics of the gradient of that output."""
+        return self.table("gradients")
+
+    @cached_property
+    def parameters(self) -> pd.DataFrame:
+        """One row per (epoch, step, parameter)."""
+        return self.table("parameters")
+
+    @cached_property
+    def junctions(self) -> pd.DataFrame:
+        """One row per (epoch, step, residual addition)."""
+        return self.table("junctions")
+
+    @cached_property
+    def images(self) -> pd.DataFrame:
+        """One row per image: its name, label and subset."""
+        return self.table("images")
+
+    @cached_property
+    def predictions(self) -> pd.DataFrame:
+        """One row per (epoch, validation image)."""
+        return self.table("predictions")
+
+    @cached_property
+    def recalibration(self) -> pd.DataFrame:
+        """As `predictions`, with batch-norm statistics re-estimated on the training images."""
+        return self.table("recalibration")
+
+    def table(self, name: str) -> pd.DataFrame:
+        """The table `name` of the schema, all its parts in order of step."""
+        parts = [
+            path
+            for path in sorted((self.folder / name).glob("part-*.parquet"))
+            if PART_PATTERN.fullmatch(path.name)
+        ]
+        return self._assemble(name, parts)
+
+    def _assemble(self, name: str, parts: list[Path]) -> pd.DataFrame:
+        if not parts:
+            return pd.DataFrame({quantity.name: [] for quantity in TABLES[name].columns})
+        tables = [_read_part(path) for path in parts]
+        return pa.concat_tables(tables, promote_options="default").to_pandas()
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Runs made together (networks x seeds), or a single run taken as an experiment of one."""
+
+    folder: Path
+    description: dict[str, Any] = field(repr=False)
+    runs: tuple[Run, ...]
+
+    @property
+    def networks(self) -> list[str]:
+        """The names of the networks, in the order of the runs."""
+        return list(dict.fromkeys(run.network for run in self.runs))
+
+    def of_network(self, network: str) -> list[Run]:
+        """The runs of `network`, one a seed."""
+        return [run for run in self.runs if run.network == network]
+
+
+def open_run(folder: str | Path) -> Run:
+    """Open the run in `folder`.
+
+    Raises `RunError` where the folder holds no run, or one of a newer schema.
+    """
+    folder = Path(folder)
+    if (folder / EXPERIMENT_FILE).exists():
+        raise RunError(
+            f"{folder} holds an experiment of several runs: "
+            "open it with open_experiment, or name one of its folders"
+        )
+    return Run(folder, _read_description(folder, RUN_FILE))
+
+
+def open_experiment(folder: str | Path) -> Experiment:
+    """Open the experiment in `folder`; a folder that holds a single run is an experiment of one.
+
+    Runs that have not started yet are left out.
+
+    Raises `RunError` where the folder holds neither, no run has started, or the schema is newer.
+    """
+    folder = Path(folder)
+    if not (folder / EXPERIMENT_FILE).exists():
+        run = open_run(folder)
+        return Experiment(folder, run.description, (run,))
+    description = _read_description(folder, EXPERIMENT_FILE)
+    names = [str(name) for name in description.get("runs", [])]
+    started = [folder / name for name in names if (folder / name / RUN_FILE).exists()]
+    if not started:
+        raise RunError(f"the experiment in {folder} has no run yet: train it first")
+    return Experiment(folder, description, tuple(open_run(path) for path in started))
+
+
+def _read_description(folder: Path, name: str) -> dict[str, Any]:
+    path = folder / name
+    if not folder.is_dir():
+        raise RunError(f"there is no folder {folder}")
+    try:
+        description = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RunError(f"{folder} is no run folder: it has no {name}") from error
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path} cannot be read: {error}") from error
+    version = description.get("schema_version") if isinstance(description, dict) else None
+    if not isinstance(version, int):
+        raise RunError(f"{path} was not written by gradflow: it names no schema version")
+    if version > SCHEMA_VERSION:
+        raise RunError(
+            f"{path} has schema version {version}, this gradflow reads up to {SCHEMA_VERSION}: "
+            "read it with a newer gradflow"
+        )
+    return description
+
+
+def _read_part(path: Path) -> pa.Table:
+    try:
+        table = pq.read_table(path, partitioning=None)
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise RunError(
+            f"the part {path} is damaged ({reason}): move it away to read the rest of the run"
+        ) from error
+    plain = [
+        table.schema.field(index).with_type(pa.string())
+        if pa.types.is_dictionary(table.schema.field(index).type)
+        else table.schema.field(index)
+        for index in range(table.num_columns)
+    ]
+    return table.cast(pa.schema(plain))

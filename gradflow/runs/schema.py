@@ -1,0 +1,175 @@
+"""Every recorded quantity, once: its table, name, unit, formula and source.
+
+Axis letters: N batch, C channel (axis 1 of a tensor with at least two axes), S everything after C.
+x is a layer's output of shape [N, C, S], or the gradient of the loss with respect to it; M is the
+number of its elements; all statistics run over N, C and S unless said otherwise.
+"""
+
+from dataclasses import dataclass
+
+SCHEMA_VERSION = 1
+
+NFNET = "Brock et al. 2021, Characterizing signal propagation, section 3"
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One column: its name, unit ("1" for a pure number), formula and source."""
+
+    name: str
+    unit: str
+    formula: str
+    source: str = ""
+    dtype: str = "float64"
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table: what a row stands for, the columns that identify it, the quantities it holds.
+
+    `open_ended` tables (the scalars of an epoch) take further columns than those named here.
+    """
+
+    name: str
+    row: str
+    keys: tuple[Quantity, ...]
+    quantities: tuple[Quantity, ...]
+    open_ended: bool = False
+
+    @property
+    def columns(self) -> tuple[Quantity, ...]:
+        """The keys, then the quantities, in the order in which they are stored."""
+        return self.keys + self.quantities
+
+
+EPOCH = Quantity("epoch", "epochs", "counted from 1", dtype="int32")
+STEP = Quantity("step", "optimizer steps", "counted from 0 over the whole run", dtype="int64")
+LAYER = Quantity(
+    "layer", "name", "qualified module name; the second call in one forward is name#2", dtype="str"
+)
+BATCH_SIZE = Quantity("batch_size", "samples", "N", dtype="int32")
+
+TENSOR_STATISTICS = (
+    Quantity("mean", "unit of x", "sum(x) / M"),
+    Quantity("std", "unit of x", "sqrt(sum((x - mean)^2) / M)"),
+    Quantity("rms", "unit of x", "sqrt(sum(x^2) / M)"),
+    Quantity("norm", "unit of x", "sqrt(sum(x^2)), the L2 norm"),
+    Quantity("abs_max", "unit of x", "max |x|"),
+    Quantity("zero_fraction", "1", "count(x = 0) / M"),
+    Quantity("nonfinite", "elements", "count(x is nan or infinite)", dtype="int64"),
+    Quantity("dead_channels", "channels", "count over C of (x = 0 on all of N, S)", dtype="int64"),
+    Quantity("channel_squared_mean", "unit of x^2", "mean over C of (mean over N, S)^2", NFNET),
+    Quantity(
+        "channel_variance", "unit of x^2", "mean over C of the variance over N, S (1/n)", NFNET
+    ),
+)
+
+PREDICTION_COLUMNS = (
+    Quantity("target", "class", "index of the true class", dtype="int32"),
+    Quantity("prediction", "class", "index of the most probable class", dtype="int32"),
+    Quantity("probability", "1", "softmax probability of the predicted class"),
+)
+IMAGE = Quantity("image", "image", "index into the table images", dtype="int32")
+
+LAYERS = Table(
+    "layers",
+    "a layer, in order of execution",
+    (LAYER,),
+    (
+        Quantity("type", "name", "class of the module", dtype="str"),
+        Quantity(
+            "depth",
+            "layers",
+            "convolutions and linear layers run so far, this one included; projections not counted",
+            dtype="int32",
+        ),
+        Quantity(
+            "stage",
+            "stage",
+            "layers whose outputs have one shape (N aside) share a stage, counted from 0",
+            dtype="int32",
+        ),
+        Quantity(
+            "role",
+            "name",
+            "convolution, normalization, activation, linear, block, or projection (on a shortcut)",
+            dtype="str",
+        ),
+        Quantity("shape", "elements", "shape of the output without N, as in 64x8x8", dtype="str"),
+        Quantity("parameters", "parameters", "of the module itself", dtype="int64"),
+    ),
+)
+
+ACTIVATIONS = Table(
+    "activations", "a layer's output at a step", (EPOCH, STEP, LAYER, BATCH_SIZE), TENSOR_STATISTICS
+)
+GRADIENTS = Table(
+    "gradients",
+    "the gradient of the loss, as the user reduced it, with respect to a layer's output at a step",
+    (EPOCH, STEP, LAYER, BATCH_SIZE),
+    TENSOR_STATISTICS,
+)
+PARAMETERS = Table(
+    "parameters",
+    "a parameter w at a step",
+    (EPOCH, STEP, Quantity("parameter", "name", "qualified parameter name", dtype="str")),
+    (
+        Quantity("weight_norm", "unit of w", "|w| before the update"),
+        Quantity("gradient_norm", "loss / unit of w", "|dL/dw| as the optimizer receives it"),
+        Quantity("update_norm", "unit of w", "|w after - w before|"),
+        Quantity("update_to_weight", "1", "update_norm / weight_norm", "CS231n, Stanford"),
+        Quantity("gradient_cosine", "1", "cosine of dL/dw with that of the previous step"),
+    ),
+)
+JUNCTIONS = Table(
+    "junctions",
+    "a residual addition y = skip(x) + branch(x) at a step, named by its block",
+    (EPOCH, STEP, LAYER),
+    (
+        Quantity("shortcut", "name", "identity or projection", dtype="str"),
+        Quantity("gradient_norm", "unit of dL/dx", "|g|, g = dL/dx at the block's input"),
+        Quantity("skip_gradient_norm", "unit of dL/dx", "|s|, s the part of g through the skip"),
+        Quantity("branch_gradient_norm", "unit of dL/dx", "|b|, b the part through the branch"),
+        Quantity("skip_branch_cosine", "1", "<s, b> / (|s| |b|)"),
+        Quantity("skip_share", "1", "<s, g> / <g, g>; the branch's share is one less this"),
+        Quantity("skip_variance", "unit of x^2", "channel_variance of skip(x)", NFNET),
+        Quantity("branch_variance", "unit of x^2", "channel_variance of branch(x)", NFNET),
+    ),
+)
+EPOCHS = Table(
+    "epochs", "an epoch, with the scalars given to end_epoch", (EPOCH, STEP), (), open_ended=True
+)
+IMAGES = Table(
+    "images",
+    "an image of the data set",
+    (IMAGE,),
+    (
+        Quantity("name", "name", "file name, or the data set's own index", dtype="str"),
+        Quantity("label", "class", "index of its class", dtype="int32"),
+        Quantity("subset", "name", "training or validation", dtype="str"),
+    ),
+)
+PREDICTIONS = Table(
+    "predictions", "a validation image at an epoch's end", (EPOCH, IMAGE), PREDICTION_COLUMNS
+)
+RECALIBRATION = Table(
+    "recalibration",
+    "a validation image at an epoch's end, batch-norm statistics re-estimated on training images",
+    (EPOCH, IMAGE),
+    PREDICTION_COLUMNS,
+)
+
+TABLES = {
+    table.name: table
+    for table in (
+        LAYERS,
+        ACTIVATIONS,
+        GRADIENTS,
+        PARAMETERS,
+        JUNCTIONS,
+        EPOCHS,
+        IMAGES,
+        PREDICTIONS,
+        RECALIBRATION,
+    )
+}
