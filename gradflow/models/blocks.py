@@ -1,0 +1,91 @@
+"""The two-convolution block, without and with its shortcut (He et al. 2015, figures 2 and 3).
+
+The attribute names and the in-place operations are torchvision's, so that state dicts are
+interchangeable and what is traced here is what runs in other people's networks.
+"""
+
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+NormFactory = Callable[[int], nn.Module]
+
+
+class PlainBlock(nn.Module):
+    """Two 3x3 convolutions, each normalized and rectified: [N, in, H, W] to [N, out, H/s, W/s].
+
+    `biased` gives the convolutions a bias, which only a network without normalization needs.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, stride: int, norm: NormFactory, *, biased: bool
+    ) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=biased)
+        self.bn1 = norm(outputs)
+        self.relu = nn.ReLU(inplace=True)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=biased)
+        self.bn2 = norm(outputs)
+
+    def branch(self, x: Tensor) -> Tensor:
+        """Everything but the last ReLU."""
+        out = self.relu(self.bn1(self.conv1(x)))
+        branch: Tensor = self.bn2(self.conv2(out))
+        return branch
+
+    def forward(self, x: Tensor) -> Tensor:
+        """relu(branch(x))."""
+        out: Tensor = self.relu(self.branch(x))
+        return out
+
+
+class BasicBlock(PlainBlock):
+    """The plain block with a shortcut: relu(branch(x) + skip(x)) (He et al. 2015, eq. 1 and 2).
+
+    `downsample` is the shortcut where the shape changes; without one the skip is the identity.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        stride: int,
+        norm: NormFactory,
+        *,
+        biased: bool,
+        downsample: nn.Module | None,
+    ) -> None:
+        super().__init__(inputs, outputs, stride, norm, biased=biased)
+        self.downsample = downsample
+
+    def forward(self, x: Tensor) -> Tensor:
+        """relu(branch(x) + skip(x)), the addition in place as in torchvision."""
+        out = self.branch(x)
+        out += x if self.downsample is None else self.downsample(x)
+        rectified: Tensor = self.relu(out)
+        return rectified
+
+
+class ZeroPadShortcut(nn.Module):
+    """Option A: every stride-th pixel, then channels of zeros appended; no parameters.
+
+    Source: He et al. 2015, section 3.3.
+    """
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.padding = outputs - inputs
+        self.stride = stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, in, H, W] to [N, out, H/s, W/s]."""
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.padding))
+
+
+def projection(
+    inputs: int, outputs: int, stride: int, norm: NormFactory, *, biased: bool
+) -> nn.Module:
+    """Option B: a strided 1x1 convolution and a normalization (He et al. 2015, section 3.3)."""
+    convolution = nn.Conv2d(inputs, outputs, 1, stride=stride, bias=biased)
+    return nn.Sequential(convolution, norm(outputs))

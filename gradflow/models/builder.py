@@ -1,0 +1,137 @@
+"""From a name such as plain34 or resnet20 to the network, its initial weights drawn."""
+
+import difflib
+from functools import partial
+from typing import Literal, get_args
+
+import torch
+from torch import nn
+
+from gradflow.errors import ConfigurationError
+from gradflow.models.blocks import (
+    BasicBlock,
+    NormFactory,
+    PlainBlock,
+    ZeroPadShortcut,
+    projection,
+)
+from gradflow.models.initialization import initialize
+from gradflow.models.network import BlockFactory, Layout, Network
+
+Norm = Literal["batch", "none", "group"]
+Shortcut = Literal["A", "B"]
+Init = Literal["kaiming", "default"]
+
+
+def _imagenet_layout(*blocks: int) -> Layout:
+    return Layout(blocks, channels=(64, 128, 256, 512), imagenet_stem=True)
+
+
+def _cifar_layout(depth: int) -> Layout:
+    """6n + 2 layers: the stem, three stages of n blocks of two convolutions, the linear layer."""
+    return Layout(((depth - 2) // 6,) * 3, channels=(16, 32, 64), imagenet_stem=False)
+
+
+LAYOUTS = {
+    18: _imagenet_layout(2, 2, 2, 2),
+    34: _imagenet_layout(3, 4, 6, 3),
+    **{depth: _cifar_layout(depth) for depth in (20, 32, 44, 56, 110)},
+}
+
+MODEL_NAMES: tuple[str, ...] = tuple(
+    f"{family}{depth}" for family in ("plain", "resnet") for depth in LAYOUTS
+)
+
+
+def build(
+    name: str,
+    *,
+    classes: int,
+    norm: Norm = "batch",
+    shortcut: Shortcut | None = None,
+    init: Init = "kaiming",
+    seed: int,
+) -> nn.Module:
+    """The network called `name`: images [N, 3, H, W] to logits [N, classes], on the CPU.
+
+    The plain network is the residual one without its shortcuts (He et al. 2015, section 3.3).
+
+    Args:
+        name: One of `MODEL_NAMES`. 18 and 34 have the ImageNet style of table 1, state dicts
+            interchangeable with torchvision's; the others the CIFAR style of section 4.2.
+        classes: Number of logits, at least 2.
+        norm: After every convolution: batch normalization; nothing, and the convolutions get a
+            bias; or group normalization of 32 groups, of 2 channels a group where there are fewer
+            than 64 channels (one channel a group would be instance normalization).
+        shortcut: Where the shape changes: A, zero-padding, or B, projection. None is the paper's
+            usual choice: B for 18 and 34, A for the others. Plain networks ignore it.
+        init: "kaiming", He et al.'s, or "default", PyTorch's; see `initialization.initialize`.
+        seed: Networks of one seed have identical initial weights wherever they share a layer. The
+            global random state is neither read nor advanced.
+
+    Raises:
+        ConfigurationError: An argument is not among its choices.
+    """
+    _require_choice("network", name, MODEL_NAMES)
+    _require_choice("norm", norm, get_args(Norm))
+    _require_choice("shortcut", shortcut, (None, *get_args(Shortcut)))
+    _require_choice("init", init, get_args(Init))
+    if classes < 2:
+        raise ConfigurationError(f"a classifier needs at least 2 classes, not {classes}")
+    layout = LAYOUTS[int(name.removeprefix("plain").removeprefix("resnet"))]
+    biased = norm == "none"
+    # Built without storage, so that the layers' own initialization draws nothing.
+    with torch.device("meta"):
+        block = _block_factory(
+            residual=name.startswith("resnet"),
+            shortcut=shortcut or ("B" if layout.imagenet_stem else "A"),
+            norm=NORMS[norm],
+            biased=biased,
+        )
+        network = Network(layout, block, NORMS[norm], classes=classes, biased=biased)
+    network.to_empty(device="cpu")
+    initialize(network, kaiming=init == "kaiming", seed=seed)
+    return network
+
+
+def _no_norm(channels: int) -> nn.Module:
+    return nn.Identity()
+
+
+def _group_norm(channels: int) -> nn.Module:
+    return nn.GroupNorm(min(32, channels // 2), channels)
+
+
+NORMS: dict[str, NormFactory] = {
+    "batch": nn.BatchNorm2d,
+    "none": _no_norm,
+    "group": _group_norm,
+}
+
+
+def _block_factory(
+    *, residual: bool, shortcut: Shortcut, norm: NormFactory, biased: bool
+) -> BlockFactory:
+    """What makes a block from its input channels, output channels and stride."""
+    if not residual:
+        return partial(PlainBlock, norm=norm, biased=biased)
+
+    def basic_block(inputs: int, outputs: int, stride: int) -> nn.Module:
+        downsample: nn.Module | None = None
+        if stride != 1 or inputs != outputs:
+            if shortcut == "A":
+                downsample = ZeroPadShortcut(inputs, outputs, stride)
+            else:
+                downsample = projection(inputs, outputs, stride, norm, biased=biased)
+        return BasicBlock(inputs, outputs, stride, norm, biased=biased, downsample=downsample)
+
+    return basic_block
+
+
+def _require_choice(option: str, value: str | None, choices: tuple[str | None, ...]) -> None:
+    if value in choices:
+        return
+    close = difflib.get_close_matches(str(value), [c for c in choices if c is not None], n=1)
+    hint = f" (did you mean {close[0]}?)" if close else ""
+    existing = ", ".join(str(choice) for choice in choices)
+    raise ConfigurationError(f"there is no {option} called {value!r}{hint}; there are {existing}")
