@@ -1,0 +1,60 @@
+"""Draws each figure once, as the picture that every format shows."""
+
+import re
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from analyses.result import Figure
+from reports.parts import FigurePart, Picture
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Drawing
+
+# Letters as paths need no font where they are read; the salt makes equal drawings equal files.
+_STYLE: Any = {"svg.fonttype": "path", "svg.hashsalt": "gradflow"}
+# A drawing of very many marks is smaller as pixels than as paths.
+_LARGEST_SVG = 1_500_000
+_PIXELS_PER_INCH = 200
+_SIZE = re.compile(rb'<svg[^>]* width="(?P<width>[\d.]+)pt" height="(?P<height>[\d.]+)pt"')
+
+
+def draw_figure(figure: Figure, label: str) -> FigurePart:
+    """Draw `figure`; whatever the drawing raises becomes a note in its place."""
+    texts = {"title": figure.title, "caption": figure.caption, "alt": figure.alt}
+    try:
+        picture = _draw(figure)
+    except Exception as error:  # one figure that fails must not cost the reader the report
+        note = f"This figure could not be drawn: {type(error).__name__}: {error}"
+        return FigurePart(label, **texts, picture=None, note=note)
+    return FigurePart(label, **texts, picture=picture, note="")
+
+
+def _draw(figure: Figure) -> Picture:
+    from matplotlib import pyplot, rc_context  # noqa: PLC0415 - slow to load, needed only here
+
+    with rc_context(_STYLE):
+        drawing = figure.draw()
+        try:
+            return _picture(drawing)
+        finally:
+            pyplot.close(drawing)
+
+
+def _picture(drawing: "Drawing") -> Picture:
+    svg = _saved(drawing, "svg", {"Date": None, "Creator": None})
+    size = _SIZE.search(svg)
+    if size is None:
+        raise ValueError("the drawing has no size")
+    width, height = float(size["width"]), float(size["height"])
+    if len(svg) <= _LARGEST_SVG:
+        return Picture(svg, "svg", width, height)
+    png = _saved(drawing, "png", {"Software": None})
+    return Picture(png, "png", width, height)
+
+
+def _saved(drawing: "Drawing", suffix: str, metadata: dict[str, None]) -> bytes:
+    content = BytesIO()
+    drawing.savefig(
+        content, format=suffix, metadata=metadata, bbox_inches="tight", dpi=_PIXELS_PER_INCH
+    )
+    return content.getvalue()

@@ -1,0 +1,37 @@
+"""Lays the `Document` out as one HTML file that needs nothing else: no network, no script."""
+
+from base64 import b64encode
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from reports.document import Document
+from reports.parts import Picture
+
+_TEMPLATES = Path(__file__).parent / "templates"
+_MEDIA_TYPES = {"svg": "image/svg+xml", "png": "image/png"}
+
+
+def render_html(document: Document) -> bytes:
+    """The report as one HTML page in UTF-8; the same document gives the same bytes."""
+    environment = Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["data_uri"] = _data_uri
+    environment.filters["pixels"] = _pixels
+    page = environment.get_template("report.html.j2").render(document=document)
+    return page.encode("utf-8", errors="replace")
+
+
+def _data_uri(picture: Picture) -> str:
+    # An image of its own keeps the ids within one figure from clashing with another's.
+    return f"data:{_MEDIA_TYPES[picture.suffix]};base64,{b64encode(picture.data).decode()}"
+
+
+def _pixels(points: float) -> int:
+    """CSS pixels: 96 an inch, where a point is a 72nd of one."""
+    return round(points * 96 / 72)

@@ -1,0 +1,202 @@
+"""HTML and PDF say the same, survive hostile names, and come out the same twice."""
+
+import re
+from html.parser import HTMLParser
+from io import BytesIO
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import typst
+from PIL import Image
+from pypdf import PdfReader
+
+from analyses.registry import Outcome
+from gradflow.runs.reader import open_experiment
+from gradflow.runs.writer import RunWriter
+from reports.document import build_document
+from reports.html import render_html
+from reports.pdf import render_pdf
+
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """The tags and the visible text of a page."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.open: list[str] = []
+        self.feed(content.decode())
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.text += data
+
+
+def squeezed(text: str) -> str:
+    """Without white space: a PDF keeps no record of where a line was broken, and why."""
+    return re.sub(r"[\s\u200b\x00]+", "", text)
+
+
+def pdf_text(content: bytes) -> str:
+    pages = [page.extract_text() for page in PdfReader(BytesIO(content)).pages]
+    # The running head and foot stand between two halves of what a page break parted.
+    return "\n".join(
+        line for page in pages for line in page.splitlines() if not line.startswith("gradflow 0")
+    )
+
+
+@pytest.fixture(scope="module")
+def document(experiment, outcomes):
+    return build_document(experiment, outcomes)
+
+
+@pytest.fixture(scope="module")
+def texts(document):
+    page = Page(render_html(document))
+    return {"html": squeezed(page.text), "pdf": squeezed(pdf_text(render_pdf(document)))}
+
+
+@pytest.mark.parametrize("name", ["html", "pdf"])
+def test_both_formats_hold_every_finding_figure_and_section(document, texts, name):
+    text = texts[name]
+    short = [s for s in document.sections if "script" not in s.summary]
+    expected = [document.question, document.lead, document.trained, *document.references]
+    expected += [sentence.text for sentence in document.answer]
+    for section in short:
+        expected += [section.heading, section.summary, section.notice, section.method]
+        for finding in section.findings:
+            expected += [finding.hypothesis, f"{finding.sign} {finding.verdict}", finding.meaning]
+            expected += [row.number for row in finding.estimates]
+            expected += [finding.threshold, finding.contradicted_by, finding.next_step]
+            expected += finding.caveats
+        for figure in section.figures:
+            expected += [f"{figure.label}. {figure.title}", figure.caption, figure.note]
+        for table in section.tables:
+            expected += [table.title, *table.columns, *table.rows[-1], table.note]
+    missing = [part for part in expected if squeezed(part) not in text]
+    assert missing == []
+
+
+@pytest.mark.parametrize("name", ["html", "pdf"])
+def test_verdicts_are_counted_alike(document, texts, name):
+    for verdict, sign in (("supported", "✓"), ("contradicted", "✗"), ("inconclusive", "?")):
+        findings = sum(row.verdict == verdict for row in document.verdicts)
+        sentences = sum(sentence.verdict == verdict for sentence in document.answer)
+        assert texts[name].count(sign + verdict) == 2 * findings + sentences
+
+
+@pytest.mark.parametrize("name", ["html", "pdf"])
+def test_hostile_names_are_shown_as_they_are(document, texts, name):
+    hostile = document.sections[2]
+    for finding in hostile.findings:
+        assert squeezed(finding.hypothesis) in texts[name]
+    assert squeezed(hostile.heading) in texts[name]
+
+
+def test_figures_stand_in_both_formats(document):
+    drawn = [f for section in document.sections for f in section.figures if f.picture]
+    page = Page(render_html(document))
+    images = [attributes for tag, attributes in page.tags if tag == "img"]
+    assert [image["alt"] for image in images] == [figure.alt for figure in drawn]
+    pdf = render_pdf(document)
+    numbers = re.findall(r"Figure(\d+)\.", squeezed(pdf_text(pdf)))
+    assert numbers == [str(number) for number in range(1, 8)]
+
+
+def test_html_refers_to_nothing_outside_itself(document):
+    page = Page(render_html(document))
+    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in page.tags}
+    sources = [attributes["src"] for _, attributes in page.tags if "src" in attributes]
+    assert sources
+    assert all(source.startswith("data:") for source in sources)
+    links = [attributes["href"] for _, attributes in page.tags if "href" in attributes]
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+    assert {link.removeprefix("#") for link in links} <= set(ids)
+    assert b"url(" not in render_html(document)
+    assert b"@import" not in render_html(document)
+
+
+def test_html_headings_never_skip_a_level(document):
+    page = Page(render_html(document))
+    levels = [int(tag[1]) for tag, _ in page.tags if re.fullmatch(r"h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(after <= before + 1 for before, after in pairwise(levels))
+
+
+def test_both_formats_come_out_the_same_twice(experiment, outcomes):
+    first, second = (build_document(experiment, outcomes) for _ in range(2))
+    assert render_html(first) == render_html(second)
+    assert render_pdf(first) == render_pdf(second)
+
+
+def test_pdf_is_dated_by_the_run_and_titled(document):
+    information = PdfReader(BytesIO(render_pdf(document))).metadata
+    assert information.title == "Gradient flow in plain34 and resnet34"
+    assert information["/CreationDate"].startswith("D:20250503140509")
+
+
+def alternatives(node) -> list[str]:
+    """Every alternative text in the structure tree below `node`, in reading order."""
+    node = node.get_object()
+    if isinstance(node, list):
+        return [text for kid in node for text in alternatives(kid)]
+    if not isinstance(node, dict):
+        return []
+    own = [node["/Alt"]] if "/Alt" in node else []
+    return own + (alternatives(node["/K"]) if "/K" in node else [])
+
+
+def test_pdf_carries_alternative_texts_and_an_outline(document):
+    reader = PdfReader(BytesIO(render_pdf(document)))
+    drawn = [f.alt for section in document.sections for f in section.figures if f.picture]
+    found = alternatives(reader.trailer["/Root"]["/StructTreeRoot"]["/K"])
+    assert found == drawn
+    titles = [item.title for item in reader.outline if not isinstance(item, list)]
+    assert "5. Skip connections" in titles
+
+
+def rightmost_ink(document, monkeypatch) -> float:
+    """How far right any page is printed, as a share of its width."""
+    compiled, pages = typst.compile, []
+
+    def compile_twice(*arguments, **options):
+        pages.extend(compiled(*arguments, **{**options, "format": "png", "ppi": 48}))
+        return compiled(*arguments, **options)
+
+    monkeypatch.setattr(typst, "compile", compile_twice)
+    render_pdf(document)
+    inks = [np.asarray(Image.open(BytesIO(page)).convert("L")) < 200 for page in pages]
+    return max(np.flatnonzero(ink.any(axis=0)).max() / ink.shape[1] for ink in inks)
+
+
+def test_nothing_in_the_pdf_leaves_the_column(document, monkeypatch):
+    margin = 20 / 210
+    assert rightmost_ink(document, monkeypatch) < 1 - margin + 0.005
+
+
+def test_that_check_sees_words_that_do_not_break(document, monkeypatch):
+    monkeypatch.setattr("reports.pdf._breakable", lambda content: content)
+    assert rightmost_ink(document, monkeypatch) > 0.95
+
+
+def test_report_of_a_bare_run_stands(tmp_path):
+    RunWriter(tmp_path / "mine", {"created": "unknown"})
+    failed = Outcome("x", "X", "Why?", failure="ValueError: broken")
+    document = build_document(open_experiment(tmp_path / "mine"), [failed])
+    assert "still running" in Page(render_html(document)).text
+    assert "stillrunning" in squeezed(pdf_text(render_pdf(document)))
+    assert render_pdf(document) == render_pdf(document)

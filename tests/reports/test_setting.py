@@ -1,0 +1,118 @@
+"""What the report says of the runs themselves: question, standing, training, configuration."""
+
+from dataclasses import replace
+from itertools import chain
+
+import pytest
+
+from gradflow.runs.reader import open_experiment
+from gradflow.runs.schema import IMAGES
+from gradflow.runs.writer import ExperimentWriter, RunWriter
+from reports.sections import Numbering
+from reports.setting import (
+    configuration_of,
+    created_of,
+    question_of,
+    trained_line,
+    warnings_of,
+)
+
+
+def single_run(tmp_path, close="complete", **description):
+    writer = RunWriter(tmp_path / "mine", {"network": "plain34", **description})
+    if close:
+        writer.close(close)
+    return writer
+
+
+def test_question_names_the_networks_and_asks_of_their_accuracy(experiment):
+    assert question_of(experiment) == (
+        "What do the gradients in plain34 and resnet34 do, "
+        "and does that explain what we see in their accuracy?"
+    )
+
+
+def test_question_leaves_accuracy_out_where_none_was_recorded(tmp_path):
+    single_run(tmp_path)
+    question = question_of(open_experiment(tmp_path / "mine"))
+    assert question == "What do the gradients in plain34 do?"
+
+
+def test_complete_runs_need_no_warning(experiment):
+    assert warnings_of(experiment) == ()
+
+
+@pytest.mark.parametrize(
+    ("close", "sentence"),
+    [
+        (None, "The run mine is still running: it holds 0 epochs so far."),
+        ("interrupted", "The run mine was interrupted: it holds 0 epochs so far."),
+        ("failed", "The run mine failed: it holds 0 epochs so far."),
+    ],
+)
+def test_run_that_is_not_complete_says_so(tmp_path, close, sentence):
+    single_run(tmp_path, close)
+    assert warnings_of(open_experiment(tmp_path / "mine")) == (sentence,)
+
+
+def test_run_that_has_not_started_is_named(tmp_path):
+    ExperimentWriter(tmp_path, {"runs": ["mine", "other"]})
+    single_run(tmp_path)
+    assert warnings_of(open_experiment(tmp_path)) == ("The run other has not started.",)
+
+
+def test_training_line_has_networks_seeds_data_and_settings(experiment):
+    assert trained_line(experiment) == (
+        "plain34 and resnet34; 1 seed (1); data digits; 2 epochs; learning rate 0.0005; on cpu."
+    )
+
+
+def test_training_line_counts_the_images(tmp_path):
+    writer = single_run(tmp_path, configuration={"data": "digits"})
+    columns = {quantity.name: [] for quantity in IMAGES.columns}
+    columns |= {"image": [0, 1, 2], "name": ["a", "b", "c"], "label": [0, 1, 0]}
+    columns |= {"subset": ["training", "training", "validation"]}
+    writer.append("images", columns, 0, 0)
+    line = trained_line(open_experiment(tmp_path / "mine"))
+    assert line == "plain34; data digits with 2 training and 1 validation images."
+
+
+def test_training_line_stands_without_any_settings(tmp_path):
+    single_run(tmp_path)
+    assert trained_line(open_experiment(tmp_path / "mine")) == "plain34."
+
+
+def test_configuration_holds_every_entry_of_every_run(experiment):
+    tables = configuration_of(experiment, Numbering())
+    entries = dict(tables[0].rows)
+    assert entries["configuration.lr"] == "0.0005"
+    assert entries["tracing.overhead"] == "0.07"
+    assert entries["device"] == "cpu"
+    assert tables[1].columns[0] == "run"
+    assert {row[0] for row in tables[1].rows} == {"plain34-seed1", "resnet34-seed1"}
+    described = {
+        key for run in experiment.runs for key in run.description if key not in {"configuration"}
+    }
+    printed = set(entries) | set(tables[1].columns)
+    assert {key for key in described if key != "tracing"} <= printed
+    assert {"plain34", "resnet34"} <= set(chain(*tables[1].rows))
+
+
+def test_configuration_of_one_run_is_one_table(tmp_path):
+    single_run(tmp_path, configuration={"names": ["a", "b"], "off": False, "none": None})
+    (table,) = configuration_of(open_experiment(tmp_path / "mine"), Numbering())
+    entries = dict(table.rows)
+    assert entries["configuration.names"] == "a, b"
+    assert entries["configuration.off"] == "no"
+    assert entries["network"] == "plain34"
+
+
+def test_very_long_entry_is_shortened_and_says_so(tmp_path):
+    single_run(tmp_path, configuration={"indices": list(range(1000))})
+    (table,) = configuration_of(open_experiment(tmp_path / "mine"), Numbering())
+    assert dict(table.rows)["configuration.indices"].endswith(" … (shortened)")
+
+
+def test_date_is_that_of_the_run_and_missing_where_it_has_none(experiment):
+    assert created_of(experiment).isoformat() == "2025-05-03T14:05:09+00:00"
+    assert created_of(replace(experiment, description={})) is None
