@@ -1,0 +1,156 @@
+"""The split into training and validation: stratified, seeded, no image on both sides."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from sklearn.model_selection import train_test_split
+from torch import Tensor
+
+from gradflow.data.images import ImageData
+from gradflow.errors import ConfigurationError, DataError
+from gradflow.seeding import derived_seed
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Indices into the data set, int64 and ascending: `training` [T] and `validation` [V]."""
+
+    training: Tensor
+    validation: Tensor
+
+
+def split(
+    data: ImageData,
+    *,
+    validation_fraction: float = 0.2,
+    seed: int,
+    allow_conflicting_labels: bool = False,
+) -> Split:
+    """Every image on exactly one side, the classes in proportion on both.
+
+    How many images of each class validate is what scikit-learn's stratified split allots, and at
+    least one. They are drawn in groups of one fingerprint, so that no image is on both sides; where
+    the groups are too large to fill a class's number exactly, it falls short, or is exceeded if no
+    group is small enough. An official validation set is taken as it is published, whatever
+    fraction, seed and fingerprints say.
+
+    Args:
+        data: The data set.
+        validation_fraction: The validation images' share of all, between 0 and 1.
+        seed: Decides which images validate, 0 to 2**32 - 1.
+        allow_conflicting_labels: Keep images that occur under several labels, all on one side,
+            counted to the first image's class. Otherwise they are refused.
+
+    Raises:
+        ConfigurationError: The fraction or the seed is out of range.
+        DataError: One image has two labels, or a class cannot be on both sides.
+    """
+    if not 0 < validation_fraction < 1:
+        raise ConfigurationError(
+            f"the validation fraction must be between 0 and 1, not {validation_fraction}"
+        )
+    if not 0 <= seed < 2**32:
+        raise ConfigurationError(f"the seed of a split must be from 0 to 2**32 - 1, not {seed}")
+    if data.official_validation is None:
+        groups = _groups_of_identical_images(data)
+        if not allow_conflicting_labels:
+            _refuse_conflicting_labels(data, groups)
+        validates = _draw(data, groups, validation_fraction, seed)
+    else:
+        validates = data.official_validation
+    drawn = Split(torch.nonzero(~validates).flatten(), torch.nonzero(validates).flatten())
+    _require_every_class(data, drawn)
+    return drawn
+
+
+def _groups_of_identical_images(data: ImageData) -> list[list[int]]:
+    groups: dict[str, list[int]] = {}
+    for index, fingerprint in enumerate(data.fingerprints):
+        groups.setdefault(fingerprint, []).append(index)
+    return list(groups.values())
+
+
+def _refuse_conflicting_labels(data: ImageData, groups: list[list[int]]) -> None:
+    labels = data.labels.tolist()
+    conflicts = [
+        (group[0], other)
+        for group in groups
+        for other in group
+        if labels[other] != labels[group[0]]
+    ]
+    if conflicts:
+        first, other = conflicts[0]
+        raise DataError(
+            f"{len(conflicts)} image(s) occur under two labels, the first of them as "
+            f"{data.names[first]} ({data.classes[labels[first]]}) and {data.names[other]} "
+            f"({data.classes[labels[other]]}); remove one of the two or allow conflicting labels"
+        )
+
+
+def _draw(
+    data: ImageData, groups: list[list[int]], validation_fraction: float, seed: int
+) -> Tensor:
+    """Whether each image validates, bool [N]."""
+    labels = data.labels.clone()
+    for group in groups:
+        labels[group] = int(labels[group[0]])
+    counts = _validation_counts(data, labels, validation_fraction, seed)
+    generator = torch.Generator().manual_seed(derived_seed(seed, "split"))
+    order = torch.randperm(len(groups), generator=generator).tolist()
+    validates = torch.zeros(len(data), dtype=torch.bool)
+    for label, name in enumerate(data.classes):
+        candidates = [groups[place] for place in order if labels[groups[place][0]] == label]
+        if len(candidates) < 2:
+            raise DataError(
+                f"the class {name} has fewer than two distinct images; "
+                "add some, for training and validation need one each"
+            )
+        for group in _fill(candidates, counts[label]):
+            validates[group] = True
+    return validates
+
+
+def _fill(groups: list[list[int]], count: int) -> list[list[int]]:
+    """The first groups that together have at most `count` images; the smallest if none has."""
+    chosen = []
+    for group in groups:
+        if len(group) <= count:
+            chosen.append(group)
+            count -= len(group)
+    return chosen or [min(groups, key=len)]
+
+
+def _validation_counts(
+    data: ImageData, labels: Tensor, validation_fraction: float, seed: int
+) -> list[int]:
+    """How many images of each class validate, never all of them."""
+    validating = math.ceil(validation_fraction * len(data))  # as scikit-learn rounds
+    classes = len(data.classes)
+    if min(validating, len(data) - validating) < classes:
+        raise DataError(
+            f"a validation fraction of {validation_fraction} of {len(data)} images leaves no "
+            f"place on both sides for each of the {classes} classes; "
+            "add images or choose a fraction nearer to 0.5"
+        )
+    available = torch.bincount(labels, minlength=classes)
+    if int(available.min()) < 2:
+        raise DataError(
+            f"the class {data.classes[int(available.argmin())]} has fewer than two images; "
+            "add some, for training and validation need one each"
+        )
+    _, validation = train_test_split(
+        labels.numpy(), test_size=validating, stratify=labels.numpy(), random_state=seed
+    )
+    counts = torch.bincount(torch.from_numpy(validation), minlength=classes)
+    return counts.minimum(available - 1).tolist()
+
+
+def _require_every_class(data: ImageData, drawn: Split) -> None:
+    for side, indices in (("training", drawn.training), ("validation", drawn.validation)):
+        counts = torch.bincount(data.labels[indices], minlength=len(data.classes))
+        if int(counts.min()) == 0:
+            raise DataError(
+                f"the {side} images hold none of the class {data.classes[int(counts.argmin())]}; "
+                "add images of it or choose a validation fraction nearer to 0.5"
+            )
