@@ -170,14 +170,14 @@ def _read_description(folder: Path, name: str) -> dict[str, Any]:
     if not folder.is_dir():
         raise RunError(f"there is no folder {folder}")
     try:
-        description = json.loads(path.read_text(encoding="utf-8"))
+        description: Any = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise RunError(f"{folder} is no run folder: it has no {name}") from error
     except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read: {error}") from error
-    version = description.get("schema_version") if isinstance(description, dict) else None
-    if not isinstance(version, int):
+    if not isinstance(description, dict) or not isinstance(description.get("schema_version"), int):
         raise RunError(f"{path} was not written by gradflow: it names no schema version")
+    version = description["schema_version"]
     if version > SCHEMA_VERSION:
         raise RunError(
             f"{path} has schema version {version}, this gradflow reads up to {SCHEMA_VERSION}: "

@@ -1,8 +1,8 @@
 """Writes a run folder: `run.json` first, then each table in parts that appear whole or not at all.
 
-    run.json               configuration, versions, seeds, device, schema version, status
-    layers.parquet         one row a layer
-    <table>/part-*.parquet one file a range of steps, one column a quantity, zstd
+run.json               configuration, versions, seeds, device, schema version, status
+layers.parquet         one row a layer
+<table>/part-*.parquet one file a range of steps, one column a quantity, zstd
 """
 
 from collections.abc import Mapping, Sequence

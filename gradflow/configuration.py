@@ -1,0 +1,110 @@
+"""What an experiment is made of: the options of `train_and_trace`, kept whole in each run."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from gradflow.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Train networks on the same images and record their gradients as they train.
+
+    Without options: plain34 and resnet34 on scikit-learn's embedded digits, in the setting of the
+    experiment that this project starts from.
+    """
+
+    data: str = "digits"
+    """Images: digits, cifar10, a folder with one folder a class, or a folder (or its CSV file) of
+    images with a CSV of filename and label."""
+
+    models: tuple[str, ...] = ("plain34", "resnet34")
+    """Networks to train: plain or resnet with 18 or 34 layers, or 20, 32, 44, 56, 110 (CIFAR
+    style)."""
+
+    epochs: int = 10
+    """Passes over the training images."""
+
+    batch_size: int = 24
+    """Images in a training step."""
+
+    lr: float = 0.0005
+    """Learning rate of Adam."""
+
+    weight_decay: float = 0.0005
+    """L2 penalty inside Adam."""
+
+    seeds: tuple[int, ...] = (2025,)
+    """Each network is trained once a seed. Networks of one seed share the split, the order of the
+    images, the augmentation, and the initial weights of the layers that they share."""
+
+    image_size: int | None = None
+    """Side of the square images, in pixels. None: 32 for digits and cifar10; else the images' own
+    side where all are square and alike, 224 where they are not."""
+
+    validation_fraction: float = 0.2
+    """Share of the images kept for validation, between 0 and 1."""
+
+    augment: bool = True
+    """Flip (digits are not), rotate within 15 degrees, and jitter the colors while training."""
+
+    norm: Literal["batch", "none", "group"] = "batch"
+    """Normalization after every convolution."""
+
+    shortcut: Literal["A", "B"] | None = None
+    """Shortcut where shapes change: A zero-pads, B projects. None: B for 18 and 34 layers, A for
+    the others."""
+
+    init: Literal["kaiming", "default"] = "kaiming"
+    """Initial weights: Kaiming-normal, or PyTorch's default."""
+
+    trace_every: int = 2
+    """Optimizer steps from one recorded step to the next; 1 records all of them."""
+
+    recalibrate: bool = True
+    """At every epoch's end, also validate with batch-norm statistics re-estimated on the training
+    images. The weights stay as they are."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Device to train on. auto: CUDA, else MPS, else the CPU."""
+
+    out: Path | None = None
+    """The experiment's folder. None: a new one, named by data and time, under runs."""
+
+    def __post_init__(self) -> None:
+        checks = {
+            "--epochs": (self.epochs >= 1, "at least 1", self.epochs),
+            "--batch-size": (self.batch_size >= 1, "at least 1", self.batch_size),
+            "--lr": (0 < self.lr < float("inf"), "a positive number", self.lr),
+            "--weight-decay": (
+                0 <= self.weight_decay < float("inf"),
+                "0 or a positive number",
+                self.weight_decay,
+            ),
+            "--models": (bool(self.models), "at least one network", "none"),
+            "--seeds": (bool(self.seeds), "at least one seed", "none"),
+            "--image-size": (
+                self.image_size is None or self.image_size >= 8,
+                "at least 8 pixels",
+                self.image_size,
+            ),
+            "--validation-fraction": (
+                0 < self.validation_fraction < 1,
+                "between 0 and 1",
+                self.validation_fraction,
+            ),
+            "--trace-every": (self.trace_every >= 1, "at least 1", self.trace_every),
+        }
+        for option, (holds, wanted, given) in checks.items():
+            if not holds:
+                raise ConfigurationError(f"{option} must be {wanted}, not {given}")
+        for option, values in (("--models", self.models), ("--seeds", self.seeds)):
+            if len(set(values)) < len(values):
+                raise ConfigurationError(f"{option} names the same one twice: {list(values)}")
+
+    def as_json(self) -> dict[str, Any]:
+        """All options, as JSON keeps them."""
+        options = asdict(self)
+        options["out"] = None if self.out is None else str(self.out)
+        return options | {"models": list(self.models), "seeds": list(self.seeds)}

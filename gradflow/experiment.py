@@ -1,0 +1,126 @@
+"""Trains networks x seeds on the same images, one run folder each, in one experiment folder."""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import torch
+
+from gradflow import __version__
+from gradflow.configuration import Configuration
+from gradflow.data import ImageData, Split, load, split, steps_per_epoch
+from gradflow.errors import ConfigurationError
+from gradflow.models import build
+from gradflow.runs.writer import ExperimentWriter
+from gradflow.training import EpochSummary, Job, Progress, train
+
+RUNS_FOLDER = Path("runs")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One network trained with one seed."""
+
+    network: str
+    seed: int
+    epochs: list[EpochSummary]
+
+    @property
+    def best(self) -> EpochSummary:
+        """The epoch whose checkpoint was kept."""
+        return max(self.epochs, key=lambda summary: summary.val_accuracy)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that is settled before the first step: data, splits, device, folders."""
+
+    configuration: Configuration
+    folder: Path
+    device: torch.device
+    data: ImageData
+    splits: dict[int, Split]
+
+    def jobs(self) -> list[Job]:
+        """One job a seed and network, networks of a seed next to each other."""
+        options = self.configuration
+        return [
+            Job(
+                options,
+                network,
+                seed,
+                self.data,
+                self.splits[seed],
+                self.device,
+                self.folder / run_name(network, seed),
+            )
+            for seed in options.seeds
+            for network in options.models
+        ]
+
+
+def run_name(network: str, seed: int) -> str:
+    """The name of a run's folder within the experiment's."""
+    return f"{network}-seed{seed}"
+
+
+def make_plan(options: Configuration) -> Plan:
+    """Load and split the images and check every option, before anything is written.
+
+    Raises `ConfigurationError` or `DataError` where the experiment cannot be run.
+    """
+    device = choose_device(options.device)
+    for network in options.models:
+        build(network, classes=2, norm=options.norm, shortcut=options.shortcut, seed=0)
+    data = load(options.data, image_size=options.image_size)
+    splits = {
+        seed: split(data, validation_fraction=options.validation_fraction, seed=seed)
+        for seed in options.seeds
+    }
+    for part in splits.values():
+        steps_per_epoch(len(part.training), options.batch_size)
+    return Plan(options, options.out or _new_folder(options.data), device, data, splits)
+
+
+def run(plan: Plan, progress_of: Callable[[Job], Progress]) -> list[Trained]:
+    """Train every job of `plan`; `progress_of` gives each job its own progress.
+
+    Raises `RunError` where the folder holds an experiment or run already.
+    """
+    jobs = plan.jobs()
+    ExperimentWriter(
+        plan.folder,
+        {
+            "gradflow": __version__,
+            "configuration": plan.configuration.as_json(),
+            "runs": [job.folder.name for job in jobs],
+        },
+    )
+    return [Trained(job.network, job.seed, train(job, progress_of(job))) for job in jobs]
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called `name`; `auto` is CUDA where there is one, else MPS, else the CPU.
+
+    Raises `ConfigurationError` where the device is absent.
+    """
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        name = next(device for device, present in available.items() if present)
+    if not available[name]:
+        raise ConfigurationError(
+            f"--device {name} was asked for, but this machine has none that PyTorch can use: "
+            "leave --device out, or give --device cpu"
+        )
+    return torch.device(name)
+
+
+def _new_folder(data: str) -> Path:
+    name = re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(data).stem).strip("-.") or "images"
+    return RUNS_FOLDER / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"

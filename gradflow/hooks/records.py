@@ -1,0 +1,183 @@
+"""What was observed in one step, and its conversion to the columns of the recorded tables."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gradflow.hooks.fused import Moments, finish
+from gradflow.runs.schema import TABLES, TENSOR_STATISTICS
+
+Columns = dict[str, Any]
+
+
+@dataclass
+class JunctionRecord:
+    """A residual addition in one step: moments of its summands, products of its gradients.
+
+    `products` is [5] on the device, as `junctions.route_products` gives them; None until the
+    backward pass has come by. Under gradient accumulation the products of all passes add up, as
+    those of one batch would.
+    """
+
+    shortcut: str
+    skip: Moments | None
+    branch: Moments | None
+    products: Tensor | None = None
+
+    def add_products(self, products: Tensor) -> None:
+        """Add the products of one backward pass."""
+        self.products = products if self.products is None else self.products + products
+
+    def join(self, other: "JunctionRecord") -> None:
+        """Take in the same junction of a further forward pass of the step."""
+        self.skip = self.skip.join(other.skip) if self.skip and other.skip else None
+        self.branch = self.branch.join(other.branch) if self.branch and other.branch else None
+
+
+@dataclass
+class StepRecord:
+    """What was observed in one optimizer step, everything still on the device.
+
+    Several forward and backward passes within a step are taken as one batch.
+    """
+
+    epoch: int
+    step: int
+    activations: dict[str, Moments] = field(default_factory=dict)
+    gradients: dict[str, Moments] = field(default_factory=dict)
+    junctions: dict[str, JunctionRecord] = field(default_factory=dict)
+    parameters: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    closed: bool = False
+
+    def add_activation(self, layer: str, seen: Moments) -> None:
+        """Add the moments of the output of `layer`."""
+        _join(self.activations, layer, seen)
+
+    def add_gradient(self, layers: list[str], seen: Moments) -> None:
+        """Add the moments of the gradient that `layers` share; too late ones are dropped."""
+        if not self.closed:
+            for layer in layers:
+                _join(self.gradients, layer, seen)
+
+    def add_junction(self, layer: str, entry: JunctionRecord) -> JunctionRecord:
+        """Add the junction of the block `layer`; returns the record that its gradients go to."""
+        known = self.junctions.setdefault(layer, entry)
+        if known is not entry:
+            known.join(entry)
+        return known
+
+
+def _join(store: dict[str, Moments], layer: str, seen: Moments) -> None:
+    store[layer] = store[layer].join(seen) if layer in store else seen
+
+
+def to_columns(records: list[StepRecord]) -> dict[str, Columns]:
+    """The rows of `records` as columns, by table; a table without rows is left out."""
+    tables = {
+        "activations": _tensor_columns([(r, r.activations) for r in records]),
+        "gradients": _tensor_columns([(r, r.gradients) for r in records]),
+        "parameters": _parameter_columns(records),
+        "junctions": _junction_columns(records),
+    }
+    return {name: columns for name, columns in tables.items() if columns}
+
+
+def concatenate(batches: list[Columns]) -> Columns:
+    """The rows of several batches of one table, one after the other."""
+    return {name: np.ma.concatenate([batch[name] for batch in batches]) for name in batches[0]}
+
+
+def _tensor_columns(groups: list[tuple[StepRecord, dict[str, Moments]]]) -> Columns:
+    rows = [(r, layer, seen) for r, by_layer in groups for layer, seen in by_layer.items()]
+    if not rows:
+        return {}
+    statistics = finish([seen for _, _, seen in rows])
+    without_channels = np.array([not seen.has_channels for _, _, seen in rows])
+    columns: Columns = {
+        **_keys([r for r, _, _ in rows]),
+        "layer": np.ma.array([layer for _, layer, _ in rows], dtype=object),
+        "batch_size": np.ma.array([seen.batch_size for _, _, seen in rows]),
+    }
+    for quantity in TENSOR_STATISTICS:
+        values = statistics[quantity.name]
+        if quantity.name in ("dead_channels", "channel_squared_mean", "channel_variance"):
+            filled = np.where(without_channels, 0, values).astype(quantity.dtype)
+            columns[quantity.name] = np.ma.array(filled, mask=without_channels)
+        else:
+            columns[quantity.name] = np.ma.array(values)
+    return columns
+
+
+def _parameter_columns(records: list[StepRecord]) -> Columns:
+    rows = [(r, name, values) for r in records for name, values in r.parameters.items()]
+    if not rows:
+        return {}
+    names = ("weight_norm", "gradient_norm", "update_norm", "gradient_cosine")
+    columns: Columns = {
+        **_keys([r for r, _, _ in rows]),
+        "parameter": np.ma.array([name for _, name, _ in rows], dtype=object),
+        **{name: _gather([values.get(name) for _, _, values in rows]) for name in names},
+    }
+    weight, update = columns["weight_norm"], columns["update_norm"]
+    # A parameter that is exactly zero has no ratio, a gradient that is zero no direction: missing.
+    columns["update_to_weight"] = np.ma.masked_where(
+        weight == 0, update / np.ma.where(weight == 0, 1.0, weight)
+    )
+    columns["gradient_cosine"] = np.ma.masked_invalid(columns["gradient_cosine"])
+    return {quantity.name: columns[quantity.name] for quantity in TABLES["parameters"].columns}
+
+
+def _junction_columns(records: list[StepRecord]) -> Columns:
+    rows = [
+        (r, layer, entry)
+        for r in records
+        for layer, entry in r.junctions.items()
+        if entry.products is not None
+    ]
+    if not rows:
+        return {}
+    products = torch.stack([entry.products for _, _, entry in rows if entry.products is not None])
+    gg, ss, bb, sb, sg = products.double().cpu().numpy().T
+    with np.errstate(invalid="ignore", divide="ignore"):
+        cosine, share = sb / np.sqrt(ss * bb), sg / gg
+    return {
+        **_keys([r for r, _, _ in rows]),
+        "layer": np.ma.array([layer for _, layer, _ in rows], dtype=object),
+        "shortcut": np.ma.array([entry.shortcut for _, _, entry in rows], dtype=object),
+        "gradient_norm": np.ma.array(np.sqrt(gg)),
+        "skip_gradient_norm": np.ma.array(np.sqrt(ss)),
+        "branch_gradient_norm": np.ma.array(np.sqrt(bb)),
+        "skip_branch_cosine": np.ma.array(cosine, mask=(ss == 0) | (bb == 0)),
+        "skip_share": np.ma.array(share, mask=gg == 0),
+        "skip_variance": _variances([entry.skip for _, _, entry in rows]),
+        "branch_variance": _variances([entry.branch for _, _, entry in rows]),
+    }
+
+
+def _variances(summands: list[Moments | None]) -> np.ma.MaskedArray[Any, Any]:
+    known = [entry for entry in summands if entry is not None]
+    mask = np.array([entry is None for entry in summands])
+    values = np.zeros(len(summands))
+    if known:
+        values[~mask] = finish(known)["channel_variance"]
+    return np.ma.array(values, mask=mask)
+
+
+def _gather(values: list[Tensor | None]) -> np.ma.MaskedArray[Any, Any]:
+    """Values on the device, None for missing, as one masked array: one transfer."""
+    known = [value.double() for value in values if value is not None]
+    mask = np.array([value is None for value in values])
+    gathered = np.zeros(len(values))
+    if known:
+        gathered[~mask] = torch.stack(known).cpu().numpy()
+    return np.ma.array(gathered, mask=mask)
+
+
+def _keys(records: list[StepRecord]) -> Columns:
+    return {
+        "epoch": np.ma.array([record.epoch for record in records]),
+        "step": np.ma.array([record.step for record in records]),
+    }

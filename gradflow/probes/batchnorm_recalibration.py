@@ -1,0 +1,65 @@
+"""Re-estimates batch-norm statistics on training images, with no weight changed.
+
+Running statistics are an exponential average over past steps, whose weights were other ones: they
+lag behind. The average over the training images at the present weights is what they stand for
+("precise batch norm": Wu & Johnson 2021, Rethinking "Batch" in BatchNorm, section 3).
+"""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+
+def batch_norms(model: nn.Module) -> list[_BatchNorm]:
+    """The batch-norm modules of `model` that keep running statistics."""
+    return [
+        module
+        for module in model.modules()
+        if isinstance(module, _BatchNorm) and module.track_running_stats
+    ]
+
+
+@contextmanager
+def recalibrated(model: nn.Module, batches: Iterable[Tensor]) -> Iterator[None]:
+    """Within the context, `model` is in evaluation mode with statistics re-estimated on `batches`.
+
+    The statistics become the plain average, over all batches, of the batch means and of the
+    unbiased batch variances, as training itself averages them. Afterwards every buffer and every
+    mode is as it was, whatever happened inside.
+
+    Args:
+        model: a module with batch norms; without any, it is only put in evaluation mode.
+        batches: inputs of the model, each [N, ...], best of the size used in training.
+    """
+    modules = batch_norms(model)
+    modes = {module: module.training for module in model.modules()}
+    kept = [
+        ({name: buffer.clone() for name, buffer in module.named_buffers()}, module.momentum)
+        for module in modules
+    ]
+    try:
+        model.eval()
+        _re_estimate(model, modules, batches)
+        model.eval()
+        yield
+    finally:
+        for module, (buffers, momentum) in zip(modules, kept, strict=True):
+            module.momentum = momentum
+            for name, buffer in module.named_buffers():
+                buffer.copy_(buffers[name])
+        for part, mode in modes.items():
+            part.training = mode
+
+
+@torch.no_grad()
+def _re_estimate(model: nn.Module, modules: list[_BatchNorm], batches: Iterable[Tensor]) -> None:
+    for module in modules:
+        module.reset_running_stats()
+        module.momentum = None  # PyTorch's sign for a plain average over all batches
+        module.train()
+    if modules:
+        for batch in batches:
+            model(batch)
