@@ -6,6 +6,7 @@ from datetime import datetime
 
 import gradflow
 from analyses.registry import Outcome
+from analyses.result import Finding
 from analyses.wording import listing, plural
 from gradflow.runs.reader import Experiment
 from gradflow.runs.schema import TABLES
@@ -127,7 +128,7 @@ def build_document(experiment: Experiment, outcomes: Sequence[Outcome]) -> Docum
         subtitle=_subtitle(experiment, created),
         warnings=warnings_of(experiment),
         lead=_lead(verdicts),
-        answer=_answer(placed, len(experiment.networks)),
+        answer=_answer(placed),
         verdicts=verdicts,
         trained=trained_line(experiment),
         sections=sections,
@@ -154,7 +155,7 @@ def _subtitle(experiment: Experiment, created: datetime | None) -> str:
 
 
 def _verdict_rows(place: int, outcome: Outcome) -> Iterable[VerdictRow]:
-    for finding in outcome.result.findings if outcome.result else ():
+    for finding in _findings(outcome):
         first = finding.estimates[0] if finding.estimates else None
         yield VerdictRow(
             hypothesis=finding.hypothesis,
@@ -167,15 +168,26 @@ def _verdict_rows(place: int, outcome: Outcome) -> Iterable[VerdictRow]:
         )
 
 
-def _answer(placed: Iterable[tuple[int, Outcome]], networks: int) -> tuple[AnswerSentence, ...]:
-    """The first findings of each analysis, one a network, until the answer is long enough."""
+def _answer(placed: Sequence[tuple[int, Outcome]]) -> tuple[AnswerSentence, ...]:
+    """The first finding of each network from each of the most important analyses."""
+    important = [pair for pair in placed if pair[1].key in IMPORTANCE and _findings(pair[1])]
     sentences = [
         AnswerSentence(finding.meaning, finding.verdict, SIGNS[finding.verdict], anchor_of(place))
-        for place, outcome in placed
-        if outcome.result
-        for finding in outcome.result.findings[:networks]
+        for place, outcome in important or placed
+        for finding in _first_of_each_network(_findings(outcome))
     ]
     return tuple({sentence.text: sentence for sentence in sentences}.values())[:LONGEST_ANSWER]
+
+
+def _findings(outcome: Outcome) -> tuple[Finding, ...]:
+    return outcome.result.findings if outcome.result else ()
+
+
+def _first_of_each_network(findings: Iterable[Finding]) -> Iterable[Finding]:
+    first: dict[str | None, Finding] = {}
+    for finding in findings:
+        first.setdefault(finding.network, finding)
+    return first.values()
 
 
 def _lead(verdicts: Sequence[VerdictRow]) -> str:
@@ -183,7 +195,7 @@ def _lead(verdicts: Sequence[VerdictRow]) -> str:
         return "No hypothesis could be tested with what was recorded; the sections below say why."
     counts = [(sum(row.verdict is verdict for row in verdicts), verdict) for verdict in SIGNS]
     outcome = listing([f"{count} {verdict}" for count, verdict in counts if count])
-    return f"Of {plural(len(verdicts), 'tested statement')}, {outcome}."
+    return f"{plural(len(verdicts), 'statement')} tested: {outcome}."
 
 
 def _glossary() -> tuple[GlossaryPart, ...]:

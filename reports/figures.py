@@ -20,13 +20,18 @@ _SIZE = re.compile(rb'<svg[^>]* width="(?P<width>[\d.]+)pt" height="(?P<height>[
 
 def draw_figure(figure: Figure, label: str) -> FigurePart:
     """Draw `figure`; whatever the drawing raises becomes a note in its place."""
-    texts = {"title": figure.title, "caption": figure.caption, "alt": figure.alt}
+    texts = {"title": _ended(figure.title), "caption": figure.caption, "alt": figure.alt}
     try:
         picture = _draw(figure)
     except Exception as error:  # one figure that fails must not cost the reader the report
         note = f"This figure could not be drawn: {type(error).__name__}: {error}"
         return FigurePart(label, **texts, picture=None, note=note)
     return FigurePart(label, **texts, picture=picture, note="")
+
+
+def _ended(title: str) -> str:
+    """The title as a sentence of its own: its caption follows on the same line."""
+    return title if title.endswith((".", "?", "!")) else f"{title}."
 
 
 def _draw(figure: Figure) -> Picture:

@@ -17,7 +17,7 @@ from reports.parts import Picture, TablePart
 _TEMPLATE = Path(__file__).parent / "templates" / "report.typ"
 # The column on A4 with margins of 20 mm, and what leaves room for a caption below a figure.
 _WIDEST, _TALLEST = 482.0, 560.0
-_MOST_COLUMNS = 8
+_MOST_COLUMNS = 10
 # A file's properties and links are not laid out, so they must stay as they are.
 _NOT_LAID_OUT = {"section", "anchor", "alt"}
 _LONG_WORD = re.compile(r"\S{12,}")

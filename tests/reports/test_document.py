@@ -14,17 +14,27 @@ def test_answer_opens_with_the_most_important_analyses(experiment, outcomes):
     assert document.answer[1].text.startswith("The meaning of curve-supported")
 
 
-def test_answer_has_a_sentence_a_network_and_is_never_long(experiment, outcomes):
+def test_answer_has_the_first_finding_of_each_network_of_the_important(experiment, outcomes):
     document = build_document(experiment, outcomes)
-    assert [s.section for s in document.answer].count("section-1") == len(experiment.networks)
-    many = [replace(outcomes[0], key=str(place)) for place in range(20)]
-    assert len(build_document(experiment, many[:1]).answer) == 2
-    assert len(build_document(experiment, [*outcomes, *many]).answer) <= LONGEST_ANSWER
+    assert {sentence.section for sentence in document.answer} == {"section-1", "section-2"}
+    twice = outcomes[1].result.findings * 2
+    second = replace(twice[1], key="second", meaning="The second one.")
+    result = replace(outcomes[1].result, findings=(twice[0], second), figures=(), tables=())
+    document = build_document(experiment, [replace(outcomes[1], result=result)])
+    assert [sentence.text for sentence in document.answer] == [twice[0].meaning]
+
+
+def test_answer_falls_back_on_other_analyses_and_is_never_long(experiment, outcomes):
+    findings = outcomes[0].result.findings
+    many = tuple(replace(findings[0], network=str(n), meaning=f"{n}.") for n in range(20))
+    result = replace(outcomes[0].result, findings=many, figures=(), tables=())
+    document = build_document(experiment, [replace(outcomes[0], key="other", result=result)])
+    assert len(document.answer) == LONGEST_ANSWER
 
 
 def test_lead_counts_the_verdicts(experiment, outcomes):
     lead = build_document(experiment, outcomes).lead
-    assert lead == "Of 10 tested statements, 1 supported, 7 contradicted and 2 inconclusive."
+    assert lead == "10 statements tested: 1 supported, 7 contradicted and 2 inconclusive."
 
 
 def test_every_finding_has_a_row_with_its_first_estimate(experiment, outcomes):

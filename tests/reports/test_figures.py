@@ -1,8 +1,10 @@
 """Figures are drawn once, the same each time, and a failing one leaves a note."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
+import pytest
 from matplotlib import pyplot
 from matplotlib.figure import Figure as Drawing
 
@@ -48,7 +50,7 @@ def test_drawing_that_raises_becomes_a_note():
     part = figures.draw_figure(figure(fail), "Figure 3")
     assert part.picture is None
     assert part.note == "This figure could not be drawn: KeyError: 'layer'"
-    assert (part.label, part.title, part.caption) == ("Figure 3", "Title", "Caption.")
+    assert (part.label, part.title, part.caption) == ("Figure 3", "Title.", "Caption.")
 
 
 def test_drawing_of_very_many_marks_is_kept_as_pixels():
@@ -62,3 +64,10 @@ def test_drawing_of_very_many_marks_is_kept_as_pixels():
     assert part.picture.suffix == "png"
     assert part.picture.data.startswith(b"\x89PNG")
     assert 150 < part.picture.width < 250
+
+
+@pytest.mark.parametrize(
+    ("title", "shown"), [("It grows", "It grows."), ("It grows.", "It grows.")]
+)
+def test_title_ends_as_a_sentence(title, shown):
+    assert figures.draw_figure(replace(figure(line), title=title), "Figure 1").title == shown
