@@ -1,0 +1,265 @@
+"""Which jumps of validation accuracy are real, and do the gradients move with them?
+
+What would count against jumps: no fall beyond chance, and no room left for a large one. What would
+count against a link with the gradients: correlations whose intervals exclude strong ones.
+"""
+
+import numpy as np
+import pandas as pd
+
+from analyses.accuracy_changes import LAGS, RATE, Jumps, jumps
+from analyses.frames import by_network, runs_with
+from analyses.jump_figures import jump_figures
+from analyses.registry import Analysis, NotApplicableError
+from analyses.result import AnalysisResult, Estimate, Finding, Table, Verdict
+from analyses.statistics import spearman_interval
+from analyses.wording import between, number, p_value, percent, plural, points
+from gradflow.runs.reader import Experiment
+
+LARGE_FALL = 0.05
+STRONG = 0.5
+MIN_EPOCHS = 8
+NO_CAUSE = (
+    "An association: gradients and accuracy both follow training, and only an intervention can "
+    "tell whether one moves the other."
+)
+
+
+def run(
+    experiment: Experiment,
+    rate: float = RATE,
+    large_fall: float = LARGE_FALL,
+    strong: float = STRONG,
+) -> AnalysisResult:
+    """Test each change of validation accuracy, then its association with the gradients.
+
+    `rate` bounds false discoveries; `large_fall` is the fall of accuracy and `strong` the
+    correlation that must be excluded before a hypothesis counts as contradicted.
+
+    Raises `NotApplicableError` where no run has predictions of two epochs.
+    """
+    networks = by_network(runs_with(experiment, "predictions", "predictions by image"))
+    found = [jumps(name, runs, rate) for name, runs in networks.items()]
+    found = [one for one in found if len(one.changes)]
+    if not found:
+        raise NotApplicableError(
+            "predictions of one epoch only: a change of accuracy needs two epochs at least"
+        )
+    findings = [_jump_finding(one, rate, large_fall) for one in found]
+    findings += [_link_finding(one, rate, strong) for one in found]
+    return AnalysisResult(
+        summary=" ".join(finding.meaning for finding in findings[: len(found)]),
+        findings=tuple(findings),
+        figures=jump_figures(
+            experiment.networks,
+            {one.network: (one.curves, one.changes) for one in found},
+            _correlations(found),
+        ),
+        tables=(
+            Table("changes", "Changes of validation accuracy called real", _real_changes(found)),
+            Table("associations", "Rank correlations with the change", _correlations(found)),
+        ),
+        method=(
+            "Consecutive epochs are compared on the same validation images by McNemar's exact "
+            f"test; Benjamini & Hochberg's procedure keeps false discoveries at {percent(rate)} "
+            "per network. Spearman's correlation of the change with each gradient quantity of the "
+            "same and the previous epoch, averaged over seeds; the largest absolute one is "
+            "compared with its distribution when the changes are permuted in blocks and rotated "
+            "within each seed, the maximum over all quantities and lags taken each time."
+        ),
+        sources=(
+            "McNemar 1947, Note on the sampling error of the difference between correlated "
+            "proportions",
+            "Benjamini & Hochberg 1995, Controlling the false discovery rate",
+            "Westfall & Young 1993, Resampling-based multiple testing (maximum statistic)",
+        ),
+    )
+
+
+def _slug(prefix: str, network: str) -> str:
+    return f"{prefix}-{network}".replace("_", "-")
+
+
+def _jump_finding(one: Jumps, rate: float, large: float) -> Finding:
+    changes = one.changes
+    real = changes[changes["real"]]
+    falls, rises = int((real["change"] < 0).sum()), int((real["change"] > 0).sum())
+    if falls:
+        verdict = Verdict.SUPPORTED
+    elif (changes["low"] > -large).all():
+        verdict = Verdict.CONTRADICTED
+    else:
+        verdict = Verdict.INCONCLUSIVE
+    lowest = changes.loc[changes["change"].idxmin()]
+    sides = {
+        Verdict.SUPPORTED: f"The validation accuracy of {one.network} jumps beyond sampling noise",
+        Verdict.CONTRADICTED: (
+            f"The validation accuracy of {one.network} does not fall back between epochs"
+        ),
+        Verdict.INCONCLUSIVE: (
+            f"Whether the validation accuracy of {one.network} jumps beyond sampling noise "
+            "cannot be told"
+        ),
+    }
+    return Finding(
+        key=_slug("jumps", one.network),
+        network=one.network,
+        hypothesis=f"The validation accuracy of {one.network} jumps beyond sampling noise.",
+        contradicted_by=(
+            f"No real fall, and all changes' intervals exclude a fall of {percent(large)}."
+        ),
+        verdict=verdict,
+        estimates=(
+            Estimate(
+                f"lowest change, into epoch {lowest['epoch']}",
+                float(100 * lowest["change"]),
+                float(100 * lowest["low"]),
+                float(100 * lowest["high"]),
+                "percentage points",
+                method=(
+                    f"normal interval of a paired difference on {one.images} images, picked "
+                    f"among {len(changes)} changes; McNemar {p_value(lowest['p_value'])}"
+                ),
+            ),
+        ),
+        threshold=(
+            "supported where at least one fall is real: McNemar's exact test, adjusted after "
+            f"Benjamini & Hochberg within {percent(rate)}"
+        ),
+        meaning=(
+            f"{sides[verdict]}: among {plural(len(changes), 'change')} between epochs "
+            f"there are {plural(falls, 'real fall')} and {plural(rises, 'real rise')}; "
+            f"the lowest change is {points(lowest['change'])} "
+            f"{between(lowest['low'], lowest['high'], points)}."
+        ),
+        next_step=(
+            "See how much of the movement re-estimated batch-normalization statistics take away."
+            if verdict is Verdict.SUPPORTED
+            else "Hold out more validation images: the intervals shrink with their square root."
+        ),
+        caveats=(
+            "A real rise may be learning; only a fall is what a steady learner does not do.",
+            f"A test on {one.images} images misses small changes.",
+        ),
+    )
+
+
+def _link_finding(one: Jumps, rate: float, strong: float) -> Finding:
+    best = _best(one)
+    verdict = _link_verdict(one, rate, strong)
+    name = f"gradient health and the jumps of {one.network}"
+    if best is None or one.epochs < MIN_EPOCHS:
+        meaning = (
+            f"Whether {name} go together cannot be told from {plural(one.epochs, 'epoch')} in all."
+        )
+        estimates: tuple[Estimate, ...] = (
+            Estimate("strongest rank correlation", None, method="too few epochs or quantities"),
+        )
+    else:
+        quantity, lag, rho, low, high, p = best
+        said = {
+            Verdict.SUPPORTED: f"{name} go together",
+            Verdict.CONTRADICTED: f"{name} do not go together",
+            Verdict.INCONCLUSIVE: f"Whether {name} go together cannot be told",
+        }[verdict]
+        meaning = (
+            f"{said[0].upper()}{said[1:]}: the strongest association, with "
+            f"{quantity} in the {LAGS[lag]}, is rho = {rho:+.2f} "
+            f"{between(low, high)}, {p_value(p)} among {len(one.candidates)} looked at."
+        )
+        estimates = (
+            Estimate(
+                f"Spearman correlation of the change with {quantity}, {LAGS[lag]}",
+                rho,
+                low,
+                high,
+                method=(
+                    f"Fisher interval, not adjusted for the choice; permutation with maximum "
+                    f"statistic {p_value(p)}, {one.association.observations} changes"  # type: ignore[union-attr]
+                ),
+            ),
+        )
+    return Finding(
+        key=_slug("association", one.network),
+        network=one.network,
+        hypothesis=f"Gradient health goes with the jumps of {one.network}.",
+        contradicted_by=f"Intervals of all correlations that exclude {strong} and -{strong}.",
+        verdict=verdict,
+        estimates=estimates,
+        threshold=(
+            f"supported where the permutation test of the strongest gives p < {number(rate)}; "
+            f"asked from {MIN_EPOCHS} epochs on"
+        ),
+        meaning=meaning,
+        next_step=_settled_by(verdict, strong),
+        caveats=(
+            NO_CAUSE,
+            "Sampling noise in the changes weakens every correlation with them.",
+        ),
+    )
+
+
+def _best(one: Jumps) -> tuple[str, int, float, float, float, float] | None:
+    if one.association is None:
+        return None
+    quantity, lag = one.candidates[one.association.strongest]
+    rho = one.association.correlations[one.association.strongest]
+    low, high = spearman_interval(rho, one.association.observations)
+    return quantity, lag, rho, low, high, one.association.p_value
+
+
+def _link_verdict(one: Jumps, rate: float, strong: float) -> Verdict:
+    if one.association is None or one.epochs < MIN_EPOCHS:
+        return Verdict.INCONCLUSIVE
+    if one.association.p_value < rate:
+        return Verdict.SUPPORTED
+    intervals = [
+        spearman_interval(rho, one.association.observations) for rho in one.association.correlations
+    ]
+    excluded = all(-strong < low and high < strong for low, high in intervals)
+    return Verdict.CONTRADICTED if excluded else Verdict.INCONCLUSIVE
+
+
+def _settled_by(verdict: Verdict, strong: float) -> str:
+    if verdict is Verdict.INCONCLUSIVE:
+        # Fisher's half-width 1.96 sqrt(1.06 / (n - 3)) falls below atanh(strong) from this n on.
+        enough = int(np.ceil(3 + 1.06 * (1.96 / np.arctanh(strong)) ** 2))
+        return (
+            f"Record at least {enough} changes, over more epochs or seeds: only then would the "
+            f"interval of a correlation of 0 exclude {strong}."
+        )
+    return "Change the gradients by an intervention, such as another initialization or shortcuts."
+
+
+def _real_changes(found: list[Jumps]) -> pd.DataFrame:
+    parts = [one.changes[one.changes["real"]].assign(network=one.network) for one in found]
+    names = {
+        "network": "network",
+        "seed": "seed",
+        "epoch": "into epoch",
+        "change": "change",
+        "low": "95 % low",
+        "high": "95 % high",
+        "gained": "images gained",
+        "lost": "images lost",
+        "adjusted": "adjusted p",
+    }
+    return pd.concat(parts, ignore_index=True)[list(names)].rename(columns=names)
+
+
+def _correlations(found: list[Jumps]) -> pd.DataFrame:
+    rows = [
+        {"network": one.network, "quantity": quantity, "epoch": LAGS[lag], "Spearman rho": rho}
+        for one in found
+        if one.association is not None
+        for (quantity, lag), rho in zip(one.candidates, one.association.correlations, strict=True)
+    ]
+    return pd.DataFrame(rows, columns=["network", "quantity", "epoch", "Spearman rho"])
+
+
+ANALYSIS = Analysis(
+    key="accuracy_jumps",
+    title="Jumps of accuracy",
+    question="Which jumps of validation accuracy are real, and do the gradients move with them?",
+    run=run,
+)

@@ -1,0 +1,243 @@
+"""How much of the jumps of validation accuracy goes away with fresh batch-norm statistics?
+
+An intervention: the weights stay as they are, only the running statistics are re-estimated on
+training images. What would count against stale statistics: jumps that stay, so that less than half
+of the movement goes away.
+"""
+
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure as Drawing
+from matplotlib.ticker import PercentFormatter
+
+from analyses import plots
+from analyses.accuracy_movement import Movement, Pair, movement_removed, pair_of
+from analyses.frames import accuracy_by_epoch, by_network
+from analyses.registry import Analysis, NotApplicableError
+from analyses.result import AnalysisResult, Estimate, Figure, Finding, Table, Verdict
+from analyses.statistics import RESAMPLES, verdict_above
+from analyses.wording import between, listing, percent, plural
+from gradflow.runs.reader import Experiment
+
+HALF = 0.5
+MOST_ROWS = 12
+TREND = (
+    "Movement counts steady rises as well as jumps, and learning stays with fresh statistics; "
+    "so the share removed understates what happens to the jumps alone."
+)
+
+
+def run(experiment: Experiment, half: float = HALF) -> AnalysisResult:
+    """Compare the jumps with running and with re-estimated batch-norm statistics.
+
+    `half` is the share of movement from which most of it counts as removed.
+
+    Raises `NotApplicableError` where no run recorded both at two epochs.
+    """
+    networks = {
+        name: pairs
+        for name, runs in by_network(list(experiment.runs)).items()
+        if (pairs := [pair for one in runs if (pair := pair_of(one)) is not None])
+    }
+    if not networks:
+        raise NotApplicableError(
+            "no run recorded predictions with running and with re-estimated batch-norm statistics "
+            "(tables predictions and recalibration) at two epochs or more"
+        )
+    moved = {name: movement_removed(pairs) for name, pairs in networks.items()}
+    findings = tuple(_finding(name, networks[name], moved[name], half) for name in networks)
+    return AnalysisResult(
+        summary=" ".join(finding.meaning for finding in findings),
+        findings=findings,
+        figures=(_figure(experiment.networks, networks, moved),),
+        tables=(
+            Table("movement", "Squared movement of validation accuracy", _table(moved)),
+            Table("jumps", f"The {MOST_ROWS} largest changes and what is left", _jumps(networks)),
+        ),
+        method=(
+            "At each epoch's end the validation images are predicted twice with the same weights: "
+            "with the running statistics of batch normalization, and with statistics re-estimated "
+            "on training images. Movement M = sum over epochs of (delta^2 - v), delta the change "
+            "of accuracy, v = (b + c)/n^2 - (b - c)^2/n^3 its sampling variance from the "
+            "discordant counts b and c on n images. Share removed = 1 - M(re-estimated) / "
+            f"M(running); interval by a bootstrap over images with {RESAMPLES:,} resamples, the "
+            "same images in both series, centred on the estimate."
+        ),
+        sources=(
+            "Ioffe & Szegedy 2015, Batch normalization, section 3.1 (running statistics)",
+            "Wu & Johnson 2021, Rethinking 'batch' in BatchNorm, section 3 (precise statistics)",
+            "McNemar 1947, Note on the sampling error of the difference between correlated "
+            "proportions",
+        ),
+    )
+
+
+def _finding(network: str, pairs: list[Pair], moved: Movement, half: float) -> Finding:
+    moves = moved.running_low > 0
+    verdict = (
+        verdict_above(moved.removed_low, moved.removed_high, half)
+        if moves
+        else Verdict.INCONCLUSIVE
+    )
+    images = pairs[0].running.shape[1]
+    return Finding(
+        key=f"stale-statistics-{network}".replace("_", "-"),
+        network=network,
+        hypothesis=f"Most of the jumps of {network} come from stale running statistics.",
+        contradicted_by=f"A share removed whose interval lies below {percent(half)}.",
+        verdict=verdict,
+        estimates=(
+            Estimate(
+                "share of squared movement removed",
+                moved.removed,
+                moved.removed_low,
+                moved.removed_high,
+                method=f"bootstrap over {plural(images, 'image')}, {plural(len(pairs), 'seed')}",
+            ),
+            *(
+                Estimate(f"squared movement, {name} statistics", value, low, high)
+                for name, value, low, high in (
+                    ("running", moved.running, moved.running_low, moved.running_high),
+                    ("re-estimated", moved.fresh, moved.fresh_low, moved.fresh_high),
+                )
+            ),
+        ),
+        threshold=(
+            f"supported where the 95 % interval of the share removed lies above {percent(half)}; "
+            "asked where the interval of the movement itself lies above 0"
+        ),
+        meaning=_meaning(network, moved, moves, verdict),
+        next_step=_next_step(verdict),
+        caveats=(
+            TREND,
+            f"The interval speaks of other images, not of other seeds ({len(pairs)} here).",
+        ),
+    )
+
+
+def _meaning(network: str, moved: Movement, moves: bool, verdict: Verdict) -> str:
+    if not moves or moved.removed is None:
+        return (
+            f"The validation accuracy of {network} does not move beyond sampling noise, so there "
+            "is nothing to explain by stale running statistics."
+        )
+    words = {
+        Verdict.SUPPORTED: "Stale running statistics cause most of the jumps of {}",
+        Verdict.CONTRADICTED: "Stale running statistics do not cause most of the jumps of {}",
+        Verdict.INCONCLUSIVE: (
+            "Whether stale running statistics cause most of the jumps of {} cannot be told"
+        ),
+    }[verdict].format(network)
+    return (
+        f"{words}: re-estimating them, with no weight changed, removes {percent(moved.removed)} "
+        f"{between(moved.removed_low, moved.removed_high, percent)} of its squared movement."
+    )
+
+
+def _next_step(verdict: Verdict) -> str:
+    return {
+        Verdict.SUPPORTED: (
+            "Judge checkpoints with re-estimated statistics, or raise the running statistics' "
+            "momentum, and see whether the networks still differ."
+        ),
+        Verdict.CONTRADICTED: (
+            "Look for what moves the weights themselves: learning rate, batch size, gradients."
+        ),
+        Verdict.INCONCLUSIVE: "Hold out more validation images, or train more epochs and seeds.",
+    }[verdict]
+
+
+def _table(moved: dict[str, Movement]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {
+                "network": name,
+                "movement, running": one.running,
+                "movement, re-estimated": one.fresh,
+                "share removed": one.removed,
+                "95 % low": one.removed_low,
+                "95 % high": one.removed_high,
+            }
+            for name, one in moved.items()
+        ]
+    )
+
+
+def _jumps(networks: dict[str, list[Pair]]) -> pd.DataFrame:
+    rows = [
+        {
+            "network": network,
+            "seed": pair.seed,
+            "into epoch": epoch,
+            "change, running": running,
+            "change, re-estimated": fresh,
+        }
+        for network, pairs in networks.items()
+        for pair in pairs
+        for epoch, running, fresh in zip(
+            pair.epochs[1:],
+            np.diff(pair.running.mean(axis=1)),
+            np.diff(pair.fresh.mean(axis=1)),
+            strict=True,
+        )
+    ]
+    frame = pd.DataFrame(rows)
+    largest = frame["change, running"].abs().nlargest(MOST_ROWS).index
+    return frame.loc[sorted(largest)].reset_index(drop=True)
+
+
+def _figure(
+    networks: list[str], pairs: dict[str, list[Pair]], moved: dict[str, Movement]
+) -> Figure:
+    said = [
+        f"{percent(one.removed)} of the movement of {name}"
+        for name, one in moved.items()
+        if one.removed is not None
+    ]
+    title = (
+        f"Re-estimated batch-norm statistics remove {listing(said)}"
+        if said
+        else "Validation accuracy does not move beyond sampling noise"
+    )
+    return Figure(
+        key="two-statistics",
+        title=title,
+        caption=(
+            "Validation accuracy by epoch with running batch-norm statistics (solid) and with "
+            "statistics re-estimated on training images (dashed, open markers), weights "
+            "unchanged; bands: Wilson 95 % intervals. One pair of lines a seed."
+        ),
+        alt=f"Validation accuracy by epoch, running against re-estimated statistics. {title}.",
+        draw=partial(_draw, networks, pairs),
+    )
+
+
+@plots.themed
+def _draw(networks: list[str], pairs: dict[str, list[Pair]]) -> Drawing:
+    figure, axes = plots.panels(1, len(pairs), 2.8, sharey=True)
+    palette, marks = plots.colours(networks), plots.markers(networks)
+    for axis, (network, members) in zip(axes[0], pairs.items(), strict=True):
+        for pair in members:
+            for right, line, filled, label in (
+                (pair.running, "-", palette[network], "running statistics"),
+                (pair.fresh, "--", "white", "re-estimated statistics"),
+            ):
+                frame = accuracy_by_epoch(pd.DataFrame(right, index=pair.epochs))
+                style = {"color": palette[network], "marker": marks[network], "mfc": filled}
+                plots.curve(axis, frame, "epoch", "accuracy", ls=line, label=label, **style)
+        axis.set_title(network)
+        axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        plots.epoch_axis(axis)
+    axes[0, 0].set_ylabel("validation accuracy")
+    plots.legend_below(figure, list(axes[0]))
+    return figure
+
+
+ANALYSIS = Analysis(
+    key="batchnorm_recalibration",
+    title="Batch-norm recalibration",
+    question="How much of the jumps goes away with fresh batch-norm statistics?",
+    run=run,
+)

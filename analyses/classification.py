@@ -1,0 +1,255 @@
+"""Which classes does each network tell apart at its best epoch, and which does it confuse?
+
+What would count against a network: a class it never predicts, or finds less often than chance.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure as Drawing
+from numpy.typing import NDArray
+from sklearn.metrics import classification_report, confusion_matrix
+
+from analyses import plots
+from analyses.frames import accuracy_by_epoch, by_network, correctness, runs_with, seed_name
+from analyses.registry import Analysis
+from analyses.result import AnalysisResult, Estimate, Figure, Finding, Table, Verdict
+from analyses.statistics import verdict_above, wilson_interval
+from analyses.wording import between, listing, percent, plural
+from gradflow.runs.reader import Experiment, Run
+
+OPTIMISTIC = (
+    "The epoch is the best of all on the validation images themselves, so the numbers are "
+    "optimistic."
+)
+MOST_LABELLED = 12  # with more classes, the counts in the cells would overlap
+
+
+@dataclass(frozen=True)
+class BestEpoch:
+    """The predictions of one run at the epoch of its highest validation accuracy.
+
+    Fields:
+        network, seed: of the run.
+        epoch: the first epoch that reaches the highest accuracy.
+        accuracy, low, high: at that epoch, with Wilson's 95 % interval.
+        predictions: columns target and prediction, one row an image.
+    """
+
+    network: str
+    seed: str
+    epoch: int
+    accuracy: float
+    low: float
+    high: float
+    predictions: pd.DataFrame
+
+
+def best_epoch(run: Run) -> BestEpoch:
+    """The epoch of `run` with the highest validation accuracy."""
+    scores = accuracy_by_epoch(correctness(run.predictions))
+    best = scores.loc[scores["accuracy"].idxmax()]
+    epoch = int(best["epoch"])
+    rows = run.predictions[run.predictions["epoch"] == epoch][["target", "prediction"]]
+    low, high = float(best["low"]), float(best["high"])
+    return BestEpoch(
+        run.network, seed_name(run), epoch, float(best["accuracy"]), low, high, rows.astype(int)
+    )
+
+
+def report_by_class(predictions: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
+    """scikit-learn's classification report: precision, recall, F1, support of each class."""
+    report = classification_report(
+        predictions["target"],
+        predictions["prediction"],
+        labels=range(len(classes)),
+        target_names=classes,
+        output_dict=True,
+        zero_division=0,
+    )
+    rows = [{"class": name, **report[name]} for name in [*classes, "macro avg"]]
+    frame = pd.DataFrame(rows).rename(columns={"f1-score": "F1"})
+    return frame.astype({"support": int}).replace({"class": {"macro avg": "mean of classes"}})
+
+
+def confusion(predictions: pd.DataFrame, classes: list[str]) -> NDArray[np.int64]:
+    """Counts of shape [true class, predicted class]."""
+    counts: NDArray[np.int64] = confusion_matrix(
+        predictions["target"], predictions["prediction"], labels=range(len(classes))
+    )
+    return counts
+
+
+def class_names(run: Run) -> list[str]:
+    """The run's classes; where they are unknown, the indices that occur."""
+    if run.classes:
+        return run.classes
+    highest = int(run.predictions[["target", "prediction"]].to_numpy().max())
+    return [str(index) for index in range(highest + 1)]
+
+
+def run(experiment: Experiment) -> AnalysisResult:
+    """Confusion matrix and classification report of each network at its best epoch.
+
+    Raises `NotApplicableError` where no run recorded predictions.
+    """
+    networks = by_network(runs_with(experiment, "predictions", "predictions by image"))
+    best = {name: [best_epoch(one) for one in runs] for name, runs in networks.items()}
+    classes = {name: class_names(runs[0]) for name, runs in networks.items()}
+    findings = tuple(_finding(name, best[name], classes[name]) for name in networks)
+    reports = tuple(
+        Table(
+            f"report-{_slug(name)}",
+            f"{name}: classification report at the best epoch, "
+            f"{plural(len(best[name]), 'seed')} together",
+            report_by_class(_together(best[name]), classes[name]),
+        )
+        for name in networks
+    )
+    figures = tuple(_figure(best[name][0], classes[name], len(best[name])) for name in networks)
+    said = [
+        f"{one.network} at epoch {one.epoch} with {percent(one.accuracy)} "
+        f"{between(one.low, one.high, percent)}"
+        for one in (runs[0] for runs in best.values())
+    ]
+    return AnalysisResult(
+        summary=f"Best validation accuracy: {listing(said)}.",
+        findings=findings,
+        figures=figures,
+        tables=(Table("best", "Best epoch of each run", _accuracies(best)), *reports),
+        method=(
+            "At the first epoch of highest validation accuracy of each run: confusion matrix and "
+            "precision, recall, F1 and support of each class (scikit-learn; a ratio with an empty "
+            "denominator counts as 0); accuracy and recall with Wilson's interval, recall at a "
+            "level corrected for the number of classes (Bonferroni)."
+        ),
+        sources=(
+            "Pedregosa et al. 2011, Scikit-learn: machine learning in Python",
+            "Wilson 1927, Probable inference, the law of succession, and statistical inference",
+        ),
+    )
+
+
+def _slug(name: str) -> str:
+    return "".join(letter if letter.isalnum() else "-" for letter in name)
+
+
+def _together(best: list[BestEpoch]) -> pd.DataFrame:
+    return pd.concat([one.predictions for one in best])
+
+
+def _finding(network: str, best: list[BestEpoch], classes: list[str]) -> Finding:
+    counts = confusion(_together(best), classes)
+    support, right = counts.sum(axis=1), counts.diagonal()
+    present = np.flatnonzero(support)
+    lowest = int(present[np.argmin(right[present] / support[present])])
+    recall, chance = right[lowest] / support[lowest], 1 / len(classes)
+    level = 1 - 0.05 / len(present)
+    low, high = wilson_interval(int(right[lowest]), int(support[lowest]), level)
+    never = [classes[index] for index in present if counts[:, index].sum() == 0]
+    verdict = Verdict.CONTRADICTED if never else verdict_above(low, high, chance)
+    interval = f"({100 * level:.3g} % interval {percent(low)} to {percent(high)})"
+    meaning = (
+        f"{network} finds every class more often than chance would: its lowest recall is "
+        if verdict is Verdict.SUPPORTED
+        else f"{network} never predicts {listing(never)}: its lowest recall is "
+        if never
+        else f"{network} is weakest on {classes[lowest]}: its recall there is "
+    ) + f"{percent(recall)} {interval} for {classes[lowest]}, chance being {percent(chance)}."
+    return Finding(
+        key=f"every-class-{_slug(network)}",
+        network=network,
+        hypothesis=f"{network} finds every class more often than chance.",
+        contradicted_by="A class never predicted, or a recall whose interval lies below chance.",
+        verdict=verdict,
+        estimates=(
+            Estimate(
+                name=f"lowest recall, that of {classes[lowest]}",
+                value=float(100 * recall),
+                low=100 * low,
+                high=100 * high,
+                unit="%",
+                level=level,
+                method=f"Wilson interval, {plural(int(support[lowest]), 'image')}",
+            ),
+        ),
+        threshold=f"lowest recall against 1 / {len(classes)} classes = {percent(chance)}",
+        meaning=meaning,
+        next_step=f"Look at the images of {classes[lowest]} that were taken for another class.",
+        caveats=(OPTIMISTIC,),
+    )
+
+
+def _accuracies(best: dict[str, list[BestEpoch]]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {
+                "network": one.network,
+                "seed": one.seed,
+                "best epoch": one.epoch,
+                "accuracy": one.accuracy,
+                "95 % low": one.low,
+                "95 % high": one.high,
+                "images": len(one.predictions),
+            }
+            for runs in best.values()
+            for one in runs
+        ]
+    )
+
+
+def _figure(best: BestEpoch, classes: list[str], seeds: int) -> Figure:
+    counts = confusion(best.predictions, classes)
+    wrong = counts - np.diag(counts.diagonal())
+    true, taken = np.unravel_index(int(wrong.argmax()), wrong.shape)
+    title = (
+        f"{best.network} most often takes {classes[true]} for {classes[taken]} "
+        f"({wrong[true, taken]} of {counts[true].sum()} images)"
+        if wrong.any()
+        else f"{best.network} confuses no classes"
+    )
+    of_seed = f", seed {best.seed}" if seeds > 1 else ""
+    return Figure(
+        key=f"confusion-{_slug(best.network)}",
+        title=title,
+        caption=(
+            f"Confusion matrix of {best.network}{of_seed} at epoch {best.epoch}, its best: "
+            f"{plural(len(best.predictions), 'validation image')}. Numbers are images, shades "
+            f"the share of the true class. {OPTIMISTIC}"
+        ),
+        alt=f"Confusion matrix of {best.network} over {len(classes)} classes. {title}.",
+        draw=partial(_draw, counts, classes),
+    )
+
+
+@plots.themed
+def _draw(counts: NDArray[np.int64], classes: list[str]) -> Drawing:
+    figure, axes = plots.panels(1, 1, 3.6)
+    axis = axes[0, 0]
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    drawn = axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    axis.grid(False)
+    places = range(len(classes))
+    if len(classes) <= MOST_LABELLED:
+        long = sum(map(len, classes)) > 55
+        axis.set_xticks(
+            places, classes, rotation=30 if long else 0, ha="right" if long else "center"
+        )
+        axis.set_yticks(places, classes)
+        for (row, column), count in np.ndenumerate(counts):
+            shade = "white" if share[row, column] > 0.55 else "black"
+            axis.text(column, row, str(count), ha="center", va="center", color=shade)
+    axis.set_xlabel("predicted class")
+    axis.set_ylabel("true class")
+    figure.colorbar(drawn, ax=axis, label="share of the true class")
+    return figure
+
+
+ANALYSIS = Analysis(
+    key="classification",
+    title="Classification",
+    question="Which classes does each network tell apart at its best epoch, and which not?",
+    run=run,
+)

@@ -1,0 +1,186 @@
+"""The figures of the gradient profile: by depth, by epoch, and both at once."""
+
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Drawing
+
+from analyses import plots
+from analyses.layer_gradients import Profile, raw_ratio
+from analyses.result import Figure
+from analyses.wording import listing, number
+
+Bounds = tuple[float, float]
+
+
+def gradient_figures(
+    networks: list[str], profiles: list[Profile], bounds: Bounds, title: str
+) -> tuple[Figure, ...]:
+    """The figures of the profiles; `bounds` are those of vanishing and exploding over the depth."""
+    return (
+        _factor_figure(networks, profiles, bounds, title),
+        _depth_figure(networks, profiles),
+        _map_figure(profiles),
+    )
+
+
+def epoch_norms(one: Profile) -> pd.DataFrame:
+    """Median norm by layer and epoch over all steps and seeds: rows depth, columns epoch."""
+    norms = pd.concat([seed.norms for seed in one.seeds]).replace([np.inf, -np.inf], np.nan)
+    by_epoch = norms.groupby(level="epoch").median().T
+    by_epoch.index = pd.Index(one.seeds[0].layers["depth"].to_numpy())
+    return by_epoch
+
+
+def _factor_figure(
+    networks: list[str], profiles: list[Profile], bounds: Bounds, title: str
+) -> Figure:
+    caption = (
+        "Factor by which the gradient norm changes per layer toward the input, by epoch; above 1 "
+        "it grows, below 1 it shrinks. Band: 95 % interval. Epoch 0 with an open marker is the "
+        f"first step. Dotted: {number(bounds[0])} and {number(bounds[1])} over the depth of the "
+        "deepest network, the bounds of vanishing and exploding."
+    )
+    if any(one.theory for one in profiles):
+        caption += (
+            " Dashed: mean-field theory of batch normalization at initialization, for wide, fully "
+            "connected plain networks (Yang et al. 2019); for convolutions a landmark only."
+        )
+    return Figure(
+        key="factor-by-epoch",
+        title=title,
+        caption=caption,
+        alt=f"Factor of the gradient norm per layer by epoch. {title}",
+        draw=partial(_draw_factor, networks, profiles, bounds),
+    )
+
+
+@plots.themed
+def _draw_factor(networks: list[str], profiles: list[Profile], bounds: Bounds) -> Drawing:
+    figure, axes = plots.panels(1, 1, 3.0)
+    axis = axes[0, 0]
+    palette, marks = plots.colours(networks), plots.markers(networks)
+    for one in profiles:
+        style = {"color": palette[one.network], "marker": marks[one.network]}
+        plots.curve(axis, one.epochs, "epoch", "factor", label=one.network, **style)
+        if one.first is not None:
+            axis.plot([0], [one.first], linestyle="", mfc="white", **style)
+    depth = max(one.depth for one in profiles)
+    for bound, name in zip(bounds, ("vanishing below", "exploding above"), strict=True):
+        height = bound ** (1 / depth)
+        plots.level_line(axis, height, style=":")
+        side = "top" if name.startswith("vanishing") else "bottom"
+        axis.annotate(
+            name,
+            (1, height),
+            xycoords=("axes fraction", "data"),
+            ha="right",
+            va=side,
+            color=plots.GREY,
+            fontsize=plots.SMALL_TEXT_SIZE,
+        )
+    theories = [one.theory for one in profiles if one.theory is not None]
+    if theories:
+        plots.level_line(axis, max(theories), "mean field at initialization")
+    axis.axhline(1, color="black", linewidth=0.6)
+    axis.margins(y=0.12)
+    axis.set_ylabel("factor per layer\ntoward the input")
+    plots.epoch_axis(axis)
+    plots.legend_below(figure, [axis])
+    return figure
+
+
+def _depth_figure(networks: list[str], profiles: list[Profile]) -> Figure:
+    names = listing([one.network for one in profiles])
+    ends = [
+        f"{number(ratio)} in {one.network}"
+        for one in profiles
+        if (ratio := raw_ratio(one)) is not None
+    ]
+    title = f"Raw gradient norm of the first layer over the last: {listing(ends)}" if ends else (
+        f"Gradient by depth of {names}"
+    )  # fmt: skip
+    weights = any(len(one.weights) for one in profiles)
+    caption = (
+        "Left: median L2 norm of the gradient with respect to each layer's output, at the first "
+        "and the last epoch. Steps between stages come from the size of the output, not from "
+        "vanishing."
+    )
+    if weights:
+        caption += (
+            " Right: norm of the gradient of each layer's weight, over all steps of one seed; it "
+            "can look level while the left one vanishes (Glorot & Bengio 2010)."
+        )
+    return Figure(
+        key="norm-by-depth",
+        title=title,
+        caption=caption,
+        alt=f"Norms of gradients by depth for {names}.",
+        draw=partial(_draw_depth, networks, profiles, weights),
+    )
+
+
+@plots.themed
+def _draw_depth(networks: list[str], profiles: list[Profile], weights: bool) -> Drawing:
+    figure, axes = plots.panels(1, 2 if weights else 1, 2.9)
+    palette, marks = plots.colours(networks), plots.markers(networks)
+    for one in profiles:
+        norms = epoch_norms(one)
+        epochs = list(dict.fromkeys([norms.columns[0], norms.columns[-1]]))
+        for epoch, line in zip(epochs, ("--", "-") if len(epochs) > 1 else ("-",), strict=True):
+            label = f"{one.network}, epoch {epoch}"
+            _draw_norms(axes[0, 0], norms.index, norms[epoch], line, palette[one.network], label)
+        if weights:
+            style = {"color": palette[one.network], "marker": marks[one.network]}
+            axes[0, 1].plot(one.weights["depth"], one.weights["norm"], lw=1, ms=3, **style)
+    titles = ("of the layers' outputs", "of the layers' weights")
+    for axis, title in zip(axes.flat, titles, strict=False):
+        values = [value for line in axis.lines for value in np.asarray(line.get_ydata())]
+        plots.log_axis(axis, values)
+        axis.set_title(f"gradient {title}")
+        axis.set_xlabel("depth (layers from the input)")
+    axes[0, 0].set_ylabel("gradient norm (L2)")
+    plots.legend_below(figure, list(axes.flat))
+    return figure
+
+
+def _draw_norms(
+    axis: Axes, depth: pd.Index, norms: pd.Series, line: str, colour: str, label: str
+) -> None:
+    positive = norms.where(norms > 0)  # a zero has no place on a logarithmic axis
+    axis.plot(depth, positive, line, color=colour, label=label, lw=1.2)
+
+
+def _map_figure(profiles: list[Profile]) -> Figure:
+    names = listing([one.network for one in profiles])
+    spans = [
+        f"{number(low)} to {number(high)} in {one.network}"
+        for one in profiles
+        for low, high in [plots.finite_range([epoch_norms(one)])]
+    ]
+    return Figure(
+        key="norm-map",
+        title=f"Gradient norms by layer and epoch range from {listing(spans)}",
+        caption=(
+            "Median L2 norm of the gradient with respect to each layer's output, by depth (the "
+            "input at the bottom) and epoch; one logarithmic colour scale for all panels. Grey "
+            "cells: exactly zero, or not finite."
+        ),
+        alt=f"Heat maps of gradient norm by depth and epoch for {names}.",
+        draw=partial(_draw_map, profiles),
+    )
+
+
+@plots.themed
+def _draw_map(profiles: list[Profile]) -> Drawing:
+    maps = [epoch_norms(one) for one in profiles]
+    maps = [matrix.where(matrix > 0) for matrix in maps]
+    figure, axes = plots.panels(1, len(maps), 3.2)
+    norm = plots.log_colours(maps)
+    for axis, one, matrix in zip(axes[0], profiles, maps, strict=True):
+        drawn = plots.heat_map(axis, matrix, norm, "viridis", one.network)
+    axes[0, 0].set_ylabel("depth (layers from the input)")
+    figure.colorbar(drawn, ax=list(axes[0]), label="gradient norm (L2)")
+    return figure

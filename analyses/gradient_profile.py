@@ -1,0 +1,266 @@
+"""Do the gradients vanish or explode on their way from the loss to the first layer?
+
+What would count against vanishing: a factor per layer, compared between layers of equal output
+shape only, whose product over the whole depth stays above one hundredth.
+"""
+
+import numpy as np
+import pandas as pd
+
+from analyses.frames import by_network, runs_with
+from analyses.gradient_figures import gradient_figures
+from analyses.layer_gradients import Profile, exponential, over_depth, profile, raw_ratio
+from analyses.registry import Analysis
+from analyses.result import AnalysisResult, Estimate, Finding, Table, Verdict
+from analyses.statistics import verdict_above, verdict_below
+from analyses.wording import between, finite, listing, number, percent, plural
+from gradflow.runs.reader import Experiment
+
+VANISHING = 1e-2
+EXPLODING = 1e2
+NOT_FAIR = (
+    "The raw ratio of norms compares tensors of different size, so it is not a fair measure of "
+    "vanishing; the factor per layer is."
+)
+THEORY = (
+    "The mean-field value is derived for wide, fully connected plain networks at initialization; "
+    "for convolutions, whose statistics also run over positions, and for residual networks it is "
+    "a landmark only."
+)
+
+
+def classify(low: float | None, high: float | None, vanishing: float, exploding: float) -> str:
+    """Where an interval lies between two bounds: vanishing, exploding, healthy, or unclear."""
+    if low is None or high is None:
+        return "unclear"
+    if high < vanishing:
+        return "vanishing"
+    if low > exploding:
+        return "exploding"
+    return "healthy" if low > vanishing and high < exploding else "unclear"
+
+
+def run(
+    experiment: Experiment, vanishing: float = VANISHING, exploding: float = EXPLODING
+) -> AnalysisResult:
+    """Factor per layer toward the input, by network and epoch.
+
+    `vanishing` and `exploding` bound the factor over the whole depth. Two orders of magnitude: at
+    equal weights, plain gradient descent then moves the first layer less than a hundredth as far
+    as the last, or over a hundred times as far, so that no one learning rate suits both.
+
+    Raises `NotApplicableError` where no run recorded gradients at two layers with weights.
+    """
+    networks = by_network(runs_with(experiment, "gradients", "gradients by layer"))
+    profiles = [profile(name, runs) for name, runs in networks.items()]
+    findings = tuple(
+        finding
+        for one in profiles
+        for finding in (
+            _finding(one, "vanish", vanishing),
+            _finding(one, "explode", exploding),
+        )
+    )
+    summary = " ".join(_sentence(one, vanishing, exploding) for one in profiles)
+    return AnalysisResult(
+        summary=summary,
+        findings=findings,
+        figures=gradient_figures(
+            experiment.networks, profiles, (vanishing, exploding), _title(profiles)
+        ),
+        tables=(
+            Table("networks", "Gradient profile of each network", _network_table(profiles)),
+            Table(
+                "epochs",
+                "Factor per layer toward the input, by epoch",
+                pd.concat([_epoch_table(one, vanishing, exploding) for one in profiles]),
+            ),
+        ),
+        method=(
+            "At each step the logarithm of the norm of the gradient with respect to a layer's "
+            "output is regressed on depth, with one slope for the whole network and an intercept "
+            "for each group of layers of equal output shape (groups of three layers and more): "
+            "factor per layer toward the input = exp(-slope). Over the depth: that factor to the "
+            "power of the number of convolutions. The interval is a moving-block bootstrap over "
+            "steps of the mean log factor, or Student's over three and more seeds."
+        ),
+        sources=(
+            "Glorot & Bengio 2010, Understanding the difficulty of training deep feedforward "
+            "neural networks, section 4.2 (weight gradients can look level while these vanish)",
+            "He et al. 2015, Deep residual learning for image recognition, section 4.1",
+            "Yang et al. 2019, A mean field theory of batch normalization, theorem 8",
+            "Kuensch 1989, The jackknife and the bootstrap for general stationary observations",
+            "Carlstein 1986, The use of subseries values (length of blocks)",
+        ),
+    )
+
+
+def _finding(one: Profile, verb: str, bound: float) -> Finding:
+    per_layer = bound ** (1 / one.depth)
+    rule = verdict_below if verb == "vanish" else verdict_above
+    low, high = exponential(one.overall.low), exponential(one.overall.high)
+    verdict = rule(finite(low), finite(high), per_layer)
+    side = "below" if verb == "vanish" else "above"
+    return Finding(
+        key=f"{verb}-{one.network}".replace("_", "-"),
+        network=one.network,
+        hypothesis=f"The gradients of {one.network} {verb} toward the input.",
+        contradicted_by=(
+            f"A factor per layer whose interval lies {'above' if verb == 'vanish' else 'below'} "
+            f"{number(per_layer)}."
+        ),
+        verdict=verdict,
+        estimates=_estimates(one),
+        threshold=(
+            f"supported where the 95 % interval of the factor per layer lies {side} "
+            f"{number(per_layer)}, which is {number(bound)} over {one.depth} layers"
+        ),
+        meaning=_meaning(one, verb, verdict),
+        next_step=_next_step(one, verb, verdict),
+        caveats=_caveats(one),
+    )
+
+
+def _estimates(one: Profile) -> tuple[Estimate, ...]:
+    value, low, high = (
+        finite(exponential(log)) for log in (one.overall.value, one.overall.low, one.overall.high)
+    )
+    total, total_low, total_high = over_depth(one)
+    per_layer = "factor of the gradient norm per layer toward the input"
+    estimates = [
+        Estimate(per_layer, value, low, high, method=one.overall.method),
+        Estimate(
+            f"factor over all {one.depth} layers", total, total_low, total_high,
+            method="the factor per layer to the power of the number of layers",
+        ),
+        Estimate(
+            "raw norm at the first layer over that at the last", raw_ratio(one),
+            method="ratio of medians over steps; not scale-fair, no interval",
+        ),
+    ]  # fmt: skip
+    if one.first is not None:
+        against = f"; mean-field theory: {number(one.theory)}" if one.theory else ""
+        estimates.append(
+            Estimate(
+                f"{per_layer}, first step", one.first, method=f"one step, no interval{against}"
+            )
+        )
+    return tuple(estimates)
+
+
+def _meaning(one: Profile, verb: str, verdict: Verdict) -> str:
+    total, low, high = over_depth(one)
+    if total is None:
+        return (
+            f"Whether the gradients of {one.network} {verb} cannot be told: no three layers of "
+            f"equal output shape had finite gradients other than zero ({_zeros(one)})."
+        )
+    words = {
+        Verdict.SUPPORTED: f"The gradients of {one.network} {verb} toward the input",
+        Verdict.CONTRADICTED: f"The gradients of {one.network} do not {verb} toward the input",
+        Verdict.INCONCLUSIVE: f"Whether the gradients of {one.network} {verb} cannot be told",
+    }
+    return (
+        f"{words[verdict]}: over {one.depth} layers of equal scale the norm changes by a factor "
+        f"of {number(total)} {between(low, high)}."
+    )
+
+
+def _zeros(one: Profile) -> str:
+    share = float(np.mean([seed.zeros for seed in one.seeds]))
+    return f"{percent(share)} of the recorded gradients are exactly zero"
+
+
+def _sentence(one: Profile, vanishing: float, exploding: float) -> str:
+    total, low, high = over_depth(one)
+    if total is None:
+        return _meaning(one, "vanish", Verdict.INCONCLUSIVE)
+    state = classify(low, high, vanishing, exploding)
+    words = {
+        "vanishing": "vanish",
+        "exploding": "explode",
+        "healthy": "neither vanish nor explode",
+        "unclear": "cannot be called vanishing, exploding or healthy",
+    }
+    return (
+        f"The gradients of {one.network} {words[state]}: from the last layer to the first they "
+        f"change by a factor of {number(total)} {between(low, high)}."
+    )
+
+
+def _title(profiles: list[Profile]) -> str:
+    said = [
+        f"{number(total)} times in {one.network}"
+        for one in profiles
+        if (total := over_depth(one)[0]) is not None
+    ]
+    if not said:
+        return "No factor of the gradient norm per layer could be had"
+    return f"From the last layer to the first the gradient norm changes {listing(said)}"
+
+
+def _next_step(one: Profile, verb: str, verdict: Verdict) -> str:
+    if verdict is Verdict.INCONCLUSIVE:
+        return "Record more steps, or several seeds, to narrow the interval."
+    if verdict is Verdict.SUPPORTED:
+        cure = "He initialization, normalization or shortcuts" if verb == "vanish" else (
+            "gradient clipping, a warm-up of the learning rate or shortcuts"
+        )  # fmt: skip
+        return f"Try {cure}, and see whether accuracy changes with the gradients."
+    return f"Look for another cause of what {one.network} does: this one is not it."
+
+
+def _caveats(one: Profile) -> tuple[str, ...]:
+    caveats = [NOT_FAIR]
+    if any(seed.zeros for seed in one.seeds):
+        caveats.append(
+            f"{_zeros(one)}: a zero has no logarithm and is left out of the factor; it may mean "
+            "dead units, or a branch that starts closed."
+        )
+    broken = sum(seed.nonfinite for seed in one.seeds)
+    if broken:
+        caveats.append(f"In {plural(broken, 'step')} some gradient was infinite or not a number.")
+    if one.theory:
+        caveats.append(THEORY)
+    return tuple(caveats)
+
+
+def _network_table(profiles: list[Profile]) -> pd.DataFrame:
+    rows = []
+    for one in profiles:
+        total, low, high = over_depth(one)
+        rows.append(
+            {
+                "network": one.network,
+                "layers": one.depth,
+                "factor per layer": exponential(one.overall.value),
+                "over all layers": total,
+                "95 % low": low,
+                "95 % high": high,
+                "first step": one.first,
+                "mean field": one.theory,
+                "raw first / last": raw_ratio(one),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _epoch_table(one: Profile, vanishing: float, exploding: float) -> pd.DataFrame:
+    bounds = (vanishing ** (1 / one.depth), exploding ** (1 / one.depth))
+    states = [
+        classify(finite(low), finite(high), *bounds)
+        for low, high in zip(one.epochs["low"], one.epochs["high"], strict=True)
+    ]
+    frame = one.epochs.rename(
+        columns={"factor": "factor per layer", "low": "95 % low", "high": "95 % high"}
+    )
+    frame.insert(0, "network", one.network)
+    return frame.assign(**{"gradients are": states})
+
+
+ANALYSIS = Analysis(
+    key="gradient_profile",
+    title="Gradient profile",
+    question="Do the gradients vanish or explode on their way from the loss to the first layer?",
+    run=run,
+)

@@ -1,0 +1,233 @@
+"""Gradient norms by layer, and the factor by which they change per layer toward the input."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analyses.registry import NotApplicableError
+from analyses.statistics import Array, Mean, mean_over_steps
+from analyses.wording import finite
+from gradflow.runs.reader import Run
+
+MIN_LAYERS = 3  # of one output shape: fewer do not make a slope worth the name
+
+
+@dataclass(frozen=True)
+class LayerGradients:
+    """Gradients with respect to the outputs of a run's weighted layers.
+
+    Fields:
+        layers: columns layer, depth, stage, by depth.
+        norms: L2 norms, one row per (epoch, step), one column a layer in the order of `layers`.
+        log_factors: natural logarithm of the factor per layer toward the input, one entry a row
+            of `norms`; NaN where there is none.
+        nonfinite: steps in which the gradient of some layer held a value that is not finite.
+        zeros: fraction of recorded norms that are exactly zero.
+    """
+
+    layers: pd.DataFrame
+    norms: pd.DataFrame
+    log_factors: pd.Series
+    nonfinite: int
+    zeros: float
+
+
+def weighted_layers(layers: pd.DataFrame) -> pd.DataFrame:
+    """The convolutions off the shortcuts; the linear layers where there are too few of these.
+
+    Columns layer, depth, stage; sorted by depth.
+    """
+    for role in ("convolution", "linear"):
+        chosen = layers[layers["role"] == role]
+        if len(chosen) >= MIN_LAYERS:
+            break
+    ordered: pd.DataFrame = chosen.sort_values("depth", kind="stable")
+    return ordered[["layer", "depth", "stage"]].reset_index(drop=True)
+
+
+def wide(frame: pd.DataFrame, quantity: str, names: pd.Series, key: str = "layer") -> pd.DataFrame:
+    """One row per (epoch, step), one column per name, in the order of `names`."""
+    rows = frame[frame[key].isin(names)].drop_duplicates(["epoch", "step", key], keep="last")
+    table = rows.set_index(["epoch", "step", key])[quantity].astype(float).unstack(key)
+    kept: pd.DataFrame = table.reindex(columns=list(names)).sort_index()
+    return kept
+
+
+def logarithm(values: pd.DataFrame) -> pd.DataFrame:
+    """Natural logarithm; NaN where a value is not finite or not positive."""
+    array = values.to_numpy(dtype=float)
+    usable = np.where(np.isfinite(array) & (array > 0), array, np.nan)
+    return pd.DataFrame(np.log(usable), index=values.index, columns=values.columns)
+
+
+def log_factors(logs: Array, depth: Array, stage: Array) -> Array:
+    """Slope of the log norm against depth, negated: log factor per layer toward the input.
+
+    Least squares with one slope for all stages and an intercept of its own for each, so that
+    norms are only compared between layers of equal output shape. Stages with fewer than three
+    usable layers at a step do not count there.
+
+    Args:
+        logs: natural logarithms of the norms, shape [steps, layers]; NaN where there is none.
+        depth, stage: of the layers, shape [layers].
+
+    Returns: shape [steps]; NaN where no stage can be used.
+    """
+    products, squares = np.zeros(len(logs)), np.zeros(len(logs))
+    for index in np.unique(stage):
+        y, x = logs[:, stage == index], depth[stage == index]
+        usable = np.isfinite(y)
+        count = usable.sum(axis=1)
+        centre = np.where(usable, x, 0).sum(axis=1) / np.maximum(count, 1)
+        deviation = np.where(usable, x - centre[:, None], 0) * (count >= MIN_LAYERS)[:, None]
+        products += (deviation * np.where(usable, y, 0)).sum(axis=1)
+        squares += (deviation**2).sum(axis=1)
+    factors = np.full(len(logs), np.nan)
+    np.divide(-products, squares, out=factors, where=squares > 0)
+    return factors
+
+
+def layer_gradients(run: Run) -> LayerGradients:
+    """The gradients of `run` at its weighted layers.
+
+    Raises `NotApplicableError` where there are fewer than two such layers, or no gradients.
+    """
+    layers = weighted_layers(run.layers)
+    if len(layers) < 2:
+        raise NotApplicableError(
+            f"{run.name} has {len(layers)} convolutions or linear layers in its table of layers; "
+            "a profile over depth needs two at least"
+        )
+    own = run.gradients[run.gradients["layer"].isin(layers["layer"])]
+    norms = wide(own, "norm", layers["layer"])
+    if norms.empty:
+        raise NotApplicableError(
+            f"{run.name} recorded no gradient at a convolution or linear layer"
+        )
+    flagged = own[(own["nonfinite"] > 0) | np.isinf(own["norm"].astype(float))]
+    slopes = log_factors(
+        logarithm(norms).to_numpy(),
+        layers["depth"].to_numpy(dtype=float),
+        layers["stage"].to_numpy(dtype=float),
+    )
+    recorded = norms.notna().to_numpy().sum()
+    zeros = float((norms == 0).to_numpy().sum() / recorded) if recorded else 0.0
+    return LayerGradients(
+        layers=layers,
+        norms=norms,
+        log_factors=pd.Series(slopes, index=norms.index),
+        nonfinite=int(flagged["step"].nunique()),
+        zeros=zeros,
+    )
+
+
+def batchnorm_growth(batch: float) -> float:
+    """Mean-field growth of a gradient's squared norm per layer toward the input.
+
+    Fully connected batch-normalized ReLU network at initialization, wide, normalized over
+    `batch` samples (more than 3): Yang et al. 2019, A mean field theory of batch normalization,
+    theorem 8. Tends to pi / (pi - 1) = 1.467 for large batches.
+    """
+    c = -1 / (batch - 1)
+    slope = (np.pi - np.arccos(c)) / np.pi
+    kernel = (np.sqrt(1 - c**2) + (np.pi - np.arccos(c)) * c) / np.pi
+    first = (batch - 1) * (slope + batch - 1) / ((batch - 3) * (batch - 1) * (1 - kernel))
+    return float(first - 1 / (batch - 3))
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The gradients of all seeds of one network.
+
+    Fields:
+        network: its name.
+        depth: number of convolutions (or linear layers) from input to output.
+        seeds: one entry per run.
+        overall: natural logarithm of the factor per layer, over all steps.
+        epochs: columns epoch, factor, low, high: the factor per layer by epoch.
+        first: factor per layer at step 0, averaged over seeds (geometric); None if not recorded.
+        weights: median norm of the gradient of each layer's weight by depth, columns depth, norm.
+        theory: mean-field factor per layer; None without batch normalization.
+    """
+
+    network: str
+    depth: int
+    seeds: tuple[LayerGradients, ...]
+    overall: Mean
+    epochs: pd.DataFrame
+    first: float | None
+    weights: pd.DataFrame
+    theory: float | None
+
+
+def profile(network: str, runs: list[Run]) -> Profile:
+    """Reduce the gradients of the runs of one network."""
+    seeds = tuple(layer_gradients(one) for one in runs)
+    starts = [one.log_factors.xs(0, level="step") for one in seeds if 0 in _steps(one)]
+    initial = [float(start.iloc[0]) for start in starts if np.isfinite(start.iloc[0])]
+    return Profile(
+        network=network,
+        depth=len(seeds[0].layers),
+        seeds=seeds,
+        overall=mean_over_steps([one.log_factors.to_numpy() for one in seeds]),
+        epochs=_by_epoch(seeds),
+        first=float(np.exp(np.mean(initial))) if initial else None,
+        weights=weight_gradients(runs[0], seeds[0].layers),
+        theory=_theory(runs[0]),
+    )
+
+
+def weight_gradients(run: Run, layers: pd.DataFrame) -> pd.DataFrame:
+    """Median over steps of the norm of each layer's weight gradient: columns depth, norm."""
+    names = layers["layer"] + ".weight"
+    table = wide(run.parameters, "gradient_norm", names, key="parameter")
+    frame = pd.DataFrame({"depth": layers["depth"].to_numpy(), "norm": _medians(table)})
+    return frame.dropna()
+
+
+def _steps(one: LayerGradients) -> pd.Index:
+    return one.norms.index.get_level_values("step")
+
+
+def _medians(table: pd.DataFrame) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
+    """Median of each column over its finite values; NaN where there is none."""
+    medians: np.ndarray[tuple[int], np.dtype[np.float64]] = (
+        table.replace([np.inf, -np.inf], np.nan).median().to_numpy(dtype=float)
+    )
+    return medians
+
+
+def _by_epoch(seeds: tuple[LayerGradients, ...]) -> pd.DataFrame:
+    rows = []
+    grouped = [dict(list(one.log_factors.groupby(level="epoch"))) for one in seeds]
+    for epoch in sorted(set().union(*grouped)):
+        mean = mean_over_steps([group[epoch].to_numpy() for group in grouped if epoch in group])
+        row = {name: exponential(getattr(mean, name)) for name in ("value", "low", "high")}
+        rows.append({"epoch": epoch, **row})
+    return pd.DataFrame(rows).rename(columns={"value": "factor"})
+
+
+def exponential(value: float | None) -> float:
+    """The factor whose natural logarithm is `value`; NaN where there is none."""
+    return float("nan") if value is None else float(np.exp(value))
+
+
+def _theory(run: Run) -> float | None:
+    if not run.layers["type"].str.contains("BatchNorm").any():
+        return None
+    batch = float(run.gradients["batch_size"].max())
+    return batchnorm_growth(batch) ** 0.5 if batch > 3 else None
+
+
+def raw_ratio(one: Profile) -> float | None:
+    """Median norm at the first layer over that at the last, averaged over seeds (geometric)."""
+    medians = [_medians(seed.norms) for seed in one.seeds]
+    ratios = [row[0] / row[-1] for row in medians if row[0] > 0 and row[-1] > 0]
+    return finite(float(np.exp(np.mean(np.log(ratios))))) if ratios else None
+
+
+def over_depth(one: Profile) -> tuple[float | None, float | None, float | None]:
+    """The factor over the whole depth, with its interval."""
+    logs = (one.overall.value, one.overall.low, one.overall.high)
+    return tuple(None if log is None else float(np.exp(log * one.depth)) for log in logs)  # type: ignore[return-value]

@@ -1,0 +1,312 @@
+"""How do loss and accuracy develop, and does the residual network end above the plain one?
+
+Networks are compared on the same images and seeds. What would count against the residual network:
+a difference at the last epoch whose interval lies below 0.
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Drawing
+from matplotlib.ticker import PercentFormatter
+
+from analyses import plots
+from analyses.comparison import Difference, difference
+from analyses.frames import (
+    Pair,
+    accuracy_by_epoch,
+    by_network,
+    correctness,
+    residual_pairs,
+    runs_of_same_seed,
+    seed_name,
+)
+from analyses.reference import CAVEAT, has_reference_setting, reference_curves
+from analyses.registry import Analysis, NotApplicableError
+from analyses.result import AnalysisResult, Estimate, Figure, Finding, Table, Verdict
+from analyses.statistics import MIN_SEEDS, verdict_above, wilson_interval
+from analyses.wording import between, listing, p_value, percent, plural, points
+from gradflow.runs.reader import Experiment, Run
+
+CURVES = {
+    "train_loss": "training loss (nats)",
+    "val_loss": "validation loss (nats)",
+    "train_accuracy": "training accuracy",
+    "val_accuracy": "validation accuracy",
+}
+OPTIMISTIC = (
+    "The best of several epochs is picked on the very images it is measured on, so its accuracy "
+    "is optimistic, the more so the more the curve jumps."
+)
+Curves = dict[str, list[pd.DataFrame]]
+
+
+def curves_of(run: Run) -> pd.DataFrame:
+    """One row an epoch: epoch, the known ones of `CURVES`, and images, where there were any.
+
+    Validation accuracy is taken from the predictions where the scalars lack it.
+    """
+    epochs = run.epochs
+    known = [name for name in CURVES if name in epochs.columns and epochs[name].notna().any()]
+    frame = epochs[["epoch", *known]].astype(float)
+    if not len(run.predictions):
+        return frame
+    right = accuracy_by_epoch(correctness(run.predictions))
+    if "val_accuracy" not in known:
+        scores = right.rename(columns={"accuracy": "val_accuracy"})[["epoch", "val_accuracy"]]
+        frame = frame.merge(scores.astype(float), on="epoch", how="outer")
+    return frame.assign(images=float(right["images"].iloc[0]))
+
+
+def mean_curves(runs: list[pd.DataFrame]) -> pd.DataFrame:
+    """Mean over the seeds by epoch, with Wilson's 95 % band of the mean validation accuracy.
+
+    The band counts the images of one seed only, so it does not claim the precision of several.
+    """
+    mean = pd.concat(runs).groupby("epoch", as_index=False).mean()
+    if {"images", "val_accuracy"} <= set(mean.columns):
+        bands = [
+            wilson_interval(round(accuracy * images), int(images))
+            if np.isfinite(accuracy * images)
+            else (np.nan, np.nan)
+            for accuracy, images in zip(mean["val_accuracy"], mean["images"], strict=True)
+        ]
+        mean["low"], mean["high"] = zip(*bands, strict=True)
+    return mean
+
+
+def new_bests(accuracies: pd.Series) -> pd.Series:
+    """Which epochs beat all the epochs before; the first known one does."""
+    before = accuracies.cummax().ffill().shift()
+    better: pd.Series = accuracies.notna() & ~(accuracies <= before)
+    return better
+
+
+def run(experiment: Experiment) -> AnalysisResult:
+    """Loss and accuracy by epoch, and each residual network against its plain counterpart.
+
+    Raises `NotApplicableError` where no run has any of the curves.
+    """
+    curves = {run.folder: curves_of(run) for run in experiment.runs}
+    runs = [run for run in experiment.runs if set(CURVES) & set(curves[run.folder].columns)]
+    if not runs:
+        raise NotApplicableError(
+            f"no run recorded any of {', '.join(CURVES)}: pass them to tracer.end_epoch"
+        )
+    grouped = {
+        name: [curves[run.folder] for run in members] for name, members in by_network(runs).items()
+    }
+    references = {
+        name: frame
+        for name, members in by_network(runs).items()
+        if all(map(has_reference_setting, members))
+        and (frame := reference_curves(name)) is not None
+    }
+    findings = tuple(
+        finding
+        for pair in residual_pairs(experiment)
+        if (finding := _finding(experiment, pair, bool(references))) is not None
+    )
+    table = _table(runs, curves)
+    summary = " ".join(finding.meaning for finding in findings) or _description(table)
+    return AnalysisResult(
+        summary=summary,
+        findings=findings,
+        figures=(_figure(experiment.networks, grouped, references, summary),),
+        tables=(Table("epochs", "Best and last epoch of each run", table),),
+        method=(
+            "The curves are the scalars of each epoch, averaged over seeds. The band is Wilson's "
+            "95 % interval of a proportion at the number of validation images. Two networks of "
+            "one seed are compared on the same images: McNemar's exact test on the images that "
+            "just one of them gets right, and a bootstrap over images of the difference; from "
+            f"{MIN_SEEDS} seeds on, Student's interval over the paired seeds."
+        ),
+        sources=(
+            "Wilson 1927, Probable inference, the law of succession, and statistical inference",
+            "McNemar 1947, Note on the sampling error of the difference between correlated "
+            "proportions",
+            "He et al. 2015, Deep residual learning for image recognition, section 4.1",
+        ),
+    )
+
+
+def _finding(experiment: Experiment, pair: Pair, with_reference: bool) -> Finding | None:
+    pairs = runs_of_same_seed(experiment, pair)
+    last, best = difference(pairs), difference(pairs, best=True)
+    if last is None or best is None:
+        return None
+    verdict = verdict_above(last.low, last.high, 0.0)
+    caveats = [OPTIMISTIC]
+    if last.seeds < MIN_SEEDS:
+        caveats.append(
+            f"{plural(last.seeds, 'seed')} cannot show how much other initial weights, another "
+            "order of batches or another split would change the difference."
+        )
+    if with_reference:
+        caveats.append(CAVEAT)
+    return Finding(
+        key=f"higher-accuracy-{pair.residual}".replace("_", "-"),
+        network=None,
+        hypothesis=(
+            f"{pair.residual} reaches a higher validation accuracy than {pair.plain} "
+            "at the last epoch."
+        ),
+        contradicted_by="An interval of the difference that lies below 0.",
+        verdict=verdict,
+        estimates=(
+            _estimate(f"{pair.residual} less {pair.plain}, last epoch", last),
+            _estimate(f"{pair.residual} less {pair.plain}, each at its best epoch", best),
+        ),
+        threshold="supported where the 95 % interval of the difference lies above 0",
+        meaning=_meaning(pair, last, verdict),
+        next_step=_next_step(last, verdict),
+        caveats=tuple(caveats),
+    )
+
+
+def _estimate(name: str, gap: Difference) -> Estimate:
+    test = "" if gap.p_value is None else f"; McNemar's exact test {p_value(gap.p_value)}"
+    return Estimate(
+        name=name,
+        value=100 * gap.value,
+        low=None if gap.low is None else 100 * gap.low,
+        high=None if gap.high is None else 100 * gap.high,
+        unit="percentage points",
+        method=gap.method + test,
+    )
+
+
+def _meaning(pair: Pair, gap: Difference, verdict: Verdict) -> str:
+    words = {
+        Verdict.SUPPORTED: "ends above",
+        Verdict.CONTRADICTED: "ends below",
+        Verdict.INCONCLUSIVE: "cannot be told from",
+    }
+    test = "" if gap.p_value is None else f", McNemar's exact {p_value(gap.p_value)}"
+    return (
+        f"{pair.residual} {words[verdict]} {pair.plain} in validation accuracy: "
+        f"{points(gap.value)} {between(gap.low, gap.high, points)} "
+        f"over {plural(gap.seeds, 'seed')}{test}."
+    )
+
+
+def _next_step(gap: Difference, verdict: Verdict) -> str:
+    if verdict is Verdict.INCONCLUSIVE:
+        return "Train more seeds or hold out more images: the interval includes 0."
+    if gap.seeds < MIN_SEEDS:
+        return f"Repeat with at least {MIN_SEEDS} seeds to see whether the difference holds."
+    return "Look at the gradients and the batch statistics for what makes the difference."
+
+
+def _table(runs: list[Run], curves: dict[Path, pd.DataFrame]) -> pd.DataFrame:
+    rows = []
+    for one in runs:
+        frame = curves[one.folder].reindex(columns=["epoch", *CURVES])
+        last = frame.iloc[-1]
+        row = {"network": one.network, "seed": seed_name(one), "epochs": int(last["epoch"])}
+        row |= {f"last {label}": last[name] for name, label in CURVES.items()}
+        known = frame.dropna(subset="val_accuracy")
+        if len(known):
+            best = known.loc[known["val_accuracy"].idxmax()]
+            row |= {
+                "best validation accuracy": best["val_accuracy"],
+                "best epoch": str(int(best["epoch"])),
+                "new bests at": ", ".join(
+                    f"{epoch:.0f}" for epoch in known["epoch"][new_bests(known["val_accuracy"])]
+                ),
+            }
+        rows.append(row)
+    return pd.DataFrame(rows).dropna(axis=1, how="all")
+
+
+def _description(table: pd.DataFrame) -> str:
+    """What can be said where there is nothing to compare: each network's last epoch."""
+    for name, form in (("val_accuracy", percent), ("train_loss", "{:.3g} nats".format)):
+        column = f"last {CURVES[name]}"
+        if column in table.columns:
+            means = table.groupby("network", sort=False)[column].mean().dropna()
+            said = [f"{network} at {form(mean)}" for network, mean in means.items()]
+            if said:
+                return f"After the last epoch, {CURVES[name].split(' (')[0]}: {listing(said)}."
+    return "The curves below are all that was recorded of loss and accuracy."
+
+
+def _figure(
+    networks: list[str], grouped: Curves, references: dict[str, pd.DataFrame], title: str
+) -> Figure:
+    seeds = max(len(runs) for runs in grouped.values())
+    parts = [
+        "Loss (nats) and accuracy by epoch, on the training images (left) and the validation "
+        "images (right). One colour a network"
+        + ("; thin lines are seeds, thick ones their mean." if seeds > 1 else "."),
+        "Band: Wilson 95 % interval of validation accuracy. Rings: new bests of each run.",
+    ]
+    if references:
+        parts.append(f"Grey: the reference's curves (dashed plain34, dotted resnet34). {CAVEAT}")
+    return Figure(
+        key="curves",
+        title=title,
+        caption=" ".join(parts),
+        alt=f"Curves of loss and accuracy by epoch for {listing(list(grouped))}. {title}",
+        draw=partial(_draw, networks, grouped, references),
+    )
+
+
+@plots.themed
+def _draw(networks: list[str], grouped: Curves, references: dict[str, pd.DataFrame]) -> Drawing:
+    names = [
+        name for name in CURVES if any(name in one for runs in grouped.values() for one in runs)
+    ]
+    columns = 2 if len(names) > 1 else 1
+    rows = -(-len(names) // columns)
+    figure, axes = plots.panels(rows, columns, 2.3 * rows + 0.4)
+    palette = plots.colours(networks)
+    for axis in axes.flat[len(names) :]:
+        axis.set_visible(False)
+    for axis, name in zip(axes.flat, names, strict=False):
+        for network, runs in grouped.items():
+            _draw_curves(axis, [one for one in runs if name in one], name, network, palette)
+        for network, frame in references.items():
+            style = "--" if network == "plain34" else ":"
+            label = f"{network}, reference"
+            axis.plot(frame["epoch"], frame[name], style, color=plots.GREY, lw=1.1, label=label)
+        axis.set_ylabel(CURVES[name])
+        if name.endswith("accuracy"):
+            axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        plots.epoch_axis(axis)
+    plots.legend_below(figure, list(axes.flat))
+    return figure
+
+
+def _draw_curves(
+    axis: Axes, runs: list[pd.DataFrame], name: str, network: str, palette: dict[str, str]
+) -> None:
+    if not runs:
+        return
+    colour = palette[network]
+    for one in runs:
+        if len(runs) > 1:
+            axis.plot(one["epoch"], one[name], color=colour, linewidth=0.6, alpha=0.6)
+        if name == "val_accuracy":
+            best = one[new_bests(one[name])]
+            style: dict[str, Any] = {"mfc": "white", "mec": colour, "mew": 0.9, "ms": 4.5}
+            axis.plot(best["epoch"], best[name], "o", zorder=4, **style)
+    mean = mean_curves(runs)
+    if name != "val_accuracy":
+        mean = mean.drop(columns=["low", "high"], errors="ignore")
+    marker = "." if len(mean) < 3 else ""
+    plots.curve(axis, mean, "epoch", name, color=colour, label=network, marker=marker)
+
+
+ANALYSIS = Analysis(
+    key="learning_curves",
+    title="Learning curves",
+    question=(
+        "How do loss and accuracy develop, and does the residual network end above the plain one?"
+    ),
+    run=run,
+)

@@ -1,0 +1,173 @@
+"""What all figures share: size, theme, one colour per network, and the kinds of panel."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, ParamSpec
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+WIDTH = 6.7  # inches: the text column of an A4 page
+TEXT_SIZE = 8.5
+SMALL_TEXT_SIZE = 7.5
+GREY = "#6b6b6b"
+GRID = "#dddddd"
+BAND_OPACITY = 0.16
+
+# Okabe & Ito's colours, tellable apart by colour-blind readers, the palest two left out; the
+# line styles and markers tell the networks apart where there is no colour at all.
+_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+_MARKERS = ("o", "s", "^", "D", "v", "P")
+
+P = ParamSpec("P")
+
+
+@contextmanager
+def theme() -> Iterator[None]:
+    """Fonts, lines and spines of every figure, in force within the block alone."""
+    settings = {
+        **sns.axes_style("ticks"),
+        "font.size": TEXT_SIZE,
+        "axes.titlesize": TEXT_SIZE + 0.5,
+        "axes.labelsize": TEXT_SIZE,
+        "legend.fontsize": SMALL_TEXT_SIZE,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.linewidth": 0.7,
+        "lines.linewidth": 1.5,
+        "lines.markersize": 4,
+        "legend.frameon": False,
+        "figure.dpi": 120,
+    }
+    # seaborn's styles name a font list of their own; matplotlib's default is always present.
+    settings.pop("font.sans-serif", None)
+    with mpl.rc_context(settings):
+        yield
+
+
+def themed(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Draw a figure under the common theme."""
+
+    @wraps(draw)
+    def inner(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with theme():
+            return draw(*args, **kwargs)
+
+    return inner
+
+
+def colours(networks: Sequence[str]) -> dict[str, str]:
+    """One colour per network, by its place in the experiment: the same in every figure."""
+    return {name: _PALETTE[index % len(_PALETTE)] for index, name in enumerate(networks)}
+
+
+def markers(networks: Sequence[str]) -> dict[str, str]:
+    """One marker per network, by its place in the experiment."""
+    return {name: _MARKERS[index % len(_MARKERS)] for index, name in enumerate(networks)}
+
+
+def panels(
+    rows: int, columns: int, height: float, **options: Any
+) -> tuple[Figure, "np.ndarray[Any, Any]"]:
+    """A new figure of the common width and its axes, shape [rows, columns]."""
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, **options)
+    for axis in axes.flat:
+        # Ticks made when the page is drawn would take their size from the settings of that time.
+        axis.tick_params(labelsize=SMALL_TEXT_SIZE, width=0.7, length=3)
+        axis.grid(True, axis="y", color=GRID, linewidth=0.6)
+        axis.set_axisbelow(True)
+    return figure, axes
+
+
+def epoch_axis(axis: Axes, label: str = "epoch") -> None:
+    """Whole epochs on the horizontal axis, with room for a single one."""
+    axis.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
+    low, high = axis.get_xlim()
+    if high - low < 1:
+        axis.set_xlim((low + high) / 2 - 0.5, (low + high) / 2 + 0.5)
+    axis.set_xlabel(label)
+
+
+def log_axis(axis: Axes, values: Sequence[float]) -> None:
+    """Logarithmic vertical axis, where there is something positive to show on it."""
+    if any(np.isfinite(value) and value > 0 for value in values):
+        axis.set_yscale("log")
+
+
+def curve(axis: Axes, frame: pd.DataFrame, x: str, y: str, **style: Any) -> None:
+    """A line through columns `x` and `y`, with a band between columns `low` and `high`."""
+    marker = style.pop("marker", "")
+    (line,) = axis.plot(frame[x], frame[y], marker=marker, markersize=3.5, **style)
+    if {"low", "high"} <= set(frame.columns):
+        axis.fill_between(
+            frame[x].to_numpy(dtype=float),
+            frame["low"].to_numpy(dtype=float),
+            frame["high"].to_numpy(dtype=float),
+            color=line.get_color(),
+            alpha=BAND_OPACITY,
+            linewidth=0,
+        )
+
+
+def heat_map(
+    axis: Axes,
+    matrix: pd.DataFrame,
+    norm: Normalize,
+    colour_map: str,
+    title: str,
+) -> Any:
+    """Rows by epoch as coloured cells, the first row at the bottom; returns what was drawn.
+
+    Cells that are not finite stay grey. Rows are numbered by their index.
+    """
+    values = np.ma.masked_invalid(matrix.to_numpy(dtype=float))
+    palette = mpl.colormaps[colour_map].with_extremes(bad="#bdbdbd")
+    epochs = matrix.columns.to_numpy(dtype=float)
+    rows = np.arange(len(matrix), dtype=float)
+    drawn = axis.pcolormesh(epochs, rows, values, norm=norm, cmap=palette, shading="nearest")
+    axis.grid(False)
+    axis.set_title(title)
+    epoch_axis(axis)
+    shown = np.unique(np.linspace(0, len(matrix) - 1, min(len(matrix), 9)).round().astype(int))
+    axis.set_yticks(shown, [str(matrix.index[row]) for row in shown])
+    return drawn
+
+
+def finite_range(matrices: Sequence[pd.DataFrame]) -> tuple[float, float]:
+    """Smallest and largest finite value of several frames; (0, 1) where there is none."""
+    pool = np.concatenate([matrix.to_numpy(dtype=float).ravel() for matrix in matrices])
+    pool = pool[np.isfinite(pool)]
+    if not len(pool):
+        return 0.0, 1.0
+    return float(pool.min()), float(pool.max())
+
+
+def log_colours(matrices: Sequence[pd.DataFrame]) -> LogNorm:
+    """One logarithmic colour scale over the positive values of several frames."""
+    low, high = finite_range([matrix.where(matrix > 0) for matrix in matrices])
+    return LogNorm(low, high) if 0 < low < high else LogNorm((high or 1) / 2, (high or 1) * 2)
+
+
+def level_line(axis: Axes, height: float, label: str | None = None, style: str = "--") -> None:
+    """A thin grey line across a panel: a threshold, or what a theory says."""
+    axis.axhline(height, color=GREY, linewidth=0.9, linestyle=style, label=label, zorder=1)
+
+
+def legend_below(figure: Figure, axes: Sequence[Axes], columns: int = 4) -> None:
+    """One legend for all panels, below them, each label once."""
+    entries: dict[str, Any] = {}
+    for axis in axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    if entries:
+        figure.legend(
+            list(entries.values()), list(entries), loc="outside lower center", ncols=columns
+        )
