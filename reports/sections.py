@@ -9,7 +9,7 @@ from analyses.result import Finding, Table
 from analyses.wording import plural
 from reports.figures import draw_figure
 from reports.parts import SIGNS, EstimateRow, FindingPart, Section, TablePart
-from reports.wording import cell, estimate_text
+from reports.wording import column_cells, estimate_text
 
 # A table in a report is read, not computed with: the run folder holds the rest.
 LONGEST_TABLE = 60
@@ -66,8 +66,10 @@ def table_part(table: Table, label: str, longest: int = LONGEST_TABLE) -> TableP
     shown = table.frame.head(longest)
     hidden = len(table.frame) - len(shown)
     note = f"The first {longest} of {plural(len(table.frame), 'row')}." if hidden else ""
+    if table.frame.empty:
+        note = "No rows: there was nothing to list."
     kinds = [shown.iloc[:, place].dtype.kind for place in range(shown.shape[1])]
-    columns = [[cell(value) for value in shown.iloc[:, place]] for place in range(shown.shape[1])]
+    columns = [column_cells(shown.iloc[:, place]) for place in range(shown.shape[1])]
     return TablePart(
         label=label,
         title=table.title,

@@ -49,6 +49,22 @@ def cell(value: Any) -> str:
     return str(value)
 
 
+def column_cells(column: pd.Series) -> list[str]:
+    """A column's cells as texts; its fractions share one count of decimals where none is lost."""
+    sizes = column.abs()[column.abs() > 0] if column.dtype.kind == "f" else pd.Series(dtype=float)
+    largest = sizes.max() if len(sizes) else 0.0
+    if not 0 < largest < 1e5:
+        return [cell(value) for value in column]
+    # Three digits of the largest, where a share of 1 counts as one below 1.
+    decimals = 3 if largest <= 1 else max(0, 2 - _magnitude(largest))
+    if (sizes < 10.0**-decimals).any():
+        return [cell(value) for value in column]
+    return [
+        NOT_OBSERVED if pd.isna(value) else _with_decimals(float(value), decimals)
+        for value in column
+    ]
+
+
 def date_text(moment: datetime) -> str:
     """A date in words with its time zone, such as `3 May 2025, 14:05 UTC`."""
     # The months of strftime would follow the reader's locale.

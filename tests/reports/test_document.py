@@ -2,9 +2,13 @@
 
 from dataclasses import replace
 
+import pandas as pd
+
 from analyses.registry import Outcome
+from analyses.result import Table
 from gradflow.runs.schema import TABLES
 from reports.document import LONGEST_ANSWER, build_document
+from reports.sections import table_part
 
 
 def test_answer_opens_with_the_most_important_analyses(experiment, outcomes):
@@ -105,3 +109,10 @@ def test_document_stands_without_any_finding(experiment):
 def test_date_is_that_of_the_experiment(experiment, outcomes):
     document = build_document(experiment, outcomes)
     assert "recorded 3 May 2025, 14:05 UTC" in document.subtitle
+
+
+def test_table_without_rows_says_so():
+    part = table_part(Table("t", "Empty", pd.DataFrame({"layer": []})), "Table 1")
+    assert (part.columns, part.rows) == (("layer",), ())
+    assert part.note == "No rows: there was nothing to list."
+    assert table_part(Table("t", "Bare", pd.DataFrame()), "Table 1").rows == ()

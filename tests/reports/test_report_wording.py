@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from analyses.result import Estimate
-from reports.wording import cell, date_text, estimate_text
+from reports.wording import cell, column_cells, date_text, estimate_text
 
 PERCENT = "95\u00a0% interval"
 
@@ -61,3 +61,20 @@ def test_cell_keeps_what_it_holds(value, text):
 
 def test_date_reads_the_same_in_every_locale():
     assert date_text(datetime(2025, 5, 3, 14, 5, tzinfo=UTC)) == "3 May 2025, 14:05 UTC"
+
+
+@pytest.mark.parametrize(
+    ("values", "texts"),
+    [
+        ([1.0, 0.64, 0.0278, np.nan, 0.0], ["1.000", "0.640", "0.028", "\u2013", "0.000"]),
+        ([4.184, 12.8], ["4.2", "12.8"]),
+        ([1234.5, 10.0], ["1,234", "10"]),
+        ([0.5, 4e-7], ["0.5", "4.0e-7"]),
+        ([0.0, 0.0], ["0", "0"]),
+        ([np.inf, 1.0], ["inf", "1"]),
+        ([1, 20], ["1", "20"]),
+        (["a", None], ["a", "\u2013"]),
+    ],
+)
+def test_fractions_of_a_column_share_their_decimals_unless_one_is_lost(values, texts):
+    assert column_cells(pd.Series(values)) == texts

@@ -69,7 +69,7 @@ def test_training_line_has_networks_seeds_data_and_settings(experiment):
 
 def test_training_line_counts_the_images(tmp_path):
     writer = single_run(tmp_path, configuration={"data": "digits"})
-    columns = {quantity.name: [] for quantity in IMAGES.columns}
+    columns = {quantity.name: [None] * 3 for quantity in IMAGES.columns}
     columns |= {"image": [0, 1, 2], "name": ["a", "b", "c"], "label": [0, 1, 0]}
     columns |= {"subset": ["training", "training", "validation"]}
     writer.append("images", columns, 0, 0)
