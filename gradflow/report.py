@@ -102,19 +102,11 @@ def check_packages() -> None:
     """
     home = Path(__file__).resolve().parent.parent
     for name in ("analyses", "reports"):
-        spec = find_spec(name)
-        found = list(spec.submodule_search_locations or []) if spec else []
-        place = (
-            Path(found[0]).resolve()
-            if found
-            else Path(spec.origin)
-            if spec and spec.origin
-            else None
-        )
+        place = _place_of(name)
         if place != home / name:
             raise ConfigurationError(
-                f"the package {name!r} was found in {place}, but gradflow's own is in "
-                f"{home / name}: run the command from another folder, or rename the other one"
+                f"the package {name!r} was found in {place or 'no folder'}, but gradflow's own is "
+                f"in {home / name}: run the command from another folder, or rename the other one"
             )
 
 
@@ -155,6 +147,13 @@ def print_answer(document: "Document") -> None:
         statement = f"{row.network}: {row.hypothesis}"
         room = _COLUMNS - len(verdict)
         print(verdict + textwrap.shorten(statement, room, placeholder=" ..."))
+
+
+def _place_of(name: str) -> Path | None:
+    """The folder of the package, or the file of the module, that `import` would load."""
+    spec = find_spec(name)
+    places = [*(spec.submodule_search_locations or ()), spec.origin] if spec else []
+    return next((Path(place).resolve() for place in places if place), None)
 
 
 def _renderer(name: str) -> Callable[["Document"], bytes]:

@@ -172,7 +172,13 @@ def _answer(placed: Sequence[tuple[int, Outcome]]) -> tuple[AnswerSentence, ...]
     """The first finding of each network from each of the most important analyses."""
     important = [pair for pair in placed if pair[1].key in IMPORTANCE and _findings(pair[1])]
     sentences = [
-        AnswerSentence(finding.meaning, finding.verdict, SIGNS[finding.verdict], anchor_of(place))
+        AnswerSentence(
+            text=finding.meaning,
+            hypothesis=finding.hypothesis,
+            verdict=finding.verdict,
+            sign=SIGNS[finding.verdict],
+            section=anchor_of(place),
+        )
         for place, outcome in important or placed
         for finding in _first_of_each_network(_findings(outcome))
     ]

@@ -9,9 +9,13 @@ SIGNS = {Verdict.SUPPORTED: "✓", Verdict.CONTRADICTED: "✗", Verdict.INCONCLU
 
 @dataclass(frozen=True)
 class AnswerSentence:
-    """One sentence of the answer, with the verdict it rests on and the section that shows why."""
+    """One sentence of the answer, the verdict it rests on, and the section that shows why.
+
+    The verdict is that on `hypothesis`, not on the sentence, which may well deny the hypothesis.
+    """
 
     text: str
+    hypothesis: str
     verdict: Verdict
     sign: str
     section: str

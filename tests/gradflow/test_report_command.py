@@ -174,6 +174,13 @@ def test_another_package_of_the_same_name_is_noticed(tmp_path, name):
     assert done.stderr.count("\n") == 1
 
 
+def test_module_of_the_same_name_is_noticed(tmp_path):
+    (tmp_path / "reports.py").write_text("raise RuntimeError('imported')")
+    done = in_fresh_process(["-m", "gradflow.report"], tmp_path)
+    assert done.returncode == 1
+    assert str(tmp_path / "reports.py") in done.stderr
+
+
 def test_output_folder_called_reports_does_no_harm(tmp_path):
     (tmp_path / "reports").mkdir()
     done = in_fresh_process(["-m", "gradflow.report"], tmp_path)

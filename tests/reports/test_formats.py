@@ -73,7 +73,8 @@ def test_both_formats_hold_every_finding_figure_and_section(document, texts, nam
     text = texts[name]
     short = [s for s in document.sections if "script" not in s.summary]
     expected = [document.question, document.lead, document.trained, *document.references]
-    expected += [sentence.text for sentence in document.answer]
+    for sentence in document.answer:
+        expected += [sentence.text, f"{sentence.sign} {sentence.verdict}: {sentence.hypothesis}"]
     for section in short:
         expected += [section.heading, section.summary, section.notice, section.method]
         for finding in section.findings:
