@@ -64,8 +64,8 @@ def run(
             f"test; Benjamini & Hochberg's procedure keeps false discoveries at {percent(rate)} "
             "per network. Spearman's correlation of the change with each gradient quantity of the "
             "same and the previous epoch, averaged over seeds; the largest absolute one is "
-            "compared with its distribution when the changes are permuted in blocks and rotated "
-            "within each seed, the maximum over all quantities and lags taken each time."
+            "compared with its distribution when the changes are rotated within each seed (short "
+            "single runs: permuted in blocks too), the maximum over quantities and lags each time."
         ),
         sources=(
             "McNemar 1947, Note on the sampling error of the difference between correlated "

@@ -22,6 +22,7 @@ from analyses.wording import between, listing, percent, plural
 from gradflow.runs.reader import Experiment
 
 HALF = 0.5
+MIN_CHANGES = 3
 MOST_ROWS = 12
 TREND = (
     "Movement counts steady rises as well as jumps, and learning stays with fresh statistics; "
@@ -75,7 +76,8 @@ def run(experiment: Experiment, half: float = HALF) -> AnalysisResult:
 
 
 def _finding(network: str, pairs: list[Pair], moved: Movement, half: float) -> Finding:
-    moves = moved.running_low > 0
+    changes = sum(len(pair.epochs) - 1 for pair in pairs)
+    moves = moved.running_low > 0 and changes >= MIN_CHANGES
     verdict = (
         verdict_above(moved.removed_low, moved.removed_high, half)
         if moves
@@ -106,9 +108,9 @@ def _finding(network: str, pairs: list[Pair], moved: Movement, half: float) -> F
         ),
         threshold=(
             f"supported where the 95 % interval of the share removed lies above {percent(half)}; "
-            "asked where the interval of the movement itself lies above 0"
+            f"asked from {MIN_CHANGES} changes on, where the interval of the movement lies above 0"
         ),
-        meaning=_meaning(network, moved, moves, verdict),
+        meaning=_meaning(network, moved, changes, verdict),
         next_step=_next_step(verdict),
         caveats=(
             TREND,
@@ -117,8 +119,13 @@ def _finding(network: str, pairs: list[Pair], moved: Movement, half: float) -> F
     )
 
 
-def _meaning(network: str, moved: Movement, moves: bool, verdict: Verdict) -> str:
-    if not moves or moved.removed is None:
+def _meaning(network: str, moved: Movement, changes: int, verdict: Verdict) -> str:
+    if changes < MIN_CHANGES:
+        return (
+            f"Whether stale running statistics make the validation accuracy of {network} jump "
+            f"cannot be told from {plural(changes, 'change')} between epochs."
+        )
+    if moved.running_low <= 0 or moved.removed is None:
         return (
             f"The validation accuracy of {network} does not move beyond sampling noise, so there "
             "is nothing to explain by stale running statistics."
@@ -131,8 +138,16 @@ def _meaning(network: str, moved: Movement, moves: bool, verdict: Verdict) -> st
         ),
     }[verdict].format(network)
     return (
-        f"{words}: re-estimating them, with no weight changed, removes {percent(moved.removed)} "
+        f"{words}: re-estimating them, with no weight changed, {_removal(moved)} "
         f"{between(moved.removed_low, moved.removed_high, percent)} of its squared movement."
+    )
+
+
+def _removal(moved: Movement) -> str:
+    """What was removed; a negative share is movement added."""
+    removed = moved.removed or 0.0
+    return (
+        f"removes {percent(removed)}" if removed >= 0 else f"adds, not removes: {percent(removed)}"
     )
 
 
@@ -194,7 +209,7 @@ def _figure(
     said = [
         f"{percent(one.removed)} of the movement of {name}"
         for name, one in moved.items()
-        if one.removed is not None
+        if one.removed is not None and one.running_low > 0
     ]
     title = (
         f"Re-estimated batch-norm statistics remove {listing(said)}"

@@ -233,7 +233,7 @@ def _draw(counts: NDArray[np.int64], classes: list[str]) -> Drawing:
     axis.grid(False)
     places = range(len(classes))
     if len(classes) <= MOST_LABELLED:
-        long = sum(map(len, classes)) > 55
+        long = sum(map(len, classes)) > 36
         axis.set_xticks(
             places, classes, rotation=30 if long else 0, ha="right" if long else "center"
         )

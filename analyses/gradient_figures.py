@@ -182,5 +182,5 @@ def _draw_map(profiles: list[Profile]) -> Drawing:
     for axis, one, matrix in zip(axes[0], profiles, maps, strict=True):
         drawn = plots.heat_map(axis, matrix, norm, "viridis", one.network)
     axes[0, 0].set_ylabel("depth (layers from the input)")
-    figure.colorbar(drawn, ax=list(axes[0]), label="gradient norm (L2)")
+    plots.log_colour_bar(figure, drawn, axes[0], "gradient norm (L2)")
     return figure

@@ -22,6 +22,10 @@ NOT_FAIR = (
     "The raw ratio of norms compares tensors of different size, so it is not a fair measure of "
     "vanishing; the factor per layer is."
 )
+SCALE = (
+    "Where normalization follows a layer, the gradient at its output is in inverse proportion to "
+    "the scale of that output, which weights of unequal norm change from layer to layer."
+)
 THEORY = (
     "The mean-field value is derived for wide, fully connected plain networks at initialization; "
     "for convolutions, whose statistics also run over positions, and for residual networks it is "
@@ -221,7 +225,7 @@ def _caveats(one: Profile) -> tuple[str, ...]:
     if broken:
         caveats.append(f"In {plural(broken, 'step')} some gradient was infinite or not a number.")
     if one.theory:
-        caveats.append(THEORY)
+        caveats += [SCALE, THEORY]
     return tuple(caveats)
 
 

@@ -10,9 +10,10 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 WIDTH = 6.7  # inches: the text column of an A4 page
 TEXT_SIZE = 8.5
@@ -81,7 +82,7 @@ def panels(
     axes = figure.subplots(rows, columns, squeeze=False, **options)
     for axis in axes.flat:
         # Ticks made when the page is drawn would take their size from the settings of that time.
-        axis.tick_params(labelsize=SMALL_TEXT_SIZE, width=0.7, length=3)
+        axis.tick_params(which="both", labelsize=SMALL_TEXT_SIZE, width=0.7)
         axis.grid(True, axis="y", color=GRID, linewidth=0.6)
         axis.set_axisbelow(True)
     return figure, axes
@@ -98,8 +99,20 @@ def epoch_axis(axis: Axes, label: str = "epoch") -> None:
 
 def log_axis(axis: Axes, values: Sequence[float]) -> None:
     """Logarithmic vertical axis, where there is something positive to show on it."""
-    if any(np.isfinite(value) and value > 0 for value in values):
+    shown = [value for value in values if np.isfinite(value) and value > 0]
+    if shown:
         axis.set_yscale("log")
+        plain_log_ticks(axis.yaxis, max(shown) / min(shown))
+
+
+def plain_log_ticks(axis: Axis, span: float) -> None:
+    """Label a logarithmic axis of less than three decades with plain numbers."""
+    if span >= 1000:
+        return
+    plain = FuncFormatter(lambda value, _: f"{value:g}")
+    axis.set_major_formatter(plain)
+    axis.set_minor_locator(LogLocator(subs=(2, 5) if span > 3 else range(2, 10)))
+    axis.set_minor_formatter(plain if span < 100 else NullFormatter())
 
 
 def curve(axis: Axes, frame: pd.DataFrame, x: str, y: str, **style: Any) -> None:
@@ -154,6 +167,14 @@ def log_colours(matrices: Sequence[pd.DataFrame]) -> LogNorm:
     """One logarithmic colour scale over the positive values of several frames."""
     low, high = finite_range([matrix.where(matrix > 0) for matrix in matrices])
     return LogNorm(low, high) if 0 < low < high else LogNorm((high or 1) / 2, (high or 1) * 2)
+
+
+def log_colour_bar(figure: Figure, drawn: Any, axes: Sequence[Axes], label: str) -> None:
+    """A colour bar for panels that share a logarithmic colour scale."""
+    bar = figure.colorbar(drawn, ax=list(axes))
+    bar.set_label(label, fontsize=SMALL_TEXT_SIZE)
+    bar.ax.tick_params(which="both", labelsize=SMALL_TEXT_SIZE)
+    plain_log_ticks(bar.ax.yaxis, drawn.norm.vmax / drawn.norm.vmin)
 
 
 def level_line(axis: Axes, height: float, label: str | None = None, style: str = "--") -> None:

@@ -134,5 +134,5 @@ def _draw_map(signals: list[Signal]) -> Drawing:
     for axis, one, matrix in zip(axes[0], signals, maps, strict=True):
         drawn = plots.heat_map(axis, matrix, norm, "cividis", one.network)
     axes[0, 0].set_ylabel("depth (layers from the input)")
-    figure.colorbar(drawn, ax=list(axes[0]), label="standard deviation (unit of x)")
+    plots.log_colour_bar(figure, drawn, axes[0], "standard deviation (unit of x)")
     return figure

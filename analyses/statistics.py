@@ -17,6 +17,7 @@ Array = NDArray[np.float64]
 MIN_STEPS = 8  # fewer steps than this say next to nothing about their own variability
 MIN_SEEDS = 3  # from here on the seeds themselves give the interval
 RESAMPLES = 2000
+MIN_ROTATIONS = 21  # fewer cannot give a p-value below 0.05
 
 
 def wilson_interval(successes: int, trials: int, level: float = 0.95) -> tuple[float, float]:
@@ -193,19 +194,22 @@ def strongest_association(
     """Test the largest |Spearman rho| between candidates and a response over several runs.
 
     `candidates` holds one array of shape [candidates, epochs] per run, `responses` one of shape
-    [epochs]; all finite. Under the null hypothesis the response is rotated and its blocks (see
-    `block_length`) are shuffled within each run, which keeps the dependence within both series;
-    the largest |rho| over all candidates is recorded each time (Westfall & Young 1993), so that
-    having looked at many candidates is paid for.
+    [epochs]; all finite. Under the null hypothesis the response of each run is rotated by a random
+    number of epochs, which keeps the dependence within both series. Runs too short for enough
+    rotations have the blocks of the response shuffled as well (twice `block_length`, which is
+    meant for means), which keeps dependence over short times only. The largest |rho| over all
+    candidates is recorded each time (Westfall & Young 1993): having looked at many is paid for.
     """
     generator = np.random.default_rng(seed)
     total = sum(len(response) for response in responses)
+    rotations = np.prod([float(len(response)) for response in responses])
     observed = np.zeros(len(candidates[0]))
     null = np.zeros((permutations, len(candidates[0])))
     for candidate, response in zip(candidates, responses, strict=True):
         share = len(response) / total
         ranks, target = _standard_ranks(candidate), _standard_ranks(response[None])[0]
-        order = _block_permutations(len(response), block_length(response), permutations, generator)
+        block = len(response) if rotations >= MIN_ROTATIONS else _shuffled_block(response)
+        order = _block_permutations(len(response), block, permutations, generator)
         observed += share * (ranks @ target)
         null += share * (target[order] @ ranks.T)
     largest = np.abs(null).max(axis=1)
@@ -263,6 +267,12 @@ def _standard_ranks(values: Array) -> Array:
     norm = np.linalg.norm(ranks, axis=-1, keepdims=True)
     scaled: Array = np.divide(ranks, norm, out=np.zeros_like(ranks), where=norm > 0)
     return scaled
+
+
+def _shuffled_block(series: Array) -> int:
+    """Length of the blocks to shuffle: single epochs where the series shows no dependence."""
+    block = block_length(series)
+    return 1 if block == 1 else min(2 * block, max(len(series) // 3, 1))
 
 
 def _block_permutations(

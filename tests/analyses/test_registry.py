@@ -1,0 +1,70 @@
+"""All analyses run; one that fails costs the reader nothing but itself."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from analyses import registry
+from analyses.registry import Analysis, NotApplicableError, run_all, run_one
+from gradflow.errors import RunError
+
+
+@dataclass
+class Entry:
+    name: str
+    loaded: Any
+    value: str = "somewhere:ANALYSIS"
+
+    def load(self) -> Any:
+        if isinstance(self.loaded, Exception):
+            raise self.loaded
+        return self.loaded
+
+
+def raising(error: Exception) -> Analysis:
+    def run(experiment):
+        raise error
+
+    return Analysis("theirs", "Theirs", "Is it so?", run)
+
+
+@pytest.fixture
+def experiment(build):
+    return build.experiment(build.plan())
+
+
+def third_party(monkeypatch, *entries):
+    monkeypatch.setattr(registry, "entry_points", lambda group: list(entries))
+
+
+def test_built_in_analyses_come_first_and_in_reading_order(experiment):
+    outcomes = run_all(experiment)
+    assert [outcome.key for outcome in outcomes] == list(registry.BUILT_IN)
+    assert all(outcome.question.endswith("?") for outcome in outcomes)
+    assert not [outcome.failure for outcome in outcomes if outcome.failure]
+
+
+def test_a_failing_third_party_analysis_becomes_an_outcome(monkeypatch, experiment):
+    third_party(monkeypatch, Entry("b", raising(ValueError("no such column"))))
+    outcome = run_all(experiment)[-1]
+    assert (outcome.key, outcome.result) == ("theirs", None)
+    assert outcome.failure == "ValueError: no such column"
+
+
+def test_an_entry_that_cannot_be_loaded_or_is_no_analysis_is_reported(monkeypatch, experiment):
+    third_party(monkeypatch, Entry("b", ImportError("no module")), Entry("a", 7))
+    first, second = run_all(experiment)[-2:]
+    assert (first.key, second.key) == ("a", "b")
+    assert "is a int, not an Analysis" in first.failure
+    assert second.failure == "ImportError: no module"
+
+
+def test_an_error_in_the_run_itself_passes_through(experiment):
+    with pytest.raises(RunError, match="damaged"):
+        run_one(raising(RunError("the part is damaged")), experiment)
+
+
+def test_what_does_not_apply_is_no_failure(experiment):
+    outcome = run_one(raising(NotApplicableError("no gradients")), experiment)
+    assert (outcome.not_applicable, outcome.failure) == ("no gradients", "")
