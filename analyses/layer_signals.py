@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from analyses.layer_gradients import wide
+from analyses.registry import NotApplicableError
 from analyses.statistics import Mean, mean_over_steps
 from gradflow.runs.reader import Run
 
@@ -51,7 +52,14 @@ def dead_fraction(run: Run) -> pd.Series:
 
 
 def signal(network: str, runs: list[Run]) -> Signal:
-    """Reduce the activations of the runs of one network."""
+    """Reduce the activations of the runs of one network.
+
+    Raises `NotApplicableError` where the run has no table of layers.
+    """
+    if not len(runs[0].layers):
+        raise NotApplicableError(
+            f"{runs[0].name} has no table of layers, which tells depth and role of each"
+        )
     roles = set(runs[0].layers["role"])
     role = next((role for role in SIGNAL_ROLES if role in roles), "")
     depth = runs[0].layers.drop_duplicates("layer").set_index("layer")["depth"]

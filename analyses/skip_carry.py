@@ -34,7 +34,9 @@ def run(experiment: Experiment, half: float = HALF) -> AnalysisResult:
     carries = [carry(name, runs) for name, runs in networks.items()]
     findings = tuple(_finding(one, half) for one in carries)
     return AnalysisResult(
-        summary=" ".join(finding.meaning for finding in findings),
+        summary=" ".join(
+            [finding.meaning for finding in findings] + [_stem_sentence(one) for one in carries]
+        ).strip(),
         findings=findings,
         figures=skip_figures(experiment.networks, carries, half),
         tables=(Table("networks", "What the skips carry", _table(carries)),),
@@ -81,6 +83,16 @@ def _finding(one: Carry, half: float) -> Finding:
             "matters to its accuracy: a share of the gradient is no share of the benefit."
         ),
         caveats=(ADDITIVE, APPROXIMATION),
+    )
+
+
+def _stem_sentence(one: Carry) -> str:
+    if one.first.value is None:
+        return ""
+    return (
+        f"Of the gradient that reaches the stem of {one.network}, a share of "
+        f"{number(one.first.value)} {between(one.first.low, one.first.high)} came through the "
+        "first block's skip."
     )
 
 

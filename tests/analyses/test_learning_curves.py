@@ -104,7 +104,9 @@ def test_the_band_counts_the_images_of_one_seed():
 def test_the_reference_stands_beside_runs_of_its_own_setting_only(build):
     right = build.right_of([0.3] * 10)
     own = build.plan("plain34", right=right, epochs=10, steps=1, configuration=SETTING)
-    smaller = build.plan("resnet34", epochs=10, steps=1, configuration={**SETTING, "image_size": 96})
+    smaller = build.plan(
+        "resnet34", epochs=10, steps=1, configuration={**SETTING, "image_size": 96}
+    )
     experiment = build.experiment(own, smaller)
     assert [has_reference_setting(run) for run in experiment.runs] == [True, False]
     figure = ANALYSIS.run(experiment).figures[0]

@@ -1,0 +1,121 @@
+"""What every analysis owes the report, over experiments of every shape."""
+
+import re
+import time
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+
+from analyses import plots
+from analyses.registry import run_all
+
+
+def full(build, seeds=(2025,), epochs=10, **options):
+    generator = np.random.default_rng(0)
+    plans = []
+    for network, share in (("plain8", None), ("resnet8", 0.6)):
+        for seed in seeds:
+            right = generator.random((epochs, 60)) < np.linspace(0.3, 0.8, epochs)[:, None]
+            fresh = generator.random((epochs, 60)) < 0.7
+            tables = {"right": right, "recalibrated": fresh, "skip_share": share}
+            plans.append(build.plan(network, seed, epochs=epochs, **tables, **options))
+    return build.experiment(*plans)
+
+
+def traced(build):
+    """A run recorded through the Tracer: no predictions, no seed, no classes."""
+    return build.experiment(build.plan("mine", seed=None, classes=[]))
+
+
+def bare(build):
+    return build.experiment(build.plan("mine", without=("layers", "epochs", "parameters")))
+
+
+def broken(build):
+    return full(build, factor=float("nan"), noise=float("nan"))
+
+
+SHAPES = {
+    "full": full,
+    "seeds": lambda build: full(build, seeds=(1, 2, 3), epochs=4, steps=4),
+    "one epoch": lambda build: full(build, epochs=1, steps=2),
+    "traced": traced,
+    "bare": bare,
+    "not a number": broken,
+}
+
+
+@pytest.fixture(params=SHAPES)
+def outcomes(request, build):
+    return run_all(SHAPES[request.param](build))
+
+
+def test_no_analysis_fails(outcomes):
+    assert {outcome.key: outcome.failure for outcome in outcomes if outcome.failure} == {}
+    assert all(bool(outcome.result) != bool(outcome.not_applicable) for outcome in outcomes)
+
+
+def test_every_figure_draws_at_the_width_of_the_column(outcomes):
+    for outcome in outcomes:
+        for figure in outcome.result.figures if outcome.result else ():
+            drawn = figure.draw()
+            assert drawn.get_size_inches()[0] == pytest.approx(plots.WIDTH)
+            assert figure.title
+            assert figure.caption
+            assert figure.alt
+            assert re.fullmatch(r"[A-Za-z0-9-]+", figure.key)
+            for axis in drawn.axes[:1]:
+                assert axis.get_xlabel() or len(drawn.axes) > 1
+
+
+def test_findings_are_complete_and_their_numbers_plain(outcomes):
+    for outcome in outcomes:
+        for finding in outcome.result.findings if outcome.result else ():
+            assert finding.estimates
+            assert finding.threshold
+            assert finding.next_step
+            assert finding.caveats
+            assert finding.meaning.endswith(".")
+            assert not re.search(r"\bnan\b|\binf\b|None", finding.meaning)
+            for estimate in finding.estimates:
+                for value in (estimate.value, estimate.low, estimate.high):
+                    assert value is None or (type(value) is float and np.isfinite(value))
+                assert estimate.low is not None or estimate.method
+
+
+def test_keys_are_unique_within_an_analysis(outcomes):
+    for outcome in outcomes:
+        if outcome.result:
+            for things in (outcome.result.findings, outcome.result.figures, outcome.result.tables):
+                keys = [thing.key for thing in things]
+                assert len(keys) == len(set(keys))
+
+
+def test_a_network_has_one_colour_in_all_figures():
+    assert (
+        plots.colours(["plain34", "resnet34"])["resnet34"]
+        == plots.colours(["plain34", "resnet34", "mine"])["resnet34"]
+    )
+    assert len(set(plots.colours(list("abcdef")).values())) == 6
+
+
+def test_drawing_leaves_the_global_settings_alone(build):
+    before = dict(mpl.rcParams)
+    for outcome in run_all(traced(build)):
+        for figure in outcome.result.figures if outcome.result else ():
+            figure.draw()
+    assert dict(mpl.rcParams) == before
+
+
+def test_all_analyses_of_two_deep_runs_take_seconds(build):
+    generator = np.random.default_rng(0)
+    right = generator.random((10, 245)) < 0.5
+    plans = [
+        build.plan(name, convolutions=34, epochs=10, steps=30, right=right, recalibrated=right)
+        for name in ("plain34", "resnet34")
+    ]
+    experiment = build.experiment(*plans)
+    start = time.perf_counter()
+    run_all(experiment)
+    assert time.perf_counter() - start < 6

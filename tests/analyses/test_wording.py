@@ -1,0 +1,51 @@
+"""Numbers read as they are meant."""
+
+import pytest
+
+from analyses.wording import between, finite, listing, number, p_value, percent, plural, points
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.01, "0.01"),
+        (5.2349, "5.23"),
+        (1234.5, "1,234"),
+        (2.3e-5, "2.3e-5"),
+        (0, "0"),
+        (1e6, "1.0e6"),
+    ],
+)
+def test_numbers_have_three_significant_digits(value, text):
+    assert number(value) == text
+
+
+def test_fractions_and_differences():
+    assert percent(0.4327) == "43.3 %"
+    assert points(-0.0512) == "-5.1 points"
+    assert p_value(0.0004) == "p < 0.001"
+    assert p_value(0.0321) == "p = 0.032"
+
+
+def test_intervals_say_where_there_is_none():
+    assert between(0.1, 0.25, percent) == "(95 % interval 10.0 % to 25.0 %)"
+    assert between(None, None) == "(no interval)"
+
+
+def test_counts_and_lists():
+    assert [plural(1, "seed"), plural(3, "seed"), plural(2, "class")] == [
+        "1 seed",
+        "3 seeds",
+        "2 classes",
+    ]
+    assert listing([]) == ""
+    assert listing(["a", "b", "c"]) == "a, b and c"
+
+
+def test_only_finite_values_pass():
+    assert [finite(value) for value in (None, float("nan"), float("inf"), 2)] == [
+        None,
+        None,
+        None,
+        2,
+    ]
