@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from gradflow.data import find_duplicates
 from gradflow.experiment import Plan, Trained
 from gradflow.training import EpochSummary, Job
 
@@ -57,12 +58,12 @@ def epoch_line(summary: EpochSummary, epochs: int) -> str:
     """One line of at most 79 columns, as markup."""
     width = len(str(epochs))
     recalibrated = summary.recalibrated_val_accuracy
-    re_estimated = "" if recalibrated is None else f" ({recalibrated:6.1%} re-est.)"
+    re_estimated = "" if recalibrated is None else f" ({recalibrated:5.1%} re-est.)"
     best = "  [bold]* best[/]" if summary.new_best else ""
     return (
         f"epoch {summary.epoch:{width}}/{epochs}"
-        f"  train {summary.train_loss:5.3f} {summary.train_accuracy:6.1%}"
-        f"  val {summary.val_loss:5.3f} {summary.val_accuracy:6.1%}"
+        f"  train {summary.train_loss:5.3f} {summary.train_accuracy:5.1%}"
+        f"  val {summary.val_loss:5.3f} {summary.val_accuracy:5.1%}"
         f"{re_estimated}  {summary.seconds:3.0f} s{best}"
     )
 
@@ -79,6 +80,18 @@ def show_plan(console: Console, plan: Plan) -> None:
         f"{len(part.training)} to train on, {len(part.validation)} to validate on",
         highlight=False,
     )
+    duplicates = find_duplicates(plan.data)
+    if duplicates.distinct < len(plan.data):
+        console.print(
+            f"{duplicates.distinct} of them distinct files; copies stay on one side of the split",
+            highlight=False,
+        )
+    for names in duplicates.conflicts:
+        console.print(
+            escape(f"warning: one image under several labels: {', '.join(names)}"),
+            style="yellow",
+            highlight=False,
+        )
     console.print(
         f"{', '.join(options.models)} on {plan.device.type}, {options.epochs} epochs, "
         f"batch {options.batch_size}, every {options.trace_every} steps recorded",

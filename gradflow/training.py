@@ -17,6 +17,7 @@ from gradflow.data import (
     ImageData,
     Split,
     evaluation_batches,
+    find_duplicates,
     steps_per_epoch,
     training_batches,
 )
@@ -245,19 +246,22 @@ def _plain_training_images(job: Job) -> Iterator[Tensor]:
 
 def _description(job: Job) -> dict[str, Any]:
     options = job.configuration
+    duplicates = find_duplicates(job.data)
     return {
         "network": job.network,
         "seed": job.seed,
         "device": _device_name(job.device),
         "classes": list(job.data.classes),
         "images": {
-            "all": len(job.data.labels),
+            "all": len(job.data),
+            "distinct": duplicates.distinct,
+            "under_several_labels": [list(names) for names in duplicates.conflicts],
             "training": len(job.split.training),
             "validation": len(job.split.validation),
             "shape": "x".join(map(str, job.data.images.shape[1:])),
         },
         "steps_per_epoch": steps_per_epoch(len(job.split.training), options.batch_size),
-        "configuration": options.as_json(),
+        "configuration": options.as_json() | {"optimizer": "Adam"},
     }
 
 
@@ -274,6 +278,7 @@ def _membership(job: Job) -> dict[str, Any]:
         "name": list(job.data.names),
         "label": job.data.labels.numpy(),
         "subset": subset,
+        "fingerprint": list(job.data.fingerprints),
     }
 
 

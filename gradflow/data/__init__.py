@@ -3,13 +3,15 @@
 from gradflow.data.batches import Batch, evaluation_batches, steps_per_epoch, training_batches
 from gradflow.data.images import ImageData
 from gradflow.data.sources import load
-from gradflow.data.splits import Split, split
+from gradflow.data.splits import Duplicates, Split, find_duplicates, split
 
 __all__ = [
     "Batch",
+    "Duplicates",
     "ImageData",
     "Split",
     "evaluation_batches",
+    "find_duplicates",
     "load",
     "split",
     "steps_per_epoch",

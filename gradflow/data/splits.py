@@ -20,31 +20,49 @@ class Split:
     validation: Tensor
 
 
-def split(
-    data: ImageData,
-    *,
-    validation_fraction: float = 0.2,
-    seed: int,
-    allow_conflicting_labels: bool = False,
-) -> Split:
+@dataclass(frozen=True)
+class Duplicates:
+    """What byte-identical images there are.
+
+    Fields:
+        distinct: how many images are left when each is counted once.
+        conflicts: names of images that occur under several labels, one tuple an image.
+    """
+
+    distinct: int
+    conflicts: tuple[tuple[str, ...], ...]
+
+
+def find_duplicates(data: ImageData) -> Duplicates:
+    """The byte-identical images of `data`, by their fingerprints."""
+    groups = _groups_of_identical_images(data)
+    labels = data.labels.tolist()
+    conflicts = tuple(
+        tuple(data.names[index] for index in group)
+        for group in groups
+        if len({labels[index] for index in group}) > 1
+    )
+    return Duplicates(len(groups), conflicts)
+
+
+def split(data: ImageData, *, validation_fraction: float = 0.2, seed: int) -> Split:
     """Every image on exactly one side, the classes in proportion on both.
 
     How many images of each class validate is what scikit-learn's stratified split allots, and at
     least one. They are drawn in groups of one fingerprint, so that no image is on both sides; where
     the groups are too large to fill a class's number exactly, it falls short, or is exceeded if no
     group is small enough. An official validation set is taken as it is published, whatever
-    fraction, seed and fingerprints say.
+    fraction, seed and fingerprints say. An image that occurs under several labels stays on one
+    side, counted to its first label; `find_duplicates` names such images.
 
     Args:
         data: The data set.
         validation_fraction: The validation images' share of all, between 0 and 1.
         seed: Decides which images validate, 0 to 2**32 - 1.
-        allow_conflicting_labels: Keep images that occur under several labels, all on one side,
-            counted to the first image's class. Otherwise they are refused.
 
     Raises:
         ConfigurationError: The fraction or the seed is out of range.
-        DataError: One image has two labels, or a class cannot be on both sides.
+        DataError: A class cannot be on both sides.
     """
     if not 0 < validation_fraction < 1:
         raise ConfigurationError(
@@ -54,8 +72,6 @@ def split(
         raise ConfigurationError(f"the seed of a split must be from 0 to 2**32 - 1, not {seed}")
     if data.official_validation is None:
         groups = _groups_of_identical_images(data)
-        if not allow_conflicting_labels:
-            _refuse_conflicting_labels(data, groups)
         validates = _draw(data, groups, validation_fraction, seed)
     else:
         validates = data.official_validation
@@ -69,23 +85,6 @@ def _groups_of_identical_images(data: ImageData) -> list[list[int]]:
     for index, fingerprint in enumerate(data.fingerprints):
         groups.setdefault(fingerprint, []).append(index)
     return list(groups.values())
-
-
-def _refuse_conflicting_labels(data: ImageData, groups: list[list[int]]) -> None:
-    labels = data.labels.tolist()
-    conflicts = [
-        (group[0], other)
-        for group in groups
-        for other in group
-        if labels[other] != labels[group[0]]
-    ]
-    if conflicts:
-        first, other = conflicts[0]
-        raise DataError(
-            f"{len(conflicts)} image(s) occur under two labels, the first of them as "
-            f"{data.names[first]} ({data.classes[labels[first]]}) and {data.names[other]} "
-            f"({data.classes[labels[other]]}); remove one of the two or allow conflicting labels"
-        )
 
 
 def _draw(

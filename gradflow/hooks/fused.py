@@ -118,6 +118,8 @@ def _partial_sums(
         flat = x.view(x.shape[0] * x.shape[1], -1)
     else:
         axes = [axis for axis in range(x.dim()) if axis != channel_axis % x.dim()]
+        if not axes:  # torch takes an empty list of axes for all of them
+            return x[None], x.abs()[None]
         norms = torch.linalg.vector_norm(x, dim=axes, dtype=accumulator)
         return x.sum(axes, dtype=accumulator)[None], norms[None]
     channels = 1 if channel_axis is None else x.shape[1]

@@ -67,4 +67,4 @@ def inner(x: Tensor, y: Tensor) -> Tensor:
 
 def _channels(x: Tensor, channel_axis: int) -> Tensor:
     """x as [C, M / C]."""
-    return x.movedim(channel_axis, 0).flatten(1)
+    return x.movedim(channel_axis, 0).reshape(x.shape[channel_axis], -1)

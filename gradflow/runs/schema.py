@@ -147,6 +147,7 @@ IMAGES = Table(
         Quantity("name", "name", "file name, or the data set's own index", dtype="str"),
         Quantity("label", "class", "index of its class", dtype="int32"),
         Quantity("subset", "name", "training or validation", dtype="str"),
+        Quantity("fingerprint", "SHA-256", "of the file; alike for identical images", dtype="str"),
     ),
 )
 PREDICTIONS = Table(

@@ -5,7 +5,7 @@ import torch
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from gradflow.data import ImageData, load, split
+from gradflow.data import Duplicates, ImageData, find_duplicates, load, split
 from gradflow.errors import ConfigurationError, DataError
 
 
@@ -120,14 +120,11 @@ def test_duplicates_do_not_move_the_proportions_where_groups_can_fill_them():
         assert counts(data, split(data, seed=seed).validation) == [12, 12]
 
 
-def test_one_image_under_two_labels_is_refused_unless_allowed():
+def test_one_image_under_two_labels_is_named_and_stays_on_one_side():
     data = data_set([0] * 5 + [1] * 5, [*"abcde", *"fghic"])
-    with pytest.raises(
-        DataError, match=r"^1 image.* as 2.png \(class0\) and 9.png \(class1\); remove one"
-    ):
-        split(data, seed=0)
+    assert find_duplicates(data) == Duplicates(distinct=9, conflicts=(("2.png", "9.png"),))
     for seed in range(10):
-        drawn = split(data, seed=seed, allow_conflicting_labels=True)
+        drawn = split(data, seed=seed)
         assert (2 in drawn.training) == (9 in drawn.training)
         assert len(drawn.training) + len(drawn.validation) == 10
 
