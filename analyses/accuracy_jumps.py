@@ -23,6 +23,11 @@ NO_CAUSE = (
     "An association: gradients and accuracy both follow training, and only an intervention can "
     "tell whether one moves the other."
 )
+SOURCES = (
+    "McNemar 1947, Note on the sampling error of the difference between correlated proportions",
+    "Benjamini & Hochberg 1995, Controlling the false discovery rate",
+    "Westfall & Young 1993, Resampling-based multiple testing (maximum statistic)",
+)
 
 
 def run(
@@ -67,12 +72,7 @@ def run(
             "compared with its distribution when the changes are rotated within each seed (short "
             "single runs: permuted in blocks too), the maximum over quantities and lags each time."
         ),
-        sources=(
-            "McNemar 1947, Note on the sampling error of the difference between correlated "
-            "proportions",
-            "Benjamini & Hochberg 1995, Controlling the false discovery rate",
-            "Westfall & Young 1993, Resampling-based multiple testing (maximum statistic)",
-        ),
+        sources=SOURCES,
     )
 
 
@@ -81,26 +81,7 @@ def _slug(prefix: str, network: str) -> str:
 
 
 def _jump_finding(one: Jumps, rate: float, large: float) -> Finding:
-    changes = one.changes
-    real = changes[changes["real"]]
-    falls, rises = int((real["change"] < 0).sum()), int((real["change"] > 0).sum())
-    if falls:
-        verdict = Verdict.SUPPORTED
-    elif (changes["low"] > -large).all():
-        verdict = Verdict.CONTRADICTED
-    else:
-        verdict = Verdict.INCONCLUSIVE
-    lowest = changes.loc[changes["change"].idxmin()]
-    sides = {
-        Verdict.SUPPORTED: f"The validation accuracy of {one.network} jumps beyond sampling noise",
-        Verdict.CONTRADICTED: (
-            f"The validation accuracy of {one.network} does not fall back between epochs"
-        ),
-        Verdict.INCONCLUSIVE: (
-            f"Whether the validation accuracy of {one.network} jumps beyond sampling noise "
-            "cannot be told"
-        ),
-    }
+    verdict = _jump_verdict(one.changes, large)
     return Finding(
         key=_slug("jumps", one.network),
         network=one.network,
@@ -109,29 +90,12 @@ def _jump_finding(one: Jumps, rate: float, large: float) -> Finding:
             f"No real fall, and all changes' intervals exclude a fall of {percent(large)}."
         ),
         verdict=verdict,
-        estimates=(
-            Estimate(
-                f"lowest change, into epoch {lowest['epoch']}",
-                float(100 * lowest["change"]),
-                float(100 * lowest["low"]),
-                float(100 * lowest["high"]),
-                "percentage points",
-                method=(
-                    f"normal interval of a paired difference on {one.images} images, picked "
-                    f"among {len(changes)} changes; McNemar {p_value(lowest['p_value'])}"
-                ),
-            ),
-        ),
+        estimates=(_lowest_estimate(one),),
         threshold=(
             "supported where at least one fall is real: McNemar's exact test, adjusted after "
             f"Benjamini & Hochberg within {percent(rate)}"
         ),
-        meaning=(
-            f"{sides[verdict]}: among {plural(len(changes), 'change')} between epochs "
-            f"there are {plural(falls, 'real fall')} and {plural(rises, 'real rise')}; "
-            f"the lowest change is {points(lowest['change'])} "
-            f"{between(lowest['low'], lowest['high'], points)}."
-        ),
+        meaning=_jump_meaning(one, verdict),
         next_step=(
             "See how much of the movement re-estimated batch-normalization statistics take away."
             if verdict is Verdict.SUPPORTED
@@ -144,48 +108,56 @@ def _jump_finding(one: Jumps, rate: float, large: float) -> Finding:
     )
 
 
+def _jump_verdict(changes: pd.DataFrame, large: float) -> Verdict:
+    if (changes["real"] & (changes["change"] < 0)).any():
+        return Verdict.SUPPORTED
+    # That no fall is real says little by itself: a large one must be excluded at every epoch.
+    return Verdict.CONTRADICTED if (changes["low"] > -large).all() else Verdict.INCONCLUSIVE
+
+
+def _lowest_estimate(one: Jumps) -> Estimate:
+    lowest = one.changes.loc[one.changes["change"].idxmin()]
+    value, low, high = (float(100 * lowest[name]) for name in ("change", "low", "high"))
+    return Estimate(
+        f"lowest change, into epoch {lowest['epoch']}",
+        value,
+        low,
+        high,
+        "percentage points",
+        method=(
+            f"normal interval of a paired difference on {one.images} images, picked among "
+            f"{plural(len(one.changes), 'change')}; McNemar {p_value(lowest['p_value'])}"
+        ),
+    )
+
+
+def _jump_meaning(one: Jumps, verdict: Verdict) -> str:
+    name = f"the validation accuracy of {one.network}"
+    words = {
+        Verdict.SUPPORTED: f"T{name[1:]} jumps beyond sampling noise",
+        Verdict.CONTRADICTED: f"T{name[1:]} does not fall back between epochs",
+        Verdict.INCONCLUSIVE: f"Whether {name} jumps beyond sampling noise cannot be told",
+    }
+    real = one.changes.loc[one.changes["real"], "change"]
+    lowest = one.changes.loc[one.changes["change"].idxmin()]
+    return (
+        f"{words[verdict]}: among {plural(len(one.changes), 'change')} between epochs there are "
+        f"{plural(int((real < 0).sum()), 'real fall')} and "
+        f"{plural(int((real > 0).sum()), 'real rise')}; the lowest change is "
+        f"{points(lowest['change'])} {between(lowest['low'], lowest['high'], points)}."
+    )
+
+
 def _link_finding(one: Jumps, rate: float, strong: float) -> Finding:
-    best = _best(one)
     verdict = _link_verdict(one, rate, strong)
-    name = f"gradient health and the jumps of {one.network}"
-    if best is None or one.epochs < MIN_EPOCHS:
-        meaning = (
-            f"Whether {name} go together cannot be told from {plural(one.epochs, 'epoch')} in all."
-        )
-        estimates: tuple[Estimate, ...] = (
-            Estimate("strongest rank correlation", None, method="too few epochs or quantities"),
-        )
-    else:
-        quantity, lag, rho, low, high, p = best
-        said = {
-            Verdict.SUPPORTED: f"{name} go together",
-            Verdict.CONTRADICTED: f"{name} do not go together",
-            Verdict.INCONCLUSIVE: f"Whether {name} go together cannot be told",
-        }[verdict]
-        meaning = (
-            f"{said[0].upper()}{said[1:]}: the strongest association, with "
-            f"{quantity} in the {LAGS[lag]}, is rho = {rho:+.2f} "
-            f"{between(low, high)}, {p_value(p)} among {len(one.candidates)} looked at."
-        )
-        estimates = (
-            Estimate(
-                f"Spearman correlation of the change with {quantity}, {LAGS[lag]}",
-                rho,
-                low,
-                high,
-                method=(
-                    f"Fisher interval, not adjusted for the choice; permutation with maximum "
-                    f"statistic {p_value(p)}, {one.association.observations} changes"  # type: ignore[union-attr]
-                ),
-            ),
-        )
+    meaning, estimate = _link(one, verdict)
     return Finding(
         key=_slug("association", one.network),
         network=one.network,
         hypothesis=f"Gradient health goes with the jumps of {one.network}.",
         contradicted_by=f"Intervals of all correlations that exclude {strong} and -{strong}.",
         verdict=verdict,
-        estimates=estimates,
+        estimates=(estimate,),
         threshold=(
             f"supported where the permutation test of the strongest gives p < {number(rate)}; "
             f"asked from {MIN_EPOCHS} epochs on"
@@ -199,13 +171,40 @@ def _link_finding(one: Jumps, rate: float, strong: float) -> Finding:
     )
 
 
-def _best(one: Jumps) -> tuple[str, int, float, float, float, float] | None:
-    if one.association is None:
-        return None
+def _link(one: Jumps, verdict: Verdict) -> tuple[str, Estimate]:
+    """The meaning of the strongest association, and its estimate."""
+    name = f"gradient health and the jumps of {one.network}"
+    if one.association is None or one.epochs < MIN_EPOCHS:
+        reason = (
+            f"{plural(one.epochs, 'epoch')} in all"
+            if one.epochs < MIN_EPOCHS
+            else "what was recorded: no gradient quantity that varies, or no accuracy that does"
+        )
+        estimate = Estimate("strongest rank correlation", None, method=f"none from {reason}")
+        return f"Whether {name} go together cannot be told from {reason}.", estimate
     quantity, lag = one.candidates[one.association.strongest]
     rho = one.association.correlations[one.association.strongest]
     low, high = spearman_interval(rho, one.association.observations)
-    return quantity, lag, rho, low, high, one.association.p_value
+    p, count = p_value(one.association.p_value), one.association.observations
+    words = {
+        Verdict.SUPPORTED: f"G{name[1:]} go together",
+        Verdict.CONTRADICTED: f"G{name[1:]} do not go together",
+        Verdict.INCONCLUSIVE: f"Whether {name} go together cannot be told",
+    }
+    meaning = (
+        f"{words[verdict]}: the strongest association, with {quantity} in the {LAGS[lag]}, is "
+        f"rho = {rho:+.2f} {between(low, high)}, {p} among {len(one.candidates)} looked at."
+    )
+    return meaning, Estimate(
+        f"Spearman correlation of the change with {quantity}, {LAGS[lag]}",
+        rho,
+        low,
+        high,
+        method=(
+            "Fisher interval, not adjusted for the choice; permutation with maximum statistic "
+            f"{p}, {plural(count, 'change')}"
+        ),
+    )
 
 
 def _link_verdict(one: Jumps, rate: float, strong: float) -> Verdict:

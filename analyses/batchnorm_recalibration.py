@@ -28,6 +28,11 @@ TREND = (
     "Movement counts steady rises as well as jumps, and learning stays with fresh statistics; "
     "so the share removed understates what happens to the jumps alone."
 )
+SOURCES = (
+    "Ioffe & Szegedy 2015, Batch normalization, section 3.1 (running statistics)",
+    "Wu & Johnson 2021, Rethinking 'batch' in BatchNorm, section 3 (precise statistics)",
+    "McNemar 1947, Note on the sampling error of the difference between correlated proportions",
+)
 
 
 def run(experiment: Experiment, half: float = HALF) -> AnalysisResult:
@@ -66,12 +71,7 @@ def run(experiment: Experiment, half: float = HALF) -> AnalysisResult:
             f"M(running); interval by a bootstrap over images with {RESAMPLES:,} resamples, the "
             "same images in both series, centred on the estimate."
         ),
-        sources=(
-            "Ioffe & Szegedy 2015, Batch normalization, section 3.1 (running statistics)",
-            "Wu & Johnson 2021, Rethinking 'batch' in BatchNorm, section 3 (precise statistics)",
-            "McNemar 1947, Note on the sampling error of the difference between correlated "
-            "proportions",
-        ),
+        sources=SOURCES,
     )
 
 
@@ -222,7 +222,8 @@ def _figure(
         caption=(
             "Validation accuracy by epoch with running batch-norm statistics (solid) and with "
             "statistics re-estimated on training images (dashed, open markers), weights "
-            "unchanged; bands: Wilson 95 % intervals. One pair of lines a seed."
+            "unchanged. Bands: Wilson 95 % intervals, where there is one seed; with several, thin "
+            "lines are seeds and thick ones their mean."
         ),
         alt=f"Validation accuracy by epoch, running against re-estimated statistics. {title}.",
         draw=partial(_draw, networks, pairs),
@@ -234,14 +235,22 @@ def _draw(networks: list[str], pairs: dict[str, list[Pair]]) -> Drawing:
     figure, axes = plots.panels(1, len(pairs), 2.8, sharey=True)
     palette, marks = plots.colours(networks), plots.markers(networks)
     for axis, (network, members) in zip(axes[0], pairs.items(), strict=True):
-        for pair in members:
-            for right, line, filled, label in (
-                (pair.running, "-", palette[network], "running statistics"),
-                (pair.fresh, "--", "white", "re-estimated statistics"),
-            ):
-                frame = accuracy_by_epoch(pd.DataFrame(right, index=pair.epochs))
-                style = {"color": palette[network], "marker": marks[network], "mfc": filled}
-                plots.curve(axis, frame, "epoch", "accuracy", ls=line, label=label, **style)
+        for name, line, filled, label in (
+            ("running", "-", palette[network], "running statistics"),
+            ("fresh", "--", "white", "re-estimated statistics"),
+        ):
+            frames = [
+                accuracy_by_epoch(pd.DataFrame(getattr(pair, name), index=pair.epochs))
+                for pair in members
+            ]
+            if len(frames) > 1:
+                for one in frames:
+                    thin = {"color": palette[network], "lw": 0.6, "alpha": 0.6, "ls": line}
+                    axis.plot(one["epoch"], one["accuracy"], **thin)
+                together = pd.concat(frames)[["epoch", "accuracy"]]
+                frames = [together.groupby("epoch", as_index=False).mean()]
+            style = {"color": palette[network], "marker": marks[network], "mfc": filled}
+            plots.curve(axis, frames[0], "epoch", "accuracy", ls=line, label=label, **style)
         axis.set_title(network)
         axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         plots.epoch_axis(axis)

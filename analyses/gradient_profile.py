@@ -31,6 +31,14 @@ THEORY = (
     "for convolutions, whose statistics also run over positions, and for residual networks it is "
     "a landmark only."
 )
+SOURCES = (
+    "Glorot & Bengio 2010, Understanding the difficulty of training deep feedforward "
+    "neural networks, section 4.2 (weight gradients can look level while these vanish)",
+    "He et al. 2015, Deep residual learning for image recognition, section 4.1",
+    "Yang et al. 2019, A mean field theory of batch normalization, theorem 8",
+    "Politis & Romano 1992, A circular block-resampling procedure for stationary data",
+    "Carlstein 1986, The use of subseries values (length of blocks)",
+)
 
 
 def classify(low: float | None, high: float | None, vanishing: float, exploding: float) -> str:
@@ -88,14 +96,7 @@ def run(
             "power of the number of convolutions. The interval is a moving-block bootstrap over "
             "steps of the mean log factor, or Student's over three and more seeds."
         ),
-        sources=(
-            "Glorot & Bengio 2010, Understanding the difficulty of training deep feedforward "
-            "neural networks, section 4.2 (weight gradients can look level while these vanish)",
-            "He et al. 2015, Deep residual learning for image recognition, section 4.1",
-            "Yang et al. 2019, A mean field theory of batch normalization, theorem 8",
-            "Kuensch 1989, The jackknife and the bootstrap for general stationary observations",
-            "Carlstein 1986, The use of subseries values (length of blocks)",
-        ),
+        sources=SOURCES,
     )
 
 

@@ -27,9 +27,10 @@ def jump_figures(
         key="real-jumps",
         title=f"Beyond sampling noise are {listing(said)}",
         caption=(
-            "Validation accuracy by epoch with Wilson 95 % intervals. A triangle marks the epoch "
-            "into which accuracy rose (up) or fell (down) by more than chance: McNemar's exact "
-            "test on the same images, adjusted after Benjamini & Hochberg. One line a seed."
+            "Validation accuracy by epoch, with Wilson 95 % intervals where there is one seed. A "
+            "triangle marks the epoch into which accuracy rose (up) or fell (down) by more than "
+            "chance: McNemar's exact test on the same images, adjusted after Benjamini & "
+            "Hochberg. One line a seed."
         ),
         alt=f"Validation accuracy by epoch with real changes marked. {listing(said)}.",
         draw=partial(_draw_curves, networks, found),
@@ -60,13 +61,17 @@ def _draw_curves(networks: list[str], found: Curves) -> Drawing:
     palette = plots.colours(networks)
     for axis, (network, (curves, changes)) in zip(axes[0], found.items(), strict=True):
         for seed, curve in curves.groupby("seed", sort=False):
-            plots.curve(axis, curve, "epoch", "accuracy", color=palette[network], marker=".")
+            # With several seeds the bands would cover the curves.
+            alone = curves["seed"].nunique() == 1
+            shown = curve if alone else curve[["epoch", "accuracy"]]
+            style = {"color": palette[network], "marker": ".", "lw": 1.5 if alone else 0.9}
+            plots.curve(axis, shown, "epoch", "accuracy", **style)
             real = changes[changes["real"] & (changes["seed"] == seed)]
             merged = real.merge(curve[["epoch", "accuracy"]], on="epoch")
             for sign, mark, label in ((1, "^", "real rise"), (-1, "v", "real fall")):
                 part = merged[merged["change"] * sign > 0]
-                style = {"mec": "black", "mfc": "white" if sign > 0 else "black", "ms": 6.5}
-                axis.plot(part["epoch"], part["accuracy"], mark, label=label, zorder=4, **style)
+                marked = {"mec": "black", "mfc": "white" if sign > 0 else "black", "ms": 6.5}
+                axis.plot(part["epoch"], part["accuracy"], mark, label=label, zorder=4, **marked)
         axis.set_title(network)
         axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         plots.epoch_axis(axis)

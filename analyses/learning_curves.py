@@ -43,6 +43,11 @@ OPTIMISTIC = (
     "is optimistic, the more so the more the curve jumps."
 )
 Curves = dict[str, list[pd.DataFrame]]
+SOURCES = (
+    "Wilson 1927, Probable inference, the law of succession, and statistical inference",
+    "McNemar 1947, Note on the sampling error of the difference between correlated proportions",
+    "He et al. 2015, Deep residual learning for image recognition, section 4.1",
+)
 
 
 def curves_of(run: Run) -> pd.DataFrame:
@@ -125,12 +130,7 @@ def run(experiment: Experiment) -> AnalysisResult:
             "just one of them gets right, and a bootstrap over images of the difference; from "
             f"{MIN_SEEDS} seeds on, Student's interval over the paired seeds."
         ),
-        sources=(
-            "Wilson 1927, Probable inference, the law of succession, and statistical inference",
-            "McNemar 1947, Note on the sampling error of the difference between correlated "
-            "proportions",
-            "He et al. 2015, Deep residual learning for image recognition, section 4.1",
-        ),
+        sources=SOURCES,
     )
 
 

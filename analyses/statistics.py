@@ -107,11 +107,15 @@ def block_length(series: ArrayLike) -> int:
 def moving_block_indices(
     length: int, block: int, resamples: int = RESAMPLES, seed: int = 0
 ) -> NDArray[np.int64]:
-    """Indices of moving-block bootstrap resamples (Kuensch 1989), shape [resamples, length]."""
+    """Indices of moving-block bootstrap resamples, shape [resamples, length].
+
+    Blocks run over the end to the start (Politis & Romano 1992, the circular variant), so that
+    the first and last steps are drawn as often as any other and means stay centred.
+    """
     generator = np.random.default_rng(seed)
     blocks = -(-length // block)
-    starts = generator.integers(0, length - block + 1, size=(resamples, blocks))
-    indices = starts[:, :, None] + np.arange(block)
+    starts = generator.integers(0, length, size=(resamples, blocks))
+    indices = (starts[:, :, None] + np.arange(block)) % length
     return indices.reshape(resamples, -1)[:, :length]
 
 

@@ -93,6 +93,15 @@ def test_quantities_of_an_epoch_are_logarithms_of_medians(build):
     assert quantities["share of the skips"].tolist() == pytest.approx([0.6] * 3)
 
 
+def test_without_gradients_the_jumps_stand_and_the_link_cannot_be_told(build):
+    missing = ("gradients", "parameters")
+    experiment = build.experiment(plan_of(build, [0.3, 0.6] * 5, without=missing))
+    result = ANALYSIS.run(experiment)
+    assert of(result, "jumps").verdict is Verdict.SUPPORTED
+    assert "no gradient quantity" in of(result, "association").meaning
+    assert len(result.figures) == 1
+
+
 def test_one_epoch_has_no_changes(build):
     with pytest.raises(NotApplicableError, match="two epochs"):
         ANALYSIS.run(build.experiment(plan_of(build, [0.5])))

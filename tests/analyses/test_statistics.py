@@ -87,10 +87,13 @@ def test_block_length_is_carlsteins_for_ar1():
 def test_moving_blocks_are_runs_of_consecutive_steps():
     indices = moving_block_indices(10, 4, resamples=30, seed=1)
     assert indices.shape == (30, 10)
-    assert indices.min() >= 0
-    assert indices.max() <= 9
-    steps = np.diff(indices, axis=1)
+    steps = np.diff(indices, axis=1) % 10
     assert (np.delete(steps, [3, 7], axis=1) == 1).all()
+
+
+def test_first_and_last_steps_are_drawn_as_often_as_any_other():
+    counts = np.bincount(moving_block_indices(10, 4, resamples=5000, seed=1).ravel(), minlength=10)
+    assert counts / 5000 == pytest.approx(np.ones(10), abs=0.05)
 
 
 def test_block_bootstrap_covers_the_mean_of_an_ar1_series_where_single_steps_do_not():
