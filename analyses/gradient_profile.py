@@ -166,8 +166,8 @@ def _meaning(one: Profile, verb: str, verdict: Verdict) -> str:
         Verdict.INCONCLUSIVE: f"Whether the gradients of {one.network} {verb} cannot be told",
     }
     return (
-        f"{words[verdict]}: over {one.depth} layers of equal scale the norm changes by a factor "
-        f"of {number(total)} {between(low, high)}."
+        f"{words[verdict]}: at equal output shape their norm changes by a factor of "
+        f"{number(total)} {between(low, high)} over {one.depth} layers."
     )
 
 
