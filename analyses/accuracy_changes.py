@@ -7,7 +7,7 @@ import pandas as pd
 from scipy.stats import false_discovery_control
 
 from analyses.epoch_quantities import epoch_quantities
-from analyses.frames import accuracy_by_epoch, correctness, seed_name
+from analyses.frames import accuracy_by_epoch, correctness, predictions_of, seed_name
 from analyses.statistics import Array, Association, paired_change, strongest_association
 from gradflow.runs.reader import Run
 
@@ -42,7 +42,7 @@ class Jumps:
 
 def changes_of(run: Run) -> pd.DataFrame:
     """The changes of accuracy between consecutive recorded epochs, on the same images."""
-    right = correctness(run.predictions)
+    right = correctness(predictions_of(run))
     rows = []
     for before, after in zip(right.index[:-1], right.index[1:], strict=True):
         paired = paired_change(right.loc[before], right.loc[after])
@@ -69,7 +69,7 @@ def jumps(network: str, runs: list[Run], rate: float = RATE) -> Jumps:
     if len(changes):
         adjusted = false_discovery_control(changes["p_value"].to_numpy(), method="bh")
         changes = changes.assign(adjusted=adjusted, real=adjusted <= rate)
-    scores = [accuracy_by_epoch(correctness(one.predictions)) for one in runs]
+    scores = [accuracy_by_epoch(correctness(predictions_of(one))) for one in runs]
     curves = [score.assign(seed=seed_name(one)) for score, one in zip(scores, runs, strict=True)]
     association, candidates = associate(runs, parts)
     return Jumps(

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from analyses.accuracy_changes import LAGS, RATE, Jumps, jumps
-from analyses.frames import by_network, runs_with
+from analyses.frames import by_network, copies_caveat, runs_with
 from analyses.jump_figures import jump_figures
 from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Estimate, Finding, Table, Verdict
@@ -50,7 +50,9 @@ def run(
         raise NotApplicableError(
             "predictions of one epoch only: a change of accuracy needs two epochs at least"
         )
-    findings = [_jump_finding(one, rate, large_fall) for one in found]
+    findings = [
+        _jump_finding(one, rate, large_fall, copies_caveat(networks[one.network])) for one in found
+    ]
     findings += [_link_finding(one, rate, strong) for one in found]
     return AnalysisResult(
         summary=" ".join(finding.meaning for finding in findings[: len(found)]),
@@ -80,7 +82,7 @@ def _slug(prefix: str, network: str) -> str:
     return f"{prefix}-{network}".replace("_", "-")
 
 
-def _jump_finding(one: Jumps, rate: float, large: float) -> Finding:
+def _jump_finding(one: Jumps, rate: float, large: float, caveats: tuple[str, ...]) -> Finding:
     verdict = _jump_verdict(one.changes, large)
     return Finding(
         key=_slug("jumps", one.network),
@@ -104,6 +106,7 @@ def _jump_finding(one: Jumps, rate: float, large: float) -> Finding:
         caveats=(
             "A real rise may be learning; only a fall is what a steady learner does not do.",
             f"A test on {one.images} images misses small changes.",
+            *caveats,
         ),
     )
 

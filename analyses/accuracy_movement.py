@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analyses.frames import correctness, seed_name
+from analyses.frames import correctness, predictions_of, seed_name
 from analyses.statistics import RESAMPLES, Array, image_weights
 from analyses.wording import finite
 from gradflow.runs.reader import Run
@@ -51,7 +51,10 @@ def pair_of(run: Run) -> Pair | None:
     """Both series of `run` over their common epochs and images; None with fewer than two epochs."""
     if not (len(run.predictions) and len(run.recalibration)):
         return None
-    running, fresh = correctness(run.predictions), correctness(run.recalibration)
+    running, fresh = (
+        correctness(predictions_of(run)),
+        correctness(predictions_of(run, "recalibration")),
+    )
     epochs = running.index.intersection(fresh.index)
     images = running.columns.intersection(fresh.columns)
     if len(epochs) < 2 or not len(images):

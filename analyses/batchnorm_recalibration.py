@@ -14,7 +14,7 @@ from matplotlib.ticker import PercentFormatter
 
 from analyses import plots
 from analyses.accuracy_movement import Movement, Pair, movement_removed, pair_of
-from analyses.frames import accuracy_by_epoch, by_network
+from analyses.frames import accuracy_by_epoch, by_network, copies_caveat
 from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Estimate, Figure, Finding, Table, Verdict
 from analyses.statistics import RESAMPLES, verdict_above
@@ -53,7 +53,11 @@ def run(experiment: Experiment, half: float = HALF) -> AnalysisResult:
             "(tables predictions and recalibration) at two epochs or more"
         )
     moved = {name: movement_removed(pairs) for name, pairs in networks.items()}
-    findings = tuple(_finding(name, networks[name], moved[name], half) for name in networks)
+    recorded = by_network(list(experiment.runs))
+    findings = tuple(
+        _finding(name, networks[name], moved[name], half, copies_caveat(recorded[name]))
+        for name in networks
+    )
     return AnalysisResult(
         summary=" ".join(finding.meaning for finding in findings),
         findings=findings,
@@ -75,7 +79,9 @@ def run(experiment: Experiment, half: float = HALF) -> AnalysisResult:
     )
 
 
-def _finding(network: str, pairs: list[Pair], moved: Movement, half: float) -> Finding:
+def _finding(
+    network: str, pairs: list[Pair], moved: Movement, half: float, caveats: tuple[str, ...]
+) -> Finding:
     changes = sum(len(pair.epochs) - 1 for pair in pairs)
     moves = moved.running_low > 0 and changes >= MIN_CHANGES
     verdict = (
@@ -115,6 +121,7 @@ def _finding(network: str, pairs: list[Pair], moved: Movement, half: float) -> F
         caveats=(
             TREND,
             f"The interval speaks of other images, not of other seeds ({len(pairs)} here).",
+            *caveats,
         ),
     )
 

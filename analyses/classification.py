@@ -13,7 +13,15 @@ from numpy.typing import NDArray
 from sklearn.metrics import classification_report, confusion_matrix
 
 from analyses import plots
-from analyses.frames import accuracy_by_epoch, by_network, correctness, runs_with, seed_name
+from analyses.frames import (
+    accuracy_by_epoch,
+    by_network,
+    copies_caveat,
+    correctness,
+    predictions_of,
+    runs_with,
+    seed_name,
+)
 from analyses.registry import Analysis
 from analyses.result import AnalysisResult, Estimate, Figure, Finding, Table, Verdict
 from analyses.statistics import verdict_above, wilson_interval
@@ -30,6 +38,8 @@ MOST_LABELLED = 12  # with more classes, the counts in the cells would overlap
 @dataclass(frozen=True)
 class BestEpoch:
     """The predictions of one run at the epoch of its highest validation accuracy.
+
+    The epoch is that of the kept checkpoint; the rest counts each distinct image once.
 
     Fields:
         network, seed: of the run.
@@ -49,14 +59,12 @@ class BestEpoch:
 
 def best_epoch(run: Run) -> BestEpoch:
     """The epoch of `run` with the highest validation accuracy."""
-    scores = accuracy_by_epoch(correctness(run.predictions))
-    best = scores.loc[scores["accuracy"].idxmax()]
-    epoch = int(best["epoch"])
-    rows = run.predictions[run.predictions["epoch"] == epoch][["target", "prediction"]]
-    low, high = float(best["low"]), float(best["high"])
-    return BestEpoch(
-        run.network, seed_name(run), epoch, float(best["accuracy"]), low, high, rows.astype(int)
-    )
+    epoch = int(correctness(run.predictions).mean(axis=1).idxmax())
+    distinct = predictions_of(run)
+    score = accuracy_by_epoch(correctness(distinct)).set_index("epoch").loc[epoch]
+    rows = distinct[distinct["epoch"] == epoch][["target", "prediction"]].astype(int)
+    accuracy, low, high = (float(score[name]) for name in ("accuracy", "low", "high"))
+    return BestEpoch(run.network, seed_name(run), epoch, accuracy, low, high, rows)
 
 
 def report_by_class(predictions: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
@@ -98,7 +106,10 @@ def run(experiment: Experiment) -> AnalysisResult:
     networks = by_network(runs_with(experiment, "predictions", "predictions by image"))
     best = {name: [best_epoch(one) for one in runs] for name, runs in networks.items()}
     classes = {name: class_names(runs[0]) for name, runs in networks.items()}
-    findings = tuple(_finding(name, best[name], classes[name]) for name in networks)
+    findings = tuple(
+        _finding(name, best[name], classes[name], copies_caveat(runs))
+        for name, runs in networks.items()
+    )
     reports = tuple(
         Table(
             f"report-{_slug(name)}",
@@ -140,7 +151,9 @@ def _together(best: list[BestEpoch]) -> pd.DataFrame:
     return pd.concat([one.predictions for one in best])
 
 
-def _finding(network: str, best: list[BestEpoch], classes: list[str]) -> Finding:
+def _finding(
+    network: str, best: list[BestEpoch], classes: list[str], caveats: tuple[str, ...]
+) -> Finding:
     counts = confusion(_together(best), classes)
     support, right = counts.sum(axis=1), counts.diagonal()
     present = np.flatnonzero(support)
@@ -178,7 +191,7 @@ def _finding(network: str, best: list[BestEpoch], classes: list[str]) -> Finding
         threshold=f"lowest recall against 1 / {len(classes)} classes = {percent(chance)}",
         meaning=meaning,
         next_step=f"Look at the images of {classes[lowest]} that were taken for another class.",
-        caveats=(OPTIMISTIC,),
+        caveats=(OPTIMISTIC, *caveats),
     )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from analyses.frames import correctness
+from analyses.frames import correctness, predictions_of
 from analyses.statistics import (
     MIN_SEEDS,
     Array,
@@ -58,7 +58,7 @@ def difference(pairs: list[tuple[Run, Run]], best: bool = False) -> Difference |
 def _same_images(plain: Run, residual: Run) -> tuple[pd.DataFrame, pd.DataFrame] | None:
     if not (len(plain.predictions) and len(residual.predictions)):
         return None
-    first, second = correctness(plain.predictions), correctness(residual.predictions)
+    first, second = correctness(predictions_of(plain)), correctness(predictions_of(residual))
     epochs = first.index.intersection(second.index)
     images = first.columns.intersection(second.columns)
     if not (len(epochs) and len(images)):

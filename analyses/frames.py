@@ -35,6 +35,35 @@ def seed_name(run: Run) -> str:
     return "not recorded" if run.seed is None else str(run.seed)
 
 
+def copies(run: Run) -> pd.Index:
+    """The validation images of `run` that are byte-identical to an earlier one of them."""
+    images = run.images
+    if not len(images):
+        return pd.Index([])
+    validation = images[images["subset"] == "validation"]
+    return pd.Index(validation.loc[validation["fingerprint"].duplicated(), "image"])
+
+
+def predictions_of(run: Run, table: str = "predictions") -> pd.DataFrame:
+    """The rows of `table`, each distinct validation image once.
+
+    A copy of an image is no further observation: counted again, it makes intervals too narrow.
+    """
+    rows: pd.DataFrame = getattr(run, table)
+    return rows[~rows["image"].isin(copies(run))]
+
+
+def copies_caveat(runs: list[Run]) -> tuple[str, ...]:
+    """What to say where copies of validation images were left out; nothing where there are none."""
+    found = max((len(copies(run)) for run in runs), default=0)
+    if not found:
+        return ()
+    return (
+        f"{found} of the validation images are byte-identical copies of others; each distinct "
+        "image counts once here, so accuracies differ a little from those of the training log.",
+    )
+
+
 def correctness(table: pd.DataFrame) -> pd.DataFrame:
     """Was each image classified rightly? Booleans, one row an epoch, one column an image.
 

@@ -20,7 +20,9 @@ from analyses.frames import (
     Pair,
     accuracy_by_epoch,
     by_network,
+    copies_caveat,
     correctness,
+    predictions_of,
     residual_pairs,
     runs_of_same_seed,
     seed_name,
@@ -60,7 +62,7 @@ def curves_of(run: Run) -> pd.DataFrame:
     frame = epochs[["epoch", *known]].astype(float)
     if not len(run.predictions):
         return frame
-    right = accuracy_by_epoch(correctness(run.predictions))
+    right = accuracy_by_epoch(correctness(predictions_of(run)))
     if "val_accuracy" not in known:
         scores = right.rename(columns={"accuracy": "val_accuracy"})[["epoch", "val_accuracy"]]
         frame = frame.merge(scores.astype(float), on="epoch", how="outer")
@@ -140,7 +142,7 @@ def _finding(experiment: Experiment, pair: Pair, with_reference: bool) -> Findin
     if last is None or best is None:
         return None
     verdict = verdict_above(last.low, last.high, 0.0)
-    caveats = [OPTIMISTIC]
+    caveats = [OPTIMISTIC, *copies_caveat([run for both in pairs for run in both])]
     if last.seeds < MIN_SEEDS:
         caveats.append(
             f"{plural(last.seeds, 'seed')} cannot show how much other initial weights, another "

@@ -61,7 +61,7 @@ class Outcome:
 
 def run_all(experiment: Experiment) -> tuple[Outcome, ...]:
     """Run every known analysis; one that fails becomes an outcome that says so."""
-    return tuple([*_built_in(experiment), *_third_party(experiment)])
+    return (*_built_in(experiment), *_third_party(experiment))
 
 
 def run_one(analysis: Analysis, experiment: Experiment) -> Outcome:

@@ -140,7 +140,7 @@ def _junction_columns(records: list[StepRecord]) -> Columns:
     if not rows:
         return {}
     products = torch.stack([entry.products for _, _, entry in rows if entry.products is not None])
-    gg, ss, bb, sb, sg = products.double().cpu().numpy().T
+    gg, ss, bb, sb, sg = products.cpu().double().numpy().T
     with np.errstate(invalid="ignore", divide="ignore"):
         cosine, share = sb / np.sqrt(ss * bb), sg / gg
     return {
@@ -168,11 +168,11 @@ def _variances(summands: list[Moments | None]) -> np.ma.MaskedArray[Any, Any]:
 
 def _gather(values: list[Tensor | None]) -> np.ma.MaskedArray[Any, Any]:
     """Values on the device, None for missing, as one masked array: one transfer."""
-    known = [value.double() for value in values if value is not None]
+    known = [value for value in values if value is not None]
     mask = np.array([value is None for value in values])
     gathered = np.zeros(len(values))
     if known:
-        gathered[~mask] = torch.stack(known).cpu().numpy()
+        gathered[~mask] = torch.stack(known).cpu().double().numpy()
     return np.ma.array(gathered, mask=mask)
 
 

@@ -34,6 +34,7 @@ class Plan:
     configuration: dict[str, Any] = field(default_factory=dict)
     without: tuple[str, ...] = ()  # tables not written
     classes: list[str] = field(default_factory=lambda: list(CLASSES))
+    copies: int = 0  # of the images, that many at the end are copies of image 0
 
     @property
     def residual(self) -> bool:
@@ -86,6 +87,7 @@ def write(folder: Path, plan: Plan) -> None:
         "junctions": junction_rows(plan, layers, generator) if plan.residual else [],
         "predictions": prediction_rows(plan, plan.right),
         "recalibration": prediction_rows(plan, plan.recalibrated),
+        "images": image_rows(plan),
         "epochs": epoch_rows(plan),
     }
     for name, rows in tables.items():
@@ -220,6 +222,20 @@ def prediction_rows(plan: Plan, right: np.ndarray | None) -> list[dict[str, Any]
             label = {"target": target, "prediction": prediction, "probability": 0.5}
             rows.append({"epoch": epoch, "image": image, **label})
     return rows
+
+
+def image_rows(plan: Plan) -> list[dict[str, Any]]:
+    first_copy = plan.images - plan.copies
+    return [
+        {
+            "image": image,
+            "name": f"{image}.png",
+            "label": image % (len(plan.classes) or 5),
+            "subset": "validation",
+            "fingerprint": str(image if image < first_copy else 0),
+        }
+        for image in range(plan.images)
+    ]
 
 
 def epoch_rows(plan: Plan) -> list[dict[str, Any]]:

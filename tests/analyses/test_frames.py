@@ -3,7 +3,14 @@
 import pandas as pd
 import pytest
 
-from analyses.frames import correctness, residual_pairs, runs_of_same_seed, runs_with
+from analyses.frames import (
+    copies_caveat,
+    correctness,
+    predictions_of,
+    residual_pairs,
+    runs_of_same_seed,
+    runs_with,
+)
 from analyses.registry import NotApplicableError
 
 
@@ -37,3 +44,19 @@ def test_runs_of_different_seeds_are_not_compared(build):
 def test_a_missing_table_is_named(build):
     with pytest.raises(NotApplicableError, match="the table junctions is empty"):
         runs_with(build.experiment(build.plan()), "junctions", "residual additions")
+
+
+def test_a_copy_of_a_validation_image_is_no_further_observation(build):
+    right = build.right_of([0.5, 0.7], images=20)
+    experiment = build.experiment(build.plan(images=20, right=right, epochs=2, copies=4))
+    (run,) = experiment.runs
+    assert sorted(set(predictions_of(run).image)) == list(range(16))
+    assert len(run.predictions) == 40
+    assert copies_caveat([run])[0].startswith("4 of the validation images are byte-identical")
+
+
+def test_without_copies_there_is_nothing_to_say(build):
+    right = build.right_of([0.5, 0.7], images=20)
+    (run,) = build.experiment(build.plan(images=20, right=right, epochs=2)).runs
+    assert len(predictions_of(run)) == 40
+    assert copies_caveat([run]) == ()

@@ -1,0 +1,64 @@
+import math
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.distance import cosine
+from torch import nn
+
+import gradflow
+from gradflow.hooks.parameters import ParameterRecorder
+
+
+def test_cosine_is_with_the_gradient_of_the_step_before(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 3)).double()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    gradients = []
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer):
+        for _ in range(3):
+            optimizer.zero_grad()
+            model(torch.randn(5, 4, dtype=torch.float64)).square().sum().backward()
+            gradients.append(model[0].weight.grad.flatten().numpy().copy())
+            optimizer.step()
+    rows = gradflow.open_run(tmp_path / "run").parameters
+    cosines = rows[rows.parameter == "0.weight"].gradient_cosine.to_numpy()
+    expected = [1 - cosine(a, b) for a, b in pairwise(gradients)]
+    assert math.isnan(cosines[0])
+    assert list(cosines[1:]) == pytest.approx(expected, rel=1e-10)
+
+
+def test_a_gradient_of_zero_has_norm_zero_and_no_direction(tmp_path):
+    model = nn.Sequential(nn.Linear(2, 2))
+    with gradflow.Tracer(model, tmp_path / "run") as tracer:
+        for _ in range(2):
+            (model(torch.ones(1, 2)) * 0).sum().backward()
+            tracer.step()
+    rows = gradflow.open_run(tmp_path / "run").parameters
+    assert set(rows.gradient_norm) == {0.0}
+    assert rows.gradient_cosine.isna().all()
+
+
+def test_without_an_optimizer_the_update_is_missing_not_zero(tmp_path):
+    model = nn.Sequential(nn.Linear(2, 2))
+    with gradflow.Tracer(model, tmp_path / "run") as tracer:
+        model(torch.ones(1, 2)).sum().backward()
+        tracer.step()
+    rows = gradflow.open_run(tmp_path / "run").parameters
+    assert rows.update_norm.isna().all()
+    assert rows.update_to_weight.isna().all()
+    assert rows.weight_norm.notna().all()
+
+
+def test_sparse_gradients_and_frozen_parameters():
+    model = nn.Module()
+    model.table = nn.Embedding(5, 3, sparse=True)
+    model.frozen = nn.Linear(2, 2).requires_grad_(False)
+    model.table(torch.tensor([1, 1, 4])).sum().backward()
+    recorder = ParameterRecorder(model)
+    recorder.before(recorded=True, followed=True)
+    values = recorder.after(updated=False)
+    assert list(values) == ["table.weight"]
+    # Row 1 was used twice, row 4 once: three times 2^2 and three times 1^2.
+    assert float(values["table.weight"]["gradient_norm"]) == pytest.approx(np.sqrt(15))
