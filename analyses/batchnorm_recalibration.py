@@ -18,7 +18,7 @@ from analyses.frames import accuracy_by_epoch, by_network, copies_caveat
 from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Estimate, Figure, Finding, Table, Verdict
 from analyses.statistics import RESAMPLES, verdict_above
-from analyses.wording import between, listing, percent, plural
+from analyses.wording import between, listing, number, percent, plural
 from gradflow.runs.reader import Experiment
 
 HALF = 0.5
@@ -134,8 +134,9 @@ def _meaning(network: str, moved: Movement, changes: int, verdict: Verdict) -> s
         )
     if moved.running_low <= 0 or moved.removed is None:
         return (
-            f"The validation accuracy of {network} does not move beyond sampling noise, so there "
-            "is nothing to explain by stale running statistics."
+            f"Whether stale running statistics cause the jumps of {network} cannot be told: the "
+            f"squared movement over all its epochs, {number(moved.running)} "
+            f"{between(moved.running_low, moved.running_high)}, may be sampling noise alone."
         )
     words = {
         Verdict.SUPPORTED: "Stale running statistics cause most of the jumps of {}",
@@ -221,7 +222,7 @@ def _figure(
     title = (
         f"Re-estimated batch-norm statistics remove {listing(said)}"
         if said
-        else "Validation accuracy does not move beyond sampling noise"
+        else "The movement of all epochs together may be sampling noise alone"
     )
     return Figure(
         key="two-statistics",

@@ -4,6 +4,7 @@ The reports are written into the folder of the experiment or run that they expla
 """
 
 import json
+import os
 import sys
 import textwrap
 import time
@@ -58,6 +59,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return max(_report_or_complain(folder, formats) for folder in folders)
     except GradflowError as error:
         return _complain(error)
+    except BrokenPipeError:
+        # Who reads the output, `head` say, has seen enough; the flush at exit must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("interrupted: reports not listed above were not written", file=sys.stderr)
         return 130
@@ -111,7 +116,7 @@ def check_packages() -> None:
 
 
 def write_reports(folder: Path, formats: Sequence[str]) -> None:
-    """Analyse what is in `folder`, write its reports there, and print the answer.
+    """Analyse what is in `folder`, write its reports there, then print the answer.
 
     Raises `RunError` where the folder holds no run, a damaged one, or cannot be written.
     """
@@ -125,7 +130,7 @@ def write_reports(folder: Path, formats: Sequence[str]) -> None:
 
     experiment = open_experiment(folder)
     document = build_document(experiment, run_all(experiment))
-    print_answer(document)
+    written = []
     for name in formats:
         start = time.perf_counter()
         path = folder / f"report.{name}"
@@ -135,7 +140,9 @@ def write_reports(folder: Path, formats: Sequence[str]) -> None:
         except OSError as error:
             raise RunError(f"the report {path} cannot be written: {error.strerror}") from error
         seconds = time.perf_counter() - start
-        print(f"{path} ({len(content) / 1e6:.1f} MB, {seconds:.1f} s)")
+        written.append(f"{path} ({len(content) / 1e6:.1f} MB, {seconds:.1f} s)")
+    print_answer(document)
+    print(*written, sep="\n")
 
 
 def print_answer(document: "Document") -> None:

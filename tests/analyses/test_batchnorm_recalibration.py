@@ -68,7 +68,8 @@ def test_no_movement_removed_is_contradicted(build):
 def test_no_movement_to_begin_with_is_inconclusive(build):
     finding = finding_of(build, noisy([0.5] * 5), noisy([0.5] * 5, seed=1))
     assert finding.verdict is Verdict.INCONCLUSIVE
-    assert "nothing to explain" in finding.meaning
+    assert "cannot be told" in finding.meaning
+    assert "sampling noise alone" in finding.meaning
 
 
 def test_one_change_is_too_few(build):

@@ -209,3 +209,14 @@ def test_that_check_sees_a_loaded_torch(tmp_path):
     done = in_fresh_process(["-c", code], tmp_path, tmp_path / "stand_in")
     assert done.returncode == 1
     assert "loaded ['torch']" in done.stderr
+
+
+def test_a_reader_that_has_seen_enough_costs_no_traceback(tmp_path):
+    RunWriter(tmp_path / "run", {"network": "net"}).close("complete")
+    command = f"{sys.executable} -m gradflow.report {tmp_path / 'run'} | head -1"
+    result = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert result.stdout.count("\n") == 1
+    assert "Traceback" not in result.stderr
+    assert (tmp_path / "run" / "report.pdf").exists()
