@@ -8,12 +8,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gradflow.hooks.schedules import Budget, every, first_then_every, log_spaced
+    from gradflow.hooks.selection import layers
     from gradflow.hooks.tracer import Tracer
     from gradflow.runs.reader import Experiment, Run, open_experiment, open_run
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "Budget": "gradflow.hooks.schedules",
+    "every": "gradflow.hooks.schedules",
+    "first_then_every": "gradflow.hooks.schedules",
+    "layers": "gradflow.hooks.selection",
+    "log_spaced": "gradflow.hooks.schedules",
     "Tracer": "gradflow.hooks.tracer",
     "Experiment": "gradflow.runs.reader",
     "Run": "gradflow.runs.reader",
@@ -21,7 +28,19 @@ _HOME = {
     "open_run": "gradflow.runs.reader",
 }
 
-__all__ = ["Experiment", "Run", "Tracer", "__version__", "open_experiment", "open_run"]
+__all__ = [
+    "Budget",
+    "Experiment",
+    "Run",
+    "Tracer",
+    "__version__",
+    "every",
+    "first_then_every",
+    "layers",
+    "log_spaced",
+    "open_experiment",
+    "open_run",
+]
 
 
 def __getattr__(name: str) -> Any:

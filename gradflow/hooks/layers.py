@@ -1,57 +1,93 @@
 """Which modules of a model are observed, what they are called, and the table of layers."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _CONVOLUTIONS = (nn.modules.conv._ConvNd,)
 _BATCH_NORMS = (nn.modules.batchnorm._NormBase,)
 _LAST_AXIS_NORMS = (nn.LayerNorm, nn.RMSNorm)
+_RECURRENT = (nn.RNNBase, nn.RNNCellBase)
+_EMBEDDINGS = (nn.Embedding, nn.EmbeddingBag)
 _NORMALIZATIONS = (*_BATCH_NORMS, *_LAST_AXIS_NORMS, nn.GroupNorm, nn.LocalResponseNorm)
 _ACTIVATIONS = tuple(
     getattr(nn, name) for name in nn.modules.activation.__all__ if name != "MultiheadAttention"
 )
 _LINEARS = (nn.Linear, nn.Bilinear)
+_ROLES = {
+    "convolution": _CONVOLUTIONS,
+    "normalization": _NORMALIZATIONS,
+    "activation": _ACTIVATIONS,
+    "linear": _LINEARS,
+    "recurrent": _RECURRENT,
+    "attention": (nn.MultiheadAttention,),
+    "embedding": _EMBEDDINGS,
+}
+# Layers of other libraries derive from nn.Module alone (a transformer's RMSNorm, GPT-2's Conv1D,
+# which is a linear layer): their class names tell.
+_FOREIGN_NAMES = (
+    ("normalization", re.compile(r"norm", re.IGNORECASE)),
+    ("activation", re.compile(r"Activation$|[GS]ELU|SiLU|ReLU|Swish|Tanh|Sigmoid", re.IGNORECASE)),
+    ("linear", re.compile(r"^Conv1D$|Linear")),
+)
+# Modules in here compute weights of a parametrized layer, not signals.
+_PARAMETRIZATIONS = re.compile(r"(^|\.)parametrizations\.")
 
 
 def role_of(module: nn.Module) -> str | None:
     """The role of `module` in the network; None for a module that is not observed.
 
-    convolution, normalization, activation or linear by its class; block for any other module that
-    has modules of its own, lists and sequences aside: a residual block, say.
+    By its class: convolution, normalization, activation, linear, recurrent, attention, embedding.
+    Of the classes that torch does not know, block is one that has modules of its own, lists and
+    sequences aside: a residual block, say; one without is told by its name, or other if it has
+    parameters.
     """
-    roles = {
-        "convolution": _CONVOLUTIONS,
-        "normalization": _NORMALIZATIONS,
-        "activation": _ACTIVATIONS,
-        "linear": _LINEARS,
-    }
-    for role, classes in roles.items():
+    for role, classes in _ROLES.items():
         if isinstance(module, classes):
             return role
-    has_children = next(module.children(), None) is not None
-    return "block" if has_children and not isinstance(module, _CONTAINERS) else None
+    if isinstance(module, _CONTAINERS):
+        return None
+    if next(module.children(), None) is not None:
+        return "block"
+    if type(module).__module__.startswith("torch.nn."):
+        return "other" if next(module.parameters(), None) is not None else None
+    for role, pattern in _FOREIGN_NAMES:
+        if pattern.search(type(module).__name__):
+            return role
+    return "other" if next(module.parameters(), None) is not None else None
 
 
 def observed_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
-    """Name, module and role of every module of `model` that is observed, the model itself aside."""
+    """Name, module and role of every module of `model` that is observed.
+
+    The model itself only where it is a single layer, under the name of its class.
+    """
     for name, module in model.named_modules():
         role = role_of(module)
-        if name and role is not None:
+        if role is None or _PARAMETRIZATIONS.search(name):
+            continue
+        if name:
             yield name, module, role
+        elif role != "block":
+            yield type(module).__name__, module, role
 
 
 def channel_axis(module: nn.Module, output: Tensor) -> int | None:
     """The axis of `output` that counts channels; None where it has fewer than two axes.
 
-    The last one after linear layers and layer norms, and for sequences [N, T, C]; else axis 1.
+    The last one after linear, recurrent, attention and embedding layers and layer norms, and for
+    sequences [N, T, C]; else axis 1.
     """
     if output.dim() < 2:
         return None
-    if isinstance(module, (*_LINEARS, *_LAST_AXIS_NORMS)):
+    if isinstance(module, _LAST_AXIS_NORMS) and type(module).__name__.endswith("2d"):
+        return 1  # torchvision's LayerNorm2d: over C of [N, C, H, W]
+    if isinstance(module, (*_LINEARS, *_LAST_AXIS_NORMS, *_RECURRENT, *_EMBEDDINGS)):
         return output.dim() - 1
     if output.dim() == 3 and not isinstance(module, (*_CONVOLUTIONS, *_BATCH_NORMS)):
         return 2
@@ -59,11 +95,18 @@ def channel_axis(module: nn.Module, output: Tensor) -> int | None:
 
 
 def first_tensor(output: Any) -> Tensor | None:
-    """The first real floating tensor with elements in `output`: a tensor, tuple, list or dict."""
+    """The first real floating tensor with elements in `output`, or None.
+
+    `output` is a tensor, or any nesting of tuples (a packed sequence is one), lists, mappings and
+    dataclasses; anything else in it, None too, is passed over, and so are sparse tensors.
+    """
     if isinstance(output, Tensor):
-        return output if output.is_floating_point() and output.numel() else None
-    if isinstance(output, dict):
+        plain = output.is_floating_point() and output.layout is torch.strided
+        return output if plain and not output.is_nested and output.numel() else None
+    if isinstance(output, Mapping):
         output = tuple(output.values())
+    elif is_dataclass(output) and not isinstance(output, type):
+        output = tuple(getattr(output, entry.name) for entry in fields(output))
     if isinstance(output, (tuple, list)):
         return next((x for x in map(first_tensor, output) if x is not None), None)
     return None
@@ -78,6 +121,9 @@ class LayerTable:
 
     changed: bool = False
     _rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self._rows)
 
     def __contains__(self, layer: str) -> bool:
         return layer in self._rows

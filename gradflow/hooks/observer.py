@@ -4,20 +4,25 @@ Gradients are caught by tensor hooks on the outputs, not by module hooks, so tha
 operations on an output (`ReLU(inplace=True)`, `out += identity`) stay as the user wrote them.
 """
 
+import threading
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 from torch.utils.hooks import RemovableHandle
 
+from gradflow.hooks.checkpointing import Place, in_backward, place_of_call
 from gradflow.hooks.fused import Moments, moments
+from gradflow.hooks.hook import Hook
 from gradflow.hooks.junctions import Junction, find_junction, watch_junction
-from gradflow.hooks.layers import LayerTable, channel_axis, first_tensor, observed_modules
+from gradflow.hooks.layers import LayerTable, channel_axis, first_tensor
+from gradflow.hooks.passes import BackwardPasses, Savepoint
 from gradflow.hooks.records import JunctionRecord, StepRecord
+from gradflow.hooks.refusals import refuse_thread
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,7 @@ class _Observed:
     version: int
     layers: list[str]
     moments: Moments
+    axis: int | None
 
     def is_still(self, tensor: Tensor) -> bool:
         """Whether `tensor` is this one, not changed in place since."""
@@ -56,12 +62,24 @@ class LayerObserver:
     """Fills `record` while the model trains; while `record` is None, hooks return at once.
 
     Only forward passes of a model in training mode with gradients enabled are observed.
+
+    Args:
+        model: the model as a whole, whose forward pass begins and ends a pass.
+        observed: name, module and role of each module to observe.
+        layers: the table that the layers are entered in as they are met.
     """
 
-    def __init__(self, model: nn.Module, layers: LayerTable) -> None:
+    def __init__(
+        self, model: nn.Module, observed: Sequence[tuple[str, nn.Module, str]], layers: LayerTable
+    ) -> None:
         self.record: StepRecord | None = None
         self._model = model
+        self._observed = observed
         self._layers = layers
+        self._thread = threading.get_ident()
+        self._savepoint: Savepoint | None = None
+        self._backward = BackwardPasses()
+        self._leaf_handles: list[RemovableHandle] = []
         self._handles: list[RemovableHandle] = []
         self._calls: Counter[str] = Counter()
         self._inputs: defaultdict[str, list[_BlockInput | None]] = defaultdict(list)
@@ -71,14 +89,17 @@ class LayerObserver:
 
     def attach(self) -> None:
         """Put the hooks on."""
-        self._handles.append(self._model.register_forward_pre_hook(self._forward_begins))
-        self._handles.append(self._model.register_forward_hook(self._forward_ends))
-        for name, module, role in observed_modules(self._model):
+        self._thread = threading.get_ident()
+        before, after = Hook(self, self._forward_begins), Hook(self, self._forward_ends)
+        self._handles.append(self._model.register_forward_pre_hook(before))
+        for name, module, role in self._observed:
             if role == "block":
-                before = partial(self._before_block, name)
-                self._handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
-            after = partial(self._after, name, role)
-            self._handles.append(module.register_forward_hook(after))
+                entering = Hook(self, partial(self._before_block, name))
+                self._handles.append(module.register_forward_pre_hook(entering, with_kwargs=True))
+            leaving = Hook(self, partial(self._after, name, role))
+            self._handles.append(module.register_forward_hook(leaving))
+        # Last, so that of a model that is one layer the layer comes before the end of the pass.
+        self._handles.append(self._model.register_forward_hook(after))
 
     def detach(self) -> None:
         """Take off the hooks put on by `attach`, and no others."""
@@ -86,6 +107,17 @@ class LayerObserver:
             handle.remove()
         self._handles.clear()
         self.record = None
+        self.end_step()
+
+    def end_step(self) -> None:
+        """Let go of everything that belongs to the step; a pass that broke off leaves nothing."""
+        if self._savepoint is not None:
+            self._savepoint.restore()
+            self._savepoint = None
+        for handle in self._leaf_handles:
+            handle.remove()
+        self._leaf_handles.clear()
+        self._backward.forget()
         self.forget()
 
     def forget(self) -> None:
@@ -96,40 +128,71 @@ class LayerObserver:
         self._claimed.clear()
         self._last = None
 
-    def _observing(self) -> StepRecord | None:
-        wanted = self._model.training and torch.is_grad_enabled()
-        return self.record if wanted else None
+    def _place(self) -> Place | None:
+        """Where the call now running stands; None where it is not to be observed."""
+        if not self._model.training:
+            return None
+        # Autograd runs the segments of a checkpointed pass again in threads of its own.
+        if threading.get_ident() != self._thread and not in_backward():
+            raise refuse_thread()
+        return place_of_call()
 
     def _forward_begins(self, *_: Any) -> None:
+        if in_backward() or self._place() is None or self.record is None:
+            return
+        if self._savepoint is not None:
+            self._savepoint.restore()
+        self._savepoint = Savepoint(self.record)
         self.forget()
 
     def _forward_ends(self, *_: Any) -> None:
+        if in_backward() or self._place() is None:
+            return
+        self._savepoint = None
         # The nodes of the graph would keep its memory alive until the next forward pass.
         self.forget()
 
     def _before_block(
         self, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        if self._observing() is None:
+        place = self._place()
+        if place is None or not place.recorded:
             return
         x = first_tensor((*args, *kwargs.values()))
         known = None if x is None else _BlockInput(x, x._version, x.grad_fn, x.output_nr)
         self._inputs[name].append(known)
 
     def _after(self, name: str, role: str, module: nn.Module, _: Any, output: Any) -> None:
-        record = self._observing()
-        tensor = first_tensor(output)
-        if record is None or tensor is None:
+        place, record = self._place(), self.record
+        tensor = None if place is None else first_tensor(output)
+        if place is None or record is None or tensor is None:
             return
-        self._calls[name] += 1
-        layer = name if self._calls[name] == 1 else f"{name}#{self._calls[name]}"
+        layer = self._layer_of_call(name, place)
         if layer not in self._layers:
             self._layers.add(layer, module, role, tensor)
-        seen = self._observe(record, layer, tensor, channel_axis(module, tensor))
+        if not place.recorded:
+            return
+        seen = self._observe(record, layer, tensor, self._axis(module, role, tensor))
         if role == "block" and self._inputs[name]:
             self._look_for_junction(record, layer, self._inputs[name].pop(), tensor)
         if tensor.grad_fn is not None:
             self._makers.setdefault(tensor.grad_fn, _Made(layer, seen))
+
+    def _layer_of_call(self, name: str, place: Place) -> str:
+        """`name` for the first call of a module in a forward pass, `name#2` for the second."""
+        layer = place.known_name(name)
+        if layer is None:
+            self._calls[name] += 1
+            layer = name if self._calls[name] == 1 else f"{name}#{self._calls[name]}"
+        place.keep_name(name, layer)
+        return layer
+
+    def _axis(self, module: nn.Module, role: str, tensor: Tensor) -> int | None:
+        """The channel axis of `tensor`: for layers that keep it, that of the layer before."""
+        last = self._last
+        if role in ("activation", "block", "other") and last and last.tensor.shape == tensor.shape:
+            return last.axis
+        return channel_axis(module, tensor)
 
     def _observe(self, record: StepRecord, layer: str, tensor: Tensor, axis: int | None) -> Moments:
         """Record the moments of `tensor` under `layer`, now, and of its gradient, later."""
@@ -145,10 +208,15 @@ class LayerObserver:
         if tensor.requires_grad:
 
             def on_gradient(gradient: Tensor) -> None:
-                record.add_gradient(layers, moments(gradient, axis))
+                if not record.closed:
+                    deliver = partial(record.add_gradient, layers, moments(gradient, axis))
+                    self._backward.add(deliver)
 
-            tensor.register_hook(on_gradient)
-        self._last = _Observed(tensor, tensor._version, layers, seen)
+            handle = tensor.register_hook(on_gradient)
+            if tensor.grad_fn is None:
+                # Not made in this pass: a parameter handed through, which would keep its hook.
+                self._leaf_handles.append(handle)
+        self._last = _Observed(tensor, tensor._version, layers, seen, axis)
         return seen
 
     def _look_for_junction(
@@ -169,7 +237,11 @@ class LayerObserver:
             self._moments_of(junction.branch.end),
         )
         kept = record.add_junction(layer, entry)
-        watch_junction(junction, given.node, given.index, kept.add_products)
+        deliver = partial(self._deliver_products, kept)
+        watch_junction(junction, given.node, given.index, deliver)
+
+    def _deliver_products(self, kept: JunctionRecord, products: Tensor) -> None:
+        self._backward.add(partial(kept.add_products, products))
 
     def _skip_moments(self, junction: Junction, given: _BlockInput) -> Moments | None:
         """The moments of skip(x); None where they cannot be had any more."""

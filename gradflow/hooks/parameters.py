@@ -2,6 +2,7 @@
 
 import torch
 from torch import Tensor, nn
+from torch.nn import Parameter
 
 from gradflow.hooks.fused import safe_norm
 
@@ -15,15 +16,20 @@ class ParameterRecorder:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._parameters = {
-            name: parameter
-            for name, parameter in model.named_parameters()
-            if parameter.requires_grad
-        }
+        self._all = dict(model.named_parameters())
         self._weights: dict[str, Tensor] = {}
         self._previous: dict[str, Tensor] = {}
         self._previous_norm: dict[str, Tensor] = {}
         self._values: dict[str, dict[str, Tensor]] = {}
+
+    @property
+    def _parameters(self) -> dict[str, Parameter]:
+        """Those that are trained now: layers are frozen and thawed while a model trains."""
+        return {
+            name: parameter
+            for name, parameter in self._all.items()
+            if parameter.requires_grad and parameter.is_floating_point()
+        }
 
     @torch.no_grad()
     def before(self, *, recorded: bool, followed: bool) -> None:
@@ -50,7 +56,7 @@ class ParameterRecorder:
         values, self._values = self._values, {}
         if updated:
             for name, row in values.items():
-                change = self._parameters[name].detach() - self._weights[name]
+                change = self._all[name].detach() - self._weights[name]
                 row["update_norm"] = safe_norm(change)
         return values
 

@@ -50,6 +50,9 @@ class StepRecord:
     gradients: dict[str, Moments] = field(default_factory=dict)
     junctions: dict[str, JunctionRecord] = field(default_factory=dict)
     parameters: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    scale: Tensor | None = None
+    parameter_scale: Tensor | None = None
+    skipped: Tensor | bool | None = None
     closed: bool = False
 
     def add_activation(self, layer: str, seen: Moments) -> None:

@@ -1,17 +1,148 @@
-"""Which steps are recorded."""
+"""Which steps are recorded: functions of the step, counted from 0, called once a step in order."""
 
+import math
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
 
 from gradflow.errors import TracingError
 
 Schedule = Callable[[int], bool]
 
 
-def every(interval: int) -> Schedule:
+@dataclass(frozen=True)
+class Described:
+    """A schedule that says in words what it is."""
+
+    text: str
+    wanted: Schedule
+
+    def __call__(self, step: int) -> bool:
+        """Whether `step` is recorded."""
+        return self.wanted(step)
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def every(interval: int) -> Described:
     """The schedule that records steps 0, `interval`, 2 `interval`, ...
 
     Raises `TracingError` where `interval` is not a positive integer.
     """
-    if isinstance(interval, bool) or not isinstance(interval, int) or interval < 1:
-        raise TracingError(f"every must be a whole number of steps from 1 up, not {interval!r}")
-    return lambda step: step % interval == 0
+    _check_count("every", interval)
+    return Described(f"every {interval} steps", lambda step: step % interval == 0)
+
+
+def first_then_every(first: int, interval: int) -> Described:
+    """The schedule that records the first steps, `first` of them, and then every `interval`-th.
+
+    Raises `TracingError` where one of the two is not a positive integer.
+    """
+    _check_count("first_then_every", first)
+    _check_count("first_then_every", interval)
+    return Described(
+        f"the first {first} steps, then every {interval} steps",
+        lambda step: step < first or step % interval == 0,
+    )
+
+
+def log_spaced(per_decade: int) -> Described:
+    """The schedule that records step 0 and, of each ten-fold of steps, about `per_decade`.
+
+    These are the whole parts of 10^(i / `per_decade`), i = 0, 1, 2, ...
+
+    Raises `TracingError` where `per_decade` is not a positive integer.
+    """
+    _check_count("log_spaced", per_decade)
+
+    def wanted(step: int) -> bool:
+        if step == 0:
+            return True
+        nearest = round(per_decade * math.log10(step))
+        # The logarithm is rounded: the powers next to it are tried themselves.
+        return any(
+            int(10 ** (index / per_decade) + 1e-9) == step
+            for index in range(max(nearest - 1, 0), nearest + per_decade + 2)
+        )
+
+    return Described(f"{per_decade} steps in each ten-fold", wanted)
+
+
+class Budget:
+    """The schedule that spends at most `share` of the time on recording, measured as it goes.
+
+    A recorded step costs what it takes longer than an unrecorded one, medians over the latest
+    `_WINDOW` of each, and what gathering and writing take. The next step is recorded if the time
+    spent so far, and the cost of one more, stay within the share of all the time. Step 0 is always
+    recorded but not taken for a measurement, since first steps are slow by themselves; steps 1 to 3
+    are not recorded, step 4 is. Only `time.monotonic` is read: where the device works behind the
+    program, as a GPU does, times are those at which the program was let go on, right on average.
+
+    Raises `TracingError` where `share` does not lie between 0 and 1.
+    """
+
+    _WINDOW = 64
+    _FIRST_MEASURED = 4
+
+    def __init__(self, share: float) -> None:
+        if isinstance(share, bool) or not 0 < share < 1:
+            raise TracingError(f"a budget is a share of the time between 0 and 1, not {share!r}")
+        self.share = share
+        self._recorded: deque[float] = deque(maxlen=self._WINDOW)
+        self._plain: deque[float] = deque(maxlen=self._WINDOW)
+        self._steps = self._recorded_steps = 0
+        self._total = self._writing = 0.0
+
+    def __call__(self, step: int) -> bool:
+        """Whether `step` is recorded."""
+        if step <= self._FIRST_MEASURED:
+            return step in (0, self._FIRST_MEASURED)
+        cost = self._cost()
+        return self._spent() + cost <= self.share * (self._total + cost)
+
+    def __str__(self) -> str:
+        return f"a budget of {self.share:.2%} of the time"
+
+    def add_step(self, *, recorded: bool, seconds: float, writing: float) -> None:
+        """Take in a step that took `seconds`, `writing` of them for gathering and writing."""
+        first = self._steps == 0
+        self._steps += 1
+        self._recorded_steps += recorded
+        self._total += seconds
+        self._writing += writing
+        if not first:
+            (self._recorded if recorded else self._plain).append(seconds - writing)
+
+    def summary(self) -> dict[str, Any]:
+        """What was spent, for `run.json`; `measured_share` is None before it can be known."""
+        known = self._recorded and self._plain and self._total
+        return {
+            "share": self.share,
+            "measured_share": self._spent() / self._total if known else None,
+            "steps": self._steps,
+            "recorded_steps": self._recorded_steps,
+            "seconds": self._total,
+        }
+
+    def _cost(self) -> float:
+        """Seconds that one recorded step takes more; 0 until both kinds were timed."""
+        if not self._recorded or not self._plain:
+            return 0.0
+        return max(0.0, median(self._recorded) - median(self._plain))
+
+    def _spent(self) -> float:
+        return self._recorded_steps * self._cost() + self._writing
+
+
+def as_schedule(schedule: int | Schedule) -> tuple[Schedule, str]:
+    """The schedule meant by a number of steps or a function, and what to call it."""
+    chosen = schedule if callable(schedule) else every(schedule)
+    return chosen, str(chosen) if isinstance(chosen, (Described, Budget)) else "a function"
+
+
+def _check_count(name: str, value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise TracingError(f"{name} must be a whole number of steps from 1 up, not {value!r}")

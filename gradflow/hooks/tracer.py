@@ -1,8 +1,8 @@
 """The tracer: a context manager that watches a model train and writes what it saw."""
 
-import platform
-from collections.abc import Mapping
-from contextlib import suppress
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -11,13 +11,17 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from gradflow import __version__
 from gradflow.errors import TracingError
+from gradflow.hooks.environment import environment
 from gradflow.hooks.layers import LayerTable
+from gradflow.hooks.nonfinite import first_nonfinite, sentence
 from gradflow.hooks.observer import LayerObserver
 from gradflow.hooks.parameters import ParameterRecorder
 from gradflow.hooks.records import Columns, StepRecord, concatenate, to_columns
-from gradflow.hooks.schedules import Schedule, every
+from gradflow.hooks.refusals import refuse_silence, refuse_untraceable
+from gradflow.hooks.scaling import ScalerWatch, optimizer_scale, step_columns, unscale
+from gradflow.hooks.schedules import Budget, Schedule, as_schedule
+from gradflow.hooks.selection import Selection, select_modules
 from gradflow.runs.writer import RunWriter
 
 # Recorded steps kept on the device before one transfer brings their numbers over; recorded steps
@@ -40,14 +44,22 @@ class Tracer:
         optimizer: the optimizer whose `step` ends a step; without one, call `tracer.step()` after
             the update and before the gradients are zeroed.
         schedule: record every so many steps (a whole number), or the steps for which a function
-            of the step, counted from 0, is true.
+            of the step, counted from 0, is true: see `gradflow.hooks.schedules`, which also has
+            `Budget`, a share of the time.
         description: entries for `run.json`, such as network, seed, configuration and classes.
+        observe: which modules to observe: name patterns, classes, functions of (name, module), one
+            or several; by default all with a role. `gradflow.layers` shows what that is.
+        scaler: the `torch.amp.GradScaler` that scales the loss: gradients are recorded without the
+            scale, and steps that it skips are marked in the table `steps`. Needs the optimizer.
+        stop_on_nonfinite: end the run at the end of the first recorded step with a nan or infinite
+            value, with an error that says where it stood. Reads values back at every recorded step.
 
     The rows of a table are defined in `gradflow.runs.schema`. Layer gradients are those of the loss
     as it is back-propagated; parameter gradients those that the optimizer receives, after
-    accumulation and clipping. A loss that is scaled for mixed precision is recorded scaled.
+    accumulation and clipping. `docs/tracer.md` says what is supported and what is not.
 
-    Raises `TracingError` for a compiled model, `RunError` for an occupied folder.
+    Raises `TracingError` for a compiled, sharded or replicated model and where nothing is observed,
+    `RunError` for an occupied folder.
     """
 
     def __init__(
@@ -58,24 +70,32 @@ class Tracer:
         optimizer: torch.optim.Optimizer | None = None,
         schedule: int | Schedule = 1,
         description: Mapping[str, Any] | None = None,
+        observe: Selection | None = None,
+        scaler: torch.amp.GradScaler | None = None,
+        stop_on_nonfinite: bool = False,
     ) -> None:
-        if isinstance(model, torch._dynamo.OptimizedModule):
-            raise TracingError(
-                "a compiled model runs no hooks: give the tracer the model before torch.compile, "
-                "and train that one uncompiled"
-            )
+        refuse_untraceable(model)
         self.folder = Path(folder)
         self.epoch = 1
         self._model = model
         self._optimizer = optimizer
-        self._schedule = schedule if callable(schedule) else every(schedule)
-        self._description = {**_environment(model, schedule), **(description or {})}
+        self._schedule, words = as_schedule(schedule)
+        self._planned: tuple[int, bool] | None = None
+        self._description = {**environment(model, words), **(description or {})}
         self._layers = LayerTable()
-        self._observer = LayerObserver(model, self._layers)
+        self._observer = LayerObserver(model, select_modules(model, observe), self._layers)
         self._parameters = ParameterRecorder(model)
+        self._scaler: ScalerWatch | None = None
+        if scaler is not None:
+            if optimizer is None:
+                raise TracingError("a scaler skips steps of an optimizer: give the tracer both")
+            self._scaler = ScalerWatch(scaler, optimizer, self._step_is_skipped)
+        self._stop_on_nonfinite = stop_on_nonfinite
+        self._nonfinite: dict[str, Any] | None = None
         self._handles: list[RemovableHandle] = []
         self._writer: RunWriter | None = None
         self._step = 0
+        self._step_began = 0.0
         self._epoch_start = 0
         self._part_start = 0
         self._records: list[StepRecord] = []
@@ -83,9 +103,12 @@ class Tracer:
         self._gathered_steps = 0
 
     def __enter__(self) -> Self:
+        refuse_untraceable(self._model)
         self._writer = RunWriter(self.folder, self._description)
         try:
             self._observer.attach()
+            if self._scaler is not None:
+                self._scaler.attach()
             if self._optimizer is not None:
                 begin, end = self._update_begins, self._update_ends
                 self._handles.append(self._optimizer.register_step_pre_hook(begin))
@@ -105,12 +128,12 @@ class Tracer:
         self._detach()
         if kind is None:
             self._flush()
-            self.writer.close("complete")
+            self._close("complete")
             return
         # What was recorded is kept; an error while saving it must not hide the first one.
         with suppress(OSError):
             self._flush()
-            self.writer.close("interrupted" if issubclass(kind, KeyboardInterrupt) else "failed")
+            self._close("interrupted" if issubclass(kind, KeyboardInterrupt) else "failed")
 
     @property
     def writer(self) -> RunWriter:
@@ -127,6 +150,19 @@ class Tracer:
             )
         self._measure_parameters()
         self._end_step(updated=False)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Record no forward pass that begins in here, nor its backward pass, wherever that runs.
+
+        For passes that belong to no step of this model: a discriminator that judges for the
+        generator's sake, a penalty.
+        """
+        record, self._observer.record = self._observer.record, None
+        try:
+            yield
+        finally:
+            self._observer.record = record
 
     def write_table(self, name: str, columns: Mapping[str, Any]) -> None:
         """Write rows of table `name` for the present epoch: one value a row in each column.
@@ -156,15 +192,27 @@ class Tracer:
             )
         return self._step - 1
 
+    def _wants(self, step: int) -> bool:
+        """Whether `step` is recorded; the schedule is asked once a step."""
+        if self._planned is None or self._planned[0] != step:
+            self._planned = (step, bool(self._schedule(step)))
+        return self._planned[1]
+
     def _begin_step(self) -> None:
-        recorded = self._schedule(self._step)
+        recorded = self._wants(self._step)
         self._observer.record = StepRecord(self.epoch, self._step) if recorded else None
+        self._step_began = time.monotonic()
 
     def _measure_parameters(self) -> None:
-        recorded = self._observer.record is not None
-        self._parameters.before(recorded=recorded, followed=self._schedule(self._step + 1))
+        record = self._observer.record
+        if record is not None and self._scaler is not None:
+            record.scale = self._scaler.scale()
+            record.parameter_scale, record.skipped = optimizer_scale(self._optimizer)
+        self._parameters.before(recorded=record is not None, followed=self._wants(self._step + 1))
 
     def _update_begins(self, *_: Any) -> None:
+        if self._scaler is not None:
+            self._scaler.note_step()
         self._measure_parameters()
         if self._observer.record is not None:
             self._parameters.keep_weights()
@@ -172,24 +220,53 @@ class Tracer:
     def _update_ends(self, *_: Any) -> None:
         self._end_step(updated=self._observer.record is not None)
 
+    def _step_is_skipped(self) -> None:
+        """The scaler did not call the optimizer: the step counts, and is marked."""
+        self._measure_parameters()
+        if self._observer.record is not None:
+            self._observer.record.skipped = True
+        self._end_step(updated=False)
+
     def _end_step(self, *, updated: bool) -> None:
         record = self._observer.record
-        self._observer.forget()
+        self._observer.end_step()
         if record is not None:
             record.parameters = self._parameters.after(updated=updated)
             record.closed = True
             self._records.append(record)
         self._step += 1
-        if len(self._records) >= _STEPS_PER_TRANSFER:
+        writing_began = time.monotonic()
+        if record is not None and not self._layers:
+            raise refuse_silence(record.step)
+        if len(self._records) >= (1 if self._stop_on_nonfinite else _STEPS_PER_TRANSFER):
             self._gather()
         if self._gathered_steps >= _STEPS_PER_PART:
             self._flush()
+        if isinstance(self._schedule, Budget):
+            end = time.monotonic()
+            self._schedule.add_step(
+                recorded=record is not None,
+                seconds=end - self._step_began,
+                writing=end - writing_began,
+            )
         self._begin_step()
+        if self._stop_on_nonfinite and self._nonfinite is not None:
+            self._flush()
+            raise TracingError(sentence(self._nonfinite))
 
     def _gather(self) -> None:
         """Bring the numbers of the kept steps over from the device."""
-        for name, columns in to_columns(self._records).items():
+        if not self._records:
+            return
+        tables = {**to_columns(self._records), "steps": step_columns(self._records)}
+        unscale(tables, self._records)
+        for name, columns in tables.items():
             self._gathered.setdefault(name, []).append(columns)
+        if self._nonfinite is None:
+            steps = tables["steps"]
+            self._nonfinite = first_nonfinite(tables, set(steps["step"][steps["skipped"]].tolist()))
+            if self._nonfinite is not None:
+                self.writer.describe(first_nonfinite=self._nonfinite)
         self._gathered_steps += len(self._records)
         self._records.clear()
 
@@ -205,28 +282,15 @@ class Tracer:
         self._gathered_steps = 0
         self._part_start = self._step
 
+    def _close(self, status: str) -> None:
+        if isinstance(self._schedule, Budget):
+            self.writer.describe(budget=self._schedule.summary())
+        self.writer.close(status)
+
     def _detach(self) -> None:
+        if self._scaler is not None:
+            self._scaler.detach()
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
         self._observer.detach()
-
-
-def _environment(model: nn.Module, schedule: int | Schedule) -> dict[str, Any]:
-    """What `run.json` says of the surroundings of every run."""
-    parameter = next(model.parameters(), None)
-    return {
-        "network": type(model).__name__,
-        "versions": {
-            "gradflow": __version__,
-            "torch": str(torch.__version__),
-            "python": platform.python_version(),
-        },
-        "device": "cpu" if parameter is None else str(parameter.device),
-        "threads": torch.get_num_threads(),
-        "tracing": {
-            "schedule": f"every {schedule} steps" if isinstance(schedule, int) else "a function",
-            "layer_gradients": "as back-propagated; passes of one step taken as one batch",
-            "parameter_gradients": "as the optimizer receives them, after accumulation, clipping",
-        },
-    }

@@ -84,6 +84,11 @@ class Run:
         return self.table("junctions")
 
     @cached_property
+    def steps(self) -> pd.DataFrame:
+        """One row per recorded step: its loss scale, and whether the update was skipped."""
+        return self.table("steps")
+
+    @cached_property
     def images(self) -> pd.DataFrame:
         """One row per image: its name, label and subset."""
         return self.table("images")

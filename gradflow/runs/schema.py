@@ -92,7 +92,8 @@ LAYERS = Table(
         Quantity(
             "role",
             "name",
-            "convolution, normalization, activation, linear, block, or projection (on a shortcut)",
+            "by class: convolution, normalization, activation, linear, recurrent, attention, "
+            "embedding, block (a module of modules), other; projection on a shortcut",
             dtype="str",
         ),
         Quantity("shape", "elements", "shape of the output without N, as in 64x8x8", dtype="str"),
@@ -136,6 +137,17 @@ JUNCTIONS = Table(
         Quantity("branch_variance", "unit of x^2", "channel_variance of branch(x)", NFNET),
     ),
 )
+STEPS = Table(
+    "steps",
+    "a recorded step",
+    (EPOCH, STEP),
+    (
+        Quantity(
+            "scale", "1", "factor of the loss under loss scaling; recorded values are without"
+        ),
+        Quantity("skipped", "1", "whether the scaler withheld the update", dtype="bool"),
+    ),
+)
 EPOCHS = Table(
     "epochs", "an epoch, with the scalars given to end_epoch", (EPOCH, STEP), (), open_ended=True
 )
@@ -168,6 +180,7 @@ TABLES = {
         GRADIENTS,
         PARAMETERS,
         JUNCTIONS,
+        STEPS,
         EPOCHS,
         IMAGES,
         PREDICTIONS,

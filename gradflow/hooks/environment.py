@@ -1,0 +1,31 @@
+"""What `run.json` says of a run's surroundings and of how it was traced."""
+
+import platform
+from typing import Any
+
+import torch
+from torch import nn
+
+from gradflow import __version__
+
+
+def environment(model: nn.Module, schedule: str) -> dict[str, Any]:
+    """The entries of `run.json` that every run has; `schedule` says which steps are recorded."""
+    parameter = next(model.parameters(), None)
+    return {
+        "network": type(model).__name__,
+        "versions": {
+            "gradflow": __version__,
+            "torch": str(torch.__version__),
+            "python": platform.python_version(),
+        },
+        "device": "cpu" if parameter is None else str(parameter.device),
+        "threads": torch.get_num_threads(),
+        "tracing": {
+            "schedule": schedule,
+            "layer_gradients": "as back-propagated, divided by the scale where a scaler was given; "
+            "passes of one step taken as one batch",
+            "parameter_gradients": "as the optimizer applies them, after accumulation, unscaling, "
+            "clipping",
+        },
+    }

@@ -1,0 +1,42 @@
+"""The callable that is put on a module: idle between recorded steps, and left behind by copies."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+
+class Watcher(Protocol):
+    """What a hook works for; while `record` is None there is nothing to do."""
+
+    @property
+    def record(self) -> object | None:
+        """What is being filled, or None."""
+
+
+class Hook:
+    """Calls `function` with what the module gives it, while `watcher` has a record to fill.
+
+    A module's hooks are copied and pickled with it. Of this one nothing goes along: in the copy
+    stands `inert`, so that neither the tracer nor what it has recorded is dragged with a model.
+    """
+
+    __slots__ = ("_function", "_watcher")
+
+    def __init__(self, watcher: Watcher, function: Callable[..., None]) -> None:
+        self._watcher = watcher
+        self._function = function
+
+    def __call__(self, *args: Any) -> None:
+        """Pass on what the module's call gave, if a record is open."""
+        if self._watcher.record is not None:
+            self._function(*args)
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        return _inert_hook, ()
+
+
+def inert(*_: Any) -> None:
+    """What stands for a hook of the tracer in a copy of the model: it does nothing."""
+
+
+def _inert_hook() -> Callable[..., None]:
+    return inert

@@ -1,0 +1,52 @@
+"""Models and uses that cannot be traced: each is refused at once, in a sentence that says why."""
+
+from torch import nn
+
+from gradflow.errors import TracingError
+
+# By name, so that the distributed packages are not loaded to look for them.
+_SHARDED = {"FullyShardedDataParallel", "FSDPModule"}
+
+
+def refuse_untraceable(model: nn.Module) -> None:
+    """Raise `TracingError` where `model` is compiled, replicated over threads, or sharded."""
+    for name, module in model.named_modules():
+        where = f"its module {name}" if name else "the model"
+        bases = {base.__name__ for base in type(module).__mro__}
+        if "OptimizedModule" in bases or module._compiled_call_impl is not None:
+            raise TracingError(
+                f"{where} is compiled and runs no hooks: give the tracer the model "
+                "before torch.compile, and train that one uncompiled"
+            )
+        if bases & _SHARDED:
+            raise TracingError(
+                f"{where} is sharded by {type(module).__name__}: each process sees a shard of the "
+                "parameters, whose norms would be wrong; trace the unsharded model in one process"
+            )
+        if isinstance(module, nn.DataParallel):
+            raise TracingError(
+                f"{where} is a DataParallel, which runs copies of its modules in threads: "
+                "trace the module inside it on one device, or use DistributedDataParallel"
+            )
+        if "DistributedDataParallel" in bases and not name:
+            raise TracingError(
+                "the model is wrapped in DistributedDataParallel: give the tracer the module "
+                "inside it (model.module), in each process a folder of its own"
+            )
+
+
+def refuse_thread() -> TracingError:
+    """The error for a forward pass in another thread than the one that entered the tracer."""
+    return TracingError(
+        "the model ran in another thread than the one that entered the tracer: "
+        "enter the tracer in the thread that trains, and train in no other"
+    )
+
+
+def refuse_silence(step: int) -> TracingError:
+    """The error for a recorded step in which no layer was seen."""
+    return TracingError(
+        f"step {step} ended and no layer was observed in it: the model must run in training mode "
+        "(model.train()) with gradients enabled, uncompiled, and its own call must be used, not "
+        "that of a copy; torch.compile runs no hooks that were put on after it"
+    )

@@ -1,0 +1,80 @@
+"""Which modules of a model are observed: all that have a role, or those the user chooses."""
+
+from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
+
+import pandas as pd
+from torch import nn
+
+from gradflow.errors import TracingError
+from gradflow.hooks.layers import observed_modules, role_of
+
+Predicate = Callable[[str, nn.Module], bool]
+Selector = str | type[nn.Module] | Predicate
+Selection = Selector | Iterable[Selector]
+
+_WILDCARDS = frozenset("*?[")
+
+
+def select_modules(
+    model: nn.Module, observe: Selection | None = None
+) -> list[tuple[str, nn.Module, str]]:
+    """Name, module and role of every module of `model` that is observed.
+
+    `observe` is a selector or several, of which one must choose a module:
+    a name pattern as in a shell (`layer1.*`), among the modules that are observed by default, or
+    the exact name of any module; a module class, whose instances are all chosen; or a function of
+    name and module. None chooses the default: every module with a role.
+
+    Raises `TracingError` where nothing is chosen, or a selector is of no such kind.
+    """
+    default = list(observed_modules(model))
+    if observe is None:
+        return default
+    if isinstance(observe, (str, type)) or not isinstance(observe, Iterable):
+        observe = [observe]
+    selectors = list(observe)
+    roles = {name: role for name, _, role in default}
+    chosen = [
+        (name, module, roles.get(name) or role_of(module) or "other")
+        for name, module in model.named_modules()
+        if name and any(_chooses(selector, name, module, name in roles) for selector in selectors)
+    ]
+    if not chosen:
+        raise TracingError(
+            f"observe={selectors!r} chooses no module of the model: "
+            "gradflow.layers(model) shows the names there are"
+        )
+    return chosen
+
+
+def layers(model: nn.Module, observe: Selection | None = None) -> pd.DataFrame:
+    """What a tracer of `model` would observe: a frame with columns layer, type, role, parameters.
+
+    One row a module, in the order in which the model names them; a run's own table of layers is in
+    order of execution and has a row for every call. `observe` is that of `Tracer`.
+    """
+    rows = select_modules(model, observe)
+    return pd.DataFrame(
+        {
+            "layer": [name for name, _, _ in rows],
+            "type": [type(module).__name__ for _, module, _ in rows],
+            "role": [role for _, _, role in rows],
+            "parameters": [sum(p.numel() for p in m.parameters()) for _, m, _ in rows],
+        }
+    )
+
+
+def _chooses(selector: object, name: str, module: nn.Module, by_default: bool) -> bool:
+    if isinstance(selector, str):
+        if not _WILDCARDS & set(selector):
+            return name == selector
+        return by_default and fnmatchcase(name, selector)
+    if isinstance(selector, type):
+        return isinstance(module, selector)
+    if callable(selector):
+        return bool(selector(name, module))
+    raise TracingError(
+        f"observe takes name patterns, module classes and functions of (name, module), "
+        f"not {selector!r}"
+    )

@@ -1,0 +1,97 @@
+"""Copies and pickles of a traced model carry nothing of the tracer; memory does not grow."""
+
+import copy
+import gc
+import io
+import pickle
+import tracemalloc
+
+import pytest
+import torch
+from torch import nn
+
+import gradflow
+
+
+class Doubled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear, self.relu = nn.Linear(3, 3), nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        return x + self.relu(self.linear(x))
+
+
+def by_torch_save(model):
+    buffer = io.BytesIO()
+    torch.save(model, buffer)
+    buffer.seek(0)
+    return torch.load(buffer, weights_only=False)
+
+
+def by_pickle(model):
+    return pickle.loads(pickle.dumps(model))
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 3), Doubled(), nn.Linear(3, 1))
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, by_pickle, by_torch_save])
+def test_a_copy_of_a_traced_model_works_and_records_nothing(tmp_path, duplicate):
+    model = network()
+    names = set(model.state_dict())
+    with gradflow.Tracer(model, tmp_path / "run") as tracer:
+        assert set(model.state_dict()) == names
+        model(torch.ones(2, 3)).sum().backward()
+        twin = duplicate(model)
+        for module in twin.modules():
+            hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
+            assert all(hook.__module__ == "gradflow.hooks.hook" for hook in hooks)
+            assert all(hook.__name__ == "inert" for hook in hooks)
+        twin(torch.ones(7, 3)).sum().backward()
+        tracer.step()
+    assert torch.equal(twin(torch.ones(2, 3)), model(torch.ones(2, 3)))
+    run = gradflow.open_run(tmp_path / "run")
+    assert set(run.activations.batch_size) == {2}
+    assert set(run.gradients.batch_size) == {2}
+
+
+def grown(folder, steps):
+    """Bytes and objects that `steps` further traced steps leave behind, all written to disk."""
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+
+    def train(count):
+        for _ in range(count):
+            optimizer.zero_grad()
+            model(torch.ones(2, 3)).sum().backward()
+            optimizer.step()
+        tracer.end_epoch()
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0], len(gc.get_objects())
+
+    with gradflow.Tracer(model, folder, optimizer=optimizer) as tracer:
+        tracemalloc.start()
+        try:
+            train(60)
+            bytes_before, objects_before = train(60)
+            bytes_after, objects_after = train(steps)
+        finally:
+            tracemalloc.stop()
+    return bytes_after - bytes_before, objects_after - objects_before
+
+
+def test_memory_does_not_grow_over_300_steps(tmp_path):
+    size, objects = grown(tmp_path / "run", 300)
+    # One object kept a step would be 300, one 0-d tensor a step 20 kB.
+    assert objects < 100
+    assert size < 20_000
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_over_10_000_steps(tmp_path):
+    size, objects = grown(tmp_path / "run", 10_000)
+    assert objects < 100
+    assert size < 50_000
