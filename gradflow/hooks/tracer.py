@@ -103,13 +103,16 @@ class Tracer:
         traceback: TracebackType | None,
     ) -> None:
         self._detach()
+        found = {"residual_additions": self._observer.junctions.summary()}
         if kind is None:
             self._flush()
+            self.writer.describe(**found)
             self.writer.close("complete")
             return
         # What was recorded is kept; an error while saving it must not hide the first one.
         with suppress(OSError):
             self._flush()
+            self.writer.describe(**found)
             self.writer.close("interrupted" if issubclass(kind, KeyboardInterrupt) else "failed")
 
     @property
