@@ -126,7 +126,7 @@ def _is_expanded(node: Node, start: int) -> bool:
 
 
 def _is_parameter(node: Node) -> bool:
-    return node.name() == _LEAF and isinstance(node.variable, nn.Parameter)
+    return node.name() == _LEAF and isinstance(getattr(node, "variable", None), nn.Parameter)
 
 
 def _value(parent: Node | None, index: int, places: dict[Node, int]) -> Value | None:

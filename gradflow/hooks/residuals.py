@@ -150,12 +150,15 @@ class _Search:
             skip_edges=(skip.last,),
             branch_edges=branch.edges,
             other_edges=tuple(edge for edge in self.readers[skip.x] if edge not in known),
-            projection=any(
-                weight_of(self.kinds[node]) or PARAMETER in self.inputs[node]
-                for node in skip.operations
-            ),
+            projection=any(self._has_weights(node) for node in skip.operations),
         )
         return residual, skip.sums
+
+    def _has_weights(self, node: int) -> bool:
+        """Whether an operation on a skip has weights, be they frozen or made of parameters."""
+        inputs = self.inputs[node]
+        given = sum(map(self._is_inner, inputs))
+        return weight_of(self.kinds[node]) > 0 or PARAMETER in inputs or given > 1
 
     def _skip(self, addition: int, position: int) -> _Skip | None:
         """The shortest way from a summand back to a tensor that the other summand comes from."""
