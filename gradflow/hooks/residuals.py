@@ -8,9 +8,10 @@ fan-out, and these hold:
   the data makes it no skip. x is the nearest such tensor that the other summand comes from;
 - the branch is more than a formula of the elements of x: it holds a parameter or an operation that
   is not element-wise; and it holds more maps by weights than a skip that is not the identity;
-- the addition is where the ways of x meet: all data that enters the branch comes through x, or all
-  that x does to the outputs goes through the addition. A position embedding or a time embedding
-  that is added again in every layer meets neither;
+- x is what the branch works on: all data that enters the branch comes through x; or, where other
+  data enters too (a memory that is attended to), all that x does to the outputs goes through the
+  addition, and on the branch x is not itself added to other data or multiplied with it. A position
+  or time embedding that is added again in every layer is no fan-out of a residual addition;
 - skip and branch do not take different parts of x, as in a coupling layer or a recurrent one.
 
 A sum (x + f(x)) + g(x) whose inner sum nothing else reads is one addition with the branch f + g.
@@ -18,7 +19,7 @@ A sum (x + f(x)) + g(x) whose inner sum nothing else reads is one addition with 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from gradflow.hooks.autograd_graph import ENTERING, PARAMETER, Edge, Inputs, Structure, Value
 from gradflow.hooks.operations import (
@@ -158,7 +159,8 @@ class _Search:
         """Whether an operation on a skip has weights, be they frozen or made of parameters."""
         inputs = self.inputs[node]
         given = sum(map(self._is_inner, inputs))
-        return weight_of(self.kinds[node]) > 0 or PARAMETER in inputs or given > 1
+        kind = self.kinds[node]
+        return weight_of(kind) > 0 or (kind != "Add" and (PARAMETER in inputs or given > 1))
 
     def _skip(self, addition: int, position: int) -> _Skip | None:
         """The shortest way from a summand back to a tensor that the other summand comes from."""
@@ -187,7 +189,8 @@ class _Search:
             return
         operations = (*way.operations, node)
         weights = sum(weight_of(self.kinds[one]) for one in operations)
-        if kind not in ON_SKIP or weights > 1 or len(operations) > _OPERATIONS_ON_SKIP:
+        # An addition that gets here adds a parameter or a constant.
+        if kind not in ON_SKIP | {"Add"} or weights > 1 or len(operations) > _OPERATIONS_ON_SKIP:
             return
         # The weights of the operation come from parameters alone: what else it reads is its data.
         data = [entry for entry in values if self.ancestry[entry[1].node] & self.sources] or values
@@ -228,13 +231,31 @@ class _Search:
             self.kinds[edge.node] in SELECTIONS for edge in branch.edges
         ):
             return False
-        return branch.dominated or self._is_passed_by_all(skip.x, addition)
+        if branch.dominated:
+            return True
+        return not self._is_mixed_in(skip.x, branch) and self._is_passed_by_all(skip.x, addition)
 
     def _is_elementary(self, branch: _Branch) -> bool:
         return all(
             self.kinds[node] in ELEMENTARY and PARAMETER not in self.inputs[node]
             for node in branch.nodes
         )
+
+    def _is_mixed_in(self, x: Value, branch: _Branch) -> bool:
+        """Whether the branch adds x, or a linear map of it, to data that does not come from x."""
+        images = {x.node}
+        for node in sorted(branch.nodes):
+            given = {value.node for value in self.inputs[node] if value and self._is_inner(value)}
+            if not given & images:
+                continue
+            data = [one for one in given if self.ancestry[one] & self.sources]
+            if self.kinds[node] in ("Add", "Mul") and not all(
+                self.ancestry[one] >> x.node & 1 for one in data
+            ):
+                return True
+            if len(data) == 1 and self.kinds[node] in ON_SKIP:
+                images.add(node)
+        return False
 
     def _is_passed_by_all(self, x: Value, addition: int) -> bool:
         """Whether every way from x to an output goes through `addition`."""
@@ -248,16 +269,16 @@ class _Search:
             if node in self.outputs:
                 return False
             seen.add(node)
-            # What a node makes has few numbers: those that something reads.
-            pending.extend(self._followers(node))
+            pending.extend(self.followers.get(node, ()))
         return True
 
-    def _followers(self, node: int) -> Iterator[int]:
-        if not hasattr(self, "_after"):
-            self._after: dict[int, list[int]] = {}
-            for value, edges in self.readers.items():
-                self._after.setdefault(value.node, []).extend(edge.node for edge in edges)
-        yield from self._after.get(node, [])
+    @cached_property
+    def followers(self) -> dict[int, list[int]]:
+        """The nodes that read what each node made."""
+        followers: dict[int, list[int]] = {}
+        for value, edges in self.readers.items():
+            followers.setdefault(value.node, []).extend(edge.node for edge in edges)
+        return followers
 
     def _value(self, node: int, position: int) -> Value:
         value = self.inputs[node][position]
