@@ -1,142 +1,122 @@
-"""Residual additions: where a block adds skip(x) to branch(x), and what gradient each sends to x.
+"""Residual additions of a forward pass: what gradient skip and branch each send to their input x.
 
-Found at run time from the autograd graph of a block's output, so that in-place additions stay in
-place and nothing of the model changes. Walking back from the output, the first addition of two
-summands that both come from the block's input x is its junction; the summand with the fewer
-operations on its way is the skip. Gradients are caught by hooks on the graph's nodes at the edges
-into x: what arrives over the skip's edges is s, over the branch's edges b, and s + b = dL/dx.
+Read from the autograd graph once the pass is over, so that in-place additions stay in place and
+nothing of the model changes; which additions are residual is said in `residuals`. Gradients are
+caught by hooks on the graph's nodes at the edges into x: what arrives over the skip's edge is s,
+over the branch's edges b, over those of further operations that read x the rest; together they are
+dL/dx. A factor on the branch (`x + a f(x)`, stochastic depth) is part of the branch.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
+from gradflow.hooks.autograd_graph import Edge, Graph, Value, read_graph, shape_of
 from gradflow.hooks.fused import safe_norm
+from gradflow.hooks.residuals import Residual, find_residuals
 from gradflow.hooks.statistics import inner
 
-_ADDITION = "AddBackward0"
-_PARAMETER = "torch::autograd::AccumulateGrad"
-# How far the junction may lie behind the block's output: an activation, a dropout, a view or two.
-_OPERATIONS_AFTER_ADDITION = 6
-# A route with more operations than this is no residual branch of one block.
-_OPERATIONS_IN_ROUTE = 1000
-
-
-@dataclass(frozen=True)
-class Route:
-    """One summand of the addition, as a way from the block's input x to the addition.
-
-    Fields:
-        end: the node that made the summand; x's own node for an identity skip.
-        nodes: the operations on the way, x's node and the addition aside.
-        edges: (node, index) pairs: the operation that reads x, and which of its inputs x is.
-        parametrized: whether an operation on the way has a parameter.
-    """
-
-    end: Node
-    nodes: frozenset[Node]
-    edges: tuple[tuple[Node, int], ...]
-    parametrized: bool
+# A tensor of the graph: the node that made it, and which of the node's outputs it is.
+Made = tuple[Node, int]
+# An operation that reads x, and which of its inputs x is.
+Reading = tuple[Node, int]
 
 
 @dataclass(frozen=True)
 class Junction:
-    """A residual addition: its node, and its two routes from x."""
+    """A residual addition y = skip(x) + branch(x).
 
-    addition: Node
-    skip: Route
-    branch: Route
-
-    @property
-    def shortcut(self) -> str:
-        """`projection` where the skip has parameters, else `identity`."""
-        return "projection" if self.skip.parametrized else "identity"
-
-
-def find_junction(x: Node, y: Node, claimed: set[Node]) -> Junction | None:
-    """The residual addition between a block's input node x and its output node y.
-
-    `claimed` holds the additions that belong to blocks inside this one. None where there is none.
+    Fields:
+        sequence: the number that autograd gave the addition; it grows in order of execution.
+        shortcut: `projection` where the skip has weights, else `identity`.
+        x: the tensor that both ways start from.
+        skip, branch: the summands; `branch` is None where no single operation made it.
+        skip_nodes: the operations on the skip, none for the identity.
+        skip_edges, branch_edges, other_edges: where the two ways, and anything else, read x.
     """
-    node = y
-    for _ in range(_OPERATIONS_AFTER_ADDITION):
-        if node is x or node in claimed:
-            return None
-        inputs = [parent for parent, _ in node.next_functions if parent is not None]
-        if node.name() == _ADDITION and len(inputs) == 2:
-            return _junction_at(node, x)
-        inputs = [parent for parent in inputs if parent.name() != _PARAMETER]
-        if len(inputs) != 1:
-            return None
-        node = inputs[0]
-    return None
+
+    sequence: int
+    shortcut: str
+    x: Made
+    skip: Made
+    branch: Made | None
+    skip_nodes: tuple[Node, ...]
+    skip_edges: tuple[Reading, ...]
+    branch_edges: tuple[Reading, ...]
+    other_edges: tuple[Reading, ...]
 
 
-def _junction_at(addition: Node, x: Node) -> Junction | None:
-    routes = []
-    for index, (end, _) in enumerate(addition.next_functions):
-        if end is x:
-            routes.append(Route(x, frozenset(), ((addition, index),), False))
-        elif end is not None:
-            routes.append(_route(end, x))
-    if len(routes) != 2 or not all(route.edges for route in routes):
-        return None
-    skip, branch = sorted(routes, key=lambda route: len(route.nodes))
-    # Two summands that are equally long, or share operations, have no skip among them.
-    if len(skip.nodes) == len(branch.nodes) or skip.nodes & branch.nodes:
-        return None
-    return Junction(addition, skip, branch)
+def find_junctions(output: Any, start: int = 0) -> tuple[list[Junction], int]:
+    """The residual additions behind `output`, in order of execution, and how many concatenations.
+
+    Only those made since autograd's node number `start` are looked at.
+    """
+    graph = read_graph(output, start)
+    found = [
+        _junction(graph, residual)
+        for residual in find_residuals(graph.structure)
+        if _is_sum_of_equals(graph, residual)
+    ]
+    return sorted(found, key=lambda junction: junction.sequence), graph.structure.kinds.count("Cat")
 
 
-def _route(end: Node, x: Node) -> Route:
-    nodes, edges, parametrized = {end}, [], False
-    pending = [end]
-    while pending:
-        node = pending.pop()
-        for index, (parent, _) in enumerate(node.next_functions):
-            if parent is x:
-                edges.append((node, index))
-            elif parent is None or parent in nodes:
-                continue
-            elif parent.name() == _PARAMETER:
-                parametrized = True
-            elif len(nodes) < _OPERATIONS_IN_ROUTE:
-                nodes.add(parent)
-                pending.append(parent)
-    return Route(end, frozenset(nodes), tuple(edges), parametrized)
+def _is_sum_of_equals(graph: Graph, residual: Residual) -> bool:
+    """Whether the skip has the shape of the sum: one that is broadcast is a bias."""
+    added = shape_of(graph.nodes[residual.addition], 0)
+    skip = shape_of(graph.nodes[residual.skip_end.node], residual.skip_end.output)
+    # A sum of scalars is a loss of several terms.
+    return added is None or skip is None or (added == skip and added != ())
 
 
-@dataclass
-class RouteGradients:
-    """Collects, during one backward pass, the gradients that reach x over each route."""
+def _junction(graph: Graph, residual: Residual) -> Junction:
+    def made(value: Value) -> Made:
+        return graph.nodes[value.node], value.output
 
-    skip: list[Tensor] = field(default_factory=list)
-    branch: list[Tensor] = field(default_factory=list)
+    def readings(edges: Sequence[Edge]) -> tuple[Reading, ...]:
+        return tuple((graph.nodes[edge.node], edge.position) for edge in edges)
+
+    addition = graph.nodes[residual.addition]
+    return Junction(
+        sequence=addition._sequence_nr(),
+        shortcut="projection" if residual.projection else "identity",
+        x=made(residual.x),
+        skip=made(residual.skip_end),
+        branch=None if residual.branch_end is None else made(residual.branch_end),
+        skip_nodes=tuple(graph.nodes[node] for node in residual.skip_nodes),
+        skip_edges=readings(residual.skip_edges),
+        branch_edges=readings(residual.branch_edges),
+        other_edges=readings(residual.other_edges),
+    )
 
 
-def watch_junction(
-    junction: Junction, x: Node, index: int, deliver: Callable[[Tensor], None]
-) -> None:
+def watch_junction(junction: Junction, deliver: Callable[[Tensor], None]) -> None:
     """Call `deliver` with the products of the gradients at x, once the backward pass has them.
 
-    `index` says which output of node x the block's input is. `deliver` gets a tensor [5] on the
-    gradients' device: <g,g>, <s,s>, <b,b>, <s,b>, <s,g>. It is not called where a part is missing.
+    `deliver` gets what `route_products` returns. It is not called where a part is missing.
     """
-    gradients = RouteGradients()
-    for route, parts in ((junction.skip, gradients.skip), (junction.branch, gradients.branch)):
-        for node, position in route.edges:
+    skip: list[Tensor] = []
+    branch: list[Tensor] = []
+    others: list[Tensor] = []
+    ways = (
+        (junction.skip_edges, skip),
+        (junction.branch_edges, branch),
+        (junction.other_edges, others),
+    )
+    for edges, parts in ways:
+        for node, position in edges:
             _collect_edge(node, position, parts)
+    x, index = junction.x
 
     def at_input(grad_outputs: tuple[Tensor | None, ...]) -> None:
-        total = grad_outputs[index]
-        if total is not None and gradients.skip and gradients.branch:
-            skip, branch = _sum(gradients.skip), _sum(gradients.branch)
-            deliver(route_products(total, skip, branch))
-        gradients.skip.clear()
-        gradients.branch.clear()
+        whole = grad_outputs[index]
+        if whole is not None and skip and branch:
+            deliver(route_products(whole, _sum(skip), _sum(branch), others))
+        for parts in (skip, branch, others):
+            parts.clear()
 
     x.register_prehook(at_input)
 
@@ -151,13 +131,30 @@ def _collect_edge(node: Node, position: int, parts: list[Tensor]) -> None:
 
 
 @torch.no_grad()
-def route_products(total: Tensor, skip: Tensor, branch: Tensor) -> Tensor:
-    """<g,g>, <s,s>, <b,b>, <s,b>, <s,g> for the gradients g (total), s (skip), b (branch): [5]."""
-    narrow = total.dtype in (torch.float16, torch.bfloat16)
-    if narrow or (total.device.type == "cpu" and float(safe_norm(total)) < 1e-12):
-        wide = torch.float32 if total.device.type == "mps" else torch.float64
-        total, skip, branch = total.to(wide), skip.to(wide), branch.to(wide)
-    pairs = ((total, total), (skip, skip), (branch, branch), (skip, branch), (skip, total))
+def route_products(
+    whole: Tensor, skip: Tensor, branch: Tensor, others: Sequence[Tensor] = ()
+) -> Tensor:
+    """Products of the gradients s (skip), b (branch), g = s + b and dL/dx (whole): [7].
+
+    <g,g>, <s,s>, <b,b>, <s,b>, <s,g>, <dL/dx,dL/dx>, <r,r> with r = dL/dx - g - `others`.
+    """
+    narrow = whole.dtype in (torch.float16, torch.bfloat16)
+    if narrow or (whole.device.type == "cpu" and float(safe_norm(whole)) < 1e-12):
+        wide = torch.float32 if whole.device.type == "mps" else torch.float64
+        whole, skip, branch = whole.to(wide), skip.to(wide), branch.to(wide)
+    both = skip + branch
+    rest = whole - both
+    for other in others:
+        rest -= other
+    pairs = (
+        (both, both),
+        (skip, skip),
+        (branch, branch),
+        (skip, branch),
+        (skip, both),
+        (whole, whole),
+        (rest, rest),
+    )
     return torch.stack([inner(first, second) for first, second in pairs])
 
 

@@ -5,23 +5,22 @@ operations on an output (`ReLU(inplace=True)`, `out += identity`) stay as the us
 """
 
 import threading
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
-from torch.autograd.graph import Node
 from torch.utils.hooks import RemovableHandle
 
 from gradflow.hooks.checkpointing import Place, in_backward, place_of_call
 from gradflow.hooks.fused import Moments, moments
 from gradflow.hooks.hook import Hook
-from gradflow.hooks.junctions import Junction, find_junction, watch_junction
+from gradflow.hooks.junction_observer import JunctionObserver
 from gradflow.hooks.layers import LayerTable, channel_axis, first_tensor
 from gradflow.hooks.passes import BackwardPasses, Savepoint
-from gradflow.hooks.records import JunctionRecord, StepRecord
+from gradflow.hooks.records import StepRecord
 from gradflow.hooks.refusals import refuse_thread
 
 
@@ -38,24 +37,6 @@ class _Observed:
     def is_still(self, tensor: Tensor) -> bool:
         """Whether `tensor` is this one, not changed in place since."""
         return tensor is self.tensor and tensor._version == self.version
-
-
-@dataclass(frozen=True)
-class _Made:
-    """What is known of the operation that made an observed output."""
-
-    layer: str
-    moments: Moments
-
-
-@dataclass(frozen=True)
-class _BlockInput:
-    """A block's input as the block received it."""
-
-    tensor: Tensor
-    version: int
-    node: Node | None
-    index: int
 
 
 class LayerObserver:
@@ -82,24 +63,21 @@ class LayerObserver:
         self._leaf_handles: list[RemovableHandle] = []
         self._handles: list[RemovableHandle] = []
         self._calls: Counter[str] = Counter()
-        self._inputs: defaultdict[str, list[_BlockInput | None]] = defaultdict(list)
-        self._makers: dict[Node, _Made] = {}
-        self._claimed: set[Node] = set()
         self._last: _Observed | None = None
+        self.junctions = JunctionObserver(layers, self._recording, self._backward.add)
 
     def attach(self) -> None:
         """Put the hooks on."""
         self._thread = threading.get_ident()
-        before, after = Hook(self, self._forward_begins), Hook(self, self._forward_ends)
-        self._handles.append(self._model.register_forward_pre_hook(before))
+        hook = partial(Hook, self)
+        begins, ends = hook(self._forward_begins), hook(self._forward_ends)
+        self._handles.append(self._model.register_forward_pre_hook(begins))
         for name, module, role in self._observed:
-            if role == "block":
-                entering = Hook(self, partial(self._before_block, name))
-                self._handles.append(module.register_forward_pre_hook(entering, with_kwargs=True))
-            leaving = Hook(self, partial(self._after, name, role))
+            leaving = hook(partial(self._after, name, role))
             self._handles.append(module.register_forward_hook(leaving))
+        self._handles += self.junctions.attach(self._model, hook)
         # Last, so that of a model that is one layer the layer comes before the end of the pass.
-        self._handles.append(self._model.register_forward_hook(after))
+        self._handles.append(self._model.register_forward_hook(ends))
 
     def detach(self) -> None:
         """Take off the hooks put on by `attach`, and no others."""
@@ -123,10 +101,8 @@ class LayerObserver:
     def forget(self) -> None:
         """Let go of everything that belongs to the forward pass just run."""
         self._calls.clear()
-        self._inputs.clear()
-        self._makers.clear()
-        self._claimed.clear()
         self._last = None
+        self.junctions.forget()
 
     def _place(self) -> Place | None:
         """Where the call now running stands; None where it is not to be observed."""
@@ -136,6 +112,11 @@ class LayerObserver:
         if threading.get_ident() != self._thread and not in_backward():
             raise refuse_thread()
         return place_of_call()
+
+    def _recording(self) -> StepRecord | None:
+        """The record that the call now running is to fill, if any."""
+        place = self._place()
+        return self.record if place is not None and place.recorded else None
 
     def _forward_begins(self, *_: Any) -> None:
         if in_backward() or self._place() is None or self.record is None:
@@ -152,17 +133,7 @@ class LayerObserver:
         # The nodes of the graph would keep its memory alive until the next forward pass.
         self.forget()
 
-    def _before_block(
-        self, name: str, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
-        place = self._place()
-        if place is None or not place.recorded:
-            return
-        x = first_tensor((*args, *kwargs.values()))
-        known = None if x is None else _BlockInput(x, x._version, x.grad_fn, x.output_nr)
-        self._inputs[name].append(known)
-
-    def _after(self, name: str, role: str, module: nn.Module, _: Any, output: Any) -> None:
+    def _after(self, name: str, role: str, module: nn.Module, args: Any, output: Any) -> None:
         place, record = self._place(), self.record
         tensor = None if place is None else first_tensor(output)
         if place is None or record is None or tensor is None:
@@ -173,10 +144,7 @@ class LayerObserver:
         if not place.recorded:
             return
         seen = self._observe(record, layer, tensor, self._axis(module, role, tensor))
-        if role == "block" and self._inputs[name]:
-            self._look_for_junction(record, layer, self._inputs[name].pop(), tensor)
-        if tensor.grad_fn is not None:
-            self._makers.setdefault(tensor.grad_fn, _Made(layer, seen))
+        self.junctions.saw(args, tensor, layer, seen)
 
     def _layer_of_call(self, name: str, place: Place) -> str:
         """`name` for the first call of a module in a forward pass, `name#2` for the second."""
@@ -218,40 +186,3 @@ class LayerObserver:
                 self._leaf_handles.append(handle)
         self._last = _Observed(tensor, tensor._version, layers, seen, axis)
         return seen
-
-    def _look_for_junction(
-        self, record: StepRecord, layer: str, given: _BlockInput | None, output: Tensor
-    ) -> None:
-        if given is None or given.node is None or output.grad_fn is None:
-            return
-        junction = find_junction(given.node, output.grad_fn, self._claimed)
-        if junction is None:
-            return
-        self._claimed.add(junction.addition)
-        for node in junction.skip.nodes:
-            if node in self._makers:
-                self._layers.mark_projection(self._makers[node].layer)
-        entry = JunctionRecord(
-            junction.shortcut,
-            self._skip_moments(junction, given),
-            self._moments_of(junction.branch.end),
-        )
-        kept = record.add_junction(layer, entry)
-        deliver = partial(self._deliver_products, kept)
-        watch_junction(junction, given.node, given.index, deliver)
-
-    def _deliver_products(self, kept: JunctionRecord, products: Tensor) -> None:
-        self._backward.add(partial(kept.add_products, products))
-
-    def _skip_moments(self, junction: Junction, given: _BlockInput) -> Moments | None:
-        """The moments of skip(x); None where they cannot be had any more."""
-        if junction.skip.nodes or given.node is None:
-            return self._moments_of(junction.skip.end)
-        known = self._moments_of(given.node)
-        if known is None and given.tensor._version == given.version and given.tensor.dim() > 1:
-            return moments(given.tensor, 2 if given.tensor.dim() == 3 else 1)
-        return known
-
-    def _moments_of(self, node: Node) -> Moments | None:
-        made = self._makers.get(node)
-        return None if made is None else made.moments

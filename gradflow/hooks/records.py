@@ -17,7 +17,7 @@ Columns = dict[str, Any]
 class JunctionRecord:
     """A residual addition in one step: moments of its summands, products of its gradients.
 
-    `products` is [5] on the device, as `junctions.route_products` gives them; None until the
+    `products` is [7] on the device, as `junctions.route_products` gives them; None until the
     backward pass has come by. Under gradient accumulation the products of all passes add up, as
     those of one batch would.
     """
@@ -143,9 +143,11 @@ def _junction_columns(records: list[StepRecord]) -> Columns:
     if not rows:
         return {}
     products = torch.stack([entry.products for _, _, entry in rows if entry.products is not None])
-    gg, ss, bb, sb, sg = products.cpu().double().numpy().T
+    gg, ss, bb, sb, sg, whole, rest = products.cpu().double().numpy().T
     with np.errstate(invalid="ignore", divide="ignore"):
         cosine, share = sb / np.sqrt(ss * bb), sg / gg
+        cancellation = 1 - np.sqrt(gg) / (np.sqrt(ss) + np.sqrt(bb))
+        error = np.sqrt(rest / whole)
     return {
         **_keys([r for r, _, _ in rows]),
         "layer": np.ma.array([layer for _, layer, _ in rows], dtype=object),
@@ -155,6 +157,9 @@ def _junction_columns(records: list[StepRecord]) -> Columns:
         "branch_gradient_norm": np.ma.array(np.sqrt(bb)),
         "skip_branch_cosine": np.ma.array(cosine, mask=(ss == 0) | (bb == 0)),
         "skip_share": np.ma.array(share, mask=gg == 0),
+        "cancellation": np.ma.array(cancellation, mask=(ss == 0) & (bb == 0)),
+        "input_gradient_norm": np.ma.array(np.sqrt(whole)),
+        "residual_error": np.ma.array(error, mask=whole == 0),
         "skip_variance": _variances([entry.skip for _, _, entry in rows]),
         "branch_variance": _variances([entry.branch for _, _, entry in rows]),
     }

@@ -283,6 +283,7 @@ class Tracer:
         self._part_start = self._step
 
     def _close(self, status: str) -> None:
+        self.writer.describe(residual_additions=self._observer.junctions.summary())
         if isinstance(self._schedule, Budget):
             self.writer.describe(budget=self._schedule.summary())
         self.writer.close(status)

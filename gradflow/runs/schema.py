@@ -124,15 +124,43 @@ PARAMETERS = Table(
 )
 JUNCTIONS = Table(
     "junctions",
-    "a residual addition y = skip(x) + branch(x) at a step, named by its block",
-    (EPOCH, STEP, LAYER),
+    "a residual addition y = skip(x) + branch(x) at a step; x is the tensor both ways start from, "
+    "named by the innermost module whose forward adds",
     (
-        Quantity("shortcut", "name", "identity or projection", dtype="str"),
-        Quantity("gradient_norm", "unit of dL/dx", "|g|, g = dL/dx at the block's input"),
-        Quantity("skip_gradient_norm", "unit of dL/dx", "|s|, s the part of g through the skip"),
-        Quantity("branch_gradient_norm", "unit of dL/dx", "|b|, b the part through the branch"),
+        EPOCH,
+        STEP,
+        Quantity(
+            "layer",
+            "name",
+            "qualified module name, (model) for the model's own forward; its second addition in "
+            "one call is name+2, the first addition of its second call name#2",
+            dtype="str",
+        ),
+    ),
+    (
+        Quantity("shortcut", "name", "identity or projection (with weights)", dtype="str"),
+        Quantity(
+            "gradient_norm",
+            "unit of dL/dx",
+            "|g|, g = s + b; this is dL/dx where nothing else reads x, else its part by both ways",
+        ),
+        Quantity("skip_gradient_norm", "unit of dL/dx", "|s|, s the part of dL/dx by the skip"),
+        Quantity("branch_gradient_norm", "unit of dL/dx", "|b|, b the part by the branch"),
         Quantity("skip_branch_cosine", "1", "<s, b> / (|s| |b|)"),
         Quantity("skip_share", "1", "<s, g> / <g, g>; the branch's share is one less this"),
+        Quantity(
+            "cancellation", "1", "1 - |s + b| / (|s| + |b|): 0 where aligned, 1 where they cancel"
+        ),
+        Quantity(
+            "input_gradient_norm",
+            "unit of dL/dx",
+            "|dL/dx| whole, with o, what comes by further operations of the pass that read x",
+        ),
+        Quantity(
+            "residual_error",
+            "1",
+            "|dL/dx - (s + b + o)| / |dL/dx|: rounding, unless a loss reads x by the model's side",
+        ),
         Quantity("skip_variance", "unit of x^2", "channel_variance of skip(x)", NFNET),
         Quantity("branch_variance", "unit of x^2", "channel_variance of branch(x)", NFNET),
     ),
