@@ -152,14 +152,17 @@ def complete(x, channels, run, sums, count, result):
 
 @njit(**_OPTIONS)
 def inner_products(x, y):
-    """<x, x> and <x, y>."""
+    """<x, x>, <x, y> and <y, y>."""
     xx = 0.0
     xy = 0.0
+    yy = 0.0
     for i in range(x.size):
         a = np.float64(x[i])
+        b = np.float64(y[i])
         xx += a * a
-        xy += a * np.float64(y[i])
-    return xx, xy
+        xy += a * b
+        yy += b * b
+    return xx, xy, yy
 
 
 @njit(**_OPTIONS)
@@ -184,17 +187,13 @@ def copy_and_square_sum(x, kept):
 
 
 @njit(**_OPTIONS)
-def change_and_refresh(x, kept):
-    """<x - kept, x - kept> and <x, x>; `kept` is x afterwards."""
-    change = 0.0
+def square_distance(x, y):
+    """<x - y, x - y>."""
     total = 0.0
     for i in range(x.size):
-        a = np.float64(x[i])
-        d = a - np.float64(kept[i])
-        change += d * d
-        total += a * a
-        kept[i] = x[i]
-    return change, total
+        d = np.float64(x[i]) - np.float64(y[i])
+        total += d * d
+    return total
 
 
 @njit(**_OPTIONS)

@@ -67,7 +67,7 @@ def _try_out(module: ModuleType) -> None:
         module.square_sum(x)
         module.inner_products(x, x)
         module.copy_and_square_sum(x, x.copy())
-        module.change_and_refresh(x, x.copy())
+        module.square_distance(x, x)
         module.three_products(x, x, x)
 
 
@@ -138,19 +138,19 @@ def square_sum(x: Tensor) -> float | None:
     return _summed("square_sum", x)
 
 
-def inner_products(x: Tensor, y: Tensor) -> tuple[float, float] | None:
-    """<x, x> and <x, y> in float64."""
+def inner_products(x: Tensor, y: Tensor) -> tuple[float, float, float] | None:
+    """<x, x>, <x, y> and <y, y> in float64."""
     return _summed("inner_products", x, y)
 
 
+def square_distance(x: Tensor, y: Tensor) -> float | None:
+    """<x - y, x - y> in float64."""
+    return _summed("square_distance", x, y)
+
+
 def copy_and_square_sum(x: Tensor, kept: Tensor) -> float | None:
-    """Copy x into `kept`, and return <x, x>."""
+    """Copy x into `kept`, and return <x, x> in float64."""
     return _summed("copy_and_square_sum", x, kept)
-
-
-def change_and_refresh(x: Tensor, kept: Tensor) -> tuple[float, float] | None:
-    """<x - kept, x - kept> and <x, x>; `kept` is x afterwards."""
-    return _summed("change_and_refresh", x, kept)
 
 
 def three_products(g: Tensor, s: Tensor, b: Tensor) -> tuple[float, ...] | None:
@@ -195,6 +195,7 @@ def _flatten(x: Tensor, channel_axis: int | None) -> tuple[np.ndarray, int, int]
     return flat, x.shape[channel_axis], int(np.prod(after, dtype=np.int64))
 
 
+@cache
 def _mask(integer: Any) -> Any:
     """All bits but the sign."""
     return integer(np.iinfo(integer).max)

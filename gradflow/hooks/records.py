@@ -49,7 +49,7 @@ class StepRecord:
     activations: dict[str, Moments] = field(default_factory=dict)
     gradients: dict[str, Moments] = field(default_factory=dict)
     junctions: dict[str, JunctionRecord] = field(default_factory=dict)
-    parameters: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    parameters: dict[str, dict[str, Tensor | float]] = field(default_factory=dict)
     closed: bool = False
 
     def add_activation(self, layer: str, seen: Moments) -> None:
@@ -166,13 +166,14 @@ def _variances(summands: list[Moments | None]) -> np.ma.MaskedArray[Any, Any]:
     return np.ma.array(values, mask=mask)
 
 
-def _gather(values: list[Tensor | None]) -> np.ma.MaskedArray[Any, Any]:
-    """Values on the device, None for missing, as one masked array: one transfer."""
-    known = [value for value in values if value is not None]
+def _gather(values: list[Tensor | float | None]) -> np.ma.MaskedArray[Any, Any]:
+    """Values on the device or at hand, None for missing, as one masked array: one transfer."""
     mask = np.array([value is None for value in values])
-    gathered = np.zeros(len(values))
-    if known:
-        gathered[~mask] = torch.stack(known).cpu().double().numpy()
+    gathered = np.array([value if isinstance(value, float) else 0.0 for value in values])
+    on_device = [index for index, value in enumerate(values) if isinstance(value, Tensor)]
+    if on_device:
+        known = torch.stack([torch.as_tensor(values[index]) for index in on_device])
+        gathered[on_device] = known.cpu().double().numpy()
     return np.ma.array(gathered, mask=mask)
 
 

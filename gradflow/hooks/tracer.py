@@ -125,7 +125,7 @@ class Tracer:
             raise TracingError(
                 "the optimizer given to the tracer ends the steps: do not call step() as well"
             )
-        self._measure_parameters()
+        self._measure_parameters(updating=False)
         self._end_step(updated=False)
 
     def write_table(self, name: str, columns: Mapping[str, Any]) -> None:
@@ -160,14 +160,13 @@ class Tracer:
         recorded = self._schedule(self._step)
         self._observer.record = StepRecord(self.epoch, self._step) if recorded else None
 
-    def _measure_parameters(self) -> None:
+    def _measure_parameters(self, *, updating: bool) -> None:
         recorded = self._observer.record is not None
-        self._parameters.before(recorded=recorded, followed=self._schedule(self._step + 1))
+        followed = self._schedule(self._step + 1)
+        self._parameters.before(recorded=recorded, followed=followed, updating=updating)
 
     def _update_begins(self, *_: Any) -> None:
-        self._measure_parameters()
-        if self._observer.record is not None:
-            self._parameters.keep_weights()
+        self._measure_parameters(updating=True)
 
     def _update_ends(self, *_: Any) -> None:
         self._end_step(updated=self._observer.record is not None)
