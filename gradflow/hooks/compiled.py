@@ -5,8 +5,9 @@ The machine code is kept in numba's cache folder, so that only the first run on 
 missing or has nowhere to keep its cache.
 
 Every loop takes flat arrays. `bits` is the same memory as `x` seen as integers; without the sign
-bit (`mask` takes it off) they order as magnitudes do, 0 first, infinity and nan last, which makes
-counts and the largest magnitude exact and cheap. All sums run in float64.
+bit they order as magnitudes do, 0 first, infinity and nan last, which makes counts and the largest
+magnitude exact and cheap. `layout` [3] describes them: all bits but the sign, the number of bits
+of the mantissa, the bits of infinity. All sums run in float64.
 """
 
 import numpy as np
@@ -39,11 +40,12 @@ def _shifts(x, channels, run):
 
 
 @njit(**_OPTIONS)
-def _count_exponents(patterns, mask, shift, counts):
-    """Add to `counts` [4, B] how often each exponent occurs; `shift` drops the mantissa.
+def _count_exponents(patterns, layout, counts):
+    """Add to `counts` [4, B] how often each biased exponent occurs.
 
     Four counters take turns: equal exponents in a row would each wait for the one before.
     """
+    mask, shift = layout[0], layout[1]
     whole = patterns.size - patterns.size % 4
     for i in range(0, whole, 4):
         four = patterns[i : i + 4]
@@ -56,20 +58,20 @@ def _count_exponents(patterns, mask, shift, counts):
 
 
 @njit(**_OPTIONS)
-def _magnitudes(patterns, mask):
+def _magnitudes(patterns, layout):
     """The bits of the largest magnitude, and the count of zeros."""
     zeros = np.int32(0)
     largest = patterns.dtype.type(0)
     for i in range(patterns.size):
         # Without the conversions every integer would be widened to 64 bits.
-        magnitude = patterns.dtype.type(patterns[i] & mask)
+        magnitude = patterns.dtype.type(patterns[i] & layout[0])
         zeros = np.int32(zeros + np.int32(magnitude == 0))
         largest = max(largest, magnitude)
     return largest, zeros
 
 
 @njit(**_OPTIONS)
-def reduce_runs(x, bits, mask, channels, run, first, last, shift, counts, sums):
+def _reduce_runs(x, bits, layout, channels, run, first, last, counts, sums):
     """Runs `first` to `last` of x, each `run` elements of one channel; channels take turns.
 
     Adds sum(x - k) and sum((x - k)^2) to sums [2, C], k the channel's shift; adds exponents to
@@ -99,17 +101,17 @@ def reduce_runs(x, bits, mask, channels, run, first, last, shift, counts, sums):
             sums[1, c] += square
             c = c + 1 if c + 1 < channels else 0
         patterns = bits[begin * run : end * run]
-        largest_here, zeros_here = _magnitudes(patterns, mask)
+        largest_here, zeros_here = _magnitudes(patterns, layout)
         if counts.size:
-            _count_exponents(patterns, mask, shift, counts)
+            _count_exponents(patterns, layout, counts)
         zeros += zeros_here
         largest = max(largest, largest_here)
     return largest, zeros
 
 
 @njit(**_OPTIONS)
-def reduce_rows(x, bits, mask, channels, run, first, last, shift, counts, sums):
-    """As `reduce_runs`, for `run` = 1: rows that hold one element of every channel."""
+def _reduce_rows(x, bits, layout, channels, run, first, last, counts, sums):
+    """As `_reduce_runs`, for `run` = 1: rows that hold one element of every channel."""
     shifts = _shifts(x, channels, run)
     totals = sums[0]
     squares = sums[1]
@@ -125,18 +127,23 @@ def reduce_rows(x, bits, mask, channels, run, first, last, shift, counts, sums):
                 totals[c] += d
                 squares[c] += d * d
         patterns = bits[begin * channels : end * channels]
-        largest_here, zeros_here = _magnitudes(patterns, mask)
+        largest_here, zeros_here = _magnitudes(patterns, layout)
         if counts.size:
-            _count_exponents(patterns, mask, shift, counts)
+            _count_exponents(patterns, layout, counts)
         zeros += zeros_here
         largest = max(largest, largest_here)
     return largest, zeros
 
 
 @njit(**_OPTIONS)
-def complete(x, channels, run, sums, count, result):
-    """Sums about the shifts [2, C], of `count` numbers a channel, to those of `Moments`: [3, C]."""
+def complete(x, bits, layout, channels, run, sums, largest, zeros, result):
+    """Sums about the shifts [2, C], the largest magnitude's bits and the zeros to `result`.
+
+    `result` [3 C + 3] takes the sums, sums of squares and sums of squared deviations by channel,
+    then the largest magnitude, the count of zeros and the count of non-finite elements.
+    """
     shifts = _shifts(x, channels, run)
+    count = x.size / channels
     for c in range(channels):
         total = sums[0, c]
         square = sums[1, c]
@@ -144,10 +151,36 @@ def complete(x, channels, run, sums, count, result):
         if deviations < 0:
             deviations = 0.0
         whole = count * shifts[c] + total
-        result[0, c] = whole
+        result[c] = whole
         # Where the sum is not finite, its square would make an infinite norm a nan.
-        result[1, c] = deviations + whole * whole / count if np.isfinite(square) else square
-        result[2, c] = deviations
+        finite = np.isfinite(square)
+        result[channels + c] = deviations + whole * whole / count if finite else square
+        result[2 * channels + c] = deviations
+    nonfinite = 0
+    if largest >= layout[2]:
+        for i in range(bits.size):
+            nonfinite += (bits[i] & layout[0]) >= layout[2]
+    pattern = np.empty(1, bits.dtype)
+    pattern[0] = largest
+    result[3 * channels] = pattern.view(x.dtype)[0]
+    result[3 * channels + 1] = zeros
+    result[3 * channels + 2] = nonfinite
+
+
+@njit(**_OPTIONS)
+def reduce_part(x, bits, layout, channels, run, first, last, counts, sums):
+    """Runs, or rows where `run` is 1, from `first` to `last`: see `_reduce_runs`."""
+    if run == 1 and channels > 1:
+        return _reduce_rows(x, bits, layout, channels, run, first, last, counts, sums)
+    return _reduce_runs(x, bits, layout, channels, run, first, last, counts, sums)
+
+
+@njit(**_OPTIONS)
+def reduce_whole(x, bits, layout, channels, run, pieces, counts, result):
+    """All of x, in one thread, to `result`: see `complete`."""
+    sums = np.zeros((2, channels))
+    largest, zeros = reduce_part(x, bits, layout, channels, run, 0, pieces, counts, sums)
+    complete(x, bits, layout, channels, run, sums, largest, zeros, result)
 
 
 @njit(**_OPTIONS)

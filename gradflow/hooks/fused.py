@@ -28,24 +28,23 @@ _CHUNK = {"cpu": 1 << 16}
 _LARGE_CHUNK = 1 << 24
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Moments:
     """What one tensor, or several taken as one batch, was reduced to; lies on its device.
 
     Fields:
-        channel_sums, channel_squares: [C] sum and sum of squares; C is 1 without a channel axis.
-        channel_deviations: [C] sum of squared deviations from the channel's mean.
-        extremes: [3] largest magnitude, count of zeros, count of non-finite values.
+        values: [3 C + 3] by channel, the sums, the sums of squares and the sums of squared
+            deviations from the channel's mean; then the largest magnitude, the count of zeros and
+            the count of non-finite values. A numpy array where a compiled loop made it.
+        channels: C; 1 without a channel axis.
         elements: M.
         batch_size: N.
         has_channels: whether the tensor had a channel axis.
         magnitudes: counts of magnitudes, as `histograms.count` gives them, where wanted.
     """
 
-    channel_sums: Tensor
-    channel_squares: Tensor
-    channel_deviations: Tensor
-    extremes: Tensor
+    values: Tensor | np.ndarray
+    channels: int
     elements: int
     batch_size: int
     has_channels: bool
@@ -53,20 +52,20 @@ class Moments:
 
     def join(self, other: "Moments") -> "Moments":
         """The moments of both tensors taken as one batch, as under gradient accumulation."""
-        largest = torch.maximum(self.extremes[:1], other.extremes[:1])
-        channels = self.channel_sums.numel()
-        mine, theirs = self.elements / channels, other.elements / channels
+        values, added, channels = _tensor(self.values), _tensor(other.values), self.channels
+        joined = values + added
+        joined[3 * channels] = torch.maximum(values[3 * channels], added[3 * channels])
         # Chan et al. 1979: what the difference of the two means adds to the deviations.
-        apart = other.channel_sums / theirs - self.channel_sums / mine
+        mine, theirs = self.elements / channels, other.elements / channels
+        apart = added[:channels] / theirs - values[:channels] / mine
         between = apart.square() * (mine * theirs / (mine + theirs))
+        joined[2 * channels : 3 * channels] += between
         magnitudes = None
         if self.magnitudes is not None and other.magnitudes is not None:
             magnitudes = self.magnitudes + other.magnitudes
         return Moments(
-            self.channel_sums + other.channel_sums,
-            self.channel_squares + other.channel_squares,
-            self.channel_deviations + other.channel_deviations + between,
-            torch.cat([largest, self.extremes[1:] + other.extremes[1:]]),
+            joined,
+            channels,
             self.elements + other.elements,
             self.batch_size + other.batch_size,
             self.has_channels,
@@ -74,7 +73,6 @@ class Moments:
         )
 
 
-@torch.no_grad()
 def moments(x: Tensor, channel_axis: int | None, *, histogram: bool = False) -> Moments:
     """Reduce x to its moments; `channel_axis` is None for a tensor without channels.
 
@@ -87,28 +85,29 @@ def moments(x: Tensor, channel_axis: int | None, *, histogram: bool = False) -> 
             f"a non-empty real floating tensor is needed, got {x.dtype} {list(x.shape)}"
         )
     x = x.detach()
-    if x.dim() == 0:
+    shape = x.shape
+    if not shape:
         channel_axis = None
+    has_channels = channel_axis is not None
+    channels = 1 if channel_axis is None else shape[channel_axis]
     found = native.reduce(x, channel_axis, exponents=histogram)
+    magnitudes = None
+    values: Tensor | np.ndarray
     if found is None:
-        channels, extremes = _channels(x, channel_axis), _extremes(x)
-        magnitudes = histograms.count(x) if histogram else None
+        with torch.no_grad():
+            values = torch.cat([_channels(x, channel_axis).flatten(), _extremes(x)])
+            magnitudes = histograms.count(x) if histogram else None
     else:
-        nonfinite = 0 if math.isfinite(found.largest) else int((~torch.isfinite(x)).sum())
-        channels = torch.from_numpy(found.channels)
-        extremes = torch.tensor([found.largest, found.zeros, nonfinite], dtype=torch.float64)
-        magnitudes = None
-        if found.exponents is not None:
-            nans = int(x.isnan().sum()) if nonfinite else 0
-            magnitudes = histograms.from_exponents(found.exponents, found.zeros, nans)
-    return Moments(
-        *channels,
-        extremes,
-        x.numel(),
-        x.shape[0] if x.dim() else 1,
-        channel_axis is not None,
-        magnitudes,
-    )
+        values, exponents = found
+        if exponents is not None:
+            nans = int(x.isnan().sum()) if values[-1] else 0
+            magnitudes = histograms.from_exponents(exponents, int(values[-2]), nans)
+    batch_size = shape[0] if shape else 1
+    return Moments(values, channels, x.numel(), batch_size, has_channels, magnitudes)
+
+
+def _tensor(values: Tensor | np.ndarray) -> Tensor:
+    return values if isinstance(values, Tensor) else torch.from_numpy(values)
 
 
 @torch.no_grad()
@@ -172,25 +171,32 @@ def finish(batch: list[Moments]) -> dict[str, np.ndarray]:
     """
     if not batch:
         raise ValueError("no moments to finish")
-    # Two transfers in all, however many tensors there are.
-    channels = torch.stack(
-        [
-            torch.cat([entry.channel_sums for entry in batch]),
-            torch.cat([entry.channel_squares for entry in batch]),
-            torch.cat([entry.channel_deviations for entry in batch]),
-        ]
-    )
-    sums, squares, deviations = channels.cpu().numpy().astype(np.float64)
-    extremes = torch.stack([entry.extremes for entry in batch]).cpu().numpy().astype(np.float64)
-    counts = np.array([entry.channel_sums.numel() for entry in batch])
+    flat = _on_host([entry.values for entry in batch])
+    counts = np.array([entry.channels for entry in batch])
+    lengths = 3 * counts + 3
+    ends = np.cumsum(lengths)
+    extremes = flat[(ends - 3)[:, None] + np.arange(3)]
+    # Where each tensor's channels lie in `flat`, one tensor after the other.
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    places = np.arange(counts.sum()) + np.repeat(ends - lengths - starts, counts)
+    offsets = np.repeat(counts, counts)
+    channels = (flat[places], flat[places + offsets], flat[places + 2 * offsets])
     elements = np.array([entry.elements for entry in batch], dtype=np.float64)
     with_channels = np.array([entry.has_channels for entry in batch])
-    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
     # Infinities and nans are wanted in the result, not warnings about them.
     with np.errstate(invalid="ignore", over="ignore"):
-        return _statistics(
-            (sums, squares, deviations), extremes, counts, elements, with_channels, starts
-        )
+        return _statistics(channels, extremes, counts, elements, with_channels, starts)
+
+
+def _on_host(values: list[Tensor | np.ndarray]) -> np.ndarray:
+    """All values, one tensor's after the other's, float64: one transfer for those on a device."""
+    on_device = [entry for entry in values if isinstance(entry, Tensor)]
+    if not on_device:
+        return np.concatenate(values)
+    lengths = [entry.numel() for entry in on_device]
+    moved = torch.cat(on_device).cpu().numpy().astype(np.float64)
+    parts = iter(np.split(moved, np.cumsum(lengths)[:-1]))
+    return np.concatenate([next(parts) if isinstance(v, Tensor) else v for v in values])
 
 
 def _statistics(

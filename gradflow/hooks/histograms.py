@@ -7,6 +7,8 @@ the larger numbers of float64 too; infinite; nan. Bins are as fine as the expone
 all of it, so that none is cut off; a layer's values fill a few dozen of them.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -45,6 +47,27 @@ def from_exponents(exponents: np.ndarray, zeros: int, nans: int) -> Tensor:
     counts[INFINITE] = exponents[-1] - nans
     counts[NAN] = nans
     return torch.from_numpy(counts)
+
+
+def to_columns(counts: np.ndarray) -> dict[str, np.ma.MaskedArray[Any, Any]]:
+    """The columns of `runs.schema` for the counts [T, BINS] of T tensors."""
+    trimmed = np.empty(len(counts), dtype=object)
+    exponents = np.zeros(len(counts), np.int64)
+    for row, bins in enumerate(counts[:, FIRST:INFINITE]):
+        filled = np.flatnonzero(bins)
+        if filled.size:
+            exponents[row] = LOWEST + filled[0]
+            trimmed[row] = bins[filled[0] : filled[-1] + 1].tolist()
+        else:
+            trimmed[row] = []
+    return {
+        "zeros": np.ma.array(counts[:, ZERO]),
+        "underflow": np.ma.array(counts[:, UNDERFLOW]),
+        "infinite": np.ma.array(counts[:, INFINITE]),
+        "nan": np.ma.array(counts[:, NAN]),
+        "lowest_exponent": np.ma.array(exponents, mask=[not bins for bins in trimmed]),
+        "counts": np.ma.array(trimmed, mask=False),
+    }
 
 
 def _bins(x: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
+from gradflow.hooks import native
 from gradflow.hooks.fused import safe_norm
 from gradflow.hooks.statistics import inner
 
@@ -153,6 +154,9 @@ def _collect_edge(node: Node, position: int, parts: list[Tensor]) -> None:
 @torch.no_grad()
 def route_products(total: Tensor, skip: Tensor, branch: Tensor) -> Tensor:
     """<g,g>, <s,s>, <b,b>, <s,b>, <s,g> for the gradients g (total), s (skip), b (branch): [5]."""
+    products = native.three_products(total.detach(), skip.detach(), branch.detach())
+    if products is not None:
+        return torch.tensor(products, dtype=torch.float64)
     narrow = total.dtype in (torch.float16, torch.bfloat16)
     if narrow or (total.device.type == "cpu" and float(safe_norm(total)) < 1e-12):
         wide = torch.float32 if total.device.type == "mps" else torch.float64

@@ -5,10 +5,10 @@ finds no folder for its cache: the caller then does the same with torch. Large t
 out over as many threads as torch is set to use.
 """
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from types import ModuleType
@@ -20,28 +20,12 @@ from torch import Tensor
 
 # Fewer elements than this are not worth waking a second thread.
 _SHARED_FROM = 1 << 18
-_BITS = {torch.float32: (np.int32, 23), torch.float64: (np.int64, 52)}
-BINS = {torch.float32: 1 << 8, torch.float64: 1 << 11}
+# By dtype: the number of exponents; all bits but the sign, bits of the mantissa, infinity.
+_LAYOUTS = {
+    torch.float32: (1 << 8, np.array([(1 << 31) - 1, 23, 0xFF << 23], np.int32)),
+    torch.float64: (1 << 11, np.array([(1 << 63) - 1, 52, 0x7FF << 52], np.int64)),
+}
 _NARROW = (torch.float16, torch.bfloat16)
-
-
-@dataclass(frozen=True)
-class Reduction:
-    """What one tensor was reduced to, on the host.
-
-    Fields:
-        channels: [3, C] float64: sum, sum of squares, sum of squared deviations from the mean.
-        largest: the largest magnitude, nan where there is one.
-        zeros: how many elements are zero.
-        exponents: how many elements have each biased exponent, of the dtype `dtype`; or None.
-        dtype: float32 or float64, in which the elements were read.
-    """
-
-    channels: np.ndarray
-    largest: float
-    zeros: int
-    exponents: np.ndarray | None
-    dtype: torch.dtype
 
 
 @cache
@@ -57,13 +41,11 @@ def loops() -> ModuleType | None:
 
 def _try_out(module: ModuleType) -> None:
     """Compile or load every loop, for both dtypes, so that none fails later."""
-    for dtype, (integer, shift) in _BITS.items():
+    for dtype, (_, layout) in _LAYOUTS.items():
         x = torch.ones(2, dtype=dtype).numpy()
-        arguments = (x, x.view(integer), _mask(integer))
-        for reduce, channels in ((module.reduce_runs, 1), (module.reduce_rows, 2)):
-            counts = np.zeros((4, 2048), np.int64)
-            reduce(*arguments, channels, 1, 0, 1, integer(shift), counts, np.zeros((2, 2)))
-        module.complete(x, 1, 2, np.zeros((2, 1)), 2.0, np.zeros((3, 1)))
+        bits, counts = x.view(layout.dtype), np.zeros((4, 2048), np.int64)
+        module.reduce_part(x, bits, layout, 1, 2, 0, 1, counts, np.zeros((2, 1)))
+        module.reduce_whole(x, bits, layout, 1, 2, 1, counts, np.zeros(6))
         module.square_sum(x)
         module.inner_products(x, x)
         module.copy_and_square_sum(x, x.copy())
@@ -76,7 +58,7 @@ def _takes(x: Tensor) -> bool:
         type(x) is Tensor
         and x.device.type == "cpu"
         and x.layout == torch.strided
-        and x.dtype in _BITS
+        and x.dtype in _LAYOUTS
         and x.numel() > 0
         and not x.is_neg()
     )
@@ -95,42 +77,43 @@ def _in_order(tensors: Sequence[Tensor]) -> list[np.ndarray] | None:
     return [x.reshape(-1).numpy() for x in tensors]
 
 
-def reduce(x: Tensor, channel_axis: int | None, *, exponents: bool) -> Reduction | None:
-    """The sums, magnitudes and, if asked for, exponents of x [N, C, S], detached, not empty."""
+def reduce(
+    x: Tensor, channel_axis: int | None, *, exponents: bool
+) -> tuple[np.ndarray, np.ndarray | None] | None:
+    """The moments of x [N, C, S], detached, not empty: [3 C + 3], as `fused.Moments` keeps them.
+
+    With them, if asked for, the counts of biased exponents: [256], or [2048] for float64.
+    """
     if x.dtype in _NARROW and x.device.type == "cpu":
         x = x.float()
     module = loops()
     if module is None or not _takes(x):
         return None
     flat, channels, run = _flatten(x, channel_axis)
-    count = flat.size / channels
-    loop = module.reduce_rows if run == 1 and channels > 1 else module.reduce_runs
     if channels == 1:
-        run = int(module.BLOCK)  # the last run is what is left
-    step = channels if loop is module.reduce_rows else run
-    pieces = -(-flat.size // step)
-    integer, shift = _BITS[x.dtype]
-    bits, mask = flat.view(integer), _mask(integer)
+        run = module.BLOCK  # the last run is what is left
+    pieces = -(-flat.size // (channels if run == 1 else run))
+    bins, layout = _LAYOUTS[x.dtype]
+    bits = flat.view(layout.dtype)
+    result = np.empty(3 * channels + 3)
     shares = _shares(pieces, flat.size)
-    sums = np.zeros((len(shares), 2, channels))
-    bins = BINS[x.dtype] if exponents else 0
-    counts = np.zeros((len(shares), 4, bins), np.int64)
-    found = _each(
-        lambda part: loop(
-            flat, bits, mask, channels, run, *shares[part], integer(shift), counts[part], sums[part]
-        ),
-        range(len(shares)),
-    )
-    channel_sums = np.empty((3, channels))
-    module.complete(flat, channels, run, sums.sum(0), count, channel_sums)
-    largest = np.array(max(magnitude for magnitude, _ in found), integer).view(flat.dtype)
-    return Reduction(
-        channel_sums,
-        float(largest),
-        int(sum(zeros for _, zeros in found)),
-        counts.sum((0, 1)) if exponents else None,
-        x.dtype,
-    )
+    counts = np.zeros((len(shares), 4, bins if exponents else 0), np.int64)
+    if len(shares) == 1:
+        module.reduce_whole(flat, bits, layout, channels, run, pieces, counts[0], result)
+    else:
+        sums = np.zeros((len(shares), 2, channels))
+        found = _each(
+            lambda part: module.reduce_part(
+                flat, bits, layout, channels, run, *shares[part], counts[part], sums[part]
+            ),
+            range(len(shares)),
+        )
+        largest = layout.dtype.type(max(magnitude for magnitude, _ in found))
+        zeros = sum(zeros for _, zeros in found)
+        module.complete(
+            flat, bits, layout, channels, run, sums.sum(0), largest, zeros, result
+        )
+    return result, counts.sum((0, 1)) if exponents else None
 
 
 def square_sum(x: Tensor) -> float | None:
@@ -192,13 +175,7 @@ def _flatten(x: Tensor, channel_axis: int | None) -> tuple[np.ndarray, int, int]
     if channel_axis is None:
         return flat, 1, flat.size
     after = x.shape[channel_axis % x.dim() + 1 :]
-    return flat, x.shape[channel_axis], int(np.prod(after, dtype=np.int64))
-
-
-@cache
-def _mask(integer: Any) -> Any:
-    """All bits but the sign."""
-    return integer(np.iinfo(integer).max)
+    return flat, x.shape[channel_axis], math.prod(after)
 
 
 def _shares(pieces: int, elements: int) -> list[tuple[int, int]]:

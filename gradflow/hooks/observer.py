@@ -58,8 +58,9 @@ class LayerObserver:
     Only forward passes of a model in training mode with gradients enabled are observed.
     """
 
-    def __init__(self, model: nn.Module, layers: LayerTable) -> None:
+    def __init__(self, model: nn.Module, layers: LayerTable, *, histograms: bool = False) -> None:
         self.record: StepRecord | None = None
+        self._histograms = histograms
         self._model = model
         self._layers = layers
         self._handles: list[RemovableHandle] = []
@@ -139,13 +140,14 @@ class LayerObserver:
             last.layers.append(layer)
             record.add_activation(layer, last.moments)
             return last.moments
-        seen = moments(tensor, axis)
+        seen = moments(tensor, axis, histogram=self._histograms)
         record.add_activation(layer, seen)
         layers = [layer]
         if tensor.requires_grad:
 
             def on_gradient(gradient: Tensor) -> None:
-                record.add_gradient(layers, moments(gradient, axis))
+                seen = moments(gradient, axis, histogram=self._histograms)
+                record.add_gradient(layers, seen)
 
             tensor.register_hook(on_gradient)
         self._last = _Observed(tensor, tensor._version, layers, seen)

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gradflow.hooks import histograms
 from gradflow.hooks.fused import Moments, finish
 from gradflow.runs.schema import TABLES, TENSOR_STATISTICS
 
@@ -76,9 +77,13 @@ def _join(store: dict[str, Moments], layer: str, seen: Moments) -> None:
 
 def to_columns(records: list[StepRecord]) -> dict[str, Columns]:
     """The rows of `records` as columns, by table; a table without rows is left out."""
+    activations = [(r, r.activations) for r in records]
+    gradients = [(r, r.gradients) for r in records]
     tables = {
-        "activations": _tensor_columns([(r, r.activations) for r in records]),
-        "gradients": _tensor_columns([(r, r.gradients) for r in records]),
+        "activations": _tensor_columns(activations),
+        "gradients": _tensor_columns(gradients),
+        "activation_histograms": _histogram_columns(activations),
+        "gradient_histograms": _histogram_columns(gradients),
         "parameters": _parameter_columns(records),
         "junctions": _junction_columns(records),
     }
@@ -109,6 +114,23 @@ def _tensor_columns(groups: list[tuple[StepRecord, dict[str, Moments]]]) -> Colu
         else:
             columns[quantity.name] = np.ma.array(values)
     return columns
+
+
+def _histogram_columns(groups: list[tuple[StepRecord, dict[str, Moments]]]) -> Columns:
+    rows = [
+        (r, layer, seen.magnitudes)
+        for r, by_layer in groups
+        for layer, seen in by_layer.items()
+        if seen.magnitudes is not None
+    ]
+    if not rows:
+        return {}
+    counts = torch.stack([magnitudes for _, _, magnitudes in rows]).cpu().numpy()
+    return {
+        **_keys([r for r, _, _ in rows]),
+        "layer": np.ma.array([layer for _, layer, _ in rows], dtype=object),
+        **histograms.to_columns(counts),
+    }
 
 
 def _parameter_columns(records: list[StepRecord]) -> Columns:

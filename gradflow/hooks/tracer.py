@@ -41,6 +41,8 @@ class Tracer:
             the update and before the gradients are zeroed.
         schedule: record every so many steps (a whole number), or the steps for which a function
             of the step, counted from 0, is true.
+        histograms: record as well how many elements of each layer's output, and of its gradient,
+            have each order of magnitude.
         description: entries for `run.json`, such as network, seed, configuration and classes.
 
     The rows of a table are defined in `gradflow.runs.schema`. Layer gradients are those of the loss
@@ -57,6 +59,7 @@ class Tracer:
         *,
         optimizer: torch.optim.Optimizer | None = None,
         schedule: int | Schedule = 1,
+        histograms: bool = False,
         description: Mapping[str, Any] | None = None,
     ) -> None:
         if isinstance(model, torch._dynamo.OptimizedModule):
@@ -71,7 +74,7 @@ class Tracer:
         self._schedule = schedule if callable(schedule) else every(schedule)
         self._description = {**_environment(model, schedule), **(description or {})}
         self._layers = LayerTable()
-        self._observer = LayerObserver(model, self._layers)
+        self._observer = LayerObserver(model, self._layers, histograms=histograms)
         self._parameters = ParameterRecorder(model)
         self._handles: list[RemovableHandle] = []
         self._writer: RunWriter | None = None

@@ -21,6 +21,7 @@ _ARROW_TYPES = {
     "float64": pa.float64(),
     "int64": pa.int64(),
     "int32": pa.int32(),
+    "list": pa.list_(pa.int64()),
     # Layer and parameter names repeat at every step: a dictionary stores each once.
     "str": pa.dictionary(pa.int32(), pa.string()),
 }
