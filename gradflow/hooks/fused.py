@@ -1,12 +1,17 @@
-"""All statistics of a tensor from a few reads of it, without reading a value back from the device.
+"""All statistics of a tensor from one read of it, without reading a value back from the device.
 
-A tensor x [N, C, S] is reduced where it lies to `Moments`: per channel the sum and the sum of
-squares, and in all the largest magnitude, the count of zeros and of non-finite values. What
+A tensor x [N, C, S] is reduced where it lies to `Moments`: per channel the sum, the sum of squares
+and the sum of squared deviations from the channel's mean; in all the largest magnitude, the count
+of zeros and of non-finite values, and, where wanted, a histogram of magnitudes. What
 `gradflow.runs.schema` names follows from these by arithmetic on C numbers, done later for many
-tensors at once by `finish`. Sums run in float32 within a sample's channel and in float64 beyond;
-the variance then carries a relative error of about 1e-7 (1 + mean^2 / variance).
+tensors at once by `finish`.
 
-Axis letters: N batch, C channel, S everything else, K partial sums (N, or 1).
+In main memory the loops of `gradflow.hooks.compiled` do it in one read; elsewhere, and without
+numba, torch does it in a few. All sums run in float64 (float32 on mps, which has none), and
+deviations are taken about a value of the channel's own, so that a variance is right to about 1e-12
+of itself also where the mean is far larger. Squares of float64 values below 1e-154 are lost.
+
+Axis letters: N batch, C channel (axis 1 or the last), S everything else, A everything before C.
 """
 
 import math
@@ -16,45 +21,62 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Outside this range of |x| squares of float32 numbers overflow or lose digits to denormals.
-_SAFE_SMALLEST, _SAFE_LARGEST = 1e-15, 1e15
+from gradflow.hooks import histograms, native
+
+# Elements that the torch fallback turns into float64 at a time.
+_CHUNK = {"cpu": 1 << 16}
+_LARGE_CHUNK = 1 << 24
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Moments:
     """What one tensor, or several taken as one batch, was reduced to; lies on its device.
 
     Fields:
-        channel_sums, channel_squares: [C] sum and sum of squares; C is 1 without a channel axis.
-        extremes: [3] largest magnitude, count of zeros, count of non-finite values.
+        values: [3 C + 3] by channel, the sums, the sums of squares and the sums of squared
+            deviations from the channel's mean; then the largest magnitude, the count of zeros and
+            the count of non-finite values. A numpy array where a compiled loop made it.
+        channels: C; 1 without a channel axis.
         elements: M.
         batch_size: N.
         has_channels: whether the tensor had a channel axis.
+        magnitudes: counts of magnitudes, as `histograms.count` gives them, where wanted.
     """
 
-    channel_sums: Tensor
-    channel_squares: Tensor
-    extremes: Tensor
+    values: Tensor | np.ndarray
+    channels: int
     elements: int
     batch_size: int
     has_channels: bool
+    magnitudes: Tensor | None = None
 
     def join(self, other: "Moments") -> "Moments":
         """The moments of both tensors taken as one batch, as under gradient accumulation."""
-        largest = torch.maximum(self.extremes[:1], other.extremes[:1])
+        values, added, channels = _tensor(self.values), _tensor(other.values), self.channels
+        joined = values + added
+        joined[3 * channels] = torch.maximum(values[3 * channels], added[3 * channels])
+        # Chan et al. 1979: what the difference of the two means adds to the deviations.
+        mine, theirs = self.elements / channels, other.elements / channels
+        apart = added[:channels] / theirs - values[:channels] / mine
+        between = apart.square() * (mine * theirs / (mine + theirs))
+        joined[2 * channels : 3 * channels] += between
+        magnitudes = None
+        if self.magnitudes is not None and other.magnitudes is not None:
+            magnitudes = self.magnitudes + other.magnitudes
         return Moments(
-            self.channel_sums + other.channel_sums,
-            self.channel_squares + other.channel_squares,
-            torch.cat([largest, self.extremes[1:] + other.extremes[1:]]),
+            joined,
+            channels,
             self.elements + other.elements,
             self.batch_size + other.batch_size,
             self.has_channels,
+            magnitudes,
         )
 
 
-@torch.no_grad()
-def moments(x: Tensor, channel_axis: int | None) -> Moments:
+def moments(x: Tensor, channel_axis: int | None, *, histogram: bool = False) -> Moments:
     """Reduce x to its moments; `channel_axis` is None for a tensor without channels.
+
+    `histogram` asks for the counts of magnitudes as well.
 
     Raises `TypeError` for a complex, integer or empty tensor.
     """
@@ -63,74 +85,82 @@ def moments(x: Tensor, channel_axis: int | None) -> Moments:
             f"a non-empty real floating tensor is needed, got {x.dtype} {list(x.shape)}"
         )
     x = x.detach()
-    largest, x, accumulator = _largest_and_range(x)
-    sums, norms = _partial_sums(x, channel_axis, accumulator)
-    zeros = x.numel() - torch.count_nonzero(x)
-    wide = torch.float32 if x.device.type == "mps" else torch.float64
-    return Moments(
-        sums.to(wide).sum(0),
-        norms.to(wide).square().sum(0),
-        torch.stack([largest.to(wide), zeros.to(wide), _nonfinite(x, largest).to(wide)]),
-        x.numel(),
-        x.shape[0] if x.dim() else 1,
-        channel_axis is not None,
-    )
+    shape = x.shape
+    if not shape:
+        channel_axis = None
+    has_channels = channel_axis is not None
+    channels = 1 if channel_axis is None else shape[channel_axis]
+    found = native.reduce(x, channel_axis, exponents=histogram)
+    magnitudes = None
+    values: Tensor | np.ndarray
+    if found is None:
+        with torch.no_grad():
+            values = torch.cat([_channels(x, channel_axis).flatten(), _extremes(x)])
+            magnitudes = histograms.count(x) if histogram else None
+    else:
+        values, exponents = found
+        if exponents is not None:
+            nans = int(x.isnan().sum()) if values[-1] else 0
+            magnitudes = histograms.from_exponents(exponents, int(values[-2]), nans)
+    batch_size = shape[0] if shape else 1
+    return Moments(values, channels, x.numel(), batch_size, has_channels, magnitudes)
+
+
+def _tensor(values: Tensor | np.ndarray) -> Tensor:
+    return values if isinstance(values, Tensor) else torch.from_numpy(values)
 
 
 @torch.no_grad()
 def safe_norm(x: Tensor) -> Tensor:
     """The L2 norm of x, a 0-d tensor, also where squares of its elements would underflow."""
-    if x.is_cuda:
-        wide = True  # free in a kernel that is bound by memory
-    else:
-        norm: Tensor = torch.linalg.vector_norm(x)
-        wide = x.device.type == "cpu" and not 1e-12 < float(norm) < 1e18
-    if wide:
-        norm = torch.linalg.vector_norm(x, dtype=torch.float64)
+    square = native.square_sum(x.detach())
+    if square is not None:
+        return torch.tensor(math.sqrt(square), dtype=torch.float64)
+    norm: Tensor = torch.linalg.vector_norm(x, dtype=_wide(x))
     return norm
 
 
-def _largest_and_range(x: Tensor) -> tuple[Tensor, Tensor, torch.dtype | None]:
-    """The largest magnitude, x in a dtype whose squares are safe, the dtype to accumulate in."""
+def _wide(x: Tensor) -> torch.dtype:
+    """The dtype to sum in."""
+    return torch.float32 if x.device.type == "mps" else torch.float64
+
+
+def _channels(x: Tensor, channel_axis: int | None) -> Tensor:
+    """Sums, sums of squares, and of squared deviations, by channel: [3, C]."""
+    wide = _wide(x)
+    if channel_axis is None:
+        runs = x.reshape(-1, 1, 1)
+    else:
+        axis = channel_axis % x.dim()
+        before, after = x.shape[:axis], x.shape[axis + 1 :]
+        runs = x.reshape(math.prod(before), x.shape[axis], math.prod(after))
+    count = runs.shape[0] * runs.shape[2]
+    # Any element of a channel is near enough to its mean: (x0 - mean)^2 <= n variance.
+    shift = runs[0, :, :1].to(wide)
+    shift = torch.where(torch.isfinite(shift), shift, 0.0)
+    total = square = torch.zeros((), dtype=wide, device=x.device)
+    chunk = _CHUNK.get(x.device.type, _LARGE_CHUNK)
+    for part in runs.split(max(1, chunk // math.prod(runs.shape[1:]))):
+        difference = part.to(wide) - shift
+        total = total + difference.sum((0, 2))
+        square = square + torch.linalg.vector_norm(difference, dim=(0, 2)).square()
+    deviations = (square - total.square() / count).clamp(min=0)
+    sums = count * shift[:, 0] + total
+    # Where the sum is not finite, its square would make an infinite norm a nan.
+    squares = torch.where(torch.isfinite(square), deviations + sums.square() / count, square)
+    return torch.stack([sums, squares, deviations])
+
+
+def _extremes(x: Tensor) -> Tensor:
+    """Largest magnitude, count of zeros, count of non-finite values: [3]."""
     smallest, greatest = torch.aminmax(x)
     largest = torch.maximum(-smallest, greatest)
-    if x.is_cuda:
-        # A wider accumulator costs nothing in a kernel bound by memory, and needs no look at x.
-        return largest, x, torch.float64
-    if x.dtype in (torch.float16, torch.bfloat16):
-        x = x.float()
-    # On the CPU a look at the value is free; float64 is taken only where float32 would fail.
-    if x.device.type == "cpu" and x.dtype == torch.float32:
-        value = float(largest)
-        if math.isfinite(value) and value and not _SAFE_SMALLEST < value < _SAFE_LARGEST:
-            x = x.double()
-    return largest, x, None
-
-
-def _partial_sums(
-    x: Tensor, channel_axis: int | None, accumulator: torch.dtype | None
-) -> tuple[Tensor, Tensor]:
-    """Sums and L2 norms over parts of x, each [K, C]."""
-    if channel_axis is None:
-        flat = x.reshape(1, -1)
-    elif channel_axis % x.dim() == 1 and x.dim() > 2 and x.is_contiguous():
-        # One contiguous run per (n, c): three times as fast as a reduction over axes (0, 2, 3).
-        flat = x.view(x.shape[0] * x.shape[1], -1)
-    else:
-        axes = [axis for axis in range(x.dim()) if axis != channel_axis % x.dim()]
-        if not axes:  # torch takes an empty list of axes for all of them
-            return x[None], x.abs()[None]
-        norms = torch.linalg.vector_norm(x, dim=axes, dtype=accumulator)
-        return x.sum(axes, dtype=accumulator)[None], norms[None]
-    channels = 1 if channel_axis is None else x.shape[1]
-    sums = flat.sum(1, dtype=accumulator).view(-1, channels)
-    return sums, torch.linalg.vector_norm(flat, dim=1, dtype=accumulator).view(-1, channels)
-
-
-def _nonfinite(x: Tensor, largest: Tensor) -> Tensor:
+    zeros = x.numel() - torch.count_nonzero(x)
     if x.device.type == "cpu" and math.isfinite(float(largest)):
-        return torch.zeros((), dtype=torch.float64)
-    return (~torch.isfinite(x)).sum()
+        nonfinite = torch.zeros((), dtype=torch.float64)
+    else:
+        nonfinite = (~torch.isfinite(x)).sum()
+    return torch.stack([largest.to(_wide(x)), zeros.to(_wide(x)), nonfinite.to(_wide(x))])
 
 
 def finish(batch: list[Moments]) -> dict[str, np.ndarray]:
@@ -141,36 +171,46 @@ def finish(batch: list[Moments]) -> dict[str, np.ndarray]:
     """
     if not batch:
         raise ValueError("no moments to finish")
-    # Two transfers in all, however many tensors there are.
-    channels = torch.stack(
-        [
-            torch.cat([entry.channel_sums for entry in batch]),
-            torch.cat([entry.channel_squares for entry in batch]),
-        ]
-    )
-    sums, squares = channels.cpu().numpy().astype(np.float64)
-    extremes = torch.stack([entry.extremes for entry in batch]).cpu().numpy().astype(np.float64)
-    counts = np.array([entry.channel_sums.numel() for entry in batch])
+    flat = _on_host([entry.values for entry in batch])
+    counts = np.array([entry.channels for entry in batch])
+    lengths = 3 * counts + 3
+    ends = np.cumsum(lengths)
+    extremes = flat[(ends - 3)[:, None] + np.arange(3)]
+    # Where each tensor's channels lie in `flat`, one tensor after the other.
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    places = np.arange(counts.sum()) + np.repeat(ends - lengths - starts, counts)
+    offsets = np.repeat(counts, counts)
+    channels = (flat[places], flat[places + offsets], flat[places + 2 * offsets])
     elements = np.array([entry.elements for entry in batch], dtype=np.float64)
     with_channels = np.array([entry.has_channels for entry in batch])
-    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
     # Infinities and nans are wanted in the result, not warnings about them.
     with np.errstate(invalid="ignore", over="ignore"):
-        return _statistics(sums, squares, extremes, counts, elements, with_channels, starts)
+        return _statistics(channels, extremes, counts, elements, with_channels, starts)
+
+
+def _on_host(values: list[Tensor | np.ndarray]) -> np.ndarray:
+    """All values, one tensor's after the other's, float64: one transfer for those on a device."""
+    on_device = [entry for entry in values if isinstance(entry, Tensor)]
+    if not on_device:
+        return np.concatenate(values)
+    lengths = [entry.numel() for entry in on_device]
+    moved = torch.cat(on_device).cpu().numpy().astype(np.float64)
+    parts = iter(np.split(moved, np.cumsum(lengths)[:-1]))
+    return np.concatenate([next(parts) if isinstance(v, Tensor) else v for v in values])
 
 
 def _statistics(
-    sums: np.ndarray,
-    squares: np.ndarray,
+    channels: tuple[np.ndarray, np.ndarray, np.ndarray],
     extremes: np.ndarray,
     counts: np.ndarray,
     elements: np.ndarray,
     with_channels: np.ndarray,
     starts: np.ndarray,
 ) -> dict[str, np.ndarray]:
+    sums, squares, deviations = channels
     per_channel = np.repeat(elements / counts, counts)
     means = sums / per_channel
-    variances = np.maximum(squares / per_channel - means**2, 0.0)
+    variances = deviations / per_channel
     total_squares = np.add.reduceat(squares, starts)
     mean = np.add.reduceat(sums, starts) / elements
     squared_mean = np.add.reduceat(means**2, starts) / counts

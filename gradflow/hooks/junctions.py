@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
+from gradflow.hooks import native
 from gradflow.hooks.autograd_graph import Edge, Graph, Value, read_graph, shape_of
 from gradflow.hooks.fused import safe_norm
 from gradflow.hooks.residuals import Residual, find_residuals
@@ -138,6 +139,10 @@ def route_products(
 
     <g,g>, <s,s>, <b,b>, <s,b>, <s,g>, <dL/dx,dL/dx>, <r,r> with r = dL/dx - g - `others`.
     """
+    if not others:
+        products = native.junction_products(whole.detach(), skip.detach(), branch.detach())
+        if products is not None:
+            return torch.tensor(products, dtype=torch.float64)
     narrow = whole.dtype in (torch.float16, torch.bfloat16)
     if narrow or (whole.device.type == "cpu" and float(safe_norm(whole)) < 1e-12):
         wide = torch.float32 if whole.device.type == "mps" else torch.float64

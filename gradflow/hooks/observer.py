@@ -51,9 +51,15 @@ class LayerObserver:
     """
 
     def __init__(
-        self, model: nn.Module, observed: Sequence[tuple[str, nn.Module, str]], layers: LayerTable
+        self,
+        model: nn.Module,
+        observed: Sequence[tuple[str, nn.Module, str]],
+        layers: LayerTable,
+        *,
+        histograms: bool = False,
     ) -> None:
         self.record: StepRecord | None = None
+        self._histograms = histograms
         self._model = model
         self._observed = observed
         self._layers = layers
@@ -170,15 +176,15 @@ class LayerObserver:
             last.layers.append(layer)
             record.add_activation(layer, last.moments)
             return last.moments
-        seen = moments(tensor, axis)
+        seen = moments(tensor, axis, histogram=self._histograms)
         record.add_activation(layer, seen)
         layers = [layer]
         if tensor.requires_grad:
 
             def on_gradient(gradient: Tensor) -> None:
                 if not record.closed:
-                    deliver = partial(record.add_gradient, layers, moments(gradient, axis))
-                    self._backward.add(deliver)
+                    seen = moments(gradient, axis, histogram=self._histograms)
+                    self._backward.add(partial(record.add_gradient, layers, seen))
 
             handle = tensor.register_hook(on_gradient)
             if tensor.grad_fn is None:

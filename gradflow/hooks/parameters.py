@@ -1,26 +1,36 @@
-"""Norms of parameters, their gradients and their updates, step by step."""
+"""Norms of parameters, their gradients and their updates, step by step.
+
+Held between steps: a copy of the weights, once an optimizer's step was recorded, and the previous
+gradients where their cosine with the next ones is wanted; each as large as the model.
+"""
+
+import math
 
 import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
+from gradflow.hooks import native
 from gradflow.hooks.fused import safe_norm
+from gradflow.hooks.previous_gradients import PreviousGradients
+
+Values = dict[str, dict[str, Tensor | float]]
 
 
 class ParameterRecorder:
     """Measures every parameter of `model` around an optimizer step.
 
-    `before` is called when the step begins, with `recorded` (measure this one) and `followed` (the
-    next one is measured, so keep the gradient for its cosine); `after` when it has ended. Nothing
-    is read back from the device.
+    `before` is called when the step begins, with `recorded` (measure this one), `followed` (the
+    next one is measured, so keep the gradient for its cosine) and `updating` (keep the weights, from
+    which `after` computes the update); `after` when it has ended. Nothing is read back from a
+    device other than the CPU.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self._all = dict(model.named_parameters())
         self._weights: dict[str, Tensor] = {}
-        self._previous: dict[str, Tensor] = {}
-        self._previous_norm: dict[str, Tensor] = {}
-        self._values: dict[str, dict[str, Tensor]] = {}
+        self._previous = PreviousGradients()
+        self._values: Values = {}
 
     @property
     def _parameters(self) -> dict[str, Parameter]:
@@ -32,65 +42,47 @@ class ParameterRecorder:
         }
 
     @torch.no_grad()
-    def before(self, *, recorded: bool, followed: bool) -> None:
+    def before(self, *, recorded: bool, followed: bool, updating: bool = False) -> None:
         """Take what is known when the optimizer's step begins."""
-        gradients = self._gradients() if recorded or followed else {}
-        gradient_norms = _norms(gradients)
-        self._values = self._measure(gradients, gradient_norms) if recorded else {}
-        if followed:
-            _copy_into(self._previous, gradients)
-            self._previous_norm = gradient_norms
-        else:
-            self._previous_norm = {}
-
-    def keep_weights(self) -> None:
-        """Keep a copy of the weights, from which `after` computes the update."""
-        _copy_into(self._weights, {name: p.detach() for name, p in self._parameters.items()})
+        self._values = {}
+        if recorded:
+            for name, parameter in self._parameters.items():
+                self._values[name] = {"weight_norm": self._weight_norm(name, parameter, updating)}
+        measured = self._previous.measure(self._parameters, compare=recorded, keep=followed)
+        if recorded:
+            for name, (norm, cosine) in measured.items():
+                self._values[name]["gradient_norm"] = norm
+                if cosine is not None:
+                    self._values[name]["gradient_cosine"] = cosine
 
     @torch.no_grad()
-    def after(self, *, updated: bool) -> dict[str, dict[str, Tensor]]:
-        """The measured values, 0-d tensors by parameter and quantity; unknown ones are left out.
+    def after(self, *, updated: bool) -> Values:
+        """The measured values by parameter and quantity; unknown ones are left out.
 
-        `updated` says that `keep_weights` was called when the step began.
+        `updated` says that the weights were kept when the step began.
         """
+        self._previous.check(self._parameters)
         values, self._values = self._values, {}
         if updated:
             for name, row in values.items():
-                change = self._all[name].detach() - self._weights[name]
-                row["update_norm"] = safe_norm(change)
+                weight, kept = self._all[name].detach(), self._weights[name]
+                square = native.square_distance(weight, kept)
+                known = square is not None
+                row["update_norm"] = math.sqrt(square) if known else safe_norm(weight - kept)
         return values
 
-    def _gradients(self) -> dict[str, Tensor]:
-        gradients = {}
-        for name, parameter in self._parameters.items():
-            if parameter.grad is not None:
-                gradient = parameter.grad.detach()
-                gradients[name] = gradient.to_dense() if gradient.is_sparse else gradient
-        return gradients
-
-    def _measure(
-        self, gradients: dict[str, Tensor], gradient_norms: dict[str, Tensor]
-    ) -> dict[str, dict[str, Tensor]]:
-        weights = {name: parameter.detach() for name, parameter in self._parameters.items()}
-        values = {name: {"weight_norm": norm} for name, norm in _norms(weights).items()}
-        for name, gradient in gradients.items():
-            values[name]["gradient_norm"] = gradient_norms[name]
-            if name in self._previous_norm:
-                product = torch.dot(gradient.flatten(), self._previous[name].flatten())
-                norms = gradient_norms[name] * self._previous_norm[name]
-                # 0 / 0 is nan: a gradient that is exactly zero has no direction.
-                values[name]["gradient_cosine"] = product / norms
-        return values
-
-
-def _norms(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {name: safe_norm(tensor) for name, tensor in tensors.items()}
-
-
-def _copy_into(store: dict[str, Tensor], tensors: dict[str, Tensor]) -> None:
-    # Buffers are kept and refilled: allocating them anew costs three times the copy.
-    for name, tensor in tensors.items():
-        if name in store:
-            store[name].copy_(tensor)
-        else:
-            store[name] = tensor.clone()
+    def _weight_norm(self, name: str, parameter: Tensor, updating: bool) -> Tensor | float:
+        """The norm of a parameter, which is copied in the same pass where it is to be kept."""
+        weight = parameter.detach()
+        if not updating:
+            square = native.square_sum(weight)
+            return safe_norm(weight) if square is None else math.sqrt(square)
+        # Buffers are kept and refilled: allocating them anew costs three times the copy.
+        if name not in self._weights:
+            self._weights[name] = torch.empty_like(weight)
+        kept = self._weights[name]
+        square = native.copy_and_square_sum(weight, kept)
+        if square is not None:
+            return math.sqrt(square)
+        kept.copy_(weight)
+        return safe_norm(weight)

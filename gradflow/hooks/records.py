@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gradflow.hooks import histograms
 from gradflow.hooks.fused import Moments, finish
 from gradflow.runs.schema import TABLES, TENSOR_STATISTICS
 
@@ -49,7 +50,7 @@ class StepRecord:
     activations: dict[str, Moments] = field(default_factory=dict)
     gradients: dict[str, Moments] = field(default_factory=dict)
     junctions: dict[str, JunctionRecord] = field(default_factory=dict)
-    parameters: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    parameters: dict[str, dict[str, Tensor | float]] = field(default_factory=dict)
     scale: Tensor | None = None
     parameter_scale: Tensor | None = None
     skipped: Tensor | bool | None = None
@@ -79,9 +80,13 @@ def _join(store: dict[str, Moments], layer: str, seen: Moments) -> None:
 
 def to_columns(records: list[StepRecord]) -> dict[str, Columns]:
     """The rows of `records` as columns, by table; a table without rows is left out."""
+    activations = [(r, r.activations) for r in records]
+    gradients = [(r, r.gradients) for r in records]
     tables = {
-        "activations": _tensor_columns([(r, r.activations) for r in records]),
-        "gradients": _tensor_columns([(r, r.gradients) for r in records]),
+        "activations": _tensor_columns(activations),
+        "gradients": _tensor_columns(gradients),
+        "activation_histograms": _histogram_columns(activations),
+        "gradient_histograms": _histogram_columns(gradients),
         "parameters": _parameter_columns(records),
         "junctions": _junction_columns(records),
     }
@@ -112,6 +117,23 @@ def _tensor_columns(groups: list[tuple[StepRecord, dict[str, Moments]]]) -> Colu
         else:
             columns[quantity.name] = np.ma.array(values)
     return columns
+
+
+def _histogram_columns(groups: list[tuple[StepRecord, dict[str, Moments]]]) -> Columns:
+    rows = [
+        (r, layer, seen.magnitudes)
+        for r, by_layer in groups
+        for layer, seen in by_layer.items()
+        if seen.magnitudes is not None
+    ]
+    if not rows:
+        return {}
+    counts = torch.stack([magnitudes for _, _, magnitudes in rows]).cpu().numpy()
+    return {
+        **_keys([r for r, _, _ in rows]),
+        "layer": np.ma.array([layer for _, layer, _ in rows], dtype=object),
+        **histograms.to_columns(counts),
+    }
 
 
 def _parameter_columns(records: list[StepRecord]) -> Columns:
@@ -174,13 +196,14 @@ def _variances(summands: list[Moments | None]) -> np.ma.MaskedArray[Any, Any]:
     return np.ma.array(values, mask=mask)
 
 
-def _gather(values: list[Tensor | None]) -> np.ma.MaskedArray[Any, Any]:
-    """Values on the device, None for missing, as one masked array: one transfer."""
-    known = [value for value in values if value is not None]
+def _gather(values: list[Tensor | float | None]) -> np.ma.MaskedArray[Any, Any]:
+    """Values on the device or at hand, None for missing, as one masked array: one transfer."""
     mask = np.array([value is None for value in values])
-    gathered = np.zeros(len(values))
-    if known:
-        gathered[~mask] = torch.stack(known).cpu().double().numpy()
+    gathered = np.array([value if isinstance(value, float) else 0.0 for value in values])
+    on_device = [index for index, value in enumerate(values) if isinstance(value, Tensor)]
+    if on_device:
+        known = torch.stack([torch.as_tensor(values[index]) for index in on_device])
+        gathered[on_device] = known.cpu().double().numpy()
     return np.ma.array(gathered, mask=mask)
 
 

@@ -46,6 +46,8 @@ class Tracer:
         schedule: record every so many steps (a whole number), or the steps for which a function
             of the step, counted from 0, is true: see `gradflow.hooks.schedules`, which also has
             `Budget`, a share of the time.
+        histograms: record as well how many elements of each layer's output, and of its gradient,
+            have each order of magnitude.
         description: entries for `run.json`, such as network, seed, configuration and classes.
         observe: which modules to observe: name patterns, classes, functions of (name, module), one
             or several; by default all with a role. `gradflow.layers` shows what that is.
@@ -69,6 +71,7 @@ class Tracer:
         *,
         optimizer: torch.optim.Optimizer | None = None,
         schedule: int | Schedule = 1,
+        histograms: bool = False,
         description: Mapping[str, Any] | None = None,
         observe: Selection | None = None,
         scaler: torch.amp.GradScaler | None = None,
@@ -83,7 +86,9 @@ class Tracer:
         self._planned: tuple[int, bool] | None = None
         self._description = {**environment(model, words), **(description or {})}
         self._layers = LayerTable()
-        self._observer = LayerObserver(model, select_modules(model, observe), self._layers)
+        self._observer = LayerObserver(
+            model, select_modules(model, observe), self._layers, histograms=histograms
+        )
         self._parameters = ParameterRecorder(model)
         self._scaler: ScalerWatch | None = None
         if scaler is not None:
@@ -148,7 +153,7 @@ class Tracer:
             raise TracingError(
                 "the optimizer given to the tracer ends the steps: do not call step() as well"
             )
-        self._measure_parameters()
+        self._measure_parameters(updating=False)
         self._end_step(updated=False)
 
     @contextmanager
@@ -203,26 +208,25 @@ class Tracer:
         self._observer.record = StepRecord(self.epoch, self._step) if recorded else None
         self._step_began = time.monotonic()
 
-    def _measure_parameters(self) -> None:
+    def _measure_parameters(self, *, updating: bool) -> None:
         record = self._observer.record
         if record is not None and self._scaler is not None:
             record.scale = self._scaler.scale()
             record.parameter_scale, record.skipped = optimizer_scale(self._optimizer)
-        self._parameters.before(recorded=record is not None, followed=self._wants(self._step + 1))
+        followed = self._wants(self._step + 1)
+        self._parameters.before(recorded=record is not None, followed=followed, updating=updating)
 
     def _update_begins(self, *_: Any) -> None:
         if self._scaler is not None:
             self._scaler.note_step()
-        self._measure_parameters()
-        if self._observer.record is not None:
-            self._parameters.keep_weights()
+        self._measure_parameters(updating=True)
 
     def _update_ends(self, *_: Any) -> None:
         self._end_step(updated=self._observer.record is not None)
 
     def _step_is_skipped(self) -> None:
         """The scaler did not call the optimizer: the step counts, and is marked."""
-        self._measure_parameters()
+        self._measure_parameters(updating=False)
         if self._observer.record is not None:
             self._observer.record.skipped = True
         self._end_step(updated=False)

@@ -74,6 +74,16 @@ class Run:
         return self.table("gradients")
 
     @cached_property
+    def activation_histograms(self) -> pd.DataFrame:
+        """One row per (epoch, step, layer): see `gradflow.runs.magnitudes`."""
+        return self.table("activation_histograms")
+
+    @cached_property
+    def gradient_histograms(self) -> pd.DataFrame:
+        """One row per (epoch, step, layer): see `gradflow.runs.magnitudes`."""
+        return self.table("gradient_histograms")
+
+    @cached_property
     def parameters(self) -> pd.DataFrame:
         """One row per (epoch, step, parameter)."""
         return self.table("parameters")

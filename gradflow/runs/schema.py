@@ -64,6 +64,26 @@ TENSOR_STATISTICS = (
     ),
 )
 
+HISTOGRAM_COLUMNS = (
+    Quantity("zeros", "elements", "count(x = 0)", dtype="int64"),
+    Quantity("underflow", "elements", "count(0 < |x| < 2^-126)", dtype="int64"),
+    Quantity("infinite", "elements", "count(|x| infinite)", dtype="int64"),
+    Quantity("nan", "elements", "count(x is nan)", dtype="int64"),
+    Quantity(
+        "lowest_exponent",
+        "power of two",
+        "e of the first bin that holds elements; missing where none does",
+        dtype="int32",
+    ),
+    Quantity(
+        "counts",
+        "elements",
+        "[count(2^e <= |x| < 2^(e+1)) for e from lowest_exponent up to the last filled bin]; "
+        "e = 127 takes larger numbers of float64 too",
+        dtype="list",
+    ),
+)
+
 PREDICTION_COLUMNS = (
     Quantity("target", "class", "index of the true class", dtype="int32"),
     Quantity("prediction", "class", "index of the most probable class", dtype="int32"),
@@ -109,6 +129,18 @@ GRADIENTS = Table(
     "the gradient of the loss, as the user reduced it, with respect to a layer's output at a step",
     (EPOCH, STEP, LAYER, BATCH_SIZE),
     TENSOR_STATISTICS,
+)
+ACTIVATION_HISTOGRAMS = Table(
+    "activation_histograms",
+    "the magnitudes of a layer's output at a step, by power of two",
+    (EPOCH, STEP, LAYER),
+    HISTOGRAM_COLUMNS,
+)
+GRADIENT_HISTOGRAMS = Table(
+    "gradient_histograms",
+    "the magnitudes of the gradient with respect to a layer's output at a step, by power of two",
+    (EPOCH, STEP, LAYER),
+    HISTOGRAM_COLUMNS,
 )
 PARAMETERS = Table(
     "parameters",
@@ -206,6 +238,8 @@ TABLES = {
         LAYERS,
         ACTIVATIONS,
         GRADIENTS,
+        ACTIVATION_HISTOGRAMS,
+        GRADIENT_HISTOGRAMS,
         PARAMETERS,
         JUNCTIONS,
         STEPS,

@@ -22,6 +22,7 @@ _ARROW_TYPES = {
     "int64": pa.int64(),
     "int32": pa.int32(),
     "bool": pa.bool_(),
+    "list": pa.list_(pa.int64()),
     # Layer and parameter names repeat at every step: a dictionary stores each once.
     "str": pa.dictionary(pa.int32(), pa.string()),
 }

@@ -1,0 +1,82 @@
+"""Counts of magnitudes by power of two, exact.
+
+The counts of a tensor are one vector [BINS] of whole numbers, which add up over tensors taken as
+one batch: zeros; underflow, 0 < |x| < 2^-126, below the smallest normal number of float32 and of
+bfloat16; one bin for each exponent e from -126 to 127, 2^e <= |x| < 2^(e+1), whose last one takes
+the larger numbers of float64 too; infinite; nan. Bins are as fine as the exponent itself and cover
+all of it, so that none is cut off; a layer's values fill a few dozen of them.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+LOWEST, HIGHEST = -126, 127
+ZERO, UNDERFLOW, FIRST = 0, 1, 2
+INFINITE = FIRST + HIGHEST - LOWEST + 1
+NAN = INFINITE + 1
+BINS = NAN + 1
+
+# Elements whose bins are worked out at a time: their indices take eight bytes each.
+_CHUNK = 1 << 22
+
+
+def count(x: Tensor) -> Tensor:
+    """The counts of x [BINS], int64 on its device; no value is read back."""
+    counts = torch.zeros(BINS, dtype=torch.int64, device=x.device)
+    for part in x.reshape(-1).split(_CHUNK):
+        bins = _bins(part)
+        counts.scatter_add_(0, bins, torch.ones_like(bins))
+    return counts
+
+
+def from_exponents(exponents: np.ndarray, zeros: int, nans: int) -> Tensor:
+    """The counts from those of biased exponents of float32 [256] or float64 [2048] numbers.
+
+    `zeros` and `nans` tell what the first and the last exponent hold besides.
+    """
+    bias = exponents.size // 2 - 1
+    lowest, highest = LOWEST + bias, HIGHEST + bias
+    counts = np.zeros(BINS, np.int64)
+    counts[ZERO] = zeros
+    counts[UNDERFLOW] = exponents[:lowest].sum() - zeros
+    counts[FIRST:INFINITE] = exponents[lowest : highest + 1]
+    counts[INFINITE - 1] += exponents[highest + 1 : -1].sum()
+    counts[INFINITE] = exponents[-1] - nans
+    counts[NAN] = nans
+    return torch.from_numpy(counts)
+
+
+def to_columns(counts: np.ndarray) -> dict[str, np.ma.MaskedArray[Any, Any]]:
+    """The columns of `runs.schema` for the counts [T, BINS] of T tensors."""
+    trimmed = np.empty(len(counts), dtype=object)
+    exponents = np.zeros(len(counts), np.int64)
+    for row, bins in enumerate(counts[:, FIRST:INFINITE]):
+        filled = np.flatnonzero(bins)
+        if filled.size:
+            exponents[row] = LOWEST + filled[0]
+            trimmed[row] = bins[filled[0] : filled[-1] + 1].tolist()
+        else:
+            trimmed[row] = []
+    return {
+        "zeros": np.ma.array(counts[:, ZERO]),
+        "underflow": np.ma.array(counts[:, UNDERFLOW]),
+        "infinite": np.ma.array(counts[:, INFINITE]),
+        "nan": np.ma.array(counts[:, NAN]),
+        "lowest_exponent": np.ma.array(exponents, mask=[not bins for bins in trimmed]),
+        "counts": np.ma.array(trimmed, mask=False),
+    }
+
+
+def _bins(x: Tensor) -> Tensor:
+    if x.dtype in (torch.float16, torch.bfloat16):
+        x = x.float()
+    # frexp: |x| = m 2^e with 1/2 <= m < 1.
+    exponent = torch.frexp(x).exponent.long() - 1
+    bins = exponent.clamp(max=HIGHEST) - LOWEST + FIRST
+    bins = torch.where(exponent < LOWEST, UNDERFLOW, bins)
+    bins = torch.where(x == 0, ZERO, bins)
+    bins = torch.where(x.isinf(), INFINITE, bins)
+    return torch.where(x.isnan(), NAN, bins)

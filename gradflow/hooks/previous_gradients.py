@@ -1,0 +1,130 @@
+"""The gradients of the step before, kept for their cosine with the next ones.
+
+A gradient is kept as a copy, or, which saves the copy, as the tensor itself: where the user lets go
+of it (`zero_grad(set_to_none=True)`, the default) and the optimizer leaves it as it is. Both are
+watched during the first steps, which are copied; and whenever a gradient that was not copied is
+used, it must still have the norm that it had. Where it has not, that one cosine is missing, and
+gradients are copied from then on.
+"""
+
+import math
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gradflow.hooks import native
+from gradflow.hooks.fused import safe_norm
+
+Measured = tuple[Tensor | float, Tensor | float | None]
+
+# Two sums of the same squares in float64, in different orders, agree better than this.
+_SAME = 1e-9
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """A gradient of the step before: the tensor, its norm, and whether nobody else can change it."""
+
+    tensor: Tensor
+    norm: Tensor | float
+    owned: bool
+
+
+class PreviousGradients:
+    """Measures gradients when an optimizer's step begins, and keeps them for the next one."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, _Kept] = {}
+        self._buffers: dict[str, Tensor] = {}
+        # None until the first steps have shown whether gradients may be kept without a copy.
+        self._may_refer: bool | None = None
+        self._watched: dict[str, weakref.ref[Tensor]] = {}
+
+    def measure(
+        self, parameters: Mapping[str, Tensor], *, compare: bool, keep: bool
+    ) -> dict[str, Measured]:
+        """By name, the norm of each gradient and its cosine with the one before, None if unknown.
+
+        `compare` says that the cosines are wanted; `keep` that those of the next call will be.
+        """
+        kept, self._kept = self._kept, {}
+        if not compare and not keep:
+            return {}
+        self._decide(parameters)
+        measured = {}
+        for name, parameter in parameters.items():
+            if parameter.grad is None:
+                continue
+            gradient = parameter.grad.detach()
+            own = gradient.is_sparse
+            gradient = gradient.to_dense() if own else gradient
+            norm, cosine = self._compare(gradient, kept.get(name) if compare else None)
+            measured[name] = norm, cosine
+            if keep:
+                # Only a gradient whose norm is at hand is checked without waiting for a device.
+                referable = isinstance(norm, float) and not parameter.grad._is_view() and not own
+                self._kept[name] = self._keep(name, gradient, norm, referable)
+                if referable and self._may_refer is None:
+                    self._watched[name] = weakref.ref(parameter.grad)
+        return measured
+
+    def check(self, parameters: Mapping[str, Tensor]) -> None:
+        """After the optimizer's step: see, in the first one, whether it changed the gradients."""
+        if self._may_refer is not None or not self._watched:
+            return
+        for name in self._watched:
+            gradient = parameters[name].grad
+            if gradient is None or not torch.equal(gradient, self._kept[name].tensor):
+                self._may_refer = False
+                return
+
+    def _decide(self, parameters: Mapping[str, Tensor]) -> None:
+        if self._may_refer is None and self._watched:
+            self._may_refer = all(
+                parameters[name].grad is not seen() for name, seen in self._watched.items()
+            )
+        if self._may_refer is not None:
+            self._watched = {}
+        if self._may_refer:
+            self._buffers = {}
+
+    def _compare(self, gradient: Tensor, kept: _Kept | None) -> Measured:
+        if kept is None:
+            return _norm(gradient), None
+        products = native.inner_products(gradient, kept.tensor)
+        if products is None:
+            norm = _norm(gradient)
+            product = torch.dot(gradient.flatten(), kept.tensor.flatten())
+            # 0 / 0 is nan: a gradient that is exactly zero has no direction.
+            return norm, product / (norm * kept.norm)
+        own, product, before = products
+        norm = math.sqrt(own)
+        if not kept.owned and not self._is_unchanged(gradient, kept, math.sqrt(before)):
+            self._may_refer = False
+            return norm, None
+        scale = norm * math.sqrt(before)
+        return norm, product / scale if scale else math.nan
+
+    def _is_unchanged(self, gradient: Tensor, kept: _Kept, norm: float) -> bool:
+        if kept.tensor.data_ptr() == gradient.data_ptr():
+            return False
+        before = float(kept.norm)
+        return abs(norm - before) <= _SAME * before or not math.isfinite(before)
+
+    def _keep(self, name: str, gradient: Tensor, norm: Tensor | float, referable: bool) -> _Kept:
+        if referable and self._may_refer:
+            return _Kept(gradient, norm, False)
+        # Buffers are kept and refilled: allocating them anew costs three times the copy.
+        if name in self._buffers:
+            self._buffers[name].copy_(gradient)
+        else:
+            self._buffers[name] = gradient.clone()
+        return _Kept(self._buffers[name], norm, True)
+
+
+def _norm(x: Tensor) -> Tensor | float:
+    square = native.square_sum(x)
+    return safe_norm(x) if square is None else math.sqrt(square)
