@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from gradflow.hooks.distributed import is_shard, local_part
 from gradflow.hooks.fused import safe_norm
 
 
@@ -20,6 +21,7 @@ class ParameterRecorder:
             for name, parameter in model.named_parameters()
             if parameter.requires_grad
         }
+        self._sharded = [name for name, p in self._parameters.items() if is_shard(p)]
         self._weights: dict[str, Tensor] = {}
         self._previous: dict[str, Tensor] = {}
         self._previous_norm: dict[str, Tensor] = {}
@@ -39,7 +41,7 @@ class ParameterRecorder:
 
     def keep_weights(self) -> None:
         """Keep a copy of the weights, from which `after` computes the update."""
-        _copy_into(self._weights, {name: p.detach() for name, p in self._parameters.items()})
+        _copy_into(self._weights, self._weights_now())
 
     @torch.no_grad()
     def after(self, *, updated: bool) -> dict[str, dict[str, Tensor]]:
@@ -50,7 +52,7 @@ class ParameterRecorder:
         values, self._values = self._values, {}
         if updated:
             for name, row in values.items():
-                change = self._parameters[name].detach() - self._weights[name]
+                change = local_part(self._parameters[name].detach()) - self._weights[name]
                 row["update_norm"] = safe_norm(change)
         return values
 
@@ -58,15 +60,14 @@ class ParameterRecorder:
         gradients = {}
         for name, parameter in self._parameters.items():
             if parameter.grad is not None:
-                gradient = parameter.grad.detach()
+                gradient = local_part(parameter.grad.detach())
                 gradients[name] = gradient.to_dense() if gradient.is_sparse else gradient
         return gradients
 
     def _measure(
         self, gradients: dict[str, Tensor], gradient_norms: dict[str, Tensor]
     ) -> dict[str, dict[str, Tensor]]:
-        weights = {name: parameter.detach() for name, parameter in self._parameters.items()}
-        values = {name: {"weight_norm": norm} for name, norm in _norms(weights).items()}
+        values = {name: {"weight_norm": norm} for name, norm in _norms(self._weights_now()).items()}
         for name, gradient in gradients.items():
             values[name]["gradient_norm"] = gradient_norms[name]
             if name in self._previous_norm:
@@ -74,7 +75,13 @@ class ParameterRecorder:
                 norms = gradient_norms[name] * self._previous_norm[name]
                 # 0 / 0 is nan: a gradient that is exactly zero has no direction.
                 values[name]["gradient_cosine"] = product / norms
+                values[name]["previous_gradient_norm"] = self._previous_norm[name]
+        for name in self._sharded:
+            values[name]["sharded"] = torch.ones(())
         return values
+
+    def _weights_now(self) -> dict[str, Tensor]:
+        return {name: local_part(p.detach()) for name, p in self._parameters.items()}
 
 
 def _norms(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

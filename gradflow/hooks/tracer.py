@@ -13,6 +13,7 @@ from torch.utils.hooks import RemovableHandle
 
 from gradflow import __version__
 from gradflow.errors import TracingError
+from gradflow.hooks.distributed import Processes, inner_model
 from gradflow.hooks.layers import LayerTable
 from gradflow.hooks.observer import LayerObserver
 from gradflow.hooks.parameters import ParameterRecorder
@@ -66,6 +67,8 @@ class Tracer:
             )
         self.folder = Path(folder)
         self.epoch = 1
+        self._processes = Processes(model)
+        model = inner_model(model)
         self._model = model
         self._optimizer = optimizer
         self._schedule = schedule if callable(schedule) else every(schedule)
@@ -83,7 +86,8 @@ class Tracer:
         self._gathered_steps = 0
 
     def __enter__(self) -> Self:
-        self._writer = RunWriter(self.folder, self._description)
+        if self._processes.writes:
+            self._writer = RunWriter(self.folder, self._description)
         try:
             self._observer.attach()
             if self._optimizer is not None:
@@ -105,12 +109,15 @@ class Tracer:
         self._detach()
         if kind is None:
             self._flush()
-            self.writer.close("complete")
+            self._close("complete")
             return
         # What was recorded is kept; an error while saving it must not hide the first one.
         with suppress(OSError):
+            if self._processes.count > 1:
+                # The other processes may be gone: what would have to be joined with theirs is lost.
+                self._records.clear()
             self._flush()
-            self.writer.close("interrupted" if issubclass(kind, KeyboardInterrupt) else "failed")
+            self._close("interrupted" if issubclass(kind, KeyboardInterrupt) else "failed")
 
     @property
     def writer(self) -> RunWriter:
@@ -135,7 +142,7 @@ class Tracer:
         """
         rows = len(next(iter(columns.values())))
         with_epoch = {"epoch": [self.epoch] * rows, **columns}
-        self.writer.append(name, with_epoch, self._epoch_start, self._last_step())
+        self._append(name, with_epoch, self._epoch_start, self._last_step())
 
     def end_epoch(self, **scalars: float | int | str | None) -> None:
         """End the epoch: store `scalars` with it, and everything recorded since the last one."""
@@ -143,7 +150,7 @@ class Tracer:
         self._flush()
         row: Columns = {"epoch": [self.epoch], "step": [last_step]}
         row |= {name: [value] for name, value in scalars.items()}
-        self.writer.append("epochs", row, self._epoch_start, last_step)
+        self._append("epochs", row, self._epoch_start, last_step)
         self.epoch += 1
         self._epoch_start = self._step
         self._begin_step()
@@ -188,7 +195,7 @@ class Tracer:
 
     def _gather(self) -> None:
         """Bring the numbers of the kept steps over from the device."""
-        for name, columns in to_columns(self._records).items():
+        for name, columns in to_columns(self._processes.join(self._records)).items():
             self._gathered.setdefault(name, []).append(columns)
         self._gathered_steps += len(self._records)
         self._records.clear()
@@ -196,14 +203,22 @@ class Tracer:
     def _flush(self) -> None:
         """Write everything recorded so far."""
         self._gather()
-        if self._layers.changed:
+        if self._layers.changed and self._processes.writes:
             self.writer.write_layers(self._layers.columns())
             self._layers.changed = False
         for name, batches in self._gathered.items():
-            self.writer.append(name, concatenate(batches), self._part_start, self._step - 1)
+            self._append(name, concatenate(batches), self._part_start, self._step - 1)
         self._gathered.clear()
         self._gathered_steps = 0
         self._part_start = self._step
+
+    def _append(self, name: str, columns: Columns, first_step: int, last_step: int) -> None:
+        if self._processes.writes:
+            self.writer.append(name, columns, first_step, last_step)
+
+    def _close(self, status: str) -> None:
+        if self._processes.writes:
+            self.writer.close(status)
 
     def _detach(self) -> None:
         for handle in self._handles:
