@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 
 from gradflow.hooks import native
+from gradflow.hooks.distributed import is_shard, local_part
 from gradflow.hooks.fused import safe_norm
 from gradflow.hooks.previous_gradients import PreviousGradients
 
@@ -28,6 +29,7 @@ class ParameterRecorder:
 
     def __init__(self, model: nn.Module) -> None:
         self._all = dict(model.named_parameters())
+        self._sharded = {name for name, parameter in self._all.items() if is_shard(parameter)}
         self._weights: dict[str, Tensor] = {}
         self._previous = PreviousGradients()
         self._values: Values = {}
@@ -50,10 +52,13 @@ class ParameterRecorder:
                 self._values[name] = {"weight_norm": self._weight_norm(name, parameter, updating)}
         measured = self._previous.measure(self._parameters, compare=recorded, keep=followed)
         if recorded:
-            for name, (norm, cosine) in measured.items():
-                self._values[name]["gradient_norm"] = norm
+            for name, (norm, cosine, before) in measured.items():
+                row = self._values[name]
+                row["gradient_norm"] = norm
                 if cosine is not None:
-                    self._values[name]["gradient_cosine"] = cosine
+                    row["gradient_cosine"] = cosine
+                if before is not None and name in self._sharded:
+                    row["previous_gradient_norm"] = before
 
     @torch.no_grad()
     def after(self, *, updated: bool) -> Values:
@@ -65,7 +70,7 @@ class ParameterRecorder:
         values, self._values = self._values, {}
         if updated:
             for name, row in values.items():
-                weight, kept = self._all[name].detach(), self._weights[name]
+                weight, kept = local_part(self._all[name].detach()), self._weights[name]
                 square = native.square_distance(weight, kept)
                 known = square is not None
                 row["update_norm"] = math.sqrt(square) if known else safe_norm(weight - kept)
@@ -73,7 +78,7 @@ class ParameterRecorder:
 
     def _weight_norm(self, name: str, parameter: Tensor, updating: bool) -> Tensor | float:
         """The norm of a parameter, which is copied in the same pass where it is to be kept."""
-        weight = parameter.detach()
+        weight = local_part(parameter.detach())
         if not updating:
             square = native.square_sum(weight)
             return safe_norm(weight) if square is None else math.sqrt(square)

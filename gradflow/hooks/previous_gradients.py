@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from gradflow.hooks import native
+from gradflow.hooks.distributed import local_part
 from gradflow.hooks.fused import safe_norm
 
-Measured = tuple[Tensor | float, Tensor | float | None]
+Measured = tuple[Tensor | float, Tensor | float | None, Tensor | float | None]
 
 # Two sums of the same squares in float64, in different orders, agree better than this.
 _SAME = 1e-9
@@ -46,7 +47,7 @@ class PreviousGradients:
     def measure(
         self, parameters: Mapping[str, Tensor], *, compare: bool, keep: bool
     ) -> dict[str, Measured]:
-        """By name, the norm of each gradient and its cosine with the one before, None if unknown.
+        """By name: norm of the gradient, its cosine with the one before, norm of that; None if unknown.
 
         `compare` says that the cosines are wanted; `keep` that those of the next call will be.
         """
@@ -58,11 +59,12 @@ class PreviousGradients:
         for name, parameter in parameters.items():
             if parameter.grad is None:
                 continue
-            gradient = parameter.grad.detach()
+            gradient = local_part(parameter.grad.detach())
             own = gradient.is_sparse
             gradient = gradient.to_dense() if own else gradient
-            norm, cosine = self._compare(gradient, kept.get(name) if compare else None)
-            measured[name] = norm, cosine
+            before = kept.get(name) if compare else None
+            norm, cosine = self._compare(gradient, before)
+            measured[name] = norm, cosine, None if before is None else before.norm
             if keep:
                 # Only a gradient whose norm is at hand is checked without waiting for a device.
                 referable = isinstance(norm, float) and not parameter.grad._is_view() and not own
@@ -77,7 +79,7 @@ class PreviousGradients:
             return
         for name in self._watched:
             gradient = parameters[name].grad
-            if gradient is None or not torch.equal(gradient, self._kept[name].tensor):
+            if gradient is None or not torch.equal(local_part(gradient), self._kept[name].tensor):
                 self._may_refer = False
                 return
 
@@ -91,7 +93,9 @@ class PreviousGradients:
         if self._may_refer:
             self._buffers = {}
 
-    def _compare(self, gradient: Tensor, kept: _Kept | None) -> Measured:
+    def _compare(
+        self, gradient: Tensor, kept: _Kept | None
+    ) -> tuple[Tensor | float, Tensor | float | None]:
         if kept is None:
             return _norm(gradient), None
         products = native.inner_products(gradient, kept.tensor)

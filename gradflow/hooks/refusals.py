@@ -5,7 +5,7 @@ from torch import nn
 from gradflow.errors import TracingError
 
 # By name, so that the distributed packages are not loaded to look for them.
-_SHARDED = {"FullyShardedDataParallel", "FSDPModule"}
+_SHARDED = {"FullyShardedDataParallel"}
 
 
 def refuse_untraceable(model: nn.Module) -> None:
@@ -21,17 +21,17 @@ def refuse_untraceable(model: nn.Module) -> None:
         if bases & _SHARDED:
             raise TracingError(
                 f"{where} is sharded by {type(module).__name__}: each process sees a shard of the "
-                "parameters, whose norms would be wrong; trace the unsharded model in one process"
+                "parameters, whose norms would be wrong; shard it with fully_shard (FSDP2) instead"
             )
         if isinstance(module, nn.DataParallel):
             raise TracingError(
                 f"{where} is a DataParallel, which runs copies of its modules in threads: "
                 "trace the module inside it on one device, or use DistributedDataParallel"
             )
-        if "DistributedDataParallel" in bases and not name:
+        if "DistributedDataParallel" in bases and name:
             raise TracingError(
-                "the model is wrapped in DistributedDataParallel: give the tracer the module "
-                "inside it (model.module), in each process a folder of its own"
+                f"{where} is a DistributedDataParallel of its own: give the tracer a model that is "
+                "wrapped as a whole"
             )
 
 

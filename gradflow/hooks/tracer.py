@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from gradflow.errors import TracingError
+from gradflow.hooks.distributed import Processes, inner_model
 from gradflow.hooks.environment import environment
 from gradflow.hooks.layers import LayerTable
 from gradflow.hooks.nonfinite import first_nonfinite, sentence
@@ -22,7 +23,7 @@ from gradflow.hooks.refusals import refuse_silence, refuse_untraceable
 from gradflow.hooks.scaling import ScalerWatch, optimizer_scale, step_columns, unscale
 from gradflow.hooks.schedules import Budget, Schedule, as_schedule
 from gradflow.hooks.selection import Selection, select_modules
-from gradflow.runs.writer import RunWriter
+from gradflow.runs.writer import MuteWriter, RunWriter
 
 # Recorded steps kept on the device before one transfer brings their numbers over; recorded steps
 # kept in memory before they are written. An epoch's end does both.
@@ -80,9 +81,16 @@ class Tracer:
         refuse_untraceable(model)
         self.folder = Path(folder)
         self.epoch = 1
+        self._processes = Processes(model)
+        model = inner_model(model)
         self._model = model
         self._optimizer = optimizer
         self._schedule, words = as_schedule(schedule)
+        if self._processes.count > 1 and isinstance(self._schedule, Budget):
+            raise TracingError(
+                "a budget lets each process record other steps: with several processes, give the "
+                "tracer a schedule of steps"
+            )
         self._planned: tuple[int, bool] | None = None
         self._description = {**environment(model, words), **(description or {})}
         self._layers = LayerTable()
@@ -109,7 +117,8 @@ class Tracer:
 
     def __enter__(self) -> Self:
         refuse_untraceable(self._model)
-        self._writer = RunWriter(self.folder, self._description)
+        writer = RunWriter if self._processes.writes else MuteWriter
+        self._writer = writer(self.folder, self._description)
         try:
             self._observer.attach()
             if self._scaler is not None:
@@ -137,6 +146,9 @@ class Tracer:
             return
         # What was recorded is kept; an error while saving it must not hide the first one.
         with suppress(OSError):
+            if self._processes.count > 1:
+                # The other processes may be gone: what would have to be joined with theirs is lost.
+                self._records.clear()
             self._flush()
             self._close("interrupted" if issubclass(kind, KeyboardInterrupt) else "failed")
 
@@ -262,8 +274,9 @@ class Tracer:
         """Bring the numbers of the kept steps over from the device."""
         if not self._records:
             return
-        tables = {**to_columns(self._records), "steps": step_columns(self._records)}
-        unscale(tables, self._records)
+        records = self._processes.join(self._records)
+        tables = {**to_columns(records), "steps": step_columns(records)}
+        unscale(tables, records)
         for name, columns in tables.items():
             self._gathered.setdefault(name, []).append(columns)
         if self._nonfinite is None:

@@ -81,6 +81,24 @@ class RunWriter:
         write_json(self.folder / RUN_FILE, self._description)
 
 
+class MuteWriter(RunWriter):
+    """Takes what a `RunWriter` takes and writes nothing: for processes beside the one that does."""
+
+    def __init__(self, folder: str | Path, description: Mapping[str, Any]) -> None:
+        self.folder = Path(folder)
+
+    def describe(self, **entries: Any) -> None:
+        """Nothing."""
+
+    def write_layers(self, columns: Mapping[str, Sequence[Any]]) -> None:
+        """Nothing."""
+
+    def append(
+        self, name: str, columns: Mapping[str, Any], first_step: int, last_step: int
+    ) -> None:
+        """Nothing."""
+
+
 class ExperimentWriter:
     """Writes `experiment.json`, which names the runs made together, before any of them starts.
 

@@ -1,0 +1,174 @@
+"""Several processes that train one model: their observations joined to those of the whole batch.
+
+Each process observes its share of the batch (and, under FSDP2, its shard of every parameter). When
+the numbers are brought over from the device, sums, counts and products are added up over the
+processes by `torch.distributed`, magnitudes compared, and the first process writes the run. Since
+DDP and FSDP2 average the processes' gradients, the loss is the mean of theirs: a layer's gradient
+is divided by their number. With shares of equal size the result is that of a single process.
+"""
+
+import hashlib
+from dataclasses import replace
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from gradflow.errors import TracingError
+from gradflow.hooks.fused import Moments
+from gradflow.hooks.records import JunctionRecord, StepRecord
+
+SHARDED_NORMS = ("weight_norm", "gradient_norm", "update_norm", "previous_gradient_norm")
+
+
+class Processes:
+    """The processes that train a model together: one alone, or those of its process group."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._group = _group_of(model)
+        self._sharded = {name for name, p in model.named_parameters() if is_shard(p)}
+        joined = self._group is not None
+        self.count = dist.get_world_size(self._group) if joined else 1
+        self.rank = dist.get_rank(self._group) if joined else 0
+
+    @property
+    def writes(self) -> bool:
+        """Whether this process is the one that writes the run."""
+        return self.rank == 0
+
+    @torch.no_grad()
+    def join(self, records: list[StepRecord]) -> list[StepRecord]:
+        """The records of the whole batch, the same in every process; called by all of them.
+
+        Raises `TracingError` where the processes observed different layers or steps.
+        """
+        if self.count == 1 or not records:
+            return records
+        self._require_agreement(records)
+        for record in records:
+            record.activations = self._join_moments(record.activations, 1.0)
+            record.gradients = self._join_moments(record.gradients, 1 / self.count)
+            for junction in record.junctions.values():
+                self._join_junction(junction)
+            self._join_parameters(record)
+        return records
+
+    def _require_agreement(self, records: list[StepRecord]) -> None:
+        names = [
+            (r.epoch, r.step, *r.activations, "|", *r.gradients, "|", *r.junctions, *r.parameters)
+            for r in records
+        ]
+        digest = hashlib.sha256(repr(names).encode()).digest()
+        device = _device_of(records)
+        mine = torch.tensor([int.from_bytes(digest[:7], "big")], device=device)
+        least, greatest = mine.clone(), mine.clone()
+        dist.all_reduce(least, dist.ReduceOp.MIN, self._group)
+        dist.all_reduce(greatest, dist.ReduceOp.MAX, self._group)
+        if int(least) != int(greatest):
+            raise TracingError(
+                f"the {self.count} processes observed different layers or steps up to step "
+                f"{records[-1].step}: the model must run the same layers in all of them"
+            )
+
+    def _join_moments(self, entries: dict[str, Moments], scale: float) -> dict[str, Moments]:
+        if not entries:
+            return entries
+        parts = list(entries.values())
+        counts = [parts[0].extremes.new_tensor([part.elements, part.batch_size]) for part in parts]
+        added = self._add(
+            [part.channel_sums * scale for part in parts]
+            + [part.channel_squares * scale**2 for part in parts]
+            + [part.extremes[1:] for part in parts]
+            + counts
+        )
+        size = len(parts)
+        sums, squares, occurrences, totals = (added[k * size : (k + 1) * size] for k in range(4))
+        largest = self._greatest(torch.stack([part.extremes[0] * scale for part in parts]))
+        return {
+            layer: replace(
+                part,
+                channel_sums=sums[i],
+                channel_squares=squares[i],
+                extremes=torch.cat([largest[i : i + 1], occurrences[i]]),
+                elements=int(totals[i][0]),
+                batch_size=int(totals[i][1]),
+            )
+            for i, (layer, part) in enumerate(entries.items())
+        }
+
+    def _join_junction(self, junction: JunctionRecord) -> None:
+        if junction.products is not None:
+            (junction.products,) = self._add([junction.products / self.count**2])
+        for side in ("skip", "branch"):
+            known = getattr(junction, side)
+            if known is not None:
+                setattr(junction, side, self._join_moments({side: known}, 1.0)[side])
+
+    def _join_parameters(self, record: StepRecord) -> None:
+        """Norms of shards become norms of whole parameters; whole ones are alike everywhere."""
+        for name, values in record.parameters.items():
+            if name not in self._sharded:
+                continue
+            local = {key: torch.as_tensor(value).double() for key, value in values.items()}
+            known = [key for key in SHARDED_NORMS if key in local]
+            parts = [local[key] ** 2 for key in known]
+            has_cosine = "gradient_cosine" in local
+            if has_cosine:
+                product = local["gradient_cosine"].nan_to_num(0.0)
+                product = product * local["gradient_norm"] * local["previous_gradient_norm"]
+                parts.append(product)
+            added = self._add([part.reshape(1) for part in parts])
+            values |= {key: added[i][0].sqrt() for i, key in enumerate(known)}
+            if has_cosine:
+                norms = values["gradient_norm"] * values["previous_gradient_norm"]
+                values["gradient_cosine"] = added[-1][0] / norms
+
+    def _add(self, parts: list[Tensor]) -> list[Tensor]:
+        """The parts, each added up over the processes: one exchange for all of them."""
+        flat = torch.cat([part.reshape(-1).to(parts[0].dtype) for part in parts])
+        dist.all_reduce(flat, dist.ReduceOp.SUM, self._group)
+        pieces = flat.split([part.numel() for part in parts])
+        return [piece.reshape(part.shape) for piece, part in zip(pieces, parts, strict=True)]
+
+    def _greatest(self, values: Tensor) -> Tensor:
+        # A comparison may lose a nan: who has one is counted apart.
+        has_nan = values.isnan().to(values.dtype)
+        values = values.nan_to_num(0.0, posinf=torch.inf)
+        dist.all_reduce(values, dist.ReduceOp.MAX, self._group)
+        dist.all_reduce(has_nan, dist.ReduceOp.MAX, self._group)
+        return values.masked_fill(has_nan > 0, torch.nan)
+
+
+def inner_model(model: nn.Module) -> nn.Module:
+    """The user's own model inside a DDP wrapper; else `model` itself."""
+    if isinstance(model, nn.parallel.DistributedDataParallel):
+        inner: nn.Module = model.module
+        return inner
+    return model
+
+
+def is_shard(parameter: Tensor) -> bool:
+    """Whether this process holds only a part of `parameter`, as under FSDP2."""
+    placements = getattr(parameter, "placements", ())
+    return any(placement.is_shard() for placement in placements)
+
+
+def local_part(tensor: Tensor) -> Tensor:
+    """What this process holds of `tensor`: its shard, or all of it."""
+    part: Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
+    return part
+
+
+def _group_of(model: nn.Module) -> dist.ProcessGroup | None:
+    if not (dist.is_available() and dist.is_initialized()):
+        return None
+    if isinstance(model, nn.parallel.DistributedDataParallel):
+        group: dist.ProcessGroup = model.process_group
+        return group
+    # FSDP2 shards over a mesh; over one of several dimensions its norms need the whole world too.
+    return dist.group.WORLD if any(map(is_shard, model.parameters())) else None
+
+
+def _device_of(records: list[StepRecord]) -> torch.device:
+    moments = next(iter(records[0].activations.values()), None)
+    return torch.device("cpu") if moments is None else moments.extremes.device
