@@ -47,7 +47,8 @@ def blocks_in_order(run: Run) -> pd.DataFrame:
     """The residual additions of `run`, columns layer and shortcut, in order of execution."""
     blocks = run.junctions.drop_duplicates("layer")[["layer", "shortcut"]]
     order = {name: place for place, name in enumerate(run.layers["layer"])}
-    place = blocks["layer"].map(order)
+    # Further additions of a block, name+2, follow its first one.
+    place = blocks["layer"].str.replace(r"\+\d+$", "", regex=True).map(order)
     # A block missing from the table of layers keeps the order in which it was recorded.
     ranked: pd.DataFrame = blocks.assign(place=place).sort_values("place", kind="stable")
     return ranked[["layer", "shortcut"]].reset_index(drop=True)

@@ -126,7 +126,8 @@ class Run:
         if not parts:
             return pd.DataFrame({quantity.name: [] for quantity in TABLES[name].columns})
         tables = [_read_part(path) for path in parts]
-        return pa.concat_tables(tables, promote_options="default").to_pandas()
+        frame = pa.concat_tables(tables, promote_options="default").to_pandas()
+        return _with_missing_columns(frame, name)
 
 
 @dataclass(frozen=True)
@@ -199,6 +200,14 @@ def _read_description(folder: Path, name: str) -> dict[str, Any]:
             "read it with a newer gradflow"
         )
     return description
+
+
+def _with_missing_columns(frame: pd.DataFrame, name: str) -> pd.DataFrame:
+    """`frame` with the columns that the run, recorded before there were such, does not have."""
+    known = [quantity.name for quantity in TABLES[name].columns]
+    if set(known) <= set(frame.columns):
+        return frame
+    return frame.reindex(columns=[*known, *frame.columns.difference(known, sort=False)])
 
 
 def _read_part(path: Path) -> pa.Table:

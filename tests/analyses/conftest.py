@@ -202,6 +202,9 @@ def junction_rows(plan: Plan, layers: list[Any], generator: Any) -> list[dict[st
             "branch_gradient_norm": 1 - share,
             "skip_branch_cosine": 1.0,
             "skip_share": share + plan.noise * generator.standard_normal(),
+            "cancellation": 0.0,
+            "input_gradient_norm": 1.0,
+            "residual_error": 0.0,
             "skip_variance": index + 1.0,
             "branch_variance": 1.0,
         }

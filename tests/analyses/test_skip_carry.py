@@ -1,12 +1,13 @@
 """Shares of skips against the scalar residual chain, and De & Smith's of the variance."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from analyses.registry import NotApplicableError
 from analyses.result import Verdict
 from analyses.skip_carry import ANALYSIS
-from analyses.skip_shares import carry, expected_branch_share
+from analyses.skip_shares import blocks_in_order, carry, expected_branch_share
 
 
 @pytest.mark.parametrize("gain", [0.26, 1.5])
@@ -39,6 +40,16 @@ def test_identity_shortcuts_and_projections_are_told_apart(build):
     assert one.identity is not None
     assert one.projection is not None
     assert (one.identity.value, one.projection.value) == pytest.approx((0.6, 0.1))
+
+
+def test_further_additions_of_a_block_follow_its_first(build):
+    (run,) = build.experiment(build.plan("resnet8", skip_share=0.6)).runs[:1]
+    first = blocks_in_order(run)["layer"].tolist()
+    second = run.junctions.assign(layer=run.junctions["layer"] + "+2")
+    run.__dict__["junctions"] = pd.concat([run.junctions, second], ignore_index=True)
+    assert blocks_in_order(run)["layer"].tolist() == [
+        name for block in first for name in (block, f"{block}+2")
+    ]
 
 
 def test_expected_branch_shares_are_de_and_smiths():

@@ -5,6 +5,7 @@ What reaches the two copies of x, by autograd, is what has to be in the table.
 """
 
 import copy
+import gc
 import json
 from functools import partial
 
@@ -258,6 +259,39 @@ def test_gpt(tmp_path):
         cases |= {f"h.{index}": (f"h.{index}", gpt_first)}
         cases |= {f"h.{index}+2": (f"h.{index}", gpt_second)}
     run = check(GPT(), tmp_path / "run", torch.randint(0, 11, (2, 5)), cases)
+    assert list(run.junctions.layer) == list(cases)
+
+
+def test_gpt2_of_transformers(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    configuration = transformers.GPT2Config(
+        n_layer=2, n_head=2, n_embd=8, vocab_size=11, n_positions=8, bos_token_id=0, eos_token_id=0
+    )
+
+    def first(block, x, fork):
+        skip, branch = fork(x)
+        x = skip + block.attn(block.ln_1(branch))[0]
+        return x + block.mlp(block.ln_2(x))
+
+    def second(block, x, fork):
+        skip, branch = fork(x + block.attn(block.ln_1(x))[0])
+        return skip + block.mlp(block.ln_2(branch))
+
+    class Logits(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = transformers.GPT2LMHeadModel(configuration)
+
+        def forward(self, tokens):
+            return self.model(input_ids=tokens, use_cache=False).logits
+
+    cases = {}
+    for index in (0, 1):
+        name = f"model.transformer.h.{index}"
+        cases |= {name: (name, first), f"{name}+2": (name, second)}
+    run = check(Logits(), tmp_path / "run", torch.randint(0, 11, (2, 5)), cases)
+    # GPT-2's GELU adds x and 0.04 x^3: nothing residual.
     assert list(run.junctions.layer) == list(cases)
 
 
@@ -528,6 +562,67 @@ def test_activation_checkpointing_changes_nothing_but_the_memory(tmp_path, reent
         for layer in rows.index:
             value = expected.loc[layer, column]
             assert rows.loc[layer, column] == pytest.approx(value, rel=1e-10), (layer, column)
+
+
+def test_recurrent_layers_have_no_residual_additions_but_may_have_one_around_them(tmp_path):
+    class Around(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gru = nn.GRU(6, 6, batch_first=True)
+
+        def forward(self, x):
+            return x + self.gru(x)[0]
+
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 6), Around()).double()
+    rows = record(model, tmp_path / "run", images(2, 4, 3)).junctions
+    assert list(rows.layer) == ["1"]
+    assert rows.residual_error[0] < 1e-12
+
+
+def test_additions_are_recorded_under_autocast(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 6), Nested(), Nested())
+    with gradflow.Tracer(model, tmp_path / "run") as tracer:
+        with torch.autocast("cpu", torch.bfloat16):
+            loss = model(torch.randn(5, 3)).float().square().sum()
+        loss.backward()
+        tracer.step()
+    rows = gradflow.open_run(tmp_path / "run").junctions
+    assert list(rows.layer) == ["1", "1+2", "2", "2+2"]
+    # The gradients themselves are rounded to 8 bits when they are summed.
+    assert (rows.residual_error < 1e-2).all()
+
+
+def test_no_node_and_no_tensor_is_held_after_the_step(tmp_path):
+    class Marked(torch.autograd.Function):
+        alive = 0
+
+        @staticmethod
+        def forward(ctx, x):
+            Marked.alive += 1
+            ctx.mark = Mark()
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient
+
+    class Mark:
+        def __del__(self):
+            Marked.alive -= 1
+
+    class Block(Nested):
+        def forward(self, x):
+            return super().forward(Marked.apply(x))
+
+    model = nn.Sequential(nn.Linear(3, 6), Block(), Block())
+    with gradflow.Tracer(model, tmp_path / "run") as tracer:
+        for _ in range(3):
+            model(torch.randn(5, 3)).sum().backward()
+            tracer.step()
+            gc.collect()
+            assert Marked.alive == 0
 
 
 def test_a_model_that_concatenates_says_so(tmp_path):
