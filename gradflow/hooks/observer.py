@@ -87,6 +87,11 @@ class LayerObserver:
         self._claimed: set[Node] = set()
         self._last: _Observed | None = None
 
+    @property
+    def names(self) -> list[str]:
+        """The names of the observed modules."""
+        return [name for name, _, _ in self._observed]
+
     def attach(self) -> None:
         """Put the hooks on."""
         self._thread = threading.get_ident()

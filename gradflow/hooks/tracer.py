@@ -283,6 +283,9 @@ class Tracer:
         self._part_start = self._step
 
     def _close(self, status: str) -> None:
+        if self._step:
+            unreached = [name for name in self._observer.names if name not in self._layers]
+            self.writer.describe(unreached_layers=unreached)
         if isinstance(self._schedule, Budget):
             self.writer.describe(budget=self._schedule.summary())
         self.writer.close(status)
