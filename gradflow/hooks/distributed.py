@@ -9,6 +9,7 @@ is divided by their number. With shares of equal size the result is that of a si
 
 import hashlib
 from dataclasses import replace
+from functools import reduce
 
 import torch
 import torch.distributed as dist
@@ -71,30 +72,25 @@ class Processes:
             )
 
     def _join_moments(self, entries: dict[str, Moments], scale: float) -> dict[str, Moments]:
+        """The entries of all processes, each layer's taken as one batch; values times `scale`."""
         if not entries:
             return entries
         parts = list(entries.values())
-        counts = [parts[0].extremes.new_tensor([part.elements, part.batch_size]) for part in parts]
-        added = self._add(
-            [part.channel_sums * scale for part in parts]
-            + [part.channel_squares * scale**2 for part in parts]
-            + [part.extremes[1:] for part in parts]
-            + counts
-        )
-        size = len(parts)
-        sums, squares, occurrences, totals = (added[k * size : (k + 1) * size] for k in range(4))
-        largest = self._greatest(torch.stack([part.extremes[0] * scale for part in parts]))
-        return {
-            layer: replace(
-                part,
-                channel_sums=sums[i],
-                channel_squares=squares[i],
-                extremes=torch.cat([largest[i : i + 1], occurrences[i]]),
-                elements=int(totals[i][0]),
-                batch_size=int(totals[i][1]),
-            )
-            for i, (layer, part) in enumerate(entries.items())
-        }
+        sizes = [len(part.values) for part in parts]
+        mine = torch.cat([torch.as_tensor(part.scaled(scale).values) for part in parts])
+        counts = mine.new_tensor([(part.elements, part.batch_size) for part in parts])
+        values, numbers = self._gather(mine), self._gather(counts)
+        by_process = [
+            [
+                replace(part, values=vector, elements=int(elements), batch_size=int(batch))
+                for part, vector, (elements, batch) in zip(
+                    parts, flat.split(sizes), number.tolist(), strict=True
+                )
+            ]
+            for flat, number in zip(values, numbers, strict=True)
+        ]
+        joined = (reduce(Moments.join, of_layer) for of_layer in zip(*by_process, strict=True))
+        return dict(zip(entries, joined, strict=True))
 
     def _join_junction(self, junction: JunctionRecord) -> None:
         if junction.products is not None:
@@ -130,13 +126,11 @@ class Processes:
         pieces = flat.split([part.numel() for part in parts])
         return [piece.reshape(part.shape) for piece, part in zip(pieces, parts, strict=True)]
 
-    def _greatest(self, values: Tensor) -> Tensor:
-        # A comparison may lose a nan: who has one is counted apart.
-        has_nan = values.isnan().to(values.dtype)
-        values = values.nan_to_num(0.0, posinf=torch.inf)
-        dist.all_reduce(values, dist.ReduceOp.MAX, self._group)
-        dist.all_reduce(has_nan, dist.ReduceOp.MAX, self._group)
-        return values.masked_fill(has_nan > 0, torch.nan)
+    def _gather(self, tensor: Tensor) -> list[Tensor]:
+        """`tensor` of every process, in order of rank."""
+        everyone = [torch.empty_like(tensor) for _ in range(self.count)]
+        dist.all_gather(everyone, tensor, self._group)
+        return everyone
 
 
 def inner_model(model: nn.Module) -> nn.Module:
@@ -170,5 +164,5 @@ def _group_of(model: nn.Module) -> dist.ProcessGroup | None:
 
 
 def _device_of(records: list[StepRecord]) -> torch.device:
-    moments = next(iter(records[0].activations.values()), None)
-    return torch.device("cpu") if moments is None else moments.extremes.device
+    seen = next(iter(records[0].activations.values()), None)
+    return torch.device("cpu") if seen is None else torch.as_tensor(seen.values).device

@@ -15,7 +15,7 @@ Axis letters: N batch, C channel (axis 1 or the last), S everything else, A ever
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -49,6 +49,13 @@ class Moments:
     batch_size: int
     has_channels: bool
     magnitudes: Tensor | None = None
+
+    def scaled(self, factor: float) -> "Moments":
+        """The moments of the tensor times `factor`, which is positive; without its magnitudes."""
+        powers = np.repeat([factor, factor**2, factor**2], self.channels)
+        by_value = np.concatenate([powers, [factor, 1.0, 1.0]])
+        values = _tensor(self.values)
+        return replace(self, values=values * values.new_tensor(by_value), magnitudes=None)
 
     def join(self, other: "Moments") -> "Moments":
         """The moments of both tensors taken as one batch, as under gradient accumulation."""

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import torch
+
 
 class Watcher(Protocol):
     """What a hook works for; while `record` is None there is nothing to do."""
@@ -17,6 +19,8 @@ class Hook:
 
     A module's hooks are copied and pickled with it. Of this one nothing goes along: in the copy
     stands `inert`, so that neither the tracer nor what it has recorded is dragged with a model.
+
+    `torch.compile` runs it as it stands, between two compiled pieces of the model.
     """
 
     __slots__ = ("_function", "_watcher")
@@ -25,10 +29,11 @@ class Hook:
         self._watcher = watcher
         self._function = function
 
-    def __call__(self, *args: Any) -> None:
-        """Pass on what the module's call gave, if a record is open."""
+    def _pass_on(self, *args: Any) -> None:
         if self._watcher.record is not None:
             self._function(*args)
+
+    __call__ = torch.compiler.disable(_pass_on)
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         return _inert_hook, ()

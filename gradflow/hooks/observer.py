@@ -72,6 +72,11 @@ class LayerObserver:
         self._last: _Observed | None = None
         self.junctions = JunctionObserver(layers, self._recording, self._backward.add)
 
+    @property
+    def names(self) -> list[str]:
+        """The names of the observed modules."""
+        return [name for name, _, _ in self._observed]
+
     def attach(self) -> None:
         """Put the hooks on."""
         self._thread = threading.get_ident()

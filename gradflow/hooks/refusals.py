@@ -35,6 +35,20 @@ def refuse_untraceable(model: nn.Module) -> None:
             )
 
 
+def refuse_in_processes(*, histograms: bool, budget: bool) -> None:
+    """Raise `TracingError` for what several processes that train one model cannot do together."""
+    if histograms:
+        raise TracingError(
+            "histograms of magnitudes are not joined over processes: leave them out, or train in "
+            "one process"
+        )
+    if budget:
+        raise TracingError(
+            "a budget lets each process record other steps: with several processes, give the "
+            "tracer a schedule of steps"
+        )
+
+
 def refuse_thread() -> TracingError:
     """The error for a forward pass in another thread than the one that entered the tracer."""
     return TracingError(

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gradflow.errors import TracingError
 from gradflow.hooks.records import Columns, StepRecord
 from gradflow.runs.schema import TABLES
 
@@ -102,6 +103,7 @@ def step_columns(records: Sequence[StepRecord]) -> Columns:
 
 def unscale(tables: dict[str, Columns], records: Sequence[StepRecord]) -> None:
     """Divide, in `tables`, what was computed from scaled gradients, in place."""
+    unscale_histograms(tables, records)
     for name, powers in _POWERS.items():
         attribute = "parameter_scale" if name == "parameters" else "scale"
         scales = [getattr(record, attribute) for record in records]
@@ -117,6 +119,24 @@ def unscale(tables: dict[str, Columns], records: Sequence[StepRecord]) -> None:
                 column = columns[quantity.name]
                 values = np.asarray(column.data) / factors**power
                 columns[quantity.name] = np.ma.array(values, mask=np.ma.getmaskarray(column))
+
+
+def unscale_histograms(tables: dict[str, Columns], records: Sequence[StepRecord]) -> None:
+    """Shift the exponents of scaled gradients, in place: a power of two moves every bin alike.
+
+    Raises `TracingError` for a scale that is no power of two.
+    """
+    if "gradient_histograms" not in tables or all(record.scale is None for record in records):
+        return
+    shifts = np.log2(_values([record.scale for record in records]))
+    if (shifts != np.round(shifts)).any():
+        raise TracingError(
+            "histograms of gradients need loss scales that are powers of two: give the scaler a "
+            "power of two to begin with, and to grow and back off by"
+        )
+    by_step = dict(zip((record.step for record in records), shifts.astype(int), strict=True))
+    columns = tables["gradient_histograms"]
+    columns["lowest_exponent"] -= np.array([by_step[int(step)] for step in columns["step"]])
 
 
 def _values(entries: Sequence[Any], missing: float = 1.0) -> np.ndarray:

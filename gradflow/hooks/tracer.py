@@ -19,7 +19,7 @@ from gradflow.hooks.nonfinite import first_nonfinite, sentence
 from gradflow.hooks.observer import LayerObserver
 from gradflow.hooks.parameters import ParameterRecorder
 from gradflow.hooks.records import Columns, StepRecord, concatenate, to_columns
-from gradflow.hooks.refusals import refuse_silence, refuse_untraceable
+from gradflow.hooks.refusals import refuse_in_processes, refuse_silence, refuse_untraceable
 from gradflow.hooks.scaling import ScalerWatch, optimizer_scale, step_columns, unscale
 from gradflow.hooks.schedules import Budget, Schedule, as_schedule
 from gradflow.hooks.selection import Selection, select_modules
@@ -86,11 +86,8 @@ class Tracer:
         self._model = model
         self._optimizer = optimizer
         self._schedule, words = as_schedule(schedule)
-        if self._processes.count > 1 and isinstance(self._schedule, Budget):
-            raise TracingError(
-                "a budget lets each process record other steps: with several processes, give the "
-                "tracer a schedule of steps"
-            )
+        if self._processes.count > 1:
+            refuse_in_processes(histograms=histograms, budget=isinstance(self._schedule, Budget))
         self._planned: tuple[int, bool] | None = None
         self._description = {**environment(model, words), **(description or {})}
         self._layers = LayerTable()
@@ -301,6 +298,9 @@ class Tracer:
 
     def _close(self, status: str) -> None:
         self.writer.describe(residual_additions=self._observer.junctions.summary())
+        if self._step:
+            unreached = [name for name in self._observer.names if name not in self._layers]
+            self.writer.describe(unreached_layers=unreached)
         if isinstance(self._schedule, Budget):
             self.writer.describe(budget=self._schedule.summary())
         self.writer.close(status)

@@ -1,15 +1,105 @@
+import math
+
 import pytest
+import torch
+from torch import nn
 
+import gradflow
 from gradflow.errors import TracingError
-from gradflow.hooks.schedules import every
+from gradflow.hooks import schedules
+from gradflow.hooks.schedules import Budget, every, first_then_every, log_spaced
 
 
-def test_every_third_step_from_the_first():
-    schedule = every(3)
-    assert [step for step in range(8) if schedule(step)] == [0, 3, 6]
+def steps_of(schedule, count):
+    return [step for step in range(count) if schedule(step)]
 
 
-@pytest.mark.parametrize("interval", [0, -1, 1.5, True, "2"])
-def test_anything_but_a_positive_whole_number_is_refused(interval):
+def test_every_and_first_then_every():
+    assert steps_of(every(4), 10) == [0, 4, 8]
+    assert steps_of(first_then_every(3, 5), 12) == [0, 1, 2, 5, 10]
+
+
+@pytest.mark.parametrize("per_decade", [1, 3, 10])
+def test_log_spaced_steps_are_the_whole_parts_of_a_geometric_series(per_decade):
+    powers = {int(10 ** (i / per_decade) + 1e-9) for i in range(5 * per_decade)}
+    expected = sorted({0} | {power for power in powers if power < 5000})
+    assert steps_of(log_spaced(per_decade), 5000) == expected
+
+
+@pytest.mark.parametrize("make", [every, log_spaced, lambda n: first_then_every(1, n)])
+@pytest.mark.parametrize("count", [0, -1, 1.5, True])
+def test_what_is_no_count_of_steps_is_refused(make, count):
     with pytest.raises(TracingError, match="whole number of steps"):
-        every(interval)
+        make(count)
+
+
+@pytest.mark.parametrize("share", [0, 1, -0.1, math.nan, True])
+def test_what_is_no_share_is_refused(share):
+    with pytest.raises(TracingError, match="between 0 and 1"):
+        Budget(share)
+
+
+def spend(budget, *, plain, extra, writing, steps):
+    """Drive `budget` with a made clock; the share of time that recording really took."""
+    spent = total = 0.0
+    for step in range(steps):
+        recorded = budget(step)
+        now_writing = writing if recorded and step % 5 == 0 else 0.0
+        cost = (extra if recorded else 0.0) + now_writing
+        budget.add_step(recorded=recorded, seconds=plain + cost, writing=now_writing)
+        spent, total = spent + cost, total + plain + cost
+    return spent / total
+
+
+@pytest.mark.parametrize("share", [0.01, 0.02, 0.2])
+@pytest.mark.parametrize("extra", [0.1, 0.5, 3.0])
+@pytest.mark.parametrize("writing", [0.0, 0.05])
+def test_a_budget_is_kept_and_used(share, extra, writing):
+    budget = Budget(share)
+    real = spend(budget, plain=1.0, extra=extra, writing=writing, steps=5000)
+    assert real <= share
+    assert real > 0.8 * min(share, extra / (1 + extra))
+    summary = budget.summary()
+    assert summary["measured_share"] == pytest.approx(real, rel=1e-6)
+    assert summary["recorded_steps"] < summary["steps"] == 5000
+
+
+def test_a_budget_that_recording_does_not_reach_records_all_but_the_measured_ones():
+    budget = Budget(0.5)
+    assert spend(budget, plain=1.0, extra=0.1, writing=0.0, steps=100) < 0.1
+    assert budget.summary()["recorded_steps"] == 97
+
+
+def test_a_budget_is_measured_by_the_tracer_and_written_into_the_run(tmp_path, monkeypatch):
+    clock = iter(range(10**6))
+    monkeypatch.setattr(schedules, "median", lambda values: sorted(values)[len(values) // 2])
+    monkeypatch.setattr("gradflow.hooks.tracer.time.monotonic", lambda: float(next(clock)))
+    model = nn.Sequential(nn.Linear(3, 2))
+    with gradflow.Tracer(model, tmp_path / "run", schedule=Budget(0.02)) as tracer:
+        for _ in range(20):
+            model(torch.ones(2, 3)).sum().backward()
+            tracer.step()
+    run = gradflow.open_run(tmp_path / "run")
+    assert run.description["tracing"]["schedule"] == "a budget of 2.00% of the time"
+    budget = run.description["budget"]
+    assert budget["share"] == 0.02
+    assert budget["steps"] == 20
+    assert budget["recorded_steps"] == len(run.steps)
+    # Three readings a step, the third of them the next one's first.
+    assert budget["seconds"] == 40.0
+
+
+def test_a_schedule_is_asked_once_for_every_step_in_order(tmp_path):
+    asked = []
+
+    def schedule(step):
+        asked.append(step)
+        return step % 2 == 0
+
+    model = nn.Sequential(nn.Linear(3, 2))
+    with gradflow.Tracer(model, tmp_path / "run", schedule=schedule) as tracer:
+        for _ in range(5):
+            model(torch.ones(2, 3)).sum().backward()
+            tracer.step()
+        tracer.end_epoch()
+    assert asked == list(range(len(asked)))
