@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 import gradflow
+from gradflow.hooks.junctions import route_products
 
 
 class Residual(nn.Module):
@@ -171,3 +172,53 @@ def test_a_branch_of_zero_gradient_has_no_cosine_rather_than_a_made_up_one(tmp_p
     assert row.branch_gradient_norm == 0
     assert math.isnan(row.skip_branch_cosine)
     assert row.skip_share == pytest.approx(1.0)
+
+
+def test_an_input_with_a_gradient_of_its_own_is_split_though_it_is_a_leaf(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(Residual(nn.Linear(4, 4), activation=False)).double()
+    x = torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+    row = trace(model, tmp_path / "run", x).junctions.iloc[0]
+    assert row.input_gradient_norm == pytest.approx(float(x.grad.norm()), rel=1e-12)
+    assert row.gradient_norm == pytest.approx(float(x.grad.norm()), rel=1e-12)
+
+
+def test_several_backward_passes_through_one_graph_add_up(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 4), Residual(nn.Linear(4, 4), activation=False)).double()
+    x = torch.randn(3, 3, dtype=torch.float64)
+    with gradflow.Tracer(model, tmp_path / "run") as tracer:
+        output = model(x).square().sum()
+        output.backward(retain_graph=True)
+        output.backward()
+        tracer.step()
+    twice = gradflow.open_run(tmp_path / "run").junctions.iloc[0]
+    once = trace(model, tmp_path / "once", x).junctions.iloc[0]
+    assert twice.gradient_norm == pytest.approx(once.gradient_norm * 2**0.5, rel=1e-12)
+    assert twice.skip_share == pytest.approx(once.skip_share, rel=1e-12)
+
+
+def test_a_part_of_the_output_that_no_loss_reads_gives_no_row(tmp_path):
+    model = nn.ModuleDict({"stem": nn.Linear(3, 4), "block": Residual(nn.Linear(4, 4))})
+    with gradflow.Tracer(model, tmp_path / "run") as tracer:
+        y = model["stem"](torch.randn(3, 3))
+        model["block"](y)
+        y.sum().backward()
+        tracer.step()
+    run = gradflow.open_run(tmp_path / "run")
+    assert run.junctions.empty
+    assert run.description["residual_additions"]["found"] == 1
+
+
+def test_products_are_those_of_the_gradients():
+    generator = torch.Generator().manual_seed(0)
+    s, b, o = (torch.randn(4, 5, dtype=torch.float64, generator=generator) for _ in range(3))
+    products = route_products(s + b + o, s, b, [o])
+    g, whole = s + b, s + b + o
+    pairs = [(g, g), (s, s), (b, b), (s, b), (s, g), (whole, whole)]
+    assert products[:6].tolist() == pytest.approx([float((x * y).sum()) for x, y in pairs])
+    assert float(products[6]) < 1e-28
+    # Where something else reads x and is not known, it is what is left.
+    assert float(route_products(whole, s, b)[6]) == pytest.approx(float(o.square().sum()))
+    tiny = [part.float() * 1e-25 for part in (s + b, s, b)]
+    assert float(route_products(*tiny)[0]) == pytest.approx(float((g * g).sum()) * 1e-50)

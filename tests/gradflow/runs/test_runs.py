@@ -5,12 +5,16 @@ import math
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 import gradflow
 from gradflow.errors import RunError
 from gradflow.runs.schema import SCHEMA_VERSION, TABLES
 from gradflow.runs.writer import ExperimentWriter, RunWriter
+
+IMAGE_COLUMNS = [quantity.name for quantity in TABLES["images"].columns]
+NAMES = {"name": ["a"], "subset": ["training"], "fingerprint": ["f"]}
 
 
 def epoch_rows(epoch):
@@ -55,6 +59,16 @@ def test_a_table_not_recorded_is_empty_but_has_its_columns(writer):
         frame = getattr(run, name)
         assert frame.empty
         assert list(frame.columns) == [quantity.name for quantity in table.columns]
+
+
+def test_a_column_that_came_after_the_run_was_recorded_is_missing(writer):
+    writer.append("images", {name: [1] for name in IMAGE_COLUMNS} | NAMES, 0, 0)
+    (part,) = (writer.folder / "images").glob("part-*.parquet")
+    pq.write_table(pq.read_table(part).drop_columns(["label"]), part)
+    images = gradflow.open_run(writer.folder).images
+    assert list(images.columns) == IMAGE_COLUMNS
+    assert images.label.isna().all()
+    assert list(images.name) == ["a"]
 
 
 def test_columns_unknown_to_the_schema_are_refused_but_for_an_epochs_scalars(writer):
