@@ -26,7 +26,7 @@ _SAME = 1e-9
 
 @dataclass(frozen=True)
 class _Kept:
-    """A gradient of the step before: the tensor, its norm, and whether nobody else can change it."""
+    """A gradient of the step before: its tensor and norm, and whether only we hold it."""
 
     tensor: Tensor
     norm: Tensor | float
@@ -96,10 +96,10 @@ class PreviousGradients:
             return _norm(gradient), None
         products = native.inner_products(gradient, kept.tensor)
         if products is None:
-            norm = _norm(gradient)
+            here = safe_norm(gradient)
             product = torch.dot(gradient.flatten(), kept.tensor.flatten())
             # 0 / 0 is nan: a gradient that is exactly zero has no direction.
-            return norm, product / (norm * kept.norm)
+            return here, product / (here * kept.norm)
         own, product, before = products
         norm = math.sqrt(own)
         if not kept.owned and not self._is_unchanged(gradient, kept, math.sqrt(before)):
