@@ -100,13 +100,13 @@ class PreviousGradients:
             product = torch.dot(gradient.flatten(), kept.tensor.flatten())
             # 0 / 0 is nan: a gradient that is exactly zero has no direction.
             return here, product / (here * kept.norm)
-        own, product, before = products
+        own, inner, before = products
         norm = math.sqrt(own)
         if not kept.owned and not self._is_unchanged(gradient, kept, math.sqrt(before)):
             self._may_refer = False
             return norm, None
         scale = norm * math.sqrt(before)
-        return norm, product / scale if scale else math.nan
+        return norm, inner / scale if scale else math.nan
 
     def _is_unchanged(self, gradient: Tensor, kept: _Kept, norm: float) -> bool:
         if kept.tensor.data_ptr() == gradient.data_ptr():
