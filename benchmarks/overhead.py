@@ -5,10 +5,12 @@
 Two copies of a network train on the same batches, one traced and one not, in an order drawn anew
 for every pair of steps; the losses are asserted to be identical. Only ratios are reported: the
 median over the pairs, and its 95 % interval from the order statistics of the binomial distribution.
-A schedule of every k steps is timed over k steps at a time.
+A schedule of every k steps is timed over k steps at a time. The load of the machine and the speed
+at which it reads memory are measured in the same run.
 """
 
 import copy
+import os
 import random
 import statistics
 import tempfile
@@ -39,6 +41,8 @@ class Options:
     """Images in a step."""
     every: tuple[int, ...] = (1, 2)
     """Schedules: steps from one recorded step to the next."""
+    histograms: bool = False
+    """Record histograms of magnitudes as well."""
     pairs: int = 30
     """Timed pairs a schedule."""
     device: str = "auto"
@@ -78,7 +82,11 @@ def measure(network: str, every: int, options: Options, device: torch.device) ->
     with (
         tempfile.TemporaryDirectory() as folder,
         gradflow.Tracer(
-            traced.model, Path(folder) / "run", optimizer=traced.optimizer, schedule=every
+            traced.model,
+            Path(folder) / "run",
+            optimizer=traced.optimizer,
+            schedule=every,
+            histograms=options.histograms,
         ),
     ):
         for pair in range(options.pairs + 3):
@@ -106,6 +114,7 @@ def main(options: Options) -> None:
     """Print one line a network and schedule, as a Markdown table."""
     device = choose_device(options.device)
     print(f"torch {torch.__version__}, {device.type}, {torch.get_num_threads()} threads")
+    print(f"histograms {'on' if options.histograms else 'off'}; {_surroundings(device)}")
     print("| network | images | batch | recorded | traced / untraced | 95 % interval | pairs |")
     print("|---|---|---|---|---|---|---|")
     for network in options.networks:
@@ -118,6 +127,21 @@ def main(options: Options) -> None:
                 f"| {low:.2f} to {high:.2f} | {len(ratios)} |",
                 flush=True,
             )
+
+
+def _surroundings(device: torch.device) -> str:
+    """The load of the machine, and how fast a large tensor is read."""
+    x = torch.ones(32 * 2**20, device=device)
+    seconds = []
+    for _ in range(10):
+        _synchronize(device)
+        start = time.perf_counter()
+        torch.linalg.vector_norm(x)
+        _synchronize(device)
+        seconds.append(time.perf_counter() - start)
+    speed = x.numel() * x.element_size() / statistics.median(seconds) / 1e9
+    load = f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores" if os.name == "posix" else ""
+    return f"memory read at {speed:.1f} GB/s; {load}"
 
 
 def _batch(

@@ -17,20 +17,15 @@ from numba import njit
 BLOCK = 4096
 
 # Sums may be regrouped for vector instructions; infinities and nans keep their meaning.
-_OPTIONS = {
-    "nogil": True,
-    "cache": True,
-    "error_model": "numpy",
-    "fastmath": {"reassoc", "contract", "nsz"},
-}
+_loop = njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
 
 
-@njit(**_OPTIONS)
+@_loop
 def _shifts(x, channels, run):
     """A value of each channel's own to subtract, so that sums of squares do not cancel: [C].
 
-    Any element x0 of a channel obeys (x0 - mean)^2 <= n variance, so that the variance of n numbers
-    taken about x0 is right to n units in the last place of float64 at worst.
+    Any element x0 of a channel of n obeys (x0 - mean)^2 <= n variance, so that sums about x0 are at
+    worst n times the sums about the mean; they are seldom more than a few times those.
     """
     shifts = np.empty(channels)
     for c in range(channels):
@@ -39,7 +34,7 @@ def _shifts(x, channels, run):
     return shifts
 
 
-@njit(**_OPTIONS)
+@_loop
 def _count_exponents(patterns, layout, counts):
     """Add to `counts` [4, B] how often each biased exponent occurs.
 
@@ -57,7 +52,7 @@ def _count_exponents(patterns, layout, counts):
         counts[0, np.uint64((patterns[i] & mask) >> shift)] += 1
 
 
-@njit(**_OPTIONS)
+@_loop
 def _magnitudes(patterns, layout):
     """The bits of the largest magnitude, and the count of zeros."""
     zeros = np.int32(0)
@@ -70,7 +65,7 @@ def _magnitudes(patterns, layout):
     return largest, zeros
 
 
-@njit(**_OPTIONS)
+@_loop
 def _reduce_runs(x, bits, layout, channels, run, first, last, counts, sums):
     """Runs `first` to `last` of x, each `run` elements of one channel; channels take turns.
 
@@ -109,7 +104,7 @@ def _reduce_runs(x, bits, layout, channels, run, first, last, counts, sums):
     return largest, zeros
 
 
-@njit(**_OPTIONS)
+@_loop
 def _reduce_rows(x, bits, layout, channels, run, first, last, counts, sums):
     """As `_reduce_runs`, for `run` = 1: rows that hold one element of every channel."""
     shifts = _shifts(x, channels, run)
@@ -135,7 +130,7 @@ def _reduce_rows(x, bits, layout, channels, run, first, last, counts, sums):
     return largest, zeros
 
 
-@njit(**_OPTIONS)
+@_loop
 def complete(x, bits, layout, channels, run, sums, largest, zeros, result):
     """Sums about the shifts [2, C], the largest magnitude's bits and the zeros to `result`.
 
@@ -167,7 +162,7 @@ def complete(x, bits, layout, channels, run, sums, largest, zeros, result):
     result[3 * channels + 2] = nonfinite
 
 
-@njit(**_OPTIONS)
+@_loop
 def reduce_part(x, bits, layout, channels, run, first, last, counts, sums):
     """Runs, or rows where `run` is 1, from `first` to `last`: see `_reduce_runs`."""
     if run == 1 and channels > 1:
@@ -175,7 +170,7 @@ def reduce_part(x, bits, layout, channels, run, first, last, counts, sums):
     return _reduce_runs(x, bits, layout, channels, run, first, last, counts, sums)
 
 
-@njit(**_OPTIONS)
+@_loop
 def reduce_whole(x, bits, layout, channels, run, pieces, counts, result):
     """All of x, in one thread, to `result`: see `complete`."""
     sums = np.zeros((2, channels))
@@ -183,7 +178,7 @@ def reduce_whole(x, bits, layout, channels, run, pieces, counts, result):
     complete(x, bits, layout, channels, run, sums, largest, zeros, result)
 
 
-@njit(**_OPTIONS)
+@_loop
 def inner_products(x, y):
     """<x, x>, <x, y> and <y, y>."""
     xx = 0.0
@@ -198,7 +193,7 @@ def inner_products(x, y):
     return xx, xy, yy
 
 
-@njit(**_OPTIONS)
+@_loop
 def square_sum(x):
     """<x, x>."""
     total = 0.0
@@ -208,7 +203,7 @@ def square_sum(x):
     return total
 
 
-@njit(**_OPTIONS)
+@_loop
 def copy_and_square_sum(x, kept):
     """Copy x into `kept`, and return <x, x>."""
     total = 0.0
@@ -219,7 +214,7 @@ def copy_and_square_sum(x, kept):
     return total
 
 
-@njit(**_OPTIONS)
+@_loop
 def square_distance(x, y):
     """<x - y, x - y>."""
     total = 0.0
@@ -229,7 +224,7 @@ def square_distance(x, y):
     return total
 
 
-@njit(**_OPTIONS)
+@_loop
 def junction_products(w, s, b):
     """<g,g>, <s,s>, <b,b>, <s,b>, <s,g>, <w,w>, <r,r> with g = s + b and r = w - g."""
     gg = 0.0

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib import import_module
+from itertools import pairwise
 from types import ModuleType
 from typing import Any
 
@@ -18,10 +19,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Fewer elements than this are not worth waking a second thread.
-_SHARED_FROM = 1 << 18
+# Fewer elements than this are not worth waking a second thread, for which torch's own threads,
+# which spin for a while after their work, leave no core free at once.
+_SHARED_FROM = 1 << 20
 # By dtype: the number of exponents; all bits but the sign, bits of the mantissa, infinity.
-_LAYOUTS = {
+_LAYOUTS: dict[torch.dtype, tuple[int, Any]] = {
     torch.float32: (1 << 8, np.array([(1 << 31) - 1, 23, 0xFF << 23], np.int32)),
     torch.float64: (1 << 11, np.array([(1 << 63) - 1, 52, 0x7FF << 52], np.int64)),
 }
@@ -34,7 +36,7 @@ def loops() -> ModuleType | None:
     try:
         module = import_module("gradflow.hooks.compiled")
         _try_out(module)
-    except Exception:  # noqa: BLE001 - whatever fails here, torch computes the same
+    except Exception:  # whatever fails here, torch computes the same
         return None
     return module
 
@@ -116,27 +118,32 @@ def reduce(
 
 def square_sum(x: Tensor) -> float | None:
     """<x, x> in float64."""
-    return _summed("square_sum", x)
+    found: float | None = _summed("square_sum", x)
+    return found
 
 
 def inner_products(x: Tensor, y: Tensor) -> tuple[float, float, float] | None:
     """<x, x>, <x, y> and <y, y> in float64."""
-    return _summed("inner_products", x, y)
+    found: tuple[float, float, float] | None = _summed("inner_products", x, y)
+    return found
 
 
 def square_distance(x: Tensor, y: Tensor) -> float | None:
     """<x - y, x - y> in float64."""
-    return _summed("square_distance", x, y)
+    found: float | None = _summed("square_distance", x, y)
+    return found
 
 
 def copy_and_square_sum(x: Tensor, kept: Tensor) -> float | None:
     """Copy x into `kept`, and return <x, x> in float64."""
-    return _summed("copy_and_square_sum", x, kept)
+    found: float | None = _summed("copy_and_square_sum", x, kept)
+    return found
 
 
 def junction_products(w: Tensor, s: Tensor, b: Tensor) -> tuple[float, ...] | None:
     """What `junctions.route_products` returns without further gradients, in float64."""
-    return _summed("junction_products", w, s, b)
+    found: tuple[float, ...] | None = _summed("junction_products", w, s, b)
+    return found
 
 
 def _summed(name: str, *tensors: Tensor) -> Any:
@@ -180,7 +187,7 @@ def _shares(pieces: int, elements: int) -> list[tuple[int, int]]:
     """The pieces shared out over threads, as ranges."""
     threads = min(torch.get_num_threads(), pieces) if elements >= _SHARED_FROM else 1
     bounds = [pieces * part // threads for part in range(threads + 1)]
-    return list(zip(bounds[:-1], bounds[1:], strict=True))
+    return list(pairwise(bounds))
 
 
 def _each(task: Callable[[Any], Any], inputs: Sequence[Any]) -> list[Any]:

@@ -22,9 +22,9 @@ class ParameterRecorder:
     """Measures every parameter of `model` around an optimizer step.
 
     `before` is called when the step begins, with `recorded` (measure this one), `followed` (the
-    next one is measured, so keep the gradient for its cosine) and `updating` (keep the weights, from
-    which `after` computes the update); `after` when it has ended. Nothing is read back from a
-    device other than the CPU.
+    next one is measured, so keep the gradient for its cosine) and `updating` (keep the weights,
+    from which `after` computes the update); `after` when it has ended. Nothing is read back from
+    a device other than the CPU.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -72,8 +72,9 @@ class ParameterRecorder:
             for name, row in values.items():
                 weight, kept = local_part(self._all[name].detach()), self._weights[name]
                 square = native.square_distance(weight, kept)
-                known = square is not None
-                row["update_norm"] = math.sqrt(square) if known else safe_norm(weight - kept)
+                row["update_norm"] = (
+                    safe_norm(weight - kept) if square is None else math.sqrt(square)
+                )
         return values
 
     def _weight_norm(self, name: str, parameter: Tensor, updating: bool) -> Tensor | float:

@@ -27,7 +27,7 @@ _SAME = 1e-9
 
 @dataclass(frozen=True)
 class _Kept:
-    """A gradient of the step before: the tensor, its norm, and whether nobody else can change it."""
+    """A gradient of the step before: its tensor and norm, and whether only we hold it."""
 
     tensor: Tensor
     norm: Tensor | float
@@ -100,17 +100,17 @@ class PreviousGradients:
             return _norm(gradient), None
         products = native.inner_products(gradient, kept.tensor)
         if products is None:
-            norm = _norm(gradient)
+            here = safe_norm(gradient)
             product = torch.dot(gradient.flatten(), kept.tensor.flatten())
             # 0 / 0 is nan: a gradient that is exactly zero has no direction.
-            return norm, product / (norm * kept.norm)
-        own, product, before = products
+            return here, product / (here * kept.norm)
+        own, inner, before = products
         norm = math.sqrt(own)
         if not kept.owned and not self._is_unchanged(gradient, kept, math.sqrt(before)):
             self._may_refer = False
             return norm, None
         scale = norm * math.sqrt(before)
-        return norm, product / scale if scale else math.nan
+        return norm, inner / scale if scale else math.nan
 
     def _is_unchanged(self, gradient: Tensor, kept: _Kept, norm: float) -> bool:
         if kept.tensor.data_ptr() == gradient.data_ptr():

@@ -42,11 +42,10 @@ def bins(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def percentile(frame: pd.DataFrame, percent: float) -> pd.Series:
-    """The largest power of two, or 0, that at least `percent` % of the magnitudes do not fall below.
+    """The lower edge of the bin that holds the q-th smallest of M magnitudes.
 
-    That is the lower edge of the bin of the q-th smallest of M magnitudes, q = ceil(M percent / 100)
-    (1 at least): 0 for zeros and for underflow, infinite for infinities; nan where a nan counts
-    among them, as the largest, is reached.
+    q = ceil(M percent / 100), 1 at least. Zeros and underflow have the edge 0; infinities come
+    after all finite magnitudes, and nans last.
 
     Raises `ValueError` unless 0 <= percent <= 100.
     """
