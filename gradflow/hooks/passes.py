@@ -41,10 +41,12 @@ class BackwardPasses:
         if task == -1:
             deliver()
             return
-        if task not in self._waiting:
-            self._waiting[task] = []
+        # Each device has a thread of its own: two that find the list empty may both ask to be
+        # called, and the second call finds nothing left.
+        waiting = self._waiting.setdefault(task, [])
+        if not waiting:
             Variable._execution_engine.queue_callback(partial(self._ended, task))
-        self._waiting[task].append(deliver)
+        waiting.append(deliver)
 
     def forget(self) -> None:
         """Drop what passes that broke off had delivered."""

@@ -47,7 +47,7 @@ class PreviousGradients:
     def measure(
         self, parameters: Mapping[str, Tensor], *, compare: bool, keep: bool
     ) -> dict[str, Measured]:
-        """By name: norm of the gradient, its cosine with the one before, norm of that; None if unknown.
+        """By name: the gradient's norm, its cosine with the one before, the norm of that one.
 
         `compare` says that the cosines are wanted; `keep` that those of the next call will be.
         """

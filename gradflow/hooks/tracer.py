@@ -65,7 +65,7 @@ class Tracer:
     `RunError` for an occupied folder.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - options of a public class, all by keyword
         self,
         model: nn.Module,
         folder: str | Path,

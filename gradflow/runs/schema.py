@@ -9,6 +9,12 @@ from dataclasses import dataclass
 
 SCHEMA_VERSION = 1
 
+_AXES = """\
+Axis letters: N batch, C channel, S everything else. x is a layer's output, or the gradient of the
+loss with respect to it; M is the number of its elements; statistics run over N, C and S unless said
+otherwise. Columns in bold identify a row. A value that was not observed is missing; nan is a value
+that was observed."""
+
 NFNET = "Brock et al. 2021, Characterizing signal propagation, section 3"
 
 
@@ -249,3 +255,31 @@ TABLES = {
         RECALIBRATION,
     )
 }
+
+
+def as_markdown() -> str:
+    """The page `docs/quantities.md`: every table with its columns, as stored."""
+    lines = [
+        "# What is recorded",
+        "",
+        "Printed by `python -m gradflow.runs.schema > docs/quantities.md`; do not edit by hand.",
+        "",
+        *_AXES.splitlines(),
+    ]
+    for table in TABLES.values():
+        lines += ["", f"## {table.name}", "", f"A row is {table.row}."]
+        if table.open_ended:
+            lines += ["", "It takes further columns than these."]
+        lines += ["", "| column | unit | formula | type | source |", "|---|---|---|---|---|"]
+        for quantity in table.columns:
+            cells = (quantity.name, quantity.unit, quantity.formula, quantity.dtype)
+            escaped = [cell.replace("|", "\\|") for cell in (*cells, quantity.source)]
+            key = "**" if quantity in table.keys else ""
+            lines.append(
+                f"| {key}{escaped[0]}{key} | {' | '.join(escaped[1:])} |".replace("  ", " ")
+            )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(as_markdown(), end="")

@@ -11,6 +11,8 @@ import torch
 from torch import nn
 
 import gradflow
+from gradflow.hooks import observer
+from gradflow.hooks.hook import Hook
 
 
 class Doubled(nn.Module):
@@ -56,6 +58,42 @@ def test_a_copy_of_a_traced_model_works_and_records_nothing(tmp_path, duplicate)
     run = gradflow.open_run(tmp_path / "run")
     assert set(run.activations.batch_size) == {2}
     assert set(run.gradients.batch_size) == {2}
+
+
+class Counting:
+    """A record that is open or not, and how often it was asked for."""
+
+    def __init__(self):
+        self.open, self.asked = None, 0
+
+    @property
+    def record(self):
+        self.asked += 1
+        return self.open
+
+
+def test_an_idle_hook_asks_one_question_and_does_nothing():
+    watcher, called = Counting(), []
+    hook = Hook(watcher, lambda *given: called.append(given))
+    hook(1, 2)
+    assert (watcher.asked, called) == (1, [])
+    watcher.open = object()
+    hook(1, 2)
+    assert (watcher.asked, called) == (2, [(1, 2)])
+
+
+def test_steps_that_are_not_recorded_compute_nothing(tmp_path, monkeypatch):
+    computed, counts = [], []
+    original = observer.moments
+    monkeypatch.setattr(observer, "moments", lambda *a: computed.append(a) or original(*a))
+    model = network()
+    with gradflow.Tracer(model, tmp_path / "run", schedule=10) as tracer:
+        for _ in range(21):
+            computed.clear()
+            model(torch.ones(2, 3)).sum().backward()
+            counts.append(len(computed))
+            tracer.step()
+    assert [step for step, count in enumerate(counts) if count] == [0, 10, 20]
 
 
 def grown(folder, steps):

@@ -1,9 +1,39 @@
+from dataclasses import dataclass
+
 import pytest
 import torch
 import torchvision
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
+from torch.nn.utils.rnn import pack_sequence
 
+import gradflow
 from gradflow.hooks.layers import LayerTable, channel_axis, first_tensor, observed_modules, role_of
+
+
+class Scale(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.factor = nn.Parameter(torch.ones(1))
+
+
+class RMSNormOfAnotherLibrary(Scale):
+    pass
+
+
+class Conv1D(Scale):
+    pass
+
+
+class NewGELUActivation(nn.Module):
+    pass
+
+
+@dataclass
+class Output:
+    name: str
+    nothing: None
+    scores: torch.Tensor
 
 
 @pytest.mark.parametrize(
@@ -17,6 +47,15 @@ from gradflow.hooks.layers import LayerTable, channel_axis, first_tensor, observ
         (nn.GELU(), "activation"),
         (nn.Softmax(1), "activation"),
         (nn.Linear(1, 1), "linear"),
+        (nn.LSTM(1, 1), "recurrent"),
+        (nn.GRUCell(1, 1), "recurrent"),
+        (nn.MultiheadAttention(4, 1), "attention"),
+        (nn.Embedding(2, 1), "embedding"),
+        (nn.EmbeddingBag(2, 1), "embedding"),
+        (RMSNormOfAnotherLibrary(), "normalization"),
+        (Conv1D(), "linear"),
+        (NewGELUActivation(), "activation"),
+        (Scale(), "other"),
         (nn.TransformerEncoderLayer(4, 1), "block"),
         (nn.Sequential(nn.Linear(1, 1)), None),
         (nn.ModuleList([nn.Linear(1, 1)]), None),
@@ -49,6 +88,9 @@ def test_resnet18_is_observed_in_all_its_layers_and_blocks_but_not_as_a_whole():
         (nn.Linear(3, 3), (2, 7, 7, 3), 3),
         (nn.LayerNorm(3), (2, 7, 7, 3), 3),
         (nn.ReLU(), (5,), None),
+        (nn.LSTM(3, 3), (2, 7, 3), 2),
+        (nn.Embedding(3, 3), (2, 7, 7, 3), 3),
+        (torchvision.models.convnext.LayerNorm2d(3), (2, 3, 7, 7), 1),
     ],
 )
 def test_channel_axis(module, shape, axis):
@@ -59,6 +101,33 @@ def test_first_tensor_looks_into_nested_outputs():
     wanted = torch.ones(2)
     assert first_tensor({"a": None, "b": [torch.arange(3), (wanted,)]}) is wanted
     assert first_tensor([None, torch.arange(3), torch.zeros(0)]) is None
+    assert first_tensor(Output("a", None, wanted)) is wanted
+    assert first_tensor((torch.eye(2).to_sparse(), Output("a", None, [wanted]))) is wanted
+    assert first_tensor(torch.ones(2, dtype=torch.complex64)) is None
+    packed = pack_sequence([torch.ones(3, 2), torch.ones(1, 2)])
+    assert first_tensor((packed, None)) is packed.data
+
+
+def test_a_layer_that_keeps_the_shape_keeps_the_channel_axis(tmp_path):
+    # The activation's output [N, H, W, C] shows its axis only by the linear layer before it.
+    model = nn.Sequential(nn.Linear(3, 6), nn.ReLU())
+    with torch.no_grad():
+        model[0].weight.zero_()
+        model[0].bias.copy_(torch.tensor([-1.0, -1, -1, 1, 1, 1]))
+    with gradflow.Tracer(model, tmp_path / "run") as tracer:
+        model(torch.randn(2, 4, 5, 3)).sum().backward()
+        tracer.step()
+    dead = gradflow.open_run(tmp_path / "run").activations.set_index("layer").dead_channels
+    assert dead["1"] == 3
+
+
+def test_modules_that_compute_a_weight_are_not_layers():
+    model = nn.Sequential(weight_norm(nn.Linear(2, 2)))
+    assert [(name, role) for name, _, role in observed_modules(model)] == [("0", "linear")]
+
+
+def test_a_model_that_is_one_layer_is_observed_under_its_class():
+    assert [name for name, _, _ in observed_modules(nn.LSTM(2, 2))] == ["LSTM"]
 
 
 def test_table_counts_depth_along_the_main_path_and_stages_by_shape():

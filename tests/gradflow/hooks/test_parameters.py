@@ -62,3 +62,24 @@ def test_sparse_gradients_and_frozen_parameters():
     assert list(values) == ["table.weight"]
     # Row 1 was used twice, row 4 once: three times 2^2 and three times 1^2.
     assert float(values["table.weight"]["gradient_norm"]) == pytest.approx(np.sqrt(15))
+
+
+def test_a_layer_thawed_while_it_trains_is_measured_from_then_on(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 2))
+    model[0].requires_grad_(False)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer):
+        for step in range(4):
+            model[0].requires_grad_(step >= 2)
+            optimizer.zero_grad()
+            model(torch.ones(2, 3)).square().sum().backward()
+            optimizer.step()
+    run = gradflow.open_run(tmp_path / "run")
+    frozen = run.parameters[run.parameters.parameter == "0.weight"]
+    assert list(frozen.step) == [2, 3]
+    assert frozen.gradient_norm.gt(0).all()
+    assert frozen.update_norm.gt(0).all()
+    # The frozen layer's output needs no gradient, and has no row until it does.
+    assert list(run.gradients[run.gradients.layer == "0"].step) == [2, 3]
+    assert list(run.activations[run.activations.layer == "0"].step) == [0, 1, 2, 3]
