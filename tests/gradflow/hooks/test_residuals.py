@@ -64,6 +64,17 @@ RESIDUAL = {
 }
 
 
+def first_values_reused(x):
+    """The values of the first attention added to the second's: the stream goes past that sum."""
+    values = nn.Linear(6, 6)(x)
+    weights = (x @ x.T).softmax(-1)
+    y = x + weights @ values
+    return y + weights @ (nn.Linear(6, 6)(y) + values)
+
+
+RESIDUAL["reused values beside two residuals"] = (first_values_reused, ["identity"] * 2)
+
+
 @pytest.mark.parametrize("name", RESIDUAL)
 def test_residual_additions_are_found(name):
     forward, expected = RESIDUAL[name]
@@ -152,6 +163,9 @@ OTHER = {
     "rotary embedding": lambda x: x * torch.randn(5, 6) + rotated(x) * torch.randn(5, 6),
     "gate": lambda x: (g := mlp(6)(x).sigmoid()) * mlp(6)(x) + (1 - g) * x,
     "coupling": coupling,
+    "coupling by slices": lambda x: x[:, :3] + mlp(3)(x[:, 3:]),
+    "one row added to all": lambda x: x[:1] + mlp(6)(x),
+    "one layer beside another": lambda x: nn.Linear(6, 6)(x) + nn.Linear(6, 6)(x).relu(),
     "concatenation": lambda x: torch.cat([x, mlp(6)(x)], -1),
     "bias of the batch": lambda x: x.mean(0, keepdim=True) + mlp(6)(x),
 }
