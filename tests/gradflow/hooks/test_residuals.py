@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 from torch.nn import functional as F
 
@@ -245,3 +246,12 @@ def test_time_grows_in_proportion_to_the_graph():
         x = x + layer(x).relu()
     graph = read_graph(x, 0)
     assert len(find_residuals(graph.structure)) == 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "additions"),
+    [("mobilenet_v3_small", 6), ("swin_t", 24), ("regnet_y_400mf", 16), ("shufflenet_v2_x0_5", 0)],
+)
+def test_networks_of_torchvision_have_the_additions_of_their_blocks(name, additions):
+    model = torchvision.models.get_model(name, weights=None).train()
+    assert len(shortcuts(model(torch.randn(2, 3, 32, 32)))) == additions
