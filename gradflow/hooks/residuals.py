@@ -242,7 +242,11 @@ class _Search:
         )
 
     def _is_mixed_in(self, x: Value, branch: _Branch) -> bool:
-        """Whether the branch adds x, or a linear map of it, to data that does not come from x."""
+        """Whether the branch adds x, or a linear map of it, to data that has nothing to do with x.
+
+        The same holds for a product with such data.
+        """
+        before = self.ancestry[x.node]
         images = {x.node}
         for node in sorted(branch.nodes):
             given = {value.node for value in self.inputs[node] if value and self._is_inner(value)}
@@ -250,7 +254,7 @@ class _Search:
                 continue
             data = [one for one in given if self.ancestry[one] & self.sources]
             if self.kinds[node] in ("Add", "Mul") and not all(
-                self.ancestry[one] >> x.node & 1 for one in data
+                self.ancestry[one] >> x.node & 1 or before >> one & 1 for one in data
             ):
                 return True
             if len(data) == 1 and self.kinds[node] in ON_SKIP:

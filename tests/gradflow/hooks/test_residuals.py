@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 from torch.nn import functional as F
 
@@ -62,6 +63,17 @@ RESIDUAL = {
         ["identity"],
     ),
 }
+
+
+def first_values_reused(x):
+    """The values of the first attention added to the second's: the stream goes past that sum."""
+    values = nn.Linear(6, 6)(x)
+    weights = (x @ x.T).softmax(-1)
+    y = x + weights @ values
+    return y + weights @ (nn.Linear(6, 6)(y) + values)
+
+
+RESIDUAL["reused values beside two residuals"] = (first_values_reused, ["identity"] * 2)
 
 
 @pytest.mark.parametrize("name", RESIDUAL)
@@ -152,6 +164,9 @@ OTHER = {
     "rotary embedding": lambda x: x * torch.randn(5, 6) + rotated(x) * torch.randn(5, 6),
     "gate": lambda x: (g := mlp(6)(x).sigmoid()) * mlp(6)(x) + (1 - g) * x,
     "coupling": coupling,
+    "coupling by slices": lambda x: x[:, :3] + mlp(3)(x[:, 3:]),
+    "one row added to all": lambda x: x[:1] + mlp(6)(x),
+    "one layer beside another": lambda x: nn.Linear(6, 6)(x) + nn.Linear(6, 6)(x).relu(),
     "concatenation": lambda x: torch.cat([x, mlp(6)(x)], -1),
     "bias of the batch": lambda x: x.mean(0, keepdim=True) + mlp(6)(x),
 }
@@ -231,3 +246,12 @@ def test_time_grows_in_proportion_to_the_graph():
         x = x + layer(x).relu()
     graph = read_graph(x, 0)
     assert len(find_residuals(graph.structure)) == 1000
+
+
+@pytest.mark.parametrize(
+    ("name", "additions"),
+    [("mobilenet_v3_small", 6), ("swin_t", 24), ("regnet_y_400mf", 16), ("shufflenet_v2_x0_5", 0)],
+)
+def test_networks_of_torchvision_have_the_additions_of_their_blocks(name, additions):
+    model = torchvision.models.get_model(name, weights=None).train()
+    assert len(shortcuts(model(torch.randn(2, 3, 32, 32)))) == additions
