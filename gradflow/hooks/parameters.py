@@ -4,6 +4,7 @@ Held between steps: a copy of the weights, once an optimizer's step was recorded
 gradients where their cosine with the next ones is wanted; each as large as the model.
 """
 
+import inspect
 import math
 
 import torch
@@ -15,7 +16,23 @@ from gradflow.hooks.distributed import is_shard, local_part
 from gradflow.hooks.fused import safe_norm
 from gradflow.hooks.previous_gradients import PreviousGradients
 
+_OPTIMIZER_FILE = inspect.getfile(torch.optim.Optimizer)
+
 Values = dict[str, dict[str, Tensor | float]]
+
+
+def in_another_step(optimizer: torch.optim.Optimizer | None) -> bool:
+    """Whether the step hook now running is that of a `step` called within a `step`.
+
+    An optimizer whose `step` calls its base class's runs the hooks twice, for torch wraps both.
+    """
+    steps, frame = 0, inspect.currentframe()
+    while frame is not None:
+        code = frame.f_code
+        if code.co_filename == _OPTIMIZER_FILE and code.co_name == "wrapper":
+            steps += frame.f_locals.get("self") is optimizer
+        frame = frame.f_back
+    return steps > 1
 
 
 class ParameterRecorder:

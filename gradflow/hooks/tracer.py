@@ -17,7 +17,7 @@ from gradflow.hooks.environment import environment
 from gradflow.hooks.layers import LayerTable
 from gradflow.hooks.nonfinite import first_nonfinite, sentence
 from gradflow.hooks.observer import LayerObserver
-from gradflow.hooks.parameters import ParameterRecorder
+from gradflow.hooks.parameters import ParameterRecorder, in_another_step
 from gradflow.hooks.records import Columns, StepRecord, concatenate, to_columns
 from gradflow.hooks.refusals import refuse_in_processes, refuse_silence, refuse_untraceable
 from gradflow.hooks.scaling import ScalerWatch, optimizer_scale, step_columns, unscale
@@ -226,11 +226,15 @@ class Tracer:
         self._parameters.before(recorded=record is not None, followed=followed, updating=updating)
 
     def _update_begins(self, *_: Any) -> None:
+        if in_another_step(self._optimizer):
+            return
         if self._scaler is not None:
             self._scaler.note_step()
         self._measure_parameters(updating=True)
 
     def _update_ends(self, *_: Any) -> None:
+        if in_another_step(self._optimizer):
+            return
         self._end_step(updated=self._observer.record is not None)
 
     def _step_is_skipped(self) -> None:

@@ -85,7 +85,9 @@ def test_an_idle_hook_asks_one_question_and_does_nothing():
 def test_steps_that_are_not_recorded_compute_nothing(tmp_path, monkeypatch):
     computed, counts = [], []
     original = observer.moments
-    monkeypatch.setattr(observer, "moments", lambda *a, **k: computed.append(a) or original(*a, **k))
+    monkeypatch.setattr(
+        observer, "moments", lambda *a, **k: computed.append(a) or original(*a, **k)
+    )
     model = network()
     with gradflow.Tracer(model, tmp_path / "run", schedule=10) as tracer:
         for _ in range(21):

@@ -83,3 +83,22 @@ def test_a_layer_thawed_while_it_trains_is_measured_from_then_on(tmp_path):
     # The frozen layer's output needs no gradient, and has no row until it does.
     assert list(run.gradients[run.gradients.layer == "0"].step) == [2, 3]
     assert list(run.activations[run.activations.layer == "0"].step) == [0, 1, 2, 3]
+
+
+def test_a_step_within_a_step_ends_one_step(tmp_path):
+    class Doubling(torch.optim.SGD):
+        def step(self, closure=None):
+            super().step(closure)
+            return super().step(closure)
+
+    model = nn.Sequential(nn.Linear(2, 2)).double()
+    torch.optim.SGD(model.parameters(), lr=0.1)  # torch wraps the base class's step when it is used
+    optimizer = Doubling(model.parameters(), lr=0.1)
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer):
+        for _ in range(2):
+            optimizer.zero_grad()
+            model(torch.ones(1, 2, dtype=torch.float64)).sum().backward()
+            optimizer.step()
+    rows = gradflow.open_run(tmp_path / "run").parameters
+    assert sorted(set(rows.step)) == [0, 1]
+    assert list(rows.update_norm) == pytest.approx(list(0.2 * rows.gradient_norm), rel=1e-10)
