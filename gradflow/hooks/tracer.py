@@ -15,20 +15,16 @@ from gradflow.errors import TracingError
 from gradflow.hooks.distributed import Processes, inner_model
 from gradflow.hooks.environment import environment
 from gradflow.hooks.layers import LayerTable
-from gradflow.hooks.nonfinite import first_nonfinite, sentence
+from gradflow.hooks.nonfinite import sentence
 from gradflow.hooks.observer import LayerObserver
 from gradflow.hooks.parameters import ParameterRecorder, in_another_step
-from gradflow.hooks.records import Columns, StepRecord, concatenate, to_columns
+from gradflow.hooks.records import Columns, StepRecord
 from gradflow.hooks.refusals import refuse_in_processes, refuse_silence, refuse_untraceable
-from gradflow.hooks.scaling import ScalerWatch, optimizer_scale, step_columns, unscale
+from gradflow.hooks.scaling import ScalerWatch, optimizer_scale
 from gradflow.hooks.schedules import Budget, Schedule, as_schedule
 from gradflow.hooks.selection import Selection, select_modules
+from gradflow.hooks.store import RecordStore
 from gradflow.runs.writer import MuteWriter, RunWriter
-
-# Recorded steps kept on the device before one transfer brings their numbers over; recorded steps
-# kept in memory before they are written. An epoch's end does both.
-_STEPS_PER_TRANSFER = 16
-_STEPS_PER_PART = 256
 
 
 class Tracer:
@@ -101,21 +97,18 @@ class Tracer:
                 raise TracingError("a scaler skips steps of an optimizer: give the tracer both")
             self._scaler = ScalerWatch(scaler, optimizer, self._step_is_skipped)
         self._stop_on_nonfinite = stop_on_nonfinite
-        self._nonfinite: dict[str, Any] | None = None
         self._handles: list[RemovableHandle] = []
         self._writer: RunWriter | None = None
+        self._store: RecordStore | None = None
         self._step = 0
         self._step_began = 0.0
         self._epoch_start = 0
-        self._part_start = 0
-        self._records: list[StepRecord] = []
-        self._gathered: dict[str, list[Columns]] = {}
-        self._gathered_steps = 0
 
     def __enter__(self) -> Self:
         refuse_untraceable(self._model)
-        writer = RunWriter if self._processes.writes else MuteWriter
-        self._writer = writer(self.folder, self._description)
+        kind = RunWriter if self._processes.writes else MuteWriter
+        self._writer = kind(self.folder, self._description)
+        self._store = RecordStore(self._writer, self._processes, self._layers)
         try:
             self._observer.attach()
             if self._scaler is not None:
@@ -138,15 +131,15 @@ class Tracer:
     ) -> None:
         self._detach()
         if kind is None:
-            self._flush()
+            self.store.flush(self._step)
             self._close("complete")
             return
         # What was recorded is kept; an error while saving it must not hide the first one.
         with suppress(OSError):
             if self._processes.count > 1:
                 # The other processes may be gone: what would have to be joined with theirs is lost.
-                self._records.clear()
-            self._flush()
+                self.store.drop_pending()
+            self.store.flush(self._step)
             self._close("interrupted" if issubclass(kind, KeyboardInterrupt) else "failed")
 
     @property
@@ -155,6 +148,13 @@ class Tracer:
         if self._writer is None:
             raise TracingError("the tracer is not running: use it in a `with` statement")
         return self._writer
+
+    @property
+    def store(self) -> RecordStore:
+        """What was recorded and is not written yet, while the tracer is entered."""
+        if self._store is None:
+            raise TracingError("the tracer is not running: use it in a `with` statement")
+        return self._store
 
     def step(self) -> None:
         """End the step, where no optimizer was given; call it before the gradients are zeroed."""
@@ -190,7 +190,7 @@ class Tracer:
     def end_epoch(self, **scalars: float | int | str | None) -> None:
         """End the epoch: store `scalars` with it, and everything recorded since the last one."""
         last_step = self._last_step()
-        self._flush()
+        self.store.flush(self._step)
         row: Columns = {"epoch": [self.epoch], "step": [last_step]}
         row |= {name: [value] for name, value in scalars.items()}
         self.writer.append("epochs", row, self._epoch_start, last_step)
@@ -250,15 +250,12 @@ class Tracer:
         if record is not None:
             record.parameters = self._parameters.after(updated=updated)
             record.closed = True
-            self._records.append(record)
+            self.store.add(record)
         self._step += 1
         writing_began = time.monotonic()
         if record is not None and not self._layers:
             raise refuse_silence(record.step)
-        if len(self._records) >= (1 if self._stop_on_nonfinite else _STEPS_PER_TRANSFER):
-            self._gather()
-        if self._gathered_steps >= _STEPS_PER_PART:
-            self._flush()
+        self.store.move_on(self._step, at_once=self._stop_on_nonfinite)
         if isinstance(self._schedule, Budget):
             end = time.monotonic()
             self._schedule.add_step(
@@ -267,38 +264,9 @@ class Tracer:
                 writing=end - writing_began,
             )
         self._begin_step()
-        if self._stop_on_nonfinite and self._nonfinite is not None:
-            self._flush()
-            raise TracingError(sentence(self._nonfinite))
-
-    def _gather(self) -> None:
-        """Bring the numbers of the kept steps over from the device."""
-        if not self._records:
-            return
-        records = self._processes.join(self._records)
-        tables = {**to_columns(records), "steps": step_columns(records)}
-        unscale(tables, records)
-        for name, columns in tables.items():
-            self._gathered.setdefault(name, []).append(columns)
-        if self._nonfinite is None:
-            steps = tables["steps"]
-            self._nonfinite = first_nonfinite(tables, set(steps["step"][steps["skipped"]].tolist()))
-            if self._nonfinite is not None:
-                self.writer.describe(first_nonfinite=self._nonfinite)
-        self._gathered_steps += len(self._records)
-        self._records.clear()
-
-    def _flush(self) -> None:
-        """Write everything recorded so far."""
-        self._gather()
-        if self._layers.changed:
-            self.writer.write_layers(self._layers.columns())
-            self._layers.changed = False
-        for name, batches in self._gathered.items():
-            self.writer.append(name, concatenate(batches), self._part_start, self._step - 1)
-        self._gathered.clear()
-        self._gathered_steps = 0
-        self._part_start = self._step
+        if self._stop_on_nonfinite and self.store.nonfinite is not None:
+            self.store.flush(self._step)
+            raise TracingError(sentence(self.store.nonfinite))
 
     def _close(self, status: str) -> None:
         self.writer.describe(residual_additions=self._observer.junctions.summary())

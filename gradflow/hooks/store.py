@@ -1,0 +1,77 @@
+"""What was recorded, on its way from the device through memory to the run folder."""
+
+from typing import Any
+
+from gradflow.hooks.distributed import Processes
+from gradflow.hooks.layers import LayerTable
+from gradflow.hooks.nonfinite import first_nonfinite
+from gradflow.hooks.records import Columns, StepRecord, concatenate, to_columns
+from gradflow.hooks.scaling import step_columns, unscale
+from gradflow.runs.writer import RunWriter
+
+# Recorded steps kept on the device before one transfer brings their numbers over; recorded steps
+# kept in memory before they are written. An epoch's end does both.
+_STEPS_PER_TRANSFER = 16
+_STEPS_PER_PART = 256
+
+
+class RecordStore:
+    """Takes the records of finished steps, and writes their rows in parts.
+
+    Fields:
+        nonfinite: the first value found that is nan or infinite; None while there is none.
+    """
+
+    def __init__(self, writer: RunWriter, processes: Processes, layers: LayerTable) -> None:
+        self.nonfinite: dict[str, Any] | None = None
+        self._writer = writer
+        self._processes = processes
+        self._layers = layers
+        self._records: list[StepRecord] = []
+        self._columns: dict[str, list[Columns]] = {}
+        self._steps = 0
+        self._part_start = 0
+
+    def add(self, record: StepRecord) -> None:
+        """Keep the record of a step that has ended."""
+        self._records.append(record)
+
+    def move_on(self, next_step: int, *, at_once: bool) -> None:
+        """Gather and write what has come together before `next_step`; gather `at_once` if asked."""
+        if len(self._records) >= (1 if at_once else _STEPS_PER_TRANSFER):
+            self._gather()
+        if self._steps >= _STEPS_PER_PART:
+            self.flush(next_step)
+
+    def drop_pending(self) -> None:
+        """Let go of the records not yet gathered."""
+        self._records.clear()
+
+    def flush(self, next_step: int) -> None:
+        """Write everything recorded before `next_step`."""
+        self._gather()
+        if self._layers.changed:
+            self._writer.write_layers(self._layers.columns())
+            self._layers.changed = False
+        for name, batches in self._columns.items():
+            self._writer.append(name, concatenate(batches), self._part_start, next_step - 1)
+        self._columns.clear()
+        self._steps = 0
+        self._part_start = next_step
+
+    def _gather(self) -> None:
+        """Bring the numbers of the kept steps over from the device."""
+        if not self._records:
+            return
+        records = self._processes.join(self._records)
+        tables = {**to_columns(records), "steps": step_columns(records)}
+        unscale(tables, records)
+        for name, columns in tables.items():
+            self._columns.setdefault(name, []).append(columns)
+        if self.nonfinite is None:
+            steps = tables["steps"]
+            self.nonfinite = first_nonfinite(tables, set(steps["step"][steps["skipped"]].tolist()))
+            if self.nonfinite is not None:
+                self._writer.describe(first_nonfinite=self.nonfinite)
+        self._steps += len(self._records)
+        self._records.clear()
