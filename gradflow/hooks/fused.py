@@ -6,17 +6,22 @@ of zeros and of non-finite values, and, where wanted, a histogram of magnitudes.
 `gradflow.runs.schema` names follows from these by arithmetic on C numbers, done later for many
 tensors at once by `finish`.
 
-In main memory the loops of `gradflow.hooks.compiled` do it in one read; elsewhere, and without
-numba, torch does it in a few. All sums run in float64 (float32 on mps, which has none), and
-deviations are taken about a value of the channel's own, so that a variance is right to about 1e-11
-of itself also where the mean is far larger; on cuda they are taken about 0, and the error is some
-1e-16 (1 + mean^2 / variance). Squares of float64 values below 1e-154 are lost.
+In main memory the loops of `gradflow.hooks.compiled` do it in one read, on cuda the kernels of
+`gradflow.hooks.kernels`, which have been run in Triton's interpreter only, not on a GPU; elsewhere,
+and without numba or Triton, torch does it in a few. All sums run in float64 (float32 on mps, which
+has none), and deviations are taken about a value of the channel's own, so that a variance is right
+to about 1e-11 of itself also where the mean is far larger; by torch on cuda they are taken about 0,
+and the error is some 1e-16 (1 + mean^2 / variance). Squares of float64 values below 1e-154 are
+lost.
 
 Axis letters: N batch, C channel (axis 1 or the last), S everything else, A everything before C.
 """
 
 import math
 from dataclasses import dataclass, replace
+from functools import cache
+from importlib import import_module
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -102,7 +107,8 @@ def moments(x: Tensor, channel_axis: int | None, *, histogram: bool = False) -> 
     values: Tensor | np.ndarray
     if found is None:
         with torch.no_grad():
-            values = torch.cat([_channels(x, channel_axis).flatten(), _extremes(x)])
+            by_kernel = _by_kernel(x, channel_axis)
+            values = _by_torch(x, channel_axis) if by_kernel is None else by_kernel
             magnitudes = histograms.count(x) if histogram else None
     else:
         values, exponents = found
@@ -125,6 +131,35 @@ def safe_norm(x: Tensor) -> Tensor:
         return torch.tensor(math.sqrt(square), dtype=torch.float64)
     norm: Tensor = torch.linalg.vector_norm(x, dtype=_wide(x))
     return norm
+
+
+@cache
+def _kernels(device: torch.device) -> ModuleType | None:
+    """The Triton kernels, tried out on `device`; None where they cannot be had."""
+    try:
+        module = import_module("gradflow.hooks.kernels")
+        module.reduce(torch.ones(2, device=device), None)
+    except Exception:  # whatever fails here, torch computes the same
+        return None
+    return module
+
+
+def _on_gpu(x: Tensor) -> bool:
+    return x.is_cuda and type(x) is Tensor and x.layout == torch.strided and not x.is_neg()
+
+
+def _by_kernel(x: Tensor, channel_axis: int | None) -> Tensor | None:
+    """The values of `Moments` from one read on a GPU; None where the kernels do not take x."""
+    kernels = _kernels(x.device) if _on_gpu(x) else None
+    if kernels is None or x.dtype not in kernels.DTYPES or x.numel() > kernels.MOST_ELEMENTS:
+        return None
+    values: Tensor = kernels.reduce(*native.as_it_lies(x, channel_axis))
+    return values
+
+
+def _by_torch(x: Tensor, channel_axis: int | None) -> Tensor:
+    """The values of `Moments` from several reads, on any device."""
+    return torch.cat([_channels(x, channel_axis).flatten(), _extremes(x)])
 
 
 def _wide(x: Tensor) -> torch.dtype:

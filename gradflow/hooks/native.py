@@ -162,25 +162,27 @@ def _summed(name: str, *tensors: Tensor) -> Any:
 
 
 def _flatten(x: Tensor, channel_axis: int | None) -> tuple[np.ndarray, int, int]:
-    """The elements of x as they lie in memory, the number of channels, and the length of a run.
-
-    A tensor with gaps or repetitions, such as an expanded one, is copied first.
-    """
-    if not x.is_contiguous():
-        # A permutation, such as channels-last, is read in the order in which it lies.
-        order = sorted(range(x.dim()), key=x.stride, reverse=True)
-        permuted = x.permute(order)
-        if not permuted.is_contiguous():
-            x = x.contiguous()
-        else:
-            if channel_axis is not None:
-                channel_axis = order.index(channel_axis % x.dim())
-            x = permuted
+    """The elements of x as they lie in memory, the number of channels, and the length of a run."""
+    x, channel_axis = as_it_lies(x, channel_axis)
     flat = x.reshape(-1).numpy()
     if channel_axis is None:
         return flat, 1, flat.size
-    after = x.shape[channel_axis % x.dim() + 1 :]
-    return flat, x.shape[channel_axis], math.prod(after)
+    return flat, x.shape[channel_axis], math.prod(x.shape[channel_axis + 1 :])
+
+
+def as_it_lies(x: Tensor, channel_axis: int | None) -> tuple[Tensor, int | None]:
+    """x, contiguous, with its axes in the order in which they lie in memory, and its channel axis.
+
+    A permutation, such as channels-last, is not copied; a tensor with gaps or repetitions is.
+    """
+    axis = None if channel_axis is None else channel_axis % x.dim()
+    if x.is_contiguous():
+        return x, axis
+    order = sorted(range(x.dim()), key=x.stride, reverse=True)
+    permuted = x.permute(order)
+    if not permuted.is_contiguous():
+        return x.contiguous(), axis
+    return permuted, None if axis is None else order.index(axis)
 
 
 def _shares(pieces: int, elements: int) -> list[tuple[int, int]]:
