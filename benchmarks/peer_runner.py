@@ -53,7 +53,7 @@ def gradflow(trainer: Trainer, folder: Path) -> Iterator[None]:
     """Every statistic of every layer, parameter and addition, without histograms."""
     from gradflow import Tracer  # noqa: PLC0415
 
-    with Tracer(trainer.model, folder / "run", optimizer=trainer.optimizer, schedule=1):
+    with Tracer(trainer.model, folder / "run", optimizer=trainer.optimizer, observe=LAYERS):
         yield
 
 
