@@ -6,23 +6,23 @@ Two copies of a network train on the same batches, one traced and one not, in an
 for every pair of steps; the losses are asserted to be identical. Only ratios are reported: the
 median over the pairs, and its 95 % interval from the order statistics of the binomial distribution.
 A schedule of every k steps is timed over k steps at a time. The load of the machine and the speed
-at which it reads memory are measured in the same run.
+at which it reads memory are measured in the same run. `--memory` adds the ratio of the peaks of
+resident memory, traced over untraced, each of a process of its own.
 """
 
 import copy
-import os
-import random
+import multiprocessing
 import statistics
 import tempfile
-import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import tyro
-from scipy.stats import binom
-from torch import Tensor, nn
-from torch.nn import functional as F
+from pairing import Batches, Trainer, median_interval, paired_ratios, surroundings
 
 import gradflow
 from gradflow.experiment import choose_device
@@ -45,117 +45,97 @@ class Options:
     """Record histograms of magnitudes as well."""
     pairs: int = 30
     """Timed pairs a schedule."""
+    memory: bool = False
+    """Measure peaks of resident memory as well (not on Windows)."""
     device: str = "auto"
     """auto, cpu, cuda or mps."""
 
 
-class Trainer:
-    """A network with its optimizer, trained a step at a time."""
-
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model.train()
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=5e-4, weight_decay=5e-4)
-
-    def time(self, batches: list[tuple[Tensor, Tensor]]) -> tuple[float, list[Tensor]]:
-        """Seconds for a step on each of `batches`, and the losses."""
-        device = batches[0][0].device
-        _synchronize(device)
-        start = time.perf_counter()
-        losses = []
-        for x, y in batches:
-            self.optimizer.zero_grad(set_to_none=True)
-            loss = F.cross_entropy(self.model(x), y)
-            loss.backward()
-            self.optimizer.step()
-            losses.append(loss.detach())
-        _synchronize(device)
-        return time.perf_counter() - start, losses
-
-
-def measure(network: str, every: int, options: Options, device: torch.device) -> list[float]:
-    """The ratios traced / untraced of all pairs, warm-up left out."""
-    model = build(network, classes=5, seed=0).to(device)
-    plain, traced = Trainer(copy.deepcopy(model)), Trainer(model)
-    generator = torch.Generator().manual_seed(0)
-    order = random.Random(0)
-    ratios = []
+@contextmanager
+def traced(trainer: Trainer, every: int, options: Options) -> Iterator[None]:
+    """Trace `trainer` into a folder that is thrown away."""
     with (
         tempfile.TemporaryDirectory() as folder,
         gradflow.Tracer(
-            traced.model,
+            trainer.model,
             Path(folder) / "run",
-            optimizer=traced.optimizer,
+            optimizer=trainer.optimizer,
             schedule=every,
             histograms=options.histograms,
         ),
     ):
-        for pair in range(options.pairs + 3):
-            batches = [_batch(options, generator, device) for _ in range(every)]
-            seconds, losses = {}, {}
-            for trainer in order.sample([plain, traced], 2):
-                seconds[trainer], losses[trainer] = trainer.time(batches)
-            if device.type == "cpu" and not all(
-                torch.equal(mine, theirs)
-                for mine, theirs in zip(losses[plain], losses[traced], strict=True)
-            ):
-                raise AssertionError(f"the losses of {network} differ with the tracer")
-            if pair >= 3:
-                ratios.append(seconds[traced] / seconds[plain])
-    return sorted(ratios)
+        yield
 
 
-def median_interval(ordered: list[float]) -> tuple[float, float]:
-    """The 95 % interval of the median, from the order statistics."""
-    rank = int(binom.ppf(0.025, len(ordered), 0.5))
-    return ordered[max(rank - 1, 0)], ordered[min(len(ordered) - rank, len(ordered) - 1)]
+def measure(network: str, every: int, options: Options, device: torch.device) -> list[float]:
+    """The sorted ratios traced / untraced of all pairs, warm-up left out."""
+    model = build(network, classes=5, seed=0).to(device)
+    plain, watched = Trainer(copy.deepcopy(model)), Trainer(model)
+    batches = Batches(options.size, options.batch, device)
+    with traced(watched, every, options):
+        ratios, identical = paired_ratios(watched, plain, batches, options.pairs, every)
+    if device.type == "cpu" and not identical:
+        raise AssertionError(f"the losses of {network} differ with the tracer")
+    return ratios
+
+
+def memory_ratio(network: str, every: int, options: Options) -> float:
+    """Peak resident memory traced / untraced, each measured in a fresh process.
+
+    To be called while this process is small: Linux counts the memory of the process that starts
+    another one in the peak of the new one.
+    """
+    peaks = []
+    for trace in (True, False):
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
+            peaks.append(pool.submit(_peak_memory, network, every, options, trace).result())
+    return peaks[0] / peaks[1]
+
+
+def _peak_memory(network: str, every: int, options: Options, trace: bool) -> int:
+    """Peak resident memory of this process after a few steps, in the system's unit.
+
+    Raises RuntimeError where the training did not raise the peak this process started with.
+    """
+    import resource  # noqa: PLC0415  (not on Windows)
+
+    start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    device = choose_device(options.device)
+    trainer = Trainer(build(network, classes=5, seed=0).to(device))
+    batches = Batches(options.size, options.batch, device)
+    generator = torch.Generator().manual_seed(0)
+    with traced(trainer, every, options) if trace else nullcontext():
+        for _ in range(max(5, 2 * every)):
+            trainer.time([batches.draw(generator)])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if peak <= start:
+        raise RuntimeError(f"the peak of {network} is hidden by that of the process before it")
+    return peak
 
 
 def main(options: Options) -> None:
     """Print one line a network and schedule, as a Markdown table."""
     device = choose_device(options.device)
+    cases = [(network, every) for network in options.networks for every in options.every]
+    memory = {case: f"{memory_ratio(*case, options):.2f}" for case in cases if options.memory}
     print(f"torch {torch.__version__}, {device.type}, {torch.get_num_threads()} threads")
-    print(f"histograms {'on' if options.histograms else 'off'}; {_surroundings(device)}")
-    print("| network | images | batch | recorded | traced / untraced | 95 % interval | pairs |")
-    print("|---|---|---|---|---|---|---|")
-    for network in options.networks:
-        for every in options.every:
-            ratios = measure(network, every, options, device)
-            low, high = median_interval(ratios)
-            print(
-                f"| {network} | {options.size}x{options.size} | {options.batch} "
-                f"| 1 step in {every} | {statistics.median(ratios):.2f} "
-                f"| {low:.2f} to {high:.2f} | {len(ratios)} |",
-                flush=True,
-            )
-
-
-def _surroundings(device: torch.device) -> str:
-    """The load of the machine, and how fast a large tensor is read."""
-    x = torch.ones(32 * 2**20, device=device)
-    seconds = []
-    for _ in range(10):
-        _synchronize(device)
-        start = time.perf_counter()
-        torch.linalg.vector_norm(x)
-        _synchronize(device)
-        seconds.append(time.perf_counter() - start)
-    speed = x.numel() * x.element_size() / statistics.median(seconds) / 1e9
-    load = f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores" if os.name == "posix" else ""
-    return f"memory read at {speed:.1f} GB/s; {load}"
-
-
-def _batch(
-    options: Options, generator: torch.Generator, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    shape = (options.batch, 3, options.size, options.size)
-    x = torch.randn(shape, generator=generator)
-    y = torch.randint(0, 5, (options.batch,), generator=generator)
-    return x.to(device), y.to(device)
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    print(f"histograms {'on' if options.histograms else 'off'}; {surroundings(device)}")
+    print(
+        "| network | images | batch | recorded | traced / untraced | 95 % interval | pairs "
+        "| peak memory |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    for network, every in cases:
+        ratios = measure(network, every, options, device)
+        low, high = median_interval(ratios)
+        print(
+            f"| {network} | {options.size}x{options.size} | {options.batch} "
+            f"| 1 step in {every} | {statistics.median(ratios):.2f} "
+            f"| {low:.2f} to {high:.2f} | {len(ratios)} "
+            f"| {memory.get((network, every), 'not measured')} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
