@@ -14,6 +14,7 @@ from torch.utils.hooks import RemovableHandle
 from gradflow.errors import TracingError
 from gradflow.hooks.distributed import Processes, inner_model
 from gradflow.hooks.environment import environment
+from gradflow.hooks.fused import prepare
 from gradflow.hooks.layers import LayerTable
 from gradflow.hooks.nonfinite import sentence
 from gradflow.hooks.observer import LayerObserver
@@ -109,6 +110,8 @@ class Tracer:
         kind = RunWriter if self._processes.writes else MuteWriter
         self._writer = kind(self.folder, self._description)
         self._store = RecordStore(self._writer, self._processes, self._layers)
+        for device in {parameter.device for parameter in self._model.parameters()}:
+            prepare(device)
         try:
             self._observer.attach()
             if self._scaler is not None:

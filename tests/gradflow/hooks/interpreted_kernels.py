@@ -28,9 +28,17 @@ def only_the_kernels(monkeypatch):
     def unwanted(*_):
         raise AssertionError("the kernels did not take this tensor")
 
+    assert fused._kernels(torch.device("cpu")) is not None
     monkeypatch.setattr(native, "loops", lambda: None)
     monkeypatch.setattr(fused, "_on_gpu", lambda x: True)
     monkeypatch.setattr(fused, "_by_torch", unwanted)
+
+
+def test_kernels_that_give_other_numbers_than_torch_are_not_used(monkeypatch):
+    monkeypatch.undo()
+    right = kernels.reduce
+    monkeypatch.setattr(kernels, "reduce", lambda *a: right(*a) * (1 + 1e-6))
+    assert fused._kernels.__wrapped__(torch.device("cpu")) is None
 
 
 def plain(x: torch.Tensor, axis: int | None) -> dict[str, float]:
