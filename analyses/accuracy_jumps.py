@@ -13,7 +13,7 @@ from analyses.jump_figures import jump_figures
 from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Estimate, Finding, Table, Verdict
 from analyses.statistics import spearman_interval
-from analyses.wording import between, number, p_value, percent, plural, points
+from analyses.wording import between, number, p_value, percent, plural, points, slug
 from gradflow.runs.reader import Experiment
 
 LARGE_FALL = 0.05
@@ -78,14 +78,10 @@ def run(
     )
 
 
-def _slug(prefix: str, network: str) -> str:
-    return f"{prefix}-{network}".replace("_", "-")
-
-
 def _jump_finding(one: Jumps, rate: float, large: float, caveats: tuple[str, ...]) -> Finding:
     verdict = _jump_verdict(one.changes, large)
     return Finding(
-        key=_slug("jumps", one.network),
+        key=slug(f"jumps-{one.network}"),
         network=one.network,
         hypothesis=f"The validation accuracy of {one.network} jumps beyond sampling noise.",
         contradicted_by=(
@@ -155,7 +151,7 @@ def _link_finding(one: Jumps, rate: float, strong: float) -> Finding:
     verdict = _link_verdict(one, rate, strong)
     meaning, estimate = _link(one, verdict)
     return Finding(
-        key=_slug("association", one.network),
+        key=slug(f"association-{one.network}"),
         network=one.network,
         hypothesis=f"Gradient health goes with the jumps of {one.network}.",
         contradicted_by=f"Intervals of all correlations that exclude {strong} and -{strong}.",

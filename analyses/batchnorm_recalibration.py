@@ -18,7 +18,7 @@ from analyses.frames import accuracy_by_epoch, by_network, copies_caveat
 from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Estimate, Figure, Finding, Table, Verdict
 from analyses.statistics import RESAMPLES, verdict_above
-from analyses.wording import between, listing, number, percent, plural
+from analyses.wording import between, listing, number, percent, plural, slug
 from gradflow.runs.reader import Experiment
 
 HALF = 0.5
@@ -91,7 +91,7 @@ def _finding(
     )
     images = pairs[0].running.shape[1]
     return Finding(
-        key=f"stale-statistics-{network}".replace("_", "-"),
+        key=slug(f"stale-statistics-{network}"),
         network=network,
         hypothesis=f"Most of the jumps of {network} come from stale running statistics.",
         contradicted_by=f"A share removed whose interval lies below {percent(half)}.",

@@ -25,7 +25,7 @@ from analyses.frames import (
 from analyses.registry import Analysis
 from analyses.result import AnalysisResult, Estimate, Figure, Finding, Table, Verdict
 from analyses.statistics import verdict_above, wilson_interval
-from analyses.wording import between, listing, percent, plural
+from analyses.wording import between, listing, percent, plural, slug
 from gradflow.runs.reader import Experiment, Run
 
 OPTIMISTIC = (
@@ -112,7 +112,7 @@ def run(experiment: Experiment) -> AnalysisResult:
     )
     reports = tuple(
         Table(
-            f"report-{_slug(name)}",
+            f"report-{slug(name)}",
             f"{name}: classification report at the best epoch, "
             f"{plural(len(best[name]), 'seed')} together",
             report_by_class(_together(best[name]), classes[name]),
@@ -143,10 +143,6 @@ def run(experiment: Experiment) -> AnalysisResult:
     )
 
 
-def _slug(name: str) -> str:
-    return "".join(letter if letter.isalnum() else "-" for letter in name)
-
-
 def _together(best: list[BestEpoch]) -> pd.DataFrame:
     return pd.concat([one.predictions for one in best])
 
@@ -172,7 +168,7 @@ def _finding(
         else f"{network} is weakest on {classes[lowest]}: its recall there is "
     ) + f"{percent(recall)} {interval} for {classes[lowest]}, chance being {percent(chance)}."
     return Finding(
-        key=f"every-class-{_slug(network)}",
+        key=f"every-class-{slug(network)}",
         network=network,
         hypothesis=f"{network} finds every class more often than chance.",
         contradicted_by="A class never predicted, or a recall whose interval lies below chance.",
@@ -225,7 +221,7 @@ def _figure(best: BestEpoch, classes: list[str], seeds: int) -> Figure:
     )
     of_seed = f", seed {best.seed}" if seeds > 1 else ""
     return Figure(
-        key=f"confusion-{_slug(best.network)}",
+        key=f"confusion-{slug(best.network)}",
         title=title,
         caption=(
             f"Confusion matrix of {best.network}{of_seed} at epoch {best.epoch}, its best: "

@@ -11,8 +11,8 @@ from analyses.frames import correctness, predictions_of
 from analyses.statistics import (
     MIN_SEEDS,
     Array,
-    image_weights,
     mean_over_steps,
+    means_over_images,
     paired_change,
 )
 from analyses.wording import plural
@@ -77,9 +77,7 @@ def _by_image(picked: list[tuple[Right, Right]]) -> Difference:
     means = [float(gap.mean()) for gap in gaps]
     if len(gaps) >= MIN_SEEDS:
         return _by_seed(means, "")
-    resampled = [
-        image_weights(len(gap), seed=index) @ gap / len(gap) for index, gap in enumerate(gaps)
-    ]
+    resampled = [means_over_images(gap, seed=index) for index, gap in enumerate(gaps)]
     low, high = np.quantile(np.mean(resampled, axis=0), [0.025, 0.975])
     method = f"bootstrap over {plural(len(gaps[0]), 'validation image')}"
     if len(gaps) > 1:

@@ -13,7 +13,7 @@ from analyses.layer_gradients import Profile, exponential, over_depth, profile, 
 from analyses.registry import Analysis
 from analyses.result import AnalysisResult, Estimate, Finding, Table, Verdict
 from analyses.statistics import verdict_above, verdict_below
-from analyses.wording import between, finite, listing, number, percent, plural
+from analyses.wording import between, finite, listing, number, percent, plural, slug
 from gradflow.runs.reader import Experiment
 
 VANISHING = 1e-2
@@ -107,7 +107,7 @@ def _finding(one: Profile, verb: str, bound: float) -> Finding:
     verdict = rule(finite(low), finite(high), per_layer)
     side = "below" if verb == "vanish" else "above"
     return Finding(
-        key=f"{verb}-{one.network}".replace("_", "-"),
+        key=slug(f"{verb}-{one.network}"),
         network=one.network,
         hypothesis=f"The gradients of {one.network} {verb} toward the input.",
         contradicted_by=(

@@ -31,7 +31,7 @@ from analyses.reference import CAVEAT, has_reference_setting, reference_curves
 from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Estimate, Figure, Finding, Table, Verdict
 from analyses.statistics import MIN_SEEDS, verdict_above, wilson_interval
-from analyses.wording import between, listing, p_value, percent, plural, points
+from analyses.wording import between, listing, p_value, percent, plural, points, slug
 from gradflow.runs.reader import Experiment, Run
 
 CURVES = {
@@ -151,7 +151,7 @@ def _finding(experiment: Experiment, pair: Pair, with_reference: bool) -> Findin
     if with_reference:
         caveats.append(CAVEAT)
     return Finding(
-        key=f"higher-accuracy-{pair.residual}".replace("_", "-"),
+        key=slug(f"higher-accuracy-{pair.residual}"),
         network=None,
         hypothesis=(
             f"{pair.residual} reaches a higher validation accuracy than {pair.plain} "

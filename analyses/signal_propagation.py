@@ -13,7 +13,7 @@ from analyses.registry import Analysis
 from analyses.result import AnalysisResult, Estimate, Finding, Table, Verdict
 from analyses.signal_figures import signal_figures
 from analyses.statistics import verdict_above
-from analyses.wording import between, finite, percent, plural
+from analyses.wording import between, finite, percent, plural, slug
 from gradflow.runs.reader import Experiment
 
 DEAD = 0.10
@@ -57,10 +57,6 @@ def run(experiment: Experiment, dead: float = DEAD) -> AnalysisResult:
     )
 
 
-def _key(prefix: str, network: str) -> str:
-    return f"{prefix}-{network}".replace("_", "-")
-
-
 def _dead_finding(one: Signal, bound: float) -> Finding:
     assert one.dead_last is not None
     mean = one.dead_last
@@ -77,7 +73,7 @@ def _dead_finding(one: Signal, bound: float) -> Finding:
         Verdict.INCONCLUSIVE: "Record more steps of an epoch, or more seeds.",
     }
     return Finding(
-        key=_key("dead-channels", one.network),
+        key=slug(f"dead-channels-{one.network}"),
         network=one.network,
         hypothesis=f"Channels of {one.network} die: over {percent(bound)} of them pass nothing.",
         contradicted_by=f"A share of dead channels whose interval lies below {percent(bound)}.",
@@ -106,7 +102,7 @@ def _finite_finding(one: Signal) -> Finding:
     broken = one.nonfinite > 0
     said = f"{plural(one.nonfinite, 'value')} infinite or not a number" if broken else "all finite"
     return Finding(
-        key=_key("finite", one.network),
+        key=slug(f"finite-{one.network}"),
         network=one.network,
         hypothesis=f"All activations of {one.network} are finite.",
         contradicted_by="One recorded activation that is infinite or not a number.",

@@ -12,7 +12,7 @@ from analyses.result import AnalysisResult, Estimate, Finding, Table, Verdict
 from analyses.skip_figures import skip_figures
 from analyses.skip_shares import ADDITIVE, Carry, carry
 from analyses.statistics import verdict_above
-from analyses.wording import between, number, plural
+from analyses.wording import between, number, plural, slug
 from gradflow.runs.reader import Experiment
 
 HALF = 0.5
@@ -70,7 +70,7 @@ def _finding(one: Carry, half: float) -> Finding:
         f"averaged over {plural(len(one.blocks), 'block')}"
     )  # fmt: skip
     return Finding(
-        key=f"skips-carry-{one.network}".replace("_", "-"),
+        key=slug(f"skips-carry-{one.network}"),
         network=one.network,
         hypothesis=f"The skips carry most of the gradient in {one.network}.",
         contradicted_by=f"A mean share of the skips whose interval lies below {number(half)}.",

@@ -75,13 +75,11 @@ def image_weights(images: int, resamples: int = RESAMPLES, seed: int = 0) -> Arr
     return generator.multinomial(images, np.full(images, 1 / images), size=resamples).astype(float)
 
 
-def bootstrap_over_images(
-    values: ArrayLike, level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
-) -> tuple[float, float]:
-    """Percentile interval of the mean of `values`, shape [images], over resampled images."""
+def means_over_images(values: ArrayLike, resamples: int = RESAMPLES, seed: int = 0) -> Array:
+    """Means of `values`, shape [images], over resampled images: shape [resamples]."""
     array = np.asarray(values, dtype=float)
-    means = image_weights(len(array), resamples, seed) @ array / len(array)
-    return _percentiles(means, level)
+    means: Array = image_weights(len(array), resamples, seed) @ array / len(array)
+    return means
 
 
 def lag_one_autocorrelation(series: ArrayLike) -> float:

@@ -53,3 +53,8 @@ def listing(items: Sequence[str]) -> str:
     if len(items) < 2:
         return "".join(items)
     return f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def slug(text: str) -> str:
+    """`text` as a key: letters and digits as they are, everything else a hyphen."""
+    return "".join(letter if letter.isalnum() else "-" for letter in text)
