@@ -1,10 +1,10 @@
 """Several processes that train one model: their observations joined to those of the whole batch.
 
 Each process observes its share of the batch (and, under FSDP2, its shard of every parameter). When
-the numbers are brought over from the device, sums, counts and products are added up over the
-processes by `torch.distributed`, magnitudes compared, and the first process writes the run. Since
-DDP and FSDP2 average the processes' gradients, the loss is the mean of theirs: a layer's gradient
-is divided by their number. With shares of equal size the result is that of a single process.
+the numbers are brought over from the device, the processes exchange by `torch.distributed` what
+each has reduced its share to, and the first one writes the run. Since DDP and FSDP2 average the
+processes' gradients, the loss is the mean of theirs: a layer's gradient is divided by their number.
+With shares of equal size the result is that of a single process.
 """
 
 import hashlib
@@ -17,7 +17,10 @@ from torch import Tensor, nn
 
 from gradflow.errors import TracingError
 from gradflow.hooks.fused import Moments
-from gradflow.hooks.records import JunctionRecord, StepRecord
+from gradflow.hooks.records import StepRecord
+
+# Moments by kind (activation, gradient, skip, branch) and layer.
+Parts = dict[tuple[str, str], Moments]
 
 SHARDED_NORMS = ("weight_norm", "gradient_norm", "update_norm", "previous_gradient_norm")
 
@@ -45,22 +48,21 @@ class Processes:
         """
         if self.count == 1 or not records:
             return records
-        self._require_agreement(records)
-        for record in records:
-            record.activations = self._join_moments(record.activations, 1.0)
-            record.gradients = self._join_moments(record.gradients, 1 / self.count)
-            for junction in record.junctions.values():
-                self._join_junction(junction)
+        parts = [_parts_of(record, 1 / self.count) for record in records]
+        self._require_agreement(records, parts)
+        for record, entries in zip(records, parts, strict=True):
+            _put_back(record, self._join_moments(entries))
+            self._join_products(record)
             self._join_parameters(record)
         return records
 
-    def _require_agreement(self, records: list[StepRecord]) -> None:
+    def _require_agreement(self, records: list[StepRecord], parts: list[Parts]) -> None:
         names = [
-            (r.epoch, r.step, *r.activations, "|", *r.gradients, "|", *r.junctions, *r.parameters)
-            for r in records
+            (record.epoch, record.step, *entries, *_split_junctions(record), *record.parameters)
+            for record, entries in zip(records, parts, strict=True)
         ]
         digest = hashlib.sha256(repr(names).encode()).digest()
-        device = _device_of(records)
+        device = next((_values(one).device for entries in parts for one in entries.values()), "cpu")
         mine = torch.tensor([int.from_bytes(digest[:7], "big")], device=device)
         least, greatest = mine.clone(), mine.clone()
         dist.all_reduce(least, dist.ReduceOp.MIN, self._group)
@@ -71,13 +73,13 @@ class Processes:
                 f"{records[-1].step}: the model must run the same layers in all of them"
             )
 
-    def _join_moments(self, entries: dict[str, Moments], scale: float) -> dict[str, Moments]:
-        """The entries of all processes, each layer's taken as one batch; values times `scale`."""
+    def _join_moments(self, entries: Parts) -> Parts:
+        """Each entry taken as one batch over all processes: one exchange for all of them."""
         if not entries:
             return entries
         parts = list(entries.values())
         sizes = [len(part.values) for part in parts]
-        mine = torch.cat([torch.as_tensor(part.scaled(scale).values) for part in parts])
+        mine = torch.cat([_values(part) for part in parts])
         counts = mine.new_tensor([(part.elements, part.batch_size) for part in parts])
         values, numbers = self._gather(mine), self._gather(counts)
         by_process = [
@@ -89,16 +91,15 @@ class Processes:
             ]
             for flat, number in zip(values, numbers, strict=True)
         ]
-        joined = (reduce(Moments.join, of_layer) for of_layer in zip(*by_process, strict=True))
+        joined = (reduce(Moments.join, of_entry) for of_entry in zip(*by_process, strict=True))
         return dict(zip(entries, joined, strict=True))
 
-    def _join_junction(self, junction: JunctionRecord) -> None:
-        if junction.products is not None:
-            (junction.products,) = self._add([junction.products / self.count**2])
-        for side in ("skip", "branch"):
-            known = getattr(junction, side)
-            if known is not None:
-                setattr(junction, side, self._join_moments({side: known}, 1.0)[side])
+    def _join_products(self, record: StepRecord) -> None:
+        split = _split_junctions(record)
+        if split:
+            added = self._add([products / self.count**2 for products in split.values()])
+            for layer, products in zip(split, added, strict=True):
+                record.junctions[layer].products = products
 
     def _join_parameters(self, record: StepRecord) -> None:
         """Norms of shards become norms of whole parameters; whole ones are alike everywhere."""
@@ -163,6 +164,36 @@ def _group_of(model: nn.Module) -> dist.ProcessGroup | None:
     return dist.group.WORLD if any(map(is_shard, model.parameters())) else None
 
 
-def _device_of(records: list[StepRecord]) -> torch.device:
-    seen = next(iter(records[0].activations.values()), None)
-    return torch.device("cpu") if seen is None else torch.as_tensor(seen.values).device
+def _parts_of(record: StepRecord, scale: float) -> Parts:
+    """All moments of `record` by kind and layer, those of gradients times `scale`."""
+    parts: Parts = {("activation", layer): one for layer, one in record.activations.items()}
+    parts |= {("gradient", layer): one.scaled(scale) for layer, one in record.gradients.items()}
+    for layer, junction in record.junctions.items():
+        for side, one in (("skip", junction.skip), ("branch", junction.branch)):
+            if one is not None:
+                parts[side, layer] = one
+    return parts
+
+
+def _put_back(record: StepRecord, parts: Parts) -> None:
+    """Set the moments of `record` to `parts`, as `_parts_of` names them."""
+    for (kind, layer), one in parts.items():
+        if kind == "activation":
+            record.activations[layer] = one
+        elif kind == "gradient":
+            record.gradients[layer] = one
+        else:
+            setattr(record.junctions[layer], kind, one)
+
+
+def _split_junctions(record: StepRecord) -> dict[str, Tensor]:
+    """The products of the junctions that a backward pass has come by, by layer."""
+    return {
+        layer: junction.products
+        for layer, junction in record.junctions.items()
+        if junction.products is not None
+    }
+
+
+def _values(moments: Moments) -> Tensor:
+    return torch.as_tensor(moments.values)

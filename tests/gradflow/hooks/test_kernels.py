@@ -140,3 +140,4 @@ def test_a_recorded_step_waits_for_nothing_on_the_gpu(tmp_path):
                 optimizer.step()
             finally:
                 torch.cuda.set_sync_debug_mode(before)
+    assert set(gradflow.open_run(tmp_path / "run").gradients.step) == {0, 1, 2}
