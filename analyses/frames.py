@@ -14,7 +14,7 @@ def runs_with(experiment: Experiment, table: str, meaning: str) -> list[Run]:
 
     Raises `NotApplicableError`, naming the table and its `meaning`, where no run did.
     """
-    runs = [run for run in experiment.runs if len(getattr(run, table))]
+    runs = [run for run in experiment.runs if len(run.table(table))]
     if not runs:
         raise NotApplicableError(
             f"no run recorded {meaning} (the table {table} is empty), which this question needs"
@@ -49,7 +49,7 @@ def predictions_of(run: Run, table: str = "predictions") -> pd.DataFrame:
 
     A copy of an image is no further observation: counted again, it makes intervals too narrow.
     """
-    rows: pd.DataFrame = getattr(run, table)
+    rows = run.table(table)
     return rows[~rows["image"].isin(copies(run))]
 
 

@@ -66,6 +66,10 @@ class Configuration:
     """At every epoch's end, also validate with batch-norm statistics re-estimated on the training
     images. The weights stay as they are."""
 
+    checkpoints: Literal["best", "every"] = "best"
+    """Weights kept: those of the best epoch (best.pt), or also those of every epoch, in the folder
+    checkpoints, so that probes can run on them later."""
+
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Device to train on. auto: CUDA, else MPS, else the CPU."""
 

@@ -26,7 +26,8 @@ from gradflow.models import build
 from gradflow.probes.batchnorm_recalibration import batch_norms, recalibrated
 from gradflow.runs.files import write_whole
 
-CHECKPOINT = "best.pt"
+BEST_CHECKPOINT = "best.pt"
+CHECKPOINTS = "checkpoints"
 
 
 @dataclass(frozen=True)
@@ -118,9 +119,8 @@ def train(job: Job, progress: Progress) -> list[EpochSummary]:
         for _ in range(options.epochs):
             summary = _run_epoch(job, model, optimizer, tracer, progress, best)
             summaries.append(summary)
-            if summary.new_best:
-                best = summary.val_accuracy
-                _keep_checkpoint(job, model, summary)
+            _keep_checkpoints(job, model, summary)
+            best = max(best, summary.val_accuracy)
             progress.epoch(summary)
     return summaries
 
@@ -282,7 +282,16 @@ def _membership(job: Job) -> dict[str, Any]:
     }
 
 
-def _keep_checkpoint(job: Job, model: nn.Module, summary: EpochSummary) -> None:
+def checkpoint_name(epoch: int) -> str:
+    """Where in a run's folder the weights at the end of `epoch` are, if each epoch's are kept."""
+    return f"{CHECKPOINTS}/epoch-{epoch:04d}.pt"
+
+
+def _keep_checkpoints(job: Job, model: nn.Module, summary: EpochSummary) -> None:
+    names = [BEST_CHECKPOINT] if summary.new_best else []
+    if job.configuration.checkpoints == "every":
+        (job.folder / CHECKPOINTS).mkdir(exist_ok=True)
+        names.append(checkpoint_name(summary.epoch))
     content = {
         "state_dict": {name: value.cpu() for name, value in model.state_dict().items()},
         "network": job.network,
@@ -291,4 +300,5 @@ def _keep_checkpoint(job: Job, model: nn.Module, summary: EpochSummary) -> None:
         "epoch": summary.epoch,
         "val_accuracy": summary.val_accuracy,
     }
-    write_whole(job.folder / CHECKPOINT, lambda path: torch.save(content, path))
+    for name in names:
+        write_whole(job.folder / name, lambda path: torch.save(content, path))

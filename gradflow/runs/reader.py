@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ class Run:
 
     folder: Path
     description: dict[str, Any] = field(repr=False)
+    _tables: dict[str, pd.DataFrame] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def name(self) -> str:
@@ -52,75 +52,81 @@ class Run:
         """The names of the classes, in the order of their indices; empty where unknown."""
         return list(self.description.get("classes") or [])
 
-    @cached_property
+    @property
     def layers(self) -> pd.DataFrame:
         """One row a layer, in order of execution."""
-        path = self.folder / "layers.parquet"
-        return self._assemble("layers", [path] if path.exists() else [])
+        return self.table("layers")
 
-    @cached_property
+    @property
     def epochs(self) -> pd.DataFrame:
         """One row an epoch: the scalars given to `end_epoch`."""
         return self.table("epochs")
 
-    @cached_property
+    @property
     def activations(self) -> pd.DataFrame:
         """One row per (epoch, step, layer): statistics of the layer's output."""
         return self.table("activations")
 
-    @cached_property
+    @property
     def gradients(self) -> pd.DataFrame:
         """One row per (epoch, step, layer): statistics of the gradient of that output."""
         return self.table("gradients")
 
-    @cached_property
+    @property
     def activation_histograms(self) -> pd.DataFrame:
         """One row per (epoch, step, layer): see `gradflow.runs.magnitudes`."""
         return self.table("activation_histograms")
 
-    @cached_property
+    @property
     def gradient_histograms(self) -> pd.DataFrame:
         """One row per (epoch, step, layer): see `gradflow.runs.magnitudes`."""
         return self.table("gradient_histograms")
 
-    @cached_property
+    @property
     def parameters(self) -> pd.DataFrame:
         """One row per (epoch, step, parameter)."""
         return self.table("parameters")
 
-    @cached_property
+    @property
     def junctions(self) -> pd.DataFrame:
         """One row per (epoch, step, residual addition)."""
         return self.table("junctions")
 
-    @cached_property
+    @property
     def steps(self) -> pd.DataFrame:
         """One row per recorded step: its loss scale, and whether the update was skipped."""
         return self.table("steps")
 
-    @cached_property
+    @property
     def images(self) -> pd.DataFrame:
         """One row per image: its name, label and subset."""
         return self.table("images")
 
-    @cached_property
+    @property
     def predictions(self) -> pd.DataFrame:
         """One row per (epoch, validation image)."""
         return self.table("predictions")
 
-    @cached_property
+    @property
     def recalibration(self) -> pd.DataFrame:
         """As `predictions`, with batch-norm statistics re-estimated on the training images."""
         return self.table("recalibration")
 
     def table(self, name: str) -> pd.DataFrame:
-        """The table `name` of the schema, all its parts in order of step."""
-        parts = [
+        """The table `name` of the schema, all its parts in order of step; read once."""
+        if name not in self._tables:
+            self._tables[name] = self._assemble(name, self._parts(name))
+        return self._tables[name]
+
+    def _parts(self, name: str) -> list[Path]:
+        if name == "layers":
+            path = self.folder / "layers.parquet"
+            return [path] if path.exists() else []
+        return [
             path
             for path in sorted((self.folder / name).glob("part-*.parquet"))
             if PART_PATTERN.fullmatch(path.name)
         ]
-        return self._assemble(name, parts)
 
     def _assemble(self, name: str, parts: list[Path]) -> pd.DataFrame:
         if not parts:

@@ -5,7 +5,18 @@ x is a layer's output of shape [N, C, S], or the gradient of the loss with respe
 number of its elements; all statistics run over N, C and S unless said otherwise.
 """
 
-from dataclasses import dataclass
+from gradflow.runs.probe_schema import PROBE_TABLES
+from gradflow.runs.quantity import (
+    BATCH_SIZE,
+    EPOCH,
+    IMAGE,
+    LAYER,
+    NFNET,
+    PREDICTION_COLUMNS,
+    STEP,
+    Quantity,
+    Table,
+)
 
 SCHEMA_VERSION = 1
 
@@ -14,46 +25,6 @@ Axis letters: N batch, C channel, S everything else. x is a layer's output, or t
 loss with respect to it; M is the number of its elements; statistics run over N, C and S unless said
 otherwise. Columns in bold identify a row. A value that was not observed is missing; nan is a value
 that was observed."""
-
-NFNET = "Brock et al. 2021, Characterizing signal propagation, section 3"
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """One column: its name, unit ("1" for a pure number), formula and source."""
-
-    name: str
-    unit: str
-    formula: str
-    source: str = ""
-    dtype: str = "float64"
-
-
-@dataclass(frozen=True)
-class Table:
-    """One table: what a row stands for, the columns that identify it, the quantities it holds.
-
-    `open_ended` tables (the scalars of an epoch) take further columns than those named here.
-    """
-
-    name: str
-    row: str
-    keys: tuple[Quantity, ...]
-    quantities: tuple[Quantity, ...]
-    open_ended: bool = False
-
-    @property
-    def columns(self) -> tuple[Quantity, ...]:
-        """The keys, then the quantities, in the order in which they are stored."""
-        return self.keys + self.quantities
-
-
-EPOCH = Quantity("epoch", "epochs", "counted from 1", dtype="int32")
-STEP = Quantity("step", "optimizer steps", "counted from 0 over the whole run", dtype="int64")
-LAYER = Quantity(
-    "layer", "name", "qualified module name; the second call in one forward is name#2", dtype="str"
-)
-BATCH_SIZE = Quantity("batch_size", "samples", "N", dtype="int32")
 
 TENSOR_STATISTICS = (
     Quantity("mean", "unit of x", "sum(x) / M"),
@@ -89,13 +60,6 @@ HISTOGRAM_COLUMNS = (
         dtype="list",
     ),
 )
-
-PREDICTION_COLUMNS = (
-    Quantity("target", "class", "index of the true class", dtype="int32"),
-    Quantity("prediction", "class", "index of the most probable class", dtype="int32"),
-    Quantity("probability", "1", "softmax probability of the predicted class"),
-)
-IMAGE = Quantity("image", "image", "index into the table images", dtype="int32")
 
 LAYERS = Table(
     "layers",
@@ -253,6 +217,7 @@ TABLES = {
         IMAGES,
         PREDICTIONS,
         RECALIBRATION,
+        *PROBE_TABLES,
     )
 }
 

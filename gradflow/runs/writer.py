@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 
 from gradflow.errors import RunError
 from gradflow.runs.files import EXPERIMENT_FILE, RUN_FILE, part_name, write_json, write_whole
-from gradflow.runs.schema import SCHEMA_VERSION, TABLES, Table
+from gradflow.runs.quantity import Table
+from gradflow.runs.schema import SCHEMA_VERSION, TABLES
 
 _ARROW_TYPES = {
     "float64": pa.float64(),
@@ -23,6 +24,8 @@ _ARROW_TYPES = {
     "int32": pa.int32(),
     "bool": pa.bool_(),
     "list": pa.list_(pa.int64()),
+    "floats": pa.list_(pa.float32()),
+    "bytes": pa.binary(),
     # Layer and parameter names repeat at every step: a dictionary stores each once.
     "str": pa.dictionary(pa.int32(), pa.string()),
 }
@@ -52,6 +55,13 @@ class RunWriter:
             **description,
         }
         self._write_description()
+
+    @classmethod
+    def reopen(cls, folder: str | Path, description: Mapping[str, Any]) -> "RunWriter":
+        """A writer that adds tables to the run that is in `folder`, described by `description`."""
+        writer = cls.__new__(cls)
+        writer.folder, writer._description = Path(folder), dict(description)
+        return writer
 
     def describe(self, **entries: Any) -> None:
         """Set further entries of `run.json`."""

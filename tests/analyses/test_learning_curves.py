@@ -59,7 +59,7 @@ def test_without_predictions_the_scalars_give_a_difference_without_interval(buil
     experiment = networks(build, 0.4, 0.7)
     bare = []
     for run in experiment.runs:
-        run.__dict__["predictions"] = run.predictions.iloc[:0]
+        run._tables["predictions"] = run.predictions.iloc[:0]
         bare.append(run)
     gap = difference([(bare[0], bare[1])])
     assert gap is not None

@@ -46,7 +46,7 @@ def test_further_additions_of_a_block_follow_its_first(build):
     (run,) = build.experiment(build.plan("resnet8", skip_share=0.6)).runs[:1]
     first = blocks_in_order(run)["layer"].tolist()
     second = run.junctions.assign(layer=run.junctions["layer"] + "+2")
-    run.__dict__["junctions"] = pd.concat([run.junctions, second], ignore_index=True)
+    run._tables["junctions"] = pd.concat([run.junctions, second], ignore_index=True)
     assert blocks_in_order(run)["layer"].tolist() == [
         name for block in first for name in (block, f"{block}+2")
     ]

@@ -73,7 +73,7 @@ def test_both_networks_see_the_same_split(finished):
 
 def test_best_checkpoint_gives_the_recorded_accuracy_again(finished, images):
     run = gradflow.open_experiment(finished).runs[1]
-    checkpoint = torch.load(run.folder / training.CHECKPOINT, weights_only=True)
+    checkpoint = torch.load(run.folder / training.BEST_CHECKPOINT, weights_only=True)
     best = run.epochs.set_index("epoch").val_accuracy
     assert checkpoint["val_accuracy"] == best.max()
     assert checkpoint["epoch"] == best.idxmax()
@@ -210,7 +210,7 @@ def test_an_interrupt_keeps_what_was_recorded(images, tmp_path, capsys, monkeypa
     assert run.description["status"] == "interrupted"
     assert list(run.epochs.epoch) == [1]
     assert sorted(set(run.gradients.step)) == list(range(6))
-    assert (run.folder / training.CHECKPOINT).exists()
+    assert (run.folder / training.BEST_CHECKPOINT).exists()
 
 
 def test_help_names_every_option_with_its_default(capsys):

@@ -56,7 +56,7 @@ def test_a_value_not_observed_is_missing_and_an_observed_nan_is_stored(writer):
 def test_a_table_not_recorded_is_empty_but_has_its_columns(writer):
     run = gradflow.open_run(writer.folder)
     for name, table in TABLES.items():
-        frame = getattr(run, name)
+        frame = run.table(name)
         assert frame.empty
         assert list(frame.columns) == [quantity.name for quantity in table.columns]
 

@@ -1,0 +1,64 @@
+"""Runs the probes that are due at an epoch's end, each on a copy of the network, and times them."""
+
+import copy
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from gradflow.probes.probe import NotMeasurableError, Probe, Subject, is_due
+
+WriteTable = Callable[[str, Mapping[str, Any]], None]
+PROBE_COSTS = "probe_costs"
+
+
+def run_probes(probes: Iterable[Probe], subject: Subject, write_table: WriteTable) -> float:
+    """Run every probe that is due for `subject` and write what it measures, and what it cost.
+
+    Each gets a copy of `subject.model`, which is left as it is, like the global random state.
+
+    Args:
+        probes: in the order in which they run.
+        subject: its model may be in any mode and may carry hooks, which the copies do not.
+        write_table: called with the name of a table and its columns without `epoch`.
+
+    Returns: the seconds that all of them took together.
+    """
+    costs: dict[str, list[Any]] = {"probe": [], "seconds": [], "skipped": []}
+    for probe in probes:
+        if not is_due(probe, subject):
+            continue
+        start = time.monotonic()
+        skipped = _run(probe, subject, write_table)
+        costs["probe"].append(probe.name)
+        costs["seconds"].append(time.monotonic() - start)
+        costs["skipped"].append(skipped)
+    if costs["probe"]:
+        write_table(PROBE_COSTS, costs)
+    return float(sum(costs["seconds"]))
+
+
+def _run(probe: Probe, subject: Subject, write_table: WriteTable) -> str | None:
+    """Why `probe` measured nothing, or None where it did."""
+    own = replace(subject, model=_bare_copy(subject.model))
+    devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
+    try:
+        with torch.random.fork_rng(devices=devices):
+            tables = probe.measure(own)
+    except NotMeasurableError as reason:
+        return str(reason)
+    for name, columns in tables.items():
+        write_table(name, columns)
+    return None
+
+
+def _bare_copy(model: torch.nn.Module) -> torch.nn.Module:
+    """A copy in evaluation mode, without gradients and without anybody's forward hooks."""
+    duplicate = copy.deepcopy(model).eval()
+    duplicate.zero_grad(set_to_none=True)
+    for module in duplicate.modules():
+        module._forward_hooks.clear()
+        module._forward_pre_hooks.clear()
+    return duplicate

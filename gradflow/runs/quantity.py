@@ -1,0 +1,50 @@
+"""What describes a recorded quantity and a table of them, and the columns that tables share."""
+
+from dataclasses import dataclass
+
+NFNET = "Brock et al. 2021, Characterizing signal propagation, section 3"
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One column: its name, unit ("1" for a pure number), formula and source."""
+
+    name: str
+    unit: str
+    formula: str
+    source: str = ""
+    dtype: str = "float64"
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table: what a row stands for, the columns that identify it, the quantities it holds.
+
+    `open_ended` tables (the scalars of an epoch) take further columns than those named here.
+    """
+
+    name: str
+    row: str
+    keys: tuple[Quantity, ...]
+    quantities: tuple[Quantity, ...]
+    open_ended: bool = False
+
+    @property
+    def columns(self) -> tuple[Quantity, ...]:
+        """The keys, then the quantities, in the order in which they are stored."""
+        return self.keys + self.quantities
+
+
+EPOCH = Quantity("epoch", "epochs", "counted from 1", dtype="int32")
+STEP = Quantity("step", "optimizer steps", "counted from 0 over the whole run", dtype="int64")
+LAYER = Quantity(
+    "layer", "name", "qualified module name; the second call in one forward is name#2", dtype="str"
+)
+BATCH_SIZE = Quantity("batch_size", "samples", "N", dtype="int32")
+
+PREDICTION_COLUMNS = (
+    Quantity("target", "class", "index of the true class", dtype="int32"),
+    Quantity("prediction", "class", "index of the most probable class", dtype="int32"),
+    Quantity("probability", "1", "softmax probability of the predicted class"),
+)
+IMAGE = Quantity("image", "image", "index into the table images", dtype="int32")
