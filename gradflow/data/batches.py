@@ -129,3 +129,10 @@ def normalize(images: Tensor) -> Tensor:
     mean = images.new_tensor(IMAGENET_MEAN).view(3, 1, 1)
     std = images.new_tensor(IMAGENET_STD).view(3, 1, 1)
     return (images - mean) / std
+
+
+def pixels(images: Tensor) -> Tensor:
+    """What `normalize` was given, from what it gave: uint8 [B, 3, H, W], 0 to 255."""
+    mean = images.new_tensor(IMAGENET_MEAN).view(3, 1, 1)
+    std = images.new_tensor(IMAGENET_STD).view(3, 1, 1)
+    return ((images * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)

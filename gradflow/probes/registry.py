@@ -14,6 +14,7 @@ PROBE_NAMES = (
     "noise_scale",
     "attribution",
     "loss_slice",
+    "sharpness",
 )
 
 

@@ -11,6 +11,7 @@ BALDUZZI = "Balduzzi et al. 2017, The shattered gradients problem, section 2"
 VEIT = "Veit et al. 2016, Residual networks behave like ensembles, sections 4 and 5"
 MCCANDLISH = "McCandlish et al. 2018, An empirical model of large-batch training, appendix A.1"
 LI = "Li et al. 2018, Visualizing the loss landscape of neural nets, section 4"
+DHAMDHERE = "Dhamdhere et al. 2018, How important is a neuron?, equation 3"
 CONFUSION = "Sankararaman et al. 2020, The impact of neural network overparameterization, section 2"
 
 BATCHNORM_STALENESS = Table(
@@ -141,21 +142,36 @@ NOISE_SCALE = Table(
 CONDUCTANCE = Table(
     "conductance",
     "the conductance of a residual addition for an image: what its skip and its branch contribute "
-    "to the logit of the predicted class, from a black baseline to the image",
+    "to the logit of the predicted class, from a black baseline to the image; validation images "
+    "are taken from the classes in turn",
     (EPOCH, LAYER, IMAGE),
     (
-        Quantity("skip", "logit", "conductance of skip(x)", "Dhamdhere et al. 2018"),
-        Quantity("branch", "logit", "conductance of branch(x)", "Dhamdhere et al. 2018"),
+        Quantity("skip", "logit", "conductance of skip(x)", DHAMDHERE),
+        Quantity("branch", "logit", "conductance of branch(x)", DHAMDHERE),
         Quantity("difference", "logit", "logit of the image less that of the baseline"),
         Quantity("completeness_error", "1", "|skip + branch - difference| / |difference|"),
     ),
 )
 ATTRIBUTION_PICTURES = Table(
     "attribution_pictures",
-    "a picture of what an image's predicted class rests on",
+    "a picture of what an image's predicted class rests on; integrated gradients start from a "
+    "black image",
     (EPOCH, IMAGE, Quantity("method", "name", "integrated gradients or Grad-CAM", dtype="str")),
     (
-        Quantity("rule", "name", "why this image was chosen", dtype="str"),
+        Quantity(
+            "layer",
+            "name",
+            "of Grad-CAM: the last block whose output has at least 4 x 4 pixels; else missing",
+            dtype="str",
+        ),
+        Quantity(
+            "rule",
+            "name",
+            "why this validation image was chosen: first of its class (of the first six classes, "
+            "the same images for all networks of a seed); the network's most confident wrong one, "
+            "or most confident right one, among the others",
+            dtype="str",
+        ),
         *PREDICTION_COLUMNS,
         Quantity("height", "pixels", "H", dtype="int32"),
         Quantity("width", "pixels", "W", dtype="int32"),
@@ -163,34 +179,41 @@ ATTRIBUTION_PICTURES = Table(
         Quantity(
             "completeness_error",
             "1",
-            "|sum of attributions - difference of logits| / |difference|; missing for Grad-CAM",
+            "|sum of values - D| / |D|, D the logit of the image less that of the baseline; "
+            "missing for Grad-CAM",
         ),
         Quantity("pixels", "1", "[3 * H * W] the image itself, 0 to 255", dtype="bytes"),
     ),
 )
 LOSS_SLICE = Table(
     "loss_slice",
-    "the loss on training images at a place on a line through the weights",
+    "the loss on the first training batch, batch statistics of training, at a place on a line "
+    "through the weights, where the validation accuracy moved by more than sampling noise",
     (
         EPOCH,
         Quantity(
             "direction",
             "name",
-            "between epochs: from the weights before (position 0) to these (position 1); "
-            "gradient: along -g / |g|; random: a filter-normalized direction",
+            "between epochs: from the weights at the end of the epoch before (position 0) to these "
+            "(position 1); gradient: along -g / |g|; random: a filter-normalized direction",
             LI,
             dtype="str",
         ),
-        Quantity("position", "see direction", "place on the line; 0 is where it starts"),
+        Quantity(
+            "position",
+            "see direction",
+            "between epochs: 1; gradient: unit of w; random: 1, the filters' norms. 0 is the "
+            "present weights, but between epochs",
+        ),
     ),
     (
-        Quantity("loss", "nats", "mean cross-entropy, batch statistics of training"),
+        Quantity("loss", "nats", "mean cross-entropy"),
         Quantity("images", "images", "over which", dtype="int32"),
     ),
 )
 SHARPNESS = Table(
     "sharpness",
-    "the loss on training images around the weights",
+    "the loss on the first training batch around the weights, batch statistics of training",
     (EPOCH,),
     (
         Quantity("gradient_norm", "nats / unit of w", "|g|, over all parameters"),
