@@ -81,7 +81,7 @@ def test_a_traced_network_is_probed_without_being_traced(tmp_path):
         tracer.end_epoch()
     run = gradflow.open_run(tmp_path / "run")
     assert set(run.gradients["step"]) == {0}
-    assert len(run.gradients) == 4
+    assert len(run.gradients) == 3
     assert len(run.table("probe_costs")) == 1
 
 
