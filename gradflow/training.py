@@ -101,6 +101,7 @@ def train(job: Job, progress: Progress) -> list[EpochSummary]:
         norm=options.norm,
         shortcut=options.shortcut,
         init=options.init,
+        shortcut_scale=options.shortcut_scale,
         seed=job.seed,
     ).to(job.device)
     optimizer = torch.optim.Adam(
