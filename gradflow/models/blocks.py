@@ -61,14 +61,12 @@ class BasicBlock(PlainBlock):
     ) -> None:
         super().__init__(inputs, outputs, stride, norm, biased=biased)
         self.downsample = downsample
-        # A module of its own, so that the tracer sees what it makes; without parameters, so that
-        # state dicts and initial weights are those of the network without it.
-        self.scale = None if shortcut_scale == 1 else Scale(shortcut_scale)
+        self.shortcut_scale = shortcut_scale
 
     def skip(self, x: Tensor) -> Tensor:
         """The shortcut of x, scaled: [N, in, H, W] to [N, out, H/s, W/s]."""
         skip: Tensor = x if self.downsample is None else self.downsample(x)
-        return skip if self.scale is None else self.scale(skip)
+        return skip if self.shortcut_scale == 1 else skip * self.shortcut_scale
 
     def forward(self, x: Tensor) -> Tensor:
         """relu(branch(x) + skip(x)), the addition in place as in torchvision."""
@@ -76,18 +74,6 @@ class BasicBlock(PlainBlock):
         out += self.skip(x)
         rectified: Tensor = self.relu(out)
         return rectified
-
-
-class Scale(nn.Module):
-    """Multiplies by a constant; no parameters."""
-
-    def __init__(self, factor: float) -> None:
-        super().__init__()
-        self.factor = factor
-
-    def forward(self, x: Tensor) -> Tensor:
-        """factor * x, of x's shape."""
-        return x * self.factor
 
 
 class ZeroPadShortcut(nn.Module):

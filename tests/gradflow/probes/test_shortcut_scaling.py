@@ -13,7 +13,6 @@ from torchvision.models.resnet import Bottleneck
 
 from gradflow.data import Batch
 from gradflow.models import build
-from gradflow.models.blocks import Scale
 from gradflow.probes import shortcut_scaling
 from gradflow.probes.batchnorm_recalibration import batch_norms
 from gradflow.probes.probe import NotMeasurableError, Subject
@@ -21,7 +20,8 @@ from gradflow.runs.probe_schema import SHORTCUT_SCALING
 
 GENERATOR = torch.Generator().manual_seed(3)
 TRAINING = torch.randn(4, 6, 3, 16, 16, generator=GENERATOR)
-VALIDATION = torch.randn(30, 3, 16, 16, generator=GENERATOR)
+COLORS = 2 * torch.randn(30, 3, 1, 1, generator=GENERATOR)
+VALIDATION = torch.randn(30, 3, 16, 16, generator=GENERATOR) + COLORS
 PROBED = Batch(TRAINING[0], torch.arange(6) % 3, torch.arange(6))
 
 
@@ -46,7 +46,9 @@ def network():
     nn.init.normal_(model.fc.weight, generator=torch.Generator().manual_seed(1))
     for images in TRAINING.repeat(4, 1, 1, 1, 1):
         model(1.5 * images)
-    return model.eval()
+    with torch.no_grad():  # so that each class is predicted for some images
+        model.fc.bias -= model.eval()(VALIDATION).mean(0)
+    return model
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +81,7 @@ def scaled_by_hand(network, scope, scale):
     twin = copy.deepcopy(network)
     for name, module in twin.named_modules():
         if hasattr(module, "downsample") and f"all.{name}.".find(f"{scope}.") in (0, 4):
-            module.scale = Scale(scale)
+            module.shortcut_scale = scale
     return twin
 
 
