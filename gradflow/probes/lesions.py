@@ -9,7 +9,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -52,7 +51,9 @@ def measure(subject: Subject, draws: int = 3) -> Tables:
             logits = run_rewired(subject.model, found, deletions, batch.images, inputs)
             parts[lesion].append((batch, logits))
     tables = [_columns(lesion, parts[lesion]) for lesion in lesions]
-    return {"lesions": {name: np.concatenate([one[name] for one in tables]) for name in tables[0]}}
+    return {
+        "lesions": {name: [value for one in tables for value in one[name]] for name in tables[0]}
+    }
 
 
 def _skip_alone(block: Block, x: Tensor) -> Tensor:
@@ -73,16 +74,16 @@ def _drawn(found: Sequence[Block], subject: Subject, draws: int) -> list[Lesion]
     return chosen
 
 
-def _columns(lesion: Lesion, parts: Sequence[tuple[Batch, Tensor]]) -> dict[str, Any]:
+def _columns(lesion: Lesion, parts: Sequence[tuple[Batch, Tensor]]) -> dict[str, list[Any]]:
     probability, prediction = torch.cat([logits for _, logits in parts]).softmax(1).max(1)
     image = torch.cat([batch.indices for batch, _ in parts])
     return {
         "blocks": [SEPARATOR.join(block.name for block in lesion)] * len(image),
-        "image": image.cpu().numpy(),
+        "image": image.tolist(),
         "deleted": [len(lesion)] * len(image),
-        "target": torch.cat([batch.targets for batch, _ in parts]).cpu().numpy(),
-        "prediction": prediction.cpu().numpy(),
-        "probability": probability.cpu().numpy(),
+        "target": torch.cat([batch.targets for batch, _ in parts]).tolist(),
+        "prediction": prediction.tolist(),
+        "probability": probability.tolist(),
     }
 
 

@@ -52,20 +52,17 @@ def measure(
     stage_scales: Sequence[float] = (0.0, 1.0),
     block_scales: Sequence[float] = (0.0, 1.0),
     recalibration_batches: int = 4,
-    recalibrate_blocks: bool = False,
 ) -> Tables:
     """Scale the shortcuts of all blocks, of each stage and of each block.
 
     Re-estimated statistics are the average over the first `recalibration_batches` of the training
-    batches. What they are needed for - a second classification, the loss, the gradients - costs
-    most, so that single blocks go without unless `recalibrate_blocks` is set. The defaults take
-    less than one epoch of training.
+    batches. Single blocks are measured with these alone, which saves a classification for each.
+    The defaults take about as long as one epoch of training.
 
     Args:
         subject: classifies its validation images; gradients are those of its `batch`.
         scales, stage_scales, block_scales: alpha for all blocks, for a stage, for a single block.
         recalibration_batches: training batches to re-estimate the statistics on.
-        recalibrate_blocks: whether single blocks are measured with re-estimated statistics too.
 
     Returns: the table `shortcut_scaling`.
 
@@ -83,22 +80,23 @@ def measure(
         for scope, (members, grid) in groups.items()
         for scale in grid
     ]
-    images, correct = _count_correct(subject, found, {dose for _, dose in rows})
+    single = {block.name for block in found}
+    wide = [dose for scope, dose in rows if scope not in single]
+    images, correct = _count_correct(subject, found, wide)
     calibration = [batch.images for batch in islice(subject.training(), recalibration_batches)]
     # The same dose, such as that of the network itself, is measured once.
     respond = cache(partial(_respond, subject, found, calibration))
-    without = set() if recalibrate_blocks else {block.name for block in found}
-    responses = [None if scope in without else respond(dose) for scope, dose in rows]
+    responses = [respond(dose) for _, dose in rows]
     return {
         "shortcut_scaling": {
             "scope": [scope for scope, _ in rows],
             "scale": [dose.scale for _, dose in rows],
             "images": [images] * len(rows),
-            "correct": [correct[dose] for _, dose in rows],
-            "correct_recalibrated": [one and one.correct for one in responses],
-            "loss": [one and one.loss for one in responses],
-            "first_gradient_norm": [one and one.first_gradient_norm for one in responses],
-            "last_gradient_norm": [one and one.last_gradient_norm for one in responses],
+            "correct": [correct.get(dose) for _, dose in rows],
+            "correct_recalibrated": [one.correct for one in responses],
+            "loss": [one.loss for one in responses],
+            "first_gradient_norm": [one.first_gradient_norm for one in responses],
+            "last_gradient_norm": [one.last_gradient_norm for one in responses],
         }
     }
 

@@ -106,8 +106,7 @@ LESIONS = Table(
 SHORTCUT_SCALING = Table(
     "shortcut_scaling",
     "the network with the shortcuts of a scope multiplied by a scale, weights as they are; "
-    "re-estimated statistics are the average over the first training batches (4 by default), and "
-    "what needs them is missing for single blocks unless asked for",
+    "re-estimated statistics are the average over the first training batches (4 by default)",
     (
         EPOCH,
         Quantity("scope", "name", "a block, a stage such as layer1, or all", dtype="str"),
@@ -115,7 +114,12 @@ SHORTCUT_SCALING = Table(
     ),
     (
         Quantity("images", "images", "validation images", dtype="int32"),
-        Quantity("correct", "images", "predicted rightly, running statistics", dtype="int32"),
+        Quantity(
+            "correct",
+            "images",
+            "predicted rightly, running statistics; missing for single blocks",
+            dtype="int32",
+        ),
         Quantity(
             "correct_recalibrated",
             "images",

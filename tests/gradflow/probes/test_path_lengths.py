@@ -17,7 +17,7 @@ from gradflow.models.blocks import BasicBlock, ZeroPadShortcut, projection
 from gradflow.probes import path_lengths
 from gradflow.probes.blocks import blocks, rewired
 from gradflow.probes.probe import NotMeasurableError, Subject
-from gradflow.runs.probe_schema import PATH_LENGTHS
+from gradflow.runs.writer import RunWriter
 
 
 def subject_of(model, images, seed=1, epoch=1):
@@ -203,6 +203,8 @@ def test_blocks_that_do_not_follow_each_other_are_refused():
         path_lengths.measure(subject_of(network, images_of(2, 3)[:, :2].abs()))
 
 
-def test_columns_are_the_schemas():
-    table = path_lengths.measure(subject_of(linear_network(2, 0.5), images_of(2, 3)[:, :2].abs()))
-    assert {"epoch", *table["path_lengths"]} == {column.name for column in PATH_LENGTHS.columns}
+@pytest.mark.parametrize("exact_up_to", [0, 64])
+def test_the_table_can_be_stored(tmp_path, exact_up_to):
+    subject = subject_of(linear_network(2, 0.5), images_of(2, 3)[:, :2].abs())
+    columns = path_lengths.measure(subject, exact_up_to=exact_up_to)["path_lengths"]
+    RunWriter(tmp_path / "run", {}).append("path_lengths", {"epoch": [1] * 3, **columns}, 0, 0)

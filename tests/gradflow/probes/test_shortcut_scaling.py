@@ -16,7 +16,7 @@ from gradflow.models import build
 from gradflow.probes import shortcut_scaling
 from gradflow.probes.batchnorm_recalibration import batch_norms
 from gradflow.probes.probe import NotMeasurableError, Subject
-from gradflow.runs.probe_schema import SHORTCUT_SCALING
+from gradflow.runs.writer import RunWriter
 
 GENERATOR = torch.Generator().manual_seed(3)
 TRAINING = torch.randn(4, 6, 3, 16, 16, generator=GENERATOR)
@@ -67,7 +67,6 @@ def table(network, targets):
         subject_of(copy.deepcopy(network), targets),
         scales=(0.0, 0.5, 1.0),
         recalibration_batches=3,
-        recalibrate_blocks=True,
     )
     return pd.DataFrame(measured["shortcut_scaling"])
 
@@ -93,7 +92,8 @@ def test_a_dose_is_what_a_network_built_so_does(network, targets, table, scope, 
     twin = scaled_by_hand(network, scope, scale)
     measured = row(table, scope, scale)
     with torch.no_grad():
-        assert measured.correct == int((twin(VALIDATION).argmax(1) == targets).sum())
+        correct = int((twin(VALIDATION).argmax(1) == targets).sum())
+        assert measured.correct == correct or (scope == "layer1.1" and pd.isna(measured.correct))
         # One pass in training mode with a plain average is the definition of re-estimation.
         for module in batch_norms(twin):
             module.reset_running_stats()
@@ -122,6 +122,7 @@ def test_scale_one_is_the_network_itself_in_every_scope(table):
     assert len(identity) == 1 + 3 + 9
     assert set(identity.correct) == {25}
     assert len(identity.drop(columns="scope").drop_duplicates()) == 1
+    assert set(table[table.correct.isna()].scale) == {0}
 
 
 def test_the_doses_differ_forward_and_backward(table):
@@ -140,18 +141,24 @@ def test_without_shortcuts_it_is_the_plain_network_of_the_same_weights(network, 
     assert row(table, "all", 0.0).correct == correct
 
 
-def test_by_default_single_blocks_go_without_re_estimated_statistics(network, targets):
+def test_the_default_doses(network, targets, tmp_path):
     subject = subject_of(copy.deepcopy(network), targets)
     columns = shortcut_scaling.measure(subject)["shortcut_scaling"]
-    single = ["." in scope for scope in columns["scope"]]
-    for name in ("correct_recalibrated", "loss", "first_gradient_norm", "last_gradient_norm"):
-        assert [value is None for value in columns[name]] == single
     table = pd.DataFrame(columns)
     assert set(table[table.scope == "all"].scale) == {0, 0.25, 0.5, 0.75, 1}
     assert set(table[table.scope == "layer2"].scale) == {0, 1}
     assert set(table[table.scope == "layer2.1"].scale) == {0, 1}
+    assert list(table.correct.isna()) == list(
+        table.scope.str.contains(".", regex=False) & (table.scale == 0)
+    )
     assert set(table.images) == {30}
-    assert {"epoch", *columns} == {column.name for column in SHORTCUT_SCALING.columns}
+    store(tmp_path / "run", "shortcut_scaling", columns)
+
+
+def store(folder, name, columns):
+    """As a run stores it: fails on unknown or missing columns, and on types that do not fit."""
+    epoch = [1] * len(columns["scope"])
+    RunWriter(folder, {}).append(name, {"epoch": epoch, **columns}, 0, 0)
 
 
 def test_the_network_is_as_before(network, targets):
