@@ -7,7 +7,6 @@ with statistics re-estimated at that dose. A network trained at a dose is `--sho
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
 from itertools import islice
 
 import torch
@@ -16,34 +15,24 @@ from torch.nn import functional as F
 
 from gradflow.data import Batch
 from gradflow.probes.batchnorm_recalibration import recalibrated
-from gradflow.probes.blocks import Block, Rewiring, blocks, rewired
-from gradflow.probes.partial_runs import run_keeping_inputs, run_rewired
+from gradflow.probes.blocks import Block, blocks, rewired
 from gradflow.probes.probe import NotMeasurableError, Probe, Subject, Tables, When
+from gradflow.probes.shortcut_doses import IDENTITY, Dose, re_estimate, run_doses, use
 
 ALL = "all"
 
 
-@dataclass(frozen=True)
-class Dose:
-    """The shortcuts of `blocks` multiplied by `scale`; without blocks, the network itself."""
-
-    scale: float
-    blocks: tuple[Block, ...]
-
-    @property
-    def rewirings(self) -> dict[Block, Rewiring]:
-        """What the blocks compute at this dose."""
-        return dict.fromkeys(self.blocks, partial(_scaled, self.scale))
-
-
-@dataclass(frozen=True)
+@dataclass
 class Response:
-    """What is measured at a dose with re-estimated statistics; see the table for each."""
+    """What is measured at a dose with re-estimated statistics; see the table for each.
 
-    correct: int
-    loss: float
-    first_gradient_norm: float
-    last_gradient_norm: float
+    `loss` is the sum over the validation images.
+    """
+
+    correct: int = 0
+    loss: float = 0.0
+    first_gradient_norm: float = 0.0
+    last_gradient_norm: float = 0.0
 
 
 def measure(
@@ -76,27 +65,26 @@ def measure(
     groups |= {name: (stage, stage_scales) for name, stage in _stages(found).items()}
     groups |= {block.name: ((block,), block_scales) for block in found}
     rows = [
-        (scope, Dose(scale, members if scale != 1 else ()))
+        (scope, Dose(scale, members) if scale != 1 else IDENTITY)
         for scope, (members, grid) in groups.items()
         for scale in grid
     ]
     single = {block.name for block in found}
-    wide = [dose for scope, dose in rows if scope not in single]
-    images, correct = _count_correct(subject, found, wide)
-    calibration = [batch.images for batch in islice(subject.training(), recalibration_batches)]
     # The same dose, such as that of the network itself, is measured once.
-    respond = cache(partial(_respond, subject, found, calibration))
-    responses = [respond(dose) for _, dose in rows]
+    wide = dict.fromkeys(dose for scope, dose in rows if scope not in single)
+    images, correct = _count_correct(subject, found, wide)
+    batches = [batch.images for batch in islice(subject.training(), recalibration_batches)]
+    responses = _respond(subject, found, dict.fromkeys(dose for _, dose in rows), batches)
     return {
         "shortcut_scaling": {
             "scope": [scope for scope, _ in rows],
             "scale": [dose.scale for _, dose in rows],
             "images": [images] * len(rows),
             "correct": [correct.get(dose) for _, dose in rows],
-            "correct_recalibrated": [one.correct for one in responses],
-            "loss": [one.loss for one in responses],
-            "first_gradient_norm": [one.first_gradient_norm for one in responses],
-            "last_gradient_norm": [one.last_gradient_norm for one in responses],
+            "correct_recalibrated": [responses[dose].correct for _, dose in rows],
+            "loss": [responses[dose].loss / images for _, dose in rows],
+            "first_gradient_norm": [responses[dose].first_gradient_norm for _, dose in rows],
+            "last_gradient_norm": [responses[dose].last_gradient_norm for _, dose in rows],
         }
     }
 
@@ -111,10 +99,6 @@ def _stages(found: Iterable[Block]) -> dict[str, tuple[Block, ...]]:
     return stages
 
 
-def _scaled(scale: float, block: Block, x: Tensor) -> Tensor:
-    return block.rectify(block.branch(x) + block.skip(x) * scale)
-
-
 @torch.no_grad()
 def _count_correct(
     subject: Subject, found: Sequence[Block], doses: Iterable[Dose]
@@ -122,29 +106,33 @@ def _count_correct(
     """The validation images, and how many are predicted rightly at each dose."""
     images, correct = 0, dict.fromkeys(doses, 0)
     for batch in subject.validation():
-        intact, inputs = run_keeping_inputs(subject.model, found, batch.images)
         images += len(batch.targets)
-        for dose in correct:
-            logits = intact
-            if dose.blocks:
-                logits = run_rewired(subject.model, found, dose.rewirings, batch.images, inputs)
+        for dose, logits in run_doses(subject.model, found, correct, batch.images):
             correct[dose] += _correct(logits, batch)
     return images, correct
 
 
 def _respond(
-    subject: Subject, found: Sequence[Block], calibration: Sequence[Tensor], dose: Dose
-) -> Response:
-    with rewired(dose.rewirings), recalibrated(subject.model, calibration):
-        correct, images, loss = 0, 0, 0.0
+    subject: Subject, found: Sequence[Block], doses: Iterable[Dose], batches: Iterable[Tensor]
+) -> dict[Dose, Response]:
+    """What is measured with statistics re-estimated on `batches`, [N, 3, H, W] each."""
+    model, responses = subject.model, {dose: Response() for dose in doses}
+    with recalibrated(model, ()):
+        statistics = re_estimate(model, found, responses, batches)
         with torch.no_grad():
             for batch in subject.validation():
-                logits = subject.model(batch.images)
-                correct += _correct(logits, batch)
-                images += len(batch.targets)
-                loss += float(F.cross_entropy(logits, batch.targets, reduction="sum"))
-        first, last = _gradient_norms(subject.model, found, subject.batch)
-    return Response(correct, loss / images, first, last)
+                for dose, logits in run_doses(model, found, responses, batch.images, statistics):
+                    responses[dose].correct += _correct(logits, batch)
+                    responses[dose].loss += float(
+                        F.cross_entropy(logits, batch.targets, reduction="sum")
+                    )
+        for dose, response in responses.items():
+            use(model, statistics[dose])
+            with rewired(dose.rewirings):
+                response.first_gradient_norm, response.last_gradient_norm = _gradient_norms(
+                    model, found, subject.batch
+                )
+    return responses
 
 
 def _gradient_norms(model: nn.Module, found: Sequence[Block], batch: Batch) -> tuple[float, float]:

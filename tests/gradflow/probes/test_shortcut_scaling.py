@@ -169,6 +169,14 @@ def test_the_network_is_as_before(network, targets):
     assert torch.equal(model(VALIDATION), network(VALIDATION))
 
 
+def test_without_batch_norm_there_is_nothing_to_re_estimate(targets):
+    model = build("resnet20", classes=3, norm="group", seed=0).eval()
+    columns = shortcut_scaling.measure(subject_of(model, targets), block_scales=())
+    table = pd.DataFrame(columns["shortcut_scaling"])
+    assert len(table) == 5 + 3 * 2
+    assert list(table.correct) == list(table.correct_recalibrated)
+
+
 def test_torchvisions_blocks_have_scopes_too():
     torch.manual_seed(0)
     model = ResNet(Bottleneck, [1, 1, 1, 1], num_classes=3, width_per_group=8).eval()
