@@ -80,12 +80,7 @@ def build(
     _require_choice("norm", norm, get_args(Norm))
     _require_choice("shortcut", shortcut, (None, *get_args(Shortcut)))
     _require_choice("init", init, get_args(Init))
-    if classes < 2:
-        raise ConfigurationError(f"a classifier needs at least 2 classes, not {classes}")
-    if not (math.isfinite(shortcut_scale) and shortcut_scale >= 0):
-        raise ConfigurationError(
-            f"a shortcut is multiplied by 0 or a positive number, not {shortcut_scale}"
-        )
+    _require_in_range(classes, shortcut_scale)
     layout = LAYOUTS[int(name.removeprefix("plain").removeprefix("resnet"))]
     biased = norm == "none"
     # Built without storage, so that the layers' own initialization draws nothing.
@@ -143,6 +138,15 @@ def _block_factory(
         )
 
     return basic_block
+
+
+def _require_in_range(classes: int, shortcut_scale: float) -> None:
+    if classes < 2:
+        raise ConfigurationError(f"a classifier needs at least 2 classes, not {classes}")
+    if not (math.isfinite(shortcut_scale) and shortcut_scale >= 0):
+        raise ConfigurationError(
+            f"a shortcut is multiplied by 0 or a positive number, not {shortcut_scale}"
+        )
 
 
 def _require_choice(option: str, value: str | None, choices: tuple[str | None, ...]) -> None:

@@ -27,6 +27,8 @@ def measure(subject: Subject, draws: int = 3) -> Tables:
     """Classify all validation images with no block, one block and several blocks deleted.
 
     A block computes relu(skip(x)) where it is deleted; what a plain block's skip is, `blocks` says.
+    Batch norms keep their running statistics, as in the paper: part of the loss of accuracy is that
+    these belong to other activations.
 
     Args:
         subject: its validation images are run through the network once a lesion, from the first

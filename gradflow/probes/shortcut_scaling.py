@@ -5,7 +5,7 @@ norms). Batch-norm statistics belong to the activations of alpha = 1; so each do
 with statistics re-estimated at that dose. A network trained at a dose is `--shortcut-scale`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -61,18 +61,10 @@ def measure(
     if not found:
         raise NotMeasurableError("the network has no residual blocks, so no shortcut to scale")
     subject.model.requires_grad_(False)
-    groups = {ALL: (tuple(found), scales)}
-    groups |= {name: (stage, stage_scales) for name, stage in _stages(found).items()}
-    groups |= {block.name: ((block,), block_scales) for block in found}
-    rows = [
-        (scope, Dose(scale, members) if scale != 1 else IDENTITY)
-        for scope, (members, grid) in groups.items()
-        for scale in grid
-    ]
-    single = {block.name for block in found}
+    wide = _rows({ALL: tuple(found)}, scales) + _rows(_stages(found), stage_scales)
+    rows = wide + _rows({block.name: (block,) for block in found}, block_scales)
     # The same dose, such as that of the network itself, is measured once.
-    wide = dict.fromkeys(dose for scope, dose in rows if scope not in single)
-    images, correct = _count_correct(subject, found, wide)
+    images, correct = _count_correct(subject, found, dict.fromkeys(dose for _, dose in wide))
     batches = [batch.images for batch in islice(subject.training(), recalibration_batches)]
     responses = _respond(subject, found, dict.fromkeys(dose for _, dose in rows), batches)
     return {
@@ -89,8 +81,18 @@ def measure(
     }
 
 
+def _rows(
+    scopes: Mapping[str, tuple[Block, ...]], scales: Sequence[float]
+) -> list[tuple[str, Dose]]:
+    return [
+        (scope, Dose(scale, members) if scale != 1 else IDENTITY)
+        for scope, members in scopes.items()
+        for scale in scales
+    ]
+
+
 def _stages(found: Iterable[Block]) -> dict[str, tuple[Block, ...]]:
-    """The blocks of each module that holds several, such as layer1."""
+    """The blocks of each module that holds some, such as layer1, but for the network itself."""
     stages: dict[str, tuple[Block, ...]] = {}
     for block in found:
         parent = block.name.rpartition(".")[0]

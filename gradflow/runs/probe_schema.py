@@ -95,7 +95,7 @@ PATH_LENGTHS = Table(
 LESIONS = Table(
     "lesions",
     "a validation image classified with blocks deleted (branch left out, skip kept; a plain block "
-    "passes its input on, subsampled and zero-padded where the shape changes)",
+    "passes its input on, subsampled and zero-padded where the shape changes), running statistics",
     (
         EPOCH,
         Quantity("blocks", "names", "blocks deleted, joined by +; empty for none", dtype="str"),
