@@ -56,6 +56,10 @@ class Configuration:
     """Shortcut where shapes change: A zero-pads, B projects. None: B for 18 and 34 layers, A for
     the others."""
 
+    shortcut_scale: float = 1.0
+    """What every shortcut of a residual network is multiplied by, from start to end: 1 is the
+    network as published, 0 computes what the plain network does."""
+
     init: Literal["kaiming", "default"] = "kaiming"
     """Initial weights: Kaiming-normal, or PyTorch's default."""
 
@@ -101,6 +105,11 @@ class Configuration:
                 0 < self.validation_fraction < 1,
                 "between 0 and 1",
                 self.validation_fraction,
+            ),
+            "--shortcut-scale": (
+                0 <= self.shortcut_scale < float("inf"),
+                "0 or a positive number",
+                self.shortcut_scale,
             ),
             "--trace-every": (self.trace_every >= 1, "at least 1", self.trace_every),
         }

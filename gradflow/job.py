@@ -36,6 +36,7 @@ class Job:
             norm=options.norm,
             shortcut=options.shortcut,
             init=options.init,
+            shortcut_scale=options.shortcut_scale,
             seed=self.seed,
         )
         return model.to(self.device)
