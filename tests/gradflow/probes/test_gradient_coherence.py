@@ -18,7 +18,6 @@ from gradflow.probes.gradient_coherence import (
     signal_to_noise,
 )
 from gradflow.probes.probe import NotMeasurableError, Subject
-from gradflow.probes.sample_gradients import gradient_products
 from gradflow.runs.schema import TABLES
 
 
@@ -33,16 +32,6 @@ class CalledTwice(nn.Module):
         x = torch.relu_(self.norm(self.first(x)))
         x = torch.relu_(self.norm(self.first(x)))
         return self.last(x.mean((2, 3)))
-
-
-class Shared(nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.linear = nn.Linear(4, 4)
-
-    def forward(self, x):
-        x = self.linear(x.mean(1).flatten(1)[:, :4])
-        return F.linear(x, self.linear.weight)
 
 
 def mixed():
@@ -110,22 +99,14 @@ def test_every_number_is_that_of_a_loop_over_single_images(subject):
     assert columns["samples"] == [3] * len(expected)
     for row, gradients in enumerate(expected.values()):
         cosines = [
-            float(F.cosine_similarity(a, b, dim=0, eps=1e-300))
-            for a, b in itertools.combinations(gradients, 2)
+            float(a @ b / (a.norm() * b.norm())) for a, b in itertools.combinations(gradients, 2)
         ]
         assert columns["mean_cosine"][row] == pytest.approx(sum(cosines) / 3, abs=1e-10)
         assert columns["min_cosine"][row] == pytest.approx(min(cosines), abs=1e-10)
-        stacked = torch.stack(gradients)
-        noise = float(stacked.var(0, correction=1).sum())
-        signal = float(stacked.mean(0).square().sum()) - noise / 3
+        mean = sum(gradients) / 3
+        noise = sum(float((gradient - mean).square().sum()) for gradient in gradients) / 2
+        signal = float(mean.square().sum()) - noise / 3
         assert columns["signal_to_noise"][row] == pytest.approx(signal / noise, abs=1e-10)
-
-
-def test_the_images_stay_as_they_are_under_a_first_layer_in_place():
-    images = torch.randn(3, 3, 16, 16)
-    before = images.clone()
-    gradient_products(mixed().eval(), images, torch.tensor([0, 1, 3]))
-    assert torch.equal(images, before)
 
 
 def test_the_columns_are_those_of_the_schema():
@@ -186,8 +167,3 @@ def test_a_batch_without_pairs_is_not_measurable(count):
     subject = subject_of(model, torch.randn(count, 3, 2, 2), torch.zeros(count, dtype=torch.int64))
     with pytest.raises(NotMeasurableError, match=f"the batch has {count}"):
         gradient_coherence(subject)
-
-
-def test_parameters_used_behind_a_layers_back_are_noticed():
-    with pytest.raises(NotMeasurableError, match="parameters of linear are also used elsewhere"):
-        gradient_products(Shared().eval(), torch.randn(3, 3, 2, 2), torch.tensor([0, 1, 3]))
