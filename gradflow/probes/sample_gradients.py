@@ -4,7 +4,8 @@ With batch-norm statistics frozen the images of a batch do not influence one ano
 and one backward pass of the whole batch therefore hold all that is needed: what went into a layer
 and the gradient at what came out of it. A layer's gradients of single images follow from these
 alone, exactly, one layer at a time; no more than one layer's are in memory at once, and those of
-most convolutions never are.
+deep convolutions never are. On a CPU, `vmap(grad)` of the whole network takes several times as long
+as single images one after another, since it turns convolutions into grouped ones.
 """
 
 from collections.abc import Mapping, Sequence
