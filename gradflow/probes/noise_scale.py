@@ -80,7 +80,7 @@ def squared_norms(products: Tensor, small: int) -> tuple[float, float]:
 
 
 def estimates(of_small: float, of_large: float, small: int, large: int) -> tuple[float, float]:
-    """|G|^2 and tr(S) from squared gradient norms at two batch sizes (appendix A.1, eq. A.2).
+    """|G|^2 and tr(S) from squared gradient norms at two batch sizes (appendix A.1).
 
     Since the expectation of |g_B|^2 is |G|^2 + tr(S) / B. Either may come out negative.
     """
