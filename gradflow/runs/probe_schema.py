@@ -144,7 +144,11 @@ NOISE_SCALE = Table(
     (
         Quantity("small_batch", "images", "B_s", dtype="int32"),
         Quantity("large_batch", "images", "B_b", dtype="int32"),
-        Quantity("small_squared_norm", "loss^2 / unit of w^2", "|g_s|^2, over all parameters"),
+        Quantity(
+            "small_squared_norm",
+            "loss^2 / unit of w^2",
+            "|g_s|^2, over all parameters; mean over the small batches that make up the large one",
+        ),
         Quantity("large_squared_norm", "loss^2 / unit of w^2", "|g_b|^2, over all parameters"),
         Quantity(
             "squared_gradient",
