@@ -129,9 +129,10 @@ def _recalibrate(training: _Training, costs: dict[str, float]) -> Evaluation | N
         return None
     start = time.monotonic()
     images = (batch.images for batch in job.plain_training_batches())
-    with recalibrated(model, images):
+    with recalibrated(model, images) as staleness:
         evaluation = evaluate(model, job)
     tracer.write_table("recalibration", evaluation.columns())
+    tracer.write_table("batchnorm_staleness", staleness)
     costs["batchnorm_recalibration"] = time.monotonic() - start
     return evaluation
 
