@@ -12,6 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure as Drawing
 
 from analyses import plots
+from analyses.estimates import estimate_of
 from analyses.frames import by_network, copies, runs_with
 from analyses.probe_tables import last_epoch
 from analyses.registry import Analysis
@@ -119,7 +120,9 @@ def _resampled(skip: Array, both: Array, seed: int) -> Array:
     return np.where(steady, _ratio(weights @ skip, totals), np.nan)
 
 
-def _mean(values: list[float], draws: list[Array], parts: list[tuple[pd.Index, Array, Array]]) -> Mean:
+def _mean(
+    values: list[float], draws: list[Array], parts: list[tuple[pd.Index, Array, Array]]
+) -> Mean:
     finite = [value for value in values if np.isfinite(value)]
     if not finite:
         return Mean(None, None, None, "no finite share")
@@ -172,9 +175,7 @@ def run(experiment: Experiment, half: float = HALF, complete: float = COMPLETE) 
 
 def _finding(one: Conducted, half: float, complete: float) -> Finding:
     whole = one.error <= complete
-    verdict = (
-        verdict_above(one.mean.low, one.mean.high, half) if whole else Verdict.INCONCLUSIVE
-    )
+    verdict = verdict_above(one.mean.low, one.mean.high, half) if whole else Verdict.INCONCLUSIVE
     words = {
         Verdict.SUPPORTED: "Most of what {} predicts by comes through the skips",
         Verdict.CONTRADICTED: "Most of what {} predicts by comes through the branches, not skips",
@@ -192,13 +193,7 @@ def _finding(one: Conducted, half: float, complete: float) -> Finding:
         contradicted_by=f"A mean share of the skips whose interval lies below {number(half)}.",
         verdict=verdict,
         estimates=(
-            Estimate(
-                "mean share of the skips",
-                one.mean.value,
-                one.mean.low,
-                one.mean.high,
-                method=one.mean.method,
-            ),
+            estimate_of("mean share of the skips", one.mean),
             Estimate(
                 "median completeness error",
                 one.error if np.isfinite(one.error) else None,

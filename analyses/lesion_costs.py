@@ -95,7 +95,9 @@ def block_costs(seeds: list[Lesions], rate: float = RATE) -> pd.DataFrame:
     Student's over three and more seeds, else normal over images, on which the seeds' losses are
     averaged.
     """
-    blocks = [name for name in seeds[0].single.index if all(name in one.right.index for one in seeds)]
+    blocks = [
+        name for name in seeds[0].single.index if all(name in one.right.index for one in seeds)
+    ]
     tests = [[paired_change(one.intact, one.right.loc[name]) for name in blocks] for one in seeds]
     adjusted = [
         stats.false_discovery_control([test.p_value for test in row], method="bh") for row in tests

@@ -6,6 +6,7 @@ count against the idea that residual networks shrug it off: a cost no lower than
 
 import pandas as pd
 
+from analyses.estimates import as_percent, estimate_of
 from analyses.frames import by_network, copies_caveat, residual_pairs, runs_with
 from analyses.lesion_costs import (
     RATE,
@@ -20,7 +21,7 @@ from analyses.lesion_costs import (
 from analyses.lesion_figures import lesion_figures
 from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Estimate, Finding, Table, Verdict
-from analyses.statistics import Mean, verdict_above, verdict_below
+from analyses.statistics import verdict_above, verdict_below
 from analyses.wording import between, number, percent, plural, points, slug
 from gradflow.runs.reader import Experiment
 
@@ -115,12 +116,17 @@ def _pair_finding(plain: str, residual: str, both: list[tuple[Lesions, Lesions]]
         key=slug(f"lesions-{plain}-{residual}"),
         network=None,
         hypothesis=f"Deleting one block of {residual} costs less accuracy than of {plain}.",
-        contradicted_by="A difference of the costs, plain less residual, whose interval is below 0.",
+        contradicted_by="A difference, plain less residual, whose interval lies below 0.",
         verdict=verdict,
         estimates=(
-            _points(f"cost in {plain} less cost in {residual}, mean over blocks", gap),
+            estimate_of(
+                f"cost in {plain} less cost in {residual}, mean over blocks",
+                gap,
+                "percentage points",
+                as_percent,
+            ),
             *(
-                _estimate(f"share of accuracy above chance lost, {name}", relative_cost(side))
+                estimate_of(f"share of accuracy above chance lost, {name}", relative_cost(side))
                 for name, side in sides.items()
             ),
         ),
@@ -168,7 +174,7 @@ def _finding(
         contradicted_by=f"A mean cost whose interval lies above {percent(half)}.",
         verdict=verdict,
         estimates=(
-            _estimate("share of accuracy above chance lost, mean over blocks", share),
+            estimate_of("share of accuracy above chance lost, mean over blocks", share),
             Estimate(
                 f"accuracy lost without {worst['block']}, the costliest block",
                 100 * float(worst["cost"]),
@@ -189,15 +195,6 @@ def _finding(
         next_step="Delete several blocks at once, and see from how many on accuracy breaks down.",
         caveats=(STALE, IDENTITY, *caveats),
     )
-
-
-def _estimate(name: str, mean: Mean) -> Estimate:
-    return Estimate(name, mean.value, mean.low, mean.high, method=mean.method)
-
-
-def _points(name: str, mean: Mean) -> Estimate:
-    ends = [None if end is None else 100 * end for end in (mean.value, mean.low, mean.high)]
-    return Estimate(name, *ends, unit="percentage points", method=mean.method)
 
 
 def _block_table(costs: dict[str, pd.DataFrame]) -> pd.DataFrame:

@@ -7,12 +7,13 @@ take fewer than half of the branches.
 import numpy as np
 import pandas as pd
 
+from analyses.estimates import estimate_of
 from analyses.frames import by_network, runs_with
 from analyses.path_figures import path_figures
 from analyses.path_profile import TABLE, PathProfile, path_profile
 from analyses.registry import Analysis
 from analyses.result import AnalysisResult, Estimate, Finding, Table, Verdict
-from analyses.statistics import Mean, verdict_above
+from analyses.statistics import verdict_above
 from analyses.wording import between, number, slug
 from gradflow.runs.reader import Experiment
 
@@ -107,14 +108,11 @@ def _finding(one: PathProfile, half: float) -> Finding:
 
 
 def _estimates(one: PathProfile) -> tuple[Estimate, ...]:
-    def estimate(name: str, mean: Mean, unit: str = "") -> Estimate:
-        return Estimate(name, mean.value, mean.low, mean.high, unit, method=mean.method)
-
     return (
-        estimate("share of paths shorter than half the blocks", one.short),
-        estimate("effective path length, by share", one.by_share, "branches"),
-        estimate("effective path length, by gradient norm", one.by_norm, "branches"),
-        estimate("share along skips only", one.skips_only),
+        estimate_of("share of paths shorter than half the blocks", one.short),
+        estimate_of("effective path length, by share", one.by_share, "branches"),
+        estimate_of("effective path length, by gradient norm", one.by_norm, "branches"),
+        estimate_of("share along skips only", one.skips_only),
         Estimate(
             "mean length of all paths",
             one.blocks / 2,

@@ -83,7 +83,9 @@ def skips_only(run: Run) -> pd.Series:
 def path_profile(network: str, runs: list[Run]) -> PathProfile:
     """Reduce the path lengths of the runs of one network, each of which recorded some."""
     shares = [by_length(run, "share") for run in runs]
-    norms = [norm / norm.sum(skipna=False) for norm in (by_length(r, "gradient_norm") for r in runs)]
+    norms = [
+        norm / norm.sum(skipna=False) for norm in (by_length(r, "gradient_norm") for r in runs)
+    ]
     blocks = int(max(share.index.max() for share in shares))
     lengths = {
         "by share": [weighted_length(share) for share in shares],

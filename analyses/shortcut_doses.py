@@ -64,12 +64,11 @@ def doses(network: str, runs: list[Run]) -> Doses:
     seeds = ends[0].index.intersection(ends[1].index)
     measured = len(seeds) > 0 and lowest < 1
     images = int(table["images"].iloc[0])
-    lost = {
-        name: difference_over_seeds(*(_counts(end.loc[seeds, column]) for end in ends), images)
-        if measured and not any(end.loc[seeds, column].isna().any() for end in ends)
-        else None
-        for name, column in COUNTS.items()
-    }
+    lost: dict[str, Mean | None] = dict.fromkeys(COUNTS)
+    for name, column in COUNTS.items():
+        intact, scaled = (end.loc[seeds, column] for end in ends)
+        if measured and intact.notna().all() and scaled.notna().all():
+            lost[name] = difference_over_seeds(_counts(intact), _counts(scaled), images)
     changes = ends[1].loc[seeds, "log_ratio"] - ends[0].loc[seeds, "log_ratio"]
     return Doses(
         network=network,

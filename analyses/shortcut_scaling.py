@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 
 from analyses.dose_figures import dose_figures
+from analyses.estimates import as_factor, as_percent, estimate_of
 from analyses.frames import by_network, copies, runs_with
 from analyses.registry import Analysis
 from analyses.result import AnalysisResult, Estimate, Finding, Table, Verdict
 from analyses.shortcut_doses import TABLE, Doses, doses
 from analyses.statistics import Mean
-from analyses.wording import between, finite, number, percent, points, slug
+from analyses.wording import between, number, percent, points, slug
 from gradflow.runs.reader import Experiment, Run
 
 SMALL_LOSS = 0.05
@@ -130,24 +131,21 @@ def _meaning(one: Doses, verdict: Verdict) -> str:
 
 def _estimates(one: Doses) -> tuple[Estimate, ...]:
     span = f"from alpha = 1 to alpha = {number(one.lowest)}"
-    estimates = []
-    for name, lost in (("re-estimated", one.lost), ("running", one.lost_running)):
-        values = (lost.value, lost.low, lost.high) if lost else (None, None, None)
-        scaled = [None if value is None else 100 * value for value in values]
-        method = lost.method if lost else "not recorded at both ends"
-        label = f"accuracy lost {span}, {name} statistics"
-        estimates.append(Estimate(label, *scaled, unit="percentage points", method=method))
-    change = one.log_change
-    logs = (change.value, change.low, change.high) if change else (None, None, None)
-    ends = [None if log is None else finite(float(np.exp(log))) for log in logs]
-    estimates.append(
-        Estimate(
-            f"factor by which the first-to-last gradient ratio changes {span}",
-            *ends,
-            method=change.method.replace("steps", "batches") if change else "not recorded",
-        )
+    missing = "not recorded at both ends"
+    changed = f"factor by which the first-to-last gradient ratio changes {span}"
+    return (
+        *(
+            estimate_of(
+                f"accuracy lost {span}, {name} statistics",
+                lost,
+                "percentage points",
+                as_percent,
+                missing,
+            )
+            for name, lost in (("re-estimated", one.lost), ("running", one.lost_running))
+        ),
+        estimate_of(changed, one.log_change, scale=as_factor, missing=missing),
     )
-    return tuple(estimates)
 
 
 def _table(found: list[Doses]) -> pd.DataFrame:
