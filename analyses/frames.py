@@ -36,12 +36,16 @@ def seed_name(run: Run) -> str:
 
 
 def copies(run: Run) -> pd.Index:
-    """The validation images of `run` that are byte-identical to an earlier one of them."""
+    """The validation images of `run` that are byte-identical to an earlier one of them.
+
+    Images without a fingerprint are taken for different ones.
+    """
     images = run.images
     if not len(images):
         return pd.Index([])
     validation = images[images["subset"] == "validation"]
-    return pd.Index(validation.loc[validation["fingerprint"].duplicated(), "image"])
+    known = validation[validation["fingerprint"].notna()]
+    return pd.Index(known.loc[known["fingerprint"].duplicated(), "image"])
 
 
 def predictions_of(run: Run, table: str = "predictions") -> pd.DataFrame:

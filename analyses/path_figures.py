@@ -112,7 +112,7 @@ def _draw_epochs(networks: list[str], profiles: list[PathProfile]) -> Drawing:
     for blocks in dict.fromkeys(one.blocks for one in profiles):
         plots.level_line(axis, blocks / 2, f"half of {blocks} blocks")
     axis.set_ylim(bottom=min(0.0, axis.get_ylim()[0]))
-    axis.set_ylabel("effective path length (branches)")
+    axis.set_ylabel("effective length (branches)")
     plots.epoch_axis(axis)
     plots.legend_below(figure, [axis])
     return figure
