@@ -63,6 +63,12 @@ class Comparison:
     evidence: tuple[Evidence, ...]
     interventions: Interventions
 
+    @property
+    def missing(self) -> list[str]:
+        """The names of the candidates that neither network recorded."""
+        found = {each.candidate.key for each in self.evidence}
+        return [candidate.name for candidate in CANDIDATES if candidate.key not in found]
+
 
 @dataclass(frozen=True)
 class Rules:

@@ -1,5 +1,7 @@
 """What is said of each candidate and of each intervention."""
 
+from dataclasses import replace
+
 import pandas as pd
 
 from analyses.candidate_evidence import Comparison, Evidence, Rules, Standing, above
@@ -7,7 +9,7 @@ from analyses.candidates import PATH_LENGTH, PROFILE, STALENESS
 from analyses.estimates import as_percent, estimate_of
 from analyses.result import Estimate, Finding, Verdict
 from analyses.statistics import MIN_SEEDS, Mean
-from analyses.wording import between, number, p_value, percent, plural, points, slug
+from analyses.wording import between, listing, number, p_value, percent, plural, points, slug
 
 NO_CAUSE = "A difference between two networks, or an association over seeds, is no cause."
 FIXED_WEIGHTS = (
@@ -22,8 +24,12 @@ FORWARD_ONLY = (
 
 def pair_findings(one: Comparison, rules: Rules) -> list[Finding]:
     """One finding on the shortcuts themselves, where accuracy was recorded, then the candidates."""
-    shortcuts = [_shortcuts(one)] if one.interventions.trained is not None else []
-    return shortcuts + [_candidate(one, each, rules) for each in one.evidence]
+    findings = [_shortcuts(one)] if one.interventions.trained is not None else []
+    findings += [_candidate(one, each, rules) for each in one.evidence]
+    if one.missing:
+        left_out = f"Not recorded in either network, so not weighed: {listing(one.missing)}."
+        findings[0] = replace(findings[0], caveats=(*findings[0].caveats, left_out))
+    return findings
 
 
 def _trained(one: Comparison) -> Mean:
@@ -189,10 +195,10 @@ def _meaning(one: Comparison, each: Evidence) -> str:
     if each.standing in (Standing.CAUSE, Standing.NO_CAUSE) and each.candidate.key == STALENESS:
         assert found.removed is not None
         assert found.removed.value is not None
-        verb = "explain part" if each.verdict is Verdict.SUPPORTED else "do not explain"
-        of = "of the difference" if each.verdict is Verdict.SUPPORTED else "the difference"
+        supported = each.verdict is Verdict.SUPPORTED
+        verb = "explains part of" if supported else "does not explain"
         return (
-            f"S{name[1:]} {verb} {of} between {one.pair.plain} and {one.pair.residual}: "
+            f"The {name} {verb} the difference between {one.pair.plain} and {one.pair.residual}: "
             f"re-estimating them takes away {points(found.removed.value)} "
             f"{between(found.removed.low, found.removed.high, points)} of "
             f"{_gap(found.gap)}."

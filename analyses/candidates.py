@@ -136,12 +136,12 @@ CANDIDATES = (
         "median over parameters of |update| / |weight|", update_to_weight,
     ),
     Candidate(
-        "dead-units", "dead channels", "", "step", False, 0.01,
-        "share of the channels after a nonlinearity that are zero on the whole batch",
+        "dead-units", "share of dead channels", "", "step", False, 0.01,
+        "channels after a nonlinearity that are zero on the whole batch, over all of them",
         dead_channels,
     ),
     Candidate(
-        STALENESS, "stale batch-norm statistics", "std", "epoch", False, 0.05,
+        STALENESS, "staleness of batch-norm statistics", "std", "epoch", False, 0.05,
         "root mean square shift of the running means, in standard deviations, mean over layers",
         staleness,
     ),

@@ -65,7 +65,7 @@ def _draw_costs(networks: list[str], costs: dict[str, pd.DataFrame]) -> Drawing:
     axis.set_xticks(range(1, len(names) + 1), names, **turned)
     axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=""))
     axis.set_xlabel("deleted block")
-    axis.set_ylabel("accuracy lost (percentage points)")
+    axis.set_ylabel("accuracy lost (points)")
     plots.legend_below(figure, [axis], columns=2)
     return figure
 

@@ -35,6 +35,10 @@ FLOOR = (
     "see the share of accuracy above chance."
 )
 STALE = "The batch-norm statistics stay those of the intact network, which is part of the cost."
+ALONE = (
+    "No run of a plain network and of its residual counterpart with one seed both recorded deleted "
+    "blocks, so the two are not compared."
+)
 SOURCES = (
     "Veit et al. 2016, Residual networks behave like ensembles of relatively shallow networks, "
     "section 4.1 and 4.2 (deleting one layer, deleting many)",
@@ -65,8 +69,10 @@ def run(experiment: Experiment, rate: float = RATE, half: float = HALF) -> Analy
     costs = {name: block_costs(found, rate) for name, found in networks.items()}
     caveats = {name: copies_caveat(runs) for name, runs in recorded.items()}
     findings = _pair_findings(experiment, seeds)
+    alone = () if findings else (ALONE,)
     findings += [
-        _finding(name, found, costs[name], half, caveats[name]) for name, found in networks.items()
+        _finding(name, found, costs[name], half, caveats[name] + alone)
+        for name, found in networks.items()
     ]
     return AnalysisResult(
         summary=" ".join(finding.meaning for finding in findings),
@@ -189,8 +195,8 @@ def _finding(
         ),
         threshold=f"supported where the 95 % interval of the mean share lies below {percent(half)}",
         meaning=(
-            f"{words}: {said}; {int(costs['real'].sum())} of {plural(len(costs), 'block')} "
-            f"{'costs' if len(costs) == 1 else 'cost'} accuracy or change it beyond chance."
+            f"{words}: {said}; {int(costs['real'].sum())} of "
+            f"{plural(len(costs), 'single deletion')} change accuracy beyond chance."
         ),
         next_step="Delete several blocks at once, and see from how many on accuracy breaks down.",
         caveats=(STALE, IDENTITY, *caveats),

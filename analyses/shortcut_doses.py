@@ -1,6 +1,6 @@
 """The dose-response of a network to its shortcuts: accuracy and gradients at each scale."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -78,8 +78,16 @@ def doses(network: str, runs: list[Run]) -> Doses:
         lost=lost["re-estimated"],
         lost_running=lost["running"],
         lowest=lowest,
-        log_change=mean_over_steps([[change] for change in changes]) if measured else None,
+        log_change=_over_seeds(changes) if measured else None,
     )
+
+
+def _over_seeds(changes: pd.Series) -> Mean:
+    """Student's interval from three seeds on; one batch of each says nothing of its spread."""
+    mean = mean_over_steps([[change] for change in changes])
+    if mean.low is not None or mean.value is None:
+        return mean
+    return replace(mean, method="one batch a seed, too few seeds for an interval")
 
 
 def _log_ratio(table: pd.DataFrame) -> pd.Series:
