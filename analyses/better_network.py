@@ -82,7 +82,7 @@ def _summary(one: Comparison) -> str:
 
 
 def _named(one: Comparison, verdict: Verdict) -> list[str]:
-    return [each.candidate.name for each in one.evidence if each.verdict is verdict]
+    return [f"the {each.candidate.name}" for each in one.evidence if each.verdict is verdict]
 
 
 def _tables(compared: list[Comparison]) -> list[Table]:

@@ -157,11 +157,14 @@ def judge(
 def _by_intervention(
     candidate: Candidate, found: Interventions, rules: Rules
 ) -> tuple[Verdict, Standing] | None:
-    if candidate.key == STALENESS and found.gap and found.removed and above(found.gap, 0.0):
-        if above(found.removed, 0.0):
-            return Verdict.SUPPORTED, Standing.CAUSE
-        if found.removed_share and below(found.removed_share, rules.part):
-            return Verdict.CONTRADICTED, Standing.NO_CAUSE
+    if candidate.key == STALENESS and found.gap and found.removed:
+        if found.gap.low is not None and found.gap.low > 0:  # there is a difference to explain
+            if above(found.removed, 0.0):
+                return Verdict.SUPPORTED, Standing.CAUSE
+            if below(found.removed, rules.part * found.gap.low):
+                return Verdict.CONTRADICTED, Standing.NO_CAUSE
+        # What an intervention leaves open is not settled by how stale the statistics are.
+        return Verdict.INCONCLUSIVE, Standing.UNKNOWN
     if candidate.key == PATH_LENGTH and found.unscaled:
         # Damage to a trained network is no difference in training: it never supports by itself.
         if above(found.unscaled, 0.0):

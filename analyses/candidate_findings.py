@@ -185,23 +185,24 @@ def _threshold(each: Evidence, rules: Rules) -> str:
     same = f"a factor of {number(margin)}" if each.candidate.logarithmic else number(margin)
     return (
         "supported only where an intervention moved it and the 95 % interval of the difference of "
-        "accuracy taken away lies above 0; contradicted where that interval lies below "
-        f"{percent(rules.part)} of the difference, or the networks differ by less than {same}"
+        "accuracy taken away lies above 0; contradicted where that interval ends below "
+        f"{percent(rules.part)} of the lower end of the difference's, or the networks differ by "
+        f"less than {same}"
     )
 
 
 def _meaning(one: Comparison, each: Evidence) -> str:
     name, found = each.candidate.name, one.interventions
-    if each.standing in (Standing.CAUSE, Standing.NO_CAUSE) and each.candidate.key == STALENESS:
-        assert found.removed is not None
-        assert found.removed.value is not None
-        supported = each.verdict is Verdict.SUPPORTED
-        verb = "explains part of" if supported else "does not explain"
+    if each.candidate.key == STALENESS and found.removed and found.removed.value is not None:
+        between_networks = f"the difference between {one.pair.plain} and {one.pair.residual}"
+        words = {
+            Verdict.SUPPORTED: f"The {name} explains part of {between_networks}",
+            Verdict.CONTRADICTED: f"The {name} does not explain {between_networks}",
+            Verdict.INCONCLUSIVE: f"Whether the {name} explains {between_networks} cannot be told",
+        }[each.verdict]
         return (
-            f"The {name} {verb} the difference between {one.pair.plain} and {one.pair.residual}: "
-            f"re-estimating them takes away {points(found.removed.value)} "
-            f"{between(found.removed.low, found.removed.high, points)} of "
-            f"{_gap(found.gap)}."
+            f"{words}: re-estimating them takes away {points(found.removed.value)} "
+            f"{between(found.removed.low, found.removed.high, points)} of {_gap(found.gap)}."
         )
     values = _values(one, each)
     if each.standing is Standing.NO_CAUSE:

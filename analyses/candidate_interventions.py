@@ -15,7 +15,7 @@ from analyses.lesion_costs import TABLE as LESIONS
 from analyses.lesion_costs import cost_difference, lesions_of
 from analyses.shortcut_doses import TABLE as SHORTCUTS
 from analyses.shortcut_doses import doses
-from analyses.statistics import MIN_SEEDS, Array, Mean, image_weights, mean_over_steps
+from analyses.statistics import MIN_SEEDS, Array, Mean, mean_over_steps, means_over_images
 from analyses.wording import plural
 from gradflow.runs.reader import Experiment, Run
 
@@ -28,7 +28,6 @@ class Interventions:
         trained: accuracy of the residual network less that of the plain one, last epoch.
         gap: the same over all epochs, running statistics.
         removed: what re-estimating batch-norm statistics takes away of `gap`.
-        removed_share: `removed` over `gap`.
         unscaled: accuracy that the residual network loses with all shortcuts scaled down.
         deleted: mean cost of deleting one block, plain less residual network.
     """
@@ -36,7 +35,6 @@ class Interventions:
     trained: Difference | None
     gap: Mean | None
     removed: Mean | None
-    removed_share: Mean | None
     unscaled: Mean | None
     deleted: Mean | None
 
@@ -44,7 +42,7 @@ class Interventions:
 def interventions(experiment: Experiment, pair: Pair) -> Interventions:
     """What the runs of `pair` hold."""
     runs = runs_of_same_seed(experiment, pair)
-    gap, removed, share = _recalibration(runs)
+    gap, removed = _recalibration(runs)
     scaled = [run for run in experiment.of_network(pair.residual) if len(run.table(SHORTCUTS))]
     lesioned = [
         (lesions_of(plain), lesions_of(residual)) for plain, residual in _with_lesions(runs)
@@ -54,7 +52,6 @@ def interventions(experiment: Experiment, pair: Pair) -> Interventions:
         trained=difference(runs) if runs else None,
         gap=gap,
         removed=removed,
-        removed_share=share,
         unscaled=doses(pair.residual, scaled).lost if scaled else None,
         deleted=cost_difference(both) if both else None,
     )
@@ -64,49 +61,24 @@ def _with_lesions(runs: list[tuple[Run, Run]]) -> list[tuple[Run, Run]]:
     return [pair for pair in runs if all(len(run.table(LESIONS)) for run in pair)]
 
 
-def _recalibration(
-    runs: list[tuple[Run, Run]],
-) -> tuple[Mean | None, Mean | None, Mean | None]:
-    """The gap over all epochs, what re-estimating takes away of it, and that as a share."""
+def _recalibration(runs: list[tuple[Run, Run]]) -> tuple[Mean | None, Mean | None]:
+    """The gap over all epochs, and what re-estimating the statistics takes away of it."""
     seeds = [found for plain, residual in runs if (found := _gaps(plain, residual)) is not None]
     if not seeds:
-        return None, None, None
-    running = [one[0] for one in seeds]
-    removed = [one[0] - one[1] for one in seeds]
-    gap = float(np.mean([one.mean() for one in running]))
+        return None, None
+    gap = _over_images_or_seeds([running for running, _ in seeds])
+    removed = _over_images_or_seeds([running - fresh for running, fresh in seeds])
+    return gap, removed
+
+
+def _over_images_or_seeds(seeds: list[Array]) -> Mean:
+    """Mean of a vector of images per seed: Student's interval from three seeds on, else images."""
     if len(seeds) >= MIN_SEEDS:
-        means = [mean_over_steps([[one.mean()] for one in side]) for side in (running, removed)]
-        return means[0], means[1], _share_over_seeds(running, removed)
-    draws = [
-        np.mean(
-            [
-                image_weights(len(one), seed=place) @ one / len(one)
-                for place, one in enumerate(side)
-            ],
-            axis=0,
-        )
-        for side in (running, removed)
-    ]
-    method = f"bootstrap over {plural(len(running[0]), 'validation image')}, all epochs together"
-    removal = float(np.mean([one.mean() for one in removed]))
-    share = (
-        _interval(removal / gap, draws[1] / draws[0], method)
-        if gap > 0 and draws[0].min() > 0
-        else None
-    )
-    return _interval(gap, draws[0], method), _interval(removal, draws[1], method), share
-
-
-def _share_over_seeds(running: list[Array], removed: list[Array]) -> Mean | None:
-    gaps = [float(one.mean()) for one in running]
-    if min(gaps) <= 0:
-        return None  # a share of a gap that some seed does not have means nothing
-    shares = [[float(one.mean()) / gap] for one, gap in zip(removed, gaps, strict=True)]
-    return mean_over_steps(shares)
-
-
-def _interval(value: float, draws: Array, method: str) -> Mean:
-    low, high = np.quantile(draws, [0.025, 0.975])
+        return mean_over_steps([[one.mean()] for one in seeds])
+    draws = [means_over_images(one, seed=place) for place, one in enumerate(seeds)]
+    low, high = np.quantile(np.mean(draws, axis=0), [0.025, 0.975])
+    method = f"bootstrap over {plural(len(seeds[0]), 'validation image')}, all epochs together"
+    value = float(np.mean([one.mean() for one in seeds]))
     return Mean(value, float(low), float(high), method)
 
 

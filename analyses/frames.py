@@ -36,16 +36,13 @@ def seed_name(run: Run) -> str:
 
 
 def copies(run: Run) -> pd.Index:
-    """The validation images of `run` that are byte-identical to an earlier one of them.
-
-    Images without a fingerprint are taken for different ones.
-    """
+    """The validation images of `run` that are byte-identical to an earlier one of them."""
     images = run.images
     if not len(images):
         return pd.Index([])
-    validation = images[images["subset"] == "validation"]
-    known = validation[validation["fingerprint"].notna()]
-    return pd.Index(known.loc[known["fingerprint"].duplicated(), "image"])
+    # Runs recorded before there were fingerprints have none: nothing is known to be a copy then.
+    validation = images[(images["subset"] == "validation") & images["fingerprint"].notna()]
+    return pd.Index(validation.loc[validation["fingerprint"].duplicated(), "image"])
 
 
 def predictions_of(run: Run, table: str = "predictions") -> pd.DataFrame:

@@ -26,7 +26,10 @@ ONE_BATCH = (
     "Measured on one batch of training images, the same at every epoch: intervals speak of epochs "
     "or seeds, not of other images."
 )
-SAMPLED = "Paths were drawn at random for each length, which adds sampling error to every share."
+SAMPLED = (
+    "Paths were drawn at random for each length: that adds sampling error to every share, so that "
+    "they add up to 1 only nearly, and makes the norms too large."
+)
 SOURCES = (
     "Veit et al. 2016, Residual networks behave like ensembles of relatively shallow networks, "
     "sections 4.2 and 5 (gradient by path length, effective paths)",

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
-from analyses.statistics import RESAMPLES, Array, standard_ranks
+from analyses.statistics import RESAMPLES, Array
 
 MIN_ASSOCIATED = 5  # seeds of a network: with fewer no rank correlation can be told from chance
 
@@ -51,11 +52,13 @@ def seed_associations(
         if len(response) < MIN_ASSOCIATED or not np.ptp(response):
             continue
         usable = np.isfinite(values).all(axis=1) & (np.ptp(values, axis=1) > 0)
-        ranks = standard_ranks(np.where(usable[:, None], values, 0.0))
-        target = standard_ranks(response[None])[0]
+        # The inner product of two z-scores of ranks is Spearman's rho times their number.
+        ranks = np.zeros(values.shape)
+        ranks[usable] = stats.zscore(stats.rankdata(values[usable], axis=1), axis=1)
+        target = stats.zscore(stats.rankdata(response))
         order = generator.permuted(np.tile(np.arange(len(target)), (permutations, 1)), axis=1)
-        observed += len(target) * (ranks @ target)
-        null += len(target) * (target[order] @ ranks.T)
+        observed += ranks @ target
+        null += target[order] @ ranks.T
         runs += len(target) * usable
     with np.errstate(invalid="ignore"):
         rho, drawn = observed / runs, np.abs(null / runs)

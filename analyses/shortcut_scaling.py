@@ -56,7 +56,8 @@ def run(experiment: Experiment, small_loss: float = SMALL_LOSS) -> AnalysisResul
         method=(
             "At a checkpoint the shortcuts of a scope (all, a stage, a block) are multiplied by "
             "alpha, no weight changed, and the validation images are predicted with running "
-            "batch-norm statistics and with statistics re-estimated at this alpha. The verdict "
+            "batch-norm statistics and with statistics re-estimated at this alpha on some training "
+            "batches. The verdict "
             "rests on the re-estimated ones: the running ones belong to alpha = 1. Gradient ratio: "
             "norm at the first block's input over that at the last block's output. Wilson "
             "intervals for accuracies, Newcombe's for their difference; Student's over three and "

@@ -209,7 +209,7 @@ def strongest_association(
     null = np.zeros((permutations, len(candidates[0])))
     for candidate, response in zip(candidates, responses, strict=True):
         share = len(response) / total
-        ranks, target = standard_ranks(candidate), standard_ranks(response[None])[0]
+        ranks, target = _standard_ranks(candidate), _standard_ranks(response[None])[0]
         block = len(response) if rotations >= MIN_ROTATIONS else _shuffled_block(response)
         order = _block_permutations(len(response), block, permutations, generator)
         observed += share * (ranks @ target)
@@ -224,15 +224,6 @@ def strongest_association(
         (1 + reached) / (1 + permutations),
         total,
     )
-
-
-def standard_ranks(values: Array) -> Array:
-    """Ranks along the last axis, centred and of norm 1: their inner product is Spearman's rho."""
-    ranks = stats.rankdata(values, axis=-1)
-    ranks = ranks - ranks.mean(axis=-1, keepdims=True)
-    norm = np.linalg.norm(ranks, axis=-1, keepdims=True)
-    scaled: Array = np.divide(ranks, norm, out=np.zeros_like(ranks), where=norm > 0)
-    return scaled
 
 
 def spearman_interval(rho: float, observations: int, level: float = 0.95) -> tuple[float, float]:
@@ -269,6 +260,15 @@ def verdict_below(low: float | None, high: float | None, bound: float) -> Verdic
 def _percentiles(values: Array, level: float) -> tuple[float, float]:
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def _standard_ranks(values: Array) -> Array:
+    """Ranks along the last axis, centred and of norm 1: their inner product is Spearman's rho."""
+    ranks = stats.rankdata(values, axis=-1)
+    ranks = ranks - ranks.mean(axis=-1, keepdims=True)
+    norm = np.linalg.norm(ranks, axis=-1, keepdims=True)
+    scaled: Array = np.divide(ranks, norm, out=np.zeros_like(ranks), where=norm > 0)
+    return scaled
 
 
 def _shuffled_block(series: Array) -> int:

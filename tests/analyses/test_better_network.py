@@ -45,7 +45,7 @@ def test_what_an_intervention_moves_is_a_cause(build):
     stale = finding(result, "staleness")
     assert stale.verdict is Verdict.SUPPORTED
     assert stale.estimates[0].value == pytest.approx(40)
-    assert "from staleness of batch-norm statistics" in result.summary
+    assert "from the staleness of batch-norm statistics" in result.summary
     for figure in result.figures:
         figure.draw()
 

@@ -29,7 +29,6 @@ def test_what_is_taken_away_is_the_gap_less_what_is_left(build):
     found = compared(build, [(0.4, 0.7, 0.8, 0.9)])
     assert found.gap.value == pytest.approx(0.4)
     assert found.removed.value == pytest.approx(0.4 - 0.2)
-    assert found.removed_share.value == pytest.approx(0.5)
     assert found.removed.low < 0.2 < found.removed.high
     assert "100 validation images" in found.removed.method
 
@@ -50,10 +49,6 @@ def test_three_seeds_give_students_interval(build):
     found = compared(build, accuracies)
     expected = stats.ttest_1samp([0.2, 0.1, 0.2], 0).confidence_interval()
     assert (found.removed.low, found.removed.high) == pytest.approx((expected.low, expected.high))
-
-
-def test_no_gap_has_no_share(build):
-    assert compared(build, [(0.8, 0.8, 0.8, 0.9)]).removed_share is None
 
 
 def test_what_was_not_recorded_is_none(build):

@@ -86,3 +86,11 @@ def test_three_seeds_speak_of_seeds(build):
 def test_without_conductance_it_does_not_apply(build):
     with pytest.raises(NotApplicableError, match="conductance"):
         ANALYSIS.run(build.experiment(build.plan()))
+
+
+def test_numbers_that_are_none_give_no_verdict(build):
+    rows = [row | {"skip": float("nan")} for row in conductance_rows(0.8)]
+    result = ANALYSIS.run(experiment_of(build, rows))
+    assert result.findings[0].verdict is Verdict.INCONCLUSIVE
+    assert "no share could be had" in result.findings[0].meaning
+    result.figures[0].draw()

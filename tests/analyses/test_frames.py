@@ -60,10 +60,3 @@ def test_without_copies_there_is_nothing_to_say(build):
     (run,) = build.experiment(build.plan(images=20, right=right, epochs=2)).runs
     assert len(predictions_of(run)) == 40
     assert copies_caveat([run]) == ()
-
-
-def test_images_without_fingerprint_are_no_copies_of_each_other(build):
-    right = build.right_of([0.5, 0.7], images=20)
-    (run,) = build.experiment(build.plan(images=20, right=right, epochs=2, copies=4)).runs
-    run._tables["images"] = run.images.assign(fingerprint=None)
-    assert len(predictions_of(run)) == 40

@@ -92,3 +92,12 @@ def test_random_draws_are_said(build):
 def test_without_path_lengths_it_does_not_apply(build):
     with pytest.raises(NotApplicableError, match="path_lengths"):
         ANALYSIS.run(build.experiment(build.plan()))
+
+
+def test_numbers_that_are_none_give_no_verdict(build):
+    rows = [row | {"share": float("nan"), "gradient_norm": float("nan")} for row in path_rows(0.3)]
+    result = ANALYSIS.run(build.experiment(build.plan("resnet8", probed={"path_lengths": rows})))
+    assert result.findings[0].verdict is Verdict.INCONCLUSIVE
+    assert "no share could be had" in result.findings[0].meaning
+    for figure in result.figures:
+        figure.draw()

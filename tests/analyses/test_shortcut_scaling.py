@@ -100,3 +100,13 @@ def test_without_all_shortcuts_scaled_it_cannot_be_told(build):
 def test_without_scaled_shortcuts_it_does_not_apply(build):
     with pytest.raises(NotApplicableError, match="shortcut_scaling"):
         ANALYSIS.run(build.experiment(build.plan()))
+
+
+def test_gradients_that_are_none_leave_the_accuracies(build):
+    rows = [row | {"first_gradient_norm": float("nan")} for row in dose_rows(50)]
+    result = ANALYSIS.run(
+        build.experiment(build.plan("resnet8", probed={"shortcut_scaling": rows}))
+    )
+    assert result.findings[0].verdict is Verdict.SUPPORTED
+    assert result.findings[0].estimates[-1].value is None
+    assert [figure.key for figure in result.figures] == ["dose-response"]
