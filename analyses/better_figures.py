@@ -29,8 +29,9 @@ def better_figure(networks: list[str], one: Comparison) -> Figure:
         title=title,
         caption=(
             "Each candidate in both networks, mean with 95 % interval (over seeds from three on, "
-            "else over steps or epochs), on a scale of its own. At the right: how far the evidence "
-            "goes; only an intervention makes a cause."
+            "else over steps or epochs), on a scale of its own that shows a difference too small "
+            "to matter as small. At the right: how far the evidence goes; only an intervention "
+            "makes a cause."
         ),
         alt=f"Values of each candidate in both networks. {title}.",
         draw=partial(_draw, networks, one),
@@ -71,7 +72,7 @@ def _dress(axis: Axes, each: Evidence) -> None:
     axis.grid(True, axis="x", color=plots.GRID, linewidth=0.6)
     axis.spines["left"].set_visible(False)
     axis.xaxis.set_major_locator(MaxNLocator(nbins=5))
-    axis.margins(x=0.12)
+    _widen(axis, each)
     name = fill(f"{each.candidate.name}{unit}", 18)
     axis.set_ylabel(name, rotation=0, ha="right", va="center")
     axis.annotate(
@@ -81,3 +82,17 @@ def _dress(axis: Axes, each: Evidence) -> None:
         va="center",
         fontsize=plots.SMALL_TEXT_SIZE,
     )
+
+
+def _widen(axis: Axes, each: Evidence) -> None:
+    """Make room for three margins on either side, lest what is alike looks far apart."""
+    axis.margins(x=0.12)
+    values = [mean.value for mean in (each.plain, each.residual) if mean and mean.value is not None]
+    if not values:
+        axis.set_xticks([])
+        axis.annotate("not recorded", (0.5, 0.5), xycoords="axes fraction", color=plots.GREY)
+    else:
+        middle, reach = sum(values) / len(values), 3 * each.candidate.margin
+        low, high = axis.get_xlim()
+        ends = (each.candidate.shown(middle - reach), each.candidate.shown(middle + reach))
+        axis.set_xlim(min(low, ends[0]), max(high, ends[1]))

@@ -23,7 +23,7 @@ class Standing(StrEnum):
     CAUSE = "a cause: an intervention moved both"
     NO_CAUSE = "no cause: an intervention left accuracy"
     RESTS = "the trained network rests on it"
-    SAME = "the same in both"
+    ALIKE = "alike in both"
     DIFFERS_ASSOCIATED = "differs, is associated"
     DIFFERS = "differs"
     ASSOCIATED = "is associated"
@@ -144,7 +144,7 @@ def judge(
     differs, associated = False, p_value < rules.rate  # False where it is NaN
     if difference is not None and difference.low is not None and difference.high is not None:
         if -candidate.margin < difference.low and difference.high < candidate.margin:
-            return Verdict.CONTRADICTED, Standing.SAME
+            return Verdict.CONTRADICTED, Standing.ALIKE
         differs = difference.low > 0 or difference.high < 0
     if differs:
         return (

@@ -126,7 +126,7 @@ def _candidate(one: Comparison, each: Evidence, rules: Rules) -> Finding:
         ),
         contradicted_by=(
             f"An intervention on it that leaves the difference of accuracy (less than "
-            f"{percent(rules.part)} of it goes), or the same value in both networks."
+            f"{percent(rules.part)} of it goes), or values alike in both networks."
         ),
         verdict=each.verdict,
         estimates=_estimates(one, each),
@@ -207,8 +207,8 @@ def _meaning(one: Comparison, each: Evidence) -> str:
     values = _values(one, each)
     if each.standing is Standing.NO_CAUSE:
         return f"The {name} does not explain the difference: {values}; {_unscaled(found.unscaled)}."
-    if each.standing is Standing.SAME:
-        return f"The {name} does not explain the difference, being the same in both: {values}."
+    if each.standing is Standing.ALIKE:
+        return f"The {name} does not explain the difference, being alike in both: {values}."
     reason = {
         Standing.RESTS: f"{_unscaled(found.unscaled)}, which speaks of the trained network alone",
         Standing.DIFFERS: "it differs, but no intervention moved it alone",

@@ -21,7 +21,7 @@ from analyses.lesion_costs import (
 from analyses.lesion_figures import lesion_figures
 from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Estimate, Finding, Table, Verdict
-from analyses.statistics import verdict_above, verdict_below
+from analyses.statistics import MIN_SEEDS, verdict_above, verdict_below
 from analyses.wording import between, number, percent, plural, points, slug
 from gradflow.runs.reader import Experiment
 
@@ -169,7 +169,6 @@ def _finding(
         f"on average it costs {percent(share.value)} {between(share.low, share.high, percent)} of "
         "the accuracy above chance"
     )  # fmt: skip
-    worst = costs.loc[costs["cost"].idxmax()]
     return Finding(
         key=slug(f"survives-{network}"),
         network=network,
@@ -181,25 +180,32 @@ def _finding(
         verdict=verdict,
         estimates=(
             estimate_of("share of accuracy above chance lost, mean over blocks", share),
-            Estimate(
-                f"accuracy lost without {worst['block']}, the costliest block",
-                100 * float(worst["cost"]),
-                100 * float(worst["low"]),
-                100 * float(worst["high"]),
-                "percentage points",
-                method=(
-                    f"picked among {plural(len(costs), 'block')}; interval over "
-                    f"{'seeds' if len(seeds) > 2 else 'images'}, not adjusted for the choice"
-                ),
-            ),
+            _costliest(costs, len(seeds)),
         ),
         threshold=f"supported where the 95 % interval of the mean share lies below {percent(half)}",
         meaning=(
             f"{words}: {said}; {int(costs['real'].sum())} of "
-            f"{plural(len(costs), 'single deletion')} change accuracy beyond chance."
+            f"{plural(len(costs), 'single deletion')} change accuracy beyond chance"
+            f"{' in every seed' if len(seeds) > 1 else ''}."
         ),
         next_step="Delete several blocks at once, and see from how many on accuracy breaks down.",
         caveats=(STALE, IDENTITY, *caveats),
+    )
+
+
+def _costliest(costs: pd.DataFrame, seeds: int) -> Estimate:
+    worst = costs.loc[costs["cost"].idxmax()]
+    value, low, high = (100 * float(worst[name]) for name in ("cost", "low", "high"))
+    return Estimate(
+        f"accuracy lost without {worst['block']}, the costliest block",
+        value,
+        low,
+        high,
+        "percentage points",
+        method=(
+            f"picked among {plural(len(costs), 'block')}; interval over "
+            f"{'seeds' if seeds >= MIN_SEEDS else 'images'}, not adjusted for the choice"
+        ),
     )
 
 

@@ -81,7 +81,7 @@ def test_what_is_the_same_in_both_does_not_explain(build):
     )
     dead = finding(ANALYSIS.run(experiment), "dead-units")
     assert dead.verdict is Verdict.CONTRADICTED
-    assert "the same in both" in dead.meaning
+    assert "alike in both" in dead.meaning
 
 
 def test_an_association_over_seeds_is_said_and_is_no_cause(build):

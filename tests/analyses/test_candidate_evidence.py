@@ -37,9 +37,9 @@ def test_without_intervention_nothing_is_supported(difference, p_value, standing
     assert verdict == (Verdict.INCONCLUSIVE, standing)
 
 
-def test_what_lies_within_the_margin_is_the_same():
+def test_what_differs_by_less_than_the_margin_is_alike():
     verdict = judge(of("coherence"), mean(-0.01, 0.015), 0.01, NOTHING, RULES)
-    assert verdict == (Verdict.CONTRADICTED, Standing.SAME)
+    assert verdict == (Verdict.CONTRADICTED, Standing.ALIKE)
 
 
 @pytest.mark.parametrize(
