@@ -26,8 +26,8 @@ def lesion_figures(
 
 
 def _cost_figure(networks: list[str], costs: dict[str, pd.DataFrame]) -> Figure:
-    said = [f"{percent(cost['cost'].mean())} in {name}" for name, cost in costs.items()]
-    title = f"Deleting one block costs on average {listing(said)} of accuracy"
+    said = [f"{100 * cost['cost'].mean():.1f} points in {name}" for name, cost in costs.items()]
+    title = f"Deleting one block costs on average {listing(said)}"
     return Figure(
         key="cost-by-block",
         title=title,
@@ -75,8 +75,9 @@ def _number_figure(networks: list[str], seeds: dict[str, list[Lesions]]) -> Figu
     for name, found in seeds.items():
         means = by_number(found).groupby("deleted")["accuracy"].mean()
         most = int(means.index.max())
-        said.append(f"{percent(means[most])} with {most} deleted in {name}")
-    title = f"Accuracy falls to {listing(said)}"
+        one = f"{percent(means[1])} with one block deleted"
+        said.append(f"{one} and {percent(means[most])} with {most} in {name}")
+    title = f"Mean accuracy is {'; '.join(said)}"
     return Figure(
         key="accuracy-by-number",
         title=title,
