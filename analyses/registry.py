@@ -17,10 +17,15 @@ ENTRY_POINT_GROUP = "gradflow.analyses"
 
 BUILT_IN = (
     "learning_curves",
+    "better_network",
     "classification",
     "gradient_profile",
     "signal_propagation",
     "skip_carry",
+    "path_lengths",
+    "shortcut_scaling",
+    "lesions",
+    "conductance",
     "accuracy_jumps",
     "batchnorm_recalibration",
 )
