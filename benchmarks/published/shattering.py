@@ -1,0 +1,80 @@
+"""Shattered gradients: how correlation between samples' input gradients decays with depth."""
+
+from collections.abc import Callable, Iterable
+
+import torch
+from torch import nn
+
+from published import formulas
+from published.networks import freeze_statistics, plain_net, residual_net
+from published.recording import record
+from published.rows import Item, Row, Tolerance, compare
+
+NETS = 20
+SAMPLES = 256
+WIDTH = 256
+DEPTHS = (1, 2, 5, 10, 20)
+BATCHNORM_DEPTHS = (1, 2, 3, 5)
+RESIDUAL_DEPTHS = (10, 20)
+BETAS = (1.0, 0.2)
+CORRELATION = Tolerance(absolute=0.03)
+VARIANCE = Tolerance(relative=0.05, errors=4)
+
+
+def item() -> Item:
+    """All four kinds of network of the paper."""
+    return Item(
+        paper="2  Balduzzi et al. 2017: correlation of samples' input gradients",
+        setting=f"{NETS} nets, {SAMPLES} Gaussian samples, width {WIDTH}, L layers",
+        tolerance=f"{CORRELATION}; on the variance {VARIANCE}",
+        rows=tuple(_rows()),
+    )
+
+
+def _rows() -> Iterable[Row]:
+    for depth in BATCHNORM_DEPTHS:
+        correlations = [c for _, c in _measure(lambda d=depth: plain_net(WIDTH, d, batchnorm=True))]
+        predicted = formulas.plain_batchnorm_correlation(depth)
+        yield compare(f"plain, BN, L={depth}", predicted, correlations, CORRELATION)
+    for depth in DEPTHS:
+        correlations = [c for _, c in _measure(lambda d=depth: plain_net(WIDTH, d))]
+        predicted = formulas.plain_correlation(depth)
+        yield compare(f"plain, no BN, L={depth}", predicted, correlations, CORRELATION)
+    for depth in RESIDUAL_DEPTHS:
+        nets = _measure(lambda d=depth: residual_net(WIDTH, d, beta=1.0, batchnorm=False))
+        predicted = formulas.residual_correlation(depth)
+        yield compare(f"residual, no BN, L={depth}", predicted, [c for _, c in nets], CORRELATION)
+    for beta in BETAS:
+        depth = RESIDUAL_DEPTHS[-1]
+        nets = _measure(lambda b=beta, d=depth: residual_net(WIDTH, d, beta=b, batchnorm=True))
+        variance, correlation = formulas.residual_batchnorm(depth, beta)
+        name = f"residual, BN, L={depth}, beta={beta:g}"
+        yield compare(name, correlation, [c for _, c in nets], CORRELATION)
+        yield compare("  its variance, input / output", variance, [v for v, _ in nets], VARIANCE)
+
+
+def _measure(build: Callable[[], nn.Sequential]) -> list[tuple[float, float]]:
+    """`input_gradients` of `NETS` networks."""
+    results = []
+    for seed in range(NETS):
+        torch.manual_seed(seed)
+        results.append(input_gradients(build()))
+    return results
+
+
+def input_gradients(model: nn.Sequential) -> tuple[float, float]:
+    """Mean square of the input gradient over that of the readout's, and correlation of samples.
+
+    The tracer's channel squared mean of a gradient [N, C] is the mean over all pairs of samples,
+    equal ones included, of <g_i, g_j> / C; its rms^2 is that over equal ones.
+    """
+    x = torch.randn(SAMPLES, WIDTH)
+    freeze_statistics(model, x)
+    x.requires_grad_()
+    losses = (model(x).sum() for _ in range(1))
+    (gradients,) = record(model, losses, "gradients", observe=["input", "readout"])
+    row = gradients.set_index("layer").loc["input"]
+    squared = row["rms"] ** 2
+    pairs = (SAMPLES * row["channel_squared_mean"] - squared) / (SAMPLES - 1)
+    entering = model.get_parameter("readout.weight").detach().square().mean()
+    return float(squared / entering), float(pairs / squared)
