@@ -10,12 +10,14 @@ from torch.nn import functional as F
 
 from gradflow.models import build
 from published import formulas
-from published.networks import plain_net
+from published.networks import Together, plain_net
 from published.recording import record
 from published.rows import Item, Row, Tolerance, compare
 
 BATCHES = (8, 16, 32, 128)
 NETS = 20
+TOGETHER = 5
+"""Networks recorded in one run."""
 WIDTH = 512
 DEPTH = 20
 INNER = (4, 17)
@@ -49,14 +51,15 @@ def _connected_rows() -> Iterable[Row]:
     first, last = INNER
     for batch in BATCHES:
         factors = []
-        for seed in range(NETS):
+        for seed in range(NETS // TOGETHER):
             torch.manual_seed(seed)
-            model = plain_net(WIDTH, DEPTH, batchnorm=True)
-            losses = (model(torch.randn(batch, WIDTH)).square().sum() for _ in range(1))
-            (gradients,) = record(model, losses, "gradients")
+            nets = Together(plain_net(WIDTH, DEPTH, batchnorm=True) for _ in range(TOGETHER))
+            x = torch.randn(TOGETHER, batch, WIDTH)
+            (gradients,) = record(nets, (nets(x).square().sum() for _ in range(1)), "gradients")
             norms = gradients.set_index("layer")["norm"]
-            growth = (norms[f"linear{first}"] / norms[f"linear{last}"]) ** 2
-            factors.append(float(growth ** (1 / (last - first))))
+            for net in range(TOGETHER):
+                growth = (norms[f"{net}.linear{first}"] / norms[f"{net}.linear{last}"]) ** 2
+                factors.append(float(growth ** (1 / (last - first))))
         yield compare(f"batch {batch}", formulas.batchnorm_factor(batch), factors, WIDE)
 
 

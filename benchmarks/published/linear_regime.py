@@ -6,11 +6,13 @@ import torch
 from torch import nn
 
 from published import formulas
-from published.networks import plain_net
+from published.networks import Together, plain_net
 from published.recording import record
 from published.rows import Item, Tolerance, compare
 
 NETS = 40
+TOGETHER = 10
+"""Networks recorded in one run."""
 WIDTH = 256
 DEPTH = 10
 SAMPLES = 64
@@ -21,7 +23,9 @@ MEAN = Tolerance(errors=4, absolute=0.02)
 
 def item() -> Item:
     """First layer over last, both kinds of gradient from the same backward pass."""
-    backpropagated, weights = zip(*(_ratios(seed) for seed in range(NETS)), strict=True)
+    backpropagated, weights = zip(
+        *(ratios for seed in range(NETS // TOGETHER) for ratios in _ratios(seed)), strict=True
+    )
     predicted = (DEPTH - 1) * math.log10(formulas.DEFAULT_LINEAR_FACTOR)
     return Item(
         paper="7  Glorot & Bengio 2010: variances of gradients, first / last layer",
@@ -34,23 +38,24 @@ def item() -> Item:
     )
 
 
-def _ratios(seed: int) -> tuple[float, float]:
+def _ratios(seed: int) -> list[tuple[float, float]]:
     """log10 of the ratio of mean squares, of gradients at pre-activations and at weights."""
     torch.manual_seed(seed)
-    model = plain_net(
-        WIDTH,
-        DEPTH,
-        gain=formulas.DEFAULT_LINEAR_FACTOR,
-        activation=nn.Tanh,
-        outputs=WIDTH,
+    gain = formulas.DEFAULT_LINEAR_FACTOR
+    nets = Together(
+        plain_net(WIDTH, DEPTH, gain=gain, activation=nn.Tanh, outputs=WIDTH)
+        for _ in range(TOGETHER)
     )
-    x, y = INPUT_SCALE * torch.randn(SAMPLES, WIDTH), torch.randn(SAMPLES, WIDTH)
-    losses = ((model(x) * y).sum() for _ in range(1))
-    gradients, parameters = record(model, losses, "gradients", "parameters")
+    x = INPUT_SCALE * torch.randn(TOGETHER, SAMPLES, WIDTH)
+    y = torch.randn(TOGETHER, SAMPLES, WIDTH)
+    losses = ((nets(x) * y).sum() for _ in range(1))
+    gradients, parameters = record(nets, losses, "gradients", "parameters")
     signals = gradients.set_index("layer")["rms"]
     weights = parameters.set_index("parameter")["gradient_norm"]
-    first, last = "linear1", f"linear{DEPTH}"
-    return (
-        2 * math.log10(signals[first] / signals[last]),
-        2 * math.log10(weights[f"{first}.weight"] / weights[f"{last}.weight"]),
-    )
+    ratios = []
+    for net in range(TOGETHER):
+        first, last = f"{net}.linear1", f"{net}.linear{DEPTH}"
+        backpropagated = 2 * math.log10(signals[first] / signals[last])
+        at_weights = 2 * math.log10(weights[f"{first}.weight"] / weights[f"{last}.weight"])
+        ratios.append((backpropagated, at_weights))
+    return ratios

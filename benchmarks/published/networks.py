@@ -97,7 +97,7 @@ def convolution(inputs: int, outputs: int, gain: float = HE) -> nn.Conv2d:
 def freeze_statistics(model: nn.Module, x: Tensor) -> None:
     """Make the batch-norm statistics of `model` constants: those of its inputs `x`.
 
-    From then on the gradient of a sum over samples is one per sample. The model itself stays in
+    From then on the gradient of a sum over samples is one per sample. Everything else stays in
     training mode, in which the tracer records.
     """
     normalizations = [m for m in model.modules() if isinstance(m, nn.BatchNorm1d)]
@@ -110,8 +110,8 @@ def freeze_statistics(model: nn.Module, x: Tensor) -> None:
 
 
 class Together(nn.ModuleList):
-    """Independent networks that are recorded in one run, called 0, 1, ..."""
+    """Independent networks, recorded in one run to write fewer files; called 0, 1, ..."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """The sum of what the networks make of x."""
-        return torch.stack([net(x) for net in self]).sum(dim=0)
+        """[networks, N, ...] to the same: x[i] goes through network i alone."""
+        return torch.stack([net(own) for net, own in zip(self, x, strict=True)])

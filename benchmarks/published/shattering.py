@@ -6,13 +6,15 @@ import torch
 from torch import nn
 
 from published import formulas
-from published.networks import freeze_statistics, plain_net, residual_net
+from published.networks import Together, freeze_statistics, plain_net, residual_net
 from published.recording import record
 from published.rows import Item, Row, Tolerance, compare
 
 NETS = 20
+TOGETHER = 5
+"""Networks recorded in one run."""
 SAMPLES = 256
-WIDTH = 256
+WIDTH = 512
 DEPTHS = (1, 2, 5, 10, 20)
 BATCHNORM_DEPTHS = (1, 2, 3, 5)
 RESIDUAL_DEPTHS = (10, 20)
@@ -54,27 +56,31 @@ def _rows() -> Iterable[Row]:
 
 
 def _measure(build: Callable[[], nn.Sequential]) -> list[tuple[float, float]]:
-    """`input_gradients` of `NETS` networks."""
+    """Variance of the input gradient and correlation of samples, of each of `NETS` networks."""
     results = []
-    for seed in range(NETS):
+    for seed in range(NETS // TOGETHER):
         torch.manual_seed(seed)
-        results.append(input_gradients(build()))
+        results += input_gradients(Together(build() for _ in range(TOGETHER)))
     return results
 
 
-def input_gradients(model: nn.Sequential) -> tuple[float, float]:
+def input_gradients(nets: Together) -> list[tuple[float, float]]:
     """Mean square of the input gradient over that of the readout's, and correlation of samples.
 
     The tracer's channel squared mean of a gradient [N, C] is the mean over all pairs of samples,
     equal ones included, of <g_i, g_j> / C; its rms^2 is that over equal ones.
     """
-    x = torch.randn(SAMPLES, WIDTH)
-    freeze_statistics(model, x)
+    x = torch.randn(len(nets), SAMPLES, WIDTH)
+    freeze_statistics(nets, x)
     x.requires_grad_()
-    losses = (model(x).sum() for _ in range(1))
-    (gradients,) = record(model, losses, "gradients", observe=["input", "readout"])
-    row = gradients.set_index("layer").loc["input"]
-    squared = row["rms"] ** 2
-    pairs = (SAMPLES * row["channel_squared_mean"] - squared) / (SAMPLES - 1)
-    entering = model.get_parameter("readout.weight").detach().square().mean()
-    return float(squared / entering), float(pairs / squared)
+    losses = (nets(x).sum() for _ in range(1))
+    inputs = [f"{net}.input" for net in range(len(nets))]
+    (gradients,) = record(nets, losses, "gradients", observe=inputs)
+    results = []
+    for net, layer in enumerate(inputs):
+        row = gradients.set_index("layer").loc[layer]
+        squared = row["rms"] ** 2
+        pairs = (SAMPLES * row["channel_squared_mean"] - squared) / (SAMPLES - 1)
+        entering = nets.get_parameter(f"{net}.readout.weight").detach().square().mean()
+        results.append((float(squared / entering), float(pairs / squared)))
+    return results
