@@ -90,7 +90,7 @@ def _gradient_norms(name: str, seed: int, *, batchnorm: bool) -> "pd.Series[floa
     model.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=not batchnorm)
     if batchnorm:
         nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
-    model.maxpool = None
+    model.register_module("maxpool", None)
     x, y = torch.randn(IMAGES, 3, 32, 32), torch.randint(0, 10, (IMAGES,))
     (gradients,) = record(model, (F.cross_entropy(model(x), y) for _ in range(1)), "gradients")
     return gradients.set_index("layer")["norm"]

@@ -63,8 +63,8 @@ def gradient_shares(model: nn.Module, *, expand: bool) -> NDArray[np.float64]:
     shares = []
     for length in range(len(chain) + 1):
         paths = list(combinations(chain, length)) if expand else [tuple(chain[:length])]
-        by_length = sum(path_gradient(model, x, chain, path) for path in paths)
-        by_length = by_length * (comb(len(chain), length) / len(paths))
+        gradients = [path_gradient(model, x, chain, path) for path in paths]
+        by_length = torch.stack(gradients).mean(dim=0) * comb(len(chain), length)
         shares.append(float((by_length * full).sum() / full.square().sum()))
     return np.array(shares)
 
@@ -104,8 +104,9 @@ def _linear_network(name: str) -> nn.Module:
     with torch.no_grad():
         model.get_parameter("conv1.weight").abs_()
         for block in blocks(model):
-            for convolution, factor in ((block.module.conv1, 1.0), (block.module.conv2, GAIN)):
-                nn.init.zeros_(convolution.bias)
-                nn.init.dirac_(convolution.weight)
-                convolution.weight.mul_(factor)
+            for convolution, factor in (("conv1", 1.0), ("conv2", GAIN)):
+                nn.init.zeros_(block.module.get_parameter(f"{convolution}.bias"))
+                weight = block.module.get_parameter(f"{convolution}.weight")
+                nn.init.dirac_(weight)
+                weight.mul_(factor)
     return model

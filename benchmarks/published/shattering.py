@@ -1,6 +1,7 @@
 """Shattered gradients: how correlation between samples' input gradients decays with depth."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import torch
 from torch import nn
@@ -35,20 +36,20 @@ def item() -> Item:
 
 def _rows() -> Iterable[Row]:
     for depth in BATCHNORM_DEPTHS:
-        correlations = [c for _, c in _measure(lambda d=depth: plain_net(WIDTH, d, batchnorm=True))]
+        correlations = [c for _, c in _measure(partial(plain_net, WIDTH, depth, batchnorm=True))]
         predicted = formulas.plain_batchnorm_correlation(depth)
         yield compare(f"plain, BN, L={depth}", predicted, correlations, CORRELATION)
     for depth in DEPTHS:
-        correlations = [c for _, c in _measure(lambda d=depth: plain_net(WIDTH, d))]
+        correlations = [c for _, c in _measure(partial(plain_net, WIDTH, depth))]
         predicted = formulas.plain_correlation(depth)
         yield compare(f"plain, no BN, L={depth}", predicted, correlations, CORRELATION)
     for depth in RESIDUAL_DEPTHS:
-        nets = _measure(lambda d=depth: residual_net(WIDTH, d, beta=1.0, batchnorm=False))
+        nets = _measure(partial(residual_net, WIDTH, depth, beta=1.0, batchnorm=False))
         predicted = formulas.residual_correlation(depth)
         yield compare(f"residual, no BN, L={depth}", predicted, [c for _, c in nets], CORRELATION)
     for beta in BETAS:
         depth = RESIDUAL_DEPTHS[-1]
-        nets = _measure(lambda b=beta, d=depth: residual_net(WIDTH, d, beta=b, batchnorm=True))
+        nets = _measure(partial(residual_net, WIDTH, depth, beta=beta, batchnorm=True))
         variance, correlation = formulas.residual_batchnorm(depth, beta)
         name = f"residual, BN, L={depth}, beta={beta:g}"
         yield compare(name, correlation, [c for _, c in nets], CORRELATION)
