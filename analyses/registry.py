@@ -21,6 +21,7 @@ BUILT_IN = (
     "gradient_profile",
     "signal_propagation",
     "skip_carry",
+    "jump_explanation",
     "accuracy_jumps",
     "batchnorm_recalibration",
 )
