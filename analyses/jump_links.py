@@ -116,9 +116,11 @@ def correlations(network: str, found: Link) -> pd.DataFrame:
 
 def _lagged(frame: pd.DataFrame, epochs: pd.Index) -> dict[tuple[str, int], Array]:
     return {
-        (str(name), lag): frame[name].reindex(epochs - lag).to_numpy(dtype=float)
-        for name in frame.columns
+        (str(name), lag): values
         for lag in LAGS
+        for name, values in zip(
+            frame.columns, frame.reindex(epochs - lag).to_numpy(dtype=float).T, strict=True
+        )
     }
 
 
