@@ -17,8 +17,9 @@ ENTRY_POINT_GROUP = "gradflow.analyses"
 
 BUILT_IN = (
     "learning_curves",
-    "better_network",
-    "classification",
+    "jump_explanation",
+    "accuracy_jumps",
+    "batchnorm_recalibration",
     "gradient_profile",
     "signal_propagation",
     "skip_carry",
@@ -26,8 +27,8 @@ BUILT_IN = (
     "shortcut_scaling",
     "lesions",
     "conductance",
-    "accuracy_jumps",
-    "batchnorm_recalibration",
+    "better_network",
+    "classification",
 )
 
 

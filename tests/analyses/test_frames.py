@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from analyses.frames import (
+    copies,
     copies_caveat,
     correctness,
     predictions_of,
@@ -60,3 +61,9 @@ def test_without_copies_there_is_nothing_to_say(build):
     (run,) = build.experiment(build.plan(images=20, right=right, epochs=2)).runs
     assert len(predictions_of(run)) == 40
     assert copies_caveat([run]) == ()
+
+
+def test_images_without_fingerprints_are_not_taken_for_copies(build):
+    run = build.experiment(build.plan()).runs[0]
+    run.images["fingerprint"] = float("nan")
+    assert copies(run).empty
