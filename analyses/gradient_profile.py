@@ -9,15 +9,21 @@ import pandas as pd
 
 from analyses.frames import by_network, runs_with
 from analyses.gradient_figures import gradient_figures
-from analyses.layer_gradients import Profile, exponential, over_depth, profile, raw_ratio
+from analyses.layer_gradients import (
+    EXPLODING,
+    VANISHING,
+    Profile,
+    exponential,
+    over_depth,
+    profile,
+    raw_ratio,
+)
 from analyses.registry import Analysis
 from analyses.result import AnalysisResult, Estimate, Finding, Table, Verdict
 from analyses.statistics import verdict_above, verdict_below
 from analyses.wording import between, finite, listing, number, percent, plural, slug
 from gradflow.runs.reader import Experiment
 
-VANISHING = 1e-2
-EXPLODING = 1e2
 NOT_FAIR = (
     "The raw ratio of norms compares tensors of different size, so it is not a fair measure of "
     "vanishing; the factor per layer is."

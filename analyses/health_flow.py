@@ -64,7 +64,10 @@ def _trunk(run: Run) -> Cuts:
     names = run.junctions["layer"].drop_duplicates()
     kinds = run.junctions.drop_duplicates("layer")["shortcut"].to_numpy()
     projections = np.cumsum(kinds == "projection") - (kinds == "projection")
-    norms = wide(run.junctions, "input_gradient_norm", names)
+    # Runs of an earlier version lack the whole gradient: that by skip and branch stands in.
+    whole = run.junctions["input_gradient_norm"].astype(float)
+    frame = run.junctions.assign(whole=whole.fillna(run.junctions["gradient_norm"]))
+    norms = wide(frame, "whole", names)
     return Cuts(list(names), norms, projections.astype(float), None, "inputs of residual additions")
 
 

@@ -143,14 +143,14 @@ def nonfinite_reading(run: Run) -> Reading | None:
     """
     if not len(run.activations) and not len(run.gradients):
         return None
-    first = run.description.get("first_nonfinite") or first_nonfinite(run)
+    first: dict[str, Any] = run.description.get("first_nonfinite") or first_nonfinite(run) or {}
     recorded = run.activations["step"] if len(run.activations) else run.gradients["step"]
     steps = recorded.nunique()
     broken = _broken_steps(run)
     return Reading(
         "non-finite",
         Verdict.SUPPORTED if first else Verdict.CONTRADICTED,
-        "recorded steps with a value that is nan or infinite",
+        "number of recorded steps with a value that is nan or infinite",
         str(first["layer"]) if first else "",
         float(len(broken)),
         None,

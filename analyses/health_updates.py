@@ -20,10 +20,11 @@ def weight_updates(run: Run) -> pd.DataFrame:
     gradient by construction. Frozen parameters are not recorded at all.
     """
     layers = run.layers[run.layers["parameters"] > 0]
-    layers = layers[layers["role"] != "normalization"]
+    is_norm = (layers["role"] == "normalization") | layers["type"].str.contains("Norm")
+    layers = layers[~is_norm]
     names = (layers["layer"] + ".weight").drop_duplicates()
     frame = run.parameters[run.parameters["weight_norm"] > 0]
-    ratios = wide(frame, "update_to_weight", names)
+    ratios = wide(frame, "update_to_weight", names, key="parameter")
     return ratios.dropna(axis=1, how="all")
 
 
@@ -77,11 +78,11 @@ def _value(one: Ends) -> float:
 
 
 def _still(count: int) -> str:
+    if not count:
+        return ""
     return (
-        f"{plural(count, 'weight')} never moved at all while others did, and {'is' if count == 1 else 'are'} taken as left out "
-        "of training on purpose."
-        if count
-        else ""
+        f"Left out, as if kept out of training on purpose: {plural(count, 'weight')} that never "
+        "moved at all while others did."
     )
 
 

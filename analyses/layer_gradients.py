@@ -7,9 +7,12 @@ import pandas as pd
 
 from analyses.registry import NotApplicableError
 from analyses.statistics import Array, Mean, mean_over_steps
+from analyses.theory import batchnorm_growth
 from analyses.wording import finite
 from gradflow.runs.reader import Run
 
+VANISHING = 1e-2  # bounds of the factor over the whole depth
+EXPLODING = 1e2
 MIN_LAYERS = 3  # of one output shape: fewer do not make a slope worth the name
 
 
@@ -120,20 +123,6 @@ def layer_gradients(run: Run) -> LayerGradients:
         nonfinite=int(flagged["step"].nunique()),
         zeros=zeros,
     )
-
-
-def batchnorm_growth(batch: float) -> float:
-    """Mean-field growth of a gradient's squared norm per layer toward the input.
-
-    Fully connected batch-normalized ReLU network at initialization, wide, normalized over
-    `batch` samples (more than 3): Yang et al. 2019, A mean field theory of batch normalization,
-    theorem 8. Tends to pi / (pi - 1) = 1.467 for large batches.
-    """
-    c = -1 / (batch - 1)
-    slope = (np.pi - np.arccos(c)) / np.pi
-    kernel = (np.sqrt(1 - c**2) + (np.pi - np.arccos(c)) * c) / np.pi
-    first = (batch - 1) * (slope + batch - 1) / ((batch - 3) * (batch - 1) * (1 - kernel))
-    return float(first - 1 / (batch - 3))
 
 
 @dataclass(frozen=True)

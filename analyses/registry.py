@@ -17,6 +17,7 @@ ENTRY_POINT_GROUP = "gradflow.analyses"
 
 BUILT_IN = (
     "learning_curves",
+    "health_check",
     "classification",
     "gradient_profile",
     "signal_propagation",
