@@ -55,9 +55,9 @@ class Condition:
 
 CONDITIONS = {
     "non-finite": Condition(
-        "{} met values that are nan or infinite",
-        "{} met no value that is nan or infinite",
-        "Whether {} met values that are nan or infinite cannot be told",
+        "{} met values that are not finite",
+        "{} met no value that is not finite",
+        "Whether {} met values that are not finite cannot be told",
         "No such value in any recorded step.",
         "Look at the layer named here: a division, a logarithm, a square root at zero, or a "
         "learning rate that let the weights run away.",

@@ -1,7 +1,7 @@
 """Vanishing, exploding and shattered gradients of one run, on a scale that is fair to all layers.
 
-Where a run has residual additions, the gradient is followed along the trunk, at the inputs of the
-additions: a branch that starts closed has gradients of zero, and nothing vanishes.
+Where a run has residual additions, the gradient is followed along the trunk, from addition to
+addition: a branch that starts closed has gradients of zero, and nothing vanishes.
 """
 
 from dataclasses import dataclass
@@ -37,31 +37,41 @@ class Cuts:
 
 
 def gradient_cuts(run: Run) -> Cuts | None:
-    """The inputs of the residual additions, else the outputs of the weighted layers.
+    """The trunk of a residual network, else the outputs of the layers with weights.
+
+    The trunk: outputs of the modules that add, and of layers with weights outside of these. Where
+    the model's own forward adds, no module has that output, and the inputs of the additions serve.
 
     None where gradients were recorded at fewer than two such places.
     """
-    if len(run.junctions) and run.junctions["layer"].nunique() >= MIN_LAYERS:
-        return _trunk(run)
-    layers = weighted_layers(run.layers)
-    norms = wide(run.gradients, "norm", layers["layer"])
+    layers = run.layers.drop_duplicates("layer")
+    names = run.junctions["layer"].drop_duplicates() if len(run.junctions) else pd.Series([])
+    adding = set(names.astype(str).str.replace(r"[+#]\d+$", "", regex=True))
+    if adding and not adding <= set(layers["layer"]):
+        return _inputs_of_additions(run, names) if len(names) >= MIN_LAYERS else None
+    if adding:
+        inside = [any(name.startswith(f"{one}.") for one in adding) for name in layers["layer"]]
+        outside = layers["role"].isin(["convolution", "linear"]) & ~np.array(inside)
+        chosen = layers[outside | layers["layer"].isin(adding)]
+    else:
+        chosen = layers[layers["layer"].isin(weighted_layers(layers)["layer"])]
+        chosen = chosen.sort_values("depth", kind="stable")
+    norms = wide(run.gradients, "norm", chosen["layer"])
     shown = norms.notna().any().to_numpy()
     if shown.sum() < 2:
         return None
-    layers, norms = layers[shown], norms.loc[:, shown]
-    shapes = run.layers.drop_duplicates("layer").set_index("layer")["shape"]
-    sizes = [np.prod([int(n) for n in shapes[name].split("x")]) for name in layers["layer"]]
+    chosen, norms = chosen[shown], norms.loc[:, shown]
+    sizes = [np.prod([int(n) for n in shape.split("x")]) for shape in chosen["shape"]]
     return Cuts(
-        list(layers["layer"]),
+        list(chosen["layer"]),
         norms,
-        layers["stage"].to_numpy(dtype=float),
+        chosen["stage"].to_numpy(dtype=float),
         np.array(sizes, dtype=float),
-        "layers with weights",
+        "outputs along the trunk" if adding else "layers with weights",
     )
 
 
-def _trunk(run: Run) -> Cuts:
-    names = run.junctions["layer"].drop_duplicates()
+def _inputs_of_additions(run: Run, names: pd.Series) -> Cuts:
     kinds = run.junctions.drop_duplicates("layer")["shortcut"].to_numpy()
     projections = np.cumsum(kinds == "projection") - (kinds == "projection")
     # Runs of an earlier version lack the whole gradient: that by skip and branch stands in.
@@ -74,16 +84,17 @@ def _trunk(run: Run) -> Cuts:
 def factor_over_depth(cuts: Cuts) -> tuple[Array, Array]:
     """Factor by which the gradient norm changes from the last place to the first, by step.
 
-    The factor per place, from places of equal shape, to the power of their number. Where no three
-    places share a shape, the ratio of the norms at the first and last place, which is 1 at He
-    initialization whatever the widths (Hanin 2018), times and divided by the square root of the
-    ratio of their sizes, what averaging alone can change.
+    The factor per place, from places of equal shape, to the power of the number of such places.
+    Where no three places share a shape, the ratio of the norms at the first and last place, which
+    is 1 at He initialization whatever the widths (Hanin 2018), times and divided by the square root
+    of the ratio of their sizes, what averaging alone can change.
 
     Returns: the factor as small and as large as shapes allow, each of shape [steps].
     """
     logs = logarithm(cuts.norms).to_numpy()
     slopes = log_factors(logs, np.arange(len(cuts.names), dtype=float), cuts.stage)
-    total = slopes * len(cuts.names)
+    _, group, members = np.unique(cuts.stage, return_inverse=True, return_counts=True)
+    total = slopes * float((members[group] >= MIN_LAYERS).sum())
     slack = np.zeros_like(total)
     if np.isnan(total).all() and cuts.sizes is not None:
         total = logs[:, 0] - logs[:, -1]
@@ -136,15 +147,18 @@ def _flow_note(one: Ends, cuts: Cuts) -> str:
 
 
 def shattering_reading(run: Run, shattered: float) -> Reading | None:
-    """Whether the gradient is like white noise along a line of inputs; None where not recorded.
+    """Whether the gradient is like white noise along a line of inputs; None where not recorded."""
+    table = run.table("shattering")
+    table = table[table["lag"] > 0]
+    return shattering_of(run, table, shattered) if len(table) else None
+
+
+def shattering_of(run: Run, table: pd.DataFrame, shattered: float) -> Reading:
+    """As `shattering_reading`, for rows of the table shattering at lags above 0.
 
     The autocorrelation at the smallest distance recorded, at the first layer, is held against
     `shattered`. Its interval is +- 1.96 / sqrt(points), that of white noise (Bartlett 1946).
     """
-    table = run.table("shattering")
-    table = table[table["lag"] > 0]
-    if not len(table):
-        return None
     order = {name: place for place, name in enumerate(run.layers["layer"])}
     first = min(table["layer"].unique(), key=lambda name: order.get(name, len(order)))
     own = table[table["layer"] == first]

@@ -4,15 +4,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy import stats
 
 from analyses.health_reading import Reading, beyond, ends, verdict_of, window
 from analyses.layer_gradients import wide
 from analyses.result import Verdict
+from analyses.statistics import Array as Floats
 from analyses.wording import number, percent, plural
 from gradflow.runs.reader import Run
 
-CHANCE_DEAD = 1e-4
+CHANCE_DEAD = 0.01  # over all activation layers together
 _BOUNDED = {"Tanh": "tanh", "Sigmoid": "sigmoid"}
 
 
@@ -28,6 +30,25 @@ def channels(layers: pd.DataFrame) -> pd.Series:
     return pd.Series(pd.to_numeric(sizes, errors="coerce"), index=layers["layer"])
 
 
+def dead_counts(run: Run) -> tuple[pd.DataFrame, Floats]:
+    """Dead channels, one row a step, one column an activation layer; and channels of each."""
+    layers = run.layers.drop_duplicates("layer")
+    layers = layers[layers["role"].isin(["convolution", "linear", "activation"])]
+    counted = channels(layers)[(layers["role"] == "activation").to_numpy()].dropna()
+    dead = wide(run.activations, "dead_channels", pd.Series(counted.index, dtype=object))
+    dead = dead.dropna(axis=1, how="all")
+    return dead, counted[dead.columns].to_numpy(dtype=float)
+
+
+def is_dead(counts: Floats, total: Floats, share: float) -> NDArray[np.bool_]:
+    """Whether that many dead channels, of `total` in each layer, are no chance: shape [layers]."""
+    by_chance = stats.binom.sf(counts - 1, total, 0.5) * len(total)  # Bonferroni: the worst layer
+    ill: NDArray[np.bool_] = (counts == total) | (
+        (counts / total > share) & (by_chance < CHANCE_DEAD)
+    )
+    return ill
+
+
 def dead_reading(run: Run, share: float, longest: int) -> Reading | None:
     """Whether most channels of an activation layer are zero on every input; None where unknown.
 
@@ -36,41 +57,31 @@ def dead_reading(run: Run, share: float, longest: int) -> Reading | None:
     exceeds `share` and is no chance: without normalization all inputs come to look alike with
     depth, and half of the ReLUs are then zero on all of them by symmetry alone (Binomial(n, 1/2)).
     """
-    layers = run.layers.drop_duplicates("layer")
-    layers = layers[layers["role"].isin(["convolution", "linear", "activation"])]
-    counted = channels(layers)[(layers["role"] == "activation").to_numpy()].dropna()
-    dead = wide(run.activations, "dead_channels", pd.Series(counted.index)).dropna(
-        axis=1, how="all"
-    )
+    dead, total = dead_counts(run)
     if dead.empty:
         return None
-    total = counted[dead.columns].to_numpy()
     size = window(len(dead), longest)
     last, first = dead.iloc[-size:].min().to_numpy(), dead.iloc[:size].min().to_numpy()
     worst = int(np.argmax(last / total))
-    is_dead = _is_dead(last, total, share)
-    worst = int(np.argmax(is_dead)) if is_dead.any() else worst
+    ill = is_dead(last, total, share)
+    worst = int(np.argmax(ill)) if ill.any() else worst
     return Reading(
         "dead",
-        Verdict.SUPPORTED if is_dead.any() else Verdict.CONTRADICTED,
+        Verdict.SUPPORTED if ill.any() else Verdict.CONTRADICTED,
         "share of the layer's channels that are zero on every input",
         str(dead.columns[worst]),
         float(last[worst] / total[worst]),
         None,
         None,
         float(first[worst] / total[worst]),
-        bool(_is_dead(first, total, share).any()),
+        bool(is_dead(first, total, share).any()),
         share,
-        f"above {percent(share)} and beyond chance (p < {number(CHANCE_DEAD)}), or all of them",
+        f"above {percent(share)} and beyond chance (p < {number(CHANCE_DEAD)} over all layers), "
+        "or all of them",
         f"smallest count over the last {size} of {len(dead)} recorded steps; no interval: a count "
         f"of {int(total[worst])} channels",
-        "" if is_dead.sum() < 2 else f"{plural(int(is_dead.sum()), 'layer')} are so.",
+        "" if ill.sum() < 2 else f"{plural(int(ill.sum()), 'layer')} are so.",
     )
-
-
-def _is_dead(counts: "np.ndarray[Any, Any]", total: "np.ndarray[Any, Any]", share: float) -> Any:
-    by_chance = stats.binom.sf(counts - 1, total, 0.5)
-    return (counts == total) | ((counts / total > share) & (by_chance < CHANCE_DEAD))
 
 
 def mean_slope(run: Run) -> pd.DataFrame:
@@ -150,7 +161,7 @@ def nonfinite_reading(run: Run) -> Reading | None:
     return Reading(
         "non-finite",
         Verdict.SUPPORTED if first else Verdict.CONTRADICTED,
-        "number of recorded steps with a value that is nan or infinite",
+        "number of recorded steps with a value that is NaN or infinite",
         str(first["layer"]) if first else "",
         float(len(broken)),
         None,

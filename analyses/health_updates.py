@@ -10,7 +10,7 @@ from analyses.statistics import verdict_above
 from analyses.wording import number, plural
 from gradflow.runs.reader import Run
 
-RISING = 3.0  # a ratio that grew this many times from the first to the last steps is warming up
+RISING = 3.0  # growth of a ratio from the first to the last steps, as a warm-up makes it
 
 
 def weight_updates(run: Run) -> pd.DataFrame:
@@ -33,8 +33,8 @@ def stalled_reading(run: Run, stalled: float, longest: int) -> Reading | None:
 
     The layer with the smallest ratio is held against `stalled`. A layer whose updates are exactly
     zero while others move as they should is taken as left out of training on purpose. A ratio that
-    still rises is a warm-up, one that fell below the bound at the end only is a schedule's end or
-    a minimum reached: both leave the verdict open.
+    rises so fast that it passes the bound in as many steps again is a warm-up, one that fell below
+    the bound at the end only is a schedule's end or a minimum reached: both leave the verdict open.
     """
     ratios = weight_updates(run)
     if ratios.empty:
@@ -47,7 +47,7 @@ def stalled_reading(run: Run, stalled: float, longest: int) -> Reading | None:
     verdict = verdict_of(one, stalled, above=False)
     was_early = beyond(one.early, stalled, above=False)
     note = _still(len(ratios.columns) - len(moving.columns)) if len(moving.columns) else ""
-    rises = one.value is not None and one.early is not None and one.value > RISING * one.early
+    rises = _rises(one, stalled)
     if verdict is Verdict.SUPPORTED and (not was_early or rises):
         verdict = Verdict.INCONCLUSIVE
         note = (
@@ -71,6 +71,15 @@ def stalled_reading(run: Run, stalled: float, longest: int) -> Reading | None:
         one.method,
         note,
     )
+
+
+def _rises(one: Ends, bound: float) -> bool:
+    """Whether the ratio grows, and would pass `bound` growing on by the same factor."""
+    if one.value is None or one.early is None:
+        return False
+    # One that starts at exactly zero grows by any factor.
+    growth = one.value / one.early if one.early > 0 else np.inf
+    return one.value > 0 and growth > RISING and one.value * growth > bound
 
 
 def _value(one: Ends) -> float:

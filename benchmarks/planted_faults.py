@@ -120,17 +120,17 @@ def lines(model: nn.Module, inputs: Tensor) -> dict[str, list[object]]:
     name, layer = next(
         (name, module) for name, module in model.named_modules() if isinstance(module, nn.Linear)
     )
+    kept: list[Tensor] = []
+    handle = layer.register_forward_hook(lambda *args: kept.append(args[2]))
     for index in range(LINES):
         share = torch.linspace(0, 1, POINTS)[:, None]
         line = (1 - share) * inputs[2 * index] + share * inputs[2 * index + 1]
-        kept: list[Tensor] = []
-        handle = layer.register_forward_hook(lambda *args: kept.append(args[2]))
         logits = model(line)
-        handle.remove()
-        (gradient,) = torch.autograd.grad(logits[:, 0].sum(), kept[0])
+        (gradient,) = torch.autograd.grad(logits[:, 0].sum(), kept[-1])
         centred = (gradient - gradient.mean(0)).double()
         products = (centred[1:] * centred[:-1]).sum(1).mean() / (centred**2).sum(1).mean()
         correlations.append(float(products))
+    handle.remove()
     model.train()
     mean = sum(correlations) / LINES
     return {"layer": [name], "lag": [1], "points": [POINTS], "autocorrelation": [mean]}
@@ -222,9 +222,11 @@ def main(options: Options | None = None) -> bool:
     answers = measure(options)
     print("\n".join((*confusion(answers), "", *rates(answers), "")))
     for one in answers:
-        wrong = one.found if one.planted == "healthy" else one.planted not in one.found
-        if wrong:
+        well = one.planted == "healthy"
+        if one.found if well else one.planted not in one.found:
             print(f"wrong: {one.planted} ({one.family}): found {', '.join(one.found) or 'none'}")
+        elif well and one.healthy is not Verdict.SUPPORTED:
+            print(f"open: {one.planted} ({one.family})")
     kept = within_targets(answers)
     print(f"targets {'kept' if kept else 'missed'}; {time.perf_counter() - start:.0f} seconds")
     return kept

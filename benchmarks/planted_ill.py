@@ -108,16 +108,18 @@ def dead(draw: random.Random, *, images: bool) -> Case:
 
 
 def saturated(draw: random.Random, activation: type[nn.Module]) -> Case:
-    """Pre-activations of a hidden layer, or of all, 40 to 100 times too large.
+    """Pre-activations of one layer, or of all, 40 to 100 times too large.
 
-    The mean derivative of N(0, s^2) is about sqrt(2 / pi) / s of the largest for tanh, twice that
-    for sigmoid.
+    At pre-activations N(0, s^2) the mean derivative is about sqrt(2 / pi) / s of the largest for
+    tanh, twice that for sigmoid. The inputs of the layer must vary for its weights to matter: those
+    of the first layer do, and those of any layer between saturated ones, or after a tanh.
     """
     depth = draw.randrange(2, 6)
     width = draw.choice(WIDTHS)
     model = mlp([width] * depth, glorot, activation)
     layers = [module for module in model if isinstance(module, nn.Linear)][:depth]
-    chosen = layers if draw.random() < 0.3 else [draw.choice(layers)]
+    one = layers[0] if activation is nn.Sigmoid else draw.choice(layers)
+    chosen = layers if draw.random() < 0.3 else [one]
     scale = draw.uniform(40, 100)
     with torch.no_grad():
         for layer in chosen:
@@ -131,12 +133,12 @@ class _Poison(torch.autograd.Function):
     """Hands its input on, and one value of the gradient as not a number."""
 
     @staticmethod
-    def forward(context: object, x: Tensor) -> Tensor:  # noqa: ARG004
+    def forward(context: object, x: Tensor) -> Tensor:
         """`x` as it is."""
         return x.clone()
 
     @staticmethod
-    def backward(context: object, *gradients: Tensor) -> Tensor:  # noqa: ARG004
+    def backward(context: object, *gradients: Tensor) -> Tensor:
         """The gradient with its first element not a number."""
         spoilt = gradients[0].clone()
         spoilt.view(-1)[0] = float("nan")
