@@ -228,7 +228,10 @@ def main(options: Options | None = None) -> bool:
         elif well and one.healthy is not Verdict.SUPPORTED:
             print(f"open: {one.planted} ({one.family})")
     kept = within_targets(answers)
-    print(f"targets {'kept' if kept else 'missed'}; {time.perf_counter() - start:.0f} seconds")
+    print(
+        f"targets {'kept' if kept else 'missed'}; {time.perf_counter() - start:.0f} seconds, "
+        f"{time.process_time():.0f} of them at work"
+    )
     return kept
 
 
