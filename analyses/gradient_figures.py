@@ -138,7 +138,8 @@ def _draw_depth(networks: list[str], profiles: list[Profile], weights: bool) -> 
         _draw_outputs(axes[0, 0], one, palette[one.network])
         if weights:
             style = {"color": palette[one.network], "marker": marks[one.network]}
-            axes[0, 1].plot(one.weights["depth"], one.weights["norm"], lw=1, ms=3, **style)
+            height = one.weights["norm"].where(one.weights["norm"] > 0)
+            axes[0, 1].plot(one.weights["depth"], height, lw=1, ms=3, **style)
     titles = ("of the layers' outputs", "of the layers' weights")
     for axis, title in zip(axes.flat, titles, strict=False):
         values = [value for line in axis.lines for value in np.asarray(line.get_ydata())]

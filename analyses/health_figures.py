@@ -61,9 +61,9 @@ def _draw(table: pd.DataFrame, asked: list[str]) -> Drawing:
 def _cell(axis: Axes, column: int, row: int, one: Any) -> None:
     colour, word = _LOOKS[one.verdict]
     axis.bar(column, 0.88, 0.96, row - 0.44, color=colour)
-    value = "" if pd.isna(one.value) else f"  {number(one.value)}"
-    layer = f"  {one.layer}" if one.layer and len(one.layer) <= 24 else ""
-    found = one.verdict is Verdict.SUPPORTED
+    value = "" if pd.isna(one.value) else f": {number(one.value)}"
+    layer = f", layer {one.layer}" if one.layer and len(one.layer) <= 24 else ""
+    found = one.verdict == Verdict.SUPPORTED  # pandas keeps the text alone
     axis.text(
         column,
         row,

@@ -71,7 +71,7 @@ def _has_normalization(one_run: Run) -> bool:
 def _estimates(
     one_run: Run, one: Reading, members: list[tuple[Run, Reading]]
 ) -> tuple[Estimate, ...]:
-    place = f" ({one.layer})" if one.layer else ""
+    place = f" (layer {one.layer})" if one.layer else ""
     estimates = [
         Estimate(
             one.quantity + place,
@@ -109,7 +109,7 @@ def _meaning(network: str, words: Condition, one: Reading, verdict: Verdict) -> 
     }[verdict].format(network)
     if one.value is None:
         return f"{sentence}: {one.note or 'no finite number could be had.'}"
-    place = f" at {one.layer}" if one.layer else ""
+    place = f" at layer {one.layer}" if one.layer else ""
     interval = "" if one.low is None else f" {between(one.low, one.high)}"
     early = ""
     if one.was_early and verdict is Verdict.CONTRADICTED:

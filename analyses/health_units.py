@@ -176,7 +176,7 @@ def nonfinite_reading(run: Run) -> Reading | None:
         else (
             f"The first stood in step {first['step']} of epoch {first['epoch']}, "
             f"{'the output' if first['direction'] == 'forward' else 'the gradient of the output'} "
-            f"of {first['layer']} ({first['direction']} pass)."
+            f"of layer {first['layer']} ({first['direction']} pass)."
         ),
     )
 

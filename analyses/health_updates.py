@@ -46,7 +46,7 @@ def stalled_reading(run: Run, stalled: float, longest: int) -> Reading | None:
     one = found[layer]
     verdict = verdict_of(one, stalled, above=False)
     was_early = beyond(one.early, stalled, above=False)
-    note = _still(len(ratios.columns) - len(moving.columns)) if len(moving.columns) else ""
+    note = _still(run, ratios.columns.difference(moving.columns), others=len(moving.columns) > 0)
     rises = _rises(one, stalled)
     if verdict is Verdict.SUPPORTED and (not was_early or rises):
         verdict = Verdict.INCONCLUSIVE
@@ -86,13 +86,24 @@ def _value(one: Ends) -> float:
     return np.inf if one.value is None else one.value
 
 
-def _still(count: int) -> str:
-    if not count:
-        return ""
-    return (
-        f"Left out, as if kept out of training on purpose: {plural(count, 'weight')} that never "
-        "moved at all while others did."
-    )
+def _still(run: Run, names: pd.Index, *, others: bool) -> str:
+    """Why the parameters `names` never moved, and whether they were left out beside `others`."""
+    gradients = run.parameters.groupby("parameter")["gradient_norm"].max().reindex(names)
+    left_out, unreached = int((gradients > 0).sum()), int((gradients == 0).sum())
+    said = []
+    if left_out and others:
+        count = plural(left_out, "weight")
+        said.append(
+            f"{count} had a gradient but never moved while others did, as if kept out of training "
+            "on purpose: not counted."
+        )
+    if unreached:
+        count = plural(unreached, "weight")
+        said.append(
+            f"{count} had a gradient of exactly zero throughout: nothing reaches them, which is no "
+            "matter of the learning rate."
+        )
+    return " ".join(said)
 
 
 def noise_reading(run: Run, noisy: float) -> Reading | None:

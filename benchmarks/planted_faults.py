@@ -150,7 +150,9 @@ def ask(case: Case, folder: Path) -> Answer:
         first = run.description["first_nonfinite"]
         said = next(one.caveats for one in result.findings if one.key.startswith("non-finite"))[1]
         placed = (first["layer"], first["step"], first["direction"]) == case.place
-        placed = placed and f"step {case.place[1]} " in said and f"of {case.place[0]} " in said
+        placed = (
+            placed and f"step {case.place[1]} " in said and f"of layer {case.place[0]} " in said
+        )
     return Answer(case.planted, case.family, found, placed, healthy)
 
 

@@ -129,6 +129,7 @@ def test_negative_biases_make_a_layer_dead(trace):
     assert "dead" in found(experiment)
     assert reading(experiment, "dead").layer == "3"
     assert reading(experiment, "dead").value == 1
+    assert "weights had a gradient of exactly zero" in reading(experiment, "stalled").note
 
 
 def test_large_inputs_saturate_tanh(trace):
@@ -166,7 +167,7 @@ def test_the_first_value_that_is_not_finite_is_placed(trace):
     result = ANALYSIS.run(experiment)
     assert "non-finite" in found(experiment)
     finding = next(one for one in result.findings if one.key.startswith("non-finite"))
-    assert "step 7 of epoch 1, the output of 4 (forward pass)" in " ".join(finding.caveats)
+    assert "step 7 of epoch 1, the output of layer 4 (forward pass)" in " ".join(finding.caveats)
 
 
 def test_a_tiny_learning_rate_stalls(trace):
@@ -183,7 +184,7 @@ def test_frozen_parameters_and_those_left_out_are_not_stalled(trace):
     rest = [weight for name, weight in model.named_parameters() if not name.startswith(("0", "2"))]
     experiment = trace(model, parameters=rest)
     assert "stalled" not in found(experiment)
-    assert "1 weight that never moved" in reading(experiment, "stalled").note
+    assert "1 weight had a gradient but never moved" in reading(experiment, "stalled").note
 
 
 def test_a_condition_of_the_first_steps_is_told_apart(trace):
