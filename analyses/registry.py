@@ -20,6 +20,7 @@ BUILT_IN = (
     "jump_explanation",
     "accuracy_jumps",
     "batchnorm_recalibration",
+    "health_check",
     "gradient_profile",
     "signal_propagation",
     "skip_carry",
