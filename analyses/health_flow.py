@@ -156,11 +156,13 @@ def shattering_reading(run: Run, shattered: float) -> Reading | None:
 def shattering_of(run: Run, table: pd.DataFrame, shattered: float) -> Reading:
     """As `shattering_reading`, for rows of the table shattering at lags above 0.
 
-    The autocorrelation at the smallest distance recorded, at the first layer, is held against
-    `shattered`. Its interval is +- 1.96 / sqrt(points), that of white noise (Bartlett 1946).
+    The autocorrelation at the smallest distance recorded, at the input or first layer, is held
+    against `shattered`; its interval is +- 1.96 / sqrt(points), that of white noise (Bartlett
+    1946).
     """
     order = {name: place for place, name in enumerate(run.layers["layer"])}
-    first = min(table["layer"].unique(), key=lambda name: order.get(name, len(order)))
+    # The input itself is no layer and stands before all of them.
+    first = min(table["layer"].unique(), key=lambda name: order.get(name, -1))
     own = table[table["layer"] == first]
     own = own[own["lag"] == own["lag"].min()].sort_values("epoch")
     value, early = float(own["autocorrelation"].iloc[-1]), float(own["autocorrelation"].iloc[0])

@@ -47,9 +47,10 @@ def write_lines(experiment, values):
     folder = experiment.runs[0].folder / "shattering"
     folder.mkdir()
     rows = [
-        {"epoch": epoch, "layer": "conv1", "lag": lag, "points": 256, "autocorrelation": value}
+        {"epoch": epoch, "layer": layer, "lag": lag, "points": 256, "autocorrelation": value}
         for epoch, one in values.items()
-        for lag, value in ((0, 1.0), (1, one), (2, 0.0))
+        for layer, near in (("conv1", 0.6), ("(input)", one))
+        for lag, value in ((0, 1.0), (1, near), (2, 0.0))
     ]
     pd.DataFrame(rows).to_parquet(folder / "part-0000000000-0000000029.parquet")
 
