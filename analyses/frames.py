@@ -41,7 +41,9 @@ def copies(run: Run) -> pd.Index:
     if not len(images):
         return pd.Index([])
     validation = images[images["subset"] == "validation"]
-    return pd.Index(validation.loc[validation["fingerprint"].duplicated(), "image"])
+    fingerprints = validation["fingerprint"]
+    # Without fingerprints, as in runs recorded before there were any, nothing is known of copies.
+    return pd.Index(validation.loc[fingerprints.duplicated() & fingerprints.notna(), "image"])
 
 
 def predictions_of(run: Run, table: str = "predictions") -> pd.DataFrame:

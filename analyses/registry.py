@@ -17,6 +17,7 @@ ENTRY_POINT_GROUP = "gradflow.analyses"
 
 BUILT_IN = (
     "learning_curves",
+    "matched_comparison",
     "classification",
     "gradient_profile",
     "signal_propagation",
