@@ -75,7 +75,7 @@ def _draw_by_epoch(curves: dict[str, Curve]) -> Drawing:
         _draw_curve(axis, of)
         axis.set_title(title)
     axes[0, 0].set_ylabel("difference in validation\naccuracy (points)")
-    plots.legend_below(figure, list(axes[0]))
+    plots.legend_below(figure, list(axes[0]), columns=3)
     return figure
 
 
