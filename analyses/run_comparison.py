@@ -53,15 +53,16 @@ def compare_runs(first: Run, second: Run, margins: Margins = MARGINS) -> Analysi
         method=(
             "Layers of one name and role are aligned; those left over by role and depth, in their "
             "order. At each step that both runs recorded, the effect is ln(second / first), or "
-            "second - first for fractions (zeros, dead channels, skip share); its mean over steps "
-            "has an error from non-overlapping batch means, batches four times as long as the "
-            "block length of Carlstein 1986, and Student's t over them. Changed is what lies beyond a "
-            f"ratio of {margins.ratio:g} or {100 * margins.fraction:g} points (minimum-effect "
-            f"test), at a false-discovery rate of {margins.alpha:g} over all layers and quantities "
-            "(Benjamini & Hochberg); intervals of "
-            "what is called changed are widened for having been selected (level 1 - alpha R / m, "
-            "R changed of m tested; Benjamini & Yekutieli). Zeros and values that are not finite "
-            "have no logarithm; where one run has more of them, a table says so."
+            "second - first for fractions (zeros, dead channels, skip share); activations and "
+            "gradients by their root mean square, which does not grow with a tensor's size as the "
+            "norm does. Its mean over steps has an error from non-overlapping batch means, batches "
+            "four times as long as the block length of Carlstein 1986, and Student's t over them. "
+            f"Changed is what lies beyond a ratio of {margins.ratio:g} or "
+            f"{100 * margins.fraction:g} points (minimum-effect test), at a false-discovery rate "
+            f"of {margins.alpha:g} over all layers and quantities (Benjamini & Hochberg); its "
+            "interval is widened for having been selected (level 1 - alpha R / m, R changed of m "
+            "tested; Benjamini & Yekutieli). Zeros and values that are not finite have no "
+            "logarithm; where one run has more of them, a table says so."
         ),
         sources=SOURCES,
     )
