@@ -138,18 +138,12 @@ def curve(matched: list[MatchedRuns]) -> Curve | None:
     return Curve(epochs, mean_over_seeds(groups), _method(matched))
 
 
-def difference(pairs: list[tuple[Run, Run]], best: bool = False) -> Difference | None:
-    """Compare pairs (plain, residual) at the last common epoch, or each run at its best epoch.
-
-    On the same images where both recorded predictions, else by the scalar `val_accuracy`; None
-    where neither is there. Seeds that reached fewer epochs than others are left out.
-    """
-    matched, _ = equally_long(matched_runs(pairs))
-    return difference_of(matched, best) if matched else None
-
-
 def difference_of(matched: list[MatchedRuns], best: bool = False) -> Difference:
-    """The same for runs already matched, at least one pair of them."""
+    """The difference at the last epoch of each seed, or with each run at its best epoch.
+
+    For at least one pair of runs; those of fewer epochs than others are best left out before, with
+    `equally_long`.
+    """
     picked = [(_pick(one.plain, best), _pick(one.residual, best)) for one in matched]
     groups = [
         Values((residual - plain)[None], _identities(one))

@@ -75,8 +75,9 @@ def mean_over_seeds(
     drawn by normal multipliers of their deviations from the mean (van der Vaart & Wellner 1996,
     section 2.9), shrunk from their variance s^2 to max(s^2 - w, 0), so that sampled images do not
     count twice: together max(s^2, w) / seeds, and more where seeds share images. Each draw is
-    divided by sqrt(chi^2 / (seeds - 1)), which makes the intervals Student's where w is 0. With
-    fewer than three seeds images alone are drawn, and nothing is said of other seeds.
+    divided by sqrt(chi^2 / (seeds - 1)), which makes the intervals Student's where w is 0 and
+    wider than need be where seeds differ little. With fewer than three seeds images alone are
+    drawn, and nothing is said of other seeds.
 
     Raises `ValueError` without seeds, or where their numbers of rows differ.
     """

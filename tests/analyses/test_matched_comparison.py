@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analyses.comparison import difference
+from analyses.comparison import difference_of, matched_runs
 from analyses.matched_comparison import ANALYSIS, run
 from analyses.power import seeds_for
 from analyses.registry import NotApplicableError
@@ -153,8 +153,7 @@ def test_without_predictions_the_scalars_give_a_difference_without_interval(buil
     experiment = networks(build, 0.4, 0.7)
     for one in experiment.runs:
         one._tables["predictions"] = one.predictions.iloc[:0]
-    gap = difference([(experiment.runs[0], experiment.runs[1])])
-    assert gap is not None
+    gap = difference_of(matched_runs([(experiment.runs[0], experiment.runs[1])]))
     assert (gap.value, gap.low) == (pytest.approx(0.3), None)
     result = ANALYSIS.run(experiment)
     assert finding(result, "ahead").verdict is Verdict.INCONCLUSIVE
