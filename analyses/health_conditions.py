@@ -64,18 +64,18 @@ CONDITIONS = {
         "IEEE 754 (nan and infinity)",
     ),
     "vanishing": Condition(
-        "The gradients of {} vanish toward the input",
-        "The gradients of {} do not vanish toward the input",
-        "Whether the gradients of {} vanish cannot be told",
+        "In its last recorded steps the gradients of {} vanish toward the input",
+        "In its last recorded steps the gradients of {} do not vanish toward the input",
+        "Whether the gradients of {} vanish in its last recorded steps cannot be told",
         "A factor over the depth whose interval lies above the bound.",
         "Try He or Glorot initialization, normalization or shortcuts, and check again.",
         "Glorot & Bengio 2010, Understanding the difficulty of training deep feedforward neural "
         "networks, section 4.2; Hanin 2018, How to start training, theorem 5",
     ),
     "exploding": Condition(
-        "The gradients of {} explode toward the input",
-        "The gradients of {} do not explode toward the input",
-        "Whether the gradients of {} explode cannot be told",
+        "In its last recorded steps the gradients of {} explode toward the input",
+        "In its last recorded steps the gradients of {} do not explode toward the input",
+        "Whether the gradients of {} explode in its last recorded steps cannot be told",
         "A factor over the depth whose interval lies below the bound.",
         "Try smaller initial weights, gradient clipping, a warm-up or shortcuts, and check again.",
         "Pascanu, Mikolov & Bengio 2013, On the difficulty of training recurrent neural networks, "

@@ -17,6 +17,7 @@ ENTRY_POINT_GROUP = "gradflow.analyses"
 
 BUILT_IN = (
     "learning_curves",
+    "matched_comparison",
     "jump_explanation",
     "accuracy_jumps",
     "batchnorm_recalibration",

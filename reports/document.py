@@ -34,7 +34,7 @@ IMPORTANCE = (
     "batchnorm_recalibration",
     "skip_carry",
     "accuracy_jumps",
-    "learning_curves",
+    "matched_comparison",
 )
 LONGEST_ANSWER = 8
 SYMBOLS = (

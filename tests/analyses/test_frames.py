@@ -23,6 +23,12 @@ def test_images_missing_in_an_epoch_are_left_out():
     assert right[0].tolist() == [True, False]
 
 
+def test_images_without_fingerprints_are_no_copies(build):
+    (run,) = build.experiment(build.plan(right=build.right_of([0.5] * 3))).runs
+    run._tables["images"] = run.images.assign(fingerprint=None)
+    assert len(predictions_of(run)) == len(run.predictions)
+
+
 def test_networks_pair_by_name(build):
     names = ["plain18", "plain34", "resnet34"]
     experiment = build.experiment(*(build.plan(name) for name in names))
