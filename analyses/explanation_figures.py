@@ -26,14 +26,13 @@ _FARTHEST = 2.0  # intervals are cut here, with an arrow: beyond it they say onl
 
 def share_figure(found: dict[str, Decomposition]) -> Figure:
     """The shares of the networks in `found`, each with shares."""
-    said = [
-        f"{name}: {percent(real.value)} {real.name}"
-        for name, one in found.items()
-        if (real := one.real) is not None
-    ]
+    largest = {name: max(one.shares, key=lambda share: share.value) for name, one in found.items()}
+    said = listing(
+        [f"{one.name} of {name} ({percent(one.value)})" for name, one in largest.items()]
+    )
     return Figure(
         key="shares",
-        title=f"Of the movement of validation accuracy: {'; '.join(said)}",
+        title=f"Largest parts of the movement of validation accuracy: {said}",
         caption=(
             "Left: what the squared epoch-to-epoch change of validation accuracy, summed over "
             "epochs and seeds, is made of; parts of a bar add up to 100 %, those below 0 stand to "
@@ -41,7 +40,7 @@ def share_figure(found: dict[str, Decomposition]) -> Figure:
             "panel. A share below 0 or above 100 % is within the noise of its estimate, or stands "
             "for re-estimation that adds movement."
         ),
-        alt=f"Stacked bars of the shares of the movement. {listing(said)}.",
+        alt=f"Stacked bars of the shares of the movement. Largest: {said}.",
         draw=partial(_draw_shares, found),
     )
 

@@ -183,7 +183,7 @@ def _association_finding(
         verdict=verdict,
         estimates=(_link_estimate(found),),
         threshold=(
-            f"supported where the permutation test of the strongest gives p of at most "
+            f"supported where the permutation test of the strongest gives p < "
             f"{number(rate)}; not asked where no permutation could"
         ),
         meaning=_link_meaning(subject, found, verdict, rate),
@@ -221,7 +221,7 @@ def _link_meaning(subject: str, found: Link, verdict: Verdict, rate: float) -> s
     association = found.association
     if association is None:
         return f"Whether {subject} go together cannot be told from {found.missing}."
-    if association.smallest_p > rate:
+    if association.smallest_p >= rate:
         return (
             f"Whether {subject} go together cannot be told from {plural(found.runs, 'seed')} of "
             f"{found.changes} changes: the smallest p-value that they allow is "

@@ -87,13 +87,13 @@ def link(quantities: Sequence[pd.DataFrame], responses: Sequence[pd.Series]) -> 
 
 
 def link_verdict(found: Link, rate: float, strong: float) -> Verdict:
-    """Supported where p is at most `rate`; contradicted where all intervals exclude `strong`.
+    """Supported where p is below `rate`; contradicted where all intervals exclude `strong`.
 
-    Inconclusive where no arrangement of seeds and epochs could have given p of at most `rate`.
+    Inconclusive where no arrangement of seeds and epochs could have given such a p.
     """
-    if found.association is None or found.association.smallest_p > rate:
+    if found.association is None or found.association.smallest_p >= rate:
         return Verdict.INCONCLUSIVE
-    if found.association.p_value <= rate:
+    if found.association.p_value < rate:
         return Verdict.SUPPORTED
     intervals = [found.association.interval(index) for index in range(len(found.candidates))]
     excluded = all(-strong < low and high < strong for low, high in intervals)
