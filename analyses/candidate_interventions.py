@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analyses.comparison import Difference, difference
+from analyses.comparison import Difference, difference_of, equally_long, matched_runs
 from analyses.frames import Pair, correctness, predictions_of, runs_of_same_seed
 from analyses.lesion_costs import TABLE as LESIONS
 from analyses.lesion_costs import cost_difference, lesions_of
@@ -48,8 +48,9 @@ def interventions(experiment: Experiment, pair: Pair) -> Interventions:
         (lesions_of(plain), lesions_of(residual)) for plain, residual in _with_lesions(runs)
     ]
     both = [(one, other) for one, other in lesioned if one is not None and other is not None]
+    matched, _ = equally_long(matched_runs(runs))
     return Interventions(
-        trained=difference(runs) if runs else None,
+        trained=difference_of(matched) if matched else None,
         gap=gap,
         removed=removed,
         unscaled=doses(pair.residual, scaled).lost if scaled else None,

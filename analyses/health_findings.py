@@ -128,7 +128,7 @@ def _next_step(words: Condition, verdict: Verdict) -> str:
 
 
 def overall_finding(
-    network: str, single: dict[str, Finding], left_out: list[str], subject: str = "{}"
+    network: str, single: dict[str, Finding], left_out: list[str], subject: str = "the network {}"
 ) -> Finding:
     """Whether none of several conditions holds.
 
