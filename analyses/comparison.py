@@ -1,24 +1,74 @@
-"""The paired difference in validation accuracy between a residual network and its plain one."""
+"""The difference in validation accuracy between two networks whose runs are paired by seed."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
 
-from analyses.frames import correctness, predictions_of
-from analyses.statistics import (
-    MIN_SEEDS,
-    Array,
-    mean_over_steps,
-    means_over_images,
-    paired_change,
-)
+from analyses.frames import Pair, correctness, predictions_of, runs_of_same_seed, seed_name
+from analyses.seeds_and_images import MeanOverSeeds, Values, mean_over_seeds
+from analyses.statistics import MIN_SEEDS, Array, paired_change
 from analyses.wording import plural
-from gradflow.runs.reader import Run
+from gradflow.runs.reader import Experiment, Run
 
-Right = NDArray[np.bool_]
+TOO_FEW = "too few to show how seeds differ"
+MEAN = -1  # the row of `Curve.means` that averages all epochs
+
+
+@dataclass(frozen=True)
+class MatchedRuns:
+    """What both runs of one seed scored.
+
+    Fields:
+        seed: their seed.
+        epochs: those of both runs.
+        plain, residual: right or wrong of the images of both, shape [epochs, images]; the
+            recorded accuracies, shape [epochs, 1], where predictions are missing.
+        images: their identities; None where predictions are missing.
+        same_images: whether both runs were validated on just the same images.
+    """
+
+    seed: str
+    epochs: tuple[int, ...]
+    plain: Array
+    residual: Array
+    images: tuple[int, ...] | None
+    same_images: bool
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Accuracy of the residual network less that of the plain one, as fractions.
+
+    Fields:
+        epochs: those that all pairs of runs share.
+        means: one row for each of `epochs`, and a last one for their mean.
+        method: how the intervals were computed, and from how much.
+    """
+
+    epochs: tuple[int, ...]
+    means: MeanOverSeeds
+    method: str
+
+
+@dataclass(frozen=True)
+class PairComparison:
+    """A pair of networks with its runs matched.
+
+    Fields:
+        pair: its names.
+        runs: those of each seed, (plain, residual).
+        shorter: seeds left out, since their runs reached fewer epochs together.
+        scores: with running batch-norm statistics. fresh: with re-estimated ones; may be empty.
+        running, refreshed: differences by epoch of both; the latter None where not recorded.
+    """
+
+    pair: Pair
+    runs: list[tuple[Run, Run]]
+    shorter: list[MatchedRuns]
+    scores: list[MatchedRuns]
+    fresh: list[MatchedRuns]
+    running: Curve
+    refreshed: Curve | None
 
 
 @dataclass(frozen=True)
@@ -41,65 +91,121 @@ class Difference:
     method: str
 
 
-def difference(pairs: list[tuple[Run, Run]], best: bool = False) -> Difference | None:
-    """Compare pairs (plain, residual) at the last common epoch, or each run at its best epoch.
-
-    On the same images where both recorded predictions, else by the scalar `val_accuracy`; None
-    where neither is there.
-    """
-    scored = [scores for plain, residual in pairs if (scores := _same_images(plain, residual))]
-    if scored:
-        return _by_image([(_pick(first, best), _pick(second, best)) for first, second in scored])
-    gaps = [_scalar_gap(plain, residual, best) for plain, residual in pairs]
-    known = [gap for gap in gaps if gap is not None]
-    return _by_seed(known, "no interval: no predictions on the same images") if known else None
-
-
-def _same_images(plain: Run, residual: Run) -> tuple[pd.DataFrame, pd.DataFrame] | None:
-    if not (len(plain.predictions) and len(residual.predictions)):
+def compare_pair(experiment: Experiment, pair: Pair) -> PairComparison | None:
+    """Match the runs of `pair`; None where no seed has validation accuracies of both."""
+    runs = runs_of_same_seed(experiment, pair)
+    scores, shorter = equally_long(matched_runs(runs))
+    running = curve(scores)
+    if running is None:
         return None
-    first, second = correctness(predictions_of(plain)), correctness(predictions_of(residual))
+    kept = {one.seed for one in scores}
+    fresh = [one for one in matched_runs(runs, "recalibration") if one.seed in kept]
+    return PairComparison(pair, runs, shorter, scores, fresh, running, curve(fresh))
+
+
+def matched_runs(pairs: list[tuple[Run, Run]], table: str = "predictions") -> list[MatchedRuns]:
+    """Both runs of each pair (plain, residual) on the same images and epochs.
+
+    `table` holds the predictions: `predictions`, or `recalibration` for re-estimated batch-norm
+    statistics. Where no pair has any, the scalar `val_accuracy` stands for `predictions`.
+    """
+    found = [both for plain, residual in pairs if (both := _by_image(plain, residual, table))]
+    if found or table != "predictions":
+        return found
+    return [both for plain, residual in pairs if (both := _by_scalar(plain, residual))]
+
+
+def equally_long(matched: list[MatchedRuns]) -> tuple[list[MatchedRuns], list[MatchedRuns]]:
+    """Those that reach as many common epochs as the longest, and the others.
+
+    A seed still in training, or broken off, would else shorten the curve of all of them.
+    """
+    longest = max((len(one.epochs) for one in matched), default=0)
+    kept = [one for one in matched if len(one.epochs) == longest]
+    return kept, [one for one in matched if len(one.epochs) < longest]
+
+
+def curve(matched: list[MatchedRuns]) -> Curve | None:
+    """The difference by epoch, and its mean over epochs; None where no epoch is common to all."""
+    common = set.intersection(*(set(one.epochs) for one in matched)) if matched else set()
+    if not common:
+        return None
+    epochs = tuple(sorted(common))
+    groups = []
+    for one in matched:
+        gaps = (one.residual - one.plain)[[one.epochs.index(epoch) for epoch in epochs]]
+        groups.append(Values(np.vstack([gaps, gaps.mean(axis=0)]), _identities(one)))
+    return Curve(epochs, mean_over_seeds(groups), _method(matched))
+
+
+def difference_of(matched: list[MatchedRuns], best: bool = False) -> Difference:
+    """The difference at the last epoch of each seed, or with each run at its best epoch.
+
+    For at least one pair of runs; those of fewer epochs than others are best left out before, with
+    `equally_long`.
+    """
+    picked = [(_pick(one.plain, best), _pick(one.residual, best)) for one in matched]
+    groups = [
+        Values((residual - plain)[None], _identities(one))
+        for one, (plain, residual) in zip(matched, picked, strict=True)
+    ]
+    mean = mean_over_seeds(groups)
+    single = len(matched) == 1 and matched[0].images is not None
+    test = paired_change(*picked[0]).p_value if single else None
+    low, high = mean.pointwise(0)
+    return Difference(len(matched), float(mean.values[0]), low, high, test, _method(matched))
+
+
+def _by_image(plain: Run, residual: Run, table: str) -> MatchedRuns | None:
+    if not (len(plain.table(table)) and len(residual.table(table))):
+        return None
+    first, second = (correctness(predictions_of(run, table)) for run in (plain, residual))
     epochs = first.index.intersection(second.index)
     images = first.columns.intersection(second.columns)
     if not (len(epochs) and len(images)):
         return None
-    return first.loc[epochs, images], second.loc[epochs, images]
+    return MatchedRuns(
+        seed=seed_name(plain),
+        epochs=tuple(int(epoch) for epoch in epochs),
+        plain=first.loc[epochs, images].to_numpy(dtype=float),
+        residual=second.loc[epochs, images].to_numpy(dtype=float),
+        images=tuple(int(image) for image in images),
+        same_images=len(images) == first.shape[1] == second.shape[1],
+    )
 
 
-def _pick(right: pd.DataFrame, best: bool) -> Right:
-    row = int(right.mean(axis=1).to_numpy().argmax()) if best else -1
-    picked: Right = right.to_numpy(dtype=bool)[row]
-    return picked
-
-
-def _by_image(picked: list[tuple[Right, Right]]) -> Difference:
-    gaps: list[Array] = [residual.astype(float) - plain for plain, residual in picked]
-    means = [float(gap.mean()) for gap in gaps]
-    if len(gaps) >= MIN_SEEDS:
-        return _by_seed(means, "")
-    resampled = [means_over_images(gap, seed=index) for index, gap in enumerate(gaps)]
-    low, high = np.quantile(np.mean(resampled, axis=0), [0.025, 0.975])
-    method = f"bootstrap over {plural(len(gaps[0]), 'validation image')}"
-    if len(gaps) > 1:
-        method += f" within each of {len(gaps)} seeds (too few to show how seeds differ)"
-    test = paired_change(*picked[0]).p_value if len(gaps) == 1 else None
-    return Difference(len(gaps), float(np.mean(means)), float(low), float(high), test, method)
-
-
-def _by_seed(gaps: list[float], without: str) -> Difference:
-    if len(gaps) < MIN_SEEDS:
-        return Difference(len(gaps), float(np.mean(gaps)), None, None, None, without)
-    mean = mean_over_steps([[gap] for gap in gaps])
-    return Difference(len(gaps), float(np.mean(gaps)), mean.low, mean.high, None, mean.method)
-
-
-def _scalar_gap(plain: Run, residual: Run, best: bool) -> float | None:
-    scores: list[Any] = []
+def _by_scalar(plain: Run, residual: Run) -> MatchedRuns | None:
+    scores = []
     for run in (plain, residual):
         if "val_accuracy" not in run.epochs.columns:
             return None
-        scores.append(run.epochs.set_index("epoch")["val_accuracy"].dropna())
-    if best:
-        return float(scores[1].max() - scores[0].max()) if all(map(len, scores)) else None
+        scores.append(run.epochs.set_index("epoch")["val_accuracy"].astype(float).dropna())
     common = scores[0].index.intersection(scores[1].index)
-    return float(scores[1][common[-1]] - scores[0][common[-1]]) if len(common) else None
+    if not len(common):
+        return None
+    first, second = (one.loc[common].to_numpy()[:, None] for one in scores)
+    epochs = tuple(int(epoch) for epoch in common)
+    return MatchedRuns(seed_name(plain), epochs, first, second, None, True)
+
+
+def _pick(right: Array, best: bool) -> Array:
+    row: Array = right[int(right.mean(axis=1).argmax()) if best else -1]
+    return row
+
+
+def _identities(one: MatchedRuns) -> "np.ndarray[tuple[int], np.dtype[np.int64]] | None":
+    return None if one.images is None else np.array(one.images, dtype=np.int64)
+
+
+def _method(matched: list[MatchedRuns]) -> str:
+    seeds = len(matched)
+    if matched[0].images is None:
+        if seeds < MIN_SEEDS:
+            return "no interval: no predictions on the same images"
+        return f"Student interval over {seeds} seeds, from recorded accuracies"
+    images = plural(len(matched[0].images), "validation image")
+    if seeds >= MIN_SEEDS:
+        return f"bootstrap over {seeds} seeds, then {images} each, Student's correction for seeds"
+    if seeds > 1:
+        return f"bootstrap over {images} within each of {seeds} seeds ({TOO_FEW})"
+    return f"bootstrap over {images} of one seed (says nothing of other seeds)"

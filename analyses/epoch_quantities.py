@@ -1,4 +1,4 @@
-"""Gradient quantities of a run, one value an epoch, to set beside its changes of accuracy."""
+"""Quantities of a run, one value an epoch, to set beside its changes of accuracy."""
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,20 @@ def epoch_quantities(run: Run) -> pd.DataFrame:
         columns["share of the skips"] = by_block.groupby(level="epoch").mean()
     frame = pd.DataFrame(columns).sort_index().replace([np.inf, -np.inf], np.nan)
     return frame.dropna(axis=1, how="all")
+
+
+def staleness(run: Run) -> pd.DataFrame:
+    """How stale the running statistics of batch normalization are, one row an epoch.
+
+    Logarithms of medians over layers: "shift of the means" and "shift of the variances", the
+    columns mean_shift and variance_shift. No columns where the run recorded none.
+    """
+    rows = run.table("batchnorm_staleness")
+    if not len(rows):
+        return pd.DataFrame()
+    shifts = rows.groupby("epoch")[["mean_shift", "variance_shift"]].median()
+    names = {"mean_shift": "shift of the means", "variance_shift": "shift of the variances"}
+    return logarithm(shifts.rename(columns=names)).replace([np.inf, -np.inf], np.nan)
 
 
 def _of_layers(run: Run) -> dict[str, pd.Series]:

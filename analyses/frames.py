@@ -40,7 +40,8 @@ def copies(run: Run) -> pd.Index:
     images = run.images
     if not len(images):
         return pd.Index([])
-    validation = images[images["subset"] == "validation"]
+    # Runs recorded before there were fingerprints have none: nothing is known to be a copy then.
+    validation = images[(images["subset"] == "validation") & images["fingerprint"].notna()]
     return pd.Index(validation.loc[validation["fingerprint"].duplicated(), "image"])
 
 

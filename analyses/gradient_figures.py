@@ -10,6 +10,7 @@ from matplotlib.figure import Figure as Drawing
 from analyses import plots
 from analyses.layer_gradients import Profile, raw_ratio
 from analyses.result import Figure
+from analyses.statistics import Array
 from analyses.wording import listing, number
 
 Bounds = tuple[float, float]
@@ -43,10 +44,12 @@ def _factor_figure(
         f"first step. Dotted: {number(bounds[0])} and {number(bounds[1])} over the depth of the "
         "deepest network, the bounds of vanishing and exploding."
     )
-    if any(one.theory for one in profiles):
+    expected = [one for one in profiles if one.theory is not None]
+    if expected:
         caption += (
-            " Dashed: mean-field theory of batch normalization at initialization, for wide, fully "
-            "connected plain networks (Yang et al. 2019); for convolutions a landmark only."
+            " Dashed: what theory gives at initialization ("
+            + "; ".join(f"{one.network}: {one.theory.name}" for one in expected if one.theory)
+            + "), for wide plain networks; for residual ones a landmark only."
         )
     return Figure(
         key="factor-by-epoch",
@@ -81,9 +84,8 @@ def _draw_factor(networks: list[str], profiles: list[Profile], bounds: Bounds) -
             color=plots.GREY,
             fontsize=plots.SMALL_TEXT_SIZE,
         )
-    theories = [one.theory for one in profiles if one.theory is not None]
-    if theories:
-        plots.level_line(axis, max(theories), "mean field at initialization")
+    for height in sorted({one.theory.factor for one in profiles if one.theory is not None}):
+        plots.level_line(axis, height, "theory at initialization")
     axis.axhline(1, color="black", linewidth=0.6)
     axis.margins(y=0.12)
     axis.set_ylabel("factor per layer\ntoward the input")
@@ -104,10 +106,16 @@ def _depth_figure(networks: list[str], profiles: list[Profile]) -> Figure:
     )  # fmt: skip
     weights = any(len(one.weights) for one in profiles)
     caption = (
-        "Left: median L2 norm of the gradient with respect to each layer's output, at the first "
-        "and the last epoch. Steps between stages come from the size of the output, not from "
+        "Left: L2 norm of the gradient with respect to each layer's output, at the first step "
+        "(dashed; median of the first epoch where that was not recorded) and as the median of the "
+        "last epoch (solid). Steps between stages come from the size of the output, not from "
         "vanishing."
     )
+    if any(_theory_lines(one) for one in profiles):
+        caption += (
+            " Dotted: what theory gives for the first step of plain networks, drawn anew through "
+            "the last layer of each output shape."
+        )
     if weights:
         caption += (
             " Right: norm of the gradient of each layer's weight, over all steps of one seed; it "
@@ -127,14 +135,11 @@ def _draw_depth(networks: list[str], profiles: list[Profile], weights: bool) -> 
     figure, axes = plots.panels(1, 2 if weights else 1, 2.9)
     palette, marks = plots.colours(networks), plots.markers(networks)
     for one in profiles:
-        norms = epoch_norms(one)
-        epochs = list(dict.fromkeys([norms.columns[0], norms.columns[-1]]))
-        for epoch, line in zip(epochs, ("--", "-") if len(epochs) > 1 else ("-",), strict=True):
-            label = f"{one.network}, epoch {epoch}"
-            _draw_norms(axes[0, 0], norms.index, norms[epoch], line, palette[one.network], label)
+        _draw_outputs(axes[0, 0], one, palette[one.network])
         if weights:
             style = {"color": palette[one.network], "marker": marks[one.network]}
-            axes[0, 1].plot(one.weights["depth"], one.weights["norm"], lw=1, ms=3, **style)
+            height = one.weights["norm"].where(one.weights["norm"] > 0)
+            axes[0, 1].plot(one.weights["depth"], height, lw=1, ms=3, **style)
     titles = ("of the layers' outputs", "of the layers' weights")
     for axis, title in zip(axes.flat, titles, strict=False):
         values = [value for line in axis.lines for value in np.asarray(line.get_ydata())]
@@ -146,11 +151,41 @@ def _draw_depth(networks: list[str], profiles: list[Profile], weights: bool) -> 
     return figure
 
 
-def _draw_norms(
-    axis: Axes, depth: pd.Index, norms: pd.Series, line: str, colour: str, label: str
-) -> None:
-    positive = norms.where(norms > 0)  # a zero has no place on a logarithmic axis
-    axis.plot(depth, positive, line, color=colour, label=label, lw=1.2)
+def _draw_outputs(axis: Axes, one: Profile, colour: str) -> None:
+    """Norms of the outputs' gradients at the start and the end, with theory where it applies."""
+    norms = epoch_norms(one)
+    last = norms.columns[-1]
+    curves = [(norms[last], "-", f"epoch {last}")]
+    if one.start is not None:
+        curves.insert(0, (pd.Series(one.start, index=norms.index), "--", "first step"))
+    elif len(norms.columns) > 1:
+        first = norms.columns[0]
+        curves.insert(0, (norms[first], "--", f"epoch {first}"))
+    for values, line, name in curves:
+        positive = values.where(values > 0)  # a zero has no place on a logarithmic axis
+        axis.plot(norms.index, positive, line, color=colour, label=f"{one.network}, {name}", lw=1.2)
+    for index, (depth, height) in enumerate(_theory_lines(one)):
+        label = None if index else f"{one.network}, theory"
+        axis.plot(depth, height, ":", color=colour, label=label, lw=1.6)
+
+
+def _theory_lines(one: Profile) -> list[tuple[Array, Array]]:
+    """Depths and norms that theory gives for the first step, for each output shape.
+
+    Empty where no theory applies to the network, or the first step was not recorded.
+    """
+    if one.theory is None or not one.theory.plain or one.start is None:
+        return []
+    layers = one.seeds[0].layers
+    depth, stage = layers["depth"].to_numpy(dtype=float), layers["stage"].to_numpy()
+    drawn = []
+    for name in dict.fromkeys(stage):
+        own = stage == name
+        # Through the last layer of that shape: gradients come from there.
+        if own.sum() > 1 and np.isfinite(one.start[own][-1]):
+            height = one.start[own][-1] * one.theory.factor ** (depth[own][-1] - depth[own])
+            drawn.append((depth[own], height))
+    return drawn
 
 
 def _map_figure(profiles: list[Profile]) -> Figure:

@@ -1,7 +1,8 @@
-"""Do the gradients vanish or explode on their way from the loss to the first layer?
+"""Do the gradients vanish on their way from the loss to the first layer, or are they otherwise ill?
 
-What would count against vanishing: a factor per layer, compared between layers of equal output
-shape only, whose product over the whole depth stays above one hundredth.
+Five answers: vanishing, exploding, shattered, dead, healthy. What would count against vanishing: a
+factor per layer, compared between layers of equal output shape only, whose product over the whole
+depth stays above one hundredth.
 """
 
 import numpy as np
@@ -9,15 +10,26 @@ import pandas as pd
 
 from analyses.frames import by_network, runs_with
 from analyses.gradient_figures import gradient_figures
-from analyses.layer_gradients import Profile, exponential, over_depth, profile, raw_ratio
+from analyses.gradient_tables import classify, epoch_table, network_table
+from analyses.health_conditions import Thresholds
+from analyses.health_findings import condition_finding, overall_finding
+from analyses.health_flow import shattering_reading
+from analyses.health_units import dead_reading
+from analyses.layer_gradients import (
+    EXPLODING,
+    VANISHING,
+    Profile,
+    exponential,
+    over_depth,
+    profile,
+    raw_ratio,
+)
 from analyses.registry import Analysis
 from analyses.result import AnalysisResult, Estimate, Finding, Table, Verdict
 from analyses.statistics import verdict_above, verdict_below
 from analyses.wording import between, finite, listing, number, percent, plural, slug
-from gradflow.runs.reader import Experiment
+from gradflow.runs.reader import Experiment, Run
 
-VANISHING = 1e-2
-EXPLODING = 1e2
 NOT_FAIR = (
     "The raw ratio of norms compares tensors of different size, so it is not a fair measure of "
     "vanishing; the factor per layer is."
@@ -26,36 +38,26 @@ SCALE = (
     "Where normalization follows a layer, the gradient at its output is in inverse proportion to "
     "the scale of that output, which weights of unequal norm change from layer to layer."
 )
-THEORY = (
-    "The mean-field value is derived for wide, fully connected plain networks at initialization; "
-    "for convolutions, whose statistics also run over positions, and for residual networks it is "
-    "a landmark only."
+WEIGHTS = (
+    "Gradients of weights cannot stand in for those of outputs: in a linear regime they stay level "
+    "while these vanish (Glorot & Bengio 2010)."
 )
 SOURCES = (
     "Glorot & Bengio 2010, Understanding the difficulty of training deep feedforward "
     "neural networks, section 4.2 (weight gradients can look level while these vanish)",
     "He et al. 2015, Deep residual learning for image recognition, section 4.1",
     "Yang et al. 2019, A mean field theory of batch normalization, theorem 8",
+    "He et al. 2015, Delving deep into rectifiers, section 2.2 (factor from the initial weights)",
+    "Balduzzi et al. 2017, The shattered gradients problem, section 2",
     "Politis & Romano 1992, A circular block-resampling procedure for stationary data",
     "Carlstein 1986, The use of subseries values (length of blocks)",
 )
 
 
-def classify(low: float | None, high: float | None, vanishing: float, exploding: float) -> str:
-    """Where an interval lies between two bounds: vanishing, exploding, healthy, or unclear."""
-    if low is None or high is None:
-        return "unclear"
-    if high < vanishing:
-        return "vanishing"
-    if low > exploding:
-        return "exploding"
-    return "healthy" if low > vanishing and high < exploding else "unclear"
-
-
 def run(
     experiment: Experiment, vanishing: float = VANISHING, exploding: float = EXPLODING
 ) -> AnalysisResult:
-    """Factor per layer toward the input, by network and epoch.
+    """Factor per layer toward the input, by network and epoch; and whether units let it through.
 
     `vanishing` and `exploding` bound the factor over the whole depth. Two orders of magnitude: at
     equal weights, plain gradient descent then moves the first layer less than a hundredth as far
@@ -64,28 +66,28 @@ def run(
     Raises `NotApplicableError` where no run recorded gradients at two layers with weights.
     """
     networks = by_network(runs_with(experiment, "gradients", "gradients by layer"))
+    bounds = Thresholds(vanishing=vanishing, exploding=exploding)
     profiles = [profile(name, runs) for name, runs in networks.items()]
-    findings = tuple(
-        finding
-        for one in profiles
-        for finding in (
-            _finding(one, "vanish", vanishing),
-            _finding(one, "explode", exploding),
-        )
-    )
+    answers = [_answers(one, networks[one.network], bounds) for one in profiles]
     summary = " ".join(_sentence(one, vanishing, exploding) for one in profiles)
+    others = [
+        finding.meaning
+        for found in answers
+        for name, finding in found.items()
+        if name in ("shattered", "dead") and finding.verdict is Verdict.SUPPORTED
+    ]
     return AnalysisResult(
-        summary=summary,
-        findings=findings,
+        summary=" ".join((summary, *others)),
+        findings=tuple(finding for found in answers for finding in found.values()),
         figures=gradient_figures(
             experiment.networks, profiles, (vanishing, exploding), _title(profiles)
         ),
         tables=(
-            Table("networks", "Gradient profile of each network", _network_table(profiles)),
+            Table("networks", "Gradient profile of each network", network_table(profiles)),
             Table(
                 "epochs",
                 "Factor per layer toward the input, by epoch",
-                pd.concat([_epoch_table(one, vanishing, exploding) for one in profiles]),
+                pd.concat([epoch_table(one, networks[one.network], bounds) for one in profiles]),
             ),
         ),
         method=(
@@ -94,10 +96,31 @@ def run(
             "for each group of layers of equal output shape (groups of three layers and more): "
             "factor per layer toward the input = exp(-slope). Over the depth: that factor to the "
             "power of the number of convolutions. The interval is a moving-block bootstrap over "
-            "steps of the mean log factor, or Student's over three and more seeds."
+            "steps of the mean log factor, or Student's over three and more seeds. The same of "
+            "the gradients of the layers' weights stands beside. Shattered and dead are judged as "
+            "in the health check; healthy is a network with none of the conditions asked for."
         ),
         sources=SOURCES,
     )
+
+
+def _answers(one: Profile, runs: list[Run], bounds: Thresholds) -> dict[str, Finding]:
+    """The finding for each of the five answers that the runs recorded enough to give."""
+    found = {
+        "vanishing": _finding(one, "vanish", bounds.vanishing),
+        "exploding": _finding(one, "explode", bounds.exploding),
+    }
+    readings = {
+        "shattered": [(run, shattering_reading(run, bounds.shattered)) for run in runs],
+        "dead": [(run, dead_reading(run, bounds.dead, bounds.last_steps)) for run in runs],
+    }
+    for name, members in readings.items():
+        known = [(run, reading) for run, reading in members if reading is not None]
+        if known:
+            found[name] = condition_finding(one.network, name, known)
+    left_out = [name for name in readings if name not in found]
+    subject = "the flow of gradients in {}"
+    return {**found, "healthy": overall_finding(one.network, found, left_out, subject)}
 
 
 def _finding(one: Profile, verb: str, bound: float) -> Finding:
@@ -139,12 +162,18 @@ def _estimates(one: Profile) -> tuple[Estimate, ...]:
             method="the factor per layer to the power of the number of layers",
         ),
         Estimate(
+            "the same of the gradients of the weights, which cannot tell vanishing",
+            *over_depth(one, weights=True), method=one.weight_overall.method,
+        ),
+        Estimate(
             "raw norm at the first layer over that at the last", raw_ratio(one),
             method="ratio of medians over steps; not scale-fair, no interval",
         ),
     ]  # fmt: skip
     if one.first is not None:
-        against = f"; mean-field theory: {number(one.theory)}" if one.theory else ""
+        against = ""
+        if one.theory is not None:
+            against = f"; theory ({one.theory.name}): {number(one.theory.factor)}"
         estimates.append(
             Estimate(
                 f"{per_layer}, first step", one.first, method=f"one step, no interval{against}"
@@ -216,7 +245,7 @@ def _next_step(one: Profile, verb: str, verdict: Verdict) -> str:
 
 
 def _caveats(one: Profile) -> tuple[str, ...]:
-    caveats = [NOT_FAIR]
+    caveats = [NOT_FAIR, WEIGHTS]
     if any(seed.zeros for seed in one.seeds):
         caveats.append(
             f"{_zeros(one)}: a zero has no logarithm and is left out of the factor; it may mean "
@@ -225,47 +254,15 @@ def _caveats(one: Profile) -> tuple[str, ...]:
     broken = sum(seed.nonfinite for seed in one.seeds)
     if broken:
         caveats.append(f"In {plural(broken, 'step')} some gradient was infinite or not a number.")
-    if one.theory:
-        caveats += [SCALE, THEORY]
+    if one.theory is not None:
+        caveats += [SCALE] if "norm" in one.theory.name else []
+        caveats.append(one.theory.words)
     return tuple(caveats)
-
-
-def _network_table(profiles: list[Profile]) -> pd.DataFrame:
-    rows = []
-    for one in profiles:
-        total, low, high = over_depth(one)
-        rows.append(
-            {
-                "network": one.network,
-                "layers": one.depth,
-                "factor per layer": exponential(one.overall.value),
-                "over all layers": total,
-                "95 % low": low,
-                "95 % high": high,
-                "first step": one.first,
-                "mean field": one.theory,
-                "raw first / last": raw_ratio(one),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def _epoch_table(one: Profile, vanishing: float, exploding: float) -> pd.DataFrame:
-    bounds = (vanishing ** (1 / one.depth), exploding ** (1 / one.depth))
-    states = [
-        classify(finite(low), finite(high), *bounds)
-        for low, high in zip(one.epochs["low"], one.epochs["high"], strict=True)
-    ]
-    frame = one.epochs.rename(
-        columns={"factor": "factor per layer", "low": "95 % low", "high": "95 % high"}
-    )
-    frame.insert(0, "network", one.network)
-    return frame.assign(**{"gradients are": states})
 
 
 ANALYSIS = Analysis(
     key="gradient_profile",
     title="Gradient profile",
-    question="Do the gradients vanish or explode on their way from the loss to the first layer?",
+    question="Do the gradients vanish on their way to the first layer, or are they otherwise ill?",
     run=run,
 )

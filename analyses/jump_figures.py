@@ -1,4 +1,4 @@
-"""The figures of the accuracy jumps: the curve with its real jumps, and the associations."""
+"""The figure of the accuracy jumps: the curve with those beyond sampling noise."""
 
 from functools import partial
 
@@ -13,9 +13,7 @@ from analyses.wording import listing, plural
 Curves = dict[str, tuple[pd.DataFrame, pd.DataFrame]]
 
 
-def jump_figures(
-    networks: list[str], found: Curves, correlations: pd.DataFrame
-) -> tuple[Figure, ...]:
+def jump_figure(networks: list[str], found: Curves) -> Figure:
     """`found` gives the frames curves and changes of each network, see `accuracy_jumps.Jumps`."""
     said = [
         f"{plural(int((real['change'] > 0).sum()), 'rise')} and "
@@ -23,7 +21,7 @@ def jump_figures(
         for name, (_, changes) in found.items()
         for real in [changes[changes["real"]]]
     ]
-    curve = Figure(
+    return Figure(
         key="real-jumps",
         title=f"Beyond sampling noise are {listing(said)}",
         caption=(
@@ -35,24 +33,6 @@ def jump_figures(
         alt=f"Validation accuracy by epoch with real changes marked. {listing(said)}.",
         draw=partial(_draw_curves, networks, found),
     )
-    if correlations.empty:
-        return (curve,)
-    largest = correlations.loc[correlations["Spearman rho"].abs().idxmax()]
-    links = Figure(
-        key="associations",
-        title=(
-            f"The change of accuracy correlates most with {largest['quantity']} in the "
-            f"{largest['epoch']} ({largest['network']}, rho = {largest['Spearman rho']:+.2f})"
-        ),
-        caption=(
-            "Spearman correlation of the change of validation accuracy with gradient quantities "
-            "of the same epoch (filled) and the epoch before (open), averaged over seeds. "
-            "Associations, not causes; the test pays for the number of them."
-        ),
-        alt="Rank correlations of accuracy changes with gradient quantities.",
-        draw=partial(_draw_links, networks, correlations),
-    )
-    return curve, links
 
 
 @plots.themed
@@ -77,29 +57,4 @@ def _draw_curves(networks: list[str], found: Curves) -> Drawing:
         plots.epoch_axis(axis)
     axes[0, 0].set_ylabel("validation accuracy")
     plots.legend_below(figure, list(axes[0]))
-    return figure
-
-
-@plots.themed
-def _draw_links(networks: list[str], correlations: pd.DataFrame) -> Drawing:
-    quantities = list(dict.fromkeys(correlations["quantity"]))
-    shown = list(dict.fromkeys(correlations["network"]))
-    figure, axes = plots.panels(1, 1, 1.3 + 0.34 * len(quantities))
-    axis = axes[0, 0]
-    palette, marks = plots.colours(networks), plots.markers(networks)
-    for index, network in enumerate(shown):
-        own = correlations[correlations["network"] == network]
-        shift = 0.22 * (index - (len(shown) - 1) / 2)
-        for epoch, part in own.groupby("epoch", sort=False):
-            filled = palette[network] if epoch == "same epoch" else "white"
-            heights = [quantities.index(name) + shift for name in part["quantity"]]
-            style = {"mfc": filled, "mec": palette[network], "marker": marks[network]}
-            label = f"{network}, {epoch}"
-            axis.plot(part["Spearman rho"], heights, linestyle="", label=label, **style)
-    axis.axvline(0, color="black", linewidth=0.6)
-    axis.set_xlim(-1, 1)
-    axis.set_yticks(range(len(quantities)), quantities)
-    axis.set_ylim(len(quantities) - 0.5, -0.5)
-    axis.set_xlabel("Spearman's rho with the change of accuracy")
-    plots.legend_below(figure, [axis])
     return figure

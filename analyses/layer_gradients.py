@@ -5,11 +5,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from analyses.gradient_theory import Expectation, expectation
 from analyses.registry import NotApplicableError
 from analyses.statistics import Array, Mean, mean_over_steps
 from analyses.wording import finite
 from gradflow.runs.reader import Run
 
+VANISHING = 1e-2  # bounds of the factor over the whole depth
+EXPLODING = 1e2
 MIN_LAYERS = 3  # of one output shape: fewer do not make a slope worth the name
 
 
@@ -24,6 +27,7 @@ class LayerGradients:
             of `norms`; NaN where there is none.
         nonfinite: steps in which the gradient of some layer held a value that is not finite.
         zeros: fraction of recorded norms that are exactly zero.
+        weight_log_factors: as `log_factors`, of the gradients of the layers' weights.
     """
 
     layers: pd.DataFrame
@@ -31,6 +35,7 @@ class LayerGradients:
     log_factors: pd.Series
     nonfinite: int
     zeros: float
+    weight_log_factors: pd.Series
 
 
 def weighted_layers(layers: pd.DataFrame) -> pd.DataFrame:
@@ -119,21 +124,19 @@ def layer_gradients(run: Run) -> LayerGradients:
         log_factors=pd.Series(slopes, index=norms.index),
         nonfinite=int(flagged["step"].nunique()),
         zeros=zeros,
+        weight_log_factors=_weight_log_factors(run, layers),
     )
 
 
-def batchnorm_growth(batch: float) -> float:
-    """Mean-field growth of a gradient's squared norm per layer toward the input.
-
-    Fully connected batch-normalized ReLU network at initialization, wide, normalized over
-    `batch` samples (more than 3): Yang et al. 2019, A mean field theory of batch normalization,
-    theorem 8. Tends to pi / (pi - 1) = 1.467 for large batches.
-    """
-    c = -1 / (batch - 1)
-    slope = (np.pi - np.arccos(c)) / np.pi
-    kernel = (np.sqrt(1 - c**2) + (np.pi - np.arccos(c)) * c) / np.pi
-    first = (batch - 1) * (slope + batch - 1) / ((batch - 3) * (batch - 1) * (1 - kernel))
-    return float(first - 1 / (batch - 3))
+def _weight_log_factors(run: Run, layers: pd.DataFrame) -> pd.Series:
+    names = layers["layer"] + ".weight"
+    norms = wide(run.parameters, "gradient_norm", names, key="parameter")
+    slopes = log_factors(
+        logarithm(norms).to_numpy(),
+        layers["depth"].to_numpy(dtype=float),
+        layers["stage"].to_numpy(dtype=float),
+    )
+    return pd.Series(slopes, index=norms.index)
 
 
 @dataclass(frozen=True)
@@ -145,20 +148,26 @@ class Profile:
         depth: number of convolutions (or linear layers) from input to output.
         seeds: one entry per run.
         overall: natural logarithm of the factor per layer, over all steps.
-        epochs: columns epoch, factor, low, high: the factor per layer by epoch.
+        weight_overall: the same of the gradients of the layers' weights.
+        epochs: columns epoch, factor, low, high: the factor per layer by epoch; and weight_factor,
+            that of the weights' gradients.
         first: factor per layer at step 0, averaged over seeds (geometric); None if not recorded.
         weights: median norm of the gradient of each layer's weight by depth, columns depth, norm.
-        theory: mean-field factor per layer; None without batch normalization.
+        theory: what theory says of the factor at initialization; None where none applies.
+        start: norm at each layer at step 0, geometric mean over seeds, [layers]; None if not
+            recorded.
     """
 
     network: str
     depth: int
     seeds: tuple[LayerGradients, ...]
     overall: Mean
+    weight_overall: Mean
     epochs: pd.DataFrame
     first: float | None
     weights: pd.DataFrame
-    theory: float | None
+    theory: Expectation | None
+    start: Array | None
 
 
 def profile(network: str, runs: list[Run]) -> Profile:
@@ -171,10 +180,12 @@ def profile(network: str, runs: list[Run]) -> Profile:
         depth=len(seeds[0].layers),
         seeds=seeds,
         overall=mean_over_steps([one.log_factors.to_numpy() for one in seeds]),
+        weight_overall=mean_over_steps([one.weight_log_factors.to_numpy() for one in seeds]),
         epochs=_by_epoch(seeds),
         first=float(np.exp(np.mean(initial))) if initial else None,
         weights=weight_gradients(runs[0], seeds[0].layers),
-        theory=_theory(runs[0]),
+        theory=expectation(runs[0]),
+        start=_first_norms(seeds),
     )
 
 
@@ -199,25 +210,36 @@ def _medians(table: pd.DataFrame) -> "np.ndarray[tuple[int], np.dtype[np.float64
 
 
 def _by_epoch(seeds: tuple[LayerGradients, ...]) -> pd.DataFrame:
+    outputs = _means_by_epoch([one.log_factors for one in seeds])
+    weights = _means_by_epoch([one.weight_log_factors for one in seeds])
     rows = []
-    grouped = [dict(list(one.log_factors.groupby(level="epoch"))) for one in seeds]
-    for epoch in sorted(set().union(*grouped)):
-        mean = mean_over_steps([group[epoch].to_numpy() for group in grouped if epoch in group])
+    for epoch, mean in outputs.items():
         row = {name: exponential(getattr(mean, name)) for name in ("value", "low", "high")}
-        rows.append({"epoch": epoch, **row})
+        beside = exponential(weights[epoch].value) if epoch in weights else np.nan
+        rows.append({"epoch": epoch, **row, "weight_factor": beside})
     return pd.DataFrame(rows).rename(columns={"value": "factor"})
+
+
+def _means_by_epoch(series: list[pd.Series]) -> dict[int, Mean]:
+    grouped = [dict(list(one.groupby(level="epoch"))) for one in series]
+    return {
+        epoch: mean_over_steps([group[epoch].to_numpy() for group in grouped if epoch in group])
+        for epoch in sorted(set().union(*grouped))
+    }
+
+
+def _first_norms(seeds: tuple[LayerGradients, ...]) -> Array | None:
+    """Norms at step 0, geometric mean over the seeds that recorded it."""
+    starts = [logarithm(one.norms.xs(0, level="step")) for one in seeds if 0 in _steps(one)]
+    if not starts:
+        return None
+    norms: Array = np.exp(np.mean([start.to_numpy()[0] for start in starts], axis=0))
+    return norms
 
 
 def exponential(value: float | None) -> float:
     """The factor whose natural logarithm is `value`; NaN where there is none."""
     return float("nan") if value is None else float(np.exp(value))
-
-
-def _theory(run: Run) -> float | None:
-    if not run.layers["type"].str.contains("BatchNorm").any():
-        return None
-    batch = float(run.gradients["batch_size"].max())
-    return batchnorm_growth(batch) ** 0.5 if batch > 3 else None
 
 
 def raw_ratio(one: Profile) -> float | None:
@@ -227,7 +249,10 @@ def raw_ratio(one: Profile) -> float | None:
     return finite(float(np.exp(np.mean(np.log(ratios))))) if ratios else None
 
 
-def over_depth(one: Profile) -> tuple[float | None, float | None, float | None]:
-    """The factor over the whole depth, with its interval."""
-    logs = (one.overall.value, one.overall.low, one.overall.high)
+def over_depth(
+    one: Profile, *, weights: bool = False
+) -> tuple[float | None, float | None, float | None]:
+    """The factor over the whole depth, with its interval; of the weights' gradients if asked."""
+    mean = one.weight_overall if weights else one.overall
+    logs = (mean.value, mean.low, mean.high)
     return tuple(None if log is None else float(np.exp(log * one.depth)) for log in logs)  # type: ignore[return-value]

@@ -1,7 +1,6 @@
-"""How do loss and accuracy develop, and does the residual network end above the plain one?
+"""How do loss and accuracy develop?
 
-Networks are compared on the same images and seeds. What would count against the residual network:
-a difference at the last epoch whose interval lies below 0.
+Description only: which network is ahead, and how surely, is asked in `matched_comparison`.
 """
 
 from functools import partial
@@ -15,23 +14,18 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import PercentFormatter
 
 from analyses import plots
-from analyses.comparison import Difference, difference
 from analyses.frames import (
-    Pair,
     accuracy_by_epoch,
     by_network,
-    copies_caveat,
     correctness,
     predictions_of,
-    residual_pairs,
-    runs_of_same_seed,
     seed_name,
 )
 from analyses.reference import CAVEAT, has_reference_setting, reference_curves
 from analyses.registry import Analysis, NotApplicableError
-from analyses.result import AnalysisResult, Estimate, Figure, Finding, Table, Verdict
-from analyses.statistics import MIN_SEEDS, verdict_above, wilson_interval
-from analyses.wording import between, listing, p_value, percent, plural, points, slug
+from analyses.result import AnalysisResult, Figure, Table
+from analyses.statistics import wilson_interval
+from analyses.wording import listing, percent
 from gradflow.runs.reader import Experiment, Run
 
 CURVES = {
@@ -40,14 +34,9 @@ CURVES = {
     "train_accuracy": "training accuracy",
     "val_accuracy": "validation accuracy",
 }
-OPTIMISTIC = (
-    "The best of several epochs is picked on the very images it is measured on, so its accuracy "
-    "is optimistic, the more so the more the curve jumps."
-)
 Curves = dict[str, list[pd.DataFrame]]
 SOURCES = (
     "Wilson 1927, Probable inference, the law of succession, and statistical inference",
-    "McNemar 1947, Note on the sampling error of the difference between correlated proportions",
     "He et al. 2015, Deep residual learning for image recognition, section 4.1",
 )
 
@@ -94,7 +83,7 @@ def new_bests(accuracies: pd.Series) -> pd.Series:
 
 
 def run(experiment: Experiment) -> AnalysisResult:
-    """Loss and accuracy by epoch, and each residual network against its plain counterpart.
+    """Loss and accuracy by epoch, network by network.
 
     Raises `NotApplicableError` where no run has any of the curves.
     """
@@ -113,95 +102,21 @@ def run(experiment: Experiment) -> AnalysisResult:
         if all(map(has_reference_setting, members))
         and (frame := reference_curves(name)) is not None
     }
-    findings = tuple(
-        finding
-        for pair in residual_pairs(experiment)
-        if (finding := _finding(experiment, pair, bool(references))) is not None
-    )
     table = _table(runs, curves)
-    summary = " ".join(finding.meaning for finding in findings) or _description(table)
+    summary = _description(table)
     return AnalysisResult(
         summary=summary,
-        findings=findings,
+        findings=(),
         figures=(_figure(experiment.networks, grouped, references, summary),),
         tables=(Table("epochs", "Best and last epoch of each run", table),),
         method=(
             "The curves are the scalars of each epoch, averaged over seeds. The band is Wilson's "
-            "95 % interval of a proportion at the number of validation images. Two networks of "
-            "one seed are compared on the same images: McNemar's exact test on the images that "
-            "just one of them gets right, and a bootstrap over images of the difference; from "
-            f"{MIN_SEEDS} seeds on, Student's interval over the paired seeds."
+            "95 % interval of a proportion at the number of validation images. The best of several "
+            "epochs is picked on the very images it is measured on, so its accuracy is optimistic, "
+            "the more so the more the curve jumps."
         ),
         sources=SOURCES,
     )
-
-
-def _finding(experiment: Experiment, pair: Pair, with_reference: bool) -> Finding | None:
-    pairs = runs_of_same_seed(experiment, pair)
-    last, best = difference(pairs), difference(pairs, best=True)
-    if last is None or best is None:
-        return None
-    verdict = verdict_above(last.low, last.high, 0.0)
-    caveats = [OPTIMISTIC, *copies_caveat([run for both in pairs for run in both])]
-    if last.seeds < MIN_SEEDS:
-        caveats.append(
-            f"{plural(last.seeds, 'seed')} cannot show how much other initial weights, another "
-            "order of batches or another split would change the difference."
-        )
-    if with_reference:
-        caveats.append(CAVEAT)
-    return Finding(
-        key=slug(f"higher-accuracy-{pair.residual}"),
-        network=None,
-        hypothesis=(
-            f"{pair.residual} reaches a higher validation accuracy than {pair.plain} "
-            "at the last epoch."
-        ),
-        contradicted_by="An interval of the difference that lies below 0.",
-        verdict=verdict,
-        estimates=(
-            _estimate(f"{pair.residual} less {pair.plain}, last epoch", last),
-            _estimate(f"{pair.residual} less {pair.plain}, each at its best epoch", best),
-        ),
-        threshold="supported where the 95 % interval of the difference lies above 0",
-        meaning=_meaning(pair, last, verdict),
-        next_step=_next_step(last, verdict),
-        caveats=tuple(caveats),
-    )
-
-
-def _estimate(name: str, gap: Difference) -> Estimate:
-    test = "" if gap.p_value is None else f"; McNemar's exact test {p_value(gap.p_value)}"
-    return Estimate(
-        name=name,
-        value=100 * gap.value,
-        low=None if gap.low is None else 100 * gap.low,
-        high=None if gap.high is None else 100 * gap.high,
-        unit="percentage points",
-        method=gap.method + test,
-    )
-
-
-def _meaning(pair: Pair, gap: Difference, verdict: Verdict) -> str:
-    words = {
-        Verdict.SUPPORTED: "ends above",
-        Verdict.CONTRADICTED: "ends below",
-        Verdict.INCONCLUSIVE: "cannot be told from",
-    }
-    test = "" if gap.p_value is None else f", McNemar's exact {p_value(gap.p_value)}"
-    return (
-        f"{pair.residual} {words[verdict]} {pair.plain} in validation accuracy: "
-        f"{points(gap.value)} {between(gap.low, gap.high, points)} "
-        f"over {plural(gap.seeds, 'seed')}{test}."
-    )
-
-
-def _next_step(gap: Difference, verdict: Verdict) -> str:
-    if verdict is Verdict.INCONCLUSIVE:
-        return "Train more seeds or hold out more images: the interval includes 0."
-    if gap.seeds < MIN_SEEDS:
-        return f"Repeat with at least {MIN_SEEDS} seeds to see whether the difference holds."
-    return "Look at the gradients and the batch statistics for what makes the difference."
 
 
 def _table(runs: list[Run], curves: dict[Path, pd.DataFrame]) -> pd.DataFrame:
@@ -307,8 +222,6 @@ def _draw_curves(
 ANALYSIS = Analysis(
     key="learning_curves",
     title="Learning curves",
-    question=(
-        "How do loss and accuracy develop, and does the residual network end above the plain one?"
-    ),
+    question="How do loss and accuracy develop?",
     run=run,
 )

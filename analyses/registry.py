@@ -17,12 +17,20 @@ ENTRY_POINT_GROUP = "gradflow.analyses"
 
 BUILT_IN = (
     "learning_curves",
-    "classification",
+    "matched_comparison",
+    "jump_explanation",
+    "accuracy_jumps",
+    "batchnorm_recalibration",
+    "health_check",
     "gradient_profile",
     "signal_propagation",
     "skip_carry",
-    "accuracy_jumps",
-    "batchnorm_recalibration",
+    "path_lengths",
+    "shortcut_scaling",
+    "lesions",
+    "conductance",
+    "better_network",
+    "classification",
 )
 
 

@@ -3,16 +3,15 @@
 What would count against the skips: a mean share below one half.
 """
 
-import numpy as np
 import pandas as pd
 
 from analyses.frames import by_network, runs_with
 from analyses.registry import Analysis
 from analyses.result import AnalysisResult, Estimate, Finding, Table, Verdict
-from analyses.skip_figures import skip_figures
+from analyses.skip_figures import PRE_ACTIVATION, skip_figures
 from analyses.skip_shares import ADDITIVE, Carry, carry
 from analyses.statistics import verdict_above
-from analyses.wording import between, number, plural, slug
+from analyses.wording import between, finite, number, plural, slug
 from gradflow.runs.reader import Experiment
 
 HALF = 0.5
@@ -20,6 +19,10 @@ APPROXIMATION = (
     "The product of shares takes each block to pass on the same share whatever path the gradient "
     "came by, so it approximates the share that came along skips only; the share at one block is "
     "exact."
+)
+FROZEN = (
+    "The share along skips only is measured at epoch ends on one batch with frozen batch-norm "
+    "statistics, the shares by block in training itself."
 )
 
 
@@ -39,14 +42,18 @@ def run(experiment: Experiment, half: float = HALF) -> AnalysisResult:
         ).strip(),
         findings=findings,
         figures=skip_figures(experiment.networks, carries, half),
-        tables=(Table("networks", "What the skips carry", _table(carries)),),
+        tables=(
+            Table("networks", "What the skips carry", _table(carries)),
+            *_variance_tables(carries),
+        ),
         method=(
             "At each residual addition the gradient g at the block's input is the sum of s, which "
             "came through the skip, and b, which came through the branch; the skip's share is "
             "<s, g> / <g, g>. Averaged over blocks at each step; interval by moving-block "
             "bootstrap over steps, or Student's over three and more seeds. The expected number of "
             "branches passed is the sum of the branches' shares, as in Veit et al., where path "
-            "lengths are binomial."
+            "lengths are binomial. The branch's share of the variance is that of the centred "
+            f"channel variance at step 0. {PRE_ACTIVATION}"
         ),
         sources=(
             "Veit et al. 2016, Residual networks behave like ensembles of relatively shallow "
@@ -82,7 +89,7 @@ def _finding(one: Carry, half: float) -> Finding:
             "Take single blocks out of the trained network to see whether what the branches carry "
             "matters to its accuracy: a share of the gradient is no share of the benefit."
         ),
-        caveats=(ADDITIVE, APPROXIMATION),
+        caveats=(ADDITIVE, APPROXIMATION if one.skips_only is None else FROZEN),
     )
 
 
@@ -109,15 +116,39 @@ def _estimates(one: Carry) -> tuple[Estimate, ...]:
         for name, mean in named
         if mean is not None
     ]
-    product = one.product if np.isfinite(one.product) else None
-    estimates.append(
-        Estimate(
-            "share along skips only, all blocks",
-            product,
-            method="product of the blocks' mean shares, an approximation without interval",
-        )
-    )
+    estimates.append(_along_skips_only(one))
     return tuple(estimates)
+
+
+def _along_skips_only(one: Carry) -> Estimate:
+    """Exact where path lengths were measured, else approximated by a product of shares."""
+    name = "share along skips only, all blocks"
+    if one.skips_only is not None:
+        mean = one.skips_only
+        method = f"the path of length 0, exact for its batch; {mean.method}"
+        return Estimate(name, mean.value, mean.low, mean.high, method=method)
+    return Estimate(
+        name,
+        finite(one.product),
+        method="product of the blocks' mean shares, an approximation without interval",
+    )
+
+
+def _variance_tables(carries: list[Carry]) -> tuple[Table, ...]:
+    """The branch's measured share of the variance at the first step beside De & Smith's."""
+    parts = [one.variance.assign(network=one.network) for one in carries if len(one.variance)]
+    if not parts:
+        return ()
+    names = {
+        "network": "network",
+        "block": "block",
+        "measured": "measured, centred",
+        "centred": "theory, centred",
+        "uncentred": "theory, mean square: 1/(l + 2)",
+    }
+    frame = pd.concat(parts, ignore_index=True)[list(names)].rename(columns=names)
+    title = "The branch's share of the variance at initialization"
+    return (Table("branch-variance", title, frame),)
 
 
 def _table(carries: list[Carry]) -> pd.DataFrame:

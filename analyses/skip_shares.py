@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 
 from analyses.layer_gradients import wide
+from analyses.path_profile import skips_only
+from analyses.probe_tables import mean_over_epochs
 from analyses.statistics import Array, Mean, mean_over_steps
 from gradflow.runs.reader import Run
 
@@ -26,7 +28,8 @@ class Carry:
         mean: share averaged over blocks and steps; identity, projection: by kind of shortcut.
         first: share at the first block.
         branches: expected number of branches passed, the sum of the branches' shares.
-        product: product of the mean shares of all blocks.
+        skips_only: share that came along skips only, where path lengths were measured: exact.
+        product: product of the mean shares of all blocks, which approximates it.
         variance: columns block, measured, centred, uncentred: the branch's share of the variance
             at step 0, and De & Smith's for it; empty where step 0 was not recorded.
     """
@@ -39,6 +42,7 @@ class Carry:
     projection: Mean | None
     first: Mean
     branches: Mean
+    skips_only: Mean | None
     product: float
     variance: pd.DataFrame
 
@@ -96,9 +100,15 @@ def carry(network: str, runs: list[Run]) -> Carry:
         projection=kinds.get("projection"),
         first=_mean([table.iloc[:, :1] for table in tables]),
         branches=mean_over_steps([_sum(1 - table) for table in tables]),
+        skips_only=_skips_only(runs),
         product=float(np.prod(pooled.mean().to_numpy())),
         variance=_variance(runs, blocks),
     )
+
+
+def _skips_only(runs: list[Run]) -> Mean | None:
+    series = [one.to_numpy() for run in runs if len(one := skips_only(run))]
+    return mean_over_epochs(series) if series else None
 
 
 def _mean(tables: list[pd.DataFrame]) -> Mean:

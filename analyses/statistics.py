@@ -1,4 +1,4 @@
-"""Statistics that several analyses share: intervals, paired tests, bootstraps, permutations.
+"""Statistics that several analyses share: intervals, paired tests, bootstraps.
 
 Every function is deterministic: random ones take a seed and draw from their own generator.
 """
@@ -17,7 +17,6 @@ Array = NDArray[np.float64]
 MIN_STEPS = 8  # fewer steps than this say next to nothing about their own variability
 MIN_SEEDS = 3  # from here on the seeds themselves give the interval
 RESAMPLES = 2000
-MIN_ROTATIONS = 21  # fewer cannot give a p-value below 0.05
 
 
 def wilson_interval(successes: int, trials: int, level: float = 0.95) -> tuple[float, float]:
@@ -170,74 +169,6 @@ def mean_over_steps(series: Sequence[ArrayLike], level: float = 0.95, seed: int 
     return Mean(value, low, high, f"moving-block bootstrap over {steps} steps")
 
 
-@dataclass(frozen=True)
-class Association:
-    """The strongest of several rank correlations, tested as the strongest.
-
-    Fields:
-        correlations: Spearman's rho per candidate, averaged over runs.
-        strongest: index of the candidate with the largest |rho|.
-        p_value: of that largest |rho| under block permutation of the response.
-        observations: number of responses in all runs.
-    """
-
-    correlations: tuple[float, ...]
-    strongest: int
-    p_value: float
-    observations: int
-
-
-def strongest_association(
-    candidates: Sequence[Array],
-    responses: Sequence[Array],
-    permutations: int = RESAMPLES,
-    seed: int = 0,
-) -> Association:
-    """Test the largest |Spearman rho| between candidates and a response over several runs.
-
-    `candidates` holds one array of shape [candidates, epochs] per run, `responses` one of shape
-    [epochs]; all finite. Under the null hypothesis the response of each run is rotated by a random
-    number of epochs, which keeps the dependence within both series. Runs too short for enough
-    rotations have the blocks of the response shuffled as well (twice `block_length`, which is
-    meant for means), which keeps dependence over short times only. The largest |rho| over all
-    candidates is recorded each time (Westfall & Young 1993): having looked at many is paid for.
-    """
-    generator = np.random.default_rng(seed)
-    total = sum(len(response) for response in responses)
-    rotations = np.prod([float(len(response)) for response in responses])
-    observed = np.zeros(len(candidates[0]))
-    null = np.zeros((permutations, len(candidates[0])))
-    for candidate, response in zip(candidates, responses, strict=True):
-        share = len(response) / total
-        ranks, target = _standard_ranks(candidate), _standard_ranks(response[None])[0]
-        block = len(response) if rotations >= MIN_ROTATIONS else _shuffled_block(response)
-        order = _block_permutations(len(response), block, permutations, generator)
-        observed += share * (ranks @ target)
-        null += share * (target[order] @ ranks.T)
-    largest = np.abs(null).max(axis=1)
-    strongest = int(np.abs(observed).argmax())
-    # The smallest tolerance that still counts a permutation equal to the identity as a tie.
-    reached = int((largest >= abs(observed[strongest]) - 1e-12).sum())
-    return Association(
-        tuple(float(rho) for rho in observed),
-        strongest,
-        (1 + reached) / (1 + permutations),
-        total,
-    )
-
-
-def spearman_interval(rho: float, observations: int, level: float = 0.95) -> tuple[float, float]:
-    """Interval of a Spearman correlation: Fisher's z with Fieller's variance 1.06/(n - 3).
-
-    Fieller, Hartley & Pearson 1957; (-1, 1) with fewer than five observations.
-    """
-    if observations < 5:
-        return -1.0, 1.0
-    half = float(stats.norm.ppf((1 + level) / 2)) * (1.06 / (observations - 3)) ** 0.5
-    centre = np.arctanh(np.clip(rho, -0.999999, 0.999999))
-    return float(np.tanh(centre - half)), float(np.tanh(centre + half))
-
-
 def verdict_above(low: float | None, high: float | None, bound: float) -> Verdict:
     """Supported where the whole interval lies above `bound`, contradicted where below."""
     if low is None or high is None or not (np.isfinite(low) and np.isfinite(high)):
@@ -260,31 +191,3 @@ def verdict_below(low: float | None, high: float | None, bound: float) -> Verdic
 def _percentiles(values: Array, level: float) -> tuple[float, float]:
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
-
-
-def _standard_ranks(values: Array) -> Array:
-    """Ranks along the last axis, centred and of norm 1: their inner product is Spearman's rho."""
-    ranks = stats.rankdata(values, axis=-1)
-    ranks = ranks - ranks.mean(axis=-1, keepdims=True)
-    norm = np.linalg.norm(ranks, axis=-1, keepdims=True)
-    scaled: Array = np.divide(ranks, norm, out=np.zeros_like(ranks), where=norm > 0)
-    return scaled
-
-
-def _shuffled_block(series: Array) -> int:
-    """Length of the blocks to shuffle: single epochs where the series shows no dependence."""
-    block = block_length(series)
-    return 1 if block == 1 else min(2 * block, max(len(series) // 3, 1))
-
-
-def _block_permutations(
-    length: int, block: int, permutations: int, generator: np.random.Generator
-) -> NDArray[np.int64]:
-    """Random orders of `length` positions, whole blocks kept, shape [permutations, length]."""
-    groups = np.arange(length) // block
-    keys = generator.random((permutations, int(groups[-1]) + 1))[:, groups]
-    # A stable sort by the block's random key moves blocks and keeps the order within them.
-    order = np.argsort(keys, axis=1, kind="stable")
-    rotation = generator.integers(0, length, size=(permutations, 1))
-    shuffled: NDArray[np.int64] = (order + rotation) % length
-    return shuffled

@@ -1,6 +1,6 @@
 """What an experiment is made of: the options of `train_and_trace`, kept whole in each run."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -56,6 +56,10 @@ class Configuration:
     """Shortcut where shapes change: A zero-pads, B projects. None: B for 18 and 34 layers, A for
     the others."""
 
+    shortcut_scale: float = 1.0
+    """What every shortcut of a residual network is multiplied by, from start to end: 1 is the
+    network as published, 0 computes what the plain network does."""
+
     init: Literal["kaiming", "default"] = "kaiming"
     """Initial weights: Kaiming-normal, or PyTorch's default."""
 
@@ -65,6 +69,10 @@ class Configuration:
     recalibrate: bool = True
     """At every epoch's end, also validate with batch-norm statistics re-estimated on the training
     images. The weights stay as they are."""
+
+    probes: tuple[str, ...] = ("all",)
+    """Probes to run at the ends of epochs, by name; or all, or none. Each works on a copy of the
+    network and says when it runs; docs/probes.md describes them."""
 
     checkpoints: Literal["best", "every"] = "best"
     """Weights kept: those of the best epoch (best.pt), or also those of every epoch, in the folder
@@ -98,6 +106,11 @@ class Configuration:
                 "between 0 and 1",
                 self.validation_fraction,
             ),
+            "--shortcut-scale": (
+                0 <= self.shortcut_scale < float("inf"),
+                "0 or a positive number",
+                self.shortcut_scale,
+            ),
             "--trace-every": (self.trace_every >= 1, "at least 1", self.trace_every),
         }
         for option, (holds, wanted, given) in checks.items():
@@ -107,8 +120,27 @@ class Configuration:
             if len(set(values)) < len(values):
                 raise ConfigurationError(f"{option} names the same one twice: {list(values)}")
 
+    @classmethod
+    def from_json(cls, options: dict[str, Any]) -> "Configuration":
+        """What `as_json` made; options that this version does not know are left out.
+
+        Raises `ConfigurationError` for a value that cannot be.
+        """
+        known = {field.name for field in fields(cls)}
+        given = {name: value for name, value in options.items() if name in known}
+        for name in ("models", "seeds", "probes"):
+            if name in given:
+                given[name] = tuple(given[name])
+        if given.get("out") is not None:
+            given["out"] = Path(given["out"])
+        try:
+            return cls(**given)
+        except TypeError as error:
+            raise ConfigurationError(f"the configuration cannot be read: {error}") from error
+
     def as_json(self) -> dict[str, Any]:
         """All options, as JSON keeps them."""
         options = asdict(self)
         options["out"] = None if self.out is None else str(self.out)
-        return options | {"models": list(self.models), "seeds": list(self.seeds)}
+        listed = {name: list(getattr(self, name)) for name in ("models", "seeds", "probes")}
+        return options | listed

@@ -10,7 +10,8 @@ from rich.table import Table
 
 from gradflow.data import find_duplicates
 from gradflow.experiment import Plan, Trained
-from gradflow.training import EpochSummary, Job
+from gradflow.job import Job
+from gradflow.training import EpochSummary
 
 
 class ConsoleProgress:

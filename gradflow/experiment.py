@@ -12,9 +12,11 @@ from gradflow import __version__
 from gradflow.configuration import Configuration
 from gradflow.data import ImageData, Split, load, split, steps_per_epoch
 from gradflow.errors import ConfigurationError
+from gradflow.job import Job
 from gradflow.models import build
+from gradflow.probing import wanted_probes
 from gradflow.runs.writer import ExperimentWriter
-from gradflow.training import EpochSummary, Job, Progress, train
+from gradflow.training import EpochSummary, Progress, train
 
 RUNS_FOLDER = Path("runs")
 
@@ -72,6 +74,7 @@ def make_plan(options: Configuration) -> Plan:
     Raises `ConfigurationError` or `DataError` where the experiment cannot be run.
     """
     device = choose_device(options.device)
+    wanted_probes(options)
     for network in options.models:
         build(network, classes=2, norm=options.norm, shortcut=options.shortcut, seed=0)
     data = load(options.data, image_size=options.image_size)

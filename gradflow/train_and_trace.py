@@ -12,7 +12,7 @@ from gradflow.console import ConsoleProgress, progress_bar, show_plan, show_resu
 from gradflow.data import steps_per_epoch
 from gradflow.errors import GradflowError
 from gradflow.experiment import make_plan, run
-from gradflow.training import Job
+from gradflow.job import Job
 
 EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
 

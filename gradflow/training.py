@@ -2,66 +2,23 @@
 
 import math
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gradflow.configuration import Configuration
-from gradflow.data import (
-    Batch,
-    ImageData,
-    Split,
-    evaluation_batches,
-    find_duplicates,
-    steps_per_epoch,
-    training_batches,
-)
+from gradflow import checkpoints
+from gradflow.data import find_duplicates, steps_per_epoch
+from gradflow.evaluation import Evaluation, evaluate, moved_beyond_noise
 from gradflow.hooks.tracer import Tracer
-from gradflow.models import build
+from gradflow.job import Job
 from gradflow.probes.batchnorm_recalibration import batch_norms, recalibrated
-from gradflow.runs.files import write_whole
-
-BEST_CHECKPOINT = "best.pt"
-CHECKPOINTS = "checkpoints"
-
-
-@dataclass(frozen=True)
-class Job:
-    """One network to train with one seed, on images already loaded and split."""
-
-    configuration: Configuration
-    network: str
-    seed: int
-    data: ImageData
-    split: Split
-    device: torch.device
-    folder: Path
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """A pass over the validation images, V of them: int64 [V] but for `probability`, float [V]."""
-
-    image: Tensor
-    target: Tensor
-    prediction: Tensor
-    probability: Tensor
-    loss: float
-
-    @property
-    def accuracy(self) -> float:
-        """The fraction of images predicted right."""
-        return float((self.prediction == self.target).double().mean())
-
-    def columns(self) -> dict[str, Any]:
-        """One row an image, as the tables `predictions` and `recalibration` store them."""
-        names = ("image", "target", "prediction", "probability")
-        return {name: getattr(self, name).cpu().numpy() for name in names}
+from gradflow.probes.probe import Probe
+from gradflow.probes.running import run_probes
+from gradflow.probing import needs_previous, subject_of, wanted_probes
 
 
 @dataclass(frozen=True)
@@ -89,25 +46,33 @@ class Progress(Protocol):
         """An epoch is done, validated and on disk."""
 
 
+@dataclass
+class _Training:
+    """What a training under way consists of, and what it remembers of the epoch before."""
+
+    job: Job
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    tracer: Tracer
+    probes: tuple[Probe, ...]
+    progress: Progress
+    best: float = -math.inf
+    validation: Evaluation | None = None
+    previous: dict[str, Tensor] | None = field(default=None, repr=False)
+
+
 def train(job: Job, progress: Progress) -> list[EpochSummary]:
     """Train and trace `job`; its run folder then holds every table and the best checkpoint.
 
     Raises `RunError` where the folder holds a run already.
     """
     options = job.configuration
-    model = build(
-        job.network,
-        classes=len(job.data.classes),
-        norm=options.norm,
-        shortcut=options.shortcut,
-        init=options.init,
-        seed=job.seed,
-    ).to(job.device)
+    probes = wanted_probes(options)
+    model = job.build_model()
     optimizer = torch.optim.Adam(
         model.parameters(), lr=options.lr, weight_decay=options.weight_decay
     )
     summaries: list[EpochSummary] = []
-    best = -math.inf
     with Tracer(
         model,
         job.folder,
@@ -115,34 +80,25 @@ def train(job: Job, progress: Progress) -> list[EpochSummary]:
         schedule=options.trace_every,
         description=_description(job),
     ) as tracer:
-        tracer.writer.append("images", _membership(job), 0, 0)
+        tracer.writer.append("images", job.membership(), 0, 0)
+        training = _Training(job, model, optimizer, tracer, probes, progress)
         for _ in range(options.epochs):
-            summary = _run_epoch(job, model, optimizer, tracer, progress, best)
+            summary = _run_epoch(training)
             summaries.append(summary)
             _keep_checkpoints(job, model, summary)
-            best = max(best, summary.val_accuracy)
             progress.epoch(summary)
     return summaries
 
 
-def _run_epoch(
-    job: Job,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    tracer: Tracer,
-    progress: Progress,
-    best: float,
-) -> EpochSummary:
+def _run_epoch(training: _Training) -> EpochSummary:
     start = time.monotonic()
+    job, model, tracer = training.job, training.model, training.tracer
     epoch = tracer.epoch
-    train_loss, train_accuracy = _train_epoch(job, epoch, model, optimizer, progress)
-    validation = _validate(job, model)
+    train_loss, train_accuracy = _train_epoch(training)
+    validation = evaluate(model, job)
     tracer.write_table("predictions", validation.columns())
-    re_estimated = None
-    if job.configuration.recalibrate and batch_norms(model):
-        with recalibrated(model, _plain_training_images(job)):
-            re_estimated = _validate(job, model)
-        tracer.write_table("recalibration", re_estimated.columns())
+    costs: dict[str, float] = {}
+    re_estimated = _recalibrate(training, costs)
     summary = EpochSummary(
         epoch=epoch,
         train_loss=train_loss,
@@ -152,8 +108,10 @@ def _run_epoch(
         recalibrated_val_loss=re_estimated.loss if re_estimated else None,
         recalibrated_val_accuracy=re_estimated.accuracy if re_estimated else None,
         seconds=time.monotonic() - start,
-        new_best=validation.accuracy > best,
+        new_best=validation.accuracy > training.best,
     )
+    _probe(training, epoch, validation, costs)
+    training.best = max(training.best, validation.accuracy)
     tracer.end_epoch(
         **{
             name: value
@@ -164,31 +122,51 @@ def _run_epoch(
     return summary
 
 
-def _train_epoch(
-    job: Job,
-    epoch: int,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    progress: Progress,
-) -> tuple[float, float]:
+def _recalibrate(training: _Training, costs: dict[str, float]) -> Evaluation | None:
+    """Validate with re-estimated batch-norm statistics, where there are any and it is asked for."""
+    job, model, tracer = training.job, training.model, training.tracer
+    if not (job.configuration.recalibrate and batch_norms(model)):
+        return None
+    start = time.monotonic()
+    images = (batch.images for batch in job.plain_training_batches())
+    with recalibrated(model, images) as staleness:
+        evaluation = evaluate(model, job)
+    tracer.write_table("recalibration", evaluation.columns())
+    tracer.write_table("batchnorm_staleness", staleness)
+    costs["batchnorm_recalibration"] = time.monotonic() - start
+    return evaluation
+
+
+def _probe(
+    training: _Training, epoch: int, validation: Evaluation, costs: Mapping[str, float]
+) -> None:
+    """Run the probes that are due, and remember what those of the next epoch look back at."""
+    before = training.validation
+    subject = subject_of(
+        training.job,
+        training.model,
+        epoch,
+        last=epoch == training.job.configuration.epochs,
+        moved=before is not None and moved_beyond_noise(before, validation),
+        previous=training.previous,
+    )
+    run_probes(training.probes, subject, training.tracer.write_table, costs)
+    training.validation = validation
+    if needs_previous(training.probes):
+        state = training.model.state_dict()
+        training.previous = {name: value.detach().clone() for name, value in state.items()}
+
+
+def _train_epoch(training: _Training) -> tuple[float, float]:
     """One pass over the training images: mean loss and accuracy, as the weights changed."""
+    job, model, optimizer = training.job, training.model, training.optimizer
     model.train()
     loss_sum = torch.zeros((), device=job.device)
     correct = torch.zeros((), device=job.device)
     images = 0
-    options = job.configuration
-    batches = training_batches(
-        job.data,
-        job.split.training,
-        batch_size=options.batch_size,
-        seed=job.seed,
-        epoch=epoch,
-        augment=options.augment,
-        device=job.device,
-    )
     # On an accelerator a look at the loss waits for the device: now and then is enough there.
     look_every = 1 if job.device.type == "cpu" else 10
-    for step, batch in enumerate(batches, 1):
+    for step, batch in enumerate(job.training_batches(training.tracer.epoch), 1):
         optimizer.zero_grad(set_to_none=True)
         logits = model(batch.images)
         loss = F.cross_entropy(logits, batch.targets)
@@ -198,50 +176,8 @@ def _train_epoch(
         loss_sum += loss.detach() * len(batch.targets)
         correct += (logits.detach().argmax(1) == batch.targets).sum()
         if step % look_every == 0:
-            progress.step(step, float(loss_sum) / images, float(correct) / images)
+            training.progress.step(step, float(loss_sum) / images, float(correct) / images)
     return float(loss_sum) / images, float(correct) / images
-
-
-@torch.no_grad()
-def _validate(job: Job, model: nn.Module) -> Evaluation:
-    was_training = model.training
-    model.eval()
-    parts: list[tuple[Batch, Tensor]] = [
-        (batch, model(batch.images))
-        for batch in evaluation_batches(
-            job.data, job.split.validation, batch_size=_evaluation_size(job), device=job.device
-        )
-    ]
-    model.train(was_training)
-    logits = torch.cat([output for _, output in parts])
-    target = torch.cat([batch.targets for batch, _ in parts])
-    probability, prediction = logits.softmax(1).max(1)
-    return Evaluation(
-        torch.cat([batch.indices for batch, _ in parts]),
-        target,
-        prediction,
-        probability,
-        float(F.cross_entropy(logits, target)),
-    )
-
-
-def _evaluation_size(job: Job) -> int:
-    """Without gradients larger batches fit, and they run faster."""
-    return min(4 * job.configuration.batch_size, len(job.split.validation))
-
-
-def _plain_training_images(job: Job) -> Iterator[Tensor]:
-    """The training images, not augmented, in batches of the size used in training, shuffled."""
-    for batch in training_batches(
-        job.data,
-        job.split.training,
-        batch_size=job.configuration.batch_size,
-        seed=job.seed,
-        epoch=0,
-        augment=False,
-        device=job.device,
-    ):
-        yield batch.images
 
 
 def _description(job: Job) -> dict[str, Any]:
@@ -269,36 +205,17 @@ def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
-def _membership(job: Job) -> dict[str, Any]:
-    subset = ["training"] * len(job.data.labels)
-    for index in job.split.validation.tolist():
-        subset[index] = "validation"
-    return {
-        "image": list(range(len(subset))),
-        "name": list(job.data.names),
-        "label": job.data.labels.numpy(),
-        "subset": subset,
-        "fingerprint": list(job.data.fingerprints),
-    }
-
-
-def checkpoint_name(epoch: int) -> str:
-    """Where in a run's folder the weights at the end of `epoch` are, if each epoch's are kept."""
-    return f"{CHECKPOINTS}/epoch-{epoch:04d}.pt"
-
-
 def _keep_checkpoints(job: Job, model: nn.Module, summary: EpochSummary) -> None:
-    names = [BEST_CHECKPOINT] if summary.new_best else []
+    paths = [job.folder / checkpoints.BEST] if summary.new_best else []
     if job.configuration.checkpoints == "every":
-        (job.folder / CHECKPOINTS).mkdir(exist_ok=True)
-        names.append(checkpoint_name(summary.epoch))
-    content = {
-        "state_dict": {name: value.cpu() for name, value in model.state_dict().items()},
-        "network": job.network,
-        "classes": list(job.data.classes),
-        "seed": job.seed,
-        "epoch": summary.epoch,
-        "val_accuracy": summary.val_accuracy,
-    }
-    for name in names:
-        write_whole(job.folder / name, lambda path: torch.save(content, path))
+        paths.append(checkpoints.path_of_epoch(job.folder, summary.epoch))
+    for path in paths:
+        checkpoints.save(
+            path,
+            model,
+            network=job.network,
+            classes=list(job.data.classes),
+            seed=job.seed,
+            epoch=summary.epoch,
+            val_accuracy=summary.val_accuracy,
+        )

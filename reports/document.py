@@ -27,13 +27,14 @@ from reports.setting import (
 )
 from reports.wording import date_text, estimate_text
 
-# The answer opens with what the gradients do, then with what else could explain the accuracy.
+# The answer opens with what explains the jumps, then with what the gradients do.
 IMPORTANCE = (
+    "jump_explanation",
     "gradient_profile",
     "batchnorm_recalibration",
     "skip_carry",
     "accuracy_jumps",
-    "learning_curves",
+    "matched_comparison",
 )
 LONGEST_ANSWER = 8
 SYMBOLS = (

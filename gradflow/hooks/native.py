@@ -1,17 +1,14 @@
 """Reduces tensors in main memory with the compiled loops, where numba can be had.
 
 Every function returns None for a tensor that the loops do not take, or where numba is missing or
-finds no folder for its cache: the caller then does the same with torch. Large tensors are shared
-out over as many threads as torch is set to use.
+finds no folder for its cache: the caller then does the same with torch. Tensors that are worth it
+are shared out over torch's own threads, where its OpenMP runtime can be had.
 """
 
 import math
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from functools import cache
 from importlib import import_module
-from itertools import pairwise
 from types import ModuleType
 from typing import Any
 
@@ -19,9 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Fewer elements than this are not worth waking a second thread, for which torch's own threads,
-# which spin for a while after their work, leave no core free at once.
-_SHARED_FROM = 1 << 20
+# Fewer elements than this are not worth waking a second thread.
+_SHARED_FROM = 1 << 15
 # By dtype: the number of exponents; all bits but the sign, bits of the mantissa, infinity.
 _LAYOUTS: dict[torch.dtype, tuple[int, Any]] = {
     torch.float32: (1 << 8, np.array([(1 << 31) - 1, 23, 0xFF << 23], np.int32)),
@@ -37,6 +33,23 @@ def loops() -> ModuleType | None:
         module = import_module("gradflow.hooks.compiled")
         _try_out(module)
     except Exception:  # whatever fails here, torch computes the same
+        return None
+    return module
+
+
+@cache
+def crew() -> ModuleType | None:
+    """What shares the loops out over torch's threads, tried out; None where it cannot be had."""
+    if loops() is None:
+        return None
+    try:
+        module = import_module("gradflow.hooks.crew")
+        for dtype in _LAYOUTS:
+            x = torch.arange(64, dtype=dtype).numpy()
+            found = _share_out(module, "inner_products", (x, x + 1), 2)
+            if found != (85344.0, 87360.0, 89440.0):
+                return None
+    except Exception:  # whatever fails here, one thread computes the same
         return None
     return module
 
@@ -98,22 +111,48 @@ def reduce(
     bins, layout = _LAYOUTS[x.dtype]
     bits = flat.view(layout.dtype)
     result = np.empty(3 * channels + 3)
-    shares = _shares(pieces, flat.size)
-    counts = np.zeros((len(shares), 4, bins if exponents else 0), np.int64)
-    if len(shares) == 1:
+    threads = _threads(pieces, flat.size)
+    counts = np.zeros((threads, 4, bins if exponents else 0), np.int64)
+    if threads == 1:
         module.reduce_whole(flat, bits, layout, channels, run, pieces, counts[0], result)
     else:
-        sums = np.zeros((len(shares), 2, channels))
-        found = _each(
-            lambda part: module.reduce_part(
-                flat, bits, layout, channels, run, *shares[part], counts[part], sums[part]
-            ),
-            range(len(shares)),
-        )
-        largest = layout.dtype.type(max(magnitude for magnitude, _ in found))
-        zeros = sum(zeros for _, zeros in found)
+        sums = np.zeros((threads, 2, channels))
+        extremes = _reduce_in_shares(flat, layout, channels, run, pieces, counts, sums)
+        largest, zeros = layout.dtype.type(extremes[:, 0].max()), extremes[:, 1].sum()
         module.complete(flat, bits, layout, channels, run, sums.sum(0), largest, zeros, result)
     return result, counts.sum((0, 1)) if exponents else None
+
+
+def _reduce_in_shares(
+    flat: np.ndarray,
+    layout: np.ndarray,
+    channels: int,
+    run: int,
+    pieces: int,
+    counts: np.ndarray,
+    sums: np.ndarray,
+) -> np.ndarray:
+    """`compiled.reduce_part` over shares of the pieces; bits of the largest magnitude and zeros."""
+    module = crew()
+    assert module is not None
+    threads = len(sums)
+    extremes = np.zeros((threads, 2), np.int64)
+    module.run(
+        flat.dtype,
+        threads,
+        kind=module.REDUCE,
+        size=flat.size,
+        pieces=pieces,
+        channels=channels,
+        run=run,
+        bins=counts.shape[-1],
+        at_x=flat,
+        at_layout=layout,
+        at_counts=counts,
+        at_sums=sums,
+        at_extremes=extremes,
+    )
+    return extremes
 
 
 def square_sum(x: Tensor) -> float | None:
@@ -147,18 +186,32 @@ def junction_products(w: Tensor, s: Tensor, b: Tensor) -> tuple[float, ...] | No
 
 
 def _summed(name: str, *tensors: Tensor) -> Any:
-    """The sums of loop `name` over shares of flat tensors, added up."""
+    """What loop `name` returns for the flat tensors."""
     module = loops()
     arrays = _in_order(tensors) if module and all(map(_takes, tensors)) else None
     if module is None or arrays is None:
         return None
-    loop = getattr(module, name)
+    threads = _threads(arrays[0].size, arrays[0].size)
+    if threads == 1:
+        return getattr(module, name)(*arrays)
+    sharing = crew()
+    assert sharing is not None
+    found = _share_out(sharing, name, arrays, threads)
+    return found[0] if len(found) == 1 else found
+
+
+def _share_out(
+    module: ModuleType, name: str, arrays: Sequence[np.ndarray], threads: int
+) -> tuple[float, ...]:
+    """The sums of loop `name` over shares of `arrays`, added up."""
+    results = np.zeros((threads, module.MOST_RESULTS))
     size = arrays[0].size
-    shares = _shares(size, size)
-    if len(shares) == 1:
-        return loop(*arrays)
-    found = _each(lambda share: loop(*(array[slice(*share)] for array in arrays)), shares)
-    return sum(found) if isinstance(found[0], float) else tuple(map(sum, zip(*found, strict=True)))
+    x, y, z = (*arrays, arrays[0], arrays[0])[:3]
+    kind = module.KINDS.index(name)
+    fields = {"at_x": x, "at_y": y, "at_z": z, "at_results": results}
+    module.run(x.dtype, threads, kind=kind, size=size, pieces=size, **fields)
+    totals: list[float] = results.sum(0).tolist()
+    return tuple(totals[: module.RESULTS[name]])
 
 
 def _flatten(x: Tensor, channel_axis: int | None) -> tuple[np.ndarray, int, int]:
@@ -185,21 +238,9 @@ def as_it_lies(x: Tensor, channel_axis: int | None) -> tuple[Tensor, int | None]
     return permuted, None if axis is None else order.index(axis)
 
 
-def _shares(pieces: int, elements: int) -> list[tuple[int, int]]:
-    """The pieces shared out over threads, as ranges."""
-    threads = min(torch.get_num_threads(), pieces) if elements >= _SHARED_FROM else 1
-    bounds = [pieces * part // threads for part in range(threads + 1)]
-    return list(pairwise(bounds))
-
-
-def _each(task: Callable[[Any], Any], inputs: Sequence[Any]) -> list[Any]:
-    """`task` of every input, each in a thread of its own; the last one in this thread."""
-    waiting = [_pool(len(inputs), os.getpid()).submit(task, value) for value in inputs[:-1]]
-    last = task(inputs[-1])
-    return [*(future.result() for future in waiting), last]
-
-
-@cache
-def _pool(threads: int, process: int) -> ThreadPoolExecutor:
-    """Threads for `process`: one that was forked off has none of its parent's."""
-    return ThreadPoolExecutor(threads, thread_name_prefix="gradflow")
+def _threads(pieces: int, elements: int) -> int:
+    """How many threads are worth waking for that many pieces and elements."""
+    if elements < _SHARED_FROM or pieces == 1:
+        return 1
+    wanted = min(torch.get_num_threads(), pieces)
+    return wanted if wanted > 1 and crew() is not None else 1

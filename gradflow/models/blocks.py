@@ -44,6 +44,8 @@ class BasicBlock(PlainBlock):
     """The plain block with a shortcut: relu(branch(x) + skip(x)) (He et al. 2015, eq. 1 and 2).
 
     `downsample` is the shortcut where the shape changes; without one the skip is the identity.
+    `shortcut_scale` multiplies the shortcut (He et al. 2016, Identity mappings in deep residual
+    networks, section 3); at 1 there is no multiplication at all.
     """
 
     def __init__(
@@ -55,14 +57,21 @@ class BasicBlock(PlainBlock):
         *,
         biased: bool,
         downsample: nn.Module | None,
+        shortcut_scale: float = 1.0,
     ) -> None:
         super().__init__(inputs, outputs, stride, norm, biased=biased)
         self.downsample = downsample
+        self.shortcut_scale = shortcut_scale
+
+    def skip(self, x: Tensor) -> Tensor:
+        """The shortcut of x, scaled: [N, in, H, W] to [N, out, H/s, W/s]."""
+        skip: Tensor = x if self.downsample is None else self.downsample(x)
+        return skip if self.shortcut_scale == 1 else skip * self.shortcut_scale
 
     def forward(self, x: Tensor) -> Tensor:
         """relu(branch(x) + skip(x)), the addition in place as in torchvision."""
         out = self.branch(x)
-        out += x if self.downsample is None else self.downsample(x)
+        out += self.skip(x)
         rectified: Tensor = self.relu(out)
         return rectified
 

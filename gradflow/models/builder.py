@@ -1,6 +1,7 @@
 """From a name such as plain34 or resnet20 to the network, its initial weights drawn."""
 
 import difflib
+import math
 from functools import partial
 from typing import Literal, get_args
 
@@ -50,6 +51,7 @@ def build(
     norm: Norm = "batch",
     shortcut: Shortcut | None = None,
     init: Init = "kaiming",
+    shortcut_scale: float = 1.0,
     seed: int,
 ) -> nn.Module:
     """The network called `name`: images [N, 3, H, W] to logits [N, classes], on the CPU.
@@ -65,19 +67,20 @@ def build(
             than 64 channels (one channel a group would be instance normalization).
         shortcut: Where the shape changes: A, zero-padding, or B, projection. None is the paper's
             usual choice: B for 18 and 34, A for the others. Plain networks ignore it.
+        shortcut_scale: What every shortcut is multiplied by, at least 0. With 0 the network
+            computes what the plain one of the same seed does. Plain networks ignore it.
         init: "kaiming", He et al.'s, or "default", PyTorch's; see `initialization.initialize`.
         seed: Networks of one seed have identical initial weights wherever they share a layer. The
             global random state is neither read nor advanced.
 
     Raises:
-        ConfigurationError: An argument is not among its choices.
+        ConfigurationError: An argument is not among its choices, or out of range.
     """
     _require_choice("network", name, MODEL_NAMES)
     _require_choice("norm", norm, get_args(Norm))
     _require_choice("shortcut", shortcut, (None, *get_args(Shortcut)))
     _require_choice("init", init, get_args(Init))
-    if classes < 2:
-        raise ConfigurationError(f"a classifier needs at least 2 classes, not {classes}")
+    _require_in_range(classes, shortcut_scale)
     layout = LAYOUTS[int(name.removeprefix("plain").removeprefix("resnet"))]
     biased = norm == "none"
     # Built without storage, so that the layers' own initialization draws nothing.
@@ -87,6 +90,7 @@ def build(
             shortcut=shortcut or ("B" if layout.imagenet_stem else "A"),
             norm=NORMS[norm],
             biased=biased,
+            shortcut_scale=shortcut_scale,
         )
         network = Network(layout, block, NORMS[norm], classes=classes, biased=biased)
     network.to_empty(device="cpu")
@@ -110,7 +114,7 @@ NORMS: dict[str, NormFactory] = {
 
 
 def _block_factory(
-    *, residual: bool, shortcut: Shortcut, norm: NormFactory, biased: bool
+    *, residual: bool, shortcut: Shortcut, norm: NormFactory, biased: bool, shortcut_scale: float
 ) -> BlockFactory:
     """What makes a block from its input channels, output channels and stride."""
     if not residual:
@@ -123,9 +127,26 @@ def _block_factory(
                 downsample = ZeroPadShortcut(inputs, outputs, stride)
             else:
                 downsample = projection(inputs, outputs, stride, norm, biased=biased)
-        return BasicBlock(inputs, outputs, stride, norm, biased=biased, downsample=downsample)
+        return BasicBlock(
+            inputs,
+            outputs,
+            stride,
+            norm,
+            biased=biased,
+            downsample=downsample,
+            shortcut_scale=shortcut_scale,
+        )
 
     return basic_block
+
+
+def _require_in_range(classes: int, shortcut_scale: float) -> None:
+    if classes < 2:
+        raise ConfigurationError(f"a classifier needs at least 2 classes, not {classes}")
+    if not (math.isfinite(shortcut_scale) and shortcut_scale >= 0):
+        raise ConfigurationError(
+            f"a shortcut is multiplied by 0 or a positive number, not {shortcut_scale}"
+        )
 
 
 def _require_choice(option: str, value: str | None, choices: tuple[str | None, ...]) -> None:

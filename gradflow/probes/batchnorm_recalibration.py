@@ -5,30 +5,41 @@ lag behind. The average over the training images at the present weights is what 
 ("precise batch norm": Wu & Johnson 2021, Rethinking "Batch" in BatchNorm, section 3).
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+Columns = dict[str, list[Any]]
+
 
 def batch_norms(model: nn.Module) -> list[_BatchNorm]:
     """The batch-norm modules of `model` that keep running statistics."""
-    return [
-        module
-        for module in model.modules()
+    return list(_named_batch_norms(model).values())
+
+
+def _named_batch_norms(model: nn.Module) -> dict[str, _BatchNorm]:
+    """The same by their names; the model itself goes by its class."""
+    return {
+        name or type(module).__name__: module
+        for name, module in model.named_modules()
         if isinstance(module, _BatchNorm) and module.track_running_stats
-    ]
+    }
 
 
 @contextmanager
-def recalibrated(model: nn.Module, batches: Iterable[Tensor]) -> Iterator[None]:
+def recalibrated(model: nn.Module, batches: Iterable[Tensor]) -> Iterator[Columns]:
     """Within the context, `model` is in evaluation mode with statistics re-estimated on `batches`.
 
     The statistics become the plain average, over all batches, of the batch means and of the
     unbiased batch variances, as training itself averages them. Afterwards every buffer and every
     mode is as it was, whatever happened inside.
+
+    Yields the columns of the table `batchnorm_staleness` without `epoch`: how far the running
+    statistics were from the re-estimated ones, a row a batch-norm layer.
 
     Args:
         model: a module with batch norms; without any, it is only put in evaluation mode.
@@ -44,7 +55,7 @@ def recalibrated(model: nn.Module, batches: Iterable[Tensor]) -> Iterator[None]:
         model.eval()
         _re_estimate(model, modules, batches)
         model.eval()
-        yield
+        yield _staleness(model, [buffers for buffers, _ in kept])
     finally:
         for module, (buffers, momentum) in zip(modules, kept, strict=True):
             module.momentum = momentum
@@ -63,3 +74,23 @@ def _re_estimate(model: nn.Module, modules: list[_BatchNorm], batches: Iterable[
     if modules:
         for batch in batches:
             model(batch)
+
+
+@torch.no_grad()
+def _staleness(model: nn.Module, running: Sequence[Mapping[str, Tensor]]) -> Columns:
+    """The statistics in `running`, a layer each, beside those now in `model`."""
+    columns: Columns = {"layer": [], "mean_shift": [], "variance_shift": [], "channels": []}
+    for (name, module), buffers in zip(_named_batch_norms(model).items(), running, strict=True):
+        now = dict(module.named_buffers())
+        variance = now["running_var"].double() + module.eps
+        before = buffers["running_var"].double() + module.eps
+        shift = buffers["running_mean"].double() - now["running_mean"].double()
+        columns["layer"].append(name)
+        columns["mean_shift"].append(_root_mean_square(shift / variance.sqrt()))
+        columns["variance_shift"].append(_root_mean_square((before / variance).log()))
+        columns["channels"].append(module.num_features)
+    return columns
+
+
+def _root_mean_square(x: Tensor) -> float:
+    return float(x.square().mean().sqrt())

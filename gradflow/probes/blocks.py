@@ -45,9 +45,13 @@ class Block:
     def skip(self, x: Tensor) -> Tensor:
         """The skip's output: x or its projection; in a plain block, x as an identity would pass it.
 
+        A network trained with a scale on its shortcuts has it in here.
+
         A plain block that changes the shape has no identity: x is subsampled and padded with
         channels of zeros instead (option A of He et al. 2015, section 3.3).
         """
+        if isinstance(self.module, BasicBlock):
+            return self.module.skip(x)
         if self.residual:
             downsample = self.module.downsample
             if downsample is None:

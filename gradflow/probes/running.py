@@ -14,7 +14,12 @@ WriteTable = Callable[[str, Mapping[str, Any]], None]
 PROBE_COSTS = "probe_costs"
 
 
-def run_probes(probes: Iterable[Probe], subject: Subject, write_table: WriteTable) -> float:
+def run_probes(
+    probes: Iterable[Probe],
+    subject: Subject,
+    write_table: WriteTable,
+    others: Mapping[str, float] | None = None,
+) -> None:
     """Run every probe that is due for `subject` and write what it measures, and what it cost.
 
     Each gets a copy of `subject.model`, which is left as it is, like the global random state.
@@ -23,10 +28,14 @@ def run_probes(probes: Iterable[Probe], subject: Subject, write_table: WriteTabl
         probes: in the order in which they run.
         subject: its model may be in any mode and may carry hooks, which the copies do not.
         write_table: called with the name of a table and its columns without `epoch`.
-
-    Returns: the seconds that all of them took together.
+        others: seconds that other interventions at this epoch's end took, by name.
     """
-    costs: dict[str, list[Any]] = {"probe": [], "seconds": [], "skipped": []}
+    others = others or {}
+    costs: dict[str, list[Any]] = {
+        "probe": list(others),
+        "seconds": list(others.values()),
+        "skipped": [None] * len(others),
+    }
     for probe in probes:
         if not is_due(probe, subject):
             continue
@@ -37,7 +46,6 @@ def run_probes(probes: Iterable[Probe], subject: Subject, write_table: WriteTabl
         costs["skipped"].append(skipped)
     if costs["probe"]:
         write_table(PROBE_COSTS, costs)
-    return float(sum(costs["seconds"]))
 
 
 def _run(probe: Probe, subject: Subject, write_table: WriteTable) -> str | None:

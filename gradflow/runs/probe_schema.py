@@ -75,21 +75,28 @@ PATH_LENGTHS = Table(
         Quantity(
             "gradient_norm",
             "unit of dL/dx",
-            "|g_k|, the sum of dL/dx over all paths of length k, x the first block's input",
+            "|g_k|, the sum of dL/dx over all paths of length k, x the first block's input; where "
+            "paths were drawn, too large by their scatter",
             VEIT,
         ),
-        Quantity("share", "1", "<g_k, g> / <g, g>, g = sum of g_k; the shares add up to 1"),
+        Quantity(
+            "share",
+            "1",
+            "<g_k, g> / <g, g>, g = dL/dx by all paths; adds up to 1 where all were expanded, up "
+            "to their scatter where paths were drawn",
+        ),
         Quantity(
             "draws",
             "paths",
-            "paths drawn at random; missing where all were expanded",
+            "paths of this length drawn at random; missing where all were expanded",
             dtype="int64",
         ),
     ),
 )
 LESIONS = Table(
     "lesions",
-    "a validation image classified with blocks deleted (branch left out, skip kept)",
+    "a validation image classified with blocks deleted (branch left out, skip kept; a plain block "
+    "passes its input on, subsampled and zero-padded where the shape changes), running statistics",
     (
         EPOCH,
         Quantity("blocks", "names", "blocks deleted, joined by +; empty for none", dtype="str"),
@@ -99,7 +106,8 @@ LESIONS = Table(
 )
 SHORTCUT_SCALING = Table(
     "shortcut_scaling",
-    "the network with the shortcuts of a scope multiplied by a scale, weights as they are",
+    "the network with the shortcuts of a scope multiplied by a scale, weights as they are; "
+    "re-estimated statistics are the average over the first training batches (4 by default)",
     (
         EPOCH,
         Quantity("scope", "name", "a block, a stage such as layer1, or all", dtype="str"),
@@ -107,16 +115,27 @@ SHORTCUT_SCALING = Table(
     ),
     (
         Quantity("images", "images", "validation images", dtype="int32"),
-        Quantity("correct", "images", "predicted rightly, running statistics", dtype="int32"),
+        Quantity(
+            "correct",
+            "images",
+            "predicted rightly, running statistics; missing for single blocks",
+            dtype="int32",
+        ),
         Quantity(
             "correct_recalibrated",
             "images",
             "the same, batch-norm statistics re-estimated on training images at this scale",
             dtype="int32",
         ),
-        Quantity("loss", "nats", "mean cross-entropy, re-estimated statistics"),
-        Quantity("first_gradient_norm", "unit of dL/dx", "|dL/dx|, x the first block's input"),
-        Quantity("last_gradient_norm", "unit of dL/dx", "|dL/dx|, x the last block's output"),
+        Quantity(
+            "loss", "nats", "mean cross-entropy of the validation images, re-estimated statistics"
+        ),
+        Quantity(
+            "first_gradient_norm",
+            "unit of dL/dx",
+            "|dL/dx|, x the first block's input, L of the probe batch, re-estimated statistics",
+        ),
+        Quantity("last_gradient_norm", "unit of dL/dx", "the same with x the last block's output"),
     ),
 )
 NOISE_SCALE = Table(
@@ -126,7 +145,11 @@ NOISE_SCALE = Table(
     (
         Quantity("small_batch", "images", "B_s", dtype="int32"),
         Quantity("large_batch", "images", "B_b", dtype="int32"),
-        Quantity("small_squared_norm", "loss^2 / unit of w^2", "|g_s|^2, over all parameters"),
+        Quantity(
+            "small_squared_norm",
+            "loss^2 / unit of w^2",
+            "|g_s|^2, over all parameters; mean over the small batches that make up the large one",
+        ),
         Quantity("large_squared_norm", "loss^2 / unit of w^2", "|g_b|^2, over all parameters"),
         Quantity(
             "squared_gradient",

@@ -35,6 +35,7 @@ class Plan:
     without: tuple[str, ...] = ()  # tables not written
     classes: list[str] = field(default_factory=lambda: list(CLASSES))
     copies: int = 0  # of the images, that many at the end are copies of image 0
+    probed: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # rows of probes' tables
 
     @property
     def residual(self) -> bool:
@@ -89,6 +90,7 @@ def write(folder: Path, plan: Plan) -> None:
         "recalibration": prediction_rows(plan, plan.recalibrated),
         "images": image_rows(plan),
         "epochs": epoch_rows(plan),
+        **plan.probed,
     }
     for name, rows in tables.items():
         if rows and name not in plan.without:

@@ -1,4 +1,4 @@
-"""Planted jumps are called real, noise is not, and few epochs say nothing about links."""
+"""Planted jumps are called real, and noise is not."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,6 @@ from scipy.stats import binom
 
 from analyses.accuracy_changes import changes_of, jumps
 from analyses.accuracy_jumps import ANALYSIS
-from analyses.epoch_quantities import epoch_quantities
 from analyses.registry import NotApplicableError
 from analyses.result import Verdict
 
@@ -52,54 +51,6 @@ def test_noise_on_few_images_cannot_be_told(build):
     right = np.random.default_rng(0).random((4, 30)) < 0.5
     experiment = build.experiment(build.plan(right=right, epochs=4))
     assert of(ANALYSIS.run(experiment), "jumps").verdict is Verdict.INCONCLUSIVE
-
-
-def test_fewer_than_eight_epochs_say_nothing_about_a_link(build):
-    finding = of(
-        ANALYSIS.run(build.experiment(plan_of(build, [0.3, 0.6, 0.3, 0.7, 0.2, 0.5, 0.6]))),
-        "association",
-    )
-    assert finding.verdict is Verdict.INCONCLUSIVE
-    assert "7 epochs in all" in finding.meaning
-    assert "at least" in finding.next_step
-
-
-def test_a_planted_link_is_found_and_called_an_association(build):
-    accuracies = list(np.random.default_rng(3).uniform(0.2, 0.8, 30))
-    experiment = build.experiment(plan_of(build, accuracies, steps=3))
-    run = experiment.runs[0]
-    change = np.diff(accuracies, prepend=accuracies[0])
-    frame = run.parameters
-    frame["update_to_weight"] = 0.001 * np.exp(change[frame["epoch"].to_numpy() - 1])
-    finding = of(ANALYSIS.run(experiment), "association")
-    assert finding.verdict is Verdict.SUPPORTED
-    assert "update to weight in the same epoch" in finding.meaning
-    assert any(caveat.startswith("An association") for caveat in finding.caveats)
-
-
-def test_unrelated_gradients_are_not_linked(build):
-    accuracies = list(np.random.default_rng(3).uniform(0.2, 0.8, 30))
-    experiment = build.experiment(plan_of(build, accuracies, steps=3, noise=0.3))
-    assert of(ANALYSIS.run(experiment), "association").verdict is not Verdict.SUPPORTED
-
-
-def test_quantities_of_an_epoch_are_logarithms_of_medians(build):
-    experiment = build.experiment(build.plan("resnet8", factor=0.8, skip_share=0.6))
-    quantities = epoch_quantities(experiment.runs[0])
-    assert list(quantities.index) == [1, 2, 3]
-    assert quantities["factor per layer"].tolist() == pytest.approx([np.log(0.8)] * 3)
-    first = quantities["gradient at the first layer"].tolist()
-    assert first == pytest.approx([7 * np.log(0.8)] * 3)
-    assert quantities["share of the skips"].tolist() == pytest.approx([0.6] * 3)
-
-
-def test_without_gradients_the_jumps_stand_and_the_link_cannot_be_told(build):
-    missing = ("gradients", "parameters")
-    experiment = build.experiment(plan_of(build, [0.3, 0.6] * 5, without=missing))
-    result = ANALYSIS.run(experiment)
-    assert of(result, "jumps").verdict is Verdict.SUPPORTED
-    assert "no gradient quantity" in of(result, "association").meaning
-    assert len(result.figures) == 1
 
 
 def test_one_epoch_has_no_changes(build):

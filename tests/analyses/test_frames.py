@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from analyses.frames import (
+    copies,
     copies_caveat,
     correctness,
     predictions_of,
@@ -20,6 +21,12 @@ def test_images_missing_in_an_epoch_are_left_out():
     right = correctness(table)
     assert list(right.columns) == [0]
     assert right[0].tolist() == [True, False]
+
+
+def test_images_without_fingerprints_are_no_copies(build):
+    (run,) = build.experiment(build.plan(right=build.right_of([0.5] * 3))).runs
+    run._tables["images"] = run.images.assign(fingerprint=None)
+    assert len(predictions_of(run)) == len(run.predictions)
 
 
 def test_networks_pair_by_name(build):
@@ -60,3 +67,9 @@ def test_without_copies_there_is_nothing_to_say(build):
     (run,) = build.experiment(build.plan(images=20, right=right, epochs=2)).runs
     assert len(predictions_of(run)) == 40
     assert copies_caveat([run]) == ()
+
+
+def test_images_without_fingerprints_are_not_taken_for_copies(build):
+    run = build.experiment(build.plan()).runs[0]
+    run.images["fingerprint"] = float("nan")
+    assert copies(run).empty

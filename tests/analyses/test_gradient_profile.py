@@ -6,34 +6,78 @@ import pytest
 from analyses.gradient_profile import ANALYSIS, classify, run
 from analyses.registry import NotApplicableError
 from analyses.result import Verdict
+from gradflow.runs.reader import open_experiment
 
 
 def verdicts(result):
-    return {finding.key: finding.verdict for finding in result.findings}
+    return {finding.key.split("-")[0]: finding.verdict for finding in result.findings}
 
 
 @pytest.mark.parametrize(
-    ("factor", "vanish", "explode"),
+    ("factor", "dead", "answer"),
     [
-        (0.4, Verdict.SUPPORTED, Verdict.CONTRADICTED),
-        (1.0, Verdict.CONTRADICTED, Verdict.CONTRADICTED),
-        (2.5, Verdict.CONTRADICTED, Verdict.SUPPORTED),
+        (0.4, 0.0, "vanish"),
+        (1.0, 0.0, "healthy"),
+        (2.5, 0.0, "explode"),
+        (1.0, 1.0, "dead"),
     ],
 )
-def test_planted_gradients_get_the_right_verdict(build, factor, vanish, explode):
-    result = ANALYSIS.run(build.experiment(build.plan(factor=factor, noise=0.2)))
-    assert verdicts(result) == {"vanish-plain8": vanish, "explode-plain8": explode}
+def test_planted_gradients_get_the_right_answer(build, factor, dead, answer):
+    result = ANALYSIS.run(
+        build.experiment(build.plan(factor=factor, noise=0.2, dead_fraction=dead))
+    )
+    expected = dict.fromkeys(("vanish", "explode", "dead", "healthy"), Verdict.CONTRADICTED)
+    assert verdicts(result) == expected | {answer: Verdict.SUPPORTED}
+
+
+@pytest.mark.parametrize(
+    ("autocorrelation", "verdict"), [(0.01, Verdict.SUPPORTED), (0.9, Verdict.CONTRADICTED)]
+)
+def test_a_recorded_gradient_along_lines_answers_shattered(build, autocorrelation, verdict):
+    experiment = build.experiment(build.plan())
+    write_lines(experiment, {1: 0.9, 3: autocorrelation})
+    result = ANALYSIS.run(open_experiment(experiment.folder))
+    assert verdicts(result)["shattered"] is verdict
+    by_epoch = list(result.tables[1].frame["gradients are"])
+    shattered = verdict is Verdict.SUPPORTED
+    assert by_epoch == ["healthy", "healthy", "shattered" if shattered else "healthy"]
+
+
+def write_lines(experiment, values):
+    folder = experiment.runs[0].folder / "shattering"
+    folder.mkdir()
+    rows = [
+        {"epoch": epoch, "layer": layer, "lag": lag, "points": 256, "autocorrelation": value}
+        for epoch, one in values.items()
+        for layer, near in (("conv1", 0.6), ("(input)", one))
+        for lag, value in ((0, 1.0), (1, near), (2, 0.0))
+    ]
+    pd.DataFrame(rows).to_parquet(folder / "part-0000000000-0000000029.parquet")
+
+
+def test_gradients_of_weights_stand_beside_those_of_outputs(build):
+    result = ANALYSIS.run(build.experiment(build.plan(factor=0.4)))
+    estimates = {one.name: one.value for one in result.findings[0].estimates}
+    assert estimates["factor over all 8 layers"] == pytest.approx(0.4**8)
+    beside = estimates["the same of the gradients of the weights, which cannot tell vanishing"]
+    assert 0.3 < beside < 3  # planted level, with a noise of a tenth
+
+
+def test_a_dead_layer_is_the_answer_of_each_epoch(build):
+    result = ANALYSIS.run(build.experiment(build.plan(dead_fraction=1.0)))
+    assert list(result.tables[1].frame["gradients are"]) == ["dead"] * 3
 
 
 def test_thresholds_are_arguments(build):
     experiment = build.experiment(build.plan(factor=0.9, noise=0.05))
-    assert verdicts(run(experiment))["vanish-plain8"] is Verdict.CONTRADICTED
-    assert verdicts(run(experiment, vanishing=0.9))["vanish-plain8"] is Verdict.SUPPORTED
+    assert verdicts(run(experiment))["vanish"] is Verdict.CONTRADICTED
+    assert verdicts(run(experiment, vanishing=0.9))["vanish"] is Verdict.SUPPORTED
 
 
 def test_one_step_gives_no_interval_and_no_verdict(build):
     result = ANALYSIS.run(build.experiment(build.plan(factor=0.4, epochs=1, steps=1)))
-    assert set(verdicts(result).values()) == {Verdict.INCONCLUSIVE}
+    found = verdicts(result)
+    assert found["vanish"] is found["explode"] is found["healthy"] is Verdict.INCONCLUSIVE
     assert result.findings[0].estimates[0].value == pytest.approx(0.4)
     assert result.findings[0].estimates[0].low is None
 
@@ -54,7 +98,8 @@ def test_gradients_exactly_zero_are_said_and_not_called_vanishing(build):
 @pytest.mark.parametrize("factor", [float("nan"), float("inf")])
 def test_gradients_that_are_not_finite_give_no_factor(build, factor):
     result = ANALYSIS.run(build.experiment(build.plan(factor=factor)))
-    assert set(verdicts(result).values()) == {Verdict.INCONCLUSIVE}
+    found = verdicts(result)
+    assert found["vanish"] is found["explode"] is found["healthy"] is Verdict.INCONCLUSIVE
     for figure in result.figures:
         figure.draw()
 

@@ -5,7 +5,6 @@ import pandas as pd
 import pytest
 
 from analyses.layer_gradients import (
-    batchnorm_growth,
     layer_gradients,
     log_factors,
     over_depth,
@@ -43,15 +42,6 @@ def test_missing_layers_are_left_out_and_small_stages_ignored():
     result = log_factors(logs, DEPTH, STAGE)
     assert np.exp(result[0]) == pytest.approx(0.9)
     assert np.isnan(result[1])
-
-
-@pytest.mark.parametrize(("batch", "growth"), [(8, 1.788), (16, 1.590), (32, 1.522), (128, 1.480)])
-def test_mean_field_growth_has_the_published_values(batch, growth):
-    assert batchnorm_growth(batch) == pytest.approx(growth, abs=6e-4)
-
-
-def test_mean_field_growth_tends_to_its_limit():
-    assert batchnorm_growth(10**7) == pytest.approx(np.pi / (np.pi - 1), abs=1e-5)
 
 
 def test_convolutions_come_first_and_linear_layers_stand_in():

@@ -1,14 +1,12 @@
-"""Curves, new bests, and the paired difference between residual and plain networks."""
+"""Curves, new bests, and the reference beside them."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from analyses.comparison import difference
 from analyses.learning_curves import ANALYSIS, mean_curves, new_bests
 from analyses.reference import CLASSES, has_reference_setting, reference_curves
 from analyses.registry import NotApplicableError
-from analyses.result import Verdict
 from analyses.statistics import wilson_interval
 
 SETTING = {
@@ -18,52 +16,6 @@ SETTING = {
     "epochs": 10,
     "image_size": 300,
 }
-
-
-def networks(build, plain, residual, seeds=(2025,), images=100):
-    plans = []
-    for name, final, share in (("plain8", plain, None), ("resnet8", residual, 0.5)):
-        for seed in seeds:
-            right = build.right_of([0.2, 0.3, final + 0.01 * (seed % 3)], images, seed)
-            plans.append(build.plan(name, seed, right=right, skip_share=share))
-    return build.experiment(*plans)
-
-
-def test_a_large_difference_on_the_same_images_is_supported(build):
-    (finding,) = ANALYSIS.run(networks(build, 0.4, 0.7)).findings
-    assert finding.verdict is Verdict.SUPPORTED
-    assert finding.estimates[0].value == pytest.approx(30)
-    assert "p < 0.001" in finding.meaning
-    assert any("optimistic" in caveat for caveat in finding.caveats)
-
-
-def test_the_sign_of_the_difference_decides(build):
-    (finding,) = ANALYSIS.run(networks(build, 0.7, 0.4)).findings
-    assert finding.verdict is Verdict.CONTRADICTED
-    assert finding.meaning.startswith("resnet8 ends below plain8")
-
-
-def test_equal_networks_cannot_be_told_apart(build):
-    (finding,) = ANALYSIS.run(networks(build, 0.5, 0.5)).findings
-    assert finding.verdict is Verdict.INCONCLUSIVE
-
-
-def test_three_seeds_are_paired(build):
-    experiment = networks(build, 0.4, 0.7, seeds=(1, 2, 3))
-    (finding,) = ANALYSIS.run(experiment).findings
-    assert finding.estimates[0].value == pytest.approx(30)
-    assert "3 seeds" in finding.estimates[0].method
-
-
-def test_without_predictions_the_scalars_give_a_difference_without_interval(build):
-    experiment = networks(build, 0.4, 0.7)
-    bare = []
-    for run in experiment.runs:
-        run._tables["predictions"] = run.predictions.iloc[:0]
-        bare.append(run)
-    gap = difference([(bare[0], bare[1])])
-    assert gap is not None
-    assert (gap.value, gap.low) == (pytest.approx(0.3), None)
 
 
 def test_one_network_alone_is_described(build):

@@ -72,6 +72,34 @@ def test_measured_branch_share_is_of_the_first_step(build):
     assert list(measured) == pytest.approx([1 / 2, 1 / 3, 1 / 4, 1 / 5])
 
 
+def test_the_share_along_skips_only_is_the_measured_path_where_there_is_one(build):
+    rows = [
+        {"epoch": 1, "length": length, "paths": 1.0, "gradient_norm": 1.0, "share": share}
+        | {"draws": None}
+        for length, share in enumerate([0.05, 0.95])
+    ]
+    experiment = build.experiment(
+        build.plan("resnet8", skip_share=0.6, probed={"path_lengths": rows}),
+        build.plan("resnet4", skip_share=0.6),
+    )
+    result = ANALYSIS.run(experiment)
+    exact, approximate = (finding.estimates[-1] for finding in result.findings)
+    assert exact.value == pytest.approx(0.05)
+    assert approximate.value == pytest.approx(0.6**4)
+    assert "approximation" in approximate.method
+    assert "approximates" not in " ".join(result.findings[0].caveats)
+
+
+def test_the_variance_is_set_beside_de_and_smiths_block_by_block(build):
+    result = ANALYSIS.run(build.experiment(build.plan("resnet8", skip_share=0.6)))
+    frame = result.tables[1].frame
+    assert list(frame["measured, centred"]) == pytest.approx([1 / 2, 1 / 3, 1 / 4, 1 / 5])
+    # The third block is a projection, where the count of blocks starts anew.
+    expected = [1 / 2, 1 / 3, 1 / 2, 1 / 3]
+    assert list(frame["theory, mean square: 1/(l + 2)"]) == pytest.approx(expected)
+    assert "pre-activation networks" in result.method
+
+
 def test_missing_shares_give_no_verdict(build):
     experiment = build.experiment(build.plan("resnet8", skip_share=float("nan")))
     result = ANALYSIS.run(experiment)

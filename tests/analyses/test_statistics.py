@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import binom, norm, pearsonr, spearmanr
+from scipy.stats import binom, norm
 
 from analyses.result import Verdict
 from analyses.statistics import (
@@ -15,8 +15,6 @@ from analyses.statistics import (
     means_over_images,
     moving_block_indices,
     paired_change,
-    spearman_interval,
-    strongest_association,
     verdict_above,
     verdict_below,
     wilson_interval,
@@ -124,53 +122,6 @@ def test_mean_of_few_steps_has_no_interval():
 
 def test_mean_of_nothing_finite_is_missing():
     assert mean_over_steps([[np.nan, np.inf], []]).value is None
-
-
-def test_strongest_association_reports_scipys_spearman():
-    generator = np.random.default_rng(2)
-    response, candidates = generator.random(20), generator.random((3, 20))
-    found = strongest_association([candidates], [response], 200)
-    expected = [spearmanr(one, response).statistic for one in candidates]
-    assert found.correlations == pytest.approx(expected)
-    assert found.strongest == int(np.abs(expected).argmax())
-
-
-def test_a_planted_association_is_found_among_many_candidates():
-    generator = np.random.default_rng(4)
-    response = generator.standard_normal(60)
-    candidates = np.vstack([generator.standard_normal((9, 60)), response + 0.1])
-    found = strongest_association([candidates], [response], 500)
-    assert (found.strongest, found.p_value < 0.03) == (9, True)
-
-
-def test_independent_ar1_series_seldom_count_as_associated():
-    """A plain Pearson test of one pair fires half of the time here, the best of ten still more."""
-    generator = np.random.default_rng(11)
-    fired = naive = 0
-    for repetition in range(60):
-        response = ar1(0.9, 100, generator)
-        candidates = np.stack([ar1(0.9, 100, generator) for _ in range(10)])
-        fired += strongest_association([candidates], [response], 200, repetition).p_value < 0.05
-        naive += pearsonr(candidates[0], response).pvalue < 0.05
-    assert fired <= 6
-    assert naive >= 20
-
-
-def test_independent_changes_of_one_short_run_seldom_count_as_associated():
-    generator = np.random.default_rng(12)
-    fired = 0
-    for repetition in range(60):
-        candidates = np.stack([ar1(0.9, 9, generator) for _ in range(10)])
-        response = generator.standard_normal(9)
-        fired += strongest_association([candidates], [response], 200, repetition).p_value < 0.05
-    assert fired <= 6
-
-
-def test_spearman_interval_narrows_and_has_no_opinion_on_four_observations():
-    assert spearman_interval(0.3, 4) == (-1.0, 1.0)
-    low, high = spearman_interval(0.0, 53)
-    half = math.tanh(norm.ppf(0.975) * math.sqrt(1.06 / 50))
-    assert (low, high) == pytest.approx((-half, half))
 
 
 @pytest.mark.parametrize(

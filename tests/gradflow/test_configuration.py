@@ -28,6 +28,9 @@ def test_defaults_are_the_reference_setting():
         ({"models": ("plain34", "plain34")}, "--models names the same one twice"),
         ({"image_size": 4}, "--image-size must be at least 8 pixels"),
         ({"validation_fraction": 1.0}, "--validation-fraction must be between 0 and 1"),
+        ({"shortcut_scale": -0.5}, "--shortcut-scale must be 0 or a positive number, not -0.5"),
+        ({"shortcut_scale": float("nan")}, "--shortcut-scale must be 0 or a positive number"),
+        ({"shortcut_scale": float("inf")}, "--shortcut-scale must be 0 or a positive number"),
         ({"trace_every": 0}, "--trace-every must be at least 1"),
     ],
 )

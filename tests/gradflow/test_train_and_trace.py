@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 import gradflow
-from gradflow import training
+from gradflow import checkpoints, training
 from gradflow.models import build
 from gradflow.train_and_trace import main
 
@@ -73,7 +73,7 @@ def test_both_networks_see_the_same_split(finished):
 
 def test_best_checkpoint_gives_the_recorded_accuracy_again(finished, images):
     run = gradflow.open_experiment(finished).runs[1]
-    checkpoint = torch.load(run.folder / training.BEST_CHECKPOINT, weights_only=True)
+    checkpoint = torch.load(run.folder / checkpoints.BEST, weights_only=True)
     best = run.epochs.set_index("epoch").val_accuracy
     assert checkpoint["val_accuracy"] == best.max()
     assert checkpoint["epoch"] == best.idxmax()
@@ -193,15 +193,15 @@ def test_a_folder_that_holds_a_run_is_left_as_it_is(finished, images, capsys):
 
 def test_an_interrupt_keeps_what_was_recorded(images, tmp_path, capsys, monkeypatch):
     evaluated = []
-    validate = training._validate
+    evaluate = training.evaluate
 
-    def interrupt_in_the_second_epoch(job, model):
+    def interrupt_in_the_second_epoch(model, job):
         evaluated.append(1)
         if len(evaluated) == 3:  # epoch 1 validates twice: with and without re-estimation
             raise KeyboardInterrupt
-        return validate(job, model)
+        return evaluate(model, job)
 
-    monkeypatch.setattr(training, "_validate", interrupt_in_the_second_epoch)
+    monkeypatch.setattr(training, "evaluate", interrupt_in_the_second_epoch)
     folder = tmp_path / "x"
     status = main([*SMALL, "--data", str(images), "--trace-every", "1", "--out", str(folder)])
     assert status == 130
@@ -210,7 +210,7 @@ def test_an_interrupt_keeps_what_was_recorded(images, tmp_path, capsys, monkeypa
     assert run.description["status"] == "interrupted"
     assert list(run.epochs.epoch) == [1]
     assert sorted(set(run.gradients.step)) == list(range(6))
-    assert (run.folder / training.BEST_CHECKPOINT).exists()
+    assert (run.folder / checkpoints.BEST).exists()
 
 
 def test_help_names_every_option_with_its_default(capsys):

@@ -85,7 +85,7 @@ def outcomes() -> tuple[Outcome, ...]:
     broken = AnalysisResult("A summary.", (), (figure,), (), "", ())
     ask = "What happened?"
     return (
-        Outcome("learning_curves", "Learning curves", ask, result("curves", tuple(plain))),
+        Outcome("matched_comparison", "Comparison", ask, result("curves", tuple(plain))),
         Outcome(
             "gradient_profile", "Gradients by depth", ask,
             result(

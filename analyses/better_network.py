@@ -1,0 +1,132 @@
+"""Why does a residual network reach another accuracy than its plain counterpart?
+
+The candidates side by side. Only what an intervention moved together with accuracy is called a
+cause; everything else differs, is associated, or cannot be told.
+"""
+
+import numpy as np
+import pandas as pd
+
+from analyses.better_figures import better_figure
+from analyses.candidate_evidence import Comparison, Rules, compare
+from analyses.candidate_findings import effects, pair_findings, shortcut_sentence
+from analyses.candidates import CANDIDATES
+from analyses.frames import residual_pairs
+from analyses.registry import Analysis, NotApplicableError
+from analyses.result import AnalysisResult, Table, Verdict
+from analyses.seed_associations import MIN_ASSOCIATED
+from analyses.statistics import MIN_SEEDS, RESAMPLES
+from analyses.wording import listing, plural, slug
+from gradflow.runs.reader import Experiment
+
+PART = 0.1
+SMALL_LOSS = 0.05
+RATE = 0.05
+SOURCES = (
+    "He et al. 2015, Deep residual learning for image recognition, section 4.1",
+    "Balduzzi et al. 2017, The shattered gradients problem (coherence)",
+    "Veit et al. 2016, Residual networks behave like ensembles of relatively shallow networks",
+    "McCandlish et al. 2018, An empirical model of large-batch training (noise scale)",
+    "Westfall & Young 1993, Resampling-based multiple testing (maximum statistic)",
+    "Zou & Donner 2008, Construction of confidence limits about effect measures",
+)
+
+
+def run(
+    experiment: Experiment,
+    part: float = PART,
+    small_loss: float = SMALL_LOSS,
+    rate: float = RATE,
+) -> AnalysisResult:
+    """Weigh what might explain the difference of each pair of plain and residual network.
+
+    `part` is the share of the difference that an intervention must be able to remove, `small_loss`
+    the loss of accuracy that is none to speak of, `rate` the level of the permutation test.
+
+    Raises `NotApplicableError` where there is no residual network with a plain counterpart, or
+    nothing that could be weighed was recorded in any pair.
+    """
+    rules = Rules(part, small_loss, rate)
+    compared = [compare(experiment, pair, rules) for pair in residual_pairs(experiment)]
+    compared = [one for one in compared if one.evidence]
+    if not compared:
+        raise NotApplicableError(
+            "the experiment holds no residual network and plain counterpart with measurements: "
+            "this question compares the two"
+        )
+    findings = [finding for one in compared for finding in pair_findings(one, rules)]
+    return AnalysisResult(
+        summary=" ".join(_summary(one) for one in compared),
+        findings=tuple(findings),
+        figures=tuple(better_figure(experiment.networks, one) for one in compared),
+        tables=tuple(_tables(compared)),
+        method=_method(),
+        sources=SOURCES,
+    )
+
+
+def _summary(one: Comparison) -> str:
+    causes = _named(one, Verdict.SUPPORTED)
+    excluded = _named(one, Verdict.CONTRADICTED)
+    open_ones = _named(one, Verdict.INCONCLUSIVE)
+    said = [shortcut_sentence(one)]
+    if causes:
+        said.append(f"By intervention, part of the difference comes from {listing(causes)}.")
+    else:
+        said.append("No intervention recorded here makes any candidate a cause.")
+    if excluded:
+        said.append(f"It does not come from {listing(excluded)}.")
+    if open_ones:
+        said.append(f"Whether it comes from {listing(open_ones)} cannot be told.")
+    return " ".join(said)
+
+
+def _named(one: Comparison, verdict: Verdict) -> list[str]:
+    return [f"the {each.candidate.name}" for each in one.evidence if each.verdict is verdict]
+
+
+def _tables(compared: list[Comparison]) -> list[Table]:
+    tables = []
+    for one in compared:
+        names = f"{one.pair.plain} and {one.pair.residual}"
+        key = slug(f"{one.pair.plain}-{one.pair.residual}")
+        candidates = Table(f"candidates-{key}", f"The candidates in {names}", _candidates(one))
+        tables += [candidates, Table(f"effects-{key}", f"Interventions on {names}", effects(one))]
+    return tables
+
+
+def _candidates(one: Comparison) -> pd.DataFrame:
+    rows = []
+    for each in one.evidence:
+        row: dict[str, object] = {"candidate": each.candidate.name, "unit": each.candidate.unit}
+        for network, mean in ((one.pair.plain, each.plain), (one.pair.residual, each.residual)):
+            ends = (mean.value, mean.low, mean.high) if mean else (None, None, None)
+            for label, end in zip((network, "95 % low", "95 % high"), ends, strict=True):
+                name = label if label == network else f"{network}, {label}"
+                row[name] = np.nan if end is None else each.candidate.shown(end)
+        row |= {"rho with accuracy": each.rho, "p": each.p_value, "runs": each.runs}
+        rows.append(row | {"evidence": str(each.standing)})
+    return pd.DataFrame(rows)
+
+
+def _method() -> str:
+    definitions = "; ".join(f"{one.name}: {one.definition}" for one in CANDIDATES)
+    return (
+        f"{definitions}. Each is averaged over the steps or epochs of a run, then over seeds "
+        f"(ratios geometrically); interval: Student's from {plural(MIN_SEEDS, 'seed')} on, paired "
+        "for the difference, else by moving-block bootstrap over steps or epochs. Association: "
+        "Spearman's correlation over the seeds of one network with its accuracy at the last epoch, "
+        f"averaged over both, from {plural(MIN_ASSOCIATED, 'seed')} on; p by {RESAMPLES:,} "
+        "permutations of accuracy within each network, the maximum over candidates each time. "
+        "Interventions: re-estimating the batch-norm statistics (difference of accuracy over all "
+        "epochs before and after), training with and without shortcuts, scaling the shortcuts of "
+        "the trained network, deleting its blocks."
+    )
+
+
+ANALYSIS = Analysis(
+    key="better_network",
+    title="Why the networks differ",
+    question="Why is the residual network better than the plain one, if it is?",
+    run=run,
+)

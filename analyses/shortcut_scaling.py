@@ -1,0 +1,176 @@
+"""What becomes of a trained residual network when its shortcuts are scaled down?
+
+An intervention: the weights stay as they are. What would count against the shortcuts: that the
+accuracy lost without them is certainly small.
+"""
+
+import numpy as np
+import pandas as pd
+
+from analyses.dose_figures import dose_figures
+from analyses.estimates import as_factor, as_percent, estimate_of
+from analyses.frames import by_network, copies, runs_with
+from analyses.registry import Analysis
+from analyses.result import AnalysisResult, Estimate, Finding, Table, Verdict
+from analyses.shortcut_doses import TABLE, Doses, doses
+from analyses.statistics import Mean
+from analyses.wording import between, number, percent, points, slug
+from gradflow.runs.reader import Experiment, Run
+
+SMALL_LOSS = 0.05
+TRAINED_WITH = (
+    "The weights were trained with the shortcuts: this shows what the trained network rests on, "
+    "not what training without them would have reached, which the plain network shows."
+)
+ACCURACY_IS_FORWARD = (
+    "At fixed weights the gradients cannot act on accuracy: both change because the shortcut does."
+)
+SAME_IMAGES = (
+    "With fewer than three seeds the interval ignores that both accuracies are of the same images, "
+    "which makes it too wide; with more it speaks of other seeds."
+)
+SOURCES = (
+    "Veit et al. 2016, Residual networks behave like ensembles of relatively shallow networks, "
+    "section 4 (interventions on trained residual networks)",
+    "Newcombe 1998, Interval estimation for the difference between independent proportions, "
+    "method 10",
+    "Wilson 1927, Probable inference, the law of succession, and statistical inference",
+)
+
+
+def run(experiment: Experiment, small_loss: float = SMALL_LOSS) -> AnalysisResult:
+    """Accuracy and gradients with the shortcuts multiplied by alpha, weights as they are.
+
+    `small_loss` is the loss of accuracy below which the shortcuts are said not to matter.
+
+    Raises `NotApplicableError` where no run recorded scaled shortcuts.
+    """
+    networks = by_network(runs_with(experiment, TABLE, "scaled shortcuts"))
+    found = [doses(name, runs) for name, runs in networks.items()]
+    findings = tuple(_finding(one, networks[one.network], small_loss) for one in found)
+    return AnalysisResult(
+        summary=" ".join(finding.meaning for finding in findings),
+        findings=findings,
+        figures=dose_figures(experiment.networks, found),
+        tables=(Table("doses", "Accuracy and gradients by scope and scale", _table(found)),),
+        method=(
+            "At a checkpoint the shortcuts of a scope (all, a stage, a block) are multiplied by "
+            "alpha, no weight changed, and the validation images are predicted with running "
+            "batch-norm statistics and with statistics re-estimated at this alpha on some training "
+            "batches. The verdict "
+            "rests on the re-estimated ones: the running ones belong to alpha = 1. Gradient ratio: "
+            "norm at the first block's input over that at the last block's output. Wilson "
+            "intervals for accuracies, Newcombe's for their difference; Student's over three and "
+            "more seeds."
+        ),
+        sources=SOURCES,
+    )
+
+
+def _finding(one: Doses, runs: list[Run], small: float) -> Finding:
+    verdict = _verdict(one.lost, small)
+    copied = max(len(copies(run)) for run in runs)
+    return Finding(
+        key=slug(f"without-shortcuts-{one.network}"),
+        network=one.network,
+        hypothesis=f"Without its shortcuts the trained {one.network} loses accuracy.",
+        contradicted_by=f"A loss whose interval lies below {percent(small)} and reaches 0.",
+        verdict=verdict,
+        estimates=_estimates(one),
+        threshold=(
+            "supported where the 95 % interval of the accuracy lost from alpha = 1 to alpha = "
+            f"{number(one.lowest)} lies above 0; contradicted where it reaches 0 and ends below "
+            f"{percent(small)}"
+        ),
+        meaning=_meaning(one, verdict),
+        next_step=(
+            "Train networks with shortcuts of each scale, to see whether training needs what the "
+            "trained network rests on."
+            if verdict is Verdict.SUPPORTED
+            else "Hold out more validation images, or train three seeds and more."
+        ),
+        caveats=(
+            TRAINED_WITH,
+            ACCURACY_IS_FORWARD,
+            SAME_IMAGES,
+            *(
+                (f"The counts include {copied} byte-identical copies of validation images.",)
+                if copied
+                else ()
+            ),
+        ),
+    )
+
+
+def _verdict(lost: Mean | None, small: float) -> Verdict:
+    if lost is None or lost.low is None or lost.high is None:
+        return Verdict.INCONCLUSIVE
+    if lost.low > 0:
+        return Verdict.SUPPORTED
+    return Verdict.CONTRADICTED if lost.high < small else Verdict.INCONCLUSIVE
+
+
+def _meaning(one: Doses, verdict: Verdict) -> str:
+    if one.lost is None or one.lost.value is None:
+        return (
+            f"Whether the trained {one.network} needs its shortcuts cannot be told: all of them "
+            "together were not scaled down, or not with re-estimated statistics."
+        )
+    words = {
+        Verdict.SUPPORTED: f"Without its shortcuts the trained {one.network} loses accuracy",
+        Verdict.CONTRADICTED: f"The trained {one.network} hardly needs its shortcuts",
+        Verdict.INCONCLUSIVE: f"Whether the trained {one.network} needs its shortcuts cannot be "
+        "told",
+    }[verdict]
+    negated = [None if end is None else -end for end in (one.lost.high, one.lost.low)]
+    return (
+        f"{words}: from alpha = 1 to alpha = {number(one.lowest)} its validation accuracy, "
+        f"statistics re-estimated, changes by {points(-one.lost.value)} "
+        f"{between(negated[0], negated[1], points)}."
+    )
+
+
+def _estimates(one: Doses) -> tuple[Estimate, ...]:
+    span = f"from alpha = 1 to alpha = {number(one.lowest)}"
+    missing = "not recorded at both ends"
+    changed = f"factor by which the first-to-last gradient ratio changes {span}"
+    return (
+        *(
+            estimate_of(
+                f"accuracy lost {span}, {name} statistics",
+                lost,
+                "percentage points",
+                as_percent,
+                missing,
+            )
+            for name, lost in (("re-estimated", one.lost), ("running", one.lost_running))
+        ),
+        estimate_of(changed, one.log_change, scale=as_factor, missing=missing),
+    )
+
+
+def _table(found: list[Doses]) -> pd.DataFrame:
+    parts = [
+        pd.DataFrame(
+            {
+                "network": one.network,
+                "scope": one.rows["scope"],
+                "alpha": one.rows["scale"],
+                "accuracy, re-estimated": one.rows["accuracy"],
+                "95 % low": one.rows["low"],
+                "95 % high": one.rows["high"],
+                "accuracy, running": one.rows["running"],
+                "gradient first / last": np.exp(one.rows["log_ratio"]),
+            }
+        )
+        for one in found
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+ANALYSIS = Analysis(
+    key="shortcut_scaling",
+    title="Shortcuts scaled down",
+    question="What becomes of a trained residual network when its shortcuts are scaled down?",
+    run=run,
+)

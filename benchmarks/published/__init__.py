@@ -1,0 +1,1 @@
+"""One file for each published result that `benchmarks/published_results.py` reproduces."""

@@ -1,0 +1,55 @@
+"""The weights that a run keeps: those of its best epoch, and, if asked for, of every epoch."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from gradflow.errors import RunError
+from gradflow.runs.files import write_whole
+
+BEST = "best.pt"
+FOLDER = "checkpoints"
+
+
+def path_of_epoch(run_folder: Path, epoch: int) -> Path:
+    """Where the weights at the end of `epoch` are, if those of every epoch are kept."""
+    return run_folder / FOLDER / f"epoch-{epoch:04d}.pt"
+
+
+def save(path: Path, model: nn.Module, **entries: Any) -> None:
+    """Write the weights of `model`, on the CPU, with `entries` beside them, whole."""
+    state = {name: value.cpu() for name, value in model.state_dict().items()}
+    path.parent.mkdir(exist_ok=True)
+    content = {"state_dict": state, **entries}
+    write_whole(path, lambda temporary: torch.save(content, temporary))
+
+
+def load(path: Path) -> dict[str, Any]:
+    """What `save` wrote: `state_dict`, `epoch` and the other entries.
+
+    Raises `RunError` where there is no such file or it holds anything but weights.
+    """
+    try:
+        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise RunError(f"there are no weights at {path}") from error
+    except Exception as error:  # pickle, zip and torch each have errors of their own
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RunError(f"the weights at {path} cannot be read: {reason}") from error
+    if not isinstance(content, dict) or not {"state_dict", "epoch"} <= content.keys():
+        raise RunError(f"{path} was not written by gradflow: it holds no weights with their epoch")
+    return content
+
+
+def available(run_folder: Path) -> dict[int, Path]:
+    """By epoch, the weights that the run in `run_folder` kept; only the best where no others are.
+
+    Raises `RunError` where there are none.
+    """
+    paths = sorted((run_folder / FOLDER).glob("epoch-*.pt"))
+    if paths:
+        return {int(path.stem.removeprefix("epoch-")): path for path in paths}
+    best = run_folder / BEST
+    return {int(load(best)["epoch"]): best}

@@ -1,0 +1,69 @@
+"""How a network does on the validation images, and whether it does differently than before."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from scipy.stats import binomtest
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gradflow.job import Job
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A pass over the validation images, V of them: int64 [V] but for `probability`, float [V]."""
+
+    image: Tensor
+    target: Tensor
+    prediction: Tensor
+    probability: Tensor
+    loss: float
+
+    @property
+    def accuracy(self) -> float:
+        """The fraction of images predicted right."""
+        return float(self.right.double().mean())
+
+    @property
+    def right(self) -> Tensor:
+        """Whether each image was predicted right: bool [V]."""
+        return self.prediction == self.target
+
+    def columns(self) -> dict[str, Any]:
+        """One row an image, as the tables `predictions` and `recalibration` store them."""
+        names = ("image", "target", "prediction", "probability")
+        return {name: getattr(self, name).cpu().numpy() for name in names}
+
+
+@torch.no_grad()
+def evaluate(model: nn.Module, job: Job) -> Evaluation:
+    """Classify the job's validation images in evaluation mode; the mode is then as it was."""
+    was_training = model.training
+    model.eval()
+    parts = [(batch, model(batch.images)) for batch in job.validation_batches()]
+    model.train(was_training)
+    logits = torch.cat([output for _, output in parts])
+    target = torch.cat([batch.targets for batch, _ in parts])
+    probability, prediction = logits.softmax(1).max(1)
+    return Evaluation(
+        torch.cat([batch.indices for batch, _ in parts]),
+        target,
+        prediction,
+        probability,
+        float(F.cross_entropy(logits, target)),
+    )
+
+
+def moved_beyond_noise(before: Evaluation, after: Evaluation, level: float = 0.05) -> bool:
+    """Whether accuracy changed by more than sampling noise: exact McNemar test at `level`.
+
+    Source: McNemar 1947; the images that only one of two passes got right are a fair coin's throws
+    where there is no change.
+    """
+    gained = int((after.right & ~before.right).sum())
+    lost = int((before.right & ~after.right).sum())
+    if gained + lost == 0:
+        return False
+    return bool(binomtest(gained, gained + lost).pvalue < level)

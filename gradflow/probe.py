@@ -1,0 +1,194 @@
+"""`python -m gradflow.probe`: runs probes on finished runs, from their weights and their data."""
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import torch
+import tyro
+from rich.console import Console
+from torch import Tensor
+
+from gradflow import checkpoints
+from gradflow.configuration import Configuration
+from gradflow.data import ImageData, load, split
+from gradflow.errors import GradflowError, RunError
+from gradflow.evaluation import Evaluation, evaluate, moved_beyond_noise
+from gradflow.experiment import choose_device
+from gradflow.job import Job
+from gradflow.probes.probe import Probe, Subject
+from gradflow.probes.running import run_probes
+from gradflow.probing import subject_of, wanted_probes
+from gradflow.runs.files import part_name
+from gradflow.runs.reader import Run, open_experiment
+from gradflow.runs.writer import RunWriter
+
+EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
+
+
+@dataclass(frozen=True)
+class Options:
+    """Run probes on finished runs, from the weights that they kept, and add what they measure.
+
+    Where the weights of every epoch were kept (`train_and_trace --checkpoints every`), each probe
+    runs at the epochs it would have run at in training; otherwise on the best epoch's weights.
+    """
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """An experiment or a single run."""
+
+    probes: tuple[str, ...] = ("all",)
+    """Probes by name, or all. What a run has already for an epoch is left as it is."""
+
+    data: str | None = None
+    """Where the images are now, if they have moved since."""
+
+    device: str = "auto"
+    """Device to run on: auto, cpu, cuda or mps."""
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The end of an epoch of a finished run: its weights, and the steps the epoch took."""
+
+    epoch: int
+    weights: Path
+    first_step: int
+    last_step: int
+    last: bool
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status: 0, 1 for an error, 130 for an interrupt."""
+    console, errors = Console(highlight=False), Console(stderr=True, soft_wrap=True)
+    try:
+        options = tyro.cli(Options, prog="python -m gradflow.probe", args=arguments)
+        for run in open_experiment(options.folder).runs:
+            probe_run(run, options, lambda line: console.print(line, markup=False))
+    except GradflowError as error:
+        errors.print(f"error: {error}", markup=False, highlight=False)
+        return EXIT_ERROR
+    except KeyboardInterrupt:
+        errors.print("interrupted: what was measured so far is kept", markup=False)
+        return EXIT_INTERRUPTED
+    return 0
+
+
+def probe_run(run: Run, options: Options, say: Callable[[str], None]) -> None:
+    """Run the wanted probes at every epoch of `run` whose weights were kept.
+
+    Raises `RunError` where the run was not made by `train_and_trace`, is not finished or kept no
+    weights, and `DataError` where its images cannot be had.
+    """
+    job = job_of(run, options)
+    wanted = wanted_probes(replace(job.configuration, probes=options.probes))
+    writer = RunWriter.reopen(run.folder, run.description)
+    say(run.name)
+    previous: dict[str, Tensor] | None = None
+    before: Evaluation | None = None
+    epoch_before = 0
+    model = job.build_model()
+    for moment in moments_of(run):
+        model.load_state_dict(checkpoints.load(moment.weights)["state_dict"])
+        following = moment.epoch == epoch_before + 1
+        after = evaluate(model, job)
+        subject = subject_of(
+            job,
+            model,
+            moment.epoch,
+            last=moment.last,
+            moved=following and before is not None and moved_beyond_noise(before, after),
+            previous=previous if following else None,
+        )
+        _probe_moment(run, writer, moment, wanted, subject, say)
+        state = model.state_dict()
+        previous = {name: value.detach().clone() for name, value in state.items()}
+        before, epoch_before = after, moment.epoch
+
+
+def _probe_moment(
+    run: Run,
+    writer: RunWriter,
+    moment: Moment,
+    wanted: tuple[Probe, ...],
+    subject: Subject,
+    say: Callable[[str], None],
+) -> None:
+    part = part_name(moment.first_step, moment.last_step)
+    missing = tuple(
+        probe
+        for probe in wanted
+        if not any((run.folder / table / part).exists() for table in probe.tables)
+    )
+    seconds: dict[str, Any] = {}
+
+    def write_table(name: str, columns: Mapping[str, Any]) -> None:
+        rows = len(next(iter(columns.values())))
+        with_epoch = {"epoch": [moment.epoch] * rows, **columns}
+        if name == "probe_costs":
+            seconds.update(zip(columns["probe"], columns["seconds"], strict=True))
+            with_epoch = _with_known(run, moment.epoch, with_epoch)
+        writer.append(name, with_epoch, moment.first_step, moment.last_step)
+
+    run_probes(missing, subject, write_table)
+    ran = ", ".join(f"{name} {value:.1f} s" for name, value in seconds.items())
+    say(f"  epoch {moment.epoch}: {ran or 'nothing to do'}")
+
+
+def _with_known(run: Run, epoch: int, columns: dict[str, Any]) -> dict[str, Any]:
+    """The costs of `epoch` that the run holds already, then those in `columns`."""
+    known = run.table("probe_costs")
+    known = known[(known["epoch"] == epoch) & ~known["probe"].isin(columns["probe"])]
+    held = known[list(columns)].astype(object).where(known[list(columns)].notna(), None)
+    return {name: [*held[name], *columns[name]] for name in columns}
+
+
+def moments_of(run: Run) -> Iterator[Moment]:
+    """The ends of the epochs of `run` whose weights were kept, in order."""
+    kept = checkpoints.available(run.folder)
+    ends = dict(zip(run.epochs["epoch"].tolist(), run.epochs["step"].tolist(), strict=True))
+    for epoch, weights in sorted(kept.items()):
+        if epoch not in ends:
+            raise RunError(f"{run.folder} holds weights of epoch {epoch}, which it did not finish")
+        first = int(ends[epoch - 1]) + 1 if epoch - 1 in ends else 0
+        # Where there are weights of one epoch only, it is the last that can be looked at.
+        yield Moment(epoch, weights, first, int(ends[epoch]), epoch == max(kept))
+
+
+def job_of(run: Run, options: Options) -> Job:
+    """The job that made `run`, its images loaded and split again, as they were.
+
+    Raises `RunError` where `run` was not made by `train_and_trace` or is not finished, or where the
+    images are not those it was made with.
+    """
+    if run.seed is None or "network" not in run.description or not run.configuration:
+        raise RunError(
+            f"{run.folder} was not made by train_and_trace: its network cannot be built again, "
+            "use the probes of gradflow.probes on your own model"
+        )
+    if run.description.get("status") == "running":
+        raise RunError(f"the run in {run.folder} is not finished: wait until it is")
+    configuration = Configuration.from_json(run.configuration)
+    data = load(options.data or configuration.data, image_size=configuration.image_size)
+    parts = split(data, validation_fraction=configuration.validation_fraction, seed=run.seed)
+    device: torch.device = choose_device(options.device)
+    job = Job(configuration, run.network, run.seed, data, parts, device, run.folder)
+    _require_same_images(run, job, data)
+    return job
+
+
+def _require_same_images(run: Run, job: Job, data: ImageData) -> None:
+    recorded = run.images.sort_values("image")
+    subset = job.membership()["subset"]
+    same = list(recorded["fingerprint"]) == list(data.fingerprints)
+    if not same or list(recorded["subset"]) != subset:
+        raise RunError(
+            f"the images found are not those that {run.folder} was trained and validated on: "
+            "name the right ones with --data"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
