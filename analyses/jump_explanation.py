@@ -77,8 +77,8 @@ def run(
     """Cut the movement of each network's accuracy into its causes; look what goes with the rest.
 
     `half` is the share from which real jumps are most of the movement, `rate` what the p-value of
-    an association must lie below, `strong` the correlation that must be excluded before one is
-    contradicted.
+    an association must lie below, `strong` the correlation that must be excluded before an
+    association is contradicted.
 
     Raises `NotApplicableError` where no run has predictions of two epochs.
     """

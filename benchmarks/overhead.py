@@ -7,18 +7,22 @@ for every pair of steps; the losses are asserted to be identical. Only ratios ar
 median over the pairs, and its 95 % interval from the order statistics of the binomial distribution.
 A schedule of every k steps is timed over k steps at a time. The load of the machine and the speed
 at which it reads memory are measured in the same run. `--memory` adds the ratio of the peaks of
-resident memory, traced over untraced, each of a process of its own.
+resident memory, traced over untraced, each of a process of its own; `--writing` the share of the
+time of an epoch of 60 steps that goes into writing its tables.
 """
 
 import copy
 import multiprocessing
 import statistics
 import tempfile
+import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import torch
 import tyro
@@ -27,6 +31,10 @@ from pairing import Batches, Trainer, median_interval, paired_ratios, surroundin
 import gradflow
 from gradflow.experiment import choose_device
 from gradflow.models import build
+from gradflow.runs.writer import RunWriter
+
+EPOCH = 60
+"""Steps of an epoch of the default experiment."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +55,14 @@ class Options:
     """Timed pairs a schedule."""
     memory: bool = False
     """Measure peaks of resident memory as well (not on Windows)."""
+    writing: bool = False
+    """Measure the share of the time that writing takes as well."""
     device: str = "auto"
     """auto, cpu, cuda or mps."""
 
 
 @contextmanager
-def traced(trainer: Trainer, every: int, options: Options) -> Iterator[None]:
+def traced(trainer: Trainer, every: int, options: Options) -> Iterator[gradflow.Tracer]:
     """Trace `trainer` into a folder that is thrown away."""
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -62,9 +72,9 @@ def traced(trainer: Trainer, every: int, options: Options) -> Iterator[None]:
             optimizer=trainer.optimizer,
             schedule=every,
             histograms=options.histograms,
-        ),
+        ) as tracer,
     ):
-        yield
+        yield tracer
 
 
 def measure(network: str, every: int, options: Options, device: torch.device) -> list[float]:
@@ -114,6 +124,29 @@ def _peak_memory(network: str, every: int, options: Options, trace: bool) -> int
     return peak
 
 
+def writing_share(network: str, every: int, options: Options, device: torch.device) -> float:
+    """Seconds in which tables are encoded, written and flushed to the disk, over all seconds."""
+    trainer = Trainer(build(network, classes=5, seed=0).to(device))
+    batches = Batches(options.size, options.batch, device)
+    generator = torch.Generator().manual_seed(0)
+    writing = 0.0
+    append = RunWriter.append
+
+    def timed(writer: RunWriter, *arguments: Any) -> None:
+        nonlocal writing
+        start = time.perf_counter()
+        append(writer, *arguments)
+        writing += time.perf_counter() - start
+
+    with traced(trainer, every, options) as tracer, patch.object(RunWriter, "append", timed):
+        trainer.time([batches.draw(generator)])
+        start = time.perf_counter()
+        for _ in range(EPOCH):
+            trainer.time([batches.draw(generator)])
+        tracer.end_epoch()
+        return writing / (time.perf_counter() - start)
+
+
 def main(options: Options) -> None:
     """Print one line a network and schedule, as a Markdown table."""
     device = choose_device(options.device)
@@ -123,17 +156,20 @@ def main(options: Options) -> None:
     print(f"histograms {'on' if options.histograms else 'off'}; {surroundings(device)}")
     print(
         "| network | images | batch | recorded | traced / untraced | 95 % interval | pairs "
-        "| peak memory |"
+        "| peak memory | writing |"
     )
-    print("|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|")
     for network, every in cases:
         ratios = measure(network, every, options, device)
         low, high = median_interval(ratios)
+        writing = "not measured"
+        if options.writing:
+            writing = f"{writing_share(network, every, options, device):.2%}"
         print(
             f"| {network} | {options.size}x{options.size} | {options.batch} "
             f"| 1 step in {every} | {statistics.median(ratios):.2f} "
             f"| {low:.2f} to {high:.2f} | {len(ratios)} "
-            f"| {memory.get((network, every), 'not measured')} |",
+            f"| {memory.get((network, every), 'not measured')} | {writing} |",
             flush=True,
         )
 
