@@ -7,11 +7,11 @@ otherwise.
 
 from gradflow.runs.quantity import EPOCH, IMAGE, LAYER, PREDICTION_COLUMNS, Quantity, Table
 
-BALDUZZI = "Balduzzi et al. 2017, The shattered gradients problem, section 2"
-VEIT = "Veit et al. 2016, Residual networks behave like ensembles, sections 4 and 5"
-MCCANDLISH = "McCandlish et al. 2018, An empirical model of large-batch training, appendix A.1"
-LI = "Li et al. 2018, Visualizing the loss landscape of neural nets, section 4"
-CONFUSION = "Sankararaman et al. 2020, The impact of neural network overparameterization, section 2"
+BALDUZZI = "Balduzzi et al. 2017, The shattered gradients problem"
+VEIT = "Veit et al. 2016, Residual networks behave like ensembles"
+MCCANDLISH = "McCandlish et al. 2018, An empirical model of large-batch training"
+LI = "Li et al. 2018, Visualizing the loss landscape of neural nets"
+CONFUSION = "Sankararaman et al. 2020, The impact of neural network overparameterization"
 
 BATCHNORM_STALENESS = Table(
     "batchnorm_staleness",
