@@ -29,8 +29,8 @@ TREND = (
     "so the share removed understates what happens to the jumps alone."
 )
 SOURCES = (
-    "Ioffe & Szegedy 2015, Batch normalization, section 3.1 (running statistics)",
-    "Wu & Johnson 2021, Rethinking 'batch' in BatchNorm, section 3 (precise statistics)",
+    "Ioffe & Szegedy 2015, Batch normalization (running statistics)",
+    "Wu & Johnson 2021, Rethinking 'batch' in BatchNorm (precise statistics)",
     "McNemar 1947, Note on the sampling error of the difference between correlated proportions",
 )
 

@@ -38,8 +38,8 @@ BASELINE = (
     "not of how gradients trained it."
 )
 SOURCES = (
-    "Dhamdhere et al. 2018, How important is a neuron?, section 2 (conductance, completeness)",
-    "Sundararajan et al. 2017, Axiomatic attribution for deep networks, section 3",
+    "Dhamdhere et al. 2018, How important is a neuron? (conductance, completeness)",
+    "Sundararajan et al. 2017, Axiomatic attribution for deep networks",
 )
 
 

@@ -44,11 +44,11 @@ WEIGHTS = (
 )
 SOURCES = (
     "Glorot & Bengio 2010, Understanding the difficulty of training deep feedforward "
-    "neural networks, section 4.2 (weight gradients can look level while these vanish)",
+    "neural networks (weight gradients can look level while these vanish)",
     "He et al. 2015, Deep residual learning for image recognition, section 4.1",
     "Yang et al. 2019, A mean field theory of batch normalization, theorem 8",
-    "He et al. 2015, Delving deep into rectifiers, section 2.2 (factor from the initial weights)",
-    "Balduzzi et al. 2017, The shattered gradients problem, section 2",
+    "He et al. 2015, Delving deep into rectifiers (factor from the initial weights)",
+    "Balduzzi et al. 2017, The shattered gradients problem",
     "Politis & Romano 1992, A circular block-resampling procedure for stationary data",
     "Carlstein 1986, The use of subseries values (length of blocks)",
 )

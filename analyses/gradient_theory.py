@@ -64,7 +64,7 @@ def expectation(run: Run) -> Expectation | None:
         f"The factor from the initial weights, sqrt(g / 2) with g = {number(gain)} the mean of "
         "inputs times squared weight (1/3 at PyTorch's default initialization, 2 at He's), is "
         "derived for wide plain ReLU networks without normalization (He et al. 2015, Delving deep "
-        "into rectifiers, section 2.2); borders of convolutions make it a little smaller.",
+        "into rectifiers); borders of convolutions make it a little smaller.",
         plain,
     )
 

@@ -70,7 +70,7 @@ CONDITIONS = {
         "A factor over the depth whose interval lies above the bound.",
         "Try He or Glorot initialization, normalization or shortcuts, and check again.",
         "Glorot & Bengio 2010, Understanding the difficulty of training deep feedforward neural "
-        "networks, section 4.2; Hanin 2018, How to start training, theorem 5",
+        "networks; Hanin 2018, How to start training",
     ),
     "exploding": Condition(
         "In its last recorded steps the gradients of {} explode toward the input",
@@ -78,8 +78,8 @@ CONDITIONS = {
         "Whether the gradients of {} explode in its last recorded steps cannot be told",
         "A factor over the depth whose interval lies below the bound.",
         "Try smaller initial weights, gradient clipping, a warm-up or shortcuts, and check again.",
-        "Pascanu, Mikolov & Bengio 2013, On the difficulty of training recurrent neural networks, "
-        "section 2; Yang et al. 2019, A mean field theory of batch normalization, theorem 8",
+        "Pascanu, Mikolov & Bengio 2013, On the difficulty of training recurrent neural networks; "
+        "Yang et al. 2019, A mean field theory of batch normalization, theorem 8",
     ),
     "shattered": Condition(
         "The gradients of {} are shattered: alike to white noise along a line of inputs",
@@ -87,7 +87,7 @@ CONDITIONS = {
         "Whether the gradients of {} are shattered cannot be told",
         "An autocorrelation whose interval lies above the bound.",
         "Try shortcuts, or fewer layers, and check again.",
-        "Balduzzi et al. 2017, The shattered gradients problem, section 2",
+        "Balduzzi et al. 2017, The shattered gradients problem",
     ),
     "dead": Condition(
         "{} has a layer whose units are dead",
@@ -105,7 +105,7 @@ CONDITIONS = {
         "A mean derivative whose interval lies above the bound in every such layer.",
         "Try smaller initial weights, normalization before the activation, or inputs of unit "
         "variance.",
-        "Glorot & Bengio 2010, section 3 (saturation)",
+        "Glorot & Bengio 2010 (saturation)",
     ),
     "stalled": Condition(
         "The training of {} is stalled",
@@ -121,7 +121,7 @@ CONDITIONS = {
         "Whether the gradients of {} are mostly noise cannot be told",
         "A noise scale over the batch size whose interval lies below the bound.",
         "Try a larger batch or a smaller learning rate.",
-        "McCandlish et al. 2018, An empirical model of large-batch training, appendix A.1",
+        "McCandlish et al. 2018, An empirical model of large-batch training",
     ),
 }
 

@@ -11,9 +11,9 @@ def difference_interval(
 ) -> tuple[float, float]:
     """Interval of a difference first - second from (value, low, high) of each.
 
-    Zou & Donner 2008, Construction of confidence limits about effect measures, equation 3 (MOVER):
-    each end lies as far from the difference as the two ends that push it there, added in squares.
-    The two estimates count as independent: where they rest on the same images, this is too wide.
+    Zou & Donner 2008, Construction of confidence limits about effect measures (MOVER): each end
+    lies as far from the difference as the two ends that push it there, added in squares. The two
+    estimates count as independent: where they rest on the same images, this is too wide.
     With Wilson intervals of proportions it is method 10 of Newcombe 1998.
     """
     (a, a_low, a_high), (b, b_low, b_high) = first, second

@@ -43,9 +43,9 @@ METHOD = (
 )
 SOURCES = (
     "McNemar 1947, Note on the sampling error of the difference between correlated proportions",
-    "Wu & Johnson 2021, Rethinking 'batch' in BatchNorm, section 3 (precise statistics)",
+    "Wu & Johnson 2021, Rethinking 'batch' in BatchNorm (precise statistics)",
     "Westfall & Young 1993, Resampling-based multiple testing (maximum statistic)",
-    "Cochran 1977, Sampling techniques, section 6.4 (variance of a ratio)",
+    "Cochran 1977, Sampling techniques (variance of a ratio)",
 )
 
 

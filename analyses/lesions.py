@@ -40,8 +40,8 @@ ALONE = (
     "blocks, so the two are not compared."
 )
 SOURCES = (
-    "Veit et al. 2016, Residual networks behave like ensembles of relatively shallow networks, "
-    "section 4.1 and 4.2 (deleting one layer, deleting many)",
+    "Veit et al. 2016, Residual networks behave like ensembles of relatively shallow networks "
+    "(deleting one layer, deleting many)",
     "McNemar 1947, Note on the sampling error of the difference between correlated proportions",
     "Benjamini & Hochberg 1995, Controlling the false discovery rate",
 )

@@ -31,8 +31,8 @@ SAMPLED = (
     "they add up to 1 only nearly, and makes the norms too large."
 )
 SOURCES = (
-    "Veit et al. 2016, Residual networks behave like ensembles of relatively shallow networks, "
-    "sections 4.2 and 5 (gradient by path length, effective paths)",
+    "Veit et al. 2016, Residual networks behave like ensembles of relatively shallow networks "
+    "(gradient by path length, effective paths)",
 )
 
 

@@ -30,8 +30,8 @@ SAME_IMAGES = (
     "which makes it too wide; with more it speaks of other seeds."
 )
 SOURCES = (
-    "Veit et al. 2016, Residual networks behave like ensembles of relatively shallow networks, "
-    "section 4 (interventions on trained residual networks)",
+    "Veit et al. 2016, Residual networks behave like ensembles of relatively shallow networks "
+    "(interventions on trained residual networks)",
     "Newcombe 1998, Interval estimation for the difference between independent proportions, "
     "method 10",
     "Wilson 1927, Probable inference, the law of succession, and statistical inference",

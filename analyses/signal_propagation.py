@@ -51,8 +51,8 @@ def run(experiment: Experiment, dead: float = DEAD) -> AnalysisResult:
         ),
         sources=(
             "Brock et al. 2021, Characterizing signal propagation to close the performance gap in "
-            "unnormalized ResNets, section 3",
-            "He et al. 2015, Deep residual learning for image recognition, section 4.2, figure 7",
+            "unnormalized ResNets",
+            "He et al. 2015, Deep residual learning for image recognition, figure 7",
         ),
     )
 

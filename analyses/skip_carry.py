@@ -57,9 +57,9 @@ def run(experiment: Experiment, half: float = HALF) -> AnalysisResult:
         ),
         sources=(
             "Veit et al. 2016, Residual networks behave like ensembles of relatively shallow "
-            "networks, section 4",
+            "networks",
             "De & Smith 2020, Batch normalization biases residual blocks towards the identity "
-            "function in deep networks, section 3",
+            "function in deep networks",
         ),
     )
 

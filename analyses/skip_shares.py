@@ -9,6 +9,7 @@ from analyses.layer_gradients import wide
 from analyses.path_profile import skips_only
 from analyses.probe_tables import mean_over_epochs
 from analyses.statistics import Array, Mean, mean_over_steps
+from analyses.theory import branch_share, centred_branch_share
 from gradflow.runs.reader import Run
 
 ADDITIVE = (
@@ -66,15 +67,14 @@ def shares(run: Run, blocks: pd.DataFrame) -> pd.DataFrame:
 def expected_branch_share(shortcuts: list[str]) -> pd.DataFrame:
     """The branch's share of the variance at initialization, one row a block.
 
-    De & Smith 2020: after l blocks the mean square is l + 1 and the branch adds 1, a share of
-    1 / (l + 2) (column `uncentred`). Counted as centred variance the branch adds 1 - 1/pi to
-    1 + (1 - 1/pi) l (column `centred`). l counts the blocks since the last projection.
+    Columns uncentred and centred: `branch_share` and `centred_branch_share` (De & Smith 2020) after
+    as many blocks as have passed since the last projection.
     """
-    gain, since, rows = 1 - 1 / np.pi, 0, []
+    since, rows = 0, []
     for block, shortcut in enumerate(shortcuts, start=1):
         since = 0 if shortcut == "projection" else since
-        centred = gain / (1 + gain * (since + 1))
-        rows.append({"block": block, "centred": centred, "uncentred": 1 / (since + 2)})
+        centred, uncentred = centred_branch_share(since), branch_share(since)
+        rows.append({"block": block, "centred": centred, "uncentred": uncentred})
         since += 1
     return pd.DataFrame(rows)
 

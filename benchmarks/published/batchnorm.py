@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from analyses import theory
 from gradflow.models import build
-from published import formulas
 from published.networks import Together, plain_net
 from published.recording import record
 from published.rows import Item, Row, Tolerance, compare
@@ -60,7 +60,7 @@ def _connected_rows() -> Iterable[Row]:
             for net in range(TOGETHER):
                 growth = (norms[f"{net}.linear{first}"] / norms[f"{net}.linear{last}"]) ** 2
                 factors.append(float(growth ** (1 / (last - first))))
-        yield compare(f"batch {batch}", formulas.batchnorm_factor(batch), factors, WIDE)
+        yield compare(f"batch {batch}", theory.batchnorm_growth(batch), factors, WIDE)
 
 
 def _convolutional_rows() -> Iterable[Row]:
@@ -70,7 +70,7 @@ def _convolutional_rows() -> Iterable[Row]:
     factors = [
         float((norms["layer1.0.conv1"] / norms["layer1.2.conv2"]) ** (2 / 5)) for norms in plain
     ]
-    yield compare("plain34, per conv., stage 1", formulas.BATCHNORM_LIMIT, factors, WIDE)
+    yield compare("plain34, per conv., stage 1", theory.BATCHNORM_GROWTH_LIMIT, factors, WIDE)
     for name, kept, nets in (
         ("plain34, log10 stem / last", 2.40, plain),
         ("resnet34, log10 stem / last", 1.23, residual),

@@ -8,8 +8,8 @@ import pandas as pd
 import torch
 from torch import nn
 
-from published import formulas
-from published.networks import HE, Together, plain_net
+from analyses import theory
+from published.networks import Together, plain_net
 from published.recording import record
 from published.rows import Item, Row, Tolerance, compare
 
@@ -19,8 +19,6 @@ TOGETHER = 30
 """Networks recorded in one run."""
 WIDTH = 256
 DEPTH = 10
-PYTORCH = 1 / 3
-"""fan_in times Var W of PyTorch's default: uniform within 1 / sqrt(fan_in)."""
 MEAN = Tolerance(errors=4)
 FACTOR = Tolerance(relative=0.01, errors=4)
 DEVIATION = Tolerance(relative=0.03, errors=4)
@@ -28,18 +26,19 @@ DEVIATION = Tolerance(relative=0.03, errors=4)
 
 def item() -> Item:
     """He's weights preserve, with Hanin's spread over networks; the default's keep a sixth."""
-    he = _squared_norms(HE, NETS)
-    default = _squared_norms(PYTORCH, DEFAULT_NETS)
+    he = _squared_norms(theory.HE_GAIN, NETS)
+    default = _squared_norms(theory.PYTORCH_DEFAULT_GAIN, DEFAULT_NETS)
     rows: list[Row] = []
     for way in ("activations", "gradients"):
         ratios = [_whole_ratio(net[way]) for net in he]
         steps = len(he[0][way]) - 1
         rows.append(compare(f"He, {way}, all layers", 1.0, ratios, MEAN))
-        predicted = formulas.he_log_deviation(steps, WIDTH)
+        predicted = theory.he_log_deviation(steps, WIDTH)
         rows.append(_deviation(f"He, {way}, std of ln", predicted, np.log(ratios)))
         factors = [_layer_factor(net[way]) for net in default]
         name = f"default, {way}, per layer"
-        rows.append(compare(name, formulas.DEFAULT_FACTOR, factors, FACTOR))
+        kept = theory.relu_growth(theory.PYTORCH_DEFAULT_GAIN)
+        rows.append(compare(name, kept, factors, FACTOR))
     return Item(
         paper="6  He et al. 2015b, Hanin 2018: squared norms through ReLU layers",
         setting=(

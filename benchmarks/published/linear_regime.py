@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 
-from published import formulas
+from analyses import theory
 from published.networks import Together, plain_net
 from published.recording import record
 from published.rows import Item, Tolerance, compare
@@ -26,7 +26,7 @@ def item() -> Item:
     backpropagated, weights = zip(
         *(ratios for seed in range(NETS // TOGETHER) for ratios in _ratios(seed)), strict=True
     )
-    predicted = (DEPTH - 1) * math.log10(formulas.DEFAULT_LINEAR_FACTOR)
+    predicted = (DEPTH - 1) * math.log10(theory.PYTORCH_DEFAULT_GAIN)
     return Item(
         paper="7  Glorot & Bengio 2010: variances of gradients, first / last layer",
         setting=f"{NETS} nets, {DEPTH} tanh layers of width {WIDTH}, {SAMPLES} samples, Var W=1/3n",
@@ -41,7 +41,7 @@ def item() -> Item:
 def _ratios(seed: int) -> list[tuple[float, float]]:
     """log10 of the ratio of mean squares, of gradients at pre-activations and at weights."""
     torch.manual_seed(seed)
-    gain = formulas.DEFAULT_LINEAR_FACTOR
+    gain = theory.PYTORCH_DEFAULT_GAIN
     nets = Together(
         plain_net(WIDTH, DEPTH, gain=gain, activation=nn.Tanh, outputs=WIDTH)
         for _ in range(TOGETHER)

@@ -5,8 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-HE = 2.0
-"""fan_in times Var W that preserves squared norms through ReLU (He et al. 2015b, equation 10)."""
+from analyses.theory import HE_GAIN
 
 
 def linear(inputs: int, outputs: int, gain: float) -> nn.Linear:
@@ -20,7 +19,7 @@ def plain_net(
     width: int,
     depth: int,
     *,
-    gain: float = HE,
+    gain: float = HE_GAIN,
     batchnorm: bool = False,
     activation: type[nn.Module] = nn.ReLU,
     outputs: int = 1,
@@ -48,7 +47,7 @@ class ResidualLayer(nn.Module):
         super().__init__()
         self.norm = nn.BatchNorm1d(width) if batchnorm else nn.Identity()
         self.relu = nn.ReLU()
-        self.linear = linear(width, width, HE)
+        self.linear = linear(width, width, HE_GAIN)
         self.beta = beta
 
     def forward(self, x: Tensor) -> Tensor:
@@ -87,7 +86,7 @@ class PreactivationBlock(nn.Module):
         return branch + (x if self.shortcut is None else self.shortcut(activated))
 
 
-def convolution(inputs: int, outputs: int, gain: float = HE) -> nn.Conv2d:
+def convolution(inputs: int, outputs: int, gain: float = HE_GAIN) -> nn.Conv2d:
     """A 3x3 convolution without bias that wraps around, normal with variance gain / fan_in."""
     layer = nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode="circular", bias=False)
     nn.init.normal_(layer.weight, 0.0, math.sqrt(gain / (9 * inputs)))

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from published import formulas
+from analyses import theory
+from gradflow.probes.noise_scale import estimates
 from published.recording import record
 from published.rows import Item, Tolerance, compare
 
@@ -20,8 +21,8 @@ MEAN = Tolerance(errors=4)
 
 def item() -> Item:
     """|G|^2, S and their ratio, each averaged over draws before the division."""
-    measured = [estimate(seed) for seed in range(PROBLEMS)]
-    squared, noise = formulas.regression_noise(INPUTS, DISTANCE, NOISE)
+    measured = [estimate_problem(seed) for seed in range(PROBLEMS)]
+    squared, noise = theory.regression_noise(INPUTS, DISTANCE, NOISE)
     return Item(
         paper="9  McCandlish et al. 2018: noise scale of linear least squares",
         setting=f"{PROBLEMS} problems, {INPUTS} inputs, {DRAWS} draws, batches {SMALL} and {LARGE}",
@@ -34,11 +35,8 @@ def item() -> Item:
     )
 
 
-def estimate(seed: int) -> tuple[float, float]:
-    """|G|^2 and S of one problem, from recorded gradients at two batch sizes.
-
-    Source of the estimators: McCandlish et al. 2018, appendix A.1.
-    """
+def estimate_problem(seed: int) -> tuple[float, float]:
+    """|G|^2 and S of one problem, from recorded gradients at two batch sizes."""
     torch.manual_seed(seed)
     truth = torch.randn(INPUTS)
     model = nn.Linear(INPUTS, 1, bias=False)
@@ -54,7 +52,6 @@ def estimate(seed: int) -> tuple[float, float]:
 
     (parameters,) = record(model, losses(), "parameters")
     squares = parameters.sort_values("step")["gradient_norm"].to_numpy() ** 2
-    small, large = squares[::2], squares[1::2]
-    gradient = (LARGE * large - SMALL * small) / (LARGE - SMALL)
-    noise = (small - large) / (1 / SMALL - 1 / LARGE)
-    return float(np.mean(gradient)), float(np.mean(noise))
+    # The estimates are linear in the squares: those of the means are the means over the draws.
+    of_small, of_large = float(np.mean(squares[::2])), float(np.mean(squares[1::2]))
+    return estimates(of_small, of_large, SMALL, LARGE)

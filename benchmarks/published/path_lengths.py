@@ -1,38 +1,39 @@
-"""The gradient by path length through a residual network whose branches are linear."""
+"""The gradient by path length, by gradflow's probe, beside a formula and all paths one by one."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable
 from itertools import combinations
-from math import comb
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from analyses import theory
+from gradflow.data import Batch
 from gradflow.models import build
+from gradflow.probes import path_lengths
 from gradflow.probes.blocks import Block, blocks, rewired
-from published import formulas
+from gradflow.probes.probe import Subject
 from published.rows import Item, Tolerance, compare
 
 GAIN = 0.26
+CLASSES = 5
 EXACT = Tolerance(absolute=1e-10)
 
 
 def item() -> Item:
-    """54 blocks, where one path stands for all of its length, and 9 with all 512 paths."""
-    deep = gradient_shares(_linear_network("resnet110"), expand=False)
-    shallow = gradient_shares(_linear_network("resnet20"), expand=True)
-    predicted = formulas.path_length_shares(54, GAIN)
+    """54 linear blocks by the formula, and 9 blocks, linear or not, by all their 512 paths."""
+    deep = probe_shares(_linear_network("resnet110"))
+    predicted = theory.path_length_shares(54, GAIN)
     lengths = np.arange(55)
     middle = slice(5, 18)
-    difference = shallow - formulas.path_length_shares(9, GAIN)
+    linear = every_path_shares(_linear_network("resnet20"))
+    from_formula = np.abs(linear - theory.path_length_shares(9, GAIN)).max()
+    drawn = _network("resnet20")
+    from_paths = np.abs(probe_shares(drawn) - every_path_shares(drawn)).max()
     rows = (
-        compare(
-            "mean length, n=54",
-            float(lengths @ predicted),
-            [float(lengths @ deep)],
-            EXACT,
-        ),
+        compare("mean length, n=54", float(lengths @ predicted), [float(lengths @ deep)], EXACT),
         compare(
             "share of lengths 5 to 17, n=54",
             float(predicted[middle].sum()),
@@ -41,66 +42,89 @@ def item() -> Item:
         ),
         compare("sum of all shares, n=54", 1.0, [float(deep.sum())], EXACT),
         compare("largest share, n=54", float(predicted.max()), [float(deep.max())], EXACT),
-        compare("all 512 paths, n=9: max |diff.|", 0.0, [float(np.abs(difference).max())], EXACT),
+        compare("512 paths - formula, max |.|", 0.0, [float(from_formula)], EXACT),
+        compare("probe - 512 paths, drawn weights", 0.0, [float(from_paths)], EXACT),
     )
     return Item(
         paper="3  Veit et al. 2016: share of the gradient by path length",
-        setting=f"resnet110 and resnet20, linear branches of gain a={GAIN}, float64",
+        setting=f"resnet110 and resnet20 (n=9), float64; linear branches of gain a={GAIN} but in "
+        "the last row",
         tolerance=f"{EXACT}, rounding: the shares are exactly Binomial(n, a/(1+a))",
         rows=rows,
     )
 
 
-def gradient_shares(model: nn.Module, *, expand: bool) -> NDArray[np.float64]:
-    """<g_k, g> / <g, g> for k = 0 ... n, g_k the input gradient by all paths of length k.
+def probe_shares(model: nn.Module) -> NDArray[np.float64]:
+    """The shares of lengths 0 ... n that the probe `path_lengths` measures."""
+    subject = Subject(
+        model=model,
+        epoch=1,
+        last=True,
+        moved=False,
+        previous=None,
+        batch=_batch(),
+        training=lambda: (),
+        validation=lambda: (),
+        seed=0,
+    )
+    return np.array(path_lengths.measure(subject)["path_lengths"]["share"])
 
-    With `expand` every path is followed; without, the first path of a length stands for all
-    C(n, k), which is exact where all blocks have the same gain.
+
+def every_path_shares(model: nn.Module) -> NDArray[np.float64]:
+    """<g_k, g> / <g, g> for k = 0 ... n, every path followed by a backward pass of its own.
+
+    g is dL/dx at the first block's input, the sum of all g_k; g_k that by all paths of length k.
     """
     chain = blocks(model)
-    x = torch.rand(2, 3, 8, 8, dtype=torch.float64, requires_grad=True)
-    full = _input_gradient(model, x)
-    shares = []
+    parts = []
     for length in range(len(chain) + 1):
-        paths = list(combinations(chain, length)) if expand else [tuple(chain[:length])]
-        gradients = [path_gradient(model, x, chain, path) for path in paths]
-        by_length = torch.stack(gradients).mean(dim=0) * comb(len(chain), length)
-        shares.append(float((by_length * full).sum() / full.square().sum()))
-    return np.array(shares)
+        gradients = [path_gradient(model, chain, path) for path in combinations(chain, length)]
+        parts.append(torch.stack(gradients).sum(0).flatten())
+    by_length = torch.stack(parts)
+    full = by_length.sum(0)
+    shares: NDArray[np.float64] = (by_length @ full / full.square().sum()).numpy()
+    return shares
 
 
-def path_gradient(
-    model: nn.Module, x: Tensor, chain: Sequence[Block], through: Sequence[Block]
-) -> Tensor:
+def path_gradient(model: nn.Module, chain: Iterable[Block], through: Collection[Block]) -> Tensor:
     """dL/dx by one path: of the blocks `chain`, the branches of those `through`, else the skips.
 
     The forward pass is that of the whole network.
     """
+    leaves: list[Tensor] = []
 
-    def by_branch(block: Block, y: Tensor) -> Tensor:
-        return block.rectify(block.branch(y) + block.skip(y).detach())
+    def run(block: Block, x: Tensor) -> Tensor:
+        if not leaves:
+            x = x.detach().requires_grad_()
+            leaves.append(x)
+        branch, skip = block.branch(x), block.skip(x)
+        taken, other = (branch, skip) if block in through else (skip, branch)
+        return block.rectify(taken + other.detach())
 
-    def by_skip(block: Block, y: Tensor) -> Tensor:
-        return block.rectify(block.branch(y).detach() + block.skip(y))
-
-    ways = {block: by_branch if block in through else by_skip for block in chain}
-    with rewired(ways):
-        return _input_gradient(model, x)
-
-
-def _input_gradient(model: nn.Module, x: Tensor) -> Tensor:
-    (gradient,) = torch.autograd.grad(model(x).square().sum(), x)
+    batch = _batch()
+    with rewired(dict.fromkeys(chain, run)):
+        loss = F.cross_entropy(model(batch.images), batch.targets)
+    (gradient,) = torch.autograd.grad(loss, leaves)
     return gradient
 
 
+def _batch() -> Batch:
+    images = torch.rand(2, 3, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    return Batch(images, targets=torch.tensor([0, 1]), indices=torch.tensor([0, 1]))
+
+
+def _network(name: str) -> nn.Module:
+    """gradflow's network `name` without normalization, its weights drawn."""
+    return build(name, classes=CLASSES, norm="none", seed=0).double().eval()
+
+
 def _linear_network(name: str) -> nn.Module:
-    """gradflow's network `name` with every branch equal to `GAIN` times its skip.
+    """The same with every branch equal to `GAIN` times its skip.
 
     The first convolution of a branch copies the channels it is given, the second multiplies them;
     all signals are positive, so that no ReLU clips any.
     """
-    torch.manual_seed(0)
-    model = build(name, classes=5, norm="none", seed=0).double()
+    model = _network(name)
     with torch.no_grad():
         model.get_parameter("conv1.weight").abs_()
         for block in blocks(model):

@@ -6,7 +6,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from published import formulas
+from analyses import theory
 from published.networks import PreactivationBlock, convolution
 from published.recording import record
 from published.rows import Item, Tolerance, compare
@@ -26,11 +26,11 @@ def branch_item() -> Item:
     for block in range(BLOCKS):
         shares = [_share(net[0], block) for net in nets]
         name = f"mean square, l={block}"
-        rows.append(compare(name, formulas.branch_share(block), shares, WIDE))
+        rows.append(compare(name, theory.branch_share(block), shares, WIDE))
     for block in range(BLOCKS):
         shares = [_centred_share(net[1], block) for net in nets]
         name = f"channel variance, l={block}"
-        rows.append(compare(name, formulas.centred_branch_share(block), shares, WIDE))
+        rows.append(compare(name, theory.centred_branch_share(block), shares, WIDE))
     return Item(
         paper="5  De & Smith 2020: share of the branch in skip + branch, with BN",
         setting=SETTING,
@@ -43,10 +43,10 @@ def signal_item() -> Item:
     """Channel squared mean and channel variance after blocks, and after a transition."""
     nets = _record_nets()
     predictions = [
-        (f"block{block}", f"l={block}", formulas.preactivation_signal(block))
+        (f"block{block}", f"l={block}", theory.preactivation_signal(block))
         for block in range(BLOCKS)
     ]
-    predictions.append((TRANSITION, "transition", formulas.transition_signal()))
+    predictions.append((TRANSITION, "transition", theory.transition_signal()))
     rows = []
     for place, column in enumerate(("channel_squared_mean", "channel_variance")):
         for layer, words, predicted in predictions:

@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from published import formulas
+from analyses import theory
 from published.networks import Together, freeze_statistics, plain_net, residual_net
 from published.recording import record
 from published.rows import Item, Row, Tolerance, compare
@@ -37,20 +37,20 @@ def item() -> Item:
 def _rows() -> Iterable[Row]:
     for depth in BATCHNORM_DEPTHS:
         correlations = [c for _, c in _measure(partial(plain_net, WIDTH, depth, batchnorm=True))]
-        predicted = formulas.plain_batchnorm_correlation(depth)
+        predicted = theory.batchnorm_plain_correlation(depth)
         yield compare(f"plain, BN, L={depth}", predicted, correlations, CORRELATION)
     for depth in DEPTHS:
         correlations = [c for _, c in _measure(partial(plain_net, WIDTH, depth))]
-        predicted = formulas.plain_correlation(depth)
+        predicted = theory.plain_correlation(depth)
         yield compare(f"plain, no BN, L={depth}", predicted, correlations, CORRELATION)
     for depth in RESIDUAL_DEPTHS:
         nets = _measure(partial(residual_net, WIDTH, depth, beta=1.0, batchnorm=False))
-        predicted = formulas.residual_correlation(depth)
+        predicted = theory.residual_correlation(depth)
         yield compare(f"residual, no BN, L={depth}", predicted, [c for _, c in nets], CORRELATION)
     for beta in BETAS:
         depth = RESIDUAL_DEPTHS[-1]
         nets = _measure(partial(residual_net, WIDTH, depth, beta=beta, batchnorm=True))
-        variance, correlation = formulas.residual_batchnorm(depth, beta)
+        variance, correlation = theory.batchnorm_residual_moments(depth, beta)
         name = f"residual, BN, L={depth}, beta={beta:g}"
         yield compare(name, correlation, [c for _, c in nets], CORRELATION)
         yield compare("  its variance, input / output", variance, [v for v, _ in nets], VARIANCE)

@@ -51,12 +51,12 @@ def dead_channels(x: Tensor, channel_axis: int) -> Tensor:
 
 
 def channel_squared_mean(x: Tensor, channel_axis: int) -> Tensor:
-    """Mean over C of the squared channel mean (Brock et al. 2021, section 3)."""
+    """Mean over C of the squared channel mean (Brock et al. 2021)."""
     return _channels(x, channel_axis).mean(dim=1).square().mean()
 
 
 def channel_variance(x: Tensor, channel_axis: int) -> Tensor:
-    """Mean over C of the channel's variance, 1/n (Brock et al. 2021, section 3)."""
+    """Mean over C of the channel's variance, 1/n (Brock et al. 2021)."""
     return _channels(x, channel_axis).var(dim=1, correction=0).mean()
 
 

@@ -41,11 +41,11 @@ class PlainBlock(nn.Module):
 
 
 class BasicBlock(PlainBlock):
-    """The plain block with a shortcut: relu(branch(x) + skip(x)) (He et al. 2015, eq. 1 and 2).
+    """The plain block with a shortcut: relu(branch(x) + skip(x)) (He et al. 2015).
 
     `downsample` is the shortcut where the shape changes; without one the skip is the identity.
     `shortcut_scale` multiplies the shortcut (He et al. 2016, Identity mappings in deep residual
-    networks, section 3); at 1 there is no multiplication at all.
+    networks); at 1 there is no multiplication at all.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class BasicBlock(PlainBlock):
 class ZeroPadShortcut(nn.Module):
     """Option A: every stride-th pixel, then channels of zeros appended; no parameters.
 
-    Source: He et al. 2015, section 3.3.
+    Source: He et al. 2015.
     """
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
@@ -95,6 +95,6 @@ class ZeroPadShortcut(nn.Module):
 def projection(
     inputs: int, outputs: int, stride: int, norm: NormFactory, *, biased: bool
 ) -> nn.Module:
-    """Option B: a strided 1x1 convolution and a normalization (He et al. 2015, section 3.3)."""
+    """Option B: a strided 1x1 convolution and a normalization (He et al. 2015)."""
     convolution = nn.Conv2d(inputs, outputs, 1, stride=stride, bias=biased)
     return nn.Sequential(convolution, norm(outputs))

@@ -56,11 +56,11 @@ def build(
 ) -> nn.Module:
     """The network called `name`: images [N, 3, H, W] to logits [N, classes], on the CPU.
 
-    The plain network is the residual one without its shortcuts (He et al. 2015, section 3.3).
+    The plain network is the residual one without its shortcuts (He et al. 2015).
 
     Args:
-        name: One of `MODEL_NAMES`. 18 and 34 have the ImageNet style of table 1, state dicts
-            interchangeable with torchvision's; the others the CIFAR style of section 4.2.
+        name: One of `MODEL_NAMES`. 18 and 34 have the paper's ImageNet style, state dicts
+            interchangeable with torchvision's; the others its CIFAR style.
         classes: Number of logits, at least 2.
         norm: After every convolution: batch normalization; nothing, and the convolutions get a
             bias; or group normalization of 32 groups, of 2 channels a group where there are fewer

@@ -16,7 +16,7 @@ from gradflow.seeding import derived_seed
 def initialize(network: nn.Module, *, kaiming: bool, seed: int) -> None:
     """Fill every parameter and buffer of a network of convolutions, norms and linear layers.
 
-    With `kaiming`: convolutions normal with variance 2 / fan_out (He et al. 2015b, eq. 14), linear
+    With `kaiming`: convolutions normal with variance 2 / fan_out (He et al. 2015b), linear
     weights N(0, 0.01), biases zero. Otherwise PyTorch's own defaults: weights and biases uniform
     within 1 / sqrt(fan_in). Normalizations start at weight 1 and bias 0 either way.
     """

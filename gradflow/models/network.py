@@ -27,7 +27,7 @@ class Layout:
 class Network(nn.Module):
     """Images [N, 3, H, W] to logits [N, classes], with torchvision's attribute names.
 
-    Source: He et al. 2015, table 1 (ImageNet style) and section 4.2 (CIFAR style).
+    Source: He et al. 2015, whose ImageNet and CIFAR styles these are.
     """
 
     def __init__(

@@ -2,7 +2,7 @@
 
 Running statistics are an exponential average over past steps, whose weights were other ones: they
 lag behind. The average over the training images at the present weights is what they stand for
-("precise batch norm": Wu & Johnson 2021, Rethinking "Batch" in BatchNorm, section 3).
+("precise batch norm": Wu & Johnson 2021, Rethinking "Batch" in BatchNorm).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence

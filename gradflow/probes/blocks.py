@@ -48,7 +48,7 @@ class Block:
         A network trained with a scale on its shortcuts has it in here.
 
         A plain block that changes the shape has no identity: x is subsampled and padded with
-        channels of zeros instead (option A of He et al. 2015, section 3.3).
+        channels of zeros instead (option A of He et al. 2015).
         """
         if isinstance(self.module, BasicBlock):
             return self.module.skip(x)

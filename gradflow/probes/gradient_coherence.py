@@ -1,8 +1,8 @@
 """Do the gradients of single images point the same way, layer by layer?
 
-Images whose gradients disagree undo one another's progress: gradient confusion (Sankararaman et
-al. 2020, The impact of neural network overparameterization on gradient confusion, section 2). Of
-shattered gradients nothing is left in the mean (Balduzzi et al. 2017).
+Images whose gradients disagree undo one another's progress: gradient confusion (Sankararaman et al.
+2020, The impact of neural network overparameterization on gradient confusion). Of shattered
+gradients nothing is left in the mean (Balduzzi et al. 2017).
 """
 
 from typing import Any

@@ -2,7 +2,7 @@
 
 A deleted block's branch is left out and its skip kept. Where paths of many lengths share the work,
 no single block is needed; in a plain network every block is (Veit et al. 2016, Residual networks
-behave like ensembles, section 4.1).
+behave like ensembles).
 """
 
 import math

@@ -1,9 +1,9 @@
 """From which batch size on do larger batches stop helping? The simple noise scale tr(S) / |G|^2.
 
-McCandlish et al. 2018, An empirical model of large-batch training, section 2.2 and appendix A.1:
-the squared norms of gradients of two batch sizes give unbiased estimates of |G|^2, the squared norm
-of the true gradient, and of tr(S), the summed variances of one image's gradient. Each is to be
-averaged over the draws before one is divided by the other.
+McCandlish et al. 2018, An empirical model of large-batch training: the squared norms of gradients
+of two batch sizes give unbiased estimates of |G|^2, the squared norm of the true gradient, and of
+tr(S), the summed variances of one image's gradient. Each is to be averaged over the draws before
+one is divided by the other.
 """
 
 from collections.abc import Callable, Iterable
@@ -80,7 +80,7 @@ def squared_norms(products: Tensor, small: int) -> tuple[float, float]:
 
 
 def estimates(of_small: float, of_large: float, small: int, large: int) -> tuple[float, float]:
-    """|G|^2 and tr(S) from squared gradient norms at two batch sizes (appendix A.1).
+    """|G|^2 and tr(S) from squared gradient norms at two batch sizes.
 
     Since the expectation of |g_B|^2 is |G|^2 + tr(S) / B. Either may come out negative.
     """

@@ -1,9 +1,8 @@
 """How much of the gradient comes by paths that take few branches, and how much by long ones.
 
 A network of n residual blocks is a sum over 2^n paths, each taking the branch or the skip of every
-block (Veit et al. 2016, Residual networks behave like ensembles, sections 3 and 5). The gradient at
-the first block's input is the sum over the same paths backward, at the activations of the full
-forward pass.
+block (Veit et al. 2016, Residual networks behave like ensembles). The gradient at the first block's
+input is the sum over the same paths backward, at the activations of the full forward pass.
 """
 
 import math

@@ -1,8 +1,8 @@
 """How fast does the gradient lose its memory along a straight line between two images?
 
 In a deep plain network the gradient with respect to the input comes to resemble white noise; with
-shortcuts it stays correlated (Balduzzi et al. 2017, The shattered gradients problem, section 2 and
-figure 1). There the line is the whole input space; here it lies between two training images.
+shortcuts it stays correlated (Balduzzi et al. 2017, The shattered gradients problem). There the
+line is the whole input space; here it lies between two training images.
 """
 
 from collections.abc import Sequence

@@ -7,12 +7,12 @@ otherwise.
 
 from gradflow.runs.quantity import EPOCH, IMAGE, LAYER, PREDICTION_COLUMNS, Quantity, Table
 
-BALDUZZI = "Balduzzi et al. 2017, The shattered gradients problem, section 2"
-VEIT = "Veit et al. 2016, Residual networks behave like ensembles, sections 4 and 5"
-MCCANDLISH = "McCandlish et al. 2018, An empirical model of large-batch training, appendix A.1"
-LI = "Li et al. 2018, Visualizing the loss landscape of neural nets, section 4"
-DHAMDHERE = "Dhamdhere et al. 2018, How important is a neuron?, equation 3"
-CONFUSION = "Sankararaman et al. 2020, The impact of neural network overparameterization, section 2"
+BALDUZZI = "Balduzzi et al. 2017, The shattered gradients problem"
+VEIT = "Veit et al. 2016, Residual networks behave like ensembles"
+MCCANDLISH = "McCandlish et al. 2018, An empirical model of large-batch training"
+LI = "Li et al. 2018, Visualizing the loss landscape of neural nets"
+DHAMDHERE = "Dhamdhere et al. 2018, How important is a neuron?"
+CONFUSION = "Sankararaman et al. 2020, The impact of neural network overparameterization"
 
 BATCHNORM_STALENESS = Table(
     "batchnorm_staleness",

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-NFNET = "Brock et al. 2021, Characterizing signal propagation, section 3"
+NFNET = "Brock et al. 2021, Characterizing signal propagation"
 
 
 @dataclass(frozen=True)

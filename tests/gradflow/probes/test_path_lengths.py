@@ -146,7 +146,7 @@ def test_linear_branches_give_the_binomial(n, gain, exact_up_to):
 
 
 def test_fifty_four_blocks_are_still_expanded_exactly():
-    # Veit et al. 2016, section 5: most of the gradient comes by paths of 5 to 17 branches.
+    # Veit et al. 2016: most of the gradient comes by paths of 5 to 17 branches.
     subject = subject_of(linear_network(54, 0.26), images_of(2, 1)[:, :2].abs())
     share = path_lengths.measure(subject)["path_lengths"]["share"]
     assert share == pytest.approx(list(stats.binom.pmf(range(55), 54, 0.26 / 1.26)), rel=1e-10)
