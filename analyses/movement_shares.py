@@ -105,11 +105,12 @@ def decompose(pairs: Sequence[Pair], re_estimated: bool = True) -> Decomposition
     `running`) there is no part of stale statistics, and what they add counts as real.
 
     Intervals from three seeds on: Student's over seeds, of the ratio by linearization (Cochran
-    1977, Sampling techniques): they hold what differs between seeds and images both,
-    and speak of other seeds. A bootstrap over so few seeds would be too narrow; even so the share
-    of steady learning, skewed over seeds, is covered less often than 95 % (see
-    benchmarks/RESULTS.md). Else: bootstrap over images within seeds, the same images in both series and all epochs, around changes shrunk
-    to the movement that noise does not account for, since a resample adds its noise once more.
+    1977, Sampling techniques): they hold what differs between seeds and images both, and speak of
+    other seeds. A bootstrap over so few seeds would be too narrow; even so the share of steady
+    learning, skewed over seeds, is covered less often than 95 % (see benchmarks/RESULTS.md). Else:
+    bootstrap over images within seeds, the same images in both series and all epochs, around
+    changes shrunk to the movement that noise does not account for, since a resample adds its noise
+    once more.
     """
     rows = np.stack([_parts(*_both(pair)) for pair in pairs])
     changes = [len(pair.epochs) - 1 for pair in pairs]
