@@ -1,0 +1,135 @@
+"""Probes on finished runs, as a user runs them, and everything that can go wrong with that."""
+
+import json
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+import gradflow
+from gradflow import checkpoints, probe, train_and_trace
+
+PROBES = ["noise_scale", "path_lengths"]
+SMALL = ["--models", "resnet20", "--epochs", "2", "--batch-size", "8", "--no-recalibrate"]
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    generator = np.random.default_rng(0)
+    for name, level in (("bright", 180), ("dark", 40)):
+        (folder / name).mkdir()
+        for index in range(12):
+            pixels = level + generator.integers(0, 60, (16, 16, 3))
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{index}.png")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(images, tmp_path_factory):
+    """Trains with further options; the run's folder."""
+
+    def train(*options):
+        folder = tmp_path_factory.mktemp("out") / "experiment"
+        arguments = [*SMALL, "--data", str(images), "--out", str(folder), *options]
+        assert train_and_trace.main(arguments) == 0
+        return folder / "resnet20-seed2025"
+
+    return train
+
+
+@pytest.fixture(scope="module")
+def unprobed(trained):
+    return trained("--probes", "none", "--checkpoints", "every")
+
+
+@pytest.fixture
+def run(unprobed, tmp_path):
+    return shutil.copytree(unprobed, tmp_path / "resnet20-seed2025")
+
+
+def run_probes(folder, *options):
+    return probe.main([str(folder), "--probes", *PROBES, *options])
+
+
+def test_a_finished_run_gives_what_probes_in_training_give(trained, run):
+    during = gradflow.open_run(trained("--probes", *PROBES))
+    assert run_probes(run) == 0
+    after = gradflow.open_run(run)
+    for table in ("noise_scale", "path_lengths"):
+        rows = after.table(table)
+        assert set(rows["epoch"]) == {1, 2}
+        pd.testing.assert_frame_equal(rows, during.table(table))
+    assert sorted(after.table("probe_costs")["probe"]) == sorted(2 * PROBES)
+
+
+def test_what_a_run_has_already_is_left_as_it_is(run, capsys):
+    probe.main([str(run), "--probes", "noise_scale"])
+    before = gradflow.open_run(run).table("noise_scale")
+    capsys.readouterr()
+    assert run_probes(run) == 0
+    said = capsys.readouterr().out
+    assert "noise_scale" not in said
+    assert "path_lengths" in said
+    run_again = gradflow.open_run(run)
+    pd.testing.assert_frame_equal(run_again.table("noise_scale"), before)
+    assert len(run_again.table("probe_costs")) == 4
+    run_probes(run)
+    assert "nothing to do" in capsys.readouterr().out
+
+
+def test_with_the_best_weights_alone_probes_run_on_these(run):
+    shutil.rmtree(run / "checkpoints")
+    best = checkpoints.load(run / checkpoints.BEST)["epoch"]
+    assert run_probes(run) == 0
+    assert set(gradflow.open_run(run).table("path_lengths")["epoch"]) == {best}
+
+
+def fails(folder, capsys, *options):
+    """The sentence on standard error of a command that must end with status 1."""
+    assert run_probes(folder, *options) == 1
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ")
+    assert "Traceback" not in captured.err
+    assert len(captured.err.strip().splitlines()) == 1
+    return captured.err
+
+
+def test_other_images_are_refused(run, images, tmp_path, capsys):
+    other = shutil.copytree(images, tmp_path / "other")
+    Image.new("RGB", (16, 16)).save(other / "dark" / "0.png")
+    assert "not those that" in fails(run, capsys, "--data", str(other))
+
+
+def test_a_run_of_an_imported_tracer_is_refused(tmp_path, capsys):
+    model = torch.nn.Linear(2, 1)
+    with gradflow.Tracer(model, tmp_path / "mine") as tracer:
+        model(torch.ones(1, 2)).sum().backward()
+        tracer.step()
+        tracer.end_epoch()
+    assert "not made by train_and_trace" in fails(tmp_path / "mine", capsys)
+
+
+def test_a_run_without_weights_is_refused(run, capsys):
+    shutil.rmtree(run / "checkpoints")
+    (run / checkpoints.BEST).unlink()
+    assert "there are no weights" in fails(run, capsys)
+
+
+def test_weights_that_are_no_weights_are_refused(run, capsys):
+    (run / "checkpoints" / "epoch-0001.pt").write_bytes(b"not weights")
+    assert "cannot be read" in fails(run, capsys)
+
+
+def test_a_run_that_is_not_finished_is_refused(run, capsys):
+    description = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(description | {"status": "running"}))
+    assert "not finished" in fails(run, capsys)
+
+
+def test_an_unknown_probe_is_refused(run, capsys):
+    assert probe.main([str(run), "--probes", "lesion"]) == 1
+    assert "no probe called 'lesion'" in capsys.readouterr().err
