@@ -103,4 +103,4 @@ def _gather(training: Callable[[], Iterable[Batch]], places: Tensor) -> tuple[Te
     return torch.stack(images), torch.stack(targets)
 
 
-PROBE = Probe("noise_scale", ("noise_scale",), When.EVERY_EPOCH, noise_scale)
+PROBE = Probe("noise_scale", ("noise_scale",), When.FIRST_AND_LAST, noise_scale)
