@@ -55,7 +55,7 @@ def summed_by_hand(network, block, image, baseline, target, steps):
     slope = torch.autograd.grad(logit, kept["sum"])[0]
     before, after = at(along - 1e-7)[1], at(along + 1e-7)[1]
     return [
-        float((slope * (after[way] - before[way]) / 2e-7).sum()) / steps
+        float((slope * (after[way] - before[way]).detach() / 2e-7).sum()) / steps
         for way in ("skip", "branch")
     ]
 
