@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -18,7 +19,9 @@ from gradflow.probes.attribution import (
 )
 from gradflow.probes.blocks import blocks
 from gradflow.probes.probe import NotMeasurableError, Subject
+from gradflow.runs.reader import open_run
 from gradflow.runs.schema import TABLES
+from gradflow.runs.writer import RunWriter
 
 TARGETS = torch.tensor([2, 2, 0, 1, 0, 2, 1, 0])
 
@@ -69,6 +72,29 @@ def test_pictures_are_of_the_first_of_each_class_and_of_the_most_confident_other
 def test_without_a_wrong_prediction_none_is_pictured():
     predictions = Predictions(torch.arange(8), TARGETS, TARGETS, torch.rand(8))
     assert MOST_CONFIDENT_WRONG not in {rule for _, rule in choose(predictions)}
+
+
+@pytest.mark.parametrize("classes", [1, 2, 9])
+def test_no_image_is_pictured_twice_whatever_is_predicted(classes):
+    generator = torch.Generator().manual_seed(classes)
+    for count in range(1, 30):
+        targets, prediction = torch.randint(classes, (2, count), generator=generator)
+        probability = torch.rand(count, generator=generator)
+        predictions = Predictions(torch.arange(count), targets, prediction, probability)
+        chosen = choose(predictions)
+        places = [place for place, _ in chosen]
+        assert len(set(places)) == len(places)
+        first = {place for place, rule in chosen if rule == FIRST_OF_CLASS}
+        numbers = targets.tolist()
+        assert first == {numbers.index(number) for number in sorted(set(numbers))[:6]}
+        for rule, right in ((MOST_CONFIDENT_WRONG, False), (MOST_CONFIDENT_RIGHT, True)):
+            others = [
+                place
+                for place in range(count)
+                if place not in first and bool(prediction[place] == targets[place]) == right
+            ]
+            wanted = [max(others, key=lambda place: probability[place])] if others else []
+            assert [place for place, why in chosen if why == rule] == wanted
 
 
 def test_the_tables_have_the_columns_of_the_schema(measured):
@@ -129,3 +155,34 @@ def test_a_network_without_blocks_cannot_be_measured():
     model = nn.Sequential(nn.Flatten(), nn.Linear(768, 3))
     with pytest.raises(NotMeasurableError, match="no blocks"):
         PROBE.measure(subject_of(model))
+
+
+def test_of_a_network_that_is_linear_between_black_and_image_the_pictures_are_complete():
+    # Of ReLUs that are all on or all off, integrated gradients are weight times difference.
+    model = build("plain20", classes=3, norm="none", seed=0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.abs_()
+        model.conv1.bias.fill_(1e3)
+    table = PROBE.measure(subject_of(model, 12))["attribution_pictures"]
+    errors = [error for error in table["completeness_error"] if error is not None]
+    assert len(errors) == len(table["image"]) / 2
+    assert max(errors) < 1e-3
+
+
+def test_the_tables_are_read_back_as_they_were_stored(measured, tmp_path):
+    writer = RunWriter(tmp_path / "run", {})
+    for name, columns in measured[1].items():
+        epoch = [3] * len(columns["image"])
+        writer.append(name, {"epoch": epoch, **columns}, 0, 0)
+    writer.close("complete")
+    run = open_run(tmp_path / "run")
+    for name, columns in measured[1].items():
+        frame = run.table(name)
+        assert set(frame["epoch"]) == {3}
+        for column, values in columns.items():
+            for found, wanted in zip(frame[column], values, strict=True):
+                if wanted is None:
+                    assert pd.isna(found)
+                else:
+                    assert np.array_equal(found, wanted)

@@ -8,9 +8,13 @@ from torch.nn import functional as F
 from gradflow.data import Batch
 from gradflow.models import build
 from gradflow.probes import loss_slice, sharpness
+from gradflow.probes.batchnorm_recalibration import batch_norms
 from gradflow.probes.loss_slice import BETWEEN, GRADIENT, RANDOM, filter_normalized_direction
 from gradflow.probes.probe import NotMeasurableError, Subject
+from gradflow.probes.running import run_probes
+from gradflow.runs.reader import open_run
 from gradflow.runs.schema import TABLES
+from gradflow.runs.writer import RunWriter
 
 
 def batch_of(count):
@@ -124,3 +128,42 @@ def test_sharpness_is_that_of_the_slice(networks):
     F.cross_entropy(model(batch.images), batch.targets).backward()
     norm = nn.utils.get_total_norm([weight.grad for weight in model.parameters()])
     assert table["gradient_norm"][0] == pytest.approx(float(norm), rel=1e-4)
+
+
+def test_running_statistics_play_no_part(networks, lines):
+    shifted = copy.deepcopy(networks[1])
+    for module in batch_norms(shifted):
+        module.running_mean.add_(5)
+        module.running_var.mul_(100)
+    table = loss_slice.PROBE.measure(subject_of(shifted, networks[0]))["loss_slice"]
+    found = {direction: {} for direction in lines}
+    for direction, position, loss in zip(
+        table["direction"], table["position"], table["loss"], strict=True
+    ):
+        found[direction][position] = loss
+    assert found == lines
+
+
+def test_run_as_a_probe_it_leaves_the_network_as_it_was_and_its_table_is_read_back(
+    networks, lines, tmp_path
+):
+    subject = subject_of(networks[1], networks[0])
+    before = copy.deepcopy(subject.model.state_dict())
+    previous = copy.deepcopy(subject.previous)
+    writer = RunWriter(tmp_path / "run", {})
+
+    def write(name, columns):
+        count = len(next(iter(columns.values())))
+        writer.append(name, {"epoch": [2] * count, **columns}, 0, 0)
+
+    run_probes([loss_slice.PROBE, sharpness.PROBE], subject, write)
+    writer.close("complete")
+    for state, kept in ((subject.model.state_dict(), before), (subject.previous, previous)):
+        assert all(torch.equal(state[name], kept[name]) for name in kept)
+    frame = open_run(tmp_path / "run").table("loss_slice")
+    found = {direction: {} for direction in lines}
+    for row in frame.itertuples():
+        found[row.direction][row.position] = row.loss
+    assert found == lines
+    assert set(frame["images"]) == {12}
+    assert list(open_run(tmp_path / "run").table("probe_costs")["probe"]) == ["loss_slice"]
