@@ -64,8 +64,8 @@ def chosen_figure(networks: dict[str, list[Looked]], seed: str) -> Figure | None
     if not columns:
         return None
     sure = [
-        f"{one.network} is {percent(one.probability)} sure of {one.prediction} "
-        f"for {'an image' if one.right else 'a wrong image'}"
+        f"{one.network} is {percent(one.probability)} sure of {one.prediction} where it is "
+        f"{one.target}"
         for one in chosen
         if not one.right
     ]
