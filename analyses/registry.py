@@ -29,8 +29,10 @@ BUILT_IN = (
     "shortcut_scaling",
     "lesions",
     "conductance",
+    "attribution",
     "better_network",
     "classification",
+    "loss_slices",
 )
 
 

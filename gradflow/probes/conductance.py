@@ -27,7 +27,7 @@ class Conductance:
 
     Fields:
         block: qualified module name.
-        skip, branch: float64 [N], in logits.
+        skip, branch: float64 [N] on the CPU, in logits.
         difference: float64 [N], logit of the image less that of the baseline; what skip + branch
             is but for the error of the sum over steps.
     """
@@ -81,13 +81,15 @@ def _of_part(
         chosen = logits.gather(1, targets.repeat(steps + 1)[:, None])
         sums = [summands[block.name][2] for block in residual]
         gradients = torch.autograd.grad(chosen.sum(), sums) if sums else ()
-    by_point = chosen.detach().double().view(steps + 1, -1)
+    by_point = chosen.detach().cpu().double().view(steps + 1, -1)
     difference = by_point[-1] - by_point[0]
 
     def integrate(gradient: Tensor, value: Tensor) -> Tensor:
         slope = gradient.view(steps + 1, len(images), -1)
         height = value.detach().reshape(slope.shape)
-        return ((slope[1:] + slope[:-1]) / 2 * (height[1:] - height[:-1])).double().sum((0, 2))
+        return (
+            ((slope[1:] + slope[:-1]) / 2 * (height[1:] - height[:-1])).sum((0, 2)).cpu().double()
+        )
 
     return [
         Conductance(

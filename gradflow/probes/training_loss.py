@@ -85,8 +85,8 @@ def curvature_along_gradient(model: nn.Module, batch: Batch) -> tuple[float, flo
 
 
 def inner(first: Sequence[Tensor], second: Sequence[Tensor]) -> Tensor:
-    """The inner product over all parameters, float64 []."""
-    products = [(a.double() * b.double()).sum() for a, b in zip(first, second, strict=True)]
+    """The inner product over all parameters, float64 [] on the CPU."""
+    products = [(a * b).sum().cpu().double() for a, b in zip(first, second, strict=True)]
     return torch.stack(products).sum()
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torchvision.transforms import v2
 
 from gradflow.data import ImageData, evaluation_batches, steps_per_epoch, training_batches
+from gradflow.data.batches import normalize, pixels
 from gradflow.errors import ConfigurationError
 
 
@@ -167,3 +168,13 @@ def test_evaluation_may_use_a_batch_larger_than_the_set_and_an_empty_set():
     assert len(list(evaluation_batches(data, torch.arange(3), batch_size=64, device="cpu"))) == 1
     empty = torch.arange(0)
     assert list(evaluation_batches(data, empty, batch_size=64, device="cpu")) == []
+
+
+def test_pixels_are_what_was_normalized():
+    whole = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16).expand(2, 3, 16, 16)
+    assert torch.equal(pixels(normalize(whole.float() / 255)), whole)
+
+
+def test_pixels_beyond_the_range_are_clipped():
+    assert pixels(torch.full((1, 3, 1, 1), 99.0)).unique().tolist() == [255]
+    assert pixels(torch.full((1, 3, 1, 1), -99.0)).unique().tolist() == [0]

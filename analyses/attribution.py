@@ -1,0 +1,228 @@
+"""What do the networks look at: which pixels do their predictions rest on?
+
+Integrated gradients and Grad-CAM of the same validation images for every network of a seed. What
+would count against two networks weighing pixels alike: attributions whose ranks hardly agree.
+"""
+
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from analyses.attribution_figures import chosen_figure, shared_figure
+from analyses.attribution_pictures import (
+    INTEGRATED_GRADIENTS,
+    TABLE,
+    Looked,
+    agreement,
+    pictures_of,
+)
+from analyses.estimates import as_percent, estimate_of
+from analyses.frames import by_network, runs_with, seed_name
+from analyses.registry import Analysis
+from analyses.result import AnalysisResult, Finding, Table, Verdict
+from analyses.statistics import RESAMPLES, Array, Mean, verdict_above, verdict_below
+from analyses.wording import between, number, percent, plural, slug
+from gradflow.runs.reader import Experiment, Run
+
+COMPLETE = 0.05
+ALIKE = 0.5
+MIN_IMAGES = 5  # fewer say next to nothing about how images differ
+CHOSEN = (
+    "A handful of images, most of them the first of their classes: pictures illustrate, and "
+    "an interval over them speaks of such images only."
+)
+BASELINE = (
+    "Integrated gradients depend on their baseline, here a black image: a black pixel gets nothing."
+)
+PIXELS = (
+    "The gradient of a deep network fluctuates from pixel to pixel: two networks may agree on a "
+    "region and not on its pixels."
+)
+SOURCES = (
+    "Sundararajan et al. 2017, Axiomatic attribution for deep networks, sections 2 and 3",
+    "Selvaraju et al. 2017, Grad-CAM, section 3",
+    "Kokhlikyan et al. 2020, Captum",
+)
+
+
+def run(experiment: Experiment, complete: float = COMPLETE, alike: float = ALIKE) -> AnalysisResult:
+    """Show the pictures, and say whether they add up and how alike those of two networks are.
+
+    `complete` is the median completeness error up to which integrated gradients are said to add
+    up, `alike` the mean rank correlation from which two networks are said to weigh pixels alike.
+
+    Raises `NotApplicableError` where no run recorded pictures.
+    """
+    runs = runs_with(experiment, TABLE, "attribution pictures")
+    pictures = [(run, pictures_of(run)) for run in runs]
+    networks = {
+        name: [one for run, looked in pictures if run.network == name for one in looked]
+        for name in by_network(runs)
+    }
+    sums = tuple(_completeness(name, looked, complete) for name, looked in networks.items())
+    pairs = tuple(
+        _likeness(first, second, _agreements(pictures, first, second), alike)
+        for first, second in combinations(networks, 2)
+    )
+    seed, shown = _first_seed(pictures)
+    figures = (shared_figure(shown, seed), chosen_figure(shown, seed))
+    return AnalysisResult(
+        summary=" ".join(finding.meaning for finding in (*pairs, *sums)),
+        findings=(*pairs, *sums),
+        figures=tuple(figure for figure in figures if figure is not None),
+        tables=(Table("images", "Images pictured", _table(pictures)),),
+        method=(
+            "Integrated gradients of the predicted class's logit f along the straight path from a "
+            "black image x' to the image x, by captum: (x - x') times the mean gradient, summed "
+            "over color. Completeness error: |sum - (f(x) - f(x'))| / |f(x) - f(x')|. Agreement of "
+            "two networks on an image: Spearman's rho of their integrated gradients, signs "
+            "included, over the pixels that are not black, where both predict the same class. "
+            "Grad-CAM: maps of one block, weighed by their mean gradients and rectified. "
+            f"Intervals: bootstrap over images, {RESAMPLES:,} resamples, from "
+            f"{MIN_IMAGES} images on."
+        ),
+        sources=SOURCES,
+    )
+
+
+def over_images(values: list[float], median: bool) -> Mean:
+    """Median or mean over images, with a percentile bootstrap interval."""
+    kept = np.asarray([value for value in values if np.isfinite(value)], dtype=float)
+    if not len(kept):
+        return Mean(None, None, None, "no finite value was recorded")
+    centre = np.median if median else np.mean
+    if len(kept) < MIN_IMAGES:
+        method = f"no interval from {plural(len(kept), 'image')}, {MIN_IMAGES} needed"
+        return Mean(float(centre(kept)), None, None, method)
+    draws = np.random.default_rng(0).integers(0, len(kept), size=(RESAMPLES, len(kept)))
+    resampled: Array = centre(kept[draws], axis=1)
+    low, high = np.quantile(resampled, [0.025, 0.975])
+    method = f"bootstrap over {plural(len(kept), 'image')}"
+    return Mean(float(centre(kept)), float(low), float(high), method)
+
+
+def _agreements(pictures: list[tuple[Run, list[Looked]]], first: str, second: str) -> list[float]:
+    """The agreement on every image that both networks pictured with the same seed."""
+    by_run = {(run.network, run.seed): looked for run, looked in pictures}
+    found = []
+    for (name, seed), looked in by_run.items():
+        if name != first:
+            continue
+        others = {one.image: one for one in by_run.get((second, seed), [])}
+        found += [
+            agreement(one, others[one.image])
+            for one in looked
+            if one.image in others
+            and all(INTEGRATED_GRADIENTS in each.maps for each in (one, others[one.image]))
+        ]
+    return found
+
+
+def _likeness(first: str, second: str, found: list[float], alike: float) -> Finding:
+    mean = over_images(found, median=False)
+    verdict = verdict_above(mean.low, mean.high, alike)
+    words = {
+        Verdict.SUPPORTED: f"{first} and {second} weigh the pixels of an image much alike",
+        Verdict.CONTRADICTED: f"{first} and {second} weigh the pixels of an image differently",
+        Verdict.INCONCLUSIVE: (
+            f"Whether {first} and {second} weigh the pixels of an image alike cannot be told"
+        ),
+    }[verdict]
+    said = "no image was pictured for both with the same prediction" if mean.value is None else (
+        f"the ranks of their integrated gradients correlate by {number(mean.value)} "
+        f"{between(mean.low, mean.high)} over {plural(int(np.isfinite(found).sum()), 'image')}"
+    )  # fmt: skip
+    return Finding(
+        key=slug(f"alike-{first}-{second}"),
+        network=None,
+        hypothesis=f"{first} and {second} weigh the pixels of an image alike.",
+        contradicted_by=f"A mean rank correlation whose interval lies below {number(alike)}.",
+        verdict=verdict,
+        estimates=(estimate_of("mean rank correlation over the pixels of an image", mean),),
+        threshold=(
+            "supported where the 95 % interval of the mean correlation lies above "
+            f"{number(alike)}, contradicted where below"
+        ),
+        meaning=f"{words}: {said}.",
+        next_step=(
+            "Compare two seeds of one network: what differs by the seed alone sets the scale."
+        ),
+        caveats=(CHOSEN, BASELINE, PIXELS),
+    )
+
+
+def _completeness(network: str, looked: list[Looked], complete: float) -> Finding:
+    errors = [one.completeness_error for one in looked]
+    mean = over_images(errors, median=True)
+    verdict = verdict_below(mean.low, mean.high, complete)
+    words = {
+        Verdict.SUPPORTED: f"The pictures of {network} add up to its logits",
+        Verdict.CONTRADICTED: f"The pictures of {network} do not add up to its logits",
+        Verdict.INCONCLUSIVE: f"Whether the pictures of {network} add up to its logits is not told",
+    }[verdict]
+    said = "no integrated gradients were recorded" if mean.value is None else (
+        f"the median completeness error of its integrated gradients is {percent(mean.value)} "
+        f"{between(mean.low, mean.high, percent)}"
+    )  # fmt: skip
+    return Finding(
+        key=slug(f"completeness-{network}"),
+        network=network,
+        hypothesis=(
+            f"Integrated gradients of {network} add up to the difference of logits within "
+            f"{percent(complete)}."
+        ),
+        contradicted_by=f"A median error whose interval lies above {percent(complete)}.",
+        verdict=verdict,
+        estimates=(estimate_of("median completeness error", mean, "%", as_percent),),
+        threshold=(
+            f"supported where the 95 % interval of the median lies below {percent(complete)}, "
+            "contradicted where above"
+        ),
+        meaning=f"{words}: {said}.",
+        next_step=(
+            "Read the pictures as they are."
+            if verdict is Verdict.SUPPORTED
+            else "Integrate in more steps before reading the pictures closely."
+        ),
+        caveats=(
+            CHOSEN,
+            "Where the image's logit hardly differs from that of the black image, the relative "
+            "error is large whatever the number of steps.",
+        ),
+    )
+
+
+def _first_seed(pictures: list[tuple[Run, list[Looked]]]) -> tuple[str, dict[str, list[Looked]]]:
+    """The seed of the first run, and the pictures of every network with it."""
+    first = pictures[0][0]
+    return seed_name(first), {
+        run.network: looked for run, looked in pictures if run.seed == first.seed
+    }
+
+
+def _table(pictures: list[tuple[Run, list[Looked]]]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {
+                "network": run.network,
+                "seed": seed_name(run),
+                "image": one.image,
+                "rule": one.rule,
+                "target": one.target,
+                "prediction": one.prediction,
+                "probability": one.probability,
+                "completeness error": one.completeness_error,
+            }
+            for run, looked in pictures
+            for one in looked
+        ]
+    )
+
+
+ANALYSIS = Analysis(
+    key="attribution",
+    title="Attribution pictures",
+    question="What do the networks look at?",
+    run=run,
+)
