@@ -29,10 +29,10 @@ BUILT_IN = (
     "shortcut_scaling",
     "lesions",
     "conductance",
-    "attribution",
     "better_network",
-    "classification",
+    "attribution",
     "loss_slices",
+    "classification",
 )
 
 
