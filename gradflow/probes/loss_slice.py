@@ -75,7 +75,7 @@ def measure(subject: Subject) -> Tables:
 def filter_normalized_direction(weights: Weights, seed: int) -> Weights:
     """A normal random direction, each filter of it with the norm of the weights' own filter.
 
-    d_ij <- d_ij |w_ij| / |d_ij|, for filter j of layer i (Li et al. 2018, section 4, equation 1),
+    d_ij <- d_ij |w_ij| / |d_ij|, for filter j of layer i (Li et al. 2018),
     which is a row of a linear layer. Biases and batch-norm parameters, which have no filters, stay
     as they are: their direction is zero.
     """
