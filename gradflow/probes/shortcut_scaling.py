@@ -39,7 +39,7 @@ def measure(
     subject: Subject,
     scales: Sequence[float] = (0.0, 0.25, 0.5, 0.75, 1.0),
     stage_scales: Sequence[float] = (0.0, 1.0),
-    block_scales: Sequence[float] = (0.0, 1.0),
+    block_scales: Sequence[float] = (),
     recalibration_batches: int = 4,
 ) -> Tables:
     """Scale the shortcuts of all blocks, of each stage and of each block.
@@ -50,7 +50,8 @@ def measure(
 
     Args:
         subject: classifies its validation images; gradients are those of its `batch`.
-        scales, stage_scales, block_scales: alpha for all blocks, for a stage, for a single block.
+        scales, stage_scales, block_scales: alpha for all blocks, for a stage, for a single block;
+            single blocks cost twice as much as all else together, and are left out by default.
         recalibration_batches: training batches to re-estimate the statistics on.
 
     Returns: the table `shortcut_scaling`.
