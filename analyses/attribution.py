@@ -41,7 +41,7 @@ PIXELS = (
 )
 SOURCES = (
     "Sundararajan et al. 2017, Axiomatic attribution for deep networks, sections 2 and 3",
-    "Selvaraju et al. 2017, Grad-CAM, section 3",
+    "Selvaraju et al. 2017, Grad-CAM",
     "Kokhlikyan et al. 2020, Captum",
 )
 

@@ -30,8 +30,8 @@ JUMPS_ONLY = (
     "the loss between calm epochs runs differently."
 )
 SOURCES = (
-    "Li et al. 2018, Visualizing the loss landscape of neural nets, section 4",
-    "Frankle et al. 2020, Linear mode connectivity and the lottery ticket hypothesis, section 2",
+    "Li et al. 2018, Visualizing the loss landscape of neural nets",
+    "Frankle et al. 2020, Linear mode connectivity and the lottery ticket hypothesis",
     "Goodfellow et al. 2015, Qualitatively characterizing neural network optimization problems",
 )
 

@@ -18,9 +18,9 @@ from gradflow.errors import GradflowError, RunError
 from gradflow.evaluation import Evaluation, evaluate, moved_beyond_noise
 from gradflow.experiment import choose_device
 from gradflow.job import Job
-from gradflow.probes.probe import Probe, Subject
+from gradflow.probes.probe import Probe, Subject, is_due
 from gradflow.probes.running import run_probes
-from gradflow.probing import subject_of, wanted_probes
+from gradflow.probing import needs_previous, subject_of, wanted_probes
 from gradflow.runs.files import part_name
 from gradflow.runs.reader import Run, open_experiment
 from gradflow.runs.writer import RunWriter
@@ -86,42 +86,58 @@ def probe_run(run: Run, options: Options, say: Callable[[str], None]) -> None:
     wanted = wanted_probes(replace(job.configuration, probes=options.probes))
     writer = RunWriter.reopen(run.folder, run.description)
     say(run.name)
-    previous: dict[str, Tensor] | None = None
-    before: Evaluation | None = None
-    epoch_before = 0
     model = job.build_model()
+    before = _Before()
     for moment in moments_of(run):
-        model.load_state_dict(checkpoints.load(moment.weights)["state_dict"])
-        following = moment.epoch == epoch_before + 1
-        after = evaluate(model, job)
-        subject = subject_of(
-            job,
-            model,
-            moment.epoch,
-            last=moment.last,
-            moved=following and before is not None and moved_beyond_noise(before, after),
-            previous=previous if following else None,
-        )
-        _probe_moment(run, writer, moment, wanted, subject, say)
-        state = model.state_dict()
-        previous = {name: value.detach().clone() for name, value in state.items()}
-        before, epoch_before = after, moment.epoch
+        missing = _missing(run, moment, wanted)
+        jumps = needs_previous(missing) or (needs_previous(wanted) and not moment.last)
+        subject = subject_of(job, model, moment.epoch, last=moment.last, moved=False, previous=None)
+        if jumps or any(is_due(probe, subject) for probe in missing):
+            model.load_state_dict(checkpoints.load(moment.weights)["state_dict"])
+        if jumps:
+            subject, before = _with_the_epoch_before(subject, before, evaluate(model, job))
+        _probe_moment(run, writer, moment, missing, subject, say)
+
+
+@dataclass(frozen=True)
+class _Before:
+    """What is remembered of an epoch when the next one is looked at."""
+
+    epoch: int = 0
+    validation: Evaluation | None = None
+    state: dict[str, Tensor] | None = None
+
+
+def _with_the_epoch_before(
+    subject: Subject, before: _Before, validation: Evaluation
+) -> tuple[Subject, _Before]:
+    """`subject` with what it needs of the epoch before, and what the next one will need."""
+    state = {name: value.detach().clone() for name, value in subject.model.state_dict().items()}
+    after = _Before(subject.epoch, validation, state)
+    if before.validation is None or subject.epoch != before.epoch + 1:
+        return subject, after
+    moved = moved_beyond_noise(before.validation, validation)
+    return replace(subject, moved=moved, previous=before.state), after
+
+
+def _missing(run: Run, moment: Moment, wanted: tuple[Probe, ...]) -> tuple[Probe, ...]:
+    """Those of the probes `wanted` that wrote nothing at this moment."""
+    part = part_name(moment.first_step, moment.last_step)
+    return tuple(
+        probe
+        for probe in wanted
+        if not any((run.folder / table / part).exists() for table in probe.tables)
+    )
 
 
 def _probe_moment(
     run: Run,
     writer: RunWriter,
     moment: Moment,
-    wanted: tuple[Probe, ...],
+    missing: tuple[Probe, ...],
     subject: Subject,
     say: Callable[[str], None],
 ) -> None:
-    part = part_name(moment.first_step, moment.last_step)
-    missing = tuple(
-        probe
-        for probe in wanted
-        if not any((run.folder / table / part).exists() for table in probe.tables)
-    )
     seconds: dict[str, Any] = {}
 
     def write_table(name: str, columns: Mapping[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 Three lines: from the weights of the epoch before to the present ones, against the gradient, and
 along a random direction whose filters have the norms of the network's own (Li et al. 2018,
-Visualizing the loss landscape of neural nets, section 4).
+Visualizing the loss landscape of neural nets).
 """
 
 from collections.abc import Mapping
