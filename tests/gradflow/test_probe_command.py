@@ -3,7 +3,6 @@
 import json
 import shutil
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -14,18 +13,6 @@ from gradflow import checkpoints, probe, train_and_trace
 
 PROBES = ["noise_scale", "path_lengths"]
 SMALL = ["--models", "resnet20", "--epochs", "2", "--batch-size", "8", "--no-recalibrate"]
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("images")
-    generator = np.random.default_rng(0)
-    for name, level in (("bright", 180), ("dark", 40)):
-        (folder / name).mkdir()
-        for index in range(12):
-            pixels = level + generator.integers(0, 60, (16, 16, 3))
-            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{index}.png")
-    return folder
 
 
 @pytest.fixture(scope="module")
