@@ -91,9 +91,9 @@ def block_costs(seeds: list[Lesions], rate: float = RATE) -> pd.DataFrame:
 
     Columns block, cost, low, high, gained, lost (images, of all seeds), p_value and adjusted
     (McNemar's exact test against the intact network, Benjamini & Hochberg over the blocks of a
-    run; the largest of all seeds) and real (adjusted within `rate` in every seed). Interval:
-    Student's over three and more seeds, else normal over images, on which the seeds' losses are
-    averaged.
+    run; the largest of all seeds) and real (adjusted within `rate` in every seed). Each seed is
+    judged on its own validation images. Interval: Student's over three and more seeds, else normal
+    over the images of each.
     """
     blocks = [
         name for name in seeds[0].single.index if all(name in one.right.index for one in seeds)
@@ -102,13 +102,9 @@ def block_costs(seeds: list[Lesions], rate: float = RATE) -> pd.DataFrame:
     adjusted = [
         stats.false_discovery_control([test.p_value for test in row], method="bh") for row in tests
     ]
-    images = sorted(set.intersection(*(set(one.right.columns) for one in seeds)))
     rows = []
     for place, name in enumerate(blocks):
-        losses = [
-            (one.right.loc["", images].astype(float) - one.right.loc[name, images]).to_numpy()
-            for one in seeds
-        ]
+        losses = [one.intact - one.right.loc[name].to_numpy(dtype=float) for one in seeds]
         mean = _mean_loss(losses)
         rows.append(
             {"block": name, "cost": mean.value, "low": mean.low, "high": mean.high}
@@ -124,9 +120,9 @@ def block_costs(seeds: list[Lesions], rate: float = RATE) -> pd.DataFrame:
 def _mean_loss(losses: list[Array]) -> Mean:
     if len(losses) >= MIN_SEEDS:
         return mean_over_steps([[loss.mean()] for loss in losses])
-    by_image = np.mean(losses, axis=0)
-    half = float(stats.norm.ppf(0.975)) * float(by_image.std()) / len(by_image) ** 0.5
-    value = float(by_image.mean())
+    variance = sum(float(loss.var()) / len(loss) for loss in losses) / len(losses) ** 2
+    half = float(stats.norm.ppf(0.975)) * variance**0.5
+    value = float(np.mean([loss.mean() for loss in losses]))
     return Mean(value, value - half, value + half, "normal interval over images")
 
 

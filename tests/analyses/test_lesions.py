@@ -1,10 +1,12 @@
 """Planted costs of deleted blocks, against scipy and counting by hand."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
 from analyses.lesion_costs import (
+    Lesions,
     block_costs,
     by_number,
     cost_difference,
@@ -126,3 +128,28 @@ def test_without_the_intact_network_it_does_not_apply(build):
     experiment = build.experiment(build.plan("resnet8", images=IMAGES, probed={"lesions": rows}))
     with pytest.raises(NotApplicableError, match="intact"):
         ANALYSIS.run(experiment)
+
+
+def lesions_on(images, intact, lesioned):
+    """One block, deleted; `images` are right that many of ten times."""
+    rows = {"": [place < intact for place in range(10)], "b": [p < lesioned for p in range(10)]}
+    right = pd.DataFrame.from_dict(rows, orient="index", columns=images)
+    return Lesions(1, right, pd.Series({"": 0, "b": 1}), 0.5)
+
+
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_seeds_validated_on_different_images_are_each_judged_on_their_own(seeds):
+    measured = [
+        lesions_on(range(10 * seed, 10 * seed + 10), 9, 9 - lost)
+        for seed, lost in enumerate((2, 4, 6)[:seeds])
+    ]
+    row = block_costs(measured).iloc[0]
+    losses = [0.2, 0.4, 0.6][:seeds]
+    assert row["cost"] == pytest.approx(np.mean(losses))
+    if seeds == 2:
+        half = stats.norm.ppf(0.975) * np.sqrt((0.2 * 0.8 + 0.4 * 0.6) / 10) / 2
+    else:
+        half = stats.t.ppf(0.975, 2) * np.std(losses, ddof=1) / np.sqrt(3)
+    assert (row["low"], row["high"]) == pytest.approx(
+        (row["cost"] - half, row["cost"] + half), abs=1e-12
+    )
