@@ -34,6 +34,7 @@ class Plan:
     configuration: dict[str, Any] = field(default_factory=dict)
     without: tuple[str, ...] = ()  # tables not written
     classes: list[str] = field(default_factory=lambda: list(CLASSES))
+    first_image: int = 0  # index of the first of the images
     copies: int = 0  # of the images, that many at the end are copies of image 0
     probed: dict[str, list[dict[str, Any]]] = field(default_factory=dict)  # rows of probes' tables
 
@@ -225,7 +226,7 @@ def prediction_rows(plan: Plan, right: np.ndarray | None) -> list[dict[str, Any]
             target = image % kinds
             prediction = target if correct else (target + 1) % kinds
             label = {"target": target, "prediction": prediction, "probability": 0.5}
-            rows.append({"epoch": epoch, "image": image, **label})
+            rows.append({"epoch": epoch, "image": plan.first_image + image, **label})
     return rows
 
 
@@ -233,7 +234,7 @@ def image_rows(plan: Plan) -> list[dict[str, Any]]:
     first_copy = plan.images - plan.copies
     return [
         {
-            "image": image,
+            "image": plan.first_image + image,
             "name": f"{image}.png",
             "label": image % (len(plan.classes) or 5),
             "subset": "validation",

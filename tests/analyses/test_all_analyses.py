@@ -11,7 +11,7 @@ from analyses import plots
 from analyses.registry import run_all
 
 
-def full(build, seeds=(2025,), epochs=10, **options):
+def full(build, seeds=(2025,), epochs=10, own_images=False, **options):
     generator = np.random.default_rng(0)
     plans = []
     for network, share in (("plain8", None), ("resnet8", 0.6)):
@@ -19,6 +19,7 @@ def full(build, seeds=(2025,), epochs=10, **options):
             right = generator.random((epochs, 60)) < np.linspace(0.3, 0.8, epochs)[:, None]
             fresh = generator.random((epochs, 60)) < 0.7
             tables = {"right": right, "recalibrated": fresh, "skip_share": share}
+            tables["first_image"] = 100 * seed if own_images else 0
             plans.append(build.plan(network, seed, epochs=epochs, **tables, **options))
     return build.experiment(*plans)
 
@@ -39,6 +40,9 @@ def broken(build):
 SHAPES = {
     "full": full,
     "seeds": lambda build: full(build, seeds=(1, 2, 3), epochs=4, steps=4),
+    "seeds with a split each": lambda build: full(
+        build, seeds=(1, 2, 3), epochs=4, steps=4, own_images=True
+    ),
     "one epoch": lambda build: full(build, epochs=1, steps=2),
     "traced": traced,
     "bare": bare,
