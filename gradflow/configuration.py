@@ -6,6 +6,9 @@ from typing import Any, Literal
 
 from gradflow.errors import ConfigurationError
 
+# Options that take several values: tuples here, lists in JSON.
+_SEVERAL = ("models", "seeds", "probes")
+
 
 @dataclass(frozen=True)
 class Configuration:
@@ -128,7 +131,7 @@ class Configuration:
         """
         known = {field.name for field in fields(cls)}
         given = {name: value for name, value in options.items() if name in known}
-        for name in ("models", "seeds", "probes"):
+        for name in _SEVERAL:
             if name in given:
                 given[name] = tuple(given[name])
         if given.get("out") is not None:
@@ -142,5 +145,5 @@ class Configuration:
         """All options, as JSON keeps them."""
         options = asdict(self)
         options["out"] = None if self.out is None else str(self.out)
-        listed = {name: list(getattr(self, name)) for name in ("models", "seeds", "probes")}
+        listed = {name: list(getattr(self, name)) for name in _SEVERAL}
         return options | listed

@@ -9,16 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gradflow.job import Job
+from gradflow.probes.predictions import Predictions, predictions_from
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """A pass over the validation images, V of them: int64 [V] but for `probability`, float [V]."""
+@dataclass(frozen=True, eq=False)
+class Evaluation(Predictions):
+    """A pass over the validation images: their predictions, and their mean cross-entropy."""
 
-    image: Tensor
-    target: Tensor
-    prediction: Tensor
-    probability: Tensor
     loss: float
 
     @property
@@ -44,16 +41,9 @@ def evaluate(model: nn.Module, job: Job) -> Evaluation:
     model.eval()
     parts = [(batch, model(batch.images)) for batch in job.validation_batches()]
     model.train(was_training)
-    logits = torch.cat([output for _, output in parts])
-    target = torch.cat([batch.targets for batch, _ in parts])
-    probability, prediction = logits.softmax(1).max(1)
-    return Evaluation(
-        torch.cat([batch.indices for batch, _ in parts]),
-        target,
-        prediction,
-        probability,
-        float(F.cross_entropy(logits, target)),
-    )
+    found = predictions_from(parts)
+    loss = float(F.cross_entropy(torch.cat([logits for _, logits in parts]), found.target))
+    return Evaluation(**vars(found), loss=loss)
 
 
 def moved_beyond_noise(before: Evaluation, after: Evaluation, level: float = 0.05) -> bool:

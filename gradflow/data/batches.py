@@ -126,13 +126,19 @@ def _batch(data: ImageData, part: Tensor, device: torch.device | str) -> Batch:
 
 def normalize(images: Tensor) -> Tensor:
     """Float [B, 1 or 3, H, W] in [0, 1] to float32 [B, 3, H, W], normalized as ImageNet's are."""
-    mean = images.new_tensor(IMAGENET_MEAN).view(3, 1, 1)
-    std = images.new_tensor(IMAGENET_STD).view(3, 1, 1)
+    mean, std = _mean_and_std(images)
     return (images - mean) / std
 
 
 def pixels(images: Tensor) -> Tensor:
     """What `normalize` was given, from what it gave: uint8 [B, 3, H, W], 0 to 255."""
-    mean = images.new_tensor(IMAGENET_MEAN).view(3, 1, 1)
-    std = images.new_tensor(IMAGENET_STD).view(3, 1, 1)
+    mean, std = _mean_and_std(images)
     return ((images * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+def _mean_and_std(images: Tensor) -> tuple[Tensor, Tensor]:
+    """ImageNet's, of each color, [3, 1, 1] each, in the dtype and on the device of `images`."""
+    mean, std = (
+        images.new_tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD)
+    )
+    return mean, std

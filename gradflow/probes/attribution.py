@@ -4,7 +4,6 @@ Everything is attributed to the logit of the predicted class, against a black im
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from gradflow.data.batches import normalize, pixels
 from gradflow.probes.blocks import blocks
 from gradflow.probes.conductance import conductances, relative_error
 from gradflow.probes.pictures import grad_cam, integrated_gradients, layer_for_grad_cam
+from gradflow.probes.predictions import Predictions, predictions_from
 from gradflow.probes.probe import NotMeasurableError, Probe, Subject, Tables, When
 
 CONDUCTANCE_IMAGES = 16
@@ -26,22 +26,6 @@ MOST_CONFIDENT_WRONG = "most confident wrong one"
 MOST_CONFIDENT_RIGHT = "most confident right one"
 INTEGRATED_GRADIENTS = "integrated gradients"
 GRAD_CAM = "Grad-CAM"
-
-
-@dataclass(frozen=True, eq=False)
-class Predictions:
-    """What the network predicts for the V validation images; every field of shape [V].
-
-    Fields:
-        index: int64, places in the data set.
-        target, prediction: int64, classes.
-        probability: of the predicted class.
-    """
-
-    index: Tensor
-    target: Tensor
-    prediction: Tensor
-    probability: Tensor
 
 
 def measure(subject: Subject) -> Tables:
@@ -95,10 +79,7 @@ def choose(predictions: Predictions) -> list[tuple[int, str]]:
 
 @torch.no_grad()
 def _predict(model: nn.Module, batches: Iterable[Batch]) -> Predictions:
-    parts = [(batch.indices, batch.targets, model(batch.images)) for batch in batches]
-    index, target, logits = (torch.cat(column) for column in zip(*parts, strict=True))
-    probability, prediction = logits.softmax(1).max(1)
-    return Predictions(index, target, prediction, probability)
+    return predictions_from([(batch, model(batch.images)) for batch in batches])
 
 
 def _images_at(subject: Subject, places: Sequence[int]) -> Tensor:
@@ -130,7 +111,7 @@ def _conductance(
     }
     for one in found:
         rows["layer"] += [one.block] * len(places)
-        rows["image"] += predictions.index[places].tolist()
+        rows["image"] += predictions.image[places].tolist()
         for name in ("skip", "branch", "difference"):
             rows[name] += getattr(one, name).tolist()
         rows["completeness_error"] += relative_error(one.skip + one.branch, one.difference)
@@ -161,7 +142,7 @@ def _pictures(
     height, width = images.shape[-2:]
     both = 2 * places
     return {
-        "image": predictions.index[both].tolist(),
+        "image": predictions.image[both].tolist(),
         "rule": 2 * [rule for _, rule in chosen],
         "target": predictions.target[both].tolist(),
         "prediction": predictions.prediction[both].tolist(),

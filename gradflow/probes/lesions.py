@@ -15,6 +15,7 @@ from torch import Tensor
 from gradflow.data import Batch
 from gradflow.probes.blocks import Block, blocks
 from gradflow.probes.partial_runs import run_keeping_inputs, run_rewired
+from gradflow.probes.predictions import predictions_from
 from gradflow.probes.probe import NotMeasurableError, Probe, Subject, Tables, When
 from gradflow.seeding import derived_seed
 
@@ -77,15 +78,11 @@ def _drawn(found: Sequence[Block], subject: Subject, draws: int) -> list[Lesion]
 
 
 def _columns(lesion: Lesion, parts: Sequence[tuple[Batch, Tensor]]) -> dict[str, list[Any]]:
-    probability, prediction = torch.cat([logits for _, logits in parts]).softmax(1).max(1)
-    image = torch.cat([batch.indices for batch, _ in parts])
+    found = predictions_from(parts)
     return {
-        "blocks": [SEPARATOR.join(block.name for block in lesion)] * len(image),
-        "image": image.tolist(),
-        "deleted": [len(lesion)] * len(image),
-        "target": torch.cat([batch.targets for batch, _ in parts]).tolist(),
-        "prediction": prediction.tolist(),
-        "probability": probability.tolist(),
+        "blocks": [SEPARATOR.join(block.name for block in lesion)] * len(found.image),
+        "deleted": [len(lesion)] * len(found.image),
+        **{name: values.tolist() for name, values in vars(found).items()},
     }
 
 
