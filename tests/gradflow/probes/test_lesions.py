@@ -16,6 +16,7 @@ from gradflow.models.blocks import ZeroPadShortcut
 from gradflow.probes import lesions
 from gradflow.probes.blocks import blocks
 from gradflow.probes.probe import NotMeasurableError, Subject
+from gradflow.runs.reader import open_run
 from gradflow.runs.writer import RunWriter
 
 IMAGES = torch.randn(7, 3, 16, 16, generator=torch.Generator().manual_seed(3))
@@ -137,7 +138,10 @@ def test_a_network_without_blocks_has_nothing_to_delete():
         lesions.measure(subject_of(nn.Sequential(nn.Flatten(), nn.Linear(768, 3))))
 
 
-def test_the_table_can_be_stored(network, tmp_path):
+def test_the_table_can_be_stored_and_read_back(network, tmp_path):
     columns = lesions.measure(subject_of(copy.deepcopy(network)))["lesions"]
     epoch = [1] * len(columns["image"])
     RunWriter(tmp_path / "run", {}).append("lesions", {"epoch": epoch, **columns}, 0, 0)
+    stored = open_run(tmp_path / "run").table("lesions")
+    for name in ("blocks", "image", "deleted", "target", "prediction", "probability"):
+        assert list(stored[name]) == list(columns[name]), name

@@ -17,6 +17,7 @@ from gradflow.models.blocks import BasicBlock, ZeroPadShortcut, projection
 from gradflow.probes import path_lengths
 from gradflow.probes.blocks import blocks, rewired
 from gradflow.probes.probe import NotMeasurableError, Subject
+from gradflow.runs.reader import open_run
 from gradflow.runs.writer import RunWriter
 
 
@@ -204,7 +205,11 @@ def test_blocks_that_do_not_follow_each_other_are_refused():
 
 
 @pytest.mark.parametrize("exact_up_to", [0, 64])
-def test_the_table_can_be_stored(tmp_path, exact_up_to):
+def test_the_table_can_be_stored_and_read_back(tmp_path, exact_up_to):
     subject = subject_of(linear_network(2, 0.5), images_of(2, 3)[:, :2].abs())
     columns = path_lengths.measure(subject, exact_up_to=exact_up_to)["path_lengths"]
     RunWriter(tmp_path / "run", {}).append("path_lengths", {"epoch": [1] * 3, **columns}, 0, 0)
+    stored = open_run(tmp_path / "run").table("path_lengths")
+    for name in ("length", "paths", "gradient_norm", "share"):
+        assert list(stored[name]) == list(columns[name]), name
+    assert stored["draws"].isna().all() == (exact_up_to > 0)
