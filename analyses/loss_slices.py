@@ -135,7 +135,6 @@ def _finding(network: str, found: list[Barrier], half: float) -> Finding:
         Verdict.INCONCLUSIVE: "Whether most jumps of {} cross a barrier of the training loss "
         "cannot be told",
     }[verdict].format(network)
-    heights = [one.height for one in known]
     said = (
         f"it rises above both ends at {crossed} of {plural(len(known), 'jump')} "
         f"{between(low, high, percent)}"
@@ -153,21 +152,7 @@ def _finding(network: str, found: list[Barrier], half: float) -> Finding:
             f"A share of jumps with a barrier whose interval lies below {percent(half)}."
         ),
         verdict=verdict,
-        estimates=(
-            Estimate(
-                "share of jumps that cross a barrier",
-                crossed / len(known) if known else None,
-                low,
-                high,
-                method=f"Wilson interval over {plural(len(known), 'jump')}",
-            ),
-            Estimate(
-                "median height, negative where there is no barrier",
-                float(np.median(heights)) if heights else None,
-                unit="nats",
-                method="over jumps; no interval",
-            ),
-        ),
+        estimates=_estimates(known, crossed, low, high),
         threshold=(
             f"supported where the 95 % interval of the share lies above {percent(half)}, "
             "contradicted where below"
@@ -181,6 +166,26 @@ def _finding(network: str, found: list[Barrier], half: float) -> Finding:
             Verdict.INCONCLUSIVE: "Record more seeds or epochs: each jump is one observation.",
         }[verdict],
         caveats=(FEW_IMAGES, JUMPS_ONLY, "A barrier narrower than the grid stays unseen."),
+    )
+
+
+def _estimates(
+    known: list[Barrier], crossed: int, low: float | None, high: float | None
+) -> tuple[Estimate, ...]:
+    return (
+        Estimate(
+            "share of jumps that cross a barrier",
+            crossed / len(known) if known else None,
+            low,
+            high,
+            method=f"Wilson interval over {plural(len(known), 'jump')}",
+        ),
+        Estimate(
+            "median height, negative where there is no barrier",
+            float(np.median([one.height for one in known])) if known else None,
+            unit="nats",
+            method="over jumps; no interval",
+        ),
     )
 
 
