@@ -40,7 +40,7 @@ PIXELS = (
     "region and not on its pixels."
 )
 SOURCES = (
-    "Sundararajan et al. 2017, Axiomatic attribution for deep networks, sections 2 and 3",
+    "Sundararajan et al. 2017, Axiomatic attribution for deep networks",
     "Selvaraju et al. 2017, Grad-CAM",
     "Kokhlikyan et al. 2020, Captum",
 )
