@@ -1,11 +1,13 @@
 """What an analysis returns: findings as data, with the figures and tables that show them."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import pandas as pd
+
+from analyses.wording import slug
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -43,6 +45,26 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class Slider:
+    """What of a drawing changes from one position of a slider to the next, for a page on a screen.
+
+    Fields:
+        label: what the slider runs over, such as "epoch".
+        positions: the name of each position, in order.
+        shown: the index of the position that the drawing itself shows.
+        widths: by the gid of an artist of the drawing, its line width in points at each position;
+            0 hides it.
+        texts: by the gid of an artist, what is said of it at each position, such as its value.
+    """
+
+    label: str
+    positions: tuple[str, ...]
+    shown: int
+    widths: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    texts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Figure:
     """A figure, drawn when a renderer asks for it.
 
@@ -52,6 +74,7 @@ class Figure:
         caption: what is drawn: axes, colours, intervals, number of observations.
         alt: alternative text for readers who do not see the figure.
         draw: returns a new matplotlib figure at each call; the caller closes it.
+        slider: how the drawing changes on a page with a slider; None where it does not.
     """
 
     key: str
@@ -59,6 +82,7 @@ class Figure:
     caption: str
     alt: str
     draw: Callable[[], "Drawing"]
+    slider: Slider | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +99,8 @@ class Finding:
     """What the evidence says of one hypothesis, for one network or for all.
 
     Fields:
-        key: unique within the analysis.
+        key: unique within the analysis; that of a finding on one network ends in "-" and the
+            network's name as a slug, and what stands before is common to all networks.
         network: the network it speaks of; None where it speaks of the comparison.
         hypothesis: the sentence that was tested.
         contradicted_by: what would count against it.
@@ -85,6 +110,9 @@ class Finding:
         meaning: what it means, in one sentence that can stand alone, with the number.
         next_step: what to try or measure next, in one sentence.
         caveats: what limits it.
+        statement: the hypothesis without the network's name, as a heading over the findings on
+            all networks; "" where the hypothesis names none, or there is but one finding.
+        evidence: keys of the figures and tables of the analysis that show it, in reading order.
     """
 
     key: str
@@ -97,6 +125,13 @@ class Finding:
     meaning: str
     next_step: str
     caveats: tuple[str, ...] = ()
+    statement: str = ""
+    evidence: tuple[str, ...] = ()
+
+    @property
+    def topic(self) -> str:
+        """What the findings of one analysis on one hypothesis share, whatever the network."""
+        return self.key.removesuffix(f"-{slug(self.network)}") if self.network else self.key
 
 
 @dataclass(frozen=True)

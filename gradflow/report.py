@@ -149,9 +149,9 @@ def print_answer(document: "Document") -> None:
     """Print the question, what must be known first, and one line for each verdict."""
     for text in (document.question, *document.warnings, document.lead):
         print(textwrap.fill(text, _COLUMNS))
-    for row in document.verdicts:
-        verdict = f"{row.sign} {row.verdict.value:<13}"
-        statement = f"{row.network}: {row.hypothesis}"
+    for line in (line for card in document.verdicts for line in card.lines):
+        verdict = f"{line.sign} {line.verdict.value:<13}"
+        statement = f"{line.network}: {line.hypothesis}"
         room = _COLUMNS - len(verdict)
         print(verdict + textwrap.shorten(statement, room, placeholder=" ..."))
 

@@ -10,33 +10,50 @@ from analyses.result import Finding
 from analyses.wording import listing, plural
 from gradflow.runs.reader import Experiment
 from gradflow.runs.schema import TABLES
+from reports.explorer import explorer_of
+from reports.figures import draw_figure
+from reports.methods import methods_of
 from reports.parts import (
     SIGNS,
     AnswerSentence,
+    Card,
+    ExplorerPart,
+    FigurePart,
+    MethodPart,
     Section,
     TablePart,
-    VerdictRow,
 )
-from reports.sections import Numbering, anchor_of, network_text, section_of
+from reports.sections import (
+    Numbering,
+    by_topic,
+    claim_anchor,
+    section_of,
+    statement_of,
+    verdict_line,
+)
 from reports.setting import (
     configuration_of,
     created_of,
     question_of,
-    trained_line,
+    section_command,
     warnings_of,
 )
-from reports.wording import date_text, estimate_text
+from reports.wording import date_text
 
-# The answer opens with what explains the jumps, then with what the gradients do.
-IMPORTANCE = (
-    "jump_explanation",
-    "gradient_profile",
-    "batchnorm_recalibration",
-    "skip_carry",
-    "accuracy_jumps",
-    "matched_comparison",
+# The analysis whose one figure opens the report; it has no section of its own.
+OPENING = "overview"
+# What the first page answers, most important first: an analysis and the topic of its findings.
+HEADLINES = (
+    ("gradient_profile", "vanish"),
+    ("jump_explanation", "explanation"),
+    ("skip_carry", "skips-carry"),
+    ("matched_comparison", "higher-accuracy"),
+    ("batchnorm_recalibration", "stale-statistics"),
+    ("jump_explanation", "association"),
+    ("accuracy_jumps", "jumps"),
+    ("gradient_profile", "explode"),
 )
-LONGEST_ANSWER = 8
+SENTENCES = 3
 SYMBOLS = (
     "N is the batch, C the channels (axis 1), S everything after C; x is a layer's output, or the "
     "gradient of the loss with respect to it; M is the number of its elements. A value that was "
@@ -71,10 +88,13 @@ class Document:
         title, question, subtitle: what was asked, of which experiment, when and with what version.
         warnings: what a reader must know first, such as runs that are not complete.
         lead: how many hypotheses were tested, and what became of them.
-        answer: the most important findings, one sentence each.
-        verdicts: every finding in one row.
-        trained: how the networks were trained, in one line.
+        answer: the most important findings, one sentence each, three at most.
+        cards: the statements that the first page shows, most important first.
+        opening: the picture that shows it all; None where it could not be made.
+        verdicts: every statement in one row, in the order of the sections.
         sections: one for each outcome, those without a result included.
+        explorer: for a page with scripts; None where nothing was recorded to explore.
+        methods: how the experiment was made.
         configuration: all that the runs say of themselves.
         symbols, glossary: the letters in formulas, and the recorded quantities.
         references: the sources, in order of citation.
@@ -87,9 +107,12 @@ class Document:
     warnings: tuple[str, ...]
     lead: str
     answer: tuple[AnswerSentence, ...]
-    verdicts: tuple[VerdictRow, ...]
-    trained: str
+    cards: tuple[Card, ...]
+    opening: FigurePart | None
+    verdicts: tuple[Card, ...]
     sections: tuple[Section, ...]
+    explorer: ExplorerPart | None
+    methods: tuple[MethodPart, ...]
     configuration: tuple[TablePart, ...]
     symbols: str
     glossary: tuple[GlossaryPart, ...]
@@ -116,23 +139,32 @@ def build_document(experiment: Experiment, outcomes: Sequence[Outcome]) -> Docum
     Raises `RunError` where a table of the run is damaged.
     """
     numbering, references = Numbering(), _References()
-    placed = list(enumerate(outcomes, start=1))
+    opening = _opening(outcomes, numbering)
+    placed = [
+        (place, outcome)
+        for place, outcome in enumerate((o for o in outcomes if o.key != OPENING), start=1)
+    ]
     sections = tuple(
-        section_of(outcome, place, numbering, references.cite) for place, outcome in placed
+        section_of(
+            outcome, place, numbering, references.cite, section_command(experiment, outcome.key)
+        )
+        for place, outcome in placed
     )
-    placed.sort(key=lambda pair: _importance(pair[1]))
-    verdicts = tuple(row for place, outcome in placed for row in _verdict_rows(place, outcome))
+    topics = [topic for place, outcome in placed for topic in _topics(place, outcome)]
     created = created_of(experiment)
     return Document(
         title=f"Gradient flow in {listing(experiment.networks)}",
         question=question_of(experiment),
         subtitle=_subtitle(experiment, created),
         warnings=warnings_of(experiment),
-        lead=_lead(verdicts),
-        answer=_answer(placed),
-        verdicts=verdicts,
-        trained=trained_line(experiment),
+        lead=_lead(topics),
+        answer=tuple(_sentence(topic) for topic in _headlines(topics)[:SENTENCES]),
+        cards=tuple(_card(topic) for topic in _headlines(topics)),
+        opening=opening,
+        verdicts=tuple(_card(topic) for topic in topics),
         sections=sections,
+        explorer=explorer_of(experiment),
+        methods=methods_of(experiment),
         configuration=configuration_of(experiment, numbering),
         symbols=SYMBOLS,
         glossary=_glossary(),
@@ -144,8 +176,53 @@ def build_document(experiment: Experiment, outcomes: Sequence[Outcome]) -> Docum
     )
 
 
-def _importance(outcome: Outcome) -> int:
-    return IMPORTANCE.index(outcome.key) if outcome.key in IMPORTANCE else len(IMPORTANCE)
+@dataclass(frozen=True)
+class _Topic:
+    """The findings of one analysis on one hypothesis, and where they stand in the document."""
+
+    analysis: str
+    findings: tuple[Finding, ...]
+    anchor: str
+
+
+def _topics(place: int, outcome: Outcome) -> Iterable[_Topic]:
+    groups = by_topic(outcome.result.findings) if outcome.result else []
+    for number, group in enumerate(groups, start=1):
+        yield _Topic(outcome.key, group, claim_anchor(place, number))
+
+
+def _headlines(topics: Sequence[_Topic]) -> list[_Topic]:
+    """What the first page speaks of; where none of the headlines was tested, what was."""
+    named = [
+        topic
+        for key, name in HEADLINES
+        for topic in topics
+        # Topics that compare networks end in their names.
+        if topic.analysis == key and topic.findings[0].topic.startswith(name)
+    ]
+    return (named or list(topics))[: len(HEADLINES)]
+
+
+def _opening(outcomes: Sequence[Outcome], numbering: Numbering) -> FigurePart | None:
+    results = [outcome.result for outcome in outcomes if outcome.key == OPENING]
+    figures = [figure for result in results if result for figure in result.figures]
+    return draw_figure(figures[0], f"Figure {next(numbering.figures)}") if figures else None
+
+
+def _card(topic: _Topic) -> Card:
+    lines = tuple(verdict_line(finding) for finding in topic.findings)
+    return Card(statement_of(topic.findings), lines, topic.anchor)
+
+
+def _sentence(topic: _Topic) -> AnswerSentence:
+    finding = topic.findings[0]
+    return AnswerSentence(
+        text=finding.meaning,
+        hypothesis=finding.hypothesis,
+        verdict=finding.verdict,
+        sign=SIGNS[finding.verdict],
+        section=topic.anchor,
+    )
 
 
 def _subtitle(experiment: Experiment, created: datetime | None) -> str:
@@ -155,54 +232,13 @@ def _subtitle(experiment: Experiment, created: datetime | None) -> str:
     return f"{folder}: {runs}, recorded {when}; gradflow {gradflow.__version__}"
 
 
-def _verdict_rows(place: int, outcome: Outcome) -> Iterable[VerdictRow]:
-    for finding in _findings(outcome):
-        first = finding.estimates[0] if finding.estimates else None
-        yield VerdictRow(
-            hypothesis=finding.hypothesis,
-            network=network_text(finding),
-            verdict=finding.verdict,
-            sign=SIGNS[finding.verdict],
-            measure=first.name if first else "",
-            number=estimate_text(first) if first else "no number",
-            section=anchor_of(place),
-        )
-
-
-def _answer(placed: Sequence[tuple[int, Outcome]]) -> tuple[AnswerSentence, ...]:
-    """The first finding of each network from each of the most important analyses."""
-    important = [pair for pair in placed if pair[1].key in IMPORTANCE and _findings(pair[1])]
-    sentences = [
-        AnswerSentence(
-            text=finding.meaning,
-            hypothesis=finding.hypothesis,
-            verdict=finding.verdict,
-            sign=SIGNS[finding.verdict],
-            section=anchor_of(place),
-        )
-        for place, outcome in important or placed
-        for finding in _first_of_each_network(_findings(outcome))
-    ]
-    return tuple({sentence.text: sentence for sentence in sentences}.values())[:LONGEST_ANSWER]
-
-
-def _findings(outcome: Outcome) -> tuple[Finding, ...]:
-    return outcome.result.findings if outcome.result else ()
-
-
-def _first_of_each_network(findings: Iterable[Finding]) -> Iterable[Finding]:
-    first: dict[str | None, Finding] = {}
-    for finding in findings:
-        first.setdefault(finding.network, finding)
-    return first.values()
-
-
-def _lead(verdicts: Sequence[VerdictRow]) -> str:
-    if not verdicts:
+def _lead(topics: Sequence[_Topic]) -> str:
+    findings = [finding for topic in topics for finding in topic.findings]
+    if not findings:
         return "No hypothesis could be tested with what was recorded; the sections below say why."
-    counts = [(sum(row.verdict is verdict for row in verdicts), verdict) for verdict in SIGNS]
+    counts = [(sum(one.verdict is verdict for one in findings), verdict) for verdict in SIGNS]
     outcome = listing([f"{count} {verdict}" for count, verdict in counts if count])
-    return f"{plural(len(verdicts), 'statement')} tested: {outcome}."
+    return f"{plural(len(findings), 'statement')} tested: {outcome}."
 
 
 def _glossary() -> tuple[GlossaryPart, ...]:

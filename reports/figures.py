@@ -20,13 +20,20 @@ _SIZE = re.compile(rb'<svg[^>]* width="(?P<width>[\d.]+)pt" height="(?P<height>[
 
 def draw_figure(figure: Figure, label: str) -> FigurePart:
     """Draw `figure`; whatever the drawing raises becomes a note in its place."""
-    texts = {"title": _ended(figure.title), "caption": figure.caption, "alt": figure.alt}
+    picture, note = None, ""
     try:
         picture = _draw(figure)
     except Exception as error:  # one figure that fails must not cost the reader the report
         note = f"This figure could not be drawn: {type(error).__name__}: {error}"
-        return FigurePart(label, **texts, picture=None, note=note)
-    return FigurePart(label, **texts, picture=picture, note="")
+    return FigurePart(
+        label=label,
+        title=_ended(figure.title),
+        caption=figure.caption,
+        alt=figure.alt,
+        picture=picture,
+        note=note,
+        slider=figure.slider if picture else None,
+    )
 
 
 def _ended(title: str) -> str:

@@ -1,14 +1,16 @@
-"""Lays the `Document` out as one HTML file that needs nothing else: no network, no script."""
+"""Lays the `Document` out as one HTML file that needs nothing else: no network, no other file."""
 
 from base64 import b64encode
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from reports.document import Document
 from reports.parts import Picture
+from reports.scripts import data_block, policy, scripts_of
 
-_TEMPLATES = Path(__file__).parent / "templates"
+_TEMPLATES = Path(__file__).parent / "templates" / "html"
 _MEDIA_TYPES = {"svg": "image/svg+xml", "png": "image/png"}
 
 
@@ -23,7 +25,16 @@ def render_html(document: Document) -> bytes:
     )
     environment.filters["data_uri"] = _data_uri
     environment.filters["pixels"] = _pixels
-    page = environment.get_template("report.html.j2").render(document=document)
+    environment.filters["data_block"] = data_block
+    style = (_TEMPLATES / "report.css").read_text(encoding="utf-8")
+    scripts = scripts_of(document)
+    page = environment.get_template("page.html.j2").render(
+        document=document,
+        # Ours, read from the package: the only texts that are not escaped.
+        style=Markup(style),
+        scripts=[Markup(script) for script in scripts],
+        policy=policy(scripts),
+    )
     return page.encode("utf-8", errors="replace")
 
 

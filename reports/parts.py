@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from analyses.result import Verdict
+from analyses.result import Slider, Verdict
 
 SIGNS = {Verdict.SUPPORTED: "✓", Verdict.CONTRADICTED: "✗", Verdict.INCONCLUSIVE: "?"}
 
@@ -22,16 +22,24 @@ class AnswerSentence:
 
 
 @dataclass(frozen=True)
-class VerdictRow:
-    """One tested hypothesis in the overview: `number` is its first estimate with interval."""
+class VerdictLine:
+    """The verdict on one hypothesis for one network: `number` is its first estimate."""
 
-    hypothesis: str
     network: str
+    hypothesis: str
     verdict: Verdict
     sign: str
     measure: str
     number: str
-    section: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """One statement with the verdict for each network; `anchor` links to its claim."""
+
+    statement: str
+    lines: tuple[VerdictLine, ...]
+    anchor: str
 
 
 @dataclass(frozen=True)
@@ -45,18 +53,11 @@ class EstimateRow:
 
 @dataclass(frozen=True)
 class FindingPart:
-    """What the evidence says of one hypothesis."""
+    """What the evidence says of one hypothesis for one network."""
 
-    hypothesis: str
-    network: str
-    verdict: Verdict
-    sign: str
+    line: VerdictLine
     meaning: str
     estimates: tuple[EstimateRow, ...]
-    threshold: str
-    contradicted_by: str
-    next_step: str
-    caveats: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class FigurePart:
     alt: str
     picture: Picture | None
     note: str
+    slider: Slider | None = None
 
 
 @dataclass(frozen=True)
@@ -94,16 +96,79 @@ class TablePart:
 
 
 @dataclass(frozen=True)
+class MethodPart:
+    """One paragraph on how the experiment was made."""
+
+    heading: str
+    text: str
+
+
+@dataclass(frozen=True)
+class ExplorerPart:
+    """What a page with scripts needs to let the reader look around; other formats leave it out.
+
+    Fields:
+        charts: the Vega-Lite specification of the charts, as JSON without data.
+        data: the recorded values behind them, as JSON.
+    """
+
+    charts: str
+    data: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One statement, what the evidence says of it for each network, and the evidence.
+
+    Fields:
+        anchor: what a link to it names, unique in the document.
+        heading: the statement.
+        findings: one for each network, or one for all.
+        threshold, contradicted_by, next_steps, caveats: each text once, whatever the network.
+        figures, tables: the evidence that no earlier claim of the section shows.
+        seen: labels of the evidence that an earlier claim shows, such as "Figure 3".
+    """
+
+    anchor: str
+    heading: str
+    findings: tuple[FindingPart, ...]
+    threshold: tuple[str, ...]
+    contradicted_by: tuple[str, ...]
+    next_steps: tuple[str, ...]
+    caveats: tuple[str, ...]
+    figures: tuple[FigurePart, ...]
+    tables: tuple[TablePart, ...]
+    seen: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Section:
-    """One question with its evidence; `notice` says why there is none, where there is none."""
+    """One question with its evidence; `notice` says why there is none, where there is none.
+
+    Fields:
+        figures, tables: the evidence that belongs to no single claim.
+        method, sources: how all of it was measured.
+        command: what makes this section again from the recorded runs.
+    """
 
     anchor: str
     heading: str
     question: str
     notice: str
     summary: str
-    findings: tuple[FindingPart, ...]
+    claims: tuple[Claim, ...]
     figures: tuple[FigurePart, ...]
     tables: tuple[TablePart, ...]
     method: str
     sources: tuple[str, ...]
+    command: str
+
+    @property
+    def all_figures(self) -> tuple[FigurePart, ...]:
+        """Every figure of the section, in reading order."""
+        return (*(f for claim in self.claims for f in claim.figures), *self.figures)
+
+    @property
+    def all_tables(self) -> tuple[TablePart, ...]:
+        """Every table of the section, in reading order."""
+        return (*(t for claim in self.claims for t in claim.tables), *self.tables)

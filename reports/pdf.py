@@ -11,8 +11,9 @@ from typing import Any
 
 import typst
 
+from analyses.result import Slider
 from reports.document import Document
-from reports.parts import Picture, TablePart
+from reports.parts import Claim, Picture, Section, TablePart
 
 _TEMPLATE = Path(__file__).parent / "templates" / "report.typ"
 # The column on A4 with margins of 20 mm, and what leaves room for a caption below a figure.
@@ -50,17 +51,30 @@ def render_pdf(document: Document) -> bytes:
 def _layout(document: Document, root: Path) -> dict[str, Any]:
     content: dict[str, Any] = _breakable(asdict(document, dict_factory=_plain))
     for section, laid_out in zip(document.sections, content["sections"], strict=True):
-        laid_out["tables"] = _tables(section.tables)
-        for figure, place in zip(section.figures, laid_out["figures"], strict=True):
-            place["picture"] = _place(figure.picture, figure.label, root)
+        _lay_out_evidence(section, laid_out, root)
+        for claim, claim_laid_out in zip(section.claims, laid_out["claims"], strict=True):
+            _lay_out_evidence(claim, claim_laid_out, root)
+    if document.opening is not None:
+        content["opening"]["picture"] = _place(
+            document.opening.picture, document.opening.label, root
+        )
     content["dated"] = document.created is not None
     content["configuration"] = _tables(document.configuration)
+    del content["explorer"]  # a page on paper has none
     return content
+
+
+def _lay_out_evidence(part: Section | Claim, laid_out: dict[str, Any], root: Path) -> None:
+    laid_out["tables"] = _tables(part.tables)
+    for figure, place in zip(part.figures, laid_out["figures"], strict=True):
+        place["picture"] = _place(figure.picture, figure.label, root)
 
 
 def _plain(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     # Pictures go to files and the date into the file's own properties.
-    return {name: value for name, value in pairs if not isinstance(value, bytes | datetime)}
+    return {
+        name: value for name, value in pairs if not isinstance(value, bytes | datetime | Slider)
+    }
 
 
 def _place(picture: Picture | None, label: str, root: Path) -> dict[str, Any] | None:

@@ -1,14 +1,23 @@
 """Turns the outcome of one analysis into a section whose texts are final."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 
 from analyses.registry import Outcome
-from analyses.result import Finding, Table
+from analyses.result import AnalysisResult, Finding, Table
 from analyses.wording import plural
 from reports.figures import draw_figure
-from reports.parts import SIGNS, EstimateRow, FindingPart, Section, TablePart
+from reports.parts import (
+    SIGNS,
+    Claim,
+    EstimateRow,
+    FigurePart,
+    FindingPart,
+    Section,
+    TablePart,
+    VerdictLine,
+)
 from reports.wording import column_cells, estimate_text
 
 # A table in a report is read, not computed with: the run folder holds the rest.
@@ -28,37 +37,72 @@ def anchor_of(place: int) -> str:
     return f"section-{place}"
 
 
+def claim_anchor(place: int, claim: int) -> str:
+    """What links to the `claim`th claim of the section at `place` name; both count from 1."""
+    return f"{anchor_of(place)}-claim-{claim}"
+
+
 def section_of(
-    outcome: Outcome, place: int, numbering: Numbering, cite: Callable[[str], str]
+    outcome: Outcome,
+    place: int,
+    numbering: Numbering,
+    cite: Callable[[str], str],
+    command: str,
 ) -> Section:
-    """The section of `outcome`, the `place`th; `cite` gives the text that cites a source."""
-    heading = f"{place}. {outcome.title}"
-    anchor = anchor_of(place)
+    """The section of `outcome`, the `place`th.
+
+    Args:
+        outcome: what became of the analysis.
+        place: counts from 1.
+        numbering: gives figures and tables their numbers.
+        cite: gives the text that cites a source.
+        command: what makes the section again.
+    """
     result = outcome.result
-    if result is None:
-        notice = _notice(outcome)
-        return Section(anchor, heading, outcome.question, notice, "", (), (), (), "", ())
+    empty = AnalysisResult("", (), (), (), "", ())
+    evidence = _Evidence(result or empty, numbering)
     return Section(
-        anchor=anchor,
-        heading=heading,
+        anchor=anchor_of(place),
+        heading=f"{place}. {outcome.title}",
         question=outcome.question,
-        notice="",
-        summary=result.summary,
-        findings=tuple(_finding(finding) for finding in result.findings),
-        figures=tuple(
-            draw_figure(figure, f"Figure {next(numbering.figures)}") for figure in result.figures
+        notice="" if result else _notice(outcome),
+        summary=(result or empty).summary,
+        claims=tuple(
+            _claim(group, claim_anchor(place, number), evidence)
+            for number, group in enumerate(by_topic((result or empty).findings), start=1)
         ),
-        tables=tuple(
-            table_part(table, f"Table {next(numbering.tables)}") for table in result.tables
-        ),
-        method=result.method,
-        sources=tuple(cite(source) for source in result.sources),
+        figures=evidence.figures_left(),
+        tables=evidence.tables_left(),
+        method=(result or empty).method,
+        sources=tuple(cite(source) for source in (result or empty).sources),
+        command=command if result else "",
     )
 
 
-def network_text(finding: Finding) -> str:
-    """Which network a finding speaks of."""
-    return "all networks" if finding.network is None else finding.network
+def by_topic(findings: Iterable[Finding]) -> list[tuple[Finding, ...]]:
+    """The findings on each hypothesis, whatever their network, in the order of the first ones."""
+    groups: dict[str, list[Finding]] = {}
+    for finding in findings:
+        groups.setdefault(finding.topic, []).append(finding)
+    return [tuple(group) for group in groups.values()]
+
+
+def statement_of(group: tuple[Finding, ...]) -> str:
+    """What the findings of one topic are about, in one sentence that fits them all."""
+    return group[0].statement if len(group) > 1 and group[0].statement else group[0].hypothesis
+
+
+def verdict_line(finding: Finding) -> VerdictLine:
+    """The verdict of `finding` with its first estimate."""
+    first = finding.estimates[0] if finding.estimates else None
+    return VerdictLine(
+        network="all networks" if finding.network is None else finding.network,
+        hypothesis=finding.hypothesis,
+        verdict=finding.verdict,
+        sign=SIGNS[finding.verdict],
+        measure=first.name if first else "",
+        number=estimate_text(first) if first else "no number",
+    )
 
 
 def table_part(table: Table, label: str, longest: int = LONGEST_TABLE) -> TablePart:
@@ -80,25 +124,78 @@ def table_part(table: Table, label: str, longest: int = LONGEST_TABLE) -> TableP
     )
 
 
-def _notice(outcome: Outcome) -> str:
-    if outcome.failure:
-        return f"This section failed: {outcome.failure}"
-    return f"Not applicable to this experiment: {outcome.not_applicable}"
+class _Evidence:
+    """The figures and tables of one analysis, each given out once, numbered as it is placed."""
+
+    def __init__(self, result: AnalysisResult, numbering: Numbering) -> None:
+        self._figures = {figure.key: figure for figure in result.figures}
+        self._tables = {table.key: table for table in result.tables}
+        self._numbering = numbering
+        self._labels: dict[str, str] = {}
+
+    def figures_of(self, keys: Iterable[str]) -> tuple[FigurePart, ...]:
+        """The figures named in `keys` that have not been placed yet, drawn."""
+        parts = []
+        for key in keys:
+            if key in self._figures and key not in self._labels:
+                self._labels[key] = f"Figure {next(self._numbering.figures)}"
+                parts.append(draw_figure(self._figures[key], self._labels[key]))
+        return tuple(parts)
+
+    def tables_of(self, keys: Iterable[str]) -> tuple[TablePart, ...]:
+        """The tables named in `keys` that have not been placed yet."""
+        parts = []
+        for key in keys:
+            if key in self._tables and key not in self._labels:
+                self._labels[key] = f"Table {next(self._numbering.tables)}"
+                parts.append(table_part(self._tables[key], self._labels[key]))
+        return tuple(parts)
+
+    def labels_of(self, keys: Iterable[str]) -> tuple[str, ...]:
+        """The labels of what is named in `keys` and stands in the document already."""
+        return tuple(self._labels[key] for key in keys if key in self._labels)
+
+    def figures_left(self) -> tuple[FigurePart, ...]:
+        """The figures that no claim has placed."""
+        return self.figures_of(self._figures)
+
+    def tables_left(self) -> tuple[TablePart, ...]:
+        """The tables that no claim has placed."""
+        return self.tables_of(self._tables)
+
+
+def _claim(group: tuple[Finding, ...], anchor: str, evidence: _Evidence) -> Claim:
+    keys = list(dict.fromkeys(key for finding in group for key in finding.evidence))
+    return Claim(
+        anchor=anchor,
+        heading=statement_of(group),
+        findings=tuple(_finding(finding) for finding in group),
+        threshold=_each_once(finding.threshold for finding in group),
+        contradicted_by=_each_once(finding.contradicted_by for finding in group),
+        next_steps=_each_once(finding.next_step for finding in group),
+        caveats=_each_once(caveat for finding in group for caveat in finding.caveats),
+        seen=evidence.labels_of(keys),
+        figures=evidence.figures_of(keys),
+        tables=evidence.tables_of(keys),
+    )
 
 
 def _finding(finding: Finding) -> FindingPart:
     return FindingPart(
-        hypothesis=finding.hypothesis,
-        network=network_text(finding),
-        verdict=finding.verdict,
-        sign=SIGNS[finding.verdict],
+        line=verdict_line(finding),
         meaning=finding.meaning,
         estimates=tuple(
             EstimateRow(estimate.name, estimate_text(estimate), estimate.method)
             for estimate in finding.estimates
         ),
-        threshold=finding.threshold,
-        contradicted_by=finding.contradicted_by,
-        next_step=finding.next_step,
-        caveats=finding.caveats,
     )
+
+
+def _each_once(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(text for text in texts if text))
+
+
+def _notice(outcome: Outcome) -> str:
+    if outcome.failure:
+        return f"This section failed: {outcome.failure}"
+    return f"Not applicable to this experiment: {outcome.not_applicable}"

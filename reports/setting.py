@@ -1,5 +1,6 @@
 """Puts the setting of an experiment into words: what ran, how far it got, with what settings."""
 
+import shlex
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -80,6 +81,12 @@ def trained_line(experiment: Experiment) -> str:
     ]
     parts.append(f"on {first.description['device']}" if first.description.get("device") else "")
     return "; ".join(part for part in parts if part) + "."
+
+
+def section_command(experiment: Experiment, analysis: str) -> str:
+    """The command that makes the section of `analysis` again."""
+    folder = shlex.quote(experiment.folder.resolve().name)
+    return f"python -m gradflow.report {folder} --only {shlex.quote(analysis)}"
 
 
 def configuration_of(experiment: Experiment, numbering: Numbering) -> tuple[TablePart, ...]:

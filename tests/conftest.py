@@ -1,7 +1,16 @@
 """What every test may use."""
 
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import matplotlib as mpl
 import pytest
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 mpl.use("Agg")
 
@@ -14,3 +23,46 @@ def _one_thread() -> None:
     except ImportError:
         return
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def browser() -> "Iterator[Browser]":
+    """Headless Chromium; without one the test is skipped, but never in CI."""
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415 - few tests need it
+
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None and not os.environ.get("CI"):
+        pytest.skip("no chromium on this machine: install it to test the page in a browser")
+    with sync_playwright() as playwright:
+        # As root, as in most containers, Chromium starts only without its sandbox.
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser: "Browser") -> "Iterator[Callable[..., Page]]":
+    """Opens a file as a page with the network cut off; any complaint or request fails the test.
+
+    Keyword arguments are those of a browser context, such as `viewport` and `color_scheme`.
+    """
+    noticed: list[str] = []
+    own: set[str] = set()
+    contexts = []
+
+    def open_file(path: Path, **options: object) -> "Page":
+        context = browser.new_context(offline=True, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: noticed.append(f"console: {message.text}"))
+        page.on("pageerror", lambda error: noticed.append(f"error: {error}"))
+        page.on("request", lambda request: noticed.append(f"request: {request.url[:200]}"))
+        own.add(f"request: {path.resolve().as_uri()}")
+        page.goto(path.resolve().as_uri())
+        return page
+
+    yield open_file
+    for context in contexts:
+        context.close()
+    outside = [one for one in noticed if one not in own and not one.startswith("request: data:")]
+    assert outside == []

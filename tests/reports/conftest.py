@@ -67,10 +67,23 @@ def result(name: str, findings: tuple[Finding, ...], *tables: Table) -> Analysis
 @pytest.fixture(scope="session")
 def outcomes() -> tuple[Outcome, ...]:
     """Answered, hostile, not applicable and failed sections, in the order of the report."""
+    names = ("curve-supported", "curve-contradicted", "higher-accuracy-resnet34")
     plain = [
-        finding(f"curve-{verdict}", verdict, network)
-        for verdict, network in zip(Verdict, ("plain34", "resnet34", None), strict=True)
+        finding(name, verdict, network, evidence=("curves-a",))
+        for name, verdict, network in zip(
+            names, Verdict, ("plain34", "resnet34", None), strict=True
+        )
     ]
+    profile = tuple(
+        finding(
+            f"vanish-{network}",
+            Verdict.INCONCLUSIVE,
+            network,
+            statement="Gradients vanish",
+            meaning="The meaning of vanish is that the ratio is 54.3.",
+        )
+        for network in ("plain34", "resnet34")
+    )
     wide = pd.DataFrame({f"column {i}": [i / 7] * 3 for i in range(23)})
     long = pd.DataFrame({"layer": [f"layer{i}" for i in range(90)], "norm": range(90)})
     hostile = [
@@ -80,7 +93,7 @@ def outcomes() -> tuple[Outcome, ...]:
         )
         for text in HOSTILE
     ]  # fmt: skip
-    names = pd.DataFrame({text: [text, None] for text in HOSTILE})
+    columns = pd.DataFrame({text: [text, None] for text in HOSTILE})
     figure = Figure("broken", "Broken title", "Broken caption.", "alt", draw_nothing)
     broken = AnalysisResult("A summary.", (), (figure,), (), "", ())
     ask = "What happened?"
@@ -90,13 +103,12 @@ def outcomes() -> tuple[Outcome, ...]:
             "gradient_profile", "Gradients by depth", ask,
             result(
                 "profile",
-                (finding("profile", Verdict.INCONCLUSIVE, "plain34"),),
-                Table("wide", "Wide table", wide), Table("long", "Long table", long),
+    profile, Table("wide", "Wide table", wide), Table("long", "Long table", long),
             ),
         ),
         Outcome(
             HOSTILE[0], HOSTILE[1], HOSTILE[2],
-            result(HOSTILE[0], tuple(hostile), Table("names", HOSTILE[1], names)),
+            result(HOSTILE[0], tuple(hostile), Table("names", HOSTILE[1], columns)),
         ),
         Outcome("drawing", "A broken drawing", ask, broken),
         Outcome("skip_carry", "Skip connections", ask, not_applicable="no residual additions"),

@@ -5,50 +5,65 @@ from dataclasses import replace
 import pandas as pd
 
 from analyses.registry import Outcome
-from analyses.result import Table
+from analyses.result import AnalysisResult, Table
 from gradflow.runs.schema import TABLES
-from reports.document import LONGEST_ANSWER, build_document
+from reports.document import HEADLINES, SENTENCES, build_document
 from reports.sections import table_part
 
 
-def test_answer_opens_with_the_most_important_analyses(experiment, outcomes):
+def test_answer_opens_with_the_first_headline_and_is_three_sentences_at_most(experiment, outcomes):
     document = build_document(experiment, outcomes)
-    assert document.answer[0].text == "The meaning of profile is that the ratio is 54.3."
-    assert document.answer[0].section == "section-2"
-    assert document.answer[1].text.startswith("The meaning of curve-supported")
+    assert document.answer[0].text == "The meaning of vanish is that the ratio is 54.3."
+    assert document.answer[0].section == "section-2-claim-1"
+    assert document.answer[1].text.startswith("The meaning of higher-accuracy")
+    assert len(document.answer) <= SENTENCES
 
 
-def test_answer_has_the_first_finding_of_each_network_of_the_important(experiment, outcomes):
-    document = build_document(experiment, outcomes)
-    assert {sentence.section for sentence in document.answer} == {"section-1", "section-2"}
-    twice = outcomes[1].result.findings * 2
-    second = replace(twice[1], key="second", meaning="The second one.")
-    result = replace(outcomes[1].result, findings=(twice[0], second), figures=(), tables=())
-    document = build_document(experiment, [replace(outcomes[1], result=result)])
-    assert [sentence.text for sentence in document.answer] == [twice[0].meaning]
-
-
-def test_answer_falls_back_on_other_analyses_and_is_never_long(experiment, outcomes):
+def test_first_page_falls_back_on_other_analyses_and_is_never_long(experiment, outcomes):
     findings = outcomes[0].result.findings
-    many = tuple(replace(findings[0], network=str(n), meaning=f"{n}.") for n in range(20))
+    many = tuple(replace(findings[0], key=str(n), meaning=f"{n}.") for n in range(20))
     result = replace(outcomes[0].result, findings=many, figures=(), tables=())
     document = build_document(experiment, [replace(outcomes[0], key="other", result=result)])
-    assert len(document.answer) == LONGEST_ANSWER
+    assert len(document.answer) == SENTENCES
+    assert len(document.cards) == len(HEADLINES)
+
+
+def test_findings_of_one_topic_share_a_claim_under_their_statement(experiment, outcomes):
+    (shared,) = build_document(experiment, outcomes).sections[1].claims
+    assert shared.heading == "Gradients vanish"
+    assert [part.line.network for part in shared.findings] == ["plain34", "resnet34"]
+    assert shared.caveats == ("One data set.", "Few seeds.")
+
+
+def test_evidence_stands_with_the_first_claim_that_names_it(experiment, outcomes):
+    first, second, _ = build_document(experiment, outcomes).sections[0].claims
+    assert [figure.title for figure in first.figures] == ["Figure title curves."]
+    assert (second.figures, second.seen) == ((), (first.figures[0].label,))
+
+
+def test_opening_picture_is_the_overview_and_has_no_section(experiment, outcomes):
+    figure = outcomes[0].result.figures[0]
+    overview = Outcome("overview", "", "", AnalysisResult("", (), (figure,), (), "", ()))
+    document = build_document(experiment, [*outcomes, overview])
+    assert document.opening.label == "Figure 1"
+    assert len(document.sections) == len(outcomes)
+    assert build_document(experiment, outcomes).opening is None
 
 
 def test_lead_counts_the_verdicts(experiment, outcomes):
     lead = build_document(experiment, outcomes).lead
-    assert lead == "10 statements tested: 1 supported, 7 contradicted and 2 inconclusive."
+    assert lead == "11 statements tested: 1 supported, 7 contradicted and 3 inconclusive."
 
 
-def test_every_finding_has_a_row_with_its_first_estimate(experiment, outcomes):
+def test_every_finding_has_a_verdict_with_its_first_estimate(experiment, outcomes):
     document = build_document(experiment, outcomes)
     findings = [f for outcome in outcomes if outcome.result for f in outcome.result.findings]
-    assert len(document.verdicts) == len(findings)
-    row = next(row for row in document.verdicts if row.hypothesis.endswith("supported holds"))
-    assert (row.network, row.sign, row.section) == ("plain34", "✓", "section-1")
-    assert row.measure == "ratio of curve-supported"
-    assert row.number == "54.3\u00a0% (95\u00a0% interval 51.2 to 57.9)"
+    assert sum(len(card.lines) for card in document.verdicts) == len(findings)
+    card = next(card for card in document.verdicts if "supported" in card.anchor + card.statement)
+    (line,) = card.lines
+    assert (line.network, line.sign, card.anchor) == ("plain34", "✓", "section-1-claim-1")
+    assert line.measure == "ratio of curve-supported"
+    assert line.number == "54.3\u00a0% (95\u00a0% interval 51.2 to 57.9)"
 
 
 def test_sections_keep_their_order_and_say_why_they_have_no_result(experiment, outcomes):
@@ -67,9 +82,9 @@ def test_sections_keep_their_order_and_say_why_they_have_no_result(experiment, o
 
 def test_figures_and_tables_are_numbered_through_the_report(experiment, outcomes):
     document = build_document(experiment, outcomes)
-    figures = [figure.label for section in document.sections for figure in section.figures]
+    figures = [figure.label for section in document.sections for figure in section.all_figures]
     assert figures == [f"Figure {number}" for number in range(1, 8)]
-    tables = [table.label for section in document.sections for table in section.tables]
+    tables = [table.label for section in document.sections for table in section.all_tables]
     tables += [table.label for table in document.configuration]
     assert tables == [f"Table {number}" for number in range(1, len(tables) + 1)]
 
