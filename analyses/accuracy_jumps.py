@@ -10,10 +10,13 @@ from analyses.frames import by_network, copies_caveat, runs_with
 from analyses.jump_figures import jump_figure
 from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Estimate, Finding, Table, Verdict
-from analyses.wording import between, p_value, percent, plural, points, slug
+from analyses.sentences import Told, sentence
+from analyses.wording import named, p_value, percent, plural, slug, unnamed
 from gradflow.runs.reader import Experiment
 
 LARGE_FALL = 0.05
+HYPOTHESIS = "The validation accuracy[ of {}] jumps beyond sampling noise."
+LEAD = "beyond chance are {}"
 SOURCES = (
     "McNemar 1947, Note on the sampling error of the difference between correlated proportions",
     "Benjamini & Hochberg 1995, Controlling the false discovery rate",
@@ -42,8 +45,9 @@ def run(
     findings = tuple(
         _jump_finding(one, rate, large_fall, copies_caveat(networks[one.network])) for one in found
     )
+    together = sentence([_told(one, large_fall) for one in found], LEAD)
     return AnalysisResult(
-        summary=" ".join(finding.meaning for finding in findings),
+        summary=together,
         findings=findings,
         figures=(
             jump_figure(
@@ -59,6 +63,7 @@ def run(
             "per network."
         ),
         sources=SOURCES,
+        together={"jumps": together},
     )
 
 
@@ -67,7 +72,7 @@ def _jump_finding(one: Jumps, rate: float, large: float, caveats: tuple[str, ...
     return Finding(
         key=slug(f"jumps-{one.network}"),
         network=one.network,
-        hypothesis=f"The validation accuracy of {one.network} jumps beyond sampling noise.",
+        hypothesis=named(HYPOTHESIS, one.network),
         contradicted_by=(
             f"No real fall, and all changes' intervals exclude a fall of {percent(large)}."
         ),
@@ -77,7 +82,7 @@ def _jump_finding(one: Jumps, rate: float, large: float, caveats: tuple[str, ...
             "supported where at least one fall is real: McNemar's exact test, adjusted after "
             f"Benjamini & Hochberg within {percent(rate)}"
         ),
-        meaning=_jump_meaning(one, verdict),
+        meaning=sentence([_told(one, large)], LEAD),
         next_step=(
             "See what explains the jumps: noise, stale statistics or real change."
             if verdict is Verdict.SUPPORTED
@@ -88,6 +93,8 @@ def _jump_finding(one: Jumps, rate: float, large: float, caveats: tuple[str, ...
             f"A test on {one.images} images misses small changes.",
             *caveats,
         ),
+        statement=unnamed(HYPOTHESIS),
+        evidence=("real-jumps", "changes"),
     )
 
 
@@ -114,20 +121,21 @@ def _lowest_estimate(one: Jumps) -> Estimate:
     )
 
 
-def _jump_meaning(one: Jumps, verdict: Verdict) -> str:
-    name = f"the validation accuracy of {one.network}"
-    words = {
-        Verdict.SUPPORTED: f"T{name[1:]} jumps beyond sampling noise",
-        Verdict.CONTRADICTED: f"T{name[1:]} does not fall back between epochs",
-        Verdict.INCONCLUSIVE: f"Whether {name} jumps beyond sampling noise cannot be told",
-    }
+def _told(one: Jumps, large: float) -> Told:
+    clause = {
+        Verdict.SUPPORTED: "validation accuracy jumps beyond sampling noise",
+        Verdict.CONTRADICTED: "validation accuracy does not fall back between epochs",
+        Verdict.INCONCLUSIVE: (
+            "it cannot be told whether validation accuracy jumps beyond sampling noise"
+        ),
+    }[_jump_verdict(one.changes, large)]
     real = one.changes.loc[one.changes["real"], "change"]
-    lowest = one.changes.loc[one.changes["change"].idxmin()]
-    return (
-        f"{words[verdict]}: among {plural(len(one.changes), 'change')} between epochs there are "
-        f"{plural(int((real < 0).sum()), 'real fall')} and "
-        f"{plural(int((real > 0).sum()), 'real rise')}; the lowest change is "
-        f"{points(lowest['change'])} {between(lowest['low'], lowest['high'], points)}."
+    falls, rises = plural(int((real < 0).sum()), "fall"), plural(int((real > 0).sum()), "rise")
+    return Told(
+        one.network,
+        clause,
+        f"{falls} and {rises} among {plural(len(one.changes), 'change')} between epochs, with a "
+        f"lowest change of {_lowest_estimate(one).words}",
     )
 
 

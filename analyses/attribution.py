@@ -20,13 +20,15 @@ from analyses.attribution_pictures import (
 from analyses.estimates import as_percent, estimate_of
 from analyses.frames import by_network, runs_with, seed_name
 from analyses.registry import Analysis
-from analyses.result import AnalysisResult, Finding, Table, Verdict
+from analyses.result import AnalysisResult, Estimate, Finding, Table, Verdict
+from analyses.sentences import Told, sentence
 from analyses.statistics import RESAMPLES, Array, Mean, verdict_above, verdict_below
-from analyses.wording import between, number, percent, plural, slug
+from analyses.wording import named, number, percent, plural, slug, unnamed
 from gradflow.runs.reader import Experiment, Run
 
 COMPLETE = 0.05
 ALIKE = 0.5
+LEAD = "the median completeness error of the integrated gradients is {}"
 MIN_IMAGES = 5  # fewer say next to nothing about how images differ
 CHOSEN = (
     "A handful of images, most of them the first of their classes: pictures illustrate, and "
@@ -61,6 +63,7 @@ def run(experiment: Experiment, complete: float = COMPLETE, alike: float = ALIKE
         for name in by_network(runs)
     }
     sums = tuple(_completeness(name, looked, complete) for name, looked in networks.items())
+    add_up = sentence([_told(name, looked, complete) for name, looked in networks.items()], LEAD)
     pairs = tuple(
         _likeness(first, second, _agreements(pictures, first, second), alike)
         for first, second in combinations(networks, 2)
@@ -68,7 +71,7 @@ def run(experiment: Experiment, complete: float = COMPLETE, alike: float = ALIKE
     seed, shown = _first_seed(pictures)
     figures = (shared_figure(shown, seed), chosen_figure(shown, seed))
     return AnalysisResult(
-        summary=" ".join(finding.meaning for finding in (*pairs, *sums)),
+        summary=" ".join([*(finding.meaning for finding in pairs), add_up]),
         findings=(*pairs, *sums),
         figures=tuple(figure for figure in figures if figure is not None),
         tables=(Table("images", "Images pictured", _table(pictures)),),
@@ -83,6 +86,7 @@ def run(experiment: Experiment, complete: float = COMPLETE, alike: float = ALIKE
             f"{MIN_IMAGES} images on."
         ),
         sources=SOURCES,
+        together={"completeness": add_up},
     )
 
 
@@ -121,6 +125,7 @@ def _agreements(pictures: list[tuple[Run, list[Looked]]], first: str, second: st
 
 def _likeness(first: str, second: str, found: list[float], alike: float) -> Finding:
     mean = over_images(found, median=False)
+    estimate = estimate_of("mean rank correlation over the pixels of an image", mean)
     verdict = verdict_above(mean.low, mean.high, alike)
     words = {
         Verdict.SUPPORTED: f"{first} and {second} weigh the pixels of an image much alike",
@@ -130,8 +135,8 @@ def _likeness(first: str, second: str, found: list[float], alike: float) -> Find
         ),
     }[verdict]
     said = "no image was pictured for both with the same prediction" if mean.value is None else (
-        f"the ranks of their integrated gradients correlate by {number(mean.value)} "
-        f"{between(mean.low, mean.high)} over {plural(int(np.isfinite(found).sum()), 'image')}"
+        f"the ranks of their integrated gradients correlate by {estimate.words} over "
+        f"{plural(int(np.isfinite(found).sum()), 'image')}"
     )  # fmt: skip
     return Finding(
         key=slug(f"alike-{first}-{second}"),
@@ -139,7 +144,7 @@ def _likeness(first: str, second: str, found: list[float], alike: float) -> Find
         hypothesis=f"{first} and {second} weigh the pixels of an image alike.",
         contradicted_by=f"A mean rank correlation whose interval lies below {number(alike)}.",
         verdict=verdict,
-        estimates=(estimate_of("mean rank correlation over the pixels of an image", mean),),
+        estimates=(estimate,),
         threshold=(
             "supported where the 95 % interval of the mean correlation lies above "
             f"{number(alike)}, contradicted where below"
@@ -149,37 +154,24 @@ def _likeness(first: str, second: str, found: list[float], alike: float) -> Find
             "Compare two seeds of one network: what differs by the seed alone sets the scale."
         ),
         caveats=(CHOSEN, BASELINE, PIXELS),
+        evidence=("first-of-class", "most-confident", "images"),
     )
 
 
 def _completeness(network: str, looked: list[Looked], complete: float) -> Finding:
-    errors = [one.completeness_error for one in looked]
-    mean = over_images(errors, median=True)
-    verdict = verdict_below(mean.low, mean.high, complete)
-    words = {
-        Verdict.SUPPORTED: f"The pictures of {network} add up to its logits",
-        Verdict.CONTRADICTED: f"The pictures of {network} do not add up to its logits",
-        Verdict.INCONCLUSIVE: f"Whether the pictures of {network} add up to its logits is not told",
-    }[verdict]
-    said = "no integrated gradients were recorded" if mean.value is None else (
-        f"the median completeness error of its integrated gradients is {percent(mean.value)} "
-        f"{between(mean.low, mean.high, percent)}"
-    )  # fmt: skip
+    verdict = _adds_up(looked, complete)
     return Finding(
         key=slug(f"completeness-{network}"),
         network=network,
-        hypothesis=(
-            f"Integrated gradients of {network} add up to the difference of logits within "
-            f"{percent(complete)}."
-        ),
+        hypothesis=named(_hypothesis(complete), network),
         contradicted_by=f"A median error whose interval lies above {percent(complete)}.",
         verdict=verdict,
-        estimates=(estimate_of("median completeness error", mean, "%", as_percent),),
+        estimates=(_error(looked),),
         threshold=(
             f"supported where the 95 % interval of the median lies below {percent(complete)}, "
             "contradicted where above"
         ),
-        meaning=f"{words}: {said}.",
+        meaning=sentence([_told(network, looked, complete)], LEAD),
         next_step=(
             "Read the pictures as they are."
             if verdict is Verdict.SUPPORTED
@@ -190,7 +182,36 @@ def _completeness(network: str, looked: list[Looked], complete: float) -> Findin
             "Where the image's logit hardly differs from that of the black image, the relative "
             "error is large whatever the number of steps.",
         ),
+        statement=unnamed(_hypothesis(complete)),
+        evidence=("images",),
     )
+
+
+def _hypothesis(complete: float) -> str:
+    bound = percent(complete)
+    return f"Integrated gradients[ of {{}}] add up to the difference of logits within {bound}."
+
+
+def _error(looked: list[Looked]) -> Estimate:
+    errors = over_images([one.completeness_error for one in looked], median=True)
+    return estimate_of("median completeness error", errors, "%", as_percent)
+
+
+def _adds_up(looked: list[Looked], complete: float) -> Verdict:
+    error = over_images([one.completeness_error for one in looked], median=True)
+    return verdict_below(error.low, error.high, complete)
+
+
+def _told(network: str, looked: list[Looked], complete: float) -> Told:
+    clause = {
+        Verdict.SUPPORTED: "the pictures add up to the logits",
+        Verdict.CONTRADICTED: "the pictures do not add up to the logits",
+        Verdict.INCONCLUSIVE: "it cannot be told whether the pictures add up to the logits",
+    }[_adds_up(looked, complete)]
+    error = _error(looked)
+    if error.value is None:
+        return Told(network, clause, reason="no integrated gradients were recorded")
+    return Told(network, clause, error.words)
 
 
 def _first_seed(pictures: list[tuple[Run, list[Looked]]]) -> tuple[str, dict[str, list[Looked]]]:

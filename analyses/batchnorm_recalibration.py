@@ -1,4 +1,4 @@
-"""How much of the jumps of validation accuracy goes away with fresh batch-norm statistics?
+"""How much of the jumps of validation accuracy goes away with re-estimated batch-norm statistics?
 
 An intervention: the weights stay as they are, only the running statistics are re-estimated on
 training images. What would count against stale statistics: jumps that stay, so that less than half
@@ -14,14 +14,21 @@ from matplotlib.ticker import PercentFormatter
 
 from analyses import plots
 from analyses.accuracy_movement import Movement, Pair, movement_removed, pair_of
+from analyses.estimates import as_percent
 from analyses.frames import accuracy_by_epoch, by_network, copies_caveat
 from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Estimate, Figure, Finding, Table, Verdict
+from analyses.sentences import Told, sentence
 from analyses.statistics import RESAMPLES, verdict_above
-from analyses.wording import between, listing, number, percent, plural, slug
+from analyses.wording import listing, named, percent, plural, slug, unnamed, with_interval
 from gradflow.runs.reader import Experiment
 
 HALF = 0.5
+HYPOTHESIS = "Most of the jumps[ of {}] come from stale running statistics."
+LEAD = (
+    "re-estimating the statistics, with no weight changed, takes away, of the squared movement of "
+    "validation accuracy, {}"
+)
 MIN_CHANGES = 3
 MOST_ROWS = 12
 TREND = (
@@ -58,8 +65,9 @@ def run(experiment: Experiment, half: float = HALF) -> AnalysisResult:
         _finding(name, networks[name], moved[name], half, copies_caveat(recorded[name]))
         for name in networks
     )
+    together = sentence([_told(name, networks[name], moved[name], half) for name in networks], LEAD)
     return AnalysisResult(
-        summary=" ".join(finding.meaning for finding in findings),
+        summary=together,
         findings=findings,
         figures=(_figure(experiment.networks, networks, moved),),
         tables=(
@@ -76,36 +84,24 @@ def run(experiment: Experiment, half: float = HALF) -> AnalysisResult:
             "same images in both series, centred on the estimate."
         ),
         sources=SOURCES,
+        together={"stale-statistics": together},
     )
 
 
 def _finding(
     network: str, pairs: list[Pair], moved: Movement, half: float, caveats: tuple[str, ...]
 ) -> Finding:
-    changes = sum(len(pair.epochs) - 1 for pair in pairs)
-    moves = moved.running_low > 0 and changes >= MIN_CHANGES
-    verdict = (
-        verdict_above(moved.removed_low, moved.removed_high, half)
-        if moves
-        else Verdict.INCONCLUSIVE
-    )
-    images = pairs[0].running.shape[1]
+    verdict, how = _verdict(pairs, moved, half), _removed(pairs, moved).method
     return Finding(
         key=slug(f"stale-statistics-{network}"),
         network=network,
-        hypothesis=f"Most of the jumps of {network} come from stale running statistics.",
+        hypothesis=named(HYPOTHESIS, network),
         contradicted_by=f"A share removed whose interval lies below {percent(half)}.",
         verdict=verdict,
         estimates=(
-            Estimate(
-                "share of squared movement removed",
-                moved.removed,
-                moved.removed_low,
-                moved.removed_high,
-                method=f"bootstrap over {plural(images, 'image')}, {plural(len(pairs), 'seed')}",
-            ),
+            _removed(pairs, moved),
             *(
-                Estimate(f"squared movement, {name} statistics", value, low, high)
+                Estimate(f"squared movement, {name} statistics", value, low, high, method=how)
                 for name, value, low, high in (
                     ("running", moved.running, moved.running_low, moved.running_high),
                     ("re-estimated", moved.fresh, moved.fresh_low, moved.fresh_high),
@@ -116,47 +112,57 @@ def _finding(
             f"supported where the 95 % interval of the share removed lies above {percent(half)}; "
             f"asked from {MIN_CHANGES} changes on, where the interval of the movement lies above 0"
         ),
-        meaning=_meaning(network, moved, changes, verdict),
+        meaning=sentence([_told(network, pairs, moved, half)], LEAD),
         next_step=_next_step(verdict),
         caveats=(
             TREND,
             f"The interval speaks of other images, not of other seeds ({len(pairs)} here).",
             *caveats,
         ),
+        statement=unnamed(HYPOTHESIS),
+        evidence=("two-statistics", "movement", "jumps"),
     )
 
 
-def _meaning(network: str, moved: Movement, changes: int, verdict: Verdict) -> str:
+def _changes(pairs: list[Pair]) -> int:
+    return sum(len(pair.epochs) - 1 for pair in pairs)
+
+
+def _verdict(pairs: list[Pair], moved: Movement, half: float) -> Verdict:
+    if moved.running_low > 0 and _changes(pairs) >= MIN_CHANGES:
+        return verdict_above(moved.removed_low, moved.removed_high, half)
+    return Verdict.INCONCLUSIVE
+
+
+def _removed(pairs: list[Pair], moved: Movement) -> Estimate:
+    images = plural(pairs[0].running.shape[1], "image")
+    ends = (moved.removed, moved.removed_low, moved.removed_high)
+    return Estimate(
+        "share of squared movement removed",
+        *(None if end is None else as_percent(end) for end in ends),
+        unit="%",
+        method=f"bootstrap over {images}, {plural(len(pairs), 'seed')}",
+    )
+
+
+def _told(network: str, pairs: list[Pair], moved: Movement, half: float) -> Told:
+    """What is removed; a negative share is movement added."""
+    cause = "stale running statistics cause most of the jumps"
+    clause = {
+        Verdict.SUPPORTED: cause,
+        Verdict.CONTRADICTED: cause.replace("cause", "do not cause"),
+        Verdict.INCONCLUSIVE: f"it cannot be told whether {cause}",
+    }[_verdict(pairs, moved, half)]
+    changes = _changes(pairs)
     if changes < MIN_CHANGES:
-        return (
-            f"Whether stale running statistics make the validation accuracy of {network} jump "
-            f"cannot be told from {plural(changes, 'change')} between epochs."
+        return Told(
+            network, clause, reason=f"{plural(changes, 'change')} between epochs tell too little"
         )
     if moved.running_low <= 0 or moved.removed is None:
-        return (
-            f"Whether stale running statistics cause the jumps of {network} cannot be told: the "
-            f"squared movement over all its epochs, {number(moved.running)} "
-            f"{between(moved.running_low, moved.running_high)}, may be sampling noise alone."
-        )
-    words = {
-        Verdict.SUPPORTED: "Stale running statistics cause most of the jumps of {}",
-        Verdict.CONTRADICTED: "Stale running statistics do not cause most of the jumps of {}",
-        Verdict.INCONCLUSIVE: (
-            "Whether stale running statistics cause most of the jumps of {} cannot be told"
-        ),
-    }[verdict].format(network)
-    return (
-        f"{words}: re-estimating them, with no weight changed, {_removal(moved)} "
-        f"{between(moved.removed_low, moved.removed_high, percent)} of its squared movement."
-    )
-
-
-def _removal(moved: Movement) -> str:
-    """What was removed; a negative share is movement added."""
-    removed = moved.removed or 0.0
-    return (
-        f"removes {percent(removed)}" if removed >= 0 else f"adds, not removes: {percent(removed)}"
-    )
+        movement = with_interval(moved.running, moved.running_low, moved.running_high)
+        reason = f"the squared movement, {movement}, may be sampling noise alone"
+        return Told(network, clause, reason=reason)
+    return Told(network, clause, _removed(pairs, moved).words)
 
 
 def _next_step(verdict: Verdict) -> str:
@@ -270,6 +276,6 @@ def _draw(networks: list[str], pairs: dict[str, list[Pair]]) -> Drawing:
 ANALYSIS = Analysis(
     key="batchnorm_recalibration",
     title="Batch-norm recalibration",
-    question="How much of the jumps goes away with fresh batch-norm statistics?",
+    question="How much of the jumps goes away with re-estimated batch-norm statistics?",
     run=run,
 )

@@ -24,14 +24,17 @@ from analyses.frames import (
 )
 from analyses.registry import Analysis
 from analyses.result import AnalysisResult, Estimate, Figure, Finding, Table, Verdict
+from analyses.sentences import Told, sentence
 from analyses.statistics import verdict_above, wilson_interval
-from analyses.wording import between, listing, percent, plural, slug
+from analyses.wording import between, listing, named, percent, plural, slug, unnamed
 from gradflow.runs.reader import Experiment, Run
 
 OPTIMISTIC = (
     "The epoch is the best of all on the validation images themselves, so the numbers are "
     "optimistic."
 )
+HYPOTHESIS = "Every class is found more often than chance[ by {}]."
+LEAD = "the lowest recall is {}"
 MOST_LABELLED = 12  # with more classes, the counts in the cells would overlap
 
 
@@ -110,6 +113,7 @@ def run(experiment: Experiment) -> AnalysisResult:
         _finding(name, best[name], classes[name], copies_caveat(runs))
         for name, runs in networks.items()
     )
+    together = sentence([_told(name, best[name], classes[name]) for name in networks], LEAD)
     reports = tuple(
         Table(
             f"report-{slug(name)}",
@@ -120,13 +124,14 @@ def run(experiment: Experiment) -> AnalysisResult:
         for name in networks
     )
     figures = tuple(_figure(best[name][0], classes[name], len(best[name])) for name in networks)
+    # Of several seeds the first: the confusion matrix is that of its run.
     said = [
-        f"{one.network} at epoch {one.epoch} with {percent(one.accuracy)} "
-        f"{between(one.low, one.high, percent)}"
+        f"{percent(one.accuracy)} {between(one.low, one.high, percent)} in {one.network} at epoch "
+        f"{one.epoch}"
         for one in (runs[0] for runs in best.values())
     ]
     return AnalysisResult(
-        summary=f"Best validation accuracy: {listing(said)}.",
+        summary=f"The best validation accuracy is {listing(said)}. {together}",
         findings=findings,
         figures=figures,
         tables=(Table("best", "Best epoch of each run", _accuracies(best)), *reports),
@@ -140,6 +145,7 @@ def run(experiment: Experiment) -> AnalysisResult:
             "Pedregosa et al. 2011, Scikit-learn: machine learning in Python",
             "Wilson 1927, Probable inference, the law of succession, and statistical inference",
         ),
+        together={"every-class": together},
     )
 
 
@@ -147,9 +153,27 @@ def _together(best: list[BestEpoch]) -> pd.DataFrame:
     return pd.concat([one.predictions for one in best])
 
 
-def _finding(
-    network: str, best: list[BestEpoch], classes: list[str], caveats: tuple[str, ...]
-) -> Finding:
+@dataclass(frozen=True)
+class Lowest:
+    """The class that a network finds least often, at the best epochs of its runs together.
+
+    Fields:
+        name: of the class.
+        recall: in percent, with Wilson's interval, Bonferroni-corrected for the number of classes.
+        chance: what guessing among all classes finds.
+        never: classes that occur and are never predicted.
+        verdict: on the hypothesis that every class is found more often than chance.
+    """
+
+    name: str
+    recall: Estimate
+    chance: float
+    never: tuple[str, ...]
+    verdict: Verdict
+
+
+def lowest_recall(best: list[BestEpoch], classes: list[str]) -> Lowest:
+    """The class with the lowest recall in the predictions of `best` together."""
     counts = confusion(_together(best), classes)
     support, right = counts.sum(axis=1), counts.diagonal()
     present = np.flatnonzero(support)
@@ -157,38 +181,54 @@ def _finding(
     recall, chance = right[lowest] / support[lowest], 1 / len(classes)
     level = 1 - 0.05 / len(present)
     low, high = wilson_interval(int(right[lowest]), int(support[lowest]), level)
-    never = [classes[index] for index in present if counts[:, index].sum() == 0]
+    never = tuple(classes[index] for index in present if counts[:, index].sum() == 0)
+    estimate = Estimate(
+        name=f"lowest recall, that of class {classes[lowest]}",
+        value=float(100 * recall),
+        low=100 * low,
+        high=100 * high,
+        unit="%",
+        level=level,
+        method=f"Wilson interval, {plural(int(support[lowest]), 'image')}",
+    )
     verdict = Verdict.CONTRADICTED if never else verdict_above(low, high, chance)
-    interval = f"({100 * level:.3g} % interval {percent(low)} to {percent(high)})"
-    meaning = (
-        f"{network} finds every class more often than chance would: its lowest recall is "
-        if verdict is Verdict.SUPPORTED
-        else f"{network} never predicts {listing(never)}: its lowest recall is "
-        if never
-        else f"{network} is weakest on {classes[lowest]}: its recall there is "
-    ) + f"{percent(recall)} {interval} for {classes[lowest]}, chance being {percent(chance)}."
+    return Lowest(classes[lowest], estimate, chance, never, verdict)
+
+
+def _finding(
+    network: str, best: list[BestEpoch], classes: list[str], caveats: tuple[str, ...]
+) -> Finding:
+    found = lowest_recall(best, classes)
     return Finding(
         key=f"every-class-{slug(network)}",
         network=network,
-        hypothesis=f"{network} finds every class more often than chance.",
+        hypothesis=named(HYPOTHESIS, network),
         contradicted_by="A class never predicted, or a recall whose interval lies below chance.",
-        verdict=verdict,
-        estimates=(
-            Estimate(
-                name=f"lowest recall, that of {classes[lowest]}",
-                value=float(100 * recall),
-                low=100 * low,
-                high=100 * high,
-                unit="%",
-                level=level,
-                method=f"Wilson interval, {plural(int(support[lowest]), 'image')}",
-            ),
+        verdict=found.verdict,
+        estimates=(found.recall,),
+        threshold=(
+            "supported where the interval of the lowest recall lies above chance, 1 / "
+            f"{len(classes)} classes = {percent(found.chance)}"
         ),
-        threshold=f"lowest recall against 1 / {len(classes)} classes = {percent(chance)}",
-        meaning=meaning,
-        next_step=f"Look at the images of {classes[lowest]} that were taken for another class.",
+        meaning=sentence([_told(network, best, classes)], LEAD),
+        next_step="Look at the images of that class that were taken for another.",
         caveats=(OPTIMISTIC, *caveats),
+        statement=unnamed(HYPOTHESIS),
+        evidence=(f"confusion-{slug(network)}", f"report-{slug(network)}", "best"),
     )
+
+
+def _told(network: str, best: list[BestEpoch], classes: list[str]) -> Told:
+    found = lowest_recall(best, classes)
+    clause = {
+        Verdict.SUPPORTED: "every class is found more often than chance",
+        Verdict.CONTRADICTED: "one class is found less often than chance",
+        Verdict.INCONCLUSIVE: "it cannot be told whether every class is found more often than "
+        "chance",
+    }[found.verdict]
+    if found.never:
+        clause = f"no image is ever taken for class {listing(found.never)}"
+    return Told(network, clause, f"{found.recall.words} for class {found.name}")
 
 
 def _accuracies(best: dict[str, list[BestEpoch]]) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from analyses.frames import by_network, copies, runs_with
 from analyses.probe_tables import last_epoch
 from analyses.registry import Analysis
 from analyses.result import AnalysisResult, Estimate, Figure, Finding, Table, Verdict
+from analyses.sentences import Told, sentence
 from analyses.statistics import (
     MIN_SEEDS,
     RESAMPLES,
@@ -26,11 +27,13 @@ from analyses.statistics import (
     mean_over_steps,
     verdict_above,
 )
-from analyses.wording import between, listing, number, percent, plural, slug
+from analyses.wording import listing, named, number, percent, plural, slug, unnamed
 from gradflow.runs.reader import Experiment, Run
 
 TABLE = "conductance"
 HALF = 0.5
+HYPOTHESIS = "Most of the conductance[ of {}] goes through the skips."
+LEAD = "their mean share of the conductance is {}"
 COMPLETE = 0.05
 MIN_IMAGES = 8  # fewer say next to nothing about how images differ
 BASELINE = (
@@ -147,8 +150,9 @@ def run(experiment: Experiment, half: float = HALF, complete: float = COMPLETE) 
     networks = by_network(runs_with(experiment, TABLE, "conductance of residual additions"))
     found = [conducted(name, runs) for name, runs in networks.items()]
     findings = tuple(_finding(one, half, complete) for one in found)
+    together = sentence([_told(one, half, complete) for one in found], LEAD)
     return AnalysisResult(
-        summary=" ".join(finding.meaning for finding in findings),
+        summary=together,
         findings=findings,
         figures=(_figure(experiment.networks, found, half),),
         tables=(
@@ -170,33 +174,48 @@ def run(experiment: Experiment, half: float = HALF, complete: float = COMPLETE) 
             "of logits| / |difference|, zero for an exact integral."
         ),
         sources=SOURCES,
+        together={"conductance": together},
+    )
+
+
+def _verdict(one: Conducted, half: float, complete: float) -> Verdict:
+    if not one.error <= complete:
+        return Verdict.INCONCLUSIVE
+    return verdict_above(one.mean.low, one.mean.high, half)
+
+
+def _told(one: Conducted, half: float, complete: float) -> Told:
+    most = "most of what predictions rest on comes through the"
+    clause = {
+        Verdict.SUPPORTED: f"{most} skips",
+        Verdict.CONTRADICTED: f"{most} branches, not the skips",
+        Verdict.INCONCLUSIVE: f"it cannot be told whether {most} skips",
+    }[_verdict(one, half, complete)]
+    share = estimate_of("", one.mean)
+    if share.value is None:
+        return Told(one.network, clause, reason="no share could be had")
+    rough = "" if one.error <= complete else (
+        f" (median completeness error {percent(one.error)})"
+    )  # fmt: skip
+    return Told(
+        one.network, clause, f"{share.words} over {plural(len(one.blocks), 'block')}{rough}"
     )
 
 
 def _finding(one: Conducted, half: float, complete: float) -> Finding:
     whole = one.error <= complete
-    verdict = verdict_above(one.mean.low, one.mean.high, half) if whole else Verdict.INCONCLUSIVE
-    words = {
-        Verdict.SUPPORTED: "Most of what {} predicts by comes through the skips",
-        Verdict.CONTRADICTED: "Most of what {} predicts by comes through the branches, not skips",
-        Verdict.INCONCLUSIVE: "Whether most of what {} predicts by comes through skips is not told",
-    }[verdict].format(one.network)
-    said = "no share could be had" if one.mean.value is None else (
-        f"their share of the conductance is {number(one.mean.value)} "
-        f"{between(one.mean.low, one.mean.high)} averaged over {plural(len(one.blocks), 'block')}"
-    )  # fmt: skip
-    rough = "" if whole else f", but its median completeness error is {percent(one.error)}"
     return Finding(
         key=slug(f"conductance-{one.network}"),
         network=one.network,
-        hypothesis=f"Most of the conductance of {one.network} goes through its skips.",
+        hypothesis=named(HYPOTHESIS, one.network),
         contradicted_by=f"A mean share of the skips whose interval lies below {number(half)}.",
-        verdict=verdict,
+        verdict=_verdict(one, half, complete),
         estimates=(
             estimate_of("mean share of the skips", one.mean),
             Estimate(
                 "median completeness error",
-                one.error if np.isfinite(one.error) else None,
+                100 * one.error if np.isfinite(one.error) else None,
+                unit="%",
                 method="over additions and images; no interval",
             ),
         ),
@@ -204,7 +223,7 @@ def _finding(one: Conducted, half: float, complete: float) -> Finding:
             f"supported where the 95 % interval of the mean share lies above {number(half)}; asked "
             f"where the median completeness error is at most {percent(complete)}"
         ),
-        meaning=f"{words}: {said}{rough}.",
+        meaning=sentence([_told(one, half, complete)], LEAD),
         next_step=(
             "Compare with the skips' share of the gradient, block by block."
             if whole
@@ -214,6 +233,8 @@ def _finding(one: Conducted, half: float, complete: float) -> Finding:
             BASELINE,
             "Where skip and branch oppose each other, one share exceeds 1, the other is negative.",
         ),
+        statement=unnamed(HYPOTHESIS),
+        evidence=("conductance-by-block", "blocks"),
     )
 
 

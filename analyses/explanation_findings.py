@@ -1,10 +1,14 @@
 """The findings of what explains the jumps: shares of the movement, and what goes with its parts."""
 
+from dataclasses import dataclass
+
+from analyses.estimates import as_percent
 from analyses.jump_links import LAGS, Link, link_verdict
-from analyses.movement_shares import JUMPS, LEARNING, NOISE, REAL, STALE, Decomposition, Share
+from analyses.movement_shares import JUMPS, LEARNING, NOISE, REAL, STALE, Decomposition
 from analyses.result import Estimate, Finding, Verdict
+from analyses.sentences import Told, sentence
 from analyses.statistics import MIN_SEEDS, verdict_above
-from analyses.wording import between, listing, number, p_value, percent, plural, slug
+from analyses.wording import listing, named, number, p_value, percent, plural, slug, unnamed
 
 MIN_CHANGES = 3
 NO_CAUSE = (
@@ -14,6 +18,28 @@ NO_CAUSE = (
 STALE_BY_UPDATES = (
     "Large updates of the weights can make running statistics stale: through them gradients may "
     "act on more than the real part."
+)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Two things that may go together; `evidence` is the key of what shows their correlations."""
+
+    topic: str
+    words: str
+    evidence: str
+
+
+LINK = Subject(
+    "association",
+    "gradient health and the real change of validation accuracy",
+    "associations",
+)
+DOSE = Subject(
+    "dose",
+    "the staleness of the running statistics and the movement of validation accuracy that "
+    "re-estimation removes",
+    "doses",
 )
 _NEXT = {
     NOISE: "Hold out more validation images: sampling noise shrinks with their number.",
@@ -35,20 +61,12 @@ def share_finding(
     caveats: tuple[str, ...] = (),
 ) -> Finding:
     """Is most of the movement real jumps? With all shares, and the one that dominates."""
-    told = found.real is not None and found.changes >= MIN_CHANGES
-    verdict = (
-        verdict_above(found.real.low, found.real.high, half)
-        if told and found.real is not None
-        else Verdict.INCONCLUSIVE
-    )
+    verdict = _verdict(found, half)
     real = found.real.name if found.real else JUMPS
     return Finding(
         key=slug(f"explanation-{network}"),
         network=network,
-        hypothesis=(
-            f"Most of the movement of the validation accuracy of {network} is {real} of its "
-            "function, the part that its gradients could explain directly."
-        ),
+        hypothesis=named(_share_hypothesis(real), network),
         contradicted_by=f"A share of {real} whose interval lies below {percent(half)}.",
         verdict=verdict,
         estimates=_share_estimates(found),
@@ -56,14 +74,29 @@ def share_finding(
             f"supported where the 95 % interval of the share lies above {percent(half)}; a part "
             f"dominates where its own does; asked from {MIN_CHANGES} changes on"
         ),
-        meaning=_share_meaning(network, found, verdict, half),
+        meaning=share_sentence({network: found}, half),
         next_step=(
             _NEXT[max(found.shares, key=lambda share: share.value).name]
             if verdict is not Verdict.INCONCLUSIVE
             else "Train more seeds and epochs, or hold out more images: each narrows the shares."
         ),
         caveats=(*_share_caveats(found, re_estimated), *caveats),
+        statement=unnamed(_share_hypothesis(real)),
+        evidence=("shares",),
     )
+
+
+def _share_hypothesis(real: str) -> str:
+    return (
+        f"Most of the movement of validation accuracy[ of {{}}] is {real}, the part that gradients "
+        "could explain directly."
+    )
+
+
+def _verdict(found: Decomposition, half: float) -> Verdict:
+    if found.real is None or found.changes < MIN_CHANGES:
+        return Verdict.INCONCLUSIVE
+    return verdict_above(found.real.low, found.real.high, half)
 
 
 def _share_estimates(found: Decomposition) -> tuple[Estimate, ...]:
@@ -71,44 +104,44 @@ def _share_estimates(found: Decomposition) -> tuple[Estimate, ...]:
         return (Estimate(f"share of {JUMPS}", None, method=found.method),)
     others = [share for share in found.shares if share is not found.real]
     return tuple(
-        Estimate(f"share of {one.name}", one.value, one.low, one.high, method=found.method)
+        Estimate(
+            f"share of {one.name}",
+            *(None if end is None else as_percent(end) for end in (one.value, one.low, one.high)),
+            unit="%",
+            method=found.method,
+        )
         for one in (found.real, *others)
     )
 
 
-def _share_meaning(network: str, found: Decomposition, verdict: Verdict, half: float) -> str:
-    name = f"the validation accuracy of {network}"
+def share_sentence(networks: dict[str, Decomposition], half: float) -> str:
+    """What the movement is made of: of one network all parts, of several the two that matter."""
+    told = [_share_told(name, found, half, len(networks) == 1) for name, found in networks.items()]
+    return sentence(told)
+
+
+def _share_told(network: str, found: Decomposition, half: float, alone: bool) -> Told:
+    real = found.real.name if found.real else JUMPS
+    most = f"most of the movement of validation accuracy is {real}"
+    clause = {
+        Verdict.SUPPORTED: most,
+        Verdict.CONTRADICTED: most.replace(" is ", " is not "),
+        Verdict.INCONCLUSIVE: f"it cannot be told whether {most}",
+    }[_verdict(found, half)]
     if found.real is None:
-        return f"What explains the jumps of {network} cannot be told: its accuracy does not move."
+        return Told(network, clause, reason="the accuracy does not move")
     if found.changes < MIN_CHANGES:
-        return (
-            f"What explains the jumps of {network} cannot be told from "
-            f"{plural(found.changes, 'change')} between epochs."
-        )
-    real = found.real.name
-    words = {
-        Verdict.SUPPORTED: f"Most of the movement of {name} is {real}, which its gradients may "
-        "explain",
-        Verdict.CONTRADICTED: f"Most of the movement of {name} is not {real}, the part that its "
-        "gradients could explain",
-        Verdict.INCONCLUSIVE: f"Whether most of the movement of {name} is {real}, the part that "
-        "its gradients could explain, cannot be told",
-    }
-    shares = listing([f"{one.name} {_with_interval(one)}" for one in found.shares])
-    return f"{words[verdict]}; {_dominating(found, half)}: {shares}."
-
-
-def _with_interval(share: Share) -> str:
-    if share.low is None or share.high is None:
-        return f"{percent(share.value)} (no interval)"
-    return f"{percent(share.value)} ({percent(share.low)} to {percent(share.high)})"
-
-
-def _dominating(found: Decomposition, half: float) -> str:
-    for share in found.shares:
-        if share.low is not None and share.low > half:
-            return f"the dominating part is {share.name} (95 % intervals in brackets)"
-    return "no part is sure to dominate (95 % intervals in brackets)"
+        few = f"{plural(found.changes, 'change')} between epochs tell too little"
+        return Told(network, clause, reason=few)
+    parts = sorted(found.shares, key=lambda one: (one is not found.real, -one.value))
+    shown = parts if alone else parts[:2]
+    estimates = {one.name: one for one in _share_estimates(found)}
+    words = [f"{one.name} are" if one.name == JUMPS else one.name for one in shown]
+    amounts = [
+        f"{name} {estimates[f'share of {one.name}'].words}"
+        for name, one in zip(words, shown, strict=True)
+    ]
+    return Told(network, clause, listing(amounts))
 
 
 def _share_caveats(found: Decomposition, re_estimated: bool) -> tuple[str, ...]:
@@ -143,42 +176,43 @@ def link_finding(
     network: str, found: Link, re_estimated: bool, rate: float, strong: float
 ) -> Finding:
     """Does gradient health go with the real change of accuracy?"""
-    subject = f"gradient health and the real change of the accuracy of {network}"
     caveat = "Sampling noise in the changes weakens every correlation with them."
     stale = "Statistics were not re-estimated: the change holds what stale ones add."
     return _association_finding(
-        (f"association-{network}", network, subject),
+        LINK,
+        network,
         found,
-        rate,
-        strong,
+        (rate, strong),
         (NO_CAUSE, caveat, *(() if re_estimated else (stale,))),
     )
 
 
 def dose_finding(network: str, found: Link, rate: float, strong: float) -> Finding:
     """Does the staleness of the statistics go with the movement that re-estimation removes?"""
-    subject = (
-        "the staleness of the running statistics and the movement that re-estimation removes "
-        f"from the accuracy of {network}"
-    )
     caveat = (
         "A dose-response by epoch is an association; that the movement goes away when the "
         "statistics are re-estimated is the intervention."
     )
-    return _association_finding(
-        (f"dose-{network}", network, subject), found, rate, strong, (caveat,)
-    )
+    return _association_finding(DOSE, network, found, (rate, strong), (caveat,))
 
 
 def _association_finding(
-    names: tuple[str, str, str], found: Link, rate: float, strong: float, caveats: tuple[str, ...]
+    what: Subject,
+    network: str,
+    found: Link,
+    bounds: tuple[float, float],
+    caveats: tuple[str, ...],
 ) -> Finding:
-    key, network, subject = names
+    rate, strong = bounds
     verdict = link_verdict(found, rate, strong)
+    template = (
+        f"{what.words[0].upper()}{what.words[1:]}[ of {{}}] go together, beyond the steady course "
+        "of training."
+    )
     return Finding(
-        key=slug(key),
+        key=slug(f"{what.topic}-{network}"),
         network=network,
-        hypothesis=f"{_capital(subject)} go together, beyond the steady course of training.",
+        hypothesis=named(template, network),
         contradicted_by=f"Intervals of all correlations that exclude {strong} and -{strong}.",
         verdict=verdict,
         estimates=(_link_estimate(found),),
@@ -186,7 +220,7 @@ def _association_finding(
             f"supported where the permutation test of the strongest gives p < "
             f"{number(rate)}; not asked where no permutation could"
         ),
-        meaning=_link_meaning(subject, found, verdict, rate),
+        meaning=link_sentence(what, {network: found}, rate, strong),
         next_step=(
             "Record at least 4 seeds: they can be swapped, which is an exact test; more epochs "
             "and seeds narrow the intervals."
@@ -194,6 +228,8 @@ def _association_finding(
             else "Change one of the two by an intervention, and see whether the other follows."
         ),
         caveats=caveats,
+        statement=unnamed(template),
+        evidence=(what.evidence,),
     )
 
 
@@ -217,29 +253,26 @@ def _link_estimate(found: Link) -> Estimate:
     )
 
 
-def _link_meaning(subject: str, found: Link, verdict: Verdict, rate: float) -> str:
+def link_sentence(what: Subject, networks: dict[str, Link], rate: float, strong: float) -> str:
+    """Whether the two go together in each network, in one sentence."""
+    told = [_link_told(what, name, found, rate, strong) for name, found in networks.items()]
+    return sentence(told, "the strongest correlation is {}")
+
+
+def _link_told(what: Subject, network: str, found: Link, rate: float, strong: float) -> Told:
+    clause = {
+        Verdict.SUPPORTED: f"{what.words} go together, an association",
+        Verdict.CONTRADICTED: f"{what.words} do not go together strongly",
+        Verdict.INCONCLUSIVE: f"it cannot be told whether {what.words} go together",
+    }[link_verdict(found, rate, strong)]
     association = found.association
     if association is None:
-        return f"Whether {subject} go together cannot be told from {found.missing}."
+        return Told(network, clause, reason=f"nothing follows from {found.missing}")
     if association.smallest_p >= rate:
-        return (
-            f"Whether {subject} go together cannot be told from {plural(found.runs, 'seed')} of "
-            f"{found.changes} changes: the smallest p-value that they allow is "
-            f"{number(association.smallest_p)}."
-        )
-    words = {
-        Verdict.SUPPORTED: f"{_capital(subject)} go together, an association",
-        Verdict.CONTRADICTED: f"{_capital(subject)} do not go together strongly",
-        Verdict.INCONCLUSIVE: f"Whether {subject} go together cannot be told",
-    }
+        there = f"{plural(found.changes, 'change')} in {plural(found.runs, 'seed')}"
+        least = f"{there} allow no p-value below {number(association.smallest_p)}"
+        return Told(network, clause, reason=least)
     quantity, lag = found.strongest
-    rho = association.correlations[association.strongest]
-    return (
-        f"{words[verdict]}: the strongest correlation, with {quantity} in the {LAGS[lag]}, is "
-        f"rho = {rho:+.2f} {between(*association.interval(association.strongest))}, "
-        f"{p_value(association.p_value)} among {len(found.candidates)} looked at."
-    )
-
-
-def _capital(text: str) -> str:
-    return text[0].upper() + text[1:]
+    rho = _link_estimate(found).words
+    test = f"{p_value(association.p_value)} among {len(found.candidates)} looked at"
+    return Told(network, clause, f"rho = {rho} with {quantity} of the {LAGS[lag]} ({test})")

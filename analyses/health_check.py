@@ -14,12 +14,17 @@ from analyses.health_findings import (
     Readings,
     condition_finding,
     joint_verdict,
+    overall_clause,
     overall_finding,
     worst,
 )
 from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Finding, Table, Verdict
+from analyses.sentences import Told, sentence
 from gradflow.runs.reader import Experiment, Run
+
+# The gradient profile has these two findings, over every step rather than the last ones.
+ASKED_OF_ALL_TRAINING = ("vanishing", "exploding")
 
 
 def run(experiment: Experiment, bounds: Thresholds | None = None) -> AnalysisResult:
@@ -27,24 +32,22 @@ def run(experiment: Experiment, bounds: Thresholds | None = None) -> AnalysisRes
 
     Raises `NotApplicableError` where no run recorded a layer or a parameter at a step.
     """
-    networks = {
-        name: found
-        for name, runs in by_network(list(experiment.runs)).items()
-        if (found := _readings(runs, bounds))
-    }
-    if not networks:
-        raise NotApplicableError(
-            "no run recorded activations, gradients or parameters (these tables are empty), one "
-            "of which this question needs"
-        )
-    findings = tuple(
-        finding for name, found in networks.items() for finding in _findings(name, found)
-    )
-    healthy = [finding for finding in findings if finding.key.startswith("healthy-")]
+    networks = _networks(experiment, bounds)
+    findings = {name: _findings(name, found) for name, found in networks.items()}
+    told = [
+        Told(name, overall_clause({one.topic: one for one in single}))
+        for name, (_, *single) in findings.items()
+    ]
+    together = {"healthy": sentence(told)}
     table = pd.concat([_table(name, found) for name, found in networks.items()])
     return AnalysisResult(
-        summary=" ".join(finding.meaning for finding in healthy),
-        findings=findings,
+        summary=together["healthy"],
+        findings=tuple(
+            one
+            for found in findings.values()
+            for one in found
+            if one.topic not in ASKED_OF_ALL_TRAINING
+        ),
         figures=(health_figure(table, list(CONDITIONS)),),
         tables=(Table("conditions", "Each condition, its number and its bound", _shown(table)),),
         method=(
@@ -58,7 +61,38 @@ def run(experiment: Experiment, bounds: Thresholds | None = None) -> AnalysisRes
             "have a condition (for values that are not finite, any)."
         ),
         sources=tuple(condition.source for condition in CONDITIONS.values()),
+        together=together,
     )
+
+
+def all_findings(experiment: Experiment, bounds: Thresholds | None = None) -> tuple[Finding, ...]:
+    """The findings on each network as a whole and on each of its conditions.
+
+    Those of `run`, and vanishing and exploding in the last steps: `run` leaves these two to the
+    gradient profile, which asks them of all of training. Here as there they count for whether a
+    network is healthy, and they stand in the table.
+
+    Raises `NotApplicableError` where no run recorded a layer or a parameter at a step.
+    """
+    return tuple(
+        finding
+        for name, found in _networks(experiment, bounds).items()
+        for finding in _findings(name, found)
+    )
+
+
+def _networks(experiment: Experiment, bounds: Thresholds | None) -> dict[str, Readings]:
+    networks = {
+        name: found
+        for name, runs in by_network(list(experiment.runs)).items()
+        if (found := _readings(runs, bounds))
+    }
+    if not networks:
+        raise NotApplicableError(
+            "no run recorded activations, gradients or parameters (these tables are empty), one "
+            "of which this question needs"
+        )
+    return networks
 
 
 def _readings(runs: list[Run], bounds: Thresholds | None) -> Readings:

@@ -39,12 +39,14 @@ class Condition:
     """What a condition is called in sentences.
 
     Fields:
-        holds, fails, unknown: sentences without a full stop, with a place for the network's name.
+        hypothesis: that a network has it, its name in brackets as `analyses.wording.named` asks.
+        holds, fails, unknown: clauses that follow "In <network>".
         contradicted_by: what would count against it.
         next_step: what to try where it holds.
         source: what the measure rests on.
     """
 
+    hypothesis: str
     holds: str
     fails: str
     unknown: str
@@ -55,70 +57,78 @@ class Condition:
 
 CONDITIONS = {
     "non-finite": Condition(
-        "{} met values that are not finite",
-        "{} met no value that is not finite",
-        "Whether {} met values that are not finite cannot be told",
+        "Some recorded values[ of {}] are not finite.",
+        "some recorded values are not finite",
+        "all recorded values are finite",
+        "it cannot be told whether values are not finite",
         "No such value in any recorded step.",
         "Look at the layer named here: a division, a logarithm, a square root at zero, or a "
         "learning rate that let the weights run away.",
         "IEEE 754 (nan and infinity)",
     ),
     "vanishing": Condition(
-        "In its last recorded steps the gradients of {} vanish toward the input",
-        "In its last recorded steps the gradients of {} do not vanish toward the input",
-        "Whether the gradients of {} vanish in its last recorded steps cannot be told",
+        "In the last recorded steps the gradients[ of {}] vanish toward the input.",
+        "the gradients vanish toward the input in the last recorded steps",
+        "the gradients do not vanish in the last recorded steps",
+        "it cannot be told whether the gradients vanish in the last recorded steps",
         "A factor over the depth whose interval lies above the bound.",
         "Try He or Glorot initialization, normalization or shortcuts, and check again.",
         "Glorot & Bengio 2010, Understanding the difficulty of training deep feedforward neural "
         "networks; Hanin 2018, How to start training",
     ),
     "exploding": Condition(
-        "In its last recorded steps the gradients of {} explode toward the input",
-        "In its last recorded steps the gradients of {} do not explode toward the input",
-        "Whether the gradients of {} explode in its last recorded steps cannot be told",
+        "In the last recorded steps the gradients[ of {}] explode toward the input.",
+        "the gradients explode toward the input in the last recorded steps",
+        "the gradients do not explode in the last recorded steps",
+        "it cannot be told whether the gradients explode in the last recorded steps",
         "A factor over the depth whose interval lies below the bound.",
         "Try smaller initial weights, gradient clipping, a warm-up or shortcuts, and check again.",
         "Pascanu, Mikolov & Bengio 2013, On the difficulty of training recurrent neural networks; "
         "Yang et al. 2019, A mean field theory of batch normalization, theorem 8",
     ),
     "shattered": Condition(
-        "The gradients of {} are shattered: alike to white noise along a line of inputs",
-        "The gradients of {} are not shattered",
-        "Whether the gradients of {} are shattered cannot be told",
+        "The gradients[ of {}] are shattered: like white noise along a line of inputs.",
+        "the gradients are shattered",
+        "the gradients are not shattered",
+        "it cannot be told whether the gradients are shattered",
         "An autocorrelation whose interval lies above the bound.",
         "Try shortcuts, or fewer layers, and check again.",
         "Balduzzi et al. 2017, The shattered gradients problem",
     ),
     "dead": Condition(
-        "{} has a layer whose units are dead",
-        "{} has no layer whose units are dead",
-        "Whether {} has a layer of dead units cannot be told",
+        "Most channels of some layer[ of {}] are dead: zero on every input.",
+        "most channels of some layer are dead",
+        "in no layer most channels are dead",
+        "it cannot be told whether most channels of some layer are dead",
         "No activation layer with that many channels that are always zero.",
         "Try a smaller learning rate, biases at zero, normalization before the activation, or "
         "leaky ReLUs.",
         "Lu et al. 2020, Dying ReLU and initialization",
     ),
     "saturated": Condition(
-        "{} has a layer whose units are saturated",
-        "{} has no layer whose units are saturated",
-        "Whether {} has a layer of saturated units cannot be told",
+        "The units of some layer[ of {}] are saturated.",
+        "the units of some layer are saturated",
+        "the units of no layer are saturated",
+        "it cannot be told whether the units of some layer are saturated",
         "A mean derivative whose interval lies above the bound in every such layer.",
         "Try smaller initial weights, normalization before the activation, or inputs of unit "
         "variance.",
         "Glorot & Bengio 2010 (saturation)",
     ),
     "stalled": Condition(
-        "The training of {} is stalled",
-        "The training of {} is not stalled",
-        "Whether the training of {} is stalled cannot be told",
+        "The training[ of {}] is stalled.",
+        "training is stalled",
+        "training is not stalled",
+        "it cannot be told whether training is stalled",
         "An update-to-weight ratio whose interval lies above the bound in every layer.",
         "Raise the learning rate, and see whether the layer's gradient is too small to move it.",
         "CS231n, Stanford, Neural networks 3 (ratio of updates to weights)",
     ),
     "noisy": Condition(
-        "The gradients of {} are mostly noise at this batch size",
-        "The gradients of {} are not mostly noise at this batch size",
-        "Whether the gradients of {} are mostly noise cannot be told",
+        "The gradients[ of {}] are mostly noise at this batch size.",
+        "the gradients are mostly noise at this batch size",
+        "the gradients are not mostly noise at this batch size",
+        "it cannot be told whether the gradients are mostly noise at this batch size",
         "A noise scale over the batch size whose interval lies below the bound.",
         "Try a larger batch or a smaller learning rate.",
         "McCandlish et al. 2018, An empirical model of large-batch training",

@@ -3,7 +3,8 @@
 from analyses.health_conditions import CONDITIONS, Condition
 from analyses.health_reading import Reading
 from analyses.result import Estimate, Finding, Verdict
-from analyses.wording import between, listing, number, slug
+from analyses.sentences import Told, sentence
+from analyses.wording import listing, named, number, plural, slug, unnamed, with_interval
 from gradflow.runs.reader import Run
 
 HARMLESS = {"noisy"}  # slows training down at worst: no illness by itself
@@ -16,6 +17,8 @@ NORMALIZED = (
     "layer (Yang et al. 2019), and the update of a normalized weight does not depend on its scale: "
     "growth there is less harmful than elsewhere."
 )
+HEALTHY = "The network[ {}] can be called healthy."
+EVIDENCE = ("conditions",)
 Readings = dict[str, list[tuple[Run, Reading]]]
 
 
@@ -48,14 +51,16 @@ def condition_finding(network: str, condition: str, members: list[tuple[Run, Rea
     return Finding(
         key=slug(f"{one.condition}-{network}"),
         network=network,
-        hypothesis=words.holds.format(network) + ".",
+        hypothesis=named(words.hypothesis, network),
         contradicted_by=words.contradicted_by,
         verdict=verdict,
-        estimates=_estimates(one_run, one, members),
+        estimates=_estimates(one, members),
         threshold=f"supported where the number, with its whole interval, is {one.rule}",
         meaning=_meaning(network, words, one, verdict),
         next_step=_next_step(words, verdict),
         caveats=_caveats(one_run, one),
+        statement=unnamed(words.hypothesis),
+        evidence=EVIDENCE,
     )
 
 
@@ -68,18 +73,12 @@ def _has_normalization(one_run: Run) -> bool:
     return bool((one_run.layers["role"] == "normalization").any())
 
 
-def _estimates(
-    one_run: Run, one: Reading, members: list[tuple[Run, Reading]]
-) -> tuple[Estimate, ...]:
+def _estimates(one: Reading, members: list[tuple[Run, Reading]]) -> tuple[Estimate, ...]:
     place = f" (layer {one.layer})" if one.layer else ""
+    # The table of conditions names that run.
+    of = f"; the worst of {len(members)} runs" if len(members) > 1 else ""
     estimates = [
-        Estimate(
-            one.quantity + place,
-            one.value,
-            one.low,
-            one.high,
-            method=f"{one.method}; {one_run.name}",
-        )
+        Estimate(one.quantity + place, one.value, one.low, one.high, method=one.method + of)
     ]
     if one.early is not None:
         estimates.append(
@@ -102,21 +101,24 @@ def _estimates(
 
 
 def _meaning(network: str, words: Condition, one: Reading, verdict: Verdict) -> str:
-    sentence = {
+    clause = {
         Verdict.SUPPORTED: words.holds,
         Verdict.CONTRADICTED: words.fails,
         Verdict.INCONCLUSIVE: words.unknown,
-    }[verdict].format(network)
+    }[verdict]
     if one.value is None:
-        return f"{sentence}: {one.note or 'no finite number could be had.'}"
+        reason = one.note[:1].lower() + one.note[1:].removesuffix(".")
+        return sentence([Told(network, clause, reason=reason or "no finite number could be had")])
     place = f" at layer {one.layer}" if one.layer else ""
-    interval = "" if one.low is None else f" {between(one.low, one.high)}"
+    amount = number(one.value)
+    if one.low is not None:
+        amount = with_interval(one.value, one.low, one.high)
     early = ""
     if one.was_early and verdict is Verdict.CONTRADICTED:
         early = f"; it was so in the first steps only ({number(one.early or 0)})"
     elif verdict is Verdict.SUPPORTED and one.when:
         early = f", {one.when}"
-    return f"{sentence}: the {one.quantity} is {number(one.value)}{interval}{place}{early}."
+    return sentence([Told(network, clause, f"the {one.quantity} is {amount}{place}{early}")])
 
 
 def _next_step(words: Condition, verdict: Verdict) -> str:
@@ -128,47 +130,43 @@ def _next_step(words: Condition, verdict: Verdict) -> str:
 
 
 def overall_finding(
-    network: str, single: dict[str, Finding], left_out: list[str], subject: str = "the network {}"
+    network: str, single: dict[str, Finding], left_out: list[str], hypothesis: str = HEALTHY
 ) -> Finding:
     """Whether none of several conditions holds.
 
     Args:
-        network: its name, which takes the place of the braces in `subject`.
+        network: its name.
         single: the finding on each condition asked for.
         left_out: conditions that were not asked for.
-        subject: what is called healthy, in words.
+        hypothesis: what is called healthy, the name in brackets as `analyses.wording.named` asks.
     """
-    name = subject.format(network)
     asked = {key: one for key, one in single.items() if key not in HARMLESS}
     ill = [key for key, one in asked.items() if one.verdict is Verdict.SUPPORTED]
     open_ones = [key for key, one in asked.items() if one.verdict is Verdict.INCONCLUSIVE]
-    conditions = listing(list(asked))
-    if ill:
-        verdict, meaning = Verdict.CONTRADICTED, f"{network} is not healthy: {listing(ill)}"
-    elif open_ones or not asked:
-        verdict = Verdict.INCONCLUSIVE
-        meaning = f"Whether {name} can be called healthy is left open by {listing(open_ones)}"
-    else:
-        verdict = Verdict.SUPPORTED
-        meaning = f"{network} shows none of the conditions asked for ({conditions})"
     unasked = f"Not asked, for want of records: {listing(left_out)}." if left_out else (
         "Every condition was asked for."
     )  # fmt: skip
     return Finding(
         key=slug(f"healthy-{network}"),
         network=network,
-        hypothesis=f"{name[0].upper()}{name[1:]} can be called healthy.",
+        hypothesis=named(hypothesis, network),
         contradicted_by="One condition that is supported.",
-        verdict=verdict,
+        verdict=(
+            Verdict.CONTRADICTED
+            if ill
+            else Verdict.INCONCLUSIVE
+            if open_ones or not asked
+            else Verdict.SUPPORTED
+        ),
         estimates=(
             Estimate(
                 f"conditions found, of {len(asked)} asked for",
                 float(len(ill)),
-                method="count, no interval; each condition has its own finding",
+                method="count, no interval; each condition is held against its own bound",
             ),
         ),
         threshold="supported where every condition asked for is contradicted",
-        meaning=f"{meaning}.",
+        meaning=sentence([Told(network, overall_clause(single))]),
         next_step=(
             single[ill[0]].next_step
             if ill
@@ -178,4 +176,21 @@ def overall_finding(
             unasked,
             "Several conditions are asked at once: the more, the likelier one is found by chance.",
         ),
+        statement=unnamed(hypothesis),
+        evidence=EVIDENCE,
     )
+
+
+def overall_clause(single: dict[str, Finding]) -> str:
+    """Which of the conditions in `single` hold, as a clause that follows "In <network>"."""
+    asked = {key: one.verdict for key, one in single.items() if key not in HARMLESS}
+    ill = [key for key, verdict in asked.items() if verdict is Verdict.SUPPORTED]
+    open_ones = [key for key, verdict in asked.items() if verdict is Verdict.INCONCLUSIVE]
+    count = f"of {plural(len(asked), 'condition')} asked for"
+    if ill:
+        return f"{len(ill)} {count} {'is' if len(ill) == 1 else 'are'} found: {listing(ill)}"
+    if open_ones:
+        return f"none {count} is certain, but {listing(open_ones)} cannot be ruled out"
+    if not asked:
+        return "no condition could be asked for"
+    return f"none {count} is found ({listing(list(asked))})"

@@ -13,7 +13,14 @@ import pandas as pd
 from analyses.accuracy_movement import Pair, pair_of
 from analyses.epoch_quantities import epoch_quantities, staleness
 from analyses.explanation_figures import link_figure, share_figure
-from analyses.explanation_findings import dose_finding, link_finding, share_finding
+from analyses.explanation_findings import (
+    LINK,
+    dose_finding,
+    link_finding,
+    link_sentence,
+    share_finding,
+    share_sentence,
+)
 from analyses.frames import by_network, copies_caveat, correctness, predictions_of, seed_name
 from analyses.jump_links import Link, correlations, link, real_changes, removed_movement
 from analyses.movement_shares import MIN_SPLIT, Decomposition, decompose
@@ -93,13 +100,19 @@ def run(
             "change of accuracy needs two"
         )
     findings = tuple(_findings(found, half, rate, strong))
+    together = {
+        "explanation": share_sentence({one.network: one.shares for one in found}, half),
+        "association": link_sentence(
+            LINK, {one.network: one.gradients for one in found}, rate, strong
+        ),
+    }
     moved = {one.network: one.shares for one in found if one.shares.shares}
     linked = pd.concat(
         [correlations(one.network, one.gradients) for one in found], ignore_index=True
     )
     doses = [correlations(one.network, one.dose) for one in found if one.dose is not None]
     return AnalysisResult(
-        summary=" ".join(finding.meaning for finding in findings[: len(found)]),
+        summary=" ".join(together.values()),
         findings=findings,
         figures=(
             *((share_figure(moved),) if moved else ()),
@@ -122,6 +135,7 @@ def run(
         ),
         method=METHOD,
         sources=SOURCES,
+        together=together,
     )
 
 
@@ -194,7 +208,7 @@ def _table(found: list[Explained]) -> pd.DataFrame:
 
 ANALYSIS = Analysis(
     key="jump_explanation",
-    title="What explains the jumps?",
+    title="Explanation of the jumps",
     question=(
         "How much of the movement of validation accuracy is noise, stale statistics or real "
         "change, and do the gradients go with the real part?"

@@ -21,11 +21,13 @@ from analyses.lesion_costs import (
 from analyses.lesion_figures import lesion_figures
 from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Estimate, Finding, Table, Verdict
+from analyses.sentences import Told, sentence
 from analyses.statistics import MIN_SEEDS, verdict_above, verdict_below
-from analyses.wording import between, number, percent, plural, points, slug
+from analyses.wording import named, number, percent, plural, slug, unnamed
 from gradflow.runs.reader import Experiment
 
 HALF = 0.5
+LEAD = "on average it costs {}"
 IDENTITY = (
     "A plain block has no skip: its input is passed on instead, subsampled and padded with "
     "channels of zeros where the shape changes."
@@ -70,12 +72,16 @@ def run(experiment: Experiment, rate: float = RATE, half: float = HALF) -> Analy
     caveats = {name: copies_caveat(runs) for name, runs in recorded.items()}
     findings = _pair_findings(experiment, seeds)
     alone = () if findings else (ALONE,)
+    survivors = sentence(
+        [_told(name, found, costs[name], half) for name, found in networks.items()], LEAD
+    )
+    summary = [*(finding.meaning for finding in findings), survivors]
     findings += [
         _finding(name, found, costs[name], half, caveats[name] + alone)
         for name, found in networks.items()
     ]
     return AnalysisResult(
-        summary=" ".join(finding.meaning for finding in findings),
+        summary=" ".join(summary),
         findings=tuple(findings),
         figures=lesion_figures(experiment.networks, networks, costs),
         tables=(
@@ -90,6 +96,7 @@ def run(experiment: Experiment, rate: float = RATE, half: float = HALF) -> Analy
             "over three and more seeds."
         ),
         sources=SOURCES,
+        together={"survives": survivors},
     )
 
 
@@ -107,7 +114,12 @@ def _pair_findings(
 
 
 def _pair_finding(plain: str, residual: str, both: list[tuple[Lesions, Lesions]]) -> Finding:
-    gap = cost_difference(both)
+    gap = estimate_of(
+        f"cost in {plain} less cost in {residual}, mean over blocks",
+        cost_difference(both),
+        "percentage points",
+        as_percent,
+    )
     verdict = verdict_above(gap.low, gap.high, 0.0)
     words = {
         Verdict.SUPPORTED: f"Deleting one block of {residual} costs less than of {plain}",
@@ -117,38 +129,35 @@ def _pair_finding(plain: str, residual: str, both: list[tuple[Lesions, Lesions]]
         ),
     }[verdict]
     sides = {plain: [one for one, _ in both], residual: [other for _, other in both]}
-    costs = {name: sum(one.cost.mean() for one in side) / len(side) for name, side in sides.items()}
+    costs = {
+        name: number(100 * sum(one.cost.mean() for one in side) / len(side))
+        for name, side in sides.items()
+    }
     return Finding(
         key=slug(f"lesions-{plain}-{residual}"),
         network=None,
         hypothesis=f"Deleting one block of {residual} costs less accuracy than of {plain}.",
         contradicted_by="A difference, plain less residual, whose interval lies below 0.",
         verdict=verdict,
-        estimates=(
-            estimate_of(
-                f"cost in {plain} less cost in {residual}, mean over blocks",
-                gap,
-                "percentage points",
-                as_percent,
-            ),
-            *(
-                estimate_of(f"share of accuracy above chance lost, {name}", relative_cost(side))
-                for name, side in sides.items()
-            ),
-        ),
+        estimates=(gap, *(_share(name, side) for name, side in sides.items())),
         threshold="supported where the 95 % interval of the difference lies above 0",
         meaning=(
-            f"{words}: averaged over blocks it costs {points(costs[residual])} against "
-            f"{points(costs[plain])} of accuracy, {points(gap.value or 0.0)} less "
-            f"{between(gap.low, gap.high, points)}."
-        ).replace("+", ""),
+            f"{words}: averaged over blocks it costs {costs[residual]} against {costs[plain]} "
+            f"percentage points of accuracy, a difference of {gap.words}."
+        ),
         next_step=(
             "See which blocks cost most, and whether the gradients that reach them differ too."
             if verdict is not Verdict.INCONCLUSIVE
             else "Hold out more validation images, or train three seeds and more."
         ),
         caveats=(FLOOR, IDENTITY, STALE),
+        evidence=("cost-by-block", "blocks"),
     )
+
+
+def _share(of: str, seeds: list[Lesions]) -> Estimate:
+    name = f"share of accuracy above chance lost, {of}"
+    return estimate_of(name, relative_cost(seeds), "%", as_percent)
 
 
 def _finding(
@@ -158,39 +167,49 @@ def _finding(
     half: float,
     caveats: tuple[str, ...],
 ) -> Finding:
-    share = relative_cost(seeds)
-    verdict = verdict_below(share.low, share.high, half)
-    words = {
-        Verdict.SUPPORTED: f"{network} survives the deletion of a block",
-        Verdict.CONTRADICTED: f"{network} does not survive the deletion of a block",
-        Verdict.INCONCLUSIVE: f"Whether {network} survives the deletion of a block cannot be told",
-    }[verdict]
-    said = share.method if share.value is None else (
-        f"on average it costs {percent(share.value)} {between(share.low, share.high, percent)} of "
-        "the accuracy above chance"
-    )  # fmt: skip
     return Finding(
         key=slug(f"survives-{network}"),
         network=network,
-        hypothesis=(
-            f"Deleting one block of {network} costs less than {percent(half)} of its accuracy "
-            "above chance."
-        ),
+        hypothesis=named(_hypothesis(half), network),
         contradicted_by=f"A mean cost whose interval lies above {percent(half)}.",
-        verdict=verdict,
-        estimates=(
-            estimate_of("share of accuracy above chance lost, mean over blocks", share),
-            _costliest(costs, len(seeds)),
-        ),
+        verdict=_verdict(seeds, half),
+        estimates=(_share("mean over blocks", seeds), _costliest(costs, len(seeds))),
         threshold=f"supported where the 95 % interval of the mean share lies below {percent(half)}",
-        meaning=(
-            f"{words}: {said}; {int(costs['real'].sum())} of "
-            f"{plural(len(costs), 'single deletion')} change accuracy beyond chance"
-            f"{' in every seed' if len(seeds) > 1 else ''}."
-        ),
+        meaning=sentence([_told(network, seeds, costs, half)], LEAD),
         next_step="Delete several blocks at once, and see from how many on accuracy breaks down.",
         caveats=(STALE, IDENTITY, *caveats),
+        statement=unnamed(_hypothesis(half)),
+        evidence=("cost-by-block", "accuracy-by-number", "blocks", "numbers"),
     )
+
+
+def _hypothesis(half: float) -> str:
+    bound = percent(half)
+    return f"Deleting one block[ of {{}}] costs less than {bound} of the accuracy above chance."
+
+
+def _verdict(seeds: list[Lesions], half: float) -> Verdict:
+    share = relative_cost(seeds)
+    return verdict_below(share.low, share.high, half)
+
+
+def _told(network: str, seeds: list[Lesions], costs: pd.DataFrame, half: float) -> Told:
+    costs_it, much = (
+        "deleting one block costs",
+        f"than {percent(half)} of the accuracy above chance",
+    )
+    clause = {
+        Verdict.SUPPORTED: f"{costs_it} less {much}",
+        Verdict.CONTRADICTED: f"{costs_it} more {much}",
+        Verdict.INCONCLUSIVE: f"it cannot be told whether {costs_it} less {much}",
+    }[_verdict(seeds, half)]
+    share = _share("", seeds)
+    if share.value is None:
+        return Told(network, clause, reason=share.method)
+    real, of = int(costs["real"].sum()), plural(len(costs), "block")
+    in_seeds = " in every seed" if len(seeds) > 1 else ""
+    beyond = f"({real} of {of} beyond chance{in_seeds})"
+    return Told(network, clause, f"{share.words} {beyond}")
 
 
 def _costliest(costs: pd.DataFrame, seeds: int) -> Estimate:

@@ -14,13 +14,18 @@ from analyses.frames import by_network, seed_name
 from analyses.loss_slice_figures import lines_figure, sharpness_figure, surroundings_figure
 from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Estimate, Figure, Finding, Table, Verdict
+from analyses.sentences import Told, sentence
 from analyses.statistics import verdict_above, wilson_interval
-from analyses.wording import between, number, percent, plural, slug
+from analyses.wording import named, number, percent, plural, slug, unnamed
 from gradflow.runs.reader import Experiment, Run
 
 SLICES, SHARPNESS = "loss_slice", "sharpness"
 BETWEEN = "between epochs"
 HALF = 0.5
+HYPOTHESIS = (
+    "Between the weights before and after a jump[ of {}], the training loss rises above both."
+)
+LEAD = "it rises above both ends at {}"
 FEW_IMAGES = (
     "The loss is that of one training batch with that batch's own statistics: another batch "
     "gives other numbers, and validation has other statistics still."
@@ -97,11 +102,13 @@ def run(experiment: Experiment, half: float = HALF) -> AnalysisResult:
     }
     findings = tuple(_finding(name, crossed, half) for name, crossed in found.items())
     table = _sharpness(sharp)
-    said = [finding.meaning for finding in findings] or [
-        "Sharpness was measured, and the loss between epochs was not: no jump was recorded."
-    ]
+    together = (
+        sentence([_told(name, crossed, half) for name, crossed in found.items()], LEAD)
+        if found
+        else "Sharpness was measured, and the loss between epochs was not: no jump was recorded."
+    )
     return AnalysisResult(
-        summary=" ".join(said),
+        summary=together,
         findings=findings,
         figures=_figures(experiment.networks, sliced, findings, table),
         tables=tuple(
@@ -121,43 +128,26 @@ def run(experiment: Experiment, half: float = HALF) -> AnalysisResult:
             "Wilson's, each jump one trial."
         ),
         sources=SOURCES,
+        together={"barrier": together} if found else {},
     )
 
 
 def _finding(network: str, found: list[Barrier], half: float) -> Finding:
-    known = [one for one in found if np.isfinite(one.height)]
-    crossed = sum(one.height > 0 for one in known)
-    low, high = wilson_interval(crossed, len(known)) if known else (None, None)
-    verdict = verdict_above(low, high, half)
-    words = {
-        Verdict.SUPPORTED: "Most jumps of {} cross a barrier of the training loss",
-        Verdict.CONTRADICTED: "Most jumps of {} cross no barrier of the training loss",
-        Verdict.INCONCLUSIVE: "Whether most jumps of {} cross a barrier of the training loss "
-        "cannot be told",
-    }[verdict].format(network)
-    said = (
-        f"it rises above both ends at {crossed} of {plural(len(known), 'jump')} "
-        f"{between(low, high, percent)}"
-        if known
-        else "it was measured between no two epochs"
-    )
+    verdict = _verdict(found, half)
     return Finding(
         key=slug(f"barrier-{network}"),
         network=network,
-        hypothesis=(
-            f"Between the weights before and after a jump of {network}, the training loss rises "
-            "above both."
-        ),
+        hypothesis=named(HYPOTHESIS, network),
         contradicted_by=(
             f"A share of jumps with a barrier whose interval lies below {percent(half)}."
         ),
         verdict=verdict,
-        estimates=_estimates(known, crossed, low, high),
+        estimates=_estimates(found),
         threshold=(
             f"supported where the 95 % interval of the share lies above {percent(half)}, "
             "contradicted where below"
         ),
-        meaning=f"{words}: {said}.",
+        meaning=sentence([_told(network, found, half)], LEAD),
         next_step={
             Verdict.SUPPORTED: "Lower the learning rate, and see whether barriers and jumps go.",
             Verdict.CONTRADICTED: (
@@ -166,23 +156,53 @@ def _finding(network: str, found: list[Barrier], half: float) -> Finding:
             Verdict.INCONCLUSIVE: "Record more seeds or epochs: each jump is one observation.",
         }[verdict],
         caveats=(FEW_IMAGES, JUMPS_ONLY, "A barrier narrower than the grid stays unseen."),
+        statement=unnamed(HYPOTHESIS),
+        evidence=("between-epochs", "surroundings", "barriers"),
     )
 
 
-def _estimates(
-    known: list[Barrier], crossed: int, low: float | None, high: float | None
-) -> tuple[Estimate, ...]:
-    return (
-        Estimate(
-            "share of jumps that cross a barrier",
-            crossed / len(known) if known else None,
-            low,
-            high,
-            method=f"Wilson interval over {plural(len(known), 'jump')}",
+def _share(found: list[Barrier]) -> Estimate:
+    """The share of jumps that cross a barrier."""
+    known = [one for one in found if np.isfinite(one.height)]
+    crossed = sum(one.height > 0 for one in known)
+    low, high = wilson_interval(crossed, len(known)) if known else (None, None)
+    return Estimate(
+        "share of jumps that cross a barrier",
+        100 * crossed / len(known) if known else None,
+        None if low is None else 100 * low,
+        None if high is None else 100 * high,
+        "%",
+        method=f"Wilson interval over {plural(len(known), 'jump')}",
+    )
+
+
+def _verdict(found: list[Barrier], half: float) -> Verdict:
+    share = _share(found)
+    return verdict_above(share.low, share.high, 100 * half)
+
+
+def _told(network: str, found: list[Barrier], half: float) -> Told:
+    clause = {
+        Verdict.SUPPORTED: "most jumps cross a barrier of the training loss",
+        Verdict.CONTRADICTED: "most jumps cross no barrier of the training loss",
+        Verdict.INCONCLUSIVE: (
+            "it cannot be told whether most jumps cross a barrier of the training loss"
         ),
+    }[_verdict(found, half)]
+    share = _share(found)
+    if share.value is None:
+        return Told(network, clause, reason="it was measured between no two epochs")
+    jumps = plural(sum(np.isfinite(one.height) for one in found), "jump")
+    return Told(network, clause, f"{share.words} of {jumps}")
+
+
+def _estimates(found: list[Barrier]) -> tuple[Estimate, ...]:
+    heights = [one.height for one in found if np.isfinite(one.height)]
+    return (
+        _share(found),
         Estimate(
             "median height, negative where there is no barrier",
-            float(np.median([one.height for one in known])) if known else None,
+            float(np.median(heights)) if heights else None,
             unit="nats",
             method="over jumps; no interval",
         ),
@@ -197,7 +217,7 @@ def _figures(
         ignore_index=True,
     ) if sliced else pd.DataFrame({"direction": []})  # fmt: skip
     shares = [
-        f"{number(100 * finding.estimates[0].value)} % of the jumps of {finding.network}"
+        f"{number(finding.estimates[0].value)} % of the jumps of {finding.network}"
         for finding in findings
         if finding.estimates[0].value is not None
     ]

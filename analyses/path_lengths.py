@@ -13,11 +13,17 @@ from analyses.path_figures import path_figures
 from analyses.path_profile import TABLE, PathProfile, path_profile
 from analyses.registry import Analysis
 from analyses.result import AnalysisResult, Estimate, Finding, Table, Verdict
+from analyses.sentences import Told, sentence
 from analyses.statistics import verdict_above
-from analyses.wording import between, number, slug
+from analyses.wording import named, number, slug, unnamed
 from gradflow.runs.reader import Experiment
 
 HALF = 0.5
+HYPOTHESIS = (
+    "Most of the gradient at the first block's input[ of {}] came along paths shorter than half "
+    "the blocks."
+)
+LEAD = "those through fewer than half of the blocks carry a share of {}"
 PROJECTED = (
     "Shares are projections on the whole gradient: they add up to 1, and those of lengths that "
     "oppose it are negative, so a share can exceed 1."
@@ -46,8 +52,9 @@ def run(experiment: Experiment, half: float = HALF) -> AnalysisResult:
     networks = by_network(runs_with(experiment, TABLE, "gradients by path length"))
     profiles = [path_profile(name, runs) for name, runs in networks.items()]
     findings = tuple(_finding(one, half) for one in profiles)
+    together = sentence([_told(one, half) for one in profiles], LEAD)
     return AnalysisResult(
-        summary=" ".join(finding.meaning for finding in findings),
+        summary=together,
         findings=findings,
         figures=path_figures(experiment.networks, profiles),
         tables=(
@@ -64,42 +71,23 @@ def run(experiment: Experiment, half: float = HALF) -> AnalysisResult:
             "bootstrap over epochs from eight on, or Student's over three and more seeds."
         ),
         sources=SOURCES,
+        together={"short-paths": together},
     )
 
 
 def _finding(one: PathProfile, half: float) -> Finding:
-    verdict = verdict_above(one.short.low, one.short.high, half)
-    where = f"the first block of {one.network}"
-    words = {
-        Verdict.SUPPORTED: f"Most of the gradient that reaches {where} came along short paths",
-        Verdict.CONTRADICTED: (
-            f"Most of the gradient that reaches {where} did not come along short paths"
-        ),
-        Verdict.INCONCLUSIVE: (
-            f"Whether most of the gradient that reaches {where} came along short paths cannot be "
-            "told"
-        ),
-    }[verdict]
-    expected = float(one.all_paths[: int(np.ceil(one.blocks / 2))].sum())
-    said = "no share could be had" if one.short.value is None else (
-        f"those through fewer than half of the {one.blocks} branches carry a share of "
-        f"{number(one.short.value)} {between(one.short.low, one.short.high)}, and are "
-        f"{number(expected)} of all paths"
-    )  # fmt: skip
+    verdict = _verdict(one, half)
     return Finding(
         key=slug(f"short-paths-{one.network}"),
         network=one.network,
-        hypothesis=(
-            f"Most of the gradient at the first block's input of {one.network} has come along "
-            "paths shorter than half the blocks."
-        ),
+        hypothesis=named(HYPOTHESIS, one.network),
         contradicted_by=f"A share of the short paths whose interval lies below {number(half)}.",
         verdict=verdict,
         estimates=_estimates(one),
         threshold=(
             f"supported where the 95 % interval of the short paths' share lies above {number(half)}"
         ),
-        meaning=f"{words}: {said}.",
+        meaning=sentence([_told(one, half)], LEAD),
         next_step=(
             "Scale the shortcuts down and see what becomes of accuracy: a share of the gradient "
             "is no share of the benefit."
@@ -107,7 +95,27 @@ def _finding(one: PathProfile, half: float) -> Finding:
             else "Measure the path lengths at more epochs, or train three seeds and more."
         ),
         caveats=(PROJECTED, ONE_BATCH, *((SAMPLED,) if one.sampled else ())),
+        statement=unnamed(HYPOTHESIS),
+        evidence=("share-by-length", "effective-length", "networks", "lengths"),
     )
+
+
+def _verdict(one: PathProfile, half: float) -> Verdict:
+    return verdict_above(one.short.low, one.short.high, half)
+
+
+def _told(one: PathProfile, half: float) -> Told:
+    most = "most of the gradient at the first block's input"
+    clause = {
+        Verdict.SUPPORTED: f"{most} came along short paths",
+        Verdict.CONTRADICTED: f"{most} did not come along short paths",
+        Verdict.INCONCLUSIVE: f"it cannot be told whether {most} came along short paths",
+    }[_verdict(one, half)]
+    share = estimate_of("", one.short)
+    if share.value is None:
+        return Told(one.network, clause, reason="no share could be had")
+    expected = float(one.all_paths[: int(np.ceil(one.blocks / 2))].sum())
+    return Told(one.network, clause, f"{share.words}, against {number(expected)} of all paths")
 
 
 def _estimates(one: PathProfile) -> tuple[Estimate, ...]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from analyses.wording import slug
+from analyses.wording import slug, with_interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -42,6 +42,11 @@ class Estimate:
     unit: str = ""
     level: float = 0.95
     method: str = ""
+
+    @property
+    def words(self) -> str:
+        """The number with its unit and interval, as in `54.3 % (95 % interval 51.2 to 57.9)`."""
+        return with_interval(self.value, self.low, self.high, self.unit, self.level)
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,7 @@ class Finding:
         next_step: what to try or measure next, in one sentence.
         caveats: what limits it.
         statement: the hypothesis without the network's name, as a heading over the findings on
-            all networks; "" where the hypothesis names none, or there is but one finding.
+            all networks; "" where it speaks of the comparison.
         evidence: keys of the figures and tables of the analysis that show it, in reading order.
     """
 
@@ -144,6 +149,8 @@ class AnalysisResult:
         figures, tables: the evidence, in reading order.
         method: how it was computed, with formulas, in one paragraph.
         sources: papers and sections the method rests on.
+        together: by the topic of findings on several networks, one sentence that speaks of all of
+            these with their numbers; where a topic has none, the meanings of its findings tell.
     """
 
     summary: str
@@ -152,3 +159,4 @@ class AnalysisResult:
     tables: tuple[Table, ...]
     method: str
     sources: tuple[str, ...]
+    together: Mapping[str, str] = field(default_factory=dict)

@@ -12,12 +12,16 @@ from analyses.estimates import as_factor, as_percent, estimate_of
 from analyses.frames import by_network, copies, runs_with
 from analyses.registry import Analysis
 from analyses.result import AnalysisResult, Estimate, Finding, Table, Verdict
+from analyses.sentences import Told, sentence
 from analyses.shortcut_doses import TABLE, Doses, doses
 from analyses.statistics import Mean
-from analyses.wording import between, number, percent, points, slug
+from analyses.wording import named, number, percent, slug, unnamed
 from gradflow.runs.reader import Experiment, Run
 
 SMALL_LOSS = 0.05
+HYPOTHESIS = "Without its shortcuts the trained network[ {}] loses accuracy."
+LEAD = "with the batch-norm statistics re-estimated, validation accuracy falls by {}"
+MISSING = "not recorded at both ends"
 TRAINED_WITH = (
     "The weights were trained with the shortcuts: this shows what the trained network rests on, "
     "not what training without them would have reached, which the plain network shows."
@@ -48,8 +52,9 @@ def run(experiment: Experiment, small_loss: float = SMALL_LOSS) -> AnalysisResul
     networks = by_network(runs_with(experiment, TABLE, "scaled shortcuts"))
     found = [doses(name, runs) for name, runs in networks.items()]
     findings = tuple(_finding(one, networks[one.network], small_loss) for one in found)
+    together = sentence([_told(one, small_loss) for one in found], LEAD)
     return AnalysisResult(
-        summary=" ".join(finding.meaning for finding in findings),
+        summary=together,
         findings=findings,
         figures=dose_figures(experiment.networks, found),
         tables=(Table("doses", "Accuracy and gradients by scope and scale", _table(found)),),
@@ -64,6 +69,7 @@ def run(experiment: Experiment, small_loss: float = SMALL_LOSS) -> AnalysisResul
             "more seeds."
         ),
         sources=SOURCES,
+        together={"without-shortcuts": together},
     )
 
 
@@ -73,7 +79,7 @@ def _finding(one: Doses, runs: list[Run], small: float) -> Finding:
     return Finding(
         key=slug(f"without-shortcuts-{one.network}"),
         network=one.network,
-        hypothesis=f"Without its shortcuts the trained {one.network} loses accuracy.",
+        hypothesis=named(HYPOTHESIS, one.network),
         contradicted_by=f"A loss whose interval lies below {percent(small)} and reaches 0.",
         verdict=verdict,
         estimates=_estimates(one),
@@ -82,7 +88,7 @@ def _finding(one: Doses, runs: list[Run], small: float) -> Finding:
             f"{number(one.lowest)} lies above 0; contradicted where it reaches 0 and ends below "
             f"{percent(small)}"
         ),
-        meaning=_meaning(one, verdict),
+        meaning=sentence([_told(one, small)], LEAD),
         next_step=(
             "Train networks with shortcuts of each scale, to see whether training needs what the "
             "trained network rests on."
@@ -99,6 +105,8 @@ def _finding(one: Doses, runs: list[Run], small: float) -> Finding:
                 else ()
             ),
         ),
+        statement=unnamed(HYPOTHESIS),
+        evidence=("dose-response", "gradient-ratio", "doses"),
     )
 
 
@@ -110,42 +118,31 @@ def _verdict(lost: Mean | None, small: float) -> Verdict:
     return Verdict.CONTRADICTED if lost.high < small else Verdict.INCONCLUSIVE
 
 
-def _meaning(one: Doses, verdict: Verdict) -> str:
-    if one.lost is None or one.lost.value is None:
-        return (
-            f"Whether the trained {one.network} needs its shortcuts cannot be told: all of them "
-            "together were not scaled down, or not with re-estimated statistics."
-        )
-    words = {
-        Verdict.SUPPORTED: f"Without its shortcuts the trained {one.network} loses accuracy",
-        Verdict.CONTRADICTED: f"The trained {one.network} hardly needs its shortcuts",
-        Verdict.INCONCLUSIVE: f"Whether the trained {one.network} needs its shortcuts cannot be "
-        "told",
+def _told(one: Doses, small: float) -> Told:
+    verdict = _verdict(one.lost, small)
+    clause = {
+        Verdict.SUPPORTED: "the trained network loses accuracy without its shortcuts",
+        Verdict.CONTRADICTED: "the trained network hardly needs its shortcuts",
+        Verdict.INCONCLUSIVE: "it cannot be told whether the trained network needs its shortcuts",
     }[verdict]
-    negated = [None if end is None else -end for end in (one.lost.high, one.lost.low)]
-    return (
-        f"{words}: from alpha = 1 to alpha = {number(one.lowest)} its validation accuracy, "
-        f"statistics re-estimated, changes by {points(-one.lost.value)} "
-        f"{between(negated[0], negated[1], points)}."
-    )
+    lost = _lost("", one.lost)
+    if lost.value is None:
+        reason = "all of them together were not scaled down, or not with re-estimated statistics"
+        return Told(one.network, clause, reason=reason)
+    return Told(one.network, clause, f"{lost.words} at alpha = {number(one.lowest)}")
+
+
+def _lost(name: str, lost: Mean | None) -> Estimate:
+    return estimate_of(name, lost, "percentage points", as_percent, MISSING)
 
 
 def _estimates(one: Doses) -> tuple[Estimate, ...]:
     span = f"from alpha = 1 to alpha = {number(one.lowest)}"
-    missing = "not recorded at both ends"
     changed = f"factor by which the first-to-last gradient ratio changes {span}"
     return (
-        *(
-            estimate_of(
-                f"accuracy lost {span}, {name} statistics",
-                lost,
-                "percentage points",
-                as_percent,
-                missing,
-            )
-            for name, lost in (("re-estimated", one.lost), ("running", one.lost_running))
-        ),
-        estimate_of(changed, one.log_change, scale=as_factor, missing=missing),
+        _lost(f"accuracy lost {span}, re-estimated statistics", one.lost),
+        _lost(f"accuracy lost {span}, running statistics", one.lost_running),
+        estimate_of(changed, one.log_change, scale=as_factor, missing=MISSING),
     )
 
 

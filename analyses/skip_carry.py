@@ -5,16 +5,20 @@ What would count against the skips: a mean share below one half.
 
 import pandas as pd
 
+from analyses.estimates import estimate_of
 from analyses.frames import by_network, runs_with
 from analyses.registry import Analysis
 from analyses.result import AnalysisResult, Estimate, Finding, Table, Verdict
+from analyses.sentences import Told, sentence
 from analyses.skip_figures import PRE_ACTIVATION, skip_figures
 from analyses.skip_shares import ADDITIVE, Carry, carry
 from analyses.statistics import verdict_above
-from analyses.wording import between, finite, number, plural, slug
+from analyses.wording import finite, listing, named, number, plural, slug, unnamed
 from gradflow.runs.reader import Experiment
 
 HALF = 0.5
+HYPOTHESIS = "The skips carry most of the gradient[ in {}]."
+LEAD = "their mean share is {}"
 APPROXIMATION = (
     "The product of shares takes each block to pass on the same share whatever path the gradient "
     "came by, so it approximates the share that came along skips only; the share at one block is "
@@ -36,10 +40,9 @@ def run(experiment: Experiment, half: float = HALF) -> AnalysisResult:
     networks = by_network(runs_with(experiment, "junctions", "residual additions"))
     carries = [carry(name, runs) for name, runs in networks.items()]
     findings = tuple(_finding(one, half) for one in carries)
+    together = sentence([_told(one, half) for one in carries], LEAD)
     return AnalysisResult(
-        summary=" ".join(
-            [finding.meaning for finding in findings] + [_stem_sentence(one) for one in carries]
-        ).strip(),
+        summary=f"{together} {_stem_sentence(carries)}".strip(),
         findings=findings,
         figures=skip_figures(experiment.networks, carries, half),
         tables=(
@@ -61,45 +64,57 @@ def run(experiment: Experiment, half: float = HALF) -> AnalysisResult:
             "De & Smith 2020, Batch normalization biases residual blocks towards the identity "
             "function in deep networks",
         ),
+        together={"skips-carry": together},
     )
 
 
 def _finding(one: Carry, half: float) -> Finding:
-    mean = one.mean
-    verdict = verdict_above(mean.low, mean.high, half)
-    words = {
-        Verdict.SUPPORTED: "The skips carry most of the gradient in {}",
-        Verdict.CONTRADICTED: "The branches, not the skips, carry most of the gradient in {}",
-        Verdict.INCONCLUSIVE: "Whether the skips carry most of the gradient in {} cannot be told",
-    }[verdict].format(one.network)
-    said = "no share could be had" if mean.value is None else (
-        f"the skips' share is {number(mean.value)} {between(mean.low, mean.high)} "
-        f"averaged over {plural(len(one.blocks), 'block')}"
-    )  # fmt: skip
     return Finding(
         key=slug(f"skips-carry-{one.network}"),
         network=one.network,
-        hypothesis=f"The skips carry most of the gradient in {one.network}.",
+        hypothesis=named(HYPOTHESIS, one.network),
         contradicted_by=f"A mean share of the skips whose interval lies below {number(half)}.",
-        verdict=verdict,
+        verdict=_verdict(one, half),
         estimates=_estimates(one),
         threshold=f"supported where the 95 % interval of the mean share lies above {number(half)}",
-        meaning=f"{words}: {said}.",
+        meaning=sentence([_told(one, half)], LEAD),
         next_step=(
             "Take single blocks out of the trained network to see whether what the branches carry "
             "matters to its accuracy: a share of the gradient is no share of the benefit."
         ),
         caveats=(ADDITIVE, APPROXIMATION if one.skips_only is None else FROZEN),
+        statement=unnamed(HYPOTHESIS),
+        evidence=("share-by-block", "share-map", "networks"),
     )
 
 
-def _stem_sentence(one: Carry) -> str:
-    if one.first.value is None:
+def _verdict(one: Carry, half: float) -> Verdict:
+    return verdict_above(one.mean.low, one.mean.high, half)
+
+
+def _told(one: Carry, half: float) -> Told:
+    clause = {
+        Verdict.SUPPORTED: "the skips carry most of the gradient",
+        Verdict.CONTRADICTED: "the branches, not the skips, carry most of the gradient",
+        Verdict.INCONCLUSIVE: "it cannot be told whether the skips carry most of the gradient",
+    }[_verdict(one, half)]
+    share = estimate_of("", one.mean)
+    if share.value is None:
+        return Told(one.network, clause, reason="no share could be had")
+    return Told(one.network, clause, f"{share.words} over {plural(len(one.blocks), 'block')}")
+
+
+def _stem_sentence(carries: list[Carry]) -> str:
+    shares = [
+        f"{share.words} in {one.network}"
+        for one in carries
+        if (share := estimate_of("", one.first)).value is not None
+    ]
+    if not shares:
         return ""
     return (
-        f"Of the gradient that reaches the stem of {one.network}, a share of "
-        f"{number(one.first.value)} {between(one.first.low, one.first.high)} came through the "
-        "first block's skip."
+        "The share of the gradient at the first block's input that came through that block's skip "
+        f"is {listing(shares)}."
     )
 
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 Form = Callable[[float], str]
 
@@ -36,10 +37,58 @@ def p_value(value: float) -> str:
 
 
 def between(low: float | None, high: float | None, form: Form = number) -> str:
-    """An interval in brackets after its number; says so where there is none."""
+    """An interval in brackets after its number, whose unit it shares; says where there is none."""
     if low is None or high is None:
         return "(no interval)"
-    return f"(95 % interval {form(low)} to {form(high)})"
+    ends = [form(end).partition(" ")[0] for end in (low, high)]
+    return f"(95 % interval {ends[0]} to {ends[1]})"
+
+
+def with_interval(
+    value: float | None,
+    low: float | None,
+    high: float | None,
+    unit: str = "",
+    level: float = 0.95,
+) -> str:
+    """A number with its unit and interval, as in `54.3 % (95 % interval 51.2 to 57.9)`."""
+    value, low, high = (finite(x) for x in (value, low, high))
+    if value is None:
+        return "not available"
+    write = common_form([x for x in (low, value, high) if x is not None])
+    text = f"{write(value)}\u00a0{unit}" if unit else write(value)
+    coverage = f"{100 * level:g}\u00a0% interval"
+    if low is not None and high is not None:
+        return f"{text} ({coverage} {write(low)} to {write(high)})"
+    if low is not None:
+        return f"{text} ({coverage} from {write(low)} upward)"
+    if high is not None:
+        return f"{text} ({coverage} up to {write(high)})"
+    return f"{text} (no interval)"
+
+
+def common_form(values: list[float]) -> Form:
+    """How to write numbers that stand together: one count of decimals where that reads well."""
+    largest = max(abs(value) for value in values)
+    gaps = [b - a for a, b in pairwise(values) if b > a]
+    spans_decades = min(values) > 0 and max(values) > 1000 * min(values)
+    if not gaps or spans_decades or not 1e-3 <= largest < 1e5:
+        return number
+    # Two digits of the distance between the estimate and the nearer end of its interval.
+    decimals = min(6, max(0, 1 - magnitude(min(gaps))))
+    return lambda value: with_decimals(value, decimals)
+
+
+def magnitude(value: float) -> int:
+    """The power of ten of the first digit of `value`, which is not 0."""
+    return math.floor(math.log10(abs(value)))
+
+
+def with_decimals(value: float, decimals: int) -> str:
+    """`value` with that many decimals, and thousands apart."""
+    text = f"{value:,.{decimals}f}"
+    # What rounds to zero has no sign.
+    return text.lstrip("-") if float(text.replace(",", "")) == 0 else text
 
 
 def plural(count: int, noun: str) -> str:
@@ -58,3 +107,24 @@ def listing(items: Sequence[str]) -> str:
 def slug(text: str) -> str:
     """`text` as a key: letters and digits as they are, everything else a hyphen."""
     return "".join(letter if letter.isalnum() else "-" for letter in text)
+
+
+def named(template: str, network: str) -> str:
+    """`template` on one network: "The skips[ of {}] carry most." is "The skips of a carry most."
+
+    What leads to the name stands in brackets with it; `unnamed` leaves both out.
+    """
+    before, inside, after = _parts(template)
+    return before + inside.replace("{}", network) + after
+
+
+def unnamed(template: str) -> str:
+    """`template` on any network: "The skips[ of {}] carry most." is "The skips carry most."."""
+    before, _, after = _parts(template)
+    return before + after
+
+
+def _parts(template: str) -> tuple[str, str, str]:
+    before, _, rest = template.partition("[")
+    inside, _, after = rest.partition("]")
+    return before, inside, after

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import gradflow
-from analyses.health_check import run as check_health
+from analyses.health_check import all_findings
 from analyses.result import Verdict
 from analyses.statistics import wilson_interval
 
@@ -139,16 +139,14 @@ def lines(model: nn.Module, inputs: Tensor) -> dict[str, list[object]]:
 def ask(case: Case, folder: Path) -> Answer:
     """Open the run in `folder` and ask the health check for its findings."""
     run = gradflow.open_run(folder)
-    result = check_health(gradflow.open_experiment(folder))
-    verdicts = {
-        finding.key.removesuffix(f"-{run.network}"): finding.verdict for finding in result.findings
-    }
+    findings = all_findings(gradflow.open_experiment(folder))
+    verdicts = {finding.topic: finding.verdict for finding in findings}
     healthy = verdicts.pop("healthy")
     found = frozenset(name for name, one in verdicts.items() if one is Verdict.SUPPORTED)
     placed = None
     if case.place is not None and "non-finite" in found:
         first = run.description["first_nonfinite"]
-        said = next(one.caveats for one in result.findings if one.key.startswith("non-finite"))[1]
+        said = next(one.caveats for one in findings if one.key.startswith("non-finite"))[1]
         placed = (first["layer"], first["step"], first["direction"]) == case.place
         placed = (
             placed and f"step {case.place[1]} " in said and f"of layer {case.place[0]} " in said

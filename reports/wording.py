@@ -2,13 +2,12 @@
 
 import math
 from datetime import datetime
-from itertools import pairwise
 from typing import Any
 
 import pandas as pd
 
 from analyses.result import Estimate
-from analyses.wording import Form, finite, number
+from analyses.wording import magnitude, number, with_decimals
 
 NOT_OBSERVED = "\u2013"  # a dash
 MONTHS = (
@@ -19,19 +18,7 @@ MONTHS = (
 
 def estimate_text(estimate: Estimate) -> str:
     """The number with its unit and interval, as in `54.3 % (95 % interval 51.2 to 57.9)`."""
-    value, low, high = (finite(x) for x in (estimate.value, estimate.low, estimate.high))
-    if value is None:
-        return "not available"
-    write = _common_form([x for x in (low, value, high) if x is not None])
-    text = f"{write(value)}\u00a0{estimate.unit}" if estimate.unit else write(value)
-    coverage = f"{100 * estimate.level:g}\u00a0% interval"
-    if low is not None and high is not None:
-        return f"{text} ({coverage} {write(low)} to {write(high)})"
-    if low is not None:
-        return f"{text} ({coverage} from {write(low)} upward)"
-    if high is not None:
-        return f"{text} ({coverage} up to {write(high)})"
-    return f"{text} (no interval)"
+    return estimate.words
 
 
 def cell(value: Any) -> str:
@@ -56,11 +43,11 @@ def column_cells(column: pd.Series) -> list[str]:
     if not 0 < largest < 1e5:
         return [cell(value) for value in column]
     # Three digits of the largest, where a share of 1 counts as one below 1.
-    decimals = 3 if largest <= 1 else max(0, 2 - _magnitude(largest))
+    decimals = 3 if largest <= 1 else max(0, 2 - magnitude(largest))
     if (sizes < 10.0**-decimals).any():
         return [cell(value) for value in column]
     return [
-        NOT_OBSERVED if pd.isna(value) else _with_decimals(float(value), decimals)
+        NOT_OBSERVED if pd.isna(value) else with_decimals(float(value), decimals)
         for value in column
     ]
 
@@ -70,25 +57,3 @@ def date_text(moment: datetime) -> str:
     # The months of strftime would follow the reader's locale.
     month = MONTHS[moment.month - 1]
     return f"{moment.day} {month} {moment.year}, {moment:%H:%M} {moment.tzname() or ''}".strip()
-
-
-def _magnitude(value: float) -> int:
-    return math.floor(math.log10(abs(value)))
-
-
-def _common_form(values: list[float]) -> Form:
-    """How to write numbers that stand together: one count of decimals where that reads well."""
-    largest = max(abs(value) for value in values)
-    gaps = [b - a for a, b in pairwise(values) if b > a]
-    spans_decades = min(values) > 0 and max(values) > 1000 * min(values)
-    if not gaps or spans_decades or not 1e-3 <= largest < 1e5:
-        return number
-    # Two digits of the distance between the estimate and the nearer end of its interval.
-    decimals = min(6, max(0, 1 - _magnitude(min(gaps))))
-    return lambda value: _with_decimals(value, decimals)
-
-
-def _with_decimals(value: float, decimals: int) -> str:
-    text = f"{value:,.{decimals}f}"
-    # What rounds to zero has no sign.
-    return text.lstrip("-") if float(text.replace(",", "")) == 0 else text

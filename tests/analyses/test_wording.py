@@ -28,7 +28,7 @@ def test_fractions_and_differences():
 
 
 def test_intervals_say_where_there_is_none():
-    assert between(0.1, 0.25, percent) == "(95 % interval 10.0 % to 25.0 %)"
+    assert between(0.1, 0.25, percent) == "(95 % interval 10.0 to 25.0)"
     assert between(None, None) == "(no interval)"
 
 
