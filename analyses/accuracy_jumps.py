@@ -11,12 +11,11 @@ from analyses.jump_figures import jump_figure
 from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Estimate, Finding, Table, Verdict
 from analyses.sentences import Told, sentence
-from analyses.wording import named, p_value, percent, plural, slug, unnamed
+from analyses.wording import named, p_value, plural, share_bound, slug, unnamed
 from gradflow.runs.reader import Experiment
 
 LARGE_FALL = 0.05
 HYPOTHESIS = "The validation accuracy[ of {}] jumps beyond sampling noise."
-LEAD = "beyond chance are {}"
 SOURCES = (
     "McNemar 1947, Note on the sampling error of the difference between correlated proportions",
     "Benjamini & Hochberg 1995, Controlling the false discovery rate",
@@ -45,7 +44,7 @@ def run(
     findings = tuple(
         _jump_finding(one, rate, large_fall, copies_caveat(networks[one.network])) for one in found
     )
-    together = sentence([_told(one, large_fall) for one in found], LEAD)
+    together = sentence([_told(one, large_fall) for one in found])
     return AnalysisResult(
         summary=together,
         findings=findings,
@@ -59,8 +58,8 @@ def run(
         ),
         method=(
             "Consecutive epochs are compared on the same validation images by McNemar's exact "
-            f"test; Benjamini & Hochberg's procedure keeps false discoveries at {percent(rate)} "
-            "per network."
+            "test; Benjamini & Hochberg's procedure keeps false discoveries at "
+            f"{share_bound(rate)} per network."
         ),
         sources=SOURCES,
         together={"jumps": together},
@@ -74,15 +73,15 @@ def _jump_finding(one: Jumps, rate: float, large: float, caveats: tuple[str, ...
         network=one.network,
         hypothesis=named(HYPOTHESIS, one.network),
         contradicted_by=(
-            f"No real fall, and all changes' intervals exclude a fall of {percent(large)}."
+            f"No real fall, and all changes' intervals exclude a fall of {share_bound(large)}."
         ),
         verdict=verdict,
         estimates=(_lowest_estimate(one),),
         threshold=(
             "supported where at least one fall is real: McNemar's exact test, adjusted after "
-            f"Benjamini & Hochberg within {percent(rate)}"
+            f"Benjamini & Hochberg within {share_bound(rate)}"
         ),
-        meaning=sentence([_told(one, large)], LEAD),
+        meaning=sentence([_told(one, large)]),
         next_step=(
             "See what explains the jumps: noise, stale statistics or real change."
             if verdict is Verdict.SUPPORTED
@@ -134,8 +133,10 @@ def _told(one: Jumps, large: float) -> Told:
     return Told(
         one.network,
         clause,
-        f"{falls} and {rises} among {plural(len(one.changes), 'change')} between epochs, with a "
-        f"lowest change of {_lowest_estimate(one).words}",
+        detail=(
+            f"{falls} and {rises} among {plural(len(one.changes), 'change')} between epochs are "
+            f"beyond chance, and the lowest change is {_lowest_estimate(one).words}"
+        ),
     )
 
 

@@ -23,7 +23,7 @@ from analyses.registry import Analysis
 from analyses.result import AnalysisResult, Estimate, Finding, Table, Verdict
 from analyses.sentences import Told, sentence
 from analyses.statistics import RESAMPLES, Array, Mean, verdict_above, verdict_below
-from analyses.wording import named, number, percent, plural, slug, unnamed
+from analyses.wording import named, number, plural, share_bound, slug, unnamed
 from gradflow.runs.reader import Experiment, Run
 
 COMPLETE = 0.05
@@ -164,11 +164,11 @@ def _completeness(network: str, looked: list[Looked], complete: float) -> Findin
         key=slug(f"completeness-{network}"),
         network=network,
         hypothesis=named(_hypothesis(complete), network),
-        contradicted_by=f"A median error whose interval lies above {percent(complete)}.",
+        contradicted_by=f"A median error whose interval lies above {share_bound(complete)}.",
         verdict=verdict,
         estimates=(_error(looked),),
         threshold=(
-            f"supported where the 95 % interval of the median lies below {percent(complete)}, "
+            f"supported where the 95 % interval of the median lies below {share_bound(complete)}, "
             "contradicted where above"
         ),
         meaning=sentence([_told(network, looked, complete)], LEAD),
@@ -188,7 +188,7 @@ def _completeness(network: str, looked: list[Looked], complete: float) -> Findin
 
 
 def _hypothesis(complete: float) -> str:
-    bound = percent(complete)
+    bound = share_bound(complete)
     return f"Integrated gradients[ of {{}}] add up to the difference of logits within {bound}."
 
 
@@ -210,7 +210,7 @@ def _told(network: str, looked: list[Looked], complete: float) -> Told:
     }[_adds_up(looked, complete)]
     error = _error(looked)
     if error.value is None:
-        return Told(network, clause, reason="no integrated gradients were recorded")
+        return Told(network, clause, detail="no integrated gradients were recorded")
     return Told(network, clause, error.words)
 
 
@@ -243,7 +243,7 @@ def _table(pictures: list[tuple[Run, list[Looked]]]) -> pd.DataFrame:
 
 ANALYSIS = Analysis(
     key="attribution",
-    title="Attribution pictures",
+    title="Attribution",
     question="What do the networks look at?",
     run=run,
 )

@@ -14,20 +14,29 @@ from matplotlib.ticker import PercentFormatter
 
 from analyses import plots
 from analyses.accuracy_movement import Movement, Pair, movement_removed, pair_of
-from analyses.estimates import as_percent
+from analyses.estimates import as_percent, estimate_of
 from analyses.frames import accuracy_by_epoch, by_network, copies_caveat
 from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Estimate, Figure, Finding, Table, Verdict
 from analyses.sentences import Told, sentence
-from analyses.statistics import RESAMPLES, verdict_above
-from analyses.wording import listing, named, percent, plural, slug, unnamed, with_interval
+from analyses.statistics import RESAMPLES, Mean, verdict_above
+from analyses.wording import (
+    listing,
+    named,
+    percent,
+    plural,
+    share_bound,
+    slug,
+    unnamed,
+    with_interval,
+)
 from gradflow.runs.reader import Experiment
 
 HALF = 0.5
 HYPOTHESIS = "Most of the jumps[ of {}] come from stale running statistics."
 LEAD = (
-    "re-estimating the statistics, with no weight changed, takes away, of the squared movement of "
-    "validation accuracy, {}"
+    "of the squared movement of validation accuracy, re-estimating the statistics, with no weight "
+    "changed, removes {}"
 )
 MIN_CHANGES = 3
 MOST_ROWS = 12
@@ -96,7 +105,7 @@ def _finding(
         key=slug(f"stale-statistics-{network}"),
         network=network,
         hypothesis=named(HYPOTHESIS, network),
-        contradicted_by=f"A share removed whose interval lies below {percent(half)}.",
+        contradicted_by=f"A share removed whose interval lies below {share_bound(half)}.",
         verdict=verdict,
         estimates=(
             _removed(pairs, moved),
@@ -109,8 +118,9 @@ def _finding(
             ),
         ),
         threshold=(
-            f"supported where the 95 % interval of the share removed lies above {percent(half)}; "
-            f"asked from {MIN_CHANGES} changes on, where the interval of the movement lies above 0"
+            "supported where the 95 % interval of the share removed lies above "
+            f"{share_bound(half)}; asked from {MIN_CHANGES} changes on, where the interval of the "
+            "movement lies above 0"
         ),
         meaning=sentence([_told(network, pairs, moved, half)], LEAD),
         next_step=_next_step(verdict),
@@ -136,13 +146,9 @@ def _verdict(pairs: list[Pair], moved: Movement, half: float) -> Verdict:
 
 def _removed(pairs: list[Pair], moved: Movement) -> Estimate:
     images = plural(pairs[0].running.shape[1], "image")
-    ends = (moved.removed, moved.removed_low, moved.removed_high)
-    return Estimate(
-        "share of squared movement removed",
-        *(None if end is None else as_percent(end) for end in ends),
-        unit="%",
-        method=f"bootstrap over {images}, {plural(len(pairs), 'seed')}",
-    )
+    method = f"bootstrap over {images}, {plural(len(pairs), 'seed')}"
+    removed = Mean(moved.removed, moved.removed_low, moved.removed_high, method)
+    return estimate_of("share of squared movement removed", removed, "%", as_percent)
 
 
 def _told(network: str, pairs: list[Pair], moved: Movement, half: float) -> Told:
@@ -156,12 +162,12 @@ def _told(network: str, pairs: list[Pair], moved: Movement, half: float) -> Told
     changes = _changes(pairs)
     if changes < MIN_CHANGES:
         return Told(
-            network, clause, reason=f"{plural(changes, 'change')} between epochs tell too little"
+            network, clause, detail=f"{plural(changes, 'change')} between epochs tell too little"
         )
     if moved.running_low <= 0 or moved.removed is None:
         movement = with_interval(moved.running, moved.running_low, moved.running_high)
         reason = f"the squared movement, {movement}, may be sampling noise alone"
-        return Told(network, clause, reason=reason)
+        return Told(network, clause, detail=reason)
     return Told(network, clause, _removed(pairs, moved).words)
 
 
@@ -275,7 +281,7 @@ def _draw(networks: list[str], pairs: dict[str, list[Pair]]) -> Drawing:
 
 ANALYSIS = Analysis(
     key="batchnorm_recalibration",
-    title="Batch-norm recalibration",
+    title="Re-estimated batch-norm statistics",
     question="How much of the jumps goes away with re-estimated batch-norm statistics?",
     run=run,
 )

@@ -4,12 +4,10 @@ The candidates side by side. Only what an intervention moved together with accur
 cause; everything else differs, is associated, or cannot be told.
 """
 
-import numpy as np
-import pandas as pd
-
 from analyses.better_figures import better_figure
 from analyses.candidate_evidence import Comparison, Rules, compare
-from analyses.candidate_findings import effects, pair_findings, shortcut_sentence
+from analyses.candidate_findings import pair_findings, shortcut_sentence
+from analyses.candidate_tables import candidates, effects
 from analyses.candidates import CANDIDATES
 from analyses.frames import residual_pairs
 from analyses.registry import Analysis, NotApplicableError
@@ -90,23 +88,9 @@ def _tables(compared: list[Comparison]) -> list[Table]:
     for one in compared:
         names = f"{one.pair.plain} and {one.pair.residual}"
         key = slug(f"{one.pair.plain}-{one.pair.residual}")
-        candidates = Table(f"candidates-{key}", f"The candidates in {names}", _candidates(one))
-        tables += [candidates, Table(f"effects-{key}", f"Interventions on {names}", effects(one))]
+        listed = Table(f"candidates-{key}", f"The candidates in {names}", candidates(one))
+        tables += [listed, Table(f"effects-{key}", f"Interventions on {names}", effects(one))]
     return tables
-
-
-def _candidates(one: Comparison) -> pd.DataFrame:
-    rows = []
-    for each in one.evidence:
-        row: dict[str, object] = {"candidate": each.candidate.name, "unit": each.candidate.unit}
-        for network, mean in ((one.pair.plain, each.plain), (one.pair.residual, each.residual)):
-            ends = (mean.value, mean.low, mean.high) if mean else (None, None, None)
-            for label, end in zip((network, "95 % low", "95 % high"), ends, strict=True):
-                name = label if label == network else f"{network}, {label}"
-                row[name] = np.nan if end is None else each.candidate.shown(end)
-        row |= {"rho with accuracy": each.rho, "p": each.p_value, "runs": each.runs}
-        rows.append(row | {"evidence": str(each.standing)})
-    return pd.DataFrame(rows)
 
 
 def _method() -> str:
@@ -126,7 +110,7 @@ def _method() -> str:
 
 ANALYSIS = Analysis(
     key="better_network",
-    title="Why the networks differ",
+    title="Reasons for the difference",
     question="Why is the residual network better than the plain one, if it is?",
     run=run,
 )

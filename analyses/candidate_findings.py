@@ -2,14 +2,19 @@
 
 from dataclasses import replace
 
-import pandas as pd
-
 from analyses.candidate_evidence import Comparison, Evidence, Rules, Standing, above
 from analyses.candidates import PATH_LENGTH, PROFILE, STALENESS
 from analyses.estimates import as_percent, estimate_of
 from analyses.result import Estimate, Finding, Verdict
 from analyses.statistics import MIN_SEEDS, Mean
-from analyses.wording import between, listing, number, p_value, percent, plural, points, slug
+from analyses.wording import (
+    listing,
+    number,
+    p_value,
+    plural,
+    share_bound,
+    slug,
+)
 
 NO_CAUSE = "A difference between two networks, or an association over seeds, is no cause."
 FIXED_WEIGHTS = (
@@ -32,7 +37,8 @@ def pair_findings(one: Comparison, rules: Rules) -> list[Finding]:
     return findings
 
 
-def _trained(one: Comparison) -> Mean:
+def trained_difference(one: Comparison) -> Mean:
+    """The difference of accuracy that training with shortcuts made, with its interval."""
     trained = one.interventions.trained
     if trained is None:
         return Mean(None, None, None, "accuracy was not recorded in both networks")
@@ -45,25 +51,23 @@ def _seeds(one: Comparison) -> int:
 
 def shortcut_sentence(one: Comparison) -> str:
     """What training with shortcuts, rather than without, did to accuracy."""
-    gap, pair = _trained(one), one.pair
+    gap, pair = trained_difference(one), one.pair
     if gap.value is None:
         return f"The accuracies of {pair.plain} and {pair.residual} cannot be compared."
-    said = (
-        f"{pair.residual} ends at {points(gap.value)} against {pair.plain} "
-        f"{between(gap.low, gap.high, points)}"
-    )
+    difference = estimate_of("", gap, "percentage points", as_percent).words
+    said = f"The accuracy of {pair.residual} at the last epoch is {difference} above {pair.plain}'s"
     if _seeds(one) < MIN_SEEDS:
         return (
-            f"{said}; with {plural(_seeds(one), 'seed')} that cannot be told from the luck of one "
+            f"{said}: with {plural(_seeds(one), 'seed')} that cannot be told from the luck of one "
             "training."
         )
     if above(gap, 0.0):
         return f"{said}: training with shortcuts is what makes it better."
-    return f"{said}, so that shortcuts make it better is not shown."
+    return f"{said}: that training with shortcuts makes it better is not shown."
 
 
 def _shortcuts(one: Comparison) -> Finding:
-    gap, verdict = _trained(one), Verdict.INCONCLUSIVE
+    gap, verdict = trained_difference(one), Verdict.INCONCLUSIVE
     if _seeds(one) >= MIN_SEEDS and gap.low is not None and gap.high is not None:
         if gap.low > 0:
             verdict = Verdict.SUPPORTED
@@ -100,7 +104,13 @@ def _shortcuts(one: Comparison) -> Finding:
             "data, order and settings in runs of one seed.",
             *((FIXED_WEIGHTS,) if found.unscaled or found.deleted else ()),
         ),
+        evidence=_evidence(one, interventions=True),
     )
+
+
+def _evidence(one: Comparison, *, interventions: bool) -> tuple[str, ...]:
+    names = ("candidates", "effects") if interventions else ("candidates",)
+    return tuple(slug(f"{name}-{one.pair.plain}-{one.pair.residual}") for name in names)
 
 
 def _fixed_weight_estimates(one: Comparison) -> list[Estimate]:
@@ -125,8 +135,8 @@ def _candidate(one: Comparison, each: Evidence, rules: Rules) -> Finding:
             f"The {name} explains part of the difference between {pair.plain} and {pair.residual}."
         ),
         contradicted_by=(
-            f"An intervention on it that leaves the difference of accuracy (less than "
-            f"{percent(rules.part)} of it goes), or values alike in both networks."
+            "An intervention on it that leaves the difference of accuracy, or values alike in both "
+            "networks."
         ),
         verdict=each.verdict,
         estimates=_estimates(one, each),
@@ -134,6 +144,7 @@ def _candidate(one: Comparison, each: Evidence, rules: Rules) -> Finding:
         meaning=_meaning(one, each),
         next_step=_next_step(each),
         caveats=_caveats(one, each),
+        evidence=_evidence(one, interventions=each.candidate.key in (STALENESS, PATH_LENGTH)),
     )
 
 
@@ -186,8 +197,8 @@ def _threshold(each: Evidence, rules: Rules) -> str:
     return (
         "supported only where an intervention moved it and the 95 % interval of the difference of "
         "accuracy taken away lies above 0; contradicted where that interval ends below "
-        f"{percent(rules.part)} of the lower end of the difference's, or the networks differ by "
-        f"less than {same}"
+        f"{share_bound(rules.part)} of the lower end of the difference's, or the networks differ "
+        f"by less than {same}"
     )
 
 
@@ -201,8 +212,7 @@ def _meaning(one: Comparison, each: Evidence) -> str:
             Verdict.INCONCLUSIVE: f"Whether the {name} explains {between_networks} cannot be told",
         }[each.verdict]
         return (
-            f"{words}: re-estimating them takes away {points(found.removed.value)} "
-            f"{between(found.removed.low, found.removed.high, points)} of {_gap(found.gap)}."
+            f"{words}: re-estimating them takes away {_points(found.removed)} of {_gap(found.gap)}."
         )
     values = _values(one, each)
     if each.standing is Standing.NO_CAUSE:
@@ -222,17 +232,19 @@ def _meaning(one: Comparison, each: Evidence) -> str:
 
 
 def _gap(gap: Mean | None) -> str:
-    return "the difference" if gap is None or gap.value is None else points(gap.value)
+    if gap is None or gap.value is None:
+        return "the difference"
+    return f"{number(100 * gap.value)} percentage points"
+
+
+def _points(mean: Mean) -> str:
+    return estimate_of("", mean, "percentage points", as_percent).words
 
 
 def _unscaled(unscaled: Mean | None) -> str:
     if unscaled is None or unscaled.value is None:
         return "its shortcuts were not scaled"
-    low, high = (None if end is None else -end for end in (unscaled.high, unscaled.low))
-    return (
-        f"without its shortcuts its accuracy changes by {points(-unscaled.value)} "
-        f"{between(low, high, points)}"
-    )
+    return f"without its shortcuts the trained network loses {_points(unscaled)} of accuracy"
 
 
 def _values(one: Comparison, each: Evidence) -> str:
@@ -241,12 +253,12 @@ def _values(one: Comparison, each: Evidence) -> str:
         if mean is None or mean.value is None:
             said.append(f"not recorded in {network}")
             continue
-        shown = number(each.candidate.shown(mean.value))
-        unit = f" {each.candidate.unit}" if each.candidate.unit else ""
-        ends = between(mean.low, mean.high, lambda end: number(each.candidate.shown(end)))
-        ends = "(by construction)" if mean.method == "by construction" else ends
-        said.append(f"{shown}{unit} {ends} in {network}")
-    return ", ".join(said)
+        if mean.method == "by construction":
+            shown = f"{number(mean.value)} {each.candidate.unit} (by construction)"
+        else:
+            shown = estimate_of("", mean, each.candidate.unit, each.candidate.shown).words
+        said.append(f"{shown} in {network}")
+    return " and ".join(said)
 
 
 def _next_step(each: Evidence) -> str:
@@ -270,26 +282,3 @@ def _caveats(one: Comparison, each: Evidence) -> tuple[str, ...]:
     if _seeds(one) < MIN_SEEDS:
         caveats.append("Intervals speak of other steps, epochs or images, not of other seeds.")
     return tuple(caveats)
-
-
-def effects(one: Comparison) -> pd.DataFrame:
-    """What each intervention did: columns intervention, effect, value, 95 % low and high (points).
-
-    An intervention that was not recorded is said to be so.
-    """
-    found, pair = one.interventions, one.pair
-    trained = _trained(one) if found.trained else None
-    named = (
-        ("train with shortcuts", f"accuracy gained, {pair.residual} against {pair.plain}", trained),
-        ("re-estimate batch-norm statistics", "difference taken away", found.removed),
-        ("scale shortcuts to 0", f"accuracy lost, {pair.residual}", found.unscaled),
-        ("delete one block", f"cost in {pair.plain} less {pair.residual}", found.deleted),
-    )
-    rows = []
-    for intervention, effect, mean in named:
-        shown = estimate_of(effect, mean, scale=as_percent, missing="not recorded")
-        rows.append(
-            {"intervention": intervention, "effect": effect, "points": shown.value}
-            | {"95 % low": shown.low, "95 % high": shown.high, "interval": shown.method}
-        )
-    return pd.DataFrame(rows).astype(dict.fromkeys(("points", "95 % low", "95 % high"), float))

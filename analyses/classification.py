@@ -3,29 +3,30 @@
 What would count against a network: a class it never predicts, or finds less often than chance.
 """
 
-from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure as Drawing
 from numpy.typing import NDArray
-from sklearn.metrics import classification_report, confusion_matrix
+from sklearn.metrics import classification_report
 
 from analyses import plots
+from analyses.best_epochs import (
+    BestEpoch,
+    best_epoch,
+    confusion,
+    lowest_recall,
+    together,
+)
 from analyses.frames import (
-    accuracy_by_epoch,
     by_network,
     copies_caveat,
-    correctness,
-    predictions_of,
     runs_with,
-    seed_name,
 )
 from analyses.registry import Analysis
-from analyses.result import AnalysisResult, Estimate, Figure, Finding, Table, Verdict
+from analyses.result import AnalysisResult, Figure, Finding, Table, Verdict
 from analyses.sentences import Told, sentence
-from analyses.statistics import verdict_above, wilson_interval
 from analyses.wording import between, listing, named, percent, plural, slug, unnamed
 from gradflow.runs.reader import Experiment, Run
 
@@ -36,38 +37,6 @@ OPTIMISTIC = (
 HYPOTHESIS = "Every class is found more often than chance[ by {}]."
 LEAD = "the lowest recall is {}"
 MOST_LABELLED = 12  # with more classes, the counts in the cells would overlap
-
-
-@dataclass(frozen=True)
-class BestEpoch:
-    """The predictions of one run at the epoch of its highest validation accuracy.
-
-    The epoch is that of the kept checkpoint; the rest counts each distinct image once.
-
-    Fields:
-        network, seed: of the run.
-        epoch: the first epoch that reaches the highest accuracy.
-        accuracy, low, high: at that epoch, with Wilson's 95 % interval.
-        predictions: columns target and prediction, one row an image.
-    """
-
-    network: str
-    seed: str
-    epoch: int
-    accuracy: float
-    low: float
-    high: float
-    predictions: pd.DataFrame
-
-
-def best_epoch(run: Run) -> BestEpoch:
-    """The epoch of `run` with the highest validation accuracy."""
-    epoch = int(correctness(run.predictions).mean(axis=1).idxmax())
-    distinct = predictions_of(run)
-    score = accuracy_by_epoch(correctness(distinct)).set_index("epoch").loc[epoch]
-    rows = distinct[distinct["epoch"] == epoch][["target", "prediction"]].astype(int)
-    accuracy, low, high = (float(score[name]) for name in ("accuracy", "low", "high"))
-    return BestEpoch(run.network, seed_name(run), epoch, accuracy, low, high, rows)
 
 
 def report_by_class(predictions: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
@@ -83,14 +52,6 @@ def report_by_class(predictions: pd.DataFrame, classes: list[str]) -> pd.DataFra
     rows = [{"class": name, **report[name]} for name in [*classes, "macro avg"]]
     frame = pd.DataFrame(rows).rename(columns={"f1-score": "F1"})
     return frame.astype({"support": int}).replace({"class": {"macro avg": "mean of classes"}})
-
-
-def confusion(predictions: pd.DataFrame, classes: list[str]) -> NDArray[np.int64]:
-    """Counts of shape [true class, predicted class]."""
-    counts: NDArray[np.int64] = confusion_matrix(
-        predictions["target"], predictions["prediction"], labels=range(len(classes))
-    )
-    return counts
 
 
 def class_names(run: Run) -> list[str]:
@@ -113,13 +74,13 @@ def run(experiment: Experiment) -> AnalysisResult:
         _finding(name, best[name], classes[name], copies_caveat(runs))
         for name, runs in networks.items()
     )
-    together = sentence([_told(name, best[name], classes[name]) for name in networks], LEAD)
+    every_class = sentence([_told(name, best[name], classes[name]) for name in networks], LEAD)
     reports = tuple(
         Table(
             f"report-{slug(name)}",
             f"{name}: classification report at the best epoch, "
             f"{plural(len(best[name]), 'seed')} together",
-            report_by_class(_together(best[name]), classes[name]),
+            report_by_class(together(best[name]), classes[name]),
         )
         for name in networks
     )
@@ -131,7 +92,7 @@ def run(experiment: Experiment) -> AnalysisResult:
         for one in (runs[0] for runs in best.values())
     ]
     return AnalysisResult(
-        summary=f"The best validation accuracy is {listing(said)}. {together}",
+        summary=f"The best validation accuracy is {listing(said)}. {every_class}",
         findings=findings,
         figures=figures,
         tables=(Table("best", "Best epoch of each run", _accuracies(best)), *reports),
@@ -145,54 +106,8 @@ def run(experiment: Experiment) -> AnalysisResult:
             "Pedregosa et al. 2011, Scikit-learn: machine learning in Python",
             "Wilson 1927, Probable inference, the law of succession, and statistical inference",
         ),
-        together={"every-class": together},
+        together={"every-class": every_class},
     )
-
-
-def _together(best: list[BestEpoch]) -> pd.DataFrame:
-    return pd.concat([one.predictions for one in best])
-
-
-@dataclass(frozen=True)
-class Lowest:
-    """The class that a network finds least often, at the best epochs of its runs together.
-
-    Fields:
-        name: of the class.
-        recall: in percent, with Wilson's interval, Bonferroni-corrected for the number of classes.
-        chance: what guessing among all classes finds.
-        never: classes that occur and are never predicted.
-        verdict: on the hypothesis that every class is found more often than chance.
-    """
-
-    name: str
-    recall: Estimate
-    chance: float
-    never: tuple[str, ...]
-    verdict: Verdict
-
-
-def lowest_recall(best: list[BestEpoch], classes: list[str]) -> Lowest:
-    """The class with the lowest recall in the predictions of `best` together."""
-    counts = confusion(_together(best), classes)
-    support, right = counts.sum(axis=1), counts.diagonal()
-    present = np.flatnonzero(support)
-    lowest = int(present[np.argmin(right[present] / support[present])])
-    recall, chance = right[lowest] / support[lowest], 1 / len(classes)
-    level = 1 - 0.05 / len(present)
-    low, high = wilson_interval(int(right[lowest]), int(support[lowest]), level)
-    never = tuple(classes[index] for index in present if counts[:, index].sum() == 0)
-    estimate = Estimate(
-        name=f"lowest recall, that of class {classes[lowest]}",
-        value=float(100 * recall),
-        low=100 * low,
-        high=100 * high,
-        unit="%",
-        level=level,
-        method=f"Wilson interval, {plural(int(support[lowest]), 'image')}",
-    )
-    verdict = Verdict.CONTRADICTED if never else verdict_above(low, high, chance)
-    return Lowest(classes[lowest], estimate, chance, never, verdict)
 
 
 def _finding(

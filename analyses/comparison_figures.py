@@ -11,11 +11,13 @@ from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from analyses import plots
 from analyses.comparison import MEAN, Curve
+from analyses.estimates import as_percent, estimate_of
 from analyses.frames import Pair
 from analyses.power import paired_power, sd_interval, seeds_for
 from analyses.result import Figure
 from analyses.seeds_and_images import MeanOverSeeds
-from analyses.wording import between, plural, points, slug
+from analyses.statistics import Mean
+from analyses.wording import plural, slug
 
 # The first two colours belong to the networks; what is of both has one of its own.
 BOTH, OTHER = list(plots.colours(["plain", "residual", "both", "other"]).values())[2:]
@@ -43,7 +45,8 @@ def curve_frame(of: Curve) -> pd.DataFrame:
 def headline(of: Curve) -> str:
     """The mean difference over epochs with its interval, in words."""
     low, high = of.means.pointwise(MEAN)
-    return f"{points(float(of.means.values[MEAN]))} {between(low, high, points)}"
+    mean = Mean(float(of.means.values[MEAN]), low, high, of.method)
+    return estimate_of("", mean, "percentage points", as_percent).words
 
 
 def by_epoch(pair: Pair, running: Curve, refreshed: Curve | None) -> Figure:

@@ -27,7 +27,7 @@ from analyses.statistics import (
     mean_over_steps,
     verdict_above,
 )
-from analyses.wording import listing, named, number, percent, plural, slug, unnamed
+from analyses.wording import listing, named, number, percent, plural, share_bound, slug, unnamed
 from gradflow.runs.reader import Experiment, Run
 
 TABLE = "conductance"
@@ -193,7 +193,7 @@ def _told(one: Conducted, half: float, complete: float) -> Told:
     }[_verdict(one, half, complete)]
     share = estimate_of("", one.mean)
     if share.value is None:
-        return Told(one.network, clause, reason="no share could be had")
+        return Told(one.network, clause, detail="no share could be had")
     rough = "" if one.error <= complete else (
         f" (median completeness error {percent(one.error)})"
     )  # fmt: skip
@@ -221,7 +221,7 @@ def _finding(one: Conducted, half: float, complete: float) -> Finding:
         ),
         threshold=(
             f"supported where the 95 % interval of the mean share lies above {number(half)}; asked "
-            f"where the median completeness error is at most {percent(complete)}"
+            f"where the median completeness error is at most {share_bound(complete)}"
         ),
         meaning=sentence([_told(one, half, complete)], LEAD),
         next_step=(
@@ -279,7 +279,7 @@ def _draw(networks: list[str], found: list[Conducted], half: float) -> Drawing:
 
 ANALYSIS = Analysis(
     key="conductance",
-    title="Conductance through the skips",
+    title="Predictions through the skips",
     question="How much of a prediction comes through the skips?",
     run=run,
 )

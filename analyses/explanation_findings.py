@@ -2,15 +2,25 @@
 
 from dataclasses import dataclass
 
-from analyses.estimates import as_percent
+from analyses.estimates import as_percent, estimate_of
 from analyses.jump_links import LAGS, Link, link_verdict
 from analyses.movement_shares import JUMPS, LEARNING, NOISE, REAL, STALE, Decomposition
 from analyses.result import Estimate, Finding, Verdict
 from analyses.sentences import Told, sentence
-from analyses.statistics import MIN_SEEDS, verdict_above
-from analyses.wording import listing, named, number, p_value, percent, plural, slug, unnamed
+from analyses.statistics import MIN_SEEDS, Mean, verdict_above
+from analyses.wording import (
+    listing,
+    named,
+    number,
+    p_value,
+    plural,
+    share_bound,
+    slug,
+    unnamed,
+)
 
 MIN_CHANGES = 3
+EXPLAINABLE = "the part that gradients could explain directly"
 NO_CAUSE = (
     "An association: gradients and accuracy both follow training, and only an intervention can "
     "tell whether one moves the other."
@@ -67,12 +77,12 @@ def share_finding(
         key=slug(f"explanation-{network}"),
         network=network,
         hypothesis=named(_share_hypothesis(real), network),
-        contradicted_by=f"A share of {real} whose interval lies below {percent(half)}.",
+        contradicted_by=f"A share of {real} whose interval lies below {share_bound(half)}.",
         verdict=verdict,
         estimates=_share_estimates(found),
         threshold=(
-            f"supported where the 95 % interval of the share lies above {percent(half)}; a part "
-            f"dominates where its own does; asked from {MIN_CHANGES} changes on"
+            f"supported where the 95 % interval of the share lies above {share_bound(half)}; asked "
+            f"from {MIN_CHANGES} changes on"
         ),
         meaning=share_sentence({network: found}, half),
         next_step=(
@@ -87,10 +97,7 @@ def share_finding(
 
 
 def _share_hypothesis(real: str) -> str:
-    return (
-        f"Most of the movement of validation accuracy[ of {{}}] is {real}, the part that gradients "
-        "could explain directly."
-    )
+    return f"Most of the movement of validation accuracy[ of {{}}] is {real}, {EXPLAINABLE}."
 
 
 def _verdict(found: Decomposition, half: float) -> Verdict:
@@ -104,11 +111,11 @@ def _share_estimates(found: Decomposition) -> tuple[Estimate, ...]:
         return (Estimate(f"share of {JUMPS}", None, method=found.method),)
     others = [share for share in found.shares if share is not found.real]
     return tuple(
-        Estimate(
+        estimate_of(
             f"share of {one.name}",
-            *(None if end is None else as_percent(end) for end in (one.value, one.low, one.high)),
-            unit="%",
-            method=found.method,
+            Mean(one.value, one.low, one.high, found.method),
+            "%",
+            as_percent,
         )
         for one in (found.real, *others)
     )
@@ -122,17 +129,17 @@ def share_sentence(networks: dict[str, Decomposition], half: float) -> str:
 
 def _share_told(network: str, found: Decomposition, half: float, alone: bool) -> Told:
     real = found.real.name if found.real else JUMPS
-    most = f"most of the movement of validation accuracy is {real}"
+    most = f"most of the movement of validation accuracy is {real}, {EXPLAINABLE}"
     clause = {
         Verdict.SUPPORTED: most,
         Verdict.CONTRADICTED: most.replace(" is ", " is not "),
         Verdict.INCONCLUSIVE: f"it cannot be told whether {most}",
     }[_verdict(found, half)]
     if found.real is None:
-        return Told(network, clause, reason="the accuracy does not move")
+        return Told(network, clause, detail="the accuracy does not move")
     if found.changes < MIN_CHANGES:
         few = f"{plural(found.changes, 'change')} between epochs tell too little"
-        return Told(network, clause, reason=few)
+        return Told(network, clause, detail=few)
     parts = sorted(found.shares, key=lambda one: (one is not found.real, -one.value))
     shown = parts if alone else parts[:2]
     estimates = {one.name: one for one in _share_estimates(found)}
@@ -141,7 +148,7 @@ def _share_told(network: str, found: Decomposition, half: float, alone: bool) ->
         f"{name} {estimates[f'share of {one.name}'].words}"
         for name, one in zip(words, shown, strict=True)
     ]
-    return Told(network, clause, listing(amounts))
+    return Told(network, clause, detail=listing(amounts))
 
 
 def _share_caveats(found: Decomposition, re_estimated: bool) -> tuple[str, ...]:
@@ -267,11 +274,11 @@ def _link_told(what: Subject, network: str, found: Link, rate: float, strong: fl
     }[link_verdict(found, rate, strong)]
     association = found.association
     if association is None:
-        return Told(network, clause, reason=f"nothing follows from {found.missing}")
+        return Told(network, clause, detail=f"nothing follows from {found.missing}")
     if association.smallest_p >= rate:
         there = f"{plural(found.changes, 'change')} in {plural(found.runs, 'seed')}"
         least = f"{there} allow no p-value below {number(association.smallest_p)}"
-        return Told(network, clause, reason=least)
+        return Told(network, clause, detail=least)
     quantity, lag = found.strongest
     rho = _link_estimate(found).words
     test = f"{p_value(association.p_value)} among {len(found.candidates)} looked at"

@@ -117,7 +117,7 @@ def _told(one: Profile, clause: str) -> Told:
             "no three layers of equal output shape had finite gradients other than zero "
             f"({_zeros(one)})"
         )
-        return Told(one.network, clause, reason=reason)
+        return Told(one.network, clause, detail=reason)
     return Told(one.network, clause, factor.words)
 
 
@@ -136,7 +136,10 @@ def flow_sentence(profiles: list[Profile], bounds: Thresholds) -> str:
                 Verdict.SUPPORTED
             ]
         else:
-            clause = f"{CLAUSES['vanish'][vanish]}, and {CLAUSES['explode'][explode]}"
+            known, other = ("vanish", "explode")
+            if vanish is Verdict.INCONCLUSIVE:
+                known, other = other, known
+            clause = f"the gradients do not {known}, and it cannot be told whether they {other}"
         told.append(_told(one, clause))
     return sentence(told, LEAD)
 

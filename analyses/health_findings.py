@@ -108,7 +108,7 @@ def _meaning(network: str, words: Condition, one: Reading, verdict: Verdict) -> 
     }[verdict]
     if one.value is None:
         reason = one.note[:1].lower() + one.note[1:].removesuffix(".")
-        return sentence([Told(network, clause, reason=reason or "no finite number could be had")])
+        return sentence([Told(network, clause, detail=reason or "no finite number could be had")])
     place = f" at layer {one.layer}" if one.layer else ""
     amount = number(one.value)
     if one.low is not None:
@@ -186,11 +186,11 @@ def overall_clause(single: dict[str, Finding]) -> str:
     asked = {key: one.verdict for key, one in single.items() if key not in HARMLESS}
     ill = [key for key, verdict in asked.items() if verdict is Verdict.SUPPORTED]
     open_ones = [key for key, verdict in asked.items() if verdict is Verdict.INCONCLUSIVE]
-    count = f"of {plural(len(asked), 'condition')} asked for"
+    count = f"of the {plural(len(asked), 'condition')} asked for"
     if ill:
-        return f"{len(ill)} {count} {'is' if len(ill) == 1 else 'are'} found: {listing(ill)}"
+        return f"{len(ill)} {count} {'was' if len(ill) == 1 else 'were'} found: {listing(ill)}"
     if open_ones:
         return f"none {count} is certain, but {listing(open_ones)} cannot be ruled out"
     if not asked:
         return "no condition could be asked for"
-    return f"none {count} is found ({listing(list(asked))})"
+    return f"none {count} was found ({listing(list(asked))})"

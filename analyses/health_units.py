@@ -11,7 +11,7 @@ from analyses.health_reading import Reading, beyond, ends, verdict_of, window
 from analyses.layer_gradients import wide
 from analyses.result import Verdict
 from analyses.statistics import Array as Floats
-from analyses.wording import number, percent, plural
+from analyses.wording import number, plural, share_bound
 from gradflow.runs.reader import Run
 
 CHANCE_DEAD = 0.01  # over all activation layers together
@@ -76,8 +76,8 @@ def dead_reading(run: Run, share: float, longest: int) -> Reading | None:
         float(first[worst] / total[worst]),
         bool(is_dead(first, total, share).any()),
         share,
-        f"above {percent(share)} and beyond chance (p < {number(CHANCE_DEAD)} over all layers), "
-        "or all of them",
+        f"above {share_bound(share)} and beyond chance (p < {number(CHANCE_DEAD)} over all "
+        "layers), or all of them",
         f"smallest count over the last {size} of {len(dead)} recorded steps; no interval: a count "
         f"of {int(total[worst])} channels",
         "" if ill.sum() < 2 else f"{plural(int(ill.sum()), 'layer')} are so.",
@@ -127,7 +127,7 @@ def saturation_reading(run: Run, saturated: float, longest: int) -> Reading | No
         one.early,
         beyond(one.early, saturated, above=False),
         saturated,
-        f"below {percent(saturated)}",
+        f"below {share_bound(saturated)}",
         one.method,
         ""
         if through is None

@@ -146,9 +146,10 @@ def _description(table: pd.DataFrame) -> str:
         column = f"last {CURVES[name]}"
         if column in table.columns:
             means = table.groupby("network", sort=False)[column].mean().dropna()
-            said = [f"{network} at {form(mean)}" for network, mean in means.items()]
+            said = [f"{form(mean)} in {network}" for network, mean in means.items()]
             if said:
-                return f"After the last epoch, {CURVES[name].split(' (')[0]}: {listing(said)}."
+                what = CURVES[name].split(" (")[0]
+                return f"After the last epoch the {what} is {listing(said)}."
     return "The curves below are all that was recorded of loss and accuracy."
 
 

@@ -23,7 +23,7 @@ from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Estimate, Finding, Table, Verdict
 from analyses.sentences import Told, sentence
 from analyses.statistics import MIN_SEEDS, verdict_above, verdict_below
-from analyses.wording import named, number, percent, plural, slug, unnamed
+from analyses.wording import named, number, plural, share_bound, slug, unnamed
 from gradflow.runs.reader import Experiment
 
 HALF = 0.5
@@ -72,9 +72,7 @@ def run(experiment: Experiment, rate: float = RATE, half: float = HALF) -> Analy
     caveats = {name: copies_caveat(runs) for name, runs in recorded.items()}
     findings = _pair_findings(experiment, seeds)
     alone = () if findings else (ALONE,)
-    survivors = sentence(
-        [_told(name, found, costs[name], half) for name, found in networks.items()], LEAD
-    )
+    survivors = sentence([_told(name, found, half) for name, found in networks.items()], LEAD)
     summary = [*(finding.meaning for finding in findings), survivors]
     findings += [
         _finding(name, found, costs[name], half, caveats[name] + alone)
@@ -171,11 +169,21 @@ def _finding(
         key=slug(f"survives-{network}"),
         network=network,
         hypothesis=named(_hypothesis(half), network),
-        contradicted_by=f"A mean cost whose interval lies above {percent(half)}.",
+        contradicted_by=f"A mean cost whose interval lies above {share_bound(half)}.",
         verdict=_verdict(seeds, half),
-        estimates=(_share("mean over blocks", seeds), _costliest(costs, len(seeds))),
-        threshold=f"supported where the 95 % interval of the mean share lies below {percent(half)}",
-        meaning=sentence([_told(network, seeds, costs, half)], LEAD),
+        estimates=(
+            _share("mean over blocks", seeds),
+            _costliest(costs, len(seeds)),
+            Estimate(
+                f"deletions that change accuracy beyond chance, of {len(costs)}",
+                float(costs["real"].sum()),
+                method="count, no interval: McNemar's test, adjusted, in every seed",
+            ),
+        ),
+        threshold=(
+            f"supported where the 95 % interval of the mean share lies below {share_bound(half)}"
+        ),
+        meaning=sentence([_told(network, seeds, half)], LEAD),
         next_step="Delete several blocks at once, and see from how many on accuracy breaks down.",
         caveats=(STALE, IDENTITY, *caveats),
         statement=unnamed(_hypothesis(half)),
@@ -184,7 +192,7 @@ def _finding(
 
 
 def _hypothesis(half: float) -> str:
-    bound = percent(half)
+    bound = share_bound(half)
     return f"Deleting one block[ of {{}}] costs less than {bound} of the accuracy above chance."
 
 
@@ -193,10 +201,10 @@ def _verdict(seeds: list[Lesions], half: float) -> Verdict:
     return verdict_below(share.low, share.high, half)
 
 
-def _told(network: str, seeds: list[Lesions], costs: pd.DataFrame, half: float) -> Told:
+def _told(network: str, seeds: list[Lesions], half: float) -> Told:
     costs_it, much = (
         "deleting one block costs",
-        f"than {percent(half)} of the accuracy above chance",
+        f"than {share_bound(half)} of the accuracy above chance",
     )
     clause = {
         Verdict.SUPPORTED: f"{costs_it} less {much}",
@@ -205,11 +213,8 @@ def _told(network: str, seeds: list[Lesions], costs: pd.DataFrame, half: float) 
     }[_verdict(seeds, half)]
     share = _share("", seeds)
     if share.value is None:
-        return Told(network, clause, reason=share.method)
-    real, of = int(costs["real"].sum()), plural(len(costs), "block")
-    in_seeds = " in every seed" if len(seeds) > 1 else ""
-    beyond = f"({real} of {of} beyond chance{in_seeds})"
-    return Told(network, clause, f"{share.words} {beyond}")
+        return Told(network, clause, detail=share.method)
+    return Told(network, clause, share.words)
 
 
 def _costliest(costs: pd.DataFrame, seeds: int) -> Estimate:

@@ -16,7 +16,7 @@ from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Estimate, Figure, Finding, Table, Verdict
 from analyses.sentences import Told, sentence
 from analyses.statistics import verdict_above, wilson_interval
-from analyses.wording import named, number, percent, plural, slug, unnamed
+from analyses.wording import named, number, plural, share_bound, slug, unnamed
 from gradflow.runs.reader import Experiment, Run
 
 SLICES, SHARPNESS = "loss_slice", "sharpness"
@@ -139,12 +139,12 @@ def _finding(network: str, found: list[Barrier], half: float) -> Finding:
         network=network,
         hypothesis=named(HYPOTHESIS, network),
         contradicted_by=(
-            f"A share of jumps with a barrier whose interval lies below {percent(half)}."
+            f"A share of jumps with a barrier whose interval lies below {share_bound(half)}."
         ),
         verdict=verdict,
         estimates=_estimates(found),
         threshold=(
-            f"supported where the 95 % interval of the share lies above {percent(half)}, "
+            f"supported where the 95 % interval of the share lies above {share_bound(half)}, "
             "contradicted where below"
         ),
         meaning=sentence([_told(network, found, half)], LEAD),
@@ -191,7 +191,7 @@ def _told(network: str, found: list[Barrier], half: float) -> Told:
     }[_verdict(found, half)]
     share = _share(found)
     if share.value is None:
-        return Told(network, clause, reason="it was measured between no two epochs")
+        return Told(network, clause, detail="it was measured between no two epochs")
     jumps = plural(sum(np.isfinite(one.height) for one in found), "jump")
     return Told(network, clause, f"{share.words} of {jumps}")
 
@@ -255,7 +255,7 @@ def _sharpness(runs: list[Run]) -> pd.DataFrame:
 
 ANALYSIS = Analysis(
     key="loss_slices",
-    title="Loss around the weights",
+    title="Training loss around the weights",
     question="What does the training loss look like around the weights, and across jumps?",
     run=run,
 )

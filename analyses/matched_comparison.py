@@ -52,15 +52,13 @@ def run(
             "no residual and plain network of one seed recorded validation accuracy at the same "
             "epochs, which is what is compared"
         )
-    findings = [finding for one in matched for finding in (over_epochs(one), at_the_end(one))]
-    findings += [
-        power_finding(one.pair, one.running.means, smallest, power, alpha) for one in matched
-    ]
+    ahead = [finding for one in matched for finding in (over_epochs(one), at_the_end(one))]
+    enough = [power_finding(one.pair, one.running.means, smallest, power, alpha) for one in matched]
     figures = [figure for one in matched for figure in _figures(one, smallest, power, alpha)]
     tables = [table for one in matched for table in _tables(one, smallest, power, alpha)]
     return AnalysisResult(
-        summary=" ".join(finding.meaning for finding in findings),
-        findings=tuple(findings),
+        summary=" ".join(finding.meaning for finding in ahead),
+        findings=(*ahead, *enough),
         figures=tuple(figures),
         tables=tuple(tables),
         method=_method(power, alpha),
@@ -146,7 +144,7 @@ def _method(power: float, alpha: float) -> str:
 
 ANALYSIS = Analysis(
     key="matched_comparison",
-    title="Matched comparison",
+    title="Difference in accuracy",
     question=(
         "How far is the residual network ahead of the plain one, and how many seeds would settle "
         "it?"

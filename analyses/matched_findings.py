@@ -6,7 +6,7 @@ from analyses.configuration_differences import configuration_differences
 from analyses.frames import copies_caveat
 from analyses.result import Estimate, Finding, Verdict
 from analyses.statistics import MIN_SEEDS, verdict_above
-from analyses.wording import between, listing, p_value, plural, points, slug
+from analyses.wording import listing, p_value, plural, slug
 
 OPTIMISTIC = (
     "The best of several epochs is picked on the very images it is measured on, so its accuracy "
@@ -21,15 +21,15 @@ def over_epochs(one: PairComparison) -> Finding:
     low, high = means.pointwise(MEAN)
     verdict = verdict_above(low, high, 0.0)
     words = {
-        Verdict.SUPPORTED: "is ahead of",
-        Verdict.CONTRADICTED: "is behind",
-        Verdict.INCONCLUSIVE: "cannot be told from",
+        Verdict.SUPPORTED: f"{residual} is ahead of {plain}",
+        Verdict.CONTRADICTED: f"{residual} is behind {plain}",
+        Verdict.INCONCLUSIVE: f"it cannot be told whether {residual} is ahead of {plain}",
     }[verdict]
     estimates = [_of_curve(f"{residual} less {plain}, mean over epochs", one.running)]
     said = ""
     if one.refreshed is not None:
         estimates.append(_of_curve("the same, re-estimated batch-norm statistics", one.refreshed))
-        said = f"; with re-estimated batch-norm statistics {headline(one.refreshed)}"
+        said = f"; with re-estimated batch-norm statistics it is {headline(one.refreshed)}"
     return Finding(
         key=slug(f"ahead-{residual}"),
         network=None,
@@ -39,12 +39,12 @@ def over_epochs(one: PairComparison) -> Finding:
         estimates=tuple(estimates),
         threshold="supported where the 95 % interval of the mean difference lies above 0",
         meaning=(
-            f"Averaged over {plural(len(one.running.epochs), 'epoch')}, {residual} {words} {plain} "
-            f"in validation accuracy: {headline(one.running)} "
-            f"over {_seeds(means.seeds)}{said}."
+            f"In validation accuracy averaged over {plural(len(one.running.epochs), 'epoch')}, "
+            f"{words}: the difference is {headline(one.running)} over {_seeds(means.seeds)}{said}."
         ),
         next_step=_next_step(means.seeds, verdict),
         caveats=_caveats(one),
+        evidence=evidence(residual),
     )
 
 
@@ -54,9 +54,9 @@ def at_the_end(one: PairComparison) -> Finding:
     last, best = difference_of(one.scores), difference_of(one.scores, best=True)
     verdict = verdict_above(last.low, last.high, 0.0)
     words = {
-        Verdict.SUPPORTED: "ends above",
-        Verdict.CONTRADICTED: "ends below",
-        Verdict.INCONCLUSIVE: "cannot be told from",
+        Verdict.SUPPORTED: f"{residual} is ahead of {plain}",
+        Verdict.CONTRADICTED: f"{residual} is behind {plain}",
+        Verdict.INCONCLUSIVE: f"it cannot be told whether {residual} is ahead of {plain}",
     }[verdict]
     test = "" if last.p_value is None else f", McNemar's exact {p_value(last.p_value)}"
     estimates = [
@@ -76,18 +76,22 @@ def at_the_end(one: PairComparison) -> Finding:
         estimates=tuple(estimates),
         threshold="supported where the 95 % interval of the difference lies above 0",
         meaning=(
-            f"{residual} {words} {plain} in validation accuracy"
-            f"{' at the last epoch' if verdict is Verdict.INCONCLUSIVE else ''}: "
-            f"{points(last.value)} {between(last.low, last.high, points)} "
-            f"over {_seeds(last.seeds)}{test}."
+            f"In validation accuracy at the last epoch, {words}: the difference is "
+            f"{estimates[0].words} over {_seeds(last.seeds)}{test}."
         ),
         next_step=_next_step(last.seeds, verdict),
         caveats=(OPTIMISTIC, *_caveats(one)),
+        evidence=evidence(residual),
     )
 
 
+def evidence(residual: str) -> tuple[str, ...]:
+    """Keys of what shows how far `residual` is ahead."""
+    return tuple(slug(f"{name}-{residual}") for name in ("by-epoch", "by-seed"))
+
+
 def _seeds(seeds: int) -> str:
-    alone = ", resampling images alone" if seeds < MIN_SEEDS else ""
+    alone = ", images alone resampled" if seeds < MIN_SEEDS else ""
     return plural(seeds, "seed") + alone
 
 

@@ -113,7 +113,7 @@ def _told(one: PathProfile, half: float) -> Told:
     }[_verdict(one, half)]
     share = estimate_of("", one.short)
     if share.value is None:
-        return Told(one.network, clause, reason="no share could be had")
+        return Told(one.network, clause, detail="no share could be had")
     expected = float(one.all_paths[: int(np.ceil(one.blocks / 2))].sum())
     return Told(one.network, clause, f"{share.words}, against {number(expected)} of all paths")
 

@@ -18,21 +18,21 @@ ENTRY_POINT_GROUP = "gradflow.analyses"
 BUILT_IN = (
     "learning_curves",
     "matched_comparison",
-    "jump_explanation",
     "accuracy_jumps",
+    "jump_explanation",
     "batchnorm_recalibration",
-    "health_check",
+    "loss_slices",
     "gradient_profile",
+    "health_check",
     "signal_propagation",
     "skip_carry",
     "path_lengths",
+    "conductance",
     "shortcut_scaling",
     "lesions",
-    "conductance",
     "better_network",
-    "attribution",
-    "loss_slices",
     "classification",
+    "attribution",
 )
 
 

@@ -36,6 +36,7 @@ def power_finding(
     estimates.append(_of_size(name, means, measured, power, alpha))
     estimates.append(_of_sd(means))
     needed = estimates[0]
+    shown = ("by-seed",) if means.seed_sd is None else ("power", "by-seed")
     verdict = verdict_below(needed.low, needed.high, means.seeds + 0.5)
     if needed.low is not None and needed.high is None and needed.low > means.seeds:
         verdict = Verdict.CONTRADICTED  # even the least number is more than there are
@@ -57,6 +58,7 @@ def power_finding(
         meaning=_meaning(pair, means, needed, size, verdict),
         next_step=_next_step(needed, verdict),
         caveats=(NORMAL, MEASURED),
+        evidence=tuple(slug(f"{name}-{pair.residual}") for name in shown),
     )
 
 

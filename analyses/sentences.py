@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from analyses.wording import listing
 
+UNKNOWN = "it cannot be told whether"
+
 
 @dataclass(frozen=True)
 class Told:
@@ -12,15 +14,15 @@ class Told:
 
     Fields:
         network: its name.
-        clause: what holds there, without a subject of its own name: "the gradients vanish".
-        amount: the number with its interval; empty where there is none.
-        reason: why there is no number, as a clause; empty where there is one.
+        clause: what holds there: "the gradients vanish", "it cannot be told whether they do".
+        amount: the number with its interval, to stand beside those of other networks.
+        detail: a clause of its own with numbers, or why there are none.
     """
 
     network: str
     clause: str
     amount: str = ""
-    reason: str = ""
+    detail: str = ""
 
 
 def sentence(told: Sequence[Told], lead: str = "{}") -> str:
@@ -31,22 +33,37 @@ def sentence(told: Sequence[Told], lead: str = "{}") -> str:
         lead: what introduces the amounts, which take the place of its braces.
 
     As in "In both networks x holds: the share is 1 in a and 2 in b."; of one network alone: "In a
-    x holds: the share is 1.".
+    x holds: the share is 1.". What cannot be told of some, after what holds in others, is "this".
     """
-    groups: dict[str, list[str]] = {}
-    for one in told:
-        groups.setdefault(one.clause, []).append(one.network)
-    said = "; ".join(f"in {_place(names, len(told))} {each}" for each, names in groups.items())
     alone = len(told) == 1
+    clauses = _grouped([(one.clause, one.network) for one in told])
+    unknown = [clause for clause in clauses if clause.startswith(UNKNOWN)]
+    if len(unknown) == 1 and unknown[0] != next(iter(clauses)):
+        clauses = {
+            "this cannot be told" if clause in unknown else clause: names
+            for clause, names in clauses.items()
+        }
+    said = [f"in {_place(names, len(told))} {clause}" for clause, names in clauses.items()]
     amounts = [
         one.amount if alone else f"{one.amount} in {one.network}" for one in told if one.amount
     ]
     behind = [lead.replace("{}", listing(amounts))] if amounts else []
+    details = _grouped([(one.detail, one.network) for one in told if one.detail])
     behind += [
-        one.reason if alone else f"in {one.network} {one.reason}" for one in told if one.reason
+        detail if alone else f"in {_place(names, len(told))} {detail}"
+        for detail, names in details.items()
     ]
-    # Only the first letter: names may stand anywhere.
-    return f"I{said[1:]}{': ' if behind else ''}{'; '.join(behind)}."
+    text = "; ".join(said)
+    # Only the first letter, which is ours: names may stand anywhere.
+    return f"I{text[1:]}{': ' if behind else ''}{'; '.join(behind)}."
+
+
+def _grouped(pairs: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
+    """Networks by what is said of them, in the order of the first ones."""
+    groups: dict[str, list[str]] = {}
+    for text, network in pairs:
+        groups.setdefault(text, []).append(network)
+    return groups
 
 
 def _place(names: Sequence[str], of: int) -> str:

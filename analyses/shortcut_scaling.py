@@ -15,7 +15,7 @@ from analyses.result import AnalysisResult, Estimate, Finding, Table, Verdict
 from analyses.sentences import Told, sentence
 from analyses.shortcut_doses import TABLE, Doses, doses
 from analyses.statistics import Mean
-from analyses.wording import named, number, percent, slug, unnamed
+from analyses.wording import named, number, share_bound, slug, unnamed
 from gradflow.runs.reader import Experiment, Run
 
 SMALL_LOSS = 0.05
@@ -80,13 +80,13 @@ def _finding(one: Doses, runs: list[Run], small: float) -> Finding:
         key=slug(f"without-shortcuts-{one.network}"),
         network=one.network,
         hypothesis=named(HYPOTHESIS, one.network),
-        contradicted_by=f"A loss whose interval lies below {percent(small)} and reaches 0.",
+        contradicted_by=f"A loss whose interval lies below {share_bound(small)} and reaches 0.",
         verdict=verdict,
         estimates=_estimates(one),
         threshold=(
             "supported where the 95 % interval of the accuracy lost from alpha = 1 to alpha = "
             f"{number(one.lowest)} lies above 0; contradicted where it reaches 0 and ends below "
-            f"{percent(small)}"
+            f"{share_bound(small)}"
         ),
         meaning=sentence([_told(one, small)], LEAD),
         next_step=(
@@ -128,7 +128,7 @@ def _told(one: Doses, small: float) -> Told:
     lost = _lost("", one.lost)
     if lost.value is None:
         reason = "all of them together were not scaled down, or not with re-estimated statistics"
-        return Told(one.network, clause, reason=reason)
+        return Told(one.network, clause, detail=reason)
     return Told(one.network, clause, f"{lost.words} at alpha = {number(one.lowest)}")
 
 
@@ -167,7 +167,7 @@ def _table(found: list[Doses]) -> pd.DataFrame:
 
 ANALYSIS = Analysis(
     key="shortcut_scaling",
-    title="Shortcuts scaled down",
+    title="Scaled shortcuts",
     question="What becomes of a trained residual network when its shortcuts are scaled down?",
     run=run,
 )

@@ -63,10 +63,10 @@ def _summary(signals: list[Signal]) -> str:
     if ends:
         said.append(
             "At the last epoch the standard deviation of the activations goes, from the first "
-            f"block to the last, {listing(ends)}."
+            f"layer to the last, {listing(ends)}."
         )
     if dead:
-        said.append(f"Of the channels of all activation layers {listing(dead)} are dead.")
+        said.append(f"The share of dead channels in activation layers is {listing(dead)}.")
     return " ".join(said) or "No finite activation was recorded."
 
 

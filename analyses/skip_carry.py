@@ -100,7 +100,7 @@ def _told(one: Carry, half: float) -> Told:
     }[_verdict(one, half)]
     share = estimate_of("", one.mean)
     if share.value is None:
-        return Told(one.network, clause, reason="no share could be had")
+        return Told(one.network, clause, detail="no share could be had")
     return Told(one.network, clause, f"{share.words} over {plural(len(one.blocks), 'block')}")
 
 
@@ -179,7 +179,7 @@ def _table(carries: list[Carry]) -> pd.DataFrame:
 
 ANALYSIS = Analysis(
     key="skip_carry",
-    title="What the skips carry",
+    title="Gradient through the skips",
     question="How much of the gradient comes along the skip connections?",
     run=run,
 )

@@ -26,6 +26,11 @@ def percent(value: float) -> str:
     return f"{100 * value:.1f} %"
 
 
+def share_bound(value: float) -> str:
+    """A fraction that was chosen, not measured, as a percentage: 0.5 is "50 %"."""
+    return f"{100 * value:g} %"
+
+
 def points(value: float) -> str:
     """A difference of fractions in percentage points, signed: 0.0512 is "+5.1 points"."""
     return f"{100 * value:+.1f} points"

@@ -88,7 +88,7 @@ class Document:
         title, question, subtitle: what was asked, of which experiment, when and with what version.
         warnings: what a reader must know first, such as runs that are not complete.
         lead: how many hypotheses were tested, and what became of them.
-        answer: the most important findings, one sentence each, three at most.
+        answer: the most important findings, three at most, each in a sentence on all networks.
         cards: the statements that the first page shows, most important first.
         opening: the picture that shows it all; None where it could not be made.
         verdicts: every statement in one row, in the order of the sections.
@@ -183,12 +183,14 @@ class _Topic:
     analysis: str
     findings: tuple[Finding, ...]
     anchor: str
+    together: str
 
 
 def _topics(place: int, outcome: Outcome) -> Iterable[_Topic]:
     groups = by_topic(outcome.result.findings) if outcome.result else []
     for number, group in enumerate(groups, start=1):
-        yield _Topic(outcome.key, group, claim_anchor(place, number))
+        together = outcome.result.together.get(group[0].topic, "") if outcome.result else ""
+        yield _Topic(outcome.key, group, claim_anchor(place, number), together)
 
 
 def _headlines(topics: Sequence[_Topic]) -> list[_Topic]:
@@ -216,9 +218,11 @@ def _card(topic: _Topic) -> Card:
 
 def _sentence(topic: _Topic) -> AnswerSentence:
     finding = topic.findings[0]
+    agree = len({one.verdict for one in topic.findings}) == 1
     return AnswerSentence(
-        text=finding.meaning,
-        hypothesis=finding.hypothesis,
+        text=topic.together or " ".join(one.meaning for one in topic.findings),
+        # A verdict of some networks alone is named with its network.
+        hypothesis=statement_of(topic.findings) if agree else finding.hypothesis,
         verdict=finding.verdict,
         sign=SIGNS[finding.verdict],
         section=topic.anchor,

@@ -12,6 +12,8 @@ class AnswerSentence:
     """One sentence of the answer, the verdict it rests on, and the section that shows why.
 
     The verdict is that on `hypothesis`, not on the sentence, which may well deny the hypothesis.
+    Where the networks that the sentence speaks of have different verdicts, the hypothesis names the
+    one whose verdict it is.
     """
 
     text: str

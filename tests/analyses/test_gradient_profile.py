@@ -3,7 +3,8 @@
 import pandas as pd
 import pytest
 
-from analyses.gradient_profile import ANALYSIS, classify, run
+from analyses.gradient_profile import ANALYSIS, five_answers, run
+from analyses.gradient_tables import classify
 from analyses.registry import NotApplicableError
 from analyses.result import Verdict
 from gradflow.runs.reader import open_experiment
