@@ -164,7 +164,7 @@ def _finding(network: str, found: list[Barrier], half: float) -> Finding:
 def _share(found: list[Barrier]) -> Estimate:
     """The share of jumps that cross a barrier."""
     known = [one for one in found if np.isfinite(one.height)]
-    crossed = sum(one.height > 0 for one in known)
+    crossed = int(sum(one.height > 0 for one in known))
     low, high = wilson_interval(crossed, len(known)) if known else (None, None)
     return Estimate(
         "share of jumps that cross a barrier",
@@ -192,8 +192,9 @@ def _told(network: str, found: list[Barrier], half: float) -> Told:
     share = _share(found)
     if share.value is None:
         return Told(network, clause, detail="it was measured between no two epochs")
-    jumps = plural(sum(np.isfinite(one.height) for one in found), "jump")
-    return Told(network, clause, f"{share.words} of {jumps}")
+    known = [one for one in found if np.isfinite(one.height)]
+    crossed = f"{sum(one.height > 0 for one in known)} of {plural(len(known), 'jump')}"
+    return Told(network, clause, f"{crossed}, {share.words}")
 
 
 def _estimates(found: list[Barrier]) -> tuple[Estimate, ...]:

@@ -91,7 +91,7 @@ def evidence(residual: str) -> tuple[str, ...]:
 
 
 def _seeds(seeds: int) -> str:
-    alone = ", images alone resampled" if seeds < MIN_SEEDS else ""
+    alone = ", resampling images alone" if seeds < MIN_SEEDS else ""
     return plural(seeds, "seed") + alone
 
 

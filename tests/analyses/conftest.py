@@ -1,5 +1,6 @@
 """Synthetic runs with planted numbers, written as a real run is and read back."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,12 @@ class Builder:
         order = np.random.default_rng(seed).permutation(images)
         counts = [round(accuracy * images) for accuracy in accuracies]
         return np.stack([np.isin(np.arange(images), order[:count]) for count in counts])
+
+
+@pytest.fixture(scope="module")
+def build_for_all(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Builder]:
+    """Makes a builder in a new folder, for an experiment that a whole file of tests looks at."""
+    return lambda: Builder(tmp_path_factory.mktemp("shared") / "experiment")
 
 
 @pytest.fixture

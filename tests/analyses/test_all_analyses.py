@@ -9,6 +9,8 @@ import pytest
 
 from analyses import plots
 from analyses.registry import run_all
+from gradflow import train_and_trace
+from gradflow.runs.reader import open_experiment
 
 
 def full(build, seeds=(2025,), epochs=10, own_images=False, **options):
@@ -37,6 +39,13 @@ def broken(build):
     return full(build, factor=float("nan"), noise=float("nan"))
 
 
+def recorded(build):
+    """Two small networks trained on the digits, with every probe."""
+    options = ["--models", "plain20", "resnet20", "--epochs", "3", "--out", str(build.folder)]
+    assert train_and_trace.main(options) == 0
+    return open_experiment(build.folder)
+
+
 SHAPES = {
     "full": full,
     "seeds": lambda build: full(build, seeds=(1, 2, 3), epochs=4, steps=4),
@@ -50,9 +59,14 @@ SHAPES = {
 }
 
 
-@pytest.fixture(params=SHAPES)
-def outcomes(request, build):
-    return run_all(SHAPES[request.param](build))
+@pytest.fixture(scope="module", params=[*SHAPES, pytest.param("recorded", marks=pytest.mark.slow)])
+def experiment(request, build_for_all):
+    return SHAPES.get(request.param, recorded)(build_for_all())
+
+
+@pytest.fixture(scope="module")
+def outcomes(experiment):
+    return run_all(experiment)
 
 
 def test_no_analysis_fails(outcomes):
@@ -94,6 +108,70 @@ def test_keys_are_unique_within_an_analysis(outcomes):
             for things in (outcome.result.findings, outcome.result.figures, outcome.result.tables):
                 keys = [thing.key for thing in things]
                 assert len(keys) == len(set(keys))
+
+
+def test_every_finding_names_what_shows_it(outcomes):
+    for result in results(outcomes):
+        shown = {thing.key for thing in (*result.figures, *result.tables)}
+        for finding in result.findings:
+            assert finding.evidence
+            assert set(finding.evidence) <= shown
+
+
+def test_findings_on_one_topic_share_a_statement_that_names_no_network(outcomes, experiment):
+    for result in results(outcomes):
+        asked = [(finding.topic, finding.network) for finding in result.findings]
+        assert len(asked) == len(set(asked))
+        statements = {}
+        for finding in result.findings:
+            assert (finding.statement == "") is (finding.network is None)
+            assert statements.setdefault(finding.topic, finding.statement) == finding.statement
+            assert not names_in(finding.statement, experiment)
+
+
+def test_texts_that_networks_share_name_none(outcomes, experiment):
+    for result in results(outcomes):
+        for finding in result.findings:
+            texts = [finding.threshold, finding.contradicted_by, finding.next_step]
+            texts += [*finding.caveats, *(one.method for one in finding.estimates)]
+            for text in texts if finding.network else ():
+                assert not names_in(text, experiment)
+
+
+def test_a_sentence_on_all_networks_names_each_of_them(outcomes):
+    for result in results(outcomes):
+        for topic, text in result.together.items():
+            networks = {one.network for one in result.findings if one.topic == topic}
+            assert networks
+            said = text.startswith(("In both networks", f"In all {len(networks)} networks"))
+            assert said or all(name in text for name in networks)
+
+
+def test_texts_are_clean(outcomes):
+    for result in results(outcomes):
+        sentences = [result.summary, result.method, *result.together.values()]
+        for one in result.findings:
+            sentences += [one.hypothesis, one.contradicted_by, one.meaning, one.next_step]
+            sentences += [one.statement or one.hypothesis, *one.caveats]
+        for one in result.figures:
+            sentences += [one.caption]
+        clauses = [one.threshold for one in result.findings]
+        clauses += [one.title for one in (*result.figures, *result.tables)]
+        clauses += [each.method for one in result.findings for each in one.estimates]
+        for text in sentences:
+            assert text.endswith(".")
+        for text in (*sentences, *clauses):
+            assert not re.search(r"\bnan\b|\binf\b|\bNone$|  | [,;.:]|\.\.|\(\)", text)
+
+
+def results(outcomes):
+    return [outcome.result for outcome in outcomes if outcome.result]
+
+
+def names_in(text, experiment):
+    return [
+        name for name in experiment.networks if re.search(rf"(?<!\w){re.escape(name)}(?!\w)", text)
+    ]
 
 
 def test_a_network_has_one_colour_in_all_figures():

@@ -59,7 +59,7 @@ def test_the_share_is_a_ratio_of_sums_with_the_interval_of_scipys_bootstrap(buil
 def test_incomplete_attributions_give_no_verdict(build):
     finding = ANALYSIS.run(experiment_of(build, conductance_rows(0.8, error=0.3))).findings[0]
     assert finding.verdict is Verdict.INCONCLUSIVE
-    assert "completeness error is 30.0 %" in finding.meaning
+    assert "completeness error 30.0 %" in finding.meaning
 
 
 def test_few_images_give_no_interval(build):

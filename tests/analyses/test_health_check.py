@@ -10,11 +10,12 @@ from torch import nn
 from torch.nn import functional as F
 
 import gradflow
-from analyses.health_check import ANALYSIS, run
+from analyses.health_check import ANALYSIS, all_findings, run
 from analyses.health_conditions import CONDITIONS, Thresholds, read_health
 from analyses.health_units import mean_slope
 from analyses.registry import NotApplicableError
 from analyses.result import Verdict
+from analyses.wording import named, unnamed
 
 STEPS = 18
 
@@ -68,12 +69,8 @@ class Block(nn.Module):
 
 
 def found(experiment, **bounds):
-    result = run(experiment, Thresholds(**bounds) if bounds else None)
-    return {
-        finding.key.removesuffix("-Sequential")
-        for finding in result.findings
-        if finding.verdict is Verdict.SUPPORTED
-    }
+    findings = all_findings(experiment, Thresholds(**bounds) if bounds else None)
+    return {finding.topic for finding in findings if finding.verdict is Verdict.SUPPORTED}
 
 
 def reading(experiment, condition):
@@ -258,5 +255,17 @@ def test_the_figure_names_what_was_found(trace):
 
 def test_every_condition_has_words():
     for condition in CONDITIONS.values():
-        for sentence in (condition.holds, condition.fails, condition.unknown):
-            assert sentence.format("net") != sentence
+        clauses = {condition.holds, condition.fails, condition.unknown}
+        assert len(clauses) == 3
+        assert named(condition.hypothesis, "net") != unnamed(condition.hypothesis)
+
+
+def test_what_the_gradient_profile_asks_of_all_training_is_left_to_it(trace):
+    experiment = trace(chain(10, gain=2 * 0.3**2))
+    result = ANALYSIS.run(experiment)
+    left_out = {one.topic for one in all_findings(experiment)} - {
+        one.topic for one in result.findings
+    }
+    assert left_out == {"vanishing", "exploding"}
+    assert {"vanishing", "exploding"} <= set(result.tables[0].frame["condition"])
+    assert "vanishing" in result.summary

@@ -21,7 +21,7 @@ SETTING = {
 def test_one_network_alone_is_described(build):
     result = ANALYSIS.run(build.experiment(build.plan(right=build.right_of([0.2, 0.3, 0.5]))))
     assert result.findings == ()
-    assert "plain8 at 50.0 %" in result.summary
+    assert "50.0 % in plain8" in result.summary
     result.figures[0].draw()
 
 

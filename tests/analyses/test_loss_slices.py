@@ -49,9 +49,10 @@ def test_the_share_of_jumps_with_a_barrier_decides(build, heights, verdict):
     finding = result_of(build, heights).findings[0]
     assert finding.verdict is verdict
     crossed = sum(height > 0 for height in heights)
-    assert finding.estimates[0].value == crossed / len(heights)
-    wanted = wilson_interval(crossed, len(heights))
-    assert (finding.estimates[0].low, finding.estimates[0].high) == wanted
+    share = finding.estimates[0]
+    assert share.value == pytest.approx(100 * crossed / len(heights))
+    wanted = [100 * end for end in wilson_interval(crossed, len(heights))]
+    assert [share.low, share.high] == pytest.approx(wanted)
 
 
 def test_jumps_of_all_seeds_count(build):

@@ -44,7 +44,7 @@ def test_the_headline_is_the_mean_over_epochs(build):
     over_epochs = finding(ANALYSIS.run(networks(build, 0.4, 0.7)), "ahead")
     assert over_epochs.estimates[0].value == pytest.approx(10)
     assert over_epochs.verdict is Verdict.SUPPORTED
-    assert "+10.0 points" in over_epochs.meaning
+    assert "10.0\u00a0percentage points" in over_epochs.meaning
     assert "resampling images alone" in over_epochs.meaning
 
 
@@ -59,7 +59,7 @@ def test_a_large_difference_on_the_same_images_is_supported(build):
 def test_the_sign_of_the_difference_decides(build):
     result = ANALYSIS.run(networks(build, 0.7, 0.4))
     assert finding(result, "higher-accuracy").verdict is Verdict.CONTRADICTED
-    assert finding(result, "higher-accuracy").meaning.startswith("resnet8 ends below plain8")
+    assert finding(result, "higher-accuracy").meaning.count("resnet8 is behind plain8")
     assert finding(result, "ahead").verdict is Verdict.CONTRADICTED
 
 
@@ -121,7 +121,7 @@ def test_re_estimated_statistics_stand_beside(build):
     over_epochs = finding(ANALYSIS.run(build.experiment(*plans)), "ahead")
     assert over_epochs.estimates[0].value == pytest.approx(0)
     assert over_epochs.estimates[1].value == pytest.approx(10)
-    assert "re-estimated batch-norm statistics +10.0 points" in over_epochs.meaning
+    assert "re-estimated batch-norm statistics it is 10.0" in over_epochs.meaning
 
 
 def test_a_seed_still_in_training_is_left_out_and_named(build):

@@ -4,12 +4,7 @@ import pytest
 
 from analyses.layer_signals import dead_fraction, signal
 from analyses.registry import NotApplicableError
-from analyses.result import Verdict
-from analyses.signal_propagation import ANALYSIS, run
-
-
-def of(result, key):
-    return next(finding for finding in result.findings if finding.key.startswith(key))
+from analyses.signal_propagation import ANALYSIS
 
 
 def test_dead_channels_are_counted_over_all_activation_layers(build):
@@ -17,17 +12,15 @@ def test_dead_channels_are_counted_over_all_activation_layers(build):
     assert dead_fraction(experiment.runs[0]).tolist() == pytest.approx([0.25] * 30)
 
 
-@pytest.mark.parametrize(
-    ("fraction", "verdict"), [(0.0, Verdict.CONTRADICTED), (0.25, Verdict.SUPPORTED)]
-)
-def test_channels_die_where_they_were_planted_dead(build, fraction, verdict):
-    experiment = build.experiment(build.plan(dead_fraction=fraction))
-    assert of(ANALYSIS.run(experiment), "dead-channels").verdict is verdict
-
-
-def test_the_threshold_is_an_argument(build):
-    experiment = build.experiment(build.plan(dead_fraction=0.25))
-    assert of(run(experiment, dead=0.3), "dead-channels").verdict is Verdict.CONTRADICTED
+@pytest.mark.parametrize("fraction", [0.0, 0.25])
+def test_the_share_of_dead_channels_is_told_with_its_interval(build, fraction):
+    result = ANALYSIS.run(build.experiment(build.plan(dead_fraction=fraction)))
+    (row,) = result.tables[0].frame.to_dict("records")
+    ends = [row[name] for name in ("dead channels (%)", "95 % low", "95 % high")]
+    assert ends == pytest.approx([100 * fraction] * 3)
+    assert (
+        f"The share of dead channels in activation layers is {100 * fraction:g}" in result.summary
+    )
 
 
 def test_the_signal_is_that_of_the_block_outputs(build):
@@ -43,9 +36,7 @@ def test_values_that_are_not_finite_are_counted(build):
     experiment = build.experiment(build.plan())
     frame = experiment.runs[0].activations
     frame.loc[frame.index[:3], "nonfinite"] = 2
-    finding = of(ANALYSIS.run(experiment), "finite")
-    assert finding.verdict is Verdict.CONTRADICTED
-    assert finding.estimates[0].value == 6
+    assert list(ANALYSIS.run(experiment).tables[0].frame["values not finite"]) == [6]
 
 
 def test_without_activations_it_does_not_apply(build):

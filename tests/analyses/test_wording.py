@@ -2,7 +2,20 @@
 
 import pytest
 
-from analyses.wording import between, finite, listing, number, p_value, percent, plural, points
+from analyses.wording import (
+    between,
+    finite,
+    listing,
+    named,
+    number,
+    p_value,
+    percent,
+    plural,
+    points,
+    share_bound,
+    unnamed,
+    with_interval,
+)
 
 
 @pytest.mark.parametrize(
@@ -22,6 +35,7 @@ def test_numbers_have_three_significant_digits(value, text):
 
 def test_fractions_and_differences():
     assert percent(0.4327) == "43.3 %"
+    assert [share_bound(value) for value in (0.5, 0.05, 0.025)] == ["50 %", "5 %", "2.5 %"]
     assert points(-0.0512) == "-5.1 points"
     assert p_value(0.0004) == "p < 0.001"
     assert p_value(0.0321) == "p = 0.032"
@@ -49,3 +63,16 @@ def test_only_finite_values_pass():
         None,
         2,
     ]
+
+
+def test_a_number_has_its_unit_once():
+    wide = "(95\u00a0% interval 51.2 to 57.9)"
+    assert with_interval(54.321, 51.2, 57.9, "%") == f"54.3\u00a0% {wide}"
+    assert with_interval(None, 1.0, 2.0) == "not available"
+
+
+@pytest.mark.parametrize("network", ["plain34", "[x]", "{}", "a] b"])
+def test_a_hypothesis_reads_with_and_without_its_network(network):
+    template = "The skips[ of {}] carry most."
+    assert named(template, network) == f"The skips of {network} carry most."
+    assert unnamed(template) == "The skips carry most."

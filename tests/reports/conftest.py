@@ -53,14 +53,16 @@ def draw_nothing() -> Drawing:
     raise ZeroDivisionError("no epochs to draw")
 
 
-def result(name: str, findings: tuple[Finding, ...], *tables: Table) -> AnalysisResult:
+def result(
+    name: str, findings: tuple[Finding, ...], *tables: Table, **together: str
+) -> AnalysisResult:
     figures = (
         Figure(f"{name}-a", f"Figure title {name}", "Caption A, n = 3.", f"alt {name}", draw_line),
         Figure(f"{name}-b", f"Other title {name}", "Caption B.", f"other {name}", draw_line),
     )
     return AnalysisResult(
         f"Summary of {name}: 54.3 %.", findings, figures, tables, f"Method of {name}.",
-        ("He et al. 2015, section 4.1", f"Source of {name}"),
+        ("He et al. 2015, section 4.1", f"Source of {name}"), together,
     )  # fmt: skip
 
 
@@ -104,6 +106,7 @@ def outcomes() -> tuple[Outcome, ...]:
             result(
                 "profile",
     profile, Table("wide", "Wide table", wide), Table("long", "Long table", long),
+                vanish="Of both networks together.",
             ),
         ),
         Outcome(

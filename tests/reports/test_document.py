@@ -5,7 +5,7 @@ from dataclasses import replace
 import pandas as pd
 
 from analyses.registry import Outcome
-from analyses.result import AnalysisResult, Table
+from analyses.result import AnalysisResult, Table, Verdict
 from gradflow.runs.schema import TABLES
 from reports.document import HEADLINES, SENTENCES, build_document
 from reports.sections import table_part
@@ -13,10 +13,28 @@ from reports.sections import table_part
 
 def test_answer_opens_with_the_first_headline_and_is_three_sentences_at_most(experiment, outcomes):
     document = build_document(experiment, outcomes)
-    assert document.answer[0].text == "The meaning of vanish is that the ratio is 54.3."
+    assert document.answer[0].text == "Of both networks together."
+    assert document.answer[0].hypothesis == "Gradients vanish"
     assert document.answer[0].section == "section-2-claim-1"
     assert document.answer[1].text.startswith("The meaning of higher-accuracy")
     assert len(document.answer) <= SENTENCES
+
+
+def test_a_verdict_of_some_networks_alone_names_its_network(experiment, outcomes):
+    result = outcomes[1].result
+    first, second = result.findings
+    mixed = replace(result, findings=(first, replace(second, verdict=Verdict.SUPPORTED)))
+    document = build_document(experiment, [replace(outcomes[1], result=mixed)])
+    assert document.answer[0].text == "Of both networks together."
+    assert document.answer[0].hypothesis == first.hypothesis
+    assert document.answer[0].verdict is first.verdict
+
+
+def test_without_a_sentence_on_all_networks_each_is_told(experiment, outcomes):
+    alone = replace(outcomes[1], result=replace(outcomes[1].result, together={}))
+    document = build_document(experiment, [alone])
+    meanings = [finding.meaning for finding in alone.result.findings]
+    assert document.answer[0].text == " ".join(meanings)
 
 
 def test_first_page_falls_back_on_other_analyses_and_is_never_long(experiment, outcomes):
