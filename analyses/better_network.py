@@ -67,16 +67,16 @@ def _summary(one: Comparison) -> str:
     causes = _named(one, Verdict.SUPPORTED)
     excluded = _named(one, Verdict.CONTRADICTED)
     open_ones = _named(one, Verdict.INCONCLUSIVE)
-    said = [shortcut_sentence(one)]
-    if causes:
-        said.append(f"By intervention, part of the difference comes from {listing(causes)}.")
-    else:
-        said.append("No intervention recorded here makes any candidate a cause.")
+    said = [
+        f"By intervention, part of the difference comes from {listing(causes)}"
+        if causes
+        else "No intervention recorded here makes any candidate a cause"
+    ]
     if excluded:
-        said.append(f"It does not come from {listing(excluded)}.")
+        said.append(f"{listing(excluded)} {'is' if len(excluded) == 1 else 'are'} ruled out")
     if open_ones:
-        said.append(f"Whether it comes from {listing(open_ones)} cannot be told.")
-    return " ".join(said)
+        said.append(f"of {listing(open_ones)} it cannot be told")
+    return f"{shortcut_sentence(one)} {'; '.join(said)}."
 
 
 def _named(one: Comparison, verdict: Verdict) -> list[str]:

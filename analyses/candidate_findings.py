@@ -211,9 +211,7 @@ def _meaning(one: Comparison, each: Evidence) -> str:
             Verdict.CONTRADICTED: f"The {name} does not explain {between_networks}",
             Verdict.INCONCLUSIVE: f"Whether the {name} explains {between_networks} cannot be told",
         }[each.verdict]
-        return (
-            f"{words}: re-estimating them takes away {_points(found.removed)} of {_gap(found.gap)}."
-        )
+        return f"{words}: re-estimating them {_removal(found.removed)} {_gap(found.gap)}."
     values = _values(one, each)
     if each.standing is Standing.NO_CAUSE:
         return f"The {name} does not explain the difference: {values}; {_unscaled(found.unscaled)}."
@@ -235,6 +233,16 @@ def _gap(gap: Mean | None) -> str:
     if gap is None or gap.value is None:
         return "the difference"
     return f"{number(100 * gap.value)} percentage points"
+
+
+def _removal(removed: Mean) -> str:
+    """What an intervention took away from the difference, or added to it."""
+    value, low, high = (
+        None if end is None else -end for end in (removed.value, removed.high, removed.low)
+    )
+    if value is not None and value > 0:
+        return f"adds {_points(Mean(value, low, high, ''))} to"
+    return f"takes away {_points(removed)} of"
 
 
 def _points(mean: Mean) -> str:

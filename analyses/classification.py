@@ -137,7 +137,7 @@ def _told(network: str, best: list[BestEpoch], classes: list[str]) -> Told:
     found = lowest_recall(best, classes)
     clause = {
         Verdict.SUPPORTED: "every class is found more often than chance",
-        Verdict.CONTRADICTED: "one class is found less often than chance",
+        Verdict.CONTRADICTED: "some class is found less often than chance",
         Verdict.INCONCLUSIVE: "it cannot be told whether every class is found more often than "
         "chance",
     }[found.verdict]

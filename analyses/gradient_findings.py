@@ -75,7 +75,7 @@ def _estimates(one: Profile) -> tuple[Estimate, ...]:
         _over_depth(one),
         Estimate(per_layer, value, low, high, method=one.overall.method),
         Estimate(
-            "the same over the depth of the gradients of the weights, which cannot tell vanishing",
+            "the same factor of the gradients of the weights, which cannot tell vanishing",
             *over_depth(one, weights=True), method=one.weight_overall.method,
         ),
         Estimate(

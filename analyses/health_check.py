@@ -56,7 +56,10 @@ def run(experiment: Experiment, bounds: Thresholds | None = None) -> AnalysisRes
             f"{(bounds or Thresholds()).last_steps} at most), with a distribution-free interval, "
             "and beside it the median over as many first steps. Gradients are compared between "
             "tensors of one shape only; in residual networks along the trunk, from addition to "
-            "addition. The derivative of tanh and sigmoid comes from recorded moments, "
+            "addition. Shattered: the gradient's autocorrelation at the smallest distance recorded "
+            "along a line of inputs. Dead: channels that are zero on the whole batch in every one "
+            "of these steps. Noisy: the gradient noise scale S / |G|^2 over the batch size. The "
+            "derivative of tanh and sigmoid comes from recorded moments, "
             "1 - E[y^2] and 4 (E[y] - E[y^2]). Of several runs of a network at least half must "
             "have a condition (for values that are not finite, any)."
         ),

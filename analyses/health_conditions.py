@@ -97,9 +97,9 @@ CONDITIONS = {
     ),
     "dead": Condition(
         "Most channels of some layer[ of {}] are dead: zero on every input.",
-        "most channels of some layer are dead",
-        "in no layer most channels are dead",
-        "it cannot be told whether most channels of some layer are dead",
+        "some layer has mostly dead channels",
+        "no layer has mostly dead channels",
+        "it cannot be told whether some layer has mostly dead channels",
         "No activation layer with that many channels that are always zero.",
         "Try a smaller learning rate, biases at zero, normalization before the activation, or "
         "leaky ReLUs.",
@@ -107,9 +107,9 @@ CONDITIONS = {
     ),
     "saturated": Condition(
         "The units of some layer[ of {}] are saturated.",
-        "the units of some layer are saturated",
-        "the units of no layer are saturated",
-        "it cannot be told whether the units of some layer are saturated",
+        "some layer has saturated units",
+        "no layer has saturated units",
+        "it cannot be told whether some layer has saturated units",
         "A mean derivative whose interval lies above the bound in every such layer.",
         "Try smaller initial weights, normalization before the activation, or inputs of unit "
         "variance.",

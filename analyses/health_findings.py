@@ -17,6 +17,7 @@ NORMALIZED = (
     "layer (Yang et al. 2019), and the update of a normalized weight does not depend on its scale: "
     "growth there is less harmful than elsewhere."
 )
+INPUT = "(input)"  # what the probe shattering calls the image itself
 HEALTHY = "The network[ {}] can be called healthy."
 EVIDENCE = ("conditions",)
 Readings = dict[str, list[tuple[Run, Reading]]]
@@ -75,6 +76,7 @@ def _has_normalization(one_run: Run) -> bool:
 
 def _estimates(one: Reading, members: list[tuple[Run, Reading]]) -> tuple[Estimate, ...]:
     place = f" (layer {one.layer})" if one.layer else ""
+    place = " (at the input)" if one.layer == INPUT else place
     # The table of conditions names that run.
     of = f"; the worst of {len(members)} runs" if len(members) > 1 else ""
     estimates = [
@@ -110,6 +112,7 @@ def _meaning(network: str, words: Condition, one: Reading, verdict: Verdict) -> 
         reason = one.note[:1].lower() + one.note[1:].removesuffix(".")
         return sentence([Told(network, clause, detail=reason or "no finite number could be had")])
     place = f" at layer {one.layer}" if one.layer else ""
+    place = " at the input" if one.layer == INPUT else place
     amount = number(one.value)
     if one.low is not None:
         amount = with_interval(one.value, one.low, one.high)

@@ -68,7 +68,7 @@ def dead_reading(run: Run, share: float, longest: int) -> Reading | None:
     return Reading(
         "dead",
         Verdict.SUPPORTED if ill.any() else Verdict.CONTRADICTED,
-        "share of the layer's channels that are zero on every input",
+        "largest share of a layer's channels that are zero on every input",
         str(dead.columns[worst]),
         float(last[worst] / total[worst]),
         None,
@@ -119,7 +119,7 @@ def saturation_reading(run: Run, saturated: float, longest: int) -> Reading | No
     return Reading(
         "saturated",
         verdict_of(one, saturated, above=False),
-        "mean derivative of the layer's units, as a share of the largest possible",
+        "smallest mean derivative of a layer's units over the largest possible one",
         layer,
         one.value,
         one.low,

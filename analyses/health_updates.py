@@ -59,7 +59,7 @@ def stalled_reading(run: Run, stalled: float, longest: int) -> Reading | None:
     return Reading(
         "stalled",
         verdict,
-        "update-to-weight ratio of the layer's weight, the smallest of all layers",
+        "smallest update-to-weight ratio of a layer's weight",
         layer.removesuffix(".weight"),
         one.value,
         one.low,

@@ -29,10 +29,10 @@ def power_finding(
     The verdict compares the number of seeds with the interval of the number needed; one seed has
     no standard deviation between seeds, so nothing can be told.
     """
-    size = f"{100 * smallest:g} points"
+    size = f"{100 * smallest:g} percentage points"
     estimates = [_of_size(f"seeds needed to settle {size}", means, smallest, power, alpha)]
     measured = abs(float(means.values[MEAN]))
-    name = f"seeds needed to settle the measured {100 * measured:.1f} points"
+    name = f"seeds needed to settle the measured {100 * measured:.1f} percentage points"
     estimates.append(_of_size(name, means, measured, power, alpha))
     estimates.append(_of_sd(means))
     needed = estimates[0]

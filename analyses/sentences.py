@@ -33,16 +33,14 @@ def sentence(told: Sequence[Told], lead: str = "{}") -> str:
         lead: what introduces the amounts, which take the place of its braces.
 
     As in "In both networks x holds: the share is 1 in a and 2 in b."; of one network alone: "In a
-    x holds: the share is 1.". What cannot be told of some, after what holds in others, is "this".
+    x holds: the share is 1.". What cannot be told of some stands after what holds in others, as
+    "in c this cannot be told".
     """
     alone = len(told) == 1
     clauses = _grouped([(one.clause, one.network) for one in told])
     unknown = [clause for clause in clauses if clause.startswith(UNKNOWN)]
-    if len(unknown) == 1 and unknown[0] != next(iter(clauses)):
-        clauses = {
-            "this cannot be told" if clause in unknown else clause: names
-            for clause, names in clauses.items()
-        }
+    if len(unknown) == 1 and len(clauses) > 1:
+        clauses["this cannot be told"] = clauses.pop(unknown[0])
     said = [f"in {_place(names, len(told))} {clause}" for clause, names in clauses.items()]
     amounts = [
         one.amount if alone else f"{one.amount} in {one.network}" for one in told if one.amount

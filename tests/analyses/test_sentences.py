@@ -37,7 +37,7 @@ LEAD = "the share is {}"
         ),
         (
             [Told("a", f"{UNKNOWN} x holds"), Told("b", "x holds")],
-            "In a it cannot be told whether x holds; in b x holds.",
+            "In b x holds; in a this cannot be told.",
         ),
         (
             [Told("{}", "x holds", "1"), Told("B", f"{UNKNOWN} x"), Told("C", f"{UNKNOWN} y")],
