@@ -120,6 +120,7 @@ def _finding(
         ),
         next_step=_next_step(verdict, len(configuration_differences(*runs))),
         caveats=_caveats(*runs, changes),
+        evidence=("changes-by-depth", "ratios", "fractions", "lost"),
     )
 
 

@@ -1,6 +1,6 @@
 """Turns the outcome of one analysis into a section whose texts are final."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -131,29 +131,33 @@ class _Evidence:
         self._figures = {figure.key: figure for figure in result.figures}
         self._tables = {table.key: table for table in result.tables}
         self._numbering = numbering
-        self._labels: dict[str, str] = {}
+        # A table may bear the key of the figure that it stands behind.
+        self._drawn: dict[str, str] = {}
+        self._listed: dict[str, str] = {}
 
     def figures_of(self, keys: Iterable[str]) -> tuple[FigurePart, ...]:
         """The figures named in `keys` that have not been placed yet, drawn."""
         parts = []
         for key in keys:
-            if key in self._figures and key not in self._labels:
-                self._labels[key] = f"Figure {next(self._numbering.figures)}"
-                parts.append(draw_figure(self._figures[key], self._labels[key]))
+            if key in self._figures and key not in self._drawn:
+                self._drawn[key] = f"Figure {next(self._numbering.figures)}"
+                parts.append(draw_figure(self._figures[key], self._drawn[key]))
         return tuple(parts)
 
     def tables_of(self, keys: Iterable[str]) -> tuple[TablePart, ...]:
         """The tables named in `keys` that have not been placed yet."""
         parts = []
         for key in keys:
-            if key in self._tables and key not in self._labels:
-                self._labels[key] = f"Table {next(self._numbering.tables)}"
-                parts.append(table_part(self._tables[key], self._labels[key]))
+            if key in self._tables and key not in self._listed:
+                self._listed[key] = f"Table {next(self._numbering.tables)}"
+                parts.append(table_part(self._tables[key], self._listed[key]))
         return tuple(parts)
 
-    def labels_of(self, keys: Iterable[str]) -> tuple[str, ...]:
+    def labels_of(self, keys: Sequence[str]) -> tuple[str, ...]:
         """The labels of what is named in `keys` and stands in the document already."""
-        return tuple(self._labels[key] for key in keys if key in self._labels)
+        return tuple(
+            labels[key] for labels in (self._drawn, self._listed) for key in keys if key in labels
+        )
 
     def figures_left(self) -> tuple[FigurePart, ...]:
         """The figures that no claim has placed."""

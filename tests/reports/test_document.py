@@ -59,6 +59,16 @@ def test_evidence_stands_with_the_first_claim_that_names_it(experiment, outcomes
     assert (second.figures, second.seen) == ((), (first.figures[0].label,))
 
 
+def test_a_table_may_bear_the_key_of_its_figure(experiment, outcomes):
+    result = outcomes[1].result
+    table = replace(result.tables[0], key=result.figures[0].key)
+    findings = tuple(replace(one, evidence=(table.key,)) for one in result.findings)
+    shared = replace(result, findings=findings, tables=(table,))
+    document = build_document(experiment, [replace(outcomes[1], result=shared)])
+    (claim,) = document.sections[0].claims
+    assert [part.label for part in (*claim.figures, *claim.tables)] == ["Figure 1", "Table 1"]
+
+
 def test_opening_picture_is_the_overview_and_has_no_section(experiment, outcomes):
     figure = outcomes[0].result.figures[0]
     overview = Outcome("overview", "", "", AnalysisResult("", (), (figure,), (), "", ()))
