@@ -82,8 +82,9 @@ def run(
             "for each group of layers of equal output shape (groups of three layers and more): "
             "factor per layer toward the input = exp(-slope). Over the depth: that factor to the "
             "power of the number of convolutions (or linear layers). The interval is a "
-            "moving-block bootstrap over steps of the mean log factor, or Student's over three and more "
-            "seeds. The same of the gradients of the layers' weights stands beside. At each epoch "
+            "moving-block bootstrap over steps of the mean log factor, or Student's over three "
+            "and more seeds. The same of the gradients of the layers' weights stands beside. At "
+            "each epoch "
             "gradients are dead or shattered by the rules of the health check, else vanishing, "
             "exploding or healthy by the interval of their factor."
         ),
