@@ -16,6 +16,7 @@ from gradflow.runs.reader import Experiment
 ENTRY_POINT_GROUP = "gradflow.analyses"
 
 BUILT_IN = (
+    "overview",
     "learning_curves",
     "matched_comparison",
     "jump_explanation",
@@ -24,6 +25,7 @@ BUILT_IN = (
     "health_check",
     "gradient_profile",
     "signal_propagation",
+    "magnitudes",
     "skip_carry",
     "path_lengths",
     "shortcut_scaling",

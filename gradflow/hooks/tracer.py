@@ -86,7 +86,9 @@ class Tracer:
         self._schedule, words = as_schedule(schedule)
         self._histograms = HistogramSteps(histograms)
         if self._processes.count > 1:
-            refuse_in_processes(histograms=self._histograms.any, budget=isinstance(self._schedule, Budget))
+            refuse_in_processes(
+                histograms=self._histograms.any, budget=isinstance(self._schedule, Budget)
+            )
         self._planned: tuple[int, bool] | None = None
         self._description = {
             **environment(model, words, str(self._histograms)),

@@ -15,7 +15,7 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class Format:
-    """A floating format by exponents: of its smallest numbers, subnormal and normal, and largest."""
+    """A floating format: exponents of its smallest, smallest normal and largest numbers."""
 
     name: str
     smallest: int
