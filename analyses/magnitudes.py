@@ -21,7 +21,7 @@ from gradflow.runs.reader import Experiment
 LOST = 0.05  # share of the gradient elements
 STATEMENT = "Gradients would underflow in float16."
 CAVEATS = (
-    "Underflow is meant as flushed to zero. Between the smallest number and the smallest normal one "
+    "Underflow means flushed to zero here. Between its smallest number and its smallest normal one "
     "float16 keeps a value with fewer digits.",
     "Counted on the values as trained with. A training in float16 rounds at every layer, and "
     "autocast keeps some of them in float32.",
@@ -148,20 +148,16 @@ def _figure(networks: list[str], shown: list[Magnitudes]) -> Figure:
         for one in shown
         if one.lost.value is not None
     ]
-    title = (
-        f"Too small for float16 {'is' if len(said) == 1 else 'are'} {listing(said)}"
-        if said
-        else "All recorded gradients are exactly zero"
-    )
+    title = f"Too small for float16: {listing(said)}" if said else "All recorded gradients are zero"
     return Figure(
         key="ridges",
         title=title,
         caption=(
             "Each ridge is the histogram of the magnitudes at one depth (the input at the bottom): "
             "its height is the share of the elements in a bin, one power of two wide, at the first "
-            "(dashed) and the last epoch with histograms (filled), exact zeros left out. On light grey float16 keeps "
-            f"fewer digits, on dark grey it has nothing but 0 (below 2^{FLOAT16.smallest}) or "
-            "infinity."
+            "(dashed) and the last epoch with histograms (filled), exact zeros left out. On light "
+            "grey float16 keeps fewer digits, on dark grey it has nothing but 0 (below "
+            f"2^{FLOAT16.smallest}) or infinity."
         ),
         alt=" ".join(_alt(one, kind) for one in shown for kind in KINDS),
         draw=partial(draw_ridges, networks, shown),

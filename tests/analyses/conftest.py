@@ -1,5 +1,6 @@
 """Synthetic runs with planted numbers, written as a real run is and read back."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,6 +69,28 @@ class Builder:
 @pytest.fixture
 def build(tmp_path: Path) -> Builder:
     return Builder(tmp_path / "experiment")
+
+
+@pytest.fixture
+def histogram_row() -> Callable[[int, int, str, np.ndarray], dict[str, Any]]:
+    """Makes a row of a table of histograms from the values themselves, all below infinity."""
+
+    def row(epoch: int, step: int, layer: str, values: np.ndarray) -> dict[str, Any]:
+        exponents = np.floor(np.log2(np.abs(values[values != 0]))).astype(int)
+        lowest = int(exponents.min()) if exponents.size else 0
+        return {
+            "epoch": epoch,
+            "step": step,
+            "layer": layer,
+            "zeros": int((values == 0).sum()),
+            "underflow": 0,
+            "infinite": 0,
+            "nan": 0,
+            "lowest_exponent": lowest,
+            "counts": np.bincount(exponents - lowest).tolist() if exponents.size else [],
+        }
+
+    return row
 
 
 def write(folder: Path, plan: Plan) -> None:
