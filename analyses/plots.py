@@ -149,6 +149,8 @@ def heat_map(
     sides = np.concatenate([epochs[:1] - 0.5, between, epochs[-1:] + 0.5])
     heights = np.arange(len(matrix) + 1) - 0.5
     drawn = axis.pcolormesh(sides, heights, values, norm=norm, cmap=palette)
+    # An edge in the cell's own colour: without one, viewers let the page shine through the seams.
+    drawn.set(edgecolor="face", linewidth=0.3)
     axis.grid(False)
     axis.set_title(title)
     epoch_axis(axis)
