@@ -31,9 +31,12 @@ class Jumps:
     images: int
 
 
-def changes_of(run: Run) -> pd.DataFrame:
-    """The changes of accuracy between consecutive recorded epochs, on the same images."""
-    right = correctness(predictions_of(run))
+def changes_of(run: Run, table: str = "predictions") -> pd.DataFrame:
+    """The changes of accuracy between consecutive recorded epochs, on the same images.
+
+    `table` is recalibration for predictions with batch-norm statistics re-estimated.
+    """
+    right = correctness(predictions_of(run, table))
     rows = []
     for before, after in zip(right.index[:-1], right.index[1:], strict=True):
         paired = paired_change(right.loc[before], right.loc[after])
@@ -53,14 +56,14 @@ def changes_of(run: Run) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def jumps(network: str, runs: list[Run], rate: float = RATE) -> Jumps:
+def jumps(network: str, runs: list[Run], rate: float = RATE, table: str = "predictions") -> Jumps:
     """The changes of accuracy of the runs of one network, tested together."""
-    parts = [changes_of(one) for one in runs]
+    parts = [changes_of(one, table) for one in runs]
     changes = pd.concat(parts, ignore_index=True)
     if len(changes):
         adjusted = false_discovery_control(changes["p_value"].to_numpy(), method="bh")
         changes = changes.assign(adjusted=adjusted, real=adjusted <= rate)
-    scores = [accuracy_by_epoch(correctness(predictions_of(one))) for one in runs]
+    scores = [accuracy_by_epoch(correctness(predictions_of(one, table))) for one in runs]
     curves = [score.assign(seed=seed_name(one)) for score, one in zip(scores, runs, strict=True)]
     return Jumps(
         network=network,

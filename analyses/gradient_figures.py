@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
 from analyses import plots
-from analyses.layer_gradients import Profile, raw_ratio
+from analyses.layer_gradients import Profile, medians_by_epoch, raw_ratio
 from analyses.result import Figure
 from analyses.statistics import Array
 from analyses.wording import listing, number
@@ -29,10 +29,7 @@ def gradient_figures(
 
 def epoch_norms(one: Profile) -> pd.DataFrame:
     """Median norm by layer and epoch over all steps and seeds: rows depth, columns epoch."""
-    norms = pd.concat([seed.norms for seed in one.seeds]).replace([np.inf, -np.inf], np.nan)
-    by_epoch = norms.groupby(level="epoch").median().T
-    by_epoch.index = pd.Index(one.seeds[0].layers["depth"].to_numpy())
-    return by_epoch
+    return medians_by_epoch([seed.norms for seed in one.seeds], one.seeds[0].layers["depth"])
 
 
 def _factor_figure(

@@ -209,6 +209,17 @@ def _medians(table: pd.DataFrame) -> "np.ndarray[tuple[int], np.dtype[np.float64
     return medians
 
 
+def medians_by_epoch(tables: list[pd.DataFrame], depth: pd.Series) -> pd.DataFrame:
+    """Median over the steps and seeds of `wide` tables: rows depth, columns epoch.
+
+    `depth` is that of each layer, in the order of the tables' columns.
+    """
+    pooled = pd.concat(tables).replace([np.inf, -np.inf], np.nan)
+    by_epoch: pd.DataFrame = pooled.groupby(level="epoch").median().T
+    by_epoch.index = pd.Index(depth.to_numpy())
+    return by_epoch
+
+
 def _by_epoch(seeds: tuple[LayerGradients, ...]) -> pd.DataFrame:
     outputs = _means_by_epoch([one.log_factors for one in seeds])
     weights = _means_by_epoch([one.weight_log_factors for one in seeds])

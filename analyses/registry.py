@@ -16,6 +16,7 @@ from gradflow.runs.reader import Experiment
 ENTRY_POINT_GROUP = "gradflow.analyses"
 
 BUILT_IN = (
+    "overview",
     "learning_curves",
     "matched_comparison",
     "accuracy_jumps",
@@ -25,6 +26,7 @@ BUILT_IN = (
     "gradient_profile",
     "health_check",
     "signal_propagation",
+    "magnitudes",
     "skip_carry",
     "path_lengths",
     "conductance",

@@ -69,6 +69,10 @@ class Configuration:
     trace_every: int = 2
     """Optimizer steps from one recorded step to the next; 1 records all of them."""
 
+    histograms: bool = True
+    """At the first recorded step of each epoch, also count how many elements of each layer's
+    output, and of its gradient, have each order of magnitude."""
+
     recalibrate: bool = True
     """At every epoch's end, also validate with batch-norm statistics re-estimated on the training
     images. The weights stay as they are."""

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from gradflow import checkpoints
 from gradflow.data import find_duplicates, steps_per_epoch
 from gradflow.evaluation import Evaluation, evaluate, moved_beyond_noise
+from gradflow.hooks.schedules import Described, first_of_epoch
 from gradflow.hooks.tracer import Tracer
 from gradflow.job import Job
 from gradflow.probes.batchnorm_recalibration import batch_norms, recalibrated
@@ -78,6 +79,7 @@ def train(job: Job, progress: Progress) -> list[EpochSummary]:
         job.folder,
         optimizer=optimizer,
         schedule=options.trace_every,
+        histograms=_histogram_steps(job),
         description=_description(job),
     ) as tracer:
         tracer.writer.append("images", job.membership(), 0, 0)
@@ -88,6 +90,15 @@ def train(job: Job, progress: Progress) -> list[EpochSummary]:
             _keep_checkpoints(job, model, summary)
             progress.epoch(summary)
     return summaries
+
+
+def _histogram_steps(job: Job) -> Described | bool:
+    """The steps at which magnitudes are counted: so few that they cost next to nothing."""
+    options = job.configuration
+    if not options.histograms:
+        return False
+    steps = steps_per_epoch(len(job.split.training), options.batch_size)
+    return first_of_epoch(steps, options.trace_every)
 
 
 def _run_epoch(training: _Training) -> EpochSummary:

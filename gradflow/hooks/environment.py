@@ -9,8 +9,11 @@ from torch import nn
 from gradflow import __version__
 
 
-def environment(model: nn.Module, schedule: str) -> dict[str, Any]:
-    """The entries of `run.json` that every run has; `schedule` says which steps are recorded."""
+def environment(model: nn.Module, schedule: str, histograms: str) -> dict[str, Any]:
+    """The entries of `run.json` that every run has.
+
+    `schedule` says which steps are recorded, `histograms` which of them have histograms.
+    """
     parameter = next(model.parameters(), None)
     return {
         "network": type(model).__name__,
@@ -23,6 +26,7 @@ def environment(model: nn.Module, schedule: str) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "tracing": {
             "schedule": schedule,
+            "histograms": histograms,
             "layer_gradients": "as back-propagated, divided by the scale where a scaler was given; "
             "passes of one step taken as one batch",
             "parameter_gradients": "as the optimizer applies them, after accumulation, unscaling, "

@@ -55,11 +55,8 @@ class LayerObserver:
         model: nn.Module,
         observed: Sequence[tuple[str, nn.Module, str]],
         layers: LayerTable,
-        *,
-        histograms: bool = False,
     ) -> None:
         self.record: StepRecord | None = None
-        self._histograms = histograms
         self._model = model
         self._observed = observed
         self._layers = layers
@@ -181,14 +178,14 @@ class LayerObserver:
             last.layers.append(layer)
             record.add_activation(layer, last.moments)
             return last.moments
-        seen = moments(tensor, axis, histogram=self._histograms)
+        seen = moments(tensor, axis, histogram=record.histograms)
         record.add_activation(layer, seen)
         layers = [layer]
         if tensor.requires_grad:
 
             def on_gradient(gradient: Tensor) -> None:
                 if not record.closed:
-                    seen = moments(gradient, axis, histogram=self._histograms)
+                    seen = moments(gradient, axis, histogram=record.histograms)
                     self._backward.add(partial(record.add_gradient, layers, seen))
 
             handle = tensor.register_hook(on_gradient)

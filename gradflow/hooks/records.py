@@ -42,11 +42,13 @@ class JunctionRecord:
 class StepRecord:
     """What was observed in one optimizer step, everything still on the device.
 
-    Several forward and backward passes within a step are taken as one batch.
+    Several forward and backward passes within a step are taken as one batch. `histograms` says
+    whether magnitudes are counted in it.
     """
 
     epoch: int
     step: int
+    histograms: bool = False
     activations: dict[str, Moments] = field(default_factory=dict)
     gradients: dict[str, Moments] = field(default_factory=dict)
     junctions: dict[str, JunctionRecord] = field(default_factory=dict)

@@ -137,6 +137,66 @@ class Budget:
         return self._recorded_steps * self._cost() + self._writing
 
 
+def first_of_epoch(steps_per_epoch: int, interval: int) -> Described:
+    """The schedule that holds for the first step of each epoch that `every(interval)` records.
+
+    Epochs of fewer than `interval` steps may have none.
+
+    Raises `TracingError` where one of the two is not a positive integer.
+    """
+    _check_count("first_of_epoch", steps_per_epoch)
+    _check_count("first_of_epoch", interval)
+    return Described(
+        "the first recorded step of each epoch",
+        lambda step: step % interval == 0 and step % steps_per_epoch < interval,
+    )
+
+
+class HistogramSteps:
+    """Which recorded steps have histograms of magnitudes as well.
+
+    Args:
+        histograms: all of them or none; every n-th of them, the first one included; or those for
+            which a function of the step is true.
+
+    Raises `TracingError` for a number below 1, and for a `Budget`, which times whole steps.
+    """
+
+    def __init__(self, histograms: bool | int | Schedule) -> None:
+        if isinstance(histograms, Budget):
+            raise TracingError(
+                "a budget cannot choose the steps with histograms: give the budget as the "
+                "schedule, and histograms a number of recorded steps"
+            )
+        self.any = histograms is not False
+        self._recorded = 0
+        self._planned: tuple[int, bool] | None = None
+        self._wanted: Schedule | None = histograms if callable(histograms) else None
+        self._every = 1 if callable(histograms) or isinstance(histograms, bool) else histograms
+        _check_count("histograms", self._every)
+
+    def __call__(self, step: int) -> bool:
+        """Whether `step`, which is recorded, has histograms; a function is asked once a step."""
+        if not self.any:
+            return False
+        if self._wanted is None:
+            return self._recorded % self._every == 0
+        if self._planned is None or self._planned[0] != step:
+            self._planned = (step, bool(self._wanted(step)))
+        return self._planned[1]
+
+    def __str__(self) -> str:
+        if not self.any:
+            return "none"
+        if self._wanted is not None:
+            return as_schedule(self._wanted)[1]
+        return "all recorded steps" if self._every == 1 else f"every {self._every} recorded steps"
+
+    def add_recorded(self) -> None:
+        """Take in that a recorded step has ended."""
+        self._recorded += 1
+
+
 def as_schedule(schedule: int | Schedule) -> tuple[Schedule, str]:
     """The schedule meant by a number of steps or a function, and what to call it."""
     chosen = schedule if callable(schedule) else every(schedule)

@@ -22,7 +22,7 @@ from gradflow.hooks.parameters import ParameterRecorder, in_another_step
 from gradflow.hooks.records import Columns, StepRecord
 from gradflow.hooks.refusals import refuse_in_processes, refuse_silence, refuse_untraceable
 from gradflow.hooks.scaling import ScalerWatch, optimizer_scale
-from gradflow.hooks.schedules import Budget, Schedule, as_schedule
+from gradflow.hooks.schedules import Budget, HistogramSteps, Schedule, as_schedule
 from gradflow.hooks.selection import Selection, select_modules
 from gradflow.hooks.store import RecordStore
 from gradflow.runs.writer import MuteWriter, RunWriter
@@ -45,7 +45,8 @@ class Tracer:
             of the step, counted from 0, is true: see `gradflow.hooks.schedules`, which also has
             `Budget`, a share of the time.
         histograms: record as well how many elements of each layer's output, and of its gradient,
-            have each order of magnitude.
+            have each order of magnitude: at every recorded step, at every n-th of them (a whole
+            number), or at those for which a function of the step is true.
         description: entries for `run.json`, such as network, seed, configuration and classes.
         observe: which modules to observe: name patterns, classes, functions of (name, module), one
             or several; by default all with a role. `gradflow.layers` shows what that is.
@@ -69,7 +70,7 @@ class Tracer:
         *,
         optimizer: torch.optim.Optimizer | None = None,
         schedule: int | Schedule = 1,
-        histograms: bool = False,
+        histograms: bool | int | Schedule = False,
         description: Mapping[str, Any] | None = None,
         observe: Selection | None = None,
         scaler: torch.amp.GradScaler | None = None,
@@ -83,14 +84,18 @@ class Tracer:
         self._model = model
         self._optimizer = optimizer
         self._schedule, words = as_schedule(schedule)
+        self._histograms = HistogramSteps(histograms)
         if self._processes.count > 1:
-            refuse_in_processes(histograms=histograms, budget=isinstance(self._schedule, Budget))
+            refuse_in_processes(
+                histograms=self._histograms.any, budget=isinstance(self._schedule, Budget)
+            )
         self._planned: tuple[int, bool] | None = None
-        self._description = {**environment(model, words), **(description or {})}
+        self._description = {
+            **environment(model, words, str(self._histograms)),
+            **(description or {}),
+        }
         self._layers = LayerTable()
-        self._observer = LayerObserver(
-            model, select_modules(model, observe), self._layers, histograms=histograms
-        )
+        self._observer = LayerObserver(model, select_modules(model, observe), self._layers)
         self._parameters = ParameterRecorder(model)
         self._scaler: ScalerWatch | None = None
         if scaler is not None:
@@ -216,8 +221,10 @@ class Tracer:
         return self._planned[1]
 
     def _begin_step(self) -> None:
-        recorded = self._wants(self._step)
-        self._observer.record = StepRecord(self.epoch, self._step) if recorded else None
+        record: StepRecord | None = None
+        if self._wants(self._step):
+            record = StepRecord(self.epoch, self._step, self._histograms(self._step))
+        self._observer.record = record
         self._step_began = time.monotonic()
 
     def _measure_parameters(self, *, updating: bool) -> None:
@@ -254,6 +261,7 @@ class Tracer:
             record.parameters = self._parameters.after(updated=updated)
             record.closed = True
             self.store.add(record)
+            self._histograms.add_recorded()
         self._step += 1
         writing_began = time.monotonic()
         if record is not None and not self._layers:

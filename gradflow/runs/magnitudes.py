@@ -15,15 +15,17 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class Format:
-    """A floating format: exponents of its smallest normal number and of its largest numbers."""
+    """A floating format: exponents of its smallest, smallest normal and largest numbers."""
 
     name: str
+    smallest: int
     smallest_normal: int
     largest: int
 
 
-FLOAT16 = Format("float16", -14, 15)
-BFLOAT16 = Format("bfloat16", -126, 127)
+FLOAT16 = Format("float16", -24, -14, 15)
+BFLOAT16 = Format("bfloat16", -133, -126, 127)
+_LOWEST_BIN = -126
 
 
 def elements(frame: pd.DataFrame) -> pd.Series:
@@ -57,6 +59,27 @@ def percentile(frame: pd.DataFrame, percent: float) -> pd.Series:
 def fraction_below_normal(frame: pd.DataFrame, target: Format) -> pd.Series:
     """The share of elements that are not zero, and smaller than the format's smallest normal."""
     return (frame.underflow + _below(frame, target.smallest_normal)) / elements(frame)
+
+
+def nonzero(frame: pd.DataFrame) -> pd.Series:
+    """The number of elements of each tensor that are not zero."""
+    return elements(frame) - frame.zeros
+
+
+def fraction_below_smallest(frame: pd.DataFrame, target: Format) -> pd.Series:
+    """The share of elements that are not zero, and smaller than any number of the format but zero.
+
+    Rounded to nearest, those below half the smallest number become zero, and the others the
+    smallest number itself.
+
+    Raises `ValueError` for a format that has smaller numbers than the bins tell apart.
+    """
+    if target.smallest < _LOWEST_BIN:
+        raise ValueError(
+            f"the smallest number of {target.name} is 2^{target.smallest}, and bins end at "
+            f"2^{_LOWEST_BIN}: what is smaller than it cannot be told"
+        )
+    return (frame.underflow + _below(frame, target.smallest)) / elements(frame)
 
 
 def fraction_above_largest(frame: pd.DataFrame, target: Format) -> pd.Series:

@@ -77,6 +77,28 @@ def build(tmp_path: Path) -> Builder:
     return Builder(tmp_path / "experiment")
 
 
+@pytest.fixture
+def histogram_row() -> Callable[[int, int, str, np.ndarray], dict[str, Any]]:
+    """Makes a row of a table of histograms from the values themselves, all below infinity."""
+
+    def row(epoch: int, step: int, layer: str, values: np.ndarray) -> dict[str, Any]:
+        exponents = np.floor(np.log2(np.abs(values[values != 0]))).astype(int)
+        lowest = int(exponents.min()) if exponents.size else 0
+        return {
+            "epoch": epoch,
+            "step": step,
+            "layer": layer,
+            "zeros": int((values == 0).sum()),
+            "underflow": 0,
+            "infinite": 0,
+            "nan": 0,
+            "lowest_exponent": lowest,
+            "counts": np.bincount(exponents - lowest).tolist() if exponents.size else [],
+        }
+
+    return row
+
+
 def write(folder: Path, plan: Plan) -> None:
     description = {
         "network": plan.network,

@@ -32,6 +32,8 @@ def test_an_experiment_holds_a_complete_run_for_each_network(finished):
         assert list(run.epochs.epoch) == [1, 2]
         assert sorted(set(run.gradients.step)) == list(range(6))
         assert run.epochs.step.tolist() == [2, 5]
+        for table in (run.activation_histograms, run.gradient_histograms):
+            assert table.step.unique().tolist() == [0, 3]
     assert experiment.runs[0].junctions.empty
     assert len(experiment.runs[1].junctions) == 6 * 9
 
@@ -88,6 +90,14 @@ def test_two_runs_of_one_seed_are_the_same(finished, images, tmp_path):
     second = gradflow.open_run(again / "resnet20-seed2025")
     for table in ("gradients", "parameters", "junctions", "predictions", "recalibration"):
         assert getattr(first, table).equals(getattr(second, table)), table
+
+
+def test_histograms_can_be_left_out(images, tmp_path):
+    options = ["--models", "plain20", "--epochs", "1", "--probes", "none", "--no-histograms"]
+    main([*options, "--batch-size", "8", "--data", str(images), "--out", str(tmp_path / "x")])
+    (run,) = gradflow.open_experiment(tmp_path / "x").runs
+    assert run.activation_histograms.empty
+    assert len(run.gradients)
 
 
 def test_output_fits_80_columns_and_names_the_next_command(images, tmp_path, capsys, monkeypatch):

@@ -7,7 +7,14 @@ from torch import nn
 import gradflow
 from gradflow.errors import TracingError
 from gradflow.hooks import schedules
-from gradflow.hooks.schedules import Budget, every, first_then_every, log_spaced
+from gradflow.hooks.schedules import (
+    Budget,
+    HistogramSteps,
+    every,
+    first_of_epoch,
+    first_then_every,
+    log_spaced,
+)
 
 
 def steps_of(schedule, count):
@@ -103,3 +110,65 @@ def test_a_schedule_is_asked_once_for_every_step_in_order(tmp_path):
             tracer.step()
         tracer.end_epoch()
     assert asked == list(range(len(asked)))
+
+
+@pytest.mark.parametrize("steps_per_epoch", [1, 3, 10])
+@pytest.mark.parametrize("interval", [1, 2, 4, 7])
+def test_the_first_recorded_step_of_each_epoch(steps_per_epoch, interval):
+    recorded = [step for step in range(60) if step % interval == 0]
+    first = {step // steps_per_epoch: step for step in reversed(recorded)}
+    schedule = first_of_epoch(steps_per_epoch, interval)
+    assert steps_of(schedule, 60) == sorted(first.values())
+
+
+def test_steps_that_no_epoch_has_are_refused():
+    with pytest.raises(TracingError, match="whole number of steps"):
+        first_of_epoch(0, 2)
+
+
+@pytest.mark.parametrize(
+    ("histograms", "expected", "words"),
+    [
+        (False, [], "none"),
+        (True, [0, 3, 6, 9, 12], "all recorded steps"),
+        (1, [0, 3, 6, 9, 12], "all recorded steps"),
+        (2, [0, 6, 12], "every 2 recorded steps"),
+        (lambda step: step > 8, [9, 12], "a function"),
+        (every(6), [0, 6, 12], "every 6 steps"),
+    ],
+)
+def test_histograms_are_those_of_some_recorded_steps(tmp_path, histograms, expected, words):
+    model = nn.Sequential(nn.Linear(3, 2))
+    folder = tmp_path / "run"
+    with gradflow.Tracer(model, folder, schedule=3, histograms=histograms) as tracer:
+        for _ in range(2):
+            for _ in range(7):
+                model(torch.ones(2, 3)).sum().backward()
+                tracer.step()
+            tracer.end_epoch()
+    run = gradflow.open_run(folder)
+    assert list(run.steps.step) == [0, 3, 6, 9, 12]
+    for table in (run.activation_histograms, run.gradient_histograms):
+        assert list(table.step) == expected
+        assert list(table.epoch) == [1 + (step > 6) for step in expected]
+    assert run.description["tracing"]["histograms"] == words
+
+
+def test_a_function_is_asked_for_histograms_once_a_recorded_step(tmp_path):
+    asked = []
+    model = nn.Sequential(nn.Linear(3, 2))
+    with gradflow.Tracer(model, tmp_path / "run", schedule=2, histograms=asked.append) as tracer:
+        for _ in range(2):
+            for _ in range(4):
+                model(torch.ones(2, 3)).sum().backward()
+                tracer.step()
+            tracer.end_epoch()
+    assert asked == [0, 2, 4, 6, 8]
+
+
+@pytest.mark.parametrize(
+    ("histograms", "message"), [(0, "histograms must be a whole"), (Budget(0.1), "a budget cannot")]
+)
+def test_what_cannot_choose_the_steps_of_histograms_is_refused(histograms, message):
+    with pytest.raises(TracingError, match=message):
+        HistogramSteps(histograms)

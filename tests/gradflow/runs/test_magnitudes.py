@@ -13,8 +13,10 @@ from gradflow.runs.magnitudes import (
     elements,
     fraction_above_largest,
     fraction_below_normal,
+    fraction_below_smallest,
     fraction_lost,
     loss_scale,
+    nonzero,
     percentile,
 )
 
@@ -75,8 +77,16 @@ def test_fractions_are_those_counted_by_hand(values):
     assert fraction_below_normal(frame, FLOAT16).loc[10] == small.mean()
     assert fraction_below_normal(frame, BFLOAT16).loc[10] == 1 / len(values)
     assert elements(frame).loc[10] == len(values)
+    assert nonzero(frame).loc[10] == (values != 0).sum()
+    tiny = (sizes > 0) & (sizes < np.finfo(np.float16).smallest_subnormal)
+    assert 0 < fraction_below_smallest(frame, FLOAT16).loc[10] == tiny.mean()
     large = frame_of(np.array([65504.0, 65536.0, 1e6, 1.0]))
     assert fraction_above_largest(large, FLOAT16).loc[10] == 0.5
+
+
+def test_bins_do_not_reach_to_the_smallest_numbers_of_bfloat16(values):
+    with pytest.raises(ValueError, match="bfloat16 is 2\\^-133"):
+        fraction_below_smallest(frame_of(values), BFLOAT16)
 
 
 def test_the_loss_scale_is_the_largest_that_keeps_float16_in_range(values):
