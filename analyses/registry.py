@@ -23,6 +23,7 @@ BUILT_IN = (
     "batchnorm_recalibration",
     "health_check",
     "gradient_profile",
+    "network_drawing",
     "signal_propagation",
     "skip_carry",
     "path_lengths",
