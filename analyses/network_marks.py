@@ -21,13 +21,14 @@ LEAST_ONE = 0.9
 class Scale:
     """From a relative gradient norm to a line width in points.
 
-    Linear, `points` for 1; or logarithmic, where `points` is the width for `low` times two and
-    each further doubling adds as much.
+    Linear, `points` for 1; or logarithmic, where each doubling from `low`, the smallest norm that
+    is drawn, adds `points`. `high` is the largest.
     """
 
     linear: bool
     points: float
     low: float
+    high: float
 
     def width(self, relative: float) -> float:
         """The width of an arrow; 0 where there is no number."""
@@ -39,23 +40,30 @@ class Scale:
         return round(max(THINNEST, THINNEST + self.points * doublings), 3)
 
     @property
+    def samples(self) -> tuple[float, ...]:
+        """Relative norms for a legend, five at most."""
+        if self.linear:
+            return tuple(x for x in (0.25, 0.5, 1.0, 2.0, 4.0) if x <= 1 or x <= 1.2 * self.high)
+        decades = np.arange(np.floor(np.log10(self.low)) + 1, np.ceil(np.log10(self.high)))
+        kept = decades[:: -(-len(decades) // 5)] if len(decades) else decades
+        return tuple(float(10**decade) for decade in kept)
+
+    @property
     def words(self) -> str:
         """What the scale is, for a legend."""
-        return "width proportional to the norm" if self.linear else (
-            "width grows by an equal step with each doubling"
-        )  # fmt: skip
+        return "width proportional" if self.linear else "each doubling adds an equal width"
 
 
 def scale_for(values: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]") -> Scale:
     """The scale on which relative norms `values` can be told apart: linear wherever it can be."""
     seen = values[np.isfinite(values) & (values > 0)]
     if not len(seen):
-        return Scale(True, ONE, 1.0)
+        return Scale(True, ONE, 1.0, 1.0)
     high, low = float(seen.max()), float(seen.min())
     points = min(ONE, WIDEST / high)
     if points >= LEAST_ONE:
-        return Scale(True, points, low)
-    return Scale(False, (WIDEST - THINNEST) / float(np.log2(high / low)), low)
+        return Scale(True, points, low, high)
+    return Scale(False, (WIDEST - THINNEST) / float(np.log2(high / low)), low, high)
 
 
 def head_side(width: float) -> float:

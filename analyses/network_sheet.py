@@ -295,21 +295,21 @@ def shortened(name: str, most: int) -> str:
 
 
 def _draw_legend(axis: Axes, scale: Scale, with_skips: bool) -> None:
-    samples = (0.25, 0.5, 1.0, 2.0, 4.0) if scale.linear else (0.1, 1.0, 10.0, 100.0)
-    x, y = 8.0, 13.0
-    for relative in samples:
-        if relative < scale.low / 2 and not scale.linear:
-            continue
-        marks.key_line(axis, x, y, "trunk", scale.width(relative))
-        marks.text(axis, x + 7, y, f"{relative:g}×", 7, ha="left")
-        x += 36
-    marks.text(axis, 2, 31, f"gradient at the end of the stage = 1×; {scale.words}", 7, ha="left")
-    kinds = {"trunk": "all of it"}
+    x = 10.0
+    for relative in scale.samples:
+        width = scale.width(relative)
+        marks.key_line(axis, x, 13, "trunk", width)
+        beside = x + marks.head_side(width) / 2 + 3
+        marks.text(axis, beside, 13, f"{relative:g}×", 7, ha="left")
+        x = beside + 26
+    marks.text(axis, 4, 33, f"1× = the gradient at the stage's end; {scale.words}", 7, ha="left")
+    kinds = {"trunk": "the whole gradient"}
     if with_skips:
         kinds |= {"branch": "through the branch", "skip": "along the skip"}
-    x = 262.0
+    x = 232.0
     for kind, words in kinds.items():
-        marks.key_line(axis, x, y, kind, scale.width(1.0))
-        marks.text(axis, x + 8, y, words, 7, ha="left")
-        x += 22 + 3.7 * len(words)
-    marks.text(axis, 262, 31, "arrows run from the loss to the input", 7, ha="left")
+        marks.key_line(axis, x, 13, kind, scale.width(1.0))
+        marks.text(axis, x + 8, 13, words, 7, ha="left")
+        x += 18 + 3.75 * len(words)
+    marks.text(axis, WIDTH - 6, 33, "↑ × is the change from the stage's end to its start", 7,
+               ha="right")  # fmt: skip
