@@ -87,8 +87,9 @@ def stages_of(boxes: Sequence[Box]) -> list[Stage]:
     for place in range(1, len(boxes) + 1):
         if place == len(boxes) or boxes[place].shape != boxes[first].shape:
             members = boxes[first:place]
-            stages.append(Stage(_common([box.name for box in members]), members[0].shape,
-                                first, place - 1))
+            stages.append(
+                Stage(_common([box.name for box in members]), members[0].shape, first, place - 1)
+            )
             first = place
     return stages
 

@@ -3,6 +3,8 @@
 Descriptive: it draws the networks from their traces and tests no hypothesis.
 """
 
+import numpy as np
+
 from analyses.frames import by_network, runs_with
 from analyses.network_figure import (
     arrow_table,
@@ -26,9 +28,7 @@ def run(experiment: Experiment, most_boxes: int = MOST_BOXES) -> AnalysisResult:
     """
     networks = by_network(runs_with(experiment, "gradients", "gradients by layer"))
     layouts = {name: layout_of(runs[0], most_boxes) for name, runs in networks.items()}
-    flows = [
-        flows_of(layout, networks[name]) for name, layout in layouts.items() if layout.boxes
-    ]
+    flows = [flows_of(layout, networks[name]) for name, layout in layouts.items() if layout.boxes]
     if not flows:
         raise NotApplicableError(
             "no run lists a block or a layer with weights in its table of layers, "
@@ -72,12 +72,12 @@ def _sentence(one: Flows, epoch: int) -> str:
     name = one.layout.network
     factor, where = largest_change(one, epoch)
     change = (
-        f"within a stage the gradient changes most in {where}, {factor} from its end to its start"
+        f"the gradient changes most within {where}, {factor} on the way from its end to its start"
         if where
-        else f"no stage of {name} has two blocks to compare"
+        else "there is no gradient to compare within a stage"
     )
     share = mean_share(one, epoch)
-    if not len(one.shares) or share != share:
+    if not np.isfinite(share):
         return f"In {name} at epoch {epoch} {change}."
     return (
         f"In {name} at epoch {epoch} the skips carry {number(share)} of the gradient, averaged "

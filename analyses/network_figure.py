@@ -6,8 +6,8 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from analyses.network_flows import Arrow, Flows
-from analyses.network_marks import Scale, head_side, scale_for
+from analyses.network_flows import Flows, spanned
+from analyses.network_marks import TIMES, Scale, head_side, scale_for, times
 from analyses.network_sheet import (
     Sheet,
     draw_sheet,
@@ -49,10 +49,14 @@ def title_of(flows: Sequence[Flows], epoch: int) -> str:
     ]
     if skipping:
         return f"At epoch {epoch} the skips carry {listing(skipping)}"
-    said = [f"{factor} in {where}" for one in flows for factor, where in [largest_change(one, epoch)]
-            if where]
+    said = [
+        f"{factor} in {where} of {one.layout.network}"
+        for one in flows
+        for factor, where in [largest_change(one, epoch)]
+        if where
+    ]
     if said:
-        return f"At epoch {epoch} the gradient changes most by {listing(said)}"
+        return f"At epoch {epoch} the gradient within a stage changes by up to {listing(said)}"
     return f"The gradient at epoch {epoch}"
 
 
@@ -62,9 +66,9 @@ def mean_share(one: Flows, epoch: int) -> float:
 
 
 def largest_change(one: Flows, epoch: int) -> tuple[str, str]:
-    """The largest factor over a stage on the way to the input, and where it is; "" for none."""
+    """The largest factor over a stage on the way to the input, and which stage; "" for none."""
     factors = [
-        (float(one.factor(place)[epoch]), stage.name or stage.shape.replace("x", "×"))
+        (float(one.factor(place)[epoch]), stage.name or times(stage.shape))
         for place, stage in enumerate(one.layout.stages)
         if stage.last > stage.first
     ]
@@ -72,7 +76,7 @@ def largest_change(one: Flows, epoch: int) -> tuple[str, str]:
     if not usable:
         return "", ""
     value, name = max(usable, key=lambda pair: abs(np.log(pair[0])))
-    return f"×{number(value)}", f"{name} of {one.layout.network}"
+    return f"{TIMES}{number(value)}", name
 
 
 def _figure(sheet: Sheet, scale: Scale, key: str, most: int) -> Figure:
@@ -173,37 +177,40 @@ def _slider(sheet: Sheet, scale: Scale, epochs: Sequence[int], shown: int) -> Sl
 
 def _said(relative: pd.Series, norm: pd.Series) -> tuple[str, ...]:
     return tuple(
-        f"{number(a)}× (norm {number(b)})" if np.isfinite(a) and np.isfinite(b) else "no number"
+        f"{number(a)}{TIMES} (norm {number(b)})" if np.isfinite(a)
+        else f"norm {number(b)}" if np.isfinite(b)
+        else "not recorded"
         for a, b in zip(relative.to_numpy(dtype=float), norm.to_numpy(dtype=float), strict=True)
-    )
+    )  # fmt: skip
 
 
 def arrow_table(flows: Sequence[Flows], epoch: int) -> pd.DataFrame:
-    """What is drawn, one row a box: the gradient at its output, and its parts at its input."""
+    """What is drawn, one row a box or skip: the gradient at the output, and its parts at the input.
+
+    Relative to the end of the stage, but for the norm.
+    """
     rows = []
     for one in flows:
-        relative, norm = (frame.reindex(columns=[epoch]) for frame in (one.relative, one.norm))
-        by_arrow = {arrow: row for row, arrow in enumerate(one.arrows)}
-        numbered = {(arrow.kind, arrow.place): row for arrow, row in by_arrow.items()}
+        relative, norm = (
+            frame.reindex(columns=[epoch])[epoch] for frame in (one.relative, one.norm)
+        )
         for place, box in enumerate(one.layout.boxes):
-            trunk = numbered["trunk", place]
-            own = [k for k, skip in enumerate(one.layout.skips) if skip.end == place]
-            for k in own or [None]:
-                parts = {
-                    f"{kind} at its input": float("nan") if k is None
-                    else float(relative.iloc[numbered[kind, k], 0])
-                    for kind in ("skip", "branch")
-                }  # fmt: skip
+            trunk = one.row("trunk", place)
+            row = {
+                "network": one.layout.network,
+                "block": box.name,
+                "output shape": box.shape,
+                "gradient at its output": relative.iloc[trunk],
+                "norm at its output": norm.iloc[trunk],
+            }
+            ending = [k for k, skip in enumerate(one.layout.skips) if skip.end == place]
+            for k in ending:
                 rows.append(
-                    {
-                        "network": one.layout.network,
-                        "block": box.name if k is None else " to ".join(
-                            dict.fromkeys([one.layout.skips[k].names[0], one.layout.skips[k].names[-1]])
-                        ),
-                        "output shape": box.shape,
-                        "gradient at its output": float(relative.iloc[trunk, 0]),
-                        **parts,
-                        "norm at its output": float(norm.iloc[trunk, 0]),
-                    }
-                )
+                    row
+                    | {"block": spanned(one.layout.skips[k].names)}
+                    | {f"{kind} at its input": relative.iloc[one.row(kind, k)]
+                       for kind in ("skip", "branch")}
+                )  # fmt: skip
+            if not ending:
+                rows.append(row)
     return pd.DataFrame(rows)

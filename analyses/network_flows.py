@@ -79,14 +79,15 @@ def flows_of(layout: Layout, runs: Sequence[Run]) -> Flows:
 def _arrows(layout: Layout) -> list[Arrow]:
     outputs = [Arrow("trunk", i, f"{box.name}, output") for i, box in enumerate(layout.boxes)]
     parts = [
-        Arrow(kind, number, f"{_named(skip.names)}, {kind}")
+        Arrow(kind, number, f"{spanned(skip.names)}, {kind}")
         for number, skip in enumerate(layout.skips)
         for kind in ("branch", "skip")
     ]
     return outputs + parts
 
 
-def _named(names: Sequence[str]) -> str:
+def spanned(names: Sequence[str]) -> str:
+    """One name, or the first and the last of several."""
     return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
 
 

@@ -37,7 +37,7 @@ def layout_of(run: Run, most: int = MOST_BOXES) -> Layout:
     """The layout of the network of `run`.
 
     Of a network of more than `most` boxes as many neighbours within a stage stand in one box as it
-    takes, except across the ends of a skip over several boxes.
+    takes, except across the ends of a skip over several boxes, nor all that lies under one.
     """
     boxes = boxes_of(run)
     skips, unplaced = skips_of(run, boxes)
@@ -60,8 +60,8 @@ def layout_of(run: Run, most: int = MOST_BOXES) -> Layout:
 def _groups(boxes: Sequence[Box], skips: Sequence[Skip], size: int) -> Iterator[list[int]]:
     """Neighbouring boxes of one shape and alike in their skips, `size` at most."""
     own = {skip.end: skip.shortcut for skip in skips if skip.start == skip.end}
-    ends = {skip.end for skip in skips if skip.start != skip.end}
-    starts = {skip.start for skip in skips if skip.start != skip.end}
+    spans = {(skip.start, skip.end) for skip in skips if skip.start != skip.end}
+    starts, ends = {start for start, _ in spans}, {end for _, end in spans}
     group: list[int] = []
     for place, box in enumerate(boxes):
         if group:
@@ -69,7 +69,8 @@ def _groups(boxes: Sequence[Box], skips: Sequence[Skip], size: int) -> Iterator[
             alike = (box.shape, box.kind, own.get(place)) == (
                 before.shape, before.kind, own.get(group[-1])
             )  # fmt: skip
-            if not alike or len(group) == size or place in starts or group[-1] in ends:
+            at_end = place in starts or group[-1] in ends or (group[0], place) in spans
+            if not alike or len(group) == size or at_end:
                 yield group
                 group = []
         group.append(place)

@@ -1,6 +1,7 @@
 """Draws the parts of a network: bands, boxes, arrows of a given width, and their legend."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,6 +13,7 @@ COLOURS = {"trunk": "#59616b", "branch": "#E69F00", "skip": "#00694e"}
 _DASH, _BREAK = 2.4, 0.9  # points, whatever the width
 _CURVE = 0.5523  # control points at this share of the radius make a cubic curve a circle
 INVISIBLE = 0.001  # a width of zero would leave no line in the picture whose width can change
+TIMES = "\u00d7"  # the sign of multiplication
 THINNEST, WIDEST = 0.3, 8.5
 ONE = 3.0  # width in points of a gradient of 1, where the scale is linear and there is room
 LEAST_ONE = 0.9
@@ -66,6 +68,11 @@ def scale_for(values: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]") -> Sc
     return Scale(False, (WIDEST - THINNEST) / float(np.log2(high / low)), low, high)
 
 
+def times(shape: str) -> str:
+    """A recorded shape such as `64x8x8` with the sign of multiplication."""
+    return shape.replace("x", TIMES)
+
+
 def head_side(width: float) -> float:
     """The side of the head of an arrow `width` points wide; 0 where there is no arrow."""
     return 0.0 if width == 0 else 3.4 + 1.05 * width
@@ -91,7 +98,7 @@ def box(axis: Axes, centre: float, half: float, top: float, bottom: float, stack
         )  # fmt: skip
 
 
-def text(axis: Axes, x: float, y: float, words: str, size: float, **options: object) -> None:
+def text(axis: Axes, x: float, y: float, words: str, size: float, **options: Any) -> None:
     """Words centred on a height."""
     settings = {"va": "center", "color": "#2b3036", "clip_on": False, "zorder": 6, **options}
     # A dollar sign in a name would otherwise begin a formula.
@@ -116,7 +123,12 @@ def head(axis: Axes, x: float, y: float, kind: str, width: float, gid: str = "")
     half, up = side / 2, 0.45 * side
     corners = [(x - half, y + up), (x + half, y + up), (x, y - up)]
     patch = Polygon(
-        corners, closed=True, facecolor=COLOURS[kind], edgecolor="white", linewidth=0.4, zorder=5,
+        corners,
+        closed=True,
+        facecolor=COLOURS[kind],
+        edgecolor="white",
+        linewidth=0.4,
+        zorder=5,
         clip_on=False,
     )
     patch.set_gid(gid or None)
@@ -160,4 +172,3 @@ def blank(axis: Axes, width: float, height: float) -> None:
     axis.set_xlim(0, width)
     axis.set_ylim(height, 0)
     axis.set_axis_off()
-

@@ -43,7 +43,7 @@ class Places:
 
 
 def columns_of(layout: Layout, most: int = MOST_IN_COLUMN) -> list[tuple[int, int]]:
-    """First and last box of each column, `most` boxes or fewer; parted between stages if possible."""
+    """First and last box of each column of `most` boxes or fewer, best parted between stages."""
     count = len(layout.boxes)
     columns, first = [], 0
     for left in range(-(-count // most), 0, -1):

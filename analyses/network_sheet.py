@@ -3,15 +3,17 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 from matplotlib.path import Path
 
 from analyses import network_marks as marks
 from analyses import plots
+from analyses.network_boxes import Stage
 from analyses.network_flows import Arrow, Flows
-from analyses.network_layout import Stage
-from analyses.network_marks import Scale
+from analyses.network_legend import draw_legend
+from analyses.network_marks import TIMES, Scale, times
 from analyses.network_places import WIDTH, Places, columns_of, pitch_of, places_of
 from analyses.wording import number
 
@@ -84,8 +86,7 @@ def _sheet(flows: Sequence[Flows]) -> Sheet:
     return Sheet(
         flows=tuple(flows),
         places=tuple(
-            places_of(one.layout, parts, pitch)
-            for one, parts in zip(flows, columns, strict=True)
+            places_of(one.layout, parts, pitch) for one, parts in zip(flows, columns, strict=True)
         ),
         first=tuple(first),
         columns=min(sum(len(parts) for parts in columns), MOST_COLUMNS),
@@ -140,7 +141,7 @@ def _upward(sheet: Sheet, network: int, arrow: Arrow) -> Drawn:
 
 
 def _below(sheet: Sheet, network: int, box: int) -> float:
-    """The height from which the gradient at a box's output comes: the next fork, box or the loss."""
+    """The height where the gradient at a box's output comes from: next fork, box or the loss."""
     layout, places = sheet.flows[network].layout, sheet.places[network]
     spot = places.spots[box]
     if box + 1 == len(places.spots) or places.spots[box + 1].column != spot.column:
@@ -207,15 +208,17 @@ def draw_sheet(sheet: Sheet, scale: Scale, epoch: int) -> Drawing:
                     marks.head(ground, *piece.head, arrow.kind, width, f"{piece.gid}-head")
     key = figure.add_axes((0, 0, 1, LEGEND / total))
     marks.blank(key, WIDTH, LEGEND)
-    _draw_legend(key, scale, any(one.layout.skips for one in sheet.flows))
+    draw_legend(key, scale, with_skips=any(one.layout.skips for one in sheet.flows))
     return figure
 
 
 def _draw_stages(axis: Axes, sheet: Sheet, network: int, epoch: int) -> None:
     flows = sheet.flows[network]
     for place, stage in enumerate(flows.layout.stages):
-        parts = [(max(first, stage.first), min(last, stage.last), column)
-                 for column, (first, last) in enumerate(sheet.places[network].columns)]
+        parts = [
+            (max(first, stage.first), min(last, stage.last), column)
+            for column, (first, last) in enumerate(sheet.places[network].columns)
+        ]
         for first, last, column in [part for part in parts if part[0] <= part[1]]:
             top, bottom = _edges(sheet, network, first, last)
             left = sheet.left(network, column)
@@ -256,7 +259,7 @@ def _label(
     if stage.name:
         marks.text(axis, x, y, shortened(stage.name, 15), size, ha="left", weight="bold")
         y += size * 1.25
-    marks.text(axis, x, y, stage.shape.replace("x", "×"), size, ha="left")
+    marks.text(axis, x, y, times(stage.shape), size, ha="left")
     if factor:
         y += size * 1.25
         marks.text(axis, x, y, factor, size, ha="left", gid=gid)
@@ -264,7 +267,7 @@ def _label(
 
 def factor_text(factor: float) -> str:
     """How the gradient changes over a stage, in a word that fits beside it."""
-    return f"↑ ×{number(factor)}" if factor == factor else "↑ –"
+    return f"↑ {TIMES}{number(factor)}" if np.isfinite(factor) else "↑ ?"
 
 
 def _draw_boxes(axis: Axes, sheet: Sheet, network: int) -> None:
@@ -276,7 +279,7 @@ def _draw_boxes(axis: Axes, sheet: Sheet, network: int) -> None:
         fitting = min(size, 0.7 * (spot.bottom - spot.top))
         words = shortened(shown.name, int(3.3 * half / fitting))
         if shown.members > 1:
-            words = f"{shown.members} × {shortened(shown.kind, int(2.3 * half / fitting))}"
+            words = f"{shown.members} {TIMES} {shortened(shown.kind, int(2.3 * half / fitting))}"
         marks.text(axis, x, (spot.top + spot.bottom) / 2, words, fitting, ha="center")
     for column, (first, last) in enumerate(places.columns):
         x = _centre(sheet, network, column)
@@ -291,25 +294,4 @@ def _draw_boxes(axis: Axes, sheet: Sheet, network: int) -> None:
 
 def shortened(name: str, most: int) -> str:
     """`name` in `most` letters at most: its end, which tells blocks apart."""
-    return name if len(name) <= most else f"…{name[-(most - 1):]}"
-
-
-def _draw_legend(axis: Axes, scale: Scale, with_skips: bool) -> None:
-    x = 10.0
-    for relative in scale.samples:
-        width = scale.width(relative)
-        marks.key_line(axis, x, 13, "trunk", width)
-        beside = x + marks.head_side(width) / 2 + 3
-        marks.text(axis, beside, 13, f"{relative:g}×", 7, ha="left")
-        x = beside + 26
-    marks.text(axis, 4, 33, f"1× = the gradient at the stage's end; {scale.words}", 7, ha="left")
-    kinds = {"trunk": "the whole gradient"}
-    if with_skips:
-        kinds |= {"branch": "through the branch", "skip": "along the skip"}
-    x = 232.0
-    for kind, words in kinds.items():
-        marks.key_line(axis, x, 13, kind, scale.width(1.0))
-        marks.text(axis, x + 8, 13, words, 7, ha="left")
-        x += 18 + 3.75 * len(words)
-    marks.text(axis, WIDTH - 6, 33, "↑ × is the change from the stage's end to its start", 7,
-               ha="right")  # fmt: skip
+    return name if len(name) <= most else f"…{name[-(most - 1) :]}"

@@ -28,9 +28,10 @@ def inline_svg(picture: Picture, slider: Slider, prefix: str) -> Markup:
     """
     if picture.suffix != "svg":
         raise ValueError(f"a picture of type {picture.suffix} cannot stand in the page itself")
-    root = ElementTree.fromstring(picture.data)  # noqa: S314 - drawn by us a moment ago
+    root = ElementTree.fromstring(picture.data)
     _clean(root)
     _prefixed(root, prefix)
+    _gather_letters(root)
     by_id = {element.get("id"): element for element in root.iter() if element.get("id")}
     for gid, texts in slider.texts.items():
         element = by_id.get(f"{prefix}-{gid}")
@@ -52,7 +53,7 @@ def inline_svg(picture: Picture, slider: Slider, prefix: str) -> Markup:
         "stroke-linejoin": "round",
     }
     text = ElementTree.tostring(root, encoding="unicode", short_empty_elements=False)
-    return Markup(text)  # noqa: S704 - serialized from elements and attributes that were let in
+    return Markup(text)
 
 
 def slider_data(slider: Slider) -> str:
@@ -70,7 +71,7 @@ def slider_data(slider: Slider) -> str:
 
 
 def _clean(element: ElementTree.Element) -> None:
-    """Keep what is drawn, its looks as attributes: a style would need leave of the page's policy."""
+    """Keep what is drawn, its looks as attributes: styles would need leave of the policy."""
     for child in list(element):
         if child.tag in _KEPT:
             _clean(child)
@@ -89,6 +90,14 @@ def _prefixed(root: ElementTree.Element, prefix: str) -> None:
         if _LINK in element.attrib:
             target = element.attrib.pop(_LINK)
             element.set("href", f"#{prefix}-{target.removeprefix('#')}")
+
+
+def _gather_letters(root: ElementTree.Element) -> None:
+    """Move the shapes of letters to the front: each stands where the letter is first used."""
+    for parent in list(root.iter()):
+        for child in parent.findall(f"{_SVG}defs"):
+            parent.remove(child)
+            root.insert(0, child)
 
 
 def _describe(element: ElementTree.Element, words: str) -> None:
@@ -110,11 +119,16 @@ def _write(element: ElementTree.Element, words: str) -> None:
     )
     if place is None:
         return
-    fill = next((inner.get("fill") for inner in element.iter() if inner.get("fill")), "#000000")
+    fills = [inner.attrib["fill"] for inner in element.iter() if "fill" in inner.attrib]
     for child in list(element):
         element.remove(child)
     # The scale of matplotlib's letters is the size of the type in hundredths.
     size = 100 * float(place["scale"] or 0.07)
     text = ElementTree.SubElement(element, f"{_SVG}text")
-    text.attrib |= {"x": place["x"], "y": place["y"], "font-size": f"{size:g}", "fill": fill}
+    text.attrib |= {
+        "x": place["x"],
+        "y": place["y"],
+        "font-size": f"{size:g}",
+        "fill": fills[0] if fills else "#000000",
+    }
     text.text = words
