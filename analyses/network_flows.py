@@ -13,6 +13,7 @@ import pandas as pd
 
 from analyses.layer_gradients import wide
 from analyses.network_layout import Layout
+from analyses.statistics import Array
 from gradflow.runs.reader import Run
 
 
@@ -92,18 +93,23 @@ def spanned(names: Sequence[str]) -> str:
 
 
 class _Measured:
-    """The norms of one run, one row per (epoch, step)."""
+    """The norms of one run, one entry per (epoch, step)."""
 
     def __init__(self, layout: Layout, run: Run) -> None:
         self._layout = layout
         outputs = pd.Series([box.output for box in layout.boxes if box.output], dtype=object)
         additions = pd.Series([name for skip in layout.skips for name in skip.names], dtype=object)
-        self._outputs = wide(run.gradients, "norm", outputs)
-        self._parts = {
-            kind: wide(run.junctions, f"{kind}_gradient_norm", additions)
-            for kind in ("input", "skip", "branch")
+        tables = {"output": wide(run.gradients, "norm", outputs)}
+        for kind in ("input", "skip", "branch"):
+            tables[kind] = wide(run.junctions, f"{kind}_gradient_norm", additions)
+        self._steps = tables["output"].index.union(tables["input"].index)
+        self._norms: dict[tuple[str, str], Array] = {
+            (kind, str(name)): values
+            for kind, table in tables.items()
+            for name, values in zip(
+                table.columns, table.reindex(self._steps).to_numpy(dtype=float).T, strict=True
+            )
         }
-        self._steps = self._outputs.index.union(self._parts["input"].index)
 
     def norms(self, arrows: Sequence[Arrow]) -> pd.DataFrame:
         """The norm on each arrow, of several additions their geometric mean."""
@@ -113,39 +119,43 @@ class _Measured:
         """The norm on each arrow relative to that at the end of the stage it is compared in."""
         return self._frame([self._ratio(arrow) for arrow in arrows])
 
-    def _frame(self, columns: list[pd.Series]) -> pd.DataFrame:
-        return pd.DataFrame(dict(enumerate(columns)), index=self._steps)
+    def _frame(self, columns: list[Array]) -> pd.DataFrame:
+        return pd.DataFrame(np.column_stack(columns), index=self._steps)
 
-    def _ratio(self, arrow: Arrow) -> pd.Series:
+    def _ratio(self, arrow: Arrow) -> Array:
         unit = arrow.place if arrow.kind == "trunk" else self._layout.skips[arrow.place].unit
         if unit is not None:
             whole = self._trunk(self._layout.stage_of(unit).last)
-            return _geometric(self._members(arrow)) / whole
-        # Nothing of the shape of x was observed: the skip and the branch are parts of dL/dx itself.
-        whole = self._parts["input"][list(self._layout.skips[arrow.place].names)]
-        return _geometric(self._members(arrow) / whole)
+        else:
+            # Nothing of the shape of x was observed: skip and branch are parts of dL/dx itself.
+            names = self._layout.skips[arrow.place].names
+            whole = _geometric([self._norms["input", name] for name in names])
+        with np.errstate(divide="ignore", invalid="ignore"):  # a zero says nothing of the rest
+            ratio: Array = _geometric(self._members(arrow)) / whole
+        return ratio
 
-    def _members(self, arrow: Arrow) -> pd.DataFrame:
+    def _members(self, arrow: Arrow) -> list[Array]:
         if arrow.kind == "trunk":
-            return self._trunk(arrow.place).to_frame()
-        return self._parts[arrow.kind][list(self._layout.skips[arrow.place].names)]
+            return [self._trunk(arrow.place)]
+        return [self._norms[arrow.kind, name] for name in self._layout.skips[arrow.place].names]
 
-    def _trunk(self, box: int) -> pd.Series:
+    def _trunk(self, box: int) -> Array:
         """The norm at a box's output: as observed there, or at the input of the next addition."""
         output = self._layout.boxes[box].output
         if output:
-            return self._outputs[output]
+            return self._norms["output", output]
         following = [skip.names[0] for skip in self._layout.skips if skip.start == box + 1]
         if following:
-            return self._parts["input"][following[0]]
-        return pd.Series(np.nan, index=self._steps)
+            return self._norms["input", following[0]]
+        return np.full(len(self._steps), np.nan)
 
 
-def _geometric(members: pd.DataFrame) -> pd.Series:
-    if members.shape[1] == 1:
-        return members.iloc[:, 0]
+def _geometric(members: Sequence[Array]) -> Array:
+    if len(members) == 1:
+        return members[0]
     with np.errstate(divide="ignore"):  # the mean of a zero and others is zero
-        return np.exp(np.log(members).mean(axis=1, skipna=False))
+        mean: Array = np.exp(np.mean(np.log(members), axis=0))
+    return mean
 
 
 def _over_steps(steps: pd.DataFrame) -> pd.DataFrame:

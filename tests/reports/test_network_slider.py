@@ -4,10 +4,12 @@ import json
 import re
 
 import pytest
+from axe_core_python.sync_playwright import Axe
 
 from analyses import network_drawing
 from analyses.registry import run_one
 from gradflow.runs.reader import open_experiment
+from gradflow.runs.schema import TABLES
 from gradflow.runs.writer import ExperimentWriter, RunWriter
 from reports.document import build_document
 from reports.html import render_html
@@ -15,12 +17,14 @@ from reports.inline_svg import inline_svg
 
 HOSTILE = 'net"><script>alert(1)</script> $x$ & --> ]]>'
 BLOCKS = ("first", "second", "third")
-NORMS = {1: (8.0, 4.0, 2.0, 1.0), 2: (3.0, 2.0, 1.5, 1.0), 3: (0.5, 0.75, 1.25, 1.0)}
+NORMS = {1: (4.0, 3.0, 2.0, 1.0), 2: (3.0, 2.0, 1.5, 1.0), 3: (0.5, 0.75, 1.25, 1.0)}
 SKIPS = {1: 0.25, 2: 0.5, 3: 0.9}
 PARTS = {
     "shortcut": "identity", "gradient_norm": 1.0, "skip_branch_cosine": 0.0, "cancellation": 0.0,
     "residual_error": 0.0, "skip_variance": 1.0, "branch_variance": 1.0,
 }  # fmt: skip
+
+STATISTICS = dict.fromkeys((one.name for one in TABLES["gradients"].quantities), 0)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +46,7 @@ def drawn(tmp_path_factory):
     for epoch, norms in NORMS.items():
         common = {"epoch": epoch, "step": epoch}
         gradients += [
-            common | {"layer": layer, "batch_size": 4, "norm": norm, "nonfinite": 0}
+            common | STATISTICS | {"layer": layer, "batch_size": 4, "norm": norm}
             for layer, norm in zip(layers, norms, strict=True)
         ]
         junctions += [
@@ -88,7 +92,7 @@ def point_at(page, gid):
 def test_the_slider_moves_by_keyboard_and_sets_every_width(open_page, path, drawn):
     page = open_page(path, viewport={"width": 1000, "height": 900})
     slider = drawn.sections[0].figures[0].slider
-    handle = page.get_by_label("epoch")
+    handle = page.get_by_role("slider", name="epoch")
     handle.focus()
     for place, key in ((2, ""), (1, "ArrowLeft"), (0, "Home"), (2, "End")):
         if key:
@@ -98,7 +102,7 @@ def test_the_slider_moves_by_keyboard_and_sets_every_width(open_page, path, draw
         assert shown == pytest.approx({gid: wide[place] for gid, wide in slider.widths.items()})
         # Planted: the skip's norm over that at the output of the last block, which is 1.
         assert shown["n0-skip0"] / shown["n0-trunk3"] == pytest.approx(SKIPS[place + 1], rel=2e-3)
-        assert f"{NORMS[place + 1][0]:.3g}" in page.locator("#figure-1-n0-stage0").inner_text()
+        assert f"{NORMS[place + 1][0]:.3g}" in page.locator("#figure-1-n0-stage0").text_content()
         assert handle.get_attribute("aria-valuetext") == f"epoch {place + 1}"
 
 
@@ -106,7 +110,7 @@ def test_heads_grow_and_shrink_with_their_lines(open_page, path):
     page = open_page(path, viewport={"width": 1000, "height": 900})
     head = page.locator("#figure-1-n0-skip0-head")
     before = head.bounding_box()["width"]
-    page.get_by_label("epoch").focus()
+    page.get_by_role("slider", name="epoch").focus()
     page.keyboard.press("Home")
     assert head.bounding_box()["width"] < 0.9 * before
 
@@ -116,14 +120,14 @@ def test_pointing_at_an_arrow_reads_its_name_and_value(open_page, path):
     said = page.locator(".slider .said")
     point_at(page, "n0-skip1")
     assert said.inner_text() == f"{HOSTILE}: second, skip: 0.9\u00d7 (norm 0.9)"
-    page.get_by_label("epoch").focus()
+    page.get_by_role("slider", name="epoch").focus()
     page.keyboard.press("Home")
     assert said.inner_text() == f"{HOSTILE}: second, skip: 0.25\u00d7 (norm 0.25)"
 
 
 def test_arrow_keys_go_from_arrow_to_arrow_after_one_stop_of_the_tab_key(open_page, path):
     page = open_page(path, viewport={"width": 1000, "height": 900})
-    page.get_by_label("epoch").focus()
+    page.get_by_role("slider", name="epoch").focus()
     page.keyboard.press("Tab")
     said = page.locator(".slider .said")
     assert said.inner_text().startswith(f"{HOSTILE}: stem, output: 0.5")
@@ -132,6 +136,12 @@ def test_arrow_keys_go_from_arrow_to_arrow_after_one_stop_of_the_tab_key(open_pa
     page.keyboard.press("End")
     assert said.inner_text().startswith(f"{HOSTILE}: third, skip: 0.9")
     assert page.locator(".slider [tabindex='0']").count() == 1
+
+
+def test_axe_finds_nothing_serious_in_the_drawing(open_page, path):
+    page = open_page(path, viewport={"width": 1000, "height": 900})
+    found = Axe().run(page, context=".slider")["violations"]
+    assert [one["id"] for one in found if one["impact"] in ("serious", "critical")] == []
 
 
 def test_without_scripts_the_drawing_of_the_last_epoch_stands_and_no_slider(open_page, path, drawn):
