@@ -57,8 +57,8 @@ def run(experiment: Experiment, most_boxes: int = MOST_BOXES) -> AnalysisResult:
             "block of the stage that its tensor has the shape of, since L2 norms of tensors of "
             "different size do not compare; a part of dL/dx whose shape was not observed is "
             "divided by |dL/dx|. Drawn are medians over the steps of an epoch, and their geometric "
-            "mean over seeds. The skip's share is <s, g> / <g, g> with g = s + b, median over "
-            "steps, averaged over seeds and additions."
+            "mean over seeds. Concatenations are not drawn. The skip's share is <s, g> / <g, g> "
+            "with g = s + b, median over steps, averaged over seeds and additions."
         ),
         sources=(
             "He et al. 2015, Deep residual learning for image recognition, figure 3 (the drawing)",

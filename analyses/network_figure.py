@@ -7,11 +7,10 @@ import numpy as np
 import pandas as pd
 
 from analyses.network_flows import Flows, spanned
-from analyses.network_marks import TIMES, Scale, head_side, scale_for, times
+from analyses.network_marks import TIMES, Scale, factor_text, head_side, scale_for, times
 from analyses.network_sheet import (
     Sheet,
     draw_sheet,
-    factor_text,
     pieces,
     sheets_of,
     stage_gid,

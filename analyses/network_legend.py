@@ -15,7 +15,7 @@ def draw_legend(axis: Axes, scale: Scale, *, with_skips: bool) -> None:
         marks.key_line(axis, x, 13, "trunk", width)
         beside = x + marks.head_side(width) / 2 + 3
         marks.text(axis, beside, 13, f"{relative:g}{TIMES}", 7, ha="left")
-        x = beside + 26
+        x = beside + 30
     marks.text(
         axis, 4, 33, f"1{TIMES} = the gradient at the stage's end; {scale.words}", 7, ha="left"
     )

@@ -8,6 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon, Rectangle
 from matplotlib.path import Path
 
+from analyses.wording import number
+
 # A dark skip, a light dashed branch, a grey trunk: told apart without colour, too.
 COLOURS = {"trunk": "#59616b", "branch": "#E69F00", "skip": "#00694e"}
 _DASH, _BREAK = 2.4, 0.9  # points, whatever the width
@@ -71,6 +73,18 @@ def scale_for(values: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]") -> Sc
 def times(shape: str) -> str:
     """A recorded shape such as `64x8x8` with the sign of multiplication."""
     return shape.replace("x", TIMES)
+
+
+def factor_text(factor: float) -> str:
+    """How the gradient changes over a stage, in a word that fits beside it."""
+    return f"↑ {TIMES}{number(factor)}" if np.isfinite(factor) else "↑ ?"
+
+
+def shortened(name: str, most: int) -> str:
+    """`name` in `most` letters at most: its last parts, which tell blocks apart."""
+    while len(name) > most and "." in name:
+        name = name.partition(".")[2]
+    return name if len(name) <= most else f"…{name[1 - most :]}"
 
 
 def head_side(width: float) -> float:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 from matplotlib.path import Path
@@ -13,9 +12,8 @@ from analyses import plots
 from analyses.network_boxes import Stage
 from analyses.network_flows import Arrow, Flows
 from analyses.network_legend import draw_legend
-from analyses.network_marks import TIMES, Scale, times
+from analyses.network_marks import TIMES, Scale, factor_text, shortened, times
 from analyses.network_places import WIDTH, Places, columns_of, pitch_of, places_of
-from analyses.wording import number
 
 MOST_COLUMNS = 4
 LEGEND = 40.0  # points
@@ -27,6 +25,7 @@ _MEASURES = {
     3: (44.0, 27.0, 46.0, 6.2, 6.0),
     4: (33.0, 23.0, 38.0, 5.4, 5.4),
 }
+_LETTER = 0.6  # width of a letter over the size of the type
 _NESTED = 11.0  # how much further a skip over other skips reaches
 
 
@@ -230,12 +229,19 @@ def _draw_stages(axis: Axes, sheet: Sheet, network: int, epoch: int) -> None:
 
 def _edges(sheet: Sheet, network: int, first: int, last: int) -> tuple[float, float]:
     """Upper and lower edge of the ground below the boxes `first` to `last` of one column."""
-    return _edge(sheet, network, first), (
-        _edge(sheet, network, last + 1) - 2.0
-        if last + 1 < len(sheet.places[network].spots)
-        and sheet.places[network].spots[last + 1].column == sheet.places[network].spots[last].column
-        else sheet.places[network].spots[last].bottom + 9
-    )
+    places = sheet.places[network]
+    starts = {start for start, _ in places.columns}
+    ends = {end for _, end in places.columns}
+    top = _highest(sheet, network, first) - 2.5 if first in starts else _edge(sheet, network, first)
+    bottom = places.spots[last].bottom + 9 if last in ends else _edge(sheet, network, last + 1) - 2
+    return top, bottom
+
+
+def _highest(sheet: Sheet, network: int, box: int) -> float:
+    """The upper edge of a box, or the highest end of a skip above it."""
+    layout, places = sheet.flows[network].layout, sheet.places[network]
+    forks = [places.forks[k] for k, skip in enumerate(layout.skips) if skip.start == box]
+    return min([*forks, places.spots[box].top])
 
 
 def _edge(sheet: Sheet, network: int, box: int) -> float:
@@ -265,33 +271,27 @@ def _label(
         marks.text(axis, x, y, factor, size, ha="left", gid=gid)
 
 
-def factor_text(factor: float) -> str:
-    """How the gradient changes over a stage, in a word that fits beside it."""
-    return f"↑ {TIMES}{number(factor)}" if np.isfinite(factor) else "↑ ?"
-
-
 def _draw_boxes(axis: Axes, sheet: Sheet, network: int) -> None:
     flows, places = sheet.flows[network], sheet.places[network]
     _, half, _, size, _ = _MEASURES[sheet.columns]
     for shown, spot in zip(flows.layout.boxes, places.spots, strict=True):
         x = _centre(sheet, network, spot.column)
         marks.box(axis, x, half, spot.top, spot.bottom, shown.members > 1)
-        fitting = min(size, 0.7 * (spot.bottom - spot.top))
-        words = shortened(shown.name, int(3.3 * half / fitting))
+        # A name that is a little too long is set smaller, one much too long is cut.
+        needed = 2 * half / (_LETTER * len(shown.name.rpartition(".")[2]))
+        fitting = min(size, 0.7 * (spot.bottom - spot.top), max(0.8 * size, needed))
+        letters = int(2 * half / (_LETTER * fitting))
+        words = shortened(shown.name, letters)
         if shown.members > 1:
-            words = f"{shown.members} {TIMES} {shortened(shown.kind, int(2.3 * half / fitting))}"
+            words = f"{shown.members} {TIMES} {shortened(shown.kind, letters - 5)}"
         marks.text(axis, x, (spot.top + spot.bottom) / 2, words, fitting, ha="center")
     for column, (first, last) in enumerate(places.columns):
         x = _centre(sheet, network, column)
         top = "input" if column == 0 else "↑ to the column before"
         bottom = "loss" if column == len(places.columns) - 1 else "from the next column ↑"
-        marks.text(axis, x, places.spots[first].top - 16, top, size, ha="center", color=plots.GREY)
+        above = _highest(sheet, network, first) - 9
+        marks.text(axis, x, above, top, size, ha="center", color=plots.GREY)
         marks.text(axis, x, places.spots[last].bottom + 21, bottom, size, ha="center",
                    color=plots.GREY)  # fmt: skip
     left = sheet.left(network, 0)
     marks.text(axis, left, 7, shortened(flows.layout.network, 30), 9.5, ha="left", weight="bold")
-
-
-def shortened(name: str, most: int) -> str:
-    """`name` in `most` letters at most: its end, which tells blocks apart."""
-    return name if len(name) <= most else f"…{name[-(most - 1) :]}"

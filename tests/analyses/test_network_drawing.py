@@ -162,3 +162,15 @@ def test_a_run_without_layers_has_nothing_to_draw(build):
     bare = build.experiment(replace(build.plan("mine"), without=("layers",)))
     with pytest.raises(NotApplicableError, match="nothing to draw"):
         run(bare)
+
+
+def test_long_names_keep_the_parts_that_tell_blocks_apart():
+    assert network_marks.shortened("encoder.layers.layer_10", 10) == "layer_10"
+    assert network_marks.shortened("encoder.layers.layer_10", 16) == "layers.layer_10"
+    assert network_marks.shortened("unmistakable_10", 6) == "…le_10"
+
+
+def test_one_scale_bounds_every_width_of_the_figure(experiment):
+    slider = run(experiment).figures[0].slider
+    drawn = [width for widths in slider.widths.values() for width in widths]
+    assert network_marks.THINNEST <= min(drawn) < max(drawn) <= network_marks.WIDEST
