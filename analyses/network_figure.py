@@ -87,7 +87,7 @@ def _figure(sheet: Sheet, scale: Scale, key: str, most: int) -> Figure:
     return Figure(
         key=key,
         title=title,
-        caption=_caption(sheet, scale, epoch),
+        caption=_caption(sheet, scale, epoch) + _kept(len(epochs), sheet),
         alt=f"{_alt(sheet)} {title}.",
         draw=partial(draw_sheet, sheet, scale, epoch),
         slider=_slider(sheet, scale, epochs, epoch) if len(epochs) > 1 else None,
@@ -136,6 +136,14 @@ def _caption(sheet: Sheet, scale: Scale, epoch: int) -> str:
                "over."] if unplaced else []),
         ]
     )  # fmt: skip
+
+
+def _kept(positions: int, sheet: Sheet) -> str:
+    """What to say where the slider leaves epochs out."""
+    recorded = len({epoch for one in sheet.flows for epoch in one.relative.columns})
+    if positions >= recorded:
+        return ""
+    return f" On a page with a slider it stops at {positions} of the {recorded} epochs."
 
 
 def _alt(sheet: Sheet) -> str:

@@ -107,7 +107,9 @@ def test_the_table_says_what_is_drawn(experiment):
 
 def test_of_many_epochs_sixty_positions_are_kept_first_and_last_among_them(build):
     many = build.experiment(build.plan(convolutions=6, epochs=150, steps=1))
-    positions = [int(one) for one in run(many).figures[0].slider.positions]
+    figure = run(many).figures[0]
+    positions = [int(one) for one in figure.slider.positions]
+    assert "stops at 60 of the 150 epochs" in figure.caption
     assert (positions[0], positions[-1], len(positions)) == (1, 150, 60)
     assert set(np.diff(positions)) <= {2, 3}
 
