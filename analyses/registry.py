@@ -24,6 +24,7 @@ BUILT_IN = (
     "batchnorm_recalibration",
     "loss_slices",
     "gradient_profile",
+    "network_drawing",
     "health_check",
     "signal_propagation",
     "magnitudes",

@@ -59,13 +59,19 @@ class Slider:
         shown: the index of the position that the drawing itself shows.
         widths: by the gid of an artist of the drawing, its line width in points at each position;
             0 hides it.
-        texts: by the gid of an artist, what is said of it at each position, such as its value.
+        sizes: by the gid of an artist, its size at each position relative to that drawn; it grows
+            about its centre.
+        names: by the gid of an artist, what it is.
+        texts: by the gid of an artist, what is said of it at each position, such as its value; of
+            one that is itself a text, what it reads.
     """
 
     label: str
     positions: tuple[str, ...]
     shown: int
     widths: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    sizes: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    names: Mapping[str, str] = field(default_factory=dict)
     texts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 

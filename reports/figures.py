@@ -32,7 +32,8 @@ def draw_figure(figure: Figure, label: str) -> FigurePart:
         alt=figure.alt,
         picture=picture,
         note=note,
-        slider=figure.slider if picture else None,
+        # Only a drawing made of lines can change on the page.
+        slider=figure.slider if picture and picture.suffix == "svg" else None,
     )
 
 

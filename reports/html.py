@@ -7,6 +7,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from reports.document import Document
+from reports.inline_svg import inline_svg, slider_data
 from reports.parts import Picture
 from reports.scripts import data_block, policy, scripts_of
 
@@ -26,7 +27,10 @@ def render_html(document: Document) -> bytes:
     environment.filters["data_uri"] = _data_uri
     environment.filters["pixels"] = _pixels
     environment.filters["data_block"] = data_block
-    style = (_TEMPLATES / "report.css").read_text(encoding="utf-8")
+    environment.filters["inline_svg"] = inline_svg
+    environment.filters["slider_data"] = slider_data
+    sheets = ("report.css", "slider.css")
+    style = "".join((_TEMPLATES / name).read_text(encoding="utf-8") for name in sheets)
     scripts = scripts_of(document)
     page = environment.get_template("page.html.j2").render(
         document=document,

@@ -3,15 +3,20 @@
 from base64 import b64encode
 from collections.abc import Sequence
 from hashlib import sha256
+from pathlib import Path
 
 from markupsafe import Markup, escape
 
 from reports.document import Document
 
+_SCRIPTS = Path(__file__).parent / "templates" / "html" / "scripts"
+
 
 def scripts_of(document: Document) -> tuple[str, ...]:
     """The scripts that the page of `document` needs, in the order in which they run."""
-    return ()
+    figures = [document.opening, *(f for part in document.sections for f in part.all_figures)]
+    names = ["slider.js"] if any(figure and figure.slider for figure in figures) else []
+    return tuple((_SCRIPTS / name).read_text(encoding="utf-8") for name in names)
 
 
 def policy(scripts: Sequence[str]) -> str:
