@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Final, Literal
 
 import typst
 
@@ -20,7 +20,7 @@ from reports.pdf_tables import estimate_table, table_pieces
 
 _TEMPLATES = Path(__file__).parent / "templates" / "pdf"
 # Tagged for readers who listen; typst refuses what it can see breaks the standard.
-_STANDARD = "ua-1"
+_STANDARD: Final = "ua-1"
 # Words of up to this many letters stay whole in the text.
 _LONGEST_WORD = 30
 # The margins of the template and what a figure leaves on its page for its caption, in points.
@@ -69,23 +69,32 @@ def render_pdf(document: Document, paper: str = "a4") -> bytes:
     """
     if paper not in PAPERS:
         raise ConfigurationError(f"the paper {paper!r} is unknown: choose a4 or letter")
+    when = document.created or datetime.fromtimestamp(0, UTC)
     with TemporaryDirectory(prefix="gradflow-report-") as name:
         root = Path(name)
         shutil.copytree(_TEMPLATES, root, dirs_exist_ok=True)
-        text = json.dumps(_layout(document, PAPERS[paper], root), ensure_ascii=False)
-        (root / "document.json").write_text(text, encoding="utf-8", errors="replace")
-        pdf = typst.compile(
-            root / "report.typ",
-            root=root,
-            format="pdf",
-            pdf_standards=[_STANDARD],
-            ignore_system_fonts=True,
-            font_paths=[fonts_folder()],
-            timestamp=document.created or datetime.fromtimestamp(0, UTC),
-        )
-    if not isinstance(pdf, bytes):
-        raise TypeError(f"typst gave a {type(pdf).__name__} instead of a PDF")
-    return pdf
+        content = _layout(document, PAPERS[paper], root)
+        try:
+            return _compile(content, root, when, _STANDARD)
+        except typst.TypstError as error:
+            # A report that only some readers can use, and that says so, is better than none.
+            return _compile(content | {"refused": printable(error.message)}, root, when, None)
+
+
+def _compile(
+    content: dict[str, Any], root: Path, when: datetime, standard: Literal["ua-1"] | None
+) -> bytes:
+    text = json.dumps(content, ensure_ascii=False)
+    (root / "document.json").write_text(text, encoding="utf-8", errors="replace")
+    return typst.compile(
+        root / "report.typ",
+        root=root,
+        format="pdf",
+        pdf_standards=standard,
+        ignore_system_fonts=True,
+        font_paths=[fonts_folder()],
+        timestamp=when,
+    )
 
 
 def _layout(document: Document, paper: Paper, root: Path) -> dict[str, Any]:
@@ -108,6 +117,7 @@ def _layout(document: Document, paper: Paper, root: Path) -> dict[str, Any]:
         "cards": _cards(document.cards),
         "verdicts": _verdicts_by_section(document),
         "configuration": _tables(document.configuration, paper),
+        "refused": "",
         "replaced": printable(str(plain)) != str(plain),
     }
 

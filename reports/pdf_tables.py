@@ -16,7 +16,7 @@ _ROW_GAP = 4.0
 # Words of up to this many letters stay whole in a cell.
 _LONGEST_WORD = 12
 # A table that is higher may break over pages.
-_HIGHEST_WHOLE = 220.0
+_HIGHEST_WHOLE = 250.0
 # More networks than these are listed below each other.
 _NETWORKS_ABREAST = 3
 
@@ -73,17 +73,18 @@ def estimate_table(findings: Sequence[FindingPart], available: float) -> dict[st
         for finding in findings
         for row in finding.estimates
     }
-    names = list(dict.fromkeys(row.name for row in rows))
     networks = list(dict.fromkeys(finding.line.network for finding in findings))
+    listed: list[tuple[str, ...]]
+    heads: tuple[str, ...]
     if len(networks) > _NETWORKS_ABREAST:
-        listed = [(*key, number) for key, number in numbers.items()]
         heads = ("quantity", "network", "estimate")
+        listed = [(*key, number) for key, number in numbers.items()]
     else:
+        heads = ("quantity", *networks)
         listed = [
             (name, *(numbers.get((name, network), NOT_OBSERVED) for network in networks))
-            for name in names
+            for name in dict.fromkeys(row.name for row in rows)
         ]
-        heads = ("quantity", *networks)
     columns = [
         _column(head, (row[place] for row in listed), numeric=False)
         for place, head in enumerate(heads)
