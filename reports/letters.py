@@ -5,12 +5,14 @@ import unicodedata
 from functools import lru_cache
 from pathlib import Path
 
+# Words of up to this many letters stay whole, in the text and in the narrow cells of a table.
+LONG_IN_TEXT, LONG_IN_CELL = 30, 12
 BREAK = "\u200b"  # the template turns it into a place where a line may break, and no letter
 # Control, formatting, surrogate, private and unassigned: nothing to see, or order turned around.
 _UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn"}
 _JOINERS = "\u200c\u200d"  # Persian and others spell with them
 # What a run of letters alone may reach before it is broken, hyphenless, in its middle.
-_LONGEST_RUN = 24
+_LONGEST_RUN = 20
 _BREAKS = re.compile(rf"([._/\\,;:=#)\-])(?=\w)|([^\W_]{{{_LONGEST_RUN}}})(?=\w)")
 # Widths in em of the serif font; everything else is as wide as an average letter.
 _NARROW, _AVERAGE, _WIDE = 0.31, 0.5, 0.8
@@ -50,6 +52,11 @@ def _covered() -> frozenset[int]:
     from matplotlib.ft2font import FT2Font  # noqa: PLC0415 - slow to load, needed only here
 
     return frozenset(FT2Font(str(fonts_folder() / "DejaVuSans.ttf")).get_charmap())
+
+
+def shown(text: str, longest: int = LONG_IN_TEXT) -> str:
+    """`text` as the PDF shows it: in letters that a font has, and words that may break."""
+    return breakable(printable(text), longest)
 
 
 def breakable(text: str, longest: int) -> str:

@@ -14,15 +14,15 @@ import typst
 from analyses.result import Slider
 from gradflow.errors import ConfigurationError
 from reports.document import Document
-from reports.letters import breakable, fonts_folder, printable
+from reports.letters import LONG_IN_CELL, fonts_folder, printable, shown, width
 from reports.parts import Card, Claim, FigurePart, Section, TablePart
 from reports.pdf_tables import estimate_table, table_pieces
 
 _TEMPLATES = Path(__file__).parent / "templates" / "pdf"
 # Tagged for readers who listen; typst refuses what it can see breaks the standard.
 _STANDARD: Final = "ua-1"
-# Words of up to this many letters stay whole in the text.
-_LONGEST_WORD = 30
+# The type in the table of verdicts, and what its networks may take of its width, in points.
+_VERDICT_SIZE, _WIDEST_NETWORK = 8.0, 90.0
 # The margins of the template and what a figure leaves on its page for its caption, in points.
 _BESIDE, _ABOVE_AND_BELOW, _CAPTION = 113.4, 119.1, 80.0
 # A wide figure that would shrink to less than this share of its size is turned on its side.
@@ -156,16 +156,17 @@ def _tables(tables: Iterable[TablePart], paper: Paper) -> list[dict[str, Any]]:
     return [piece for table in tables for piece in table_pieces(table, paper.column)]
 
 
-def _verdicts_by_section(document: Document) -> list[dict[str, Any]]:
+def _verdicts_by_section(document: Document) -> dict[str, Any]:
     """The verdicts below the headings of the sections that give them."""
     groups = []
     for section in document.sections:
         anchors = {claim.anchor for claim in section.claims}
         cards = [card for card in document.verdicts if card.anchor in anchors]
         if cards:
-            heading = _shown(section.heading)
-            groups.append({"heading": heading, "anchor": section.anchor, "cards": _cards(cards)})
-    return groups
+            groups.append({"heading": _shown(section.heading), "cards": _cards(cards)})
+    networks = {line.network for card in document.verdicts for line in card.lines}
+    widest = max((width(network, _VERDICT_SIZE) for network in networks), default=0.0)
+    return {"groups": groups, "network_width": min(widest, _WIDEST_NETWORK)}
 
 
 def _cards(cards: Iterable[Card]) -> list[dict[str, Any]]:
@@ -174,14 +175,17 @@ def _cards(cards: Iterable[Card]) -> list[dict[str, Any]]:
     for card in cards:
         measures = {line.measure for line in card.lines}
         measure = measures.pop() if len(measures) == 1 else ""
-        laid_out.append(_shown(asdict(card)) | {"measure": _shown(measure)})
+        card_laid_out = _shown(asdict(card)) | {"measure": _shown(measure)}
+        for line, line_laid_out in zip(card.lines, card_laid_out["lines"], strict=True):
+            line_laid_out["network"] = shown(line.network, LONG_IN_CELL)
+        laid_out.append(card_laid_out)
     return laid_out
 
 
 def _shown(content: Any) -> Any:
     """Texts in letters that the fonts have, whose long words may break."""
     if isinstance(content, str):
-        return breakable(printable(str(content)), _LONGEST_WORD)
+        return shown(str(content))
     if isinstance(content, dict):
         return {
             name: value if name in _NOT_LAID_OUT else _shown(value)

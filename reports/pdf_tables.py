@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import ceil
 from typing import Any
 
-from reports.letters import breakable, printable, widest_piece, width
+from reports.letters import LONG_IN_CELL, printable, shown, widest_piece, width
 from reports.parts import FindingPart, TablePart
 from reports.wording import NOT_OBSERVED
 
@@ -13,8 +14,6 @@ from reports.wording import NOT_OBSERVED
 SIZE, SMALL_SIZE, _GAP = 8.5, 8.0, 8.0
 _LINE = 1.35  # the distance of two lines, in sizes of type
 _ROW_GAP = 4.0
-# Words of up to this many letters stay whole in a cell.
-_LONGEST_WORD = 12
 # A table that is higher may break over pages.
 _HIGHEST_WHOLE = 250.0
 # More networks than these are listed below each other.
@@ -46,9 +45,9 @@ def table_pieces(table: TablePart, available: float) -> list[dict[str, Any]]:
     ]
     return [
         {
-            "label": printable(table.label) + (" (continued)" if place else ""),
-            "title": printable(table.title),
-            "note": printable(table.note),
+            "label": table.label + (" (continued)" if place else ""),
+            "title": shown(table.title),
+            "note": shown(table.note),
             **_laid_out(group, available),
         }
         for place, group in enumerate(_groups(columns, available))
@@ -58,8 +57,8 @@ def table_pieces(table: TablePart, available: float) -> list[dict[str, Any]]:
 def estimate_table(findings: Sequence[FindingPart], available: float) -> dict[str, Any] | None:
     """The estimates of `findings`, a row a quantity; None where there are none.
 
-    The networks stand side by side while they are few. `notes` tells how the numbers were computed;
-    where they were in several ways, each number carries the mark of its own.
+    The networks stand side by side while they are few and share quantities. `notes` tells how the
+    numbers were computed; where they were in several ways, each number carries its mark.
     """
     rows = [row for finding in findings for row in finding.estimates]
     if not rows:
@@ -76,22 +75,22 @@ def estimate_table(findings: Sequence[FindingPart], available: float) -> dict[st
     networks = list(dict.fromkeys(finding.line.network for finding in findings))
     listed: list[tuple[str, ...]]
     heads: tuple[str, ...]
-    if len(networks) > _NETWORKS_ABREAST:
+    names = list(dict.fromkeys(row.name for row in rows))
+    nothing_shared = len(networks) > 1 and len(names) == len(numbers)
+    if nothing_shared or len(networks) > _NETWORKS_ABREAST:
         heads = ("quantity", "network", "estimate")
         listed = [(*key, number) for key, number in numbers.items()]
     else:
         heads = ("quantity", *networks)
         listed = [
             (name, *(numbers.get((name, network), NOT_OBSERVED) for network in networks))
-            for name in dict.fromkeys(row.name for row in rows)
+            for name in names
         ]
     columns = [
         _column(head, (row[place] for row in listed), numeric=False)
         for place, head in enumerate(heads)
     ]
-    notes = [
-        printable(f"[{mark}] {method}" if marked else method) for method, mark in marks.items()
-    ]
+    notes = [shown(f"[{mark}] {method}" if marked else method) for method, mark in marks.items()]
     return _laid_out(columns, available) | {"notes": notes}
 
 
@@ -101,15 +100,9 @@ def _letter(place: int) -> str:
 
 
 def _column(name: str, cells: Iterable[str], numeric: bool) -> _Column:
-    texts = (printable(name), *map(printable, cells))
     # A number is read whole, its name need not be.
-    return _Column(
-        tuple(
-            text if numeric and place else breakable(text, _LONGEST_WORD)
-            for place, text in enumerate(texts)
-        ),
-        numeric,
-    )
+    show = printable if numeric else partial(shown, longest=LONG_IN_CELL)
+    return _Column((shown(name, LONG_IN_CELL), *map(show, cells)), numeric)
 
 
 def _groups(columns: list[_Column], available: float) -> list[list[_Column]]:
