@@ -11,6 +11,7 @@ BREAK = "\u200b"  # the template turns it into a place where a line may break, a
 # Control, formatting, surrogate, private and unassigned: nothing to see, or order turned around.
 _UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn"}
 _JOINERS = "\u200c\u200d"  # Persian and others spell with them
+_STYLES = ("", "-Bold", "-Oblique", "-BoldOblique")
 # What a run of letters alone may reach before it is broken, hyphenless, in its middle.
 _LONGEST_RUN = 20
 _BREAKS = re.compile(rf"([._/\\,;:=#)\-])(?=\w)|([^\W_]{{{_LONGEST_RUN}}})(?=\w)")
@@ -20,11 +21,12 @@ _NARROW_LETTERS = set(" \u00a0.,:;'|!()[]ijlt-")
 _WIDE_LETTERS = set("mwMW@%—…→ABCDGHKNOQRUVXYµ")
 
 
-def fonts_folder() -> Path:
-    """The folder of the fonts that stand in where those within typst lack a letter."""
+def font_files() -> tuple[Path, ...]:
+    """The font that stands in where those within typst lack a letter: regular, then its styles."""
     from matplotlib import get_data_path  # noqa: PLC0415 - slow to load, needed only here
 
-    return Path(get_data_path()) / "fonts" / "ttf"
+    folder = Path(get_data_path()) / "fonts" / "ttf"
+    return tuple(folder / f"DejaVuSans{style}.ttf" for style in _STYLES)
 
 
 def printable(text: str) -> str:
@@ -51,7 +53,7 @@ def _printable(letter: str) -> str:
 def _covered() -> frozenset[int]:
     from matplotlib.ft2font import FT2Font  # noqa: PLC0415 - slow to load, needed only here
 
-    return frozenset(FT2Font(str(fonts_folder() / "DejaVuSans.ttf")).get_charmap())
+    return frozenset(FT2Font(str(font_files()[0])).get_charmap())
 
 
 def shown(text: str, longest: int = LONG_IN_TEXT) -> str:

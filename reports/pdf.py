@@ -14,11 +14,12 @@ import typst
 from analyses.result import Slider
 from gradflow.errors import ConfigurationError
 from reports.document import Document
-from reports.letters import LONG_IN_CELL, fonts_folder, printable, shown, width
+from reports.letters import LONG_IN_CELL, font_files, printable, shown, width
 from reports.parts import Card, Claim, FigurePart, Section, TablePart
 from reports.pdf_tables import estimate_table, table_pieces
 
 _TEMPLATES = Path(__file__).parent / "templates" / "pdf"
+_FONTS = "fonts"
 # Tagged for readers who listen; typst refuses what it can see breaks the standard.
 _STANDARD: Final = "ua-1"
 # The type in the table of verdicts, and what its networks may take of its width, in points.
@@ -73,6 +74,10 @@ def render_pdf(document: Document, paper: str = "a4") -> bytes:
     with TemporaryDirectory(prefix="gradflow-report-") as name:
         root = Path(name)
         shutil.copytree(_TEMPLATES, root, dirs_exist_ok=True)
+        # Alone in a folder: typst would reach for every font beside them, in the folder's order.
+        (root / _FONTS).mkdir()
+        for font in font_files():
+            shutil.copy(font, root / _FONTS)
         content = _layout(document, PAPERS[paper], root)
         try:
             return _compile(content, root, when, _STANDARD)
@@ -92,7 +97,7 @@ def _compile(
         format="pdf",
         pdf_standards=standard,
         ignore_system_fonts=True,
-        font_paths=[fonts_folder()],
+        font_paths=[root / _FONTS],
         timestamp=when,
     )
 
