@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from math import ceil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final, Literal
@@ -24,8 +25,9 @@ _FONTS = "fonts"
 _STANDARD: Final = "ua-1"
 # The type in the table of verdicts, and what its networks may take of its width, in points.
 _VERDICT_SIZE, _WIDEST_NETWORK = 8.0, 90.0
-# The margins of the template and what a figure leaves on its page for its caption, in points.
-_BESIDE, _ABOVE_AND_BELOW, _CAPTION = 113.4, 119.1, 80.0
+# The margins of the template, its type in captions and the distance of their lines, in points.
+_BESIDE, _ABOVE_AND_BELOW = 113.4, 119.1
+_CAPTION_SIZE, _CAPTION_LINE = 9.0, 13.0
 # A wide figure that would shrink to less than this share of its size is turned on its side.
 _SMALLEST_SHARE = 0.75
 # What links and properties hold is not laid out: it stays as it is.
@@ -45,10 +47,12 @@ class Paper:
         """The width of the text, in points."""
         return self.width - _BESIDE
 
-    @property
-    def tallest(self) -> float:
-        """The height of a figure that leaves room for its caption, in points."""
-        return self.height - _ABOVE_AND_BELOW - _CAPTION
+    def tallest(self, caption: str) -> float:
+        """The height of a figure that leaves room for `caption` on its page, in points."""
+        lines = 2 + ceil(width(caption, _CAPTION_SIZE) / self.column)
+        room = self.height - _ABOVE_AND_BELOW
+        # A caption without end must not make the figure vanish.
+        return max(room - lines * _CAPTION_LINE, room / 2)
 
 
 A4 = Paper("a4", 595.276, 841.89)
@@ -149,8 +153,9 @@ def _place(figure: FigurePart, paper: Paper, root: Path) -> dict[str, Any] | Non
         return None
     name = f"{figure.label.lower().replace(' ', '-')}.{picture.suffix}"
     (root / name).write_bytes(picture.data)
-    upright = min(1.0, paper.column / picture.width, paper.tallest / picture.height)
-    sideways = min(1.0, paper.tallest / picture.width, paper.column / picture.height)
+    tallest = paper.tallest(f"{figure.label}. {figure.title} {figure.caption}")
+    upright = min(1.0, paper.column / picture.width, tallest / picture.height)
+    sideways = min(1.0, tallest / picture.width, paper.column / picture.height)
     turned = upright < _SMALLEST_SHARE and sideways > upright
     scale = sideways if turned else upright
     size = {"width": picture.width * scale, "height": picture.height * scale}
