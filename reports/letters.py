@@ -15,6 +15,7 @@ _STYLES = ("", "-Bold", "-Oblique", "-BoldOblique")
 # What a run of letters alone may reach before it is broken, hyphenless, in its middle.
 _LONGEST_RUN = 20
 _BREAKS = re.compile(rf"([._/\\,;:=#)\-])(?=\w)|([^\W_]{{{_LONGEST_RUN}}})(?=\w)")
+_PER_CENT = re.compile(r"(?<=\d) (?=%)")
 # Widths in em of the serif font; everything else is as wide as an average letter.
 _NARROW, _AVERAGE, _WIDE = 0.31, 0.5, 0.8
 _NARROW_LETTERS = set(" \u00a0.,:;'|!()[]ijlt-")
@@ -57,8 +58,11 @@ def _covered() -> frozenset[int]:
 
 
 def shown(text: str, longest: int = LONG_IN_TEXT) -> str:
-    """`text` as the PDF shows it: in letters that a font has, and words that may break."""
-    return breakable(printable(text), longest)
+    """`text` as the PDF shows it: in letters that a font has, and words that may break.
+
+    A number and its per cent sign stay on one line.
+    """
+    return breakable(_PER_CENT.sub("\u00a0", printable(text)), longest)
 
 
 def breakable(text: str, longest: int) -> str:

@@ -68,6 +68,10 @@ def test_long_words_break_after_signs_and_words_of_letters_only_where_very_long(
     assert shown(text, LONG_IN_CELL).split(BREAK) == pieces
 
 
+def test_number_and_per_cent_sign_stay_together():
+    assert shown("95 % of 3 runs, 50 %") == "95\u00a0% of 3 runs, 50\u00a0%"
+
+
 def test_names_of_up_to_thirty_letters_stay_whole_in_the_text():
     name = "layer4.2.downsample.0.running_"
     assert len(name) == 30
