@@ -8,6 +8,7 @@ from pathlib import Path
 # Words of up to this many letters stay whole, in the text and in the narrow cells of a table.
 LONG_IN_TEXT, LONG_IN_CELL = 30, 12
 BREAK = "\u200b"  # the template turns it into a place where a line may break, and no letter
+NUMBERED = re.compile(r"\[U\+[0-9A-F]{4,6}\]")  # a letter that stands as its number
 # Control, formatting, surrogate, private and unassigned: nothing to see, or order turned around.
 _UNSEEN = {"Cc", "Cf", "Cs", "Co", "Cn"}
 _JOINERS = "\u200c\u200d"  # Persian and others spell with them
@@ -17,7 +18,8 @@ _LONGEST_RUN = 20
 _BREAKS = re.compile(rf"([._/\\,;:=#)\-])(?=\w)|([^\W_]{{{_LONGEST_RUN}}})(?=\w)")
 _PER_CENT = re.compile(r"(?<=\d) (?=%)")
 # Widths in em of the serif font; everything else is as wide as an average letter.
-_NARROW, _AVERAGE, _WIDE = 0.31, 0.5, 0.8
+_NARROW, _AVERAGE, _WIDE = 0.29, 0.47, 0.76
+BOLD = 1.11  # how much wider bold letters are
 _NARROW_LETTERS = set(" \u00a0.,:;'|!()[]ijlt-")
 _WIDE_LETTERS = set("mwMW@%—…→ABCDGHKNOQRUVXYµ")
 

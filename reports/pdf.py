@@ -15,7 +15,7 @@ import typst
 from analyses.result import Slider
 from gradflow.errors import ConfigurationError
 from reports.document import Document
-from reports.letters import LONG_IN_CELL, font_files, printable, shown, width
+from reports.letters import LONG_IN_CELL, NUMBERED, font_files, printable, shown, width
 from reports.parts import Card, Claim, FigurePart, Section, TablePart
 from reports.pdf_tables import estimate_table, table_pieces
 
@@ -109,8 +109,7 @@ def _compile(
 def _layout(document: Document, paper: Paper, root: Path) -> dict[str, Any]:
     """What the template reads; the pictures go to files in `root`."""
     # A page on paper has no explorer.
-    plain = asdict(replace(document, explorer=None), dict_factory=_plain)
-    content: dict[str, Any] = _shown(plain)
+    content: dict[str, Any] = _shown(asdict(replace(document, explorer=None), dict_factory=_plain))
     pairs = zip(document.sections, content["sections"], strict=True)
     for section, laid_out in pairs:
         _lay_out_evidence(section, laid_out, paper, root)
@@ -119,7 +118,7 @@ def _layout(document: Document, paper: Paper, root: Path) -> dict[str, Any]:
             claim_laid_out["estimates"] = estimate_table(claim.findings, paper.column)
     if document.opening is not None:
         content["opening"]["picture"] = _place(document.opening, paper, root)
-    return content | {
+    content |= {
         "paper": paper.name,
         "dated": document.created is not None,
         "properties": {"title": document.title, "description": document.question},
@@ -127,8 +126,8 @@ def _layout(document: Document, paper: Paper, root: Path) -> dict[str, Any]:
         "verdicts": _verdicts_by_section(document),
         "configuration": _tables(document.configuration, paper),
         "refused": "",
-        "replaced": printable(str(plain)) != str(plain),
     }
+    return content | {"replaced": bool(NUMBERED.search(str(content)))}
 
 
 def _lay_out_evidence(

@@ -1,12 +1,12 @@
 """Fits tables to the width of a page: sizes of columns, and pieces where one page is too narrow."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import ceil
 from typing import Any
 
-from reports.letters import LONG_IN_CELL, printable, shown, widest_piece, width
+from reports.letters import BOLD, LONG_IN_CELL, printable, shown, widest_piece, width
 from reports.parts import FindingPart, TablePart
 from reports.wording import NOT_OBSERVED
 
@@ -22,16 +22,23 @@ _NETWORKS_ABREAST = 3
 
 @dataclass(frozen=True)
 class _Column:
-    """A column's texts, its least width (no word cut) and its natural one (no line broken)."""
+    """A column's texts, its least width (no word cut) and its natural one (no line broken).
+
+    The first text is the head, which is bold.
+    """
 
     texts: tuple[str, ...]
     numeric: bool
 
     def least(self, size: float) -> float:
-        return _GAP + max(widest_piece(text, size) for text in self.texts)
+        return _GAP + self._widest(widest_piece, size)
 
     def natural(self, size: float) -> float:
-        return _GAP + max(width(text, size) for text in self.texts)
+        return _GAP + self._widest(width, size)
+
+    def _widest(self, measure: Callable[[str, float], float], size: float) -> float:
+        head, *cells = self.texts
+        return max(BOLD * measure(head, size), *(measure(text, size) for text in cells), 0.0)
 
 
 def table_pieces(table: TablePart, available: float) -> list[dict[str, Any]]:

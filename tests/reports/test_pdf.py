@@ -181,6 +181,13 @@ def test_letters_without_a_glyph_stand_as_numbers_and_the_page_says_so(document)
     assert b"pdfuaid" in content
 
 
+@pytest.mark.parametrize("letter", ["猫", "\u202e", "\x07"])
+def test_one_letter_alone_is_enough_to_say_so(document, letter):
+    content = render_pdf(front(document, references=(f"[1] Title{letter}",)))
+    first = PdfReader(BytesIO(content)).pages[0].extract_text()
+    assert "stand as their Unicode numbers" in words(first)
+
+
 def test_an_ordinary_report_says_nothing_of_letters(pages):
     assert "Unicode" not in pages[0]
 
