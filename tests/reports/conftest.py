@@ -1,5 +1,6 @@
 """A small experiment on disk and outcomes of every kind, with names chosen to break renderers."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib
@@ -14,6 +15,8 @@ from analyses.registry import Outcome
 from analyses.result import AnalysisResult, Estimate, Figure, Finding, Table, Verdict
 from gradflow.runs.reader import Experiment, open_experiment
 from gradflow.runs.writer import ExperimentWriter, RunWriter
+from reports.document import Document, build_document
+from reports.pdf import render_pdf
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -155,3 +158,16 @@ def experiment_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def experiment(experiment_folder: Path) -> Experiment:
     return open_experiment(experiment_folder)
+
+
+@pytest.fixture(scope="session")
+def document_with_opening(experiment: Experiment, outcomes: tuple[Outcome, ...]) -> Document:
+    """The report of the outcomes, with a picture that opens it."""
+    opening = replace(outcomes[0].result.figures[0], key="overview", alt="alt of the overview")
+    overview = Outcome("overview", "", "", AnalysisResult("", (), (opening,), (), "", ()))
+    return build_document(experiment, [*outcomes, overview])
+
+
+@pytest.fixture(scope="session")
+def report_as_pdf(document_with_opening: Document) -> bytes:
+    return render_pdf(document_with_opening)
