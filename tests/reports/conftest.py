@@ -1,5 +1,7 @@
 """A small experiment on disk and outcomes of every kind, with names chosen to break renderers."""
 
+from collections.abc import Callable
+from html.parser import HTMLParser
 from pathlib import Path
 
 import matplotlib
@@ -23,6 +25,31 @@ HOSTILE = (
     "Größe µ ± 3 → naïve",
     "stage4.block12.convolution_with_a_very_long_name." * 5 + "x" * 90,
 )
+
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """The tags and the text of a page; fails where an element is left open."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.open: list[str] = []
+        self.feed(content.decode())
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not {"style", "script"} & set(self.open):
+            self.text += data
 
 
 def finding(key: str, verdict: Verdict, network: str | None, **changes) -> Finding:
@@ -152,3 +179,9 @@ def experiment_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def experiment(experiment_folder: Path) -> Experiment:
     return open_experiment(experiment_folder)
+
+
+@pytest.fixture(scope="session")
+def page_of() -> Callable[[bytes], Page]:
+    """Reads the bytes of an HTML file."""
+    return Page
