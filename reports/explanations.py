@@ -19,8 +19,8 @@ PRIMER = (
     ),
     MethodPart(
         "Intervals",
-        "A number comes with a range of values that the data are compatible with. A 95\u00a0% interval "
-        "is made by a procedure that would catch the true value in about 95 of 100 such "
+        "A number comes with a range of values that the data are compatible with. A 95\u00a0% "
+        "interval is made by a procedure that would catch the true value in about 95 of 100 such "
         "experiments; what it was computed from stands with each number.",
     ),
 )
