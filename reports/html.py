@@ -30,6 +30,7 @@ def render_html(document: Document) -> bytes:
     environment.filters["data_block"] = data_block
     environment.filters["parted"] = _parted
     environment.filters["side_by_side"] = _side_by_side
+    environment.tests["comparable"] = _comparable
     environment.filters["anchor"] = _anchor
     style = (_TEMPLATES / "report.css").read_text(encoding="utf-8")
     scripts = scripts_of(document)
@@ -64,9 +65,16 @@ def _parted(number: str) -> tuple[str, str]:
     return (value, f"({interval}") if bracket else (number, "")
 
 
-def _side_by_side(
-    findings: Sequence[FindingPart],
-) -> list[tuple[str, tuple[EstimateRow | None, ...]]]:
+# The name of an estimate, and that of each finding.
+_Row = tuple[str, tuple[EstimateRow | None, ...]]
+
+
+def _comparable(rows: Sequence[_Row]) -> bool:
+    """Whether half of the estimates and more are of every network: else columns would be empty."""
+    return 2 * sum(None in estimates for _, estimates in rows) <= len(rows)
+
+
+def _side_by_side(findings: Sequence[FindingPart]) -> list[_Row]:
     """For each name of an estimate, that of each finding; None where a finding has none such."""
     columns = [_by_name(finding.estimates) for finding in findings]
     keys = dict.fromkeys(key for column in columns for key in column)

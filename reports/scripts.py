@@ -9,7 +9,7 @@ from markupsafe import Markup, escape
 
 from reports.document import Document
 
-_FOLDER = Path(__file__).parent / "templates" / "html"
+_FOLDER = Path(__file__).parent / "templates" / "html" / "scripts"
 
 
 def scripts_of(document: Document) -> tuple[str, ...]:

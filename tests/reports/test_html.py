@@ -108,6 +108,21 @@ def test_estimates_of_all_networks_stand_side_by_side(document, page_of):
     assert [cell.strip() for cell in cells[-4:]] == ["", "8", "", "9"]
 
 
+def test_estimates_with_no_names_in_common_stand_below_each_other(document):
+    claim = document.sections[1].claims[0]
+    findings = tuple(
+        replace(finding, estimates=(EstimateRow(f"of {finding.line.network}", "1", ""),))
+        for finding in claim.findings
+    )
+    section = replace(document.sections[1], claims=(replace(claim, findings=findings),))
+    content = render_html(replace(document, sections=(section,))).decode()
+    table = re.search(r'<table class="estimates">(.*?)</table>', content, re.DOTALL)[1]
+    cells = re.findall(r"<t[hd](?: [^>]*)?>(.*?)</t[hd]>", table, re.DOTALL)
+    rows = [re.sub(r"<[^>]*>", "", cell).strip() for cell in cells]
+    assert rows[:3] == ["Estimate", "Network", "Number"]
+    assert rows[3:] == ["of plain34", "plain34", "1", "of resnet34", "resnet34", "1"]
+
+
 def test_estimates_of_one_name_hide_none_of_each_other(document):
     claim = document.sections[1].claims[0]
     rows = (EstimateRow("ratio", "123.4", "x"), EstimateRow("ratio", "567.8", "y"))

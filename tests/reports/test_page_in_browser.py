@@ -155,7 +155,7 @@ def current(page) -> str:
 
 
 def test_contents_mark_what_is_being_read(open_report):
-    page = open_report(reduced_motion="reduce")
+    page = open_report()
     assert current(page) == "The answer"
     page.evaluate("document.getElementById('section-2').scrollIntoView()")
     assert current(page) == "2. Gradients by depth"
