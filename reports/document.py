@@ -10,6 +10,7 @@ from analyses.result import Finding
 from analyses.wording import listing, plural
 from gradflow.runs.reader import Experiment
 from gradflow.runs.schema import TABLES
+from reports.explanations import PRIMER
 from reports.explorer import explorer_of
 from reports.figures import draw_figure
 from reports.methods import methods_of
@@ -99,6 +100,7 @@ class Document:
         symbols, glossary: the letters in formulas, and the recorded quantities.
         references: the sources, in order of citation.
         version: of gradflow. created: when the experiment was made; None where unknown.
+        primer: what a reader new to such reports must know.
     """
 
     title: str
@@ -119,6 +121,7 @@ class Document:
     references: tuple[str, ...]
     version: str
     created: datetime | None
+    primer: tuple[MethodPart, ...] = ()
 
 
 @dataclass
@@ -173,6 +176,7 @@ def build_document(experiment: Experiment, outcomes: Sequence[Outcome]) -> Docum
         ),
         version=gradflow.__version__,
         created=created,
+        primer=PRIMER,
     )
 
 

@@ -99,7 +99,7 @@ class TablePart:
 
 @dataclass(frozen=True)
 class MethodPart:
-    """One paragraph on how the experiment was made."""
+    """One paragraph under a heading of its own: on how the experiment was made, or on a term."""
 
     heading: str
     text: str
@@ -151,6 +151,7 @@ class Section:
         figures, tables: the evidence that belongs to no single claim.
         method, sources: how all of it was measured.
         command: what makes this section again from the recorded runs.
+        explanation: what a reader new to the subject must know; "" where there is none.
     """
 
     anchor: str
@@ -164,6 +165,7 @@ class Section:
     method: str
     sources: tuple[str, ...]
     command: str
+    explanation: str = ""
 
     @property
     def all_figures(self) -> tuple[FigurePart, ...]:

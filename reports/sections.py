@@ -7,6 +7,7 @@ from itertools import count
 from analyses.registry import Outcome
 from analyses.result import AnalysisResult, Finding, Table
 from analyses.wording import plural
+from reports.explanations import explanation_of
 from reports.figures import draw_figure
 from reports.parts import (
     SIGNS,
@@ -65,6 +66,7 @@ def section_of(
         anchor=anchor_of(place),
         heading=f"{place}. {outcome.title}",
         question=outcome.question,
+        explanation=explanation_of(outcome.key),
         notice="" if result else _notice(outcome),
         summary=(result or empty).summary,
         claims=tuple(

@@ -1,6 +1,8 @@
 """A small experiment on disk and outcomes of every kind, with names chosen to break renderers."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from html.parser import HTMLParser
 from pathlib import Path
 
 import matplotlib
@@ -26,6 +28,31 @@ HOSTILE = (
     "Größe µ ± 3 → naïve",
     "stage4.block12.convolution_with_a_very_long_name." * 5 + "x" * 90,
 )
+
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """The tags and the text of a page; fails where an element is left open."""
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.open: list[str] = []
+        self.feed(content.decode())
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if not {"style", "script"} & set(self.open):
+            self.text += data
 
 
 def finding(key: str, verdict: Verdict, network: str | None, **changes) -> Finding:
@@ -171,3 +198,9 @@ def document_with_opening(experiment: Experiment, outcomes: tuple[Outcome, ...])
 @pytest.fixture(scope="session")
 def report_as_pdf(document_with_opening: Document) -> bytes:
     return render_pdf(document_with_opening)
+
+
+@pytest.fixture(scope="session")
+def page_of() -> Callable[[bytes], Page]:
+    """Reads the bytes of an HTML file."""
+    return Page
