@@ -26,7 +26,8 @@ def render_html(document: Document) -> bytes:
     environment.filters["data_uri"] = _data_uri
     environment.filters["pixels"] = _pixels
     environment.filters["data_block"] = data_block
-    style = (_TEMPLATES / "report.css").read_text(encoding="utf-8")
+    sheets = ["report.css", *(["explorer.css"] if document.explorer else [])]
+    style = "\n".join((_TEMPLATES / name).read_text(encoding="utf-8") for name in sheets)
     scripts = scripts_of(document)
     page = environment.get_template("page.html.j2").render(
         document=document,

@@ -3,15 +3,33 @@
 from base64 import b64encode
 from collections.abc import Sequence
 from hashlib import sha256
+from pathlib import Path
 
 from markupsafe import Markup, escape
 
 from reports.document import Document
+from reports.vega import vega_script
+
+_FOLDER = Path(__file__).parent / "templates" / "html" / "scripts"
+# In this order: each uses what stands in the ones before it.
+_EXPLORER = (
+    "explorer_values.js",
+    "explorer_charts.js",
+    "explorer_state.js",
+    "explorer_drawing.js",
+    "explorer.js",
+)
 
 
 def scripts_of(document: Document) -> tuple[str, ...]:
     """The scripts that the page of `document` needs, in the order in which they run."""
-    return ()
+    return (vega_script(), _in_one(_EXPLORER)) if document.explorer else ()
+
+
+def _in_one(names: Sequence[str]) -> str:
+    """The files as one script whose names no other script of the page sees."""
+    parts = [(_FOLDER / name).read_text(encoding="utf-8") for name in names]
+    return "(() => {\n\"use strict\";\n" + "\n".join(parts) + "})();"
 
 
 def policy(scripts: Sequence[str]) -> str:

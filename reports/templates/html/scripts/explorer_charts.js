@@ -1,0 +1,156 @@
+// Fills the charts of reports/explorer_charts.py with data and draws them in the page's colours.
+
+// Smallest and largest finite number, positive ones only for a logarithmic scale.
+function extent(numbers, positive) {
+  let low = Infinity;
+  let high = -Infinity;
+  for (const value of numbers) {
+    if (Number.isFinite(value) && (!positive || value > 0)) {
+      low = Math.min(low, value);
+      high = Math.max(high, value);
+    }
+  }
+  return low <= high ? [low, high] : [positive ? 0.1 : 0, 1];
+}
+
+// An extent that a scale of colours can span: widened where it is a single number.
+function colourDomain(numbers, kind) {
+  const [low, high] = extent(numbers, kind === "log");
+  if (kind === "diverging") {
+    const most = Math.max(Math.abs(low), Math.abs(high)) || 1;
+    return [-most, most];
+  }
+  if (low < high) return [low, high];
+  const room = (Math.abs(low) || 1) / 2;
+  return kind === "log" ? [low / 2, low * 2] : [low - room, low + room];
+}
+
+function edges(bins, bin) {
+  return { x: bins[bin][0] - 0.5, x2: bins[bin][1] + 0.5 };
+}
+
+function centre(bins, bin) {
+  return (bins[bin][0] + bins[bin][1]) / 2;
+}
+
+// The cells of a heat map, by what can be said of them; a missing value leaves the ground bare.
+function cellData(matrix, bins, logarithmic) {
+  const data = { cells: [], lost: [], zeros: [] };
+  matrix.forEach((row, y) => {
+    row.forEach((value, bin) => {
+      if (Number.isNaN(value)) return;
+      const cell = { ...edges(bins, bin), y, y2: y + 1, c: value };
+      if (!Number.isFinite(value)) data.lost.push(cell);
+      else if (logarithmic && value <= 0) data.zeros.push(cell);
+      else data.cells.push(cell);
+    });
+  });
+  return data;
+}
+
+// Where the depths stand on a vertical axis of rows: the first row of each, nine at most.
+function depthTicks(depths) {
+  const firsts = depths.flatMap((depth, row) =>
+    depth !== null && (row === 0 || depths[row - 1] !== depth) ? [row] : []);
+  const stride = Math.ceil(firsts.length / 9) || 1;
+  const rows = firsts.filter((_, place) => place % stride === 0);
+  return { ticks: rows.map((row) => row + 0.5), labels: rows.map((row) => String(depths[row])) };
+}
+
+function outline(bins, rows, row, bin) {
+  const marks = [{ ...edges(bins, bin), y: 0, y2: rows }];
+  const across = { x: bins[0][0] - 0.5, x2: bins[bins.length - 1][1] + 0.5 };
+  return row < 0 ? marks : [...marks, { ...across, y: row, y2: row + 1 }];
+}
+
+// The points of one line; what a scale cannot show becomes a mark at the top or the bottom.
+function addLine(data, name, points, network, series, logarithmic) {
+  for (const [x, value] of points) {
+    const zero = logarithmic && value <= 0;
+    const shown = Number.isFinite(value) && !zero;
+    data[name].push({ x, v: shown ? value : null, n: network, s: series });
+    if (name === "lines" && value === Infinity) data.lost.push({ x, n: network });
+    if (name === "lines" && zero) data.zeros.push({ x, n: network });
+  }
+}
+
+// Colours and letters of the charts, from the style of the page.
+function themeOf(element) {
+  const style = getComputedStyle(element);
+  const colour = (name) => style.getPropertyValue(name).trim();
+  const muted = colour("--muted");
+  return {
+    background: "transparent",
+    font: style.fontFamily,
+    view: { stroke: colour("--rule"), fill: colour("--explorer-bare") },
+    axis: {
+      labelColor: muted, titleColor: muted, tickColor: muted, domainColor: muted,
+      gridColor: colour("--rule"), labelFontSize: 11, titleFontSize: 11, titleFontWeight: "normal",
+    },
+    legend: {
+      labelColor: muted, titleColor: muted, labelFontSize: 11, titleFontSize: 11,
+      titleFontWeight: "normal",
+    },
+    range: { category: [0, 1, 2, 3, 4, 5].map((place) => colour(`--network-${place}`)) },
+  };
+}
+
+// A chart in its place on the page: drawn anew, or given other data while it stands.
+class Chart {
+  constructor(element) {
+    this.element = element;
+    this.turn = 0;
+  }
+
+  // `chart` is a specification whose texts and numbers `fill` provides.
+  async draw(chart, { caption, label, width, height, parameters, data }) {
+    this.turn += 1;
+    const turn = this.turn;
+    const spec = JSON.parse(JSON.stringify(chart), (key, value) =>
+      key === "title" && value === "VALUE" ? caption : value);
+    spec.params = Object.entries(parameters).map(([name, value]) => ({ name, value }));
+    spec.datasets = data;
+    spec.description = label;
+    Object.assign(spec, { width, height, autosize: { type: "fit", contains: "padding" } });
+    const place = document.createElement("div");
+    const drawn = await vegaEmbed(place, spec, {
+      mode: "vega-lite", ast: true, actions: false, renderer: "canvas", defaultStyle: false,
+      tooltip: false, hover: false, config: themeOf(this.element),
+    });
+    if (turn !== this.turn) {
+      drawn.finalize();
+      return;
+    }
+    this.drawn?.finalize();
+    this.drawn = drawn;
+    this.element.replaceChildren(place);
+  }
+
+  async update(data) {
+    if (!this.drawn) return;
+    Object.entries(data).forEach(([name, rows]) => this.drawn.view.data(name, rows));
+    await this.drawn.view.runAsync();
+  }
+
+  // Say in words why there is no chart.
+  clear(words) {
+    this.turn += 1;
+    this.drawn?.finalize();
+    this.drawn = null;
+    this.element.textContent = words;
+  }
+
+  // Where the pointer is, in the units of the axes; null outside of them.
+  point(event) {
+    const view = this.drawn?.view;
+    const canvas = this.element.querySelector("canvas");
+    if (!view || !canvas) return null;
+    const box = canvas.getBoundingClientRect();
+    const [left, top] = view.origin();
+    const padding = view.padding();
+    const x = event.clientX - box.left - left - padding.left;
+    const y = event.clientY - box.top - top - padding.top;
+    if (x < 0 || y < 0 || x > view.signal("width") || y > view.signal("height")) return null;
+    return { x: view.scale("x").invert(x), y: view.scale("y").invert(y) };
+  }
+}
