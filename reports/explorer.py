@@ -19,6 +19,8 @@ from reports.parts import ExplorerPart
 MOST_BINS = 100
 # Characters of the values in the page; with all figures it is to stay below 8 MB.
 MOST_CHARACTERS = 3_500_000
+# What a value takes where its neighbours in time have nothing in common but their magnitude.
+CHARACTERS_PER_VALUE = 1.6
 
 READING = (
     "Each cell of a heat map is one layer in one epoch: the input is at the bottom, epochs run to "
@@ -44,6 +46,7 @@ def explorer_of(
     if not epochs:
         return None
     rows = {kind: rows_of(experiment, kind) for kind in {group.rows for group in GROUPS}}
+    most_bins = min(most_bins, _bins_that_fit(experiment, rows, most_characters))
     while True:
         bins = bins_of(epochs, most_bins)
         groups = [_group(experiment, group, rows[group.rows], bins) for group in GROUPS]
@@ -72,6 +75,17 @@ def explorer_of(
     )
 
 
+def _bins_that_fit(experiment: Experiment, rows: dict[str, GroupRows], characters: int) -> int:
+    """How many bins are likely to take as many characters in the page."""
+    values = 0
+    for group in GROUPS:
+        frames = dict(zip(experiment.networks, rows[group.rows].frames, strict=True))
+        for run in experiment.runs:
+            if len(run.table(group.table)):
+                values += len(group.names) * len(frames[run.network])
+    return max(1, int(characters / max(1.0, CHARACTERS_PER_VALUE * values)))
+
+
 def _group(experiment: Experiment, group: Group, rows: GroupRows, bins: Bins) -> dict[str, Any]:
     frames = dict(zip(experiment.networks, rows.frames, strict=True))
     values = [values_of(run, group, frames[run.network], bins) for run in experiment.runs]
@@ -84,6 +98,7 @@ def _group(experiment: Experiment, group: Group, rows: GroupRows, bins: Bins) ->
     return {
         "key": group.table,
         "heading": group.heading,
+        "of": group.of,
         "rows": group.rows,
         "quantities": quantities,
     }

@@ -5,6 +5,7 @@ name of a layer or network is ever read as an expression or as the path of a fie
 """
 
 import json
+from functools import cache
 from typing import Any
 
 import altair as alt
@@ -15,9 +16,15 @@ NOT_FINITE = "#d7263d"
 ZERO = "#000000"
 # Networks beyond these share colours; the names stand in what the pointer shows.
 NETWORKS = 6
+# As texts of the page write numbers; a logarithmic axis leaves some of its ticks without a label.
+_NUMBER = (
+    "datum.label === '' ? '' : datum.value !== 0 && (abs(datum.value) < 0.001 || "
+    "abs(datum.value) >= 1e5) ? format(datum.value, '~e') : format(datum.value, '~g')"
+)
 _DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 2], [1, 3]]
 
 
+@cache
 def charts_json() -> str:
     """All charts as JSON: `heat` by colour scale, `history` and `profile` by vertical scale."""
     charts = {
@@ -34,10 +41,12 @@ def heat_map(kind: str) -> alt.LayerChart:
     Data: `cells` (x, x2, y, y2, c), `lost` and `zeros` (x, x2, y, y2), `chosen` (x, x2, y, y2).
     Parameters: first, last (epochs), rows, ticks, labels (of depth), low, high (of c).
     """
-    cells = _cells("cells").mark_rect().encode(color=_colour(kind))
-    lost = _cells("lost").mark_rect(color=NOT_FINITE)
-    strokes = _cells("lost").mark_rule(color="white")
-    zeros = _cells("zeros").mark_rect(color=ZERO)
+    # A description of each of thousands of cells would take longer than drawing them.
+    plain = {"aria": False, "invalid": "filter"}
+    cells = _cells("cells").mark_rect(**plain).encode(color=_colour(kind))
+    lost = _cells("lost").mark_rect(color=NOT_FINITE, **plain)
+    strokes = _cells("lost").mark_rule(color="white", **plain)
+    zeros = _cells("zeros").mark_rect(color=ZERO, **plain)
     outline = _cells("chosen").mark_rect(fillOpacity=0, stroke="white", strokeWidth=3)
     inline = _cells("chosen").mark_rect(fillOpacity=0, stroke="black", strokeWidth=1)
     return cells + zeros + lost + strokes + outline + inline
@@ -47,7 +56,7 @@ def lines(kind: str, title: str) -> alt.LayerChart:
     """One line a network, thin ones for its seeds, over x; the vertical scale `log` or `linear`.
 
     Data: `lines`, `seeds` (x, v, n the network's place, s the series), `lost` and `zeros` (x, n),
-    `chosen` (x). Parameters: first, last (of x).
+    `chosen` (x). Parameters: first, last (of x), low, high (of v).
     """
     x = alt.X(
         "x:Q",
@@ -58,8 +67,8 @@ def lines(kind: str, title: str) -> alt.LayerChart:
     y = alt.Y(
         "v:Q",
         title=VALUE_TITLE,
-        scale=alt.Scale(type=kind, zero=False),
-        axis=alt.Axis(format="~g", tickCount=6),
+        scale=_between("low", "high", type=kind, nice=kind == "linear"),
+        axis=alt.Axis(labelExpr=_NUMBER, tickCount=6),
     )
     domain = list(range(NETWORKS))
     colour = alt.Color("n:N", scale=alt.Scale(domain=domain), legend=None)
@@ -90,9 +99,10 @@ def _data(name: str) -> alt.Chart:
     return alt.Chart(alt.NamedData(name=name))
 
 
-def _between(low: str, high: str) -> alt.Scale:
+def _between(low: str, high: str, **options: Any) -> alt.Scale:
+    # A domain of its own: that of the data would be infinite where a data set is empty.
     return alt.Scale(
-        domainMin=alt.ExprRef(low), domainMax=alt.ExprRef(high), nice=False, zero=False, round=True
+        domain=[alt.ExprRef(low), alt.ExprRef(high)], **{"nice": False, "round": True, **options}
     )
 
 
@@ -105,7 +115,7 @@ def _cells(name: str) -> alt.Chart:
     )
     y = alt.Y(
         "y:Q",
-        title="depth (input at the bottom)",
+        title="depth",
         scale=_between("0", "rows"),
         axis=alt.Axis(
             values=alt.ExprRef("ticks"),
@@ -119,10 +129,9 @@ def _cells(name: str) -> alt.Chart:
 def _colour(kind: str) -> alt.Color:
     scale = alt.Scale(
         type="log" if kind == "log" else "linear",
-        domainMin=alt.ExprRef("low"),
-        domainMax=alt.ExprRef("high"),
+        domain=[alt.ExprRef("low"), alt.ExprRef("high")],
         nice=False,
-        zero=False,
+        clamp=True,
         # Both keep their order in grey, but the diverging one only to each side of 0.
         scheme="blueorange" if kind == "diverging" else "viridis",
     )
@@ -130,10 +139,11 @@ def _colour(kind: str) -> alt.Color:
         orient="bottom",
         direction="horizontal",
         title=VALUE_TITLE,
-        format="~g",
         tickCount=4,
+        offset=8,
         gradientLength=alt.ExprRef("max(120, width - 40)"),
         gradientThickness=10,
         titleLimit=300,
+        labelExpr=_NUMBER,
     )
     return alt.Color("c:Q", scale=scale, legend=legend)

@@ -13,6 +13,7 @@ class Group:
     Fields:
         table: name of the table.
         heading: what the values speak of.
+        of: what the letters in their formulas stand for.
         rows: what a row of the heat map stands for: layers, parameters or junctions.
         key: the column that names the row.
         names: the columns offered.
@@ -20,6 +21,7 @@ class Group:
 
     table: str
     heading: str
+    of: str
     rows: str
     key: str
     names: tuple[str, ...]
@@ -37,6 +39,8 @@ GROUPS = (
     Group(
         "gradients",
         "Gradients with respect to layer outputs",
+        "x is the gradient of the loss with respect to a layer's "
+        "output, M the number of its elements",
         "layers",
         "layer",
         ("rms", "norm", "abs_max", "zero_fraction", "nonfinite"),
@@ -44,6 +48,7 @@ GROUPS = (
     Group(
         "activations",
         "Activations (layer outputs)",
+        "x is a layer's output with M elements, N the batch, C the channels, S everything after C",
         "layers",
         "layer",
         (
@@ -61,6 +66,7 @@ GROUPS = (
     Group(
         "parameters",
         "Weights of layers",
+        "w is the layer's weight",
         "parameters",
         "parameter",
         ("gradient_norm", "weight_norm", "update_norm", "update_to_weight", "gradient_cosine"),
@@ -68,6 +74,8 @@ GROUPS = (
     Group(
         "junctions",
         "Residual additions",
+        "s and b are the parts of the gradient with respect to the input x that come by skip(x) "
+        "and by branch(x), g = s + b",
         "junctions",
         "layer",
         (

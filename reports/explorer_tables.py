@@ -28,7 +28,7 @@ def recorded_epochs(experiment: Experiment) -> list[int]:
     found: set[int] = set()
     for run in experiment.runs:
         for group in GROUPS:
-            found |= set(run.table(group.table)["epoch"].dropna().astype(int))
+            found |= {int(epoch) for epoch in run.table(group.table)["epoch"].unique()}
     return sorted(found)
 
 

@@ -29,7 +29,7 @@ def scripts_of(document: Document) -> tuple[str, ...]:
 def _in_one(names: Sequence[str]) -> str:
     """The files as one script whose names no other script of the page sees."""
     parts = [(_FOLDER / name).read_text(encoding="utf-8") for name in names]
-    return "(() => {\n\"use strict\";\n" + "\n".join(parts) + "})();"
+    return '(() => {\n"use strict";\n' + "\n".join(parts) + "})();"
 
 
 def policy(scripts: Sequence[str]) -> str:

@@ -4,9 +4,11 @@
 const PREFIX = "#explorer&";
 const KINDS = [
   ["weights", "with weights, counted in depth"],
+  ["projection", "projections on shortcuts"],
   ["block", "blocks"],
   ["normalization", "normalization"],
   ["activation", "activation functions"],
+  ["other", "others"],
   ["all", "all"],
 ];
 
@@ -26,7 +28,8 @@ function fillFixedControls() {
   for (const group of data.groups) {
     const made = document.createElement("optgroup");
     made.label = group.heading;
-    made.append(...group.quantities.map(({ name }) => option(`${group.key}.${name}`, name)));
+    made.append(...group.quantities.map(({ name }) =>
+      option(`${group.key}.${name}`, quantityText(group, name))));
     element("quantity").append(made);
   }
   const networks = data.networks.map((name, place) => option(String(place), name));
@@ -42,6 +45,10 @@ function fillFixedControls() {
     item.append(line, ` ${name}`);
     element("networks").append(item);
   }
+  const thin = document.createElement("li");
+  thin.id = "explorer-thin";
+  thin.textContent = "thin lines: single seeds";
+  element("networks").append(thin);
 }
 
 // Controls whose options depend on what is chosen in others.
@@ -69,7 +76,6 @@ function fillControls() {
 
 function showChoice() {
   const chosen = chosenLayer();
-  const { formula, largest, signed } = current().about;
   element("quantity").value = state.quantity;
   element("network").value = state.network;
   element("seed").value = state.seed;
@@ -77,14 +83,22 @@ function showChoice() {
   element("epoch").value = state.epoch;
   element("epoch").setAttribute("aria-valuetext", epochText(bins[state.epoch]));
   element("zero").hidden = !logarithmic();
-  const over = largest ? "the largest of its recorded steps" : "the median of its recorded steps";
-  const signs = signed
-    ? " Orange is above 0, blue below; in grey print take the sign from the value."
-    : "";
-  element("formula").textContent = `${caption()} = ${formula}; ${over}.${signs}`;
+  element("thin").hidden = state.seed !== "";
+  element("formula").textContent = formulaText();
   element("history-title").textContent = `History of ${chosen.name}`;
   element("profile-title").textContent = `Profile of ${epochText(bins[state.epoch])}`;
-  element("readout").textContent = choiceText(chosen);
+  showReadout(chosen);
+}
+
+// What is chosen and its values, each in one piece: a number may not break in its exponent.
+function showReadout(chosen) {
+  const values = valueTexts(chosen, state.epoch).map((text) => {
+    const piece = document.createElement("span");
+    piece.className = "explorer-value";
+    piece.textContent = text;
+    return piece;
+  });
+  element("readout").replaceChildren(choiceText(chosen), ...values.flatMap((one) => [" ", one]));
 }
 
 // Draw for what is chosen: everything, or where only layer or epoch changed what depends on them.

@@ -5,7 +5,7 @@ function extent(numbers, positive) {
   let low = Infinity;
   let high = -Infinity;
   for (const value of numbers) {
-    if (Number.isFinite(value) && (!positive || value > 0)) {
+    if (value !== null && Number.isFinite(value) && (!positive || value > 0)) {
       low = Math.min(low, value);
       high = Math.max(high, value);
     }
@@ -13,16 +13,33 @@ function extent(numbers, positive) {
   return low <= high ? [low, high] : [positive ? 0.1 : 0, 1];
 }
 
-// An extent that a scale of colours can span: widened where it is a single number.
+// The ends of a scale of colours. Where few far cells would take most of the colours, as the last
+// layer's gradient often does, the scale ends before them (`cut`).
 function colourDomain(numbers, kind) {
-  const [low, high] = extent(numbers, kind === "log");
+  const logarithm = kind === "log";
+  const shown = numbers.filter((value) => Number.isFinite(value) && (!logarithm || value > 0));
   if (kind === "diverging") {
-    const most = Math.max(Math.abs(low), Math.abs(high)) || 1;
-    return [-most, most];
+    const most = Math.max(...extent(shown.map(Math.abs), false)) || 1;
+    return { low: -most, high: most, cut: false };
   }
+  const [low, high] = widened(extent(shown, logarithm), logarithm);
+  const sorted = Float64Array.from(shown).sort();
+  const [from, to] = [0.05, 0.95].map((part) => sorted[Math.round(part * (sorted.length - 1))]);
+  const span = (a, b) => (logarithm ? Math.log(b / a) : b - a);
+  const cut = from < to && span(from, to) < span(low, high) / 2;
+  return cut ? { low: from, high: to, cut } : { low, high, cut };
+}
+
+// The ends of a vertical scale, with room for a line to be seen.
+function lineDomain(numbers, logarithm) {
+  return widened(extent(numbers, logarithm), logarithm);
+}
+
+// An extent that a scale can span, where it may be a single number.
+function widened([low, high], logarithm) {
   if (low < high) return [low, high];
   const room = (Math.abs(low) || 1) / 2;
-  return kind === "log" ? [low / 2, low * 2] : [low - room, low + room];
+  return logarithm ? [low / 2, low * 2] : [low - room, low + room];
 }
 
 function edges(bins, bin) {
@@ -74,15 +91,17 @@ function addLine(data, name, points, network, series, logarithmic) {
   }
 }
 
-// Colours and letters of the charts, from the style of the page.
-function themeOf(element) {
+// Colours and letters of the charts, from the style of the page; `bare` is the ground of heat maps,
+// which shows where no value is.
+function themeOf(element, bare) {
   const style = getComputedStyle(element);
   const colour = (name) => style.getPropertyValue(name).trim();
   const muted = colour("--muted");
+  const ground = bare ? colour("--explorer-bare") : "transparent";
   return {
     background: "transparent",
     font: style.fontFamily,
-    view: { stroke: colour("--rule"), fill: colour("--explorer-bare") },
+    view: { stroke: colour("--rule"), fill: ground },
     axis: {
       labelColor: muted, titleColor: muted, tickColor: muted, domainColor: muted,
       gridColor: colour("--rule"), labelFontSize: 11, titleFontSize: 11, titleFontWeight: "normal",
@@ -115,7 +134,7 @@ class Chart {
     const place = document.createElement("div");
     const drawn = await vegaEmbed(place, spec, {
       mode: "vega-lite", ast: true, actions: false, renderer: "canvas", defaultStyle: false,
-      tooltip: false, hover: false, config: themeOf(this.element),
+      tooltip: false, hover: false, config: themeOf(this.element, "cells" in data),
     });
     if (turn !== this.turn) {
       drawn.finalize();
@@ -126,10 +145,12 @@ class Chart {
     this.element.replaceChildren(place);
   }
 
-  async update(data) {
+  async update({ data, parameters = {} }) {
     if (!this.drawn) return;
-    Object.entries(data).forEach(([name, rows]) => this.drawn.view.data(name, rows));
-    await this.drawn.view.runAsync();
+    const { view } = this.drawn;
+    Object.entries(parameters).forEach(([name, value]) => view.signal(name, value));
+    Object.entries(data).forEach(([name, rows]) => view.data(name, rows));
+    await view.runAsync();
   }
 
   // Say in words why there is no chart.

@@ -13,6 +13,9 @@ const maps = data.networks.map((name) => {
 const historyChart = new Chart(element("history"));
 const profileChart = new Chart(element("profile"));
 
+const ENDS =
+  "The colours end where 5 % of the cells lie beyond on either side; those have the end's colour.";
+
 async function drawMaps() {
   const networks = shownNetworks();
   const quantity = current();
@@ -22,9 +25,10 @@ async function drawMaps() {
     rowsShown(network).map((row) =>
       bins.map((_, bin) => quantity.at(network, state.seed, row, bin))),
   ]));
-  const [low, high] = colourDomain([...matrices.values()].flat(2), kind);
+  const { low, high, cut } = colourDomain([...matrices.values()].flat(2), kind);
+  element("ends").textContent = cut ? ENDS : "";
   const most = Math.max(...[...matrices.values()].map((matrix) => matrix.length));
-  const height = Math.min(460, Math.max(190, 110 + 6 * most));
+  const height = Math.min(460, Math.max(220, 110 + 6 * most));
   maps.forEach(({ box }, network) => { box.hidden = !networks.includes(network); });
   await Promise.all(networks.map((network) => {
     const { chart } = maps[network];
@@ -82,7 +86,12 @@ function lineData(points, x) {
       addLine(made, "seeds", thin, network, `${run.place}`, logarithmic());
     }
   }
-  return made;
+  const [low, high] = lineDomain([...made.lines, ...made.seeds].map(({ v }) => v), logarithmic());
+  return { data: made, parameters: { low, high } };
+}
+
+function withRange({ data: made, parameters }, first, last) {
+  return { data: made, parameters: { ...parameters, first, last } };
 }
 
 async function drawLines() {
@@ -96,15 +105,13 @@ async function drawLines() {
       ...common,
       label: `${caption()} of the chosen layer by epoch, one line a network`,
       width: historyChart.element.clientWidth,
-      parameters: { first: bins[0][0] - 0.5, last: bins[bins.length - 1][1] + 0.5 },
-      data: historyData(),
+      ...withRange(historyData(), bins[0][0] - 0.5, bins[bins.length - 1][1] + 0.5),
     }),
     profileChart.draw(charts.profile[kind], {
       ...common,
       label: `${caption()} in the chosen epoch by depth, one line a network`,
       width: profileChart.element.clientWidth,
-      parameters: { first: first - 0.5, last: last + 0.5 },
-      data: profileData(),
+      ...withRange(profileData(), first - 0.5, last + 0.5),
     }),
   ]);
 }
@@ -112,7 +119,7 @@ async function drawLines() {
 // Mark the chosen layer and epoch in the charts that stand, and show their lines.
 async function showChosen() {
   await Promise.all([
-    ...shownNetworks().map((network) => maps[network].chart.update({ chosen: chosenIn(network) })),
+    ...shownNetworks().map((network) => maps[network].chart.update({ data: { chosen: chosenIn(network) } })),
     historyChart.update(historyData()),
     profileChart.update(profileData()),
   ]);

@@ -76,6 +76,19 @@ function caption() {
   return unit ? `${name} (${unit})` : name;
 }
 
+function quantityText(group, name) {
+  return `${group.key}: ${name}`;
+}
+
+// How the values shown came about.
+function formulaText() {
+  const { name, formula, largest, signed } = current().about;
+  const { of } = current().group;
+  const over = largest ? "The largest" : "The median";
+  const signs = " Orange is above 0, blue below; in grey print take the sign from the value.";
+  return `${name} = ${formula}; ${of}. ${over} over the recorded steps.${signed ? signs : ""}`;
+}
+
 // What is said of a row beside its name.
 function aboutText({ type, shape, depth }) {
   return [type, shape, depth === null ? "" : `depth ${depth}`].filter(Boolean).join(", ");
@@ -95,11 +108,11 @@ function valueTexts(layer, bin) {
     `${data.networks[network]}: ${valueText(network, layer, bin)}`);
 }
 
-// What is chosen, in a sentence.
+// What is chosen, in words.
 function choiceText(layer) {
   const about = aboutText(layer);
   const where = `${layer.name}${about ? ` (${about})` : ""}, ${epochText(bins[state.epoch])}`;
-  return `${where}, ${caption()}: ${valueTexts(layer, state.epoch).join("; ")}.`;
+  return `${where}, ${current().group.key} ${caption()}:`;
 }
 
 // What the pointer is at, in lines; of an epoch or a layer alone the chosen other one is meant.

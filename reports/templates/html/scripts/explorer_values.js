@@ -63,12 +63,12 @@ class Quantity {
     return median(runs.map((run) => this.inRun(run, row, bin)));
   }
 
-  // Places of the rows of a network that `kind` lets through; all where it lets none.
+  // Places of the rows of a network that `kind` lets through; all where no network has such rows.
   shown(network, kind) {
-    const rows = this.rows[network];
-    const places = rows.role.map((_, place) => place);
-    const kept = places.filter((place) => kindOf(rows.role[place]) === kind);
-    return kept.length ? kept : places;
+    const places = (rows) => [...rows.role.keys()];
+    const kept = this.rows.map((rows) =>
+      places(rows).filter((place) => kindOf(rows.role[place]) === kind));
+    return kept.some((some) => some.length) ? kept[network] : places(this.rows[network]);
   }
 
   // The place of the row that stands for the chosen layer in `network`, of those in `places`: that
@@ -90,9 +90,11 @@ class Quantity {
   }
 }
 
-// What the reader may choose to see alone: layers that depth counts, or one kind of the others.
+const WEIGHTED = ["convolution", "linear", "recurrent", "attention", "embedding"];
+
+// What the reader may choose to see alone: the layers with weights, or those of another role.
 function kindOf(role) {
-  return ["block", "normalization", "activation"].includes(role) ? role : role && "weights";
+  return WEIGHTED.includes(role) ? "weights" : role;
 }
 
 // Three significant digits, with an exponent where the zeros would have to be counted.
