@@ -11,8 +11,15 @@ from gradflow.runs.reader import Experiment, Run
 from reports.explorer_charts import charts_json
 from reports.explorer_codes import Packed, pack
 from reports.explorer_quantities import GROUPS, LARGEST, SHARES, Group
-from reports.explorer_tables import Array, Bins, GroupRows, bins_of, recorded_epochs, rows_of
-from reports.explorer_tables import values_of
+from reports.explorer_tables import (
+    Array,
+    Bins,
+    GroupRows,
+    bins_of,
+    recorded_epochs,
+    rows_of,
+    values_of,
+)
 from reports.parts import ExplorerPart
 
 # More bins than a heat map has room for would cost bytes that no one sees.
@@ -46,17 +53,8 @@ def explorer_of(
     if not epochs:
         return None
     rows = {kind: rows_of(experiment, kind) for kind in {group.rows for group in GROUPS}}
-    most_bins = min(most_bins, _bins_that_fit(experiment, rows, most_characters))
-    while True:
-        bins = bins_of(epochs, most_bins)
-        groups = [_group(experiment, group, rows[group.rows], bins) for group in GROUPS]
-        groups = [group for group in groups if group["quantities"]]
-        quantities = [quantity for group in groups for quantity in group["quantities"]]
-        size = sum(len(quantity["codes"]) for quantity in quantities)
-        if size <= most_characters or len(bins) == 1:
-            break
-        # Nearly proportional; a little less, so that one more round is enough.
-        most_bins = max(1, int(0.97 * len(bins) * most_characters / size))
+    bins, groups = _groups_that_fit(experiment, epochs, rows, most_bins, most_characters)
+    quantities = [quantity for group in groups for quantity in group["quantities"]]
     if not quantities:
         return None
     data = {
@@ -73,6 +71,26 @@ def explorer_of(
         reading=READING,
         notes=_notes(experiment, len(epochs), bins, rows["layers"], error),
     )
+
+
+def _groups_that_fit(
+    experiment: Experiment,
+    epochs: list[int],
+    rows: dict[str, GroupRows],
+    most_bins: int,
+    most_characters: int,
+) -> tuple[Bins, list[dict[str, Any]]]:
+    """The bins of epochs, as many as may be, and the groups of quantities in them, packed."""
+    most_bins = min(most_bins, _bins_that_fit(experiment, rows, most_characters))
+    while True:
+        bins = bins_of(epochs, most_bins)
+        groups = [_group(experiment, group, rows[group.rows], bins) for group in GROUPS]
+        groups = [group for group in groups if group["quantities"]]
+        size = sum(len(one["codes"]) for group in groups for one in group["quantities"])
+        if size <= most_characters or len(bins) == 1:
+            return bins, groups
+        # Nearly proportional; a little less, so that one more round is enough.
+        most_bins = max(1, int(0.97 * len(bins) * most_characters / size))
 
 
 def _bins_that_fit(experiment: Experiment, rows: dict[str, GroupRows], characters: int) -> int:
@@ -151,7 +169,7 @@ def _notes(
     experiment: Experiment, epochs: int, bins: Bins, layers: GroupRows, error: float
 ) -> tuple[str, ...]:
     largest = listing(LARGEST)
-    cell = "epoch" if len(bins) == epochs else "cell's epochs"
+    cell = "epoch" if len(bins) == epochs else "column's epochs"
     notes = [
         f"A value is the median over the recorded steps of the {cell}, for {largest} the largest; "
         "with all seeds it is the median of theirs. A step whose value is not finite counts as "
@@ -160,7 +178,7 @@ def _notes(
     if len(bins) < epochs:
         size = -(-epochs // len(bins))
         notes.append(
-            f"The {epochs} recorded epochs are shown in {plural(len(bins), 'cell')} of up to "
+            f"The {epochs} recorded epochs are shown in {plural(len(bins), 'column')} of up to "
             f"{plural(size, 'epoch')} each."
         )
     for network, count, frame in zip(

@@ -42,21 +42,20 @@ def heat_map(kind: str) -> alt.LayerChart:
     Parameters: first, last (epochs), rows, ticks, labels (of depth), low, high (of c).
     """
     # A description of each of thousands of cells would take longer than drawing them.
-    plain = {"aria": False, "invalid": "filter"}
-    cells = _cells("cells").mark_rect(**plain).encode(color=_colour(kind))
-    lost = _cells("lost").mark_rect(color=NOT_FINITE, **plain)
-    strokes = _cells("lost").mark_rule(color="white", **plain)
-    zeros = _cells("zeros").mark_rect(color=ZERO, **plain)
+    cells = _cells("cells").mark_rect(aria=False, invalid="filter").encode(color=_colour(kind))
+    zeros = _cells("zeros").mark_rect(aria=False, invalid="filter", color=ZERO)
+    lost = _cells("lost").mark_rect(aria=False, invalid="filter", color=NOT_FINITE)
+    strokes = _cells("lost").mark_rule(aria=False, invalid="filter", color="white")
     outline = _cells("chosen").mark_rect(fillOpacity=0, stroke="white", strokeWidth=3)
     inline = _cells("chosen").mark_rect(fillOpacity=0, stroke="black", strokeWidth=1)
-    return cells + zeros + lost + strokes + outline + inline
+    return alt.LayerChart(layer=[cells, zeros, lost, strokes, outline, inline])
 
 
 def lines(kind: str, title: str) -> alt.LayerChart:
     """One line a network, thin ones for its seeds, over x; the vertical scale `log` or `linear`.
 
     Data: `lines`, `seeds` (x, v, n the network's place, s the series), `lost` and `zeros` (x, n),
-    `chosen` (x). Parameters: first, last (of x), low, high (of v).
+    `chosen` (x). Parameters: first, last (of x), low, high (of v), dot.
     """
     x = alt.X(
         "x:Q",
@@ -78,14 +77,16 @@ def lines(kind: str, title: str) -> alt.LayerChart:
     lost = _data("lost").mark_point(shape="cross", size=40).encode(x, colour, y=alt.value(0))
     bottom = alt.value(alt.ExprRef("height"))
     zeros = _data("zeros").mark_point(shape="triangle-down", size=40).encode(x, colour, y=bottom)
-    rule = _data("chosen").mark_rule(strokeDash=[3, 3], color="#808080").encode(x)
-    breaks = "break-paths-show-domains"
-    return (
-        rule
-        + seeds.mark_line(strokeWidth=1, opacity=0.45, invalid=breaks)
-        + main.mark_line(strokeWidth=2.2, invalid=breaks, point=alt.OverlayMarkDef(size=18))
-        + lost
-        + zeros
+    # Dots that touch would hide the dashes that tell the lines apart: the page sets their size.
+    dot = alt.OverlayMarkDef(size=alt.ExprRef("dot"))
+    return alt.LayerChart(
+        layer=[
+            _data("chosen").mark_rule(strokeDash=[3, 3], color="#808080").encode(x),
+            seeds.mark_line(strokeWidth=1, opacity=0.45, invalid="break-paths-show-domains"),
+            main.mark_line(strokeWidth=2.2, invalid="break-paths-show-domains", point=dot),
+            lost,
+            zeros,
+        ]
     )
 
 

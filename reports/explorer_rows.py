@@ -1,4 +1,4 @@
-"""What the rows of the explorer's heat maps stand for: layers, their weights, residual additions."""
+"""What the rows of the explorer stand for: layers, their weights, residual additions."""
 
 import re
 from collections.abc import Sequence
@@ -48,7 +48,7 @@ def shown_layers(rows: pd.DataFrame, most: int = MOST_LAYERS) -> pd.DataFrame:
 
 
 def parameter_rows(run: Run, layers: pd.DataFrame) -> pd.DataFrame:
-    """One row for each of `layers` that has parameters, indexed by the parameter that stands for it.
+    """One row for each of `layers` with parameters, indexed by the one that stands for it.
 
     That is the one called weight, or else the layer's first; parameters of modules that are not
     among the layers have a row as well, after all others.

@@ -87,7 +87,8 @@ function lineData(points, x) {
     }
   }
   const [low, high] = lineDomain([...made.lines, ...made.seeds].map(({ v }) => v), logarithmic());
-  return { data: made, parameters: { low, high } };
+  const dot = made.lines.length > 60 * shownNetworks().length ? 0 : 18;
+  return { data: made, parameters: { low, high, dot } };
 }
 
 function withRange({ data: made, parameters }, first, last) {
