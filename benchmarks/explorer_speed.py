@@ -4,7 +4,10 @@
 
 Records an experiment of two networks by three seeds with made-up values, builds its whole report
 and opens the page with the network cut off. Seconds count from the start of the navigation until
-all four charts are drawn, and from a click on a cell until its layer's history is. Medians.
+all four charts are drawn, and from a click on a cell until its layer's history is; those for which
+the page's thread ran until the charts were drawn do not depend on what else the machine does.
+Medians. Columns: layers, epochs, seeds, all sections, page, values in it, building the explorer,
+charts drawn, of these the thread ran, click answered.
 """
 
 import argparse
@@ -35,12 +38,17 @@ WATCH = """selector => new Promise(resolve => {
 })"""
 
 
-def seconds_until_usable(browser: Browser, page_file: Path) -> tuple[float, float]:
-    """Seconds until the charts stand, and from a click on the heat map until it is answered."""
+def seconds_until_usable(browser: Browser, page_file: Path) -> tuple[float, float, float]:
+    """Seconds until the charts stand, those its thread ran, and from a click to its answer."""
     context = browser.new_context(offline=True, viewport={"width": 1280, "height": 900})
     page = context.new_page()
+    meter = context.new_cdp_session(page)
+    # Seconds for which the page's thread ran, whatever else the machine was doing.
+    meter.send("Performance.enable", {"timeDomain": "threadTicks"})
     page.goto(page_file.resolve().as_uri(), wait_until="commit")
     drawn = page.evaluate(WATCH, DRAWN)
+    metrics = meter.send("Performance.getMetrics")["metrics"]
+    busy = next(one["value"] for one in metrics if one["name"] == "TaskDuration")
     canvas = page.locator("#explorer-maps canvas").first
     canvas.scroll_into_view_if_needed()
     canvas.evaluate(
@@ -53,7 +61,7 @@ def seconds_until_usable(browser: Browser, page_file: Path) -> tuple[float, floa
         raise RuntimeError("the click on the heat map was not answered")
     clicked = page.evaluate("window.clicked")
     context.close()
-    return drawn / 1000, (answered - clicked) / 1000
+    return drawn / 1000, busy, (answered - clicked) / 1000
 
 
 def main() -> None:
@@ -81,12 +89,12 @@ def main() -> None:
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
             times = [seconds_until_usable(browser, page) for _ in range(options.openings)]
             browser.close()
-        drawn, answered = (statistics.median(column) for column in zip(*times, strict=True))
+        drawn, busy, answered = (statistics.median(column) for column in zip(*times, strict=True))
         values = len(part.data) / 1e6 if part else 0.0
         print(
             f"| {options.layers} | {options.epochs} | {options.seeds} | "
             f"{'yes' if outcomes else 'no'} | {page.stat().st_size / 1e6:.1f} MB | "
-            f"{values:.1f} MB | {built:.1f} s | {drawn:.2f} s | {answered:.2f} s |"
+            f"{values:.1f} MB | {built:.1f} s | {drawn:.2f} s | {busy:.2f} s | {answered:.2f} s |"
         )
 
 

@@ -39,7 +39,7 @@ def heat_map(kind: str) -> alt.LayerChart:
     """Cells by epoch and row; colours on a `log`, `linear` or `diverging` scale.
 
     Data: `cells` (x, x2, y, y2, c), `lost` and `zeros` (x, x2, y, y2), `chosen` (x, x2, y, y2).
-    Parameters: first, last (epochs), rows, ticks, labels (of depth), low, high (of c).
+    Parameters: first, last, marks (epochs), rows, ticks, labels (of depth), low, high (of c).
     """
     # A description of each of thousands of cells would take longer than drawing them.
     cells = _cells("cells").mark_rect(aria=False, invalid="filter").encode(color=_colour(kind))
@@ -55,13 +55,13 @@ def lines(kind: str, title: str) -> alt.LayerChart:
     """One line a network, thin ones for its seeds, over x; the vertical scale `log` or `linear`.
 
     Data: `lines`, `seeds` (x, v, n the network's place, s the series), `lost` and `zeros` (x, n),
-    `chosen` (x). Parameters: first, last (of x), low, high (of v), dot.
+    `chosen` (x). Parameters: first, last, marks (of x), low, high (of v), dot.
     """
     x = alt.X(
         "x:Q",
         title=title,
         scale=_between("first", "last"),
-        axis=alt.Axis(tickMinStep=1, tickCount=8, format="d", grid=False),
+        axis=alt.Axis(values=alt.ExprRef("marks"), format="d", grid=False),
     )
     y = alt.Y(
         "v:Q",
@@ -112,7 +112,7 @@ def _cells(name: str) -> alt.Chart:
         "x:Q",
         title="epoch",
         scale=_between("first", "last"),
-        axis=alt.Axis(tickMinStep=1, tickCount=8, format="d", grid=False),
+        axis=alt.Axis(values=alt.ExprRef("marks"), format="d", grid=False),
     )
     y = alt.Y(
         "y:Q",

@@ -48,7 +48,9 @@ function fillFixedControls() {
   const thin = document.createElement("li");
   thin.id = "explorer-thin";
   thin.textContent = "thin lines: single seeds";
-  element("networks").append(thin);
+  const marks = document.createElement("li");
+  marks.textContent = "cross at the top: not finite; triangle at the bottom: exactly zero";
+  element("networks").append(thin, marks);
 }
 
 // Controls whose options depend on what is chosen in others.

@@ -65,6 +65,21 @@ function cellData(matrix, bins, logarithmic) {
   return data;
 }
 
+// Whole numbers to mark on an axis, about eight: a short axis would get halves of its own accord.
+function wholeMarks(first, last) {
+  const room = Math.max(1, (last - first) / 8);
+  const power = 10 ** Math.floor(Math.log10(room));
+  const stride = [1, 2, 5, 10].map((step) => step * power).find((step) => step >= room);
+  const from = Math.ceil(first / stride);
+  return Array.from({ length: Math.floor(last / stride) - from + 1 }, (_, i) => (from + i) * stride);
+}
+
+// The ends of the axis of epochs, and what to mark on it.
+function epochAxis(bins) {
+  const ends = { first: bins[0][0] - 0.5, last: bins[bins.length - 1][1] + 0.5 };
+  return { ...ends, marks: wholeMarks(ends.first, ends.last) };
+}
+
 // Where the depths stand on a vertical axis of rows: the first row of each, nine at most.
 function depthTicks(depths) {
   const firsts = depths.flatMap((depth, row) =>

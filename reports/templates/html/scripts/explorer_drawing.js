@@ -42,7 +42,7 @@ async function drawMaps() {
       width: chart.element.clientWidth,
       height,
       parameters: {
-        first: bins[0][0] - 0.5, last: bins[bins.length - 1][1] + 0.5,
+        ...epochAxis(bins),
         rows: Math.max(1, rows.length), low, high, ...depthTicks(depths),
       },
       data: {
@@ -91,8 +91,8 @@ function lineData(points, x) {
   return { data: made, parameters: { low, high, dot } };
 }
 
-function withRange({ data: made, parameters }, first, last) {
-  return { data: made, parameters: { ...parameters, first, last } };
+function withAxis({ data: made, parameters }, axis) {
+  return { data: made, parameters: { ...parameters, ...axis } };
 }
 
 async function drawLines() {
@@ -106,13 +106,15 @@ async function drawLines() {
       ...common,
       label: `${caption()} of the chosen layer by epoch, one line a network`,
       width: historyChart.element.clientWidth,
-      ...withRange(historyData(), bins[0][0] - 0.5, bins[bins.length - 1][1] + 0.5),
+      ...withAxis(historyData(), epochAxis(bins)),
     }),
     profileChart.draw(charts.profile[kind], {
       ...common,
       label: `${caption()} in the chosen epoch by depth, one line a network`,
       width: profileChart.element.clientWidth,
-      ...withRange(profileData(), first - 0.5, last + 0.5),
+      ...withAxis(profileData(), {
+        first: first - 0.5, last: last + 0.5, marks: wholeMarks(first - 0.5, last + 0.5),
+      }),
     }),
   ]);
 }

@@ -15,7 +15,7 @@ const seeds = [...new Set(data.runs.map((run) => run.seed))];
 // What is chosen: all of it stands in the controls and in the address of the page.
 const state = {
   quantity: quantities.keys().next().value,
-  network: "",
+  network: data.networks.length > 1 ? "" : "0",
   seed: seeds.length > 1 ? "" : seeds[0],
   kind: "weights",
   scale: "",
