@@ -13,6 +13,8 @@ import pytest
 from markupsafe import escape
 
 from gradflow.runs.reader import Experiment, open_experiment
+from gradflow.runs.schema import ACTIVATIONS
+from gradflow.runs.writer import ExperimentWriter, RunWriter
 from reports.document import build_document
 from reports.html import render_html
 
@@ -167,6 +169,29 @@ def test_network_without_residual_additions_says_so(page):
     page.locator("#explorer-network").select_option(RESIDUAL)
     page.wait_for_selector(DRAWN)
     assert page.locator("#explorer-maps h3:visible").all_inner_texts() == [RESIDUAL]
+
+
+def test_layers_of_other_names_are_linked_by_depth(open_page, tmp_path):
+    folder = tmp_path / "trial"
+    ExperimentWriter(folder, {"created": "2025-05-03T14:05:09+00:00", "runs": ["one", "two"]})
+    for run, layers, first in (("one", ["a", "b", "c"], 1), ("two", ["p", "q"], 10)):
+        writer = RunWriter(folder / run, {"network": run})
+        same = {"type": "Linear", "role": "linear", "shape": "8", "stage": 0, "parameters": 8}
+        columns = {name: [value] * len(layers) for name, value in same.items()}
+        depths = range(1, len(layers) + 1)
+        writer.write_layers({"layer": layers, "depth": depths, **columns})
+        values = {quantity.name: [0] * len(layers) for quantity in ACTIVATIONS.columns}
+        values |= {"epoch": [1] * len(layers), "layer": layers}
+        values["rms"] = [float(first * depth) for depth in depths]
+        writer.append("activations", values, 0, 0)
+    path = tmp_path / "report.html"
+    path.write_bytes(render_html(build_document(open_experiment(folder), ())))
+    page = open_page(path)
+    values = page.locator("#explorer-readout .explorer-value")
+    for layer, texts in (("b", ["one: 2", "two: 20 (q)"]), ("c", ["one: 3", "two: no such layer"])):
+        page.locator("#explorer-layer").select_option(layer)
+        page.wait_for_selector(DRAWN)
+        assert values.all_inner_texts() == texts
 
 
 def test_address_brings_the_same_view_back(page, browser, page_file):

@@ -104,13 +104,32 @@ function showReadout(chosen) {
 }
 
 // Draw for what is chosen: everything, or where only layer or epoch changed what depends on them.
-async function render(everything) {
-  element("body").setAttribute("aria-busy", "true");
+async function draw(everything) {
   await current().load();
   if (everything) fillControls();
   showChoice();
   await (everything ? Promise.all([drawMaps(), drawLines()]) : showChosen());
-  element("body").setAttribute("aria-busy", "false");
+}
+
+// Drawings follow each other; what is chosen while one is made is drawn once after it.
+let wanted = null;
+let drawing = null;
+function render(everything) {
+  wanted = wanted || everything;
+  drawing ??= (async () => {
+    element("body").setAttribute("aria-busy", "true");
+    try {
+      while (wanted !== null) {
+        const all = wanted;
+        wanted = null;
+        await draw(all);
+      }
+    } finally {
+      drawing = null;
+      element("body").setAttribute("aria-busy", "false");
+    }
+  })();
+  return drawing;
 }
 
 function choose(changes, everything) {
@@ -184,8 +203,10 @@ function listenToAll() {
       choose({ [name]: event.target.value, ...scale }, true);
     });
   }
-  element("layer").addEventListener("change", (event) => choose({ layer: event.target.value }));
-  element("epoch").addEventListener("input", (event) => choose({ epoch: Number(event.target.value) }));
+  element("layer").addEventListener("change", (event) =>
+    choose({ layer: event.target.value }, false));
+  element("epoch").addEventListener("input", (event) =>
+    choose({ epoch: Number(event.target.value) }, false));
   addEventListener("hashchange", () => readAddress() && render(true));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => render(true));
   let width = element("maps").clientWidth;

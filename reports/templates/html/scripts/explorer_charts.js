@@ -71,7 +71,8 @@ function wholeMarks(first, last) {
   const power = 10 ** Math.floor(Math.log10(room));
   const stride = [1, 2, 5, 10].map((step) => step * power).find((step) => step >= room);
   const from = Math.ceil(first / stride);
-  return Array.from({ length: Math.floor(last / stride) - from + 1 }, (_, i) => (from + i) * stride);
+  const count = Math.floor(last / stride) - from + 1;
+  return Array.from({ length: count }, (_, place) => (from + place) * stride);
 }
 
 // The ends of the axis of epochs, and what to mark on it.
@@ -133,13 +134,10 @@ function themeOf(element, bare) {
 class Chart {
   constructor(element) {
     this.element = element;
-    this.turn = 0;
   }
 
   // `chart` is a specification whose texts and numbers `fill` provides.
   async draw(chart, { caption, label, width, height, parameters, data }) {
-    this.turn += 1;
-    const turn = this.turn;
     const spec = JSON.parse(JSON.stringify(chart), (key, value) =>
       key === "title" && value === "VALUE" ? caption : value);
     spec.params = Object.entries(parameters).map(([name, value]) => ({ name, value }));
@@ -151,10 +149,6 @@ class Chart {
       mode: "vega-lite", ast: true, actions: false, renderer: "canvas", defaultStyle: false,
       tooltip: false, hover: false, config: themeOf(this.element, "cells" in data),
     });
-    if (turn !== this.turn) {
-      drawn.finalize();
-      return;
-    }
     this.drawn?.finalize();
     this.drawn = drawn;
     this.element.replaceChildren(place);
@@ -170,7 +164,6 @@ class Chart {
 
   // Say in words why there is no chart.
   clear(words) {
-    this.turn += 1;
     this.drawn?.finalize();
     this.drawn = null;
     this.element.textContent = words;

@@ -20,11 +20,11 @@ async function drawMaps() {
   const networks = shownNetworks();
   const quantity = current();
   const kind = quantity.about.signed ? "diverging" : logarithmic() ? "log" : "linear";
-  const matrices = new Map(networks.map((network) => [
-    network,
-    rowsShown(network).map((row) =>
-      bins.map((_, bin) => quantity.at(network, state.seed, row, bin))),
-  ]));
+  const matrices = new Map(networks.map((network) => {
+    const runs = quantity.runsOf(network, state.seed);
+    const rows = rowsShown(network);
+    return [network, rows.map((row) => bins.map((_, bin) => quantity.at(runs, row, bin)))];
+  }));
   const { low, high, cut } = colourDomain([...matrices.values()].flat(2), kind);
   element("ends").textContent = cut ? ENDS : "";
   const most = Math.max(...[...matrices.values()].map((matrix) => matrix.length));
@@ -37,8 +37,8 @@ async function drawMaps() {
     if (!rows.length) return chart.clear("Nothing of this kind was recorded here.");
     return chart.draw(charts.heat[kind], {
       caption: caption(),
-      label: `Heat map of ${caption()} of ${data.networks[network]}: ${rows.length} rows by depth, ` +
-        `${bins.length} columns by epoch. The controls below read out each value.`,
+      label: `Heat map of ${caption()} of ${data.networks[network]}: ${rows.length} rows by ` +
+        `depth, ${bins.length} columns by epoch. The controls below read out each value.`,
       width: chart.element.clientWidth,
       height,
       parameters: {
@@ -78,9 +78,9 @@ function lineData(points, x) {
   const quantity = current();
   const made = { lines: [], seeds: [], lost: [], zeros: [], chosen: [{ x }] };
   for (const network of shownNetworks()) {
-    const main = points(network, (row, bin) => quantity.at(network, state.seed, row, bin));
-    addLine(made, "lines", main, network, `${network}`, logarithmic());
     const runs = quantity.runsOf(network, state.seed);
+    const main = points(network, (row, bin) => quantity.at(runs, row, bin));
+    addLine(made, "lines", main, network, `${network}`, logarithmic());
     for (const run of runs.length > 1 ? runs : []) {
       const thin = points(network, (row, bin) => quantity.inRun(run, row, bin));
       addLine(made, "seeds", thin, network, `${run.place}`, logarithmic());
@@ -122,7 +122,8 @@ async function drawLines() {
 // Mark the chosen layer and epoch in the charts that stand, and show their lines.
 async function showChosen() {
   await Promise.all([
-    ...shownNetworks().map((network) => maps[network].chart.update({ data: { chosen: chosenIn(network) } })),
+    ...shownNetworks().map((network) =>
+      maps[network].chart.update({ data: { chosen: chosenIn(network) } })),
     historyChart.update(historyData()),
     profileChart.update(profileData()),
   ]);

@@ -94,11 +94,11 @@ function aboutText({ type, shape, depth }) {
   return [type, shape, depth === null ? "" : `depth ${depth}`].filter(Boolean).join(", ");
 }
 
-// The value at the row of `network` that is or stands for the layer; tells which where it is another.
+// The value at the row of `network` that stands for the layer; tells which where it is another.
 function valueText(network, layer, bin) {
   const place = current().find(network, rowsShown(network), layer);
   if (place < 0) return "no such layer";
-  const value = numberText(current().at(network, state.seed, place, bin));
+  const value = numberText(current().at(current().runsOf(network, state.seed), place, bin));
   const found = describe(network, place);
   return found.layer === layer.layer ? value : `${value} (${found.name})`;
 }

@@ -57,8 +57,8 @@ class Quantity {
     return this.values[this.starts[run.place] + row * this.bins + bin];
   }
 
-  at(network, seed, row, bin) {
-    const runs = this.runsOf(network, seed);
+  // The value of one run, or the median of those of several seeds.
+  at(runs, row, bin) {
     if (runs.length === 1) return this.inRun(runs[0], row, bin);
     return median(runs.map((run) => this.inRun(run, row, bin)));
   }
