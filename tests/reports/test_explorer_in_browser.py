@@ -194,6 +194,20 @@ def test_layers_of_other_names_are_linked_by_depth(open_page, tmp_path):
         assert values.all_inner_texts() == texts
 
 
+def test_single_epoch_of_a_single_network_can_be_read(open_page, tmp_path):
+    made_up.record(tmp_path / "run", ["alone"], [5], made_up.Size(layers=3, epochs=1, steps=1))
+    path = tmp_path / "report.html"
+    path.write_bytes(render_html(build_document(open_experiment(tmp_path / "run"), ())))
+    page = open_page(path)
+    page.wait_for_selector(DRAWN)
+    chosen = [
+        page.locator(f"#explorer-{name} option:checked").inner_text()
+        for name in ("quantity", "network", "seed", "layer")
+    ]
+    assert chosen == ["gradients: rms", "alone", "seed 5", "1: stage0.conv0 (Conv2d)"]
+    assert page.locator("#explorer canvas").count() == 3
+
+
 def test_address_brings_the_same_view_back(page, browser, page_file):
     page.locator("#explorer-quantity").select_option("activations.std")
     page.locator("#explorer-layer").select_option("stage0.conv3")

@@ -136,7 +136,8 @@ class Chart {
     this.element = element;
   }
 
-  // `chart` is a specification whose texts and numbers `fill` provides.
+  // `chart` is a specification without data; `caption` names its values, `label` tells of it to
+  // readers who do not see it.
   async draw(chart, { caption, label, width, height, parameters, data }) {
     const spec = JSON.parse(JSON.stringify(chart), (key, value) =>
       key === "title" && value === "VALUE" ? caption : value);
