@@ -3,7 +3,6 @@
 from base64 import b64encode
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
@@ -11,41 +10,59 @@ from markupsafe import Markup
 from reports.document import Document
 from reports.inline_svg import inline_svg, slider_data
 from reports.parts import EstimateRow, FindingPart, Picture
-from reports.scripts import data_block, policy, scripts_of
+from reports.scripts import TEMPLATES, data_block, policy, script, scripts_of, sheets_of
 
-_TEMPLATES = Path(__file__).parent / "templates" / "html"
 _MEDIA_TYPES = {"svg": "image/svg+xml", "png": "image/png"}
 
 
-def render_html(document: Document) -> bytes:
-    """The report as one HTML page in UTF-8; the same document gives the same bytes."""
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES),
+def render_html(document: Document, *, live: str | None = None) -> bytes:
+    """The report as one HTML page in UTF-8; the same document gives the same bytes.
+
+    `live` is the version of a page that is served and follows its server (see `reports.live`).
+    """
+    follows = live is not None
+    scripts = (*scripts_of(document), *((script("live.js"),) if follows else ()))
+    sheets = (*sheets_of(document), *(("live.css",) if follows else ()))
+    page = (
+        environment()
+        .get_template("page.html.j2")
+        .render(
+            document=document,
+            style=style(*sheets),
+            scripts=[Markup(text) for text in scripts],
+            policy=policy(scripts, [style(*sheets)], connect=follows),
+            live=live,
+        )
+    )
+    return page.encode("utf-8", errors="replace")
+
+
+def environment() -> Environment:
+    """What fills the templates of the page: it escapes every text that is not `Markup`."""
+    filled = Environment(
+        loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["data_uri"] = _data_uri
-    environment.filters["pixels"] = _pixels
-    environment.filters["data_block"] = data_block
-    environment.filters["inline_svg"] = inline_svg
-    environment.filters["slider_data"] = slider_data
-    environment.filters["parted"] = _parted
-    environment.filters["side_by_side"] = _side_by_side
-    environment.tests["comparable"] = _comparable
-    environment.filters["anchor"] = _anchor
-    sheets = ("report.css", "slider.css")
-    style = "".join((_TEMPLATES / name).read_text(encoding="utf-8") for name in sheets)
-    scripts = scripts_of(document)
-    page = environment.get_template("page.html.j2").render(
-        document=document,
-        # Ours, read from the package: the only texts that are not escaped.
-        style=Markup(style),
-        scripts=[Markup(script) for script in scripts],
-        policy=policy(scripts, [style]),
-    )
-    return page.encode("utf-8", errors="replace")
+    filled.filters |= {
+        "data_uri": _data_uri,
+        "pixels": _pixels,
+        "data_block": data_block,
+        "inline_svg": inline_svg,
+        "slider_data": slider_data,
+        "parted": _parted,
+        "side_by_side": _side_by_side,
+        "anchor": _anchor,
+    }
+    filled.tests["comparable"] = _comparable
+    return filled
+
+
+def style(*sheets: str) -> Markup:
+    """The style sheets in one: with the scripts, read from the package, all that is not escaped."""
+    return Markup("\n".join((TEMPLATES / name).read_text(encoding="utf-8") for name in sheets))
 
 
 def _data_uri(picture: Picture) -> str:

@@ -110,12 +110,16 @@ class ExplorerPart:
     """What a page with scripts needs to let the reader look around; other formats leave it out.
 
     Fields:
-        charts: the Vega-Lite specification of the charts, as JSON without data.
+        charts: the Vega-Lite specifications of the charts, as JSON without data.
         data: the recorded values behind them, as JSON.
+        reading: how to read and use it.
+        notes: what its values stand for, and what was put together or left out.
     """
 
     charts: str
     data: str
+    reading: str
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)

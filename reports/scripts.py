@@ -8,29 +8,64 @@ from pathlib import Path
 from markupsafe import Markup, escape
 
 from reports.document import Document
+from reports.vega import vega_script
 
-_FOLDER = Path(__file__).parent / "templates" / "html" / "scripts"
+TEMPLATES = Path(__file__).parent / "templates" / "html"
+# In this order: each uses what stands in the ones before it.
+_EXPLORER = (
+    "explorer_values.js",
+    "explorer_charts.js",
+    "explorer_state.js",
+    "explorer_drawing.js",
+    "explorer.js",
+)
+
+
+def script(name: str) -> str:
+    """The text of our script `name`."""
+    return (TEMPLATES / "scripts" / name).read_text(encoding="utf-8")
 
 
 def scripts_of(document: Document) -> tuple[str, ...]:
     """The scripts that the page of `document` needs, in the order in which they run."""
-    figures = [document.opening, *(f for part in document.sections for f in part.all_figures)]
-    names = ["page.js"]
-    if any(figure and figure.slider for figure in figures):
-        names.append("slider.js")
-    return tuple((_FOLDER / name).read_text(encoding="utf-8") for name in names)
+    return (
+        script("page.js"),
+        *((script("slider.js"),) if _has_slider(document) else ()),
+        *((vega_script(), _in_one(_EXPLORER)) if document.explorer else ()),
+    )
 
 
-def policy(scripts: Sequence[str], styles: Sequence[str]) -> str:
+def sheets_of(document: Document) -> tuple[str, ...]:
+    """The style sheets that the page of `document` needs, by name."""
+    return (
+        "report.css",
+        *(("slider.css",) if _has_slider(document) else ()),
+        *(("explorer.css",) if document.explorer else ()),
+    )
+
+
+def _has_slider(document: Document) -> bool:
+    figures = (figure for part in document.sections for figure in part.all_figures)
+    return any(figure.slider for figure in figures)
+
+
+def _in_one(names: Sequence[str]) -> str:
+    """The files as one script whose names no other script of the page sees."""
+    return '(() => {\n"use strict";\n' + "\n".join(script(name) for name in names) + "})();"
+
+
+def policy(scripts: Sequence[str], styles: Sequence[str], *, connect: bool = False) -> str:
     """The Content-Security-Policy of a page with these texts of script and style elements.
 
-    Nothing is fetched, and no other script or style applies: both are allowed by the hash of their
+    Nothing is fetched (with `connect`, scripts may ask the server that the page came from, and no
+    other), and no other script or style applies: both are allowed by the hash of their
     text (Content Security Policy Level 3, section 2.3.1). That shuts out attributes with styles or
     event handlers too; a script of ours may still set `element.style`. Elements of type
     application/json are data, which no policy needs to allow.
     """
+    asked = "connect-src 'self'; " if connect else ""
     return (
-        f"default-src 'none'; script-src {_hashes(scripts)}; style-src {_hashes(styles)}; "
+        f"default-src 'none'; script-src {_hashes(scripts)}; style-src {_hashes(styles)}; {asked}"
         "img-src data:; base-uri 'none'; form-action 'none'"
     )
 

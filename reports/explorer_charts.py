@@ -1,0 +1,150 @@
+"""The charts of the explorer, as Vega-Lite specifications whose data the page fills in.
+
+The page names the data sets and parameters that it finds here; fields have fixed names, so that no
+name of a layer or network is ever read as an expression or as the path of a field.
+"""
+
+import json
+from functools import cache
+from typing import Any
+
+import altair as alt
+
+# The page writes the quantity with its unit where it finds this title.
+VALUE_TITLE = "VALUE"
+NOT_FINITE = "#d7263d"
+ZERO = "#000000"
+# Networks beyond these share colours; the names stand in what the pointer shows.
+NETWORKS = 6
+# As texts of the page write numbers; a logarithmic axis leaves some of its ticks without a label.
+_NUMBER = (
+    "datum.label === '' ? '' : datum.value !== 0 && (abs(datum.value) < 0.001 || "
+    "abs(datum.value) >= 1e5) ? format(datum.value, '~e') : format(datum.value, '~g')"
+)
+_DASHES = [[1, 0], [6, 3], [2, 2], [8, 3, 2, 3], [4, 2], [1, 3]]
+
+
+@cache
+def charts_json() -> str:
+    """All charts as JSON: `heat` by colour scale, `history` and `profile` by vertical scale."""
+    charts = {
+        "heat": {kind: _spec(heat_map(kind)) for kind in ("log", "linear", "diverging")},
+        "history": {kind: _spec(lines(kind, "epoch")) for kind in ("log", "linear")},
+        "profile": {kind: _spec(lines(kind, "depth")) for kind in ("log", "linear")},
+    }
+    return json.dumps(charts, sort_keys=True)
+
+
+def heat_map(kind: str) -> alt.LayerChart:
+    """Cells by epoch and row; colours on a `log`, `linear` or `diverging` scale.
+
+    Data: `cells` (x, x2, y, y2, c), `lost` and `zeros` (x, x2, y, y2), `chosen` (x, x2, y, y2).
+    Parameters: first, last, marks (epochs), rows, ticks, labels (of depth), low, high (of c).
+    """
+    # A description of each of thousands of cells would take longer than drawing them.
+    cells = _cells("cells").mark_rect(aria=False, invalid="filter").encode(color=_colour(kind))
+    zeros = _cells("zeros").mark_rect(aria=False, invalid="filter", color=ZERO)
+    lost = _cells("lost").mark_rect(aria=False, invalid="filter", color=NOT_FINITE)
+    strokes = _cells("lost").mark_rule(aria=False, invalid="filter", color="white")
+    outline = _cells("chosen").mark_rect(fillOpacity=0, stroke="white", strokeWidth=3)
+    inline = _cells("chosen").mark_rect(fillOpacity=0, stroke="black", strokeWidth=1)
+    return alt.LayerChart(layer=[cells, zeros, lost, strokes, outline, inline])
+
+
+def lines(kind: str, title: str) -> alt.LayerChart:
+    """One line a network, thin ones for its seeds, over x; the vertical scale `log` or `linear`.
+
+    Data: `lines`, `seeds` (x, v, n the network's place, s the series), `lost` and `zeros` (x, n),
+    `chosen` (x). Parameters: first, last, marks (of x), low, high (of v), dot.
+    """
+    x = alt.X(
+        "x:Q",
+        title=title,
+        scale=_between("first", "last"),
+        axis=alt.Axis(values=alt.ExprRef("marks"), format="d", grid=False),
+    )
+    y = alt.Y(
+        "v:Q",
+        title=VALUE_TITLE,
+        scale=_between("low", "high", type=kind, nice=kind == "linear"),
+        axis=alt.Axis(labelExpr=_NUMBER, tickCount=6),
+    )
+    domain = list(range(NETWORKS))
+    colour = alt.Color("n:N", scale=alt.Scale(domain=domain), legend=None)
+    dash = alt.StrokeDash("n:N", scale=alt.Scale(domain=domain, range=_DASHES), legend=None)
+    main = _data("lines").encode(x, y, colour, dash, alt.Detail("s:N"))
+    seeds = _data("seeds").encode(x, y, colour, alt.Detail("s:N"))
+    lost = _data("lost").mark_point(shape="cross", size=40).encode(x, colour, y=alt.value(0))
+    bottom = alt.value(alt.ExprRef("height"))
+    zeros = _data("zeros").mark_point(shape="triangle-down", size=40).encode(x, colour, y=bottom)
+    # Dots that touch would hide the dashes that tell the lines apart: the page sets their size.
+    dot = alt.OverlayMarkDef(size=alt.ExprRef("dot"))
+    return alt.LayerChart(
+        layer=[
+            _data("chosen").mark_rule(strokeDash=[3, 3], color="#808080").encode(x),
+            seeds.mark_line(strokeWidth=1, opacity=0.45, invalid="break-paths-show-domains"),
+            main.mark_line(strokeWidth=2.2, invalid="break-paths-show-domains", point=dot),
+            lost,
+            zeros,
+        ]
+    )
+
+
+def _spec(chart: alt.LayerChart) -> dict[str, Any]:
+    spec: dict[str, Any] = chart.to_dict()
+    # The page brings a configuration of its own, in the colours of its theme.
+    return {name: part for name, part in spec.items() if name not in ("config", "$schema")}
+
+
+def _data(name: str) -> alt.Chart:
+    return alt.Chart(alt.NamedData(name=name))
+
+
+def _between(low: str, high: str, **options: Any) -> alt.Scale:
+    # A domain of its own: that of the data would be infinite where a data set is empty.
+    return alt.Scale(
+        domain=[alt.ExprRef(low), alt.ExprRef(high)], **{"nice": False, "round": True, **options}
+    )
+
+
+def _cells(name: str) -> alt.Chart:
+    x = alt.X(
+        "x:Q",
+        title="epoch",
+        scale=_between("first", "last"),
+        axis=alt.Axis(values=alt.ExprRef("marks"), format="d", grid=False),
+    )
+    y = alt.Y(
+        "y:Q",
+        title="depth",
+        scale=_between("0", "rows"),
+        axis=alt.Axis(
+            values=alt.ExprRef("ticks"),
+            labelExpr="labels[indexof(ticks, datum.value)]",
+            grid=False,
+        ),
+    )
+    return _data(name).encode(x, y, alt.X2("x2:Q"), alt.Y2("y2:Q"))
+
+
+def _colour(kind: str) -> alt.Color:
+    scale = alt.Scale(
+        type="log" if kind == "log" else "linear",
+        domain=[alt.ExprRef("low"), alt.ExprRef("high")],
+        nice=False,
+        clamp=True,
+        # Both keep their order in grey, but the diverging one only to each side of 0.
+        scheme="blueorange" if kind == "diverging" else "viridis",
+    )
+    legend = alt.Legend(
+        orient="bottom",
+        direction="horizontal",
+        title=VALUE_TITLE,
+        tickCount=4,
+        offset=8,
+        gradientLength=alt.ExprRef("max(120, width - 40)"),
+        gradientThickness=10,
+        titleLimit=300,
+        labelExpr=_NUMBER,
+    )
+    return alt.Color("c:Q", scale=scale, legend=legend)

@@ -1,0 +1,223 @@
+// The explorer's controls: they follow the choice, and the choice follows them, the pointer and the
+// address of the page.
+
+const PREFIX = "#explorer&";
+const KINDS = [
+  ["weights", "with weights, counted in depth"],
+  ["projection", "projections on shortcuts"],
+  ["block", "blocks"],
+  ["normalization", "normalization"],
+  ["activation", "activation functions"],
+  ["other", "others"],
+  ["all", "all"],
+];
+
+function option(value, text) {
+  const made = document.createElement("option");
+  made.value = value;
+  made.textContent = text;
+  return made;
+}
+
+function layerText({ name, type, depth }) {
+  return `${depth === null ? "" : `${depth}: `}${name}${type ? ` (${type})` : ""}`;
+}
+
+// Controls whose options are the same whatever is chosen.
+function fillFixedControls() {
+  for (const group of data.groups) {
+    const made = document.createElement("optgroup");
+    made.label = group.heading;
+    made.append(...group.quantities.map(({ name }) =>
+      option(`${group.key}.${name}`, quantityText(group, name))));
+    element("quantity").append(made);
+  }
+  const networks = data.networks.map((name, place) => option(String(place), name));
+  const all = networks.length > 1 ? [option("", "all, side by side")] : [];
+  element("network").append(...all, ...networks);
+  const median = seeds.length > 1 ? [option("", "all seeds (median)")] : [];
+  element("seed").append(...median, ...seeds.map((seed) => option(seed, seed)));
+  element("epoch").max = bins.length - 1;
+  for (const [place, name] of data.networks.entries()) {
+    const item = document.createElement("li");
+    const line = document.createElement("span");
+    line.className = `explorer-line n${place % 6}`;
+    item.append(line, ` ${name}`);
+    element("networks").append(item);
+  }
+  const thin = document.createElement("li");
+  thin.id = "explorer-thin";
+  thin.textContent = "thin lines: single seeds";
+  const marks = document.createElement("li");
+  marks.textContent = "cross at the top: not finite; triangle at the bottom: exactly zero";
+  element("networks").append(thin, marks);
+}
+
+// Controls whose options depend on what is chosen in others.
+function fillControls() {
+  const { signed } = current().about;
+  const kinds = new Set(current().rows.flatMap((rows) => rows.role.map(kindOf)));
+  const offered = KINDS.filter(([kind]) => kind === "all" || kinds.has(kind));
+  element("kind").replaceChildren(...offered.map(([kind, text]) => option(kind, text)));
+  element("kind").value = kinds.has(state.kind) ? state.kind : "all";
+  const scales = signed
+    ? [["", "linear, parted at 0"]]
+    : [["log", "logarithmic"], ["linear", "linear"]];
+  element("scale").replaceChildren(...scales.map(([scale, text]) => option(scale, text)));
+  element("scale").value = signed ? "" : (logarithmic() ? "log" : "linear");
+  const layers = new Map();
+  for (const network of shownNetworks()) {
+    for (const place of rowsShown(network)) {
+      const layer = describe(network, place);
+      if (!layers.has(layer.layer)) layers.set(layer.layer, layer);
+    }
+  }
+  const sorted = [...layers.values()].sort((a, b) => a.position - b.position);
+  element("layer").replaceChildren(...sorted.map((one) => option(one.layer, layerText(one))));
+}
+
+function showChoice() {
+  const chosen = chosenLayer();
+  element("quantity").value = state.quantity;
+  element("network").value = state.network;
+  element("seed").value = state.seed;
+  element("layer").value = chosen.layer;
+  element("epoch").value = state.epoch;
+  element("epoch").setAttribute("aria-valuetext", epochText(bins[state.epoch]));
+  element("zero").hidden = !logarithmic();
+  element("thin").hidden = state.seed !== "";
+  element("formula").textContent = formulaText();
+  element("history-title").textContent = `History of ${chosen.name}`;
+  element("profile-title").textContent = `Profile of ${epochText(bins[state.epoch])}`;
+  showReadout(chosen);
+}
+
+// What is chosen and its values, each in one piece: a number may not break in its exponent.
+function showReadout(chosen) {
+  const values = valueTexts(chosen, state.epoch).map((text) => {
+    const piece = document.createElement("span");
+    piece.className = "explorer-value";
+    piece.textContent = text;
+    return piece;
+  });
+  element("readout").replaceChildren(choiceText(chosen), ...values.flatMap((one) => [" ", one]));
+}
+
+// Draw for what is chosen: everything, or where only layer or epoch changed what depends on them.
+async function draw(everything) {
+  await current().load();
+  if (everything) fillControls();
+  showChoice();
+  await (everything ? Promise.all([drawMaps(), drawLines()]) : showChosen());
+}
+
+// Drawings follow each other; what is chosen while one is made is drawn once after it.
+let wanted = null;
+let drawing = null;
+function render(everything) {
+  wanted = wanted || everything;
+  drawing ??= (async () => {
+    element("body").setAttribute("aria-busy", "true");
+    try {
+      while (wanted !== null) {
+        const all = wanted;
+        wanted = null;
+        await draw(all);
+      }
+    } finally {
+      drawing = null;
+      element("body").setAttribute("aria-busy", "false");
+    }
+  })();
+  return drawing;
+}
+
+function choose(changes, everything) {
+  Object.assign(state, changes);
+  writeAddress();
+  return render(everything);
+}
+
+function writeAddress() {
+  const entries = { ...state, epoch: bins[state.epoch][0] };
+  if (state.network) entries.network = data.networks[Number(state.network)];
+  const kept = Object.entries(entries).filter(([, value]) => value !== "");
+  window.history.replaceState(null, "", PREFIX + new URLSearchParams(kept));
+}
+
+// What the address says, where it is one of ours; anything it cannot mean is passed over.
+function readAddress() {
+  if (!location.hash.startsWith(PREFIX)) return false;
+  const given = new URLSearchParams(location.hash.slice(PREFIX.length));
+  const offered = {
+    quantity: [...quantities.keys()], seed: seeds, kind: KINDS.map(([kind]) => kind),
+    scale: ["log", "linear"],
+  };
+  for (const [name, values] of Object.entries(offered)) {
+    if (values.includes(given.get(name))) state[name] = given.get(name);
+  }
+  const network = data.networks.indexOf(given.get("network"));
+  if (network >= 0) state.network = String(network);
+  state.layer = given.get("layer") ?? state.layer;
+  const epoch = Number(given.get("epoch"));
+  const bin = bins.findIndex(([first, last]) => first <= epoch && epoch <= last);
+  if (bin >= 0) state.epoch = bin;
+  return true;
+}
+
+function showTip(event, lines) {
+  const tip = element("tip");
+  tip.hidden = !lines.length;
+  if (!lines.length) return;
+  tip.textContent = lines.join("\n");
+  const { width, height } = tip.getBoundingClientRect();
+  const right = event.clientX + 14;
+  const below = event.clientY + 14;
+  tip.style.left = `${Math.max(4, Math.min(right, innerWidth - width - 8))}px`;
+  tip.style.top = `${below + height > innerHeight ? event.clientY - height - 10 : below}px`;
+}
+
+// Says what is under the pointer, and chooses it at a click.
+function listen(chart, find) {
+  chart.element.addEventListener("pointermove", (event) => {
+    const found = find(chart.point(event));
+    showTip(event, found ? tipText(found) : []);
+  });
+  chart.element.addEventListener("pointerleave", (event) => showTip(event, []));
+  chart.element.addEventListener("click", (event) => {
+    const found = find(chart.point(event));
+    if (!found) return;
+    const { layer } = found.row === undefined ? chosenLayer() : describe(found.network, found.row);
+    choose({ layer, epoch: found.bin ?? state.epoch }, false);
+  });
+}
+
+function listenToAll() {
+  maps.forEach(({ chart }, network) => listen(chart, (point) => cellAt(network, point)));
+  listen(historyChart, (point) => point && { bin: nearestBin(point.x) });
+  listen(profileChart, (point) => point && nearestRow(point.x));
+  for (const name of ["quantity", "network", "seed", "kind", "scale"]) {
+    element(name).addEventListener("change", (event) => {
+      // Another quantity brings the scale that suits it.
+      const scale = name === "quantity" ? { scale: "" } : {};
+      choose({ [name]: event.target.value, ...scale }, true);
+    });
+  }
+  element("layer").addEventListener("change", (event) =>
+    choose({ layer: event.target.value }, false));
+  element("epoch").addEventListener("input", (event) =>
+    choose({ epoch: Number(event.target.value) }, false));
+  addEventListener("hashchange", () => readAddress() && render(true));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => render(true));
+  let width = element("maps").clientWidth;
+  new ResizeObserver(() => {
+    if (element("maps").clientWidth === width) return;
+    width = element("maps").clientWidth;
+    requestAnimationFrame(() => render(true));
+  }).observe(element("maps"));
+}
+
+element("body").hidden = false;
+fillFixedControls();
+if (readAddress()) document.getElementById("explorer").scrollIntoView();
+render(true).then(listenToAll);

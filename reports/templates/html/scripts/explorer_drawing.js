@@ -1,0 +1,130 @@
+// Draws the heat maps, the history of the chosen layer and the profile of the chosen epoch.
+
+const maps = data.networks.map((name) => {
+  const box = document.createElement("div");
+  const heading = document.createElement("h3");
+  heading.textContent = name;
+  const place = document.createElement("div");
+  place.className = "explorer-chart";
+  box.append(heading, place);
+  element("maps").append(box);
+  return { box, chart: new Chart(place) };
+});
+const historyChart = new Chart(element("history"));
+const profileChart = new Chart(element("profile"));
+
+const ENDS =
+  "The colours end where 5 % of the cells lie beyond on either side; those have the end's colour.";
+
+async function drawMaps() {
+  const networks = shownNetworks();
+  const quantity = current();
+  const kind = quantity.about.signed ? "diverging" : logarithmic() ? "log" : "linear";
+  const matrices = new Map(networks.map((network) => {
+    const runs = quantity.runsOf(network, state.seed);
+    const rows = rowsShown(network);
+    return [network, rows.map((row) => bins.map((_, bin) => quantity.at(runs, row, bin)))];
+  }));
+  const { low, high, cut } = colourDomain([...matrices.values()].flat(2), kind);
+  element("ends").textContent = cut ? ENDS : "";
+  const most = Math.max(...[...matrices.values()].map((matrix) => matrix.length));
+  const height = Math.min(460, Math.max(220, 110 + 6 * most));
+  maps.forEach(({ box }, network) => { box.hidden = !networks.includes(network); });
+  await Promise.all(networks.map((network) => {
+    const { chart } = maps[network];
+    const rows = rowsShown(network);
+    const depths = rows.map((row) => quantity.rows[network].depth[row]);
+    if (!rows.length) return chart.clear("Nothing of this kind was recorded here.");
+    return chart.draw(charts.heat[kind], {
+      caption: caption(),
+      label: `Heat map of ${caption()} of ${data.networks[network]}: ${rows.length} rows by ` +
+        `depth, ${bins.length} columns by epoch. The controls below read out each value.`,
+      width: chart.element.clientWidth,
+      height,
+      parameters: {
+        ...epochAxis(bins),
+        rows: Math.max(1, rows.length), low, high, ...depthTicks(depths),
+      },
+      data: {
+        ...cellData(matrices.get(network), bins, kind === "log"),
+        chosen: chosenIn(network),
+      },
+    });
+  }));
+}
+
+function chosenIn(network) {
+  const rows = rowsShown(network);
+  const row = rows.indexOf(current().find(network, rows, chosenLayer()));
+  return outline(bins, rows.length, row, state.epoch);
+}
+
+function historyData() {
+  const chosen = chosenLayer();
+  return lineData((network, value) => {
+    const place = current().find(network, rowsShown(network), chosen);
+    return place < 0 ? [] : bins.map((_, bin) => [centre(bins, bin), value(place, bin)]);
+  }, centre(bins, state.epoch));
+}
+
+function profileData() {
+  return lineData((network, value) => rowsShown(network).map((row) =>
+    [current().rows[network].position[row], value(row, state.epoch)]), chosenLayer().position);
+}
+
+// The line that `points` gives for each network, thin ones for each of several seeds, and a mark
+// at the chosen `x`.
+function lineData(points, x) {
+  const quantity = current();
+  const made = { lines: [], seeds: [], lost: [], zeros: [], chosen: [{ x }] };
+  for (const network of shownNetworks()) {
+    const runs = quantity.runsOf(network, state.seed);
+    const main = points(network, (row, bin) => quantity.at(runs, row, bin));
+    addLine(made, "lines", main, network, `${network}`, logarithmic());
+    for (const run of runs.length > 1 ? runs : []) {
+      const thin = points(network, (row, bin) => quantity.inRun(run, row, bin));
+      addLine(made, "seeds", thin, network, `${run.place}`, logarithmic());
+    }
+  }
+  const [low, high] = lineDomain([...made.lines, ...made.seeds].map(({ v }) => v), logarithmic());
+  const dot = made.lines.length > 60 * shownNetworks().length ? 0 : 18;
+  return { data: made, parameters: { low, high, dot } };
+}
+
+function withAxis({ data: made, parameters }, axis) {
+  return { data: made, parameters: { ...parameters, ...axis } };
+}
+
+async function drawLines() {
+  const kind = logarithmic() ? "log" : "linear";
+  const positions = shownNetworks().flatMap((network) =>
+    rowsShown(network).map((row) => current().rows[network].position[row]));
+  const [first, last] = extent(positions, false);
+  const common = { caption: caption(), height: 230 };
+  await Promise.all([
+    historyChart.draw(charts.history[kind], {
+      ...common,
+      label: `${caption()} of the chosen layer by epoch, one line a network`,
+      width: historyChart.element.clientWidth,
+      ...withAxis(historyData(), epochAxis(bins)),
+    }),
+    profileChart.draw(charts.profile[kind], {
+      ...common,
+      label: `${caption()} in the chosen epoch by depth, one line a network`,
+      width: profileChart.element.clientWidth,
+      ...withAxis(profileData(), {
+        first: first - 0.5, last: last + 0.5, marks: wholeMarks(first - 0.5, last + 0.5),
+      }),
+    }),
+  ]);
+}
+
+// Mark the chosen layer and epoch in the charts that stand, and show their lines.
+async function showChosen() {
+  await Promise.all([
+    ...shownNetworks().map((network) =>
+      maps[network].chart.update({ data: { chosen: chosenIn(network) } })),
+    historyChart.update(historyData()),
+    profileChart.update(profileData()),
+  ]);
+}

@@ -1,0 +1,142 @@
+// What the reader chose, and what that means in each network.
+
+const element = (name) => document.getElementById(`explorer-${name}`);
+const data = JSON.parse(element("data").textContent);
+const charts = JSON.parse(element("charts").textContent);
+const bins = data.bins;
+const quantities = new Map();
+for (const group of data.groups) {
+  for (const about of group.quantities) {
+    quantities.set(`${group.key}.${about.name}`, new Quantity(data, group, about));
+  }
+}
+const seeds = [...new Set(data.runs.map((run) => run.seed))];
+
+// What is chosen: all of it stands in the controls and in the address of the page.
+const state = {
+  quantity: quantities.keys().next().value,
+  network: data.networks.length > 1 ? "" : "0",
+  seed: seeds.length > 1 ? "" : seeds[0],
+  kind: "weights",
+  scale: "",
+  layer: "",
+  epoch: bins.length - 1,
+};
+
+function current() {
+  return quantities.get(state.quantity);
+}
+
+function shownNetworks() {
+  const all = data.networks.map((_, place) => place);
+  return all.filter((place) => state.network === "" || String(place) === state.network);
+}
+
+function rowsShown(network) {
+  return current().shown(network, state.kind);
+}
+
+function logarithmic() {
+  const { log, signed } = current().about;
+  return !signed && (state.scale ? state.scale === "log" : log);
+}
+
+// The layer to follow, with what finds its like in other networks: the chosen one, or the nearest
+// to it of those shown; the first where none was chosen.
+function chosenLayer() {
+  const networks = shownNetworks().filter((network) => rowsShown(network).length);
+  for (const network of networks) {
+    const { layer } = current().rows[network];
+    const place = rowsShown(network).find((row) => layer[row] === state.layer);
+    if (place !== undefined) return describe(network, place);
+  }
+  const known = data.rows.layers.find((rows) => rows.layer.includes(state.layer));
+  const position = known ? known.position[known.layer.indexOf(state.layer)] : 0;
+  const network = networks[0] ?? 0;
+  return describe(network, current().nearest(network, rowsShown(network), position));
+}
+
+// What is known of a row; empty texts where there is no such row.
+function describe(network, place) {
+  const rows = current().rows[network];
+  return {
+    network,
+    layer: rows.layer[place] ?? "",
+    name: rows.name[place] ?? "",
+    type: rows.type[place] ?? "",
+    role: rows.role[place] ?? "",
+    shape: rows.shape[place] ?? "",
+    depth: rows.depth[place] ?? null,
+    position: rows.position[place] ?? 0,
+  };
+}
+
+function caption() {
+  const { name, unit } = current().about;
+  return unit ? `${name} (${unit})` : name;
+}
+
+function quantityText(group, name) {
+  return `${group.key}: ${name}`;
+}
+
+// How the values shown came about.
+function formulaText() {
+  const { name, formula, largest, signed } = current().about;
+  const { of } = current().group;
+  const over = largest ? "The largest" : "The median";
+  const signs = " Orange is above 0, blue below; in grey print take the sign from the value.";
+  return `${name} = ${formula}; ${of}. ${over} over the recorded steps.${signed ? signs : ""}`;
+}
+
+// What is said of a row beside its name.
+function aboutText({ type, shape, depth }) {
+  return [type, shape, depth === null ? "" : `depth ${depth}`].filter(Boolean).join(", ");
+}
+
+// The value at the row of `network` that stands for the layer; tells which where it is another.
+function valueText(network, layer, bin) {
+  const place = current().find(network, rowsShown(network), layer);
+  if (place < 0) return "no such layer";
+  const value = numberText(current().at(current().runsOf(network, state.seed), place, bin));
+  const found = describe(network, place);
+  return found.layer === layer.layer ? value : `${value} (${found.name})`;
+}
+
+function valueTexts(layer, bin) {
+  return shownNetworks().map((network) =>
+    `${data.networks[network]}: ${valueText(network, layer, bin)}`);
+}
+
+// What is chosen, in words.
+function choiceText(layer) {
+  const about = aboutText(layer);
+  const where = `${layer.name}${about ? ` (${about})` : ""}, ${epochText(bins[state.epoch])}`;
+  return `${where}, ${current().group.key} ${caption()}:`;
+}
+
+// What the pointer is at, in lines; of an epoch or a layer alone the chosen other one is meant.
+function tipText({ network, row, bin = state.epoch }) {
+  const layer = row === undefined ? chosenLayer() : describe(network, row);
+  const lines = [layer.name, aboutText(layer), epochText(bins[bin]), caption()];
+  return [...lines.filter(Boolean), ...valueTexts(layer, bin)];
+}
+
+// The cell of a heat map, the bin and the row next to a point of a chart; null where there is none.
+function cellAt(network, point) {
+  const row = point && rowsShown(network)[Math.floor(point.y)];
+  const bin = bins.findIndex(([first, last]) =>
+    point && first - 0.5 <= point.x && point.x < last + 0.5);
+  return row === undefined || row === null || bin < 0 ? null : { network, row, bin };
+}
+
+function nearestBin(x) {
+  const gaps = bins.map((_, bin) => Math.abs(centre(bins, bin) - x));
+  return gaps.indexOf(Math.min(...gaps));
+}
+
+function nearestRow(x) {
+  const network = shownNetworks().find((one) => rowsShown(one).length);
+  if (network === undefined) return null;
+  return { network, row: current().nearest(network, rowsShown(network), x) };
+}

@@ -1,0 +1,111 @@
+// The recorded values: unpacked, put together over seeds, and looked up by layer and epoch.
+
+const MISSING = -32768;
+const NOT_FINITE = 32767;
+
+// What reports/explorer_codes.py packed: nan is a missing value, Infinity one that was not finite.
+async function unpack(quantity) {
+  const bytes = Uint8Array.from(atob(quantity.codes), (letter) => letter.charCodeAt(0));
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+  const planes = new Uint8Array(await new Response(stream).arrayBuffer());
+  const count = planes.length / 2;
+  const values = new Float64Array(count);
+  for (let place = 0; place < count; place += 1) {
+    const code = ((planes[count + place] << 24) | (planes[place] << 16)) >> 16;
+    const size = Math.exp(quantity.low + (Math.abs(code) - 1) * quantity.step);
+    if (code === MISSING) values[place] = NaN;
+    else if (code === NOT_FINITE) values[place] = Infinity;
+    else values[place] = Math.sign(code) * (code ? size : 0);
+  }
+  return values;
+}
+
+// The median of numbers of which some are missing (nan) and some not finite (Infinity).
+function median(numbers) {
+  const known = numbers.filter((value) => !Number.isNaN(value)).sort((a, b) => a - b);
+  if (!known.length) return NaN;
+  const middle = known.length / 2;
+  if (known.length % 2) return known[Math.floor(middle)];
+  return (known[middle - 1] + known[middle]) / 2;
+}
+
+// The values of one quantity in every run, and what its rows are.
+class Quantity {
+  constructor(data, group, description) {
+    this.bins = data.bins.length;
+    this.rows = data.rows[group.rows];
+    this.runs = data.runs;
+    this.group = group;
+    this.about = description;
+    const sizes = data.runs.map((run) => this.rows[run.network].name.length * this.bins);
+    this.starts = sizes.map((_, place) => sizes.slice(0, place).reduce((a, b) => a + b, 0));
+  }
+
+  async load() {
+    this.values ??= await unpack(this.about);
+    return this;
+  }
+
+  // The runs of a network with the chosen seed, or with any where `seed` is "".
+  runsOf(network, seed) {
+    return this.runs
+      .map((run, place) => ({ ...run, place }))
+      .filter((run) => run.network === network && (!seed || run.seed === seed));
+  }
+
+  inRun(run, row, bin) {
+    return this.values[this.starts[run.place] + row * this.bins + bin];
+  }
+
+  // The value of one run, or the median of those of several seeds.
+  at(runs, row, bin) {
+    if (runs.length === 1) return this.inRun(runs[0], row, bin);
+    return median(runs.map((run) => this.inRun(run, row, bin)));
+  }
+
+  // Places of the rows of a network that `kind` lets through; all where no network has such rows.
+  shown(network, kind) {
+    const places = (rows) => [...rows.role.keys()];
+    const kept = this.rows.map((rows) =>
+      places(rows).filter((place) => kindOf(rows.role[place]) === kind));
+    return kept.some((some) => some.length) ? kept[network] : places(this.rows[network]);
+  }
+
+  // The place of the row that stands for the chosen layer in `network`, of those in `places`: that
+  // of its name, else of its depth; -1 where there is none.
+  find(network, places, chosen) {
+    const rows = this.rows[network];
+    const named = places.find((place) => rows.layer[place] === chosen.layer);
+    if (named !== undefined) return named;
+    const level = places.filter((place) =>
+      chosen.depth !== null && rows.depth[place] === chosen.depth);
+    const alike = level.find((place) => rows.role[place] === chosen.role);
+    return alike ?? level[0] ?? -1;
+  }
+
+  // The place of the row next to `position` of those in `places`; -1 where there is none.
+  nearest(network, places, position) {
+    const gaps = places.map((place) => Math.abs(this.rows[network].position[place] - position));
+    return places[gaps.indexOf(Math.min(...gaps))] ?? -1;
+  }
+}
+
+const WEIGHTED = ["convolution", "linear", "recurrent", "attention", "embedding"];
+
+// What the reader may choose to see alone: the layers with weights, or those of another role.
+function kindOf(role) {
+  return WEIGHTED.includes(role) ? "weights" : role;
+}
+
+// Three significant digits, with an exponent where the zeros would have to be counted.
+function numberText(value) {
+  if (Number.isNaN(value)) return "no value";
+  if (!Number.isFinite(value)) return "not finite";
+  const size = Math.abs(value);
+  if (size && (size < 1e-3 || size >= 1e5)) return value.toExponential(2);
+  return String(Number(value.toPrecision(3)));
+}
+
+function epochText([first, last]) {
+  return first === last ? `epoch ${first}` : `epochs ${first} to ${last}`;
+}
