@@ -26,6 +26,8 @@ LOOK_EVERY = 1.0
 _FAREWELL = 75.0
 # How long a browser that was just opened may take to ask for the first time.
 _FIRST_QUESTION = 15.0
+# How long the end is put off without a word.
+_PATIENT = 5.0
 _NICENESS = 10
 
 
@@ -168,7 +170,7 @@ def _see_off(server: PageServer, *, expected: bool) -> None:
         coming = expected and not server.readers and waited < _FIRST_QUESTION
         if not coming and (not server.behind or waited > _FAREWELL):
             return
-        if waited > 5 and not told:
+        if waited > _PATIENT and not told:
             told = True
             print("training has ended; an open page has yet to show the last report", flush=True)
         time.sleep(0.1)

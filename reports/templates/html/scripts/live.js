@@ -2,7 +2,7 @@
 // one. What the reader sees and has set stays as it is.
 "use strict";
 (() => {
-  const ASK_EVERY = 1500, SETTLING = 3000, FAILURES = 2, KEPT = "gradflow-live";
+  const ASK_EVERY = 1000, SETTLING = 3000, FAILURES = 2, KEPT = "gradflow-live";
   const bar = document.getElementById("live");
   const standing = bar.querySelector("[role=status]");
   const age = bar.querySelector(".age");
