@@ -1,6 +1,6 @@
 """Builds the report of a run anew as its epochs land, and serves it to pages that follow.
 
-The folder is looked at every second: names and sizes alone, so that looking costs next to nothing.
+The folder is looked at every two seconds: names and sizes alone, so that looking costs next to nothing.
 A rebuild reads everything from the disk again, in this process, at low priority.
 """
 
@@ -21,7 +21,7 @@ from reports.live import live_page, waiting_page
 
 Files = frozenset[tuple[str, int, int]]
 
-LOOK_EVERY = 1.0
+LOOK_EVERY = 2.0
 # Who is told at the end to show the last page may be asleep in the background for a minute.
 _FAREWELL = 75.0
 # How long a browser that was just opened may take to ask for the first time.
