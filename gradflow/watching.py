@@ -1,7 +1,7 @@
 """Builds the report of a run anew as its epochs land, and serves it to pages that follow.
 
-The folder is looked at every two seconds: names and sizes alone, so that looking costs next to nothing.
-A rebuild reads everything from the disk again, in this process, at low priority.
+The folder is looked at every two seconds, at names and sizes alone. A rebuild reads everything from
+the disk again, in this process, at low priority.
 """
 
 import os
