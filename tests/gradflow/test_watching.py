@@ -383,4 +383,4 @@ def test_real_training_is_followed_in_a_real_browser(tmp_path, open_address):
     assert (watch.returncode, error) == (0, "")
     assert "6 of 6 epochs in 2 runs, training has ended" in printed
     assert "still running" not in page.inner_text("body")
-    assert "failed" not in page.inner_text("nav")
+    assert "This section failed" not in page.inner_text("body")
