@@ -91,10 +91,17 @@ def test_reader_keeps_place_focus_and_settings(server, open_address):
     page.click("summary:text('Two')")
     page.fill("[name=epoch]", "7")
     page.check("[type=checkbox]")
-    page.focus("a")
+    page.evaluate("document.querySelector('a').focus({ preventScroll: true })")
+    # Smooth scrolling, to the fragment and to what was clicked, has to come to rest first.
     page.evaluate(
-        "scrollBy({ top: document.querySelector('#second h2').getBoundingClientRect().top - 50,"
-        " behavior: 'instant' })"
+        """async () => {
+            for (let rest = 0, last; rest < 10; last = scrollY) {
+                await new Promise(requestAnimationFrame);
+                rest = scrollY === last ? rest + 1 : 0;
+            }
+            const heading = document.querySelector("#second h2").getBoundingClientRect().top;
+            scrollBy({ top: heading - 50, behavior: "instant" });
+        }"""
     )
     server.publish(furnished("b", more=25), "b", "epoch 2")
     page.wait_for_selector("#live :text('epoch 2')")
