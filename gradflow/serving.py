@@ -61,7 +61,7 @@ class PageServer:
 
     def __init__(self, page: bytes, version: str, standing: str, port: int = 0) -> None:
         self.edition = Edition(page, version, standing, ended=False, built=time.monotonic())
-        self._readers: dict[str, tuple[float, str]] = {}
+        self._readers: dict[str, tuple[float, bool]] = {}
         self._lock = threading.Lock()
         try:
             self._server = _Server(self, port)
@@ -96,13 +96,14 @@ class PageServer:
         """Let open pages say `standing`; once it has `ended` they stop asking."""
         self.edition = replace(self.edition, standing=standing, ended=ended)
 
-    def note(self, reader: str, shown: str) -> None:
-        """Remember that the open page `reader` shows version `shown` at this moment."""
+    def note(self, reader: str, shown: str, answer: Edition) -> None:
+        """Remember that the open page `reader`, which shows version `shown`, now gets `answer`."""
+        settled = answer.ended and shown == answer.version
         with self._lock:
             self._readers.pop(reader, None)
             while len(self._readers) >= _MOST_READERS:
                 del self._readers[next(iter(self._readers))]
-            self._readers[reader] = (time.monotonic(), shown)
+            self._readers[reader] = (time.monotonic(), settled)
 
     @property
     def readers(self) -> int:
@@ -110,14 +111,14 @@ class PageServer:
         return len(self._lately())
 
     @property
-    def behind(self) -> int:
-        """How many of them show an older version than the present one."""
-        return sum(shown != self.edition.version for shown in self._lately())
+    def following(self) -> int:
+        """How many of them do not yet show the last page, or do not know that it is the last."""
+        return self._lately().count(False)
 
-    def _lately(self) -> list[str]:
+    def _lately(self) -> list[bool]:
         since = time.monotonic() - _FORGOTTEN_AFTER
         with self._lock:
-            return [shown for asked, shown in self._readers.values() if asked > since]
+            return [settled for asked, settled in self._readers.values() if asked > since]
 
 
 class _Server(ThreadingHTTPServer):
@@ -169,7 +170,7 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/":
             self._send("text/html; charset=utf-8", edition.page)
         elif path == "/version":
-            self._note_reader(query)
+            self._note_reader(query, edition)
             age = None if edition.version == "" else time.monotonic() - edition.built
             content = {
                 "version": edition.version,
@@ -206,10 +207,10 @@ class _Handler(BaseHTTPRequestHandler):
         except ValueError:
             return "", {}
 
-    def _note_reader(self, query: dict[str, list[str]]) -> None:
+    def _note_reader(self, query: dict[str, list[str]], answer: Edition) -> None:
         reader, shown = (query.get(name, [""])[0] for name in ("reader", "shown"))
         if _KEY.fullmatch(reader) and (shown == "" or _KEY.fullmatch(shown)):
-            self.server.owner.note(reader, shown)
+            self.server.owner.note(reader, shown, answer)
 
     def _send(self, content_type: str, content: bytes, status: HTTPStatus = HTTPStatus.OK) -> None:
         self.send_response(status)

@@ -162,13 +162,13 @@ class _Follower:
 
 
 def _see_off(server: PageServer, *, expected: bool) -> None:
-    """Serve on until every open page has the last report; `expected` ones may yet be opened."""
+    """Serve on until every open page shows the last report; an `expected` one may yet be opened."""
     start = time.monotonic()
     told = False
     while True:
         waited = time.monotonic() - start
         coming = expected and not server.readers and waited < _FIRST_QUESTION
-        if not coming and (not server.behind or waited > _FAREWELL):
+        if not coming and (not server.following or waited > _FAREWELL):
             return
         if waited > _PATIENT and not told:
             told = True

@@ -169,21 +169,25 @@ def test_nothing_answers_once_it_is_left():
         ask(server, "/")
 
 
-def test_open_pages_are_known_by_what_they_show(fresh):
-    assert (fresh.readers, fresh.behind) == (0, 0)
+def test_open_pages_follow_until_they_show_the_last_page_and_know_it(fresh):
+    assert (fresh.readers, fresh.following) == (0, 0)
     news(fresh, "?reader=a&shown=")
     fresh.publish(b"", "v1", "")
-    assert (fresh.readers, fresh.behind) == (1, 1)
     news(fresh, "?reader=b&shown=v1")
-    assert (fresh.readers, fresh.behind) == (2, 1)
+    assert (fresh.readers, fresh.following) == (2, 2)
+    fresh.tell("", ended=True)
+    assert fresh.following == 2
+    news(fresh, "?reader=b&shown=v1")
+    news(fresh, "?reader=a&shown=")
+    assert fresh.following == 1
     news(fresh, "?reader=a&shown=v1")
-    assert (fresh.readers, fresh.behind) == (2, 0)
+    assert (fresh.readers, fresh.following) == (2, 0)
 
 
 def test_pages_that_ask_no_more_are_forgotten(fresh, monkeypatch):
     news(fresh, "?reader=a&shown=old")
     monkeypatch.setattr(serving, "_FORGOTTEN_AFTER", 0.0)
-    assert (fresh.readers, fresh.behind) == (0, 0)
+    assert (fresh.readers, fresh.following) == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -196,7 +200,7 @@ def test_names_of_pages_that_are_not_ours_are_not_kept(fresh, query):
 
 def test_no_more_pages_are_kept_than_a_reader_could_have_open(fresh):
     for number in range(100):
-        fresh.note(f"r{number}", "")
+        fresh.note(f"r{number}", "", fresh.edition)
     assert fresh.readers == serving._MOST_READERS
 
 

@@ -312,20 +312,20 @@ def test_address_is_opened_in_the_browser_where_asked_for(recording, monkeypatch
     assert opened == [recording.address]
 
 
-def test_page_in_the_background_is_waited_for_at_the_end(recording, monkeypatch, capsys):
+def test_page_in_the_background_is_waited_for_at_the_end(recording, monkeypatch, printed):
     """It asks once a minute at most, and would otherwise miss the last report."""
     monkeypatch.setattr(watching, "_PATIENT", 0.2)
     recording.start()
     recording.end_epoch()
     recording.watch()
     until(recording.page)
-    recording.server.note("background", "old")
+    recording.server.note("background", "old", recording.server.edition)
     recording.writer.close("complete")
-    recording.thread.join(1.0)
+    until(lambda: "an open page has yet to show the last report" in printed())
     assert recording.thread.is_alive()
-    recording.server.note("background", recording.server.edition.version)
+    last = recording.server.edition
+    recording.server.note("background", last.version, last)
     recording.ends_with(0)
-    assert "an open page has yet to show the last report" in capsys.readouterr().out
 
 
 def run_command(*arguments: str) -> subprocess.Popen[str]:
