@@ -45,6 +45,16 @@ class Options:
     runs_folder: Path = Path("runs")
     """Where to look for the newest experiment."""
 
+    watch: bool = False
+    """Rebuild the report of one experiment or run as its epochs land, until it has ended, and serve
+    it to a page in the browser that follows."""
+
+    port: int = 0
+    """Port of this machine on which `--watch` serves the page; 0 takes a free one."""
+
+    open: bool = False
+    """Open the page that `--watch` serves in the browser."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the reports that `argv` asks for; the exit code: 0, 1 for an error, 130 interrupted."""
@@ -56,6 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         formats = parse_formats(options.format)
         check_packages()
         folders = options.folders or (newest_experiment(options.runs_folder),)
+        if options.watch:
+            return _watch(folders, formats, options)
         return max(_report_or_complain(folder, formats) for folder in folders)
     except GradflowError as error:
         return _complain(error)
@@ -120,6 +132,13 @@ def write_reports(folder: Path, formats: Sequence[str]) -> None:
 
     Raises `RunError` where the folder holds no run, a damaged one, or cannot be written.
     """
+    document, written = _make_reports(folder, formats)
+    print_answer(document)
+    print(*written, sep="\n")
+
+
+def _make_reports(folder: Path, formats: Sequence[str]) -> tuple["Document", list[str]]:
+    """Analyse what is in `folder` and write its reports; the document, and a line for each file."""
     # Loaded here: `--help` and a wrong option need none of it.
     import matplotlib  # noqa: PLC0415
 
@@ -141,8 +160,23 @@ def write_reports(folder: Path, formats: Sequence[str]) -> None:
             raise RunError(f"the report {path} cannot be written: {error.strerror}") from error
         seconds = time.perf_counter() - start
         written.append(f"{path} ({len(content) / 1e6:.1f} MB, {seconds:.1f} s)")
-    print_answer(document)
-    print(*written, sep="\n")
+    return document, written
+
+
+def _watch(folders: Sequence[Path], formats: Sequence[str], options: Options) -> int:
+    from gradflow.watching import watch  # noqa: PLC0415
+
+    if len(folders) > 1:
+        raise ConfigurationError(
+            f"--watch follows one experiment or run, and {len(folders)} are named: name one"
+        )
+    (folder,) = folders
+    return watch(
+        folder,
+        lambda: _make_reports(folder, formats)[0],
+        port=options.port,
+        opened=options.open,
+    )
 
 
 def print_answer(document: "Document") -> None:

@@ -51,7 +51,7 @@ def created_of(experiment: Experiment) -> datetime | None:
 
 
 def warnings_of(experiment: Experiment) -> tuple[str, ...]:
-    """One sentence for each run that is not complete; empty where all are."""
+    """What keeps runs from being compared whole: those not complete, and unequal lengths."""
     sentences = []
     for run in experiment.runs:
         status = str(run.description.get("status", "of unknown status"))
@@ -63,6 +63,12 @@ def warnings_of(experiment: Experiment) -> tuple[str, ...]:
     for name in experiment.description.get("runs") or []:
         if str(name) not in started:
             sentences.append(f"The run {name} has not started.")
+    lengths = sorted({_epochs_of(run) for run in experiment.runs})
+    if len(lengths) > 1:
+        sentences.append(
+            f"The runs hold from {lengths[0]} to {plural(lengths[-1], 'epoch')}: the last epoch, "
+            "wherever it is named, is each run's own, or the last that the compared runs share."
+        )
     return tuple(sentences)
 
 

@@ -10,7 +10,7 @@ import matplotlib as mpl
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page
+    from playwright.sync_api import Browser, Page, Route
 
 mpl.use("Agg")
 
@@ -66,3 +66,38 @@ def open_page(browser: "Browser") -> "Iterator[Callable[..., Page]]":
         context.close()
     outside = [one for one in noticed if one not in own and not one.startswith("request: data:")]
     assert outside == []
+
+
+@pytest.fixture
+def open_address(browser: "Browser") -> "Iterator[Callable[..., Page]]":
+    """Opens an address of this machine as a page that reaches its own server and nothing else.
+
+    Any complaint, and any request to elsewhere, fails the test. Keyword arguments are those of a
+    browser context.
+    """
+    noticed: list[str] = []
+    contexts = []
+
+    def open_server(address: str, **options: object) -> "Page":
+        context = browser.new_context(**options)
+        contexts.append(context)
+        own, _, _ = address.partition("#")
+
+        def reach(route: "Route") -> None:
+            if route.request.url.startswith(own):
+                route.continue_()
+            else:
+                noticed.append(f"request: {route.request.url[:200]}")
+                route.abort()
+
+        context.route("http**/*", reach)
+        page = context.new_page()
+        page.on("console", lambda message: noticed.append(f"console: {message.text}"))
+        page.on("pageerror", lambda error: noticed.append(f"error: {error}"))
+        page.goto(address)
+        return page
+
+    yield open_server
+    for context in contexts:
+        context.close()
+    assert noticed == []

@@ -12,6 +12,7 @@ LIGHT = (
     "analyses.registry",
     "reports.document",
     "gradflow.report",
+    "gradflow.watching",
 )
 
 

@@ -11,6 +11,7 @@ from analyses import plots
 from analyses.registry import run_all
 from gradflow import train_and_trace
 from gradflow.runs.reader import open_experiment
+from gradflow.runs.schema import TABLES
 
 
 def full(build, seeds=(2025,), epochs=10, own_images=False, **options):
@@ -201,3 +202,21 @@ def test_all_analyses_of_two_deep_runs_take_seconds(build):
     start = time.perf_counter()
     run_all(experiment)
     assert time.perf_counter() - start < 6
+
+
+@pytest.mark.parametrize("ahead", ["epochs", "other tables", "first run"])
+def test_no_analysis_fails_on_a_run_that_is_being_written(build, ahead):
+    """Tables appear one after the other, so that for a moment some are an epoch ahead."""
+    experiment = full(build, epochs=4)
+    for place, run in enumerate(experiment.runs):
+        for name in TABLES:
+            frame = run.table(name)
+            if "epoch" in frame:
+                first = {"epochs": name == "epochs", "other tables": name != "epochs"}
+                last = 4 * (1 - place) if ahead == "first run" else 1 + first[ahead]
+                run._tables[name] = frame[frame["epoch"] <= last]
+    outcomes = run_all(experiment)
+    assert {outcome.key: outcome.failure for outcome in outcomes if outcome.failure} == {}
+    for outcome in outcomes:
+        for figure in outcome.result.figures if outcome.result else ():
+            figure.draw()

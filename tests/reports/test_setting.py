@@ -61,6 +61,18 @@ def test_run_that_has_not_started_is_named(tmp_path):
     assert warnings_of(open_experiment(tmp_path)) == ("The run other has not started.",)
 
 
+def test_runs_of_unequal_length_say_which_epoch_is_their_last(tmp_path):
+    ExperimentWriter(tmp_path, {"runs": ["mine", "other"]})
+    single_run(tmp_path).append("epochs", {"epoch": [1, 2], "step": [9, 19]}, 0, 19)
+    longer = RunWriter(tmp_path / "other", {"network": "resnet34"})
+    longer.append("epochs", {"epoch": [1, 2, 3], "step": [9, 19, 29]}, 0, 29)
+    longer.close("complete")
+    assert warnings_of(open_experiment(tmp_path)) == (
+        "The runs hold from 2 to 3 epochs: the last epoch, wherever it is named, is each run's "
+        "own, or the last that the compared runs share.",
+    )
+
+
 def test_training_line_has_networks_seeds_data_and_settings(experiment):
     assert trained_line(experiment) == (
         "plain34 and resnet34; 1 seed (1); data digits; 2 epochs; learning rate 0.0005; on cpu."
