@@ -4,13 +4,13 @@ The built-in ones are listed here in reading order. Third parties add theirs thr
 entry-point group `gradflow.analyses`, each entry naming an `Analysis`.
 """
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, replace
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 
 from analyses.result import AnalysisResult
-from gradflow.errors import GradflowError
+from gradflow.errors import ConfigurationError, GradflowError
 from gradflow.runs.reader import Experiment
 
 ENTRY_POINT_GROUP = "gradflow.analyses"
@@ -34,6 +34,9 @@ BUILT_IN = (
     "loss_slices",
     "classification",
 )
+
+# Asked only where several experiments were put together, and before everything else.
+COMPARING = ("what_changed",)
 
 
 class NotApplicableError(Exception):
@@ -69,9 +72,24 @@ class Outcome:
     failure: str = ""
 
 
-def run_all(experiment: Experiment) -> tuple[Outcome, ...]:
-    """Run every known analysis; one that fails becomes an outcome that says so."""
-    return (*_built_in(experiment), *_third_party(experiment))
+def run_all(experiment: Experiment, only: Collection[str] = ()) -> tuple[Outcome, ...]:
+    """Run every known analysis; one that fails becomes an outcome that says so.
+
+    `only` names the analyses to run by key; empty for all.
+
+    Raises `ConfigurationError` where it names one that is not known.
+    """
+    unknown = [key for key in only if key not in known_keys(experiment)]
+    if unknown:
+        raise ConfigurationError(
+            f"there is no analysis {unknown[0]!r}: choose from {', '.join(known_keys(experiment))}"
+        )
+    return (*_built_in(experiment, only), *_third_party(experiment, only))
+
+
+def known_keys(experiment: Experiment) -> tuple[str, ...]:
+    """The keys of all analyses that are put to `experiment`, in reading order."""
+    return (*_own_keys(experiment), *(entry.name for entry in _entries()))
 
 
 def run_one(analysis: Analysis, experiment: Experiment) -> Outcome:
@@ -90,13 +108,24 @@ def run_one(analysis: Analysis, experiment: Experiment) -> Outcome:
         return Outcome(*identity, failure=f"{type(error).__name__}: {error}")
 
 
-def _built_in(experiment: Experiment) -> Iterable[Outcome]:
-    for key in BUILT_IN:
-        yield run_one(import_module(f"analyses.{key}").ANALYSIS, experiment)
+def _own_keys(experiment: Experiment) -> tuple[str, ...]:
+    return (*(COMPARING if experiment.parts else ()), *BUILT_IN)
 
 
-def _third_party(experiment: Experiment) -> Iterable[Outcome]:
-    for entry in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda entry: entry.name):
+def _entries() -> list[EntryPoint]:
+    return sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda entry: entry.name)
+
+
+def _built_in(experiment: Experiment, only: Collection[str]) -> Iterable[Outcome]:
+    for key in _own_keys(experiment):
+        if not only or key in only:
+            yield run_one(import_module(f"analyses.{key}").ANALYSIS, experiment)
+
+
+def _third_party(experiment: Experiment, only: Collection[str]) -> Iterable[Outcome]:
+    for entry in _entries():
+        if only and entry.name not in only:
+            continue
         try:
             analysis = entry.load()
             if not isinstance(analysis, Analysis):
@@ -105,4 +134,5 @@ def _third_party(experiment: Experiment) -> Iterable[Outcome]:
             failure = f"{type(error).__name__}: {error}"
             yield Outcome(entry.name, entry.name, "", failure=failure)
         else:
-            yield run_one(analysis, experiment)
+            # Its entry point names it: that is what a command can ask for.
+            yield replace(run_one(analysis, experiment), key=entry.name)

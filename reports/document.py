@@ -44,6 +44,7 @@ from reports.wording import date_text
 OPENING = "overview"
 # What the first page answers, most important first: an analysis and the topic of its findings.
 HEADLINES = (
+    ("what_changed", "difference"),
     ("gradient_profile", "vanish"),
     ("jump_explanation", "explanation"),
     ("skip_carry", "skips-carry"),
@@ -228,8 +229,8 @@ def _sentence(topic: _Topic) -> AnswerSentence:
 def _subtitle(experiment: Experiment, created: datetime | None) -> str:
     runs = plural(len(experiment.runs), "run")
     when = date_text(created) if created else "at an unknown date"
-    folder = experiment.folder.resolve().name
-    return f"{folder}: {runs}, recorded {when}; gradflow {gradflow.__version__}"
+    folders = listing([part.folder.resolve().name for part in experiment.parts or (experiment,)])
+    return f"{folders}: {runs}, recorded {when}; gradflow {gradflow.__version__}"
 
 
 def _lead(topics: Sequence[_Topic]) -> str:

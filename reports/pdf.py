@@ -25,15 +25,15 @@ _LONG_WORD = re.compile(r"\S{12,}")
 _BREAK_AFTER = re.compile(r"([._/\\,;:=#)\-])(?=\w)|([^\W_]{12})(?=\w)")
 
 
-def render_pdf(document: Document) -> bytes:
-    """The report as a PDF; the same document gives the same bytes.
+def render_pdf(document: Document, paper: str = "a4") -> bytes:
+    """The report as a PDF on `paper`, a4 or letter; the same document gives the same bytes.
 
     Only the fonts within typst are used, so it looks the same everywhere.
     """
     with TemporaryDirectory(prefix="gradflow-report-") as name:
         root = Path(name)
         shutil.copyfile(_TEMPLATE, root / "report.typ")
-        content = _layout(document, root)
+        content = _layout(document, root) | {"paper": "us-letter" if paper == "letter" else paper}
         text = json.dumps(content, ensure_ascii=False, allow_nan=False)
         (root / "document.json").write_text(text, encoding="utf-8", errors="replace")
         pdf = typst.compile(
