@@ -33,7 +33,7 @@ def combine(experiments: Sequence[Experiment], folder: Path) -> Experiment:
         replace(
             one,
             runs=tuple(
-                replace(run, label=f"{run.name} ({label})") if names[run.name] > 1 else run
+                replace(run, label=_run_label(one, run, label)) if names[run.name] > 1 else run
                 for run in one.runs
             ),
         )
@@ -95,6 +95,12 @@ def _shortened(name: str) -> str:
 
 def _renamed(run: Run, label: str) -> Run:
     return replace(run, description={**run.description, "network": f"{run.network} ({label})"})
+
+
+def _run_label(experiment: Experiment, run: Run, label: str) -> str:
+    """What `run` is called: its network where that has no other run, else its own name."""
+    alone = len(experiment.of_network(run.network)) == 1
+    return f"{run.network if alone else run.name} ({label})"
 
 
 def _require_distinct(experiments: Sequence[Experiment]) -> None:

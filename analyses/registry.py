@@ -4,10 +4,10 @@ The built-in ones are listed here in reading order. Third parties add theirs thr
 entry-point group `gradflow.analyses`, each entry naming an `Analysis`.
 """
 
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 
 from analyses.result import AnalysisResult
 from gradflow.errors import ConfigurationError, GradflowError
@@ -79,17 +79,19 @@ def run_all(experiment: Experiment, only: Collection[str] = ()) -> tuple[Outcome
 
     Raises `ConfigurationError` where it names one that is not known.
     """
-    unknown = [key for key in only if key not in known_keys(experiment)]
+    own = [*(COMPARING if experiment.parts else ()), *BUILT_IN]
+    loaded = {key: import_module(f"analyses.{key}").ANALYSIS for key in own if _wanted(key, only)}
+    theirs = _third_party()
+    known = [*own, *(one.key for one in theirs)]
+    unknown = [key for key in only if key not in known]
     if unknown:
         raise ConfigurationError(
-            f"there is no analysis {unknown[0]!r}: choose from {', '.join(known_keys(experiment))}"
+            f"there is no analysis {unknown[0]!r}: choose from {', '.join(known)}"
         )
-    return (*_built_in(experiment, only), *_third_party(experiment, only))
-
-
-def known_keys(experiment: Experiment) -> tuple[str, ...]:
-    """The keys of all analyses that are put to `experiment`, in reading order."""
-    return (*_own_keys(experiment), *(entry.name for entry in _entries()))
+    return tuple(
+        one if isinstance(one, Outcome) else run_one(one, experiment)
+        for one in (*loaded.values(), *(one for one in theirs if _wanted(one.key, only)))
+    )
 
 
 def run_one(analysis: Analysis, experiment: Experiment) -> Outcome:
@@ -108,31 +110,20 @@ def run_one(analysis: Analysis, experiment: Experiment) -> Outcome:
         return Outcome(*identity, failure=f"{type(error).__name__}: {error}")
 
 
-def _own_keys(experiment: Experiment) -> tuple[str, ...]:
-    return (*(COMPARING if experiment.parts else ()), *BUILT_IN)
+def _wanted(key: str, only: Collection[str]) -> bool:
+    return not only or key in only
 
 
-def _entries() -> list[EntryPoint]:
-    return sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda entry: entry.name)
-
-
-def _built_in(experiment: Experiment, only: Collection[str]) -> Iterable[Outcome]:
-    for key in _own_keys(experiment):
-        if not only or key in only:
-            yield run_one(import_module(f"analyses.{key}").ANALYSIS, experiment)
-
-
-def _third_party(experiment: Experiment, only: Collection[str]) -> Iterable[Outcome]:
-    for entry in _entries():
-        if only and entry.name not in only:
-            continue
+def _third_party() -> list[Analysis | Outcome]:
+    """The analyses of other packages; for one that cannot be loaded, an outcome that says so."""
+    found: list[Analysis | Outcome] = []
+    for entry in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda entry: entry.name):
         try:
             analysis = entry.load()
             if not isinstance(analysis, Analysis):
                 raise TypeError(f"{entry.value} is a {type(analysis).__name__}, not an Analysis")
+            found.append(analysis)
         except Exception as error:  # a package that cannot be loaded is reported, not fatal
             failure = f"{type(error).__name__}: {error}"
-            yield Outcome(entry.name, entry.name, "", failure=failure)
-        else:
-            # Its entry point names it: that is what a command can ask for.
-            yield replace(run_one(analysis, experiment), key=entry.name)
+            found.append(Outcome(entry.name, entry.name, "", failure=failure))
+    return found

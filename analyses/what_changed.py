@@ -94,7 +94,7 @@ def pair_runs(first: Experiment, second: Experiment) -> list[tuple[str, Run, Run
             continue
         partners = {run.seed: run for run in theirs}
         pairs += [
-            (f"{network}, seed {run.seed}", run, partners[run.seed])
+            (f"{network} seed {run.seed}", run, partners[run.seed])
             for run in ours
             if run.seed is not None and run.seed in partners
         ]
@@ -238,7 +238,7 @@ def _all_pairs(comparisons: Sequence[Comparison]) -> pd.DataFrame:
             verdict = str(pair.result.findings[0].verdict) if pair.result else "not compared"
             row = {"first": pair.first.name, "second": pair.second.name, "verdict": verdict}
             share = pair.result.findings[0].estimates[-1] if pair.result else None
-            row["compared"] = share.method if share else pair.refusal
+            row["compared"] = share.method.removeprefix("no interval: ") if share else pair.refusal
             rows.append(row)
         rows += [
             {"first": name, "second": "", "verdict": "no partner", "compared": ""}

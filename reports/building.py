@@ -1,5 +1,6 @@
 """Makes a report of an experiment, and writes it to files in the formats asked for."""
 
+import re
 import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -7,7 +8,6 @@ from functools import partial
 from pathlib import Path
 
 from analyses.registry import run_all
-from analyses.wording import slug
 from gradflow.errors import RunError
 from gradflow.runs.files import write_whole
 from gradflow.runs.reader import Experiment
@@ -74,7 +74,7 @@ def write_report(
 
 def report_name(only: Sequence[str]) -> str:
     """What the files of a report are called: never as the whole one where it is not whole."""
-    return "-".join(["report", *(slug(key) for key in only)])[:_LONGEST_NAME]
+    return "-".join(["report", *(re.sub(r"[^\w-]", "-", key) for key in only)])[:_LONGEST_NAME]
 
 
 def _write(content: bytes, path: Path) -> None:

@@ -25,8 +25,9 @@ _LINKED = (
     (re.compile(r":(?=[\w+-]+:)"), f":{APART}"),
     (re.compile(r":(?=//)"), f":{APART}"),
     (re.compile(r"(www)\.", re.IGNORECASE), rf"\1{APART}."),
-    (re.compile(r"\b([0-9a-f]{6})(?=[0-9a-f]{1,34}\b)", re.IGNORECASE), rf"\1{APART}"),
 )
+_HASH = re.compile(r"\b[0-9a-f]{7,40}\b", re.IGNORECASE)
+_SHORT_OF_A_HASH = re.compile(r".{6}(?=.)")
 # What GitHub's manual prescribes for a dollar that opens no formula.
 _DOLLAR = "<span>$</span>"
 
@@ -50,4 +51,4 @@ def _harmless(text: str) -> str:
         flat = f"{flat[:LONGEST]} … (shortened)"
     for pattern, parted in _LINKED:
         flat = pattern.sub(parted, flat)
-    return flat
+    return _HASH.sub(lambda found: _SHORT_OF_A_HASH.sub(rf"\g<0>{APART}", found[0]), flat)

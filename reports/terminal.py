@@ -137,9 +137,10 @@ def _evidence(
         yield from _figure(figure)
     for table in tables:
         yield from (Text(), _text(f"{table.label}. {table.title}"))
-        yield from (_table(table, columns) for columns in _that_fit(table))
+        for columns in _that_fit(table):
+            yield from (_table(table, columns), Text())
         if table.note:
-            yield _text(table.note, "dim")
+            yield from (_text(table.note, "dim"), Text())
 
 
 def _figure(figure: FigurePart) -> Iterator[RenderableType]:
