@@ -27,7 +27,9 @@ class Written:
     seconds: float
 
     def __str__(self) -> str:
-        return f"{self.path} ({self.size / 1e6:.1f} MB, {self.seconds:.1f} s)"
+        large = self.size >= 100_000
+        size = f"{self.size / 1e6:.1f} MB" if large else f"{self.size / 1e3:.1f} kB"
+        return f"{self.path} ({size}, {self.seconds:.1f} s)"
 
 
 def make_report(experiment: Experiment, only: Collection[str] = (), paper: str = "a4") -> Report:

@@ -36,6 +36,7 @@ from reports.setting import (
     created_of,
     question_of,
     section_command,
+    title_of,
     warnings_of,
 )
 from reports.wording import date_text
@@ -154,7 +155,7 @@ def build_document(experiment: Experiment, outcomes: Sequence[Outcome]) -> Docum
     topics = [topic for place, outcome in placed for topic in _topics(place, outcome)]
     created = created_of(experiment)
     return Document(
-        title=f"Gradient flow in {listing(experiment.networks)}",
+        title=title_of(experiment),
         question=question_of(experiment),
         subtitle=_subtitle(experiment, created),
         warnings=warnings_of(experiment),

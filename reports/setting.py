@@ -33,12 +33,18 @@ _STANDING = {
 _LONGEST_VALUE = 400
 
 
+def title_of(experiment: Experiment) -> str:
+    """What is reported on: the networks, or what is compared."""
+    if experiment.parts:
+        return f"Gradient flow: {listing(_labels(experiment))} compared"
+    return f"Gradient flow in {listing(experiment.networks)}"
+
+
 def question_of(experiment: Experiment) -> str:
     """The question that the report answers; it asks of accuracy only where that was recorded."""
     networks = experiment.networks
     if experiment.parts:
-        labels = [str(label) for label in experiment.description["labels"]]
-        return f"What differs between {listing(labels)} in how the gradients flow?"
+        return f"What differs between {listing(_labels(experiment))} in how the gradients flow?"
     asked = f"What do the gradients in {listing(networks)} do"
     if not any("accuracy" in str(name) for run in experiment.runs for name in run.epochs.columns):
         return f"{asked}?"
@@ -122,6 +128,10 @@ def configuration_of(experiment: Experiment, numbering: Numbering) -> tuple[Tabl
         ]
         tables.append(Table("runs", "What differs between the runs", pd.DataFrame(rows)))
     return tuple(_whole_table(table, numbering) for table in tables)
+
+
+def _labels(experiment: Experiment) -> list[str]:
+    return [str(label) for label in experiment.description["labels"]]
 
 
 def _whole_table(table: Table, numbering: Numbering) -> TablePart:
