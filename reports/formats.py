@@ -8,8 +8,6 @@ from gradflow.errors import ConfigurationError
 from gradflow.runs.reader import Experiment
 from reports.document import Document
 
-PAPERS = ("a4", "letter")
-
 
 @dataclass(frozen=True)
 class Report:

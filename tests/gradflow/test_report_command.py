@@ -1,7 +1,6 @@
 """The command `python -m gradflow.report`: what it writes, prints and refuses."""
 
 import json
-import os
 import shlex
 import subprocess
 import sys
@@ -18,16 +17,6 @@ from gradflow.runs.reader import open_experiment
 from gradflow.runs.writer import RunWriter
 from reports.formats import FORMATS
 from reports.setting import section_command
-
-HOME = Path(report.__file__).resolve().parent.parent
-LOADS_NO_TORCH = """
-import sys
-from gradflow.report import main
-code = main([{folder!r}])
-{last}
-loaded = sorted({{"torch", "torchvision"}} & sys.modules.keys())
-sys.exit(f"loaded {{loaded}}" if loaded else code)
-"""
 
 
 def answered(experiment, only=()) -> tuple[Outcome, ...]:
@@ -55,16 +44,6 @@ def write_run(folder: Path, created: str = "2025-05-03T14:05:09+00:00") -> Path:
 def run_folder(tmp_path: Path, monkeypatch) -> Path:
     monkeypatch.setattr("reports.building.run_all", answered)
     return write_run(tmp_path / "runs" / "mine")
-
-
-def in_fresh_process(
-    arguments: list[str], cwd: Path, *paths: Path
-) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [*paths, HOME]))}
-    return subprocess.run(
-        [sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True,
-        check=False, timeout=120,
-    )  # fmt: skip
 
 
 def test_both_formats_are_written_into_the_folder_of_the_run(run_folder, capsys):
@@ -149,70 +128,12 @@ def test_defect_keeps_its_traceback(run_folder, monkeypatch):
         report.main([str(run_folder)])
 
 
-@pytest.mark.parametrize("name", ["reports", "analyses"])
-def test_another_package_of_the_same_name_is_noticed(tmp_path, name):
-    (tmp_path / name).mkdir()
-    (tmp_path / name / "__init__.py").write_text("raise RuntimeError('imported')")
-    done = in_fresh_process(["-m", "gradflow.report", "--format", "html"], tmp_path)
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"error: the package {name!r} was found in {tmp_path / name}")
-    assert str(HOME / name) in done.stderr
-    assert done.stderr.count("\n") == 1
-
-
-def test_module_of_the_same_name_is_noticed(tmp_path):
-    (tmp_path / "reports.py").write_text("raise RuntimeError('imported')")
-    done = in_fresh_process(["-m", "gradflow.report"], tmp_path)
-    assert done.returncode == 1
-    assert str(tmp_path / "reports.py") in done.stderr
-
-
-def test_output_folder_called_reports_does_no_harm(tmp_path):
-    (tmp_path / "reports").mkdir()
-    done = in_fresh_process(["-m", "gradflow.report"], tmp_path)
-    assert done.stderr.startswith("error: there is no experiment in runs")
-
-
-def test_help_explains_every_option(tmp_path):
+def test_help_explains_every_option(tmp_path, in_fresh_process):
     done = in_fresh_process(["-m", "gradflow.report", "--help"], tmp_path)
     assert done.returncode == 0
     options = ("--format", "--only", "--each", "--out", "--paper", "--open", "--runs-folder")
     for word in ("FOLDER", "newest experiment", *options, *FORMATS):
         assert word in done.stdout
-
-
-def test_help_is_quick_and_loads_nothing_slow(tmp_path):
-    code = (
-        "import sys\nfrom gradflow.report import main\n"
-        "try: main(['--help'])\nexcept SystemExit: pass\n"
-        "sys.exit(repr(sorted({'torch', 'matplotlib', 'pandas', 'typst'} & sys.modules.keys())))"
-    )
-    before = os.times()
-    done = in_fresh_process(["-c", code], tmp_path)
-    assert done.stderr == "[]\n"
-    # Time of the processor, which a busy machine does not stretch as it does time on the wall.
-    after = os.times()
-    assert after.children_user + after.children_system < (
-        before.children_user + before.children_system + 1
-    )
-    assert done.stdout.startswith("usage: python -m gradflow.report")
-
-
-def test_torch_is_never_loaded(tmp_path):
-    folder = write_run(tmp_path / "mine")
-    code = LOADS_NO_TORCH.format(last="", folder=str(folder))
-    done = in_fresh_process(["-c", code], tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_that_check_sees_a_loaded_torch(tmp_path):
-    folder = write_run(tmp_path / "mine")
-    (tmp_path / "stand_in").mkdir()
-    (tmp_path / "stand_in" / "torch.py").write_text("")
-    code = LOADS_NO_TORCH.format(last="import torch", folder=str(folder))
-    done = in_fresh_process(["-c", code], tmp_path, tmp_path / "stand_in")
-    assert done.returncode == 1
-    assert "loaded ['torch']" in done.stderr
 
 
 def test_a_reader_that_has_seen_enough_costs_no_traceback(tmp_path):
@@ -277,7 +198,7 @@ def test_only_without_a_name_is_one_sentence(tmp_path, capsys):
     assert capsys.readouterr().err.startswith("error: --only names no analysis")
 
 
-def test_the_command_under_a_section_prints_that_section_again(tmp_path):
+def test_the_command_under_a_section_prints_that_section_again(tmp_path, in_fresh_process):
     folder = write_run(tmp_path / "runs" / "mine run")
     (outcome,) = run_all(open_experiment(folder), ["skip_carry"])
     command = section_command(open_experiment(folder), outcome.key)
