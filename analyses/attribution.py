@@ -19,6 +19,7 @@ from analyses.attribution_pictures import (
 )
 from analyses.estimates import as_percent, estimate_of
 from analyses.frames import by_network, runs_with, seed_name
+from analyses.matching import same_images
 from analyses.registry import Analysis
 from analyses.result import AnalysisResult, Estimate, Finding, Table, Verdict
 from analyses.sentences import Told, sentence
@@ -108,12 +109,14 @@ def over_images(values: list[float], median: bool) -> Mean:
 
 def _agreements(pictures: list[tuple[Run, list[Looked]]], first: str, second: str) -> list[float]:
     """The agreement on every image that both networks pictured with the same seed."""
-    by_run = {(run.network, run.seed): looked for run, looked in pictures}
+    by_run = {(run.network, run.seed): (run, looked) for run, looked in pictures}
     found = []
-    for (name, seed), looked in by_run.items():
-        if name != first:
+    for (name, seed), (run, looked) in by_run.items():
+        partner = by_run.get((second, seed))
+        # An image of one number is the same image only within one data set.
+        if name != first or partner is None or not same_images(run, partner[0]):
             continue
-        others = {one.image: one for one in by_run.get((second, seed), [])}
+        others = {one.image: one for one in partner[1]}
         found += [
             agreement(one, others[one.image])
             for one in looked
@@ -215,10 +218,12 @@ def _told(network: str, looked: list[Looked], complete: float) -> Told:
 
 
 def _first_seed(pictures: list[tuple[Run, list[Looked]]]) -> tuple[str, dict[str, list[Looked]]]:
-    """The seed of the first run, and the pictures of every network with it."""
+    """The seed of the first run, and the pictures of every network with it and its images."""
     first = pictures[0][0]
     return seed_name(first), {
-        run.network: looked for run, looked in pictures if run.seed == first.seed
+        run.network: looked
+        for run, looked in pictures
+        if run.seed == first.seed and same_images(first, run)
     }
 
 

@@ -9,7 +9,8 @@ from analyses.candidate_evidence import Comparison, Rules, compare
 from analyses.candidate_findings import pair_findings, shortcut_sentence
 from analyses.candidate_tables import candidates, effects
 from analyses.candidates import CANDIDATES
-from analyses.frames import residual_pairs
+from analyses.frames import Pair, residual_pairs, runs_of_pair
+from analyses.matching import why_unmatched
 from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Table, Verdict
 from analyses.seed_associations import MIN_ASSOCIATED
@@ -41,16 +42,17 @@ def run(
     `part` is the share of the difference that an intervention must be able to remove, `small_loss`
     the loss of accuracy that is none to speak of, `rate` the level of the permutation test.
 
-    Raises `NotApplicableError` where there is no residual network with a plain counterpart, or
-    nothing that could be weighed was recorded in any pair.
+    Raises `NotApplicableError` where there is no residual network with a plain counterpart trained
+    alike, or nothing that could be weighed was recorded in any pair.
     """
     rules = Rules(part, small_loss, rate)
-    compared = [compare(experiment, pair, rules) for pair in residual_pairs(experiment)]
+    pairs = [pair for pair in residual_pairs(experiment) if _trained_alike(experiment, pair)]
+    compared = [compare(experiment, pair, rules) for pair in pairs]
     compared = [one for one in compared if one.evidence]
     if not compared:
         raise NotApplicableError(
-            "the experiment holds no residual network and plain counterpart with measurements: "
-            "this question compares the two"
+            "the experiment holds no residual network and plain counterpart, trained on the same "
+            "images with the same options, with measurements: this question compares the two"
         )
     findings = [finding for one in compared for finding in pair_findings(one, rules)]
     return AnalysisResult(
@@ -61,6 +63,12 @@ def run(
         method=_method(),
         sources=SOURCES,
     )
+
+
+def _trained_alike(experiment: Experiment, pair: Pair) -> bool:
+    # Training with shortcuts is an intervention only where nothing else differs.
+    first, *others = runs_of_pair(experiment, pair)
+    return not any(why_unmatched(first, other) for other in others)
 
 
 def _summary(one: Comparison) -> str:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from analyses.matching import same_images
 from analyses.registry import NotApplicableError
 from analyses.statistics import wilson_interval
 from gradflow.runs.reader import Experiment, Run
@@ -103,7 +104,8 @@ def residual_pairs(experiment: Experiment) -> list[Pair]:
     """Residual networks (those with residual additions) with their plain counterparts.
 
     A counterpart has the same name with `plain` for `resnet`; where the experiment has just one
-    network of each kind, these two are a pair whatever their names.
+    network of each kind, these two are a pair whatever their names. Networks whose images
+    differ are none: nothing could be said of the images that both saw.
     """
     residual = [
         name
@@ -118,7 +120,17 @@ def residual_pairs(experiment: Experiment) -> list[Pair]:
     ]
     if not pairs and len(residual) == len(plain) == 1:
         pairs = [Pair(plain[0], residual[0])]
-    return pairs
+    return [pair for pair in pairs if _on_same_images(experiment, pair)]
+
+
+def runs_of_pair(experiment: Experiment, pair: Pair) -> list[Run]:
+    """All runs of both networks, those of the plain one first."""
+    return [*experiment.of_network(pair.plain), *experiment.of_network(pair.residual)]
+
+
+def _on_same_images(experiment: Experiment, pair: Pair) -> bool:
+    first, *others = runs_of_pair(experiment, pair)
+    return all(same_images(first, other) for other in others)
 
 
 def runs_of_same_seed(experiment: Experiment, pair: Pair) -> list[tuple[Run, Run]]:

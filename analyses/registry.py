@@ -4,13 +4,13 @@ The built-in ones are listed here in reading order. Third parties add theirs thr
 entry-point group `gradflow.analyses`, each entry naming an `Analysis`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
 
 from analyses.result import AnalysisResult
-from gradflow.errors import GradflowError
+from gradflow.errors import ConfigurationError, GradflowError
 from gradflow.runs.reader import Experiment
 
 ENTRY_POINT_GROUP = "gradflow.analyses"
@@ -37,6 +37,9 @@ BUILT_IN = (
     "classification",
     "attribution",
 )
+
+# Asked only where several experiments were put together, and before everything else.
+COMPARING = ("what_changed",)
 
 
 class NotApplicableError(Exception):
@@ -72,9 +75,26 @@ class Outcome:
     failure: str = ""
 
 
-def run_all(experiment: Experiment) -> tuple[Outcome, ...]:
-    """Run every known analysis; one that fails becomes an outcome that says so."""
-    return (*_built_in(experiment), *_third_party(experiment))
+def run_all(experiment: Experiment, only: Collection[str] = ()) -> tuple[Outcome, ...]:
+    """Run every known analysis; one that fails becomes an outcome that says so.
+
+    `only` names the analyses to run by key; empty for all.
+
+    Raises `ConfigurationError` where it names one that is not known.
+    """
+    own = [*(COMPARING if experiment.parts else ()), *BUILT_IN]
+    loaded = {key: import_module(f"analyses.{key}").ANALYSIS for key in own if _wanted(key, only)}
+    theirs = _third_party()
+    known = [*own, *(one.key for one in theirs)]
+    unknown = [key for key in only if key not in known]
+    if unknown:
+        raise ConfigurationError(
+            f"there is no analysis {unknown[0]!r}: choose from {', '.join(known)}"
+        )
+    return tuple(
+        one if isinstance(one, Outcome) else run_one(one, experiment)
+        for one in (*loaded.values(), *(one for one in theirs if _wanted(one.key, only)))
+    )
 
 
 def run_one(analysis: Analysis, experiment: Experiment) -> Outcome:
@@ -93,19 +113,20 @@ def run_one(analysis: Analysis, experiment: Experiment) -> Outcome:
         return Outcome(*identity, failure=f"{type(error).__name__}: {error}")
 
 
-def _built_in(experiment: Experiment) -> Iterable[Outcome]:
-    for key in BUILT_IN:
-        yield run_one(import_module(f"analyses.{key}").ANALYSIS, experiment)
+def _wanted(key: str, only: Collection[str]) -> bool:
+    return not only or key in only
 
 
-def _third_party(experiment: Experiment) -> Iterable[Outcome]:
+def _third_party() -> list[Analysis | Outcome]:
+    """The analyses of other packages; for one that cannot be loaded, an outcome that says so."""
+    found: list[Analysis | Outcome] = []
     for entry in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda entry: entry.name):
         try:
             analysis = entry.load()
             if not isinstance(analysis, Analysis):
                 raise TypeError(f"{entry.value} is a {type(analysis).__name__}, not an Analysis")
+            found.append(analysis)
         except Exception as error:  # a package that cannot be loaded is reported, not fatal
             failure = f"{type(error).__name__}: {error}"
-            yield Outcome(entry.name, entry.name, "", failure=failure)
-        else:
-            yield run_one(analysis, experiment)
+            found.append(Outcome(entry.name, entry.name, "", failure=failure))
+    return found

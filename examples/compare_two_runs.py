@@ -3,7 +3,9 @@
     python examples/compare_two_runs.py
 
 A network of five linear layers on scikit-learn's digits: with sigmoids, with ReLUs, and with ReLUs
-at a ten times higher learning rate.
+at a ten times higher learning rate. The same as a report with figures, of any recorded runs:
+
+    cd runs/compare-two-runs && python -m gradflow.report sigmoid relu relu-faster
 """
 
 from itertools import pairwise

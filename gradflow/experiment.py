@@ -15,10 +15,9 @@ from gradflow.errors import ConfigurationError
 from gradflow.job import Job
 from gradflow.models import build
 from gradflow.probing import wanted_probes
+from gradflow.runs.finding import RUNS_FOLDER
 from gradflow.runs.writer import ExperimentWriter
 from gradflow.training import EpochSummary, Progress, train
-
-RUNS_FOLDER = Path("runs")
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ from rich.console import Console
 from torch import Tensor
 
 from gradflow import checkpoints
+from gradflow.command import run_command
 from gradflow.configuration import Configuration
 from gradflow.data import ImageData, load, split
-from gradflow.errors import GradflowError, RunError
+from gradflow.errors import RunError
 from gradflow.evaluation import Evaluation, evaluate, moved_beyond_noise
 from gradflow.experiment import choose_device
 from gradflow.job import Job
@@ -24,8 +25,6 @@ from gradflow.probing import needs_previous, subject_of, wanted_probes
 from gradflow.runs.files import part_name
 from gradflow.runs.reader import Run, open_experiment
 from gradflow.runs.writer import RunWriter
-
-EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
 
 
 @dataclass(frozen=True)
@@ -62,18 +61,14 @@ class Moment:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns the exit status: 0, 1 for an error, 130 for an interrupt."""
-    console, errors = Console(highlight=False), Console(stderr=True, soft_wrap=True)
-    try:
+    console = Console(highlight=False)
+
+    def work() -> None:
         options = tyro.cli(Options, prog="python -m gradflow.probe", args=arguments)
         for run in open_experiment(options.folder).runs:
             probe_run(run, options, lambda line: console.print(line, markup=False))
-    except GradflowError as error:
-        errors.print(f"error: {error}", markup=False, highlight=False)
-        return EXIT_ERROR
-    except KeyboardInterrupt:
-        errors.print("interrupted: what was measured so far is kept", markup=False)
-        return EXIT_INTERRUPTED
-    return 0
+
+    return run_command(work, lambda: "interrupted: what was measured so far is kept")
 
 
 def probe_run(run: Run, options: Options, say: Callable[[str], None]) -> None:

@@ -1,115 +1,205 @@
-"""The command `python -m gradflow.report`: explains recorded runs as HTML and as PDF.
+"""The command `python -m gradflow.report`: explains recorded runs, one by one or compared.
 
-The reports are written into the folder of the experiment or run that they explain.
+The reports are written into the folder of the experiment or run that they explain, a comparison's
+into a folder of its own.
 """
 
-import json
-import os
+import hashlib
 import sys
-import textwrap
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from gradflow.errors import ConfigurationError, GradflowError, RunError
-from gradflow.runs.files import EXPERIMENT_FILE, RUN_FILE, write_whole
+from gradflow.command import complain, run_command
+from gradflow.errors import ConfigurationError, GradflowError
+from gradflow.runs.finding import RUNS_FOLDER, find_folder, newest_experiment
 
 if TYPE_CHECKING:
+    from gradflow.runs.reader import Experiment
+    from reports.building import Written
     from reports.document import Document
+    from reports.formats import Format
 
-FORMATS = ("html", "pdf")
-_COLUMNS = 80
+DEFAULT_FORMATS = "html,pdf"
+_LONGEST_NAME = 80
+_FOLDERS = tyro.conf.arg(metavar="[FOLDER ...]", help_behavior_hint="")
+_QUIET = tyro.conf.arg(help_behavior_hint="")
 
 
 @dataclass(frozen=True)
 class Options:
-    """Explain recorded runs: write report.html and report.pdf into the folder of each."""
+    """Explain recorded runs: write report.html and report.pdf into their folder.
 
-    folders: Annotated[
-        tuple[Path, ...],
-        tyro.conf.Positional,
-        tyro.conf.arg(metavar="[FOLDER ...]", help_behavior_hint=""),
-    ] = ()
-    """Experiments or single runs; without any, the newest experiment in the runs folder."""
+    Several folders are compared in one report, in a folder of its own.
+    """
 
-    format: Annotated[str, tyro.conf.arg(metavar="FORMATS")] = "html,pdf"
-    """What to write: html, pdf, or both with a comma between them."""
+    folders: Annotated[tuple[Path, ...], tyro.conf.Positional, _FOLDERS] = ()
+    """Experiments or single runs, by path or by their name in the runs folder; without any, the
+    newest experiment there."""
 
-    runs_folder: Path = Path("runs")
-    """Where to look for the newest experiment."""
+    format: Annotated[
+        str | None,
+        tyro.conf.arg(metavar="FORMATS", help_behavior_hint=f"(default: {DEFAULT_FORMATS})"),
+    ] = None
+    """What to write: html, pdf, md (for a pull request) or json (for machines), several with commas
+    between them."""
 
-    watch: bool = False
+    only: Annotated[str, tyro.conf.arg(metavar="KEY[,KEY]", help_behavior_hint="")] = ""
+    """Run only these analyses. Without --format their sections are printed and nothing is written;
+    with it they are written as report-KEY."""
+
+    each: Annotated[bool, tyro.conf.FlagCreatePairsOff, _QUIET] = False
+    """Write one report for each folder in place of a comparison."""
+
+    out: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="")] = None
+    """Folder to write into in place of that of the runs."""
+
+    paper: Literal["a4", "letter"] = "a4"
+    """Paper of the PDF."""
+
+    open: Annotated[bool, tyro.conf.FlagCreatePairsOff, _QUIET] = False
+    """Open the page in the browser when it is written, or served."""
+
+    watch: Annotated[bool, tyro.conf.FlagCreatePairsOff, _QUIET] = False
     """Rebuild the report of one experiment or run as its epochs land, until it has ended, and serve
     it to a page in the browser that follows."""
 
     port: int = 0
-    """Port of this machine on which `--watch` serves the page; 0 takes a free one."""
+    """Port of this machine on which --watch serves the page; 0 takes a free one."""
 
-    open: bool = False
-    """Open the page that `--watch` serves in the browser."""
+    runs_folder: Path = RUNS_FOLDER
+    """Where experiments are looked for by name, and where comparisons are written."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Write the reports that `argv` asks for; the exit code: 0, 1 for an error, 130 interrupted."""
-    options = tyro.cli(Options, args=argv, prog="python -m gradflow.report")
-    # A console that cannot show a letter shows a question mark in its place.
-    if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")
-    try:
-        formats = parse_formats(options.format)
+
+    def work() -> int:
+        options = tyro.cli(Options, args=argv, prog="python -m gradflow.report")
         check_packages()
-        folders = options.folders or (newest_experiment(options.runs_folder),)
-        if options.watch:
-            return _watch(folders, formats, options)
-        return max(_report_or_complain(folder, formats) for folder in folders)
-    except GradflowError as error:
-        return _complain(error)
-    except BrokenPipeError:
-        # Who reads the output, `head` say, has seen enough; the flush at exit must not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return report(options)
+
+    return run_command(work, lambda: "interrupted: reports not listed above were not written")
+
+
+def report(options: Options) -> int:
+    """Do what `options` ask for; the exit code, 1 where one of several reports failed.
+
+    Raises `GradflowError` where there is nothing to report on, or the only report failed.
+    """
+    formats = _formats(options)
+    only = tuple(dict.fromkeys(key.strip() for key in options.only.split(",") if key.strip()))
+    if options.only and not only:
+        raise ConfigurationError("--only names no analysis: name one, such as gradient_profile")
+    folders = options.folders or (newest_experiment(options.runs_folder),)
+    _require_each_once(folders, options.runs_folder)
+    if options.watch:
+        return _watch(folders, formats, options, only)
+    if len(folders) > 1 and not options.each:
+        compare(folders, formats, options, only)
         return 0
-    except KeyboardInterrupt:
-        print("interrupted: reports not listed above were not written", file=sys.stderr)
-        return 130
+    codes = []
+    for place, named in enumerate(folders, start=1):
+        try:
+            folder = find_folder(named, options.runs_folder)
+            out = _own_place(options.out, folder, place) if len(folders) > 1 else options.out
+            _open_page(write_reports(folder, formats, only, out, options.paper), options.open)
+        except GradflowError as error:
+            # One folder that cannot be explained must not cost the reader the others.
+            codes.append(complain(error))
+    return max(codes, default=0)
 
 
-def parse_formats(text: str) -> tuple[str, ...]:
-    """The formats named in `text`, each once.
+def write_reports(
+    folder: Path,
+    formats: Sequence["Format"],
+    only: Sequence[str] = (),
+    out: Path | None = None,
+    paper: str = "a4",
+) -> list["Written"]:
+    """Analyse what is in `folder`, write its reports to `out` or there, then print the answer.
 
-    Raises `ConfigurationError` where there is none, or one is unknown.
+    Without `formats` nothing is written and the sections are printed.
+
+    Raises `RunError` where the folder holds no run, a damaged one, or cannot be written, and
+    `ConfigurationError` where `only` names an unknown analysis.
     """
-    names = [name.strip().lower() for name in text.split(",") if name.strip()]
-    unknown = [name for name in names if name not in FORMATS]
-    if unknown or not names:
-        found = f"the format {unknown[0]!r} is unknown" if unknown else "no format is named"
-        raise ConfigurationError(f"{found}: choose from {', '.join(FORMATS)} with --format")
-    return tuple(dict.fromkeys(names))
+    # Loaded here: `--help` and a wrong option need none of it.
+    from gradflow.runs.reader import open_experiment  # noqa: PLC0415
+
+    return _write(open_experiment(folder), formats, only, out or folder, paper)
 
 
-def newest_experiment(runs_folder: Path) -> Path:
-    """The experiment or single run that was created last, of those directly in `runs_folder`.
+def compare(
+    named: Sequence[Path], formats: Sequence["Format"], options: Options, only: Sequence[str]
+) -> list["Written"]:
+    """Report on all `named` folders together.
 
-    Raises `RunError` where there is none.
+    Raises as `write_reports` does, and `ConfigurationError` where a run is in two of them.
     """
-    found: list[tuple[datetime, str, Path]] = []
-    for name in (EXPERIMENT_FILE, RUN_FILE):
-        for path in runs_folder.glob(f"*/{name}"):
-            created = _created(path)
-            if created is not None:
-                found.append((created, path.parent.name, path.parent))
-    if not found:
-        raise RunError(
-            f"there is no experiment in {runs_folder}: record one with "
-            "`python -m gradflow.train_and_trace`, or name the folder of one"
+    from analyses.combination import combine  # noqa: PLC0415
+    from gradflow.runs.reader import open_experiment  # noqa: PLC0415
+
+    folders = [find_folder(one, options.runs_folder) for one in named]
+    out = options.out or options.runs_folder / comparison_name(folders)
+    experiment = combine([open_experiment(folder) for folder in folders], out)
+    written = _write(experiment, formats, only, out, options.paper)
+    _open_page(written, options.open)
+    return written
+
+
+def comparison_name(folders: Sequence[Path]) -> str:
+    """The name of the folder of a comparison, such as `comparison-A-B`; a long one is cut."""
+    names = [folder.resolve().name for folder in folders]
+    name = "-".join(["comparison", *names])
+    if len(name) <= _LONGEST_NAME:
+        return name
+    # What is cut off is told by a hash: another comparison must not overwrite this one.
+    digest = hashlib.sha256(name.encode(errors="replace")).hexdigest()[:8]
+    return f"{name[: _LONGEST_NAME - 9]}-{digest}"
+
+
+def _watch(
+    folders: Sequence[Path], formats: Sequence["Format"], options: Options, only: Sequence[str]
+) -> int:
+    from gradflow.watching import watch  # noqa: PLC0415
+
+    if len(folders) > 1:
+        raise ConfigurationError(
+            f"--watch follows one experiment or run, and {len(folders)} are named: name one"
         )
-    return max(found)[2]
+    (named,) = folders
+    known = named.exists() or (options.runs_folder / named).exists()
+    # A training that is about to begin has no folder yet.
+    folder = find_folder(named, options.runs_folder) if known else named
+
+    def rebuild() -> "Document":
+        return rebuilt(folder, formats, only, options.out or folder, options.paper)
+
+    return watch(folder, rebuild, port=options.port, opened=options.open)
+
+
+def rebuilt(
+    folder: Path,
+    formats: Sequence["Format"],
+    only: Sequence[str],
+    out: Path,
+    paper: str,
+) -> "Document":
+    """Write the report on what is in `folder` now, without a word; what stands in it.
+
+    Raises as `write_reports` does.
+    """
+    from gradflow.runs.reader import open_experiment  # noqa: PLC0415
+    from reports.building import make_report, report_name, write_report  # noqa: PLC0415
+
+    report = make_report(open_experiment(folder), only, paper)
+    write_report(report, formats, out, report_name(only))
+    return report.document
 
 
 def check_packages() -> None:
@@ -127,67 +217,59 @@ def check_packages() -> None:
             )
 
 
-def write_reports(folder: Path, formats: Sequence[str]) -> None:
-    """Analyse what is in `folder`, write its reports there, then print the answer.
+def _write(
+    experiment: "Experiment",
+    formats: Sequence["Format"],
+    only: Sequence[str],
+    out: Path,
+    paper: str,
+) -> list["Written"]:
+    from reports.building import make_report, report_name, write_report  # noqa: PLC0415
+    from reports.terminal import answer_text, print_text, sections_text  # noqa: PLC0415
 
-    Raises `RunError` where the folder holds no run, a damaged one, or cannot be written.
-    """
-    document, written = _make_reports(folder, formats)
-    print_answer(document)
+    report = make_report(experiment, only, paper)
+    if not formats:
+        print_text(sections_text(report.document))
+        return []
+    written = write_report(report, formats, out, report_name(only))
+    print_text(answer_text(report.document))
     print(*written, sep="\n")
+    return written
 
 
-def _make_reports(folder: Path, formats: Sequence[str]) -> tuple["Document", list[str]]:
-    """Analyse what is in `folder` and write its reports; the document, and a line for each file."""
-    # Loaded here: `--help` and a wrong option need none of it.
-    import matplotlib  # noqa: PLC0415
+def _formats(options: Options) -> tuple["Format", ...]:
+    """What to write: nothing where only some analyses are asked for and no format is."""
+    from reports.formats import parse_formats  # noqa: PLC0415
 
-    matplotlib.use("Agg")  # no window is ever opened
-    from analyses.registry import run_all  # noqa: PLC0415
-    from gradflow.runs.reader import open_experiment  # noqa: PLC0415
-    from reports.document import build_document  # noqa: PLC0415
-
-    experiment = open_experiment(folder)
-    document = build_document(experiment, run_all(experiment))
-    written = []
-    for name in formats:
-        start = time.perf_counter()
-        path = folder / f"report.{name}"
-        content = _renderer(name)(document)
-        try:
-            write_whole(path, partial(_write, content))
-        except OSError as error:
-            raise RunError(f"the report {path} cannot be written: {error.strerror}") from error
-        seconds = time.perf_counter() - start
-        written.append(f"{path} ({len(content) / 1e6:.1f} MB, {seconds:.1f} s)")
-    return document, written
+    if options.format is None and options.only:
+        formats: tuple[Format, ...] = ()
+    else:
+        formats = parse_formats(DEFAULT_FORMATS if options.format is None else options.format)
+    if options.open and "html" not in [one.name for one in formats]:
+        raise ConfigurationError("--open shows the page: name html among the formats of --format")
+    return formats
 
 
-def _watch(folders: Sequence[Path], formats: Sequence[str], options: Options) -> int:
-    from gradflow.watching import watch  # noqa: PLC0415
-
-    if len(folders) > 1:
-        raise ConfigurationError(
-            f"--watch follows one experiment or run, and {len(folders)} are named: name one"
-        )
-    (folder,) = folders
-    return watch(
-        folder,
-        lambda: _make_reports(folder, formats)[0],
-        port=options.port,
-        opened=options.open,
-    )
+def _require_each_once(folders: Sequence[Path], runs_folder: Path) -> None:
+    places = [(runs_folder / one if not one.exists() else one).resolve() for one in folders]
+    for place, folder in zip(places, folders, strict=True):
+        if places.count(place) > 1:
+            raise ConfigurationError(f"{folder} is named twice: name each folder once")
 
 
-def print_answer(document: "Document") -> None:
-    """Print the question, what must be known first, and one line for each verdict."""
-    for text in (document.question, *document.warnings, document.lead):
-        print(textwrap.fill(text, _COLUMNS))
-    for line in (line for card in document.verdicts for line in card.lines):
-        verdict = f"{line.sign} {line.verdict.value:<13}"
-        statement = f"{line.network}: {line.hypothesis}"
-        room = _COLUMNS - len(verdict)
-        print(verdict + textwrap.shorten(statement, room, placeholder=" ..."))
+def _own_place(out: Path | None, folder: Path, place: int) -> Path | None:
+    """Where the report of one of several folders goes: into a folder of its own within `out`."""
+    return None if out is None else out / f"{place}-{folder.resolve().name}"
+
+
+def _open_page(written: Sequence["Written"], wanted: bool) -> None:
+    for one in written:
+        if wanted and one.format.name == "html":
+            import webbrowser  # noqa: PLC0415 - seldom needed
+
+            address = one.path.resolve().as_uri()
+            if not webbrowser.open(address):
+                print(f"no browser was found: open {address} in one", file=sys.stderr)
 
 
 def _place_of(name: str) -> Path | None:
@@ -195,42 +277,6 @@ def _place_of(name: str) -> Path | None:
     spec = find_spec(name)
     places = [*(spec.submodule_search_locations or ()), spec.origin] if spec else []
     return next((Path(place).resolve() for place in places if place), None)
-
-
-def _renderer(name: str) -> Callable[["Document"], bytes]:
-    if name == "html":
-        from reports.html import render_html  # noqa: PLC0415
-
-        return render_html
-    from reports.pdf import render_pdf  # noqa: PLC0415
-
-    return render_pdf
-
-
-def _report_or_complain(folder: Path, formats: Sequence[str]) -> int:
-    # One folder that cannot be explained must not cost the reader the others.
-    try:
-        write_reports(folder, formats)
-    except GradflowError as error:
-        return _complain(error)
-    return 0
-
-
-def _complain(error: GradflowError) -> int:
-    print(f"error: {error}", file=sys.stderr)
-    return 1
-
-
-def _write(content: bytes, path: Path) -> None:
-    path.write_bytes(content)
-
-
-def _created(path: Path) -> datetime | None:
-    try:
-        created = datetime.fromisoformat(json.loads(path.read_text(encoding="utf-8"))["created"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # what is not a description of gradflow's is not a candidate
-    return created if created.tzinfo else created.replace(tzinfo=UTC)
 
 
 if __name__ == "__main__":

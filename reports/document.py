@@ -37,6 +37,7 @@ from reports.setting import (
     created_of,
     question_of,
     section_command,
+    title_of,
     warnings_of,
 )
 from reports.wording import date_text
@@ -45,6 +46,7 @@ from reports.wording import date_text
 OPENING = "overview"
 # What the first page answers, most important first: an analysis and the topic of its findings.
 HEADLINES = (
+    ("what_changed", "difference"),
     ("gradient_profile", "vanish"),
     ("jump_explanation", "explanation"),
     ("skip_carry", "skips-carry"),
@@ -156,7 +158,7 @@ def build_document(experiment: Experiment, outcomes: Sequence[Outcome]) -> Docum
     topics = [topic for place, outcome in placed for topic in _topics(place, outcome)]
     created = created_of(experiment)
     return Document(
-        title=f"Gradient flow in {listing(experiment.networks)}",
+        title=title_of(experiment),
         question=question_of(experiment),
         subtitle=_subtitle(experiment, created),
         warnings=warnings_of(experiment),
@@ -236,8 +238,8 @@ def _sentence(topic: _Topic) -> AnswerSentence:
 def _subtitle(experiment: Experiment, created: datetime | None) -> str:
     runs = plural(len(experiment.runs), "run")
     when = date_text(created) if created else "at an unknown date"
-    folder = experiment.folder.resolve().name
-    return f"{folder}: {runs}, recorded {when}; gradflow {gradflow.__version__}"
+    folders = listing([part.folder.resolve().name for part in experiment.parts or (experiment,)])
+    return f"{folders}: {runs}, recorded {when}; gradflow {gradflow.__version__}"
 
 
 def _lead(topics: Sequence[_Topic]) -> str:

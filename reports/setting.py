@@ -2,13 +2,15 @@
 
 import shlex
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import pandas as pd
 
 from analyses.result import Table
 from analyses.wording import listing, plural
+from gradflow.runs.files import moment_of
+from gradflow.runs.finding import command_name
 from gradflow.runs.reader import Experiment, Run
 from reports.parts import TablePart
 from reports.sections import Numbering, table_part
@@ -31,9 +33,18 @@ _STANDING = {
 _LONGEST_VALUE = 400
 
 
+def title_of(experiment: Experiment) -> str:
+    """What is reported on: the networks, or what is compared."""
+    if experiment.parts:
+        return f"Gradient flow: {listing(_labels(experiment))} compared"
+    return f"Gradient flow in {listing(experiment.networks)}"
+
+
 def question_of(experiment: Experiment) -> str:
     """The question that the report answers; it asks of accuracy only where that was recorded."""
     networks = experiment.networks
+    if experiment.parts:
+        return f"What differs between {listing(_labels(experiment))} in how the gradients flow?"
     asked = f"What do the gradients in {listing(networks)} do"
     if not any("accuracy" in str(name) for run in experiment.runs for name in run.epochs.columns):
         return f"{asked}?"
@@ -43,11 +54,7 @@ def question_of(experiment: Experiment) -> str:
 
 def created_of(experiment: Experiment) -> datetime | None:
     """When the experiment was made, in UTC; None where it does not say."""
-    try:
-        created = datetime.fromisoformat(str(experiment.description.get("created")))
-    except ValueError:
-        return None
-    return created.astimezone(UTC) if created.tzinfo else created.replace(tzinfo=UTC)
+    return moment_of(experiment.description.get("created"))
 
 
 def warnings_of(experiment: Experiment) -> tuple[str, ...]:
@@ -76,11 +83,16 @@ def trained_line(experiment: Experiment) -> str:
     """How the networks were trained, in one line."""
     seeds = list(dict.fromkeys(run.seed for run in experiment.runs if run.seed is not None))
     first = experiment.runs[0]
-    settings = first.configuration
+    # Runs that were recorded apart need not have been trained alike.
+    settings = {
+        name: value
+        for name, value in first.configuration.items()
+        if all(run.configuration.get(name) == value for run in experiment.runs)
+    }
     parts = [listing(experiment.networks)]
     if seeds:
         parts.append(f"{plural(len(seeds), 'seed')} ({', '.join(map(str, seeds))})")
-    parts.append(_data_text(first))
+    parts += sorted({_data_text(run) for run in experiment.runs})
     parts.append(_epochs_text(experiment))
     parts += [
         text.format(_verbatim(settings[key])) for key, text in _SETTINGS.items() if key in settings
@@ -91,8 +103,9 @@ def trained_line(experiment: Experiment) -> str:
 
 def section_command(experiment: Experiment, analysis: str) -> str:
     """The command that makes the section of `analysis` again."""
-    folder = shlex.quote(experiment.folder.resolve().name)
-    return f"python -m gradflow.report {folder} --only {shlex.quote(analysis)}"
+    names = [command_name(one.folder) for one in experiment.parts or (experiment,)]
+    folders = " ".join(shlex.quote(name) for name in names)
+    return f"python -m gradflow.report {folders} --only {shlex.quote(analysis)}"
 
 
 def configuration_of(experiment: Experiment, numbering: Numbering) -> tuple[TablePart, ...]:
@@ -121,6 +134,10 @@ def configuration_of(experiment: Experiment, numbering: Numbering) -> tuple[Tabl
         ]
         tables.append(Table("runs", "What differs between the runs", pd.DataFrame(rows)))
     return tuple(_whole_table(table, numbering) for table in tables)
+
+
+def _labels(experiment: Experiment) -> list[str]:
+    return [str(label) for label in experiment.description["labels"]]
 
 
 def _whole_table(table: Table, numbering: Numbering) -> TablePart:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,15 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write `content` to `path` whole, indented, in UTF-8."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
     write_whole(path, lambda temporary: _write_text(temporary, text + "\n"))
+
+
+def moment_of(created: object) -> datetime | None:
+    """The date that a description names as `created`, in UTC; None where it is none."""
+    try:
+        moment = datetime.fromisoformat(str(created))
+    except ValueError:
+        return None
+    return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -19,17 +19,19 @@ class Run:
     """One recorded run: its description and its tables.
 
     A table that was not recorded is a frame without rows that has the columns of the schema.
-    Every table raises `RunError`, naming the file, where a part is damaged.
+    Every table raises `RunError`, naming the file, where a part is damaged. `label` is what the run
+    is called where another of the same name stands beside it.
     """
 
     folder: Path
     description: dict[str, Any] = field(repr=False)
     _tables: dict[str, pd.DataFrame] = field(default_factory=dict, repr=False, compare=False)
+    label: str = ""
 
     @property
     def name(self) -> str:
-        """The name of the run's folder, such as `plain34-seed2025`."""
-        return self.folder.resolve().name
+        """Its label, or the name of its folder, such as `plain34-seed2025`."""
+        return self.label or self.folder.resolve().name
 
     @property
     def network(self) -> str:
@@ -138,11 +140,15 @@ class Run:
 
 @dataclass(frozen=True)
 class Experiment:
-    """Runs made together (networks x seeds), or a single run taken as an experiment of one."""
+    """Runs made together (networks x seeds), or a single run taken as an experiment of one.
+
+    `parts` are the experiments that were put together to be compared; empty where nothing was.
+    """
 
     folder: Path
     description: dict[str, Any] = field(repr=False)
     runs: tuple[Run, ...]
+    parts: tuple["Experiment", ...] = ()
 
     @property
     def networks(self) -> list[str]:

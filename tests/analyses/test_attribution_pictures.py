@@ -146,6 +146,16 @@ def test_without_shared_images_only_the_own_ones_are_shown(build):
     assert [figure.key for figure in result.figures] == ["most-confident"]
 
 
+def test_pictures_of_other_images_are_neither_compared_nor_shown_side_by_side(build):
+    experiment = experiment_of(build, picture_rows(1), picture_rows(2))
+    second = experiment.runs[1]
+    second._tables["images"] = second.images.assign(fingerprint="other")
+    result = ANALYSIS.run(experiment)
+    (alike,) = [one for one in result.findings if one.key.startswith("alike")]
+    assert (alike.verdict, alike.estimates[0].value) == (Verdict.INCONCLUSIVE, None)
+    assert all("resnet8" not in figure.title for figure in result.figures)
+
+
 def test_over_images_is_scipys_bootstrap_of_the_median():
     values = np.random.default_rng(0).exponential(size=30)
     found = over_images([*values, float("nan")], median=True)

@@ -7,7 +7,7 @@ import pytest
 
 from analyses import registry
 from analyses.registry import Analysis, NotApplicableError, run_all, run_one
-from gradflow.errors import RunError
+from gradflow.errors import ConfigurationError, RunError
 
 
 @dataclass
@@ -68,3 +68,15 @@ def test_an_error_in_the_run_itself_passes_through(experiment):
 def test_what_does_not_apply_is_no_failure(experiment):
     outcome = run_one(raising(NotApplicableError("no gradients")), experiment)
     assert (outcome.not_applicable, outcome.failure) == ("no gradients", "")
+
+
+def test_only_the_analyses_asked_for_run(monkeypatch, experiment):
+    third_party(monkeypatch, Entry("b", raising(ValueError("no such column"))))
+    keys = [outcome.key for outcome in run_all(experiment, ["theirs", "skip_carry"])]
+    assert keys == ["skip_carry", "theirs"]
+
+
+def test_an_unknown_analysis_is_refused_before_any_runs(monkeypatch, experiment):
+    third_party(monkeypatch, Entry("b", raising(ValueError("never run"))))
+    with pytest.raises(ConfigurationError, match=r"no analysis 'skips': choose from .*, theirs$"):
+        run_all(experiment, ["skips"])

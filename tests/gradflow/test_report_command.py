@@ -1,30 +1,25 @@
 """The command `python -m gradflow.report`: what it writes, prints and refuses."""
 
-import os
+import json
+import shlex
 import subprocess
 import sys
+import webbrowser
 from pathlib import Path
 
 import pytest
+from pypdf import PdfReader
 
-from analyses.registry import Outcome
+from analyses.registry import Outcome, run_all
 from analyses.result import AnalysisResult, Estimate, Finding, Verdict
 from gradflow import report
-from gradflow.errors import ConfigurationError, RunError
-from gradflow.runs.writer import ExperimentWriter, RunWriter
-
-HOME = Path(report.__file__).resolve().parent.parent
-LOADS_NO_TORCH = """
-import sys
-from gradflow.report import main
-code = main([{folder!r}])
-{last}
-loaded = sorted({{"torch", "torchvision"}} & sys.modules.keys())
-sys.exit(f"loaded {{loaded}}" if loaded else code)
-"""
+from gradflow.runs.reader import open_experiment
+from gradflow.runs.writer import RunWriter
+from reports.formats import FORMATS
+from reports.setting import section_command
 
 
-def answered(experiment) -> tuple[Outcome, ...]:
+def answered(experiment, only=()) -> tuple[Outcome, ...]:
     finding = Finding(
         key="profile",
         network="plain34",
@@ -47,18 +42,8 @@ def write_run(folder: Path, created: str = "2025-05-03T14:05:09+00:00") -> Path:
 
 @pytest.fixture
 def run_folder(tmp_path: Path, monkeypatch) -> Path:
-    monkeypatch.setattr("analyses.registry.run_all", answered)
+    monkeypatch.setattr("reports.building.run_all", answered)
     return write_run(tmp_path / "runs" / "mine")
-
-
-def in_fresh_process(
-    arguments: list[str], cwd: Path, *paths: Path
-) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, [*paths, HOME]))}
-    return subprocess.run(
-        [sys.executable, *arguments], cwd=cwd, env=environment, capture_output=True, text=True,
-        check=False, timeout=120,
-    )  # fmt: skip
 
 
 def test_both_formats_are_written_into_the_folder_of_the_run(run_folder, capsys):
@@ -69,13 +54,12 @@ def test_both_formats_are_written_into_the_folder_of_the_run(run_folder, capsys)
         "report.html", "report.pdf", "run.json",
     ]  # fmt: skip
     printed = capsys.readouterr().out
-    assert "✗ contradicted plain34: The gradient vanishes toward the input" in printed
+    assert "The gradient vanishes toward the input\n  ✗ contradicted: plain34\n" in printed
     assert f"{run_folder / 'report.pdf'} (" in printed
 
 
-def test_answer_fits_80_columns(run_folder, capsys, monkeypatch):
-    monkeypatch.setattr(report, "_renderer", lambda name: lambda document: b"")
-    report.main([str(run_folder)])
+def test_answer_fits_80_columns(run_folder, capsys):
+    report.main([str(run_folder), "--format", "json"])
     printed = capsys.readouterr().out.splitlines()
     answer = [line for line in printed if str(run_folder) not in line]
     assert answer
@@ -93,32 +77,16 @@ def test_without_folders_the_newest_is_explained(run_folder, monkeypatch):
     assert (run_folder / "report.html").exists()
 
 
-def test_newest_goes_by_the_date_of_creation_not_of_the_file(tmp_path):
-    newest = write_run(tmp_path / "a", "2025-06-01T00:00:00+02:00")
-    write_run(tmp_path / "b", "2025-05-31T21:59:59+00:00")
-    ExperimentWriter(tmp_path / "c", {"created": "2024-01-01T00:00:00+00:00", "runs": []})
-    (tmp_path / "d").mkdir()
-    (tmp_path / "d" / "run.json").write_text("{damaged")
-    assert report.newest_experiment(tmp_path) == newest
-
-
-def test_runs_of_an_experiment_are_no_candidates_of_their_own(tmp_path):
-    ExperimentWriter(tmp_path / "trial", {"created": "2024-01-01T00:00:00+00:00", "runs": ["x"]})
-    write_run(tmp_path / "trial" / "x")
-    assert report.newest_experiment(tmp_path) == tmp_path / "trial"
-
-
 def test_no_experiment_is_one_sentence(tmp_path, capsys):
     assert report.main(["--runs-folder", str(tmp_path / "none")]) == 1
     error = capsys.readouterr().err
     assert error.startswith(f"error: there is no experiment in {tmp_path / 'none'}")
     assert error.count("\n") == 1
-    with pytest.raises(RunError):
-        report.newest_experiment(tmp_path)
 
 
 def test_folder_without_a_run_costs_the_others_nothing(run_folder, tmp_path, capsys):
-    assert report.main([str(tmp_path / "absent"), str(run_folder), "--format", "html"]) == 1
+    folders = [str(tmp_path / "absent"), str(run_folder)]
+    assert report.main([*folders, "--each", "--format", "html"]) == 1
     assert capsys.readouterr().err == f"error: there is no folder {tmp_path / 'absent'}\n"
     assert (run_folder / "report.html").exists()
 
@@ -128,13 +96,7 @@ def test_unknown_format_is_one_sentence(run_folder, text, capsys):
     assert report.main([str(run_folder), "--format", text]) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ")
-    assert error.endswith("choose from html, pdf with --format\n")
-    with pytest.raises(ConfigurationError):
-        report.parse_formats(text)
-
-
-def test_formats_are_read_leniently():
-    assert report.parse_formats(" PDF, html,pdf") == ("pdf", "html")
+    assert error.endswith("choose from html, pdf, md, json with --format\n")
 
 
 def test_report_that_cannot_be_written_is_one_sentence(run_folder, capsys):
@@ -142,11 +104,14 @@ def test_report_that_cannot_be_written_is_one_sentence(run_folder, capsys):
     assert report.main([str(run_folder), "--format", "html"]) == 1
     error = capsys.readouterr().err
     assert error.startswith(f"error: the report {run_folder / 'report.html'} cannot be written")
-    assert sorted(path.name for path in run_folder.iterdir()) == ["report.html", "run.json"]
+    assert error.endswith("name another folder with --out\n")
+    assert report.main([str(run_folder), "--format", "html", "--out", str(run_folder / "a/b")]) == 0
+    assert (run_folder / "a" / "b" / "report.html").exists()
+    assert sorted(path.name for path in run_folder.iterdir()) == ["a", "report.html", "run.json"]
 
 
 def test_interruption_ends_with_130_and_one_line(run_folder, monkeypatch, capsys):
-    def interrupt(folder, formats):
+    def interrupt(*arguments):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(report, "write_reports", interrupt)
@@ -155,7 +120,7 @@ def test_interruption_ends_with_130_and_one_line(run_folder, monkeypatch, capsys
 
 
 def test_defect_keeps_its_traceback(run_folder, monkeypatch):
-    def fail(folder, formats):
+    def fail(*arguments):
         raise ZeroDivisionError
 
     monkeypatch.setattr(report, "write_reports", fail)
@@ -163,52 +128,12 @@ def test_defect_keeps_its_traceback(run_folder, monkeypatch):
         report.main([str(run_folder)])
 
 
-@pytest.mark.parametrize("name", ["reports", "analyses"])
-def test_another_package_of_the_same_name_is_noticed(tmp_path, name):
-    (tmp_path / name).mkdir()
-    (tmp_path / name / "__init__.py").write_text("raise RuntimeError('imported')")
-    done = in_fresh_process(["-m", "gradflow.report", "--format", "html"], tmp_path)
-    assert done.returncode == 1
-    assert done.stderr.startswith(f"error: the package {name!r} was found in {tmp_path / name}")
-    assert str(HOME / name) in done.stderr
-    assert done.stderr.count("\n") == 1
-
-
-def test_module_of_the_same_name_is_noticed(tmp_path):
-    (tmp_path / "reports.py").write_text("raise RuntimeError('imported')")
-    done = in_fresh_process(["-m", "gradflow.report"], tmp_path)
-    assert done.returncode == 1
-    assert str(tmp_path / "reports.py") in done.stderr
-
-
-def test_output_folder_called_reports_does_no_harm(tmp_path):
-    (tmp_path / "reports").mkdir()
-    done = in_fresh_process(["-m", "gradflow.report"], tmp_path)
-    assert done.stderr.startswith("error: there is no experiment in runs")
-
-
-def test_help_explains_every_option(tmp_path):
+def test_help_explains_every_option(tmp_path, in_fresh_process):
     done = in_fresh_process(["-m", "gradflow.report", "--help"], tmp_path)
     assert done.returncode == 0
-    for word in ("FOLDER", "--format", "--runs-folder", "newest experiment"):
+    options = ("--format", "--only", "--each", "--out", "--paper", "--open", "--runs-folder")
+    for word in ("FOLDER", "newest experiment", *options, *FORMATS):
         assert word in done.stdout
-
-
-def test_torch_is_never_loaded(tmp_path):
-    folder = write_run(tmp_path / "mine")
-    code = LOADS_NO_TORCH.format(last="", folder=str(folder))
-    done = in_fresh_process(["-c", code], tmp_path)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_that_check_sees_a_loaded_torch(tmp_path):
-    folder = write_run(tmp_path / "mine")
-    (tmp_path / "stand_in").mkdir()
-    (tmp_path / "stand_in" / "torch.py").write_text("")
-    code = LOADS_NO_TORCH.format(last="import torch", folder=str(folder))
-    done = in_fresh_process(["-c", code], tmp_path, tmp_path / "stand_in")
-    assert done.returncode == 1
-    assert "loaded ['torch']" in done.stderr
 
 
 def test_a_reader_that_has_seen_enough_costs_no_traceback(tmp_path):
@@ -220,3 +145,88 @@ def test_a_reader_that_has_seen_enough_costs_no_traceback(tmp_path):
     assert result.stdout.count("\n") == 1
     assert "Traceback" not in result.stderr
     assert (tmp_path / "run" / "report.pdf").exists()
+
+
+def files_of(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.name != "run.json")
+
+
+def test_every_format_can_be_asked_for_at_once(run_folder):
+    assert report.main([str(run_folder), "--format", ",".join(FORMATS)]) == 0
+    assert files_of(run_folder) == ["report.html", "report.json", "report.md", "report.pdf"]
+    assert json.loads((run_folder / "report.json").read_text(encoding="utf-8"))["sections"]
+    assert (run_folder / "report.md").read_text(encoding="utf-8").startswith("## Gradient flow")
+
+
+@pytest.mark.parametrize(("paper", "size"), [("a4", (595, 842)), ("letter", (612, 792))])
+def test_paper_of_the_pdf_can_be_chosen(run_folder, paper, size):
+    assert report.main([str(run_folder), "--format", "pdf", "--paper", paper]) == 0
+    box = PdfReader(run_folder / "report.pdf").pages[0].mediabox
+    assert (round(box.width), round(box.height)) == size
+
+
+def test_only_prints_the_section_and_writes_nothing(tmp_path, capsys):
+    folder = write_run(tmp_path / "mine")
+    assert report.main([str(folder), "--only", "skip_carry"]) == 0
+    printed = capsys.readouterr().out
+    assert "What the skips carry" in printed
+    assert "Not applicable to this experiment: " in printed
+    assert "Learning curves" not in printed
+    assert files_of(folder) == []
+
+
+def test_only_with_a_format_leaves_the_whole_report_as_it_is(tmp_path):
+    folder = write_run(tmp_path / "mine")
+    (folder / "report.json").write_text("the whole report")
+    wanted = "skip_carry,learning_curves"
+    assert report.main([str(folder), "--only", wanted, "--format", "json"]) == 0
+    assert (folder / "report.json").read_text() == "the whole report"
+    part = json.loads((folder / "report-skip_carry-learning_curves.json").read_text())
+    assert [section["key"] for section in part["sections"]] == ["learning_curves", "skip_carry"]
+
+
+@pytest.mark.parametrize("only", ["skips", "skip_carry,skips"])
+def test_an_unknown_analysis_is_one_sentence_with_the_known_ones(tmp_path, only, capsys):
+    assert report.main([str(write_run(tmp_path / "mine")), "--only", only]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: there is no analysis 'skips': choose from learning_curves, ")
+    assert error.count("\n") == 1
+
+
+def test_only_without_a_name_is_one_sentence(tmp_path, capsys):
+    assert report.main([str(write_run(tmp_path / "mine")), "--only", ","]) == 1
+    assert capsys.readouterr().err.startswith("error: --only names no analysis")
+
+
+def test_the_command_under_a_section_prints_that_section_again(tmp_path, in_fresh_process):
+    folder = write_run(tmp_path / "runs" / "mine run")
+    (outcome,) = run_all(open_experiment(folder), ["skip_carry"])
+    command = section_command(open_experiment(folder), outcome.key)
+    assert command == "python -m gradflow.report 'mine run' --only skip_carry"
+    for place in (tmp_path, tmp_path / "runs"):
+        done = in_fresh_process(shlex.split(command)[1:], place)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "What the skips carry" in done.stdout
+
+
+def test_page_is_opened_when_asked_for(run_folder, monkeypatch, capsys):
+    opened: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", lambda address: opened.append(address) or True)
+    assert report.main([str(run_folder), "--open", "--format", "json,html"]) == 0
+    assert opened == [(run_folder / "report.html").resolve().as_uri()]
+    assert report.main([str(run_folder), "--format", "html"]) == 0
+    assert len(opened) == 1
+    assert capsys.readouterr().err == ""
+
+
+def test_without_a_browser_the_page_is_named_and_nothing_fails(run_folder, monkeypatch, capsys):
+    monkeypatch.setattr(webbrowser, "open", lambda address: False)
+    assert report.main([str(run_folder), "--open", "--format", "html"]) == 0
+    address = (run_folder / "report.html").resolve().as_uri()
+    assert capsys.readouterr().err == f"no browser was found: open {address} in one\n"
+
+
+@pytest.mark.parametrize("options", [["--format", "json"], ["--only", "skip_carry"]])
+def test_opening_a_page_that_is_not_written_is_one_sentence(run_folder, options, capsys):
+    assert report.main([str(run_folder), "--open", *options]) == 1
+    assert capsys.readouterr().err.startswith("error: --open shows the page: name html")

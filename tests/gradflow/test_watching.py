@@ -13,6 +13,7 @@ from analyses.result import AnalysisResult, Estimate, Finding, Table, Verdict
 from gradflow import report, watching
 from gradflow.runs.writer import ExperimentWriter, RunWriter
 from reports.document import Document
+from reports.formats import parse_formats
 
 PATIENCE = 20.0
 
@@ -27,7 +28,7 @@ def until(true: Callable[[], object], seconds: float = PATIENCE) -> None:
 
 def html_of(folder: Path) -> Document:
     """What the command does at each rebuild: write report.html, and say what it lays out."""
-    return report._make_reports(folder, ("html",))[0]
+    return report.rebuilt(folder, parse_formats("html"), (), folder, "a4")
 
 
 class Recording:

@@ -5,6 +5,7 @@ from itertools import chain
 
 import pytest
 
+from analyses.combination import combine
 from gradflow.runs.reader import open_experiment
 from gradflow.runs.schema import IMAGES
 from gradflow.runs.writer import ExperimentWriter, RunWriter
@@ -13,6 +14,8 @@ from reports.setting import (
     configuration_of,
     created_of,
     question_of,
+    section_command,
+    title_of,
     trained_line,
     warnings_of,
 )
@@ -128,3 +131,31 @@ def test_very_long_entry_is_shortened_and_says_so(tmp_path):
 def test_date_is_that_of_the_run_and_missing_where_it_has_none(experiment):
     assert created_of(experiment).isoformat() == "2025-05-03T14:05:09+00:00"
     assert created_of(replace(experiment, description={})) is None
+
+
+def recorded(folder, lr):
+    description = {
+        "network": "plain34",
+        "seed": 1,
+        "created": "2025-05-03T14:05:09+00:00",
+        "configuration": {"lr": lr, "batch_size": 24},
+    }
+    RunWriter(folder, description).close("complete")
+    return open_experiment(folder)
+
+
+def test_compared_experiments_are_told_apart_and_only_what_is_common_is_said_of_both(tmp_path):
+    parts = [recorded(tmp_path / name, lr) for name, lr in (("a", 0.1), ("b", 0.2))]
+    together = combine(parts, tmp_path / "out")
+    assert title_of(together) == "Gradient flow: lr 0.1 and lr 0.2 compared"
+    assert question_of(together) == (
+        "What differs between lr 0.1 and lr 0.2 in how the gradients flow?"
+    )
+    line = trained_line(together)
+    assert "batch size 24" in line
+    assert "learning rate" not in line
+    assert section_command(together, "skip_carry") == (
+        "python -m gradflow.report a b --only skip_carry"
+    )
+    (_, runs) = configuration_of(together, Numbering())
+    assert [row[0] for row in runs.rows] == ["a", "b"]

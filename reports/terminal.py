@@ -1,0 +1,199 @@
+"""Puts the `Document` into a terminal: the answer after a report, or whole sections as text."""
+
+import re
+import sys
+from collections.abc import Iterable, Iterator
+
+from rich import box
+from rich.console import Console, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from analyses.result import Verdict
+from reports.document import Document
+from reports.parts import SIGNS, Card, Claim, FigurePart, FindingPart, Section, TablePart
+
+COLUMNS = 80
+_WIDEST_COLUMN = 26  # of a table; what is longer is folded within its cell
+_STYLES = {
+    Verdict.SUPPORTED: "bold cyan",
+    Verdict.CONTRADICTED: "bold yellow",
+    Verdict.INCONCLUSIVE: "bold",
+}
+# A name must not move the cursor, change colors, or turn the text around.
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def answer_text(document: Document, console: Console | None = None) -> str:
+    """The question, what must be known first, the answer, and the verdicts by statement.
+
+    `console` tells the width, at most 80 columns, and whether there are colors; None for that of
+    standard output, which has none where the output goes to a file or to another command.
+    """
+    return _captured(console or _console(), _answer(document))
+
+
+def sections_text(document: Document, console: Console | None = None) -> str:
+    """All sections of `document` as text, their figures by title."""
+    return _captured(console or _console(), _sections(document))
+
+
+def _console() -> Console:
+    console = Console(highlight=False)
+    console.width = min(console.width, COLUMNS)
+    return console
+
+
+def _captured(console: Console, parts: Iterable[RenderableType]) -> str:
+    # Printed by the caller: rich would turn a reader that has seen enough into an error.
+    with console.capture() as captured:
+        for part in parts:
+            console.print(part)
+    text = captured.get()
+    return text if console.is_terminal else "\n".join(map(str.rstrip, text.split("\n")))
+
+
+def _answer(document: Document) -> Iterator[RenderableType]:
+    yield _text(document.question, "bold")
+    for warning in document.warnings:
+        yield _text(f"Warning: {warning}", "yellow")
+    for sentence in document.answer:
+        yield from (Text(), _text(sentence.text))
+    yield from (Text(), _text(document.lead), Text())
+    for card in document.verdicts:
+        yield from _card(card)
+    yield Text()
+
+
+def _card(card: Card) -> Iterator[RenderableType]:
+    """The statement once, then each verdict with its networks."""
+    yield _text(card.statement)
+    networks: dict[Verdict, list[str]] = {}
+    for line in card.lines:
+        networks.setdefault(line.verdict, []).append(line.network)
+    for verdict, names in networks.items():
+        yield _indented(Text.assemble(_verdict(verdict), _clean(f": {', '.join(names)}")))
+
+
+def _sections(document: Document) -> Iterator[RenderableType]:
+    yield _text(document.subtitle, "dim")
+    for warning in document.warnings:
+        yield _text(f"Warning: {warning}", "yellow")
+    if document.opening:
+        yield from _figure(document.opening)
+    for section in document.sections:
+        yield from _section(section)
+    if any(section.all_figures for section in document.sections) or document.opening:
+        yield from (Text(), _text("Figures are drawn with --format html or pdf."))
+
+
+def _section(section: Section) -> Iterator[RenderableType]:
+    yield from (Text(), _text(section.heading, "bold"))
+    for text in (section.question, section.notice, section.summary):
+        if text:
+            yield from (Text(), _text(text))
+    for claim in section.claims:
+        yield from _claim(claim)
+    yield from _evidence(section.figures, section.tables)
+    for name, text in (
+        ("How it was measured", section.method),
+        ("Sources", "\n".join(section.sources)),
+    ):
+        if text:
+            yield from (Text(), _text(name, "bold"))
+            yield from (_text(line) for line in text.split("\n"))
+
+
+def _claim(claim: Claim) -> Iterator[RenderableType]:
+    yield from (Text(), _text(claim.heading, "bold"))
+    for finding in claim.findings:
+        yield from _finding(finding)
+    for name, texts in (
+        ("Rule", claim.threshold),
+        ("Would contradict it", claim.contradicted_by),
+        ("Limits", claim.caveats),
+        ("Next", claim.next_steps),
+    ):
+        yield from (_indented(_text(f"{name}: {text}")) for text in texts)
+    yield from _evidence(claim.figures, claim.tables)
+    if claim.seen:
+        yield _indented(_text(f"Shown above: {', '.join(claim.seen)}"))
+
+
+def _finding(finding: FindingPart) -> Iterator[RenderableType]:
+    line = finding.line
+    meaning = _clean(f", {line.network}: {finding.meaning}")
+    yield _indented(Text.assemble(_verdict(line.verdict), meaning))
+    for row in finding.estimates:
+        method = f"; {row.method}" if row.method else ""
+        yield _indented(_text(f"{row.name}: {row.number}{method}", "dim"), 4)
+
+
+def _evidence(
+    figures: tuple[FigurePart, ...], tables: tuple[TablePart, ...]
+) -> Iterator[RenderableType]:
+    for figure in figures:
+        yield from _figure(figure)
+    for table in tables:
+        yield from (Text(), _text(f"{table.label}. {table.title}"))
+        for columns in _that_fit(table):
+            yield from (_table(table, columns), Text())
+        if table.note:
+            yield from (_text(table.note, "dim"), Text())
+
+
+def _figure(figure: FigurePart) -> Iterator[RenderableType]:
+    yield from (Text(), _text(f"{figure.label}. {figure.title} {figure.note or figure.caption}"))
+
+
+def _table(table: TablePart, columns: list[int]) -> RenderableType:
+    laid_out = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
+    for column in columns:
+        laid_out.add_column(
+            _text(table.columns[column]),
+            justify="right" if table.numeric[column] else "left",
+            overflow="fold",
+            max_width=_WIDEST_COLUMN,
+        )
+    for row in table.rows:
+        laid_out.add_row(*(_text(row[column]) for column in columns))
+    return laid_out
+
+
+def _that_fit(table: TablePart) -> list[list[int]]:
+    """The columns in groups that fit beside the first one, which each group repeats."""
+    widths = [
+        min(_WIDEST_COLUMN, max(len(name), *(len(row[column]) for row in table.rows), 1)) + 2
+        for column, name in enumerate(table.columns)
+    ]
+    groups: list[list[int]] = []
+    for column in range(1, len(widths)):
+        used = widths[0] + sum(widths[other] for other in groups[-1][1:]) if groups else COLUMNS
+        if used + widths[column] > COLUMNS:
+            groups.append([0])
+        groups[-1].append(column)
+    return groups or ([[0]] if table.columns else [])
+
+
+def _verdict(verdict: Verdict) -> tuple[str, str]:
+    return f"{SIGNS[verdict]} {verdict.value}", _STYLES[verdict]
+
+
+def _text(text: str, style: str = "") -> Text:
+    return Text(_clean(text), style)
+
+
+def _indented(text: Text, by: int = 2) -> Padding:
+    return Padding(text, (0, 0, 0, by), expand=False)
+
+
+def _clean(text: str) -> str:
+    return _CONTROLS.sub("\ufffd", text)
+
+
+def print_text(text: str) -> None:
+    """Print `text` on standard output; what its encoding lacks becomes a question mark."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")
+    print(text, end="" if text.endswith("\n") else "\n")

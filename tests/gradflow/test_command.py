@@ -1,0 +1,62 @@
+"""An error of the user's is one sentence and an exit code; a defect keeps its traceback."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gradflow.command import run_command
+from gradflow.errors import DataError
+
+HOME = Path(__file__).parents[2]
+ENDLESS = """
+import sys
+from gradflow.command import run_command
+def work():
+    while True:
+        print("line")
+sys.exit(run_command(work, str))
+"""
+
+
+def raising(error):
+    def work():
+        raise error
+
+    return work
+
+
+@pytest.mark.parametrize(("result", "code"), [(None, 0), (0, 0), (3, 3)])
+def test_the_exit_code_is_that_of_the_work(result, code):
+    assert run_command(lambda: result, str) == code
+
+
+def test_an_error_is_one_sentence_and_1(capsys):
+    assert run_command(raising(DataError("no [red]image[/] in x")), str) == 1
+    assert capsys.readouterr() == ("", "error: no [red]image[/] in x\n")
+
+
+def test_an_interrupt_is_the_sentence_asked_for_then_and_130(capsys):
+    said = []
+
+    def interrupted():
+        said.append("asked")
+        return "interrupted: kept"
+
+    assert run_command(raising(KeyboardInterrupt()), interrupted) == 130
+    assert said == ["asked"]
+    assert capsys.readouterr() == ("", "interrupted: kept\n")
+
+
+def test_a_defect_passes_through():
+    with pytest.raises(ZeroDivisionError):
+        run_command(raising(ZeroDivisionError()), str)
+
+
+def test_a_reader_that_has_seen_enough_ends_it_quietly():
+    command = f"set -o pipefail; {sys.executable} -c '{ENDLESS}' | head -1"
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=HOME, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "line\n", "")

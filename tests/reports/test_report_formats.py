@@ -1,0 +1,65 @@
+"""The registry of formats: each is named once, and made from the same report."""
+
+from pathlib import Path
+
+import pytest
+
+from gradflow.errors import ConfigurationError, RunError
+from reports import building
+from reports.building import Written, make_report, report_name, write_report
+from reports.formats import FORMATS, parse_formats
+
+BEGINNINGS = {"html": b"<!DOCTYPE html>", "pdf": b"%PDF-", "md": b"## ", "json": b"{\n"}
+
+
+@pytest.fixture(scope="module")
+def report(experiment, outcomes):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(building, "run_all", lambda experiment, only: outcomes)
+        return make_report(experiment)
+
+
+def test_every_format_writes_a_file_of_its_own_kind(report, tmp_path):
+    written = write_report(report, list(FORMATS.values()), tmp_path / "new" / "folder")
+    assert [one.path.name for one in written] == [f"report.{name}" for name in BEGINNINGS]
+    for one in written:
+        content = one.path.read_bytes()
+        assert content.startswith(BEGINNINGS[one.format.name])
+        assert len(content) == one.size
+
+
+@pytest.mark.parametrize(
+    ("size", "said"), [(0, "0.0 kB"), (52_966, "53.0 kB"), (100_000, "0.1 MB"), (3e6, "3.0 MB")]
+)
+def test_a_file_is_told_with_its_size(size, said):
+    written = Written(FORMATS["md"], Path("a") / "report.md", size, 1.23)
+    assert str(written) == f"{Path('a') / 'report.md'} ({said}, 1.2 s)"
+
+
+def test_formats_are_read_leniently():
+    assert [one.name for one in parse_formats(" PDF, html,pdf")] == ["pdf", "html"]
+
+
+@pytest.mark.parametrize("text", ["docx", "html,docx", "", ","])
+def test_unknown_format_is_refused_with_those_there_are(text):
+    with pytest.raises(ConfigurationError, match="choose from html, pdf, md, json with --format"):
+        parse_formats(text)
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(report, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=r"cannot be written .*: name another folder with --out"):
+        write_report(report, [FORMATS["md"]], tmp_path / "file" / "folder")
+
+
+@pytest.mark.parametrize(
+    ("only", "name"),
+    [
+        ((), "report"),
+        (("skip_carry", "lesions"), "report-skip_carry-lesions"),
+        (("../../etc",), "report-------etc"),
+    ],
+)
+def test_a_part_of_a_report_never_takes_the_name_of_the_whole(only, name):
+    assert report_name(only) == name
+    assert len(report_name(["x" * 300])) == 100
