@@ -58,6 +58,19 @@ _EXPLANATIONS = {
         "The gradient is passed back through the layers by repeated multiplication: a factor "
         "below 1 at each layer makes it vanish toward the input, one above 1 makes it explode."
     ),
+    "network_drawing": (
+        "Backpropagation passes the gradient from the loss at the bottom to the input at the top, "
+        "through each block's branch and along its skip: where an arrow is wider, more gradient "
+        "flows."
+    ),
+    "magnitudes": (
+        "A 16-bit number format cannot hold numbers below some size: gradients that are smaller "
+        "become zero, unless the loss is scaled up before backpropagation."
+    ),
+    "what_changed": (
+        "Two trainings are set side by side, layer by layer: what differs by more than the steps "
+        "of one of them differ among themselves has changed."
+    ),
     "signal_propagation": (
         "On the way forward each layer changes the mean and variance of its activations; a "
         "channel that is zero on every input passes no signal forward and no gradient back."

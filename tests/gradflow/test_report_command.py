@@ -169,7 +169,7 @@ def test_only_prints_the_section_and_writes_nothing(tmp_path, capsys):
     folder = write_run(tmp_path / "mine")
     assert report.main([str(folder), "--only", "skip_carry"]) == 0
     printed = capsys.readouterr().out
-    assert "What the skips carry" in printed
+    assert "Gradient through the skips" in printed
     assert "Not applicable to this experiment: " in printed
     assert "Learning curves" not in printed
     assert files_of(folder) == []
@@ -189,7 +189,9 @@ def test_only_with_a_format_leaves_the_whole_report_as_it_is(tmp_path):
 def test_an_unknown_analysis_is_one_sentence_with_the_known_ones(tmp_path, only, capsys):
     assert report.main([str(write_run(tmp_path / "mine")), "--only", only]) == 1
     error = capsys.readouterr().err
-    assert error.startswith("error: there is no analysis 'skips': choose from learning_curves, ")
+    assert error.startswith(
+        "error: there is no analysis 'skips': choose from overview, learning_curves, "
+    )
     assert error.count("\n") == 1
 
 
@@ -206,7 +208,7 @@ def test_the_command_under_a_section_prints_that_section_again(tmp_path, in_fres
     for place in (tmp_path, tmp_path / "runs"):
         done = in_fresh_process(shlex.split(command)[1:], place)
         assert (done.returncode, done.stderr) == (0, "")
-        assert "What the skips carry" in done.stdout
+        assert "Gradient through the skips" in done.stdout
 
 
 def test_page_is_opened_when_asked_for(run_folder, monkeypatch, capsys):

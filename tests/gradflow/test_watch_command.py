@@ -42,7 +42,7 @@ def test_port_in_use_is_one_sentence_and_exit_code_1(tmp_path, capsys, monkeypat
 
 
 def test_two_folders_are_one_too_many(tmp_path, capsys):
-    assert report.main([str(tmp_path), str(tmp_path), "--watch"]) == 1
+    assert report.main([str(tmp_path), str(tmp_path.parent), "--watch"]) == 1
     assert capsys.readouterr().err.startswith("error: --watch follows one experiment or run")
 
 

@@ -41,7 +41,7 @@ class Recording:
         self.epoch = 0
         self._monkeypatch = monkeypatch
         monkeypatch.setattr(watching, "_step_back", lambda: None)  # it would slow the other tests
-        monkeypatch.setattr("analyses.registry.run_all", quick_outcomes)
+        monkeypatch.setattr("reports.building.run_all", quick_outcomes)
 
     def start(self, **configuration: object) -> None:
         self.writer = RunWriter(

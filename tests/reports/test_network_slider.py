@@ -92,7 +92,7 @@ def point_at(page, gid):
 def test_the_slider_moves_by_keyboard_and_sets_every_width(open_page, path, drawn):
     page = open_page(path, viewport={"width": 1000, "height": 900})
     slider = drawn.sections[0].figures[0].slider
-    handle = page.get_by_role("slider", name="epoch")
+    handle = page.get_by_role("slider", name="epoch", exact=True)
     handle.focus()
     for place, key in ((2, ""), (1, "ArrowLeft"), (0, "Home"), (2, "End")):
         if key:
@@ -110,7 +110,7 @@ def test_heads_grow_and_shrink_with_their_lines(open_page, path):
     page = open_page(path, viewport={"width": 1000, "height": 900})
     head = page.locator("#figure-1-n0-skip0-head")
     before = head.bounding_box()["width"]
-    page.get_by_role("slider", name="epoch").focus()
+    page.get_by_role("slider", name="epoch", exact=True).focus()
     page.keyboard.press("Home")
     assert head.bounding_box()["width"] < 0.9 * before
 
@@ -120,14 +120,14 @@ def test_pointing_at_an_arrow_reads_its_name_and_value(open_page, path):
     said = page.locator(".slider .said")
     point_at(page, "n0-skip1")
     assert said.inner_text() == f"{HOSTILE}: second, skip: 0.9\u00d7 (norm 0.9)"
-    page.get_by_role("slider", name="epoch").focus()
+    page.get_by_role("slider", name="epoch", exact=True).focus()
     page.keyboard.press("Home")
     assert said.inner_text() == f"{HOSTILE}: second, skip: 0.25\u00d7 (norm 0.25)"
 
 
 def test_arrow_keys_go_from_arrow_to_arrow_after_one_stop_of_the_tab_key(open_page, path):
     page = open_page(path, viewport={"width": 1000, "height": 900})
-    page.get_by_role("slider", name="epoch").focus()
+    page.get_by_role("slider", name="epoch", exact=True).focus()
     page.keyboard.press("Tab")
     said = page.locator(".slider .said")
     assert said.inner_text().startswith(f"{HOSTILE}: stem, output: 0.5")
@@ -175,6 +175,8 @@ def test_every_id_stands_once_and_every_reference_finds_one(drawn):
     ids = re.findall(r'\bid="([^"]+)"', page)
     assert len(ids) == len(set(ids))
     assert set(re.findall(r'href="#([^"]+)"', page)) <= set(ids)
+    # Vega, which is no part of the drawing, speaks of all this in its script.
+    page = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
     assert "url(" not in page
     assert not re.search(r"<svg[^>]*>.*?(<style| style=|<script).*?</svg>", page, re.DOTALL)
 
