@@ -1,6 +1,5 @@
 """Reads run folders back as plain pandas frames; loads no torch."""
 
-import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gradflow.errors import RunError
+from gradflow.runs.description import read_description
 from gradflow.runs.files import EXPERIMENT_FILE, PART_PATTERN, RUN_FILE
-from gradflow.runs.schema import SCHEMA_VERSION, TABLES
+from gradflow.runs.schema import TABLES
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ def open_run(folder: str | Path) -> Run:
             f"{folder} holds an experiment of several runs: "
             "open it with open_experiment, or name one of its folders"
         )
-    return Run(folder, _read_description(folder, RUN_FILE))
+    return Run(folder, read_description(folder, RUN_FILE))
 
 
 def open_experiment(folder: str | Path) -> Experiment:
@@ -179,33 +179,12 @@ def open_experiment(folder: str | Path) -> Experiment:
     if not (folder / EXPERIMENT_FILE).exists():
         run = open_run(folder)
         return Experiment(folder, run.description, (run,))
-    description = _read_description(folder, EXPERIMENT_FILE)
+    description = read_description(folder, EXPERIMENT_FILE)
     names = [str(name) for name in description.get("runs", [])]
     started = [folder / name for name in names if (folder / name / RUN_FILE).exists()]
     if not started:
         raise RunError(f"the experiment in {folder} has no run yet: train it first")
     return Experiment(folder, description, tuple(open_run(path) for path in started))
-
-
-def _read_description(folder: Path, name: str) -> dict[str, Any]:
-    path = folder / name
-    if not folder.is_dir():
-        raise RunError(f"there is no folder {folder}")
-    try:
-        description: Any = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise RunError(f"{folder} is no run folder: it has no {name}") from error
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read: {error}") from error
-    if not isinstance(description, dict) or not isinstance(description.get("schema_version"), int):
-        raise RunError(f"{path} was not written by gradflow: it names no schema version")
-    version = description["schema_version"]
-    if version > SCHEMA_VERSION:
-        raise RunError(
-            f"{path} has schema version {version}, this gradflow reads up to {SCHEMA_VERSION}: "
-            "read it with a newer gradflow"
-        )
-    return description
 
 
 def _with_missing_columns(frame: pd.DataFrame, name: str) -> pd.DataFrame:

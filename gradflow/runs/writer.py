@@ -14,7 +14,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gradflow.errors import RunError
-from gradflow.runs.files import EXPERIMENT_FILE, RUN_FILE, part_name, write_json, write_whole
+from gradflow.runs.description import read_description
+from gradflow.runs.files import (
+    EXPERIMENT_FILE,
+    PART_PATTERN,
+    RUN_FILE,
+    part_name,
+    write_json,
+    write_whole,
+)
 from gradflow.runs.quantity import Table
 from gradflow.runs.schema import SCHEMA_VERSION, TABLES
 
@@ -57,6 +65,31 @@ class RunWriter:
         self._write_description()
 
     @classmethod
+    def resume(cls, folder: str | Path, *, before_step: int) -> "RunWriter":
+        """A writer that goes on with the run in `folder`, all rows of later steps removed.
+
+        Args:
+            folder: the run's folder.
+            before_step: the first step that is to be recorded again, where an epoch begins.
+
+        Raises `RunError` where the folder holds no run of this schema.
+        """
+        description = read_description(Path(folder), RUN_FILE)
+        writer = cls.reopen(folder, description)
+        removed = 0
+        for part in sorted(writer.folder.glob("*/part-*.parquet")):
+            found = PART_PATTERN.fullmatch(part.name)
+            if found and int(found[1]) >= before_step:
+                part.unlink()
+                removed += 1
+        history = [
+            *description.get("resumed", []),
+            {"at": now(), "before_step": before_step, "parts_removed": removed},
+        ]
+        writer.describe(status="running", resumed=history)
+        return writer
+
+    @classmethod
     def reopen(cls, folder: str | Path, description: Mapping[str, Any]) -> "RunWriter":
         """A writer that adds tables to the run that is in `folder`, described by `description`."""
         writer = cls.__new__(cls)
@@ -96,6 +129,11 @@ class MuteWriter(RunWriter):
 
     def __init__(self, folder: str | Path, description: Mapping[str, Any]) -> None:
         self.folder = Path(folder)
+
+    @classmethod
+    def resume(cls, folder: str | Path, *, before_step: int) -> "MuteWriter":
+        """A writer of nothing."""
+        return cls(folder, {})
 
     def describe(self, **entries: Any) -> None:
         """Nothing."""
