@@ -20,6 +20,7 @@ from gradflow.runs.files import RUN_FILE
 from gradflow.runs.reader import open_run
 from gradflow.runs.writer import ExperimentWriter
 from gradflow.training import EpochSummary, Progress, train
+from gradflow.training_state import discard_state
 
 RUNS_FOLDER = Path("runs")
 
@@ -122,6 +123,7 @@ def _resume(job: Job, progress_of: Callable[[Job], Progress]) -> Trained:
         recorded = open_run(job.folder)
         require_same_images(job, recorded)
         if recorded.description.get("status") == "complete":
+            discard_state(job.folder)  # where the end came between the last row and this
             return Trained(job.network, job.seed, summaries_of(recorded))
     now = train(job, progress_of(job), resume=started)
     # Those before come from the run: what it holds now is what was trained, without a gap.

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gradflow import checkpoints
-from gradflow.data import find_duplicates, steps_per_epoch
+from gradflow.data import Batch, find_duplicates, steps_per_epoch
+from gradflow.errors import TrainingError
 from gradflow.evaluation import Evaluation, evaluate, moved_beyond_noise
 from gradflow.hooks.tracer import Tracer
 from gradflow.job import Job
+from gradflow.nonfinite import find_nonfinite, gradients_are_finite
 from gradflow.probes.batchnorm_recalibration import batch_norms, recalibrated
 from gradflow.probes.probe import Probe
 from gradflow.probes.running import run_probes
@@ -156,8 +158,9 @@ def _run_epoch(training: _Training) -> EpochSummary:
         }
     )
     _keep_checkpoints(job, model, summary)
-    # Last: a run goes on from here only once everything of the epoch is on disk.
-    save_state(job.folder, training.state_dict(), tracer.steps)
+    if epoch % job.configuration.state_every == 0:
+        # Last: a run goes on from here only once everything of the epoch is on disk.
+        save_state(job.folder, training.state_dict(), tracer.steps)
     training.progress.epoch(summary)
     return summary
 
@@ -206,14 +209,42 @@ def _train_epoch(training: _Training) -> tuple[float, float]:
         optimizer.zero_grad(set_to_none=True)
         logits = model(batch.images)
         loss = F.cross_entropy(logits, batch.targets)
-        loss.backward()
-        optimizer.step()
         images += len(batch.targets)
         loss_sum += loss.detach() * len(batch.targets)
         correct += (logits.detach().argmax(1) == batch.targets).sum()
-        if step % look_every == 0:
+        look = step % look_every == 0
+        if look:
+            # Before the update, which would spoil the weights in which the cause is looked for.
+            _stop_where_nonfinite(training, float(loss_sum), batch)
+        loss.backward()
+        if _may_update(training, loss):
+            optimizer.step()
+        else:
+            training.tracer.skip_step()
+        if look:
             training.progress.step(step, float(loss_sum) / images, float(correct) / images)
     return float(loss_sum) / images, float(correct) / images
+
+
+def _may_update(training: _Training, loss: Tensor) -> bool:
+    """Whether the weights may be changed; only `skip` looks before each update."""
+    if training.job.configuration.on_nonfinite != "skip":
+        return True
+    return bool(torch.isfinite(loss)) and gradients_are_finite(training.model)
+
+
+def _stop_where_nonfinite(training: _Training, loss_sum: float, batch: Batch) -> None:
+    """Raise `TrainingError` where the losses of the epoch are no longer finite and that ends it."""
+    if math.isfinite(loss_sum) or training.job.configuration.on_nonfinite != "stop":
+        return
+    step = training.tracer.steps
+    place = find_nonfinite(training.model, batch, step)
+    found = str(place) if place else f"a loss was not finite shortly before step {step}"
+    training.tracer.writer.describe(stopped_by=found)
+    raise TrainingError(
+        f"the training of {training.job.network} stopped: {found}; what was recorded is in "
+        f"{training.job.folder}; try a lower --lr, or --on-nonfinite skip"
+    )
 
 
 def _description(job: Job) -> dict[str, Any]:
