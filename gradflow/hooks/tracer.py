@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from gradflow.errors import TracingError
+from gradflow.errors import RunError, TracingError
 from gradflow.hooks.distributed import Processes, inner_model
 from gradflow.hooks.environment import environment
 from gradflow.hooks.fused import prepare
@@ -129,6 +129,7 @@ class Tracer:
             self._begin_step()
         except BaseException:
             self._detach()
+            self.writer.release()
             raise
         return self
 
@@ -139,17 +140,20 @@ class Tracer:
         traceback: TracebackType | None,
     ) -> None:
         self._detach()
-        if kind is None:
-            self.store.flush(self._step)
-            self._close("complete")
-            return
-        # What was recorded is kept; an error while saving it must not hide the first one.
-        with suppress(OSError):
-            if self._processes.count > 1:
-                # The other processes may be gone: what would have to be joined with theirs is lost.
-                self.store.drop_pending()
-            self.store.flush(self._step)
-            self._close("interrupted" if issubclass(kind, KeyboardInterrupt) else "failed")
+        try:
+            if kind is None:
+                self.store.flush(self._step)
+                self._close("complete")
+                return
+            # What was recorded is kept; an error while saving it must not hide the first one.
+            with suppress(RunError):
+                if self._processes.count > 1:
+                    # The other processes may be gone: what would be joined with theirs is lost.
+                    self.store.drop_pending()
+                self.store.flush(self._step)
+                self._close("interrupted" if issubclass(kind, KeyboardInterrupt) else "failed")
+        finally:
+            self.writer.release()
 
     @property
     def writer(self) -> RunWriter:
@@ -237,7 +241,9 @@ class Tracer:
         kind = RunWriter if self._processes.writes else MuteWriter
         if self._resume is None:
             return kind(self.folder, self._description)
-        return kind.resume(self.folder, before_step=self._resume.get("step", 0))
+        return kind.resume(
+            self.folder, epoch=self._resume.get("epoch", 1), step=self._resume.get("step", 0)
+        )
 
     def _load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.epoch, self._step = state["epoch"], state["step"]

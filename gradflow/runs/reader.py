@@ -1,17 +1,23 @@
 """Reads run folders back as plain pandas frames; loads no torch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from gradflow.errors import RunError
 from gradflow.runs.description import read_description
-from gradflow.runs.files import EXPERIMENT_FILE, PART_PATTERN, RUN_FILE
+from gradflow.runs.files import EXPERIMENT_FILE, LAYERS_FILE, RUN_FILE
+from gradflow.runs.manifest import read_manifest
+from gradflow.runs.part_reader import MissingPartError, read_part
+from gradflow.runs.parts import Part, parts_of
 from gradflow.runs.schema import TABLES
+
+_ATTEMPTS = 5
 
 
 @dataclass(frozen=True)
@@ -115,25 +121,47 @@ class Run:
     def table(self, name: str) -> pd.DataFrame:
         """The table `name` of the schema, all its parts in order of step; read once."""
         if name not in self._tables:
-            self._tables[name] = self._assemble(name, self._parts(name))
+            read = self._read_layers if name == "layers" else partial(self._read, name)
+            self._tables[name] = _with_missing_columns(_to_frame(name, read()), name)
         return self._tables[name]
 
-    def _parts(self, name: str) -> list[Path]:
-        if name == "layers":
-            path = self.folder / "layers.parquet"
-            return [path] if path.exists() else []
-        return [
-            path
-            for path in sorted((self.folder / name).glob("part-*.parquet"))
-            if PART_PATTERN.fullmatch(path.name)
-        ]
+    def layer_history(self, table: str, layer: str, quantities: Sequence[str]) -> pd.DataFrame:
+        """The rows of one layer: epoch, step and `quantities`, in order of step.
 
-    def _assemble(self, name: str, parts: list[Path]) -> pd.DataFrame:
-        if not parts:
-            return pd.DataFrame({quantity.name: [] for quantity in TABLES[name].columns})
-        tables = [_read_part(path) for path in parts]
-        frame = pa.concat_tables(tables, promote_options="default").to_pandas()
-        return _with_missing_columns(frame, name)
+        Reads no more of `table` than these columns of this layer's rows, so that it is quick where
+        the whole table would not fit into memory.
+        """
+        columns = ["epoch", "step", *quantities]
+        tables = self._read(table, columns, [("layer", "==", layer)])
+        return _to_frame(table, tables).reindex(columns=columns)
+
+    def _read(
+        self, name: str, columns: Sequence[str] | None = None, filters: Any = None
+    ) -> list[pa.Table]:
+        for attempt in range(_ATTEMPTS):
+            manifest = read_manifest(self.folder)
+            try:
+                parts = parts_of(manifest, name)
+                return [read_part(manifest, part, columns, filters) for part in parts]
+            except MissingPartError:
+                # A writer at work may have merged it into another since the manifest was read.
+                if attempt == _ATTEMPTS - 1:
+                    raise
+        raise AssertionError("unreachable")
+
+    def _read_layers(self) -> list[pa.Table]:
+        path = self.folder / LAYERS_FILE
+        for attempt in range(_ATTEMPTS):
+            manifest = read_manifest(self.folder)
+            if not path.exists() and not manifest.knows(path):
+                return []
+            try:
+                return [read_part(manifest, Part(0, 0, path))]
+            except RunError:
+                # A writer at work may have put another in its place since the manifest was read.
+                if attempt == _ATTEMPTS - 1:
+                    raise
+        raise AssertionError("unreachable")
 
 
 @dataclass(frozen=True)
@@ -187,26 +215,15 @@ def open_experiment(folder: str | Path) -> Experiment:
     return Experiment(folder, description, tuple(open_run(path) for path in started))
 
 
+def _to_frame(name: str, tables: list[pa.Table]) -> pd.DataFrame:
+    if not tables:
+        return pd.DataFrame({quantity.name: [] for quantity in TABLES[name].columns})
+    return pa.concat_tables(tables, promote_options="default").to_pandas()
+
+
 def _with_missing_columns(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     """`frame` with the columns that the run, recorded before there were such, does not have."""
     known = [quantity.name for quantity in TABLES[name].columns]
     if set(known) <= set(frame.columns):
         return frame
     return frame.reindex(columns=[*known, *frame.columns.difference(known, sort=False)])
-
-
-def _read_part(path: Path) -> pa.Table:
-    try:
-        table = pq.read_table(path, partitioning=None)
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise RunError(
-            f"the part {path} is damaged ({reason}): move it away to read the rest of the run"
-        ) from error
-    plain = [
-        table.schema.field(index).with_type(pa.string())
-        if pa.types.is_dictionary(table.schema.field(index).type)
-        else table.schema.field(index)
-        for index in range(table.num_columns)
-    ]
-    return table.cast(pa.schema(plain))

@@ -162,7 +162,7 @@ def half(images, tmp_path, monkeypatch):
 def test_a_run_says_that_it_was_resumed_and_from_where(half):
     assert main(["--resume", str(half)]) == 0
     resumed = gradflow.open_experiment(half).runs[0].description["resumed"]
-    assert [entry["before_step"] for entry in resumed] == [3]
+    assert [(entry["epoch"], entry["step"]) for entry in resumed] == [(2, 3)]
 
 
 def test_states_may_be_saved_more_rarely(images, uninterrupted, tmp_path, monkeypatch):
