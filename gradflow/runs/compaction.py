@@ -3,22 +3,30 @@
 As soon as the last `MERGED_AT_ONCE` parts of a table were all merged equally often, they become one
 that was merged once more: n appended parts leave at most `MERGED_AT_ONCE` x log(n) files, and each
 row is rewritten log(n) times at most (a log-structured merge tree: O'Neil et al. 1996). Parts that
-together exceed `LARGEST` rows are left as they are. Rows are copied in groups: memory stays flat.
+together exceed `LARGEST` rows are left as they are. Rows are copied in batches: memory stays flat.
+
+In a merged part the rows of each batch are sorted by layer, so that one layer's can be read without
+the others; the column `row` holds the place that each had.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gradflow.runs.files import fault_point, write_whole
 from gradflow.runs.manifest import note, read_manifest, tidy
-from gradflow.runs.parts import Part, part_name, parts_of
+from gradflow.runs.parts import PARQUET, ROW, Part, part_name, parts_of
 
 MERGED_AT_ONCE = 32
 LARGEST = 4_000_000
-_ROWS_IN_A_GROUP = 1 << 17
+_ROWS_IN_A_BATCH = 1 << 19
+_ROWS_IN_A_GROUP = 1 << 14
+_SORTED_BY = ("layer", "parameter")
 _GENERATION = b"gradflow.generation"
 
 
@@ -88,25 +96,52 @@ def _counted(part: Part) -> _Counted:
 
 def _copy_rows(parts: list[Part], generation: int, path: Path) -> None:
     # Columns differ where an epoch had scalars that another had not.
-    schema = pa.unify_schemas(
-        [pq.read_schema(part.path).remove_metadata() for part in parts],
-        promote_options="permissive",
-    )
+    schemas = [pq.read_schema(part.path).remove_metadata() for part in parts]
+    schema = pa.unify_schemas(schemas, promote_options="permissive")
+    if ROW not in schema.names:
+        schema = schema.append(pa.field(ROW, pa.int64()))
     schema = schema.with_metadata({_GENERATION: str(generation).encode()})
     waiting: list[pa.Table] = []
     rows = 0
-    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        for part in parts:
-            file = pq.ParquetFile(part.path)
-            for group in range(file.num_row_groups):
-                table = _with_columns(file.read_row_group(group), schema)
-                waiting.append(table)
-                rows += table.num_rows
-                if rows >= _ROWS_IN_A_GROUP:
-                    writer.write_table(pa.concat_tables(waiting))
-                    waiting, rows = [], 0
+    with pq.ParquetWriter(path, schema, **PARQUET) as writer:
+        for table in _numbered_groups(parts):
+            waiting.append(_with_columns(table, schema))
+            rows += table.num_rows
+            if rows >= _ROWS_IN_A_BATCH:
+                writer.write_table(_by_layer(waiting), _ROWS_IN_A_GROUP)
+                waiting, rows = [], 0
         if waiting:
-            writer.write_table(pa.concat_tables(waiting))
+            writer.write_table(_by_layer(waiting), _ROWS_IN_A_GROUP)
+
+
+def _numbered_groups(parts: list[Part]) -> Iterator[pa.Table]:
+    """The row groups of `parts` one after the other, each row with its place in all of them."""
+    before = 0
+    for part in parts:
+        file = pq.ParquetFile(part.path)
+        seen = 0
+        for group in range(file.num_row_groups):
+            table = file.read_row_group(group)
+            if ROW in table.column_names:
+                place = table.column_names.index(ROW)
+                table = table.set_column(place, ROW, pc.add(table[ROW], before))
+            else:
+                numbers = np.arange(before + seen, before + seen + len(table))
+                table = table.append_column(ROW, pa.array(numbers))
+            seen += len(table)
+            yield table
+        before += seen
+
+
+def _by_layer(tables: list[pa.Table]) -> pa.Table:
+    table = pa.concat_tables(tables)
+    for name in _SORTED_BY:
+        if name in table.column_names:
+            names = table[name]
+            if pa.types.is_dictionary(names.type):
+                names = names.cast(names.type.value_type)
+            return table.take(pc.sort_indices(names))
+    return table
 
 
 def _with_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -9,8 +9,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gradflow.runs.manifest import Manifest
+
+# How every part is written; the pages' checksums guard those that are read without the others.
+PARQUET: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
+# A column of merged parts alone: the place that each row had.
+ROW = "row"
 
 _PATTERN = re.compile(r"(part|merged)-(\d{10})-(\d{10})\.parquet")
 

@@ -1,8 +1,7 @@
 """Reads run folders back as plain pandas frames; loads no torch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,12 @@ import pyarrow as pa
 from gradflow.errors import RunError
 from gradflow.runs.description import read_description
 from gradflow.runs.files import EXPERIMENT_FILE, LAYERS_FILE, RUN_FILE
-from gradflow.runs.manifest import read_manifest
-from gradflow.runs.part_reader import MissingPartError, read_part
+from gradflow.runs.manifest import Manifest, read_manifest
+from gradflow.runs.part_reader import read_part, read_rows
 from gradflow.runs.parts import Part, parts_of
 from gradflow.runs.schema import TABLES
 
-_ATTEMPTS = 5
+_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -121,8 +120,7 @@ class Run:
     def table(self, name: str) -> pd.DataFrame:
         """The table `name` of the schema, all its parts in order of step; read once."""
         if name not in self._tables:
-            read = self._read_layers if name == "layers" else partial(self._read, name)
-            self._tables[name] = _with_missing_columns(_to_frame(name, read()), name)
+            self._tables[name] = _with_missing_columns(_to_frame(name, self._read(name)), name)
         return self._tables[name]
 
     def layer_history(self, table: str, layer: str, quantities: Sequence[str]) -> pd.DataFrame:
@@ -132,31 +130,20 @@ class Run:
         the whole table would not fit into memory.
         """
         columns = ["epoch", "step", *quantities]
-        tables = self._read(table, columns, [("layer", "==", layer)])
-        return _to_frame(table, tables).reindex(columns=columns)
+
+        def read(_: Manifest, part: Part) -> pa.Table:
+            return read_rows(part, columns, [("layer", "==", layer)])
+
+        return _to_frame(table, self._read(table, read)).reindex(columns=columns)
 
     def _read(
-        self, name: str, columns: Sequence[str] | None = None, filters: Any = None
+        self, name: str, read: Callable[[Manifest, Part], pa.Table] = read_part
     ) -> list[pa.Table]:
+        """What `read` gives for each part of the table `name`."""
         for attempt in range(_ATTEMPTS):
             manifest = read_manifest(self.folder)
             try:
-                parts = parts_of(manifest, name)
-                return [read_part(manifest, part, columns, filters) for part in parts]
-            except MissingPartError:
-                # A writer at work may have merged it into another since the manifest was read.
-                if attempt == _ATTEMPTS - 1:
-                    raise
-        raise AssertionError("unreachable")
-
-    def _read_layers(self) -> list[pa.Table]:
-        path = self.folder / LAYERS_FILE
-        for attempt in range(_ATTEMPTS):
-            manifest = read_manifest(self.folder)
-            if not path.exists() and not manifest.knows(path):
-                return []
-            try:
-                return [read_part(manifest, Part(0, 0, path))]
+                return [read(manifest, part) for part in _parts(manifest, name)]
             except RunError:
                 # A writer at work may have put another in its place since the manifest was read.
                 if attempt == _ATTEMPTS - 1:
@@ -213,6 +200,13 @@ def open_experiment(folder: str | Path) -> Experiment:
     if not started:
         raise RunError(f"the experiment in {folder} has no run yet: train it first")
     return Experiment(folder, description, tuple(open_run(path) for path in started))
+
+
+def _parts(manifest: Manifest, name: str) -> list[Part]:
+    if name != "layers":
+        return parts_of(manifest, name)
+    path = manifest.folder / LAYERS_FILE
+    return [Part(0, 0, path)] if path.exists() or manifest.knows(path) else []
 
 
 def _to_frame(name: str, tables: list[pa.Table]) -> pd.DataFrame:

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 from gradflow.runs.files import TEMPORARY, write_whole
 from gradflow.runs.manifest import Manifest, note, read_manifest
 from gradflow.runs.part_reader import read_part
-from gradflow.runs.parts import Part, left_over, part_name, parts_of
+from gradflow.runs.parts import PARQUET, Part, left_over, part_name, parts_of
 
 
 def roll_back(run_folder: Path, epoch: int, step: int) -> int:
@@ -54,7 +54,7 @@ def _cut(manifest: Manifest, part: Part, epoch: int, step: int) -> int:
     kept = table.filter(pc.less(column, pa.scalar(end, column.type)))
     name = part_name(part.first, step - 1, merged=part.is_merged)
     path = part.path.with_name(name)
-    write_whole(path, lambda temporary: pq.write_table(kept, temporary, compression="zstd"))
+    write_whole(path, lambda temporary: pq.write_table(kept, temporary, **PARQUET))
     note(manifest.folder, [path], [part.path])
     part.path.unlink()
     return int(table.num_rows - kept.num_rows)

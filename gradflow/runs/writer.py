@@ -28,7 +28,7 @@ from gradflow.runs.files import (
 )
 from gradflow.runs.lock import FolderLock
 from gradflow.runs.manifest import note, note_replacement
-from gradflow.runs.parts import Part, part_name
+from gradflow.runs.parts import PARQUET, Part, part_name
 from gradflow.runs.quantity import Table
 from gradflow.runs.rollback import roll_back
 from gradflow.runs.schema import SCHEMA_VERSION, TABLES
@@ -226,4 +226,4 @@ def _to_arrow(table: Table, columns: Mapping[str, Any]) -> pa.Table:
 
 
 def _write_parquet(table: pa.Table, path: Path) -> None:
-    pq.write_table(table, path, compression="zstd")
+    pq.write_table(table, path, **PARQUET)
