@@ -5,12 +5,14 @@ import sys
 from collections.abc import Callable
 
 from gradflow.errors import GradflowError
+from gradflow.interrupts import Terminated
 
 EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
 
 
 def run_command(work: Callable[[], int | None], interrupted: Callable[[], str]) -> int:
-    """Do `work` and return the exit code: its own, 0 for None, 1 for an error, 130 interrupted.
+    """Do `work` and return the exit code: its own, 0 for None, 1 for an error, 130 for Ctrl-C,
+    143 for SIGTERM.
 
     Args:
         work: what the command does, its options read included.
@@ -26,9 +28,9 @@ def run_command(work: Callable[[], int | None], interrupted: Callable[[], str]) 
         # Who reads the output, `head` say, has seen enough; the flush at exit must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         print(interrupted(), file=sys.stderr)
-        return EXIT_INTERRUPTED
+        return interrupt.status if isinstance(interrupt, Terminated) else EXIT_INTERRUPTED
 
 
 def complain(error: GradflowError) -> int:

@@ -81,9 +81,18 @@ class Configuration:
     """Probes to run at the ends of epochs, by name; or all, or none. Each works on a copy of the
     network and says when it runs; docs/probes.md describes them."""
 
+    on_nonfinite: Literal["stop", "skip", "continue"] = "stop"
+    """What to do where a loss is nan or infinite. stop: end the training and name the first layer
+    and step, all recorded rows on disk. skip: leave out updates whose loss or gradient is not
+    finite (this reads every gradient once more). continue: go on, and only record it."""
+
     checkpoints: Literal["best", "every"] = "best"
     """Weights kept: those of the best epoch (best.pt), or also those of every epoch, in the folder
     checkpoints, so that probes can run on them later."""
+
+    state_every: int = 1
+    """Epochs from one saved state to the next: --resume goes on from the last one. A state is
+    about four times as large as the weights."""
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Device to train on. auto: CUDA, else MPS, else the CPU."""
@@ -118,6 +127,7 @@ class Configuration:
                 "0 or a positive number",
                 self.shortcut_scale,
             ),
+            "--state-every": (self.state_every >= 1, "at least 1", self.state_every),
             "--trace-every": (self.trace_every >= 1, "at least 1", self.trace_every),
         }
         for option, (holds, wanted, given) in checks.items():

@@ -27,6 +27,12 @@ class ConsoleProgress:
         self._task = bar.add_task(job.network, total=steps * self._epochs, state="")
         console.print(f"\n[bold]{job.network}[/], seed {job.seed}")
 
+    def begin(self, epoch: int) -> None:
+        """Move the bar to the beginning of `epoch`, and say where a resumed run goes on."""
+        self._done = epoch - 1
+        if self._done:
+            self._console.print(f"resumed after epoch {self._done}", highlight=False)
+
     def step(self, step: int, loss: float, accuracy: float) -> None:
         """Move the bar to batch `step` of the present epoch."""
         state = f"loss {loss:.3f}  acc {accuracy:.1%}{self._validation}"
@@ -128,10 +134,11 @@ def show_results(console: Console, folder: Path, results: Sequence[Trained]) -> 
     console.print(table)
     # Paths and commands are to be copied: they are neither wrapped nor colored.
     console.print(f"Recorded in {folder}", soft_wrap=True, markup=False, highlight=False)
-    command = f"Next: python -m gradflow.report {_quoted(folder)}"
+    command = f"Next: python -m gradflow.report {quoted(folder)}"
     console.print(command, soft_wrap=True, markup=False, highlight=False)
 
 
-def _quoted(path: Path) -> str:
+def quoted(path: Path) -> str:
+    """`path` as it is typed in a shell."""
     text = str(path)
     return f'"{text}"' if " " in text else text

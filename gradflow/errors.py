@@ -21,5 +21,9 @@ class RunError(GradflowError):
     """A run folder is missing, damaged, occupied, or of an unknown schema."""
 
 
+class TrainingError(GradflowError):
+    """A training cannot go on: its numbers are no longer finite."""
+
+
 class TracingError(GradflowError):
     """A model or its use cannot be traced."""

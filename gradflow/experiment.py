@@ -15,9 +15,13 @@ from gradflow.errors import ConfigurationError
 from gradflow.job import Job
 from gradflow.models import build
 from gradflow.probing import wanted_probes
+from gradflow.resuming import require_same_images, summaries_of
+from gradflow.runs.files import RUN_FILE
 from gradflow.runs.finding import RUNS_FOLDER
+from gradflow.runs.reader import open_run
 from gradflow.runs.writer import ExperimentWriter
 from gradflow.training import EpochSummary, Progress, train
+from gradflow.training_state import discard_state
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class Plan:
     device: torch.device
     data: ImageData
     splits: dict[int, Split]
+    resumed: bool = False
 
     def jobs(self) -> list[Job]:
         """One job a seed and network, networks of a seed next to each other."""
@@ -67,8 +72,10 @@ def run_name(network: str, seed: int) -> str:
     return f"{network}-seed{seed}"
 
 
-def make_plan(options: Configuration) -> Plan:
+def make_plan(options: Configuration, *, resumed: bool = False) -> Plan:
     """Load and split the images and check every option, before anything is written.
+
+    `resumed` says that the experiment is in its folder already, and is gone on with.
 
     Raises `ConfigurationError` or `DataError` where the experiment cannot be run.
     """
@@ -83,15 +90,21 @@ def make_plan(options: Configuration) -> Plan:
     }
     for part in splits.values():
         steps_per_epoch(len(part.training), options.batch_size)
-    return Plan(options, options.out or _new_folder(options.data), device, data, splits)
+    folder = options.out or _new_folder(options.data)
+    return Plan(options, folder, device, data, splits, resumed)
 
 
 def run(plan: Plan, progress_of: Callable[[Job], Progress]) -> list[Trained]:
     """Train every job of `plan`; `progress_of` gives each job its own progress.
 
-    Raises `RunError` where the folder holds an experiment or run already.
+    Of a plan to resume, runs that are complete are left as they are.
+
+    Raises `RunError` where the folder holds an experiment or run already; of a plan to resume,
+    where a run cannot be gone on with.
     """
     jobs = plan.jobs()
+    if plan.resumed:
+        return [_resume(job, progress_of) for job in jobs]
     ExperimentWriter(
         plan.folder,
         {
@@ -101,6 +114,20 @@ def run(plan: Plan, progress_of: Callable[[Job], Progress]) -> list[Trained]:
         },
     )
     return [Trained(job.network, job.seed, train(job, progress_of(job))) for job in jobs]
+
+
+def _resume(job: Job, progress_of: Callable[[Job], Progress]) -> Trained:
+    started = (job.folder / RUN_FILE).exists()
+    if started:
+        recorded = open_run(job.folder)
+        require_same_images(job, recorded)
+        if recorded.description.get("status") == "complete":
+            discard_state(job.folder)  # where the end came between the last row and this
+            return Trained(job.network, job.seed, summaries_of(recorded))
+    now = train(job, progress_of(job), resume=started)
+    # Those before come from the run: what it holds now is what was trained, without a gap.
+    before = summaries_of(open_run(job.folder))[: job.configuration.epochs - len(now)]
+    return Trained(job.network, job.seed, [*before, *now])
 
 
 def choose_device(name: str) -> torch.device:

@@ -22,7 +22,7 @@ from gradflow.job import Job
 from gradflow.probes.probe import Probe, Subject, is_due
 from gradflow.probes.running import run_probes
 from gradflow.probing import needs_previous, subject_of, wanted_probes
-from gradflow.runs.files import part_name
+from gradflow.runs.parts import part_name
 from gradflow.runs.reader import Run, open_experiment
 from gradflow.runs.writer import RunWriter
 
@@ -79,19 +79,21 @@ def probe_run(run: Run, options: Options, say: Callable[[str], None]) -> None:
     """
     job = job_of(run, options)
     wanted = wanted_probes(replace(job.configuration, probes=options.probes))
-    writer = RunWriter.reopen(run.folder, run.description)
     say(run.name)
     model = job.build_model()
     before = _Before()
-    for moment in moments_of(run):
-        missing = _missing(run, moment, wanted)
-        jumps = needs_previous(missing) or (needs_previous(wanted) and not moment.last)
-        subject = subject_of(job, model, moment.epoch, last=moment.last, moved=False, previous=None)
-        if jumps or any(is_due(probe, subject) for probe in missing):
-            model.load_state_dict(checkpoints.load(moment.weights)["state_dict"])
-        if jumps:
-            subject, before = _with_the_epoch_before(subject, before, evaluate(model, job))
-        _probe_moment(run, writer, moment, missing, subject, say)
+    with RunWriter.reopen(run.folder) as writer:
+        for moment in moments_of(run):
+            missing = _missing(run, moment, wanted)
+            jumps = needs_previous(missing) or (needs_previous(wanted) and not moment.last)
+            subject = subject_of(
+                job, model, moment.epoch, last=moment.last, moved=False, previous=None
+            )
+            if jumps or any(is_due(probe, subject) for probe in missing):
+                model.load_state_dict(checkpoints.load(moment.weights)["state_dict"])
+            if jumps:
+                subject, before = _with_the_epoch_before(subject, before, evaluate(model, job))
+            _probe_moment(run, writer, moment, missing, subject, say)
 
 
 @dataclass(frozen=True)
@@ -117,11 +119,10 @@ def _with_the_epoch_before(
 
 def _missing(run: Run, moment: Moment, wanted: tuple[Probe, ...]) -> tuple[Probe, ...]:
     """Those of the probes `wanted` that wrote nothing at this moment."""
-    part = part_name(moment.first_step, moment.last_step)
     return tuple(
         probe
         for probe in wanted
-        if not any((run.folder / table / part).exists() for table in probe.tables)
+        if not any((run.table(table)["epoch"] == moment.epoch).any() for table in probe.tables)
     )
 
 
@@ -140,7 +141,7 @@ def _probe_moment(
         with_epoch = {"epoch": [moment.epoch] * rows, **columns}
         if name == "probe_costs":
             seconds.update(zip(columns["probe"], columns["seconds"], strict=True))
-            with_epoch = _with_known(run, moment.epoch, with_epoch)
+            with_epoch = _with_known(run, moment, with_epoch)
         writer.append(name, with_epoch, moment.first_step, moment.last_step)
 
     run_probes(missing, subject, write_table)
@@ -148,10 +149,16 @@ def _probe_moment(
     say(f"  epoch {moment.epoch}: {ran or 'nothing to do'}")
 
 
-def _with_known(run: Run, epoch: int, columns: dict[str, Any]) -> dict[str, Any]:
-    """The costs of `epoch` that the run holds already, then those in `columns`."""
+def _with_known(run: Run, moment: Moment, columns: dict[str, Any]) -> dict[str, Any]:
+    """The costs that the run's part of this epoch holds already, then those in `columns`.
+
+    Where that part was merged into a longer one, no part is replaced, and none need be said again.
+    """
+    part = run.folder / "probe_costs" / part_name(moment.first_step, moment.last_step)
+    if not part.exists():
+        return columns
     known = run.table("probe_costs")
-    known = known[(known["epoch"] == epoch) & ~known["probe"].isin(columns["probe"])]
+    known = known[(known["epoch"] == moment.epoch) & ~known["probe"].isin(columns["probe"])]
     held = known[list(columns)].astype(object).where(known[list(columns)].notna(), None)
     return {name: [*held[name], *columns[name]] for name in columns}
 

@@ -2,25 +2,53 @@
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
 
 import tyro
 from rich.console import Console
 
 from gradflow.command import run_command
 from gradflow.configuration import Configuration
-from gradflow.console import ConsoleProgress, progress_bar, show_plan, show_results
+from gradflow.console import ConsoleProgress, progress_bar, quoted, show_plan, show_results
 from gradflow.data import steps_per_epoch
 from gradflow.experiment import Plan, make_plan, run
+from gradflow.interrupts import end_in_good_order
 from gradflow.job import Job
+from gradflow.resuming import recorded_configuration
+
+
+@dataclass(frozen=True)
+class Options(Configuration):
+    """Train networks on the same images and record their gradients as they train.
+
+    Without options: plain34 and resnet34 on scikit-learn's embedded digits, in the setting of the
+    experiment that this project starts from.
+    """
+
+    resume: Path | None = None
+    """An experiment's folder: go on with it where it was interrupted, with the options it began
+    with. Only --device and --data may be given beside it."""
+
+    @property
+    def configuration(self) -> Configuration:
+        """What is trained; the recorded options where an experiment is resumed.
+
+        Raises what `recorded_configuration` raises.
+        """
+        values = {field.name: getattr(self, field.name) for field in fields(Configuration)}
+        given = Configuration(**values)
+        return given if self.resume is None else recorded_configuration(self.resume, given)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status: 0, 1 for an error, 130 for an interrupt."""
+    """Run the command; the exit status: 0, 1 for an error, 130 for Ctrl-C, 143 for SIGTERM."""
     plans: list[Plan] = []
 
     def work() -> None:
-        options = tyro.cli(Configuration, prog="python -m gradflow.train_and_trace", args=arguments)
-        plans.append(make_plan(options))
+        options = tyro.cli(Options, prog="python -m gradflow.train_and_trace", args=arguments)
+        end_in_good_order()
+        plans.append(make_plan(options.configuration, resumed=options.resume is not None))
         carry_out(plans[0], Console())
 
     return run_command(work, lambda: _interrupted(plans))
@@ -41,7 +69,9 @@ def carry_out(plan: Plan, console: Console) -> None:
 
 def _interrupted(plans: Sequence[Plan]) -> str:
     kept = [plan.folder for plan in plans if plan.folder.exists()]
-    return f"interrupted: what was recorded is kept in {kept[0]}" if kept else "interrupted"
+    if not kept:
+        return "interrupted"
+    return f"interrupted: what was recorded is kept; go on with --resume {quoted(kept[0])}"
 
 
 if __name__ == "__main__":

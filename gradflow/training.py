@@ -11,15 +11,25 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gradflow import checkpoints
-from gradflow.data import find_duplicates, steps_per_epoch
+from gradflow.data import Batch, find_duplicates, steps_per_epoch
+from gradflow.errors import TrainingError
 from gradflow.evaluation import Evaluation, evaluate, moved_beyond_noise
 from gradflow.hooks.schedules import Described, first_of_epoch
 from gradflow.hooks.tracer import Tracer
 from gradflow.job import Job
+from gradflow.nonfinite import find_nonfinite, gradients_are_finite
 from gradflow.probes.batchnorm_recalibration import batch_norms, recalibrated
 from gradflow.probes.probe import Probe
 from gradflow.probes.running import run_probes
 from gradflow.probing import needs_previous, subject_of, wanted_probes
+from gradflow.training_state import (
+    TrainingState,
+    discard_state,
+    load_state,
+    save_state,
+    set_random_state,
+    validation_of,
+)
 
 
 @dataclass(frozen=True)
@@ -40,6 +50,9 @@ class EpochSummary:
 class Progress(Protocol):
     """Who is told how the training goes."""
 
+    def begin(self, epoch: int) -> None:
+        """The training begins with `epoch`; later than the first where it is gone on with."""
+
     def step(self, step: int, loss: float, accuracy: float) -> None:
         """`step` batches of the epoch are done; mean loss and accuracy over them."""
 
@@ -48,47 +61,70 @@ class Progress(Protocol):
 
 
 @dataclass
-class _Training:
-    """What a training under way consists of, and what it remembers of the epoch before."""
+class _Training(TrainingState):
+    """A training under way."""
 
     job: Job
-    model: nn.Module
-    optimizer: torch.optim.Optimizer
-    tracer: Tracer
     probes: tuple[Probe, ...]
     progress: Progress
-    best: float = -math.inf
-    validation: Evaluation | None = None
     previous: dict[str, Tensor] | None = field(default=None, repr=False)
 
+    def go_on_from(self, state: Mapping[str, Any]) -> None:
+        """Remember what the training remembered that was interrupted."""
+        self.best = state["best"]
+        self.validation = validation_of(state, self.job.device)
+        self.remember_weights()
+        set_random_state(state["random"])
 
-def train(job: Job, progress: Progress) -> list[EpochSummary]:
+    def remember_weights(self) -> None:
+        """Keep the weights as they are, where a probe of the next epoch looks back at them."""
+        if needs_previous(self.probes):
+            state = self.model.state_dict()
+            self.previous = {name: value.detach().clone() for name, value in state.items()}
+
+
+def train(job: Job, progress: Progress, *, resume: bool = False) -> list[EpochSummary]:
     """Train and trace `job`; its run folder then holds every table and the best checkpoint.
 
-    Raises `RunError` where the folder holds a run already.
+    Args:
+        job: what to train, and where to write.
+        progress: told how it goes.
+        resume: go on with the run in the folder from the end of its last whole epoch.
+
+    Returns what each epoch came to that was trained by this call.
+
+    Raises `RunError` where the folder holds a run already; with `resume`, where it holds none, or
+    one whose state or images are not as they were.
     """
     options = job.configuration
-    probes = wanted_probes(options)
+    state = load_state(job.folder) if resume else None
     model = job.build_model()
     optimizer = torch.optim.Adam(
         model.parameters(), lr=options.lr, weight_decay=options.weight_decay
     )
-    summaries: list[EpochSummary] = []
-    with Tracer(
+    if state is not None:
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+    tracer = Tracer(
         model,
         job.folder,
         optimizer=optimizer,
         schedule=options.trace_every,
         histograms=_histogram_steps(job),
         description=_description(job),
-    ) as tracer:
-        tracer.writer.append("images", job.membership(), 0, 0)
-        training = _Training(job, model, optimizer, tracer, probes, progress)
-        for _ in range(options.epochs):
-            summary = _run_epoch(training)
-            summaries.append(summary)
-            _keep_checkpoints(job, model, summary)
-            progress.epoch(summary)
+        resume=(state["tracer"] if state else {}) if resume else None,
+    )
+    training = _Training(
+        model, optimizer, tracer, -math.inf, None, job, wanted_probes(options), progress
+    )
+    with tracer:
+        if state is None:
+            tracer.writer.append("images", job.membership(), 0, 0)
+        else:
+            training.go_on_from(state)
+        progress.begin(tracer.epoch)
+        summaries = [_run_epoch(training) for _ in range(tracer.epoch, options.epochs + 1)]
+    discard_state(job.folder)
     return summaries
 
 
@@ -123,6 +159,8 @@ def _run_epoch(training: _Training) -> EpochSummary:
     )
     _probe(training, epoch, validation, costs)
     training.best = max(training.best, validation.accuracy)
+    training.validation = validation
+    training.remember_weights()
     tracer.end_epoch(
         **{
             name: value
@@ -130,6 +168,11 @@ def _run_epoch(training: _Training) -> EpochSummary:
             if name not in ("epoch", "new_best")
         }
     )
+    _keep_checkpoints(job, model, summary)
+    if epoch % job.configuration.state_every == 0:
+        # Last: a run goes on from here only once everything of the epoch is on disk.
+        save_state(job.folder, training.state_dict(), tracer.steps)
+    training.progress.epoch(summary)
     return summary
 
 
@@ -162,10 +205,6 @@ def _probe(
         previous=training.previous,
     )
     run_probes(training.probes, subject, training.tracer.write_table, costs)
-    training.validation = validation
-    if needs_previous(training.probes):
-        state = training.model.state_dict()
-        training.previous = {name: value.detach().clone() for name, value in state.items()}
 
 
 def _train_epoch(training: _Training) -> tuple[float, float]:
@@ -181,14 +220,42 @@ def _train_epoch(training: _Training) -> tuple[float, float]:
         optimizer.zero_grad(set_to_none=True)
         logits = model(batch.images)
         loss = F.cross_entropy(logits, batch.targets)
-        loss.backward()
-        optimizer.step()
         images += len(batch.targets)
         loss_sum += loss.detach() * len(batch.targets)
         correct += (logits.detach().argmax(1) == batch.targets).sum()
-        if step % look_every == 0:
+        look = step % look_every == 0
+        if look:
+            # Before the update, which would spoil the weights in which the cause is looked for.
+            _stop_where_nonfinite(training, float(loss_sum), batch)
+        loss.backward()
+        if _may_update(training, loss):
+            optimizer.step()
+        else:
+            training.tracer.skip_step()
+        if look:
             training.progress.step(step, float(loss_sum) / images, float(correct) / images)
     return float(loss_sum) / images, float(correct) / images
+
+
+def _may_update(training: _Training, loss: Tensor) -> bool:
+    """Whether the weights may be changed; only `skip` looks before each update."""
+    if training.job.configuration.on_nonfinite != "skip":
+        return True
+    return bool(torch.isfinite(loss)) and gradients_are_finite(training.model)
+
+
+def _stop_where_nonfinite(training: _Training, loss_sum: float, batch: Batch) -> None:
+    """Raise `TrainingError` where the losses of the epoch are no longer finite and that ends it."""
+    if math.isfinite(loss_sum) or training.job.configuration.on_nonfinite != "stop":
+        return
+    step = training.tracer.steps
+    place = find_nonfinite(training.model, batch, step)
+    found = str(place) if place else f"a loss was not finite shortly before step {step}"
+    training.tracer.writer.describe(stopped_by=found)
+    raise TrainingError(
+        f"the training of {training.job.network} stopped: {found}; what was recorded is in "
+        f"{training.job.folder}; try a lower --lr, or --on-nonfinite skip"
+    )
 
 
 def _description(job: Job) -> dict[str, Any]:

@@ -92,6 +92,19 @@ class JunctionObserver:
             "concatenations": self._concatenations,
         }
 
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` needs to go on with the summary."""
+        return {
+            "passes": self._passes,
+            "names": sorted(self._names),
+            "concatenations": self._concatenations,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+        self._passes, self._concatenations = state["passes"], state["concatenations"]
+        self._names = set(state["names"])
+
     def _enter(self, name: str, module: nn.Module, _: Any) -> None:
         if self._current() is not None:
             self._running.enter(name, module)

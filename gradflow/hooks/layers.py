@@ -145,6 +145,15 @@ class LayerTable:
             self._rows[layer]["role"] = "projection"
             self.changed = True
 
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` needs to know the same layers."""
+        return {name: dict(row) for name, row in self._rows.items()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Know the layers of `state`, which were stored before."""
+        self._rows = {name: dict(row) for name, row in state.items()}
+        self.changed = False
+
     def columns(self) -> dict[str, list[Any]]:
         """The columns of the table `layers`, depth and stage included."""
         rows = list(self._rows.values())

@@ -6,6 +6,8 @@ gradients where their cosine with the next ones is wanted; each as large as the 
 
 import inspect
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -93,6 +95,18 @@ class ParameterRecorder:
                     safe_norm(weight - kept) if square is None else math.sqrt(square)
                 )
         return values
+
+    def state_dict(self) -> dict[str, Any]:
+        """The gradients kept for their cosine with the next ones."""
+        return self._previous.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Keep the gradients of `state`, each on the device of its parameter."""
+        gradients = {
+            name: gradient.to(local_part(self._all[name].detach()).device)
+            for name, gradient in state["gradients"].items()
+        }
+        self._previous.load_state_dict({**state, "gradients": gradients})
 
     def _weight_norm(self, name: str, parameter: Tensor, updating: bool) -> Tensor | float:
         """The norm of a parameter, which is copied in the same pass where it is to be kept."""

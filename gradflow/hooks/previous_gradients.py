@@ -11,6 +11,7 @@ import math
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -82,6 +83,24 @@ class PreviousGradients:
             if gradient is None or not torch.equal(local_part(gradient), self._kept[name].tensor):
                 self._may_refer = False
                 return
+
+    def state_dict(self) -> dict[str, Any]:
+        """Copies of the kept gradients, their norms, and whether gradients may go uncopied."""
+        return {
+            "gradients": {name: kept.tensor.clone() for name, kept in self._kept.items()},
+            "norms": {name: kept.norm for name, kept in self._kept.items()},
+            "may_refer": self._may_refer,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Keep the gradients of `state`, on the devices where they are."""
+        norms = state["norms"]
+        self._buffers = dict(state["gradients"])
+        self._kept = {
+            name: _Kept(tensor, norms[name], True) for name, tensor in self._buffers.items()
+        }
+        self._may_refer = state["may_refer"]
+        self._watched = {}
 
     def _decide(self, parameters: Mapping[str, Tensor]) -> None:
         if self._may_refer is None and self._watched:

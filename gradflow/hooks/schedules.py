@@ -127,6 +127,24 @@ class Budget:
             "seconds": self._total,
         }
 
+    def state_dict(self) -> dict[str, Any]:
+        """The times measured so far."""
+        return {
+            "recorded": list(self._recorded),
+            "plain": list(self._plain),
+            "steps": self._steps,
+            "recorded_steps": self._recorded_steps,
+            "total": self._total,
+            "writing": self._writing,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from the times in `state`."""
+        self._recorded.extend(state["recorded"])
+        self._plain.extend(state["plain"])
+        self._steps, self._recorded_steps = state["steps"], state["recorded_steps"]
+        self._total, self._writing = state["total"], state["writing"]
+
     def _cost(self) -> float:
         """Seconds that one recorded step takes more; 0 until both kinds were timed."""
         if not self._recorded or not self._plain:

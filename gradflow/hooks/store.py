@@ -32,6 +32,10 @@ class RecordStore:
         self._steps = 0
         self._part_start = 0
 
+    def start_at(self, step: int) -> None:
+        """Take `step` for the first one to be written: those before are in the run already."""
+        self._part_start = step
+
     def add(self, record: StepRecord) -> None:
         """Keep the record of a step that has ended."""
         self._records.append(record)

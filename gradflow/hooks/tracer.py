@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from gradflow.errors import TracingError
+from gradflow.errors import RunError, TracingError
 from gradflow.hooks.distributed import Processes, inner_model
 from gradflow.hooks.environment import environment
 from gradflow.hooks.fused import prepare
@@ -21,6 +21,7 @@ from gradflow.hooks.observer import LayerObserver
 from gradflow.hooks.parameters import ParameterRecorder, in_another_step
 from gradflow.hooks.records import Columns, StepRecord
 from gradflow.hooks.refusals import refuse_in_processes, refuse_silence, refuse_untraceable
+from gradflow.hooks.resuming import Memory
 from gradflow.hooks.scaling import ScalerWatch, optimizer_scale
 from gradflow.hooks.schedules import Budget, HistogramSteps, Schedule, as_schedule
 from gradflow.hooks.selection import Selection, select_modules
@@ -52,6 +53,8 @@ class Tracer:
             or several; by default all with a role. `gradflow.layers` shows what that is.
         scaler: the `torch.amp.GradScaler` that scales the loss: gradients are recorded without the
             scale, and steps that it skips are marked in the table `steps`. Needs the optimizer.
+        resume: go on with the run that is in the folder from this state, which `state_dict` gave
+            at an epoch's end: rows recorded after it are removed. An empty one starts over.
         stop_on_nonfinite: end the run at the end of the first recorded step with a nan or infinite
             value, with an error that says where it stood. Reads values back at every recorded step.
 
@@ -75,6 +78,7 @@ class Tracer:
         observe: Selection | None = None,
         scaler: torch.amp.GradScaler | None = None,
         stop_on_nonfinite: bool = False,
+        resume: Mapping[str, Any] | None = None,
     ) -> None:
         refuse_untraceable(model)
         self.folder = Path(folder)
@@ -103,6 +107,7 @@ class Tracer:
                 raise TracingError("a scaler skips steps of an optimizer: give the tracer both")
             self._scaler = ScalerWatch(scaler, optimizer, self._step_is_skipped)
         self._stop_on_nonfinite = stop_on_nonfinite
+        self._resume = resume
         self._handles: list[RemovableHandle] = []
         self._writer: RunWriter | None = None
         self._store: RecordStore | None = None
@@ -112,9 +117,10 @@ class Tracer:
 
     def __enter__(self) -> Self:
         refuse_untraceable(self._model)
-        kind = RunWriter if self._processes.writes else MuteWriter
-        self._writer = kind(self.folder, self._description)
+        self._writer = self._open_writer()
         self._store = RecordStore(self._writer, self._processes, self._layers)
+        if self._resume:
+            self._load_state_dict(self._resume)
         for device in {parameter.device for parameter in self._model.parameters()}:
             prepare(device)
         try:
@@ -128,6 +134,7 @@ class Tracer:
             self._begin_step()
         except BaseException:
             self._detach()
+            self.writer.release()
             raise
         return self
 
@@ -138,17 +145,20 @@ class Tracer:
         traceback: TracebackType | None,
     ) -> None:
         self._detach()
-        if kind is None:
-            self.store.flush(self._step)
-            self._close("complete")
-            return
-        # What was recorded is kept; an error while saving it must not hide the first one.
-        with suppress(OSError):
-            if self._processes.count > 1:
-                # The other processes may be gone: what would have to be joined with theirs is lost.
-                self.store.drop_pending()
-            self.store.flush(self._step)
-            self._close("interrupted" if issubclass(kind, KeyboardInterrupt) else "failed")
+        try:
+            if kind is None:
+                self.store.flush(self._step)
+                self._close("complete")
+                return
+            # What was recorded is kept; an error while saving it must not hide the first one.
+            with suppress(RunError):
+                if self._processes.count > 1:
+                    # The other processes may be gone: what would be joined with theirs is lost.
+                    self.store.drop_pending()
+                self.store.flush(self._step)
+                self._close("interrupted" if issubclass(kind, KeyboardInterrupt) else "failed")
+        finally:
+            self.writer.release()
 
     @property
     def writer(self) -> RunWriter:
@@ -164,6 +174,11 @@ class Tracer:
             raise TracingError("the tracer is not running: use it in a `with` statement")
         return self._store
 
+    @property
+    def steps(self) -> int:
+        """How many steps have ended."""
+        return self._step
+
     def step(self) -> None:
         """End the step, where no optimizer was given; call it before the gradients are zeroed."""
         if self._optimizer is not None:
@@ -172,6 +187,27 @@ class Tracer:
             )
         self._measure_parameters(updating=False)
         self._end_step(updated=False)
+
+    def skip_step(self) -> None:
+        """Count a step whose update is left out, and mark it as skipped; instead of the update."""
+        self._step_is_skipped()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a tracer needs to go on with this run, for its argument `resume`.
+
+        Tensors, numbers and names only, so that `torch.load(..., weights_only=True)` reads it back.
+        Keep it beside the weights and the optimizer's state, at the end of an epoch.
+
+        Raises `TracingError` within an epoch.
+        """
+        if self._step != self._epoch_start:
+            raise TracingError("take the tracer's state right after end_epoch, not within an epoch")
+        return {
+            "epoch": self.epoch,
+            "step": self._step,
+            "nonfinite": self.store.nonfinite,
+            "memory": self._memory().state_dict(),
+        }
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -205,6 +241,25 @@ class Tracer:
         self.epoch += 1
         self._epoch_start = self._step
         self._begin_step()
+
+    def _open_writer(self) -> RunWriter:
+        kind = RunWriter if self._processes.writes else MuteWriter
+        if self._resume is None:
+            return kind(self.folder, self._description)
+        return kind.resume(
+            self.folder, epoch=self._resume.get("epoch", 1), step=self._resume.get("step", 0)
+        )
+
+    def _load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.epoch, self._step = state["epoch"], state["step"]
+        self._epoch_start = self._step
+        self._memory().load_state_dict(state["memory"])
+        self.store.nonfinite = state["nonfinite"]
+        self.store.start_at(self._step)
+
+    def _memory(self) -> Memory:
+        junctions = self._observer.junctions
+        return Memory(self._layers, junctions, self._parameters, self._schedule)
 
     def _last_step(self) -> int:
         if self._step == self._epoch_start:

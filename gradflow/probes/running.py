@@ -50,7 +50,7 @@ def run_probes(
 
 def _run(probe: Probe, subject: Subject, write_table: WriteTable) -> str | None:
     """Why `probe` measured nothing, or None where it did."""
-    own = replace(subject, model=_bare_copy(subject.model))
+    own = replace(subject, model=bare_copy(subject.model))
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     try:
         with torch.random.fork_rng(devices=devices):
@@ -62,7 +62,7 @@ def _run(probe: Probe, subject: Subject, write_table: WriteTable) -> str | None:
     return None
 
 
-def _bare_copy(model: torch.nn.Module) -> torch.nn.Module:
+def bare_copy(model: torch.nn.Module) -> torch.nn.Module:
     """A copy in evaluation mode, without gradients and without anybody's forward hooks."""
     duplicate = copy.deepcopy(model).eval()
     duplicate.zero_grad(set_to_none=True)

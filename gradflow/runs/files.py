@@ -2,36 +2,77 @@
 
 import json
 import os
-import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from gradflow.errors import RunError
+
 RUN_FILE = "run.json"
 EXPERIMENT_FILE = "experiment.json"
-PART_PATTERN = re.compile(r"part-(\d{10})-(\d{10})\.parquet")
+LAYERS_FILE = "layers.parquet"
+TEMPORARY = ".*.tmp"
 
 
-def part_name(first_step: int, last_step: int) -> str:
-    """The file name of the part that holds the rows of steps first_step to last_step."""
-    return f"part-{first_step:010d}-{last_step:010d}.parquet"
+def fault_point(name: str) -> None:
+    """Does nothing: tests put in its place what ends the program, or fails, at `name`."""
 
 
-def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+def write_whole(
+    path: Path, write: Callable[[Path], None], before: Callable[[Path], None] | None = None
+) -> None:
     """Let `write` fill a temporary file, flush it to the disk, then rename it to `path`.
 
-    A reader never sees half a file: either the old one, or the new one, or none.
+    A reader never sees half a file: either the old one, or the new one, or none. `before` is called
+    with the finished temporary file, before it becomes `path`.
+
+    Raises `RunError` where the disk is full, or the file cannot be written for another reason.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        write(temporary)
-        with temporary.open("rb") as file:
+        try:
+            write(temporary)
+            fault_point("written")
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            fault_point("flushed")
+            if before is not None:
+                before(temporary)
+            temporary.replace(path)
+            fault_point("renamed")
+            _flush_folder(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise RunError(f"{path} cannot be written: {reason}") from error
+
+
+def append(path: Path, content: bytes) -> None:
+    """Add `content` at the end of `path` and flush it to the disk.
+
+    Raises `RunError` where that fails.
+    """
+    try:
+        with path.open("ab") as file:
+            file.write(content)
+            fault_point("appended")
+            file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _flush_folder(path.parent)
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def make_folder(folder: Path) -> None:
+    """Make `folder`, and those that it lies in, where it is not there.
+
+    Raises `RunError` where it cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"the folder {folder} cannot be made: {error.strerror}") from error
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -1,17 +1,22 @@
 """Reads run folders back as plain pandas frames; loads no torch."""
 
-import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from gradflow.errors import RunError
-from gradflow.runs.files import EXPERIMENT_FILE, PART_PATTERN, RUN_FILE
-from gradflow.runs.schema import SCHEMA_VERSION, TABLES
+from gradflow.runs.description import read_description
+from gradflow.runs.files import EXPERIMENT_FILE, LAYERS_FILE, RUN_FILE
+from gradflow.runs.manifest import Manifest, read_manifest
+from gradflow.runs.part_reader import read_part, read_rows
+from gradflow.runs.parts import Part, parts_of
+from gradflow.runs.schema import TABLES
+
+_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -117,25 +122,35 @@ class Run:
     def table(self, name: str) -> pd.DataFrame:
         """The table `name` of the schema, all its parts in order of step; read once."""
         if name not in self._tables:
-            self._tables[name] = self._assemble(name, self._parts(name))
+            self._tables[name] = _with_missing_columns(_to_frame(name, self._read(name)), name)
         return self._tables[name]
 
-    def _parts(self, name: str) -> list[Path]:
-        if name == "layers":
-            path = self.folder / "layers.parquet"
-            return [path] if path.exists() else []
-        return [
-            path
-            for path in sorted((self.folder / name).glob("part-*.parquet"))
-            if PART_PATTERN.fullmatch(path.name)
-        ]
+    def layer_history(self, table: str, layer: str, quantities: Sequence[str]) -> pd.DataFrame:
+        """The rows of one layer: epoch, step and `quantities`, in order of step.
 
-    def _assemble(self, name: str, parts: list[Path]) -> pd.DataFrame:
-        if not parts:
-            return pd.DataFrame({quantity.name: [] for quantity in TABLES[name].columns})
-        tables = [_read_part(path) for path in parts]
-        frame = pa.concat_tables(tables, promote_options="default").to_pandas()
-        return _with_missing_columns(frame, name)
+        Reads no more of `table` than these columns of this layer's rows, so that it is quick where
+        the whole table would not fit into memory.
+        """
+        columns = ["epoch", "step", *quantities]
+
+        def read(_: Manifest, part: Part) -> pa.Table:
+            return read_rows(part, columns, [("layer", "==", layer)])
+
+        return _to_frame(table, self._read(table, read)).reindex(columns=columns)
+
+    def _read(
+        self, name: str, read: Callable[[Manifest, Part], pa.Table] = read_part
+    ) -> list[pa.Table]:
+        """What `read` gives for each part of the table `name`."""
+        for attempt in range(_ATTEMPTS):
+            manifest = read_manifest(self.folder)
+            try:
+                return [read(manifest, part) for part in _parts(manifest, name)]
+            except RunError:
+                # A writer at work may have put another in its place since the manifest was read.
+                if attempt == _ATTEMPTS - 1:
+                    raise
+        raise AssertionError("unreachable")
 
 
 @dataclass(frozen=True)
@@ -171,7 +186,7 @@ def open_run(folder: str | Path) -> Run:
             f"{folder} holds an experiment of several runs: "
             "open it with open_experiment, or name one of its folders"
         )
-    return Run(folder, _read_description(folder, RUN_FILE))
+    return Run(folder, read_description(folder, RUN_FILE))
 
 
 def open_experiment(folder: str | Path) -> Experiment:
@@ -185,7 +200,7 @@ def open_experiment(folder: str | Path) -> Experiment:
     if not (folder / EXPERIMENT_FILE).exists():
         run = open_run(folder)
         return Experiment(folder, run.description, (run,))
-    description = _read_description(folder, EXPERIMENT_FILE)
+    description = read_description(folder, EXPERIMENT_FILE)
     names = [str(name) for name in description.get("runs", [])]
     started = [folder / name for name in names if (folder / name / RUN_FILE).exists()]
     if not started:
@@ -193,25 +208,17 @@ def open_experiment(folder: str | Path) -> Experiment:
     return Experiment(folder, description, tuple(open_run(path) for path in started))
 
 
-def _read_description(folder: Path, name: str) -> dict[str, Any]:
-    path = folder / name
-    if not folder.is_dir():
-        raise RunError(f"there is no folder {folder}")
-    try:
-        description: Any = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise RunError(f"{folder} is no run folder: it has no {name}") from error
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path} cannot be read: {error}") from error
-    if not isinstance(description, dict) or not isinstance(description.get("schema_version"), int):
-        raise RunError(f"{path} was not written by gradflow: it names no schema version")
-    version = description["schema_version"]
-    if version > SCHEMA_VERSION:
-        raise RunError(
-            f"{path} has schema version {version}, this gradflow reads up to {SCHEMA_VERSION}: "
-            "read it with a newer gradflow"
-        )
-    return description
+def _parts(manifest: Manifest, name: str) -> list[Part]:
+    if name != "layers":
+        return parts_of(manifest, name)
+    path = manifest.folder / LAYERS_FILE
+    return [Part(0, 0, path)] if path.exists() or manifest.knows(path) else []
+
+
+def _to_frame(name: str, tables: list[pa.Table]) -> pd.DataFrame:
+    if not tables:
+        return pd.DataFrame({quantity.name: [] for quantity in TABLES[name].columns})
+    return pa.concat_tables(tables, promote_options="default").to_pandas()
 
 
 def _with_missing_columns(frame: pd.DataFrame, name: str) -> pd.DataFrame:
@@ -220,20 +227,3 @@ def _with_missing_columns(frame: pd.DataFrame, name: str) -> pd.DataFrame:
     if set(known) <= set(frame.columns):
         return frame
     return frame.reindex(columns=[*known, *frame.columns.difference(known, sort=False)])
-
-
-def _read_part(path: Path) -> pa.Table:
-    try:
-        table = pq.read_table(path, partitioning=None)
-    except (pa.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise RunError(
-            f"the part {path} is damaged ({reason}): move it away to read the rest of the run"
-        ) from error
-    plain = [
-        table.schema.field(index).with_type(pa.string())
-        if pa.types.is_dictionary(table.schema.field(index).type)
-        else table.schema.field(index)
-        for index in range(table.num_columns)
-    ]
-    return table.cast(pa.schema(plain))

@@ -78,7 +78,7 @@ def files_of(folder: Path) -> frozenset[tuple[str, int, int]]:
     patterns = [EXPERIMENT_FILE]
     for run in ("", "*/"):
         patterns += [f"{run}{RUN_FILE}", f"{run}layers.parquet"]
-        patterns += [f"{run}{name}/part-*.parquet" for name in TABLES if name != "layers"]
+        patterns += [f"{run}{name}/*.parquet" for name in TABLES if name != "layers"]
     found = set()
     for path in (path for pattern in patterns for path in folder.glob(pattern)):
         try:

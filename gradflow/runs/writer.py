@@ -1,21 +1,36 @@
 """Writes a run folder: `run.json` first, then each table in parts that appear whole or not at all.
 
 run.json               configuration, versions, seeds, device, schema version, status
+manifest.jsonl         which files there are, with their checksums
 layers.parquet         one row a layer
 <table>/part-*.parquet one file a range of steps, one column a quantity, zstd
 """
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gradflow.errors import RunError
-from gradflow.runs.files import EXPERIMENT_FILE, RUN_FILE, part_name, write_json, write_whole
+from gradflow.runs.compaction import Compactor
+from gradflow.runs.description import read_description
+from gradflow.runs.files import (
+    EXPERIMENT_FILE,
+    LAYERS_FILE,
+    RUN_FILE,
+    make_folder,
+    write_json,
+    write_whole,
+)
+from gradflow.runs.lock import FolderLock
+from gradflow.runs.manifest import note, note_replacement
+from gradflow.runs.parts import PARQUET, Part, part_name
 from gradflow.runs.quantity import Table
+from gradflow.runs.rollback import roll_back
 from gradflow.runs.schema import SCHEMA_VERSION, TABLES
 
 _ARROW_TYPES = {
@@ -45,8 +60,8 @@ class RunWriter:
     """
 
     def __init__(self, folder: str | Path, description: Mapping[str, Any]) -> None:
-        self.folder = Path(folder)
-        claim_folder(self.folder)
+        claim_folder(Path(folder))
+        self._open(Path(folder), {})
         self._description: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
             "kind": "run",
@@ -57,11 +72,51 @@ class RunWriter:
         self._write_description()
 
     @classmethod
-    def reopen(cls, folder: str | Path, description: Mapping[str, Any]) -> "RunWriter":
-        """A writer that adds tables to the run that is in `folder`, described by `description`."""
+    def reopen(cls, folder: str | Path) -> Self:
+        """A writer that adds tables to the run that is in `folder`.
+
+        Raises `RunError` where the folder holds no run of this schema, or is being written.
+        """
+        folder = Path(folder)
+        description = read_description(folder, RUN_FILE)
         writer = cls.__new__(cls)
-        writer.folder, writer._description = Path(folder), dict(description)
+        writer._open(folder, description)
         return writer
+
+    @classmethod
+    def resume(cls, folder: str | Path, *, epoch: int, step: int) -> Self:
+        """A writer that goes on with the run in `folder` from the beginning of an epoch.
+
+        Args:
+            folder: the run's folder.
+            epoch: the first epoch that is to be recorded again, counted from 1.
+            step: the step it begins with, counted from 0; rows from there on are removed.
+
+        Raises `RunError` where the folder holds no run of this schema, or is being written.
+        """
+        writer = cls.reopen(folder)
+        removed = roll_back(writer.folder, epoch, step)
+        entry = {"at": now(), "epoch": epoch, "step": step, "rows_removed": removed}
+        resumed = [*writer._description.get("resumed", []), entry]
+        writer._description = {
+            name: value
+            for name, value in writer._description.items()
+            if name not in ("ended", "first_nonfinite", "stopped_by")
+        }
+        writer.describe(status="running", schema_version=SCHEMA_VERSION, resumed=resumed)
+        return writer
+
+    def _open(self, folder: Path, description: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self._lock = FolderLock(folder)
+        self._description = dict(description)
+        self._compactor = Compactor(folder)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
 
     def describe(self, **entries: Any) -> None:
         """Set further entries of `run.json`."""
@@ -71,7 +126,7 @@ class RunWriter:
     def write_layers(self, columns: Mapping[str, Sequence[Any]]) -> None:
         """Write the table of layers, one row a layer in order of execution."""
         table = _to_arrow(TABLES["layers"], columns)
-        write_whole(self.folder / "layers.parquet", lambda path: _write_parquet(table, path))
+        self._write_noted(self.folder / LAYERS_FILE, table)
 
     def append(
         self, name: str, columns: Mapping[str, Any], first_step: int, last_step: int
@@ -79,13 +134,27 @@ class RunWriter:
         """Write the rows of steps `first_step` to `last_step` of table `name` as one part."""
         table = _to_arrow(TABLES[name], columns)
         folder = self.folder / name
-        folder.mkdir(exist_ok=True)
         path = folder / part_name(first_step, last_step)
-        write_whole(path, lambda temporary: _write_parquet(table, temporary))
+        make_folder(folder)
+        self._write_noted(path, table)
+        self._compactor.added(name, Part(first_step, last_step, path), table.num_rows)
 
     def close(self, status: str) -> None:
-        """Record how the run ended: `complete`, `interrupted` or `failed`."""
+        """Record how the run ended: `complete`, `interrupted` or `failed`; let others write."""
         self.describe(status=status, ended=now())
+        self.release()
+
+    def release(self) -> None:
+        """Let others write, the status left as it is."""
+        self._lock.release()
+
+    def _write_noted(self, path: Path, table: pa.Table) -> None:
+        """Write a file and note it in the manifest, so that neither is wrong in between."""
+        replaced = path.exists()
+        noted = partial(note_replacement, self.folder, path) if replaced else None
+        write_whole(path, lambda temporary: _write_parquet(table, temporary), noted)
+        if not replaced:
+            note(self.folder, [path])
 
     def _write_description(self) -> None:
         write_json(self.folder / RUN_FILE, self._description)
@@ -97,6 +166,11 @@ class MuteWriter(RunWriter):
     def __init__(self, folder: str | Path, description: Mapping[str, Any]) -> None:
         self.folder = Path(folder)
 
+    @classmethod
+    def resume(cls, folder: str | Path, *, epoch: int, step: int) -> Self:
+        """A writer of nothing."""
+        return cls(folder, {})
+
     def describe(self, **entries: Any) -> None:
         """Nothing."""
 
@@ -106,6 +180,9 @@ class MuteWriter(RunWriter):
     def append(
         self, name: str, columns: Mapping[str, Any], first_step: int, last_step: int
     ) -> None:
+        """Nothing."""
+
+    def release(self) -> None:
         """Nothing."""
 
 
@@ -135,10 +212,7 @@ def claim_folder(folder: Path) -> None:
                 f"{folder} holds a {Path(name).stem} already ({name}): "
                 "name another output folder, or move this one away"
             )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"the folder {folder} cannot be made: {error.strerror}") from error
+    make_folder(folder)
 
 
 def _to_arrow(table: Table, columns: Mapping[str, Any]) -> pa.Table:
@@ -152,4 +226,4 @@ def _to_arrow(table: Table, columns: Mapping[str, Any]) -> pa.Table:
 
 
 def _write_parquet(table: pa.Table, path: Path) -> None:
-    pq.write_table(table, path, compression="zstd")
+    pq.write_table(table, path, **PARQUET)

@@ -200,7 +200,7 @@ def test_an_interrupt_keeps_what_was_recorded(images, tmp_path, capsys, monkeypa
     folder = tmp_path / "x"
     status = main([*SMALL, "--data", str(images), "--trace-every", "1", "--out", str(folder)])
     assert status == 130
-    assert f"interrupted: what was recorded is kept in {folder}" in capsys.readouterr().err
+    assert f"go on with --resume {folder}" in capsys.readouterr().err
     run = gradflow.open_experiment(folder).runs[0]
     assert run.description["status"] == "interrupted"
     assert list(run.epochs.epoch) == [1]

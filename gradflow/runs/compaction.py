@@ -1,0 +1,155 @@
+"""Merges many small parts of a table into one, so that a long run does not drown in files.
+
+As soon as the last `MERGED_AT_ONCE` parts of a table were all merged equally often, they become one
+that was merged once more: n appended parts leave at most `MERGED_AT_ONCE` x log(n) files, and each
+row is rewritten log(n) times at most (a log-structured merge tree: O'Neil et al. 1996). Parts that
+together exceed `LARGEST` rows are left as they are. Rows are copied in batches: memory stays flat.
+
+In a merged part the rows of each batch are sorted by layer, so that one layer's can be read without
+the others; the column `row` holds the place that each had.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from gradflow.runs.files import fault_point, write_whole
+from gradflow.runs.manifest import note, read_manifest, tidy
+from gradflow.runs.parts import PARQUET, ROW, Part, part_name, parts_of
+
+MERGED_AT_ONCE = 32
+LARGEST = 4_000_000
+_ROWS_IN_A_BATCH = 1 << 19
+_ROWS_IN_A_GROUP = 1 << 14
+_SORTED_BY = ("layer", "parameter")
+_GENERATION = b"gradflow.generation"
+
+
+@dataclass(frozen=True)
+class _Counted:
+    """A part, how often its rows were merged, and how many there are."""
+
+    part: Part
+    generation: int
+    rows: int
+
+
+class Compactor:
+    """Knows the parts of the tables of one run, and merges those that are due."""
+
+    def __init__(self, run_folder: Path) -> None:
+        self._run_folder = run_folder
+        self._tables: dict[str, list[_Counted] | None] = {}
+
+    def added(self, table: str, part: Part, rows: int) -> None:
+        """Take note of a new part of `table`, and merge what is due."""
+        if table not in self._tables:
+            known = parts_of(read_manifest(self._run_folder), table)
+            self._tables[table] = [_counted(one) for one in known if one.path != part.path]
+        parts = self._tables[table]
+        if parts is None:
+            return
+        if parts and part.path == parts[-1].part.path:
+            parts.pop()  # it was written anew
+        if parts and part.first <= parts[-1].part.first:
+            # Rows of an earlier epoch, added by a probe afterwards: a merge would lose the order.
+            self._tables[table] = None
+            return
+        parts.append(_Counted(part, 0, rows))
+        while _is_due(parts):
+            parts[-MERGED_AT_ONCE:] = [self._merge(parts[-MERGED_AT_ONCE:])]
+
+    def _merge(self, counted: list[_Counted]) -> _Counted:
+        parts = [one.part for one in counted]
+        first, last = parts[0].first, parts[-1].last
+        generation = counted[0].generation + 1
+        path = parts[0].path.with_name(part_name(first, last, merged=True))
+        write_whole(path, lambda temporary: _copy_rows(parts, generation, temporary))
+        old = [part.path for part in parts]
+        note(self._run_folder, [path], old)  # from here on the new one counts, and they do not
+        fault_point("merged")
+        for one in old:
+            one.unlink()
+        tidy(self._run_folder)
+        return _Counted(Part(first, last, path), generation, sum(one.rows for one in counted))
+
+
+def _is_due(parts: list[_Counted]) -> bool:
+    last = parts[-MERGED_AT_ONCE:]
+    return (
+        len(last) == MERGED_AT_ONCE
+        and len({one.generation for one in last}) == 1
+        and sum(one.rows for one in last) <= LARGEST
+    )
+
+
+def _counted(part: Part) -> _Counted:
+    metadata = pq.read_metadata(part.path)
+    generation = int((metadata.metadata or {}).get(_GENERATION, b"0"))
+    return _Counted(part, generation, metadata.num_rows)
+
+
+def _copy_rows(parts: list[Part], generation: int, path: Path) -> None:
+    # Columns differ where an epoch had scalars that another had not.
+    schemas = [pq.read_schema(part.path).remove_metadata() for part in parts]
+    schema = pa.unify_schemas(schemas, promote_options="permissive")
+    if ROW not in schema.names:
+        schema = schema.append(pa.field(ROW, pa.int64()))
+    schema = schema.with_metadata({_GENERATION: str(generation).encode()})
+    waiting: list[pa.Table] = []
+    rows = 0
+    with pq.ParquetWriter(path, schema, **PARQUET) as writer:
+        for table in _numbered_groups(parts):
+            waiting.append(_with_columns(table, schema))
+            rows += table.num_rows
+            if rows >= _ROWS_IN_A_BATCH:
+                writer.write_table(_by_layer(waiting), _ROWS_IN_A_GROUP)
+                waiting, rows = [], 0
+        if waiting:
+            writer.write_table(_by_layer(waiting), _ROWS_IN_A_GROUP)
+
+
+def _numbered_groups(parts: list[Part]) -> Iterator[pa.Table]:
+    """The row groups of `parts` one after the other, each row with its place in all of them."""
+    before = 0
+    for part in parts:
+        file = pq.ParquetFile(part.path)
+        seen = 0
+        for group in range(file.num_row_groups):
+            table = file.read_row_group(group)
+            if ROW in table.column_names:
+                place = table.column_names.index(ROW)
+                table = table.set_column(place, ROW, pc.add(table[ROW], before))
+            else:
+                numbers = np.arange(before + seen, before + seen + len(table))
+                table = table.append_column(ROW, pa.array(numbers))
+            seen += len(table)
+            yield table
+        before += seen
+
+
+def _by_layer(tables: list[pa.Table]) -> pa.Table:
+    table = pa.concat_tables(tables)
+    for name in _SORTED_BY:
+        if name in table.column_names:
+            names = table[name]
+            if pa.types.is_dictionary(names.type):
+                names = names.cast(names.type.value_type)
+            return table.take(pc.sort_indices(names))
+    return table
+
+
+def _with_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """`table` with the columns of `schema`, those that it has not without values."""
+    columns = [
+        table[field.name].cast(field.type)
+        if field.name in table.column_names
+        else pa.nulls(len(table), field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)

@@ -1,0 +1,36 @@
+"""Keeps a second process from writing into a folder that one is writing into already."""
+
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from gradflow.errors import RunError
+
+LOCK_FILE = ".lock"
+
+
+class FolderLock:
+    """Held from the moment it is made until `release`, or until the process ends, however it ends.
+
+    The lock is the operating system's, on an open file: one left behind by a process that was
+    killed holds nobody up. Where the file system has no locks, nothing is held.
+
+    Raises `RunError` where another writer holds it, or the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._lock = FileLock(folder / LOCK_FILE, thread_local=False)
+        try:
+            self._lock.acquire(blocking=False)
+        except Timeout:
+            raise RunError(
+                f"{folder} is being written by another process: wait until it has ended, or end it"
+            ) from None
+        except NotImplementedError:
+            return
+        except OSError as error:
+            raise RunError(f"the folder {folder} cannot be written: {error.strerror}") from error
+
+    def release(self) -> None:
+        """Let others write."""
+        self._lock.release()

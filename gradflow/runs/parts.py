@@ -1,0 +1,73 @@
+"""The files of a run that count: which parts each table has, and in which order.
+
+part-<first>-<last>.parquet    rows of a range of steps, as they were appended
+merged-<first>-<last>.parquet  many parts made one; counts once the manifest lists it, and from then
+                               on those that it was made of, which the manifest calls gone, do not
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gradflow.runs.manifest import Manifest
+
+# How every part is written; the pages' checksums guard those that are read without the others.
+PARQUET: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
+# A column of merged parts alone: the place that each row had.
+ROW = "row"
+
+_PATTERN = re.compile(r"(part|merged)-(\d{10})-(\d{10})\.parquet")
+
+
+@dataclass(frozen=True, order=True)
+class Part:
+    """A file with the rows of steps `first` to `last` of a table."""
+
+    first: int
+    last: int
+    path: Path
+
+    @property
+    def is_merged(self) -> bool:
+        """Whether it was made of others."""
+        return self.path.name.startswith("merged-")
+
+
+def part_name(first_step: int, last_step: int, *, merged: bool = False) -> str:
+    """The file name of the part that holds the rows of steps first_step to last_step."""
+    return f"{'merged' if merged else 'part'}-{first_step:010d}-{last_step:010d}.parquet"
+
+
+def parts_of(manifest: Manifest, table: str) -> list[Part]:
+    """The parts of `table` that count, in order of step, those that are missing included."""
+    names = {name for name in manifest.files if name.startswith(f"{table}/")}
+    found = {f"{table}/{path.name}" for path in (manifest.folder / table).glob("*.parquet")}
+    # What is on the disk and not listed was written just before an interruption; whole, all the
+    # same, but a merged one, whose parts are still there.
+    unlisted = {name for name in found - names - manifest.gone if not _is_half_way(name, manifest)}
+    return sorted(_parts(manifest.folder, names | unlisted))
+
+
+def left_over(manifest: Manifest) -> list[Path]:
+    """Files that count no more, or never did, and that an interruption left on the disk."""
+    on_disk = (path.relative_to(manifest.folder).as_posix() for path in _parquet_files(manifest))
+    names = [name for name in on_disk if name in manifest.gone or _is_half_way(name, manifest)]
+    return [manifest.folder / name for name in sorted(names)]
+
+
+def _parquet_files(manifest: Manifest) -> Iterator[Path]:
+    return (path for path in manifest.folder.glob("*/*.parquet") if _PATTERN.fullmatch(path.name))
+
+
+def _is_half_way(name: str, manifest: Manifest) -> bool:
+    merged = Path(name).name.startswith("merged-")
+    return merged and manifest.exists and name not in manifest.files
+
+
+def _parts(folder: Path, names: set[str]) -> Iterator[Part]:
+    for name in names:
+        found = _PATTERN.fullmatch(Path(name).name)
+        if found:
+            yield Part(int(found[2]), int(found[3]), folder / name)

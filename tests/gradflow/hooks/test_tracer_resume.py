@@ -1,0 +1,130 @@
+"""A loop of the user's own goes on with a run, weights and tracer loaded from a file."""
+
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+import gradflow
+from gradflow.errors import RunError, TracingError
+from gradflow.hooks.schedules import Budget
+
+STEPS, EPOCHS = 5, 4
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Sequential(nn.Linear(6, 6), nn.ReLU(), nn.Dropout(0.3))
+
+    def forward(self, x):
+        return x + self.inner(x)
+
+
+def parts():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 6), Block(), nn.Linear(6, 2))
+    return model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+
+
+def train(folder, *, until, resume_from=None, schedule=2):
+    """Train up to the end of epoch `until`, saving everything; go on from a file where given."""
+    model, optimizer = parts()
+    saved = torch.load(resume_from, weights_only=True) if resume_from else None
+    if saved:
+        model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        torch.set_rng_state(saved["random"])
+    tracer = gradflow.Tracer(
+        model,
+        folder,
+        optimizer=optimizer,
+        schedule=schedule,
+        resume=saved["tracer"] if saved else None,
+    )
+    with tracer:
+        for epoch in range(tracer.epoch, until + 1):
+            for step in range(STEPS):
+                generator = torch.Generator().manual_seed(100 * epoch + step)
+                inputs = torch.randn(7, 6, generator=generator)
+                optimizer.zero_grad()
+                model(inputs).square().mean().backward()
+                optimizer.step()
+            tracer.end_epoch(train_loss=float(epoch))
+            state = {
+                "model": model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "random": torch.get_rng_state(),
+                "tracer": tracer.state_dict(),
+            }
+            torch.save(state, folder.parent / f"{folder.name}-{epoch}.pt")
+    return model
+
+
+TABLES = ("layers", "epochs", "activations", "gradients", "parameters", "junctions", "steps")
+
+
+@pytest.mark.parametrize("after", [1, 2, 3])
+def test_rows_and_weights_are_those_of_a_run_without_interruption(tmp_path, after):
+    whole = train(tmp_path / "whole", until=EPOCHS)
+    train(tmp_path / "parted", until=EPOCHS - 1)
+    resumed = train(tmp_path / "parted", until=EPOCHS, resume_from=tmp_path / f"parted-{after}.pt")
+    for name, weight in whole.state_dict().items():
+        assert torch.equal(weight, resumed.state_dict()[name])
+    first, second = (gradflow.open_run(tmp_path / name) for name in ("whole", "parted"))
+    for name in TABLES:
+        pd.testing.assert_frame_equal(first.table(name), second.table(name), check_exact=True)
+    # Every 2nd of 5 steps: the first one of epoch 2 is compared with one of epoch 1.
+    cosines = second.parameters.set_index("step").gradient_cosine
+    assert cosines.loc[STEPS + 1].notna().all()
+    for entry in ("residual_additions", "unreached_layers", "status"):
+        assert first.description[entry] == second.description[entry]
+
+
+def test_an_empty_state_starts_the_run_over(tmp_path):
+    train(tmp_path / "run", until=2)
+    model, optimizer = parts()
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer, resume={}) as tracer:
+        model(torch.ones(2, 6)).sum().backward()
+        optimizer.step()
+        tracer.end_epoch()
+    run = gradflow.open_run(tmp_path / "run")
+    assert run.epochs.epoch.tolist() == [1]
+    assert set(run.gradients.step) == {0}
+
+
+def test_what_a_budget_has_measured_is_remembered(tmp_path):
+    train(tmp_path / "run", until=2, schedule=Budget(0.5))
+    budget = Budget(0.5)
+    train(tmp_path / "run", until=3, resume_from=tmp_path / "run-2.pt", schedule=budget)
+    assert budget.summary()["steps"] == 3 * STEPS
+
+
+def test_state_within_an_epoch_is_refused(tmp_path):
+    model, optimizer = parts()
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer) as tracer:
+        model(torch.ones(2, 6)).sum().backward()
+        optimizer.step()
+        with pytest.raises(TracingError, match="right after end_epoch"):
+            tracer.state_dict()
+
+
+def test_a_run_that_is_not_there_cannot_be_gone_on_with(tmp_path):
+    model, optimizer = parts()
+    tracer = gradflow.Tracer(model, tmp_path / "none", optimizer=optimizer, resume={})
+    with pytest.raises(RunError, match="there is no folder"), tracer:
+        pass
+
+
+def test_a_step_left_out_is_counted_and_marked(tmp_path):
+    model, optimizer = parts()
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer) as tracer:
+        for skipped in (False, True, False):
+            optimizer.zero_grad()
+            model(torch.ones(2, 6)).sum().backward()
+            tracer.skip_step() if skipped else optimizer.step()
+        tracer.end_epoch()
+    run = gradflow.open_run(tmp_path / "run")
+    assert run.steps.skipped.tolist() == [False, True, False]
+    updates = run.parameters.groupby("step").update_norm.apply(lambda norms: norms.notna().any())
+    assert updates.tolist() == [True, False, True]

@@ -1,0 +1,218 @@
+"""An interrupted training goes on as if nothing had happened, whatever ended it, and when."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+import gradflow
+from gradflow import checkpoints, training
+from gradflow.hooks.tracer import Tracer
+from gradflow.runs.schema import TABLES
+from gradflow.train_and_trace import main
+from gradflow.training_state import STATE_FILE
+
+OPTIONS = ["--models", "plain20", "resnet20", "--epochs", "3", "--batch-size", "8"]
+OPTIONS += ["--trace-every", "2", "--probes", "loss_slice", "sharpness", "lesions"]
+
+
+class Interruption(BaseException):
+    """What no one catches on the way."""
+
+
+def command(images, folder):
+    return [*OPTIONS, "--data", str(images), "--out", str(folder)]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(images, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("uninterrupted") / "experiment"
+    assert main(command(images, folder)) == 0
+    return folder
+
+
+def recorded(folder):
+    """Every table of every run, but for what tells the time; and the best weights."""
+    found = {}
+    for run in gradflow.open_experiment(folder).runs:
+        assert run.description["status"] == "complete"
+        for name in TABLES:
+            found[run.name, name] = run.table(name).drop(columns="seconds", errors="ignore")
+        found[run.name, "best"] = checkpoints.load(run.folder / checkpoints.BEST)
+    return found
+
+
+def assert_same(first, second):
+    assert first.keys() == second.keys()
+    for key, value in first.items():
+        if isinstance(value, pd.DataFrame):
+            pd.testing.assert_frame_equal(value, second[key], check_exact=True)
+        else:
+            weights, others = value["state_dict"], second[key]["state_dict"]
+            assert all(torch.equal(weights[name], others[name]) for name in weights)
+
+
+@pytest.mark.parametrize(
+    ("place", "when"),
+    [
+        (Tracer, ("write_table", 1)),  # in the first epoch, before there is a state
+        (Tracer, ("end_epoch", 2)),
+        (training, ("save_state", 2)),  # everything of the epoch is on disk but its state
+        (training, ("evaluate", 5)),
+        (training, ("discard_state", 1)),  # one run complete, its state still there
+        (training, ("save_state", 4)),  # in the second run
+    ],
+)
+def test_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
+    place, when, images, uninterrupted, tmp_path, monkeypatch
+):
+    name, count = when
+    original, calls = getattr(place, name), []
+
+    def interrupt(*arguments, **options):
+        calls.append(name)
+        if len(calls) == count:
+            raise Interruption
+        return original(*arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(place, name, interrupt)
+        with pytest.raises(Interruption):
+            main(command(images, tmp_path / "run"))
+    assert main(["--resume", str(tmp_path / "run")]) == 0
+    assert_same(recorded(uninterrupted), recorded(tmp_path / "run"))
+    assert not list(tmp_path.glob("run/*/state*"))
+
+
+def test_training_killed_twice_equals_an_uninterrupted_one(images, uninterrupted, tmp_path):
+    arguments = command(images, tmp_path / "run")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for attempt in range(2):
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gradflow.train_and_trace", *arguments],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+        )
+        state = f"*/state-*{3 * (attempt + 1)}.pt"
+        wait_for(tmp_path / "run", state, process)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        arguments = ["--resume", str(tmp_path / "run")]
+    assert main(arguments) == 0
+    assert_same(recorded(uninterrupted), recorded(tmp_path / "run"))
+
+
+def wait_for(folder, pattern, process, seconds=60):
+    end = time.monotonic() + seconds
+    while not list(folder.glob(pattern)):
+        assert process.poll() is None, "the training ended before it was killed"
+        assert time.monotonic() < end
+        time.sleep(0.005)
+
+
+def test_sigterm_ends_in_good_order_and_says_how_to_go_on(images, tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gradflow.train_and_trace", *command(images, tmp_path / "run")],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(tmp_path / "run", "*/state.json", process)
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert "--resume" in errors
+    assert "Traceback" not in errors
+    run = gradflow.open_experiment(tmp_path / "run").runs[0]
+    assert run.description["status"] == "interrupted"
+
+
+def test_resuming_a_complete_experiment_changes_nothing(uninterrupted):
+    before = {path: path.stat().st_mtime_ns for path in uninterrupted.rglob("*")}
+    assert main(["--resume", str(uninterrupted)]) == 0
+    assert {path: path.stat().st_mtime_ns for path in uninterrupted.rglob("*")} == before
+
+
+@pytest.fixture
+def half(images, tmp_path, monkeypatch):
+    """An experiment interrupted in its second epoch."""
+    folder = tmp_path / "half"
+    calls = []
+
+    def interrupt(*arguments):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return original(*arguments)
+
+    original = training.evaluate
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "evaluate", interrupt)
+        assert main([*command(images, folder), "--no-recalibrate"]) == 130
+    return folder
+
+
+def test_a_run_says_that_it_was_resumed_and_from_where(half):
+    assert main(["--resume", str(half)]) == 0
+    resumed = gradflow.open_experiment(half).runs[0].description["resumed"]
+    assert [(entry["epoch"], entry["step"]) for entry in resumed] == [(2, 3)]
+
+
+def test_states_may_be_saved_more_rarely(images, uninterrupted, tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise Interruption
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "discard_state", interrupt)
+        with pytest.raises(Interruption):
+            main([*command(images, tmp_path / "run"), "--state-every", "2"])
+    assert [path.name for path in tmp_path.glob("run/*/state-*")] == ["state-0000000006.pt"]
+    assert main(["--resume", str(tmp_path / "run")]) == 0
+
+
+def test_damaged_state_is_refused_in_a_sentence(half, capsys):
+    (state,) = half.glob("*/state-*.pt")
+    content = bytearray(state.read_bytes())
+    content[len(content) // 2] ^= 1
+    state.write_bytes(content)
+    assert main(["--resume", str(half)]) == 1
+    message = " ".join(capsys.readouterr().err.split())
+    assert "checksum" in message
+    assert STATE_FILE in message
+
+
+def test_another_option_than_those_recorded_is_refused(half, capsys):
+    assert main(["--resume", str(half), "--epochs", "7"]) == 1
+    assert "leave out --epochs" in " ".join(capsys.readouterr().err.split())
+
+
+def test_images_that_are_not_the_same_are_refused(half, images, tmp_path, capsys):
+    shutil.copytree(images, tmp_path / "changed")
+    Image.new("RGB", (16, 16)).save(tmp_path / "changed" / "dark" / "3.png")
+    assert main(["--resume", str(half), "--data", str(tmp_path / "changed")]) == 1
+    assert "are not those that" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [(".", "it has no experiment.json"), ("nowhere", "there is no folder"), ("run", "one run of")],
+)
+def test_a_folder_without_an_experiment_is_refused(half, tmp_path, capsys, name, expected):
+    folder = half / "plain20-seed2025" if name == "run" else tmp_path / name
+    assert main(["--resume", str(folder)]) == 1
+    assert expected in " ".join(capsys.readouterr().err.split())
+
+
+def test_images_that_have_moved_can_be_named(half, images, tmp_path):
+    images.rename(tmp_path / "moved")
+    try:
+        assert main(["--resume", str(half), "--data", str(tmp_path / "moved")]) == 0
+    finally:
+        (tmp_path / "moved").rename(images)
