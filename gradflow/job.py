@@ -9,7 +9,15 @@ import torch
 from torch import nn
 
 from gradflow.configuration import Configuration
-from gradflow.data import Batch, ImageData, Split, evaluation_batches, training_batches
+from gradflow.data import (
+    Batch,
+    ImageData,
+    Split,
+    evaluation_batches,
+    find_duplicates,
+    steps_per_epoch,
+    training_batches,
+)
 from gradflow.models import build
 
 LARGEST_PROBE_BATCH = 24
@@ -78,6 +86,27 @@ class Job:
             "fingerprint": list(self.data.fingerprints),
         }
 
+    def description(self) -> dict[str, Any]:
+        """The entries of `run.json` that say what is trained, and on what."""
+        options = self.configuration
+        duplicates = find_duplicates(self.data)
+        return {
+            "network": self.network,
+            "seed": self.seed,
+            "device": _device_name(self.device),
+            "classes": list(self.data.classes),
+            "images": {
+                "all": len(self.data),
+                "distinct": duplicates.distinct,
+                "under_several_labels": [list(names) for names in duplicates.conflicts],
+                "training": len(self.split.training),
+                "validation": len(self.split.validation),
+                "shape": "x".join(map(str, self.data.images.shape[1:])),
+            },
+            "steps_per_epoch": steps_per_epoch(len(self.split.training), options.batch_size),
+            "configuration": options.as_json() | {"optimizer": "Adam"},
+        }
+
     def _training_batches(self, epoch: int, *, augment: bool) -> Iterator[Batch]:
         return training_batches(
             self.data,
@@ -88,3 +117,7 @@ class Job:
             augment=augment,
             device=self.device,
         )
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gradflow import checkpoints
-from gradflow.data import Batch, find_duplicates, steps_per_epoch
+from gradflow.data import Batch
 from gradflow.errors import TrainingError
 from gradflow.evaluation import Evaluation, evaluate, moved_beyond_noise
 from gradflow.hooks.schedules import Described, first_of_epoch
@@ -22,6 +22,7 @@ from gradflow.probes.batchnorm_recalibration import batch_norms, recalibrated
 from gradflow.probes.probe import Probe
 from gradflow.probes.running import run_probes
 from gradflow.probing import needs_previous, subject_of, wanted_probes
+from gradflow.step_times import StepTimes
 from gradflow.training_state import (
     TrainingState,
     discard_state,
@@ -111,7 +112,7 @@ def train(job: Job, progress: Progress, *, resume: bool = False) -> list[EpochSu
         optimizer=optimizer,
         schedule=options.trace_every,
         histograms=_histogram_steps(job),
-        description=_description(job),
+        description=job.description(),
         resume=(state["tracer"] if state else {}) if resume else None,
     )
     training = _Training(
@@ -141,7 +142,8 @@ def _run_epoch(training: _Training) -> EpochSummary:
     start = time.monotonic()
     job, model, tracer = training.job, training.model, training.tracer
     epoch = tracer.epoch
-    train_loss, train_accuracy = _train_epoch(training)
+    times = StepTimes()
+    train_loss, train_accuracy = _train_epoch(training, times)
     validation = evaluate(model, job)
     tracer.write_table("predictions", validation.columns())
     costs: dict[str, float] = {}
@@ -166,7 +168,9 @@ def _run_epoch(training: _Training) -> EpochSummary:
             name: value
             for name, value in vars(summary).items()
             if name not in ("epoch", "new_best")
-        }
+        },
+        # Elsewhere the program does not wait for the device, and times are not those of its work.
+        **(times.columns() if job.device.type == "cpu" else {}),
     )
     _keep_checkpoints(job, model, summary)
     if epoch % job.configuration.state_every == 0:
@@ -207,7 +211,7 @@ def _probe(
     run_probes(training.probes, subject, training.tracer.write_table, costs)
 
 
-def _train_epoch(training: _Training) -> tuple[float, float]:
+def _train_epoch(training: _Training, times: StepTimes) -> tuple[float, float]:
     """One pass over the training images: mean loss and accuracy, as the weights changed."""
     job, model, optimizer = training.job, training.model, training.optimizer
     model.train()
@@ -217,21 +221,22 @@ def _train_epoch(training: _Training) -> tuple[float, float]:
     # On an accelerator a look at the loss waits for the device: now and then is enough there.
     look_every = 1 if job.device.type == "cpu" else 10
     for step, batch in enumerate(job.training_batches(training.tracer.epoch), 1):
-        optimizer.zero_grad(set_to_none=True)
-        logits = model(batch.images)
-        loss = F.cross_entropy(logits, batch.targets)
-        images += len(batch.targets)
-        loss_sum += loss.detach() * len(batch.targets)
-        correct += (logits.detach().argmax(1) == batch.targets).sum()
         look = step % look_every == 0
-        if look:
-            # Before the update, which would spoil the weights in which the cause is looked for.
-            _stop_where_nonfinite(training, float(loss_sum), batch)
-        loss.backward()
-        if _may_update(training, loss):
-            optimizer.step()
-        else:
-            training.tracer.skip_step()
+        with times.step(recorded=training.tracer.recording):
+            optimizer.zero_grad(set_to_none=True)
+            logits = model(batch.images)
+            loss = F.cross_entropy(logits, batch.targets)
+            images += len(batch.targets)
+            loss_sum += loss.detach() * len(batch.targets)
+            correct += (logits.detach().argmax(1) == batch.targets).sum()
+            if look:
+                # Before the update, which would spoil the weights in which the cause is sought.
+                _stop_where_nonfinite(training, float(loss_sum), batch)
+            loss.backward()
+            if _may_update(training, loss):
+                optimizer.step()
+            else:
+                training.tracer.skip_step()
         if look:
             training.progress.step(step, float(loss_sum) / images, float(correct) / images)
     return float(loss_sum) / images, float(correct) / images
@@ -256,31 +261,6 @@ def _stop_where_nonfinite(training: _Training, loss_sum: float, batch: Batch) ->
         f"the training of {training.job.network} stopped: {found}; what was recorded is in "
         f"{training.job.folder}; try a lower --lr, or --on-nonfinite skip"
     )
-
-
-def _description(job: Job) -> dict[str, Any]:
-    options = job.configuration
-    duplicates = find_duplicates(job.data)
-    return {
-        "network": job.network,
-        "seed": job.seed,
-        "device": _device_name(job.device),
-        "classes": list(job.data.classes),
-        "images": {
-            "all": len(job.data),
-            "distinct": duplicates.distinct,
-            "under_several_labels": [list(names) for names in duplicates.conflicts],
-            "training": len(job.split.training),
-            "validation": len(job.split.validation),
-            "shape": "x".join(map(str, job.data.images.shape[1:])),
-        },
-        "steps_per_epoch": steps_per_epoch(len(job.split.training), options.batch_size),
-        "configuration": options.as_json() | {"optimizer": "Adam"},
-    }
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def _keep_checkpoints(job: Job, model: nn.Module, summary: EpochSummary) -> None:

@@ -95,7 +95,7 @@ def trained_line(experiment: Experiment) -> str:
     parts += sorted({_data_text(run) for run in experiment.runs})
     parts.append(_epochs_text(experiment))
     parts += [
-        text.format(_verbatim(settings[key])) for key, text in _SETTINGS.items() if key in settings
+        text.format(verbatim(settings[key])) for key, text in _SETTINGS.items() if key in settings
     ]
     parts.append(f"on {first.description['device']}" if first.description.get("device") else "")
     return "; ".join(part for part in parts if part) + "."
@@ -150,16 +150,16 @@ def _flat(description: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         if isinstance(value, Mapping):
             entries |= _flat(value, f"{prefix}{name}.")
         else:
-            text = _verbatim(value)
+            text = verbatim(value)
             kept = text[:_LONGEST_VALUE]
             entries[f"{prefix}{name}"] = text if kept == text else f"{kept} … (shortened)"
     return entries
 
 
-def _verbatim(value: Any) -> str:
+def verbatim(value: Any) -> str:
     """A setting as it was given: a rounded one could not be given again."""
     if isinstance(value, list):
-        return ", ".join(_verbatim(item) for item in value)
+        return ", ".join(verbatim(item) for item in value)
     return cell(value) if value is None or isinstance(value, bool) else str(value)
 
 

@@ -175,6 +175,11 @@ class Tracer:
         return self._store
 
     @property
+    def recording(self) -> bool:
+        """Whether the step under way is recorded."""
+        return self._observer.record is not None
+
+    @property
     def steps(self) -> int:
         """How many steps have ended."""
         return self._step

@@ -44,7 +44,9 @@ def recorded(folder):
     for run in gradflow.open_experiment(folder).runs:
         assert run.description["status"] == "complete"
         for name in TABLES:
-            found[run.name, name] = run.table(name).drop(columns="seconds", errors="ignore")
+            rows = run.table(name)
+            timed = [column for column in rows if str(column).endswith("seconds")]
+            found[run.name, name] = rows.drop(columns=timed)
         found[run.name, "best"] = checkpoints.load(run.folder / checkpoints.BEST)
     return found
 
