@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gradflow import checkpoints
-from gradflow.data import Batch
+from gradflow.data import Batch, steps_per_epoch
 from gradflow.errors import TrainingError
 from gradflow.evaluation import Evaluation, evaluate, moved_beyond_noise
 from gradflow.hooks.schedules import Described, first_of_epoch
