@@ -226,7 +226,10 @@ def _write(
 ) -> list["Written"]:
     from reports.building import make_report, report_name, write_report  # noqa: PLC0415
     from reports.terminal import answer_text, print_text, sections_text  # noqa: PLC0415
+    from reports.vega import begin  # noqa: PLC0415
 
+    if any(one.name == "html" for one in formats):
+        begin()
     report = make_report(experiment, only, paper)
     if not formats:
         print_text(sections_text(report.document))
