@@ -9,7 +9,7 @@ from pathlib import Path
 
 from analyses.registry import run_all
 from gradflow.errors import RunError
-from gradflow.runs.files import write_whole
+from gradflow.runs.files import make_folder, write_whole
 from gradflow.runs.reader import Experiment
 from reports.document import build_document
 from reports.formats import Format, Report
@@ -63,12 +63,12 @@ def write_report(
         path = folder / f"{name}.{one.suffix}"
         content = one.render(report)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             write_whole(path, partial(_write, content))
-        except OSError as error:
+        except RunError as error:
+            reason = getattr(error.__cause__, "strerror", None) or error
             raise RunError(
-                f"the report {path} cannot be written ({error.strerror}): "
-                "name another folder with --out"
+                f"the report {path} cannot be written ({reason}): name another folder with --out"
             ) from error
         written.append(Written(one, path, len(content), time.perf_counter() - start))
     return written

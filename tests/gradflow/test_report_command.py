@@ -46,11 +46,16 @@ def run_folder(tmp_path: Path, monkeypatch) -> Path:
     return write_run(tmp_path / "runs" / "mine")
 
 
+def seen_in(folder: Path) -> list[str]:
+    """What a user sees in the folder: hidden files, such as the lock, are not listed."""
+    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+
+
 def test_both_formats_are_written_into_the_folder_of_the_run(run_folder, capsys):
     assert report.main([str(run_folder)]) == 0
     assert (run_folder / "report.html").read_bytes().startswith(b"<!DOCTYPE html>")
     assert (run_folder / "report.pdf").read_bytes().startswith(b"%PDF-")
-    assert sorted(path.name for path in run_folder.iterdir()) == [
+    assert seen_in(run_folder) == [
         "report.html", "report.pdf", "run.json",
     ]  # fmt: skip
     printed = capsys.readouterr().out
@@ -107,7 +112,7 @@ def test_report_that_cannot_be_written_is_one_sentence(run_folder, capsys):
     assert error.endswith("name another folder with --out\n")
     assert report.main([str(run_folder), "--format", "html", "--out", str(run_folder / "a/b")]) == 0
     assert (run_folder / "a" / "b" / "report.html").exists()
-    assert sorted(path.name for path in run_folder.iterdir()) == ["a", "report.html", "run.json"]
+    assert seen_in(run_folder) == ["a", "report.html", "run.json"]
 
 
 def test_interruption_ends_with_130_and_one_line(run_folder, monkeypatch, capsys):
@@ -148,7 +153,7 @@ def test_a_reader_that_has_seen_enough_costs_no_traceback(tmp_path):
 
 
 def files_of(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if path.name != "run.json")
+    return [name for name in seen_in(folder) if name != "run.json"]
 
 
 def test_every_format_can_be_asked_for_at_once(run_folder):
