@@ -21,7 +21,8 @@ from analyses.statistics import Array
 from analyses.wording import listing, percent, plural
 
 # Both from the ColorBrewer and matplotlib maps that colour-blind readers can tell apart.
-DIVERGING, SEQUENTIAL = "PuOr_r", "cividis"
+# Both brighten throughout, so that a print in grey tells low from high, and against from for.
+DIVERGING, SEQUENTIAL = "cividis", "inferno"
 BRIGHTEST = 0.99  # quantile of |values| that takes the strongest colour: single pixels stand out
 ROW_HEIGHT = 1.03  # inches
 MOST_COLUMNS = 6
@@ -91,7 +92,8 @@ def _caption(columns: Sequence[Column], what: str) -> str:
     names = listing(sorted(layer for layer in layers if layer))
     return (
         f"{what} Above: true class. Below each picture: prediction and its probability. Integrated "
-        "gradients, from a black image: orange speaks for the prediction, purple against it. "
+        "gradients, from a black image: yellow speaks for the prediction, blue against it, grey for "
+        "neither. "
         f"Grad-CAM at {names or 'no layer'}, the last block that leaves 4 x 4 pixels: bright "
         "speaks for the prediction. Each picture has its own scale, in shares of its "
         f"{BRIGHTEST:.0%} quantile of absolute values (Grad-CAM: of its largest value)."

@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from matplotlib.colors import TwoSlopeNorm
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure as Drawing
 
 from analyses import plots
@@ -81,7 +81,8 @@ def _map_figure(carries: list[Carry], half: float) -> Figure:
         title=f"The skip's share lies between {listing(lows)}, over blocks and epochs",
         caption=(
             "The skip's share of the gradient by block (the input at the bottom) and epoch, "
-            f"medians over steps; white is {number(half)}. Grey cells: no finite value."
+            f"medians over steps: blue below {number(half)}, yellow above. Light grey: no finite "
+            "value."
         ),
         alt=f"Heat map of the skip's share between {listing(lows)}.",
         draw=partial(_draw_map, carries, half),
@@ -92,11 +93,11 @@ def _map_figure(carries: list[Carry], half: float) -> Figure:
 def _draw_map(carries: list[Carry], half: float) -> Drawing:
     figure, axes = plots.panels(1, len(carries), 2.9)
     low, high = plots.finite_range([one.by_epoch for one in carries])
-    # Both arms as long as the longer one: equal distances from the middle, equal shades.
+    # Both arms as long as the longer one: the middle of the colours is the middle of the shares.
     arm = max(high - half, half - low, 0.05)
-    norm = TwoSlopeNorm(half, half - arm, half + arm)
+    norm = Normalize(half - arm, half + arm)
     for axis, one in zip(axes[0], carries, strict=True):
-        drawn = plots.heat_map(axis, one.by_epoch, norm, "PuOr", one.network)
+        drawn = plots.heat_map(axis, one.by_epoch, norm, "cividis", one.network)
     axes[0, 0].set_ylabel("block, from the input")
     figure.colorbar(drawn, ax=list(axes[0]), label="skip's share of the gradient")
     return figure

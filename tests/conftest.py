@@ -1,8 +1,9 @@
 """What every test may use."""
 
 import os
+import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ import matplotlib as mpl
 import pytest
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser, Page, Route
+    from playwright.sync_api import Browser, BrowserContext, Page, Route
 
 mpl.use("Agg")
 
@@ -41,7 +42,25 @@ def browser() -> "Iterator[Browser]":
 
 
 @pytest.fixture
-def open_page(browser: "Browser") -> "Iterator[Callable[..., Page]]":
+def keep_screenshots(
+    request: pytest.FixtureRequest,
+) -> "Callable[[Sequence[BrowserContext]], None]":
+    """Keeps what every page last showed, in the folder that `SCREENSHOTS` names, if it does."""
+
+    def keep(contexts: "Sequence[BrowserContext]") -> None:
+        if "SCREENSHOTS" not in os.environ:
+            return
+        name = re.sub(r"[^\w-]+", "-", request.node.name)
+        for number, page in enumerate(page for context in contexts for page in context.pages):
+            page.screenshot(path=Path(os.environ["SCREENSHOTS"]) / f"{name}-{number}.png")
+
+    return keep
+
+
+@pytest.fixture
+def open_page(
+    browser: "Browser", keep_screenshots: "Callable[[Sequence[BrowserContext]], None]"
+) -> "Iterator[Callable[..., Page]]":
     """Opens a file as a page with the network cut off; any complaint or request fails the test.
 
     Keyword arguments are those of a browser context, such as `viewport` and `color_scheme`.
@@ -62,6 +81,7 @@ def open_page(browser: "Browser") -> "Iterator[Callable[..., Page]]":
         return page
 
     yield open_file
+    keep_screenshots(contexts)
     for context in contexts:
         context.close()
     outside = [one for one in noticed if one not in own and not one.startswith("request: data:")]
@@ -69,7 +89,9 @@ def open_page(browser: "Browser") -> "Iterator[Callable[..., Page]]":
 
 
 @pytest.fixture
-def open_address(browser: "Browser") -> "Iterator[Callable[..., Page]]":
+def open_address(
+    browser: "Browser", keep_screenshots: "Callable[[Sequence[BrowserContext]], None]"
+) -> "Iterator[Callable[..., Page]]":
     """Opens an address of this machine as a page that reaches its own server and nothing else.
 
     Any complaint, and any request to elsewhere, fails the test. Keyword arguments are those of a
@@ -98,6 +120,7 @@ def open_address(browser: "Browser") -> "Iterator[Callable[..., Page]]":
         return page
 
     yield open_server
+    keep_screenshots(contexts)
     for context in contexts:
         context.close()
     assert noticed == []

@@ -6,6 +6,7 @@ import time
 import matplotlib as mpl
 import numpy as np
 import pytest
+from matplotlib.cm import ScalarMappable
 
 from analyses import plots
 from analyses.registry import run_all
@@ -86,6 +87,27 @@ def test_every_figure_draws_at_the_width_of_the_column(outcomes):
             assert re.fullmatch(r"[A-Za-z0-9-]+", figure.key)
             for axis in drawn.axes[:1]:
                 assert axis.get_xlabel() or len(drawn.axes) > 1
+            for mapped in drawn.findobj(is_mapped):
+                assert is_told_in_grey(mapped.cmap), (figure.key, mapped.cmap.name)
+
+
+def is_mapped(artist):
+    """Whether an artist shows values by a colour map; a photograph has its own colours."""
+    values = artist.get_array() if isinstance(artist, ScalarMappable) else None
+    return values is not None and np.ndim(values) < 3
+
+
+def is_told_in_grey(colour_map):
+    """Whether a colour map only brightens, or only darkens: WCAG 2's relative luminance."""
+    channels = colour_map(np.linspace(0, 1, 64))[:, :3]
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    steps = np.diff(linear @ [0.2126, 0.7152, 0.0722])
+    return (steps > 0).all() or (steps < 0).all()
+
+
+def test_a_map_with_two_dark_ends_is_not_told_in_grey():
+    assert is_told_in_grey(mpl.colormaps["viridis"])
+    assert not is_told_in_grey(mpl.colormaps["PuOr"])
 
 
 def test_findings_are_complete_and_their_numbers_plain(outcomes):
