@@ -92,8 +92,8 @@ def _caption(columns: Sequence[Column], what: str) -> str:
     names = listing(sorted(layer for layer in layers if layer))
     return (
         f"{what} Above: true class. Below each picture: prediction and its probability. Integrated "
-        "gradients, from a black image: yellow speaks for the prediction, blue against it, grey for "
-        "neither. "
+        "gradients, from a black image: yellow speaks for the prediction, blue against it, grey "
+        "for neither. "
         f"Grad-CAM at {names or 'no layer'}, the last block that leaves 4 x 4 pixels: bright "
         "speaks for the prediction. Each picture has its own scale, in shares of its "
         f"{BRIGHTEST:.0%} quantile of absolute values (Grad-CAM: of its largest value)."
