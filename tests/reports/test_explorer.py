@@ -161,7 +161,8 @@ def test_large_network_shows_its_layers_with_weights(tmp_path):
     roles = ["convolution" if place % 2 else "normalization" for place in range(260)]
     columns = {"type": ["T"] * 260, "depth": [place // 2 + 1 for place in range(260)]}
     columns |= {"stage": [0] * 260, "role": roles, "shape": ["1"] * 260, "parameters": [1] * 260}
-    RunWriter.reopen(folder, {}).write_layers({**rows.to_dict("list"), **columns})
+    with RunWriter.reopen(folder) as writer:
+        writer.write_layers({**rows.to_dict("list"), **columns})
     part = explorer_of(open_experiment(folder))
     shown = json.loads(part.data)["rows"]["layers"][0]
     assert shown["layer"] == names[1::2]

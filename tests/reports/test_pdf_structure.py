@@ -121,7 +121,8 @@ def test_pictures_keep_their_size_and_stay_within_the_page(document, reader):
 def test_figures_as_wide_as_ours_are_hardly_reduced(document, paper):
     # They are drawn 6.7 inches wide, and somewhat wider with their labels.
     width, _ = box_of_opening(with_picture(document, 6.9 * 72, 300), paper)
-    assert 0.95 * 6.9 * 72 < width < 6.9 * 72 + 1
+    # The opening picture stands a little smaller, so that the first page holds it.
+    assert 0.85 * 0.95 * 6.9 * 72 < width < 0.85 * 6.9 * 72 + 1
 
 
 def test_a_picture_too_wide_for_the_page_is_turned_on_its_side(document):
@@ -135,7 +136,7 @@ def test_a_tall_picture_fits_on_a_page_with_its_caption(document, caption):
     tall = with_picture(document, 400, 800)
     tall = replace(tall, opening=replace(tall.opening, caption=caption))
     _, height = box_of_opening(tall)
-    assert height >= 0.7 * 800
+    assert height >= 0.85 * 0.75 * 800
     pages = PdfReader(BytesIO(render_pdf(tall))).pages
     (page,) = (page for page in pages if "Figure title curves" in page.extract_text())
     assert words(caption) in words(page.extract_text())
