@@ -15,9 +15,9 @@ from PIL import Image
 import gradflow
 from gradflow import checkpoints, training
 from gradflow.hooks.tracer import Tracer
+from gradflow.runs.files import STATE_FILE
 from gradflow.runs.schema import TABLES
 from gradflow.train_and_trace import main
-from gradflow.training_state import STATE_FILE
 
 OPTIONS = ["--models", "plain20", "resnet20", "--epochs", "3", "--batch-size", "8"]
 OPTIONS += ["--trace-every", "2", "--probes", "loss_slice", "sharpness", "lesions"]
