@@ -153,7 +153,7 @@ def name_in(folder: Path, path: Path) -> str:
 class _Change:
     """What a line of the manifest says."""
 
-    written: dict[str, tuple[Entry, ...]]
+    written: Mapping[str, tuple[Entry, ...]]
     gone: frozenset[str]
 
 

@@ -1,4 +1,4 @@
-"""Lists the files of a run anew from what is on the disk, where its manifest is missing or damaged."""
+"""Lists the files of a run anew from what is on the disk: its manifest is missing or damaged."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -43,8 +43,8 @@ def read_state(run_folder: Path) -> bytes | None:
 def damaged_state(run_folder: Path, reason: str) -> RunError:
     """What to raise where the state of the run in `run_folder` cannot be used."""
     return RunError(
-        f"the state in {run_folder} cannot be read ({reason}), so its training cannot go on: remove "
-        f"{STATE_FILE} to train this run anew from its first epoch"
+        f"the state in {run_folder} cannot be read ({reason}), so its training cannot go on: "
+        f"remove {STATE_FILE} to train this run anew from its first epoch"
     )
 
 

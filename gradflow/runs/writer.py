@@ -117,8 +117,9 @@ class RunWriter:
             if name not in ("ended", "first_nonfinite", "stopped_by")
         }
         if "set_aside" in writer._description:
-            kept = [one for one in writer._description["set_aside"] if one["first_step"] < step]
-            writer._description["set_aside"] = kept
+            # What was lost from here on is about to be recorded again.
+            lost = writer._description["set_aside"]
+            writer._description["set_aside"] = [one for one in lost if one["first_step"] < step]
         writer.describe(status="running", resumed=resumed)
         return writer
 
