@@ -2,8 +2,9 @@
 
 import sys
 import textwrap
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -37,8 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = tyro.cli(Options, prog="python -m gradflow.runs", args=arguments)
     try:
         if options.repair:
-            for sentence in repair(options.folder):
-                print(_wrapped(_shown(sentence)))
+            for done in repair(options.folder):
+                print(_line(options.folder, done.what, done.path, done.reason))
         folders, beside = runs_in(options.folder)
         checked = [check_run(folder) for folder in folders]
     except GradflowError as error:
@@ -46,8 +47,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     findings = [*beside, *(finding for one in checked for finding in one.findings)]
     print("\n".join(_table(checked)))
-    for finding in findings:
-        print(_line(options.folder, finding))
+    for finding in _shortened(findings):
+        print(_line(options.folder, finding.kind, finding.path, finding.reason))
     for one in checked:
         for gap in one.gaps:
             print(_wrapped(f"gap: {_shown(one.folder.name)} has no rows of {gap}"))
@@ -69,9 +70,21 @@ def _table(runs: Sequence[Checked]) -> list[str]:
     return lines
 
 
-def _line(folder: Path, finding: Finding) -> str:
-    name = _shown(finding.path.relative_to(folder).as_posix())
-    return _wrapped(f"{finding.kind}: {name}\n    {_shown(finding.reason)}")
+def _shortened(findings: Sequence[Finding]) -> Iterator[Finding]:
+    """Every damaged file, and of those that do no harm the first of each folder and reason."""
+    yield from (finding for finding in findings if finding.kind == "damaged")
+    alike = defaultdict(list)
+    for finding in findings:
+        if finding.kind != "damaged":
+            alike[finding.path.parent, finding.kind, finding.reason].append(finding)
+    for first, *others in alike.values():
+        more = f", and {_count(len(others), 'more file')} beside it" if others else ""
+        yield replace(first, reason=first.reason + more)
+
+
+def _line(folder: Path, what: str, path: Path, reason: str) -> str:
+    name = _shown(path.relative_to(folder).as_posix())
+    return f"{what}: {name}\n{_wrapped('    ' + _shown(reason))}"
 
 
 def _verdict(runs: Sequence[Checked], findings: Sequence[Finding]) -> str:
@@ -83,14 +96,17 @@ def _verdict(runs: Sequence[Checked], findings: Sequence[Finding]) -> str:
             f"Damaged: {_count(len(damaged), 'file')}, beside {where}; with --repair damaged files "
             "are set aside, and the rest can be read."
         )
-    harmless = f"; {_count(len(findings), 'finding')}, harmless" if findings else ""
+    notes = f"; {_count(len(findings), 'finding')}, harmless" if findings else ""
+    lost = sum(one.set_aside for one in runs)
+    if lost:
+        notes += f"; {_count(lost, 'file')} set aside by an earlier repair"
     unlisted = sum(not one.manifest.exists for one in runs)
     if unlisted:
         return (
             f"Readable: {where}; {_count(unlisted, 'run')} recorded before checksums were kept, so "
-            f"that only reading shows damage{harmless}."
+            f"that only reading shows damage{notes}."
         )
-    return f"Sound: {where} as they were written{harmless}."
+    return f"Sound: {where} as they were written{notes}."
 
 
 def _count(number: int, noun: str) -> str:
@@ -98,18 +114,13 @@ def _count(number: int, noun: str) -> str:
 
 
 def _wrapped(text: str) -> str:
-    lines = (
-        textwrap.wrap(
-            line,
-            _COLUMNS,
-            drop_whitespace=True,
-            break_long_words=False,
-            break_on_hyphens=False,
-            subsequent_indent="    ",
-        )
-        for line in text.splitlines()
+    return textwrap.fill(
+        text,
+        _COLUMNS,
+        break_long_words=False,
+        break_on_hyphens=False,
+        subsequent_indent="    ",
     )
-    return "\n".join(line for group in lines for line in group)
 
 
 def _cut(text: str, width: int) -> str:

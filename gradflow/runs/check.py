@@ -64,6 +64,12 @@ class Checked:
     size: int
     rows: int
 
+    @property
+    def set_aside(self) -> int:
+        """How many files were lost before, and noted as such by a repair."""
+        entries = self.description.get("set_aside")
+        return len(entries) if isinstance(entries, list) else 0
+
     def of_kind(self, kind: str) -> list[Finding]:
         """The findings of one kind."""
         return [finding for finding in self.findings if finding.kind == kind]
@@ -81,14 +87,12 @@ def runs_in(folder: Path) -> tuple[list[Path], list[Finding]]:
     """
     if not folder.is_dir():
         raise RunError(f"there is no folder {folder}")
-    inside = sorted(path for path in folder.iterdir() if path.is_dir() and is_run(path))
     if not (folder / EXPERIMENT_FILE).exists():
-        if is_run(folder):
-            return [folder], []
-        if inside:
-            return inside, [Finding(folder / EXPERIMENT_FILE, "damaged", "missing")]
-        read_description(folder, RUN_FILE)  # raises: there is none
-    findings = [*_temporary_files(folder)]
+        if not is_run(folder):
+            read_description(folder, RUN_FILE)  # raises: there is none
+        return [folder], []
+    inside = sorted(path for path in folder.iterdir() if path.is_dir() and is_run(path))
+    findings = [*_temporary_files(folder, TEMPORARY)]
     try:
         description = read_description(folder, EXPERIMENT_FILE)
     except NewerSchemaError:
@@ -118,13 +122,14 @@ def check_run(folder: Path) -> Checked:
 def _check(folder: Path, manifest: Manifest) -> Checked:
     description, findings = _description(folder)
     findings += _manifest_findings(manifest, description)
-    left = left_over(manifest)
+    # A damaged list tells nothing of the files that it does not name.
+    left = [] if manifest.damaged else left_over(manifest)
     present = {name_in(folder, path): path for path in files_of(folder) if path not in left}
     for name in sorted(present.keys() | manifest.files.keys()):
         reason = _what_is_wrong(folder, folder / name, manifest.files.get(name, ()))
         if reason is not None:
             findings.append(Finding(folder / name, "damaged", reason))
-        elif manifest.exists and name not in manifest.files:
+        elif manifest.exists and not manifest.damaged and name not in manifest.files:
             findings.append(
                 Finding(folder / name, "unlisted", "written just before an interruption")
             )
@@ -132,7 +137,7 @@ def _check(folder: Path, manifest: Manifest) -> Checked:
         Finding(path, "left over", "another file holds its rows, or they were taken back")
         for path in left
     ]
-    findings += [*_state_findings(folder), *_temporary_files(folder)]
+    findings += [*_state_findings(folder), *_temporary_files(folder, TEMPORARY, f"*/{TEMPORARY}")]
     bad = {finding.path for finding in findings if finding.kind == "damaged"}
     whole = [path for path in present.values() if path not in bad]
     return Checked(
@@ -216,9 +221,10 @@ def _state_findings(folder: Path) -> Iterator[Finding]:
             yield Finding(path, "left over", "a state that no training goes on from")
 
 
-def _temporary_files(folder: Path) -> Iterator[Finding]:
-    for path in sorted([*folder.glob(TEMPORARY), *folder.glob(f"*/{TEMPORARY}")]):
-        yield Finding(path, "left over", "a file that was being written at an interruption")
+def _temporary_files(folder: Path, *patterns: str) -> Iterator[Finding]:
+    for pattern in patterns:
+        for path in sorted(folder.glob(pattern)):
+            yield Finding(path, "left over", "a file that was being written at an interruption")
 
 
 def _rows(path: Path) -> int:
@@ -227,7 +233,9 @@ def _rows(path: Path) -> int:
 
 def _reason(error: RunError) -> str:
     cause = error.__cause__
-    return "missing" if isinstance(cause, FileNotFoundError) else _first_line(cause or error)
+    if isinstance(cause, FileNotFoundError):
+        return "missing"
+    return f"cannot be read: {_first_line(cause or error)}"
 
 
 def _first_line(error: BaseException) -> str:

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from gradflow.runs.files import fault_point, write_whole
 from gradflow.runs.manifest import entry_of, name_in, note, read_manifest, tidy
-from gradflow.runs.parts import PARQUET, ROW, Part, part_name, parts_of
+from gradflow.runs.parts import PARQUET, ROW, Part, part_name, parts_of, plain_schema
 
 MERGED_AT_ONCE = 32
 LARGEST = 4_000_000
@@ -120,7 +120,7 @@ def _counted(parts: list[Part]) -> list[_Counted]:
 
 def _copy_rows(parts: list[Part], generation: int, path: Path) -> None:
     # Columns differ where an epoch had scalars that another had not.
-    schemas = [pq.read_schema(part.path).remove_metadata() for part in parts]
+    schemas = [plain_schema(pq.read_schema(part.path)) for part in parts]
     schema = pa.unify_schemas(schemas, promote_options="permissive")
     if ROW not in schema.names:
         schema = schema.append(pa.field(ROW, pa.int64()))
@@ -161,10 +161,7 @@ def _by_layer(tables: list[pa.Table]) -> pa.Table:
     table = pa.concat_tables(tables)
     for name in _SORTED_BY:
         if name in table.column_names:
-            names = table[name]
-            if pa.types.is_dictionary(names.type):
-                names = names.cast(names.type.value_type)
-            return table.take(pc.sort_indices(names))
+            return table.take(pc.sort_indices(table[name]))
     return table
 
 

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from gradflow.errors import RunError
 from gradflow.runs.manifest import MANIFEST_FILE, Manifest
 
@@ -39,6 +41,15 @@ class Part:
 def part_name(first_step: int, last_step: int, *, merged: bool = False) -> str:
     """The file name of the part that holds the rows of steps first_step to last_step."""
     return f"{'merged' if merged else 'part'}-{first_step:010d}-{last_step:010d}.parquet"
+
+
+def plain_schema(schema: pa.Schema) -> pa.Schema:
+    """`schema` with names as plain strings, whether a part has them so or in a dictionary."""
+    fields = [
+        field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
+        for field in schema
+    ]
+    return pa.schema(fields)
 
 
 def parts_of(manifest: Manifest, table: str) -> list[Part]:

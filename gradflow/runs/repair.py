@@ -1,6 +1,7 @@
 """Sets damaged files of a run or an experiment aside, so that the rest of it reads."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,17 @@ from gradflow.runs.schema import SCHEMA_VERSION
 from gradflow.runs.writer import now
 
 
-def repair(folder: Path) -> list[str]:
-    """Repair the run or experiment in `folder`; returns a sentence for each thing that was done.
+@dataclass(frozen=True)
+class Done:
+    """What was done with a file, and why."""
+
+    path: Path
+    what: str
+    reason: str
+
+
+def repair(folder: Path) -> list[Done]:
+    """Repair the run or experiment in `folder`; returns what was done.
 
     Damaged files go to the folder `damaged` of their run, with an entry in the list `set_aside` of
     its `run.json`; what an interruption left over is removed; files that are not listed are listed.
@@ -34,7 +44,7 @@ def repair(folder: Path) -> list[str]:
     Raises `RunError` where another process writes there, or the folder cannot be written.
     """
     runs, beside = runs_in(folder)
-    done: list[str] = []
+    done: list[Done] = []
     with FolderLock(folder):
         if folder not in runs:
             done += _repair_experiment(folder, [run.name for run in runs], beside)
@@ -47,24 +57,24 @@ def repair(folder: Path) -> list[str]:
     return done
 
 
-def _repair_experiment(folder: Path, runs: list[str], findings: list[Finding]) -> Iterator[str]:
+def _repair_experiment(folder: Path, runs: list[str], findings: list[Finding]) -> Iterator[Done]:
     for finding in findings:
         if finding.path.name != EXPERIMENT_FILE:
             finding.path.unlink(missing_ok=True)
-            yield f"removed {finding.path}"
+            yield Done(finding.path, "removed", finding.reason)
             continue
         _move(folder, finding.path)
         # The options of the training are lost: it can be read, and no longer be gone on with.
         content = {"schema_version": SCHEMA_VERSION, "kind": "experiment", "rebuilt": now()}
         write_json(finding.path, content | {"runs": runs})
-        yield f"wrote {finding.path} anew: it names the runs and no longer their options"
+        yield Done(finding.path, "written anew", "it names the runs, no longer their options")
 
 
-def _repair_run(folder: Path) -> Iterator[str]:
+def _repair_run(folder: Path) -> Iterator[Done]:
     checked = check_run(folder)
     description = _readable_description(checked)
     if not checked.description:
-        yield f"wrote {folder / RUN_FILE} anew: what it said of the run is lost"
+        yield Done(folder / RUN_FILE, "written anew", "what it said of the run is lost")
     manifest = checked.manifest
     damaged = [
         finding
@@ -76,17 +86,19 @@ def _repair_run(folder: Path) -> Iterator[str]:
         yield _set_aside(folder, finding)
     for finding in checked.of_kind("left over"):
         finding.path.unlink(missing_ok=True)
-        yield f"removed {finding.path}"
+        yield Done(finding.path, "removed", finding.reason)
     if manifest.damaged or not manifest.exists:
         for path in rebuild_manifest(folder):
             path.unlink(missing_ok=True)
-            yield f"removed {path}: another file holds its rows"
-        yield f"listed the files of {folder} anew, with checksums as they are now"
+            yield Done(path, "removed", "another file holds its rows")
+        reason = "it lists the files that are there, with checksums as they are now"
+        yield Done(folder / MANIFEST_FILE, "written anew", reason)
         return
     unlisted = [finding.path for finding in checked.of_kind("unlisted")]
     if unlisted:
         note(folder, written=unlisted)
-        yield f"listed {len(unlisted)} whole files of {folder} that were not listed yet"
+        for path in unlisted:
+            yield Done(path, "listed", "whole, written just before an interruption")
 
 
 def _readable_description(checked: Checked) -> dict[str, Any]:
@@ -127,18 +139,16 @@ def _entry(folder: Path, finding: Finding) -> dict[str, Any]:
     }
 
 
-def _set_aside(folder: Path, finding: Finding) -> str:
+def _set_aside(folder: Path, finding: Finding) -> Done:
     moved = _move(folder, finding.path)
     if finding.path.name == STATE_FILE:
         for path in folder.glob(STATES):
             _move(folder, path)
-        return f"set {finding.path} aside: its training would begin anew"
+        return Done(finding.path, "set aside", "--resume would train this run from its beginning")
     fault_point("moved")
     if read_manifest(folder).knows(finding.path):
         note(folder, taken_away=[finding.path])
-    if moved:
-        return f"set {finding.path} aside ({finding.reason})"
-    return f"noted that {finding.path} is missing"
+    return Done(finding.path, "set aside" if moved else "noted", finding.reason)
 
 
 def _move(folder: Path, path: Path) -> bool:
