@@ -58,14 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _table(runs: Sequence[Checked]) -> list[str]:
     """One row a run."""
-    lines = [f"{'run':{_NAME}} schema  {'status':11} files        MB        rows  damaged"]
+    lines = [f"{'run':{_NAME}} schema  {'status':11} files        MB        rows damaged"]
     for one in runs:
         version = str(one.description.get("schema_version", "-"))
         status = _shown(str(one.description.get("status", "-")))
         lines.append(
             f"{_cut(_shown(one.folder.resolve().name), _NAME):{_NAME}} {version:>6}  "
             f"{_cut(status, 11):11} {one.files:5} {one.size / 1e6:9.2f} {one.rows:11,} "
-            f"{len(one.of_kind('damaged')):8}"
+            f"{len(one.of_kind('damaged')):7}"
         )
     return lines
 
