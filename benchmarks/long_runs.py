@@ -106,10 +106,11 @@ def _row(name: str, folder: Path, written: tuple[list[float], list[float]], laye
     with _processes() as pool:
         opening, history, rows = pool.apply(read, (folder, layer))
     first, last = (statistics.median(part) for part in (seconds[:tenth], seconds[-tenth:]))
+    means = [statistics.mean(part) for part in (seconds[:tenth], seconds[-tenth:])]
     files = [path for path in folder.rglob("*") if path.is_file()]
     return (
         f"| {name} | {1e3 * first:.1f} | {1e3 * last:.1f} | {last / first:.2f} "
-        f"| {statistics.mean(seconds) * 1e3:.1f} | {max(seconds):.2f} "
+        f"| {1e3 * means[0]:.1f} | {1e3 * means[1]:.1f} | {max(seconds):.2f} "
         f"| {statistics.median(memory[:tenth]):.0f} | {statistics.median(memory[-tenth:]):.0f} "
         f"| {max(memory):.0f} | {len(files)} | {sum(p.stat().st_size for p in files) / 1e6:.0f} "
         f"| {opening:.2f} | {history:.2f} ({rows:,} rows) |"
@@ -123,11 +124,11 @@ def _processes() -> Any:
 def main(parent: Path) -> None:
     """Write both runs into `parent` and print a row of figures for each."""
     print(
-        "| run | ms an epoch, first tenth | last | ratio | mean | longest s "
-        "| MB of memory, first tenth | last | most | files | MB on disk "
+        "| run | median ms an epoch, first tenth | last | ratio | mean, first tenth | last "
+        "| longest s | MB of memory, first tenth | last | most | files | MB on disk "
         "| open s | layer's history s |"
     )
-    print("|---" * 13 + "|")
+    print("|---" * 14 + "|")
     for name, write, layer in (
         ("small", train, "0"),
         ("wide", write_wide, "stages.3.blocks.7.conv"),

@@ -37,7 +37,9 @@ def entry_of(path: Path) -> Entry:
     """The entry of the file at `path` as it is now."""
     size, crc = 0, 0
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
+        # No more memory than the file is long: setting it aside would outlast reading a small one.
+        length = min(_CHUNK, os.fstat(file.fileno()).st_size + 1)
+        while chunk := file.read(length):
             size, crc = size + len(chunk), zlib.crc32(chunk, crc)
     return Entry(size, crc)
 
