@@ -1,5 +1,6 @@
 """The weights that a run keeps: those of its best epoch, and, if asked for, of every epoch."""
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -7,10 +8,11 @@ import torch
 from torch import nn
 
 from gradflow.errors import RunError
-from gradflow.runs.files import write_whole
+from gradflow.runs.files import BEST_FILE, CHECKPOINTS_FOLDER, make_folder
+from gradflow.runs.manifest import read_manifest, write_listed
 
-BEST = "best.pt"
-FOLDER = "checkpoints"
+BEST = BEST_FILE
+FOLDER = CHECKPOINTS_FOLDER
 
 
 def path_of_epoch(run_folder: Path, epoch: int) -> Path:
@@ -19,20 +21,29 @@ def path_of_epoch(run_folder: Path, epoch: int) -> Path:
 
 
 def save(path: Path, model: nn.Module, **entries: Any) -> None:
-    """Write the weights of `model`, on the CPU, with `entries` beside them, whole."""
+    """Write the weights of `model`, on the CPU, with `entries` beside them, whole.
+
+    The run's manifest lists `path`, which is its best epoch's or one of `path_of_epoch`.
+
+    Raises `RunError` where it cannot be written.
+    """
     state = {name: value.cpu() for name, value in model.state_dict().items()}
-    path.parent.mkdir(exist_ok=True)
+    make_folder(path.parent)
     content = {"state_dict": state, **entries}
-    write_whole(path, lambda temporary: torch.save(content, temporary))
+    write_listed(_run_folder(path), path, lambda temporary: torch.save(content, temporary))
 
 
 def load(path: Path) -> dict[str, Any]:
     """What `save` wrote: `state_dict`, `epoch` and the other entries.
 
-    Raises `RunError` where there is no such file or it holds anything but weights.
+    Raises `RunError` where there is no such file, it is not what the run's manifest says, or it
+    holds anything but weights.
     """
     try:
-        content: Any = torch.load(path, map_location="cpu", weights_only=True)
+        data = path.read_bytes()
+        if read_manifest(_run_folder(path)).contradicts(path, data):
+            raise ValueError("its checksum is another")
+        content: Any = torch.load(BytesIO(data), map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise RunError(f"there are no weights at {path}") from error
     except Exception as error:  # pickle, zip and torch each have errors of their own
@@ -53,3 +64,7 @@ def available(run_folder: Path) -> dict[int, Path]:
         return {int(path.stem.removeprefix("epoch-")): path for path in paths}
     best = run_folder / BEST
     return {int(load(best)["epoch"]): best}
+
+
+def _run_folder(path: Path) -> Path:
+    return path.parent.parent if path.parent.name == FOLDER else path.parent

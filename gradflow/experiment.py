@@ -18,8 +18,9 @@ from gradflow.probing import wanted_probes
 from gradflow.resuming import require_same_images, summaries_of
 from gradflow.runs.files import RUN_FILE
 from gradflow.runs.finding import RUNS_FOLDER
+from gradflow.runs.lock import FolderLock
 from gradflow.runs.reader import open_run
-from gradflow.runs.writer import ExperimentWriter
+from gradflow.runs.writer import ExperimentWriter, claim_folder
 from gradflow.training import EpochSummary, Progress, train
 from gradflow.training_state import discard_state
 
@@ -99,21 +100,24 @@ def run(plan: Plan, progress_of: Callable[[Job], Progress]) -> list[Trained]:
 
     Of a plan to resume, runs that are complete are left as they are.
 
-    Raises `RunError` where the folder holds an experiment or run already; of a plan to resume,
-    where a run cannot be gone on with.
+    Raises `RunError` where the folder holds an experiment or run already, or another process
+    trains in it; of a plan to resume, where a run cannot be gone on with.
     """
     jobs = plan.jobs()
-    if plan.resumed:
-        return [_resume(job, progress_of) for job in jobs]
-    ExperimentWriter(
-        plan.folder,
-        {
-            "gradflow": __version__,
-            "configuration": plan.configuration.as_json(),
-            "runs": [job.folder.name for job in jobs],
-        },
-    )
-    return [Trained(job.network, job.seed, train(job, progress_of(job))) for job in jobs]
+    if not plan.resumed:
+        claim_folder(plan.folder)
+    with FolderLock(plan.folder):
+        if plan.resumed:
+            return [_resume(job, progress_of) for job in jobs]
+        ExperimentWriter(
+            plan.folder,
+            {
+                "gradflow": __version__,
+                "configuration": plan.configuration.as_json(),
+                "runs": [job.folder.name for job in jobs],
+            },
+        )
+        return [Trained(job.network, job.seed, train(job, progress_of(job))) for job in jobs]
 
 
 def _resume(job: Job, progress_of: Callable[[Job], Progress]) -> Trained:

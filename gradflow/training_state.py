@@ -7,7 +7,6 @@ A run that is complete keeps neither.
 """
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
@@ -17,13 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gradflow.errors import RunError
 from gradflow.evaluation import Evaluation
 from gradflow.hooks.tracer import Tracer
-from gradflow.runs.files import write_json, write_whole
-
-STATE_FILE = "state.json"
-_PATTERN = "state-*.pt"
+from gradflow.runs.files import STATE_FILE, STATES, write_json, write_whole
+from gradflow.runs.state_file import damaged_state, read_state
 
 
 @dataclass
@@ -88,7 +84,7 @@ def save_state(folder: Path, state: Mapping[str, Any], step: int) -> None:
     write_whole(folder / name, lambda path: _write(path, data))
     digest = hashlib.sha256(data).hexdigest()
     write_json(folder / STATE_FILE, {"file": name, "sha256": digest, "step": step})
-    for path in folder.glob(_PATTERN):
+    for path in folder.glob(STATES):
         if path.name != name:
             path.unlink()
 
@@ -98,35 +94,23 @@ def load_state(folder: Path) -> dict[str, Any] | None:
 
     Raises `RunError` where it is damaged.
     """
+    data = read_state(folder)
+    if data is None:
+        return None
     try:
-        entry = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
-        data = (folder / Path(str(entry["file"])).name).read_bytes()
-        if hashlib.sha256(data).hexdigest() != entry["sha256"]:
-            raise ValueError("its checksum is another")
         state: Any = torch.load(BytesIO(data), map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        if Path(str(error.filename)).name == STATE_FILE:
-            return None
-        raise _damaged(folder, f"{error.filename} is missing") from error
-    except Exception as error:  # pickle, zip, JSON and torch each have errors of their own
-        raise _damaged(folder, str(error).splitlines()[0] if str(error) else "?") from error
+    except Exception as error:  # pickle, zip and torch each have errors of their own
+        raise damaged_state(folder, str(error).splitlines()[0] if str(error) else "?") from error
     if not isinstance(state, dict):
-        raise _damaged(folder, "it holds no state")
+        raise damaged_state(folder, "it holds no state")
     return state
 
 
 def discard_state(folder: Path) -> None:
     """Remove the state of a run that is complete: there is nothing to go on with."""
     (folder / STATE_FILE).unlink(missing_ok=True)
-    for path in folder.glob(_PATTERN):
+    for path in folder.glob(STATES):
         path.unlink()
-
-
-def _damaged(folder: Path, reason: str) -> RunError:
-    return RunError(
-        f"the state in {folder} cannot be read ({reason}), so its training cannot go on: remove "
-        f"{STATE_FILE} to train this run anew from its first epoch"
-    )
 
 
 def _write(path: Path, data: memoryview) -> None:

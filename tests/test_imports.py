@@ -9,6 +9,7 @@ LIGHT = (
     "gradflow",
     "gradflow.runs.reader",
     "gradflow.runs.writer",
+    "gradflow.runs.__main__",
     "analyses.registry",
     "reports.document",
     "gradflow.report",

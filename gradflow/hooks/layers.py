@@ -150,9 +150,9 @@ class LayerTable:
         return {name: dict(row) for name, row in self._rows.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Know the layers of `state`, which were stored before."""
+        """Know the layers of `state`, and store them again: the file may have been lost since."""
         self._rows = {name: dict(row) for name, row in state.items()}
-        self.changed = False
+        self.changed = True
 
     def columns(self) -> dict[str, list[Any]]:
         """The columns of the table `layers`, depth and stage included."""

@@ -19,8 +19,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gradflow.runs.files import fault_point, write_whole
-from gradflow.runs.manifest import note, read_manifest, tidy
-from gradflow.runs.parts import PARQUET, ROW, Part, part_name, parts_of
+from gradflow.runs.manifest import entry_of, name_in, note, read_manifest, tidy
+from gradflow.runs.parts import PARQUET, ROW, Part, part_name, parts_of, plain_schema
 
 MERGED_AT_ONCE = 32
 LARGEST = 4_000_000
@@ -50,7 +50,7 @@ class Compactor:
         """Take note of a new part of `table`, and merge what is due."""
         if table not in self._tables:
             known = parts_of(read_manifest(self._run_folder), table)
-            self._tables[table] = [_counted(one) for one in known if one.path != part.path]
+            self._tables[table] = _counted([one for one in known if one.path != part.path])
         parts = self._tables[table]
         if parts is None:
             return
@@ -62,7 +62,23 @@ class Compactor:
             return
         parts.append(_Counted(part, 0, rows))
         while _is_due(parts):
-            parts[-MERGED_AT_ONCE:] = [self._merge(parts[-MERGED_AT_ONCE:])]
+            due = parts[-MERGED_AT_ONCE:]
+            if not self._are_whole(due):
+                # Left as they are, to be named by who reads them; those that follow are merged.
+                parts.clear()
+                return
+            parts[-MERGED_AT_ONCE:] = [self._merge(due)]
+
+    def _are_whole(self, counted: list[_Counted]) -> bool:
+        """Whether these parts are what was written: damage must not be copied under a new sum."""
+        listed = read_manifest(self._run_folder).files
+        try:
+            return all(
+                entry_of(one.part.path) in listed[name_in(self._run_folder, one.part.path)]
+                for one in counted
+            )
+        except (OSError, KeyError):
+            return False
 
     def _merge(self, counted: list[_Counted]) -> _Counted:
         parts = [one.part for one in counted]
@@ -88,15 +104,23 @@ def _is_due(parts: list[_Counted]) -> bool:
     )
 
 
-def _counted(part: Part) -> _Counted:
-    metadata = pq.read_metadata(part.path)
-    generation = int((metadata.metadata or {}).get(_GENERATION, b"0"))
-    return _Counted(part, generation, metadata.num_rows)
+def _counted(parts: list[Part]) -> list[_Counted]:
+    """`parts` with what they say of themselves; those up to a damaged one are left out."""
+    counted: list[_Counted] = []
+    for part in parts:
+        try:
+            metadata = pq.read_metadata(part.path)
+        except (pa.ArrowException, OSError):
+            counted.clear()
+            continue
+        generation = int((metadata.metadata or {}).get(_GENERATION, b"0"))
+        counted.append(_Counted(part, generation, metadata.num_rows))
+    return counted
 
 
 def _copy_rows(parts: list[Part], generation: int, path: Path) -> None:
     # Columns differ where an epoch had scalars that another had not.
-    schemas = [pq.read_schema(part.path).remove_metadata() for part in parts]
+    schemas = [plain_schema(pq.read_schema(part.path)) for part in parts]
     schema = pa.unify_schemas(schemas, promote_options="permissive")
     if ROW not in schema.names:
         schema = schema.append(pa.field(ROW, pa.int64()))
@@ -137,10 +161,7 @@ def _by_layer(tables: list[pa.Table]) -> pa.Table:
     table = pa.concat_tables(tables)
     for name in _SORTED_BY:
         if name in table.column_names:
-            names = table[name]
-            if pa.types.is_dictionary(names.type):
-                names = names.cast(names.type.value_type)
-            return table.take(pc.sort_indices(names))
+            return table.take(pc.sort_indices(table[name]))
     return table
 
 

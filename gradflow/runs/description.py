@@ -8,6 +8,10 @@ from gradflow.errors import RunError
 from gradflow.runs.schema import SCHEMA_VERSION
 
 
+class NewerSchemaError(RunError):
+    """A file was written by a newer gradflow than this one."""
+
+
 def read_description(folder: Path, name: str) -> dict[str, Any]:
     """The content of the file `name` in `folder`.
 
@@ -26,7 +30,7 @@ def read_description(folder: Path, name: str) -> dict[str, Any]:
         raise RunError(f"{path} was not written by gradflow: it names no schema version")
     version = description["schema_version"]
     if version > SCHEMA_VERSION:
-        raise RunError(
+        raise NewerSchemaError(
             f"{path} has schema version {version}, this gradflow reads up to {SCHEMA_VERSION}: "
             "read it with a newer gradflow"
         )

@@ -12,6 +12,12 @@ from gradflow.errors import RunError
 RUN_FILE = "run.json"
 EXPERIMENT_FILE = "experiment.json"
 LAYERS_FILE = "layers.parquet"
+BEST_FILE = "best.pt"
+CHECKPOINTS_FOLDER = "checkpoints"
+WEIGHTS = (BEST_FILE, f"{CHECKPOINTS_FOLDER}/epoch-*.pt")
+STATE_FILE = "state.json"
+STATES = "state-*.pt"
+DAMAGED_FOLDER = "damaged"
 TEMPORARY = ".*.tmp"
 
 

@@ -1,6 +1,8 @@
 """Keeps a second process from writing into a folder that one is writing into already."""
 
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 from filelock import FileLock, Timeout
 
@@ -10,7 +12,7 @@ LOCK_FILE = ".lock"
 
 
 class FolderLock:
-    """Held from the moment it is made until `release`, or until the process ends, however it ends.
+    """Held from when it is made until `release` or the end of a `with` block, or of the process.
 
     The lock is the operating system's, on an open file: one left behind by a process that was
     killed holds nobody up. Where the file system has no locks, nothing is held.
@@ -34,3 +36,14 @@ class FolderLock:
     def release(self) -> None:
         """Let others write."""
         self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.release()

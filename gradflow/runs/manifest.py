@@ -1,17 +1,20 @@
 """The list of files that a run consists of, with size and checksum: what is missing is known.
 
-manifest.jsonl holds one line a change, appended and flushed to the disk: a file that was written,
-or one that was taken away. What a power cut leaves of a last line is passed over.
+manifest.jsonl holds one line a change, appended and flushed to the disk: files that were written,
+and files that were taken away by the same change. A line counts as a whole or not at all: it ends
+with a newline and carries its own checksum. What a power cut leaves of a last line is passed over.
 """
 
 import json
 import os
 import zlib
-from collections.abc import Iterable
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from gradflow.errors import RunError
 from gradflow.runs.files import append, write_whole
 
 MANIFEST_FILE = "manifest.jsonl"
@@ -34,7 +37,9 @@ def entry_of(path: Path) -> Entry:
     """The entry of the file at `path` as it is now."""
     size, crc = 0, 0
     with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
+        # No more memory than the file is long: setting it aside would outlast reading a small one.
+        length = min(_CHUNK, os.fstat(file.fileno()).st_size + 1)
+        while chunk := file.read(length):
             size, crc = size + len(chunk), zlib.crc32(chunk, crc)
     return Entry(size, crc)
 
@@ -46,117 +51,180 @@ class Manifest:
     Fields:
         folder: the run's folder.
         exists: whether there is a manifest; runs recorded before there were any have none.
-        files: those that should be there, as they were written. A file that is replaced has two
-            entries: it is noted first, so that either content is known whatever comes between.
+        files: those that should be there, as they were written. A file that is being replaced has
+            two entries, so that either content is known whatever comes between.
         gone: those that were taken away.
+        damaged: whether it has a line, other than a torn last one, that was not written so.
     """
 
     folder: Path
     exists: bool
-    files: dict[str, tuple[Entry, ...]]
-    gone: frozenset[str]
+    files: dict[str, tuple[Entry, ...]] = field(default_factory=dict)
+    gone: frozenset[str] = frozenset()
+    damaged: bool = False
 
     def knows(self, path: Path) -> bool:
         """Whether the manifest lists `path`."""
-        return _name(self.folder, path) in self.files
+        return name_in(self.folder, path) in self.files
 
     def contradicts(self, path: Path, content: bytes) -> bool:
         """Whether `content` is not what was written at `path`, as far as the manifest knows."""
-        entries = self.files.get(_name(self.folder, path), ())
+        entries = self.files.get(name_in(self.folder, path), ())
         return bool(entries) and not any(entry.describes(content) for entry in entries)
+
+    def require_sound(self) -> None:
+        """Raise `RunError` where the manifest is damaged, and so cannot tell what counts."""
+        if self.damaged:
+            raise RunError(
+                f"{self.folder / MANIFEST_FILE} is damaged, so it is not known which files of the "
+                "run count: `python -m gradflow.runs check FOLDER --repair` lists them again"
+            )
 
 
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of the run in `folder`."""
+    try:
+        content = (folder / MANIFEST_FILE).read_bytes()
+    except FileNotFoundError:
+        return Manifest(folder, exists=False)
     files: dict[str, tuple[Entry, ...]] = {}
     gone: set[str] = set()
-    lines = _lines(folder / MANIFEST_FILE)
-    for line in lines or []:
-        change = _parse(line)
+    changes = [_parse(line) for line in content.split(b"\n")[:-1]]
+    for change in changes:
         if change is None:
             continue
-        name, entry = change
-        if entry is None:
+        files.update(change.written)
+        gone -= change.written.keys()
+        for name in change.gone:
             files.pop(name, None)
-            gone.add(name)
-        else:
-            files[name] = (*files.get(name, ()), entry)[-2:]
-            gone.discard(name)
-    return Manifest(folder, lines is not None, files, frozenset(gone))
+        gone |= change.gone
+    damaged = any(change is None for change in changes)
+    return Manifest(folder, True, files, frozenset(gone), damaged)
 
 
 def note(folder: Path, written: Iterable[Path] = (), taken_away: Iterable[Path] = ()) -> None:
-    """Append to the manifest of `folder` that files were written, and that others are gone.
+    """Append to the manifest of `folder`, as one change, that files were written and others went.
 
     Raises `RunError` where that fails.
     """
-    lines = [_line(_name(folder, path), entry_of(path)) for path in written]
-    lines += [{"file": _name(folder, path), "gone": True} for path in taken_away]
-    _append(folder, lines)
+    entries = {name_in(folder, path): (entry_of(path),) for path in written}
+    gone = frozenset(name_in(folder, path) for path in taken_away)
+    _append(folder, _line(_Change(entries, gone)))
 
 
-def note_replacement(folder: Path, path: Path, replacement: Path) -> None:
-    """Append to the manifest that `path` is about to become what `replacement` holds."""
-    _append(folder, [_line(_name(folder, path), entry_of(replacement))])
+def write_listed(folder: Path, path: Path, write: Callable[[Path], None]) -> None:
+    """Write the file `path` of the run in `folder` whole, and list it.
+
+    A file that replaces one is listed first, with either content: nothing is wrong in between.
+
+    Raises `RunError` where that fails.
+    """
+    replaced = path.exists()
+    write_whole(path, write, partial(_note_replacement, folder, path) if replaced else None)
+    if not replaced:
+        note(folder, [path])
 
 
 def tidy(folder: Path) -> None:
     """Write the manifest of `folder` anew, without what says nothing any more."""
     manifest = read_manifest(folder)
-    lines = [_line(name, entry) for name, known in manifest.files.items() for entry in known]
-    lines += [{"file": name, "gone": True} for name in manifest.gone if (folder / name).exists()]
-    write_whole(folder / MANIFEST_FILE, lambda temporary: _write_text(temporary, _text(lines)))
+    gone = frozenset(name for name in manifest.gone if (folder / name).exists())
+    write_manifest(folder, manifest.files, gone)
 
 
-def _append(folder: Path, lines: list[dict[str, Any]]) -> None:
-    manifest = folder / MANIFEST_FILE
-    # After a power cut the last line may be half a line: the next one begins on its own.
-    begin = "" if _tail(manifest) in (b"", b"\n") else "\n"
-    append(manifest, (begin + _text(lines)).encode())
+def write_manifest(
+    folder: Path, files: Mapping[str, tuple[Entry, ...]], gone: frozenset[str] = frozenset()
+) -> None:
+    """Write a manifest that lists `files`, and names those that are `gone`, in place of any other.
+
+    Raises `RunError` where that fails.
+    """
+    changes = [_Change({name: entries}, frozenset()) for name, entries in files.items()]
+    if gone:
+        changes.append(_Change({}, gone))
+    text = b"".join(map(_line, changes))
+    write_whole(folder / MANIFEST_FILE, lambda temporary: _write(temporary, text))
 
 
-def _line(name: str, entry: Entry) -> dict[str, Any]:
-    return {"file": name, "bytes": entry.size, "crc32": entry.crc32}
-
-
-def _text(lines: list[dict[str, Any]]) -> str:
-    return "".join(f"{json.dumps(line)}\n" for line in lines)
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
-
-
-def _name(folder: Path, path: Path) -> str:
+def name_in(folder: Path, path: Path) -> str:
+    """The name by which the manifest of `folder` lists `path`."""
     return path.relative_to(folder).as_posix()
 
 
-def _lines(path: Path) -> list[str] | None:
+@dataclass(frozen=True)
+class _Change:
+    """What a line of the manifest says."""
+
+    written: Mapping[str, tuple[Entry, ...]]
+    gone: frozenset[str]
+
+
+def _note_replacement(folder: Path, path: Path, replacement: Path) -> None:
+    # What stands there now is said again: the replacement before may never have taken place.
+    entries = (entry_of(path), entry_of(replacement))
+    _append(folder, _line(_Change({name_in(folder, path): entries}, frozenset())))
+
+
+def _append(folder: Path, line: bytes) -> None:
+    manifest = folder / MANIFEST_FILE
+    _cut_torn_line(manifest)
+    append(manifest, line)
+
+
+def _cut_torn_line(path: Path) -> None:
+    """Remove what a power cut or a full disk left of a last line, which never counted."""
     try:
-        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+        with path.open("r+b") as file:
+            if file.seek(0, os.SEEK_END) == 0:
+                return
+            file.seek(-1, os.SEEK_END)
+            if file.read() != b"\n":
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)
     except FileNotFoundError:
-        return None
+        return
+    except OSError as error:
+        raise RunError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
-def _tail(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            file.seek(0, os.SEEK_END)
-            file.seek(max(0, file.tell() - 1))
-            return file.read()
-    except FileNotFoundError:
-        return b""
+def _line(change: _Change) -> bytes:
+    content: dict[str, Any] = {}
+    if change.written:
+        content["written"] = {
+            name: [[entry.size, entry.crc32] for entry in entries]
+            for name, entries in change.written.items()
+        }
+    if change.gone:
+        content["gone"] = sorted(change.gone)
+    return (json.dumps(content | {"check": _checksum(content)}) + "\n").encode()
 
 
-def _parse(line: str) -> tuple[str, Entry | None] | None:
+def _checksum(content: Mapping[str, Any]) -> int:
+    return zlib.crc32(json.dumps(content).encode())
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def _parse(line: bytes) -> _Change | None:
     """A change, or None for a line that is none."""
     try:
-        change = json.loads(line)
-        name = change["file"]
-        if not isinstance(name, str):
+        content = json.loads(line)
+        if content.pop("check") != _checksum(content):
             return None
-        if change.get("gone") is True:
-            return name, None
-        return name, Entry(int(change["bytes"]), int(change["crc32"]))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        written = {
+            _inner(name): tuple(Entry(int(size), int(crc)) for size, crc in entries)
+            for name, entries in content.get("written", {}).items()
+        }
+        return _Change(written, frozenset(map(_inner, content.get("gone", []))))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError):
         return None
+
+
+def _inner(name: Any) -> str:
+    """`name`, which must be that of a file within the folder."""
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or path.as_posix() != name or "\\" in name:
+        raise ValueError(f"{name} is outside of the folder")
+    return str(name)

@@ -5,11 +5,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gradflow.errors import RunError
 from gradflow.runs.manifest import Manifest
-from gradflow.runs.parts import ROW, Part
+from gradflow.runs.parts import ROW, Part, plain_schema
 
 
 class MissingPartError(RunError):
@@ -28,31 +29,40 @@ def read_part(manifest: Manifest, part: Part) -> pa.Table:
         table = pq.read_table(pa.BufferReader(content), partitioning=None)
     if ROW in table.column_names:
         table = table.sort_by(ROW).drop_columns([ROW])
-    return _plain(table)
+    return table.cast(plain_schema(table.schema))
 
 
-def read_rows(part: Part, columns: Sequence[str], filters: Any) -> pa.Table:
-    """Some columns of some rows of `part`, in order; only as much of the file is read as needed.
+def read_layer(part: Part, columns: Sequence[str], layer: str) -> pa.Table:
+    """Some columns of the rows of one layer of `part`, in order.
 
-    Args:
-        part: which one to read; what is read of it is compared with the checksums of its pages.
-        columns: the columns wanted; those that the part has not are left out.
-        filters: which rows are wanted, as `pyarrow.parquet.read_table` takes it.
+    Only those row groups are read whose statistics admit the layer; what is read is compared with
+    the checksums of its pages. Columns that the part has not are left out.
 
     Raises `RunError`, naming the file, where it is missing or damaged.
     """
-    with _naming(part):
-        present = pq.read_schema(part.path).names
-        table = pq.read_table(
-            part.path,
-            columns=[name for name in (*columns, ROW) if name in present],
-            filters=filters,
-            partitioning=None,
-            page_checksum_verification=True,
-        )
+    with _naming(part), pq.ParquetFile(part.path, page_checksum_verification=True) as file:
+        present = file.schema_arrow.names
+        if "layer" not in present:
+            raise _DamagedError("it has no column layer")
+        place = present.index("layer")
+        groups = [
+            group
+            for group in range(file.num_row_groups)
+            if _may_hold(file.metadata.row_group(group).column(place).statistics, layer)
+        ]
+        wanted = [name for name in (*columns, ROW) if name in present]
+        table = file.read_row_groups(groups, [*wanted, "layer"], use_threads=False)
+        table = table.filter(pc.equal(table["layer"], layer)).select(wanted)
     if ROW in table.column_names:
         table = table.sort_by(ROW).drop_columns([ROW])
-    return _plain(table)
+    return table.cast(plain_schema(table.schema))
+
+
+def _may_hold(statistics: Any, value: str) -> bool:
+    """Whether a column of which these are the statistics may hold `value`."""
+    if statistics is None or not statistics.has_min_max:
+        return True
+    return bool(statistics.min <= value <= statistics.max)
 
 
 class _DamagedError(Exception):
@@ -75,11 +85,3 @@ _ADVICE = (
     "`python -m gradflow.runs check FOLDER --repair` sets damaged files aside, "
     "and the rest of the run can be read"
 )
-
-
-def _plain(table: pa.Table) -> pa.Table:
-    fields = [
-        field.with_type(pa.string()) if pa.types.is_dictionary(field.type) else field
-        for field in table.schema
-    ]
-    return table.cast(pa.schema(fields))

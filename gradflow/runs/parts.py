@@ -6,12 +6,15 @@ merged-<first>-<last>.parquet  many parts made one; counts once the manifest lis
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gradflow.runs.manifest import Manifest
+import pyarrow as pa
+
+from gradflow.errors import RunError
+from gradflow.runs.manifest import MANIFEST_FILE, Manifest
 
 # How every part is written; the pages' checksums guard those that are read without the others.
 PARQUET: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
@@ -40,14 +43,36 @@ def part_name(first_step: int, last_step: int, *, merged: bool = False) -> str:
     return f"{'merged' if merged else 'part'}-{first_step:010d}-{last_step:010d}.parquet"
 
 
+def plain_schema(schema: pa.Schema) -> pa.Schema:
+    """`schema` with names as plain strings, whether a part has them so or in a dictionary."""
+    fields = [
+        field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
+        for field in schema
+    ]
+    return pa.schema(fields)
+
+
 def parts_of(manifest: Manifest, table: str) -> list[Part]:
-    """The parts of `table` that count, in order of step, those that are missing included."""
+    """The parts of `table` that count, in order of step, those that are missing included.
+
+    Raises `RunError` where the manifest is damaged, or lost although it is needed to tell.
+    """
+    manifest.require_sound()
     names = {name for name in manifest.files if name.startswith(f"{table}/")}
     found = {f"{table}/{path.name}" for path in (manifest.folder / table).glob("*.parquet")}
     # What is on the disk and not listed was written just before an interruption; whole, all the
     # same, but a merged one, whose parts are still there.
     unlisted = {name for name in found - names - manifest.gone if not _is_half_way(name, manifest)}
-    return sorted(_parts(manifest.folder, names | unlisted))
+    parts = sorted(_parts(manifest.folder, names | unlisted))
+    if not manifest.exists:
+        _require_unmixed(manifest.folder, parts)
+    return parts
+
+
+def part_at(path: Path) -> Part | None:
+    """The part that the file `path` is by its name; None where it is none."""
+    found = _PATTERN.fullmatch(path.name)
+    return Part(int(found[2]), int(found[3]), path) if found else None
 
 
 def left_over(manifest: Manifest) -> list[Path]:
@@ -66,8 +91,23 @@ def _is_half_way(name: str, manifest: Manifest) -> bool:
     return merged and manifest.exists and name not in manifest.files
 
 
+def _require_unmixed(folder: Path, parts: Sequence[Part]) -> None:
+    """Make sure that no part is there beside one that it may have been merged into."""
+    merged = [part for part in parts if part.is_merged]
+    if any(
+        one.first <= part.first and part.last <= one.last
+        for one in merged
+        for part in parts
+        if part is not one
+    ):
+        raise RunError(
+            f"{folder / MANIFEST_FILE} is missing, so it is not known which files of the run "
+            "count: `python -m gradflow.runs check FOLDER --repair` lists them again"
+        )
+
+
 def _parts(folder: Path, names: set[str]) -> Iterator[Part]:
     for name in names:
-        found = _PATTERN.fullmatch(Path(name).name)
-        if found:
-            yield Part(int(found[2]), int(found[3]), folder / name)
+        part = part_at(folder / name)
+        if part is not None:
+            yield part

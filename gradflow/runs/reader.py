@@ -12,7 +12,7 @@ from gradflow.errors import RunError
 from gradflow.runs.description import read_description
 from gradflow.runs.files import EXPERIMENT_FILE, LAYERS_FILE, RUN_FILE
 from gradflow.runs.manifest import Manifest, read_manifest
-from gradflow.runs.part_reader import read_part, read_rows
+from gradflow.runs.part_reader import read_layer, read_part
 from gradflow.runs.parts import Part, parts_of
 from gradflow.runs.schema import TABLES
 
@@ -130,11 +130,15 @@ class Run:
 
         Reads no more of `table` than these columns of this layer's rows, so that it is quick where
         the whole table would not fit into memory.
+
+        Raises `RunError` where `table` has no layers, or a part is damaged.
         """
+        if "layer" not in {quantity.name for quantity in TABLES[table].columns}:
+            raise RunError(f"the rows of the table {table} are not those of layers")
         columns = ["epoch", "step", *quantities]
 
         def read(_: Manifest, part: Part) -> pa.Table:
-            return read_rows(part, columns, [("layer", "==", layer)])
+            return read_layer(part, columns, layer)
 
         return _to_frame(table, self._read(table, read)).reindex(columns=columns)
 

@@ -19,9 +19,12 @@ def roll_back(run_folder: Path, epoch: int, step: int) -> int:
     over, temporary files and parts that were merged already, goes too.
 
     Returns the number of rows removed.
+
+    Raises `RunError` where the manifest is damaged, or a part that holds both.
     """
     removed = 0
     manifest = read_manifest(run_folder)
+    manifest.require_sound()
     for temporary in [*run_folder.glob(TEMPORARY), *run_folder.glob(f"*/{TEMPORARY}")]:
         temporary.unlink()
     for path in left_over(manifest):
@@ -52,8 +55,8 @@ def _cut(manifest: Manifest, part: Part, epoch: int, step: int) -> int:
     by_step = "step" in table.column_names
     column, end = (table["step"], step) if by_step else (table["epoch"], epoch)
     kept = table.filter(pc.less(column, pa.scalar(end, column.type)))
-    name = part_name(part.first, step - 1, merged=part.is_merged)
-    path = part.path.with_name(name)
+    # Named as merged: it counts only from when the manifest lists it, and the whole one no more.
+    path = part.path.with_name(part_name(part.first, step - 1, merged=True))
     write_whole(path, lambda temporary: pq.write_table(kept, temporary, **PARQUET))
     note(manifest.folder, [path], [part.path])
     part.path.unlink()

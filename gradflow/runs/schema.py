@@ -18,7 +18,7 @@ from gradflow.runs.quantity import (
     Table,
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _AXES = """\
 Axis letters: N batch, C channel, S everything else. x is a layer's output, or the gradient of the

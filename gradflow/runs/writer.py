@@ -8,7 +8,6 @@ layers.parquet         one row a layer
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,12 +23,12 @@ from gradflow.runs.files import (
     RUN_FILE,
     make_folder,
     write_json,
-    write_whole,
 )
 from gradflow.runs.lock import FolderLock
-from gradflow.runs.manifest import note, note_replacement
+from gradflow.runs.manifest import read_manifest, write_listed, write_manifest
 from gradflow.runs.parts import PARQUET, Part, part_name
 from gradflow.runs.quantity import Table
+from gradflow.runs.rebuilding import rebuild_manifest
 from gradflow.runs.rollback import roll_back
 from gradflow.runs.schema import SCHEMA_VERSION, TABLES
 
@@ -62,6 +61,8 @@ class RunWriter:
     def __init__(self, folder: str | Path, description: Mapping[str, Any]) -> None:
         claim_folder(Path(folder))
         self._open(Path(folder), {})
+        # First: from here on a run without a manifest is one that has lost it.
+        write_manifest(self.folder, {})
         self._description: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
             "kind": "run",
@@ -81,6 +82,14 @@ class RunWriter:
         description = read_description(folder, RUN_FILE)
         writer = cls.__new__(cls)
         writer._open(folder, description)
+        try:
+            if not read_manifest(folder).exists:
+                # Recorded before there were manifests: gradflow of that time reads it no more.
+                writer.describe(schema_version=SCHEMA_VERSION)
+                rebuild_manifest(folder)
+        except BaseException:
+            writer.release()
+            raise
         return writer
 
     @classmethod
@@ -95,7 +104,11 @@ class RunWriter:
         Raises `RunError` where the folder holds no run of this schema, or is being written.
         """
         writer = cls.reopen(folder)
-        removed = roll_back(writer.folder, epoch, step)
+        try:
+            removed = roll_back(writer.folder, epoch, step)
+        except BaseException:
+            writer.release()
+            raise
         entry = {"at": now(), "epoch": epoch, "step": step, "rows_removed": removed}
         resumed = [*writer._description.get("resumed", []), entry]
         writer._description = {
@@ -103,7 +116,11 @@ class RunWriter:
             for name, value in writer._description.items()
             if name not in ("ended", "first_nonfinite", "stopped_by")
         }
-        writer.describe(status="running", schema_version=SCHEMA_VERSION, resumed=resumed)
+        if "set_aside" in writer._description:
+            # What was lost from here on is about to be recorded again.
+            lost = writer._description["set_aside"]
+            writer._description["set_aside"] = [one for one in lost if one["first_step"] < step]
+        writer.describe(status="running", resumed=resumed)
         return writer
 
     def _open(self, folder: Path, description: Mapping[str, Any]) -> None:
@@ -126,7 +143,7 @@ class RunWriter:
     def write_layers(self, columns: Mapping[str, Sequence[Any]]) -> None:
         """Write the table of layers, one row a layer in order of execution."""
         table = _to_arrow(TABLES["layers"], columns)
-        self._write_noted(self.folder / LAYERS_FILE, table)
+        self._write_table(self.folder / LAYERS_FILE, table)
 
     def append(
         self, name: str, columns: Mapping[str, Any], first_step: int, last_step: int
@@ -136,7 +153,7 @@ class RunWriter:
         folder = self.folder / name
         path = folder / part_name(first_step, last_step)
         make_folder(folder)
-        self._write_noted(path, table)
+        self._write_table(path, table)
         self._compactor.added(name, Part(first_step, last_step, path), table.num_rows)
 
     def close(self, status: str) -> None:
@@ -148,13 +165,8 @@ class RunWriter:
         """Let others write, the status left as it is."""
         self._lock.release()
 
-    def _write_noted(self, path: Path, table: pa.Table) -> None:
-        """Write a file and note it in the manifest, so that neither is wrong in between."""
-        replaced = path.exists()
-        noted = partial(note_replacement, self.folder, path) if replaced else None
-        write_whole(path, lambda temporary: _write_parquet(table, temporary), noted)
-        if not replaced:
-            note(self.folder, [path])
+    def _write_table(self, path: Path, table: pa.Table) -> None:
+        write_listed(self.folder, path, lambda temporary: _write_parquet(table, temporary))
 
     def _write_description(self) -> None:
         write_json(self.folder / RUN_FILE, self._description)
@@ -212,6 +224,11 @@ def claim_folder(folder: Path) -> None:
                 f"{folder} holds a {Path(name).stem} already ({name}): "
                 "name another output folder, or move this one away"
             )
+    if folder.is_dir() and read_manifest(folder).files:
+        raise RunError(
+            f"{folder} holds a run that has lost its {RUN_FILE}: name another output folder, or "
+            "see `python -m gradflow.runs check FOLDER`"
+        )
     make_folder(folder)
 
 

@@ -15,9 +15,10 @@ from PIL import Image
 import gradflow
 from gradflow import checkpoints, training
 from gradflow.hooks.tracer import Tracer
+from gradflow.runs.files import STATE_FILE
+from gradflow.runs.lock import LOCK_FILE, FolderLock
 from gradflow.runs.schema import TABLES
 from gradflow.train_and_trace import main
-from gradflow.training_state import STATE_FILE
 
 OPTIONS = ["--models", "plain20", "resnet20", "--epochs", "3", "--batch-size", "8"]
 OPTIONS += ["--trace-every", "2", "--probes", "loss_slice", "sharpness", "lesions"]
@@ -200,6 +201,18 @@ def test_images_that_are_not_the_same_are_refused(half, images, tmp_path, capsys
     Image.new("RGB", (16, 16)).save(tmp_path / "changed" / "dark" / "3.png")
     assert main(["--resume", str(half), "--data", str(tmp_path / "changed")]) == 1
     assert "are not those that" in " ".join(capsys.readouterr().err.split())
+
+
+def test_experiment_that_another_process_trains_in_is_refused(half, images, tmp_path, capsys):
+    before = {path: path.stat().st_mtime_ns for path in half.rglob("*") if path.is_file()}
+    with FolderLock(half):
+        assert main(["--resume", str(half)]) == 1
+        assert "is being written by another process" in " ".join(capsys.readouterr().err.split())
+    after = {path: path.stat().st_mtime_ns for path in half.rglob("*") if path.is_file()}
+    assert {path for path in after if after[path] != before.get(path)} <= {half / LOCK_FILE}
+    with FolderLock(tmp_path):  # not an experiment yet: another training is about to begin
+        assert main(command(images, tmp_path)) == 1
+    assert not (tmp_path / "experiment.json").exists()
 
 
 @pytest.mark.parametrize(

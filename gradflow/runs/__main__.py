@@ -1,0 +1,136 @@
+"""`python -m gradflow.runs check`: whether recorded runs are as they were written."""
+
+import sys
+import textwrap
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from gradflow.errors import GradflowError
+from gradflow.runs.check import Checked, Finding, check_run, runs_in
+from gradflow.runs.repair import repair
+
+_COLUMNS = 80
+_NAME = 24
+
+
+@dataclass(frozen=True)
+class Options:
+    """Look at every file of recorded runs: is it there, and is it what was written?"""
+
+    command: Annotated[Literal["check"], tyro.conf.Positional]
+    """What to do."""
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """An experiment or a single run."""
+
+    repair: bool = False
+    """Move damaged files to the folder `damaged` of their run and remove what an interruption left
+    over, so that the rest can be read."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status: 0 where all is sound, 1 where something is not."""
+    options = tyro.cli(Options, prog="python -m gradflow.runs", args=arguments)
+    try:
+        if options.repair:
+            for done in repair(options.folder):
+                print(_line(options.folder, done.what, done.path, done.reason))
+        folders, beside = runs_in(options.folder)
+        checked = [check_run(folder) for folder in folders]
+    except GradflowError as error:
+        print(f"error: {_shown(str(error))}", file=sys.stderr)
+        return 1
+    findings = [*beside, *(finding for one in checked for finding in one.findings)]
+    print("\n".join(_table(checked)))
+    for finding in _shortened(findings):
+        print(_line(options.folder, finding.kind, finding.path, finding.reason))
+    for one in checked:
+        for gap in one.gaps:
+            print(_wrapped(f"gap: {_shown(one.folder.name)} has no rows of {gap}"))
+    print(_wrapped(_verdict(checked, findings)))
+    return int(any(finding.kind == "damaged" for finding in findings))
+
+
+def _table(runs: Sequence[Checked]) -> list[str]:
+    """One row a run."""
+    lines = [f"{'run':{_NAME}} schema  {'status':11} files        MB        rows damaged"]
+    for one in runs:
+        version = str(one.description.get("schema_version", "-"))
+        status = _shown(str(one.description.get("status", "-")))
+        lines.append(
+            f"{_cut(_shown(one.folder.resolve().name), _NAME):{_NAME}} {version:>6}  "
+            f"{_cut(status, 11):11} {one.files:5} {one.size / 1e6:9.2f} {one.rows:11,} "
+            f"{len(one.of_kind('damaged')):7}"
+        )
+    return lines
+
+
+def _shortened(findings: Sequence[Finding]) -> Iterator[Finding]:
+    """Every damaged file, and of those that do no harm the first of each folder and reason."""
+    yield from (finding for finding in findings if finding.kind == "damaged")
+    alike = defaultdict(list)
+    for finding in findings:
+        if finding.kind != "damaged":
+            alike[finding.path.parent, finding.kind, finding.reason].append(finding)
+    for first, *others in alike.values():
+        more = f", and {_count(len(others), 'more file')} beside it" if others else ""
+        yield replace(first, reason=first.reason + more)
+
+
+def _line(folder: Path, what: str, path: Path, reason: str) -> str:
+    name = _shown(path.relative_to(folder).as_posix())
+    return f"{what}: {name}\n{_wrapped('    ' + _shown(reason))}"
+
+
+def _verdict(runs: Sequence[Checked], findings: Sequence[Finding]) -> str:
+    damaged = [finding for finding in findings if finding.kind == "damaged"]
+    files = sum(one.files for one in runs)
+    where = f"{_count(files, 'file')} of {_count(len(runs), 'run')}"
+    if damaged:
+        return (
+            f"Damaged: {_count(len(damaged), 'file')}, beside {where}; with --repair damaged files "
+            "are set aside, and the rest can be read."
+        )
+    notes = f"; {_count(len(findings), 'finding')}, harmless" if findings else ""
+    lost = sum(one.set_aside for one in runs)
+    if lost:
+        notes += f"; {_count(lost, 'file')} set aside by an earlier repair"
+    unlisted = sum(not one.manifest.exists for one in runs)
+    if unlisted:
+        return (
+            f"Readable: {where}; {_count(unlisted, 'run')} recorded before checksums were kept, so "
+            f"that only reading shows damage{notes}."
+        )
+    return f"Sound: {where} as they were written{notes}."
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(
+        text,
+        _COLUMNS,
+        break_long_words=False,
+        break_on_hyphens=False,
+        subsequent_indent="    ",
+    )
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width else f"{text[: width - 1]}~"
+
+
+def _shown(text: str) -> str:
+    """`text` without what a terminal would act on."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""Finds the state that an interrupted training goes on from, and makes sure it is what was written.
+
+state.json names the file that counts, with its SHA-256. What is in it, `gradflow.training_state`
+alone knows.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from gradflow.errors import RunError
+from gradflow.runs.files import STATE_FILE
+
+
+def state_path(run_folder: Path) -> Path | None:
+    """The file that state.json names; None where there is no state.json.
+
+    Raises `RunError` where it is damaged.
+    """
+    return _entry(run_folder)[0] if (run_folder / STATE_FILE).exists() else None
+
+
+def read_state(run_folder: Path) -> bytes | None:
+    """The content of the state that the run in `run_folder` goes on from; None where there is none.
+
+    Raises `RunError` where it is missing or damaged.
+    """
+    if not (run_folder / STATE_FILE).exists():
+        return None
+    path, digest = _entry(run_folder)
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise damaged_state(run_folder, f"{path.name} is missing") from error
+    except OSError as error:
+        raise damaged_state(run_folder, f"{path.name}: {error.strerror}") from error
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise damaged_state(run_folder, f"the checksum of {path.name} is another")
+    return data
+
+
+def damaged_state(run_folder: Path, reason: str) -> RunError:
+    """What to raise where the state of the run in `run_folder` cannot be used."""
+    return RunError(
+        f"the state in {run_folder} cannot be read ({reason}), so its training cannot go on: "
+        f"remove {STATE_FILE} to train this run anew from its first epoch"
+    )
+
+
+def _entry(run_folder: Path) -> tuple[Path, str]:
+    try:
+        entry: Any = json.loads((run_folder / STATE_FILE).read_text(encoding="utf-8"))
+        # Only a file of the run's own folder, whatever it says.
+        return run_folder / Path(str(entry["file"])).name, str(entry["sha256"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise damaged_state(run_folder, f"{STATE_FILE} is damaged") from error
