@@ -1,5 +1,7 @@
 """The weights that a run keeps: those of its best epoch, and, if asked for, of every epoch."""
 
+from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +9,7 @@ import torch
 from torch import nn
 
 from gradflow.errors import RunError
-from gradflow.runs.files import write_whole
+from gradflow.runs.files import make_folder, write_whole
 
 BEST = "best.pt"
 FOLDER = "checkpoints"
@@ -21,9 +23,21 @@ def path_of_epoch(run_folder: Path, epoch: int) -> Path:
 def save(path: Path, model: nn.Module, **entries: Any) -> None:
     """Write the weights of `model`, on the CPU, with `entries` beside them, whole."""
     state = {name: value.cpu() for name, value in model.state_dict().items()}
-    path.parent.mkdir(exist_ok=True)
-    content = {"state_dict": state, **entries}
-    write_whole(path, lambda temporary: torch.save(content, temporary))
+    make_folder(path.parent)
+    data = serialized({"state_dict": state, **entries})
+    write_whole(path, lambda temporary: write(temporary, data))
+
+
+def serialized(content: Mapping[str, Any]) -> memoryview:
+    """`content` as `torch.save` writes it; in memory, as that hides what a full disk answers."""
+    buffer = BytesIO()
+    torch.save(dict(content), buffer)
+    return buffer.getbuffer()
+
+
+def write(path: Path, data: memoryview) -> None:
+    """Write `data` to `path`; raises `OSError` where that fails."""
+    path.write_bytes(data)
 
 
 def load(path: Path) -> dict[str, Any]:

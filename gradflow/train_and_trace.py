@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+import torch
 import tyro
 from rich.console import Console
 
@@ -63,6 +64,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         show_results(console, plan.folder, results)
     except GradflowError as error:
         errors.print(f"error: {error}", markup=False)
+        return EXIT_ERROR
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        reason = str(error).splitlines()[0] if str(error) else "no memory is left"
+        errors.print(f"error: out of memory ({reason}){_kept(folder)}", markup=False)
         return EXIT_ERROR
     except KeyboardInterrupt as interrupt:
         errors.print(f"interrupted{_kept(folder)}", markup=False)

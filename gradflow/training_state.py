@@ -17,10 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gradflow import checkpoints
 from gradflow.errors import RunError
 from gradflow.evaluation import Evaluation
 from gradflow.hooks.tracer import Tracer
-from gradflow.runs.files import write_json, write_whole
+from gradflow.runs.files import remove, write_json, write_whole
 
 STATE_FILE = "state.json"
 _PATTERN = "state-*.pt"
@@ -81,16 +82,14 @@ def validation_of(state: Mapping[str, Any], device: torch.device) -> Evaluation 
 
 def save_state(folder: Path, state: Mapping[str, Any], step: int) -> None:
     """Write `state`, as it is before `step`, then let go of the one before."""
-    content = BytesIO()
-    torch.save(dict(state), content)
-    data = content.getbuffer()
+    data = checkpoints.serialized(state)
     name = f"state-{step:010d}.pt"
-    write_whole(folder / name, lambda path: _write(path, data))
+    write_whole(folder / name, lambda path: checkpoints.write(path, data))
     digest = hashlib.sha256(data).hexdigest()
     write_json(folder / STATE_FILE, {"file": name, "sha256": digest, "step": step})
     for path in folder.glob(_PATTERN):
         if path.name != name:
-            path.unlink()
+            remove(path)
 
 
 def load_state(folder: Path) -> dict[str, Any] | None:
@@ -117,9 +116,9 @@ def load_state(folder: Path) -> dict[str, Any] | None:
 
 def discard_state(folder: Path) -> None:
     """Remove the state of a run that is complete: there is nothing to go on with."""
-    (folder / STATE_FILE).unlink(missing_ok=True)
+    remove(folder / STATE_FILE)
     for path in folder.glob(_PATTERN):
-        path.unlink()
+        remove(path)
 
 
 def _damaged(folder: Path, reason: str) -> RunError:
@@ -127,7 +126,3 @@ def _damaged(folder: Path, reason: str) -> RunError:
         f"the state in {folder} cannot be read ({reason}), so its training cannot go on: remove "
         f"{STATE_FILE} to train this run anew from its first epoch"
     )
-
-
-def _write(path: Path, data: memoryview) -> None:
-    path.write_bytes(data)

@@ -4,6 +4,7 @@ As soon as the last `MERGED_AT_ONCE` parts of a table were all merged equally of
 that was merged once more: n appended parts leave at most `MERGED_AT_ONCE` x log(n) files, and each
 row is rewritten log(n) times at most (a log-structured merge tree: O'Neil et al. 1996). Parts that
 together exceed `LARGEST` rows are left as they are. Rows are copied in batches: memory stays flat.
+A merge that fails is left out, and those of its table that would follow: what is there is enough.
 
 In a merged part the rows of each batch are sorted by layer, so that one layer's can be read without
 the others; the column `row` holds the place that each had.
@@ -18,8 +19,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from gradflow.errors import RunError
 from gradflow.runs.files import fault_point, write_whole
-from gradflow.runs.manifest import note, read_manifest, tidy
+from gradflow.runs.manifest import entry_of, note, read_manifest, tidy
+from gradflow.runs.part_reader import plain_schema
 from gradflow.runs.parts import PARQUET, ROW, Part, part_name, parts_of
 
 MERGED_AT_ONCE = 32
@@ -45,9 +48,22 @@ class Compactor:
     def __init__(self, run_folder: Path) -> None:
         self._run_folder = run_folder
         self._tables: dict[str, list[_Counted] | None] = {}
+        self._merged_away: set[Path] = set()
+
+    def has_merged(self, path: Path) -> bool:
+        """Whether the rows of the part that was at `path` are in a merged one."""
+        return path in self._merged_away
 
     def added(self, table: str, part: Part, rows: int) -> None:
-        """Take note of a new part of `table`, and merge what is due."""
+        """Take note of a new part of `table`, and merge what is due, if that can be done."""
+        try:
+            self._add(table, part, rows)
+        except (RunError, OSError, pa.ArrowException):
+            # A damaged part, a full disk, a file that another program holds open: whoever reads,
+            # or writes the next part, is told. Until then nothing is wrong with what is there.
+            self._tables[table] = None
+
+    def _add(self, table: str, part: Part, rows: int) -> None:
         if table not in self._tables:
             known = parts_of(read_manifest(self._run_folder), table)
             self._tables[table] = [_counted(one) for one in known if one.path != part.path]
@@ -66,17 +82,26 @@ class Compactor:
 
     def _merge(self, counted: list[_Counted]) -> _Counted:
         parts = [one.part for one in counted]
+        self._require_undamaged(parts)
         first, last = parts[0].first, parts[-1].last
         generation = counted[0].generation + 1
         path = parts[0].path.with_name(part_name(first, last, merged=True))
         write_whole(path, lambda temporary: _copy_rows(parts, generation, temporary))
         old = [part.path for part in parts]
+        self._merged_away |= set(old)
         note(self._run_folder, [path], old)  # from here on the new one counts, and they do not
         fault_point("merged")
         for one in old:
             one.unlink()
         tidy(self._run_folder)
         return _Counted(Part(first, last, path), generation, sum(one.rows for one in counted))
+
+    def _require_undamaged(self, parts: list[Part]) -> None:
+        """Raise `RunError` where a part is not what was written: merged, it would look sound."""
+        manifest = read_manifest(self._run_folder)
+        for part in parts:
+            if manifest.knows(part.path) and not manifest.describes(part.path, entry_of(part.path)):
+                raise RunError(f"the part {part.path} is damaged")
 
 
 def _is_due(parts: list[_Counted]) -> bool:
@@ -96,7 +121,7 @@ def _counted(part: Part) -> _Counted:
 
 def _copy_rows(parts: list[Part], generation: int, path: Path) -> None:
     # Columns differ where an epoch had scalars that another had not.
-    schemas = [pq.read_schema(part.path).remove_metadata() for part in parts]
+    schemas = [plain_schema(pq.read_schema(part.path)) for part in parts]
     schema = pa.unify_schemas(schemas, promote_options="permissive")
     if ROW not in schema.names:
         schema = schema.append(pa.field(ROW, pa.int64()))
@@ -137,10 +162,7 @@ def _by_layer(tables: list[pa.Table]) -> pa.Table:
     table = pa.concat_tables(tables)
     for name in _SORTED_BY:
         if name in table.column_names:
-            names = table[name]
-            if pa.types.is_dictionary(names.type):
-                names = names.cast(names.type.value_type)
-            return table.take(pc.sort_indices(names))
+            return table.take(pc.sort_indices(table[name]))
     return table
 
 

@@ -63,6 +63,17 @@ def append(path: Path, content: bytes) -> None:
         raise RunError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
+def remove(path: Path) -> None:
+    """Remove the file at `path`, if there is one.
+
+    Raises `RunError` where it cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise RunError(f"{path} cannot be removed: {error.strerror or error}") from error
+
+
 def make_folder(folder: Path) -> None:
     """Make `folder`, and those that it lies in, where it is not there.
 

@@ -60,6 +60,10 @@ class Manifest:
         """Whether the manifest lists `path`."""
         return _name(self.folder, path) in self.files
 
+    def describes(self, path: Path, entry: Entry) -> bool:
+        """Whether a file at `path` that is as `entry` says is what was written there."""
+        return entry in self.files.get(_name(self.folder, path), ())
+
     def contradicts(self, path: Path, content: bytes) -> bool:
         """Whether `content` is not what was written at `path`, as far as the manifest knows."""
         entries = self.files.get(_name(self.folder, path), ())

@@ -77,9 +77,13 @@ _ADVICE = (
 )
 
 
-def _plain(table: pa.Table) -> pa.Table:
-    fields = [
+def plain_schema(schema: pa.Schema) -> pa.Schema:
+    """`schema` with plain strings in place of dictionaries, and without metadata."""
+    return pa.schema(
         field.with_type(pa.string()) if pa.types.is_dictionary(field.type) else field
-        for field in table.schema
-    ]
-    return table.cast(pa.schema(fields))
+        for field in schema
+    )
+
+
+def _plain(table: pa.Table) -> pa.Table:
+    return table.cast(plain_schema(table.schema))

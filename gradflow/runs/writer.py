@@ -135,6 +135,8 @@ class RunWriter:
         table = _to_arrow(TABLES[name], columns)
         folder = self.folder / name
         path = folder / part_name(first_step, last_step)
+        if self._compactor.has_merged(path):
+            return  # an interruption came as its rows were merged, and they are given once more
         make_folder(folder)
         self._write_noted(path, table)
         self._compactor.added(name, Part(first_step, last_step, path), table.num_rows)
