@@ -15,7 +15,6 @@ from PIL import Image
 
 import gradflow
 from gradflow import checkpoints
-from gradflow.errors import RunError
 from gradflow.runs.files import EXPERIMENT_FILE, RUN_FILE, TEMPORARY
 from gradflow.runs.manifest import read_manifest
 from gradflow.runs.parts import left_over
@@ -122,12 +121,8 @@ def check_end(folder: Path, reference: Reference) -> None:
 
 
 def _started_runs(folder: Path) -> tuple[Run, ...]:
-    try:
-        return gradflow.open_experiment(folder).runs
-    except RunError:
-        # There is nothing to read yet: that must be the reason.
-        assert not list(folder.glob(f"*/{RUN_FILE}"))
-        return ()
+    started = list(folder.glob(f"*/{RUN_FILE}"))
+    return gradflow.open_experiment(folder).runs if started else ()
 
 
 def _steps_on_disk(run: Run) -> float:

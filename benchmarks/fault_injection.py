@@ -8,6 +8,7 @@ renamed or removed, and each folder that is made. They are counted from 1.
 
 import errno
 import functools
+import itertools
 import json
 import multiprocessing
 import os
@@ -58,14 +59,15 @@ class Circumstances:
     Fields:
         fault: what goes wrong; None for nothing.
         merged_at_once: parts that are merged into one; 2 makes even a short run merge.
-        clock: `backward`: each look at the clock finds it an hour before the last one.
+        hours_back: the clock is so far behind, and each look at it finds it an hour earlier than
+            the last one; None for a clock that goes as clocks do.
         address_space: the most memory that the process may map beyond what it has, in bytes.
         moments: where to write the names of all moments, as JSON.
     """
 
     fault: Fault | None = None
     merged_at_once: int = compaction.MERGED_AT_ONCE
-    clock: Literal["forward", "backward"] = "forward"
+    hours_back: int | None = None
     address_space: int | None = None
     moments: Path | None = None
 
@@ -137,8 +139,8 @@ def _train(
     sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
     torch.set_num_threads(1)
     compaction.MERGED_AT_ONCE = circumstances.merged_at_once
-    if circumstances.clock == "backward":
-        _turn_the_clock_back()
+    if circumstances.hours_back is not None:
+        _turn_the_clock_back(circumstances.hours_back)
     if circumstances.address_space is not None:
         limit = _mapped() + circumstances.address_space
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -231,8 +233,8 @@ def _mapped() -> int:
     return pages * resource.getpagesize()
 
 
-def _turn_the_clock_back() -> None:
-    begin, looks = datetime.now().astimezone(), iter(range(1_000_000))
+def _turn_the_clock_back(hours: int) -> None:
+    begin, looks = datetime.now().astimezone(), itertools.count(hours)
 
     class Backward(datetime):
         @classmethod

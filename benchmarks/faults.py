@@ -162,10 +162,10 @@ class Trial:
 def references(folder: Path) -> list[Reference]:
     """Two uninterrupted trainings: with probes and merged parts; with a state every other epoch."""
     images = ("--data", str(make_images(folder / "images")))
-    short = ("--batch-size", "8", "--trace-every", "1")
-    probes = ("--models", "plain20", "resnet20", "--epochs", "3")
-    probes += ("--probes", "loss_slice", "sharpness", "lesions")
-    rare = ("--models", "resnet20", "--epochs", "5", "--probes", "none")
+    short = ("--batch-size", "8", "--trace-every", "1", "--device", "cpu")
+    probes = ("--models", "plain20", "resnet20", "--epochs", "2")
+    probes += ("--probes", "loss_slice")
+    rare = ("--models", "resnet20", "--epochs", "4", "--probes", "none")
     rare += ("--state-every", "2", "--checkpoints", "every")
     return [
         make_reference((*images, *short, *probes), folder / "probes", time.monotonic),
@@ -193,6 +193,8 @@ def run(options: Options, folder: Path) -> dict[str, Tally]:
                 print("FAILED", tally.failures[-1], flush=True)
             else:
                 shutil.rmtree(trial.folder, ignore_errors=True)
+            if number % 20 == 0:
+                print(f"{kind}: {number} trials, {dict(tally.times)}", flush=True)
         tally.trials = number
     return tallies
 

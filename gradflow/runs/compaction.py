@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from gradflow.errors import RunError
 from gradflow.runs.files import fault_point, write_whole
-from gradflow.runs.manifest import entry_of, note, read_manifest, tidy
+from gradflow.runs.manifest import entry_of, note_instead, read_manifest, tidy
 from gradflow.runs.part_reader import plain_schema
 from gradflow.runs.parts import PARQUET, ROW, Part, part_name, parts_of
 
@@ -89,7 +89,7 @@ class Compactor:
         write_whole(path, lambda temporary: _copy_rows(parts, generation, temporary))
         old = [part.path for part in parts]
         self._merged_away |= set(old)
-        note(self._run_folder, [path], old)  # from here on the new one counts, and they do not
+        note_instead(self._run_folder, path, old)
         fault_point("merged")
         for one in old:
             one.unlink()

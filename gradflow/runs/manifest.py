@@ -76,16 +76,13 @@ def read_manifest(folder: Path) -> Manifest:
     gone: set[str] = set()
     lines = _lines(folder / MANIFEST_FILE)
     for line in lines or []:
-        change = _parse(line)
-        if change is None:
-            continue
-        name, entry = change
-        if entry is None:
-            files.pop(name, None)
-            gone.add(name)
-        else:
-            files[name] = (*files.get(name, ()), entry)[-2:]
-            gone.discard(name)
+        for name, entry in _parse(line):
+            if entry is None:
+                files.pop(name, None)
+                gone.add(name)
+            else:
+                files[name] = (*files.get(name, ()), entry)[-2:]
+                gone.discard(name)
     return Manifest(folder, lines is not None, files, frozenset(gone))
 
 
@@ -97,6 +94,16 @@ def note(folder: Path, written: Iterable[Path] = (), taken_away: Iterable[Path] 
     lines = [_line(_name(folder, path), entry_of(path)) for path in written]
     lines += [{"file": _name(folder, path), "gone": True} for path in taken_away]
     _append(folder, lines)
+
+
+def note_instead(folder: Path, path: Path, replaced: Iterable[Path]) -> None:
+    """Append to the manifest that the file at `path` counts from now on, and `replaced` do not.
+
+    In one line, so that a power cut leaves either both or neither. Raises `RunError` where that
+    fails.
+    """
+    line = _line(_name(folder, path), entry_of(path))
+    _append(folder, [line | {"instead_of": [_name(folder, one) for one in replaced]}])
 
 
 def note_replacement(folder: Path, path: Path, replacement: Path) -> None:
@@ -152,15 +159,17 @@ def _tail(path: Path) -> bytes:
         return b""
 
 
-def _parse(line: str) -> tuple[str, Entry | None] | None:
-    """A change, or None for a line that is none."""
+def _parse(line: str) -> list[tuple[str, Entry | None]]:
+    """The changes that a line tells of: the files that are as an entry says, or that are gone."""
     try:
         change = json.loads(line)
-        name = change["file"]
-        if not isinstance(name, str):
-            return None
+        names = [change["file"], *change.get("instead_of", [])]
+        if not all(isinstance(name, str) for name in names):
+            return []
+        gone: list[tuple[str, Entry | None]] = [(name, None) for name in names]
         if change.get("gone") is True:
-            return name, None
-        return name, Entry(int(change["bytes"]), int(change["crc32"]))
+            return gone
+        entry = Entry(int(change["bytes"]), int(change["crc32"]))
+        return [(names[0], entry), *gone[1:]]
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return None
+        return []

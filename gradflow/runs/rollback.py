@@ -6,8 +6,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from gradflow.runs.files import TEMPORARY, remove, write_whole
-from gradflow.runs.manifest import Manifest, note, read_manifest
+from gradflow.runs.files import remove, remove_temporary_files, write_whole
+from gradflow.runs.manifest import Manifest, note, note_instead, read_manifest
 from gradflow.runs.part_reader import read_part
 from gradflow.runs.parts import PARQUET, Part, left_over, part_name, parts_of
 
@@ -22,8 +22,7 @@ def roll_back(run_folder: Path, epoch: int, step: int) -> int:
     """
     removed = 0
     manifest = read_manifest(run_folder)
-    for temporary in [*run_folder.glob(TEMPORARY), *run_folder.glob(f"*/{TEMPORARY}")]:
-        remove(temporary)
+    remove_temporary_files(run_folder)
     for path in left_over(manifest):
         remove(path)
     for folder in sorted(path for path in run_folder.iterdir() if path.is_dir()):
@@ -56,6 +55,6 @@ def _cut(manifest: Manifest, part: Part, epoch: int, step: int) -> int:
     name = part_name(part.first, step - 1, merged=True)
     path = part.path.with_name(name)
     write_whole(path, lambda temporary: pq.write_table(kept, temporary, **PARQUET))
-    note(manifest.folder, [path], [part.path])
+    note_instead(manifest.folder, path, [part.path])
     remove(part.path)
     return int(table.num_rows - kept.num_rows)

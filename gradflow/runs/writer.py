@@ -23,6 +23,7 @@ from gradflow.runs.files import (
     LAYERS_FILE,
     RUN_FILE,
     make_folder,
+    remove_temporary_files,
     write_json,
     write_whole,
 )
@@ -62,6 +63,7 @@ class RunWriter:
     def __init__(self, folder: str | Path, description: Mapping[str, Any]) -> None:
         claim_folder(Path(folder))
         self._open(Path(folder), {})
+        remove_temporary_files(self.folder)
         self._description: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
             "kind": "run",
@@ -197,6 +199,7 @@ class ExperimentWriter:
     def __init__(self, folder: str | Path, description: Mapping[str, Any]) -> None:
         self.folder = Path(folder)
         claim_folder(self.folder)
+        remove_temporary_files(self.folder)
         content = {
             "schema_version": SCHEMA_VERSION,
             "kind": "experiment",
