@@ -2,12 +2,16 @@
 
 import errno
 import os
+import resource
 import signal
 
 import pytest
 from fault_checks import check_end, check_interrupted
 from fault_injection import Circumstances, Fault, start
+from torch import nn
 
+from gradflow import checkpoints
+from gradflow.errors import RunError
 from gradflow.train_and_trace import main
 
 
@@ -66,6 +70,17 @@ def test_failing_system_call_is_said_and_loses_nothing(kind, share, lasting, ref
         assert_one_sentence(training, os.strerror(getattr(errno, kind)))
     check_interrupted(folder, reference)
     go_on(reference, folder, tmp_path / "log")
+
+
+def test_weights_that_find_no_room_are_said_in_a_sentence(tmp_path):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
+    try:
+        with pytest.raises(RunError, match=r"best\.pt cannot be written"):
+            checkpoints.save(tmp_path / "best.pt", nn.Linear(50, 50))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_read_only_folder_is_said_and_left_as_it_is(reference, tmp_path, mount, capsys):
