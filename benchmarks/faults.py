@@ -25,7 +25,7 @@ from pathlib import Path
 import tyro
 from fault_checks import Reference, check_end, check_interrupted, make_images, make_reference
 from fault_disks import CannotMountError, SmallDisk
-from fault_injection import Circumstances, Fault, start
+from fault_injection import Circumstances, Fault, Training, start
 
 WAYS = ("time", "moment", "moment", "time", "torn", "moment", "time", "time")
 
@@ -91,7 +91,7 @@ class Trial:
         )
         training = self._start(fault)
         if training.wait() == 0:
-            self._count(f"{fault.kind}, which did not matter")
+            self._count(f"{fault.kind}, the training went on")
         else:
             self._count(f"{fault.kind}, {'from then on' if fault.lasting else 'once'}")
             self._check_sentence(training.wait(), training.errors)
@@ -105,7 +105,7 @@ class Trial:
             self.folder = disk.folder / "experiment"
             training = self._start(None)
             if training.wait() == 0:
-                self._count("full disk, which did not matter")
+                self._count("full disk, the training went on")
             else:
                 self._count("full disk")
                 self._check_sentence(training.wait(), training.errors)
@@ -143,7 +143,7 @@ class Trial:
         assert training.wait() == 0, f"it does not go on: {training.errors}"
         check_end(self.folder, self._reference)
 
-    def _start(self, fault: Fault | None):
+    def _start(self, fault: Fault | None) -> Training:
         circumstances = Circumstances(fault, merged_at_once=self._random.choice((2, 3, 32)))
         arguments = self._reference.next_command(self.folder)
         return start(arguments, self.folder, self._log, circumstances)

@@ -51,7 +51,7 @@ class Compactor:
         self._merged_away: set[Path] = set()
 
     def has_merged(self, path: Path) -> bool:
-        """Whether the rows of the part that was at `path` are in a merged one."""
+        """Whether the rows of the part at `path` were merged when the last part was added."""
         return path in self._merged_away
 
     def added(self, table: str, part: Part, rows: int) -> None:
@@ -64,6 +64,7 @@ class Compactor:
             self._tables[table] = None
 
     def _add(self, table: str, part: Part, rows: int) -> None:
+        self._merged_away.clear()
         if table not in self._tables:
             known = parts_of(read_manifest(self._run_folder), table)
             self._tables[table] = [_counted(one) for one in known if one.path != part.path]

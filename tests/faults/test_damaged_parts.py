@@ -1,7 +1,6 @@
 """A damaged part is named, the rest is read, and what is recorded again does not need it."""
 
 import shutil
-import signal
 
 import pytest
 from fault_checks import check_end, table_of
@@ -46,21 +45,20 @@ def test_damaged_part_is_named_and_all_other_tables_are_read(damage, reference, 
 
 
 @pytest.fixture(scope="module")
-def killed(reference, tmp_path_factory):
-    """Killed in the third epoch, its rows on disk and its state not, with small parts."""
-    folder = tmp_path_factory.mktemp("killed") / "experiment"
-    # Without merges each epoch notes as many parts.
-    circumstances = Circumstances(Fault("torn", 26))
+def ended(reference, tmp_path_factory):
+    """Ended in the third epoch, its rows on disk and its state not, with small parts."""
+    folder = tmp_path_factory.mktemp("ended") / "experiment"
+    circumstances = Circumstances(Fault("memory", 5))  # each epoch has two validations
     training = start(reference.command(folder), folder, folder.with_name("log"), circumstances)
-    assert training.wait() == -signal.SIGKILL
+    assert training.wait() == 1
     return folder
 
 
 @pytest.mark.parametrize(
     "damage", [truncate, lose, *(pytest.param(one, marks=pytest.mark.slow) for one in DAMAGES[1:3])]
 )
-def test_damage_after_the_last_state_is_made_good(damage, killed, reference, tmp_path):
-    folder = shutil.copytree(killed, tmp_path / "experiment")
+def test_damage_after_the_last_state_is_made_good(damage, ended, reference, tmp_path):
+    folder = shutil.copytree(ended, tmp_path / "experiment")
     parts = sorted(folder.glob("*/gradients/part-*.parquet"))
     assert len(parts) == 3
     damage(parts[-1])
