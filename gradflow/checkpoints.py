@@ -1,5 +1,6 @@
 """The weights that a run keeps: those of its best epoch, and, if asked for, of every epoch."""
 
+from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,20 @@ def save(path: Path, model: nn.Module, **entries: Any) -> None:
     """
     state = {name: value.cpu() for name, value in model.state_dict().items()}
     make_folder(path.parent)
-    content = {"state_dict": state, **entries}
-    write_listed(_run_folder(path), path, lambda temporary: torch.save(content, temporary))
+    data = serialized({"state_dict": state, **entries})
+    write_listed(_run_folder(path), path, lambda temporary: write(temporary, data))
+
+
+def serialized(content: Mapping[str, Any]) -> memoryview:
+    """`content` as `torch.save` writes it; in memory, as that hides what a full disk answers."""
+    buffer = BytesIO()
+    torch.save(dict(content), buffer)
+    return buffer.getbuffer()
+
+
+def write(path: Path, data: memoryview) -> None:
+    """Write `data` to `path`; raises `OSError` where that fails."""
+    path.write_bytes(data)
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
+import torch
 import tyro
 from rich.console import Console
 
@@ -12,6 +13,7 @@ from gradflow.command import run_command
 from gradflow.configuration import Configuration
 from gradflow.console import ConsoleProgress, progress_bar, quoted, show_plan, show_results
 from gradflow.data import steps_per_epoch
+from gradflow.errors import TrainingError
 from gradflow.experiment import Plan, make_plan, run
 from gradflow.interrupts import end_in_good_order
 from gradflow.job import Job
@@ -49,9 +51,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = tyro.cli(Options, prog="python -m gradflow.train_and_trace", args=arguments)
         end_in_good_order()
         plans.append(make_plan(options.configuration, resumed=options.resume is not None))
-        carry_out(plans[0], Console())
+        try:
+            carry_out(plans[0], Console())
+        except (MemoryError, torch.OutOfMemoryError) as error:
+            reason = str(error).splitlines()[0] if str(error) else "no memory is left"
+            raise TrainingError(f"out of memory ({reason}){_kept(plans)}") from error
 
-    return run_command(work, lambda: _interrupted(plans))
+    return run_command(work, lambda: f"interrupted{_kept(plans)}")
 
 
 def carry_out(plan: Plan, console: Console) -> None:
@@ -67,11 +73,10 @@ def carry_out(plan: Plan, console: Console) -> None:
     show_results(console, plan.folder, results)
 
 
-def _interrupted(plans: Sequence[Plan]) -> str:
+def _kept(plans: Sequence[Plan]) -> str:
+    """What to say of the folder of a training that has ended before its time."""
     kept = [plan.folder for plan in plans if plan.folder.exists()]
-    if not kept:
-        return "interrupted"
-    return f"interrupted: what was recorded is kept; go on with --resume {quoted(kept[0])}"
+    return f": what was recorded is kept; go on with --resume {quoted(kept[0])}" if kept else ""
 
 
 if __name__ == "__main__":

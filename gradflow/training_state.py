@@ -16,9 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from gradflow import checkpoints
 from gradflow.evaluation import Evaluation
 from gradflow.hooks.tracer import Tracer
-from gradflow.runs.files import STATE_FILE, STATES, write_json, write_whole
+from gradflow.runs.files import STATE_FILE, STATES, remove, write_json, write_whole
 from gradflow.runs.state_file import damaged_state, read_state
 
 
@@ -77,16 +78,14 @@ def validation_of(state: Mapping[str, Any], device: torch.device) -> Evaluation 
 
 def save_state(folder: Path, state: Mapping[str, Any], step: int) -> None:
     """Write `state`, as it is before `step`, then let go of the one before."""
-    content = BytesIO()
-    torch.save(dict(state), content)
-    data = content.getbuffer()
+    data = checkpoints.serialized(state)
     name = f"state-{step:010d}.pt"
-    write_whole(folder / name, lambda path: _write(path, data))
+    write_whole(folder / name, lambda path: checkpoints.write(path, data))
     digest = hashlib.sha256(data).hexdigest()
     write_json(folder / STATE_FILE, {"file": name, "sha256": digest, "step": step})
     for path in folder.glob(STATES):
         if path.name != name:
-            path.unlink()
+            remove(path)
 
 
 def load_state(folder: Path) -> dict[str, Any] | None:
@@ -108,10 +107,6 @@ def load_state(folder: Path) -> dict[str, Any] | None:
 
 def discard_state(folder: Path) -> None:
     """Remove the state of a run that is complete: there is nothing to go on with."""
-    (folder / STATE_FILE).unlink(missing_ok=True)
+    remove(folder / STATE_FILE)
     for path in folder.glob(STATES):
-        path.unlink()
-
-
-def _write(path: Path, data: memoryview) -> None:
-    path.write_bytes(data)
+        remove(path)

@@ -57,9 +57,10 @@ class RecordStore:
         if self._layers.changed:
             self._writer.write_layers(self._layers.columns())
             self._layers.changed = False
-        for name, batches in self._columns.items():
-            self._writer.append(name, concatenate(batches), self._part_start, next_step - 1)
-        self._columns.clear()
+        for name in list(self._columns):
+            rows = concatenate(self._columns[name])
+            self._writer.append(name, rows, self._part_start, next_step - 1)
+            del self._columns[name]  # after an error only what is not written is tried again
         self._steps = 0
         self._part_start = next_step
 

@@ -4,6 +4,7 @@ As soon as the last `MERGED_AT_ONCE` parts of a table were all merged equally of
 that was merged once more: n appended parts leave at most `MERGED_AT_ONCE` x log(n) files, and each
 row is rewritten log(n) times at most (a log-structured merge tree: O'Neil et al. 1996). Parts that
 together exceed `LARGEST` rows are left as they are. Rows are copied in batches: memory stays flat.
+A merge that fails is left out, and those of its table that would follow: what is there is enough.
 
 In a merged part the rows of each batch are sorted by layer, so that one layer's can be read without
 the others; the column `row` holds the place that each had.
@@ -18,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from gradflow.errors import RunError
 from gradflow.runs.files import fault_point, write_whole
 from gradflow.runs.manifest import entry_of, name_in, note, read_manifest, tidy
 from gradflow.runs.parts import PARQUET, ROW, Part, part_name, parts_of, plain_schema
@@ -45,9 +47,23 @@ class Compactor:
     def __init__(self, run_folder: Path) -> None:
         self._run_folder = run_folder
         self._tables: dict[str, list[_Counted] | None] = {}
+        self._merged_away: set[Path] = set()
+
+    def has_merged(self, path: Path) -> bool:
+        """Whether the rows of the part at `path` were merged when the last part was added."""
+        return path in self._merged_away
 
     def added(self, table: str, part: Part, rows: int) -> None:
-        """Take note of a new part of `table`, and merge what is due."""
+        """Take note of a new part of `table`, and merge what is due, if that can be done."""
+        try:
+            self._add(table, part, rows)
+        except (RunError, OSError, pa.ArrowException):
+            # A damaged part, a full disk, a file that another program holds open: whoever reads,
+            # or writes the next part, is told. Until then nothing is wrong with what is there.
+            self._tables[table] = None
+
+    def _add(self, table: str, part: Part, rows: int) -> None:
+        self._merged_away.clear()
         if table not in self._tables:
             known = parts_of(read_manifest(self._run_folder), table)
             self._tables[table] = _counted([one for one in known if one.path != part.path])
@@ -87,6 +103,7 @@ class Compactor:
         path = parts[0].path.with_name(part_name(first, last, merged=True))
         write_whole(path, lambda temporary: _copy_rows(parts, generation, temporary))
         old = [part.path for part in parts]
+        self._merged_away |= set(old)
         note(self._run_folder, [path], old)  # from here on the new one counts, and they do not
         fault_point("merged")
         for one in old:

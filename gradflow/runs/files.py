@@ -70,13 +70,36 @@ def append(path: Path, content: bytes) -> None:
         raise RunError(f"{path} cannot be written: {error.strerror or error}") from error
 
 
+def remove(path: Path) -> None:
+    """Remove the file at `path`, if there is one.
+
+    Raises `RunError` where it cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise RunError(f"{path} cannot be removed: {error.strerror or error}") from error
+
+
+def remove_temporary_files(folder: Path) -> None:
+    """Remove what interrupted writing left in `folder` and in the folders in it.
+
+    Only for who has the folder to itself. Raises `RunError` where a file cannot be removed.
+    """
+    for path in [*folder.glob(TEMPORARY), *folder.glob(f"*/{TEMPORARY}")]:
+        remove(path)
+
+
 def make_folder(folder: Path) -> None:
     """Make `folder`, and those that it lies in, where it is not there.
 
     Raises `RunError` where it cannot be made.
     """
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for path in new:
+            _flush_folder(path.parent)  # else a power cut may take it, and what lies in it
     except OSError as error:
         raise RunError(f"the folder {folder} cannot be made: {error.strerror}") from error
 

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from gradflow.runs.files import TEMPORARY, write_whole
+from gradflow.runs.files import remove, remove_temporary_files, write_whole
 from gradflow.runs.manifest import Manifest, note, read_manifest
 from gradflow.runs.part_reader import read_part
 from gradflow.runs.parts import PARQUET, Part, left_over, part_name, parts_of
@@ -25,10 +25,9 @@ def roll_back(run_folder: Path, epoch: int, step: int) -> int:
     removed = 0
     manifest = read_manifest(run_folder)
     manifest.require_sound()
-    for temporary in [*run_folder.glob(TEMPORARY), *run_folder.glob(f"*/{TEMPORARY}")]:
-        temporary.unlink()
+    remove_temporary_files(run_folder)
     for path in left_over(manifest):
-        path.unlink()
+        remove(path)
     for folder in sorted(path for path in run_folder.iterdir() if path.is_dir()):
         for part in parts_of(manifest, folder.name):
             if part.first >= step:
@@ -45,7 +44,7 @@ def _remove(run_folder: Path, part: Part) -> int:
         rows = 0  # damaged or missing: it will be recorded again
     # Noted first: a file that is still there, but counts no more, does no harm.
     note(run_folder, taken_away=[part.path])
-    part.path.unlink(missing_ok=True)
+    remove(part.path)
     return rows
 
 
@@ -59,5 +58,5 @@ def _cut(manifest: Manifest, part: Part, epoch: int, step: int) -> int:
     path = part.path.with_name(part_name(part.first, step - 1, merged=True))
     write_whole(path, lambda temporary: pq.write_table(kept, temporary, **PARQUET))
     note(manifest.folder, [path], [part.path])
-    part.path.unlink()
+    remove(part.path)
     return int(table.num_rows - kept.num_rows)

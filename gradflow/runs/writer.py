@@ -22,6 +22,7 @@ from gradflow.runs.files import (
     LAYERS_FILE,
     RUN_FILE,
     make_folder,
+    remove_temporary_files,
     write_json,
 )
 from gradflow.runs.lock import FolderLock
@@ -61,6 +62,7 @@ class RunWriter:
     def __init__(self, folder: str | Path, description: Mapping[str, Any]) -> None:
         claim_folder(Path(folder))
         self._open(Path(folder), {})
+        remove_temporary_files(self.folder)
         # First: from here on a run without a manifest is one that has lost it.
         write_manifest(self.folder, {})
         self._description: dict[str, Any] = {
@@ -152,6 +154,8 @@ class RunWriter:
         table = _to_arrow(TABLES[name], columns)
         folder = self.folder / name
         path = folder / part_name(first_step, last_step)
+        if self._compactor.has_merged(path):
+            return  # an interruption came as its rows were merged, and they are given once more
         make_folder(folder)
         self._write_table(path, table)
         self._compactor.added(name, Part(first_step, last_step, path), table.num_rows)
@@ -207,6 +211,7 @@ class ExperimentWriter:
     def __init__(self, folder: str | Path, description: Mapping[str, Any]) -> None:
         self.folder = Path(folder)
         claim_folder(self.folder)
+        remove_temporary_files(self.folder)
         content = {
             "schema_version": SCHEMA_VERSION,
             "kind": "experiment",

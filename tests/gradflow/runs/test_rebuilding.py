@@ -49,11 +49,12 @@ def test_parts_that_an_interruption_left_beside_the_merged_one_count_once(
 def test_rows_added_later_to_an_earlier_epoch_count_too(tmp_path, small_run, merging, unflushed):
     merging(2)
     folder = small_run.record(tmp_path / "run", 2, tables=("gradients",))
-    with RunWriter.reopen(folder) as writer:
-        for first, last, probe in ((0, 1, "a"), (2, 3, "a"), (2, 3, "b")):
-            epoch = 1 + first // 2
-            columns = {"epoch": [epoch], "probe": [probe], "seconds": [1.0], "skipped": [None]}
-            writer.append("probe_costs", columns, first, last)
+    for probe, parts in (("a", ((0, 1), (2, 3))), ("b", ((2, 3),))):
+        with RunWriter.reopen(folder) as writer:
+            for first, last in parts:
+                epoch = 1 + first // 2
+                columns = {"epoch": [epoch], "probe": [probe], "seconds": [1.0], "skipped": [None]}
+                writer.append("probe_costs", columns, first, last)
     (folder / MANIFEST_FILE).unlink()
     assert rebuild_manifest(folder) == []
     costs = small_run.tables(folder)["probe_costs"]

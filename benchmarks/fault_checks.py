@@ -1,0 +1,182 @@
+"""What must hold of an experiment that was interrupted, and of one that was gone on with."""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from fault_injection import Circumstances, start
+from PIL import Image
+
+import gradflow
+from gradflow import checkpoints
+from gradflow.runs.files import EXPERIMENT_FILE, RUN_FILE, TEMPORARY
+from gradflow.runs.manifest import read_manifest
+from gradflow.runs.parts import left_over
+from gradflow.runs.reader import Run
+from gradflow.runs.schema import TABLES
+
+WITHOUT_EPOCHS = ("layers", "images")
+
+
+@dataclass(frozen=True)
+class Reference:
+    """An experiment that nothing interrupted.
+
+    Fields:
+        options: the options it was made with, without its folder.
+        folder: it.
+        moments: the names of all moments of its writing.
+        seconds: how long it took.
+        tables: by run and name, without what tells the time.
+    """
+
+    options: tuple[str, ...]
+    folder: Path
+    moments: tuple[str, ...]
+    seconds: float
+    tables: dict[tuple[str, str], pd.DataFrame] = field(repr=False)
+
+    def command(self, folder: Path) -> list[str]:
+        """The arguments that make the same experiment in `folder`."""
+        return [*self.options, "--out", str(folder)]
+
+    def next_command(self, folder: Path) -> list[str]:
+        """The arguments that go on in `folder`; where it holds no experiment yet, that begin it."""
+        begun = (folder / EXPERIMENT_FILE).exists()
+        return ["--resume", str(folder)] if begun else self.command(folder)
+
+
+def make_images(folder: Path) -> Path:
+    """24 images of 8x8 in two classes, dark and bright, in a new folder."""
+    generator = np.random.default_rng(0)
+    for name, level in (("bright", 180), ("dark", 40)):
+        (folder / name).mkdir(parents=True)
+        for index in range(12):
+            pixels = level + generator.integers(0, 60, (8, 8, 3))
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{index}.png")
+    return folder
+
+
+def make_reference(
+    options: tuple[str, ...], folder: Path, clock: Callable[[], float], **circumstances: Any
+) -> Reference:
+    """Train with `options` into `folder`, uninterrupted; once before, to compile what is needed."""
+    moments = folder.with_suffix(".json")
+    watched = Circumstances(moments=moments, **circumstances)
+    for target in (folder.with_name(f"{folder.name}-before"), folder):
+        log = folder.with_suffix(".log")
+        training = start([*options, "--out", str(target)], target, log, watched)
+        training.began.recv()
+        begin = clock()
+        assert training.wait() == 0, training.errors
+        seconds = clock() - begin
+    names = tuple(json.loads(moments.read_text()))
+    runs = gradflow.open_experiment(folder).runs
+    tables = {(run.name, name): table_of(run, name) for run in runs for name in TABLES}
+    return Reference(options, folder, names, seconds, tables)
+
+
+def table_of(run: Run, name: str) -> pd.DataFrame:
+    """A table of `run` without the column that tells how long something took."""
+    rows = run.table(name)
+    return rows.drop(columns=[column for column in rows if str(column).endswith("seconds")])
+
+
+def check_interrupted(folder: Path, reference: Reference) -> None:
+    """Make sure that all of an interrupted experiment is read, and nothing lost or there twice.
+
+    Every table must be the beginning of that of the uninterrupted run, and reach at least to the
+    last state.
+    """
+    for run in _started_runs(folder):
+        steps = _steps_on_disk(run)
+        for name in TABLES:
+            whole = reference.tables[run.name, name]
+            found = table_of(run, name)
+            _same(found, whole.head(len(found)), f"{run.name}: {name}")
+            least = int((_step_of(run, name, whole) < steps).sum())
+            assert len(found) >= least, (
+                f"{run.name}: {name} has {len(found)} rows, the state is after {least}"
+            )
+
+
+def check_end(folder: Path, reference: Reference) -> None:
+    """Make sure that an experiment equals the uninterrupted one bit for bit, and left nothing."""
+    runs = gradflow.open_experiment(folder).runs
+    assert [run.name for run in runs] == list(dict.fromkeys(run for run, _ in reference.tables))
+    for run in runs:
+        assert run.description["status"] == "complete", run.description["status"]
+        for name in TABLES:
+            _same(table_of(run, name), reference.tables[run.name, name], f"{run.name}: {name}")
+        _check_files(run.folder)
+    for path in reference.folder.rglob("*.pt"):
+        _same_weights(folder / path.relative_to(reference.folder), path)
+    extra = _other_files(folder) ^ _other_files(reference.folder)
+    assert not extra, f"files in only one of both: {sorted(map(str, extra))}"
+
+
+def _started_runs(folder: Path) -> tuple[Run, ...]:
+    started = list(folder.glob(f"*/{RUN_FILE}"))
+    return gradflow.open_experiment(folder).runs if started else ()
+
+
+def _steps_on_disk(run: Run) -> float:
+    """The steps before which no row may be missing."""
+    if run.description["status"] == "complete":
+        return math.inf
+    try:
+        return int(json.loads((run.folder / "state.json").read_text())["step"])
+    except FileNotFoundError:
+        return 0
+
+
+def _step_of(run: Run, name: str, table: pd.DataFrame) -> pd.Series:
+    """By row of `table`, the step with which it was recorded; -1 for what comes before the first.
+
+    A table without rows to be counted so, such as that of layers, must be there with a state.
+    """
+    if "step" in table.columns:
+        return table["step"]
+    if "epoch" in table.columns:
+        return table["epoch"] * int(run.description["steps_per_epoch"]) - 1
+    assert name in WITHOUT_EPOCHS
+    return pd.Series(0, index=table.index)
+
+
+def _same(found: pd.DataFrame, expected: pd.DataFrame, what: str) -> None:
+    assert len(found) == len(expected), f"{what}: {len(found)} rows, not {len(expected)}"
+    if found.empty:
+        return
+    pd.testing.assert_frame_equal(found, expected, check_exact=True, obj=what)
+
+
+def _same_weights(found: Path, expected: Path) -> None:
+    first, second = checkpoints.load(found), checkpoints.load(expected)
+    weights, others = first.pop("state_dict"), second.pop("state_dict")
+    assert first == second, f"{found}: {first}, not {second}"
+    assert all(torch.equal(weights[name], others[name]) for name in others), f"{found}: weights"
+
+
+def _check_files(folder: Path) -> None:
+    """The manifest lists every table's file as it is, and none besides; nothing was left over."""
+    manifest = read_manifest(folder)
+    assert left_over(manifest) == [], f"{folder}: left over {left_over(manifest)}"
+    on_disk = {path.relative_to(folder).as_posix() for path in folder.rglob("*.parquet")}
+    listed = {name for name in manifest.files if name.endswith(".parquet")}
+    assert on_disk == listed, f"{folder}: {on_disk ^ listed}"
+    for name, entries in manifest.files.items():
+        content = (folder / name).read_bytes()
+        assert entries[-1].describes(content), f"{folder / name} is not what was written"
+
+
+def _other_files(folder: Path) -> set[Path]:
+    """All files but those of tables, whose parts may be cut differently."""
+    files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    assert not list(folder.rglob(TEMPORARY)), f"temporary files: {list(folder.rglob(TEMPORARY))}"
+    return {path for path in files if path.suffix != ".parquet"}

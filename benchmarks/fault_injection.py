@@ -1,0 +1,246 @@
+"""Trains in a process of its own, which is ended, or whose writing fails, at a chosen moment.
+
+The processes are forked from one that has loaded everything and run nothing: each starts at once.
+A *moment* is a point in the writing of a run: the fault points of `gradflow.runs.files`, and, as
+Python announces them to audit hooks, each file of the experiment that is opened to be written,
+renamed or removed, and each folder that is made. They are counted from 1.
+"""
+
+import errno
+import functools
+import itertools
+import json
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+import torch
+
+from gradflow import training
+from gradflow.runs import compaction, manifest, writer
+from gradflow.train_and_trace import main
+
+_EVENTS = {"open": "open", "os.rename": "rename", "os.remove": "remove", "os.mkdir": "mkdir"}
+# What a full disk still does, and what no system call stands behind.
+_NEEDS_NO_SPACE = ("rename", "remove", "renamed")
+_NO_SYSTEM_CALL = ("merged",)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What happens at the `at`-th moment.
+
+    Fields:
+        kind: `kill`: SIGKILL. `torn`: SIGKILL while the `at`-th line of a manifest is half written.
+            `ENOSPC`, `EIO`: the system call fails with it. `memory`: PyTorch finds no memory for
+            the `at`-th validation.
+        lasting: whether the calls after it fail as well.
+    """
+
+    kind: Literal["kill", "torn", "ENOSPC", "EIO", "memory"]
+    at: int
+    lasting: bool = False
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """Under what a training runs.
+
+    Fields:
+        fault: what goes wrong; None for nothing.
+        merged_at_once: parts that are merged into one; 2 makes even a short run merge.
+        hours_back: the clock is so far behind, and each look at it finds it an hour earlier than
+            the last one; None for a clock that goes as clocks do.
+        address_space: the most memory that the process may map beyond what it has, in bytes.
+        moments: where to write the names of all moments, as JSON.
+    """
+
+    fault: Fault | None = None
+    merged_at_once: int = compaction.MERGED_AT_ONCE
+    hours_back: int | None = None
+    address_space: int | None = None
+    moments: Path | None = None
+
+
+@dataclass
+class Training:
+    """A training under way in another process.
+
+    Fields:
+        process: it.
+        log: where its standard output and error go.
+        began: receives once the command begins.
+    """
+
+    process: BaseProcess
+    log: Path
+    began: Connection = field(repr=False)
+
+    def wait(self) -> int:
+        """The exit status, once it has ended; negative where a signal ended it."""
+        self.process.join(300)
+        if self.process.exitcode is None:
+            self.process.kill()
+            raise TimeoutError(f"a training did not end; its output is in {self.log}")
+        return self.process.exitcode
+
+    def kill_after(self, seconds: float) -> int:
+        """Let it run for so long, then kill it; the exit status."""
+        self.began.recv()
+        self.process.join(seconds)
+        self.process.kill()
+        return self.wait()
+
+    @property
+    def errors(self) -> str:
+        """What it wrote to standard error so far."""
+        return self.log.with_suffix(".err").read_text()
+
+
+def start(
+    arguments: Sequence[str], folder: Path, log: Path, circumstances: Circumstances | None = None
+) -> Training:
+    """Start `python -m gradflow.train_and_trace` with `arguments`, which writes into `folder`."""
+    context = multiprocessing.get_context("forkserver")
+    # By their full names: the server knows no more folders than those of installed packages.
+    context.set_forkserver_preload(["gradflow.train_and_trace", "gradflow.runs.reader", "pytest"])
+    began, begins = context.Pipe(duplex=False)
+    process = context.Process(
+        target=_train,
+        args=(list(arguments), folder, log, circumstances or Circumstances(), begins),
+        daemon=True,
+    )
+    process.start()
+    begins.close()
+    return Training(process, log, began)
+
+
+def _train(
+    arguments: list[str],
+    folder: Path,
+    log: Path,
+    circumstances: Circumstances,
+    begins: Connection,
+) -> NoReturn:
+    for suffix, descriptor in ((".out", 1), (".err", 2)):
+        opened = os.open(log.with_suffix(suffix), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(opened, descriptor)
+    # The server's were replaced before these were opened, or closed.
+    sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+    torch.set_num_threads(1)
+    compaction.MERGED_AT_ONCE = circumstances.merged_at_once
+    if circumstances.hours_back is not None:
+        _turn_the_clock_back(circumstances.hours_back)
+    if circumstances.address_space is not None:
+        limit = _mapped() + circumstances.address_space
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    moments = _Moments(folder, circumstances.fault)
+    moments.watch()
+    begins.send(None)
+    status = main(arguments)
+    moments.armed = False
+    if circumstances.moments is not None:
+        circumstances.moments.write_text(json.dumps(moments.names))
+    sys.exit(status)
+
+
+class _Moments:
+    """Counts the moments of this process, and does at the chosen one what was chosen."""
+
+    def __init__(self, folder: Path, fault: Fault | None) -> None:
+        self.names: list[str] = []
+        self.armed = True
+        self._folder = f"{folder}{os.sep}"
+        self._fault = fault
+
+    def watch(self) -> None:
+        """From now on."""
+        for name, module in list(sys.modules.items()):
+            if name.startswith("gradflow.") and hasattr(module, "fault_point"):
+                module.fault_point = self.reach
+        sys.addaudithook(self._hear)
+        if self._fault is None:
+            return
+        if self._fault.kind == "torn":
+            manifest.append = _counted(manifest.append, self._fault.at, _write_half)
+        if self._fault.kind == "memory":
+            training.evaluate = _counted(training.evaluate, self._fault.at, _find_no_memory)
+
+    def reach(self, name: str) -> None:
+        """Come to the moment `name`."""
+        if not self.armed:
+            return
+        self.names.append(name)
+        fault, now = self._fault, len(self.names)
+        if fault is None:
+            return
+        if fault.kind == "kill" and now == fault.at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if fault.kind in ("ENOSPC", "EIO") and name not in _NO_SYSTEM_CALL:
+            due = now >= fault.at if fault.lasting else now == fault.at
+            if due and not (fault.kind == "ENOSPC" and name in _NEEDS_NO_SPACE):
+                number = getattr(errno, fault.kind)
+                raise OSError(number, os.strerror(number))
+
+    def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event not in _EVENTS or not isinstance(arguments[0], (str, bytes, os.PathLike)):
+            return
+        if event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR):
+            return
+        if os.fsdecode(arguments[0]).startswith(self._folder):
+            self.reach(_EVENTS[event])
+
+
+def _counted(
+    function: Callable[..., Any], at: int, instead: Callable[..., Any]
+) -> Callable[..., Any]:
+    """`function`, but for its `at`-th call, which `instead` takes."""
+    calls = 0
+
+    @functools.wraps(function)
+    def call(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return (instead if calls == at else function)(*arguments)
+
+    return call
+
+
+def _write_half(path: Path, content: bytes) -> NoReturn:
+    with path.open("ab", buffering=0) as file:
+        file.write(content[: len(content) // 2])
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("unreachable")
+
+
+def _find_no_memory(*_: Any) -> NoReturn:
+    raise torch.OutOfMemoryError("out of memory. Tried to allocate 20.00 GiB")
+
+
+def _mapped() -> int:
+    """Bytes of address space that this process has."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    return pages * resource.getpagesize()
+
+
+def _turn_the_clock_back(hours: int) -> None:
+    begin, looks = datetime.now().astimezone(), itertools.count(hours)
+
+    class Backward(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return (begin - timedelta(hours=next(looks))).astimezone(tz)
+
+    writer.datetime = Backward
+    time.time = lambda: Backward.now().timestamp()
+    time.time_ns = lambda: int(time.time() * 1e9)
