@@ -20,9 +20,17 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gradflow.errors import RunError
-from gradflow.runs.files import fault_point, write_whole
+from gradflow.runs.files import fault_point, remove, write_whole
 from gradflow.runs.manifest import entry_of, name_in, note, read_manifest, tidy
-from gradflow.runs.parts import PARQUET, ROW, Part, part_name, parts_of, plain_schema
+from gradflow.runs.parts import (
+    PARQUET,
+    ROW,
+    Part,
+    left_over,
+    part_name,
+    parts_of,
+    plain_schema,
+)
 
 MERGED_AT_ONCE = 32
 LARGEST = 4_000_000
@@ -50,7 +58,7 @@ class Compactor:
         self._merged_away: set[Path] = set()
 
     def has_merged(self, path: Path) -> bool:
-        """Whether the rows of the part at `path` were merged when the last part was added."""
+        """Whether the rows of the part at `path` were in a merge that was interrupted."""
         return path in self._merged_away
 
     def added(self, table: str, part: Part, rows: int) -> None:
@@ -61,9 +69,9 @@ class Compactor:
             # A damaged part, a full disk, a file that another program holds open: whoever reads,
             # or writes the next part, is told. Until then nothing is wrong with what is there.
             self._tables[table] = None
+        self._merged_away.clear()
 
     def _add(self, table: str, part: Part, rows: int) -> None:
-        self._merged_away.clear()
         if table not in self._tables:
             known = parts_of(read_manifest(self._run_folder), table)
             self._tables[table] = _counted([one for one in known if one.path != part.path])
@@ -110,6 +118,18 @@ class Compactor:
             one.unlink()
         tidy(self._run_folder)
         return _Counted(Part(first, last, path), generation, sum(one.rows for one in counted))
+
+
+def clear_away(run_folder: Path) -> None:
+    """Remove what merges that failed left over in a run that nobody else writes.
+
+    Raises `RunError` where that cannot be done.
+    """
+    paths = left_over(read_manifest(run_folder))
+    if paths:
+        tidy(run_folder)  # what counts in their place is known on the disk before they go
+    for path in paths:
+        remove(path)
 
 
 def _is_due(parts: list[_Counted]) -> bool:

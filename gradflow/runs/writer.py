@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gradflow.errors import RunError
-from gradflow.runs.compaction import Compactor
+from gradflow.runs.compaction import Compactor, clear_away
 from gradflow.runs.description import read_description
 from gradflow.runs.files import (
     EXPERIMENT_FILE,
@@ -162,6 +162,8 @@ class RunWriter:
 
     def close(self, status: str) -> None:
         """Record how the run ended: `complete`, `interrupted` or `failed`; let others write."""
+        if status == "complete":
+            clear_away(self.folder)
         self.describe(status=status, ended=now())
         self.release()
 

@@ -1,5 +1,6 @@
 """Merging parts is left out where it fails, and never makes a row count twice or look sound."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,22 @@ def test_parts_that_cannot_be_removed_after_a_merge_count_no_more(writer, monkey
     assert len(parts(writer)) == 3
     append(writer, 2)
     assert epochs(writer) == epochs(writer, "probe_costs") == [1, 2, 3]
+    writer.close("complete")
+    assert parts(writer) == [
+        "merged-0000000000-0000000001.parquet",
+        "part-0000000002-0000000002.parquet",
+    ]
+    assert epochs(writer) == [1, 2, 3]
+
+
+def test_a_merged_part_that_could_not_be_listed_goes_when_the_run_is_complete(writer):
+    append(writer, 0)
+    (part,) = writer.folder.glob("epochs/*.parquet")
+    shutil.copy(part, part.with_name("merged-0000000000-0000000001.parquet"))
+    assert epochs(writer) == [1]
+    writer.close("complete")
+    assert parts(writer) == [part.name]
+    assert epochs(writer) == [1]
 
 
 def test_rows_given_again_after_an_interruption_while_they_were_merged_count_once(
