@@ -1,5 +1,7 @@
 """What `train_and_trace` shows in the terminal: progress, a line an epoch, the table at the end."""
 
+import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from gradflow.data import find_duplicates
+from gradflow.errors import printable
 from gradflow.experiment import Plan, Trained
 from gradflow.job import Job
 from gradflow.training import EpochSummary
@@ -82,11 +85,16 @@ def show_plan(console: Console, plan: Plan) -> None:
     channels, height, width = plan.data.images.shape[1:]
     color = "gray" if channels == 1 else "color"
     console.print(
-        f"[bold]{escape(options.data)}[/]: {len(plan.data.labels)} {color} images of "
+        f"[bold]{escape(printable(options.data))}[/]: {len(plan.data.labels)} {color} images of "
         f"{height}x{width} in {len(plan.data.classes)} classes\n"
         f"{len(part.training)} to train on, {len(part.validation)} to validate on",
         highlight=False,
     )
+    if plan.data.repeated_rows:
+        console.print(
+            f"{plan.data.repeated_rows:,} further rows of the CSV repeat others and do not count",
+            highlight=False,
+        )
     duplicates = find_duplicates(plan.data)
     if duplicates.distinct < len(plan.data):
         console.print(
@@ -95,7 +103,7 @@ def show_plan(console: Console, plan: Plan) -> None:
         )
     for names in duplicates.conflicts:
         console.print(
-            escape(f"warning: one image under several labels: {', '.join(names)}"),
+            escape(printable(f"warning: one image under several labels: {', '.join(names)}")),
             style="yellow",
             highlight=False,
         )
@@ -133,12 +141,16 @@ def show_results(console: Console, folder: Path, results: Sequence[Trained]) -> 
     console.print()
     console.print(table)
     # Paths and commands are to be copied: they are neither wrapped nor colored.
-    console.print(f"Recorded in {folder}", soft_wrap=True, markup=False, highlight=False)
+    console.print(
+        f"Recorded in {printable(str(folder))}", soft_wrap=True, markup=False, highlight=False
+    )
     command = f"Next: python -m gradflow.report {quoted(folder)}"
     console.print(command, soft_wrap=True, markup=False, highlight=False)
 
 
 def quoted(path: Path) -> str:
-    """`path` as it is typed in a shell."""
-    text = str(path)
-    return f'"{text}"' if " " in text else text
+    """`path` as it is typed in a shell, where its name may hold anything."""
+    text = printable(str(path))
+    if text.startswith("-"):
+        text = f"./{text}"  # not an option
+    return shlex.quote(text) if os.name == "posix" else f'"{text}"'

@@ -5,8 +5,22 @@ gradflow and keeps its traceback.
 """
 
 
+def printable(text: str) -> str:
+    """`text` in one line of letters: what would steer a terminal shows as an escape, `\\x1b`.
+
+    File names, class names and run folders from elsewhere may hold anything.
+    """
+    return "".join(
+        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
+        for letter in text
+    )
+
+
 class GradflowError(Exception):
     """What every error of this package derives from."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class ConfigurationError(GradflowError):

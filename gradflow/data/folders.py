@@ -1,53 +1,72 @@
 """Which image files a folder holds and their labels: one folder a class, or a CSV beside them."""
 
+import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from itertools import islice
+from pathlib import Path
 
-import pandas as pd
-
+from gradflow.data.tables import read_labels
 from gradflow.errors import DataError
 
 IMAGE_SUFFIXES = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
+# How many names tell which folder the images lie in, and how many missing ones are named.
+_TRIED, _NAMED = 1000, 3
 
 
 @dataclass(frozen=True)
 class LabelledFile:
-    """An image file: its path, its name within the data set, and the name of its class."""
+    """An image file.
+
+    Fields:
+        path: where it is.
+        name: its path within the data set, as text: a byte that is none shows as `\\xff`.
+        label: the name of its class, as text likewise.
+        rows: how many rows of a CSV name it; 1 without a CSV.
+    """
 
     path: Path
     name: str
     label: str
+    rows: int = 1
 
 
 def find_files(source: Path) -> list[LabelledFile]:
     """The labelled images of a folder or of a CSV file, in the order of their names.
 
     A folder with exactly one `*.csv` at its top is described by it; any other folder holds one
-    folder a class, in which images may lie at any depth. Hidden files and files that are not
-    images by their suffix are skipped.
+    folder a class, in which images may lie at any depth. Hidden files, files that are not images
+    by their suffix, and folders within a class that are links are skipped.
 
     Raises:
-        DataError: The folder is missing, empty, or contradicts its description; a class has fewer
-            than two images, or there are fewer than two classes.
+        DataError: The folder is missing, empty, or contradicts its description; a link leads out
+            of it; a class has fewer than two images, or there are fewer than two classes.
     """
+    try:
+        files, root = _find(source)
+        _require_inside(root, (file.path for file in files))
+    except OSError as error:
+        raise DataError(f"{source} cannot be read ({error.strerror}); check its rights") from error
+    _require_classes(files, source)
+    return files
+
+
+def _find(source: Path) -> tuple[list[LabelledFile], Path]:
+    """The files, and the folder in which all of them must lie."""
     if source.is_file():
         if source.suffix.lower() != ".csv":
             raise DataError(f"{source} is a file; give a folder of images or a CSV of their labels")
-        files = _described_files(source)
-    elif source.is_dir():
-        tables = [path for path in _visible(source) if path.suffix.lower() == ".csv"]
-        if len(tables) > 1:
-            names = ", ".join(path.name for path in tables)
-            raise DataError(f"{source} holds several CSV files ({names}); give the path of one")
-        files = _described_files(tables[0]) if tables else _files_by_class(source)
-    else:
+        return _described_files(source), source.parent
+    if not source.is_dir():
         raise DataError(f"the folder {source} does not exist; check the path")
-    _require_classes(files, source)
-    return files
+    tables = [path for path in _visible(source) if path.suffix.lower() == ".csv" and path.is_file()]
+    if len(tables) > 1:
+        names = ", ".join(path.name for path in tables)
+        raise DataError(f"{source} holds several CSV files ({names}); give the path of one")
+    return (_described_files(tables[0]) if tables else _files_by_class(source)), source
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -60,9 +79,9 @@ def _files_by_class(folder: Path) -> list[LabelledFile]:
         images = [path for path in sorted(class_folder.rglob("*")) if _is_image(path, folder)]
         if not images:
             raise DataError(f"the class folder {class_folder} holds no images; fill or remove it")
+        label = _text(class_folder.name)
         files += [
-            LabelledFile(path, path.relative_to(folder).as_posix(), class_folder.name)
-            for path in images
+            LabelledFile(path, _text(path.relative_to(folder).as_posix()), label) for path in images
         ]
     if not files:
         raise DataError(
@@ -76,72 +95,30 @@ def _is_image(path: Path, folder: Path) -> bool:
     return not hidden and path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
 
 
+def _text(name: str) -> str:
+    """`name` without what no file of text could hold: the bytes of a name that is not in UTF-8."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 def _described_files(table: Path) -> list[LabelledFile]:
-    labels = _read_labels(table)
+    labels = read_labels(table)
     base = _image_folder(table, labels)
+    begin = "" if base == table.parent else f"{_text(base.name)}/"
     return [
-        LabelledFile(base / name, (base / name).relative_to(table.parent).as_posix(), label)
-        for name, label in sorted(labels.items())
+        LabelledFile(base / name, begin + name, row.label, row.rows)
+        for name, row in sorted(labels.items())
     ]
 
 
-def _read_labels(table: Path) -> dict[str, str]:
-    """The CSV's labels by file name; a file listed twice with one label counts once."""
-    try:
-        rows = pd.read_csv(table, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (OSError, ValueError) as error:  # pandas' parsing and decoding errors are ValueErrors
-        raise DataError(f"{table} cannot be read as a CSV: {_one_line(error)}") from error
-    rows.columns = rows.columns.str.strip()
-    for column in ("filename", "label"):
-        if column not in rows.columns:
-            existing = ", ".join(rows.columns)
-            raise DataError(f"{table} has no column {column!r}, it has {existing}; rename one")
-    if rows.empty:
-        raise DataError(f"{table} lists no images; add rows of filename,label")
-    labels: dict[str, str] = {}
-    for line, (raw, label) in enumerate(
-        zip(rows["filename"].str.strip(), rows["label"].str.strip(), strict=True), start=2
-    ):
-        if not raw or not label:
-            raise DataError(f"{table} has no filename or no label in line {line}; complete it")
-        name = _inner_path(raw, table)
-        if labels.setdefault(name, label) != label:
-            raise DataError(
-                f"{table} gives {name} two labels, {labels[name]} and {label}; keep one of them"
-            )
-    return labels
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".")
-
-
-def _inner_path(raw: str, table: Path) -> str:
-    """The file name with forward slashes, refused if it could lead out of the folder."""
-    # Windows' reading of a path knows both slashes and drives
-    path = PureWindowsPath(raw)
-    if path.anchor or ".." in path.parts:
-        raise DataError(
-            f"{table} names {raw!r}, which leads out of its folder; "
-            "put the image into the folder and name it from there"
-        )
-    return path.as_posix()
-
-
-def _image_folder(table: Path, labels: Iterable[str]) -> Path:
+def _image_folder(table: Path, names: Collection[str]) -> Path:
     """Where the files lie: beside the CSV, in a folder named as it, or in any other one."""
-    names = list(labels)
     home = table.parent
-    others = [path for path in _visible(home) if path.is_dir() and path.name != table.stem]
     preferred = [home, home / table.stem]
-    missing = {
-        folder: [name for name in names if not (folder / PurePosixPath(name)).is_file()]
-        for folder in (*preferred, *others)
-    }
+    others = [path for path in _visible(home) if path.is_dir() and path.name != table.stem]
     for folder in preferred:
-        if not missing[folder]:
+        if _has(folder, names):
             return folder
-    complete = [folder for folder in others if not missing[folder]]
+    complete = [folder for folder in others if _has(folder, names)]
     if len(complete) > 1:
         folders = " and ".join(folder.name for folder in complete)
         raise DataError(
@@ -149,12 +126,40 @@ def _image_folder(table: Path, labels: Iterable[str]) -> Path:
         )
     if complete:
         return complete[0]
-    fullest = min(missing, key=lambda folder: len(missing[folder]))
-    absent = missing[fullest]
+    first = list(islice(names, _TRIED))
+    fullest = min([*preferred, *others], key=lambda folder: len(_missing(folder, first)))
+    absent = _missing(fullest, names)
+    named = ", ".join(sorted(absent)[:_NAMED])
+    which = f"the first is {named}" if len(absent) == 1 else f"the first are {named}"
     raise DataError(
-        f"{len(absent)} of the {len(names)} images of {table} are not in {fullest}, "
-        f"the first is {sorted(absent)[0]}; add them or remove their rows"
+        f"{len(absent):,} of the {len(names):,} images of {table} are not in {fullest}, "
+        f"{which}; add them or remove their rows"
     )
+
+
+def _has(folder: Path, names: Iterable[str]) -> bool:
+    # os.path knows no errors: a name that no file can have is that of none.
+    return all(os.path.isfile(f"{folder}/{name}") for name in names)  # noqa: PTH113
+
+
+def _missing(folder: Path, names: Iterable[str]) -> list[str]:
+    return [name for name in names if not os.path.isfile(f"{folder}/{name}")]  # noqa: PTH113
+
+
+def _require_inside(root: Path, paths: Iterable[Path]) -> None:
+    """Make sure that no link leads out of `root`, which may be a link itself."""
+    home = root.resolve()
+    folders: dict[Path, bool] = {}
+    for path in paths:
+        folder = path.parent
+        if folder not in folders:
+            folders[folder] = folder.resolve().is_relative_to(home)
+        if not folders[folder] or (path.is_symlink() and not path.resolve().is_relative_to(home)):
+            link = folder if not folders[folder] else path
+            raise DataError(
+                f"{link} is a link that leads out of {root}, to {link.resolve()}; "
+                "put a copy of what it leads to in its place"
+            )
 
 
 def _require_classes(files: list[LabelledFile], source: Path) -> None:

@@ -1,6 +1,10 @@
 """A data set in memory, and how its images are decoded and resized."""
 
 import io
+import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,15 +16,11 @@ from torchvision.transforms import v2
 
 from gradflow.errors import DataError
 
-# What Pillow raises for files that are truncated, damaged, of another kind, or absurdly large.
-DECODING_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    IndexError,
-    Image.DecompressionBombError,
-)
+# What the files may hold. Pillow knows more formats, among them PostScript, for which it would
+# start another program.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+# In bytes. The pixels of an image are at most `Image.MAX_IMAGE_PIXELS`, 89 million, a quarter GiB.
+LARGEST_FILE = 1 << 30
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +37,7 @@ class ImageData:
         flips: whether an image keeps its label when it is mirrored left to right.
         official_validation: bool [N], true for the images that the publishers of the data set
             reserve for testing; None where they reserve none.
+        repeated_rows: how many rows of a CSV name an image that another row names already.
     """
 
     images: Tensor
@@ -46,40 +47,59 @@ class ImageData:
     fingerprints: tuple[str, ...]
     flips: bool
     official_validation: Tensor | None = None
+    repeated_rows: int = 0
 
     def __len__(self) -> int:
         return len(self.labels)
+
+
+def read_content(path: Path) -> bytes:
+    """The bytes of an image file.
+
+    Raises:
+        DataError: It cannot be read, or has more than `LARGEST_FILE` bytes.
+    """
+    try:
+        size = path.stat().st_size
+        if size > LARGEST_FILE:
+            raise DataError(
+                f"{path} has {size:,} bytes, more than the {LARGEST_FILE:,} that an image may "
+                "have; make it smaller or remove it"
+            )
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror}); check its rights") from error
 
 
 def read_size(path: Path) -> tuple[int, int]:
     """Width and height in pixels, from the file's header.
 
     Raises:
-        DataError: The file is not an image.
+        DataError: The file is not an image, or one of too many pixels.
     """
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except DECODING_ERRORS as error:
-        raise _unreadable(path) from error
+    with _refusing(path), Image.open(path, formats=FORMATS) as image:
+        return image.size
 
 
 def decode(content: bytes, path: Path, size: int) -> Tensor:
     """The image in `content`, the bytes of `path`, as uint8 [3, size, size].
 
-    Turned upright as its EXIF orientation says; palettes, CMYK and grayscale converted to RGB;
-    transparent pixels on white; of an animation the first frame. Resized bilinearly with
-    antialiasing, the aspect ratio not kept.
+    Turned upright as its EXIF orientation says; palettes, CMYK and grayscale converted to RGB; of
+    16 bits the upper 8; transparent pixels on white; of an animation the first frame. Resized
+    bilinearly with antialiasing, the aspect ratio not kept.
 
     Raises:
-        DataError: The content is not an image, or a damaged one.
+        DataError: The content is not an image, a damaged one, one of too many pixels, or one whose
+            pixels have 32 bits: how bright they are is not known.
     """
-    try:
-        with Image.open(io.BytesIO(content)) as image:
-            upright = _to_rgb(ImageOps.exif_transpose(image))
-    except DECODING_ERRORS as error:
-        raise _unreadable(path) from error
-    resized = upright.resize((size, size), Image.Resampling.BILINEAR)
+    with _refusing(path), Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        image.load()
+        if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
+            raise DataError(
+                f"{path} has 32 bits a pixel, and none of them says what is white; "
+                "save it with 8 or 16 bits"
+            )
+        resized = _to_rgb(_upright(image)).resize((size, size), Image.Resampling.BILINEAR)
     return torch.from_numpy(np.array(resized)).permute(2, 0, 1)
 
 
@@ -91,16 +111,42 @@ def resize(images: Tensor, size: int) -> Tensor:
     return resized
 
 
+@contextmanager
+def _refusing(path: Path) -> Iterator[None]:
+    """Turns whatever goes wrong with the image at `path` into a `DataError` that names it."""
+    bomb = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+    try:
+        with warnings.catch_warnings():
+            # Of the rest that Pillow warns of, a training need know nothing.
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield
+    except DataError:
+        raise
+    except bomb as error:
+        found = re.search(r"\d+", str(error))
+        pixels = f"{int(found[0]):,} pixels" if found else "too many pixels"
+        raise DataError(
+            f"{path} would have {pixels}, more than the {Image.MAX_IMAGE_PIXELS or 0:,} that an "
+            "image may have; make it smaller or remove it"
+        ) from error
+    except Exception as error:  # a decoder raises whatever the damage leads it to
+        raise DataError(f"{path} is not a readable image; replace or remove it") from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # damaged EXIF, of a picture that is none the worse for it
+        return image
+
+
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         # 16 bits of gray: Pillow's own conversion would clip them at 255
-        scaled = np.asarray(image).astype(np.float64) / 257
+        scaled = np.asarray(image).astype(np.float32) / 257
         return Image.fromarray(scaled.round().clip(0, 255).astype(np.uint8)).convert("RGB")
     if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
         layer = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
     return image.convert("RGB")
-
-
-def _unreadable(path: Path) -> DataError:
-    return DataError(f"{path} is not a readable image; replace or remove it")

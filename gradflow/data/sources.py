@@ -2,6 +2,7 @@
 
 import difflib
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from sklearn.datasets import load_digits
 from torchvision.datasets import CIFAR10
 
 from gradflow.data.folders import find_files
-from gradflow.data.images import ImageData, decode, read_size, resize
+from gradflow.data.images import ImageData, decode, read_content, read_size, resize
 from gradflow.errors import ConfigurationError, DataError
 
 FOLDER_IMAGE_SIZE = 224
@@ -31,15 +32,16 @@ def load(source: str, *, image_size: int | None = None, root: Path = Path("data"
         root: Where downloaded data sets lie.
 
     Raises:
-        ConfigurationError: `image_size` is less than 1.
+        ConfigurationError: `image_size` is less than 1, or so large that the images would not fit
+            into this machine's memory.
         DataError: The data set cannot be had or is unfit; see `folders.find_files`.
     """
     if image_size is not None and image_size < 1:
         raise ConfigurationError(f"images need at least 1 pixel a side, not {image_size}")
     if source in NAMED_SOURCES:
         return NAMED_SOURCES[source](image_size or 32, root)
-    path = Path(source).expanduser()
-    if not path.exists() and len(path.parts) == 1:
+    path = Path(os.path.expanduser(source))  # noqa: PTH111 - leaves an unknown user's ~ as it is
+    if not source or (len(path.parts) == 1 and not os.path.lexists(path)):
         raise _unknown_source(source)
     return load_folder(path, image_size)
 
@@ -47,6 +49,7 @@ def load(source: str, *, image_size: int | None = None, root: Path = Path("data"
 def load_digits_images(image_size: int, root: Path) -> ImageData:
     """The optical digits of Alpaydin and Kaynak (1998) from scikit-learn; gray, C = 1."""
     digits = load_digits()
+    _require_memory(len(digits.images), 1, image_size)
     original = torch.from_numpy(digits.images).unsqueeze(1)  # [1797, 1, 8, 8] of 0 to 16
     return ImageData(
         images=resize(original * (255 / 16), image_size).round().to(torch.uint8),
@@ -68,6 +71,7 @@ def load_cifar10(image_size: int, root: Path) -> ImageData:
             "connect to the internet or put cifar-10-batches-py there"
         ) from error
     original = np.concatenate([part.data for part in parts])  # uint8 [60000, 32, 32, 3]
+    _require_memory(len(original), 3, image_size)
     return ImageData(
         images=resize(torch.from_numpy(original).permute(0, 3, 1, 2).contiguous(), image_size),
         labels=torch.tensor([label for part in parts for label in part.targets]),
@@ -83,20 +87,23 @@ def load_folder(path: Path, image_size: int | None) -> ImageData:
     """The images of a folder or CSV; see `load`."""
     files = find_files(path)
     size = image_size or _common_size([file.path for file in files])
+    _require_memory(len(files), 3, size)
     classes = tuple(sorted({file.label for file in files}))
+    labels = {name: index for index, name in enumerate(classes)}
     images = torch.empty((len(files), 3, size, size), dtype=torch.uint8)
     fingerprints = []
     for image, file in zip(images, files, strict=True):
-        content = _read(file.path)
+        content = read_content(file.path)
         image.copy_(decode(content, file.path, size))
         fingerprints.append(hashlib.sha256(content).hexdigest())
     return ImageData(
         images=images,
-        labels=torch.tensor([classes.index(file.label) for file in files]),
+        labels=torch.tensor([labels[file.label] for file in files]),
         classes=classes,
         names=tuple(file.name for file in files),
         fingerprints=tuple(fingerprints),
         flips=True,
+        repeated_rows=sum(file.rows - 1 for file in files),
     )
 
 
@@ -104,6 +111,24 @@ NAMED_SOURCES: dict[str, Callable[[int, Path], ImageData]] = {
     "digits": load_digits_images,
     "cifar10": load_cifar10,
 }
+
+
+def _require_memory(images: int, channels: int, size: int) -> None:
+    """Make sure that the images, one byte a value, are no larger than this machine's memory."""
+    needed = images * channels * size * size
+    if needed > _memory():
+        raise ConfigurationError(
+            f"{images:,} images of {size} x {size} pixels take {needed // 10**9:,} GB, more than "
+            "this machine's memory; choose a smaller --image-size"
+        )
+
+
+def _memory() -> float:
+    """Bytes of memory that this machine has; infinity where it does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows; systems without these names
+        return float("inf")
 
 
 def _pixel_fingerprints(images: np.ndarray) -> tuple[str, ...]:
@@ -115,13 +140,6 @@ def _common_size(paths: list[Path]) -> int:
     sizes = {read_size(path) for path in paths}
     width, height = next(iter(sizes))
     return width if len(sizes) == 1 and width == height else FOLDER_IMAGE_SIZE
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}); check its rights") from error
 
 
 def _unknown_source(source: str) -> DataError:

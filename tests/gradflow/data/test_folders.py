@@ -100,7 +100,7 @@ def test_a_csv_may_have_a_byte_order_mark_spaces_backslashes_and_an_image_twice(
         ("filename,label\na.png,x\n..\\b.png,y\n", "which leads out of its folder"),
         ("filename,label\na.png,x\n/etc/b.png,y\n", "names '/etc/b.png', which leads out"),
         ("filename,label\na.png,x\nC:\\b.png,y\n", "which leads out of its folder"),
-        (FOUR, "2 of the 4 images of .* are not in .*, the first is c.png"),
+        (FOUR, "2 of the 4 images of .* are not in .*, the first are c.png, d.png"),
         ("filename,label\na.png,x\nb.png,x\n", r"has one class only \(x\)"),
         ("filename,label\na.png,x\nb.png,y\n", "the class x of .* has a single image"),
     ],
