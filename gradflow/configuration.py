@@ -5,9 +5,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gradflow.errors import ConfigurationError
+from gradflow.option_types import typed
 
 # Options that take several values: tuples here, lists in JSON.
 _SEVERAL = ("models", "seeds", "probes")
+LARGEST_IMAGE = 1 << 14
+_LARGEST = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -113,8 +116,8 @@ class Configuration:
             "--models": (bool(self.models), "at least one network", "none"),
             "--seeds": (bool(self.seeds), "at least one seed", "none"),
             "--image-size": (
-                self.image_size is None or self.image_size >= 8,
-                "at least 8 pixels",
+                self.image_size is None or 8 <= self.image_size <= LARGEST_IMAGE,
+                f"from 8 to {LARGEST_IMAGE:,} pixels",
                 self.image_size,
             ),
             "--validation-fraction": (
@@ -136,24 +139,27 @@ class Configuration:
         for option, values in (("--models", self.models), ("--seeds", self.seeds)):
             if len(set(values)) < len(values):
                 raise ConfigurationError(f"{option} names the same one twice: {list(values)}")
+        for option in ("epochs", "batch_size", "state_every", "trace_every"):
+            if getattr(self, option) > _LARGEST:
+                raise ConfigurationError(
+                    f"--{option.replace('_', '-')} must be at most {_LARGEST:,}, "
+                    f"not {getattr(self, option)}"
+                )
+        for option, path in (("--data", self.data), ("--out", str(self.out or ""))):
+            if not _is_text(path):
+                raise ConfigurationError(
+                    f"{option} {path} is not text in UTF-8, as the run's files must be; rename it"
+                )
 
     @classmethod
     def from_json(cls, options: dict[str, Any]) -> "Configuration":
         """What `as_json` made; options that this version does not know are left out.
 
-        Raises `ConfigurationError` for a value that cannot be.
+        Raises `ConfigurationError` for a value that cannot be, or is of another type.
         """
         known = {field.name for field in fields(cls)}
         given = {name: value for name, value in options.items() if name in known}
-        for name in _SEVERAL:
-            if name in given:
-                given[name] = tuple(given[name])
-        if given.get("out") is not None:
-            given["out"] = Path(given["out"])
-        try:
-            return cls(**given)
-        except TypeError as error:
-            raise ConfigurationError(f"the configuration cannot be read: {error}") from error
+        return cls(**typed(given, cls))
 
     def as_json(self) -> dict[str, Any]:
         """All options, as JSON keeps them."""
@@ -161,3 +167,12 @@ class Configuration:
         options["out"] = None if self.out is None else str(self.out)
         listed = {name: list(getattr(self, name)) for name in _SEVERAL}
         return options | listed
+
+
+def _is_text(path: str) -> bool:
+    """Whether a file can hold `path`: a byte that is no text came in as a lone surrogate."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in path

@@ -1,0 +1,69 @@
+"""Whether a value read from JSON is what an option's annotation says."""
+
+import types
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from gradflow.errors import ConfigurationError
+
+_LONGEST_SHOWN = 60
+_PLAIN: dict[Any, tuple[str, tuple[type, ...]]] = {
+    bool: ("true or false", (bool,)),
+    int: ("a whole number", (int,)),
+    float: ("a number", (int, float)),
+    str: ("text", (str,)),
+    Path: ("text", (str,)),
+    type(None): ("null", (type(None),)),
+}
+
+
+def typed(options: dict[str, Any], cls: type) -> dict[str, Any]:
+    """`options`, as JSON holds them, as the annotations of `cls` have them: tuples, paths, floats.
+
+    Raises `ConfigurationError`, naming the option, where a value is of another type.
+    """
+    hints = get_type_hints(cls)
+    values = {}
+    for name, value in options.items():
+        try:
+            values[name] = _typed(value, hints[name])
+        except (TypeError, OverflowError):
+            shown = ascii(value)
+            kept = shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:_LONGEST_SHOWN]}..."
+            raise ConfigurationError(
+                f"the configuration's {name} must be {_words(hints[name])}, not {kept}"
+            ) from None
+    return values
+
+
+def _typed(value: Any, hint: Any) -> Any:
+    """`value` as `hint` has it; raises `TypeError` where it is none."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        fits = isinstance(value, str) and value in arguments
+    elif origin in (Union, types.UnionType):
+        return None if value is None else _typed(value, _other_than_none(arguments))
+    elif origin is tuple:
+        if not isinstance(value, list | tuple):
+            raise TypeError
+        return tuple(_typed(item, arguments[0]) for item in value)
+    else:
+        fits = isinstance(value, _PLAIN[hint][1]) and (hint is bool or not isinstance(value, bool))
+    if not fits:
+        raise TypeError
+    return hint(value) if hint in (float, Path) else value
+
+
+def _other_than_none(arguments: tuple[Any, ...]) -> Any:
+    return next(argument for argument in arguments if argument is not type(None))
+
+
+def _words(hint: Any) -> str:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return " or ".join(map(str, arguments))
+    if origin in (Union, types.UnionType):
+        return f"{_words(_other_than_none(arguments))} or null"
+    if origin is tuple:
+        return f"a list, each {_words(arguments[0])}"
+    return _PLAIN[hint][0]
