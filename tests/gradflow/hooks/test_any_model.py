@@ -138,6 +138,11 @@ class LoRA(nn.Module):
         return self.base(x) + self.up(self.down(x))
 
 
+# Earlier torch gives the output of a linear layer on sequences as a view, and forgets its gradient
+# where an activation overwrites it in place.
+LINEAR_GIVES_A_VIEW = nn.Linear(2, 2)(torch.zeros(1, 1, 2))._is_view()
+
+
 class Shared(nn.Module):
     """One module used twice, and a weight that two modules share."""
 
@@ -145,7 +150,7 @@ class Shared(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(40, 8)
         self.twice = nn.Linear(8, 8)
-        self.relu = nn.ReLU(inplace=True)
+        self.relu = nn.ReLU(inplace=not LINEAR_GIVES_A_VIEW)
         self.out = nn.Linear(8, 40, bias=False)
         self.out.weight = self.embedding.weight
 

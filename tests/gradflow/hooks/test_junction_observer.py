@@ -56,7 +56,9 @@ def fork_by_hand(model, x, name, goes_on, seed=0):
         seen["given"], seen["random"] = args[0].detach().clone(), torch.get_rng_state()
 
     def after(_, __, output):
-        output.register_hook(partial(seen.__setitem__, "gradient"))
+        # Blocks of earlier transformers return a tuple with the output first.
+        first = output[0] if isinstance(output, tuple) else output
+        first.register_hook(partial(seen.__setitem__, "gradient"))
 
     before_handle = block.register_forward_pre_hook(before)
     after_handle = block.register_forward_hook(after)
