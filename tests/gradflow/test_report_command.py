@@ -13,6 +13,7 @@ from pypdf import PdfReader
 from analyses.registry import Outcome, run_all
 from analyses.result import AnalysisResult, Estimate, Finding, Verdict
 from gradflow import report
+from gradflow.runs.manifest import MANIFEST_FILE
 from gradflow.runs.reader import open_experiment
 from gradflow.runs.writer import RunWriter
 from reports.formats import FORMATS
@@ -47,8 +48,9 @@ def run_folder(tmp_path: Path, monkeypatch) -> Path:
 
 
 def seen_in(folder: Path) -> list[str]:
-    """What a user sees in the folder: hidden files, such as the lock, are not listed."""
-    return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    """What is in the folder, but for the lock, which is hidden, and the manifest."""
+    names = (path.name for path in folder.iterdir() if not path.name.startswith("."))
+    return sorted(name for name in names if name != MANIFEST_FILE)
 
 
 def test_both_formats_are_written_into_the_folder_of_the_run(run_folder, capsys):
