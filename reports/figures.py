@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 # Letters as paths need no font where they are read; the salt makes equal drawings equal files.
 _STYLE: Any = {"svg.fonttype": "path", "svg.hashsalt": "gradflow"}
 # A drawing of very many marks is smaller as pixels than as paths.
-_LARGEST_SVG = 1_500_000
+_LARGEST_SVG = 400_000
 _PIXELS_PER_INCH = 200
 _SIZE = re.compile(rb'<svg[^>]* width="(?P<width>[\d.]+)pt" height="(?P<height>[\d.]+)pt"')
 
