@@ -1,5 +1,6 @@
 """The weights that a run keeps: those of its best epoch, and, if asked for, of every epoch."""
 
+import zipfile
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 from torch import nn
 
 from gradflow.errors import RunError
+from gradflow.runs.borders import require_file, require_inside, restoring
 from gradflow.runs.files import BEST_FILE, CHECKPOINTS_FOLDER, make_folder
 from gradflow.runs.manifest import read_manifest, write_listed
 
@@ -41,6 +43,17 @@ def serialized(content: Mapping[str, Any]) -> memoryview:
     return buffer.getbuffer()
 
 
+def deserialized(data: bytes) -> Any:
+    """What `serialized` made of it; never more than it takes itself, and no code is run.
+
+    Raises errors of pickle, zip and torch, each their own, where it is anything else.
+    """
+    with zipfile.ZipFile(BytesIO(data)) as archive:
+        if sum(member.file_size for member in archive.infolist()) > len(data):
+            raise ValueError("it is compressed, which weights never are")
+    return torch.load(BytesIO(data), map_location="cpu", weights_only=True)
+
+
 def write(path: Path, data: memoryview) -> None:
     """Write `data` to `path`; raises `OSError` where that fails."""
     path.write_bytes(data)
@@ -49,22 +62,34 @@ def write(path: Path, data: memoryview) -> None:
 def load(path: Path) -> dict[str, Any]:
     """What `save` wrote: `state_dict`, `epoch` and the other entries.
 
-    Raises `RunError` where there is no such file, it is not what the run's manifest says, or it
-    holds anything but weights.
+    Raises `RunError` where there is no such file, it is not what the run's manifest says, or
+    outside of the run's folder, or holds anything but weights.
     """
+    require_inside(_run_folder(path), path)
+    require_file(path)
     try:
         data = path.read_bytes()
         if read_manifest(_run_folder(path)).contradicts(path, data):
             raise ValueError("its checksum is another")
-        content: Any = torch.load(BytesIO(data), map_location="cpu", weights_only=True)
+        content = deserialized(data)
     except FileNotFoundError as error:
         raise RunError(f"there are no weights at {path}") from error
     except Exception as error:  # pickle, zip and torch each have errors of their own
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RunError(f"the weights at {path} cannot be read: {reason}") from error
-    if not isinstance(content, dict) or not {"state_dict", "epoch"} <= content.keys():
+    if not isinstance(content, dict) or not _is_complete(content):
         raise RunError(f"{path} was not written by gradflow: it holds no weights with their epoch")
     return content
+
+
+def restore(path: Path, model: nn.Module) -> None:
+    """Put the weights at `path` into `model`.
+
+    Raises `RunError` where they cannot be read, or are another network's.
+    """
+    state = load(path)["state_dict"]
+    with restoring(f"{path}"):
+        model.load_state_dict(state)
 
 
 def available(run_folder: Path) -> dict[int, Path]:
@@ -73,10 +98,16 @@ def available(run_folder: Path) -> dict[int, Path]:
     Raises `RunError` where there are none.
     """
     paths = sorted((run_folder / FOLDER).glob("epoch-*.pt"))
-    if paths:
-        return {int(path.stem.removeprefix("epoch-")): path for path in paths}
+    numbered = {path.stem.removeprefix("epoch-"): path for path in paths}
+    if kept := {int(number): path for number, path in numbered.items() if number.isdecimal()}:
+        return kept
     best = run_folder / BEST
     return {int(load(best)["epoch"]): best}
+
+
+def _is_complete(content: dict[Any, Any]) -> bool:
+    """Whether there are weights in `content`, and the number of their epoch."""
+    return isinstance(content.get("state_dict"), dict) and isinstance(content.get("epoch"), int)
 
 
 def _run_folder(path: Path) -> Path:

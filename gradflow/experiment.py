@@ -137,7 +137,7 @@ def _resume(job: Job, progress_of: Callable[[Job], Progress]) -> Trained:
 def choose_device(name: str) -> torch.device:
     """The device called `name`; `auto` is CUDA where there is one, else MPS, else the CPU.
 
-    Raises `ConfigurationError` where the device is absent.
+    Raises `ConfigurationError` where the device is absent, or there is none of that name.
     """
     available = {
         "cuda": torch.cuda.is_available(),
@@ -146,6 +146,10 @@ def choose_device(name: str) -> torch.device:
     }
     if name == "auto":
         name = next(device for device, present in available.items() if present)
+    if name not in available:
+        raise ConfigurationError(
+            f"there is no device called {name!r}: choose from auto, {', '.join(available)}"
+        )
     if not available[name]:
         raise ConfigurationError(
             f"--device {name} was asked for, but this machine has none that PyTorch can use: "

@@ -90,7 +90,7 @@ def probe_run(run: Run, options: Options, say: Callable[[str], None]) -> None:
                 job, model, moment.epoch, last=moment.last, moved=False, previous=None
             )
             if jumps or any(is_due(probe, subject) for probe in missing):
-                model.load_state_dict(checkpoints.load(moment.weights)["state_dict"])
+                checkpoints.restore(moment.weights, model)
             if jumps:
                 subject, before = _with_the_epoch_before(subject, before, evaluate(model, job))
             _probe_moment(run, writer, moment, missing, subject, say)

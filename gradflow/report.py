@@ -16,6 +16,7 @@ import tyro
 
 from gradflow.command import complain, run_command
 from gradflow.errors import ConfigurationError, GradflowError
+from gradflow.runs.borders import require_possible
 from gradflow.runs.finding import RUNS_FOLDER, find_folder, newest_experiment
 
 if TYPE_CHECKING:
@@ -96,6 +97,8 @@ def report(options: Options) -> int:
     if options.only and not only:
         raise ConfigurationError("--only names no analysis: name one, such as gradient_profile")
     folders = options.folders or (newest_experiment(options.runs_folder),)
+    for folder in folders:
+        require_possible(folder)
     _require_each_once(folders, options.runs_folder)
     if options.watch:
         return _watch(folders, formats, options, only)

@@ -10,6 +10,7 @@ import pandas as pd
 from gradflow.configuration import Configuration
 from gradflow.errors import ConfigurationError, DataError, RunError
 from gradflow.job import Job
+from gradflow.runs.borders import require_possible
 from gradflow.runs.description import read_description
 from gradflow.runs.files import EXPERIMENT_FILE
 from gradflow.runs.reader import Run
@@ -39,6 +40,7 @@ def recorded_configuration(folder: Path, given: Configuration) -> Configuration:
             f"--resume goes on with the options recorded in {folder}: leave out "
             f"--{refused[0].replace('_', '-')}, or start a new experiment"
         )
+    require_possible(folder)
     if not (folder / EXPERIMENT_FILE).exists() and (folder.parent / EXPERIMENT_FILE).exists():
         raise RunError(
             f"{folder} is one run of an experiment: resume the experiment, {folder.parent}"

@@ -22,6 +22,7 @@ from gradflow.probes.batchnorm_recalibration import batch_norms, recalibrated
 from gradflow.probes.probe import Probe
 from gradflow.probes.running import run_probes
 from gradflow.probing import needs_previous, subject_of, wanted_probes
+from gradflow.runs.borders import restoring
 from gradflow.step_times import StepTimes
 from gradflow.training_state import (
     TrainingState,
@@ -72,7 +73,7 @@ class _Training(TrainingState):
 
     def go_on_from(self, state: Mapping[str, Any]) -> None:
         """Remember what the training remembered that was interrupted."""
-        self.best = state["best"]
+        self.best = float(state["best"])
         self.validation = validation_of(state, self.job.device)
         self.remember_weights()
         set_random_state(state["random"])
@@ -104,8 +105,9 @@ def train(job: Job, progress: Progress, *, resume: bool = False) -> list[EpochSu
         model.parameters(), lr=options.lr, weight_decay=options.weight_decay
     )
     if state is not None:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
+        with restoring(f"the state in {job.folder}"):
+            model.load_state_dict(state["model"])
+            optimizer.load_state_dict(state["optimizer"])
     tracer = Tracer(
         model,
         job.folder,
@@ -113,7 +115,7 @@ def train(job: Job, progress: Progress, *, resume: bool = False) -> list[EpochSu
         schedule=options.trace_every,
         histograms=_histogram_steps(job),
         description=job.description(),
-        resume=(state["tracer"] if state else {}) if resume else None,
+        resume=(state.get("tracer", {}) if state else {}) if resume else None,
     )
     training = _Training(
         model, optimizer, tracer, -math.inf, None, job, wanted_probes(options), progress
@@ -122,7 +124,8 @@ def train(job: Job, progress: Progress, *, resume: bool = False) -> list[EpochSu
         if state is None:
             tracer.writer.append("images", job.membership(), 0, 0)
         else:
-            training.go_on_from(state)
+            with restoring(f"the state in {job.folder}"):
+                training.go_on_from(state)
         progress.begin(tracer.epoch)
         summaries = [_run_epoch(training) for _ in range(tracer.epoch, options.epochs + 1)]
     discard_state(job.folder)

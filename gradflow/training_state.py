@@ -9,7 +9,6 @@ A run that is complete keeps neither.
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +96,7 @@ def load_state(folder: Path) -> dict[str, Any] | None:
     if data is None:
         return None
     try:
-        state: Any = torch.load(BytesIO(data), map_location="cpu", weights_only=True)
+        state = checkpoints.deserialized(data)
     except Exception as error:  # pickle, zip and torch each have errors of their own
         raise damaged_state(folder, str(error).splitlines()[0] if str(error) else "?") from error
     if not isinstance(state, dict):

@@ -26,6 +26,7 @@ from gradflow.hooks.scaling import ScalerWatch, optimizer_scale
 from gradflow.hooks.schedules import Budget, HistogramSteps, Schedule, as_schedule
 from gradflow.hooks.selection import Selection, select_modules
 from gradflow.hooks.store import RecordStore
+from gradflow.runs.borders import restoring
 from gradflow.runs.writer import MuteWriter, RunWriter
 
 
@@ -120,7 +121,8 @@ class Tracer:
         self._writer = self._open_writer()
         self._store = RecordStore(self._writer, self._processes, self._layers)
         if self._resume:
-            self._load_state_dict(self._resume)
+            with restoring(f"the tracer's state for {self.folder}"):
+                self._load_state_dict(self._resume)
         for device in {parameter.device for parameter in self._model.parameters()}:
             prepare(device)
         try:

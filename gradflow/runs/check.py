@@ -6,10 +6,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gradflow.errors import RunError
+from gradflow.runs.borders import (
+    OutsideError,
+    TooLargeError,
+    require_file,
+    require_inside,
+    require_possible,
+)
 from gradflow.runs.description import NewerSchemaError, read_description
 from gradflow.runs.files import EXPERIMENT_FILE, RUN_FILE, STATE_FILE, STATES, TEMPORARY
 from gradflow.runs.gaps import Gap, gaps_of
@@ -21,7 +27,8 @@ from gradflow.runs.manifest import (
     name_in,
     read_manifest,
 )
-from gradflow.runs.parts import left_over
+from gradflow.runs.part_reader import require_readable
+from gradflow.runs.parts import Part, left_over, part_at
 from gradflow.runs.rebuilding import files_of
 from gradflow.runs.state_file import read_state, state_path
 
@@ -85,6 +92,7 @@ def runs_in(folder: Path) -> tuple[list[Path], list[Finding]]:
 
     Raises `RunError` where `folder` holds neither, or one of a newer schema.
     """
+    require_possible(folder)
     if not folder.is_dir():
         raise RunError(f"there is no folder {folder}")
     if not (folder / EXPERIMENT_FILE).exists():
@@ -171,16 +179,20 @@ def _manifest_findings(manifest: Manifest, description: dict[str, Any]) -> Itera
 
 def _what_is_wrong(folder: Path, path: Path, entries: tuple[Entry, ...]) -> str | None:
     """Why the file at `path` is damaged; None where it is not."""
-    if not path.resolve().is_relative_to(folder.resolve()):
-        return "it lies outside of the run's folder"
     try:
+        require_inside(folder, path)
+        require_file(path)
         now = entry_of(path)
+    except OutsideError:
+        return "it lies outside of the run's folder"
+    except RunError:
+        return "it is no file"
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)
         return "missing" if missing else f"cannot be read: {error.strerror or error}"
     if entries and now not in entries:
         return _difference(now, {entry.size for entry in entries})
-    return _why_unreadable(path, whole=not entries) if now.size else "empty"
+    return _why_unreadable(folder, path, whole=not entries) if now.size else "empty"
 
 
 def _difference(now: Entry, sizes: set[int]) -> str:
@@ -192,18 +204,19 @@ def _difference(now: Entry, sizes: set[int]) -> str:
     return f"it has {now.size} bytes where {max(sizes)} were written"
 
 
-def _why_unreadable(path: Path, *, whole: bool) -> str | None:
+def _why_unreadable(folder: Path, path: Path, *, whole: bool) -> str | None:
     """What reading a file finds: the `whole` of it where no checksum of it is known."""
     try:
         if path.suffix == ".parquet":
-            file = pq.ParquetFile(path, page_checksum_verification=True)
-            for _ in file.iter_batches() if whole else ():
-                pass
+            part = part_at(path) or Part(0, 0, path)
+            require_readable(folder, part, whole=whole)
         elif whole:  # weights are in an archive that knows the checksums of its members
             with zipfile.ZipFile(path) as archive:
                 if archive.testzip() is not None:
                     return "its checksum is another: bits have changed"
-    except (pa.ArrowException, zipfile.BadZipFile, OSError, EOFError, RuntimeError) as error:
+    except TooLargeError as error:
+        return str(error)
+    except Exception as error:  # of damage made on purpose, Arrow and zip raise what it leads to
         return f"cannot be read: {_first_line(error)}"
     return None
 

@@ -21,7 +21,9 @@ import pyarrow.parquet as pq
 
 from gradflow.errors import RunError
 from gradflow.runs.files import fault_point, remove, write_whole
+from gradflow.runs.layer_index import LayerIndex
 from gradflow.runs.manifest import entry_of, name_in, note, read_manifest, tidy
+from gradflow.runs.part_contents import DamagedError, columns_of, require_room
 from gradflow.runs.parts import (
     PARQUET,
     ROW,
@@ -146,11 +148,13 @@ def _counted(parts: list[Part]) -> list[_Counted]:
     counted: list[_Counted] = []
     for part in parts:
         try:
-            metadata = pq.read_metadata(part.path)
-        except (pa.ArrowException, OSError):
+            with pq.ParquetFile(part.path) as file:
+                require_room(part, file, columns_of(part, file.schema_arrow))
+                metadata = file.metadata
+            generation = int((metadata.metadata or {}).get(_GENERATION, b"0"))
+        except (DamagedError, RunError, pa.ArrowException, OSError, ValueError):
             counted.clear()
             continue
-        generation = int((metadata.metadata or {}).get(_GENERATION, b"0"))
         counted.append(_Counted(part, generation, metadata.num_rows))
     return counted
 
@@ -164,15 +168,17 @@ def _copy_rows(parts: list[Part], generation: int, path: Path) -> None:
     schema = schema.with_metadata({_GENERATION: str(generation).encode()})
     waiting: list[pa.Table] = []
     rows = 0
+    index = LayerIndex()
     with pq.ParquetWriter(path, schema, **PARQUET) as writer:
         for table in _numbered_groups(parts):
             waiting.append(_with_columns(table, schema))
             rows += table.num_rows
             if rows >= _ROWS_IN_A_BATCH:
-                writer.write_table(_by_layer(waiting), _ROWS_IN_A_GROUP)
+                index.write(writer, _by_layer(waiting), _ROWS_IN_A_GROUP)
                 waiting, rows = [], 0
         if waiting:
-            writer.write_table(_by_layer(waiting), _ROWS_IN_A_GROUP)
+            index.write(writer, _by_layer(waiting), _ROWS_IN_A_GROUP)
+        index.note(writer)
 
 
 def _numbered_groups(parts: list[Part]) -> Iterator[pa.Table]:

@@ -38,6 +38,7 @@ def write_whole(
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         try:
+            temporary.unlink(missing_ok=True)  # in a folder from elsewhere it may be a link
             write(temporary)
             fault_point("written")
             with temporary.open("rb") as file:
@@ -95,8 +96,8 @@ def make_folder(folder: Path) -> None:
 
     Raises `RunError` where it cannot be made.
     """
-    new = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
+        new = [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         for path in new:
             _flush_folder(path.parent)  # else a power cut may take it, and what lies in it

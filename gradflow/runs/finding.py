@@ -5,6 +5,7 @@ from datetime import datetime
 from pathlib import Path
 
 from gradflow.errors import RunError
+from gradflow.runs.borders import LARGEST_DESCRIPTION, read_bounded, require_possible
 from gradflow.runs.files import EXPERIMENT_FILE, RUN_FILE, moment_of
 
 RUNS_FOLDER = Path("runs")
@@ -39,6 +40,7 @@ def find_folder(named: Path, runs_folder: Path) -> Path:
     """
     inside = runs_folder / named
     for folder in (named, inside):
+        require_possible(folder)
         if _is_recorded(folder):
             return folder
     if named.is_dir():
@@ -62,6 +64,6 @@ def _is_recorded(folder: Path) -> bool:
 
 def _created(path: Path) -> datetime | None:
     try:
-        return moment_of(json.loads(path.read_text(encoding="utf-8"))["created"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return moment_of(json.loads(read_bounded(path, LARGEST_DESCRIPTION))["created"])
+    except (RunError, OSError, ValueError, KeyError, TypeError, RecursionError):
         return None  # what is not a description of gradflow's is not a candidate

@@ -9,6 +9,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from gradflow.runs.borders import require_memory
+
+# What a number takes as a member of a set.
+_BYTES_A_VALUE = 64
+
 # Recorded at the same steps, each of them, if at all.
 BY_STEP = (
     "activations",
@@ -41,6 +46,8 @@ def gaps_of(parts: Iterable[Path], *, finished: bool) -> tuple[Gap, ...]:
 
     A table without any rows has no gap: it was not recorded. In a run that is not `finished` the
     last epoch is not missed.
+
+    Raises `TooLargeError` where a part has more steps than fit into memory.
     """
     steps: dict[str, set[int]] = defaultdict(set)
     epochs: dict[str, set[int]] = defaultdict(set)
@@ -80,6 +87,9 @@ def _values(part: Path, column: str) -> set[int]:
     schema = file.schema_arrow
     if column not in schema.names or not pa.types.is_integer(schema.field(column).type):
         return set()
-    groups = (file.read_row_group(group, [column]) for group in range(file.num_row_groups))
-    found = {value for group in groups for value in pc.unique(group[column]).to_pylist()}
-    return found - {None}
+    found: set[int] = set()
+    for group in range(file.num_row_groups):
+        values = pc.unique(file.read_row_group(group, [column])[column].drop_null())
+        require_memory(f"the {column}s of {part}", _BYTES_A_VALUE * (len(found) + len(values)))
+        found.update(values.to_pylist())
+    return found

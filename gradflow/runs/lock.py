@@ -7,6 +7,7 @@ from typing import Self
 from filelock import FileLock, Timeout
 
 from gradflow.errors import RunError
+from gradflow.runs.borders import require_no_links_out
 
 LOCK_FILE = ".lock"
 
@@ -17,10 +18,12 @@ class FolderLock:
     The lock is the operating system's, on an open file: one left behind by a process that was
     killed holds nobody up. Where the file system has no locks, nothing is held.
 
-    Raises `RunError` where another writer holds it, or the folder cannot be written.
+    Raises `RunError` where another writer holds it, the folder cannot be written, or a link in it
+    leads out of it: who writes there would write elsewhere.
     """
 
     def __init__(self, folder: Path) -> None:
+        require_no_links_out(folder)
         self._lock = FileLock(folder / LOCK_FILE, thread_local=False)
         try:
             self._lock.acquire(blocking=False)

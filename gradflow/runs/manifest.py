@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from gradflow.errors import RunError
+from gradflow.runs.borders import LARGEST_MANIFEST, read_bounded
 from gradflow.runs.files import append, write_whole
 
 MANIFEST_FILE = "manifest.jsonl"
@@ -82,11 +83,17 @@ class Manifest:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of the run in `folder`."""
+    """The manifest of the run in `folder`.
+
+    Raises `RunError` where it cannot be read, or is larger than any of gradflow's.
+    """
+    path = folder / MANIFEST_FILE
     try:
-        content = (folder / MANIFEST_FILE).read_bytes()
+        content = read_bounded(path, LARGEST_MANIFEST)
     except FileNotFoundError:
         return Manifest(folder, exists=False)
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {error.strerror or error}") from error
     files: dict[str, tuple[Entry, ...]] = {}
     gone: set[str] = set()
     changes = [_parse(line) for line in content.split(b"\n")[:-1]]

@@ -2,15 +2,25 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from gradflow.errors import RunError
+from gradflow.errors import GradflowError, RunError
+from gradflow.runs.borders import require_file, require_inside, require_memory
+from gradflow.runs.layer_index import groups_with
 from gradflow.runs.manifest import Manifest
-from gradflow.runs.parts import ROW, Part, plain_schema
+from gradflow.runs.part_contents import (
+    DamagedError,
+    clean,
+    columns_of,
+    read_whole,
+    require_room,
+    texts_of,
+)
+from gradflow.runs.parts import ROW, Part
 
 
 class MissingPartError(RunError):
@@ -20,53 +30,59 @@ class MissingPartError(RunError):
 def read_part(manifest: Manifest, part: Part) -> pa.Table:
     """The rows of `part` in order, names as plain strings.
 
-    Raises `RunError`, naming the file, where it is missing or not what the manifest says.
+    Raises `RunError`, naming the file, where it is missing, not what the manifest says, not of the
+    schema's types, outside of the run's folder, or larger than a table may be.
     """
     with _naming(part):
+        _require_own(manifest.folder, part.path)
+        require_memory(f"the part {part.path}", part.path.stat().st_size)
         content = part.path.read_bytes()
         if manifest.contradicts(part.path, content):
-            raise _DamagedError("its checksum is another")
-        table = pq.read_table(pa.BufferReader(content), partitioning=None)
-    if ROW in table.column_names:
-        table = table.sort_by(ROW).drop_columns([ROW])
-    return table.cast(plain_schema(table.schema))
+            raise DamagedError("its checksum is another")
+        file = pq.ParquetFile(pa.BufferReader(content))
+        columns = columns_of(part, file.schema_arrow)
+        require_room(part, file, columns)
+        if texts := texts_of(file.schema_arrow):
+            file = pq.ParquetFile(pa.BufferReader(content), read_dictionary=texts)
+        return clean(part, read_whole(part, file))
 
 
-def read_layer(part: Part, columns: Sequence[str], layer: str) -> pa.Table:
+def read_layer(manifest: Manifest, part: Part, columns: Sequence[str], layer: str) -> pa.Table:
     """Some columns of the rows of one layer of `part`, in order.
 
-    Only those row groups are read whose statistics admit the layer; what is read is compared with
-    the checksums of its pages. Columns that the part has not are left out.
+    Only those row groups are read that may hold the layer; what is read is compared with the
+    checksums of its pages. Columns that the part has not are left out.
 
-    Raises `RunError`, naming the file, where it is missing or damaged.
+    Raises `RunError`, naming the file, as `read_part` does.
     """
-    with _naming(part), pq.ParquetFile(part.path, page_checksum_verification=True) as file:
-        present = file.schema_arrow.names
-        if "layer" not in present:
-            raise _DamagedError("it has no column layer")
-        place = present.index("layer")
-        groups = [
-            group
-            for group in range(file.num_row_groups)
-            if _may_hold(file.metadata.row_group(group).column(place).statistics, layer)
-        ]
-        wanted = [name for name in (*columns, ROW) if name in present]
-        table = file.read_row_groups(groups, [*wanted, "layer"], use_threads=False)
-        table = table.filter(pc.equal(table["layer"], layer)).select(wanted)
-    if ROW in table.column_names:
-        table = table.sort_by(ROW).drop_columns([ROW])
-    return table.cast(plain_schema(table.schema))
+    with _naming(part):
+        _require_own(manifest.folder, part.path)
+        with pq.ParquetFile(part.path, page_checksum_verification=True) as file:
+            present = columns_of(part, file.schema_arrow)
+            if "layer" not in present:
+                raise DamagedError("it has no column layer")
+            wanted = [name for name in (*columns, ROW) if name in present]
+            groups = groups_with(file, layer)
+            require_room(part, file, [*wanted, "layer"], groups)
+            table = file.read_row_groups(groups, [*wanted, "layer"], use_threads=False)
+        return clean(part, table.filter(pc.equal(table["layer"], layer)).select(wanted))
 
 
-def _may_hold(statistics: Any, value: str) -> bool:
-    """Whether a column of which these are the statistics may hold `value`."""
-    if statistics is None or not statistics.has_min_max:
-        return True
-    return bool(statistics.min <= value <= statistics.max)
+def require_readable(folder: Path, part: Part, *, whole: bool) -> None:
+    """Make sure that `part` of the run in `folder` can be read, the `whole` of it or what it lists.
+
+    Raises `RunError` or an error of Arrow's where it cannot.
+    """
+    _require_own(folder, part.path)
+    with pq.ParquetFile(part.path, page_checksum_verification=True) as file:
+        require_room(part, file, columns_of(part, file.schema_arrow))
+        for _ in file.iter_batches() if whole else ():
+            pass
 
 
-class _DamagedError(Exception):
-    """A part is not what was written; says why."""
+def _require_own(folder: Path, path: Path) -> None:
+    require_inside(folder, path)
+    require_file(path)
 
 
 @contextmanager
@@ -76,7 +92,9 @@ def _naming(part: Part) -> Iterator[None]:
         yield
     except FileNotFoundError as error:
         raise MissingPartError(f"the part {part.path} is missing: {_ADVICE}") from error
-    except (pa.ArrowException, OSError, _DamagedError) as error:
+    except GradflowError:
+        raise
+    except Exception as error:  # of damage made on purpose, Arrow raises what it leads to
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RunError(f"the part {part.path} is damaged ({reason}): {_ADVICE}") from error
 

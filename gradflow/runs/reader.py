@@ -1,6 +1,6 @@
 """Reads run folders back as plain pandas frames; loads no torch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 
 from gradflow.errors import RunError
+from gradflow.runs.borders import TooLargeError, require_inside, require_memory, require_possible
 from gradflow.runs.description import read_description
 from gradflow.runs.files import EXPERIMENT_FILE, LAYERS_FILE, RUN_FILE
 from gradflow.runs.manifest import Manifest, read_manifest
@@ -46,8 +47,8 @@ class Run:
     @property
     def seed(self) -> int | None:
         """The seed of the run, where it was recorded."""
-        seed = self.description.get("seed")
-        return None if seed is None else int(seed)
+        seed: int | None = self.description.get("seed")
+        return seed
 
     @property
     def configuration(self) -> dict[str, Any]:
@@ -57,7 +58,7 @@ class Run:
     @property
     def classes(self) -> list[str]:
         """The names of the classes, in the order of their indices; empty where unknown."""
-        return list(self.description.get("classes") or [])
+        return [str(name) for name in self.description.get("classes") or []]
 
     @property
     def layers(self) -> pd.DataFrame:
@@ -137,8 +138,8 @@ class Run:
             raise RunError(f"the rows of the table {table} are not those of layers")
         columns = ["epoch", "step", *quantities]
 
-        def read(_: Manifest, part: Part) -> pa.Table:
-            return read_layer(part, columns, layer)
+        def read(manifest: Manifest, part: Part) -> pa.Table:
+            return read_layer(manifest, part, columns, layer)
 
         return _to_frame(table, self._read(table, read)).reindex(columns=columns)
 
@@ -149,7 +150,9 @@ class Run:
         for attempt in range(_ATTEMPTS):
             manifest = read_manifest(self.folder)
             try:
-                return [read(manifest, part) for part in _parts(manifest, name)]
+                return list(_within_memory(read(manifest, part) for part in _parts(manifest, name)))
+            except TooLargeError:
+                raise
             except RunError:
                 # A writer at work may have put another in its place since the manifest was read.
                 if attempt == _ATTEMPTS - 1:
@@ -185,6 +188,7 @@ def open_run(folder: str | Path) -> Run:
     Raises `RunError` where the folder holds no run, or one of a newer schema.
     """
     folder = Path(folder)
+    require_possible(folder)
     if (folder / EXPERIMENT_FILE).exists():
         raise RunError(
             f"{folder} holds an experiment of several runs: "
@@ -198,15 +202,19 @@ def open_experiment(folder: str | Path) -> Experiment:
 
     Runs that have not started yet are left out.
 
-    Raises `RunError` where the folder holds neither, no run has started, or the schema is newer.
+    Raises `RunError` where the folder holds neither, no run has started, the schema is newer, or a
+    run would be outside of the folder.
     """
     folder = Path(folder)
+    require_possible(folder)
     if not (folder / EXPERIMENT_FILE).exists():
         run = open_run(folder)
         return Experiment(folder, run.description, (run,))
     description = read_description(folder, EXPERIMENT_FILE)
-    names = [str(name) for name in description.get("runs", [])]
-    started = [folder / name for name in names if (folder / name / RUN_FILE).exists()]
+    paths = [folder / name for name in description.get("runs", [])]
+    started = [path for path in paths if (path / RUN_FILE).exists()]
+    for path in started:
+        require_inside(folder, path)
     if not started:
         raise RunError(f"the experiment in {folder} has no run yet: train it first")
     return Experiment(folder, description, tuple(open_run(path) for path in started))
@@ -219,10 +227,23 @@ def _parts(manifest: Manifest, name: str) -> list[Part]:
     return [Part(0, 0, path)] if path.exists() or manifest.knows(path) else []
 
 
+def _within_memory(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """`tables` as they are, as long as all of them fit into memory."""
+    total = 0
+    for table in tables:
+        total += table.nbytes
+        require_memory("a table of the run", total)
+        yield table
+
+
 def _to_frame(name: str, tables: list[pa.Table]) -> pd.DataFrame:
     if not tables:
         return pd.DataFrame({quantity.name: [] for quantity in TABLES[name].columns})
-    return pa.concat_tables(tables, promote_options="default").to_pandas()
+    try:
+        # A scalar may be a whole number in one epoch and a fraction in another.
+        return pa.concat_tables(tables, promote_options="permissive").to_pandas()
+    except pa.ArrowException as error:
+        raise RunError(f"the parts of the table {name} do not fit together: {error}") from error
 
 
 def _with_missing_columns(frame: pd.DataFrame, name: str) -> pd.DataFrame:

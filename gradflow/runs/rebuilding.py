@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from gradflow.errors import RunError
+from gradflow.runs.borders import is_own_file
 from gradflow.runs.files import LAYERS_FILE, WEIGHTS
 from gradflow.runs.manifest import Manifest, entry_of, name_in, write_manifest
 from gradflow.runs.part_reader import read_part
@@ -17,7 +18,8 @@ def rebuild_manifest(run_folder: Path) -> list[Path]:
     """List every file of the run in `run_folder`, as it is now.
 
     Of parts that were merged and the one they were merged into, both of which an interruption may
-    have left, the merged one counts. Parts that cannot be read are left out.
+    have left, the merged one counts. Parts that cannot be read are left out, and whatever is no
+    file of the run's own folder.
 
     Returns the parts that do not count: they may be removed.
 
@@ -25,7 +27,8 @@ def rebuild_manifest(run_folder: Path) -> list[Path]:
     """
     spent = [part.path for table in TABLES for part in _merged_already(run_folder, table)]
     gone = frozenset(name_in(run_folder, path) for path in spent)
-    present = {name_in(run_folder, path): path for path in files_of(run_folder)}
+    own = (path for path in files_of(run_folder) if is_own_file(run_folder, path))
+    present = {name_in(run_folder, path): path for path in own}
     files = {name: (entry_of(path),) for name, path in present.items() if name not in gone}
     write_manifest(run_folder, files, gone)
     return spent

@@ -1,11 +1,13 @@
 """Sets damaged files of a run or an experiment aside, so that the rest of it reads."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gradflow.errors import RunError
+from gradflow.runs.borders import require_inside
 from gradflow.runs.check import Checked, Finding, check_run, runs_in
 from gradflow.runs.files import (
     DAMAGED_FOLDER,
@@ -16,6 +18,7 @@ from gradflow.runs.files import (
     STATES,
     fault_point,
     make_folder,
+    remove,
     write_json,
 )
 from gradflow.runs.lock import FolderLock
@@ -60,7 +63,7 @@ def repair(folder: Path) -> list[Done]:
 def _repair_experiment(folder: Path, runs: list[str], findings: list[Finding]) -> Iterator[Done]:
     for finding in findings:
         if finding.path.name != EXPERIMENT_FILE:
-            finding.path.unlink(missing_ok=True)
+            remove(finding.path)
             yield Done(finding.path, "removed", finding.reason)
             continue
         _move(folder, finding.path)
@@ -85,11 +88,11 @@ def _repair_run(folder: Path) -> Iterator[Done]:
     for finding in damaged:
         yield _set_aside(folder, finding)
     for finding in checked.of_kind("left over"):
-        finding.path.unlink(missing_ok=True)
+        remove(finding.path)
         yield Done(finding.path, "removed", finding.reason)
     if manifest.damaged or not manifest.exists:
         for path in rebuild_manifest(folder):
-            path.unlink(missing_ok=True)
+            remove(path)
             yield Done(path, "removed", "another file holds its rows")
         reason = "it lists the files that are there, with checksums as they are now"
         yield Done(folder / MANIFEST_FILE, "written anew", reason)
@@ -153,9 +156,10 @@ def _set_aside(folder: Path, finding: Finding) -> Done:
 
 def _move(folder: Path, path: Path) -> bool:
     """Move `path` to the folder of damaged files, beside any of its name; whether it was there."""
-    if not path.parent.resolve().is_relative_to(folder.resolve()) or not path.exists():
+    if not path.parent.resolve().is_relative_to(folder.resolve()) or not os.path.lexists(path):
         return False
     target = folder / DAMAGED_FOLDER / path.relative_to(folder)
+    require_inside(folder, target.parent)
     make_folder(target.parent)
     number = 1
     while target.exists():

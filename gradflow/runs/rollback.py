@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from gradflow.runs.borders import require_inside
 from gradflow.runs.files import remove, remove_temporary_files, write_whole
 from gradflow.runs.manifest import Manifest, note, read_manifest
 from gradflow.runs.part_reader import read_part
@@ -30,6 +31,7 @@ def roll_back(run_folder: Path, epoch: int, step: int) -> int:
         remove(path)
     for folder in sorted(path for path in run_folder.iterdir() if path.is_dir()):
         for part in parts_of(manifest, folder.name):
+            require_inside(run_folder, part.path)
             if part.first >= step:
                 removed += _remove(run_folder, part)
             elif part.last >= step:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from gradflow.errors import RunError
+from gradflow.runs.borders import LARGEST_DESCRIPTION, read_bounded, require_file, require_inside
 from gradflow.runs.files import STATE_FILE
 
 
@@ -29,6 +30,8 @@ def read_state(run_folder: Path) -> bytes | None:
     if not (run_folder / STATE_FILE).exists():
         return None
     path, digest = _entry(run_folder)
+    require_inside(run_folder, path)
+    require_file(path)
     try:
         data = path.read_bytes()
     except FileNotFoundError as error:
@@ -50,8 +53,8 @@ def damaged_state(run_folder: Path, reason: str) -> RunError:
 
 def _entry(run_folder: Path) -> tuple[Path, str]:
     try:
-        entry: Any = json.loads((run_folder / STATE_FILE).read_text(encoding="utf-8"))
+        entry: Any = json.loads(read_bounded(run_folder / STATE_FILE, LARGEST_DESCRIPTION))
         # Only a file of the run's own folder, whatever it says.
         return run_folder / Path(str(entry["file"])).name, str(entry["sha256"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (RunError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise damaged_state(run_folder, f"{STATE_FILE} is damaged") from error

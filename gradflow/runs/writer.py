@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gradflow.errors import RunError
+from gradflow.runs.borders import require_possible
 from gradflow.runs.compaction import Compactor, clear_away
 from gradflow.runs.description import read_description
 from gradflow.runs.files import (
@@ -225,6 +226,7 @@ class ExperimentWriter:
 
 def claim_folder(folder: Path) -> None:
     """Create `folder`, or raise `RunError` where it holds a run already or cannot be made."""
+    require_possible(folder)
     for name in (RUN_FILE, EXPERIMENT_FILE):
         if (folder / name).exists():
             raise RunError(

@@ -36,7 +36,7 @@ def test_names_come_back_as_plain_strings_in_the_order_written(part, small_run):
 
 
 def test_layer_is_read_with_the_columns_that_there_are(part):
-    table = read_layer(part, ["step", "absent", "norm"], "head")
+    table = read_layer(manifest_of(part), part, ["step", "absent", "norm"], "head")
     whole = read_part(manifest_of(part), part).to_pandas()
     assert table.column_names == ["step", "norm"]
     assert table["norm"].to_pylist() == whole[whole["layer"] == "head"]["norm"].tolist()
@@ -61,7 +61,7 @@ def test_flipped_byte_among_the_values_is_noticed_by_the_checksums_of_pages(part
     part.path.write_bytes(content)
 
     def read_all():
-        return [read_layer(part, ["norm"], layer) for layer in small_run.layers]
+        return [read_layer(manifest_of(part), part, ["norm"], layer) for layer in small_run.layers]
 
     with pytest.raises(RunError, match="is damaged"):
         read_all()
@@ -71,7 +71,7 @@ def test_missing_part_is_called_missing(part):
     part.path.unlink()
     for read in (
         lambda: read_part(manifest_of(part), part),
-        lambda: read_layer(part, ["norm"], "head"),
+        lambda: read_layer(manifest_of(part), part, ["norm"], "head"),
     ):
         with pytest.raises(MissingPartError, match=r"missing: .*--repair"):
             read()
