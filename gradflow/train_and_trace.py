@@ -53,7 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         plans.append(make_plan(options.configuration, resumed=options.resume is not None))
         try:
             carry_out(plans[0], Console())
-        except (MemoryError, torch.OutOfMemoryError) as error:
+        except (MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
             reason = str(error).splitlines()[0] if str(error) else "no memory is left"
             raise TrainingError(f"out of memory ({reason}){_kept(plans)}") from error
 
@@ -71,6 +73,12 @@ def carry_out(plan: Plan, console: Console) -> None:
 
         results = run(plan, progress_of)
     show_results(console, plan.folder, results)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether `error` is Python's, a device's, or that of PyTorch's allocator of the CPU."""
+    named = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    return named or "DefaultCPUAllocator: " in str(error)  # it has no type of its own
 
 
 def _kept(plans: Sequence[Plan]) -> str:

@@ -114,7 +114,11 @@ def note(folder: Path, written: Iterable[Path] = (), taken_away: Iterable[Path] 
 
     Raises `RunError` where that fails.
     """
-    entries = {name_in(folder, path): (entry_of(path),) for path in written}
+    try:
+        entries = {name_in(folder, path): (entry_of(path),) for path in written}
+    except OSError as error:
+        reason = error.strerror or error
+        raise RunError(f"what was written to {folder} cannot be read again: {reason}") from error
     gone = frozenset(name_in(folder, path) for path in taken_away)
     _append(folder, _line(_Change(entries, gone)))
 

@@ -208,6 +208,27 @@ def test_an_interrupt_keeps_what_was_recorded(images, tmp_path, capsys, monkeypa
     assert (run.folder / checkpoints.BEST).exists()
 
 
+def test_no_memory_left_costs_one_sentence_and_keeps_what_was_recorded(
+    images, tmp_path, capsys, monkeypatch
+):
+    evaluated = []
+    evaluate = training.evaluate
+
+    def need_a_petabyte_in_the_second_epoch(model, job):
+        evaluated.append(1)
+        if len(evaluated) == 3:
+            torch.empty(1 << 50, dtype=torch.uint8)
+        return evaluate(model, job)
+
+    monkeypatch.setattr(training, "evaluate", need_a_petabyte_in_the_second_epoch)
+    folder = tmp_path / "x"
+    error = fails([*SMALL, "--data", images, "--out", folder], capsys)
+    assert "out of memory (" in error
+    assert "1125899906842624 bytes" in error
+    assert f"go on with --resume {folder}" in error
+    assert list(gradflow.open_experiment(folder).runs[0].epochs.epoch) == [1]
+
+
 def test_help_names_every_option_with_its_default(capsys):
     with pytest.raises(SystemExit) as exit_:
         main(["--help"])

@@ -38,6 +38,11 @@ def test_entry_is_size_and_crc32_of_the_whole_file(tmp_path, monkeypatch):
     assert not entry.describes(content[::-1])
 
 
+def test_file_that_cannot_be_read_again_is_refused_in_a_sentence(tmp_path):
+    with pytest.raises(RunError, match=r"written to .* cannot be read again: No such file"):
+        note(tmp_path, [tmp_path / "gone"])
+
+
 def test_folder_without_a_manifest_lists_nothing(tmp_path):
     found = read_manifest(tmp_path)
     assert (found.exists, found.files, found.damaged) == (False, {}, False)
