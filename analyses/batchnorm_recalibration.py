@@ -162,7 +162,7 @@ def _told(network: str, pairs: list[Pair], moved: Movement, half: float) -> Told
     changes = _changes(pairs)
     if changes < MIN_CHANGES:
         return Told(
-            network, clause, detail=f"{plural(changes, 'change')} between epochs tell too little"
+            network, clause, detail=f"{plural(changes, 'change')} between epochs, too few to tell"
         )
     if moved.running_low <= 0 or moved.removed is None:
         movement = with_interval(moved.running, moved.running_low, moved.running_high)

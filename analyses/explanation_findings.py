@@ -138,7 +138,7 @@ def _share_told(network: str, found: Decomposition, half: float, alone: bool) ->
     if found.real is None:
         return Told(network, clause, detail="the accuracy does not move")
     if found.changes < MIN_CHANGES:
-        few = f"{plural(found.changes, 'change')} between epochs tell too little"
+        few = f"{plural(found.changes, 'change')} between epochs, too few to tell"
         return Told(network, clause, detail=few)
     parts = sorted(found.shares, key=lambda one: (one is not found.real, -one.value))
     shown = parts if alone else parts[:2]
