@@ -100,8 +100,10 @@ def _is_text(value: Any) -> bool:
 
 
 def _is_folder_name(value: Any) -> bool:
-    """Whether `value` names something directly in a folder, whatever the operating system."""
-    return _is_text(value) and value not in ("", ".", "..") and not set(value) & set("/\\:\0")
+    """Whether `value` names something directly in a folder."""
+    if not _is_text(value) or value in ("", ".", "..") or "\0" in value:
+        return False
+    return Path(value).name == value
 
 
 def _is_list(of: Callable[[Any], bool]) -> Callable[[Any], bool]:

@@ -120,7 +120,7 @@ def test_a_pipe_in_place_of_a_file_is_not_waited_for(folder, name):
 
 @pytest.mark.parametrize(
     "name",
-    ["../outside", "../../etc", "/etc", "", ".", "..", "a/b", "a\\b", "C:x", "a\0b", 5, None],
+    ["../outside", "../../etc", "/etc", "", ".", "..", "a/b", "a/", "/a", "a\0b", 5, None],
 )
 def test_an_experiment_names_no_run_outside_of_it(folder, tmp_path, name):
     shutil.copytree(folder, tmp_path / "outside", dirs_exist_ok=True)
