@@ -101,7 +101,7 @@ def _is_text(value: Any) -> bool:
 
 def _is_folder_name(value: Any) -> bool:
     """Whether `value` names something directly in a folder."""
-    if not _is_text(value) or value in ("", ".", "..") or "\0" in value:
+    if not isinstance(value, str) or value in ("", ".", "..") or "\0" in value:
         return False
     return Path(value).name == value
 

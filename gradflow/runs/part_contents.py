@@ -8,8 +8,9 @@ import pyarrow.parquet as pq
 import pyarrow.types as kinds
 
 from gradflow.runs.borders import require_memory
+from gradflow.runs.files import LAYERS_FILE
 from gradflow.runs.parts import ROW, Part
-from gradflow.runs.quantity import EPOCH, STEP, Table
+from gradflow.runs.quantity import BATCH_SIZE, Table
 from gradflow.runs.schema import TABLES
 
 _ROWS_AT_ONCE = 4096
@@ -22,8 +23,8 @@ class DamagedError(Exception):
 def columns_of(part: Part, schema: pa.Schema) -> list[str]:
     """The columns of `part`, each of which is of a type that its table may have.
 
-    Raises `DamagedError` where one is of another, or is there twice, or one that tells the time of
-    a row is missing.
+    Raises `DamagedError` where one is of another, or is there twice, or one that tells a row from
+    others is missing.
     """
     names = list(schema.names)
     twice = (
@@ -37,9 +38,9 @@ def columns_of(part: Part, schema: pa.Schema) -> list[str]:
         fits = _FITS[known] if known else _is_scalar
         if not (kinds.is_null(field.type) or fits(field.type)):
             raise DamagedError(f"its column {field.name!r} holds {str(field.type)[:60]}")
-    for quantity in _table_of(part).keys:
-        if quantity in (EPOCH, STEP) and quantity.name not in names:
-            raise DamagedError(f"it has no column {quantity.name!r}")
+    for name in _keys_of(part):
+        if name not in names:
+            raise DamagedError(f"it has no column {name!r}")
     return names
 
 
@@ -99,7 +100,7 @@ def clean(part: Part, table: pa.Table) -> pa.Table:
     Raises `DamagedError` or an error of Arrow's where it cannot be had; `TooLargeError` where its
     texts, each of them held once until now, would not fit into memory.
     """
-    for name in (EPOCH.name, STEP.name, ROW):
+    for name in (*_keys_of(part), ROW):
         if name in table.column_names and table[name].null_count:
             raise DamagedError(f"it has rows without {name}")
     expected = _expected(part)
@@ -122,8 +123,16 @@ def clean(part: Part, table: pa.Table) -> pa.Table:
 
 
 def _table_of(part: Part) -> Table:
-    folder = part.path.parent.name
-    return TABLES[folder] if folder in TABLES else TABLES["layers"]
+    # By the file's name first: the run's own folder may be called like a table.
+    table = "layers" if part.path.name == LAYERS_FILE else part.path.parent.name
+    if table not in TABLES:
+        raise DamagedError(f"there is no table {table!r}")
+    return TABLES[table]
+
+
+def _keys_of(part: Part) -> list[str]:
+    """The columns that every row has a value in; an output without batches has no batch size."""
+    return [key.name for key in _table_of(part).keys if key is not BATCH_SIZE]
 
 
 def _expected(part: Part) -> dict[str, str]:

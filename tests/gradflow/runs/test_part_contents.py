@@ -14,6 +14,7 @@ import gradflow
 from gradflow.errors import RunError
 from gradflow.runs.borders import LIMIT_VARIABLE
 from gradflow.runs.manifest import MANIFEST_FILE
+from gradflow.runs.schema import TABLES
 from gradflow.runs.writer import RunWriter
 
 PART = "part-0000000000-0000000002.parquet"
@@ -77,6 +78,19 @@ def test_a_layer_that_is_no_text_is_refused(folder):
 def test_a_row_that_does_not_tell_its_time_is_refused(folder):
     refused(put(folder, {"step": KEYS["step"]}), "it has no column 'epoch'")
     refused(put(folder, {"epoch": KEYS["epoch"]}), "it has no column 'step'")
+
+
+@pytest.mark.parametrize("layer", [{}, {"layer": pa.array([None], pa.string())}])
+def test_a_row_that_does_not_name_its_layer_is_refused(folder, layer):
+    message = "rows without layer" if layer else "it has no column 'layer'"
+    refused(put(folder, KEYS | layer, "gradients"), message, "gradients")
+
+
+def test_a_folder_called_like_a_table_holds_its_layers(tmp_path):
+    with RunWriter(tmp_path / "epochs", {}) as writer:
+        columns = {quantity.name: [None] for quantity in TABLES["layers"].columns}
+        writer.write_layers(columns | {"layer": ["stem"]})
+    assert gradflow.open_run(tmp_path / "epochs").layers["layer"].tolist() == ["stem"]
 
 
 def test_a_column_that_is_there_twice_is_refused(folder):
@@ -165,7 +179,7 @@ def test_a_long_text_that_each_row_repeats_is_refused_before_it_is_repeated(fold
 def test_a_long_list_in_few_bytes_is_refused(folder, monkeypatch):
     monkeypatch.setenv(LIMIT_VARIABLE, "0.01")
     values = pa.ListArray.from_arrays([0, 4_000_000], pa.array(np.zeros(4_000_000, np.float32)))
-    image = {"epoch": KEYS["epoch"], "image": KEYS["epoch"], "values": values}
+    image = {**KEYS, "image": KEYS["epoch"], "method": pa.array(["a"]), "values": values}
     refused(put(folder, image, "attribution_pictures"), "GiB of memory", "attribution_pictures")
 
 
