@@ -211,7 +211,9 @@ def open_experiment(folder: str | Path) -> Experiment:
         run = open_run(folder)
         return Experiment(folder, run.description, (run,))
     description = read_description(folder, EXPERIMENT_FILE)
-    paths = [folder / name for name in description.get("runs", [])]
+    paths = [folder / name for name in description.get("runs") or []]
+    for path in paths:
+        require_possible(path)
     started = [path for path in paths if (path / RUN_FILE).exists()]
     for path in started:
         require_inside(folder, path)

@@ -129,6 +129,15 @@ def test_an_experiment_names_no_run_outside_of_it(folder, tmp_path, name):
         gradflow.open_experiment(tmp_path / "exp")
 
 
+@pytest.mark.parametrize(
+    ("runs", "message"), [(None, "has no run yet"), (["a" * 5000], "File name too long")]
+)
+def test_an_experiment_whose_runs_cannot_be_is_refused(tmp_path, runs, message):
+    ExperimentWriter(tmp_path / "exp", {"runs": runs})
+    with pytest.raises(RunError, match=message):
+        gradflow.open_experiment(tmp_path / "exp")
+
+
 def test_a_run_that_is_a_link_out_of_its_experiment_is_refused(folder, tmp_path):
     ExperimentWriter(tmp_path / "exp", {"runs": ["a"]})
     (tmp_path / "exp" / "a").symlink_to(folder)
