@@ -1,5 +1,6 @@
 """Whether a value read from JSON is what an option's annotation says."""
 
+import reprlib
 import types
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -7,6 +8,9 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from gradflow.errors import ConfigurationError
 
 _LONGEST_SHOWN = 60
+# However deep, long or large a value is: whole, its text could be too much for Python itself.
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel, _SHORT.maxstring = 3, _LONGEST_SHOWN
 _PLAIN: dict[Any, tuple[str, tuple[type, ...]]] = {
     bool: ("true or false", (bool,)),
     int: ("a whole number", (int,)),
@@ -28,7 +32,7 @@ def typed(options: dict[str, Any], cls: type) -> dict[str, Any]:
         try:
             values[name] = _typed(value, hints[name])
         except (TypeError, OverflowError):
-            shown = ascii(value)
+            shown = _SHORT.repr(value)
             kept = shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:_LONGEST_SHOWN]}..."
             raise ConfigurationError(
                 f"the configuration's {name} must be {_words(hints[name])}, not {kept}"

@@ -15,7 +15,7 @@ from gradflow import checkpoints
 from gradflow.command import run_command
 from gradflow.configuration import Configuration
 from gradflow.data import ImageData, load, split
-from gradflow.errors import RunError
+from gradflow.errors import RunError, printable
 from gradflow.evaluation import Evaluation, evaluate, moved_beyond_noise
 from gradflow.experiment import choose_device
 from gradflow.job import Job
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def work() -> None:
         options = tyro.cli(Options, prog="python -m gradflow.probe", args=arguments)
         for run in open_experiment(options.folder).runs:
-            probe_run(run, options, lambda line: console.print(line, markup=False))
+            probe_run(run, options, lambda line: console.print(printable(line), markup=False))
 
     return run_command(work, lambda: "interrupted: what was measured so far is kept")
 

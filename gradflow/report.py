@@ -97,7 +97,7 @@ def report(options: Options) -> int:
     if options.only and not only:
         raise ConfigurationError("--only names no analysis: name one, such as gradient_profile")
     folders = options.folders or (newest_experiment(options.runs_folder),)
-    for folder in folders:
+    for folder in (*folders, options.runs_folder):
         require_possible(folder)
     _require_each_once(folders, options.runs_folder)
     if options.watch:

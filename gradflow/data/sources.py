@@ -40,6 +40,8 @@ def load(source: str, *, image_size: int | None = None, root: Path = Path("data"
         raise ConfigurationError(f"images need at least 1 pixel a side, not {image_size}")
     if source in NAMED_SOURCES:
         return NAMED_SOURCES[source](image_size or 32, root)
+    if "\0" in source:
+        raise _unknown_source(source)  # no path has such a letter, and those of users are asked for
     path = Path(os.path.expanduser(source))  # noqa: PTH111 - leaves an unknown user's ~ as it is
     if not source or (len(path.parts) == 1 and not os.path.lexists(path)):
         raise _unknown_source(source)

@@ -88,6 +88,16 @@ def test_what_json_held_comes_back_with_whole_numbers_where_a_fraction_could_be(
     assert isinstance(whole.lr, float)
 
 
+def test_a_value_too_deep_for_python_to_write_is_refused_in_a_short_sentence():
+    deep = []
+    for _ in range(100_000):
+        deep = [deep]
+    for value in (deep, {"a": deep}, [["a" * 10**6]] * 10**6):
+        with pytest.raises(ConfigurationError, match="lr must be a number, not") as raised:
+            Configuration.from_json({"lr": value})
+        assert len(str(raised.value)) < 200
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),

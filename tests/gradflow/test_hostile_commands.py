@@ -102,6 +102,11 @@ def test_probe_and_report_refuse_a_folder_that_is_none(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_place_of_experiments_that_cannot_be_is_refused(capsys, tmp_path):
+    said = refused(capsys, "report", [str(tmp_path), "--runs-folder", "a\0b"])
+    assert "cannot be opened: embedded null byte" in said
+
+
 @pytest.fixture(scope="module")
 def trained(images, tmp_path_factory):
     folder = tmp_path_factory.mktemp("out") / "experiment"

@@ -75,6 +75,15 @@ def test_with_the_best_weights_alone_probes_run_on_these(run):
     assert set(gradflow.open_run(run).table("path_lengths")["epoch"]) == {best}
 
 
+def test_a_name_that_would_steer_the_terminal_is_shown_as_text(run, tmp_path, capsys):
+    shutil.rmtree(run / "checkpoints")
+    named = run.rename(tmp_path / "a\x1b[31mb")
+    assert run_probes(named) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("a\\x1b[31mb\n")
+    assert "\x1b" not in said
+
+
 def fails(folder, capsys, *options):
     """The sentence on standard error of a command that must end with status 1."""
     assert run_probes(folder, *options) == 1

@@ -262,7 +262,9 @@ def test_a_name_that_is_no_text_shows_its_bytes(folder):
     assert data.names[-1] == "\\xff/1.png"
 
 
-@pytest.mark.parametrize("source", ["", "~nobody-of-this-name/x", "a" * 5000, "b/" * 3000, "a\0b"])
+@pytest.mark.parametrize(
+    "source", ["", "~nobody-of-this-name/x", "a" * 5000, "b/" * 3000, "a\0b", "~\0", "~a\0/b"]
+)
 def test_a_source_that_cannot_be_is_refused_in_a_sentence(source):
     with pytest.raises(DataError, match=r"there is no data set|does not exist|cannot be read"):
         load(source)
