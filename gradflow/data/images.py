@@ -21,6 +21,8 @@ from gradflow.errors import DataError
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 # In bytes. The pixels of an image are at most `Image.MAX_IMAGE_PIXELS`, 89 million, a quarter GiB.
 LARGEST_FILE = 1 << 30
+# In pixels: JPEG's own limit. Pillow decodes rows of millions of pixels in quadratic time.
+LONGEST_SIDE = 65_535
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,9 +77,10 @@ def read_size(path: Path) -> tuple[int, int]:
     """Width and height in pixels, from the file's header.
 
     Raises:
-        DataError: The file is not an image, or one of too many pixels.
+        DataError: The file is not an image, or one of too many pixels in all or a side.
     """
     with _refusing(path), Image.open(path, formats=FORMATS) as image:
+        _require_sides(image, path)
         return image.size
 
 
@@ -89,10 +92,11 @@ def decode(content: bytes, path: Path, size: int) -> Tensor:
     bilinearly with antialiasing, the aspect ratio not kept.
 
     Raises:
-        DataError: The content is not an image, a damaged one, one of too many pixels, or one whose
-            pixels have 32 bits: how bright they are is not known.
+        DataError: The content is not an image, a damaged one, one of too many pixels in all or a
+            side, or one whose pixels have 32 bits: how bright they are is not known.
     """
     with _refusing(path), Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        _require_sides(image, path)
         image.load()
         if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
             raise DataError(
@@ -132,6 +136,14 @@ def _refusing(path: Path) -> Iterator[None]:
         ) from error
     except Exception as error:  # a decoder raises whatever the damage leads it to
         raise DataError(f"{path} is not a readable image; replace or remove it") from error
+
+
+def _require_sides(image: Image.Image, path: Path) -> None:
+    if max(image.size) > LONGEST_SIDE:
+        raise DataError(
+            f"{path} has {max(image.size):,} pixels on a side, more than the {LONGEST_SIDE:,} that "
+            "an image may have; make it smaller or remove it"
+        )
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -40,12 +40,19 @@ def load(source: str, *, image_size: int | None = None, root: Path = Path("data"
         raise ConfigurationError(f"images need at least 1 pixel a side, not {image_size}")
     if source in NAMED_SOURCES:
         return NAMED_SOURCES[source](image_size or 32, root)
-    if "\0" in source:
-        raise _unknown_source(source)  # no path has such a letter, and those of users are asked for
+    if not _can_be_a_path(source):
+        raise _unknown_source(source)  # said here: whose ~ it is cannot even be asked
     path = Path(os.path.expanduser(source))  # noqa: PTH111 - leaves an unknown user's ~ as it is
     if not source or (len(path.parts) == 1 and not os.path.lexists(path)):
         raise _unknown_source(source)
     return load_folder(path, image_size)
+
+
+def _can_be_a_path(text: str) -> bool:
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:  # half of a letter
+        return False
 
 
 def load_digits_images(image_size: int, root: Path) -> ImageData:

@@ -67,6 +67,21 @@ def test_a_bomb_is_refused_by_its_header_with_its_size_and_the_limit(folder, sid
         read_size(bomb)
 
 
+@pytest.mark.parametrize("size", [(65_536, 1), (1, 65_536)])
+def test_a_side_too_long_to_decode_in_time_is_refused(tmp_path, size):
+    content = encoded(Image.new("RGB", size))
+    (tmp_path / "a.png").write_bytes(content)
+    message = "a.png has 65,536 pixels on a side, more than the 65,535 that an image may have"
+    with pytest.raises(DataError, match=message):
+        read_size(tmp_path / "a.png")
+    with pytest.raises(DataError, match=message):
+        decode(content, tmp_path / "a.png", 4)
+
+
+def test_the_longest_side_that_may_be_is_decoded(tmp_path):
+    assert decode(encoded(Image.new("RGB", (65_535, 1))), tmp_path / "a.png", 4).shape == (3, 4, 4)
+
+
 def test_a_frame_larger_than_the_header_says_is_a_bomb_too(tmp_path):
     content = bytearray(encoded(Image.new("P", (4, 4)), "gif"))
     at = content.rindex(b",\0\0\0\0")
@@ -263,7 +278,8 @@ def test_a_name_that_is_no_text_shows_its_bytes(folder):
 
 
 @pytest.mark.parametrize(
-    "source", ["", "~nobody-of-this-name/x", "a" * 5000, "b/" * 3000, "a\0b", "~\0", "~a\0/b"]
+    "source",
+    ["", "~nobody-of-this-name/x", "a" * 5000, "b/" * 3000, "a\0b", "~\0", "~a\0/b", "~\ud800"],
 )
 def test_a_source_that_cannot_be_is_refused_in_a_sentence(source):
     with pytest.raises(DataError, match=r"there is no data set|does not exist|cannot be read"):
