@@ -80,9 +80,8 @@ def forged(random, table):
         return table.drop_columns([name])
     if change == "twice":
         return pa.concat_tables([table, table])
-    return table.take(
-        random.sample(rows, {"mixed": len(rows), "half": len(rows) // 2}.get(change, 0))
-    )
+    kept = {"mixed": len(rows), "half": len(rows) // 2}.get(change, 0)
+    return table.take(pa.array(random.sample(rows, kept), pa.int64()))
 
 
 def forge(random, run_folder):
@@ -112,7 +111,7 @@ def test_forged_values_give_a_report_or_a_refusal(trained, tmp_path, page_of, se
     except GradflowError as error:
         assert str(error).isprintable()  # noqa: PT017 - either end is right
     else:
-        page = page_of((folder / "report.html").read_bytes())
-        assert page.open == []
-        assert ("script", {}) not in page.tags
+        page = (folder / "report.html").read_bytes()
+        assert page_of(page).open == []
+        assert MARKUP.encode() not in page
         assert (folder / "report.pdf").read_bytes().startswith(b"%PDF-")
