@@ -9,7 +9,7 @@ import pyarrow.types as kinds
 
 from gradflow.runs.borders import require_memory
 from gradflow.runs.files import LAYERS_FILE
-from gradflow.runs.parts import ROW, Part
+from gradflow.runs.parts import ARROW_TYPES, ROW, Part
 from gradflow.runs.quantity import BATCH_SIZE, Table
 from gradflow.runs.schema import TABLES
 
@@ -106,7 +106,7 @@ def clean(part: Part, table: pa.Table) -> pa.Table:
     expected = _expected(part)
     needed, fields = 0, []
     for field in table.schema:
-        kind = _ARROW_TYPES[expected[field.name]] if field.name in expected else field.type
+        kind = ARROW_TYPES[expected[field.name]] if field.name in expected else field.type
         if _is_text(field.type):
             kind = pa.string()
             needed += sum(map(_length, table[field.name].chunks))
@@ -183,14 +183,4 @@ _FITS: dict[str, Callable[[pa.DataType], bool]] = {
     "floats": lambda kind: kinds.is_list(kind) and kinds.is_floating(kind.value_type),
     "bytes": kinds.is_binary,
     "str": _is_text,
-}
-_ARROW_TYPES = {
-    "float64": pa.float64(),
-    "int64": pa.int64(),
-    "int32": pa.int32(),
-    "bool": pa.bool_(),
-    "list": pa.list_(pa.int64()),
-    "floats": pa.list_(pa.float32()),
-    "bytes": pa.binary(),
-    "str": pa.string(),
 }

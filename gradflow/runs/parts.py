@@ -21,6 +21,18 @@ PARQUET: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
 # A column of merged parts alone: the place that each row had.
 ROW = "row"
 
+# How the schema's types of columns are read back; layer and parameter names are written otherwise.
+ARROW_TYPES = {
+    "float64": pa.float64(),
+    "int64": pa.int64(),
+    "int32": pa.int32(),
+    "bool": pa.bool_(),
+    "list": pa.list_(pa.int64()),
+    "floats": pa.list_(pa.float32()),
+    "bytes": pa.binary(),
+    "str": pa.string(),
+}
+
 _PATTERN = re.compile(r"(part|merged)-(\d{10})-(\d{10})\.parquet")
 
 

@@ -28,23 +28,14 @@ from gradflow.runs.files import (
 )
 from gradflow.runs.lock import FolderLock
 from gradflow.runs.manifest import read_manifest, write_listed, write_manifest
-from gradflow.runs.parts import PARQUET, Part, part_name
+from gradflow.runs.parts import ARROW_TYPES, PARQUET, Part, part_name
 from gradflow.runs.quantity import Table
 from gradflow.runs.rebuilding import rebuild_manifest
 from gradflow.runs.rollback import roll_back
 from gradflow.runs.schema import SCHEMA_VERSION, TABLES
 
-_ARROW_TYPES = {
-    "float64": pa.float64(),
-    "int64": pa.int64(),
-    "int32": pa.int32(),
-    "bool": pa.bool_(),
-    "list": pa.list_(pa.int64()),
-    "floats": pa.list_(pa.float32()),
-    "bytes": pa.binary(),
-    # Layer and parameter names repeat at every step: a dictionary stores each once.
-    "str": pa.dictionary(pa.int32(), pa.string()),
-}
+# Layer and parameter names repeat at every step: a dictionary stores each once.
+_WRITTEN_TYPES = ARROW_TYPES | {"str": pa.dictionary(pa.int32(), pa.string())}
 
 
 def now() -> str:
@@ -242,7 +233,7 @@ def claim_folder(folder: Path) -> None:
 
 
 def _to_arrow(table: Table, columns: Mapping[str, Any]) -> pa.Table:
-    known = {quantity.name: _ARROW_TYPES[quantity.dtype] for quantity in table.columns}
+    known = {quantity.name: _WRITTEN_TYPES[quantity.dtype] for quantity in table.columns}
     missing, extra = known.keys() - columns.keys(), columns.keys() - known.keys()
     if missing or (extra and not table.open_ended):
         raise ValueError(f"table {table.name}: missing {sorted(missing)}, unknown {sorted(extra)}")

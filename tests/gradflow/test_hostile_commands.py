@@ -6,8 +6,6 @@ import shutil
 
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from gradflow import probe, report, train_and_trace
 from gradflow.runs import __main__ as runs
@@ -189,24 +187,3 @@ def test_the_newest_experiment_is_found_among_descriptions_that_are_none(tmp_pat
     description = {"schema_version": 1, "created": "2020-01-01T00:00:00+00:00"}
     (tmp_path / "good" / "run.json").write_text(json.dumps(description))
     assert newest_experiment(tmp_path) == tmp_path / "good"
-
-
-WORDS = st.sampled_from(
-    ["--lr", "--seeds", "--data", "--models", "--out", "--epochs", "--", "-", "=", "0", "nan"]
-) | st.text(max_size=6)
-
-
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(st.sampled_from(sorted(COMMANDS)), st.lists(WORDS, min_size=1, max_size=4))
-def test_any_words_are_refused_without_a_traceback(capsys, tmp_path, command, words):
-    last = ["--data", str(tmp_path / "nowhere")] if command == "train" else []
-    words = [word for word in words if word not in ("-h", "--help")]
-    refused(
-        capsys,
-        command,
-        [*words, *last, *([] if last else [str(tmp_path / "no")])],
-        code=status_of(command, [*words, *last, *([] if last else [str(tmp_path / "no")])]),
-    )
-    assert list(tmp_path.iterdir()) == []
