@@ -52,8 +52,8 @@ def require_memory(what: str, needed: int) -> None:
     limit = largest_table()
     if needed > limit:
         raise TooLargeError(
-            f"{what} would take {needed / 2**30:,.1f} GiB of memory, more than the "
-            f"{limit / 2**30:,.1f} that a table may: if you trust the run, allow more with the "
+            f"{what} would take {needed / 2**30:,.2f} GiB of memory, more than the "
+            f"{limit / 2**30:,.2f} that a table may: if you trust the run, allow more with the "
             f"environment variable {LIMIT_VARIABLE}, in GiB"
         )
 

@@ -13,7 +13,8 @@ from gradflow.runs.parts import ARROW_TYPES, ROW, Part
 from gradflow.runs.quantity import BATCH_SIZE, Table
 from gradflow.runs.schema import TABLES
 
-_ROWS_AT_ONCE = 4096
+_ROWS_AT_ONCE = 1 << 16
+_LISTS_AT_ONCE = 1 << 12
 
 
 class DamagedError(Exception):
@@ -69,7 +70,6 @@ def require_room(
     metadata, schema = file.metadata, file.schema_arrow
     wanted = range(metadata.num_row_groups) if groups is None else groups
     described = [metadata.row_group(group) for group in wanted]
-    # Never fewer rows than the groups together, whatever the file says at its end.
     rows = sum(max(0, int(group.num_rows)) for group in described)
     held = sum(max(0, int(group.total_byte_size)) for group in described)
     kinds_of = [schema.field(name).type for name in columns]
@@ -79,19 +79,27 @@ def require_room(
     require_memory(f"the part {part.path}", rows * width + flexible * held)
 
 
-def read_whole(part: Part, file: pq.ParquetFile) -> pa.Table:
-    """All rows of `file`, those of `part`; lists, whose length it does not tell, piece by piece.
+def read_pieces(
+    part: Part,
+    file: pq.ParquetFile,
+    columns: Sequence[str],
+    groups: Sequence[int] | None = None,
+) -> pa.Table:
+    """`columns` of the open `file`, that of `part`: of all row groups, or of `groups`.
+
+    Read piece by piece: how long lists are a file does not tell, and what it tells may be untrue.
 
     Raises `TooLargeError` where they do not fit into memory.
     """
-    if not any(kinds.is_list(field.type) for field in file.schema_arrow):
-        return file.read()
+    fields = [file.schema_arrow.field(name) for name in columns]
+    lists = any(kinds.is_list(field.type) for field in fields)
     batches, needed = [], 0
-    for batch in file.iter_batches(_ROWS_AT_ONCE):
+    rows_at_once = _LISTS_AT_ONCE if lists else _ROWS_AT_ONCE
+    for batch in file.iter_batches(rows_at_once, groups, list(columns), use_threads=False):
         needed += batch.nbytes
         require_memory(f"the part {part.path}", needed)
-        batches.append(batch)
-    return pa.Table.from_batches(batches, file.schema_arrow)
+        batches.append(batch.select(list(columns)))
+    return pa.Table.from_batches(batches, pa.schema(fields))
 
 
 def clean(part: Part, table: pa.Table) -> pa.Table:

@@ -16,7 +16,7 @@ from gradflow.runs.part_contents import (
     DamagedError,
     clean,
     columns_of,
-    read_whole,
+    read_pieces,
     require_room,
     texts_of,
 )
@@ -44,7 +44,7 @@ def read_part(manifest: Manifest, part: Part) -> pa.Table:
         require_room(part, file, columns)
         if texts := texts_of(file.schema_arrow):
             file = pq.ParquetFile(pa.BufferReader(content), read_dictionary=texts)
-        return clean(part, read_whole(part, file))
+        return clean(part, read_pieces(part, file, columns))
 
 
 def read_layer(manifest: Manifest, part: Part, columns: Sequence[str], layer: str) -> pa.Table:
@@ -64,7 +64,7 @@ def read_layer(manifest: Manifest, part: Part, columns: Sequence[str], layer: st
             wanted = [name for name in (*columns, ROW) if name in present]
             groups = groups_with(file, layer)
             require_room(part, file, [*wanted, "layer"], groups)
-            table = file.read_row_groups(groups, [*wanted, "layer"], use_threads=False)
+            table = read_pieces(part, file, [*wanted, "layer"], groups)
         return clean(part, table.filter(pc.equal(table["layer"], layer)).select(wanted))
 
 
