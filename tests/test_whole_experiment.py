@@ -17,7 +17,9 @@ def test_digits_are_trained_traced_and_reported(tmp_path, monkeypatch, capsys):
     (folder,) = (tmp_path / "runs").iterdir()
     page = (folder / "report.html").read_text(encoding="utf-8")
     text = "".join(page.extract_text() for page in PdfReader(folder / "report.pdf").pages)
+    assert "The gradients vanish toward the input" in page
+    assert "The gradients vanish toward the input" in text
     for network in ("plain34", "resnet34"):
-        assert f"The gradients of {network} vanish toward the input" in page
+        assert network in page
         assert network in text
     assert str(folder.name) in capsys.readouterr().out

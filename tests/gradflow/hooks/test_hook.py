@@ -132,6 +132,7 @@ def test_memory_does_not_grow_with_the_steps(tmp_path):
 
 @pytest.mark.slow
 def test_memory_does_not_grow_over_10_000_steps(tmp_path):
-    size, objects = grown(tmp_path / "run", 10_000)
-    assert objects < 100
-    assert size < 50_000
+    size, objects = grown(tmp_path / "run", few=100, many=10_100)
+    # One object kept a step would be 10,000, one 0-d tensor a step 670 kB.
+    assert objects < 300
+    assert size < 100_000
