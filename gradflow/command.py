@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 
 from gradflow.errors import GradflowError
-from gradflow.interrupts import Terminated
+from gradflow.interrupts import Terminated, ignore_requests
 
 EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
 
@@ -28,9 +28,13 @@ def run_command(work: Callable[[], int | None], interrupted: Callable[[], str]) 
         # Who reads the output, `head` say, has seen enough; the flush at exit must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt as interrupt:
+    except Terminated as request:
+        ignore_requests()
         print(interrupted(), file=sys.stderr)
-        return interrupt.status if isinstance(interrupt, Terminated) else EXIT_INTERRUPTED
+        return request.status
+    except KeyboardInterrupt:
+        print(interrupted(), file=sys.stderr)
+        return EXIT_INTERRUPTED
 
 
 def complain(error: GradflowError) -> int:
