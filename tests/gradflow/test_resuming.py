@@ -122,7 +122,8 @@ def wait_for(folder, pattern, process, seconds=60):
         time.sleep(0.005)
 
 
-def test_sigterm_ends_in_good_order_and_says_how_to_go_on(images, tmp_path):
+@pytest.mark.parametrize("times", [1, 20])  # `timeout` sends two, schedulers repeat theirs
+def test_sigterm_ends_in_good_order_and_says_how_to_go_on(times, images, tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-m", "gradflow.train_and_trace", *command(images, tmp_path / "run")],
         stdout=subprocess.DEVNULL,
@@ -130,7 +131,9 @@ def test_sigterm_ends_in_good_order_and_says_how_to_go_on(images, tmp_path):
         text=True,
     )
     wait_for(tmp_path / "run", "*/state.json", process)
-    process.terminate()
+    for _ in range(times):
+        process.terminate()
+        time.sleep(0.005)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM
     assert "--resume" in errors

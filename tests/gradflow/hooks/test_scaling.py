@@ -63,15 +63,18 @@ def test_every_table_reads_as_without_a_scaler(tmp_path, fused, unscale, parts, 
     options = {"fused": fused, "parts": parts, "device": device}
     run, model = train(tmp_path / "scaled", scaled=True, unscale=unscale, **options)
     expected, plain = train(tmp_path / "plain", scaled=False, **options)
-    # A power of two scales without rounding, so that both train alike.
+    # A power of two scales without rounding, so that both train alike; on CUDA, the fused kernel
+    # that takes the scale away rounds its products otherwise than the one without a scale.
+    rounding = 1e-6 if device == "cuda" else 0
     for mine, theirs in zip(model.parameters(), plain.parameters(), strict=True):
-        assert torch.equal(mine, theirs)
+        torch.testing.assert_close(mine, theirs, rtol=rounding, atol=rounding)
+    tolerance = 1e-4 if device == "cuda" else 1e-6
     for table in ("activations", "gradients", "junctions", "parameters"):
         mine, theirs = getattr(run, table), getattr(expected, table)
         assert len(mine) == len(theirs) > 0
         for column in mine.select_dtypes("number"):
             assert list(mine[column]) == pytest.approx(
-                list(theirs[column]), rel=1e-6, abs=1e-12, nan_ok=True
+                list(theirs[column]), rel=tolerance, abs=1e-12, nan_ok=True
             ), (table, column)
     assert list(run.steps.scale) == [SCALE] * 4
     assert expected.steps.scale.isna().all()
