@@ -25,10 +25,10 @@ from gradflow.runs.layer_index import LayerIndex
 from gradflow.runs.manifest import entry_of, name_in, note, read_manifest, tidy
 from gradflow.runs.part_contents import DamagedError, columns_of, require_room
 from gradflow.runs.parts import (
-    PARQUET,
     ROW,
     Part,
     left_over,
+    parquet_options,
     part_name,
     parts_of,
     plain_schema,
@@ -169,7 +169,7 @@ def _copy_rows(parts: list[Part], generation: int, path: Path) -> None:
     waiting: list[pa.Table] = []
     rows = 0
     index = LayerIndex()
-    with pq.ParquetWriter(path, schema, **PARQUET) as writer:
+    with pq.ParquetWriter(path, schema, **parquet_options(schema)) as writer:
         for table in _numbered_groups(parts):
             waiting.append(_with_columns(table, schema))
             rows += table.num_rows
