@@ -150,6 +150,8 @@ def prepare(device: torch.device) -> None:
     """Try out what reduces tensors on `device`, so that no step has to wait for it."""
     if device.type == "cuda":
         _kernels(device)
+    elif device.type == "cpu":
+        native.loops()
 
 
 def _on_gpu(x: Tensor) -> bool:

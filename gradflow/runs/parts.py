@@ -16,8 +16,6 @@ import pyarrow as pa
 from gradflow.errors import RunError
 from gradflow.runs.manifest import MANIFEST_FILE, Manifest
 
-# How every part is written; the pages' checksums guard those that are read without the others.
-PARQUET: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
 # A column of merged parts alone: the place that each row had.
 ROW = "row"
 
@@ -62,6 +60,17 @@ def plain_schema(schema: pa.Schema) -> pa.Schema:
         for field in schema
     ]
     return pa.schema(fields)
+
+
+def parquet_options(schema: pa.Schema) -> dict[str, Any]:
+    """How Arrow is to write every file with the rows of a table that has `schema`.
+
+    Names are written once each, with numbers that refer to them. Measured values hardly ever occur
+    twice: with such numbers they would take more room, and twice the time. The pages' checksums
+    guard those that are read without the others.
+    """
+    names = [field.name for field in plain_schema(schema) if pa.types.is_string(field.type)]
+    return {"compression": "zstd", "write_page_checksum": True, "use_dictionary": names}
 
 
 def parts_of(manifest: Manifest, table: str) -> list[Part]:

@@ -28,7 +28,7 @@ from gradflow.runs.files import (
 )
 from gradflow.runs.lock import FolderLock
 from gradflow.runs.manifest import read_manifest, write_listed, write_manifest
-from gradflow.runs.parts import ARROW_TYPES, PARQUET, Part, part_name
+from gradflow.runs.parts import ARROW_TYPES, Part, parquet_options, part_name
 from gradflow.runs.quantity import Table
 from gradflow.runs.rebuilding import rebuild_manifest
 from gradflow.runs.rollback import roll_back
@@ -243,4 +243,4 @@ def _to_arrow(table: Table, columns: Mapping[str, Any]) -> pa.Table:
 
 
 def _write_parquet(table: pa.Table, path: Path) -> None:
-    pq.write_table(table, path, **PARQUET)
+    pq.write_table(table, path, **parquet_options(table.schema))
