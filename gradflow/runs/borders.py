@@ -28,7 +28,7 @@ class TooLargeError(RunError):
 
 
 def largest_table() -> int:
-    """Bytes of memory that one table of a run may take: 4 GiB, or what the environment says.
+    """Bytes of memory that a table, or weights, may take: 4 GiB, or what the environment says.
 
     Raises `ConfigurationError` where the environment variable is no positive number.
     """
@@ -45,7 +45,7 @@ def largest_table() -> int:
 
 
 def require_memory(what: str, needed: int) -> None:
-    """Make sure that `what`, of `needed` bytes, is no larger than a table may be.
+    """Make sure that `what`, of `needed` bytes, is no larger than a table, or weights, may be.
 
     Raises `TooLargeError` where it is.
     """
@@ -53,8 +53,8 @@ def require_memory(what: str, needed: int) -> None:
     if needed > limit:
         raise TooLargeError(
             f"{what} would take {needed / 2**30:,.2f} GiB of memory, more than the "
-            f"{limit / 2**30:,.2f} that a table may: if you trust the run, allow more with the "
-            f"environment variable {LIMIT_VARIABLE}, in GiB"
+            f"{limit / 2**30:,.2f} that a file of a run may: if you trust the run, allow more with "
+            f"the environment variable {LIMIT_VARIABLE}, in GiB"
         )
 
 
@@ -139,4 +139,6 @@ def restoring(what: str) -> Iterator[None]:
         raise
     except Exception as error:  # a file from elsewhere may hold anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise RunError(f"{what} cannot be used ({reason}): it is of another network") from error
+        raise RunError(
+            f"{what} cannot be used ({reason}): it is of another network, or not what was written"
+        ) from error

@@ -10,7 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from gradflow.errors import RunError
-from gradflow.runs.borders import LARGEST_DESCRIPTION, read_bounded, require_file, require_inside
+from gradflow.runs.borders import (
+    LARGEST_DESCRIPTION,
+    read_bounded,
+    require_file,
+    require_inside,
+    require_memory,
+)
 from gradflow.runs.files import STATE_FILE
 
 
@@ -25,7 +31,7 @@ def state_path(run_folder: Path) -> Path | None:
 def read_state(run_folder: Path) -> bytes | None:
     """The content of the state that the run in `run_folder` goes on from; None where there is none.
 
-    Raises `RunError` where it is missing or damaged.
+    Raises `RunError` where it is missing, damaged, or larger than a file of a run may be.
     """
     if not (run_folder / STATE_FILE).exists():
         return None
@@ -33,6 +39,7 @@ def read_state(run_folder: Path) -> bytes | None:
     require_inside(run_folder, path)
     require_file(path)
     try:
+        require_memory(f"the file {path}", path.stat().st_size)
         data = path.read_bytes()
     except FileNotFoundError as error:
         raise damaged_state(run_folder, f"{path.name} is missing") from error
