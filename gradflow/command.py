@@ -1,13 +1,16 @@
 """What the commands share: an error becomes one sentence and an exit code, a defect a traceback."""
 
+import errno
 import os
 import sys
 from collections.abc import Callable
 
-from gradflow.errors import GradflowError
+from gradflow.errors import ConfigurationError, GradflowError
 from gradflow.interrupts import Terminated
 
 EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
+# What writing to a file or terminal as standard output may raise; files of a run are named.
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 def run_command(work: Callable[[], int | None], interrupted: Callable[[], str]) -> int:
@@ -20,17 +23,32 @@ def run_command(work: Callable[[], int | None], interrupted: Callable[[], str]) 
 
     Whatever is not a `GradflowError` is a defect of gradflow and passes through.
     """
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")  # a name may hold what the terminal's letters lack
     try:
-        return work() or 0
+        code = work() or 0
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        return code
     except GradflowError as error:
         return complain(error)
     except BrokenPipeError:
         # Who reads the output, `head` say, has seen enough; the flush at exit must not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go_of_output()
         return 0
+    except OSError as error:
+        if error.filename is not None or error.errno not in _UNWRITABLE:
+            raise
+        _let_go_of_output()
+        return complain(ConfigurationError(f"the output cannot be written: {error.strerror}"))
     except KeyboardInterrupt as interrupt:
         print(interrupted(), file=sys.stderr)
         return interrupt.status if isinstance(interrupt, Terminated) else EXIT_INTERRUPTED
+
+
+def _let_go_of_output() -> None:
+    """What was not written goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def complain(error: GradflowError) -> int:

@@ -29,7 +29,7 @@ class Evaluation(Predictions):
         return self.prediction == self.target
 
     def fits(self, job: Job) -> bool:
-        """Whether it can be of the validation images of `job`; what was read from a file need not."""
+        """Whether it can be of the validation images of `job`: what was read need not be."""
         images = job.split.validation
         values = (self.image, self.target, self.prediction, self.probability)
         return (

@@ -107,13 +107,18 @@ def require_file(path: Path) -> None:
         raise RunError(f"{path} cannot be read: it is no file")
 
 
-def is_own_file(folder: Path, path: Path) -> bool:
-    """Whether `path` is a file, and within `folder`, its links followed."""
+def is_inside(folder: Path, path: Path) -> bool:
+    """Whether `path` is within `folder`, its links followed."""
     try:
         require_inside(folder, path)
     except OutsideError:
         return False
-    return path.is_file()
+    return True
+
+
+def is_own_file(folder: Path, path: Path) -> bool:
+    """Whether `path` is a file, and within `folder`, its links followed."""
+    return is_inside(folder, path) and path.is_file()
 
 
 def read_bounded(path: Path, limit: int) -> bytes:

@@ -6,6 +6,7 @@ alone knows.
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from gradflow.runs.borders import (
     require_memory,
 )
 from gradflow.runs.files import STATE_FILE
+
+_NAME = re.compile(r"state-\d{1,20}\.pt", re.ASCII)
 
 
 def state_path(run_folder: Path) -> Path | None:
@@ -61,7 +64,9 @@ def damaged_state(run_folder: Path, reason: str) -> RunError:
 def _entry(run_folder: Path) -> tuple[Path, str]:
     try:
         entry: Any = json.loads(read_bounded(run_folder / STATE_FILE, LARGEST_DESCRIPTION))
-        # Only a file of the run's own folder, whatever it says.
-        return run_folder / Path(str(entry["file"])).name, str(entry["sha256"])
+        # Only a state of the run's own folder, whatever it says.
+        if not _NAME.fullmatch(entry["file"]):
+            raise ValueError("it names no state")
+        return run_folder / entry["file"], str(entry["sha256"])
     except (RunError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise damaged_state(run_folder, f"{STATE_FILE} is damaged") from error

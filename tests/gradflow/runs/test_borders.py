@@ -130,7 +130,12 @@ def test_an_experiment_names_no_run_outside_of_it(folder, tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    ("runs", "message"), [(None, "has no run yet"), (["a" * 5000], "File name too long")]
+    ("runs", "message"),
+    [
+        (None, "has no run yet"),
+        (["a" * 5000], "File name too long"),
+        (["a"] * 1000, "its runs is not a list of .*, each once"),
+    ],
 )
 def test_an_experiment_whose_runs_cannot_be_is_refused(tmp_path, runs, message):
     ExperimentWriter(tmp_path / "exp", {"runs": runs})
