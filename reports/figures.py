@@ -1,6 +1,7 @@
 """Draws each figure once, as the picture that every format shows."""
 
 import re
+import warnings
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,9 @@ _NO_XML = re.compile("[^\\t\\n\\r -\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff
 _FORMULAS = re.compile(
     r"(?:[^$]|\$(?:\^2|-g/\|g\||[-\u2212]?2\^\{[^$]*\}|\\mathdefault\{[^$]*\})\$)*", re.DOTALL
 )
+# What matplotlib warns of where a name is endless, or in letters that its font lacks: the figure
+# shows it, and the warning would repeat the letter, whatever a terminal takes it for.
+_NO_NEWS = ("constrained_layout not applied", "Glyph ")
 _SIZE = re.compile(rb'<svg[^>]* width="(?P<width>[\d.]+)pt" height="(?P<height>[\d.]+)pt"')
 
 
@@ -55,7 +59,9 @@ def _ended(title: str) -> str:
 def _draw(figure: Figure) -> Picture:
     from matplotlib import pyplot, rc_context  # noqa: PLC0415 - slow to load, needed only here
 
-    with rc_context(_STYLE):
+    with rc_context(_STYLE), warnings.catch_warnings():
+        for message in _NO_NEWS:
+            warnings.filterwarnings("ignore", message=message, category=UserWarning)
         drawing = figure.draw()
         try:
             _take_names_as_text(drawing)

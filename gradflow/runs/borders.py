@@ -14,6 +14,10 @@ from gradflow.errors import ConfigurationError, GradflowError, RunError
 # In bytes. A description holds a configuration and names; a manifest a line a file.
 LARGEST_DESCRIPTION = 1 << 24
 LARGEST_MANIFEST = 1 << 26
+# In letters: of a network or class, which a report repeats many times; of any text in a table. A
+# name that no file can have is as long as the first, in escapes, and one of a path as the second.
+LONGEST_NAME = 1 << 10
+LONGEST_TEXT = 1 << 14
 LIMIT_VARIABLE = "GRADFLOW_LARGEST_TABLE"
 _DEFAULT_GIB = 4.0
 _SHOWN = 200  # letters of a name that is too long

@@ -1,5 +1,6 @@
 """What the report says of the runs themselves: question, standing, training, configuration."""
 
+import re
 from dataclasses import replace
 from itertools import chain
 
@@ -62,6 +63,21 @@ def test_run_that_has_not_started_is_named(tmp_path):
     ExperimentWriter(tmp_path, {"runs": ["mine", "other"]})
     single_run(tmp_path)
     assert warnings_of(open_experiment(tmp_path)) == ("The run other has not started.",)
+
+
+def test_of_very_many_runs_that_have_not_started_a_few_are_named(tmp_path):
+    ExperimentWriter(tmp_path, {"runs": ["mine", *map(str, range(1000))]})
+    single_run(tmp_path).release()
+    *named, last = warnings_of(open_experiment(tmp_path))
+    assert named == [f"The run {number} has not started." for number in range(10)]
+    assert last == "990 further runs have not started either."
+
+
+def test_of_very_many_settings_as_many_are_listed_as_can_be_read(tmp_path):
+    single_run(tmp_path, configuration={f"key{number}": number for number in range(1000)})
+    (table,) = configuration_of(open_experiment(tmp_path / "mine"), Numbering())
+    assert len(table.rows) == 500
+    assert re.fullmatch(r"The first 500 of 1,0\d\d rows\.", table.note)
 
 
 def test_runs_of_unequal_length_say_which_epoch_is_their_last(tmp_path):

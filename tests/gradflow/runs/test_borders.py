@@ -89,6 +89,14 @@ def test_an_entry_of_another_type_is_refused_by_name(folder, entry, value):
     refused(folder, f"its {entry} is not ")
 
 
+@pytest.mark.parametrize("entry", ["network", "status", "created"])
+def test_a_name_that_a_report_cannot_repeat_is_refused(folder, entry):
+    describe(folder, **{entry: "a" * 1024})
+    assert gradflow.open_run(folder).description[entry] == "a" * 1024
+    describe(folder, **{entry: "a" * 1025})
+    refused(folder, f"its {entry} is not text of at most 1,024 letters")
+
+
 def test_what_the_recorder_added_of_their_own_is_kept(folder):
     describe(folder, mine={"a": [1, None, 2.5]}, classes=["a", 2], configuration=None, seed=None)
     run = gradflow.open_run(folder)

@@ -276,3 +276,21 @@ def test_any_damage_leaves_a_frame_or_a_refusal(folder, changes):
     except RunError as error:
         message = str(error)
     assert message.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("table", "columns", "message"),
+    [
+        ("epochs", {"note": ["a" * 16_385]}, "column 'note' holds a text of too many letters"),
+        ("path_lengths", {"length": [2**31 - 1]}, "its column 'length' holds 2147483647"),
+        ("path_lengths", {"length": [-1]}, "its column 'length' holds -1"),
+        (
+            "gradient_histograms",
+            {"layer": ["a"], "lowest_exponent": [-(2**31)]},
+            "its column 'lowest_exponent' holds -2147483648",
+        ),
+    ],
+)
+def test_what_would_be_counted_or_laid_out_without_end_is_refused(folder, table, columns, message):
+    (folder / table).mkdir(exist_ok=True)
+    refused(put(folder, {**KEYS, **columns}, table), message, table)
