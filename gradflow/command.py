@@ -4,6 +4,7 @@ import errno
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 from gradflow.errors import ConfigurationError, GradflowError
 from gradflow.interrupts import Terminated
@@ -23,12 +24,13 @@ def run_command(work: Callable[[], int | None], interrupted: Callable[[], str]) 
 
     Whatever is not a `GradflowError` is a defect of gradflow and passes through.
     """
-    if hasattr(sys.stdout, "reconfigure"):
+    if sys.stdout is None:  # closed by who started it
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - as long as the process lives
+    elif hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")  # a name may hold what the terminal's letters lack
     try:
         code = work() or 0
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
         return code
     except GradflowError as error:
         return complain(error)

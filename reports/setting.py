@@ -87,10 +87,11 @@ def trained_line(experiment: Experiment) -> str:
     seeds = list(dict.fromkeys(run.seed for run in experiment.runs if run.seed is not None))
     first = experiment.runs[0]
     # Runs that were recorded apart need not have been trained alike.
+    own, *others = (run.configuration for run in experiment.runs)
     settings = {
-        name: value
-        for name, value in first.configuration.items()
-        if all(run.configuration.get(name) == value for run in experiment.runs)
+        name: own[name]
+        for name in _SETTINGS
+        if name in own and all(other.get(name) == own[name] for other in others)
     }
     parts = [listing(experiment.networks)]
     if seeds:
@@ -121,7 +122,8 @@ def configuration_of(experiment: Experiment, numbering: Numbering) -> tuple[Tabl
         for name in names
         if len({entries.get(name) for entries in described.values()}) == 1 and name != "seed"
     ]
-    differing = [name for name in names if name not in common]
+    known_to_all = set(common)
+    differing = [name for name in names if name not in known_to_all]
     shared = {**own, **{name: next(iter(described.values()))[name] for name in common}}
     tables = [
         Table(

@@ -65,8 +65,15 @@ def require_memory(what: str, needed: int) -> None:
 def require_possible(path: Path) -> None:
     """Make sure that something may be at `path`: not with a NUL in it, or longer than names are.
 
-    Raises `RunError` where nothing can, or where it is not allowed to look.
+    Raises `RunError` where nothing can, or where it is not allowed to look; where its name is not
+    text in UTF-8: Arrow reads no such file, and sound ones would be taken for damaged.
     """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise RunError(
+            f"{str(path)[:_SHOWN]} cannot be opened: its name is not text in UTF-8; rename it"
+        ) from error
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):

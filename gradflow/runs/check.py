@@ -132,8 +132,9 @@ def runs_in(folder: Path) -> tuple[list[Path], list[Finding]]:
 def check_run(folder: Path) -> Checked:
     """Look at every file of the run in `folder`.
 
-    Raises `RunError` where the run is of a newer schema.
+    Raises `RunError` where the run is of a newer schema, or of a name that none can have.
     """
+    require_possible(folder)
     for _ in range(_ATTEMPTS):
         manifest = read_manifest(folder)
         checked = _check(folder, manifest)

@@ -91,7 +91,8 @@ def read_pieces(
 
     Raises `TooLargeError` where they do not fit into memory.
     """
-    fields = [file.schema_arrow.field(name) for name in columns]
+    schema = file.schema_arrow  # made anew each time it is asked for
+    fields = [schema.field(name) for name in columns]
     lists = any(kinds.is_list(field.type) for field in fields)
     batches, needed = [], 0
     rows_at_once = _LISTS_AT_ONCE if lists else _ROWS_AT_ONCE

@@ -58,7 +58,13 @@ def _cut(manifest: Manifest, part: Part, epoch: int, step: int) -> int:
     kept = table.filter(pc.less(column, pa.scalar(end, column.type)))
     # Named as merged: it counts only from when the manifest lists it, and the whole one no more.
     path = part.path.with_name(part_name(part.first, step - 1, merged=True))
-    write_whole(path, lambda temporary: pq.write_table(kept, temporary, **PARQUET))
+    write_whole(path, lambda temporary: _write(kept, temporary))
     note(manifest.folder, [path], [part.path])
     remove(part.path)
     return int(table.num_rows - kept.num_rows)
+
+
+def _write(table: pa.Table, path: Path) -> None:
+    # Opened here: Arrow would take a path that begins with `file:` for an address, elsewhere.
+    with path.open("wb") as file:
+        pq.write_table(table, file, **PARQUET)

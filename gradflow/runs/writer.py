@@ -243,4 +243,6 @@ def _to_arrow(table: Table, columns: Mapping[str, Any]) -> pa.Table:
 
 
 def _write_parquet(table: pa.Table, path: Path) -> None:
-    pq.write_table(table, path, **PARQUET)
+    # Opened here: Arrow would take a path that begins with `file:` for an address, elsewhere.
+    with path.open("wb") as file:
+        pq.write_table(table, file, **PARQUET)

@@ -85,10 +85,11 @@ def test_letters_that_the_output_lacks_are_no_error():
     assert (done.returncode, done.stdout, done.stderr) == (0, b"?\n", b"")
 
 
-def test_without_an_output_nothing_is_said():
+@pytest.mark.parametrize("asked", ["print('line')", "sys.stdout.isatty()"])
+def test_without_an_output_nothing_is_said(asked):
     program = (
         "import sys; from gradflow.command import run_command;"
-        "sys.exit(run_command(lambda: print('line'), str))"
+        f"sys.exit(run_command(lambda: {asked}, str))"
     )
     command = ["bash", "-c", f'{sys.executable} -c "{program}" >&-']
     done = subprocess.run(command, cwd=HOME, capture_output=True, check=False)

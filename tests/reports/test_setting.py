@@ -1,6 +1,7 @@
 """What the report says of the runs themselves: question, standing, training, configuration."""
 
 import re
+import time
 from dataclasses import replace
 from itertools import chain
 
@@ -78,6 +79,20 @@ def test_of_very_many_settings_as_many_are_listed_as_can_be_read(tmp_path):
     (table,) = configuration_of(open_experiment(tmp_path / "mine"), Numbering())
     assert len(table.rows) == 500
     assert re.fullmatch(r"The first 500 of 1,0\d\d rows\.", table.note)
+
+
+def test_time_to_sum_up_very_many_settings_grows_with_their_number(tmp_path):
+    def seconds(count):
+        folder = tmp_path / str(count)
+        single_run(folder, configuration={f"key{number}": number for number in range(count)})
+        experiment = open_experiment(folder / "mine")
+        begin = time.process_time()
+        trained_line(experiment)
+        configuration_of(experiment, Numbering())
+        return time.process_time() - begin
+
+    seconds(10)
+    assert seconds(20_000) < 40 * max(seconds(2000), 0.01)
 
 
 def test_runs_of_unequal_length_say_which_epoch_is_their_last(tmp_path):

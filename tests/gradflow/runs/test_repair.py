@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 import zipfile
 
 import pytest
@@ -281,3 +282,13 @@ def test_very_many_damaged_files_are_set_aside_with_one_change(run, monkeypatch)
     repair(run)
     assert [len(named["taken_away"]) for named in notes] == [len(parts)]
     assert len(parts) > 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names elsewhere are text")
+def test_a_sound_run_is_not_set_aside_for_the_name_of_its_folder(run, tmp_path):
+    odd = run.rename(tmp_path / "bad\udcff")
+    before = {path: path.read_bytes() for path in odd.rglob("*") if path.is_file()}
+    for look in (check_run, repair, gradflow.open_run, gradflow.open_experiment):
+        with pytest.raises(RunError, match=r"bad.udcff cannot be opened: its name is not text"):
+            look(odd)
+    assert {path: path.read_bytes() for path in odd.rglob("*") if path.is_file()} == before
