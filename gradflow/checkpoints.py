@@ -1,5 +1,6 @@
 """The weights that a run keeps: those of its best epoch, and, if asked for, of every epoch."""
 
+import pickletools
 import zipfile
 from collections.abc import Mapping
 from io import BytesIO
@@ -10,12 +11,28 @@ import torch
 from torch import nn
 
 from gradflow.errors import RunError
-from gradflow.runs.borders import require_file, require_inside, restoring
+from gradflow.runs.borders import (
+    TooLargeError,
+    require_file,
+    require_inside,
+    require_memory,
+    restoring,
+)
 from gradflow.runs.files import BEST_FILE, CHECKPOINTS_FOLDER, make_folder
 from gradflow.runs.manifest import read_manifest, write_listed
 
 BEST = BEST_FILE
 FOLDER = CHECKPOINTS_FOLDER
+
+_ZIP = b"PK\3\4"
+_STORAGES = ["BFloat16", "Bool", "Byte", "Char", "Double", "Float", "Half", "Int", "Long", "Short"]
+# What `torch.save` builds a state from. PyTorch would call more as it loads, `bytearray` among it,
+# which takes as much memory as a number in the file says.
+_BUILT_FROM = {
+    "collections OrderedDict",
+    "torch._utils _rebuild_tensor_v2",
+    *(f"torch {kind}Storage" for kind in _STORAGES),
+}
 
 
 def path_of_epoch(run_folder: Path, epoch: int) -> Path:
@@ -48,9 +65,17 @@ def deserialized(data: bytes) -> Any:
 
     Raises errors of pickle, zip and torch, each their own, where it is anything else.
     """
+    if not data.startswith(_ZIP):  # else PyTorch reads it in a way of its own, whatever follows
+        raise ValueError("it is no archive, which weights always are")
     with zipfile.ZipFile(BytesIO(data)) as archive:
         if sum(member.file_size for member in archive.infolist()) > len(data):
             raise ValueError("it is compressed, which weights never are")
+        names = [name for name in archive.namelist() if name.lower().endswith("data.pkl")]
+        if len(names) != 1:
+            raise ValueError("it does not hold one state, which weights always do")
+        for code, argument, _ in pickletools.genops(archive.read(names[0])):
+            if code.name == "GLOBAL" and argument not in _BUILT_FROM:
+                raise ValueError(f"it holds {argument}, which weights never do")
     return torch.load(BytesIO(data), map_location="cpu", weights_only=True)
 
 
@@ -62,18 +87,21 @@ def write(path: Path, data: memoryview) -> None:
 def load(path: Path) -> dict[str, Any]:
     """What `save` wrote: `state_dict`, `epoch` and the other entries.
 
-    Raises `RunError` where there is no such file, it is not what the run's manifest says, or
-    outside of the run's folder, or holds anything but weights.
+    Raises `RunError` where there is no such file, it is not what the run's manifest says, outside
+    of the run's folder, larger than a file of a run may be, or holds anything but weights.
     """
     require_inside(_run_folder(path), path)
     require_file(path)
     try:
+        require_memory(f"the file {path}", path.stat().st_size)
         data = path.read_bytes()
         if read_manifest(_run_folder(path)).contradicts(path, data):
             raise ValueError("its checksum is another")
         content = deserialized(data)
     except FileNotFoundError as error:
         raise RunError(f"there are no weights at {path}") from error
+    except TooLargeError:
+        raise
     except Exception as error:  # pickle, zip and torch each have errors of their own
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RunError(f"the weights at {path} cannot be read: {reason}") from error

@@ -1,13 +1,17 @@
 """What the commands share: an error becomes one sentence and an exit code, a defect a traceback."""
 
+import errno
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
-from gradflow.errors import GradflowError
+from gradflow.errors import ConfigurationError, GradflowError
 from gradflow.interrupts import Terminated, ignore_requests
 
 EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
+# What writing to a file or terminal as standard output may raise; files of a run are named.
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 def run_command(work: Callable[[], int | None], interrupted: Callable[[], str]) -> int:
@@ -20,14 +24,25 @@ def run_command(work: Callable[[], int | None], interrupted: Callable[[], str]) 
 
     Whatever is not a `GradflowError` is a defect of gradflow and passes through.
     """
+    if sys.stdout is None:  # closed by who started it
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - as long as the process lives
+    elif hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")  # a name may hold what the terminal's letters lack
     try:
-        return work() or 0
+        code = work() or 0
+        sys.stdout.flush()
+        return code
     except GradflowError as error:
         return complain(error)
     except BrokenPipeError:
         # Who reads the output, `head` say, has seen enough; the flush at exit must not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go_of_output()
         return 0
+    except OSError as error:
+        if error.filename is not None or error.errno not in _UNWRITABLE:
+            raise
+        _let_go_of_output()
+        return complain(ConfigurationError(f"the output cannot be written: {error.strerror}"))
     except Terminated as request:
         ignore_requests()
         print(interrupted(), file=sys.stderr)
@@ -35,6 +50,11 @@ def run_command(work: Callable[[], int | None], interrupted: Callable[[], str]) 
     except KeyboardInterrupt:
         print(interrupted(), file=sys.stderr)
         return EXIT_INTERRUPTED
+
+
+def _let_go_of_output() -> None:
+    """What was not written goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def complain(error: GradflowError) -> int:

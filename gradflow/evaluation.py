@@ -28,6 +28,16 @@ class Evaluation(Predictions):
         """Whether each image was predicted right: bool [V]."""
         return self.prediction == self.target
 
+    def fits(self, job: Job) -> bool:
+        """Whether it can be of the validation images of `job`: what was read need not be."""
+        images = job.split.validation
+        values = (self.image, self.target, self.prediction, self.probability)
+        return (
+            all(isinstance(value, Tensor) and value.shape == images.shape for value in values)
+            and torch.equal(self.image.cpu(), images)
+            and isinstance(self.loss, float)
+        )
+
     def columns(self) -> dict[str, Any]:
         """One row an image, as the tables `predictions` and `recalibration` store them."""
         names = ("image", "target", "prediction", "probability")

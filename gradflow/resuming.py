@@ -19,6 +19,8 @@ from gradflow.training import EpochSummary
 # What may differ from the options an experiment began with: where it runs, and where its images
 # are now.
 MAY_CHANGE = ("device", "data")
+# Losses may be nan, which reads like a value that is missing.
+_ALWAYS_KNOWN = ("epoch", "val_accuracy", "seconds")
 
 
 def recorded_configuration(folder: Path, given: Configuration) -> Configuration:
@@ -75,13 +77,32 @@ def require_same_images(job: Job, run: Run) -> None:
 
 
 def summaries_of(run: Run) -> list[EpochSummary]:
-    """What the recorded epochs of `run` came to."""
+    """What the recorded epochs of `run` came to.
+
+    Raises `RunError` where there are none, or they are not those of `train_and_trace`.
+    """
     best = -math.inf
     summaries = []
     names = [field.name for field in fields(EpochSummary) if field.name != "new_best"]
-    for row in run.epochs.sort_values("epoch").to_dict("records"):
+    epochs = run.epochs
+    if epochs.empty or not all(_holds_numbers(epochs, name) for name in names):
+        raise RunError(
+            f"the table epochs of {run.folder} is not what train_and_trace writes: "
+            "start a new experiment"
+        )
+    for row in epochs.sort_values("epoch").to_dict("records"):
         values: dict[str, Any] = {name: None if pd.isna(row[name]) else row[name] for name in names}
         new_best = row["val_accuracy"] > best
         best = max(best, row["val_accuracy"])
         summaries.append(EpochSummary(**values, new_best=new_best))
     return summaries
+
+
+def _holds_numbers(epochs: pd.DataFrame, name: str) -> bool:
+    """Whether the column `name` holds numbers; without a value only where it may be without."""
+    if name not in epochs:
+        return False
+    missing = epochs[name].isna()
+    if name in _ALWAYS_KNOWN:
+        return pd.api.types.is_numeric_dtype(epochs[name]) and not missing.any()
+    return pd.api.types.is_numeric_dtype(epochs[name]) or bool(missing.all())

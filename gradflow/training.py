@@ -14,10 +14,12 @@ from gradflow import checkpoints
 from gradflow.data import Batch, steps_per_epoch
 from gradflow.errors import TrainingError
 from gradflow.evaluation import Evaluation, evaluate, moved_beyond_noise
+from gradflow.hooks.resuming import place_in
 from gradflow.hooks.schedules import Described, first_of_epoch
 from gradflow.hooks.tracer import Tracer
 from gradflow.job import Job
 from gradflow.nonfinite import as_recorded, find_nonfinite, gradients_are_finite
+from gradflow.optimizer_state import restore_optimizer
 from gradflow.probes.batchnorm_recalibration import batch_norms, recalibrated
 from gradflow.probes.probe import Probe
 from gradflow.probes.running import run_probes
@@ -75,6 +77,8 @@ class _Training(TrainingState):
         """Remember what the training remembered that was interrupted."""
         self.best = float(state["best"])
         self.validation = validation_of(state, self.job.device)
+        if self.validation is not None and not self.validation.fits(self.job):
+            raise ValueError("its validation is of other images")
         self.remember_weights()
         set_random_state(state["random"])
 
@@ -107,7 +111,9 @@ def train(job: Job, progress: Progress, *, resume: bool = False) -> list[EpochSu
     if state is not None:
         with restoring(f"the state in {job.folder}"):
             model.load_state_dict(state["model"])
-            optimizer.load_state_dict(state["optimizer"])
+            restore_optimizer(optimizer, state["optimizer"])
+            if place_in(state["tracer"])[0] > options.epochs + 1:
+                raise ValueError("it is of an epoch after the last")
     tracer = Tracer(
         model,
         job.folder,
@@ -115,7 +121,7 @@ def train(job: Job, progress: Progress, *, resume: bool = False) -> list[EpochSu
         schedule=options.trace_every,
         histograms=_histogram_steps(job),
         description=job.description(),
-        resume=(state.get("tracer", {}) if state else {}) if resume else None,
+        resume=(state["tracer"] if state else {}) if resume else None,
     )
     training = _Training(
         model, optimizer, tracer, -math.inf, None, job, wanted_probes(options), progress

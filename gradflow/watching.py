@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from gradflow.errors import GradflowError, RunError
+from gradflow.errors import GradflowError, RunError, printable
 from gradflow.runs.standing import Standing, files_of, standing_of
 from gradflow.serving import PageServer
 from reports.document import Document
@@ -54,7 +54,8 @@ def watch(
     """
     waiting = waiting_page(folder.resolve().name)
     with PageServer(waiting.page, waiting.version, "waiting for the first epoch", port) as server:
-        print(f"{server.address} shows the report of {folder}, and follows it", flush=True)
+        name = printable(str(folder))
+        print(f"{server.address} shows the report of {name}, and follows it", flush=True)
         if opened:
             webbrowser.open(server.address)
         _step_back()
@@ -121,7 +122,7 @@ class _Follower:
         else:
             if standing.epochs or standing.ended:
                 return standing
-            reason = f"no epoch of {self.folder} has ended yet"
+            reason = f"no epoch of {printable(str(self.folder))} has ended yet"
         if reason != self._waiting_for:
             self._waiting_for = reason
             print(f"waiting: {reason}", flush=True)

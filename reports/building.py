@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from analyses.registry import run_all
-from gradflow.errors import RunError
+from gradflow.errors import RunError, printable
 from gradflow.runs.files import make_folder, write_whole
 from gradflow.runs.reader import Experiment
 from reports.document import build_document
@@ -29,7 +29,7 @@ class Written:
     def __str__(self) -> str:
         large = self.size >= 100_000
         size = f"{self.size / 1e6:.1f} MB" if large else f"{self.size / 1e3:.1f} kB"
-        return f"{self.path} ({size}, {self.seconds:.1f} s)"
+        return f"{printable(str(self.path))} ({size}, {self.seconds:.1f} s)"
 
 
 def make_report(experiment: Experiment, only: Collection[str] = (), paper: str = "a4") -> Report:

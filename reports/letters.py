@@ -16,6 +16,7 @@ _STYLES = ("", "-Bold", "-Oblique", "-BoldOblique")
 # What a run of letters alone may reach before it is broken, hyphenless, in its middle.
 _LONGEST_RUN = 20
 _BREAKS = re.compile(rf"([._/\\,;:=#)\-])(?=\w)|([^\W_]{{{_LONGEST_RUN}}})(?=\w)")
+_MOST_BREAKS = 300  # in one text
 _PER_CENT = re.compile(r"(?<=\d) (?=%)")
 # Widths in em of the serif font; everything else is as wide as an average letter.
 _NARROW, _AVERAGE, _WIDE = 0.29, 0.47, 0.76
@@ -73,7 +74,12 @@ def breakable(text: str, longest: int) -> str:
     Elsewhere words stay whole, so that they can be read, searched and copied.
     """
     long_word = re.compile(rf"[^\s\u00a0]{{{longest + 1},}}")
-    return long_word.sub(lambda word: _BREAKS.sub(rf"\g<0>{BREAK}", word[0]), text)
+    first, *others = long_word.sub(lambda word: _BREAKS.sub(rf"\g<0>{BREAK}", word[0]), text).split(
+        BREAK
+    )
+    # Each nests in the one before, as typst lays them out, and it gives up where that is too deep.
+    kept, rest = others[:_MOST_BREAKS], others[_MOST_BREAKS:]
+    return BREAK.join([first, *kept]) + "".join(rest)
 
 
 def width(text: str, size: float) -> float:

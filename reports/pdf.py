@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 import typst
 
 from analyses.result import Slider
-from gradflow.errors import ConfigurationError
+from gradflow.errors import ConfigurationError, RunError
 from reports.document import Document
 from reports.letters import LONG_IN_CELL, NUMBERED, font_files, printable, shown, width
 from reports.parts import Card, Claim, FigurePart, Section, TablePart
@@ -70,7 +70,7 @@ def render_pdf(document: Document, paper: str = "a4") -> bytes:
         document: what to lay out.
         paper: a4 or letter (or us-letter, the same).
 
-    Raises `ConfigurationError` where the paper is unknown.
+    Raises `ConfigurationError` where the paper is unknown, `RunError` where it cannot be laid out.
     """
     if paper not in PAPERS:
         raise ConfigurationError(f"the paper {paper!r} is unknown: choose a4 or letter")
@@ -87,7 +87,16 @@ def render_pdf(document: Document, paper: str = "a4") -> bytes:
             return _compile(content, root, when, _STANDARD)
         except typst.TypstError as error:
             # A report that only some readers can use, and that says so, is better than none.
-            return _compile(content | {"refused": printable(error.message)}, root, when, None)
+            return _in_no_standard(content | {"refused": printable(error.message)}, root, when)
+
+
+def _in_no_standard(content: dict[str, Any], root: Path, when: datetime) -> bytes:
+    try:
+        return _compile(content, root, when, None)
+    except typst.TypstError as error:  # names of a forged run may be more than it can lay out
+        raise RunError(
+            f"the PDF cannot be laid out ({printable(error.message)}): leave it out with --format"
+        ) from error
 
 
 def _compile(

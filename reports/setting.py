@@ -31,6 +31,8 @@ _STANDING = {
     "failed": "failed",
 }
 _LONGEST_VALUE = 400
+_MOST_ENTRIES = 500  # ten times what train_and_trace records
+_MOST_NAMED = 10
 
 
 def title_of(experiment: Experiment) -> str:
@@ -67,9 +69,10 @@ def warnings_of(experiment: Experiment) -> tuple[str, ...]:
             epochs = plural(_epochs_of(run), "epoch")
             sentences.append(f"The run {run.name} {standing}: it holds {epochs} so far.")
     started = {run.name for run in experiment.runs}
-    for name in experiment.description.get("runs") or []:
-        if str(name) not in started:
-            sentences.append(f"The run {name} has not started.")
+    waiting = [name for name in experiment.description.get("runs") or [] if name not in started]
+    sentences += [f"The run {name} has not started." for name in waiting[:_MOST_NAMED]]
+    if (further := len(waiting) - _MOST_NAMED) > 0:
+        sentences.append(f"{plural(further, 'further run')} have not started either.")
     lengths = sorted({_epochs_of(run) for run in experiment.runs})
     if len(lengths) > 1:
         sentences.append(
@@ -84,10 +87,11 @@ def trained_line(experiment: Experiment) -> str:
     seeds = list(dict.fromkeys(run.seed for run in experiment.runs if run.seed is not None))
     first = experiment.runs[0]
     # Runs that were recorded apart need not have been trained alike.
+    own, *others = (run.configuration for run in experiment.runs)
     settings = {
-        name: value
-        for name, value in first.configuration.items()
-        if all(run.configuration.get(name) == value for run in experiment.runs)
+        name: own[name]
+        for name in _SETTINGS
+        if name in own and all(other.get(name) == own[name] for other in others)
     }
     parts = [listing(experiment.networks)]
     if seeds:
@@ -118,7 +122,8 @@ def configuration_of(experiment: Experiment, numbering: Numbering) -> tuple[Tabl
         for name in names
         if len({entries.get(name) for entries in described.values()}) == 1 and name != "seed"
     ]
-    differing = [name for name in names if name not in common]
+    known_to_all = set(common)
+    differing = [name for name in names if name not in known_to_all]
     shared = {**own, **{name: next(iter(described.values()))[name] for name in common}}
     tables = [
         Table(
@@ -127,7 +132,7 @@ def configuration_of(experiment: Experiment, numbering: Numbering) -> tuple[Tabl
             pd.DataFrame({"entry": list(shared), "value": list(shared.values())}),
         )
     ]
-    if differing:
+    if differing := differing[:_MOST_ENTRIES]:
         rows = [
             {"run": run, **{name: entries.get(name, "") for name in differing}}
             for run, entries in described.items()
@@ -141,7 +146,7 @@ def _labels(experiment: Experiment) -> list[str]:
 
 
 def _whole_table(table: Table, numbering: Numbering) -> TablePart:
-    return table_part(table, f"Table {next(numbering.tables)}", longest=len(table.frame))
+    return table_part(table, f"Table {next(numbering.tables)}", longest=_MOST_ENTRIES)
 
 
 def _flat(description: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
@@ -152,7 +157,9 @@ def _flat(description: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         else:
             text = verbatim(value)
             kept = text[:_LONGEST_VALUE]
-            entries[f"{prefix}{name}"] = text if kept == text else f"{kept} … (shortened)"
+            entries[f"{prefix}{name}"[:_LONGEST_VALUE]] = (
+                text if kept == text else f"{kept} … (shortened)"
+            )
     return entries
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms import v2
 
+from gradflow.data.bounded_files import BoundedFile, EndlessError, require_few_scans
 from gradflow.errors import DataError
 
 # What the files may hold. Pillow knows more formats, among them PostScript, for which it would
@@ -79,7 +81,11 @@ def read_size(path: Path) -> tuple[int, int]:
     Raises:
         DataError: The file is not an image, or one of too many pixels in all or a side.
     """
-    with _refusing(path), Image.open(path, formats=FORMATS) as image:
+    with (
+        _refusing(path),
+        path.open("rb") as file,
+        _opened(BoundedFile(file)) as image,
+    ):
         _require_sides(image, path)
         return image.size
 
@@ -95,8 +101,11 @@ def decode(content: bytes, path: Path, size: int) -> Tensor:
         DataError: The content is not an image, a damaged one, one of too many pixels in all or a
             side, or one whose pixels have 32 bits: how bright they are is not known.
     """
-    with _refusing(path), Image.open(io.BytesIO(content), formats=FORMATS) as image:
+    file = BoundedFile(io.BytesIO(content))
+    with _refusing(path), _opened(file) as image:
         _require_sides(image, path)
+        require_few_scans(content)
+        file.pixels_follow()
         image.load()
         if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
             raise DataError(
@@ -115,6 +124,10 @@ def resize(images: Tensor, size: int) -> Tensor:
     return resized
 
 
+def _opened(file: BoundedFile) -> Image.Image:
+    return Image.open(cast("BinaryIO", file), formats=FORMATS)
+
+
 @contextmanager
 def _refusing(path: Path) -> Iterator[None]:
     """Turns whatever goes wrong with the image at `path` into a `DataError` that names it."""
@@ -127,6 +140,11 @@ def _refusing(path: Path) -> Iterator[None]:
             yield
     except DataError:
         raise
+    except EndlessError as error:
+        raise DataError(
+            f"{path} holds far more than its pixels, or shows them far too often; save it anew "
+            "or remove it"
+        ) from error
     except bomb as error:
         found = re.search(r"\d+", str(error))
         pixels = f"{int(found[0]):,} pixels" if found else "too many pixels"

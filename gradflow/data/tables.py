@@ -7,6 +7,7 @@ from io import TextIOWrapper
 from pathlib import Path, PureWindowsPath
 
 from gradflow.errors import DataError
+from gradflow.runs.borders import LONGEST_NAME
 
 COLUMNS = ("filename", "label")
 # Spreadsheets separate by semicolons where the comma is the decimal sign.
@@ -40,6 +41,11 @@ def read_labels(table: Path) -> dict[str, LabelledRow]:
     for line, raw, label in _rows(table):
         if not raw or not label:
             raise DataError(f"{table} has no filename or no label in line {line}; complete it")
+        if len(label) > LONGEST_NAME:
+            raise DataError(
+                f"{table} has a label of {len(label):,} letters in line {line}, more than the "
+                f"{LONGEST_NAME:,} that a class may have; shorten it"
+            )
         name = names.get(raw) or names.setdefault(raw, _inner_path(raw, table))
         known = labels.get(name)
         if known is None:

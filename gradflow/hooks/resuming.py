@@ -35,4 +35,19 @@ class Memory:
             self.schedule.load_state_dict(state["budget"])
 
 
+def place_in(state: Mapping[str, Any]) -> tuple[int, int]:
+    """The epoch and step that `state`, a tracer's, goes on from; the first where it is empty.
+
+    Raises `ValueError` where it is none: rows of the run from there on are removed.
+    """
+    if not isinstance(state, Mapping):
+        raise ValueError("it is no state of a tracer")
+    place = state.get("epoch", 1), state.get("step", 0)
+    for value, first in zip(place, (1, 0), strict=True):
+        if type(value) is not int or not first <= value <= _LAST:
+            raise ValueError("its epoch and step are none")
+    return place
+
+
+_LAST = 2**31 - 1  # what the run's tables have room for
 _ALWAYS = ("layers", "junctions", "parameters")

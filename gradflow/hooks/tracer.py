@@ -21,7 +21,7 @@ from gradflow.hooks.observer import LayerObserver
 from gradflow.hooks.parameters import ParameterRecorder, in_another_step
 from gradflow.hooks.records import Columns, StepRecord
 from gradflow.hooks.refusals import refuse_in_processes, refuse_silence, refuse_untraceable
-from gradflow.hooks.resuming import Memory
+from gradflow.hooks.resuming import Memory, place_in
 from gradflow.hooks.scaling import ScalerWatch, optimizer_scale
 from gradflow.hooks.schedules import Budget, HistogramSteps, Schedule, as_schedule
 from gradflow.hooks.selection import Selection, select_modules
@@ -262,9 +262,9 @@ class Tracer:
         kind = RunWriter if self._processes.writes else MuteWriter
         if self._resume is None:
             return kind(self.folder, self._description)
-        return kind.resume(
-            self.folder, epoch=self._resume.get("epoch", 1), step=self._resume.get("step", 0)
-        )
+        with restoring(f"the tracer's state for {self.folder}"):
+            epoch, step = place_in(self._resume)
+        return kind.resume(self.folder, epoch=epoch, step=step)
 
     def _load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.epoch, self._step = state["epoch"], state["step"]

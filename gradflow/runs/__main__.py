@@ -10,12 +10,13 @@ from typing import Annotated, Literal
 
 import tyro
 
-from gradflow.errors import GradflowError
+from gradflow.command import run_command
 from gradflow.runs.check import Checked, Finding, check_run, runs_in
 from gradflow.runs.repair import repair
 
 _COLUMNS = 80
 _NAME = 24
+_NAMED = 100
 
 
 @dataclass(frozen=True)
@@ -34,17 +35,21 @@ class Options:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status: 0 where all is sound, 1 where something is not."""
-    options = tyro.cli(Options, prog="python -m gradflow.runs", args=arguments)
-    try:
-        if options.repair:
-            for done in repair(options.folder):
-                print(_line(options.folder, done.what, done.path, done.reason))
-        folders, beside = runs_in(options.folder)
-        checked = [check_run(folder) for folder in folders]
-    except GradflowError as error:
-        print(f"error: {_shown(str(error))}", file=sys.stderr)
-        return 1
+    """Run the command; the exit status: 0 where all is sound, 1 where something is not, 130 for an
+    interrupt.
+    """
+    return run_command(
+        lambda: _check(tyro.cli(Options, prog="python -m gradflow.runs", args=arguments)),
+        lambda: "interrupted: what was set aside so far is in the folders called damaged",
+    )
+
+
+def _check(options: Options) -> int:
+    if options.repair:
+        for done in repair(options.folder):
+            print(_line(options.folder, done.what, done.path, done.reason))
+    folders, beside = runs_in(options.folder)
+    checked = [check_run(folder) for folder in folders]
     findings = [*beside, *(finding for one in checked for finding in one.findings)]
     print("\n".join(_table(checked)))
     for finding in _shortened(findings):
@@ -71,15 +76,17 @@ def _table(runs: Sequence[Checked]) -> list[str]:
 
 
 def _shortened(findings: Sequence[Finding]) -> Iterator[Finding]:
-    """Every damaged file, and of those that do no harm the first of each folder and reason."""
-    yield from (finding for finding in findings if finding.kind == "damaged")
+    """The first of each folder and reason: of damaged files a hundred, of those harmless one."""
     alike = defaultdict(list)
     for finding in findings:
-        if finding.kind != "damaged":
-            alike[finding.path.parent, finding.kind, finding.reason].append(finding)
-    for first, *others in alike.values():
-        more = f", and {_count(len(others), 'more file')} beside it" if others else ""
-        yield replace(first, reason=first.reason + more)
+        alike[finding.path.parent, finding.kind, finding.reason].append(finding)
+    for same in alike.values():
+        named = _NAMED if same[0].kind == "damaged" else 1
+        yield from same[: named - 1]
+        last, others = same[min(named, len(same)) - 1], len(same) - named
+        if len(same) >= named:
+            more = f", and {_count(others, 'more file')} beside it" if others else ""
+            yield replace(last, reason=last.reason + more)
 
 
 def _line(folder: Path, what: str, path: Path, reason: str) -> str:

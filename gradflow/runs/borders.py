@@ -14,6 +14,10 @@ from gradflow.errors import ConfigurationError, GradflowError, RunError
 # In bytes. A description holds a configuration and names; a manifest a line a file.
 LARGEST_DESCRIPTION = 1 << 24
 LARGEST_MANIFEST = 1 << 26
+# In letters: of a network or class, which a report repeats many times; of any text in a table. A
+# name that no file can have is as long as the first, in escapes, and one of a path as the second.
+LONGEST_NAME = 1 << 10
+LONGEST_TEXT = 1 << 14
 LIMIT_VARIABLE = "GRADFLOW_LARGEST_TABLE"
 _DEFAULT_GIB = 4.0
 _SHOWN = 200  # letters of a name that is too long
@@ -28,7 +32,7 @@ class TooLargeError(RunError):
 
 
 def largest_table() -> int:
-    """Bytes of memory that one table of a run may take: 4 GiB, or what the environment says.
+    """Bytes of memory that a table, or weights, may take: 4 GiB, or what the environment says.
 
     Raises `ConfigurationError` where the environment variable is no positive number.
     """
@@ -45,7 +49,7 @@ def largest_table() -> int:
 
 
 def require_memory(what: str, needed: int) -> None:
-    """Make sure that `what`, of `needed` bytes, is no larger than a table may be.
+    """Make sure that `what`, of `needed` bytes, is no larger than a table, or weights, may be.
 
     Raises `TooLargeError` where it is.
     """
@@ -53,16 +57,23 @@ def require_memory(what: str, needed: int) -> None:
     if needed > limit:
         raise TooLargeError(
             f"{what} would take {needed / 2**30:,.2f} GiB of memory, more than the "
-            f"{limit / 2**30:,.2f} that a table may: if you trust the run, allow more with the "
-            f"environment variable {LIMIT_VARIABLE}, in GiB"
+            f"{limit / 2**30:,.2f} that a file of a run may: if you trust the run, allow more with "
+            f"the environment variable {LIMIT_VARIABLE}, in GiB"
         )
 
 
 def require_possible(path: Path) -> None:
     """Make sure that something may be at `path`: not with a NUL in it, or longer than names are.
 
-    Raises `RunError` where nothing can, or where it is not allowed to look.
+    Raises `RunError` where nothing can, or where it is not allowed to look; where its name is not
+    text in UTF-8: Arrow reads no such file, and sound ones would be taken for damaged.
     """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise RunError(
+            f"{str(path)[:_SHOWN]} cannot be opened: its name is not text in UTF-8; rename it"
+        ) from error
     try:
         path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -107,13 +118,18 @@ def require_file(path: Path) -> None:
         raise RunError(f"{path} cannot be read: it is no file")
 
 
-def is_own_file(folder: Path, path: Path) -> bool:
-    """Whether `path` is a file, and within `folder`, its links followed."""
+def is_inside(folder: Path, path: Path) -> bool:
+    """Whether `path` is within `folder`, its links followed."""
     try:
         require_inside(folder, path)
     except OutsideError:
         return False
-    return path.is_file()
+    return True
+
+
+def is_own_file(folder: Path, path: Path) -> bool:
+    """Whether `path` is a file, and within `folder`, its links followed."""
+    return is_inside(folder, path) and path.is_file()
 
 
 def read_bounded(path: Path, limit: int) -> bytes:
@@ -139,4 +155,6 @@ def restoring(what: str) -> Iterator[None]:
         raise
     except Exception as error:  # a file from elsewhere may hold anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise RunError(f"{what} cannot be used ({reason}): it is of another network") from error
+        raise RunError(
+            f"{what} cannot be used ({reason}): it is of another network, or not what was written"
+        ) from error

@@ -12,12 +12,21 @@ from gradflow.errors import RunError
 from gradflow.runs.borders import (
     OutsideError,
     TooLargeError,
+    is_inside,
     require_file,
     require_inside,
+    require_memory,
     require_possible,
 )
 from gradflow.runs.description import NewerSchemaError, read_description
-from gradflow.runs.files import EXPERIMENT_FILE, RUN_FILE, STATE_FILE, STATES, TEMPORARY
+from gradflow.runs.files import (
+    EXPERIMENT_FILE,
+    RUN_FILE,
+    STATE_FILE,
+    STATES,
+    TEMPORARY,
+    files_found,
+)
 from gradflow.runs.gaps import Gap, gaps_of
 from gradflow.runs.manifest import (
     MANIFEST_FILE,
@@ -90,7 +99,7 @@ def is_run(folder: Path) -> bool:
 def runs_in(folder: Path) -> tuple[list[Path], list[Finding]]:
     """The folders of the runs in `folder`, a run or an experiment, and what is wrong beside them.
 
-    Raises `RunError` where `folder` holds neither, or one of a newer schema.
+    Raises `RunError` where `folder` holds neither, one of a newer schema, or a link out of it.
     """
     require_possible(folder)
     if not folder.is_dir():
@@ -99,7 +108,11 @@ def runs_in(folder: Path) -> tuple[list[Path], list[Finding]]:
         if not is_run(folder):
             read_description(folder, RUN_FILE)  # raises: there is none
         return [folder], []
-    inside = sorted(path for path in folder.iterdir() if path.is_dir() and is_run(path))
+    inside = sorted(
+        path
+        for path in folder.iterdir()
+        if path.is_dir() and is_inside(folder, path) and is_run(path)
+    )
     findings = [*_temporary_files(folder, TEMPORARY)]
     try:
         description = read_description(folder, EXPERIMENT_FILE)
@@ -110,14 +123,18 @@ def runs_in(folder: Path) -> tuple[list[Path], list[Finding]]:
         return inside, findings
     names = description.get("runs")
     listed = set(map(str, names)) if isinstance(names, list) else set()
+    for path in (folder / name for name in sorted(listed)):
+        if path.is_dir():
+            require_inside(folder, path)
     return [path for path in inside if path.name in listed], findings
 
 
 def check_run(folder: Path) -> Checked:
     """Look at every file of the run in `folder`.
 
-    Raises `RunError` where the run is of a newer schema.
+    Raises `RunError` where the run is of a newer schema, or of a name that none can have.
     """
+    require_possible(folder)
     for _ in range(_ATTEMPTS):
         manifest = read_manifest(folder)
         checked = _check(folder, manifest)
@@ -182,26 +199,31 @@ def _what_is_wrong(folder: Path, path: Path, entries: tuple[Entry, ...]) -> str 
     try:
         require_inside(folder, path)
         require_file(path)
-        now = entry_of(path)
+        size = path.stat().st_size
+        # Known without reading it: a file with holes may claim any size.
+        if not size or (entries and size not in (entry.size for entry in entries)):
+            return _difference(size, entries)
+        require_memory("it", size)
+        if entries and entry_of(path) not in entries:
+            return _difference(size, entries)
     except OutsideError:
         return "it lies outside of the run's folder"
-    except RunError:
-        return "it is no file"
+    except RunError as error:
+        return str(error) if isinstance(error, TooLargeError) else "it is no file"
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)
         return "missing" if missing else f"cannot be read: {error.strerror or error}"
-    if entries and now not in entries:
-        return _difference(now, {entry.size for entry in entries})
-    return _why_unreadable(folder, path, whole=not entries) if now.size else "empty"
+    return _why_unreadable(folder, path, whole=not entries)
 
 
-def _difference(now: Entry, sizes: set[int]) -> str:
-    """How a file differs from what was written, which had one of `sizes` bytes."""
-    if not now.size:
+def _difference(size: int, entries: tuple[Entry, ...]) -> str:
+    """How a file of `size` bytes differs from what was written, which is one of `entries`."""
+    sizes = {entry.size for entry in entries}
+    if not size:
         return "empty"
-    if now.size in sizes:
+    if size in sizes:
         return "its checksum is another: bits have changed"
-    return f"it has {now.size} bytes where {max(sizes)} were written"
+    return f"it has {size} bytes where {max(sizes)} were written"
 
 
 def _why_unreadable(folder: Path, path: Path, *, whole: bool) -> str | None:
@@ -229,15 +251,14 @@ def _state_findings(folder: Path) -> Iterator[Finding]:
     except RunError as error:
         yield Finding(folder / STATE_FILE, "damaged", _reason(error))
         return
-    for path in sorted(folder.glob(STATES)):
+    for path in files_found(folder, STATES):
         if path != kept:
             yield Finding(path, "left over", "a state that no training goes on from")
 
 
 def _temporary_files(folder: Path, *patterns: str) -> Iterator[Finding]:
-    for pattern in patterns:
-        for path in sorted(folder.glob(pattern)):
-            yield Finding(path, "left over", "a file that was being written at an interruption")
+    for path in files_found(folder, *patterns):
+        yield Finding(path, "left over", "a file that was being written at an interruption")
 
 
 def _rows(path: Path) -> int:

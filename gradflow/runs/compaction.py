@@ -176,7 +176,10 @@ def _copy_groups(files: list[pq.ParquetFile], generation: int, path: Path) -> No
     waiting: list[pa.Table] = []
     rows = 0
     index = LayerIndex()
-    with pq.ParquetWriter(path, schema, **parquet_options(schema)) as writer:
+    with (
+        path.open("wb") as file,  # opened here, as in `write_rows`
+        pq.ParquetWriter(file, schema, **parquet_options(schema)) as writer,
+    ):
         for table in _numbered_groups(files):
             waiting.append(_with_columns(table, schema))
             rows += table.num_rows

@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from gradflow.errors import RunError
-from gradflow.runs.borders import LARGEST_DESCRIPTION, read_bounded, require_possible
+from gradflow.runs.borders import (
+    LARGEST_DESCRIPTION,
+    LONGEST_NAME,
+    read_bounded,
+    require_inside,
+    require_possible,
+)
 from gradflow.runs.schema import SCHEMA_VERSION
 
 _DEEPEST = 32
@@ -22,12 +28,14 @@ def read_description(folder: Path, name: str) -> dict[str, Any]:
     """The content of the file `name` in `folder`.
 
     Raises `RunError` where it is missing, damaged, not gradflow's, or of a newer schema; where it
-    is larger or deeper than any of gradflow's, or an entry that gradflow reads has another type.
+    is a link out of the folder, larger or deeper than any of gradflow's, or an entry that gradflow
+    reads has another type.
     """
     path = folder / name
     require_possible(folder)
     if not folder.is_dir():
         raise RunError(f"there is no folder {folder}")
+    require_inside(folder, path)
     try:
         description = _parse(read_bounded(path, LARGEST_DESCRIPTION))
     except FileNotFoundError as error:
@@ -95,8 +103,8 @@ def _is_seed(value: Any) -> bool:
     return _is_integer(value) and -(2**63) <= value < 2**64
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and len(value) <= LONGEST_NAME
 
 
 def _is_folder_name(value: Any) -> bool:
@@ -110,23 +118,28 @@ def _is_list(of: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: isinstance(value, list) and all(map(of, value))
 
 
+def _is_list_of_folders(value: Any) -> bool:
+    return _is_list(_is_folder_name)(value) and len(set(value)) == len(value)
+
+
 def _is_object(value: Any) -> bool:
     return isinstance(value, dict)
 
 
 def _is_plain(value: Any) -> bool:
-    return _is_text(value) or isinstance(value, int | float)
+    return _is_name(value) or isinstance(value, int | float)
 
 
+_A_NAME = f"text of at most {LONGEST_NAME:,} letters"
 # What gradflow reads of a description; who records a run may add what they like.
 _ENTRIES: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "network": ("text", _is_text),
+    "network": (_A_NAME, _is_name),
     "seed": ("a whole number of 64 bits", _is_seed),
-    "classes": ("a list of names", _is_list(_is_plain)),
+    "classes": (f"a list, each {_A_NAME}", _is_list(_is_plain)),
     "configuration": ("an object", _is_object),
-    "status": ("text", _is_text),
-    "created": ("text", _is_text),
-    "runs": ("a list of names of folders within it", _is_list(_is_folder_name)),
+    "status": (_A_NAME, _is_name),
+    "created": (_A_NAME, _is_name),
+    "runs": ("a list of names of folders within it, each once", _is_list_of_folders),
     "resumed": ("a list of objects", _is_list(_is_object)),
     "set_aside": ("a list of objects", _is_list(_is_object)),
     "first_nonfinite": ("an object", _is_object),

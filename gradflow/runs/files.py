@@ -87,8 +87,14 @@ def remove_temporary_files(folder: Path) -> None:
 
     Only for who has the folder to itself. Raises `RunError` where a file cannot be removed.
     """
-    for path in [*folder.glob(TEMPORARY), *folder.glob(f"*/{TEMPORARY}")]:
+    for path in files_found(folder, TEMPORARY, f"*/{TEMPORARY}"):
         remove(path)
+
+
+def files_found(folder: Path, *patterns: str) -> list[Path]:
+    """What `patterns` find in `folder`, but for folders, which writing never leaves."""
+    found = (path for pattern in patterns for path in sorted(folder.glob(pattern)))
+    return [path for path in found if path.is_symlink() or not path.is_dir()]
 
 
 def make_folder(folder: Path) -> None:

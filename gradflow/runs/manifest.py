@@ -15,11 +15,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from gradflow.errors import RunError
-from gradflow.runs.borders import LARGEST_MANIFEST, read_bounded
-from gradflow.runs.files import append, write_whole
+from gradflow.runs.borders import LARGEST_MANIFEST, read_bounded, require_inside
+from gradflow.runs.files import DAMAGED_FOLDER, append, write_whole
 
 MANIFEST_FILE = "manifest.jsonl"
 _CHUNK = 1 << 20
+_SUFFIXES = (".parquet", ".pt")
 
 
 @dataclass(frozen=True)
@@ -85,10 +86,12 @@ class Manifest:
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of the run in `folder`.
 
-    Raises `RunError` where it cannot be read, or is larger than any of gradflow's.
+    Raises `RunError` where it cannot be read, is a link out of the folder, or larger than any of
+    gradflow's.
     """
     path = folder / MANIFEST_FILE
     try:
+        require_inside(folder, path)
         content = read_bounded(path, LARGEST_MANIFEST)
     except FileNotFoundError:
         return Manifest(folder, exists=False)
@@ -234,8 +237,13 @@ def _parse(line: bytes) -> _Change | None:
 
 
 def _inner(name: Any) -> str:
-    """`name`, which must be that of a file within the folder."""
+    """`name`, which must be that of a table's or of weights within the folder.
+
+    Another, such as that of the list itself or of a whole table, a repair would set aside.
+    """
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or path.as_posix() != name or "\\" in name:
         raise ValueError(f"{name} is outside of the folder")
+    if path.suffix not in _SUFFIXES or len(path.parts) > 2 or path.parts[0] == DAMAGED_FOLDER:
+        raise ValueError(f"{name} is none that is listed")
     return str(name)

@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pyarrow.types as kinds
 
-from gradflow.runs.borders import require_memory
+from gradflow.runs.borders import LONGEST_TEXT, require_memory
 from gradflow.runs.files import LAYERS_FILE
 from gradflow.runs.parts import ARROW_TYPES, ROW, Part
 from gradflow.runs.quantity import BATCH_SIZE, Table
@@ -91,7 +91,8 @@ def read_pieces(
 
     Raises `TooLargeError` where they do not fit into memory.
     """
-    fields = [file.schema_arrow.field(name) for name in columns]
+    schema = file.schema_arrow  # made anew each time it is asked for
+    fields = [schema.field(name) for name in columns]
     lists = any(kinds.is_list(field.type) for field in fields)
     batches, needed = [], 0
     rows_at_once = _LISTS_AT_ONCE if lists else _ROWS_AT_ONCE
@@ -120,6 +121,7 @@ def clean(part: Part, table: pa.Table) -> pa.Table:
             needed += sum(map(_length, table[field.name].chunks))
         fields.append(pa.field(field.name, kind))
     require_memory(f"the part {part.path}", needed)
+    _require_within(part, table)
     # Without the metadata of the file, which is for pandas to read, and may be anything.
     table = table.cast(pa.schema(fields))
     for field in table.schema:
@@ -128,6 +130,20 @@ def clean(part: Part, table: pa.Table) -> pa.Table:
     if ROW in table.column_names:
         table = table.sort_by(ROW).drop_columns([ROW])
     return table
+
+
+def _require_within(part: Part, table: pa.Table) -> None:
+    """Make sure that no number is beyond what its column may hold, and no text endless."""
+    for field in table.schema:
+        if _is_text(field.type) and _longest(table[field.name]) > LONGEST_TEXT:
+            raise DamagedError(f"its column {field.name!r} holds a text of too many letters")
+    for quantity in _table_of(part).columns:
+        if quantity.within is None or quantity.name not in table.column_names:
+            continue
+        found = pc.min_max(table[quantity.name]).as_py()
+        for value in (found["min"], found["max"]):
+            if value is not None and not quantity.within[0] <= value <= quantity.within[1]:
+                raise DamagedError(f"its column {quantity.name!r} holds {value}")
 
 
 def _table_of(part: Part) -> Table:
@@ -154,6 +170,14 @@ def _length(texts: pa.Array) -> int:
         return int(texts.nbytes)
     lengths = pc.binary_length(texts.dictionary).cast(pa.int64()).take(texts.indices)
     return int(pc.sum(lengths).as_py() or 0)
+
+
+def _longest(texts: pa.ChunkedArray) -> int:
+    """The letters of the longest of `texts`."""
+    values = [
+        chunk.dictionary if kinds.is_dictionary(chunk.type) else chunk for chunk in texts.chunks
+    ]
+    return max((int(pc.max(pc.utf8_length(one)).as_py() or 0) for one in values), default=0)
 
 
 def _width(kind: pa.DataType) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from gradflow.errors import RunError
 from gradflow.runs.manifest import MANIFEST_FILE, Manifest
@@ -71,6 +72,13 @@ def parquet_options(schema: pa.Schema) -> dict[str, Any]:
     """
     names = [field.name for field in plain_schema(schema) if pa.types.is_string(field.type)]
     return {"compression": "zstd", "write_page_checksum": True, "use_dictionary": names}
+
+
+def write_rows(table: pa.Table, path: Path) -> None:
+    """Write `table` to `path`; raises `OSError` where that fails."""
+    # Opened here: Arrow would take a path that begins with `file:` for an address, elsewhere.
+    with path.open("wb") as file:
+        pq.write_table(table, file, **parquet_options(table.schema))
 
 
 def parts_of(manifest: Manifest, table: str) -> list[Part]:

@@ -69,7 +69,7 @@ SHATTERING = Table(
 PATH_LENGTHS = Table(
     "path_lengths",
     "all paths of one length through the residual blocks: those that take that many branches",
-    (EPOCH, Quantity("length", "branches", "k, of n blocks", dtype="int32")),
+    (EPOCH, Quantity("length", "branches", "k, of n blocks", dtype="int32", within=(0, 100_000))),
     (
         Quantity("paths", "paths", "n! / (k! (n - k)!)"),
         Quantity(

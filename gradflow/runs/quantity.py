@@ -7,13 +7,18 @@ NFNET = "Brock et al. 2021, Characterizing signal propagation"
 
 @dataclass(frozen=True)
 class Quantity:
-    """One column: its name, unit ("1" for a pure number), formula and source."""
+    """One column: its name, unit ("1" for a pure number), formula and source.
+
+    `within` are the least and the largest value of a column by which readers count or lay out: one
+    number of a forged run would fill the memory.
+    """
 
     name: str
     unit: str
     formula: str
     source: str = ""
     dtype: str = "float64"
+    within: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -85,8 +85,7 @@ def _repair_run(folder: Path) -> Iterator[Done]:
         if finding.path.name not in (RUN_FILE, MANIFEST_FILE)
     ]
     _describe(checked, description, damaged)
-    for finding in damaged:
-        yield _set_aside(folder, finding)
+    yield from _set_aside(folder, damaged)
     for finding in checked.of_kind("left over"):
         remove(finding.path)
         yield Done(finding.path, "removed", finding.reason)
@@ -117,7 +116,7 @@ def _describe(checked: Checked, description: dict[str, Any], damaged: list[Findi
     """Write `run.json`, with an entry for each of the damaged files."""
     listed = description.get("set_aside")
     known = listed if isinstance(listed, list) else []
-    names = [entry["file"] for entry in known if isinstance(entry, dict) and "file" in entry]
+    names = {str(entry["file"]) for entry in known if isinstance(entry, dict) and "file" in entry}
     new = [_entry(checked.folder, finding) for finding in damaged]
     added = [entry for entry in new if entry["file"] not in names]
     if added:
@@ -142,16 +141,21 @@ def _entry(folder: Path, finding: Finding) -> dict[str, Any]:
     }
 
 
-def _set_aside(folder: Path, finding: Finding) -> Done:
-    moved = _move(folder, finding.path)
-    if finding.path.name == STATE_FILE:
-        for path in folder.glob(STATES):
-            _move(folder, path)
-        return Done(finding.path, "set aside", "--resume would train this run from its beginning")
-    fault_point("moved")
-    if read_manifest(folder).knows(finding.path):
-        note(folder, taken_away=[finding.path])
-    return Done(finding.path, "set aside" if moved else "noted", finding.reason)
+def _set_aside(folder: Path, damaged: list[Finding]) -> Iterator[Done]:
+    for finding in damaged:
+        moved = _move(folder, finding.path)
+        if finding.path.name == STATE_FILE:
+            for path in folder.glob(STATES):
+                _move(folder, path)
+            anew = "--resume would train this run from its beginning"
+            yield Done(finding.path, "set aside", anew)
+            continue
+        fault_point("moved")
+        yield Done(finding.path, "set aside" if moved else "noted", finding.reason)
+    manifest = read_manifest(folder)
+    known = [finding.path for finding in damaged if manifest.knows(finding.path)]
+    if known:
+        note(folder, taken_away=known)
 
 
 def _move(folder: Path, path: Path) -> bool:

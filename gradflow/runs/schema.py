@@ -51,6 +51,7 @@ HISTOGRAM_COLUMNS = (
         "power of two",
         "e of the first bin that holds elements; missing where none does",
         dtype="int32",
+        within=(-1100, 1100),
     ),
     Quantity(
         "counts",

@@ -6,12 +6,21 @@ alone knows.
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from gradflow.errors import RunError
-from gradflow.runs.borders import LARGEST_DESCRIPTION, read_bounded, require_file, require_inside
+from gradflow.runs.borders import (
+    LARGEST_DESCRIPTION,
+    read_bounded,
+    require_file,
+    require_inside,
+    require_memory,
+)
 from gradflow.runs.files import STATE_FILE
+
+_NAME = re.compile(r"state-\d{1,20}\.pt", re.ASCII)
 
 
 def state_path(run_folder: Path) -> Path | None:
@@ -25,7 +34,7 @@ def state_path(run_folder: Path) -> Path | None:
 def read_state(run_folder: Path) -> bytes | None:
     """The content of the state that the run in `run_folder` goes on from; None where there is none.
 
-    Raises `RunError` where it is missing or damaged.
+    Raises `RunError` where it is missing, damaged, or larger than a file of a run may be.
     """
     if not (run_folder / STATE_FILE).exists():
         return None
@@ -33,6 +42,7 @@ def read_state(run_folder: Path) -> bytes | None:
     require_inside(run_folder, path)
     require_file(path)
     try:
+        require_memory(f"the file {path}", path.stat().st_size)
         data = path.read_bytes()
     except FileNotFoundError as error:
         raise damaged_state(run_folder, f"{path.name} is missing") from error
@@ -54,7 +64,9 @@ def damaged_state(run_folder: Path, reason: str) -> RunError:
 def _entry(run_folder: Path) -> tuple[Path, str]:
     try:
         entry: Any = json.loads(read_bounded(run_folder / STATE_FILE, LARGEST_DESCRIPTION))
-        # Only a file of the run's own folder, whatever it says.
-        return run_folder / Path(str(entry["file"])).name, str(entry["sha256"])
+        # Only a state of the run's own folder, whatever it says.
+        if not _NAME.fullmatch(entry["file"]):
+            raise ValueError("it names no state")
+        return run_folder / entry["file"], str(entry["sha256"])
     except (RunError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise damaged_state(run_folder, f"{STATE_FILE} is damaged") from error

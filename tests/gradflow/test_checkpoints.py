@@ -88,6 +88,51 @@ def test_a_compressed_file_is_refused_before_it_fills_the_memory(tmp_path):
         checkpoints.load(tmp_path / "best.pt")
 
 
+def archive_of(pickled, path):
+    with ZipFile(path, "w") as archive:
+        archive.writestr("archive/data.pkl", pickled)
+        archive.writestr("archive/version", "3\n")
+
+
+@pytest.mark.parametrize("called", ["builtins\nbytearray", "torch\nTensor", "torch\nFloatTensor"])
+def test_what_would_take_as_much_memory_as_it_likes_is_not_called(tmp_path, called):
+    number = (1 << 50).to_bytes(8, "little")
+    archive_of(
+        b"\x80\2c" + called.encode() + b"\n\x8a\x08" + number + b"\x85R.", tmp_path / "best.pt"
+    )
+    with pytest.raises(RunError, match=f"it holds {called.split()[0]} .*, which weights never do"):
+        checkpoints.load(tmp_path / "best.pt")
+
+
+def test_the_state_that_is_looked_at_is_the_one_that_is_loaded(tmp_path):
+    archive_of(b"\x80\2].", tmp_path / "best.pt")
+    with ZipFile(tmp_path / "best.pt", "a") as archive:
+        archive.writestr("archive/DATA.PKL", b"\x80\2].")
+    with pytest.raises(RunError, match="it does not hold one state"):
+        checkpoints.load(tmp_path / "best.pt")
+
+
+def test_an_archive_behind_weights_of_the_old_format_is_refused(tmp_path):
+    old, new = tmp_path / "old.pt", tmp_path / "new.pt"
+    content = {"state_dict": {"weight": torch.zeros(2)}, "epoch": 1}
+    torch.save(content, old, _use_new_zipfile_serialization=False)
+    torch.save(content, new)
+    (tmp_path / "best.pt").write_bytes(old.read_bytes() + new.read_bytes())
+    with pytest.raises(RunError, match="it is no archive"):
+        checkpoints.load(tmp_path / "best.pt")
+
+
+def test_a_file_with_holes_is_not_read_into_memory(tmp_path):
+    with (tmp_path / "best.pt").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(RunError, match=r"best\.pt would take 1,024\.00 GiB of memory"):
+        checkpoints.load(tmp_path / "best.pt")
+    (tmp_path / "best.pt").rename(tmp_path / "state-0000000003.pt")
+    (tmp_path / "state.json").write_text('{"file": "state-0000000003.pt", "sha256": ""}')
+    with pytest.raises(RunError, match=r"state-0000000003\.pt would take 1,024\.00 GiB"):
+        load_state(tmp_path)
+
+
 def test_weights_behind_a_link_out_of_the_run_are_not_read(tmp_path):
     (tmp_path / "run").mkdir()
     checkpoints.save(tmp_path / "outside.pt", nn.Linear(2, 2), epoch=1)

@@ -60,3 +60,37 @@ def test_a_reader_that_has_seen_enough_ends_it_quietly():
         ["bash", "-c", command], cwd=HOME, capture_output=True, text=True, check=False, timeout=60
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "line\n", "")
+
+
+@pytest.mark.parametrize("written", ["print('line')", "print('line', flush=True)"])
+def test_an_output_that_takes_nothing_is_one_sentence(written):
+    program = (
+        "import sys; from gradflow.command import run_command;"
+        f"sys.exit(run_command(lambda: {written}, str))"
+    )
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-c", program]
+        done = subprocess.run(command, cwd=HOME, stdout=full, stderr=subprocess.PIPE, check=False)
+    assert done.returncode == 1
+    assert done.stderr == b"error: the output cannot be written: No space left on device\n"
+
+
+def test_letters_that_the_output_lacks_are_no_error():
+    program = (
+        "import sys; from gradflow.command import run_command;"
+        "sys.exit(run_command(lambda: print(chr(0x732b)), str))"
+    )
+    command = ["env", "PYTHONIOENCODING=ascii:strict", sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=HOME, capture_output=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, b"?\n", b"")
+
+
+@pytest.mark.parametrize("asked", ["print('line')", "sys.stdout.isatty()"])
+def test_without_an_output_nothing_is_said(asked):
+    program = (
+        "import sys; from gradflow.command import run_command;"
+        f"sys.exit(run_command(lambda: {asked}, str))"
+    )
+    command = ["bash", "-c", f'{sys.executable} -c "{program}" >&-']
+    done = subprocess.run(command, cwd=HOME, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 import webbrowser
@@ -239,3 +240,12 @@ def test_without_a_browser_the_page_is_named_and_nothing_fails(run_folder, monke
 def test_opening_a_page_that_is_not_written_is_one_sentence(run_folder, options, capsys):
     assert report.main([str(run_folder), "--open", *options]) == 1
     assert capsys.readouterr().err.startswith("error: --open shows the page: name html")
+
+
+def test_the_name_of_a_folder_cannot_command_the_terminal(run_folder, tmp_path, capsys):
+    odd = shutil.copytree(run_folder, tmp_path / "\x1b[31mred\u202e")
+    assert report.main([str(odd), "--format", "md"]) == 0
+    said = capsys.readouterr()
+    assert r"\x1b[31mred\u202e/report.md" in said.out
+    assert "\x1b" not in said.out + said.err
+    assert "\u202e" not in said.out + said.err

@@ -155,6 +155,19 @@ def test_what_is_not_there_yet_is_waited_for_and_said_once(recording, printed):
     ]
 
 
+def test_the_name_of_what_is_followed_cannot_command_the_terminal(tmp_path, monkeypatch, printed):
+    recording = Recording(tmp_path / "\x1b[31mred", monkeypatch)
+    recording.watch()
+    until(lambda: "there is no folder" in printed())
+    recording.start()
+    until(lambda: "has ended yet" in printed())
+    recording.end_epoch()
+    recording.writer.close("complete")
+    recording.ends_with(0)
+    assert r"\x1b[31mred" in printed()
+    assert "\x1b" not in printed()
+
+
 def test_experiment_is_followed_from_its_first_run_to_its_last(tmp_path, monkeypatch, printed):
     recording = Recording(tmp_path / "trial", monkeypatch)
     recording.watch()

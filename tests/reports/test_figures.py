@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -71,3 +72,38 @@ def test_drawing_of_very_many_marks_is_kept_as_pixels():
 )
 def test_title_ends_as_a_sentence(title, shown):
     assert figures.draw_figure(replace(figure(line), title=title), "Figure 1").title == shown
+
+
+def titled(name):
+    def draw() -> Drawing:
+        drawing = line()
+        drawing.axes[0].set_title(name)
+        drawing.axes[0].set_xticks([0, 1], labels=[name, "other"])
+        return drawing
+
+    return figures.draw_figure(figure(draw), "Figure 1")
+
+
+@pytest.mark.parametrize("name", ["\x1b[31mred", "a\0b", "--><script>", "\ufffe"])
+def test_names_leave_nothing_in_the_drawing_that_xml_may_not_hold(name):
+    picture = titled(name).picture
+    ElementTree.fromstring(picture.data)
+    assert b"<!--" not in picture.data
+    assert b"script" not in picture.data
+
+
+def test_dollars_in_a_name_are_dollars():
+    assert titled(r"$\frac$").note == ""
+    shown, formula = titled("$x^2$").picture.data, titled("x^2").picture.data
+    assert shown.count(b"<use") == formula.count(b"<use") + 4  # two names with two dollars each
+
+
+def test_formulas_of_ours_are_formulas():
+    plain, formula = titled("w^2").picture.data, titled("w$^2$").picture.data
+    assert formula.count(b"<use") == plain.count(b"<use") - 2
+
+
+def test_a_drawing_that_a_name_makes_endless_is_left_out():
+    part = titled("a" * 2000)
+    assert part.picture is None
+    assert re.search(r"its names would make it [\d,]+ inches long", part.note)

@@ -83,3 +83,9 @@ def test_width_follows_letters_and_breaks():
     assert width("mmm", 10) > width("nnn", 10) > width("iii", 10)
     assert width("n" * 6, 10) == 2 * width("n" * 6, 5)
     assert widest_piece(f"ab abcd{BREAK}abc", 10) == width("abcd", 10)
+
+
+def test_a_text_has_no_more_breaks_than_can_be_laid_out():
+    text = breakable("a." * 5000, 30)
+    assert text.count(BREAK) == 300
+    assert text.replace(BREAK, "") == "a." * 5000

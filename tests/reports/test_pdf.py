@@ -13,8 +13,9 @@ import typst
 from PIL import Image
 from pypdf import PdfReader
 
-from gradflow.errors import ConfigurationError
+from gradflow.errors import ConfigurationError, RunError
 from gradflow.runs.reader import open_experiment
+from reports import letters
 from reports.document import build_document
 from reports.letters import printable
 from reports.parts import Picture
@@ -255,3 +256,11 @@ def test_picture_of_pixels_is_embedded(document):
     figure = replace(document.opening, picture=picture)
     reader = PdfReader(BytesIO(render_pdf(front(document, opening=figure))))
     assert sum(len(page.images) for page in reader.pages) == 1
+
+
+def test_what_cannot_be_laid_out_is_refused_in_a_sentence(document, monkeypatch):
+    endless = replace(document, question="a." * 1000)
+    assert render_pdf(endless)
+    monkeypatch.setattr(letters, "_MOST_BREAKS", 1000)
+    with pytest.raises(RunError, match=r"cannot be laid out \(maximum grouping depth exceeded\)"):
+        render_pdf(endless)

@@ -1,5 +1,7 @@
 """What the report says of the runs themselves: question, standing, training, configuration."""
 
+import re
+import time
 from dataclasses import replace
 from itertools import chain
 
@@ -62,6 +64,35 @@ def test_run_that_has_not_started_is_named(tmp_path):
     ExperimentWriter(tmp_path, {"runs": ["mine", "other"]})
     single_run(tmp_path)
     assert warnings_of(open_experiment(tmp_path)) == ("The run other has not started.",)
+
+
+def test_of_very_many_runs_that_have_not_started_a_few_are_named(tmp_path):
+    ExperimentWriter(tmp_path, {"runs": ["mine", *map(str, range(1000))]})
+    single_run(tmp_path).release()
+    *named, last = warnings_of(open_experiment(tmp_path))
+    assert named == [f"The run {number} has not started." for number in range(10)]
+    assert last == "990 further runs have not started either."
+
+
+def test_of_very_many_settings_as_many_are_listed_as_can_be_read(tmp_path):
+    single_run(tmp_path, configuration={f"key{number}": number for number in range(1000)})
+    (table,) = configuration_of(open_experiment(tmp_path / "mine"), Numbering())
+    assert len(table.rows) == 500
+    assert re.fullmatch(r"The first 500 of 1,0\d\d rows\.", table.note)
+
+
+def test_time_to_sum_up_very_many_settings_grows_with_their_number(tmp_path):
+    def seconds(count):
+        folder = tmp_path / str(count)
+        single_run(folder, configuration={f"key{number}": number for number in range(count)})
+        experiment = open_experiment(folder / "mine")
+        begin = time.process_time()
+        trained_line(experiment)
+        configuration_of(experiment, Numbering())
+        return time.process_time() - begin
+
+    seconds(10)
+    assert seconds(20_000) < 40 * max(seconds(2000), 0.01)
 
 
 def test_runs_of_unequal_length_say_which_epoch_is_their_last(tmp_path):

@@ -138,3 +138,10 @@ def test_any_bytes_are_labels_or_refused(table, content):
     except DataError as error:
         message = str(error)
     assert message.isprintable()
+
+
+def test_a_label_longer_than_a_report_can_repeat_is_refused(tmp_path):
+    table = tmp_path / "labels.csv"
+    table.write_text(f"filename,label\na.png,{'x' * 1025}\n")
+    with pytest.raises(DataError, match=r"a label of 1,025 letters in line 2, more than the 1,024"):
+        read_labels(table)

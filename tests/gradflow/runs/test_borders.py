@@ -89,6 +89,14 @@ def test_an_entry_of_another_type_is_refused_by_name(folder, entry, value):
     refused(folder, f"its {entry} is not ")
 
 
+@pytest.mark.parametrize("entry", ["network", "status", "created"])
+def test_a_name_that_a_report_cannot_repeat_is_refused(folder, entry):
+    describe(folder, **{entry: "a" * 1024})
+    assert gradflow.open_run(folder).description[entry] == "a" * 1024
+    describe(folder, **{entry: "a" * 1025})
+    refused(folder, f"its {entry} is not text of at most 1,024 letters")
+
+
 def test_what_the_recorder_added_of_their_own_is_kept(folder):
     describe(folder, mine={"a": [1, None, 2.5]}, classes=["a", 2], configuration=None, seed=None)
     run = gradflow.open_run(folder)
@@ -130,7 +138,12 @@ def test_an_experiment_names_no_run_outside_of_it(folder, tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    ("runs", "message"), [(None, "has no run yet"), (["a" * 5000], "File name too long")]
+    ("runs", "message"),
+    [
+        (None, "has no run yet"),
+        (["a" * 5000], "File name too long"),
+        (["a"] * 1000, "its runs is not a list of .*, each once"),
+    ],
 )
 def test_an_experiment_whose_runs_cannot_be_is_refused(tmp_path, runs, message):
     ExperimentWriter(tmp_path / "exp", {"runs": runs})

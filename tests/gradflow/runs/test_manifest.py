@@ -20,7 +20,7 @@ from gradflow.runs.manifest import (
 @pytest.fixture
 def one(tmp_path):
     """A file in a folder whose manifest lists it."""
-    path = tmp_path / "epochs" / "part"
+    path = tmp_path / "epochs" / "part.parquet"
     path.parent.mkdir()
     path.write_bytes(b"rows")
     note(tmp_path, [path])
@@ -53,12 +53,12 @@ def test_listed_file_contradicts_any_other_content(one, tmp_path):
     assert found.knows(one)
     assert not found.contradicts(one, b"rows")
     assert found.contradicts(one, b"rowt")
-    assert not found.contradicts(tmp_path / "another", b"anything")
+    assert not found.contradicts(tmp_path / "another.pt", b"anything")
 
 
 def test_file_taken_away_is_listed_no_more_until_it_is_written_again(one, tmp_path):
     note(tmp_path, taken_away=[one])
-    assert read_manifest(tmp_path).gone == {"epochs/part"}
+    assert read_manifest(tmp_path).gone == {"epochs/part.parquet"}
     assert not read_manifest(tmp_path).knows(one)
     note(tmp_path, [one])
     assert read_manifest(tmp_path).knows(one)
@@ -66,28 +66,28 @@ def test_file_taken_away_is_listed_no_more_until_it_is_written_again(one, tmp_pa
 
 
 def test_merged_file_and_those_it_was_made_of_change_in_one_line(one, tmp_path):
-    merged = tmp_path / "epochs" / "merged"
+    merged = tmp_path / "epochs" / "merged.parquet"
     merged.write_bytes(b"more rows")
     note(tmp_path, [merged], [one])
     content = (tmp_path / MANIFEST_FILE).read_bytes()
     whole = read_manifest(tmp_path)
-    assert (list(whole.files), whole.gone) == (["epochs/merged"], {"epochs/part"})
+    assert (list(whole.files), whole.gone) == (["epochs/merged.parquet"], {"epochs/part.parquet"})
     last_line = content.rstrip(b"\n").rfind(b"\n") + 1
     for length in range(last_line, len(content)):  # torn anywhere, it never happened
         (tmp_path / MANIFEST_FILE).write_bytes(content[:length])
         torn = read_manifest(tmp_path)
-        assert (list(torn.files), torn.gone) == (["epochs/part"], frozenset())
+        assert (list(torn.files), torn.gone) == (["epochs/part.parquet"], frozenset())
         assert not torn.damaged
 
 
 def test_line_after_a_torn_one_counts(one, tmp_path):
     path = tmp_path / MANIFEST_FILE
     path.write_bytes(path.read_bytes() + b'{"written": {"epochs/oth')
-    another = tmp_path / "another"
+    another = tmp_path / "another.pt"
     another.write_bytes(b"")
     note(tmp_path, [another])
     found = read_manifest(tmp_path)
-    assert set(found.files) == {"epochs/part", "another"}
+    assert set(found.files) == {"epochs/part.parquet", "another.pt"}
     assert not found.damaged
 
 
@@ -113,8 +113,23 @@ def test_damaged_manifest_is_refused_in_a_sentence(one, tmp_path):
         read_manifest(tmp_path).require_sound()
 
 
-@pytest.mark.parametrize("name", ["../outside", "/etc/passwd", "a/../../b", "a\\..\\b", "./a", 3])
-def test_names_that_lead_out_of_the_folder_do_not_count(tmp_path, name):
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("../a.pt", "/etc/a.pt", "a/../../b.pt", "a\\..\\b.pt", "./a.pt", 3),
+        *(
+            ".",
+            "",
+            "run.json",
+            "manifest.jsonl",
+            ".lock",
+            "gradients",
+            "damaged/best.pt",
+            "a/b/c.pt",
+        ),
+    ],
+)
+def test_names_of_what_is_never_listed_do_not_count(tmp_path, name):
     content = {"written": {name: [[1, 2]]}} if isinstance(name, str) else {"gone": [name]}
     check = zlib.crc32(json.dumps(content).encode())
     (tmp_path / MANIFEST_FILE).write_text(json.dumps(content | {"check": check}) + "\n")
@@ -145,7 +160,7 @@ def test_replaced_file_is_known_with_either_content_at_every_point(
 
 
 def test_tidying_changes_nothing_but_the_length(one, tmp_path):
-    other = tmp_path / "left"
+    other = tmp_path / "left.pt"
     other.write_bytes(b"left over")
     note(tmp_path, [other], [])
     note(tmp_path, [], [other])

@@ -1,6 +1,7 @@
 """Parts of other schemas, types and sizes than gradflow writes: refused, or read as its own."""
 
 import re
+import time
 
 import numpy as np
 import pandas as pd
@@ -276,3 +277,33 @@ def test_any_damage_leaves_a_frame_or_a_refusal(folder, changes):
     except RunError as error:
         message = str(error)
     assert message.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("table", "columns", "message"),
+    [
+        ("epochs", {"note": ["a" * 16_385]}, "column 'note' holds a text of too many letters"),
+        ("path_lengths", {"length": [2**31 - 1]}, "its column 'length' holds 2147483647"),
+        ("path_lengths", {"length": [-1]}, "its column 'length' holds -1"),
+        (
+            "gradient_histograms",
+            {"layer": ["a"], "lowest_exponent": [-(2**31)]},
+            "its column 'lowest_exponent' holds -2147483648",
+        ),
+    ],
+)
+def test_what_would_be_counted_or_laid_out_without_end_is_refused(folder, table, columns, message):
+    (folder / table).mkdir(exist_ok=True)
+    refused(put(folder, {**KEYS, **columns}, table), message, table)
+
+
+def test_time_to_read_very_many_columns_grows_with_their_number(folder):
+    def seconds(count):
+        run = put(folder, {**KEYS, **{f"x{number}": [0.5] for number in range(count)}})
+        begin = time.process_time()
+        assert len(run.epochs.columns) == count + 2
+        return time.process_time() - begin
+
+    seconds(10)
+    # Each column looked up among all of them would take a hundred times longer.
+    assert seconds(3000) < 30 * max(seconds(300), 0.005)

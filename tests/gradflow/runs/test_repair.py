@@ -3,12 +3,14 @@
 import json
 import os
 import shutil
+import sys
 import zipfile
 
 import pytest
 
 import gradflow
 from gradflow.errors import RunError
+from gradflow.runs import repair as repairing
 from gradflow.runs.check import check_run, runs_in
 from gradflow.runs.files import STATE_FILE
 from gradflow.runs.lock import FolderLock
@@ -218,3 +220,75 @@ def test_experiment_is_repaired_run_by_run(tmp_path, small_run, unflushed):
     experiment = gradflow.open_experiment(folder)
     assert [run.name for run in experiment.runs] == ["a-seed1", "another", "b-seed1"]
     assert [len(run.epochs) for run in experiment.runs] == [1, 1, 0]
+
+
+def test_a_run_that_is_a_link_out_of_its_experiment_is_not_looked_at(run, tmp_path):
+    folder = tmp_path / "experiment"
+    ExperimentWriter(folder, {"runs": ["a", "b"]})
+    (folder / "unlisted").symlink_to(run)
+    assert runs_in(folder) == ([], [])
+    (folder / "b").symlink_to(run)
+    with pytest.raises(RunError, match="b leads out of"):
+        runs_in(folder)
+
+
+@pytest.mark.parametrize("name", ["run.json", "manifest.jsonl"])
+def test_what_describes_a_run_is_not_read_behind_a_link_out_of_it(run, tmp_path, name):
+    (run / name).rename(tmp_path / name)
+    (run / name).symlink_to(tmp_path / name)
+    try:
+        reasons = [finding.reason for finding in check_run(run).findings]
+    except RunError as error:
+        reasons = [str(error)]
+    assert any("leads out of" in reason for reason in reasons)
+
+
+def test_a_file_with_holes_is_too_large_without_being_read(run):
+    part = run / "gradients" / "part-0000000008-0000000009.parquet"
+    for name in ("listed", "unlisted"):
+        if name == "unlisted":
+            part = part.with_name("part-0000000010-0000000011.parquet")
+            part.touch()
+        os.truncate(part, 1 << 40)
+        (finding,) = check_run(run).of_kind("damaged")
+        assert finding.path == part
+        assert "bytes where" in finding.reason or "1,024.00 GiB" in finding.reason
+        part.unlink() if name == "unlisted" else repair(run)
+
+
+@pytest.mark.parametrize("name", ["a" * 5000, "..", "run.json", "a\0b", "state-x.pt", 5, None])
+def test_a_state_of_a_name_that_none_has_is_damaged(run, name):
+    (run / "state.json").write_text(json.dumps({"file": name, "sha256": ""}))
+    (finding,) = check_run(run).of_kind("damaged")
+    assert "state.json is damaged" in finding.reason or "cannot be read" in finding.reason
+    repair(run)
+    assert check_run(run).findings == ()
+
+
+def test_folders_called_like_temporary_files_are_left_alone(run):
+    (run / ".x.tmp").mkdir()
+    (run / "gradients" / ".x.tmp").mkdir()
+    (run / "state-0000000001.pt").mkdir()
+    assert check_run(run).findings == ()
+    assert repair(run) == []
+
+
+def test_very_many_damaged_files_are_set_aside_with_one_change(run, monkeypatch):
+    notes = []
+    monkeypatch.setattr(repairing, "note", lambda *given, **named: notes.append(named))
+    parts = list((run / "gradients").glob("*.parquet"))
+    for path in parts:
+        path.unlink()
+    repair(run)
+    assert [len(named["taken_away"]) for named in notes] == [len(parts)]
+    assert len(parts) > 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names elsewhere are text")
+def test_a_sound_run_is_not_set_aside_for_the_name_of_its_folder(run, tmp_path):
+    odd = run.rename(tmp_path / "bad\udcff")
+    before = {path: path.read_bytes() for path in odd.rglob("*") if path.is_file()}
+    for look in (check_run, repair, gradflow.open_run, gradflow.open_experiment):
+        with pytest.raises(RunError, match=r"bad.udcff cannot be opened: its name is not text"):
+            look(odd)
+    assert {path: path.read_bytes() for path in odd.rglob("*") if path.is_file()} == before

@@ -88,3 +88,14 @@ def test_as_a_program_it_loads_no_torch(experiment):
         check=True,
     )
     assert result.stdout.splitlines()[-1] == "False"
+
+
+def test_of_very_many_damaged_files_a_hundred_are_named(experiment, capsys):
+    folder = experiment / "tiny-seed0" / "gradients"
+    for number in range(1000, 1150):
+        (folder / f"part-{number:010d}-{number:010d}.parquet").touch()
+    assert main(["check", str(experiment)]) == 1
+    lines = said(capsys).splitlines()
+    assert len([line for line in lines if line.startswith("damaged: ")]) == 100
+    assert any("and 50 more files beside it" in line for line in lines)
+    assert any("Damaged: 150 files" in line for line in lines)

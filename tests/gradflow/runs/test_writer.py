@@ -1,5 +1,7 @@
 """Interrupted at any point of writing, a run is readable, without loss, and can be gone on with."""
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
@@ -74,3 +76,16 @@ def test_resuming_forgets_what_was_set_aside_of_the_rows_that_are_recorded_again
         writer.describe(set_aside=entries)
     RunWriter.resume(folder, epoch=2, step=2).release()
     assert gradflow.open_run(folder).description["set_aside"] == entries[:1]
+
+
+def test_a_folder_called_like_an_address_is_written_where_it_is(tmp_path, monkeypatch):
+    (tmp_path / "elsewhere" / "run" / "epochs").mkdir(parents=True)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    folder = Path("file:") / tmp_path.relative_to("/") / "elsewhere" / "run"
+    with RunWriter(folder, {}) as writer:
+        writer.append("epochs", {"epoch": [1, 2], "step": [1, 3]}, 0, 3)
+    with RunWriter.resume(folder, epoch=2, step=2):
+        pass
+    assert gradflow.open_run(folder).epochs["step"].tolist() == [1]
+    assert not list((tmp_path / "elsewhere" / "run").rglob("*.parquet"))

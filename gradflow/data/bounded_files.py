@@ -1,0 +1,83 @@
+"""Keeps an image file from taking longer to decode than its pixels do.
+
+Decoders read what stands before the pixels piece by piece, and put some of it together anew with
+every piece; they go over a progressive image as often as the file says.
+"""
+
+import io
+import re
+from typing import BinaryIO
+
+# What an honest file stays far below: a note of JPEG has 64 KiB, a piece of PNG at least 8.
+MOST_BEFORE_PIXELS = 1 << 24
+MOST_READS = 1 << 19
+# Ten are usual; an archive of a camera may show one picture in some more.
+MOST_SCANS = 100
+# A marker within or behind a scan: neither a byte that was escaped, nor a restart.
+_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
+_START, _END, _SCAN = b"\xff\xd8", 0xD9, 0xDA
+_ALONE = {0x01, 0xD8}  # markers without a length
+
+
+class EndlessError(Exception):
+    """A file holds so much beside its pixels that reading it would not end."""
+
+
+class BoundedFile:
+    """The open `file`, to be read in at most `MOST_READS` pieces.
+
+    Until `pixels_follow` is called they may have `MOST_BEFORE_PIXELS` bytes together; reading the
+    rest of the file in one piece does not count, as it takes no longer than the file is long.
+
+    Raises `EndlessError` where there are more.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._reads = 0
+        self._bytes: int | None = 0
+
+    def pixels_follow(self) -> None:
+        """From now on only the pieces count."""
+        self._bytes = None
+
+    def read(self, size: int = -1) -> bytes:
+        """As that of the file."""
+        content = self._file.read(size)
+        self._reads += 1
+        if self._bytes is not None and size >= 0:
+            self._bytes += len(content)
+        if self._reads > MOST_READS or (self._bytes or 0) > MOST_BEFORE_PIXELS:
+            raise EndlessError
+        return content
+
+    def readline(self, size: int = -1) -> bytes:
+        """As that of the file."""
+        return self._file.readline(size)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        """As that of the file."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """As that of the file."""
+        return self._file.tell()
+
+
+def require_few_scans(content: bytes) -> None:
+    """Make sure that `content`, if it is a JPEG, goes over its picture no more than usual.
+
+    Raises `EndlessError` where it does.
+    """
+    if not content.startswith(_START):
+        return
+    at, scans = len(_START), 0
+    while found := _MARKER.search(content, at):
+        kind, at = found[0][1], found.end()
+        if kind == _END:
+            return  # what follows is no part of this picture
+        scans += kind == _SCAN
+        if scans > MOST_SCANS:
+            raise EndlessError
+        if kind not in _ALONE:
+            at += max(2, int.from_bytes(content[at : at + 2], "big"))
