@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from gradflow.errors import RunError
 from gradflow.runs.borders import require_possible
