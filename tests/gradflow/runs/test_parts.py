@@ -69,3 +69,10 @@ def test_lost_manifest_is_an_error_only_where_it_is_needed(tmp_path, touch):
     touch(f"epochs/{SECOND}")
     with pytest.raises(RunError, match=r"manifest\.jsonl is missing.*--repair"):
         names(tmp_path)
+
+
+@pytest.mark.parametrize(("first", "last"), [(-5, 3), (0, 10**10), (2**63, 2**63 - 1), (3, 1)])
+def test_steps_that_no_file_is_named_after_are_refused(first, last):
+    with pytest.raises(RunError, match=f"no part can hold rows of steps {first} to {last}: steps"):
+        part_name(first, last)
+    assert part_name(0, 10**10 - 1) == "part-0000000000-9999999999.parquet"
