@@ -1,6 +1,7 @@
 """A traced network as boxes in order of execution, and stages of boxes of one output shape."""
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -69,7 +70,7 @@ def boxes_of(run: Run) -> list[Box]:
         if without_call(layer) in units:
             boxes += _boxes_of_block(layer, kind, shape, (min([*pending, row]), row), additions)
             pending, single = [], False
-        elif any(layer.startswith(f"{unit}.") for unit in units):
+        elif not units.isdisjoint(_above(layer)):
             pending.append(row)
         elif role in _WEIGHTED:
             boxes.append(Box(layer, kind, shape, layer, (row, row)))
@@ -110,18 +111,24 @@ def without_call(name: str) -> str:
     return _CALL.sub("", name)
 
 
+def _above(name: str) -> list[str]:
+    """The modules that `name` is a part of."""
+    return [name[:place] for place, letter in enumerate(name) if letter == "."]
+
+
 def _units(layers: pd.DataFrame, owners: set[str]) -> set[str]:
     """The modules that are drawn as blocks; `owners` are the modules with residual additions."""
     adding = {without_call(name) for name in owners}
     names = layers["layer"].map(without_call)
     blocks = names[(layers["role"] == "block") | names.isin(adding)].drop_duplicates()
     weighted = names[layers["role"].isin(_WEIGHTED)]
+    within = Counter(module for name in weighted for module in _above(name))
+    around_residual = {module for name in adding for module in _above(name)}
     chosen: set[str] = set()
     for name in sorted(blocks, key=lambda name: name.count(".")):
-        within = f"{name}."
-        inside_another = any(name.startswith(f"{other}.") for other in chosen)
-        holds_residual = any(other.startswith(within) for other in adding)
-        share = weighted.str.startswith(within).mean() if len(weighted) else 0.0
+        inside_another = not chosen.isdisjoint(_above(name))
+        holds_residual = name in around_residual
+        share = within[name] / max(1, len(weighted))
         if not (inside_another or holds_residual) and (name in adding or share <= _MOST_OF):
             chosen.add(name)
     return chosen

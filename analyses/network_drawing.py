@@ -20,6 +20,9 @@ from analyses.result import AnalysisResult, Table
 from analyses.wording import number, plural
 from gradflow.runs.reader import Experiment
 
+# More boxes than these are no drawing, however large the page.
+_MOST_DRAWN = 400
+
 
 def run(experiment: Experiment, most_boxes: int = MOST_BOXES) -> AnalysisResult:
     """Each network as boxes and arrows, by epoch; a deeper one than `most_boxes` is condensed.
@@ -28,7 +31,17 @@ def run(experiment: Experiment, most_boxes: int = MOST_BOXES) -> AnalysisResult:
     """
     networks = by_network(runs_with(experiment, "gradients", "gradients by layer"))
     layouts = {name: layout_of(runs[0], most_boxes) for name, runs in networks.items()}
-    flows = [flows_of(layout, networks[name]) for name, layout in layouts.items() if layout.boxes]
+    flows = [
+        flows_of(layout, networks[name])
+        for name, layout in layouts.items()
+        if 0 < len(layout.boxes) <= _MOST_DRAWN
+    ]
+    large = [name for name, layout in layouts.items() if len(layout.boxes) > _MOST_DRAWN]
+    if large and not flows:
+        raise NotApplicableError(
+            f"{large[0]} has more than {_MOST_DRAWN} blocks of shapes that alternate, "
+            "too many to draw"
+        )
     if not flows:
         raise NotApplicableError(
             "no run lists a block or a layer with weights in its table of layers, "
@@ -36,7 +49,15 @@ def run(experiment: Experiment, most_boxes: int = MOST_BOXES) -> AnalysisResult:
         )
     epoch = shown_epoch(flows)
     return AnalysisResult(
-        summary=" ".join(_sentence(one, epoch) for one in flows),
+        summary=" ".join(
+            [
+                *(_sentence(one, epoch) for one in flows),
+                *(
+                    f"{name} has more than {_MOST_DRAWN} blocks, too many to draw."
+                    for name in large
+                ),
+            ]
+        ),
         findings=(),
         figures=network_figures(flows),
         tables=(

@@ -41,12 +41,7 @@ def layout_of(run: Run, most: int = MOST_BOXES) -> Layout:
     """
     boxes = boxes_of(run)
     skips, unplaced = skips_of(run, boxes)
-    for size in range(1, len(boxes) + 1):
-        groups = list(_groups(boxes, skips, size))
-        if len(groups) <= most:
-            break
-    else:
-        groups = [[place] for place in range(len(boxes))]
+    groups = _few_groups(boxes, skips, most) or [[place] for place in range(len(boxes))]
     drawn = [_merged([boxes[place] for place in group]) for group in groups]
     return Layout(
         network=run.network,
@@ -55,6 +50,15 @@ def layout_of(run: Run, most: int = MOST_BOXES) -> Layout:
         skips=tuple(_moved(skips, groups)),
         unplaced=tuple(unplaced),
     )
+
+
+def _few_groups(boxes: Sequence[Box], skips: Sequence[Skip], most: int) -> list[list[int]] | None:
+    """At most `most` groups, as small as can be; None where there are more however large."""
+    if len(list(_groups(boxes, skips, len(boxes)))) > most:
+        return None
+    smallest = max(1, -(-len(boxes) // most))
+    every = (list(_groups(boxes, skips, size)) for size in range(smallest, len(boxes) + 1))
+    return next((groups for groups in every if len(groups) <= most), None)
 
 
 def _groups(boxes: Sequence[Box], skips: Sequence[Skip], size: int) -> Iterator[list[int]]:

@@ -4,6 +4,8 @@ The commands print such an error as one sentence and exit with 1; anything else 
 gradflow and keeps its traceback.
 """
 
+_HALF = 2000
+
 
 def printable(text: str) -> str:
     """`text` in one line of letters: what would steer a terminal shows as an escape, `\\x1b`.
@@ -20,7 +22,9 @@ class GradflowError(Exception):
     """What every error of this package derives from."""
 
     def __str__(self) -> str:
-        return printable(super().__str__())
+        text = printable(super().__str__())
+        # What was found may be endless; what to do about it stands at the end.
+        return text if len(text) <= 2 * _HALF else f"{text[:_HALF]} … {text[-_HALF:]}"
 
 
 class ConfigurationError(GradflowError):

@@ -19,6 +19,7 @@ from gradflow.errors import RunError, printable
 from gradflow.evaluation import Evaluation, evaluate, moved_beyond_noise
 from gradflow.experiment import choose_device
 from gradflow.job import Job
+from gradflow.memory import naming_lack_of_memory
 from gradflow.probes.probe import Probe, Subject, is_due
 from gradflow.probes.running import run_probes
 from gradflow.probing import needs_previous, subject_of, wanted_probes
@@ -65,8 +66,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def work() -> None:
         options = tyro.cli(Options, prog="python -m gradflow.probe", args=arguments)
-        for run in open_experiment(options.folder).runs:
-            probe_run(run, options, lambda line: console.print(printable(line), markup=False))
+        with naming_lack_of_memory(lambda: ": what was measured so far is kept"):
+            for run in open_experiment(options.folder).runs:
+                probe_run(run, options, lambda line: console.print(printable(line), markup=False))
 
     return run_command(work, lambda: "interrupted: what was measured so far is kept")
 

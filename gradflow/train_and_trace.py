@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-import torch
 import tyro
 from rich.console import Console
 
@@ -13,10 +12,10 @@ from gradflow.command import run_command
 from gradflow.configuration import Configuration
 from gradflow.console import ConsoleProgress, progress_bar, quoted, show_plan, show_results
 from gradflow.data import steps_per_epoch
-from gradflow.errors import TrainingError
 from gradflow.experiment import Plan, make_plan, run
 from gradflow.interrupts import end_in_good_order
 from gradflow.job import Job
+from gradflow.memory import naming_lack_of_memory
 from gradflow.resuming import recorded_configuration
 
 
@@ -51,13 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = tyro.cli(Options, prog="python -m gradflow.train_and_trace", args=arguments)
         end_in_good_order()
         plans.append(make_plan(options.configuration, resumed=options.resume is not None))
-        try:
+        with naming_lack_of_memory(lambda: _kept(plans)):
             carry_out(plans[0], Console())
-        except (MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
-                raise
-            reason = str(error).splitlines()[0] if str(error) else "no memory is left"
-            raise TrainingError(f"out of memory ({reason}){_kept(plans)}") from error
 
     return run_command(work, lambda: f"interrupted{_kept(plans)}")
 
@@ -73,12 +67,6 @@ def carry_out(plan: Plan, console: Console) -> None:
 
         results = run(plan, progress_of)
     show_results(console, plan.folder, results)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether `error` is Python's, a device's, or that of PyTorch's allocator of the CPU."""
-    named = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return named or "DefaultCPUAllocator: " in str(error)  # it has no type of its own
 
 
 def _kept(plans: Sequence[Plan]) -> str:

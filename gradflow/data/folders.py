@@ -66,6 +66,7 @@ def _find(source: Path) -> tuple[list[LabelledFile], Path]:
     if len(tables) > 1:
         names = ", ".join(path.name for path in tables)
         raise DataError(f"{source} holds several CSV files ({names}); give the path of one")
+    _require_inside(source, tables)
     return (_described_files(tables[0]) if tables else _files_by_class(source)), source
 
 

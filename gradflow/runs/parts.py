@@ -32,6 +32,7 @@ ARROW_TYPES = {
     "str": pa.string(),
 }
 
+_STEPS = 10**10
 _PATTERN = re.compile(r"(part|merged)-(\d{10})-(\d{10})\.parquet")
 
 
@@ -50,7 +51,15 @@ class Part:
 
 
 def part_name(first_step: int, last_step: int, *, merged: bool = False) -> str:
-    """The file name of the part that holds the rows of steps first_step to last_step."""
+    """The file name of the part that holds the rows of steps first_step to last_step.
+
+    Raises `RunError` where there is none, as the rows would never be read again.
+    """
+    if not 0 <= first_step <= last_step + 1 <= _STEPS:
+        raise RunError(
+            f"no part can hold rows of steps {first_step} to {last_step}: "
+            f"steps are counted from 0, to {_STEPS:,} at most"
+        )
     return f"{'merged' if merged else 'part'}-{first_step:010d}-{last_step:010d}.parquet"
 
 

@@ -1,5 +1,6 @@
 """What is drawn against the recorded frames, reduced here by pandas alone."""
 
+import time
 from dataclasses import replace
 
 import matplotlib.colors as colours
@@ -10,8 +11,11 @@ from scipy.stats import gmean
 
 from analyses import network_marks
 from analyses.network_drawing import run
+from analyses.network_layout import layout_of
 from analyses.network_marks import scale_for
 from analyses.registry import NotApplicableError
+from gradflow.runs.reader import open_experiment
+from gradflow.runs.writer import RunWriter
 
 
 @pytest.fixture
@@ -164,6 +168,53 @@ def test_a_run_without_layers_has_nothing_to_draw(build):
     bare = build.experiment(replace(build.plan("mine"), without=("layers",)))
     with pytest.raises(NotApplicableError, match="nothing to draw"):
         run(bare)
+
+
+def many_layers(folder, count):
+    """A run of layers whose shapes alternate, so that no two of them can stand in one box."""
+    names = [f"block{number}.conv" for number in range(count)]
+    with RunWriter(folder, {"network": "net"}) as writer:
+        writer.write_layers(
+            {
+                "layer": names,
+                "type": ["Conv2d"] * count,
+                "depth": list(range(1, count + 1)),
+                "stage": list(range(count)),
+                "role": ["convolution"] * count,
+                "shape": [f"{1 + number % 2}x8x8" for number in range(count)],
+                "parameters": [1] * count,
+            }
+        )
+        numbers = {name: [1.0] * count for name in ("mean", "std", "rms", "norm", "abs_max")}
+        numbers |= {name: [0] * count for name in ("nonfinite", "dead_channels")}
+        shares = ("zero_fraction", "channel_squared_mean", "channel_variance")
+        keys = {
+            "epoch": [1] * count,
+            "step": [0] * count,
+            "layer": names,
+            "batch_size": [1] * count,
+        }
+        columns = {**keys, **numbers, **{name: [0.5] * count for name in shares}}
+        writer.append("gradients", columns, 0, 0)
+    return open_experiment(folder)
+
+
+def test_more_blocks_than_a_page_can_show_are_not_drawn(tmp_path):
+    assert run(many_layers(tmp_path / "400", 400)).figures
+    with pytest.raises(NotApplicableError, match="net has more than 400 blocks"):
+        run(many_layers(tmp_path / "401", 401))
+
+
+def test_time_to_lay_out_very_many_layers_grows_with_their_number(tmp_path):
+    def seconds(count):
+        (one,) = many_layers(tmp_path / str(count), count).runs
+        assert len(one.layers) == count
+        begin = time.process_time()
+        assert len(layout_of(one).boxes) == count
+        return time.process_time() - begin
+
+    seconds(10)
+    assert seconds(5000) < 30 * max(seconds(500), 0.01)
 
 
 def test_long_names_keep_the_parts_that_tell_blocks_apart():

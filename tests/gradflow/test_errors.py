@@ -12,3 +12,11 @@ def test_an_error_is_one_line_and_can_be_encoded():
     error = DataError("class\r\nname\x07 of \udcff is missing")
     assert str(error) == "class\\r\\nname\\x07 of \\udcff is missing"
     assert str(error).encode()
+
+
+def test_an_endless_error_is_shortened_in_its_middle():
+    said = str(DataError(f"x has {'a' * 100_000}; remove it"))
+    assert said.startswith("x has aaa")
+    assert said.endswith("aaa; remove it")
+    assert len(said) < 4100
+    assert str(DataError("a" * 4000)) == "a" * 4000

@@ -130,3 +130,17 @@ def test_a_run_that_is_not_finished_is_refused(run, capsys):
 def test_an_unknown_probe_is_refused(run, capsys):
     assert probe.main([str(run), "--probes", "lesion"]) == 1
     assert "no probe called 'lesion'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
+)
+def test_a_lack_of_memory_is_a_sentence(run, capsys, monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(probe, "job_of", fail)
+    assert probe.main([str(run)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: out of memory (")
+    assert said.endswith("): what was measured so far is kept\n")

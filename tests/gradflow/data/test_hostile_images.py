@@ -223,6 +223,14 @@ def test_a_link_out_of_the_folder_is_refused(folder, tmp_path, place):
         find_files(folder)
 
 
+def test_a_csv_that_is_a_link_out_is_not_read(folder, tmp_path):
+    (tmp_path / "outside.csv").write_text("a secret line")
+    (folder / "labels.csv").symlink_to(tmp_path / "outside.csv")
+    with pytest.raises(DataError, match=r"labels\.csv is a link that leads out of") as raised:
+        find_files(folder)
+    assert "secret" not in str(raised.value)
+
+
 def test_a_csv_cannot_reach_out_by_a_link_either(tmp_path):
     home = tmp_path / "home"
     home.mkdir()
