@@ -71,7 +71,7 @@ def test_lost_manifest_is_an_error_only_where_it_is_needed(tmp_path, touch):
         names(tmp_path)
 
 
-@pytest.mark.parametrize(("first", "last"), [(-5, 3), (0, 10**10), (2**63, 2**63 - 1), (3, 1)])
+@pytest.mark.parametrize(("first", "last"), [(-5, 3), (0, 10**10), (2**63, 2**63 - 1), (0, -1)])
 def test_steps_that_no_file_is_named_after_are_refused(first, last):
     with pytest.raises(RunError, match=f"no part can hold rows of steps {first} to {last}: steps"):
         part_name(first, last)
