@@ -7,7 +7,8 @@ for every pair of steps; the losses are asserted to be identical. Only ratios ar
 median over the pairs, and its 95 % interval from the order statistics of the binomial distribution.
 A schedule of every k steps is timed over k steps at a time. The load of the machine and the speed
 at which it reads memory are measured in the same run. `--memory` adds the ratio of the peaks of
-resident memory, traced over untraced, each of a process of its own; `--writing` the share of the
+resident memory (on CUDA of what is allocated there), traced over untraced, each of a process of its
+own; `--writing` the share of the
 time of an epoch of 60 steps that goes into writing its tables.
 """
 
@@ -54,7 +55,7 @@ class Options:
     pairs: int = 30
     """Timed pairs a schedule."""
     memory: bool = False
-    """Measure peaks of resident memory as well (not on Windows)."""
+    """Measure peaks of memory as well (not on Windows)."""
     writing: bool = False
     """Measure the share of the time that writing takes as well."""
     device: str = "auto"
@@ -90,7 +91,7 @@ def measure(network: str, every: int, options: Options, device: torch.device) ->
 
 
 def memory_ratio(network: str, every: int, options: Options) -> float:
-    """Peak resident memory traced / untraced, each measured in a fresh process.
+    """Peak memory traced / untraced, each measured in a fresh process.
 
     To be called while this process is small: Linux counts the memory of the process that starts
     another one in the peak of the new one.
@@ -104,7 +105,7 @@ def memory_ratio(network: str, every: int, options: Options) -> float:
 
 
 def _peak_memory(network: str, every: int, options: Options, trace: bool) -> int:
-    """Peak resident memory of this process after a few steps, in the system's unit.
+    """Peak memory of this process after a few steps: resident, in the system's unit; on CUDA bytes.
 
     Raises RuntimeError where the training did not raise the peak this process started with.
     """
@@ -118,6 +119,8 @@ def _peak_memory(network: str, every: int, options: Options, trace: bool) -> int
     with traced(trainer, every, options) if trace else nullcontext():
         for _ in range(max(5, 2 * every)):
             trainer.time([batches.draw(generator)])
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     if peak <= start:
         raise RuntimeError(f"the peak of {network} is hidden by that of the process before it")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gradflow.errors import ConfigurationError, GradflowError
-from gradflow.interrupts import Terminated
+from gradflow.interrupts import Terminated, ignore_requests
 
 EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
 # What writing to a file or terminal as standard output may raise; files of a run are named.
@@ -43,9 +43,13 @@ def run_command(work: Callable[[], int | None], interrupted: Callable[[], str]) 
             raise
         _let_go_of_output()
         return complain(ConfigurationError(f"the output cannot be written: {error.strerror}"))
-    except KeyboardInterrupt as interrupt:
+    except Terminated as request:
+        ignore_requests()
         print(interrupted(), file=sys.stderr)
-        return interrupt.status if isinstance(interrupt, Terminated) else EXIT_INTERRUPTED
+        return request.status
+    except KeyboardInterrupt:
+        print(interrupted(), file=sys.stderr)
+        return EXIT_INTERRUPTED
 
 
 def _let_go_of_output() -> None:

@@ -1,7 +1,13 @@
 """Turns the signals that ask a program to end into an exception, so that it ends in good order."""
 
+import math
 import signal
+import time
+from collections.abc import Callable
 from types import FrameType
+
+# How long the end in good order is left alone by further requests.
+SECONDS_TO_END = 30.0
 
 
 class Terminated(KeyboardInterrupt):
@@ -17,11 +23,34 @@ class Terminated(KeyboardInterrupt):
 
 
 def end_in_good_order() -> None:
-    """From now on SIGTERM and, where it exists, SIGHUP raise `Terminated` in the main thread."""
+    """From now on SIGTERM and, where it exists, SIGHUP raise `Terminated` in the main thread.
+
+    Those that come soon after do not: `timeout` sends a process two, and schedulers repeat theirs,
+    which would break off the end that the first has begun.
+    """
+    _handle(_Request().hear)
+
+
+def ignore_requests() -> None:
+    """From now on those signals do nothing: the end has come, and its exit status is known."""
+    _handle(signal.SIG_IGN)
+
+
+def _handle(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
     for name in ("SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
-            signal.signal(getattr(signal, name), _raise)
+            signal.signal(getattr(signal, name), handler)
 
 
-def _raise(number: int, _: FrameType | None) -> None:
-    raise Terminated(number)
+class _Request:
+    """The request to end, however often it is sent."""
+
+    def __init__(self) -> None:
+        self._heard = -math.inf
+
+    def hear(self, number: int, _: FrameType | None) -> None:
+        now = time.monotonic()
+        # Later ones count again: Python drops an exception that is raised in a destructor.
+        if now - self._heard > SECONDS_TO_END:
+            self._heard = now
+            raise Terminated(number)

@@ -1,6 +1,6 @@
 """Where a training's numbers first went bad: in the images, the weights, a layer, or a gradient."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -26,6 +26,14 @@ class NonFinite:
     def __str__(self) -> str:
         values = "value" if self.count == 1 else "values"
         return f"step {self.step} has {self.count} non-finite {values} in {self.place}"
+
+
+def as_recorded(entry: Mapping[str, Any] | None) -> NonFinite | None:
+    """What `Tracer.first_nonfinite` found, in the words of `find_nonfinite`."""
+    if entry is None:
+        return None
+    what = "the output" if entry["direction"] == "forward" else "the gradient of the output"
+    return NonFinite(entry["step"], f"{what} of layer {entry['layer']}", entry["count"])
 
 
 def gradients_are_finite(model: nn.Module) -> bool:

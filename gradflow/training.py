@@ -18,7 +18,7 @@ from gradflow.hooks.resuming import place_in
 from gradflow.hooks.schedules import Described, first_of_epoch
 from gradflow.hooks.tracer import Tracer
 from gradflow.job import Job
-from gradflow.nonfinite import find_nonfinite, gradients_are_finite
+from gradflow.nonfinite import as_recorded, find_nonfinite, gradients_are_finite
 from gradflow.optimizer_state import restore_optimizer
 from gradflow.probes.batchnorm_recalibration import batch_norms, recalibrated
 from gradflow.probes.probe import Probe
@@ -227,20 +227,23 @@ def _train_epoch(training: _Training, times: StepTimes) -> tuple[float, float]:
     loss_sum = torch.zeros((), device=job.device)
     correct = torch.zeros((), device=job.device)
     images = 0
-    # On an accelerator a look at the loss waits for the device: now and then is enough there.
-    look_every = 1 if job.device.type == "cpu" else 10
+    losses: list[Tensor] = []
+    look_every = _look_every(job.device)
+    steps = steps_per_epoch(len(job.split.training), job.configuration.batch_size)
     for step, batch in enumerate(job.training_batches(training.tracer.epoch), 1):
-        look = step % look_every == 0
+        look = step % look_every == 0 or step == steps
         with times.step(recorded=training.tracer.recording):
             optimizer.zero_grad(set_to_none=True)
             logits = model(batch.images)
             loss = F.cross_entropy(logits, batch.targets)
             images += len(batch.targets)
+            losses.append(loss.detach())
             loss_sum += loss.detach() * len(batch.targets)
             correct += (logits.detach().argmax(1) == batch.targets).sum()
             if look:
                 # Before the update, which would spoil the weights in which the cause is sought.
-                _stop_where_nonfinite(training, float(loss_sum), batch)
+                _stop_where_nonfinite(training, losses, batch)
+                losses.clear()
             loss.backward()
             if _may_update(training, loss):
                 optimizer.step()
@@ -258,17 +261,43 @@ def _may_update(training: _Training, loss: Tensor) -> bool:
     return bool(torch.isfinite(loss)) and gradients_are_finite(training.model)
 
 
-def _stop_where_nonfinite(training: _Training, loss_sum: float, batch: Batch) -> None:
-    """Raise `TrainingError` where the losses of the epoch are no longer finite and that ends it."""
-    if math.isfinite(loss_sum) or training.job.configuration.on_nonfinite != "stop":
+def _look_every(device: torch.device) -> int:
+    """Steps from one look at the losses to the next, and one is had at the end of an epoch.
+
+    On an accelerator a look waits for the device: now and then is enough there.
+    """
+    return 1 if device.type == "cpu" else 10
+
+
+def _stop_where_nonfinite(training: _Training, losses: list[Tensor], batch: Batch) -> None:
+    """Raise `TrainingError` where a loss since the last look is not finite and that ends it."""
+    if training.job.configuration.on_nonfinite != "stop":
         return
-    step = training.tracer.steps
-    place = find_nonfinite(training.model, batch, step)
-    found = str(place) if place else f"a loss was not finite shortly before step {step}"
+    finite = torch.isfinite(torch.stack(losses)).tolist()
+    if all(finite):
+        return
+    steps_ago = len(losses) - 1 - finite.index(False)
+    found = _cause(training, batch, steps_ago)
     training.tracer.writer.describe(stopped_by=found)
     raise TrainingError(
         f"the training of {training.job.network} stopped: {found}; what was recorded is in "
         f"{training.job.folder}; try a lower --lr, or --on-nonfinite skip"
+    )
+
+
+def _cause(training: _Training, batch: Batch, steps_ago: int) -> str:
+    """Where the first value that is not finite stood, of the loss found so `steps_ago`."""
+    step = training.tracer.steps - steps_ago
+    if steps_ago == 0:
+        place = find_nonfinite(training.model, batch, step)
+        return str(place) if place else f"the loss of step {step} was not finite, but is now"
+    # The weights have been spoiled since: only what was recorded can tell.
+    place = as_recorded(training.tracer.first_nonfinite())
+    if place is not None and place.step <= step:
+        return str(place)
+    return (
+        f"the loss of step {step} was not finite, and that step was not recorded "
+        "(--trace-every 1 records every step)"
     )
 
 

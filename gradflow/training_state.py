@@ -51,15 +51,20 @@ class TrainingState:
 
 
 def random_state() -> dict[str, Any]:
-    """The state of PyTorch's global generators, of the CPU and of every CUDA device."""
-    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all()}
+    """The state of PyTorch's global generators, of the CPU and of every CUDA device in use."""
+    # To ask for their states would start the devices, which a training on the CPU has no use for.
+    started = torch.cuda.is_initialized()
+    return {
+        "cpu": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if started else [],
+    }
 
 
 def set_random_state(state: Mapping[str, Any]) -> None:
     """Set PyTorch's global generators as `random_state` found them."""
     torch.set_rng_state(state["cpu"])
     # The run may go on on a machine with other devices, whose draws then are their own.
-    if len(state["cuda"]) == torch.cuda.device_count():
+    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["cuda"])
 
 

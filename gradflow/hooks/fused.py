@@ -7,12 +7,11 @@ of zeros and of non-finite values, and, where wanted, a histogram of magnitudes.
 tensors at once by `finish`.
 
 In main memory the loops of `gradflow.hooks.compiled` do it in one read, on cuda the kernels of
-`gradflow.hooks.kernels`, which have been run in Triton's interpreter only, not on a GPU; elsewhere,
-and without numba or Triton, torch does it in a few. All sums run in float64 (float32 on mps, which
-has none), and deviations are taken about a value of the channel's own, so that a variance is right
-to about 1e-11 of itself also where the mean is far larger; by torch on cuda they are taken about 0,
-and the error is some 1e-16 (1 + mean^2 / variance). Squares of float64 values below 1e-154 are
-lost.
+`gradflow.hooks.kernels`; elsewhere, and without numba or Triton, torch does it in a few. All sums
+run in float64 (float32 on mps, which has none), and deviations are taken about a value of the
+channel's own, so that a variance is right to about 1e-11 of itself also where the mean is far
+larger; by torch on cuda they are taken about 0, and the error is some 1e-16 (1 + mean^2 /
+variance). Squares of float64 values below 1e-154 are lost.
 
 Axis letters: N batch, C channel (axis 1 or the last), S everything else, A everything before C.
 """
@@ -151,6 +150,8 @@ def prepare(device: torch.device) -> None:
     """Try out what reduces tensors on `device`, so that no step has to wait for it."""
     if device.type == "cuda":
         _kernels(device)
+    elif device.type == "cpu":
+        native.loops()
 
 
 def _on_gpu(x: Tensor) -> bool:

@@ -43,7 +43,7 @@ class RecordStore:
     def move_on(self, next_step: int, *, at_once: bool) -> None:
         """Gather and write what has come together before `next_step`; gather `at_once` if asked."""
         if len(self._records) >= (1 if at_once else _STEPS_PER_TRANSFER):
-            self._gather()
+            self.gather()
         if self._steps >= _STEPS_PER_PART:
             self.flush(next_step)
 
@@ -53,7 +53,7 @@ class RecordStore:
 
     def flush(self, next_step: int) -> None:
         """Write everything recorded before `next_step`."""
-        self._gather()
+        self.gather()
         if self._layers.changed:
             self._writer.write_layers(self._layers.columns())
             self._layers.changed = False
@@ -64,7 +64,7 @@ class RecordStore:
         self._steps = 0
         self._part_start = next_step
 
-    def _gather(self) -> None:
+    def gather(self) -> None:
         """Bring the numbers of the kept steps over from the device."""
         if not self._records:
             return

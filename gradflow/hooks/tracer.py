@@ -216,6 +216,15 @@ class Tracer:
             "memory": self._memory().state_dict(),
         }
 
+    def first_nonfinite(self) -> dict[str, Any] | None:
+        """The first nan or infinite value recorded in a step that has ended, None without one.
+
+        Keys: epoch, step, layer, direction (forward or backward), and count, how many there were.
+        Waits for the device.
+        """
+        self.store.gather()
+        return self.store.nonfinite
+
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Record no forward pass that begins in here, nor its backward pass, wherever that runs.

@@ -11,6 +11,7 @@ the others; the column `row` holds the place that each had.
 """
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,10 +26,10 @@ from gradflow.runs.layer_index import LayerIndex
 from gradflow.runs.manifest import entry_of, name_in, note, read_manifest, tidy
 from gradflow.runs.part_contents import DamagedError, columns_of, require_room
 from gradflow.runs.parts import (
-    PARQUET,
     ROW,
     Part,
     left_over,
+    parquet_options,
     part_name,
     parts_of,
     plain_schema,
@@ -160,8 +161,14 @@ def _counted(parts: list[Part]) -> list[_Counted]:
 
 
 def _copy_rows(parts: list[Part], generation: int, path: Path) -> None:
+    with ExitStack() as stack:
+        files = [stack.enter_context(pq.ParquetFile(part.path)) for part in parts]
+        _copy_groups(files, generation, path)
+
+
+def _copy_groups(files: list[pq.ParquetFile], generation: int, path: Path) -> None:
     # Columns differ where an epoch had scalars that another had not.
-    schemas = [plain_schema(pq.read_schema(part.path)) for part in parts]
+    schemas = [plain_schema(file.schema_arrow) for file in files]
     schema = pa.unify_schemas(schemas, promote_options="permissive")
     if ROW not in schema.names:
         schema = schema.append(pa.field(ROW, pa.int64()))
@@ -169,8 +176,11 @@ def _copy_rows(parts: list[Part], generation: int, path: Path) -> None:
     waiting: list[pa.Table] = []
     rows = 0
     index = LayerIndex()
-    with pq.ParquetWriter(path, schema, **PARQUET) as writer:
-        for table in _numbered_groups(parts):
+    with (
+        path.open("wb") as file,  # opened here, as in `write_rows`
+        pq.ParquetWriter(file, schema, **parquet_options(schema)) as writer,
+    ):
+        for table in _numbered_groups(files):
             waiting.append(_with_columns(table, schema))
             rows += table.num_rows
             if rows >= _ROWS_IN_A_BATCH:
@@ -181,14 +191,15 @@ def _copy_rows(parts: list[Part], generation: int, path: Path) -> None:
         index.note(writer)
 
 
-def _numbered_groups(parts: list[Part]) -> Iterator[pa.Table]:
-    """The row groups of `parts` one after the other, each row with its place in all of them."""
+def _numbered_groups(files: list[pq.ParquetFile]) -> Iterator[pa.Table]:
+    """The row groups of `files` one after the other, each row with its place in all of them."""
     before = 0
-    for part in parts:
-        file = pq.ParquetFile(part.path)
+    for file in files:
         seen = 0
         for group in range(file.num_row_groups):
-            table = file.read_row_group(group)
+            # A group is small: where the processor is busy, handing its columns to other threads
+            # and waiting for them takes many times as long as reading it.
+            table = file.read_row_group(group, use_threads=False)
             if ROW in table.column_names:
                 place = table.column_names.index(ROW)
                 table = table.set_column(place, ROW, pc.add(table[ROW], before))

@@ -10,7 +10,7 @@ from gradflow.runs.borders import require_inside
 from gradflow.runs.files import remove, remove_temporary_files, write_whole
 from gradflow.runs.manifest import Manifest, note, read_manifest
 from gradflow.runs.part_reader import read_part
-from gradflow.runs.parts import PARQUET, Part, left_over, part_name, parts_of
+from gradflow.runs.parts import Part, left_over, part_name, parts_of, write_rows
 
 
 def roll_back(run_folder: Path, epoch: int, step: int) -> int:
@@ -58,13 +58,7 @@ def _cut(manifest: Manifest, part: Part, epoch: int, step: int) -> int:
     kept = table.filter(pc.less(column, pa.scalar(end, column.type)))
     # Named as merged: it counts only from when the manifest lists it, and the whole one no more.
     path = part.path.with_name(part_name(part.first, step - 1, merged=True))
-    write_whole(path, lambda temporary: _write(kept, temporary))
+    write_whole(path, lambda temporary: write_rows(kept, temporary))
     note(manifest.folder, [path], [part.path])
     remove(part.path)
     return int(table.num_rows - kept.num_rows)
-
-
-def _write(table: pa.Table, path: Path) -> None:
-    # Opened here: Arrow would take a path that begins with `file:` for an address, elsewhere.
-    with path.open("wb") as file:
-        pq.write_table(table, file, **PARQUET)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from gradflow.errors import RunError
 from gradflow.runs.borders import require_possible
@@ -28,7 +27,7 @@ from gradflow.runs.files import (
 )
 from gradflow.runs.lock import FolderLock
 from gradflow.runs.manifest import read_manifest, write_listed, write_manifest
-from gradflow.runs.parts import ARROW_TYPES, PARQUET, Part, part_name
+from gradflow.runs.parts import ARROW_TYPES, Part, part_name, write_rows
 from gradflow.runs.quantity import Table
 from gradflow.runs.rebuilding import rebuild_manifest
 from gradflow.runs.rollback import roll_back
@@ -164,7 +163,7 @@ class RunWriter:
         self._lock.release()
 
     def _write_table(self, path: Path, table: pa.Table) -> None:
-        write_listed(self.folder, path, lambda temporary: _write_parquet(table, temporary))
+        write_listed(self.folder, path, lambda temporary: write_rows(table, temporary))
 
     def _write_description(self) -> None:
         write_json(self.folder / RUN_FILE, self._description)
@@ -240,9 +239,3 @@ def _to_arrow(table: Table, columns: Mapping[str, Any]) -> pa.Table:
     # A value not observed comes as None; NaN is a value that was observed.
     arrays = {name: pa.array(columns[name], type=known.get(name)) for name in columns}
     return pa.table(arrays)
-
-
-def _write_parquet(table: pa.Table, path: Path) -> None:
-    # Opened here: Arrow would take a path that begins with `file:` for an address, elsewhere.
-    with path.open("wb") as file:
-        pq.write_table(table, file, **PARQUET)

@@ -19,6 +19,7 @@ def reference(tmp_path_factory):
     folder = tmp_path_factory.mktemp("reference")
     options = ("--data", str(make_images(folder / "images")), "--models", "plain20")
     options += ("--epochs", "3", "--batch-size", "8", "--trace-every", "1", "--probes", "none")
+    options += ("--device", "cpu")  # of it, all is promised bit for bit
     return make_reference(options, folder / "experiment", time.monotonic, merged_at_once=2)
 
 

@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 import gradflow
+from gradflow import training
 from gradflow.data import Batch
-from gradflow.nonfinite import find_nonfinite, gradients_are_finite
+from gradflow.nonfinite import as_recorded, find_nonfinite, gradients_are_finite
 from gradflow.train_and_trace import main
 from gradflow.training_state import load_state
 
@@ -65,6 +66,16 @@ def test_bad_images_and_weights_come_before_the_layers():
     assert find_nonfinite(model, batch(), 7).count == 2
 
 
+def test_what_the_tracer_found_is_said_in_the_same_words(tmp_path):
+    model = network(Spoil(backward=float("inf")))
+    expected = find_nonfinite(model, batch(), 0)
+    with gradflow.Tracer(model, tmp_path / "run") as tracer:
+        assert as_recorded(tracer.first_nonfinite()) is None
+        model(batch().images).sum().backward()
+        tracer.step()
+        assert as_recorded(tracer.first_nonfinite()) == expected
+
+
 def test_gradients_are_finite_or_not():
     model = network(Spoil())
     assert gradients_are_finite(model)
@@ -76,6 +87,7 @@ def test_gradients_are_finite_or_not():
 
 def arguments(images, folder, *others):
     options = ["--models", "plain20", "--epochs", "2", "--batch-size", "8", "--probes", "none"]
+    options += ["--device", "cpu"]
     return [*options, "--data", str(images), "--out", str(folder), *others]
 
 
@@ -91,6 +103,28 @@ def test_a_training_that_diverges_stops_names_the_place_and_keeps_its_rows(
     assert run.description["stopped_by"] in message
     assert list(run.steps.step) == [0]
     assert load_state(run.folder) is None
+
+
+@pytest.mark.parametrize(
+    ("every", "expected"),
+    [
+        ("1", "step 1 has"),
+        ("3", "the loss of step 1 was not finite, and that step was not recorded (--trace-every 1"),
+    ],
+)
+def test_losses_looked_at_later_are_found_by_the_end_of_the_epoch(
+    every, expected, images, tmp_path, capsys, monkeypatch
+):
+    # As on an accelerator, where a look would wait for the device.
+    monkeypatch.setattr(training, "_look_every", lambda _: 10)
+    diverging = ["--lr", "1e30", "--norm", "none", "--trace-every", every]
+    assert main(arguments(images, tmp_path / "run", *diverging)) == 1
+    message = " ".join(capsys.readouterr().err.split())
+    assert f"the training of plain20 stopped: {expected}" in message
+    assert ("of layer" in message) == (every == "1")
+    run = gradflow.open_experiment(tmp_path / "run").runs[0]
+    assert run.description["stopped_by"] in message
+    assert run.epochs.empty
 
 
 @pytest.mark.parametrize(("policy", "skipped"), [("skip", True), ("continue", False)])

@@ -13,6 +13,7 @@ from gradflow import checkpoints, probe, train_and_trace
 
 PROBES = ["noise_scale", "path_lengths"]
 SMALL = ["--models", "resnet20", "--epochs", "2", "--batch-size", "8", "--no-recalibrate"]
+SMALL += ["--device", "cpu"]
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def run(unprobed, tmp_path):
 
 
 def run_probes(folder, *options):
-    return probe.main([str(folder), "--probes", *PROBES, *options])
+    return probe.main([str(folder), "--probes", *PROBES, "--device", "cpu", *options])
 
 
 def test_a_finished_run_gives_what_probes_in_training_give(trained, run):

@@ -22,6 +22,8 @@ from gradflow.train_and_trace import main
 
 OPTIONS = ["--models", "plain20", "resnet20", "--epochs", "3", "--batch-size", "8"]
 OPTIONS += ["--trace-every", "2", "--probes", "loss_slice", "sharpness", "lesions"]
+# What is promised bit for bit is promised of the CPU; tests of a GPU name it.
+OPTIONS += ["--device", "cpu"]
 
 
 class Interruption(BaseException):
@@ -120,7 +122,8 @@ def wait_for(folder, pattern, process, seconds=60):
         time.sleep(0.005)
 
 
-def test_sigterm_ends_in_good_order_and_says_how_to_go_on(images, tmp_path):
+@pytest.mark.parametrize("times", [1, 20])  # `timeout` sends two, schedulers repeat theirs
+def test_sigterm_ends_in_good_order_and_says_how_to_go_on(times, images, tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-m", "gradflow.train_and_trace", *command(images, tmp_path / "run")],
         stdout=subprocess.DEVNULL,
@@ -128,7 +131,9 @@ def test_sigterm_ends_in_good_order_and_says_how_to_go_on(images, tmp_path):
         text=True,
     )
     wait_for(tmp_path / "run", "*/state.json", process)
-    process.terminate()
+    for _ in range(times):
+        process.terminate()
+        time.sleep(0.005)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM
     assert "--resume" in errors
@@ -236,3 +241,32 @@ def test_images_that_have_moved_can_be_named(half, images, tmp_path):
         assert main(["--resume", str(half), "--data", str(tmp_path / "moved")]) == 0
     finally:
         (tmp_path / "moved").rename(images)
+
+
+DETERMINISTIC = """
+import sys, torch
+from gradflow.train_and_trace import main
+torch.use_deterministic_algorithms(True)
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+def test_on_cuda_it_is_bit_for_bit_as_well_where_every_kernel_is_deterministic(images, tmp_path):
+    def start(*arguments):
+        return subprocess.Popen(
+            [sys.executable, "-c", DETERMINISTIC, *map(str, arguments)],
+            env={**os.environ, "CUBLAS_WORKSPACE_CONFIG": ":4096:8"},
+            stdout=subprocess.DEVNULL,
+        )
+
+    def options(folder):
+        return [*command(images, folder), "--device", "cuda"]
+
+    assert start(*options(tmp_path / "whole")).wait() == 0
+    process = start(*options(tmp_path / "run"))
+    wait_for(tmp_path / "run", "*/state-*3.pt", process)
+    process.kill()
+    process.wait()
+    assert start("--resume", tmp_path / "run").wait() == 0
+    assert_same(recorded(tmp_path / "whole"), recorded(tmp_path / "run"))

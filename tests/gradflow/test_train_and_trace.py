@@ -17,8 +17,8 @@ SMALL = ["--models", "plain20", "resnet20", "--epochs", "2", "--batch-size", "8"
 @pytest.fixture(scope="module")
 def finished(images, tmp_path_factory):
     folder = tmp_path_factory.mktemp("out") / "experiment"
-    status = main([*SMALL, "--data", str(images), "--trace-every", "1", "--out", str(folder)])
-    assert status == 0
+    options = ["--trace-every", "1", "--device", "cpu", "--out", str(folder)]
+    assert main([*SMALL, "--data", str(images), *options]) == 0
     return folder
 
 
@@ -70,22 +70,8 @@ def test_best_checkpoint_gives_the_recorded_accuracy_again(finished, images):
 
 def test_two_runs_of_one_seed_are_the_same(finished, images, tmp_path):
     again = tmp_path / "again"
-    main(
-        [
-            "--models",
-            "resnet20",
-            "--epochs",
-            "2",
-            "--batch-size",
-            "8",
-            "--data",
-            str(images),
-            "--trace-every",
-            "1",
-            "--out",
-            str(again),
-        ]
-    )
+    options = ["--trace-every", "1", "--device", "cpu", "--data", str(images), "--out", str(again)]
+    main(["--models", "resnet20", "--epochs", "2", "--batch-size", "8", *options])
     first = gradflow.open_run(finished / "resnet20-seed2025")
     second = gradflow.open_run(again / "resnet20-seed2025")
     for table in ("gradients", "parameters", "junctions", "predictions", "recalibration"):

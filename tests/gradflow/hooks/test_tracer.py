@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 import gradflow
 from gradflow.errors import RunError, TracingError
+from gradflow.hooks import native
 from gradflow.models import build
 
 
@@ -286,3 +287,10 @@ def test_step_is_refused_where_the_optimizer_ends_the_steps(tmp_path):
         pytest.raises(TracingError, match="do not call step"),
     ):
         tracer.step()
+
+
+def test_the_loops_are_loaded_before_the_first_step(tmp_path, monkeypatch):
+    loaded = []
+    monkeypatch.setattr(native, "loops", lambda: loaded.append("loops"))
+    with gradflow.Tracer(nn.Sequential(nn.Linear(2, 2)), tmp_path / "run"):
+        assert loaded

@@ -1,5 +1,6 @@
 """Which files of a table count."""
 
+import pyarrow.parquet as pq
 import pytest
 
 from gradflow.errors import RunError
@@ -69,6 +70,19 @@ def test_lost_manifest_is_an_error_only_where_it_is_needed(tmp_path, touch):
     touch(f"epochs/{SECOND}")
     with pytest.raises(RunError, match=r"manifest\.jsonl is missing.*--repair"):
         names(tmp_path)
+
+
+@pytest.mark.parametrize("at_once", [2, 1000])
+def test_names_are_written_once_each_and_values_as_they_are(at_once, tmp_path, small_run, merging):
+    merging(at_once)
+    folder = small_run.record(tmp_path / "run", 2, tables=("gradients",))
+    for path in folder.glob("gradients/*"):
+        group = pq.read_metadata(path).row_group(0)
+        columns = [group.column(index) for index in range(group.num_columns)]
+        in_dictionaries = {
+            column.path_in_schema for column in columns if column.has_dictionary_page
+        }
+        assert in_dictionaries == {"layer"}
 
 
 @pytest.mark.parametrize(("first", "last"), [(-5, 3), (0, 10**10), (2**63, 2**63 - 1), (0, -1)])

@@ -1,0 +1,129 @@
+"""On a GPU the tracer records what autograd by hand gives there, and changes nothing."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import gradflow
+from gradflow.hooks.fused import moments
+from gradflow.models import build
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+
+
+@pytest.fixture
+def deterministic():
+    """Only kernels that give the same bits each time; convolutions would else add in any order."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def images(steps, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(steps, 6, 3, 40, 40, generator=generator)
+    y = torch.randint(0, 5, (steps, 6), generator=generator)
+    return list(zip(x.to("cuda", dtype), y.cuda(), strict=True))
+
+
+def kept_outputs(model):
+    """The outputs of the convolutions and linear layers of `model`, filled as it runs."""
+    outputs = {}
+    for layer, module in model.named_modules():
+        if isinstance(module, (nn.Conv2d, nn.Linear)):
+
+            def keep(_, __, output, layer=layer):
+                output.retain_grad()
+                outputs[layer] = output
+
+            module.register_forward_hook(keep)
+    return outputs
+
+
+@pytest.mark.parametrize("name", ["plain34", "resnet34"])
+def test_norms_are_those_of_autograd_by_hand(tmp_path, name):
+    model = build(name, classes=5, seed=3).cuda().double()
+    twin = copy.deepcopy(model)
+    ((x, y),) = images(1, torch.float64)
+    optimizer = torch.optim.Adam(model.parameters())
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer):
+        F.cross_entropy(model(x), y).backward()
+        optimizer.step()
+    outputs = kept_outputs(twin)
+    F.cross_entropy(twin(x), y).backward()
+    run = gradflow.open_run(tmp_path / "run")
+    gradients, activations = (t.set_index("layer") for t in (run.gradients, run.activations))
+    for layer, output in outputs.items():
+        assert gradients.norm[layer] == pytest.approx(float(output.grad.norm()), rel=1e-6)
+        assert activations.norm[layer] == pytest.approx(float(output.detach().norm()), rel=1e-6)
+        assert activations["mean"][layer] == pytest.approx(
+            float(output.detach().mean()), rel=1e-6, abs=1e-9
+        )
+    parameters = run.parameters.set_index("parameter")
+    for parameter, value in twin.named_parameters():
+        expected = float(value.grad.norm())
+        assert parameters.gradient_norm[parameter] == pytest.approx(expected, rel=1e-6, abs=1e-12)
+    junctions = run.junctions
+    assert len(junctions) == (16 if name == "resnet34" else 0)
+    skip, branch = junctions.skip_gradient_norm, junctions.branch_gradient_norm
+    added = skip**2 + branch**2 + 2 * skip * branch * junctions.skip_branch_cosine
+    assert list(added**0.5) == pytest.approx(list(junctions.gradient_norm), rel=1e-10)
+
+
+def test_mixed_precision_records_the_gradients_of_the_unscaled_loss(tmp_path):
+    model = build("resnet20", classes=5, seed=1).cuda()
+    twin = copy.deepcopy(model)
+    ((x, y),) = images(1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    scaler = torch.amp.GradScaler("cuda", init_scale=2.0**14)
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer, scaler=scaler):
+        with torch.autocast("cuda", dtype=torch.float16):
+            loss = F.cross_entropy(model(x), y)
+        scaler.scale(loss).backward()
+        scaler.step(optimizer)
+        scaler.update()
+    outputs = kept_outputs(twin)
+    with torch.autocast("cuda", dtype=torch.float16):
+        loss = F.cross_entropy(twin(x), y)
+    (loss * 2.0**14).backward()
+    run = gradflow.open_run(tmp_path / "run")
+    gradients = run.gradients.set_index("layer")
+    for layer, output in outputs.items():
+        assert output.dtype == torch.float16
+        expected = float(output.grad.double().norm()) / 2**14
+        # float16 gradients come out of kernels that may add in another order the second time.
+        assert gradients.norm[layer] == pytest.approx(expected, rel=1e-2)
+    assert list(run.steps.scale) == [2.0**14]
+
+
+def test_training_is_bit_identical_with_and_without_the_tracer(tmp_path, deterministic):
+    weights = []
+    for traced in (True, False):
+        model = build("resnet20", classes=5, seed=1).cuda()
+        optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
+
+        def train(model=model, optimizer=optimizer):
+            for x, y in images(4):
+                optimizer.zero_grad()
+                F.cross_entropy(model(x), y).backward()
+                optimizer.step()
+
+        if traced:
+            with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer, histograms=2):
+                train()
+        else:
+            train()
+        weights.append(model.state_dict())
+    for name, value in weights[0].items():
+        assert torch.equal(value, weights[1][name]), name
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_histograms_are_those_of_main_memory(dtype):
+    x = torch.randn(50, 8, generator=torch.Generator().manual_seed(0)).pow(9).to(dtype)
+    x[0, :5] = torch.tensor([0.0, -0.0, float("inf"), float("nan"), 1e-40])
+    on_gpu = moments(x.cuda(), 1, histogram=True).magnitudes
+    assert torch.equal(on_gpu.cpu(), moments(x, 1, histogram=True).magnitudes)
