@@ -55,7 +55,7 @@ def part_name(first_step: int, last_step: int, *, merged: bool = False) -> str:
 
     Raises `RunError` where there is none, as the rows would never be read again.
     """
-    if not 0 <= first_step <= last_step + 1 <= _STEPS:
+    if not (0 <= first_step < _STEPS and 0 <= last_step < _STEPS):
         raise RunError(
             f"no part can hold rows of steps {first_step} to {last_step}: "
             f"steps are counted from 0, to {_STEPS:,} at most"
