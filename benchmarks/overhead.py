@@ -8,8 +8,7 @@ median over the pairs, and its 95 % interval from the order statistics of the bi
 A schedule of every k steps is timed over k steps at a time. The load of the machine and the speed
 at which it reads memory are measured in the same run. `--memory` adds the ratio of the peaks of
 resident memory (on CUDA of what is allocated there), traced over untraced, each of a process of its
-own; `--writing` the share of the
-time of an epoch of 60 steps that goes into writing its tables.
+own; `--writing` the share of the time of an epoch of 60 steps that goes into writing its tables.
 """
 
 import copy

@@ -20,9 +20,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
 import torch
 import tyro
+from fault_checks import table_of
 from torch import Tensor
 
 import gradflow
@@ -126,12 +126,7 @@ def distance(one: Run, other: Run) -> float:
 
 def same_tables(one: Run, other: Run) -> bool:
     """Whether all tables, but for how long things took, are the same bits."""
-    pairs = ((run.table(name) for run in (one, other)) for name in TABLES)
-    return all(_timeless(first).equals(_timeless(second)) for first, second in pairs)
-
-
-def _timeless(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows.drop(columns=[name for name in rows if str(name).endswith("seconds")])
+    return all(table_of(one, name).equals(table_of(other, name)) for name in TABLES)
 
 
 def compare(network: str, options: Options, parent: Path, *, deterministic: bool) -> list[Row]:

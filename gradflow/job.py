@@ -35,6 +35,11 @@ class Job:
     device: torch.device
     folder: Path
 
+    @property
+    def steps_per_epoch(self) -> int:
+        """How many batches `training_batches` makes of the training images."""
+        return steps_per_epoch(len(self.split.training), self.configuration.batch_size)
+
     def build_model(self) -> nn.Module:
         """The network with its initial weights, on the device."""
         options = self.configuration
@@ -103,7 +108,7 @@ class Job:
                 "validation": len(self.split.validation),
                 "shape": "x".join(map(str, self.data.images.shape[1:])),
             },
-            "steps_per_epoch": steps_per_epoch(len(self.split.training), options.batch_size),
+            "steps_per_epoch": self.steps_per_epoch,
             "configuration": options.as_json() | {"optimizer": "Adam"},
         }
 

@@ -11,7 +11,6 @@ from rich.console import Console
 from gradflow.command import run_command
 from gradflow.configuration import Configuration
 from gradflow.console import ConsoleProgress, progress_bar, quoted, show_plan, show_results
-from gradflow.data import steps_per_epoch
 from gradflow.experiment import Plan, make_plan, run
 from gradflow.interrupts import end_in_good_order
 from gradflow.job import Job
@@ -62,8 +61,7 @@ def carry_out(plan: Plan, console: Console) -> None:
     with progress_bar(console) as bar:
 
         def progress_of(job: Job) -> ConsoleProgress:
-            steps = steps_per_epoch(len(job.split.training), plan.configuration.batch_size)
-            return ConsoleProgress(console, bar, job, steps)
+            return ConsoleProgress(console, bar, job, job.steps_per_epoch)
 
         results = run(plan, progress_of)
     show_results(console, plan.folder, results)

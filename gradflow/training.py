@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gradflow import checkpoints
-from gradflow.data import Batch, steps_per_epoch
+from gradflow.data import Batch
 from gradflow.errors import TrainingError
 from gradflow.evaluation import Evaluation, evaluate, moved_beyond_noise
 from gradflow.hooks.resuming import place_in
@@ -143,8 +143,7 @@ def _histogram_steps(job: Job) -> Described | bool:
     options = job.configuration
     if not options.histograms:
         return False
-    steps = steps_per_epoch(len(job.split.training), options.batch_size)
-    return first_of_epoch(steps, options.trace_every)
+    return first_of_epoch(job.steps_per_epoch, options.trace_every)
 
 
 def _run_epoch(training: _Training) -> EpochSummary:
@@ -229,9 +228,8 @@ def _train_epoch(training: _Training, times: StepTimes) -> tuple[float, float]:
     images = 0
     losses: list[Tensor] = []
     look_every = _look_every(job.device)
-    steps = steps_per_epoch(len(job.split.training), job.configuration.batch_size)
     for step, batch in enumerate(job.training_batches(training.tracer.epoch), 1):
-        look = step % look_every == 0 or step == steps
+        look = step % look_every == 0 or step == job.steps_per_epoch
         with times.step(recorded=training.tracer.recording):
             optimizer.zero_grad(set_to_none=True)
             logits = model(batch.images)

@@ -4,7 +4,6 @@ import copy
 
 import pytest
 import torch
-from torch import nn
 from torch.nn import functional as F
 
 import gradflow
@@ -29,22 +28,8 @@ def images(steps, dtype=torch.float32):
     return list(zip(x.to("cuda", dtype), y.cuda(), strict=True))
 
 
-def kept_outputs(model):
-    """The outputs of the convolutions and linear layers of `model`, filled as it runs."""
-    outputs = {}
-    for layer, module in model.named_modules():
-        if isinstance(module, (nn.Conv2d, nn.Linear)):
-
-            def keep(_, __, output, layer=layer):
-                output.retain_grad()
-                outputs[layer] = output
-
-            module.register_forward_hook(keep)
-    return outputs
-
-
 @pytest.mark.parametrize("name", ["plain34", "resnet34"])
-def test_norms_are_those_of_autograd_by_hand(tmp_path, name):
+def test_norms_are_those_of_autograd_by_hand(tmp_path, keep_outputs, name):
     model = build(name, classes=5, seed=3).cuda().double()
     twin = copy.deepcopy(model)
     ((x, y),) = images(1, torch.float64)
@@ -52,7 +37,7 @@ def test_norms_are_those_of_autograd_by_hand(tmp_path, name):
     with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer):
         F.cross_entropy(model(x), y).backward()
         optimizer.step()
-    outputs = kept_outputs(twin)
+    outputs = keep_outputs(twin)
     F.cross_entropy(twin(x), y).backward()
     run = gradflow.open_run(tmp_path / "run")
     gradients, activations = (t.set_index("layer") for t in (run.gradients, run.activations))
@@ -73,7 +58,7 @@ def test_norms_are_those_of_autograd_by_hand(tmp_path, name):
     assert list(added**0.5) == pytest.approx(list(junctions.gradient_norm), rel=1e-10)
 
 
-def test_mixed_precision_records_the_gradients_of_the_unscaled_loss(tmp_path):
+def test_mixed_precision_records_the_gradients_of_the_unscaled_loss(tmp_path, keep_outputs):
     model = build("resnet20", classes=5, seed=1).cuda()
     twin = copy.deepcopy(model)
     ((x, y),) = images(1)
@@ -85,7 +70,7 @@ def test_mixed_precision_records_the_gradients_of_the_unscaled_loss(tmp_path):
         scaler.scale(loss).backward()
         scaler.step(optimizer)
         scaler.update()
-    outputs = kept_outputs(twin)
+    outputs = keep_outputs(twin)
     with torch.autocast("cuda", dtype=torch.float16):
         loss = F.cross_entropy(twin(x), y)
     (loss * 2.0**14).backward()

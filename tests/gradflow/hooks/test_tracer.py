@@ -40,22 +40,14 @@ def train(model, folder=None, *, steps=4, **options):
 
 
 @pytest.mark.parametrize("name", ["plain34", "resnet34"])
-def test_norms_are_those_of_autograd_by_hand(tmp_path, name):
+def test_norms_are_those_of_autograd_by_hand(tmp_path, keep_outputs, name):
     model = build(name, classes=5, seed=3).double()
     twin = copy.deepcopy(model)
     train(model, tmp_path / "run", steps=1)
     run = gradflow.open_run(tmp_path / "run")
 
     # By hand: every convolution's output kept with its gradient, in a model of its own.
-    outputs = {}
-    for layer, module in twin.named_modules():
-        if isinstance(module, (nn.Conv2d, nn.Linear)):
-
-            def keep(_, __, output, layer=layer):
-                output.retain_grad()
-                outputs[layer] = output
-
-            module.register_forward_hook(keep)
+    outputs = keep_outputs(twin)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(4, 3, 40, 40, generator=generator).double()
     y = torch.randint(0, 5, (4,), generator=generator)
