@@ -1,45 +1,23 @@
 """Which analyses there are, and how all of them are run over an experiment.
 
-The built-in ones are listed here in reading order. Third parties add theirs through the
-entry-point group `gradflow.analyses`, each entry naming an `Analysis`.
+An analysis is a module anywhere in this package that defines an `ANALYSIS`: it is found by that,
+and stands in no list. Other packages add theirs through the entry-point group `gradflow.analyses`,
+each entry naming an `Analysis`.
 """
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
+from pkgutil import walk_packages
 
 from analyses.result import AnalysisResult
 from gradflow.errors import ConfigurationError, GradflowError
-from gradflow.runs.reader import Experiment
+from gradflow.runs.reading.run import Experiment
 
 ENTRY_POINT_GROUP = "gradflow.analyses"
-
-BUILT_IN = (
-    "overview",
-    "learning_curves",
-    "matched_comparison",
-    "accuracy_jumps",
-    "jump_explanation",
-    "batchnorm_recalibration",
-    "loss_slices",
-    "gradient_profile",
-    "network_drawing",
-    "health_check",
-    "signal_propagation",
-    "magnitudes",
-    "skip_carry",
-    "path_lengths",
-    "conductance",
-    "shortcut_scaling",
-    "lesions",
-    "better_network",
-    "classification",
-    "attribution",
-)
-
-# Asked only where several experiments were put together, and before everything else.
-COMPARING = ("what_changed",)
 
 
 class NotApplicableError(Exception):
@@ -55,12 +33,19 @@ class Analysis:
         title: a few words, for contents and headings.
         question: the question, with its question mark.
         run: from experiment to answer; raises `NotApplicableError` where it cannot be asked.
+        background: what a reader new to the subject must know first, in one sentence.
+        order: the place in a report among gradflow's own analyses, lowest first; those of other
+            packages come after all of these.
+        comparing: asked only where several experiments are compared.
     """
 
     key: str
     title: str
     question: str
     run: Callable[[Experiment], AnalysisResult]
+    background: str = ""
+    order: int = 0
+    comparing: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,6 +58,16 @@ class Outcome:
     result: AnalysisResult | None = None
     not_applicable: str = ""
     failure: str = ""
+    background: str = ""
+
+
+@cache
+def built_in() -> tuple[Analysis, ...]:
+    """gradflow's own analyses, in the order of a report."""
+    home = Path(__file__).parent
+    modules = (import_module(one.name) for one in walk_packages([str(home)], "analyses."))
+    found = (getattr(module, "ANALYSIS", None) for module in modules)
+    return tuple(sorted((one for one in found if one), key=lambda one: (one.order, one.key)))
 
 
 def run_all(experiment: Experiment, only: Collection[str] = ()) -> tuple[Outcome, ...]:
@@ -82,10 +77,9 @@ def run_all(experiment: Experiment, only: Collection[str] = ()) -> tuple[Outcome
 
     Raises `ConfigurationError` where it names one that is not known.
     """
-    own = [*(COMPARING if experiment.parts else ()), *BUILT_IN]
-    loaded = {key: import_module(f"analyses.{key}").ANALYSIS for key in own if _wanted(key, only)}
-    theirs = _third_party()
-    known = [*own, *(one.key for one in theirs)]
+    own = [one for one in built_in() if experiment.members or not one.comparing]
+    analyses = [*own, *_third_party()]
+    known = [one.key for one in analyses]
     unknown = [key for key in only if key not in known]
     if unknown:
         raise ConfigurationError(
@@ -93,7 +87,8 @@ def run_all(experiment: Experiment, only: Collection[str] = ()) -> tuple[Outcome
         )
     return tuple(
         one if isinstance(one, Outcome) else run_one(one, experiment)
-        for one in (*loaded.values(), *(one for one in theirs if _wanted(one.key, only)))
+        for one in analyses
+        if not only or one.key in only
     )
 
 
@@ -102,19 +97,17 @@ def run_one(analysis: Analysis, experiment: Experiment) -> Outcome:
 
     Raises `GradflowError` where the run itself cannot be read: no other section could be either.
     """
-    identity = (analysis.key, analysis.title, analysis.question)
+    unanswered = Outcome(
+        analysis.key, analysis.title, analysis.question, background=analysis.background
+    )
     try:
-        return Outcome(*identity, result=analysis.run(experiment))
+        return replace(unanswered, result=analysis.run(experiment))
     except GradflowError:
         raise
     except NotApplicableError as reason:
-        return Outcome(*identity, not_applicable=str(reason))
+        return replace(unanswered, not_applicable=str(reason))
     except Exception as error:  # a defect in one section must not cost the reader the others
-        return Outcome(*identity, failure=f"{type(error).__name__}: {error}")
-
-
-def _wanted(key: str, only: Collection[str]) -> bool:
-    return not only or key in only
+        return replace(unanswered, failure=f"{type(error).__name__}: {error}")
 
 
 def _third_party() -> list[Analysis | Outcome]:

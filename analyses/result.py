@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from analyses.wording import slug, with_interval
+from analyses.wording.numbers import with_interval
+from analyses.wording.phrases import slug
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing

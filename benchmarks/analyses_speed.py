@@ -17,9 +17,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from gradflow.runs.reader import Run, open_experiment
-from gradflow.runs.schema import TABLES
-from gradflow.runs.writer import ExperimentWriter, RunWriter
+from gradflow.runs.format.schema import TABLES
+from gradflow.runs.reading.run import Run, open_experiment
+from gradflow.runs.writing.run import ExperimentWriter, RunWriter
 
 SEEDS, EPOCHS = 5, 50
 JITTER = 0.03

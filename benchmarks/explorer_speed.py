@@ -24,10 +24,10 @@ from recorded_experiment import Size, record
 mpl.use("Agg")
 
 from analyses.registry import run_all
-from gradflow.runs.reader import open_experiment
-from reports.document import build_document
-from reports.explorer import explorer_of
-from reports.html import render_html
+from gradflow.runs.reading.run import open_experiment
+from reports.document.builder import build_document
+from reports.explorer.builder import explorer_of
+from reports.html.renderer import render_html
 
 DRAWN = "#explorer-body[aria-busy=false]"
 # The time at which everything is drawn, on the clock that starts with the navigation.

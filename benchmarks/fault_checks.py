@@ -14,12 +14,12 @@ from fault_injection import Circumstances, start
 from PIL import Image
 
 import gradflow
-from gradflow import checkpoints
-from gradflow.runs.files import EXPERIMENT_FILE, RUN_FILE, TEMPORARY
-from gradflow.runs.manifest import read_manifest
-from gradflow.runs.parts import left_over
-from gradflow.runs.reader import Run
-from gradflow.runs.schema import TABLES
+from gradflow.runs.format.files import EXPERIMENT_FILE, RUN_FILE, TEMPORARY
+from gradflow.runs.format.manifest import read_manifest
+from gradflow.runs.format.parts import left_over
+from gradflow.runs.format.schema import TABLES
+from gradflow.runs.reading.run import Run
+from gradflow.training import checkpoints
 
 WITHOUT_EPOCHS = ("layers", "images")
 

@@ -1,8 +1,8 @@
 """Trains in a process of its own, which is ended, or whose writing fails, at a chosen moment.
 
-The processes are forked from one that has loaded everything and run nothing: each starts at once.
-A *moment* is a point in the writing of a run: the fault points of `gradflow.runs.files`, and, as
-Python announces them to audit hooks, each file of the experiment that is opened to be written,
+The processes are forked from one that has loaded everything and run nothing: each starts at once. A
+*moment* is a point in the writing of a run: the fault points of `gradflow.runs.format.files`, and,
+as Python announces them to audit hooks, each file of the experiment that is opened to be written,
 renamed or removed, and each folder that is made. They are counted from 1.
 """
 
@@ -26,9 +26,11 @@ from typing import Any, Literal, NoReturn
 
 import torch
 
-from gradflow import training
-from gradflow.runs import compaction, manifest, writer
+from gradflow.runs.format import manifest
+from gradflow.runs.writing import merging
+from gradflow.runs.writing import run as writer
 from gradflow.train_and_trace import main
+from gradflow.training import loop
 
 _EVENTS = {"open": "open", "os.rename": "rename", "os.remove": "remove", "os.mkdir": "mkdir"}
 # What a full disk still does, and what no system call stands behind.
@@ -66,7 +68,7 @@ class Circumstances:
     """
 
     fault: Fault | None = None
-    merged_at_once: int = compaction.MERGED_AT_ONCE
+    merged_at_once: int = merging.MERGED_AT_ONCE
     hours_back: int | None = None
     address_space: int | None = None
     moments: Path | None = None
@@ -113,7 +115,9 @@ def start(
     """Start `python -m gradflow.train_and_trace` with `arguments`, which writes into `folder`."""
     context = multiprocessing.get_context("forkserver")
     # By their full names: the server knows no more folders than those of installed packages.
-    context.set_forkserver_preload(["gradflow.train_and_trace", "gradflow.runs.reader", "pytest"])
+    context.set_forkserver_preload(
+        ["gradflow.train_and_trace", "gradflow.runs.reading.run", "pytest"]
+    )
     began, begins = context.Pipe(duplex=False)
     process = context.Process(
         target=_train,
@@ -138,7 +142,7 @@ def _train(
     # The server's were replaced before these were opened, or closed.
     sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
     torch.set_num_threads(1)
-    compaction.MERGED_AT_ONCE = circumstances.merged_at_once
+    merging.MERGED_AT_ONCE = circumstances.merged_at_once
     if circumstances.hours_back is not None:
         _turn_the_clock_back(circumstances.hours_back)
     if circumstances.address_space is not None:
@@ -174,7 +178,7 @@ class _Moments:
         if self._fault.kind == "torn":
             manifest.append = _counted(manifest.append, self._fault.at, _write_half)
         if self._fault.kind == "memory":
-            training.evaluate = _counted(training.evaluate, self._fault.at, _find_no_memory)
+            loop.evaluate = _counted(loop.evaluate, self._fault.at, _find_no_memory)
 
     def reach(self, name: str) -> None:
         """Come to the moment `name`."""

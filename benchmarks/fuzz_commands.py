@@ -28,14 +28,16 @@ from fuzz_trial import Attempt, BrokenPromiseError, Outcome, run_command
 from PIL import Image
 from rich.console import Console
 
-from gradflow import experiment, probe, report, train_and_trace, watching
-from gradflow.configuration import Configuration
-from gradflow.console import show_plan
+from gradflow import probe, report, train_and_trace
 from gradflow.data import ImageData
 from gradflow.errors import DataError
-from gradflow.resuming import recorded_configuration
+from gradflow.live import watch
 from gradflow.runs import __main__ as check_command
-from gradflow.runs.writer import claim_folder
+from gradflow.runs.writing.run import claim_folder
+from gradflow.training import experiment
+from gradflow.training.configuration import Configuration
+from gradflow.training.console import show_plan
+from gradflow.training.resumption import recorded_configuration
 from reports import building
 
 PLAIN = Configuration(data="images", models=("plain20",), validation_fraction=0.5).as_json()
@@ -186,7 +188,7 @@ def _keep_still(_: Path) -> None:
         (probe, "probe_run", lambda run, options, say: probe.job_of(run, options)),
         (building, "make_report", lambda *_: None),
         (report, "_write", lambda *_: []),
-        (watching, "watch", lambda *_, **__: 0),
+        (watch, "watch", lambda *_, **__: 0),
         (webbrowser, "open", lambda _: False),
     )
     for owner, name, stub in stubs:

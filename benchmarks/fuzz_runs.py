@@ -23,12 +23,12 @@ from fuzz_inputs import (
 )
 from fuzz_trial import Attempt
 
-from gradflow import checkpoints
-from gradflow.runs.check import check_run, runs_in
-from gradflow.runs.finding import newest_experiment
-from gradflow.runs.reader import Run, open_experiment
-from gradflow.runs.repair import repair
-from gradflow.runs.schema import TABLES
+from gradflow.runs.format.schema import TABLES
+from gradflow.runs.integrity.check import check_run, runs_in
+from gradflow.runs.integrity.repair import repair
+from gradflow.runs.reading.finding import newest_experiment
+from gradflow.runs.reading.run import Run, open_experiment
+from gradflow.training import checkpoints
 
 FIXTURES = Path(__file__).parents[1] / "tests" / "fixtures" / "runs"
 RUN = "tiny-seed0"

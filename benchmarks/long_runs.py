@@ -29,8 +29,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import gradflow
-from gradflow.runs.schema import TABLES
-from gradflow.runs.writer import RunWriter
+from gradflow.runs.format.schema import TABLES
+from gradflow.runs.writing.run import RunWriter
 
 EPOCHS = 10_000
 STEPS_PER_EPOCH = 2

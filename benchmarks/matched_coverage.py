@@ -12,8 +12,9 @@ import argparse
 import numpy as np
 from scipy import stats
 
-from analyses.comparison import MEAN, MatchedRuns, curve
-from analyses.statistics import Array, wilson_interval
+from analyses.accuracy.difference.measure import MEAN, MatchedRuns, curve
+from analyses.statistics import Array
+from analyses.statistics.proportions import wilson_interval
 
 IMAGES, POPULATION, EPOCHS = 245, 1225, 10
 LEVEL = 0.55  # of the first network's accuracy

@@ -4,9 +4,9 @@
 
 prints two tables. The first: how often "gradient health goes with the real change" is supported
 where nothing links them (it should be 5 % at most), and where a link is planted (power). Both go
-through `analyses.jump_links.link` and `link_verdict`, as a report does: accuracies are those of 245
-images drawn one by one, beside five quantities at two lags. The second: how often the 95 %
-intervals of `analyses.movement_shares.decompose` hold the true shares.
+through `analyses.accuracy.explanation.links.link` and `link_verdict`, as a report does: accuracies
+are those of 245 images drawn one by one, beside five quantities at two lags. The second: how often
+the 95 % intervals of `analyses.accuracy.explanation.measure.decompose` hold the true shares.
 
 Nothing is linked in:
     levels: health and the accuracy's logit are independent AR(1) series.
@@ -23,13 +23,14 @@ import pandas as pd
 from numpy.polynomial.hermite_e import hermegauss
 from numpy.typing import NDArray
 
-from analyses.accuracy_movement import Pair
-from analyses.association import steady_course
-from analyses.jump_explanation import RATE, STRONG
-from analyses.jump_links import link, link_verdict, real_changes
-from analyses.movement_shares import PARTS, decompose
+from analyses.accuracy.explanation.links import link, link_verdict, real_changes
+from analyses.accuracy.explanation.measure import PARTS, decompose
+from analyses.accuracy.explanation.question import RATE, STRONG
+from analyses.accuracy.recalibration.measure import Pair
 from analyses.result import Verdict
-from analyses.statistics import MIN_SEEDS, wilson_interval
+from analyses.statistics.association import steady_course
+from analyses.statistics.means import MIN_SEEDS
+from analyses.statistics.proportions import wilson_interval
 
 Array = NDArray[np.float64]
 

@@ -29,9 +29,9 @@ import tyro
 from pairing import Batches, Trainer, median_interval, paired_ratios, surroundings
 
 import gradflow
-from gradflow.experiment import choose_device
 from gradflow.models import build
-from gradflow.runs.writer import RunWriter
+from gradflow.runs.writing.run import RunWriter
+from gradflow.training.experiment import choose_device
 
 EPOCH = 60
 """Steps of an epoch of the default experiment."""

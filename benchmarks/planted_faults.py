@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import gradflow
-from analyses.health_check import all_findings
+from analyses.health.question import all_findings
 from analyses.result import Verdict
-from analyses.statistics import wilson_interval
+from analyses.statistics.proportions import wilson_interval
 
 BATCH, POOL = 48, 480
 MOST_FALSE_ALARMS, MOST_MISSES = 0.02, 0.05

@@ -1,8 +1,8 @@
 """Small networks with one condition built in, and healthy ones that look ill at a glance.
 
-The truth comes from how a network is made, never from what is measured on it: what the closed
-forms of `analyses.theory` say of its initial weights lies a factor of ten beyond the bounds of the
-health check for the ill, and a factor of five within them for the healthy.
+The truth comes from how a network is made, never from what is measured on it: what the closed forms
+of `analyses.statistics.theory` say of its initial weights lies a factor of ten beyond the bounds of
+the health check for the ill, and a factor of five within them for the healthy.
 """
 
 import random
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from analyses.theory import PYTORCH_DEFAULT_GAIN, relu_growth
+from analyses.statistics.theory import PYTORCH_DEFAULT_GAIN, relu_growth
 
 INPUTS, CLASSES = 32, 5
 IMAGE = (4, 8, 8)  # channels, height, width

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.runs.quantity import Table
-from gradflow.runs.schema import ACTIVATIONS, GRADIENTS, JUNCTIONS, PARAMETERS
-from gradflow.runs.writer import ExperimentWriter, RunWriter
+from gradflow.runs.format.quantity import Table
+from gradflow.runs.format.schema import ACTIVATIONS, GRADIENTS, JUNCTIONS, PARAMETERS
+from gradflow.runs.writing.run import ExperimentWriter, RunWriter
 
 CREATED = "2025-05-03T14:05:09+00:00"
 COSINES = ("gradient_cosine", "skip_branch_cosine")

@@ -26,9 +26,9 @@ from fault_checks import table_of
 from torch import Tensor
 
 import gradflow
-from gradflow import checkpoints
-from gradflow.runs.reader import Run
-from gradflow.runs.schema import TABLES
+from gradflow.runs.format.schema import TABLES
+from gradflow.runs.reading.run import Run
+from gradflow.training import checkpoints
 
 _TRAIN = """
 import sys, torch

@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 import gradflow
-from analyses.run_comparison import compare_runs
+from analyses.comparison.runs import compare_runs
 
 FOLDER = "runs/compare-two-runs"
 WIDTHS = (64, 48, 48, 48, 48)

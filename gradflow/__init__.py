@@ -4,14 +4,15 @@
 folders as pandas frames. torch is loaded only when a name that needs it is used.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from gradflow.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from gradflow.hooks.schedules import Budget, every, first_then_every, log_spaced
     from gradflow.hooks.selection import layers
     from gradflow.hooks.tracer import Tracer
-    from gradflow.runs.reader import Experiment, Run, open_experiment, open_run
+    from gradflow.runs.reading.run import Experiment, Run, open_experiment, open_run
 
 __version__ = "0.1.0"
 
@@ -22,10 +23,10 @@ _HOME = {
     "layers": "gradflow.hooks.selection",
     "log_spaced": "gradflow.hooks.schedules",
     "Tracer": "gradflow.hooks.tracer",
-    "Experiment": "gradflow.runs.reader",
-    "Run": "gradflow.runs.reader",
-    "open_experiment": "gradflow.runs.reader",
-    "open_run": "gradflow.runs.reader",
+    "Experiment": "gradflow.runs.reading.run",
+    "Run": "gradflow.runs.reading.run",
+    "open_experiment": "gradflow.runs.reading.run",
+    "open_run": "gradflow.runs.reading.run",
 }
 
 __all__ = [
@@ -43,10 +44,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'gradflow' has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+__getattr__ = lazy_names(__name__, _HOME)
 
 
 def __dir__() -> list[str]:

@@ -11,21 +11,21 @@ import tyro
 from rich.console import Console
 from torch import Tensor
 
-from gradflow import checkpoints
-from gradflow.command import run_command
-from gradflow.configuration import Configuration
+from gradflow.command_line.exit_codes import run_command
+from gradflow.command_line.out_of_memory import naming_lack_of_memory
 from gradflow.data import ImageData, load, split
 from gradflow.errors import RunError, printable
-from gradflow.evaluation import Evaluation, evaluate, moved_beyond_noise
-from gradflow.experiment import choose_device
-from gradflow.job import Job
-from gradflow.memory import naming_lack_of_memory
+from gradflow.probes.execution import run_probes
 from gradflow.probes.probe import Probe, Subject, is_due
-from gradflow.probes.running import run_probes
-from gradflow.probing import needs_previous, subject_of, wanted_probes
-from gradflow.runs.parts import part_name
-from gradflow.runs.reader import Run, open_experiment
-from gradflow.runs.writer import RunWriter
+from gradflow.runs.format.parts import part_name
+from gradflow.runs.reading.run import Run, open_experiment
+from gradflow.runs.writing.run import RunWriter
+from gradflow.training import checkpoints
+from gradflow.training.configuration import Configuration
+from gradflow.training.epoch_probes import needs_previous, subject_of, wanted_probes
+from gradflow.training.evaluation import Evaluation, evaluate, moved_beyond_noise
+from gradflow.training.experiment import choose_device
+from gradflow.training.job import Job
 
 
 @dataclass(frozen=True)

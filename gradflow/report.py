@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from gradflow.command import complain, run_command
+from gradflow.command_line.exit_codes import complain, run_command
 from gradflow.errors import ConfigurationError, GradflowError
-from gradflow.runs.borders import require_possible
-from gradflow.runs.finding import RUNS_FOLDER, find_folder, newest_experiment
+from gradflow.runs.format.limits import require_possible
+from gradflow.runs.reading.finding import RUNS_FOLDER, find_folder, newest_experiment
 
 if TYPE_CHECKING:
-    from gradflow.runs.reader import Experiment
+    from gradflow.runs.reading.run import Experiment
     from reports.building import Written
-    from reports.document import Document
+    from reports.elements import Document
     from reports.formats import Format
 
 DEFAULT_FORMATS = "html,pdf"
@@ -132,7 +132,7 @@ def write_reports(
     `ConfigurationError` where `only` names an unknown analysis.
     """
     # Loaded here: `--help` and a wrong option need none of it.
-    from gradflow.runs.reader import open_experiment  # noqa: PLC0415
+    from gradflow.runs.reading.run import open_experiment  # noqa: PLC0415
 
     return _write(open_experiment(folder), formats, only, out or folder, paper)
 
@@ -144,8 +144,8 @@ def compare(
 
     Raises as `write_reports` does, and `ConfigurationError` where a run is in two of them.
     """
-    from analyses.combination import combine  # noqa: PLC0415
-    from gradflow.runs.reader import open_experiment  # noqa: PLC0415
+    from analyses.comparison.combination import combine  # noqa: PLC0415
+    from gradflow.runs.reading.run import open_experiment  # noqa: PLC0415
 
     folders = [find_folder(one, options.runs_folder) for one in named]
     out = options.out or options.runs_folder / comparison_name(folders)
@@ -169,7 +169,7 @@ def comparison_name(folders: Sequence[Path]) -> str:
 def _watch(
     folders: Sequence[Path], formats: Sequence["Format"], options: Options, only: Sequence[str]
 ) -> int:
-    from gradflow.watching import watch  # noqa: PLC0415
+    from gradflow.live.watch import watch  # noqa: PLC0415
 
     if len(folders) > 1:
         raise ConfigurationError(
@@ -197,7 +197,7 @@ def rebuilt(
 
     Raises as `write_reports` does.
     """
-    from gradflow.runs.reader import open_experiment  # noqa: PLC0415
+    from gradflow.runs.reading.run import open_experiment  # noqa: PLC0415
     from reports.building import make_report, report_name, write_report  # noqa: PLC0415
 
     report = make_report(open_experiment(folder), only, paper)
@@ -228,8 +228,8 @@ def _write(
     paper: str,
 ) -> list["Written"]:
     from reports.building import make_report, report_name, write_report  # noqa: PLC0415
+    from reports.html.vega import begin  # noqa: PLC0415
     from reports.terminal import answer_text, print_text, sections_text  # noqa: PLC0415
-    from reports.vega import begin  # noqa: PLC0415
 
     if any(one.name == "html" for one in formats):
         begin()

@@ -8,14 +8,14 @@ from pathlib import Path
 import tyro
 from rich.console import Console
 
-from gradflow.command import run_command
-from gradflow.configuration import Configuration
-from gradflow.console import ConsoleProgress, progress_bar, quoted, show_plan, show_results
-from gradflow.experiment import Plan, make_plan, run
-from gradflow.interrupts import end_in_good_order
-from gradflow.job import Job
-from gradflow.memory import naming_lack_of_memory
-from gradflow.resuming import recorded_configuration
+from gradflow.command_line.exit_codes import run_command
+from gradflow.command_line.interrupts import end_in_good_order
+from gradflow.command_line.out_of_memory import naming_lack_of_memory
+from gradflow.training.configuration import Configuration
+from gradflow.training.console import ConsoleProgress, progress_bar, quoted, show_plan, show_results
+from gradflow.training.experiment import Plan, make_plan, run
+from gradflow.training.job import Job
+from gradflow.training.resumption import recorded_configuration
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from analyses.registry import run_all
 from gradflow.errors import RunError, printable
-from gradflow.runs.files import make_folder, write_whole
-from gradflow.runs.reader import Experiment
-from reports.document import build_document
+from gradflow.runs.format.files import make_folder, write_whole
+from gradflow.runs.reading.run import Experiment
+from reports.document.builder import build_document
 from reports.formats import Format, Report
 
 _LONGEST_NAME = 100
@@ -36,8 +36,8 @@ def make_report(experiment: Experiment, only: Collection[str] = (), paper: str =
     """Analyse `experiment` and draw its figures.
 
     Args:
-        experiment: a recorded one, or several put together by `analyses.combination.combine`.
-        only: keys of the analyses to run; empty for all.
+        experiment: a recorded one, or several put together by
+        `analyses.comparison.combination.combine`. only: keys of the analyses to run; empty for all.
         paper: of formats with pages, a4 or letter.
 
     Raises `ConfigurationError` where `only` names an unknown analysis, and `RunError` where a

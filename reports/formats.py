@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from analyses.registry import Outcome
 from gradflow.errors import ConfigurationError
-from gradflow.runs.reader import Experiment
-from reports.document import Document
+from gradflow.runs.reading.run import Experiment
+from reports.elements import Document
 
 
 @dataclass(frozen=True)
@@ -40,25 +40,25 @@ class Format:
 
 # What makes a format is loaded when it is asked for: typst alone takes long.
 def _html(report: Report) -> bytes:
-    from reports.html import render_html  # noqa: PLC0415
+    from reports.html.renderer import render_html  # noqa: PLC0415
 
     return render_html(report.document)
 
 
 def _pdf(report: Report) -> bytes:
-    from reports.pdf import render_pdf  # noqa: PLC0415
+    from reports.pdf.renderer import render_pdf  # noqa: PLC0415
 
     return render_pdf(report.document, report.paper)
 
 
 def _markdown(report: Report) -> bytes:
-    from reports.markdown import render_markdown  # noqa: PLC0415
+    from reports.markdown.renderer import render_markdown  # noqa: PLC0415
 
     return render_markdown(report.document)
 
 
 def _json(report: Report) -> bytes:
-    from reports.machine import render_json  # noqa: PLC0415
+    from reports.json.renderer import render_json  # noqa: PLC0415
 
     return render_json(report.experiment, report.outcomes, report.document)
 

@@ -11,8 +11,16 @@ from rich.table import Table
 from rich.text import Text
 
 from analyses.result import Verdict
-from reports.document import Document
-from reports.parts import SIGNS, Card, Claim, FigurePart, FindingPart, Section, TablePart
+from reports.elements import (
+    SIGNS,
+    Card,
+    Claim,
+    Document,
+    FigureElement,
+    FindingElement,
+    Section,
+    TableElement,
+)
 
 COLUMNS = 80
 _WIDEST_COLUMN = 26  # of a table; what is longer is folded within its cell
@@ -121,7 +129,7 @@ def _claim(claim: Claim) -> Iterator[RenderableType]:
         yield _indented(_text(f"Shown above: {', '.join(claim.seen)}"))
 
 
-def _finding(finding: FindingPart) -> Iterator[RenderableType]:
+def _finding(finding: FindingElement) -> Iterator[RenderableType]:
     line = finding.line
     meaning = _clean(f", {line.network}: {finding.meaning}")
     yield _indented(Text.assemble(_verdict(line.verdict), meaning))
@@ -131,7 +139,7 @@ def _finding(finding: FindingPart) -> Iterator[RenderableType]:
 
 
 def _evidence(
-    figures: tuple[FigurePart, ...], tables: tuple[TablePart, ...]
+    figures: tuple[FigureElement, ...], tables: tuple[TableElement, ...]
 ) -> Iterator[RenderableType]:
     for figure in figures:
         yield from _figure(figure)
@@ -143,11 +151,11 @@ def _evidence(
             yield from (_text(table.note, "dim"), Text())
 
 
-def _figure(figure: FigurePart) -> Iterator[RenderableType]:
+def _figure(figure: FigureElement) -> Iterator[RenderableType]:
     yield from (Text(), _text(f"{figure.label}. {figure.title} {figure.note or figure.caption}"))
 
 
-def _table(table: TablePart, columns: list[int]) -> RenderableType:
+def _table(table: TableElement, columns: list[int]) -> RenderableType:
     laid_out = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), show_edge=False)
     for column in columns:
         laid_out.add_column(
@@ -161,7 +169,7 @@ def _table(table: TablePart, columns: list[int]) -> RenderableType:
     return laid_out
 
 
-def _that_fit(table: TablePart) -> list[list[int]]:
+def _that_fit(table: TableElement) -> list[list[int]]:
     """The columns in groups that fit beside the first one, which each group repeats."""
     widths = [
         min(_WIDEST_COLUMN, max(len(name), *(len(row[column]) for row in table.rows), 1)) + 2

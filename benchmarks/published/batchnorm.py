@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from analyses import theory
+from analyses.statistics import theory
 from gradflow.models import build
 from published.networks import Together, plain_net
 from published.recording import record

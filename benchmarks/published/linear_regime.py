@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 
-from analyses import theory
+from analyses.statistics import theory
 from published.networks import Together, plain_net
 from published.recording import record
 from published.rows import Item, Tolerance, compare

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from analyses.theory import HE_GAIN
+from analyses.statistics.theory import HE_GAIN
 
 
 def linear(inputs: int, outputs: int, gain: float) -> nn.Linear:

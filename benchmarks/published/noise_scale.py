@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from analyses import theory
-from gradflow.probes.noise_scale import estimates
+from analyses.statistics import theory
+from gradflow.probes.gradients.noise_scale import estimates
 from published.recording import record
 from published.rows import Item, Tolerance, compare
 

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from analyses import theory
+from analyses.statistics import theory
 from gradflow.data import Batch
 from gradflow.models import build
-from gradflow.probes import path_lengths
-from gradflow.probes.blocks import Block, blocks, rewired
+from gradflow.probes.network.blocks import Block, blocks, rewired
 from gradflow.probes.probe import Subject
+from gradflow.probes.skips import path_lengths
 from published.rows import Item, Tolerance, compare
 
 GAIN = 0.26

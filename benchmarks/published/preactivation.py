@@ -6,7 +6,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from analyses import theory
+from analyses.statistics import theory
 from published.networks import PreactivationBlock, convolution
 from published.recording import record
 from published.rows import Item, Tolerance, compare

@@ -6,7 +6,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from analyses import theory
+from analyses.statistics import theory
 from published.networks import Together, freeze_statistics, plain_net, residual_net
 from published.recording import record
 from published.rows import Item, Row, Tolerance, compare

@@ -7,7 +7,7 @@ from io import TextIOWrapper
 from pathlib import Path, PureWindowsPath
 
 from gradflow.errors import DataError
-from gradflow.runs.borders import LONGEST_NAME
+from gradflow.runs.format.limits import LONGEST_NAME
 
 COLUMNS = ("filename", "label")
 # Spreadsheets separate by semicolons where the comma is the decimal sign.

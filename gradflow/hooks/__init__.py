@@ -1,1 +1,26 @@
-"""Records gradients and activations of any `nn.Module` through forward and tensor hooks."""
+"""Records gradients and activations of any `nn.Module` through forward and tensor hooks.
+
+`Tracer` is all that most need; the schedules say which steps it records, `layers` which layers.
+"""
+
+from typing import TYPE_CHECKING
+
+from gradflow.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from gradflow.hooks.schedules import Budget, every, first_then_every, log_spaced
+    from gradflow.hooks.selection import layers
+    from gradflow.hooks.tracer import Tracer
+
+_HOME = {
+    "Tracer": "gradflow.hooks.tracer",
+    "Budget": "gradflow.hooks.schedules",
+    "every": "gradflow.hooks.schedules",
+    "first_then_every": "gradflow.hooks.schedules",
+    "log_spaced": "gradflow.hooks.schedules",
+    "layers": "gradflow.hooks.selection",
+}
+
+__all__ = ["Budget", "Tracer", "every", "first_then_every", "layers", "log_spaced"]
+
+__getattr__ = lazy_names(__name__, _HOME)

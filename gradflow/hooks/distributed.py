@@ -16,8 +16,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from gradflow.errors import TracingError
-from gradflow.hooks.fused import Moments
 from gradflow.hooks.records import StepRecord
+from gradflow.hooks.reduction.fused import Moments
 
 # Moments by kind (activation, gradient, skip, branch) and layer.
 Parts = dict[tuple[str, str], Moments]

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
-from gradflow.hooks import native
 from gradflow.hooks.distributed import is_shard, local_part
-from gradflow.hooks.fused import safe_norm
 from gradflow.hooks.previous_gradients import PreviousGradients
+from gradflow.hooks.reduction import native
+from gradflow.hooks.reduction.fused import safe_norm
 
 _OPTIMIZER_FILE = inspect.getfile(torch.optim.Optimizer)
 

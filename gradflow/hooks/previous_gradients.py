@@ -16,9 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gradflow.hooks import native
 from gradflow.hooks.distributed import local_part
-from gradflow.hooks.fused import safe_norm
+from gradflow.hooks.reduction import native
+from gradflow.hooks.reduction.fused import safe_norm
 
 Measured = tuple[Tensor | float, Tensor | float | None, Tensor | float | None]
 

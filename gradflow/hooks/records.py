@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradflow.hooks import histograms
-from gradflow.hooks.fused import Moments, finish
-from gradflow.runs.schema import TABLES, TENSOR_STATISTICS
+from gradflow.hooks.reduction import histograms
+from gradflow.hooks.reduction.fused import Moments, finish
+from gradflow.runs.format.schema import TABLES, TENSOR_STATISTICS
 
 Columns = dict[str, Any]
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from gradflow.errors import TracingError
 from gradflow.hooks.records import Columns, StepRecord
-from gradflow.runs.schema import TABLES
+from gradflow.runs.format.schema import TABLES
 
 # Powers of the scale in each unit of what a scaled backward pass delivers.
 _POWERS = {

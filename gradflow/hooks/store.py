@@ -7,7 +7,7 @@ from gradflow.hooks.layers import LayerTable
 from gradflow.hooks.nonfinite import first_nonfinite
 from gradflow.hooks.records import Columns, StepRecord, concatenate, to_columns
 from gradflow.hooks.scaling import step_columns, unscale
-from gradflow.runs.writer import RunWriter
+from gradflow.runs.writing.run import RunWriter
 
 # Recorded steps kept on the device before one transfer brings their numbers over; recorded steps
 # kept in memory before they are written. An epoch's end does both.

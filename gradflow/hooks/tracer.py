@@ -14,20 +14,20 @@ from torch.utils.hooks import RemovableHandle
 from gradflow.errors import RunError, TracingError
 from gradflow.hooks.distributed import Processes, inner_model
 from gradflow.hooks.environment import environment
-from gradflow.hooks.fused import prepare
 from gradflow.hooks.layers import LayerTable
 from gradflow.hooks.nonfinite import sentence
-from gradflow.hooks.observer import LayerObserver
+from gradflow.hooks.observation.layer_observer import LayerObserver
 from gradflow.hooks.parameters import ParameterRecorder, in_another_step
 from gradflow.hooks.records import Columns, StepRecord
+from gradflow.hooks.reduction.fused import prepare
 from gradflow.hooks.refusals import refuse_in_processes, refuse_silence, refuse_untraceable
-from gradflow.hooks.resuming import Memory, place_in
 from gradflow.hooks.scaling import ScalerWatch, optimizer_scale
 from gradflow.hooks.schedules import Budget, HistogramSteps, Schedule, as_schedule
 from gradflow.hooks.selection import Selection, select_modules
+from gradflow.hooks.state import Memory, place_in
 from gradflow.hooks.store import RecordStore
-from gradflow.runs.borders import restoring
-from gradflow.runs.writer import MuteWriter, RunWriter
+from gradflow.runs.format.limits import restoring
+from gradflow.runs.writing.run import MuteWriter, RunWriter
 
 
 class Tracer:
@@ -59,8 +59,8 @@ class Tracer:
         stop_on_nonfinite: end the run at the end of the first recorded step with a nan or infinite
             value, with an error that says where it stood. Reads values back at every recorded step.
 
-    The rows of a table are defined in `gradflow.runs.schema`. Layer gradients are those of the loss
-    as it is back-propagated; parameter gradients those that the optimizer receives, after
+    The rows of a table are defined in `gradflow.runs.format.schema`. Layer gradients are those of
+    the loss as it is back-propagated; parameter gradients those that the optimizer receives, after
     accumulation and clipping. `docs/tracer.md` says what is supported and what is not.
 
     Raises `TracingError` for a compiled, sharded or replicated model and where nothing is observed,

@@ -5,17 +5,20 @@ from importlib import import_module
 from gradflow.errors import ConfigurationError
 from gradflow.probes.probe import Probe
 
-PROBE_NAMES = (
-    "gradient_coherence",
-    "shattering",
-    "path_lengths",
-    "lesions",
-    "shortcut_scaling",
-    "noise_scale",
-    "attribution",
-    "loss_slice",
-    "sharpness",
-)
+# By name, the module below `gradflow.probes` that holds each. A probe is imported only when it is
+# wanted: some need a library that training does without.
+_MODULES = {
+    "gradient_coherence": "gradients.coherence",
+    "shattering": "gradients.shattering",
+    "path_lengths": "skips.path_lengths",
+    "lesions": "skips.lesions",
+    "shortcut_scaling": "skips.scaling",
+    "noise_scale": "gradients.noise_scale",
+    "attribution": "attribution.measure",
+    "loss_slice": "loss.slices",
+    "sharpness": "loss.sharpness",
+}
+PROBE_NAMES = tuple(_MODULES)
 
 
 def find_probes(names: tuple[str, ...]) -> tuple[Probe, ...]:
@@ -28,5 +31,7 @@ def find_probes(names: tuple[str, ...]) -> tuple[Probe, ...]:
             existing = ", ".join(PROBE_NAMES)
             raise ConfigurationError(f"there is no probe called {name!r}; there are {existing}")
     return tuple(
-        import_module(f"gradflow.probes.{name}").PROBE for name in PROBE_NAMES if name in names
+        import_module(f"gradflow.probes.{module}").PROBE
+        for name, module in _MODULES.items()
+        if name in names
     )

@@ -1,1 +1,21 @@
-"""The run folder: what is recorded (`schema`), how it is written (`writer`) and read (`reader`)."""
+"""The run folder: its `format`, and how it is written (`writing`), read (`reading`) and checked
+(`integrity`).
+"""
+
+from typing import TYPE_CHECKING
+
+from gradflow.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from gradflow.runs.reading.run import Experiment, Run, open_experiment, open_run
+
+_HOME = {
+    "Experiment": "gradflow.runs.reading.run",
+    "Run": "gradflow.runs.reading.run",
+    "open_experiment": "gradflow.runs.reading.run",
+    "open_run": "gradflow.runs.reading.run",
+}
+
+__all__ = ["Experiment", "Run", "open_experiment", "open_run"]
+
+__getattr__ = lazy_names(__name__, _HOME)

@@ -10,9 +10,9 @@ from typing import Annotated, Literal
 
 import tyro
 
-from gradflow.command import run_command
-from gradflow.runs.check import Checked, Finding, check_run, runs_in
-from gradflow.runs.repair import repair
+from gradflow.command_line.exit_codes import run_command
+from gradflow.runs.integrity.check import Checked, Finding, check_run, runs_in
+from gradflow.runs.integrity.repair import repair
 
 _COLUMNS = 80
 _NAME = 24

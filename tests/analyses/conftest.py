@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gradflow.runs.reader import Experiment, open_experiment
-from gradflow.runs.schema import TABLES
-from gradflow.runs.writer import ExperimentWriter, RunWriter
+from gradflow.runs.format.schema import TABLES
+from gradflow.runs.reading.run import Experiment, open_experiment
+from gradflow.runs.writing.run import ExperimentWriter, RunWriter
 
 STATISTICS = [quantity.name for quantity in TABLES["activations"].quantities]
 CLASSES = ["bakso", "gado_gado", "nasi_goreng", "rendang", "soto_ayam"]

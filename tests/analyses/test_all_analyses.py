@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from matplotlib.cm import ScalarMappable
 
-from analyses import plots
+from analyses.plotting import theme
 from analyses.registry import run_all
 from gradflow import train_and_trace
-from gradflow.runs.reader import open_experiment
-from gradflow.runs.schema import TABLES
+from gradflow.runs.format.schema import TABLES
+from gradflow.runs.reading.run import open_experiment
 
 
 def full(build, seeds=(2025,), epochs=10, own_images=False, **options):
@@ -80,7 +80,7 @@ def test_every_figure_draws_at_the_width_of_the_column(outcomes):
     for outcome in outcomes:
         for figure in outcome.result.figures if outcome.result else ():
             drawn = figure.draw()
-            assert drawn.get_size_inches()[0] == pytest.approx(plots.WIDTH)
+            assert drawn.get_size_inches()[0] == pytest.approx(theme.WIDTH)
             assert figure.title
             assert figure.caption
             assert figure.alt
@@ -199,10 +199,10 @@ def names_in(text, experiment):
 
 def test_a_network_has_one_colour_in_all_figures():
     assert (
-        plots.colours(["plain34", "resnet34"])["resnet34"]
-        == plots.colours(["plain34", "resnet34", "mine"])["resnet34"]
+        theme.colours(["plain34", "resnet34"])["resnet34"]
+        == theme.colours(["plain34", "resnet34", "mine"])["resnet34"]
     )
-    assert len(set(plots.colours(list("abcdef")).values())) == 6
+    assert len(set(theme.colours(list("abcdef")).values())) == 6
 
 
 def test_drawing_leaves_the_global_settings_alone(build):

@@ -1,12 +1,13 @@
 """All analyses run; one that fails costs the reader nothing but itself."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from analyses import registry
-from analyses.registry import Analysis, NotApplicableError, run_all, run_one
+from analyses.registry import Analysis, NotApplicableError, built_in, run_all, run_one
 from gradflow.errors import ConfigurationError, RunError
 
 
@@ -38,9 +39,30 @@ def third_party(monkeypatch, *entries):
     monkeypatch.setattr(registry, "entry_points", lambda group: list(entries))
 
 
-def test_built_in_analyses_come_first_and_in_reading_order(experiment):
+def test_every_analysis_in_the_tree_is_found():
+    home = Path(registry.__file__).parent
+    defining = [one for one in home.rglob("*.py") if "\nANALYSIS = " in one.read_text()]
+    assert len(built_in()) == len(defining) > 15
+
+
+def test_keys_and_places_are_unique():
+    for values in ([one.key for one in built_in()], [one.order for one in built_in()]):
+        assert len(set(values)) == len(values)
+
+
+def test_every_analysis_with_a_section_has_its_background_in_one_sentence():
+    # The overview is the opening picture and has no section.
+    texts = {one.key: one.background for one in built_in() if one.key != "overview"}
+    assert [key for key, text in texts.items() if not text] == []
+    assert [key for key, text in texts.items() if text[-1] != "." or ". " in text] == []
+
+
+def test_built_in_analyses_run_in_reading_order_without_those_that_compare(experiment):
     outcomes = run_all(experiment)
-    assert [outcome.key for outcome in outcomes] == list(registry.BUILT_IN)
+    asked = [one for one in built_in() if not one.comparing]
+    assert [outcome.key for outcome in outcomes] == [one.key for one in asked]
+    assert asked == sorted(asked, key=lambda one: one.order)
+    assert len(asked) < len(built_in())
     assert all(outcome.question.endswith("?") for outcome in outcomes)
     assert not [outcome.failure for outcome in outcomes if outcome.failure]
 

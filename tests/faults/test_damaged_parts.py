@@ -8,7 +8,7 @@ from fault_injection import Circumstances, Fault, start
 
 import gradflow
 from gradflow.errors import RunError
-from gradflow.runs.schema import TABLES
+from gradflow.runs.format.schema import TABLES
 
 
 def truncate(path):

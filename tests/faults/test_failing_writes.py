@@ -10,9 +10,9 @@ from fault_checks import check_end, check_interrupted
 from fault_injection import Circumstances, Fault, start
 from torch import nn
 
-from gradflow import checkpoints
 from gradflow.errors import RunError
 from gradflow.train_and_trace import main
+from gradflow.training import checkpoints
 
 
 def assert_one_sentence(training, *expected):

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradflow import probe, report, train_and_trace
-from gradflow.configuration import Configuration
 from gradflow.errors import GradflowError
-from gradflow.resuming import recorded_configuration
 from gradflow.runs import __main__ as check
+from gradflow.training.configuration import Configuration
+from gradflow.training.resumption import recorded_configuration
 
 COMMANDS = {"train": train_and_trace, "report": report, "probe": probe, "runs": check}
 OPTIONS = [

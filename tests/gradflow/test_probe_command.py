@@ -9,7 +9,8 @@ import torch
 from PIL import Image
 
 import gradflow
-from gradflow import checkpoints, probe, train_and_trace
+from gradflow import probe, train_and_trace
+from gradflow.training import checkpoints
 
 PROBES = ["noise_scale", "path_lengths"]
 SMALL = ["--models", "resnet20", "--epochs", "2", "--batch-size", "8", "--no-recalibrate"]

@@ -14,11 +14,11 @@ from pypdf import PdfReader
 from analyses.registry import Outcome, run_all
 from analyses.result import AnalysisResult, Estimate, Finding, Verdict
 from gradflow import report
-from gradflow.runs.manifest import MANIFEST_FILE
-from gradflow.runs.reader import open_experiment
-from gradflow.runs.writer import RunWriter
+from gradflow.runs.format.manifest import MANIFEST_FILE
+from gradflow.runs.reading.run import open_experiment
+from gradflow.runs.writing.run import RunWriter
+from reports.document.summary import section_command
 from reports.formats import FORMATS
-from reports.setting import section_command
 
 
 def answered(experiment, only=()) -> tuple[Outcome, ...]:

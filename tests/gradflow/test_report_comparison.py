@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from gradflow import report
-from gradflow.runs.writer import ExperimentWriter, RunWriter
+from gradflow.runs.writing.run import ExperimentWriter, RunWriter
 from reports.terminal import COLUMNS
 
 IMAGES = 40

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from gradflow import report
-from gradflow.runs.writer import RunWriter
+from gradflow.runs.writing.run import RunWriter
 
 HOME = Path(report.__file__).resolve().parent.parent
 LOADS_NO_TORCH = """

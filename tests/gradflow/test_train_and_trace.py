@@ -7,9 +7,9 @@ import pytest
 import torch
 
 import gradflow
-from gradflow import checkpoints, training
 from gradflow.models import build
 from gradflow.train_and_trace import main
+from gradflow.training import checkpoints, loop
 
 SMALL = ["--models", "plain20", "resnet20", "--epochs", "2", "--batch-size", "8"]
 
@@ -174,7 +174,7 @@ def test_a_folder_that_holds_a_run_is_left_as_it_is(finished, images, capsys):
 
 def test_an_interrupt_keeps_what_was_recorded(images, tmp_path, capsys, monkeypatch):
     evaluated = []
-    evaluate = training.evaluate
+    evaluate = loop.evaluate
 
     def interrupt_in_the_second_epoch(model, job):
         evaluated.append(1)
@@ -182,7 +182,7 @@ def test_an_interrupt_keeps_what_was_recorded(images, tmp_path, capsys, monkeypa
             raise KeyboardInterrupt
         return evaluate(model, job)
 
-    monkeypatch.setattr(training, "evaluate", interrupt_in_the_second_epoch)
+    monkeypatch.setattr(loop, "evaluate", interrupt_in_the_second_epoch)
     folder = tmp_path / "x"
     status = main([*SMALL, "--data", str(images), "--trace-every", "1", "--out", str(folder)])
     assert status == 130
@@ -198,7 +198,7 @@ def test_no_memory_left_costs_one_sentence_and_keeps_what_was_recorded(
     images, tmp_path, capsys, monkeypatch
 ):
     evaluated = []
-    evaluate = training.evaluate
+    evaluate = loop.evaluate
 
     def need_a_petabyte_in_the_second_epoch(model, job):
         evaluated.append(1)
@@ -206,7 +206,7 @@ def test_no_memory_left_costs_one_sentence_and_keeps_what_was_recorded(
             torch.empty(1 << 50, dtype=torch.uint8)
         return evaluate(model, job)
 
-    monkeypatch.setattr(training, "evaluate", need_a_petabyte_in_the_second_epoch)
+    monkeypatch.setattr(loop, "evaluate", need_a_petabyte_in_the_second_epoch)
     folder = tmp_path / "x"
     error = fails([*SMALL, "--data", images, "--out", folder], capsys)
     assert "out of memory (" in error

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gradflow import report, watching
+from gradflow import report
+from gradflow.live import watch as watching
 
 HOME = Path(report.__file__).resolve().parent.parent
 PATIENCE = 60.0

@@ -15,10 +15,11 @@ from matplotlib.figure import Figure as Drawing
 
 from analyses.registry import Outcome
 from analyses.result import AnalysisResult, Estimate, Figure, Finding, Table, Verdict
-from gradflow.runs.reader import Experiment, open_experiment
-from gradflow.runs.writer import ExperimentWriter, RunWriter
-from reports.document import Document, build_document
-from reports.pdf import render_pdf
+from gradflow.runs.reading.run import Experiment, open_experiment
+from gradflow.runs.writing.run import ExperimentWriter, RunWriter
+from reports.document.builder import build_document
+from reports.elements import Document
+from reports.pdf.renderer import render_pdf
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -130,7 +131,13 @@ def outcomes() -> tuple[Outcome, ...]:
     broken = AnalysisResult("A summary.", (), (figure,), (), "", ())
     ask = "What happened?"
     return (
-        Outcome("matched_comparison", "Comparison", ask, result("curves", tuple(plain))),
+        Outcome(
+            "matched_comparison",
+            "Comparison",
+            ask,
+            result("curves", tuple(plain)),
+            background="Paired runs saw the same images.",
+        ),
         Outcome(
             "gradient_profile", "Gradients by depth", ask,
             result(

@@ -7,11 +7,11 @@ import pytest
 from pypdf import PdfReader
 
 from analyses.registry import Outcome
-from gradflow.runs.reader import open_experiment
-from gradflow.runs.writer import RunWriter
-from reports.document import build_document
-from reports.html import render_html
-from reports.pdf import render_pdf
+from gradflow.runs.reading.run import open_experiment
+from gradflow.runs.writing.run import RunWriter
+from reports.document.builder import build_document
+from reports.html.renderer import render_html
+from reports.pdf.renderer import render_pdf
 
 
 def squeezed(text: str) -> str:

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from analyses.result import Verdict
-from reports.document import build_document
+from reports.document.builder import build_document
 from reports.terminal import answer_text, sections_text
 
 

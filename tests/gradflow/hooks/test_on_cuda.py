@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional as F
 
 import gradflow
-from gradflow.hooks.fused import moments
+from gradflow.hooks.reduction.fused import moments
 from gradflow.models import build
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")

@@ -6,7 +6,7 @@ from torch import nn
 
 import gradflow
 from gradflow.errors import RunError
-from gradflow.runs.writer import RunWriter
+from gradflow.runs.writing.run import RunWriter
 
 
 def test_tables_written_before_a_failure_are_not_written_once_more(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 import gradflow
 from gradflow.errors import RunError, TracingError
-from gradflow.hooks import native
+from gradflow.hooks.reduction import native
 from gradflow.models import build
 
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from gradflow.probes.registry import PROBE_NAMES
-from gradflow.runs.probe_schema import PROBE_TABLES
+from gradflow.runs.format.probe_tables import PROBE_TABLES
 
 PAGE = (Path(__file__).parents[3] / "docs" / "probes.md").read_text(encoding="utf-8")
 

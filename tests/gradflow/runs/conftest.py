@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import gradflow
-from gradflow.runs import compaction
-from gradflow.runs.schema import TABLES
-from gradflow.runs.writer import RunWriter
+from gradflow.runs.format.schema import TABLES
+from gradflow.runs.writing import merging as compaction
+from gradflow.runs.writing.run import RunWriter
 
 STEPS = 2
 LAYERS = ["stem", "block.conv", "head"]

@@ -10,9 +10,9 @@ import pytest
 
 import gradflow
 from gradflow.errors import RunError
-from gradflow.runs.manifest import MANIFEST_FILE
-from gradflow.runs.schema import SCHEMA_VERSION, TABLES
-from gradflow.runs.writer import ExperimentWriter, RunWriter
+from gradflow.runs.format.manifest import MANIFEST_FILE
+from gradflow.runs.format.schema import SCHEMA_VERSION, TABLES
+from gradflow.runs.writing.run import ExperimentWriter, RunWriter
 
 IMAGE_COLUMNS = [quantity.name for quantity in TABLES["images"].columns]
 NAMES = {"name": ["a"], "subset": ["training"], "fingerprint": ["f"]}

@@ -1,0 +1,1 @@
+"""Accuracy: how it develops, why it jumps, which network is ahead, and in which classes."""

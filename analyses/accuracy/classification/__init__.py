@@ -1,0 +1,1 @@
+"""Which classes does each network tell apart, and which does it confuse?"""

@@ -1,0 +1,222 @@
+"""Which classes does each network tell apart at its best epoch, and which does it confuse?
+
+What would count against a network: a class it never predicts, or finds less often than chance.
+"""
+
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure as Drawing
+from numpy.typing import NDArray
+from sklearn.metrics import classification_report
+
+from analyses.accuracy.classification.measure import (
+    BestEpoch,
+    best_epoch,
+    confusion,
+    lowest_recall,
+    together,
+)
+from analyses.plotting import panels, theme
+from analyses.reading.predictions import copies_caveat
+from analyses.reading.runs import by_network, runs_with
+from analyses.registry import Analysis
+from analyses.result import AnalysisResult, Figure, Finding, Table, Verdict
+from analyses.wording.numbers import between, percent
+from analyses.wording.phrases import listing, named, plural, slug, unnamed
+from analyses.wording.sentences import Told, sentence
+from gradflow.runs.reading.run import Experiment, Run
+
+OPTIMISTIC = (
+    "The epoch is the best of all on the validation images themselves, so the numbers are "
+    "optimistic."
+)
+HYPOTHESIS = "Every class is found more often than chance[ by {}]."
+LEAD = "the lowest recall is {}"
+MOST_LABELLED = 12  # with more classes, the counts in the cells would overlap
+
+
+def report_by_class(predictions: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
+    """scikit-learn's classification report: precision, recall, F1, support of each class."""
+    report = classification_report(
+        predictions["target"],
+        predictions["prediction"],
+        labels=range(len(classes)),
+        target_names=classes,
+        output_dict=True,
+        zero_division=0,
+    )
+    rows = [{"class": name, **report[name]} for name in [*classes, "macro avg"]]
+    frame = pd.DataFrame(rows).rename(columns={"f1-score": "F1"})
+    return frame.astype({"support": int}).replace({"class": {"macro avg": "mean of classes"}})
+
+
+def class_names(run: Run) -> list[str]:
+    """The run's classes; where they are unknown, the indices that occur."""
+    if run.classes:
+        return run.classes
+    highest = int(run.predictions[["target", "prediction"]].to_numpy().max())
+    return [str(index) for index in range(highest + 1)]
+
+
+def run(experiment: Experiment) -> AnalysisResult:
+    """Confusion matrix and classification report of each network at its best epoch.
+
+    Raises `NotApplicableError` where no run recorded predictions.
+    """
+    networks = by_network(runs_with(experiment, "predictions", "predictions by image"))
+    best = {name: [best_epoch(one) for one in runs] for name, runs in networks.items()}
+    classes = {name: class_names(runs[0]) for name, runs in networks.items()}
+    findings = tuple(
+        _finding(name, best[name], classes[name], copies_caveat(runs))
+        for name, runs in networks.items()
+    )
+    every_class = sentence([_told(name, best[name], classes[name]) for name in networks], LEAD)
+    reports = tuple(
+        Table(
+            f"report-{slug(name)}",
+            f"{name}: classification report at the best epoch, "
+            f"{plural(len(best[name]), 'seed')} together",
+            report_by_class(together(best[name]), classes[name]),
+        )
+        for name in networks
+    )
+    figures = tuple(_figure(best[name][0], classes[name], len(best[name])) for name in networks)
+    # Of several seeds the first: the confusion matrix is that of its run.
+    said = [
+        f"{percent(one.accuracy)} {between(one.low, one.high, percent)} in {one.network} at epoch "
+        f"{one.epoch}"
+        for one in (runs[0] for runs in best.values())
+    ]
+    return AnalysisResult(
+        summary=f"The best validation accuracy is {listing(said)}. {every_class}",
+        findings=findings,
+        figures=figures,
+        tables=(Table("best", "Best epoch of each run", _accuracies(best)), *reports),
+        method=(
+            "At the first epoch of highest validation accuracy of each run: confusion matrix and "
+            "precision, recall, F1 and support of each class (scikit-learn; a ratio with an empty "
+            "denominator counts as 0); accuracy and recall with Wilson's interval, recall at a "
+            "level corrected for the number of classes (Bonferroni)."
+        ),
+        sources=(
+            "Pedregosa et al. 2011, Scikit-learn: machine learning in Python",
+            "Wilson 1927, Probable inference, the law of succession, and statistical inference",
+        ),
+        together={"every-class": every_class},
+    )
+
+
+def _finding(
+    network: str, best: list[BestEpoch], classes: list[str], caveats: tuple[str, ...]
+) -> Finding:
+    found = lowest_recall(best, classes)
+    return Finding(
+        key=f"every-class-{slug(network)}",
+        network=network,
+        hypothesis=named(HYPOTHESIS, network),
+        contradicted_by="A class never predicted, or a recall whose interval lies below chance.",
+        verdict=found.verdict,
+        estimates=(found.recall,),
+        threshold=(
+            "supported where the interval of the lowest recall lies above chance, 1 / "
+            f"{len(classes)} classes = {percent(found.chance)}"
+        ),
+        meaning=sentence([_told(network, best, classes)], LEAD),
+        next_step="Look at the images of that class that were taken for another.",
+        caveats=(OPTIMISTIC, *caveats),
+        statement=unnamed(HYPOTHESIS),
+        evidence=(f"confusion-{slug(network)}", f"report-{slug(network)}", "best"),
+    )
+
+
+def _told(network: str, best: list[BestEpoch], classes: list[str]) -> Told:
+    found = lowest_recall(best, classes)
+    clause = {
+        Verdict.SUPPORTED: "every class is found more often than chance",
+        Verdict.CONTRADICTED: "some class is found less often than chance",
+        Verdict.INCONCLUSIVE: "it cannot be told whether every class is found more often than "
+        "chance",
+    }[found.verdict]
+    if found.never:
+        clause = f"no image is ever taken for class {listing(found.never)}"
+    return Told(network, clause, f"{found.recall.words} for class {found.name}")
+
+
+def _accuracies(best: dict[str, list[BestEpoch]]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {
+                "network": one.network,
+                "seed": one.seed,
+                "best epoch": one.epoch,
+                "accuracy": one.accuracy,
+                "95 % low": one.low,
+                "95 % high": one.high,
+                "images": len(one.predictions),
+            }
+            for runs in best.values()
+            for one in runs
+        ]
+    )
+
+
+def _figure(best: BestEpoch, classes: list[str], seeds: int) -> Figure:
+    counts = confusion(best.predictions, classes)
+    wrong = counts - np.diag(counts.diagonal())
+    true, taken = np.unravel_index(int(wrong.argmax()), wrong.shape)
+    title = (
+        f"{best.network} most often takes {classes[true]} for {classes[taken]} "
+        f"({wrong[true, taken]} of {counts[true].sum()} images)"
+        if wrong.any()
+        else f"{best.network} confuses no classes"
+    )
+    of_seed = f", seed {best.seed}" if seeds > 1 else ""
+    return Figure(
+        key=f"confusion-{slug(best.network)}",
+        title=title,
+        caption=(
+            f"Confusion matrix of {best.network}{of_seed} at epoch {best.epoch}, its best: "
+            f"{plural(len(best.predictions), 'validation image')}. Numbers are images, shades "
+            f"the share of the true class. {OPTIMISTIC}"
+        ),
+        alt=f"Confusion matrix of {best.network} over {len(classes)} classes. {title}.",
+        draw=partial(_draw, counts, classes),
+    )
+
+
+@theme.themed
+def _draw(counts: NDArray[np.int64], classes: list[str]) -> Drawing:
+    figure, axes = panels.subplots(1, 1, 3.6)
+    axis = axes[0, 0]
+    share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    drawn = axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    axis.grid(False)
+    places = range(len(classes))
+    if len(classes) <= MOST_LABELLED:
+        long = sum(map(len, classes)) > 36
+        axis.set_xticks(
+            places, classes, rotation=30 if long else 0, ha="right" if long else "center"
+        )
+        axis.set_yticks(places, classes)
+        for (row, column), count in np.ndenumerate(counts):
+            shade = "white" if share[row, column] > 0.55 else "black"
+            axis.text(column, row, str(count), ha="center", va="center", color=shade)
+    axis.set_xlabel("predicted class")
+    axis.set_ylabel("true class")
+    figure.colorbar(drawn, ax=axis, label="share of the true class")
+    return figure
+
+
+ANALYSIS = Analysis(
+    key="classification",
+    title="Classification",
+    question="Which classes does each network tell apart at its best epoch, and which not?",
+    run=run,
+    background=(
+        "A confusion matrix counts, for the images of each class, which class the network "
+        "predicted; recall is the share of a class that was found."
+    ),
+    order=190,
+)

@@ -1,0 +1,166 @@
+"""Figures of the matched comparison: the difference by epoch, and power by number of seeds."""
+
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Drawing
+from matplotlib.ticker import FuncFormatter, PercentFormatter
+
+from analyses.accuracy.difference.measure import MEAN, Curve
+from analyses.plotting import panels, theme
+from analyses.reading.pairs import Pair
+from analyses.result import Figure
+from analyses.statistics.estimates import as_percent, estimate_of
+from analyses.statistics.means import Mean
+from analyses.statistics.power import paired_power, sd_interval, seeds_for
+from analyses.statistics.seeds_and_images import MeanOverSeeds
+from analyses.wording.phrases import plural, slug
+
+# The first two colours belong to the networks; what is of both has one of its own.
+BOTH, OTHER = list(theme.colours(["plain", "residual", "both", "other"]).values())[2:]
+SHOWN_SEEDS = 200
+
+
+def curve_frame(of: Curve) -> pd.DataFrame:
+    """One row an epoch: value, low, high, band_low, band_high, as fractions; NaN without."""
+    rows = len(of.epochs)
+    value = of.means.values[:rows]
+    ends = np.array([of.means.pointwise(row) for row in range(rows)], dtype=float)
+    half = of.means.half_band(slice(0, rows))
+    half = np.nan if half is None else half
+    return pd.DataFrame(
+        {
+            "value": value,
+            "low": ends[:, 0],
+            "high": ends[:, 1],
+            "band_low": value - half,
+            "band_high": value + half,
+        }
+    )
+
+
+def headline(of: Curve) -> str:
+    """The mean difference over epochs with its interval, in words."""
+    low, high = of.means.pointwise(MEAN)
+    mean = Mean(float(of.means.values[MEAN]), low, high, of.method)
+    return estimate_of("", mean, "percentage points", as_percent).words
+
+
+def by_epoch(pair: Pair, running: Curve, refreshed: Curve | None) -> Figure:
+    """The difference at each epoch, with running and with re-estimated statistics."""
+    curves = {"running batch-norm statistics": running}
+    if refreshed is not None:
+        curves["re-estimated batch-norm statistics"] = refreshed
+    names = f"{pair.residual} less {pair.plain}"
+    title = f"{names}: mean difference in validation accuracy over epochs {headline(running)}"
+    seeds = running.means.seeds
+    return Figure(
+        key=slug(f"by-epoch-{pair.residual}"),
+        title=title,
+        caption=(
+            f"Validation accuracy of {names} by epoch, in percentage points, on the same images; "
+            f"{running.method}. Dark band: pointwise 95 % interval; light band: simultaneous, it "
+            "holds the whole curve with 95 % confidence. Dotted: the mean over epochs."
+            + (" Thin lines: seeds." if seeds > 1 else "")
+        ),
+        alt=f"Curve of the difference in validation accuracy by epoch. {title}.",
+        draw=partial(_draw_by_epoch, curves),
+    )
+
+
+@theme.themed
+def _draw_by_epoch(curves: dict[str, Curve]) -> Drawing:
+    figure, axes = panels.subplots(1, len(curves), 2.8, sharey=True)
+    for axis, (title, of) in zip(axes[0], curves.items(), strict=True):
+        _draw_curve(axis, of)
+        axis.set_title(title)
+    axes[0, 0].set_ylabel("difference in validation\naccuracy (points)")
+    panels.legend_below(figure, list(axes[0]), columns=3)
+    return figure
+
+
+def _draw_curve(axis: Axes, of: Curve) -> None:
+    frame = 100 * curve_frame(of)
+    epochs = np.array(of.epochs, dtype=float)
+    if of.means.seeds > 1:
+        for one in of.means.by_seed[:, : len(epochs)]:
+            axis.plot(epochs, 100 * one, color=theme.GREY, linewidth=0.6, alpha=0.8, label="seeds")
+    bands = (("band_low", "band_high", 0.13, "simultaneous"), ("low", "high", 0.25, "pointwise"))
+    for low, high, opacity, label in bands:
+        if frame[low].notna().any():
+            # A band over a single epoch has no width: draw it as a bar.
+            x = epochs if len(epochs) > 1 else np.array([epochs[0] - 0.1, epochs[0] + 0.1])
+            ends = [frame[name].to_numpy(dtype=float) for name in (low, high)]
+            ends = ends if len(epochs) > 1 else [np.repeat(end, 2) for end in ends]
+            style: dict[str, Any] = {"color": BOTH, "alpha": opacity, "linewidth": 0}
+            axis.fill_between(x, ends[0], ends[1], label=f"{label} 95 %", **style)
+    axis.plot(epochs, frame["value"], color=BOTH, marker="^", markersize=3.5, label="mean")
+    mean = 100 * float(of.means.values[MEAN])
+    axis.axhline(mean, color=BOTH, linestyle=":", linewidth=1.1, label="mean over epochs")
+    panels.level_line(axis, 0.0, "no difference")
+    panels.epoch_axis(axis)
+
+
+def power_curves(
+    pair: Pair, means: MeanOverSeeds, smallest: float, power: float, alpha: float
+) -> Figure:
+    """Power of the paired t-test against the number of seeds; for means over several seeds."""
+    sd = 0.0 if means.seed_sd is None else float(means.seed_sd[MEAN])
+    measured = abs(float(means.values[MEAN]))
+    needed = seeds_for(smallest, sd, power, alpha)
+    said = "more than 1,000,000 seeds" if needed is None else plural(needed, "seed")
+    verb = "settles" if needed == 1 else "settle"
+    title = f"{said} {verb} a mean difference of {100 * smallest:g} points"
+    low, high = sd_interval(sd, means.seeds)
+    sizes = {
+        f"{100 * smallest:g} points, smallest of interest": smallest,
+        f"{100 * measured:.1f} points, as measured": measured,
+    }
+    return Figure(
+        key=slug(f"power-{pair.residual}"),
+        title=title,
+        caption=(
+            f"Probability that a paired t-test at {alpha:g} finds a true mean difference over "
+            f"epochs between {pair.residual} and {pair.plain}, by number of seeds, at the "
+            f"standard deviation between the {means.seeds} seeds recorded ({100 * sd:.1f} points); "
+            f"bands: at the ends of its 95 % interval ({100 * low:.1f} to {100 * high:.1f} "
+            f"points). Dashed: the power wanted, {power:g}. Dotted: the seeds recorded."
+        ),
+        alt=f"Curves of power by number of seeds. {title}.",
+        draw=partial(_draw_power, sizes, means.seeds, sd, power, alpha),
+    )
+
+
+@theme.themed
+def _draw_power(
+    sizes: dict[str, float], seeds: int, sd: float, power: float, alpha: float
+) -> Drawing:
+    figure, axes = panels.subplots(1, 1, 2.7)
+    axis = axes[0, 0]
+    counts = np.unique(np.geomspace(2, SHOWN_SEEDS, 40).round().astype(int))
+    low, high = sd_interval(sd, seeds)
+    styles = zip(sizes.items(), (BOTH, OTHER), ("-", "--"), strict=True)
+    for (label, size), colour, line in styles:
+        curves = {
+            end: [paired_power(int(count), size, end, alpha) for count in counts]
+            for end in (low, sd, high)
+        }
+        axis.plot(counts, curves[sd], line, color=colour, label=label)
+        axis.fill_between(
+            counts, curves[high], curves[low], color=colour, alpha=theme.BAND_OPACITY, linewidth=0
+        )
+    panels.level_line(axis, power, f"wanted: {100 * power:g} %")
+    axis.axvline(seeds, color=theme.GREY, linestyle=":", linewidth=1.1, label="seeds recorded")
+    axis.set_xscale("log")
+    axis.set_xticks([2, 3, 5, 10, 20, 50, 100, 200])
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.xaxis.minorticks_off()
+    axis.set_ylim(0, 1.02)
+    axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    axis.set_xlabel("seeds (pairs of runs)")
+    axis.set_ylabel("power")
+    panels.legend_below(figure, [axis])
+    return figure

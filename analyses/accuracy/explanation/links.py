@@ -1,0 +1,128 @@
+"""Do changes of accuracy go with what was recorded in the same epoch, or in the one before?"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+
+import numpy as np
+import pandas as pd
+
+from analyses.accuracy.recalibration import Pair
+from analyses.result import Verdict
+from analyses.statistics import Array
+from analyses.statistics.association import Association, strongest_association
+from analyses.wording.phrases import plural
+
+LAGS = {0: "same epoch", 1: "epoch before"}
+MIN_CHANGES = 6  # common to all runs: fewer leave next to nothing beside the course of training
+
+
+@dataclass(frozen=True)
+class Link:
+    """The association of a response by epoch with quantities by epoch, over the runs of a network.
+
+    Fields:
+        association: None where none could be computed, and `missing` says why.
+        candidates: quantity and lag of each correlation.
+        changes: responses of each run; runs: how many.
+        missing: why there is no association; empty where there is one.
+    """
+
+    association: Association | None
+    candidates: tuple[tuple[str, int], ...]
+    changes: int
+    runs: int
+    missing: str = ""
+
+    @property
+    def strongest(self) -> tuple[str, int]:
+        """Quantity and lag of the strongest correlation.
+
+        Raises `ValueError` where there is none.
+        """
+        if self.association is None:
+            raise ValueError(f"there is no association: {self.missing}")
+        return self.candidates[self.association.strongest]
+
+
+def real_changes(pair: Pair) -> pd.Series:
+    """The change of accuracy with re-estimated statistics into each epoch, as a fraction."""
+    return pd.Series(np.diff(pair.fresh.mean(axis=1)), index=pair.epochs[1:])
+
+
+def removed_movement(pair: Pair) -> pd.Series:
+    """Squared change of accuracy into each epoch less that with re-estimated statistics."""
+    running, fresh = (np.diff(right.mean(axis=1)) for right in (pair.running, pair.fresh))
+    return pd.Series(running**2 - fresh**2, index=pair.epochs[1:])
+
+
+def link(quantities: Sequence[pd.DataFrame], responses: Sequence[pd.Series]) -> Link:
+    """Associate the response into epoch e with quantities of epochs e and e - 1, over the runs.
+
+    Args:
+        quantities: one frame per run, a row an epoch (index), a column a quantity.
+        responses: one series per run, indexed by epoch.
+
+    Quantities that are not known and finite at all epochs of all runs, or do not vary, are left
+    out, and so are epochs that not all runs have.
+    """
+    epochs = reduce(pd.Index.intersection, [one.index for one in responses])
+    tables = [_lagged(frame, epochs) for frame in quantities]
+    usable = [
+        key for key in tables[0] if all(key in table and _varies(table[key]) for table in tables)
+    ]
+    targets = [one.loc[epochs].to_numpy(dtype=float) for one in responses]
+    missing = ""
+    if len(epochs) < MIN_CHANGES:
+        missing = f"{plural(len(epochs), 'change')} between epochs ({MIN_CHANGES} needed)"
+    elif not usable:
+        missing = "what was recorded: no quantity that varies is known at every epoch"
+    elif not all(map(_varies, targets)):
+        missing = "an accuracy that does not change"
+    association = None
+    if not missing:
+        stacked = [np.stack([table[key] for key in usable]) for table in tables]
+        association = strongest_association(stacked, targets)
+    return Link(association, tuple(usable), len(epochs), len(responses), missing)
+
+
+def link_verdict(found: Link, rate: float, strong: float) -> Verdict:
+    """Supported where p is below `rate`; contradicted where all intervals exclude `strong`.
+
+    Inconclusive where no arrangement of seeds and epochs could have given such a p.
+    """
+    if found.association is None or found.association.smallest_p >= rate:
+        return Verdict.INCONCLUSIVE
+    if found.association.p_value < rate:
+        return Verdict.SUPPORTED
+    intervals = [found.association.interval(index) for index in range(len(found.candidates))]
+    excluded = all(-strong < low and high < strong for low, high in intervals)
+    return Verdict.CONTRADICTED if excluded else Verdict.INCONCLUSIVE
+
+
+def correlations(network: str, found: Link) -> pd.DataFrame:
+    """One row a correlation: network, quantity, epoch, Spearman rho."""
+    columns = ["network", "quantity", "epoch", "Spearman rho"]
+    if found.association is None:
+        return pd.DataFrame(columns=columns)
+    rows = [
+        (network, quantity, LAGS[lag], rho)
+        for (quantity, lag), rho in zip(
+            found.candidates, found.association.correlations, strict=True
+        )
+    ]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _lagged(frame: pd.DataFrame, epochs: pd.Index) -> dict[tuple[str, int], Array]:
+    return {
+        (str(name), lag): values
+        for lag in LAGS
+        for name, values in zip(
+            frame.columns, frame.reindex(epochs - lag).to_numpy(dtype=float).T, strict=True
+        )
+    }
+
+
+def _varies(values: Array) -> bool:
+    return bool(np.isfinite(values).all() and np.ptp(values) > 0)

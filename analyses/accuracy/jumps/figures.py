@@ -1,0 +1,60 @@
+"""The figure of the accuracy jumps: the curve with those beyond sampling noise."""
+
+from functools import partial
+
+import pandas as pd
+from matplotlib.figure import Figure as Drawing
+from matplotlib.ticker import PercentFormatter
+
+from analyses.plotting import panels, theme
+from analyses.result import Figure
+from analyses.wording.phrases import listing, plural
+
+Curves = dict[str, tuple[pd.DataFrame, pd.DataFrame]]
+
+
+def jump_figure(networks: list[str], found: Curves) -> Figure:
+    """`found` gives the frames curves and changes of each network, see `accuracy_jumps.Jumps`."""
+    said = [
+        f"{plural(int((real['change'] > 0).sum()), 'rise')} and "
+        f"{plural(int((real['change'] < 0).sum()), 'fall')} of {name}"
+        for name, (_, changes) in found.items()
+        for real in [changes[changes["real"]]]
+    ]
+    return Figure(
+        key="real-jumps",
+        title=f"Beyond sampling noise are {listing(said)}",
+        caption=(
+            "Validation accuracy by epoch, with Wilson 95 % intervals where there is one seed. A "
+            "triangle marks the epoch into which accuracy rose (up) or fell (down) by more than "
+            "chance: McNemar's exact test on the same images, adjusted after Benjamini & "
+            "Hochberg. One line a seed."
+        ),
+        alt=f"Validation accuracy by epoch with real changes marked. {listing(said)}.",
+        draw=partial(_draw_curves, networks, found),
+    )
+
+
+@theme.themed
+def _draw_curves(networks: list[str], found: Curves) -> Drawing:
+    figure, axes = panels.subplots(1, len(found), 2.8, sharey=True)
+    palette = theme.colours(networks)
+    for axis, (network, (curves, changes)) in zip(axes[0], found.items(), strict=True):
+        for seed, curve in curves.groupby("seed", sort=False):
+            # With several seeds the bands would cover the curves.
+            alone = curves["seed"].nunique() == 1
+            shown = curve if alone else curve[["epoch", "accuracy"]]
+            style = {"color": palette[network], "marker": ".", "lw": 1.5 if alone else 0.9}
+            panels.curve(axis, shown, "epoch", "accuracy", **style)
+            real = changes[changes["real"] & (changes["seed"] == seed)]
+            merged = real.merge(curve[["epoch", "accuracy"]], on="epoch")
+            for sign, mark, label in ((1, "^", "real rise"), (-1, "v", "real fall")):
+                part = merged[merged["change"] * sign > 0]
+                marked = {"mec": "black", "mfc": "white" if sign > 0 else "black", "ms": 6.5}
+                axis.plot(part["epoch"], part["accuracy"], mark, label=label, zorder=4, **marked)
+        axis.set_title(network)
+        axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        panels.epoch_axis(axis)
+    axes[0, 0].set_ylabel("validation accuracy")
+    panels.legend_below(figure, list(axes[0]))
+    return figure

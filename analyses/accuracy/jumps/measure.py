@@ -1,0 +1,74 @@
+"""The changes of validation accuracy from epoch to epoch, tested."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+from scipy.stats import false_discovery_control
+
+from analyses.reading.predictions import accuracy_by_epoch, correctness, predictions_of
+from analyses.reading.runs import seed_name
+from analyses.statistics.proportions import paired_change
+from gradflow.runs.reading.run import Run
+
+RATE = 0.05  # of false discoveries among the changes called real
+
+
+@dataclass(frozen=True)
+class Jumps:
+    """The changes of validation accuracy of all seeds of one network.
+
+    Fields:
+        network: its name.
+        changes: one row a change: seed, epoch (the later one), change, low, high (95 %), gained,
+            lost, p_value (McNemar), adjusted (Benjamini & Hochberg), real (adjusted within the
+            rate).
+        curves: one row an epoch: seed, epoch, accuracy, low, high (Wilson 95 %).
+        images: validation images of the first seed.
+    """
+
+    network: str
+    changes: pd.DataFrame
+    curves: pd.DataFrame
+    images: int
+
+
+def changes_of(run: Run, table: str = "predictions") -> pd.DataFrame:
+    """The changes of accuracy between consecutive recorded epochs, on the same images.
+
+    `table` is recalibration for predictions with batch-norm statistics re-estimated.
+    """
+    right = correctness(predictions_of(run, table))
+    rows = []
+    for before, after in zip(right.index[:-1], right.index[1:], strict=True):
+        paired = paired_change(right.loc[before], right.loc[after])
+        low, high = paired.interval()
+        rows.append(
+            {
+                "seed": seed_name(run),
+                "epoch": int(after),
+                "change": paired.change,
+                "low": low,
+                "high": high,
+                "gained": paired.gained,
+                "lost": paired.lost,
+                "p_value": paired.p_value,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def jumps(network: str, runs: list[Run], rate: float = RATE, table: str = "predictions") -> Jumps:
+    """The changes of accuracy of the runs of one network, tested together."""
+    parts = [changes_of(one, table) for one in runs]
+    changes = pd.concat(parts, ignore_index=True)
+    if len(changes):
+        adjusted = false_discovery_control(changes["p_value"].to_numpy(), method="bh")
+        changes = changes.assign(adjusted=adjusted, real=adjusted <= rate)
+    scores = [accuracy_by_epoch(correctness(predictions_of(one, table))) for one in runs]
+    curves = [score.assign(seed=seed_name(one)) for score, one in zip(scores, runs, strict=True)]
+    return Jumps(
+        network=network,
+        changes=changes,
+        curves=pd.concat(curves, ignore_index=True),
+        images=int(scores[0]["images"].iloc[0]),
+    )

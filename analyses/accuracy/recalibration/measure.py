@@ -1,0 +1,128 @@
+"""How much validation accuracy moves between epochs, and what fresh statistics take away of it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from analyses.reading.predictions import correctness, predictions_of
+from analyses.reading.runs import seed_name
+from analyses.statistics import Array
+from analyses.statistics.bootstrap import RESAMPLES, image_weights
+from analyses.wording.numbers import finite
+from gradflow.runs.reading.run import Run
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The two series of one run, on the same images: booleans of shape [epochs, images].
+
+    Fields:
+        seed: of the run.
+        epochs: their numbers.
+        running, fresh: right with running statistics, and with re-estimated ones.
+    """
+
+    seed: str
+    epochs: tuple[int, ...]
+    running: Array
+    fresh: Array
+
+
+@dataclass(frozen=True)
+class Movement:
+    """Squared epoch-to-epoch movement of accuracy, noise-corrected, summed over seeds.
+
+    Fields:
+        running, running_low, running_high: with running statistics, with its 95 % interval.
+        fresh, fresh_low, fresh_high: with re-estimated statistics.
+        removed, removed_low, removed_high: 1 - fresh / running; None where running is not above 0.
+    """
+
+    running: float
+    running_low: float
+    running_high: float
+    fresh: float
+    fresh_low: float
+    fresh_high: float
+    removed: float | None
+    removed_low: float | None
+    removed_high: float | None
+
+
+def pair_of(run: Run) -> Pair | None:
+    """Both series of `run` over their common epochs and images; None with fewer than two epochs."""
+    if not (len(run.predictions) and len(run.recalibration)):
+        return None
+    running, fresh = (
+        correctness(predictions_of(run)),
+        correctness(predictions_of(run, "recalibration")),
+    )
+    epochs = running.index.intersection(fresh.index)
+    images = running.columns.intersection(fresh.columns)
+    if len(epochs) < 2 or not len(images):
+        return None
+    return Pair(
+        seed_name(run),
+        tuple(int(epoch) for epoch in epochs),
+        running.loc[epochs, images].to_numpy(dtype=float),
+        fresh.loc[epochs, images].to_numpy(dtype=float),
+    )
+
+
+def squared_movement(right: Array, weights: Array) -> tuple[Array, Array]:
+    """Movement with its noise correction under several weightings of the images.
+
+    M = sum over consecutive epochs of delta^2 - v, delta the change of accuracy and v the sampling
+    variance (b + c)/n^2 - (b - c)^2/n^3 of a paired difference, b and c the discordant counts.
+
+    Args:
+        right: shape [epochs, images], 1 where an image is classified rightly.
+        weights: shape [resamples, images]; each row adds up to the number of images.
+
+    Returns: M and sum of v, each of shape [resamples].
+    """
+    images = right.shape[1]
+    steps = np.diff(right, axis=0)
+    change = weights @ steps.T / images
+    variance = (weights @ np.abs(steps).T / images - change**2) / images
+    noise: Array = variance.sum(axis=1)
+    movement: Array = (change**2).sum(axis=1) - noise
+    return movement, noise
+
+
+def movement_removed(pairs: list[Pair], resamples: int = RESAMPLES, seed: int = 0) -> Movement:
+    """How much movement there is in both series, and what share of it re-estimating removes.
+
+    Bootstrap over images, the same ones drawn for both series and all epochs. A resample adds the
+    sampling noise once more to what the data hold already; its expected amount is taken off, so
+    that resamples centre on the estimate.
+    """
+    values, draws = np.zeros(2), np.zeros((2, resamples))
+    for index, pair in enumerate(pairs):
+        weights = image_weights(pair.running.shape[1], resamples, seed + index)
+        for row, right in enumerate((pair.running, pair.fresh)):
+            once, noise = squared_movement(right, np.ones((1, right.shape[1])))
+            drawn, _ = squared_movement(right, weights)
+            values[row] += once[0]
+            draws[row] += drawn - noise[0]
+    intervals = [tuple(float(end) for end in np.quantile(row, [0.025, 0.975])) for row in draws]
+    removed, low, high = None, None, None
+    if values[0] > 0:
+        removed = float(1 - values[1] / values[0])
+        # A resample without movement of its own says nothing for removal: it counts lowest.
+        ratios = np.full(resamples, -np.inf)
+        np.divide(draws[1], draws[0], out=ratios, where=draws[0] > 0)
+        ratios = np.where(draws[0] > 0, 1 - ratios, -np.inf)
+        ends = np.quantile(ratios, [0.025, 0.975], method="inverted_cdf")
+        low, high = finite(float(ends[0])), finite(float(ends[1]))
+    return Movement(
+        running=float(values[0]),
+        running_low=intervals[0][0],
+        running_high=intervals[0][1],
+        fresh=float(values[1]),
+        fresh_low=intervals[1][0],
+        fresh_high=intervals[1][1],
+        removed=removed,
+        removed_low=low,
+        removed_high=high,
+    )

@@ -1,0 +1,1 @@
+"""Which pixels do the predictions rest on?"""

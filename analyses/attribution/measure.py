@@ -1,0 +1,105 @@
+"""The pictures of a run's last epoch, read from its table; how alike those of two networks are."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from analyses.reading.probe_tables import last_epoch
+from analyses.statistics import Array
+from gradflow.runs.reading.run import Run
+
+TABLE = "attribution_pictures"
+INTEGRATED_GRADIENTS = "integrated gradients"
+GRAD_CAM = "Grad-CAM"
+FIRST_OF_CLASS = "first of its class"
+MIN_PIXELS = 10  # fewer pixels say next to nothing about where a network looks
+
+
+@dataclass(frozen=True, eq=False)
+class Looked:
+    """An image with what a network's prediction of it rests on.
+
+    Fields:
+        network, image, rule: whose prediction, of which image, and why this image was chosen.
+        target, prediction: names of classes.
+        right: whether they are the same.
+        probability: of the prediction.
+        pixels: uint8 [H, W, 3].
+        maps: [H, W] in logits, by method.
+        layers: the layer that each method looked at; None for the input.
+        completeness_error: of the integrated gradients; NaN where they were not recorded.
+    """
+
+    network: str
+    image: int
+    rule: str
+    target: str
+    prediction: str
+    right: bool
+    probability: float
+    pixels: NDArray[np.uint8]
+    maps: dict[str, Array]
+    layers: dict[str, str | None]
+    completeness_error: float
+
+
+def pictures_of(run: Run) -> list[Looked]:
+    """The images pictured at the last epoch measured, in the order in which they were chosen."""
+    rows = last_epoch(run.table(TABLE))
+    return [
+        _looked(run, group.to_dict("records")) for _, group in rows.groupby("image", sort=False)
+    ]
+
+
+def _looked(run: Run, rows: list[dict[str, object]]) -> Looked:
+    first, classes = rows[0], run.classes
+    height, width = int(str(first["height"])), int(str(first["width"]))
+    target, prediction = int(str(first["target"])), int(str(first["prediction"]))
+    flat = np.frombuffer(_bytes(first["pixels"]), dtype=np.uint8)
+    errors = [
+        float(str(row["completeness_error"]))
+        for row in rows
+        if row["method"] == INTEGRATED_GRADIENTS and row["completeness_error"] is not None
+    ]
+    return Looked(
+        network=run.network,
+        image=int(str(first["image"])),
+        rule=str(first["rule"]),
+        target=classes[target] if target < len(classes) else str(target),
+        prediction=classes[prediction] if prediction < len(classes) else str(prediction),
+        right=target == prediction,
+        probability=float(str(first["probability"])),
+        pixels=flat.reshape(3, height, width).transpose(1, 2, 0),
+        maps={
+            str(row["method"]): np.asarray(row["values"], dtype=float).reshape(height, width)
+            for row in rows
+        },
+        layers={
+            str(row["method"]): layer if isinstance(layer := row["layer"], str) else None
+            for row in rows
+        },
+        completeness_error=errors[0] if errors else float("nan"),
+    )
+
+
+def _bytes(value: object) -> bytes:
+    assert isinstance(value, bytes)
+    return value
+
+
+def agreement(first: Looked, second: Looked) -> float:
+    """Spearman's rho over pixels of the integrated gradients of two networks, of the same image.
+
+    Signed, for the magnitudes of both grow with the brightness of the pixel whatever the networks
+    do; and over the pixels that are not black, for black ones get zero from both. NaN with fewer
+    than ten such pixels, where one is constant, or where the two predict different classes.
+    """
+    if first.prediction != second.prediction:
+        return float("nan")
+    lit = first.pixels.any(axis=2)
+    one, other = (each.maps[INTEGRATED_GRADIENTS][lit] for each in (first, second))
+    if lit.sum() < MIN_PIXELS or not (np.ptp(one) > 0 and np.ptp(other) > 0):
+        return float("nan")
+    return float(stats.spearmanr(one, other).statistic)

@@ -1,0 +1,271 @@
+"""What changed from the first experiment to each of the others?
+
+Asked where several are compared. Runs of equal network and seed are set side by side, layer by
+layer, by `analyses.comparison.runs`; what would count against a change stands there. Where no
+network is common to both and each holds one alone, these two are compared.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import pandas as pd
+
+from analyses.comparison.measure import MARGINS, Margins
+from analyses.comparison.runs import compare_runs
+from analyses.reading.matching import same_images
+from analyses.reading.options import configuration_differences
+from analyses.registry import Analysis, NotApplicableError
+from analyses.result import AnalysisResult, Figure, Finding, Table, Verdict
+from analyses.wording.phrases import listing, plural, slug
+from gradflow.errors import RunError
+from gradflow.runs.reading.run import Experiment, Run
+
+# The tables that `compare_runs` makes of one pair; options are told once for both experiments.
+_OPTIONS = "options"
+
+
+@dataclass(frozen=True, eq=False)
+class RunPair:
+    """Two runs set side by side, what they are called together, and why nothing came of it."""
+
+    name: str
+    first: Run
+    second: Run
+    result: AnalysisResult | None = None
+    refusal: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """Two experiments, what they are called, their runs in pairs, and runs without a partner."""
+
+    first: str
+    second: str
+    pairs: tuple[RunPair, ...]
+    alone: tuple[str, ...]
+
+    @property
+    def compared(self) -> list[tuple[RunPair, AnalysisResult]]:
+        """The pairs that had something in common to compare."""
+        return [(pair, pair.result) for pair in self.pairs if pair.result is not None]
+
+
+def run(experiment: Experiment, margins: Margins = MARGINS) -> AnalysisResult:
+    """Compare every part of `experiment` with the first, run by run.
+
+    `margins` says what counts as a change. Figures and tables show the first pair of runs of each
+    network; a table lists all pairs.
+
+    Raises `NotApplicableError` where nothing was put together, or no two runs can be paired.
+    """
+    if not experiment.members:
+        raise NotApplicableError("a single experiment was given: name two folders to compare them")
+    first, *others = zip(experiment.members, experiment.description["labels"], strict=True)
+    comparisons = [_compare(first, other, margins) for other in others]
+    results = [result for one in comparisons for _, result in one.compared]
+    if not results:
+        raise NotApplicableError(_why_nothing(comparisons))
+    return AnalysisResult(
+        summary=" ".join(_summary(one) for one in comparisons),
+        findings=tuple(finding for one in comparisons for finding in _findings(one)),
+        figures=tuple(figure for one in comparisons for figure in _figures(one)),
+        tables=(
+            *(table for one in comparisons for table in _tables(one)),
+            Table("pairs", "All pairs of runs", _all_pairs(comparisons)),
+        ),
+        method=f"Runs of equal network and seed are compared. {results[0].method}",
+        sources=results[0].sources,
+    )
+
+
+def pair_runs(first: Experiment, second: Experiment) -> list[tuple[str, Run, Run]]:
+    """The runs of both that belong together, and what each pair is called.
+
+    Runs of equal network and seed. A network with one run in each is compared with itself whatever
+    the seeds; so are two experiments of a single run.
+    """
+    if len(first.runs) == len(second.runs) == 1:
+        return [(_common_name(first.runs[0], second.runs[0]), first.runs[0], second.runs[0])]
+    pairs = []
+    for network in first.networks:
+        ours, theirs = first.of_network(network), second.of_network(network)
+        if len(ours) == len(theirs) == 1:
+            pairs.append((network, ours[0], theirs[0]))
+            continue
+        partners = {run.seed: run for run in theirs}
+        pairs += [
+            (f"{network} seed {run.seed}", run, partners[run.seed])
+            for run in ours
+            if run.seed is not None and run.seed in partners
+        ]
+    return pairs
+
+
+def _common_name(first: Run, second: Run) -> str:
+    if first.network == second.network:
+        return first.network
+    return f"{second.network} against {first.network}"
+
+
+def _compare(
+    first: tuple[Experiment, str], second: tuple[Experiment, str], margins: Margins
+) -> Comparison:
+    pairs = [
+        _compared(name, ours, theirs, margins)
+        for name, ours, theirs in pair_runs(first[0], second[0])
+    ]
+    paired = {id(run) for pair in pairs for run in (pair.first, pair.second)}
+    alone = [run.name for one in (first[0], second[0]) for run in one.runs if id(run) not in paired]
+    return Comparison(first[1], second[1], tuple(pairs), tuple(alone))
+
+
+def _compared(name: str, first: Run, second: Run, margins: Margins) -> RunPair:
+    try:
+        return RunPair(name, first, second, compare_runs(first, second, margins))
+    except RunError as error:  # nothing in common: the other pairs may have something
+        return RunPair(name, first, second, refusal=str(error))
+
+
+def _findings(one: Comparison) -> list[Finding]:
+    """One finding a pair of runs; all pairs of two experiments share a statement."""
+    findings = []
+    for pair, result in one.compared:
+        (finding,) = result.findings
+        findings.append(
+            replace(
+                finding,
+                key=f"{_key(one)}-{slug(pair.name)}",
+                network=pair.name,
+                statement=(
+                    f"{one.second} differs from {one.first} in what some layer carries, beyond "
+                    "the margins."
+                ),
+                evidence=_evidence(one, pair, result),
+                caveats=(*_caveats(one, pair), *finding.caveats),
+            )
+        )
+    return findings
+
+
+def _key(one: Comparison) -> str:
+    return f"difference-{slug(one.second)}-{slug(one.first)}"
+
+
+def _evidence(one: Comparison, pair: RunPair, result: AnalysisResult) -> tuple[str, ...]:
+    options = (f"options-{_key(one)}",) if pair is one.compared[0][0] else ()
+    if pair not in _shown(one):
+        return options
+    figures = [figure.key for figure in result.figures]
+    tables = [table.key for table in result.tables if table.key != _OPTIONS]
+    return (*options, *(_own_key(key, one, pair) for key in (*figures, *tables)))
+
+
+def _own_key(key: str, one: Comparison, pair: RunPair) -> str:
+    return slug(f"{key}-{_key(one)}-{pair.name}")
+
+
+def _shown(one: Comparison) -> list[RunPair]:
+    """The first pair of each network: those of other seeds would say much the same again."""
+    return list({pair.first.network: pair for pair, _ in reversed(one.compared)}.values())
+
+
+def _figures(one: Comparison) -> list[Figure]:
+    return [
+        replace(figure, key=_own_key(figure.key, one, pair))
+        for pair, result in one.compared
+        if pair in _shown(one)
+        for figure in result.figures
+    ]
+
+
+def _tables(one: Comparison) -> list[Table]:
+    if not one.compared:
+        return []
+    pair = one.compared[0][0]
+    options = configuration_differences(pair.first, pair.second)
+    options = options[options["option"] != "network"]
+    options = options.rename(columns={"first": one.first, "second": one.second})
+    title = f"Options that differ between {one.first} and {one.second}"
+    tables = [Table(f"options-{_key(one)}", title, options.reset_index(drop=True))]
+    return tables + [
+        replace(table, key=_own_key(table.key, one, pair), title=f"{pair.name}: {table.title}")
+        for pair, result in one.compared
+        if pair in _shown(one)
+        for table in result.tables
+        if table.key != _OPTIONS
+    ]
+
+
+def _caveats(one: Comparison, pair: RunPair) -> tuple[str, ...]:
+    caveats = []
+    if not same_images(pair.first, pair.second):
+        caveats.append(
+            f"The images of {one.first} and {one.second} differ: nothing is compared image by "
+            "image, and the data may be what changed."
+        )
+    if pair.first.seed != pair.second.seed:
+        caveats.append(
+            f"The seeds differ ({pair.first.seed} and {pair.second.seed}): other initial weights "
+            "and another order of batches alone change a run."
+        )
+    if one.alone:
+        caveats.append(f"Without a partner of equal network and seed: {listing(one.alone)}.")
+    return tuple(caveats)
+
+
+def _summary(one: Comparison) -> str:
+    if not one.compared:
+        return f"{one.second} and {one.first} could not be compared: {_why_nothing([one])}."
+    said = [finding.meaning for _, result in one.compared for finding in result.findings]
+    if len(said) <= 2:
+        return " ".join(said)
+    counts = [
+        (sum(finding.verdict is verdict for _, r in one.compared for finding in r.findings), words)
+        for verdict, words in (
+            (Verdict.SUPPORTED, "differ"),
+            (Verdict.CONTRADICTED, "hardly differ"),
+            (Verdict.INCONCLUSIVE, "cannot be told apart"),
+        )
+    ]
+    told = listing([f"{count} {words}" for count, words in counts if count])
+    return f"Of {plural(len(said), 'pair')} of runs of {one.first} and {one.second}, {told}."
+
+
+def _all_pairs(comparisons: Sequence[Comparison]) -> pd.DataFrame:
+    rows = []
+    for one in comparisons:
+        for pair in one.pairs:
+            verdict = str(pair.result.findings[0].verdict) if pair.result else "not compared"
+            row = {"first": pair.first.name, "second": pair.second.name, "verdict": verdict}
+            share = pair.result.findings[0].estimates[-1] if pair.result else None
+            row["compared"] = share.method.removeprefix("no interval: ") if share else pair.refusal
+            rows.append(row)
+        rows += [
+            {"first": name, "second": "", "verdict": "no partner", "compared": ""}
+            for name in one.alone
+        ]
+    return pd.DataFrame(rows, columns=["first", "second", "verdict", "compared"])
+
+
+def _why_nothing(comparisons: Sequence[Comparison]) -> str:
+    refusals = [pair.refusal for one in comparisons for pair in one.pairs]
+    if refusals:
+        return refusals[0]
+    return (
+        "they have no network of equal seed in common, which is what is compared: "
+        "name the folders of two single runs to compare whatever they hold"
+    )
+
+
+ANALYSIS = Analysis(
+    key="what_changed",
+    title="What changed",
+    question="What changed from the first experiment to each of the others?",
+    run=run,
+    background=(
+        "Two trainings are set side by side, layer by layer: what differs by more than the "
+        "steps of one of them differ among themselves has changed."
+    ),
+    order=0,
+    comparing=True,
+)

@@ -1,0 +1,1 @@
+"""What does the training loss look like around the weights?"""

@@ -1,0 +1,1 @@
+"""How large are activations and gradients, and would float16 lose the small ones?"""

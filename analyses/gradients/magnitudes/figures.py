@@ -1,0 +1,115 @@
+"""Draws magnitudes by depth as ridges: one histogram a layer, the input's at the bottom."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Drawing
+from matplotlib.ticker import FuncFormatter, MultipleLocator
+
+from analyses.gradients.magnitudes.measure import KINDS, Magnitudes
+from analyses.plotting import panels, theme
+from gradflow.runs.reading.magnitudes import FLOAT16
+
+ACROSS = 3  # networks side by side; further ones come below
+MOST_RIDGES = 17  # of a panel: more are thinned out evenly
+OVERLAP = 2.0  # height of the tallest ridge, in distances between two
+LEAST_SHARE = 0.001  # bins at the ends of a ridge that hold less are cut off
+BEYOND = 1.5  # powers of two shown beyond the outermost bound
+
+
+@theme.themed
+def draw_ridges(networks: list[str], shown: Sequence[Magnitudes]) -> Drawing:
+    """One column a network, activations over gradients, one axis of magnitudes for all."""
+    across = min(len(shown), ACROSS)
+    groups = [shown[first : first + across] for first in range(0, len(shown), across)]
+    figure, axes = panels.subplots(len(KINDS) * len(groups), across, 2.9 * len(KINDS) * len(groups))
+    limits = _limits(shown)
+    palette = theme.colours(networks)
+    for axis in axes.flat:
+        axis.set_visible(False)
+    for row, (group, kind) in enumerate((group, kind) for group in groups for kind in KINDS):
+        for column, one in enumerate(group):
+            axis = axes[row, column]
+            axis.set_visible(True)
+            _bounds(axis, limits)
+            _draw(axis, one, kind, palette[one.network], OVERLAP / _tallest(shown, kind))
+            axis.set_title(f"{one.network}: {kind}", parse_math=False)
+            if column == 0:
+                axis.set_ylabel("depth (layers from the input)")
+    panels.legend_below(figure, [axis for axis in axes.flat if axis.get_visible()], columns=3)
+    return figure
+
+
+def _limits(shown: Sequence[Magnitudes]) -> tuple[float, float]:
+    """Ends of the axis: all bounds of the format, and all bins that hold a thousandth."""
+    filled = [
+        int(exponent)
+        for one in shown
+        for ridges in one.ridges.values()
+        for exponent in ridges.columns[(ridges >= LEAST_SHARE).any()]
+    ]
+    low, high = FLOAT16.smallest - BEYOND, FLOAT16.largest + 1 + BEYOND
+    return min([low, *filled]), max([high, *(exponent + 1 for exponent in filled)])
+
+
+def _bounds(axis: Axes, limits: tuple[float, float]) -> None:
+    """What float16 makes of each magnitude: zero, fewer digits, all, infinite."""
+    axis.set_xlim(limits)
+    axis.axvspan(limits[0], FLOAT16.smallest, color="#d0d0d0", lw=0, zorder=0)
+    axis.axvspan(FLOAT16.smallest, FLOAT16.smallest_normal, color="#ececec", lw=0, zorder=0)
+    axis.axvspan(FLOAT16.largest + 1, limits[1], color="#d0d0d0", lw=0, zorder=0)
+    for place, style, label in (
+        (FLOAT16.smallest, ":", "float16: smallest number"),
+        (FLOAT16.smallest_normal, "--", "float16: smallest normal number"),
+        (FLOAT16.largest + 1, "-.", "float16: end of its range"),
+    ):
+        axis.axvline(place, color=theme.GREY, lw=0.9, ls=style, label=label, zorder=1)
+    axis.xaxis.set_major_locator(MultipleLocator(8 if limits[1] - limits[0] < 72 else 16))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda power, _: f"$2^{{{power:.0f}}}$"))
+    axis.set_xlabel("magnitude")
+    axis.grid(False)
+
+
+def _draw(axis: Axes, one: Magnitudes, kind: str, colour: str, unit: float) -> None:
+    first, last = (one.ridges[kind, epoch] for epoch in (one.epochs[0], one.epochs[-1]))
+    places = np.linspace(0, len(last) - 1, min(len(last), MOST_RIDGES)).round().astype(int)
+    depths = last.index[np.unique(places)]
+    # From the back to the front, so that each ridge covers the foot of the one behind it.
+    for place in range(len(depths) - 1, -1, -1):
+        order = 3 + len(depths) - place
+        axis.axhline(place, color=theme.GRID, lw=0.5, zorder=order)
+        x, height = _outline(last, depths[place])
+        axis.fill_between(
+            x, place, place + unit * height, color=colour, alpha=0.5, lw=0, zorder=order
+        )
+        axis.plot(x, place + unit * height, color=colour, lw=0.8, zorder=order + 0.2)
+        if len(one.epochs) > 1 and depths[place] in first.index:
+            x, height = _outline(first, depths[place])
+            axis.plot(x, place + unit * height, "k--", lw=0.6, zorder=order + 0.1)
+    axis.fill_between([], [], [], color="#9a9a9a", label=f"epoch {one.epochs[-1]}")
+    if len(one.epochs) > 1:
+        axis.plot([], [], "k--", lw=0.6, label=f"epoch {one.epochs[0]}")
+    shown = slice(None, None, 1 if len(depths) <= 9 else 2)
+    axis.set_yticks(range(len(depths))[shown], [f"{depth:.0f}" for depth in depths[shown]])
+    axis.set_ylim(-0.3, max(len(depths), 1) - 1 + OVERLAP + 0.1)
+
+
+def _tallest(shown: Sequence[Magnitudes], kind: str) -> float:
+    """The largest share in one bin, over all networks: their ridges have one scale."""
+    found = [
+        r.to_numpy().max(initial=0)
+        for one in shown
+        for (k, _), r in one.ridges.items()
+        if k == kind
+    ]
+    return max(found) or 1.0
+
+
+def _outline(ridges: pd.DataFrame, depth: float) -> tuple[np.ndarray, np.ndarray]:
+    """A ridge as a polygon through the middles of its bins, without the flat ends."""
+    shares = ridges.loc[depth]
+    high = np.flatnonzero(shares >= LEAST_SHARE)
+    shares = shares.iloc[max(high[0] - 1, 0) : high[-1] + 2] if len(high) else shares
+    return shares.index.to_numpy(dtype=float) + 0.5, shares.to_numpy(dtype=float)

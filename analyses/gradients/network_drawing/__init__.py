@@ -1,0 +1,1 @@
+"""Where does the gradient flow: a drawing of each network."""

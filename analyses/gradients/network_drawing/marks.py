@@ -1,0 +1,188 @@
+"""Draws the parts of a network: bands, boxes, arrows of a given width, and their legend."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon, Rectangle
+from matplotlib.path import Path
+
+from analyses.wording.numbers import number
+
+# A dark skip, a light dashed branch, a grey trunk: told apart without colour, too.
+COLOURS = {"trunk": "#59616b", "branch": "#E69F00", "skip": "#00694e"}
+_DASH, _BREAK = 2.4, 0.9  # points, whatever the width
+_CURVE = 0.5523  # control points at this share of the radius make a cubic curve a circle
+INVISIBLE = 0.001  # a width of zero would leave no line in the picture whose width can change
+TIMES = "\u00d7"  # the sign of multiplication
+THINNEST, WIDEST = 0.3, 8.5
+ONE = 3.0  # width in points of a gradient of 1, where the scale is linear and there is room
+LEAST_ONE = 0.9
+
+
+@dataclass(frozen=True)
+class Scale:
+    """From a relative gradient norm to a line width in points.
+
+    Linear, `points` for 1; or logarithmic, where each doubling from `low`, the smallest norm that
+    is drawn, adds `points`. `high` is the largest.
+    """
+
+    linear: bool
+    points: float
+    low: float
+    high: float
+
+    def width(self, relative: float) -> float:
+        """The width of an arrow; 0 where there is no number."""
+        if not np.isfinite(relative):
+            return 0.0
+        if self.linear:
+            return round(max(THINNEST, self.points * relative), 3)
+        doublings = np.log2(relative / self.low) if relative > 0 else 0.0
+        return round(max(THINNEST, THINNEST + self.points * doublings), 3)
+
+    @property
+    def samples(self) -> tuple[float, ...]:
+        """Relative norms for a legend, five at most."""
+        if self.linear:
+            return tuple(x for x in (0.25, 0.5, 1.0, 2.0, 4.0) if x <= 1 or x <= 1.2 * self.high)
+        decades = np.arange(np.floor(np.log10(self.low)) + 1, np.ceil(np.log10(self.high)))
+        kept = decades[:: -(-len(decades) // 5)] if len(decades) else decades
+        return tuple(float(10**decade) for decade in kept)
+
+    @property
+    def words(self) -> str:
+        """What the scale is, for a legend."""
+        return "width proportional" if self.linear else "each doubling adds an equal width"
+
+
+def scale_for(values: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]") -> Scale:
+    """The scale on which relative norms `values` can be told apart: linear wherever it can be."""
+    seen = values[np.isfinite(values) & (values > 0)]
+    if not len(seen):
+        return Scale(True, ONE, 1.0, 1.0)
+    high, low = float(seen.max()), float(seen.min())
+    points = min(ONE, WIDEST / high)
+    if points >= LEAST_ONE:
+        return Scale(True, points, low, high)
+    return Scale(False, (WIDEST - THINNEST) / float(np.log2(high / low)), low, high)
+
+
+def times(shape: str) -> str:
+    """A recorded shape such as `64x8x8` with the sign of multiplication."""
+    return shape.replace("x", TIMES)
+
+
+def factor_text(factor: float) -> str:
+    """How the gradient changes over a stage, in a word that fits beside it."""
+    return f"↑ {TIMES}{number(factor)}" if np.isfinite(factor) else "↑ ?"
+
+
+def shortened(name: str, most: int) -> str:
+    """`name` in `most` letters at most: its last parts, which tell blocks apart."""
+    while len(name) > most and "." in name:
+        name = name.partition(".")[2]
+    return name if len(name) <= most else f"…{name[1 - most :]}"
+
+
+def head_side(width: float) -> float:
+    """The side of the head of an arrow `width` points wide; 0 where there is no arrow."""
+    return 0.0 if width == 0 else 3.4 + 1.05 * width
+
+
+def band(axis: Axes, left: float, right: float, top: float, bottom: float) -> None:
+    """The ground of a stage."""
+    axis.add_patch(
+        Rectangle((left, top), right - left, bottom - top, facecolor="#f1f3f6", edgecolor="none",
+                  zorder=0, clip_on=False)
+    )  # fmt: skip
+
+
+def box(axis: Axes, centre: float, half: float, top: float, bottom: float, stacked: bool) -> None:
+    """A block; one that stands for several has the edges of others behind it."""
+    for behind in (2, 1, 0) if stacked else (0,):
+        axis.add_patch(
+            FancyBboxPatch(
+                (centre - half + 1.6 * behind, top - 1.3 * behind), 2 * half, bottom - top,
+                boxstyle="round,pad=0,rounding_size=2.2", facecolor="white", edgecolor="#2b3036",
+                linewidth=0.7, zorder=4 - 0.1 * behind, clip_on=False,
+            )
+        )  # fmt: skip
+
+
+def text(axis: Axes, x: float, y: float, words: str, size: float, **options: Any) -> None:
+    """Words centred on a height."""
+    settings = {"va": "center", "color": "#2b3036", "clip_on": False, "zorder": 6, **options}
+    # A dollar sign in a name would otherwise begin a formula.
+    axis.text(x, y, words, fontsize=size, parse_math=False, **settings)
+
+
+def line(axis: Axes, path: Path, kind: str, width: float, gid: str = "") -> None:
+    """The line of an arrow of `kind`, `width` points wide."""
+    drawn = max(width, INVISIBLE)
+    style = (0, (_DASH / drawn, _BREAK / drawn)) if kind == "branch" else "-"
+    patch = PathPatch(
+        path, facecolor="none", edgecolor=COLOURS[kind], linewidth=drawn, linestyle=style,
+        capstyle="butt", joinstyle="round", zorder=3 if kind != "skip" else 2, clip_on=False,
+    )  # fmt: skip
+    patch.set_gid(gid or None)
+    axis.add_patch(patch)
+
+
+def head(axis: Axes, x: float, y: float, kind: str, width: float, gid: str = "") -> None:
+    """The head of an upward arrow, its centre at (x, y)."""
+    side = max(head_side(width), INVISIBLE)
+    half, up = side / 2, 0.45 * side
+    corners = [(x - half, y + up), (x + half, y + up), (x, y - up)]
+    patch = Polygon(
+        corners,
+        closed=True,
+        facecolor=COLOURS[kind],
+        edgecolor="white",
+        linewidth=0.4,
+        zorder=5,
+        clip_on=False,
+    )
+    patch.set_gid(gid or None)
+    axis.add_patch(patch)
+
+
+def straight(x: float, start: float, end: float) -> Path:
+    """From one height to another."""
+    return Path([(x, start), (x, end)])
+
+
+def arc(x: float, start: float, end: float, reach: float) -> Path:
+    """Half an ellipse from the lower height to the upper one, `reach` to the right."""
+    middle, k = (start + end) / 2, _CURVE
+    half = (start - end) / 2
+    points = [
+        (x, start), (x + k * reach, start), (x + reach, middle + k * half), (x + reach, middle),
+        (x + reach, middle - k * half), (x + k * reach, end), (x, end),
+    ]  # fmt: skip
+    return Path(points, [Path.MOVETO, *[Path.CURVE4] * 6])
+
+
+def quarter(x: float, height: float, reach: float, rise: float, far: float) -> Path:
+    """From (x, height) to the right by a curve that rises by `rise`, then straight to `far`."""
+    k = _CURVE
+    points = [
+        (x, height), (x + k * reach, height), (x + reach, height - rise + k * rise),
+        (x + reach, height - rise), (x + reach, far),
+    ]  # fmt: skip
+    return Path(points, [Path.MOVETO, *[Path.CURVE4] * 3, Path.LINETO])
+
+
+def key_line(axis: Axes, x: float, y: float, kind: str, width: float) -> None:
+    """A sample of an arrow in the legend, pointing upward as in the drawing."""
+    line(axis, straight(x, y + 8, y - 5), kind, width)
+    head(axis, x, y - 6, kind, width)
+
+
+def blank(axis: Axes, width: float, height: float) -> None:
+    """Make `axis` a sheet measured in points from its top left corner."""
+    axis.set_xlim(0, width)
+    axis.set_ylim(height, 0)
+    axis.set_axis_off()

@@ -1,0 +1,133 @@
+"""Over which boxes of a network each skip leads, as the trace tells.
+
+Names tell most of it: an addition belongs to the block whose forward adds. Where they do not, two
+recorded tensors that are one and the same tell: the gradient norm at the tensor x that both ways
+start from is that at some layer's output, and the variance of what the branch adds is that of some
+layer's output, at every step.
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analyses.gradients.network_drawing.boxes import Box, additions_of, without_call
+from analyses.reading.layer_gradients import wide
+from gradflow.runs.reading.run import Run
+
+# Steps compared to tell whether two tensors are one; chance does not repeat itself that often.
+_COMPARED_STEPS = 12
+_SAME = 1e-6  # relative: what the rounding of a sum in another order leaves
+
+
+@dataclass(frozen=True)
+class Skip:
+    """A shortcut over the boxes `start` to `end`.
+
+    Fields:
+        names: the residual additions that it stands for, as recorded; mostly one.
+        start: the box that the branch enters first; x is what this box is given.
+        end: the box whose output the skip is added to.
+        shortcut: `identity` or `projection`.
+        unit: the box whose output has the shape of x; None where the trace does not tell it.
+    """
+
+    names: tuple[str, ...]
+    start: int
+    end: int
+    shortcut: str
+    unit: int | None
+
+
+def skips_of(run: Run, boxes: Sequence[Box]) -> tuple[list[Skip], list[str]]:
+    """The skips of `run`, in order of their ends, and the additions that could not be placed."""
+    shortcuts = dict(zip(run.junctions["layer"], run.junctions["shortcut"], strict=True))
+    places = {box.name: place for place, box in enumerate(boxes)}
+    recorded = _Recorded(run, boxes)
+    skips, unplaced = [], []
+    for owner, names in additions_of(run).items():
+        for number, name in enumerate(names):
+            if name in places:
+                end = places[name]
+                # A further addition of a block starts where the one before it ended.
+                start = end if number else recorded.start_of_block(name, end)
+            elif len(names) == 1 and (inside := _boxes_inside(owner, boxes)):
+                start, end = inside[0], inside[-1]
+            elif (found := recorded.end_of(name)) is not None:
+                start, end = recorded.start_of(name, found), found
+            else:
+                unplaced.append(name)
+                continue
+            unit = recorded.unit_of(name, start, end, shortcuts[name])
+            skips.append(Skip((name,), start, end, shortcuts[name], unit))
+    return sorted(skips, key=lambda skip: (skip.end, -skip.start)), unplaced
+
+
+def _boxes_inside(owner: str, boxes: Sequence[Box]) -> list[int]:
+    within = f"{without_call(owner)}."
+    return [place for place, box in enumerate(boxes) if box.name.startswith(within)]
+
+
+class _Recorded:
+    """Which recorded tensors are one and the same, told by what was recorded of them."""
+
+    def __init__(self, run: Run, boxes: Sequence[Box]) -> None:
+        self._boxes = boxes
+        self._layers = run.layers["layer"].reset_index(drop=True)
+        self._shapes = run.layers["shape"].to_list()
+        steps = run.junctions["step"].drop_duplicates().to_numpy()
+        kept = np.unique(np.linspace(0, len(steps) - 1, min(len(steps), _COMPARED_STEPS)).round())
+        self._steps = steps[kept.astype(int)]
+        names = run.junctions["layer"].drop_duplicates()
+        self._norms = self._of(run.gradients, "norm", self._layers)
+        self._inputs = self._of(run.junctions, "input_gradient_norm", names)
+        self._variances = self._of(run.activations, "channel_variance", self._layers)
+        self._branches = self._of(run.junctions, "branch_variance", names)
+
+    def _of(self, table: pd.DataFrame, quantity: str, names: pd.Series) -> pd.DataFrame:
+        return wide(table[table["step"].isin(self._steps)], quantity, names)
+
+    def start_of_block(self, addition: str, end: int) -> int:
+        """The first box of the branch, where a block's first addition is that of box `end`.
+
+        The block itself, unless what it adds to was made before boxes that the block does not hold:
+        in BERT attention is one module, and the one that adds another.
+        """
+        before = self._places_of_input(addition)
+        return end if end - 1 in before else max((p + 1 for p in before if p < end), default=end)
+
+    def start_of(self, addition: str, end: int) -> int:
+        """The first box of the branch, where only the last one is known; that one by default."""
+        return max((p + 1 for p in self._places_of_input(addition) if p < end), default=end)
+
+    def end_of(self, addition: str) -> int | None:
+        """The box that makes what the branch adds; None where no observed layer does."""
+        return min(self._places(self._branches, self._variances, addition), default=None)
+
+    def unit_of(self, addition: str, start: int, end: int, shortcut: str) -> int | None:
+        """The box whose output has the shape of what both ways start from."""
+        shapes = {self._shapes[row] for row in self._rows(self._inputs, self._norms, addition)}
+        if start > 0 and self._boxes[start - 1].shape in shapes:
+            return start - 1
+        return end if shortcut == "identity" or self._boxes[end].shape in shapes else None
+
+    def _places_of_input(self, addition: str) -> set[int]:
+        return self._places(self._inputs, self._norms, addition)
+
+    def _places(self, table: pd.DataFrame, layers: pd.DataFrame, addition: str) -> set[int]:
+        """The boxes at or after which a layer has the values that `table` has of `addition`."""
+        firsts = [box.rows[0] for box in self._boxes]
+        rows = self._rows(table, layers, addition)
+        return {bisect_right(firsts, row) - 1 for row in rows if row >= firsts[0]}
+
+    def _rows(self, table: pd.DataFrame, layers: pd.DataFrame, addition: str) -> list[int]:
+        """The layers, by their rows, that have the values that `table` has of `addition`."""
+        mine = table[addition].dropna()
+        mine = mine[mine > 0]
+        if mine.empty:
+            return []
+        others = layers.reindex(mine.index).to_numpy(dtype=float)
+        ratios = others / mine.to_numpy(dtype=float)[:, None]
+        return [int(row) for row in np.flatnonzero((np.abs(ratios - 1) < _SAME).all(axis=0))]

@@ -1,0 +1,177 @@
+"""What is said of the gradients of a network: whether they vanish, and whether they explode."""
+
+import numpy as np
+
+from analyses.gradients.profile.measure import Profile, exponential, over_depth, raw_ratio
+from analyses.health import Thresholds
+from analyses.result import Estimate, Finding, Verdict
+from analyses.statistics.verdicts import verdict_above, verdict_below
+from analyses.wording.numbers import finite, number, percent
+from analyses.wording.phrases import named, plural, slug, unnamed
+from analyses.wording.sentences import Told, sentence
+
+NOT_FAIR = (
+    "The raw ratio of norms compares tensors of different size, so it is not a fair measure of "
+    "vanishing; the factor per layer is."
+)
+SCALE = (
+    "Where normalization follows a layer, the gradient at its output is in inverse proportion to "
+    "the scale of that output, which weights of unequal norm change from layer to layer."
+)
+WEIGHTS = (
+    "Gradients of weights cannot stand in for those of outputs: in a linear regime they stay level "
+    "while these vanish (Glorot & Bengio 2010)."
+)
+HYPOTHESES = {
+    "vanish": "The gradients[ of {}] vanish toward the input.",
+    "explode": "The gradients[ of {}] explode toward the input.",
+}
+CLAUSES = {
+    verb: {
+        Verdict.SUPPORTED: f"the gradients {verb} toward the input",
+        Verdict.CONTRADICTED: f"the gradients do not {verb}",
+        Verdict.INCONCLUSIVE: f"it cannot be told whether the gradients {verb}",
+    }
+    for verb in HYPOTHESES
+}
+LEAD = "from the last layer to the first their norm is multiplied by {}"
+
+
+def _verdict(one: Profile, verb: str, bound: float) -> Verdict:
+    per_layer = bound ** (1 / one.depth)
+    rule = verdict_below if verb == "vanish" else verdict_above
+    low, high = exponential(one.overall.low), exponential(one.overall.high)
+    return rule(finite(low), finite(high), per_layer)
+
+
+def gradient_finding(one: Profile, verb: str, bound: float) -> Finding:
+    """The finding that the gradients `verb` (vanish or explode), beyond `bound` over the depth."""
+    verdict = _verdict(one, verb, bound)
+    sides = ("below", "above") if verb == "vanish" else ("above", "below")
+    return Finding(
+        key=slug(f"{verb}-{one.network}"),
+        network=one.network,
+        hypothesis=named(HYPOTHESES[verb], one.network),
+        contradicted_by=f"A factor over the depth whose interval lies {sides[1]} {number(bound)}.",
+        verdict=verdict,
+        estimates=_estimates(one),
+        threshold=(
+            f"supported where the 95 % interval of the factor over the depth lies {sides[0]} "
+            f"{number(bound)}, contradicted where {sides[1]}"
+        ),
+        meaning=gradient_sentence([one], verb, bound),
+        next_step=_next_step(verb, verdict),
+        caveats=_caveats(one),
+        statement=unnamed(HYPOTHESES[verb]),
+        evidence=("factor-by-epoch", "norm-by-depth", "norm-map", "networks", "epochs"),
+    )
+
+
+def _estimates(one: Profile) -> tuple[Estimate, ...]:
+    value, low, high = (
+        finite(exponential(log)) for log in (one.overall.value, one.overall.low, one.overall.high)
+    )
+    per_layer = "factor of the gradient norm per layer toward the input"
+    estimates = [
+        _over_depth(one),
+        Estimate(per_layer, value, low, high, method=one.overall.method),
+        Estimate(
+            "the same factor of the gradients of the weights, which cannot tell vanishing",
+            *over_depth(one, weights=True), method=one.weight_overall.method,
+        ),
+        Estimate(
+            "raw norm at the first layer over that at the last", raw_ratio(one),
+            method="ratio of medians over steps; not scale-fair, no interval",
+        ),
+    ]  # fmt: skip
+    if one.first is not None:
+        against = ""
+        if one.theory is not None:
+            against = f"; theory ({one.theory.name}): {number(one.theory.factor)}"
+        estimates.append(
+            Estimate(
+                f"{per_layer}, first step", one.first, method=f"one step, no interval{against}"
+            )
+        )
+    return tuple(estimates)
+
+
+def _over_depth(one: Profile) -> Estimate:
+    return Estimate(
+        "factor of the gradient norm from the last layer to the first",
+        *over_depth(one),
+        method=f"the factor per layer to the power of {one.depth}; {one.overall.method}",
+    )
+
+
+def gradient_sentence(profiles: list[Profile], verb: str, bound: float) -> str:
+    """Whether the gradients of each network vanish (or explode), in one sentence."""
+    return sentence(
+        [_told(one, CLAUSES[verb][_verdict(one, verb, bound)]) for one in profiles], LEAD
+    )
+
+
+def _told(one: Profile, clause: str) -> Told:
+    factor = _over_depth(one)
+    if factor.value is None:
+        reason = (
+            "no three layers of equal output shape had finite gradients other than zero "
+            f"({_zeros(one)})"
+        )
+        return Told(one.network, clause, detail=reason)
+    return Told(one.network, clause, factor.words)
+
+
+def flow_sentence(profiles: list[Profile], bounds: Thresholds) -> str:
+    """Whether the gradients of each network vanish or explode, in one sentence."""
+    told = []
+    for one in profiles:
+        vanish = _verdict(one, "vanish", bounds.vanishing)
+        explode = _verdict(one, "explode", bounds.exploding)
+        if vanish is explode is Verdict.CONTRADICTED:
+            clause = "the gradients neither vanish nor explode"
+        elif vanish is explode is Verdict.INCONCLUSIVE:
+            clause = "it cannot be told whether the gradients vanish or explode"
+        elif Verdict.SUPPORTED in (vanish, explode):
+            clause = CLAUSES["vanish" if vanish is Verdict.SUPPORTED else "explode"][
+                Verdict.SUPPORTED
+            ]
+        else:
+            known, other = ("vanish", "explode")
+            if vanish is Verdict.INCONCLUSIVE:
+                known, other = other, known
+            clause = f"the gradients do not {known}, and it cannot be told whether they {other}"
+        told.append(_told(one, clause))
+    return sentence(told, LEAD)
+
+
+def _zeros(one: Profile) -> str:
+    share = float(np.mean([seed.zeros for seed in one.seeds]))
+    return f"{percent(share)} of the recorded gradients are exactly zero"
+
+
+def _next_step(verb: str, verdict: Verdict) -> str:
+    if verdict is Verdict.INCONCLUSIVE:
+        return "Record more steps, or several seeds, to narrow the interval."
+    if verdict is Verdict.SUPPORTED:
+        cure = "He initialization, normalization or shortcuts" if verb == "vanish" else (
+            "gradient clipping, a warm-up of the learning rate or shortcuts"
+        )  # fmt: skip
+        return f"Try {cure}, and see whether accuracy changes with the gradients."
+    return "Look for another cause: this one is not at work here."
+
+
+def _caveats(one: Profile) -> tuple[str, ...]:
+    caveats = [NOT_FAIR, WEIGHTS]
+    if any(seed.zeros for seed in one.seeds):
+        caveats.append(
+            f"{_zeros(one)}: a zero has no logarithm and is left out of the factor; it may mean "
+            "dead units, or a branch that starts closed."
+        )
+    broken = sum(seed.nonfinite for seed in one.seeds)
+    if broken:
+        caveats.append(f"In {plural(broken, 'step')} some gradient was infinite or not a number.")
+    if one.theory is not None:
+        caveats += [SCALE] if "norm" in one.theory.name else []
+        caveats.append(one.theory.words)
+    return tuple(caveats)

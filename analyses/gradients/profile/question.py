@@ -1,0 +1,153 @@
+"""Do the gradients vanish or explode on their way from the loss to the first layer?
+
+What would count against vanishing: a factor per layer, compared between layers of equal output
+shape only, whose product over the whole depth stays above one hundredth. Whether they are shattered
+or dead, or healthy altogether, is asked by the health check and answered here for each epoch.
+"""
+
+import pandas as pd
+
+from analyses.gradients.profile.figures import gradient_figures
+from analyses.gradients.profile.findings import flow_sentence, gradient_finding, gradient_sentence
+from analyses.gradients.profile.measure import Profile, over_depth, profile
+from analyses.gradients.profile.tables import epoch_table, network_table
+from analyses.health import (
+    Thresholds,
+    condition_finding,
+    dead_reading,
+    overall_finding,
+    shattering_reading,
+)
+from analyses.reading.layer_gradients import EXPLODING, VANISHING
+from analyses.reading.runs import by_network, runs_with
+from analyses.registry import Analysis
+from analyses.result import AnalysisResult, Finding, Table
+from analyses.wording.numbers import number
+from analyses.wording.phrases import listing
+from gradflow.runs.reading.run import Experiment, Run
+
+FLOW = "The flow of gradients[ in {}] can be called healthy."
+SOURCES = (
+    "Glorot & Bengio 2010, Understanding the difficulty of training deep feedforward "
+    "neural networks (weight gradients can look level while these vanish)",
+    "He et al. 2015, Deep residual learning for image recognition, section 4.1",
+    "Yang et al. 2019, A mean field theory of batch normalization, theorem 8",
+    "He et al. 2015, Delving deep into rectifiers (factor from the initial weights)",
+    "Balduzzi et al. 2017, The shattered gradients problem",
+    "Politis & Romano 1992, A circular block-resampling procedure for stationary data",
+    "Carlstein 1986, The use of subseries values (length of blocks)",
+)
+
+
+def run(
+    experiment: Experiment, vanishing: float = VANISHING, exploding: float = EXPLODING
+) -> AnalysisResult:
+    """Factor per layer toward the input, by network and epoch.
+
+    `vanishing` and `exploding` bound the factor over the whole depth. Two orders of magnitude: at
+    equal weights, plain gradient descent then moves the first layer less than a hundredth as far
+    as the last, or over a hundred times as far, so that no one learning rate suits both.
+
+    Raises `NotApplicableError` where no run recorded gradients at two layers with weights.
+    """
+    networks = by_network(runs_with(experiment, "gradients", "gradients by layer"))
+    bounds = Thresholds(vanishing=vanishing, exploding=exploding)
+    profiles = [profile(name, runs) for name, runs in networks.items()]
+    together = {
+        "vanish": flow_sentence(profiles, bounds),
+        "explode": gradient_sentence(profiles, "explode", exploding),
+    }
+    return AnalysisResult(
+        summary=together["vanish"],
+        findings=tuple(
+            gradient_finding(one, verb, bound)
+            for one in profiles
+            for verb, bound in (("vanish", vanishing), ("explode", exploding))
+        ),
+        figures=gradient_figures(
+            experiment.networks, profiles, (vanishing, exploding), _title(profiles)
+        ),
+        tables=(
+            Table("networks", "Gradient profile of each network", network_table(profiles)),
+            Table(
+                "epochs",
+                "Factor per layer toward the input, by epoch",
+                pd.concat([epoch_table(one, networks[one.network], bounds) for one in profiles]),
+            ),
+        ),
+        method=(
+            "At each step the logarithm of the norm of the gradient with respect to a layer's "
+            "output is regressed on depth, with one slope for the whole network and an intercept "
+            "for each group of layers of equal output shape (groups of three layers and more): "
+            "factor per layer toward the input = exp(-slope). Over the depth: that factor to the "
+            "power of the number of convolutions (or linear layers). The interval is a "
+            "moving-block bootstrap over steps of the mean log factor, or Student's over three "
+            "and more seeds. The same of the gradients of the layers' weights stands beside. At "
+            "each epoch "
+            "gradients are dead or shattered by the rules of the health check, else vanishing, "
+            "exploding or healthy by the interval of their factor."
+        ),
+        sources=SOURCES,
+        together=together,
+    )
+
+
+def five_answers(
+    experiment: Experiment, vanishing: float = VANISHING, exploding: float = EXPLODING
+) -> tuple[Finding, ...]:
+    """Whether the gradients vanish, explode, are shattered, are dead, or are healthy: none of it.
+
+    For each network what it recorded enough to answer, "healthy" last. A report takes the first two
+    from here and the others from the health check, which asks them beside further conditions.
+
+    Raises `NotApplicableError` where no run recorded gradients at two layers with weights.
+    """
+    networks = by_network(runs_with(experiment, "gradients", "gradients by layer"))
+    bounds = Thresholds(vanishing=vanishing, exploding=exploding)
+    return tuple(
+        finding
+        for name, runs in networks.items()
+        for finding in _answers(profile(name, runs), runs, bounds).values()
+    )
+
+
+def _answers(one: Profile, runs: list[Run], bounds: Thresholds) -> dict[str, Finding]:
+    found = {
+        "vanishing": gradient_finding(one, "vanish", bounds.vanishing),
+        "exploding": gradient_finding(one, "explode", bounds.exploding),
+    }
+    readings = {
+        "shattered": [(run, shattering_reading(run, bounds.shattered)) for run in runs],
+        "dead": [(run, dead_reading(run, bounds.dead, bounds.last_steps)) for run in runs],
+    }
+    for name, members in readings.items():
+        known = [(run, reading) for run, reading in members if reading is not None]
+        if known:
+            found[name] = condition_finding(one.network, name, known)
+    left_out = [name for name in readings if name not in found]
+    return {**found, "healthy": overall_finding(one.network, found, left_out, FLOW)}
+
+
+def _title(profiles: list[Profile]) -> str:
+    said = [
+        f"{number(total)} times in {one.network}"
+        for one in profiles
+        if (total := over_depth(one)[0]) is not None
+    ]
+    if not said:
+        return "No factor of the gradient norm per layer could be had"
+    return f"From the last layer to the first the gradient norm changes {listing(said)}"
+
+
+ANALYSIS = Analysis(
+    key="gradient_profile",
+    title="Gradients by depth",
+    question="Do the gradients vanish or explode on their way from the loss to the first layer?",
+    run=run,
+    background=(
+        "The gradient is passed back through the layers by repeated multiplication: a "
+        "factor below 1 at each layer makes it vanish toward the input, one above 1 makes "
+        "it explode."
+    ),
+    order=80,
+)

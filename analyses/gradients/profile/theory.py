@@ -1,0 +1,96 @@
+"""What theory says of the gradients of a recorded network at initialization, where it applies."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analyses.statistics.theory import (
+    PYTORCH_DEFAULT_GAIN,
+    batchnorm_growth,
+    relu_growth,
+)
+from analyses.wording.numbers import number
+from gradflow.runs.reading.run import Run
+
+CLOSE = 0.1  # a gain this close to PyTorch's default, relative, is said to be that
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """The factor of the gradient norm per layer toward the input that theory gives.
+
+    Fields:
+        factor: of the L2 norm of the gradient with respect to a layer's output.
+        name: a few words, for legends and tables.
+        words: what it holds for, as a sentence.
+        plain: whether the network is a plain one, for which it was derived.
+    """
+
+    factor: float
+    name: str
+    words: str
+    plain: bool
+
+
+def expectation(run: Run) -> Expectation | None:
+    """What theory gives for `run` at initialization; None where no theory of ours applies.
+
+    With batch normalization: the mean-field factor at the run's batch size. Without any
+    normalization, in a plain network of ReLUs whose weights were recorded at step 0: the factor
+    that those weights give, sqrt(g / 2), g = |W|^2 / outputs = inputs * mean(W^2); it is sqrt(1/6)
+    at PyTorch's default initialization and 1 at He's.
+    """
+    layers = run.layers
+    plain = not len(run.junctions)
+    if layers["type"].str.contains("BatchNorm").any():
+        batch = float(run.gradients["batch_size"].max())
+        if not batch > 3:
+            return None
+        return Expectation(
+            batchnorm_growth(batch) ** 0.5,
+            "mean field of batch norm",
+            "The mean-field value of batch normalization is derived for wide, fully connected "
+            "plain networks at initialization (Yang et al. 2019); for convolutions, whose "
+            "statistics also run over positions, and for residual networks it is a landmark only.",
+            plain,
+        )
+    others = layers.loc[layers["role"] == "activation", "type"]
+    if not plain or (layers["role"] == "normalization").any() or set(others) != {"ReLU"}:
+        return None
+    gain = initial_gain(run)
+    if gain is None:
+        return None
+    default = abs(gain / PYTORCH_DEFAULT_GAIN - 1) < CLOSE
+    return Expectation(
+        relu_growth(gain) ** 0.5,
+        "PyTorch's default initialization" if default else "the initial weights",
+        f"The factor from the initial weights, sqrt(g / 2) with g = {number(gain)} the mean of "
+        "inputs times squared weight (1/3 at PyTorch's default initialization, 2 at He's), is "
+        "derived for wide plain ReLU networks without normalization (He et al. 2015, Delving deep "
+        "into rectifiers); borders of convolutions make it a little smaller.",
+        plain,
+    )
+
+
+def initial_gain(run: Run) -> float | None:
+    """Inputs of a unit times the mean squared weight at step 0, geometric mean over inner layers.
+
+    The first and the last layer with weights are left out: the factor is that between layers. None
+    where step 0 or three layers were not recorded.
+    """
+    weights = run.layers[run.layers["role"].isin(["convolution", "linear"])]
+    weights = weights.drop_duplicates("layer").sort_values("depth", kind="stable").iloc[1:-1]
+    first = run.parameters[run.parameters["step"] == 0].set_index("parameter")["weight_norm"]
+    names = weights["layer"] + ".weight"
+    known = names.isin(first.index).to_numpy()
+    if not known.any():
+        return None
+    parts = weights["shape"].str.split("x")
+    is_convolution = weights["role"] == "convolution"
+    outputs = pd.to_numeric(parts.str[0].where(is_convolution, parts.str[-1])).to_numpy(dtype=float)
+    squares = first.loc[names[known]].to_numpy(dtype=float) ** 2
+    positive = squares > 0
+    if not positive.any():
+        return None
+    return float(np.exp(np.mean(np.log(squares[positive] / outputs[known][positive]))))

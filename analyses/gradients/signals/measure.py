@@ -1,0 +1,101 @@
+"""Activation statistics of a network by depth and epoch, and its dead channels."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analyses.reading.layer_gradients import wide
+from analyses.registry import NotApplicableError
+from analyses.statistics.means import Mean, mean_over_steps
+from gradflow.runs.reading.run import Run
+
+# The first of these roles that a network has stands for its signal by depth.
+SIGNAL_ROLES = ("block", "normalization", "activation", "convolution", "linear")
+
+
+@dataclass(frozen=True)
+class Signal:
+    """The activations of all seeds of one network.
+
+    Fields:
+        network: its name.
+        role: of the layers in `profile` and `spread`.
+        profile: columns epoch, depth, channel_squared_mean, channel_variance: medians over steps.
+        spread: median standard deviation, rows depth, columns epoch.
+        zeros: columns depth, fraction: zeros after each ReLU, mean over the last epoch's steps.
+        dead: columns epoch, fraction: dead channels among all channels of activation layers.
+        dead_last: the same at the last epoch, with its interval; None without such layers.
+        nonfinite: recorded values that were infinite or not a number, over all layers and steps.
+    """
+
+    network: str
+    role: str
+    profile: pd.DataFrame
+    spread: pd.DataFrame
+    zeros: pd.DataFrame
+    dead: pd.DataFrame
+    dead_last: Mean | None
+    nonfinite: int
+
+
+def dead_fraction(run: Run) -> pd.Series:
+    """Dead channels among all channels of the activation layers, indexed by (epoch, step)."""
+    layers = run.layers[run.layers["role"] == "activation"]
+    dead = wide(run.activations, "dead_channels", layers["layer"])
+    shape = layers["shape"].astype(str).str.split("x").str[0]
+    channels = pd.to_numeric(shape, errors="coerce").to_numpy(dtype=float)
+    known = dead.notna().to_numpy() * np.nan_to_num(channels)
+    total = pd.Series(known.sum(axis=1), index=dead.index)
+    fractions: pd.Series = dead.sum(axis=1) / total.where(total > 0)
+    return fractions.dropna()
+
+
+def signal(network: str, runs: list[Run]) -> Signal:
+    """Reduce the activations of the runs of one network.
+
+    Raises `NotApplicableError` where the run has no table of layers.
+    """
+    if not len(runs[0].layers):
+        raise NotApplicableError(
+            f"{runs[0].name} has no table of layers, which tells depth and role of each"
+        )
+    roles = set(runs[0].layers["role"])
+    role = next((role for role in SIGNAL_ROLES if role in roles), "")
+    depth = runs[0].layers.drop_duplicates("layer").set_index("layer")["depth"]
+    chosen = runs[0].layers.loc[runs[0].layers["role"] == role, "layer"]
+    frame = pd.concat([one.activations for one in runs])
+    frame = frame.assign(depth=frame["layer"].map(depth)).replace([np.inf, -np.inf], np.nan)
+    medians = (
+        frame[frame["layer"].isin(chosen)]
+        .groupby(["epoch", "depth"])[["channel_squared_mean", "channel_variance", "std"]]
+        .median()
+    )
+    dead = [dead_fraction(one) for one in runs]
+    dead = [one for one in dead if len(one)]
+    last = [one[one.index.get_level_values("epoch") == one.index[-1][0]] for one in dead]
+    return Signal(
+        network=network,
+        role=role,
+        profile=medians.reset_index(),
+        spread=medians["std"].unstack("epoch").sort_index(),
+        zeros=_zeros(frame, runs[0].layers),
+        dead=_dead_by_epoch(dead),
+        dead_last=mean_over_steps([one.to_numpy() for one in last]) if last else None,
+        nonfinite=int(frame["nonfinite"].fillna(0).sum()),
+    )
+
+
+def _zeros(frame: pd.DataFrame, layers: pd.DataFrame) -> pd.DataFrame:
+    relu = layers.loc[layers["type"].str.contains("ReLU"), "layer"]
+    last = frame[(frame["epoch"] == frame["epoch"].max()) & frame["layer"].isin(relu)]
+    by_depth = last.groupby("depth")["zero_fraction"].mean().dropna()
+    return by_depth.rename("fraction").reset_index()
+
+
+def _dead_by_epoch(dead: list[pd.Series]) -> pd.DataFrame:
+    if not dead:
+        return pd.DataFrame({"epoch": [], "fraction": []})
+    by_seed = [one.groupby(level="epoch").mean() for one in dead]
+    mean = pd.concat(by_seed, axis=1).mean(axis=1)
+    return mean.rename("fraction").rename_axis("epoch").reset_index()

@@ -1,0 +1,153 @@
+"""The conditions that the health check asks for, in words, and how all of them are read."""
+
+from dataclasses import dataclass
+
+from analyses.health.flow import flow_readings, shattering_reading
+from analyses.health.readings import LAST_STEPS, Reading
+from analyses.health.units import dead_reading, nonfinite_reading, saturation_reading
+from analyses.health.updates import noise_reading, stalled_reading
+from analyses.reading.layer_gradients import EXPLODING, VANISHING
+from gradflow.runs.reading.run import Run
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Bounds of the conditions.
+
+    Fields:
+        vanishing, exploding: of the factor of the gradient norm over the whole depth.
+        shattered: of the gradient's autocorrelation at the smallest distance recorded.
+        dead: of the share of channels of one activation layer that are always zero.
+        saturated: of the mean derivative of a bounded activation over its largest.
+        stalled: of the update-to-weight ratio, a thousandth of the rule of thumb for health.
+        noisy: of the gradient noise scale over the batch size.
+        last_steps: the most recorded steps that a median is taken over.
+    """
+
+    vanishing: float = VANISHING
+    exploding: float = EXPLODING
+    shattered: float = 0.3
+    dead: float = 0.5
+    saturated: float = 0.1
+    stalled: float = 1e-6
+    noisy: float = 100.0
+    last_steps: int = LAST_STEPS
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a condition is called in sentences.
+
+    Fields:
+        hypothesis: that a network has it, its name in brackets as `analyses.wording.named` asks.
+        holds, fails, unknown: clauses that follow "In <network>".
+        contradicted_by: what would count against it.
+        next_step: what to try where it holds.
+        source: what the measure rests on.
+    """
+
+    hypothesis: str
+    holds: str
+    fails: str
+    unknown: str
+    contradicted_by: str
+    next_step: str
+    source: str
+
+
+CONDITIONS = {
+    "non-finite": Condition(
+        "Some recorded values[ of {}] are not finite.",
+        "some recorded values are not finite",
+        "all recorded values are finite",
+        "it cannot be told whether values are not finite",
+        "No such value in any recorded step.",
+        "Look at the layer named here: a division, a logarithm, a square root at zero, or a "
+        "learning rate that let the weights run away.",
+        "IEEE 754 (nan and infinity)",
+    ),
+    "vanishing": Condition(
+        "In the last recorded steps the gradients[ of {}] vanish toward the input.",
+        "the gradients vanish toward the input in the last recorded steps",
+        "the gradients do not vanish in the last recorded steps",
+        "it cannot be told whether the gradients vanish in the last recorded steps",
+        "A factor over the depth whose interval lies above the bound.",
+        "Try He or Glorot initialization, normalization or shortcuts, and check again.",
+        "Glorot & Bengio 2010, Understanding the difficulty of training deep feedforward neural "
+        "networks; Hanin 2018, How to start training",
+    ),
+    "exploding": Condition(
+        "In the last recorded steps the gradients[ of {}] explode toward the input.",
+        "the gradients explode toward the input in the last recorded steps",
+        "the gradients do not explode in the last recorded steps",
+        "it cannot be told whether the gradients explode in the last recorded steps",
+        "A factor over the depth whose interval lies below the bound.",
+        "Try smaller initial weights, gradient clipping, a warm-up or shortcuts, and check again.",
+        "Pascanu, Mikolov & Bengio 2013, On the difficulty of training recurrent neural networks; "
+        "Yang et al. 2019, A mean field theory of batch normalization, theorem 8",
+    ),
+    "shattered": Condition(
+        "The gradients[ of {}] are shattered: like white noise along a line of inputs.",
+        "the gradients are shattered",
+        "the gradients are not shattered",
+        "it cannot be told whether the gradients are shattered",
+        "An autocorrelation whose interval lies above the bound.",
+        "Try shortcuts, or fewer layers, and check again.",
+        "Balduzzi et al. 2017, The shattered gradients problem",
+    ),
+    "dead": Condition(
+        "Most channels of some layer[ of {}] are dead: zero on every input.",
+        "some layer has mostly dead channels",
+        "no layer has mostly dead channels",
+        "it cannot be told whether some layer has mostly dead channels",
+        "No activation layer with that many channels that are always zero.",
+        "Try a smaller learning rate, biases at zero, normalization before the activation, or "
+        "leaky ReLUs.",
+        "Lu et al. 2020, Dying ReLU and initialization",
+    ),
+    "saturated": Condition(
+        "The units of some layer[ of {}] are saturated.",
+        "some layer has saturated units",
+        "no layer has saturated units",
+        "it cannot be told whether some layer has saturated units",
+        "A mean derivative whose interval lies above the bound in every such layer.",
+        "Try smaller initial weights, normalization before the activation, or inputs of unit "
+        "variance.",
+        "Glorot & Bengio 2010 (saturation)",
+    ),
+    "stalled": Condition(
+        "The training[ of {}] is stalled.",
+        "training is stalled",
+        "training is not stalled",
+        "it cannot be told whether training is stalled",
+        "An update-to-weight ratio whose interval lies above the bound in every layer.",
+        "Raise the learning rate, and see whether the layer's gradient is too small to move it.",
+        "CS231n, Stanford, Neural networks 3 (ratio of updates to weights)",
+    ),
+    "noisy": Condition(
+        "The gradients[ of {}] are mostly noise at this batch size.",
+        "the gradients are mostly noise at this batch size",
+        "the gradients are not mostly noise at this batch size",
+        "it cannot be told whether the gradients are mostly noise at this batch size",
+        "A noise scale over the batch size whose interval lies below the bound.",
+        "Try a larger batch or a smaller learning rate.",
+        "McCandlish et al. 2018, An empirical model of large-batch training",
+    ),
+}
+
+
+def read_health(run: Run, bounds: Thresholds | None = None) -> list[Reading]:
+    """Every condition that `run` recorded enough to ask for, in the order of `CONDITIONS`."""
+    bounds = bounds or Thresholds()
+    longest = bounds.last_steps
+    flow = flow_readings(run, bounds.vanishing, bounds.exploding, longest)
+    others = (
+        nonfinite_reading(run),
+        shattering_reading(run, bounds.shattered),
+        dead_reading(run, bounds.dead, longest),
+        saturation_reading(run, bounds.saturated, longest),
+        stalled_reading(run, bounds.stalled, longest),
+        noise_reading(run, bounds.noisy),
+    )
+    found = {one.condition: one for one in (*flow, *others) if one is not None}
+    return [found[name] for name in CONDITIONS if name in found]

@@ -1,0 +1,193 @@
+"""Vanishing, exploding and shattered gradients of one run, on a scale that is fair to all layers.
+
+Where a run has residual additions, the gradient is followed along the trunk, from addition to
+addition: a branch that starts closed has gradients of zero, and nothing vanishes.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analyses.health.readings import Ends, Reading, beyond, ends, verdict_of
+from analyses.reading.layer_gradients import (
+    MIN_LAYERS,
+    log_factors,
+    logarithm,
+    weighted_layers,
+    wide,
+)
+from analyses.result import Verdict
+from analyses.statistics import Array
+from analyses.statistics.verdicts import verdict_below
+from analyses.wording.numbers import number
+from gradflow.runs.reading.run import Run
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """Places in a network, from input to output, where the norm of the gradient was recorded.
+
+    Fields:
+        names: of the places.
+        norms: L2 norms, one row a step, one column a place.
+        stage: places of one stage have tensors of one shape, [places].
+        sizes: elements for each sample at each place, [places]; None where not known.
+        where: what the places are, in words.
+    """
+
+    names: list[str]
+    norms: pd.DataFrame
+    stage: Array
+    sizes: Array | None
+    where: str
+
+
+def gradient_cuts(run: Run) -> Cuts | None:
+    """The trunk of a residual network, else the outputs of the layers with weights.
+
+    The trunk: outputs of the modules that add, and of layers with weights outside of these. Where
+    the model's own forward adds, no module has that output, and the inputs of the additions serve.
+
+    None where gradients were recorded at fewer than two such places.
+    """
+    layers = run.layers.drop_duplicates("layer")
+    names = run.junctions["layer"].drop_duplicates() if len(run.junctions) else pd.Series([])
+    adding = set(names.astype(str).str.replace(r"[+#]\d+$", "", regex=True))
+    if adding and not adding <= set(layers["layer"]):
+        return _inputs_of_additions(run, names) if len(names) >= MIN_LAYERS else None
+    if adding:
+        inside = [any(name.startswith(f"{one}.") for one in adding) for name in layers["layer"]]
+        outside = layers["role"].isin(["convolution", "linear"]) & ~np.array(inside)
+        chosen = layers[outside | layers["layer"].isin(adding)]
+    else:
+        chosen = layers[layers["layer"].isin(weighted_layers(layers)["layer"])]
+        chosen = chosen.sort_values("depth", kind="stable")
+    norms = wide(run.gradients, "norm", chosen["layer"])
+    shown = norms.notna().any().to_numpy()
+    if shown.sum() < 2:
+        return None
+    chosen, norms = chosen[shown], norms.loc[:, shown]
+    sizes = [np.prod([int(n) for n in shape.split("x")]) for shape in chosen["shape"]]
+    return Cuts(
+        list(chosen["layer"]),
+        norms,
+        chosen["stage"].to_numpy(dtype=float),
+        np.array(sizes, dtype=float),
+        "outputs along the trunk" if adding else "layers with weights",
+    )
+
+
+def _inputs_of_additions(run: Run, names: pd.Series) -> Cuts:
+    kinds = run.junctions.drop_duplicates("layer")["shortcut"].to_numpy()
+    projections = np.cumsum(kinds == "projection") - (kinds == "projection")
+    # Runs of an earlier version lack the whole gradient: that by skip and branch stands in.
+    whole = run.junctions["input_gradient_norm"].astype(float)
+    frame = run.junctions.assign(whole=whole.fillna(run.junctions["gradient_norm"]))
+    norms = wide(frame, "whole", names)
+    return Cuts(list(names), norms, projections.astype(float), None, "inputs of residual additions")
+
+
+def factor_over_depth(cuts: Cuts) -> tuple[Array, Array]:
+    """Factor by which the gradient norm changes from the last place to the first, by step.
+
+    The factor per place, from places of equal shape, to the power of the number of such places.
+    Where no three places share a shape, the ratio of the norms at the first and last place, which
+    is 1 at He initialization whatever the widths (Hanin 2018), times and divided by the square root
+    of the ratio of their sizes, what averaging alone can change.
+
+    Returns: the factor as small and as large as shapes allow, each of shape [steps].
+    """
+    logs = logarithm(cuts.norms).to_numpy()
+    slopes = log_factors(logs, np.arange(len(cuts.names), dtype=float), cuts.stage)
+    _, group, members = np.unique(cuts.stage, return_inverse=True, return_counts=True)
+    total = slopes * float((members[group] >= MIN_LAYERS).sum())
+    slack = np.zeros_like(total)
+    if np.isnan(total).all() and cuts.sizes is not None:
+        total = logs[:, 0] - logs[:, -1]
+        slack += abs(np.log(cuts.sizes[0] / cuts.sizes[-1])) / 2
+    with np.errstate(over="ignore"):
+        return np.exp(total - slack), np.exp(total + slack)
+
+
+def flow_readings(run: Run, vanishing: float, exploding: float, longest: int) -> list[Reading]:
+    """Whether gradients vanish or explode on their way to the first layer.
+
+    `vanishing` and `exploding` bound the factor over the whole depth.
+    """
+    cuts = gradient_cuts(run)
+    if cuts is None:
+        return []
+    small, large = factor_over_depth(cuts)
+    factor = "factor of the gradient norm from the last to the first of the " + cuts.where
+    readings = []
+    for condition, series, bound, above in (
+        ("vanishing", large, vanishing, False),
+        ("exploding", small, exploding, True),
+    ):
+        one = ends(series, longest)
+        readings.append(
+            Reading(
+                condition,
+                verdict_of(one, bound, above=above),
+                factor,
+                cuts.names[0],
+                one.value,
+                one.low,
+                one.high,
+                one.early,
+                beyond(one.early, bound, above=above),
+                bound,
+                f"{'above' if above else 'below'} {number(bound)} over {len(cuts.names)} places",
+                one.method,
+                _flow_note(one, cuts),
+            )
+        )
+    return readings
+
+
+def _flow_note(one: Ends, cuts: Cuts) -> str:
+    zeros = float((cuts.norms == 0).to_numpy().mean())
+    if one.value is None:
+        return "Too few finite gradients other than zero were recorded to compare layers."
+    return "Gradients that are exactly zero have no logarithm and are left out." if zeros else ""
+
+
+def shattering_reading(run: Run, shattered: float) -> Reading | None:
+    """Whether the gradient is like white noise along a line of inputs; None where not recorded."""
+    table = run.table("shattering")
+    table = table[table["lag"] > 0]
+    return shattering_of(run, table, shattered) if len(table) else None
+
+
+def shattering_of(run: Run, table: pd.DataFrame, shattered: float) -> Reading:
+    """As `shattering_reading`, for rows of the table shattering at lags above 0.
+
+    The autocorrelation at the smallest distance recorded, at the input or first layer, is held
+    against `shattered`; its interval is +- 1.96 / sqrt(points), that of white noise (Bartlett
+    1946).
+    """
+    order = {name: place for place, name in enumerate(run.layers["layer"])}
+    # The input itself is no layer and stands before all of them.
+    first = min(table["layer"].unique(), key=lambda name: order.get(name, -1))
+    own = table[table["layer"] == first]
+    own = own[own["lag"] == own["lag"].min()].sort_values("epoch")
+    value, early = float(own["autocorrelation"].iloc[-1]), float(own["autocorrelation"].iloc[0])
+    lag, points = int(own["lag"].iloc[-1]), int(own["points"].iloc[-1])
+    low, high = value - 1.96 / points**0.5, value + 1.96 / points**0.5
+    known = np.isfinite(value)
+    return Reading(
+        "shattered",
+        verdict_below(low, high, shattered) if known else Verdict.INCONCLUSIVE,
+        f"autocorrelation of the gradient at a distance of {lag} in {points} points of a line",
+        str(first),
+        value if known else None,
+        low if known else None,
+        high if known else None,
+        early if np.isfinite(early) else None,
+        beyond(early, shattered, above=False),
+        shattered,
+        f"below {number(shattered)}",
+        f"at the end of epoch {int(own['epoch'].iloc[-1])}; interval of white noise",
+        "" if known else "The gradient was constant along the line.",
+    )

@@ -1,0 +1,159 @@
+"""Is the network healthy: do gradients, units and updates do what training needs?
+
+Needs no accuracy, so that it can be asked of any traced model. What would count against health:
+one condition (vanishing, exploding, shattered, dead, saturated, non-finite, stalled) whose number
+lies beyond its bound in the last recorded steps.
+"""
+
+import pandas as pd
+
+from analyses.health.conditions import CONDITIONS, Thresholds, read_health
+from analyses.health.figures import health_figure
+from analyses.health.findings import (
+    Readings,
+    condition_finding,
+    joint_verdict,
+    overall_clause,
+    overall_finding,
+    worst,
+)
+from analyses.reading.runs import by_network
+from analyses.registry import Analysis, NotApplicableError
+from analyses.result import AnalysisResult, Finding, Table, Verdict
+from analyses.wording.sentences import Told, sentence
+from gradflow.runs.reading.run import Experiment, Run
+
+# The gradient profile has these two findings, over every step rather than the last ones.
+ASKED_OF_ALL_TRAINING = ("vanishing", "exploding")
+
+
+def run(experiment: Experiment, bounds: Thresholds | None = None) -> AnalysisResult:
+    """Read every condition of every network against its bound (`bounds`, defaults by default).
+
+    Raises `NotApplicableError` where no run recorded a layer or a parameter at a step.
+    """
+    networks = _networks(experiment, bounds)
+    findings = {name: _findings(name, found) for name, found in networks.items()}
+    told = [
+        Told(name, overall_clause({one.topic: one for one in single}))
+        for name, (_, *single) in findings.items()
+    ]
+    together = {"healthy": sentence(told)}
+    table = pd.concat([_table(name, found) for name, found in networks.items()])
+    return AnalysisResult(
+        summary=together["healthy"],
+        findings=tuple(
+            one
+            for found in findings.values()
+            for one in found
+            if one.topic not in ASKED_OF_ALL_TRAINING
+        ),
+        figures=(health_figure(table, list(CONDITIONS)),),
+        tables=(Table("conditions", "Each condition, its number and its bound", _shown(table)),),
+        method=(
+            "Each condition is a number held against a bound, at the layer where it is worst: its "
+            "median over the last third of the recorded steps (6 at least, "
+            f"{(bounds or Thresholds()).last_steps} at most), with a distribution-free interval, "
+            "and beside it the median over as many first steps. Gradients are compared between "
+            "tensors of one shape only; in residual networks along the trunk, from addition to "
+            "addition. Shattered: the gradient's autocorrelation at the smallest distance recorded "
+            "along a line of inputs. Dead: channels that are zero on the whole batch in every one "
+            "of these steps. Noisy: the gradient noise scale S / |G|^2 over the batch size. The "
+            "derivative of tanh and sigmoid comes from recorded moments, "
+            "1 - E[y^2] and 4 (E[y] - E[y^2]). Of several runs of a network at least half must "
+            "have a condition (for values that are not finite, any)."
+        ),
+        sources=tuple(condition.source for condition in CONDITIONS.values()),
+        together=together,
+    )
+
+
+def all_findings(experiment: Experiment, bounds: Thresholds | None = None) -> tuple[Finding, ...]:
+    """The findings on each network as a whole and on each of its conditions.
+
+    Those of `run`, and vanishing and exploding in the last steps: `run` leaves these two to the
+    gradient profile, which asks them of all of training. Here as there they count for whether a
+    network is healthy, and they stand in the table.
+
+    Raises `NotApplicableError` where no run recorded a layer or a parameter at a step.
+    """
+    return tuple(
+        finding
+        for name, found in _networks(experiment, bounds).items()
+        for finding in _findings(name, found)
+    )
+
+
+def _networks(experiment: Experiment, bounds: Thresholds | None) -> dict[str, Readings]:
+    networks = {
+        name: found
+        for name, runs in by_network(list(experiment.runs)).items()
+        if (found := _readings(runs, bounds))
+    }
+    if not networks:
+        raise NotApplicableError(
+            "no run recorded activations, gradients or parameters (these tables are empty), one "
+            "of which this question needs"
+        )
+    return networks
+
+
+def _readings(runs: list[Run], bounds: Thresholds | None) -> Readings:
+    found: Readings = {}
+    for one in runs:
+        for reading in read_health(one, bounds) if len(one.layers) else []:
+            found.setdefault(reading.condition, []).append((one, reading))
+    return {name: found[name] for name in CONDITIONS if name in found}
+
+
+def _findings(network: str, found: Readings) -> tuple[Finding, ...]:
+    single = {name: condition_finding(network, name, found[name]) for name in found}
+    left_out = [name for name in CONDITIONS if name not in found]
+    return (overall_finding(network, single, left_out), *single.values())
+
+
+def _table(network: str, found: Readings) -> pd.DataFrame:
+    rows = []
+    for name, members in found.items():
+        one_run, one = worst(members)
+        verdict = joint_verdict(name, [reading for _, reading in members])
+        rows.append(
+            {
+                "network": network,
+                "condition": name,
+                "verdict": verdict,
+                "layer": one.layer,
+                "value": one.value,
+                "low": one.low,
+                "high": one.high,
+                "first steps": one.early,
+                "condition holds": one.rule,
+                "when": one.when,
+                "run": one_run.name,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _shown(table: pd.DataFrame) -> pd.DataFrame:
+    named = table.rename(columns={"low": "95 % low", "high": "95 % high"})
+    words = {
+        Verdict.SUPPORTED: "yes",
+        Verdict.CONTRADICTED: "no",
+        Verdict.INCONCLUSIVE: "can't tell",
+    }
+    return named.assign(verdict=[words[one] for one in named["verdict"]]).reset_index(drop=True)
+
+
+ANALYSIS = Analysis(
+    key="health_check",
+    title="Health check",
+    question="Do gradients, units and updates of the network do what training needs?",
+    run=run,
+    background=(
+        "Training needs gradients that reach every layer at a usable size, units that "
+        "respond, and updates in proportion to the weights; each condition found here is "
+        "one way in which that can fail."
+    ),
+    order=100,
+)

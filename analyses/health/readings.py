@@ -1,0 +1,126 @@
+"""What the health check reads off a run: one condition, its number, threshold, layer and time.
+
+A condition is judged by the median over the last recorded steps. The same median over the first
+ones tells a lasting condition from one that went away.
+"""
+
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+from scipy import stats
+
+from analyses.result import Verdict
+from analyses.statistics import Array
+from analyses.statistics.verdicts import verdict_above
+from analyses.wording.numbers import finite
+
+LAST_STEPS = 20  # the longest window at either end, in recorded steps
+MIN_WINDOW = 6  # fewer steps give no 95 % interval of a median by order statistics
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One condition of one run.
+
+    Fields:
+        condition: its name.
+        verdict: whether the run has it at the end.
+        quantity: what was measured, in words.
+        layer: where the number was worst; empty where it belongs to the whole network.
+        value, low, high: median over the last recorded steps with its 95 % interval; None where
+            it could not be had.
+        early: the same median over the first recorded steps.
+        was_early: whether the condition held over the first steps.
+        threshold: the bound that value is held against.
+        rule: the bound in words.
+        method: from how many steps.
+        note: a sentence on what was left out, or why it cannot be told; empty where there is none.
+    """
+
+    condition: str
+    verdict: Verdict
+    quantity: str
+    layer: str
+    value: float | None
+    low: float | None
+    high: float | None
+    early: float | None
+    was_early: bool
+    threshold: float
+    rule: str
+    method: str
+    note: str = ""
+
+    @property
+    def when(self) -> str:
+        """The part of the run in which the condition held; empty where it never did."""
+        if self.verdict is Verdict.SUPPORTED:
+            return "from the first to the last steps" if self.was_early else "in the last steps"
+        return "in the first steps only" if self.was_early else ""
+
+
+def window(steps: int, longest: int = LAST_STEPS) -> int:
+    """Steps in the windows at both ends: a third of the recorded ones, six at least."""
+    return min(steps, max(MIN_WINDOW, min(longest, ceil(steps / 3))))
+
+
+@dataclass(frozen=True)
+class Ends:
+    """Medians of a series over its last and first steps, None where nothing was finite."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    early: float | None
+    method: str
+
+
+def ends(series: Array, longest: int = LAST_STEPS) -> Ends:
+    """Medians of `series`, shape [steps], over its last and its first steps.
+
+    Values that are not finite are left out of their window. The interval is that of the last
+    median, by order statistics (distribution-free; exact for independent steps).
+    """
+    array = np.asarray(series, dtype=float)
+    size = window(len(array), longest)
+    last, first = (part[np.isfinite(part)] for part in (array[-size:], array[:size]))
+    low, high = median_interval(last)
+    return Ends(
+        finite(float(np.median(last))) if len(last) else None,
+        low,
+        high,
+        finite(float(np.median(first))) if len(first) else None,
+        f"median over the last {size} of {len(array)} recorded steps, interval by order statistics"
+        if low is not None
+        else f"median over {len(last)} recorded steps; {MIN_WINDOW} are needed for an interval",
+    )
+
+
+def median_interval(values: Array, level: float = 0.95) -> tuple[float | None, float | None]:
+    """Distribution-free interval of a median from order statistics; None where too few values.
+
+    The k-th smallest and largest values, k the largest with P(Binomial(n, 1/2) < k) at most
+    (1 - level) / 2.
+    """
+    ordered = np.sort(values)
+    tail = (1 - level) / 2
+    k = int(stats.binom.ppf(tail, len(ordered), 0.5)) if len(ordered) else 0
+    # ppf is the smallest k with P(X <= k) >= tail, hence P(X < k) < tail.
+    if k < 1:
+        return None, None
+    return float(ordered[k - 1]), float(ordered[-k])
+
+
+def verdict_of(one: Ends, bound: float, *, above: bool) -> Verdict:
+    """Supported where the interval lies on the side of `bound` that is the condition's."""
+    if above:
+        return verdict_above(one.low, one.high, bound)
+    if one.low is None or one.high is None:
+        return Verdict.INCONCLUSIVE
+    return verdict_above(-one.high, -one.low, -bound)
+
+
+def beyond(value: float | None, bound: float, *, above: bool) -> bool:
+    """Whether a number lies on the condition's side of `bound`."""
+    return value is not None and (value > bound if above else value < bound)

@@ -1,0 +1,157 @@
+"""Stalled weights and noisy gradients of one run."""
+
+import numpy as np
+import pandas as pd
+
+from analyses.health.readings import Ends, Reading, beyond, ends, verdict_of
+from analyses.reading.layer_gradients import wide
+from analyses.result import Verdict
+from analyses.statistics.verdicts import verdict_above
+from analyses.wording.numbers import number
+from analyses.wording.phrases import plural
+from gradflow.runs.reading.run import Run
+
+RISING = 3.0  # growth of a ratio from the first to the last steps, as a warm-up makes it
+
+
+def weight_updates(run: Run) -> pd.DataFrame:
+    """Update-to-weight ratio of each layer's weight, one row a step, one column a parameter.
+
+    Biases and the scales of normalization layers are left out: they start at zero or have no
+    gradient by construction. Frozen parameters are not recorded at all.
+    """
+    layers = run.layers[run.layers["parameters"] > 0]
+    is_norm = (layers["role"] == "normalization") | layers["type"].str.contains("Norm")
+    layers = layers[~is_norm]
+    names = (layers["layer"] + ".weight").drop_duplicates()
+    frame = run.parameters[run.parameters["weight_norm"] > 0]
+    ratios = wide(frame, "update_to_weight", names, key="parameter")
+    return ratios.dropna(axis=1, how="all")
+
+
+def stalled_reading(run: Run, stalled: float, longest: int) -> Reading | None:
+    """Whether the weights of a layer hardly move; None where updates were not recorded.
+
+    The layer with the smallest ratio is held against `stalled`. A layer whose updates are exactly
+    zero while others move as they should is taken as left out of training on purpose. A ratio that
+    rises so fast that it passes the bound in as many steps again is a warm-up, one that fell below
+    the bound at the end only is a schedule's end or a minimum reached: both leave the verdict open.
+    """
+    ratios = weight_updates(run)
+    if ratios.empty:
+        return None
+    moving = ratios.loc[:, (ratios > 0).any().to_numpy()]
+    chosen = moving if len(moving.columns) else ratios
+    found = {str(name): ends(chosen[name].to_numpy(), longest) for name in chosen.columns}
+    layer = min(found, key=lambda name: _value(found[name]))
+    one = found[layer]
+    verdict = verdict_of(one, stalled, above=False)
+    was_early = beyond(one.early, stalled, above=False)
+    note = _still(run, ratios.columns.difference(moving.columns), others=len(moving.columns) > 0)
+    rises = _rises(one, stalled)
+    if verdict is Verdict.SUPPORTED and (not was_early or rises):
+        verdict = Verdict.INCONCLUSIVE
+        note = (
+            f"The ratio still rises (it was {number(one.early or 0)}), as in a warm-up."
+            if rises
+            else f"It was {number(one.early or 0)} in the first steps: a learning rate that is "
+            "lowered, or a minimum that is reached, looks like this too."
+        )
+    return Reading(
+        "stalled",
+        verdict,
+        "smallest update-to-weight ratio of a layer's weight",
+        layer.removesuffix(".weight"),
+        one.value,
+        one.low,
+        one.high,
+        one.early,
+        was_early and not rises,
+        stalled,
+        f"below {number(stalled)} throughout (rule of thumb for health: about 0.001, CS231n)",
+        one.method,
+        note,
+    )
+
+
+def _rises(one: Ends, bound: float) -> bool:
+    """Whether the ratio grows, and would pass `bound` growing on by the same factor."""
+    if one.value is None or one.early is None:
+        return False
+    # One that starts at exactly zero grows by any factor.
+    growth = one.value / one.early if one.early > 0 else np.inf
+    return one.value > 0 and growth > RISING and one.value * growth > bound
+
+
+def _value(one: Ends) -> float:
+    return np.inf if one.value is None else one.value
+
+
+def _still(run: Run, names: pd.Index, *, others: bool) -> str:
+    """Why the parameters `names` never moved, and whether they were left out beside `others`."""
+    gradients = run.parameters.groupby("parameter")["gradient_norm"].max().reindex(names)
+    left_out, unreached = int((gradients > 0).sum()), int((gradients == 0).sum())
+    said = []
+    if left_out and others:
+        count = plural(left_out, "weight")
+        said.append(
+            f"{count} had a gradient but never moved while others did, as if kept out of training "
+            "on purpose: not counted."
+        )
+    if unreached:
+        count = plural(unreached, "weight")
+        said.append(
+            f"{count} had a gradient of exactly zero throughout: nothing reaches them, which is no "
+            "matter of the learning rate."
+        )
+    return " ".join(said)
+
+
+def noise_reading(run: Run, noisy: float) -> Reading | None:
+    """Whether the gradient of a batch is mostly noise; None where no noise scale was recorded.
+
+    B_simple = S / |G|^2 (McCandlish et al. 2018), S and |G|^2 averaged over draws of the last
+    epoch before dividing, over the batch size, is held against `noisy`. The interval divides each
+    average by its neighbours' (leave-one-out jackknife).
+    """
+    table = run.table("noise_scale")
+    if not len(table) or not len(run.gradients):
+        return None
+    batch = float(run.gradients["batch_size"].median())
+    by_epoch = {epoch: _noise_over_batch(rows, batch) for epoch, rows in table.groupby("epoch")}
+    value, low, high = by_epoch[max(by_epoch)]
+    early = by_epoch[min(by_epoch)][0]
+    draws = int((table["epoch"] == table["epoch"].max()).sum())
+    return Reading(
+        "noisy",
+        verdict_above(low, high, noisy),
+        "gradient noise scale over the batch size",
+        "",
+        value,
+        low,
+        high,
+        early,
+        beyond(early, noisy, above=True),
+        noisy,
+        f"above {number(noisy)}",
+        f"ratio of means over {plural(draws, 'draw')} at the last epoch's end, jackknife interval",
+        "" if value is not None else "The estimate of the squared gradient is not positive.",
+    )
+
+
+def _noise_over_batch(
+    rows: pd.DataFrame, batch: float
+) -> tuple[float | None, float | None, float | None]:
+    """The ratio with its 95 % interval; None where the squared gradient is not above 0."""
+    noise = rows["noise"].to_numpy(dtype=float)
+    signal = rows["squared_gradient"].to_numpy(dtype=float)
+    count = len(rows)
+    if not count or not np.isfinite([noise.sum(), signal.sum()]).all() or signal.mean() <= 0:
+        return None, None, None
+    value = float(noise.mean() / signal.mean() / batch)
+    rest = signal.sum() - signal
+    if count < 3 or (rest <= 0).any():
+        return value, None, None
+    without = (noise.sum() - noise) / rest / batch
+    spread = float(np.sqrt((count - 1) * np.var(without)))
+    return value, value - 1.96 * spread, value + 1.96 * spread

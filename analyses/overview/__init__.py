@@ -1,0 +1,1 @@
+"""Accuracy and gradients, over depth and epochs, in one picture."""

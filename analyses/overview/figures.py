@@ -1,0 +1,196 @@
+"""Draws the picture that shows it all: accuracy above, gradients by depth and epoch below."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib.patheffects as effects
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Drawing
+from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullFormatter, PercentFormatter
+
+from analyses.overview.measure import NetworkOverview
+from analyses.plotting import panels, theme
+
+ACROSS = 3  # networks side by side; further ones come below
+MOST_CELLS = 3000  # a heat map of more is drawn as pixels: paths would make the page heavy
+MOST_LINES = 30  # marked epochs of a panel: more lines would hide what they run across
+TICK = 0.05  # of the panel's height: the line of a change that is not drawn across it
+DECADES = 10  # largest over smallest colour from which not every tick of the scale has a number
+LEAST_SHARE = 0.05  # of the rows, for a stage to have its shape written beside it
+LONGEST_NAME = 34
+LONGEST_COURSE = 60  # epochs: a longer curve is drawn thinner
+_CASING = [effects.withStroke(linewidth=2.2, foreground="black", alpha=0.55)]
+# Fill, edge and size of the triangle of a change: seen in grey print too.
+_RISE: dict[str, Any] = {"marker": "^", "mfc": "white", "mec": "black", "ms": 5.5, "mew": 0.9}
+_FALL: dict[str, Any] = {"marker": "v", "mfc": "black", "mec": "white", "ms": 6.5, "mew": 0.5}
+_STALE: dict[str, Any] = {"mfc": "#c4c4c4", "mec": "#6b6b6b", "mew": 0.6, "ms": 5}
+
+
+@theme.themed
+def draw_overview(networks: list[str], shown: Sequence[NetworkOverview]) -> Drawing:
+    """One column a network: accuracy by epoch, where there is any, over gradients by depth."""
+    with_curves = any(one.curves["accuracy"].notna().any() for one in shown)
+    heights = [1.0, 1.45] if with_curves else [1.45]
+    across = min(len(shown), ACROSS)
+    bands = -(-len(shown) // across)
+    figure, axes = panels.subplots(
+        bands * len(heights),
+        across,
+        bands * (1.75 * sum(heights)) + 0.75,
+        gridspec_kw={"height_ratios": heights * bands},
+    )
+    for axis in axes.flat:
+        axis.set_visible(False)
+    maps = [one.gradients.where(one.gradients > 0) for one in shown]
+    norm = panels.log_colours(maps)
+    alike = all(one.stages.equals(shown[0].stages) for one in shown)
+    drawn: Any = None
+    rows = iter(axes)
+    accuracies: list[Axes] = []
+    for first in range(0, len(shown), across):
+        places = range(first, min(first + across, len(shown)))
+        if with_curves:
+            upper = next(rows)[: len(places)]
+            for axis, place in zip(upper, places, strict=True):
+                _draw_accuracy(axis, shown[place], theme.colours(networks))
+            accuracies += list(upper)
+        for column, (axis, place) in enumerate(zip(next(rows), places, strict=False)):
+            drawn = _draw_gradients(axis, shown[place], maps[place], norm)
+            if not alike or column == across - 1 or place == len(shown) - 1:
+                _name_stages(axis, shown[place].stages, len(maps[place]))
+            if column == 0:
+                axis.set_ylabel("depth (layers from the input)")
+            if not with_curves:
+                _name(axis, shown[place].network)
+    _share_scale(accuracies, across)
+    lowest = [axis for axis in axes.flat if axis.get_visible() and axis not in accuracies]
+    _colour_bar(figure, drawn, lowest)
+    _legend(figure, accuracies)
+    return figure
+
+
+def _name(axis: Axes, network: str) -> None:
+    short = network if len(network) <= LONGEST_NAME else f"{network[: LONGEST_NAME - 1]}…"
+    axis.set_title(short, parse_math=False, fontweight="bold")
+
+
+def _draw_accuracy(axis: Axes, one: NetworkOverview, palette: dict[str, str]) -> None:
+    axis.set_visible(True)
+    _name(axis, one.network)
+    colour = palette[one.network]
+    known = one.curves.dropna(subset="accuracy")
+    seeds = [curve for _, curve in known.groupby("seed", sort=False)]
+    marker = "." if known["epoch"].nunique() < 3 else ""
+    training = one.curves.groupby("epoch")["train_accuracy"].mean().dropna()
+    style: dict[str, Any] = {"color": theme.GREY, "lw": 1.1, "marker": marker}
+    axis.plot(training.index, training, "--", label="training accuracy", **style)
+    if len(seeds) > 1:
+        for curve in seeds:
+            axis.plot(curve["epoch"], curve["accuracy"], color=colour, lw=0.6, alpha=0.6)
+        mean = known.groupby("epoch", as_index=False)[["accuracy"]].mean()
+    else:
+        mean = known[["epoch", "accuracy", "low", "high"]].astype(float)
+    if len(mean):
+        label = "validation accuracy" if len(seeds) < 2 else "validation accuracy, mean of seeds"
+        width = 1.8 if len(mean) <= LONGEST_COURSE else 1.0
+        panels.curve(axis, mean, "epoch", "accuracy", color=colour, lw=width, marker=marker)
+        # The colour differs from panel to panel, the legend stands for all of them.
+        axis.plot([], [], color="black", lw=1.8, label=label)
+    else:
+        style = {"ha": "right", "color": theme.GREY, "fontsize": theme.SMALL_TEXT_SIZE}
+        axis.text(0.98, 0.04, "no validation accuracy", transform=axis.transAxes, **style)
+    _mark(axis, one.marked)
+    _epochs(axis, one)
+    axis.tick_params(labelbottom=False)
+
+
+def _mark(axis: Axes, marked: pd.DataFrame) -> None:
+    for sign, word, style in ((1, "rise", _RISE), (-1, "fall", _FALL)):
+        for stale in (False, True):
+            part = marked[(marked["change"] * sign > 0) & (marked["stale"] == stale)]
+            label = "gone with re-estimated statistics" if stale else f"{word} beyond noise"
+            if len(part):
+                look = style | _STALE if stale else style
+                axis.plot(part["epoch"], part["accuracy"], ls="", label=label, zorder=5, **look)
+
+
+def _draw_gradients(axis: Axes, one: NetworkOverview, matrix: pd.DataFrame, norm: Any) -> Any:
+    axis.set_visible(True)
+    drawn = panels.heat_map(axis, matrix, norm, "viridis", "")
+    drawn.set_rasterized(matrix.size > MOST_CELLS)
+    for boundary in one.stages["first"].iloc[1:]:
+        axis.axhline(boundary - 0.5, color="white", lw=0.7)
+    _repeat(axis, one.marked)
+    _epochs(axis, one)
+    return drawn
+
+
+def _repeat(axis: Axes, marked: pd.DataFrame) -> None:
+    """A line at each marked epoch: across the panel, but for what is gone with fresh statistics."""
+    real = marked[~marked["stale"].astype(bool)]
+    falls = set(real.loc[real["change"] < 0, "epoch"])
+    whole = set(real["epoch"]) if real["epoch"].nunique() <= MOST_LINES else set()
+    for epoch in sorted(set(marked["epoch"])):
+        style = (0, (1, 2)) if epoch in whole - falls else "-"
+        start = 0 if epoch in whole else 1 - TICK
+        axis.axvline(epoch, start, color="white", lw=1, ls=style, path_effects=_CASING)
+
+
+def _epochs(axis: Axes, one: NetworkOverview) -> None:
+    """The same epochs at the same places in both panels of a network."""
+    epochs = [*one.gradients.columns, *one.curves["epoch"].dropna()]
+    panels.epoch_axis(axis)
+    axis.set_xlim(min(epochs) - 0.5, max(epochs) + 0.5)
+
+
+def _name_stages(axis: Axes, stages: pd.DataFrame, rows: int) -> None:
+    for stage in stages.itertuples():
+        if (stage.last - stage.first + 1) / rows >= LEAST_SHARE:
+            axis.annotate(
+                str(stage.shape),
+                (1.015, (stage.first + stage.last) / 2),
+                xycoords=("axes fraction", "data"),
+                va="center",
+                fontsize=6,
+                color=theme.GREY,
+                parse_math=False,
+            )
+
+
+def _share_scale(axes: list[Axes], across: int) -> None:
+    if not axes:
+        return
+    low = min(axis.get_ylim()[0] for axis in axes)
+    high = max(axis.get_ylim()[1] for axis in axes)
+    for place, axis in enumerate(axes):
+        axis.set_ylim(max(low, -0.02), min(high, 1.03))
+        axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axis.set_xlabel("")
+        if place % across == 0:
+            axis.set_ylabel("accuracy")
+
+
+def _colour_bar(figure: Drawing, drawn: Any, axes: list[Axes]) -> None:
+    bar = figure.colorbar(drawn, ax=axes, location="bottom", aspect=50, pad=0.03, fraction=0.04)
+    bar.set_label(
+        "root mean square of the gradient with respect to a layer's output",
+        fontsize=theme.SMALL_TEXT_SIZE,
+    )
+    bar.ax.tick_params(which="both", labelsize=theme.SMALL_TEXT_SIZE)
+    span = drawn.norm.vmax / drawn.norm.vmin
+    if span >= DECADES:
+        # Few decades: their ticks alone would be few, and all of the others would run together.
+        bar.ax.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+        every = LogFormatterSciNotation(minor_thresholds=(np.inf, np.inf))
+        bar.ax.xaxis.set_minor_formatter(every if span < DECADES**2 else NullFormatter())
+
+
+def _legend(figure: Drawing, axes: list[Axes]) -> None:
+    entries: dict[str, Any] = {}
+    for axis in axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    if entries:
+        figure.legend(list(entries.values()), list(entries), loc="outside upper center", ncols=3)

@@ -1,0 +1,168 @@
+"""What happens to accuracy and gradients, over depth and epochs, in one picture?
+
+Description only: every statement in it is tested in an analysis of its own.
+"""
+
+from functools import partial
+
+from analyses.accuracy.jumps import RATE
+from analyses.overview.figures import draw_overview
+from analyses.overview.measure import NetworkOverview, network_overview
+from analyses.reading.runs import by_network, runs_with
+from analyses.registry import Analysis, NotApplicableError
+from analyses.result import AnalysisResult, Figure
+from analyses.wording.numbers import number, percent
+from analyses.wording.phrases import listing, plural
+from gradflow.runs.reading.run import Experiment
+
+
+def run(experiment: Experiment, rate: float = RATE) -> AnalysisResult:
+    """Accuracy by epoch over gradients by depth and epoch, network by network.
+
+    `rate` bounds false discoveries among the changes of accuracy that are marked.
+
+    Raises `NotApplicableError` where no network has gradients at two layers with weights.
+    """
+    networks = by_network(runs_with(experiment, "gradients", "gradients by layer"))
+    shown, reasons = [], []
+    for name, runs in networks.items():
+        try:
+            shown.append(network_overview(name, runs, rate))
+        except NotApplicableError as reason:
+            reasons.append(str(reason))
+    if not shown:
+        raise NotApplicableError("; ".join(reasons))
+    title = f"{_gradients(shown)}{_falls(shown)}"
+    figure = Figure(
+        key="overview",
+        title=title,
+        caption=_caption(shown, rate),
+        alt=_alt(shown),
+        draw=partial(draw_overview, experiment.networks, shown),
+    )
+    return AnalysisResult(
+        summary=f"{title}.",
+        findings=(),
+        figures=(figure,),
+        tables=(),
+        method=(
+            "Medians over steps and seeds of the root mean square of the gradient with respect to "
+            "the output of each layer with weights; the factor over the depth is that of the "
+            "gradient profile, the marked changes are those of the jumps of accuracy."
+        ),
+        sources=(),
+    )
+
+
+def _gradients(shown: list[NetworkOverview]) -> str:
+    known = [one for one in shown if one.factor is not None]
+    if not known:
+        return "No factor of the gradient over the depth could be had"
+    verbs = [_verb(one) for one in known]
+    # One verb for all of them is said once.
+    said = [
+        f"{verb + ' ' if place == 0 or len(set(verbs)) > 1 else ''}{_times(one)} in {one.network}"
+        for place, (verb, one) in enumerate(zip(verbs, known, strict=True))
+    ]
+    return f"From the last layer to the first the gradient {listing(said)}"
+
+
+def _verb(one: NetworkOverview) -> str:
+    """What the gradient does over the depth; the interval decides."""
+    if one.low is None or one.high is None:
+        return "changes"
+    if one.high < 1:
+        return "shrinks"
+    return "grows" if one.low > 1 else "changes by a factor"
+
+
+def _times(one: NetworkOverview) -> str:
+    assert one.factor is not None
+    if one.low is None or one.high is None:
+        return f"{number(one.factor)} times (no interval)"
+    if one.low <= 1 <= one.high:
+        return f"between {number(one.low)} and {number(one.high)}"
+    ends = (one.factor, one.low, one.high)
+    if one.high < 1:
+        ends = (1 / one.factor, 1 / one.high, 1 / one.low)
+    return f"{number(ends[0])} times ({number(ends[1])} to {number(ends[2])})"
+
+
+def _falls(shown: list[NetworkOverview]) -> str:
+    tested = [one for one in shown if one.changes]
+    if not tested:
+        return ""
+    falls = [one.marked[one.marked["change"] < 0] for one in tested]
+    said = [
+        f"at {len(own)} of {plural(one.changes, 'change')} in {one.network}"
+        for one, own in zip(tested, falls, strict=True)
+    ]
+    left = ""
+    if all(one.re_estimated for one in tested) and any(len(own) for own in falls):
+        counts = [int((~own["stale"].astype(bool)).sum()) for own in falls]
+        said_left = listing(list(map(str, counts))) if any(counts) else "none"
+        left = f", {said_left} of them with re-estimated statistics too"
+    return f"; accuracy falls beyond sampling noise {listing(said)}{left}"
+
+
+def _caption(shown: list[NetworkOverview], rate: float) -> str:
+    """Three sentences at most: what stands above, what below, and what the lines are."""
+    below = (
+        "root mean square of the gradient with respect to the output of each layer with weights, "
+        "median over steps and seeds, by depth (input at the bottom) and epoch, one logarithmic "
+        "colour scale; horizontal lines part layers whose outputs differ in shape, and the title "
+        "compares equal shapes only (95 % interval in brackets)."
+    )
+    if not any(one.curves["accuracy"].notna().any() for one in shown):
+        return below[0].upper() + below[1:]
+    seeds = max(one.curves["seed"].nunique() for one in shown)
+    above = "Above: validation accuracy" + (
+        "; thin lines are seeds" if seeds > 1 else " with its Wilson 95 % interval"
+    )
+    if not any(one.changes for one in shown):
+        return f"{above}. Below: {below}"
+    gone = ", short ones stand for those gone once batch-norm statistics are re-estimated"
+    return (
+        f"{above}; triangles mark the changes beyond sampling noise (McNemar's exact test on the "
+        f"same images, adjusted after Benjamini & Hochberg within {percent(rate)}). Below: {below} "
+        "Vertical lines repeat the changes (falls solid, rises dotted)"
+        + (gone if any(one.re_estimated for one in shown) else "")
+        + "."
+    )
+
+
+def _alt(shown: list[NetworkOverview]) -> str:
+    return " ".join(f"{_alt_accuracy(one)} {_alt_gradients(one)}" for one in shown)
+
+
+def _alt_accuracy(one: NetworkOverview) -> str:
+    mean = one.curves.groupby("epoch")["accuracy"].mean().dropna()
+    if not len(mean):
+        return f"{one.network}: no validation accuracy."
+    falls = sorted(set(one.marked.loc[one.marked["change"] < 0, "epoch"]))
+    marked = listing([str(epoch) for epoch in falls])
+    return (
+        f"{one.network}: validation accuracy goes from {percent(mean.iloc[0])} in epoch "
+        f"{mean.index[0]:.0f} to {percent(mean.iloc[-1])} in epoch {mean.index[-1]:.0f}"
+        + (f", with falls marked into epochs {marked}." if falls else ", with no fall marked.")
+    )
+
+
+def _alt_gradients(one: NetworkOverview) -> str:
+    cells = one.gradients.where(one.gradients > 0).stack()
+    if not len(cells):
+        return "Its heat map is grey: no gradient is finite and other than zero."
+    (deep, late), (high, there) = cells.idxmin(), cells.idxmax()
+    return (
+        f"Its heat map runs from {number(cells.min())} at depth {deep} in epoch {late} to "
+        f"{number(cells.max())} at depth {high} in epoch {there}."
+    )
+
+
+ANALYSIS = Analysis(
+    key="overview",
+    title="Overview",
+    question="What happens to accuracy and gradients, over depth and epochs, in one picture?",
+    run=run,
+    order=10,
+)

@@ -1,0 +1,1 @@
+"""Draws figures: the common theme, and the kinds of panel."""

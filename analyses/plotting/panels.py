@@ -1,0 +1,140 @@
+"""The kinds of panel that figures are made of: curves, heat maps, their axes and legends."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from analyses.plotting.theme import BAND_OPACITY, GREY, GRID, SMALL_TEXT_SIZE, WIDTH
+
+
+def subplots(
+    rows: int, columns: int, height: float, **options: Any
+) -> tuple[Figure, "np.ndarray[Any, Any]"]:
+    """A new figure of the common width and its axes, shape [rows, columns]."""
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False, **options)
+    for axis in axes.flat:
+        # Ticks made when the page is drawn would take their size from the settings of that time.
+        axis.tick_params(which="both", labelsize=SMALL_TEXT_SIZE, width=0.7)
+        axis.grid(True, axis="y", color=GRID, linewidth=0.6)
+        axis.set_axisbelow(True)
+    return figure, axes
+
+
+def epoch_axis(axis: Axes, label: str = "epoch") -> None:
+    """Whole epochs on the horizontal axis, with room for a single one."""
+    axis.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
+    low, high = axis.get_xlim()
+    if high - low < 1:
+        axis.set_xlim((low + high) / 2 - 0.5, (low + high) / 2 + 0.5)
+    axis.set_xlabel(label)
+
+
+def log_axis(axis: Axes, values: Sequence[float]) -> None:
+    """Logarithmic vertical axis, where there is something positive to show on it."""
+    shown = [value for value in values if np.isfinite(value) and value > 0]
+    if shown:
+        axis.set_yscale("log")
+        plain_log_ticks(axis.yaxis, max(shown) / min(shown))
+
+
+def plain_log_ticks(axis: Axis, span: float) -> None:
+    """Label a logarithmic axis of less than three decades with plain numbers."""
+    if span >= 1000:
+        return
+    plain = FuncFormatter(lambda value, _: f"{value:g}")
+    axis.set_major_formatter(plain)
+    axis.set_minor_locator(LogLocator(subs=(2, 5) if span > 3 else range(2, 10)))
+    axis.set_minor_formatter(plain if span < 100 else NullFormatter())
+
+
+def curve(axis: Axes, frame: pd.DataFrame, x: str, y: str, **style: Any) -> None:
+    """A line through columns `x` and `y`, with a band between columns `low` and `high`."""
+    marker = style.pop("marker", "")
+    (line,) = axis.plot(frame[x], frame[y], marker=marker, markersize=3.5, **style)
+    if {"low", "high"} <= set(frame.columns):
+        axis.fill_between(
+            frame[x].to_numpy(dtype=float),
+            frame["low"].to_numpy(dtype=float),
+            frame["high"].to_numpy(dtype=float),
+            color=line.get_color(),
+            alpha=BAND_OPACITY,
+            linewidth=0,
+        )
+
+
+def heat_map(
+    axis: Axes,
+    matrix: pd.DataFrame,
+    norm: Normalize,
+    colour_map: str,
+    title: str,
+) -> Any:
+    """Rows by epoch as coloured cells, the first row at the bottom; returns what was drawn.
+
+    Cells that are not finite stay grey. Rows are numbered by their index.
+    """
+    values = np.ma.masked_invalid(matrix.to_numpy(dtype=float))
+    palette = mpl.colormaps[colour_map].with_extremes(bad="#bdbdbd")
+    epochs = matrix.columns.to_numpy(dtype=float)
+    # A cell ends halfway to the next one, and has the width of one epoch where it has no next.
+    between = (epochs[1:] + epochs[:-1]) / 2
+    sides = np.concatenate([epochs[:1] - 0.5, between, epochs[-1:] + 0.5])
+    heights = np.arange(len(matrix) + 1) - 0.5
+    drawn = axis.pcolormesh(sides, heights, values, norm=norm, cmap=palette)
+    # An edge in the cell's own colour: without one, viewers let the page shine through the seams.
+    drawn.set(edgecolor="face", linewidth=0.3)
+    axis.grid(False)
+    axis.set_title(title)
+    epoch_axis(axis)
+    shown = np.unique(np.linspace(0, len(matrix) - 1, min(len(matrix), 9)).round().astype(int))
+    axis.set_yticks(shown, [str(matrix.index[row]) for row in shown])
+    return drawn
+
+
+def finite_range(matrices: Sequence[pd.DataFrame]) -> tuple[float, float]:
+    """Smallest and largest finite value of several frames; (0, 1) where there is none."""
+    pool = np.concatenate([matrix.to_numpy(dtype=float).ravel() for matrix in matrices])
+    pool = pool[np.isfinite(pool)]
+    if not len(pool):
+        return 0.0, 1.0
+    return float(pool.min()), float(pool.max())
+
+
+def log_colours(matrices: Sequence[pd.DataFrame]) -> LogNorm:
+    """One logarithmic colour scale over the positive values of several frames."""
+    low, high = finite_range([matrix.where(matrix > 0) for matrix in matrices])
+    return LogNorm(low, high) if 0 < low < high else LogNorm((high or 1) / 2, (high or 1) * 2)
+
+
+def log_colour_bar(figure: Figure, drawn: Any, axes: Sequence[Axes], label: str) -> None:
+    """A colour bar for panels that share a logarithmic colour scale."""
+    bar = figure.colorbar(drawn, ax=list(axes))
+    bar.set_label(label, fontsize=SMALL_TEXT_SIZE)
+    bar.ax.tick_params(which="both", labelsize=SMALL_TEXT_SIZE)
+    plain_log_ticks(bar.ax.yaxis, drawn.norm.vmax / drawn.norm.vmin)
+
+
+def level_line(axis: Axes, height: float, label: str | None = None, style: str = "--") -> None:
+    """A thin grey line across a panel: a threshold, or what a theory says."""
+    axis.axhline(height, color=GREY, linewidth=0.9, linestyle=style, label=label, zorder=1)
+
+
+def legend_below(figure: Figure, axes: Sequence[Axes], columns: int = 4) -> None:
+    """One legend for all panels, below them, each label once."""
+    entries: dict[str, Any] = {}
+    for axis in axes:
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    if entries:
+        figure.legend(
+            list(entries.values()), list(entries), loc="outside lower center", ncols=columns
+        )

@@ -1,0 +1,74 @@
+"""What all figures share: size, fonts, lines, one colour and one marker per network."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import wraps
+from typing import ParamSpec
+
+import matplotlib as mpl
+import seaborn as sns
+from matplotlib.figure import Figure
+
+WIDTH = 6.7  # inches: the text column of an A4 page
+
+TEXT_SIZE = 8.5
+
+SMALL_TEXT_SIZE = 7.5
+
+GREY = "#6b6b6b"
+
+GRID = "#dddddd"
+
+BAND_OPACITY = 0.16
+
+# Okabe & Ito's colours, tellable apart by colour-blind readers, the palest two left out; the
+# line styles and markers tell the networks apart where there is no colour at all.
+_PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+
+_MARKERS = ("o", "s", "^", "D", "v", "P")
+
+P = ParamSpec("P")
+
+
+@contextmanager
+def theme() -> Iterator[None]:
+    """Fonts, lines and spines of every figure, in force within the block alone."""
+    settings = {
+        **sns.axes_style("ticks"),
+        "font.size": TEXT_SIZE,
+        "axes.titlesize": TEXT_SIZE + 0.5,
+        "axes.labelsize": TEXT_SIZE,
+        "legend.fontsize": SMALL_TEXT_SIZE,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.linewidth": 0.7,
+        "lines.linewidth": 1.5,
+        "lines.markersize": 4,
+        "legend.frameon": False,
+        "figure.dpi": 120,
+    }
+    # seaborn's styles name a font list of their own; matplotlib's default is always present.
+    settings.pop("font.sans-serif", None)
+    with mpl.rc_context(settings):
+        yield
+
+
+def themed(draw: Callable[P, Figure]) -> Callable[P, Figure]:
+    """Draw a figure under the common theme."""
+
+    @wraps(draw)
+    def inner(*args: P.args, **kwargs: P.kwargs) -> Figure:
+        with theme():
+            return draw(*args, **kwargs)
+
+    return inner
+
+
+def colours(networks: Sequence[str]) -> dict[str, str]:
+    """One colour per network, by its place in the experiment: the same in every figure."""
+    return {name: _PALETTE[index % len(_PALETTE)] for index, name in enumerate(networks)}
+
+
+def markers(networks: Sequence[str]) -> dict[str, str]:
+    """One marker per network, by its place in the experiment."""
+    return {name: _MARKERS[index % len(_MARKERS)] for index, name in enumerate(networks)}

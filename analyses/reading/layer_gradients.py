@@ -1,0 +1,150 @@
+"""Gradient norms by layer, and the factor by which they change per layer toward the input."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analyses.registry import NotApplicableError
+from analyses.statistics import Array
+from gradflow.runs.reading.run import Run
+
+VANISHING = 1e-2  # bounds of the factor over the whole depth
+
+EXPLODING = 1e2
+
+MIN_LAYERS = 3  # of one output shape: fewer do not make a slope worth the name
+
+
+@dataclass(frozen=True)
+class LayerGradients:
+    """Gradients with respect to the outputs of a run's weighted layers.
+
+    Fields:
+        layers: columns layer, depth, stage, by depth.
+        norms: L2 norms, one row per (epoch, step), one column a layer in the order of `layers`.
+        log_factors: natural logarithm of the factor per layer toward the input, one entry a row
+            of `norms`; NaN where there is none.
+        nonfinite: steps in which the gradient of some layer held a value that is not finite.
+        zeros: fraction of recorded norms that are exactly zero.
+        weight_log_factors: as `log_factors`, of the gradients of the layers' weights.
+    """
+
+    layers: pd.DataFrame
+    norms: pd.DataFrame
+    log_factors: pd.Series
+    nonfinite: int
+    zeros: float
+    weight_log_factors: pd.Series
+
+
+def weighted_layers(layers: pd.DataFrame) -> pd.DataFrame:
+    """The convolutions off the shortcuts; the linear layers where there are too few of these.
+
+    Columns layer, depth, stage; sorted by depth.
+    """
+    for role in ("convolution", "linear"):
+        chosen = layers[layers["role"] == role]
+        if len(chosen) >= MIN_LAYERS:
+            break
+    ordered: pd.DataFrame = chosen.sort_values("depth", kind="stable")
+    return ordered[["layer", "depth", "stage"]].reset_index(drop=True)
+
+
+def wide(frame: pd.DataFrame, quantity: str, names: pd.Series, key: str = "layer") -> pd.DataFrame:
+    """One row per (epoch, step), one column per name, in the order of `names`."""
+    rows = frame[frame[key].isin(names)].drop_duplicates(["epoch", "step", key], keep="last")
+    table = rows.set_index(["epoch", "step", key])[quantity].astype(float).unstack(key)
+    kept: pd.DataFrame = table.reindex(columns=list(names)).sort_index()
+    return kept
+
+
+def logarithm(values: pd.DataFrame) -> pd.DataFrame:
+    """Natural logarithm; NaN where a value is not finite or not positive."""
+    array = values.to_numpy(dtype=float)
+    usable = np.where(np.isfinite(array) & (array > 0), array, np.nan)
+    return pd.DataFrame(np.log(usable), index=values.index, columns=values.columns)
+
+
+def log_factors(logs: Array, depth: Array, stage: Array) -> Array:
+    """Slope of the log norm against depth, negated: log factor per layer toward the input.
+
+    Least squares with one slope for all stages and an intercept of its own for each, so that
+    norms are only compared between layers of equal output shape. Stages with fewer than three
+    usable layers at a step do not count there.
+
+    Args:
+        logs: natural logarithms of the norms, shape [steps, layers]; NaN where there is none.
+        depth, stage: of the layers, shape [layers].
+
+    Returns: shape [steps]; NaN where no stage can be used.
+    """
+    products, squares = np.zeros(len(logs)), np.zeros(len(logs))
+    for index in np.unique(stage):
+        y, x = logs[:, stage == index], depth[stage == index]
+        usable = np.isfinite(y)
+        count = usable.sum(axis=1)
+        centre = np.where(usable, x, 0).sum(axis=1) / np.maximum(count, 1)
+        deviation = np.where(usable, x - centre[:, None], 0) * (count >= MIN_LAYERS)[:, None]
+        products += (deviation * np.where(usable, y, 0)).sum(axis=1)
+        squares += (deviation**2).sum(axis=1)
+    factors = np.full(len(logs), np.nan)
+    np.divide(-products, squares, out=factors, where=squares > 0)
+    return factors
+
+
+def layer_gradients(run: Run) -> LayerGradients:
+    """The gradients of `run` at its weighted layers.
+
+    Raises `NotApplicableError` where there are fewer than two such layers, or no gradients.
+    """
+    layers = weighted_layers(run.layers)
+    if len(layers) < 2:
+        raise NotApplicableError(
+            f"{run.name} has {len(layers)} convolutions or linear layers in its table of layers; "
+            "a profile over depth needs two at least"
+        )
+    own = run.gradients[run.gradients["layer"].isin(layers["layer"])]
+    norms = wide(own, "norm", layers["layer"])
+    if norms.empty:
+        raise NotApplicableError(
+            f"{run.name} recorded no gradient at a convolution or linear layer"
+        )
+    flagged = own[(own["nonfinite"] > 0) | np.isinf(own["norm"].astype(float))]
+    slopes = log_factors(
+        logarithm(norms).to_numpy(),
+        layers["depth"].to_numpy(dtype=float),
+        layers["stage"].to_numpy(dtype=float),
+    )
+    recorded = norms.notna().to_numpy().sum()
+    zeros = float((norms == 0).to_numpy().sum() / recorded) if recorded else 0.0
+    return LayerGradients(
+        layers=layers,
+        norms=norms,
+        log_factors=pd.Series(slopes, index=norms.index),
+        nonfinite=int(flagged["step"].nunique()),
+        zeros=zeros,
+        weight_log_factors=_weight_log_factors(run, layers),
+    )
+
+
+def _weight_log_factors(run: Run, layers: pd.DataFrame) -> pd.Series:
+    names = layers["layer"] + ".weight"
+    norms = wide(run.parameters, "gradient_norm", names, key="parameter")
+    slopes = log_factors(
+        logarithm(norms).to_numpy(),
+        layers["depth"].to_numpy(dtype=float),
+        layers["stage"].to_numpy(dtype=float),
+    )
+    return pd.Series(slopes, index=norms.index)
+
+
+def medians_by_epoch(tables: list[pd.DataFrame], depth: pd.Series) -> pd.DataFrame:
+    """Median over the steps and seeds of `wide` tables: rows depth, columns epoch.
+
+    `depth` is that of each layer, in the order of the tables' columns.
+    """
+    pooled = pd.concat(tables).replace([np.inf, -np.inf], np.nan)
+    by_epoch: pd.DataFrame = pooled.groupby(level="epoch").median().T
+    by_epoch.index = pd.Index(depth.to_numpy())
+    return by_epoch

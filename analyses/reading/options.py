@@ -1,0 +1,49 @@
+"""Which options two runs differ in."""
+
+from typing import Any
+
+import pandas as pd
+
+from gradflow.runs.reading.run import Run
+
+# What says where a run was written or which runs were made with it, not how it was made.
+BESIDE_THE_POINT = ("out", "models", "seeds")
+NOT_RECORDED = "not recorded"
+
+
+def configuration_differences(first: Run, second: Run) -> pd.DataFrame:
+    """Columns option, first, second: what differs in how the runs were made, values as text.
+
+    Network, seed, device and versions come first, then the options of the configuration; nested
+    ones are named by their path, as in optimizer.lr.
+    """
+    ours, theirs = options_of(first), options_of(second)
+    rows = [
+        {"option": name, "first": ours.get(name), "second": theirs.get(name)}
+        for name in dict.fromkeys([*ours, *theirs])
+        if ours.get(name) != theirs.get(name)
+    ]
+    return pd.DataFrame(rows, columns=["option", "first", "second"]).fillna(NOT_RECORDED)
+
+
+def options_of(run: Run) -> dict[str, str]:
+    """All that `run` says of how it was made, as text, by name."""
+    told = {
+        "network": run.network,
+        "seed": run.seed,
+        "device": run.description.get("device"),
+        "versions": run.description.get("versions"),
+        "tracing": run.description.get("tracing"),
+        **{
+            name: value for name, value in run.configuration.items() if name not in BESIDE_THE_POINT
+        },
+    }
+    return {name: str(value) for name, value in _flat(told) if value is not None}
+
+
+def _flat(options: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    flat: list[tuple[str, Any]] = []
+    for name, value in options.items():
+        path = f"{prefix}{name}"
+        flat += _flat(value, f"{path}.") if isinstance(value, dict) else [(path, value)]
+    return flat

@@ -1,0 +1,62 @@
+"""Predictions for the validation images: which are right, and the accuracy by epoch."""
+
+import pandas as pd
+
+from analyses.statistics.proportions import wilson_interval
+from gradflow.runs.reading.run import Run
+
+
+def copies(run: Run) -> pd.Index:
+    """The validation images of `run` that are byte-identical to an earlier one of them."""
+    images = run.images
+    if not len(images):
+        return pd.Index([])
+    # Runs recorded before there were fingerprints have none: nothing is known to be a copy then.
+    validation = images[(images["subset"] == "validation") & images["fingerprint"].notna()]
+    return pd.Index(validation.loc[validation["fingerprint"].duplicated(), "image"])
+
+
+def predictions_of(run: Run, table: str = "predictions") -> pd.DataFrame:
+    """The rows of `table`, each distinct validation image once.
+
+    A copy of an image is no further observation: counted again, it makes intervals too narrow.
+    """
+    rows = run.table(table)
+    return rows[~rows["image"].isin(copies(run))]
+
+
+def copies_caveat(runs: list[Run]) -> tuple[str, ...]:
+    """What to say where copies of validation images were left out; nothing where there are none."""
+    found = max((len(copies(run)) for run in runs), default=0)
+    if not found:
+        return ()
+    return (
+        f"{found} of the validation images are byte-identical copies of others; each distinct "
+        "image counts once here, so accuracies differ a little from those of the training log.",
+    )
+
+
+def correctness(table: pd.DataFrame) -> pd.DataFrame:
+    """Was each image classified rightly? Booleans, one row an epoch, one column an image.
+
+    Images without a prediction in every epoch are left out, so that epochs compare like with like.
+    """
+    right = table.assign(right=(table["target"] == table["prediction"]).astype(float))
+    wide = right.set_index(["epoch", "image"])["right"].unstack("image")
+    return wide.dropna(axis=1).astype(bool).sort_index()
+
+
+def accuracy_by_epoch(right: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy with its Wilson 95 % interval: columns epoch, accuracy, low, high, images."""
+    images = right.shape[1]
+    counts = right.sum(axis=1)
+    intervals = [wilson_interval(int(count), images) for count in counts]
+    return pd.DataFrame(
+        {
+            "epoch": right.index.to_numpy(),
+            "accuracy": (counts / max(images, 1)).to_numpy(dtype=float),
+            "low": [low for low, _ in intervals],
+            "high": [high for _, high in intervals],
+            "images": images,
+        }
+    )

@@ -1,0 +1,1 @@
+"""Why does one network reach another accuracy than the other?"""

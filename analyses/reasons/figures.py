@@ -1,0 +1,98 @@
+"""The candidates side by side: a row each, with its own scale, and how far the evidence goes."""
+
+from functools import partial
+from textwrap import fill
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Drawing
+from matplotlib.ticker import MaxNLocator
+
+from analyses.plotting import panels, theme
+from analyses.reasons.evidence import Comparison, Evidence
+from analyses.result import Figure
+from analyses.wording.phrases import plural, slug
+
+ROW = 0.62  # inches
+
+
+def better_figure(networks: list[str], one: Comparison) -> Figure:
+    """The figure of one pair; `networks` in the order of the experiment gives the colors."""
+    differing = sum(_differs(each) for each in one.evidence)
+    pair = one.pair
+    title = (
+        f"Between {pair.plain} and {pair.residual} {differing} of "
+        f"{plural(len(one.evidence), 'candidate')} certainly "
+        f"{'differs' if differing == 1 else 'differ'}"
+    )
+    return Figure(
+        key=slug(f"candidates-{pair.plain}-{pair.residual}"),
+        title=title,
+        caption=(
+            "Each candidate in both networks, mean with 95 % interval (over seeds from three on, "
+            "else over steps or epochs), on a scale of its own that shows a difference too small "
+            "to matter as small. At the right: how far the evidence goes; only an intervention "
+            "makes a cause."
+        ),
+        alt=f"Values of each candidate in both networks. {title}.",
+        draw=partial(_draw, networks, one),
+    )
+
+
+def _differs(each: Evidence) -> bool:
+    gap = each.difference
+    return bool(gap and gap.low is not None and gap.high is not None and gap.low * gap.high > 0)
+
+
+@theme.themed
+def _draw(networks: list[str], one: Comparison) -> Drawing:
+    figure, axes = panels.subplots(len(one.evidence), 1, 0.5 + ROW * len(one.evidence))
+    palette, marks = theme.colours(networks), theme.markers(networks)
+    for axis, each in zip(axes[:, 0], one.evidence, strict=True):
+        for height, network, mean in (
+            (1, one.pair.plain, each.plain),
+            (0, one.pair.residual, each.residual),
+        ):
+            if mean is None or mean.value is None:
+                continue
+            style = {"color": palette[network], "marker": marks[network], "ms": 5}
+            axis.plot(each.candidate.shown(mean.value), height, ls="", label=network, **style)
+            if mean.low is not None and mean.high is not None:
+                ends = (each.candidate.shown(mean.low), each.candidate.shown(mean.high))
+                axis.hlines(height, *ends, color=palette[network], lw=1.4)
+        _dress(axis, each)
+    panels.legend_below(figure, list(axes[:, 0]))
+    return figure
+
+
+def _dress(axis: Axes, each: Evidence) -> None:
+    unit = f" ({each.candidate.unit})" if each.candidate.unit else ""
+    axis.set_ylim(-0.7, 1.7)
+    axis.set_yticks([])
+    axis.grid(False)
+    axis.grid(True, axis="x", color=theme.GRID, linewidth=0.6)
+    axis.spines["left"].set_visible(False)
+    axis.xaxis.set_major_locator(MaxNLocator(nbins=5))
+    _widen(axis, each)
+    name = fill(f"{each.candidate.name}{unit}", 18)
+    axis.set_ylabel(name, rotation=0, ha="right", va="center")
+    axis.annotate(
+        fill(str(each.standing), 19),
+        (1.02, 0.5),
+        xycoords="axes fraction",
+        va="center",
+        fontsize=theme.SMALL_TEXT_SIZE,
+    )
+
+
+def _widen(axis: Axes, each: Evidence) -> None:
+    """Make room for three margins on either side, lest what is alike looks far apart."""
+    axis.margins(x=0.12)
+    values = [mean.value for mean in (each.plain, each.residual) if mean and mean.value is not None]
+    if not values:
+        axis.set_xticks([])
+        axis.annotate("not recorded", (0.5, 0.5), xycoords="axes fraction", color=theme.GREY)
+    else:
+        middle, reach = sum(values) / len(values), 3 * each.candidate.margin
+        low, high = axis.get_xlim()
+        ends = (each.candidate.shown(middle - reach), each.candidate.shown(middle + reach))
+        axis.set_xlim(min(low, ends[0]), max(high, ends[1]))

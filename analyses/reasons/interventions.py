@@ -1,0 +1,119 @@
+"""The interventions an experiment holds, and what each did to accuracy.
+
+Recalibration takes stale batch-norm statistics away from both networks; training with and without
+shortcuts changes nothing else; scaling shortcuts and deleting blocks act on trained networks.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analyses.accuracy.difference import (
+    Difference,
+    difference_of,
+    equally_long,
+    matched_runs,
+)
+from analyses.reading.pairs import Pair, runs_of_same_seed
+from analyses.reading.predictions import correctness, predictions_of
+from analyses.skips.lesions import LESIONS, cost_difference, lesions_of
+from analyses.skips.scaling import SKIP_SCALES, doses
+from analyses.statistics import Array
+from analyses.statistics.bootstrap import means_over_images
+from analyses.statistics.means import MIN_SEEDS, Mean, mean_over_steps
+from analyses.wording.phrases import plural
+from gradflow.runs.reading.run import Experiment, Run
+
+
+@dataclass(frozen=True)
+class Interventions:
+    """What each intervention did to accuracy, as fractions; None where it was not recorded.
+
+    Fields:
+        trained: accuracy of the residual network less that of the plain one, last epoch.
+        gap: the same over all epochs, running statistics.
+        removed: what re-estimating batch-norm statistics takes away of `gap`.
+        unscaled: accuracy that the residual network loses with all shortcuts scaled down.
+        deleted: mean cost of deleting one block, plain less residual network.
+    """
+
+    trained: Difference | None
+    gap: Mean | None
+    removed: Mean | None
+    unscaled: Mean | None
+    deleted: Mean | None
+
+
+def interventions(experiment: Experiment, pair: Pair) -> Interventions:
+    """What the runs of `pair` hold."""
+    runs = runs_of_same_seed(experiment, pair)
+    gap, removed = _recalibration(runs)
+    scaled = [run for run in experiment.of_network(pair.residual) if len(run.table(SKIP_SCALES))]
+    lesioned = [
+        (lesions_of(plain), lesions_of(residual)) for plain, residual in _with_lesions(runs)
+    ]
+    both = [(one, other) for one, other in lesioned if one is not None and other is not None]
+    matched, _ = equally_long(matched_runs(runs))
+    return Interventions(
+        trained=difference_of(matched) if matched else None,
+        gap=gap,
+        removed=removed,
+        unscaled=doses(pair.residual, scaled).lost if scaled else None,
+        deleted=cost_difference(both) if both else None,
+    )
+
+
+def _with_lesions(runs: list[tuple[Run, Run]]) -> list[tuple[Run, Run]]:
+    return [pair for pair in runs if all(len(run.table(LESIONS)) for run in pair)]
+
+
+def _recalibration(runs: list[tuple[Run, Run]]) -> tuple[Mean | None, Mean | None]:
+    """The gap over all epochs, and what re-estimating the statistics takes away of it."""
+    seeds = [found for plain, residual in runs if (found := _gaps(plain, residual)) is not None]
+    if not seeds:
+        return None, None
+    gap = _over_images_or_seeds([running for running, _ in seeds])
+    removed = _over_images_or_seeds([running - fresh for running, fresh in seeds])
+    return gap, removed
+
+
+def _over_images_or_seeds(seeds: list[Array]) -> Mean:
+    """Mean of a vector of images per seed: Student's interval from three seeds on, else images."""
+    if len(seeds) >= MIN_SEEDS:
+        return mean_over_steps([[one.mean()] for one in seeds])
+    draws = [means_over_images(one, seed=place) for place, one in enumerate(seeds)]
+    low, high = np.quantile(np.mean(draws, axis=0), [0.025, 0.975])
+    method = f"bootstrap over {plural(len(seeds[0]), 'validation image')}, all epochs together"
+    value = float(np.mean([one.mean() for one in seeds]))
+    return Mean(value, float(low), float(high), method)
+
+
+def _gaps(plain: Run, residual: Run) -> tuple[Array, Array] | None:
+    """Residual less plain, mean over epochs, by image: running and re-estimated statistics.
+
+    None where either network lacks either table, or they share no epoch or image.
+    """
+    sides = []
+    for table in ("predictions", "recalibration"):
+        if not all(len(run.table(table)) for run in (plain, residual)):
+            return None
+        sides += [correctness(predictions_of(run, table)) for run in (plain, residual)]
+    epochs, images = sides[0].index, sides[0].columns
+    for side in sides[1:]:
+        epochs, images = epochs.intersection(side.index), images.intersection(side.columns)
+    if not (len(epochs) and len(images)):
+        return None
+    means = [side.loc[epochs, images].astype(float).mean().to_numpy() for side in sides]
+    return means[1] - means[0], means[3] - means[2]
+
+
+def last_accuracy(run: Run) -> float:
+    """Validation accuracy at the last epoch; NaN where it was not recorded."""
+    if len(run.predictions):
+        right = correctness(predictions_of(run))
+        return float(right.iloc[-1].mean()) if right.size else float("nan")
+    if "val_accuracy" in run.epochs.columns:
+        scores: pd.Series = run.epochs["val_accuracy"].dropna()
+        return float(scores.iloc[-1]) if len(scores) else float("nan")
+    return float("nan")

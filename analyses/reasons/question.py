@@ -1,0 +1,130 @@
+"""Why does a residual network reach another accuracy than its plain counterpart?
+
+The candidates side by side. Only what an intervention moved together with accuracy is called a
+cause; everything else differs, is associated, or cannot be told.
+"""
+
+from analyses.reading.matching import why_unmatched
+from analyses.reading.pairs import Pair, residual_pairs, runs_of_pair
+from analyses.reasons.candidates import CANDIDATES
+from analyses.reasons.evidence import Comparison, Rules, compare
+from analyses.reasons.figures import better_figure
+from analyses.reasons.findings import pair_findings, shortcut_sentence
+from analyses.reasons.tables import candidates, effects
+from analyses.registry import Analysis, NotApplicableError
+from analyses.result import AnalysisResult, Table, Verdict
+from analyses.statistics.associations_over_seeds import MIN_ASSOCIATED
+from analyses.statistics.bootstrap import RESAMPLES
+from analyses.statistics.means import MIN_SEEDS
+from analyses.wording.phrases import listing, plural, slug
+from gradflow.runs.reading.run import Experiment
+
+PART = 0.1
+SMALL_LOSS = 0.05
+RATE = 0.05
+SOURCES = (
+    "He et al. 2015, Deep residual learning for image recognition, section 4.1",
+    "Balduzzi et al. 2017, The shattered gradients problem (coherence)",
+    "Veit et al. 2016, Residual networks behave like ensembles of relatively shallow networks",
+    "McCandlish et al. 2018, An empirical model of large-batch training (noise scale)",
+    "Westfall & Young 1993, Resampling-based multiple testing (maximum statistic)",
+    "Zou & Donner 2008, Construction of confidence limits about effect measures",
+)
+
+
+def run(
+    experiment: Experiment,
+    part: float = PART,
+    small_loss: float = SMALL_LOSS,
+    rate: float = RATE,
+) -> AnalysisResult:
+    """Weigh what might explain the difference of each pair of plain and residual network.
+
+    `part` is the share of the difference that an intervention must be able to remove, `small_loss`
+    the loss of accuracy that is none to speak of, `rate` the level of the permutation test.
+
+    Raises `NotApplicableError` where there is no residual network with a plain counterpart trained
+    alike, or nothing that could be weighed was recorded in any pair.
+    """
+    rules = Rules(part, small_loss, rate)
+    pairs = [pair for pair in residual_pairs(experiment) if _trained_alike(experiment, pair)]
+    compared = [compare(experiment, pair, rules) for pair in pairs]
+    compared = [one for one in compared if one.evidence]
+    if not compared:
+        raise NotApplicableError(
+            "the experiment holds no residual network and plain counterpart, trained on the same "
+            "images with the same options, with measurements: this question compares the two"
+        )
+    findings = [finding for one in compared for finding in pair_findings(one, rules)]
+    return AnalysisResult(
+        summary=" ".join(_summary(one) for one in compared),
+        findings=tuple(findings),
+        figures=tuple(better_figure(experiment.networks, one) for one in compared),
+        tables=tuple(_tables(compared)),
+        method=_method(),
+        sources=SOURCES,
+    )
+
+
+def _trained_alike(experiment: Experiment, pair: Pair) -> bool:
+    # Training with shortcuts is an intervention only where nothing else differs.
+    first, *others = runs_of_pair(experiment, pair)
+    return not any(why_unmatched(first, other) for other in others)
+
+
+def _summary(one: Comparison) -> str:
+    causes = _named(one, Verdict.SUPPORTED)
+    excluded = _named(one, Verdict.CONTRADICTED)
+    open_ones = _named(one, Verdict.INCONCLUSIVE)
+    said = [
+        f"By intervention, part of the difference comes from {listing(causes)}"
+        if causes
+        else "No intervention recorded here makes any candidate a cause"
+    ]
+    if excluded:
+        said.append(f"{listing(excluded)} {'is' if len(excluded) == 1 else 'are'} ruled out")
+    if open_ones:
+        said.append(f"of {listing(open_ones)} it cannot be told")
+    return f"{shortcut_sentence(one)} {'; '.join(said)}."
+
+
+def _named(one: Comparison, verdict: Verdict) -> list[str]:
+    return [f"the {each.candidate.name}" for each in one.evidence if each.verdict is verdict]
+
+
+def _tables(compared: list[Comparison]) -> list[Table]:
+    tables = []
+    for one in compared:
+        names = f"{one.pair.plain} and {one.pair.residual}"
+        key = slug(f"{one.pair.plain}-{one.pair.residual}")
+        listed = Table(f"candidates-{key}", f"The candidates in {names}", candidates(one))
+        tables += [listed, Table(f"effects-{key}", f"Interventions on {names}", effects(one))]
+    return tables
+
+
+def _method() -> str:
+    definitions = "; ".join(f"{one.name}: {one.definition}" for one in CANDIDATES)
+    return (
+        f"{definitions}. Each is averaged over the steps or epochs of a run, then over seeds "
+        f"(ratios geometrically); interval: Student's from {plural(MIN_SEEDS, 'seed')} on, paired "
+        "for the difference, else by moving-block bootstrap over steps or epochs. Association: "
+        "Spearman's correlation over the seeds of one network with its accuracy at the last epoch, "
+        f"averaged over both, from {plural(MIN_ASSOCIATED, 'seed')} on; p by {RESAMPLES:,} "
+        "permutations of accuracy within each network, the maximum over candidates each time. "
+        "Interventions: re-estimating the batch-norm statistics (difference of accuracy over all "
+        "epochs before and after), training with and without shortcuts, scaling the shortcuts of "
+        "the trained network, deleting its blocks."
+    )
+
+
+ANALYSIS = Analysis(
+    key="better_network",
+    title="Reasons for the difference",
+    question="Why is the residual network better than the plain one, if it is?",
+    run=run,
+    background=(
+        "A difference that goes along with accuracy need not be its cause; only what was "
+        "changed on purpose, with accuracy following, is called a cause here."
+    ),
+    order=180,
+)

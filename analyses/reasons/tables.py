@@ -1,0 +1,46 @@
+"""The tables behind the reasons for a difference: candidates, and what interventions did."""
+
+import numpy as np
+import pandas as pd
+
+from analyses.reasons.evidence import Comparison
+from analyses.reasons.findings import trained_difference
+from analyses.statistics.estimates import as_percent, estimate_of
+
+
+def candidates(one: Comparison) -> pd.DataFrame:
+    """One row a candidate: its value in both networks, and how far the evidence goes."""
+    rows = []
+    for each in one.evidence:
+        row: dict[str, object] = {"candidate": each.candidate.name, "unit": each.candidate.unit}
+        for network, mean in ((one.pair.plain, each.plain), (one.pair.residual, each.residual)):
+            ends = (mean.value, mean.low, mean.high) if mean else (None, None, None)
+            for label, end in zip((network, "95 % low", "95 % high"), ends, strict=True):
+                name = label if label == network else f"{network}, {label}"
+                row[name] = np.nan if end is None else each.candidate.shown(end)
+        row |= {"rho with accuracy": each.rho, "p": each.p_value, "runs": each.runs}
+        rows.append(row | {"evidence": str(each.standing)})
+    return pd.DataFrame(rows)
+
+
+def effects(one: Comparison) -> pd.DataFrame:
+    """What each intervention did: columns intervention, effect, value, 95 % low and high (points).
+
+    An intervention that was not recorded is said to be so.
+    """
+    found, pair = one.interventions, one.pair
+    trained = trained_difference(one) if found.trained else None
+    named = (
+        ("train with shortcuts", f"accuracy gained, {pair.residual} against {pair.plain}", trained),
+        ("re-estimate batch-norm statistics", "difference taken away", found.removed),
+        ("scale shortcuts to 0", f"accuracy lost, {pair.residual}", found.unscaled),
+        ("delete one block", f"cost in {pair.plain} less {pair.residual}", found.deleted),
+    )
+    rows = []
+    for intervention, effect, mean in named:
+        shown = estimate_of(effect, mean, scale=as_percent, missing="not recorded")
+        rows.append(
+            {"intervention": intervention, "effect": effect, "points": shown.value}
+            | {"95 % low": shown.low, "95 % high": shown.high, "interval": shown.method}
+        )
+    return pd.DataFrame(rows).astype(dict.fromkeys(("points", "95 % low", "95 % high"), float))

@@ -1,0 +1,1 @@
+"""How much of the gradient comes along the skips rather than through the branches?"""

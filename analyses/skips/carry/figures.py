@@ -1,0 +1,143 @@
+"""The figures of what the skips carry: shares by block, by epoch, and of the variance."""
+
+from functools import partial
+
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure as Drawing
+
+from analyses.plotting import panels, theme
+from analyses.result import Figure
+from analyses.skips.carry.measure import ADDITIVE, Carry
+from analyses.wording.numbers import number
+from analyses.wording.phrases import listing
+
+PRE_ACTIVATION = (
+    "De & Smith's share holds for pre-activation networks at initialization; with a nonlinearity "
+    "after each addition it is a landmark only. It restarts at a projection, whose normalization "
+    "sets the skip's variance anew."
+)
+
+
+def skip_figures(networks: list[str], carries: list[Carry], half: float) -> tuple[Figure, ...]:
+    """The figures of `carries`; `half` is the share from which a skip carries most."""
+    figures = [_share_figure(networks, carries, half), _map_figure(carries, half)]
+    if any(len(one.variance) for one in carries):
+        figures.append(_variance_figure(networks, carries))
+    return tuple(figures)
+
+
+def _title(carries: list[Carry]) -> str:
+    said = [
+        f"{number(one.mean.value)} of the gradient of {one.network}"
+        for one in carries
+        if one.mean.value is not None
+    ]
+    return f"The skips carry {listing(said)}" if said else "No share of the skips could be had"
+
+
+def _share_figure(networks: list[str], carries: list[Carry], half: float) -> Figure:
+    return Figure(
+        key="share-by-block",
+        title=_title(carries),
+        caption=(
+            "The skip's share of the gradient at each block's input, median over the steps of the "
+            "first epoch (dashed) and the last (solid). Squares: projections. Dotted: "
+            f"{number(half)}, above which the skip carries more than the branch. {ADDITIVE}"
+        ),
+        alt=f"The skip's share of the gradient by block. {_title(carries)}.",
+        draw=partial(_draw_share, networks, carries, half),
+    )
+
+
+@theme.themed
+def _draw_share(networks: list[str], carries: list[Carry], half: float) -> Drawing:
+    figure, axes = panels.subplots(1, 1, 2.7)
+    axis = axes[0, 0]
+    palette = theme.colours(networks)
+    for one in carries:
+        epochs = list(one.by_epoch.columns)
+        projected = (one.blocks["shortcut"] == "projection").to_numpy()
+        for epoch in dict.fromkeys([epochs[0], epochs[-1]]):
+            line = "-" if epoch == epochs[-1] else "--"
+            style = {"color": palette[one.network], "lw": 1.2}
+            column = one.by_epoch[epoch]
+            axis.plot(column.index, column, line, label=f"{one.network}, epoch {epoch}", **style)
+            axis.plot(column.index[~projected], column[~projected], "o", ms=3, **style)
+            axis.plot(column.index[projected], column[projected], "s", ms=5, **style)
+    panels.level_line(axis, half, style=":")
+    axis.set_ylabel("skip's share of the gradient")
+    panels.epoch_axis(axis, "block, from the input")
+    panels.legend_below(figure, [axis])
+    return figure
+
+
+def _map_figure(carries: list[Carry], half: float) -> Figure:
+    lows = [
+        f"{number(low)} and {number(high)} in {one.network}"
+        for one in carries
+        for low, high in [panels.finite_range([one.by_epoch])]
+    ]
+    return Figure(
+        key="share-map",
+        title=f"The skip's share lies between {listing(lows)}, over blocks and epochs",
+        caption=(
+            "The skip's share of the gradient by block (the input at the bottom) and epoch, "
+            f"medians over steps: blue below {number(half)}, yellow above. Light grey: no finite "
+            "value."
+        ),
+        alt=f"Heat map of the skip's share between {listing(lows)}.",
+        draw=partial(_draw_map, carries, half),
+    )
+
+
+@theme.themed
+def _draw_map(carries: list[Carry], half: float) -> Drawing:
+    figure, axes = panels.subplots(1, len(carries), 2.9)
+    low, high = panels.finite_range([one.by_epoch for one in carries])
+    # Both arms as long as the longer one: the middle of the colours is the middle of the shares.
+    arm = max(high - half, half - low, 0.05)
+    norm = Normalize(half - arm, half + arm)
+    for axis, one in zip(axes[0], carries, strict=True):
+        drawn = panels.heat_map(axis, one.by_epoch, norm, "cividis", one.network)
+    axes[0, 0].set_ylabel("block, from the input")
+    figure.colorbar(drawn, ax=list(axes[0]), label="skip's share of the gradient")
+    return figure
+
+
+def _variance_figure(networks: list[str], carries: list[Carry]) -> Figure:
+    said = [
+        f"{number(one.variance['measured'].mean())} in {one.network} "
+        f"(theory {number(one.variance['centred'].mean())})"
+        for one in carries
+        if len(one.variance)
+    ]
+    return Figure(
+        key="branch-variance",
+        title=f"At initialization the branches add a mean share of the variance of {listing(said)}",
+        caption=(
+            "The branch's share of the channel variance at each addition, at the first step, with "
+            "De & Smith's for pre-activation networks: 1/(l + 2) of the mean square (dotted) and "
+            f"its counterpart for centred variance (dashed). {PRE_ACTIVATION}"
+        ),
+        alt=f"The branch's share of the variance by block at the first step: {listing(said)}.",
+        draw=partial(_draw_variance, networks, carries),
+    )
+
+
+@theme.themed
+def _draw_variance(networks: list[str], carries: list[Carry]) -> Drawing:
+    figure, axes = panels.subplots(1, 1, 2.6)
+    axis = axes[0, 0]
+    palette, marks = theme.colours(networks), theme.markers(networks)
+    for one in carries:
+        style = {"color": palette[one.network], "marker": marks[one.network]}
+        panels.curve(axis, one.variance, "block", "measured", label=one.network, **style)
+    longest = max(carries, key=lambda one: len(one.variance)).variance
+    for name, line in (("centred", "--"), ("uncentred", ":")):
+        label = {"centred": "theory, centred variance", "uncentred": "theory, 1/(l + 2)"}[name]
+        axis.plot(longest["block"], longest[name], line, color=theme.GREY, lw=1.1, label=label)
+    axis.set_ylim(bottom=0)
+    axis.set_ylabel("branch's share of the variance")
+    panels.epoch_axis(axis, "block, from the input")
+    panels.legend_below(figure, [axis])
+    return figure

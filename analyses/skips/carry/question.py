@@ -1,0 +1,192 @@
+"""How much of the gradient comes along the skip connections rather than through the branches?
+
+What would count against the skips: a mean share below one half.
+"""
+
+import pandas as pd
+
+from analyses.reading.runs import by_network, runs_with
+from analyses.registry import Analysis
+from analyses.result import AnalysisResult, Estimate, Finding, Table, Verdict
+from analyses.skips.carry.figures import PRE_ACTIVATION, skip_figures
+from analyses.skips.carry.measure import ADDITIVE, Carry, carry
+from analyses.statistics.estimates import estimate_of
+from analyses.statistics.verdicts import verdict_above
+from analyses.wording.numbers import finite, number
+from analyses.wording.phrases import listing, named, plural, slug, unnamed
+from analyses.wording.sentences import Told, sentence
+from gradflow.runs.reading.run import Experiment
+
+HALF = 0.5
+HYPOTHESIS = "The skips carry most of the gradient[ in {}]."
+LEAD = "their mean share is {}"
+APPROXIMATION = (
+    "The product of shares takes each block to pass on the same share whatever path the gradient "
+    "came by, so it approximates the share that came along skips only; the share at one block is "
+    "exact."
+)
+FROZEN = (
+    "The share along skips only is measured at epoch ends on one batch with frozen batch-norm "
+    "statistics, the shares by block in training itself."
+)
+
+
+def run(experiment: Experiment, half: float = HALF) -> AnalysisResult:
+    """Share of the gradient along skips, by block and epoch.
+
+    `half` is the share from which the skips are said to carry most.
+
+    Raises `NotApplicableError` where no run recorded a residual addition.
+    """
+    networks = by_network(runs_with(experiment, "junctions", "residual additions"))
+    carries = [carry(name, runs) for name, runs in networks.items()]
+    findings = tuple(_finding(one, half) for one in carries)
+    together = sentence([_told(one, half) for one in carries], LEAD)
+    return AnalysisResult(
+        summary=f"{together} {_stem_sentence(carries)}".strip(),
+        findings=findings,
+        figures=skip_figures(experiment.networks, carries, half),
+        tables=(
+            Table("networks", "What the skips carry", _table(carries)),
+            *_variance_tables(carries),
+        ),
+        method=(
+            "At each residual addition the gradient g at the block's input is the sum of s, which "
+            "came through the skip, and b, which came through the branch; the skip's share is "
+            "<s, g> / <g, g>. Averaged over blocks at each step; interval by moving-block "
+            "bootstrap over steps, or Student's over three and more seeds. The expected number of "
+            "branches passed is the sum of the branches' shares, as in Veit et al., where path "
+            "lengths are binomial. The branch's share of the variance is that of the centred "
+            f"channel variance at step 0. {PRE_ACTIVATION}"
+        ),
+        sources=(
+            "Veit et al. 2016, Residual networks behave like ensembles of relatively shallow "
+            "networks",
+            "De & Smith 2020, Batch normalization biases residual blocks towards the identity "
+            "function in deep networks",
+        ),
+        together={"skips-carry": together},
+    )
+
+
+def _finding(one: Carry, half: float) -> Finding:
+    return Finding(
+        key=slug(f"skips-carry-{one.network}"),
+        network=one.network,
+        hypothesis=named(HYPOTHESIS, one.network),
+        contradicted_by=f"A mean share of the skips whose interval lies below {number(half)}.",
+        verdict=_verdict(one, half),
+        estimates=_estimates(one),
+        threshold=f"supported where the 95 % interval of the mean share lies above {number(half)}",
+        meaning=sentence([_told(one, half)], LEAD),
+        next_step=(
+            "Take single blocks out of the trained network to see whether what the branches carry "
+            "matters to its accuracy: a share of the gradient is no share of the benefit."
+        ),
+        caveats=(ADDITIVE, APPROXIMATION if one.skips_only is None else FROZEN),
+        statement=unnamed(HYPOTHESIS),
+        evidence=("share-by-block", "share-map", "networks"),
+    )
+
+
+def _verdict(one: Carry, half: float) -> Verdict:
+    return verdict_above(one.mean.low, one.mean.high, half)
+
+
+def _told(one: Carry, half: float) -> Told:
+    clause = {
+        Verdict.SUPPORTED: "the skips carry most of the gradient",
+        Verdict.CONTRADICTED: "the branches, not the skips, carry most of the gradient",
+        Verdict.INCONCLUSIVE: "it cannot be told whether the skips carry most of the gradient",
+    }[_verdict(one, half)]
+    share = estimate_of("", one.mean)
+    if share.value is None:
+        return Told(one.network, clause, detail="no share could be had")
+    return Told(one.network, clause, f"{share.words} over {plural(len(one.blocks), 'block')}")
+
+
+def _stem_sentence(carries: list[Carry]) -> str:
+    shares = [
+        f"{share.words} in {one.network}"
+        for one in carries
+        if (share := estimate_of("", one.first)).value is not None
+    ]
+    if not shares:
+        return ""
+    return (
+        "The share of the gradient at the first block's input that came through that block's skip "
+        f"is {listing(shares)}."
+    )
+
+
+def _estimates(one: Carry) -> tuple[Estimate, ...]:
+    named = [
+        ("mean share of the skips", one.mean),
+        ("mean share, identity shortcuts", one.identity),
+        ("mean share, projections", one.projection),
+        ("share at the first block, through its skip", one.first),
+        ("expected number of branches passed", one.branches),
+    ]
+    estimates = [
+        Estimate(name, mean.value, mean.low, mean.high, method=mean.method)
+        for name, mean in named
+        if mean is not None
+    ]
+    estimates.append(_along_skips_only(one))
+    return tuple(estimates)
+
+
+def _along_skips_only(one: Carry) -> Estimate:
+    """Exact where path lengths were measured, else approximated by a product of shares."""
+    name = "share along skips only, all blocks"
+    if one.skips_only is not None:
+        mean = one.skips_only
+        method = f"the path of length 0, exact for its batch; {mean.method}"
+        return Estimate(name, mean.value, mean.low, mean.high, method=method)
+    return Estimate(
+        name,
+        finite(one.product),
+        method="product of the blocks' mean shares, an approximation without interval",
+    )
+
+
+def _variance_tables(carries: list[Carry]) -> tuple[Table, ...]:
+    """The branch's measured share of the variance at the first step beside De & Smith's."""
+    parts = [one.variance.assign(network=one.network) for one in carries if len(one.variance)]
+    if not parts:
+        return ()
+    names = {
+        "network": "network",
+        "block": "block",
+        "measured": "measured, centred",
+        "centred": "theory, centred",
+        "uncentred": "theory, mean square: 1/(l + 2)",
+    }
+    frame = pd.concat(parts, ignore_index=True)[list(names)].rename(columns=names)
+    title = "The branch's share of the variance at initialization"
+    return (Table("branch-variance", title, frame),)
+
+
+def _table(carries: list[Carry]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {"network": one.network, "quantity": estimate.name, "value": estimate.value}
+            | {"95 % low": estimate.low, "95 % high": estimate.high}
+            for one in carries
+            for estimate in _estimates(one)
+        ]
+    )
+
+
+ANALYSIS = Analysis(
+    key="skip_carry",
+    title="Gradient through the skips",
+    question="How much of the gradient comes along the skip connections?",
+    run=run,
+    background=(
+        "At a residual addition the output is the sum of a skip, which leaves its input as "
+        "it is or projects it, and a branch of layers; the gradient comes back through "
+        "both."
+    ),
+    order=130,
+)

@@ -1,0 +1,176 @@
+"""What deleting blocks costs a network: accuracy lost image by image, block by block."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from analyses.reading.predictions import predictions_of
+from analyses.reading.probe_tables import last_epoch
+from analyses.statistics import Array
+from analyses.statistics.bootstrap import image_weights, means_over_images
+from analyses.statistics.means import MIN_SEEDS, Mean, mean_over_steps
+from analyses.statistics.proportions import paired_change
+from analyses.wording.phrases import plural
+from gradflow.runs.reading.run import Run
+
+TABLE = "lesions"
+RATE = 0.05  # of false discoveries among the blocks of one run
+JOINER = "+"
+
+
+@dataclass(frozen=True)
+class Lesions:
+    """One run at the last epoch at which its blocks were deleted.
+
+    Fields:
+        epoch: that epoch.
+        right: was each image classified rightly? Rows sets of deleted blocks ("" for none), in
+            order of the blocks, columns images.
+        deleted: how many blocks each row deletes.
+        chance: accuracy of guessing, one over the number of classes.
+    """
+
+    epoch: int
+    right: pd.DataFrame
+    deleted: pd.Series
+    chance: float
+
+    @property
+    def intact(self) -> Array:
+        """1 for each image that the whole network classifies rightly, shape [images]."""
+        intact: Array = self.right.loc[""].to_numpy(dtype=float)
+        return intact
+
+    @property
+    def single(self) -> pd.DataFrame:
+        """The rows of `right` that delete one block."""
+        return self.right[(self.deleted == 1).to_numpy()]
+
+    @property
+    def cost(self) -> Array:
+        """Accuracy lost by deleting one block, averaged over blocks, shape [images]."""
+        cost: Array = self.intact - self.single.to_numpy(dtype=float).mean(axis=0)
+        return cost
+
+
+def lesions_of(run: Run) -> Lesions | None:
+    """The deleted blocks of `run`; None where the intact network or any one block is missing."""
+    rows = last_epoch(predictions_of(run, TABLE))
+    if not len(rows):
+        return None
+    # The intact network's name is empty, which a reader may take for missing.
+    rows = rows.assign(blocks=rows["blocks"].fillna("").astype(str))
+    right = (rows["target"] == rows["prediction"]).astype(float)
+    wide = rows.assign(right=right).drop_duplicates(["blocks", "image"], keep="last")
+    table = wide.set_index(["blocks", "image"])["right"].unstack("image").dropna(axis=1)
+    deleted = rows.drop_duplicates("blocks").set_index("blocks")["deleted"].astype(int)
+    order = {name: place for place, name in enumerate(run.layers["layer"])}
+    recorded = {name: place for place, name in enumerate(deleted.index)}
+    names = sorted(
+        table.index, key=lambda name: (order.get(name, len(order)), deleted[name], recorded[name])
+    )
+    if "" not in deleted.index or not (deleted == 1).any() or not table.shape[1]:
+        return None
+    return Lesions(
+        epoch=int(rows["epoch"].iloc[0]),
+        right=table.loc[names].astype(bool),
+        deleted=deleted.loc[names],
+        chance=1 / max(rows["target"].nunique(), 1),
+    )
+
+
+def block_costs(seeds: list[Lesions], rate: float = RATE) -> pd.DataFrame:
+    """Accuracy lost by deleting each block, averaged over seeds: one row a block.
+
+    Columns block, cost, low, high, gained, lost (images, of all seeds), p_value and adjusted
+    (McNemar's exact test against the intact network, Benjamini & Hochberg over the blocks of a
+    run; the largest of all seeds) and real (adjusted within `rate` in every seed). Each seed is
+    judged on its own validation images. Interval: Student's over three and more seeds, else normal
+    over the images of each.
+    """
+    blocks = [
+        name for name in seeds[0].single.index if all(name in one.right.index for one in seeds)
+    ]
+    tests = [[paired_change(one.intact, one.right.loc[name]) for name in blocks] for one in seeds]
+    adjusted = [
+        stats.false_discovery_control([test.p_value for test in row], method="bh") for row in tests
+    ]
+    rows = []
+    for place, name in enumerate(blocks):
+        losses = [one.intact - one.right.loc[name].to_numpy(dtype=float) for one in seeds]
+        mean = _mean_loss(losses)
+        rows.append(
+            {"block": name, "cost": mean.value, "low": mean.low, "high": mean.high}
+            | {"gained": sum(row[place].gained for row in tests)}
+            | {"lost": sum(row[place].lost for row in tests)}
+            | {"p_value": max(row[place].p_value for row in tests)}
+            | {"adjusted": float(max(row[place] for row in adjusted))}
+        )
+    frame = pd.DataFrame(rows)
+    return frame.assign(real=frame["adjusted"] <= rate)
+
+
+def _mean_loss(losses: list[Array]) -> Mean:
+    if len(losses) >= MIN_SEEDS:
+        return mean_over_steps([[loss.mean()] for loss in losses])
+    variance = sum(float(loss.var()) / len(loss) for loss in losses) / len(losses) ** 2
+    half = float(stats.norm.ppf(0.975)) * variance**0.5
+    value = float(np.mean([loss.mean() for loss in losses]))
+    return Mean(value, value - half, value + half, "normal interval over images")
+
+
+def relative_cost(seeds: list[Lesions]) -> Mean:
+    """Share of the accuracy above chance that deleting one block costs, averaged over blocks.
+
+    Interval: Student's over three and more seeds, else a bootstrap over images, the same for the
+    intact and the lesioned network; none where the intact accuracy may be chance.
+    """
+    above = [float(one.intact.mean()) - one.chance for one in seeds]
+    if min(above) <= 0:
+        return Mean(None, None, None, "the intact network is no better than chance")
+    shares = [float(one.cost.mean()) / gap for one, gap in zip(seeds, above, strict=True)]
+    if len(seeds) >= MIN_SEEDS:
+        return mean_over_steps([[share] for share in shares])
+    value, draws = float(np.mean(shares)), []
+    for place, one in enumerate(seeds):
+        weights = image_weights(len(one.cost), seed=place)
+        gap = weights @ one.intact / len(one.intact) - one.chance
+        if gap.min() <= 0:
+            return Mean(value, None, None, "no interval: the intact accuracy may be chance")
+        draws.append(weights @ one.cost / len(one.cost) / gap)
+    low, high = np.quantile(np.mean(draws, axis=0), [0.025, 0.975])
+    return Mean(value, float(low), float(high), _over_images(seeds))
+
+
+def cost_difference(pairs: list[tuple[Lesions, Lesions]]) -> Mean:
+    """Mean cost of deleting one block of the plain network less that of the residual one.
+
+    `pairs` holds (plain, residual) of each seed. Interval as in `relative_cost`.
+    """
+    gaps = []
+    for plain, residual in pairs:
+        costs = [pd.Series(one.cost, index=one.right.columns) for one in (plain, residual)]
+        gaps.append((costs[0] - costs[1]).dropna().to_numpy(dtype=float))
+    means = [float(gap.mean()) for gap in gaps]
+    if len(gaps) >= MIN_SEEDS:
+        return mean_over_steps([[mean] for mean in means])
+    drawn = np.mean([means_over_images(gap, seed=place) for place, gap in enumerate(gaps)], axis=0)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Mean(float(np.mean(means)), float(low), float(high), _over_images([pairs[0][0]]))
+
+
+def _over_images(seeds: list[Lesions]) -> str:
+    return f"bootstrap over {plural(seeds[0].right.shape[1], 'validation image')}"
+
+
+def by_number(seeds: list[Lesions]) -> pd.DataFrame:
+    """Accuracy of every set of deleted blocks: columns deleted, blocks, accuracy; all seeds."""
+    parts = [
+        pd.DataFrame(
+            {"deleted": one.deleted, "accuracy": one.right.mean(axis=1), "blocks": one.right.index}
+        )
+        for one in seeds
+    ]
+    return pd.concat(parts, ignore_index=True)

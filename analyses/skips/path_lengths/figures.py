@@ -1,0 +1,119 @@
+"""The figures of the paths: the gradient's share by length, and effective lengths by epoch."""
+
+from functools import partial
+
+from matplotlib.figure import Figure as Drawing
+
+from analyses.plotting import panels, theme
+from analyses.result import Figure
+from analyses.skips.path_lengths.measure import PathProfile
+from analyses.wording.numbers import number
+from analyses.wording.phrases import listing
+
+
+def path_figures(networks: list[str], profiles: list[PathProfile]) -> tuple[Figure, ...]:
+    """The figures of `profiles`; `networks` in the order of the experiment gives the colors."""
+    figures = [_length_figure(networks, profiles)]
+    if any(len(one.epochs) > 1 for one in profiles):
+        figures.append(_epoch_figure(networks, profiles))
+    return tuple(figures)
+
+
+def _title(profiles: list[PathProfile]) -> str:
+    said = [
+        f"{number(one.by_share.value)} of {one.blocks} branches in {one.network}"
+        for one in profiles
+        if one.by_share.value is not None
+    ]
+    return (
+        f"Weighted by its share, the gradient passes {listing(said)}"
+        if said
+        else "No effective path length could be had"
+    )
+
+
+def _length_figure(networks: list[str], profiles: list[PathProfile]) -> Figure:
+    return Figure(
+        key="share-by-length",
+        title=_title(profiles),
+        caption=(
+            "The gradient's share by path length at the first recorded epoch (dashed, open "
+            "markers) and the last (solid), and of the norms |g_k| at the last (dotted). Bars: all "
+            "paths, Binomial(n, 1/2), of which half the blocks (vertical line) is the mean. "
+            "Averaged over seeds."
+        ),
+        alt=f"Share of the gradient by path length. {_title(profiles)}.",
+        draw=partial(_draw_lengths, networks, profiles),
+    )
+
+
+@theme.themed
+def _draw_lengths(networks: list[str], profiles: list[PathProfile]) -> Drawing:
+    figure, axes = panels.subplots(1, len(profiles), 2.8, sharey=True)
+    palette, marks = theme.colours(networks), theme.markers(networks)
+    for axis, one in zip(axes[0], profiles, strict=True):
+        lengths = one.shares.index.to_numpy(dtype=float)
+        axis.bar(range(one.blocks + 1), one.all_paths, color="#d0d0d0", label="of all paths")
+        axis.axvline(one.blocks / 2, color=theme.GREY, lw=0.9, zorder=1)
+        style = {"color": palette[one.network], "marker": marks[one.network], "ms": 3.5, "lw": 1.2}
+        epochs = list(one.shares.columns)
+        if len(epochs) > 1:
+            first = {"ls": "--", "mfc": "white", "label": f"share, epoch {epochs[0]}"}
+            axis.plot(lengths, one.shares[epochs[0]], **style, **first)
+        axis.plot(lengths, one.shares[epochs[-1]], label=f"share, epoch {epochs[-1]}", **style)
+        axis.plot(
+            one.norms.index.to_numpy(dtype=float),
+            one.norms[epochs[-1]],
+            ":",
+            color=palette[one.network],
+            label=f"of the norms, epoch {epochs[-1]}",
+        )
+        axis.set_title(one.network)
+        panels.level_line(axis, 0, style="-")
+        panels.epoch_axis(axis, "path length (branches)")
+    axes[0, 0].set_ylabel("share of the gradient")
+    panels.legend_below(figure, list(axes[0]))
+    return figure
+
+
+def _epoch_figure(networks: list[str], profiles: list[PathProfile]) -> Figure:
+    said = [
+        f"from {number(ends.iloc[0])} to {number(ends.iloc[-1])} branches in {one.network}"
+        for one in profiles
+        if len(ends := one.epochs["by share"].dropna()) > 1
+    ]
+    title = (
+        f"Over training the effective path length goes {listing(said)}"
+        if said
+        else "The effective path length could not be had at two epochs"
+    )
+    return Figure(
+        key="effective-length",
+        title=title,
+        caption=(
+            "Effective path length by epoch, averaged over seeds: weighted by the share of the "
+            "gradient (solid) and by the norm |g_k|, as in Veit et al. (dotted). Dashed grey: half "
+            "the blocks, the mean length of all paths."
+        ),
+        alt=f"Effective path length by epoch. {title}.",
+        draw=partial(_draw_epochs, networks, profiles),
+    )
+
+
+@theme.themed
+def _draw_epochs(networks: list[str], profiles: list[PathProfile]) -> Drawing:
+    figure, axes = panels.subplots(1, 1, 2.5)
+    axis = axes[0, 0]
+    palette, marks = theme.colours(networks), theme.markers(networks)
+    for one in profiles:
+        for name, line in (("by share", "-"), ("by norm", ":")):
+            style = {"color": palette[one.network], "marker": marks[one.network], "ls": line}
+            label = f"{one.network}, {name}"
+            panels.curve(axis, one.epochs, "epoch", name, label=label, **style)
+    for blocks in dict.fromkeys(one.blocks for one in profiles):
+        panels.level_line(axis, blocks / 2, f"half of {blocks} blocks")
+    axis.set_ylim(bottom=min(0.0, axis.get_ylim()[0]))
+    axis.set_ylabel("effective length (branches)")
+    panels.epoch_axis(axis)
+    panels.legend_below(figure, [axis])
+    return figure

@@ -1,0 +1,143 @@
+"""The figures of scaled shortcuts: accuracy and gradient ratio against alpha."""
+
+from functools import partial
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Drawing
+from matplotlib.ticker import PercentFormatter
+
+from analyses.plotting import panels, theme
+from analyses.result import Figure
+from analyses.skips.scaling.measure import ALL, Doses
+from analyses.wording.numbers import number, percent
+from analyses.wording.phrases import listing
+
+_STAGE_MARKERS = ("^", "D", "v", "P", "X", "*")
+
+
+def dose_figures(networks: list[str], found: list[Doses]) -> tuple[Figure, ...]:
+    """The figures of `found`; `networks` in the order of the experiment gives the colors."""
+    figures = [_accuracy_figure(networks, found)]
+    if any(one.rows["log_ratio"].notna().any() for one in found):
+        figures.append(_ratio_figure(networks, found))
+    return tuple(figures)
+
+
+def _ends(one: Doses, column: str) -> tuple[float, float] | None:
+    """`column` with all shortcuts at the lowest scale and at scale 1; None where not finite."""
+    rows = one.rows[one.rows["scope"] == ALL].set_index("scale")[column]
+    if not {1.0, one.lowest} <= set(rows.index):
+        return None
+    low, high = float(rows[one.lowest]), float(rows[1.0])
+    return (low, high) if np.isfinite(low) and np.isfinite(high) else None
+
+
+def _accuracy_figure(networks: list[str], found: list[Doses]) -> Figure:
+    said = [
+        f"{percent(ends[0])} at alpha = {number(one.lowest)}, {percent(ends[1])} at 1 in "
+        f"{one.network}"
+        for one in found
+        if (ends := _ends(one, "accuracy")) is not None
+    ]
+    title = (
+        f"Accuracy with all shortcuts scaled: {listing(said)}"
+        if said
+        else "Accuracy with the shortcuts of a stage or block scaled"
+    )
+    return Figure(
+        key="dose-response",
+        title=title,
+        caption=(
+            "Validation accuracy against alpha, the factor of the shortcuts, at the last epoch "
+            "measured, weights unchanged. Left: all shortcuts, with re-estimated batch-norm "
+            "statistics (solid; band: 95 % interval) and with running ones (dashed). Right: the "
+            "shortcuts of one stage, re-estimated statistics."
+        ),
+        alt=f"Accuracy against the scale of the shortcuts. {title}.",
+        draw=partial(_draw_accuracy, networks, found),
+    )
+
+
+@theme.themed
+def _draw_accuracy(networks: list[str], found: list[Doses]) -> Drawing:
+    figure, axes = panels.subplots(len(found), 2, 0.4 + 2.5 * len(found), sharey=True)
+    palette = theme.colours(networks)
+    for pair, one in zip(axes, found, strict=True):
+        whole = _scope(one, ALL)
+        color = palette[one.network]
+        label = "all shortcuts, re-estimated statistics"
+        panels.curve(pair[0], whole, "scale", "accuracy", color=color, marker="o", label=label)
+        style = {"color": color, "marker": "o", "mfc": "white", "ms": 3.5, "ls": "--"}
+        running = "all shortcuts, running statistics"
+        pair[0].plot(whole["scale"], whole["running"], label=running, **style)
+        _stages(pair[1], one, "accuracy", banded=True)
+        pair[0].set_title(f"{one.network}, epoch {one.epoch}: all shortcuts")
+        pair[1].set_title(f"{one.network}, epoch {one.epoch}: one stage")
+        pair[0].set_ylabel("validation accuracy")
+        for axis in pair:
+            axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+            axis.set_xlabel("alpha")
+    panels.legend_below(figure, list(axes.flat))
+    return figure
+
+
+def _ratio_figure(networks: list[str], found: list[Doses]) -> Figure:
+    said = [
+        f"{number(float(np.exp(ends[0] - ends[1])))} times in {one.network}"
+        for one in found
+        if (ends := _ends(one, "log_ratio")) is not None
+    ]
+    title = (
+        f"Without shortcuts the first-to-last gradient ratio changes {listing(said)}"
+        if said
+        else "The first-to-last gradient ratio with scaled shortcuts"
+    )
+    return Figure(
+        key="gradient-ratio",
+        title=title,
+        caption=(
+            "Norm of the gradient at the first block's input over that at the last block's output, "
+            "against alpha; all shortcuts (thick) or those of one stage. Geometric mean over "
+            "seeds; one batch, so without interval."
+        ),
+        alt=f"Gradient ratio against the scale of the shortcuts. {title}.",
+        draw=partial(_draw_ratio, networks, found),
+    )
+
+
+@theme.themed
+def _draw_ratio(networks: list[str], found: list[Doses]) -> Drawing:
+    figure, axes = panels.subplots(1, len(found), 2.7, sharey=True)
+    palette = theme.colours(networks)
+    for axis, one in zip(axes[0], found, strict=True):
+        whole = _scope(one, ALL)
+        style = {"color": palette[one.network], "marker": "o", "lw": 2.2}
+        axis.plot(whole["scale"], np.exp(whole["log_ratio"]), label="all shortcuts", **style)
+        _stages(axis, one, "log_ratio", banded=False)
+        panels.log_axis(axis, list(np.exp(one.rows["log_ratio"])))
+        axis.set_title(f"{one.network}, epoch {one.epoch}")
+        axis.set_xlabel("alpha")
+    axes[0, 0].set_ylabel("gradient norm, first / last")
+    panels.legend_below(figure, list(axes[0]), columns=5)
+    return figure
+
+
+def _scope(one: Doses, scope: str) -> pd.DataFrame:
+    return one.rows[one.rows["scope"] == scope]
+
+
+def _stages(axis: Axes, one: Doses, column: str, banded: bool) -> None:
+    stages = sorted(one.scopes("stage"))
+    shades = mpl.colormaps["viridis"](np.linspace(0, 0.85, max(len(stages), 1)))
+    for place, stage in enumerate(stages):
+        rows = _scope(one, stage)
+        values = np.exp(rows[column]) if column == "log_ratio" else rows[column]
+        marker = _STAGE_MARKERS[place % len(_STAGE_MARKERS)]
+        style = {"color": shades[place], "marker": marker, "ms": 3.5, "lw": 1.1}
+        axis.plot(rows["scale"], values, label=stage, **style)
+        if banded:
+            ends = (rows["low"].to_numpy(dtype=float), rows["high"].to_numpy(dtype=float))
+            axis.fill_between(rows["scale"], *ends, color=shades[place], alpha=0.1, linewidth=0)

@@ -1,0 +1,180 @@
+"""What becomes of a trained residual network when its shortcuts are scaled down?
+
+An intervention: the weights stay as they are. What would count against the shortcuts: that the
+accuracy lost without them is certainly small.
+"""
+
+import numpy as np
+import pandas as pd
+
+from analyses.reading.predictions import copies
+from analyses.reading.runs import by_network, runs_with
+from analyses.registry import Analysis
+from analyses.result import AnalysisResult, Estimate, Finding, Table, Verdict
+from analyses.skips.scaling.figures import dose_figures
+from analyses.skips.scaling.measure import TABLE, Doses, doses
+from analyses.statistics.estimates import as_factor, as_percent, estimate_of
+from analyses.statistics.means import Mean
+from analyses.wording.numbers import number, share_bound
+from analyses.wording.phrases import named, slug, unnamed
+from analyses.wording.sentences import Told, sentence
+from gradflow.runs.reading.run import Experiment, Run
+
+SMALL_LOSS = 0.05
+HYPOTHESIS = "Without its shortcuts the trained network[ {}] loses accuracy."
+LEAD = "with the batch-norm statistics re-estimated, validation accuracy falls by {}"
+MISSING = "not recorded at both ends"
+TRAINED_WITH = (
+    "The weights were trained with the shortcuts: this shows what the trained network rests on, "
+    "not what training without them would have reached, which the plain network shows."
+)
+ACCURACY_IS_FORWARD = (
+    "At fixed weights the gradients cannot act on accuracy: both change because the shortcut does."
+)
+SAME_IMAGES = (
+    "With fewer than three seeds the interval ignores that both accuracies are of the same images, "
+    "which makes it too wide; with more it speaks of other seeds."
+)
+SOURCES = (
+    "Veit et al. 2016, Residual networks behave like ensembles of relatively shallow networks "
+    "(interventions on trained residual networks)",
+    "Newcombe 1998, Interval estimation for the difference between independent proportions, "
+    "method 10",
+    "Wilson 1927, Probable inference, the law of succession, and statistical inference",
+)
+
+
+def run(experiment: Experiment, small_loss: float = SMALL_LOSS) -> AnalysisResult:
+    """Accuracy and gradients with the shortcuts multiplied by alpha, weights as they are.
+
+    `small_loss` is the loss of accuracy below which the shortcuts are said not to matter.
+
+    Raises `NotApplicableError` where no run recorded scaled shortcuts.
+    """
+    networks = by_network(runs_with(experiment, TABLE, "scaled shortcuts"))
+    found = [doses(name, runs) for name, runs in networks.items()]
+    findings = tuple(_finding(one, networks[one.network], small_loss) for one in found)
+    together = sentence([_told(one, small_loss) for one in found], LEAD)
+    return AnalysisResult(
+        summary=together,
+        findings=findings,
+        figures=dose_figures(experiment.networks, found),
+        tables=(Table("doses", "Accuracy and gradients by scope and scale", _table(found)),),
+        method=(
+            "At a checkpoint the shortcuts of a scope (all, a stage, a block) are multiplied by "
+            "alpha, no weight changed, and the validation images are predicted with running "
+            "batch-norm statistics and with statistics re-estimated at this alpha on some training "
+            "batches. The verdict "
+            "rests on the re-estimated ones: the running ones belong to alpha = 1. Gradient ratio: "
+            "norm at the first block's input over that at the last block's output. Wilson "
+            "intervals for accuracies, Newcombe's for their difference; Student's over three and "
+            "more seeds."
+        ),
+        sources=SOURCES,
+        together={"without-shortcuts": together},
+    )
+
+
+def _finding(one: Doses, runs: list[Run], small: float) -> Finding:
+    verdict = _verdict(one.lost, small)
+    copied = max(len(copies(run)) for run in runs)
+    return Finding(
+        key=slug(f"without-shortcuts-{one.network}"),
+        network=one.network,
+        hypothesis=named(HYPOTHESIS, one.network),
+        contradicted_by=f"A loss whose interval lies below {share_bound(small)} and reaches 0.",
+        verdict=verdict,
+        estimates=_estimates(one),
+        threshold=(
+            "supported where the 95 % interval of the accuracy lost from alpha = 1 to alpha = "
+            f"{number(one.lowest)} lies above 0; contradicted where it reaches 0 and ends below "
+            f"{share_bound(small)}"
+        ),
+        meaning=sentence([_told(one, small)], LEAD),
+        next_step=(
+            "Train networks with shortcuts of each scale, to see whether training needs what the "
+            "trained network rests on."
+            if verdict is Verdict.SUPPORTED
+            else "Hold out more validation images, or train three seeds and more."
+        ),
+        caveats=(
+            TRAINED_WITH,
+            ACCURACY_IS_FORWARD,
+            SAME_IMAGES,
+            *(
+                (f"The counts include {copied} byte-identical copies of validation images.",)
+                if copied
+                else ()
+            ),
+        ),
+        statement=unnamed(HYPOTHESIS),
+        evidence=("dose-response", "gradient-ratio", "doses"),
+    )
+
+
+def _verdict(lost: Mean | None, small: float) -> Verdict:
+    if lost is None or lost.low is None or lost.high is None:
+        return Verdict.INCONCLUSIVE
+    if lost.low > 0:
+        return Verdict.SUPPORTED
+    return Verdict.CONTRADICTED if lost.high < small else Verdict.INCONCLUSIVE
+
+
+def _told(one: Doses, small: float) -> Told:
+    verdict = _verdict(one.lost, small)
+    clause = {
+        Verdict.SUPPORTED: "the trained network loses accuracy without its shortcuts",
+        Verdict.CONTRADICTED: "the trained network hardly needs its shortcuts",
+        Verdict.INCONCLUSIVE: "it cannot be told whether the trained network needs its shortcuts",
+    }[verdict]
+    lost = _lost("", one.lost)
+    if lost.value is None:
+        reason = "all of them together were not scaled down, or not with re-estimated statistics"
+        return Told(one.network, clause, detail=reason)
+    return Told(one.network, clause, f"{lost.words} at alpha = {number(one.lowest)}")
+
+
+def _lost(name: str, lost: Mean | None) -> Estimate:
+    return estimate_of(name, lost, "percentage points", as_percent, MISSING)
+
+
+def _estimates(one: Doses) -> tuple[Estimate, ...]:
+    span = f"from alpha = 1 to alpha = {number(one.lowest)}"
+    changed = f"factor by which the first-to-last gradient ratio changes {span}"
+    return (
+        _lost(f"accuracy lost {span}, re-estimated statistics", one.lost),
+        _lost(f"accuracy lost {span}, running statistics", one.lost_running),
+        estimate_of(changed, one.log_change, scale=as_factor, missing=MISSING),
+    )
+
+
+def _table(found: list[Doses]) -> pd.DataFrame:
+    parts = [
+        pd.DataFrame(
+            {
+                "network": one.network,
+                "scope": one.rows["scope"],
+                "alpha": one.rows["scale"],
+                "accuracy, re-estimated": one.rows["accuracy"],
+                "95 % low": one.rows["low"],
+                "95 % high": one.rows["high"],
+                "accuracy, running": one.rows["running"],
+                "gradient first / last": np.exp(one.rows["log_ratio"]),
+            }
+        )
+        for one in found
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+ANALYSIS = Analysis(
+    key="shortcut_scaling",
+    title="Scaled shortcuts",
+    question="What becomes of a trained residual network when its shortcuts are scaled down?",
+    run=run,
+    background=(
+        "Multiplying the skips of a trained network by a factor from 1 down to 0, with its "
+        "weights left as they are, shows how far its predictions rest on them."
+    ),
+    order=160,
+)

@@ -1,0 +1,37 @@
+"""From means, as the statistics give them, to estimates, as findings show them."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from analyses.result import Estimate
+from analyses.statistics.means import Mean
+from analyses.wording.numbers import finite
+
+Scale = Callable[[float], float]
+
+
+def as_percent(value: float) -> float:
+    """A fraction in percent, or a difference of fractions in percentage points."""
+    return 100 * value
+
+
+def as_factor(value: float) -> float:
+    """The factor whose natural logarithm is `value`."""
+    with np.errstate(over="ignore"):
+        return float(np.exp(value))
+
+
+def estimate_of(
+    name: str, mean: Mean | None, unit: str = "", scale: Scale = float, missing: str = ""
+) -> Estimate:
+    """`mean` as an estimate, every number put through the increasing function `scale`.
+
+    `missing` says why there is no mean, where it is None.
+    """
+    if mean is None:
+        return Estimate(name, None, unit=unit, method=missing)
+    value, low, high = (
+        None if end is None else finite(scale(end)) for end in (mean.value, mean.low, mean.high)
+    )
+    return Estimate(name, value, low, high, unit, method=mean.method)

@@ -1,0 +1,56 @@
+"""Proportions on the same or on different images: intervals and paired tests."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+
+def wilson_interval(successes: int, trials: int, level: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a proportion (Wilson 1927); (0, 1) where there is no trial."""
+    if trials == 0:
+        return 0.0, 1.0
+    interval = stats.binomtest(successes, trials).proportion_ci(level, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+@dataclass(frozen=True)
+class PairedChange:
+    """The change of accuracy between two sets of predictions on the same images.
+
+    Fields:
+        gained, lost: images right in the second only, and in the first only.
+        images: number of images.
+        p_value: exact two-sided McNemar test (McNemar 1947): `gained` is Binomial(gained + lost,
+            1/2) where nothing but chance moved the predictions.
+    """
+
+    gained: int
+    lost: int
+    images: int
+    p_value: float
+
+    @property
+    def change(self) -> float:
+        """Accuracy of the second less that of the first, as a fraction."""
+        return (self.gained - self.lost) / self.images
+
+    @property
+    def variance(self) -> float:
+        """Sampling variance of `change`: (b + c)/n^2 - (b - c)^2/n^3."""
+        n, b, c = self.images, self.gained, self.lost
+        return (b + c) / n**2 - (b - c) ** 2 / n**3
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Normal interval of `change`."""
+        half = float(stats.norm.ppf((1 + level) / 2)) * self.variance**0.5
+        return self.change - half, self.change + half
+
+
+def paired_change(before: ArrayLike, after: ArrayLike) -> PairedChange:
+    """Compare two boolean vectors of shape [images]: was each image classified rightly?"""
+    first, second = np.asarray(before, dtype=bool), np.asarray(after, dtype=bool)
+    gained, lost = int((second & ~first).sum()), int((first & ~second).sum())
+    p_value = float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+    return PairedChange(gained, lost, len(first), p_value)

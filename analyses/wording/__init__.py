@@ -1,0 +1,1 @@
+"""How numbers, lists and verdicts read in sentences."""

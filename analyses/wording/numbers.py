@@ -1,0 +1,96 @@
+"""How numbers and intervals read in sentences."""
+
+import math
+from collections.abc import Callable
+from itertools import pairwise
+
+Form = Callable[[float], str]
+
+
+def finite(value: float | None) -> float | None:
+    """`value` as a float, or None where it is missing, NaN or infinite."""
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+def number(value: float) -> str:
+    """Three significant digits; with an exponent below 0.001 and from 100,000 on."""
+    if value != 0 and not 1e-3 <= abs(value) < 1e5:
+        return f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"
+
+
+def percent(value: float) -> str:
+    """A fraction as a percentage: 0.4327 is "43.3 %"."""
+    return f"{100 * value:.1f} %"
+
+
+def share_bound(value: float) -> str:
+    """A fraction that was chosen, not measured, as a percentage: 0.5 is "50 %"."""
+    return f"{100 * value:g} %"
+
+
+def points(value: float) -> str:
+    """A difference of fractions in percentage points, signed: 0.0512 is "+5.1 points"."""
+    return f"{100 * value:+.1f} points"
+
+
+def p_value(value: float) -> str:
+    """A p-value: "p = 0.032", or "p < 0.001"."""
+    return "p < 0.001" if value < 0.001 else f"p = {value:.2g}"
+
+
+def between(low: float | None, high: float | None, form: Form = number) -> str:
+    """An interval in brackets after its number, whose unit it shares; says where there is none."""
+    if low is None or high is None:
+        return "(no interval)"
+    ends = [form(end).partition(" ")[0] for end in (low, high)]
+    return f"(95 % interval {ends[0]} to {ends[1]})"
+
+
+def with_interval(
+    value: float | None,
+    low: float | None,
+    high: float | None,
+    unit: str = "",
+    level: float = 0.95,
+) -> str:
+    """A number with its unit and interval, as in `54.3 % (95 % interval 51.2 to 57.9)`."""
+    value, low, high = (finite(x) for x in (value, low, high))
+    if value is None:
+        return "not available"
+    write = common_form([x for x in (low, value, high) if x is not None])
+    text = f"{write(value)}\u00a0{unit}" if unit else write(value)
+    coverage = f"{100 * level:g}\u00a0% interval"
+    if low is not None and high is not None:
+        return f"{text} ({coverage} {write(low)} to {write(high)})"
+    if low is not None:
+        return f"{text} ({coverage} from {write(low)} upward)"
+    if high is not None:
+        return f"{text} ({coverage} up to {write(high)})"
+    return f"{text} (no interval)"
+
+
+def common_form(values: list[float]) -> Form:
+    """How to write numbers that stand together: one count of decimals where that reads well."""
+    largest = max(abs(value) for value in values)
+    gaps = [b - a for a, b in pairwise(values) if b > a]
+    spans_decades = min(values) > 0 and max(values) > 1000 * min(values)
+    if not gaps or spans_decades or not 1e-3 <= largest < 1e5:
+        return number
+    # Two digits of the distance between the estimate and the nearer end of its interval.
+    decimals = min(6, max(0, 1 - magnitude(min(gaps))))
+    return lambda value: with_decimals(value, decimals)
+
+
+def magnitude(value: float) -> int:
+    """The power of ten of the first digit of `value`, which is not 0."""
+    return math.floor(math.log10(abs(value)))
+
+
+def with_decimals(value: float, decimals: int) -> str:
+    """`value` with that many decimals, and thousands apart."""
+    text = f"{value:,.{decimals}f}"
+    # What rounds to zero has no sign.
+    return text.lstrip("-") if float(text.replace(",", "")) == 0 else text

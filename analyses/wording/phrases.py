@@ -1,0 +1,42 @@
+"""How counts, lists and names read in sentences."""
+
+from collections.abc import Sequence
+
+
+def plural(count: int, noun: str) -> str:
+    """A count with its noun: "1 seed", "3 seeds", "2 classes"."""
+    ending = "" if count == 1 else "es" if noun.endswith("s") else "s"
+    return f"{count:,} {noun}{ending}"
+
+
+def listing(items: Sequence[str]) -> str:
+    """Names in a sentence: "a, b and c"."""
+    if len(items) < 2:
+        return "".join(items)
+    return f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def slug(text: str) -> str:
+    """`text` as a key: letters and digits as they are, everything else a hyphen."""
+    return "".join(letter if letter.isalnum() else "-" for letter in text)
+
+
+def named(template: str, network: str) -> str:
+    """`template` on one network: "The skips[ of {}] carry most." is "The skips of a carry most."
+
+    What leads to the name stands in brackets with it; `unnamed` leaves both out.
+    """
+    before, inside, after = _parts(template)
+    return before + inside.replace("{}", network) + after
+
+
+def unnamed(template: str) -> str:
+    """`template` on any network: "The skips[ of {}] carry most." is "The skips carry most."."""
+    before, _, after = _parts(template)
+    return before + after
+
+
+def _parts(template: str) -> tuple[str, str, str]:
+    before, _, rest = template.partition("[")
+    inside, _, after = rest.partition("]")
+    return before, inside, after

@@ -1,0 +1,1 @@
+"""What the commands share: exit codes, interrupts, lack of memory."""

@@ -1,0 +1,1 @@
+"""The hooks on layers and residual additions, and the passes that they follow."""

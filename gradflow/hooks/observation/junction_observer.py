@@ -1,0 +1,155 @@
+"""The hooks that find the residual additions of each forward pass and record what they carry."""
+
+import weakref
+from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from gradflow.hooks.layers import LayerTable, first_tensor
+from gradflow.hooks.observation.hook import Hook
+from gradflow.hooks.records import JunctionRecord, StepRecord
+from gradflow.hooks.reduction.fused import Moments, moments
+from gradflow.hooks.residual.junctions import Junction, Made, find_junctions, watch_junction
+from gradflow.hooks.residual.module_order import Running, may_add
+
+# The name of additions in the forward of the model itself, which has no qualified name.
+MODEL = "(model)"
+
+
+class JunctionObserver:
+    """Adds the residual additions of every forward pass to the record of the step.
+
+    `current` gives the record that a call of a module is to fill, None where it is not recorded;
+    `deliver` calls a function once the backward pass that is running has ended well.
+    """
+
+    def __init__(
+        self,
+        layers: LayerTable,
+        current: Callable[[], StepRecord | None],
+        deliver: Callable[[Callable[[], None]], None],
+    ) -> None:
+        self._layers = layers
+        self._current = current
+        self._deliver = deliver
+        self._running = Running()
+        self._outputs: dict[Made, tuple[str, Moments]] = {}
+        self._inputs: dict[Made, tuple[weakref.ref[Tensor], int]] = {}
+        self._passes = 0
+        self._names: set[str] = set()
+        self._concatenations = 0
+
+    def attach(
+        self, model: nn.Module, hook: Callable[[Callable[..., None]], Hook]
+    ) -> list[RemovableHandle]:
+        """Put the hooks on, each made by `hook`; returns what takes them off."""
+        handles = []
+        for name, module in model.named_modules():
+            if module is model or may_add(module):
+                enter = hook(partial(self._enter, name or MODEL))
+                leave = hook(partial(self._leave, name or MODEL))
+                handles.append(module.register_forward_pre_hook(enter))
+                handles.append(module.register_forward_hook(leave))
+        return handles
+
+    def forget(self) -> None:
+        """Let go of everything that belongs to the forward pass just run."""
+        self._running.forget()
+        self._let_go()
+
+    def saw(
+        self, args: tuple[Any, ...], output: Tensor, layer: str, output_moments: Moments
+    ) -> None:
+        """Note what a layer was given and what it made: summands are known by these."""
+        if output.grad_fn is not None:
+            known = (layer, output_moments)
+            self._outputs.setdefault((output.grad_fn, output.output_nr), known)
+        given = first_tensor(args)
+        if given is not None and given.grad_fn is not None:
+            made = (given.grad_fn, given.output_nr)
+            if made not in self._outputs:
+                # Not kept alive: where autograd does not need the tensor, its memory stays free.
+                self._inputs.setdefault(made, (weakref.ref(given), given._version))
+
+    def summary(self) -> dict[str, Any]:
+        """What `run.json` says of residual additions."""
+        if self._passes == 0:
+            sentence = "no forward pass was recorded"
+        elif self._names:
+            sentence = f"{len(self._names)} found"
+        elif self._concatenations:
+            sentence = "none found: the model concatenates where others add"
+        else:
+            sentence = "none found: the model has no skip connections"
+        return {
+            "found": len(self._names),
+            "sentence": sentence,
+            "passes": self._passes,
+            "concatenations": self._concatenations,
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """What `load_state_dict` needs to go on with the summary."""
+        return {
+            "passes": self._passes,
+            "names": sorted(self._names),
+            "concatenations": self._concatenations,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from `state`."""
+        self._passes, self._concatenations = state["passes"], state["concatenations"]
+        self._names = set(state["names"])
+
+    def _enter(self, name: str, module: nn.Module, _: Any) -> None:
+        if self._current() is not None:
+            self._running.enter(name, module)
+
+    def _leave(self, name: str, module: nn.Module, _: Any, output: Any) -> None:
+        record = self._current()
+        if record is not None and self._running.leave(name):
+            self._record(record, output)
+            self._let_go()
+
+    def _let_go(self) -> None:
+        self._outputs.clear()
+        self._inputs.clear()
+
+    def _record(self, record: StepRecord, output: Any) -> None:
+        junctions, concatenations = find_junctions(output, self._running.begin)
+        self._passes += 1
+        self._concatenations = max(self._concatenations, concatenations)
+        counts: Counter[str] = Counter()
+        for junction in junctions:
+            module = self._running.module_at(junction.sequence)
+            if module is None:
+                continue
+            counts[module] += 1
+            layer = module if counts[module] == 1 else f"{module}+{counts[module]}"
+            self._names.add(layer)
+            self._watch(record, layer, junction)
+
+    def _watch(self, record: StepRecord, layer: str, junction: Junction) -> None:
+        for node in junction.skip_nodes:
+            if (node, 0) in self._outputs:
+                self._layers.mark_projection(self._outputs[node, 0][0])
+        branch = None if junction.branch is None else self._moments_of(junction.branch)
+        entry = JunctionRecord(junction.shortcut, self._moments_of(junction.skip), branch)
+        kept = record.add_junction(layer, entry)
+        watch_junction(
+            junction, lambda products: self._deliver(partial(kept.add_products, products))
+        )
+
+    def _moments_of(self, made: Made) -> Moments | None:
+        """The moments of a summand; None where they cannot be had any more."""
+        if made in self._outputs:
+            return self._outputs[made][1]
+        reference, version = self._inputs.get(made, (None, 0))
+        tensor = None if reference is None else reference()
+        if tensor is None or tensor._version != version or tensor.dim() < 2:
+            return None
+        return moments(tensor, 2 if tensor.dim() == 3 else 1)

@@ -1,0 +1,196 @@
+"""The hooks on a model's layers, which reduce outputs and their gradients to moments.
+
+Gradients are caught by tensor hooks on the outputs, not by module hooks, so that in-place
+operations on an output (`ReLU(inplace=True)`, `out += identity`) stay as the user wrote them.
+"""
+
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from gradflow.hooks.layers import LayerTable, channel_axis, first_tensor
+from gradflow.hooks.observation.checkpointing import Place, in_backward, place_of_call
+from gradflow.hooks.observation.hook import Hook
+from gradflow.hooks.observation.junction_observer import JunctionObserver
+from gradflow.hooks.observation.passes import BackwardPasses, Savepoint
+from gradflow.hooks.records import StepRecord
+from gradflow.hooks.reduction.fused import Moments, moments
+from gradflow.hooks.refusals import refuse_thread
+
+
+@dataclass(frozen=True)
+class _Observed:
+    """An output as it was when a hook saw it, with the layers that share it."""
+
+    tensor: Tensor
+    version: int
+    layers: list[str]
+    moments: Moments
+    axis: int | None
+
+    def is_still(self, tensor: Tensor) -> bool:
+        """Whether `tensor` is this one, not changed in place since."""
+        return tensor is self.tensor and tensor._version == self.version
+
+
+class LayerObserver:
+    """Fills `record` while the model trains; while `record` is None, hooks return at once.
+
+    Only forward passes of a model in training mode with gradients enabled are observed.
+
+    Args:
+        model: the model as a whole, whose forward pass begins and ends a pass.
+        observed: name, module and role of each module to observe.
+        layers: the table that the layers are entered in as they are met.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        observed: Sequence[tuple[str, nn.Module, str]],
+        layers: LayerTable,
+    ) -> None:
+        self.record: StepRecord | None = None
+        self._model = model
+        self._observed = observed
+        self._layers = layers
+        self._thread = threading.get_ident()
+        self._savepoint: Savepoint | None = None
+        self._backward = BackwardPasses()
+        self._leaf_handles: list[RemovableHandle] = []
+        self._handles: list[RemovableHandle] = []
+        self._calls: Counter[str] = Counter()
+        self._last: _Observed | None = None
+        self.junctions = JunctionObserver(layers, self._recording, self._backward.add)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the observed modules."""
+        return [name for name, _, _ in self._observed]
+
+    def attach(self) -> None:
+        """Put the hooks on."""
+        self._thread = threading.get_ident()
+        hook = partial(Hook, self)
+        begins, ends = hook(self._forward_begins), hook(self._forward_ends)
+        self._handles.append(self._model.register_forward_pre_hook(begins))
+        for name, module, role in self._observed:
+            leaving = hook(partial(self._after, name, role))
+            self._handles.append(module.register_forward_hook(leaving))
+        self._handles += self.junctions.attach(self._model, hook)
+        # Last, so that of a model that is one layer the layer comes before the end of the pass.
+        self._handles.append(self._model.register_forward_hook(ends))
+
+    def detach(self) -> None:
+        """Take off the hooks put on by `attach`, and no others."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self.record = None
+        self.end_step()
+
+    def end_step(self) -> None:
+        """Let go of everything that belongs to the step; a pass that broke off leaves nothing."""
+        if self._savepoint is not None:
+            self._savepoint.restore()
+            self._savepoint = None
+        for handle in self._leaf_handles:
+            handle.remove()
+        self._leaf_handles.clear()
+        self._backward.forget()
+        self.forget()
+
+    def forget(self) -> None:
+        """Let go of everything that belongs to the forward pass just run."""
+        self._calls.clear()
+        self._last = None
+        self.junctions.forget()
+
+    def _place(self) -> Place | None:
+        """Where the call now running stands; None where it is not to be observed."""
+        if not self._model.training:
+            return None
+        # Autograd runs the segments of a checkpointed pass again in threads of its own.
+        if threading.get_ident() != self._thread and not in_backward():
+            raise refuse_thread()
+        return place_of_call()
+
+    def _recording(self) -> StepRecord | None:
+        """The record that the call now running is to fill, if any."""
+        place = self._place()
+        return self.record if place is not None and place.recorded else None
+
+    def _forward_begins(self, *_: Any) -> None:
+        if in_backward() or self._place() is None or self.record is None:
+            return
+        if self._savepoint is not None:
+            self._savepoint.restore()
+        self._savepoint = Savepoint(self.record)
+        self.forget()
+
+    def _forward_ends(self, *_: Any) -> None:
+        if in_backward() or self._place() is None:
+            return
+        self._savepoint = None
+        # The nodes of the graph would keep its memory alive until the next forward pass.
+        self.forget()
+
+    def _after(self, name: str, role: str, module: nn.Module, args: Any, output: Any) -> None:
+        place, record = self._place(), self.record
+        tensor = None if place is None else first_tensor(output)
+        if place is None or record is None or tensor is None:
+            return
+        layer = self._layer_of_call(name, place)
+        if layer not in self._layers:
+            self._layers.add(layer, module, role, tensor)
+        if not place.recorded:
+            return
+        seen = self._observe(record, layer, tensor, self._axis(module, role, tensor))
+        self.junctions.saw(args, tensor, layer, seen)
+
+    def _layer_of_call(self, name: str, place: Place) -> str:
+        """`name` for the first call of a module in a forward pass, `name#2` for the second."""
+        layer = place.known_name(name)
+        if layer is None:
+            self._calls[name] += 1
+            layer = name if self._calls[name] == 1 else f"{name}#{self._calls[name]}"
+        place.keep_name(name, layer)
+        return layer
+
+    def _axis(self, module: nn.Module, role: str, tensor: Tensor) -> int | None:
+        """The channel axis of `tensor`: for layers that keep it, that of the layer before."""
+        last = self._last
+        if role in ("activation", "block", "other") and last and last.tensor.shape == tensor.shape:
+            return last.axis
+        return channel_axis(module, tensor)
+
+    def _observe(self, record: StepRecord, layer: str, tensor: Tensor, axis: int | None) -> Moments:
+        """Record the moments of `tensor` under `layer`, now, and of its gradient, later."""
+        last = self._last
+        if last is not None and last.is_still(tensor):
+            # A block's output is its last layer's: one reduction serves both.
+            last.layers.append(layer)
+            record.add_activation(layer, last.moments)
+            return last.moments
+        seen = moments(tensor, axis, histogram=record.histograms)
+        record.add_activation(layer, seen)
+        layers = [layer]
+        if tensor.requires_grad:
+
+            def on_gradient(gradient: Tensor) -> None:
+                if not record.closed:
+                    seen = moments(gradient, axis, histogram=record.histograms)
+                    self._backward.add(partial(record.add_gradient, layers, seen))
+
+            handle = tensor.register_hook(on_gradient)
+            if tensor.grad_fn is None:
+                # Not made in this pass: a parameter handed through, which would keep its hook.
+                self._leaf_handles.append(handle)
+        self._last = _Observed(tensor, tensor._version, layers, seen, axis)
+        return seen

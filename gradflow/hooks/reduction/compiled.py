@@ -1,0 +1,250 @@
+"""Loops over tensors in main memory that read each one once, compiled by numba at first use.
+
+The machine code is kept in numba's cache folder, so that only the first run on a machine compiles
+(a few seconds). Import this module through `gradflow.hooks.reduction.native`, which copes where
+numba is missing or has nowhere to keep its cache.
+
+Every loop takes flat arrays. `bits` is the same memory as `x` seen as integers; without the sign
+bit they order as magnitudes do, 0 first, infinity and nan last, which makes counts and the largest
+magnitude exact and cheap. `layout` [3] describes them: all bits but the sign, the number of bits
+of the mantissa, the bits of infinity. All sums run in float64.
+"""
+
+import numpy as np
+from numba import njit
+
+# Elements gone through together: they stay in the first-level cache.
+BLOCK = 4096
+
+# Sums may be regrouped for vector instructions; infinities and nans keep their meaning.
+_loop = njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+
+
+@_loop
+def _shifts(x, channels, run):
+    """A value of each channel's own to subtract, so that sums of squares do not cancel: [C].
+
+    Any element x0 of a channel of n obeys (x0 - mean)^2 <= n variance, so that sums about x0 are at
+    worst n times the sums about the mean; they are seldom more than a few times those.
+    """
+    shifts = np.empty(channels)
+    for c in range(channels):
+        value = np.float64(x[c * run])
+        shifts[c] = value if np.isfinite(value) else 0.0
+    return shifts
+
+
+@_loop
+def _count_exponents(patterns, layout, counts):
+    """Add to `counts` [4, B] how often each biased exponent occurs.
+
+    Four counters take turns: equal exponents in a row would each wait for the one before.
+    """
+    mask, shift = layout[0], layout[1]
+    whole = patterns.size - patterns.size % 4
+    for i in range(0, whole, 4):
+        four = patterns[i : i + 4]
+        counts[0, np.uint64((four[0] & mask) >> shift)] += 1
+        counts[1, np.uint64((four[1] & mask) >> shift)] += 1
+        counts[2, np.uint64((four[2] & mask) >> shift)] += 1
+        counts[3, np.uint64((four[3] & mask) >> shift)] += 1
+    for i in range(whole, patterns.size):
+        counts[0, np.uint64((patterns[i] & mask) >> shift)] += 1
+
+
+@_loop
+def _magnitudes(patterns, layout):
+    """The bits of the largest magnitude, and the count of zeros."""
+    zeros = np.int32(0)
+    largest = patterns.dtype.type(0)
+    for i in range(patterns.size):
+        # Without the conversions every integer would be widened to 64 bits.
+        magnitude = patterns.dtype.type(patterns[i] & layout[0])
+        zeros = np.int32(zeros + np.int32(magnitude == 0))
+        largest = max(largest, magnitude)
+    return largest, zeros
+
+
+@_loop
+def _reduce_runs(x, bits, layout, channels, run, first, last, counts, sums):
+    """Runs `first` to `last` of x, each `run` elements of one channel; channels take turns.
+
+    Adds sum(x - k) and sum((x - k)^2) to sums [2, C], k the channel's shift; adds exponents to
+    `counts` unless that is empty. A block of runs is gone through once for the sums and again,
+    while it lies in the cache, for the magnitudes.
+
+    Returns the bits of the largest magnitude, and the count of zeros.
+    """
+    shifts = _shifts(x, channels, run)
+    zeros = 0
+    largest = bits.dtype.type(0)
+    c = first % channels
+    together = max(1, BLOCK // run)
+    for begin in range(first, last, together):
+        end = min(begin + together, last)
+        for r in range(begin, end):
+            # A slice spares the inner loop every check of its index.
+            values = x[r * run : (r + 1) * run]
+            k = shifts[c]
+            total = 0.0
+            square = 0.0
+            for i in range(values.size):
+                d = np.float64(values[i]) - k
+                total += d
+                square += d * d
+            sums[0, c] += total
+            sums[1, c] += square
+            c = c + 1 if c + 1 < channels else 0
+        patterns = bits[begin * run : end * run]
+        largest_here, zeros_here = _magnitudes(patterns, layout)
+        if counts.size:
+            _count_exponents(patterns, layout, counts)
+        zeros += zeros_here
+        largest = max(largest, largest_here)
+    return largest, zeros
+
+
+@_loop
+def _reduce_rows(x, bits, layout, channels, run, first, last, counts, sums):
+    """As `_reduce_runs`, for `run` = 1: rows that hold one element of every channel."""
+    shifts = _shifts(x, channels, run)
+    totals = sums[0]
+    squares = sums[1]
+    zeros = 0
+    largest = bits.dtype.type(0)
+    together = max(1, BLOCK // channels)
+    for begin in range(first, last, together):
+        end = min(begin + together, last)
+        for r in range(begin, end):
+            values = x[r * channels : (r + 1) * channels]
+            for c in range(channels):
+                d = np.float64(values[c]) - shifts[c]
+                totals[c] += d
+                squares[c] += d * d
+        patterns = bits[begin * channels : end * channels]
+        largest_here, zeros_here = _magnitudes(patterns, layout)
+        if counts.size:
+            _count_exponents(patterns, layout, counts)
+        zeros += zeros_here
+        largest = max(largest, largest_here)
+    return largest, zeros
+
+
+@_loop
+def complete(x, bits, layout, channels, run, sums, largest, zeros, result):
+    """Sums about the shifts [2, C], the largest magnitude's bits and the zeros to `result`.
+
+    `result` [3 C + 3] takes the sums, sums of squares and sums of squared deviations by channel,
+    then the largest magnitude, the count of zeros and the count of non-finite elements.
+    """
+    shifts = _shifts(x, channels, run)
+    count = x.size / channels
+    for c in range(channels):
+        total = sums[0, c]
+        square = sums[1, c]
+        deviations = square - total * total / count
+        if deviations < 0:
+            deviations = 0.0
+        whole = count * shifts[c] + total
+        result[c] = whole
+        # Where the sum is not finite, its square would make an infinite norm a nan.
+        finite = np.isfinite(square)
+        result[channels + c] = deviations + whole * whole / count if finite else square
+        result[2 * channels + c] = deviations
+    nonfinite = 0
+    if largest >= layout[2]:
+        for i in range(bits.size):
+            nonfinite += (bits[i] & layout[0]) >= layout[2]
+    pattern = np.empty(1, bits.dtype)
+    pattern[0] = largest
+    result[3 * channels] = pattern.view(x.dtype)[0]
+    result[3 * channels + 1] = zeros
+    result[3 * channels + 2] = nonfinite
+
+
+@_loop
+def reduce_part(x, bits, layout, channels, run, first, last, counts, sums):
+    """Runs, or rows where `run` is 1, from `first` to `last`: see `_reduce_runs`."""
+    if run == 1 and channels > 1:
+        return _reduce_rows(x, bits, layout, channels, run, first, last, counts, sums)
+    return _reduce_runs(x, bits, layout, channels, run, first, last, counts, sums)
+
+
+@_loop
+def reduce_whole(x, bits, layout, channels, run, pieces, counts, result):
+    """All of x, in one thread, to `result`: see `complete`."""
+    sums = np.zeros((2, channels))
+    largest, zeros = reduce_part(x, bits, layout, channels, run, 0, pieces, counts, sums)
+    complete(x, bits, layout, channels, run, sums, largest, zeros, result)
+
+
+@_loop
+def inner_products(x, y):
+    """<x, x>, <x, y> and <y, y>."""
+    xx = 0.0
+    xy = 0.0
+    yy = 0.0
+    for i in range(x.size):
+        a = np.float64(x[i])
+        b = np.float64(y[i])
+        xx += a * a
+        xy += a * b
+        yy += b * b
+    return xx, xy, yy
+
+
+@_loop
+def square_sum(x):
+    """<x, x>."""
+    total = 0.0
+    for i in range(x.size):
+        a = np.float64(x[i])
+        total += a * a
+    return total
+
+
+@_loop
+def copy_and_square_sum(x, kept):
+    """Copy x into `kept`, and return <x, x>."""
+    total = 0.0
+    for i in range(x.size):
+        kept[i] = x[i]
+        a = np.float64(x[i])
+        total += a * a
+    return total
+
+
+@_loop
+def square_distance(x, y):
+    """<x - y, x - y>."""
+    total = 0.0
+    for i in range(x.size):
+        d = np.float64(x[i]) - np.float64(y[i])
+        total += d * d
+    return total
+
+
+@_loop
+def junction_products(w, s, b):
+    """<g,g>, <s,s>, <b,b>, <s,b>, <s,g>, <w,w>, <r,r> with g = s + b and r = w - g."""
+    gg = 0.0
+    ss = 0.0
+    bb = 0.0
+    sb = 0.0
+    sg = 0.0
+    ww = 0.0
+    rr = 0.0
+    for i in range(w.size):
+        whole = np.float64(w[i])
+        skip = np.float64(s[i])
+        branch = np.float64(b[i])
+        both = skip + branch
+        rest = whole - both
+        gg += both * both
+        ss += skip * skip
+        bb += branch * branch
+        sb += skip * branch
+        sg += skip * both
+        ww += whole * whole
+        rr += rest * rest
+    return gg, ss, bb, sb, sg, ww, rr

@@ -1,0 +1,290 @@
+"""All statistics of a tensor from one read of it, without reading a value back from the device.
+
+A tensor x [N, C, S] is reduced where it lies to `Moments`: per channel the sum, the sum of squares
+and the sum of squared deviations from the channel's mean; in all the largest magnitude, the count
+of zeros and of non-finite values, and, where wanted, a histogram of magnitudes. What
+`gradflow.runs.format.schema` names follows from these by arithmetic on C numbers, done later for
+many tensors at once by `finish`.
+
+In main memory the loops of `gradflow.hooks.reduction.compiled` do it in one read, on cuda the
+kernels of `gradflow.hooks.reduction.kernels`; elsewhere, and without numba or Triton, torch does it
+in a few. All sums run in float64 (float32 on mps, which has none), and deviations are taken about a
+value of the channel's own, so that a variance is right to about 1e-11 of itself also where the mean
+is far larger; by torch on cuda they are taken about 0, and the error is some 1e-16 (1 + mean^2 /
+variance). Squares of float64 values below 1e-154 are lost.
+
+Axis letters: N batch, C channel (axis 1 or the last), S everything else, A everything before C.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import import_module
+from types import ModuleType
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gradflow.hooks.reduction import histograms, native
+
+# Elements that the torch fallback turns into float64 at a time.
+_CHUNK = 1 << 16
+
+
+@dataclass(slots=True)
+class Moments:
+    """What one tensor, or several taken as one batch, was reduced to; lies on its device.
+
+    Fields:
+        values: [3 C + 3] by channel, the sums, the sums of squares and the sums of squared
+            deviations from the channel's mean; then the largest magnitude, the count of zeros and
+            the count of non-finite values. A numpy array where a compiled loop made it.
+        channels: C; 1 without a channel axis.
+        elements: M.
+        batch_size: N.
+        has_channels: whether the tensor had a channel axis.
+        magnitudes: counts of magnitudes, as `histograms.count` gives them, where wanted.
+    """
+
+    values: Tensor | np.ndarray
+    channels: int
+    elements: int
+    batch_size: int
+    has_channels: bool
+    magnitudes: Tensor | None = None
+
+    def scaled(self, factor: float) -> "Moments":
+        """The moments of the tensor times `factor`, which is positive; without its magnitudes."""
+        powers = np.repeat([factor, factor**2, factor**2], self.channels)
+        by_value = np.concatenate([powers, [factor, 1.0, 1.0]])
+        values = _tensor(self.values)
+        return replace(self, values=values * values.new_tensor(by_value), magnitudes=None)
+
+    def join(self, other: "Moments") -> "Moments":
+        """The moments of both tensors taken as one batch, as under gradient accumulation."""
+        values, added, channels = _tensor(self.values), _tensor(other.values), self.channels
+        joined = values + added
+        joined[3 * channels] = torch.maximum(values[3 * channels], added[3 * channels])
+        # Chan et al. 1979: what the difference of the two means adds to the deviations.
+        mine, theirs = self.elements / channels, other.elements / channels
+        apart = added[:channels] / theirs - values[:channels] / mine
+        between = apart.square() * (mine * theirs / (mine + theirs))
+        joined[2 * channels : 3 * channels] += between
+        magnitudes = None
+        if self.magnitudes is not None and other.magnitudes is not None:
+            magnitudes = self.magnitudes + other.magnitudes
+        return Moments(
+            joined,
+            channels,
+            self.elements + other.elements,
+            self.batch_size + other.batch_size,
+            self.has_channels,
+            magnitudes,
+        )
+
+
+def moments(x: Tensor, channel_axis: int | None, *, histogram: bool = False) -> Moments:
+    """Reduce x to its moments; `channel_axis` is None for a tensor without channels.
+
+    `histogram` asks for the counts of magnitudes as well.
+
+    Raises `TypeError` for a complex, integer or empty tensor.
+    """
+    if not x.is_floating_point() or x.numel() == 0:
+        raise TypeError(
+            f"a non-empty real floating tensor is needed, got {x.dtype} {list(x.shape)}"
+        )
+    x = x.detach()
+    shape = x.shape
+    if not shape:
+        channel_axis = None
+    has_channels = channel_axis is not None
+    channels = 1 if channel_axis is None else shape[channel_axis]
+    found = native.reduce(x, channel_axis, exponents=histogram)
+    magnitudes = None
+    values: Tensor | np.ndarray
+    if found is None:
+        with torch.no_grad():
+            by_kernel = _by_kernel(x, channel_axis)
+            values = _by_torch(x, channel_axis) if by_kernel is None else by_kernel
+            magnitudes = histograms.count(x) if histogram else None
+    else:
+        values, exponents = found
+        if exponents is not None:
+            nans = int(x.isnan().sum()) if values[-1] else 0
+            magnitudes = histograms.from_exponents(exponents, int(values[-2]), nans)
+    batch_size = shape[0] if shape else 1
+    return Moments(values, channels, x.numel(), batch_size, has_channels, magnitudes)
+
+
+def _tensor(values: Tensor | np.ndarray) -> Tensor:
+    return values if isinstance(values, Tensor) else torch.from_numpy(values)
+
+
+@torch.no_grad()
+def safe_norm(x: Tensor) -> Tensor:
+    """The L2 norm of x, a 0-d tensor, also where squares of its elements would underflow."""
+    square = native.square_sum(x.detach())
+    if square is not None:
+        return torch.tensor(math.sqrt(square), dtype=torch.float64)
+    norm: Tensor = torch.linalg.vector_norm(x, dtype=_wide(x))
+    return norm
+
+
+@cache
+def _kernels(device: torch.device) -> ModuleType | None:
+    """The Triton kernels; None where they cannot be had, or give other numbers than torch."""
+    try:
+        module = import_module("gradflow.hooks.reduction.kernels")
+        sample = torch.arange(4 * 8 * 37, device=device).remainder(13).sub(4).div(3)
+        sample = sample.reshape(4, 8, 37)
+        found = module.reduce(*native.as_it_lies(sample, 1))
+        same = torch.allclose(found, _by_torch(sample, 1), rtol=1e-9, atol=1e-9)
+    except Exception:  # whatever fails here, torch computes the same
+        return None
+    return module if same else None
+
+
+def prepare(device: torch.device) -> None:
+    """Try out what reduces tensors on `device`, so that no step has to wait for it."""
+    if device.type == "cuda":
+        _kernels(device)
+    elif device.type == "cpu":
+        native.loops()
+
+
+def _on_gpu(x: Tensor) -> bool:
+    return x.is_cuda and type(x) is Tensor and x.layout == torch.strided and not x.is_neg()
+
+
+def _by_kernel(x: Tensor, channel_axis: int | None) -> Tensor | None:
+    """The values of `Moments` from one read on a GPU; None where the kernels do not take x."""
+    kernels = _kernels(x.device) if _on_gpu(x) else None
+    if kernels is None or x.dtype not in kernels.DTYPES or x.numel() > kernels.MOST_ELEMENTS:
+        return None
+    values: Tensor = kernels.reduce(*native.as_it_lies(x, channel_axis))
+    return values
+
+
+def _by_torch(x: Tensor, channel_axis: int | None) -> Tensor:
+    """The values of `Moments` from several reads, on any device."""
+    return torch.cat([_channels(x, channel_axis).flatten(), _extremes(x)])
+
+
+def _wide(x: Tensor) -> torch.dtype:
+    """The dtype to sum in."""
+    return torch.float32 if x.device.type == "mps" else torch.float64
+
+
+def _channels(x: Tensor, channel_axis: int | None) -> Tensor:
+    """Sums, sums of squares, and of squared deviations, by channel: [3, C]."""
+    wide = _wide(x)
+    if channel_axis is None:
+        runs = x.reshape(-1, 1, 1)
+    else:
+        axis = channel_axis % x.dim()
+        before, after = x.shape[:axis], x.shape[axis + 1 :]
+        runs = x.reshape(math.prod(before), x.shape[axis], math.prod(after))
+    count = runs.shape[0] * runs.shape[2]
+    # Any element of a channel is near enough to its mean: (x0 - mean)^2 <= n variance.
+    shift = runs[0, :, :1].to(wide)
+    shift = torch.where(torch.isfinite(shift), shift, 0.0)
+    total = square = torch.zeros((), dtype=wide, device=x.device)
+    if x.is_cuda:
+        # CUDA sums in float64 without a copy of x: faster than the shift, which regains what a mean
+        # larger than the deviations costs, 1e-16 (1 + mean^2 / variance) of the variance.
+        shift = torch.zeros_like(shift)
+        total = runs.sum((0, 2), dtype=wide)
+        square = torch.linalg.vector_norm(runs, dim=(0, 2), dtype=wide).square()
+    else:
+        for part in runs.split(max(1, _CHUNK // math.prod(runs.shape[1:]))):
+            difference = part.to(wide) - shift
+            total = total + difference.sum((0, 2))
+            square = square + difference.square_().sum((0, 2))
+    deviations = (square - total.square() / count).clamp(min=0)
+    sums = count * shift[:, 0] + total
+    # Where the sum is not finite, its square would make an infinite norm a nan.
+    squares = torch.where(torch.isfinite(square), deviations + sums.square() / count, square)
+    return torch.stack([sums, squares, deviations])
+
+
+def _extremes(x: Tensor) -> Tensor:
+    """Largest magnitude, count of zeros, count of non-finite values: [3]."""
+    smallest, greatest = torch.aminmax(x)
+    largest = torch.maximum(-smallest, greatest)
+    zeros = x.numel() - torch.count_nonzero(x)
+    if x.device.type == "cpu" and math.isfinite(float(largest)):
+        nonfinite = torch.zeros((), dtype=torch.float64)
+    else:
+        nonfinite = (~torch.isfinite(x)).sum()
+    return torch.stack([largest.to(_wide(x)), zeros.to(_wide(x)), nonfinite.to(_wide(x))])
+
+
+def finish(batch: list[Moments]) -> dict[str, np.ndarray]:
+    """The statistics of each of T tensors: arrays [T] by name, as in `runs.schema`.
+
+    The only place where values come off the device. The channel statistics of a tensor without
+    channels are nan in the arrays, to be stored as missing.
+    """
+    if not batch:
+        raise ValueError("no moments to finish")
+    flat = _on_host([entry.values for entry in batch])
+    counts = np.array([entry.channels for entry in batch])
+    lengths = 3 * counts + 3
+    ends = np.cumsum(lengths)
+    extremes = flat[(ends - 3)[:, None] + np.arange(3)]
+    # Where each tensor's channels lie in `flat`, one tensor after the other.
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    places = np.arange(counts.sum()) + np.repeat(ends - lengths - starts, counts)
+    offsets = np.repeat(counts, counts)
+    channels = (flat[places], flat[places + offsets], flat[places + 2 * offsets])
+    elements = np.array([entry.elements for entry in batch], dtype=np.float64)
+    with_channels = np.array([entry.has_channels for entry in batch])
+    # Infinities and nans are wanted in the result, not warnings about them.
+    with np.errstate(invalid="ignore", over="ignore"):
+        return _statistics(channels, extremes, counts, elements, with_channels, starts)
+
+
+def _on_host(values: list[Tensor | np.ndarray]) -> np.ndarray:
+    """All values, one tensor's after the other's, float64: one transfer for those on a device."""
+    on_device = [entry for entry in values if isinstance(entry, Tensor)]
+    if not on_device:
+        return np.concatenate(values)
+    lengths = [entry.numel() for entry in on_device]
+    moved = torch.cat(on_device).cpu().numpy().astype(np.float64)
+    parts = iter(np.split(moved, np.cumsum(lengths)[:-1]))
+    return np.concatenate([next(parts) if isinstance(v, Tensor) else v for v in values])
+
+
+def _statistics(
+    channels: tuple[np.ndarray, np.ndarray, np.ndarray],
+    extremes: np.ndarray,
+    counts: np.ndarray,
+    elements: np.ndarray,
+    with_channels: np.ndarray,
+    starts: np.ndarray,
+) -> dict[str, np.ndarray]:
+    sums, squares, deviations = channels
+    per_channel = np.repeat(elements / counts, counts)
+    means = sums / per_channel
+    variances = deviations / per_channel
+    total_squares = np.add.reduceat(squares, starts)
+    mean = np.add.reduceat(sums, starts) / elements
+    squared_mean = np.add.reduceat(means**2, starts) / counts
+    variance = np.add.reduceat(variances, starts) / counts
+    # Total variance: within channels, and of the channel means about the common mean.
+    between = np.add.reduceat((means - np.repeat(mean, counts)) ** 2, starts) / counts
+    dead = np.add.reduceat((squares == 0).astype(np.int64), starts)
+    return {
+        "mean": mean,
+        "std": np.sqrt(variance + between),
+        "rms": np.sqrt(total_squares / elements),
+        "norm": np.sqrt(total_squares),
+        "abs_max": extremes[:, 0],
+        "zero_fraction": extremes[:, 1] / elements,
+        "nonfinite": extremes[:, 2].astype(np.int64),
+        "dead_channels": np.where(with_channels, dead, np.nan),
+        "channel_squared_mean": np.where(with_channels, squared_mean, np.nan),
+        "channel_variance": np.where(with_channels, variance, np.nan),
+    }

@@ -1,0 +1,246 @@
+"""Reduces tensors in main memory with the compiled loops, where numba can be had.
+
+Every function returns None for a tensor that the loops do not take, or where numba is missing or
+finds no folder for its cache: the caller then does the same with torch. Tensors that are worth it
+are shared out over torch's own threads, where its OpenMP runtime can be had.
+"""
+
+import math
+from collections.abc import Sequence
+from functools import cache
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# Fewer elements than this are not worth waking a second thread.
+_SHARED_FROM = 1 << 15
+# By dtype: the number of exponents; all bits but the sign, bits of the mantissa, infinity.
+_LAYOUTS: dict[torch.dtype, tuple[int, Any]] = {
+    torch.float32: (1 << 8, np.array([(1 << 31) - 1, 23, 0xFF << 23], np.int32)),
+    torch.float64: (1 << 11, np.array([(1 << 63) - 1, 52, 0x7FF << 52], np.int64)),
+}
+_NARROW = (torch.float16, torch.bfloat16)
+
+
+@cache
+def loops() -> ModuleType | None:
+    """The compiled loops, tried out; None where they cannot be had."""
+    try:
+        module = import_module("gradflow.hooks.reduction.compiled")
+        _try_out(module)
+    except Exception:  # whatever fails here, torch computes the same
+        return None
+    return module
+
+
+@cache
+def crew() -> ModuleType | None:
+    """What shares the loops out over torch's threads, tried out; None where it cannot be had."""
+    if loops() is None:
+        return None
+    try:
+        module = import_module("gradflow.hooks.reduction.threads")
+        for dtype in _LAYOUTS:
+            x = torch.arange(64, dtype=dtype).numpy()
+            found = _share_out(module, "inner_products", (x, x + 1), 2)
+            if found != (85344.0, 87360.0, 89440.0):
+                return None
+    except Exception:  # whatever fails here, one thread computes the same
+        return None
+    return module
+
+
+def _try_out(module: ModuleType) -> None:
+    """Compile or load every loop, for both dtypes, so that none fails later."""
+    for dtype, (_, layout) in _LAYOUTS.items():
+        x = torch.ones(2, dtype=dtype).numpy()
+        bits, counts = x.view(layout.dtype), np.zeros((4, 2048), np.int64)
+        module.reduce_part(x, bits, layout, 1, 2, 0, 1, counts, np.zeros((2, 1)))
+        module.reduce_whole(x, bits, layout, 1, 2, 1, counts, np.zeros(6))
+        module.square_sum(x)
+        module.inner_products(x, x)
+        module.copy_and_square_sum(x, x.copy())
+        module.square_distance(x, x)
+        module.junction_products(x, x, x)
+
+
+def _takes(x: Tensor) -> bool:
+    return (
+        type(x) is Tensor
+        and x.device.type == "cpu"
+        and x.layout == torch.strided
+        and x.dtype in _LAYOUTS
+        and x.numel() > 0
+        and not x.is_neg()
+    )
+
+
+def _in_order(tensors: Sequence[Tensor]) -> list[np.ndarray] | None:
+    """The elements of each tensor as they lie in memory; None unless all lie alike and densely."""
+    first = tensors[0]
+    if any(x.shape != first.shape or x.dtype != first.dtype for x in tensors):
+        return None
+    if not all(x.is_contiguous() for x in tensors):
+        order = sorted(range(first.dim()), key=first.stride, reverse=True)
+        tensors = [x.permute(order) for x in tensors]
+        if not all(x.is_contiguous() for x in tensors):
+            return None
+    return [x.reshape(-1).numpy() for x in tensors]
+
+
+def reduce(
+    x: Tensor, channel_axis: int | None, *, exponents: bool
+) -> tuple[np.ndarray, np.ndarray | None] | None:
+    """The moments of x [N, C, S], detached, not empty: [3 C + 3], as `fused.Moments` keeps them.
+
+    With them, if asked for, the counts of biased exponents: [256], or [2048] for float64.
+    """
+    if x.dtype in _NARROW and x.device.type == "cpu":
+        x = x.float()
+    module = loops()
+    if module is None or not _takes(x):
+        return None
+    flat, channels, run = _flatten(x, channel_axis)
+    if channels == 1:
+        run = module.BLOCK  # the last run is what is left
+    pieces = -(-flat.size // (channels if run == 1 else run))
+    bins, layout = _LAYOUTS[x.dtype]
+    bits = flat.view(layout.dtype)
+    result = np.empty(3 * channels + 3)
+    threads = _threads(pieces, flat.size)
+    counts = np.zeros((threads, 4, bins if exponents else 0), np.int64)
+    if threads == 1:
+        module.reduce_whole(flat, bits, layout, channels, run, pieces, counts[0], result)
+    else:
+        sums = np.zeros((threads, 2, channels))
+        extremes = _reduce_in_shares(flat, layout, channels, run, pieces, counts, sums)
+        largest, zeros = layout.dtype.type(extremes[:, 0].max()), extremes[:, 1].sum()
+        module.complete(flat, bits, layout, channels, run, sums.sum(0), largest, zeros, result)
+    return result, counts.sum((0, 1)) if exponents else None
+
+
+def _reduce_in_shares(
+    flat: np.ndarray,
+    layout: np.ndarray,
+    channels: int,
+    run: int,
+    pieces: int,
+    counts: np.ndarray,
+    sums: np.ndarray,
+) -> np.ndarray:
+    """`compiled.reduce_part` over shares of the pieces; bits of the largest magnitude and zeros."""
+    module = crew()
+    assert module is not None
+    threads = len(sums)
+    extremes = np.zeros((threads, 2), np.int64)
+    module.run(
+        flat.dtype,
+        threads,
+        kind=module.REDUCE,
+        size=flat.size,
+        pieces=pieces,
+        channels=channels,
+        run=run,
+        bins=counts.shape[-1],
+        at_x=flat,
+        at_layout=layout,
+        at_counts=counts,
+        at_sums=sums,
+        at_extremes=extremes,
+    )
+    return extremes
+
+
+def square_sum(x: Tensor) -> float | None:
+    """<x, x> in float64."""
+    found: float | None = _summed("square_sum", x)
+    return found
+
+
+def inner_products(x: Tensor, y: Tensor) -> tuple[float, float, float] | None:
+    """<x, x>, <x, y> and <y, y> in float64."""
+    found: tuple[float, float, float] | None = _summed("inner_products", x, y)
+    return found
+
+
+def square_distance(x: Tensor, y: Tensor) -> float | None:
+    """<x - y, x - y> in float64."""
+    found: float | None = _summed("square_distance", x, y)
+    return found
+
+
+def copy_and_square_sum(x: Tensor, kept: Tensor) -> float | None:
+    """Copy x into `kept`, and return <x, x> in float64."""
+    found: float | None = _summed("copy_and_square_sum", x, kept)
+    return found
+
+
+def junction_products(w: Tensor, s: Tensor, b: Tensor) -> tuple[float, ...] | None:
+    """What `junctions.route_products` returns without further gradients, in float64."""
+    found: tuple[float, ...] | None = _summed("junction_products", w, s, b)
+    return found
+
+
+def _summed(name: str, *tensors: Tensor) -> Any:
+    """What loop `name` returns for the flat tensors."""
+    module = loops()
+    arrays = _in_order(tensors) if module and all(map(_takes, tensors)) else None
+    if module is None or arrays is None:
+        return None
+    threads = _threads(arrays[0].size, arrays[0].size)
+    if threads == 1:
+        return getattr(module, name)(*arrays)
+    sharing = crew()
+    assert sharing is not None
+    found = _share_out(sharing, name, arrays, threads)
+    return found[0] if len(found) == 1 else found
+
+
+def _share_out(
+    module: ModuleType, name: str, arrays: Sequence[np.ndarray], threads: int
+) -> tuple[float, ...]:
+    """The sums of loop `name` over shares of `arrays`, added up."""
+    results = np.zeros((threads, module.MOST_RESULTS))
+    size = arrays[0].size
+    x, y, z = (*arrays, arrays[0], arrays[0])[:3]
+    kind = module.KINDS.index(name)
+    fields = {"at_x": x, "at_y": y, "at_z": z, "at_results": results}
+    module.run(x.dtype, threads, kind=kind, size=size, pieces=size, **fields)
+    totals: list[float] = results.sum(0).tolist()
+    return tuple(totals[: module.RESULTS[name]])
+
+
+def _flatten(x: Tensor, channel_axis: int | None) -> tuple[np.ndarray, int, int]:
+    """The elements of x as they lie in memory, the number of channels, and the length of a run."""
+    x, channel_axis = as_it_lies(x, channel_axis)
+    flat = x.reshape(-1).numpy()
+    if channel_axis is None:
+        return flat, 1, flat.size
+    return flat, x.shape[channel_axis], math.prod(x.shape[channel_axis + 1 :])
+
+
+def as_it_lies(x: Tensor, channel_axis: int | None) -> tuple[Tensor, int | None]:
+    """x, contiguous, with its axes in the order in which they lie in memory, and its channel axis.
+
+    A permutation, such as channels-last, is not copied; a tensor with gaps or repetitions is.
+    """
+    axis = None if channel_axis is None else channel_axis % x.dim()
+    if x.is_contiguous():
+        return x, axis
+    order = sorted(range(x.dim()), key=x.stride, reverse=True)
+    permuted = x.permute(order)
+    if not permuted.is_contiguous():
+        return x.contiguous(), axis
+    return permuted, None if axis is None else order.index(axis)
+
+
+def _threads(pieces: int, elements: int) -> int:
+    """How many threads are worth waking for that many pieces and elements."""
+    if elements < _SHARED_FROM or pieces == 1:
+        return 1
+    wanted = min(torch.get_num_threads(), pieces)
+    return wanted if wanted > 1 and crew() is not None else 1

@@ -1,0 +1,1 @@
+"""Finds the residual additions of a model in the autograd graph of its forward pass."""

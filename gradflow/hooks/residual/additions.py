@@ -1,0 +1,306 @@
+"""Finds the residual additions in the structure of an autograd graph.
+
+An addition y = skip(x) + branch(x) is residual where both summands come from one tensor x, its
+fan-out, and these hold:
+
+- the skip is x itself, or x through at most one map by weights (a projection) with its
+  normalization, resampling, reshaping and constant factors; an activation or a gate that depends on
+  the data makes it no skip. x is the nearest such tensor that the other summand comes from;
+- the branch is more than a formula of the elements of x: it holds a parameter or an operation that
+  is not element-wise; and it holds more maps by weights than a skip that is not the identity;
+- x is what the branch works on: all data that enters the branch comes through x; or, where other
+  data enters too (a memory that is attended to), all that x does to the outputs goes through the
+  addition, and on the branch x is not itself added to other data or multiplied with it. A position
+  or time embedding that is added again in every layer is no fan-out of a residual addition;
+- skip and branch do not take different parts of x, as in a coupling layer or a recurrent one.
+
+A sum (x + f(x)) + g(x) whose inner sum nothing else reads is one addition with the branch f + g.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+from gradflow.hooks.residual.graph import ENTERING, PARAMETER, Edge, Inputs, Structure, Value
+from gradflow.hooks.residual.operations import (
+    ELEMENTARY,
+    LOOKUPS,
+    NORMALIZATIONS,
+    ON_SKIP,
+    SELECTIONS,
+    WEIGHTED,
+    data_position,
+    is_custom,
+    weight_of,
+)
+
+# More operations than this make no skip.
+_OPERATIONS_ON_SKIP = 16
+
+
+@dataclass(frozen=True)
+class Residual:
+    """A residual addition y = skip(x) + branch(x) of a `Structure`.
+
+    Fields:
+        addition: its node.
+        x: the tensor that both ways start from.
+        skip_end, branch_end: the summands; `branch_end` is None where the branch is itself a sum
+            that the skip was added to term by term.
+        skip_nodes: the operations on the skip; none for the identity.
+        skip_edges, branch_edges: where the operations of the two ways read x.
+        other_edges: where further operations read x.
+        projection: whether the skip has weights.
+    """
+
+    addition: int
+    x: Value
+    skip_end: Value
+    branch_end: Value | None
+    skip_nodes: tuple[int, ...]
+    skip_edges: tuple[Edge, ...]
+    branch_edges: tuple[Edge, ...]
+    other_edges: tuple[Edge, ...]
+    projection: bool
+
+
+@lru_cache(maxsize=8)
+def find_residuals(structure: Structure) -> tuple[Residual, ...]:
+    """All residual additions, in the order in which the graph was built.
+
+    The same structure comes at every step of most models: the last few answers are kept.
+    """
+    return _Search(structure).residuals()
+
+
+@dataclass(frozen=True)
+class _Skip:
+    """A way from one summand of an addition back to x.
+
+    `sums` are the additions passed, `terms` what these add to the skip.
+    """
+
+    x: Value
+    last: Edge
+    operations: tuple[int, ...] = ()
+    sums: tuple[int, ...] = ()
+    terms: tuple[tuple[Edge, Value], ...] = ()
+
+
+@dataclass(frozen=True)
+class _Branch:
+    nodes: frozenset[int]
+    edges: tuple[Edge, ...]
+    dominated: bool
+
+
+class _Search:
+    def __init__(self, structure: Structure) -> None:
+        self.kinds, self.inputs = structure.kinds, structure.inputs
+        self.outputs = frozenset(structure.outputs)
+        self.readers: dict[Value, list[Edge]] = {}
+        # Sets of nodes as bits of a number: each node with all that it comes from.
+        self.ancestry: list[int] = []
+        self.sources = 0
+        for node, (kind, inputs) in enumerate(zip(self.kinds, self.inputs, strict=True)):
+            ancestry = 1 << node
+            for position, value in enumerate(inputs):
+                if value is not None and value is not PARAMETER:
+                    ancestry |= self.ancestry[value.node]
+                    self.readers.setdefault(value, []).append(Edge(node, position))
+            self.ancestry.append(ancestry)
+            if _is_source(kind, inputs):
+                self.sources |= 1 << node
+
+    def residuals(self) -> tuple[Residual, ...]:
+        found: dict[int, Residual] = {}
+        for node, kind in enumerate(self.kinds):
+            if kind != "Add":
+                continue
+            values = [value for value in self.inputs[node] if self._is_inner(value)]
+            if len(values) == 2 and values[0] != values[1]:
+                residual, merged = self._residual_at(node)
+                if residual is not None:
+                    for inner in merged:
+                        if inner in found and found[inner].x == residual.x:
+                            del found[inner]
+                    found[node] = residual
+        return tuple(found.values())
+
+    def _residual_at(self, addition: int) -> tuple[Residual | None, tuple[int, ...]]:
+        skips = [
+            (skip, position)
+            for position in (0, 1)
+            if (skip := self._skip(addition, position)) is not None
+        ]
+        if not skips:
+            return None, ()
+        skip, position = min(skips, key=lambda entry: (len(entry[0].operations), entry[1]))
+        end, other = self._value(addition, position), self._value(addition, 1 - position)
+        terms = ((Edge(addition, 1 - position), other), *skip.terms)
+        branch = self._branch(skip.x, terms)
+        if not self._is_residual(addition, skip, branch):
+            return None, ()
+        known = {skip.last, *branch.edges}
+        residual = Residual(
+            addition=addition,
+            x=skip.x,
+            skip_end=skip.x if skip.sums and not skip.operations else end,
+            branch_end=None if skip.terms else other,
+            skip_nodes=skip.operations,
+            skip_edges=(skip.last,),
+            branch_edges=branch.edges,
+            other_edges=tuple(edge for edge in self.readers[skip.x] if edge not in known),
+            projection=any(self._has_weights(node) for node in skip.operations),
+        )
+        return residual, skip.sums
+
+    def _has_weights(self, node: int) -> bool:
+        """Whether an operation on a skip has weights, be they frozen or made of parameters."""
+        inputs = self.inputs[node]
+        given = sum(map(self._is_inner, inputs))
+        kind = self.kinds[node]
+        return weight_of(kind) > 0 or (kind != "Add" and (PARAMETER in inputs or given > 1))
+
+    def _skip(self, addition: int, position: int) -> _Skip | None:
+        """The shortest way from a summand back to a tensor that the other summand comes from."""
+        other = self.ancestry[self._value(addition, 1 - position).node]
+        pending = [_Skip(self._value(addition, position), Edge(addition, position))]
+        while pending:
+            way = pending.pop(0)
+            if other >> way.x.node & 1:
+                return way
+            pending.extend(self._further(way))
+        return None
+
+    def _further(self, way: _Skip) -> Iterator[_Skip]:
+        node = way.x.node
+        kind, inputs = self.kinds[node], self.inputs[node]
+        values = [
+            (Edge(node, position), value)
+            for position, value in enumerate(inputs)
+            if value is not None and self._is_inner(value)
+        ]
+        if kind == "Add" and len(values) == 2:
+            if len(self.readers[way.x]) == 1 and node not in self.outputs:
+                for (edge, value), term in zip(values, values[::-1], strict=True):
+                    sums, terms = (*way.sums, node), (*way.terms, term)
+                    yield _Skip(value, edge, way.operations, sums, terms)
+            return
+        operations = (*way.operations, node)
+        weights = sum(weight_of(self.kinds[one]) for one in operations)
+        # An addition that gets here adds a parameter or a constant.
+        if kind not in ON_SKIP | {"Add"} or weights > 1 or len(operations) > _OPERATIONS_ON_SKIP:
+            return
+        # The weights of the operation come from parameters alone: what else it reads is its data.
+        data = [entry for entry in values if self.ancestry[entry[1].node] & self.sources] or values
+        if len(data) == 1:
+            edge, value = data[0]
+            yield _Skip(value, edge, operations, way.sums, way.terms)
+
+    def _branch(self, x: Value, terms: tuple[tuple[Edge, Value], ...]) -> _Branch:
+        """Everything between x and the summands `terms`."""
+        nodes: set[int] = set()
+        edges, dominated = [], True
+        pending = list(terms)
+        while pending:
+            edge, value = pending.pop()
+            if value == x:
+                edges.append(edge)
+            elif not self.ancestry[value.node] >> x.node & 1:
+                dominated = dominated and not self.ancestry[value.node] & self.sources
+            elif value.node not in nodes and value.node != x.node:
+                nodes.add(value.node)
+                pending.extend(
+                    (Edge(value.node, position), given)
+                    for position, given in enumerate(self.inputs[value.node])
+                    if given is not None and self._is_inner(given)
+                )
+        return _Branch(frozenset(nodes), tuple(sorted(set(edges))), dominated)
+
+    def _is_residual(self, addition: int, skip: _Skip, branch: _Branch) -> bool:
+        if not branch.edges or self._is_elementary(branch):
+            return False
+        weights = sum(weight_of(self.kinds[node]) for node in branch.nodes)
+        on_skip = sum(weight_of(self.kinds[node]) for node in skip.operations)
+        if skip.operations and weights <= on_skip:
+            return False
+        if on_skip and all(self.kinds[node] in ON_SKIP for node in branch.nodes):
+            return False
+        if self.kinds[skip.last.node] in SELECTIONS and all(
+            self.kinds[edge.node] in SELECTIONS for edge in branch.edges
+        ):
+            return False
+        if branch.dominated:
+            return True
+        return not self._is_mixed_in(skip.x, branch) and self._is_passed_by_all(skip.x, addition)
+
+    def _is_elementary(self, branch: _Branch) -> bool:
+        return all(
+            self.kinds[node] in ELEMENTARY and PARAMETER not in self.inputs[node]
+            for node in branch.nodes
+        )
+
+    def _is_mixed_in(self, x: Value, branch: _Branch) -> bool:
+        """Whether the branch adds x, or a linear map of it, to data that has nothing to do with x.
+
+        The same holds for a product with such data.
+        """
+        before = self.ancestry[x.node]
+        images = {x.node}
+        for node in sorted(branch.nodes):
+            given = {value.node for value in self.inputs[node] if value and self._is_inner(value)}
+            if not given & images:
+                continue
+            data = [one for one in given if self.ancestry[one] & self.sources]
+            if self.kinds[node] in ("Add", "Mul") and not all(
+                self.ancestry[one] >> x.node & 1 or before >> one & 1 for one in data
+            ):
+                return True
+            if len(data) == 1 and self.kinds[node] in ON_SKIP:
+                images.add(node)
+        return False
+
+    def _is_passed_by_all(self, x: Value, addition: int) -> bool:
+        """Whether every way from x to an output goes through `addition`."""
+        if x.node in self.outputs:
+            return False
+        seen, pending = {addition}, [edge.node for edge in self.readers[x]]
+        while pending:
+            node = pending.pop()
+            if node in seen:
+                continue
+            if node in self.outputs:
+                return False
+            seen.add(node)
+            pending.extend(self.followers.get(node, ()))
+        return True
+
+    @cached_property
+    def followers(self) -> dict[int, list[int]]:
+        """The nodes that read what each node made."""
+        followers: dict[int, list[int]] = {}
+        for value, edges in self.readers.items():
+            followers.setdefault(value.node, []).extend(edge.node for edge in edges)
+        return followers
+
+    def _value(self, node: int, position: int) -> Value:
+        value = self.inputs[node][position]
+        assert value is not None
+        return value
+
+    @staticmethod
+    def _is_inner(value: Value | None) -> bool:
+        return value is not None and value is not PARAMETER
+
+
+def _is_source(kind: str, inputs: Inputs) -> bool:
+    """Whether data enters the graph here: a first layer, a lookup, or what came from before."""
+    if kind == ENTERING or kind in LOOKUPS:
+        return True
+    if is_custom(kind):
+        return not any(value is not None and value is not PARAMETER for value in inputs)
+    if kind not in WEIGHTED and kind not in NORMALIZATIONS and "Rnn" not in kind:
+        return False
+    place = data_position(kind)
+    return place < len(inputs) and inputs[place] is None

@@ -1,0 +1,1 @@
+"""What predictions rest on: pixels, and the two ways through each residual block."""

@@ -1,0 +1,1 @@
+"""Gradients of single images: coherence, noise scale, and shattering between two images."""

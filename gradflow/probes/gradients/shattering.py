@@ -1,0 +1,141 @@
+"""How fast does the gradient lose its memory along a straight line between two images?
+
+In a deep plain network the gradient with respect to the input comes to resemble white noise; with
+shortcuts it stays correlated (Balduzzi et al. 2017, The shattered gradients problem). There the
+line is the whole input space; here it lies between two training images.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gradflow.probes.network.blocks import blocks
+from gradflow.probes.network.calls import modules_with_parameters, record_calls
+from gradflow.probes.probe import NotMeasurableError, Probe, Subject, Tables, When
+
+INPUT = "(input)"
+# The gradients of a network that is linear along the line differ by rounding alone.
+_ROUNDING = 64
+
+
+def shattering(subject: Subject, lines: int = 2, points: int = 64, lags: int = 32) -> Tables:
+    """The columns of the table `shattering`: lags 0 to `lags` - 1 for each layer.
+
+    The gradient is that of the logit of the first image's class, batch-norm statistics frozen at
+    their running values. Line k runs from image 2k of the batch to image 2k + 1, as the network
+    gets them, `points` points at equal distances, both ends included. Layers are the input, the
+    stem and the blocks of gradflow's and torchvision's residual networks; in other networks, the
+    modules with parameters.
+
+    Where a layer's gradient does not change along a line (always so where only linear layers
+    follow, as behind the last block), the line has no autocorrelation; it is missing where no line
+    has one. Of `points` independent draws the expectation is not 0 but about -1 / `points`, since
+    their mean is taken off.
+
+    Memory: as many points at once as the batch has images, and the gradients at all of one line.
+
+    Raises `NotMeasurableError` for a batch of fewer than two images.
+    """
+    if not 1 <= lags <= points:
+        raise ValueError(f"{points} points have lags 0 to {points - 1}, so not {lags} of them")
+    images, targets = subject.batch.images, subject.batch.targets
+    if len(images) < 2:
+        raise NotMeasurableError(f"two images are needed; the batch has {len(images)}")
+    model = subject.model.eval().requires_grad_(False)
+    curves: dict[str, list[Tensor]] = {}
+    for first in range(0, 2 * min(lines, len(images) // 2), 2):
+        line = line_between(images[first], images[first + 1], points)
+        gradients = gradients_on(model, line, int(targets[first]), at_once=len(images))
+        for name, gradient in gradients.items():
+            curve = autocorrelation(gradient, lags)
+            curves.setdefault(name, []).extend([] if curve is None else [curve])
+    return {"shattering": _columns(curves, points, lags)}
+
+
+def line_between(first: Tensor, second: Tensor, points: int) -> Tensor:
+    """[points, ...] at equal distances from `first` to `second`, both included."""
+    place = torch.linspace(0, 1, points, dtype=first.dtype, device=first.device)
+    place = place.view(-1, *[1] * first.dim())
+    return (1 - place) * first + place * second
+
+
+def gradients_on(model: nn.Module, images: Tensor, logit: int, at_once: int) -> dict[str, Tensor]:
+    """The gradient of one logit with respect to each layer's output, [T, ...], for T images.
+
+    Args:
+        model: in evaluation mode, so that the images do not influence one another.
+        images: [T, 3, H, W].
+        logit: the index of the class.
+        at_once: images in a pass.
+    """
+    modules = layers_to_observe(model)
+    parts: dict[str, list[Tensor]] = {}
+    for chunk in images.split(at_once):
+        chunk_images = chunk.detach().clone().requires_grad_(True)
+        calls = record_calls(modules, partial(_sum_of_logits, model, chunk_images, logit))
+        assert chunk_images.grad is not None
+        parts.setdefault(INPUT, []).append(chunk_images.grad)
+        for call in calls:
+            parts.setdefault(call.name, []).append(call.gradient)
+    return {name: torch.cat(part) for name, part in parts.items()}
+
+
+def _sum_of_logits(model: nn.Module, images: Tensor, logit: int) -> Tensor:
+    # A network's first layer may work in place, which a leaf does not allow: hence the copy.
+    logits: Tensor = model(images.clone())
+    return logits[:, logit].sum()
+
+
+def layers_to_observe(model: nn.Module) -> dict[str, nn.Module]:
+    """The stem (its last module) and the blocks; of other networks, the modules with parameters."""
+    found = {block.name: block.module for block in blocks(model)}
+    if not found:
+        return modules_with_parameters(model)
+    stem: dict[str, nn.Module] = {}
+    for name, module in model.named_modules():
+        if name in found:
+            break
+        if next(module.children(), None) is None:
+            stem = {name: module}
+    return stem | found
+
+
+def autocorrelation(gradient: Tensor, lags: int) -> Tensor | None:
+    """Of d(t) = gradient(t) less its mean over t, float64 [lags]; None where d is but rounding.
+
+    r(k) = mean over the T - k pairs t of <d(t), d(t + k)>, over the mean over t of |d(t)|^2.
+
+    Args:
+        gradient: [T, ...].
+        lags: how many, from 0; at most T.
+    """
+    flat = gradient.flatten(1)
+    centered = flat - flat.mean(0)
+    products = (centered @ centered.T).double()
+    size = float(flat.double().square().sum())
+    if float(products.trace()) <= (_ROUNDING * torch.finfo(flat.dtype).eps) ** 2 * size:
+        return None
+    covariance = torch.stack([products.diagonal(lag).mean() for lag in range(lags)])
+    return (covariance / covariance[0]).cpu()
+
+
+def _columns(curves: dict[str, list[Tensor]], points: int, lags: int) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = {
+        "layer": [name for name in curves for _ in range(lags)],
+        "lag": list(range(lags)) * len(curves),
+        "points": [points] * (lags * len(curves)),
+        "autocorrelation": [],
+    }
+    for measured in curves.values():
+        columns["autocorrelation"] += _mean(measured) or [None] * lags
+    return columns
+
+
+def _mean(curves: Sequence[Tensor]) -> list[float] | None:
+    return torch.stack(list(curves)).mean(0).tolist() if curves else None
+
+
+PROBE = Probe("shattering", ("shattering",), When.FIRST_AND_LAST, shattering)

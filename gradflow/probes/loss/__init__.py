@@ -1,0 +1,1 @@
+"""The training loss around the weights: slices along lines, and sharpness."""

@@ -1,0 +1,31 @@
+"""How sharply the training loss bends along its own gradient.
+
+On one batch, and at two epochs alone: the product with the Hessian costs several gradients.
+"""
+
+from gradflow.probes.loss.training_loss import (
+    batch_statistics,
+    curvature_along_gradient,
+    first_batches,
+    image_count,
+)
+from gradflow.probes.probe import Probe, Subject, Tables, When
+
+BATCHES = 1
+
+
+def measure(subject: Subject) -> Tables:
+    """The table `sharpness`: one row."""
+    batches = first_batches(subject, BATCHES)
+    with batch_statistics(subject.model):
+        norm, curvature = curvature_along_gradient(subject.model, batches[0])
+    return {
+        "sharpness": {
+            "gradient_norm": [norm],
+            "curvature": [curvature],
+            "images": [image_count(batches)],
+        }
+    }
+
+
+PROBE = Probe(name="sharpness", tables=("sharpness",), when=When.FIRST_AND_LAST, measure=measure)

@@ -1,0 +1,111 @@
+"""The training loss along lines through the weights, where the validation accuracy jumped.
+
+Three lines: from the weights of the epoch before to the present ones, against the gradient, and
+along a random direction whose filters have the norms of the network's own (Li et al. 2018,
+Visualizing the loss landscape of neural nets).
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from gradflow.probes.loss.training_loss import (
+    Weights,
+    batch_statistics,
+    first_batches,
+    gradient_of_loss,
+    image_count,
+    inner,
+    load_weights,
+    mean_loss,
+    weights_of,
+)
+from gradflow.probes.probe import NotMeasurableError, Probe, Subject, Tables, When
+from gradflow.seeding import derived_seed
+
+BATCHES = 1  # that of the probe sharpness: slope and curvature are those of this slice
+BETWEEN, GRADIENT, RANDOM = "between epochs", "gradient", "random"
+BETWEEN_POSITIONS = (-0.25, 0.0, 0.25, 0.5, 0.75, 1.25)  # and 1, the present weights
+GRADIENT_MULTIPLES = (-0.5, 0.5, 1.0)  # of L / |g|, where a loss that went on straight would be 0
+RANDOM_POSITIONS = (-1.0, -0.5, 0.5, 1.0)
+
+
+def measure(subject: Subject) -> Tables:
+    """The table `loss_slice`, over the first training batch.
+
+    Raises `NotMeasurableError` where there are no weights of an epoch before.
+    """
+    if subject.previous is None:
+        raise NotMeasurableError("there are no weights of an epoch before")
+    batches = first_batches(subject, BATCHES)
+    model, present = subject.model, weights_of(subject.model)
+    with batch_statistics(model):
+        here = mean_loss(model, batches)
+        rows = [(BETWEEN, 1.0, here)]
+        for position in BETWEEN_POSITIONS:
+            _set_between(model, subject.previous, present, position)
+            rows.append((BETWEEN, position, mean_loss(model, batches)))
+        load_weights(model, present)
+        gradient = gradient_of_loss(model, batches)
+        norm = float(inner(list(gradient.values()), list(gradient.values())).sqrt())
+        random = filter_normalized_direction(
+            present, derived_seed(subject.seed, subject.epoch, "loss_slice")
+        )
+        lines = [(RANDOM, random, [(at, at) for at in RANDOM_POSITIONS])]
+        if norm > 0:
+            distances = [multiple * here / norm for multiple in GRADIENT_MULTIPLES]
+            lines.append((GRADIENT, gradient, [(at, -at / norm) for at in distances]))
+        for name, direction, places in lines:
+            rows.append((name, 0.0, here))
+            for position, factor in places:
+                _set_along(model, present, direction, factor)
+                rows.append((name, position, mean_loss(model, batches)))
+    directions, positions, losses = zip(*sorted(rows), strict=True)
+    return {
+        "loss_slice": {
+            "direction": directions,
+            "position": positions,
+            "loss": losses,
+            "images": [image_count(batches)] * len(rows),
+        }
+    }
+
+
+def filter_normalized_direction(weights: Weights, seed: int) -> Weights:
+    """A normal random direction, each filter of it with the norm of the weights' own filter.
+
+    d_ij <- d_ij |w_ij| / |d_ij|, for filter j of layer i (Li et al. 2018),
+    which is a row of a linear layer. Biases and batch-norm parameters, which have no filters, stay
+    as they are: their direction is zero.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    return {name: _normalized(weight, generator) for name, weight in weights.items()}
+
+
+def _normalized(weight: Tensor, generator: torch.Generator) -> Tensor:
+    if weight.dim() < 2:
+        return torch.zeros_like(weight)
+    drawn = torch.randn(weight.shape, generator=generator, dtype=weight.dtype).to(weight.device)
+    filters = drawn.flatten(1)
+    scale = weight.flatten(1).norm(dim=1) / filters.norm(dim=1)
+    direction: Tensor = (filters * scale[:, None]).view_as(weight)
+    return direction
+
+
+@torch.no_grad()
+def _set_between(
+    model: nn.Module, previous: Mapping[str, Tensor], present: Weights, position: float
+) -> None:
+    for name, parameter in model.named_parameters():
+        # Unlike a sum, torch.lerp gives both ends exactly.
+        torch.lerp(previous[name].to(parameter), present[name], position, out=parameter)
+
+
+@torch.no_grad()
+def _set_along(model: nn.Module, start: Weights, direction: Weights, factor: float) -> None:
+    for name, parameter in model.named_parameters():
+        torch.add(start[name], direction[name], alpha=factor, out=parameter)
+
+
+PROBE = Probe(name="loss_slice", tables=("loss_slice",), when=When.JUMP, measure=measure)

@@ -1,0 +1,62 @@
+"""Runs a network from one of its blocks on: what is before a rewired block need not run again."""
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from gradflow.probes.network.blocks import Block, Rewiring, rewired
+
+
+def run_keeping_inputs(
+    model: nn.Module, found: Sequence[Block], images: Tensor
+) -> tuple[Tensor, dict[Block, Tensor]]:
+    """The output of `model` for `images` [N, 3, H, W], and the input that each block got."""
+    inputs: dict[Block, Tensor] = {}
+
+    def keep(block: Block) -> None:
+        def before(_: nn.Module, args: tuple[Tensor]) -> None:
+            inputs[block] = args[0]
+
+        handles.append(block.module.register_forward_pre_hook(before))
+
+    handles: list[RemovableHandle] = []
+    try:
+        for block in found:
+            keep(block)
+        output: Tensor = model(images)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return output, inputs
+
+
+def run_rewired(
+    model: nn.Module,
+    found: Sequence[Block],
+    rewirings: Mapping[Block, Rewiring],
+    images: Tensor,
+    inputs: Mapping[Block, Tensor],
+) -> Tensor:
+    """The output of `model` with `rewirings`, of which there is at least one.
+
+    Args:
+        model: in the mode and with the statistics with which `inputs` were recorded.
+        found: all blocks of `model`, in order, each reading what the one before it made.
+        rewirings: what some of the blocks do instead of themselves.
+        images: [N, 3, H, W].
+        inputs: of each block, for the same images, as `run_keeping_inputs` gives them.
+    """
+    start = next(place for place, block in enumerate(found) if block in rewirings)
+    first = found[start]
+
+    def enter(block: Block, _: Tensor) -> Tensor:
+        return rewirings[block](block, inputs[block])
+
+    with rewired({**rewirings, **dict.fromkeys(found[:start], _pass), first: enter}):
+        output: Tensor = model(images)
+    return output
+
+
+def _pass(_: Block, x: Tensor) -> Tensor:
+    return x

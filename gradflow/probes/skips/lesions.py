@@ -1,0 +1,89 @@
+"""Deletes blocks: each in turn, then several drawn at random, and classifies the validation images.
+
+A deleted block's branch is left out and its skip kept. Where paths of many lengths share the work,
+no single block is needed; in a plain network every block is (Veit et al. 2016, Residual networks
+behave like ensembles).
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from gradflow.data import Batch
+from gradflow.probes.network.blocks import Block, blocks
+from gradflow.probes.network.partial_runs import run_keeping_inputs, run_rewired
+from gradflow.probes.network.predictions import predictions_from
+from gradflow.probes.probe import NotMeasurableError, Probe, Subject, Tables, When
+from gradflow.seeding import derived_seed
+
+SEPARATOR = "+"
+Lesion = tuple[Block, ...]
+
+
+@torch.no_grad()
+def measure(subject: Subject, draws: int = 3) -> Tables:
+    """Classify all validation images with no block, one block and several blocks deleted.
+
+    A block computes relu(skip(x)) where it is deleted; what a plain block's skip is, `blocks` says.
+    Batch norms keep their running statistics, as in the paper: part of the loss of accuracy is that
+    these belong to other activations.
+
+    Args:
+        subject: its validation images are run through the network once a lesion, from the first
+            deleted block on.
+        draws: how many different sets of k blocks are drawn at random for k = 2, 4, 8, ... below
+            the number of blocks; all sets where there are no more.
+
+    Returns: the table `lesions`; its rows without blocks are the network as it is.
+
+    Raises `NotMeasurableError` where the network has no blocks.
+    """
+    found = blocks(subject.model)
+    if not found:
+        raise NotMeasurableError("the network has no blocks of a known kind to delete")
+    lesions: list[Lesion] = [(), *((block,) for block in found), *_drawn(found, subject, draws)]
+    parts: dict[Lesion, list[tuple[Batch, Tensor]]] = {lesion: [] for lesion in lesions}
+    for batch in subject.validation():
+        intact, inputs = run_keeping_inputs(subject.model, found, batch.images)
+        parts[()].append((batch, intact))
+        for lesion in lesions[1:]:
+            deletions = dict.fromkeys(lesion, _skip_alone)
+            logits = run_rewired(subject.model, found, deletions, batch.images, inputs)
+            parts[lesion].append((batch, logits))
+    tables = [_columns(lesion, parts[lesion]) for lesion in lesions]
+    return {
+        "lesions": {name: [value for one in tables for value in one[name]] for name in tables[0]}
+    }
+
+
+def _skip_alone(block: Block, x: Tensor) -> Tensor:
+    return block.rectify(block.skip(x))
+
+
+def _drawn(found: Sequence[Block], subject: Subject, draws: int) -> list[Lesion]:
+    """For each k different sets of k blocks, each set in the network's order."""
+    generator = torch.Generator().manual_seed(derived_seed(subject.seed, subject.epoch, "lesions"))
+    n, size, chosen = len(found), 2, []
+    while size < n:
+        sets: dict[tuple[int, ...], None] = {}
+        while len(sets) < min(draws, math.comb(n, size)):
+            places = torch.randperm(n, generator=generator)[:size].sort().values
+            sets[tuple(places.tolist())] = None
+        chosen += [tuple(found[place] for place in places) for places in sets]
+        size *= 2
+    return chosen
+
+
+def _columns(lesion: Lesion, parts: Sequence[tuple[Batch, Tensor]]) -> dict[str, list[Any]]:
+    found = predictions_from(parts)
+    return {
+        "blocks": [SEPARATOR.join(block.name for block in lesion)] * len(found.image),
+        "deleted": [len(lesion)] * len(found.image),
+        **{name: values.tolist() for name, values in vars(found).items()},
+    }
+
+
+PROBE = Probe("lesions", ("lesions",), When.LAST, measure)

@@ -1,0 +1,174 @@
+"""How much of the gradient comes by paths that take few branches, and how much by long ones.
+
+A network of n residual blocks is a sum over 2^n paths, each taking the branch or the skip of every
+block (Veit et al. 2016, Residual networks behave like ensembles). The gradient at the first block's
+input is the sum over the same paths backward, at the activations of the full forward pass.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from gradflow.probes.network.blocks import Block, blocks, rewired
+from gradflow.probes.probe import NotMeasurableError, Probe, Subject, Tables, When
+from gradflow.seeding import derived_seed
+
+
+@dataclass(frozen=True, eq=False)
+class OpenBlock:
+    """A block after the forward pass, its skip and its branch open to be walked back apart.
+
+    Fields:
+        x: its input, a leaf of its own.
+        skip, branch: the summands, functions of x; the skip may be x itself.
+        y: its output relu(skip + branch), a leaf that what follows reads.
+    """
+
+    x: Tensor
+    skip: Tensor
+    branch: Tensor
+    y: Tensor
+
+    def rectified(self, gradient: Tensor) -> Tensor:
+        """The gradient at the sum, given that at y."""
+        return gradient * (self.y > 0)
+
+    def by_skip(self, gradient: Tensor) -> Tensor:
+        """What a gradient at the sum sends to x by the skip."""
+        return gradient if self.skip is self.x else self._back(self.skip, gradient)
+
+    def by_branch(self, gradient: Tensor) -> Tensor:
+        """What a gradient at the sum sends to x by the branch."""
+        return self._back(self.branch, gradient)
+
+    def _back(self, output: Tensor, gradient: Tensor) -> Tensor:
+        return torch.autograd.grad(output, self.x, gradient, retain_graph=True)[0]
+
+
+def measure(subject: Subject, exact_up_to: int = 64, draws: int = 16) -> Tables:
+    """Split dL/dx at the first block's input x by the number of branches that a path takes.
+
+    With all paths expanded block by block, n (n + 1) / 2 branches are walked back, as many as one
+    draw of every length walks; the n + 1 gradients are held at a time.
+
+    Args:
+        subject: L is the mean cross-entropy of its `batch`.
+        exact_up_to: so many blocks are expanded exactly; of more, paths are drawn at random, which
+            holds one gradient at a time. Their mean times the number of paths is unbiased; its norm
+            is too large by the draws' scatter.
+        draws: paths drawn for each length, with replacement; one for a length that one path has.
+
+    Returns: the table `path_lengths`.
+
+    Raises `NotMeasurableError` where the network has no residual blocks, or where one does not read
+    what the one before it made.
+    """
+    opened, gradient = _open(subject)
+    n = len(opened)
+    exact = n <= exact_up_to
+    if exact:
+        by_length = expand(opened, gradient)
+        whole = torch.stack(by_length).sum(0)
+        taken: list[int | None] = [None] * (n + 1)
+    else:
+        seed = derived_seed(subject.seed, subject.epoch, "path_lengths")
+        generator = torch.Generator().manual_seed(seed)
+        drawn = [1 if length in (0, n) else draws for length in range(n + 1)]
+        by_length = [
+            sample(opened, gradient, length, draws=count, generator=generator)
+            for length, count in enumerate(drawn)
+        ]
+        whole, taken = _whole(opened, gradient), list(drawn)
+    squared = _inner(whole, whole)
+    return {
+        "path_lengths": {
+            "length": list(range(n + 1)),
+            "paths": [float(math.comb(n, length)) for length in range(n + 1)],
+            "gradient_norm": [math.sqrt(_inner(part, part)) for part in by_length],
+            "share": [_inner(part, whole) / squared if squared else None for part in by_length],
+            "draws": taken,
+        }
+    }
+
+
+def expand(opened: Sequence[OpenBlock], gradient: Tensor) -> list[Tensor]:
+    """The gradient at the first block's input by all paths of each length: n + 1 of x's shape.
+
+    `gradient` is that at the last block's output. Walking back, the paths of length k behind a
+    block are those of length k that go on by its skip, and those of k - 1 that go on by its branch.
+    """
+    by_length = [gradient]
+    for block in reversed(opened):
+        at_sum = [block.rectified(part) for part in by_length]
+        by_skip = [block.by_skip(part) for part in at_sum]
+        by_branch = [block.by_branch(part) for part in at_sum]
+        by_length = [
+            by_skip[0],
+            *(skip + branch for skip, branch in zip(by_skip[1:], by_branch, strict=False)),
+            by_branch[-1],
+        ]
+    return by_length
+
+
+def sample(
+    opened: Sequence[OpenBlock],
+    gradient: Tensor,
+    length: int,
+    *,
+    draws: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """An unbiased estimate of what `expand` gives for one length, from `draws` random paths."""
+    n = len(opened)
+    total = torch.zeros_like(opened[0].x)
+    for _ in range(draws):
+        branches = set(torch.randperm(n, generator=generator)[:length].tolist())
+        part = gradient
+        for place in reversed(range(n)):
+            at_sum = opened[place].rectified(part)
+            way = opened[place].by_branch if place in branches else opened[place].by_skip
+            part = way(at_sum)
+        total += part
+    return total * (math.comb(n, length) / draws)
+
+
+def _open(subject: Subject) -> tuple[list[OpenBlock], Tensor]:
+    """The residual blocks after a forward pass, and the gradient at the last one's output."""
+    residual = [block for block in blocks(subject.model) if block.residual]
+    if not residual:
+        raise NotMeasurableError("the network has no residual blocks, so it has one path alone")
+    subject.model.requires_grad_(False)
+    opened: list[OpenBlock] = []
+
+    def run(block: Block, x: Tensor) -> Tensor:
+        if opened and x is not opened[-1].y:
+            raise NotMeasurableError(f"{block.name} does not read what the block before it made")
+        leaf = x.detach().requires_grad_()
+        skip, branch = block.skip(leaf), block.branch(leaf)
+        y = block.rectify((skip + branch).detach()).requires_grad_()
+        opened.append(OpenBlock(leaf, skip, branch, y))
+        return y
+
+    with rewired(dict.fromkeys(residual, run)):
+        loss = F.cross_entropy(subject.model(subject.batch.images), subject.batch.targets)
+    return opened, torch.autograd.grad(loss, opened[-1].y)[0]
+
+
+def _whole(opened: Sequence[OpenBlock], gradient: Tensor) -> Tensor:
+    """The gradient at the first block's input by all paths together."""
+    for block in reversed(opened):
+        at_sum = block.rectified(gradient)
+        gradient = block.by_skip(at_sum) + block.by_branch(at_sum)
+    return gradient
+
+
+def _inner(first: Tensor, second: Tensor) -> float:
+    # On the CPU: not every device has double precision.
+    return float((first.cpu().double() * second.cpu().double()).sum())
+
+
+PROBE = Probe("path_lengths", ("path_lengths",), When.FIRST_AND_LAST, measure)

@@ -1,0 +1,1 @@
+"""What stands in a run folder: tables, quantities, files, their list and their limits."""

@@ -1,0 +1,251 @@
+"""Every recorded quantity, once: its table, name, unit, formula and source.
+
+Axis letters: N batch, C channel (axis 1 of a tensor with at least two axes), S everything after C.
+x is a layer's output of shape [N, C, S], or the gradient of the loss with respect to it; M is the
+number of its elements; all statistics run over N, C and S unless said otherwise.
+"""
+
+from gradflow.runs.format.probe_tables import PROBE_TABLES
+from gradflow.runs.format.quantity import (
+    BATCH_SIZE,
+    EPOCH,
+    IMAGE,
+    LAYER,
+    NFNET,
+    PREDICTION_COLUMNS,
+    STEP,
+    Quantity,
+    Table,
+)
+
+SCHEMA_VERSION = 2
+
+_AXES = """\
+Axis letters: N batch, C channel, S everything else. x is a layer's output, or the gradient of the
+loss with respect to it; M is the number of its elements; statistics run over N, C and S unless said
+otherwise. Columns in bold identify a row. A value that was not observed is missing; nan is a value
+that was observed."""
+
+TENSOR_STATISTICS = (
+    Quantity("mean", "unit of x", "sum(x) / M"),
+    Quantity("std", "unit of x", "sqrt(sum((x - mean)^2) / M)"),
+    Quantity("rms", "unit of x", "sqrt(sum(x^2) / M)"),
+    Quantity("norm", "unit of x", "sqrt(sum(x^2)), the L2 norm"),
+    Quantity("abs_max", "unit of x", "max |x|"),
+    Quantity("zero_fraction", "1", "count(x = 0) / M"),
+    Quantity("nonfinite", "elements", "count(x is nan or infinite)", dtype="int64"),
+    Quantity("dead_channels", "channels", "count over C of (x = 0 on all of N, S)", dtype="int64"),
+    Quantity("channel_squared_mean", "unit of x^2", "mean over C of (mean over N, S)^2", NFNET),
+    Quantity(
+        "channel_variance", "unit of x^2", "mean over C of the variance over N, S (1/n)", NFNET
+    ),
+)
+
+HISTOGRAM_COLUMNS = (
+    Quantity("zeros", "elements", "count(x = 0)", dtype="int64"),
+    Quantity("underflow", "elements", "count(0 < |x| < 2^-126)", dtype="int64"),
+    Quantity("infinite", "elements", "count(|x| infinite)", dtype="int64"),
+    Quantity("nan", "elements", "count(x is nan)", dtype="int64"),
+    Quantity(
+        "lowest_exponent",
+        "power of two",
+        "e of the first bin that holds elements; missing where none does",
+        dtype="int32",
+        within=(-1100, 1100),
+    ),
+    Quantity(
+        "counts",
+        "elements",
+        "[count(2^e <= |x| < 2^(e+1)) for e from lowest_exponent up to the last filled bin]; "
+        "e = 127 takes larger numbers of float64 too",
+        dtype="list",
+    ),
+)
+
+LAYERS = Table(
+    "layers",
+    "a layer, in order of execution",
+    (LAYER,),
+    (
+        Quantity("type", "name", "class of the module", dtype="str"),
+        Quantity(
+            "depth",
+            "layers",
+            "convolutions and linear layers run so far, this one included; projections not counted",
+            dtype="int32",
+        ),
+        Quantity(
+            "stage",
+            "stage",
+            "layers whose outputs have one shape (N aside) share a stage, counted from 0",
+            dtype="int32",
+        ),
+        Quantity(
+            "role",
+            "name",
+            "by class: convolution, normalization, activation, linear, recurrent, attention, "
+            "embedding, block (a module of modules), other; projection on a shortcut",
+            dtype="str",
+        ),
+        Quantity("shape", "elements", "shape of the output without N, as in 64x8x8", dtype="str"),
+        Quantity("parameters", "parameters", "of the module itself", dtype="int64"),
+    ),
+)
+
+ACTIVATIONS = Table(
+    "activations", "a layer's output at a step", (EPOCH, STEP, LAYER, BATCH_SIZE), TENSOR_STATISTICS
+)
+GRADIENTS = Table(
+    "gradients",
+    "the gradient of the loss, as the user reduced it, with respect to a layer's output at a step",
+    (EPOCH, STEP, LAYER, BATCH_SIZE),
+    TENSOR_STATISTICS,
+)
+ACTIVATION_HISTOGRAMS = Table(
+    "activation_histograms",
+    "the magnitudes of a layer's output at a step, by power of two",
+    (EPOCH, STEP, LAYER),
+    HISTOGRAM_COLUMNS,
+)
+GRADIENT_HISTOGRAMS = Table(
+    "gradient_histograms",
+    "the magnitudes of the gradient with respect to a layer's output at a step, by power of two",
+    (EPOCH, STEP, LAYER),
+    HISTOGRAM_COLUMNS,
+)
+PARAMETERS = Table(
+    "parameters",
+    "a parameter w at a step",
+    (EPOCH, STEP, Quantity("parameter", "name", "qualified parameter name", dtype="str")),
+    (
+        Quantity("weight_norm", "unit of w", "|w| before the update"),
+        Quantity("gradient_norm", "loss / unit of w", "|dL/dw| as the optimizer receives it"),
+        Quantity("update_norm", "unit of w", "|w after - w before|"),
+        Quantity("update_to_weight", "1", "update_norm / weight_norm", "CS231n, Stanford"),
+        Quantity("gradient_cosine", "1", "cosine of dL/dw with that of the previous step"),
+    ),
+)
+JUNCTIONS = Table(
+    "junctions",
+    "a residual addition y = skip(x) + branch(x) at a step; x is the tensor both ways start from, "
+    "named by the innermost module whose forward adds",
+    (
+        EPOCH,
+        STEP,
+        Quantity(
+            "layer",
+            "name",
+            "qualified module name, (model) for the model's own forward; its second addition in "
+            "one call is name+2, the first addition of its second call name#2",
+            dtype="str",
+        ),
+    ),
+    (
+        Quantity("shortcut", "name", "identity or projection (with weights)", dtype="str"),
+        Quantity(
+            "gradient_norm",
+            "unit of dL/dx",
+            "|g|, g = s + b; this is dL/dx where nothing else reads x, else its part by both ways",
+        ),
+        Quantity("skip_gradient_norm", "unit of dL/dx", "|s|, s the part of dL/dx by the skip"),
+        Quantity("branch_gradient_norm", "unit of dL/dx", "|b|, b the part by the branch"),
+        Quantity("skip_branch_cosine", "1", "<s, b> / (|s| |b|)"),
+        Quantity("skip_share", "1", "<s, g> / <g, g>; the branch's share is one less this"),
+        Quantity(
+            "cancellation", "1", "1 - |s + b| / (|s| + |b|): 0 where aligned, 1 where they cancel"
+        ),
+        Quantity(
+            "input_gradient_norm",
+            "unit of dL/dx",
+            "|dL/dx| whole, with o, what comes by further operations of the pass that read x",
+        ),
+        Quantity(
+            "residual_error",
+            "1",
+            "|dL/dx - (s + b + o)| / |dL/dx|: rounding, unless a loss reads x by the model's side",
+        ),
+        Quantity("skip_variance", "unit of x^2", "channel_variance of skip(x)", NFNET),
+        Quantity("branch_variance", "unit of x^2", "channel_variance of branch(x)", NFNET),
+    ),
+)
+STEPS = Table(
+    "steps",
+    "a recorded step",
+    (EPOCH, STEP),
+    (
+        Quantity(
+            "scale", "1", "factor of the loss under loss scaling; recorded values are without"
+        ),
+        Quantity("skipped", "1", "whether the scaler withheld the update", dtype="bool"),
+    ),
+)
+EPOCHS = Table(
+    "epochs", "an epoch, with the scalars given to end_epoch", (EPOCH, STEP), (), open_ended=True
+)
+IMAGES = Table(
+    "images",
+    "an image of the data set",
+    (IMAGE,),
+    (
+        Quantity("name", "name", "file name, or the data set's own index", dtype="str"),
+        Quantity("label", "class", "index of its class", dtype="int32"),
+        Quantity("subset", "name", "training or validation", dtype="str"),
+        Quantity("fingerprint", "SHA-256", "of the file; alike for identical images", dtype="str"),
+    ),
+)
+PREDICTIONS = Table(
+    "predictions", "a validation image at an epoch's end", (EPOCH, IMAGE), PREDICTION_COLUMNS
+)
+RECALIBRATION = Table(
+    "recalibration",
+    "a validation image at an epoch's end, batch-norm statistics re-estimated on training images",
+    (EPOCH, IMAGE),
+    PREDICTION_COLUMNS,
+)
+
+TABLES = {
+    table.name: table
+    for table in (
+        LAYERS,
+        ACTIVATIONS,
+        GRADIENTS,
+        ACTIVATION_HISTOGRAMS,
+        GRADIENT_HISTOGRAMS,
+        PARAMETERS,
+        JUNCTIONS,
+        STEPS,
+        EPOCHS,
+        IMAGES,
+        PREDICTIONS,
+        RECALIBRATION,
+        *PROBE_TABLES,
+    )
+}
+
+
+def as_markdown() -> str:
+    """The page `docs/quantities.md`: every table with its columns, as stored."""
+    lines = [
+        "# What is recorded",
+        "",
+        "Printed by `python -m gradflow.runs.format.schema > docs/quantities.md`.",
+        "",
+        *_AXES.splitlines(),
+    ]
+    for table in TABLES.values():
+        lines += ["", f"## {table.name}", "", f"A row is {table.row}."]
+        if table.open_ended:
+            lines += ["", "It takes further columns than these."]
+        lines += ["", "| column | unit | formula | type | source |", "|---|---|---|---|---|"]
+        for quantity in table.columns:
+            cells = (quantity.name, quantity.unit, quantity.formula, quantity.dtype)
+            escaped = [cell.replace("|", "\\|") for cell in (*cells, quantity.source)]
+            key = "**" if quantity in table.keys else ""
+            lines.append(
+                f"| {key}{escaped[0]}{key} | {' | '.join(escaped[1:])} |".replace("  ", " ")
+            )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    print(as_markdown(), end="")

@@ -1,0 +1,1 @@
+"""Checks a run folder against what was written, and repairs it."""

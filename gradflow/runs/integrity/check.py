@@ -1,0 +1,276 @@
+"""Looks at every file of a run or an experiment: is it there, and is it what was written?"""
+
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow.parquet as pq
+
+from gradflow.errors import RunError
+from gradflow.runs.format.description import NewerSchemaError, read_description
+from gradflow.runs.format.files import (
+    EXPERIMENT_FILE,
+    RUN_FILE,
+    STATE_FILE,
+    STATES,
+    TEMPORARY,
+    files_found,
+)
+from gradflow.runs.format.limits import (
+    OutsideError,
+    TooLargeError,
+    is_inside,
+    require_file,
+    require_inside,
+    require_memory,
+    require_possible,
+)
+from gradflow.runs.format.manifest import (
+    MANIFEST_FILE,
+    Entry,
+    Manifest,
+    entry_of,
+    name_in,
+    read_manifest,
+)
+from gradflow.runs.format.parts import Part, left_over, part_at
+from gradflow.runs.integrity.gaps import Gap, gaps_of
+from gradflow.runs.reading.part import require_readable
+from gradflow.runs.reading.state_file import read_state, state_path
+from gradflow.runs.writing.rebuilding import files_of
+
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A file that is not as it should be: which, in what way, and why.
+
+    `damaged` files lost what was recorded; `left over` ones an interruption left, and `unlisted`
+    ones it left whole but not yet in the manifest: neither does harm.
+    """
+
+    path: Path
+    kind: Literal["damaged", "left over", "unlisted"]
+    reason: str
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What there is to say of one run.
+
+    Fields:
+        folder: the run's folder.
+        description: what `run.json` says; empty where it cannot be read.
+        manifest: the list of its files.
+        findings: the files that are not as they should be.
+        gaps: rows that are not there although others of their step or epoch are.
+        files: how many files of it there are, and `size`, their bytes together.
+        rows: how many rows the parts that can be read hold.
+    """
+
+    folder: Path
+    description: dict[str, Any] = field(repr=False)
+    manifest: Manifest = field(repr=False)
+    findings: tuple[Finding, ...]
+    gaps: tuple[Gap, ...]
+    files: int
+    size: int
+    rows: int
+
+    @property
+    def set_aside(self) -> int:
+        """How many files were lost before, and noted as such by a repair."""
+        entries = self.description.get("set_aside")
+        return len(entries) if isinstance(entries, list) else 0
+
+    def of_kind(self, kind: str) -> list[Finding]:
+        """The findings of one kind."""
+        return [finding for finding in self.findings if finding.kind == kind]
+
+
+def is_run(folder: Path) -> bool:
+    """Whether `folder` holds a run, or what is left of one."""
+    return (folder / RUN_FILE).exists() or bool(read_manifest(folder).files)
+
+
+def runs_in(folder: Path) -> tuple[list[Path], list[Finding]]:
+    """The folders of the runs in `folder`, a run or an experiment, and what is wrong beside them.
+
+    Raises `RunError` where `folder` holds neither, one of a newer schema, or a link out of it.
+    """
+    require_possible(folder)
+    if not folder.is_dir():
+        raise RunError(f"there is no folder {folder}")
+    if not (folder / EXPERIMENT_FILE).exists():
+        if not is_run(folder):
+            read_description(folder, RUN_FILE)  # raises: there is none
+        return [folder], []
+    inside = sorted(
+        path
+        for path in folder.iterdir()
+        if path.is_dir() and is_inside(folder, path) and is_run(path)
+    )
+    findings = [*_temporary_files(folder, TEMPORARY)]
+    try:
+        description = read_description(folder, EXPERIMENT_FILE)
+    except NewerSchemaError:
+        raise
+    except RunError as error:
+        findings.append(Finding(folder / EXPERIMENT_FILE, "damaged", _reason(error)))
+        return inside, findings
+    names = description.get("runs")
+    listed = set(map(str, names)) if isinstance(names, list) else set()
+    for path in (folder / name for name in sorted(listed)):
+        if path.is_dir():
+            require_inside(folder, path)
+    return [path for path in inside if path.name in listed], findings
+
+
+def check_run(folder: Path) -> Checked:
+    """Look at every file of the run in `folder`.
+
+    Raises `RunError` where the run is of a newer schema, or of a name that none can have.
+    """
+    require_possible(folder)
+    for _ in range(_ATTEMPTS):
+        manifest = read_manifest(folder)
+        checked = _check(folder, manifest)
+        # A writer at work may have merged files that were being looked at.
+        if read_manifest(folder) == manifest:
+            break
+    return checked
+
+
+def _check(folder: Path, manifest: Manifest) -> Checked:
+    description, findings = _description(folder)
+    findings += _manifest_findings(manifest, description)
+    # A damaged list tells nothing of the files that it does not name.
+    left = [] if manifest.damaged else left_over(manifest)
+    present = {name_in(folder, path): path for path in files_of(folder) if path not in left}
+    for name in sorted(present.keys() | manifest.files.keys()):
+        reason = _what_is_wrong(folder, folder / name, manifest.files.get(name, ()))
+        if reason is not None:
+            findings.append(Finding(folder / name, "damaged", reason))
+        elif manifest.exists and not manifest.damaged and name not in manifest.files:
+            findings.append(
+                Finding(folder / name, "unlisted", "written just before an interruption")
+            )
+    findings += [
+        Finding(path, "left over", "another file holds its rows, or they were taken back")
+        for path in left
+    ]
+    findings += [*_state_findings(folder), *_temporary_files(folder, TEMPORARY, f"*/{TEMPORARY}")]
+    bad = {finding.path for finding in findings if finding.kind == "damaged"}
+    whole = [path for path in present.values() if path not in bad]
+    return Checked(
+        folder,
+        description,
+        manifest,
+        tuple(findings),
+        gaps_of(whole, finished=description.get("status") == "complete"),
+        files=len(present),
+        size=sum(path.stat().st_size for path in present.values() if path.exists()),
+        rows=sum(_rows(path) for path in whole),
+    )
+
+
+def _description(folder: Path) -> tuple[dict[str, Any], list[Finding]]:
+    try:
+        return read_description(folder, RUN_FILE), []
+    except NewerSchemaError:
+        raise
+    except RunError as error:
+        return {}, [Finding(folder / RUN_FILE, "damaged", _reason(error))]
+
+
+def _manifest_findings(manifest: Manifest, description: dict[str, Any]) -> Iterator[Finding]:
+    path = manifest.folder / MANIFEST_FILE
+    if manifest.damaged:
+        yield Finding(path, "damaged", "some lines are not what was written")
+    elif not manifest.exists and description.get("schema_version", 2) >= 2:
+        yield Finding(path, "damaged", "missing")
+
+
+def _what_is_wrong(folder: Path, path: Path, entries: tuple[Entry, ...]) -> str | None:
+    """Why the file at `path` is damaged; None where it is not."""
+    try:
+        require_inside(folder, path)
+        require_file(path)
+        size = path.stat().st_size
+        # Known without reading it: a file with holes may claim any size.
+        if not size or (entries and size not in (entry.size for entry in entries)):
+            return _difference(size, entries)
+        require_memory("it", size)
+        if entries and entry_of(path) not in entries:
+            return _difference(size, entries)
+    except OutsideError:
+        return "it lies outside of the run's folder"
+    except RunError as error:
+        return str(error) if isinstance(error, TooLargeError) else "it is no file"
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError)
+        return "missing" if missing else f"cannot be read: {error.strerror or error}"
+    return _why_unreadable(folder, path, whole=not entries)
+
+
+def _difference(size: int, entries: tuple[Entry, ...]) -> str:
+    """How a file of `size` bytes differs from what was written, which is one of `entries`."""
+    sizes = {entry.size for entry in entries}
+    if not size:
+        return "empty"
+    if size in sizes:
+        return "its checksum is another: bits have changed"
+    return f"it has {size} bytes where {max(sizes)} were written"
+
+
+def _why_unreadable(folder: Path, path: Path, *, whole: bool) -> str | None:
+    """What reading a file finds: the `whole` of it where no checksum of it is known."""
+    try:
+        if path.suffix == ".parquet":
+            part = part_at(path) or Part(0, 0, path)
+            require_readable(folder, part, whole=whole)
+        elif whole:  # weights are in an archive that knows the checksums of its members
+            with zipfile.ZipFile(path) as archive:
+                if archive.testzip() is not None:
+                    return "its checksum is another: bits have changed"
+    except TooLargeError as error:
+        return str(error)
+    except Exception as error:  # of damage made on purpose, Arrow and zip raise what it leads to
+        return f"cannot be read: {_first_line(error)}"
+    return None
+
+
+def _state_findings(folder: Path) -> Iterator[Finding]:
+    kept: Path | None = None
+    try:
+        kept = state_path(folder)
+        read_state(folder)
+    except RunError as error:
+        yield Finding(folder / STATE_FILE, "damaged", _reason(error))
+        return
+    for path in files_found(folder, STATES):
+        if path != kept:
+            yield Finding(path, "left over", "a state that no training goes on from")
+
+
+def _temporary_files(folder: Path, *patterns: str) -> Iterator[Finding]:
+    for path in files_found(folder, *patterns):
+        yield Finding(path, "left over", "a file that was being written at an interruption")
+
+
+def _rows(path: Path) -> int:
+    return int(pq.read_metadata(path).num_rows) if path.suffix == ".parquet" else 0
+
+
+def _reason(error: RunError) -> str:
+    cause = error.__cause__
+    if isinstance(cause, FileNotFoundError):
+        return "missing"
+    return f"cannot be read: {_first_line(cause or error)}"
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -1,0 +1,95 @@
+"""Finds what a run should hold and does not: steps and epochs that some tables have and one not."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from gradflow.runs.format.limits import require_memory
+
+# What a number takes as a member of a set.
+_BYTES_A_VALUE = 64
+
+# Recorded at the same steps, each of them, if at all.
+BY_STEP = (
+    "activations",
+    "gradients",
+    "activation_histograms",
+    "gradient_histograms",
+    "parameters",
+    "junctions",
+    "steps",
+)
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Steps or epochs, `first` to `last`, that `table` has no rows of although others have."""
+
+    table: str
+    unit: str
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        if self.first == self.last:
+            return f"{self.table}: {self.unit} {self.first}"
+        return f"{self.table}: {self.unit}s {self.first} to {self.last}"
+
+
+def gaps_of(parts: Iterable[Path], *, finished: bool) -> tuple[Gap, ...]:
+    """The gaps of a run whose tables are in `parts`, which can all be read.
+
+    A table without any rows has no gap: it was not recorded. In a run that is not `finished` the
+    last epoch is not missed.
+
+    Raises `TooLargeError` where a part has more steps than fit into memory.
+    """
+    steps: dict[str, set[int]] = defaultdict(set)
+    epochs: dict[str, set[int]] = defaultdict(set)
+    for part in parts:
+        table = part.parent.name
+        if part.suffix == ".parquet" and (table in BY_STEP or table == "epochs"):
+            if table in BY_STEP:
+                steps[table] |= _values(part, "step")
+            epochs[table] |= _values(part, "epoch")
+    every_step = sorted(set().union(*steps.values()))
+    gaps = [gap for table in sorted(steps) for gap in _missing(table, "step", steps, every_step)]
+    every_epoch = sorted(set().union(*epochs.values()))
+    expected = every_epoch if finished else every_epoch[:-1]
+    if epochs["epochs"]:
+        gaps += _missing("epochs", "epoch", epochs, expected)
+    return tuple(gaps)
+
+
+def _missing(table: str, unit: str, had: dict[str, set[int]], expected: list[int]) -> Iterator[Gap]:
+    """The longest runs of `expected` that `table` has none of."""
+    first: int | None = None
+    last = 0
+    for value in expected:
+        if value not in had[table]:
+            first = value if first is None else first
+            last = value
+        elif first is not None:
+            yield Gap(table, unit, first, last)
+            first = None
+    if first is not None:
+        yield Gap(table, unit, first, last)
+
+
+def _values(part: Path, column: str) -> set[int]:
+    """The distinct whole numbers of a column, a row group at a time: memory stays flat."""
+    file = pq.ParquetFile(part)
+    schema = file.schema_arrow
+    if column not in schema.names or not pa.types.is_integer(schema.field(column).type):
+        return set()
+    found: set[int] = set()
+    for group in range(file.num_row_groups):
+        values = pc.unique(file.read_row_group(group, [column])[column].drop_null())
+        require_memory(f"the {column}s of {part}", _BYTES_A_VALUE * (len(found) + len(values)))
+        found.update(values.to_pylist())
+    return found

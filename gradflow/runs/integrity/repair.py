@@ -1,0 +1,176 @@
+"""Sets damaged files of a run or an experiment aside, so that the rest of it reads."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gradflow.errors import RunError
+from gradflow.runs.format.files import (
+    DAMAGED_FOLDER,
+    EXPERIMENT_FILE,
+    LAYERS_FILE,
+    RUN_FILE,
+    STATE_FILE,
+    STATES,
+    fault_point,
+    make_folder,
+    remove,
+    write_json,
+)
+from gradflow.runs.format.limits import require_inside
+from gradflow.runs.format.manifest import MANIFEST_FILE, name_in, note, read_manifest
+from gradflow.runs.format.parts import part_at
+from gradflow.runs.format.schema import SCHEMA_VERSION
+from gradflow.runs.integrity.check import Checked, Finding, check_run, runs_in
+from gradflow.runs.writing.lock import FolderLock
+from gradflow.runs.writing.rebuilding import rebuild_manifest
+from gradflow.runs.writing.run import now
+
+
+@dataclass(frozen=True)
+class Done:
+    """What was done with a file, and why."""
+
+    path: Path
+    what: str
+    reason: str
+
+
+def repair(folder: Path) -> list[Done]:
+    """Repair the run or experiment in `folder`; returns what was done.
+
+    Damaged files go to the folder `damaged` of their run, with an entry in the list `set_aside` of
+    its `run.json`; what an interruption left over is removed; files that are not listed are listed.
+
+    Raises `RunError` where another process writes there, or the folder cannot be written.
+    """
+    runs, beside = runs_in(folder)
+    done: list[Done] = []
+    with FolderLock(folder):
+        if folder not in runs:
+            done += _repair_experiment(folder, [run.name for run in runs], beside)
+        else:
+            done += _repair_run(folder)
+    for run in runs:
+        if run != folder:
+            with FolderLock(run):
+                done += _repair_run(run)
+    return done
+
+
+def _repair_experiment(folder: Path, runs: list[str], findings: list[Finding]) -> Iterator[Done]:
+    for finding in findings:
+        if finding.path.name != EXPERIMENT_FILE:
+            remove(finding.path)
+            yield Done(finding.path, "removed", finding.reason)
+            continue
+        _move(folder, finding.path)
+        # The options of the training are lost: it can be read, and no longer be gone on with.
+        content = {"schema_version": SCHEMA_VERSION, "kind": "experiment", "rebuilt": now()}
+        write_json(finding.path, content | {"runs": runs})
+        yield Done(finding.path, "written anew", "it names the runs, no longer their options")
+
+
+def _repair_run(folder: Path) -> Iterator[Done]:
+    checked = check_run(folder)
+    description = _readable_description(checked)
+    if not checked.description:
+        yield Done(folder / RUN_FILE, "written anew", "what it said of the run is lost")
+    manifest = checked.manifest
+    damaged = [
+        finding
+        for finding in checked.of_kind("damaged")
+        if finding.path.name not in (RUN_FILE, MANIFEST_FILE)
+    ]
+    _describe(checked, description, damaged)
+    yield from _set_aside(folder, damaged)
+    for finding in checked.of_kind("left over"):
+        remove(finding.path)
+        yield Done(finding.path, "removed", finding.reason)
+    if manifest.damaged or not manifest.exists:
+        for path in rebuild_manifest(folder):
+            remove(path)
+            yield Done(path, "removed", "another file holds its rows")
+        reason = "it lists the files that are there, with checksums as they are now"
+        yield Done(folder / MANIFEST_FILE, "written anew", reason)
+        return
+    unlisted = [finding.path for finding in checked.of_kind("unlisted")]
+    if unlisted:
+        note(folder, written=unlisted)
+        for path in unlisted:
+            yield Done(path, "listed", "whole, written just before an interruption")
+
+
+def _readable_description(checked: Checked) -> dict[str, Any]:
+    """What `run.json` says, or the little that can be said in its place; of the present schema."""
+    if checked.description:
+        listed = checked.manifest.exists
+        return checked.description | ({} if listed else {"schema_version": SCHEMA_VERSION})
+    _move(checked.folder, checked.folder / RUN_FILE)
+    return {"schema_version": SCHEMA_VERSION, "kind": "run", "status": "unknown", "rebuilt": now()}
+
+
+def _describe(checked: Checked, description: dict[str, Any], damaged: list[Finding]) -> None:
+    """Write `run.json`, with an entry for each of the damaged files."""
+    listed = description.get("set_aside")
+    known = listed if isinstance(listed, list) else []
+    names = {str(entry["file"]) for entry in known if isinstance(entry, dict) and "file" in entry}
+    new = [_entry(checked.folder, finding) for finding in damaged]
+    added = [entry for entry in new if entry["file"] not in names]
+    if added:
+        description = description | {"set_aside": [*known, *added]}
+    if description != checked.description:
+        # Before anything is moved: whatever comes between, the run says what it lacks.
+        write_json(checked.folder / RUN_FILE, description)
+        fault_point("described")
+
+
+def _entry(folder: Path, finding: Finding) -> dict[str, Any]:
+    name = name_in(folder, finding.path)
+    part = part_at(finding.path)
+    table = "layers" if name == LAYERS_FILE else finding.path.parent.name if part else None
+    return {
+        "at": now(),
+        "file": name,
+        "reason": finding.reason,
+        "table": table,
+        "first_step": part.first if part else 0,
+        "last_step": part.last if part else 0,
+    }
+
+
+def _set_aside(folder: Path, damaged: list[Finding]) -> Iterator[Done]:
+    for finding in damaged:
+        moved = _move(folder, finding.path)
+        if finding.path.name == STATE_FILE:
+            for path in folder.glob(STATES):
+                _move(folder, path)
+            anew = "--resume would train this run from its beginning"
+            yield Done(finding.path, "set aside", anew)
+            continue
+        fault_point("moved")
+        yield Done(finding.path, "set aside" if moved else "noted", finding.reason)
+    manifest = read_manifest(folder)
+    known = [finding.path for finding in damaged if manifest.knows(finding.path)]
+    if known:
+        note(folder, taken_away=known)
+
+
+def _move(folder: Path, path: Path) -> bool:
+    """Move `path` to the folder of damaged files, beside any of its name; whether it was there."""
+    if not path.parent.resolve().is_relative_to(folder.resolve()) or not os.path.lexists(path):
+        return False
+    target = folder / DAMAGED_FOLDER / path.relative_to(folder)
+    require_inside(folder, target.parent)
+    make_folder(target.parent)
+    number = 1
+    while target.exists():
+        number += 1
+        target = target.with_name(f"{path.stem}-{number}{path.suffix}")
+    try:
+        path.replace(target)
+    except OSError as error:
+        raise RunError(f"{path} cannot be moved to {target.parent}: {error.strerror}") from error
+    return True

@@ -1,0 +1,1 @@
+"""Reads run folders as pandas frames, part by part; loads no torch."""

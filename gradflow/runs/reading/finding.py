@@ -1,0 +1,69 @@
+"""Finds the folders of experiments and runs: the newest one, or one by its name."""
+
+import json
+from datetime import datetime
+from pathlib import Path
+
+from gradflow.errors import RunError
+from gradflow.runs.format.files import EXPERIMENT_FILE, RUN_FILE, moment_of
+from gradflow.runs.format.limits import LARGEST_DESCRIPTION, read_bounded, require_possible
+
+RUNS_FOLDER = Path("runs")
+
+
+def newest_experiment(runs_folder: Path) -> Path:
+    """The experiment or single run that was created last, of those directly in `runs_folder`.
+
+    Raises `RunError` where there is none.
+    """
+    found: list[tuple[datetime, str, Path]] = []
+    for name in (EXPERIMENT_FILE, RUN_FILE):
+        for path in runs_folder.glob(f"*/{name}"):
+            created = _created(path)
+            if created is not None:
+                found.append((created, path.parent.name, path.parent))
+    if not found:
+        raise RunError(
+            f"there is no experiment in {runs_folder}: record one with "
+            "`python -m gradflow.train_and_trace`, or name the folder of one"
+        )
+    return max(found)[2]
+
+
+def find_folder(named: Path, runs_folder: Path) -> Path:
+    """The folder that `named` means: itself, or else what is called so in `runs_folder`.
+
+    The commands that a report prints name experiments by `command_name`, so that they work
+    where the experiment was recorded, and in the folder that holds it.
+
+    Raises `RunError` where neither exists.
+    """
+    inside = runs_folder / named
+    for folder in (named, inside):
+        require_possible(folder)
+        if _is_recorded(folder):
+            return folder
+    if named.is_dir():
+        return named  # what is wrong with it is said where it is opened
+    if named.is_absolute():
+        raise RunError(f"there is no folder {named}")
+    raise RunError(f"there is no folder {named}, and none in {runs_folder}: name one by its path")
+
+
+def command_name(folder: Path) -> str:
+    """What a command may call `folder`: its name, after that of the experiment that it is in."""
+    folder = folder.resolve()
+    if (folder.parent / EXPERIMENT_FILE).exists():
+        return f"{folder.parent.name}/{folder.name}"
+    return folder.name
+
+
+def _is_recorded(folder: Path) -> bool:
+    return any((folder / name).exists() for name in (EXPERIMENT_FILE, RUN_FILE))
+
+
+def _created(path: Path) -> datetime | None:
+    try:
+        return moment_of(json.loads(read_bounded(path, LARGEST_DESCRIPTION))["created"])
+    except (RunError, OSError, ValueError, KeyError, TypeError, RecursionError):
+        return None  # what is not a description of gradflow's is not a candidate

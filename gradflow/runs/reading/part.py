@@ -1,0 +1,105 @@
+"""Reads one part of a table, and makes sure that it is what was written."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from gradflow.errors import GradflowError, RunError
+from gradflow.runs.format.layer_index import groups_with
+from gradflow.runs.format.limits import require_file, require_inside, require_memory
+from gradflow.runs.format.manifest import Manifest
+from gradflow.runs.format.parts import ROW, Part
+from gradflow.runs.reading.part_contents import (
+    DamagedError,
+    clean,
+    columns_of,
+    read_pieces,
+    require_room,
+    texts_of,
+)
+
+
+class MissingPartError(RunError):
+    """A part that should be there is not."""
+
+
+def read_part(manifest: Manifest, part: Part) -> pa.Table:
+    """The rows of `part` in order, names as plain strings.
+
+    Raises `RunError`, naming the file, where it is missing, not what the manifest says, not of the
+    schema's types, outside of the run's folder, or larger than a table may be.
+    """
+    with _naming(part):
+        _require_own(manifest.folder, part.path)
+        require_memory(f"the part {part.path}", part.path.stat().st_size)
+        content = part.path.read_bytes()
+        if manifest.contradicts(part.path, content):
+            raise DamagedError("its checksum is another")
+        file = pq.ParquetFile(pa.BufferReader(content))
+        columns = columns_of(part, file.schema_arrow)
+        require_room(part, file, columns)
+        if texts := texts_of(file.schema_arrow):
+            file = pq.ParquetFile(pa.BufferReader(content), read_dictionary=texts)
+        return clean(part, read_pieces(part, file, columns))
+
+
+def read_layer(manifest: Manifest, part: Part, columns: Sequence[str], layer: str) -> pa.Table:
+    """Some columns of the rows of one layer of `part`, in order.
+
+    Only those row groups are read that may hold the layer; what is read is compared with the
+    checksums of its pages. Columns that the part has not are left out.
+
+    Raises `RunError`, naming the file, as `read_part` does.
+    """
+    with _naming(part):
+        _require_own(manifest.folder, part.path)
+        with pq.ParquetFile(part.path, page_checksum_verification=True) as file:
+            present = columns_of(part, file.schema_arrow)
+            if "layer" not in present:
+                raise DamagedError("it has no column layer")
+            wanted = [name for name in (*columns, ROW) if name in present]
+            groups = groups_with(file, layer)
+            require_room(part, file, [*wanted, "layer"], groups)
+            table = read_pieces(part, file, [*wanted, "layer"], groups)
+        return clean(part, table.filter(pc.equal(table["layer"], layer)).select(wanted))
+
+
+def require_readable(folder: Path, part: Part, *, whole: bool) -> None:
+    """Make sure that `part` of the run in `folder` can be read, the `whole` of it or what it lists.
+
+    Raises `RunError` or an error of Arrow's where it cannot.
+    """
+    _require_own(folder, part.path)
+    with pq.ParquetFile(part.path, page_checksum_verification=True) as file:
+        require_room(part, file, columns_of(part, file.schema_arrow))
+        for _ in file.iter_batches() if whole else ():
+            pass
+
+
+def _require_own(folder: Path, path: Path) -> None:
+    require_inside(folder, path)
+    require_file(path)
+
+
+@contextmanager
+def _naming(part: Part) -> Iterator[None]:
+    """Turns what goes wrong with `part` into a `RunError` that names it."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise MissingPartError(f"the part {part.path} is missing: {_ADVICE}") from error
+    except GradflowError:
+        raise
+    except Exception as error:  # of damage made on purpose, Arrow raises what it leads to
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise RunError(f"the part {part.path} is damaged ({reason}): {_ADVICE}") from error
+
+
+_ADVICE = (
+    "`python -m gradflow.runs check FOLDER --repair` sets damaged files aside, "
+    "and the rest of the run can be read"
+)

@@ -1,0 +1,218 @@
+"""What a part holds, as the schema has it: its size known before it is read, its types its own."""
+
+from collections.abc import Callable, Iterable, Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pyarrow.types as kinds
+
+from gradflow.runs.format.files import LAYERS_FILE
+from gradflow.runs.format.limits import LONGEST_TEXT, require_memory
+from gradflow.runs.format.parts import ARROW_TYPES, ROW, Part
+from gradflow.runs.format.quantity import BATCH_SIZE, Table
+from gradflow.runs.format.schema import TABLES
+
+_ROWS_AT_ONCE = 1 << 16
+_LISTS_AT_ONCE = 1 << 12
+
+
+class DamagedError(Exception):
+    """A part is not what was written; says why."""
+
+
+def columns_of(part: Part, schema: pa.Schema) -> list[str]:
+    """The columns of `part`, each of which is of a type that its table may have.
+
+    Raises `DamagedError` where one is of another, or is there twice, or one that tells a row from
+    others is missing.
+    """
+    names = list(schema.names)
+    twice = (
+        {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else ()
+    )
+    if twice:
+        raise DamagedError(f"it has the column {min(twice)!r} twice")
+    expected = _expected(part)
+    for field in schema:
+        known = expected.get(field.name)
+        fits = _FITS[known] if known else _is_scalar
+        if not (kinds.is_null(field.type) or fits(field.type)):
+            raise DamagedError(f"its column {field.name!r} holds {str(field.type)[:60]}")
+    for name in _keys_of(part):
+        if name not in names:
+            raise DamagedError(f"it has no column {name!r}")
+    return names
+
+
+def texts_of(schema: pa.Schema) -> list[str]:
+    """The columns of plain text; read as dictionaries, they hold every text once."""
+    return [
+        field.name
+        for field in schema
+        if _is_text(field.type) and not kinds.is_dictionary(field.type)
+    ]
+
+
+def require_room(
+    part: Part,
+    file: pq.ParquetFile,
+    columns: Sequence[str],
+    groups: Iterable[int] | None = None,
+) -> None:
+    """Make sure that `columns` of `part` fit into memory, by what the open `file` says of them.
+
+    Of all row groups, or of `groups`. Of single columns it is not asked: where they are damaged,
+    Arrow ends the program.
+
+    Raises `TooLargeError` where they do not.
+    """
+    metadata, schema = file.metadata, file.schema_arrow
+    wanted = range(metadata.num_row_groups) if groups is None else groups
+    described = [metadata.row_group(group) for group in wanted]
+    rows = sum(max(0, int(group.num_rows)) for group in described)
+    held = sum(max(0, int(group.total_byte_size)) for group in described)
+    kinds_of = [schema.field(name).type for name in columns]
+    width = sum(map(_width, kinds_of))
+    # Texts and lists alone may take more than their width.
+    flexible = any(map(_is_flexible, kinds_of))
+    require_memory(f"the part {part.path}", rows * width + flexible * held)
+
+
+def read_pieces(
+    part: Part,
+    file: pq.ParquetFile,
+    columns: Sequence[str],
+    groups: Sequence[int] | None = None,
+) -> pa.Table:
+    """`columns` of the open `file`, that of `part`: of all row groups, or of `groups`.
+
+    Read piece by piece: how long lists are a file does not tell, and what it tells may be untrue.
+
+    Raises `TooLargeError` where they do not fit into memory.
+    """
+    schema = file.schema_arrow  # made anew each time it is asked for
+    fields = [schema.field(name) for name in columns]
+    lists = any(kinds.is_list(field.type) for field in fields)
+    batches, needed = [], 0
+    rows_at_once = _LISTS_AT_ONCE if lists else _ROWS_AT_ONCE
+    for batch in file.iter_batches(rows_at_once, groups, list(columns), use_threads=False):
+        needed += batch.nbytes
+        require_memory(f"the part {part.path}", needed)
+        batches.append(batch.select(list(columns)))
+    return pa.Table.from_batches(batches, pa.schema(fields))
+
+
+def clean(part: Part, table: pa.Table) -> pa.Table:
+    """`table`, read from `part`, in the types of the schema, its rows in order, names as text.
+
+    Raises `DamagedError` or an error of Arrow's where it cannot be had; `TooLargeError` where its
+    texts, each of them held once until now, would not fit into memory.
+    """
+    for name in (*_keys_of(part), ROW):
+        if name in table.column_names and table[name].null_count:
+            raise DamagedError(f"it has rows without {name}")
+    expected = _expected(part)
+    needed, fields = 0, []
+    for field in table.schema:
+        kind = ARROW_TYPES[expected[field.name]] if field.name in expected else field.type
+        if _is_text(field.type):
+            kind = pa.string()
+            needed += sum(map(_length, table[field.name].chunks))
+        fields.append(pa.field(field.name, kind))
+    require_memory(f"the part {part.path}", needed)
+    _require_within(part, table)
+    # Without the metadata of the file, which is for pandas to read, and may be anything.
+    table = table.cast(pa.schema(fields))
+    for field in table.schema:
+        if kinds.is_string(field.type):
+            table[field.name].validate(full=True)
+    if ROW in table.column_names:
+        table = table.sort_by(ROW).drop_columns([ROW])
+    return table
+
+
+def _require_within(part: Part, table: pa.Table) -> None:
+    """Make sure that no number is beyond what its column may hold, and no text endless."""
+    for field in table.schema:
+        if _is_text(field.type) and _longest(table[field.name]) > LONGEST_TEXT:
+            raise DamagedError(f"its column {field.name!r} holds a text of too many letters")
+    for quantity in _table_of(part).columns:
+        if quantity.within is None or quantity.name not in table.column_names:
+            continue
+        found = pc.min_max(table[quantity.name]).as_py()
+        for value in (found["min"], found["max"]):
+            if value is not None and not quantity.within[0] <= value <= quantity.within[1]:
+                raise DamagedError(f"its column {quantity.name!r} holds {value}")
+
+
+def _table_of(part: Part) -> Table:
+    # By the file's name first: the run's own folder may be called like a table.
+    table = "layers" if part.path.name == LAYERS_FILE else part.path.parent.name
+    if table not in TABLES:
+        raise DamagedError(f"there is no table {table!r}")
+    return TABLES[table]
+
+
+def _keys_of(part: Part) -> list[str]:
+    """The columns that every row has a value in; an output without batches has no batch size."""
+    return [key.name for key in _table_of(part).keys if key is not BATCH_SIZE]
+
+
+def _expected(part: Part) -> dict[str, str]:
+    """The kinds of the columns that the schema knows, by name."""
+    return {quantity.name: quantity.dtype for quantity in _table_of(part).columns} | {ROW: "int64"}
+
+
+def _length(texts: pa.Array) -> int:
+    """Bytes that `texts` take, each row with its own."""
+    if not kinds.is_dictionary(texts.type):
+        return int(texts.nbytes)
+    lengths = pc.binary_length(texts.dictionary).cast(pa.int64()).take(texts.indices)
+    return int(pc.sum(lengths).as_py() or 0)
+
+
+def _longest(texts: pa.ChunkedArray) -> int:
+    """The letters of the longest of `texts`."""
+    values = [
+        chunk.dictionary if kinds.is_dictionary(chunk.type) else chunk for chunk in texts.chunks
+    ]
+    return max((int(pc.max(pc.utf8_length(one)).as_py() or 0) for one in values), default=0)
+
+
+def _width(kind: pa.DataType) -> int:
+    """Bytes of a row, but for what lists and texts hold."""
+    try:
+        return max(1, int(kind.bit_width) // 8)
+    except ValueError:
+        return 8
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if kinds.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(kinds.is_string(kind) or kinds.is_large_string(kind))
+
+
+def _is_flexible(kind: pa.DataType) -> bool:
+    return bool(_is_text(kind) or kinds.is_list(kind) or kinds.is_binary(kind))
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(kinds.is_integer(kind) or kinds.is_floating(kind))
+
+
+def _is_scalar(kind: pa.DataType) -> bool:
+    return bool(_is_number(kind) or kinds.is_boolean(kind) or _is_text(kind))
+
+
+_FITS: dict[str, Callable[[pa.DataType], bool]] = {
+    "float64": _is_number,
+    "int64": kinds.is_integer,
+    "int32": kinds.is_integer,
+    "bool": kinds.is_boolean,
+    "list": lambda kind: kinds.is_list(kind) and kinds.is_integer(kind.value_type),
+    "floats": lambda kind: kinds.is_list(kind) and kinds.is_floating(kind.value_type),
+    "bytes": kinds.is_binary,
+    "str": _is_text,
+}

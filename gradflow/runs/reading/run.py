@@ -1,0 +1,261 @@
+"""Reads run folders back as plain pandas frames; loads no torch."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from gradflow.errors import RunError
+from gradflow.runs.format.description import read_description
+from gradflow.runs.format.files import EXPERIMENT_FILE, LAYERS_FILE, RUN_FILE
+from gradflow.runs.format.limits import (
+    TooLargeError,
+    require_inside,
+    require_memory,
+    require_possible,
+)
+from gradflow.runs.format.manifest import Manifest, read_manifest
+from gradflow.runs.format.parts import Part, parts_of
+from gradflow.runs.format.schema import TABLES
+from gradflow.runs.reading.part import read_layer, read_part
+
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True)
+class Run:
+    """One recorded run: its description and its tables.
+
+    A table that was not recorded is a frame without rows that has the columns of the schema.
+    Every table raises `RunError`, naming the file, where a part is damaged. `label` is what the run
+    is called where another of the same name stands beside it.
+    """
+
+    folder: Path
+    description: dict[str, Any] = field(repr=False)
+    _tables: dict[str, pd.DataFrame] = field(default_factory=dict, repr=False, compare=False)
+    label: str = ""
+
+    @property
+    def name(self) -> str:
+        """Its label, or the name of its folder, such as `plain34-seed2025`."""
+        return self.label or self.folder.resolve().name
+
+    @property
+    def network(self) -> str:
+        """The name of the traced network, such as `plain34`."""
+        return str(self.description.get("network", self.name))
+
+    @property
+    def seed(self) -> int | None:
+        """The seed of the run, where it was recorded."""
+        seed: int | None = self.description.get("seed")
+        return seed
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """The configuration the run was made with; empty where none was given."""
+        return dict(self.description.get("configuration") or {})
+
+    @property
+    def classes(self) -> list[str]:
+        """The names of the classes, in the order of their indices; empty where unknown."""
+        return [str(name) for name in self.description.get("classes") or []]
+
+    @property
+    def layers(self) -> pd.DataFrame:
+        """One row a layer, in order of execution."""
+        return self.table("layers")
+
+    @property
+    def epochs(self) -> pd.DataFrame:
+        """One row an epoch: the scalars given to `end_epoch`."""
+        return self.table("epochs")
+
+    @property
+    def activations(self) -> pd.DataFrame:
+        """One row per (epoch, step, layer): statistics of the layer's output."""
+        return self.table("activations")
+
+    @property
+    def gradients(self) -> pd.DataFrame:
+        """One row per (epoch, step, layer): statistics of the gradient of that output."""
+        return self.table("gradients")
+
+    @property
+    def activation_histograms(self) -> pd.DataFrame:
+        """One row per (epoch, step, layer): see `gradflow.runs.reading.magnitudes`."""
+        return self.table("activation_histograms")
+
+    @property
+    def gradient_histograms(self) -> pd.DataFrame:
+        """One row per (epoch, step, layer): see `gradflow.runs.reading.magnitudes`."""
+        return self.table("gradient_histograms")
+
+    @property
+    def parameters(self) -> pd.DataFrame:
+        """One row per (epoch, step, parameter)."""
+        return self.table("parameters")
+
+    @property
+    def junctions(self) -> pd.DataFrame:
+        """One row per (epoch, step, residual addition)."""
+        return self.table("junctions")
+
+    @property
+    def steps(self) -> pd.DataFrame:
+        """One row per recorded step: its loss scale, and whether the update was skipped."""
+        return self.table("steps")
+
+    @property
+    def images(self) -> pd.DataFrame:
+        """One row per image: its name, label and subset."""
+        return self.table("images")
+
+    @property
+    def predictions(self) -> pd.DataFrame:
+        """One row per (epoch, validation image)."""
+        return self.table("predictions")
+
+    @property
+    def recalibration(self) -> pd.DataFrame:
+        """As `predictions`, with batch-norm statistics re-estimated on the training images."""
+        return self.table("recalibration")
+
+    def table(self, name: str) -> pd.DataFrame:
+        """The table `name` of the schema, all its parts in order of step; read once."""
+        if name not in self._tables:
+            self._tables[name] = _with_missing_columns(_to_frame(name, self._read(name)), name)
+        return self._tables[name]
+
+    def layer_history(self, table: str, layer: str, quantities: Sequence[str]) -> pd.DataFrame:
+        """The rows of one layer: epoch, step and `quantities`, in order of step.
+
+        Reads no more of `table` than these columns of this layer's rows, so that it is quick where
+        the whole table would not fit into memory.
+
+        Raises `RunError` where `table` has no layers, or a part is damaged.
+        """
+        if "layer" not in {quantity.name for quantity in TABLES[table].columns}:
+            raise RunError(f"the rows of the table {table} are not those of layers")
+        columns = ["epoch", "step", *quantities]
+
+        def read(manifest: Manifest, part: Part) -> pa.Table:
+            return read_layer(manifest, part, columns, layer)
+
+        return _to_frame(table, self._read(table, read)).reindex(columns=columns)
+
+    def _read(
+        self, name: str, read: Callable[[Manifest, Part], pa.Table] = read_part
+    ) -> list[pa.Table]:
+        """What `read` gives for each part of the table `name`."""
+        for attempt in range(_ATTEMPTS):
+            manifest = read_manifest(self.folder)
+            try:
+                return list(_within_memory(read(manifest, part) for part in _parts(manifest, name)))
+            except TooLargeError:
+                raise
+            except RunError:
+                # A writer at work may have put another in its place since the manifest was read.
+                if attempt == _ATTEMPTS - 1:
+                    raise
+        raise AssertionError("unreachable")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Runs made together (networks x seeds), or a single run taken as an experiment of one.
+
+    `members` are the experiments that were put together to be compared; empty where nothing was.
+    """
+
+    folder: Path
+    description: dict[str, Any] = field(repr=False)
+    runs: tuple[Run, ...]
+    members: tuple["Experiment", ...] = ()
+
+    @property
+    def networks(self) -> list[str]:
+        """The names of the networks, in the order of the runs."""
+        return list(dict.fromkeys(run.network for run in self.runs))
+
+    def of_network(self, network: str) -> list[Run]:
+        """The runs of `network`, one a seed."""
+        return [run for run in self.runs if run.network == network]
+
+
+def open_run(folder: str | Path) -> Run:
+    """Open the run in `folder`.
+
+    Raises `RunError` where the folder holds no run, or one of a newer schema.
+    """
+    folder = Path(folder)
+    require_possible(folder)
+    if (folder / EXPERIMENT_FILE).exists():
+        raise RunError(
+            f"{folder} holds an experiment of several runs: "
+            "open it with open_experiment, or name one of its folders"
+        )
+    return Run(folder, read_description(folder, RUN_FILE))
+
+
+def open_experiment(folder: str | Path) -> Experiment:
+    """Open the experiment in `folder`; a folder that holds a single run is an experiment of one.
+
+    Runs that have not started yet are left out.
+
+    Raises `RunError` where the folder holds neither, no run has started, the schema is newer, or a
+    run would be outside of the folder.
+    """
+    folder = Path(folder)
+    require_possible(folder)
+    if not (folder / EXPERIMENT_FILE).exists():
+        run = open_run(folder)
+        return Experiment(folder, run.description, (run,))
+    description = read_description(folder, EXPERIMENT_FILE)
+    paths = [folder / name for name in description.get("runs") or []]
+    for path in paths:
+        require_possible(path)
+    started = [path for path in paths if (path / RUN_FILE).exists()]
+    for path in started:
+        require_inside(folder, path)
+    if not started:
+        raise RunError(f"the experiment in {folder} has no run yet: train it first")
+    return Experiment(folder, description, tuple(open_run(path) for path in started))
+
+
+def _parts(manifest: Manifest, name: str) -> list[Part]:
+    if name != "layers":
+        return parts_of(manifest, name)
+    path = manifest.folder / LAYERS_FILE
+    return [Part(0, 0, path)] if path.exists() or manifest.knows(path) else []
+
+
+def _within_memory(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
+    """`tables` as they are, as long as all of them fit into memory."""
+    total = 0
+    for table in tables:
+        total += table.nbytes
+        require_memory("a table of the run", total)
+        yield table
+
+
+def _to_frame(name: str, tables: list[pa.Table]) -> pd.DataFrame:
+    if not tables:
+        return pd.DataFrame({quantity.name: [] for quantity in TABLES[name].columns})
+    try:
+        # A scalar may be a whole number in one epoch and a fraction in another.
+        return pa.concat_tables(tables, promote_options="permissive").to_pandas()
+    except pa.ArrowException as error:
+        raise RunError(f"the parts of the table {name} do not fit together: {error}") from error
+
+
+def _with_missing_columns(frame: pd.DataFrame, name: str) -> pd.DataFrame:
+    """`frame` with the columns that the run, recorded before there were such, does not have."""
+    known = [quantity.name for quantity in TABLES[name].columns]
+    if set(known) <= set(frame.columns):
+        return frame
+    return frame.reindex(columns=[*known, *frame.columns.difference(known, sort=False)])

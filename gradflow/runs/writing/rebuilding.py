@@ -1,0 +1,83 @@
+"""Lists the files of a run anew from what is on the disk: its manifest is missing or damaged."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+
+from gradflow.errors import RunError
+from gradflow.runs.format.files import LAYERS_FILE, WEIGHTS
+from gradflow.runs.format.limits import is_own_file
+from gradflow.runs.format.manifest import Manifest, entry_of, name_in, write_manifest
+from gradflow.runs.format.parts import Part, part_at
+from gradflow.runs.format.schema import TABLES
+from gradflow.runs.reading.part import read_part
+
+
+def rebuild_manifest(run_folder: Path) -> list[Path]:
+    """List every file of the run in `run_folder`, as it is now.
+
+    Of parts that were merged and the one they were merged into, both of which an interruption may
+    have left, the merged one counts. Parts that cannot be read are left out, and whatever is no
+    file of the run's own folder.
+
+    Returns the parts that do not count: they may be removed.
+
+    Raises `RunError` where the folder cannot be written.
+    """
+    spent = [part.path for table in TABLES for part in _merged_already(run_folder, table)]
+    gone = frozenset(name_in(run_folder, path) for path in spent)
+    own = (path for path in files_of(run_folder) if is_own_file(run_folder, path))
+    present = {name_in(run_folder, path): path for path in own}
+    files = {name: (entry_of(path),) for name, path in present.items() if name not in gone}
+    write_manifest(run_folder, files, gone)
+    return spent
+
+
+def files_of(run_folder: Path) -> Iterator[Path]:
+    """The files on the disk that a manifest of the run in `run_folder` lists."""
+    layers = run_folder / LAYERS_FILE
+    if layers.is_file():
+        yield layers
+    for table in TABLES:
+        yield from sorted(p for p in (run_folder / table).glob("*.parquet") if part_at(p))
+    for pattern in WEIGHTS:
+        yield from sorted(run_folder.glob(pattern))
+
+
+def _merged_already(run_folder: Path, table: str) -> Iterator[Part]:
+    """The parts of `table` all of whose rows another, merged part holds."""
+    found = map(part_at, (run_folder / table).glob("*.parquet"))
+    # The longest first: a merged part may itself have been merged once more.
+    parts = sorted((part for part in found if part), key=_longest_first)
+    whole: list[tuple[Part, pa.Table]] = []
+    for part in parts:
+        around = [one for one in whole if one[0].first <= part.first and part.last <= one[0].last]
+        if not (around or part.is_merged):
+            continue
+        keys = _keys(run_folder, table, part)
+        if keys is None:
+            continue
+        if any(_holds(other, keys) for _, other in around):
+            yield part
+        elif part.is_merged:
+            whole.append((part, keys))
+
+
+def _longest_first(part: Part) -> tuple[int, bool]:
+    return part.first - part.last, not part.is_merged
+
+
+def _keys(run_folder: Path, table: str, part: Part) -> pa.Table | None:
+    """What identifies the rows of `part`; None where it cannot be read."""
+    try:
+        rows = read_part(Manifest(run_folder, exists=False), part)
+    except RunError:
+        return None
+    names = [key.name for key in TABLES[table].keys if key.name in rows.column_names]
+    return rows.select(names)
+
+
+def _holds(rows: pa.Table, wanted: pa.Table) -> bool:
+    names = wanted.column_names
+    return rows.column_names == names and not len(wanted.join(rows, names, join_type="left anti"))

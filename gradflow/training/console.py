@@ -1,0 +1,156 @@
+"""What `train_and_trace` shows in the terminal: progress, a line an epoch, the table at the end."""
+
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich import progress as bars
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from gradflow.data import find_duplicates
+from gradflow.errors import printable
+from gradflow.training.experiment import Plan, Trained
+from gradflow.training.job import Job
+from gradflow.training.loop import EpochSummary
+
+
+class ConsoleProgress:
+    """Shows one run: a bar with loss, accuracies and time left, and a line for each epoch."""
+
+    def __init__(self, console: Console, bar: bars.Progress, job: Job, steps: int) -> None:
+        self._console = console
+        self._bar = bar
+        self._steps = steps
+        self._epochs = job.configuration.epochs
+        self._done = 0
+        self._validation = ""
+        self._task = bar.add_task(job.network, total=steps * self._epochs, state="")
+        console.print(f"\n[bold]{job.network}[/], seed {job.seed}")
+
+    def begin(self, epoch: int) -> None:
+        """Move the bar to the beginning of `epoch`, and say where a resumed run goes on."""
+        self._done = epoch - 1
+        if self._done:
+            self._console.print(f"resumed after epoch {self._done}", highlight=False)
+
+    def step(self, step: int, loss: float, accuracy: float) -> None:
+        """Move the bar to batch `step` of the present epoch."""
+        state = f"loss {loss:.3f}  acc {accuracy:.1%}{self._validation}"
+        completed = self._done * self._steps + step
+        self._bar.update(self._task, completed=completed, state=state)
+
+    def epoch(self, summary: EpochSummary) -> None:
+        """Print the line of a finished epoch."""
+        self._done = summary.epoch
+        self._validation = f"  val {summary.val_accuracy:.1%}"
+        self._console.print(epoch_line(summary, self._epochs), highlight=False)
+        if self._done == self._epochs:
+            self._bar.remove_task(self._task)
+
+
+def progress_bar(console: Console) -> bars.Progress:
+    """The bar under the epoch lines; nothing of it stays, and nothing shows in a file."""
+    return bars.Progress(
+        bars.TextColumn("{task.description}"),
+        bars.BarColumn(bar_width=None),
+        bars.TextColumn("{task.fields[state]}"),
+        bars.TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+def epoch_line(summary: EpochSummary, epochs: int) -> str:
+    """One line of at most 79 columns, as markup."""
+    width = len(str(epochs))
+    recalibrated = summary.recalibrated_val_accuracy
+    re_estimated = "" if recalibrated is None else f" ({recalibrated:5.1%} re-est.)"
+    best = "  [bold]* best[/]" if summary.new_best else ""
+    return (
+        f"epoch {summary.epoch:{width}}/{epochs}"
+        f"  train {summary.train_loss:5.3f} {summary.train_accuracy:5.1%}"
+        f"  val {summary.val_loss:5.3f} {summary.val_accuracy:5.1%}"
+        f"{re_estimated}  {summary.seconds:3.0f} s{best}"
+    )
+
+
+def show_plan(console: Console, plan: Plan) -> None:
+    """Say what is about to be trained, on what, and where."""
+    options = plan.configuration
+    part = next(iter(plan.splits.values()))
+    channels, height, width = plan.data.images.shape[1:]
+    color = "gray" if channels == 1 else "color"
+    console.print(
+        f"[bold]{escape(printable(options.data))}[/]: {len(plan.data.labels)} {color} images of "
+        f"{height}x{width} in {len(plan.data.classes)} classes\n"
+        f"{len(part.training)} to train on, {len(part.validation)} to validate on",
+        highlight=False,
+    )
+    if plan.data.repeated_rows:
+        console.print(
+            f"{plan.data.repeated_rows:,} further rows of the CSV repeat others and do not count",
+            highlight=False,
+        )
+    duplicates = find_duplicates(plan.data)
+    if duplicates.distinct < len(plan.data):
+        console.print(
+            f"{duplicates.distinct} of them distinct files; copies stay on one side of the split",
+            highlight=False,
+        )
+    for names in duplicates.conflicts:
+        console.print(
+            escape(printable(f"warning: one image under several labels: {', '.join(names)}")),
+            style="yellow",
+            highlight=False,
+        )
+    console.print(
+        f"{', '.join(options.models)} on {plan.device.type}, {options.epochs} epochs, "
+        f"batch {options.batch_size}, every {options.trace_every} steps recorded",
+        highlight=False,
+    )
+    console.print(
+        "Each line: cross-entropy and accuracy; re-est. is the accuracy with batch-norm\n"
+        "statistics re-estimated on the training images; * best marks a kept checkpoint.",
+        style="dim",
+        highlight=False,
+    )
+
+
+def show_results(console: Console, folder: Path, results: Sequence[Trained]) -> None:
+    """The table at the end, where everything lies, and what to type next."""
+    table = Table(title="Validation accuracy", title_justify="left")
+    table.add_column("network")
+    for heading in ("seed", "best", "at epoch", "last", "re-estimated, last", "time"):
+        table.add_column(heading, justify="right")
+    for trained in results:
+        last = trained.epochs[-1]
+        recalibrated = last.recalibrated_val_accuracy
+        table.add_row(
+            trained.network,
+            str(trained.seed),
+            f"{trained.best.val_accuracy:.1%}",
+            str(trained.best.epoch),
+            f"{last.val_accuracy:.1%}",
+            "-" if recalibrated is None else f"{recalibrated:.1%}",
+            f"{sum(summary.seconds for summary in trained.epochs):.0f} s",
+        )
+    console.print()
+    console.print(table)
+    # Paths and commands are to be copied: they are neither wrapped nor colored.
+    console.print(
+        f"Recorded in {printable(str(folder))}", soft_wrap=True, markup=False, highlight=False
+    )
+    command = f"Next: python -m gradflow.report {quoted(folder)}"
+    console.print(command, soft_wrap=True, markup=False, highlight=False)
+
+
+def quoted(path: Path) -> str:
+    """`path` as it is typed in a shell, where its name may hold anything."""
+    text = printable(str(path))
+    if text.startswith("-"):
+        text = f"./{text}"  # not an option
+    return shlex.quote(text) if os.name == "posix" else f'"{text}"'

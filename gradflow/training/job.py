@@ -1,0 +1,128 @@
+"""One network to train with one seed, and the images it trains and is judged on."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from gradflow.data import (
+    Batch,
+    ImageData,
+    Split,
+    evaluation_batches,
+    find_duplicates,
+    steps_per_epoch,
+    training_batches,
+)
+from gradflow.models import build
+from gradflow.training.configuration import Configuration
+
+LARGEST_PROBE_BATCH = 24
+
+
+@dataclass(frozen=True)
+class Job:
+    """One network to train with one seed, on images already loaded and split."""
+
+    configuration: Configuration
+    network: str
+    seed: int
+    data: ImageData
+    split: Split
+    device: torch.device
+    folder: Path
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """How many batches `training_batches` makes of the training images."""
+        return steps_per_epoch(len(self.split.training), self.configuration.batch_size)
+
+    def build_model(self) -> nn.Module:
+        """The network with its initial weights, on the device."""
+        options = self.configuration
+        model = build(
+            self.network,
+            classes=len(self.data.classes),
+            norm=options.norm,
+            shortcut=options.shortcut,
+            init=options.init,
+            shortcut_scale=options.shortcut_scale,
+            seed=self.seed,
+        )
+        return model.to(self.device)
+
+    def training_batches(self, epoch: int) -> Iterator[Batch]:
+        """The training images as epoch `epoch` shows them, shuffled, augmented if asked for."""
+        return self._training_batches(epoch, augment=self.configuration.augment)
+
+    def plain_training_batches(self) -> Iterator[Batch]:
+        """The training images, not augmented, in training's batches, in the same order each time.
+
+        The order is that of no epoch.
+        """
+        return self._training_batches(0, augment=False)
+
+    def validation_batches(self) -> Iterator[Batch]:
+        """The validation images, in order; without gradients larger batches fit, and run faster."""
+        size = min(4 * self.configuration.batch_size, len(self.split.validation))
+        return evaluation_batches(
+            self.data, self.split.validation, batch_size=size, device=self.device
+        )
+
+    def probe_batch(self) -> Batch:
+        """The first of the plain training images, at most 24: alike for all networks of a seed."""
+        first = next(self.plain_training_batches())
+        parts = (first.images, first.targets, first.indices)
+        return Batch(*(part[:LARGEST_PROBE_BATCH] for part in parts))
+
+    def membership(self) -> dict[str, Any]:
+        """The columns of the table `images`."""
+        subset = ["training"] * len(self.data.labels)
+        for index in self.split.validation.tolist():
+            subset[index] = "validation"
+        return {
+            "image": list(range(len(subset))),
+            "name": list(self.data.names),
+            "label": self.data.labels.numpy(),
+            "subset": subset,
+            "fingerprint": list(self.data.fingerprints),
+        }
+
+    def description(self) -> dict[str, Any]:
+        """The entries of `run.json` that say what is trained, and on what."""
+        options = self.configuration
+        duplicates = find_duplicates(self.data)
+        return {
+            "network": self.network,
+            "seed": self.seed,
+            "device": _device_name(self.device),
+            "classes": list(self.data.classes),
+            "images": {
+                "all": len(self.data),
+                "distinct": duplicates.distinct,
+                "under_several_labels": [list(names) for names in duplicates.conflicts],
+                "training": len(self.split.training),
+                "validation": len(self.split.validation),
+                "shape": "x".join(map(str, self.data.images.shape[1:])),
+            },
+            "steps_per_epoch": self.steps_per_epoch,
+            "configuration": options.as_json() | {"optimizer": "Adam"},
+        }
+
+    def _training_batches(self, epoch: int, *, augment: bool) -> Iterator[Batch]:
+        return training_batches(
+            self.data,
+            self.split.training,
+            batch_size=self.configuration.batch_size,
+            seed=self.seed,
+            epoch=epoch,
+            augment=augment,
+            device=self.device,
+        )
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

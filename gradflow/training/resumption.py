@@ -1,0 +1,108 @@
+"""What an experiment that is gone on with began with: its options, its images, its epochs."""
+
+import math
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from gradflow.errors import ConfigurationError, DataError, RunError
+from gradflow.runs.format.description import read_description
+from gradflow.runs.format.files import EXPERIMENT_FILE
+from gradflow.runs.format.limits import require_possible
+from gradflow.runs.reading.run import Run
+from gradflow.training.configuration import Configuration
+from gradflow.training.job import Job
+from gradflow.training.loop import EpochSummary
+
+# What may differ from the options an experiment began with: where it runs, and where its images
+# are now.
+MAY_CHANGE = ("device", "data")
+# Losses may be nan, which reads like a value that is missing.
+_ALWAYS_KNOWN = ("epoch", "val_accuracy", "seconds")
+
+
+def recorded_configuration(folder: Path, given: Configuration) -> Configuration:
+    """The options that the experiment in `folder` began with, `given`'s device and data if named.
+
+    Raises:
+        RunError: The folder holds no experiment of `train_and_trace`.
+        ConfigurationError: `given` sets another option than these.
+    """
+    default = Configuration()
+    changed = [
+        field.name
+        for field in fields(Configuration)
+        if getattr(given, field.name) != getattr(default, field.name)
+    ]
+    refused = [name for name in changed if name not in MAY_CHANGE]
+    if refused:
+        raise ConfigurationError(
+            f"--resume goes on with the options recorded in {folder}: leave out "
+            f"--{refused[0].replace('_', '-')}, or start a new experiment"
+        )
+    require_possible(folder)
+    if not (folder / EXPERIMENT_FILE).exists() and (folder.parent / EXPERIMENT_FILE).exists():
+        raise RunError(
+            f"{folder} is one run of an experiment: resume the experiment, {folder.parent}"
+        )
+    recorded = read_description(folder, EXPERIMENT_FILE).get("configuration")
+    if not isinstance(recorded, dict):
+        raise RunError(f"{folder} was not made by train_and_trace: it records no configuration")
+    options = Configuration.from_json(recorded)
+    kept = {name: getattr(given, name) for name in MAY_CHANGE if name in changed}
+    return replace(options, **kept, out=folder)
+
+
+def require_same_images(job: Job, run: Run) -> None:
+    """Make sure that the images of `job` are those that `run` was trained on, split alike.
+
+    Raises `DataError` where they are not.
+    """
+    recorded = run.images
+    if recorded.empty:
+        return  # interrupted before its images were noted
+    now = pd.DataFrame(job.membership())
+    columns = ["fingerprint", "label", "subset"]
+    same = len(now) == len(recorded) and all(
+        now[name].astype("object").tolist() == recorded[name].astype("object").tolist()
+        for name in columns
+    )
+    if not same:
+        raise DataError(
+            f"the images in {job.configuration.data} are not those that {run.folder} was trained "
+            "on: put the old ones back, or start a new experiment"
+        )
+
+
+def summaries_of(run: Run) -> list[EpochSummary]:
+    """What the recorded epochs of `run` came to.
+
+    Raises `RunError` where there are none, or they are not those of `train_and_trace`.
+    """
+    best = -math.inf
+    summaries = []
+    names = [field.name for field in fields(EpochSummary) if field.name != "new_best"]
+    epochs = run.epochs
+    if epochs.empty or not all(_holds_numbers(epochs, name) for name in names):
+        raise RunError(
+            f"the table epochs of {run.folder} is not what train_and_trace writes: "
+            "start a new experiment"
+        )
+    for row in epochs.sort_values("epoch").to_dict("records"):
+        values: dict[str, Any] = {name: None if pd.isna(row[name]) else row[name] for name in names}
+        new_best = row["val_accuracy"] > best
+        best = max(best, row["val_accuracy"])
+        summaries.append(EpochSummary(**values, new_best=new_best))
+    return summaries
+
+
+def _holds_numbers(epochs: pd.DataFrame, name: str) -> bool:
+    """Whether the column `name` holds numbers; without a value only where it may be without."""
+    if name not in epochs:
+        return False
+    missing = epochs[name].isna()
+    if name in _ALWAYS_KNOWN:
+        return pd.api.types.is_numeric_dtype(epochs[name]) and not missing.any()
+    return pd.api.types.is_numeric_dtype(epochs[name]) or bool(missing.all())

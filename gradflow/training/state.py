@@ -1,0 +1,116 @@
+"""What an interrupted training goes on from: everything it remembers at the end of an epoch.
+
+state-<step>.pt  weights, optimizer, tracer, random state, and the validation before
+state.json       names the file that counts, with its checksum; written last, so that it commits
+
+A run that is complete keeps neither.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gradflow.hooks.tracer import Tracer
+from gradflow.runs.format.files import STATE_FILE, STATES, remove, write_json, write_whole
+from gradflow.runs.reading.state_file import damaged_state, read_state
+from gradflow.training import checkpoints
+from gradflow.training.evaluation import Evaluation
+
+
+@dataclass
+class TrainingState:
+    """What a training under way remembers from one epoch to the next.
+
+    Fields:
+        model, optimizer, tracer: as they are; saved by their `state_dict`.
+        best: the highest validation accuracy so far.
+        validation: that of the last epoch; None before the first.
+    """
+
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    tracer: Tracer
+    best: float
+    validation: Evaluation | None
+
+    def state_dict(self) -> dict[str, Any]:
+        """All of it, and the global random state: tensors, numbers, names and lists of these."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "tracer": self.tracer.state_dict(),
+            "best": self.best,
+            "validation": None if self.validation is None else dict(vars(self.validation)),
+            "random": random_state(),
+        }
+
+
+def random_state() -> dict[str, Any]:
+    """The state of PyTorch's global generators, of the CPU and of every CUDA device in use."""
+    # To ask for their states would start the devices, which a training on the CPU has no use for.
+    started = torch.cuda.is_initialized()
+    return {
+        "cpu": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if started else [],
+    }
+
+
+def set_random_state(state: Mapping[str, Any]) -> None:
+    """Set PyTorch's global generators as `random_state` found them."""
+    torch.set_rng_state(state["cpu"])
+    # The run may go on on a machine with other devices, whose draws then are their own.
+    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def validation_of(state: Mapping[str, Any], device: torch.device) -> Evaluation | None:
+    """The validation that `state` remembers, on `device`."""
+    kept: dict[str, Any] | None = state["validation"]
+    if kept is None:
+        return None
+    placed: dict[str, Any] = {
+        name: value.to(device) if isinstance(value, Tensor) else value
+        for name, value in kept.items()
+    }
+    return Evaluation(**placed)
+
+
+def save_state(folder: Path, state: Mapping[str, Any], step: int) -> None:
+    """Write `state`, as it is before `step`, then let go of the one before."""
+    data = checkpoints.serialized(state)
+    name = f"state-{step:010d}.pt"
+    write_whole(folder / name, lambda path: checkpoints.write(path, data))
+    digest = hashlib.sha256(data).hexdigest()
+    write_json(folder / STATE_FILE, {"file": name, "sha256": digest, "step": step})
+    for path in folder.glob(STATES):
+        if path.name != name:
+            remove(path)
+
+
+def load_state(folder: Path) -> dict[str, Any] | None:
+    """The state that the run in `folder` goes on from; None where no epoch was finished.
+
+    Raises `RunError` where it is damaged.
+    """
+    data = read_state(folder)
+    if data is None:
+        return None
+    try:
+        state = checkpoints.deserialized(data)
+    except Exception as error:  # pickle, zip and torch each have errors of their own
+        raise damaged_state(folder, str(error).splitlines()[0] if str(error) else "?") from error
+    if not isinstance(state, dict):
+        raise damaged_state(folder, "it holds no state")
+    return state
+
+
+def discard_state(folder: Path) -> None:
+    """Remove the state of a run that is complete: there is nothing to go on with."""
+    remove(folder / STATE_FILE)
+    for path in folder.glob(STATES):
+        remove(path)

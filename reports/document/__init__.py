@@ -1,0 +1,1 @@
+"""The one `Document` that every format lays out: its texts, numbers and figures."""

@@ -1,0 +1,204 @@
+"""Builds the one `Document` that every format lays out: all texts and numbers are decided here."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import gradflow
+from analyses.registry import Outcome
+from analyses.result import Finding
+from analyses.wording.phrases import listing, plural
+from gradflow.runs.format.schema import TABLES
+from gradflow.runs.reading.run import Experiment
+from reports.document.figures import draw_figure
+from reports.document.methods import methods_of
+from reports.document.primer import PRIMER
+from reports.document.sections import (
+    Numbering,
+    by_topic,
+    claim_anchor,
+    section_of,
+    statement_of,
+    verdict_line,
+)
+from reports.document.summary import (
+    configuration_of,
+    created_of,
+    question_of,
+    section_command,
+    title_of,
+    warnings_of,
+)
+from reports.document.wording import date_text
+from reports.elements import (
+    SIGNS,
+    AnswerSentence,
+    Card,
+    Document,
+    FigureElement,
+    GlossaryElement,
+    Term,
+)
+from reports.explorer.builder import explorer_of
+
+# The analysis whose one figure opens the report; it has no section of its own.
+OPENING = "overview"
+# What the first page answers, most important first: an analysis and the topic of its findings.
+HEADLINES = (
+    ("what_changed", "difference"),
+    ("gradient_profile", "vanish"),
+    ("jump_explanation", "explanation"),
+    ("skip_carry", "skips-carry"),
+    ("matched_comparison", "higher-accuracy"),
+    ("batchnorm_recalibration", "stale-statistics"),
+    ("jump_explanation", "association"),
+    ("accuracy_jumps", "jumps"),
+    ("gradient_profile", "explode"),
+)
+SENTENCES = 3
+SYMBOLS = (
+    "N is the batch, C the channels (axis 1), S everything after C; x is a layer's output, or the "
+    "gradient of the loss with respect to it; M is the number of its elements. A value that was "
+    "not observed is missing, never 0."
+)
+
+
+@dataclass
+class _References:
+    """The sources cited so far, each once."""
+
+    sources: list[str] = field(default_factory=list)
+
+    def cite(self, source: str) -> str:
+        if source not in self.sources:
+            self.sources.append(source)
+        return f"[{self.sources.index(source) + 1}] {source}"
+
+
+def build_document(experiment: Experiment, outcomes: Sequence[Outcome]) -> Document:
+    """Build the report of `experiment` from what became of its analyses; draws every figure.
+
+    Raises `RunError` where a table of the run is damaged.
+    """
+    numbering, references = Numbering(), _References()
+    opening = _opening(outcomes, numbering)
+    placed = [
+        (place, outcome)
+        for place, outcome in enumerate((o for o in outcomes if o.key != OPENING), start=1)
+    ]
+    sections = tuple(
+        section_of(
+            outcome, place, numbering, references.cite, section_command(experiment, outcome.key)
+        )
+        for place, outcome in placed
+    )
+    topics = [topic for place, outcome in placed for topic in _topics(place, outcome)]
+    created = created_of(experiment)
+    return Document(
+        title=title_of(experiment),
+        question=question_of(experiment),
+        subtitle=_subtitle(experiment, created),
+        warnings=warnings_of(experiment),
+        lead=_lead(topics),
+        answer=tuple(_sentence(topic) for topic in _headlines(topics)[:SENTENCES]),
+        cards=tuple(_card(topic) for topic in _headlines(topics)),
+        opening=opening,
+        verdicts=tuple(_card(topic) for topic in topics),
+        sections=sections,
+        explorer=explorer_of(experiment),
+        methods=methods_of(experiment),
+        configuration=configuration_of(experiment, numbering),
+        symbols=SYMBOLS,
+        glossary=_glossary(),
+        references=tuple(
+            f"[{place}] {source}" for place, source in enumerate(references.sources, start=1)
+        ),
+        version=gradflow.__version__,
+        created=created,
+        primer=PRIMER,
+    )
+
+
+@dataclass(frozen=True)
+class _Topic:
+    """The findings of one analysis on one hypothesis, and where they stand in the document."""
+
+    analysis: str
+    findings: tuple[Finding, ...]
+    anchor: str
+    together: str
+
+
+def _topics(place: int, outcome: Outcome) -> Iterable[_Topic]:
+    groups = by_topic(outcome.result.findings) if outcome.result else []
+    for number, group in enumerate(groups, start=1):
+        together = outcome.result.together.get(group[0].topic, "") if outcome.result else ""
+        yield _Topic(outcome.key, group, claim_anchor(place, number), together)
+
+
+def _headlines(topics: Sequence[_Topic]) -> list[_Topic]:
+    """What the first page speaks of; where none of the headlines was tested, what was."""
+    named = [
+        topic
+        for key, name in HEADLINES
+        for topic in topics
+        # Topics that compare networks end in their names.
+        if topic.analysis == key and topic.findings[0].topic.startswith(name)
+    ]
+    return (named or list(topics))[: len(HEADLINES)]
+
+
+def _opening(outcomes: Sequence[Outcome], numbering: Numbering) -> FigureElement | None:
+    results = [outcome.result for outcome in outcomes if outcome.key == OPENING]
+    figures = [figure for result in results if result for figure in result.figures]
+    return draw_figure(figures[0], f"Figure {next(numbering.figures)}") if figures else None
+
+
+def _card(topic: _Topic) -> Card:
+    lines = tuple(verdict_line(finding) for finding in topic.findings)
+    return Card(statement_of(topic.findings), lines, topic.anchor)
+
+
+def _sentence(topic: _Topic) -> AnswerSentence:
+    finding = topic.findings[0]
+    agree = len({one.verdict for one in topic.findings}) == 1
+    return AnswerSentence(
+        text=topic.together or " ".join(one.meaning for one in topic.findings),
+        # A verdict of some networks alone is named with its network.
+        hypothesis=statement_of(topic.findings) if agree else finding.hypothesis,
+        verdict=finding.verdict,
+        sign=SIGNS[finding.verdict],
+        section=topic.anchor,
+    )
+
+
+def _subtitle(experiment: Experiment, created: datetime | None) -> str:
+    runs = plural(len(experiment.runs), "run")
+    when = date_text(created) if created else "at an unknown date"
+    folders = listing([part.folder.resolve().name for part in experiment.members or (experiment,)])
+    return f"{folders}: {runs}, recorded {when}; gradflow {gradflow.__version__}"
+
+
+def _lead(topics: Sequence[_Topic]) -> str:
+    findings = [finding for topic in topics for finding in topic.findings]
+    if not findings:
+        return "No hypothesis could be tested with what was recorded; the sections below say why."
+    counts = [(sum(one.verdict is verdict for one in findings), verdict) for verdict in SIGNS]
+    outcome = listing([f"{count} {verdict}" for count, verdict in counts if count])
+    return f"{plural(len(findings), 'statement')} tested: {outcome}."
+
+
+def _glossary() -> tuple[GlossaryElement, ...]:
+    # Tables of the same columns, such as activations and gradients, are explained once.
+    groups: dict[tuple[Term, ...], list[str]] = {}
+    for table in TABLES.values():
+        terms = tuple(Term(q.name, q.unit, q.formula, q.source) for q in table.columns)
+        groups.setdefault(terms, []).append(table.name)
+    return tuple(
+        GlossaryElement(
+            heading=listing(names),
+            rows=tuple(f"A row of {name} is {TABLES[name].row}." for name in names),
+            terms=terms,
+        )
+        for terms, names in groups.items()
+    )

@@ -1,0 +1,128 @@
+"""How the experiment was made, as the paragraphs of a methods section."""
+
+import shlex
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from analyses.wording.numbers import number, percent
+from analyses.wording.phrases import listing, plural
+from gradflow.runs.reading.run import Experiment, Run
+from reports.document.summary import trained_line, verbatim
+from reports.elements import MethodElement
+
+# What the configuration holds beside the options of `train_and_trace`.
+_NO_OPTIONS = ("optimizer", "out")
+
+
+def methods_of(experiment: Experiment) -> tuple[MethodElement, ...]:
+    """How the networks were trained, on what, where, and what was recorded at what cost."""
+    parts = {
+        "Training": trained_line(experiment),
+        "Images and split": " ".join(_each_once(map(_split_text, experiment.runs))),
+        "Recording": " ".join(_each_once(map(_recording_text, experiment.runs))),
+        "Cost of recording": _cost_text(experiment),
+        "Software and device": " ".join(_each_once(map(_device_text, experiment.runs))),
+        "To train this again": "\n".join(_each_once(map(_command, experiment.runs))),
+    }
+    return tuple(MethodElement(heading, text) for heading, text in parts.items() if text)
+
+
+def _each_once(texts: Iterable[str]) -> Iterator[str]:
+    return (text for text in dict.fromkeys(texts) if text)
+
+
+def _split_text(run: Run) -> str:
+    images = run.description.get("images")
+    if not isinstance(images, Mapping) or not {"all", "training", "validation"} <= images.keys():
+        return ""
+    text = (
+        f"Of {plural(int(images['all']), 'image')}, {images.get('distinct', images['all']):,} of "
+        f"them distinct, {images['training']:,} train and {images['validation']:,} validate, "
+        "drawn class by class with the run's seed; copies of an image stay on one side."
+    )
+    if conflicts := len(images.get("under_several_labels") or []):
+        text += f" {plural(conflicts, 'image')} stood under several labels."
+    return text
+
+
+def _recording_text(run: Run) -> str:
+    tracing = run.description.get("tracing")
+    if not isinstance(tracing, Mapping) or "schedule" not in tracing:
+        return ""
+    recorded = len(run.steps)
+    steps = int(run.epochs["step"].max()) + 1 if len(run.epochs) else 0
+    counted = f" ({recorded:,} of {steps:,} steps)" if recorded and steps else ""
+    text = f"Recorded: {verbatim(tracing['schedule'])}{counted}."
+    for name, what in (("layer", "layers' outputs"), ("parameter", "parameters")):
+        if f"{name}_gradients" in tracing:
+            text += f" Gradients of {what}: {verbatim(tracing[f'{name}_gradients'])}."
+    return text
+
+
+def _cost_text(experiment: Experiment) -> str:
+    """What recorded steps took beside the others of the same epochs, and the probes' share."""
+    sentences = []
+    for network in experiment.networks:
+        runs = experiment.of_network(network)
+        ratios = np.concatenate([_step_ratios(run) for run in runs])
+        if len(ratios):
+            sentences.append(
+                f"a recorded step of {network} took {number(float(np.median(ratios)))} times as "
+                f"long as the others (median over {plural(len(ratios), 'epoch')}, "
+                f"{number(float(ratios.min()))} to {number(float(ratios.max()))})"
+            )
+        if (share := _probe_share(runs)) is not None:
+            sentences.append(f"probes at the ends of epochs took {percent(share)} on top")
+    if not any("recorded step" in sentence for sentence in sentences):
+        sentences.append("how much longer recorded steps took was not measured in these runs")
+    return f"{listing(sentences)[0].upper()}{listing(sentences)[1:]}."
+
+
+def _step_ratios(run: Run) -> "np.ndarray[Any, np.dtype[np.float64]]":
+    """For each epoch, the median time of recorded steps over that of the others."""
+    names = ("recorded_step_seconds", "other_step_seconds")
+    if not set(names) <= set(run.epochs.columns):
+        return np.empty(0)
+    recorded, others = (run.epochs[name].to_numpy(dtype=float) for name in names)
+    known = (recorded > 0) & (others > 0)
+    return np.asarray(recorded[known] / others[known])
+
+
+def _probe_share(runs: list[Run]) -> float | None:
+    """The probes' seconds over those of the epochs; None where either is unknown."""
+    costs = sum(run.table("probe_costs")["seconds"].sum() for run in runs)
+    seconds = sum(run.epochs["seconds"].sum() for run in runs if "seconds" in run.epochs)
+    return float(costs / seconds) if costs > 0 and seconds > 0 else None
+
+
+def _device_text(run: Run) -> str:
+    versions = run.description.get("versions")
+    parts = [f"{name} {version}" for name, version in _pairs(versions)]
+    if device := run.description.get("device"):
+        threads = run.description.get("threads")
+        of = f" with {plural(threads, 'thread')}" if isinstance(threads, int) else ""
+        parts.append(f"device {device}{of}")
+    return f"{', '.join(parts)}." if parts else ""
+
+
+def _pairs(versions: Any) -> list[tuple[str, Any]]:
+    return list(versions.items()) if isinstance(versions, Mapping) else []
+
+
+def _command(run: Run) -> str:
+    """The command with every option that the run was recorded with."""
+    if "models" not in run.configuration:
+        return ""  # recorded by a loop of the user's own
+    words = ["python", "-m", "gradflow.train_and_trace"]
+    for name, value in run.configuration.items():
+        if name in _NO_OPTIONS or value is None:
+            continue
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{option}" if value else f"--no-{option}")
+        else:
+            words.append(f"--{option}")
+            words += [str(one) for one in (value if isinstance(value, list) else [value])]
+    return shlex.join(words)

@@ -1,0 +1,191 @@
+"""Puts the setting of an experiment into words: what ran, how far it got, with what settings."""
+
+import shlex
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+
+from analyses.result import Table
+from analyses.wording.phrases import listing, plural
+from gradflow.runs.format.files import moment_of
+from gradflow.runs.reading.finding import command_name
+from gradflow.runs.reading.run import Experiment, Run
+from reports.document.sections import Numbering, table_part
+from reports.document.wording import cell
+from reports.elements import TableElement
+
+# What a reader asks for first, in the words of a methods section.
+_SETTINGS = {
+    "optimizer": "optimizer {}",
+    "lr": "learning rate {}",
+    "weight_decay": "weight decay {}",
+    "batch_size": "batch size {}",
+    "norm": "normalization {}",
+    "init": "initialization {}",
+}
+_STANDING = {
+    "running": "is still running",
+    "interrupted": "was interrupted",
+    "failed": "failed",
+}
+_LONGEST_VALUE = 400
+_MOST_ENTRIES = 500  # ten times what train_and_trace records
+_MOST_NAMED = 10
+
+
+def title_of(experiment: Experiment) -> str:
+    """What is reported on: the networks, or what is compared."""
+    if experiment.members:
+        return f"Gradient flow: {listing(_labels(experiment))} compared"
+    return f"Gradient flow in {listing(experiment.networks)}"
+
+
+def question_of(experiment: Experiment) -> str:
+    """The question that the report answers; it asks of accuracy only where that was recorded."""
+    networks = experiment.networks
+    if experiment.members:
+        return f"What differs between {listing(_labels(experiment))} in how the gradients flow?"
+    asked = f"What do the gradients in {listing(networks)} do"
+    if not any("accuracy" in str(name) for run in experiment.runs for name in run.epochs.columns):
+        return f"{asked}?"
+    whose = "its" if len(networks) == 1 else "their"
+    return f"{asked}, and does that explain what we see in {whose} accuracy?"
+
+
+def created_of(experiment: Experiment) -> datetime | None:
+    """When the experiment was made, in UTC; None where it does not say."""
+    return moment_of(experiment.description.get("created"))
+
+
+def warnings_of(experiment: Experiment) -> tuple[str, ...]:
+    """What keeps runs from being compared whole: those not complete, and unequal lengths."""
+    sentences = []
+    for run in experiment.runs:
+        status = str(run.description.get("status", "of unknown status"))
+        if status != "complete":
+            standing = _STANDING.get(status, f"is {status}")
+            epochs = plural(_epochs_of(run), "epoch")
+            sentences.append(f"The run {run.name} {standing}: it holds {epochs} so far.")
+    started = {run.name for run in experiment.runs}
+    waiting = [name for name in experiment.description.get("runs") or [] if name not in started]
+    sentences += [f"The run {name} has not started." for name in waiting[:_MOST_NAMED]]
+    if (further := len(waiting) - _MOST_NAMED) > 0:
+        sentences.append(f"{plural(further, 'further run')} have not started either.")
+    lengths = sorted({_epochs_of(run) for run in experiment.runs})
+    if len(lengths) > 1:
+        sentences.append(
+            f"The runs hold from {lengths[0]} to {plural(lengths[-1], 'epoch')}: the last epoch, "
+            "wherever it is named, is each run's own, or the last that the compared runs share."
+        )
+    return tuple(sentences)
+
+
+def trained_line(experiment: Experiment) -> str:
+    """How the networks were trained, in one line."""
+    seeds = list(dict.fromkeys(run.seed for run in experiment.runs if run.seed is not None))
+    first = experiment.runs[0]
+    # Runs that were recorded apart need not have been trained alike.
+    own, *others = (run.configuration for run in experiment.runs)
+    settings = {
+        name: own[name]
+        for name in _SETTINGS
+        if name in own and all(other.get(name) == own[name] for other in others)
+    }
+    parts = [listing(experiment.networks)]
+    if seeds:
+        parts.append(f"{plural(len(seeds), 'seed')} ({', '.join(map(str, seeds))})")
+    parts += sorted({_data_text(run) for run in experiment.runs})
+    parts.append(_epochs_text(experiment))
+    parts += [
+        text.format(verbatim(settings[key])) for key, text in _SETTINGS.items() if key in settings
+    ]
+    parts.append(f"on {first.description['device']}" if first.description.get("device") else "")
+    return "; ".join(part for part in parts if part) + "."
+
+
+def section_command(experiment: Experiment, analysis: str) -> str:
+    """The command that makes the section of `analysis` again."""
+    names = [command_name(one.folder) for one in experiment.members or (experiment,)]
+    folders = " ".join(shlex.quote(name) for name in names)
+    return f"python -m gradflow.report {folders} --only {shlex.quote(analysis)}"
+
+
+def configuration_of(experiment: Experiment, numbering: Numbering) -> tuple[TableElement, ...]:
+    """All that the experiment and its runs say of themselves: common entries, then each run's."""
+    own = {} if len(experiment.runs) == 1 else _flat(experiment.description)
+    described = {run.name: _flat(run.description) for run in experiment.runs}
+    names = list(dict.fromkeys(name for entries in described.values() for name in entries))
+    common = [
+        name
+        for name in names
+        if len({entries.get(name) for entries in described.values()}) == 1 and name != "seed"
+    ]
+    known_to_all = set(common)
+    differing = [name for name in names if name not in known_to_all]
+    shared = {**own, **{name: next(iter(described.values()))[name] for name in common}}
+    tables = [
+        Table(
+            "configuration",
+            "Configuration, versions, device and tracing",
+            pd.DataFrame({"entry": list(shared), "value": list(shared.values())}),
+        )
+    ]
+    if differing := differing[:_MOST_ENTRIES]:
+        rows = [
+            {"run": run, **{name: entries.get(name, "") for name in differing}}
+            for run, entries in described.items()
+        ]
+        tables.append(Table("runs", "What differs between the runs", pd.DataFrame(rows)))
+    return tuple(_whole_table(table, numbering) for table in tables)
+
+
+def _labels(experiment: Experiment) -> list[str]:
+    return [str(label) for label in experiment.description["labels"]]
+
+
+def _whole_table(table: Table, numbering: Numbering) -> TableElement:
+    return table_part(table, f"Table {next(numbering.tables)}", longest=_MOST_ENTRIES)
+
+
+def _flat(description: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    entries: dict[str, str] = {}
+    for name, value in description.items():
+        if isinstance(value, Mapping):
+            entries |= _flat(value, f"{prefix}{name}.")
+        else:
+            text = verbatim(value)
+            kept = text[:_LONGEST_VALUE]
+            entries[f"{prefix}{name}"[:_LONGEST_VALUE]] = (
+                text if kept == text else f"{kept} … (shortened)"
+            )
+    return entries
+
+
+def verbatim(value: Any) -> str:
+    """A setting as it was given: a rounded one could not be given again."""
+    if isinstance(value, list):
+        return ", ".join(verbatim(item) for item in value)
+    return cell(value) if value is None or isinstance(value, bool) else str(value)
+
+
+def _epochs_of(run: Run) -> int:
+    return len(run.epochs)
+
+
+def _epochs_text(experiment: Experiment) -> str:
+    lengths = sorted({_epochs_of(run) for run in experiment.runs})
+    if len(lengths) == 1:
+        return plural(lengths[0], "epoch") if lengths[0] else ""
+    return f"{lengths[0]} to {plural(lengths[-1], 'epoch')}"
+
+
+def _data_text(run: Run) -> str:
+    sizes = run.images["subset"].value_counts() if len(run.images) else {}
+    images = listing(
+        [f"{sizes[name]:,} {name}" for name in ("training", "validation") if name in sizes]
+    )
+    data = run.configuration.get("data")
+    name = f"data {data}" if data else ""
+    return " with ".join(part for part in (name, f"{images} images" if images else "") if part)

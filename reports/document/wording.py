@@ -1,0 +1,59 @@
+"""Puts estimates, cells of tables and dates into words, the same ones for every format."""
+
+import math
+from datetime import datetime
+from typing import Any
+
+import pandas as pd
+
+from analyses.result import Estimate
+from analyses.wording.numbers import magnitude, number, with_decimals
+
+NOT_OBSERVED = "\u2013"  # a dash
+MONTHS = (
+    "January", "February", "March", "April", "May", "June",
+    "July", "August", "September", "October", "November", "December",
+)  # fmt: skip
+
+
+def estimate_text(estimate: Estimate) -> str:
+    """The number with its unit and interval, as in `54.3 % (95 % interval 51.2 to 57.9)`."""
+    return estimate.words
+
+
+def cell(value: Any) -> str:
+    """A table's cell as text; a missing value is a dash, never 0."""
+    if isinstance(value, dict | list | tuple | set):
+        return ", ".join(cell(item) for item in value)
+    if value is None or pd.isna(value):
+        return NOT_OBSERVED
+    if pd.api.types.is_bool(value):
+        return "yes" if value else "no"
+    if pd.api.types.is_integer(value):
+        return f"{value:,}" if abs(value) >= 10_000 else str(value)
+    if pd.api.types.is_float(value):
+        return number(float(value)) if math.isfinite(value) else str(value)
+    return str(value)
+
+
+def column_cells(column: pd.Series) -> list[str]:
+    """A column's cells as texts; its fractions share one count of decimals where none is lost."""
+    sizes = column.abs()[column.abs() > 0] if column.dtype.kind == "f" else pd.Series(dtype=float)
+    largest = sizes.max() if len(sizes) else 0.0
+    if not 0 < largest < 1e5:
+        return [cell(value) for value in column]
+    # Three digits of the largest, where a share of 1 counts as one below 1.
+    decimals = 3 if largest <= 1 else max(0, 2 - magnitude(largest))
+    if (sizes < 10.0**-decimals).any():
+        return [cell(value) for value in column]
+    return [
+        NOT_OBSERVED if pd.isna(value) else with_decimals(float(value), decimals)
+        for value in column
+    ]
+
+
+def date_text(moment: datetime) -> str:
+    """A date in words with its time zone, such as `3 May 2025, 14:05 UTC`."""
+    # The months of strftime would follow the reader's locale.
+    month = MONTHS[moment.month - 1]
+    return f"{moment.day} {month} {moment.year}, {moment:%H:%M} {moment.tzname() or ''}".strip()

@@ -1,0 +1,134 @@
+"""A drawing as a part of the page itself, so that a script can change it from epoch to epoch."""
+
+import json
+import re
+from xml.etree import ElementTree
+
+from markupsafe import Markup
+
+from analyses.result import Slider
+from reports.elements import Picture
+
+_SVG = "{http://www.w3.org/2000/svg}"
+_LINK = "{http://www.w3.org/1999/xlink}href"
+# All that matplotlib draws with where nothing is clipped; anything else stays out of the page.
+_KEPT = {f"{_SVG}{name}" for name in ("svg", "g", "path", "use", "defs")}
+_MOVED = re.compile(r"translate\((?P<x>[-\d.]+) (?P<y>[-\d.]+)\)(?: scale\((?P<scale>[-\d.]+))?")
+# Thin lines are hard to point at.
+_TARGET = "10"
+
+
+def inline_svg(picture: Picture, slider: Slider, prefix: str) -> Markup:
+    """The drawing as an `svg` element whose ids begin with `prefix`, without styles or scripts.
+
+    What `slider` names can be pointed at and gets its name and present text as its title; texts
+    that change are text, where the others are drawn as paths.
+
+    Raises `ValueError` where the picture is no SVG.
+    """
+    if picture.suffix != "svg":
+        raise ValueError(f"a picture of type {picture.suffix} cannot stand in the page itself")
+    root = ElementTree.fromstring(picture.data)
+    _clean(root)
+    _prefixed(root, prefix)
+    _gather_letters(root)
+    by_id = {element.get("id"): element for element in root.iter() if element.get("id")}
+    for gid, texts in slider.texts.items():
+        element = by_id.get(f"{prefix}-{gid}")
+        if element is None:
+            continue
+        if gid in slider.widths:
+            _describe(element, f"{slider.names.get(gid, gid)}: {texts[slider.shown]}")
+        else:
+            _write(element, texts[slider.shown])
+    # The page is HTML, not XML: names without a namespace are read as SVG within `svg`.
+    for element in root.iter():
+        element.tag = element.tag.removeprefix(_SVG)
+    for name in ("width", "height", "version"):
+        root.attrib.pop(name, None)
+    root.attrib |= {
+        "width": f"{picture.width * 96 / 72:.0f}",
+        "height": f"{picture.height * 96 / 72:.0f}",
+        # matplotlib says so in a style sheet, which would hold for the whole page.
+        "stroke-linejoin": "round",
+    }
+    text = ElementTree.tostring(root, encoding="unicode", short_empty_elements=False)
+    return Markup(text)
+
+
+def slider_data(slider: Slider) -> str:
+    """What the script of the page needs of `slider`, as JSON."""
+    content = {
+        "label": slider.label,
+        "positions": slider.positions,
+        "shown": slider.shown,
+        "widths": dict(slider.widths),
+        "sizes": dict(slider.sizes),
+        "names": dict(slider.names),
+        "texts": dict(slider.texts),
+    }
+    return json.dumps(content, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def _clean(element: ElementTree.Element) -> None:
+    """Keep what is drawn, its looks as attributes: styles would need leave of the policy."""
+    for child in list(element):
+        if child.tag in _KEPT:
+            _clean(child)
+        else:
+            element.remove(child)
+    for rule in element.attrib.pop("style", "").split(";"):
+        name, _, value = rule.partition(":")
+        if value:
+            element.set(name.strip(), value.strip())
+
+
+def _prefixed(root: ElementTree.Element, prefix: str) -> None:
+    for element in root.iter():
+        if "id" in element.attrib:
+            element.set("id", f"{prefix}-{element.attrib['id']}")
+        if _LINK in element.attrib:
+            target = element.attrib.pop(_LINK)
+            element.set("href", f"#{prefix}-{target.removeprefix('#')}")
+
+
+def _gather_letters(root: ElementTree.Element) -> None:
+    """Move the shapes of letters to the front: each stands where the letter is first used."""
+    for parent in list(root.iter()):
+        for child in parent.findall(f"{_SVG}defs"):
+            parent.remove(child)
+            root.insert(0, child)
+
+
+def _describe(element: ElementTree.Element, words: str) -> None:
+    element.set("class", "arrow")
+    element.set("role", "img")
+    title = ElementTree.Element(f"{_SVG}title")
+    title.text = words
+    for line in element.findall(f"{_SVG}path"):
+        target = ElementTree.SubElement(element, f"{_SVG}path", {"d": line.get("d", "")})
+        target.attrib |= {"class": "target", "fill": "none", "stroke-width": _TARGET}
+    element.insert(0, title)
+
+
+def _write(element: ElementTree.Element, words: str) -> None:
+    """Put `words` where the letters of `element` are drawn as paths."""
+    place = next(
+        (match for inner in element.iter() if (match := _MOVED.match(inner.get("transform", "")))),
+        None,
+    )
+    if place is None:
+        return
+    fills = [inner.attrib["fill"] for inner in element.iter() if "fill" in inner.attrib]
+    for child in list(element):
+        element.remove(child)
+    # The scale of matplotlib's letters is the size of the type in hundredths.
+    size = 100 * float(place["scale"] or 0.07)
+    text = ElementTree.SubElement(element, f"{_SVG}text")
+    text.attrib |= {
+        "x": place["x"],
+        "y": place["y"],
+        "font-size": f"{size:g}",
+        "fill": fills[0] if fills else "#000000",
+    }
+    text.text = words

@@ -1,0 +1,1 @@
+"""The findings as JSON, after `report.schema.json`."""

@@ -1,0 +1,116 @@
+"""Lays the `Document` out as Markdown for a comment on a pull request: short, without pictures."""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from reports.elements import SIGNS, Card, Claim, Document, FindingElement, Section, VerdictLine
+from reports.markdown.escaping import in_html, inline
+
+# GitHub refuses a comment of more than 65,536 characters; a few are left for who posts it.
+LONGEST = 60_000
+ELSEWHERE = (
+    "Figures, tables, methods and references are in the report as HTML and PDF: "
+    "`python -m gradflow.report` writes them."
+)
+_HEAD = ("| verdict | network | statement | number |", "|---|---|---|---|")
+
+
+def render_markdown(document: Document, longest: int = LONGEST) -> bytes:
+    """The report in GitHub Flavored Markdown, in UTF-8; the same document gives the same bytes.
+
+    Every text is escaped: none becomes markup, link or mention. Where all would be longer than
+    `longest` bytes, sections and verdicts at the end are left out, and it says so.
+    """
+    front = [*_front(document)]
+    room = longest - _size([*front, *_HEAD, _verdicts_left_out(0), ELSEWHERE, *[""] * 4])
+    room -= _size(_sections_left_out(document.sections))
+    rows, rows_left = _fitting([*_verdict_rows(document)], room)
+    sections, sections_left = _fitting(
+        ["\n".join(_section(section)) for section in document.sections], room - _size(rows)
+    )
+    lines = [*front, *([*_HEAD, *rows] if rows else []), ""]
+    if rows_left:
+        lines += [_verdicts_left_out(rows_left), ""]
+    lines += sections
+    if sections_left:
+        lines += [*_sections_left_out(document.sections[len(sections) :]), ""]
+    return "\n".join([*lines, ELSEWHERE, ""]).encode("utf-8", errors="replace")
+
+
+def _front(document: Document) -> Iterator[str]:
+    yield f"## {inline(document.title)}"
+    yield from ("", f"**{inline(document.question)}**", "")
+    for warning in document.warnings:
+        yield from (f"> {inline(warning)}", "")
+    for sentence in document.answer:
+        verdict = f"{sentence.sign} {sentence.verdict.value}: {sentence.hypothesis}"
+        yield f"- {inline(sentence.text)} ({inline(verdict)})"
+    yield from ("", inline(document.lead), "")
+
+
+def _verdict_rows(document: Document) -> Iterator[str]:
+    for card in document.verdicts:
+        for line in card.lines:
+            yield _verdict_row(card, line)
+
+
+def _verdict_row(card: Card, line: VerdictLine) -> str:
+    statement = card.statement if len(card.lines) == 1 else line.hypothesis
+    texts = (f"{line.sign} {line.verdict.value}", line.network, statement, line.number)
+    return f"| {' | '.join(inline(text) for text in texts)} |"
+
+
+def _section(section: Section) -> Iterator[str]:
+    """A section to be folded open: what was tested, the verdicts, and what they mean."""
+    counts = Counter(one.line.verdict for claim in section.claims for one in claim.findings)
+    signs = [f"{sign} {counts[verdict]}" for verdict, sign in SIGNS.items() if counts[verdict]]
+    heading = in_html(" ".join([section.heading, *signs]))
+    yield from (f"<details><summary>{heading}</summary>", "")
+    if section.question:
+        yield from (f"**{inline(section.question)}**", "")
+    if not section.claims:  # else the summary says what the findings below say
+        yield inline(section.notice or section.summary)
+    for claim in section.claims:
+        yield from _claim(claim)
+    yield from ("", "</details>", "")
+
+
+def _claim(claim: Claim) -> Iterator[str]:
+    yield from ("", f"#### {inline(claim.heading)}", "")
+    yield from (_finding(finding) for finding in claim.findings)
+    for name, texts in (("Rule", claim.threshold), ("Limits", claim.caveats)):
+        if texts:
+            yield f"- {name}: {inline(' '.join(texts))}"
+
+
+def _finding(finding: FindingElement) -> str:
+    line = finding.line
+    number = f"{line.measure}: {line.number}" if line.measure else line.number
+    return (
+        f"- {line.sign} **{line.verdict.value}**, {inline(line.network)}: "
+        f"{inline(finding.meaning)} _{inline(number)}_"
+    )
+
+
+def _verdicts_left_out(count: int) -> str:
+    return f"{count} further verdicts are left out here: a comment must not be longer."
+
+
+def _sections_left_out(sections: tuple[Section, ...]) -> list[str]:
+    names = ", ".join(section.heading for section in sections)
+    return [f"Left out here, since a comment must not be longer: {inline(names)}."]
+
+
+def _fitting(parts: list[str], room: int) -> tuple[list[str], int]:
+    """As many of `parts`, from the first, as fit into `room` bytes; how many do not."""
+    kept: list[str] = []
+    for part in parts:
+        room -= _size([part])
+        if room < 0:
+            break
+        kept.append(part)
+    return kept, len(parts) - len(kept)
+
+
+def _size(lines: list[str]) -> int:
+    return sum(len(line.encode("utf-8", errors="replace")) + 1 for line in lines)

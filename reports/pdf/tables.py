@@ -1,0 +1,170 @@
+"""Fits tables to the width of a page: sizes of columns, and pieces where one page is too narrow."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import ceil
+from typing import Any
+
+from reports.document.wording import NOT_OBSERVED
+from reports.elements import FindingElement, TableElement
+from reports.pdf.fonts import BOLD, LONG_IN_CELL, printable, shown, widest_piece, width
+
+# Points: the type, and what stands beside and between the texts of two cells.
+SIZE, SMALL_SIZE, _GAP = 8.5, 8.0, 8.0
+_LINE = 1.35  # the distance of two lines, in sizes of type
+_ROW_GAP = 4.0
+# A table that is higher may break over pages.
+_HIGHEST_WHOLE = 250.0
+# More networks than these are listed below each other.
+_NETWORKS_ABREAST = 3
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column's texts, its least width (no word cut) and its natural one (no line broken).
+
+    The first text is the head, which is bold.
+    """
+
+    texts: tuple[str, ...]
+    numeric: bool
+
+    def least(self, size: float) -> float:
+        return _GAP + self._widest(widest_piece, size)
+
+    def natural(self, size: float) -> float:
+        return _GAP + self._widest(width, size)
+
+    def _widest(self, measure: Callable[[str, float], float], size: float) -> float:
+        head, *cells = self.texts
+        return max(BOLD * measure(head, size), *(measure(text, size) for text in cells), 0.0)
+
+
+def table_pieces(table: TableElement, available: float) -> list[dict[str, Any]]:
+    """`table` for the template, in pieces of at most `available` points.
+
+    Each piece repeats the first column, and says that it continues the table.
+    """
+    columns = [
+        _column(name, (row[place] for row in table.rows), table.numeric[place])
+        for place, name in enumerate(table.columns)
+    ]
+    return [
+        {
+            "label": table.label + (" (continued)" if place else ""),
+            "title": shown(table.title),
+            "note": shown(table.note),
+            **_laid_out(group, available),
+        }
+        for place, group in enumerate(_groups(columns, available))
+    ]
+
+
+def estimate_table(findings: Sequence[FindingElement], available: float) -> dict[str, Any] | None:
+    """The estimates of `findings`, a row a quantity; None where there are none.
+
+    The networks stand side by side while they are few and share quantities. `notes` tells how the
+    numbers were computed; where they were in several ways, each number carries its mark.
+    """
+    rows = [row for finding in findings for row in finding.estimates]
+    if not rows:
+        return None
+    methods = list(dict.fromkeys(row.method for row in rows if row.method))
+    marks = {method: _letter(place) for place, method in enumerate(methods)}
+    marked = len(methods) > 1 or any(not row.method for row in rows)
+    numbers = {
+        (row.name, finding.line.network): row.number
+        + (f"\u00a0[{marks[row.method]}]" if marked and row.method else "")
+        for finding in findings
+        for row in finding.estimates
+    }
+    networks = list(dict.fromkeys(finding.line.network for finding in findings))
+    listed: list[tuple[str, ...]]
+    heads: tuple[str, ...]
+    names = list(dict.fromkeys(row.name for row in rows))
+    nothing_shared = len(networks) > 1 and len(names) == len(numbers)
+    if nothing_shared or len(networks) > _NETWORKS_ABREAST:
+        heads = ("quantity", "network", "estimate")
+        listed = [(*key, number) for key, number in numbers.items()]
+    else:
+        heads = ("quantity", *networks)
+        listed = [
+            (name, *(numbers.get((name, network), NOT_OBSERVED) for network in networks))
+            for name in names
+        ]
+    columns = [
+        _column(head, (row[place] for row in listed), numeric=False)
+        for place, head in enumerate(heads)
+    ]
+    notes = [shown(f"[{mark}] {method}" if marked else method) for method, mark in marks.items()]
+    return _laid_out(columns, available) | {"notes": notes}
+
+
+def _letter(place: int) -> str:
+    """a to z, then aa, ab and on."""
+    return (_letter(place // 26 - 1) if place >= 26 else "") + chr(ord("a") + place % 26)
+
+
+def _column(name: str, cells: Iterable[str], numeric: bool) -> _Column:
+    # A number is read whole, its name need not be.
+    show = printable if numeric else partial(shown, longest=LONG_IN_CELL)
+    return _Column((shown(name, LONG_IN_CELL), *map(show, cells)), numeric)
+
+
+def _groups(columns: list[_Column], available: float) -> list[list[_Column]]:
+    """The columns of each piece; the first column stands in all."""
+    if not columns:
+        return [[]]
+    first, *rest = columns
+    groups, used = [[first]], first.least(SMALL_SIZE)
+    for column in rest:
+        needed = column.least(SMALL_SIZE)
+        if used + needed > available and len(groups[-1]) > 1:
+            groups.append([first])
+            used = first.least(SMALL_SIZE)
+        groups[-1].append(column)
+        used += needed
+    return groups
+
+
+def _laid_out(columns: Sequence[_Column], available: float) -> dict[str, Any]:
+    natural = sum(column.natural(SIZE) for column in columns)
+    size = SIZE if natural <= available else SMALL_SIZE
+    widths = _widths(columns, size, available)
+    rows = list(zip(*(column.texts for column in columns), strict=True))
+    height = sum(_height(row, columns, widths, size) for row in rows)
+    return {
+        "columns": list(rows[0]) if rows else [],
+        "rows": [list(row) for row in rows[1:]],
+        "numeric": [column.numeric for column in columns],
+        "widths": widths,
+        "size": size,
+        "long": height > _HIGHEST_WHOLE,
+    }
+
+
+def _widths(columns: Sequence[_Column], size: float, available: float) -> list[float | None]:
+    """Points for each column; None where all have room, and typst knows best.
+
+    Otherwise what the least widths leave is shared in proportion to what each column lacks.
+    """
+    natural = [column.natural(size) for column in columns]
+    if sum(natural) <= available:
+        return [None] * len(columns)
+    least = [column.least(size) for column in columns]
+    if sum(least) > available:  # a name and a cell that one page cannot hold side by side
+        least = [min(wide, available / len(columns)) for wide in least]
+    lacking = [wanted - had for wanted, had in zip(natural, least, strict=True)]
+    share = (available - sum(least)) / sum(lacking)
+    return [had + share * lack for had, lack in zip(least, lacking, strict=True)]
+
+
+def _height(
+    row: Sequence[str], columns: Sequence[_Column], widths: Sequence[float | None], size: float
+) -> float:
+    lines = [
+        ceil(width(text, size) / (wide - _GAP)) if wide and text else 1
+        for text, wide in zip(row, widths, strict=True)
+    ]
+    return max(lines) * size * _LINE + _ROW_GAP

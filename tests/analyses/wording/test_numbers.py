@@ -1,0 +1,57 @@
+"""How numbers and intervals read."""
+
+import pytest
+
+from analyses.wording.numbers import (
+    between,
+    finite,
+    number,
+    p_value,
+    percent,
+    points,
+    share_bound,
+    with_interval,
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0.01, "0.01"),
+        (5.2349, "5.23"),
+        (1234.5, "1,234"),
+        (2.3e-5, "2.3e-5"),
+        (0, "0"),
+        (1e6, "1.0e6"),
+    ],
+)
+def test_numbers_have_three_significant_digits(value, text):
+    assert number(value) == text
+
+
+def test_fractions_and_differences():
+    assert percent(0.4327) == "43.3 %"
+    assert [share_bound(value) for value in (0.5, 0.05, 0.025)] == ["50 %", "5 %", "2.5 %"]
+    assert points(-0.0512) == "-5.1 points"
+    assert p_value(0.0004) == "p < 0.001"
+    assert p_value(0.0321) == "p = 0.032"
+
+
+def test_intervals_say_where_there_is_none():
+    assert between(0.1, 0.25, percent) == "(95 % interval 10.0 to 25.0)"
+    assert between(None, None) == "(no interval)"
+
+
+def test_only_finite_values_pass():
+    assert [finite(value) for value in (None, float("nan"), float("inf"), 2)] == [
+        None,
+        None,
+        None,
+        2,
+    ]
+
+
+def test_a_number_has_its_unit_once():
+    wide = "(95\u00a0% interval 51.2 to 57.9)"
+    assert with_interval(54.321, 51.2, 57.9, "%") == f"54.3\u00a0% {wide}"
+    assert with_interval(None, 1.0, 2.0) == "not available"

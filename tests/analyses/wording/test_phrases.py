@@ -1,0 +1,22 @@
+"""How counts, lists and names read."""
+
+import pytest
+
+from analyses.wording.phrases import listing, named, plural, unnamed
+
+
+def test_counts_and_lists():
+    assert [plural(1, "seed"), plural(3, "seed"), plural(2, "class")] == [
+        "1 seed",
+        "3 seeds",
+        "2 classes",
+    ]
+    assert listing([]) == ""
+    assert listing(["a", "b", "c"]) == "a, b and c"
+
+
+@pytest.mark.parametrize("network", ["plain34", "[x]", "{}", "a] b"])
+def test_a_hypothesis_reads_with_and_without_its_network(network):
+    template = "The skips[ of {}] carry most."
+    assert named(template, network) == f"The skips of {network} carry most."
+    assert unnamed(template) == "The skips carry most."

@@ -1,0 +1,43 @@
+"""A signal that asks the program to end raises an exception, once for one request."""
+
+import signal
+import time
+
+import pytest
+
+from gradflow.command_line.interrupts import SECONDS_TO_END, Terminated, end_in_good_order
+
+
+@pytest.fixture(autouse=True)
+def _handlers_as_they_were():
+    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_raises_what_the_exit_status_is_told_by(number):
+    end_in_good_order()
+    with pytest.raises(Terminated) as raised:
+        signal.raise_signal(number)
+    assert raised.value.status == 128 + number
+    assert isinstance(raised.value, KeyboardInterrupt)
+
+
+def test_the_same_request_sent_again_does_not_break_off_the_end_it_began():
+    end_in_good_order()
+    with pytest.raises(Terminated):
+        signal.raise_signal(signal.SIGTERM)
+    signal.raise_signal(signal.SIGTERM)
+    signal.raise_signal(signal.SIGHUP)
+
+
+def test_a_request_long_after_counts_again(monkeypatch):
+    end_in_good_order()
+    with pytest.raises(Terminated):
+        signal.raise_signal(signal.SIGTERM)
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + SECONDS_TO_END + 1)
+    with pytest.raises(Terminated):
+        signal.raise_signal(signal.SIGTERM)

@@ -1,0 +1,138 @@
+"""Copies and pickles of a traced model carry nothing of the tracer; memory does not grow."""
+
+import copy
+import gc
+import io
+import pickle
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import gradflow
+from gradflow.hooks.observation import layer_observer
+from gradflow.hooks.observation.hook import Hook
+
+
+class Doubled(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear, self.relu = nn.Linear(3, 3), nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        return x + self.relu(self.linear(x))
+
+
+def by_torch_save(model):
+    buffer = io.BytesIO()
+    torch.save(model, buffer)
+    buffer.seek(0)
+    return torch.load(buffer, weights_only=False)
+
+
+def by_pickle(model):
+    return pickle.loads(pickle.dumps(model))
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 3), Doubled(), nn.Linear(3, 1))
+
+
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, by_pickle, by_torch_save])
+def test_a_copy_of_a_traced_model_works_and_records_nothing(tmp_path, duplicate):
+    model = network()
+    names = set(model.state_dict())
+    with gradflow.Tracer(model, tmp_path / "run") as tracer:
+        assert set(model.state_dict()) == names
+        model(torch.ones(2, 3)).sum().backward()
+        twin = duplicate(model)
+        for module in twin.modules():
+            hooks = [*module._forward_hooks.values(), *module._forward_pre_hooks.values()]
+            assert all(hook.__module__ == "gradflow.hooks.observation.hook" for hook in hooks)
+            assert all(hook.__name__ == "inert" for hook in hooks)
+        twin(torch.ones(7, 3)).sum().backward()
+        tracer.step()
+    assert torch.equal(twin(torch.ones(2, 3)), model(torch.ones(2, 3)))
+    run = gradflow.open_run(tmp_path / "run")
+    assert set(run.activations.batch_size) == {2}
+    assert set(run.gradients.batch_size) == {2}
+
+
+class Counting:
+    """A record that is open or not, and how often it was asked for."""
+
+    def __init__(self):
+        self.open, self.asked = None, 0
+
+    @property
+    def record(self):
+        self.asked += 1
+        return self.open
+
+
+def test_an_idle_hook_asks_one_question_and_does_nothing():
+    watcher, called = Counting(), []
+    hook = Hook(watcher, lambda *given: called.append(given))
+    hook(1, 2)
+    assert (watcher.asked, called) == (1, [])
+    watcher.open = object()
+    hook(1, 2)
+    assert (watcher.asked, called) == (2, [(1, 2)])
+
+
+def test_steps_that_are_not_recorded_compute_nothing(tmp_path, monkeypatch):
+    computed, counts = [], []
+    original = layer_observer.moments
+    monkeypatch.setattr(
+        layer_observer, "moments", lambda *a, **k: computed.append(a) or original(*a, **k)
+    )
+    model = network()
+    with gradflow.Tracer(model, tmp_path / "run", schedule=10) as tracer:
+        for _ in range(21):
+            computed.clear()
+            model(torch.ones(2, 3)).sum().backward()
+            counts.append(len(computed))
+            tracer.step()
+    assert [step for step, count in enumerate(counts) if count] == [0, 10, 20]
+
+
+def grown(folder, few, many):
+    """Bytes and objects that `many` traced steps leave behind, all on disk, more than `few` do."""
+    model = network()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
+
+    def train(count):
+        for _ in range(count):
+            optimizer.zero_grad()
+            model(torch.ones(2, 3)).sum().backward()
+            optimizer.step()
+        tracer.end_epoch()
+        gc.collect()
+        return np.array([tracemalloc.get_traced_memory()[0], len(gc.get_objects())])
+
+    with gradflow.Tracer(model, folder, optimizer=optimizer) as tracer:
+        tracemalloc.start()
+        try:
+            train(60)
+            before, after_few, after_many = train(60), train(few), train(many)
+        finally:
+            tracemalloc.stop()
+    return (after_many - after_few) - (after_few - before)
+
+
+def test_memory_does_not_grow_with_the_steps(tmp_path):
+    size, objects = grown(tmp_path / "run", few=100, many=1100)
+    # One object kept a step would be 1000, one 0-d tensor a step 67 kB.
+    assert objects < 300
+    assert size < 45_000
+
+
+@pytest.mark.slow
+def test_memory_does_not_grow_over_10_000_steps(tmp_path):
+    size, objects = grown(tmp_path / "run", few=100, many=10_100)
+    # One object kept a step would be 10,000, one 0-d tensor a step 670 kB.
+    assert objects < 300
+    assert size < 100_000

@@ -1,0 +1,52 @@
+"""What the console says of folders and classes whose names hold anything."""
+
+import io
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from gradflow.data import split
+from gradflow.data.images import ImageData
+from gradflow.training.configuration import Configuration
+from gradflow.training.console import quoted, show_plan
+from gradflow.training.experiment import Plan
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("runs/plain", ["runs/plain"]),
+        ("a b", ["a b"]),
+        ('it\'s "$(touch x)" `y`; rm *', ['it\'s "$(touch x)" `y`; rm *']),
+        ("-rf", ["./-rf"]),
+        ("漢", ["漢"]),
+        ("a\x1b[2Jb\n", ["a\\x1b[2Jb\\n"]),
+    ],
+)
+def test_a_path_to_be_copied_into_a_shell_is_one_word_and_runs_nothing(name, words):
+    assert shlex.split(quoted(Path(name))) == words
+
+
+def test_the_plan_shows_names_as_text_and_says_that_rows_repeat():
+    data = ImageData(
+        images=torch.zeros(8, 1, 8, 8, dtype=torch.uint8),
+        labels=torch.tensor([0, 1] * 4),
+        classes=("[red]a", "b"),
+        names=("x\x1b[2J", "[bold]y\n", *"abcdef"),
+        fingerprints=("same", "same", *"abcdef"),
+        flips=False,
+        repeated_rows=1234,
+    )
+    options = Configuration(data="[blink]\x1b[31m", batch_size=2)
+    parts = {2025: split(data, seed=2025)}
+    output = io.StringIO()
+    plan = Plan(options, Path("out"), torch.device("cpu"), data, parts)
+    show_plan(Console(file=output, width=200), plan)
+    shown = output.getvalue()
+    assert "[blink]\\x1b[31m: 8 gray images" in shown
+    assert "1,234 further rows of the CSV repeat others and do not count" in shown
+    assert "one image under several labels: x\\x1b[2J, [bold]y\\n" in shown
+    assert "\x1b" not in shown

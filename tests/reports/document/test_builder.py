@@ -1,0 +1,161 @@
+"""The document decides order, numbers and wording once, whatever an experiment holds."""
+
+from dataclasses import replace
+
+import pandas as pd
+
+from analyses.registry import Outcome
+from analyses.result import AnalysisResult, Table, Verdict
+from gradflow.runs.format.schema import TABLES
+from reports.document.builder import HEADLINES, SENTENCES, build_document
+from reports.document.sections import table_part
+
+
+def test_answer_opens_with_the_first_headline_and_is_three_sentences_at_most(experiment, outcomes):
+    document = build_document(experiment, outcomes)
+    assert document.answer[0].text == "Of both networks together."
+    assert document.answer[0].hypothesis == "Gradients vanish"
+    assert document.answer[0].section == "section-2-claim-1"
+    assert document.answer[1].text.startswith("The meaning of higher-accuracy")
+    assert len(document.answer) <= SENTENCES
+
+
+def test_a_verdict_of_some_networks_alone_names_its_network(experiment, outcomes):
+    result = outcomes[1].result
+    first, second = result.findings
+    mixed = replace(result, findings=(first, replace(second, verdict=Verdict.SUPPORTED)))
+    document = build_document(experiment, [replace(outcomes[1], result=mixed)])
+    assert document.answer[0].text == "Of both networks together."
+    assert document.answer[0].hypothesis == first.hypothesis
+    assert document.answer[0].verdict is first.verdict
+
+
+def test_without_a_sentence_on_all_networks_each_is_told(experiment, outcomes):
+    alone = replace(outcomes[1], result=replace(outcomes[1].result, together={}))
+    document = build_document(experiment, [alone])
+    meanings = [finding.meaning for finding in alone.result.findings]
+    assert document.answer[0].text == " ".join(meanings)
+
+
+def test_first_page_falls_back_on_other_analyses_and_is_never_long(experiment, outcomes):
+    findings = outcomes[0].result.findings
+    many = tuple(replace(findings[0], key=str(n), meaning=f"{n}.") for n in range(20))
+    result = replace(outcomes[0].result, findings=many, figures=(), tables=())
+    document = build_document(experiment, [replace(outcomes[0], key="other", result=result)])
+    assert len(document.answer) == SENTENCES
+    assert len(document.cards) == len(HEADLINES)
+
+
+def test_findings_of_one_topic_share_a_claim_under_their_statement(experiment, outcomes):
+    (shared,) = build_document(experiment, outcomes).sections[1].claims
+    assert shared.heading == "Gradients vanish"
+    assert [part.line.network for part in shared.findings] == ["plain34", "resnet34"]
+    assert shared.caveats == ("One data set.", "Few seeds.")
+
+
+def test_evidence_stands_with_the_first_claim_that_names_it(experiment, outcomes):
+    first, second, _ = build_document(experiment, outcomes).sections[0].claims
+    assert [figure.title for figure in first.figures] == ["Figure title curves."]
+    assert (second.figures, second.seen) == ((), (first.figures[0].label,))
+
+
+def test_a_table_may_bear_the_key_of_its_figure(experiment, outcomes):
+    result = outcomes[1].result
+    table = replace(result.tables[0], key=result.figures[0].key)
+    findings = tuple(replace(one, evidence=(table.key,)) for one in result.findings)
+    shared = replace(result, findings=findings, tables=(table,))
+    document = build_document(experiment, [replace(outcomes[1], result=shared)])
+    (claim,) = document.sections[0].claims
+    assert [part.label for part in (*claim.figures, *claim.tables)] == ["Figure 1", "Table 1"]
+
+
+def test_opening_picture_is_the_overview_and_has_no_section(experiment, outcomes):
+    figure = outcomes[0].result.figures[0]
+    overview = Outcome("overview", "", "", AnalysisResult("", (), (figure,), (), "", ()))
+    document = build_document(experiment, [*outcomes, overview])
+    assert document.opening.label == "Figure 1"
+    assert len(document.sections) == len(outcomes)
+    assert build_document(experiment, outcomes).opening is None
+
+
+def test_lead_counts_the_verdicts(experiment, outcomes):
+    lead = build_document(experiment, outcomes).lead
+    assert lead == "11 statements tested: 1 supported, 7 contradicted and 3 inconclusive."
+
+
+def test_every_finding_has_a_verdict_with_its_first_estimate(experiment, outcomes):
+    document = build_document(experiment, outcomes)
+    findings = [f for outcome in outcomes if outcome.result for f in outcome.result.findings]
+    assert sum(len(card.lines) for card in document.verdicts) == len(findings)
+    card = next(card for card in document.verdicts if "supported" in card.anchor + card.statement)
+    (line,) = card.lines
+    assert (line.network, line.sign, card.anchor) == ("plain34", "✓", "section-1-claim-1")
+    assert line.measure == "ratio of curve-supported"
+    assert line.number == "54.3\u00a0% (95\u00a0% interval 51.2 to 57.9)"
+
+
+def test_sections_keep_their_order_and_say_why_they_have_no_result(experiment, outcomes):
+    sections = build_document(experiment, outcomes).sections
+    assert [section.heading[:3] for section in sections] == [
+        "1. ",
+        "2. ",
+        "3. ",
+        "4. ",
+        "5. ",
+        "6. ",
+    ]
+    assert sections[4].notice == "Not applicable to this experiment: no residual additions"
+    assert sections[5].notice == "This section failed: ValueError: it broke"
+
+
+def test_figures_and_tables_are_numbered_through_the_report(experiment, outcomes):
+    document = build_document(experiment, outcomes)
+    figures = [figure.label for section in document.sections for figure in section.all_figures]
+    assert figures == [f"Figure {number}" for number in range(1, 8)]
+    tables = [table.label for section in document.sections for table in section.all_tables]
+    tables += [table.label for table in document.configuration]
+    assert tables == [f"Table {number}" for number in range(1, len(tables) + 1)]
+
+
+def test_long_table_is_cut_and_says_how_long_it_is(experiment, outcomes):
+    long = build_document(experiment, outcomes).sections[1].tables[1]
+    assert len(long.rows) == 60
+    assert long.note == "The first 60 of 90 rows."
+
+
+def test_a_source_cited_twice_is_listed_once(experiment, outcomes):
+    document = build_document(experiment, outcomes)
+    assert document.references[0] == "[1] He et al. 2015, section 4.1"
+    assert document.references == (
+        "[1] He et al. 2015, section 4.1",
+        "[2] Source of curves",
+        "[3] Source of profile",
+        "[4] Source of <script>alert(1)</script>",
+    )
+    assert document.sections[1].sources[0] == "[1] He et al. 2015, section 4.1"
+
+
+def test_glossary_holds_every_recorded_quantity(experiment):
+    document = build_document(experiment, ())
+    explained = {term.name for part in document.glossary for term in part.terms}
+    assert explained == {q.name for table in TABLES.values() for q in table.columns}
+
+
+def test_document_stands_without_any_finding(experiment):
+    outcome = Outcome("skip_carry", "Skip connections", "?", not_applicable="nothing recorded")
+    document = build_document(experiment, [outcome])
+    assert document.verdicts == ()
+    assert document.answer == ()
+    assert document.lead.startswith("No hypothesis could be tested")
+
+
+def test_date_is_that_of_the_experiment(experiment, outcomes):
+    document = build_document(experiment, outcomes)
+    assert "recorded 3 May 2025, 14:05 UTC" in document.subtitle
+
+
+def test_table_without_rows_says_so():
+    part = table_part(Table("t", "Empty", pd.DataFrame({"layer": []})), "Table 1")
+    assert (part.columns, part.rows) == (("layer",), ())
+    assert part.note == "No rows: there was nothing to list."
+    assert table_part(Table("t", "Bare", pd.DataFrame()), "Table 1").rows == ()

@@ -1,0 +1,80 @@
+"""The methods section tells what a reader needs to judge the experiment, and to make it again."""
+
+import shlex
+
+import pytest
+import tyro
+
+from gradflow.runs.reading.run import open_experiment
+from gradflow.runs.writing.run import RunWriter
+from gradflow.training.configuration import Configuration
+from reports.document.methods import methods_of
+
+
+def methods(tmp_path, epochs=(), costs=None, **description):
+    writer = RunWriter(tmp_path / "mine", {"network": "plain34", "seed": 3, **description})
+    for number, scalars in enumerate(epochs, start=1):
+        row = {"epoch": [number], "step": [10 * number - 1]}
+        writer.append("epochs", row | {k: [v] for k, v in scalars.items()}, 10 * number - 10, 0)
+    if costs:
+        columns = {"epoch": [1], "probe": ["lesions"], "seconds": [costs], "skipped": [None]}
+        writer.append("probe_costs", columns, 0, 9)
+    writer.close("complete")
+    return {part.heading: part.text for part in methods_of(open_experiment(tmp_path / "mine"))}
+
+
+def test_cost_is_the_ratio_of_recorded_to_other_steps_by_epoch(tmp_path):
+    epochs = [
+        {"seconds": 10.0, "recorded_step_seconds": 0.3, "other_step_seconds": 0.2},
+        {"seconds": 10.0, "recorded_step_seconds": 0.25, "other_step_seconds": 0.2},
+        {"seconds": 10.0, "recorded_step_seconds": 0.36, "other_step_seconds": 0.2},
+    ]
+    assert methods(tmp_path, epochs, costs=3.0)["Cost of recording"] == (
+        "A recorded step of plain34 took 1.5 times as long as the others "
+        "(median over 3 epochs, 1.25 to 1.8) and probes at the ends of epochs took 10.0 % on top."
+    )
+
+
+@pytest.mark.parametrize(
+    "scalars", [{}, {"recorded_step_seconds": 0.3, "other_step_seconds": None}]
+)
+def test_cost_that_was_not_measured_is_called_so(tmp_path, scalars):
+    text = methods(tmp_path, [scalars])["Cost of recording"]
+    assert text == "How much longer recorded steps took was not measured in these runs."
+
+
+def test_split_says_how_many_images_are_distinct_and_how_many_contradict(tmp_path):
+    images = {"all": 1225, "distinct": 771, "training": 980, "validation": 245}
+    conflicts = {"under_several_labels": [["a", "b"]]}
+    assert methods(tmp_path, images=images | conflicts)["Images and split"] == (
+        "Of 1,225 images, 771 of them distinct, 980 train and 245 validate, drawn class by class "
+        "with the run's seed; copies of an image stay on one side. "
+        "1 image stood under several labels."
+    )
+
+
+def test_device_and_versions_are_told(tmp_path):
+    told = methods(tmp_path, versions={"torch": "2.6"}, device="cpu", threads=1)
+    assert told["Software and device"] == "torch 2.6, device cpu with 1 thread."
+
+
+@pytest.mark.parametrize(
+    "configuration",
+    [
+        Configuration(),
+        Configuration(
+            data="my images/it's", models=("plain20",), seeds=(1, 2), augment=False, image_size=16,
+            shortcut="A", probes=("none",), checkpoints="every", recalibrate=False,
+        ),
+    ],
+)  # fmt: skip
+def test_command_gives_the_recorded_configuration_again(tmp_path, configuration):
+    recorded = configuration.as_json() | {"optimizer": "Adam"}
+    command = methods(tmp_path, configuration=recorded)["To train this again"]
+    program = ["python", "-m", "gradflow.train_and_trace"]
+    assert shlex.split(command)[:3] == program
+    assert tyro.cli(Configuration, args=shlex.split(command)[3:]) == configuration
+
+
+def test_run_of_a_loop_of_ones_own_names_no_command(tmp_path):
+    assert "To train this again" not in methods(tmp_path, configuration={"lr": 0.1})

@@ -1,0 +1,266 @@
+"""The PDF as its readers meet it: on paper, and in a search."""
+
+import re
+import shutil
+import tempfile
+import time
+from dataclasses import replace
+from io import BytesIO
+
+import numpy as np
+import pytest
+import typst
+from PIL import Image
+from pypdf import PdfReader
+
+from gradflow.errors import ConfigurationError, RunError
+from gradflow.runs.reading.run import open_experiment
+from reports.document.builder import build_document
+from reports.elements import Picture
+from reports.pdf import fonts
+from reports.pdf.fonts import printable
+from reports.pdf.renderer import A4, LETTER, render_pdf
+
+MARGIN = 20 / 25.4 * 72  # points
+
+
+@pytest.fixture(scope="module")
+def document(document_with_opening):
+    return document_with_opening
+
+
+@pytest.fixture(scope="module")
+def reader(report_as_pdf) -> PdfReader:
+    return PdfReader(BytesIO(report_as_pdf))
+
+
+@pytest.fixture(scope="module")
+def pages(reader) -> list[str]:
+    return [page.extract_text() for page in reader.pages]
+
+
+def words(text: str) -> str:
+    return " ".join(text.split())
+
+
+def front(document, **changes):
+    """The document without its sections and what links to them."""
+    return replace(document, answer=(), cards=(), verdicts=(), sections=(), **changes)
+
+
+@pytest.mark.parametrize(("name", "paper"), [("a4", A4), ("letter", LETTER), ("us-letter", LETTER)])
+def test_pages_have_the_size_asked_for(document, name, paper):
+    reader = PdfReader(BytesIO(render_pdf(front(document), name)))
+    for page in reader.pages:
+        assert float(page.mediabox.width) == pytest.approx(paper.width, abs=0.1)
+        assert float(page.mediabox.height) == pytest.approx(paper.height, abs=0.1)
+
+
+def test_unknown_paper_is_an_error_that_names_the_choices(document):
+    with pytest.raises(ConfigurationError, match=r"'a5' is unknown: choose a4 or letter$"):
+        render_pdf(document, "a5")
+
+
+def test_file_is_dated_by_the_run(reader):
+    assert reader.metadata["/CreationDate"].startswith("D:20250503140509")
+
+
+def chapters(reader: PdfReader) -> list[tuple[int, str]]:
+    """The page, counted from 0, and the title of each heading of the first level."""
+    return [
+        (reader.get_destination_page_number(item), item.title)
+        for item in reader.outline
+        if not isinstance(item, list)
+    ]
+
+
+def test_outline_and_contents_name_the_sections_and_their_pages(document, reader, pages):
+    found = chapters(reader)
+    titles = [title for _, title in found]
+    assert titles[:3] == ["The answer", "Contents", "All verdicts"]
+    assert [s.heading for s in document.sections if len(s.heading) < 30] == [
+        title for title in titles[3:-4] if len(title) < 30
+    ]
+    assert titles[-4:] == ["Methods", "Configuration", "Glossary", "References"]
+    contents = words(" ".join(pages[:3]))
+    for page, title in found[2:]:
+        assert re.search(rf"{re.escape(words(title))}[ .]*{page + 1}\b", contents)
+
+
+def test_running_head_names_the_section_of_its_page(reader, pages):
+    begun = chapters(reader)
+    for number, page in enumerate(pages[1:], start=1):
+        current = [title for place, title in begun if place <= number][-1]
+        head = page.splitlines()[0]
+        assert head.startswith(current)
+        assert f"{number + 1} of {len(pages)}" in page
+
+
+def test_no_heading_and_no_title_of_a_table_ends_a_page(document, reader, pages):
+    claims = [claim.heading for section in document.sections for claim in section.claims]
+    glossary = [part.heading for part in document.glossary]
+    tables = [t for section in document.sections for t in section.all_tables]
+    titles = [f"{table.label}. {table.title}." for table in [*tables, *document.configuration]]
+    begun = [title for _, title in chapters(reader)]
+    headings = {words(heading) for heading in [*claims, *glossary, *titles, *begun]}
+    for page in pages:
+        lines = [words(line) for line in page.splitlines() if not line.startswith("gradflow 0")]
+        assert lines[-1] not in headings
+
+
+def test_first_page_holds_question_answer_and_cards(document, pages):
+    first = words(pages[0])
+    expected = [document.title, document.question, document.lead]
+    expected += [sentence.text for sentence in document.answer]
+    expected += [f"{sentence.sign}\u00a0{sentence.verdict}" for sentence in document.answer]
+    for card in document.cards:
+        expected.append(card.statement)
+        expected += [f"{line.sign}\u00a0{line.verdict} · {line.network}" for line in card.lines]
+    assert [text for text in expected if words(text) not in first] == []
+
+
+def test_warnings_stand_on_the_first_page(document):
+    warned = front(document, warnings=("The run x failed.", "The run y failed."))
+    first = PdfReader(BytesIO(render_pdf(warned))).pages[0].extract_text()
+    assert words("Note: The run x failed. Note: The run y failed.") in words(first)
+
+
+def test_verdict_table_names_a_statement_once_and_every_network(document, pages):
+    table = words(" ".join(pages)).partition("Statement Network Verdict Number Page")[2]
+    table = table.partition("1. Comparison What happened?")[0]
+    assert table.count("Gradients vanish") == 1
+    for line in document.verdicts[3].lines:
+        assert f"{line.network} {line.sign} {line.verdict} {line.measure}" in words(table)
+
+
+def rightmost_ink(document, paper, monkeypatch) -> float:
+    """How far right any page is printed, in points."""
+    compiled, images = typst.compile, []
+
+    def compile_twice(*arguments, **options):
+        images.extend(compiled(*arguments, **{**options, "format": "png", "ppi": 48}))
+        return compiled(*arguments, **options)
+
+    monkeypatch.setattr(typst, "compile", compile_twice)
+    render_pdf(document, paper)
+    inks = [np.asarray(Image.open(BytesIO(image)).convert("L")) < 200 for image in images]
+    return max(np.flatnonzero(ink.any(axis=0)).max() for ink in inks) / 48 * 72
+
+
+@pytest.mark.parametrize(("name", "paper"), [("a4", A4), ("letter", LETTER)])
+def test_nothing_leaves_the_column(document, monkeypatch, name, paper):
+    assert rightmost_ink(document, name, monkeypatch) < paper.width - MARGIN + 3
+
+
+def test_that_check_sees_words_that_do_not_break(document, monkeypatch):
+    monkeypatch.setattr("reports.pdf.fonts.breakable", lambda text, longest: text)
+    assert rightmost_ink(document, "a4", monkeypatch) > A4.width - MARGIN / 2
+
+
+def test_names_can_be_searched_and_copied(document):
+    names = ("layer4.2.downsample.0", "classification_accuracy", "stage12.block3.convolution1")
+    summary = "In the text stand " + ", ".join(names) + "."
+    section = replace(document.sections[0], summary=summary, claims=(), figures=(), tables=())
+    reader = PdfReader(BytesIO(render_pdf(replace(front(document), sections=(section,)))))
+    text = words(" ".join(page.extract_text() for page in reader.pages))
+    assert [name for name in names if name not in text] == []
+
+
+def test_no_hidden_letters_are_copied(pages):
+    assert not set("\u200b\u200c\ufffc\u00ad") & set("".join(pages))
+
+
+def test_letters_without_a_glyph_stand_as_numbers_and_the_page_says_so(document):
+    strange = "猫 \U0001f9ec \u202eevil \ud800 \x07 שלום قطة 54.3"
+    section = replace(document.sections[0], heading=strange, summary=strange)
+    content = render_pdf(replace(front(document, question=strange), sections=(section,)))
+    reader = PdfReader(BytesIO(content))
+    text = words(reader.pages[0].extract_text())
+    for number in ("[U+732B]", "[U+1F9EC]", "[U+202E]evil", "[U+D800]", "[U+0007]"):
+        assert number in text
+    assert "stand as their Unicode numbers" in text
+    assert b"pdfuaid" in content
+
+
+@pytest.mark.parametrize("letter", ["猫", "\u202e", "\x07"])
+def test_one_letter_alone_is_enough_to_say_so(document, letter):
+    content = render_pdf(front(document, references=(f"[1] Title{letter}",)))
+    first = PdfReader(BytesIO(content)).pages[0].extract_text()
+    assert "stand as their Unicode numbers" in words(first)
+
+
+def test_an_ordinary_report_says_nothing_of_letters(pages):
+    assert "Unicode" not in pages[0]
+
+
+def test_every_printable_letter_can_be_shown(document):
+    letters = [chr(n) for n in range(0x20, 0x20000) if printable(chr(n)) == chr(n)]
+    content = render_pdf(front(document, subtitle=" ".join(letters), lead="".join(letters)))
+    assert b"pdfuaid" in content
+
+
+def test_a_text_that_typst_refuses_costs_the_declaration_not_the_report(document, monkeypatch):
+    monkeypatch.setattr("reports.pdf.fonts.printable", lambda text: text)
+    content = render_pdf(front(document, lead="猫"))
+    text = words(PdfReader(BytesIO(content)).pages[0].extract_text())
+    assert "This file does not declare PDF/UA-1: PDF/UA-1 error: the text" in text
+    assert b"pdfuaid" not in content
+
+
+def test_a_broken_drawing_says_so_in_its_place(pages):
+    text = words(" ".join(pages))
+    assert "This figure could not be drawn: ZeroDivisionError: no epochs to draw" in text
+    assert "Broken title. Broken caption." in text
+
+
+def test_claim_tells_where_its_evidence_stands(document, pages):
+    text = words(" ".join(pages))
+    assert "Shown in Figure 2." in text
+    assert "Shown in See also Figure 2." in text
+
+
+def test_bytes_depend_on_neither_folder_nor_time_zone(
+    experiment_folder, outcomes, tmp_path, monkeypatch
+):
+    contents = []
+    for zone in ("UTC", "Asia/Tokyo"):
+        home, scratch = tmp_path / zone, tmp_path / f"scratch {zone}"
+        scratch.mkdir(parents=True)
+        shutil.copytree(experiment_folder, home / experiment_folder.name)
+        monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+        monkeypatch.setenv("TZ", zone)
+        time.tzset()
+        document = build_document(open_experiment(home / experiment_folder.name), outcomes)
+        contents.append(render_pdf(document))
+        assert list(scratch.iterdir()) == []
+    monkeypatch.undo()
+    time.tzset()
+    assert contents[0] == contents[1]
+
+
+def test_unknown_date_is_left_out(document):
+    reader = PdfReader(BytesIO(render_pdf(front(document, created=None))))
+    assert "/CreationDate" not in reader.metadata
+
+
+def test_report_without_anything_to_show_stands(document):
+    bare = front(document, opening=None, methods=(), configuration=(), glossary=(), references=())
+
+    assert document.lead in words(PdfReader(BytesIO(render_pdf(bare))).pages[0].extract_text())
+
+
+def test_picture_of_pixels_is_embedded(document):
+    content = BytesIO()
+    Image.new("RGB", (20, 10), "red").save(content, "png")
+    picture = Picture(content.getvalue(), "png", 400, 200)
+    figure = replace(document.opening, picture=picture)
+    reader = PdfReader(BytesIO(render_pdf(front(document, opening=figure))))
+    assert sum(len(page.images) for page in reader.pages) == 1
+
+
+def test_what_cannot_be_laid_out_is_refused_in_a_sentence(document, monkeypatch):
+    endless = replace(document, question="a." * 1000)
+    assert render_pdf(endless)
+    monkeypatch.setattr(fonts, "_MOST_BREAKS", 1000)
+    with pytest.raises(RunError, match=r"cannot be laid out \(maximum grouping depth exceeded\)"):
+        render_pdf(endless)
