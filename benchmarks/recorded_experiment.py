@@ -86,7 +86,7 @@ def _columns(
         "step": np.repeat(steps, len(names)),
         key: list(names) * len(steps),
         "batch_size": np.full(len(steps) * len(names), 24),
-        "shortcut": ["identity"] * (len(steps) * len(names)),
+        "skip_type": ["identity"] * (len(steps) * len(names)),
     }
     for quantity in table.quantities:
         if quantity.dtype == "float64":

@@ -72,7 +72,7 @@ CONDITIONS = {
         "the gradients do not vanish in the last recorded steps",
         "it cannot be told whether the gradients vanish in the last recorded steps",
         "A factor over the depth whose interval lies above the bound.",
-        "Try He or Glorot initialization, normalization or shortcuts, and check again.",
+        "Try He or Glorot initialization, normalization or skips, and check again.",
         "Glorot & Bengio 2010, Understanding the difficulty of training deep feedforward neural "
         "networks; Hanin 2018, How to start training",
     ),
@@ -82,7 +82,7 @@ CONDITIONS = {
         "the gradients do not explode in the last recorded steps",
         "it cannot be told whether the gradients explode in the last recorded steps",
         "A factor over the depth whose interval lies below the bound.",
-        "Try smaller initial weights, gradient clipping, a warm-up or shortcuts, and check again.",
+        "Try smaller initial weights, gradient clipping, a warm-up or skips, and check again.",
         "Pascanu, Mikolov & Bengio 2013, On the difficulty of training recurrent neural networks; "
         "Yang et al. 2019, A mean field theory of batch normalization, theorem 8",
     ),
@@ -92,7 +92,7 @@ CONDITIONS = {
         "the gradients are not shattered",
         "it cannot be told whether the gradients are shattered",
         "An autocorrelation whose interval lies above the bound.",
-        "Try shortcuts, or fewer layers, and check again.",
+        "Try skips, or fewer layers, and check again.",
         "Balduzzi et al. 2017, The shattered gradients problem",
     ),
     "dead": Condition(

@@ -79,7 +79,7 @@ def gradient_cuts(run: Run) -> Cuts | None:
 
 
 def _inputs_of_additions(run: Run, names: pd.Series) -> Cuts:
-    kinds = run.junctions.drop_duplicates("layer")["shortcut"].to_numpy()
+    kinds = run.junctions.drop_duplicates("layer")["skip_type"].to_numpy()
     projections = np.cumsum(kinds == "projection") - (kinds == "projection")
     # Runs of an earlier version lack the whole gradient: that by skip and branch stands in.
     whole = run.junctions["input_gradient_norm"].astype(float)

@@ -39,7 +39,7 @@ class LayerGradients:
 
 
 def weighted_layers(layers: pd.DataFrame) -> pd.DataFrame:
-    """The convolutions off the shortcuts; the linear layers where there are too few of these.
+    """The convolutions off the skips; the linear layers where there are too few of these.
 
     Columns layer, depth, stage; sorted by depth.
     """

@@ -12,18 +12,18 @@ from analyses.wording.phrases import listing, plural, slug
 
 NO_CAUSE = "A difference between two networks, or an association over seeds, is no cause."
 FIXED_WEIGHTS = (
-    "Scaling shortcuts or deleting blocks damages a trained network: it shows what that network "
-    "rests on, not why training with shortcuts ends where it does."
+    "Scaling skips or deleting blocks damages a trained network: it shows what that network "
+    "rests on, not why training with skips ends where it does."
 )
 FORWARD_ONLY = (
-    "The shortcut interventions move this too, but at fixed weights gradients cannot act on "
+    "The skip interventions move this too, but at fixed weights gradients cannot act on "
     "accuracy, so they are no evidence here."
 )
 
 
 def pair_findings(one: Comparison, rules: Rules) -> list[Finding]:
-    """One finding on the shortcuts themselves, where accuracy was recorded, then the candidates."""
-    findings = [_shortcuts(one)] if one.interventions.trained is not None else []
+    """One finding on the skips themselves, where accuracy was recorded, then the candidates."""
+    findings = [_skips(one)] if one.interventions.trained is not None else []
     findings += [_candidate(one, each, rules) for each in one.evidence]
     if one.missing:
         left_out = f"Not recorded in either network, so not weighed: {listing(one.missing)}."
@@ -32,7 +32,7 @@ def pair_findings(one: Comparison, rules: Rules) -> list[Finding]:
 
 
 def trained_difference(one: Comparison) -> Mean:
-    """The difference of accuracy that training with shortcuts made, with its interval."""
+    """The difference of accuracy that training with skips made, with its interval."""
     trained = one.interventions.trained
     if trained is None:
         return Mean(None, None, None, "accuracy was not recorded in both networks")
@@ -43,8 +43,8 @@ def _seeds(one: Comparison) -> int:
     return one.interventions.trained.seeds if one.interventions.trained else 0
 
 
-def shortcut_sentence(one: Comparison) -> str:
-    """What training with shortcuts, rather than without, did to accuracy."""
+def skip_sentence(one: Comparison) -> str:
+    """What training with skips, rather than without, did to accuracy."""
     gap, pair = trained_difference(one), one.pair
     if gap.value is None:
         return f"The accuracies of {pair.plain} and {pair.residual} cannot be compared."
@@ -56,11 +56,11 @@ def shortcut_sentence(one: Comparison) -> str:
             "training."
         )
     if above(gap, 0.0):
-        return f"{said}: training with shortcuts is what makes it better."
-    return f"{said}: that training with shortcuts makes it better is not shown."
+        return f"{said}: training with skips is what makes it better."
+    return f"{said}: that training with skips makes it better is not shown."
 
 
-def _shortcuts(one: Comparison) -> Finding:
+def _skips(one: Comparison) -> Finding:
     gap, verdict = trained_difference(one), Verdict.INCONCLUSIVE
     if _seeds(one) >= MIN_SEEDS and gap.low is not None and gap.high is not None:
         if gap.low > 0:
@@ -69,9 +69,9 @@ def _shortcuts(one: Comparison) -> Finding:
             verdict = Verdict.CONTRADICTED
     found, names = one.interventions, (one.pair.plain, one.pair.residual)
     return Finding(
-        key=slug(f"shortcuts-{names[0]}-{names[1]}"),
+        key=slug(f"skips-{names[0]}-{names[1]}"),
         network=None,
-        hypothesis=f"Training with shortcuts makes {names[1]} more accurate than {names[0]}.",
+        hypothesis=f"Training with skips makes {names[1]} more accurate than {names[0]}.",
         contradicted_by="A difference of accuracy, paired by seed, whose interval lies below 0.",
         verdict=verdict,
         estimates=(
@@ -87,14 +87,14 @@ def _shortcuts(one: Comparison) -> Finding:
             "supported where the 95 % interval over seeds lies above 0; asked from "
             f"{plural(MIN_SEEDS, 'seed')} on"
         ),
-        meaning=shortcut_sentence(one),
+        meaning=skip_sentence(one),
         next_step=(
-            "Ask by which way the shortcuts act: see the candidates."
+            "Ask by which way the skips act: see the candidates."
             if verdict is Verdict.SUPPORTED
             else f"Train at least {MIN_SEEDS} seeds of both networks, better five."
         ),
         caveats=(
-            "Taken as an intervention because the networks differ in their shortcuts alone: same "
+            "Taken as an intervention because the networks differ in their skips alone: same "
             "data, order and settings in runs of one seed.",
             *((FIXED_WEIGHTS,) if found.unscaled or found.deleted else ()),
         ),
@@ -110,7 +110,7 @@ def _evidence(one: Comparison, *, interventions: bool) -> tuple[str, ...]:
 def _fixed_weight_estimates(one: Comparison) -> list[Estimate]:
     found, pair = one.interventions, one.pair
     named = (
-        (f"accuracy {pair.residual} loses with its shortcuts scaled down", found.unscaled),
+        (f"accuracy {pair.residual} loses with its skips scaled down", found.unscaled),
         (f"cost of deleting a block, {pair.plain} less {pair.residual}", found.deleted),
     )
     return [
@@ -245,8 +245,8 @@ def _points(mean: Mean) -> str:
 
 def _unscaled(unscaled: Mean | None) -> str:
     if unscaled is None or unscaled.value is None:
-        return "its shortcuts were not scaled"
-    return f"without its shortcuts the trained network loses {_points(unscaled)} of accuracy"
+        return "its skips were not scaled"
+    return f"without its skips the trained network loses {_points(unscaled)} of accuracy"
 
 
 def _values(one: Comparison, each: Evidence) -> str:

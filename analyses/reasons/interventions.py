@@ -1,7 +1,7 @@
 """The interventions an experiment holds, and what each did to accuracy.
 
 Recalibration takes stale batch-norm statistics away from both networks; training with and without
-shortcuts changes nothing else; scaling shortcuts and deleting blocks act on trained networks.
+skips changes nothing else; scaling skips and deleting blocks act on trained networks.
 """
 
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ class Interventions:
         trained: accuracy of the residual network less that of the plain one, last epoch.
         gap: the same over all epochs, running statistics.
         removed: what re-estimating batch-norm statistics takes away of `gap`.
-        unscaled: accuracy that the residual network loses with all shortcuts scaled down.
+        unscaled: accuracy that the residual network loses with all skips scaled down.
         deleted: mean cost of deleting one block, plain less residual network.
     """
 

@@ -9,7 +9,7 @@ from analyses.reading.pairs import Pair, residual_pairs, runs_of_pair
 from analyses.reasons.candidates import CANDIDATES
 from analyses.reasons.evidence import Comparison, Rules, compare
 from analyses.reasons.figures import better_figure
-from analyses.reasons.findings import pair_findings, shortcut_sentence
+from analyses.reasons.findings import pair_findings, skip_sentence
 from analyses.reasons.tables import candidates, effects
 from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Table, Verdict
@@ -67,7 +67,7 @@ def run(
 
 
 def _trained_alike(experiment: Experiment, pair: Pair) -> bool:
-    # Training with shortcuts is an intervention only where nothing else differs.
+    # Training with skips is an intervention only where nothing else differs.
     first, *others = runs_of_pair(experiment, pair)
     return not any(why_unmatched(first, other) for other in others)
 
@@ -85,7 +85,7 @@ def _summary(one: Comparison) -> str:
         said.append(f"{listing(excluded)} {'is' if len(excluded) == 1 else 'are'} ruled out")
     if open_ones:
         said.append(f"of {listing(open_ones)} it cannot be told")
-    return f"{shortcut_sentence(one)} {'; '.join(said)}."
+    return f"{skip_sentence(one)} {'; '.join(said)}."
 
 
 def _named(one: Comparison, verdict: Verdict) -> list[str]:
@@ -112,7 +112,7 @@ def _method() -> str:
         f"averaged over both, from {plural(MIN_ASSOCIATED, 'seed')} on; p by {RESAMPLES:,} "
         "permutations of accuracy within each network, the maximum over candidates each time. "
         "Interventions: re-estimating the batch-norm statistics (difference of accuracy over all "
-        "epochs before and after), training with and without shortcuts, scaling the shortcuts of "
+        "epochs before and after), training with and without skips, scaling the skips of "
         "the trained network, deleting its blocks."
     )
 

@@ -31,9 +31,9 @@ def effects(one: Comparison) -> pd.DataFrame:
     found, pair = one.interventions, one.pair
     trained = trained_difference(one) if found.trained else None
     named = (
-        ("train with shortcuts", f"accuracy gained, {pair.residual} against {pair.plain}", trained),
+        ("train with skips", f"accuracy gained, {pair.residual} against {pair.plain}", trained),
         ("re-estimate batch-norm statistics", "difference taken away", found.removed),
-        ("scale shortcuts to 0", f"accuracy lost, {pair.residual}", found.unscaled),
+        ("scale skips to 0", f"accuracy lost, {pair.residual}", found.unscaled),
         ("delete one block", f"cost in {pair.plain} less {pair.residual}", found.deleted),
     )
     rows = []

@@ -152,7 +152,7 @@ def preactivation_signal(block: int) -> tuple[float, float]:
 
 
 def transition_signal() -> tuple[float, float]:
-    """The same after a transition, whose shortcut convolves relu(BN(x)) too: both are reset."""
+    """The same after a transition, whose skip convolves relu(BN(x)) too: both are reset."""
     return 2 / math.pi, 2 * RELU_VARIANCE
 
 

@@ -140,7 +140,7 @@ class LayerTable:
         self.changed = True
 
     def mark_projection(self, layer: str) -> None:
-        """Note that `layer` lies on a shortcut, not on the main path."""
+        """Note that `layer` lies on a skip, not on the main path."""
         if self._rows[layer]["role"] != "projection":
             self._rows[layer]["role"] = "projection"
             self.changed = True

@@ -23,7 +23,7 @@ class JunctionRecord:
     those of one batch would.
     """
 
-    shortcut: str
+    skip_type: str
     skip: Moments | None
     branch: Moments | None
     products: Tensor | None = None
@@ -175,7 +175,7 @@ def _junction_columns(records: list[StepRecord]) -> Columns:
     return {
         **_keys([r for r, _, _ in rows]),
         "layer": np.ma.array([layer for _, layer, _ in rows], dtype=object),
-        "shortcut": np.ma.array([entry.shortcut for _, _, entry in rows], dtype=object),
+        "skip_type": np.ma.array([entry.skip_type for _, _, entry in rows], dtype=object),
         "gradient_norm": np.ma.array(np.sqrt(gg)),
         "skip_gradient_norm": np.ma.array(np.sqrt(ss)),
         "branch_gradient_norm": np.ma.array(np.sqrt(bb)),

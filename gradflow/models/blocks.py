@@ -1,4 +1,4 @@
-"""The two-convolution block, without and with its shortcut (He et al. 2015, figures 2 and 3).
+"""The two-convolution block, without and with its skip (He et al. 2015, figures 2 and 3).
 
 The attribute names and the in-place operations are torchvision's, so that state dicts are
 interchangeable and what is traced here is what runs in other people's networks.
@@ -41,10 +41,10 @@ class PlainBlock(nn.Module):
 
 
 class BasicBlock(PlainBlock):
-    """The plain block with a shortcut: relu(branch(x) + skip(x)) (He et al. 2015).
+    """The plain block with a skip: relu(branch(x) + skip(x)) (He et al. 2015).
 
-    `downsample` is the shortcut where the shape changes; without one the skip is the identity.
-    `shortcut_scale` multiplies the shortcut (He et al. 2016, Identity mappings in deep residual
+    `downsample` is the skip where the shape changes; without one the skip is the identity.
+    `skip_scale` multiplies the skip (He et al. 2016, Identity mappings in deep residual
     networks); at 1 there is no multiplication at all.
     """
 
@@ -57,16 +57,16 @@ class BasicBlock(PlainBlock):
         *,
         biased: bool,
         downsample: nn.Module | None,
-        shortcut_scale: float = 1.0,
+        skip_scale: float = 1.0,
     ) -> None:
         super().__init__(inputs, outputs, stride, norm, biased=biased)
         self.downsample = downsample
-        self.shortcut_scale = shortcut_scale
+        self.skip_scale = skip_scale
 
     def skip(self, x: Tensor) -> Tensor:
-        """The shortcut of x, scaled: [N, in, H, W] to [N, out, H/s, W/s]."""
+        """The skip of x, scaled: [N, in, H, W] to [N, out, H/s, W/s]."""
         skip: Tensor = x if self.downsample is None else self.downsample(x)
-        return skip if self.shortcut_scale == 1 else skip * self.shortcut_scale
+        return skip if self.skip_scale == 1 else skip * self.skip_scale
 
     def forward(self, x: Tensor) -> Tensor:
         """relu(branch(x) + skip(x)), the addition in place as in torchvision."""

@@ -51,12 +51,12 @@ def build(
     norm: Norm = "batch",
     shortcut: Shortcut | None = None,
     init: Init = "kaiming",
-    shortcut_scale: float = 1.0,
+    skip_scale: float = 1.0,
     seed: int,
 ) -> nn.Module:
     """The network called `name`: images [N, 3, H, W] to logits [N, classes], on the CPU.
 
-    The plain network is the residual one without its shortcuts (He et al. 2015).
+    The plain network is the residual one without its skips (He et al. 2015).
 
     Args:
         name: One of `MODEL_NAMES`. 18 and 34 have the paper's ImageNet style, state dicts
@@ -67,7 +67,7 @@ def build(
             than 64 channels (one channel a group would be instance normalization).
         shortcut: Where the shape changes: A, zero-padding, or B, projection. None is the paper's
             usual choice: B for 18 and 34, A for the others. Plain networks ignore it.
-        shortcut_scale: What every shortcut is multiplied by, at least 0. With 0 the network
+        skip_scale: What every skip is multiplied by, at least 0. With 0 the network
             computes what the plain one of the same seed does. Plain networks ignore it.
         init: "kaiming", He et al.'s, or "default", PyTorch's; see `initialization.initialize`.
         seed: Networks of one seed have identical initial weights wherever they share a layer. The
@@ -80,7 +80,7 @@ def build(
     _require_choice("norm", norm, get_args(Norm))
     _require_choice("shortcut", shortcut, (None, *get_args(Shortcut)))
     _require_choice("init", init, get_args(Init))
-    _require_in_range(classes, shortcut_scale)
+    _require_in_range(classes, skip_scale)
     layout = LAYOUTS[int(name.removeprefix("plain").removeprefix("resnet"))]
     biased = norm == "none"
     # Built without storage, so that the layers' own initialization draws nothing.
@@ -90,7 +90,7 @@ def build(
             shortcut=shortcut or ("B" if layout.imagenet_stem else "A"),
             norm=NORMS[norm],
             biased=biased,
-            shortcut_scale=shortcut_scale,
+            skip_scale=skip_scale,
         )
         network = Network(layout, block, NORMS[norm], classes=classes, biased=biased)
     network.to_empty(device="cpu")
@@ -114,7 +114,7 @@ NORMS: dict[str, NormFactory] = {
 
 
 def _block_factory(
-    *, residual: bool, shortcut: Shortcut, norm: NormFactory, biased: bool, shortcut_scale: float
+    *, residual: bool, shortcut: Shortcut, norm: NormFactory, biased: bool, skip_scale: float
 ) -> BlockFactory:
     """What makes a block from its input channels, output channels and stride."""
     if not residual:
@@ -134,18 +134,18 @@ def _block_factory(
             norm,
             biased=biased,
             downsample=downsample,
-            shortcut_scale=shortcut_scale,
+            skip_scale=skip_scale,
         )
 
     return basic_block
 
 
-def _require_in_range(classes: int, shortcut_scale: float) -> None:
+def _require_in_range(classes: int, skip_scale: float) -> None:
     if classes < 2:
         raise ConfigurationError(f"a classifier needs at least 2 classes, not {classes}")
-    if not (math.isfinite(shortcut_scale) and shortcut_scale >= 0):
+    if not (math.isfinite(skip_scale) and skip_scale >= 0):
         raise ConfigurationError(
-            f"a shortcut is multiplied by 0 or a positive number, not {shortcut_scale}"
+            f"a skip is multiplied by 0 or a positive number, not {skip_scale}"
         )
 
 

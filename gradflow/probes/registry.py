@@ -12,7 +12,7 @@ _MODULES = {
     "shattering": "gradients.shattering",
     "path_lengths": "skips.path_lengths",
     "lesions": "skips.lesions",
-    "shortcut_scaling": "skips.scaling",
+    "skip_scaling": "skips.scaling",
     "noise_scale": "gradients.noise_scale",
     "attribution": "attribution.measure",
     "loss_slice": "loss.slices",

@@ -62,8 +62,8 @@ class Configuration:
     """Shortcut where shapes change: A zero-pads, B projects. None: B for 18 and 34 layers, A for
     the others."""
 
-    shortcut_scale: float = 1.0
-    """What every shortcut of a residual network is multiplied by, from start to end: 1 is the
+    skip_scale: float = 1.0
+    """What every skip of a residual network is multiplied by, from start to end: 1 is the
     network as published, 0 computes what the plain network does."""
 
     init: Literal["kaiming", "default"] = "kaiming"
@@ -125,10 +125,10 @@ class Configuration:
                 "between 0 and 1",
                 self.validation_fraction,
             ),
-            "--shortcut-scale": (
-                0 <= self.shortcut_scale < float("inf"),
+            "--skip-scale": (
+                0 <= self.skip_scale < float("inf"),
                 "0 or a positive number",
-                self.shortcut_scale,
+                self.skip_scale,
             ),
             "--state-every": (self.state_every >= 1, "at least 1", self.state_every),
             "--trace-every": (self.trace_every >= 1, "at least 1", self.trace_every),

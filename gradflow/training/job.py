@@ -49,7 +49,7 @@ class Job:
             norm=options.norm,
             shortcut=options.shortcut,
             init=options.init,
-            shortcut_scale=options.shortcut_scale,
+            skip_scale=options.skip_scale,
             seed=self.seed,
         )
         return model.to(self.device)

@@ -228,7 +228,7 @@ def junction_rows(plan: Plan, layers: list[Any], generator: Any) -> list[dict[st
             "epoch": epoch,
             "step": step,
             "layer": block,
-            "shortcut": "projection" if index == len(blocks) // 2 else "identity",
+            "skip_type": "projection" if index == len(blocks) // 2 else "identity",
             "gradient_norm": 1.0,
             "skip_gradient_norm": share,
             "branch_gradient_norm": 1 - share,

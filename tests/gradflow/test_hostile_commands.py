@@ -62,7 +62,7 @@ def refused(capsys, command, arguments, code=1):
         (["--seeds"], 1),
         (["--image-size", "1000000000"], 1),
         (["--validation-fraction", "1e-320"], 1),
-        (["--shortcut-scale", "inf"], 1),
+        (["--skip-scale", "inf"], 1),
         (["--models", "\u202eplain20"], 1),
         (["--models", ""], 1),
         (["--probes", "\x1b[31m"], 1),

@@ -162,6 +162,6 @@ def _caveats(one: PairComparison) -> tuple[str, ...]:
     if differing:
         caveats.append(
             f"The two networks of a seed also differ in {listing(differing)}, so the difference "
-            "need not come from the shortcuts."
+            "need not come from the skips."
         )
     return tuple(caveats)

@@ -51,7 +51,7 @@ _NEXT = {
         "momentum, and see whether the jumps return."
     ),
     LEARNING: "Train longer: jumps show where steady learning is over.",
-    JUMPS: "Intervene on what moves the weights: learning rate, batch size, shortcuts.",
+    JUMPS: "Intervene on what moves the weights: learning rate, batch size, skips.",
     REAL: "Train more epochs, so that steady learning can be told from jumps.",
 }
 

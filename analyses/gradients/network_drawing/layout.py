@@ -63,7 +63,7 @@ def _few_groups(boxes: Sequence[Box], skips: Sequence[Skip], most: int) -> list[
 
 def _groups(boxes: Sequence[Box], skips: Sequence[Skip], size: int) -> Iterator[list[int]]:
     """Neighbouring boxes of one shape and alike in their skips, `size` at most."""
-    own = {skip.end: skip.shortcut for skip in skips if skip.start == skip.end}
+    own = {skip.end: skip.skip_type for skip in skips if skip.start == skip.end}
     spans = {(skip.start, skip.end) for skip in skips if skip.start != skip.end}
     starts, ends = {start for start, _ in spans}, {end for _, end in spans}
     group: list[int] = []
@@ -102,6 +102,11 @@ def _moved(skips: Sequence[Skip], groups: Sequence[Sequence[int]]) -> list[Skip]
         unit = None if skip.unit is None else group_of[skip.unit]
         start, end = group_of[skip.start], group_of[skip.end]
         # In a group every x has the shape of the group's outputs, but for the first one's perhaps.
-        within = (start, end, skip.shortcut, end if len(groups[end]) > 1 and start == end else unit)
+        within = (
+            start,
+            end,
+            skip.skip_type,
+            end if len(groups[end]) > 1 and start == end else unit,
+        )
         moved.setdefault(within, []).append(*skip.names)
     return [Skip(tuple(names), *place) for place, names in moved.items()]

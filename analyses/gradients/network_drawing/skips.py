@@ -24,26 +24,26 @@ _SAME = 1e-6  # relative: what the rounding of a sum in another order leaves
 
 @dataclass(frozen=True)
 class Skip:
-    """A shortcut over the boxes `start` to `end`.
+    """A skip over the boxes `start` to `end`.
 
     Fields:
         names: the residual additions that it stands for, as recorded; mostly one.
         start: the box that the branch enters first; x is what this box is given.
         end: the box whose output the skip is added to.
-        shortcut: `identity` or `projection`.
+        skip_type: `identity` or `projection`.
         unit: the box whose output has the shape of x; None where the trace does not tell it.
     """
 
     names: tuple[str, ...]
     start: int
     end: int
-    shortcut: str
+    skip_type: str
     unit: int | None
 
 
 def skips_of(run: Run, boxes: Sequence[Box]) -> tuple[list[Skip], list[str]]:
     """The skips of `run`, in order of their ends, and the additions that could not be placed."""
-    shortcuts = dict(zip(run.junctions["layer"], run.junctions["shortcut"], strict=True))
+    skip_types = dict(zip(run.junctions["layer"], run.junctions["skip_type"], strict=True))
     places = {box.name: place for place, box in enumerate(boxes)}
     recorded = _Recorded(run, boxes)
     skips, unplaced = [], []
@@ -60,8 +60,8 @@ def skips_of(run: Run, boxes: Sequence[Box]) -> tuple[list[Skip], list[str]]:
             else:
                 unplaced.append(name)
                 continue
-            unit = recorded.unit_of(name, start, end, shortcuts[name])
-            skips.append(Skip((name,), start, end, shortcuts[name], unit))
+            unit = recorded.unit_of(name, start, end, skip_types[name])
+            skips.append(Skip((name,), start, end, skip_types[name], unit))
     return sorted(skips, key=lambda skip: (skip.end, -skip.start)), unplaced
 
 
@@ -106,12 +106,12 @@ class _Recorded:
         """The box that makes what the branch adds; None where no observed layer does."""
         return min(self._places(self._branches, self._variances, addition), default=None)
 
-    def unit_of(self, addition: str, start: int, end: int, shortcut: str) -> int | None:
+    def unit_of(self, addition: str, start: int, end: int, skip_type: str) -> int | None:
         """The box whose output has the shape of what both ways start from."""
         shapes = {self._shapes[row] for row in self._rows(self._inputs, self._norms, addition)}
         if start > 0 and self._boxes[start - 1].shape in shapes:
             return start - 1
-        return end if shortcut == "identity" or self._boxes[end].shape in shapes else None
+        return end if skip_type == "identity" or self._boxes[end].shape in shapes else None
 
     def _places_of_input(self, addition: str) -> set[int]:
         return self._places(self._inputs, self._norms, addition)

@@ -154,8 +154,8 @@ def _next_step(verb: str, verdict: Verdict) -> str:
     if verdict is Verdict.INCONCLUSIVE:
         return "Record more steps, or several seeds, to narrow the interval."
     if verdict is Verdict.SUPPORTED:
-        cure = "He initialization, normalization or shortcuts" if verb == "vanish" else (
-            "gradient clipping, a warm-up of the learning rate or shortcuts"
+        cure = "He initialization, normalization or skips" if verb == "vanish" else (
+            "gradient clipping, a warm-up of the learning rate or skips"
         )  # fmt: skip
         return f"Try {cure}, and see whether accuracy changes with the gradients."
     return "Look for another cause: this one is not at work here."

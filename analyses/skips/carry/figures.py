@@ -56,7 +56,7 @@ def _draw_share(networks: list[str], carries: list[Carry], half: float) -> Drawi
     palette = theme.colours(networks)
     for one in carries:
         epochs = list(one.by_epoch.columns)
-        projected = (one.blocks["shortcut"] == "projection").to_numpy()
+        projected = (one.blocks["skip_type"] == "projection").to_numpy()
         for epoch in dict.fromkeys([epochs[0], epochs[-1]]):
             line = "-" if epoch == epochs[-1] else "--"
             style = {"color": palette[one.network], "lw": 1.2}

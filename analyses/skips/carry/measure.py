@@ -25,9 +25,9 @@ class Carry:
 
     Fields:
         network: its name.
-        blocks: columns layer, shortcut, in order of execution.
+        blocks: columns layer, skip_type, in order of execution.
         by_epoch: median share of the skip, rows blocks numbered from 1, columns epoch.
-        mean: share averaged over blocks and steps; identity, projection: by kind of shortcut.
+        mean: share averaged over blocks and steps; identity, projection: by type of skip.
         first: share at the first block.
         branches: expected number of branches passed, the sum of the branches' shares.
         skips_only: share that came along skips only, where path lengths were measured: exact.
@@ -50,14 +50,14 @@ class Carry:
 
 
 def blocks_in_order(run: Run) -> pd.DataFrame:
-    """The residual additions of `run`, columns layer and shortcut, in order of execution."""
-    blocks = run.junctions.drop_duplicates("layer")[["layer", "shortcut"]]
+    """The residual additions of `run`, columns layer and skip_type, in order of execution."""
+    blocks = run.junctions.drop_duplicates("layer")[["layer", "skip_type"]]
     order = {name: place for place, name in enumerate(run.layers["layer"])}
     # Further additions of a block, name+2, follow its first one.
     place = blocks["layer"].str.replace(r"\+\d+$", "", regex=True).map(order)
     # A block missing from the table of layers keeps the order in which it was recorded.
     ranked: pd.DataFrame = blocks.assign(place=place).sort_values("place", kind="stable")
-    return ranked[["layer", "shortcut"]].reset_index(drop=True)
+    return ranked[["layer", "skip_type"]].reset_index(drop=True)
 
 
 def shares(run: Run, blocks: pd.DataFrame) -> pd.DataFrame:
@@ -65,15 +65,15 @@ def shares(run: Run, blocks: pd.DataFrame) -> pd.DataFrame:
     return wide(run.junctions, "skip_share", blocks["layer"]).replace([np.inf, -np.inf], np.nan)
 
 
-def expected_branch_share(shortcuts: list[str]) -> pd.DataFrame:
+def expected_branch_share(skip_types: list[str]) -> pd.DataFrame:
     """The branch's share of the variance at initialization, one row a block.
 
     Columns uncentred and centred: `branch_share` and `centred_branch_share` (De & Smith 2020) after
     as many blocks as have passed since the last projection.
     """
     since, rows = 0, []
-    for block, shortcut in enumerate(shortcuts, start=1):
-        since = 0 if shortcut == "projection" else since
+    for block, skip_type in enumerate(skip_types, start=1):
+        since = 0 if skip_type == "projection" else since
         centred, uncentred = centred_branch_share(since), branch_share(since)
         rows.append({"block": block, "centred": centred, "uncentred": uncentred})
         since += 1
@@ -88,9 +88,9 @@ def carry(network: str, runs: list[Run]) -> Carry:
     by_epoch = pooled.groupby(level="epoch").median().T
     by_epoch.index = pd.RangeIndex(1, len(blocks) + 1)
     kinds = {
-        kind: _mean([table.loc[:, (blocks["shortcut"] == kind).to_numpy()] for table in tables])
+        kind: _mean([table.loc[:, (blocks["skip_type"] == kind).to_numpy()] for table in tables])
         for kind in ("identity", "projection")
-        if (blocks["shortcut"] == kind).any()
+        if (blocks["skip_type"] == kind).any()
     }
     return Carry(
         network=network,
@@ -130,5 +130,5 @@ def _variance(runs: list[Run], blocks: pd.DataFrame) -> pd.DataFrame:
         total = start["skip_variance"] + start["branch_variance"]
         starts.append((start["branch_variance"] / total.where(total > 0)).to_numpy(dtype=float))
     measured = pd.DataFrame(starts).mean().to_numpy()
-    expected = expected_branch_share(list(blocks["shortcut"]))
+    expected = expected_branch_share(list(blocks["skip_type"]))
     return expected.assign(measured=measured).dropna(subset="measured")

@@ -122,7 +122,7 @@ def _stem_sentence(carries: list[Carry]) -> str:
 def _estimates(one: Carry) -> tuple[Estimate, ...]:
     named = [
         ("mean share of the skips", one.mean),
-        ("mean share, identity shortcuts", one.identity),
+        ("mean share, identity skips", one.identity),
         ("mean share, projections", one.projection),
         ("share at the first block, through its skip", one.first),
         ("expected number of branches passed", one.branches),

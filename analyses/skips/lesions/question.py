@@ -1,4 +1,4 @@
-"""What does deleting blocks of a trained network cost, with and without shortcuts?
+"""What does deleting blocks of a trained network cost, with and without skips?
 
 An intervention: a block's branch is left out and its input passed on, no weight changed. What would
 count against the idea that residual networks shrug it off: a cost no lower than the plain one's.

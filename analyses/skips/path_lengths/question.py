@@ -90,7 +90,7 @@ def _finding(one: PathProfile, half: float) -> Finding:
         ),
         meaning=sentence([_told(one, half)], LEAD),
         next_step=(
-            "Scale the shortcuts down and see what becomes of accuracy: a share of the gradient "
+            "Scale the skips down and see what becomes of accuracy: a share of the gradient "
             "is no share of the benefit."
             if verdict is not Verdict.INCONCLUSIVE
             else "Measure the path lengths at more epochs, or train three seeds and more."

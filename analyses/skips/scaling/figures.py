@@ -1,4 +1,4 @@
-"""The figures of scaled shortcuts: accuracy and gradient ratio against alpha."""
+"""The figures of scaled skips: accuracy and gradient ratio against alpha."""
 
 from functools import partial
 
@@ -27,7 +27,7 @@ def dose_figures(networks: list[str], found: list[Doses]) -> tuple[Figure, ...]:
 
 
 def _ends(one: Doses, column: str) -> tuple[float, float] | None:
-    """`column` with all shortcuts at the lowest scale and at scale 1; None where not finite."""
+    """`column` with all skips at the lowest scale and at scale 1; None where not finite."""
     rows = one.rows[one.rows["scope"] == ALL].set_index("scale")[column]
     if not {1.0, one.lowest} <= set(rows.index):
         return None
@@ -43,20 +43,20 @@ def _accuracy_figure(networks: list[str], found: list[Doses]) -> Figure:
         if (ends := _ends(one, "accuracy")) is not None
     ]
     title = (
-        f"Accuracy with all shortcuts scaled: {listing(said)}"
+        f"Accuracy with all skips scaled: {listing(said)}"
         if said
-        else "Accuracy with the shortcuts of a stage or block scaled"
+        else "Accuracy with the skips of a stage or block scaled"
     )
     return Figure(
         key="dose-response",
         title=title,
         caption=(
-            "Validation accuracy against alpha, the factor of the shortcuts, at the last epoch "
-            "measured, weights unchanged. Left: all shortcuts, with re-estimated batch-norm "
+            "Validation accuracy against alpha, the factor of the skips, at the last epoch "
+            "measured, weights unchanged. Left: all skips, with re-estimated batch-norm "
             "statistics (solid; band: 95 % interval) and with running ones (dashed). Right: the "
-            "shortcuts of one stage, re-estimated statistics."
+            "skips of one stage, re-estimated statistics."
         ),
-        alt=f"Accuracy against the scale of the shortcuts. {title}.",
+        alt=f"Accuracy against the scale of the skips. {title}.",
         draw=partial(_draw_accuracy, networks, found),
     )
 
@@ -68,13 +68,13 @@ def _draw_accuracy(networks: list[str], found: list[Doses]) -> Drawing:
     for pair, one in zip(axes, found, strict=True):
         whole = _scope(one, ALL)
         color = palette[one.network]
-        label = "all shortcuts, re-estimated statistics"
+        label = "all skips, re-estimated statistics"
         panels.curve(pair[0], whole, "scale", "accuracy", color=color, marker="o", label=label)
         style = {"color": color, "marker": "o", "mfc": "white", "ms": 3.5, "ls": "--"}
-        running = "all shortcuts, running statistics"
+        running = "all skips, running statistics"
         pair[0].plot(whole["scale"], whole["running"], label=running, **style)
         _stages(pair[1], one, "accuracy", banded=True)
-        pair[0].set_title(f"{one.network}, epoch {one.epoch}: all shortcuts")
+        pair[0].set_title(f"{one.network}, epoch {one.epoch}: all skips")
         pair[1].set_title(f"{one.network}, epoch {one.epoch}: one stage")
         pair[0].set_ylabel("validation accuracy")
         for axis in pair:
@@ -91,19 +91,19 @@ def _ratio_figure(networks: list[str], found: list[Doses]) -> Figure:
         if (ends := _ends(one, "log_ratio")) is not None
     ]
     title = (
-        f"Without shortcuts the first-to-last gradient ratio changes {listing(said)}"
+        f"Without skips the first-to-last gradient ratio changes {listing(said)}"
         if said
-        else "The first-to-last gradient ratio with scaled shortcuts"
+        else "The first-to-last gradient ratio with scaled skips"
     )
     return Figure(
         key="gradient-ratio",
         title=title,
         caption=(
             "Norm of the gradient at the first block's input over that at the last block's output, "
-            "against alpha; all shortcuts (thick) or those of one stage. Geometric mean over "
+            "against alpha; all skips (thick) or those of one stage. Geometric mean over "
             "seeds; one batch, so without interval."
         ),
-        alt=f"Gradient ratio against the scale of the shortcuts. {title}.",
+        alt=f"Gradient ratio against the scale of the skips. {title}.",
         draw=partial(_draw_ratio, networks, found),
     )
 
@@ -115,7 +115,7 @@ def _draw_ratio(networks: list[str], found: list[Doses]) -> Drawing:
     for axis, one in zip(axes[0], found, strict=True):
         whole = _scope(one, ALL)
         style = {"color": palette[one.network], "marker": "o", "lw": 2.2}
-        axis.plot(whole["scale"], np.exp(whole["log_ratio"]), label="all shortcuts", **style)
+        axis.plot(whole["scale"], np.exp(whole["log_ratio"]), label="all skips", **style)
         _stages(axis, one, "log_ratio", banded=False)
         panels.log_axis(axis, list(np.exp(one.rows["log_ratio"])))
         axis.set_title(f"{one.network}, epoch {one.epoch}")

@@ -1,4 +1,4 @@
-"""The dose-response of a network to its shortcuts: accuracy and gradients at each scale."""
+"""The dose-response of a network to its skips: accuracy and gradients at each scale."""
 
 from dataclasses import dataclass, replace
 
@@ -10,14 +10,14 @@ from analyses.statistics.differences import difference_over_seeds, proportion_ov
 from analyses.statistics.means import Mean, mean_over_steps
 from gradflow.runs.reading.run import Run
 
-TABLE = "shortcut_scaling"
+TABLE = "skip_scaling"
 ALL = "all"
 COUNTS = {"re-estimated": "correct_recalibrated", "running": "correct"}
 
 
 @dataclass(frozen=True)
 class Doses:
-    """One residual network at the last epoch at which its shortcuts were scaled.
+    """One residual network at the last epoch at which its skips were scaled.
 
     Fields:
         network: its name.
@@ -26,7 +26,7 @@ class Doses:
         rows: one row per (scope, scale), columns kind (all, stage or block), accuracy, low, high
             (re-estimated statistics), running, running_low, running_high, log_ratio (natural
             logarithm of first_gradient_norm / last_gradient_norm); averaged over seeds.
-        lost: accuracy lost from scale 1 to the lowest scale of all shortcuts, re-estimated
+        lost: accuracy lost from scale 1 to the lowest scale of all skips, re-estimated
             statistics; lost_running: the same with running ones; None where either is missing.
         lowest: that lowest scale.
         log_change: logarithm of the gradient ratio at the lowest scale less that at scale 1.
@@ -48,7 +48,7 @@ class Doses:
 
 
 def doses(network: str, runs: list[Run]) -> Doses:
-    """Reduce the scaled shortcuts of the runs of one network, each of which recorded some."""
+    """Reduce the scaled skips of the runs of one network, each of which recorded some."""
     parts = [last_epoch(run.table(TABLE)).assign(seed=place) for place, run in enumerate(runs)]
     table = pd.concat(parts, ignore_index=True)
     table = table.drop_duplicates(["seed", "scope", "scale"], keep="last")

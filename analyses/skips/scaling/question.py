@@ -1,6 +1,6 @@
-"""What becomes of a trained residual network when its shortcuts are scaled down?
+"""What becomes of a trained residual network when its skips are scaled down?
 
-An intervention: the weights stay as they are. What would count against the shortcuts: that the
+An intervention: the weights stay as they are. What would count against the skips: that the
 accuracy lost without them is certainly small.
 """
 
@@ -21,15 +21,15 @@ from analyses.wording.sentences import Told, sentence
 from gradflow.runs.reading.run import Experiment, Run
 
 SMALL_LOSS = 0.05
-HYPOTHESIS = "Without its shortcuts the trained network[ {}] loses accuracy."
+HYPOTHESIS = "Without its skips the trained network[ {}] loses accuracy."
 LEAD = "with the batch-norm statistics re-estimated, validation accuracy falls by {}"
 MISSING = "not recorded at both ends"
 TRAINED_WITH = (
-    "The weights were trained with the shortcuts: this shows what the trained network rests on, "
+    "The weights were trained with the skips: this shows what the trained network rests on, "
     "not what training without them would have reached, which the plain network shows."
 )
 ACCURACY_IS_FORWARD = (
-    "At fixed weights the gradients cannot act on accuracy: both change because the shortcut does."
+    "At fixed weights the gradients cannot act on accuracy: both change because the skip does."
 )
 SAME_IMAGES = (
     "With fewer than three seeds the interval ignores that both accuracies are of the same images, "
@@ -45,13 +45,13 @@ SOURCES = (
 
 
 def run(experiment: Experiment, small_loss: float = SMALL_LOSS) -> AnalysisResult:
-    """Accuracy and gradients with the shortcuts multiplied by alpha, weights as they are.
+    """Accuracy and gradients with the skips multiplied by alpha, weights as they are.
 
-    `small_loss` is the loss of accuracy below which the shortcuts are said not to matter.
+    `small_loss` is the loss of accuracy below which the skips are said not to matter.
 
-    Raises `NotApplicableError` where no run recorded scaled shortcuts.
+    Raises `NotApplicableError` where no run recorded scaled skips.
     """
-    networks = by_network(runs_with(experiment, TABLE, "scaled shortcuts"))
+    networks = by_network(runs_with(experiment, TABLE, "scaled skips"))
     found = [doses(name, runs) for name, runs in networks.items()]
     findings = tuple(_finding(one, networks[one.network], small_loss) for one in found)
     together = sentence([_told(one, small_loss) for one in found], LEAD)
@@ -61,7 +61,7 @@ def run(experiment: Experiment, small_loss: float = SMALL_LOSS) -> AnalysisResul
         figures=dose_figures(experiment.networks, found),
         tables=(Table("doses", "Accuracy and gradients by scope and scale", _table(found)),),
         method=(
-            "At a checkpoint the shortcuts of a scope (all, a stage, a block) are multiplied by "
+            "At a checkpoint the skips of a scope (all, a stage, a block) are multiplied by "
             "alpha, no weight changed, and the validation images are predicted with running "
             "batch-norm statistics and with statistics re-estimated at this alpha on some training "
             "batches. The verdict "
@@ -71,7 +71,7 @@ def run(experiment: Experiment, small_loss: float = SMALL_LOSS) -> AnalysisResul
             "more seeds."
         ),
         sources=SOURCES,
-        together={"without-shortcuts": together},
+        together={"without-skips": together},
     )
 
 
@@ -79,7 +79,7 @@ def _finding(one: Doses, runs: list[Run], small: float) -> Finding:
     verdict = _verdict(one.lost, small)
     copied = max(len(copies(run)) for run in runs)
     return Finding(
-        key=slug(f"without-shortcuts-{one.network}"),
+        key=slug(f"without-skips-{one.network}"),
         network=one.network,
         hypothesis=named(HYPOTHESIS, one.network),
         contradicted_by=f"A loss whose interval lies below {share_bound(small)} and reaches 0.",
@@ -92,7 +92,7 @@ def _finding(one: Doses, runs: list[Run], small: float) -> Finding:
         ),
         meaning=sentence([_told(one, small)], LEAD),
         next_step=(
-            "Train networks with shortcuts of each scale, to see whether training needs what the "
+            "Train networks with skips of each scale, to see whether training needs what the "
             "trained network rests on."
             if verdict is Verdict.SUPPORTED
             else "Hold out more validation images, or train three seeds and more."
@@ -123,9 +123,9 @@ def _verdict(lost: Mean | None, small: float) -> Verdict:
 def _told(one: Doses, small: float) -> Told:
     verdict = _verdict(one.lost, small)
     clause = {
-        Verdict.SUPPORTED: "the trained network loses accuracy without its shortcuts",
-        Verdict.CONTRADICTED: "the trained network hardly needs its shortcuts",
-        Verdict.INCONCLUSIVE: "it cannot be told whether the trained network needs its shortcuts",
+        Verdict.SUPPORTED: "the trained network loses accuracy without its skips",
+        Verdict.CONTRADICTED: "the trained network hardly needs its skips",
+        Verdict.INCONCLUSIVE: "it cannot be told whether the trained network needs its skips",
     }[verdict]
     lost = _lost("", one.lost)
     if lost.value is None:
@@ -168,9 +168,9 @@ def _table(found: list[Doses]) -> pd.DataFrame:
 
 
 ANALYSIS = Analysis(
-    key="shortcut_scaling",
-    title="Scaled shortcuts",
-    question="What becomes of a trained residual network when its shortcuts are scaled down?",
+    key="skip_scaling",
+    title="Scaled skips",
+    question="What becomes of a trained residual network when its skips are scaled down?",
     run=run,
     background=(
         "Multiplying the skips of a trained network by a factor from 1 down to 0, with its "

@@ -138,7 +138,7 @@ class JunctionObserver:
             if (node, 0) in self._outputs:
                 self._layers.mark_projection(self._outputs[node, 0][0])
         branch = None if junction.branch is None else self._moments_of(junction.branch)
-        entry = JunctionRecord(junction.shortcut, self._moments_of(junction.skip), branch)
+        entry = JunctionRecord(junction.skip_type, self._moments_of(junction.skip), branch)
         kept = record.add_junction(layer, entry)
         watch_junction(
             junction, lambda products: self._deliver(partial(kept.add_products, products))

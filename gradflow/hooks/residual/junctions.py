@@ -33,7 +33,7 @@ class Junction:
 
     Fields:
         sequence: the number that autograd gave the addition; it grows in order of execution.
-        shortcut: `projection` where the skip has weights, else `identity`.
+        skip_type: `projection` where the skip has weights, else `identity`.
         x: the tensor that both ways start from.
         skip, branch: the summands; `branch` is None where no single operation made it.
         skip_nodes: the operations on the skip, none for the identity.
@@ -41,7 +41,7 @@ class Junction:
     """
 
     sequence: int
-    shortcut: str
+    skip_type: str
     x: Made
     skip: Made
     branch: Made | None
@@ -83,7 +83,7 @@ def _junction(graph: Graph, residual: Residual) -> Junction:
     addition = graph.nodes[residual.addition]
     return Junction(
         sequence=addition._sequence_nr(),
-        shortcut="projection" if residual.projection else "identity",
+        skip_type="projection" if residual.projection else "identity",
         x=made(residual.x),
         skip=made(residual.skip_end),
         branch=None if residual.branch_end is None else made(residual.branch_end),

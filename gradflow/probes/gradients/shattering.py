@@ -1,7 +1,7 @@
 """How fast does the gradient lose its memory along a straight line between two images?
 
 In a deep plain network the gradient with respect to the input comes to resemble white noise; with
-shortcuts it stays correlated (Balduzzi et al. 2017, The shattered gradients problem). There the
+skips it stays correlated (Balduzzi et al. 2017, The shattered gradients problem). There the
 line is the whole input space; here it lies between two training images.
 """
 

@@ -45,7 +45,7 @@ class Block:
     def skip(self, x: Tensor) -> Tensor:
         """The skip's output: x or its projection; in a plain block, x as an identity would pass it.
 
-        A network trained with a scale on its shortcuts has it in here.
+        A network trained with a scale on its skips has it in here.
 
         A plain block that changes the shape has no identity: x is subsampled and padded with
         channels of zeros instead (option A of He et al. 2015).

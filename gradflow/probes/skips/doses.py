@@ -1,6 +1,6 @@
-"""Shortcuts multiplied by a scale, and the batch-norm statistics that belong to each such dose.
+"""Skips multiplied by a scale, and the batch-norm statistics that belong to each such dose.
 
-What comes before the first scaled shortcut is the network as it is, for every dose: it runs once a
+What comes before the first scaled skip is the network as it is, for every dose: it runs once a
 batch, and each dose runs on from there.
 """
 
@@ -22,7 +22,7 @@ Statistics = list[tuple[Tensor, Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Dose:
-    """The shortcuts of `blocks` multiplied by `scale`; without blocks, the network itself."""
+    """The skips of `blocks` multiplied by `scale`; without blocks, the network itself."""
 
     scale: float
     blocks: tuple[Block, ...]
@@ -88,7 +88,7 @@ def re_estimate(
             pass
     for norm in norms:
         norm.eval()
-    # Before its first scaled shortcut a dose never ran: the network's own statistics hold there.
+    # Before its first scaled skip a dose never ran: the network's own statistics hold there.
     return {
         dose: [
             own if own[2] else intact

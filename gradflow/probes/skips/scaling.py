@@ -1,8 +1,8 @@
-"""Multiplies shortcuts by alpha in [0, 1], weights as they are: from the residual net to none.
+"""Multiplies skips by alpha in [0, 1], weights as they are: from the residual net to none.
 
-A dose-response of a trained network to its shortcuts, forward (accuracy) and backward (gradient
+A dose-response of a trained network to its skips, forward (accuracy) and backward (gradient
 norms). Batch-norm statistics belong to the activations of alpha = 1; so each dose is also measured
-with statistics re-estimated at that dose. A network trained at a dose is `--shortcut-scale`.
+with statistics re-estimated at that dose. A network trained at a dose is `--skip-scale`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -43,7 +43,7 @@ def measure(
     block_scales: Sequence[float] = (0.0, 1.0),
     recalibration_batches: int = 4,
 ) -> Tables:
-    """Scale the shortcuts of all blocks, of each stage and of each block.
+    """Scale the skips of all blocks, of each stage and of each block.
 
     Re-estimated statistics are the average over the first `recalibration_batches` of the training
     batches. Single blocks are measured with these alone, which saves a classification for each.
@@ -54,13 +54,13 @@ def measure(
         scales, stage_scales, block_scales: alpha for all blocks, for a stage, for a single block.
         recalibration_batches: training batches to re-estimate the statistics on.
 
-    Returns: the table `shortcut_scaling`.
+    Returns: the table `skip_scaling`.
 
-    Raises `NotMeasurableError` where the network has no shortcuts.
+    Raises `NotMeasurableError` where the network has no skips.
     """
     found = [block for block in blocks(subject.model) if block.residual]
     if not found:
-        raise NotMeasurableError("the network has no residual blocks, so no shortcut to scale")
+        raise NotMeasurableError("the network has no residual blocks, so no skip to scale")
     subject.model.requires_grad_(False)
     wide = _rows({ALL: tuple(found)}, scales) + _rows(_stages(found), stage_scales)
     rows = wide + _rows({block.name: (block,) for block in found}, block_scales)
@@ -69,7 +69,7 @@ def measure(
     batches = [batch.images for batch in islice(subject.training(), recalibration_batches)]
     responses = _respond(subject, found, dict.fromkeys(dose for _, dose in rows), batches)
     return {
-        "shortcut_scaling": {
+        "skip_scaling": {
             "scope": [scope for scope, _ in rows],
             "scale": [dose.scale for _, dose in rows],
             "images": [images] * len(rows),
@@ -166,6 +166,4 @@ def _correct(logits: Tensor, batch: Batch) -> int:
 
 
 # Single blocks take twice as long as all else together: too long for the end of a training.
-PROBE = Probe(
-    "shortcut_scaling", ("shortcut_scaling",), When.LAST, partial(measure, block_scales=())
-)
+PROBE = Probe("skip_scaling", ("skip_scaling",), When.LAST, partial(measure, block_scales=()))

@@ -18,6 +18,8 @@ from gradflow.runs.format.schema import SCHEMA_VERSION
 
 _DEEPEST = 32
 _LONGEST_NUMBER = 100
+# Options, and values of the option `probes`, that versions of the schema up to 2 called otherwise.
+_PRESENT_NAMES = {"shortcut_scale": "skip_scale", "shortcut_scaling": "skip_scaling"}
 
 
 class NewerSchemaError(RunError):
@@ -54,7 +56,20 @@ def read_description(folder: Path, name: str) -> dict[str, Any]:
         value = description.get(entry)
         if value is not None and not fits(value):
             raise RunError(f"{path} was not written by gradflow: its {entry} is not {words}")
+    if description.get("configuration"):
+        description["configuration"] = _with_present_options(description["configuration"])
     return description
+
+
+def _with_present_options(options: dict[str, Any]) -> dict[str, Any]:
+    """The options of a training, those of older versions of gradflow called as they are now."""
+    present = {_PRESENT_NAMES.get(name, name): value for name, value in options.items()}
+    probes = present.get("probes")
+    if isinstance(probes, list):
+        present["probes"] = [
+            _PRESENT_NAMES.get(one, one) if isinstance(one, str) else one for one in probes
+        ]
+    return present
 
 
 def _parse(content: bytes) -> Any:

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from gradflow.errors import RunError
 from gradflow.runs.format.manifest import MANIFEST_FILE, Manifest
+from gradflow.runs.format.schema import TABLES
 
 # A column of merged parts alone: the place that each row had.
 ROW = "row"
@@ -96,8 +97,13 @@ def parts_of(manifest: Manifest, table: str) -> list[Part]:
     Raises `RunError` where the manifest is damaged, or lost although it is needed to tell.
     """
     manifest.require_sound()
-    names = {name for name in manifest.files if name.startswith(f"{table}/")}
-    found = {f"{table}/{path.name}" for path in (manifest.folder / table).glob("*.parquet")}
+    folders = TABLES[table].folders if table in TABLES else (table,)
+    names = {name for name in manifest.files if name.partition("/")[0] in folders}
+    found = {
+        f"{one}/{path.name}"
+        for one in folders
+        for path in (manifest.folder / one).glob("*.parquet")
+    }
     # What is on the disk and not listed was written just before an interruption; whole, all the
     # same, but a merged one, whose parts are still there.
     unlisted = {name for name in found - names - manifest.gone if not _is_half_way(name, manifest)}

@@ -104,14 +104,14 @@ LESIONS = Table(
     ),
     (Quantity("deleted", "blocks", "how many", dtype="int32"), *PREDICTION_COLUMNS),
 )
-SHORTCUT_SCALING = Table(
-    "shortcut_scaling",
-    "the network with the shortcuts of a scope multiplied by a scale, weights as they are; "
+SKIP_SCALING = Table(
+    "skip_scaling",
+    "the network with the skips of a scope multiplied by a scale, weights as they are; "
     "re-estimated statistics are the average over the first training batches (4 by default)",
     (
         EPOCH,
         Quantity("scope", "name", "a block, a stage such as layer1, or all", dtype="str"),
-        Quantity("scale", "1", "alpha; 1 is the network itself, 0 has no shortcut there"),
+        Quantity("scale", "1", "alpha; 1 is the network itself, 0 has no skip there"),
     ),
     (
         Quantity("images", "images", "validation images", dtype="int32"),
@@ -137,6 +137,7 @@ SHORTCUT_SCALING = Table(
         ),
         Quantity("last_gradient_norm", "unit of dL/dx", "the same with x the last block's output"),
     ),
+    former="shortcut_scaling",
 )
 NOISE_SCALE = Table(
     "noise_scale",
@@ -260,7 +261,7 @@ PROBE_TABLES = (
     SHATTERING,
     PATH_LENGTHS,
     LESIONS,
-    SHORTCUT_SCALING,
+    SKIP_SCALING,
     NOISE_SCALE,
     CONDUCTANCE,
     ATTRIBUTION_PICTURES,

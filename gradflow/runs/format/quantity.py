@@ -10,7 +10,7 @@ class Quantity:
     """One column: its name, unit ("1" for a pure number), formula and source.
 
     `within` are the least and the largest value of a column by which readers count or lay out: one
-    number of a forged run would fill the memory.
+    number of a forged run would fill the memory. `former` is its name in runs of an older schema.
     """
 
     name: str
@@ -19,6 +19,7 @@ class Quantity:
     source: str = ""
     dtype: str = "float64"
     within: tuple[int, int] | None = None
+    former: str = ""
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Table:
     """One table: what a row stands for, the columns that identify it, the quantities it holds.
 
     `open_ended` tables (the scalars of an epoch) take further columns than those named here.
+    `former` is the table's name in runs of an older schema, where it has another.
     """
 
     name: str
@@ -33,11 +35,22 @@ class Table:
     keys: tuple[Quantity, ...]
     quantities: tuple[Quantity, ...]
     open_ended: bool = False
+    former: str = ""
 
     @property
     def columns(self) -> tuple[Quantity, ...]:
         """The keys, then the quantities, in the order in which they are stored."""
         return self.keys + self.quantities
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The folders of a run that hold its parts: of this schema, then of an older one."""
+        return (self.name, self.former) if self.former else (self.name,)
+
+    @property
+    def present_names(self) -> dict[str, str]:
+        """The names of columns in runs of an older schema, with those that they have now."""
+        return {one.former: one.name for one in self.columns if one.former}
 
 
 EPOCH = Quantity("epoch", "epochs", "counted from 1", dtype="int32")

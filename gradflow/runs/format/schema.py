@@ -18,7 +18,7 @@ from gradflow.runs.format.quantity import (
     Table,
 )
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 _AXES = """\
 Axis letters: N batch, C channel, S everything else. x is a layer's output, or the gradient of the
@@ -84,7 +84,7 @@ LAYERS = Table(
             "role",
             "name",
             "by class: convolution, normalization, activation, linear, recurrent, attention, "
-            "embedding, block (a module of modules), other; projection on a shortcut",
+            "embedding, block (a module of modules), other; projection on a skip",
             dtype="str",
         ),
         Quantity("shape", "elements", "shape of the output without N, as in 64x8x8", dtype="str"),
@@ -141,7 +141,13 @@ JUNCTIONS = Table(
         ),
     ),
     (
-        Quantity("shortcut", "name", "identity or projection (with weights)", dtype="str"),
+        Quantity(
+            "skip_type",
+            "name",
+            "identity or projection (with weights)",
+            dtype="str",
+            former="shortcut",
+        ),
         Quantity(
             "gradient_norm",
             "unit of dL/dx",
@@ -221,6 +227,9 @@ TABLES = {
         *PROBE_TABLES,
     )
 }
+
+# By the folder of a run that holds its parts, names of older schemas included.
+TABLE_OF_FOLDER = {folder: table for table in TABLES.values() for folder in table.folders}
 
 
 def as_markdown() -> str:

@@ -19,6 +19,7 @@ from gradflow.runs.reading.part_contents import (
     columns_of,
     read_pieces,
     require_room,
+    stored_names,
     texts_of,
 )
 
@@ -61,7 +62,7 @@ def read_layer(manifest: Manifest, part: Part, columns: Sequence[str], layer: st
             present = columns_of(part, file.schema_arrow)
             if "layer" not in present:
                 raise DamagedError("it has no column layer")
-            wanted = [name for name in (*columns, ROW) if name in present]
+            wanted = stored_names(part, present, (*columns, ROW))
             groups = groups_with(file, layer)
             require_room(part, file, [*wanted, "layer"], groups)
             table = read_pieces(part, file, [*wanted, "layer"], groups)

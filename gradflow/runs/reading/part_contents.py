@@ -11,7 +11,7 @@ from gradflow.runs.format.files import LAYERS_FILE
 from gradflow.runs.format.limits import LONGEST_TEXT, require_memory
 from gradflow.runs.format.parts import ARROW_TYPES, ROW, Part
 from gradflow.runs.format.quantity import BATCH_SIZE, Table
-from gradflow.runs.format.schema import TABLES
+from gradflow.runs.format.schema import TABLE_OF_FOLDER
 
 _ROWS_AT_ONCE = 1 << 16
 _LISTS_AT_ONCE = 1 << 12
@@ -34,8 +34,9 @@ def columns_of(part: Part, schema: pa.Schema) -> list[str]:
     if twice:
         raise DamagedError(f"it has the column {min(twice)!r} twice")
     expected = _expected(part)
+    present = _table_of(part).present_names
     for field in schema:
-        known = expected.get(field.name)
+        known = expected.get(present.get(field.name, field.name))
         fits = _FITS[known] if known else _is_scalar
         if not (kinds.is_null(field.type) or fits(field.type)):
             raise DamagedError(f"its column {field.name!r} holds {str(field.type)[:60]}")
@@ -104,11 +105,12 @@ def read_pieces(
 
 
 def clean(part: Part, table: pa.Table) -> pa.Table:
-    """`table`, read from `part`, in the types of the schema, its rows in order, names as text.
+    """`table`, read from `part`, with the schema's names and types, its rows in order.
 
     Raises `DamagedError` or an error of Arrow's where it cannot be had; `TooLargeError` where its
     texts, each of them held once until now, would not fit into memory.
     """
+    table = with_present_names(part, table)
     for name in (*_keys_of(part), ROW):
         if name in table.column_names and table[name].null_count:
             raise DamagedError(f"it has rows without {name}")
@@ -149,9 +151,22 @@ def _require_within(part: Part, table: pa.Table) -> None:
 def _table_of(part: Part) -> Table:
     # By the file's name first: the run's own folder may be called like a table.
     table = "layers" if part.path.name == LAYERS_FILE else part.path.parent.name
-    if table not in TABLES:
+    if table not in TABLE_OF_FOLDER:
         raise DamagedError(f"there is no table {table!r}")
-    return TABLES[table]
+    return TABLE_OF_FOLDER[table]
+
+
+def stored_names(part: Part, stored: Sequence[str], columns: Sequence[str]) -> list[str]:
+    """What those of `columns` that `part` has are called in it; `stored` are all its columns."""
+    former = {now: then for then, now in _table_of(part).present_names.items()}
+    called = [name if name in stored else former.get(name, name) for name in columns]
+    return [name for name in called if name in stored]
+
+
+def with_present_names(part: Part, table: pa.Table) -> pa.Table:
+    """`table`, read from `part`, with the columns of an older schema called as they are now."""
+    present = _table_of(part).present_names
+    return table.rename_columns([present.get(name, name) for name in table.column_names])
 
 
 def _keys_of(part: Part) -> list[str]:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gradflow.runs.format.files import EXPERIMENT_FILE, RUN_FILE
-from gradflow.runs.format.schema import TABLES
+from gradflow.runs.format.schema import TABLE_OF_FOLDER
 from gradflow.runs.reading.run import Experiment, open_experiment
 
 _BROKEN_OFF = ("interrupted", "failed")
@@ -78,7 +78,7 @@ def files_of(folder: Path) -> frozenset[tuple[str, int, int]]:
     patterns = [EXPERIMENT_FILE]
     for run in ("", "*/"):
         patterns += [f"{run}{RUN_FILE}", f"{run}layers.parquet"]
-        patterns += [f"{run}{name}/*.parquet" for name in TABLES if name != "layers"]
+        patterns += [f"{run}{name}/*.parquet" for name in TABLE_OF_FOLDER if name != "layers"]
     found = set()
     for path in (path for pattern in patterns for path in folder.glob(pattern)):
         try:

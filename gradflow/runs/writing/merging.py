@@ -33,7 +33,12 @@ from gradflow.runs.format.parts import (
     parts_of,
     plain_schema,
 )
-from gradflow.runs.reading.part_contents import DamagedError, columns_of, require_room
+from gradflow.runs.reading.part_contents import (
+    DamagedError,
+    columns_of,
+    require_room,
+    with_present_names,
+)
 
 MERGED_AT_ONCE = 32
 LARGEST = 4_000_000
@@ -162,13 +167,16 @@ def _counted(parts: list[Part]) -> list[_Counted]:
 
 def _copy_rows(parts: list[Part], generation: int, path: Path) -> None:
     with ExitStack() as stack:
-        files = [stack.enter_context(pq.ParquetFile(part.path)) for part in parts]
+        files = [(part, stack.enter_context(pq.ParquetFile(part.path))) for part in parts]
         _copy_groups(files, generation, path)
 
 
-def _copy_groups(files: list[pq.ParquetFile], generation: int, path: Path) -> None:
+def _copy_groups(files: list[tuple[Part, pq.ParquetFile]], generation: int, path: Path) -> None:
     # Columns differ where an epoch had scalars that another had not.
-    schemas = [plain_schema(file.schema_arrow) for file in files]
+    schemas = [
+        plain_schema(with_present_names(part, file.schema_arrow.empty_table()).schema)
+        for part, file in files
+    ]
     schema = pa.unify_schemas(schemas, promote_options="permissive")
     if ROW not in schema.names:
         schema = schema.append(pa.field(ROW, pa.int64()))
@@ -191,15 +199,15 @@ def _copy_groups(files: list[pq.ParquetFile], generation: int, path: Path) -> No
         index.note(writer)
 
 
-def _numbered_groups(files: list[pq.ParquetFile]) -> Iterator[pa.Table]:
+def _numbered_groups(files: list[tuple[Part, pq.ParquetFile]]) -> Iterator[pa.Table]:
     """The row groups of `files` one after the other, each row with its place in all of them."""
     before = 0
-    for file in files:
+    for part, file in files:
         seen = 0
         for group in range(file.num_row_groups):
             # A group is small: where the processor is busy, handing its columns to other threads
             # and waiting for them takes many times as long as reading it.
-            table = file.read_row_group(group, use_threads=False)
+            table = with_present_names(part, file.read_row_group(group, use_threads=False))
             if ROW in table.column_names:
                 place = table.column_names.index(ROW)
                 table = table.set_column(place, ROW, pc.add(table[ROW], before))

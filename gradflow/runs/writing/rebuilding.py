@@ -10,7 +10,7 @@ from gradflow.runs.format.files import LAYERS_FILE, WEIGHTS
 from gradflow.runs.format.limits import is_own_file
 from gradflow.runs.format.manifest import Manifest, entry_of, name_in, write_manifest
 from gradflow.runs.format.parts import Part, part_at
-from gradflow.runs.format.schema import TABLES
+from gradflow.runs.format.schema import TABLE_OF_FOLDER
 from gradflow.runs.reading.part import read_part
 
 
@@ -25,7 +25,7 @@ def rebuild_manifest(run_folder: Path) -> list[Path]:
 
     Raises `RunError` where the folder cannot be written.
     """
-    spent = [part.path for table in TABLES for part in _merged_already(run_folder, table)]
+    spent = [part.path for table in TABLE_OF_FOLDER for part in _merged_already(run_folder, table)]
     gone = frozenset(name_in(run_folder, path) for path in spent)
     own = (path for path in files_of(run_folder) if is_own_file(run_folder, path))
     present = {name_in(run_folder, path): path for path in own}
@@ -39,7 +39,7 @@ def files_of(run_folder: Path) -> Iterator[Path]:
     layers = run_folder / LAYERS_FILE
     if layers.is_file():
         yield layers
-    for table in TABLES:
+    for table in TABLE_OF_FOLDER:
         yield from sorted(p for p in (run_folder / table).glob("*.parquet") if part_at(p))
     for pattern in WEIGHTS:
         yield from sorted(run_folder.glob(pattern))
@@ -74,7 +74,7 @@ def _keys(run_folder: Path, table: str, part: Part) -> pa.Table | None:
         rows = read_part(Manifest(run_folder, exists=False), part)
     except RunError:
         return None
-    names = [key.name for key in TABLES[table].keys if key.name in rows.column_names]
+    names = [key.name for key in TABLE_OF_FOLDER[table].keys if key.name in rows.column_names]
     return rows.select(names)
 
 

@@ -76,9 +76,10 @@ class RunWriter:
         writer = cls.__new__(cls)
         writer._open(folder, description)
         try:
-            if not read_manifest(folder).exists:
-                # Recorded before there were manifests: gradflow of that time reads it no more.
+            if description["schema_version"] < SCHEMA_VERSION:
+                # What is added from here on, older versions of gradflow cannot read.
                 writer.describe(schema_version=SCHEMA_VERSION)
+            if not read_manifest(folder).exists:
                 rebuild_manifest(folder)
         except BaseException:
             writer.release()

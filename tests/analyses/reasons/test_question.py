@@ -111,15 +111,15 @@ def test_four_seeds_are_too_few_for_an_association(build):
     assert "Too few seeds" in " ".join(finding(result, "norm-profile").caveats)
 
 
-def test_shortcuts_are_a_cause_from_three_seeds_on(build, tmp_path):
+def test_skips_are_a_cause_from_three_seeds_on(build, tmp_path):
     one = ANALYSIS.run(plans_of(build, [1], constant(0.4, 0.9), constant(0.4, 0.9)))
-    assert finding(one, "shortcuts").verdict is Verdict.INCONCLUSIVE
-    assert "luck of one training" in finding(one, "shortcuts").meaning
+    assert finding(one, "skips").verdict is Verdict.INCONCLUSIVE
+    assert "luck of one training" in finding(one, "skips").meaning
     more = type(build)(tmp_path / "more")
     accuracy = {"plain8": lambda seed: 0.4 + 0.01 * seed, "resnet8": lambda seed: 0.9}
     three = ANALYSIS.run(plans_of(more, range(3), accuracy, accuracy))
-    assert finding(three, "shortcuts").verdict is Verdict.SUPPORTED
-    assert finding(three, "shortcuts").estimates[0].value == pytest.approx(49)
+    assert finding(three, "skips").verdict is Verdict.SUPPORTED
+    assert finding(three, "skips").estimates[0].value == pytest.approx(49)
 
 
 def test_breaking_a_trained_network_does_not_make_path_lengths_a_cause(build):
@@ -134,7 +134,7 @@ def test_breaking_a_trained_network_does_not_make_path_lengths_a_cause(build):
         | {"first_gradient_norm": 1.0, "last_gradient_norm": 1.0}
         for scale, right in ((0.0, 20), (1.0, 90))
     ]
-    probed = {"path_lengths": paths, "shortcut_scaling": scaled}
+    probed = {"path_lengths": paths, "skip_scaling": scaled}
     experiment = plans_of(
         build,
         [1],

@@ -72,7 +72,7 @@ def test_skip_plus_branch_is_the_gradient_at_the_blocks_input(tmp_path):
     train(build("resnet34", classes=5, seed=3).double(), tmp_path / "run", steps=1)
     junctions = gradflow.open_run(tmp_path / "run").junctions
     assert len(junctions) == 16
-    assert list(junctions.shortcut).count("projection") == 3
+    assert list(junctions.skip_type).count("projection") == 3
     skip, branch = junctions.skip_gradient_norm, junctions.branch_gradient_norm
     # |s + b|^2 from the parts, against the norm measured at the input itself.
     added = skip**2 + branch**2 + 2 * skip * branch * junctions.skip_branch_cosine

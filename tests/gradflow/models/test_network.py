@@ -83,7 +83,7 @@ def test_cifar_style_keeps_the_resolution_until_the_second_stage():
     assert shapes == [(2, 16, 32, 32), (2, 32, 16, 16), (2, 64, 8, 8)]
 
 
-def test_a_plain_network_has_no_shortcut_of_any_kind(images):
+def test_a_plain_network_has_no_skip_of_any_kind(images):
     plain = build("plain18", classes=5, shortcut="B", seed=0)
     assert not any("downsample" in name for name, _ in plain.named_modules())
     # With the branch's last normalization at zero, nothing passes a block that has no shortcut.

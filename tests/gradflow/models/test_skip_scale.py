@@ -1,4 +1,4 @@
-"""A scale on the shortcuts: from the plain network at 0 to the residual one at 1."""
+"""A scale on the skips: from the plain network at 0 to the residual one at 1."""
 
 import pytest
 import torch
@@ -20,15 +20,15 @@ def gradients(network):
 @pytest.mark.parametrize("training", [True, False])
 def test_zero_computes_what_the_plain_network_of_the_same_seed_does(name, norm, training):
     plain = build(f"plain{name}", classes=3, norm=norm, seed=5).train(training)
-    zero = build(f"resnet{name}", classes=3, norm=norm, shortcut_scale=0, seed=5).train(training)
+    zero = build(f"resnet{name}", classes=3, norm=norm, skip_scale=0, seed=5).train(training)
     assert torch.equal(zero(IMAGES), plain(IMAGES))
     whole = build(f"resnet{name}", classes=3, norm=norm, seed=5).train(training)
     assert not torch.allclose(whole(IMAGES), plain(IMAGES))
 
 
-def test_zero_has_the_plain_networks_gradients_and_none_on_its_shortcuts():
+def test_zero_has_the_plain_networks_gradients_and_none_on_its_skips():
     wanted = gradients(build("plain18", classes=3, seed=5))
-    found = gradients(build("resnet18", classes=3, shortcut_scale=0, seed=5))
+    found = gradients(build("resnet18", classes=3, skip_scale=0, seed=5))
     for name, gradient in wanted.items():
         torch.testing.assert_close(found[name], gradient)
     others = [found[name] for name in found.keys() - wanted.keys()]
@@ -37,15 +37,15 @@ def test_zero_has_the_plain_networks_gradients_and_none_on_its_shortcuts():
 
 
 def test_one_is_the_network_without_a_scale():
-    network = build("resnet20", classes=3, shortcut_scale=1.0, seed=5)
+    network = build("resnet20", classes=3, skip_scale=1.0, seed=5)
     assert torch.equal(network(IMAGES), build("resnet20", classes=3, seed=5)(IMAGES))
     block, x = network.layer1[1], torch.rand(2, 16, 8, 8)
     assert block.skip(x) is x
 
 
 @pytest.mark.parametrize("shortcut", ["A", "B"])
-def test_every_shortcut_is_scaled_and_the_weights_are_those_without(shortcut):
-    scaled = build("resnet20", classes=3, shortcut=shortcut, shortcut_scale=0.5, seed=5)
+def test_every_skip_is_scaled_and_the_weights_are_those_without(shortcut):
+    scaled = build("resnet20", classes=3, shortcut=shortcut, skip_scale=0.5, seed=5)
     whole = build("resnet20", classes=3, shortcut=shortcut, seed=5)
     assert list(scaled.state_dict()) == list(whole.state_dict())
     assert all(map(torch.equal, scaled.parameters(), whole.parameters()))
@@ -61,5 +61,5 @@ def test_every_shortcut_is_scaled_and_the_weights_are_those_without(shortcut):
 
 
 def test_plain_networks_ignore_it():
-    plain = build("plain20", classes=3, shortcut_scale=0.5, seed=5)
+    plain = build("plain20", classes=3, skip_scale=0.5, seed=5)
     assert torch.equal(plain(IMAGES), build("plain20", classes=3, seed=5)(IMAGES))

@@ -20,7 +20,7 @@ BLOCKS = ("first", "second", "third")
 NORMS = {1: (4.0, 3.0, 2.0, 1.0), 2: (3.0, 2.0, 1.5, 1.0), 3: (0.5, 0.75, 1.25, 1.0)}
 SKIPS = {1: 0.25, 2: 0.5, 3: 0.9}
 PARTS = {
-    "shortcut": "identity", "gradient_norm": 1.0, "skip_branch_cosine": 0.0, "cancellation": 0.0,
+    "skip_type": "identity", "gradient_norm": 1.0, "skip_branch_cosine": 0.0, "cancellation": 0.0,
     "residual_error": 0.0, "skip_variance": 1.0, "branch_variance": 1.0,
 }  # fmt: skip
 

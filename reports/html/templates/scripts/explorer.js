@@ -4,7 +4,7 @@
 const PREFIX = "#explorer&";
 const KINDS = [
   ["weights", "with weights, counted in depth"],
-  ["projection", "projections on shortcuts"],
+  ["projection", "projections on skips"],
   ["block", "blocks"],
   ["normalization", "normalization"],
   ["activation", "activation functions"],

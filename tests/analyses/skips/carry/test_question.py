@@ -32,10 +32,10 @@ def test_the_mean_share_decides(build, share, verdict):
     assert finding.verdict is verdict
 
 
-def test_identity_shortcuts_and_projections_are_told_apart(build):
+def test_identity_skips_and_projections_are_told_apart(build):
     experiment = build.experiment(build.plan("resnet8", skip_share=0.6))
     frame = experiment.runs[0].junctions
-    frame.loc[frame["shortcut"] == "projection", "skip_share"] = 0.1
+    frame.loc[frame["skip_type"] == "projection", "skip_share"] = 0.1
     one = carry("resnet8", list(experiment.runs))
     assert one.identity is not None
     assert one.projection is not None

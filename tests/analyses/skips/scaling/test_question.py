@@ -1,4 +1,4 @@
-"""Planted dose-responses to the shortcuts of a residual network."""
+"""Planted dose-responses to the skips of a residual network."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def experiment_of(build, *without, **options):
                 "resnet8",
                 seed,
                 skip_share=0.6,
-                probed={"shortcut_scaling": dose_rows(count, **options)},
+                probed={"skip_scaling": dose_rows(count, **options)},
             )
             for seed, count in enumerate(without)
         )
@@ -46,7 +46,7 @@ def experiment_of(build, *without, **options):
         (190, 200, Verdict.INCONCLUSIVE),
     ],
 )
-def test_the_loss_without_shortcuts_decides(build, without, intact, verdict):
+def test_the_loss_without_skips_decides(build, without, intact, verdict):
     result = ANALYSIS.run(experiment_of(build, without, intact=intact))
     assert result.findings[0].verdict is verdict
     for figure in result.figures:
@@ -77,7 +77,7 @@ def test_three_seeds_speak_of_seeds(build):
 
 def test_only_the_last_epoch_counts(build):
     rows = dose_rows(200, epoch=1) + dose_rows(50, epoch=3)
-    experiment = build.experiment(build.plan("resnet8", probed={"shortcut_scaling": rows}))
+    experiment = build.experiment(build.plan("resnet8", probed={"skip_scaling": rows}))
     one = doses("resnet8", list(experiment.runs))
     assert (one.epoch, one.lost.value) == (3, pytest.approx(150 / 250))
 
@@ -89,7 +89,7 @@ def test_blocks_and_stages_are_told_apart(build):
     assert sorted(one.scopes("block")) == ["block1", "layer1.0"]
 
 
-def test_without_all_shortcuts_scaled_it_cannot_be_told(build):
+def test_without_all_skips_scaled_it_cannot_be_told(build):
     result = ANALYSIS.run(experiment_of(build, 50, scopes=("layer1",)))
     assert result.findings[0].verdict is Verdict.INCONCLUSIVE
     assert "not scaled down" in result.findings[0].meaning
@@ -97,16 +97,14 @@ def test_without_all_shortcuts_scaled_it_cannot_be_told(build):
         figure.draw()
 
 
-def test_without_scaled_shortcuts_it_does_not_apply(build):
-    with pytest.raises(NotApplicableError, match="shortcut_scaling"):
+def test_without_scaled_skips_it_does_not_apply(build):
+    with pytest.raises(NotApplicableError, match="skip_scaling"):
         ANALYSIS.run(build.experiment(build.plan()))
 
 
 def test_gradients_that_are_none_leave_the_accuracies(build):
     rows = [row | {"first_gradient_norm": float("nan")} for row in dose_rows(50)]
-    result = ANALYSIS.run(
-        build.experiment(build.plan("resnet8", probed={"shortcut_scaling": rows}))
-    )
+    result = ANALYSIS.run(build.experiment(build.plan("resnet8", probed={"skip_scaling": rows})))
     assert result.findings[0].verdict is Verdict.SUPPORTED
     assert result.findings[0].estimates[-1].value is None
     assert [figure.key for figure in result.figures] == ["dose-response"]

@@ -110,7 +110,7 @@ def test_torchvision_resnet(tmp_path):
     model = torchvision.models.resnet18(num_classes=4)
     run = check(model, tmp_path / "run", images(2, 3, 33, 33), cases)
     assert list(run.junctions.layer) == names
-    kinds = run.junctions.set_index("layer").shortcut
+    kinds = run.junctions.set_index("layer").skip_type
     assert [name for name in names if kinds[name] == "projection"] == [
         "layer2.0",
         "layer3.0",
@@ -169,7 +169,7 @@ def test_pre_activation_resnet(tmp_path):
         "3": ("3", pre_activation_identity),
     }
     run = check(model, tmp_path / "run", images(4, 3, 9, 9), cases)
-    assert list(run.junctions.shortcut) == ["identity", "projection", "identity"]
+    assert list(run.junctions.skip_type) == ["identity", "projection", "identity"]
 
 
 def attention(block, x):
@@ -200,7 +200,7 @@ def test_vision_transformer(tmp_path, dropout):
     run = check(model, tmp_path / "run", images(2, 3, 16, 16), cases)
     # The embedding of positions and the biases are no residual additions.
     assert list(run.junctions.layer) == list(cases)
-    assert set(run.junctions.shortcut) == {"identity"}
+    assert set(run.junctions.skip_type) == {"identity"}
     assert run.junctions.skip_variance.notna().all()
 
 
@@ -452,7 +452,7 @@ def test_a_long_skip_leaves_the_gradient_of_a_shorter_one_its_own_part(tmp_path)
     model = nn.Sequential(nn.Conv2d(3, 4, 1), Ladder())
     cases = {"1": ("1", near), "1+2": ("1", far)}
     rows = check(model, tmp_path / "run", images(2, 3, 8, 8), cases).junctions.set_index("layer")
-    assert list(rows.shortcut) == ["identity", "projection"]
+    assert list(rows.skip_type) == ["identity", "projection"]
     # x has three readers: of its gradient the near addition sees a part, the far one all.
     # Each is a sum of its own, and the order of adding may differ.
     both = rows.input_gradient_norm

@@ -27,8 +27,8 @@ def mlp(inputs, outputs=None):
     return nn.Sequential(nn.Linear(inputs, 8), nn.ReLU(), nn.Linear(8, outputs or inputs))
 
 
-def shortcuts(output):
-    return [junction.shortcut for junction in find_junctions(output)[0]]
+def skip_types(output):
+    return [junction.skip_type for junction in find_junctions(output)[0]]
 
 
 def rotated(x):
@@ -79,7 +79,7 @@ RESIDUAL["reused values beside two residuals"] = (first_values_reused, ["identit
 @pytest.mark.parametrize("name", RESIDUAL)
 def test_residual_additions_are_found(name):
     forward, expected = RESIDUAL[name]
-    assert shortcuts(forward(entering(5, 6))) == expected
+    assert skip_types(forward(entering(5, 6))) == expected
 
 
 def two_towers_of_one_input():
@@ -174,7 +174,7 @@ OTHER = {
 
 @pytest.mark.parametrize("name", OTHER)
 def test_other_additions_are_not_reported(name):
-    assert shortcuts(OTHER[name](entering(5, 6))) == []
+    assert skip_types(OTHER[name](entering(5, 6))) == []
 
 
 def test_concatenations_are_counted():
@@ -184,16 +184,16 @@ def test_concatenations_are_counted():
 
 def test_without_a_gradient_at_the_input_there_is_nothing_to_split():
     x = torch.randn(5, 6)
-    assert shortcuts(x + mlp(6)(x)) == []
+    assert skip_types(x + mlp(6)(x)) == []
     # An input that is given one has it, a leaf though it is.
     x.requires_grad_()
-    assert shortcuts(x + mlp(6)(x)) == ["identity"]
+    assert skip_types(x + mlp(6)(x)) == ["identity"]
 
 
 def test_a_frozen_block_still_has_its_addition():
     block = mlp(6).requires_grad_(False)
     x = entering(5, 6)
-    assert shortcuts(x + block(x)) == ["identity"]
+    assert skip_types(x + block(x)) == ["identity"]
 
 
 def test_no_graph_no_additions():
@@ -214,7 +214,7 @@ def test_only_additions_made_since_a_number_are_reported():
 def test_a_user_defined_operation_counts_as_a_branch():
     x = entering(5, 6)
     y = x + torch.utils.checkpoint.checkpoint(mlp(6), x, use_reentrant=True)
-    assert shortcuts(y) == ["identity"]
+    assert skip_types(y) == ["identity"]
 
 
 def test_the_structure_alone_decides():
@@ -254,4 +254,4 @@ def test_time_grows_in_proportion_to_the_graph():
 )
 def test_networks_of_torchvision_have_the_additions_of_their_blocks(name, additions):
     model = torchvision.models.get_model(name, weights=None).train()
-    assert len(shortcuts(model(torch.randn(2, 3, 32, 32)))) == additions
+    assert len(skip_types(model(torch.randn(2, 3, 32, 32)))) == additions

@@ -64,7 +64,7 @@ def test_both_parts_equal_the_gradients_on_a_forked_input(tmp_path, in_place):
     x = torch.randn(4, 3, 5, 5, dtype=torch.float64)
     junctions = trace(model, tmp_path / "run", x).junctions.set_index("layer")
     assert list(junctions.index) == ["1", "2"]
-    assert list(junctions.shortcut) == ["identity", "projection"]
+    assert list(junctions.skip_type) == ["identity", "projection"]
 
     for index in (1, 2):
         entering = model[:index](x).detach()

@@ -1,4 +1,4 @@
-"""Junctions of a network whose shortcuts have a scale, against autograd with x forked by hand."""
+"""Junctions of a network whose skips have a scale, against autograd with x forked by hand."""
 
 import copy
 
@@ -16,7 +16,7 @@ TARGETS = torch.tensor([0, 1, 2])
 
 
 def network(shortcut):
-    made = build("resnet20", classes=3, shortcut=shortcut, shortcut_scale=ALPHA, seed=0)
+    made = build("resnet20", classes=3, shortcut=shortcut, skip_scale=ALPHA, seed=0)
     return made.double()
 
 
@@ -62,4 +62,4 @@ def test_skip_and_branch_gradients_are_those_of_forked_inputs(tmp_path, shortcut
         share = float((skip * both).sum() / both.square().sum())
         assert row.skip_share == pytest.approx(share, rel=1e-8)
     projected = {"layer2.0", "layer3.0"} if shortcut == "B" else set()
-    assert set(rows.index[rows.shortcut == "projection"]) == projected
+    assert set(rows.index[rows.skip_type == "projection"]) == projected

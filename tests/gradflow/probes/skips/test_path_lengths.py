@@ -33,7 +33,7 @@ def images_of(count, side):
 
 
 def own_network():
-    """Four blocks: identity, projection, zero-padding, and a shortcut with a scale."""
+    """Four blocks: identity, projection, zero-padding, and a skip with a scale."""
 
     def block(inputs, outputs, stride, downsample=None, scale=1.0):
         return BasicBlock(
@@ -43,7 +43,7 @@ def own_network():
             nn.BatchNorm2d,
             biased=False,
             downsample=downsample,
-            shortcut_scale=scale,
+            skip_scale=scale,
         )
 
     return nn.Sequential(

@@ -1,4 +1,4 @@
-"""Scaled shortcuts against networks built with a scale, and against the network as it is."""
+"""Scaled skips against networks built with a scale, and against the network as it is."""
 
 import copy
 import math
@@ -68,7 +68,7 @@ def table(network, targets):
         scales=(0.0, 0.5, 1.0),
         recalibration_batches=3,
     )
-    return pd.DataFrame(measured["shortcut_scaling"])
+    return pd.DataFrame(measured["skip_scaling"])
 
 
 def row(table, scope, scale):
@@ -80,7 +80,7 @@ def scaled_by_hand(network, scope, scale):
     twin = copy.deepcopy(network)
     for name, module in twin.named_modules():
         if hasattr(module, "downsample") and f"all.{name}.".find(f"{scope}.") in (0, 4):
-            module.shortcut_scale = scale
+            module.skip_scale = scale
     return twin
 
 
@@ -133,7 +133,7 @@ def test_the_doses_differ_forward_and_backward(table):
     assert table.loss.nunique() > 10
 
 
-def test_without_shortcuts_it_is_the_plain_network_of_the_same_weights(network, targets, table):
+def test_without_skips_it_is_the_plain_network_of_the_same_weights(network, targets, table):
     plain = build("plain20", classes=3, seed=9)
     plain.load_state_dict(network.state_dict())
     with torch.no_grad():
@@ -143,7 +143,7 @@ def test_without_shortcuts_it_is_the_plain_network_of_the_same_weights(network, 
 
 def test_the_default_doses(network, targets, tmp_path):
     subject = subject_of(copy.deepcopy(network), targets)
-    columns = scaling.measure(subject)["shortcut_scaling"]
+    columns = scaling.measure(subject)["skip_scaling"]
     table = pd.DataFrame(columns)
     assert set(table[table.scope == "all"].scale) == {0, 0.25, 0.5, 0.75, 1}
     assert set(table[table.scope == "layer2"].scale) == {0, 1}
@@ -152,7 +152,7 @@ def test_the_default_doses(network, targets, tmp_path):
         table.scope.str.contains(".", regex=False) & (table.scale == 0)
     )
     assert set(table.images) == {30}
-    store(tmp_path / "run", "shortcut_scaling", columns)
+    store(tmp_path / "run", "skip_scaling", columns)
 
 
 def store(folder, name, columns):
@@ -172,7 +172,7 @@ def test_the_network_is_as_before(network, targets):
 def test_without_batch_norm_there_is_nothing_to_re_estimate(targets):
     model = build("resnet20", classes=3, norm="group", seed=0).eval()
     columns = scaling.measure(subject_of(model, targets), block_scales=())
-    table = pd.DataFrame(columns["shortcut_scaling"])
+    table = pd.DataFrame(columns["skip_scaling"])
     assert len(table) == 5 + 3 * 2
     assert list(table.correct) == list(table.correct_recalibrated)
 
@@ -182,13 +182,13 @@ def test_torchvisions_blocks_have_scopes_too():
     model = ResNet(Bottleneck, [1, 1, 1, 1], num_classes=3, width_per_group=8).eval()
     columns = scaling.measure(
         subject_of(model, torch.zeros(30, dtype=torch.int64)), recalibration_batches=2
-    )["shortcut_scaling"]
+    )["skip_scaling"]
     stages = [f"layer{number}" for number in (1, 2, 3, 4)]
     assert list(dict.fromkeys(columns["scope"])) == ["all", *stages, *(f"{s}.0" for s in stages)]
     assert all(map(math.isfinite, columns["loss"][: 5 + 8]))
 
 
-def test_a_plain_network_has_no_shortcut_to_scale():
+def test_a_plain_network_has_no_skip_to_scale():
     model = build("plain20", classes=3, seed=0).eval()
-    with pytest.raises(NotMeasurableError, match="no shortcut to scale"):
+    with pytest.raises(NotMeasurableError, match="no skip to scale"):
         scaling.measure(subject_of(model, torch.zeros(30, dtype=torch.int64)))
