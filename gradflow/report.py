@@ -220,6 +220,16 @@ def check_packages() -> None:
             )
 
 
+def leave_working_folder() -> None:
+    """Take the working folder off the path, on which `python -m` puts it first.
+
+    A package called `analyses` or `reports` there would be found in place of gradflow's own.
+    """
+    home = Path(__file__).resolve().parent.parent
+    if sys.path and Path(sys.path[0] or ".").resolve() == Path.cwd().resolve() != home:
+        del sys.path[0]
+
+
 def _write(
     experiment: "Experiment",
     formats: Sequence["Format"],
@@ -286,4 +296,5 @@ def _place_of(name: str) -> Path | None:
 
 
 if __name__ == "__main__":
+    leave_working_folder()
     sys.exit(main())

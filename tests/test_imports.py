@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 
@@ -36,3 +37,25 @@ def test_no_analysis_loads_torch():
 
 def test_the_check_can_fail():
     assert loads_torch("import gradflow\ngradflow.Tracer")
+
+
+def test_the_tracer_loads_neither_pandas_nor_what_compiles():
+    """torch._dynamo takes more than a second, and is needed once something is compiled."""
+    code = (
+        "import gradflow, sys\ngradflow.Tracer\nprint({'pandas', 'torch._dynamo'} & {*sys.modules})"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_names_that_people_import_first_are_offered():
+    for package, names in {
+        "gradflow.hooks": ("Tracer", "every", "log_spaced"),
+        "gradflow.probes": ("Probe", "Subject", "find_probes", "run_probes"),
+        "gradflow.runs": ("open_run", "open_experiment", "Run", "Experiment"),
+        "analyses.comparison": ("combine", "compare_runs"),
+    }.items():
+        module = import_module(package)
+        assert all(callable(getattr(module, name)) for name in names)
+        with pytest.raises(AttributeError, match="no attribute 'anything'"):
+            module.anything  # noqa: B018

@@ -1,6 +1,6 @@
 """Records gradients and activations of any `nn.Module` through forward and tensor hooks.
 
-`Tracer` is all that most need; the schedules say which steps it records, `layers` which layers.
+`Tracer` is all that most need; the schedules say which steps it records.
 """
 
 from typing import TYPE_CHECKING
@@ -9,7 +9,6 @@ from gradflow.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from gradflow.hooks.schedules import Budget, every, first_then_every, log_spaced
-    from gradflow.hooks.selection import layers
     from gradflow.hooks.tracer import Tracer
 
 _HOME = {
@@ -18,9 +17,8 @@ _HOME = {
     "every": "gradflow.hooks.schedules",
     "first_then_every": "gradflow.hooks.schedules",
     "log_spaced": "gradflow.hooks.schedules",
-    "layers": "gradflow.hooks.selection",
 }
 
-__all__ = ["Budget", "Tracer", "every", "first_then_every", "layers", "log_spaced"]
+__all__ = ["Budget", "Tracer", "every", "first_then_every", "log_spaced"]
 
 __getattr__ = lazy_names(__name__, _HOME)

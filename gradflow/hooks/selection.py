@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
 
-import pandas as pd
 from torch import nn
 
 from gradflow.errors import TracingError
 from gradflow.hooks.layers import observed_modules, role_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Predicate = Callable[[str, nn.Module], bool]
 Selector = str | type[nn.Module] | Predicate
@@ -48,12 +51,14 @@ def select_modules(
     return chosen
 
 
-def layers(model: nn.Module, observe: Selection | None = None) -> pd.DataFrame:
+def layers(model: nn.Module, observe: Selection | None = None) -> "pd.DataFrame":
     """What a tracer of `model` would observe: a frame with columns layer, type, role, parameters.
 
     One row a module, in the order in which the model names them; a run's own table of layers is in
     order of execution and has a row for every call. `observe` is that of `Tracer`.
     """
+    import pandas as pd  # noqa: PLC0415 - takes half a second, and a tracer needs none of it
+
     rows = select_modules(model, observe)
     return pd.DataFrame(
         {

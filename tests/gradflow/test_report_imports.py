@@ -19,22 +19,29 @@ sys.exit(f"loaded {{loaded}}" if loaded else code)
 """
 
 
+@pytest.mark.parametrize("name", ["reports/__init__.py", "analyses/__init__.py", "reports.py"])
+def test_package_of_the_same_name_in_the_working_folder_is_not_imported(
+    tmp_path, name, in_fresh_process
+):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("raise RuntimeError('imported')")
+    RunWriter(tmp_path / "mine", {"network": "plain34", "seed": 1}).close("complete")
+    done = in_fresh_process(["-m", "gradflow.report", "mine", "--format", "json"], tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (tmp_path / "mine" / "report.json").exists()
+
+
 @pytest.mark.parametrize("name", ["reports", "analyses"])
-def test_another_package_of_the_same_name_is_noticed(tmp_path, name, in_fresh_process):
-    (tmp_path / name).mkdir()
-    (tmp_path / name / "__init__.py").write_text("raise RuntimeError('imported')")
-    done = in_fresh_process(["-m", "gradflow.report", "--format", "html"], tmp_path)
+def test_package_of_the_same_name_elsewhere_on_the_path_is_named(tmp_path, name, in_fresh_process):
+    other = tmp_path / "theirs" / name
+    other.mkdir(parents=True)
+    (other / "__init__.py").write_text("raise RuntimeError('imported')")
+    command = ["-m", "gradflow.report", "--format", "html"]
+    done = in_fresh_process(command, tmp_path, tmp_path / "theirs")
     assert done.returncode == 1
-    assert done.stderr.startswith(f"error: the package {name!r} was found in {tmp_path / name}")
+    assert done.stderr.startswith(f"error: the package {name!r} was found in {other}")
     assert str(HOME / name) in done.stderr
     assert done.stderr.count("\n") == 1
-
-
-def test_module_of_the_same_name_is_noticed(tmp_path, in_fresh_process):
-    (tmp_path / "reports.py").write_text("raise RuntimeError('imported')")
-    done = in_fresh_process(["-m", "gradflow.report"], tmp_path)
-    assert done.returncode == 1
-    assert str(tmp_path / "reports.py") in done.stderr
 
 
 def test_output_folder_called_reports_does_no_harm(tmp_path, in_fresh_process):

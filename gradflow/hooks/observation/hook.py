@@ -1,6 +1,7 @@
 """The callable that is put on a module: idle between recorded steps, and left behind by copies."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Protocol
 
 import torch
@@ -28,15 +29,24 @@ class Hook:
     def __init__(self, watcher: Watcher, function: Callable[..., None]) -> None:
         self._watcher = watcher
         self._function = function
+        _keep_out_of_compiled_graphs()
 
-    def _pass_on(self, *args: Any) -> None:
+    def __call__(self, *args: Any) -> None:
+        """Call the function, while there is a record to fill."""
         if self._watcher.record is not None:
             self._function(*args)
 
-    __call__ = torch.compiler.disable(_pass_on)
-
     def __reduce__(self) -> str | tuple[Any, ...]:
         return _inert_hook, ()
+
+
+@cache
+def _keep_out_of_compiled_graphs() -> None:
+    """Disable compiling of the hooks' calls; with the first hook, for it loads `torch._dynamo`.
+
+    That takes more than a second, unless an optimizer has loaded it already.
+    """
+    Hook.__call__ = torch.compiler.disable(Hook.__call__)  # type: ignore[method-assign]
 
 
 def inert(*_: Any) -> None:
