@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -35,10 +36,14 @@ def normalized(requirement: str) -> str:
     return re.sub(r"[-_.]+", "-", name.group()).lower()
 
 
+# Reads the records of every installed distribution: once is enough.
+providers_of_packages = cache(packages_distributions)
+
+
 def undeclared(packages: set[str], requirements: list[str]) -> set[str]:
     """Those of `packages` that none of the distributions in `requirements` brings."""
     declared = {normalized(requirement) for requirement in requirements}
-    providers = packages_distributions()
+    providers = providers_of_packages()
     return {
         package
         for package in packages

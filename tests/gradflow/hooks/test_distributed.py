@@ -37,11 +37,17 @@ fsdp = pytest.param(
 )
 
 
-@pytest.mark.parametrize("kind", ["ddp", fsdp])
-def test_two_processes_record_what_one_does(tmp_path, single, kind):
-    result = launch(tmp_path / "run", kind)
+@pytest.fixture(scope="module", params=["ddp", fsdp])
+def joint(request, tmp_path_factory):
+    """The folder of a run of two processes, and what their launcher says of them."""
+    folder = tmp_path_factory.mktemp("joint") / "run"
+    return folder, launch(folder, request.param)
+
+
+def test_two_processes_record_what_one_does(joint, single):
+    folder, result = joint
     assert result.returncode == 0, result.stderr
-    run = gradflow.open_run(tmp_path / "run")
+    run = gradflow.open_run(folder)
     assert run.description["status"] == "complete"
     keys = {
         "activations": "layer",
@@ -59,11 +65,11 @@ def test_two_processes_record_what_one_does(tmp_path, single, kind):
             ), (table, column)
 
 
-def test_one_process_writes_and_both_end(tmp_path):
-    result = launch(tmp_path / "run", "ddp")
+def test_one_process_writes_and_both_end(joint):
+    folder, result = joint
     assert result.returncode == 0, result.stderr
-    assert [path.name for path in tmp_path.iterdir()] == ["run"]
-    parts = sorted(path.name for path in (tmp_path / "run" / "gradients").iterdir())
+    assert [path.name for path in folder.parent.iterdir()] == ["run"]
+    parts = sorted(path.name for path in (folder / "gradients").iterdir())
     assert parts == ["part-0000000000-0000000001.parquet", "part-0000000002-0000000002.parquet"]
 
 

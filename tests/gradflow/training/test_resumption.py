@@ -153,10 +153,10 @@ def test_resuming_a_complete_experiment_changes_nothing(uninterrupted):
     assert times() == before
 
 
-@pytest.fixture
-def half(images, tmp_path, monkeypatch):
-    """An experiment interrupted in its second epoch."""
-    folder = tmp_path / "half"
+@pytest.fixture(scope="module")
+def interrupted(images, tmp_path_factory):
+    """An experiment interrupted in its second epoch; for all tests, which take copies of it."""
+    folder = tmp_path_factory.mktemp("interrupted") / "half"
     calls = []
 
     def interrupt(*arguments):
@@ -166,10 +166,15 @@ def half(images, tmp_path, monkeypatch):
         return original(*arguments)
 
     original = loop.evaluate
-    with monkeypatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "evaluate", interrupt)
         assert main([*command(images, folder), "--no-recalibrate"]) == 130
     return folder
+
+
+@pytest.fixture
+def half(interrupted, tmp_path):
+    return shutil.copytree(interrupted, tmp_path / "half")
 
 
 def test_a_run_says_that_it_was_resumed_and_from_where(half):
