@@ -21,7 +21,7 @@ class AnswerSentence:
     hypothesis: str
     verdict: Verdict
     sign: str
-    section: str
+    anchor: str
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class TableElement:
 
 
 @dataclass(frozen=True)
-class MethodElement:
+class HeadedParagraph:
     """One paragraph under a heading of its own: on how the experiment was made, or on a term."""
 
     heading: str
@@ -113,13 +113,13 @@ class ExplorerElement:
     Fields:
         charts: the Vega-Lite specifications of the charts, as JSON without data.
         data: the recorded values behind them, as JSON.
-        reading: how to read and use it.
+        instructions: how to read and use it.
         notes: what its values stand for, and what was put together or left out.
     """
 
     charts: str
     data: str
-    reading: str
+    instructions: str
     notes: tuple[str, ...]
 
 
@@ -133,7 +133,7 @@ class Claim:
         findings: one for each network, or one for all.
         threshold, contradicted_by, next_steps, caveats: each text once, whatever the network.
         figures, tables: the evidence that no earlier claim of the section shows.
-        seen: labels of the evidence that an earlier claim shows, such as "Figure 3".
+        shown_before: labels of the evidence that an earlier claim shows, such as "Figure 3".
     """
 
     anchor: str
@@ -145,7 +145,7 @@ class Claim:
     caveats: tuple[str, ...]
     figures: tuple[FigureElement, ...]
     tables: tuple[TableElement, ...]
-    seen: tuple[str, ...]
+    shown_before: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ class Section:
         figures, tables: the evidence that belongs to no single claim.
         method, sources: how all of it was measured.
         command: what makes this section again from the recorded runs.
-        explanation: what a reader new to the subject must know; "" where there is none.
+        background: what a reader new to the subject must know; "" where there is none.
     """
 
     anchor: str
@@ -170,7 +170,7 @@ class Section:
     method: str
     sources: tuple[str, ...]
     command: str
-    explanation: str = ""
+    background: str = ""
 
     @property
     def all_figures(self) -> tuple[FigureElement, ...]:
@@ -198,7 +198,7 @@ class GlossaryElement:
     """The quantities of one or more recorded tables, and what a row of each stands for."""
 
     heading: str
-    rows: tuple[str, ...]
+    row_meanings: tuple[str, ...]
     terms: tuple[Term, ...]
 
 
@@ -209,10 +209,10 @@ class Document:
     Fields:
         title, question, subtitle: what was asked, of which experiment, when and with what version.
         warnings: what a reader must know first, such as runs that are not complete.
-        lead: how many hypotheses were tested, and what became of them.
+        verdict_counts: how many hypotheses were tested, and what became of them.
         answer: the most important findings, three at most, each in a sentence on all networks.
         cards: the statements that the first page shows, most important first.
-        opening: the picture that shows it all; None where it could not be made.
+        overview_figure: the picture that shows it all; None where it could not be made.
         verdicts: every statement in one row, in the order of the sections.
         sections: one for each outcome, those without a result included.
         explorer: for a page with scripts; None where nothing was recorded to explore.
@@ -228,18 +228,18 @@ class Document:
     question: str
     subtitle: str
     warnings: tuple[str, ...]
-    lead: str
+    verdict_counts: str
     answer: tuple[AnswerSentence, ...]
     cards: tuple[Card, ...]
-    opening: FigureElement | None
+    overview_figure: FigureElement | None
     verdicts: tuple[Card, ...]
     sections: tuple[Section, ...]
     explorer: ExplorerElement | None
-    methods: tuple[MethodElement, ...]
+    methods: tuple[HeadedParagraph, ...]
     configuration: tuple[TableElement, ...]
     symbols: str
     glossary: tuple[GlossaryElement, ...]
     references: tuple[str, ...]
     version: str
     created: datetime | None
-    primer: tuple[MethodElement, ...] = ()
+    primer: tuple[HeadedParagraph, ...] = ()

@@ -68,7 +68,7 @@ def _answer(document: Document) -> Iterator[RenderableType]:
         yield _text(f"Warning: {warning}", "yellow")
     for sentence in document.answer:
         yield from (Text(), _text(sentence.text))
-    yield from (Text(), _text(document.lead), Text())
+    yield from (Text(), _text(document.verdict_counts), Text())
     for card in document.verdicts:
         yield from _card(card)
     yield Text()
@@ -88,11 +88,11 @@ def _sections(document: Document) -> Iterator[RenderableType]:
     yield _text(document.subtitle, "dim")
     for warning in document.warnings:
         yield _text(f"Warning: {warning}", "yellow")
-    if document.opening:
-        yield from _figure(document.opening)
+    if document.overview_figure:
+        yield from _figure(document.overview_figure)
     for section in document.sections:
         yield from _section(section)
-    if any(section.all_figures for section in document.sections) or document.opening:
+    if any(section.all_figures for section in document.sections) or document.overview_figure:
         yield from (Text(), _text("Figures are drawn with --format html or pdf."))
 
 
@@ -125,8 +125,8 @@ def _claim(claim: Claim) -> Iterator[RenderableType]:
     ):
         yield from (_indented(_text(f"{name}: {text}")) for text in texts)
     yield from _evidence(claim.figures, claim.tables)
-    if claim.seen:
-        yield _indented(_text(f"Shown above: {', '.join(claim.seen)}"))
+    if claim.shown_before:
+        yield _indented(_text(f"Shown above: {', '.join(claim.shown_before)}"))
 
 
 def _finding(finding: FindingElement) -> Iterator[RenderableType]:

@@ -21,14 +21,14 @@ _POINTS_PER_INCH = 72
 _LONGEST_SIDE = 40
 # Names stand in comments of the drawing, and may hold what no XML may.
 _COMMENT = re.compile(rb"<!--.*?-->\n?", re.DOTALL)
-_NO_XML = re.compile("[^\\t\\n\\r -\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
+_FORBIDDEN_IN_XML = re.compile("[^\\t\\n\\r -\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
 # The formulas that figures and matplotlib's axes write; dollars in a name are dollars.
-_FORMULAS = re.compile(
+_ONLY_KNOWN_FORMULAS = re.compile(
     r"(?:[^$]|\$(?:\^2|-g/\|g\||[-\u2212]?2\^\{[^$]*\}|\\mathdefault\{[^$]*\})\$)*", re.DOTALL
 )
 # What matplotlib warns of where a name is endless, or in letters that its font lacks: the figure
 # shows it, and the warning would repeat the letter, whatever a terminal takes it for.
-_NO_NEWS = ("constrained_layout not applied", "Glyph ")
+_IGNORED_WARNINGS = ("constrained_layout not applied", "Glyph ")
 _SIZE = re.compile(rb'<svg[^>]* width="(?P<width>[\d.]+)pt" height="(?P<height>[\d.]+)pt"')
 
 
@@ -41,7 +41,7 @@ def draw_figure(figure: Figure, label: str) -> FigureElement:
         note = f"This figure could not be drawn: {type(error).__name__}: {error}"
     return FigureElement(
         label=label,
-        title=_ended(figure.title),
+        title=_as_sentence(figure.title),
         caption=figure.caption,
         alt=figure.alt,
         picture=picture,
@@ -51,7 +51,7 @@ def draw_figure(figure: Figure, label: str) -> FigureElement:
     )
 
 
-def _ended(title: str) -> str:
+def _as_sentence(title: str) -> str:
     """The title as a sentence of its own: its caption follows on the same line."""
     return title if title.endswith((".", "?", "!")) else f"{title}."
 
@@ -60,17 +60,17 @@ def _draw(figure: Figure) -> Picture:
     from matplotlib import pyplot, rc_context  # noqa: PLC0415 - slow to load, needed only here
 
     with rc_context(_STYLE), warnings.catch_warnings():
-        for message in _NO_NEWS:
+        for message in _IGNORED_WARNINGS:
             warnings.filterwarnings("ignore", message=message, category=UserWarning)
         drawing = figure.draw()
         try:
-            _take_names_as_text(drawing)
+            _keep_dollars_in_names(drawing)
             return _picture(drawing)
         finally:
             pyplot.close(drawing)
 
 
-def _take_names_as_text(drawing: "Drawing") -> None:
+def _keep_dollars_in_names(drawing: "Drawing") -> None:
     """Read no formula in a text that is none of ours: a name may hold dollars."""
     from matplotlib.text import Text  # noqa: PLC0415 - slow to load, needed only here
 
@@ -78,7 +78,7 @@ def _take_names_as_text(drawing: "Drawing") -> None:
         for axis in (axes.xaxis, axes.yaxis):
             axis.get_ticklabels()  # which writes them
     for text in drawing.findobj(Text):
-        if isinstance(text, Text) and not _FORMULAS.fullmatch(text.get_text()):
+        if isinstance(text, Text) and not _ONLY_KNOWN_FORMULAS.fullmatch(text.get_text()):
             text.set_parse_math(False)
 
 
@@ -99,7 +99,9 @@ def _picture(drawing: "Drawing") -> Picture:
 
 def _well_formed(svg: bytes) -> bytes:
     """`svg` without what a name left in it that is no XML; typst would refuse the whole report."""
-    return _NO_XML.sub("\ufffd", _COMMENT.sub(b"", svg).decode("utf-8", "replace")).encode()
+    return _FORBIDDEN_IN_XML.sub(
+        "\ufffd", _COMMENT.sub(b"", svg).decode("utf-8", "replace")
+    ).encode()
 
 
 def _saved(drawing: "Drawing", suffix: str, metadata: dict[str, None]) -> bytes:

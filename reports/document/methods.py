@@ -9,24 +9,24 @@ import numpy as np
 from analyses.wording.numbers import number, percent
 from analyses.wording.phrases import listing, plural
 from gradflow.runs.reading.run import Experiment, Run
-from reports.document.summary import trained_line, verbatim
-from reports.elements import MethodElement
+from reports.document.summary import training_line, verbatim
+from reports.elements import HeadedParagraph
 
 # What the configuration holds beside the options of `train_and_trace`.
-_NO_OPTIONS = ("optimizer", "out")
+_NOT_OPTIONS = ("optimizer", "out")
 
 
-def methods_of(experiment: Experiment) -> tuple[MethodElement, ...]:
+def methods_of(experiment: Experiment) -> tuple[HeadedParagraph, ...]:
     """How the networks were trained, on what, where, and what was recorded at what cost."""
     parts = {
-        "Training": trained_line(experiment),
+        "Training": training_line(experiment),
         "Images and split": " ".join(_each_once(map(_split_text, experiment.runs))),
         "Recording": " ".join(_each_once(map(_recording_text, experiment.runs))),
         "Cost of recording": _cost_text(experiment),
         "Software and device": " ".join(_each_once(map(_device_text, experiment.runs))),
         "To train this again": "\n".join(_each_once(map(_command, experiment.runs))),
     }
-    return tuple(MethodElement(heading, text) for heading, text in parts.items() if text)
+    return tuple(HeadedParagraph(heading, text) for heading, text in parts.items() if text)
 
 
 def _each_once(texts: Iterable[str]) -> Iterator[str]:
@@ -117,7 +117,7 @@ def _command(run: Run) -> str:
         return ""  # recorded by a loop of the user's own
     words = ["python", "-m", "gradflow.train_and_trace"]
     for name, value in run.configuration.items():
-        if name in _NO_OPTIONS or value is None:
+        if name in _NOT_OPTIONS or value is None:
             continue
         option = name.replace("_", "-")
         if isinstance(value, bool):

@@ -8,7 +8,7 @@ from analyses.registry import Outcome
 from analyses.result import AnalysisResult, Finding, Table
 from analyses.wording.phrases import plural
 from reports.document.figures import draw_figure
-from reports.document.wording import column_cells, estimate_text
+from reports.document.wording import column_texts, estimate_text
 from reports.elements import (
     SIGNS,
     Claim,
@@ -32,19 +32,19 @@ class Numbering:
     tables: Iterator[int] = field(default_factory=lambda: count(1))
 
 
-def anchor_of(place: int) -> str:
+def section_anchor(section: int) -> str:
     """What links to the section at `place` name; keys of third parties could clash."""
-    return f"section-{place}"
+    return f"section-{section}"
 
 
-def claim_anchor(place: int, claim: int) -> str:
+def claim_anchor(section: int, claim: int) -> str:
     """What links to the `claim`th claim of the section at `place` name; both count from 1."""
-    return f"{anchor_of(place)}-claim-{claim}"
+    return f"{section_anchor(section)}-claim-{claim}"
 
 
-def section_of(
+def build_section(
     outcome: Outcome,
-    place: int,
+    number: int,
     numbering: Numbering,
     cite: Callable[[str], str],
     command: str,
@@ -62,15 +62,15 @@ def section_of(
     empty = AnalysisResult("", (), (), (), "", ())
     evidence = _Evidence(result or empty, numbering)
     return Section(
-        anchor=anchor_of(place),
-        heading=f"{place}. {outcome.title}",
+        anchor=section_anchor(number),
+        heading=f"{number}. {outcome.title}",
         question=outcome.question,
-        explanation=outcome.background,
+        background=outcome.background,
         notice="" if result else _notice(outcome),
         summary=(result or empty).summary,
         claims=tuple(
-            _claim(group, claim_anchor(place, number), evidence)
-            for number, group in enumerate(by_topic((result or empty).findings), start=1)
+            _claim(group, claim_anchor(number, claim), evidence)
+            for claim, group in enumerate(group_by_topic((result or empty).findings), start=1)
         ),
         figures=evidence.figures_left(),
         tables=evidence.tables_left(),
@@ -80,7 +80,7 @@ def section_of(
     )
 
 
-def by_topic(findings: Iterable[Finding]) -> list[tuple[Finding, ...]]:
+def group_by_topic(findings: Iterable[Finding]) -> list[tuple[Finding, ...]]:
     """The findings on each hypothesis, whatever their network, in the order of the first ones."""
     groups: dict[str, list[Finding]] = {}
     for finding in findings:
@@ -106,7 +106,7 @@ def verdict_line(finding: Finding) -> VerdictLine:
     )
 
 
-def table_part(table: Table, label: str, longest: int = LONGEST_TABLE) -> TableElement:
+def table_element(table: Table, label: str, longest: int = LONGEST_TABLE) -> TableElement:
     """`table` as texts, its first `longest` rows; a note tells how many there are."""
     shown = table.frame.head(longest)
     hidden = len(table.frame) - len(shown)
@@ -114,7 +114,7 @@ def table_part(table: Table, label: str, longest: int = LONGEST_TABLE) -> TableE
     if table.frame.empty:
         note = "No rows: there was nothing to list."
     kinds = [shown.iloc[:, place].dtype.kind for place in range(shown.shape[1])]
-    columns = [column_cells(shown.iloc[:, place]) for place in range(shown.shape[1])]
+    columns = [column_texts(shown.iloc[:, place]) for place in range(shown.shape[1])]
     return TableElement(
         label=label,
         title=table.title,
@@ -151,7 +151,7 @@ class _Evidence:
         for key in keys:
             if key in self._tables and key not in self._listed:
                 self._listed[key] = f"Table {next(self._numbering.tables)}"
-                parts.append(table_part(self._tables[key], self._listed[key]))
+                parts.append(table_element(self._tables[key], self._listed[key]))
         return tuple(parts)
 
     def labels_of(self, keys: Sequence[str]) -> tuple[str, ...]:
@@ -179,7 +179,7 @@ def _claim(group: tuple[Finding, ...], anchor: str, evidence: _Evidence) -> Clai
         contradicted_by=_each_once(finding.contradicted_by for finding in group),
         next_steps=_each_once(finding.next_step for finding in group),
         caveats=_each_once(caveat for finding in group for caveat in finding.caveats),
-        seen=evidence.labels_of(keys),
+        shown_before=evidence.labels_of(keys),
         figures=evidence.figures_of(keys),
         tables=evidence.tables_of(keys),
     )

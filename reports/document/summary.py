@@ -12,8 +12,8 @@ from analyses.wording.phrases import listing, plural
 from gradflow.runs.format.files import moment_of
 from gradflow.runs.reading.finding import command_name
 from gradflow.runs.reading.run import Experiment, Run
-from reports.document.sections import Numbering, table_part
-from reports.document.wording import cell
+from reports.document.sections import Numbering, table_element
+from reports.document.wording import cell_text
 from reports.elements import TableElement
 
 # What a reader asks for first, in the words of a methods section.
@@ -25,7 +25,7 @@ _SETTINGS = {
     "norm": "normalization {}",
     "init": "initialization {}",
 }
-_STANDING = {
+_STATUS_WORDS = {
     "running": "is still running",
     "interrupted": "was interrupted",
     "failed": "failed",
@@ -65,9 +65,9 @@ def warnings_of(experiment: Experiment) -> tuple[str, ...]:
     for run in experiment.runs:
         status = str(run.description.get("status", "of unknown status"))
         if status != "complete":
-            standing = _STANDING.get(status, f"is {status}")
+            status_words = _STATUS_WORDS.get(status, f"is {status}")
             epochs = plural(_epochs_of(run), "epoch")
-            sentences.append(f"The run {run.name} {standing}: it holds {epochs} so far.")
+            sentences.append(f"The run {run.name} {status_words}: it holds {epochs} so far.")
     started = {run.name for run in experiment.runs}
     waiting = [name for name in experiment.description.get("runs") or [] if name not in started]
     sentences += [f"The run {name} has not started." for name in waiting[:_MOST_NAMED]]
@@ -82,7 +82,7 @@ def warnings_of(experiment: Experiment) -> tuple[str, ...]:
     return tuple(sentences)
 
 
-def trained_line(experiment: Experiment) -> str:
+def training_line(experiment: Experiment) -> str:
     """How the networks were trained, in one line."""
     seeds = list(dict.fromkeys(run.seed for run in experiment.runs if run.seed is not None))
     first = experiment.runs[0]
@@ -114,8 +114,8 @@ def section_command(experiment: Experiment, analysis: str) -> str:
 
 def configuration_of(experiment: Experiment, numbering: Numbering) -> tuple[TableElement, ...]:
     """All that the experiment and its runs say of themselves: common entries, then each run's."""
-    own = {} if len(experiment.runs) == 1 else _flat(experiment.description)
-    described = {run.name: _flat(run.description) for run in experiment.runs}
+    own = {} if len(experiment.runs) == 1 else _flattened(experiment.description)
+    described = {run.name: _flattened(run.description) for run in experiment.runs}
     names = list(dict.fromkeys(name for entries in described.values() for name in entries))
     common = [
         name
@@ -146,14 +146,14 @@ def _labels(experiment: Experiment) -> list[str]:
 
 
 def _whole_table(table: Table, numbering: Numbering) -> TableElement:
-    return table_part(table, f"Table {next(numbering.tables)}", longest=_MOST_ENTRIES)
+    return table_element(table, f"Table {next(numbering.tables)}", longest=_MOST_ENTRIES)
 
 
-def _flat(description: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def _flattened(description: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     entries: dict[str, str] = {}
     for name, value in description.items():
         if isinstance(value, Mapping):
-            entries |= _flat(value, f"{prefix}{name}.")
+            entries |= _flattened(value, f"{prefix}{name}.")
         else:
             text = verbatim(value)
             kept = text[:_LONGEST_VALUE]
@@ -167,7 +167,7 @@ def verbatim(value: Any) -> str:
     """A setting as it was given: a rounded one could not be given again."""
     if isinstance(value, list):
         return ", ".join(verbatim(item) for item in value)
-    return cell(value) if value is None or isinstance(value, bool) else str(value)
+    return cell_text(value) if value is None or isinstance(value, bool) else str(value)
 
 
 def _epochs_of(run: Run) -> int:

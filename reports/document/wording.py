@@ -21,10 +21,10 @@ def estimate_text(estimate: Estimate) -> str:
     return estimate.words
 
 
-def cell(value: Any) -> str:
+def cell_text(value: Any) -> str:
     """A table's cell as text; a missing value is a dash, never 0."""
     if isinstance(value, dict | list | tuple | set):
-        return ", ".join(cell(item) for item in value)
+        return ", ".join(cell_text(item) for item in value)
     if value is None or pd.isna(value):
         return NOT_OBSERVED
     if pd.api.types.is_bool(value):
@@ -36,16 +36,16 @@ def cell(value: Any) -> str:
     return str(value)
 
 
-def column_cells(column: pd.Series) -> list[str]:
+def column_texts(column: pd.Series) -> list[str]:
     """A column's cells as texts; its fractions share one count of decimals where none is lost."""
     sizes = column.abs()[column.abs() > 0] if column.dtype.kind == "f" else pd.Series(dtype=float)
     largest = sizes.max() if len(sizes) else 0.0
     if not 0 < largest < 1e5:
-        return [cell(value) for value in column]
+        return [cell_text(value) for value in column]
     # Three digits of the largest, where a share of 1 counts as one below 1.
     decimals = 3 if largest <= 1 else max(0, 2 - magnitude(largest))
     if (sizes < 10.0**-decimals).any():
-        return [cell(value) for value in column]
+        return [cell_text(value) for value in column]
     return [
         NOT_OBSERVED if pd.isna(value) else with_decimals(float(value), decimals)
         for value in column

@@ -29,7 +29,7 @@ MOST_CHARACTERS = 3_500_000
 # What a value takes where its neighbours in time have nothing in common but their magnitude.
 CHARACTERS_PER_VALUE = 1.6
 
-READING = (
+INSTRUCTIONS = (
     "Each cell of a heat map is one layer in one epoch: the input is at the bottom, epochs run to "
     "the right, and all networks share one scale of colours. Point at a cell to read its value; "
     "click on it, or choose below, to follow that layer through all epochs and to see all layers "
@@ -37,7 +37,7 @@ READING = (
 )
 
 
-def explorer_of(
+def build_explorer(
     experiment: Experiment, most_bins: int = MOST_BINS, most_characters: int = MOST_CHARACTERS
 ) -> ExplorerElement | None:
     """The charts and data of the explorer; None where no layer was recorded.
@@ -68,7 +68,7 @@ def explorer_of(
     return ExplorerElement(
         charts=charts_json(),
         data=json.dumps(data, separators=(",", ":"), allow_nan=False),
-        reading=READING,
+        instructions=INSTRUCTIONS,
         notes=_notes(experiment, len(epochs), bins, rows["layers"], error),
     )
 

@@ -45,7 +45,7 @@ def _front(document: Document) -> Iterator[str]:
     for sentence in document.answer:
         verdict = f"{sentence.sign} {sentence.verdict.value}: {sentence.hypothesis}"
         yield f"- {inline(sentence.text)} ({inline(verdict)})"
-    yield from ("", inline(document.lead), "")
+    yield from ("", inline(document.verdict_counts), "")
 
 
 def _verdict_rows(document: Document) -> Iterator[str]:

@@ -30,7 +30,7 @@ _CAPTION_SIZE, _CAPTION_LINE = 9.0, 13.0
 # A wide figure that would shrink to less than this share of its size is turned on its side.
 _SMALLEST_SHARE = 0.75
 # What links and properties hold is not laid out: it stays as it is.
-_NOT_LAID_OUT = {"section", "anchor", "alt"}
+_NOT_LAID_OUT = {"anchor", "alt"}
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,8 @@ def _layout(document: Document, paper: Paper, root: Path) -> dict[str, Any]:
         for claim, claim_laid_out in zip(section.claims, laid_out["claims"], strict=True):
             _lay_out_evidence(claim, claim_laid_out, paper, root)
             claim_laid_out["estimates"] = estimate_table(claim.findings, paper.column)
-    if document.opening is not None:
-        content["opening"]["picture"] = _place(document.opening, paper, root)
+    if document.overview_figure is not None:
+        content["overview_figure"]["picture"] = _place(document.overview_figure, paper, root)
     content |= {
         "paper": paper.name,
         "dated": document.created is not None,

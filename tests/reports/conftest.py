@@ -195,16 +195,16 @@ def experiment(experiment_folder: Path) -> Experiment:
 
 
 @pytest.fixture(scope="session")
-def document_with_opening(experiment: Experiment, outcomes: tuple[Outcome, ...]) -> Document:
+def document_with_overview(experiment: Experiment, outcomes: tuple[Outcome, ...]) -> Document:
     """The report of the outcomes, with a picture that opens it."""
-    opening = replace(outcomes[0].result.figures[0], key="overview", alt="alt of the overview")
-    overview = Outcome("overview", "", "", AnalysisResult("", (), (opening,), (), "", ()))
+    figure = replace(outcomes[0].result.figures[0], key="overview", alt="alt of the overview")
+    overview = Outcome("overview", "", "", AnalysisResult("", (), (figure,), (), "", ()))
     return build_document(experiment, [*outcomes, overview])
 
 
 @pytest.fixture(scope="session")
-def report_as_pdf(document_with_opening: Document) -> bytes:
-    return render_pdf(document_with_opening)
+def report_as_pdf(document_with_overview: Document) -> bytes:
+    return render_pdf(document_with_overview)
 
 
 @pytest.fixture(scope="session")

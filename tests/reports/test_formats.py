@@ -42,7 +42,7 @@ def texts(document, page_of):
 def test_both_formats_hold_every_finding_figure_and_section(document, texts, name):
     text = texts[name]
     short = [s for s in document.sections if "script" not in s.summary]
-    expected = [document.question, document.lead, *document.references]
+    expected = [document.question, document.verdict_counts, *document.references]
     expected += [part.text for part in document.methods]
     expected += [sentence.text for sentence in document.answer]
     for section in short:

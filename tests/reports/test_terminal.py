@@ -56,7 +56,7 @@ def test_the_answer_opens_with_question_warnings_and_sentences(document):
     text = answer_text(replace(document, warnings=("The run failed.",)), console())
     joined = " ".join(text.split())
     parts = [document.question, "Warning: The run failed.", *(s.text for s in document.answer)]
-    places = [joined.index(" ".join(part.split())) for part in (*parts, document.lead)]
+    places = [joined.index(" ".join(part.split())) for part in (*parts, document.verdict_counts)]
     assert places == sorted(places)
 
 
@@ -92,7 +92,8 @@ def test_a_terminal_gets_colors_and_a_file_none(document):
 def test_a_name_cannot_move_the_cursor_or_be_read_as_markup(document, text):
     evil = "\x1b[2J\x07[red]x[/red] \u202e\r"
     said = text(
-        replace(document, question=evil, subtitle=evil, warnings=(evil,), lead=evil), console()
+        replace(document, question=evil, subtitle=evil, warnings=(evil,), verdict_counts=evil),
+        console(),
     )
     assert not set("\x1b\x07\r\u202e") & set(said)
     assert "[red]x[/red]" in said

@@ -18,7 +18,7 @@ from reports.document.summary import (
     question_of,
     section_command,
     title_of,
-    trained_line,
+    training_line,
     warnings_of,
 )
 
@@ -87,7 +87,7 @@ def test_time_to_sum_up_very_many_settings_grows_with_their_number(tmp_path):
         single_run(folder, configuration={f"key{number}": number for number in range(count)})
         experiment = open_experiment(folder / "mine")
         begin = time.process_time()
-        trained_line(experiment)
+        training_line(experiment)
         configuration_of(experiment, Numbering())
         return time.process_time() - begin
 
@@ -108,7 +108,7 @@ def test_runs_of_unequal_length_say_which_epoch_is_their_last(tmp_path):
 
 
 def test_training_line_has_networks_seeds_data_and_settings(experiment):
-    assert trained_line(experiment) == (
+    assert training_line(experiment) == (
         "plain34 and resnet34; 1 seed (1); data digits; 2 epochs; learning rate 0.0005; on cpu."
     )
 
@@ -119,13 +119,13 @@ def test_training_line_counts_the_images(tmp_path):
     columns |= {"image": [0, 1, 2], "name": ["a", "b", "c"], "label": [0, 1, 0]}
     columns |= {"subset": ["training", "training", "validation"]}
     writer.append("images", columns, 0, 0)
-    line = trained_line(open_experiment(tmp_path / "mine"))
+    line = training_line(open_experiment(tmp_path / "mine"))
     assert line == "plain34; data digits with 2 training and 1 validation images."
 
 
 def test_training_line_stands_without_any_settings(tmp_path):
     single_run(tmp_path)
-    assert trained_line(open_experiment(tmp_path / "mine")) == "plain34."
+    assert training_line(open_experiment(tmp_path / "mine")) == "plain34."
 
 
 def test_configuration_holds_every_entry_of_every_run(experiment):
@@ -182,7 +182,7 @@ def test_compared_experiments_are_told_apart_and_only_what_is_common_is_said_of_
     assert question_of(together) == (
         "What differs between lr 0.1 and lr 0.2 in how the gradients flow?"
     )
-    line = trained_line(together)
+    line = training_line(together)
     assert "batch size 24" in line
     assert "learning rate" not in line
     assert section_command(together, "skip_carry") == (

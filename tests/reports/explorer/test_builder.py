@@ -16,7 +16,7 @@ import gradflow
 from gradflow.runs.format.schema import ACTIVATIONS, TABLES
 from gradflow.runs.reading.run import Run, open_experiment
 from gradflow.runs.writing.run import RunWriter
-from reports.explorer.builder import MOST_BINS, MOST_CHARACTERS, explorer_of
+from reports.explorer.builder import MOST_BINS, MOST_CHARACTERS, build_explorer
 from reports.explorer.compact_numbers import Packed
 
 SOURCE = Path(__file__).parents[3] / "benchmarks" / "recorded_experiment.py"
@@ -79,7 +79,7 @@ def experiment(tmp_path_factory):
 )
 @pytest.mark.parametrize("most_bins", [100, 3])
 def test_values_are_medians_over_the_steps_of_each_bin(experiment, table, quantity, most_bins):
-    part = explorer_of(experiment, most_bins=most_bins)
+    part = build_explorer(experiment, most_bins=most_bins)
     bins = json.loads(part.data)["bins"]
     runs = {(run.network, f"seed {run.seed}"): run for run in experiment.runs}
     values = values_in(part, table, quantity)
@@ -94,7 +94,7 @@ def test_values_are_medians_over_the_steps_of_each_bin(experiment, table, quanti
 
 
 def test_epochs_are_put_together_and_the_page_says_so(experiment):
-    part = explorer_of(experiment, most_bins=3)
+    part = build_explorer(experiment, most_bins=3)
     assert json.loads(part.data)["bins"] == [[1, 3], [4, 6], [7, 7]]
     assert "The 7 recorded epochs are shown in 3 columns of up to 3 epochs each." in part.notes
 
@@ -105,8 +105,8 @@ def size_of(part) -> int:
 
 
 def test_data_keep_to_their_budget(experiment):
-    small = explorer_of(experiment, most_characters=5000)
-    assert size_of(explorer_of(experiment)) > 5000 >= size_of(small)
+    small = build_explorer(experiment, most_characters=5000)
+    assert size_of(build_explorer(experiment)) > 5000 >= size_of(small)
     assert 1 < len(json.loads(small.data)["bins"]) < 7
 
 
@@ -117,7 +117,7 @@ def test_defaults_leave_room_for_the_rest_of_the_page():
 
 def test_same_runs_give_the_same_bytes(experiment):
     again = open_experiment(experiment.folder)
-    assert explorer_of(again) == explorer_of(experiment)
+    assert build_explorer(again) == build_explorer(experiment)
 
 
 def write(folder: Path, values: dict[str, list[float | None]], layers: list[str], **columns):
@@ -137,7 +137,7 @@ def test_missing_is_not_what_is_not_finite(tmp_path):
     values = [None, inf, nan, 2.0, 0.0, 3.0, None, inf, 3.5]
     bad = [0, 1, 1, 0, 0, 0, 0, 1, 0]
     experiment = write(tmp_path / "run", {"rms": values, "nonfinite": bad}, layers)
-    found = values_in(explorer_of(experiment), "activations", "rms")
+    found = values_in(build_explorer(experiment), "activations", "rms")
     found = {row: value for (_, _, row, _), value in found.items()}
     assert isnan(found["missing"])
     assert found["infinite"] == found["nan"] == inf
@@ -149,7 +149,7 @@ def test_missing_is_not_what_is_not_finite(tmp_path):
 
 def test_rare_elements_that_are_not_finite_are_counted_by_their_largest(tmp_path):
     experiment = write(tmp_path / "run", {"nonfinite": [0, 0, 0, 7]}, ["a"] * 4)
-    found = values_in(explorer_of(experiment), "activations", "nonfinite")
+    found = values_in(build_explorer(experiment), "activations", "nonfinite")
     assert list(found.values()) == [pytest.approx(7, rel=6e-4)]
 
 
@@ -163,7 +163,7 @@ def test_large_network_shows_its_layers_with_weights(tmp_path):
     columns |= {"stage": [0] * 260, "role": roles, "shape": ["1"] * 260, "parameters": [1] * 260}
     with RunWriter.reopen(folder) as writer:
         writer.write_layers({**rows.to_dict("list"), **columns})
-    part = explorer_of(open_experiment(folder))
+    part = build_explorer(open_experiment(folder))
     shown = json.loads(part.data)["rows"]["layers"][0]
     assert shown["layer"] == names[1::2]
     assert "run has 260 layers; 130 are shown, those with weights first." in part.notes
@@ -171,14 +171,14 @@ def test_large_network_shows_its_layers_with_weights(tmp_path):
 
 def test_layers_that_nothing_describes_are_shown_in_order(tmp_path):
     experiment = write(tmp_path / "run", {"rms": [1.0, 2.0, 3.0]}, ["in", "mid", "out"])
-    rows = json.loads(explorer_of(experiment).data)["rows"]["layers"][0]
+    rows = json.loads(build_explorer(experiment).data)["rows"]["layers"][0]
     assert rows["layer"] == ["in", "mid", "out"]
     assert rows["depth"] == [1, 2, 3]
 
 
 def test_nothing_recorded_is_nothing_to_explore(tmp_path):
     RunWriter(tmp_path / "run", {}).close("complete")
-    assert explorer_of(open_experiment(tmp_path / "run")) is None
+    assert build_explorer(open_experiment(tmp_path / "run")) is None
 
 
 def test_plain_tracer_run_of_three_layers_can_be_explored(tmp_path):
@@ -190,7 +190,7 @@ def test_plain_tracer_run_of_three_layers_can_be_explored(tmp_path):
             optimizer.step()
             optimizer.zero_grad()
         tracer.end_epoch()
-    part = explorer_of(open_experiment(tmp_path / "run"))
+    part = build_explorer(open_experiment(tmp_path / "run"))
     data = json.loads(part.data)
     assert data["rows"]["layers"][0]["layer"] == ["0", "1", "2"]
     assert data["rows"]["parameters"][0]["name"] == ["0.weight", "2.weight"]

@@ -83,10 +83,10 @@ def test_data_block_cannot_be_ended_by_what_it_holds():
 
 def test_section_opens_with_its_question_then_what_a_newcomer_must_know(document, page):
     section = document.sections[0]
-    assert section.explanation == "Paired runs saw the same images."
+    assert section.background == "Paired runs saw the same images."
     places = [
         page.text.index(part)
-        for part in (f"\n{section.heading}\n\n", section.explanation, section.summary)
+        for part in (f"\n{section.heading}\n\n", section.background, section.summary)
     ]
     assert places == sorted(places)
     assert all(part.text in page.text for part in PRIMER)
@@ -136,7 +136,7 @@ def test_estimates_of_one_name_hide_none_of_each_other(document):
 
 def test_evidence_shown_earlier_is_linked(document):
     claims = document.sections[0].claims
-    assert claims[1].seen == ("Figure 1",)
+    assert claims[1].shown_before == ("Figure 1",)
     content = render_html(document).decode()
     assert content.count('<a href="#figure-1">Figure 1</a>') == 2
     assert content.count('id="figure-1"') == 1

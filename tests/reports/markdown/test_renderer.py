@@ -68,7 +68,7 @@ def document(experiment, outcomes):
 
 def test_it_says_what_the_report_says(document):
     text = seen(render_markdown(document).decode()).text
-    plain = [document.title, document.question, document.lead]
+    plain = [document.title, document.question, document.verdict_counts]
     for section in document.sections:
         if "script" not in section.summary:
             plain += [section.heading, section.question, section.notice]

@@ -25,8 +25,8 @@ MARGIN = 20 / 25.4 * 72  # points
 
 
 @pytest.fixture(scope="module")
-def document(document_with_opening):
-    return document_with_opening
+def document(document_with_overview):
+    return document_with_overview
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +110,7 @@ def test_no_heading_and_no_title_of_a_table_ends_a_page(document, reader, pages)
 
 def test_first_page_holds_question_answer_and_cards(document, pages):
     first = words(pages[0])
-    expected = [document.title, document.question, document.lead]
+    expected = [document.title, document.question, document.verdict_counts]
     expected += [sentence.text for sentence in document.answer]
     expected += [f"{sentence.sign}\u00a0{sentence.verdict}" for sentence in document.answer]
     for card in document.cards:
@@ -195,13 +195,15 @@ def test_an_ordinary_report_says_nothing_of_letters(pages):
 
 def test_every_printable_letter_can_be_shown(document):
     letters = [chr(n) for n in range(0x20, 0x20000) if printable(chr(n)) == chr(n)]
-    content = render_pdf(front(document, subtitle=" ".join(letters), lead="".join(letters)))
+    content = render_pdf(
+        front(document, subtitle=" ".join(letters), verdict_counts="".join(letters))
+    )
     assert b"pdfuaid" in content
 
 
 def test_a_text_that_typst_refuses_costs_the_declaration_not_the_report(document, monkeypatch):
     monkeypatch.setattr("reports.pdf.fonts.printable", lambda text: text)
-    content = render_pdf(front(document, lead="猫"))
+    content = render_pdf(front(document, verdict_counts="猫"))
     text = words(PdfReader(BytesIO(content)).pages[0].extract_text())
     assert "This file does not declare PDF/UA-1: PDF/UA-1 error: the text" in text
     assert b"pdfuaid" not in content
@@ -244,17 +246,21 @@ def test_unknown_date_is_left_out(document):
 
 
 def test_report_without_anything_to_show_stands(document):
-    bare = front(document, opening=None, methods=(), configuration=(), glossary=(), references=())
+    bare = front(
+        document, overview_figure=None, methods=(), configuration=(), glossary=(), references=()
+    )
 
-    assert document.lead in words(PdfReader(BytesIO(render_pdf(bare))).pages[0].extract_text())
+    assert document.verdict_counts in words(
+        PdfReader(BytesIO(render_pdf(bare))).pages[0].extract_text()
+    )
 
 
 def test_picture_of_pixels_is_embedded(document):
     content = BytesIO()
     Image.new("RGB", (20, 10), "red").save(content, "png")
     picture = Picture(content.getvalue(), "png", 400, 200)
-    figure = replace(document.opening, picture=picture)
-    reader = PdfReader(BytesIO(render_pdf(front(document, opening=figure))))
+    figure = replace(document.overview_figure, picture=picture)
+    reader = PdfReader(BytesIO(render_pdf(front(document, overview_figure=figure))))
     assert sum(len(page.images) for page in reader.pages) == 1
 
 

@@ -15,8 +15,8 @@ MARGIN = 20 / 25.4 * 72  # points
 
 
 @pytest.fixture(scope="module")
-def document(document_with_opening):
-    return document_with_opening
+def document(document_with_overview):
+    return document_with_overview
 
 
 @pytest.fixture(scope="module")
@@ -56,14 +56,16 @@ def attributes(element: dict) -> dict:
 
 def drawn(document) -> list:
     own = [figure for section in document.sections for figure in section.all_figures]
-    return [figure for figure in [document.opening, *own] if figure.picture]
+    return [figure for figure in [document.overview_figure, *own] if figure.picture]
 
 
 def with_picture(document, width: float, height: float):
     svg = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}pt" height="{height}pt"/>'
     picture = Picture(svg.encode(), "svg", width, height)
-    opening = replace(document.opening, picture=picture)
-    return replace(document, answer=(), cards=(), verdicts=(), sections=(), opening=opening)
+    overview_figure = replace(document.overview_figure, picture=picture)
+    return replace(
+        document, answer=(), cards=(), verdicts=(), sections=(), overview_figure=overview_figure
+    )
 
 
 def box_of_opening(document, paper: str = "a4") -> tuple[float, float]:
@@ -134,7 +136,7 @@ def test_a_picture_too_wide_for_the_page_is_turned_on_its_side(document):
 @pytest.mark.parametrize("caption", ["Short.", "A long caption, too long for one line. " * 12])
 def test_a_tall_picture_fits_on_a_page_with_its_caption(document, caption):
     tall = with_picture(document, 400, 800)
-    tall = replace(tall, opening=replace(tall.opening, caption=caption))
+    tall = replace(tall, overview_figure=replace(tall.overview_figure, caption=caption))
     _, height = box_of_opening(tall)
     assert height >= 0.85 * 0.75 * 800
     pages = PdfReader(BytesIO(render_pdf(tall))).pages
