@@ -23,7 +23,7 @@ Codes = npt.NDArray[np.int16]
 
 
 @dataclass(frozen=True)
-class Packed:
+class PackedNumbers:
     """Numbers of one quantity.
 
     Fields:
@@ -45,12 +45,12 @@ class Packed:
         return {"low": self.low, "step": self.step, "codes": self.codes}
 
 
-def pack(values: Values) -> Packed:
+def pack(values: Values) -> PackedNumbers:
     """`values` of any shape, in C order; nan is a missing one, inf one that was not finite."""
     sizes = np.abs(values[np.isfinite(values) & (values != 0)])
     low, high = (np.log(sizes.min()), np.log(sizes.max())) if len(sizes) else (0.0, 0.0)
     step = max(FINEST_STEP, float(high - low) / (LARGEST_CODE - 1))
-    return Packed(float(low), step, _deflated(_codes(values.ravel(), float(low), step)))
+    return PackedNumbers(float(low), step, _compressed(_codes(values.ravel(), float(low), step)))
 
 
 def _codes(values: Values, low: float, step: float) -> Codes:
@@ -64,7 +64,7 @@ def _codes(values: Values, low: float, step: float) -> Codes:
     return codes
 
 
-def _deflated(codes: Codes) -> str:
+def _compressed(codes: Codes) -> str:
     # High bytes change little from one epoch to the next, low ones look like noise.
     planes = codes.astype("<i2").view(np.uint8).reshape(-1, 2).T
     return b64encode(zlib.compress(planes.tobytes())).decode()

@@ -17,7 +17,7 @@ from gradflow.runs.format.schema import ACTIVATIONS, TABLES
 from gradflow.runs.reading.run import Run, open_experiment
 from gradflow.runs.writing.run import RunWriter
 from reports.explorer.builder import MOST_BINS, MOST_CHARACTERS, build_explorer
-from reports.explorer.compact_numbers import Packed
+from reports.explorer.compact_numbers import PackedNumbers
 
 SOURCE = Path(__file__).parents[3] / "benchmarks" / "recorded_experiment.py"
 CODES = Path(__file__).parent / "test_compact_numbers.py"
@@ -39,7 +39,7 @@ def values_in(part, table: str, quantity: str) -> dict[tuple[str, str, str, int]
     data = json.loads(part.data)
     group = next(group for group in data["groups"] if group["key"] == table)
     about = next(one for one in group["quantities"] if one["name"] == quantity)
-    numbers = iter(unpack(Packed(about["low"], about["step"], about["codes"])))
+    numbers = iter(unpack(PackedNumbers(about["low"], about["step"], about["codes"])))
     found = {}
     for run in data["runs"]:
         for row in data["rows"][group["rows"]][run["network"]]["name"]:

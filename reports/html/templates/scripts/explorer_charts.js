@@ -42,22 +42,22 @@ function widened([low, high], logarithm) {
   return logarithm ? [low / 2, low * 2] : [low - room, low + room];
 }
 
-function edges(bins, bin) {
+function binEdges(bins, bin) {
   return { x: bins[bin][0] - 0.5, x2: bins[bin][1] + 0.5 };
 }
 
-function centre(bins, bin) {
+function binCentre(bins, bin) {
   return (bins[bin][0] + bins[bin][1]) / 2;
 }
 
 // The cells of a heat map, by what can be said of them; a missing value leaves the ground bare.
 function cellData(matrix, bins, logarithmic) {
-  const data = { cells: [], lost: [], zeros: [] };
+  const data = { cells: [], nonfinite: [], zeros: [] };
   matrix.forEach((row, y) => {
     row.forEach((value, bin) => {
       if (Number.isNaN(value)) return;
-      const cell = { ...edges(bins, bin), y, y2: y + 1, c: value };
-      if (!Number.isFinite(value)) data.lost.push(cell);
+      const cell = { ...binEdges(bins, bin), y, y2: y + 1, c: value };
+      if (!Number.isFinite(value)) data.nonfinite.push(cell);
       else if (logarithmic && value <= 0) data.zeros.push(cell);
       else data.cells.push(cell);
     });
@@ -90,8 +90,8 @@ function depthTicks(depths) {
   return { ticks: rows.map((row) => row + 0.5), labels: rows.map((row) => String(depths[row])) };
 }
 
-function outline(bins, rows, row, bin) {
-  const marks = [{ ...edges(bins, bin), y: 0, y2: rows }];
+function outlineCells(bins, rows, row, bin) {
+  const marks = [{ ...binEdges(bins, bin), y: 0, y2: rows }];
   const across = { x: bins[0][0] - 0.5, x2: bins[bins.length - 1][1] + 0.5 };
   return row < 0 ? marks : [...marks, { ...across, y: row, y2: row + 1 }];
 }
@@ -102,18 +102,18 @@ function addLine(data, name, points, network, series, logarithmic) {
     const zero = logarithmic && value <= 0;
     const shown = Number.isFinite(value) && !zero;
     data[name].push({ x, v: shown ? value : null, n: network, s: series });
-    if (name === "lines" && value === Infinity) data.lost.push({ x, n: network });
+    if (name === "lines" && value === Infinity) data.nonfinite.push({ x, n: network });
     if (name === "lines" && zero) data.zeros.push({ x, n: network });
   }
 }
 
 // Colours and letters of the charts, from the style of the page; `bare` is the ground of heat maps,
 // which shows where no value is.
-function themeOf(element, bare) {
+function themeOf(element, isHeatMap) {
   const style = getComputedStyle(element);
   const colour = (name) => style.getPropertyValue(name).trim();
   const muted = colour("--muted");
-  const ground = bare ? colour("--explorer-bare") : "transparent";
+  const ground = isHeatMap ? colour("--explorer-bare") : "transparent";
   return {
     background: "transparent",
     font: style.fontFamily,
@@ -164,7 +164,7 @@ class Chart {
   }
 
   // Say in words why there is no chart.
-  clear(words) {
+  showMessage(words) {
     this.drawn?.finalize();
     this.drawn = null;
     this.element.textContent = words;

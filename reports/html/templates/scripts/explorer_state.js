@@ -6,8 +6,8 @@ const charts = JSON.parse(element("charts").textContent);
 const bins = data.bins;
 const quantities = new Map();
 for (const group of data.groups) {
-  for (const about of group.quantities) {
-    quantities.set(`${group.key}.${about.name}`, new Quantity(data, group, about));
+  for (const description of group.quantities) {
+    quantities.set(`${group.key}.${description.name}`, new Quantity(data, group, description));
   }
 }
 const seeds = [...new Set(data.runs.map((run) => run.seed))];
@@ -23,7 +23,7 @@ const state = {
   epoch: bins.length - 1,
 };
 
-function current() {
+function currentQuantity() {
   return quantities.get(state.quantity);
 }
 
@@ -33,11 +33,11 @@ function shownNetworks() {
 }
 
 function rowsShown(network) {
-  return current().shown(network, state.kind);
+  return currentQuantity().rowsOfKind(network, state.kind);
 }
 
 function logarithmic() {
-  const { log, signed } = current().about;
+  const { log, signed } = currentQuantity().description;
   return !signed && (state.scale ? state.scale === "log" : log);
 }
 
@@ -46,19 +46,19 @@ function logarithmic() {
 function chosenLayer() {
   const networks = shownNetworks().filter((network) => rowsShown(network).length);
   for (const network of networks) {
-    const { layer } = current().rows[network];
+    const { layer } = currentQuantity().rows[network];
     const place = rowsShown(network).find((row) => layer[row] === state.layer);
-    if (place !== undefined) return describe(network, place);
+    if (place !== undefined) return describeRow(network, place);
   }
   const known = data.rows.layers.find((rows) => rows.layer.includes(state.layer));
   const position = known ? known.position[known.layer.indexOf(state.layer)] : 0;
   const network = networks[0] ?? 0;
-  return describe(network, current().nearest(network, rowsShown(network), position));
+  return describeRow(network, currentQuantity().rowNearest(network, rowsShown(network), position));
 }
 
 // What is known of a row; empty texts where there is no such row.
-function describe(network, place) {
-  const rows = current().rows[network];
+function describeRow(network, place) {
+  const rows = currentQuantity().rows[network];
   return {
     network,
     layer: rows.layer[place] ?? "",
@@ -72,7 +72,7 @@ function describe(network, place) {
 }
 
 function caption() {
-  const { name, unit } = current().about;
+  const { name, unit } = currentQuantity().description;
   return unit ? `${name} (${unit})` : name;
 }
 
@@ -82,24 +82,25 @@ function quantityText(group, name) {
 
 // How the values shown came about.
 function formulaText() {
-  const { name, formula, largest, signed } = current().about;
-  const { of } = current().group;
+  const { name, formula, largest, signed } = currentQuantity().description;
+  const { of } = currentQuantity().group;
   const over = largest ? "The largest" : "The median";
   const signs = " Orange is above 0, blue below; in grey print take the sign from the value.";
   return `${name} = ${formula}; ${of}. ${over} over the recorded steps.${signed ? signs : ""}`;
 }
 
 // What is said of a row beside its name.
-function aboutText({ type, shape, depth }) {
+function layerDetails({ type, shape, depth }) {
   return [type, shape, depth === null ? "" : `depth ${depth}`].filter(Boolean).join(", ");
 }
 
 // The value at the row of `network` that stands for the layer; tells which where it is another.
 function valueText(network, layer, bin) {
-  const place = current().find(network, rowsShown(network), layer);
+  const place = currentQuantity().findRow(network, rowsShown(network), layer);
   if (place < 0) return "no such layer";
-  const value = numberText(current().at(current().runsOf(network, state.seed), place, bin));
-  const found = describe(network, place);
+  const runs = currentQuantity().runsOf(network, state.seed);
+  const value = numberText(currentQuantity().value(runs, place, bin));
+  const found = describeRow(network, place);
   return found.layer === layer.layer ? value : `${value} (${found.name})`;
 }
 
@@ -109,16 +110,16 @@ function valueTexts(layer, bin) {
 }
 
 // What is chosen, in words.
-function choiceText(layer) {
-  const about = aboutText(layer);
-  const where = `${layer.name}${about ? ` (${about})` : ""}, ${epochText(bins[state.epoch])}`;
-  return `${where}, ${current().group.key} ${caption()}:`;
+function selectionText(layer) {
+  const details = layerDetails(layer);
+  const where = `${layer.name}${details ? ` (${details})` : ""}, ${epochText(bins[state.epoch])}`;
+  return `${where}, ${currentQuantity().group.key} ${caption()}:`;
 }
 
 // What the pointer is at, in lines; of an epoch or a layer alone the chosen other one is meant.
-function tipText({ network, row, bin = state.epoch }) {
-  const layer = row === undefined ? chosenLayer() : describe(network, row);
-  const lines = [layer.name, aboutText(layer), epochText(bins[bin]), caption()];
+function tooltipLines({ network, row, bin = state.epoch }) {
+  const layer = row === undefined ? chosenLayer() : describeRow(network, row);
+  const lines = [layer.name, layerDetails(layer), epochText(bins[bin]), caption()];
   return [...lines.filter(Boolean), ...valueTexts(layer, bin)];
 }
 
@@ -131,12 +132,12 @@ function cellAt(network, point) {
 }
 
 function nearestBin(x) {
-  const gaps = bins.map((_, bin) => Math.abs(centre(bins, bin) - x));
+  const gaps = bins.map((_, bin) => Math.abs(binCentre(bins, bin) - x));
   return gaps.indexOf(Math.min(...gaps));
 }
 
 function nearestRow(x) {
   const network = shownNetworks().find((one) => rowsShown(one).length);
   if (network === undefined) return null;
-  return { network, row: current().nearest(network, rowsShown(network), x) };
+  return { network, row: currentQuantity().rowNearest(network, rowsShown(network), x) };
 }

@@ -36,13 +36,13 @@ class Quantity {
     this.rows = data.rows[group.rows];
     this.runs = data.runs;
     this.group = group;
-    this.about = description;
+    this.description = description;
     const sizes = data.runs.map((run) => this.rows[run.network].name.length * this.bins);
     this.starts = sizes.map((_, place) => sizes.slice(0, place).reduce((a, b) => a + b, 0));
   }
 
   async load() {
-    this.values ??= await unpack(this.about);
+    this.values ??= await unpack(this.description);
     return this;
   }
 
@@ -53,18 +53,18 @@ class Quantity {
       .filter((run) => run.network === network && (!seed || run.seed === seed));
   }
 
-  inRun(run, row, bin) {
+  valueInRun(run, row, bin) {
     return this.values[this.starts[run.place] + row * this.bins + bin];
   }
 
   // The value of one run, or the median of those of several seeds.
-  at(runs, row, bin) {
-    if (runs.length === 1) return this.inRun(runs[0], row, bin);
-    return median(runs.map((run) => this.inRun(run, row, bin)));
+  value(runs, row, bin) {
+    if (runs.length === 1) return this.valueInRun(runs[0], row, bin);
+    return median(runs.map((run) => this.valueInRun(run, row, bin)));
   }
 
   // Places of the rows of a network that `kind` lets through; all where no network has such rows.
-  shown(network, kind) {
+  rowsOfKind(network, kind) {
     const places = (rows) => [...rows.role.keys()];
     const kept = this.rows.map((rows) =>
       places(rows).filter((place) => kindOf(rows.role[place]) === kind));
@@ -73,7 +73,7 @@ class Quantity {
 
   // The place of the row that stands for the chosen layer in `network`, of those in `places`: that
   // of its name, else of its depth; -1 where there is none.
-  find(network, places, chosen) {
+  findRow(network, places, chosen) {
     const rows = this.rows[network];
     const named = places.find((place) => rows.layer[place] === chosen.layer);
     if (named !== undefined) return named;
@@ -84,17 +84,17 @@ class Quantity {
   }
 
   // The place of the row next to `position` of those in `places`; -1 where there is none.
-  nearest(network, places, position) {
+  rowNearest(network, places, position) {
     const gaps = places.map((place) => Math.abs(this.rows[network].position[place] - position));
     return places[gaps.indexOf(Math.min(...gaps))] ?? -1;
   }
 }
 
-const WEIGHTED = ["convolution", "linear", "recurrent", "attention", "embedding"];
+const ROLES_WITH_WEIGHTS = ["convolution", "linear", "recurrent", "attention", "embedding"];
 
 // What the reader may choose to see alone: the layers with weights, or those of another role.
 function kindOf(role) {
-  return WEIGHTED.includes(role) ? "weights" : role;
+  return ROLES_WITH_WEIGHTS.includes(role) ? "weights" : role;
 }
 
 // Three significant digits, with an exponent where the zeros would have to be counted.
