@@ -64,7 +64,7 @@ def write_report(
         content = one.render(report)
         try:
             make_folder(folder)
-            write_whole(path, partial(_write, content))
+            write_whole(path, partial(_write_bytes, content))
         except RunError as error:
             reason = getattr(error.__cause__, "strerror", None) or error
             raise RunError(
@@ -79,5 +79,5 @@ def report_name(only: Sequence[str]) -> str:
     return "-".join(["report", *(re.sub(r"[^\w-]", "-", key) for key in only)])[:_LONGEST_NAME]
 
 
-def _write(content: bytes, path: Path) -> None:
+def _write_bytes(content: bytes, path: Path) -> None:
     path.write_bytes(content)

@@ -39,12 +39,12 @@ def answer_text(document: Document, console: Console | None = None) -> str:
     `console` tells the width, at most 80 columns, and whether there are colors; None for that of
     standard output, which has none where the output goes to a file or to another command.
     """
-    return _captured(console or _console(), _answer(document))
+    return _rendered(console or _console(), _answer(document))
 
 
 def sections_text(document: Document, console: Console | None = None) -> str:
     """All sections of `document` as text, their figures by title."""
-    return _captured(console or _console(), _sections(document))
+    return _rendered(console or _console(), _sections(document))
 
 
 def _console() -> Console:
@@ -53,7 +53,7 @@ def _console() -> Console:
     return console
 
 
-def _captured(console: Console, parts: Iterable[RenderableType]) -> str:
+def _rendered(console: Console, parts: Iterable[RenderableType]) -> str:
     # Printed by the caller: rich would turn a reader that has seen enough into an error.
     with console.capture() as captured:
         for part in parts:
@@ -81,7 +81,9 @@ def _card(card: Card) -> Iterator[RenderableType]:
     for line in card.lines:
         networks.setdefault(line.verdict, []).append(line.network)
     for verdict, names in networks.items():
-        yield _indented(Text.assemble(_verdict(verdict), _clean(f": {', '.join(names)}")))
+        yield _indented(
+            Text.assemble(_verdict(verdict), _without_controls(f": {', '.join(names)}"))
+        )
 
 
 def _sections(document: Document) -> Iterator[RenderableType]:
@@ -131,7 +133,7 @@ def _claim(claim: Claim) -> Iterator[RenderableType]:
 
 def _finding(finding: FindingElement) -> Iterator[RenderableType]:
     line = finding.line
-    meaning = _clean(f", {line.network}: {finding.meaning}")
+    meaning = _without_controls(f", {line.network}: {finding.meaning}")
     yield _indented(Text.assemble(_verdict(line.verdict), meaning))
     for row in finding.estimates:
         method = f"; {row.method}" if row.method else ""
@@ -145,7 +147,7 @@ def _evidence(
         yield from _figure(figure)
     for table in tables:
         yield from (Text(), _text(f"{table.label}. {table.title}"))
-        for columns in _that_fit(table):
+        for columns in _column_groups(table):
             yield from (_table(table, columns), Text())
         if table.note:
             yield from (_text(table.note, "dim"), Text())
@@ -169,7 +171,7 @@ def _table(table: TableElement, columns: list[int]) -> RenderableType:
     return laid_out
 
 
-def _that_fit(table: TableElement) -> list[list[int]]:
+def _column_groups(table: TableElement) -> list[list[int]]:
     """The columns in groups that fit beside the first one, which each group repeats."""
     widths = [
         min(_WIDEST_COLUMN, max(len(name), *(len(row[column]) for row in table.rows), 1)) + 2
@@ -189,14 +191,14 @@ def _verdict(verdict: Verdict) -> tuple[str, str]:
 
 
 def _text(text: str, style: str = "") -> Text:
-    return Text(_clean(text), style)
+    return Text(_without_controls(text), style)
 
 
 def _indented(text: Text, by: int = 2) -> Padding:
     return Padding(text, (0, 0, 0, by), expand=False)
 
 
-def _clean(text: str) -> str:
+def _without_controls(text: str) -> str:
     return _CONTROLS.sub("\ufffd", text)
 
 

@@ -12,10 +12,12 @@ from reports.elements import Picture
 _SVG = "{http://www.w3.org/2000/svg}"
 _LINK = "{http://www.w3.org/1999/xlink}href"
 # All that matplotlib draws with where nothing is clipped; anything else stays out of the page.
-_KEPT = {f"{_SVG}{name}" for name in ("svg", "g", "path", "use", "defs")}
-_MOVED = re.compile(r"translate\((?P<x>[-\d.]+) (?P<y>[-\d.]+)\)(?: scale\((?P<scale>[-\d.]+))?")
+_KEPT_ELEMENTS = {f"{_SVG}{name}" for name in ("svg", "g", "path", "use", "defs")}
+_TRANSLATION = re.compile(
+    r"translate\((?P<x>[-\d.]+) (?P<y>[-\d.]+)\)(?: scale\((?P<scale>[-\d.]+))?"
+)
 # Thin lines are hard to point at.
-_TARGET = "10"
+_POINTER_TARGET_WIDTH = "10"
 
 
 def inline_svg(picture: Picture, slider: Slider, prefix: str) -> Markup:
@@ -30,17 +32,17 @@ def inline_svg(picture: Picture, slider: Slider, prefix: str) -> Markup:
         raise ValueError(f"a picture of type {picture.suffix} cannot stand in the page itself")
     root = ElementTree.fromstring(picture.data)
     _clean(root)
-    _prefixed(root, prefix)
-    _gather_letters(root)
+    _prefix_ids(root, prefix)
+    _move_glyphs_to_front(root)
     by_id = {element.get("id"): element for element in root.iter() if element.get("id")}
     for gid, texts in slider.texts.items():
         element = by_id.get(f"{prefix}-{gid}")
         if element is None:
             continue
         if gid in slider.widths:
-            _describe(element, f"{slider.names.get(gid, gid)}: {texts[slider.shown]}")
+            _make_pointer_target(element, f"{slider.names.get(gid, gid)}: {texts[slider.shown]}")
         else:
-            _write(element, texts[slider.shown])
+            _replace_with_text(element, texts[slider.shown])
     # The page is HTML, not XML: names without a namespace are read as SVG within `svg`.
     for element in root.iter():
         element.tag = element.tag.removeprefix(_SVG)
@@ -73,7 +75,7 @@ def slider_data(slider: Slider) -> str:
 def _clean(element: ElementTree.Element) -> None:
     """Keep what is drawn, its looks as attributes: styles would need leave of the policy."""
     for child in list(element):
-        if child.tag in _KEPT:
+        if child.tag in _KEPT_ELEMENTS:
             _clean(child)
         else:
             element.remove(child)
@@ -83,7 +85,7 @@ def _clean(element: ElementTree.Element) -> None:
             element.set(name.strip(), value.strip())
 
 
-def _prefixed(root: ElementTree.Element, prefix: str) -> None:
+def _prefix_ids(root: ElementTree.Element, prefix: str) -> None:
     for element in root.iter():
         if "id" in element.attrib:
             element.set("id", f"{prefix}-{element.attrib['id']}")
@@ -92,7 +94,7 @@ def _prefixed(root: ElementTree.Element, prefix: str) -> None:
             element.set("href", f"#{prefix}-{target.removeprefix('#')}")
 
 
-def _gather_letters(root: ElementTree.Element) -> None:
+def _move_glyphs_to_front(root: ElementTree.Element) -> None:
     """Move the shapes of letters to the front: each stands where the letter is first used."""
     for parent in list(root.iter()):
         for child in parent.findall(f"{_SVG}defs"):
@@ -100,21 +102,25 @@ def _gather_letters(root: ElementTree.Element) -> None:
             root.insert(0, child)
 
 
-def _describe(element: ElementTree.Element, words: str) -> None:
+def _make_pointer_target(element: ElementTree.Element, words: str) -> None:
     element.set("class", "arrow")
     element.set("role", "img")
     title = ElementTree.Element(f"{_SVG}title")
     title.text = words
     for line in element.findall(f"{_SVG}path"):
         target = ElementTree.SubElement(element, f"{_SVG}path", {"d": line.get("d", "")})
-        target.attrib |= {"class": "target", "fill": "none", "stroke-width": _TARGET}
+        target.attrib |= {"class": "target", "fill": "none", "stroke-width": _POINTER_TARGET_WIDTH}
     element.insert(0, title)
 
 
-def _write(element: ElementTree.Element, words: str) -> None:
+def _replace_with_text(element: ElementTree.Element, words: str) -> None:
     """Put `words` where the letters of `element` are drawn as paths."""
     place = next(
-        (match for inner in element.iter() if (match := _MOVED.match(inner.get("transform", "")))),
+        (
+            match
+            for inner in element.iter()
+            if (match := _TRANSLATION.match(inner.get("transform", "")))
+        ),
         None,
     )
     if place is None:

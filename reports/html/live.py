@@ -6,8 +6,8 @@ from hashlib import sha256
 from markupsafe import Markup
 
 from reports.elements import Document
-from reports.html.renderer import environment, render_html, style
-from reports.html.scripts import policy, script
+from reports.html.renderer import render_html, style, template_environment
+from reports.html.scripts import content_security_policy, read_script
 
 
 @dataclass(frozen=True)
@@ -26,16 +26,16 @@ def live_page(document: Document) -> LivePage:
 
 def waiting_page(folder: str) -> LivePage:
     """What is served before there is a report on `folder`; its version is the empty string."""
-    follow, sheets = script("live.js"), style("report.css", "live.css")
+    follow, sheets = read_script("live.js"), style("report.css", "live.css")
     page = (
-        environment()
+        template_environment()
         .get_template("waiting.html.j2")
         .render(
             folder=folder,
             live="",
             style=sheets,
             script=Markup(follow),
-            policy=policy([follow], [sheets], connect=True),
+            policy=content_security_policy([follow], [sheets], connect=True),
         )
     )
     return LivePage(page.encode("utf-8", errors="replace"), "")

@@ -9,7 +9,14 @@ from markupsafe import Markup
 
 from reports.elements import Document, EstimateRow, FindingElement, Picture
 from reports.html.inline_svg import inline_svg, slider_data
-from reports.html.scripts import TEMPLATES, data_block, policy, script, scripts_of, sheets_of
+from reports.html.scripts import (
+    TEMPLATES,
+    content_security_policy,
+    data_block,
+    read_script,
+    scripts_of,
+    sheets_of,
+)
 
 _MEDIA_TYPES = {"svg": "image/svg+xml", "png": "image/png"}
 
@@ -20,23 +27,23 @@ def render_html(document: Document, *, live: str | None = None) -> bytes:
     `live` is the version of a page that is served and follows its server (see `reports.html.live`).
     """
     follows = live is not None
-    scripts = (*scripts_of(document), *((script("live.js"),) if follows else ()))
+    scripts = (*scripts_of(document), *((read_script("live.js"),) if follows else ()))
     sheets = (*sheets_of(document), *(("live.css",) if follows else ()))
     page = (
-        environment()
+        template_environment()
         .get_template("page.html.j2")
         .render(
             document=document,
             style=style(*sheets),
             scripts=[Markup(text) for text in scripts],
-            policy=policy(scripts, [style(*sheets)], connect=follows),
+            policy=content_security_policy(scripts, [style(*sheets)], connect=follows),
             live=live,
         )
     )
     return page.encode("utf-8", errors="replace")
 
 
-def environment() -> Environment:
+def template_environment() -> Environment:
     """What fills the templates of the page: it escapes every text that is not `Markup`."""
     filled = Environment(
         loader=FileSystemLoader(TEMPLATES),
@@ -51,11 +58,11 @@ def environment() -> Environment:
         "data_block": data_block,
         "inline_svg": inline_svg,
         "slider_data": slider_data,
-        "parted": _parted,
+        "split_number": _split_number,
         "side_by_side": _side_by_side,
         "anchor": _anchor,
     }
-    filled.tests["comparable"] = _comparable
+    filled.tests["mostly_shared"] = _mostly_shared
     return filled
 
 
@@ -79,22 +86,22 @@ def _anchor(label: str) -> str:
     return label.lower().replace(" ", "-")
 
 
-def _parted(number: str) -> tuple[str, str]:
+def _split_number(number: str) -> tuple[str, str]:
     """A number in words as the number itself and the bracket with its interval."""
     value, bracket, interval = number.rpartition(" (")
     return (value, f"({interval}") if bracket else (number, "")
 
 
 # The name of an estimate, and that of each finding.
-_Row = tuple[str, tuple[EstimateRow | None, ...]]
+_EstimatesByFinding = tuple[str, tuple[EstimateRow | None, ...]]
 
 
-def _comparable(rows: Sequence[_Row]) -> bool:
+def _mostly_shared(rows: Sequence[_EstimatesByFinding]) -> bool:
     """Whether half of the estimates and more are of every network: else columns would be empty."""
     return 2 * sum(None in estimates for _, estimates in rows) <= len(rows)
 
 
-def _side_by_side(findings: Sequence[FindingElement]) -> list[_Row]:
+def _side_by_side(findings: Sequence[FindingElement]) -> list[_EstimatesByFinding]:
     """For each name of an estimate, that of each finding; None where a finding has none such."""
     columns = [_by_name(finding.estimates) for finding in findings]
     keys = dict.fromkeys(key for column in columns for key in column)

@@ -12,7 +12,7 @@ from reports.html.vega import vega_script
 
 TEMPLATES = Path(__file__).parent / "templates"
 # In this order: each uses what stands in the ones before it.
-_EXPLORER = (
+_EXPLORER_SCRIPTS = (
     "explorer_values.js",
     "explorer_charts.js",
     "explorer_state.js",
@@ -21,7 +21,7 @@ _EXPLORER = (
 )
 
 
-def script(name: str) -> str:
+def read_script(name: str) -> str:
     """The text of our script `name`."""
     return (TEMPLATES / "scripts" / name).read_text(encoding="utf-8")
 
@@ -29,9 +29,9 @@ def script(name: str) -> str:
 def scripts_of(document: Document) -> tuple[str, ...]:
     """The scripts that the page of `document` needs, in the order in which they run."""
     return (
-        script("page.js"),
-        *((script("slider.js"),) if _has_slider(document) else ()),
-        *((vega_script(), _in_one(_EXPLORER)) if document.explorer else ()),
+        read_script("page.js"),
+        *((read_script("slider.js"),) if _has_slider(document) else ()),
+        *((vega_script(), _in_one_scope(_EXPLORER_SCRIPTS)) if document.explorer else ()),
     )
 
 
@@ -49,12 +49,14 @@ def _has_slider(document: Document) -> bool:
     return any(figure.slider for figure in figures)
 
 
-def _in_one(names: Sequence[str]) -> str:
+def _in_one_scope(names: Sequence[str]) -> str:
     """The files as one script whose names no other script of the page sees."""
-    return '(() => {\n"use strict";\n' + "\n".join(script(name) for name in names) + "})();"
+    return '(() => {\n"use strict";\n' + "\n".join(read_script(name) for name in names) + "})();"
 
 
-def policy(scripts: Sequence[str], styles: Sequence[str], *, connect: bool = False) -> str:
+def content_security_policy(
+    scripts: Sequence[str], styles: Sequence[str], *, connect: bool = False
+) -> str:
     """The Content-Security-Policy of a page with these texts of script and style elements.
 
     Nothing is fetched (with `connect`, scripts may ask the server that the page came from, and no
@@ -65,7 +67,8 @@ def policy(scripts: Sequence[str], styles: Sequence[str], *, connect: bool = Fal
     """
     asked = "connect-src 'self'; " if connect else ""
     return (
-        f"default-src 'none'; script-src {_hashes(scripts)}; style-src {_hashes(styles)}; {asked}"
+        f"default-src 'none'; script-src {_csp_hashes(scripts)}; "
+        f"style-src {_csp_hashes(styles)}; {asked}"
         "img-src data:; base-uri 'none'; form-action 'none'"
     )
 
@@ -78,6 +81,6 @@ def data_block(content: str, name: str) -> Markup:
     )
 
 
-def _hashes(texts: Sequence[str]) -> str:
+def _csp_hashes(texts: Sequence[str]) -> str:
     digests = [b64encode(sha256(text.encode()).digest()).decode() for text in texts]
     return " ".join(f"'sha256-{digest}'" for digest in digests) or "'none'"

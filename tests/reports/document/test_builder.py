@@ -156,6 +156,6 @@ def test_date_is_that_of_the_experiment(experiment, outcomes):
 
 def test_table_without_rows_says_so():
     part = table_element(Table("t", "Empty", pd.DataFrame({"layer": []})), "Table 1")
-    assert (part.columns, part.row_meanings) == (("layer",), ())
+    assert (part.columns, part.rows) == (("layer",), ())
     assert part.note == "No rows: there was nothing to list."
     assert table_element(Table("t", "Bare", pd.DataFrame()), "Table 1").rows == ()

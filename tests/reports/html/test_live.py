@@ -9,7 +9,7 @@ from gradflow.live.serve import PageServer
 from reports.document.builder import build_document
 from reports.html.live import live_page, waiting_page
 from reports.html.renderer import render_html
-from reports.html.scripts import script
+from reports.html.scripts import read_script
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def test_page_for_the_disk_asks_nothing_and_does_not_follow(document):
     page = render_html(document)
     assert b"connect-src" not in page
     assert b'id="live"' not in page
-    assert script("live.js").encode() not in page
+    assert read_script("live.js").encode() not in page
 
 
 def test_served_page_may_ask_its_own_server_alone(document):
@@ -35,7 +35,7 @@ def test_served_page_may_ask_its_own_server_alone(document):
     (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', page)
     assert "connect-src &#39;self&#39;;" in policy
     assert "default-src &#39;none&#39;" in policy
-    assert script("live.js") in page
+    assert read_script("live.js") in page
 
 
 def test_version_is_that_of_what_is_to_be_read(document, experiment):
@@ -81,7 +81,7 @@ def furnished(version: str, more: int = 0) -> bytes:
         <aside id="live" data-version="{version}"><p role="status"></p><p class="age"></p></aside>
         <script>document.querySelector("[name=epoch]").addEventListener("input", (event) => {{
         document.querySelector("output").textContent = event.target.value; }});</script>
-        <script>{script("live.js")}</script></body></html>""".encode()
+        <script>{read_script("live.js")}</script></body></html>""".encode()
 
 
 def test_reader_keeps_place_focus_and_settings(server, open_address):

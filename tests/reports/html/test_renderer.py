@@ -12,7 +12,7 @@ from reports.document.builder import build_document
 from reports.document.primer import PRIMER
 from reports.elements import EstimateRow
 from reports.html.renderer import render_html
-from reports.html.scripts import data_block, policy
+from reports.html.scripts import content_security_policy, data_block
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,7 @@ def test_policy_allows_the_scripts_and_the_style_of_the_page_and_no_others(docum
 
 
 def test_policy_without_scripts_lets_none_run():
-    assert "script-src 'none'; style-src 'none'" in policy([], [])
+    assert "script-src 'none'; style-src 'none'" in content_security_policy([], [])
 
 
 def test_data_block_cannot_be_ended_by_what_it_holds():

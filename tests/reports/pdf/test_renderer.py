@@ -18,7 +18,7 @@ from gradflow.runs.reading.run import open_experiment
 from reports.document.builder import build_document
 from reports.elements import Picture
 from reports.pdf import fonts
-from reports.pdf.fonts import printable
+from reports.pdf.fonts import replace_unprintable
 from reports.pdf.renderer import A4, LETTER, render_pdf
 
 MARGIN = 20 / 25.4 * 72  # points
@@ -153,7 +153,7 @@ def test_nothing_leaves_the_column(document, monkeypatch, name, paper):
 
 
 def test_that_check_sees_words_that_do_not_break(document, monkeypatch):
-    monkeypatch.setattr("reports.pdf.fonts.breakable", lambda text, longest: text)
+    monkeypatch.setattr("reports.pdf.fonts.add_breaks", lambda text, longest: text)
     assert rightmost_ink(document, "a4", monkeypatch) > A4.width - MARGIN / 2
 
 
@@ -194,7 +194,7 @@ def test_an_ordinary_report_says_nothing_of_letters(pages):
 
 
 def test_every_printable_letter_can_be_shown(document):
-    letters = [chr(n) for n in range(0x20, 0x20000) if printable(chr(n)) == chr(n)]
+    letters = [chr(n) for n in range(0x20, 0x20000) if replace_unprintable(chr(n)) == chr(n)]
     content = render_pdf(
         front(document, subtitle=" ".join(letters), verdict_counts="".join(letters))
     )
@@ -202,7 +202,7 @@ def test_every_printable_letter_can_be_shown(document):
 
 
 def test_a_text_that_typst_refuses_costs_the_declaration_not_the_report(document, monkeypatch):
-    monkeypatch.setattr("reports.pdf.fonts.printable", lambda text: text)
+    monkeypatch.setattr("reports.pdf.fonts.replace_unprintable", lambda text: text)
     content = render_pdf(front(document, verdict_counts="猫"))
     text = words(PdfReader(BytesIO(content)).pages[0].extract_text())
     assert "This file does not declare PDF/UA-1: PDF/UA-1 error: the text" in text

@@ -130,7 +130,7 @@ def test_figures_as_wide_as_ours_are_hardly_reduced(document, paper):
 def test_a_picture_too_wide_for_the_page_is_turned_on_its_side(document):
     width, height = box_of_opening(with_picture(document, 700, 300))
     assert width == pytest.approx(300 * height / 700, rel=0.01)
-    assert A4.column < height < A4.height - 2 * MARGIN
+    assert A4.column_width < height < A4.height - 2 * MARGIN
 
 
 @pytest.mark.parametrize("caption", ["Short.", "A long caption, too long for one line. " * 12])
