@@ -1,4 +1,4 @@
-"""Builds the one `Document` that every format lays out: all texts and numbers are decided here."""
+"""Builds the `Document` that all formats render, with every text and number of the report."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -41,9 +41,9 @@ from reports.elements import (
 )
 from reports.explorer.builder import build_explorer
 
-# The analysis whose one figure opens the report; it has no section of its own.
+# The first figure of this analysis opens the report; the analysis has no section of its own.
 OVERVIEW = "overview"
-# What the first page answers, most important first: an analysis and the topic of its findings.
+# The findings on the first page, most important first: analysis, and start of their topic.
 HEADLINE_TOPICS = (
     ("what_changed", "difference"),
     ("gradient_profile", "vanish"),
@@ -76,9 +76,9 @@ class _References:
 
 
 def build_document(experiment: Experiment, outcomes: Sequence[Outcome]) -> Document:
-    """Build the report of `experiment` from what became of its analyses; draws every figure.
+    """Build the report of `experiment` from the outcomes of its analyses, and draw every figure.
 
-    Raises `RunError` where a table of the run is damaged.
+    Raises `RunError` if a table of the run is damaged.
     """
     numbering, references = Numbering(), _References()
     overview_figure = _overview_figure(outcomes, numbering)
@@ -121,7 +121,7 @@ def build_document(experiment: Experiment, outcomes: Sequence[Outcome]) -> Docum
 
 @dataclass(frozen=True)
 class _Topic:
-    """The findings of one analysis on one hypothesis, and where they stand in the document."""
+    """The findings of one analysis on one hypothesis, and the anchor of their claim."""
 
     analysis: str
     findings: tuple[Finding, ...]
@@ -137,12 +137,12 @@ def _topics(number: int, outcome: Outcome) -> Iterable[_Topic]:
 
 
 def _headlines(topics: Sequence[_Topic]) -> list[_Topic]:
-    """What the first page speaks of; where none of the headlines was tested, what was."""
+    """The topics of the first page: the headline topics, or if none was tested, all topics."""
     named = [
         topic
         for key, name in HEADLINE_TOPICS
         for topic in topics
-        # Topics that compare networks end in their names.
+        # A topic that compares networks ends in the names of the networks.
         if topic.analysis == key and topic.findings[0].topic.startswith(name)
     ]
     return (named or list(topics))[: len(HEADLINE_TOPICS)]
@@ -164,7 +164,7 @@ def _sentence(topic: _Topic) -> AnswerSentence:
     agree = len({one.verdict for one in topic.findings}) == 1
     return AnswerSentence(
         text=topic.common_sentence or " ".join(one.meaning for one in topic.findings),
-        # A verdict of some networks alone is named with its network.
+        # If the verdicts differ, the hypothesis names the network of the verdict given.
         hypothesis=statement_of(topic.findings) if agree else finding.hypothesis,
         verdict=finding.verdict,
         sign=SIGNS[finding.verdict],
@@ -189,7 +189,7 @@ def _verdict_counts(topics: Sequence[_Topic]) -> str:
 
 
 def _glossary() -> tuple[GlossaryElement, ...]:
-    # Tables of the same columns, such as activations and gradients, are explained once.
+    # Tables with the same columns, e.g. activations and gradients, are explained once.
     groups: dict[tuple[Term, ...], list[str]] = {}
     for table in TABLES.values():
         terms = tuple(Term(q.name, q.unit, q.formula, q.source) for q in table.columns)

@@ -1,8 +1,7 @@
-"""What a reader new to the subject must know first."""
+"""The guide for new readers: gradients, verdicts and intervals in short paragraphs."""
 
 from reports.elements import HeadedParagraph
 
-# What the first page tells those who have not read such a report before.
 PRIMER = (
     HeadedParagraph(
         "Gradients",

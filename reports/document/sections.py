@@ -1,4 +1,4 @@
-"""Turns the outcome of one analysis into a section whose texts are final."""
+"""Builds a section of the report from the outcome of one analysis."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from reports.elements import (
     VerdictLine,
 )
 
-# A table in a report is read, not computed with: the run folder holds the rest.
+# In rows. A table in a report is for reading; the run folder holds all rows.
 LONGEST_TABLE = 60
 
 
@@ -33,12 +33,12 @@ class Numbering:
 
 
 def section_anchor(section: int) -> str:
-    """What links to the section at `place` name; keys of third parties could clash."""
+    """The link target of a section. Keys of analyses by others could clash, so it is a number."""
     return f"section-{section}"
 
 
 def claim_anchor(section: int, claim: int) -> str:
-    """What links to the `claim`th claim of the section at `place` name; both count from 1."""
+    """The link target of a claim in a section; both numbers count from 1."""
     return f"{section_anchor(section)}-claim-{claim}"
 
 
@@ -49,14 +49,14 @@ def build_section(
     cite: Callable[[str], str],
     command: str,
 ) -> Section:
-    """The section of `outcome`, the `place`th.
+    """Build the section of `outcome`.
 
     Args:
-        outcome: what became of the analysis.
-        place: counts from 1.
-        numbering: gives figures and tables their numbers.
-        cite: gives the text that cites a source.
-        command: what makes the section again.
+        outcome: the outcome of the analysis.
+        number: the number of the section, from 1.
+        numbering: gives the numbers of figures and tables.
+        cite: returns the text that cites a source.
+        command: the command that makes the section again.
     """
     result = outcome.result
     empty = AnalysisResult("", (), (), (), "", ())
@@ -81,7 +81,7 @@ def build_section(
 
 
 def group_by_topic(findings: Iterable[Finding]) -> list[tuple[Finding, ...]]:
-    """The findings on each hypothesis, whatever their network, in the order of the first ones."""
+    """The findings grouped by topic, in the order in which the topics first appear."""
     groups: dict[str, list[Finding]] = {}
     for finding in findings:
         groups.setdefault(finding.topic, []).append(finding)
@@ -89,7 +89,7 @@ def group_by_topic(findings: Iterable[Finding]) -> list[tuple[Finding, ...]]:
 
 
 def statement_of(group: tuple[Finding, ...]) -> str:
-    """What the findings of one topic are about, in one sentence that fits them all."""
+    """One sentence that fits all findings of a topic: their statement or hypothesis."""
     return group[0].statement if len(group) > 1 and group[0].statement else group[0].hypothesis
 
 
@@ -107,7 +107,7 @@ def verdict_line(finding: Finding) -> VerdictLine:
 
 
 def table_element(table: Table, label: str, longest: int = LONGEST_TABLE) -> TableElement:
-    """`table` as texts, its first `longest` rows; a note tells how many there are."""
+    """The first `longest` rows of `table` as texts; a note gives the total number of rows."""
     shown = table.frame.head(longest)
     hidden = len(table.frame) - len(shown)
     note = f"The first {longest} of {plural(len(table.frame), 'row')}." if hidden else ""
@@ -126,18 +126,18 @@ def table_element(table: Table, label: str, longest: int = LONGEST_TABLE) -> Tab
 
 
 class _Evidence:
-    """The figures and tables of one analysis, each given out once, numbered as it is placed."""
+    """The figures and tables of one analysis; each is numbered and placed once."""
 
     def __init__(self, result: AnalysisResult, numbering: Numbering) -> None:
         self._figures = {figure.key: figure for figure in result.figures}
         self._tables = {table.key: table for table in result.tables}
         self._numbering = numbering
-        # A table may bear the key of the figure that it stands behind.
+        # A table may have the same key as the figure that it belongs to, so labels are separate.
         self._drawn: dict[str, str] = {}
         self._listed: dict[str, str] = {}
 
     def figures_of(self, keys: Iterable[str]) -> tuple[FigureElement, ...]:
-        """The figures named in `keys` that have not been placed yet, drawn."""
+        """Draw the figures with these `keys` that have not been placed yet."""
         parts = []
         for key in keys:
             if key in self._figures and key not in self._drawn:
@@ -146,7 +146,7 @@ class _Evidence:
         return tuple(parts)
 
     def tables_of(self, keys: Iterable[str]) -> tuple[TableElement, ...]:
-        """The tables named in `keys` that have not been placed yet."""
+        """The tables with these `keys` that have not been placed yet."""
         parts = []
         for key in keys:
             if key in self._tables and key not in self._listed:
@@ -155,17 +155,17 @@ class _Evidence:
         return tuple(parts)
 
     def labels_of(self, keys: Sequence[str]) -> tuple[str, ...]:
-        """The labels of what is named in `keys` and stands in the document already."""
+        """The labels of the figures and tables with these `keys` that have been placed already."""
         return tuple(
             labels[key] for labels in (self._drawn, self._listed) for key in keys if key in labels
         )
 
     def figures_left(self) -> tuple[FigureElement, ...]:
-        """The figures that no claim has placed."""
+        """The figures that belong to no claim."""
         return self.figures_of(self._figures)
 
     def tables_left(self) -> tuple[TableElement, ...]:
-        """The tables that no claim has placed."""
+        """The tables that belong to no claim."""
         return self.tables_of(self._tables)
 
 

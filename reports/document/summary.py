@@ -1,4 +1,4 @@
-"""Puts the setting of an experiment into words: what ran, how far it got, with what settings."""
+"""Describes an experiment in words: networks, progress of the runs, and training settings."""
 
 import shlex
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from reports.document.sections import Numbering, table_element
 from reports.document.wording import cell_text
 from reports.elements import TableElement
 
-# What a reader asks for first, in the words of a methods section.
+# The most important training settings, worded for a methods section.
 _SETTINGS = {
     "optimizer": "optimizer {}",
     "lr": "learning rate {}",
@@ -36,14 +36,14 @@ _MOST_NAMED = 10
 
 
 def title_of(experiment: Experiment) -> str:
-    """What is reported on: the networks, or what is compared."""
+    """The title of the report: its networks, or the experiments that it compares."""
     if experiment.members:
         return f"Gradient flow: {listing(_labels(experiment))} compared"
     return f"Gradient flow in {listing(experiment.networks)}"
 
 
 def question_of(experiment: Experiment) -> str:
-    """The question that the report answers; it asks of accuracy only where that was recorded."""
+    """The question of the report; it mentions accuracy only if accuracy was recorded."""
     networks = experiment.networks
     if experiment.members:
         return f"What differs between {listing(_labels(experiment))} in how the gradients flow?"
@@ -55,12 +55,12 @@ def question_of(experiment: Experiment) -> str:
 
 
 def created_of(experiment: Experiment) -> datetime | None:
-    """When the experiment was made, in UTC; None where it does not say."""
+    """When the experiment was made, in UTC; None if it is not recorded."""
     return moment_of(experiment.description.get("created"))
 
 
 def warnings_of(experiment: Experiment) -> tuple[str, ...]:
-    """What keeps runs from being compared whole: those not complete, and unequal lengths."""
+    """Warnings about runs that are incomplete, not started, or of different lengths."""
     sentences = []
     for run in experiment.runs:
         status = str(run.description.get("status", "of unknown status"))
@@ -86,7 +86,7 @@ def training_line(experiment: Experiment) -> str:
     """How the networks were trained, in one line."""
     seeds = list(dict.fromkeys(run.seed for run in experiment.runs if run.seed is not None))
     first = experiment.runs[0]
-    # Runs that were recorded apart need not have been trained alike.
+    # Runs that were recorded separately may have different settings; only common ones are given.
     own, *others = (run.configuration for run in experiment.runs)
     settings = {
         name: own[name]
@@ -113,7 +113,7 @@ def section_command(experiment: Experiment, analysis: str) -> str:
 
 
 def configuration_of(experiment: Experiment, numbering: Numbering) -> tuple[TableElement, ...]:
-    """All that the experiment and its runs say of themselves: common entries, then each run's."""
+    """Tables of all recorded entries: those that all runs share, then those that differ."""
     own = {} if len(experiment.runs) == 1 else _flattened(experiment.description)
     described = {run.name: _flattened(run.description) for run in experiment.runs}
     names = list(dict.fromkeys(name for entries in described.values() for name in entries))
@@ -164,7 +164,7 @@ def _flattened(description: Mapping[str, Any], prefix: str = "") -> dict[str, st
 
 
 def verbatim(value: Any) -> str:
-    """A setting as it was given: a rounded one could not be given again."""
+    """The exact value of a setting, without rounding, so that it can be used again."""
     if isinstance(value, list):
         return ", ".join(verbatim(item) for item in value)
     return cell_text(value) if value is None or isinstance(value, bool) else str(value)

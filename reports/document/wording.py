@@ -1,4 +1,4 @@
-"""Puts estimates, cells of tables and dates into words, the same ones for every format."""
+"""Formats estimates, table cells and dates as texts, the same in every report format."""
 
 import math
 from datetime import datetime
@@ -37,12 +37,12 @@ def cell_text(value: Any) -> str:
 
 
 def column_texts(column: pd.Series) -> list[str]:
-    """A column's cells as texts; its fractions share one count of decimals where none is lost."""
+    """A column's cells as texts; floats share one number of decimals unless one is too small."""
     sizes = column.abs()[column.abs() > 0] if column.dtype.kind == "f" else pd.Series(dtype=float)
     largest = sizes.max() if len(sizes) else 0.0
     if not 0 < largest < 1e5:
         return [cell_text(value) for value in column]
-    # Three digits of the largest, where a share of 1 counts as one below 1.
+    # Three significant digits of the largest value; a largest value of 1 gets three decimals too.
     decimals = 3 if largest <= 1 else max(0, 2 - magnitude(largest))
     if (sizes < 10.0**-decimals).any():
         return [cell_text(value) for value in column]
@@ -54,6 +54,6 @@ def column_texts(column: pd.Series) -> list[str]:
 
 def date_text(moment: datetime) -> str:
     """A date in words with its time zone, such as `3 May 2025, 14:05 UTC`."""
-    # The months of strftime would follow the reader's locale.
+    # strftime would write the month in the language of the locale.
     month = MONTHS[moment.month - 1]
     return f"{moment.day} {month} {moment.year}, {moment:%H:%M} {moment.tzname() or ''}".strip()

@@ -1,4 +1,4 @@
-"""What the page needs to let a reader look around in the recorded values."""
+"""Builds the data and charts of the explorer from the recorded values."""
 
 import json
 from typing import Any
@@ -22,11 +22,11 @@ from reports.explorer.charts import charts_json
 from reports.explorer.compact_numbers import PackedNumbers, pack
 from reports.explorer.quantities import GROUPS, SHARES, SHOWN_AS_LARGEST, QuantityGroup
 
-# More bins than a heat map has room for would cost bytes that no one sees.
+# Epochs are merged into at most this many bins: a heat map has no room for more columns.
 MOST_BINS = 100
-# Characters of the values in the page; with all figures it is to stay below 8 MB.
+# Characters of the packed values in the page; with all figures the page must stay below 8 MB.
 MOST_CHARACTERS = 3_500_000
-# What a value takes where its neighbours in time have nothing in common but their magnitude.
+# Size of a packed value if successive epochs share only their order of magnitude.
 CHARACTERS_PER_VALUE = 1.6
 
 INSTRUCTIONS = (
@@ -40,14 +40,15 @@ INSTRUCTIONS = (
 def build_explorer(
     experiment: Experiment, most_bins: int = MOST_BINS, most_characters: int = MOST_CHARACTERS
 ) -> ExplorerElement | None:
-    """The charts and data of the explorer; None where no layer was recorded.
+    """Build the charts and data of the explorer; None if no layer was recorded.
 
     Args:
-        experiment: what was recorded.
-        most_bins: epochs are put together so that there are at most as many bins of them.
-        most_characters: and fewer where the values would take more than this in the page.
+        experiment: the recorded runs.
+        most_bins: epochs are merged into at most this many bins.
+        most_characters: the number of bins is reduced until the values take at most this many
+            characters in the page.
 
-    Raises `RunError` where a table of the run is damaged.
+    Raises `RunError` if a table of the run is damaged.
     """
     epochs = recorded_epochs(experiment)
     if not epochs:
@@ -82,7 +83,7 @@ def _fitting_groups(
     most_bins: int,
     most_characters: int,
 ) -> tuple[Bins, list[dict[str, Any]]]:
-    """The bins of epochs, as many as may be, and the groups of quantities in them, packed."""
+    """As many bins of epochs as fit the page, and the packed values of each group in them."""
     most_bins = min(most_bins, _fitting_bin_count(experiment, rows, most_characters))
     while True:
         bins = epoch_bins(epochs, most_bins)
@@ -91,14 +92,14 @@ def _fitting_groups(
         size = sum(len(one["codes"]) for group in groups for one in group["quantities"])
         if size <= most_characters or len(bins) == 1:
             return bins, groups
-        # Nearly proportional; a little less, so that one more round is enough.
+        # The size is nearly proportional to the number of bins; 3 % less makes one round enough.
         most_bins = max(1, int(0.97 * len(bins) * most_characters / size))
 
 
 def _fitting_bin_count(
     experiment: Experiment, rows: dict[str, NetworkRows], characters: int
 ) -> int:
-    """How many bins are likely to take as many characters in the page."""
+    """Estimates how many bins fit into `characters`."""
     values = 0
     for group in GROUPS:
         frames = dict(zip(experiment.networks, rows[group.row_kind].frames, strict=True))
@@ -115,7 +116,7 @@ def _group_json(
     values = [binned_values(run, group, frames[run.network], bins) for run in experiment.runs]
     quantities = []
     for place, quantity in enumerate(group.quantities):
-        # Run after run, each with the rows of its network.
+        # The values of all runs in order; each run has the rows of its network.
         pool = np.concatenate([one[place].ravel() for one in values])
         if not np.isnan(pool).all():
             quantities.append(_quantity_json(quantity, pool))
@@ -150,7 +151,7 @@ def _runs_json(experiment: Experiment) -> list[dict[str, Any]]:
     return [
         {
             "network": experiment.networks.index(run.network),
-            # Runs that no seed tells apart are told apart by their names.
+            # Runs of one network with the same seed are distinguished by their names.
             "seed": _seed_text(run) if seeds.count((run.network, run.seed)) == 1 else run.name,
         }
         for run in experiment.runs

@@ -1,7 +1,7 @@
-"""The charts of the explorer, as Vega-Lite specifications whose data the page fills in.
+"""The charts of the explorer: Vega-Lite specifications that the page fills with data.
 
-The page names the data sets and parameters that it finds here; fields have fixed names, so that no
-name of a layer or network is ever read as an expression or as the path of a field.
+The page fills in the data sets and parameters by name. All fields have fixed names, so that the
+name of a layer or network is never read as an expression or as a field path.
 """
 
 import json
@@ -10,13 +10,13 @@ from typing import Any
 
 import altair as alt
 
-# The page writes the quantity with its unit where it finds this title.
+# The page replaces this title by the quantity with its unit.
 VALUE_TITLE = "VALUE"
 NOT_FINITE = "#d7263d"
 ZERO = "#000000"
-# Networks beyond these share colours; the names stand in what the pointer shows.
+# With more networks than this, colours repeat; the tooltip names the network.
 COLOUR_COUNT = 6
-# As texts of the page write numbers; a logarithmic axis leaves some of its ticks without a label.
+# Numbers as in the page's texts; a logarithmic axis leaves some ticks without a label.
 _NUMBER_LABEL = (
     "datum.label === '' ? '' : datum.value !== 0 && (abs(datum.value) < 0.001 || "
     "abs(datum.value) >= 1e5) ? format(datum.value, '~e') : format(datum.value, '~g')"
@@ -41,7 +41,7 @@ def heat_map(kind: str) -> alt.LayerChart:
     Data: `cells` (x, x2, y, y2, c); `nonfinite`, `zeros` and `chosen` (x, x2, y, y2).
     Parameters: first, last, marks (epochs), rows, ticks, labels (of depth), low, high (of c).
     """
-    # A description of each of thousands of cells would take longer than drawing them.
+    # aria=False: describing thousands of cells would take longer than drawing them.
     cells = (
         _cell_layer("cells")
         .mark_rect(aria=False, invalid="filter")
@@ -56,7 +56,7 @@ def heat_map(kind: str) -> alt.LayerChart:
 
 
 def line_chart(kind: str, title: str) -> alt.LayerChart:
-    """One line a network, thin ones for its seeds, over x; the vertical scale `log` or `linear`.
+    """One line per network over x, thin lines for its seeds; the y scale is `log` or `linear`.
 
     Data: `lines`, `seeds` (x, v, n the network's place, s the series), `nonfinite` and `zeros`
     (x, n), `chosen` (x). Parameters: first, last, marks (of x), low, high (of v), dot.
@@ -87,7 +87,7 @@ def line_chart(kind: str, title: str) -> alt.LayerChart:
     zeros = (
         _named_data("zeros").mark_point(shape="triangle-down", size=40).encode(x, colour, y=bottom)
     )
-    # Dots that touch would hide the dashes that tell the lines apart: the page sets their size.
+    # The page sets the size of the dots: if they touch, they hide the dashes of the lines.
     dot = alt.OverlayMarkDef(size=alt.ExprRef("dot"))
     return alt.LayerChart(
         layer=[
@@ -102,7 +102,7 @@ def line_chart(kind: str, title: str) -> alt.LayerChart:
 
 def _specification(chart: alt.LayerChart) -> dict[str, Any]:
     spec: dict[str, Any] = chart.to_dict()
-    # The page brings a configuration of its own, in the colours of its theme.
+    # The page adds its own configuration, with the colours of its theme.
     return {name: part for name, part in spec.items() if name not in ("config", "$schema")}
 
 
@@ -111,7 +111,7 @@ def _named_data(name: str) -> alt.Chart:
 
 
 def _scale_between(low: str, high: str, **options: Any) -> alt.Scale:
-    # A domain of its own: that of the data would be infinite where a data set is empty.
+    # The domain is given explicitly: for an empty data set Vega-Lite would make it infinite.
     return alt.Scale(
         domain=[alt.ExprRef(low), alt.ExprRef(high)], **{"nice": False, "round": True, **options}
     )
@@ -143,7 +143,7 @@ def _colour_scale(kind: str) -> alt.Color:
         domain=[alt.ExprRef("low"), alt.ExprRef("high")],
         nice=False,
         clamp=True,
-        # Both keep their order in grey, but the diverging one only to each side of 0.
+        # In grey print viridis keeps its order; blueorange does so only on each side of 0.
         scheme="blueorange" if kind == "diverging" else "viridis",
     )
     legend = alt.Legend(

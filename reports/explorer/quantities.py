@@ -1,4 +1,4 @@
-"""Which recorded quantities the explorer offers, in reading order, in groups of one table each."""
+"""The recorded quantities that the explorer offers, in reading order, grouped by table."""
 
 from dataclasses import dataclass
 
@@ -8,15 +8,15 @@ from gradflow.runs.format.schema import TABLES
 
 @dataclass(frozen=True)
 class QuantityGroup:
-    """Quantities of one recorded table, all of them with a row for each of the same things.
+    """Quantities of one recorded table that share the rows of the heat map.
 
     Fields:
-        table: name of the table.
-        heading: what the values speak of.
-        symbols: what the letters in their formulas stand for.
+        table: the name of the table.
+        heading: what the quantities describe.
+        symbols: the meaning of the letters in their formulas.
         row_kind: what a row of the heat map stands for: layers, parameters or junctions.
-        row_column: the column that names the row.
-        columns: the columns offered.
+        row_column: the table's column that names the row.
+        columns: the table's columns that the explorer offers.
     """
 
     table: str
@@ -28,13 +28,13 @@ class QuantityGroup:
 
     @property
     def quantities(self) -> tuple[Quantity, ...]:
-        """The columns offered, as the schema describes them."""
+        """The offered columns with their descriptions in the schema."""
         known = {quantity.name: quantity for quantity in TABLES[self.table].quantities}
         return tuple(known[name] for name in self.columns)
 
 
-# Left out is what repeats another: std beside rms of gradients, whose mean is near zero, and the
-# norm of activations, which grows with the size of a layer's output as that of gradients does.
+# Columns that repeat another one are left out: std of gradients (their mean is near zero, so it is
+# close to rms) and norm of activations (it grows with the size of a layer's output).
 GROUPS = (
     QuantityGroup(
         "gradients",
@@ -90,7 +90,7 @@ GROUPS = (
         ),
     ),
 )
-# A count of events that are rare: the median over many steps would hide every one of them.
+# Shown as the largest value: a median over many steps would hide these rare events.
 SHOWN_AS_LARGEST = ("nonfinite",)
-# Parts of a whole, which a linear scale shows best.
+# Fractions between 0 and 1, which are best shown on a linear scale.
 SHARES = ("zero_fraction", "skip_share", "cancellation")
