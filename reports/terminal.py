@@ -1,4 +1,4 @@
-"""Puts the `Document` into a terminal: the answer after a report, or whole sections as text."""
+"""Prints the `Document` in a terminal: the answer, or whole sections, as text."""
 
 import re
 import sys
@@ -23,27 +23,27 @@ from reports.elements import (
 )
 
 COLUMNS = 80
-_WIDEST_COLUMN = 26  # of a table; what is longer is folded within its cell
+_WIDEST_COLUMN = 26  # of a table; longer texts wrap inside their cell
 _STYLES = {
     Verdict.SUPPORTED: "bold cyan",
     Verdict.CONTRADICTED: "bold yellow",
     Verdict.INCONCLUSIVE: "bold",
 }
-# A name must not move the cursor, change colors, or turn the text around.
+# Control characters in a name could move the cursor, change colors, or reverse the text.
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def answer_text(document: Document, console: Console | None = None) -> str:
-    """The question, what must be known first, the answer, and the verdicts by statement.
+    """The question, the warnings, the answer, and the verdicts by statement.
 
-    `console` tells the width, at most 80 columns, and whether there are colors; None for that of
-    standard output, which has none where the output goes to a file or to another command.
+    `console` sets the width and the colors. None stands for standard output: at most 80 columns,
+    and no colors if the output goes to a file or another command.
     """
     return _rendered(console or _console(), _answer(document))
 
 
 def sections_text(document: Document, console: Console | None = None) -> str:
-    """All sections of `document` as text, their figures by title."""
+    """All sections of `document` as text; figures appear by their titles."""
     return _rendered(console or _console(), _sections(document))
 
 
@@ -54,7 +54,7 @@ def _console() -> Console:
 
 
 def _rendered(console: Console, parts: Iterable[RenderableType]) -> str:
-    # Printed by the caller: rich would turn a reader that has seen enough into an error.
+    # The caller prints the text: rich would raise an error if the output is closed early.
     with console.capture() as captured:
         for part in parts:
             console.print(part)
@@ -75,7 +75,7 @@ def _answer(document: Document) -> Iterator[RenderableType]:
 
 
 def _card(card: Card) -> Iterator[RenderableType]:
-    """The statement once, then each verdict with its networks."""
+    """The statement, then each verdict with its networks."""
     yield _text(card.statement)
     networks: dict[Verdict, list[str]] = {}
     for line in card.lines:
@@ -172,7 +172,7 @@ def _table(table: TableElement, columns: list[int]) -> RenderableType:
 
 
 def _column_groups(table: TableElement) -> list[list[int]]:
-    """The columns in groups that fit beside the first one, which each group repeats."""
+    """Groups of columns that fit the terminal; each group repeats the first column."""
     widths = [
         min(_WIDEST_COLUMN, max(len(name), *(len(row[column]) for row in table.rows), 1)) + 2
         for column, name in enumerate(table.columns)
@@ -203,7 +203,7 @@ def _without_controls(text: str) -> str:
 
 
 def print_text(text: str) -> None:
-    """Print `text` on standard output; what its encoding lacks becomes a question mark."""
+    """Print `text`; characters that the encoding of standard output lacks become "?"."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")
     print(text, end="" if text.endswith("\n") else "\n")

@@ -1,4 +1,4 @@
-"""A drawing as a part of the page itself, so that a script can change it from epoch to epoch."""
+"""Puts a drawing into the page as an inline SVG, so that the slider's script can change it."""
 
 import json
 import re
@@ -11,22 +11,22 @@ from reports.elements import Picture
 
 _SVG = "{http://www.w3.org/2000/svg}"
 _LINK = "{http://www.w3.org/1999/xlink}href"
-# All that matplotlib draws with where nothing is clipped; anything else stays out of the page.
+# All elements that matplotlib uses if nothing is clipped; other elements are removed.
 _KEPT_ELEMENTS = {f"{_SVG}{name}" for name in ("svg", "g", "path", "use", "defs")}
 _TRANSLATION = re.compile(
     r"translate\((?P<x>[-\d.]+) (?P<y>[-\d.]+)\)(?: scale\((?P<scale>[-\d.]+))?"
 )
-# Thin lines are hard to point at.
+# Thin lines are hard to point at, so each arrow gets an invisible line of this width.
 _POINTER_TARGET_WIDTH = "10"
 
 
 def inline_svg(picture: Picture, slider: Slider, prefix: str) -> Markup:
     """The drawing as an `svg` element whose ids begin with `prefix`, without styles or scripts.
 
-    What `slider` names can be pointed at and gets its name and present text as its title; texts
-    that change are text, where the others are drawn as paths.
+    Every arrow of `slider` can be pointed at; its title is its name and present text. Texts that
+    the slider changes become text elements; other texts remain paths.
 
-    Raises `ValueError` where the picture is no SVG.
+    Raises `ValueError` if the picture is not an SVG.
     """
     if picture.suffix != "svg":
         raise ValueError(f"a picture of type {picture.suffix} cannot stand in the page itself")
@@ -43,7 +43,7 @@ def inline_svg(picture: Picture, slider: Slider, prefix: str) -> Markup:
             _make_pointer_target(element, f"{slider.names.get(gid, gid)}: {texts[slider.shown]}")
         else:
             _replace_with_text(element, texts[slider.shown])
-    # The page is HTML, not XML: names without a namespace are read as SVG within `svg`.
+    # The page is HTML, not XML: inside `svg`, tag names without a namespace are read as SVG.
     for element in root.iter():
         element.tag = element.tag.removeprefix(_SVG)
     for name in ("width", "height", "version"):
@@ -51,7 +51,7 @@ def inline_svg(picture: Picture, slider: Slider, prefix: str) -> Markup:
     root.attrib |= {
         "width": f"{picture.width * 96 / 72:.0f}",
         "height": f"{picture.height * 96 / 72:.0f}",
-        # matplotlib says so in a style sheet, which would hold for the whole page.
+        # matplotlib sets this in a style sheet, which would apply to the whole page.
         "stroke-linejoin": "round",
     }
     text = ElementTree.tostring(root, encoding="unicode", short_empty_elements=False)
@@ -59,7 +59,7 @@ def inline_svg(picture: Picture, slider: Slider, prefix: str) -> Markup:
 
 
 def slider_data(slider: Slider) -> str:
-    """What the script of the page needs of `slider`, as JSON."""
+    """The data of `slider` for the page's script, as JSON."""
     content = {
         "label": slider.label,
         "positions": slider.positions,
@@ -73,7 +73,7 @@ def slider_data(slider: Slider) -> str:
 
 
 def _clean(element: ElementTree.Element) -> None:
-    """Keep what is drawn, its looks as attributes: styles would need leave of the policy."""
+    """Remove other elements, and turn styles into attributes: the page's policy forbids styles."""
     for child in list(element):
         if child.tag in _KEPT_ELEMENTS:
             _clean(child)
@@ -95,7 +95,7 @@ def _prefix_ids(root: ElementTree.Element, prefix: str) -> None:
 
 
 def _move_glyphs_to_front(root: ElementTree.Element) -> None:
-    """Move the shapes of letters to the front: each stands where the letter is first used."""
+    """Move the glyph definitions to the front; matplotlib puts each where it is first used."""
     for parent in list(root.iter()):
         for child in parent.findall(f"{_SVG}defs"):
             parent.remove(child)
@@ -114,7 +114,7 @@ def _make_pointer_target(element: ElementTree.Element, words: str) -> None:
 
 
 def _replace_with_text(element: ElementTree.Element, words: str) -> None:
-    """Put `words` where the letters of `element` are drawn as paths."""
+    """Replace the paths of `element`, which draw a text, by a text element with `words`."""
     place = next(
         (
             match
@@ -128,7 +128,7 @@ def _replace_with_text(element: ElementTree.Element, words: str) -> None:
     fills = [inner.attrib["fill"] for inner in element.iter() if "fill" in inner.attrib]
     for child in list(element):
         element.remove(child)
-    # The scale of matplotlib's letters is the size of the type in hundredths.
+    # matplotlib scales glyphs by a hundredth of the font size.
     size = 100 * float(place["scale"] or 0.07)
     text = ElementTree.SubElement(element, f"{_SVG}text")
     text.attrib |= {

@@ -1,4 +1,4 @@
-"""Lays the `Document` out as one HTML file that needs nothing else: no network, no other file."""
+"""Renders the `Document` as one HTML file that needs no network and no other file."""
 
 from base64 import b64encode
 from collections import Counter
@@ -24,7 +24,7 @@ _MEDIA_TYPES = {"svg": "image/svg+xml", "png": "image/png"}
 def render_html(document: Document, *, live: str | None = None) -> bytes:
     """The report as one HTML page in UTF-8; the same document gives the same bytes.
 
-    `live` is the version of a page that is served and follows its server (see `reports.html.live`).
+    `live` is the version of a live page (see `reports.html.live`); None for a file.
     """
     follows = live is not None
     scripts = (*scripts_of(document), *((read_script("live.js"),) if follows else ()))
@@ -44,7 +44,7 @@ def render_html(document: Document, *, live: str | None = None) -> bytes:
 
 
 def template_environment() -> Environment:
-    """What fills the templates of the page: it escapes every text that is not `Markup`."""
+    """The Jinja environment of the page's templates; it escapes every text but `Markup`."""
     filled = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -67,49 +67,49 @@ def template_environment() -> Environment:
 
 
 def style(*sheets: str) -> Markup:
-    """The style sheets in one: with the scripts, read from the package, all that is not escaped."""
+    """The style sheets as one text. Only style sheets and scripts of the package are unescaped."""
     return Markup("\n".join((TEMPLATES / name).read_text(encoding="utf-8") for name in sheets))
 
 
 def _data_uri(picture: Picture) -> str:
-    # An image of its own keeps the ids within one figure from clashing with another's.
+    # In an img element, the ids of one figure cannot clash with those of another.
     return f"data:{_MEDIA_TYPES[picture.suffix]};base64,{b64encode(picture.data).decode()}"
 
 
 def _pixels(points: float) -> int:
-    """CSS pixels: 96 an inch, where a point is a 72nd of one."""
+    """Points (72 per inch) as CSS pixels (96 per inch)."""
     return round(points * 96 / 72)
 
 
 def _anchor(label: str) -> str:
-    """What a link to the figure or table with `label` names: "figure-3" for "Figure 3"."""
+    """The link target of the figure or table with `label`: "figure-3" for "Figure 3"."""
     return label.lower().replace(" ", "-")
 
 
 def _split_number(number: str) -> tuple[str, str]:
-    """A number in words as the number itself and the bracket with its interval."""
+    """Split an estimate's text into the number and the interval in brackets."""
     value, bracket, interval = number.rpartition(" (")
     return (value, f"({interval}") if bracket else (number, "")
 
 
-# The name of an estimate, and that of each finding.
+# The name of an estimate, and the estimate of that name in each finding.
 _EstimatesByFinding = tuple[str, tuple[EstimateRow | None, ...]]
 
 
 def _mostly_shared(rows: Sequence[_EstimatesByFinding]) -> bool:
-    """Whether half of the estimates and more are of every network: else columns would be empty."""
+    """Whether at least half of the estimates exist for all networks, so that columns fill up."""
     return 2 * sum(None in estimates for _, estimates in rows) <= len(rows)
 
 
 def _side_by_side(findings: Sequence[FindingElement]) -> list[_EstimatesByFinding]:
-    """For each name of an estimate, that of each finding; None where a finding has none such."""
+    """For each name of an estimate, the estimate in each finding; None if a finding lacks it."""
     columns = [_by_name(finding.estimates) for finding in findings]
     keys = dict.fromkeys(key for column in columns for key in column)
     return [(name, tuple(column.get((name, nth)) for column in columns)) for name, nth in keys]
 
 
 def _by_name(rows: Sequence[EstimateRow]) -> dict[tuple[str, int], EstimateRow]:
-    """The estimates by name, and by which of that name it is: none may hide another."""
+    """The estimates by name and position among those of the same name, so that none is lost."""
     seen: Counter[str] = Counter()
     named = {}
     for row in rows:

@@ -1,4 +1,4 @@
-"""The scripts of the page, the data they read, and the policy that lets no other script run."""
+"""The page's scripts, the data they read, and the policy that forbids all other scripts."""
 
 from base64 import b64encode
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from reports.elements import Document
 from reports.html.vega import vega_script
 
 TEMPLATES = Path(__file__).parent / "templates"
-# In this order: each uses what stands in the ones before it.
+# In this order: each script uses names of the scripts before it.
 _EXPLORER_SCRIPTS = (
     "explorer_values.js",
     "explorer_charts.js",
@@ -22,7 +22,7 @@ _EXPLORER_SCRIPTS = (
 
 
 def read_script(name: str) -> str:
-    """The text of our script `name`."""
+    """The text of the script `name` of this package."""
     return (TEMPLATES / "scripts" / name).read_text(encoding="utf-8")
 
 
@@ -50,20 +50,20 @@ def _has_slider(document: Document) -> bool:
 
 
 def _in_one_scope(names: Sequence[str]) -> str:
-    """The files as one script whose names no other script of the page sees."""
+    """The scripts as one, in a scope of its own: other scripts of the page cannot see its names."""
     return '(() => {\n"use strict";\n' + "\n".join(read_script(name) for name in names) + "})();"
 
 
 def content_security_policy(
     scripts: Sequence[str], styles: Sequence[str], *, connect: bool = False
 ) -> str:
-    """The Content-Security-Policy of a page with these texts of script and style elements.
+    """The Content-Security-Policy of a page with these scripts and style sheets.
 
-    Nothing is fetched (with `connect`, scripts may ask the server that the page came from, and no
-    other), and no other script or style applies: both are allowed by the hash of their
-    text (Content Security Policy Level 3, section 2.3.1). That shuts out attributes with styles or
-    event handlers too; a script of ours may still set `element.style`. Elements of type
-    application/json are data, which no policy needs to allow.
+    The page fetches nothing; with `connect`, its scripts may ask the page's own server. Scripts and
+    style sheets are allowed by the hash of their text (Content Security Policy Level 3, section
+    2.3.1), so no others apply. This also blocks style attributes and event handlers; a script of
+    ours may still set `element.style`. Elements of type application/json are data and need no
+    permission.
     """
     asked = "connect-src 'self'; " if connect else ""
     return (
@@ -74,7 +74,7 @@ def content_security_policy(
 
 
 def data_block(content: str, name: str) -> Markup:
-    """JSON for the script that looks up the id `name`; no text in it can end the element."""
+    """A JSON data element with the id `name`; no text in it can close the element."""
     safe = content.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
     return Markup('<script type="application/json" id="{}">{}</script>').format(
         escape(name), Markup(safe)

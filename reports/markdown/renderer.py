@@ -1,4 +1,4 @@
-"""Lays the `Document` out as Markdown for a comment on a pull request: short, without pictures."""
+"""Renders the `Document` as short Markdown without pictures, for a comment on a pull request."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from reports.elements import SIGNS, Card, Claim, Document, FindingElement, Section, VerdictLine
 from reports.markdown.escaping import escape_in_html, escape_inline
 
-# GitHub refuses a comment of more than 65,536 characters; a few are left for who posts it.
+# In bytes. GitHub refuses comments over 65,536 characters; the rest is for who posts the comment.
 LONGEST_COMMENT = 60_000
 FULL_REPORT_HINT = (
     "Figures, tables, methods and references are in the report as HTML and PDF: "
@@ -18,8 +18,8 @@ _HEAD = ("| verdict | network | statement | number |", "|---|---|---|---|")
 def render_markdown(document: Document, longest: int = LONGEST_COMMENT) -> bytes:
     """The report in GitHub Flavored Markdown, in UTF-8; the same document gives the same bytes.
 
-    Every text is escaped: none becomes markup, link or mention. Where all would be longer than
-    `longest` bytes, sections and verdicts at the end are left out, and it says so.
+    Every text is escaped, so that none becomes markup, a link or a mention. If the report is longer
+    than `longest` bytes, the last sections and verdicts are left out, and a line says so.
     """
     front = [*_front(document)]
     room = longest - _size([*front, *_HEAD, _verdicts_left_out(0), FULL_REPORT_HINT, *[""] * 4])
@@ -61,7 +61,7 @@ def _verdict_row(card: Card, line: VerdictLine) -> str:
 
 
 def _section(section: Section) -> Iterator[str]:
-    """A section to be folded open: what was tested, the verdicts, and what they mean."""
+    """A folded section: the tested statements, the verdicts, and their meaning."""
     counts = Counter(one.line.verdict for claim in section.claims for one in claim.findings)
     signs = [f"{sign} {counts[verdict]}" for verdict, sign in SIGNS.items() if counts[verdict]]
     heading = escape_in_html(" ".join([section.heading, *signs]))
@@ -102,7 +102,7 @@ def _sections_left_out(sections: tuple[Section, ...]) -> list[str]:
 
 
 def _first_that_fit(parts: list[str], room: int) -> tuple[list[str], int]:
-    """As many of `parts`, from the first, as fit into `room` bytes; how many do not."""
+    """The first of `parts` that fit into `room` bytes, and how many are left out."""
     kept: list[str] = []
     for part in parts:
         room -= _size([part])

@@ -1,24 +1,24 @@
-"""Which letters the PDF can show, how wide they are, and where its long words may break."""
+"""Texts for the PDF: characters that the fonts lack, text widths, and breaks in long words."""
 
 import re
 import unicodedata
 from functools import lru_cache
 from pathlib import Path
 
-# Words of up to this many letters stay whole, in the text and in the narrow cells of a table.
+# Words of up to this many characters are not broken, in text and in narrow table cells.
 UNBROKEN_IN_TEXT, UNBROKEN_IN_CELL = 30, 12
-BREAK_MARK = "\u200b"  # the template turns it into a place where a line may break, and no character
-REPLACED_CHARACTER = re.compile(r"\[U\+[0-9A-F]{4,6}\]")  # a character that stands as its number
-# Control, formatting, surrogate, private and unassigned: nothing to see, or order turned around.
+BREAK_MARK = "\u200b"  # the template turns it into a possible line break without a character
+REPLACED_CHARACTER = re.compile(r"\[U\+[0-9A-F]{4,6}\]")  # a character replaced by its number
+# Control, formatting, surrogate, private and unassigned: invisible, or reversing the text.
 _INVISIBLE_CATEGORIES = {"Cc", "Cf", "Cs", "Co", "Cn"}
-_JOINERS = "\u200c\u200d"  # Persian and others spell with them
+_JOINERS = "\u200c\u200d"  # used in the spelling of Persian and other languages
 _FONT_STYLES = ("", "-Bold", "-Oblique", "-BoldOblique")
-# What a run of letters alone may reach before it is broken, hyphenless, in its middle.
+# A run of letters only is broken after this many letters, without a hyphen.
 _LETTERS_PER_BREAK = 20
 _BREAKS = re.compile(rf"([._/\\,;:=#)\-])(?=\w)|([^\W_]{{{_LETTERS_PER_BREAK}}})(?=\w)")
 _MOST_BREAKS = 300  # in one text
 _PER_CENT = re.compile(r"(?<=\d) (?=%)")
-# Widths in em of the serif font; everything else is as wide as an average character.
+# Character widths of the serif font in em; all other characters have the average width.
 _NARROW, _AVERAGE, _WIDE = 0.29, 0.47, 0.76
 BOLD_FACTOR = 1.11  # how much wider bold letters are
 _NARROW_CHARACTERS = set(" \u00a0.,:;'|!()[]ijlt-")
@@ -34,10 +34,10 @@ def font_files() -> tuple[Path, ...]:
 
 
 def replace_unprintable(text: str) -> str:
-    """`text` with each character that no font has, or none shows, as its number: `[U+732B]`.
+    """`text` with each invisible or missing character replaced by its number, as in `[U+732B]`.
 
-    Formatting characters count as such: those that turn the direction of writing around could
-    make the text say something else.
+    Formatting characters are replaced too: those that reverse the direction of writing could change
+    what the text says.
     """
     if text.isascii() and text.isprintable():
         return text
@@ -64,7 +64,7 @@ def _characters_in_font() -> frozenset[int]:
 
 
 def pdf_text(text: str, longest: int = UNBROKEN_IN_TEXT) -> str:
-    """`text` as the PDF shows it: in letters that a font has, and words that may break.
+    """`text` as the PDF shows it: with replaced characters and possible breaks in long words.
 
     A number and its per cent sign stay on one line.
     """
@@ -72,21 +72,21 @@ def pdf_text(text: str, longest: int = UNBROKEN_IN_TEXT) -> str:
 
 
 def add_breaks(text: str, longest: int) -> str:
-    """`text` with places to break in words over `longest` letters, after signs where there are.
+    """`text` with possible breaks in words over `longest` characters, after punctuation if any.
 
-    Elsewhere words stay whole, so that they can be read, searched and copied.
+    Other words are not broken, so that they can be read, searched and copied.
     """
     long_word = re.compile(rf"[^\s\u00a0]{{{longest + 1},}}")
     first, *others = long_word.sub(
         lambda word: _BREAKS.sub(rf"\g<0>{BREAK_MARK}", word[0]), text
     ).split(BREAK_MARK)
-    # Each nests in the one before, as typst lays them out, and it gives up where that is too deep.
+    # typst nests each break in the one before, and fails if the nesting is too deep.
     kept, rest = others[:_MOST_BREAKS], others[_MOST_BREAKS:]
     return BREAK_MARK.join([first, *kept]) + "".join(rest)
 
 
 def text_width(text: str, size: float) -> float:
-    """About how wide `text` is on one line, in the unit of the font's `size`."""
+    """The approximate width of `text` on one line, in the unit of the font's `size`."""
     ems = sum(
         _NARROW
         if character in _NARROW_CHARACTERS
@@ -100,7 +100,7 @@ def text_width(text: str, size: float) -> float:
 
 
 def widest_piece_width(text: str, size: float) -> float:
-    """How wide the widest part of `text` is that no line break can part."""
+    """The width of the widest part of `text` that has no possible line break."""
     return max(
         (text_width(piece, size) for piece in re.split(f"[ \n{BREAK_MARK}]", text)), default=0.0
     )

@@ -1,4 +1,4 @@
-"""Lays the `Document` out as a PDF with typst: the template reads the texts as data, not markup."""
+"""Renders the `Document` as PDF with typst; the template reads texts as data, not as markup."""
 
 import json
 import shutil
@@ -27,22 +27,22 @@ from reports.pdf.tables import estimate_table, table_pieces
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _FONTS = "fonts"
-# Tagged for readers who listen; typst refuses what it can see breaks the standard.
+# Tagged PDF for screen readers; typst refuses documents that violate the standard.
 _STANDARD: Final = "ua-1"
-# The type in the table of verdicts, and what its networks may take of its width, in points.
+# In points: the font size of the table of verdicts, and the largest width of its network column.
 _VERDICT_FONT_SIZE, _WIDEST_NETWORK = 8.0, 90.0
-# The margins of the template, its type in captions and the distance of their lines, in points.
+# The template's margins, the font size of captions and the distance of their lines, in points.
 _SIDE_MARGINS, _TOP_AND_BOTTOM_MARGINS = 113.4, 119.1
 _CAPTION_FONT_SIZE, _CAPTION_LINE = 9.0, 13.0
-# A wide figure that would shrink to less than this share of its size is turned on its side.
+# A wide figure that would shrink to less than this fraction of its size is rotated by 90 degrees.
 _SMALLEST_UPRIGHT_SCALE = 0.75
-# What links and properties hold is not laid out: it stays as it is.
+# Fields that are link targets or PDF properties; their texts are not changed.
 _KEPT_AS_IS = {"anchor", "alt"}
 
 
 @dataclass(frozen=True)
 class Paper:
-    """A size of paper: its name in typst, and its width and height in points."""
+    """A paper size: its name in typst, and its width and height in points."""
 
     name: str
     width: float
@@ -54,10 +54,10 @@ class Paper:
         return self.width - _SIDE_MARGINS
 
     def tallest_figure(self, caption: str) -> float:
-        """The height of a figure that leaves room for `caption` on its page, in points."""
+        """The largest height of a figure with `caption` on one page, in points."""
         lines = 2 + ceil(text_width(caption, _CAPTION_FONT_SIZE) / self.column_width)
         room = self.height - _TOP_AND_BOTTOM_MARGINS
-        # A caption without end must not make the figure vanish.
+        # A very long caption must not shrink the figure to nothing.
         return max(room - lines * _CAPTION_LINE, room / 2)
 
 
@@ -69,14 +69,14 @@ PAPERS = {"a4": A4, "letter": LETTER, "us-letter": LETTER}
 def render_pdf(document: Document, paper: str = "a4") -> bytes:
     """The report as a tagged PDF (PDF/UA-1); the same document gives the same bytes.
 
-    The fonts come with typst and matplotlib, so it looks the same everywhere. A letter that they
-    lack stands as its Unicode number.
+    The fonts come with typst and matplotlib, so the PDF looks the same everywhere. A character that
+    they lack is replaced by its Unicode number.
 
     Args:
-        document: what to lay out.
+        document: the report.
         paper: a4 or letter (or us-letter, the same).
 
-    Raises `ConfigurationError` where the paper is unknown, `RunError` where it cannot be laid out.
+    Raises `ConfigurationError` if the paper is unknown, `RunError` if typst cannot lay it out.
     """
     if paper not in PAPERS:
         raise ConfigurationError(f"the paper {paper!r} is unknown: choose a4 or letter")
@@ -84,7 +84,7 @@ def render_pdf(document: Document, paper: str = "a4") -> bytes:
     with TemporaryDirectory(prefix="gradflow-report-") as name:
         root = Path(name)
         shutil.copytree(_TEMPLATES, root, dirs_exist_ok=True)
-        # Alone in a folder: typst would reach for every font beside them, in the folder's order.
+        # The fonts get their own folder: typst loads every font in it, in the folder's order.
         (root / _FONTS).mkdir()
         for font in font_files():
             shutil.copy(font, root / _FONTS)
@@ -92,7 +92,7 @@ def render_pdf(document: Document, paper: str = "a4") -> bytes:
         try:
             return _compile(content, root, when, _STANDARD)
         except typst.TypstError as error:
-            # A report that only some readers can use, and that says so, is better than none.
+            # A report that is not accessible, and says so, is better than no report.
             return _compile_without_standard(
                 content | {"standard_error": replace_unprintable(error.message)}, root, when
             )
@@ -101,7 +101,7 @@ def render_pdf(document: Document, paper: str = "a4") -> bytes:
 def _compile_without_standard(content: dict[str, Any], root: Path, when: datetime) -> bytes:
     try:
         return _compile(content, root, when, None)
-    except typst.TypstError as error:  # names of a forged run may be more than it can lay out
+    except typst.TypstError as error:  # e.g. the names of a forged run
         raise RunError(
             f"the PDF cannot be laid out ({replace_unprintable(error.message)}): "
             "leave it out with --format"
@@ -125,8 +125,8 @@ def _compile(
 
 
 def _layout(document: Document, paper: Paper, root: Path) -> dict[str, Any]:
-    """What the template reads; the pictures go to files in `root`."""
-    # A page on paper has no explorer.
+    """The data that the template reads; the pictures are written to files in `root`."""
+    # The explorer needs scripts, so it is left out.
     content: dict[str, Any] = _with_pdf_texts(
         asdict(replace(document, explorer=None), dict_factory=_without_files_and_dates)
     )
@@ -161,14 +161,14 @@ def _lay_out_evidence(
 
 
 def _without_files_and_dates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # Pictures go to files and the date into the file's own properties.
+    # Pictures go to files; the date goes into the properties of the PDF.
     return {
         name: value for name, value in pairs if not isinstance(value, bytes | datetime | Slider)
     }
 
 
 def _write_picture(figure: FigureElement, paper: Paper, root: Path) -> dict[str, Any] | None:
-    """Write the picture to a file; its size such that the page never cuts it."""
+    """Write the picture to a file; return its name, rotation, and a size that fits the page."""
     picture = figure.picture
     if picture is None:
         return None
@@ -188,7 +188,7 @@ def _tables(tables: Iterable[TableElement], paper: Paper) -> list[dict[str, Any]
 
 
 def _verdicts_by_section(document: Document) -> dict[str, Any]:
-    """The verdicts below the headings of the sections that give them."""
+    """The verdicts, grouped by section."""
     groups = []
     for section in document.sections:
         anchors = {claim.anchor for claim in section.claims}
@@ -201,7 +201,7 @@ def _verdicts_by_section(document: Document) -> dict[str, Any]:
 
 
 def _cards(cards: Iterable[Card]) -> list[dict[str, Any]]:
-    """Cards with what was measured: once where it is the same for all networks."""
+    """Cards for the template; a measure that all networks share is stated once."""
     laid_out = []
     for card in cards:
         measures = {line.measure for line in card.lines}
@@ -214,7 +214,7 @@ def _cards(cards: Iterable[Card]) -> list[dict[str, Any]]:
 
 
 def _with_pdf_texts(content: Any) -> Any:
-    """Texts in letters that the fonts have, whose long words may break."""
+    """`content` with every text as `pdf_text` gives it."""
     if isinstance(content, str):
         return pdf_text(str(content))
     if isinstance(content, dict):

@@ -1,4 +1,4 @@
-"""Fits tables to the width of a page: sizes of columns, and pieces where one page is too narrow."""
+"""Fits tables to the page: computes column widths, and splits tables that are too wide."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,21 +17,21 @@ from reports.pdf.fonts import (
     widest_piece_width,
 )
 
-# Points: the type, and what stands beside and between the texts of two cells.
+# In points: the two font sizes, and the space between the texts of neighbouring cells.
 FONT_SIZE, SMALL_FONT_SIZE, _GAP = 8.5, 8.0, 8.0
-_LINE_SPACING = 1.35  # the distance of two lines, in sizes of type
+_LINE_SPACING = 1.35  # the distance of two lines, as a multiple of the font size
 _ROW_GAP = 4.0
-# A table that is higher may break over pages.
+# In points. A higher table may break across pages.
 _HIGHEST_UNBROKEN = 250.0
-# More networks than these are listed below each other.
+# If there are more networks, they are listed below each other.
 _MOST_NETWORK_COLUMNS = 3
 
 
 @dataclass(frozen=True)
 class _Column:
-    """A column's texts, its least width (no word cut) and its natural one (no line broken).
+    """A column's texts, with its minimum width (no word cut) and natural width (no line broken).
 
-    The first text is the head, which is bold.
+    The first text is the bold heading.
     """
 
     texts: tuple[str, ...]
@@ -49,9 +49,9 @@ class _Column:
 
 
 def table_pieces(table: TableElement, available: float) -> list[dict[str, Any]]:
-    """`table` for the template, in pieces of at most `available` points.
+    """`table` for the template, in pieces of at most `available` points in width.
 
-    Each piece repeats the first column, and says that it continues the table.
+    Each piece repeats the first column; pieces after the first are labelled as continued.
     """
     columns = [
         _column(name, (row[place] for row in table.rows), table.numeric[place])
@@ -69,10 +69,10 @@ def table_pieces(table: TableElement, available: float) -> list[dict[str, Any]]:
 
 
 def estimate_table(findings: Sequence[FindingElement], available: float) -> dict[str, Any] | None:
-    """The estimates of `findings`, a row a quantity; None where there are none.
+    """A table of the estimates of `findings`, one row per quantity; None if there are none.
 
-    The networks stand side by side while they are few and share quantities. `notes` tells how the
-    numbers were computed; where they were in several ways, each number carries its mark.
+    The networks are columns if they are few and share quantities. `notes` says how the numbers were
+    computed; if there are several methods, each number carries the mark of its method.
     """
     rows = [row for finding in findings for row in finding.estimates]
     if not rows:
@@ -109,18 +109,18 @@ def estimate_table(findings: Sequence[FindingElement], available: float) -> dict
 
 
 def _footnote_mark(place: int) -> str:
-    """a to z, then aa, ab and on."""
+    """The mark of a method: a to z, then aa, ab and so on."""
     return (_footnote_mark(place // 26 - 1) if place >= 26 else "") + chr(ord("a") + place % 26)
 
 
 def _column(name: str, cells: Iterable[str], numeric: bool) -> _Column:
-    # A number is read whole, its name need not be.
+    # Numbers are never broken; names may be.
     show = replace_unprintable if numeric else partial(pdf_text, longest=UNBROKEN_IN_CELL)
     return _Column((pdf_text(name, UNBROKEN_IN_CELL), *map(show, cells)), numeric)
 
 
 def _column_groups(columns: list[_Column], available: float) -> list[list[_Column]]:
-    """The columns of each piece; the first column stands in all."""
+    """The columns of each piece; the first column is in every piece."""
     if not columns:
         return [[]]
     first, *rest = columns
@@ -152,15 +152,16 @@ def _layout(columns: Sequence[_Column], available: float) -> dict[str, Any]:
 
 
 def _widths(columns: Sequence[_Column], size: float, available: float) -> list[float | None]:
-    """Points for each column; None where all have room, and typst knows best.
+    """The width of each column in points; None if all columns fit, so that typst can choose.
 
-    Otherwise what the least widths leave is shared in proportion to what each column lacks.
+    Otherwise each column gets its minimum width, plus a share of the remaining width that is
+    proportional to what it lacks of its natural width.
     """
     natural = [column.natural_width(size) for column in columns]
     if sum(natural) <= available:
         return [None] * len(columns)
     least = [column.minimum_width(size) for column in columns]
-    if sum(least) > available:  # a name and a cell that one page cannot hold side by side
+    if sum(least) > available:  # even two columns are too wide for one page
         least = [min(wide, available / len(columns)) for wide in least]
     lacking = [wanted - had for wanted, had in zip(natural, least, strict=True)]
     share = (available - sum(least)) / sum(lacking)

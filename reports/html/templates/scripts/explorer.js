@@ -1,5 +1,5 @@
-// The explorer's controls: they follow the choice, and the choice follows them, the pointer and the
-// address of the page.
+// The explorer's controls. The selection changes with the controls, the pointer and the address of
+// the page; the controls then show the new selection.
 
 const ADDRESS_PREFIX = "#explorer&";
 const LAYER_KINDS = [
@@ -23,7 +23,7 @@ function layerText({ name, type, depth }) {
   return `${depth === null ? "" : `${depth}: `}${name}${type ? ` (${type})` : ""}`;
 }
 
-// Controls whose options are the same whatever is chosen.
+// Fills the controls whose options never change.
 function fillFixedControls() {
   for (const group of data.groups) {
     const made = document.createElement("optgroup");
@@ -53,7 +53,7 @@ function fillFixedControls() {
   element("networks").append(thin, marks);
 }
 
-// Controls whose options depend on what is chosen in others.
+// Fills the controls whose options depend on other controls.
 function fillControls() {
   const { signed } = currentQuantity().description;
   const kinds = new Set(currentQuantity().rows.flatMap((rows) => rows.role.map(kindOf)));
@@ -92,7 +92,7 @@ function showChoice() {
   showReadout(chosen);
 }
 
-// What is chosen and its values, each in one piece: a number may not break in its exponent.
+// Shows the selection and its values; each value is in one piece, so that no number is broken.
 function showReadout(chosen) {
   const values = valueTexts(chosen, state.epoch).map((text) => {
     const piece = document.createElement("span");
@@ -103,7 +103,7 @@ function showReadout(chosen) {
   element("readout").replaceChildren(selectionText(chosen), ...values.flatMap((one) => [" ", one]));
 }
 
-// Draw for what is chosen: everything, or where only layer or epoch changed what depends on them.
+// Draws the selection: everything, or only what depends on layer and epoch.
 async function draw(everything) {
   await currentQuantity().load();
   if (everything) fillControls();
@@ -111,7 +111,7 @@ async function draw(everything) {
   await (everything ? Promise.all([drawMaps(), drawLines()]) : showChosen());
 }
 
-// Drawings follow each other; what is chosen while one is made is drawn once after it.
+// Draws one after the other; a selection made during drawing is drawn once afterwards.
 let wanted = null;
 let drawing = null;
 function render(everything) {
@@ -145,7 +145,7 @@ function writeAddress() {
   window.history.replaceState(null, "", ADDRESS_PREFIX + new URLSearchParams(kept));
 }
 
-// What the address says, where it is one of ours; anything it cannot mean is passed over.
+// Reads the selection from the address of the page; invalid entries are ignored.
 function readAddress() {
   if (!location.hash.startsWith(ADDRESS_PREFIX)) return false;
   const given = new URLSearchParams(location.hash.slice(ADDRESS_PREFIX.length));
@@ -177,7 +177,7 @@ function showTooltip(event, lines) {
   tip.style.top = `${below + height > innerHeight ? event.clientY - height - 10 : below}px`;
 }
 
-// Says what is under the pointer, and chooses it at a click.
+// Shows what is under the pointer, and selects it at a click.
 function listenToChart(chart, find) {
   chart.element.addEventListener("pointermove", (event) => {
     const found = find(chart.point(event));
@@ -199,7 +199,7 @@ function listenToAll() {
   listenToChart(profileChart, (point) => point && nearestRow(point.x));
   for (const name of ["quantity", "network", "seed", "kind", "scale"]) {
     element(name).addEventListener("change", (event) => {
-      // Another quantity brings the scale that suits it.
+      // A new quantity starts with its own default scale.
       const scale = name === "quantity" ? { scale: "" } : {};
       choose({ [name]: event.target.value, ...scale }, true);
     });

@@ -73,8 +73,8 @@ function profileData() {
     [rows[network].position[row], value(row, state.epoch)]), chosenLayer().position);
 }
 
-// The line that `points` gives for each network, thin ones for each of several seeds, and a mark
-// at the chosen `x`.
+// One line per network, computed by `points`; thin lines for its seeds if there are several; and a
+// mark at the chosen `x`.
 function lineData(points, x) {
   const quantity = currentQuantity();
   const made = { lines: [], seeds: [], nonfinite: [], zeros: [], chosen: [{ x }] };
@@ -120,7 +120,7 @@ async function drawLines() {
   ]);
 }
 
-// Mark the chosen layer and epoch in the charts that stand, and show their lines.
+// Marks the chosen layer and epoch in the existing charts, and updates the lines.
 async function showChosen() {
   await Promise.all([
     ...shownNetworks().map((network) =>

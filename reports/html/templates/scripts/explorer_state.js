@@ -1,4 +1,4 @@
-// What the reader chose, and what that means in each network.
+// The reader's selection, and the rows and texts that follow from it in each network.
 
 const element = (name) => document.getElementById(`explorer-${name}`);
 const data = JSON.parse(element("data").textContent);
@@ -12,7 +12,7 @@ for (const group of data.groups) {
 }
 const seeds = [...new Set(data.runs.map((run) => run.seed))];
 
-// What is chosen: all of it stands in the controls and in the address of the page.
+// The selection; the controls and the address of the page show it.
 const state = {
   quantity: quantities.keys().next().value,
   network: data.networks.length > 1 ? "" : "0",
@@ -41,8 +41,8 @@ function logarithmic() {
   return !signed && (state.scale ? state.scale === "log" : log);
 }
 
-// The layer to follow, with what finds its like in other networks: the chosen one, or the nearest
-// to it of those shown; the first where none was chosen.
+// The chosen layer, or if it is not shown, the nearest shown one; the first if none was chosen. The
+// description serves to find the corresponding layer in other networks.
 function chosenLayer() {
   const networks = shownNetworks().filter((network) => rowsShown(network).length);
   for (const network of networks) {
@@ -56,7 +56,7 @@ function chosenLayer() {
   return describeRow(network, currentQuantity().rowNearest(network, rowsShown(network), position));
 }
 
-// What is known of a row; empty texts where there is no such row.
+// The description of a row; empty texts if there is no such row.
 function describeRow(network, place) {
   const rows = currentQuantity().rows[network];
   return {
@@ -80,7 +80,7 @@ function quantityText(group, name) {
   return `${group.key}: ${name}`;
 }
 
-// How the values shown came about.
+// The formula and summary of the values shown.
 function formulaText() {
   const { name, formula, largest, signed } = currentQuantity().description;
   const { of } = currentQuantity().group;
@@ -89,12 +89,12 @@ function formulaText() {
   return `${name} = ${formula}; ${of}. ${over} over the recorded steps.${signed ? signs : ""}`;
 }
 
-// What is said of a row beside its name.
+// Type, shape and depth of a row, as a text.
 function layerDetails({ type, shape, depth }) {
   return [type, shape, depth === null ? "" : `depth ${depth}`].filter(Boolean).join(", ");
 }
 
-// The value at the row of `network` that stands for the layer; tells which where it is another.
+// The value at the row of `network` that corresponds to `layer`, with its name if it differs.
 function valueText(network, layer, bin) {
   const place = currentQuantity().findRow(network, rowsShown(network), layer);
   if (place < 0) return "no such layer";
@@ -109,21 +109,21 @@ function valueTexts(layer, bin) {
     `${data.networks[network]}: ${valueText(network, layer, bin)}`);
 }
 
-// What is chosen, in words.
+// The selection in words.
 function selectionText(layer) {
   const details = layerDetails(layer);
   const where = `${layer.name}${details ? ` (${details})` : ""}, ${epochText(bins[state.epoch])}`;
   return `${where}, ${currentQuantity().group.key} ${caption()}:`;
 }
 
-// What the pointer is at, in lines; of an epoch or a layer alone the chosen other one is meant.
+// The tooltip's lines; a missing epoch or layer is taken from the selection.
 function tooltipLines({ network, row, bin = state.epoch }) {
   const layer = row === undefined ? chosenLayer() : describeRow(network, row);
   const lines = [layer.name, layerDetails(layer), epochText(bins[bin]), caption()];
   return [...lines.filter(Boolean), ...valueTexts(layer, bin)];
 }
 
-// The cell of a heat map, the bin and the row next to a point of a chart; null where there is none.
+// The cell of a heat map at a point: its row and bin; null if there is none.
 function cellAt(network, point) {
   const row = point && rowsShown(network)[Math.floor(point.y)];
   const bin = bins.findIndex(([first, last]) =>
