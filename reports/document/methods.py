@@ -40,10 +40,10 @@ def _split_text(run: Run) -> str:
     text = (
         f"Of {plural(int(images['all']), 'image')}, {images.get('distinct', images['all']):,} of "
         f"them distinct, {images['training']:,} train and {images['validation']:,} validate, "
-        "drawn class by class with the run's seed; copies of an image stay on one side."
+        "drawn class by class with the run's seed; all copies of an image are in the same subset."
     )
     if conflicts := len(images.get("under_several_labels") or []):
-        text += f" {plural(conflicts, 'image')} stood under several labels."
+        text += f" {plural(conflicts, 'image')} appeared under several labels."
     return text
 
 

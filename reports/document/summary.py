@@ -67,7 +67,7 @@ def warnings_of(experiment: Experiment) -> tuple[str, ...]:
         if status != "complete":
             status_words = _STATUS_WORDS.get(status, f"is {status}")
             epochs = plural(_epochs_of(run), "epoch")
-            sentences.append(f"The run {run.name} {status_words}: it holds {epochs} so far.")
+            sentences.append(f"The run {run.name} {status_words}: it has recorded {epochs}.")
     started = {run.name for run in experiment.runs}
     waiting = [name for name in experiment.description.get("runs") or [] if name not in started]
     sentences += [f"The run {name} has not started." for name in waiting[:_MOST_NAMED]]
@@ -76,8 +76,8 @@ def warnings_of(experiment: Experiment) -> tuple[str, ...]:
     lengths = sorted({_epochs_of(run) for run in experiment.runs})
     if len(lengths) > 1:
         sentences.append(
-            f"The runs hold from {lengths[0]} to {plural(lengths[-1], 'epoch')}: the last epoch, "
-            "wherever it is named, is each run's own, or the last that the compared runs share."
+            f"The runs have recorded {lengths[0]} to {plural(lengths[-1], 'epoch')}. The last "
+            "epoch means each run's own last epoch, or in comparisons the last that they share."
         )
     return tuple(sentences)
 

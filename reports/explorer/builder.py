@@ -31,9 +31,8 @@ CHARACTERS_PER_VALUE = 1.6
 
 INSTRUCTIONS = (
     "Each cell of a heat map is one layer in one epoch: the input is at the bottom, epochs run to "
-    "the right, and all networks share one scale of colours. Point at a cell to read its value; "
-    "click on it, or choose below, to follow that layer through all epochs and to see all layers "
-    "in that epoch."
+    "the right, and all networks share one colour scale. Point at a cell to read its value. Click "
+    "on it, or choose below, to see that layer in all epochs, and all layers in that epoch."
 )
 
 
@@ -178,9 +177,9 @@ def _notes(
     largest = listing(SHOWN_AS_LARGEST)
     cell = "epoch" if len(bins) == epochs else "column's epochs"
     notes = [
-        f"A value is the median over the recorded steps of the {cell}, for {largest} the largest; "
-        "with all seeds it is the median of theirs. A step whose value is not finite counts as "
-        f"larger than any number. Numbers are rounded to within {100 * error:.2g}\u00a0%."
+        f"A value is the median over the recorded steps of the {cell}; for {largest} it is the "
+        "largest value. With all seeds it is the median over the seeds. A value that is not finite "
+        f"counts as larger than any number. Rounding errors are at most {100 * error:.2g}\u00a0%."
     ]
     if len(bins) < epochs:
         size = -(-epochs // len(bins))
@@ -197,6 +196,6 @@ def _notes(
                 "those with weights first."
             )
     notes.append(
-        "The weights of a layer are its parameter called weight, or its first one where none is."
+        "The weights of a layer are its parameter named weight, otherwise its first parameter."
     )
     return tuple(notes)

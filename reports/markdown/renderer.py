@@ -9,8 +9,8 @@ from reports.markdown.escaping import escape_in_html, escape_inline
 # In bytes. GitHub refuses comments over 65,536 characters; the rest is for who posts the comment.
 LONGEST_COMMENT = 60_000
 FULL_REPORT_HINT = (
-    "Figures, tables, methods and references are in the report as HTML and PDF: "
-    "`python -m gradflow.report` writes them."
+    "The report as HTML and PDF has figures, tables, methods and references: "
+    "`python -m gradflow.report` writes it."
 )
 _HEAD = ("| verdict | network | statement | number |", "|---|---|---|---|")
 

@@ -48,8 +48,8 @@ def test_split_says_how_many_images_are_distinct_and_how_many_contradict(tmp_pat
     conflicts = {"under_several_labels": [["a", "b"]]}
     assert methods(tmp_path, images=images | conflicts)["Images and split"] == (
         "Of 1,225 images, 771 of them distinct, 980 train and 245 validate, drawn class by class "
-        "with the run's seed; copies of an image stay on one side. "
-        "1 image stood under several labels."
+        "with the run's seed; all copies of an image are in the same subset. "
+        "1 image appeared under several labels."
     )
 
 

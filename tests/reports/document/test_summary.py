@@ -50,9 +50,9 @@ def test_complete_runs_need_no_warning(experiment):
 @pytest.mark.parametrize(
     ("close", "sentence"),
     [
-        (None, "The run mine is still running: it holds 0 epochs so far."),
-        ("interrupted", "The run mine was interrupted: it holds 0 epochs so far."),
-        ("failed", "The run mine failed: it holds 0 epochs so far."),
+        (None, "The run mine is still running: it has recorded 0 epochs."),
+        ("interrupted", "The run mine was interrupted: it has recorded 0 epochs."),
+        ("failed", "The run mine failed: it has recorded 0 epochs."),
     ],
 )
 def test_run_that_is_not_complete_says_so(tmp_path, close, sentence):
@@ -102,8 +102,8 @@ def test_runs_of_unequal_length_say_which_epoch_is_their_last(tmp_path):
     longer.append("epochs", {"epoch": [1, 2, 3], "step": [9, 19, 29]}, 0, 29)
     longer.close("complete")
     assert warnings_of(open_experiment(tmp_path)) == (
-        "The runs hold from 2 to 3 epochs: the last epoch, wherever it is named, is each run's "
-        "own, or the last that the compared runs share.",
+        "The runs have recorded 2 to 3 epochs. The last epoch means each run's own last epoch, or "
+        "in comparisons the last that they share.",
     )
 
 

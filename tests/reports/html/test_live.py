@@ -144,7 +144,7 @@ def test_server_that_has_gone_is_named_and_no_longer_asked(browser):
     with PageServer(furnished("a"), "a", "epoch 1") as server:
         page.goto(server.address)
         page.wait_for_selector("#live :text('epoch 1')")
-    page.wait_for_selector("#live.gone :text('the program that served this page has gone')")
+    page.wait_for_selector("#live.gone :text('the program that served this page has stopped')")
     before = len(asked)
     page.wait_for_timeout(1300)
     assert len(asked) == before

@@ -61,7 +61,7 @@ function fillControls() {
   element("kind").replaceChildren(...offered.map(([kind, text]) => option(kind, text)));
   element("kind").value = kinds.has(state.kind) ? state.kind : "all";
   const scales = signed
-    ? [["", "linear, parted at 0"]]
+    ? [["", "linear, centred at 0"]]
     : [["log", "logarithmic"], ["linear", "linear"]];
   element("scale").replaceChildren(...scales.map(([scale, text]) => option(scale, text)));
   element("scale").value = signed ? "" : (logarithmic() ? "log" : "linear");

@@ -14,7 +14,7 @@ const historyChart = new Chart(element("history"));
 const profileChart = new Chart(element("profile"));
 
 const CLIPPED_NOTE =
-  "The colours end where 5 % of the cells lie beyond on either side; those have the end's colour.";
+  "The colour scale covers the middle 90 % of the cells; cells beyond it have the end colours.";
 
 async function drawMaps() {
   const networks = shownNetworks();

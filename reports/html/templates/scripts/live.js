@@ -123,7 +123,7 @@
     } catch {
       failures += 1;
       if (failures < FAILURES_ALLOWED) return true;
-      showStatus("no longer followed: the program that served this page has gone");
+      showStatus("no longer updated: the program that served this page has stopped");
       bar.classList.add("gone");
       return false;
     }
