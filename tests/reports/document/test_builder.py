@@ -1,4 +1,4 @@
-"""The document decides order, numbers and wording once, whatever an experiment holds."""
+"""The document fixes the order, numbers and texts of a report for every kind of experiment."""
 
 from dataclasses import replace
 
@@ -20,7 +20,7 @@ def test_answer_opens_with_the_first_headline_and_is_three_sentences_at_most(exp
     assert len(document.answer) <= MOST_SENTENCES
 
 
-def test_a_verdict_of_some_networks_alone_names_its_network(experiment, outcomes):
+def test_the_hypothesis_names_its_network_if_verdicts_differ(experiment, outcomes):
     result = outcomes[1].result
     first, second = result.findings
     mixed = replace(result, findings=(first, replace(second, verdict=Verdict.SUPPORTED)))
@@ -30,7 +30,7 @@ def test_a_verdict_of_some_networks_alone_names_its_network(experiment, outcomes
     assert document.answer[0].verdict is first.verdict
 
 
-def test_without_a_sentence_on_all_networks_each_is_told(experiment, outcomes):
+def test_without_a_common_sentence_all_meanings_are_given(experiment, outcomes):
     alone = replace(outcomes[1], result=replace(outcomes[1].result, together={}))
     document = build_document(experiment, [alone])
     meanings = [finding.meaning for finding in alone.result.findings]
@@ -53,13 +53,13 @@ def test_findings_of_one_topic_share_a_claim_under_their_statement(experiment, o
     assert shared.caveats == ("One data set.", "Few seeds.")
 
 
-def test_evidence_stands_with_the_first_claim_that_names_it(experiment, outcomes):
+def test_evidence_is_placed_with_the_first_claim_that_names_it(experiment, outcomes):
     first, second, _ = build_document(experiment, outcomes).sections[0].claims
     assert [figure.title for figure in first.figures] == ["Figure title curves."]
     assert (second.figures, second.shown_before) == ((), (first.figures[0].label,))
 
 
-def test_a_table_may_bear_the_key_of_its_figure(experiment, outcomes):
+def test_a_table_may_have_the_key_of_its_figure(experiment, outcomes):
     result = outcomes[1].result
     table = replace(result.tables[0], key=result.figures[0].key)
     findings = tuple(replace(one, evidence=(table.key,)) for one in result.findings)
@@ -141,7 +141,7 @@ def test_glossary_holds_every_recorded_quantity(experiment):
     assert explained == {q.name for table in TABLES.values() for q in table.columns}
 
 
-def test_document_stands_without_any_finding(experiment):
+def test_a_document_needs_no_findings(experiment):
     outcome = Outcome("skip_carry", "Skip connections", "?", not_applicable="nothing recorded")
     document = build_document(experiment, [outcome])
     assert document.verdicts == ()
@@ -155,7 +155,7 @@ def test_date_is_that_of_the_experiment(experiment, outcomes):
 
 
 def test_table_without_rows_says_so():
-    part = table_element(Table("t", "Empty", pd.DataFrame({"layer": []})), "Table 1")
-    assert (part.columns, part.rows) == (("layer",), ())
-    assert part.note == "No rows: there was nothing to list."
+    element = table_element(Table("t", "Empty", pd.DataFrame({"layer": []})), "Table 1")
+    assert (element.columns, element.rows) == (("layer",), ())
+    assert element.note == "No rows: there was nothing to list."
     assert table_element(Table("t", "Bare", pd.DataFrame()), "Table 1").rows == ()

@@ -1,4 +1,4 @@
-"""What the report says of the runs themselves: question, standing, training, configuration."""
+"""The description of the runs: question, warnings, training line, configuration."""
 
 import re
 import time
@@ -30,14 +30,14 @@ def single_run(tmp_path, close="complete", **description):
     return writer
 
 
-def test_question_names_the_networks_and_asks_of_their_accuracy(experiment):
+def test_question_names_the_networks_and_their_accuracy(experiment):
     assert question_of(experiment) == (
         "What do the gradients in plain34 and resnet34 do, "
         "and does that explain what we see in their accuracy?"
     )
 
 
-def test_question_leaves_accuracy_out_where_none_was_recorded(tmp_path):
+def test_question_omits_accuracy_if_none_was_recorded(tmp_path):
     single_run(tmp_path)
     question = question_of(open_experiment(tmp_path / "mine"))
     assert question == "What do the gradients in plain34 do?"
@@ -66,7 +66,7 @@ def test_run_that_has_not_started_is_named(tmp_path):
     assert warnings_of(open_experiment(tmp_path)) == ("The run other has not started.",)
 
 
-def test_of_very_many_runs_that_have_not_started_a_few_are_named(tmp_path):
+def test_only_a_few_of_many_waiting_runs_are_named(tmp_path):
     ExperimentWriter(tmp_path, {"runs": ["mine", *map(str, range(1000))]})
     single_run(tmp_path).release()
     *named, last = warnings_of(open_experiment(tmp_path))
@@ -74,7 +74,7 @@ def test_of_very_many_runs_that_have_not_started_a_few_are_named(tmp_path):
     assert last == "990 further runs have not started either."
 
 
-def test_of_very_many_settings_as_many_are_listed_as_can_be_read(tmp_path):
+def test_only_500_of_very_many_settings_are_listed(tmp_path):
     single_run(tmp_path, configuration={f"key{number}": number for number in range(1000)})
     (table,) = configuration_of(open_experiment(tmp_path / "mine"), Numbering())
     assert len(table.rows) == 500
@@ -123,7 +123,7 @@ def test_training_line_counts_the_images(tmp_path):
     assert line == "plain34; data digits with 2 training and 1 validation images."
 
 
-def test_training_line_stands_without_any_settings(tmp_path):
+def test_training_line_needs_no_settings(tmp_path):
     single_run(tmp_path)
     assert training_line(open_experiment(tmp_path / "mine")) == "plain34."
 

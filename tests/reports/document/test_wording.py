@@ -1,4 +1,4 @@
-"""Numbers in words: rounding follows the interval, and what is missing is never 0."""
+"""Formatted numbers: rounding follows the interval, and a missing value is never 0."""
 
 from datetime import UTC, datetime
 
@@ -76,5 +76,5 @@ def test_date_reads_the_same_in_every_locale():
         (["a", None], ["a", "\u2013"]),
     ],
 )
-def test_fractions_of_a_column_share_their_decimals_unless_one_is_lost(values, texts):
+def test_floats_of_a_column_share_their_decimals_unless_one_is_too_small(values, texts):
     assert column_texts(pd.Series(values)) == texts

@@ -1,4 +1,4 @@
-"""PackedNumbers numbers are what was put in, to within the error that the packing names."""
+"""Packed numbers equal the original ones within the stated error."""
 
 import struct
 import zlib
@@ -21,7 +21,7 @@ NUMBERS = st.one_of(
 
 
 def unpack(packed: PackedNumbers) -> list[float]:
-    """The numbers as the description of the format says, one by one."""
+    """Unpack the numbers one by one, as the format's description says."""
     raw = zlib.decompress(b64decode(packed.codes))
     half = len(raw) // 2
     values = []

@@ -1,4 +1,4 @@
-"""Every text can be shown with the fonts at hand, and its long words can break."""
+"""Every text can be shown with the fonts, and long words can break."""
 
 import sys
 import unicodedata
@@ -35,11 +35,11 @@ from reports.pdf.fonts import (
         ("two\nlines", "two\nlines"),
     ],
 )
-def test_letters_without_a_glyph_stand_as_their_number(text, expected):
+def test_characters_without_a_glyph_are_replaced_by_their_number(text, expected):
     assert replace_unprintable(text) == expected
 
 
-def test_letters_kept_are_those_of_the_font_that_can_be_seen():
+def test_all_visible_characters_of_the_font_are_kept():
     font = TTFont(font_files()[0]).getBestCmap()
     kept = {n for n in range(sys.maxunicode + 1) if replace_unprintable(chr(n)) == chr(n)}
     unseen = {n for n in font if unicodedata.category(chr(n)).startswith("C")}
@@ -48,7 +48,7 @@ def test_letters_kept_are_those_of_the_font_that_can_be_seen():
 
 
 @given(st.text())
-def test_breaks_change_nothing_else(text):
+def test_add_breaks_changes_nothing_else(text):
     text = text.replace(BREAK_MARK, "")
     assert add_breaks(text, UNBROKEN_IN_CELL).replace(BREAK_MARK, "") == text
 
@@ -68,11 +68,11 @@ def test_long_words_break_after_signs_and_words_of_letters_only_where_very_long(
     assert pdf_text(text, UNBROKEN_IN_CELL).split(BREAK_MARK) == pieces
 
 
-def test_number_and_per_cent_sign_stay_together():
+def test_number_and_per_cent_sign_are_not_separated():
     assert pdf_text("95 % of 3 runs, 50 %") == "95\u00a0% of 3 runs, 50\u00a0%"
 
 
-def test_names_of_up_to_thirty_letters_stay_whole_in_the_text():
+def test_names_of_up_to_thirty_characters_are_not_broken_in_text():
     name = "layer4.2.downsample.0.running_"
     assert len(name) == 30
     assert pdf_text(f"At {name} it falls") == f"At {name} it falls"

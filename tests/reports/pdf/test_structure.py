@@ -1,4 +1,4 @@
-"""The PDF as a machine reads it out: what is tagged, and how large its figures are."""
+"""The structure of the PDF for screen readers: tags, alternative texts and figure sizes."""
 
 import re
 from collections.abc import Iterator
@@ -46,7 +46,7 @@ def _below(node) -> Iterator[dict]:
 
 
 def attributes(element: dict) -> dict:
-    """The attributes of an element, whichever of its owners they belong to."""
+    """The attributes of an element, of all its attribute owners."""
     given = element.get("/A", [])
     merged: dict = {}
     for one in given if isinstance(given, list) else [given]:
@@ -107,7 +107,7 @@ def test_headings_never_skip_a_level(reader):
     assert [element["/S"] for element in elements(reader)].count("/Title") == 1
 
 
-def test_pictures_keep_their_size_and_stay_within_the_page(document, reader):
+def test_pictures_keep_their_size_and_fit_the_page(document, reader):
     boxes = [attributes(e)["/BBox"] for e in elements(reader) if e["/S"] == "/Figure"]
     for figure, (left, low, right, high) in zip(drawn(document), boxes, strict=True):
         assert right - left >= 0.75 * figure.picture.width
@@ -123,7 +123,7 @@ def test_pictures_keep_their_size_and_stay_within_the_page(document, reader):
 def test_figures_as_wide_as_ours_are_hardly_reduced(document, paper):
     # They are drawn 6.7 inches wide, and somewhat wider with their labels.
     width, _ = box_of_opening(with_picture(document, 6.9 * 72, 300), paper)
-    # The opening picture stands a little smaller, so that the first page holds it.
+    # The overview figure is drawn a little smaller, so that it fits on the first page.
     assert 0.85 * 0.95 * 6.9 * 72 < width < 0.85 * 6.9 * 72 + 1
 
 
@@ -146,7 +146,7 @@ def test_a_tall_picture_fits_on_a_page_with_its_caption(document, caption):
 
 
 def lowest_text(page) -> float:
-    """How far above the page's foot the lowest text above its last line stands, in points."""
+    """The height above the page's foot of the lowest text but the last line, in points."""
     heights = set()
 
     def visit(text, current, matrix, *_):
