@@ -29,7 +29,7 @@ def inline_svg(picture: Picture, slider: Slider, prefix: str) -> Markup:
     Raises `ValueError` if the picture is not an SVG.
     """
     if picture.suffix != "svg":
-        raise ValueError(f"a picture of type {picture.suffix} cannot stand in the page itself")
+        raise ValueError(f"a picture of type {picture.suffix} cannot be put inline into the page")
     root = ElementTree.fromstring(picture.data)
     _clean(root)
     _prefix_ids(root, prefix)

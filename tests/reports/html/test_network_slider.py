@@ -192,7 +192,7 @@ def test_names_that_break_pages_are_escaped_in_drawing_and_data(drawn):
 def test_a_png_is_refused(drawn):
     figure = drawn.sections[0].figures[0]
     pixels = type(figure.picture)(b"", "png", 1.0, 1.0)
-    with pytest.raises(ValueError, match="type png cannot stand in the page"):
+    with pytest.raises(ValueError, match="type png cannot be put inline into the page"):
         inline_svg(pixels, figure.slider, "figure-1")
 
 
