@@ -26,7 +26,7 @@ mpl.use("Agg")
 from analyses.registry import run_all
 from gradflow.runs.reading.run import open_experiment
 from reports.document.builder import build_document
-from reports.explorer.builder import explorer_of
+from reports.explorer.builder import build_explorer
 from reports.html.renderer import render_html
 
 DRAWN = "#explorer-body[aria-busy=false]"
@@ -80,7 +80,7 @@ def main() -> None:
         experiment = open_experiment(folder)
         outcomes = run_all(experiment) if options.analyses else ()
         start = time.perf_counter()
-        part = explorer_of(experiment)
+        part = build_explorer(experiment)
         built = time.perf_counter() - start
         page = Path(temporary) / "report.html"
         page.write_bytes(render_html(build_document(experiment, outcomes)))

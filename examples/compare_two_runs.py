@@ -1,9 +1,9 @@
-"""Trace the same network trained in three ways, and look at what changed most between two of them.
+"""Trace one network trained in three ways, and print what differs most between the runs.
 
     python examples/compare_two_runs.py
 
-A network of five linear layers on scikit-learn's digits: with sigmoids, with ReLUs, and with ReLUs
-at a ten times higher learning rate. The same as a report with figures, of any recorded runs:
+The network has five linear layers and classifies scikit-learn's digits: with sigmoids, with ReLUs,
+and with ReLUs at a ten times higher learning rate. A report compares the runs with figures:
 
     cd runs/compare-two-runs && python -m gradflow.report sigmoid relu relu-faster
 """
@@ -28,12 +28,12 @@ classes = torch.tensor(digits.target)
 
 
 def train(name: str, activation: type[nn.Module], lr: float) -> gradflow.Run:
-    """Train a network with `activation` between its layers, and trace it."""
+    """Train a network with `activation` after each hidden layer, and trace it."""
     torch.manual_seed(0)
     layers = [
-        part
+        module
         for inputs, outputs in pairwise(WIDTHS)
-        for part in (nn.Linear(inputs, outputs), activation())
+        for module in (nn.Linear(inputs, outputs), activation())
     ]
     model = nn.Sequential(*layers, nn.Linear(WIDTHS[-1], 10))
     optimizer = torch.optim.Adam(model.parameters(), lr=lr)

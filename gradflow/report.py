@@ -1,7 +1,6 @@
-"""The command `python -m gradflow.report`: explains recorded runs, one by one or compared.
+"""The command `python -m gradflow.report`: writes reports on recorded runs, or compares them.
 
-The reports are written into the folder of the experiment or run that they explain, a comparison's
-into a folder of its own.
+A report is written into the folder of its experiment or run, a comparison into its own folder.
 """
 
 import hashlib
@@ -35,49 +34,49 @@ _QUIET = tyro.conf.arg(help_behavior_hint="")
 class Options:
     """Explain recorded runs: write report.html and report.pdf into their folder.
 
-    Several folders are compared in one report, in a folder of its own.
+    Several folders are compared in one report, which gets its own folder.
     """
 
     folders: Annotated[tuple[Path, ...], tyro.conf.Positional, _FOLDERS] = ()
-    """Experiments or single runs, by path or by their name in the runs folder; without any, the
-    newest experiment there."""
+    """Experiments or single runs, given by path or by name in the runs folder; the default is the
+    newest experiment in the runs folder."""
 
     format: Annotated[
         str | None,
         tyro.conf.arg(metavar="FORMATS", help_behavior_hint=f"(default: {DEFAULT_FORMATS})"),
     ] = None
-    """What to write: html, pdf, md (for a pull request) or json (for machines), several with commas
-    between them."""
+    """Formats to write, separated by commas: html, pdf, md (for a pull request), json (for other
+    programs)."""
 
     only: Annotated[str, tyro.conf.arg(metavar="KEY[,KEY]", help_behavior_hint="")] = ""
-    """Run only these analyses. Without --format their sections are printed and nothing is written;
-    with it they are written as report-KEY."""
+    """Run only these analyses. With --format they are written as report-KEY; without it their
+    sections are printed and nothing is written."""
 
     each: Annotated[bool, tyro.conf.FlagCreatePairsOff, _QUIET] = False
-    """Write one report for each folder in place of a comparison."""
+    """Write one report for each folder instead of a comparison."""
 
     out: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="")] = None
-    """Folder to write into in place of that of the runs."""
+    """Folder to write into instead of the folder of the runs."""
 
     paper: Literal["a4", "letter"] = "a4"
     """Paper of the PDF."""
 
     open: Annotated[bool, tyro.conf.FlagCreatePairsOff, _QUIET] = False
-    """Open the page in the browser when it is written, or served."""
+    """Open the page in the browser when it is written or served."""
 
     watch: Annotated[bool, tyro.conf.FlagCreatePairsOff, _QUIET] = False
-    """Rebuild the report of one experiment or run as its epochs land, until it has ended, and serve
-    it to a page in the browser that follows."""
+    """Rebuild the report of one experiment or run after each epoch until the training ends, and
+    serve it as a page that updates itself."""
 
     port: int = 0
-    """Port of this machine on which --watch serves the page; 0 takes a free one."""
+    """Port on this machine on which --watch serves the page; 0 takes a free port."""
 
     runs_folder: Path = RUNS_FOLDER
-    """Where experiments are looked for by name, and where comparisons are written."""
+    """Folder in which experiments are found by name, and into which comparisons are written."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write the reports that `argv` asks for; the exit code: 0, 1 for an error, 130 interrupted."""
+    """Run the command with `argv`; return 0, 1 after an error, or 130 after an interruption."""
 
     def work() -> int:
         options = tyro.cli(Options, args=argv, prog="python -m gradflow.report")
@@ -88,9 +87,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def report(options: Options) -> int:
-    """Do what `options` ask for; the exit code, 1 where one of several reports failed.
+    """Write the reports that `options` ask for; return 0, or 1 if one of several reports failed.
 
-    Raises `GradflowError` where there is nothing to report on, or the only report failed.
+    Raises `GradflowError` if there is nothing to report on, or if the only report failed.
     """
     formats = _formats(options)
     only = tuple(dict.fromkeys(key.strip() for key in options.only.split(",") if key.strip()))
@@ -112,7 +111,7 @@ def report(options: Options) -> int:
             out = _own_place(options.out, folder, place) if len(folders) > 1 else options.out
             _open_page(write_reports(folder, formats, only, out, options.paper), options.open)
         except GradflowError as error:
-            # One folder that cannot be explained must not cost the reader the others.
+            # A folder that fails must not prevent the reports on the others.
             codes.append(complain(error))
     return max(codes, default=0)
 
@@ -124,14 +123,14 @@ def write_reports(
     out: Path | None = None,
     paper: str = "a4",
 ) -> list["Written"]:
-    """Analyse what is in `folder`, write its reports to `out` or there, then print the answer.
+    """Analyse the runs in `folder`, write the reports to `out` or `folder`, and print the answer.
 
     Without `formats` nothing is written and the sections are printed.
 
-    Raises `RunError` where the folder holds no run, a damaged one, or cannot be written, and
-    `ConfigurationError` where `only` names an unknown analysis.
+    Raises `RunError` if the folder has no run or a damaged one, or if the reports cannot be
+    written, and `ConfigurationError` if `only` names an unknown analysis.
     """
-    # Loaded here: `--help` and a wrong option need none of it.
+    # Imported here: `--help` and a wrong option do not need it.
     from gradflow.runs.reading.run import open_experiment  # noqa: PLC0415
 
     return _write(open_experiment(folder), formats, only, out or folder, paper)
@@ -140,9 +139,9 @@ def write_reports(
 def compare(
     named: Sequence[Path], formats: Sequence["Format"], options: Options, only: Sequence[str]
 ) -> list["Written"]:
-    """Report on all `named` folders together.
+    """Compare all `named` folders in one report.
 
-    Raises as `write_reports` does, and `ConfigurationError` where a run is in two of them.
+    Raises what `write_reports` raises, and `ConfigurationError` if a run is in two folders.
     """
     from analyses.comparison.combination import combine  # noqa: PLC0415
     from gradflow.runs.reading.run import open_experiment  # noqa: PLC0415
@@ -156,12 +155,12 @@ def compare(
 
 
 def comparison_name(folders: Sequence[Path]) -> str:
-    """The name of the folder of a comparison, such as `comparison-A-B`; a long one is cut."""
+    """The folder name of a comparison, e.g. `comparison-A-B`; a long name is shortened."""
     names = [folder.resolve().name for folder in folders]
     name = "-".join(["comparison", *names])
     if len(name) <= _LONGEST_NAME:
         return name
-    # What is cut off is told by a hash: another comparison must not overwrite this one.
+    # A hash stands for the rest, so that comparisons with the same beginning do not collide.
     digest = hashlib.sha256(name.encode(errors="replace")).hexdigest()[:8]
     return f"{name[: _LONGEST_NAME - 9]}-{digest}"
 
@@ -177,7 +176,7 @@ def _watch(
         )
     (named,) = folders
     known = named.exists() or (options.runs_folder / named).exists()
-    # A training that is about to begin has no folder yet.
+    # A training that has not begun has no folder yet.
     folder = find_folder(named, options.runs_folder) if known else named
 
     def rebuild() -> "Document":
@@ -193,9 +192,9 @@ def rebuilt(
     out: Path,
     paper: str,
 ) -> "Document":
-    """Write the report on what is in `folder` now, without a word; what stands in it.
+    """Write the report on the present runs in `folder` without printing; return its document.
 
-    Raises as `write_reports` does.
+    Raises what `write_reports` raises.
     """
     from gradflow.runs.reading.run import open_experiment  # noqa: PLC0415
     from reports.building import make_report, report_name, write_report  # noqa: PLC0415
@@ -254,7 +253,7 @@ def _write(
 
 
 def _formats(options: Options) -> tuple["Format", ...]:
-    """What to write: nothing where only some analyses are asked for and no format is."""
+    """The formats to write: none if --only is given without --format."""
     from reports.formats import parse_formats  # noqa: PLC0415
 
     if options.format is None and options.only:
@@ -274,7 +273,7 @@ def _require_each_once(folders: Sequence[Path], runs_folder: Path) -> None:
 
 
 def _own_place(out: Path | None, folder: Path, place: int) -> Path | None:
-    """Where the report of one of several folders goes: into a folder of its own within `out`."""
+    """The folder inside `out` for the report of one of several folders; None without `out`."""
     return None if out is None else out / f"{place}-{folder.resolve().name}"
 
 

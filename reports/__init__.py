@@ -1,1 +1,1 @@
-"""What shows the findings: one frozen `Document`, rendered as HTML and as PDF."""
+"""Reports: one frozen `Document` of the findings, rendered as HTML, PDF, Markdown and JSON."""

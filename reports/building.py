@@ -1,4 +1,4 @@
-"""Makes a report of an experiment, and writes it to files in the formats asked for."""
+"""Analyses an experiment and writes its report to files, one for each format."""
 
 import re
 import time
@@ -19,7 +19,7 @@ _LONGEST_NAME = 100
 
 @dataclass(frozen=True)
 class Written:
-    """A file of a report: in which format, where, of how many bytes, made in how many seconds."""
+    """A written report file: its format, path, size in bytes, and the seconds it took."""
 
     format: Format
     path: Path
@@ -36,16 +36,17 @@ def make_report(experiment: Experiment, only: Collection[str] = (), paper: str =
     """Analyse `experiment` and draw its figures.
 
     Args:
-        experiment: a recorded one, or several put together by
-        `analyses.comparison.combination.combine`. only: keys of the analyses to run; empty for all.
-        paper: of formats with pages, a4 or letter.
+        experiment: a recorded experiment, or several combined by
+            `analyses.comparison.combination.combine`.
+        only: keys of the analyses to run; empty runs all.
+        paper: the paper of formats with pages, a4 or letter.
 
-    Raises `ConfigurationError` where `only` names an unknown analysis, and `RunError` where a
-    table of a run is damaged.
+    Raises `ConfigurationError` if `only` names an unknown analysis, and `RunError` if a table of a
+    run is damaged.
     """
     import matplotlib  # noqa: PLC0415 - slow to load, needed only here
 
-    matplotlib.use("Agg")  # no window is ever opened
+    matplotlib.use("Agg")  # draws without opening windows
     outcomes = run_all(experiment, only)
     return Report(experiment, outcomes, build_document(experiment, outcomes), paper)
 
@@ -53,9 +54,10 @@ def make_report(experiment: Experiment, only: Collection[str] = (), paper: str =
 def write_report(
     report: Report, formats: Sequence[Format], folder: Path, name: str = "report"
 ) -> list[Written]:
-    """Write `report` into `folder` as files called `name`, each whole; the folder is made.
+    """Write `report` into `folder`, one file called `name` for each format.
 
-    Raises `RunError` where a file cannot be written.
+    Creates the folder if needed. A file is either written completely or not at all.
+    Raises `RunError` if a file cannot be written.
     """
     written = []
     for one in formats:
@@ -64,7 +66,7 @@ def write_report(
         content = one.render(report)
         try:
             make_folder(folder)
-            write_whole(path, partial(_write, content))
+            write_whole(path, partial(_write_bytes, content))
         except RunError as error:
             reason = getattr(error.__cause__, "strerror", None) or error
             raise RunError(
@@ -75,9 +77,9 @@ def write_report(
 
 
 def report_name(only: Sequence[str]) -> str:
-    """What the files of a report are called: never as the whole one where it is not whole."""
+    """The file name of a report: `report`, followed by the analyses in `only`."""
     return "-".join(["report", *(re.sub(r"[^\w-]", "-", key) for key in only)])[:_LONGEST_NAME]
 
 
-def _write(content: bytes, path: Path) -> None:
+def _write_bytes(content: bytes, path: Path) -> None:
     path.write_bytes(content)

@@ -1,4 +1,4 @@
-"""The parts of a `Document`: plain frozen data in which every text is final."""
+"""The elements of a `Document`: frozen dataclasses whose texts are final."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,23 +10,23 @@ SIGNS = {Verdict.SUPPORTED: "✓", Verdict.CONTRADICTED: "✗", Verdict.INCONCLU
 
 @dataclass(frozen=True)
 class AnswerSentence:
-    """One sentence of the answer, the verdict it rests on, and the section that shows why.
+    """One sentence of the answer, the verdict behind it, and a link (`anchor`) to the evidence.
 
-    The verdict is that on `hypothesis`, not on the sentence, which may well deny the hypothesis.
-    Where the networks that the sentence speaks of have different verdicts, the hypothesis names the
-    one whose verdict it is.
+    The verdict is about `hypothesis`, not about the sentence, which may deny the hypothesis.
+    If the networks in the sentence have different verdicts, `hypothesis` names the network whose
+    verdict is given.
     """
 
     text: str
     hypothesis: str
     verdict: Verdict
     sign: str
-    section: str
+    anchor: str
 
 
 @dataclass(frozen=True)
 class VerdictLine:
-    """The verdict on one hypothesis for one network: `number` is its first estimate."""
+    """The verdict on one hypothesis for one network, with its first estimate as `number`."""
 
     network: str
     hypothesis: str
@@ -38,7 +38,7 @@ class VerdictLine:
 
 @dataclass(frozen=True)
 class Card:
-    """One statement with the verdict for each network; `anchor` links to its claim."""
+    """One statement with its verdict for each network; `anchor` links to the claim."""
 
     statement: str
     lines: tuple[VerdictLine, ...]
@@ -47,7 +47,7 @@ class Card:
 
 @dataclass(frozen=True)
 class EstimateRow:
-    """A number in words: what was estimated, the number with its interval, and how."""
+    """One estimate in words: what was estimated, the number with its interval, and the method."""
 
     name: str
     number: str
@@ -56,7 +56,7 @@ class EstimateRow:
 
 @dataclass(frozen=True)
 class FindingElement:
-    """What the evidence says of one hypothesis for one network."""
+    """The verdict, meaning and estimates of one hypothesis for one network."""
 
     line: VerdictLine
     meaning: str
@@ -65,7 +65,7 @@ class FindingElement:
 
 @dataclass(frozen=True)
 class Picture:
-    """A drawn figure: the file's content, its suffix (svg or png), width and height in points."""
+    """An image file: its content, suffix (svg or png), and width and height in points."""
 
     data: bytes
     suffix: str
@@ -75,7 +75,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class FigureElement:
-    """A numbered figure; where it could not be drawn, `picture` is None and `note` says why."""
+    """A numbered figure; if drawing failed, `picture` is None and `note` says why."""
 
     label: str
     title: str
@@ -88,7 +88,7 @@ class FigureElement:
 
 @dataclass(frozen=True)
 class TableElement:
-    """A numbered table of texts; `numeric` tells which columns hold numbers."""
+    """A numbered table whose cells are texts; `numeric` marks the columns that hold numbers."""
 
     label: str
     title: str
@@ -99,8 +99,8 @@ class TableElement:
 
 
 @dataclass(frozen=True)
-class MethodElement:
-    """One paragraph under a heading of its own: on how the experiment was made, or on a term."""
+class HeadedParagraph:
+    """A paragraph with a heading, in the methods section or in the guide for new readers."""
 
     heading: str
     text: str
@@ -108,32 +108,32 @@ class MethodElement:
 
 @dataclass(frozen=True)
 class ExplorerElement:
-    """What a page with scripts needs to let the reader look around; other formats leave it out.
+    """The interactive explorer of recorded values; formats without scripts leave it out.
 
     Fields:
         charts: the Vega-Lite specifications of the charts, as JSON without data.
-        data: the recorded values behind them, as JSON.
-        reading: how to read and use it.
-        notes: what its values stand for, and what was put together or left out.
+        data: the recorded values that the charts show, as JSON.
+        instructions: how to read and use the explorer.
+        notes: how the values were computed, and which epochs were merged or layers left out.
     """
 
     charts: str
     data: str
-    reading: str
+    instructions: str
     notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One statement, what the evidence says of it for each network, and the evidence.
+    """One statement, its findings, and the figures and tables that support them.
 
     Fields:
-        anchor: what a link to it names, unique in the document.
+        anchor: the target of links to this claim, unique in the document.
         heading: the statement.
-        findings: one for each network, or one for all.
-        threshold, contradicted_by, next_steps, caveats: each text once, whatever the network.
+        findings: one for each network, or one for all networks.
+        threshold, contradicted_by, next_steps, caveats: the texts of all networks, each once.
         figures, tables: the evidence that no earlier claim of the section shows.
-        seen: labels of the evidence that an earlier claim shows, such as "Figure 3".
+        shown_before: labels of the evidence that an earlier claim shows, such as "Figure 3".
     """
 
     anchor: str
@@ -145,18 +145,18 @@ class Claim:
     caveats: tuple[str, ...]
     figures: tuple[FigureElement, ...]
     tables: tuple[TableElement, ...]
-    seen: tuple[str, ...]
+    shown_before: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Section:
-    """One question with its evidence; `notice` says why there is none, where there is none.
+    """One question with its claims and evidence; if there is no result, `notice` says why.
 
     Fields:
         figures, tables: the evidence that belongs to no single claim.
-        method, sources: how all of it was measured.
-        command: what makes this section again from the recorded runs.
-        explanation: what a reader new to the subject must know; "" where there is none.
+        method, sources: how everything in the section was measured.
+        command: the command that makes this section again from the recorded runs.
+        background: an introduction for readers new to the subject; "" if there is none.
     """
 
     anchor: str
@@ -170,7 +170,7 @@ class Section:
     method: str
     sources: tuple[str, ...]
     command: str
-    explanation: str = ""
+    background: str = ""
 
     @property
     def all_figures(self) -> tuple[FigureElement, ...]:
@@ -195,51 +195,52 @@ class Term:
 
 @dataclass(frozen=True)
 class GlossaryElement:
-    """The quantities of one or more recorded tables, and what a row of each stands for."""
+    """The quantities of one or more recorded tables, and the meaning of a row of each table."""
 
     heading: str
-    rows: tuple[str, ...]
+    row_meanings: tuple[str, ...]
     terms: tuple[Term, ...]
 
 
 @dataclass(frozen=True)
 class Document:
-    """A report, whatever its format; renderers lay it out and word nothing.
+    """A report in every format; renderers only lay it out and add no statements of their own.
 
     Fields:
-        title, question, subtitle: what was asked, of which experiment, when and with what version.
-        warnings: what a reader must know first, such as runs that are not complete.
-        lead: how many hypotheses were tested, and what became of them.
-        answer: the most important findings, three at most, each in a sentence on all networks.
-        cards: the statements that the first page shows, most important first.
-        opening: the picture that shows it all; None where it could not be made.
-        verdicts: every statement in one row, in the order of the sections.
-        sections: one for each outcome, those without a result included.
-        explorer: for a page with scripts; None where nothing was recorded to explore.
+        title, question, subtitle: the question, the experiment, its date and gradflow's version.
+        warnings: problems that the reader must know first, e.g. incomplete runs.
+        verdict_counts: a sentence with the number of tested statements and of each verdict.
+        answer: the most important findings, at most three, each as a sentence on all networks.
+        cards: the statements on the first page, most important first.
+        overview_figure: the figure on the first page; None if it could not be made.
+        verdicts: every statement with its verdicts, in the order of the sections.
+        sections: one for each outcome, including those without a result.
+        explorer: the interactive explorer; None if no layer was recorded.
         methods: how the experiment was made.
-        configuration: all that the runs say of themselves.
+        configuration: tables of every entry that the experiment and its runs recorded.
         symbols, glossary: the letters in formulas, and the recorded quantities.
         references: the sources, in order of citation.
-        version: of gradflow. created: when the experiment was made; None where unknown.
-        primer: what a reader new to such reports must know.
+        version: gradflow's version.
+        created: when the experiment was made; None if unknown.
+        primer: how to read the report, for new readers.
     """
 
     title: str
     question: str
     subtitle: str
     warnings: tuple[str, ...]
-    lead: str
+    verdict_counts: str
     answer: tuple[AnswerSentence, ...]
     cards: tuple[Card, ...]
-    opening: FigureElement | None
+    overview_figure: FigureElement | None
     verdicts: tuple[Card, ...]
     sections: tuple[Section, ...]
     explorer: ExplorerElement | None
-    methods: tuple[MethodElement, ...]
+    methods: tuple[HeadedParagraph, ...]
     configuration: tuple[TableElement, ...]
     symbols: str
     glossary: tuple[GlossaryElement, ...]
     references: tuple[str, ...]
     version: str
     created: datetime | None
-    primer: tuple[MethodElement, ...] = ()
+    primer: tuple[HeadedParagraph, ...] = ()

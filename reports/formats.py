@@ -1,4 +1,4 @@
-"""The formats of a report: what each is called, its files' suffix, and what makes it."""
+"""The formats of a report: name, file suffix, and the function that renders it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,13 +11,13 @@ from reports.elements import Document
 
 @dataclass(frozen=True)
 class Report:
-    """What a format may draw on: a document for readers, and what it was made from, with numbers.
+    """The input of every format: the document in words, and the outcomes with their numbers.
 
     Fields:
-        experiment: what is reported on.
-        outcomes: of its analyses.
-        document: both in words.
-        paper: that of the pages, where there are pages: a4 or letter.
+        experiment: the experiment that the report is about.
+        outcomes: the outcome of each analysis.
+        document: the experiment and the outcomes in words.
+        paper: the paper of formats with pages, a4 or letter.
     """
 
     experiment: Experiment
@@ -28,9 +28,9 @@ class Report:
 
 @dataclass(frozen=True)
 class Format:
-    """A way to write a report: `name` in options, `suffix` of the file, `render` makes its bytes.
+    """A format: its `name` in options, the file `suffix`, and `render`, which returns the bytes.
 
-    The same report gives the same bytes.
+    The same report always gives the same bytes.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Format:
     render: Callable[[Report], bytes]
 
 
-# What makes a format is loaded when it is asked for: typst alone takes long.
+# Renderers are imported only when needed: importing typst alone takes long.
 def _html(report: Report) -> bytes:
     from reports.html.renderer import render_html  # noqa: PLC0415
 
@@ -75,9 +75,9 @@ FORMATS = {
 
 
 def parse_formats(text: str) -> tuple[Format, ...]:
-    """The formats named in `text`, with commas between them, each once.
+    """The formats in the comma-separated `text`, without repetitions.
 
-    Raises `ConfigurationError` where there is none, or one is unknown.
+    Raises `ConfigurationError` if `text` names no format or an unknown one.
     """
     names = [name.strip().lower() for name in text.split(",") if name.strip()]
     unknown = [name for name in names if name not in FORMATS]

@@ -1,4 +1,4 @@
-"""Puts the `Document` into a terminal: the answer after a report, or whole sections as text."""
+"""Prints the `Document` in a terminal: the answer, or whole sections, as text."""
 
 import re
 import sys
@@ -23,28 +23,28 @@ from reports.elements import (
 )
 
 COLUMNS = 80
-_WIDEST_COLUMN = 26  # of a table; what is longer is folded within its cell
+_WIDEST_COLUMN = 26  # of a table; longer texts wrap inside their cell
 _STYLES = {
     Verdict.SUPPORTED: "bold cyan",
     Verdict.CONTRADICTED: "bold yellow",
     Verdict.INCONCLUSIVE: "bold",
 }
-# A name must not move the cursor, change colors, or turn the text around.
+# Control characters in a name could move the cursor, change colors, or reverse the text.
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def answer_text(document: Document, console: Console | None = None) -> str:
-    """The question, what must be known first, the answer, and the verdicts by statement.
+    """The question, the warnings, the answer, and the verdicts by statement.
 
-    `console` tells the width, at most 80 columns, and whether there are colors; None for that of
-    standard output, which has none where the output goes to a file or to another command.
+    `console` sets the width and the colors. None stands for standard output: at most 80 columns,
+    and no colors if the output goes to a file or another command.
     """
-    return _captured(console or _console(), _answer(document))
+    return _rendered(console or _console(), _answer(document))
 
 
 def sections_text(document: Document, console: Console | None = None) -> str:
-    """All sections of `document` as text, their figures by title."""
-    return _captured(console or _console(), _sections(document))
+    """All sections of `document` as text; figures appear by their titles."""
+    return _rendered(console or _console(), _sections(document))
 
 
 def _console() -> Console:
@@ -53,8 +53,8 @@ def _console() -> Console:
     return console
 
 
-def _captured(console: Console, parts: Iterable[RenderableType]) -> str:
-    # Printed by the caller: rich would turn a reader that has seen enough into an error.
+def _rendered(console: Console, parts: Iterable[RenderableType]) -> str:
+    # The caller prints the text: rich would raise an error if the output is closed early.
     with console.capture() as captured:
         for part in parts:
             console.print(part)
@@ -68,31 +68,33 @@ def _answer(document: Document) -> Iterator[RenderableType]:
         yield _text(f"Warning: {warning}", "yellow")
     for sentence in document.answer:
         yield from (Text(), _text(sentence.text))
-    yield from (Text(), _text(document.lead), Text())
+    yield from (Text(), _text(document.verdict_counts), Text())
     for card in document.verdicts:
         yield from _card(card)
     yield Text()
 
 
 def _card(card: Card) -> Iterator[RenderableType]:
-    """The statement once, then each verdict with its networks."""
+    """The statement, then each verdict with its networks."""
     yield _text(card.statement)
     networks: dict[Verdict, list[str]] = {}
     for line in card.lines:
         networks.setdefault(line.verdict, []).append(line.network)
     for verdict, names in networks.items():
-        yield _indented(Text.assemble(_verdict(verdict), _clean(f": {', '.join(names)}")))
+        yield _indented(
+            Text.assemble(_verdict(verdict), _without_controls(f": {', '.join(names)}"))
+        )
 
 
 def _sections(document: Document) -> Iterator[RenderableType]:
     yield _text(document.subtitle, "dim")
     for warning in document.warnings:
         yield _text(f"Warning: {warning}", "yellow")
-    if document.opening:
-        yield from _figure(document.opening)
+    if document.overview_figure:
+        yield from _figure(document.overview_figure)
     for section in document.sections:
         yield from _section(section)
-    if any(section.all_figures for section in document.sections) or document.opening:
+    if any(section.all_figures for section in document.sections) or document.overview_figure:
         yield from (Text(), _text("Figures are drawn with --format html or pdf."))
 
 
@@ -125,13 +127,13 @@ def _claim(claim: Claim) -> Iterator[RenderableType]:
     ):
         yield from (_indented(_text(f"{name}: {text}")) for text in texts)
     yield from _evidence(claim.figures, claim.tables)
-    if claim.seen:
-        yield _indented(_text(f"Shown above: {', '.join(claim.seen)}"))
+    if claim.shown_before:
+        yield _indented(_text(f"Shown above: {', '.join(claim.shown_before)}"))
 
 
 def _finding(finding: FindingElement) -> Iterator[RenderableType]:
     line = finding.line
-    meaning = _clean(f", {line.network}: {finding.meaning}")
+    meaning = _without_controls(f", {line.network}: {finding.meaning}")
     yield _indented(Text.assemble(_verdict(line.verdict), meaning))
     for row in finding.estimates:
         method = f"; {row.method}" if row.method else ""
@@ -145,7 +147,7 @@ def _evidence(
         yield from _figure(figure)
     for table in tables:
         yield from (Text(), _text(f"{table.label}. {table.title}"))
-        for columns in _that_fit(table):
+        for columns in _column_groups(table):
             yield from (_table(table, columns), Text())
         if table.note:
             yield from (_text(table.note, "dim"), Text())
@@ -169,8 +171,8 @@ def _table(table: TableElement, columns: list[int]) -> RenderableType:
     return laid_out
 
 
-def _that_fit(table: TableElement) -> list[list[int]]:
-    """The columns in groups that fit beside the first one, which each group repeats."""
+def _column_groups(table: TableElement) -> list[list[int]]:
+    """Groups of columns that fit the terminal; each group repeats the first column."""
     widths = [
         min(_WIDEST_COLUMN, max(len(name), *(len(row[column]) for row in table.rows), 1)) + 2
         for column, name in enumerate(table.columns)
@@ -189,19 +191,19 @@ def _verdict(verdict: Verdict) -> tuple[str, str]:
 
 
 def _text(text: str, style: str = "") -> Text:
-    return Text(_clean(text), style)
+    return Text(_without_controls(text), style)
 
 
 def _indented(text: Text, by: int = 2) -> Padding:
     return Padding(text, (0, 0, 0, by), expand=False)
 
 
-def _clean(text: str) -> str:
+def _without_controls(text: str) -> str:
     return _CONTROLS.sub("\ufffd", text)
 
 
 def print_text(text: str) -> None:
-    """Print `text` on standard output; what its encoding lacks becomes a question mark."""
+    """Print `text`; characters that the encoding of standard output lacks become "?"."""
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="replace")
     print(text, end="" if text.endswith("\n") else "\n")

@@ -1,1 +1,1 @@
-"""The one `Document` that every format lays out: its texts, numbers and figures."""
+"""Builds the `Document` that all formats render: its texts, numbers and figures."""

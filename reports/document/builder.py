@@ -1,4 +1,4 @@
-"""Builds the one `Document` that every format lays out: all texts and numbers are decided here."""
+"""Builds the `Document` that all formats render, with every text and number of the report."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -15,9 +15,9 @@ from reports.document.methods import methods_of
 from reports.document.primer import PRIMER
 from reports.document.sections import (
     Numbering,
-    by_topic,
+    build_section,
     claim_anchor,
-    section_of,
+    group_by_topic,
     statement_of,
     verdict_line,
 )
@@ -39,12 +39,12 @@ from reports.elements import (
     GlossaryElement,
     Term,
 )
-from reports.explorer.builder import explorer_of
+from reports.explorer.builder import build_explorer
 
-# The analysis whose one figure opens the report; it has no section of its own.
-OPENING = "overview"
-# What the first page answers, most important first: an analysis and the topic of its findings.
-HEADLINES = (
+# The first figure of this analysis opens the report; the analysis has no section of its own.
+OVERVIEW = "overview"
+# The findings on the first page, most important first: analysis, and start of their topic.
+HEADLINE_TOPICS = (
     ("what_changed", "difference"),
     ("gradient_profile", "vanish"),
     ("jump_explanation", "explanation"),
@@ -55,7 +55,7 @@ HEADLINES = (
     ("accuracy_jumps", "jumps"),
     ("gradient_profile", "explode"),
 )
-SENTENCES = 3
+MOST_SENTENCES = 3
 SYMBOLS = (
     "N is the batch, C the channels (axis 1), S everything after C; x is a layer's output, or the "
     "gradient of the loss with respect to it; M is the number of its elements. A value that was "
@@ -76,36 +76,36 @@ class _References:
 
 
 def build_document(experiment: Experiment, outcomes: Sequence[Outcome]) -> Document:
-    """Build the report of `experiment` from what became of its analyses; draws every figure.
+    """Build the report of `experiment` from the outcomes of its analyses, and draw every figure.
 
-    Raises `RunError` where a table of the run is damaged.
+    Raises `RunError` if a table of the run is damaged.
     """
     numbering, references = Numbering(), _References()
-    opening = _opening(outcomes, numbering)
-    placed = [
-        (place, outcome)
-        for place, outcome in enumerate((o for o in outcomes if o.key != OPENING), start=1)
+    overview_figure = _overview_figure(outcomes, numbering)
+    numbered = [
+        (number, outcome)
+        for number, outcome in enumerate((o for o in outcomes if o.key != OVERVIEW), start=1)
     ]
     sections = tuple(
-        section_of(
-            outcome, place, numbering, references.cite, section_command(experiment, outcome.key)
+        build_section(
+            outcome, number, numbering, references.cite, section_command(experiment, outcome.key)
         )
-        for place, outcome in placed
+        for number, outcome in numbered
     )
-    topics = [topic for place, outcome in placed for topic in _topics(place, outcome)]
+    topics = [topic for number, outcome in numbered for topic in _topics(number, outcome)]
     created = created_of(experiment)
     return Document(
         title=title_of(experiment),
         question=question_of(experiment),
         subtitle=_subtitle(experiment, created),
         warnings=warnings_of(experiment),
-        lead=_lead(topics),
-        answer=tuple(_sentence(topic) for topic in _headlines(topics)[:SENTENCES]),
+        verdict_counts=_verdict_counts(topics),
+        answer=tuple(_sentence(topic) for topic in _headlines(topics)[:MOST_SENTENCES]),
         cards=tuple(_card(topic) for topic in _headlines(topics)),
-        opening=opening,
+        overview_figure=overview_figure,
         verdicts=tuple(_card(topic) for topic in topics),
         sections=sections,
-        explorer=explorer_of(experiment),
+        explorer=build_explorer(experiment),
         methods=methods_of(experiment),
         configuration=configuration_of(experiment, numbering),
         symbols=SYMBOLS,
@@ -121,35 +121,35 @@ def build_document(experiment: Experiment, outcomes: Sequence[Outcome]) -> Docum
 
 @dataclass(frozen=True)
 class _Topic:
-    """The findings of one analysis on one hypothesis, and where they stand in the document."""
+    """The findings of one analysis on one hypothesis, and the anchor of their claim."""
 
     analysis: str
     findings: tuple[Finding, ...]
     anchor: str
-    together: str
+    common_sentence: str
 
 
-def _topics(place: int, outcome: Outcome) -> Iterable[_Topic]:
-    groups = by_topic(outcome.result.findings) if outcome.result else []
-    for number, group in enumerate(groups, start=1):
-        together = outcome.result.together.get(group[0].topic, "") if outcome.result else ""
-        yield _Topic(outcome.key, group, claim_anchor(place, number), together)
+def _topics(number: int, outcome: Outcome) -> Iterable[_Topic]:
+    groups = group_by_topic(outcome.result.findings) if outcome.result else []
+    for claim, group in enumerate(groups, start=1):
+        common_sentence = outcome.result.together.get(group[0].topic, "") if outcome.result else ""
+        yield _Topic(outcome.key, group, claim_anchor(number, claim), common_sentence)
 
 
 def _headlines(topics: Sequence[_Topic]) -> list[_Topic]:
-    """What the first page speaks of; where none of the headlines was tested, what was."""
+    """The topics of the first page: the headline topics, or if none was tested, all topics."""
     named = [
         topic
-        for key, name in HEADLINES
+        for key, name in HEADLINE_TOPICS
         for topic in topics
-        # Topics that compare networks end in their names.
+        # A topic that compares networks ends in the names of the networks.
         if topic.analysis == key and topic.findings[0].topic.startswith(name)
     ]
-    return (named or list(topics))[: len(HEADLINES)]
+    return (named or list(topics))[: len(HEADLINE_TOPICS)]
 
 
-def _opening(outcomes: Sequence[Outcome], numbering: Numbering) -> FigureElement | None:
-    results = [outcome.result for outcome in outcomes if outcome.key == OPENING]
+def _overview_figure(outcomes: Sequence[Outcome], numbering: Numbering) -> FigureElement | None:
+    results = [outcome.result for outcome in outcomes if outcome.key == OVERVIEW]
     figures = [figure for result in results if result for figure in result.figures]
     return draw_figure(figures[0], f"Figure {next(numbering.figures)}") if figures else None
 
@@ -163,12 +163,12 @@ def _sentence(topic: _Topic) -> AnswerSentence:
     finding = topic.findings[0]
     agree = len({one.verdict for one in topic.findings}) == 1
     return AnswerSentence(
-        text=topic.together or " ".join(one.meaning for one in topic.findings),
-        # A verdict of some networks alone is named with its network.
+        text=topic.common_sentence or " ".join(one.meaning for one in topic.findings),
+        # If the verdicts differ, the hypothesis names the network of the verdict given.
         hypothesis=statement_of(topic.findings) if agree else finding.hypothesis,
         verdict=finding.verdict,
         sign=SIGNS[finding.verdict],
-        section=topic.anchor,
+        anchor=topic.anchor,
     )
 
 
@@ -179,7 +179,7 @@ def _subtitle(experiment: Experiment, created: datetime | None) -> str:
     return f"{folders}: {runs}, recorded {when}; gradflow {gradflow.__version__}"
 
 
-def _lead(topics: Sequence[_Topic]) -> str:
+def _verdict_counts(topics: Sequence[_Topic]) -> str:
     findings = [finding for topic in topics for finding in topic.findings]
     if not findings:
         return "No hypothesis could be tested with what was recorded; the sections below say why."
@@ -189,7 +189,7 @@ def _lead(topics: Sequence[_Topic]) -> str:
 
 
 def _glossary() -> tuple[GlossaryElement, ...]:
-    # Tables of the same columns, such as activations and gradients, are explained once.
+    # Tables with the same columns, e.g. activations and gradients, are explained once.
     groups: dict[tuple[Term, ...], list[str]] = {}
     for table in TABLES.values():
         terms = tuple(Term(q.name, q.unit, q.formula, q.source) for q in table.columns)
@@ -197,7 +197,7 @@ def _glossary() -> tuple[GlossaryElement, ...]:
     return tuple(
         GlossaryElement(
             heading=listing(names),
-            rows=tuple(f"A row of {name} is {TABLES[name].row}." for name in names),
+            row_meanings=tuple(f"A row of {name} is {TABLES[name].row}." for name in names),
             terms=terms,
         )
         for terms, names in groups.items()

@@ -1,4 +1,4 @@
-"""Draws each figure once, as the picture that every format shows."""
+"""Draws each figure once, as the image file that every format shows."""
 
 import re
 import warnings
@@ -11,48 +11,48 @@ from reports.elements import FigureElement, Picture
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
-# Letters as paths need no font where they are read; the salt makes equal drawings equal files.
+# Text is drawn as paths, so readers need no font; the salt gives equal drawings equal files.
 _STYLE: Any = {"svg.fonttype": "path", "svg.hashsalt": "gradflow"}
-# A drawing of very many marks is smaller as pixels than as paths.
+# In bytes. A drawing with very many marks is smaller as pixels than as paths.
 _LARGEST_SVG = 400_000
 _PIXELS_PER_INCH = 200
 _POINTS_PER_INCH = 72
-# A name may be as long as it likes, and a picture grows with what is written beside it. In inches.
+# In inches. A picture grows with the names written beside it, and names may be of any length.
 _LONGEST_SIDE = 40
-# Names stand in comments of the drawing, and may hold what no XML may.
+# matplotlib writes names into comments of the SVG, where they may contain text invalid in XML.
 _COMMENT = re.compile(rb"<!--.*?-->\n?", re.DOTALL)
-_NO_XML = re.compile("[^\\t\\n\\r -\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
-# The formulas that figures and matplotlib's axes write; dollars in a name are dollars.
-_FORMULAS = re.compile(
+_FORBIDDEN_IN_XML = re.compile("[^\\t\\n\\r -\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
+# Matches a text whose only formulas are those that figures and matplotlib's axes write.
+_ONLY_KNOWN_FORMULAS = re.compile(
     r"(?:[^$]|\$(?:\^2|-g/\|g\||[-\u2212]?2\^\{[^$]*\}|\\mathdefault\{[^$]*\})\$)*", re.DOTALL
 )
-# What matplotlib warns of where a name is endless, or in letters that its font lacks: the figure
-# shows it, and the warning would repeat the letter, whatever a terminal takes it for.
-_NO_NEWS = ("constrained_layout not applied", "Glyph ")
+# Warnings about very long names and about characters that the font lacks. The figure shows both
+# anyway, and the warning would print the character, which a terminal might act on.
+_IGNORED_WARNINGS = ("constrained_layout not applied", "Glyph ")
 _SIZE = re.compile(rb'<svg[^>]* width="(?P<width>[\d.]+)pt" height="(?P<height>[\d.]+)pt"')
 
 
 def draw_figure(figure: Figure, label: str) -> FigureElement:
-    """Draw `figure`; whatever the drawing raises becomes a note in its place."""
+    """Draw `figure`; if drawing raises an exception, a note takes the place of the picture."""
     picture, note = None, ""
     try:
         picture = _draw(figure)
-    except Exception as error:  # one figure that fails must not cost the reader the report
+    except Exception as error:  # a figure that fails must not stop the whole report
         note = f"This figure could not be drawn: {type(error).__name__}: {error}"
     return FigureElement(
         label=label,
-        title=_ended(figure.title),
+        title=_as_sentence(figure.title),
         caption=figure.caption,
         alt=figure.alt,
         picture=picture,
         note=note,
-        # Only a drawing made of lines can change on the page.
+        # Only an SVG can change with a slider on the page.
         slider=figure.slider if picture and picture.suffix == "svg" else None,
     )
 
 
-def _ended(title: str) -> str:
-    """The title as a sentence of its own: its caption follows on the same line."""
+def _as_sentence(title: str) -> str:
+    """The title with a full stop: the caption follows on the same line."""
     return title if title.endswith((".", "?", "!")) else f"{title}."
 
 
@@ -60,25 +60,25 @@ def _draw(figure: Figure) -> Picture:
     from matplotlib import pyplot, rc_context  # noqa: PLC0415 - slow to load, needed only here
 
     with rc_context(_STYLE), warnings.catch_warnings():
-        for message in _NO_NEWS:
+        for message in _IGNORED_WARNINGS:
             warnings.filterwarnings("ignore", message=message, category=UserWarning)
         drawing = figure.draw()
         try:
-            _take_names_as_text(drawing)
+            _keep_dollars_in_names(drawing)
             return _picture(drawing)
         finally:
             pyplot.close(drawing)
 
 
-def _take_names_as_text(drawing: "Drawing") -> None:
-    """Read no formula in a text that is none of ours: a name may hold dollars."""
+def _keep_dollars_in_names(drawing: "Drawing") -> None:
+    """Turn off math text for names: a name may contain dollar signs."""
     from matplotlib.text import Text  # noqa: PLC0415 - slow to load, needed only here
 
     for axes in drawing.axes:
         for axis in (axes.xaxis, axes.yaxis):
-            axis.get_ticklabels()  # which writes them
+            axis.get_ticklabels()  # creates the tick labels
     for text in drawing.findobj(Text):
-        if isinstance(text, Text) and not _FORMULAS.fullmatch(text.get_text()):
+        if isinstance(text, Text) and not _ONLY_KNOWN_FORMULAS.fullmatch(text.get_text()):
             text.set_parse_math(False)
 
 
@@ -98,8 +98,10 @@ def _picture(drawing: "Drawing") -> Picture:
 
 
 def _well_formed(svg: bytes) -> bytes:
-    """`svg` without what a name left in it that is no XML; typst would refuse the whole report."""
-    return _NO_XML.sub("\ufffd", _COMMENT.sub(b"", svg).decode("utf-8", "replace")).encode()
+    """`svg` without comments and invalid characters; typst would refuse the whole report."""
+    return _FORBIDDEN_IN_XML.sub(
+        "\ufffd", _COMMENT.sub(b"", svg).decode("utf-8", "replace")
+    ).encode()
 
 
 def _saved(drawing: "Drawing", suffix: str, metadata: dict[str, None]) -> bytes:

@@ -1,4 +1,4 @@
-"""How the experiment was made, as the paragraphs of a methods section."""
+"""The methods section: how the experiment was trained, recorded and measured."""
 
 import shlex
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,24 +9,24 @@ import numpy as np
 from analyses.wording.numbers import number, percent
 from analyses.wording.phrases import listing, plural
 from gradflow.runs.reading.run import Experiment, Run
-from reports.document.summary import trained_line, verbatim
-from reports.elements import MethodElement
+from reports.document.summary import training_line, verbatim
+from reports.elements import HeadedParagraph
 
-# What the configuration holds beside the options of `train_and_trace`.
-_NO_OPTIONS = ("optimizer", "out")
+# Entries of the configuration that are not options of `train_and_trace`.
+_NOT_OPTIONS = ("optimizer", "out")
 
 
-def methods_of(experiment: Experiment) -> tuple[MethodElement, ...]:
-    """How the networks were trained, on what, where, and what was recorded at what cost."""
+def methods_of(experiment: Experiment) -> tuple[HeadedParagraph, ...]:
+    """Paragraphs on training, images, recording and its cost, software and device."""
     parts = {
-        "Training": trained_line(experiment),
+        "Training": training_line(experiment),
         "Images and split": " ".join(_each_once(map(_split_text, experiment.runs))),
         "Recording": " ".join(_each_once(map(_recording_text, experiment.runs))),
         "Cost of recording": _cost_text(experiment),
         "Software and device": " ".join(_each_once(map(_device_text, experiment.runs))),
         "To train this again": "\n".join(_each_once(map(_command, experiment.runs))),
     }
-    return tuple(MethodElement(heading, text) for heading, text in parts.items() if text)
+    return tuple(HeadedParagraph(heading, text) for heading, text in parts.items() if text)
 
 
 def _each_once(texts: Iterable[str]) -> Iterator[str]:
@@ -40,10 +40,10 @@ def _split_text(run: Run) -> str:
     text = (
         f"Of {plural(int(images['all']), 'image')}, {images.get('distinct', images['all']):,} of "
         f"them distinct, {images['training']:,} train and {images['validation']:,} validate, "
-        "drawn class by class with the run's seed; copies of an image stay on one side."
+        "drawn class by class with the run's seed; all copies of an image are in the same subset."
     )
     if conflicts := len(images.get("under_several_labels") or []):
-        text += f" {plural(conflicts, 'image')} stood under several labels."
+        text += f" {plural(conflicts, 'image')} appeared under several labels."
     return text
 
 
@@ -62,7 +62,7 @@ def _recording_text(run: Run) -> str:
 
 
 def _cost_text(experiment: Experiment) -> str:
-    """What recorded steps took beside the others of the same epochs, and the probes' share."""
+    """How much longer recorded steps took than other steps, and the time of the probes."""
     sentences = []
     for network in experiment.networks:
         runs = experiment.of_network(network)
@@ -81,7 +81,7 @@ def _cost_text(experiment: Experiment) -> str:
 
 
 def _step_ratios(run: Run) -> "np.ndarray[Any, np.dtype[np.float64]]":
-    """For each epoch, the median time of recorded steps over that of the others."""
+    """For each epoch, the median time of recorded steps divided by that of the other steps."""
     names = ("recorded_step_seconds", "other_step_seconds")
     if not set(names) <= set(run.epochs.columns):
         return np.empty(0)
@@ -91,7 +91,7 @@ def _step_ratios(run: Run) -> "np.ndarray[Any, np.dtype[np.float64]]":
 
 
 def _probe_share(runs: list[Run]) -> float | None:
-    """The probes' seconds over those of the epochs; None where either is unknown."""
+    """The probes' seconds divided by the epochs' seconds; None if either is unknown."""
     costs = sum(run.table("probe_costs")["seconds"].sum() for run in runs)
     seconds = sum(run.epochs["seconds"].sum() for run in runs if "seconds" in run.epochs)
     return float(costs / seconds) if costs > 0 and seconds > 0 else None
@@ -112,12 +112,12 @@ def _pairs(versions: Any) -> list[tuple[str, Any]]:
 
 
 def _command(run: Run) -> str:
-    """The command with every option that the run was recorded with."""
+    """The training command with every option of the run."""
     if "models" not in run.configuration:
-        return ""  # recorded by a loop of the user's own
+        return ""  # recorded in the user's own training loop
     words = ["python", "-m", "gradflow.train_and_trace"]
     for name, value in run.configuration.items():
-        if name in _NO_OPTIONS or value is None:
+        if name in _NOT_OPTIONS or value is None:
             continue
         option = name.replace("_", "-")
         if isinstance(value, bool):

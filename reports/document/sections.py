@@ -1,4 +1,4 @@
-"""Turns the outcome of one analysis into a section whose texts are final."""
+"""Builds a section of the report from the outcome of one analysis."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from analyses.registry import Outcome
 from analyses.result import AnalysisResult, Finding, Table
 from analyses.wording.phrases import plural
 from reports.document.figures import draw_figure
-from reports.document.wording import column_cells, estimate_text
+from reports.document.wording import column_texts, estimate_text
 from reports.elements import (
     SIGNS,
     Claim,
@@ -20,7 +20,7 @@ from reports.elements import (
     VerdictLine,
 )
 
-# A table in a report is read, not computed with: the run folder holds the rest.
+# In rows. A table in a report is for reading; the run folder holds all rows.
 LONGEST_TABLE = 60
 
 
@@ -32,45 +32,45 @@ class Numbering:
     tables: Iterator[int] = field(default_factory=lambda: count(1))
 
 
-def anchor_of(place: int) -> str:
-    """What links to the section at `place` name; keys of third parties could clash."""
-    return f"section-{place}"
+def section_anchor(section: int) -> str:
+    """The link target of a section. Keys of analyses by others could clash, so it is a number."""
+    return f"section-{section}"
 
 
-def claim_anchor(place: int, claim: int) -> str:
-    """What links to the `claim`th claim of the section at `place` name; both count from 1."""
-    return f"{anchor_of(place)}-claim-{claim}"
+def claim_anchor(section: int, claim: int) -> str:
+    """The link target of a claim in a section; both numbers count from 1."""
+    return f"{section_anchor(section)}-claim-{claim}"
 
 
-def section_of(
+def build_section(
     outcome: Outcome,
-    place: int,
+    number: int,
     numbering: Numbering,
     cite: Callable[[str], str],
     command: str,
 ) -> Section:
-    """The section of `outcome`, the `place`th.
+    """Build the section of `outcome`.
 
     Args:
-        outcome: what became of the analysis.
-        place: counts from 1.
-        numbering: gives figures and tables their numbers.
-        cite: gives the text that cites a source.
-        command: what makes the section again.
+        outcome: the outcome of the analysis.
+        number: the number of the section, from 1.
+        numbering: gives the numbers of figures and tables.
+        cite: returns the text that cites a source.
+        command: the command that makes the section again.
     """
     result = outcome.result
     empty = AnalysisResult("", (), (), (), "", ())
     evidence = _Evidence(result or empty, numbering)
     return Section(
-        anchor=anchor_of(place),
-        heading=f"{place}. {outcome.title}",
+        anchor=section_anchor(number),
+        heading=f"{number}. {outcome.title}",
         question=outcome.question,
-        explanation=outcome.background,
+        background=outcome.background,
         notice="" if result else _notice(outcome),
         summary=(result or empty).summary,
         claims=tuple(
-            _claim(group, claim_anchor(place, number), evidence)
-            for number, group in enumerate(by_topic((result or empty).findings), start=1)
+            _claim(group, claim_anchor(number, claim), evidence)
+            for claim, group in enumerate(group_by_topic((result or empty).findings), start=1)
         ),
         figures=evidence.figures_left(),
         tables=evidence.tables_left(),
@@ -80,8 +80,8 @@ def section_of(
     )
 
 
-def by_topic(findings: Iterable[Finding]) -> list[tuple[Finding, ...]]:
-    """The findings on each hypothesis, whatever their network, in the order of the first ones."""
+def group_by_topic(findings: Iterable[Finding]) -> list[tuple[Finding, ...]]:
+    """The findings grouped by topic, in the order in which the topics first appear."""
     groups: dict[str, list[Finding]] = {}
     for finding in findings:
         groups.setdefault(finding.topic, []).append(finding)
@@ -89,7 +89,7 @@ def by_topic(findings: Iterable[Finding]) -> list[tuple[Finding, ...]]:
 
 
 def statement_of(group: tuple[Finding, ...]) -> str:
-    """What the findings of one topic are about, in one sentence that fits them all."""
+    """One sentence that fits all findings of a topic: their statement or hypothesis."""
     return group[0].statement if len(group) > 1 and group[0].statement else group[0].hypothesis
 
 
@@ -106,15 +106,15 @@ def verdict_line(finding: Finding) -> VerdictLine:
     )
 
 
-def table_part(table: Table, label: str, longest: int = LONGEST_TABLE) -> TableElement:
-    """`table` as texts, its first `longest` rows; a note tells how many there are."""
+def table_element(table: Table, label: str, longest: int = LONGEST_TABLE) -> TableElement:
+    """The first `longest` rows of `table` as texts; a note gives the total number of rows."""
     shown = table.frame.head(longest)
     hidden = len(table.frame) - len(shown)
     note = f"The first {longest} of {plural(len(table.frame), 'row')}." if hidden else ""
     if table.frame.empty:
         note = "No rows: there was nothing to list."
     kinds = [shown.iloc[:, place].dtype.kind for place in range(shown.shape[1])]
-    columns = [column_cells(shown.iloc[:, place]) for place in range(shown.shape[1])]
+    columns = [column_texts(shown.iloc[:, place]) for place in range(shown.shape[1])]
     return TableElement(
         label=label,
         title=table.title,
@@ -126,18 +126,18 @@ def table_part(table: Table, label: str, longest: int = LONGEST_TABLE) -> TableE
 
 
 class _Evidence:
-    """The figures and tables of one analysis, each given out once, numbered as it is placed."""
+    """The figures and tables of one analysis; each is numbered and placed once."""
 
     def __init__(self, result: AnalysisResult, numbering: Numbering) -> None:
         self._figures = {figure.key: figure for figure in result.figures}
         self._tables = {table.key: table for table in result.tables}
         self._numbering = numbering
-        # A table may bear the key of the figure that it stands behind.
+        # A table may have the same key as the figure that it belongs to, so labels are separate.
         self._drawn: dict[str, str] = {}
         self._listed: dict[str, str] = {}
 
     def figures_of(self, keys: Iterable[str]) -> tuple[FigureElement, ...]:
-        """The figures named in `keys` that have not been placed yet, drawn."""
+        """Draw the figures with these `keys` that have not been placed yet."""
         parts = []
         for key in keys:
             if key in self._figures and key not in self._drawn:
@@ -146,26 +146,26 @@ class _Evidence:
         return tuple(parts)
 
     def tables_of(self, keys: Iterable[str]) -> tuple[TableElement, ...]:
-        """The tables named in `keys` that have not been placed yet."""
+        """The tables with these `keys` that have not been placed yet."""
         parts = []
         for key in keys:
             if key in self._tables and key not in self._listed:
                 self._listed[key] = f"Table {next(self._numbering.tables)}"
-                parts.append(table_part(self._tables[key], self._listed[key]))
+                parts.append(table_element(self._tables[key], self._listed[key]))
         return tuple(parts)
 
     def labels_of(self, keys: Sequence[str]) -> tuple[str, ...]:
-        """The labels of what is named in `keys` and stands in the document already."""
+        """The labels of the figures and tables with these `keys` that have been placed already."""
         return tuple(
             labels[key] for labels in (self._drawn, self._listed) for key in keys if key in labels
         )
 
     def figures_left(self) -> tuple[FigureElement, ...]:
-        """The figures that no claim has placed."""
+        """The figures that belong to no claim."""
         return self.figures_of(self._figures)
 
     def tables_left(self) -> tuple[TableElement, ...]:
-        """The tables that no claim has placed."""
+        """The tables that belong to no claim."""
         return self.tables_of(self._tables)
 
 
@@ -179,7 +179,7 @@ def _claim(group: tuple[Finding, ...], anchor: str, evidence: _Evidence) -> Clai
         contradicted_by=_each_once(finding.contradicted_by for finding in group),
         next_steps=_each_once(finding.next_step for finding in group),
         caveats=_each_once(caveat for finding in group for caveat in finding.caveats),
-        seen=evidence.labels_of(keys),
+        shown_before=evidence.labels_of(keys),
         figures=evidence.figures_of(keys),
         tables=evidence.tables_of(keys),
     )

@@ -1,4 +1,4 @@
-"""Puts the setting of an experiment into words: what ran, how far it got, with what settings."""
+"""Describes an experiment in words: networks, progress of the runs, and training settings."""
 
 import shlex
 from collections.abc import Mapping
@@ -12,11 +12,11 @@ from analyses.wording.phrases import listing, plural
 from gradflow.runs.format.files import moment_of
 from gradflow.runs.reading.finding import command_name
 from gradflow.runs.reading.run import Experiment, Run
-from reports.document.sections import Numbering, table_part
-from reports.document.wording import cell
+from reports.document.sections import Numbering, table_element
+from reports.document.wording import cell_text
 from reports.elements import TableElement
 
-# What a reader asks for first, in the words of a methods section.
+# The most important training settings, worded for a methods section.
 _SETTINGS = {
     "optimizer": "optimizer {}",
     "lr": "learning rate {}",
@@ -25,7 +25,7 @@ _SETTINGS = {
     "norm": "normalization {}",
     "init": "initialization {}",
 }
-_STANDING = {
+_STATUS_WORDS = {
     "running": "is still running",
     "interrupted": "was interrupted",
     "failed": "failed",
@@ -36,14 +36,14 @@ _MOST_NAMED = 10
 
 
 def title_of(experiment: Experiment) -> str:
-    """What is reported on: the networks, or what is compared."""
+    """The title of the report: its networks, or the experiments that it compares."""
     if experiment.members:
         return f"Gradient flow: {listing(_labels(experiment))} compared"
     return f"Gradient flow in {listing(experiment.networks)}"
 
 
 def question_of(experiment: Experiment) -> str:
-    """The question that the report answers; it asks of accuracy only where that was recorded."""
+    """The question of the report; it mentions accuracy only if accuracy was recorded."""
     networks = experiment.networks
     if experiment.members:
         return f"What differs between {listing(_labels(experiment))} in how the gradients flow?"
@@ -55,19 +55,19 @@ def question_of(experiment: Experiment) -> str:
 
 
 def created_of(experiment: Experiment) -> datetime | None:
-    """When the experiment was made, in UTC; None where it does not say."""
+    """When the experiment was made, in UTC; None if it is not recorded."""
     return moment_of(experiment.description.get("created"))
 
 
 def warnings_of(experiment: Experiment) -> tuple[str, ...]:
-    """What keeps runs from being compared whole: those not complete, and unequal lengths."""
+    """Warnings about runs that are incomplete, not started, or of different lengths."""
     sentences = []
     for run in experiment.runs:
         status = str(run.description.get("status", "of unknown status"))
         if status != "complete":
-            standing = _STANDING.get(status, f"is {status}")
+            status_words = _STATUS_WORDS.get(status, f"is {status}")
             epochs = plural(_epochs_of(run), "epoch")
-            sentences.append(f"The run {run.name} {standing}: it holds {epochs} so far.")
+            sentences.append(f"The run {run.name} {status_words}: it has recorded {epochs}.")
     started = {run.name for run in experiment.runs}
     waiting = [name for name in experiment.description.get("runs") or [] if name not in started]
     sentences += [f"The run {name} has not started." for name in waiting[:_MOST_NAMED]]
@@ -76,17 +76,17 @@ def warnings_of(experiment: Experiment) -> tuple[str, ...]:
     lengths = sorted({_epochs_of(run) for run in experiment.runs})
     if len(lengths) > 1:
         sentences.append(
-            f"The runs hold from {lengths[0]} to {plural(lengths[-1], 'epoch')}: the last epoch, "
-            "wherever it is named, is each run's own, or the last that the compared runs share."
+            f"The runs have recorded {lengths[0]} to {plural(lengths[-1], 'epoch')}. The last "
+            "epoch means each run's own last epoch, or in comparisons the last that they share."
         )
     return tuple(sentences)
 
 
-def trained_line(experiment: Experiment) -> str:
+def training_line(experiment: Experiment) -> str:
     """How the networks were trained, in one line."""
     seeds = list(dict.fromkeys(run.seed for run in experiment.runs if run.seed is not None))
     first = experiment.runs[0]
-    # Runs that were recorded apart need not have been trained alike.
+    # Runs that were recorded separately may have different settings; only common ones are given.
     own, *others = (run.configuration for run in experiment.runs)
     settings = {
         name: own[name]
@@ -113,9 +113,9 @@ def section_command(experiment: Experiment, analysis: str) -> str:
 
 
 def configuration_of(experiment: Experiment, numbering: Numbering) -> tuple[TableElement, ...]:
-    """All that the experiment and its runs say of themselves: common entries, then each run's."""
-    own = {} if len(experiment.runs) == 1 else _flat(experiment.description)
-    described = {run.name: _flat(run.description) for run in experiment.runs}
+    """Tables of all recorded entries: those that all runs share, then those that differ."""
+    own = {} if len(experiment.runs) == 1 else _flattened(experiment.description)
+    described = {run.name: _flattened(run.description) for run in experiment.runs}
     names = list(dict.fromkeys(name for entries in described.values() for name in entries))
     common = [
         name
@@ -146,14 +146,14 @@ def _labels(experiment: Experiment) -> list[str]:
 
 
 def _whole_table(table: Table, numbering: Numbering) -> TableElement:
-    return table_part(table, f"Table {next(numbering.tables)}", longest=_MOST_ENTRIES)
+    return table_element(table, f"Table {next(numbering.tables)}", longest=_MOST_ENTRIES)
 
 
-def _flat(description: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def _flattened(description: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
     entries: dict[str, str] = {}
     for name, value in description.items():
         if isinstance(value, Mapping):
-            entries |= _flat(value, f"{prefix}{name}.")
+            entries |= _flattened(value, f"{prefix}{name}.")
         else:
             text = verbatim(value)
             kept = text[:_LONGEST_VALUE]
@@ -164,10 +164,10 @@ def _flat(description: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
 
 
 def verbatim(value: Any) -> str:
-    """A setting as it was given: a rounded one could not be given again."""
+    """The exact value of a setting, without rounding, so that it can be used again."""
     if isinstance(value, list):
         return ", ".join(verbatim(item) for item in value)
-    return cell(value) if value is None or isinstance(value, bool) else str(value)
+    return cell_text(value) if value is None or isinstance(value, bool) else str(value)
 
 
 def _epochs_of(run: Run) -> int:

@@ -1,4 +1,4 @@
-"""Puts estimates, cells of tables and dates into words, the same ones for every format."""
+"""Formats estimates, table cells and dates as texts, the same in every report format."""
 
 import math
 from datetime import datetime
@@ -21,10 +21,10 @@ def estimate_text(estimate: Estimate) -> str:
     return estimate.words
 
 
-def cell(value: Any) -> str:
+def cell_text(value: Any) -> str:
     """A table's cell as text; a missing value is a dash, never 0."""
     if isinstance(value, dict | list | tuple | set):
-        return ", ".join(cell(item) for item in value)
+        return ", ".join(cell_text(item) for item in value)
     if value is None or pd.isna(value):
         return NOT_OBSERVED
     if pd.api.types.is_bool(value):
@@ -36,16 +36,16 @@ def cell(value: Any) -> str:
     return str(value)
 
 
-def column_cells(column: pd.Series) -> list[str]:
-    """A column's cells as texts; its fractions share one count of decimals where none is lost."""
+def column_texts(column: pd.Series) -> list[str]:
+    """A column's cells as texts; floats share one number of decimals unless one is too small."""
     sizes = column.abs()[column.abs() > 0] if column.dtype.kind == "f" else pd.Series(dtype=float)
     largest = sizes.max() if len(sizes) else 0.0
     if not 0 < largest < 1e5:
-        return [cell(value) for value in column]
-    # Three digits of the largest, where a share of 1 counts as one below 1.
+        return [cell_text(value) for value in column]
+    # Three significant digits of the largest value; a largest value of 1 gets three decimals too.
     decimals = 3 if largest <= 1 else max(0, 2 - magnitude(largest))
     if (sizes < 10.0**-decimals).any():
-        return [cell(value) for value in column]
+        return [cell_text(value) for value in column]
     return [
         NOT_OBSERVED if pd.isna(value) else with_decimals(float(value), decimals)
         for value in column
@@ -54,6 +54,6 @@ def column_cells(column: pd.Series) -> list[str]:
 
 def date_text(moment: datetime) -> str:
     """A date in words with its time zone, such as `3 May 2025, 14:05 UTC`."""
-    # The months of strftime would follow the reader's locale.
+    # strftime would write the month in the language of the locale.
     month = MONTHS[moment.month - 1]
     return f"{moment.day} {month} {moment.year}, {moment:%H:%M} {moment.tzname() or ''}".strip()

@@ -1,1 +1,1 @@
-"""The data and charts of the explorer: any recorded quantity by layer, epoch, network and seed."""
+"""The explorer of the HTML page: any recorded quantity by layer, epoch, network and seed."""

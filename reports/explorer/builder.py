@@ -1,4 +1,4 @@
-"""What the page needs to let a reader look around in the recorded values."""
+"""Builds the data and charts of the explorer from the recorded values."""
 
 import json
 from typing import Any
@@ -9,121 +9,127 @@ from analyses.wording.phrases import listing, plural
 from gradflow.runs.format.quantity import Quantity
 from gradflow.runs.reading.run import Experiment, Run
 from reports.elements import ExplorerElement
-from reports.explorer.charts import charts_json
-from reports.explorer.compact_numbers import Packed, pack
-from reports.explorer.quantities import GROUPS, LARGEST, SHARES, Group
-from reports.explorer.tables import (
+from reports.explorer.binned_values import (
     Array,
     Bins,
-    GroupRows,
-    bins_of,
+    NetworkRows,
+    binned_values,
+    epoch_bins,
     recorded_epochs,
-    rows_of,
-    values_of,
+    rows_by_network,
 )
+from reports.explorer.charts import charts_json
+from reports.explorer.compact_numbers import PackedNumbers, pack
+from reports.explorer.quantities import GROUPS, SHARES, SHOWN_AS_LARGEST, QuantityGroup
 
-# More bins than a heat map has room for would cost bytes that no one sees.
+# Epochs are merged into at most this many bins: a heat map has no room for more columns.
 MOST_BINS = 100
-# Characters of the values in the page; with all figures it is to stay below 8 MB.
+# Characters of the packed values in the page; with all figures the page must stay below 8 MB.
 MOST_CHARACTERS = 3_500_000
-# What a value takes where its neighbours in time have nothing in common but their magnitude.
+# Size of a packed value if successive epochs share only their order of magnitude.
 CHARACTERS_PER_VALUE = 1.6
 
-READING = (
+INSTRUCTIONS = (
     "Each cell of a heat map is one layer in one epoch: the input is at the bottom, epochs run to "
-    "the right, and all networks share one scale of colours. Point at a cell to read its value; "
-    "click on it, or choose below, to follow that layer through all epochs and to see all layers "
-    "in that epoch."
+    "the right, and all networks share one colour scale. Point at a cell to read its value. Click "
+    "on it, or choose below, to see that layer in all epochs, and all layers in that epoch."
 )
 
 
-def explorer_of(
+def build_explorer(
     experiment: Experiment, most_bins: int = MOST_BINS, most_characters: int = MOST_CHARACTERS
 ) -> ExplorerElement | None:
-    """The charts and data of the explorer; None where no layer was recorded.
+    """Build the charts and data of the explorer; None if no layer was recorded.
 
     Args:
-        experiment: what was recorded.
-        most_bins: epochs are put together so that there are at most as many bins of them.
-        most_characters: and fewer where the values would take more than this in the page.
+        experiment: the recorded runs.
+        most_bins: epochs are merged into at most this many bins.
+        most_characters: the number of bins is reduced until the values take at most this many
+            characters in the page.
 
-    Raises `RunError` where a table of the run is damaged.
+    Raises `RunError` if a table of the run is damaged.
     """
     epochs = recorded_epochs(experiment)
     if not epochs:
         return None
-    rows = {kind: rows_of(experiment, kind) for kind in {group.rows for group in GROUPS}}
-    bins, groups = _groups_that_fit(experiment, epochs, rows, most_bins, most_characters)
+    rows = {
+        kind: rows_by_network(experiment, kind) for kind in {group.row_kind for group in GROUPS}
+    }
+    bins, groups = _fitting_groups(experiment, epochs, rows, most_bins, most_characters)
     quantities = [quantity for group in groups for quantity in group["quantities"]]
     if not quantities:
         return None
     data = {
         "networks": experiment.networks,
-        "runs": _runs(experiment),
+        "runs": _runs_json(experiment),
         "bins": bins,
-        "rows": {kind: [_rows_json(part) for part in rows[kind].frames] for kind in sorted(rows)},
+        "rows": {kind: [_rows_json(frame) for frame in rows[kind].frames] for kind in sorted(rows)},
         "groups": groups,
     }
     error = max(quantity.pop("error") for quantity in quantities)
     return ExplorerElement(
         charts=charts_json(),
         data=json.dumps(data, separators=(",", ":"), allow_nan=False),
-        reading=READING,
+        instructions=INSTRUCTIONS,
         notes=_notes(experiment, len(epochs), bins, rows["layers"], error),
     )
 
 
-def _groups_that_fit(
+def _fitting_groups(
     experiment: Experiment,
     epochs: list[int],
-    rows: dict[str, GroupRows],
+    rows: dict[str, NetworkRows],
     most_bins: int,
     most_characters: int,
 ) -> tuple[Bins, list[dict[str, Any]]]:
-    """The bins of epochs, as many as may be, and the groups of quantities in them, packed."""
-    most_bins = min(most_bins, _bins_that_fit(experiment, rows, most_characters))
+    """As many bins of epochs as fit the page, and the packed values of each group in them."""
+    most_bins = min(most_bins, _fitting_bin_count(experiment, rows, most_characters))
     while True:
-        bins = bins_of(epochs, most_bins)
-        groups = [_group(experiment, group, rows[group.rows], bins) for group in GROUPS]
+        bins = epoch_bins(epochs, most_bins)
+        groups = [_group_json(experiment, group, rows[group.row_kind], bins) for group in GROUPS]
         groups = [group for group in groups if group["quantities"]]
         size = sum(len(one["codes"]) for group in groups for one in group["quantities"])
         if size <= most_characters or len(bins) == 1:
             return bins, groups
-        # Nearly proportional; a little less, so that one more round is enough.
+        # The size is nearly proportional to the number of bins; 3 % less makes one round enough.
         most_bins = max(1, int(0.97 * len(bins) * most_characters / size))
 
 
-def _bins_that_fit(experiment: Experiment, rows: dict[str, GroupRows], characters: int) -> int:
-    """How many bins are likely to take as many characters in the page."""
+def _fitting_bin_count(
+    experiment: Experiment, rows: dict[str, NetworkRows], characters: int
+) -> int:
+    """Estimates how many bins fit into `characters`."""
     values = 0
     for group in GROUPS:
-        frames = dict(zip(experiment.networks, rows[group.rows].frames, strict=True))
+        frames = dict(zip(experiment.networks, rows[group.row_kind].frames, strict=True))
         for run in experiment.runs:
             if len(run.table(group.table)):
-                values += len(group.names) * len(frames[run.network])
+                values += len(group.columns) * len(frames[run.network])
     return max(1, int(characters / max(1.0, CHARACTERS_PER_VALUE * values)))
 
 
-def _group(experiment: Experiment, group: Group, rows: GroupRows, bins: Bins) -> dict[str, Any]:
+def _group_json(
+    experiment: Experiment, group: QuantityGroup, rows: NetworkRows, bins: Bins
+) -> dict[str, Any]:
     frames = dict(zip(experiment.networks, rows.frames, strict=True))
-    values = [values_of(run, group, frames[run.network], bins) for run in experiment.runs]
+    values = [binned_values(run, group, frames[run.network], bins) for run in experiment.runs]
     quantities = []
     for place, quantity in enumerate(group.quantities):
-        # Run after run, each with the rows of its network.
+        # The values of all runs in order; each run has the rows of its network.
         pool = np.concatenate([one[place].ravel() for one in values])
         if not np.isnan(pool).all():
-            quantities.append(_quantity(quantity, pool))
+            quantities.append(_quantity_json(quantity, pool))
     return {
         "key": group.table,
         "heading": group.heading,
-        "of": group.of,
-        "rows": group.rows,
+        "of": group.symbols,
+        "rows": group.row_kind,
         "quantities": quantities,
     }
 
 
-def _quantity(quantity: Quantity, values: Array) -> dict[str, Any]:
-    packed: Packed = pack(values)
+def _quantity_json(quantity: Quantity, values: Array) -> dict[str, Any]:
+    packed: PackedNumbers = pack(values)
     signed = bool((values < 0).any())
     counted = quantity.dtype != "float64" or quantity.name in SHARES
     return {
@@ -133,18 +139,18 @@ def _quantity(quantity: Quantity, values: Array) -> dict[str, Any]:
         "signed": signed,
         # Magnitudes of tensors span decades; shares and counts do not.
         "log": not signed and not counted and bool((values[np.isfinite(values)] > 0).any()),
-        "largest": quantity.name in LARGEST,
+        "largest": quantity.name in SHOWN_AS_LARGEST,
         "error": packed.error,
         **packed.as_json(),
     }
 
 
-def _runs(experiment: Experiment) -> list[dict[str, Any]]:
+def _runs_json(experiment: Experiment) -> list[dict[str, Any]]:
     seeds = [(run.network, run.seed) for run in experiment.runs]
     return [
         {
             "network": experiment.networks.index(run.network),
-            # Runs that no seed tells apart are told apart by their names.
+            # Runs of one network with the same seed are distinguished by their names.
             "seed": _seed_text(run) if seeds.count((run.network, run.seed)) == 1 else run.name,
         }
         for run in experiment.runs
@@ -166,14 +172,14 @@ def _rows_json(rows: Any) -> dict[str, list[Any]]:
 
 
 def _notes(
-    experiment: Experiment, epochs: int, bins: Bins, layers: GroupRows, error: float
+    experiment: Experiment, epochs: int, bins: Bins, layers: NetworkRows, error: float
 ) -> tuple[str, ...]:
-    largest = listing(LARGEST)
+    largest = listing(SHOWN_AS_LARGEST)
     cell = "epoch" if len(bins) == epochs else "column's epochs"
     notes = [
-        f"A value is the median over the recorded steps of the {cell}, for {largest} the largest; "
-        "with all seeds it is the median of theirs. A step whose value is not finite counts as "
-        f"larger than any number. Numbers are rounded to within {100 * error:.2g}\u00a0%."
+        f"A value is the median over the recorded steps of the {cell}; for {largest} it is the "
+        "largest value. With all seeds it is the median over the seeds. A value that is not finite "
+        f"counts as larger than any number. Rounding errors are at most {100 * error:.2g}\u00a0%."
     ]
     if len(bins) < epochs:
         size = -(-epochs // len(bins))
@@ -190,6 +196,6 @@ def _notes(
                 "those with weights first."
             )
     notes.append(
-        "The weights of a layer are its parameter called weight, or its first one where none is."
+        "The weights of a layer are its parameter named weight, otherwise its first parameter."
     )
     return tuple(notes)

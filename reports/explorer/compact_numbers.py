@@ -1,8 +1,8 @@
-"""Numbers in few bytes: rounded to steps of equal ratio, so that each keeps the same digits.
+"""Packs numbers into few bytes: 16-bit codes on a logarithmic scale, compressed, in base64.
 
-A number becomes a signed 16-bit code, 0 for zero and otherwise sign * k, k from 1 to 32766, which
-stands for sign * exp(low + (k - 1) * step), low and step common to all numbers of one quantity.
-`explorer_values.js` reads what is written here.
+A number becomes a signed 16-bit code: 0 for zero, otherwise sign * k with k from 1 to 32766. The
+code stands for sign * exp(low + (k - 1) * step); all numbers of one quantity share low and step.
+The relative rounding error is the same for all. `explorer_values.js` unpacks the numbers.
 """
 
 import zlib
@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 MISSING, NOT_FINITE, LARGEST_CODE = -32768, 32767, 32766
-# Two codes differ by a thousandth, which rounds to within 0.05 %; more only where the magnitudes
-# span more than 14 decades.
+# Successive codes differ by a thousandth, so rounding errors stay within 0.05 %. The step is larger
+# only if the magnitudes span more than 14 decades.
 FINEST_STEP = 1e-3
 
 Values = npt.NDArray[np.float64]
@@ -23,12 +23,13 @@ Codes = npt.NDArray[np.int16]
 
 
 @dataclass(frozen=True)
-class Packed:
-    """Numbers of one quantity.
+class PackedNumbers:
+    """The packed numbers of one quantity.
 
     Fields:
-        low, step: natural logarithms, of the smallest magnitude and of the ratio of two codes.
-        codes: int16, all low bytes, then all high ones, deflated (RFC 1950), in base64.
+        low: the natural logarithm of the smallest magnitude.
+        step: the natural logarithm of the ratio between successive codes.
+        codes: int16 codes, all low bytes, then all high bytes, in zlib format (RFC 1950), base64.
     """
 
     low: float
@@ -45,12 +46,12 @@ class Packed:
         return {"low": self.low, "step": self.step, "codes": self.codes}
 
 
-def pack(values: Values) -> Packed:
-    """`values` of any shape, in C order; nan is a missing one, inf one that was not finite."""
+def pack(values: Values) -> PackedNumbers:
+    """Pack `values` of any shape, in C order; nan is a missing value, inf a non-finite one."""
     sizes = np.abs(values[np.isfinite(values) & (values != 0)])
     low, high = (np.log(sizes.min()), np.log(sizes.max())) if len(sizes) else (0.0, 0.0)
     step = max(FINEST_STEP, float(high - low) / (LARGEST_CODE - 1))
-    return Packed(float(low), step, _deflated(_codes(values.ravel(), float(low), step)))
+    return PackedNumbers(float(low), step, _compressed(_codes(values.ravel(), float(low), step)))
 
 
 def _codes(values: Values, low: float, step: float) -> Codes:
@@ -64,7 +65,7 @@ def _codes(values: Values, low: float, step: float) -> Codes:
     return codes
 
 
-def _deflated(codes: Codes) -> str:
-    # High bytes change little from one epoch to the next, low ones look like noise.
+def _compressed(codes: Codes) -> str:
+    # High bytes change little between epochs and compress well; low bytes look like noise.
     planes = codes.astype("<i2").view(np.uint8).reshape(-1, 2).T
     return b64encode(zlib.compress(planes.tobytes())).decode()

@@ -1,4 +1,4 @@
-"""Which recorded quantities the explorer offers, in reading order, in groups of one table each."""
+"""The recorded quantities that the explorer offers, in reading order, grouped by table."""
 
 from dataclasses import dataclass
 
@@ -7,36 +7,36 @@ from gradflow.runs.format.schema import TABLES
 
 
 @dataclass(frozen=True)
-class Group:
-    """Quantities of one recorded table, all of them with a row for each of the same things.
+class QuantityGroup:
+    """Quantities of one recorded table that share the rows of the heat map.
 
     Fields:
-        table: name of the table.
-        heading: what the values speak of.
-        of: what the letters in their formulas stand for.
-        rows: what a row of the heat map stands for: layers, parameters or junctions.
-        key: the column that names the row.
-        names: the columns offered.
+        table: the name of the table.
+        heading: what the quantities describe.
+        symbols: the meaning of the letters in their formulas.
+        row_kind: what a row of the heat map stands for: layers, parameters or junctions.
+        row_column: the table's column that names the row.
+        columns: the table's columns that the explorer offers.
     """
 
     table: str
     heading: str
-    of: str
-    rows: str
-    key: str
-    names: tuple[str, ...]
+    symbols: str
+    row_kind: str
+    row_column: str
+    columns: tuple[str, ...]
 
     @property
     def quantities(self) -> tuple[Quantity, ...]:
-        """The columns offered, as the schema describes them."""
+        """The offered columns with their descriptions in the schema."""
         known = {quantity.name: quantity for quantity in TABLES[self.table].quantities}
-        return tuple(known[name] for name in self.names)
+        return tuple(known[name] for name in self.columns)
 
 
-# Left out is what repeats another: std beside rms of gradients, whose mean is near zero, and the
-# norm of activations, which grows with the size of a layer's output as that of gradients does.
+# Columns that repeat another one are left out: std of gradients (their mean is near zero, so it is
+# close to rms) and norm of activations (it grows with the size of a layer's output).
 GROUPS = (
-    Group(
+    QuantityGroup(
         "gradients",
         "Gradients with respect to layer outputs",
         "x is the gradient of the loss with respect to a layer's "
@@ -45,7 +45,7 @@ GROUPS = (
         "layer",
         ("rms", "norm", "abs_max", "zero_fraction", "nonfinite"),
     ),
-    Group(
+    QuantityGroup(
         "activations",
         "Activations (layer outputs)",
         "x is a layer's output with M elements, N the batch, C the channels, S everything after C",
@@ -63,7 +63,7 @@ GROUPS = (
             "nonfinite",
         ),
     ),
-    Group(
+    QuantityGroup(
         "parameters",
         "Weights of layers",
         "w is the layer's weight",
@@ -71,7 +71,7 @@ GROUPS = (
         "parameter",
         ("gradient_norm", "weight_norm", "update_norm", "update_to_weight", "gradient_cosine"),
     ),
-    Group(
+    QuantityGroup(
         "junctions",
         "Residual additions",
         "s and b are the parts of the gradient with respect to the input x that come by skip(x) "
@@ -90,7 +90,7 @@ GROUPS = (
         ),
     ),
 )
-# A count of events that are rare: the median over many steps would hide every one of them.
-LARGEST = ("nonfinite",)
-# Parts of a whole, which a linear scale shows best.
+# Shown as the largest value: a median over many steps would hide these rare events.
+SHOWN_AS_LARGEST = ("nonfinite",)
+# Fractions between 0 and 1, which are best shown on a linear scale.
 SHARES = ("zero_fraction", "skip_share", "cancellation")

@@ -1,1 +1,1 @@
-"""The report as one HTML page that needs no other file."""
+"""Renders the report as a single HTML page that needs no other file."""

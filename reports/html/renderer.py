@@ -1,4 +1,4 @@
-"""Lays the `Document` out as one HTML file that needs nothing else: no network, no other file."""
+"""Renders the `Document` as one HTML file that needs no network and no other file."""
 
 from base64 import b64encode
 from collections import Counter
@@ -9,7 +9,14 @@ from markupsafe import Markup
 
 from reports.elements import Document, EstimateRow, FindingElement, Picture
 from reports.html.inline_svg import inline_svg, slider_data
-from reports.html.scripts import TEMPLATES, data_block, policy, script, scripts_of, sheets_of
+from reports.html.scripts import (
+    TEMPLATES,
+    content_security_policy,
+    data_block,
+    read_script,
+    scripts_of,
+    sheets_of,
+)
 
 _MEDIA_TYPES = {"svg": "image/svg+xml", "png": "image/png"}
 
@@ -17,27 +24,27 @@ _MEDIA_TYPES = {"svg": "image/svg+xml", "png": "image/png"}
 def render_html(document: Document, *, live: str | None = None) -> bytes:
     """The report as one HTML page in UTF-8; the same document gives the same bytes.
 
-    `live` is the version of a page that is served and follows its server (see `reports.html.live`).
+    `live` is the version of a live page (see `reports.html.live`); None for a file.
     """
     follows = live is not None
-    scripts = (*scripts_of(document), *((script("live.js"),) if follows else ()))
+    scripts = (*scripts_of(document), *((read_script("live.js"),) if follows else ()))
     sheets = (*sheets_of(document), *(("live.css",) if follows else ()))
     page = (
-        environment()
+        template_environment()
         .get_template("page.html.j2")
         .render(
             document=document,
             style=style(*sheets),
             scripts=[Markup(text) for text in scripts],
-            policy=policy(scripts, [style(*sheets)], connect=follows),
+            policy=content_security_policy(scripts, [style(*sheets)], connect=follows),
             live=live,
         )
     )
     return page.encode("utf-8", errors="replace")
 
 
-def environment() -> Environment:
-    """What fills the templates of the page: it escapes every text that is not `Markup`."""
+def template_environment() -> Environment:
+    """The Jinja environment of the page's templates; it escapes every text but `Markup`."""
     filled = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -51,58 +58,58 @@ def environment() -> Environment:
         "data_block": data_block,
         "inline_svg": inline_svg,
         "slider_data": slider_data,
-        "parted": _parted,
+        "split_number": _split_number,
         "side_by_side": _side_by_side,
         "anchor": _anchor,
     }
-    filled.tests["comparable"] = _comparable
+    filled.tests["mostly_shared"] = _mostly_shared
     return filled
 
 
 def style(*sheets: str) -> Markup:
-    """The style sheets in one: with the scripts, read from the package, all that is not escaped."""
+    """The style sheets as one text. Only style sheets and scripts of the package are unescaped."""
     return Markup("\n".join((TEMPLATES / name).read_text(encoding="utf-8") for name in sheets))
 
 
 def _data_uri(picture: Picture) -> str:
-    # An image of its own keeps the ids within one figure from clashing with another's.
+    # In an img element, the ids of one figure cannot clash with those of another.
     return f"data:{_MEDIA_TYPES[picture.suffix]};base64,{b64encode(picture.data).decode()}"
 
 
 def _pixels(points: float) -> int:
-    """CSS pixels: 96 an inch, where a point is a 72nd of one."""
+    """Points (72 per inch) as CSS pixels (96 per inch)."""
     return round(points * 96 / 72)
 
 
 def _anchor(label: str) -> str:
-    """What a link to the figure or table with `label` names: "figure-3" for "Figure 3"."""
+    """The link target of the figure or table with `label`: "figure-3" for "Figure 3"."""
     return label.lower().replace(" ", "-")
 
 
-def _parted(number: str) -> tuple[str, str]:
-    """A number in words as the number itself and the bracket with its interval."""
+def _split_number(number: str) -> tuple[str, str]:
+    """Split an estimate's text into the number and the interval in brackets."""
     value, bracket, interval = number.rpartition(" (")
     return (value, f"({interval}") if bracket else (number, "")
 
 
-# The name of an estimate, and that of each finding.
-_Row = tuple[str, tuple[EstimateRow | None, ...]]
+# The name of an estimate, and the estimate of that name in each finding.
+_EstimatesByFinding = tuple[str, tuple[EstimateRow | None, ...]]
 
 
-def _comparable(rows: Sequence[_Row]) -> bool:
-    """Whether half of the estimates and more are of every network: else columns would be empty."""
+def _mostly_shared(rows: Sequence[_EstimatesByFinding]) -> bool:
+    """Whether at least half of the estimates exist for all networks, so that columns fill up."""
     return 2 * sum(None in estimates for _, estimates in rows) <= len(rows)
 
 
-def _side_by_side(findings: Sequence[FindingElement]) -> list[_Row]:
-    """For each name of an estimate, that of each finding; None where a finding has none such."""
+def _side_by_side(findings: Sequence[FindingElement]) -> list[_EstimatesByFinding]:
+    """For each name of an estimate, the estimate in each finding; None if a finding lacks it."""
     columns = [_by_name(finding.estimates) for finding in findings]
     keys = dict.fromkeys(key for column in columns for key in column)
     return [(name, tuple(column.get((name, nth)) for column in columns)) for name, nth in keys]
 
 
 def _by_name(rows: Sequence[EstimateRow]) -> dict[tuple[str, int], EstimateRow]:
-    """The estimates by name, and by which of that name it is: none may hide another."""
+    """The estimates by name and position among those of the same name, so that none is lost."""
     seen: Counter[str] = Counter()
     named = {}
     for row in rows:

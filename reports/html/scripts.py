@@ -1,4 +1,4 @@
-"""The scripts of the page, the data they read, and the policy that lets no other script run."""
+"""The page's scripts, the data they read, and the policy that forbids all other scripts."""
 
 from base64 import b64encode
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from reports.elements import Document
 from reports.html.vega import vega_script
 
 TEMPLATES = Path(__file__).parent / "templates"
-# In this order: each uses what stands in the ones before it.
-_EXPLORER = (
+# In this order: each script uses names of the scripts before it.
+_EXPLORER_SCRIPTS = (
     "explorer_values.js",
     "explorer_charts.js",
     "explorer_state.js",
@@ -21,17 +21,17 @@ _EXPLORER = (
 )
 
 
-def script(name: str) -> str:
-    """The text of our script `name`."""
+def read_script(name: str) -> str:
+    """The text of the script `name` of this package."""
     return (TEMPLATES / "scripts" / name).read_text(encoding="utf-8")
 
 
 def scripts_of(document: Document) -> tuple[str, ...]:
     """The scripts that the page of `document` needs, in the order in which they run."""
     return (
-        script("page.js"),
-        *((script("slider.js"),) if _has_slider(document) else ()),
-        *((vega_script(), _in_one(_EXPLORER)) if document.explorer else ()),
+        read_script("page.js"),
+        *((read_script("slider.js"),) if _has_slider(document) else ()),
+        *((vega_script(), _in_one_scope(_EXPLORER_SCRIPTS)) if document.explorer else ()),
     )
 
 
@@ -49,35 +49,38 @@ def _has_slider(document: Document) -> bool:
     return any(figure.slider for figure in figures)
 
 
-def _in_one(names: Sequence[str]) -> str:
-    """The files as one script whose names no other script of the page sees."""
-    return '(() => {\n"use strict";\n' + "\n".join(script(name) for name in names) + "})();"
+def _in_one_scope(names: Sequence[str]) -> str:
+    """The scripts as one, in a scope of its own: other scripts of the page cannot see its names."""
+    return '(() => {\n"use strict";\n' + "\n".join(read_script(name) for name in names) + "})();"
 
 
-def policy(scripts: Sequence[str], styles: Sequence[str], *, connect: bool = False) -> str:
-    """The Content-Security-Policy of a page with these texts of script and style elements.
+def content_security_policy(
+    scripts: Sequence[str], styles: Sequence[str], *, connect: bool = False
+) -> str:
+    """The Content-Security-Policy of a page with these scripts and style sheets.
 
-    Nothing is fetched (with `connect`, scripts may ask the server that the page came from, and no
-    other), and no other script or style applies: both are allowed by the hash of their
-    text (Content Security Policy Level 3, section 2.3.1). That shuts out attributes with styles or
-    event handlers too; a script of ours may still set `element.style`. Elements of type
-    application/json are data, which no policy needs to allow.
+    The page fetches nothing; with `connect`, its scripts may ask the page's own server. Scripts and
+    style sheets are allowed by the hash of their text (Content Security Policy Level 3, section
+    2.3.1), so no others apply. This also blocks style attributes and event handlers; a script of
+    ours may still set `element.style`. Elements of type application/json are data and need no
+    permission.
     """
     asked = "connect-src 'self'; " if connect else ""
     return (
-        f"default-src 'none'; script-src {_hashes(scripts)}; style-src {_hashes(styles)}; {asked}"
+        f"default-src 'none'; script-src {_csp_hashes(scripts)}; "
+        f"style-src {_csp_hashes(styles)}; {asked}"
         "img-src data:; base-uri 'none'; form-action 'none'"
     )
 
 
 def data_block(content: str, name: str) -> Markup:
-    """JSON for the script that looks up the id `name`; no text in it can end the element."""
+    """A JSON data element with the id `name`; no text in it can close the element."""
     safe = content.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
     return Markup('<script type="application/json" id="{}">{}</script>').format(
         escape(name), Markup(safe)
     )
 
 
-def _hashes(texts: Sequence[str]) -> str:
+def _csp_hashes(texts: Sequence[str]) -> str:
     digests = [b64encode(sha256(text.encode()).digest()).decode() for text in texts]
     return " ".join(f"'sha256-{digest}'" for digest in digests) or "'none'"

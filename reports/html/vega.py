@@ -1,4 +1,4 @@
-"""The library that draws the explorer's charts in the page, as one script that fetches nothing."""
+"""Vega, the library that draws the explorer's charts, as one script that fetches nothing."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ _PROGRAM = (
 
 
 def begin() -> None:
-    """Let the script be made while other work is done: bundling it takes more than a second."""
+    """Start making the script in the background: bundling takes more than a second."""
     _bundle()
 
 
@@ -24,10 +24,10 @@ def begin() -> None:
 def vega_script() -> str:
     """Vega, Vega-Lite and vega-embed in the versions that the installed altair writes for.
 
-    Taken from the installed packages: no network is asked. It is kept as long as the process lives.
-    The script leaves `vegaEmbed` behind and no other name.
+    The script comes from the installed packages, without network access. It is cached for the
+    lifetime of the process. It defines only the global name `vegaEmbed`.
     """
-    # Within an element of HTML no script may hold the text that ends it.
+    # A script in HTML must not contain the text that closes its element.
     safe = _bundle().result().replace("</script", "<\\/script").replace("<!--", "<\\!--")
     return f"(() => {{\n{safe}\n}})();"
 
@@ -41,11 +41,11 @@ def _bundle() -> "Future[str]":
 
 
 def _make() -> str:
-    import altair  # noqa: PLC0415 - slow to load: meanwhile others work
+    import altair  # noqa: PLC0415 - slow to load: other threads work meanwhile
 
-    # "v6.4.1" names the schema; the bundle is chosen by its first two numbers.
+    # The schema version is e.g. "v6.4.1"; the bundle is chosen by "v6.4".
     version = ".".join(altair.SCHEMA_VERSION.split(".")[:2])
-    # vl_convert lets no other thread of its process run, so it gets a process of its own.
+    # vl_convert blocks all threads of its process, so it runs in a separate process.
     command = [sys.executable, "-c", _PROGRAM, version]
     made = subprocess.run(command, capture_output=True, check=False)
     if made.returncode == 0:

@@ -1,1 +1,1 @@
-"""The findings as JSON, after `report.schema.json`."""
+"""Renders the findings as JSON that follows `report.schema.json`."""

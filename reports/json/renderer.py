@@ -1,4 +1,4 @@
-"""Writes the findings for machines, as JSON after `report.schema.json`."""
+"""Renders the findings as JSON, for other programs; `report.schema.json` is the schema."""
 
 import json
 import math
@@ -13,17 +13,17 @@ from gradflow.runs.reading.run import Experiment, Run
 from reports.document.summary import section_command
 from reports.elements import Document
 
-# Goes up where a reader of the older version could misread the newer one.
+# Increases if a program written for the older version could misread the newer one.
 SCHEMA_VERSION = 1
 SCHEMA_ID = f"urn:gradflow:report:{SCHEMA_VERSION}"
 
 
 def render_json(experiment: Experiment, outcomes: Sequence[Outcome], document: Document) -> bytes:
-    """The findings as JSON in UTF-8; what is missing or not finite is null.
+    """The findings as JSON in UTF-8; values that are missing or not finite are null.
 
     Args:
-        experiment, outcomes: where the numbers come from.
-        document: made from both; where the title, the question and the answer come from.
+        experiment, outcomes: the source of the numbers.
+        document: made from both; the source of the title, the question and the answer.
     """
     created = document.created
     content = {
@@ -128,7 +128,7 @@ def _table(table: Table) -> dict[str, Any]:
 
 
 def _value(value: Any) -> Any:
-    """A number, truth value or text as JSON has them; null where it is missing or not finite."""
+    """`value` as a JSON number, truth value or text; None if it is missing or not finite."""
     if isinstance(value, list | tuple):
         return ", ".join(str(_value(item)) for item in value)
     if value is None or pd.isna(value):

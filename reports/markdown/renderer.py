@@ -1,31 +1,31 @@
-"""Lays the `Document` out as Markdown for a comment on a pull request: short, without pictures."""
+"""Renders the `Document` as short Markdown without pictures, for a comment on a pull request."""
 
 from collections import Counter
 from collections.abc import Iterator
 
 from reports.elements import SIGNS, Card, Claim, Document, FindingElement, Section, VerdictLine
-from reports.markdown.escaping import in_html, inline
+from reports.markdown.escaping import escape_in_html, escape_inline
 
-# GitHub refuses a comment of more than 65,536 characters; a few are left for who posts it.
-LONGEST = 60_000
-ELSEWHERE = (
-    "Figures, tables, methods and references are in the report as HTML and PDF: "
-    "`python -m gradflow.report` writes them."
+# In bytes. GitHub refuses comments over 65,536 characters; the rest is for who posts the comment.
+LONGEST_COMMENT = 60_000
+FULL_REPORT_HINT = (
+    "The report as HTML and PDF has figures, tables, methods and references: "
+    "`python -m gradflow.report` writes it."
 )
 _HEAD = ("| verdict | network | statement | number |", "|---|---|---|---|")
 
 
-def render_markdown(document: Document, longest: int = LONGEST) -> bytes:
+def render_markdown(document: Document, longest: int = LONGEST_COMMENT) -> bytes:
     """The report in GitHub Flavored Markdown, in UTF-8; the same document gives the same bytes.
 
-    Every text is escaped: none becomes markup, link or mention. Where all would be longer than
-    `longest` bytes, sections and verdicts at the end are left out, and it says so.
+    Every text is escaped, so that none becomes markup, a link or a mention. If the report is longer
+    than `longest` bytes, the last sections and verdicts are left out, and a line says so.
     """
     front = [*_front(document)]
-    room = longest - _size([*front, *_HEAD, _verdicts_left_out(0), ELSEWHERE, *[""] * 4])
+    room = longest - _size([*front, *_HEAD, _verdicts_left_out(0), FULL_REPORT_HINT, *[""] * 4])
     room -= _size(_sections_left_out(document.sections))
-    rows, rows_left = _fitting([*_verdict_rows(document)], room)
-    sections, sections_left = _fitting(
+    rows, rows_left = _first_that_fit([*_verdict_rows(document)], room)
+    sections, sections_left = _first_that_fit(
         ["\n".join(_section(section)) for section in document.sections], room - _size(rows)
     )
     lines = [*front, *([*_HEAD, *rows] if rows else []), ""]
@@ -34,18 +34,18 @@ def render_markdown(document: Document, longest: int = LONGEST) -> bytes:
     lines += sections
     if sections_left:
         lines += [*_sections_left_out(document.sections[len(sections) :]), ""]
-    return "\n".join([*lines, ELSEWHERE, ""]).encode("utf-8", errors="replace")
+    return "\n".join([*lines, FULL_REPORT_HINT, ""]).encode("utf-8", errors="replace")
 
 
 def _front(document: Document) -> Iterator[str]:
-    yield f"## {inline(document.title)}"
-    yield from ("", f"**{inline(document.question)}**", "")
+    yield f"## {escape_inline(document.title)}"
+    yield from ("", f"**{escape_inline(document.question)}**", "")
     for warning in document.warnings:
-        yield from (f"> {inline(warning)}", "")
+        yield from (f"> {escape_inline(warning)}", "")
     for sentence in document.answer:
         verdict = f"{sentence.sign} {sentence.verdict.value}: {sentence.hypothesis}"
-        yield f"- {inline(sentence.text)} ({inline(verdict)})"
-    yield from ("", inline(document.lead), "")
+        yield f"- {escape_inline(sentence.text)} ({escape_inline(verdict)})"
+    yield from ("", escape_inline(document.verdict_counts), "")
 
 
 def _verdict_rows(document: Document) -> Iterator[str]:
@@ -57,38 +57,38 @@ def _verdict_rows(document: Document) -> Iterator[str]:
 def _verdict_row(card: Card, line: VerdictLine) -> str:
     statement = card.statement if len(card.lines) == 1 else line.hypothesis
     texts = (f"{line.sign} {line.verdict.value}", line.network, statement, line.number)
-    return f"| {' | '.join(inline(text) for text in texts)} |"
+    return f"| {' | '.join(escape_inline(text) for text in texts)} |"
 
 
 def _section(section: Section) -> Iterator[str]:
-    """A section to be folded open: what was tested, the verdicts, and what they mean."""
+    """A folded section: the tested statements, the verdicts, and their meaning."""
     counts = Counter(one.line.verdict for claim in section.claims for one in claim.findings)
     signs = [f"{sign} {counts[verdict]}" for verdict, sign in SIGNS.items() if counts[verdict]]
-    heading = in_html(" ".join([section.heading, *signs]))
+    heading = escape_in_html(" ".join([section.heading, *signs]))
     yield from (f"<details><summary>{heading}</summary>", "")
     if section.question:
-        yield from (f"**{inline(section.question)}**", "")
+        yield from (f"**{escape_inline(section.question)}**", "")
     if not section.claims:  # else the summary says what the findings below say
-        yield inline(section.notice or section.summary)
+        yield escape_inline(section.notice or section.summary)
     for claim in section.claims:
         yield from _claim(claim)
     yield from ("", "</details>", "")
 
 
 def _claim(claim: Claim) -> Iterator[str]:
-    yield from ("", f"#### {inline(claim.heading)}", "")
+    yield from ("", f"#### {escape_inline(claim.heading)}", "")
     yield from (_finding(finding) for finding in claim.findings)
     for name, texts in (("Rule", claim.threshold), ("Limits", claim.caveats)):
         if texts:
-            yield f"- {name}: {inline(' '.join(texts))}"
+            yield f"- {name}: {escape_inline(' '.join(texts))}"
 
 
 def _finding(finding: FindingElement) -> str:
     line = finding.line
     number = f"{line.measure}: {line.number}" if line.measure else line.number
     return (
-        f"- {line.sign} **{line.verdict.value}**, {inline(line.network)}: "
-        f"{inline(finding.meaning)} _{inline(number)}_"
+        f"- {line.sign} **{line.verdict.value}**, {escape_inline(line.network)}: "
+        f"{escape_inline(finding.meaning)} _{escape_inline(number)}_"
     )
 
 
@@ -98,11 +98,11 @@ def _verdicts_left_out(count: int) -> str:
 
 def _sections_left_out(sections: tuple[Section, ...]) -> list[str]:
     names = ", ".join(section.heading for section in sections)
-    return [f"Left out here, since a comment must not be longer: {inline(names)}."]
+    return [f"Left out here, since a comment must not be longer: {escape_inline(names)}."]
 
 
-def _fitting(parts: list[str], room: int) -> tuple[list[str], int]:
-    """As many of `parts`, from the first, as fit into `room` bytes; how many do not."""
+def _first_that_fit(parts: list[str], room: int) -> tuple[list[str], int]:
+    """The first of `parts` that fit into `room` bytes, and how many are left out."""
     kept: list[str] = []
     for part in parts:
         room -= _size([part])

@@ -1,1 +1,1 @@
-"""The report as PDF, laid out by typst."""
+"""Renders the report as PDF, with typst."""

@@ -1,4 +1,4 @@
-"""Lays the `Document` out as a PDF with typst: the template reads the texts as data, not markup."""
+"""Renders the `Document` as PDF with typst; the template reads texts as data, not as markup."""
 
 import json
 import shutil
@@ -15,42 +15,49 @@ import typst
 from analyses.result import Slider
 from gradflow.errors import ConfigurationError, RunError
 from reports.elements import Card, Claim, Document, FigureElement, Section, TableElement
-from reports.pdf.fonts import LONG_IN_CELL, NUMBERED, font_files, printable, shown, width
+from reports.pdf.fonts import (
+    REPLACED_CHARACTER,
+    UNBROKEN_IN_CELL,
+    font_files,
+    pdf_text,
+    replace_unprintable,
+    text_width,
+)
 from reports.pdf.tables import estimate_table, table_pieces
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _FONTS = "fonts"
-# Tagged for readers who listen; typst refuses what it can see breaks the standard.
+# Tagged PDF for screen readers; typst refuses documents that violate the standard.
 _STANDARD: Final = "ua-1"
-# The type in the table of verdicts, and what its networks may take of its width, in points.
-_VERDICT_SIZE, _WIDEST_NETWORK = 8.0, 90.0
-# The margins of the template, its type in captions and the distance of their lines, in points.
-_BESIDE, _ABOVE_AND_BELOW = 113.4, 119.1
-_CAPTION_SIZE, _CAPTION_LINE = 9.0, 13.0
-# A wide figure that would shrink to less than this share of its size is turned on its side.
-_SMALLEST_SHARE = 0.75
-# What links and properties hold is not laid out: it stays as it is.
-_NOT_LAID_OUT = {"section", "anchor", "alt"}
+# In points: the font size of the table of verdicts, and the largest width of its network column.
+_VERDICT_FONT_SIZE, _WIDEST_NETWORK = 8.0, 90.0
+# The template's margins, the font size of captions and the distance of their lines, in points.
+_SIDE_MARGINS, _TOP_AND_BOTTOM_MARGINS = 113.4, 119.1
+_CAPTION_FONT_SIZE, _CAPTION_LINE = 9.0, 13.0
+# A wide figure that would shrink to less than this fraction of its size is rotated by 90 degrees.
+_SMALLEST_UPRIGHT_SCALE = 0.75
+# Fields that are link targets or PDF properties; their texts are not changed.
+_KEPT_AS_IS = {"anchor", "alt"}
 
 
 @dataclass(frozen=True)
 class Paper:
-    """A size of paper: its name in typst, and its width and height in points."""
+    """A paper size: its name in typst, and its width and height in points."""
 
     name: str
     width: float
     height: float
 
     @property
-    def column(self) -> float:
+    def column_width(self) -> float:
         """The width of the text, in points."""
-        return self.width - _BESIDE
+        return self.width - _SIDE_MARGINS
 
-    def tallest(self, caption: str) -> float:
-        """The height of a figure that leaves room for `caption` on its page, in points."""
-        lines = 2 + ceil(width(caption, _CAPTION_SIZE) / self.column)
-        room = self.height - _ABOVE_AND_BELOW
-        # A caption without end must not make the figure vanish.
+    def tallest_figure(self, caption: str) -> float:
+        """The largest height of a figure with `caption` on one page, in points."""
+        lines = 2 + ceil(text_width(caption, _CAPTION_FONT_SIZE) / self.column_width)
+        room = self.height - _TOP_AND_BOTTOM_MARGINS
+        # A very long caption must not shrink the figure to nothing.
         return max(room - lines * _CAPTION_LINE, room / 2)
 
 
@@ -62,14 +69,14 @@ PAPERS = {"a4": A4, "letter": LETTER, "us-letter": LETTER}
 def render_pdf(document: Document, paper: str = "a4") -> bytes:
     """The report as a tagged PDF (PDF/UA-1); the same document gives the same bytes.
 
-    The fonts come with typst and matplotlib, so it looks the same everywhere. A letter that they
-    lack stands as its Unicode number.
+    The fonts come with typst and matplotlib, so the PDF looks the same everywhere. A character that
+    they lack is replaced by its Unicode number.
 
     Args:
-        document: what to lay out.
+        document: the report.
         paper: a4 or letter (or us-letter, the same).
 
-    Raises `ConfigurationError` where the paper is unknown, `RunError` where it cannot be laid out.
+    Raises `ConfigurationError` if the paper is unknown, `RunError` if typst cannot lay it out.
     """
     if paper not in PAPERS:
         raise ConfigurationError(f"the paper {paper!r} is unknown: choose a4 or letter")
@@ -77,7 +84,7 @@ def render_pdf(document: Document, paper: str = "a4") -> bytes:
     with TemporaryDirectory(prefix="gradflow-report-") as name:
         root = Path(name)
         shutil.copytree(_TEMPLATES, root, dirs_exist_ok=True)
-        # Alone in a folder: typst would reach for every font beside them, in the folder's order.
+        # The fonts get their own folder: typst loads every font in it, in the folder's order.
         (root / _FONTS).mkdir()
         for font in font_files():
             shutil.copy(font, root / _FONTS)
@@ -85,16 +92,19 @@ def render_pdf(document: Document, paper: str = "a4") -> bytes:
         try:
             return _compile(content, root, when, _STANDARD)
         except typst.TypstError as error:
-            # A report that only some readers can use, and that says so, is better than none.
-            return _in_no_standard(content | {"refused": printable(error.message)}, root, when)
+            # A report that is not accessible, and says so, is better than no report.
+            return _compile_without_standard(
+                content | {"standard_error": replace_unprintable(error.message)}, root, when
+            )
 
 
-def _in_no_standard(content: dict[str, Any], root: Path, when: datetime) -> bytes:
+def _compile_without_standard(content: dict[str, Any], root: Path, when: datetime) -> bytes:
     try:
         return _compile(content, root, when, None)
-    except typst.TypstError as error:  # names of a forged run may be more than it can lay out
+    except typst.TypstError as error:  # e.g. the names of a forged run
         raise RunError(
-            f"the PDF cannot be laid out ({printable(error.message)}): leave it out with --format"
+            f"the PDF cannot be laid out ({replace_unprintable(error.message)}): "
+            "leave it out with --format"
         ) from error
 
 
@@ -115,27 +125,31 @@ def _compile(
 
 
 def _layout(document: Document, paper: Paper, root: Path) -> dict[str, Any]:
-    """What the template reads; the pictures go to files in `root`."""
-    # A page on paper has no explorer.
-    content: dict[str, Any] = _shown(asdict(replace(document, explorer=None), dict_factory=_plain))
+    """The data that the template reads; the pictures are written to files in `root`."""
+    # The explorer needs scripts, so it is left out.
+    content: dict[str, Any] = _with_pdf_texts(
+        asdict(replace(document, explorer=None), dict_factory=_without_files_and_dates)
+    )
     pairs = zip(document.sections, content["sections"], strict=True)
     for section, laid_out in pairs:
         _lay_out_evidence(section, laid_out, paper, root)
         for claim, claim_laid_out in zip(section.claims, laid_out["claims"], strict=True):
             _lay_out_evidence(claim, claim_laid_out, paper, root)
-            claim_laid_out["estimates"] = estimate_table(claim.findings, paper.column)
-    if document.opening is not None:
-        content["opening"]["picture"] = _place(document.opening, paper, root)
+            claim_laid_out["estimates"] = estimate_table(claim.findings, paper.column_width)
+    if document.overview_figure is not None:
+        content["overview_figure"]["picture"] = _write_picture(
+            document.overview_figure, paper, root
+        )
     content |= {
         "paper": paper.name,
-        "dated": document.created is not None,
+        "has_date": document.created is not None,
         "properties": {"title": document.title, "description": document.question},
         "cards": _cards(document.cards),
         "verdicts": _verdicts_by_section(document),
         "configuration": _tables(document.configuration, paper),
-        "refused": "",
+        "standard_error": "",
     }
-    return content | {"replaced": bool(NUMBERED.search(str(content)))}
+    return content | {"has_replaced_characters": bool(REPLACED_CHARACTER.search(str(content)))}
 
 
 def _lay_out_evidence(
@@ -143,71 +157,71 @@ def _lay_out_evidence(
 ) -> None:
     laid_out["tables"] = _tables(part.tables, paper)
     for figure, place in zip(part.figures, laid_out["figures"], strict=True):
-        place["picture"] = _place(figure, paper, root)
+        place["picture"] = _write_picture(figure, paper, root)
 
 
-def _plain(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # Pictures go to files and the date into the file's own properties.
+def _without_files_and_dates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # Pictures go to files; the date goes into the properties of the PDF.
     return {
         name: value for name, value in pairs if not isinstance(value, bytes | datetime | Slider)
     }
 
 
-def _place(figure: FigureElement, paper: Paper, root: Path) -> dict[str, Any] | None:
-    """Write the picture to a file; its size such that the page never cuts it."""
+def _write_picture(figure: FigureElement, paper: Paper, root: Path) -> dict[str, Any] | None:
+    """Write the picture to a file; return its name, rotation, and a size that fits the page."""
     picture = figure.picture
     if picture is None:
         return None
     name = f"{figure.label.lower().replace(' ', '-')}.{picture.suffix}"
     (root / name).write_bytes(picture.data)
-    tallest = paper.tallest(f"{figure.label}. {figure.title} {figure.caption}")
-    upright = min(1.0, paper.column / picture.width, tallest / picture.height)
-    sideways = min(1.0, tallest / picture.width, paper.column / picture.height)
-    turned = upright < _SMALLEST_SHARE and sideways > upright
+    tallest = paper.tallest_figure(f"{figure.label}. {figure.title} {figure.caption}")
+    upright = min(1.0, paper.column_width / picture.width, tallest / picture.height)
+    sideways = min(1.0, tallest / picture.width, paper.column_width / picture.height)
+    turned = upright < _SMALLEST_UPRIGHT_SCALE and sideways > upright
     scale = sideways if turned else upright
     size = {"width": picture.width * scale, "height": picture.height * scale}
     return {"file": name, "turned": turned, **size}
 
 
 def _tables(tables: Iterable[TableElement], paper: Paper) -> list[dict[str, Any]]:
-    return [piece for table in tables for piece in table_pieces(table, paper.column)]
+    return [piece for table in tables for piece in table_pieces(table, paper.column_width)]
 
 
 def _verdicts_by_section(document: Document) -> dict[str, Any]:
-    """The verdicts below the headings of the sections that give them."""
+    """The verdicts, grouped by section."""
     groups = []
     for section in document.sections:
         anchors = {claim.anchor for claim in section.claims}
         cards = [card for card in document.verdicts if card.anchor in anchors]
         if cards:
-            groups.append({"heading": _shown(section.heading), "cards": _cards(cards)})
+            groups.append({"heading": _with_pdf_texts(section.heading), "cards": _cards(cards)})
     networks = {line.network for card in document.verdicts for line in card.lines}
-    widest = max((width(network, _VERDICT_SIZE) for network in networks), default=0.0)
+    widest = max((text_width(network, _VERDICT_FONT_SIZE) for network in networks), default=0.0)
     return {"groups": groups, "network_width": min(widest, _WIDEST_NETWORK)}
 
 
 def _cards(cards: Iterable[Card]) -> list[dict[str, Any]]:
-    """Cards with what was measured: once where it is the same for all networks."""
+    """Cards for the template; a measure that all networks share is stated once."""
     laid_out = []
     for card in cards:
         measures = {line.measure for line in card.lines}
         measure = measures.pop() if len(measures) == 1 else ""
-        card_laid_out = _shown(asdict(card)) | {"measure": _shown(measure)}
+        card_laid_out = _with_pdf_texts(asdict(card)) | {"measure": _with_pdf_texts(measure)}
         for line, line_laid_out in zip(card.lines, card_laid_out["lines"], strict=True):
-            line_laid_out["network"] = shown(line.network, LONG_IN_CELL)
+            line_laid_out["network"] = pdf_text(line.network, UNBROKEN_IN_CELL)
         laid_out.append(card_laid_out)
     return laid_out
 
 
-def _shown(content: Any) -> Any:
-    """Texts in letters that the fonts have, whose long words may break."""
+def _with_pdf_texts(content: Any) -> Any:
+    """`content` with every text as `pdf_text` gives it."""
     if isinstance(content, str):
-        return shown(str(content))
+        return pdf_text(str(content))
     if isinstance(content, dict):
         return {
-            name: value if name in _NOT_LAID_OUT else _shown(value)
+            name: value if name in _KEPT_AS_IS else _with_pdf_texts(value)
             for name, value in content.items()
         }
     if isinstance(content, list | tuple):
-        return [_shown(item) for item in content]
+        return [_with_pdf_texts(item) for item in content]
     return content

@@ -1,4 +1,4 @@
-"""Fits tables to the width of a page: sizes of columns, and pieces where one page is too narrow."""
+"""Fits tables to the page: computes column widths, and splits tables that are too wide."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -8,43 +8,50 @@ from typing import Any
 
 from reports.document.wording import NOT_OBSERVED
 from reports.elements import FindingElement, TableElement
-from reports.pdf.fonts import BOLD, LONG_IN_CELL, printable, shown, widest_piece, width
+from reports.pdf.fonts import (
+    BOLD_FACTOR,
+    UNBROKEN_IN_CELL,
+    pdf_text,
+    replace_unprintable,
+    text_width,
+    widest_piece_width,
+)
 
-# Points: the type, and what stands beside and between the texts of two cells.
-SIZE, SMALL_SIZE, _GAP = 8.5, 8.0, 8.0
-_LINE = 1.35  # the distance of two lines, in sizes of type
+# In points: the two font sizes, and the space between the texts of neighbouring cells.
+FONT_SIZE, SMALL_FONT_SIZE, _GAP = 8.5, 8.0, 8.0
+_LINE_SPACING = 1.35  # the distance of two lines, as a multiple of the font size
 _ROW_GAP = 4.0
-# A table that is higher may break over pages.
-_HIGHEST_WHOLE = 250.0
-# More networks than these are listed below each other.
-_NETWORKS_ABREAST = 3
+# In points. A higher table may break across pages.
+_HIGHEST_UNBROKEN = 250.0
+# If there are more networks, they are listed below each other.
+_MOST_NETWORK_COLUMNS = 3
 
 
 @dataclass(frozen=True)
 class _Column:
-    """A column's texts, its least width (no word cut) and its natural one (no line broken).
+    """A column's texts, with its minimum width (no word cut) and natural width (no line broken).
 
-    The first text is the head, which is bold.
+    The first text is the bold heading.
     """
 
     texts: tuple[str, ...]
     numeric: bool
 
-    def least(self, size: float) -> float:
-        return _GAP + self._widest(widest_piece, size)
+    def minimum_width(self, size: float) -> float:
+        return _GAP + self._widest(widest_piece_width, size)
 
-    def natural(self, size: float) -> float:
-        return _GAP + self._widest(width, size)
+    def natural_width(self, size: float) -> float:
+        return _GAP + self._widest(text_width, size)
 
     def _widest(self, measure: Callable[[str, float], float], size: float) -> float:
         head, *cells = self.texts
-        return max(BOLD * measure(head, size), *(measure(text, size) for text in cells), 0.0)
+        return max(BOLD_FACTOR * measure(head, size), *(measure(text, size) for text in cells), 0.0)
 
 
 def table_pieces(table: TableElement, available: float) -> list[dict[str, Any]]:
-    """`table` for the template, in pieces of at most `available` points.
+    """`table` for the template, in pieces of at most `available` points in width.
 
-    Each piece repeats the first column, and says that it continues the table.
+    Each piece repeats the first column; pieces after the first are labelled as continued.
     """
     columns = [
         _column(name, (row[place] for row in table.rows), table.numeric[place])
@@ -53,25 +60,25 @@ def table_pieces(table: TableElement, available: float) -> list[dict[str, Any]]:
     return [
         {
             "label": table.label + (" (continued)" if place else ""),
-            "title": shown(table.title),
-            "note": shown(table.note),
-            **_laid_out(group, available),
+            "title": pdf_text(table.title),
+            "note": pdf_text(table.note),
+            **_layout(group, available),
         }
-        for place, group in enumerate(_groups(columns, available))
+        for place, group in enumerate(_column_groups(columns, available))
     ]
 
 
 def estimate_table(findings: Sequence[FindingElement], available: float) -> dict[str, Any] | None:
-    """The estimates of `findings`, a row a quantity; None where there are none.
+    """A table of the estimates of `findings`, one row per quantity; None if there are none.
 
-    The networks stand side by side while they are few and share quantities. `notes` tells how the
-    numbers were computed; where they were in several ways, each number carries its mark.
+    The networks are columns if they are few and share quantities. `notes` says how the numbers were
+    computed; if there are several methods, each number carries the mark of its method.
     """
     rows = [row for finding in findings for row in finding.estimates]
     if not rows:
         return None
     methods = list(dict.fromkeys(row.method for row in rows if row.method))
-    marks = {method: _letter(place) for place, method in enumerate(methods)}
+    marks = {method: _footnote_mark(place) for place, method in enumerate(methods)}
     marked = len(methods) > 1 or any(not row.method for row in rows)
     numbers = {
         (row.name, finding.line.network): row.number
@@ -84,7 +91,7 @@ def estimate_table(findings: Sequence[FindingElement], available: float) -> dict
     heads: tuple[str, ...]
     names = list(dict.fromkeys(row.name for row in rows))
     nothing_shared = len(networks) > 1 and len(names) == len(numbers)
-    if nothing_shared or len(networks) > _NETWORKS_ABREAST:
+    if nothing_shared or len(networks) > _MOST_NETWORK_COLUMNS:
         heads = ("quantity", "network", "estimate")
         listed = [(*key, number) for key, number in numbers.items()]
     else:
@@ -97,74 +104,75 @@ def estimate_table(findings: Sequence[FindingElement], available: float) -> dict
         _column(head, (row[place] for row in listed), numeric=False)
         for place, head in enumerate(heads)
     ]
-    notes = [shown(f"[{mark}] {method}" if marked else method) for method, mark in marks.items()]
-    return _laid_out(columns, available) | {"notes": notes}
+    notes = [pdf_text(f"[{mark}] {method}" if marked else method) for method, mark in marks.items()]
+    return _layout(columns, available) | {"notes": notes}
 
 
-def _letter(place: int) -> str:
-    """a to z, then aa, ab and on."""
-    return (_letter(place // 26 - 1) if place >= 26 else "") + chr(ord("a") + place % 26)
+def _footnote_mark(place: int) -> str:
+    """The mark of a method: a to z, then aa, ab and so on."""
+    return (_footnote_mark(place // 26 - 1) if place >= 26 else "") + chr(ord("a") + place % 26)
 
 
 def _column(name: str, cells: Iterable[str], numeric: bool) -> _Column:
-    # A number is read whole, its name need not be.
-    show = printable if numeric else partial(shown, longest=LONG_IN_CELL)
-    return _Column((shown(name, LONG_IN_CELL), *map(show, cells)), numeric)
+    # Numbers are never broken; names may be.
+    show = replace_unprintable if numeric else partial(pdf_text, longest=UNBROKEN_IN_CELL)
+    return _Column((pdf_text(name, UNBROKEN_IN_CELL), *map(show, cells)), numeric)
 
 
-def _groups(columns: list[_Column], available: float) -> list[list[_Column]]:
-    """The columns of each piece; the first column stands in all."""
+def _column_groups(columns: list[_Column], available: float) -> list[list[_Column]]:
+    """The columns of each piece; the first column is in every piece."""
     if not columns:
         return [[]]
     first, *rest = columns
-    groups, used = [[first]], first.least(SMALL_SIZE)
+    groups, used = [[first]], first.minimum_width(SMALL_FONT_SIZE)
     for column in rest:
-        needed = column.least(SMALL_SIZE)
+        needed = column.minimum_width(SMALL_FONT_SIZE)
         if used + needed > available and len(groups[-1]) > 1:
             groups.append([first])
-            used = first.least(SMALL_SIZE)
+            used = first.minimum_width(SMALL_FONT_SIZE)
         groups[-1].append(column)
         used += needed
     return groups
 
 
-def _laid_out(columns: Sequence[_Column], available: float) -> dict[str, Any]:
-    natural = sum(column.natural(SIZE) for column in columns)
-    size = SIZE if natural <= available else SMALL_SIZE
+def _layout(columns: Sequence[_Column], available: float) -> dict[str, Any]:
+    natural = sum(column.natural_width(FONT_SIZE) for column in columns)
+    size = FONT_SIZE if natural <= available else SMALL_FONT_SIZE
     widths = _widths(columns, size, available)
     rows = list(zip(*(column.texts for column in columns), strict=True))
-    height = sum(_height(row, columns, widths, size) for row in rows)
+    height = sum(_row_height(row, columns, widths, size) for row in rows)
     return {
         "columns": list(rows[0]) if rows else [],
         "rows": [list(row) for row in rows[1:]],
         "numeric": [column.numeric for column in columns],
         "widths": widths,
         "size": size,
-        "long": height > _HIGHEST_WHOLE,
+        "long": height > _HIGHEST_UNBROKEN,
     }
 
 
 def _widths(columns: Sequence[_Column], size: float, available: float) -> list[float | None]:
-    """Points for each column; None where all have room, and typst knows best.
+    """The width of each column in points; None if all columns fit, so that typst can choose.
 
-    Otherwise what the least widths leave is shared in proportion to what each column lacks.
+    Otherwise each column gets its minimum width, plus a share of the remaining width that is
+    proportional to what it lacks of its natural width.
     """
-    natural = [column.natural(size) for column in columns]
+    natural = [column.natural_width(size) for column in columns]
     if sum(natural) <= available:
         return [None] * len(columns)
-    least = [column.least(size) for column in columns]
-    if sum(least) > available:  # a name and a cell that one page cannot hold side by side
+    least = [column.minimum_width(size) for column in columns]
+    if sum(least) > available:  # even two columns are too wide for one page
         least = [min(wide, available / len(columns)) for wide in least]
     lacking = [wanted - had for wanted, had in zip(natural, least, strict=True)]
     share = (available - sum(least)) / sum(lacking)
     return [had + share * lack for had, lack in zip(least, lacking, strict=True)]
 
 
-def _height(
+def _row_height(
     row: Sequence[str], columns: Sequence[_Column], widths: Sequence[float | None], size: float
 ) -> float:
     lines = [
-        ceil(width(text, size) / (wide - _GAP)) if wide and text else 1
+        ceil(text_width(text, size) / (wide - _GAP)) if wide and text else 1
         for text, wide in zip(row, widths, strict=True)
     ]
-    return max(lines) * size * _LINE + _ROW_GAP
+    return max(lines) * size * _LINE_SPACING + _ROW_GAP

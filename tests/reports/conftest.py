@@ -1,4 +1,4 @@
-"""A small experiment on disk and outcomes of every kind, with names chosen to break renderers."""
+"""Fixtures: a small recorded experiment, and outcomes with names chosen to break renderers."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -34,7 +34,7 @@ VOID = {"meta", "img", "br", "link", "input", "hr"}
 
 
 class Page(HTMLParser):
-    """The tags and the text of a page; fails where an element is left open."""
+    """The tags and the text of a page; fails if an element is not closed."""
 
     def __init__(self, content: bytes) -> None:
         super().__init__()
@@ -99,7 +99,7 @@ def result(
 
 @pytest.fixture(scope="session")
 def outcomes() -> tuple[Outcome, ...]:
-    """Answered, hostile, not applicable and failed sections, in the order of the report."""
+    """Outcomes in report order: answered, hostile, without figure, not applicable, failed."""
     names = ("curve-supported", "curve-contradicted", "higher-accuracy-resnet34")
     plain = [
         finding(name, verdict, network, evidence=("curves-a",))
@@ -195,16 +195,16 @@ def experiment(experiment_folder: Path) -> Experiment:
 
 
 @pytest.fixture(scope="session")
-def document_with_opening(experiment: Experiment, outcomes: tuple[Outcome, ...]) -> Document:
-    """The report of the outcomes, with a picture that opens it."""
-    opening = replace(outcomes[0].result.figures[0], key="overview", alt="alt of the overview")
-    overview = Outcome("overview", "", "", AnalysisResult("", (), (opening,), (), "", ()))
+def document_with_overview(experiment: Experiment, outcomes: tuple[Outcome, ...]) -> Document:
+    """The report of the outcomes, with an overview figure."""
+    figure = replace(outcomes[0].result.figures[0], key="overview", alt="alt of the overview")
+    overview = Outcome("overview", "", "", AnalysisResult("", (), (figure,), (), "", ()))
     return build_document(experiment, [*outcomes, overview])
 
 
 @pytest.fixture(scope="session")
-def report_as_pdf(document_with_opening: Document) -> bytes:
-    return render_pdf(document_with_opening)
+def report_as_pdf(document_with_overview: Document) -> bytes:
+    return render_pdf(document_with_overview)
 
 
 @pytest.fixture(scope="session")

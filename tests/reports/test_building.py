@@ -1,4 +1,4 @@
-"""The registry of formats: each is named once, and made from the same report."""
+"""Writing reports: formats, file names and error messages."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def report(experiment, outcomes):
         return make_report(experiment)
 
 
-def test_every_format_writes_a_file_of_its_own_kind(report, tmp_path):
+def test_every_format_writes_a_file_in_its_format(report, tmp_path):
     written = write_report(report, list(FORMATS.values()), tmp_path / "new" / "folder")
     assert [one.path.name for one in written] == [f"report.{name}" for name in BEGINNINGS]
     for one in written:
@@ -31,7 +31,7 @@ def test_every_format_writes_a_file_of_its_own_kind(report, tmp_path):
 @pytest.mark.parametrize(
     ("size", "said"), [(0, "0.0 kB"), (52_966, "53.0 kB"), (100_000, "0.1 MB"), (3e6, "3.0 MB")]
 )
-def test_a_file_is_told_with_its_size(size, said):
+def test_written_file_is_described_with_its_size(size, said):
     written = Written(FORMATS["md"], Path("a") / "report.md", size, 1.23)
     assert str(written) == f"{Path('a') / 'report.md'} ({said}, 1.2 s)"
 
@@ -41,12 +41,12 @@ def test_formats_are_read_leniently():
 
 
 @pytest.mark.parametrize("text", ["docx", "html,docx", "", ","])
-def test_unknown_format_is_refused_with_those_there_are(text):
+def test_unknown_format_is_refused_and_the_known_ones_are_named(text):
     with pytest.raises(ConfigurationError, match="choose from html, pdf, md, json with --format"):
         parse_formats(text)
 
 
-def test_a_folder_that_cannot_be_made_is_one_sentence(report, tmp_path):
+def test_a_folder_that_cannot_be_created_gives_one_error_sentence(report, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=r"cannot be written .*: name another folder with --out"):
         write_report(report, [FORMATS["md"]], tmp_path / "file" / "folder")
@@ -60,6 +60,6 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(report, tmp_path):
         (("../../etc",), "report-------etc"),
     ],
 )
-def test_a_part_of_a_report_never_takes_the_name_of_the_whole(only, name):
+def test_a_partial_report_has_another_file_name_than_the_full_one(only, name):
     assert report_name(only) == name
     assert len(report_name(["x" * 300])) == 100

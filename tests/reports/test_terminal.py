@@ -1,4 +1,4 @@
-"""In a terminal: 80 columns, statements once, nothing from a name that moves the cursor."""
+"""Terminal output: 80 columns, each statement once, no control characters from names."""
 
 from dataclasses import replace
 from io import StringIO
@@ -37,12 +37,12 @@ def test_the_width_is_at_most_80_columns(document, monkeypatch):
     assert max(map(len, answer_text(document).splitlines())) <= 80
 
 
-def test_a_statement_stands_once_above_its_networks(document):
+def test_a_statement_is_printed_once_above_its_networks(document):
     text = answer_text(document, console())
     assert text.count("Gradients vanish\n  ? inconclusive: plain34, resnet34\n") == 1
 
 
-def test_networks_of_different_verdicts_stand_apart(document):
+def test_networks_are_grouped_by_verdict(document):
     first, second = document.verdicts[3].lines
     card = replace(
         document.verdicts[3],
@@ -56,11 +56,11 @@ def test_the_answer_opens_with_question_warnings_and_sentences(document):
     text = answer_text(replace(document, warnings=("The run failed.",)), console())
     joined = " ".join(text.split())
     parts = [document.question, "Warning: The run failed.", *(s.text for s in document.answer)]
-    places = [joined.index(" ".join(part.split())) for part in (*parts, document.lead)]
+    places = [joined.index(" ".join(part.split())) for part in (*parts, document.verdict_counts)]
     assert places == sorted(places)
 
 
-def test_a_section_is_told_whole(document):
+def test_a_section_is_printed_completely(document):
     section = document.sections[1]
     text = sections_text(replace(document, sections=(section,)), console(width=200))
     for claim in section.claims:
@@ -77,7 +77,7 @@ def test_a_section_is_told_whole(document):
     assert "Figures are drawn with --format html or pdf." in text
 
 
-def test_what_could_not_be_answered_says_why(document):
+def test_sections_without_a_result_say_why(document):
     text = sections_text(document, console())
     assert "Not applicable to this experiment: no residual additions" in text
     assert "This section failed: ValueError: it broke" in text
@@ -92,7 +92,8 @@ def test_a_terminal_gets_colors_and_a_file_none(document):
 def test_a_name_cannot_move_the_cursor_or_be_read_as_markup(document, text):
     evil = "\x1b[2J\x07[red]x[/red] \u202e\r"
     said = text(
-        replace(document, question=evil, subtitle=evil, warnings=(evil,), lead=evil), console()
+        replace(document, question=evil, subtitle=evil, warnings=(evil,), verdict_counts=evil),
+        console(),
     )
     assert not set("\x1b\x07\r\u202e") & set(said)
     assert "[red]x[/red]" in said

@@ -1,4 +1,4 @@
-"""The document decides order, numbers and wording once, whatever an experiment holds."""
+"""The document fixes the order, numbers and texts of a report for every kind of experiment."""
 
 from dataclasses import replace
 
@@ -7,20 +7,20 @@ import pandas as pd
 from analyses.registry import Outcome
 from analyses.result import AnalysisResult, Table, Verdict
 from gradflow.runs.format.schema import TABLES
-from reports.document.builder import HEADLINES, SENTENCES, build_document
-from reports.document.sections import table_part
+from reports.document.builder import HEADLINE_TOPICS, MOST_SENTENCES, build_document
+from reports.document.sections import table_element
 
 
 def test_answer_opens_with_the_first_headline_and_is_three_sentences_at_most(experiment, outcomes):
     document = build_document(experiment, outcomes)
     assert document.answer[0].text == "Of both networks together."
     assert document.answer[0].hypothesis == "Gradients vanish"
-    assert document.answer[0].section == "section-2-claim-1"
+    assert document.answer[0].anchor == "section-2-claim-1"
     assert document.answer[1].text.startswith("The meaning of higher-accuracy")
-    assert len(document.answer) <= SENTENCES
+    assert len(document.answer) <= MOST_SENTENCES
 
 
-def test_a_verdict_of_some_networks_alone_names_its_network(experiment, outcomes):
+def test_the_hypothesis_names_its_network_if_verdicts_differ(experiment, outcomes):
     result = outcomes[1].result
     first, second = result.findings
     mixed = replace(result, findings=(first, replace(second, verdict=Verdict.SUPPORTED)))
@@ -30,7 +30,7 @@ def test_a_verdict_of_some_networks_alone_names_its_network(experiment, outcomes
     assert document.answer[0].verdict is first.verdict
 
 
-def test_without_a_sentence_on_all_networks_each_is_told(experiment, outcomes):
+def test_without_a_common_sentence_all_meanings_are_given(experiment, outcomes):
     alone = replace(outcomes[1], result=replace(outcomes[1].result, together={}))
     document = build_document(experiment, [alone])
     meanings = [finding.meaning for finding in alone.result.findings]
@@ -42,8 +42,8 @@ def test_first_page_falls_back_on_other_analyses_and_is_never_long(experiment, o
     many = tuple(replace(findings[0], key=str(n), meaning=f"{n}.") for n in range(20))
     result = replace(outcomes[0].result, findings=many, figures=(), tables=())
     document = build_document(experiment, [replace(outcomes[0], key="other", result=result)])
-    assert len(document.answer) == SENTENCES
-    assert len(document.cards) == len(HEADLINES)
+    assert len(document.answer) == MOST_SENTENCES
+    assert len(document.cards) == len(HEADLINE_TOPICS)
 
 
 def test_findings_of_one_topic_share_a_claim_under_their_statement(experiment, outcomes):
@@ -53,13 +53,13 @@ def test_findings_of_one_topic_share_a_claim_under_their_statement(experiment, o
     assert shared.caveats == ("One data set.", "Few seeds.")
 
 
-def test_evidence_stands_with_the_first_claim_that_names_it(experiment, outcomes):
+def test_evidence_is_placed_with_the_first_claim_that_names_it(experiment, outcomes):
     first, second, _ = build_document(experiment, outcomes).sections[0].claims
     assert [figure.title for figure in first.figures] == ["Figure title curves."]
-    assert (second.figures, second.seen) == ((), (first.figures[0].label,))
+    assert (second.figures, second.shown_before) == ((), (first.figures[0].label,))
 
 
-def test_a_table_may_bear_the_key_of_its_figure(experiment, outcomes):
+def test_a_table_may_have_the_key_of_its_figure(experiment, outcomes):
     result = outcomes[1].result
     table = replace(result.tables[0], key=result.figures[0].key)
     findings = tuple(replace(one, evidence=(table.key,)) for one in result.findings)
@@ -69,18 +69,18 @@ def test_a_table_may_bear_the_key_of_its_figure(experiment, outcomes):
     assert [part.label for part in (*claim.figures, *claim.tables)] == ["Figure 1", "Table 1"]
 
 
-def test_opening_picture_is_the_overview_and_has_no_section(experiment, outcomes):
+def test_overview_figure_opens_the_report_and_has_no_section(experiment, outcomes):
     figure = outcomes[0].result.figures[0]
     overview = Outcome("overview", "", "", AnalysisResult("", (), (figure,), (), "", ()))
     document = build_document(experiment, [*outcomes, overview])
-    assert document.opening.label == "Figure 1"
+    assert document.overview_figure.label == "Figure 1"
     assert len(document.sections) == len(outcomes)
-    assert build_document(experiment, outcomes).opening is None
+    assert build_document(experiment, outcomes).overview_figure is None
 
 
-def test_lead_counts_the_verdicts(experiment, outcomes):
-    lead = build_document(experiment, outcomes).lead
-    assert lead == "11 statements tested: 1 supported, 7 contradicted and 3 inconclusive."
+def test_verdicts_are_counted(experiment, outcomes):
+    counts = build_document(experiment, outcomes).verdict_counts
+    assert counts == "11 statements tested: 1 supported, 7 contradicted and 3 inconclusive."
 
 
 def test_every_finding_has_a_verdict_with_its_first_estimate(experiment, outcomes):
@@ -141,12 +141,12 @@ def test_glossary_holds_every_recorded_quantity(experiment):
     assert explained == {q.name for table in TABLES.values() for q in table.columns}
 
 
-def test_document_stands_without_any_finding(experiment):
+def test_a_document_needs_no_findings(experiment):
     outcome = Outcome("skip_carry", "Skip connections", "?", not_applicable="nothing recorded")
     document = build_document(experiment, [outcome])
     assert document.verdicts == ()
     assert document.answer == ()
-    assert document.lead.startswith("No hypothesis could be tested")
+    assert document.verdict_counts.startswith("No hypothesis could be tested")
 
 
 def test_date_is_that_of_the_experiment(experiment, outcomes):
@@ -155,7 +155,7 @@ def test_date_is_that_of_the_experiment(experiment, outcomes):
 
 
 def test_table_without_rows_says_so():
-    part = table_part(Table("t", "Empty", pd.DataFrame({"layer": []})), "Table 1")
-    assert (part.columns, part.rows) == (("layer",), ())
-    assert part.note == "No rows: there was nothing to list."
-    assert table_part(Table("t", "Bare", pd.DataFrame()), "Table 1").rows == ()
+    element = table_element(Table("t", "Empty", pd.DataFrame({"layer": []})), "Table 1")
+    assert (element.columns, element.rows) == (("layer",), ())
+    assert element.note == "No rows: there was nothing to list."
+    assert table_element(Table("t", "Bare", pd.DataFrame()), "Table 1").rows == ()

@@ -1,4 +1,4 @@
-"""Figures are drawn once, the same each time, and a failing one leaves a note."""
+"""Figures: reproducible files, notes for failed drawings, and safe handling of names."""
 
 import re
 from dataclasses import replace
@@ -48,10 +48,10 @@ def test_drawing_that_raises_becomes_a_note():
     def fail() -> Drawing:
         raise KeyError("layer")
 
-    part = figures.draw_figure(figure(fail), "Figure 3")
-    assert part.picture is None
-    assert part.note == "This figure could not be drawn: KeyError: 'layer'"
-    assert (part.label, part.title, part.caption) == ("Figure 3", "Title.", "Caption.")
+    element = figures.draw_figure(figure(fail), "Figure 3")
+    assert element.picture is None
+    assert element.note == "This figure could not be drawn: KeyError: 'layer'"
+    assert (element.label, element.title, element.caption) == ("Figure 3", "Title.", "Caption.")
 
 
 def test_drawing_of_very_many_marks_is_kept_as_pixels():
@@ -61,10 +61,10 @@ def test_drawing_of_very_many_marks_is_kept_as_pixels():
         drawing.subplots().scatter(x, np.sin(x * x))
         return drawing
 
-    part = figures.draw_figure(figure(cloud), "Figure 1")
-    assert part.picture.suffix == "png"
-    assert part.picture.data.startswith(b"\x89PNG")
-    assert 150 < part.picture.width < 250
+    element = figures.draw_figure(figure(cloud), "Figure 1")
+    assert element.picture.suffix == "png"
+    assert element.picture.data.startswith(b"\x89PNG")
+    assert 150 < element.picture.width < 250
 
 
 @pytest.mark.parametrize(
@@ -85,25 +85,25 @@ def titled(name):
 
 
 @pytest.mark.parametrize("name", ["\x1b[31mred", "a\0b", "--><script>", "\ufffe"])
-def test_names_leave_nothing_in_the_drawing_that_xml_may_not_hold(name):
+def test_names_leave_no_invalid_xml_in_the_drawing(name):
     picture = titled(name).picture
     ElementTree.fromstring(picture.data)
     assert b"<!--" not in picture.data
     assert b"script" not in picture.data
 
 
-def test_dollars_in_a_name_are_dollars():
+def test_dollars_in_a_name_are_drawn_as_dollars():
     assert titled(r"$\frac$").note == ""
     shown, formula = titled("$x^2$").picture.data, titled("x^2").picture.data
     assert shown.count(b"<use") == formula.count(b"<use") + 4  # two names with two dollars each
 
 
-def test_formulas_of_ours_are_formulas():
+def test_known_formulas_are_drawn_as_formulas():
     plain, formula = titled("w^2").picture.data, titled("w$^2$").picture.data
     assert formula.count(b"<use") == plain.count(b"<use") - 2
 
 
-def test_a_drawing_that_a_name_makes_endless_is_left_out():
-    part = titled("a" * 2000)
-    assert part.picture is None
-    assert re.search(r"its names would make it [\d,]+ inches long", part.note)
+def test_a_drawing_with_an_endless_name_is_left_out():
+    element = titled("a" * 2000)
+    assert element.picture is None
+    assert re.search(r"its names would make it [\d,]+ inches long", element.note)

@@ -1,4 +1,4 @@
-"""Recorded values that nobody could have recorded: the report comes out, or refuses in a sentence.
+"""Impossible recorded values give either a report or an error of one sentence.
 
 Slow: each report takes about ten seconds. Run with `python -m pytest -m slow`.
 """
@@ -46,7 +46,7 @@ def trained(tmp_path_factory):
 
 
 def forged_values(random, kind, values):
-    """`values` of a column of type `kind`, some of them replaced by others of its type."""
+    """`values` of a column of type `kind`, with some replaced by extreme values of its type."""
     if pa.types.is_floating(kind):
         others = FLOATS
     elif pa.types.is_integer(kind):

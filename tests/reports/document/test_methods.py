@@ -1,4 +1,4 @@
-"""The methods section tells what a reader needs to judge the experiment, and to make it again."""
+"""The methods section: cost, split, device, versions, and the command to train again."""
 
 import shlex
 
@@ -38,7 +38,7 @@ def test_cost_is_the_ratio_of_recorded_to_other_steps_by_epoch(tmp_path):
 @pytest.mark.parametrize(
     "scalars", [{}, {"recorded_step_seconds": 0.3, "other_step_seconds": None}]
 )
-def test_cost_that_was_not_measured_is_called_so(tmp_path, scalars):
+def test_unmeasured_cost_is_reported_as_such(tmp_path, scalars):
     text = methods(tmp_path, [scalars])["Cost of recording"]
     assert text == "How much longer recorded steps took was not measured in these runs."
 
@@ -48,12 +48,12 @@ def test_split_says_how_many_images_are_distinct_and_how_many_contradict(tmp_pat
     conflicts = {"under_several_labels": [["a", "b"]]}
     assert methods(tmp_path, images=images | conflicts)["Images and split"] == (
         "Of 1,225 images, 771 of them distinct, 980 train and 245 validate, drawn class by class "
-        "with the run's seed; copies of an image stay on one side. "
-        "1 image stood under several labels."
+        "with the run's seed; all copies of an image are in the same subset. "
+        "1 image appeared under several labels."
     )
 
 
-def test_device_and_versions_are_told(tmp_path):
+def test_device_and_versions_are_given(tmp_path):
     told = methods(tmp_path, versions={"torch": "2.6"}, device="cpu", threads=1)
     assert told["Software and device"] == "torch 2.6, device cpu with 1 thread."
 
@@ -76,5 +76,5 @@ def test_command_gives_the_recorded_configuration_again(tmp_path, configuration)
     assert tyro.cli(Configuration, args=shlex.split(command)[3:]) == configuration
 
 
-def test_run_of_a_loop_of_ones_own_names_no_command(tmp_path):
+def test_run_of_a_custom_loop_has_no_command(tmp_path):
     assert "To train this again" not in methods(tmp_path, configuration={"lr": 0.1})

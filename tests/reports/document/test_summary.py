@@ -1,4 +1,4 @@
-"""What the report says of the runs themselves: question, standing, training, configuration."""
+"""The description of the runs: question, warnings, training line, configuration."""
 
 import re
 import time
@@ -18,7 +18,7 @@ from reports.document.summary import (
     question_of,
     section_command,
     title_of,
-    trained_line,
+    training_line,
     warnings_of,
 )
 
@@ -30,14 +30,14 @@ def single_run(tmp_path, close="complete", **description):
     return writer
 
 
-def test_question_names_the_networks_and_asks_of_their_accuracy(experiment):
+def test_question_names_the_networks_and_their_accuracy(experiment):
     assert question_of(experiment) == (
         "What do the gradients in plain34 and resnet34 do, "
         "and does that explain what we see in their accuracy?"
     )
 
 
-def test_question_leaves_accuracy_out_where_none_was_recorded(tmp_path):
+def test_question_omits_accuracy_if_none_was_recorded(tmp_path):
     single_run(tmp_path)
     question = question_of(open_experiment(tmp_path / "mine"))
     assert question == "What do the gradients in plain34 do?"
@@ -50,9 +50,9 @@ def test_complete_runs_need_no_warning(experiment):
 @pytest.mark.parametrize(
     ("close", "sentence"),
     [
-        (None, "The run mine is still running: it holds 0 epochs so far."),
-        ("interrupted", "The run mine was interrupted: it holds 0 epochs so far."),
-        ("failed", "The run mine failed: it holds 0 epochs so far."),
+        (None, "The run mine is still running: it has recorded 0 epochs."),
+        ("interrupted", "The run mine was interrupted: it has recorded 0 epochs."),
+        ("failed", "The run mine failed: it has recorded 0 epochs."),
     ],
 )
 def test_run_that_is_not_complete_says_so(tmp_path, close, sentence):
@@ -66,7 +66,7 @@ def test_run_that_has_not_started_is_named(tmp_path):
     assert warnings_of(open_experiment(tmp_path)) == ("The run other has not started.",)
 
 
-def test_of_very_many_runs_that_have_not_started_a_few_are_named(tmp_path):
+def test_only_a_few_of_many_waiting_runs_are_named(tmp_path):
     ExperimentWriter(tmp_path, {"runs": ["mine", *map(str, range(1000))]})
     single_run(tmp_path).release()
     *named, last = warnings_of(open_experiment(tmp_path))
@@ -74,7 +74,7 @@ def test_of_very_many_runs_that_have_not_started_a_few_are_named(tmp_path):
     assert last == "990 further runs have not started either."
 
 
-def test_of_very_many_settings_as_many_are_listed_as_can_be_read(tmp_path):
+def test_only_500_of_very_many_settings_are_listed(tmp_path):
     single_run(tmp_path, configuration={f"key{number}": number for number in range(1000)})
     (table,) = configuration_of(open_experiment(tmp_path / "mine"), Numbering())
     assert len(table.rows) == 500
@@ -87,7 +87,7 @@ def test_time_to_sum_up_very_many_settings_grows_with_their_number(tmp_path):
         single_run(folder, configuration={f"key{number}": number for number in range(count)})
         experiment = open_experiment(folder / "mine")
         begin = time.process_time()
-        trained_line(experiment)
+        training_line(experiment)
         configuration_of(experiment, Numbering())
         return time.process_time() - begin
 
@@ -102,13 +102,13 @@ def test_runs_of_unequal_length_say_which_epoch_is_their_last(tmp_path):
     longer.append("epochs", {"epoch": [1, 2, 3], "step": [9, 19, 29]}, 0, 29)
     longer.close("complete")
     assert warnings_of(open_experiment(tmp_path)) == (
-        "The runs hold from 2 to 3 epochs: the last epoch, wherever it is named, is each run's "
-        "own, or the last that the compared runs share.",
+        "The runs have recorded 2 to 3 epochs. The last epoch means each run's own last epoch, or "
+        "in comparisons the last that they share.",
     )
 
 
 def test_training_line_has_networks_seeds_data_and_settings(experiment):
-    assert trained_line(experiment) == (
+    assert training_line(experiment) == (
         "plain34 and resnet34; 1 seed (1); data digits; 2 epochs; learning rate 0.0005; on cpu."
     )
 
@@ -119,13 +119,13 @@ def test_training_line_counts_the_images(tmp_path):
     columns |= {"image": [0, 1, 2], "name": ["a", "b", "c"], "label": [0, 1, 0]}
     columns |= {"subset": ["training", "training", "validation"]}
     writer.append("images", columns, 0, 0)
-    line = trained_line(open_experiment(tmp_path / "mine"))
+    line = training_line(open_experiment(tmp_path / "mine"))
     assert line == "plain34; data digits with 2 training and 1 validation images."
 
 
-def test_training_line_stands_without_any_settings(tmp_path):
+def test_training_line_needs_no_settings(tmp_path):
     single_run(tmp_path)
-    assert trained_line(open_experiment(tmp_path / "mine")) == "plain34."
+    assert training_line(open_experiment(tmp_path / "mine")) == "plain34."
 
 
 def test_configuration_holds_every_entry_of_every_run(experiment):
@@ -182,7 +182,7 @@ def test_compared_experiments_are_told_apart_and_only_what_is_common_is_said_of_
     assert question_of(together) == (
         "What differs between lr 0.1 and lr 0.2 in how the gradients flow?"
     )
-    line = trained_line(together)
+    line = training_line(together)
     assert "batch size 24" in line
     assert "learning rate" not in line
     assert section_command(together, "skip_carry") == (

@@ -1,4 +1,4 @@
-"""Numbers in words: rounding follows the interval, and what is missing is never 0."""
+"""Formatted numbers: rounding follows the interval, and a missing value is never 0."""
 
 from datetime import UTC, datetime
 
@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from analyses.result import Estimate
-from reports.document.wording import cell, column_cells, date_text, estimate_text
+from reports.document.wording import cell_text, column_texts, date_text, estimate_text
 
 PERCENT = "95\u00a0% interval"
 
@@ -56,7 +56,7 @@ def test_ends_of_an_interval_that_round_to_zero_have_no_sign():
     ],
 )
 def test_cell_keeps_what_it_holds(value, text):
-    assert cell(value) == text
+    assert cell_text(value) == text
 
 
 def test_date_reads_the_same_in_every_locale():
@@ -76,5 +76,5 @@ def test_date_reads_the_same_in_every_locale():
         (["a", None], ["a", "\u2013"]),
     ],
 )
-def test_fractions_of_a_column_share_their_decimals_unless_one_is_lost(values, texts):
-    assert column_cells(pd.Series(values)) == texts
+def test_floats_of_a_column_share_their_decimals_unless_one_is_too_small(values, texts):
+    assert column_texts(pd.Series(values)) == texts

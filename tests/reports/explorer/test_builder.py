@@ -1,4 +1,4 @@
-"""The explorer holds what was recorded: against medians taken one cell at a time."""
+"""The explorer's values, compared with medians computed one cell at a time."""
 
 import importlib.util
 import json
@@ -16,11 +16,11 @@ import gradflow
 from gradflow.runs.format.schema import ACTIVATIONS, TABLES
 from gradflow.runs.reading.run import Run, open_experiment
 from gradflow.runs.writing.run import RunWriter
-from reports.explorer.builder import MOST_BINS, MOST_CHARACTERS, explorer_of
-from reports.explorer.compact_numbers import Packed
+from reports.explorer.builder import MOST_BINS, MOST_CHARACTERS, build_explorer
+from reports.explorer.compact_numbers import PackedNumbers
 
 SOURCE = Path(__file__).parents[3] / "benchmarks" / "recorded_experiment.py"
-CODES = Path(__file__).parent / "test_compact_numbers.py"
+UNPACKER = Path(__file__).parent / "test_compact_numbers.py"
 
 
 def load(name: str, path: Path):
@@ -30,16 +30,16 @@ def load(name: str, path: Path):
     return module
 
 
-made_up = load("recorded_experiment", SOURCE)
-unpack = load("compact_numbers_tests", CODES).unpack
+recorded_experiment = load("recorded_experiment", SOURCE)
+unpack = load("compact_numbers_tests", UNPACKER).unpack
 
 
-def values_in(part, table: str, quantity: str) -> dict[tuple[str, str, str, int], float]:
-    """Values of `quantity` by network, seed, row and place of the bin."""
-    data = json.loads(part.data)
+def values_in(explorer, table: str, quantity: str) -> dict[tuple[str, str, str, int], float]:
+    """Values of `quantity` by network, seed, row and index of the bin."""
+    data = json.loads(explorer.data)
     group = next(group for group in data["groups"] if group["key"] == table)
     about = next(one for one in group["quantities"] if one["name"] == quantity)
-    numbers = iter(unpack(Packed(about["low"], about["step"], about["codes"])))
+    numbers = iter(unpack(PackedNumbers(about["low"], about["step"], about["codes"])))
     found = {}
     for run in data["runs"]:
         for row in data["rows"][group["rows"]][run["network"]]["name"]:
@@ -51,7 +51,7 @@ def values_in(part, table: str, quantity: str) -> dict[tuple[str, str, str, int]
 
 
 def recorded(run: Run, table: str, quantity: str, row: str, epochs: range) -> list[float]:
-    """What `run` recorded, row by row of the table."""
+    """The values that `run` recorded in `row` and `epochs`."""
     key = TABLES[table].keys[2].name
     frame = run.table(table)
     return [
@@ -64,7 +64,9 @@ def recorded(run: Run, table: str, quantity: str, row: str, epochs: range) -> li
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory):
     folder = tmp_path_factory.mktemp("explored") / "trial"
-    made_up.record(folder, ["plain", "resnet"], [1, 2], made_up.Size(layers=5, epochs=7, steps=3))
+    recorded_experiment.record(
+        folder, ["plain", "resnet"], [1, 2], recorded_experiment.Size(layers=5, epochs=7, steps=3)
+    )
     return open_experiment(folder)
 
 
@@ -79,10 +81,10 @@ def experiment(tmp_path_factory):
 )
 @pytest.mark.parametrize("most_bins", [100, 3])
 def test_values_are_medians_over_the_steps_of_each_bin(experiment, table, quantity, most_bins):
-    part = explorer_of(experiment, most_bins=most_bins)
-    bins = json.loads(part.data)["bins"]
+    explorer = build_explorer(experiment, most_bins=most_bins)
+    bins = json.loads(explorer.data)["bins"]
     runs = {(run.network, f"seed {run.seed}"): run for run in experiment.runs}
-    values = values_in(part, table, quantity)
+    values = values_in(explorer, table, quantity)
     checked = 0
     for (network, seed, row, place), value in values.items():
         epochs = range(bins[place][0], bins[place][1] + 1)
@@ -93,20 +95,20 @@ def test_values_are_medians_over_the_steps_of_each_bin(experiment, table, quanti
     assert checked >= 2 * 2 * len(bins)
 
 
-def test_epochs_are_put_together_and_the_page_says_so(experiment):
-    part = explorer_of(experiment, most_bins=3)
-    assert json.loads(part.data)["bins"] == [[1, 3], [4, 6], [7, 7]]
-    assert "The 7 recorded epochs are shown in 3 columns of up to 3 epochs each." in part.notes
+def test_epochs_are_merged_into_bins_and_a_note_says_so(experiment):
+    explorer = build_explorer(experiment, most_bins=3)
+    assert json.loads(explorer.data)["bins"] == [[1, 3], [4, 6], [7, 7]]
+    assert "The 7 recorded epochs are shown in 3 columns of up to 3 epochs each." in explorer.notes
 
 
-def size_of(part) -> int:
-    groups = json.loads(part.data)["groups"]
+def size_of(explorer) -> int:
+    groups = json.loads(explorer.data)["groups"]
     return sum(len(one["codes"]) for group in groups for one in group["quantities"])
 
 
-def test_data_keep_to_their_budget(experiment):
-    small = explorer_of(experiment, most_characters=5000)
-    assert size_of(explorer_of(experiment)) > 5000 >= size_of(small)
+def test_data_stay_within_their_character_limit(experiment):
+    small = build_explorer(experiment, most_characters=5000)
+    assert size_of(build_explorer(experiment)) > 5000 >= size_of(small)
     assert 1 < len(json.loads(small.data)["bins"]) < 7
 
 
@@ -117,7 +119,7 @@ def test_defaults_leave_room_for_the_rest_of_the_page():
 
 def test_same_runs_give_the_same_bytes(experiment):
     again = open_experiment(experiment.folder)
-    assert explorer_of(again) == explorer_of(experiment)
+    assert build_explorer(again) == build_explorer(experiment)
 
 
 def write(folder: Path, values: dict[str, list[float | None]], layers: list[str], **columns):
@@ -131,13 +133,13 @@ def write(folder: Path, values: dict[str, list[float | None]], layers: list[str]
     return open_experiment(folder)
 
 
-def test_missing_is_not_what_is_not_finite(tmp_path):
+def test_missing_and_nonfinite_values_are_distinguished(tmp_path):
     layers = ["missing", "infinite", "nan", "half", "zero", "mostly"]
     layers += ["half", "mostly", "mostly"]
     values = [None, inf, nan, 2.0, 0.0, 3.0, None, inf, 3.5]
     bad = [0, 1, 1, 0, 0, 0, 0, 1, 0]
     experiment = write(tmp_path / "run", {"rms": values, "nonfinite": bad}, layers)
-    found = values_in(explorer_of(experiment), "activations", "rms")
+    found = values_in(build_explorer(experiment), "activations", "rms")
     found = {row: value for (_, _, row, _), value in found.items()}
     assert isnan(found["missing"])
     assert found["infinite"] == found["nan"] == inf
@@ -149,7 +151,7 @@ def test_missing_is_not_what_is_not_finite(tmp_path):
 
 def test_rare_elements_that_are_not_finite_are_counted_by_their_largest(tmp_path):
     experiment = write(tmp_path / "run", {"nonfinite": [0, 0, 0, 7]}, ["a"] * 4)
-    found = values_in(explorer_of(experiment), "activations", "nonfinite")
+    found = values_in(build_explorer(experiment), "activations", "nonfinite")
     assert list(found.values()) == [pytest.approx(7, rel=6e-4)]
 
 
@@ -163,22 +165,22 @@ def test_large_network_shows_its_layers_with_weights(tmp_path):
     columns |= {"stage": [0] * 260, "role": roles, "shape": ["1"] * 260, "parameters": [1] * 260}
     with RunWriter.reopen(folder) as writer:
         writer.write_layers({**rows.to_dict("list"), **columns})
-    part = explorer_of(open_experiment(folder))
-    shown = json.loads(part.data)["rows"]["layers"][0]
+    explorer = build_explorer(open_experiment(folder))
+    shown = json.loads(explorer.data)["rows"]["layers"][0]
     assert shown["layer"] == names[1::2]
-    assert "run has 260 layers; 130 are shown, those with weights first." in part.notes
+    assert "run has 260 layers; 130 are shown, those with weights first." in explorer.notes
 
 
-def test_layers_that_nothing_describes_are_shown_in_order(tmp_path):
+def test_layers_without_a_layer_table_are_shown_in_order(tmp_path):
     experiment = write(tmp_path / "run", {"rms": [1.0, 2.0, 3.0]}, ["in", "mid", "out"])
-    rows = json.loads(explorer_of(experiment).data)["rows"]["layers"][0]
+    rows = json.loads(build_explorer(experiment).data)["rows"]["layers"][0]
     assert rows["layer"] == ["in", "mid", "out"]
     assert rows["depth"] == [1, 2, 3]
 
 
-def test_nothing_recorded_is_nothing_to_explore(tmp_path):
+def test_without_recorded_layers_there_is_no_explorer(tmp_path):
     RunWriter(tmp_path / "run", {}).close("complete")
-    assert explorer_of(open_experiment(tmp_path / "run")) is None
+    assert build_explorer(open_experiment(tmp_path / "run")) is None
 
 
 def test_plain_tracer_run_of_three_layers_can_be_explored(tmp_path):
@@ -190,8 +192,8 @@ def test_plain_tracer_run_of_three_layers_can_be_explored(tmp_path):
             optimizer.step()
             optimizer.zero_grad()
         tracer.end_epoch()
-    part = explorer_of(open_experiment(tmp_path / "run"))
-    data = json.loads(part.data)
+    explorer = build_explorer(open_experiment(tmp_path / "run"))
+    data = json.loads(explorer.data)
     assert data["rows"]["layers"][0]["layer"] == ["0", "1", "2"]
     assert data["rows"]["parameters"][0]["name"] == ["0.weight", "2.weight"]
     assert data["rows"]["parameters"][0]["layer"] == ["0", "2"]

@@ -1,4 +1,4 @@
-"""Packed numbers are what was put in, to within the error that the packing names."""
+"""Packed numbers equal the original ones within the stated error."""
 
 import struct
 import zlib
@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports.explorer.compact_numbers import MISSING, NOT_FINITE, Packed, pack
+from reports.explorer.compact_numbers import MISSING, NOT_FINITE, PackedNumbers, pack
 
 NUMBERS = st.one_of(
     st.just(0.0),
@@ -20,8 +20,8 @@ NUMBERS = st.one_of(
 )
 
 
-def unpack(packed: Packed) -> list[float]:
-    """The numbers as the description of the format says, one by one."""
+def unpack(packed: PackedNumbers) -> list[float]:
+    """Unpack the numbers one by one, as the format's description says."""
     raw = zlib.decompress(b64decode(packed.codes))
     half = len(raw) // 2
     values = []

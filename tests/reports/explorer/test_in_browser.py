@@ -1,4 +1,4 @@
-"""The explorer as a reader uses it: in Chromium, from a file, without a network."""
+"""The explorer in Chromium, opened from a file, offline."""
 
 import importlib.util
 import re
@@ -19,10 +19,10 @@ from reports.document.builder import build_document
 from reports.html.renderer import render_html
 
 SOURCE = Path(__file__).parents[3] / "benchmarks" / "recorded_experiment.py"
-SPEC = importlib.util.spec_from_file_location("made_up_experiment", SOURCE)
-made_up = importlib.util.module_from_spec(SPEC)
-sys.modules["made_up_experiment"] = made_up
-SPEC.loader.exec_module(made_up)
+SPEC = importlib.util.spec_from_file_location("recorded_experiment_in_browser", SOURCE)
+recorded_experiment = importlib.util.module_from_spec(SPEC)
+sys.modules["recorded_experiment_in_browser"] = recorded_experiment
+SPEC.loader.exec_module(recorded_experiment)
 
 PLAIN, RESIDUAL = "<b>plain</b> datum['x'].\"y\"", "resnet{{7*7}}"
 DRAWN = "#explorer-body[aria-busy=false]"
@@ -31,7 +31,9 @@ DRAWN = "#explorer-body[aria-busy=false]"
 @pytest.fixture(scope="module")
 def experiment(tmp_path_factory) -> Experiment:
     folder = tmp_path_factory.mktemp("explored") / "trial"
-    made_up.record(folder, [PLAIN, RESIDUAL], [1, 2, 3], made_up.Size(layers=6, epochs=4, steps=3))
+    recorded_experiment.record(
+        folder, [PLAIN, RESIDUAL], [1, 2, 3], recorded_experiment.Size(layers=6, epochs=4, steps=3)
+    )
     return open_experiment(folder)
 
 
@@ -53,7 +55,7 @@ def value_of(
     experiment: Experiment, network: str, layer: str, epoch: int, seed: int | None = None,
     table: str = "gradients", quantity: str = "rms",
 ) -> float:  # fmt: skip
-    """The median over seeds of the medians over steps, from the tables as they were recorded."""
+    """The median over seeds of the medians over steps, from the recorded tables."""
     medians = []
     for run in experiment.of_network(network):
         if seed is None or run.seed == seed:
@@ -71,7 +73,7 @@ def read_out(page) -> dict[str, float]:
 
 
 def pixels(page, place: str) -> str:
-    """What is drawn there."""
+    """The image of the canvas at `place`."""
     return page.locator(f"{place} canvas").first.evaluate("canvas => canvas.toDataURL()")
 
 
@@ -96,7 +98,7 @@ def test_pointer_reads_the_recorded_value_of_the_cell_in_both_networks(page, exp
     assert tip.is_visible()
     lines = tip.inner_text().splitlines()
     layer, epoch = lines[0], int(lines[2].removeprefix("epoch "))
-    assert layer in made_up.layer_names(6)
+    assert layer in recorded_experiment.layer_names(6)
     assert lines[1].startswith("Conv2d, 64x16x16, depth ")
     assert lines[3] == "rms (unit of x)"
     for line, network in zip(lines[4:], (PLAIN, RESIDUAL), strict=True):
@@ -171,7 +173,7 @@ def test_network_without_residual_additions_says_so(page):
     assert page.locator("#explorer-maps h3:visible").all_inner_texts() == [RESIDUAL]
 
 
-def test_layers_of_other_names_are_linked_by_depth(open_page, tmp_path):
+def test_layers_with_other_names_are_matched_by_depth(open_page, tmp_path):
     folder = tmp_path / "trial"
     ExperimentWriter(folder, {"created": "2025-05-03T14:05:09+00:00", "runs": ["one", "two"]})
     for run, layers, first in (("one", ["a", "b", "c"], 1), ("two", ["p", "q"], 10)):
@@ -195,7 +197,9 @@ def test_layers_of_other_names_are_linked_by_depth(open_page, tmp_path):
 
 
 def test_single_epoch_of_a_single_network_can_be_read(open_page, tmp_path):
-    made_up.record(tmp_path / "run", ["alone"], [5], made_up.Size(layers=3, epochs=1, steps=1))
+    recorded_experiment.record(
+        tmp_path / "run", ["alone"], [5], recorded_experiment.Size(layers=3, epochs=1, steps=1)
+    )
     path = tmp_path / "report.html"
     path.write_bytes(render_html(build_document(open_experiment(tmp_path / "run"), ())))
     page = open_page(path)

@@ -1,4 +1,4 @@
-"""Rows stand for the right layers, whatever recorded them."""
+"""The rows of the explorer match the layers, parameters and additions of a run."""
 
 import pandas as pd
 
@@ -19,7 +19,7 @@ def layers_of(**columns) -> pd.DataFrame:
 LAYERS = layers_of(layer=["pool", "conv", "bn", "relu", "conv#2", "fc"], depth=[0, 1, 1, 1, 2, 3])
 
 
-def test_layers_of_one_depth_stand_apart_in_order_of_execution():
+def test_layers_of_one_depth_have_separate_ordered_positions():
     rows = layer_rows(run_with(LAYERS))
     assert list(rows["position"]) == [0, 1, 1 + 1 / 3, 1 + 2 / 3, 2, 3]
 
@@ -29,7 +29,7 @@ def test_gradients_alone_give_the_layers_from_input_to_output():
     assert list(layer_rows(run)["layer"]) == ["in", "out"]
 
 
-def test_weight_stands_for_its_layer_and_else_the_first_parameter():
+def test_main_parameter_is_the_weight_or_else_the_first():
     names = ["fc.bias", "fc.weight", "conv.scale", "conv.bias", "token", "conv.scale"]
     run = run_with(LAYERS, parameters=pd.DataFrame({"parameter": names}))
     rows = parameter_rows(run, layer_rows(run))
@@ -38,7 +38,7 @@ def test_weight_stands_for_its_layer_and_else_the_first_parameter():
     assert list(rows["depth"].fillna(-1)) == [1, 3, -1]
 
 
-def test_second_addition_of_a_layer_stands_at_its_depth():
+def test_second_addition_of_a_layer_has_its_depth():
     names = ["conv#2+2", "conv#2", "conv"]
     run = run_with(LAYERS, junctions=pd.DataFrame({"layer": names}))
     rows = junction_rows(run, layer_rows(run))
@@ -46,7 +46,7 @@ def test_second_addition_of_a_layer_stands_at_its_depth():
     assert rows["depth"].to_dict() == {"conv#2+2": 2, "conv#2": 2, "conv": 1}
 
 
-def test_layers_with_weights_stay_longest():
+def test_layers_with_weights_are_left_out_last():
     roles = ["convolution", "normalization", "activation", "linear"]
     rows = layer_rows(run_with(layers_of(layer=list("abcd"), depth=[1, 1, 1, 2], role=roles)))
     assert list(shown_layers(rows, 4).index) == list("abcd")

@@ -1,4 +1,4 @@
-"""The report as a reader opens it: in a browser, from a file, without a network."""
+"""The HTML report in a browser, opened from a file, offline."""
 
 from dataclasses import fields, is_dataclass, replace
 
@@ -10,7 +10,7 @@ from reports.html.renderer import render_html
 
 DESK = {"width": 1280, "height": 900}
 TELEPHONE = {"width": 400, "height": 900}
-# Besides those of conftest: what closes elements and attributes, runs, or turns the writing around.
+# Texts that close elements or attributes, run scripts, or reverse the direction of writing.
 BREAKING = (
     "</title></style></script><script>window.ran = 1</script>",
     '" onmouseover="window.ran = 1" autofocus onfocus=\'window.ran = 1\' x="',
@@ -20,8 +20,8 @@ BREAKING = (
     "layer\u202eevil\u202c \u2066isolated\u2069 \u200f\u05d0\u05d1\u200e \u0645\u0631",
     "W" * 400,
 )
-# What is ours, and stands in ids, links and choices rather than in texts.
-OURS = {"anchor", "section", "label", "sign", "suffix", "seen", "version"}
+# Fields with values of ours, used in ids, links and conditions rather than shown as texts.
+OURS = {"anchor", "label", "sign", "suffix", "shown_before", "version"}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def open_report(open_page, tmp_path, document):
 
 
 def filled(part, text):
-    """A part of the document in which every text from outside is `text`."""
+    """An element of the document with every text from outside replaced by `text`."""
     if isinstance(part, tuple):
         return tuple(filled(one, text) for one in part)
     if is_dataclass(part):
@@ -54,7 +54,7 @@ def filled(part, text):
 
 
 def small(document):
-    """The document with the sections that hold claims, figures and a table of few rows."""
+    """The document reduced to two sections with claims, figures and a short table."""
     section = document.sections[1]
     table = replace(section.tables[0], rows=section.tables[0].rows[:1])
     sections = (document.sections[0], replace(section, tables=(table,)))
@@ -67,7 +67,7 @@ def small(document):
     )
 
 
-def test_page_opens_without_a_complaint_or_a_request(open_report):
+def test_page_opens_without_console_errors_or_requests(open_report):
     page = open_report()
     assert page.title() == "Gradient flow in plain34 and resnet34"
     # The hostile names of the third section ran nothing either.
@@ -91,7 +91,7 @@ def test_hostile_text_in_every_place_is_shown_and_does_nothing(open_report, docu
 
 
 @pytest.mark.parametrize("width", [400, 320])
-def test_narrow_page_scrolls_down_only(open_report, width):
+def test_narrow_page_does_not_scroll_sideways(open_report, width):
     page = open_report(viewport={"width": width, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") == width
     page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
@@ -154,7 +154,7 @@ def current(page) -> str:
     return page.locator("nav [aria-current]").text_content()
 
 
-def test_contents_mark_what_is_being_read(open_report):
+def test_contents_mark_the_section_being_read(open_report):
     page = open_report()
     assert current(page) == "The answer"
     page.evaluate("document.getElementById('section-2').scrollIntoView()")
@@ -205,7 +205,7 @@ def test_print_shows_what_is_folded_and_leaves_the_contents_out(open_report):
     assert not page.locator("nav.contents").is_visible()
 
 
-def test_verdicts_are_told_by_sign_and_word(open_report):
+def test_verdicts_have_a_sign_and_a_word(open_report):
     page = open_report()
     chips = page.locator(".chip").all_text_contents()
     assert set(chips) == {"✓ supported", "✗ contradicted", "? inconclusive"}

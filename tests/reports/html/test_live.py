@@ -1,4 +1,4 @@
-"""The page that is served while training goes on, and its script that follows."""
+"""The live page: its version, its policy, and the script that reloads it."""
 
 import re
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from gradflow.live.serve import PageServer
 from reports.document.builder import build_document
 from reports.html.live import live_page, waiting_page
 from reports.html.renderer import render_html
-from reports.html.scripts import script
+from reports.html.scripts import read_script
 
 
 @pytest.fixture(scope="module")
@@ -23,11 +23,11 @@ def server() -> Iterator[PageServer]:
         yield running
 
 
-def test_page_for_the_disk_asks_nothing_and_does_not_follow(document):
+def test_page_in_a_file_makes_no_requests(document):
     page = render_html(document)
     assert b"connect-src" not in page
     assert b'id="live"' not in page
-    assert script("live.js").encode() not in page
+    assert read_script("live.js").encode() not in page
 
 
 def test_served_page_may_ask_its_own_server_alone(document):
@@ -35,10 +35,10 @@ def test_served_page_may_ask_its_own_server_alone(document):
     (policy,) = re.findall(r'Content-Security-Policy" content="([^"]*)"', page)
     assert "connect-src &#39;self&#39;;" in policy
     assert "default-src &#39;none&#39;" in policy
-    assert script("live.js") in page
+    assert read_script("live.js") in page
 
 
-def test_version_is_that_of_what_is_to_be_read(document, experiment):
+def test_version_is_a_hash_of_the_content(document, experiment):
     first, again = live_page(document), live_page(document)
     assert first == again
     assert f'data-version="{first.version}"'.encode() in first.page
@@ -56,7 +56,7 @@ def test_hostile_folder_is_escaped_on_the_page_that_waits(server, open_address):
     assert opened.inner_text("#live [role=status]") == name
 
 
-def test_whole_report_follows_without_a_complaint(server, open_address, document, experiment):
+def test_whole_report_updates_without_console_errors(server, open_address, document, experiment):
     first, second = live_page(document), live_page(build_document(experiment, ()))
     server.publish(first.page, first.version, "epoch 1 of 2; training goes on")
     page = open_address(server.address)
@@ -66,8 +66,8 @@ def test_whole_report_follows_without_a_complaint(server, open_address, document
     assert page.get_attribute("#live", "data-version") == second.version
 
 
-def furnished(version: str, more: int = 0) -> bytes:
-    """A page with something to scroll, open, set and focus; `more` lines come above all that."""
+def page_with_controls(version: str, more: int = 0) -> bytes:
+    """A page with content to scroll, open, set and focus, below `more` extra lines."""
     lines = "<p>A line.</p>" * 40
     return f"""<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{version}</title>
         <link rel="icon" href="data:,"><style>html {{ scroll-behavior: smooth }}</style></head>
@@ -81,18 +81,18 @@ def furnished(version: str, more: int = 0) -> bytes:
         <aside id="live" data-version="{version}"><p role="status"></p><p class="age"></p></aside>
         <script>document.querySelector("[name=epoch]").addEventListener("input", (event) => {{
         document.querySelector("output").textContent = event.target.value; }});</script>
-        <script>{script("live.js")}</script></body></html>""".encode()
+        <script>{read_script("live.js")}</script></body></html>""".encode()
 
 
 def test_reader_keeps_place_focus_and_settings(server, open_address):
-    server.publish(furnished("a"), "a", "epoch 1")
+    server.publish(page_with_controls("a"), "a", "epoch 1")
     page = open_address(server.address + "#second")
     page.wait_for_selector("#live :text('epoch 1')")
     page.click("summary:text('Two')")
     page.fill("[name=epoch]", "7")
     page.check("[type=checkbox]")
     page.evaluate("document.querySelector('a').focus({ preventScroll: true })")
-    # Smooth scrolling, to the fragment and to what was clicked, has to come to rest first.
+    # Wait until the smooth scrolling to the fragment and the clicked element has ended.
     page.evaluate(
         """async () => {
             for (let rest = 0, last; rest < 10; last = scrollY) {
@@ -103,7 +103,7 @@ def test_reader_keeps_place_focus_and_settings(server, open_address):
             scrollBy({ top: heading - 50, behavior: "instant" });
         }"""
     )
-    server.publish(furnished("b", more=25), "b", "epoch 2")
+    server.publish(page_with_controls("b", more=25), "b", "epoch 2")
     page.wait_for_selector("#live :text('epoch 2')")
     assert page.title() == "b"
     state = page.evaluate(
@@ -122,29 +122,29 @@ def test_reader_keeps_place_focus_and_settings(server, open_address):
     }  # fmt: skip
 
 
-def test_page_is_not_taken_from_under_a_pressed_pointer(server, open_address):
-    server.publish(furnished("a"), "a", "epoch 1")
+def test_page_does_not_reload_while_the_pointer_is_pressed(server, open_address):
+    server.publish(page_with_controls("a"), "a", "epoch 1")
     page = open_address(server.address)
     page.wait_for_selector("#live :text('epoch 1')")
     page.mouse.move(100, 100)
     page.mouse.down()
-    server.publish(furnished("b"), "b", "epoch 2")
+    server.publish(page_with_controls("b"), "b", "epoch 2")
     page.wait_for_timeout(1300)
     assert page.title() == "a"
     page.mouse.up()
     page.wait_for_selector("#live :text('epoch 2')")
 
 
-def test_server_that_has_gone_is_named_and_no_longer_asked(browser):
-    """In a page of its own: that the browser could not connect stands on its console."""
+def test_stopped_server_is_reported_and_no_longer_asked(browser):
+    """Uses its own page, because the failed connection appears on the console."""
     context = browser.new_context()
     page = context.new_page()
     asked = []
     page.on("request", lambda request: asked.append(request.url))
-    with PageServer(furnished("a"), "a", "epoch 1") as server:
+    with PageServer(page_with_controls("a"), "a", "epoch 1") as server:
         page.goto(server.address)
         page.wait_for_selector("#live :text('epoch 1')")
-    page.wait_for_selector("#live.gone :text('the program that served this page has gone')")
+    page.wait_for_selector("#live.gone :text('the program that served this page has stopped')")
     before = len(asked)
     page.wait_for_timeout(1300)
     assert len(asked) == before

@@ -1,4 +1,4 @@
-"""The drawn network on the page, in a real browser: slider, arrows, and what stays without them."""
+"""The network drawing in a browser: slider, arrows, and the page without scripts."""
 
 import json
 import re
@@ -29,7 +29,7 @@ STATISTICS = dict.fromkeys((one.name for one in TABLES["gradients"].quantities),
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory):
-    """A residual network of planted norms, its name chosen to break the page."""
+    """A residual network with known norms; its name is chosen to break the page."""
     folder = tmp_path_factory.mktemp("drawn")
     ExperimentWriter(folder, {"created": "2025-05-03T14:05:09+00:00", "runs": ["one"]})
     description = {"network": HOSTILE, "seed": 1, "created": "2025-05-03T14:05:09+00:00"}
@@ -73,7 +73,7 @@ def path(drawn, tmp_path):
 
 
 def widths(page):
-    """The present width of every line that the slider changes, by gid."""
+    """The current width of every line that the slider changes, by gid."""
     return page.evaluate(
         """() => Object.fromEntries([...document.querySelectorAll('.slider .arrow')].map(
             (arrow) => [arrow.id.replace(/^figure-1-/, ''),
@@ -100,7 +100,7 @@ def test_the_slider_moves_by_keyboard_and_sets_every_width(open_page, path, draw
         assert page.locator(".slider output").inner_text() == slider.positions[place]
         shown = widths(page)
         assert shown == pytest.approx({gid: wide[place] for gid, wide in slider.widths.items()})
-        # Planted: the skip's norm over that at the output of the last block, which is 1.
+        # The skip's recorded norm, relative to the norm at the last block's output, which is 1.
         assert shown["n0-skip0"] / shown["n0-trunk3"] == pytest.approx(SKIPS[place + 1], rel=2e-3)
         assert f"{NORMS[place + 1][0]:.3g}" in page.locator("#figure-1-n0-stage0").text_content()
         assert handle.get_attribute("aria-valuetext") == f"epoch {place + 1}"
@@ -170,12 +170,12 @@ def test_a_script_that_is_not_ours_does_not_run_beside_the_slider(browser, path)
     page.close()
 
 
-def test_every_id_stands_once_and_every_reference_finds_one(drawn):
+def test_ids_are_unique_and_every_reference_has_a_target(drawn):
     page = render_html(drawn).decode()
     ids = re.findall(r'\bid="([^"]+)"', page)
     assert len(ids) == len(set(ids))
     assert set(re.findall(r'href="#([^"]+)"', page)) <= set(ids)
-    # Vega, which is no part of the drawing, speaks of all this in its script.
+    # Vega's script, which is not part of the drawing, contains all of these.
     page = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
     assert "url(" not in page
     assert not re.search(r"<svg[^>]*>.*?(<style| style=|<script).*?</svg>", page, re.DOTALL)
@@ -189,12 +189,12 @@ def test_names_that_break_pages_are_escaped_in_drawing_and_data(drawn):
     assert data["names"]["n0-skip0"] == f"{HOSTILE}: first, skip"
 
 
-def test_a_picture_of_pixels_is_refused_with_a_sentence(drawn):
+def test_a_png_is_refused(drawn):
     figure = drawn.sections[0].figures[0]
     pixels = type(figure.picture)(b"", "png", 1.0, 1.0)
-    with pytest.raises(ValueError, match="type png cannot stand in the page"):
+    with pytest.raises(ValueError, match="type png cannot be put inline into the page"):
         inline_svg(pixels, figure.slider, "figure-1")
 
 
-def test_the_page_comes_out_the_same_twice(drawn):
+def test_the_page_is_reproducible(drawn):
     assert render_html(drawn) == render_html(drawn)

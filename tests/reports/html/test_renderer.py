@@ -1,4 +1,4 @@
-"""The page as a file: complete, in order, and shut to all that is not its own."""
+"""The HTML file: self-contained, well ordered, and closed to foreign scripts and styles."""
 
 import re
 from base64 import b64encode
@@ -12,7 +12,7 @@ from reports.document.builder import build_document
 from reports.document.primer import PRIMER
 from reports.elements import EstimateRow
 from reports.html.renderer import render_html
-from reports.html.scripts import data_block, policy
+from reports.html.scripts import content_security_policy, data_block
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def hashes(content: str, element: str) -> set[str]:
 
 
 def test_policy_allows_the_scripts_and_the_style_of_the_page_and_no_others(document, page_of):
-    # What a browser hashes is the text between the tags.
+    # A browser hashes the text between the tags.
     content = render_html(document).decode()
     found = [a["content"] for _, a in page_of(content.encode()).tags if "http-equiv" in a]
     rules = dict(rule.split(" ", 1) for rule in found[0].split("; "))
@@ -72,21 +72,21 @@ def test_policy_allows_the_scripts_and_the_style_of_the_page_and_no_others(docum
 
 
 def test_policy_without_scripts_lets_none_run():
-    assert "script-src 'none'; style-src 'none'" in policy([], [])
+    assert "script-src 'none'; style-src 'none'" in content_security_policy([], [])
 
 
-def test_data_block_cannot_be_ended_by_what_it_holds():
+def test_data_block_cannot_be_closed_by_its_content():
     block = str(data_block('{"name": "</script><script>alert(1)</script>"}', "explorer-data"))
     assert block.count("</script>") == 1
     assert block.count("<script") == 1
 
 
-def test_section_opens_with_its_question_then_what_a_newcomer_must_know(document, page):
+def test_section_begins_with_its_heading_and_background(document, page):
     section = document.sections[0]
-    assert section.explanation == "Paired runs saw the same images."
+    assert section.background == "Paired runs saw the same images."
     places = [
         page.text.index(part)
-        for part in (f"\n{section.heading}\n\n", section.explanation, section.summary)
+        for part in (f"\n{section.heading}\n\n", section.background, section.summary)
     ]
     assert places == sorted(places)
     assert all(part.text in page.text for part in PRIMER)
@@ -124,7 +124,7 @@ def test_estimates_with_no_names_in_common_stand_below_each_other(document):
     assert rows[3:] == ["of plain34", "plain34", "1", "of resnet34", "resnet34", "1"]
 
 
-def test_estimates_of_one_name_hide_none_of_each_other(document):
+def test_all_estimates_with_the_same_name_are_shown(document):
     claim = document.sections[1].claims[0]
     rows = (EstimateRow("ratio", "123.4", "x"), EstimateRow("ratio", "567.8", "y"))
     claim = replace(claim, findings=(replace(claim.findings[0], estimates=rows),))
@@ -136,7 +136,7 @@ def test_estimates_of_one_name_hide_none_of_each_other(document):
 
 def test_evidence_shown_earlier_is_linked(document):
     claims = document.sections[0].claims
-    assert claims[1].seen == ("Figure 1",)
+    assert claims[1].shown_before == ("Figure 1",)
     content = render_html(document).decode()
     assert content.count('<a href="#figure-1">Figure 1</a>') == 2
     assert content.count('id="figure-1"') == 1

@@ -1,4 +1,4 @@
-"""The script that draws the charts comes whole from the installed packages."""
+"""The Vega script comes from the installed packages."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The JSON holds every number of the findings, never NaN, and keeps to its schema."""
+"""The JSON has every number of the findings, never NaN, and matches its schema."""
 
 import json
 import math
@@ -32,7 +32,7 @@ def refuse(word):
 
 
 def written(experiment, outcomes):
-    """What a strict reader reads back."""
+    """The JSON report, read by a strict parser."""
     content = render_json(experiment, outcomes, build_document(experiment, outcomes))
     return json.loads(content.decode("utf-8"), parse_constant=refuse)
 
@@ -64,7 +64,7 @@ def test_schema_is_one_and_describes_every_property():
     assert list(undescribed(SCHEMA, "")) == []
 
 
-def test_hostile_failed_and_inapplicable_outcomes_keep_to_it(read):
+def test_hostile_failed_and_inapplicable_outcomes_match_the_schema(read):
     check(read)
     statuses = {section["key"]: section["status"] for section in read["sections"]}
     assert statuses["skip_carry"] == "not_applicable"
@@ -95,7 +95,7 @@ def test_every_finding_is_there_with_its_numbers(read, outcomes):
             assert numbers == [(e.value, e.low, e.high) for e in finding.estimates]
 
 
-def test_tables_keep_numbers_and_lose_nothing_but_what_is_not_finite(experiment):
+def test_tables_keep_all_finite_numbers(experiment):
     frame = pd.DataFrame(
         {
             "float": [0.1 + 0.2, math.nan, math.inf],
@@ -119,7 +119,7 @@ def test_tables_keep_numbers_and_lose_nothing_but_what_is_not_finite(experiment)
         [None, 2**53 + 1, None, False, None, "", False],
         [None, -1, "c", True, 0.0, None, True],
     ]
-    assert estimate.value is not None  # as an analysis may hand it on
+    assert estimate.value is not None  # an analysis may return such an estimate
 
 
 def test_numbers_of_an_estimate_that_are_not_finite_are_null(experiment, outcomes):
@@ -132,7 +132,7 @@ def test_numbers_of_an_estimate_that_are_not_finite_are_null(experiment, outcome
     assert (estimate["value"], estimate["low"], estimate["high"]) == (None, None, None)
 
 
-def test_runs_are_described_and_no_path_is(read, experiment):
+def test_runs_are_described_without_paths(read, experiment):
     assert [run["name"] for run in read["experiment"]["runs"]] == [
         "plain34-seed1",
         "resnet34-seed1",
@@ -143,7 +143,7 @@ def test_runs_are_described_and_no_path_is(read, experiment):
     assert str(experiment.folder.parent) not in json.dumps(read)
 
 
-def test_a_run_that_says_nothing_of_itself_keeps_to_the_schema(tmp_path, outcomes):
+def test_a_run_without_a_description_matches_the_schema(tmp_path, outcomes):
     RunWriter(tmp_path / "mine", {"versions": "none", "device": 7}).close("complete")
     check(written(open_experiment(tmp_path / "mine"), outcomes))
 

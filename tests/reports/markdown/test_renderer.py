@@ -1,4 +1,4 @@
-"""The Markdown says what the report says, fits into a comment, and obeys nobody but us."""
+"""The Markdown has the report's content, fits into a comment, and contains no foreign markup."""
 
 import re
 from collections import Counter
@@ -14,18 +14,18 @@ from analyses.registry import Outcome
 from analyses.result import Verdict
 from reports.document.builder import build_document
 from reports.elements import Card, VerdictLine
-from reports.markdown.escaping import in_html, inline
+from reports.markdown.escaping import escape_in_html, escape_inline
 from reports.markdown.renderer import render_markdown
 
-# Raw HTML is let through, so that a tag from a text would be seen as one.
+# Raw HTML is allowed, so that the tests detect a tag that comes from a text.
 PARSER = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
 OURS = {
     "h2", "h4", "p", "strong", "em", "ul", "li", "table", "thead", "tbody", "tr", "th", "td",
     "details", "summary", "code", "blockquote", "span",
 }  # fmt: skip
-# What GitHub turns into a link, a mention or a picture in the text that is left.
+# Patterns that GitHub turns into a link, a mention or a picture.
 ACTIVE = re.compile(r"@\w|#\d|\bgh-\d|://|www\.|:[\w+-]+:|\b[0-9a-f]{7,40}\b", re.IGNORECASE)
-# Within a line, a dollar opens a formula unless it stands in an element of its own.
+# A dollar sign within a line starts a formula unless it is inside its own element.
 LITERAL_DOLLAR = "<span>$</span>"
 NASTY = (
     "<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "</details><h1>x</h1>", "<!-- x",
@@ -38,7 +38,7 @@ NASTY = (
 )  # fmt: skip
 
 
-class Seen(HTMLParser):
+class RenderedPage(HTMLParser):
     """The tags of a page in order, with attributes, and its text."""
 
     def __init__(self, page: str) -> None:
@@ -57,8 +57,8 @@ class Seen(HTMLParser):
         self.text += data
 
 
-def seen(markdown: str) -> Seen:
-    return Seen(PARSER.render(markdown))
+def rendered(markdown: str) -> RenderedPage:
+    return RenderedPage(PARSER.render(markdown))
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +66,9 @@ def document(experiment, outcomes):
     return build_document(experiment, outcomes)
 
 
-def test_it_says_what_the_report_says(document):
-    text = seen(render_markdown(document).decode()).text
-    plain = [document.title, document.question, document.lead]
+def test_markdown_has_the_texts_of_the_report(document):
+    text = rendered(render_markdown(document).decode()).text
+    plain = [document.title, document.question, document.verdict_counts]
     for section in document.sections:
         if "script" not in section.summary:
             plain += [section.heading, section.question, section.notice]
@@ -82,14 +82,14 @@ def test_it_says_what_the_report_says(document):
 
 
 def test_every_verdict_has_a_row_of_four_cells(document):
-    tags = Counter(seen(render_markdown(document).decode()).tags)
+    tags = Counter(rendered(render_markdown(document).decode()).tags)
     lines = sum(len(card.lines) for card in document.verdicts)
     assert tags["td"] == 4 * lines
     assert tags["tr"] == lines + 1
 
 
 def test_hostile_texts_become_no_tag_link_or_mention(document):
-    page = seen(render_markdown(document).decode())
+    page = rendered(render_markdown(document).decode())
     assert set(page.tags) <= OURS
     assert set(page.attributes) <= {("style", "text-align:left")}
     assert not ACTIVE.search(page.text)
@@ -100,11 +100,11 @@ def test_hostile_texts_become_no_tag_link_or_mention(document):
 @pytest.mark.parametrize("text", NASTY)
 def test_nasty_text_shows_as_it_is_in_every_place(text):
     places = "## {0}\n\n{0}\n\n- {0}\n\n> {0}\n\n| a | b |\n|---|---|\n| {0} | x |\n\n_{0}_\n\n"
-    escaped = inline(text)
-    page = seen(
-        places.format(escaped) + f"<details><summary>{in_html(text)}</summary>\n\n</details>"
+    escaped = escape_inline(text)
+    page = rendered(
+        places.format(escaped) + f"<details><summary>{escape_in_html(text)}</summary>\n\n</details>"
     )
-    harmless = seen(places.format("word") + "<details><summary>word</summary>\n\n</details>")
+    harmless = rendered(places.format("word") + "<details><summary>word</summary>\n\n</details>")
     assert [tag for tag in page.tags if tag != "span"] == harmless.tags
     assert not page.attributes
     assert not ACTIVE.search(page.text)
@@ -115,9 +115,8 @@ def test_nasty_text_shows_as_it_is_in_every_place(text):
 @settings(max_examples=150, deadline=None)
 @given(st.text(max_size=60) | st.text(alphabet="<>[]()|`*_~#@$&\\\n -+=.:1a!/", max_size=30))
 def test_any_text_stays_text(text):
-    page = seen(
-        f"| a | b |\n|---|---|\n| {inline(text)} | x |\n\n{inline(text)}\n\n- {inline(text)}\n"
-    )
+    escaped = escape_inline(text)
+    page = rendered(f"| a | b |\n|---|---|\n| {escaped} | x |\n\n{escaped}\n\n- {escaped}\n")
     tags = [tag for tag in page.tags if tag not in ("span", "p")]
     assert tags == ["table", "thead", "tr", "th", "th", "tbody", "tr", "td", "td", "ul", "li"]
     assert not page.attributes
@@ -141,7 +140,7 @@ def test_a_long_report_is_cut_and_says_what_is_left_out(document, longest):
     )
     content = render_markdown(many, longest)
     assert longest / 2 < len(content) <= longest
-    page = seen(content.decode())
+    page = rendered(content.decode())
     assert set(page.tags) <= OURS
     assert page.tags.count("details") < 300
     assert "Left out here, since a comment must not be longer: " in page.text
@@ -157,7 +156,7 @@ def test_a_report_of_usual_length_leaves_nothing_out(document):
 
 def test_without_findings_there_is_no_table(experiment):
     outcomes = (Outcome("skip_carry", "Skips", "Do they?", not_applicable="no additions"),)
-    page = seen(render_markdown(build_document(experiment, outcomes)).decode())
+    page = rendered(render_markdown(build_document(experiment, outcomes)).decode())
     assert "table" not in page.tags
     assert "no additions" in page.text
 

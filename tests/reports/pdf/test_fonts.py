@@ -1,4 +1,4 @@
-"""Every text can be shown with the fonts at hand, and its long words can break."""
+"""Every text can be shown with the fonts, and long words can break."""
 
 import sys
 import unicodedata
@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reports.pdf.fonts import (
-    BREAK,
-    LONG_IN_CELL,
-    breakable,
+    BREAK_MARK,
+    UNBROKEN_IN_CELL,
+    add_breaks,
     font_files,
-    printable,
-    shown,
-    widest_piece,
-    width,
+    pdf_text,
+    replace_unprintable,
+    text_width,
+    widest_piece_width,
 )
 
 
@@ -35,22 +35,22 @@ from reports.pdf.fonts import (
         ("two\nlines", "two\nlines"),
     ],
 )
-def test_letters_without_a_glyph_stand_as_their_number(text, expected):
-    assert printable(text) == expected
+def test_characters_without_a_glyph_are_replaced_by_their_number(text, expected):
+    assert replace_unprintable(text) == expected
 
 
-def test_letters_kept_are_those_of_the_font_that_can_be_seen():
+def test_all_visible_characters_of_the_font_are_kept():
     font = TTFont(font_files()[0]).getBestCmap()
-    kept = {n for n in range(sys.maxunicode + 1) if printable(chr(n)) == chr(n)}
+    kept = {n for n in range(sys.maxunicode + 1) if replace_unprintable(chr(n)) == chr(n)}
     unseen = {n for n in font if unicodedata.category(chr(n)).startswith("C")}
     assert kept - {ord("\n"), 0x200C, 0x200D} == set(font) - unseen
     assert len(kept) > 5000
 
 
 @given(st.text())
-def test_breaks_change_nothing_else(text):
-    text = text.replace(BREAK, "")
-    assert breakable(text, LONG_IN_CELL).replace(BREAK, "") == text
+def test_add_breaks_changes_nothing_else(text):
+    text = text.replace(BREAK_MARK, "")
+    assert add_breaks(text, UNBROKEN_IN_CELL).replace(BREAK_MARK, "") == text
 
 
 @pytest.mark.parametrize(
@@ -65,27 +65,27 @@ def test_breaks_change_nothing_else(text):
     ],
 )
 def test_long_words_break_after_signs_and_words_of_letters_only_where_very_long(text, pieces):
-    assert shown(text, LONG_IN_CELL).split(BREAK) == pieces
+    assert pdf_text(text, UNBROKEN_IN_CELL).split(BREAK_MARK) == pieces
 
 
-def test_number_and_per_cent_sign_stay_together():
-    assert shown("95 % of 3 runs, 50 %") == "95\u00a0% of 3 runs, 50\u00a0%"
+def test_number_and_per_cent_sign_are_not_separated():
+    assert pdf_text("95 % of 3 runs, 50 %") == "95\u00a0% of 3 runs, 50\u00a0%"
 
 
-def test_names_of_up_to_thirty_letters_stay_whole_in_the_text():
+def test_names_of_up_to_thirty_characters_are_not_broken_in_text():
     name = "layer4.2.downsample.0.running_"
     assert len(name) == 30
-    assert shown(f"At {name} it falls") == f"At {name} it falls"
-    assert BREAK in shown(name + "variance")
+    assert pdf_text(f"At {name} it falls") == f"At {name} it falls"
+    assert BREAK_MARK in pdf_text(name + "variance")
 
 
 def test_width_follows_letters_and_breaks():
-    assert width("mmm", 10) > width("nnn", 10) > width("iii", 10)
-    assert width("n" * 6, 10) == 2 * width("n" * 6, 5)
-    assert widest_piece(f"ab abcd{BREAK}abc", 10) == width("abcd", 10)
+    assert text_width("mmm", 10) > text_width("nnn", 10) > text_width("iii", 10)
+    assert text_width("n" * 6, 10) == 2 * text_width("n" * 6, 5)
+    assert widest_piece_width(f"ab abcd{BREAK_MARK}abc", 10) == text_width("abcd", 10)
 
 
 def test_a_text_has_no_more_breaks_than_can_be_laid_out():
-    text = breakable("a." * 5000, 30)
-    assert text.count(BREAK) == 300
-    assert text.replace(BREAK, "") == "a." * 5000
+    text = add_breaks("a." * 5000, 30)
+    assert text.count(BREAK_MARK) == 300
+    assert text.replace(BREAK_MARK, "") == "a." * 5000

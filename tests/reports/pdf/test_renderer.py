@@ -1,4 +1,4 @@
-"""The PDF as its readers meet it: on paper, and in a search."""
+"""The PDF on paper and in searches: layout, texts and properties."""
 
 import re
 import shutil
@@ -18,15 +18,15 @@ from gradflow.runs.reading.run import open_experiment
 from reports.document.builder import build_document
 from reports.elements import Picture
 from reports.pdf import fonts
-from reports.pdf.fonts import printable
+from reports.pdf.fonts import replace_unprintable
 from reports.pdf.renderer import A4, LETTER, render_pdf
 
 MARGIN = 20 / 25.4 * 72  # points
 
 
 @pytest.fixture(scope="module")
-def document(document_with_opening):
-    return document_with_opening
+def document(document_with_overview):
+    return document_with_overview
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def words(text: str) -> str:
 
 
 def front(document, **changes):
-    """The document without its sections and what links to them."""
+    """The document without its sections and the links to them."""
     return replace(document, answer=(), cards=(), verdicts=(), sections=(), **changes)
 
 
@@ -96,7 +96,7 @@ def test_running_head_names_the_section_of_its_page(reader, pages):
         assert f"{number + 1} of {len(pages)}" in page
 
 
-def test_no_heading_and_no_title_of_a_table_ends_a_page(document, reader, pages):
+def test_no_heading_or_table_title_ends_a_page(document, reader, pages):
     claims = [claim.heading for section in document.sections for claim in section.claims]
     glossary = [part.heading for part in document.glossary]
     tables = [t for section in document.sections for t in section.all_tables]
@@ -110,7 +110,7 @@ def test_no_heading_and_no_title_of_a_table_ends_a_page(document, reader, pages)
 
 def test_first_page_holds_question_answer_and_cards(document, pages):
     first = words(pages[0])
-    expected = [document.title, document.question, document.lead]
+    expected = [document.title, document.question, document.verdict_counts]
     expected += [sentence.text for sentence in document.answer]
     expected += [f"{sentence.sign}\u00a0{sentence.verdict}" for sentence in document.answer]
     for card in document.cards:
@@ -148,12 +148,12 @@ def rightmost_ink(document, paper, monkeypatch) -> float:
 
 
 @pytest.mark.parametrize(("name", "paper"), [("a4", A4), ("letter", LETTER)])
-def test_nothing_leaves_the_column(document, monkeypatch, name, paper):
+def test_nothing_is_printed_outside_the_column(document, monkeypatch, name, paper):
     assert rightmost_ink(document, name, monkeypatch) < paper.width - MARGIN + 3
 
 
-def test_that_check_sees_words_that_do_not_break(document, monkeypatch):
-    monkeypatch.setattr("reports.pdf.fonts.breakable", lambda text, longest: text)
+def test_the_column_check_detects_words_that_do_not_break(document, monkeypatch):
+    monkeypatch.setattr("reports.pdf.fonts.add_breaks", lambda text, longest: text)
     assert rightmost_ink(document, "a4", monkeypatch) > A4.width - MARGIN / 2
 
 
@@ -166,11 +166,11 @@ def test_names_can_be_searched_and_copied(document):
     assert [name for name in names if name not in text] == []
 
 
-def test_no_hidden_letters_are_copied(pages):
+def test_no_hidden_characters_are_copied(pages):
     assert not set("\u200b\u200c\ufffc\u00ad") & set("".join(pages))
 
 
-def test_letters_without_a_glyph_stand_as_numbers_and_the_page_says_so(document):
+def test_replaced_characters_are_explained_on_the_first_page(document):
     strange = "猫 \U0001f9ec \u202eevil \ud800 \x07 שלום قطة 54.3"
     section = replace(document.sections[0], heading=strange, summary=strange)
     content = render_pdf(replace(front(document, question=strange), sections=(section,)))
@@ -178,30 +178,32 @@ def test_letters_without_a_glyph_stand_as_numbers_and_the_page_says_so(document)
     text = words(reader.pages[0].extract_text())
     for number in ("[U+732B]", "[U+1F9EC]", "[U+202E]evil", "[U+D800]", "[U+0007]"):
         assert number in text
-    assert "stand as their Unicode numbers" in text
+    assert "are shown as their Unicode numbers" in text
     assert b"pdfuaid" in content
 
 
 @pytest.mark.parametrize("letter", ["猫", "\u202e", "\x07"])
-def test_one_letter_alone_is_enough_to_say_so(document, letter):
+def test_a_single_replaced_character_is_explained(document, letter):
     content = render_pdf(front(document, references=(f"[1] Title{letter}",)))
     first = PdfReader(BytesIO(content)).pages[0].extract_text()
-    assert "stand as their Unicode numbers" in words(first)
+    assert "are shown as their Unicode numbers" in words(first)
 
 
-def test_an_ordinary_report_says_nothing_of_letters(pages):
+def test_an_ordinary_report_does_not_mention_replaced_characters(pages):
     assert "Unicode" not in pages[0]
 
 
-def test_every_printable_letter_can_be_shown(document):
-    letters = [chr(n) for n in range(0x20, 0x20000) if printable(chr(n)) == chr(n)]
-    content = render_pdf(front(document, subtitle=" ".join(letters), lead="".join(letters)))
+def test_every_printable_character_can_be_shown(document):
+    letters = [chr(n) for n in range(0x20, 0x20000) if replace_unprintable(chr(n)) == chr(n)]
+    content = render_pdf(
+        front(document, subtitle=" ".join(letters), verdict_counts="".join(letters))
+    )
     assert b"pdfuaid" in content
 
 
-def test_a_text_that_typst_refuses_costs_the_declaration_not_the_report(document, monkeypatch):
-    monkeypatch.setattr("reports.pdf.fonts.printable", lambda text: text)
-    content = render_pdf(front(document, lead="猫"))
+def test_a_text_that_typst_refuses_removes_only_the_pdf_ua_declaration(document, monkeypatch):
+    monkeypatch.setattr("reports.pdf.fonts.replace_unprintable", lambda text: text)
+    content = render_pdf(front(document, verdict_counts="猫"))
     text = words(PdfReader(BytesIO(content)).pages[0].extract_text())
     assert "This file does not declare PDF/UA-1: PDF/UA-1 error: the text" in text
     assert b"pdfuaid" not in content
@@ -213,7 +215,7 @@ def test_a_broken_drawing_says_so_in_its_place(pages):
     assert "Broken title. Broken caption." in text
 
 
-def test_claim_tells_where_its_evidence_stands(document, pages):
+def test_claim_names_the_labels_of_its_evidence(document, pages):
     text = words(" ".join(pages))
     assert "Shown in Figure 2." in text
     assert "Shown in See also Figure 2." in text
@@ -243,22 +245,26 @@ def test_unknown_date_is_left_out(document):
     assert "/CreationDate" not in reader.metadata
 
 
-def test_report_without_anything_to_show_stands(document):
-    bare = front(document, opening=None, methods=(), configuration=(), glossary=(), references=())
+def test_a_report_needs_no_content(document):
+    bare = front(
+        document, overview_figure=None, methods=(), configuration=(), glossary=(), references=()
+    )
 
-    assert document.lead in words(PdfReader(BytesIO(render_pdf(bare))).pages[0].extract_text())
+    assert document.verdict_counts in words(
+        PdfReader(BytesIO(render_pdf(bare))).pages[0].extract_text()
+    )
 
 
 def test_picture_of_pixels_is_embedded(document):
     content = BytesIO()
     Image.new("RGB", (20, 10), "red").save(content, "png")
     picture = Picture(content.getvalue(), "png", 400, 200)
-    figure = replace(document.opening, picture=picture)
-    reader = PdfReader(BytesIO(render_pdf(front(document, opening=figure))))
+    figure = replace(document.overview_figure, picture=picture)
+    reader = PdfReader(BytesIO(render_pdf(front(document, overview_figure=figure))))
     assert sum(len(page.images) for page in reader.pages) == 1
 
 
-def test_what_cannot_be_laid_out_is_refused_in_a_sentence(document, monkeypatch):
+def test_a_layout_error_gives_one_error_sentence(document, monkeypatch):
     endless = replace(document, question="a." * 1000)
     assert render_pdf(endless)
     monkeypatch.setattr(fonts, "_MOST_BREAKS", 1000)

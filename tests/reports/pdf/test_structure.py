@@ -1,4 +1,4 @@
-"""The PDF as a machine reads it out: what is tagged, and how large its figures are."""
+"""The structure of the PDF for screen readers: tags, alternative texts and figure sizes."""
 
 import re
 from collections.abc import Iterator
@@ -15,8 +15,8 @@ MARGIN = 20 / 25.4 * 72  # points
 
 
 @pytest.fixture(scope="module")
-def document(document_with_opening):
-    return document_with_opening
+def document(document_with_overview):
+    return document_with_overview
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def _below(node) -> Iterator[dict]:
 
 
 def attributes(element: dict) -> dict:
-    """The attributes of an element, whichever of its owners they belong to."""
+    """The attributes of an element, of all its attribute owners."""
     given = element.get("/A", [])
     merged: dict = {}
     for one in given if isinstance(given, list) else [given]:
@@ -56,14 +56,16 @@ def attributes(element: dict) -> dict:
 
 def drawn(document) -> list:
     own = [figure for section in document.sections for figure in section.all_figures]
-    return [figure for figure in [document.opening, *own] if figure.picture]
+    return [figure for figure in [document.overview_figure, *own] if figure.picture]
 
 
 def with_picture(document, width: float, height: float):
     svg = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}pt" height="{height}pt"/>'
     picture = Picture(svg.encode(), "svg", width, height)
-    opening = replace(document.opening, picture=picture)
-    return replace(document, answer=(), cards=(), verdicts=(), sections=(), opening=opening)
+    overview_figure = replace(document.overview_figure, picture=picture)
+    return replace(
+        document, answer=(), cards=(), verdicts=(), sections=(), overview_figure=overview_figure
+    )
 
 
 def box_of_opening(document, paper: str = "a4") -> tuple[float, float]:
@@ -105,7 +107,7 @@ def test_headings_never_skip_a_level(reader):
     assert [element["/S"] for element in elements(reader)].count("/Title") == 1
 
 
-def test_pictures_keep_their_size_and_stay_within_the_page(document, reader):
+def test_pictures_keep_their_size_and_fit_the_page(document, reader):
     boxes = [attributes(e)["/BBox"] for e in elements(reader) if e["/S"] == "/Figure"]
     for figure, (left, low, right, high) in zip(drawn(document), boxes, strict=True):
         assert right - left >= 0.75 * figure.picture.width
@@ -121,20 +123,20 @@ def test_pictures_keep_their_size_and_stay_within_the_page(document, reader):
 def test_figures_as_wide_as_ours_are_hardly_reduced(document, paper):
     # They are drawn 6.7 inches wide, and somewhat wider with their labels.
     width, _ = box_of_opening(with_picture(document, 6.9 * 72, 300), paper)
-    # The opening picture stands a little smaller, so that the first page holds it.
+    # The overview figure is drawn a little smaller, so that it fits on the first page.
     assert 0.85 * 0.95 * 6.9 * 72 < width < 0.85 * 6.9 * 72 + 1
 
 
 def test_a_picture_too_wide_for_the_page_is_turned_on_its_side(document):
     width, height = box_of_opening(with_picture(document, 700, 300))
     assert width == pytest.approx(300 * height / 700, rel=0.01)
-    assert A4.column < height < A4.height - 2 * MARGIN
+    assert A4.column_width < height < A4.height - 2 * MARGIN
 
 
 @pytest.mark.parametrize("caption", ["Short.", "A long caption, too long for one line. " * 12])
 def test_a_tall_picture_fits_on_a_page_with_its_caption(document, caption):
     tall = with_picture(document, 400, 800)
-    tall = replace(tall, opening=replace(tall.opening, caption=caption))
+    tall = replace(tall, overview_figure=replace(tall.overview_figure, caption=caption))
     _, height = box_of_opening(tall)
     assert height >= 0.85 * 0.75 * 800
     pages = PdfReader(BytesIO(render_pdf(tall))).pages
@@ -144,7 +146,7 @@ def test_a_tall_picture_fits_on_a_page_with_its_caption(document, caption):
 
 
 def lowest_text(page) -> float:
-    """How far above the page's foot the lowest text above its last line stands, in points."""
+    """The height above the page's foot of the lowest text but the last line, in points."""
     heights = set()
 
     def visit(text, current, matrix, *_):

@@ -1,4 +1,4 @@
-"""Tables fit the page: columns share its width, and what one page cannot hold becomes pieces."""
+"""Tables fit the page: columns share its width, and wide tables are split into pieces."""
 
 import pytest
 
@@ -28,7 +28,7 @@ def test_table_with_room_leaves_its_widths_to_typst():
     assert not piece["long"]
 
 
-def test_columns_of_a_full_table_share_the_width_and_long_texts_get_most():
+def test_columns_share_the_width_and_long_texts_get_most():
     long = "a text of many words that does not fit on one line of the page " * 3
     (piece,) = table_pieces(table(("name", "text"), (("stem", long),)), AVAILABLE)
     assert sum(piece["widths"]) == pytest.approx(AVAILABLE)
@@ -56,7 +56,7 @@ def test_numbers_are_never_broken_but_names_are():
     assert piece["rows"] == [["stage4.\u200bblock12.\u200bconvolution", "-1.2345678901234e-05"]]
 
 
-def test_table_without_columns_stays_a_piece():
+def test_table_without_columns_is_one_piece():
     (piece,) = table_pieces(table((), ()), AVAILABLE)
     assert (piece["columns"], piece["rows"]) == ([], [])
 
@@ -71,7 +71,7 @@ def test_estimates_of_the_same_quantity_stand_side_by_side():
     assert laid_out["notes"] == ["[a] bootstrap"]
 
 
-def test_a_method_that_all_share_stands_once_without_marks():
+def test_a_shared_method_is_stated_once_without_marks():
     laid_out = estimate_table(
         [
             finding("plain", ("ratio", "1.2", "bootstrap"), ("slope", "5", "bootstrap")),

@@ -1,8 +1,8 @@
-// The explorer's controls: they follow the choice, and the choice follows them, the pointer and the
-// address of the page.
+// The explorer's controls. The selection changes with the controls, the pointer and the address of
+// the page; the controls then show the new selection.
 
-const PREFIX = "#explorer&";
-const KINDS = [
+const ADDRESS_PREFIX = "#explorer&";
+const LAYER_KINDS = [
   ["weights", "with weights, counted in depth"],
   ["projection", "projections on skips"],
   ["block", "blocks"],
@@ -23,7 +23,7 @@ function layerText({ name, type, depth }) {
   return `${depth === null ? "" : `${depth}: `}${name}${type ? ` (${type})` : ""}`;
 }
 
-// Controls whose options are the same whatever is chosen.
+// Fills the controls whose options never change.
 function fillFixedControls() {
   for (const group of data.groups) {
     const made = document.createElement("optgroup");
@@ -53,22 +53,22 @@ function fillFixedControls() {
   element("networks").append(thin, marks);
 }
 
-// Controls whose options depend on what is chosen in others.
+// Fills the controls whose options depend on other controls.
 function fillControls() {
-  const { signed } = current().about;
-  const kinds = new Set(current().rows.flatMap((rows) => rows.role.map(kindOf)));
-  const offered = KINDS.filter(([kind]) => kind === "all" || kinds.has(kind));
+  const { signed } = currentQuantity().description;
+  const kinds = new Set(currentQuantity().rows.flatMap((rows) => rows.role.map(kindOf)));
+  const offered = LAYER_KINDS.filter(([kind]) => kind === "all" || kinds.has(kind));
   element("kind").replaceChildren(...offered.map(([kind, text]) => option(kind, text)));
   element("kind").value = kinds.has(state.kind) ? state.kind : "all";
   const scales = signed
-    ? [["", "linear, parted at 0"]]
+    ? [["", "linear, centred at 0"]]
     : [["log", "logarithmic"], ["linear", "linear"]];
   element("scale").replaceChildren(...scales.map(([scale, text]) => option(scale, text)));
   element("scale").value = signed ? "" : (logarithmic() ? "log" : "linear");
   const layers = new Map();
   for (const network of shownNetworks()) {
     for (const place of rowsShown(network)) {
-      const layer = describe(network, place);
+      const layer = describeRow(network, place);
       if (!layers.has(layer.layer)) layers.set(layer.layer, layer);
     }
   }
@@ -92,7 +92,7 @@ function showChoice() {
   showReadout(chosen);
 }
 
-// What is chosen and its values, each in one piece: a number may not break in its exponent.
+// Shows the selection and its values; each value is in one piece, so that no number is broken.
 function showReadout(chosen) {
   const values = valueTexts(chosen, state.epoch).map((text) => {
     const piece = document.createElement("span");
@@ -100,18 +100,18 @@ function showReadout(chosen) {
     piece.textContent = text;
     return piece;
   });
-  element("readout").replaceChildren(choiceText(chosen), ...values.flatMap((one) => [" ", one]));
+  element("readout").replaceChildren(selectionText(chosen), ...values.flatMap((one) => [" ", one]));
 }
 
-// Draw for what is chosen: everything, or where only layer or epoch changed what depends on them.
+// Draws the selection: everything, or only what depends on layer and epoch.
 async function draw(everything) {
-  await current().load();
+  await currentQuantity().load();
   if (everything) fillControls();
   showChoice();
   await (everything ? Promise.all([drawMaps(), drawLines()]) : showChosen());
 }
 
-// Drawings follow each other; what is chosen while one is made is drawn once after it.
+// Draws one after the other; a selection made during drawing is drawn once afterwards.
 let wanted = null;
 let drawing = null;
 function render(everything) {
@@ -142,15 +142,15 @@ function writeAddress() {
   const entries = { ...state, epoch: bins[state.epoch][0] };
   if (state.network) entries.network = data.networks[Number(state.network)];
   const kept = Object.entries(entries).filter(([, value]) => value !== "");
-  window.history.replaceState(null, "", PREFIX + new URLSearchParams(kept));
+  window.history.replaceState(null, "", ADDRESS_PREFIX + new URLSearchParams(kept));
 }
 
-// What the address says, where it is one of ours; anything it cannot mean is passed over.
+// Reads the selection from the address of the page; invalid entries are ignored.
 function readAddress() {
-  if (!location.hash.startsWith(PREFIX)) return false;
-  const given = new URLSearchParams(location.hash.slice(PREFIX.length));
+  if (!location.hash.startsWith(ADDRESS_PREFIX)) return false;
+  const given = new URLSearchParams(location.hash.slice(ADDRESS_PREFIX.length));
   const offered = {
-    quantity: [...quantities.keys()], seed: seeds, kind: KINDS.map(([kind]) => kind),
+    quantity: [...quantities.keys()], seed: seeds, kind: LAYER_KINDS.map(([kind]) => kind),
     scale: ["log", "linear"],
   };
   for (const [name, values] of Object.entries(offered)) {
@@ -165,7 +165,7 @@ function readAddress() {
   return true;
 }
 
-function showTip(event, lines) {
+function showTooltip(event, lines) {
   const tip = element("tip");
   tip.hidden = !lines.length;
   if (!lines.length) return;
@@ -177,28 +177,29 @@ function showTip(event, lines) {
   tip.style.top = `${below + height > innerHeight ? event.clientY - height - 10 : below}px`;
 }
 
-// Says what is under the pointer, and chooses it at a click.
-function listen(chart, find) {
+// Shows what is under the pointer, and selects it at a click.
+function listenToChart(chart, find) {
   chart.element.addEventListener("pointermove", (event) => {
     const found = find(chart.point(event));
-    showTip(event, found ? tipText(found) : []);
+    showTooltip(event, found ? tooltipLines(found) : []);
   });
-  chart.element.addEventListener("pointerleave", (event) => showTip(event, []));
+  chart.element.addEventListener("pointerleave", (event) => showTooltip(event, []));
   chart.element.addEventListener("click", (event) => {
     const found = find(chart.point(event));
     if (!found) return;
-    const { layer } = found.row === undefined ? chosenLayer() : describe(found.network, found.row);
+    const { network, row } = found;
+    const { layer } = row === undefined ? chosenLayer() : describeRow(network, row);
     choose({ layer, epoch: found.bin ?? state.epoch }, false);
   });
 }
 
 function listenToAll() {
-  maps.forEach(({ chart }, network) => listen(chart, (point) => cellAt(network, point)));
-  listen(historyChart, (point) => point && { bin: nearestBin(point.x) });
-  listen(profileChart, (point) => point && nearestRow(point.x));
+  maps.forEach(({ chart }, network) => listenToChart(chart, (point) => cellAt(network, point)));
+  listenToChart(historyChart, (point) => point && { bin: nearestBin(point.x) });
+  listenToChart(profileChart, (point) => point && nearestRow(point.x));
   for (const name of ["quantity", "network", "seed", "kind", "scale"]) {
     element(name).addEventListener("change", (event) => {
-      // Another quantity brings the scale that suits it.
+      // A new quantity starts with its own default scale.
       const scale = name === "quantity" ? { scale: "" } : {};
       choose({ [name]: event.target.value, ...scale }, true);
     });

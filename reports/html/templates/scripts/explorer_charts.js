@@ -1,6 +1,6 @@
-// Fills the charts of reports/explorer_charts.py with data and draws them in the page's colours.
+// Fills the charts of reports/explorer/charts.py with data and draws them in the page's colours.
 
-// Smallest and largest finite number, positive ones only for a logarithmic scale.
+// The smallest and largest finite number; only positive numbers for a logarithmic scale.
 function extent(numbers, positive) {
   let low = Infinity;
   let high = -Infinity;
@@ -13,8 +13,8 @@ function extent(numbers, positive) {
   return low <= high ? [low, high] : [positive ? 0.1 : 0, 1];
 }
 
-// The ends of a scale of colours. Where few far cells would take most of the colours, as the last
-// layer's gradient often does, the scale ends before them (`cut`).
+// The ends of a colour scale. If a few extreme cells would take most of the colours, e.g. the last
+// layer's gradient, the scale ends before them (`cut`).
 function colourDomain(numbers, kind) {
   const logarithm = kind === "log";
   const shown = numbers.filter((value) => Number.isFinite(value) && (!logarithm || value > 0));
@@ -30,34 +30,34 @@ function colourDomain(numbers, kind) {
   return cut ? { low: from, high: to, cut } : { low, high, cut };
 }
 
-// The ends of a vertical scale, with room for a line to be seen.
+// The ends of a vertical scale.
 function lineDomain(numbers, logarithm) {
   return widened(extent(numbers, logarithm), logarithm);
 }
 
-// An extent that a scale can span, where it may be a single number.
+// The extent, widened if it is a single number.
 function widened([low, high], logarithm) {
   if (low < high) return [low, high];
   const room = (Math.abs(low) || 1) / 2;
   return logarithm ? [low / 2, low * 2] : [low - room, low + room];
 }
 
-function edges(bins, bin) {
+function binEdges(bins, bin) {
   return { x: bins[bin][0] - 0.5, x2: bins[bin][1] + 0.5 };
 }
 
-function centre(bins, bin) {
+function binCentre(bins, bin) {
   return (bins[bin][0] + bins[bin][1]) / 2;
 }
 
-// The cells of a heat map, by what can be said of them; a missing value leaves the ground bare.
+// The cells of a heat map by kind; a missing value has no cell.
 function cellData(matrix, bins, logarithmic) {
-  const data = { cells: [], lost: [], zeros: [] };
+  const data = { cells: [], nonfinite: [], zeros: [] };
   matrix.forEach((row, y) => {
     row.forEach((value, bin) => {
       if (Number.isNaN(value)) return;
-      const cell = { ...edges(bins, bin), y, y2: y + 1, c: value };
-      if (!Number.isFinite(value)) data.lost.push(cell);
+      const cell = { ...binEdges(bins, bin), y, y2: y + 1, c: value };
+      if (!Number.isFinite(value)) data.nonfinite.push(cell);
       else if (logarithmic && value <= 0) data.zeros.push(cell);
       else data.cells.push(cell);
     });
@@ -65,7 +65,7 @@ function cellData(matrix, bins, logarithmic) {
   return data;
 }
 
-// Whole numbers to mark on an axis, about eight: a short axis would get halves of its own accord.
+// About eight whole numbers to mark on an axis; by default a short axis would mark halves too.
 function wholeMarks(first, last) {
   const room = Math.max(1, (last - first) / 8);
   const power = 10 ** Math.floor(Math.log10(room));
@@ -75,13 +75,13 @@ function wholeMarks(first, last) {
   return Array.from({ length: count }, (_, place) => (from + place) * stride);
 }
 
-// The ends of the axis of epochs, and what to mark on it.
+// The ends and marks of the epoch axis.
 function epochAxis(bins) {
   const ends = { first: bins[0][0] - 0.5, last: bins[bins.length - 1][1] + 0.5 };
   return { ...ends, marks: wholeMarks(ends.first, ends.last) };
 }
 
-// Where the depths stand on a vertical axis of rows: the first row of each, nine at most.
+// Depth labels for a vertical axis of rows: at the first row of each depth, at most nine.
 function depthTicks(depths) {
   const firsts = depths.flatMap((depth, row) =>
     depth !== null && (row === 0 || depths[row - 1] !== depth) ? [row] : []);
@@ -90,30 +90,30 @@ function depthTicks(depths) {
   return { ticks: rows.map((row) => row + 0.5), labels: rows.map((row) => String(depths[row])) };
 }
 
-function outline(bins, rows, row, bin) {
-  const marks = [{ ...edges(bins, bin), y: 0, y2: rows }];
+function outlineCells(bins, rows, row, bin) {
+  const marks = [{ ...binEdges(bins, bin), y: 0, y2: rows }];
   const across = { x: bins[0][0] - 0.5, x2: bins[bins.length - 1][1] + 0.5 };
   return row < 0 ? marks : [...marks, { ...across, y: row, y2: row + 1 }];
 }
 
-// The points of one line; what a scale cannot show becomes a mark at the top or the bottom.
+// Adds the points of one line; values that the scale cannot show become marks at top or bottom.
 function addLine(data, name, points, network, series, logarithmic) {
   for (const [x, value] of points) {
     const zero = logarithmic && value <= 0;
     const shown = Number.isFinite(value) && !zero;
     data[name].push({ x, v: shown ? value : null, n: network, s: series });
-    if (name === "lines" && value === Infinity) data.lost.push({ x, n: network });
+    if (name === "lines" && value === Infinity) data.nonfinite.push({ x, n: network });
     if (name === "lines" && zero) data.zeros.push({ x, n: network });
   }
 }
 
-// Colours and letters of the charts, from the style of the page; `bare` is the ground of heat maps,
-// which shows where no value is.
-function themeOf(element, bare) {
+// Colours and fonts of the charts, from the page's style. Heat maps have a background colour that
+// shows where values are missing.
+function themeOf(element, isHeatMap) {
   const style = getComputedStyle(element);
   const colour = (name) => style.getPropertyValue(name).trim();
   const muted = colour("--muted");
-  const ground = bare ? colour("--explorer-bare") : "transparent";
+  const ground = isHeatMap ? colour("--explorer-bare") : "transparent";
   return {
     background: "transparent",
     font: style.fontFamily,
@@ -130,14 +130,14 @@ function themeOf(element, bare) {
   };
 }
 
-// A chart in its place on the page: drawn anew, or given other data while it stands.
+// A chart on the page, which can be drawn again or get new data.
 class Chart {
   constructor(element) {
     this.element = element;
   }
 
-  // `chart` is a specification without data; `caption` names its values, `label` tells of it to
-  // readers who do not see it.
+  // `chart` is a specification without data; `caption` names its values; `label` describes the
+  // chart for screen readers.
   async draw(chart, { caption, label, width, height, parameters, data }) {
     const spec = JSON.parse(JSON.stringify(chart), (key, value) =>
       key === "title" && value === "VALUE" ? caption : value);
@@ -163,14 +163,14 @@ class Chart {
     await view.runAsync();
   }
 
-  // Say in words why there is no chart.
-  clear(words) {
+  // Shows a text in place of the chart.
+  showMessage(words) {
     this.drawn?.finalize();
     this.drawn = null;
     this.element.textContent = words;
   }
 
-  // Where the pointer is, in the units of the axes; null outside of them.
+  // The position of the pointer in the units of the axes; null outside the chart.
   point(event) {
     const view = this.drawn?.view;
     const canvas = this.element.querySelector("canvas");

@@ -13,20 +13,20 @@ const maps = data.networks.map((name) => {
 const historyChart = new Chart(element("history"));
 const profileChart = new Chart(element("profile"));
 
-const ENDS =
-  "The colours end where 5 % of the cells lie beyond on either side; those have the end's colour.";
+const CLIPPED_NOTE =
+  "The colour scale covers the middle 90 % of the cells; cells beyond it have the end colours.";
 
 async function drawMaps() {
   const networks = shownNetworks();
-  const quantity = current();
-  const kind = quantity.about.signed ? "diverging" : logarithmic() ? "log" : "linear";
+  const quantity = currentQuantity();
+  const kind = quantity.description.signed ? "diverging" : logarithmic() ? "log" : "linear";
   const matrices = new Map(networks.map((network) => {
     const runs = quantity.runsOf(network, state.seed);
     const rows = rowsShown(network);
-    return [network, rows.map((row) => bins.map((_, bin) => quantity.at(runs, row, bin)))];
+    return [network, rows.map((row) => bins.map((_, bin) => quantity.value(runs, row, bin)))];
   }));
   const { low, high, cut } = colourDomain([...matrices.values()].flat(2), kind);
-  element("ends").textContent = cut ? ENDS : "";
+  element("ends").textContent = cut ? CLIPPED_NOTE : "";
   const most = Math.max(...[...matrices.values()].map((matrix) => matrix.length));
   const height = Math.min(460, Math.max(220, 110 + 6 * most));
   maps.forEach(({ box }, network) => { box.hidden = !networks.includes(network); });
@@ -34,7 +34,7 @@ async function drawMaps() {
     const { chart } = maps[network];
     const rows = rowsShown(network);
     const depths = rows.map((row) => quantity.rows[network].depth[row]);
-    if (!rows.length) return chart.clear("Nothing of this kind was recorded here.");
+    if (!rows.length) return chart.showMessage("Nothing of this kind was recorded here.");
     return chart.draw(charts.heat[kind], {
       caption: caption(),
       label: `Heat map of ${caption()} of ${data.networks[network]}: ${rows.length} rows by ` +
@@ -55,34 +55,35 @@ async function drawMaps() {
 
 function chosenIn(network) {
   const rows = rowsShown(network);
-  const row = rows.indexOf(current().find(network, rows, chosenLayer()));
-  return outline(bins, rows.length, row, state.epoch);
+  const row = rows.indexOf(currentQuantity().findRow(network, rows, chosenLayer()));
+  return outlineCells(bins, rows.length, row, state.epoch);
 }
 
 function historyData() {
   const chosen = chosenLayer();
   return lineData((network, value) => {
-    const place = current().find(network, rowsShown(network), chosen);
-    return place < 0 ? [] : bins.map((_, bin) => [centre(bins, bin), value(place, bin)]);
-  }, centre(bins, state.epoch));
+    const place = currentQuantity().findRow(network, rowsShown(network), chosen);
+    return place < 0 ? [] : bins.map((_, bin) => [binCentre(bins, bin), value(place, bin)]);
+  }, binCentre(bins, state.epoch));
 }
 
 function profileData() {
+  const { rows } = currentQuantity();
   return lineData((network, value) => rowsShown(network).map((row) =>
-    [current().rows[network].position[row], value(row, state.epoch)]), chosenLayer().position);
+    [rows[network].position[row], value(row, state.epoch)]), chosenLayer().position);
 }
 
-// The line that `points` gives for each network, thin ones for each of several seeds, and a mark
-// at the chosen `x`.
+// One line per network, computed by `points`; thin lines for its seeds if there are several; and a
+// mark at the chosen `x`.
 function lineData(points, x) {
-  const quantity = current();
-  const made = { lines: [], seeds: [], lost: [], zeros: [], chosen: [{ x }] };
+  const quantity = currentQuantity();
+  const made = { lines: [], seeds: [], nonfinite: [], zeros: [], chosen: [{ x }] };
   for (const network of shownNetworks()) {
     const runs = quantity.runsOf(network, state.seed);
-    const main = points(network, (row, bin) => quantity.at(runs, row, bin));
+    const main = points(network, (row, bin) => quantity.value(runs, row, bin));
     addLine(made, "lines", main, network, `${network}`, logarithmic());
     for (const run of runs.length > 1 ? runs : []) {
-      const thin = points(network, (row, bin) => quantity.inRun(run, row, bin));
+      const thin = points(network, (row, bin) => quantity.valueInRun(run, row, bin));
       addLine(made, "seeds", thin, network, `${run.place}`, logarithmic());
     }
   }
@@ -98,7 +99,7 @@ function withAxis({ data: made, parameters }, axis) {
 async function drawLines() {
   const kind = logarithmic() ? "log" : "linear";
   const positions = shownNetworks().flatMap((network) =>
-    rowsShown(network).map((row) => current().rows[network].position[row]));
+    rowsShown(network).map((row) => currentQuantity().rows[network].position[row]));
   const [first, last] = extent(positions, false);
   const common = { caption: caption(), height: 230 };
   await Promise.all([
@@ -119,7 +120,7 @@ async function drawLines() {
   ]);
 }
 
-// Mark the chosen layer and epoch in the charts that stand, and show their lines.
+// Marks the chosen layer and epoch in the existing charts, and updates the lines.
 async function showChosen() {
   await Promise.all([
     ...shownNetworks().map((network) =>

@@ -1,4 +1,4 @@
-// What the reader chose, and what that means in each network.
+// The reader's selection, and the rows and texts that follow from it in each network.
 
 const element = (name) => document.getElementById(`explorer-${name}`);
 const data = JSON.parse(element("data").textContent);
@@ -6,13 +6,13 @@ const charts = JSON.parse(element("charts").textContent);
 const bins = data.bins;
 const quantities = new Map();
 for (const group of data.groups) {
-  for (const about of group.quantities) {
-    quantities.set(`${group.key}.${about.name}`, new Quantity(data, group, about));
+  for (const description of group.quantities) {
+    quantities.set(`${group.key}.${description.name}`, new Quantity(data, group, description));
   }
 }
 const seeds = [...new Set(data.runs.map((run) => run.seed))];
 
-// What is chosen: all of it stands in the controls and in the address of the page.
+// The selection; the controls and the address of the page show it.
 const state = {
   quantity: quantities.keys().next().value,
   network: data.networks.length > 1 ? "" : "0",
@@ -23,7 +23,7 @@ const state = {
   epoch: bins.length - 1,
 };
 
-function current() {
+function currentQuantity() {
   return quantities.get(state.quantity);
 }
 
@@ -33,32 +33,32 @@ function shownNetworks() {
 }
 
 function rowsShown(network) {
-  return current().shown(network, state.kind);
+  return currentQuantity().rowsOfKind(network, state.kind);
 }
 
 function logarithmic() {
-  const { log, signed } = current().about;
+  const { log, signed } = currentQuantity().description;
   return !signed && (state.scale ? state.scale === "log" : log);
 }
 
-// The layer to follow, with what finds its like in other networks: the chosen one, or the nearest
-// to it of those shown; the first where none was chosen.
+// The chosen layer, or if it is not shown, the nearest shown one; the first if none was chosen. The
+// description serves to find the corresponding layer in other networks.
 function chosenLayer() {
   const networks = shownNetworks().filter((network) => rowsShown(network).length);
   for (const network of networks) {
-    const { layer } = current().rows[network];
+    const { layer } = currentQuantity().rows[network];
     const place = rowsShown(network).find((row) => layer[row] === state.layer);
-    if (place !== undefined) return describe(network, place);
+    if (place !== undefined) return describeRow(network, place);
   }
   const known = data.rows.layers.find((rows) => rows.layer.includes(state.layer));
   const position = known ? known.position[known.layer.indexOf(state.layer)] : 0;
   const network = networks[0] ?? 0;
-  return describe(network, current().nearest(network, rowsShown(network), position));
+  return describeRow(network, currentQuantity().rowNearest(network, rowsShown(network), position));
 }
 
-// What is known of a row; empty texts where there is no such row.
-function describe(network, place) {
-  const rows = current().rows[network];
+// The description of a row; empty texts if there is no such row.
+function describeRow(network, place) {
+  const rows = currentQuantity().rows[network];
   return {
     network,
     layer: rows.layer[place] ?? "",
@@ -72,7 +72,7 @@ function describe(network, place) {
 }
 
 function caption() {
-  const { name, unit } = current().about;
+  const { name, unit } = currentQuantity().description;
   return unit ? `${name} (${unit})` : name;
 }
 
@@ -80,26 +80,27 @@ function quantityText(group, name) {
   return `${group.key}: ${name}`;
 }
 
-// How the values shown came about.
+// The formula and summary of the values shown.
 function formulaText() {
-  const { name, formula, largest, signed } = current().about;
-  const { of } = current().group;
+  const { name, formula, largest, signed } = currentQuantity().description;
+  const { of } = currentQuantity().group;
   const over = largest ? "The largest" : "The median";
   const signs = " Orange is above 0, blue below; in grey print take the sign from the value.";
   return `${name} = ${formula}; ${of}. ${over} over the recorded steps.${signed ? signs : ""}`;
 }
 
-// What is said of a row beside its name.
-function aboutText({ type, shape, depth }) {
+// Type, shape and depth of a row, as a text.
+function layerDetails({ type, shape, depth }) {
   return [type, shape, depth === null ? "" : `depth ${depth}`].filter(Boolean).join(", ");
 }
 
-// The value at the row of `network` that stands for the layer; tells which where it is another.
+// The value at the row of `network` that corresponds to `layer`, with its name if it differs.
 function valueText(network, layer, bin) {
-  const place = current().find(network, rowsShown(network), layer);
+  const place = currentQuantity().findRow(network, rowsShown(network), layer);
   if (place < 0) return "no such layer";
-  const value = numberText(current().at(current().runsOf(network, state.seed), place, bin));
-  const found = describe(network, place);
+  const runs = currentQuantity().runsOf(network, state.seed);
+  const value = numberText(currentQuantity().value(runs, place, bin));
+  const found = describeRow(network, place);
   return found.layer === layer.layer ? value : `${value} (${found.name})`;
 }
 
@@ -108,21 +109,21 @@ function valueTexts(layer, bin) {
     `${data.networks[network]}: ${valueText(network, layer, bin)}`);
 }
 
-// What is chosen, in words.
-function choiceText(layer) {
-  const about = aboutText(layer);
-  const where = `${layer.name}${about ? ` (${about})` : ""}, ${epochText(bins[state.epoch])}`;
-  return `${where}, ${current().group.key} ${caption()}:`;
+// The selection in words.
+function selectionText(layer) {
+  const details = layerDetails(layer);
+  const where = `${layer.name}${details ? ` (${details})` : ""}, ${epochText(bins[state.epoch])}`;
+  return `${where}, ${currentQuantity().group.key} ${caption()}:`;
 }
 
-// What the pointer is at, in lines; of an epoch or a layer alone the chosen other one is meant.
-function tipText({ network, row, bin = state.epoch }) {
-  const layer = row === undefined ? chosenLayer() : describe(network, row);
-  const lines = [layer.name, aboutText(layer), epochText(bins[bin]), caption()];
+// The tooltip's lines; a missing epoch or layer is taken from the selection.
+function tooltipLines({ network, row, bin = state.epoch }) {
+  const layer = row === undefined ? chosenLayer() : describeRow(network, row);
+  const lines = [layer.name, layerDetails(layer), epochText(bins[bin]), caption()];
   return [...lines.filter(Boolean), ...valueTexts(layer, bin)];
 }
 
-// The cell of a heat map, the bin and the row next to a point of a chart; null where there is none.
+// The cell of a heat map at a point: its row and bin; null if there is none.
 function cellAt(network, point) {
   const row = point && rowsShown(network)[Math.floor(point.y)];
   const bin = bins.findIndex(([first, last]) =>
@@ -131,12 +132,12 @@ function cellAt(network, point) {
 }
 
 function nearestBin(x) {
-  const gaps = bins.map((_, bin) => Math.abs(centre(bins, bin) - x));
+  const gaps = bins.map((_, bin) => Math.abs(binCentre(bins, bin) - x));
   return gaps.indexOf(Math.min(...gaps));
 }
 
 function nearestRow(x) {
   const network = shownNetworks().find((one) => rowsShown(one).length);
   if (network === undefined) return null;
-  return { network, row: current().nearest(network, rowsShown(network), x) };
+  return { network, row: currentQuantity().rowNearest(network, rowsShown(network), x) };
 }

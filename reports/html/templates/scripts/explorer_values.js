@@ -1,9 +1,9 @@
-// The recorded values: unpacked, put together over seeds, and looked up by layer and epoch.
+// The recorded values: unpacking, medians over seeds, and lookup by layer and epoch.
 
 const MISSING = -32768;
 const NOT_FINITE = 32767;
 
-// What reports/explorer_codes.py packed: nan is a missing value, Infinity one that was not finite.
+// Unpacks what reports/explorer/compact_numbers.py packed: nan is missing, Infinity not finite.
 async function unpack(quantity) {
   const bytes = Uint8Array.from(atob(quantity.codes), (letter) => letter.charCodeAt(0));
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
@@ -20,7 +20,7 @@ async function unpack(quantity) {
   return values;
 }
 
-// The median of numbers of which some are missing (nan) and some not finite (Infinity).
+// The median of numbers; missing ones (nan) are ignored, non-finite ones count as Infinity.
 function median(numbers) {
   const known = numbers.filter((value) => !Number.isNaN(value)).sort((a, b) => a - b);
   if (!known.length) return NaN;
@@ -29,51 +29,51 @@ function median(numbers) {
   return (known[middle - 1] + known[middle]) / 2;
 }
 
-// The values of one quantity in every run, and what its rows are.
+// The values of one quantity in every run, and its rows.
 class Quantity {
   constructor(data, group, description) {
     this.bins = data.bins.length;
     this.rows = data.rows[group.rows];
     this.runs = data.runs;
     this.group = group;
-    this.about = description;
+    this.description = description;
     const sizes = data.runs.map((run) => this.rows[run.network].name.length * this.bins);
     this.starts = sizes.map((_, place) => sizes.slice(0, place).reduce((a, b) => a + b, 0));
   }
 
   async load() {
-    this.values ??= await unpack(this.about);
+    this.values ??= await unpack(this.description);
     return this;
   }
 
-  // The runs of a network with the chosen seed, or with any where `seed` is "".
+  // The runs of a network with the chosen seed, or all its runs if `seed` is "".
   runsOf(network, seed) {
     return this.runs
       .map((run, place) => ({ ...run, place }))
       .filter((run) => run.network === network && (!seed || run.seed === seed));
   }
 
-  inRun(run, row, bin) {
+  valueInRun(run, row, bin) {
     return this.values[this.starts[run.place] + row * this.bins + bin];
   }
 
-  // The value of one run, or the median of those of several seeds.
-  at(runs, row, bin) {
-    if (runs.length === 1) return this.inRun(runs[0], row, bin);
-    return median(runs.map((run) => this.inRun(run, row, bin)));
+  // The value of a single run, or the median over several runs.
+  value(runs, row, bin) {
+    if (runs.length === 1) return this.valueInRun(runs[0], row, bin);
+    return median(runs.map((run) => this.valueInRun(run, row, bin)));
   }
 
-  // Places of the rows of a network that `kind` lets through; all where no network has such rows.
-  shown(network, kind) {
+  // Indices of the rows of `kind` in a network; all rows if no network has rows of this kind.
+  rowsOfKind(network, kind) {
     const places = (rows) => [...rows.role.keys()];
     const kept = this.rows.map((rows) =>
       places(rows).filter((place) => kindOf(rows.role[place]) === kind));
     return kept.some((some) => some.length) ? kept[network] : places(this.rows[network]);
   }
 
-  // The place of the row that stands for the chosen layer in `network`, of those in `places`: that
-  // of its name, else of its depth; -1 where there is none.
-  find(network, places, chosen) {
+  // The index, among `places`, of the row of `network` that corresponds to the chosen layer: by
+  // name, otherwise by depth; -1 if there is none.
+  findRow(network, places, chosen) {
     const rows = this.rows[network];
     const named = places.find((place) => rows.layer[place] === chosen.layer);
     if (named !== undefined) return named;
@@ -83,21 +83,21 @@ class Quantity {
     return alike ?? level[0] ?? -1;
   }
 
-  // The place of the row next to `position` of those in `places`; -1 where there is none.
-  nearest(network, places, position) {
+  // The index of the row nearest to `position` among `places`; -1 if there is none.
+  rowNearest(network, places, position) {
     const gaps = places.map((place) => Math.abs(this.rows[network].position[place] - position));
     return places[gaps.indexOf(Math.min(...gaps))] ?? -1;
   }
 }
 
-const WEIGHTED = ["convolution", "linear", "recurrent", "attention", "embedding"];
+const ROLES_WITH_WEIGHTS = ["convolution", "linear", "recurrent", "attention", "embedding"];
 
-// What the reader may choose to see alone: the layers with weights, or those of another role.
+// The kind of layer that the reader can select: "weights", or the layer's role.
 function kindOf(role) {
-  return WEIGHTED.includes(role) ? "weights" : role;
+  return ROLES_WITH_WEIGHTS.includes(role) ? "weights" : role;
 }
 
-// Three significant digits, with an exponent where the zeros would have to be counted.
+// Three significant digits; very small and large numbers get an exponent.
 function numberText(value) {
   if (Number.isNaN(value)) return "no value";
   if (!Number.isFinite(value)) return "not finite";

@@ -1,15 +1,16 @@
-// Follows the program that serves this page: asks for its version, and reloads when there is a newer
-// one. What the reader sees and has set stays as it is.
+// Keeps this page up to date: asks the server for the report's version and reloads if it is newer.
+// The reader's scroll position, focus and settings are restored after a reload.
 "use strict";
 (() => {
-  const ASK_EVERY = 1000, SETTLING = 3000, FAILURES = 2, KEPT = "gradflow-live";
+  const POLL_INTERVAL = 1000, RESTORE_TIME = 3000; // milliseconds
+  const FAILURES_ALLOWED = 2, STORAGE_KEY = "gradflow-live";
   const bar = document.getElementById("live");
-  const standing = bar.querySelector("[role=status]");
+  const statusLine = bar.querySelector("[role=status]");
   const age = bar.querySelector(".age");
   const shown = bar.dataset.version;
 
-  // An element as its nearest id, its kind and its place among those of its kind under that id.
-  function keyOf(element) {
+  // Locates an element: nearest id, tag name, and index among the elements of that tag under it.
+  function locatorOf(element) {
     const scope = element.closest("[id]");
     if (scope === element) return [element.id, "", 0];
     const kind = element.localName;
@@ -21,7 +22,7 @@
     return kind ? scope?.querySelectorAll(kind)[place] : scope;
   }
 
-  function placeOnScreen() {
+  function scrollPosition() {
     if (scrollY === 0) return null;
     const above = [...document.querySelectorAll("main [id]")].filter((element) => {
       const box = element.getBoundingClientRect();
@@ -29,25 +30,26 @@
     });
     const anchor = above.at(-1);
     if (!anchor) return { top: scrollY };
-    return { anchor: keyOf(anchor), offset: anchor.getBoundingClientRect().top, top: scrollY };
+    return { anchor: locatorOf(anchor), offset: anchor.getBoundingClientRect().top, top: scrollY };
   }
-  function scrollBack({ anchor, offset, top }) {
+  function restoreScroll({ anchor, offset, top }) {
     const element = anchor && find(anchor);
     const distance = element ? element.getBoundingClientRect().top - offset : top - scrollY;
     scrollBy({ top: distance, behavior: "instant" });
   }
 
   const controls = () => document.querySelectorAll("main input, main select, main textarea");
-  function keep() {
+  function readerState() {
     const focused = document.activeElement;
     return {
-      screen: placeOnScreen(),
-      focused: focused && focused !== document.body ? keyOf(focused) : null,
-      details: [...document.querySelectorAll("main details")].map((one) => [keyOf(one), one.open]),
-      controls: [...controls()].map((one) => [keyOf(one), one.value, one.checked]),
+      screen: scrollPosition(),
+      focused: focused && focused !== document.body ? locatorOf(focused) : null,
+      details: [...document.querySelectorAll("main details")]
+        .map((one) => [locatorOf(one), one.open]),
+      controls: [...controls()].map((one) => [locatorOf(one), one.value, one.checked]),
     };
   }
-  function setBack(control, value, checked) {
+  function restoreControl(control, value, checked) {
     if (control.value === value && control.checked === checked) return;
     control.value = value;
     control.checked = checked;
@@ -56,12 +58,13 @@
     }
   }
 
-  // Charts and their controls come a moment after the page: what is missing is tried again while it
-  // settles, until the reader takes over.
-  function bringBack(kept) {
+  // Charts and their controls appear a moment after the page, so missing elements are tried again
+  // while the page grows, until RESTORE_TIME has passed or the reader does something.
+  function restoreReader(kept) {
     let waiting = [
       ...kept.details.map(([key, open]) => [key, (one) => { one.open = open; }]),
-      ...kept.controls.map(([key, value, checked]) => [key, (one) => setBack(one, value, checked)]),
+      ...kept.controls.map(([key, value, checked]) =>
+        [key, (one) => restoreControl(one, value, checked)]),
     ];
     if (kept.focused) waiting.push([kept.focused, (one) => one.focus({ preventScroll: true })]);
     const settle = () => {
@@ -70,7 +73,7 @@
         if (element) act(element);
         return !element;
       });
-      if (kept.screen) scrollBack(kept.screen);
+      if (kept.screen) restoreScroll(kept.screen);
     };
     const growth = new ResizeObserver(settle);
     const stop = () => growth.disconnect();
@@ -78,16 +81,16 @@
     for (const kind of ["wheel", "pointerdown", "keydown", "touchstart"]) {
       addEventListener(kind, stop, { once: true, passive: true });
     }
-    setTimeout(stop, SETTLING);
+    setTimeout(stop, RESTORE_TIME);
     settle();
     history.scrollRestoration = "auto";
   }
 
-  const memory = JSON.parse(sessionStorage.getItem(KEPT) ?? "null")
+  const memory = JSON.parse(sessionStorage.getItem(STORAGE_KEY) ?? "null")
     ?? { reader: Math.random().toString(36).slice(2), kept: null };
   function remember(kept) {
     memory.kept = kept;
-    sessionStorage.setItem(KEPT, JSON.stringify(memory));
+    sessionStorage.setItem(STORAGE_KEY, JSON.stringify(memory));
   }
 
   let pressed = false;
@@ -97,11 +100,11 @@
   }
 
   let updated = null;
-  function say(text) {
-    // Read aloud when it changes, and only then; the age beside it changes all the time.
-    if (standing.textContent !== text) standing.textContent = text;
+  function showStatus(text) {
+    // Screen readers announce this text when it changes; the age beside it is not announced.
+    if (statusLine.textContent !== text) statusLine.textContent = text;
   }
-  function sayAge() {
+  function showAge() {
     const seconds = updated === null ? null : Math.round((performance.now() - updated) / 1000);
     if (seconds === null) age.textContent = "";
     else if (seconds < 120) age.textContent = `updated ${seconds} s ago`;
@@ -109,7 +112,7 @@
   }
 
   let failures = 0;
-  async function ask() {
+  async function askVersion() {
     let news;
     try {
       const answer = await fetch(`version?reader=${memory.reader}&shown=${shown}`,
@@ -119,31 +122,31 @@
       failures = 0;
     } catch {
       failures += 1;
-      if (failures < FAILURES) return true;
-      say("no longer followed: the program that served this page has gone");
+      if (failures < FAILURES_ALLOWED) return true;
+      showStatus("no longer updated: the program that served this page has stopped");
       bar.classList.add("gone");
       return false;
     }
     updated = news.age === null ? null : performance.now() - 1000 * news.age;
     if (news.version !== shown) {
       if (pressed) return true;
-      remember(keep());
+      remember(readerState());
       history.scrollRestoration = "manual";
       location.reload();
       return false;
     }
-    say(news.standing);
+    showStatus(news.standing);
     return !news.ended;
   }
   async function follow() {
-    const goesOn = await ask();
-    sayAge();
-    if (goesOn) setTimeout(follow, ASK_EVERY);
+    const continues = await askVersion();
+    showAge();
+    if (continues) setTimeout(follow, POLL_INTERVAL);
   }
 
   const kept = memory.kept;
   remember(null);
-  if (kept) bringBack(kept);
-  setInterval(sayAge, 1000);
+  if (kept) restoreReader(kept);
+  setInterval(showAge, 1000);
   follow();
 })();

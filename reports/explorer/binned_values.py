@@ -1,4 +1,4 @@
-"""Gathers what the explorer shows: for each run, quantity by row by bin of epochs."""
+"""Computes the explorer's values: for each run, an array of quantity by row by epoch bin."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from gradflow.runs.reading.run import Experiment, Run
-from reports.explorer.quantities import GROUPS, LARGEST, Group
+from reports.explorer.quantities import GROUPS, SHOWN_AS_LARGEST, QuantityGroup
 from reports.explorer.rows import junction_rows, layer_rows, parameter_rows, shown_layers
 
 Array = npt.NDArray[np.float64]
@@ -16,15 +16,15 @@ Bins = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
-class GroupRows:
-    """What the rows of one kind stand for in each network, and how many layers were left out."""
+class NetworkRows:
+    """The rows of one kind in each network, and how many rows were left out."""
 
     frames: tuple[pd.DataFrame, ...]
     left_out: tuple[int, ...]
 
 
 def recorded_epochs(experiment: Experiment) -> list[int]:
-    """The epochs of which any run recorded something that the explorer offers, ascending."""
+    """The epochs in which any run recorded a quantity of the explorer, ascending."""
     found: set[int] = set()
     for run in experiment.runs:
         for group in GROUPS:
@@ -32,17 +32,17 @@ def recorded_epochs(experiment: Experiment) -> list[int]:
     return sorted(found)
 
 
-def bins_of(epochs: Sequence[int], most: int) -> Bins:
-    """At most `most` bins of as many successive epochs each, as (first, last)."""
+def epoch_bins(epochs: Sequence[int], most: int) -> Bins:
+    """At most `most` bins of equally many successive epochs, each as (first, last)."""
     size = -(-len(epochs) // most)
     parts = [epochs[start : start + size] for start in range(0, len(epochs), size)]
     return tuple((part[0], part[-1]) for part in parts)
 
 
-def rows_of(experiment: Experiment, kind: str) -> GroupRows:
-    """The rows of `kind` (layers, parameters, junctions) in each network, in order of depth.
+def rows_by_network(experiment: Experiment, kind: str) -> NetworkRows:
+    """The rows of `kind` (layers, parameters or junctions) in each network, in order of depth.
 
-    A network's rows are those of the first of its runs that recorded any.
+    The rows are taken from the network's first run that recorded any.
     """
     frames, left_out = [], []
     for network in experiment.networks:
@@ -52,27 +52,27 @@ def rows_of(experiment: Experiment, kind: str) -> GroupRows:
         shown = shown_layers(rows)
         frames.append(shown)
         left_out.append(len(rows) - len(shown))
-    return GroupRows(tuple(frames), tuple(left_out))
+    return NetworkRows(tuple(frames), tuple(left_out))
 
 
-def values_of(run: Run, group: Group, rows: pd.DataFrame, bins: Bins) -> Array:
+def binned_values(run: Run, group: QuantityGroup, rows: pd.DataFrame, bins: Bins) -> Array:
     """Values of shape [quantity, row, bin]: medians over the recorded steps of each bin.
 
-    Quantities in `LARGEST` give the largest value instead. nan is a value that was not observed;
-    inf one that was not finite, which counts as larger than any number.
+    Quantities in `SHOWN_AS_LARGEST` give the largest value instead. A value that was not observed
+    is nan. A value that was not finite is inf, larger than any number.
     """
-    names = list(group.names)
+    names = list(group.columns)
     values = np.full((len(names), len(rows), len(bins)), np.nan)
     frame = run.table(group.table)
-    row = rows.index.get_indexer(frame[group.key])
+    row = rows.index.get_indexer(frame[group.row_column])
     frame, row = frame[row >= 0], row[row >= 0]
     if frame.empty:
         return values
     column = np.searchsorted([first for first, _ in bins], frame["epoch"], side="right") - 1
     place = row * len(bins) + column
-    groups = _with_infinities(frame, group.table)[names].astype(float).groupby(place)
+    groups = _with_nonfinite_as_infinity(frame, group.table)[names].astype(float).groupby(place)
     summary = groups.median()
-    largest = [name for name in names if name in LARGEST]
+    largest = [name for name in names if name in SHOWN_AS_LARGEST]
     summary[largest] = groups[largest].max()
     values.reshape(len(names), -1)[:, summary.index] = summary[names].to_numpy().T
     return values
@@ -85,16 +85,16 @@ def _rows(run: Run, kind: str) -> pd.DataFrame:
     return junction_rows(run, layers) if kind == "junctions" else layers
 
 
-def _with_infinities(frame: pd.DataFrame, table: str) -> pd.DataFrame:
-    """`frame` with inf for what was observed and is not finite, of either sign or nan.
+def _with_nonfinite_as_infinity(frame: pd.DataFrame, table: str) -> pd.DataFrame:
+    """`frame` with inf in place of every observed value that is nan or infinite.
 
-    A frame does not tell an observed nan from a missing value; where the tensor is known to hold
-    elements that are not finite, or the weights do, it was observed.
+    A frame does not distinguish an observed nan from a missing value. A nan counts as observed if
+    the tensor is known to have non-finite elements, or if the norm of the weights is nan.
     """
     frame = frame.replace(-np.inf, np.inf)
     if table in ("activations", "gradients"):
         return frame.mask((frame["nonfinite"] > 0).to_numpy()[:, None] & frame.isna(), np.inf)
     if table == "parameters":
-        # The norm of the weights is always observed.
+        # The norm of the weights is always observed, so nan means that it was not finite.
         return frame.mask(frame["weight_norm"].isna().to_numpy()[:, None] & frame.isna(), np.inf)
     return frame
