@@ -15,18 +15,18 @@ NormFactory = Callable[[int], nn.Module]
 class PlainBlock(nn.Module):
     """Two 3x3 convolutions, each normalized and rectified: [N, in, H, W] to [N, out, H/s, W/s].
 
-    `biased` gives the convolutions a bias, which only a network without normalization needs.
+    `bias` gives the convolutions a bias, which only a network without normalization needs.
     """
 
     def __init__(
-        self, inputs: int, outputs: int, stride: int, norm: NormFactory, *, biased: bool
+        self, in_channels: int, out_channels: int, stride: int, norm: NormFactory, *, bias: bool
     ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride=stride, padding=1, bias=biased)
-        self.bn1 = norm(outputs)
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=1, bias=bias)
+        self.bn1 = norm(out_channels)
         self.relu = nn.ReLU(inplace=True)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=biased)
-        self.bn2 = norm(outputs)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=bias)
+        self.bn2 = norm(out_channels)
 
     def branch(self, x: Tensor) -> Tensor:
         """Everything but the last ReLU."""
@@ -50,16 +50,16 @@ class BasicBlock(PlainBlock):
 
     def __init__(
         self,
-        inputs: int,
-        outputs: int,
+        in_channels: int,
+        out_channels: int,
         stride: int,
         norm: NormFactory,
         *,
-        biased: bool,
+        bias: bool,
         downsample: nn.Module | None,
         skip_scale: float = 1.0,
     ) -> None:
-        super().__init__(inputs, outputs, stride, norm, biased=biased)
+        super().__init__(in_channels, out_channels, stride, norm, bias=bias)
         self.downsample = downsample
         self.skip_scale = skip_scale
 
@@ -82,9 +82,9 @@ class ZeroPadShortcut(nn.Module):
     Source: He et al. 2015.
     """
 
-    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
-        self.padding = outputs - inputs
+        self.padding = out_channels - in_channels
         self.stride = stride
 
     def forward(self, x: Tensor) -> Tensor:
@@ -93,8 +93,8 @@ class ZeroPadShortcut(nn.Module):
 
 
 def projection(
-    inputs: int, outputs: int, stride: int, norm: NormFactory, *, biased: bool
+    in_channels: int, out_channels: int, stride: int, norm: NormFactory, *, bias: bool
 ) -> nn.Module:
     """Option B: a strided 1x1 convolution and a normalization (He et al. 2015)."""
-    convolution = nn.Conv2d(inputs, outputs, 1, stride=stride, bias=biased)
-    return nn.Sequential(convolution, norm(outputs))
+    convolution = nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=bias)
+    return nn.Sequential(convolution, norm(out_channels))

@@ -25,12 +25,12 @@ Init = Literal["kaiming", "default"]
 
 
 def _imagenet_layout(*blocks: int) -> Layout:
-    return Layout(blocks, channels=(64, 128, 256, 512), imagenet_stem=True)
+    return Layout(blocks, channels_per_stage=(64, 128, 256, 512), imagenet_stem=True)
 
 
 def _cifar_layout(depth: int) -> Layout:
     """6n + 2 layers: the stem, three stages of n blocks of two convolutions, the linear layer."""
-    return Layout(((depth - 2) // 6,) * 3, channels=(16, 32, 64), imagenet_stem=False)
+    return Layout(((depth - 2) // 6,) * 3, channels_per_stage=(16, 32, 64), imagenet_stem=False)
 
 
 LAYOUTS = {
@@ -80,19 +80,19 @@ def build(
     _require_choice("norm", norm, get_args(Norm))
     _require_choice("shortcut", shortcut, (None, *get_args(Shortcut)))
     _require_choice("init", init, get_args(Init))
-    _require_in_range(classes, skip_scale)
+    _require_ranges(classes, skip_scale)
     layout = LAYOUTS[int(name.removeprefix("plain").removeprefix("resnet"))]
-    biased = norm == "none"
+    bias = norm == "none"
     # Built without storage, so that the layers' own initialization draws nothing.
     with torch.device("meta"):
         block = _block_factory(
             residual=name.startswith("resnet"),
             shortcut=shortcut or ("B" if layout.imagenet_stem else "A"),
             norm=NORMS[norm],
-            biased=biased,
+            bias=bias,
             skip_scale=skip_scale,
         )
-        network = Network(layout, block, NORMS[norm], classes=classes, biased=biased)
+        network = Network(layout, block, NORMS[norm], classes=classes, bias=bias)
     network.to_empty(device="cpu")
     initialize(network, kaiming=init == "kaiming", seed=seed)
     return network
@@ -114,25 +114,25 @@ NORMS: dict[str, NormFactory] = {
 
 
 def _block_factory(
-    *, residual: bool, shortcut: Shortcut, norm: NormFactory, biased: bool, skip_scale: float
+    *, residual: bool, shortcut: Shortcut, norm: NormFactory, bias: bool, skip_scale: float
 ) -> BlockFactory:
     """What makes a block from its input channels, output channels and stride."""
     if not residual:
-        return partial(PlainBlock, norm=norm, biased=biased)
+        return partial(PlainBlock, norm=norm, bias=bias)
 
-    def basic_block(inputs: int, outputs: int, stride: int) -> nn.Module:
+    def basic_block(in_channels: int, out_channels: int, stride: int) -> nn.Module:
         downsample: nn.Module | None = None
-        if stride != 1 or inputs != outputs:
+        if stride != 1 or in_channels != out_channels:
             if shortcut == "A":
-                downsample = ZeroPadShortcut(inputs, outputs, stride)
+                downsample = ZeroPadShortcut(in_channels, out_channels, stride)
             else:
-                downsample = projection(inputs, outputs, stride, norm, biased=biased)
+                downsample = projection(in_channels, out_channels, stride, norm, bias=bias)
         return BasicBlock(
-            inputs,
-            outputs,
+            in_channels,
+            out_channels,
             stride,
             norm,
-            biased=biased,
+            bias=bias,
             downsample=downsample,
             skip_scale=skip_scale,
         )
@@ -140,7 +140,7 @@ def _block_factory(
     return basic_block
 
 
-def _require_in_range(classes: int, skip_scale: float) -> None:
+def _require_ranges(classes: int, skip_scale: float) -> None:
     if classes < 2:
         raise ConfigurationError(f"a classifier needs at least 2 classes, not {classes}")
     if not (math.isfinite(skip_scale) and skip_scale >= 0):

@@ -23,12 +23,12 @@ def initialize(network: nn.Module, *, kaiming: bool, seed: int) -> None:
     for name, module in network.named_modules():
         match module:
             case nn.Conv2d() | nn.Linear():
-                _initialize_affine(module, name, kaiming=kaiming, seed=seed)
+                _initialize_weights(module, name, kaiming=kaiming, seed=seed)
             case nn.BatchNorm2d() | nn.GroupNorm():
                 module.reset_parameters()
 
 
-def _initialize_affine(
+def _initialize_weights(
     module: nn.Conv2d | nn.Linear, name: str, *, kaiming: bool, seed: int
 ) -> None:
     weight, bias = module.weight, module.bias

@@ -19,8 +19,8 @@ class Layout:
     the CIFAR stem, is a 3x3 convolution. Either gives the channels of the first stage.
     """
 
-    blocks: tuple[int, ...]
-    channels: tuple[int, ...]
+    blocks_per_stage: tuple[int, ...]
+    channels_per_stage: tuple[int, ...]
     imagenet_stem: bool
 
 
@@ -31,23 +31,33 @@ class Network(nn.Module):
     """
 
     def __init__(
-        self, layout: Layout, block: BlockFactory, norm: NormFactory, *, classes: int, biased: bool
+        self,
+        layout: Layout,
+        make_block: BlockFactory,
+        norm: NormFactory,
+        *,
+        classes: int,
+        bias: bool,
     ) -> None:
         super().__init__()
-        width = layout.channels[0]
+        width = layout.channels_per_stage[0]
         if layout.imagenet_stem:
-            self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=biased)
+            self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=bias)
         else:
-            self.conv1 = nn.Conv2d(3, width, 3, padding=1, bias=biased)
+            self.conv1 = nn.Conv2d(3, width, 3, padding=1, bias=bias)
         self.bn1 = norm(width)
         self.relu = nn.ReLU(inplace=True)
         # Absent, not an identity: an identity would be traced as one more layer.
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if layout.imagenet_stem else None
-        self.stages = tuple(f"layer{number}" for number in range(1, len(layout.blocks) + 1))
-        for stage, count, channels in zip(self.stages, layout.blocks, layout.channels, strict=True):
+        self.stages = tuple(
+            f"layer{number}" for number in range(1, len(layout.blocks_per_stage) + 1)
+        )
+        for stage, count, channels in zip(
+            self.stages, layout.blocks_per_stage, layout.channels_per_stage, strict=True
+        ):
             stride = 1 if stage == "layer1" else 2
-            first = block(width, channels, stride)
-            rest = (block(channels, channels, 1) for _ in range(count - 1))
+            first = make_block(width, channels, stride)
+            rest = (make_block(channels, channels, 1) for _ in range(count - 1))
             self.add_module(stage, nn.Sequential(first, *rest))
             width = channels
         self.avgpool = nn.AdaptiveAvgPool2d((1, 1))
