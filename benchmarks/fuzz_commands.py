@@ -181,11 +181,11 @@ COMMANDS: dict[str, Main] = {
 def _keep_still(_: Path) -> None:
     """Put nothing in the place of what takes long or leaves the machine; once a process."""
     stubs: tuple[tuple[Any, str, Any], ...] = (
-        (train_and_trace, "carry_out", _claim),
+        (train_and_trace, "run_plan", _claim),
         (experiment, "build", _try_to_build),
         (experiment, "load", _load_from_elsewhere),
         (probe, "load", _load_from_elsewhere),
-        (probe, "probe_run", lambda run, options, say: probe.job_of(run, options)),
+        (probe, "probe_run", lambda run, options, print_line: probe.rebuild_job(run, options)),
         (building, "make_report", lambda *_: None),
         (report, "_write", lambda *_: []),
         (watch, "watch", lambda *_, **__: 0),

@@ -22,8 +22,8 @@ from gradflow.runs.reading.run import Run, open_experiment
 from gradflow.runs.writing.run import RunWriter
 from gradflow.training import checkpoints
 from gradflow.training.configuration import Configuration
-from gradflow.training.epoch_probes import needs_previous, subject_of, wanted_probes
-from gradflow.training.evaluation import Evaluation, evaluate, moved_beyond_noise
+from gradflow.training.epoch_probes import make_subject, needs_previous_state, requested_probes
+from gradflow.training.evaluation import Evaluation, accuracy_changed, evaluate
 from gradflow.training.experiment import choose_device
 from gradflow.training.job import Job
 
@@ -50,14 +50,14 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Moment:
+class SavedEpoch:
     """The end of an epoch of a finished run: its weights, and the steps the epoch took."""
 
     epoch: int
     weights: Path
     first_step: int
     last_step: int
-    last: bool
+    is_last: bool
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -73,33 +73,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return run_command(work, lambda: "interrupted: what was measured so far is kept")
 
 
-def probe_run(run: Run, options: Options, say: Callable[[str], None]) -> None:
-    """Run the wanted probes at every epoch of `run` whose weights were kept.
+def probe_run(run: Run, options: Options, print_line: Callable[[str], None]) -> None:
+    """Run the requested probes at every epoch of `run` whose weights were kept.
 
     Raises `RunError` where the run was not made by `train_and_trace`, is not finished or kept no
     weights, and `DataError` where its images cannot be had.
     """
-    job = job_of(run, options)
-    wanted = wanted_probes(replace(job.configuration, probes=options.probes))
-    say(run.name)
+    job = rebuild_job(run, options)
+    requested = requested_probes(replace(job.configuration, probes=options.probes))
+    print_line(run.name)
     model = job.build_model()
-    before = _Before()
+    previous = _PreviousEpoch()
     with RunWriter.reopen(run.folder) as writer:
-        for moment in moments_of(run):
-            missing = _missing(run, moment, wanted)
-            jumps = needs_previous(missing) or (needs_previous(wanted) and not moment.last)
-            subject = subject_of(
-                job, model, moment.epoch, last=moment.last, moved=False, previous=None
+        for saved_epoch in saved_epochs(run):
+            missing = _missing(run, saved_epoch, requested)
+            compares_epochs = needs_previous_state(missing) or (
+                needs_previous_state(requested) and not saved_epoch.is_last
             )
-            if jumps or any(is_due(probe, subject) for probe in missing):
-                checkpoints.restore(moment.weights, model)
-            if jumps:
-                subject, before = _with_the_epoch_before(subject, before, evaluate(model, job))
-            _probe_moment(run, writer, moment, missing, subject, say)
+            subject = make_subject(
+                job,
+                model,
+                saved_epoch.epoch,
+                is_last_epoch=saved_epoch.is_last,
+                accuracy_changed=False,
+                previous_state=None,
+            )
+            if compares_epochs or any(is_due(probe, subject) for probe in missing):
+                checkpoints.restore(saved_epoch.weights, model)
+            if compares_epochs:
+                subject, previous = _with_previous_epoch(subject, previous, evaluate(model, job))
+            _probe_epoch(run, writer, saved_epoch, missing, subject, print_line)
 
 
 @dataclass(frozen=True)
-class _Before:
+class _PreviousEpoch:
     """What is remembered of an epoch when the next one is looked at."""
 
     epoch: int = 0
@@ -107,65 +114,67 @@ class _Before:
     state: dict[str, Tensor] | None = None
 
 
-def _with_the_epoch_before(
-    subject: Subject, before: _Before, validation: Evaluation
-) -> tuple[Subject, _Before]:
+def _with_previous_epoch(
+    subject: Subject, previous: _PreviousEpoch, validation: Evaluation
+) -> tuple[Subject, _PreviousEpoch]:
     """`subject` with what it needs of the epoch before, and what the next one will need."""
     state = {name: value.detach().clone() for name, value in subject.model.state_dict().items()}
-    after = _Before(subject.epoch, validation, state)
-    if before.validation is None or subject.epoch != before.epoch + 1:
+    after = _PreviousEpoch(subject.epoch, validation, state)
+    if previous.validation is None or subject.epoch != previous.epoch + 1:
         return subject, after
-    moved = moved_beyond_noise(before.validation, validation)
-    return replace(subject, moved=moved, previous=before.state), after
+    changed = accuracy_changed(previous.validation, validation)
+    return replace(subject, accuracy_changed=changed, previous_state=previous.state), after
 
 
-def _missing(run: Run, moment: Moment, wanted: tuple[Probe, ...]) -> tuple[Probe, ...]:
-    """Those of the probes `wanted` that wrote nothing at this moment."""
+def _missing(run: Run, saved_epoch: SavedEpoch, requested: tuple[Probe, ...]) -> tuple[Probe, ...]:
+    """Those of the probes `requested` that wrote nothing at this epoch."""
     return tuple(
         probe
-        for probe in wanted
-        if not any((run.table(table)["epoch"] == moment.epoch).any() for table in probe.tables)
+        for probe in requested
+        if not any((run.table(table)["epoch"] == saved_epoch.epoch).any() for table in probe.tables)
     )
 
 
-def _probe_moment(
+def _probe_epoch(
     run: Run,
     writer: RunWriter,
-    moment: Moment,
+    saved_epoch: SavedEpoch,
     missing: tuple[Probe, ...],
     subject: Subject,
-    say: Callable[[str], None],
+    print_line: Callable[[str], None],
 ) -> None:
     seconds: dict[str, Any] = {}
 
     def write_table(name: str, columns: Mapping[str, Any]) -> None:
         rows = len(next(iter(columns.values())))
-        with_epoch = {"epoch": [moment.epoch] * rows, **columns}
+        with_epoch = {"epoch": [saved_epoch.epoch] * rows, **columns}
         if name == "probe_costs":
             seconds.update(zip(columns["probe"], columns["seconds"], strict=True))
-            with_epoch = _with_known(run, moment, with_epoch)
-        writer.append(name, with_epoch, moment.first_step, moment.last_step)
+            with_epoch = _with_recorded_costs(run, saved_epoch, with_epoch)
+        writer.append(name, with_epoch, saved_epoch.first_step, saved_epoch.last_step)
 
     run_probes(missing, subject, write_table)
     ran = ", ".join(f"{name} {value:.1f} s" for name, value in seconds.items())
-    say(f"  epoch {moment.epoch}: {ran or 'nothing to do'}")
+    print_line(f"  epoch {saved_epoch.epoch}: {ran or 'nothing to do'}")
 
 
-def _with_known(run: Run, moment: Moment, columns: dict[str, Any]) -> dict[str, Any]:
+def _with_recorded_costs(
+    run: Run, saved_epoch: SavedEpoch, columns: dict[str, Any]
+) -> dict[str, Any]:
     """The costs that the run's part of this epoch holds already, then those in `columns`.
 
     Where that part was merged into a longer one, no part is replaced, and none need be said again.
     """
-    part = run.folder / "probe_costs" / part_name(moment.first_step, moment.last_step)
+    part = run.folder / "probe_costs" / part_name(saved_epoch.first_step, saved_epoch.last_step)
     if not part.exists():
         return columns
     known = run.table("probe_costs")
-    known = known[(known["epoch"] == moment.epoch) & ~known["probe"].isin(columns["probe"])]
+    known = known[(known["epoch"] == saved_epoch.epoch) & ~known["probe"].isin(columns["probe"])]
     held = known[list(columns)].astype(object).where(known[list(columns)].notna(), None)
     return {name: [*held[name], *columns[name]] for name in columns}
 
 
-def moments_of(run: Run) -> Iterator[Moment]:
+def saved_epochs(run: Run) -> Iterator[SavedEpoch]:
     """The ends of the epochs of `run` whose weights were kept, in order."""
     kept = checkpoints.available(run.folder)
     ends = dict(zip(run.epochs["epoch"].tolist(), run.epochs["step"].tolist(), strict=True))
@@ -174,10 +183,10 @@ def moments_of(run: Run) -> Iterator[Moment]:
             raise RunError(f"{run.folder} holds weights of epoch {epoch}, which it did not finish")
         first = int(ends[epoch - 1]) + 1 if epoch - 1 in ends else 0
         # Where there are weights of one epoch only, it is the last that can be looked at.
-        yield Moment(epoch, weights, first, int(ends[epoch]), epoch == max(kept))
+        yield SavedEpoch(epoch, weights, first, int(ends[epoch]), epoch == max(kept))
 
 
-def job_of(run: Run, options: Options) -> Job:
+def rebuild_job(run: Run, options: Options) -> Job:
     """The job that made `run`, its images loaded and split again, as they were.
 
     Raises `RunError` where `run` was not made by `train_and_trace` or is not finished, or where the
@@ -201,7 +210,7 @@ def job_of(run: Run, options: Options) -> Job:
 
 def _require_same_images(run: Run, job: Job, data: ImageData) -> None:
     recorded = run.images.sort_values("image")
-    subset = job.membership()["subset"]
+    subset = job.image_columns()["subset"]
     same = list(recorded["fingerprint"]) == list(data.fingerprints)
     if not same or list(recorded["subset"]) != subset:
         raise RunError(

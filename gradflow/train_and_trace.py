@@ -12,7 +12,13 @@ from gradflow.command_line.exit_codes import run_command
 from gradflow.command_line.interrupts import end_in_good_order
 from gradflow.command_line.out_of_memory import naming_lack_of_memory
 from gradflow.training.configuration import Configuration
-from gradflow.training.console import ConsoleProgress, progress_bar, quoted, show_plan, show_results
+from gradflow.training.console import (
+    ConsoleProgress,
+    progress_bar,
+    shell_quoted,
+    show_plan,
+    show_results,
+)
 from gradflow.training.experiment import Plan, make_plan, run
 from gradflow.training.job import Job
 from gradflow.training.resumption import recorded_configuration
@@ -49,13 +55,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options = tyro.cli(Options, prog="python -m gradflow.train_and_trace", args=arguments)
         end_in_good_order()
         plans.append(make_plan(options.configuration, resumed=options.resume is not None))
-        with naming_lack_of_memory(lambda: _kept(plans)):
-            carry_out(plans[0], Console())
+        with naming_lack_of_memory(lambda: _resume_hint(plans)):
+            run_plan(plans[0], Console())
 
-    return run_command(work, lambda: f"interrupted{_kept(plans)}")
+    return run_command(work, lambda: f"interrupted{_resume_hint(plans)}")
 
 
-def carry_out(plan: Plan, console: Console) -> None:
+def run_plan(plan: Plan, console: Console) -> None:
     """Train and trace every network of `plan`, with its progress on `console`."""
     show_plan(console, plan)
     with progress_bar(console) as bar:
@@ -67,10 +73,12 @@ def carry_out(plan: Plan, console: Console) -> None:
     show_results(console, plan.folder, results)
 
 
-def _kept(plans: Sequence[Plan]) -> str:
+def _resume_hint(plans: Sequence[Plan]) -> str:
     """What to say of the folder of a training that has ended before its time."""
     kept = [plan.folder for plan in plans if plan.folder.exists()]
-    return f": what was recorded is kept; go on with --resume {quoted(kept[0])}" if kept else ""
+    if not kept:
+        return ""
+    return f": what was recorded is kept; go on with --resume {shell_quoted(kept[0])}"
 
 
 if __name__ == "__main__":

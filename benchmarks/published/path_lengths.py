@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from analyses.statistics import theory
 from gradflow.data import Batch
 from gradflow.models import build
-from gradflow.probes.network.blocks import Block, blocks, rewired
+from gradflow.probes.network.blocks import Block, find_blocks, rewired
 from gradflow.probes.probe import Subject
 from gradflow.probes.skips import path_lengths
 from published.rows import Item, Tolerance, compare
@@ -59,12 +59,12 @@ def probe_shares(model: nn.Module) -> NDArray[np.float64]:
     subject = Subject(
         model=model,
         epoch=1,
-        last=True,
-        moved=False,
-        previous=None,
+        is_last_epoch=True,
+        accuracy_changed=False,
+        previous_state=None,
         batch=_batch(),
-        training=lambda: (),
-        validation=lambda: (),
+        training_batches=lambda: (),
+        validation_batches=lambda: (),
         seed=0,
     )
     return np.array(path_lengths.measure(subject)["path_lengths"]["share"])
@@ -75,7 +75,7 @@ def every_path_shares(model: nn.Module) -> NDArray[np.float64]:
 
     g is dL/dx at the first block's input, the sum of all g_k; g_k that by all paths of length k.
     """
-    chain = blocks(model)
+    chain = find_blocks(model)
     parts = []
     for length in range(len(chain) + 1):
         gradients = [path_gradient(model, chain, path) for path in combinations(chain, length)]
@@ -127,7 +127,7 @@ def _linear_network(name: str) -> nn.Module:
     model = _network(name)
     with torch.no_grad():
         model.get_parameter("conv1.weight").abs_()
-        for block in blocks(model):
+        for block in find_blocks(model):
             for convolution, factor in (("conv1", 1.0), ("conv2", GAIN)):
                 nn.init.zeros_(block.module.get_parameter(f"{convolution}.bias"))
                 weight = block.module.get_parameter(f"{convolution}.weight")

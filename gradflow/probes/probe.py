@@ -22,7 +22,9 @@ class When(StrEnum):
     EVERY_EPOCH = "at every epoch's end"
     FIRST_AND_LAST = "at the end of the first and of the last epoch"
     LAST = "at the last epoch's end"
-    JUMP = "where the validation accuracy moved by more than sampling noise since the last epoch"
+    ACCURACY_JUMP = (
+        "where the validation accuracy moved by more than sampling noise since the last epoch"
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,27 +35,27 @@ class Subject:
         model: a copy for this probe alone, in evaluation mode, without gradients or hooks of the
             tracer; the probe may change it in any way.
         epoch: counted from 1.
-        last: whether this is the last epoch of the run.
-        moved: whether the validation accuracy moved by more than sampling noise since the epoch
-            before (exact McNemar test at 5 %).
-        previous: the state dict at the end of the epoch before; None at the first.
+        is_last_epoch: whether this is the last epoch of the run.
+        accuracy_changed: whether the validation accuracy changed by more than sampling noise since
+            the epoch before (exact McNemar test at 5 %).
+        previous_state: the state dict at the end of the epoch before; None at the first.
         batch: training images without augmentation, the same at every epoch and for every network
             of one seed; at most 24 of them.
-        training: yields all training images without augmentation, in batches of training's size,
-            in the same shuffled order each time.
-        validation: yields all validation images, in order.
+        training_batches: yields all training images without augmentation, in batches of the size
+            used in training, in the same shuffled order each time.
+        validation_batches: yields all validation images, in order.
         seed: of the run; whatever a probe draws, it draws from a generator seeded with it and
             with the epoch, never from the global one.
     """
 
     model: nn.Module
     epoch: int
-    last: bool
-    moved: bool
-    previous: Mapping[str, Tensor] | None
+    is_last_epoch: bool
+    accuracy_changed: bool
+    previous_state: Mapping[str, Tensor] | None
     batch: Batch
-    training: Callable[[], Iterable[Batch]]
-    validation: Callable[[], Iterable[Batch]]
+    training_batches: Callable[[], Iterable[Batch]]
+    validation_batches: Callable[[], Iterable[Batch]]
     seed: int
 
 
@@ -84,7 +86,7 @@ def is_due(probe: Probe, subject: Subject) -> bool:
     """Whether `probe` runs at the end of the subject's epoch."""
     return {
         When.EVERY_EPOCH: True,
-        When.FIRST_AND_LAST: subject.last or subject.epoch == 1,
-        When.LAST: subject.last,
-        When.JUMP: subject.moved and subject.previous is not None,
+        When.FIRST_AND_LAST: subject.is_last_epoch or subject.epoch == 1,
+        When.LAST: subject.is_last_epoch,
+        When.ACCURACY_JUMP: subject.accuracy_changed and subject.previous_state is not None,
     }[probe.when]

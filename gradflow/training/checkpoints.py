@@ -24,18 +24,29 @@ from gradflow.runs.format.manifest import read_manifest, write_listed
 BEST = BEST_FILE
 FOLDER = CHECKPOINTS_FOLDER
 
-_ZIP = b"PK\3\4"
-_STORAGES = ["BFloat16", "Bool", "Byte", "Char", "Double", "Float", "Half", "Int", "Long", "Short"]
+_ZIP_SIGNATURE = b"PK\3\4"
+_STORAGE_TYPES = [
+    "BFloat16",
+    "Bool",
+    "Byte",
+    "Char",
+    "Double",
+    "Float",
+    "Half",
+    "Int",
+    "Long",
+    "Short",
+]
 # What `torch.save` builds a state from. PyTorch would call more as it loads, `bytearray` among it,
 # which takes as much memory as a number in the file says.
-_BUILT_FROM = {
+_ALLOWED_GLOBALS = {
     "collections OrderedDict",
     "torch._utils _rebuild_tensor_v2",
-    *(f"torch {kind}Storage" for kind in _STORAGES),
+    *(f"torch {kind}Storage" for kind in _STORAGE_TYPES),
 }
 
 
-def path_of_epoch(run_folder: Path, epoch: int) -> Path:
+def epoch_checkpoint_path(run_folder: Path, epoch: int) -> Path:
     """Where the weights at the end of `epoch` are, if those of every epoch are kept."""
     return run_folder / FOLDER / f"epoch-{epoch:04d}.pt"
 
@@ -43,29 +54,29 @@ def path_of_epoch(run_folder: Path, epoch: int) -> Path:
 def save(path: Path, model: nn.Module, **entries: Any) -> None:
     """Write the weights of `model`, on the CPU, with `entries` beside them, whole.
 
-    The run's manifest lists `path`, which is its best epoch's or one of `path_of_epoch`.
+    The run's manifest lists `path`, which is its best epoch's or one of `epoch_checkpoint_path`.
 
     Raises `RunError` where it cannot be written.
     """
     state = {name: value.cpu() for name, value in model.state_dict().items()}
     make_folder(path.parent)
-    data = serialized({"state_dict": state, **entries})
+    data = serialize({"state_dict": state, **entries})
     write_listed(_run_folder(path), path, lambda temporary: write(temporary, data))
 
 
-def serialized(content: Mapping[str, Any]) -> memoryview:
+def serialize(content: Mapping[str, Any]) -> memoryview:
     """`content` as `torch.save` writes it; in memory, as that hides what a full disk answers."""
     buffer = BytesIO()
     torch.save(dict(content), buffer)
     return buffer.getbuffer()
 
 
-def deserialized(data: bytes) -> Any:
-    """What `serialized` made of it; never more than it takes itself, and no code is run.
+def deserialize(data: bytes) -> Any:
+    """What `serialize` made of it; never more than it takes itself, and no code is run.
 
     Raises errors of pickle, zip and torch, each their own, where it is anything else.
     """
-    if not data.startswith(_ZIP):  # else PyTorch reads it in a way of its own, whatever follows
+    if not data.startswith(_ZIP_SIGNATURE):  # PyTorch would read such a file in its old format
         raise ValueError("it is no archive, which weights always are")
     with zipfile.ZipFile(BytesIO(data)) as archive:
         if sum(member.file_size for member in archive.infolist()) > len(data):
@@ -74,7 +85,7 @@ def deserialized(data: bytes) -> Any:
         if len(names) != 1:
             raise ValueError("it does not hold one state, which weights always do")
         for code, argument, _ in pickletools.genops(archive.read(names[0])):
-            if code.name == "GLOBAL" and argument not in _BUILT_FROM:
+            if code.name == "GLOBAL" and argument not in _ALLOWED_GLOBALS:
                 raise ValueError(f"it holds {argument}, which weights never do")
     return torch.load(BytesIO(data), map_location="cpu", weights_only=True)
 
@@ -97,7 +108,7 @@ def load(path: Path) -> dict[str, Any]:
         data = path.read_bytes()
         if read_manifest(_run_folder(path)).contradicts(path, data):
             raise ValueError("its checksum is another")
-        content = deserialized(data)
+        content = deserialize(data)
     except FileNotFoundError as error:
         raise RunError(f"there are no weights at {path}") from error
     except TooLargeError:

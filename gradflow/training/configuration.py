@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from gradflow.errors import ConfigurationError
-from gradflow.training.option_types import typed
+from gradflow.training.option_types import convert_options
 
 # Options that take several values: tuples here, lists in JSON.
-_SEVERAL = ("models", "seeds", "probes")
-LARGEST_IMAGE = 1 << 14
-_LARGEST = 2**31 - 1
+_TUPLE_OPTIONS = ("models", "seeds", "probes")
+LARGEST_IMAGE_SIZE = 1 << 14
+_LARGEST_COUNT = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,8 @@ class Configuration:
             "--models": (bool(self.models), "at least one network", "none"),
             "--seeds": (bool(self.seeds), "at least one seed", "none"),
             "--image-size": (
-                self.image_size is None or 8 <= self.image_size <= LARGEST_IMAGE,
-                f"from 8 to {LARGEST_IMAGE:,} pixels",
+                self.image_size is None or 8 <= self.image_size <= LARGEST_IMAGE_SIZE,
+                f"from 8 to {LARGEST_IMAGE_SIZE:,} pixels",
                 self.image_size,
             ),
             "--validation-fraction": (
@@ -140,9 +140,9 @@ class Configuration:
             if len(set(values)) < len(values):
                 raise ConfigurationError(f"{option} names the same one twice: {list(values)}")
         for option in ("epochs", "batch_size", "state_every", "trace_every"):
-            if getattr(self, option) > _LARGEST:
+            if getattr(self, option) > _LARGEST_COUNT:
                 raise ConfigurationError(
-                    f"--{option.replace('_', '-')} must be at most {_LARGEST:,}, "
+                    f"--{option.replace('_', '-')} must be at most {_LARGEST_COUNT:,}, "
                     f"not {getattr(self, option)}"
                 )
         for option, path in (("--data", self.data), ("--out", str(self.out or ""))):
@@ -159,13 +159,13 @@ class Configuration:
         """
         known = {field.name for field in fields(cls)}
         given = {name: value for name, value in options.items() if name in known}
-        return cls(**typed(given, cls))
+        return cls(**convert_options(given, cls))
 
     def as_json(self) -> dict[str, Any]:
         """All options, as JSON keeps them."""
         options = asdict(self)
         options["out"] = None if self.out is None else str(self.out)
-        listed = {name: list(getattr(self, name)) for name in _SEVERAL}
+        listed = {name: list(getattr(self, name)) for name in _TUPLE_OPTIONS}
         return options | listed
 
 

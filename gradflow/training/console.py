@@ -12,7 +12,7 @@ from rich.table import Table
 
 from gradflow.data import find_duplicates
 from gradflow.errors import printable
-from gradflow.training.experiment import Plan, Trained
+from gradflow.training.experiment import Plan, TrainedNetwork
 from gradflow.training.job import Job
 from gradflow.training.loop import EpochSummary
 
@@ -30,19 +30,19 @@ class ConsoleProgress:
         self._task = bar.add_task(job.network, total=steps * self._epochs, state="")
         console.print(f"\n[bold]{job.network}[/], seed {job.seed}")
 
-    def begin(self, epoch: int) -> None:
+    def on_start(self, epoch: int) -> None:
         """Move the bar to the beginning of `epoch`, and say where a resumed run goes on."""
         self._done = epoch - 1
         if self._done:
             self._console.print(f"resumed after epoch {self._done}", highlight=False)
 
-    def step(self, step: int, loss: float, accuracy: float) -> None:
+    def on_steps_done(self, step: int, loss: float, accuracy: float) -> None:
         """Move the bar to batch `step` of the present epoch."""
         state = f"loss {loss:.3f}  acc {accuracy:.1%}{self._validation}"
         completed = self._done * self._steps + step
         self._bar.update(self._task, completed=completed, state=state)
 
-    def epoch(self, summary: EpochSummary) -> None:
+    def on_epoch_end(self, summary: EpochSummary) -> None:
         """Print the line of a finished epoch."""
         self._done = summary.epoch
         self._validation = f"  val {summary.val_accuracy:.1%}"
@@ -120,7 +120,7 @@ def show_plan(console: Console, plan: Plan) -> None:
     )
 
 
-def show_results(console: Console, folder: Path, results: Sequence[Trained]) -> None:
+def show_results(console: Console, folder: Path, results: Sequence[TrainedNetwork]) -> None:
     """The table at the end, where everything lies, and what to type next."""
     table = Table(title="Validation accuracy", title_justify="left")
     table.add_column("network")
@@ -144,11 +144,11 @@ def show_results(console: Console, folder: Path, results: Sequence[Trained]) -> 
     console.print(
         f"Recorded in {printable(str(folder))}", soft_wrap=True, markup=False, highlight=False
     )
-    command = f"Next: python -m gradflow.report {quoted(folder)}"
+    command = f"Next: python -m gradflow.report {shell_quoted(folder)}"
     console.print(command, soft_wrap=True, markup=False, highlight=False)
 
 
-def quoted(path: Path) -> str:
+def shell_quoted(path: Path) -> str:
     """`path` as it is typed in a shell, where its name may hold anything."""
     text = printable(str(path))
     if text.startswith("-"):

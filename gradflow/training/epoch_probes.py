@@ -10,7 +10,7 @@ from gradflow.training.configuration import Configuration
 from gradflow.training.job import Job
 
 
-def wanted_probes(options: Configuration) -> tuple[Probe, ...]:
+def requested_probes(options: Configuration) -> tuple[Probe, ...]:
     """The probes that `--probes` asks for, in the order in which they run.
 
     Raises `ConfigurationError` for a name that no probe has.
@@ -23,29 +23,29 @@ def wanted_probes(options: Configuration) -> tuple[Probe, ...]:
     return find_probes(names)
 
 
-def needs_previous(probes: tuple[Probe, ...]) -> bool:
+def needs_previous_state(probes: tuple[Probe, ...]) -> bool:
     """Whether one of `probes` looks at the weights of the epoch before."""
-    return any(probe.when is When.JUMP for probe in probes)
+    return any(probe.when is When.ACCURACY_JUMP for probe in probes)
 
 
-def subject_of(
+def make_subject(
     job: Job,
     model: nn.Module,
     epoch: int,
     *,
-    last: bool,
-    moved: bool,
-    previous: Mapping[str, Tensor] | None,
+    is_last_epoch: bool,
+    accuracy_changed: bool,
+    previous_state: Mapping[str, Tensor] | None,
 ) -> Subject:
     """What the probes are shown at the end of `epoch`; see `Subject` for the arguments."""
     return Subject(
         model=model,
         epoch=epoch,
-        last=last,
-        moved=moved,
-        previous=previous,
+        is_last_epoch=is_last_epoch,
+        accuracy_changed=accuracy_changed,
+        previous_state=previous_state,
         batch=job.probe_batch(),
-        training=job.plain_training_batches,
-        validation=job.validation_batches,
+        training_batches=job.unaugmented_training_batches,
+        validation_batches=job.validation_batches,
         seed=job.seed,
     )

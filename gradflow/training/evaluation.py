@@ -21,14 +21,14 @@ class Evaluation(Predictions):
     @property
     def accuracy(self) -> float:
         """The fraction of images predicted right."""
-        return float(self.right.double().mean())
+        return float(self.correct.double().mean())
 
     @property
-    def right(self) -> Tensor:
+    def correct(self) -> Tensor:
         """Whether each image was predicted right: bool [V]."""
         return self.prediction == self.target
 
-    def fits(self, job: Job) -> bool:
+    def matches(self, job: Job) -> bool:
         """Whether it can be of the validation images of `job`: what was read need not be."""
         images = job.split.validation
         values = (self.image, self.target, self.prediction, self.probability)
@@ -56,14 +56,14 @@ def evaluate(model: nn.Module, job: Job) -> Evaluation:
     return Evaluation(**vars(found), loss=loss)
 
 
-def moved_beyond_noise(before: Evaluation, after: Evaluation, level: float = 0.05) -> bool:
+def accuracy_changed(before: Evaluation, after: Evaluation, level: float = 0.05) -> bool:
     """Whether accuracy changed by more than sampling noise: exact McNemar test at `level`.
 
     Source: McNemar 1947; the images that only one of two passes got right are a fair coin's throws
     where there is no change.
     """
-    gained = int((after.right & ~before.right).sum())
-    lost = int((before.right & ~after.right).sum())
+    gained = int((after.correct & ~before.correct).sum())
+    lost = int((before.correct & ~after.correct).sum())
     if gained + lost == 0:
         return False
     return bool(binomtest(gained, gained + lost).pvalue < level)

@@ -18,15 +18,15 @@ from gradflow.runs.reading.run import open_run
 from gradflow.runs.writing.lock import FolderLock
 from gradflow.runs.writing.run import ExperimentWriter, claim_folder
 from gradflow.training.configuration import Configuration
-from gradflow.training.epoch_probes import wanted_probes
+from gradflow.training.epoch_probes import requested_probes
 from gradflow.training.job import Job
 from gradflow.training.loop import EpochSummary, Progress, train
-from gradflow.training.resumption import require_same_images, summaries_of
+from gradflow.training.resumption import read_summaries, require_same_images
 from gradflow.training.state import discard_state
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedNetwork:
     """One network trained with one seed."""
 
     network: str
@@ -81,7 +81,7 @@ def make_plan(options: Configuration, *, resumed: bool = False) -> Plan:
     Raises `ConfigurationError` or `DataError` where the experiment cannot be run.
     """
     device = choose_device(options.device)
-    wanted_probes(options)
+    requested_probes(options)
     for network in options.models:
         build(network, classes=2, norm=options.norm, shortcut=options.shortcut, seed=0)
     data = load(options.data, image_size=options.image_size)
@@ -95,7 +95,7 @@ def make_plan(options: Configuration, *, resumed: bool = False) -> Plan:
     return Plan(options, folder, device, data, splits, resumed)
 
 
-def run(plan: Plan, progress_of: Callable[[Job], Progress]) -> list[Trained]:
+def run(plan: Plan, progress_of: Callable[[Job], Progress]) -> list[TrainedNetwork]:
     """Train every job of `plan`; `progress_of` gives each job its own progress.
 
     Of a plan to resume, runs that are complete are left as they are.
@@ -117,21 +117,21 @@ def run(plan: Plan, progress_of: Callable[[Job], Progress]) -> list[Trained]:
                 "runs": [job.folder.name for job in jobs],
             },
         )
-        return [Trained(job.network, job.seed, train(job, progress_of(job))) for job in jobs]
+        return [TrainedNetwork(job.network, job.seed, train(job, progress_of(job))) for job in jobs]
 
 
-def _resume(job: Job, progress_of: Callable[[Job], Progress]) -> Trained:
+def _resume(job: Job, progress_of: Callable[[Job], Progress]) -> TrainedNetwork:
     started = (job.folder / RUN_FILE).exists()
     if started:
         recorded = open_run(job.folder)
         require_same_images(job, recorded)
         if recorded.description.get("status") == "complete":
             discard_state(job.folder)  # where the end came between the last row and this
-            return Trained(job.network, job.seed, summaries_of(recorded))
+            return TrainedNetwork(job.network, job.seed, read_summaries(recorded))
     now = train(job, progress_of(job), resume=started)
     # Those before come from the run: what it holds now is what was trained, without a gap.
-    before = summaries_of(open_run(job.folder))[: job.configuration.epochs - len(now)]
-    return Trained(job.network, job.seed, [*before, *now])
+    before = read_summaries(open_run(job.folder))[: job.configuration.epochs - len(now)]
+    return TrainedNetwork(job.network, job.seed, [*before, *now])
 
 
 def choose_device(name: str) -> torch.device:

@@ -58,7 +58,7 @@ class Job:
         """The training images as epoch `epoch` shows them, shuffled, augmented if asked for."""
         return self._training_batches(epoch, augment=self.configuration.augment)
 
-    def plain_training_batches(self) -> Iterator[Batch]:
+    def unaugmented_training_batches(self) -> Iterator[Batch]:
         """The training images, not augmented, in training's batches, in the same order each time.
 
         The order is that of no epoch.
@@ -74,11 +74,11 @@ class Job:
 
     def probe_batch(self) -> Batch:
         """The first of the plain training images, at most 24: alike for all networks of a seed."""
-        first = next(self.plain_training_batches())
+        first = next(self.unaugmented_training_batches())
         parts = (first.images, first.targets, first.indices)
         return Batch(*(part[:LARGEST_PROBE_BATCH] for part in parts))
 
-    def membership(self) -> dict[str, Any]:
+    def image_columns(self) -> dict[str, Any]:
         """The columns of the table `images`."""
         subset = ["training"] * len(self.data.labels)
         for index in self.split.validation.tolist():

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from gradflow.data import Batch
 from gradflow.hooks.layers import first_tensor
-from gradflow.probes.execution import bare_copy
+from gradflow.probes.execution import copy_without_hooks
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class NonFinite:
         return f"step {self.step} has {self.count} non-finite {values} in {self.place}"
 
 
-def as_recorded(entry: Mapping[str, Any] | None) -> NonFinite | None:
+def nonfinite_from_trace(entry: Mapping[str, Any] | None) -> NonFinite | None:
     """What `Tracer.first_nonfinite` found, in the words of `find_nonfinite`."""
     if entry is None:
         return None
@@ -53,24 +53,24 @@ def find_nonfinite(model: nn.Module, batch: Batch, step: int) -> NonFinite | Non
     where all is finite. `model` itself is left as it is.
     """
     found = partial(NonFinite, step)
-    own = bare_copy(model).train()
-    if count := _bad(batch.images):
+    own = copy_without_hooks(model).train()
+    if count := _count_nonfinite(batch.images):
         return found("the images", count)
     for name, value in own.state_dict().items():
-        if count := _bad(value):
+        if count := _count_nonfinite(value):
             return found(f"the weights {name}", count)
-    with _watched(own) as (outputs, gradients):
+    with _nonfinite_values(own) as (outputs, gradients):
         loss = F.cross_entropy(own(batch.images), batch.targets)
         if outputs:
             return found(*outputs[0])
-        if count := _bad(loss):
+        if count := _count_nonfinite(loss):
             return found("the loss", count)
         loss.backward()
         return found(*gradients[0]) if gradients else None
 
 
 @contextmanager
-def _watched(
+def _nonfinite_values(
     model: nn.Module,
 ) -> Iterator[tuple[list[tuple[str, int]], list[tuple[str, int]]]]:
     """Hooks that note, in order, the layers whose outputs and whose gradients are not finite."""
@@ -78,14 +78,14 @@ def _watched(
     gradients: list[tuple[str, int]] = []
 
     def on_gradient(name: str, gradient: Tensor) -> None:
-        if count := _bad(gradient):
+        if count := _count_nonfinite(gradient):
             gradients.append((f"the gradient of the output of layer {name}", count))
 
     def on_output(name: str, module: nn.Module, args: Any, output: Any) -> None:
         tensor = first_tensor(output)
         if tensor is None:
             return
-        if count := _bad(tensor):
+        if count := _count_nonfinite(tensor):
             outputs.append((f"the output of layer {name}", count))
         if tensor.requires_grad:
             tensor.register_hook(partial(on_gradient, name))
@@ -102,7 +102,7 @@ def _watched(
             handle.remove()
 
 
-def _bad(value: Tensor) -> int:
+def _count_nonfinite(value: Tensor) -> int:
     if not value.is_floating_point():
         return 0
     return int((~torch.isfinite(value.detach())).sum())

@@ -18,9 +18,9 @@ from gradflow.training.loop import EpochSummary
 
 # What may differ from the options an experiment began with: where it runs, and where its images
 # are now.
-MAY_CHANGE = ("device", "data")
+CHANGEABLE_OPTIONS = ("device", "data")
 # Losses may be nan, which reads like a value that is missing.
-_ALWAYS_KNOWN = ("epoch", "val_accuracy", "seconds")
+_NEVER_MISSING = ("epoch", "val_accuracy", "seconds")
 
 
 def recorded_configuration(folder: Path, given: Configuration) -> Configuration:
@@ -36,7 +36,7 @@ def recorded_configuration(folder: Path, given: Configuration) -> Configuration:
         for field in fields(Configuration)
         if getattr(given, field.name) != getattr(default, field.name)
     ]
-    refused = [name for name in changed if name not in MAY_CHANGE]
+    refused = [name for name in changed if name not in CHANGEABLE_OPTIONS]
     if refused:
         raise ConfigurationError(
             f"--resume goes on with the options recorded in {folder}: leave out "
@@ -51,7 +51,7 @@ def recorded_configuration(folder: Path, given: Configuration) -> Configuration:
     if not isinstance(recorded, dict):
         raise RunError(f"{folder} was not made by train_and_trace: it records no configuration")
     options = Configuration.from_json(recorded)
-    kept = {name: getattr(given, name) for name in MAY_CHANGE if name in changed}
+    kept = {name: getattr(given, name) for name in CHANGEABLE_OPTIONS if name in changed}
     return replace(options, **kept, out=folder)
 
 
@@ -63,7 +63,7 @@ def require_same_images(job: Job, run: Run) -> None:
     recorded = run.images
     if recorded.empty:
         return  # interrupted before its images were noted
-    now = pd.DataFrame(job.membership())
+    now = pd.DataFrame(job.image_columns())
     columns = ["fingerprint", "label", "subset"]
     same = len(now) == len(recorded) and all(
         now[name].astype("object").tolist() == recorded[name].astype("object").tolist()
@@ -76,7 +76,7 @@ def require_same_images(job: Job, run: Run) -> None:
         )
 
 
-def summaries_of(run: Run) -> list[EpochSummary]:
+def read_summaries(run: Run) -> list[EpochSummary]:
     """What the recorded epochs of `run` came to.
 
     Raises `RunError` where there are none, or they are not those of `train_and_trace`.
@@ -103,6 +103,6 @@ def _holds_numbers(epochs: pd.DataFrame, name: str) -> bool:
     if name not in epochs:
         return False
     missing = epochs[name].isna()
-    if name in _ALWAYS_KNOWN:
+    if name in _NEVER_MISSING:
         return pd.api.types.is_numeric_dtype(epochs[name]) and not missing.any()
     return pd.api.types.is_numeric_dtype(epochs[name]) or bool(missing.all())

@@ -68,7 +68,7 @@ def set_random_state(state: Mapping[str, Any]) -> None:
         torch.cuda.set_rng_state_all(state["cuda"])
 
 
-def validation_of(state: Mapping[str, Any], device: torch.device) -> Evaluation | None:
+def saved_validation(state: Mapping[str, Any], device: torch.device) -> Evaluation | None:
     """The validation that `state` remembers, on `device`."""
     kept: dict[str, Any] | None = state["validation"]
     if kept is None:
@@ -82,7 +82,7 @@ def validation_of(state: Mapping[str, Any], device: torch.device) -> Evaluation 
 
 def save_state(folder: Path, state: Mapping[str, Any], step: int) -> None:
     """Write `state`, as it is before `step`, then let go of the one before."""
-    data = checkpoints.serialized(state)
+    data = checkpoints.serialize(state)
     name = f"state-{step:010d}.pt"
     write_whole(folder / name, lambda path: checkpoints.write(path, data))
     digest = hashlib.sha256(data).hexdigest()
@@ -101,7 +101,7 @@ def load_state(folder: Path) -> dict[str, Any] | None:
     if data is None:
         return None
     try:
-        state = checkpoints.deserialized(data)
+        state = checkpoints.deserialize(data)
     except Exception as error:  # pickle, zip and torch each have errors of their own
         raise damaged_state(folder, str(error).splitlines()[0] if str(error) else "?") from error
     if not isinstance(state, dict):

@@ -140,7 +140,7 @@ def test_a_lack_of_memory_is_a_sentence(run, capsys, monkeypatch, error):
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(probe, "job_of", fail)
+    monkeypatch.setattr(probe, "rebuild_job", fail)
     assert probe.main([str(run)]) == 1
     said = capsys.readouterr().err
     assert said.startswith("error: out of memory (")

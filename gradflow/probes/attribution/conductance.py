@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from gradflow.probes.network.blocks import Block, Rewiring, blocks, rewired
+from gradflow.probes.network.blocks import Block, Rewiring, find_blocks, rewired
 
-MOST_POINTS = 96  # in one pass: more take memory and no less time
+MAX_POINTS_PER_PASS = 96  # in one pass: more take memory and no less time
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,11 +50,14 @@ def conductances(
         targets: int64 [N], whose logits.
         steps: of the sum; the network runs forward and backward at `steps` + 1 points an image.
     """
-    at_once = max(MOST_POINTS // (steps + 1), 1)
+    images_per_pass = max(MAX_POINTS_PER_PASS // (steps + 1), 1)
     parts = [
-        _of_part(model, *part, steps)
+        _conductances_in_one_pass(model, *part, steps)
         for part in zip(
-            images.split(at_once), baseline.split(at_once), targets.split(at_once), strict=True
+            images.split(images_per_pass),
+            baseline.split(images_per_pass),
+            targets.split(images_per_pass),
+            strict=True,
         )
     ]
     return [
@@ -69,14 +72,14 @@ def conductances(
     ]
 
 
-def _of_part(
+def _conductances_in_one_pass(
     model: nn.Module, images: Tensor, baseline: Tensor, targets: Tensor, steps: int
 ) -> list[Conductance]:
-    residual = [block for block in blocks(model) if block.residual]
+    residual = [block for block in find_blocks(model) if block.residual]
     summands: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
     along = torch.linspace(0, 1, steps + 1, dtype=images.dtype, device=images.device)
     points = baseline + along.view(-1, 1, 1, 1, 1) * (images - baseline)
-    with torch.enable_grad(), rewired(dict.fromkeys(residual, _keeping(summands))):
+    with torch.enable_grad(), rewired(dict.fromkeys(residual, _keep_summands(summands))):
         logits = model(points.flatten(0, 1).requires_grad_())
         chosen = logits.gather(1, targets.repeat(steps + 1)[:, None])
         sums = [summands[block.name][2] for block in residual]
@@ -102,7 +105,7 @@ def _of_part(
     ]
 
 
-def _keeping(summands: dict[str, tuple[Tensor, Tensor, Tensor]]) -> Rewiring:
+def _keep_summands(summands: dict[str, tuple[Tensor, Tensor, Tensor]]) -> Rewiring:
     """The block as it is, its skip, its branch and their sum kept in `summands`."""
 
     def keep(block: Block, x: Tensor) -> Tensor:

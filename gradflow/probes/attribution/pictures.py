@@ -9,10 +9,10 @@ import torch
 from captum.attr import IntegratedGradients, LayerAttribution, LayerGradCam
 from torch import Tensor, nn
 
-from gradflow.probes.network.blocks import Block, blocks
+from gradflow.probes.network.blocks import Block, find_blocks
 
-MIN_SIDE = 4  # pixels of a map for Grad-CAM: a smaller one has no place to point at
-MOST_POINTS = 96  # in one pass
+MIN_MAP_SIDE = 4  # pixels of a map for Grad-CAM: a smaller one has no place to point at
+MAX_POINTS_PER_PASS = 96  # in one pass
 
 
 def integrated_gradients(
@@ -28,7 +28,7 @@ def integrated_gradients(
         target=targets,
         n_steps=steps,
         method="riemann_middle",
-        internal_batch_size=max(MOST_POINTS, len(images)),
+        internal_batch_size=max(MAX_POINTS_PER_PASS, len(images)),
     )
     return attributions.detach().sum(1)
 
@@ -51,7 +51,7 @@ def layer_for_grad_cam(model: nn.Module, image: Tensor) -> Block:
     The last block of all is the usual choice, but of a small image it leaves 1 x 1 pixel. Where
     every block leaves less, it is the first. `model` must have blocks.
     """
-    found = blocks(model)
+    blocks = find_blocks(model)
     sides: dict[str, int] = {}
     hooks = [
         block.module.register_forward_hook(
@@ -59,7 +59,7 @@ def layer_for_grad_cam(model: nn.Module, image: Tensor) -> Block:
                 {name: min(output.shape[-2:])}
             )
         )
-        for block in found
+        for block in blocks
     ]
     try:
         with torch.no_grad():
@@ -67,8 +67,8 @@ def layer_for_grad_cam(model: nn.Module, image: Tensor) -> Block:
     finally:
         for hook in hooks:
             hook.remove()
-    large = [block for block in found if sides[block.name] >= MIN_SIDE]
-    return large[-1] if large else found[0]
+    large = [block for block in blocks if sides[block.name] >= MIN_MAP_SIDE]
+    return large[-1] if large else blocks[0]
 
 
 def _with_gradient(images: Tensor) -> Tensor:

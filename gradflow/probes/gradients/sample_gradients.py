@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
 from torch.nn import functional as F
 
-from gradflow.probes.network.calls import Call, modules_with_parameters, record_calls
+from gradflow.probes.network.calls import ModuleCall, modules_with_parameters, record_calls
 from gradflow.probes.probe import NotMeasurableError
 
 # How far the squared norm of the summed gradients may be from that of autograd's own gradient,
@@ -46,18 +46,18 @@ def gradient_products(model: nn.Module, images: Tensor, targets: Tensor) -> dict
     calls = record_calls(
         modules, lambda: F.cross_entropy(model(images.clone()), targets, reduction="sum")
     )
-    by_module: dict[nn.Module, list[Call]] = {}
+    by_module: dict[nn.Module, list[ModuleCall]] = {}
     for call in calls:
         by_module.setdefault(call.module, []).append(call)
     products = {}
     for name, module in modules.items():
-        product = _products(by_module.pop(module, []), len(images))
+        product = _module_products(by_module.pop(module, []), len(images))
         _require_complete(name, module, product)
         products[name] = product
     return products
 
 
-def _products(calls: Sequence[Call], n: int) -> Tensor:
+def _module_products(calls: Sequence[ModuleCall], n: int) -> Tensor:
     """<g_i, g_j> of a module that was called so, float64 [n, n] on the CPU."""
     if not calls:
         return torch.zeros(n, n, dtype=torch.float64)
@@ -66,9 +66,9 @@ def _products(calls: Sequence[Call], n: int) -> Tensor:
             raise NotMeasurableError(f"{call.name} does not keep the images of a batch apart")
     module = calls[0].module
     if isinstance(module, nn.Linear) or _is_plain_convolution(module):
-        product = _product_of_matrices(calls)
+        product = _linear_products(calls)
     else:
-        gradients = torch.stack([_gradients(call) for call in calls]).sum(0)
+        gradients = torch.stack([_sample_gradients(call) for call in calls]).sum(0)
         product = gradients @ gradients.T
     return product.double().cpu()
 
@@ -82,15 +82,15 @@ def _is_plain_convolution(module: nn.Module) -> bool:
     )
 
 
-def _product_of_matrices(calls: Sequence[Call]) -> Tensor:
+def _linear_products(calls: Sequence[ModuleCall]) -> Tensor:
     """<g_i, g_j>, [n, n], of a layer that multiplies its weights [C, K] with columns [K, S].
 
     g_i is the sum over positions s of d_is a_is^T (a the columns, d the output's gradient), so
     <g_i, g_j> = sum over s, t of <a_is, a_jt> <d_is, d_jt>, which needs no g_i where positions are
     few. Several calls are so many more positions.
     """
-    columns = torch.cat([_columns(call)[0] for call in calls], dim=1)  # [n, S, K]
-    gradients = torch.cat([_columns(call)[1] for call in calls], dim=1)  # [n, S, C]
+    columns = torch.cat([_unfold(call)[0] for call in calls], dim=1)  # [n, S, K]
+    gradients = torch.cat([_unfold(call)[1] for call in calls], dim=1)  # [n, S, C]
     n, positions, inputs = columns.shape
     outputs = gradients.shape[2]
     by_position = (n * positions) ** 2 * (inputs + outputs)
@@ -107,7 +107,7 @@ def _product_of_matrices(calls: Sequence[Call]) -> Tensor:
     return product
 
 
-def _columns(call: Call) -> tuple[Tensor, Tensor]:
+def _unfold(call: ModuleCall) -> tuple[Tensor, Tensor]:
     """What the weights are multiplied with, [n, S, K], and the output's gradient, [n, S, C]."""
     module, n = call.module, len(call.inputs)
     if isinstance(module, nn.Conv2d):
@@ -120,7 +120,7 @@ def _columns(call: Call) -> tuple[Tensor, Tensor]:
     return call.inputs.reshape(n, -1, inputs), call.gradient.reshape(n, -1, outputs)
 
 
-def _gradients(call: Call) -> Tensor:
+def _sample_gradients(call: ModuleCall) -> Tensor:
     """g_i, [n, P], for a module of any kind: its own backward pass, mapped over the images."""
     parameters = {
         name: parameter.detach() for name, parameter in call.module.named_parameters(recurse=False)

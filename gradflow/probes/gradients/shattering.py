@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from gradflow.probes.network.blocks import blocks
+from gradflow.probes.network.blocks import find_blocks
 from gradflow.probes.network.calls import modules_with_parameters, record_calls
 from gradflow.probes.probe import NotMeasurableError, Probe, Subject, Tables, When
 
@@ -48,7 +48,7 @@ def shattering(subject: Subject, lines: int = 2, points: int = 64, lags: int = 3
     curves: dict[str, list[Tensor]] = {}
     for first in range(0, 2 * min(lines, len(images) // 2), 2):
         line = line_between(images[first], images[first + 1], points)
-        gradients = gradients_on(model, line, int(targets[first]), at_once=len(images))
+        gradients = output_gradients(model, line, int(targets[first]), images_per_pass=len(images))
         for name, gradient in gradients.items():
             curve = autocorrelation(gradient, lags)
             curves.setdefault(name, []).extend([] if curve is None else [curve])
@@ -62,18 +62,20 @@ def line_between(first: Tensor, second: Tensor, points: int) -> Tensor:
     return (1 - place) * first + place * second
 
 
-def gradients_on(model: nn.Module, images: Tensor, logit: int, at_once: int) -> dict[str, Tensor]:
+def output_gradients(
+    model: nn.Module, images: Tensor, logit: int, images_per_pass: int
+) -> dict[str, Tensor]:
     """The gradient of one logit with respect to each layer's output, [T, ...], for T images.
 
     Args:
         model: in evaluation mode, so that the images do not influence one another.
         images: [T, 3, H, W].
         logit: the index of the class.
-        at_once: images in a pass.
+        images_per_pass: images in a pass.
     """
     modules = layers_to_observe(model)
     parts: dict[str, list[Tensor]] = {}
-    for chunk in images.split(at_once):
+    for chunk in images.split(images_per_pass):
         chunk_images = chunk.detach().clone().requires_grad_(True)
         calls = record_calls(modules, partial(_sum_of_logits, model, chunk_images, logit))
         assert chunk_images.grad is not None
@@ -91,7 +93,7 @@ def _sum_of_logits(model: nn.Module, images: Tensor, logit: int) -> Tensor:
 
 def layers_to_observe(model: nn.Module) -> dict[str, nn.Module]:
     """The stem (its last module) and the blocks; of other networks, the modules with parameters."""
-    found = {block.name: block.module for block in blocks(model)}
+    found = {block.name: block.module for block in find_blocks(model)}
     if not found:
         return modules_with_parameters(model)
     stem: dict[str, nn.Module] = {}

@@ -5,9 +5,9 @@ On one batch, and at two epochs alone: the product with the Hessian costs severa
 
 from gradflow.probes.loss.training_loss import (
     batch_statistics,
+    count_images,
     curvature_along_gradient,
     first_batches,
-    image_count,
 )
 from gradflow.probes.probe import Probe, Subject, Tables, When
 
@@ -23,7 +23,7 @@ def measure(subject: Subject) -> Tables:
         "sharpness": {
             "gradient_norm": [norm],
             "curvature": [curvature],
-            "images": [image_count(batches)],
+            "images": [count_images(batches)],
         }
     }
 

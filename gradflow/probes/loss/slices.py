@@ -13,19 +13,19 @@ from torch import Tensor, nn
 from gradflow.probes.loss.training_loss import (
     Weights,
     batch_statistics,
+    copy_weights,
+    count_images,
     first_batches,
     gradient_of_loss,
-    image_count,
-    inner,
+    inner_product,
     load_weights,
     mean_loss,
-    weights_of,
 )
 from gradflow.probes.probe import NotMeasurableError, Probe, Subject, Tables, When
 from gradflow.seeding import derived_seed
 
 BATCHES = 1  # that of the probe sharpness: slope and curvature are those of this slice
-BETWEEN, GRADIENT, RANDOM = "between epochs", "gradient", "random"
+BETWEEN_EPOCHS, GRADIENT, RANDOM = "between epochs", "gradient", "random"
 BETWEEN_POSITIONS = (-0.25, 0.0, 0.25, 0.5, 0.75, 1.25)  # and 1, the present weights
 GRADIENT_MULTIPLES = (-0.5, 0.5, 1.0)  # of L / |g|, where a loss that went on straight would be 0
 RANDOM_POSITIONS = (-1.0, -0.5, 0.5, 1.0)
@@ -36,19 +36,19 @@ def measure(subject: Subject) -> Tables:
 
     Raises `NotMeasurableError` where there are no weights of an epoch before.
     """
-    if subject.previous is None:
+    if subject.previous_state is None:
         raise NotMeasurableError("there are no weights of an epoch before")
     batches = first_batches(subject, BATCHES)
-    model, present = subject.model, weights_of(subject.model)
+    model, present = subject.model, copy_weights(subject.model)
     with batch_statistics(model):
         here = mean_loss(model, batches)
-        rows = [(BETWEEN, 1.0, here)]
+        rows = [(BETWEEN_EPOCHS, 1.0, here)]
         for position in BETWEEN_POSITIONS:
-            _set_between(model, subject.previous, present, position)
-            rows.append((BETWEEN, position, mean_loss(model, batches)))
+            _set_between(model, subject.previous_state, present, position)
+            rows.append((BETWEEN_EPOCHS, position, mean_loss(model, batches)))
         load_weights(model, present)
         gradient = gradient_of_loss(model, batches)
-        norm = float(inner(list(gradient.values()), list(gradient.values())).sqrt())
+        norm = float(inner_product(list(gradient.values()), list(gradient.values())).sqrt())
         random = filter_normalized_direction(
             present, derived_seed(subject.seed, subject.epoch, "loss_slice")
         )
@@ -67,7 +67,7 @@ def measure(subject: Subject) -> Tables:
             "direction": directions,
             "position": positions,
             "loss": losses,
-            "images": [image_count(batches)] * len(rows),
+            "images": [count_images(batches)] * len(rows),
         }
     }
 
@@ -108,4 +108,4 @@ def _set_along(model: nn.Module, start: Weights, direction: Weights, factor: flo
         torch.add(start[name], direction[name], alpha=factor, out=parameter)
 
 
-PROBE = Probe(name="loss_slice", tables=("loss_slice",), when=When.JUMP, measure=measure)
+PROBE = Probe(name="loss_slice", tables=("loss_slice",), when=When.ACCURACY_JUMP, measure=measure)

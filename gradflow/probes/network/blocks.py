@@ -72,7 +72,7 @@ class Block:
         return x.relu()
 
 
-def blocks(model: nn.Module) -> list[Block]:
+def find_blocks(model: nn.Module) -> list[Block]:
     """The blocks of `model`, in order: gradflow's own and torchvision's; others have none."""
     residual = (BasicBlock, TorchvisionBasicBlock, Bottleneck)
     return [

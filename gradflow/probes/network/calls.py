@@ -10,7 +10,7 @@ from gradflow.probes.probe import NotMeasurableError
 
 
 @dataclass(eq=False)
-class Call:
+class ModuleCall:
     """One call of a module.
 
     Fields:
@@ -27,7 +27,9 @@ class Call:
     gradient: Tensor
 
 
-def record_calls(modules: Mapping[str, nn.Module], scalar: Callable[[], Tensor]) -> list[Call]:
+def record_calls(
+    modules: Mapping[str, nn.Module], scalar: Callable[[], Tensor]
+) -> list[ModuleCall]:
     """The calls of `modules`, by name, during `scalar()` and its backward pass, in their order.
 
     The gradients are taken from the tensors, before anything later changes them in place: an
@@ -35,7 +37,7 @@ def record_calls(modules: Mapping[str, nn.Module], scalar: Callable[[], Tensor])
 
     Raises `NotMeasurableError` for a module that does not turn one tensor into one tensor.
     """
-    calls: list[Call] = []
+    calls: list[ModuleCall] = []
     times: dict[str, int] = {}
 
     def hook_for(name: str) -> Callable[[nn.Module, tuple[object, ...], object], None]:
@@ -46,7 +48,7 @@ def record_calls(modules: Mapping[str, nn.Module], scalar: Callable[[], Tensor])
             times[name] = times.get(name, 0) + 1
             number = times[name]
             own_name = name if number == 1 else f"{name}#{number}"
-            call = Call(own_name, module, inputs.detach(), torch.zeros_like(output))
+            call = ModuleCall(own_name, module, inputs.detach(), torch.zeros_like(output))
             calls.append(call)
             if output.requires_grad:
                 output.register_hook(lambda gradient: setattr(call, "gradient", gradient))

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from gradflow.data import Batch
-from gradflow.probes.network.blocks import Block, blocks
-from gradflow.probes.network.partial_runs import run_keeping_inputs, run_rewired
+from gradflow.probes.network.blocks import Block, find_blocks
+from gradflow.probes.network.partial_forward import forward_keeping_inputs, forward_rewired
 from gradflow.probes.network.predictions import predictions_from
 from gradflow.probes.probe import NotMeasurableError, Probe, Subject, Tables, When
 from gradflow.seeding import derived_seed
@@ -27,7 +27,7 @@ Lesion = tuple[Block, ...]
 def measure(subject: Subject, draws: int = 3) -> Tables:
     """Classify all validation images with no block, one block and several blocks deleted.
 
-    A block computes relu(skip(x)) where it is deleted; what a plain block's skip is, `blocks` says.
+    A block computes relu(skip(x)) where it is deleted; see `Block.skip` for a plain block.
     Batch norms keep their running statistics, as in the paper: part of the loss of accuracy is that
     these belong to other activations.
 
@@ -41,17 +41,21 @@ def measure(subject: Subject, draws: int = 3) -> Tables:
 
     Raises `NotMeasurableError` where the network has no blocks.
     """
-    found = blocks(subject.model)
-    if not found:
+    blocks = find_blocks(subject.model)
+    if not blocks:
         raise NotMeasurableError("the network has no blocks of a known kind to delete")
-    lesions: list[Lesion] = [(), *((block,) for block in found), *_drawn(found, subject, draws)]
+    lesions: list[Lesion] = [
+        (),
+        *((block,) for block in blocks),
+        *_draw_lesions(blocks, subject, draws),
+    ]
     parts: dict[Lesion, list[tuple[Batch, Tensor]]] = {lesion: [] for lesion in lesions}
-    for batch in subject.validation():
-        intact, inputs = run_keeping_inputs(subject.model, found, batch.images)
+    for batch in subject.validation_batches():
+        intact, inputs = forward_keeping_inputs(subject.model, blocks, batch.images)
         parts[()].append((batch, intact))
         for lesion in lesions[1:]:
-            deletions = dict.fromkeys(lesion, _skip_alone)
-            logits = run_rewired(subject.model, found, deletions, batch.images, inputs)
+            deletions = dict.fromkeys(lesion, _skip_only)
+            logits = forward_rewired(subject.model, blocks, deletions, batch.images, inputs)
             parts[lesion].append((batch, logits))
     tables = [_columns(lesion, parts[lesion]) for lesion in lesions]
     return {
@@ -59,20 +63,20 @@ def measure(subject: Subject, draws: int = 3) -> Tables:
     }
 
 
-def _skip_alone(block: Block, x: Tensor) -> Tensor:
+def _skip_only(block: Block, x: Tensor) -> Tensor:
     return block.rectify(block.skip(x))
 
 
-def _drawn(found: Sequence[Block], subject: Subject, draws: int) -> list[Lesion]:
+def _draw_lesions(blocks: Sequence[Block], subject: Subject, draws: int) -> list[Lesion]:
     """For each k different sets of k blocks, each set in the network's order."""
     generator = torch.Generator().manual_seed(derived_seed(subject.seed, subject.epoch, "lesions"))
-    n, size, chosen = len(found), 2, []
+    n, size, chosen = len(blocks), 2, []
     while size < n:
         sets: dict[tuple[int, ...], None] = {}
         while len(sets) < min(draws, math.comb(n, size)):
             places = torch.randperm(n, generator=generator)[:size].sort().values
             sets[tuple(places.tolist())] = None
-        chosen += [tuple(found[place] for place in places) for places in sets]
+        chosen += [tuple(blocks[place] for place in places) for places in sets]
         size *= 2
     return chosen
 

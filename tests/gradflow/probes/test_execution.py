@@ -18,12 +18,12 @@ def subject(model, **changes):
     plain = Subject(
         model=model,
         epoch=2,
-        last=False,
-        moved=False,
-        previous=None,
+        is_last_epoch=False,
+        accuracy_changed=False,
+        previous_state=None,
         batch=batch,
-        training=lambda: iter([batch]),
-        validation=lambda: iter([batch]),
+        training_batches=lambda: iter([batch]),
+        validation_batches=lambda: iter([batch]),
         seed=0,
     )
     return replace(plain, **changes)
@@ -105,16 +105,16 @@ def test_costs_of_all_are_written_and_so_is_why_one_measured_nothing():
         (When.EVERY_EPOCH, [True, True, True, True]),
         (When.FIRST_AND_LAST, [True, False, False, True]),
         (When.LAST, [False, False, False, True]),
-        (When.JUMP, [False, False, True, False]),
+        (When.ACCURACY_JUMP, [False, False, True, False]),
     ],
 )
 def test_each_probe_runs_at_its_epochs(when, due):
     model = nn.Linear(3, 1)
     kinds = [
-        {"epoch": 1, "moved": True},
-        {"epoch": 2, "previous": {}},
-        {"epoch": 3, "moved": True, "previous": {}},
-        {"epoch": 4, "last": True, "previous": {}},
+        {"epoch": 1, "accuracy_changed": True},
+        {"epoch": 2, "previous_state": {}},
+        {"epoch": 3, "accuracy_changed": True, "previous_state": {}},
+        {"epoch": 4, "is_last_epoch": True, "previous_state": {}},
     ]
     found = [is_due(probe(lambda given: {}, when), subject(model, **kind)) for kind in kinds]
     assert found == due

@@ -11,7 +11,7 @@ from rich.console import Console
 from gradflow.data import split
 from gradflow.data.images import ImageData
 from gradflow.training.configuration import Configuration
-from gradflow.training.console import quoted, show_plan
+from gradflow.training.console import shell_quoted, show_plan
 from gradflow.training.experiment import Plan
 
 
@@ -27,7 +27,7 @@ from gradflow.training.experiment import Plan
     ],
 )
 def test_a_path_to_be_copied_into_a_shell_is_one_word_and_runs_nothing(name, words):
-    assert shlex.split(quoted(Path(name))) == words
+    assert shlex.split(shell_quoted(Path(name))) == words
 
 
 def test_the_plan_shows_names_as_text_and_says_that_rows_repeat():

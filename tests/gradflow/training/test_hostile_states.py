@@ -53,7 +53,7 @@ def change(half, *path, to):
     for key in path[:-1]:
         place = place[key]
     place[path[-1]] = to
-    data = checkpoints.serialized(state)
+    data = checkpoints.serialize(state)
     (run / entry["file"]).write_bytes(data)
     entry["sha256"] = hashlib.sha256(data).hexdigest()
     (run / "state.json").write_text(json.dumps(entry))

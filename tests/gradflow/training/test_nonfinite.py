@@ -8,7 +8,7 @@ import gradflow
 from gradflow.data import Batch
 from gradflow.train_and_trace import main
 from gradflow.training import loop
-from gradflow.training.nonfinite import as_recorded, find_nonfinite, gradients_are_finite
+from gradflow.training.nonfinite import find_nonfinite, gradients_are_finite, nonfinite_from_trace
 from gradflow.training.state import load_state
 
 
@@ -70,10 +70,10 @@ def test_what_the_tracer_found_is_said_in_the_same_words(tmp_path):
     model = network(Spoil(backward=float("inf")))
     expected = find_nonfinite(model, batch(), 0)
     with gradflow.Tracer(model, tmp_path / "run") as tracer:
-        assert as_recorded(tracer.first_nonfinite()) is None
+        assert nonfinite_from_trace(tracer.first_nonfinite()) is None
         model(batch().images).sum().backward()
         tracer.step()
-        assert as_recorded(tracer.first_nonfinite()) == expected
+        assert nonfinite_from_trace(tracer.first_nonfinite()) == expected
 
 
 def test_gradients_are_finite_or_not():
@@ -116,7 +116,7 @@ def test_losses_looked_at_later_are_found_by_the_end_of_the_epoch(
     every, expected, images, tmp_path, capsys, monkeypatch
 ):
     # As on an accelerator, where a look would wait for the device.
-    monkeypatch.setattr(loop, "_look_every", lambda _: 10)
+    monkeypatch.setattr(loop, "_steps_between_checks", lambda _: 10)
     diverging = ["--lr", "1e30", "--norm", "none", "--trace-every", every]
     assert main(arguments(images, tmp_path / "run", *diverging)) == 1
     message = " ".join(capsys.readouterr().err.split())

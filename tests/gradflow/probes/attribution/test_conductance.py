@@ -5,8 +5,12 @@ from torch import nn
 from torchvision.models import resnet18
 
 from gradflow.models import build
-from gradflow.probes.attribution.conductance import MOST_POINTS, conductances, relative_error
-from gradflow.probes.network.blocks import blocks, rewired
+from gradflow.probes.attribution.conductance import (
+    MAX_POINTS_PER_PASS,
+    conductances,
+    relative_error,
+)
+from gradflow.probes.network.blocks import find_blocks, rewired
 
 
 class Together(nn.Module):
@@ -64,7 +68,7 @@ def summed_by_hand(network, block, image, baseline, target, steps):
 def test_conductances_are_the_integrals_of_their_definition(network, images):
     targets = torch.tensor([1, 2])
     found = conductances(network, images, baseline_of(images), targets, 400)
-    chosen = [block for block in blocks(network) if block.name in ("layer1.1", "layer3.0")]
+    chosen = [block for block in find_blocks(network) if block.name in ("layer1.1", "layer3.0")]
     for block in chosen:
         ours = next(one for one in found if one.block == block.name)
         wanted = summed_by_hand(network, block, images[0], baseline_of(images)[0], 1, 400)
@@ -75,7 +79,7 @@ def test_conductances_are_the_integrals_of_their_definition(network, images):
 
 def test_they_are_what_captum_makes_of_one_block_with_many_steps(network, images):
     targets = torch.tensor([1, 2])
-    block = blocks(network)[4]
+    block = find_blocks(network)[4]
     together = Together()
     block.module.add_module("together", together)
 
@@ -154,7 +158,7 @@ def test_in_a_scalar_chain_the_ways_are_as_one_to_the_gain():
 def test_how_many_images_run_at_once_changes_nothing(network, images):
     many = images.repeat(3, 1, 1, 1)
     targets = torch.zeros(6, dtype=torch.int64)
-    steps = MOST_POINTS // 4 - 1  # four images at once
+    steps = MAX_POINTS_PER_PASS // 4 - 1  # four images at once
     whole = conductances(network, many, baseline_of(many), targets, steps)
     single = conductances(network, many[5:], baseline_of(many[5:]), targets[5:], steps)
     for one, alone in zip(whole, single, strict=True):
@@ -166,7 +170,7 @@ def test_torchvisions_networks_have_conductances_and_plain_ones_none(images):
     torch.manual_seed(0)
     network = resnet18(num_classes=3).double().eval()
     found = conductances(network, images, baseline_of(images), torch.tensor([0, 1]), 64)
-    assert [one.block for one in found] == [block.name for block in blocks(network)]
+    assert [one.block for one in found] == [block.name for block in find_blocks(network)]
     for one in found:
         assert max(relative_error(one.skip + one.branch, one.difference)) < 0.1
     plain = build("plain20", classes=3, seed=0).double().eval()

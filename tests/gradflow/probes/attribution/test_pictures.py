@@ -4,7 +4,7 @@ from torch import nn
 
 from gradflow.models import build
 from gradflow.probes.attribution.pictures import grad_cam, integrated_gradients, layer_for_grad_cam
-from gradflow.probes.network.blocks import blocks
+from gradflow.probes.network.blocks import find_blocks
 
 
 def normal(*shape, seed=0):
@@ -60,7 +60,7 @@ def test_grad_cam_is_the_rectified_sum_of_maps_weighed_by_mean_gradients():
 def test_grad_cam_looks_at_the_last_block_that_leaves_four_pixels(side, wanted):
     model = build("resnet20", classes=3, seed=0).eval()
     assert layer_for_grad_cam(model, torch.randn(3, side, side)).name == wanted
-    assert not any(block.module._forward_hooks for block in blocks(model))
+    assert not any(block.module._forward_hooks for block in find_blocks(model))
 
 
 def test_of_an_image_too_small_it_looks_at_the_first_block():

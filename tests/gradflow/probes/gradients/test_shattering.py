@@ -11,9 +11,9 @@ from gradflow.probes.gradients.shattering import (
     INPUT,
     PROBE,
     autocorrelation,
-    gradients_on,
     layers_to_observe,
     line_between,
+    output_gradients,
     shattering,
 )
 from gradflow.probes.probe import NotMeasurableError, Subject
@@ -134,7 +134,7 @@ def test_a_cosine_wave_over_whole_periods_is_its_own_autocorrelation():
 
 def test_gradients_do_not_depend_on_how_many_points_are_run_at_once():
     model, images = network("resnet20"), torch.randn(5, 3, 8, 8, dtype=torch.float64)
-    whole, parts = gradients_on(model, images, 1, 5), gradients_on(model, images, 1, 2)
+    whole, parts = output_gradients(model, images, 1, 5), output_gradients(model, images, 1, 2)
     assert list(whole) == list(parts)
     for name, gradient in whole.items():
         assert torch.allclose(parts[name], gradient, rtol=1e-12, atol=1e-14)
@@ -165,7 +165,7 @@ def test_between_orthogonal_images_a_plain_networks_gradients_correlate_as_in_th
     images[0, 0], images[1, 1] = 1, 1
     cosines = []
     for seed in range(30):
-        gradient = gradients_on(perceptron(seed, depth), images, 0, 2)[INPUT].flatten(1)
+        gradient = output_gradients(perceptron(seed, depth), images, 0, 2)[INPUT].flatten(1)
         cosines.append(float(nn.functional.cosine_similarity(gradient[0], gradient[1], dim=0)))
     assert sum(cosines) / 30 == pytest.approx(expected, abs=0.04)
 

@@ -13,7 +13,7 @@ from torch import nn
 from gradflow.data import Batch
 from gradflow.models import build
 from gradflow.models.blocks import ZeroPadShortcut
-from gradflow.probes.network.blocks import blocks
+from gradflow.probes.network.blocks import find_blocks
 from gradflow.probes.probe import NotMeasurableError, Subject
 from gradflow.probes.skips import lesions
 from gradflow.runs.reading.run import open_run
@@ -85,7 +85,7 @@ def test_every_lesion_classifies_as_with_the_blocks_replaced_by_hand(network, ta
 
 
 def test_each_block_is_deleted_and_sets_of_powers_of_two(network, table):
-    names = [block.name for block in blocks(network)]
+    names = [block.name for block in find_blocks(network)]
     made = [one.split("+") if one else [] for one in table.blocks.unique()]
     assert made[0] == []
     assert [one[0] for one in made[1:10]] == names

@@ -14,7 +14,7 @@ from torchvision.models.resnet import Bottleneck
 from gradflow.data import Batch
 from gradflow.models import build
 from gradflow.models.blocks import BasicBlock, ZeroPadShortcut, projection
-from gradflow.probes.network.blocks import blocks, rewired
+from gradflow.probes.network.blocks import find_blocks, rewired
 from gradflow.probes.probe import NotMeasurableError, Subject
 from gradflow.probes.skips import path_lengths
 from gradflow.runs.reading.run import open_run
@@ -41,7 +41,7 @@ def own_network():
             outputs,
             stride,
             nn.BatchNorm2d,
-            biased=False,
+            bias=False,
             downsample=downsample,
             skip_scale=scale,
         )
@@ -50,7 +50,7 @@ def own_network():
         nn.Conv2d(3, 4, 3, padding=1),
         nn.ReLU(inplace=True),
         block(4, 4, 1),
-        block(4, 6, 2, projection(4, 6, 2, nn.BatchNorm2d, biased=False)),
+        block(4, 6, 2, projection(4, 6, 2, nn.BatchNorm2d, bias=False)),
         block(6, 8, 2, ZeroPadShortcut(6, 8, 2)),
         block(8, 8, 1, scale=0.5),
         *head(8),
@@ -82,7 +82,7 @@ def network(request):
 
 def input_gradient(model, images, targets, ways=None):
     """dL/dx at the first block's input; `ways` says of each block whether its branch is taken."""
-    found = blocks(model)
+    found = find_blocks(model)
     entered = []
 
     def run(block, x):
@@ -103,7 +103,7 @@ def input_gradient(model, images, targets, ways=None):
 def test_lengths_are_the_sums_over_all_paths_one_by_one(network):
     subject = subject_of(network, images_of(3, 16))
     images, targets = subject.batch.images, subject.batch.targets
-    n = len(blocks(network))
+    n = len(find_blocks(network))
     by_length = [0.0] * (n + 1)
     for ways in itertools.product((False, True), repeat=n):
         by_length[sum(ways)] += input_gradient(network, images, targets, ways)
@@ -125,7 +125,7 @@ def linear_network(n, gain):
     """On positive inputs each block computes x + gain x."""
     made = []
     for _ in range(n):
-        block = BasicBlock(2, 2, 1, lambda _: nn.Identity(), biased=False, downsample=None).double()
+        block = BasicBlock(2, 2, 1, lambda _: nn.Identity(), bias=False, downsample=None).double()
         nn.init.dirac_(block.conv1.weight)
         nn.init.dirac_(block.conv2.weight)
         block.conv1.weight.data *= gain

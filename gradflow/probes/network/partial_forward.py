@@ -8,8 +8,8 @@ from torch.utils.hooks import RemovableHandle
 from gradflow.probes.network.blocks import Block, Rewiring, rewired
 
 
-def run_keeping_inputs(
-    model: nn.Module, found: Sequence[Block], images: Tensor
+def forward_keeping_inputs(
+    model: nn.Module, blocks: Sequence[Block], images: Tensor
 ) -> tuple[Tensor, dict[Block, Tensor]]:
     """The output of `model` for `images` [N, 3, H, W], and the input that each block got."""
     inputs: dict[Block, Tensor] = {}
@@ -22,7 +22,7 @@ def run_keeping_inputs(
 
     handles: list[RemovableHandle] = []
     try:
-        for block in found:
+        for block in blocks:
             keep(block)
         output: Tensor = model(images)
     finally:
@@ -31,9 +31,9 @@ def run_keeping_inputs(
     return output, inputs
 
 
-def run_rewired(
+def forward_rewired(
     model: nn.Module,
-    found: Sequence[Block],
+    blocks: Sequence[Block],
     rewirings: Mapping[Block, Rewiring],
     images: Tensor,
     inputs: Mapping[Block, Tensor],
@@ -42,18 +42,18 @@ def run_rewired(
 
     Args:
         model: in the mode and with the statistics with which `inputs` were recorded.
-        found: all blocks of `model`, in order, each reading what the one before it made.
+        blocks: all blocks of `model`, in order, each reading what the one before it made.
         rewirings: what some of the blocks do instead of themselves.
         images: [N, 3, H, W].
-        inputs: of each block, for the same images, as `run_keeping_inputs` gives them.
+        inputs: of each block, for the same images, as `forward_keeping_inputs` gives them.
     """
-    start = next(place for place, block in enumerate(found) if block in rewirings)
-    first = found[start]
+    start = next(place for place, block in enumerate(blocks) if block in rewirings)
+    first = blocks[start]
 
     def enter(block: Block, _: Tensor) -> Tensor:
         return rewirings[block](block, inputs[block])
 
-    with rewired({**rewirings, **dict.fromkeys(found[:start], _pass), first: enter}):
+    with rewired({**rewirings, **dict.fromkeys(blocks[:start], _pass), first: enter}):
         output: Tensor = model(images)
     return output
 
