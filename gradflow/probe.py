@@ -1,4 +1,4 @@
-"""`python -m gradflow.probe`: runs probes on finished runs, from their weights and their data."""
+"""`python -m gradflow.probe`: runs probes on finished runs, with their saved weights and images."""
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -30,20 +30,20 @@ from gradflow.training.job import Job
 
 @dataclass(frozen=True)
 class Options:
-    """Run probes on finished runs, from the weights that they kept, and add what they measure.
+    """Run probes on finished runs, with the weights they kept, and add the results to the runs.
 
-    Where the weights of every epoch were kept (`train_and_trace --checkpoints every`), each probe
-    runs at the epochs it would have run at in training; otherwise on the best epoch's weights.
+    If a run kept the weights of every epoch (`train_and_trace --checkpoints every`), each probe
+    runs at the same epochs as in training; otherwise it runs on the weights of the best epoch.
     """
 
     folder: Annotated[Path, tyro.conf.Positional]
-    """An experiment or a single run."""
+    """The folder of an experiment or of a single run."""
 
     probes: tuple[str, ...] = ("all",)
-    """Probes by name, or all. What a run has already for an epoch is left as it is."""
+    """Names of probes, or all. Results that a run already has for an epoch stay as they are."""
 
     data: str | None = None
-    """Where the images are now, if they have moved since."""
+    """The place of the images, if they have moved since the training."""
 
     device: str = "auto"
     """Device to run on: auto, cpu, cuda or mps."""
@@ -51,7 +51,7 @@ class Options:
 
 @dataclass(frozen=True)
 class SavedEpoch:
-    """The end of an epoch of a finished run: its weights, and the steps the epoch took."""
+    """An epoch of a finished run whose weights were saved, with its first and last step."""
 
     epoch: int
     weights: Path
@@ -61,7 +61,7 @@ class SavedEpoch:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status: 0, 1 for an error, 130 for an interrupt."""
+    """Run the command; return its exit status: 0, 1 for an error, 130 for an interrupt."""
     console = Console(highlight=False)
 
     def work() -> None:
@@ -74,10 +74,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def probe_run(run: Run, options: Options, print_line: Callable[[str], None]) -> None:
-    """Run the requested probes at every epoch of `run` whose weights were kept.
+    """Run the requested probes at every epoch of `run` whose weights were saved.
 
-    Raises `RunError` where the run was not made by `train_and_trace`, is not finished or kept no
-    weights, and `DataError` where its images cannot be had.
+    Raises `RunError` if the run was not made by `train_and_trace`, is not finished or kept no
+    weights, and `DataError` if its images cannot be loaded.
     """
     job = rebuild_job(run, options)
     requested = requested_probes(replace(job.configuration, probes=options.probes))
@@ -107,7 +107,7 @@ def probe_run(run: Run, options: Options, print_line: Callable[[str], None]) -> 
 
 @dataclass(frozen=True)
 class _PreviousEpoch:
-    """What is remembered of an epoch when the next one is looked at."""
+    """The evaluation and the state dict of the last saved epoch, which the next one needs."""
 
     epoch: int = 0
     validation: Evaluation | None = None
@@ -117,7 +117,7 @@ class _PreviousEpoch:
 def _with_previous_epoch(
     subject: Subject, previous: _PreviousEpoch, validation: Evaluation
 ) -> tuple[Subject, _PreviousEpoch]:
-    """`subject` with what it needs of the epoch before, and what the next one will need."""
+    """Add the comparison with the previous epoch to `subject`; also return what the next needs."""
     state = {name: value.detach().clone() for name, value in subject.model.state_dict().items()}
     after = _PreviousEpoch(subject.epoch, validation, state)
     if previous.validation is None or subject.epoch != previous.epoch + 1:
@@ -127,7 +127,7 @@ def _with_previous_epoch(
 
 
 def _missing(run: Run, saved_epoch: SavedEpoch, requested: tuple[Probe, ...]) -> tuple[Probe, ...]:
-    """Those of the probes `requested` that wrote nothing at this epoch."""
+    """The requested probes that have no rows for this epoch yet."""
     return tuple(
         probe
         for probe in requested
@@ -161,9 +161,10 @@ def _probe_epoch(
 def _with_recorded_costs(
     run: Run, saved_epoch: SavedEpoch, columns: dict[str, Any]
 ) -> dict[str, Any]:
-    """The costs that the run's part of this epoch holds already, then those in `columns`.
+    """The costs already recorded in the file of this epoch, followed by those in `columns`.
 
-    Where that part was merged into a longer one, no part is replaced, and none need be said again.
+    If that file was merged into a longer one, the new rows go into a file of their own, without
+    the recorded costs.
     """
     part = run.folder / "probe_costs" / part_name(saved_epoch.first_step, saved_epoch.last_step)
     if not part.exists():
@@ -175,26 +176,26 @@ def _with_recorded_costs(
 
 
 def saved_epochs(run: Run) -> Iterator[SavedEpoch]:
-    """The ends of the epochs of `run` whose weights were kept, in order."""
+    """The epochs of `run` whose weights were saved, in order."""
     kept = checkpoints.available(run.folder)
     ends = dict(zip(run.epochs["epoch"].tolist(), run.epochs["step"].tolist(), strict=True))
     for epoch, weights in sorted(kept.items()):
         if epoch not in ends:
-            raise RunError(f"{run.folder} holds weights of epoch {epoch}, which it did not finish")
+            raise RunError(f"{run.folder} holds weights of epoch {epoch}, but did not finish it")
         first = int(ends[epoch - 1]) + 1 if epoch - 1 in ends else 0
-        # Where there are weights of one epoch only, it is the last that can be looked at.
+        # If the run kept the weights of one epoch only, this counts as its last epoch.
         yield SavedEpoch(epoch, weights, first, int(ends[epoch]), epoch == max(kept))
 
 
 def rebuild_job(run: Run, options: Options) -> Job:
-    """The job that made `run`, its images loaded and split again, as they were.
+    """The job that made `run`, with its images loaded and split again in the same way.
 
-    Raises `RunError` where `run` was not made by `train_and_trace` or is not finished, or where the
-    images are not those it was made with.
+    Raises `RunError` if `run` was not made by `train_and_trace`, is not finished, or was made with
+    other images.
     """
     if run.seed is None or "network" not in run.description or not run.configuration:
         raise RunError(
-            f"{run.folder} was not made by train_and_trace: its network cannot be built again, "
+            f"{run.folder} was not made by train_and_trace, so its network cannot be built again: "
             "use the probes of gradflow.probes on your own model"
         )
     if run.description.get("status") == "running":
@@ -214,8 +215,8 @@ def _require_same_images(run: Run, job: Job, data: ImageData) -> None:
     same = list(recorded["fingerprint"]) == list(data.fingerprints)
     if not same or list(recorded["subset"]) != subset:
         raise RunError(
-            f"the images found are not those that {run.folder} was trained and validated on: "
-            "name the right ones with --data"
+            f"these images are not those that {run.folder} was trained and validated on: "
+            "give the place of the right images with --data"
         )
 
 

@@ -28,19 +28,19 @@ from gradflow.training.resumption import recorded_configuration
 class Options(Configuration):
     """Train networks on the same images and record their gradients as they train.
 
-    Without options: plain34 and resnet34 on scikit-learn's embedded digits, in the setting of the
-    experiment that this project starts from.
+    Without options: plain34 and resnet34 on the digits of scikit-learn, with the settings of the
+    experiment that this project started from.
     """
 
     resume: Path | None = None
-    """An experiment's folder: go on with it where it was interrupted, with the options it began
-    with. Only --device and --data may be given beside it."""
+    """The folder of an interrupted experiment: resume it with its recorded options. Only --device
+    and --data may be given in addition."""
 
     @property
     def configuration(self) -> Configuration:
-        """What is trained; the recorded options where an experiment is resumed.
+        """The options of the training; if an experiment is resumed, its recorded options.
 
-        Raises what `recorded_configuration` raises.
+        Raises the errors of `recorded_configuration`.
         """
         values = {field.name: getattr(self, field.name) for field in fields(Configuration)}
         given = Configuration(**values)
@@ -48,7 +48,7 @@ class Options(Configuration):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; the exit status: 0, 1 for an error, 130 for Ctrl-C, 143 for SIGTERM."""
+    """Run the command. Exit status: 0, 1 for an error, 130 for Ctrl-C, 143 for SIGTERM."""
     plans: list[Plan] = []
 
     def work() -> None:
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_plan(plan: Plan, console: Console) -> None:
-    """Train and trace every network of `plan`, with its progress on `console`."""
+    """Train and trace every network of `plan`, and show the progress on `console`."""
     show_plan(console, plan)
     with progress_bar(console) as bar:
 
@@ -74,7 +74,7 @@ def run_plan(plan: Plan, console: Console) -> None:
 
 
 def _resume_hint(plans: Sequence[Plan]) -> str:
-    """What to say of the folder of a training that has ended before its time."""
+    """How to resume an interrupted training; empty if it has not written anything yet."""
     kept = [plan.folder for plan in plans if plan.folder.exists()]
     if not kept:
         return ""

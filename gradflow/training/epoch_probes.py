@@ -1,4 +1,4 @@
-"""Probes at the end of an epoch: which are wanted, and what they are shown."""
+"""Chooses the probes to run at the end of an epoch, and makes the `Subject` that they measure."""
 
 from collections.abc import Mapping
 
@@ -11,9 +11,9 @@ from gradflow.training.job import Job
 
 
 def requested_probes(options: Configuration) -> tuple[Probe, ...]:
-    """The probes that `--probes` asks for, in the order in which they run.
+    """The probes that `--probes` names, in the order in which they run.
 
-    Raises `ConfigurationError` for a name that no probe has.
+    Raises `ConfigurationError` for an unknown name.
     """
     names = options.probes
     if names == ("all",):
@@ -24,7 +24,7 @@ def requested_probes(options: Configuration) -> tuple[Probe, ...]:
 
 
 def needs_previous_state(probes: tuple[Probe, ...]) -> bool:
-    """Whether one of `probes` looks at the weights of the epoch before."""
+    """Whether one of `probes` needs the weights of the epoch before."""
     return any(probe.when is When.ACCURACY_JUMP for probe in probes)
 
 
@@ -37,7 +37,7 @@ def make_subject(
     accuracy_changed: bool,
     previous_state: Mapping[str, Tensor] | None,
 ) -> Subject:
-    """What the probes are shown at the end of `epoch`; see `Subject` for the arguments."""
+    """The subject of the probes at the end of `epoch`; see `Subject` for the arguments."""
     return Subject(
         model=model,
         epoch=epoch,

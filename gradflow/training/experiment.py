@@ -1,4 +1,4 @@
-"""Trains networks x seeds on the same images, one run folder each, in one experiment folder."""
+"""Trains each network with each seed on the same images: one experiment, a run folder for each."""
 
 import re
 from collections.abc import Callable
@@ -27,7 +27,7 @@ from gradflow.training.state import discard_state
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """One network trained with one seed."""
+    """The epochs of one network trained with one seed."""
 
     network: str
     seed: int
@@ -35,13 +35,13 @@ class TrainedNetwork:
 
     @property
     def best(self) -> EpochSummary:
-        """The epoch whose checkpoint was kept."""
+        """The epoch with the best validation accuracy, whose weights are in best.pt."""
         return max(self.epochs, key=lambda summary: summary.val_accuracy)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that is settled before the first step: data, splits, device, folders."""
+    """Everything known before the first step: options, data, splits, device, folder."""
 
     configuration: Configuration
     folder: Path
@@ -51,7 +51,7 @@ class Plan:
     resumed: bool = False
 
     def jobs(self) -> list[Job]:
-        """One job a seed and network, networks of a seed next to each other."""
+        """One job for each seed and network; the networks of one seed follow each other."""
         options = self.configuration
         return [
             Job(
@@ -76,9 +76,9 @@ def run_name(network: str, seed: int) -> str:
 def make_plan(options: Configuration, *, resumed: bool = False) -> Plan:
     """Load and split the images and check every option, before anything is written.
 
-    `resumed` says that the experiment is in its folder already, and is gone on with.
+    `resumed` says that the folder already holds the experiment, which is to be resumed.
 
-    Raises `ConfigurationError` or `DataError` where the experiment cannot be run.
+    Raises `ConfigurationError` or `DataError` if the experiment cannot be run.
     """
     device = choose_device(options.device)
     requested_probes(options)
@@ -96,12 +96,12 @@ def make_plan(options: Configuration, *, resumed: bool = False) -> Plan:
 
 
 def run(plan: Plan, progress_of: Callable[[Job], Progress]) -> list[TrainedNetwork]:
-    """Train every job of `plan`; `progress_of` gives each job its own progress.
+    """Train every job of `plan`; `progress_of` makes the progress display of a job.
 
-    Of a plan to resume, runs that are complete are left as they are.
+    If the plan resumes an experiment, its complete runs are left as they are.
 
-    Raises `RunError` where the folder holds an experiment or run already, or another process
-    trains in it; of a plan to resume, where a run cannot be gone on with.
+    Raises `RunError` if the folder already holds an experiment or run, if another process trains
+    in it, or if a run cannot be resumed.
     """
     jobs = plan.jobs()
     if not plan.resumed:
@@ -126,18 +126,18 @@ def _resume(job: Job, progress_of: Callable[[Job], Progress]) -> TrainedNetwork:
         recorded = open_run(job.folder)
         require_same_images(job, recorded)
         if recorded.description.get("status") == "complete":
-            discard_state(job.folder)  # where the end came between the last row and this
+            discard_state(job.folder)  # if the process died after the last row, before doing this
             return TrainedNetwork(job.network, job.seed, read_summaries(recorded))
     now = train(job, progress_of(job), resume=started)
-    # Those before come from the run: what it holds now is what was trained, without a gap.
+    # The run on disk holds the epochs before these, without a gap.
     before = read_summaries(open_run(job.folder))[: job.configuration.epochs - len(now)]
     return TrainedNetwork(job.network, job.seed, [*before, *now])
 
 
 def choose_device(name: str) -> torch.device:
-    """The device called `name`; `auto` is CUDA where there is one, else MPS, else the CPU.
+    """The device called `name`; `auto` is CUDA if available, else MPS, else the CPU.
 
-    Raises `ConfigurationError` where the device is absent, or there is none of that name.
+    Raises `ConfigurationError` if the name is unknown or this machine has no such device.
     """
     available = {
         "cuda": torch.cuda.is_available(),
@@ -152,7 +152,7 @@ def choose_device(name: str) -> torch.device:
         )
     if not available[name]:
         raise ConfigurationError(
-            f"--device {name} was asked for, but this machine has none that PyTorch can use: "
+            f"--device {name} was given, but PyTorch finds no such device on this machine: "
             "leave --device out, or give --device cpu"
         )
     return torch.device(name)

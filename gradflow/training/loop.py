@@ -1,4 +1,4 @@
-"""Trains one network on one split, traced from the first step to the last."""
+"""The training loop: trains one network under the tracer, epoch by epoch."""
 
 import math
 import time
@@ -38,7 +38,7 @@ from gradflow.training.step_times import StepTimes
 
 @dataclass(frozen=True)
 class EpochSummary:
-    """What an epoch came to; losses are mean cross-entropies in nats, accuracies fractions."""
+    """The results of an epoch; losses are mean cross-entropies in nats, accuracies fractions."""
 
     epoch: int
     train_loss: float
@@ -52,21 +52,21 @@ class EpochSummary:
 
 
 class Progress(Protocol):
-    """Who is told how the training goes."""
+    """Callbacks that show the progress of a training."""
 
     def on_start(self, epoch: int) -> None:
-        """The training begins with `epoch`; later than the first where it is gone on with."""
+        """The training begins with `epoch`, which is not the first if a run is resumed."""
 
     def on_steps_done(self, step: int, loss: float, accuracy: float) -> None:
-        """`step` batches of the epoch are done; mean loss and accuracy over them."""
+        """`step` batches of the epoch are done; `loss` and `accuracy` are means over them."""
 
     def on_epoch_end(self, summary: EpochSummary) -> None:
-        """An epoch is done, validated and on disk."""
+        """An epoch is trained, validated and on disk."""
 
 
 @dataclass
 class _Training(TrainingState):
-    """A training under way."""
+    """The state of a training, its job, its probes and its progress display."""
 
     job: Job
     probes: tuple[Probe, ...]
@@ -74,16 +74,16 @@ class _Training(TrainingState):
     previous_state: dict[str, Tensor] | None = field(default=None, repr=False)
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Remember what the training remembered that was interrupted."""
+        """Restore the saved `state` of an interrupted training."""
         self.best = float(state["best"])
         self.validation = saved_validation(state, self.job.device)
         if self.validation is not None and not self.validation.matches(self.job):
-            raise ValueError("its validation is of other images")
+            raise ValueError("its validation results belong to other images")
         self.remember_weights()
         set_random_state(state["random"])
 
     def remember_weights(self) -> None:
-        """Keep the weights as they are, where a probe of the next epoch looks back at them."""
+        """Copy the present weights if a probe of the next epoch will need them."""
         if needs_previous_state(self.probes):
             state = self.model.state_dict()
             self.previous_state = {name: value.detach().clone() for name, value in state.items()}
@@ -93,14 +93,14 @@ def train(job: Job, progress: Progress, *, resume: bool = False) -> list[EpochSu
     """Train and trace `job`; its run folder then holds every table and the best checkpoint.
 
     Args:
-        job: what to train, and where to write.
-        progress: told how it goes.
-        resume: go on with the run in the folder from the end of its last whole epoch.
+        job: the network, the images and the folder.
+        progress: its methods are called as the training proceeds.
+        resume: resume the run in the folder from its last saved state.
 
-    Returns what each epoch came to that was trained by this call.
+    Returns the summaries of the epochs that this call trained.
 
-    Raises `RunError` where the folder holds a run already; with `resume`, where it holds none, or
-    one whose state or images are not as they were.
+    Raises `RunError` if the folder already holds a run; with `resume`, if it holds none, or if its
+    state or images do not match.
     """
     options = job.configuration
     state = load_state(job.folder) if resume else None
@@ -113,7 +113,7 @@ def train(job: Job, progress: Progress, *, resume: bool = False) -> list[EpochSu
             model.load_state_dict(state["model"])
             restore_optimizer(optimizer, state["optimizer"])
             if place_in(state["tracer"])[0] > options.epochs + 1:
-                raise ValueError("it is of an epoch after the last")
+                raise ValueError("its epoch is after the last epoch")
     tracer = Tracer(
         model,
         job.folder,
@@ -139,7 +139,7 @@ def train(job: Job, progress: Progress, *, resume: bool = False) -> list[EpochSu
 
 
 def _histogram_steps(job: Job) -> Described | bool:
-    """The steps at which magnitudes are counted: so few that they cost next to nothing."""
+    """The steps at which histograms are recorded: one per epoch, so the cost is negligible."""
     options = job.configuration
     if not options.histograms:
         return False
@@ -177,19 +177,19 @@ def _run_epoch(training: _Training) -> EpochSummary:
             for name, value in vars(summary).items()
             if name not in ("epoch", "new_best")
         },
-        # Elsewhere the program does not wait for the device, and times are not those of its work.
+        # On other devices the program does not wait for the step, so the times would be wrong.
         **(times.columns() if job.device.type == "cpu" else {}),
     )
     _save_checkpoints(job, model, summary)
     if epoch % job.configuration.state_every == 0:
-        # Last: a run goes on from here only once everything of the epoch is on disk.
+        # Saved last, when all data of the epoch is on disk: a resumed run starts from here.
         save_state(job.folder, training.state_dict(), tracer.steps)
     training.progress.on_epoch_end(summary)
     return summary
 
 
 def _recalibrate(training: _Training, costs: dict[str, float]) -> Evaluation | None:
-    """Validate with re-estimated batch-norm statistics, where there are any and it is asked for."""
+    """Validate with re-estimated batch-norm statistics, if asked for and the model has any."""
     job, model, tracer = training.job, training.model, training.tracer
     if not (job.configuration.recalibrate and batch_norms(model)):
         return None
@@ -206,7 +206,7 @@ def _recalibrate(training: _Training, costs: dict[str, float]) -> Evaluation | N
 def _probe(
     training: _Training, epoch: int, validation: Evaluation, costs: Mapping[str, float]
 ) -> None:
-    """Run the probes that are due, and remember what those of the next epoch look back at."""
+    """Run the probes that are due at the end of `epoch`."""
     before = training.validation
     subject = make_subject(
         training.job,
@@ -220,7 +220,7 @@ def _probe(
 
 
 def _train_epoch(training: _Training, times: StepTimes) -> tuple[float, float]:
-    """One pass over the training images: mean loss and accuracy, as the weights changed."""
+    """Train for one epoch; the mean loss and accuracy over its steps, each before its update."""
     job, model, optimizer = training.job, training.model, training.optimizer
     model.train()
     loss_sum = torch.zeros((), device=job.device)
@@ -239,7 +239,7 @@ def _train_epoch(training: _Training, times: StepTimes) -> tuple[float, float]:
             loss_sum += loss.detach() * len(batch.targets)
             correct += (logits.detach().argmax(1) == batch.targets).sum()
             if check:
-                # Before the update, which would spoil the weights in which the cause is sought.
+                # Before the update, which would spoil the weights needed to find the cause.
                 _stop_if_nonfinite(training, losses, batch)
                 losses.clear()
             loss.backward()
@@ -253,22 +253,22 @@ def _train_epoch(training: _Training, times: StepTimes) -> tuple[float, float]:
 
 
 def _should_update(training: _Training, loss: Tensor) -> bool:
-    """Whether the weights may be changed; only `skip` looks before each update."""
+    """Whether to update the weights. Only `--on-nonfinite skip` ever says no."""
     if training.job.configuration.on_nonfinite != "skip":
         return True
     return bool(torch.isfinite(loss)) and gradients_are_finite(training.model)
 
 
 def _steps_between_checks(device: torch.device) -> int:
-    """Steps from one look at the losses to the next, and one is had at the end of an epoch.
+    """The number of steps between checks of the losses. The last step of an epoch is also checked.
 
-    On an accelerator a look waits for the device: now and then is enough there.
+    On an accelerator each check waits for the device, so it is done less often.
     """
     return 1 if device.type == "cpu" else 10
 
 
 def _stop_if_nonfinite(training: _Training, losses: list[Tensor], batch: Batch) -> None:
-    """Raise `TrainingError` where a loss since the last look is not finite and that ends it."""
+    """Raise `TrainingError` if a loss since the last check is not finite, with option `stop`."""
     if training.job.configuration.on_nonfinite != "stop":
         return
     finite = torch.isfinite(torch.stack(losses)).tolist()
@@ -278,18 +278,19 @@ def _stop_if_nonfinite(training: _Training, losses: list[Tensor], batch: Batch) 
     found = _describe_cause(training, batch, steps_ago)
     training.tracer.writer.describe(stopped_by=found)
     raise TrainingError(
-        f"the training of {training.job.network} stopped: {found}; what was recorded is in "
+        f"the training of {training.job.network} stopped: {found}; the recorded rows are in "
         f"{training.job.folder}; try a lower --lr, or --on-nonfinite skip"
     )
 
 
 def _describe_cause(training: _Training, batch: Batch, steps_ago: int) -> str:
-    """Where the first value that is not finite stood, of the loss found so `steps_ago`."""
+    """Say in which layer the first non-finite value appeared, given that the loss of the step
+    `steps_ago` steps ago is not finite."""
     step = training.tracer.steps - steps_ago
     if steps_ago == 0:
         place = find_nonfinite(training.model, batch, step)
-        return str(place) if place else f"the loss of step {step} was not finite, but is now"
-    # The weights have been spoiled since: only what was recorded can tell.
+        return str(place) if place else f"the loss of step {step} was not finite, but is on a rerun"
+    # The weights have been spoiled since then, so only the recorded rows can show the cause.
     place = nonfinite_from_trace(training.tracer.first_nonfinite())
     if place is not None and place.step <= step:
         return str(place)

@@ -1,4 +1,4 @@
-"""Where a training's numbers first went bad: in the images, the weights, a layer, or a gradient."""
+"""Finds the first nan or infinity of a step: in the images, the weights, a layer or a gradient."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ from gradflow.probes.execution import copy_without_hooks
 
 @dataclass(frozen=True)
 class NonFinite:
-    """The first nan or infinity of a step: `place` in words, and how many values there are."""
+    """The first nan or infinity of a step: its `place` in words, and the `count` of such values."""
 
     step: int
     place: str
@@ -29,7 +29,7 @@ class NonFinite:
 
 
 def nonfinite_from_trace(entry: Mapping[str, Any] | None) -> NonFinite | None:
-    """What `Tracer.first_nonfinite` found, in the words of `find_nonfinite`."""
+    """The result of `Tracer.first_nonfinite`, as `find_nonfinite` would describe it."""
     if entry is None:
         return None
     what = "the output" if entry["direction"] == "forward" else "the gradient of the output"
@@ -37,7 +37,7 @@ def nonfinite_from_trace(entry: Mapping[str, Any] | None) -> NonFinite | None:
 
 
 def gradients_are_finite(model: nn.Module) -> bool:
-    """Whether the gradient of every parameter is finite: one read of each."""
+    """Whether the gradient of every parameter is finite. Reads each gradient once."""
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     if not gradients:
         return True
@@ -46,11 +46,11 @@ def gradients_are_finite(model: nn.Module) -> bool:
 
 
 def find_nonfinite(model: nn.Module, batch: Batch, step: int) -> NonFinite | None:
-    """Run `batch` once more through a copy of `model`, and say where the first bad value stands.
+    """Run `batch` again through a copy of `model`, and find the first non-finite value.
 
-    Looked at in the order in which one spoils the next: the images, the weights and statistics, the
-    layers' outputs in order of execution, the loss, the gradients of the outputs in theirs. None
-    where all is finite. `model` itself is left as it is.
+    The order of the search is that in which non-finite values spread: the images, the weights and
+    statistics, the layers' outputs in order of execution, the loss, the gradients of the outputs in
+    backward order. None if all values are finite. `model` does not change.
     """
     found = partial(NonFinite, step)
     own = copy_without_hooks(model).train()
@@ -73,7 +73,7 @@ def find_nonfinite(model: nn.Module, batch: Batch, step: int) -> NonFinite | Non
 def _nonfinite_values(
     model: nn.Module,
 ) -> Iterator[tuple[list[tuple[str, int]], list[tuple[str, int]]]]:
-    """Hooks that note, in order, the layers whose outputs and whose gradients are not finite."""
+    """Hooks that collect, in order, the layers whose outputs or gradients are not finite."""
     outputs: list[tuple[str, int]] = []
     gradients: list[tuple[str, int]] = []
 

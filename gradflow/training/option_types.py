@@ -1,4 +1,4 @@
-"""Whether a value read from JSON is what an option's annotation says."""
+"""Checks values read from JSON against the type annotations of the options, and converts them."""
 
 import reprlib
 import types
@@ -8,7 +8,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from gradflow.errors import ConfigurationError
 
 _MAX_SHOWN_CHARACTERS = 60
-# However deep, long or large a value is: whole, its text could be too much for Python itself.
+# Shortens the text of any value: the full text of a deep or huge one can be too much for Python.
 _SHORTENER = reprlib.Repr()
 _SHORTENER.maxlevel, _SHORTENER.maxstring = 3, _MAX_SHOWN_CHARACTERS
 _SCALAR_TYPES: dict[Any, tuple[str, tuple[type, ...]]] = {
@@ -22,9 +22,9 @@ _SCALAR_TYPES: dict[Any, tuple[str, tuple[type, ...]]] = {
 
 
 def convert_options(options: dict[str, Any], cls: type) -> dict[str, Any]:
-    """`options`, as JSON holds them, as the annotations of `cls` have them: tuples, paths, floats.
+    """Convert `options` from JSON to the types annotated in `cls`: tuples, paths, floats.
 
-    Raises `ConfigurationError`, naming the option, where a value is of another type.
+    Raises `ConfigurationError`, which names the option, if a value has another type.
     """
     hints = get_type_hints(cls)
     values = {}
@@ -42,7 +42,7 @@ def convert_options(options: dict[str, Any], cls: type) -> dict[str, Any]:
 
 
 def _convert(value: Any, hint: Any) -> Any:
-    """`value` as `hint` has it; raises `TypeError` where it is none."""
+    """`value` converted to the type `hint`. Raises `TypeError` if it has another type."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Literal:
         fits = isinstance(value, str) and value in arguments

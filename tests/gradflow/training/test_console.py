@@ -1,4 +1,4 @@
-"""What the console says of folders and classes whose names hold anything."""
+"""The console output for folders and classes with arbitrary characters in their names."""
 
 import io
 import shlex
@@ -47,6 +47,6 @@ def test_the_plan_shows_names_as_text_and_says_that_rows_repeat():
     show_plan(Console(file=output, width=200), plan)
     shown = output.getvalue()
     assert "[blink]\\x1b[31m: 8 gray images" in shown
-    assert "1,234 further rows of the CSV repeat others and do not count" in shown
-    assert "one image under several labels: x\\x1b[2J, [bold]y\\n" in shown
+    assert "1,234 rows of the CSV repeat another row and are left out" in shown
+    assert "one image has several labels: x\\x1b[2J, [bold]y\\n" in shown
     assert "\x1b" not in shown
