@@ -1,7 +1,7 @@
-"""What a probe is, and what it is given: a copy of a network at an epoch's end, and images.
+"""Defines a probe, and its input: a copy of a network at the end of an epoch, and images.
 
-A probe runs the network again, or changes one thing in it, and measures what comes of that. It
-works on a copy of its own, so that the training it interrupts goes on as if it had not been there.
+A probe runs the network again, or changes one thing in it, and measures the effect. It works on a
+copy of its own, so the training goes on as if no probe had run.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -17,35 +17,35 @@ Tables = Mapping[str, Mapping[str, Any]]
 
 
 class When(StrEnum):
-    """The epochs at whose end a probe runs, when it was asked for."""
+    """The epochs at whose end a requested probe runs."""
 
     EVERY_EPOCH = "at every epoch's end"
     FIRST_AND_LAST = "at the end of the first and of the last epoch"
     LAST = "at the last epoch's end"
     ACCURACY_JUMP = (
-        "where the validation accuracy moved by more than sampling noise since the last epoch"
+        "if the validation accuracy changed by more than sampling noise since the last epoch"
     )
 
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A network at the end of an epoch, as a probe gets it.
+    """The input of a probe: a network at the end of an epoch, and images.
 
     Fields:
-        model: a copy for this probe alone, in evaluation mode, without gradients or hooks of the
-            tracer; the probe may change it in any way.
+        model: a copy for this probe alone, in evaluation mode, without gradients or hooks; the
+            probe may change it in any way.
         epoch: counted from 1.
         is_last_epoch: whether this is the last epoch of the run.
         accuracy_changed: whether the validation accuracy changed by more than sampling noise since
             the epoch before (exact McNemar test at 5 %).
         previous_state: the state dict at the end of the epoch before; None at the first.
-        batch: training images without augmentation, the same at every epoch and for every network
-            of one seed; at most 24 of them.
+        batch: at most 24 training images without augmentation, the same at every epoch and for
+            every network of one seed.
         training_batches: yields all training images without augmentation, in batches of the size
             used in training, in the same shuffled order each time.
         validation_batches: yields all validation images, in order.
-        seed: of the run; whatever a probe draws, it draws from a generator seeded with it and
-            with the epoch, never from the global one.
+        seed: the seed of the run. A probe draws random numbers from its own generator, seeded
+            with this seed and the epoch, never from the global generator.
     """
 
     model: nn.Module
@@ -61,15 +61,15 @@ class Subject:
 
 @dataclass(frozen=True)
 class Probe:
-    """One measurement.
+    """A measurement and the epochs at which it runs.
 
     Fields:
         name: as given to `--probes`.
-        tables: the tables of the schema it fills.
-        when: the epochs it runs at.
-        measure: from a subject to the columns of each table, without the column `epoch`; a table
-            without rows is left out. Raises `NotMeasurableError` where the network has not what
-            the probe needs.
+        tables: the tables of the schema that it fills.
+        when: the epochs at whose end it runs.
+        measure: takes a subject and returns the columns of each table, without the column
+            `epoch`; a table without rows is left out. Raises `NotMeasurableError` if the network
+            lacks something that the probe needs.
     """
 
     name: str
@@ -79,7 +79,7 @@ class Probe:
 
 
 class NotMeasurableError(Exception):
-    """Raised by a probe where the network has not what it needs; says what."""
+    """Raised by a probe if the network lacks something that the probe needs; says what."""
 
 
 def is_due(probe: Probe, subject: Subject) -> bool:

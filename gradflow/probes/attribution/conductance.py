@@ -1,13 +1,13 @@
-"""What the two ways through a residual block contribute to a logit: their conductances.
+"""The conductance of skip and branch: how much each contributes to a logit, for each block.
 
 The conductance of h along the straight path x(a) = x' + a (x - x') from a baseline x' to an image x
 is the integral over a from 0 to 1 of <df/dh, dh/da>, f the logit (Dhamdhere et al. 2018, How
-important is a neuron?, equation 3). A residual addition is a cut of the network: all that the logit
-depends on comes through its skip or its branch, so their conductances add up to f(x) - f(x').
+important is a neuron?, equation 3). A residual addition cuts the network in two: the logit depends
+on the image only through skip and branch, so their conductances add up to f(x) - f(x').
 
-captum's `LayerConductance` asks for one pass per summand; here one pass serves all blocks. The sum
-over the steps is the trapezoid rule for the gradient times the exact difference of h, which leaves
-no error between two points where the network is linear.
+captum's `LayerConductance` needs one pass per summand; here one pass serves all blocks. The sum
+over the steps is the trapezoid rule for the gradient times the exact difference of h. It has no
+error between two points if the network is linear between them.
 """
 
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from gradflow.probes.network.blocks import Block, Rewiring, find_blocks, rewired
 
-MAX_POINTS_PER_PASS = 96  # in one pass: more take memory and no less time
+MAX_POINTS_PER_PASS = 96  # more points need more memory and save no time
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,8 +28,8 @@ class Conductance:
     Fields:
         block: qualified module name.
         skip, branch: float64 [N] on the CPU, in logits.
-        difference: float64 [N], logit of the image less that of the baseline; what skip + branch
-            is but for the error of the sum over steps.
+        difference: float64 [N], the logit of the image minus that of the baseline. It equals
+            skip + branch up to the error of the sum over steps.
     """
 
     block: str
@@ -41,14 +41,14 @@ class Conductance:
 def conductances(
     model: nn.Module, images: Tensor, baseline: Tensor, targets: Tensor, steps: int
 ) -> list[Conductance]:
-    """The conductances of every residual block of `model`, in order; none without such blocks.
+    """The conductances of every residual block of `model`, in order.
 
     Args:
-        model: in evaluation mode, to logits [N, classes].
+        model: in evaluation mode, returns logits [N, classes].
         images: [N, 3, H, W].
         baseline: of the same shape.
-        targets: int64 [N], whose logits.
-        steps: of the sum; the network runs forward and backward at `steps` + 1 points an image.
+        targets: int64 [N], the class whose logit is attributed, for each image.
+        steps: number of terms of the sum; the network runs at `steps` + 1 points per image.
     """
     images_per_pass = max(MAX_POINTS_PER_PASS // (steps + 1), 1)
     parts = [
@@ -106,7 +106,7 @@ def _conductances_in_one_pass(
 
 
 def _keep_summands(summands: dict[str, tuple[Tensor, Tensor, Tensor]]) -> Rewiring:
-    """The block as it is, its skip, its branch and their sum kept in `summands`."""
+    """A rewiring that changes nothing but keeps skip, branch and their sum in `summands`."""
 
     def keep(block: Block, x: Tensor) -> Tensor:
         skip, branch = block.skip(x), block.branch(x)
@@ -117,5 +117,5 @@ def _keep_summands(summands: dict[str, tuple[Tensor, Tensor, Tensor]]) -> Rewiri
 
 
 def relative_error(total: Tensor, difference: Tensor) -> Iterator[float]:
-    """|total - difference| / |difference| of each element: the completeness error."""
+    """The completeness error of each element: |total - difference| / |difference|."""
     yield from ((total - difference).abs() / difference.abs()).tolist()

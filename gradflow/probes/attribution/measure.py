@@ -1,6 +1,6 @@
-"""What a prediction rests on: which way through each residual block, and which pixels.
+"""The probe `attribution`: conductances of skip and branch, and pictures of important pixels.
 
-Everything is attributed to the logit of the predicted class, against a black image as baseline.
+It attributes the logit of the predicted class, with a black image as baseline.
 """
 
 from collections.abc import Iterable, Sequence
@@ -31,11 +31,11 @@ GRAD_CAM = "Grad-CAM"
 def measure(subject: Subject) -> Tables:
     """The tables `conductance` (of residual networks) and `attribution_pictures`.
 
-    Conductances are those of 16 validation images, taken from the classes in turn. Pictures are of
-    the first validation image of each of the first six classes, which are the same for all networks
-    of a seed, and of the network's most confident wrong and right predictions among the others.
+    Conductances are measured on 16 validation images, taken from the classes in turn. Pictures
+    show the first validation image of each of the first six classes, which are the same for all
+    networks of a seed, and the network's most confident wrong and right predictions among the rest.
 
-    Raises `NotMeasurableError` where the network has no blocks.
+    Raises `NotMeasurableError` if the network has no blocks.
     """
     model = subject.model
     if not find_blocks(model):
@@ -53,7 +53,7 @@ def measure(subject: Subject) -> Tables:
 
 
 def interleave_classes(targets: Tensor) -> list[int]:
-    """The positions in `targets` [V]: first the first image of every class, then the second, ..."""
+    """Positions in `targets` [V]: the first image of every class, then the second of each, ..."""
     seen: dict[int, int] = {}
     keys = []
     for position, target in enumerate(targets.tolist()):
@@ -63,7 +63,7 @@ def interleave_classes(targets: Tensor) -> list[int]:
 
 
 def choose_pictures(predictions: Predictions) -> list[tuple[int, str]]:
-    """The positions of the images to picture, with the rule that chose each; no position twice."""
+    """The positions of the images to show, each once, with the rule that chose it."""
     classes = len(predictions.target.unique())
     first = interleave_classes(predictions.target)[: min(classes, PICTURE_CLASSES)]
     chosen = [(position, FIRST_OF_CLASS) for position in first]

@@ -1,9 +1,8 @@
-"""From which batch size on do larger batches stop helping? The simple noise scale tr(S) / |G|^2.
+"""The probe `noise_scale`: above which batch size do larger batches stop helping? tr(S) / |G|^2.
 
 McCandlish et al. 2018, An empirical model of large-batch training: the squared norms of gradients
 of two batch sizes give unbiased estimates of |G|^2, the squared norm of the true gradient, and of
-tr(S), the summed variances of one image's gradient. Each is to be averaged over the draws before
-one is divided by the other.
+tr(S), the summed variances of one image's gradient. Average both over the draws before dividing.
 """
 
 from collections.abc import Callable, Iterable
@@ -21,26 +20,27 @@ from gradflow.seeding import derived_seed
 def noise_scale(
     subject: Subject, draws: int = 3, small_batch: int = 1, large_batch: int = 16
 ) -> Tables:
-    """The columns of the table `noise_scale`, a row a draw.
+    """The columns of the table `noise_scale`, one row per draw.
 
     Each draw takes `large_batch` training images, with replacement, so the estimates are unbiased
-    for all training images together (G their mean gradient, S the covariance, 1/n). The small
-    batches are the parts of the large one, as the batches of single workers are in the paper:
-    |g_s|^2 is the mean over all of them, taken from the gradients of single images. Batch-norm
-    statistics are frozen at their running values: those of a batch would tie its images together.
+    for all training images together (G their mean gradient, S the covariance, 1/n). The large
+    batch is divided into the small ones, like the batches of single workers in the paper:
+    |g_s|^2 is the mean over all of them, computed from the gradients of single images. Batch-norm
+    statistics are frozen at their running values: with the statistics of a batch, the gradient of
+    an image would depend on the other images.
 
     Args:
-        subject: its `training` is gone through twice.
-        draws: independent of one another.
+        subject: its `training_batches` are read twice.
+        draws: number of independent draws.
         small_batch: images in a small batch.
         large_batch: images in a large batch, a multiple of `small_batch`.
 
-    Raises `NotMeasurableError` where there are no training images, and where the gradients of
-    single images cannot be told apart; see `gradient_products`.
+    Raises `NotMeasurableError` if there are no training images, or if the gradients of single
+    images cannot be separated; see `gradient_products`.
     """
     if large_batch % small_batch or large_batch <= small_batch:
         raise ValueError(
-            f"a large batch of {large_batch} images is not made of small ones of {small_batch}"
+            f"a large batch of {large_batch} images cannot be divided into batches of {small_batch}"
         )
     count = sum(len(batch.targets) for batch in subject.training_batches())
     if not count:
@@ -74,10 +74,10 @@ def noise_scale(
 
 
 def squared_norms(products: Tensor, small_batch: int) -> tuple[float, float]:
-    """The mean of |g_s|^2 over the parts of `small_batch` images, and |g_b|^2 over all of them.
+    """The mean of |g_s|^2 over batches of `small_batch` images, and |g_b|^2 of all images.
 
     Args:
-        products: [B, B], <g_i, g_j> of the gradients of single images, whose means g_s and g_b are.
+        products: [B, B], <g_i, g_j> of the gradients of single images; g_s and g_b are their means.
         small_batch: a divisor of B.
     """
     large_batch = len(products)
@@ -92,7 +92,7 @@ def estimate_signal_and_noise(
 ) -> tuple[float, float]:
     """|G|^2 and tr(S) from squared gradient norms at two batch sizes.
 
-    Since the expectation of |g_B|^2 is |G|^2 + tr(S) / B. Either may come out negative.
+    They follow from E |g_B|^2 = |G|^2 + tr(S) / B. Either estimate may be negative.
     """
     difference = large_batch * large_squared_norm - small_batch * small_squared_norm
     squared_gradient = difference / (large_batch - small_batch)

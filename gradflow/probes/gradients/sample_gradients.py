@@ -1,11 +1,11 @@
 """Inner products of the gradients of single images, layer by layer, without a pass for each image.
 
-With batch-norm statistics frozen the images of a batch do not influence one another. One forward
-and one backward pass of the whole batch therefore hold all that is needed: what went into a layer
-and the gradient at what came out of it. A layer's gradients of single images follow from these
-alone, exactly, one layer at a time; no more than one layer's are in memory at once, and those of
-deep convolutions never are. On a CPU, `vmap(grad)` of the whole network takes several times as long
-as single images one after another, since it turns convolutions into grouped ones.
+With frozen batch-norm statistics the images of a batch do not influence one another. So one forward
+and one backward pass of the whole batch are enough: a layer's input and the gradient of its output
+give its exact gradients for single images. These are computed one layer at a time, so no more than
+one layer's are in memory, and those of deep convolutions never are. On a CPU, `vmap(grad)` of the
+whole network takes several times as long as single images one after another, because it turns
+convolutions into grouped ones.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,8 +18,8 @@ from torch.nn import functional as F
 from gradflow.probes.network.calls import ModuleCall, modules_with_parameters, record_calls
 from gradflow.probes.probe import NotMeasurableError
 
-# How far the squared norm of the summed gradients may be from that of autograd's own gradient,
-# as a share of n times the sum of squared norms, its largest possible value.
+# The allowed difference between the squared norm of the summed gradients and that of autograd's
+# gradient, as a share of n times the sum of squared norms, its largest possible value.
 _TOLERANCE = 1e-3
 
 
@@ -27,22 +27,22 @@ def gradient_products(model: nn.Module, images: Tensor, targets: Tensor) -> dict
     """<g_i, g_j> for each layer with parameters, float64 [n, n] on the CPU, g_i the gradients of
     the cross-entropy of image i with respect to the layer's own parameters.
 
-    Memory: the inputs and output gradients of the layers with parameters for n images, and, one
-    layer at a time, the smaller of its unfolded inputs with n gradients and its inner products
-    over positions.
+    Memory: the inputs and output gradients of all layers with parameters, for n images. In
+    addition, for one layer at a time: its unfolded inputs with n gradients, or its inner products
+    over positions, whichever is smaller.
 
     Args:
         model: in evaluation mode; the `grad` of its parameters is overwritten.
         images: [n, 3, H, W].
         targets: int64 [n].
 
-    Raises `NotMeasurableError` where a layer's gradients do not add up to autograd's: parameters
-    shared between modules, or used by another module than the one that holds them.
+    Raises `NotMeasurableError` if a layer's gradients do not add up to autograd's. Then modules
+    share parameters, or a module uses parameters that another one holds.
     """
     model.requires_grad_(True)
     model.zero_grad(set_to_none=True)
     modules = modules_with_parameters(model)
-    # A copy, for a network's first layer may work in place.
+    # A copy of the images, because a network's first layer may work in place.
     calls = record_calls(
         modules, lambda: F.cross_entropy(model(images.clone()), targets, reduction="sum")
     )
@@ -58,7 +58,7 @@ def gradient_products(model: nn.Module, images: Tensor, targets: Tensor) -> dict
 
 
 def _module_products(calls: Sequence[ModuleCall], n: int) -> Tensor:
-    """<g_i, g_j> of a module that was called so, float64 [n, n] on the CPU."""
+    """<g_i, g_j> of one module from its calls, float64 [n, n] on the CPU."""
     if not calls:
         return torch.zeros(n, n, dtype=torch.float64)
     for call in calls:
@@ -86,8 +86,8 @@ def _linear_products(calls: Sequence[ModuleCall]) -> Tensor:
     """<g_i, g_j>, [n, n], of a layer that multiplies its weights [C, K] with columns [K, S].
 
     g_i is the sum over positions s of d_is a_is^T (a the columns, d the output's gradient), so
-    <g_i, g_j> = sum over s, t of <a_is, a_jt> <d_is, d_jt>, which needs no g_i where positions are
-    few. Several calls are so many more positions.
+    <g_i, g_j> = sum over s, t of <a_is, a_jt> <d_is, d_jt>. With few positions, this avoids
+    computing the g_i. Several calls of a layer count as more positions.
     """
     columns = torch.cat([_unfold(call)[0] for call in calls], dim=1)  # [n, S, K]
     gradients = torch.cat([_unfold(call)[1] for call in calls], dim=1)  # [n, S, C]
@@ -108,7 +108,7 @@ def _linear_products(calls: Sequence[ModuleCall]) -> Tensor:
 
 
 def _unfold(call: ModuleCall) -> tuple[Tensor, Tensor]:
-    """What the weights are multiplied with, [n, S, K], and the output's gradient, [n, S, C]."""
+    """The columns that multiply the weights, [n, S, K], and the output's gradient, [n, S, C]."""
     module, n = call.module, len(call.inputs)
     if isinstance(module, nn.Conv2d):
         assert not isinstance(module.padding, str)
@@ -121,7 +121,7 @@ def _unfold(call: ModuleCall) -> tuple[Tensor, Tensor]:
 
 
 def _sample_gradients(call: ModuleCall) -> Tensor:
-    """g_i, [n, P], for a module of any kind: its own backward pass, mapped over the images."""
+    """g_i, [n, P], for a module of any kind, by its own backward pass for each image (vmap)."""
     parameters = {
         name: parameter.detach() for name, parameter in call.module.named_parameters(recurse=False)
     }
@@ -139,7 +139,7 @@ def _sample_gradients(call: ModuleCall) -> Tensor:
 
 
 def _require_complete(name: str, module: nn.Module, product: Tensor) -> None:
-    """Compare |sum of g_i|^2 with what autograd left in the parameters."""
+    """Compare |sum of g_i|^2 with the squared norm of autograd's gradient of the parameters."""
     expected = sum(
         float(parameter.grad.double().square().sum())
         for parameter in module.parameters(recurse=False)

@@ -1,8 +1,8 @@
-"""How fast does the gradient lose its memory along a straight line between two images?
+"""The probe `shattering`: how fast does the gradient decorrelate along a line between two images?
 
-In a deep plain network the gradient with respect to the input comes to resemble white noise; with
-skips it stays correlated (Balduzzi et al. 2017, The shattered gradients problem). There the
-line is the whole input space; here it lies between two training images.
+In a deep plain network the gradient with respect to the input resembles white noise; with skips it
+stays correlated (Balduzzi et al. 2017, The shattered gradients problem). In the paper the line is
+the whole input space; here it lies between two training images.
 """
 
 from collections.abc import Sequence
@@ -17,25 +17,25 @@ from gradflow.probes.network.calls import modules_with_parameters, record_calls
 from gradflow.probes.probe import NotMeasurableError, Probe, Subject, Tables, When
 
 INPUT = "(input)"
-# The gradients of a network that is linear along the line differ by rounding alone.
+# If a network is linear along the line, its gradients differ only by rounding.
 _ROUNDING = 64
 
 
 def shattering(subject: Subject, lines: int = 2, points: int = 64, lags: int = 32) -> Tables:
     """The columns of the table `shattering`: lags 0 to `lags` - 1 for each layer.
 
-    The gradient is that of the logit of the first image's class, batch-norm statistics frozen at
-    their running values. Line k runs from image 2k of the batch to image 2k + 1, as the network
-    gets them, `points` points at equal distances, both ends included. Layers are the input, the
-    stem and the blocks of gradflow's and torchvision's residual networks; in other networks, the
-    modules with parameters.
+    The gradient is that of the logit of the first image's class, with batch-norm statistics frozen
+    at their running values. Line k runs from image 2k of the batch to image 2k + 1, as normalized
+    for the network, with `points` points at equal distances, both ends included. The layers are the
+    input, the stem and the blocks of gradflow's and torchvision's residual networks; in other
+    networks, the modules with parameters.
 
-    Where a layer's gradient does not change along a line (always so where only linear layers
-    follow, as behind the last block), the line has no autocorrelation; it is missing where no line
-    has one. Of `points` independent draws the expectation is not 0 but about -1 / `points`, since
-    their mean is taken off.
+    If a layer's gradient does not change along a line, the line has no autocorrelation. This is
+    always so if only linear layers follow, e.g. after the last block. The value is missing if no
+    line has one. For `points` independent draws the expected autocorrelation is not 0 but about
+    -1 / `points`, because their mean is subtracted.
 
-    Memory: as many points at once as the batch has images, and the gradients at all of one line.
+    Memory: as many points at once as the batch has images, and the gradients of one line.
 
     Raises `NotMeasurableError` for a batch of fewer than two images.
     """
@@ -56,7 +56,7 @@ def shattering(subject: Subject, lines: int = 2, points: int = 64, lags: int = 3
 
 
 def line_between(first: Tensor, second: Tensor, points: int) -> Tensor:
-    """[points, ...] at equal distances from `first` to `second`, both included."""
+    """Points [points, ...] at equal distances from `first` to `second`, both included."""
     place = torch.linspace(0, 1, points, dtype=first.dtype, device=first.device)
     place = place.view(-1, *[1] * first.dim())
     return (1 - place) * first + place * second
@@ -71,7 +71,7 @@ def output_gradients(
         model: in evaluation mode, so that the images do not influence one another.
         images: [T, 3, H, W].
         logit: the index of the class.
-        images_per_pass: images in a pass.
+        images_per_pass: images in each pass.
     """
     modules = layers_to_observe(model)
     parts: dict[str, list[Tensor]] = {}
@@ -86,13 +86,13 @@ def output_gradients(
 
 
 def _sum_of_logits(model: nn.Module, images: Tensor, logit: int) -> Tensor:
-    # A network's first layer may work in place, which a leaf does not allow: hence the copy.
+    # A copy, because a network's first layer may work in place, which a leaf tensor forbids.
     logits: Tensor = model(images.clone())
     return logits[:, logit].sum()
 
 
 def layers_to_observe(model: nn.Module) -> dict[str, nn.Module]:
-    """The stem (its last module) and the blocks; of other networks, the modules with parameters."""
+    """The last module of the stem, and the blocks; in other networks, modules with parameters."""
     found = {block.name: block.module for block in find_blocks(model)}
     if not found:
         return modules_with_parameters(model)
@@ -106,13 +106,14 @@ def layers_to_observe(model: nn.Module) -> dict[str, nn.Module]:
 
 
 def autocorrelation(gradient: Tensor, lags: int) -> Tensor | None:
-    """Of d(t) = gradient(t) less its mean over t, float64 [lags]; None where d is but rounding.
+    """The autocorrelation of `gradient`, float64 [lags]; None if it is constant up to rounding.
 
-    r(k) = mean over the T - k pairs t of <d(t), d(t + k)>, over the mean over t of |d(t)|^2.
+    With d(t) = gradient(t) minus its mean over t:
+    r(k) = (mean over the T - k pairs t of <d(t), d(t + k)>) / (mean over t of |d(t)|^2).
 
     Args:
         gradient: [T, ...].
-        lags: how many, from 0; at most T.
+        lags: number of lags, from 0; at most T.
     """
     flat = gradient.flatten(1)
     centered = flat - flat.mean(0)

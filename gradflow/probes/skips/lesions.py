@@ -1,8 +1,8 @@
-"""Deletes blocks: each in turn, then several drawn at random, and classifies the validation images.
+"""The probe `lesions`: deletes single blocks and random sets of blocks, and measures the accuracy.
 
-A deleted block's branch is left out and its skip kept. Where paths of many lengths share the work,
-no single block is needed; in a plain network every block is (Veit et al. 2016, Residual networks
-behave like ensembles).
+Deleting a block leaves out its branch and keeps its skip. If paths of many lengths share the work,
+no single block is needed; in a plain network every block is needed (Veit et al. 2016, Residual
+networks behave like ensembles).
 """
 
 import math
@@ -27,19 +27,19 @@ Lesion = tuple[Block, ...]
 def measure(subject: Subject, draws: int = 3) -> Tables:
     """Classify all validation images with no block, one block and several blocks deleted.
 
-    A block computes relu(skip(x)) where it is deleted; see `Block.skip` for a plain block.
-    Batch norms keep their running statistics, as in the paper: part of the loss of accuracy is that
-    these belong to other activations.
+    A deleted block computes relu(skip(x)); see `Block.skip` for a plain block. Batch norms keep
+    their running statistics, as in the paper. These belong to other activations, which explains
+    part of the loss of accuracy.
 
     Args:
-        subject: its validation images are run through the network once a lesion, from the first
+        subject: for each lesion, its validation images run through the network, from the first
             deleted block on.
-        draws: how many different sets of k blocks are drawn at random for k = 2, 4, 8, ... below
-            the number of blocks; all sets where there are no more.
+        draws: the number of different sets of k blocks that are drawn at random, for k = 2, 4, 8,
+            ... below the number of blocks; all sets if there are not more.
 
-    Returns: the table `lesions`; its rows without blocks are the network as it is.
+    Returns: the table `lesions`. Its rows without blocks are the unchanged network.
 
-    Raises `NotMeasurableError` where the network has no blocks.
+    Raises `NotMeasurableError` if the network has no blocks.
     """
     blocks = find_blocks(subject.model)
     if not blocks:
@@ -68,7 +68,7 @@ def _skip_only(block: Block, x: Tensor) -> Tensor:
 
 
 def _draw_lesions(blocks: Sequence[Block], subject: Subject, draws: int) -> list[Lesion]:
-    """For each k different sets of k blocks, each set in the network's order."""
+    """Different random sets of k blocks for each k. The blocks of a set are in network order."""
     generator = torch.Generator().manual_seed(derived_seed(subject.seed, subject.epoch, "lesions"))
     n, size, chosen = len(blocks), 2, []
     while size < n:

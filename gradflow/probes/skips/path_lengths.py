@@ -1,8 +1,8 @@
-"""How much of the gradient comes by paths that take few branches, and how much by long ones.
+"""The probe `path_lengths`: how much of the gradient flows along paths with few or many branches?
 
 A network of n residual blocks is a sum over 2^n paths, each taking the branch or the skip of every
 block (Veit et al. 2016, Residual networks behave like ensembles). The gradient at the first block's
-input is the sum over the same paths backward, at the activations of the full forward pass.
+input is the sum over the same paths in reverse, at the activations of the full forward pass.
 """
 
 import math
@@ -20,12 +20,12 @@ from gradflow.seeding import derived_seed
 
 @dataclass(frozen=True, eq=False)
 class SplitBlock:
-    """A block after the forward pass, its skip and its branch open to be walked back apart.
+    """A block after the forward pass, whose skip and branch can be back-propagated separately.
 
     Fields:
-        x: its input, a leaf of its own.
+        x: its input, a leaf tensor.
         skip, branch: the summands, functions of x; the skip may be x itself.
-        y: its output relu(skip + branch), a leaf that what follows reads.
+        y: its output relu(skip + branch), a leaf tensor that the next layer reads.
     """
 
     x: Tensor
@@ -34,15 +34,15 @@ class SplitBlock:
     y: Tensor
 
     def back_through_relu(self, gradient: Tensor) -> Tensor:
-        """The gradient at the sum, given that at y."""
+        """The gradient at the sum, given the gradient at y."""
         return gradient * (self.y > 0)
 
     def back_through_skip(self, gradient: Tensor) -> Tensor:
-        """What a gradient at the sum sends to x by the skip."""
+        """The gradient at x through the skip, given the gradient at the sum."""
         return gradient if self.skip is self.x else self._back(self.skip, gradient)
 
     def back_through_branch(self, gradient: Tensor) -> Tensor:
-        """What a gradient at the sum sends to x by the branch."""
+        """The gradient at x through the branch, given the gradient at the sum."""
         return self._back(self.branch, gradient)
 
     def _back(self, output: Tensor, gradient: Tensor) -> Tensor:
@@ -52,20 +52,21 @@ class SplitBlock:
 def measure(subject: Subject, exact_up_to: int = 64, draws: int = 16) -> Tables:
     """Split dL/dx at the first block's input x by the number of branches that a path takes.
 
-    With all paths expanded block by block, n (n + 1) / 2 branches are walked back, as many as one
-    draw of every length walks; the n + 1 gradients are held at a time.
+    The exact method expands all paths block by block. It needs n (n + 1) / 2 backward passes
+    through branches, as many as one random path of each length, and holds n + 1 gradients at a
+    time.
 
     Args:
         subject: L is the mean cross-entropy of its `batch`.
-        exact_up_to: so many blocks are expanded exactly; of more, paths are drawn at random, which
-            holds one gradient at a time. Their mean times the number of paths is unbiased; its norm
-            is too large by the draws' scatter.
-        draws: paths drawn for each length, with replacement; one for a length that one path has.
+        exact_up_to: the largest number of blocks for the exact method. With more blocks, paths are
+            drawn at random, which holds one gradient at a time. Their mean times the number of
+            paths is unbiased, but its norm is too large by the scatter of the draws.
+        draws: paths drawn for each length, with replacement; one if a length has only one path.
 
     Returns: the table `path_lengths`.
 
-    Raises `NotMeasurableError` where the network has no residual blocks, or where one does not read
-    what the one before it made.
+    Raises `NotMeasurableError` if the network has no residual blocks, or if the input of one is
+    not the output of the one before it.
     """
     split_blocks, gradient = _split_blocks(subject)
     n = len(split_blocks)
@@ -99,10 +100,10 @@ def measure(subject: Subject, exact_up_to: int = 64, draws: int = 16) -> Tables:
 
 
 def gradients_by_length(split_blocks: Sequence[SplitBlock], gradient: Tensor) -> list[Tensor]:
-    """The gradient at the first block's input by all paths of each length: n + 1 of x's shape.
+    """The gradient at the first block's input by paths of each length: n + 1 tensors of x's shape.
 
-    `gradient` is that at the last block's output. Walking back, the paths of length k behind a
-    block are those of length k that go on by its skip, and those of k - 1 that go on by its branch.
+    `gradient` is that at the last block's output. Going backward through a block, a path of length
+    k is one of length k that takes its skip, or one of length k - 1 that takes its branch.
     """
     by_length = [gradient]
     for block in reversed(split_blocks):
@@ -164,7 +165,7 @@ def _split_blocks(subject: Subject) -> tuple[list[SplitBlock], Tensor]:
 
 
 def _full_gradient(split_blocks: Sequence[SplitBlock], gradient: Tensor) -> Tensor:
-    """The gradient at the first block's input by all paths together."""
+    """The gradient at the first block's input, over all paths together."""
     for block in reversed(split_blocks):
         at_sum = block.back_through_relu(gradient)
         gradient = block.back_through_skip(at_sum) + block.back_through_branch(at_sum)

@@ -1,7 +1,7 @@
-"""Skips multiplied by a scale, and the batch-norm statistics that belong to each such scaling.
+"""Runs a network with scaled skips, and re-estimates the batch-norm statistics for each scaling.
 
-What comes before the first scaled skip is the network as it is, for every scaling: it runs once a
-batch, and each scaling runs on from there.
+The layers before the first scaled skip compute the same for every scaling. So they run once per
+batch, and each scaling runs only the rest.
 """
 
 from collections.abc import Iterable, Sequence
@@ -22,14 +22,14 @@ Statistics = list[tuple[Tensor, Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class SkipScaling:
-    """The skips of `blocks` multiplied by `scale`; without blocks, the network itself."""
+    """The skips of `blocks` are multiplied by `scale`. Without blocks, the unchanged network."""
 
     scale: float
     blocks: tuple[Block, ...]
 
     @property
     def rewirings(self) -> dict[Block, Rewiring]:
-        """What the blocks compute at this scaling."""
+        """What the blocks compute with this scaling."""
         return dict.fromkeys(self.blocks, partial(_scaled, self.scale))
 
 
@@ -47,12 +47,12 @@ def forward_scaled(
     images: Tensor,
     statistics: dict[SkipScaling, Statistics] | None = None,
 ) -> Iterable[tuple[SkipScaling, Tensor]]:
-    """Each scaling, in the order given, with the output of `model` at it.
+    """Yield each scaling, in the given order, with the output of `model` under it.
 
     Args:
         model: in evaluation mode, or with its batch norms in training mode.
-        blocks: all blocks of `model`, in order, each reading what the one before it made.
-        scalings: the network itself among them or not.
+        blocks: all blocks of `model`, in order; the input of each is the output of the one before.
+        scalings: may include `UNSCALED`, the unchanged network.
         images: [N, 3, H, W].
         statistics: those that each scaling and `UNSCALED` use, and update in training mode; without
             them, `model`'s own.
@@ -76,9 +76,9 @@ def re_estimate_statistics(
     scalings: Iterable[SkipScaling],
     batches: Iterable[Tensor],
 ) -> dict[SkipScaling, Statistics]:
-    """For `UNSCALED` and each scaling the statistics that `recalibrated` would re-estimate at it.
+    """For `UNSCALED` and each scaling, the statistics that `recalibrated` would estimate under it.
 
-    `model` must be within `recalibrated(model, ())`, which restores it afterwards.
+    Call it within `recalibrated(model, ())`, which restores `model` afterwards.
     """
     norms = batch_norms(model)
     statistics: dict[SkipScaling, Statistics] = {
@@ -91,7 +91,8 @@ def re_estimate_statistics(
             pass
     for norm in norms:
         norm.eval()
-    # Before its first scaled skip a scaling never ran: the network's own statistics hold there.
+    # Layers before the first scaled skip did not run for this scaling; they use the statistics of
+    # the unchanged network.
     return {
         scaling: [
             own if own[2] else intact
@@ -107,6 +108,6 @@ def _statistics_of(norm: _BatchNorm) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def use_statistics(model: nn.Module, statistics: Statistics) -> None:
-    """Let the batch norms of `model` use `statistics`, and update them in training mode."""
+    """Make the batch norms of `model` use `statistics`, and update them in training mode."""
     for norm, (mean, variance, batches) in zip(batch_norms(model), statistics, strict=True):
         norm.running_mean, norm.running_var, norm.num_batches_tracked = mean, variance, batches

@@ -1,8 +1,8 @@
-"""Multiplies skips by alpha in [0, 1], weights as they are: from the residual net to none.
+"""The probe `skip_scaling`: multiplies the skips of a trained network by alpha in [0, 1].
 
-A dose-response of a trained network to its skips, forward (accuracy) and backward (gradient
-norms). Batch-norm statistics belong to the activations of alpha = 1; so each scaling is
-also measured with statistics re-estimated for it. A network trained at a scaling is `--skip-scale`.
+It measures the dose-response of the network to its skips: forward (accuracy) and backward (gradient
+norms). The running batch-norm statistics belong to alpha = 1, so each scaling is also measured with
+statistics re-estimated for it. To train a network with scaled skips, use `--skip-scale`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,7 +31,7 @@ ALL = "all"
 
 @dataclass
 class ScalingResponse:
-    """What is measured at a scaling with re-estimated statistics; see the table for each.
+    """The values measured under a scaling with re-estimated statistics; see `skip_scaling`.
 
     `loss` is the sum over the validation images.
     """
@@ -51,18 +51,19 @@ def measure(
 ) -> Tables:
     """Scale the skips of all blocks, of each stage and of each block.
 
-    Re-estimated statistics are the average over the first `recalibration_batches` of the training
-    batches. Single blocks are measured with these alone, which saves a classification for each.
-    The defaults take about as long as one epoch of training.
+    Re-estimated statistics are averages over the first `recalibration_batches` training batches.
+    Single blocks are measured only with these, not with running statistics, to save time. The
+    defaults take about as long as one epoch of training.
 
     Args:
-        subject: classifies its validation images; gradients are those of its `batch`.
-        scales, stage_scales, block_scales: alpha for all blocks, for a stage, for a single block.
-        recalibration_batches: training batches to re-estimate the statistics on.
+        subject: accuracies are those of its validation images, gradients those of its `batch`.
+        scales, stage_scales, block_scales: values of alpha for all blocks together, for each
+            stage, and for each single block.
+        recalibration_batches: number of training batches for re-estimating the statistics.
 
     Returns: the table `skip_scaling`.
 
-    Raises `NotMeasurableError` where the network has no skips.
+    Raises `NotMeasurableError` if the network has no skips.
     """
     blocks = [block for block in find_blocks(subject.model) if block.residual]
     if not blocks:
@@ -70,7 +71,7 @@ def measure(
     subject.model.requires_grad_(False)
     wide = _rows({ALL: tuple(blocks)}, scales) + _rows(_stages(blocks), stage_scales)
     rows = wide + _rows({block.name: (block,) for block in blocks}, block_scales)
-    # The same scaling, such as that of the network itself, is measured once.
+    # Equal scalings, e.g. `UNSCALED`, are measured only once.
     images, correct = _count_correct(subject, blocks, dict.fromkeys(scaling for _, scaling in wide))
     batches = [batch.images for batch in islice(subject.training_batches(), recalibration_batches)]
     responses = _measure_responses(
@@ -101,7 +102,7 @@ def _rows(
 
 
 def _stages(blocks: Iterable[Block]) -> dict[str, tuple[Block, ...]]:
-    """The blocks of each module that holds some, such as layer1, but for the network itself."""
+    """The blocks of each stage: each module, e.g. layer1, that directly holds blocks."""
     stages: dict[str, tuple[Block, ...]] = {}
     for block in blocks:
         parent = block.name.rpartition(".")[0]
@@ -114,7 +115,7 @@ def _stages(blocks: Iterable[Block]) -> dict[str, tuple[Block, ...]]:
 def _count_correct(
     subject: Subject, blocks: Sequence[Block], scalings: Iterable[SkipScaling]
 ) -> tuple[int, dict[SkipScaling, int]]:
-    """The validation images, and how many are predicted rightly at each scaling."""
+    """The number of validation images, and how many are classified correctly under each scaling."""
     images, correct = 0, dict.fromkeys(scalings, 0)
     for batch in subject.validation_batches():
         images += len(batch.targets)
@@ -129,7 +130,7 @@ def _measure_responses(
     scalings: Iterable[SkipScaling],
     batches: Iterable[Tensor],
 ) -> dict[SkipScaling, ScalingResponse]:
-    """What is measured with statistics re-estimated on `batches`, [N, 3, H, W] each."""
+    """Measure each scaling with statistics re-estimated on `batches`, [N, 3, H, W] each."""
     model, responses = subject.model, {scaling: ScalingResponse() for scaling in scalings}
     with recalibrated(model, ()):
         statistics = re_estimate_statistics(model, blocks, responses, batches)
@@ -178,5 +179,5 @@ def _correct(logits: Tensor, batch: Batch) -> int:
     return int((logits.argmax(1) == batch.targets).sum())
 
 
-# Single blocks take twice as long as all else together: too long for the end of a training.
+# Single blocks are left out: they take twice as long as all other scalings together.
 PROBE = Probe("skip_scaling", ("skip_scaling",), When.LAST, partial(measure, block_scales=()))
