@@ -40,7 +40,7 @@ def measure(subject: Subject) -> Tables:
     model = subject.model
     if not find_blocks(model):
         raise NotMeasurableError(
-            "the network has no blocks that gradflow knows, whose ways and maps could be looked at"
+            "the network has no blocks of a known kind, so there are no skips, branches or maps"
         )
     model.requires_grad_(False)
     predictions = _predict(model, subject.validation_batches())

@@ -29,7 +29,7 @@ def gradient_coherence(subject: Subject, samples: int = 16) -> Tables:
     """
     images, targets = subject.batch.images[:samples], subject.batch.targets[:samples]
     if len(images) < 2:
-        raise NotMeasurableError(f"pairs of images are needed; the batch has {len(images)}")
+        raise NotMeasurableError(f"two images are needed, but the batch has {len(images)}")
     products = gradient_products(subject.model.eval(), images, targets)
     products[WHOLE_MODEL] = torch.stack(list(products.values())).sum(0)
     columns: dict[str, list[Any]] = {

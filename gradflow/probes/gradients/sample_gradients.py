@@ -63,7 +63,7 @@ def _module_products(calls: Sequence[ModuleCall], n: int) -> Tensor:
         return torch.zeros(n, n, dtype=torch.float64)
     for call in calls:
         if len(call.inputs) != n or len(call.gradient) != n:
-            raise NotMeasurableError(f"{call.name} does not keep the images of a batch apart")
+            raise NotMeasurableError(f"{call.name} mixes the images of a batch")
     module = calls[0].module
     if isinstance(module, nn.Linear) or _is_plain_convolution(module):
         product = _linear_products(calls)
@@ -148,6 +148,6 @@ def _require_complete(name: str, module: nn.Module, product: Tensor) -> None:
     scale = max(expected, len(product) * float(product.trace()))
     if abs(float(product.sum()) - expected) > _TOLERANCE * scale:
         raise NotMeasurableError(
-            f"the parameters of {name} are also used elsewhere than in its own calls, so the "
-            "gradients of single images cannot be told"
+            f"the parameters of {name} are also used elsewhere, so the gradients of single images "
+            "cannot be computed"
         )

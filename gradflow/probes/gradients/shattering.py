@@ -43,7 +43,7 @@ def shattering(subject: Subject, lines: int = 2, points: int = 64, lags: int = 3
         raise ValueError(f"{points} points have lags 0 to {points - 1}, so not {lags} of them")
     images, targets = subject.batch.images, subject.batch.targets
     if len(images) < 2:
-        raise NotMeasurableError(f"two images are needed; the batch has {len(images)}")
+        raise NotMeasurableError(f"two images are needed, but the batch has {len(images)}")
     model = subject.model.eval().requires_grad_(False)
     curves: dict[str, list[Tensor]] = {}
     for first in range(0, 2 * min(lines, len(images) // 2), 2):

@@ -43,7 +43,7 @@ def measure(subject: Subject, draws: int = 3) -> Tables:
     """
     blocks = find_blocks(subject.model)
     if not blocks:
-        raise NotMeasurableError("the network has no blocks of a known kind to delete")
+        raise NotMeasurableError("the network has no blocks of a known kind that could be deleted")
     lesions: list[Lesion] = [
         (),
         *((block,) for block in blocks),

@@ -146,13 +146,15 @@ def _split_blocks(subject: Subject) -> tuple[list[SplitBlock], Tensor]:
     """The residual blocks after a forward pass, and the gradient at the last one's output."""
     residual = [block for block in find_blocks(subject.model) if block.residual]
     if not residual:
-        raise NotMeasurableError("the network has no residual blocks, so it has one path alone")
+        raise NotMeasurableError("the network has no residual blocks, so it has only one path")
     subject.model.requires_grad_(False)
     split_blocks: list[SplitBlock] = []
 
     def run(block: Block, x: Tensor) -> Tensor:
         if split_blocks and x is not split_blocks[-1].y:
-            raise NotMeasurableError(f"{block.name} does not read what the block before it made")
+            raise NotMeasurableError(
+                f"{block.name} does not read the output of the block before it"
+            )
         leaf = x.detach().requires_grad_()
         skip, branch = block.skip(leaf), block.branch(leaf)
         y = block.rectify((skip + branch).detach()).requires_grad_()

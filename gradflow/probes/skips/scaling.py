@@ -67,7 +67,7 @@ def measure(
     """
     blocks = [block for block in find_blocks(subject.model) if block.residual]
     if not blocks:
-        raise NotMeasurableError("the network has no residual blocks, so no skip to scale")
+        raise NotMeasurableError("the network has no residual blocks, so it has no skip to scale")
     subject.model.requires_grad_(False)
     wide = _rows({ALL: tuple(blocks)}, scales) + _rows(_stages(blocks), stage_scales)
     rows = wide + _rows({block.name: (block,) for block in blocks}, block_scales)

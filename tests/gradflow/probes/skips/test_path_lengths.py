@@ -191,7 +191,7 @@ def test_what_is_drawn_depends_on_seed_and_epoch_alone():
     assert shares(1, 2) != first
 
 
-def test_a_plain_network_has_one_path_alone():
+def test_a_plain_network_has_only_one_path():
     network = build("plain20", classes=3, seed=0).eval()
     with pytest.raises(NotMeasurableError, match="no residual blocks"):
         path_lengths.measure(subject_of(network, images_of(2, 8).float()))
@@ -200,7 +200,9 @@ def test_a_plain_network_has_one_path_alone():
 def test_blocks_that_do_not_follow_each_other_are_refused():
     network = linear_network(3, 0.5)
     network.insert(1, nn.Tanh())
-    with pytest.raises(NotMeasurableError, match="2 does not read what the block before it made"):
+    with pytest.raises(
+        NotMeasurableError, match="2 does not read the output of the block before it"
+    ):
         path_lengths.measure(subject_of(network, images_of(2, 3)[:, :2].abs()))
 
 
