@@ -19,9 +19,9 @@ Tables = Mapping[str, Mapping[str, Any]]
 class When(StrEnum):
     """The epochs at whose end a requested probe runs."""
 
-    EVERY_EPOCH = "at every epoch's end"
+    EVERY_EPOCH = "at the end of every epoch"
     FIRST_AND_LAST = "at the end of the first and of the last epoch"
-    LAST = "at the last epoch's end"
+    LAST = "at the end of the last epoch"
     ACCURACY_JUMP = (
         "if the validation accuracy changed by more than sampling noise since the last epoch"
     )
