@@ -1,4 +1,4 @@
-"""Choices, norms, and initial weights: their distributions and that they are matched."""
+"""Options and norms of the builder; initial weights: their distributions, and shared seeds."""
 
 import math
 

@@ -38,7 +38,7 @@ class Written(dict):
         self[name] = columns
 
 
-def test_a_probe_may_change_everything_and_the_network_stays_as_it_was():
+def test_a_probe_may_change_its_copy_without_changing_the_network():
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout()).train()
     model[0].weight.grad = torch.ones(4, 3)
     before = copy.deepcopy(model.state_dict())
@@ -85,7 +85,7 @@ def test_a_traced_network_is_probed_without_being_traced(tmp_path):
     assert len(run.table("probe_costs")) == 1
 
 
-def test_costs_of_all_are_written_and_so_is_why_one_measured_nothing():
+def test_all_costs_are_written_and_the_reason_if_a_probe_cannot_measure():
     def cannot(given):
         raise NotMeasurableError("no residual blocks")
 

@@ -51,11 +51,11 @@ def measured():
     return model, PROBE.measure(subject_of(model))
 
 
-def test_classes_come_in_turn():
+def test_images_are_taken_from_the_classes_in_turn():
     assert interleave_classes(TARGETS) == [2, 3, 0, 4, 6, 1, 7, 5]
 
 
-def test_pictures_are_of_the_first_of_each_class_and_of_the_most_confident_others():
+def test_pictures_show_the_first_of_each_class_and_the_most_confident_others():
     prediction = TARGETS.clone()
     prediction[[1, 3, 7]] += 1
     probability = torch.tensor([0.9, 0.6, 0.99, 0.98, 0.7, 0.8, 0.5, 0.65])
@@ -157,8 +157,8 @@ def test_a_network_without_blocks_cannot_be_measured():
         PROBE.measure(subject_of(model))
 
 
-def test_of_a_network_that_is_linear_between_black_and_image_the_pictures_are_complete():
-    # Of ReLUs that are all on or all off, integrated gradients are weight times difference.
+def test_pictures_are_complete_if_the_network_is_linear_between_black_and_image():
+    # If all ReLUs are on or all are off, integrated gradients are weight times difference.
     model = build("plain20", classes=3, norm="none", seed=0)
     with torch.no_grad():
         for parameter in model.parameters():

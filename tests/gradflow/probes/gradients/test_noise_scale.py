@@ -66,7 +66,7 @@ def test_the_estimates_are_unbiased_for_all_training_images(subject):
         assert float(draws.mean()) == pytest.approx(value, abs=3.5 * error)
 
 
-def test_squared_norms_are_those_of_the_batches_own_gradients():
+def test_squared_norms_equal_those_of_the_batch_gradients():
     torch.manual_seed(0)
     model = build("resnet20", classes=3, seed=0).double()
     images = torch.randn(6, 3, 8, 8, dtype=torch.float64)
@@ -98,7 +98,7 @@ def test_norms_of_partial_batches_come_from_the_products_of_single_gradients(sub
 
 
 def test_estimates_solve_for_the_two_unknowns():
-    # |G|^2 = 3 and tr(S) = 40 make 3 + 40/4 and 3 + 40/16.
+    # |G|^2 = 3 and tr(S) = 40 give squared norms of 3 + 40/4 and 3 + 40/16.
     assert estimate_signal_and_noise(13.0, 5.5, 4, 16) == pytest.approx((3.0, 40.0))
 
 
@@ -123,6 +123,6 @@ def test_without_training_images_there_is_nothing_to_draw(subject):
 
 
 @pytest.mark.parametrize(("small_batch", "large_batch"), [(4, 4), (4, 10), (8, 4)])
-def test_a_large_batch_is_made_of_small_ones(subject, small_batch, large_batch):
+def test_the_small_batch_must_divide_the_large_one(subject, small_batch, large_batch):
     with pytest.raises(ValueError, match=f"batch of {large_batch} images"):
         noise_scale(subject, small_batch=small_batch, large_batch=large_batch)

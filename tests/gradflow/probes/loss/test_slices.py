@@ -135,7 +135,7 @@ def test_sharpness_is_that_of_the_slice(networks):
     assert table["gradient_norm"][0] == pytest.approx(float(norm), rel=1e-4)
 
 
-def test_running_statistics_play_no_part(networks, lines):
+def test_running_statistics_are_not_used(networks, lines):
     shifted = copy.deepcopy(networks[1])
     for module in batch_norms(shifted):
         module.running_mean.add_(5)
@@ -149,7 +149,7 @@ def test_running_statistics_play_no_part(networks, lines):
     assert found == lines
 
 
-def test_run_as_a_probe_it_leaves_the_network_as_it_was_and_its_table_is_read_back(
+def test_run_as_a_probe_it_does_not_change_the_network_and_its_table_is_read_back(
     networks, lines, tmp_path
 ):
     subject = subject_of(networks[1], networks[0])

@@ -31,7 +31,7 @@ def test_branch_and_skip_put_together_are_the_block(network):
         assert torch.equal(network(images), wanted)
 
 
-def test_after_rewiring_the_network_is_as_before_even_after_an_error(network):
+def test_rewiring_is_undone_even_after_an_error(network):
     images = torch.randn(2, 3, 32, 32)
     wanted = network(images)
 
@@ -45,7 +45,7 @@ def test_after_rewiring_the_network_is_as_before_even_after_an_error(network):
     assert torch.equal(network(images), wanted)
 
 
-def test_the_skip_of_a_plain_block_is_the_identity_where_it_can_be():
+def test_the_skip_of_a_plain_block_is_the_identity_if_the_shape_allows_it():
     network = build("plain20", classes=3, seed=0)
     found = {block.name: block for block in find_blocks(network)}
     x = torch.randn(2, 16, 8, 8)

@@ -81,7 +81,7 @@ def network(request):
 
 
 def input_gradient(model, images, targets, ways=None):
-    """dL/dx at the first block's input; `ways` says of each block whether its branch is taken."""
+    """dL/dx at the first block's input; `ways` says for each block whether to take its branch."""
     found = find_blocks(model)
     entered = []
 
@@ -136,7 +136,7 @@ def linear_network(n, gain):
 @pytest.mark.parametrize("exact_up_to", [64, 3])
 @pytest.mark.parametrize(("n", "gain"), [(7, 0.26), (5, 2.0)])
 def test_linear_branches_give_the_binomial(n, gain, exact_up_to):
-    # All paths of one length are alike, so that a drawn one tells of all exactly.
+    # All paths of one length have equal gradients, so one random path gives the exact sum.
     subject = subject_of(linear_network(n, gain), images_of(4, 3)[:, :2].abs())
     table = path_lengths.measure(subject, exact_up_to=exact_up_to, draws=2)["path_lengths"]
     lengths = range(n + 1)
@@ -175,7 +175,7 @@ def test_sampling_is_unbiased_within_its_error():
     assert shares[:, 0].tolist() == pytest.approx([exact[0]] * 150, rel=1e-6)
 
 
-def test_what_is_drawn_depends_on_seed_and_epoch_alone():
+def test_random_draws_depend_only_on_seed_and_epoch():
     def shares(seed, epoch):
         network = build("resnet20", classes=3, seed=0).eval()
         subject = subject_of(network, images_of(2, 8).float(), seed, epoch)
