@@ -1,10 +1,10 @@
-"""How long all analyses take, and how much memory: on an experiment, and on one made larger.
+"""Measures time and memory of all analyses, on an experiment and on an enlarged copy of it.
 
     python benchmarks/analyses_speed.py runs/EXPERIMENT
 
-The larger one has five seeds and fifty epochs of each network: the tables of the experiment's runs
-repeated, numbers scaled by a few percent at random so that no seed or epoch is another's copy.
-Each is analysed in a process of its own, which reads every table from the disk.
+The enlarged copy has five seeds and fifty epochs of each network. It repeats the tables of the
+experiment's runs, with numbers scaled at random by a few percent so that no seed or epoch equals
+another. Each experiment is analysed in its own process, which reads every table from the disk.
 """
 
 import multiprocessing
@@ -62,7 +62,7 @@ def _write(run: Run, seed: int, folder: Path) -> None:
 def _shifted(
     frame: pd.DataFrame, repeat: int, epochs: int, steps: int, generator: np.random.Generator
 ) -> pd.DataFrame:
-    """The rows as of a later part of the run, their real numbers scaled a little at random."""
+    """Move the rows to a later part of the run, and scale their real numbers a little at random."""
     part = frame.assign(epoch=frame["epoch"] + repeat * epochs)
     if "step" in part:
         part["step"] += repeat * steps
@@ -86,7 +86,7 @@ def _analyse(folder: str) -> tuple[float, int, list[str]]:
 
 
 def main(folder: Path) -> None:
-    """Print a line for the experiment and one for the enlarged one."""
+    """Print a line for the experiment and one for the enlarged copy."""
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as temporary:
         large = Path(temporary) / "experiment"

@@ -1,13 +1,14 @@
-"""How large the page with the explorer is, and how soon it can be used in Chromium.
+"""Measures the size of the page with the explorer, and how soon it can be used in Chromium.
 
     python benchmarks/explorer_speed.py --layers 200 --epochs 200
 
 Records an experiment of two networks by three seeds with made-up values, builds its whole report
-and opens the page with the network cut off. Seconds count from the start of the navigation until
-all four charts are drawn, and from a click on a cell until its layer's history is; those for which
-the page's thread ran until the charts were drawn do not depend on what else the machine does.
-Medians. Columns: layers, epochs, seeds, all sections, page, values in it, building the explorer,
-charts drawn, of these the thread ran, click answered.
+and opens the page without a network connection. It measures the seconds from the start of the
+navigation until all four charts are drawn, and from a click on a cell until the history of its
+layer is drawn. It also measures for how many seconds the page's thread ran until the charts were
+drawn; this does not depend on other work of the machine. Values are medians. Columns: layers,
+epochs, seeds, all sections, page, values in it, building the explorer, charts drawn, seconds the
+thread ran, click answered.
 """
 
 import argparse
@@ -39,7 +40,7 @@ WATCH = """selector => new Promise(resolve => {
 
 
 def seconds_until_usable(browser: Browser, page_file: Path) -> tuple[float, float, float]:
-    """Seconds until the charts stand, those its thread ran, and from a click to its answer."""
+    """Seconds until the charts are drawn, seconds the thread ran, seconds to answer a click."""
     context = browser.new_context(offline=True, viewport={"width": 1280, "height": 900})
     page = context.new_page()
     meter = context.new_cdp_session(page)

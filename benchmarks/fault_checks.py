@@ -1,4 +1,4 @@
-"""What must hold of an experiment that was interrupted, and of one that was gone on with."""
+"""Checks that an interrupted experiment lost no data, and that a resumed one equals a reference."""
 
 import json
 import math
@@ -26,14 +26,14 @@ WITHOUT_EPOCHS = ("layers", "images")
 
 @dataclass(frozen=True)
 class Reference:
-    """An experiment that nothing interrupted.
+    """An uninterrupted experiment.
 
     Fields:
-        options: the options it was made with, without its folder.
-        folder: it.
+        options: the options of the training, without its folder.
+        folder: the experiment's folder.
         moments: the names of all moments of its writing.
         seconds: how long it took.
-        tables: by run and name, without what tells the time.
+        tables: by run and name, without columns of times.
     """
 
     options: tuple[str, ...]
@@ -47,7 +47,7 @@ class Reference:
         return [*self.options, "--out", str(folder)]
 
     def next_command(self, folder: Path) -> list[str]:
-        """The arguments that go on in `folder`; where it holds no experiment yet, that begin it."""
+        """The arguments to resume the experiment in `folder`, or to start it if there is none."""
         begun = (folder / EXPERIMENT_FILE).exists()
         return ["--resume", str(folder)] if begun else self.command(folder)
 
@@ -66,7 +66,7 @@ def make_images(folder: Path) -> Path:
 def make_reference(
     options: tuple[str, ...], folder: Path, clock: Callable[[], float], **circumstances: Any
 ) -> Reference:
-    """Train with `options` into `folder`, uninterrupted; once before, to compile what is needed."""
+    """Train with `options` into `folder` without interruption; a first run compiles the code."""
     moments = folder.with_suffix(".json")
     watched = Circumstances(moments=moments, **circumstances)
     for target in (folder.with_name(f"{folder.name}-before"), folder):
@@ -83,16 +83,16 @@ def make_reference(
 
 
 def table_of(run: Run, name: str) -> pd.DataFrame:
-    """A table of `run` without the column that tells how long something took."""
+    """A table of `run` without its column of seconds."""
     rows = run.table(name)
     return rows.drop(columns=[column for column in rows if str(column).endswith("seconds")])
 
 
 def check_interrupted(folder: Path, reference: Reference) -> None:
-    """Make sure that all of an interrupted experiment is read, and nothing lost or there twice.
+    """Check that an interrupted experiment can be read, and lacks no row and repeats none.
 
-    Every table must be the beginning of that of the uninterrupted run, and reach at least to the
-    last state.
+    Every table must be the beginning of the same table of the uninterrupted run, and reach at least
+    to the last saved state.
     """
     for run in _started_runs(folder):
         steps = _steps_on_disk(run)
@@ -107,7 +107,7 @@ def check_interrupted(folder: Path, reference: Reference) -> None:
 
 
 def check_end(folder: Path, reference: Reference) -> None:
-    """Make sure that an experiment equals the uninterrupted one bit for bit, and left nothing."""
+    """Check that an experiment equals the uninterrupted one bit for bit, and left no other file."""
     runs = gradflow.open_experiment(folder).runs
     assert [run.name for run in runs] == list(dict.fromkeys(run for run, _ in reference.tables))
     for run in runs:
@@ -137,9 +137,9 @@ def _steps_on_disk(run: Run) -> float:
 
 
 def _step_of(run: Run, name: str, table: pd.DataFrame) -> pd.Series:
-    """By row of `table`, the step with which it was recorded; -1 for what comes before the first.
+    """For each row of `table`, the step at which it was recorded; -1 before the first step.
 
-    A table without rows to be counted so, such as that of layers, must be there with a state.
+    A table without steps, e.g. that of the layers, must exist if a state was saved.
     """
     if "step" in table.columns:
         return table["step"]
@@ -164,7 +164,7 @@ def _same_weights(found: Path, expected: Path) -> None:
 
 
 def _check_files(folder: Path) -> None:
-    """The manifest lists every table's file as it is, and none besides; nothing was left over."""
+    """Check that the manifest lists exactly the files of the tables, and no other file is left."""
     manifest = read_manifest(folder)
     assert left_over(manifest) == [], f"{folder}: left over {left_over(manifest)}"
     on_disk = {path.relative_to(folder).as_posix() for path in folder.rglob("*.parquet")}
@@ -176,7 +176,7 @@ def _check_files(folder: Path) -> None:
 
 
 def _other_files(folder: Path) -> set[Path]:
-    """All files but those of tables, whose parts may be cut differently."""
+    """All files except those of tables, which may be divided into parts differently."""
     files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     assert not list(folder.rglob(TEMPORARY)), f"temporary files: {list(folder.rglob(TEMPORARY))}"
     return {path for path in files if path.suffix != ".parquet"}

@@ -1,4 +1,4 @@
-"""A file system of its own, as small as wanted, that can be enlarged or made read-only."""
+"""A small temporary file system that can be enlarged or made read-only."""
 
 import subprocess
 from pathlib import Path
@@ -11,9 +11,9 @@ class CannotMountError(Exception):
 
 
 class SmallDisk:
-    """A tmpfs of `size` bytes mounted at `folder`, which is made, until it is left.
+    """A tmpfs of `size` bytes, mounted at the new folder `folder` within the context.
 
-    Raises `CannotMountError` where that is not allowed, or not possible.
+    Raises `CannotMountError` if that is not allowed or not possible.
     """
 
     def __init__(self, folder: Path, size: int) -> None:
@@ -22,7 +22,7 @@ class SmallDisk:
         _call("mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder))
 
     def enlarge(self, size: int) -> None:
-        """Give it room for `size` bytes in all."""
+        """Enlarge it to `size` bytes in total."""
         self._remount(f"size={size}")
 
     def make_read_only(self) -> None:
@@ -30,7 +30,7 @@ class SmallDisk:
         self._remount("ro")
 
     def make_writable(self) -> None:
-        """Take changes again."""
+        """Allow changes again."""
         self._remount("rw")
 
     def __enter__(self) -> Self:

@@ -1,9 +1,9 @@
-"""Trains in a process of its own, which is ended, or whose writing fails, at a chosen moment.
+"""Trains in a separate process, and kills it or makes its writing fail at a chosen moment.
 
-The processes are forked from one that has loaded everything and run nothing: each starts at once. A
-*moment* is a point in the writing of a run: the fault points of `gradflow.runs.format.files`, and,
-as Python announces them to audit hooks, each file of the experiment that is opened to be written,
-renamed or removed, and each folder that is made. They are counted from 1.
+The processes are forked from one that has loaded all modules but run nothing, so each starts fast.
+A *moment* is a point in the writing of a run. Moments are the fault points of
+`gradflow.runs.format.files`, and the events that Python reports to audit hooks: a file of the
+experiment is opened for writing, renamed or removed, or a folder is made. They are counted from 1.
 """
 
 import errno
@@ -40,13 +40,13 @@ _NO_SYSTEM_CALL = ("merged",)
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens at the `at`-th moment.
+    """A fault at the `at`-th moment.
 
     Fields:
         kind: `kill`: SIGKILL. `torn`: SIGKILL while the `at`-th line of a manifest is half written.
-            `ENOSPC`, `EIO`: the system call fails with it. `memory`: PyTorch finds no memory for
-            the `at`-th validation.
-        lasting: whether the calls after it fail as well.
+            `ENOSPC`, `EIO`: the system call fails with this error. `memory`: PyTorch finds no
+            memory for the `at`-th validation.
+        lasting: whether all later calls fail as well.
     """
 
     kind: Literal["kill", "torn", "ENOSPC", "EIO", "memory"]
@@ -56,15 +56,15 @@ class Fault:
 
 @dataclass(frozen=True)
 class Circumstances:
-    """Under what a training runs.
+    """The conditions under which a training runs.
 
     Fields:
-        fault: what goes wrong; None for nothing.
-        merged_at_once: parts that are merged into one; 2 makes even a short run merge.
-        hours_back: the clock is so far behind, and each look at it finds it an hour earlier than
-            the last one; None for a clock that goes as clocks do.
-        address_space: the most memory that the process may map beyond what it has, in bytes.
-        moments: where to write the names of all moments, as JSON.
+        fault: the fault to inject; None for no fault.
+        merged_at_once: number of parts that are merged into one; with 2 even a short run merges.
+        hours_back: the clock is this many hours behind, and goes back one more hour each time it is
+            read; None for a normal clock.
+        address_space: how many more bytes of memory the process may map.
+        moments: the JSON file for the names of all moments.
     """
 
     fault: Fault | None = None
@@ -76,12 +76,12 @@ class Circumstances:
 
 @dataclass
 class Training:
-    """A training under way in another process.
+    """A training that runs in another process.
 
     Fields:
-        process: it.
-        log: where its standard output and error go.
-        began: receives once the command begins.
+        process: the process.
+        log: the file of its standard output and error.
+        began: a connection that receives a message when the command begins.
     """
 
     process: BaseProcess
@@ -89,7 +89,7 @@ class Training:
     began: Connection = field(repr=False)
 
     def wait(self) -> int:
-        """The exit status, once it has ended; negative where a signal ended it."""
+        """Wait for the end and return the exit status; negative if a signal ended the process."""
         self.process.join(300)
         if self.process.exitcode is None:
             self.process.kill()
@@ -97,7 +97,7 @@ class Training:
         return self.process.exitcode
 
     def kill_after(self, seconds: float) -> int:
-        """Let it run for so long, then kill it; the exit status."""
+        """Let it run for `seconds`, then kill it; return the exit status."""
         self.began.recv()
         self.process.join(seconds)
         self.process.kill()
@@ -105,14 +105,14 @@ class Training:
 
     @property
     def errors(self) -> str:
-        """What it wrote to standard error so far."""
+        """The text that it has written to standard error so far."""
         return self.log.with_suffix(".err").read_text()
 
 
 def start(
     arguments: Sequence[str], folder: Path, log: Path, circumstances: Circumstances | None = None
 ) -> Training:
-    """Start `python -m gradflow.train_and_trace` with `arguments`, which writes into `folder`."""
+    """Start `python -m gradflow.train_and_trace` with `arguments`; it writes into `folder`."""
     context = multiprocessing.get_context("forkserver")
     # By their full names: the server knows no more folders than those of installed packages.
     context.set_forkserver_preload(
@@ -159,7 +159,7 @@ def _train(
 
 
 class _Moments:
-    """Counts the moments of this process, and does at the chosen one what was chosen."""
+    """Counts the moments of this process, and injects the fault at the chosen moment."""
 
     def __init__(self, folder: Path, fault: Fault | None) -> None:
         self.names: list[str] = []
@@ -168,7 +168,7 @@ class _Moments:
         self._fault = fault
 
     def watch(self) -> None:
-        """From now on."""
+        """Start counting."""
         for name, module in list(sys.modules.items()):
             if name.startswith("gradflow.") and hasattr(module, "fault_point"):
                 module.fault_point = self.reach
@@ -181,7 +181,7 @@ class _Moments:
             loop.evaluate = _counted(loop.evaluate, self._fault.at, _find_no_memory)
 
     def reach(self, name: str) -> None:
-        """Come to the moment `name`."""
+        """Count the moment `name`, and inject the fault if it is the chosen one."""
         if not self.armed:
             return
         self.names.append(name)
@@ -208,7 +208,7 @@ class _Moments:
 def _counted(
     function: Callable[..., Any], at: int, instead: Callable[..., Any]
 ) -> Callable[..., Any]:
-    """`function`, but for its `at`-th call, which `instead` takes."""
+    """A function that calls `function`, except that its `at`-th call goes to `instead`."""
     calls = 0
 
     @functools.wraps(function)
@@ -232,7 +232,7 @@ def _find_no_memory(*_: Any) -> NoReturn:
 
 
 def _mapped() -> int:
-    """Bytes of address space that this process has."""
+    """The bytes of address space that this process uses."""
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     return pages * resource.getpagesize()
 

@@ -1,15 +1,15 @@
-"""Interrupts short real trainings in every way, and says whether anything was ever lost.
+"""Interrupts short real trainings in many ways, and checks that no recorded data is lost.
 
     python benchmarks/faults.py --kills 200 --errors 60 --disks 20
 
-A trial trains, interrupted once or several times: killed with SIGKILL at a random time, at a random
-moment of its writing, or while a line of a manifest is half written (a power cut); or with a system
-call that fails with ENOSPC or EIO, once or from then on; or on a file system that is full (a tmpfs,
-where one can be mounted). After each interruption every table must be readable, hold each row once,
-and reach at least to the last saved state; an error must be told in one sentence. Then it goes on
-with `--resume` to the end, which must equal an uninterrupted training bit for bit: all tables but
-for how long things took, all weights, and no other file. A trial that fails prints its number; the
-same `--seed` draws the same trials.
+A trial interrupts a training once or several times. It is killed with SIGKILL at a random time, at
+a random moment of its writing, or while a line of a manifest is half written (a power cut); or a
+system call fails with ENOSPC or EIO, once or from then on; or the file system is full (a tmpfs, if
+one can be mounted). After each interruption every table must be readable, hold each row once, and
+reach at least to the last saved state; an error message must be one sentence. Then `--resume`
+finishes the training, and the result must equal an uninterrupted training bit for bit: all tables
+except for times, all weights, and no other file. A failed trial prints its number. The same
+`--seed` draws the same trials.
 """
 
 import random
@@ -32,7 +32,7 @@ WAYS = ("time", "moment", "moment", "time", "torn", "moment", "time", "time")
 
 @dataclass(frozen=True)
 class Options:
-    """How often each thing is tried."""
+    """How many trials of each kind to run."""
 
     kills: int = 200
     """Trainings killed: half of them at random times, half at moments of their writing."""
@@ -46,7 +46,7 @@ class Options:
 
 @dataclass
 class Tally:
-    """What happened: by way, how often; how many trials there were, and what failed."""
+    """The number of interruptions of each kind, the number of trials, and the failures."""
 
     times: Counter[str] = field(default_factory=Counter)
     trials: int = 0
@@ -54,7 +54,7 @@ class Tally:
 
 
 class Trial:
-    """One training in a folder of its own, interrupted and gone on with until it ends."""
+    """One training in its own folder, interrupted and resumed until it ends."""
 
     def __init__(self, name: str, reference: Reference, folder: Path, tally: Tally) -> None:
         self.folder = folder / name
@@ -74,7 +74,7 @@ class Trial:
             self._run_on_small_disk()
 
     def _run_killed(self) -> None:
-        """Kill it, read it, and go on; sometimes kill that as well."""
+        """Kill the training, check its folder, and resume it; sometimes kill that as well."""
         while True:
             self._kill_once()
             check_interrupted(self.folder, self._reference)
@@ -83,7 +83,7 @@ class Trial:
         self._go_on()
 
     def _run_with_errors(self) -> None:
-        """Let a system call fail, read what there is, and go on."""
+        """Make a system call fail, check the folder, and resume the training."""
         fault = Fault(
             self._random.choice(("ENOSPC", "EIO")),
             self._random.randint(1, len(self._reference.moments)),
@@ -99,7 +99,7 @@ class Trial:
         self._go_on()
 
     def _run_on_small_disk(self) -> None:
-        """Train on a disk that has room for a share of what is written, then enlarge it."""
+        """Train on a disk that is too small for the run, then enlarge it and resume."""
         whole = _size(self._reference.folder)
         with SmallDisk(self.folder, self._random.randrange(16_384, whole)) as disk:
             self.folder = disk.folder / "experiment"
@@ -160,7 +160,7 @@ class Trial:
 
 
 def references(folder: Path) -> list[Reference]:
-    """Two uninterrupted trainings: with probes and merged parts; with a state every other epoch."""
+    """Two uninterrupted trainings: with probes and merged parts; with a state every 2 epochs."""
     images = ("--data", str(make_images(folder / "images")))
     short = ("--batch-size", "8", "--trace-every", "1", "--device", "cpu")
     probes = ("--models", "plain20", "resnet20", "--epochs", "2")
@@ -174,7 +174,7 @@ def references(folder: Path) -> list[Reference]:
 
 
 def run(options: Options, folder: Path) -> dict[str, Tally]:
-    """Try everything; by kind, what happened."""
+    """Run all trials; return the tally of each kind."""
     made = references(folder)
     tallies = {kind: Tally() for kind in ("kills", "errors", "disks")}
     for kind, tally in tallies.items():
@@ -204,7 +204,7 @@ def _size(folder: Path) -> int:
 
 
 def as_table(tallies: dict[str, Tally]) -> str:
-    """What was tried, how often, and how often anything was lost, in Markdown."""
+    """A Markdown table of the trials, their number, and how often data was lost."""
     lines = ["| interruption | times | trials | failed |", "|---|---|---|---|"]
     for kind, tally in tallies.items():
         lines.append(
@@ -215,7 +215,7 @@ def as_table(tallies: dict[str, Tally]) -> str:
 
 
 def main() -> int:
-    """Run the command; the exit status is 1 where anything was lost."""
+    """Run the command; the exit status is 1 if any data was lost."""
     options = tyro.cli(Options, description=__doc__)
     begin = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="gradflow-faults-"))

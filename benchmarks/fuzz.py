@@ -1,19 +1,19 @@
-"""Gives everything that reads what comes from elsewhere a great many inputs that nobody meant.
+"""Fuzzes all code that reads input from outside: files, folders, configurations, command lines.
 
     python benchmarks/fuzz.py --inputs 100000
 
 The surfaces: CSV files of labels (tables), folders of images (images), run folders and their
 checking and repair (runs), recorded configurations (configurations), and the command lines of
-training, report, probes and check (commands). An input is a valid example damaged, by bits and
-bytes or in its structure, or drawn wholly at random; which one, its number and `--seed` decide.
-Each must end, in a value or in an error of gradflow's of one printable sentence, in time and within
-memory; nothing outside of its own folder may be touched, and what only reads changes nothing inside
-either (fuzz_trial.py). Surfaces run in processes of their own: one that dies or hangs is a failure,
-and goes on with the next input. Needs Linux.
+training, report, probes and check (commands). An input is a valid example with damaged bytes or
+structure, or is drawn wholly at random; its number and `--seed` determine it. Each input must lead
+to a value or to a gradflow error of one printable sentence, within limits of time and memory. Files
+outside its own folder must stay untouched, and code that only reads must not change that folder
+either (fuzz_trial.py). Each surface runs in its own process. If a process dies or hangs, this is a
+failure, and another process continues with the next input. Needs Linux.
 
     python benchmarks/fuzz.py --surface tables --only 4711 --keep /tmp/failing
 
-tries one input again and keeps its folder; without `--only`, `--keep` keeps what fails.
+tries one input again and keeps its folder. Without `--only`, `--keep` keeps the failing inputs.
 """
 
 import shutil
@@ -45,7 +45,7 @@ LOADED = ["gradflow.train_and_trace", "gradflow.report", "gradflow.probe", "repo
 
 @dataclass(frozen=True)
 class Options:
-    """What is tried."""
+    """Which inputs to try, and how."""
 
     inputs: int = 2_000
     """Inputs in all; each surface has its share of them."""
@@ -65,7 +65,7 @@ class Options:
 
 @dataclass
 class Tally:
-    """What became of the inputs of a surface; failures alike are counted by their reason."""
+    """The results for the inputs of a surface; failures are counted by their reason."""
 
     surface: str
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -76,7 +76,7 @@ class Tally:
 
 
 def fuzz(surface: str, numbers: range, options: Options, folder: Path) -> Tally:
-    """Try the inputs `numbers` of `surface`, in processes whose files lie in `folder`."""
+    """Try the inputs `numbers` of `surface`, in processes that keep their files in `folder`."""
     tally = Tally(surface)
     limits = Limits(options.seconds, int(options.memory * 2**30))
     begin = time.monotonic()
@@ -108,7 +108,7 @@ def _count(tally: Tally, result: Result, options: Options) -> None:
 
 
 def keep(surface: str, result: Result, seed: int, folder: Path) -> None:
-    """Make the input of `result` once more, in `folder`, with a word on it beside."""
+    """Make the input of `result` again in `folder`, with a description next to it."""
     base = folder.resolve() / f"{surface}-{seed}-{result.number}"
     shutil.rmtree(base, ignore_errors=True)
     SURFACES[surface][0](random_of(surface, seed, result.number), prepare(base))
@@ -117,9 +117,10 @@ def keep(surface: str, result: Result, seed: int, folder: Path) -> None:
 
 
 def as_table(tallies: list[Tally]) -> str:
-    """What became of the inputs, in Markdown.
+    """The results as a Markdown table.
 
-    The largest resident memory of a process, in MB: after its first input, and in the end.
+    The memory columns hold the largest resident memory of a process in MB, after its first input
+    and at the end.
     """
     lines = [
         "| surface | inputs | read | refused | failed | a second | first MB | peak MB |",
@@ -145,7 +146,7 @@ def numbers_of(surface: str, options: Options) -> range:
 
 
 def main() -> int:
-    """Run the command; the exit status is 1 where an input failed."""
+    """Run the command; the exit status is 1 if an input failed."""
     options = tyro.cli(Options, description=__doc__)
     begin = time.monotonic()
     load_beforehand(LOADED)

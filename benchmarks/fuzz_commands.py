@@ -1,7 +1,7 @@
-"""The surfaces of options: recorded configurations, and the command lines.
+"""Fuzz surfaces of options: recorded configurations and command lines.
 
-The commands run in this process, through their `main`, up to what takes long: training, probes,
-analyses, rendering, the server and the browser stand still. Networks are built once a kind.
+The commands run in this process through their `main`. Slow work is replaced by nothing: training,
+probes, analyses, rendering, the server and the browser. Networks of each kind are built once.
 """
 
 import functools
@@ -45,7 +45,7 @@ Main = Callable[[list[str]], int]
 
 
 def make_configuration(random: Random, scratch: Path) -> Attempt:
-    """Options as an experiment records them, some of them other than they can be."""
+    """Options as an experiment records them, some of them invalid."""
     options = _options(random)
     if random.random() < 0.4:
         return Attempt(ascii(options), lambda: _read_options(options))
@@ -77,7 +77,7 @@ def _read_options(options: dict[str, Any]) -> None:
 
 
 def make_command(random: Random, scratch: Path) -> Attempt:
-    """A command line, beside it runs and images that it may name."""
+    """A command line, and runs and images that it may name."""
     _furnish(random, scratch)
     name = random.choice(list(COMMANDS))
     arguments = _arguments(random, name)
@@ -179,13 +179,13 @@ COMMANDS: dict[str, Main] = {
 
 @functools.cache
 def _keep_still(_: Path) -> None:
-    """Put nothing in the place of what takes long or leaves the machine; once a process."""
+    """Once per process, replace slow work and network access by functions that do nothing."""
     stubs: tuple[tuple[Any, str, Any], ...] = (
-        (train_and_trace, "carry_out", _claim),
+        (train_and_trace, "run_plan", _claim),
         (experiment, "build", _try_to_build),
         (experiment, "load", _load_from_elsewhere),
         (probe, "load", _load_from_elsewhere),
-        (probe, "probe_run", lambda run, options, say: probe.job_of(run, options)),
+        (probe, "probe_run", lambda run, options, print_line: probe.rebuild_job(run, options)),
         (building, "make_report", lambda *_: None),
         (report, "_write", lambda *_: []),
         (watch, "watch", lambda *_, **__: 0),
@@ -197,7 +197,7 @@ def _keep_still(_: Path) -> None:
 
 
 def _claim(plan: experiment.Plan, console: Console) -> None:
-    """What a training does with its folder first, where that is not meant to lie elsewhere."""
+    """Do what a training first does with its folder, unless the folder lies outside the scratch."""
     show_plan(console, plan)
     try:
         inside = plan.folder.resolve().is_relative_to(Path.cwd())
@@ -212,12 +212,12 @@ _build, _load = experiment.build, experiment.load
 
 @functools.cache
 def _try_to_build(network: str, **options: Any) -> None:
-    """Whether there is such a network; it itself is not kept, for its weights would count."""
+    """Check that the network exists. It is not kept, because its weights would count as memory."""
     _build(network, **options)
 
 
 def _load_from_elsewhere(source: str, **options: Any) -> ImageData:
-    """Images from a path; digits and CIFAR-10 are none of what comes from elsewhere."""
+    """Load images from a path only; digits and CIFAR-10 are not input from outside."""
     if source in ("digits", "cifar10"):
         raise DataError("the fuzzer has no such data set")
     return _load(source, **options)

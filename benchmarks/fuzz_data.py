@@ -1,4 +1,4 @@
-"""The surfaces of data: CSV files of labels, folders of images, and the images in them."""
+"""Fuzz surfaces of data: CSV files of labels, folders of images, and the images in them."""
 
 import csv
 import functools
@@ -21,7 +21,7 @@ SUFFIXES = ("png", "jpg", "gif", "bmp", "ppm", "tif", "webp", "PNG", "txt", "jpg
 
 
 def make_table(random: Random, scratch: Path) -> Attempt:
-    """A CSV, beside it the images that it names, or some of them, or none."""
+    """A CSV file, and all, some or none of the images that it names."""
     content = _table(random)
     place(scratch, "train.csv", content)
     if random.random() < 0.6:
@@ -74,7 +74,7 @@ _EXAMPLE_TABLES = (
 
 
 def make_images(random: Random, scratch: Path) -> Attempt:
-    """Two classes of two images each, or a CSV of four, some of them damaged or oddly called."""
+    """Two classes of two images each, or a CSV of four images; some are damaged or oddly named."""
     images = [random.choice(_images()) for _ in range(4)]
     names = [f"{label}/{place}.{random.choice(SUFFIXES[:7])}" for label in "ab" for place in "01"]
     damaged = random.randrange(4)
@@ -116,7 +116,7 @@ def _damaged(random: Random, content: bytes) -> bytes:
 
 
 def _with_checksums(content: bytes) -> bytes:
-    """`content` with the checksums that its chunks need to be believed, where it is a PNG."""
+    """`content` with valid checksums of its chunks, if it is a PNG."""
     begin = 8
     while content.startswith(b"\x89PNG") and begin + 12 <= len(content):
         end = begin + 8 + int.from_bytes(content[begin : begin + 4], "big")
@@ -128,7 +128,7 @@ def _with_checksums(content: bytes) -> bytes:
 
 @functools.cache
 def _images() -> tuple[bytes, ...]:
-    """Small valid images of every format that is read, in each of the ways they hold pixels."""
+    """Small valid images of every format that gradflow reads, in each pixel mode."""
     generator = np.random.default_rng(0)
     color = Image.fromarray(generator.integers(0, 255, (9, 7, 3), dtype=np.uint8))
     deep = Image.fromarray(generator.integers(0, 65_535, (8, 8), dtype=np.uint16))

@@ -1,4 +1,4 @@
-"""Draws what files, names and values from elsewhere may hold: valid ones damaged, and anything."""
+"""Draws contents of files, names and values: damaged valid ones, and arbitrary ones."""
 
 import json
 import os
@@ -28,7 +28,7 @@ _WHOLE = tuple(
 
 
 def mutated(random: Random, content: bytes, others: Sequence[bytes]) -> bytes:
-    """`content` after one to four changes of bytes; `others` are spliced into it."""
+    """`content` after one to four changes of bytes, which may splice in parts of `others`."""
     for _ in range(random.choice((1, 1, 1, 2, 4))):
         begin, end = _span(random, len(content))
         kind = random.randrange(9)
@@ -60,13 +60,13 @@ def mutated(random: Random, content: bytes, others: Sequence[bytes]) -> bytes:
 
 
 def _span(random: Random, length: int) -> tuple[int, int]:
-    """Two places in something of `length`, in order, likely close together."""
+    """Two ordered positions in a sequence of `length`, likely close together."""
     begin = random.randrange(length + 1)
     return begin, min(length, begin + random.choice((1, 2, 4, 16, 64, length)))
 
 
 def any_text(random: Random) -> str:
-    """Text of any letters, or one of the names that mean something to somebody."""
+    """Text of arbitrary characters, or a name with a special meaning to some program."""
     kind = random.randrange(8)
     if kind < 2:
         return random.choice(NAMES)
@@ -76,14 +76,14 @@ def any_text(random: Random) -> str:
 
 
 def any_name(random: Random) -> str:
-    """A file name, likely one that a file can have."""
+    """A file name, likely a valid one."""
     if random.random() < 0.6:
         return f"{random.choice('abcd')}{random.randrange(4)}.png"
     return any_text(random)
 
 
 def any_json(random: Random, depth: int = 3) -> Any:
-    """A value as JSON may hold it, NaN and Infinity included."""
+    """An arbitrary JSON value, NaN and Infinity included."""
     kind = random.randrange(9 if depth else 6)
     if kind < 2:
         return random.choice(NUMBERS + ODD_NUMBERS)
@@ -98,7 +98,7 @@ def any_json(random: Random, depth: int = 3) -> Any:
 
 
 def mutated_json(random: Random, value: Any) -> Any:
-    """`value` with one thing in it, at any depth, put in another's place, renamed or removed."""
+    """`value` with one item, at any depth, replaced by another, renamed or removed."""
     if isinstance(value, dict) and value and random.random() < 0.85:
         name = random.choice(list(value))
         changed = dict(value)
@@ -130,7 +130,7 @@ def mutated_json(random: Random, value: Any) -> Any:
 
 
 def json_bytes(random: Random, value: Any, others: Sequence[bytes]) -> bytes:
-    """`value` as a file of JSON: often whole, else cut, deep, huge, doubled or with any bytes."""
+    """`value` as a JSON file: often intact, else truncated, deep, huge, doubled or damaged."""
     text = json.dumps(value, ensure_ascii=random.random() < 0.5)
     content = text.encode(errors="surrogatepass")
     kind = random.randrange(24)
@@ -155,7 +155,7 @@ def json_bytes(random: Random, value: Any, others: Sequence[bytes]) -> bytes:
 
 
 def place(folder: Path, name: str, content: bytes) -> Path | None:
-    """Write `content` to the file `name` in `folder`; None where no file in it can be called so."""
+    """Write `content` to the file `name` in `folder`; None if no file can have this name."""
     whole = os.path.normpath(f"{folder}/{name}")
     if not whole.startswith(f"{folder}/"):
         return None
@@ -169,7 +169,7 @@ def place(folder: Path, name: str, content: bytes) -> Path | None:
 
 
 def replace_by_something_odd(random: Random, path: Path, scratch: Path) -> str:
-    """Put what is no plain file in the place of `path`, in `scratch`; what it is, in words."""
+    """Replace `path`, in `scratch`, by something that is not a plain file; return what it is."""
     if not os.path.normpath(path).startswith(f"{scratch}/"):
         raise ValueError(f"{path} is none of the fuzzer's own")
     kind = random.choice(("fifo", "folder", "loop", "nowhere", "canary", "zero", "inside", "gone"))

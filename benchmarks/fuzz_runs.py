@@ -1,4 +1,4 @@
-"""The surface of run folders: damaged, crafted, and what an attacker would call a run."""
+"""The fuzz surface of run folders: damaged ones, and ones that an attacker might craft."""
 
 import functools
 import io
@@ -48,7 +48,7 @@ COLUMNS: tuple[Callable[[int], Any], ...] = (
 
 
 def make_run(random: Random, scratch: Path) -> Attempt:
-    """A copy of a recorded experiment, in which one to three files are other than they were."""
+    """A copy of a recorded experiment in which one to three files are changed."""
     folder = scratch / random.choice(FOLDERS)
     template = FIXTURES / random.choice(("version-1", "version-2"))
     shutil.copytree(template, folder)
@@ -105,7 +105,7 @@ def _any_file(random: Random, folder: Path) -> Path:
 
 
 def _change(random: Random, path: Path, folder: Path) -> str:
-    """Change the file at `path`; how, in words."""
+    """Change the file at `path`; return how."""
     # What a link leads to, put there before, is not to be written.
     if path.is_symlink() or not path.is_file() or random.random() < 0.05:
         return replace_by_something_odd(random, path, folder.parent)
@@ -130,7 +130,7 @@ def _change(random: Random, path: Path, folder: Path) -> str:
 
 
 def _crafted(random: Random, content: bytes) -> bytes:
-    """A whole parquet file of other columns than there should be."""
+    """A valid parquet file with wrong columns."""
     try:
         table = pq.read_table(pa.BufferReader(content))
     except (pa.ArrowException, OSError):  # damaged before

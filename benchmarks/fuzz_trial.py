@@ -1,11 +1,11 @@
-"""Gives one input to the code under test, and holds it to what is promised of every input.
+"""Runs the code under test on one input, and checks what gradflow promises for every input.
 
-It ends, in a value or in a `GradflowError` of one printable sentence, within seconds and within a
-limit of memory; nothing is created, changed or removed outside of its scratch folder, nor inside
-by what only reads. A surface makes its inputs in this layout:
+The code must return a value or raise a `GradflowError` of one printable sentence, within limits of
+time and memory. It must not create, change or remove any file outside its scratch folder; code that
+only reads must not change files inside it either. A surface makes its inputs in this layout:
 
-    base/scratch/   made anew for each input, and the working folder meanwhile
-    base/canary/    what nobody may touch; beside it stands nothing else
+    base/scratch/   made anew for each input; the working folder of the code
+    base/canary/    files that must not change; no other file may appear next to this folder
 """
 
 import contextlib
@@ -31,12 +31,12 @@ Outcome = Literal["read", "refused", "failed"]
 
 @dataclass(frozen=True)
 class Attempt:
-    """One input, in its scratch folder, and what is done with it.
+    """One input in its scratch folder, and the code to run on it.
 
     Fields:
-        words: what the input is.
-        act: reads it; of a command, says whether the input was `read` or `refused`.
-        writes: whether it may write into the scratch folder.
+        words: a description of the input.
+        act: reads the input; for a command, returns whether the input was `read` or `refused`.
+        writes: whether `act` may write into the scratch folder.
     """
 
     words: str
@@ -50,7 +50,7 @@ Make = Callable[[Random, Path], Attempt]
 
 @dataclass(frozen=True)
 class Limits:
-    """What an input may take: seconds, and bytes of memory beyond what was mapped before."""
+    """The limits for an input: seconds, and additional bytes of mapped memory."""
 
     seconds: float
     memory: int
@@ -58,7 +58,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Result:
-    """What became of an input; `peak` is the largest resident memory of its process, in KiB."""
+    """The result of an input; `peak` is the largest resident memory of its process, in KiB."""
 
     number: int
     outcome: Outcome
@@ -68,15 +68,15 @@ class Result:
 
 
 class BrokenPromiseError(AssertionError):
-    """The input did what none may do; says what."""
+    """An input broke a promise; the message says which."""
 
 
 class _TooSlowError(BaseException):
-    """The time is up; no `except Exception` of a decoder may take it for damage."""
+    """The time is up. Not an `Exception`, so that no decoder catches it as damage of the input."""
 
 
 def random_of(surface: str, seed: int, number: int) -> Random:
-    """The random numbers of one input, whatever came before it."""
+    """The random generator of one input, independent of other inputs."""
     return Random(f"{surface}-{seed}-{number}")
 
 
@@ -112,12 +112,12 @@ def work(
 
 
 def log_of(base: Path) -> Path:
-    """Where what a worker writes to its standard error goes."""
+    """The file for the standard error of a worker."""
     return base.with_suffix(".log")
 
 
 def prepare(base: Path) -> Path:
-    """Lay out `base`; the scratch folder in it. The canary is to be the home of who tries."""
+    """Make the folders in `base`; return the scratch folder. The canary becomes the home folder."""
     scratch, canary = base / "scratch", base / "canary"
     scratch.mkdir(parents=True, exist_ok=True)
     (canary / "folder").mkdir(parents=True)
@@ -130,7 +130,7 @@ def prepare(base: Path) -> Path:
 
 
 def snapshot(folder: Path) -> dict[str, tuple[Any, ...]]:
-    """Everything in `folder`, by path: kind and rights, size, time, and content as a hash."""
+    """By path, every file in `folder`: kind and rights, size, time, and a hash of its content."""
     found: dict[str, tuple[Any, ...]] = {}
     _look(str(folder), found)
     return found
@@ -152,15 +152,15 @@ def _look(folder: str, found: dict[str, tuple[Any, ...]]) -> None:
 
 
 def difference(before: dict[str, tuple[Any, ...]], after: dict[str, tuple[Any, ...]]) -> str:
-    """The first paths that came, went, or changed."""
+    """The first paths that were created, removed or changed."""
     changed = sorted(name for name in before.keys() | after if before.get(name) != after.get(name))
     return ", ".join(ascii(name) for name in changed[:3])
 
 
 def run_command(main: Callable[[list[str]], int], arguments: list[str]) -> Outcome:
-    """Call a command; what it does with its arguments.
+    """Call a command; return whether it `read` or `refused` its arguments.
 
-    Raises `BrokenPromiseError` where it prints a traceback, no sentence, or knows no way out.
+    Raises `BrokenPromiseError` if it prints a traceback, or fails without a helpful sentence.
     """
     output = io.TextIOWrapper(io.BytesIO(), "utf-8")
     errors = io.TextIOWrapper(io.BytesIO(), "utf-8", errors="backslashreplace")
@@ -205,7 +205,7 @@ def _try(number: int, make: Make, random: Random, scratch: Path, seconds: float)
 
 
 def _place(error: BaseException) -> str:
-    """Where in gradflow it went wrong, innermost."""
+    """The innermost place in gradflow where the error was raised."""
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if "/gradflow/" in frame.filename]
     return f"{Path(own[-1].filename).name}:{own[-1].lineno}" if own else "the fuzzer"

@@ -1,4 +1,4 @@
-"""Tries inputs in a process of its own, and goes on in another one where it dies or hangs."""
+"""Tries inputs in a separate process, and starts another process if it dies or hangs."""
 
 import multiprocessing
 import shutil
@@ -18,10 +18,10 @@ _SAID = 400  # letters of what a process that dies says
 def try_all(
     surface: str, make: Make, seed: int, numbers: range, folder: Path, limits: Limits
 ) -> Iterator[Result]:
-    """The results of the inputs `numbers`, in order; their processes have their files in `folder`.
+    """The results of the inputs `numbers`, in order; the processes keep their files in `folder`.
 
-    A process that dies, or that does not answer in four times the seconds of `limits`, has failed
-    with the input that it had, and another one begins with the next.
+    If a process dies, or does not answer within four times the seconds of `limits`, its input has
+    failed, and another process continues with the next input.
     """
     while numbers:
         base = Path(tempfile.mkdtemp(prefix=f"{surface}-", dir=folder))
@@ -35,12 +35,12 @@ def try_all(
 
 
 def load_beforehand(modules: Sequence[str]) -> None:
-    """Let all processes begin with `modules`, by their full names, imported once."""
+    """Import `modules`, given by their full names, once before any process starts."""
     multiprocessing.get_context("forkserver").set_forkserver_preload(list(modules))
 
 
 class _Worker:
-    """A process that tries inputs one after another, and may die of one."""
+    """A process that tries inputs one after another, and that an input may kill."""
 
     def __init__(self, *arguments: object) -> None:
         context = multiprocessing.get_context("forkserver")
@@ -51,7 +51,7 @@ class _Worker:
         to.close()
 
     def results(self, numbers: range, patience: float) -> Iterator[Result]:
-        """The results, in order; the last one is the death or the end of the process."""
+        """The results in order; the last one says how the process died or that it ended."""
         ready = self._receive(_START)
         if isinstance(ready, str):
             raise RuntimeError(f"no input could be tried: {ready}")
@@ -64,7 +64,7 @@ class _Worker:
                 return
 
     def _receive(self, patience: float) -> Result | str | None:
-        """What the process sends, or how it died."""
+        """The next message of the process, or how it died."""
         try:
             if self._from.poll(patience):
                 answer: Result | None = self._from.recv()

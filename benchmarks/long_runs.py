@@ -1,15 +1,15 @@
-"""Whether a long run stays as quick as it began: memory and time of an epoch, files, reading.
+"""Checks that a long run does not slow down: memory and time per epoch, files, reading.
 
     OMP_NUM_THREADS=1 python benchmarks/long_runs.py [FOLDER]
 
 Two runs: 10,000 epochs of a small network trained under `gradflow.Tracer`, and 10^8 values of 1,000
-layers written by `RunWriter`. Each is written in a process of its own, and read in another. Whether
-an epoch takes longer at the end is told by the processor's time. Other work on the machine changes
-that too, by tens of percent: a fixed piece of work is measured after every epoch, and the second
-ratio is that of epochs in units of it. Seconds on the clock stand beside them.
+layers written by `RunWriter`. Each run is written in one process and read in another. Processor
+time shows whether an epoch takes longer at the end. Other work on the machine changes this time by
+tens of percent. So a fixed piece of work is measured after every epoch, and the second ratio is in
+units of this work. The table also has seconds of wall-clock time.
 
-FOLDER should lie on a file system with a journal. Without one, ext4 looks at every file deleted in
-the minutes before each time it makes one, and so takes longer once merges have deleted some.
+FOLDER should be on a file system with a journal. Without one, ext4 checks all recently deleted
+files each time it makes a new file, and becomes slower after merges have deleted files.
 """
 
 import multiprocessing
@@ -39,9 +39,9 @@ LAYERS = 1_000
 
 @dataclass
 class Figures:
-    """What each epoch took: processor seconds, seconds on the clock, and MB resident after it.
+    """For each epoch: processor seconds, wall-clock seconds, and resident MB at its end.
 
-    `fixed` has the processor seconds of a piece of work that is always the same, done after it.
+    `fixed` has the processor seconds of a fixed piece of work done after the epoch.
     """
 
     processor: list[float] = field(default_factory=list)
@@ -51,7 +51,7 @@ class Figures:
 
     @contextmanager
     def epoch(self) -> Iterator[None]:
-        """Measure what is done in here."""
+        """Measure an epoch that runs within this context."""
         clock, processor = time.perf_counter(), time.process_time()
         yield
         self.clock.append(time.perf_counter() - clock)
@@ -111,7 +111,7 @@ def _statistics(epoch: int, names: list[str], generator: np.random.Generator) ->
 
 
 def read(folder: Path, layer: str) -> tuple[float, float, int]:
-    """Seconds to open the run and read its epochs, and one layer's history; its rows."""
+    """Seconds to open the run and read its epochs, and to read one layer's history; its rows."""
     start = time.perf_counter()
     run = gradflow.open_run(folder)
     epochs = run.epochs
@@ -169,7 +169,7 @@ def _row(name: str, folder: Path, figures: Figures, layer: str) -> str:
 
 
 def _tenths(values: list[float], by: Callable[[list[float]], float]) -> tuple[float, float]:
-    """What the first tenth of `values` comes to, and the last."""
+    """The value of `by` for the first tenth of `values`, and for the last tenth."""
     tenth = len(values) // 10
     return by(values[:tenth]), by(values[-tenth:])
 

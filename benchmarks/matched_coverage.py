@@ -1,9 +1,10 @@
-"""How often the intervals of the matched comparison hold a known difference, by simulation.
+"""Simulates how often the intervals of the matched comparison contain a known difference.
 
     python benchmarks/matched_coverage.py --simulations 1000
 
-Two networks on seeds x images x epochs: image i of seed s is right with a probability that depends
-on its own difficulty, on the epoch and on the seed; the second network is better by a known amount.
+Two networks on seeds x images x epochs: the probability that image i of seed s is classified
+correctly depends on its difficulty, the epoch and the seed. The second network is better by a known
+amount.
 Prints a table of coverage with its Wilson interval.
 """
 
@@ -45,7 +46,7 @@ def simulate(
 
 
 def right_of(generator: np.random.Generator, difficulty: Array, accuracies: Array) -> Array:
-    """Right or wrong, shape [epochs, images]; in the population `accuracies` are right."""
+    """Whether each image is classified correctly [epochs, images]; their means are `accuracies`."""
     own = generator.normal(size=(len(accuracies), len(difficulty)))
     # Half of the variance belongs to the image, half to the epoch and network.
     margin = stats.norm.ppf(accuracies)[:, None] * 2**0.5 - difficulty - own

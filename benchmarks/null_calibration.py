@@ -1,18 +1,18 @@
-"""How often the verdicts on the jumps are wrong: simulated experiments of known truth.
+"""Simulates experiments with known truth, and counts wrong verdicts on the accuracy jumps.
 
     python benchmarks/null_calibration.py
 
 prints two tables. The first: how often "gradient health goes with the real change" is supported
-where nothing links them (it should be 5 % at most), and where a link is planted (power). Both go
-through `analyses.accuracy.explanation.links.link` and `link_verdict`, as a report does: accuracies
-are those of 245 images drawn one by one, beside five quantities at two lags. The second: how often
-the 95 % intervals of `analyses.accuracy.explanation.measure.decompose` hold the true shares.
+without any link (it should be 5 % at most), and with a planted link (power). As in a report, both
+use `analyses.accuracy.explanation.links.link` and `link_verdict`, with accuracies on 245 images
+drawn one by one, and five quantities at two lags. The second: how often the 95 % intervals of
+`analyses.accuracy.explanation.measure.decompose` contain the true shares.
 
-Nothing is linked in:
-    levels: health and the accuracy's logit are independent AR(1) series.
-    changes: health and the changes of the logit are.
-    swapped: health and logit are linked and follow one course of training in all seeds; then each
-        accuracy curve is set beside the health of another seed.
+Kinds of experiments without a link:
+    levels: health and the logit of the accuracy are independent AR(1) series.
+    changes: health and the changes of the logit are independent AR(1) series.
+    swapped: health and logit are linked and have the same course in all seeds; then each accuracy
+        curve is paired with the health of another seed.
 """
 
 import argparse
@@ -57,7 +57,7 @@ def images_right(logits: Array, luck: Array, difficulty: Array) -> Array:
 
 
 def pair_from(logits: Array, stale: Array, generator: np.random.Generator) -> Pair:
-    """A run whose running series lies `stale` logits off; one luck for both series."""
+    """A run whose running accuracy is off by `stale` logits; both series use the same luck."""
     luck = generator.random((len(logits), IMAGES))
     difficulty = SPREAD * generator.standard_normal(IMAGES)
     running, fresh = (images_right(x, luck, difficulty) for x in (logits + stale, logits))
@@ -105,7 +105,7 @@ def fired(kind: str, phi: float, epochs: int, seeds: int, trials: int) -> int:
 
 
 def true_parts(logits: Array, stale: Array) -> Array:
-    """Expected [noise, stale, learning, jumps] of one run, the images' difficulty averaged."""
+    """Expected [noise, stale, learning, jumps] of one run, averaged over the images' difficulty."""
     nodes, weights = hermegauss(60)
     weights = weights / weights.sum()
     running, real = (
@@ -121,7 +121,7 @@ def true_parts(logits: Array, stale: Array) -> Array:
 
 
 def setting(kind: str, epochs: int, generator: np.random.Generator) -> tuple[Array, Array]:
-    """Logits of a seed and how far stale statistics pull them, for a mix of causes."""
+    """The logits of a seed, and their shift by stale statistics, for a mix of causes."""
     rise = 1.5 * np.log(np.arange(1, epochs + 1)) / np.log(epochs)
     jumps, pull = generator.standard_normal((2, epochs))
     scale = {"noise": (0, 0, 0), "stale": (1, 0, 1), "real": (1, 0.5, 0), "all": (1, 0.4, 0.6)}
@@ -130,10 +130,10 @@ def setting(kind: str, epochs: int, generator: np.random.Generator) -> tuple[Arr
 
 
 def coverage(kind: str, epochs: int, seeds: int, trials: int) -> Array:
-    """Share of trials whose interval holds the truth, per part.
+    """For each part, the share of trials whose interval contains the truth.
 
-    The truth is that of the seeds at hand where the interval speaks of images, and that of all
-    seeds (many drawn) where it speaks of seeds.
+    If the interval is over images, the truth is that of the seeds at hand. If it is over seeds, the
+    truth is that of all seeds (of many drawn ones).
     """
     generator = np.random.default_rng([len(kind), epochs, seeds])
     others = SEEDS_OF_TRUTH if seeds >= MIN_SEEDS else 0

@@ -1,14 +1,14 @@
-"""What tracing costs: traced over untraced step time, paired and interleaved in one process.
+"""Measures the cost of tracing: the ratio of traced to untraced step times, in paired steps.
 
     python benchmarks/overhead.py --networks plain34 resnet34 --size 32 --every 1 2
 
-Two copies of a network train on the same batches, one traced and one not, in an order drawn anew
-for every pair of steps; the losses are asserted to be identical. Only ratios are reported: the
-median over the pairs, and its 95 % interval from the order statistics of the binomial distribution.
-A schedule of every k steps is timed over k steps at a time. The load of the machine and the speed
-at which it reads memory are measured in the same run. `--memory` adds the ratio of the peaks of
-resident memory (on CUDA of what is allocated there), traced over untraced, each of a process of its
-own; `--writing` the share of the time of an epoch of 60 steps that goes into writing its tables.
+Two copies of a network train on the same batches in one process, one traced and one not. Their
+order is drawn anew for every pair of steps; their losses must be identical. Only ratios are shown:
+the median over the pairs, and its 95 % interval from the order statistics of the binomial
+distribution. A schedule of every k steps is timed over k steps at a time. The load of the machine
+and its memory speed are measured in the same run. `--memory` adds the ratio of peak resident memory
+(on CUDA, of allocated memory), traced to untraced, each in its own process. `--writing` adds the
+share of the time of an epoch of 60 steps that is spent on writing its tables.
 """
 
 import copy
@@ -63,7 +63,7 @@ class Options:
 
 @contextmanager
 def traced(trainer: Trainer, every: int, options: Options) -> Iterator[gradflow.Tracer]:
-    """Trace `trainer` into a folder that is thrown away."""
+    """Trace `trainer` into a temporary folder."""
     with (
         tempfile.TemporaryDirectory() as folder,
         gradflow.Tracer(
@@ -78,7 +78,7 @@ def traced(trainer: Trainer, every: int, options: Options) -> Iterator[gradflow.
 
 
 def measure(network: str, every: int, options: Options, device: torch.device) -> list[float]:
-    """The sorted ratios traced / untraced of all pairs, warm-up left out."""
+    """The sorted ratios traced / untraced of all pairs, without the warm-up."""
     model = build(network, classes=5, seed=0).to(device)
     plain, watched = Trainer(copy.deepcopy(model)), Trainer(model)
     batches = Batches(options.size, options.batch, device)
@@ -92,8 +92,8 @@ def measure(network: str, every: int, options: Options, device: torch.device) ->
 def memory_ratio(network: str, every: int, options: Options) -> float:
     """Peak memory traced / untraced, each measured in a fresh process.
 
-    To be called while this process is small: Linux counts the memory of the process that starts
-    another one in the peak of the new one.
+    Call it while this process is small: on Linux the peak of a new process includes the memory of
+    the process that starts it.
     """
     peaks = []
     for trace in (True, False):
@@ -106,7 +106,7 @@ def memory_ratio(network: str, every: int, options: Options) -> float:
 def _peak_memory(network: str, every: int, options: Options, trace: bool) -> int:
     """Peak memory of this process after a few steps: resident, in the system's unit; on CUDA bytes.
 
-    Raises RuntimeError where the training did not raise the peak this process started with.
+    Raises RuntimeError if the training did not exceed the peak at the start of the process.
     """
     import resource  # noqa: PLC0415  (not on Windows)
 
@@ -127,7 +127,7 @@ def _peak_memory(network: str, every: int, options: Options, trace: bool) -> int
 
 
 def writing_share(network: str, every: int, options: Options, device: torch.device) -> float:
-    """Seconds in which tables are encoded, written and flushed to the disk, over all seconds."""
+    """The share of time spent on encoding tables, writing them and flushing them to the disk."""
     trainer = Trainer(build(network, classes=5, seed=0).to(device))
     batches = Batches(options.size, options.batch, device)
     generator = torch.Generator().manual_seed(0)
@@ -150,7 +150,7 @@ def writing_share(network: str, every: int, options: Options, device: torch.devi
 
 
 def main(options: Options) -> None:
-    """Print one line a network and schedule, as a Markdown table."""
+    """Print a Markdown table with one row for each network and schedule."""
     device = choose_device(options.device)
     cases = [(network, every) for network in options.networks for every in options.every]
     memory = {case: f"{memory_ratio(*case, options):.2f}" for case in cases if options.memory}

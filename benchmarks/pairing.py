@@ -1,4 +1,4 @@
-"""Paired timing of two trainers on the same batches, in an order drawn anew for every pair."""
+"""Times two trainers in pairs, on the same batches, in a random order for each pair."""
 
 import os
 import random
@@ -34,10 +34,10 @@ class Batches:
 
 
 class Trainer:
-    """A network with its optimizer, trained a step at a time.
+    """A network with its optimizer, trained one step at a time.
 
-    `before` runs at the start of a step and `after` at its end with the loss, both inside the
-    timed part: the calls that some tools ask of the training loop.
+    `before` runs at the start of a step, `after` at its end with the loss. The timing includes
+    both: they are the calls that some tools require in the training loop.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -67,9 +67,9 @@ class Trainer:
 def paired_ratios(
     traced: Trainer, plain: Trainer, batches: Batches, pairs: int, every: int = 1
 ) -> tuple[list[float], bool]:
-    """The sorted ratios traced / plain of `pairs` pairs of `every` steps, warm-up left out.
+    """The sorted ratios traced / plain of `pairs` pairs of `every` steps, without the warm-up.
 
-    The second value says whether all losses of the two, warm-up included, were the same bits.
+    The second value says whether all losses of both, warm-up included, were equal bit for bit.
     """
     generator = torch.Generator().manual_seed(0)
     order = random.Random(0)
@@ -92,7 +92,7 @@ def median_interval(ordered: list[float]) -> tuple[float, float]:
 
 
 def surroundings(device: torch.device) -> str:
-    """The load of the machine, and how fast a large tensor is read."""
+    """The load of the machine, and the speed of reading a large tensor."""
     x = torch.ones(32 * 2**20, device=device)
     seconds = []
     for _ in range(10):
@@ -106,11 +106,11 @@ def surroundings(device: torch.device) -> str:
 
 
 def load() -> str:
-    """The load average of the last minute, where the system gives one."""
+    """The load average of the last minute, if the system provides it."""
     return f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores" if os.name == "posix" else ""
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait for the work queued on a GPU."""
+    """Wait for all queued work of a GPU."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -1,9 +1,9 @@
-"""One tool beside its untraced twin: prints one JSON line. Started by peers.py.
+"""Times one tracing tool against an untraced twin, and prints one JSON line. Run by peers.py.
 
     python benchmarks/peer_runner.py item-hooks --size 32 --pairs 3
 
-Every tool is told, as far as it can be, to record at every step the outputs of every convolution,
-batch norm, ReLU and linear layer and the gradients of these outputs.
+As far as a tool allows, it records at every step the outputs of all convolutions, batch norms,
+ReLUs and linear layers, and the gradients of these outputs.
 """
 
 import copy
@@ -26,7 +26,7 @@ LAYERS = (nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.Linear)
 
 @dataclass(frozen=True)
 class Setting:
-    """What to train, for every tool alike."""
+    """What to train, the same for every tool."""
 
     network: str = "resnet34"
     """Network of torchvision.models."""
@@ -59,7 +59,7 @@ def gradflow(trainer: Trainer, folder: Path) -> Iterator[None]:
 
 @contextmanager
 def item_hooks(trainer: Trainer, folder: Path) -> Iterator[None]:
-    """The L2 norm of every output and of its gradient, read at once with `.item()`."""
+    """The L2 norm of every output and of its gradient, each read immediately with `.item()`."""
     norms: list[tuple[str, float]] = []
 
     def record(name: str, x: Tensor) -> None:
@@ -90,7 +90,7 @@ def tensorboard(trainer: Trainer, folder: Path) -> Iterator[None]:
 
 @contextmanager
 def torchinstruments(trainer: Trainer, folder: Path) -> Iterator[None]:
-    """The moments without quartiles; the histogram it insists on is kept to one layer."""
+    """Its moments without quartiles. Its histogram cannot be switched off, so one layer has it."""
     import torchinstruments as ti  # noqa: PLC0415
 
     names = [name for name, module in trainer.model.named_modules() if isinstance(module, LAYERS)]
@@ -140,7 +140,7 @@ def neural_observatory(trainer: Trainer, folder: Path) -> Iterator[None]:
 
 @contextmanager
 def wandb_watch(trainer: Trainer, folder: Path) -> Iterator[None]:
-    """Histograms of parameters and of their gradients: it offers none of outputs."""
+    """Histograms of parameters and of their gradients; it has no histograms of outputs."""
     os.environ |= {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}
     import wandb  # noqa: PLC0415
 

@@ -1,11 +1,11 @@
-"""What tracing costs beside other tools: the same layers, the nearest statistics, every step.
+"""Compares the cost of tracing with other tools: same layers, similar statistics, every step.
 
     python benchmarks/peers.py --size 32 --pairs 10
 
-Every tool runs in a process of its own and, but for gradflow, in an environment of its own that
-sees the packages of the present one and adds the tool from the package registry. In that process
-the network trains beside an untraced twin on the same batches, as in overhead.py. A tool that fails
-is listed with the last line of its error (its first sentence).
+Every tool runs in its own process. Except for gradflow it also has its own environment, which adds
+the tool from the package registry to the packages of the present environment. In the process the
+network and an untraced twin train on the same batches, as in overhead.py. A tool that fails is
+listed with the first sentence of the last line of its error.
 """
 
 import json
@@ -83,9 +83,9 @@ class PeerError(Exception):
 
 
 def environment(peer: Peer, folder: Path) -> Path:
-    """The Python of the environment of `peer`, made and filled where missing.
+    """The Python of the environment of `peer`; the environment is made if it is missing.
 
-    Raises PeerError where the distribution cannot be installed.
+    Raises PeerError if the distribution cannot be installed.
     """
     if peer.present:
         return Path(sys.executable)
@@ -101,10 +101,10 @@ def environment(peer: Peer, folder: Path) -> Path:
 
 
 def _see_present_packages(python: Path) -> None:
-    """Add the present environment's packages behind those of `python`, so torch is found there.
+    """Add the present environment's packages after those of `python`, so that it finds torch.
 
-    The option of venv for this gives the packages of the base installation, not of a present
-    environment that is itself made by venv.
+    The option of venv for this would add the packages of the base installation, not those of the
+    present environment if that one was made by venv, too.
     """
     query = "import sysconfig; print(sysconfig.get_path('purelib'))"
     own = Path(_call([python, "-c", query], 60).strip())
@@ -127,7 +127,7 @@ def run(peer: Peer, python: Path, options: Options) -> dict[str, object]:
 
 
 def _call(command: list[str | Path], limit: int) -> str:
-    """What `command` prints; PeerError with the last line of its errors where it fails."""
+    """The output of `command`. Raises PeerError with the last line of its errors if it fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=limit, check=False)
     except subprocess.TimeoutExpired as error:
@@ -157,7 +157,7 @@ def row(peer: Peer, options: Options) -> str:
 
 
 def main(options: Options) -> None:
-    """Print one line a tool, as a Markdown table."""
+    """Print a Markdown table with one row per tool."""
     peers = {peer.tool: peer for peer in PEERS}
     if unknown := set(options.tools) - set(peers):
         raise SystemExit(f"unknown tools {sorted(unknown)}; known are {sorted(peers)}")

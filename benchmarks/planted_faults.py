@@ -1,11 +1,11 @@
-"""How often the health check is right: networks with a known condition, trained and traced.
+"""Measures how often the health check is right, on networks with a known condition.
 
     OMP_NUM_THREADS=1 python benchmarks/planted_faults.py
 
-Draws networks with one condition built in, and healthy ones, trains each for some steps under
-`gradflow.Tracer` into a temporary folder, opens the run and asks the health check as a report does.
-Prints how often each condition was found where it was planted, and where it was not. The seed of
-the report is one that no bound was chosen with: those were chosen on seeds 1 to 3.
+Draws networks with one planted condition, and healthy ones. It trains each for some steps under
+`gradflow.Tracer` into a temporary folder, opens the run and runs the health check as a report does.
+It prints how often each condition was found in networks with and without it. The bounds of the
+health check were chosen on seeds 1 to 3; the reported results use another seed.
 """
 
 import random
@@ -36,7 +36,7 @@ POINTS, LINES = 64, 6
 
 @dataclass(frozen=True)
 class Options:
-    """How many networks to plant, and from which seed."""
+    """How many networks to draw, and from which seed."""
 
     seed: int = 2025
     """Of everything that is drawn."""
@@ -50,14 +50,14 @@ class Options:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the health check said of one planted network.
+    """The answer of the health check for one network.
 
     Fields:
-        planted, family: of the case.
+        planted, family: those of the case.
         found: the conditions with the verdict supported.
-        placed: whether the first value that is not finite was placed rightly; None where the case
-            has none, or none was found.
-        healthy: the verdict on the network as a whole.
+        placed: whether the place of the first non-finite value is correct; None if the case has no
+            such value, or none was found.
+        healthy: the verdict on the whole network.
     """
 
     planted: str
@@ -68,7 +68,7 @@ class Answer:
 
 
 def generate(options: Options) -> Iterator[Case]:
-    """The networks of each fault in turn, then the healthy ones, all drawn from the seed."""
+    """The networks of each fault in turn, then the healthy ones, all drawn with the seed."""
     draw = random.Random(options.seed)
     torch.manual_seed(options.seed)
     for makers in FAULTS.values():
@@ -112,8 +112,8 @@ def train(case: Case, folder: Path, steps: int) -> None:
 def lines(model: nn.Module, inputs: Tensor) -> dict[str, list[object]]:
     """Columns of the table shattering at the first linear layer, along lines between inputs.
 
-    Only the gradient with respect to the first layer's output, as autograd gives it, of the first
-    logit; statistics of batch norms frozen.
+    Uses only the gradient of the first logit with respect to the first layer's output, by autograd,
+    with frozen batch-norm statistics.
     """
     model.eval()
     correlations = []
@@ -137,7 +137,7 @@ def lines(model: nn.Module, inputs: Tensor) -> dict[str, list[object]]:
 
 
 def ask(case: Case, folder: Path) -> Answer:
-    """Open the run in `folder` and ask the health check for its findings."""
+    """Open the run in `folder` and run the health check on it."""
     run = gradflow.open_run(folder)
     findings = all_findings(gradflow.open_experiment(folder))
     verdicts = {finding.topic: finding.verdict for finding in findings}
@@ -155,7 +155,7 @@ def ask(case: Case, folder: Path) -> Answer:
 
 
 def measure(options: Options) -> list[Answer]:
-    """Train and ask about every network that `options` generate."""
+    """Train and check every network that `options` generate."""
     answers = []
     with tempfile.TemporaryDirectory() as scratch:
         for index, case in enumerate(generate(options)):
@@ -172,7 +172,7 @@ def with_interval(count: int, total: int) -> str:
 
 
 def confusion(answers: list[Answer]) -> list[str]:
-    """Lines of the table: what was planted by what was found; a network may have several."""
+    """The confusion table: planted by found conditions; a network may have several findings."""
     names = list(FAULTS)
     rows = [f"| planted | networks | {' | '.join(names)} | none found |", "|---" * 10 + "|"]
     for planted in (*names, "healthy"):
@@ -185,7 +185,7 @@ def confusion(answers: list[Answer]) -> list[str]:
 
 
 def rates(answers: list[Answer]) -> list[str]:
-    """Lines of the table: misses of each fault, and false alarms, with intervals."""
+    """The table of error rates: misses of each fault, and false alarms, with intervals."""
     rows = ["| measured | of | share (95 % interval) | target |", "|---|---|---|---|"]
     ill = [one for one in answers if one.planted != "healthy"]
     for planted in (*FAULTS, "any fault"):
@@ -207,7 +207,7 @@ def rates(answers: list[Answer]) -> list[str]:
 
 
 def within_targets(answers: list[Answer]) -> bool:
-    """Whether false alarms and misses, each over all networks, keep to their targets."""
+    """Whether the rates of false alarms and of misses over all networks meet their targets."""
     well = [one for one in answers if one.planted == "healthy"]
     ill = [one for one in answers if one.planted != "healthy"]
     alarms = sum(bool(one.found) for one in well) / max(len(well), 1)
@@ -216,7 +216,7 @@ def within_targets(answers: list[Answer]) -> bool:
 
 
 def main(options: Options | None = None) -> bool:
-    """Measure, print the tables, and say whether the targets are kept."""
+    """Measure, print the tables, and say whether the targets are met."""
     options = options or Options()
     start = time.perf_counter()
     answers = measure(options)

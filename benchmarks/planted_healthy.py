@@ -1,4 +1,4 @@
-"""Makers of healthy networks, among them those that look ill at a glance. `HEALTHY` lists them."""
+"""Functions that make healthy networks, some of which look ill at first glance; see `HEALTHY`."""
 
 import math
 import random
@@ -32,7 +32,7 @@ def he_relu(draw: random.Random) -> Case:
 
 
 def he_pyramid(draw: random.Random) -> Case:
-    """ReLU, He's weights, every layer of another width: factor 1 a layer."""
+    """ReLU, He's weights, layers of different widths: factor 1 a layer."""
     widths = sorted(draw.sample(range(16, 129, 8), draw.randrange(3, 7)), reverse=True)
     return Case("healthy", "ReLU, He, a pyramid", mlp(widths, he, nn.ReLU))
 
@@ -76,14 +76,14 @@ def residual_convolutions(draw: random.Random, *, zero_gamma: bool) -> Case:
 
 
 def warm_up(draw: random.Random) -> Case:
-    """The learning rate rises from nothing over the whole run."""
+    """The learning rate rises from zero over the whole run."""
     norm = draw.choice([None, nn.BatchNorm1d])
     model = mlp([draw.choice(WIDTHS)] * draw.randrange(2, 7), he, nn.ReLU, norm)
     return Case("healthy", "warm-up", model, optimizer=any_optimizer(draw), rate=lambda t: t**2)
 
 
 def annealed(draw: random.Random) -> Case:
-    """The learning rate falls to nothing along a cosine."""
+    """The learning rate falls to zero along a cosine."""
     model = mlp([draw.choice(WIDTHS)] * draw.randrange(2, 7), he, nn.ReLU)
     make = any_optimizer(draw)
     return Case(
@@ -111,7 +111,7 @@ def tanh_glorot(draw: random.Random) -> Case:
 
 
 def sigmoid_shallow(draw: random.Random) -> Case:
-    """One sigmoid layer: at most a factor of 4, over no depth to speak of."""
+    """One sigmoid layer: a factor of at most 4, and only one layer deep."""
     model = mlp([draw.choice(WIDTHS)], glorot, nn.Sigmoid)
     return Case("healthy", "sigmoid, shallow", model, optimizer=any_optimizer(draw))
 
@@ -143,7 +143,7 @@ def frozen(draw: random.Random, *, left_out: bool) -> Case:
 
 
 def shallow_lines(draw: random.Random) -> Case:
-    """Three layers at most, whose gradient along a line of inputs keeps its correlation."""
+    """At most three layers: the gradient along a line of inputs stays correlated."""
     norm = draw.choice([None, nn.BatchNorm1d])
     model = mlp([96] * draw.randrange(1, 4), he, nn.ReLU, norm)
     return Case("healthy", "shallow, lines of inputs", model, optimizer=adam(), shattering=True)

@@ -1,4 +1,4 @@
-"""Makers of ill networks: each has one condition by construction. `FAULTS` lists them."""
+"""Functions that make ill networks, each with one condition by construction; see `FAULTS`."""
 
 import random
 from collections.abc import Callable
@@ -82,7 +82,7 @@ def exploding_linear(draw: random.Random) -> Case:
 
 
 def exploding_convolutions(draw: random.Random) -> Case:
-    """Convolutions with ReLU, He's weights times g > 1: g a layer, less what the border takes."""
+    """Convolutions with ReLU, He's weights times g > 1: g a layer, minus the effect of padding."""
     factor = draw.choice([2.5, 3.0, 4.0])
     channels = [draw.choice([8, 12, 16])] * (depth_for(factor * 0.85, draw) + 1)
     model = convnet(channels, partial(scaled, gain=2 * factor**2))
@@ -130,7 +130,7 @@ def saturated(draw: random.Random, activation: type[nn.Module]) -> Case:
 
 
 class _Poison(torch.autograd.Function):
-    """Hands its input on, and one value of the gradient as not a number."""
+    """Returns its input unchanged, but sets one value of the gradient to nan."""
 
     @staticmethod
     def forward(context: object, x: Tensor) -> Tensor:
@@ -146,9 +146,9 @@ class _Poison(torch.autograd.Function):
 
 
 def nonfinite(draw: random.Random, *, backward: bool) -> Case:
-    """From a step on, a hidden layer's output, or the gradient of it, has a value not finite.
+    """From some step on, a hidden layer's output or its gradient has a non-finite value.
 
-    The gradient is spoilt as it leaves the layer's input, which is the output of the layer before.
+    The gradient is spoilt at the layer's input, which is the output of the layer before.
     """
     depth, step = draw.randrange(3, 7), draw.randrange(3, 20)
     model = mlp([draw.choice(WIDTHS)] * depth, he, nn.ReLU)
@@ -182,7 +182,7 @@ def nonfinite(draw: random.Random, *, backward: bool) -> Case:
 
 
 def stalled(draw: random.Random) -> Case:
-    """A learning rate of a billionth: updates of a millionth of the weights would take thousands.
+    """A learning rate of a billionth: a millionth of change would take thousands of steps.
 
     SGD moves a weight by rate times gradient; Adam by about the rate, which is a hundred-millionth
     of weights of 0.1.
@@ -195,10 +195,10 @@ def stalled(draw: random.Random) -> Case:
 
 
 def shattered(draw: random.Random) -> Case:
-    """Plain batch-normalized ReLU networks so deep that 2^-L is nothing (Balduzzi et al. 2017).
+    """Plain batch-normalized ReLU networks so deep that 2^-L is about 0 (Balduzzi et al. 2017).
 
-    Neighbours of a grid of 64 points start an angle of about 0.02 apart, which grows by 1.21 a
-    layer: 25 layers tell them apart, each of the following ones halves the correlation.
+    Neighbours on a grid of 64 points start at an angle of about 0.02, which grows by 1.21 a layer:
+    25 layers separate them, and each further layer halves the correlation.
     """
     width = draw.choice([64, 96])
     model = mlp([width] * draw.randrange(36, 48), he, nn.ReLU, nn.BatchNorm1d)

@@ -1,8 +1,8 @@
-"""Small networks with one condition built in, and healthy ones that look ill at a glance.
+"""Small networks with one planted condition, and healthy ones that look ill at first glance.
 
-The truth comes from how a network is made, never from what is measured on it: what the closed forms
-of `analyses.statistics.theory` say of its initial weights lies a factor of ten beyond the bounds of
-the health check for the ill, and a factor of five within them for the healthy.
+The truth comes from how a network is made, never from measurements on it. By the closed forms of
+`analyses.statistics.theory`, the initial weights of ill networks lie a factor of ten outside the
+bounds of the health check, and those of healthy networks a factor of five inside.
 """
 
 import random
@@ -25,16 +25,16 @@ class Case:
     """A network and how it is trained.
 
     Fields:
-        planted: the condition built in; healthy for none.
-        family: how it was made, in words.
+        planted: the planted condition; healthy for none.
+        family: how the network was made, in words.
         model: ready to train.
         images: whether its inputs are images rather than vectors.
         optimizer: makes the optimizer for the model's parameters.
-        rate: factor of the learning rate, by step as a share of all steps.
-        clip: the most that the norm of all parameters' gradients may be.
+        rate: factor of the learning rate, as a function of the share of steps done.
+        clip: the largest allowed norm of all parameters' gradients.
         place: for values that are not finite: (layer, step, direction) of the first one.
         at_step: called before each step with its number.
-        shattering: whether to record the gradient along lines of inputs.
+        shattering: whether to record the gradient along lines between inputs.
     """
 
     planted: str
@@ -65,7 +65,7 @@ class Residual(nn.Module):
 
 
 def scaled(layer: nn.Module, gain: float) -> nn.Module:
-    """`layer` with weights N(0, gain / fan_in) and biases zero: gain 2 is He's."""
+    """`layer` with weights N(0, gain / fan_in) and biases zero; gain 2 gives He's weights."""
     weight = layer.weight
     fan_in = weight[0].numel()
     nn.init.normal_(weight, 0.0, (gain / fan_in) ** 0.5)
@@ -104,7 +104,7 @@ def convnet(
     norm: bool = False,
     pools: Callable[[int], nn.Module | None] = lambda _: None,
 ) -> nn.Sequential:
-    """3x3 convolution, normalization, ReLU for each of `channels`; mean over places, classifier."""
+    """3x3 convolution, normalization, ReLU for each of `channels`; average pooling, classifier."""
     parts: list[nn.Module] = []
     last = IMAGE[0]
     for place, count in enumerate(channels):
@@ -182,7 +182,7 @@ def any_optimizer(draw: random.Random) -> Callable[[Any], torch.optim.Optimizer]
 
 
 def depth_for(factor: float, draw: random.Random, most: int = 24) -> int:
-    """A depth at which `factor` a layer makes `FIXED` (or its inverse) over the hidden layers."""
+    """A depth at which `factor` per layer gives `FIXED` (or its inverse) over all hidden layers."""
     least = 2
     while FIXED < factor**least < 1 / FIXED:
         least += 1

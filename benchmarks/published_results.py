@@ -1,10 +1,10 @@
-"""Published results about gradients, reproduced with gradflow's own instruments.
+"""Reproduces published results about gradients with gradflow's tracer and probes.
 
     python benchmarks/published_results.py
 
 Builds networks whose gradients or signals at initialization are known in closed form, records them
-with the tracer, and sets the mean over networks beside the formula. A row agrees where the
-difference is within its tolerance. Prints one table; the exit status is 1 where a row disagrees.
+with the tracer, and compares the mean over networks with the formula. A row agrees if the
+difference is within its tolerance. Prints one table; the exit status is 1 if a row disagrees.
 """
 
 import sys

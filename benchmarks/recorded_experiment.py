@@ -1,7 +1,7 @@
-"""An experiment of any size on the disk, with made-up values, recorded through gradflow's writers.
+"""Writes an experiment of any size with made-up values, through gradflow's writers.
 
-Values drift smoothly over depth and epochs and scatter from step to step as those of real runs do;
-they show nothing about training.
+As in real runs, values drift smoothly over depth and epochs and scatter from step to step; but they
+show nothing about training.
 """
 
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ class Size:
 def record(folder: Path, networks: Sequence[str], seeds: Sequence[int], size: Size) -> None:
     """Write an experiment of `networks` by `seeds` to `folder`; `resnet` in a name adds junctions.
 
-    Raises `RunError` where `folder` holds an experiment already.
+    Raises `RunError` if `folder` already holds an experiment.
     """
     names = [f"run{place}-seed{seed}" for place in range(len(networks)) for seed in seeds]
     ExperimentWriter(folder, {"created": CREATED, "runs": names})

@@ -1,10 +1,10 @@
-"""How long a report takes as HTML and PDF, and how much memory: of an experiment, and one enlarged.
+"""Measures time and memory of a report as HTML and PDF, on an experiment and an enlarged copy.
 
     OMP_NUM_THREADS=2 python benchmarks/report_speed.py runs/EXPERIMENT
 
-The enlarged one (see analyses_speed.py) has five seeds and fifty epochs of each network. Each
-report is made by the command, in a process of its own, on a copy of the experiment; seconds are
-those that a reader waits, with the start of Python. POSIX alone tells what one process took.
+The enlarged copy (see analyses_speed.py) has five seeds and fifty epochs of each network. The
+command makes each report in its own process, on a copy of the experiment. Seconds are wall-clock
+seconds and include the start of Python. Needs POSIX, to measure the cost of one process.
 """
 
 import os
@@ -24,7 +24,7 @@ MOST_MEMORY = 1.5  # GiB
 
 @dataclass(frozen=True)
 class Cost:
-    """What the command took: seconds of waiting, of all cores, and peak resident memory in GiB."""
+    """The cost of the command: wall-clock seconds, core seconds, peak resident memory in GiB."""
 
     seconds: float
     processor: float
@@ -32,9 +32,9 @@ class Cost:
 
 
 def cost_of(folder: Path) -> Cost:
-    """Write the reports of `folder` with the command, and measure it.
+    """Write the reports of `folder` with the command, and measure its cost.
 
-    Raises `SystemExit` with what it printed where the command fails.
+    Raises `SystemExit` with the output of the command if it fails.
     """
     command = [sys.executable, "-m", "gradflow.report", str(folder), "--format", ",".join(FORMATS)]
     with tempfile.TemporaryFile() as printed:
@@ -52,7 +52,7 @@ def cost_of(folder: Path) -> Cost:
 
 
 def main(source: Path) -> None:
-    """Print a line for the experiment and one for the enlarged one, beside the aims."""
+    """Print a line for the experiment and one for the enlarged copy, with the targets."""
     print("| experiment | seconds | aim | seconds of processor | peak memory | aim | files |")
     print("|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as temporary:

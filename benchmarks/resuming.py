@@ -1,12 +1,12 @@
-"""How far a resumed training on a GPU ends from one that nothing interrupted.
+"""Measures how far a resumed training on a GPU differs from an uninterrupted one.
 
     python benchmarks/resuming.py
 
-Trains each network three times on a GPU, in processes of their own: twice without interruption, and
-once killed with SIGKILL after a saved state and gone on with. With PyTorch's default kernels, some
-of which add in no fixed order, all three may differ; with deterministic ones
-(`torch.use_deterministic_algorithms`) all must end bit for bit alike. The exit status is 1 where
-they do not.
+Trains each network three times on a GPU, in separate processes: twice without interruption, and
+once killed with SIGKILL after a saved state and then resumed. With PyTorch's default kernels, some
+of which add in no fixed order, all three may differ. With deterministic kernels
+(`torch.use_deterministic_algorithms`) all results must be equal bit for bit. The exit status is 1
+if they are not.
 """
 
 import os
@@ -54,7 +54,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Row:
-    """One training beside an uninterrupted one; its fields are the columns of the table."""
+    """One training compared with an uninterrupted one; its fields are the columns of the table."""
 
     network: str
     kernels: str
@@ -73,7 +73,7 @@ class Row:
 
 
 class Training:
-    """A network trained in a process of its own, which may be killed and gone on with."""
+    """A network trained in a separate process, which may be killed and resumed."""
 
     def __init__(self, network: str, options: Options, folder: Path, deterministic: bool) -> None:
         self.folder = folder
@@ -83,7 +83,7 @@ class Training:
         self._process = self._start([*what, *kept])
 
     def kill_after(self, state: str) -> None:
-        """Kill it once there is a file like `state` in its folder, and go on."""
+        """Kill the process once its folder has a file matching `state`, then resume it."""
         end = time.monotonic() + 300
         while not list(self.folder.glob(state)):
             if self._process.poll() is not None or time.monotonic() > end:
@@ -95,7 +95,7 @@ class Training:
         self._process = self._start(["--resume", str(self.folder)])
 
     def run(self) -> Run:
-        """The run, once it is trained."""
+        """Wait for the end of the training, and return its run."""
         if self._process.wait() != 0:
             raise RuntimeError(f"the training in {self.folder} failed")
         (run,) = gradflow.open_experiment(self.folder).runs
@@ -125,12 +125,12 @@ def distance(one: Run, other: Run) -> float:
 
 
 def same_tables(one: Run, other: Run) -> bool:
-    """Whether all tables, but for how long things took, are the same bits."""
+    """Whether all tables, except for times, are equal bit for bit."""
     return all(table_of(one, name).equals(table_of(other, name)) for name in TABLES)
 
 
 def compare(network: str, options: Options, parent: Path, *, deterministic: bool) -> list[Row]:
-    """Train `network` three times, one of them killed, and set the others beside the first."""
+    """Train `network` three times, once with a kill, and compare the others with the first."""
     kernels = "deterministic" if deterministic else "default"
     first, second, killed = (
         Training(network, options, parent / f"{network}-{kernels}-{name}", deterministic)

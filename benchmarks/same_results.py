@@ -1,13 +1,13 @@
-"""Whether a change of the code left every recorded value and every finding as it was.
+"""Checks that a change of the code left all recorded values and all findings unchanged.
 
     python benchmarks/same_results.py record before     # with the old code
     python benchmarks/same_results.py record after      # with the new code
     python benchmarks/same_results.py compare before after
 
 `record` traces three models through `gradflow.Tracer`, trains the networks of the default
-experiment for two epochs, copies the old runs of `tests/fixtures`, and writes the reports of all of
-these as JSON and Markdown. `compare` compares the reports byte for byte, but for dates, versions
-and seconds, and the tables value for value, but for what tells the time. The exit status is 1 where
+experiment for two epochs, copies the old runs of `tests/fixtures`, and writes the reports of all
+these runs as JSON and Markdown. `compare` compares the reports byte for byte, except for dates,
+versions and seconds, and the tables value for value, except for times. The exit status is 1 if
 anything differs.
 """
 
@@ -69,7 +69,7 @@ class Encoder(nn.Module):
 
 @dataclass(frozen=True)
 class Case:
-    """A model traced through the public face: how it is made, its input's shape, its options."""
+    """A model traced through the public API: how to make it, its input's shape, its options."""
 
     name: str
     make: Callable[[], nn.Module]
@@ -129,7 +129,7 @@ def record(folder: Path) -> int:
 
 
 def compare(before: Path, after: Path) -> int:
-    """Print what differs between two recordings; 1 where anything does."""
+    """Print the differences between two recordings; return 1 if there are any."""
     names = sorted(
         {one.relative_to(root) for root in (before, after) for one in root.rglob("*.parquet")}
         | {one.relative_to(root) for root in (before, after) for one in root.rglob("*.json")}
@@ -142,7 +142,7 @@ def compare(before: Path, after: Path) -> int:
 
 
 def same(before: Path, after: Path) -> bool:
-    """Whether two files say the same, but for dates, versions and what tells the time."""
+    """Whether two files are equal, except for dates, versions and times."""
     if not (before.exists() and after.exists()):
         return False
     if before.suffix == ".parquet":
@@ -158,12 +158,12 @@ def same(before: Path, after: Path) -> bool:
 
 
 def without_times(frame: pd.DataFrame) -> pd.DataFrame:
-    """The columns that do not tell the time."""
+    """The columns of `frame` that do not hold times."""
     return frame[[name for name in frame.columns if not VARYING.search(str(name))]]
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value of a JSON document with its path, those that vary left out."""
+    """Every value of a JSON document with its path, except those that vary between runs."""
     if isinstance(value, dict):
         for key, one in value.items():
             if not VARYING.search(key):

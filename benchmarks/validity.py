@@ -1,12 +1,12 @@
-"""Whether the verdicts can be trusted: planted faults, null calibration, published results.
+"""Checks whether the verdicts can be trusted: planted faults, simulations, published results.
 
     python benchmarks/validity.py
 
-Runs, one after the other, what can also be run apart: `planted_faults.py` (is a known condition
-found, and a healthy network left alone), `null_calibration.py` (how often a link is called that is
-not there), `matched_coverage.py` (do the intervals of a matched comparison hold the truth) and
-`published_results.py` (do the instruments give what the papers derive). Exits with 1 where a target
-is missed or a published result is not met.
+Runs these benchmarks one after the other: `planted_faults.py` (is a known condition found, and a
+healthy network called healthy?), `null_calibration.py` (how often is a link reported that does not
+exist?), `matched_coverage.py` (do the intervals of a matched comparison contain the truth?) and
+`published_results.py` (do tracer and probes measure what the papers derive?). Exits with 1 if a
+target is missed or a published result is not reproduced.
 """
 
 import subprocess
@@ -22,7 +22,7 @@ PARTS = (
 
 
 def main() -> int:
-    """Run every part in a process of its own; 1 where one of them failed."""
+    """Run every part in its own process; return 1 if one of them failed."""
     failed = []
     for name in PARTS:
         print(f"\n# {name}\n", flush=True)

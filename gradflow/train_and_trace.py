@@ -12,7 +12,13 @@ from gradflow.command_line.exit_codes import run_command
 from gradflow.command_line.interrupts import end_in_good_order
 from gradflow.command_line.out_of_memory import naming_lack_of_memory
 from gradflow.training.configuration import Configuration
-from gradflow.training.console import ConsoleProgress, progress_bar, quoted, show_plan, show_results
+from gradflow.training.console import (
+    ConsoleProgress,
+    progress_bar,
+    shell_quoted,
+    show_plan,
+    show_results,
+)
 from gradflow.training.experiment import Plan, make_plan, run
 from gradflow.training.job import Job
 from gradflow.training.resumption import recorded_configuration
@@ -22,19 +28,19 @@ from gradflow.training.resumption import recorded_configuration
 class Options(Configuration):
     """Train networks on the same images and record their gradients as they train.
 
-    Without options: plain34 and resnet34 on scikit-learn's embedded digits, in the setting of the
-    experiment that this project starts from.
+    Without options: plain34 and resnet34 on the digits of scikit-learn, with the settings of the
+    experiment that this project started from.
     """
 
     resume: Path | None = None
-    """An experiment's folder: go on with it where it was interrupted, with the options it began
-    with. Only --device and --data may be given beside it."""
+    """The folder of an interrupted experiment: resume it with its recorded options. Only --device
+    and --data may be given in addition."""
 
     @property
     def configuration(self) -> Configuration:
-        """What is trained; the recorded options where an experiment is resumed.
+        """The options of the training; if an experiment is resumed, its recorded options.
 
-        Raises what `recorded_configuration` raises.
+        Raises the errors of `recorded_configuration`.
         """
         values = {field.name: getattr(self, field.name) for field in fields(Configuration)}
         given = Configuration(**values)
@@ -42,21 +48,21 @@ class Options(Configuration):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; the exit status: 0, 1 for an error, 130 for Ctrl-C, 143 for SIGTERM."""
+    """Run the command. Exit status: 0, 1 for an error, 130 for Ctrl-C, 143 for SIGTERM."""
     plans: list[Plan] = []
 
     def work() -> None:
         options = tyro.cli(Options, prog="python -m gradflow.train_and_trace", args=arguments)
         end_in_good_order()
         plans.append(make_plan(options.configuration, resumed=options.resume is not None))
-        with naming_lack_of_memory(lambda: _kept(plans)):
-            carry_out(plans[0], Console())
+        with naming_lack_of_memory(lambda: _resume_hint(plans)):
+            run_plan(plans[0], Console())
 
-    return run_command(work, lambda: f"interrupted{_kept(plans)}")
+    return run_command(work, lambda: f"interrupted{_resume_hint(plans)}")
 
 
-def carry_out(plan: Plan, console: Console) -> None:
-    """Train and trace every network of `plan`, with its progress on `console`."""
+def run_plan(plan: Plan, console: Console) -> None:
+    """Train and trace every network of `plan`, and show the progress on `console`."""
     show_plan(console, plan)
     with progress_bar(console) as bar:
 
@@ -67,10 +73,12 @@ def carry_out(plan: Plan, console: Console) -> None:
     show_results(console, plan.folder, results)
 
 
-def _kept(plans: Sequence[Plan]) -> str:
-    """What to say of the folder of a training that has ended before its time."""
+def _resume_hint(plans: Sequence[Plan]) -> str:
+    """How to resume an interrupted training; empty if it has not written anything yet."""
     kept = [plan.folder for plan in plans if plan.folder.exists()]
-    return f": what was recorded is kept; go on with --resume {quoted(kept[0])}" if kept else ""
+    if not kept:
+        return ""
+    return f": what was recorded is kept; go on with --resume {shell_quoted(kept[0])}"
 
 
 if __name__ == "__main__":

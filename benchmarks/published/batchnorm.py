@@ -1,4 +1,4 @@
-"""What batch normalization does to gradients at initialization: growth toward the input."""
+"""Batch normalization makes gradients grow toward the input at initialization."""
 
 import math
 from collections.abc import Iterable

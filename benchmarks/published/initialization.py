@@ -1,4 +1,4 @@
-"""What He's and PyTorch's initial weights do to squared norms through ReLU layers."""
+"""The effect of He's and PyTorch's initial weights on squared norms through ReLU layers."""
 
 import math
 from itertools import pairwise
@@ -25,7 +25,7 @@ DEVIATION = Tolerance(relative=0.03, errors=4)
 
 
 def item() -> Item:
-    """He's weights preserve, with Hanin's spread over networks; the default's keep a sixth."""
+    """He's weights keep squared norms, with Hanin's spread; the default's keep a sixth a layer."""
     he = _squared_norms(theory.HE_GAIN, NETS)
     default = _squared_norms(theory.PYTORCH_DEFAULT_GAIN, DEFAULT_NETS)
     rows: list[Row] = []
@@ -51,7 +51,7 @@ def item() -> Item:
 
 
 def _squared_norms(gain: float, nets: int) -> list[dict[str, "pd.Series[float]"]]:
-    """Of each network's signals as they travel: its activations forward, its gradients back."""
+    """The squared norms of each network's activations and gradients, in order of computation."""
     forward = ["input", *(f"activation{level}" for level in range(1, DEPTH + 1))]
     backward = [f"linear{level}" for level in range(DEPTH, 0, -1)]
     results = []
@@ -77,12 +77,12 @@ def _whole_ratio(squared: "pd.Series[float]") -> float:
 
 
 def _layer_factor(squared: "pd.Series[float]") -> float:
-    """Mean over layers of the factor; that of the logs would be biased by their spread."""
+    """The mean factor over layers. The mean of the logs would be biased by their spread."""
     return float(np.mean([after / before for before, after in pairwise(squared)]))
 
 
 def _deviation(name: str, predicted: float, logs: np.ndarray) -> Row:
-    """A row for a standard deviation over networks, whose own error is s / sqrt(2 (n - 1))."""
+    """A row for a standard deviation over networks; its standard error is s / sqrt(2 (n - 1))."""
     measured = float(np.std(logs, ddof=1))
     error = measured / math.sqrt(2 * (len(logs) - 1))
     return Row(name, predicted, measured, error, DEVIATION.width(predicted, error))

@@ -22,7 +22,7 @@ MEAN = Tolerance(errors=4, absolute=0.02)
 
 
 def item() -> Item:
-    """First layer over last, both kinds of gradient from the same backward pass."""
+    """The ratio of first to last layer, for both kinds of gradient from one backward pass."""
     backpropagated, weights = zip(
         *(ratios for seed in range(NETS // TOGETHER) for ratios in _ratios(seed)), strict=True
     )

@@ -1,4 +1,4 @@
-"""Networks with known gradients at initialization, beyond those of `gradflow.models`."""
+"""Networks with known gradients at initialization, in addition to those of `gradflow.models`."""
 
 import math
 
@@ -24,10 +24,10 @@ def plain_net(
     activation: type[nn.Module] = nn.ReLU,
     outputs: int = 1,
 ) -> nn.Sequential:
-    """`depth` layers of one width, each linear, normalized if so wished, activated; a readout.
+    """`depth` layers of one width, each linear, optional batch norm, activation; then a readout.
 
-    The layers are called linear1, norm1, activation1, linear2, ...; `input` passes its own on, so
-    that what arrives there can be observed.
+    The layers are called linear1, norm1, activation1, linear2, ... The layer `input` is an
+    identity, so that the tracer records the gradient of the input.
     """
     net = nn.Sequential()
     net.add_module("input", nn.Identity())
@@ -69,7 +69,7 @@ def residual_net(width: int, depth: int, *, beta: float, batchnorm: bool) -> nn.
 class PreactivationBlock(nn.Module):
     """x + conv(relu(BN(conv(relu(BN(x)))))), [N, C, H, W] to the same; He et al. 2016.
 
-    A transition's shortcut is a convolution of relu(BN(x)) instead of x. Convolutions wrap around
+    A transition's skip is a convolution of relu(BN(x)) instead of x. Convolutions wrap around
     the borders, so that no pixel has fewer neighbours than another.
     """
 
@@ -94,10 +94,10 @@ def convolution(inputs: int, outputs: int, gain: float = HE_GAIN) -> nn.Conv2d:
 
 
 def freeze_statistics(model: nn.Module, x: Tensor) -> None:
-    """Make the batch-norm statistics of `model` constants: those of its inputs `x`.
+    """Freeze the batch-norm statistics of `model` at those of its inputs `x`.
 
-    From then on the gradient of a sum over samples is one per sample. Everything else stays in
-    training mode, in which the tracer records.
+    Then the gradient of a sum over samples is separate for each sample. All other modules stay in
+    training mode, because the tracer records only in that mode.
     """
     normalizations = [m for m in model.modules() if isinstance(m, nn.BatchNorm1d)]
     for module in normalizations:
@@ -109,7 +109,7 @@ def freeze_statistics(model: nn.Module, x: Tensor) -> None:
 
 
 class Together(nn.ModuleList):
-    """Independent networks, recorded in one run to write fewer files; called 0, 1, ..."""
+    """Independent networks called 0, 1, ..., recorded in one run to write fewer files."""
 
     def forward(self, x: Tensor) -> Tensor:
         """[networks, N, ...] to the same: x[i] goes through network i alone."""

@@ -1,4 +1,4 @@
-"""The gradient by path length, by gradflow's probe, beside a formula and all paths one by one."""
+"""Compares the probe `path_lengths` with a formula, and with all paths followed one by one."""
 
 from collections.abc import Collection, Iterable
 from itertools import combinations
@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from analyses.statistics import theory
 from gradflow.data import Batch
 from gradflow.models import build
-from gradflow.probes.network.blocks import Block, blocks, rewired
+from gradflow.probes.network.blocks import Block, find_blocks, rewired
 from gradflow.probes.probe import Subject
 from gradflow.probes.skips import path_lengths
 from published.rows import Item, Tolerance, compare
@@ -23,7 +23,7 @@ EXACT = Tolerance(absolute=1e-10)
 
 
 def item() -> Item:
-    """54 linear blocks by the formula, and 9 blocks, linear or not, by all their 512 paths."""
+    """54 linear blocks against the formula, and 9 blocks, linear or not, against all 512 paths."""
     deep = probe_shares(_linear_network("resnet110"))
     predicted = theory.path_length_shares(54, GAIN)
     lengths = np.arange(55)
@@ -59,23 +59,23 @@ def probe_shares(model: nn.Module) -> NDArray[np.float64]:
     subject = Subject(
         model=model,
         epoch=1,
-        last=True,
-        moved=False,
-        previous=None,
+        is_last_epoch=True,
+        accuracy_changed=False,
+        previous_state=None,
         batch=_batch(),
-        training=lambda: (),
-        validation=lambda: (),
+        training_batches=lambda: (),
+        validation_batches=lambda: (),
         seed=0,
     )
     return np.array(path_lengths.measure(subject)["path_lengths"]["share"])
 
 
 def every_path_shares(model: nn.Module) -> NDArray[np.float64]:
-    """<g_k, g> / <g, g> for k = 0 ... n, every path followed by a backward pass of its own.
+    """<g_k, g> / <g, g> for k = 0 ... n, with one backward pass for every path.
 
-    g is dL/dx at the first block's input, the sum of all g_k; g_k that by all paths of length k.
+    g is dL/dx at the first block's input; g_k is its part over all paths of length k.
     """
-    chain = blocks(model)
+    chain = find_blocks(model)
     parts = []
     for length in range(len(chain) + 1):
         gradients = [path_gradient(model, chain, path) for path in combinations(chain, length)]
@@ -87,7 +87,7 @@ def every_path_shares(model: nn.Module) -> NDArray[np.float64]:
 
 
 def path_gradient(model: nn.Module, chain: Iterable[Block], through: Collection[Block]) -> Tensor:
-    """dL/dx by one path: of the blocks `chain`, the branches of those `through`, else the skips.
+    """dL/dx by one path: through the branches of the blocks `through`, else through the skips.
 
     The forward pass is that of the whole network.
     """
@@ -119,15 +119,15 @@ def _network(name: str) -> nn.Module:
 
 
 def _linear_network(name: str) -> nn.Module:
-    """The same with every branch equal to `GAIN` times its skip.
+    """The network `name` with every branch equal to `GAIN` times its skip.
 
-    The first convolution of a branch copies the channels it is given, the second multiplies them;
-    all signals are positive, so that no ReLU clips any.
+    The first convolution of a branch copies its input channels, the second multiplies them. All
+    signals are positive, so no ReLU clips any.
     """
     model = _network(name)
     with torch.no_grad():
         model.get_parameter("conv1.weight").abs_()
-        for block in blocks(model):
+        for block in find_blocks(model):
             for convolution, factor in (("conv1", 1.0), ("conv2", GAIN)):
                 nn.init.zeros_(block.module.get_parameter(f"{convolution}.bias"))
                 weight = block.module.get_parameter(f"{convolution}.weight")

@@ -14,10 +14,10 @@ from gradflow.hooks.selection import Selection
 def record(
     model: nn.Module, losses: Iterable[Tensor], *tables: str, observe: Selection | None = None
 ) -> list[pd.DataFrame]:
-    """The `tables` of a run whose steps back-propagate `losses`, with no update between.
+    """The `tables` of a run whose steps back-propagate `losses`, without updates of the weights.
 
-    A generator of losses runs its forward passes while the tracer watches. The run folder is a
-    temporary one.
+    `losses` is a generator that runs the forward passes under the tracer. The run folder is
+    temporary.
     """
     with tempfile.TemporaryDirectory() as parent:
         folder = Path(parent) / "run"

@@ -1,4 +1,4 @@
-"""A predicted number beside the measured one, and the table of them."""
+"""Rows that compare a predicted number with the measured one, and the table of all rows."""
 
 import math
 import textwrap
@@ -12,12 +12,12 @@ WIDTH = 80
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far from the prediction a measured mean may lie: the sum of three parts.
+    """The allowed difference between a measured mean and the prediction: the sum of three parts.
 
     Fields:
         absolute: in the unit of the quantity.
-        relative: times the prediction, for what a finite width may shift.
-        errors: times the standard error of the mean over networks.
+        relative: multiplied by the prediction, for effects of a finite width.
+        errors: multiplied by the standard error of the mean over networks.
     """
 
     absolute: float = 0.0
@@ -41,7 +41,7 @@ class Tolerance:
 
 @dataclass(frozen=True)
 class Row:
-    """One quantity: its prediction, and mean and standard error (nan of one value) over nets."""
+    """One quantity: its prediction, and its mean and standard error over networks (nan for one)."""
 
     quantity: str
     predicted: float
@@ -57,7 +57,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Item:
-    """The rows of one paper, with what was run and how the tolerance was chosen."""
+    """The rows of one paper, with the networks that were run and the reason for the tolerance."""
 
     paper: str
     setting: str
@@ -66,7 +66,7 @@ class Item:
 
 
 def compare(quantity: str, predicted: float, values: Sequence[float], tolerance: Tolerance) -> Row:
-    """The row for `values`, one a network, all expected at `predicted`."""
+    """The row for `values`, one per network, all with the expectation `predicted`."""
     mean = float(np.mean(values))
     error = float(np.std(values, ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.nan
     width = tolerance.width(predicted, 0.0 if math.isnan(error) else error)
@@ -76,7 +76,7 @@ def compare(quantity: str, predicted: float, values: Sequence[float], tolerance:
 def table(items: Sequence[Item]) -> str:
     """All items as one table, at most `WIDTH` columns wide.
 
-    A line an item with its paper, one with its setting and tolerance, then its rows.
+    Each item has a line with its paper, lines with its networks and tolerance, and then its rows.
     """
     head = f"{'':34}{'predicted':>10}{'measured':>10}{'std error':>10}{'tolerance':>10}  ok"
     lines = [head, "-" * WIDTH]

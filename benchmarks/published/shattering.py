@@ -1,4 +1,4 @@
-"""Shattered gradients: how correlation between samples' input gradients decays with depth."""
+"""Shattered gradients: the correlation between samples' input gradients decays with depth."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -66,10 +66,10 @@ def _measure(build: Callable[[], nn.Sequential]) -> list[tuple[float, float]]:
 
 
 def input_gradients(nets: Together) -> list[tuple[float, float]]:
-    """Mean square of the input gradient over that of the readout's, and correlation of samples.
+    """Mean square of the input gradient divided by the readout's, and correlation of samples.
 
-    The tracer's channel squared mean of a gradient [N, C] is the mean over all pairs of samples,
-    equal ones included, of <g_i, g_j> / C; its rms^2 is that over equal ones.
+    The tracer's channel squared mean of a gradient [N, C] is the mean of <g_i, g_j> / C over all
+    pairs of samples, including i = j; its rms^2 is the mean over the pairs i = j.
     """
     x = torch.randn(len(nets), SAMPLES, WIDTH)
     freeze_statistics(nets, x)

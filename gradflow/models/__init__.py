@@ -1,4 +1,4 @@
-"""Plain and residual networks of any depth, from one builder."""
+"""Plain and residual networks (He et al. 2015), built by name."""
 
 from gradflow.models.builder import MODEL_NAMES, build
 

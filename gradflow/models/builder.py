@@ -1,4 +1,4 @@
-"""From a name such as plain34 or resnet20 to the network, its initial weights drawn."""
+"""Builds a network from its name, e.g. plain34 or resnet20, and draws its initial weights."""
 
 import difflib
 import math
@@ -25,12 +25,12 @@ Init = Literal["kaiming", "default"]
 
 
 def _imagenet_layout(*blocks: int) -> Layout:
-    return Layout(blocks, channels=(64, 128, 256, 512), imagenet_stem=True)
+    return Layout(blocks, channels_per_stage=(64, 128, 256, 512), imagenet_stem=True)
 
 
 def _cifar_layout(depth: int) -> Layout:
     """6n + 2 layers: the stem, three stages of n blocks of two convolutions, the linear layer."""
-    return Layout(((depth - 2) // 6,) * 3, channels=(16, 32, 64), imagenet_stem=False)
+    return Layout(((depth - 2) // 6,) * 3, channels_per_stage=(16, 32, 64), imagenet_stem=False)
 
 
 LAYOUTS = {
@@ -54,23 +54,23 @@ def build(
     skip_scale: float = 1.0,
     seed: int,
 ) -> nn.Module:
-    """The network called `name`: images [N, 3, H, W] to logits [N, classes], on the CPU.
+    """Build the network called `name`: images [N, 3, H, W] to logits [N, classes], on the CPU.
 
     The plain network is the residual one without its skips (He et al. 2015).
 
     Args:
-        name: One of `MODEL_NAMES`. 18 and 34 have the paper's ImageNet style, state dicts
-            interchangeable with torchvision's; the others its CIFAR style.
+        name: One of `MODEL_NAMES`. 18 and 34 are the paper's ImageNet networks, with state dicts
+            interchangeable with torchvision's; the others are its CIFAR networks.
         classes: Number of logits, at least 2.
-        norm: After every convolution: batch normalization; nothing, and the convolutions get a
-            bias; or group normalization of 32 groups, of 2 channels a group where there are fewer
-            than 64 channels (one channel a group would be instance normalization).
-        shortcut: Where the shape changes: A, zero-padding, or B, projection. None is the paper's
-            usual choice: B for 18 and 34, A for the others. Plain networks ignore it.
-        skip_scale: What every skip is multiplied by, at least 0. With 0 the network
-            computes what the plain one of the same seed does. Plain networks ignore it.
+        norm: After each convolution: batch normalization; none (the convolutions then have a
+            bias); or group normalization with 32 groups. With fewer than 64 channels each group
+            has 2 channels (groups of one channel would be instance normalization).
+        shortcut: If a block changes the shape: A, zero-padding, or B, projection. None is the
+            paper's usual choice: B for 18 and 34, A for the others. Plain networks ignore it.
+        skip_scale: Factor on every skip, at least 0. With 0 the network computes the same as
+            the plain network of the same seed. Plain networks ignore it.
         init: "kaiming", He et al.'s, or "default", PyTorch's; see `initialization.initialize`.
-        seed: Networks of one seed have identical initial weights wherever they share a layer. The
+        seed: Networks of one seed have identical initial weights in all layers they share. The
             global random state is neither read nor advanced.
 
     Raises:
@@ -80,19 +80,19 @@ def build(
     _require_choice("norm", norm, get_args(Norm))
     _require_choice("shortcut", shortcut, (None, *get_args(Shortcut)))
     _require_choice("init", init, get_args(Init))
-    _require_in_range(classes, skip_scale)
+    _require_ranges(classes, skip_scale)
     layout = LAYOUTS[int(name.removeprefix("plain").removeprefix("resnet"))]
-    biased = norm == "none"
-    # Built without storage, so that the layers' own initialization draws nothing.
+    bias = norm == "none"
+    # On the meta device layers have no storage, so their own initialization draws no numbers.
     with torch.device("meta"):
         block = _block_factory(
             residual=name.startswith("resnet"),
             shortcut=shortcut or ("B" if layout.imagenet_stem else "A"),
             norm=NORMS[norm],
-            biased=biased,
+            bias=bias,
             skip_scale=skip_scale,
         )
-        network = Network(layout, block, NORMS[norm], classes=classes, biased=biased)
+        network = Network(layout, block, NORMS[norm], classes=classes, bias=bias)
     network.to_empty(device="cpu")
     initialize(network, kaiming=init == "kaiming", seed=seed)
     return network
@@ -114,25 +114,25 @@ NORMS: dict[str, NormFactory] = {
 
 
 def _block_factory(
-    *, residual: bool, shortcut: Shortcut, norm: NormFactory, biased: bool, skip_scale: float
+    *, residual: bool, shortcut: Shortcut, norm: NormFactory, bias: bool, skip_scale: float
 ) -> BlockFactory:
-    """What makes a block from its input channels, output channels and stride."""
+    """A function that makes a block from its input channels, output channels and stride."""
     if not residual:
-        return partial(PlainBlock, norm=norm, biased=biased)
+        return partial(PlainBlock, norm=norm, bias=bias)
 
-    def basic_block(inputs: int, outputs: int, stride: int) -> nn.Module:
+    def basic_block(in_channels: int, out_channels: int, stride: int) -> nn.Module:
         downsample: nn.Module | None = None
-        if stride != 1 or inputs != outputs:
+        if stride != 1 or in_channels != out_channels:
             if shortcut == "A":
-                downsample = ZeroPadShortcut(inputs, outputs, stride)
+                downsample = ZeroPadShortcut(in_channels, out_channels, stride)
             else:
-                downsample = projection(inputs, outputs, stride, norm, biased=biased)
+                downsample = projection(in_channels, out_channels, stride, norm, bias=bias)
         return BasicBlock(
-            inputs,
-            outputs,
+            in_channels,
+            out_channels,
             stride,
             norm,
-            biased=biased,
+            bias=bias,
             downsample=downsample,
             skip_scale=skip_scale,
         )
@@ -140,12 +140,12 @@ def _block_factory(
     return basic_block
 
 
-def _require_in_range(classes: int, skip_scale: float) -> None:
+def _require_ranges(classes: int, skip_scale: float) -> None:
     if classes < 2:
         raise ConfigurationError(f"a classifier needs at least 2 classes, not {classes}")
     if not (math.isfinite(skip_scale) and skip_scale >= 0):
         raise ConfigurationError(
-            f"a skip is multiplied by 0 or a positive number, not {skip_scale}"
+            f"the scale of a skip must be 0 or a positive number, not {skip_scale}"
         )
 
 

@@ -1,8 +1,8 @@
-"""Initial weights drawn parameter by parameter, so that two networks of one seed are matched.
+"""Draws initial weights parameter by parameter, so that networks of one seed share their weights.
 
-A parameter's draw depends on the seed and its qualified name alone. A plain and a residual network
-of one seed therefore start from identical weights wherever they share a layer, and PyTorch's
-global random state is neither read nor advanced.
+Each parameter's values depend only on the seed and its qualified name. So a plain and a residual
+network of one seed start from identical weights in all layers they share, and PyTorch's global
+random state is neither read nor advanced.
 """
 
 import math
@@ -23,18 +23,18 @@ def initialize(network: nn.Module, *, kaiming: bool, seed: int) -> None:
     for name, module in network.named_modules():
         match module:
             case nn.Conv2d() | nn.Linear():
-                _initialize_affine(module, name, kaiming=kaiming, seed=seed)
+                _initialize_weights(module, name, kaiming=kaiming, seed=seed)
             case nn.BatchNorm2d() | nn.GroupNorm():
                 module.reset_parameters()
 
 
-def _initialize_affine(
+def _initialize_weights(
     module: nn.Conv2d | nn.Linear, name: str, *, kaiming: bool, seed: int
 ) -> None:
     weight, bias = module.weight, module.bias
     generator = _generator(seed, f"{name}.weight")
     if not kaiming:
-        # gain sqrt(2 / (1 + 5)) and bound sqrt(3) gain / sqrt(fan_in): 1 / sqrt(fan_in) in all
+        # gain sqrt(2 / (1 + 5)) and bound sqrt(3) gain / sqrt(fan_in), i.e. 1 / sqrt(fan_in)
         nn.init.kaiming_uniform_(weight, a=math.sqrt(5), generator=generator)
     elif isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(weight, mode="fan_out", nonlinearity="relu", generator=generator)

@@ -1,4 +1,4 @@
-"""The network around the blocks: stem, stages, global average pool, one linear layer."""
+"""The whole network: stem, stages of blocks, global average pooling, one linear layer."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,41 +13,51 @@ BlockFactory = Callable[[int, int, int], nn.Module]
 
 @dataclass(frozen=True)
 class Layout:
-    """The sizes of a network: blocks and channels of each stage, and which stem it has.
+    """The sizes of a network: the blocks and channels of each stage, and the kind of stem.
 
-    The ImageNet stem is a 7x7 convolution of stride 2 and a 3x3 max-pool of stride 2; the other,
-    the CIFAR stem, is a 3x3 convolution. Either gives the channels of the first stage.
+    The ImageNet stem is a 7x7 convolution of stride 2 and a 3x3 max-pool of stride 2. The CIFAR
+    stem is a 3x3 convolution. Both have as many output channels as the first stage.
     """
 
-    blocks: tuple[int, ...]
-    channels: tuple[int, ...]
+    blocks_per_stage: tuple[int, ...]
+    channels_per_stage: tuple[int, ...]
     imagenet_stem: bool
 
 
 class Network(nn.Module):
     """Images [N, 3, H, W] to logits [N, classes], with torchvision's attribute names.
 
-    Source: He et al. 2015, whose ImageNet and CIFAR styles these are.
+    Source: the ImageNet and CIFAR networks of He et al. 2015.
     """
 
     def __init__(
-        self, layout: Layout, block: BlockFactory, norm: NormFactory, *, classes: int, biased: bool
+        self,
+        layout: Layout,
+        make_block: BlockFactory,
+        norm: NormFactory,
+        *,
+        classes: int,
+        bias: bool,
     ) -> None:
         super().__init__()
-        width = layout.channels[0]
+        width = layout.channels_per_stage[0]
         if layout.imagenet_stem:
-            self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=biased)
+            self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=bias)
         else:
-            self.conv1 = nn.Conv2d(3, width, 3, padding=1, bias=biased)
+            self.conv1 = nn.Conv2d(3, width, 3, padding=1, bias=bias)
         self.bn1 = norm(width)
         self.relu = nn.ReLU(inplace=True)
-        # Absent, not an identity: an identity would be traced as one more layer.
+        # None rather than an identity module, which would be traced as one more layer.
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1) if layout.imagenet_stem else None
-        self.stages = tuple(f"layer{number}" for number in range(1, len(layout.blocks) + 1))
-        for stage, count, channels in zip(self.stages, layout.blocks, layout.channels, strict=True):
+        self.stages = tuple(
+            f"layer{number}" for number in range(1, len(layout.blocks_per_stage) + 1)
+        )
+        for stage, count, channels in zip(
+            self.stages, layout.blocks_per_stage, layout.channels_per_stage, strict=True
+        ):
             stride = 1 if stage == "layer1" else 2
-            first = block(width, channels, stride)
-            rest = (block(channels, channels, 1) for _ in range(count - 1))
+            first = make_block(width, channels, stride)
+            rest = (make_block(channels, channels, 1) for _ in range(count - 1))
             self.add_module(stage, nn.Sequential(first, *rest))
             width = channels
         self.avgpool = nn.AdaptiveAvgPool2d((1, 1))

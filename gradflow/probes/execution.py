@@ -1,4 +1,4 @@
-"""Runs the probes that are due at an epoch's end, each on a copy of the network, and times them."""
+"""Runs the probes due at the end of an epoch, each on a copy of the network, and times them."""
 
 import copy
 import time
@@ -18,29 +18,29 @@ def run_probes(
     probes: Iterable[Probe],
     subject: Subject,
     write_table: WriteTable,
-    others: Mapping[str, float] | None = None,
+    other_seconds: Mapping[str, float] | None = None,
 ) -> None:
-    """Run every probe that is due for `subject` and write what it measures, and what it cost.
+    """Run every probe that is due for `subject`, and write its results and its cost.
 
-    Each gets a copy of `subject.model`, which is left as it is, like the global random state.
+    Each probe gets a copy of `subject.model`. The model and the global random state do not change.
 
     Args:
         probes: in the order in which they run.
-        subject: its model may be in any mode and may carry hooks, which the copies do not.
+        subject: its model may be in any mode and may have hooks; the copies have none.
         write_table: called with the name of a table and its columns without `epoch`.
-        others: seconds that other interventions at this epoch's end took, by name.
+        other_seconds: by name, the seconds of other interventions at this epoch's end.
     """
-    others = others or {}
+    other_seconds = other_seconds or {}
     costs: dict[str, list[Any]] = {
-        "probe": list(others),
-        "seconds": list(others.values()),
-        "skipped": [None] * len(others),
+        "probe": list(other_seconds),
+        "seconds": list(other_seconds.values()),
+        "skipped": [None] * len(other_seconds),
     }
     for probe in probes:
         if not is_due(probe, subject):
             continue
         start = time.monotonic()
-        skipped = _run(probe, subject, write_table)
+        skipped = _run_probe(probe, subject, write_table)
         costs["probe"].append(probe.name)
         costs["seconds"].append(time.monotonic() - start)
         costs["skipped"].append(skipped)
@@ -48,13 +48,13 @@ def run_probes(
         write_table(PROBE_COSTS, costs)
 
 
-def _run(probe: Probe, subject: Subject, write_table: WriteTable) -> str | None:
-    """Why `probe` measured nothing, or None where it did."""
-    own = replace(subject, model=bare_copy(subject.model))
+def _run_probe(probe: Probe, subject: Subject, write_table: WriteTable) -> str | None:
+    """Run `probe`; the reason if it cannot measure this network, else None."""
+    subject_copy = replace(subject, model=copy_without_hooks(subject.model))
     devices = [torch.cuda.current_device()] if torch.cuda.is_available() else []
     try:
         with torch.random.fork_rng(devices=devices):
-            tables = probe.measure(own)
+            tables = probe.measure(subject_copy)
     except NotMeasurableError as reason:
         return str(reason)
     for name, columns in tables.items():
@@ -62,8 +62,8 @@ def _run(probe: Probe, subject: Subject, write_table: WriteTable) -> str | None:
     return None
 
 
-def bare_copy(model: torch.nn.Module) -> torch.nn.Module:
-    """A copy in evaluation mode, without gradients and without anybody's forward hooks."""
+def copy_without_hooks(model: torch.nn.Module) -> torch.nn.Module:
+    """A copy of `model` in evaluation mode, without gradients and without any forward hooks."""
     duplicate = copy.deepcopy(model).eval()
     duplicate.zero_grad(set_to_none=True)
     for module in duplicate.modules():

@@ -1,7 +1,7 @@
-"""What a probe is, and what it is given: a copy of a network at an epoch's end, and images.
+"""Defines a probe, and its input: a copy of a network at the end of an epoch, and images.
 
-A probe runs the network again, or changes one thing in it, and measures what comes of that. It
-works on a copy of its own, so that the training it interrupts goes on as if it had not been there.
+A probe runs the network again, or changes one thing in it, and measures the effect. It works on a
+copy of its own, so the training goes on as if no probe had run.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -17,57 +17,59 @@ Tables = Mapping[str, Mapping[str, Any]]
 
 
 class When(StrEnum):
-    """The epochs at whose end a probe runs, when it was asked for."""
+    """The epochs at whose end a requested probe runs."""
 
-    EVERY_EPOCH = "at every epoch's end"
+    EVERY_EPOCH = "at the end of every epoch"
     FIRST_AND_LAST = "at the end of the first and of the last epoch"
-    LAST = "at the last epoch's end"
-    JUMP = "where the validation accuracy moved by more than sampling noise since the last epoch"
+    LAST = "at the end of the last epoch"
+    ACCURACY_JUMP = (
+        "if the validation accuracy changed by more than sampling noise since the last epoch"
+    )
 
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A network at the end of an epoch, as a probe gets it.
+    """The input of a probe: a network at the end of an epoch, and images.
 
     Fields:
-        model: a copy for this probe alone, in evaluation mode, without gradients or hooks of the
-            tracer; the probe may change it in any way.
+        model: a copy for this probe alone, in evaluation mode, without gradients or hooks; the
+            probe may change it in any way.
         epoch: counted from 1.
-        last: whether this is the last epoch of the run.
-        moved: whether the validation accuracy moved by more than sampling noise since the epoch
-            before (exact McNemar test at 5 %).
-        previous: the state dict at the end of the epoch before; None at the first.
-        batch: training images without augmentation, the same at every epoch and for every network
-            of one seed; at most 24 of them.
-        training: yields all training images without augmentation, in batches of training's size,
-            in the same shuffled order each time.
-        validation: yields all validation images, in order.
-        seed: of the run; whatever a probe draws, it draws from a generator seeded with it and
-            with the epoch, never from the global one.
+        is_last_epoch: whether this is the last epoch of the run.
+        accuracy_changed: whether the validation accuracy changed by more than sampling noise since
+            the epoch before (exact McNemar test at 5 %).
+        previous_state: the state dict at the end of the epoch before; None at the first.
+        batch: at most 24 training images without augmentation, the same at every epoch and for
+            every network of one seed.
+        training_batches: yields all training images without augmentation, in batches of the size
+            used in training, in the same shuffled order each time.
+        validation_batches: yields all validation images, in order.
+        seed: the seed of the run. A probe draws random numbers from its own generator, seeded
+            with this seed and the epoch, never from the global generator.
     """
 
     model: nn.Module
     epoch: int
-    last: bool
-    moved: bool
-    previous: Mapping[str, Tensor] | None
+    is_last_epoch: bool
+    accuracy_changed: bool
+    previous_state: Mapping[str, Tensor] | None
     batch: Batch
-    training: Callable[[], Iterable[Batch]]
-    validation: Callable[[], Iterable[Batch]]
+    training_batches: Callable[[], Iterable[Batch]]
+    validation_batches: Callable[[], Iterable[Batch]]
     seed: int
 
 
 @dataclass(frozen=True)
 class Probe:
-    """One measurement.
+    """A measurement and the epochs at which it runs.
 
     Fields:
         name: as given to `--probes`.
-        tables: the tables of the schema it fills.
-        when: the epochs it runs at.
-        measure: from a subject to the columns of each table, without the column `epoch`; a table
-            without rows is left out. Raises `NotMeasurableError` where the network has not what
-            the probe needs.
+        tables: the tables of the schema that it fills.
+        when: the epochs at whose end it runs.
+        measure: takes a subject and returns the columns of each table, without the column
+            `epoch`; a table without rows is left out. Raises `NotMeasurableError` if the network
+            lacks something that the probe needs.
     """
 
     name: str
@@ -77,14 +79,14 @@ class Probe:
 
 
 class NotMeasurableError(Exception):
-    """Raised by a probe where the network has not what it needs; says what."""
+    """Raised by a probe if the network lacks something that the probe needs; says what."""
 
 
 def is_due(probe: Probe, subject: Subject) -> bool:
     """Whether `probe` runs at the end of the subject's epoch."""
     return {
         When.EVERY_EPOCH: True,
-        When.FIRST_AND_LAST: subject.last or subject.epoch == 1,
-        When.LAST: subject.last,
-        When.JUMP: subject.moved and subject.previous is not None,
+        When.FIRST_AND_LAST: subject.is_last_epoch or subject.epoch == 1,
+        When.LAST: subject.is_last_epoch,
+        When.ACCURACY_JUMP: subject.accuracy_changed and subject.previous_state is not None,
     }[probe.when]

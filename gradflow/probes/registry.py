@@ -1,12 +1,12 @@
-"""Which probes there are, in the order in which they run."""
+"""The list of all probes, in the order in which they run, and how to find them by name."""
 
 from importlib import import_module
 
 from gradflow.errors import ConfigurationError
 from gradflow.probes.probe import Probe
 
-# By name, the module below `gradflow.probes` that holds each. A probe is imported only when it is
-# wanted: some need a library that training does without.
+# By probe name, its module below `gradflow.probes`. A probe is imported only when it is requested,
+# because some need a library that training does not.
 _MODULES = {
     "gradient_coherence": "gradients.coherence",
     "shattering": "gradients.shattering",
@@ -24,7 +24,7 @@ PROBE_NAMES = tuple(_MODULES)
 def find_probes(names: tuple[str, ...]) -> tuple[Probe, ...]:
     """The probes called `names`, in the order in which they run.
 
-    Raises `ConfigurationError` for a name that no probe has.
+    Raises `ConfigurationError` for an unknown name.
     """
     for name in names:
         if name not in PROBE_NAMES:

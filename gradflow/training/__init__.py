@@ -1,1 +1,1 @@
-"""Trains networks x seeds, traced from the first step to the last, and goes on where it stopped."""
+"""Trains each network with each seed under the tracer, and resumes an interrupted experiment."""

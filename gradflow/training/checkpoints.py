@@ -1,4 +1,4 @@
-"""The weights that a run keeps: those of its best epoch, and, if asked for, of every epoch."""
+"""Saves and loads a run's weights: those of the best epoch and, if asked for, of every epoch."""
 
 import pickletools
 import zipfile
@@ -24,71 +24,82 @@ from gradflow.runs.format.manifest import read_manifest, write_listed
 BEST = BEST_FILE
 FOLDER = CHECKPOINTS_FOLDER
 
-_ZIP = b"PK\3\4"
-_STORAGES = ["BFloat16", "Bool", "Byte", "Char", "Double", "Float", "Half", "Int", "Long", "Short"]
-# What `torch.save` builds a state from. PyTorch would call more as it loads, `bytearray` among it,
-# which takes as much memory as a number in the file says.
-_BUILT_FROM = {
+_ZIP_SIGNATURE = b"PK\3\4"
+_STORAGE_TYPES = [
+    "BFloat16",
+    "Bool",
+    "Byte",
+    "Char",
+    "Double",
+    "Float",
+    "Half",
+    "Int",
+    "Long",
+    "Short",
+]
+# The only names that a file written by `torch.save` needs. PyTorch would load more, e.g.
+# `bytearray`, which allocates as much memory as a number in the file says.
+_ALLOWED_GLOBALS = {
     "collections OrderedDict",
     "torch._utils _rebuild_tensor_v2",
-    *(f"torch {kind}Storage" for kind in _STORAGES),
+    *(f"torch {kind}Storage" for kind in _STORAGE_TYPES),
 }
 
 
-def path_of_epoch(run_folder: Path, epoch: int) -> Path:
-    """Where the weights at the end of `epoch` are, if those of every epoch are kept."""
+def epoch_checkpoint_path(run_folder: Path, epoch: int) -> Path:
+    """The path of the weights at the end of `epoch`, if the run keeps those of every epoch."""
     return run_folder / FOLDER / f"epoch-{epoch:04d}.pt"
 
 
 def save(path: Path, model: nn.Module, **entries: Any) -> None:
-    """Write the weights of `model`, on the CPU, with `entries` beside them, whole.
+    """Write the weights of `model`, moved to the CPU, and `entries` to `path`, all or nothing.
 
-    The run's manifest lists `path`, which is its best epoch's or one of `path_of_epoch`.
+    `path` is that of the best epoch or one of `epoch_checkpoint_path`; the run's manifest lists it.
 
-    Raises `RunError` where it cannot be written.
+    Raises `RunError` if the file cannot be written.
     """
     state = {name: value.cpu() for name, value in model.state_dict().items()}
     make_folder(path.parent)
-    data = serialized({"state_dict": state, **entries})
+    data = serialize({"state_dict": state, **entries})
     write_listed(_run_folder(path), path, lambda temporary: write(temporary, data))
 
 
-def serialized(content: Mapping[str, Any]) -> memoryview:
-    """`content` as `torch.save` writes it; in memory, as that hides what a full disk answers."""
+def serialize(content: Mapping[str, Any]) -> memoryview:
+    """The bytes that `torch.save` would write. On a full disk `torch.save` hides the error."""
     buffer = BytesIO()
     torch.save(dict(content), buffer)
     return buffer.getbuffer()
 
 
-def deserialized(data: bytes) -> Any:
-    """What `serialized` made of it; never more than it takes itself, and no code is run.
+def deserialize(data: bytes) -> Any:
+    """The content that `serialize` wrote. Runs no code, and takes no more memory than `data`.
 
-    Raises errors of pickle, zip and torch, each their own, where it is anything else.
+    Raises an error of pickle, zip or torch, or `ValueError`, for any other bytes.
     """
-    if not data.startswith(_ZIP):  # else PyTorch reads it in a way of its own, whatever follows
-        raise ValueError("it is no archive, which weights always are")
+    if not data.startswith(_ZIP_SIGNATURE):  # PyTorch would read such a file in its old format
+        raise ValueError("it is not a zip archive, but weights always are")
     with zipfile.ZipFile(BytesIO(data)) as archive:
         if sum(member.file_size for member in archive.infolist()) > len(data):
-            raise ValueError("it is compressed, which weights never are")
+            raise ValueError("it is compressed, but weights never are")
         names = [name for name in archive.namelist() if name.lower().endswith("data.pkl")]
         if len(names) != 1:
-            raise ValueError("it does not hold one state, which weights always do")
+            raise ValueError("it does not hold exactly one state, but weights always do")
         for code, argument, _ in pickletools.genops(archive.read(names[0])):
-            if code.name == "GLOBAL" and argument not in _BUILT_FROM:
-                raise ValueError(f"it holds {argument}, which weights never do")
+            if code.name == "GLOBAL" and argument not in _ALLOWED_GLOBALS:
+                raise ValueError(f"it holds {argument}, but weights never do")
     return torch.load(BytesIO(data), map_location="cpu", weights_only=True)
 
 
 def write(path: Path, data: memoryview) -> None:
-    """Write `data` to `path`; raises `OSError` where that fails."""
+    """Write `data` to `path`. Raises `OSError` if that fails."""
     path.write_bytes(data)
 
 
 def load(path: Path) -> dict[str, Any]:
-    """What `save` wrote: `state_dict`, `epoch` and the other entries.
+    """The content that `save` wrote: `state_dict`, `epoch` and the other entries.
 
-    Raises `RunError` where there is no such file, it is not what the run's manifest says, outside
-    of the run's folder, larger than a file of a run may be, or holds anything but weights.
+    Raises `RunError` if the file is missing, contradicts the run's manifest, lies outside the
+    run's folder, is larger than a file of a run may be, or holds anything but weights.
     """
     require_inside(_run_folder(path), path)
     require_file(path)
@@ -96,8 +107,8 @@ def load(path: Path) -> dict[str, Any]:
         require_memory(f"the file {path}", path.stat().st_size)
         data = path.read_bytes()
         if read_manifest(_run_folder(path)).contradicts(path, data):
-            raise ValueError("its checksum is another")
-        content = deserialized(data)
+            raise ValueError("its checksum is not the one in the manifest")
+        content = deserialize(data)
     except FileNotFoundError as error:
         raise RunError(f"there are no weights at {path}") from error
     except TooLargeError:
@@ -106,14 +117,14 @@ def load(path: Path) -> dict[str, Any]:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RunError(f"the weights at {path} cannot be read: {reason}") from error
     if not isinstance(content, dict) or not _is_complete(content):
-        raise RunError(f"{path} was not written by gradflow: it holds no weights with their epoch")
+        raise RunError(f"{path} was not written by gradflow: it lacks weights or their epoch")
     return content
 
 
 def restore(path: Path, model: nn.Module) -> None:
     """Put the weights at `path` into `model`.
 
-    Raises `RunError` where they cannot be read, or are another network's.
+    Raises `RunError` if they cannot be read or belong to another network.
     """
     state = load(path)["state_dict"]
     with restoring(f"{path}"):
@@ -121,9 +132,9 @@ def restore(path: Path, model: nn.Module) -> None:
 
 
 def available(run_folder: Path) -> dict[int, Path]:
-    """By epoch, the weights that the run in `run_folder` kept; only the best where no others are.
+    """The paths of the weights of the run in `run_folder`, by epoch; the best epoch's if no others.
 
-    Raises `RunError` where there are none.
+    Raises `RunError` if the run kept no weights.
     """
     paths = sorted((run_folder / FOLDER).glob("epoch-*.pt"))
     numbered = {path.stem.removeprefix("epoch-"): path for path in paths}
@@ -134,7 +145,7 @@ def available(run_folder: Path) -> dict[int, Path]:
 
 
 def _is_complete(content: dict[Any, Any]) -> bool:
-    """Whether there are weights in `content`, and the number of their epoch."""
+    """Whether `content` holds weights and the number of their epoch."""
     return isinstance(content.get("state_dict"), dict) and isinstance(content.get("epoch"), int)
 
 

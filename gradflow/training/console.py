@@ -1,4 +1,4 @@
-"""What `train_and_trace` shows in the terminal: progress, a line an epoch, the table at the end."""
+"""The terminal output of `train_and_trace`: a progress bar, a line per epoch, a final table."""
 
 import os
 import shlex
@@ -12,13 +12,13 @@ from rich.table import Table
 
 from gradflow.data import find_duplicates
 from gradflow.errors import printable
-from gradflow.training.experiment import Plan, Trained
+from gradflow.training.experiment import Plan, TrainedNetwork
 from gradflow.training.job import Job
 from gradflow.training.loop import EpochSummary
 
 
 class ConsoleProgress:
-    """Shows one run: a bar with loss, accuracies and time left, and a line for each epoch."""
+    """Shows one run: a bar with loss, accuracies and remaining time, and a line for each epoch."""
 
     def __init__(self, console: Console, bar: bars.Progress, job: Job, steps: int) -> None:
         self._console = console
@@ -30,19 +30,19 @@ class ConsoleProgress:
         self._task = bar.add_task(job.network, total=steps * self._epochs, state="")
         console.print(f"\n[bold]{job.network}[/], seed {job.seed}")
 
-    def begin(self, epoch: int) -> None:
-        """Move the bar to the beginning of `epoch`, and say where a resumed run goes on."""
+    def on_start(self, epoch: int) -> None:
+        """Move the bar to the beginning of `epoch`, and say after which epoch a run is resumed."""
         self._done = epoch - 1
         if self._done:
             self._console.print(f"resumed after epoch {self._done}", highlight=False)
 
-    def step(self, step: int, loss: float, accuracy: float) -> None:
-        """Move the bar to batch `step` of the present epoch."""
+    def on_steps_done(self, step: int, loss: float, accuracy: float) -> None:
+        """Move the bar to batch `step` of the current epoch."""
         state = f"loss {loss:.3f}  acc {accuracy:.1%}{self._validation}"
         completed = self._done * self._steps + step
         self._bar.update(self._task, completed=completed, state=state)
 
-    def epoch(self, summary: EpochSummary) -> None:
+    def on_epoch_end(self, summary: EpochSummary) -> None:
         """Print the line of a finished epoch."""
         self._done = summary.epoch
         self._validation = f"  val {summary.val_accuracy:.1%}"
@@ -52,7 +52,7 @@ class ConsoleProgress:
 
 
 def progress_bar(console: Console) -> bars.Progress:
-    """The bar under the epoch lines; nothing of it stays, and nothing shows in a file."""
+    """The bar under the epoch lines. It disappears at the end, and is not written to a file."""
     return bars.Progress(
         bars.TextColumn("{task.description}"),
         bars.BarColumn(bar_width=None),
@@ -65,7 +65,7 @@ def progress_bar(console: Console) -> bars.Progress:
 
 
 def epoch_line(summary: EpochSummary, epochs: int) -> str:
-    """One line of at most 79 columns, as markup."""
+    """The line of an epoch as markup, at most 79 columns wide."""
     width = len(str(epochs))
     recalibrated = summary.recalibrated_val_accuracy
     re_estimated = "" if recalibrated is None else f" ({recalibrated:5.1%} re-est.)"
@@ -79,7 +79,7 @@ def epoch_line(summary: EpochSummary, epochs: int) -> str:
 
 
 def show_plan(console: Console, plan: Plan) -> None:
-    """Say what is about to be trained, on what, and where."""
+    """Print the data, the networks, the device and the options before the training starts."""
     options = plan.configuration
     part = next(iter(plan.splits.values()))
     channels, height, width = plan.data.images.shape[1:]
@@ -92,18 +92,19 @@ def show_plan(console: Console, plan: Plan) -> None:
     )
     if plan.data.repeated_rows:
         console.print(
-            f"{plan.data.repeated_rows:,} further rows of the CSV repeat others and do not count",
+            f"{plan.data.repeated_rows:,} rows of the CSV repeat another row and are left out",
             highlight=False,
         )
     duplicates = find_duplicates(plan.data)
     if duplicates.distinct < len(plan.data):
         console.print(
-            f"{duplicates.distinct} of them distinct files; copies stay on one side of the split",
+            f"{duplicates.distinct} of them are distinct files; copies of one file are all in the "
+            "same part of the split",
             highlight=False,
         )
     for names in duplicates.conflicts:
         console.print(
-            escape(printable(f"warning: one image under several labels: {', '.join(names)}")),
+            escape(printable(f"warning: one image has several labels: {', '.join(names)}")),
             style="yellow",
             highlight=False,
         )
@@ -120,8 +121,8 @@ def show_plan(console: Console, plan: Plan) -> None:
     )
 
 
-def show_results(console: Console, folder: Path, results: Sequence[Trained]) -> None:
-    """The table at the end, where everything lies, and what to type next."""
+def show_results(console: Console, folder: Path, results: Sequence[TrainedNetwork]) -> None:
+    """Print the table of accuracies, the experiment's folder, and the next command."""
     table = Table(title="Validation accuracy", title_justify="left")
     table.add_column("network")
     for heading in ("seed", "best", "at epoch", "last", "re-estimated, last", "time"):
@@ -140,16 +141,16 @@ def show_results(console: Console, folder: Path, results: Sequence[Trained]) -> 
         )
     console.print()
     console.print(table)
-    # Paths and commands are to be copied: they are neither wrapped nor colored.
+    # Users copy paths and commands, so these are neither wrapped nor colored.
     console.print(
         f"Recorded in {printable(str(folder))}", soft_wrap=True, markup=False, highlight=False
     )
-    command = f"Next: python -m gradflow.report {quoted(folder)}"
+    command = f"Next: python -m gradflow.report {shell_quoted(folder)}"
     console.print(command, soft_wrap=True, markup=False, highlight=False)
 
 
-def quoted(path: Path) -> str:
-    """`path` as it is typed in a shell, where its name may hold anything."""
+def shell_quoted(path: Path) -> str:
+    """`path` quoted for a shell, whatever characters its name has."""
     text = printable(str(path))
     if text.startswith("-"):
         text = f"./{text}"  # not an option

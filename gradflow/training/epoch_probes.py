@@ -1,4 +1,4 @@
-"""Probes at the end of an epoch: which are wanted, and what they are shown."""
+"""Chooses the probes to run at the end of an epoch, and makes the `Subject` that they measure."""
 
 from collections.abc import Mapping
 
@@ -10,10 +10,10 @@ from gradflow.training.configuration import Configuration
 from gradflow.training.job import Job
 
 
-def wanted_probes(options: Configuration) -> tuple[Probe, ...]:
-    """The probes that `--probes` asks for, in the order in which they run.
+def requested_probes(options: Configuration) -> tuple[Probe, ...]:
+    """The probes that `--probes` names, in the order in which they run.
 
-    Raises `ConfigurationError` for a name that no probe has.
+    Raises `ConfigurationError` for an unknown name.
     """
     names = options.probes
     if names == ("all",):
@@ -23,29 +23,29 @@ def wanted_probes(options: Configuration) -> tuple[Probe, ...]:
     return find_probes(names)
 
 
-def needs_previous(probes: tuple[Probe, ...]) -> bool:
-    """Whether one of `probes` looks at the weights of the epoch before."""
-    return any(probe.when is When.JUMP for probe in probes)
+def needs_previous_state(probes: tuple[Probe, ...]) -> bool:
+    """Whether one of `probes` needs the weights of the epoch before."""
+    return any(probe.when is When.ACCURACY_JUMP for probe in probes)
 
 
-def subject_of(
+def make_subject(
     job: Job,
     model: nn.Module,
     epoch: int,
     *,
-    last: bool,
-    moved: bool,
-    previous: Mapping[str, Tensor] | None,
+    is_last_epoch: bool,
+    accuracy_changed: bool,
+    previous_state: Mapping[str, Tensor] | None,
 ) -> Subject:
-    """What the probes are shown at the end of `epoch`; see `Subject` for the arguments."""
+    """The subject of the probes at the end of `epoch`; see `Subject` for the arguments."""
     return Subject(
         model=model,
         epoch=epoch,
-        last=last,
-        moved=moved,
-        previous=previous,
+        is_last_epoch=is_last_epoch,
+        accuracy_changed=accuracy_changed,
+        previous_state=previous_state,
         batch=job.probe_batch(),
-        training=job.plain_training_batches,
-        validation=job.validation_batches,
+        training_batches=job.unaugmented_training_batches,
+        validation_batches=job.validation_batches,
         seed=job.seed,
     )

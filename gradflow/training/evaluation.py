@@ -1,4 +1,4 @@
-"""How a network does on the validation images, and whether it does differently than before."""
+"""Evaluates a network on the validation images, and tests whether its accuracy changed."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -14,22 +14,22 @@ from gradflow.training.job import Job
 
 @dataclass(frozen=True, eq=False)
 class Evaluation(Predictions):
-    """A pass over the validation images: their predictions, and their mean cross-entropy."""
+    """The predictions for all validation images, and their mean cross-entropy in nats."""
 
     loss: float
 
     @property
     def accuracy(self) -> float:
-        """The fraction of images predicted right."""
-        return float(self.right.double().mean())
+        """The fraction of correctly predicted images."""
+        return float(self.correct.double().mean())
 
     @property
-    def right(self) -> Tensor:
-        """Whether each image was predicted right: bool [V]."""
+    def correct(self) -> Tensor:
+        """Whether each image was predicted correctly: bool [V]."""
         return self.prediction == self.target
 
-    def fits(self, job: Job) -> bool:
-        """Whether it can be of the validation images of `job`: what was read need not be."""
+    def matches(self, job: Job) -> bool:
+        """Whether the images are the validation images of `job`. A damaged state has others."""
         images = job.split.validation
         values = (self.image, self.target, self.prediction, self.probability)
         return (
@@ -39,14 +39,14 @@ class Evaluation(Predictions):
         )
 
     def columns(self) -> dict[str, Any]:
-        """One row an image, as the tables `predictions` and `recalibration` store them."""
+        """The columns of the tables `predictions` and `recalibration`, one row per image."""
         names = ("image", "target", "prediction", "probability")
         return {name: getattr(self, name).cpu().numpy() for name in names}
 
 
 @torch.no_grad()
 def evaluate(model: nn.Module, job: Job) -> Evaluation:
-    """Classify the job's validation images in evaluation mode; the mode is then as it was."""
+    """Classify the job's validation images in evaluation mode, then restore the model's mode."""
     was_training = model.training
     model.eval()
     parts = [(batch, model(batch.images)) for batch in job.validation_batches()]
@@ -56,14 +56,14 @@ def evaluate(model: nn.Module, job: Job) -> Evaluation:
     return Evaluation(**vars(found), loss=loss)
 
 
-def moved_beyond_noise(before: Evaluation, after: Evaluation, level: float = 0.05) -> bool:
+def accuracy_changed(before: Evaluation, after: Evaluation, level: float = 0.05) -> bool:
     """Whether accuracy changed by more than sampling noise: exact McNemar test at `level`.
 
-    Source: McNemar 1947; the images that only one of two passes got right are a fair coin's throws
-    where there is no change.
+    Source: McNemar 1947. Without a change, an image that only one of the two evaluations got right
+    is equally likely to be one gained or one lost.
     """
-    gained = int((after.right & ~before.right).sum())
-    lost = int((before.right & ~after.right).sum())
+    gained = int((after.correct & ~before.correct).sum())
+    lost = int((before.correct & ~after.correct).sum())
     if gained + lost == 0:
         return False
     return bool(binomtest(gained, gained + lost).pvalue < level)

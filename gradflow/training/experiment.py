@@ -1,4 +1,4 @@
-"""Trains networks x seeds on the same images, one run folder each, in one experiment folder."""
+"""Trains each network with each seed on the same images: one experiment, a run folder for each."""
 
 import re
 from collections.abc import Callable
@@ -18,16 +18,16 @@ from gradflow.runs.reading.run import open_run
 from gradflow.runs.writing.lock import FolderLock
 from gradflow.runs.writing.run import ExperimentWriter, claim_folder
 from gradflow.training.configuration import Configuration
-from gradflow.training.epoch_probes import wanted_probes
+from gradflow.training.epoch_probes import requested_probes
 from gradflow.training.job import Job
 from gradflow.training.loop import EpochSummary, Progress, train
-from gradflow.training.resumption import require_same_images, summaries_of
+from gradflow.training.resumption import read_summaries, require_same_images
 from gradflow.training.state import discard_state
 
 
 @dataclass(frozen=True)
-class Trained:
-    """One network trained with one seed."""
+class TrainedNetwork:
+    """The epochs of one network trained with one seed."""
 
     network: str
     seed: int
@@ -35,13 +35,13 @@ class Trained:
 
     @property
     def best(self) -> EpochSummary:
-        """The epoch whose checkpoint was kept."""
+        """The epoch with the best validation accuracy, whose weights are in best.pt."""
         return max(self.epochs, key=lambda summary: summary.val_accuracy)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that is settled before the first step: data, splits, device, folders."""
+    """Everything known before the first step: options, data, splits, device, folder."""
 
     configuration: Configuration
     folder: Path
@@ -51,7 +51,7 @@ class Plan:
     resumed: bool = False
 
     def jobs(self) -> list[Job]:
-        """One job a seed and network, networks of a seed next to each other."""
+        """One job for each seed and network; the networks of one seed follow each other."""
         options = self.configuration
         return [
             Job(
@@ -76,12 +76,12 @@ def run_name(network: str, seed: int) -> str:
 def make_plan(options: Configuration, *, resumed: bool = False) -> Plan:
     """Load and split the images and check every option, before anything is written.
 
-    `resumed` says that the experiment is in its folder already, and is gone on with.
+    `resumed` says that the folder already holds the experiment, which is to be resumed.
 
-    Raises `ConfigurationError` or `DataError` where the experiment cannot be run.
+    Raises `ConfigurationError` or `DataError` if the experiment cannot be run.
     """
     device = choose_device(options.device)
-    wanted_probes(options)
+    requested_probes(options)
     for network in options.models:
         build(network, classes=2, norm=options.norm, shortcut=options.shortcut, seed=0)
     data = load(options.data, image_size=options.image_size)
@@ -95,13 +95,13 @@ def make_plan(options: Configuration, *, resumed: bool = False) -> Plan:
     return Plan(options, folder, device, data, splits, resumed)
 
 
-def run(plan: Plan, progress_of: Callable[[Job], Progress]) -> list[Trained]:
-    """Train every job of `plan`; `progress_of` gives each job its own progress.
+def run(plan: Plan, progress_of: Callable[[Job], Progress]) -> list[TrainedNetwork]:
+    """Train every job of `plan`; `progress_of` makes the progress display of a job.
 
-    Of a plan to resume, runs that are complete are left as they are.
+    If the plan resumes an experiment, its complete runs are left as they are.
 
-    Raises `RunError` where the folder holds an experiment or run already, or another process
-    trains in it; of a plan to resume, where a run cannot be gone on with.
+    Raises `RunError` if the folder already holds an experiment or run, if another process trains
+    in it, or if a run cannot be resumed.
     """
     jobs = plan.jobs()
     if not plan.resumed:
@@ -117,27 +117,27 @@ def run(plan: Plan, progress_of: Callable[[Job], Progress]) -> list[Trained]:
                 "runs": [job.folder.name for job in jobs],
             },
         )
-        return [Trained(job.network, job.seed, train(job, progress_of(job))) for job in jobs]
+        return [TrainedNetwork(job.network, job.seed, train(job, progress_of(job))) for job in jobs]
 
 
-def _resume(job: Job, progress_of: Callable[[Job], Progress]) -> Trained:
+def _resume(job: Job, progress_of: Callable[[Job], Progress]) -> TrainedNetwork:
     started = (job.folder / RUN_FILE).exists()
     if started:
         recorded = open_run(job.folder)
         require_same_images(job, recorded)
         if recorded.description.get("status") == "complete":
-            discard_state(job.folder)  # where the end came between the last row and this
-            return Trained(job.network, job.seed, summaries_of(recorded))
+            discard_state(job.folder)  # if the process died after the last row, before doing this
+            return TrainedNetwork(job.network, job.seed, read_summaries(recorded))
     now = train(job, progress_of(job), resume=started)
-    # Those before come from the run: what it holds now is what was trained, without a gap.
-    before = summaries_of(open_run(job.folder))[: job.configuration.epochs - len(now)]
-    return Trained(job.network, job.seed, [*before, *now])
+    # The run on disk holds the epochs before these, without a gap.
+    before = read_summaries(open_run(job.folder))[: job.configuration.epochs - len(now)]
+    return TrainedNetwork(job.network, job.seed, [*before, *now])
 
 
 def choose_device(name: str) -> torch.device:
-    """The device called `name`; `auto` is CUDA where there is one, else MPS, else the CPU.
+    """The device called `name`; `auto` is CUDA if available, else MPS, else the CPU.
 
-    Raises `ConfigurationError` where the device is absent, or there is none of that name.
+    Raises `ConfigurationError` if the name is unknown or this machine has no such device.
     """
     available = {
         "cuda": torch.cuda.is_available(),
@@ -152,7 +152,7 @@ def choose_device(name: str) -> torch.device:
         )
     if not available[name]:
         raise ConfigurationError(
-            f"--device {name} was asked for, but this machine has none that PyTorch can use: "
+            f"--device {name} was given, but PyTorch finds no such device on this machine: "
             "leave --device out, or give --device cpu"
         )
     return torch.device(name)

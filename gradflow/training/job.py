@@ -1,4 +1,4 @@
-"""One network to train with one seed, and the images it trains and is judged on."""
+"""A training job: one network, one seed, and its training and validation images."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ LARGEST_PROBE_BATCH = 24
 
 @dataclass(frozen=True)
 class Job:
-    """One network to train with one seed, on images already loaded and split."""
+    """One network to train with one seed, on images that are already loaded and split."""
 
     configuration: Configuration
     network: str
@@ -37,7 +37,7 @@ class Job:
 
     @property
     def steps_per_epoch(self) -> int:
-        """How many batches `training_batches` makes of the training images."""
+        """The number of batches that `training_batches` yields."""
         return steps_per_epoch(len(self.split.training), self.configuration.batch_size)
 
     def build_model(self) -> nn.Module:
@@ -55,30 +55,30 @@ class Job:
         return model.to(self.device)
 
     def training_batches(self, epoch: int) -> Iterator[Batch]:
-        """The training images as epoch `epoch` shows them, shuffled, augmented if asked for."""
+        """The training images of epoch `epoch`: shuffled, and augmented if the options say so."""
         return self._training_batches(epoch, augment=self.configuration.augment)
 
-    def plain_training_batches(self) -> Iterator[Batch]:
-        """The training images, not augmented, in training's batches, in the same order each time.
+    def unaugmented_training_batches(self) -> Iterator[Batch]:
+        """The training images without augmentation, in batches, in the same order each time.
 
-        The order is that of no epoch.
+        No epoch of the training uses this order.
         """
         return self._training_batches(0, augment=False)
 
     def validation_batches(self) -> Iterator[Batch]:
-        """The validation images, in order; without gradients larger batches fit, and run faster."""
+        """The validation images in order, in larger (faster) batches: no gradients need memory."""
         size = min(4 * self.configuration.batch_size, len(self.split.validation))
         return evaluation_batches(
             self.data, self.split.validation, batch_size=size, device=self.device
         )
 
     def probe_batch(self) -> Batch:
-        """The first of the plain training images, at most 24: alike for all networks of a seed."""
-        first = next(self.plain_training_batches())
+        """The first unaugmented training images, at most 24; alike for all networks of a seed."""
+        first = next(self.unaugmented_training_batches())
         parts = (first.images, first.targets, first.indices)
         return Batch(*(part[:LARGEST_PROBE_BATCH] for part in parts))
 
-    def membership(self) -> dict[str, Any]:
+    def image_columns(self) -> dict[str, Any]:
         """The columns of the table `images`."""
         subset = ["training"] * len(self.data.labels)
         for index in self.split.validation.tolist():
@@ -92,7 +92,7 @@ class Job:
         }
 
     def description(self) -> dict[str, Any]:
-        """The entries of `run.json` that say what is trained, and on what."""
+        """The entries of `run.json` about the network, the images and the options."""
         options = self.configuration
         duplicates = find_duplicates(self.data)
         return {

@@ -1,4 +1,4 @@
-"""Trains one network on one split, traced from the first step to the last."""
+"""The training loop: trains one network under the tracer, epoch by epoch."""
 
 import math
 import time
@@ -20,25 +20,25 @@ from gradflow.probes.network.recalibration import batch_norms, recalibrated
 from gradflow.probes.probe import Probe
 from gradflow.runs.format.limits import restoring
 from gradflow.training import checkpoints
-from gradflow.training.epoch_probes import needs_previous, subject_of, wanted_probes
-from gradflow.training.evaluation import Evaluation, evaluate, moved_beyond_noise
+from gradflow.training.epoch_probes import make_subject, needs_previous_state, requested_probes
+from gradflow.training.evaluation import Evaluation, accuracy_changed, evaluate
 from gradflow.training.job import Job
-from gradflow.training.nonfinite import as_recorded, find_nonfinite, gradients_are_finite
+from gradflow.training.nonfinite import find_nonfinite, gradients_are_finite, nonfinite_from_trace
 from gradflow.training.optimizer_state import restore_optimizer
 from gradflow.training.state import (
     TrainingState,
     discard_state,
     load_state,
     save_state,
+    saved_validation,
     set_random_state,
-    validation_of,
 )
 from gradflow.training.step_times import StepTimes
 
 
 @dataclass(frozen=True)
 class EpochSummary:
-    """What an epoch came to; losses are mean cross-entropies in nats, accuracies fractions."""
+    """The results of an epoch; losses are mean cross-entropies in nats, accuracies fractions."""
 
     epoch: int
     train_loss: float
@@ -52,55 +52,55 @@ class EpochSummary:
 
 
 class Progress(Protocol):
-    """Who is told how the training goes."""
+    """Callbacks that show the progress of a training."""
 
-    def begin(self, epoch: int) -> None:
-        """The training begins with `epoch`; later than the first where it is gone on with."""
+    def on_start(self, epoch: int) -> None:
+        """The training begins with `epoch`, which is not the first if a run is resumed."""
 
-    def step(self, step: int, loss: float, accuracy: float) -> None:
-        """`step` batches of the epoch are done; mean loss and accuracy over them."""
+    def on_steps_done(self, step: int, loss: float, accuracy: float) -> None:
+        """`step` batches of the epoch are done; `loss` and `accuracy` are means over them."""
 
-    def epoch(self, summary: EpochSummary) -> None:
-        """An epoch is done, validated and on disk."""
+    def on_epoch_end(self, summary: EpochSummary) -> None:
+        """An epoch is trained, validated and on disk."""
 
 
 @dataclass
 class _Training(TrainingState):
-    """A training under way."""
+    """The state of a training, its job, its probes and its progress display."""
 
     job: Job
     probes: tuple[Probe, ...]
     progress: Progress
-    previous: dict[str, Tensor] | None = field(default=None, repr=False)
+    previous_state: dict[str, Tensor] | None = field(default=None, repr=False)
 
-    def go_on_from(self, state: Mapping[str, Any]) -> None:
-        """Remember what the training remembered that was interrupted."""
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Restore the saved `state` of an interrupted training."""
         self.best = float(state["best"])
-        self.validation = validation_of(state, self.job.device)
-        if self.validation is not None and not self.validation.fits(self.job):
-            raise ValueError("its validation is of other images")
+        self.validation = saved_validation(state, self.job.device)
+        if self.validation is not None and not self.validation.matches(self.job):
+            raise ValueError("its validation results belong to other images")
         self.remember_weights()
         set_random_state(state["random"])
 
     def remember_weights(self) -> None:
-        """Keep the weights as they are, where a probe of the next epoch looks back at them."""
-        if needs_previous(self.probes):
+        """Copy the present weights if a probe of the next epoch will need them."""
+        if needs_previous_state(self.probes):
             state = self.model.state_dict()
-            self.previous = {name: value.detach().clone() for name, value in state.items()}
+            self.previous_state = {name: value.detach().clone() for name, value in state.items()}
 
 
 def train(job: Job, progress: Progress, *, resume: bool = False) -> list[EpochSummary]:
     """Train and trace `job`; its run folder then holds every table and the best checkpoint.
 
     Args:
-        job: what to train, and where to write.
-        progress: told how it goes.
-        resume: go on with the run in the folder from the end of its last whole epoch.
+        job: the network, the images and the folder.
+        progress: its methods are called as the training proceeds.
+        resume: resume the run in the folder from its last saved state.
 
-    Returns what each epoch came to that was trained by this call.
+    Returns the summaries of the epochs that this call trained.
 
-    Raises `RunError` where the folder holds a run already; with `resume`, where it holds none, or
-    one whose state or images are not as they were.
+    Raises `RunError` if the folder already holds a run; with `resume`, if it holds none, or if its
+    state or images do not match.
     """
     options = job.configuration
     state = load_state(job.folder) if resume else None
@@ -113,7 +113,7 @@ def train(job: Job, progress: Progress, *, resume: bool = False) -> list[EpochSu
             model.load_state_dict(state["model"])
             restore_optimizer(optimizer, state["optimizer"])
             if place_in(state["tracer"])[0] > options.epochs + 1:
-                raise ValueError("it is of an epoch after the last")
+                raise ValueError("its epoch is after the last epoch")
     tracer = Tracer(
         model,
         job.folder,
@@ -124,22 +124,22 @@ def train(job: Job, progress: Progress, *, resume: bool = False) -> list[EpochSu
         resume=(state["tracer"] if state else {}) if resume else None,
     )
     training = _Training(
-        model, optimizer, tracer, -math.inf, None, job, wanted_probes(options), progress
+        model, optimizer, tracer, -math.inf, None, job, requested_probes(options), progress
     )
     with tracer:
         if state is None:
-            tracer.writer.append("images", job.membership(), 0, 0)
+            tracer.writer.append("images", job.image_columns(), 0, 0)
         else:
             with restoring(f"the state in {job.folder}"):
-                training.go_on_from(state)
-        progress.begin(tracer.epoch)
+                training.restore(state)
+        progress.on_start(tracer.epoch)
         summaries = [_run_epoch(training) for _ in range(tracer.epoch, options.epochs + 1)]
     discard_state(job.folder)
     return summaries
 
 
 def _histogram_steps(job: Job) -> Described | bool:
-    """The steps at which magnitudes are counted: so few that they cost next to nothing."""
+    """The steps at which histograms are recorded: one per epoch, so the cost is negligible."""
     options = job.configuration
     if not options.histograms:
         return False
@@ -177,24 +177,24 @@ def _run_epoch(training: _Training) -> EpochSummary:
             for name, value in vars(summary).items()
             if name not in ("epoch", "new_best")
         },
-        # Elsewhere the program does not wait for the device, and times are not those of its work.
+        # On other devices the program does not wait for the step, so the times would be wrong.
         **(times.columns() if job.device.type == "cpu" else {}),
     )
-    _keep_checkpoints(job, model, summary)
+    _save_checkpoints(job, model, summary)
     if epoch % job.configuration.state_every == 0:
-        # Last: a run goes on from here only once everything of the epoch is on disk.
+        # Saved last, when all data of the epoch is on disk: a resumed run starts from here.
         save_state(job.folder, training.state_dict(), tracer.steps)
-    training.progress.epoch(summary)
+    training.progress.on_epoch_end(summary)
     return summary
 
 
 def _recalibrate(training: _Training, costs: dict[str, float]) -> Evaluation | None:
-    """Validate with re-estimated batch-norm statistics, where there are any and it is asked for."""
+    """Validate with re-estimated batch-norm statistics, if asked for and the model has any."""
     job, model, tracer = training.job, training.model, training.tracer
     if not (job.configuration.recalibrate and batch_norms(model)):
         return None
     start = time.monotonic()
-    images = (batch.images for batch in job.plain_training_batches())
+    images = (batch.images for batch in job.unaugmented_training_batches())
     with recalibrated(model, images) as staleness:
         evaluation = evaluate(model, job)
     tracer.write_table("recalibration", evaluation.columns())
@@ -206,30 +206,30 @@ def _recalibrate(training: _Training, costs: dict[str, float]) -> Evaluation | N
 def _probe(
     training: _Training, epoch: int, validation: Evaluation, costs: Mapping[str, float]
 ) -> None:
-    """Run the probes that are due, and remember what those of the next epoch look back at."""
+    """Run the probes that are due at the end of `epoch`."""
     before = training.validation
-    subject = subject_of(
+    subject = make_subject(
         training.job,
         training.model,
         epoch,
-        last=epoch == training.job.configuration.epochs,
-        moved=before is not None and moved_beyond_noise(before, validation),
-        previous=training.previous,
+        is_last_epoch=epoch == training.job.configuration.epochs,
+        accuracy_changed=before is not None and accuracy_changed(before, validation),
+        previous_state=training.previous_state,
     )
     run_probes(training.probes, subject, training.tracer.write_table, costs)
 
 
 def _train_epoch(training: _Training, times: StepTimes) -> tuple[float, float]:
-    """One pass over the training images: mean loss and accuracy, as the weights changed."""
+    """Train for one epoch; the mean loss and accuracy over its steps, each before its update."""
     job, model, optimizer = training.job, training.model, training.optimizer
     model.train()
     loss_sum = torch.zeros((), device=job.device)
     correct = torch.zeros((), device=job.device)
     images = 0
     losses: list[Tensor] = []
-    look_every = _look_every(job.device)
+    check_every = _steps_between_checks(job.device)
     for step, batch in enumerate(job.training_batches(training.tracer.epoch), 1):
-        look = step % look_every == 0 or step == job.steps_per_epoch
+        check = step % check_every == 0 or step == job.steps_per_epoch
         with times.step(recorded=training.tracer.recording):
             optimizer.zero_grad(set_to_none=True)
             logits = model(batch.images)
@@ -238,59 +238,60 @@ def _train_epoch(training: _Training, times: StepTimes) -> tuple[float, float]:
             losses.append(loss.detach())
             loss_sum += loss.detach() * len(batch.targets)
             correct += (logits.detach().argmax(1) == batch.targets).sum()
-            if look:
-                # Before the update, which would spoil the weights in which the cause is sought.
-                _stop_where_nonfinite(training, losses, batch)
+            if check:
+                # Before the update, which would spoil the weights needed to find the cause.
+                _stop_if_nonfinite(training, losses, batch)
                 losses.clear()
             loss.backward()
-            if _may_update(training, loss):
+            if _should_update(training, loss):
                 optimizer.step()
             else:
                 training.tracer.skip_step()
-        if look:
-            training.progress.step(step, float(loss_sum) / images, float(correct) / images)
+        if check:
+            training.progress.on_steps_done(step, float(loss_sum) / images, float(correct) / images)
     return float(loss_sum) / images, float(correct) / images
 
 
-def _may_update(training: _Training, loss: Tensor) -> bool:
-    """Whether the weights may be changed; only `skip` looks before each update."""
+def _should_update(training: _Training, loss: Tensor) -> bool:
+    """Whether to update the weights. Only `--on-nonfinite skip` ever says no."""
     if training.job.configuration.on_nonfinite != "skip":
         return True
     return bool(torch.isfinite(loss)) and gradients_are_finite(training.model)
 
 
-def _look_every(device: torch.device) -> int:
-    """Steps from one look at the losses to the next, and one is had at the end of an epoch.
+def _steps_between_checks(device: torch.device) -> int:
+    """The number of steps between checks of the losses. The last step of an epoch is also checked.
 
-    On an accelerator a look waits for the device: now and then is enough there.
+    On an accelerator each check waits for the device, so it is done less often.
     """
     return 1 if device.type == "cpu" else 10
 
 
-def _stop_where_nonfinite(training: _Training, losses: list[Tensor], batch: Batch) -> None:
-    """Raise `TrainingError` where a loss since the last look is not finite and that ends it."""
+def _stop_if_nonfinite(training: _Training, losses: list[Tensor], batch: Batch) -> None:
+    """Raise `TrainingError` if a loss since the last check is not finite, with option `stop`."""
     if training.job.configuration.on_nonfinite != "stop":
         return
     finite = torch.isfinite(torch.stack(losses)).tolist()
     if all(finite):
         return
     steps_ago = len(losses) - 1 - finite.index(False)
-    found = _cause(training, batch, steps_ago)
+    found = _describe_cause(training, batch, steps_ago)
     training.tracer.writer.describe(stopped_by=found)
     raise TrainingError(
-        f"the training of {training.job.network} stopped: {found}; what was recorded is in "
+        f"the training of {training.job.network} stopped: {found}; the recorded rows are in "
         f"{training.job.folder}; try a lower --lr, or --on-nonfinite skip"
     )
 
 
-def _cause(training: _Training, batch: Batch, steps_ago: int) -> str:
-    """Where the first value that is not finite stood, of the loss found so `steps_ago`."""
+def _describe_cause(training: _Training, batch: Batch, steps_ago: int) -> str:
+    """Say in which layer the first non-finite value appeared, given that the loss of the step
+    `steps_ago` steps ago is not finite."""
     step = training.tracer.steps - steps_ago
     if steps_ago == 0:
         place = find_nonfinite(training.model, batch, step)
-        return str(place) if place else f"the loss of step {step} was not finite, but is now"
-    # The weights have been spoiled since: only what was recorded can tell.
-    place = as_recorded(training.tracer.first_nonfinite())
+        return str(place) if place else f"the loss of step {step} was not finite, but is on a rerun"
+    # The weights have been spoiled since then, so only the recorded rows can show the cause.
+    place = nonfinite_from_trace(training.tracer.first_nonfinite())
     if place is not None and place.step <= step:
         return str(place)
     return (
@@ -299,10 +300,10 @@ def _cause(training: _Training, batch: Batch, steps_ago: int) -> str:
     )
 
 
-def _keep_checkpoints(job: Job, model: nn.Module, summary: EpochSummary) -> None:
+def _save_checkpoints(job: Job, model: nn.Module, summary: EpochSummary) -> None:
     paths = [job.folder / checkpoints.BEST] if summary.new_best else []
     if job.configuration.checkpoints == "every":
-        paths.append(checkpoints.path_of_epoch(job.folder, summary.epoch))
+        paths.append(checkpoints.epoch_checkpoint_path(job.folder, summary.epoch))
     for path in paths:
         checkpoints.save(
             path,

@@ -1,4 +1,4 @@
-"""Where a training's numbers first went bad: in the images, the weights, a layer, or a gradient."""
+"""Finds the first nan or infinity of a step: in the images, the weights, a layer or a gradient."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,12 +12,12 @@ from torch.nn import functional as F
 
 from gradflow.data import Batch
 from gradflow.hooks.layers import first_tensor
-from gradflow.probes.execution import bare_copy
+from gradflow.probes.execution import copy_without_hooks
 
 
 @dataclass(frozen=True)
 class NonFinite:
-    """The first nan or infinity of a step: `place` in words, and how many values there are."""
+    """The first nan or infinity of a step: its `place` in words, and the `count` of such values."""
 
     step: int
     place: str
@@ -28,8 +28,8 @@ class NonFinite:
         return f"step {self.step} has {self.count} non-finite {values} in {self.place}"
 
 
-def as_recorded(entry: Mapping[str, Any] | None) -> NonFinite | None:
-    """What `Tracer.first_nonfinite` found, in the words of `find_nonfinite`."""
+def nonfinite_from_trace(entry: Mapping[str, Any] | None) -> NonFinite | None:
+    """The result of `Tracer.first_nonfinite`, as `find_nonfinite` would describe it."""
     if entry is None:
         return None
     what = "the output" if entry["direction"] == "forward" else "the gradient of the output"
@@ -37,7 +37,7 @@ def as_recorded(entry: Mapping[str, Any] | None) -> NonFinite | None:
 
 
 def gradients_are_finite(model: nn.Module) -> bool:
-    """Whether the gradient of every parameter is finite: one read of each."""
+    """Whether the gradient of every parameter is finite. Reads each gradient once."""
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     if not gradients:
         return True
@@ -46,46 +46,46 @@ def gradients_are_finite(model: nn.Module) -> bool:
 
 
 def find_nonfinite(model: nn.Module, batch: Batch, step: int) -> NonFinite | None:
-    """Run `batch` once more through a copy of `model`, and say where the first bad value stands.
+    """Run `batch` again through a copy of `model`, and find the first non-finite value.
 
-    Looked at in the order in which one spoils the next: the images, the weights and statistics, the
-    layers' outputs in order of execution, the loss, the gradients of the outputs in theirs. None
-    where all is finite. `model` itself is left as it is.
+    The order of the search is that in which non-finite values spread: the images, the weights and
+    statistics, the layers' outputs in order of execution, the loss, the gradients of the outputs in
+    backward order. None if all values are finite. `model` does not change.
     """
     found = partial(NonFinite, step)
-    own = bare_copy(model).train()
-    if count := _bad(batch.images):
+    own = copy_without_hooks(model).train()
+    if count := _count_nonfinite(batch.images):
         return found("the images", count)
     for name, value in own.state_dict().items():
-        if count := _bad(value):
+        if count := _count_nonfinite(value):
             return found(f"the weights {name}", count)
-    with _watched(own) as (outputs, gradients):
+    with _nonfinite_values(own) as (outputs, gradients):
         loss = F.cross_entropy(own(batch.images), batch.targets)
         if outputs:
             return found(*outputs[0])
-        if count := _bad(loss):
+        if count := _count_nonfinite(loss):
             return found("the loss", count)
         loss.backward()
         return found(*gradients[0]) if gradients else None
 
 
 @contextmanager
-def _watched(
+def _nonfinite_values(
     model: nn.Module,
 ) -> Iterator[tuple[list[tuple[str, int]], list[tuple[str, int]]]]:
-    """Hooks that note, in order, the layers whose outputs and whose gradients are not finite."""
+    """Hooks that collect, in order, the layers whose outputs or gradients are not finite."""
     outputs: list[tuple[str, int]] = []
     gradients: list[tuple[str, int]] = []
 
     def on_gradient(name: str, gradient: Tensor) -> None:
-        if count := _bad(gradient):
+        if count := _count_nonfinite(gradient):
             gradients.append((f"the gradient of the output of layer {name}", count))
 
     def on_output(name: str, module: nn.Module, args: Any, output: Any) -> None:
         tensor = first_tensor(output)
         if tensor is None:
             return
-        if count := _bad(tensor):
+        if count := _count_nonfinite(tensor):
             outputs.append((f"the output of layer {name}", count))
         if tensor.requires_grad:
             tensor.register_hook(partial(on_gradient, name))
@@ -102,7 +102,7 @@ def _watched(
             handle.remove()
 
 
-def _bad(value: Tensor) -> int:
+def _count_nonfinite(value: Tensor) -> int:
     if not value.is_floating_point():
         return 0
     return int((~torch.isfinite(value.detach())).sum())

@@ -1,4 +1,4 @@
-"""Puts back what an optimizer remembered, where it fits the parameters."""
+"""Restores the state of an Adam optimizer, after checking that it fits the parameters."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,29 +6,29 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Of a parameter, by torch.optim.Adam: the count of its updates, and averages of its own shape.
+# torch.optim.Adam keeps for each parameter the count of its updates and averages of its shape.
 _COUNT, _AVERAGES = "step", ("exp_avg", "exp_avg_sq")
 
 
 def restore_optimizer(optimizer: torch.optim.Adam, state: Mapping[str, Any]) -> None:
-    """Put what `state`, an Adam's, says of each parameter into `optimizer`.
+    """Load the averages and counts of an Adam's `state` into `optimizer`.
 
-    The settings stay those that it was made with: they are options of the training.
+    `optimizer` keeps its own settings, e.g. the learning rate: they are options of the training.
 
-    Raises `ValueError`, or what torch raises, where the state is that of other parameters. Found
-    later, in the midst of an update, it would end the training without a sentence.
+    Raises `ValueError`, or an error of torch, if the state belongs to other parameters. Without
+    this check the next update would fail without a clear message.
     """
     own = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state["state"], "param_groups": own})
     for parameter, kept in optimizer.state.items():
         if not isinstance(parameter, Tensor) or set(kept) != {_COUNT, *_AVERAGES}:
-            raise ValueError("its optimizer's state is of other parameters")
+            raise ValueError("its optimizer state belongs to other parameters")
         if not _is_count(kept[_COUNT]):
-            raise ValueError("its optimizer's count of updates is none")
+            raise ValueError("its optimizer state has an invalid count of updates")
         for name in _AVERAGES:
             if not isinstance(kept[name], Tensor) or kept[name].shape != parameter.shape:
-                raise ValueError("its optimizer's averages are of another shape")
-            # A copy: numbers of a file may share their memory, which an update may not write to.
+                raise ValueError("its optimizer state has averages of another shape")
+            # A copy: tensors of a file may share memory, and updates may not write to such memory.
             kept[name] = kept[name].clone()
 
 

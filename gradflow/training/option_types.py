@@ -1,4 +1,4 @@
-"""Whether a value read from JSON is what an option's annotation says."""
+"""Checks values read from JSON against the type annotations of the options, and converts them."""
 
 import reprlib
 import types
@@ -7,11 +7,11 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from gradflow.errors import ConfigurationError
 
-_LONGEST_SHOWN = 60
-# However deep, long or large a value is: whole, its text could be too much for Python itself.
-_SHORT = reprlib.Repr()
-_SHORT.maxlevel, _SHORT.maxstring = 3, _LONGEST_SHOWN
-_PLAIN: dict[Any, tuple[str, tuple[type, ...]]] = {
+_MAX_SHOWN_CHARACTERS = 60
+# Shortens the text of any value: the full text of a deep or huge one can be too much for Python.
+_SHORTENER = reprlib.Repr()
+_SHORTENER.maxlevel, _SHORTENER.maxstring = 3, _MAX_SHOWN_CHARACTERS
+_SCALAR_TYPES: dict[Any, tuple[str, tuple[type, ...]]] = {
     bool: ("true or false", (bool,)),
     int: ("a whole number", (int,)),
     float: ("a number", (int, float)),
@@ -21,38 +21,40 @@ _PLAIN: dict[Any, tuple[str, tuple[type, ...]]] = {
 }
 
 
-def typed(options: dict[str, Any], cls: type) -> dict[str, Any]:
-    """`options`, as JSON holds them, as the annotations of `cls` have them: tuples, paths, floats.
+def convert_options(options: dict[str, Any], cls: type) -> dict[str, Any]:
+    """Convert `options` from JSON to the types annotated in `cls`: tuples, paths, floats.
 
-    Raises `ConfigurationError`, naming the option, where a value is of another type.
+    Raises `ConfigurationError`, which names the option, if a value has another type.
     """
     hints = get_type_hints(cls)
     values = {}
     for name, value in options.items():
         try:
-            values[name] = _typed(value, hints[name])
+            values[name] = _convert(value, hints[name])
         except (TypeError, OverflowError):
-            shown = _SHORT.repr(value)
-            kept = shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:_LONGEST_SHOWN]}..."
+            shown = _SHORTENER.repr(value)
+            if len(shown) > _MAX_SHOWN_CHARACTERS:
+                shown = f"{shown[:_MAX_SHOWN_CHARACTERS]}..."
             raise ConfigurationError(
-                f"the configuration's {name} must be {_words(hints[name])}, not {kept}"
+                f"the configuration's {name} must be {_type_in_words(hints[name])}, not {shown}"
             ) from None
     return values
 
 
-def _typed(value: Any, hint: Any) -> Any:
-    """`value` as `hint` has it; raises `TypeError` where it is none."""
+def _convert(value: Any, hint: Any) -> Any:
+    """`value` converted to the type `hint`. Raises `TypeError` if it has another type."""
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Literal:
         fits = isinstance(value, str) and value in arguments
     elif origin in (Union, types.UnionType):
-        return None if value is None else _typed(value, _other_than_none(arguments))
+        return None if value is None else _convert(value, _other_than_none(arguments))
     elif origin is tuple:
         if not isinstance(value, list | tuple):
             raise TypeError
-        return tuple(_typed(item, arguments[0]) for item in value)
+        return tuple(_convert(item, arguments[0]) for item in value)
     else:
-        fits = isinstance(value, _PLAIN[hint][1]) and (hint is bool or not isinstance(value, bool))
+        fits = isinstance(value, _SCALAR_TYPES[hint][1])
+        fits = fits and (hint is bool or not isinstance(value, bool))
     if not fits:
         raise TypeError
     return hint(value) if hint in (float, Path) else value
@@ -62,12 +64,12 @@ def _other_than_none(arguments: tuple[Any, ...]) -> Any:
     return next(argument for argument in arguments if argument is not type(None))
 
 
-def _words(hint: Any) -> str:
+def _type_in_words(hint: Any) -> str:
     origin, arguments = get_origin(hint), get_args(hint)
     if origin is Literal:
         return " or ".join(map(str, arguments))
     if origin in (Union, types.UnionType):
-        return f"{_words(_other_than_none(arguments))} or null"
+        return f"{_type_in_words(_other_than_none(arguments))} or null"
     if origin is tuple:
-        return f"a list, each {_words(arguments[0])}"
-    return _PLAIN[hint][0]
+        return f"a list, each {_type_in_words(arguments[0])}"
+    return _SCALAR_TYPES[hint][0]

@@ -1,4 +1,4 @@
-"""What an experiment that is gone on with began with: its options, its images, its epochs."""
+"""Reads the options, images and epochs of an experiment that is to be resumed, and checks them."""
 
 import math
 from dataclasses import fields, replace
@@ -16,19 +16,19 @@ from gradflow.training.configuration import Configuration
 from gradflow.training.job import Job
 from gradflow.training.loop import EpochSummary
 
-# What may differ from the options an experiment began with: where it runs, and where its images
-# are now.
-MAY_CHANGE = ("device", "data")
-# Losses may be nan, which reads like a value that is missing.
-_ALWAYS_KNOWN = ("epoch", "val_accuracy", "seconds")
+# Options that may change when an experiment is resumed: the device and the place of the images.
+CHANGEABLE_OPTIONS = ("device", "data")
+# Columns of the table epochs that always have values. Losses may be nan, which looks like a missing
+# value.
+_NEVER_MISSING = ("epoch", "val_accuracy", "seconds")
 
 
 def recorded_configuration(folder: Path, given: Configuration) -> Configuration:
-    """The options that the experiment in `folder` began with, `given`'s device and data if named.
+    """The recorded options of the experiment in `folder`, with device and data of `given` if set.
 
     Raises:
         RunError: The folder holds no experiment of `train_and_trace`.
-        ConfigurationError: `given` sets another option than these.
+        ConfigurationError: `given` sets any other option.
     """
     default = Configuration()
     changed = [
@@ -36,10 +36,10 @@ def recorded_configuration(folder: Path, given: Configuration) -> Configuration:
         for field in fields(Configuration)
         if getattr(given, field.name) != getattr(default, field.name)
     ]
-    refused = [name for name in changed if name not in MAY_CHANGE]
+    refused = [name for name in changed if name not in CHANGEABLE_OPTIONS]
     if refused:
         raise ConfigurationError(
-            f"--resume goes on with the options recorded in {folder}: leave out "
+            f"--resume uses the options recorded in {folder}: leave out "
             f"--{refused[0].replace('_', '-')}, or start a new experiment"
         )
     require_possible(folder)
@@ -51,19 +51,19 @@ def recorded_configuration(folder: Path, given: Configuration) -> Configuration:
     if not isinstance(recorded, dict):
         raise RunError(f"{folder} was not made by train_and_trace: it records no configuration")
     options = Configuration.from_json(recorded)
-    kept = {name: getattr(given, name) for name in MAY_CHANGE if name in changed}
+    kept = {name: getattr(given, name) for name in CHANGEABLE_OPTIONS if name in changed}
     return replace(options, **kept, out=folder)
 
 
 def require_same_images(job: Job, run: Run) -> None:
-    """Make sure that the images of `job` are those that `run` was trained on, split alike.
+    """Check that the images of `job` and their split are those that `run` was trained on.
 
-    Raises `DataError` where they are not.
+    Raises `DataError` if they are not.
     """
     recorded = run.images
     if recorded.empty:
-        return  # interrupted before its images were noted
-    now = pd.DataFrame(job.membership())
+        return  # interrupted before its images were recorded
+    now = pd.DataFrame(job.image_columns())
     columns = ["fingerprint", "label", "subset"]
     same = len(now) == len(recorded) and all(
         now[name].astype("object").tolist() == recorded[name].astype("object").tolist()
@@ -72,14 +72,14 @@ def require_same_images(job: Job, run: Run) -> None:
     if not same:
         raise DataError(
             f"the images in {job.configuration.data} are not those that {run.folder} was trained "
-            "on: put the old ones back, or start a new experiment"
+            "on: restore the old images, or start a new experiment"
         )
 
 
-def summaries_of(run: Run) -> list[EpochSummary]:
-    """What the recorded epochs of `run` came to.
+def read_summaries(run: Run) -> list[EpochSummary]:
+    """The summaries of the recorded epochs of `run`.
 
-    Raises `RunError` where there are none, or they are not those of `train_and_trace`.
+    Raises `RunError` if there are none, or if `train_and_trace` did not write them.
     """
     best = -math.inf
     summaries = []
@@ -87,7 +87,7 @@ def summaries_of(run: Run) -> list[EpochSummary]:
     epochs = run.epochs
     if epochs.empty or not all(_holds_numbers(epochs, name) for name in names):
         raise RunError(
-            f"the table epochs of {run.folder} is not what train_and_trace writes: "
+            f"the table epochs of {run.folder} was not written by train_and_trace: "
             "start a new experiment"
         )
     for row in epochs.sort_values("epoch").to_dict("records"):
@@ -99,10 +99,10 @@ def summaries_of(run: Run) -> list[EpochSummary]:
 
 
 def _holds_numbers(epochs: pd.DataFrame, name: str) -> bool:
-    """Whether the column `name` holds numbers; without a value only where it may be without."""
+    """Whether the column `name` holds numbers, and has missing values only if it may."""
     if name not in epochs:
         return False
     missing = epochs[name].isna()
-    if name in _ALWAYS_KNOWN:
+    if name in _NEVER_MISSING:
         return pd.api.types.is_numeric_dtype(epochs[name]) and not missing.any()
     return pd.api.types.is_numeric_dtype(epochs[name]) or bool(missing.all())

@@ -1,9 +1,9 @@
-"""What an interrupted training goes on from: everything it remembers at the end of an epoch.
+"""Saves and loads the state of a training at the end of an epoch, from which it can be resumed.
 
-state-<step>.pt  weights, optimizer, tracer, random state, and the validation before
-state.json       names the file that counts, with its checksum; written last, so that it commits
+state-<step>.pt  weights, optimizer, tracer, random state, and the last validation results
+state.json       name and checksum of the valid state file; written last, as the commit
 
-A run that is complete keeps neither.
+A complete run keeps neither file.
 """
 
 import hashlib
@@ -24,12 +24,12 @@ from gradflow.training.evaluation import Evaluation
 
 @dataclass
 class TrainingState:
-    """What a training under way remembers from one epoch to the next.
+    """The state of a training that passes from one epoch to the next.
 
     Fields:
-        model, optimizer, tracer: as they are; saved by their `state_dict`.
+        model, optimizer, tracer: the live objects; each is saved by its `state_dict`.
         best: the highest validation accuracy so far.
-        validation: that of the last epoch; None before the first.
+        validation: the evaluation of the last epoch; None before the first.
     """
 
     model: nn.Module
@@ -39,7 +39,7 @@ class TrainingState:
     validation: Evaluation | None
 
     def state_dict(self) -> dict[str, Any]:
-        """All of it, and the global random state: tensors, numbers, names and lists of these."""
+        """All fields and the global random state, as tensors, numbers, names and lists of these."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -51,8 +51,8 @@ class TrainingState:
 
 
 def random_state() -> dict[str, Any]:
-    """The state of PyTorch's global generators, of the CPU and of every CUDA device in use."""
-    # To ask for their states would start the devices, which a training on the CPU has no use for.
+    """The states of PyTorch's global generators, of the CPU and of every CUDA device in use."""
+    # Asking for the CUDA states would start the devices, which a training on the CPU does not need.
     started = torch.cuda.is_initialized()
     return {
         "cpu": torch.get_rng_state(),
@@ -61,15 +61,15 @@ def random_state() -> dict[str, Any]:
 
 
 def set_random_state(state: Mapping[str, Any]) -> None:
-    """Set PyTorch's global generators as `random_state` found them."""
+    """Set PyTorch's global generators to a `state` that `random_state` returned."""
     torch.set_rng_state(state["cpu"])
-    # The run may go on on a machine with other devices, whose draws then are their own.
+    # A run may be resumed on a machine with other devices; those keep their own random states.
     if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["cuda"])
 
 
-def validation_of(state: Mapping[str, Any], device: torch.device) -> Evaluation | None:
-    """The validation that `state` remembers, on `device`."""
+def saved_validation(state: Mapping[str, Any], device: torch.device) -> Evaluation | None:
+    """The last evaluation saved in `state`, on `device`."""
     kept: dict[str, Any] | None = state["validation"]
     if kept is None:
         return None
@@ -81,8 +81,8 @@ def validation_of(state: Mapping[str, Any], device: torch.device) -> Evaluation 
 
 
 def save_state(folder: Path, state: Mapping[str, Any], step: int) -> None:
-    """Write `state`, as it is before `step`, then let go of the one before."""
-    data = checkpoints.serialized(state)
+    """Write `state`, which is that before `step`, then remove older states."""
+    data = checkpoints.serialize(state)
     name = f"state-{step:010d}.pt"
     write_whole(folder / name, lambda path: checkpoints.write(path, data))
     digest = hashlib.sha256(data).hexdigest()
@@ -93,15 +93,15 @@ def save_state(folder: Path, state: Mapping[str, Any], step: int) -> None:
 
 
 def load_state(folder: Path) -> dict[str, Any] | None:
-    """The state that the run in `folder` goes on from; None where no epoch was finished.
+    """The saved state of the run in `folder`; None if no state was saved.
 
-    Raises `RunError` where it is damaged.
+    Raises `RunError` if the state is damaged.
     """
     data = read_state(folder)
     if data is None:
         return None
     try:
-        state = checkpoints.deserialized(data)
+        state = checkpoints.deserialize(data)
     except Exception as error:  # pickle, zip and torch each have errors of their own
         raise damaged_state(folder, str(error).splitlines()[0] if str(error) else "?") from error
     if not isinstance(state, dict):
@@ -110,7 +110,7 @@ def load_state(folder: Path) -> dict[str, Any] | None:
 
 
 def discard_state(folder: Path) -> None:
-    """Remove the state of a run that is complete: there is nothing to go on with."""
+    """Remove the state of a complete run, which needs none."""
     remove(folder / STATE_FILE)
     for path in folder.glob(STATES):
         remove(path)

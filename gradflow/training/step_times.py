@@ -1,4 +1,4 @@
-"""How long training steps take, recorded ones beside the others: what tracing costs, as it goes."""
+"""Measures how long recorded and other training steps take, to show the cost of tracing."""
 
 import time
 from collections.abc import Iterator
@@ -9,10 +9,9 @@ from statistics import median
 
 @dataclass
 class StepTimes:
-    """The seconds of an epoch's steps, of those that the tracer records and of the others.
+    """The seconds of an epoch's steps, separately for recorded steps and the others.
 
-    Recorded and other steps follow each other in one run, so that what else the machine does meets
-    both alike.
+    Both kinds alternate in one run, so other work on the machine slows both alike.
     """
 
     _recorded: list[float] = field(default_factory=list)
@@ -20,13 +19,13 @@ class StepTimes:
 
     @contextmanager
     def step(self, *, recorded: bool) -> Iterator[None]:
-        """Take the time of the step that is run within."""
+        """Measure the time of a step that runs within this context."""
         start = time.perf_counter()
         yield
         (self._recorded if recorded else self._others).append(time.perf_counter() - start)
 
     def columns(self) -> dict[str, float | None]:
-        """The medians, as scalars of the epoch; None where there was no such step."""
+        """The median seconds of each kind, as scalars of the epoch; None without such a step."""
         return {
             "recorded_step_seconds": median(self._recorded) if self._recorded else None,
             "other_step_seconds": median(self._others) if self._others else None,

@@ -1,4 +1,4 @@
-"""The commands given what nobody means: one sentence on stderr, exit code 1 or 2, no traceback."""
+"""Commands with invalid options or folders: one sentence on stderr, exit code 1 or 2."""
 
 import json
 import os
@@ -82,7 +82,7 @@ def refused(capsys, command, arguments, code=1):
         (["--device", "tpu"], 2),
     ],
 )
-def test_training_refuses_what_cannot_be(images, capsys, tmp_path, monkeypatch, options, code):
+def test_training_refuses_impossible_options(images, capsys, tmp_path, monkeypatch, options, code):
     monkeypatch.chdir(tmp_path)
     given_data = [] if "--data" in options or "--resume" in options else ["--data", str(images)]
     basis = [] if "--resume" in options else SMALL
@@ -92,7 +92,7 @@ def test_training_refuses_what_cannot_be(images, capsys, tmp_path, monkeypatch, 
 
 @pytest.mark.parametrize("folder", ["", "nowhere", "a\0b", "\udcff", "x" * 5000, "/dev/null", "~"])
 @pytest.mark.parametrize("command", ["probe", "report", "check"])
-def test_probe_and_report_refuse_a_folder_that_is_none(
+def test_probe_and_report_refuse_a_folder_without_a_run(
     capsys, tmp_path, monkeypatch, command, folder
 ):
     monkeypatch.chdir(tmp_path)
@@ -100,7 +100,7 @@ def test_probe_and_report_refuse_a_folder_that_is_none(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_place_of_experiments_that_cannot_be_is_refused(capsys, tmp_path):
+def test_an_impossible_folder_of_experiments_is_refused(capsys, tmp_path):
     said = refused(capsys, "report", [str(tmp_path), "--runs-folder", "a\0b"])
     assert "cannot be opened: embedded null byte" in said
 
@@ -171,7 +171,7 @@ def test_a_link_in_a_run_is_not_written_through(capsys, experiment, tmp_path, na
     assert kept.read_text() == "kept"
 
 
-def test_the_newest_experiment_is_found_among_descriptions_that_are_none(tmp_path):
+def test_the_newest_experiment_is_found_among_invalid_descriptions(tmp_path):
     contents = (
         "[" * 100_000,
         '{"schema_version": 1, "created": 5}',

@@ -1,4 +1,4 @@
-"""Any words after a command, any recorded configuration: an end in good order, and no traceback."""
+"""Arbitrary arguments and recorded configurations: the command ends without a traceback."""
 
 import io
 import json
@@ -30,7 +30,7 @@ WORDS = st.one_of(
 
 
 class ReplacingOutput(io.TextIOBase):
-    """Writes to `stream`, with escapes in place of what it cannot encode."""
+    """Writes to `stream`, with escapes for characters that it cannot encode."""
 
     def __init__(self, stream):
         self.stream = stream
@@ -41,7 +41,7 @@ class ReplacingOutput(io.TextIOBase):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_any_words_are_an_error_without_a_traceback(name, tmp_path, monkeypatch, capsys):
-    # As the standard error of a process is: it can say whatever a word holds.
+    # Like the standard error of a process, which can print any word.
     monkeypatch.setattr(sys, "stderr", ReplacingOutput(sys.stderr))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(train_and_trace, "make_plan", refuse)

@@ -1,4 +1,4 @@
-"""Probes on finished runs, as a user runs them, and everything that can go wrong with that."""
+"""The probe command on finished runs, as a user runs it, and its errors."""
 
 import json
 import shutil
@@ -55,7 +55,7 @@ def test_a_finished_run_gives_what_probes_in_training_give(trained, run):
     assert sorted(after.table("probe_costs")["probe"]) == sorted(2 * PROBES)
 
 
-def test_what_a_run_has_already_is_left_as_it_is(run, capsys):
+def test_results_that_a_run_already_has_stay_as_they_are(run, capsys):
     probe.main([str(run), "--probes", "noise_scale"])
     before = gradflow.open_run(run).table("noise_scale")
     capsys.readouterr()
@@ -77,7 +77,7 @@ def test_with_the_best_weights_alone_probes_run_on_these(run):
     assert set(gradflow.open_run(run).table("path_lengths")["epoch"]) == {best}
 
 
-def test_a_name_that_would_steer_the_terminal_is_shown_as_text(run, tmp_path, capsys):
+def test_control_characters_in_a_name_are_shown_as_text(run, tmp_path, capsys):
     shutil.rmtree(run / "checkpoints")
     named = run.rename(tmp_path / "a\x1b[31mb")
     assert run_probes(named) == 0
@@ -87,7 +87,7 @@ def test_a_name_that_would_steer_the_terminal_is_shown_as_text(run, tmp_path, ca
 
 
 def fails(folder, capsys, *options):
-    """The sentence on standard error of a command that must end with status 1."""
+    """Check that the command ends with status 1; return its message on standard error."""
     assert run_probes(folder, *options) == 1
     captured = capsys.readouterr()
     assert captured.err.startswith("error: ")
@@ -117,7 +117,7 @@ def test_a_run_without_weights_is_refused(run, capsys):
     assert "there are no weights" in fails(run, capsys)
 
 
-def test_weights_that_are_no_weights_are_refused(run, capsys):
+def test_files_that_are_not_weights_are_refused(run, capsys):
     (run / "checkpoints" / "epoch-0001.pt").write_bytes(b"not weights")
     assert "cannot be read" in fails(run, capsys)
 
@@ -136,11 +136,11 @@ def test_an_unknown_probe_is_refused(run, capsys):
 @pytest.mark.parametrize(
     "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory")]
 )
-def test_a_lack_of_memory_is_a_sentence(run, capsys, monkeypatch, error):
+def test_a_lack_of_memory_is_reported_in_a_sentence(run, capsys, monkeypatch, error):
     def fail(*_):
         raise error
 
-    monkeypatch.setattr(probe, "job_of", fail)
+    monkeypatch.setattr(probe, "rebuild_job", fail)
     assert probe.main([str(run)]) == 1
     said = capsys.readouterr().err
     assert said.startswith("error: out of memory (")

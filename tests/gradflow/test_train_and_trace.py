@@ -1,4 +1,4 @@
-"""The command as a user runs it, on small real images, and everything that can go wrong with it."""
+"""The training command as a user runs it, on small real images, and its errors."""
 
 import json
 import shutil
@@ -98,7 +98,7 @@ def test_output_fits_80_columns_and_names_the_next_command(images, tmp_path, cap
 
 
 def fails(arguments, capsys):
-    """The sentence on standard error of a command that must end with status 1."""
+    """Check that the command ends with status 1; return its message on standard error."""
     status = main([str(argument) for argument in arguments])
     captured = capsys.readouterr()
     assert status == 1

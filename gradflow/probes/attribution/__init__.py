@@ -1,1 +1,1 @@
-"""What predictions rest on: pixels, and the two ways through each residual block."""
+"""Attributes predictions to pixels, and to the skip and the branch of each residual block."""

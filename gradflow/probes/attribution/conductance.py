@@ -1,13 +1,13 @@
-"""What the two ways through a residual block contribute to a logit: their conductances.
+"""The conductance of skip and branch: how much each contributes to a logit, for each block.
 
 The conductance of h along the straight path x(a) = x' + a (x - x') from a baseline x' to an image x
 is the integral over a from 0 to 1 of <df/dh, dh/da>, f the logit (Dhamdhere et al. 2018, How
-important is a neuron?, equation 3). A residual addition is a cut of the network: all that the logit
-depends on comes through its skip or its branch, so their conductances add up to f(x) - f(x').
+important is a neuron?, equation 3). A residual addition cuts the network in two: the logit depends
+on the image only through skip and branch, so their conductances add up to f(x) - f(x').
 
-captum's `LayerConductance` asks for one pass per summand; here one pass serves all blocks. The sum
-over the steps is the trapezoid rule for the gradient times the exact difference of h, which leaves
-no error between two points where the network is linear.
+captum's `LayerConductance` needs one pass per summand; here one pass serves all blocks. The sum
+over the steps is the trapezoid rule for the gradient times the exact difference of h. It has no
+error between two points if the network is linear between them.
 """
 
 from collections.abc import Iterator
@@ -16,9 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from gradflow.probes.network.blocks import Block, Rewiring, blocks, rewired
+from gradflow.probes.network.blocks import Block, Rewiring, find_blocks, rewired
 
-MOST_POINTS = 96  # in one pass: more take memory and no less time
+MAX_POINTS_PER_PASS = 96  # more points need more memory and save no time
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,8 +28,8 @@ class Conductance:
     Fields:
         block: qualified module name.
         skip, branch: float64 [N] on the CPU, in logits.
-        difference: float64 [N], logit of the image less that of the baseline; what skip + branch
-            is but for the error of the sum over steps.
+        difference: float64 [N], the logit of the image minus that of the baseline. It equals
+            skip + branch up to the error of the sum over steps.
     """
 
     block: str
@@ -41,20 +41,23 @@ class Conductance:
 def conductances(
     model: nn.Module, images: Tensor, baseline: Tensor, targets: Tensor, steps: int
 ) -> list[Conductance]:
-    """The conductances of every residual block of `model`, in order; none without such blocks.
+    """The conductances of every residual block of `model`, in order.
 
     Args:
-        model: in evaluation mode, to logits [N, classes].
+        model: in evaluation mode, returns logits [N, classes].
         images: [N, 3, H, W].
         baseline: of the same shape.
-        targets: int64 [N], whose logits.
-        steps: of the sum; the network runs forward and backward at `steps` + 1 points an image.
+        targets: int64 [N], the class whose logit is attributed, for each image.
+        steps: number of terms of the sum; the network runs at `steps` + 1 points per image.
     """
-    at_once = max(MOST_POINTS // (steps + 1), 1)
+    images_per_pass = max(MAX_POINTS_PER_PASS // (steps + 1), 1)
     parts = [
-        _of_part(model, *part, steps)
+        _conductances_in_one_pass(model, *part, steps)
         for part in zip(
-            images.split(at_once), baseline.split(at_once), targets.split(at_once), strict=True
+            images.split(images_per_pass),
+            baseline.split(images_per_pass),
+            targets.split(images_per_pass),
+            strict=True,
         )
     ]
     return [
@@ -69,14 +72,14 @@ def conductances(
     ]
 
 
-def _of_part(
+def _conductances_in_one_pass(
     model: nn.Module, images: Tensor, baseline: Tensor, targets: Tensor, steps: int
 ) -> list[Conductance]:
-    residual = [block for block in blocks(model) if block.residual]
+    residual = [block for block in find_blocks(model) if block.residual]
     summands: dict[str, tuple[Tensor, Tensor, Tensor]] = {}
     along = torch.linspace(0, 1, steps + 1, dtype=images.dtype, device=images.device)
     points = baseline + along.view(-1, 1, 1, 1, 1) * (images - baseline)
-    with torch.enable_grad(), rewired(dict.fromkeys(residual, _keeping(summands))):
+    with torch.enable_grad(), rewired(dict.fromkeys(residual, _keep_summands(summands))):
         logits = model(points.flatten(0, 1).requires_grad_())
         chosen = logits.gather(1, targets.repeat(steps + 1)[:, None])
         sums = [summands[block.name][2] for block in residual]
@@ -102,8 +105,8 @@ def _of_part(
     ]
 
 
-def _keeping(summands: dict[str, tuple[Tensor, Tensor, Tensor]]) -> Rewiring:
-    """The block as it is, its skip, its branch and their sum kept in `summands`."""
+def _keep_summands(summands: dict[str, tuple[Tensor, Tensor, Tensor]]) -> Rewiring:
+    """A rewiring that changes nothing but keeps skip, branch and their sum in `summands`."""
 
     def keep(block: Block, x: Tensor) -> Tensor:
         skip, branch = block.skip(x), block.branch(x)
@@ -114,5 +117,5 @@ def _keeping(summands: dict[str, tuple[Tensor, Tensor, Tensor]]) -> Rewiring:
 
 
 def relative_error(total: Tensor, difference: Tensor) -> Iterator[float]:
-    """|total - difference| / |difference| of each element: the completeness error."""
+    """The completeness error of each element: |total - difference| / |difference|."""
     yield from ((total - difference).abs() / difference.abs()).tolist()

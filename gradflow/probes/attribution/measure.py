@@ -1,6 +1,6 @@
-"""What a prediction rests on: which way through each residual block, and which pixels.
+"""The probe `attribution`: conductances of skip and branch, and pictures of important pixels.
 
-Everything is attributed to the logit of the predicted class, against a black image as baseline.
+It attributes the logit of the predicted class, with a black image as baseline.
 """
 
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,7 @@ from gradflow.data import Batch
 from gradflow.data.batches import normalize, pixels
 from gradflow.probes.attribution.conductance import conductances, relative_error
 from gradflow.probes.attribution.pictures import grad_cam, integrated_gradients, layer_for_grad_cam
-from gradflow.probes.network.blocks import blocks
+from gradflow.probes.network.blocks import find_blocks
 from gradflow.probes.network.predictions import Predictions, predictions_from
 from gradflow.probes.probe import NotMeasurableError, Probe, Subject, Tables, When
 
@@ -31,46 +31,46 @@ GRAD_CAM = "Grad-CAM"
 def measure(subject: Subject) -> Tables:
     """The tables `conductance` (of residual networks) and `attribution_pictures`.
 
-    Conductances are those of 16 validation images, taken from the classes in turn. Pictures are of
-    the first validation image of each of the first six classes, which are the same for all networks
-    of a seed, and of the network's most confident wrong and right predictions among the others.
+    Conductances are measured on 16 validation images, taken from the classes in turn. Pictures
+    show the first validation image of each of the first six classes, which are the same for all
+    networks of a seed, and the network's most confident wrong and right predictions among the rest.
 
-    Raises `NotMeasurableError` where the network has no blocks.
+    Raises `NotMeasurableError` if the network has no blocks.
     """
     model = subject.model
-    if not blocks(model):
+    if not find_blocks(model):
         raise NotMeasurableError(
-            "the network has no blocks that gradflow knows, whose ways and maps could be looked at"
+            "the network has no blocks of a known kind, so there are no skips, branches or maps"
         )
     model.requires_grad_(False)
-    predictions = _predict(model, subject.validation())
-    order = classes_in_turn(predictions.target)
-    places = order[:CONDUCTANCE_IMAGES]
-    tables = {"attribution_pictures": _pictures(subject, predictions, choose(predictions))}
-    if any(block.residual for block in blocks(model)):
-        tables["conductance"] = _conductance(subject, predictions, places)
+    predictions = _predict(model, subject.validation_batches())
+    order = interleave_classes(predictions.target)
+    positions = order[:CONDUCTANCE_IMAGES]
+    tables = {"attribution_pictures": _pictures(subject, predictions, choose_pictures(predictions))}
+    if any(block.residual for block in find_blocks(model)):
+        tables["conductance"] = _conductance(subject, predictions, positions)
     return tables
 
 
-def classes_in_turn(targets: Tensor) -> list[int]:
-    """The places in `targets` [V]: first the first image of every class, then the second, ..."""
+def interleave_classes(targets: Tensor) -> list[int]:
+    """Positions in `targets` [V]: the first image of every class, then the second of each, ..."""
     seen: dict[int, int] = {}
     keys = []
-    for place, target in enumerate(targets.tolist()):
+    for position, target in enumerate(targets.tolist()):
         seen[target] = seen.get(target, 0) + 1
-        keys.append((seen[target], target, place))
-    return [place for _, _, place in sorted(keys)]
+        keys.append((seen[target], target, position))
+    return [position for _, _, position in sorted(keys)]
 
 
-def choose(predictions: Predictions) -> list[tuple[int, str]]:
-    """The places of the images to picture, with the rule that chose each; no place twice."""
+def choose_pictures(predictions: Predictions) -> list[tuple[int, str]]:
+    """The positions of the images to show, each once, with the rule that chose it."""
     classes = len(predictions.target.unique())
-    first = classes_in_turn(predictions.target)[: min(classes, PICTURE_CLASSES)]
-    chosen = [(place, FIRST_OF_CLASS) for place in first]
+    first = interleave_classes(predictions.target)[: min(classes, PICTURE_CLASSES)]
+    chosen = [(position, FIRST_OF_CLASS) for position in first]
     right = predictions.prediction == predictions.target
     for rule, fits in ((MOST_CONFIDENT_WRONG, ~right), (MOST_CONFIDENT_RIGHT, right)):
         others = fits.clone()
-        others[[place for place, _ in chosen]] = False
+        others[[position for position, _ in chosen]] = False
         if others.any():
             confidence = torch.where(others, predictions.probability, -1.0)
             chosen.append((int(confidence.argmax()), rule))
@@ -82,36 +82,40 @@ def _predict(model: nn.Module, batches: Iterable[Batch]) -> Predictions:
     return predictions_from([(batch, model(batch.images)) for batch in batches])
 
 
-def _images_at(subject: Subject, places: Sequence[int]) -> Tensor:
-    """The validation images at `places`, [N, 3, H, W], in that order."""
+def _images_at(subject: Subject, positions: Sequence[int]) -> Tensor:
+    """The validation images at `positions`, [N, 3, H, W], in that order."""
     found: dict[int, Tensor] = {}
     start = 0
-    for batch in subject.validation():
-        for place in places:
-            if start <= place < start + len(batch.images):
-                found[place] = batch.images[place - start]
+    for batch in subject.validation_batches():
+        for position in positions:
+            if start <= position < start + len(batch.images):
+                found[position] = batch.images[position - start]
         start += len(batch.images)
-    return torch.stack([found[place] for place in places])
+    return torch.stack([found[position] for position in positions])
 
 
-def _black(images: Tensor) -> Tensor:
+def _black_images(images: Tensor) -> Tensor:
     return normalize(torch.zeros_like(images))
 
 
 def _conductance(
-    subject: Subject, predictions: Predictions, places: Sequence[int]
+    subject: Subject, predictions: Predictions, positions: Sequence[int]
 ) -> dict[str, list[Any]]:
-    images = _images_at(subject, places)
+    images = _images_at(subject, positions)
     found = conductances(
-        subject.model, images, _black(images), predictions.prediction[places], CONDUCTANCE_STEPS
+        subject.model,
+        images,
+        _black_images(images),
+        predictions.prediction[positions],
+        CONDUCTANCE_STEPS,
     )
     rows: dict[str, list[Any]] = {
         name: []
         for name in ("layer", "image", "skip", "branch", "difference", "completeness_error")
     }
     for one in found:
-        rows["layer"] += [one.block] * len(places)
-        rows["image"] += predictions.image[places].tolist()
+        rows["layer"] += [one.block] * len(positions)
+        rows["image"] += predictions.image[positions].tolist()
         for name in ("skip", "branch", "difference"):
             rows[name] += getattr(one, name).tolist()
         rows["completeness_error"] += relative_error(one.skip + one.branch, one.difference)
@@ -121,9 +125,9 @@ def _conductance(
 def _pictures(
     subject: Subject, predictions: Predictions, chosen: list[tuple[int, str]]
 ) -> dict[str, list[Any]]:
-    model, places = subject.model, [place for place, _ in chosen]
-    images = _images_at(subject, places)
-    baseline, targets = _black(images), predictions.prediction[places]
+    model, positions = subject.model, [position for position, _ in chosen]
+    images = _images_at(subject, positions)
+    baseline, targets = _black_images(images), predictions.prediction[positions]
     gradients = integrated_gradients(model, images, baseline, targets, PICTURE_STEPS)
     with torch.no_grad():
         difference = (model(images) - model(baseline)).gather(1, targets[:, None])[:, 0]
@@ -133,14 +137,14 @@ def _pictures(
     rows: dict[str, list[Any]] = {"method": [], "layer": [], "values": [], "completeness_error": []}
     for method, layer, values, completeness in (
         (INTEGRATED_GRADIENTS, None, gradients, errors),
-        (GRAD_CAM, seen.name, maps, [None] * len(places)),
+        (GRAD_CAM, seen.name, maps, [None] * len(positions)),
     ):
-        rows["method"] += [method] * len(places)
-        rows["layer"] += [layer] * len(places)
+        rows["method"] += [method] * len(positions)
+        rows["layer"] += [layer] * len(positions)
         rows["values"] += values.flatten(1).cpu().tolist()
         rows["completeness_error"] += completeness
     height, width = images.shape[-2:]
-    both = 2 * places
+    both = 2 * positions
     return {
         "image": predictions.image[both].tolist(),
         "rule": 2 * [rule for _, rule in chosen],

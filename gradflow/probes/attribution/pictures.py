@@ -1,18 +1,19 @@
-"""Pictures of what a network's prediction rests on, by captum: one number a pixel.
+"""Pictures of the pixels that a prediction depends on, one number per pixel, made by captum.
 
 Integrated gradients (Sundararajan et al. 2017, Axiomatic attribution for deep networks, equation
-1) add up to the logit of the image less that of the baseline. Grad-CAM (Selvaraju et al. 2017,
-equations 1 and 2) weighs the maps of one layer by their mean gradients and keeps what is positive.
+1) add up to the logit of the image minus that of the baseline. Grad-CAM (Selvaraju et al. 2017,
+equations 1 and 2) weights the feature maps of one layer by their mean gradients and keeps the
+positive part.
 """
 
 import torch
 from captum.attr import IntegratedGradients, LayerAttribution, LayerGradCam
 from torch import Tensor, nn
 
-from gradflow.probes.network.blocks import Block, blocks
+from gradflow.probes.network.blocks import Block, find_blocks
 
-MIN_SIDE = 4  # pixels of a map for Grad-CAM: a smaller one has no place to point at
-MOST_POINTS = 96  # in one pass
+MIN_MAP_SIDE = 4  # in pixels: a smaller Grad-CAM map cannot show a place in the image
+MAX_POINTS_PER_PASS = 96
 
 
 def integrated_gradients(
@@ -28,7 +29,7 @@ def integrated_gradients(
         target=targets,
         n_steps=steps,
         method="riemann_middle",
-        internal_batch_size=max(MOST_POINTS, len(images)),
+        internal_batch_size=max(MAX_POINTS_PER_PASS, len(images)),
     )
     return attributions.detach().sum(1)
 
@@ -48,10 +49,10 @@ def grad_cam(model: nn.Module, images: Tensor, targets: Tensor, layer: nn.Module
 def layer_for_grad_cam(model: nn.Module, image: Tensor) -> Block:
     """The last block whose output for `image` [3, H, W] has at least 4 x 4 pixels.
 
-    The last block of all is the usual choice, but of a small image it leaves 1 x 1 pixel. Where
-    every block leaves less, it is the first. `model` must have blocks.
+    The usual choice is the network's last block, but for a small image its output is 1 x 1 pixel.
+    If no block has 4 x 4 pixels, the first block is taken. `model` must have blocks.
     """
-    found = blocks(model)
+    blocks = find_blocks(model)
     sides: dict[str, int] = {}
     hooks = [
         block.module.register_forward_hook(
@@ -59,7 +60,7 @@ def layer_for_grad_cam(model: nn.Module, image: Tensor) -> Block:
                 {name: min(output.shape[-2:])}
             )
         )
-        for block in found
+        for block in blocks
     ]
     try:
         with torch.no_grad():
@@ -67,10 +68,10 @@ def layer_for_grad_cam(model: nn.Module, image: Tensor) -> Block:
     finally:
         for hook in hooks:
             hook.remove()
-    large = [block for block in found if sides[block.name] >= MIN_SIDE]
-    return large[-1] if large else found[0]
+    large = [block for block in blocks if sides[block.name] >= MIN_MAP_SIDE]
+    return large[-1] if large else blocks[0]
 
 
 def _with_gradient(images: Tensor) -> Tensor:
-    """A copy that takes gradients, so that captum need not warn that it switches them on."""
+    """A copy that requires gradients. Without it captum would warn and switch them on itself."""
     return images.detach().clone().requires_grad_()

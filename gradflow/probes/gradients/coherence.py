@@ -1,8 +1,8 @@
-"""Do the gradients of single images point the same way, layer by layer?
+"""The probe `gradient_coherence`: do the gradients of single images point in the same direction?
 
-Images whose gradients disagree undo one another's progress: gradient confusion (Sankararaman et al.
-2020, The impact of neural network overparameterization on gradient confusion). Of shattered
-gradients nothing is left in the mean (Balduzzi et al. 2017).
+Images with opposing gradients undo each other's progress: gradient confusion (Sankararaman et al.
+2020, The impact of neural network overparameterization on gradient confusion). Shattered gradients
+cancel in the mean (Balduzzi et al. 2017).
 """
 
 from typing import Any
@@ -19,17 +19,17 @@ WHOLE_MODEL = "(model)"
 def gradient_coherence(subject: Subject, samples: int = 16) -> Tables:
     """The columns of the table `gradient_coherence` for the first `samples` images of the batch.
 
-    Exact gradients of the cross-entropy of each image, batch-norm statistics frozen at their
-    running values. An image that leaves a layer without gradient has no cosine with any other. A
-    layer without two images that have a gradient has none at all, and one whose gradients are all
-    alike has no signal-to-noise ratio: both are missing then.
+    The gradients of the cross-entropy of each image are exact, with batch-norm statistics frozen
+    at their running values. An image with gradient zero in a layer has no cosines there. The
+    cosines of a layer are missing if fewer than two images have a gradient; its signal-to-noise
+    ratio is missing if all gradients are equal.
 
-    Raises `NotMeasurableError` for a batch of fewer than two images, and where the gradients of
-    single images cannot be told apart; see `gradient_products`.
+    Raises `NotMeasurableError` for a batch of fewer than two images, and if the gradients of
+    single images cannot be separated; see `gradient_products`.
     """
     images, targets = subject.batch.images[:samples], subject.batch.targets[:samples]
     if len(images) < 2:
-        raise NotMeasurableError(f"pairs of images are needed; the batch has {len(images)}")
+        raise NotMeasurableError(f"two images are needed, but the batch has {len(images)}")
     products = gradient_products(subject.model.eval(), images, targets)
     products[WHOLE_MODEL] = torch.stack(list(products.values())).sum(0)
     columns: dict[str, list[Any]] = {
@@ -47,9 +47,9 @@ def gradient_coherence(subject: Subject, samples: int = 16) -> Tables:
 
 
 def pairwise_cosines(products: Tensor) -> Tensor:
-    """<g_i, g_j> / (|g_i| |g_j|) for all pairs i < j without a zero vector, from <g_i, g_j> [n, n].
+    """<g_i, g_j> / (|g_i| |g_j|) for all pairs i < j of non-zero vectors, from <g_i, g_j> [n, n].
 
-    Products that are nan give nan.
+    A product of nan gives a cosine of nan.
     """
     norms = products.diagonal().sqrt()
     given = norms != 0
@@ -59,10 +59,10 @@ def pairwise_cosines(products: Tensor) -> Tensor:
 
 
 def signal_to_noise(products: Tensor) -> float | None:
-    """|G|^2 / tr(S) from <g_i, g_j> [n, n], |G|^2 and tr(S) unbiased; None where tr(S) is 0.
+    """|G|^2 / tr(S) from <g_i, g_j> [n, n], |G|^2 and tr(S) unbiased; None if tr(S) is 0.
 
     tr(S) = (sum |g_i|^2 - n |m|^2) / (n - 1) and |G|^2 = |m|^2 - tr(S) / n, m the mean of the g_i.
-    The covariance of n equal vectors is 0 up to rounding, and is taken for 0 then.
+    The tr(S) of n equal vectors is 0 up to rounding, and counts as 0.
     """
     n = len(products)
     squared_mean = float(products.sum()) / n**2

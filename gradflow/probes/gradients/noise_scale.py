@@ -1,9 +1,8 @@
-"""From which batch size on do larger batches stop helping? The simple noise scale tr(S) / |G|^2.
+"""The probe `noise_scale`: above which batch size do larger batches stop helping? tr(S) / |G|^2.
 
 McCandlish et al. 2018, An empirical model of large-batch training: the squared norms of gradients
 of two batch sizes give unbiased estimates of |G|^2, the squared norm of the true gradient, and of
-tr(S), the summed variances of one image's gradient. Each is to be averaged over the draws before
-one is divided by the other.
+tr(S), the summed variances of one image's gradient. Average both over the draws before dividing.
 """
 
 from collections.abc import Callable, Iterable
@@ -18,74 +17,86 @@ from gradflow.probes.probe import NotMeasurableError, Probe, Subject, Tables, Wh
 from gradflow.seeding import derived_seed
 
 
-def noise_scale(subject: Subject, draws: int = 3, small: int = 1, large: int = 16) -> Tables:
-    """The columns of the table `noise_scale`, a row a draw.
+def noise_scale(
+    subject: Subject, draws: int = 3, small_batch: int = 1, large_batch: int = 16
+) -> Tables:
+    """The columns of the table `noise_scale`, one row per draw.
 
-    Each draw takes `large` training images, with replacement, so that the estimates are unbiased
-    for all training images together (G their mean gradient, S the covariance, 1/n). The small
-    batches are the parts of the large one, as the batches of single workers are in the paper:
-    |g_s|^2 is the mean over all of them, taken from the gradients of single images. Batch-norm
-    statistics are frozen at their running values: those of a batch would tie its images together.
+    Each draw takes `large_batch` training images, with replacement, so the estimates are unbiased
+    for all training images together (G their mean gradient, S the covariance, 1/n). The large
+    batch is divided into the small ones, like the batches of single workers in the paper:
+    |g_s|^2 is the mean over all of them, computed from the gradients of single images. Batch-norm
+    statistics are frozen at their running values: with the statistics of a batch, the gradient of
+    an image would depend on the other images.
 
     Args:
-        subject: its `training` is gone through twice.
-        draws: independent of one another.
-        small: images in a small batch.
-        large: images in a large batch, a multiple of `small`.
+        subject: its `training_batches` are read twice.
+        draws: number of independent draws.
+        small_batch: images in a small batch.
+        large_batch: images in a large batch, a multiple of `small_batch`.
 
-    Raises `NotMeasurableError` where there are no training images, and where the gradients of
-    single images cannot be told apart; see `gradient_products`.
+    Raises `NotMeasurableError` if there are no training images, or if the gradients of single
+    images cannot be separated; see `gradient_products`.
     """
-    if large % small or large <= small:
-        raise ValueError(f"a large batch of {large} images is not made of small ones of {small}")
-    count = sum(len(batch.targets) for batch in subject.training())
+    if large_batch % small_batch or large_batch <= small_batch:
+        raise ValueError(
+            f"a large batch of {large_batch} images cannot be divided into batches of {small_batch}"
+        )
+    count = sum(len(batch.targets) for batch in subject.training_batches())
     if not count:
         raise NotMeasurableError("there are no training images")
     generator = torch.Generator().manual_seed(
         derived_seed(subject.seed, subject.epoch, "noise_scale")
     )
-    places = torch.randint(count, (draws * large,), generator=generator)
-    images, targets = _gather(subject.training, places)
+    places = torch.randint(count, (draws * large_batch,), generator=generator)
+    images, targets = _gather(subject.training_batches, places)
     model = subject.model.eval()
     columns: dict[str, list[Any]] = {
         "draw": list(range(draws)),
-        "small_batch": [small] * draws,
-        "large_batch": [large] * draws,
+        "small_batch": [small_batch] * draws,
+        "large_batch": [large_batch] * draws,
         "small_squared_norm": [],
         "large_squared_norm": [],
         "squared_gradient": [],
         "noise": [],
     }
-    for x, y in zip(images.split(large), targets.split(large), strict=True):
+    for x, y in zip(images.split(large_batch), targets.split(large_batch), strict=True):
         products = torch.stack(list(gradient_products(model, x, y).values())).sum(0)
-        of_small, of_large = squared_norms(products, small)
-        squared_gradient, noise = estimates(of_small, of_large, small, large)
-        columns["small_squared_norm"].append(of_small)
-        columns["large_squared_norm"].append(of_large)
+        small_squared_norm, large_squared_norm = squared_norms(products, small_batch)
+        squared_gradient, noise = estimate_signal_and_noise(
+            small_squared_norm, large_squared_norm, small_batch, large_batch
+        )
+        columns["small_squared_norm"].append(small_squared_norm)
+        columns["large_squared_norm"].append(large_squared_norm)
         columns["squared_gradient"].append(squared_gradient)
         columns["noise"].append(noise)
     return {"noise_scale": columns}
 
 
-def squared_norms(products: Tensor, small: int) -> tuple[float, float]:
-    """The mean of |g_s|^2 over the parts of `small` images, and |g_b|^2 over all of them.
+def squared_norms(products: Tensor, small_batch: int) -> tuple[float, float]:
+    """The mean of |g_s|^2 over batches of `small_batch` images, and |g_b|^2 of all images.
 
     Args:
-        products: [B, B], <g_i, g_j> of the gradients of single images, whose means g_s and g_b are.
-        small: a divisor of B.
+        products: [B, B], <g_i, g_j> of the gradients of single images; g_s and g_b are their means.
+        small_batch: a divisor of B.
     """
-    large = len(products)
-    parts = products.unfold(0, small, small).unfold(1, small, small).sum((2, 3))
-    return float(parts.diagonal().mean()) / small**2, float(products.sum()) / large**2
+    large_batch = len(products)
+    parts = (
+        products.unfold(0, small_batch, small_batch).unfold(1, small_batch, small_batch).sum((2, 3))
+    )
+    return float(parts.diagonal().mean()) / small_batch**2, float(products.sum()) / large_batch**2
 
 
-def estimates(of_small: float, of_large: float, small: int, large: int) -> tuple[float, float]:
+def estimate_signal_and_noise(
+    small_squared_norm: float, large_squared_norm: float, small_batch: int, large_batch: int
+) -> tuple[float, float]:
     """|G|^2 and tr(S) from squared gradient norms at two batch sizes.
 
-    Since the expectation of |g_B|^2 is |G|^2 + tr(S) / B. Either may come out negative.
+    They follow from E |g_B|^2 = |G|^2 + tr(S) / B. Either estimate may be negative.
     """
-    squared_gradient = (large * of_large - small * of_small) / (large - small)
-    noise = (of_small - of_large) / (1 / small - 1 / large)
+    difference = large_batch * large_squared_norm - small_batch * small_squared_norm
+    squared_gradient = difference / (large_batch - small_batch)
+    noise = (small_squared_norm - large_squared_norm) / (1 / small_batch - 1 / large_batch)
     return squared_gradient, noise
 
 

@@ -1,11 +1,11 @@
 """Inner products of the gradients of single images, layer by layer, without a pass for each image.
 
-With batch-norm statistics frozen the images of a batch do not influence one another. One forward
-and one backward pass of the whole batch therefore hold all that is needed: what went into a layer
-and the gradient at what came out of it. A layer's gradients of single images follow from these
-alone, exactly, one layer at a time; no more than one layer's are in memory at once, and those of
-deep convolutions never are. On a CPU, `vmap(grad)` of the whole network takes several times as long
-as single images one after another, since it turns convolutions into grouped ones.
+With frozen batch-norm statistics the images of a batch do not influence one another. So one forward
+and one backward pass of the whole batch are enough: a layer's input and the gradient of its output
+give its exact gradients for single images. These are computed one layer at a time, so no more than
+one layer's are in memory, and those of deep convolutions never are. On a CPU, `vmap(grad)` of the
+whole network takes several times as long as single images one after another, because it turns
+convolutions into grouped ones.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from torch.func import functional_call, vjp, vmap
 from torch.nn import functional as F
 
-from gradflow.probes.network.calls import Call, modules_with_parameters, record_calls
+from gradflow.probes.network.calls import ModuleCall, modules_with_parameters, record_calls
 from gradflow.probes.probe import NotMeasurableError
 
-# How far the squared norm of the summed gradients may be from that of autograd's own gradient,
-# as a share of n times the sum of squared norms, its largest possible value.
+# The allowed difference between the squared norm of the summed gradients and that of autograd's
+# gradient, as a share of n times the sum of squared norms, its largest possible value.
 _TOLERANCE = 1e-3
 
 
@@ -27,48 +27,48 @@ def gradient_products(model: nn.Module, images: Tensor, targets: Tensor) -> dict
     """<g_i, g_j> for each layer with parameters, float64 [n, n] on the CPU, g_i the gradients of
     the cross-entropy of image i with respect to the layer's own parameters.
 
-    Memory: the inputs and output gradients of the layers with parameters for n images, and, one
-    layer at a time, the smaller of its unfolded inputs with n gradients and its inner products
-    over positions.
+    Memory: the inputs and output gradients of all layers with parameters, for n images. In
+    addition, for one layer at a time: its unfolded inputs with n gradients, or its inner products
+    over positions, whichever is smaller.
 
     Args:
         model: in evaluation mode; the `grad` of its parameters is overwritten.
         images: [n, 3, H, W].
         targets: int64 [n].
 
-    Raises `NotMeasurableError` where a layer's gradients do not add up to autograd's: parameters
-    shared between modules, or used by another module than the one that holds them.
+    Raises `NotMeasurableError` if a layer's gradients do not add up to autograd's. Then modules
+    share parameters, or a module uses parameters that another one holds.
     """
     model.requires_grad_(True)
     model.zero_grad(set_to_none=True)
     modules = modules_with_parameters(model)
-    # A copy, for a network's first layer may work in place.
+    # A copy of the images, because a network's first layer may work in place.
     calls = record_calls(
         modules, lambda: F.cross_entropy(model(images.clone()), targets, reduction="sum")
     )
-    by_module: dict[nn.Module, list[Call]] = {}
+    by_module: dict[nn.Module, list[ModuleCall]] = {}
     for call in calls:
         by_module.setdefault(call.module, []).append(call)
     products = {}
     for name, module in modules.items():
-        product = _products(by_module.pop(module, []), len(images))
+        product = _module_products(by_module.pop(module, []), len(images))
         _require_complete(name, module, product)
         products[name] = product
     return products
 
 
-def _products(calls: Sequence[Call], n: int) -> Tensor:
-    """<g_i, g_j> of a module that was called so, float64 [n, n] on the CPU."""
+def _module_products(calls: Sequence[ModuleCall], n: int) -> Tensor:
+    """<g_i, g_j> of one module from its calls, float64 [n, n] on the CPU."""
     if not calls:
         return torch.zeros(n, n, dtype=torch.float64)
     for call in calls:
         if len(call.inputs) != n or len(call.gradient) != n:
-            raise NotMeasurableError(f"{call.name} does not keep the images of a batch apart")
+            raise NotMeasurableError(f"{call.name} mixes the images of a batch")
     module = calls[0].module
     if isinstance(module, nn.Linear) or _is_plain_convolution(module):
-        product = _product_of_matrices(calls)
+        product = _linear_products(calls)
     else:
-        gradients = torch.stack([_gradients(call) for call in calls]).sum(0)
+        gradients = torch.stack([_sample_gradients(call) for call in calls]).sum(0)
         product = gradients @ gradients.T
     return product.double().cpu()
 
@@ -82,15 +82,15 @@ def _is_plain_convolution(module: nn.Module) -> bool:
     )
 
 
-def _product_of_matrices(calls: Sequence[Call]) -> Tensor:
+def _linear_products(calls: Sequence[ModuleCall]) -> Tensor:
     """<g_i, g_j>, [n, n], of a layer that multiplies its weights [C, K] with columns [K, S].
 
     g_i is the sum over positions s of d_is a_is^T (a the columns, d the output's gradient), so
-    <g_i, g_j> = sum over s, t of <a_is, a_jt> <d_is, d_jt>, which needs no g_i where positions are
-    few. Several calls are so many more positions.
+    <g_i, g_j> = sum over s, t of <a_is, a_jt> <d_is, d_jt>. With few positions, this avoids
+    computing the g_i. Several calls of a layer count as more positions.
     """
-    columns = torch.cat([_columns(call)[0] for call in calls], dim=1)  # [n, S, K]
-    gradients = torch.cat([_columns(call)[1] for call in calls], dim=1)  # [n, S, C]
+    columns = torch.cat([_unfold(call)[0] for call in calls], dim=1)  # [n, S, K]
+    gradients = torch.cat([_unfold(call)[1] for call in calls], dim=1)  # [n, S, C]
     n, positions, inputs = columns.shape
     outputs = gradients.shape[2]
     by_position = (n * positions) ** 2 * (inputs + outputs)
@@ -107,8 +107,8 @@ def _product_of_matrices(calls: Sequence[Call]) -> Tensor:
     return product
 
 
-def _columns(call: Call) -> tuple[Tensor, Tensor]:
-    """What the weights are multiplied with, [n, S, K], and the output's gradient, [n, S, C]."""
+def _unfold(call: ModuleCall) -> tuple[Tensor, Tensor]:
+    """The columns that multiply the weights, [n, S, K], and the output's gradient, [n, S, C]."""
     module, n = call.module, len(call.inputs)
     if isinstance(module, nn.Conv2d):
         assert not isinstance(module.padding, str)
@@ -120,8 +120,8 @@ def _columns(call: Call) -> tuple[Tensor, Tensor]:
     return call.inputs.reshape(n, -1, inputs), call.gradient.reshape(n, -1, outputs)
 
 
-def _gradients(call: Call) -> Tensor:
-    """g_i, [n, P], for a module of any kind: its own backward pass, mapped over the images."""
+def _sample_gradients(call: ModuleCall) -> Tensor:
+    """g_i, [n, P], for a module of any kind, by its own backward pass for each image (vmap)."""
     parameters = {
         name: parameter.detach() for name, parameter in call.module.named_parameters(recurse=False)
     }
@@ -139,7 +139,7 @@ def _gradients(call: Call) -> Tensor:
 
 
 def _require_complete(name: str, module: nn.Module, product: Tensor) -> None:
-    """Compare |sum of g_i|^2 with what autograd left in the parameters."""
+    """Compare |sum of g_i|^2 with the squared norm of autograd's gradient of the parameters."""
     expected = sum(
         float(parameter.grad.double().square().sum())
         for parameter in module.parameters(recurse=False)
@@ -148,6 +148,6 @@ def _require_complete(name: str, module: nn.Module, product: Tensor) -> None:
     scale = max(expected, len(product) * float(product.trace()))
     if abs(float(product.sum()) - expected) > _TOLERANCE * scale:
         raise NotMeasurableError(
-            f"the parameters of {name} are also used elsewhere than in its own calls, so the "
-            "gradients of single images cannot be told"
+            f"the parameters of {name} are also used elsewhere, so the gradients of single images "
+            "cannot be computed"
         )

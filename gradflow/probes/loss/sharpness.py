@@ -1,13 +1,13 @@
-"""How sharply the training loss bends along its own gradient.
+"""The probe `sharpness`: the curvature of the training loss along its own gradient.
 
-On one batch, and at two epochs alone: the product with the Hessian costs several gradients.
+It uses one batch and runs at two epochs only: a product with the Hessian costs several gradients.
 """
 
 from gradflow.probes.loss.training_loss import (
     batch_statistics,
+    count_images,
     curvature_along_gradient,
     first_batches,
-    image_count,
 )
 from gradflow.probes.probe import Probe, Subject, Tables, When
 
@@ -15,7 +15,7 @@ BATCHES = 1
 
 
 def measure(subject: Subject) -> Tables:
-    """The table `sharpness`: one row."""
+    """The table `sharpness`, with one row."""
     batches = first_batches(subject, BATCHES)
     with batch_statistics(subject.model):
         norm, curvature = curvature_along_gradient(subject.model, batches[0])
@@ -23,7 +23,7 @@ def measure(subject: Subject) -> Tables:
         "sharpness": {
             "gradient_norm": [norm],
             "curvature": [curvature],
-            "images": [image_count(batches)],
+            "images": [count_images(batches)],
         }
     }
 

@@ -1,1 +1,1 @@
-"""A network as probes change it: its blocks, rewired, run in part, or normalized anew."""
+"""Tools for probes: find and rewire blocks, run parts of a network, re-estimate batch norms."""

@@ -1,6 +1,6 @@
-"""The two-way blocks of a network: their branch, their skip, and how to rewire them for a probe.
+"""Finds the blocks of a network, runs their branch and skip, and replaces what they compute.
 
-A block computes relu(branch(x) + skip(x)); in a plain network it computes relu(branch(x)).
+A residual block computes relu(branch(x) + skip(x)); a plain block computes relu(branch(x)).
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -13,6 +13,7 @@ from torchvision.models.resnet import Bottleneck
 
 from gradflow.models.blocks import BasicBlock, PlainBlock, ZeroPadShortcut
 
+# Computes the output of a block from the block and its input, instead of the block's own forward.
 Rewiring = Callable[["Block", Tensor], Tensor]
 
 
@@ -23,7 +24,7 @@ class Block:
     Fields:
         name: qualified module name.
         module: the module itself.
-        residual: whether the network adds a skip to the branch here.
+        residual: whether the block adds a skip to its branch.
     """
 
     name: str
@@ -31,7 +32,7 @@ class Block:
     residual: bool
 
     def branch(self, x: Tensor) -> Tensor:
-        """The branch's output, [N, out, H/s, W/s] of x [N, in, H, W], without the last ReLU."""
+        """The branch's output [N, out, H/s, W/s] for x [N, in, H, W], without the last ReLU."""
         module = self.module
         if isinstance(module, PlainBlock):
             return module.branch(x)
@@ -43,12 +44,10 @@ class Block:
         return out
 
     def skip(self, x: Tensor) -> Tensor:
-        """The skip's output: x or its projection; in a plain block, x as an identity would pass it.
+        """The skip's output: x or its projection, times the network's `skip_scale` if it has one.
 
-        A network trained with a scale on its skips has it in here.
-
-        A plain block that changes the shape has no identity: x is subsampled and padded with
-        channels of zeros instead (option A of He et al. 2015).
+        In a plain block, the skip that the block would have: x itself. If the block changes the
+        shape, x is subsampled and padded with channels of zeros (option A of He et al. 2015).
         """
         if isinstance(self.module, BasicBlock):
             return self.module.skip(x)
@@ -68,12 +67,12 @@ class Block:
         )
 
     def rectify(self, x: Tensor) -> Tensor:
-        """The ReLU at the block's end, not in place."""
+        """The ReLU at the end of the block, not in place."""
         return x.relu()
 
 
-def blocks(model: nn.Module) -> list[Block]:
-    """The blocks of `model`, in order: gradflow's own and torchvision's; others have none."""
+def find_blocks(model: nn.Module) -> list[Block]:
+    """The blocks of `model` in order. Only gradflow's and torchvision's networks have blocks."""
     residual = (BasicBlock, TorchvisionBasicBlock, Bottleneck)
     return [
         Block(name, module, isinstance(module, residual))
@@ -84,10 +83,10 @@ def blocks(model: nn.Module) -> list[Block]:
 
 @contextmanager
 def rewired(rewirings: Mapping[Block, Rewiring]) -> Iterator[None]:
-    """Within the context, each block computes its rewiring of (block, input) instead of itself."""
+    """Within the context, each block computes rewiring(block, input) instead of its own forward."""
     try:
         for block, rewiring in rewirings.items():
-            # An attribute of the instance hides the class's forward; deleting it undoes that.
+            # An instance attribute hides the forward of the class; deleting it restores that.
             block.module.forward = _bound(block, rewiring)
         yield
     finally:

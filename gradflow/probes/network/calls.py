@@ -1,4 +1,4 @@
-"""What goes into chosen modules in one pass, and the gradient of a scalar at what comes out."""
+"""Records the inputs of modules in one pass, and the gradients of a scalar at their outputs."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,15 +10,15 @@ from gradflow.probes.probe import NotMeasurableError
 
 
 @dataclass(eq=False)
-class Call:
+class ModuleCall:
     """One call of a module.
 
     Fields:
         name: of the module; its second call in one pass is `name#2`.
         module: the module itself.
         inputs: its only positional argument, [N, ...], detached.
-        gradient: of the scalar with respect to its output, [N, ...]; zeros where the scalar does
-            not depend on it.
+        gradient: of the scalar with respect to the module's output, [N, ...]; zeros if the scalar
+            does not depend on it.
     """
 
     name: str
@@ -27,15 +27,18 @@ class Call:
     gradient: Tensor
 
 
-def record_calls(modules: Mapping[str, nn.Module], scalar: Callable[[], Tensor]) -> list[Call]:
-    """The calls of `modules`, by name, during `scalar()` and its backward pass, in their order.
+def record_calls(
+    modules: Mapping[str, nn.Module], scalar: Callable[[], Tensor]
+) -> list[ModuleCall]:
+    """The calls of `modules` during `scalar()` and its backward pass, in order of execution.
 
-    The gradients are taken from the tensors, before anything later changes them in place: an
-    in-place ReLU behind a module does no harm. Gradients of parameters are accumulated as usual.
+    Hooks on the output tensors read the gradients, before a later module changes the outputs in
+    place. So an in-place ReLU after a module does no harm. Gradients of parameters accumulate as
+    usual.
 
     Raises `NotMeasurableError` for a module that does not turn one tensor into one tensor.
     """
-    calls: list[Call] = []
+    calls: list[ModuleCall] = []
     times: dict[str, int] = {}
 
     def hook_for(name: str) -> Callable[[nn.Module, tuple[object, ...], object], None]:
@@ -46,7 +49,7 @@ def record_calls(modules: Mapping[str, nn.Module], scalar: Callable[[], Tensor])
             times[name] = times.get(name, 0) + 1
             number = times[name]
             own_name = name if number == 1 else f"{name}#{number}"
-            call = Call(own_name, module, inputs.detach(), torch.zeros_like(output))
+            call = ModuleCall(own_name, module, inputs.detach(), torch.zeros_like(output))
             calls.append(call)
             if output.requires_grad:
                 output.register_hook(lambda gradient: setattr(call, "gradient", gradient))
@@ -63,7 +66,7 @@ def record_calls(modules: Mapping[str, nn.Module], scalar: Callable[[], Tensor])
 
 
 def modules_with_parameters(model: nn.Module) -> dict[str, nn.Module]:
-    """The modules of `model` that hold parameters of their own, by name; itself by its class."""
+    """By name, the modules of `model` with parameters of their own; `model` goes by its class."""
     return {
         name or type(module).__name__: module
         for name, module in model.named_modules()

@@ -1,4 +1,4 @@
-"""What a network predicts for images, one value an image."""
+"""The predictions of a network: predicted class and probability for each image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ class Predictions:
     """Predictions for V images; every field has shape [V].
 
     Fields:
-        image: int64, places in the data set.
-        target, prediction: int64, classes.
+        image: int64, indices in the data set.
+        target, prediction: int64, true and predicted class.
         probability: float, softmax probability of the predicted class.
     """
 
@@ -26,7 +26,7 @@ class Predictions:
 
 
 def predictions_from(parts: Sequence[tuple[Batch, Tensor]]) -> Predictions:
-    """From batches, each with the logits [B, classes] of its images, in order."""
+    """The predictions for all batches, given each batch with the logits [B, classes]."""
     probability, prediction = torch.cat([logits for _, logits in parts]).softmax(1).max(1)
     return Predictions(
         torch.cat([batch.indices for batch, _ in parts]),

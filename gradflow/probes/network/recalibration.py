@@ -1,8 +1,8 @@
-"""Re-estimates batch-norm statistics on training images, with no weight changed.
+"""Re-estimates batch-norm statistics on training images, without changing any weight.
 
-Running statistics are an exponential average over past steps, whose weights were other ones: they
-lag behind. The average over the training images at the present weights is what they stand for
-("precise batch norm": Wu & Johnson 2021, Rethinking "Batch" in BatchNorm).
+Running statistics are an exponential average over past steps with other weights, so they lag
+behind. They stand for the average over the training images at the present weights, which is
+computed here ("precise batch norm": Wu & Johnson 2021, Rethinking "Batch" in BatchNorm).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ def batch_norms(model: nn.Module) -> list[_BatchNorm]:
 
 
 def _named_batch_norms(model: nn.Module) -> dict[str, _BatchNorm]:
-    """The same by their names; the model itself goes by its class."""
+    """The same modules by name; the model itself goes by its class."""
     return {
         name or type(module).__name__: module
         for name, module in model.named_modules()
@@ -34,16 +34,16 @@ def _named_batch_norms(model: nn.Module) -> dict[str, _BatchNorm]:
 def recalibrated(model: nn.Module, batches: Iterable[Tensor]) -> Iterator[Columns]:
     """Within the context, `model` is in evaluation mode with statistics re-estimated on `batches`.
 
-    The statistics become the plain average, over all batches, of the batch means and of the
-    unbiased batch variances, as training itself averages them. Afterwards every buffer and every
-    mode is as it was, whatever happened inside.
+    The new statistics are the plain averages, over all batches, of the batch means and of the
+    unbiased batch variances; training also averages these. Afterwards every buffer and every mode
+    is restored, also after an exception.
 
-    Yields the columns of the table `batchnorm_staleness` without `epoch`: how far the running
-    statistics were from the re-estimated ones, a row a batch-norm layer.
+    Yields the columns of the table `batchnorm_staleness` without `epoch`: the distance of the
+    running statistics from the re-estimated ones, one row per batch-norm layer.
 
     Args:
         model: a module with batch norms; without any, it is only put in evaluation mode.
-        batches: inputs of the model, each [N, ...], best of the size used in training.
+        batches: inputs of the model, each [N, ...], preferably of the batch size of the training.
     """
     modules = batch_norms(model)
     modes = {module: module.training for module in model.modules()}
@@ -78,7 +78,7 @@ def _re_estimate(model: nn.Module, modules: list[_BatchNorm], batches: Iterable[
 
 @torch.no_grad()
 def _staleness(model: nn.Module, running: Sequence[Mapping[str, Tensor]]) -> Columns:
-    """The statistics in `running`, a layer each, beside those now in `model`."""
+    """The distance of the statistics in `running`, one per layer, from those now in `model`."""
     columns: Columns = {"layer": [], "mean_shift": [], "variance_shift": [], "channels": []}
     for (name, module), buffers in zip(_named_batch_norms(model).items(), running, strict=True):
         now = dict(module.named_buffers())

@@ -1,1 +1,1 @@
-"""Skips and branches changed one at a time: lesions, path lengths, scaled skips."""
+"""Probes of skips and branches: lesions, path lengths and scaled skips."""

@@ -1,8 +1,8 @@
-"""Deletes blocks: each in turn, then several drawn at random, and classifies the validation images.
+"""The probe `lesions`: deletes single blocks and random sets of blocks, and measures the accuracy.
 
-A deleted block's branch is left out and its skip kept. Where paths of many lengths share the work,
-no single block is needed; in a plain network every block is (Veit et al. 2016, Residual networks
-behave like ensembles).
+Deleting a block leaves out its branch and keeps its skip. If paths of many lengths share the work,
+no single block is needed; in a plain network every block is needed (Veit et al. 2016, Residual
+networks behave like ensembles).
 """
 
 import math
@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from gradflow.data import Batch
-from gradflow.probes.network.blocks import Block, blocks
-from gradflow.probes.network.partial_runs import run_keeping_inputs, run_rewired
+from gradflow.probes.network.blocks import Block, find_blocks
+from gradflow.probes.network.partial_forward import forward_keeping_inputs, forward_rewired
 from gradflow.probes.network.predictions import predictions_from
 from gradflow.probes.probe import NotMeasurableError, Probe, Subject, Tables, When
 from gradflow.seeding import derived_seed
@@ -27,31 +27,35 @@ Lesion = tuple[Block, ...]
 def measure(subject: Subject, draws: int = 3) -> Tables:
     """Classify all validation images with no block, one block and several blocks deleted.
 
-    A block computes relu(skip(x)) where it is deleted; what a plain block's skip is, `blocks` says.
-    Batch norms keep their running statistics, as in the paper: part of the loss of accuracy is that
-    these belong to other activations.
+    A deleted block computes relu(skip(x)); see `Block.skip` for a plain block. Batch norms keep
+    their running statistics, as in the paper. These belong to other activations, which explains
+    part of the loss of accuracy.
 
     Args:
-        subject: its validation images are run through the network once a lesion, from the first
+        subject: for each lesion, its validation images run through the network, from the first
             deleted block on.
-        draws: how many different sets of k blocks are drawn at random for k = 2, 4, 8, ... below
-            the number of blocks; all sets where there are no more.
+        draws: the number of different sets of k blocks that are drawn at random, for k = 2, 4, 8,
+            ... below the number of blocks; all sets if there are not more.
 
-    Returns: the table `lesions`; its rows without blocks are the network as it is.
+    Returns: the table `lesions`. Its rows without blocks are the unchanged network.
 
-    Raises `NotMeasurableError` where the network has no blocks.
+    Raises `NotMeasurableError` if the network has no blocks.
     """
-    found = blocks(subject.model)
-    if not found:
-        raise NotMeasurableError("the network has no blocks of a known kind to delete")
-    lesions: list[Lesion] = [(), *((block,) for block in found), *_drawn(found, subject, draws)]
+    blocks = find_blocks(subject.model)
+    if not blocks:
+        raise NotMeasurableError("the network has no blocks of a known kind that could be deleted")
+    lesions: list[Lesion] = [
+        (),
+        *((block,) for block in blocks),
+        *_draw_lesions(blocks, subject, draws),
+    ]
     parts: dict[Lesion, list[tuple[Batch, Tensor]]] = {lesion: [] for lesion in lesions}
-    for batch in subject.validation():
-        intact, inputs = run_keeping_inputs(subject.model, found, batch.images)
+    for batch in subject.validation_batches():
+        intact, inputs = forward_keeping_inputs(subject.model, blocks, batch.images)
         parts[()].append((batch, intact))
         for lesion in lesions[1:]:
-            deletions = dict.fromkeys(lesion, _skip_alone)
-            logits = run_rewired(subject.model, found, deletions, batch.images, inputs)
+            deletions = dict.fromkeys(lesion, _skip_only)
+            logits = forward_rewired(subject.model, blocks, deletions, batch.images, inputs)
             parts[lesion].append((batch, logits))
     tables = [_columns(lesion, parts[lesion]) for lesion in lesions]
     return {
@@ -59,20 +63,20 @@ def measure(subject: Subject, draws: int = 3) -> Tables:
     }
 
 
-def _skip_alone(block: Block, x: Tensor) -> Tensor:
+def _skip_only(block: Block, x: Tensor) -> Tensor:
     return block.rectify(block.skip(x))
 
 
-def _drawn(found: Sequence[Block], subject: Subject, draws: int) -> list[Lesion]:
-    """For each k different sets of k blocks, each set in the network's order."""
+def _draw_lesions(blocks: Sequence[Block], subject: Subject, draws: int) -> list[Lesion]:
+    """Different random sets of k blocks for each k. The blocks of a set are in network order."""
     generator = torch.Generator().manual_seed(derived_seed(subject.seed, subject.epoch, "lesions"))
-    n, size, chosen = len(found), 2, []
+    n, size, chosen = len(blocks), 2, []
     while size < n:
         sets: dict[tuple[int, ...], None] = {}
         while len(sets) < min(draws, math.comb(n, size)):
             places = torch.randperm(n, generator=generator)[:size].sort().values
             sets[tuple(places.tolist())] = None
-        chosen += [tuple(found[place] for place in places) for places in sets]
+        chosen += [tuple(blocks[place] for place in places) for places in sets]
         size *= 2
     return chosen
 

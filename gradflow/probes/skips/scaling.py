@@ -1,8 +1,8 @@
-"""Multiplies skips by alpha in [0, 1], weights as they are: from the residual net to none.
+"""The probe `skip_scaling`: multiplies the skips of a trained network by alpha in [0, 1].
 
-A dose-response of a trained network to its skips, forward (accuracy) and backward (gradient
-norms). Batch-norm statistics belong to the activations of alpha = 1; so each dose is also measured
-with statistics re-estimated at that dose. A network trained at a dose is `--skip-scale`.
+It measures the dose-response of the network to its skips: forward (accuracy) and backward (gradient
+norms). The running batch-norm statistics belong to alpha = 1, so each scaling is also measured with
+statistics re-estimated for it. To train a network with scaled skips, use `--skip-scale`.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,17 +15,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gradflow.data import Batch
-from gradflow.probes.network.blocks import Block, blocks, rewired
+from gradflow.probes.network.blocks import Block, find_blocks, rewired
 from gradflow.probes.network.recalibration import recalibrated
 from gradflow.probes.probe import NotMeasurableError, Probe, Subject, Tables, When
-from gradflow.probes.skips.doses import IDENTITY, Dose, re_estimate, run_doses, use
+from gradflow.probes.skips.scaled_forward import (
+    UNSCALED,
+    SkipScaling,
+    forward_scaled,
+    re_estimate_statistics,
+    use_statistics,
+)
 
 ALL = "all"
 
 
 @dataclass
-class Response:
-    """What is measured at a dose with re-estimated statistics; see the table for each.
+class ScalingResponse:
+    """The values measured under a scaling with re-estimated statistics; see `skip_scaling`.
 
     `loss` is the sum over the validation images.
     """
@@ -45,57 +51,60 @@ def measure(
 ) -> Tables:
     """Scale the skips of all blocks, of each stage and of each block.
 
-    Re-estimated statistics are the average over the first `recalibration_batches` of the training
-    batches. Single blocks are measured with these alone, which saves a classification for each.
-    The defaults take about as long as one epoch of training.
+    Re-estimated statistics are averages over the first `recalibration_batches` training batches.
+    Single blocks are measured only with these, not with running statistics, to save time. The
+    defaults take about as long as one epoch of training.
 
     Args:
-        subject: classifies its validation images; gradients are those of its `batch`.
-        scales, stage_scales, block_scales: alpha for all blocks, for a stage, for a single block.
-        recalibration_batches: training batches to re-estimate the statistics on.
+        subject: accuracies are those of its validation images, gradients those of its `batch`.
+        scales, stage_scales, block_scales: values of alpha for all blocks together, for each
+            stage, and for each single block.
+        recalibration_batches: number of training batches for re-estimating the statistics.
 
     Returns: the table `skip_scaling`.
 
-    Raises `NotMeasurableError` where the network has no skips.
+    Raises `NotMeasurableError` if the network has no skips.
     """
-    found = [block for block in blocks(subject.model) if block.residual]
-    if not found:
-        raise NotMeasurableError("the network has no residual blocks, so no skip to scale")
+    blocks = [block for block in find_blocks(subject.model) if block.residual]
+    if not blocks:
+        raise NotMeasurableError("the network has no residual blocks, so it has no skip to scale")
     subject.model.requires_grad_(False)
-    wide = _rows({ALL: tuple(found)}, scales) + _rows(_stages(found), stage_scales)
-    rows = wide + _rows({block.name: (block,) for block in found}, block_scales)
-    # The same dose, such as that of the network itself, is measured once.
-    images, correct = _count_correct(subject, found, dict.fromkeys(dose for _, dose in wide))
-    batches = [batch.images for batch in islice(subject.training(), recalibration_batches)]
-    responses = _respond(subject, found, dict.fromkeys(dose for _, dose in rows), batches)
+    wide = _rows({ALL: tuple(blocks)}, scales) + _rows(_stages(blocks), stage_scales)
+    rows = wide + _rows({block.name: (block,) for block in blocks}, block_scales)
+    # Equal scalings, e.g. `UNSCALED`, are measured only once.
+    images, correct = _count_correct(subject, blocks, dict.fromkeys(scaling for _, scaling in wide))
+    batches = [batch.images for batch in islice(subject.training_batches(), recalibration_batches)]
+    responses = _measure_responses(
+        subject, blocks, dict.fromkeys(scaling for _, scaling in rows), batches
+    )
     return {
         "skip_scaling": {
             "scope": [scope for scope, _ in rows],
-            "scale": [dose.scale for _, dose in rows],
+            "scale": [scaling.scale for _, scaling in rows],
             "images": [images] * len(rows),
-            "correct": [correct.get(dose) for _, dose in rows],
-            "correct_recalibrated": [responses[dose].correct for _, dose in rows],
-            "loss": [responses[dose].loss / images for _, dose in rows],
-            "first_gradient_norm": [responses[dose].first_gradient_norm for _, dose in rows],
-            "last_gradient_norm": [responses[dose].last_gradient_norm for _, dose in rows],
+            "correct": [correct.get(scaling) for _, scaling in rows],
+            "correct_recalibrated": [responses[scaling].correct for _, scaling in rows],
+            "loss": [responses[scaling].loss / images for _, scaling in rows],
+            "first_gradient_norm": [responses[scaling].first_gradient_norm for _, scaling in rows],
+            "last_gradient_norm": [responses[scaling].last_gradient_norm for _, scaling in rows],
         }
     }
 
 
 def _rows(
     scopes: Mapping[str, tuple[Block, ...]], scales: Sequence[float]
-) -> list[tuple[str, Dose]]:
+) -> list[tuple[str, SkipScaling]]:
     return [
-        (scope, Dose(scale, members) if scale != 1 else IDENTITY)
+        (scope, SkipScaling(scale, members) if scale != 1 else UNSCALED)
         for scope, members in scopes.items()
         for scale in scales
     ]
 
 
-def _stages(found: Iterable[Block]) -> dict[str, tuple[Block, ...]]:
-    """The blocks of each module that holds some, such as layer1, but for the network itself."""
+def _stages(blocks: Iterable[Block]) -> dict[str, tuple[Block, ...]]:
+    """The blocks of each stage: each module, e.g. layer1, that directly holds blocks."""
     stages: dict[str, tuple[Block, ...]] = {}
-    for block in found:
+    for block in blocks:
         parent = block.name.rpartition(".")[0]
         stages[parent] = (*stages.get(parent, ()), block)
     stages.pop("", None)
@@ -104,41 +113,46 @@ def _stages(found: Iterable[Block]) -> dict[str, tuple[Block, ...]]:
 
 @torch.no_grad()
 def _count_correct(
-    subject: Subject, found: Sequence[Block], doses: Iterable[Dose]
-) -> tuple[int, dict[Dose, int]]:
-    """The validation images, and how many are predicted rightly at each dose."""
-    images, correct = 0, dict.fromkeys(doses, 0)
-    for batch in subject.validation():
+    subject: Subject, blocks: Sequence[Block], scalings: Iterable[SkipScaling]
+) -> tuple[int, dict[SkipScaling, int]]:
+    """The number of validation images, and how many are classified correctly under each scaling."""
+    images, correct = 0, dict.fromkeys(scalings, 0)
+    for batch in subject.validation_batches():
         images += len(batch.targets)
-        for dose, logits in run_doses(subject.model, found, correct, batch.images):
-            correct[dose] += _correct(logits, batch)
+        for scaling, logits in forward_scaled(subject.model, blocks, correct, batch.images):
+            correct[scaling] += _correct(logits, batch)
     return images, correct
 
 
-def _respond(
-    subject: Subject, found: Sequence[Block], doses: Iterable[Dose], batches: Iterable[Tensor]
-) -> dict[Dose, Response]:
-    """What is measured with statistics re-estimated on `batches`, [N, 3, H, W] each."""
-    model, responses = subject.model, {dose: Response() for dose in doses}
+def _measure_responses(
+    subject: Subject,
+    blocks: Sequence[Block],
+    scalings: Iterable[SkipScaling],
+    batches: Iterable[Tensor],
+) -> dict[SkipScaling, ScalingResponse]:
+    """Measure each scaling with statistics re-estimated on `batches`, [N, 3, H, W] each."""
+    model, responses = subject.model, {scaling: ScalingResponse() for scaling in scalings}
     with recalibrated(model, ()):
-        statistics = re_estimate(model, found, responses, batches)
+        statistics = re_estimate_statistics(model, blocks, responses, batches)
         with torch.no_grad():
-            for batch in subject.validation():
-                for dose, logits in run_doses(model, found, responses, batch.images, statistics):
-                    responses[dose].correct += _correct(logits, batch)
-                    responses[dose].loss += float(
+            for batch in subject.validation_batches():
+                for scaling, logits in forward_scaled(
+                    model, blocks, responses, batch.images, statistics
+                ):
+                    responses[scaling].correct += _correct(logits, batch)
+                    responses[scaling].loss += float(
                         F.cross_entropy(logits, batch.targets, reduction="sum")
                     )
-        for dose, response in responses.items():
-            use(model, statistics[dose])
-            with rewired(dose.rewirings):
+        for scaling, response in responses.items():
+            use_statistics(model, statistics[scaling])
+            with rewired(scaling.rewirings):
                 response.first_gradient_norm, response.last_gradient_norm = _gradient_norms(
-                    model, found, subject.batch
+                    model, blocks, subject.batch
                 )
     return responses
 
 
-def _gradient_norms(model: nn.Module, found: Sequence[Block], batch: Batch) -> tuple[float, float]:
+def _gradient_norms(model: nn.Module, blocks: Sequence[Block], batch: Batch) -> tuple[float, float]:
     """|dL/dx| at the first block's input and at the last block's output."""
     ends: list[Tensor] = []
 
@@ -149,8 +163,8 @@ def _gradient_norms(model: nn.Module, found: Sequence[Block], batch: Batch) -> t
     def leave(_: nn.Module, __: tuple[Tensor], output: Tensor) -> None:
         ends.append(output)
 
-    entering = found[0].module.register_forward_pre_hook(enter)
-    leaving = found[-1].module.register_forward_hook(leave)
+    entering = blocks[0].module.register_forward_pre_hook(enter)
+    leaving = blocks[-1].module.register_forward_hook(leave)
     try:
         loss = F.cross_entropy(model(batch.images), batch.targets)
     finally:
@@ -165,5 +179,5 @@ def _correct(logits: Tensor, batch: Batch) -> int:
     return int((logits.argmax(1) == batch.targets).sum())
 
 
-# Single blocks take twice as long as all else together: too long for the end of a training.
+# Single blocks are left out: they take twice as long as all other scalings together.
 PROBE = Probe("skip_scaling", ("skip_scaling",), When.LAST, partial(measure, block_scales=()))

@@ -1,4 +1,4 @@
-"""Choices, norms, and initial weights: their distributions and that they are matched."""
+"""Options and norms of the builder; initial weights: their distributions, and shared seeds."""
 
 import math
 
@@ -24,9 +24,9 @@ def test_every_depth_exists_plain_and_residual():
         ({"norm": "layer"}, "no norm called 'layer'; there are batch, none, group"),
         ({"shortcut": "C"}, "no shortcut called 'C'; there are None, A, B"),
         ({"init": "xavier"}, "no init called 'xavier'"),
-        ({"skip_scale": -1.0}, "multiplied by 0 or a positive number, not -1.0"),
-        ({"skip_scale": math.inf}, "multiplied by 0 or a positive number, not inf"),
-        ({"skip_scale": math.nan}, "multiplied by 0 or a positive number, not nan"),
+        ({"skip_scale": -1.0}, "must be 0 or a positive number, not -1.0"),
+        ({"skip_scale": math.inf}, "must be 0 or a positive number, not inf"),
+        ({"skip_scale": math.nan}, "must be 0 or a positive number, not nan"),
         ({"classes": 1}, "at least 2 classes, not 1"),
     ],
 )

@@ -86,7 +86,7 @@ def test_cifar_style_keeps_the_resolution_until_the_second_stage():
 def test_a_plain_network_has_no_skip_of_any_kind(images):
     plain = build("plain18", classes=5, shortcut="B", seed=0)
     assert not any("downsample" in name for name, _ in plain.named_modules())
-    # With the branch's last normalization at zero, nothing passes a block that has no shortcut.
+    # With the branch's last normalization at zero, nothing passes a block that has no skip.
     block = plain.layer1[1]
     nn.init.zeros_(block.bn2.weight)
     assert block(torch.rand(2, 64, 8, 8)).abs().max() == 0

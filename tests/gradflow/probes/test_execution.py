@@ -18,12 +18,12 @@ def subject(model, **changes):
     plain = Subject(
         model=model,
         epoch=2,
-        last=False,
-        moved=False,
-        previous=None,
+        is_last_epoch=False,
+        accuracy_changed=False,
+        previous_state=None,
         batch=batch,
-        training=lambda: iter([batch]),
-        validation=lambda: iter([batch]),
+        training_batches=lambda: iter([batch]),
+        validation_batches=lambda: iter([batch]),
         seed=0,
     )
     return replace(plain, **changes)
@@ -38,7 +38,7 @@ class Written(dict):
         self[name] = columns
 
 
-def test_a_probe_may_change_everything_and_the_network_stays_as_it_was():
+def test_a_probe_may_change_its_copy_without_changing_the_network():
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Dropout()).train()
     model[0].weight.grad = torch.ones(4, 3)
     before = copy.deepcopy(model.state_dict())
@@ -85,7 +85,7 @@ def test_a_traced_network_is_probed_without_being_traced(tmp_path):
     assert len(run.table("probe_costs")) == 1
 
 
-def test_costs_of_all_are_written_and_so_is_why_one_measured_nothing():
+def test_all_costs_are_written_and_the_reason_if_a_probe_cannot_measure():
     def cannot(given):
         raise NotMeasurableError("no residual blocks")
 
@@ -105,16 +105,16 @@ def test_costs_of_all_are_written_and_so_is_why_one_measured_nothing():
         (When.EVERY_EPOCH, [True, True, True, True]),
         (When.FIRST_AND_LAST, [True, False, False, True]),
         (When.LAST, [False, False, False, True]),
-        (When.JUMP, [False, False, True, False]),
+        (When.ACCURACY_JUMP, [False, False, True, False]),
     ],
 )
 def test_each_probe_runs_at_its_epochs(when, due):
     model = nn.Linear(3, 1)
     kinds = [
-        {"epoch": 1, "moved": True},
-        {"epoch": 2, "previous": {}},
-        {"epoch": 3, "moved": True, "previous": {}},
-        {"epoch": 4, "last": True, "previous": {}},
+        {"epoch": 1, "accuracy_changed": True},
+        {"epoch": 2, "previous_state": {}},
+        {"epoch": 3, "accuracy_changed": True, "previous_state": {}},
+        {"epoch": 4, "is_last_epoch": True, "previous_state": {}},
     ]
     found = [is_due(probe(lambda given: {}, when), subject(model, **kind)) for kind in kinds]
     assert found == due

@@ -1,4 +1,4 @@
-"""Weights from elsewhere: what they hold is not run, and what does not fit is refused."""
+"""Weights that we did not write: their code is not run, and weights that do not fit are refused."""
 
 import ast
 import os
@@ -19,7 +19,7 @@ PACKAGE = Path(gradflow.__file__).parent
 
 
 class Bomb:
-    """Runs a command where it is unpickled."""
+    """Runs a command when it is unpickled."""
 
     def __init__(self, witness):
         self.witness = witness
@@ -95,20 +95,20 @@ def archive_of(pickled, path):
 
 
 @pytest.mark.parametrize("called", ["builtins\nbytearray", "torch\nTensor", "torch\nFloatTensor"])
-def test_what_would_take_as_much_memory_as_it_likes_is_not_called(tmp_path, called):
+def test_names_that_could_allocate_any_memory_are_not_called(tmp_path, called):
     number = (1 << 50).to_bytes(8, "little")
     archive_of(
         b"\x80\2c" + called.encode() + b"\n\x8a\x08" + number + b"\x85R.", tmp_path / "best.pt"
     )
-    with pytest.raises(RunError, match=f"it holds {called.split()[0]} .*, which weights never do"):
+    with pytest.raises(RunError, match=f"it holds {called.split()[0]} .*, but weights never do"):
         checkpoints.load(tmp_path / "best.pt")
 
 
-def test_the_state_that_is_looked_at_is_the_one_that_is_loaded(tmp_path):
+def test_a_file_with_two_states_is_refused(tmp_path):
     archive_of(b"\x80\2].", tmp_path / "best.pt")
     with ZipFile(tmp_path / "best.pt", "a") as archive:
         archive.writestr("archive/DATA.PKL", b"\x80\2].")
-    with pytest.raises(RunError, match="it does not hold one state"):
+    with pytest.raises(RunError, match="it does not hold exactly one state"):
         checkpoints.load(tmp_path / "best.pt")
 
 
@@ -118,7 +118,7 @@ def test_an_archive_behind_weights_of_the_old_format_is_refused(tmp_path):
     torch.save(content, old, _use_new_zipfile_serialization=False)
     torch.save(content, new)
     (tmp_path / "best.pt").write_bytes(old.read_bytes() + new.read_bytes())
-    with pytest.raises(RunError, match="it is no archive"):
+    with pytest.raises(RunError, match="it is not a zip archive"):
         checkpoints.load(tmp_path / "best.pt")
 
 
@@ -145,9 +145,9 @@ def test_weights_behind_a_link_out_of_the_run_are_not_read(tmp_path):
     "content",
     [[], {}, {"state_dict": {}}, {"state_dict": [], "epoch": 1}, {"state_dict": {}, "epoch": "1"}],
 )
-def test_what_holds_no_weights_with_their_epoch_is_refused(tmp_path, content):
+def test_a_file_without_weights_or_epoch_is_refused(tmp_path, content):
     torch.save(content, tmp_path / "best.pt")
-    with pytest.raises(RunError, match="it holds no weights with their epoch"):
+    with pytest.raises(RunError, match="it lacks weights or their epoch"):
         checkpoints.load(tmp_path / "best.pt")
 
 
@@ -176,7 +176,7 @@ def test_weights_that_fit_are_put_into_the_network(tmp_path):
     assert torch.equal(first.weight, second.weight)
 
 
-def test_files_named_otherwise_are_no_weights_of_an_epoch(tmp_path):
+def test_files_with_other_names_are_not_weights_of_an_epoch(tmp_path):
     (tmp_path / checkpoints.FOLDER).mkdir()
     for name in ("epoch-abc.pt", "epoch-.pt", "epoch--1.pt", "epoch-0002.pt"):
         (tmp_path / checkpoints.FOLDER / name).write_bytes(b"")

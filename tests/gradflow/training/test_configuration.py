@@ -26,8 +26,8 @@ def test_defaults_are_the_reference_setting():
         ({"weight_decay": -1.0}, "--weight-decay must be 0 or a positive number"),
         ({"models": ()}, "--models must be at least one network"),
         ({"seeds": ()}, "--seeds must be at least one seed"),
-        ({"seeds": (1, 1)}, "--seeds names the same one twice"),
-        ({"models": ("plain34", "plain34")}, "--models names the same one twice"),
+        ({"seeds": (1, 1)}, "--seeds names a value twice"),
+        ({"models": ("plain34", "plain34")}, "--models names a value twice"),
         ({"image_size": 4}, "--image-size must be from 8 to 16,384 pixels, not 4"),
         ({"validation_fraction": 1.0}, "--validation-fraction must be between 0 and 1"),
         ({"skip_scale": -0.5}, "--skip-scale must be 0 or a positive number, not -0.5"),
@@ -36,11 +36,11 @@ def test_defaults_are_the_reference_setting():
         ({"trace_every": 0}, "--trace-every must be at least 1"),
         ({"image_size": 10**9}, "--image-size must be from 8 to 16,384 pixels"),
         ({"epochs": 2**31}, "--epochs must be at most 2,147,483,647, not 2147483648"),
-        ({"data": "a\udcff"}, r"--data a\\udcff is not text in UTF-8"),
-        ({"out": Path("a\0b")}, r"--out a\\x00b is not text in UTF-8"),
+        ({"data": "a\udcff"}, r"--data a\\udcff is not valid UTF-8 text"),
+        ({"out": Path("a\0b")}, r"--out a\\x00b is not valid UTF-8 text"),
     ],
 )
-def test_what_cannot_be_trained_is_refused(change, message):
+def test_impossible_options_are_refused(change, message):
     with pytest.raises(ConfigurationError, match=message):
         Configuration(**change)
 
@@ -80,7 +80,7 @@ def test_json_of_another_type_is_refused_in_a_sentence_that_names_the_option(cha
         Configuration.from_json(Configuration().as_json() | change)
 
 
-def test_what_json_held_comes_back_with_whole_numbers_where_a_fraction_could_be():
+def test_json_may_hold_whole_numbers_for_options_that_are_floats():
     options = Configuration(out=Path("x"), seeds=(1, 2), shortcut="A", image_size=16)
     assert Configuration.from_json(json.loads(json.dumps(options.as_json()))) == options
     whole = Configuration.from_json({"lr": 1, "unknown": [{}]})

@@ -1,4 +1,4 @@
-"""What the console says of folders and classes whose names hold anything."""
+"""The console output for folders and classes with arbitrary characters in their names."""
 
 import io
 import shlex
@@ -11,7 +11,7 @@ from rich.console import Console
 from gradflow.data import split
 from gradflow.data.images import ImageData
 from gradflow.training.configuration import Configuration
-from gradflow.training.console import quoted, show_plan
+from gradflow.training.console import shell_quoted, show_plan
 from gradflow.training.experiment import Plan
 
 
@@ -27,7 +27,7 @@ from gradflow.training.experiment import Plan
     ],
 )
 def test_a_path_to_be_copied_into_a_shell_is_one_word_and_runs_nothing(name, words):
-    assert shlex.split(quoted(Path(name))) == words
+    assert shlex.split(shell_quoted(Path(name))) == words
 
 
 def test_the_plan_shows_names_as_text_and_says_that_rows_repeat():
@@ -47,6 +47,6 @@ def test_the_plan_shows_names_as_text_and_says_that_rows_repeat():
     show_plan(Console(file=output, width=200), plan)
     shown = output.getvalue()
     assert "[blink]\\x1b[31m: 8 gray images" in shown
-    assert "1,234 further rows of the CSV repeat others and do not count" in shown
-    assert "one image under several labels: x\\x1b[2J, [bold]y\\n" in shown
+    assert "1,234 rows of the CSV repeat another row and are left out" in shown
+    assert "one image has several labels: x\\x1b[2J, [bold]y\\n" in shown
     assert "\x1b" not in shown

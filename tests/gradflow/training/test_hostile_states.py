@@ -1,4 +1,4 @@
-"""`--resume` of an experiment whose state somebody changed: a sentence, and the rows stay."""
+"""`--resume` with a manipulated state: one sentence of error, and no recorded row is lost."""
 
 import hashlib
 import json
@@ -53,7 +53,7 @@ def change(half, *path, to):
     for key in path[:-1]:
         place = place[key]
     place[path[-1]] = to
-    data = checkpoints.serialized(state)
+    data = checkpoints.serialize(state)
     (run / entry["file"]).write_bytes(data)
     entry["sha256"] = hashlib.sha256(data).hexdigest()
     (run / "state.json").write_text(json.dumps(entry))
@@ -73,14 +73,14 @@ def rows(half):
 
 
 @pytest.mark.parametrize("tracer", [None, [], "x", 1])
-def test_what_is_no_state_of_a_tracer_is_refused(half, capsys, tracer):
+def test_an_invalid_tracer_state_is_refused(half, capsys, tracer):
     change(half, "tracer", to=tracer)
     assert "it is no state of a tracer" in refusal(half, capsys)
 
 
 @pytest.mark.parametrize("entry", ["epoch", "step"])
 @pytest.mark.parametrize("value", ["x", None, -5, 1.5, True, 2**63, float("nan"), torch.tensor(3)])
-def test_a_place_that_is_none_is_refused_before_rows_are_taken_back(half, capsys, entry, value):
+def test_an_invalid_epoch_or_step_is_refused_before_rows_are_removed(half, capsys, entry, value):
     before = rows(half)
     change(half, "tracer", entry, to=value)
     assert "its epoch and step are none" in refusal(half, capsys)
@@ -89,7 +89,7 @@ def test_a_place_that_is_none_is_refused_before_rows_are_taken_back(half, capsys
 
 def test_a_state_of_an_epoch_beyond_the_last_is_refused(half, capsys):
     change(half, "tracer", "epoch", to=2**31 - 1)
-    assert "it is of an epoch after the last" in refusal(half, capsys)
+    assert "its epoch is after the last epoch" in refusal(half, capsys)
 
 
 @pytest.mark.parametrize(
@@ -105,10 +105,10 @@ def test_a_state_of_an_epoch_beyond_the_last_is_refused(half, capsys):
 )
 def test_an_optimizer_of_other_parameters_is_refused(half, capsys, entry, value):
     change(half, "optimizer", "state", 0, entry, to=value)
-    assert "its optimizer's" in refusal(half, capsys)
+    assert "its optimizer state " in refusal(half, capsys)
 
 
-def test_averages_that_share_their_memory_are_gone_on_with(half):
+def test_resuming_works_with_averages_that_share_their_memory(half):
     change(half, "optimizer", "state", 0, "exp_avg", to=torch.zeros(1).expand(16, 3, 3, 3))
     assert main(["--resume", str(half)]) == 0
 
@@ -134,7 +134,7 @@ def test_settings_of_the_optimizer_are_those_of_the_configuration(
 )
 def test_a_validation_of_other_images_is_refused(half, capsys, entry, value):
     change(half, "validation", entry, to=value)
-    assert "its validation is of other images" in refusal(half, capsys)
+    assert "its validation results belong to other images" in refusal(half, capsys)
 
 
 def without(frame):
@@ -160,4 +160,4 @@ def test_epochs_that_train_and_trace_did_not_write_are_refused(recorded, tmp_pat
     for path in (folder / RUN / "epochs").glob("*.parquet"):
         forge(pq.read_table(path).to_pandas()).to_parquet(path)
     said = refusal(folder, capsys)
-    assert "is not what train_and_trace writes" in said
+    assert "was not written by train_and_trace" in said

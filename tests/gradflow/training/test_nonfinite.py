@@ -1,4 +1,4 @@
-"""Where numbers go bad, the training says where, and does as it was told."""
+"""If a value is not finite, the training names the place and follows `--on-nonfinite`."""
 
 import pytest
 import torch
@@ -8,12 +8,12 @@ import gradflow
 from gradflow.data import Batch
 from gradflow.train_and_trace import main
 from gradflow.training import loop
-from gradflow.training.nonfinite import as_recorded, find_nonfinite, gradients_are_finite
+from gradflow.training.nonfinite import find_nonfinite, gradients_are_finite, nonfinite_from_trace
 from gradflow.training.state import load_state
 
 
 class Spoil(nn.Module):
-    """Hands its input on; spoils what it is told to."""
+    """Returns its input; spoils one value of the output or of the gradient on request."""
 
     def __init__(self, forward: float = 0.0, backward: float = 0.0) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ def network(spoil):
     return nn.Sequential(nn.Linear(6, 5), spoil, nn.ReLU(), nn.Linear(5, 2))
 
 
-def test_nothing_is_found_where_all_is_finite():
+def test_nothing_is_found_if_all_values_are_finite():
     assert find_nonfinite(network(Spoil()), batch(), 3) is None
 
 
@@ -66,14 +66,14 @@ def test_bad_images_and_weights_come_before_the_layers():
     assert find_nonfinite(model, batch(), 7).count == 2
 
 
-def test_what_the_tracer_found_is_said_in_the_same_words(tmp_path):
+def test_the_tracers_finding_is_worded_in_the_same_way(tmp_path):
     model = network(Spoil(backward=float("inf")))
     expected = find_nonfinite(model, batch(), 0)
     with gradflow.Tracer(model, tmp_path / "run") as tracer:
-        assert as_recorded(tracer.first_nonfinite()) is None
+        assert nonfinite_from_trace(tracer.first_nonfinite()) is None
         model(batch().images).sum().backward()
         tracer.step()
-        assert as_recorded(tracer.first_nonfinite()) == expected
+        assert nonfinite_from_trace(tracer.first_nonfinite()) == expected
 
 
 def test_gradients_are_finite_or_not():
@@ -112,11 +112,11 @@ def test_a_training_that_diverges_stops_names_the_place_and_keeps_its_rows(
         ("3", "the loss of step 1 was not finite, and that step was not recorded (--trace-every 1"),
     ],
 )
-def test_losses_looked_at_later_are_found_by_the_end_of_the_epoch(
+def test_losses_that_are_checked_rarely_are_checked_by_the_end_of_the_epoch(
     every, expected, images, tmp_path, capsys, monkeypatch
 ):
-    # As on an accelerator, where a look would wait for the device.
-    monkeypatch.setattr(loop, "_look_every", lambda _: 10)
+    # As on an accelerator, where a check would wait for the device.
+    monkeypatch.setattr(loop, "_steps_between_checks", lambda _: 10)
     diverging = ["--lr", "1e30", "--norm", "none", "--trace-every", every]
     assert main(arguments(images, tmp_path / "run", *diverging)) == 1
     message = " ".join(capsys.readouterr().err.split())
@@ -128,7 +128,7 @@ def test_losses_looked_at_later_are_found_by_the_end_of_the_epoch(
 
 
 @pytest.mark.parametrize(("policy", "skipped"), [("skip", True), ("continue", False)])
-def test_a_training_goes_on_where_it_was_told_to(images, tmp_path, policy, skipped):
+def test_a_training_goes_on_with_skip_and_continue(images, tmp_path, policy, skipped):
     diverging = ["--lr", "1e30", "--norm", "none", "--trace-every", "1", "--no-recalibrate"]
     folder = tmp_path / "run"
     assert main(arguments(images, folder, *diverging, "--on-nonfinite", policy)) == 0

@@ -1,4 +1,4 @@
-"""An interrupted training goes on as if nothing had happened, whatever ended it, and when."""
+"""A resumed training equals an uninterrupted one, whatever interrupted it, and when."""
 
 import os
 import shutil
@@ -22,12 +22,12 @@ from gradflow.training import checkpoints, loop
 
 OPTIONS = ["--models", "plain20", "resnet20", "--epochs", "3", "--batch-size", "8"]
 OPTIONS += ["--trace-every", "2", "--probes", "loss_slice", "sharpness", "lesions"]
-# What is promised bit for bit is promised of the CPU; tests of a GPU name it.
+# Results are equal bit for bit on the CPU only; tests on a GPU name it.
 OPTIONS += ["--device", "cpu"]
 
 
 class Interruption(BaseException):
-    """What no one catches on the way."""
+    """An exception that no code catches."""
 
 
 def command(images, folder):
@@ -42,7 +42,7 @@ def uninterrupted(images, tmp_path_factory):
 
 
 def recorded(folder):
-    """Every table of every run, but for what tells the time; and the best weights."""
+    """Every table of every run without its times, and the best weights."""
     found = {}
     for run in gradflow.open_experiment(folder).runs:
         assert run.description["status"] == "complete"
@@ -144,7 +144,7 @@ def test_sigterm_ends_in_good_order_and_says_how_to_go_on(times, images, tmp_pat
 
 def test_resuming_a_complete_experiment_changes_nothing(uninterrupted):
     def times():
-        # The lock is opened again, and of that some versions of filelock leave a trace.
+        # Some versions of filelock change the lock file when it is opened again.
         files = (path for path in uninterrupted.rglob("*") if path.name != ".lock")
         return {path: path.stat().st_mtime_ns for path in files}
 

@@ -5,8 +5,12 @@ from torch import nn
 from torchvision.models import resnet18
 
 from gradflow.models import build
-from gradflow.probes.attribution.conductance import MOST_POINTS, conductances, relative_error
-from gradflow.probes.network.blocks import blocks, rewired
+from gradflow.probes.attribution.conductance import (
+    MAX_POINTS_PER_PASS,
+    conductances,
+    relative_error,
+)
+from gradflow.probes.network.blocks import find_blocks, rewired
 
 
 class Together(nn.Module):
@@ -31,12 +35,12 @@ def baseline_of(images):
 
 
 def size(one):
-    """What errors are measured against: the two ways may nearly cancel."""
+    """The scale for errors, as skip and branch may nearly cancel in their sum."""
     return one.skip.abs() + one.branch.abs()
 
 
 def summed_by_hand(network, block, image, baseline, target, steps):
-    """Midpoint sums with dh/da by a central difference, where ours takes differences over steps."""
+    """Midpoint sums with dh/da by a central difference; our code takes differences over steps."""
 
     def at(along):
         kept = {}
@@ -64,7 +68,7 @@ def summed_by_hand(network, block, image, baseline, target, steps):
 def test_conductances_are_the_integrals_of_their_definition(network, images):
     targets = torch.tensor([1, 2])
     found = conductances(network, images, baseline_of(images), targets, 400)
-    chosen = [block for block in blocks(network) if block.name in ("layer1.1", "layer3.0")]
+    chosen = [block for block in find_blocks(network) if block.name in ("layer1.1", "layer3.0")]
     for block in chosen:
         ours = next(one for one in found if one.block == block.name)
         wanted = summed_by_hand(network, block, images[0], baseline_of(images)[0], 1, 400)
@@ -73,14 +77,14 @@ def test_conductances_are_the_integrals_of_their_definition(network, images):
         assert float(ours.branch[0]) == pytest.approx(wanted[1], abs=tolerance)
 
 
-def test_they_are_what_captum_makes_of_one_block_with_many_steps(network, images):
+def test_conductances_of_one_block_equal_captums_with_many_steps(network, images):
     targets = torch.tensor([1, 2])
-    block = blocks(network)[4]
+    block = find_blocks(network)[4]
     together = Together()
     block.module.add_module("together", together)
 
     def through(block, x):
-        # A clone, for an identity skip is the branch's input too.
+        # A clone, because an identity skip is also the branch's input.
         return block.rectify(together(block.skip(x).clone(), block.branch(x)))
 
     with rewired({block: through}):
@@ -99,7 +103,7 @@ def test_they_are_what_captum_makes_of_one_block_with_many_steps(network, images
         assert float(error.max()) < 0.03  # captum takes the gradient at one end of each step
 
 
-def test_the_two_ways_of_every_block_add_up_to_the_difference_of_logits(network, images):
+def test_skip_and_branch_of_every_block_add_up_to_the_difference_of_logits(network, images):
     targets = torch.tensor([0, 2])
     with torch.no_grad():
         change = network(images) - network(baseline_of(images))
@@ -108,8 +112,8 @@ def test_the_two_ways_of_every_block_add_up_to_the_difference_of_logits(network,
         assert float(((one.skip + one.branch - one.difference).abs() / size(one)).max()) < 0.01
 
 
-def test_what_is_missing_of_the_difference_vanishes_with_more_steps(network, images):
-    # Of the difference itself here, which the ways of the first blocks exceed many times.
+def test_the_completeness_error_vanishes_with_more_steps(network, images):
+    # Relative to the difference, which is much smaller than skip and branch of the first blocks.
     targets = torch.tensor([0, 2])
     few, many = (
         torch.tensor(
@@ -142,7 +146,7 @@ class Scaled(nn.Module):
         return y.mean((2, 3))[:, :2]
 
 
-def test_in_a_scalar_chain_the_ways_are_as_one_to_the_gain():
+def test_in_a_scalar_chain_branch_over_skip_is_the_gain():
     images = torch.rand(2, 3, 4, 4, dtype=torch.float64)
     (one,) = conductances(Scaled(0.25), images, images / 2, torch.tensor([0, 1]), 1)
     means = images[:, 0].mean((1, 2)) / 2
@@ -151,10 +155,10 @@ def test_in_a_scalar_chain_the_ways_are_as_one_to_the_gain():
     assert torch.allclose(one.difference, 1.25 * means, rtol=1e-12)
 
 
-def test_how_many_images_run_at_once_changes_nothing(network, images):
+def test_conductances_do_not_depend_on_the_images_per_pass(network, images):
     many = images.repeat(3, 1, 1, 1)
     targets = torch.zeros(6, dtype=torch.int64)
-    steps = MOST_POINTS // 4 - 1  # four images at once
+    steps = MAX_POINTS_PER_PASS // 4 - 1  # four images at once
     whole = conductances(network, many, baseline_of(many), targets, steps)
     single = conductances(network, many[5:], baseline_of(many[5:]), targets[5:], steps)
     for one, alone in zip(whole, single, strict=True):
@@ -166,7 +170,7 @@ def test_torchvisions_networks_have_conductances_and_plain_ones_none(images):
     torch.manual_seed(0)
     network = resnet18(num_classes=3).double().eval()
     found = conductances(network, images, baseline_of(images), torch.tensor([0, 1]), 64)
-    assert [one.block for one in found] == [block.name for block in blocks(network)]
+    assert [one.block for one in found] == [block.name for block in find_blocks(network)]
     for one in found:
         assert max(relative_error(one.skip + one.branch, one.difference)) < 0.1
     plain = build("plain20", classes=3, seed=0).double().eval()

@@ -14,10 +14,10 @@ from gradflow.probes.attribution.measure import (
     MOST_CONFIDENT_WRONG,
     PROBE,
     Predictions,
-    choose,
-    classes_in_turn,
+    choose_pictures,
+    interleave_classes,
 )
-from gradflow.probes.network.blocks import blocks
+from gradflow.probes.network.blocks import find_blocks
 from gradflow.probes.probe import NotMeasurableError, Subject
 from gradflow.runs.format.schema import TABLES
 from gradflow.runs.reading.run import open_run
@@ -51,16 +51,16 @@ def measured():
     return model, PROBE.measure(subject_of(model))
 
 
-def test_classes_come_in_turn():
-    assert classes_in_turn(TARGETS) == [2, 3, 0, 4, 6, 1, 7, 5]
+def test_images_are_taken_from_the_classes_in_turn():
+    assert interleave_classes(TARGETS) == [2, 3, 0, 4, 6, 1, 7, 5]
 
 
-def test_pictures_are_of_the_first_of_each_class_and_of_the_most_confident_others():
+def test_pictures_show_the_first_of_each_class_and_the_most_confident_others():
     prediction = TARGETS.clone()
     prediction[[1, 3, 7]] += 1
     probability = torch.tensor([0.9, 0.6, 0.99, 0.98, 0.7, 0.8, 0.5, 0.65])
     predictions = Predictions(torch.arange(8), TARGETS, prediction, probability)
-    assert choose(predictions) == [
+    assert choose_pictures(predictions) == [
         (2, FIRST_OF_CLASS),
         (3, FIRST_OF_CLASS),
         (0, FIRST_OF_CLASS),
@@ -71,7 +71,7 @@ def test_pictures_are_of_the_first_of_each_class_and_of_the_most_confident_other
 
 def test_without_a_wrong_prediction_none_is_pictured():
     predictions = Predictions(torch.arange(8), TARGETS, TARGETS, torch.rand(8))
-    assert MOST_CONFIDENT_WRONG not in {rule for _, rule in choose(predictions)}
+    assert MOST_CONFIDENT_WRONG not in {rule for _, rule in choose_pictures(predictions)}
 
 
 @pytest.mark.parametrize("classes", [1, 2, 9])
@@ -81,7 +81,7 @@ def test_no_image_is_pictured_twice_whatever_is_predicted(classes):
         targets, prediction = torch.randint(classes, (2, count), generator=generator)
         probability = torch.rand(count, generator=generator)
         predictions = Predictions(torch.arange(count), targets, prediction, probability)
-        chosen = choose(predictions)
+        chosen = choose_pictures(predictions)
         places = [place for place, _ in chosen]
         assert len(set(places)) == len(places)
         first = {place for place, rule in chosen if rule == FIRST_OF_CLASS}
@@ -108,7 +108,7 @@ def test_the_tables_have_the_columns_of_the_schema(measured):
 def test_conductances_are_complete_for_every_block_and_image(measured):
     model, tables = measured
     table = {name: np.array(column) for name, column in tables["conductance"].items()}
-    assert len(table["image"]) == CONDUCTANCE_IMAGES * len(blocks(model))
+    assert len(table["image"]) == CONDUCTANCE_IMAGES * len(find_blocks(model))
     assert set(table["image"]) == set(range(100, 100 + CONDUCTANCE_IMAGES))
     error = abs(table["skip"] + table["branch"] - table["difference"])
     assert table["completeness_error"] == pytest.approx(error / abs(table["difference"]))
@@ -157,8 +157,8 @@ def test_a_network_without_blocks_cannot_be_measured():
         PROBE.measure(subject_of(model))
 
 
-def test_of_a_network_that_is_linear_between_black_and_image_the_pictures_are_complete():
-    # Of ReLUs that are all on or all off, integrated gradients are weight times difference.
+def test_pictures_are_complete_if_the_network_is_linear_between_black_and_image():
+    # If all ReLUs are on or all are off, integrated gradients are weight times difference.
     model = build("plain20", classes=3, norm="none", seed=0)
     with torch.no_grad():
         for parameter in model.parameters():

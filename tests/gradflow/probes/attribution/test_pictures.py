@@ -4,7 +4,7 @@ from torch import nn
 
 from gradflow.models import build
 from gradflow.probes.attribution.pictures import grad_cam, integrated_gradients, layer_for_grad_cam
-from gradflow.probes.network.blocks import blocks
+from gradflow.probes.network.blocks import find_blocks
 
 
 def normal(*shape, seed=0):
@@ -57,12 +57,12 @@ def test_grad_cam_is_the_rectified_sum_of_maps_weighed_by_mean_gradients():
 
 
 @pytest.mark.parametrize(("side", "wanted"), [(32, "layer3.2"), (8, "layer2.2"), (4, "layer1.2")])
-def test_grad_cam_looks_at_the_last_block_that_leaves_four_pixels(side, wanted):
+def test_grad_cam_uses_the_last_block_with_at_least_four_pixels(side, wanted):
     model = build("resnet20", classes=3, seed=0).eval()
     assert layer_for_grad_cam(model, torch.randn(3, side, side)).name == wanted
-    assert not any(block.module._forward_hooks for block in blocks(model))
+    assert not any(block.module._forward_hooks for block in find_blocks(model))
 
 
-def test_of_an_image_too_small_it_looks_at_the_first_block():
+def test_for_a_too_small_image_grad_cam_uses_the_first_block():
     model = build("plain20", classes=3, seed=0).eval()
     assert layer_for_grad_cam(model, torch.randn(3, 2, 2)).name == "layer1.0"

@@ -35,7 +35,7 @@ class CalledTwice(nn.Module):
 
 
 def mixed():
-    """Layers whose gradients take the general way, and a convolution with few positions."""
+    """Layers that need the general method (vmap), and a convolution with few positions."""
     return nn.Sequential(
         nn.ReLU(inplace=True),
         nn.Conv2d(3, 6, 3, stride=2, padding=1, groups=3),
@@ -76,7 +76,7 @@ def subject(request):
 
 
 def gradients_one_by_one(model, images, targets):
-    """By layer: a list of flat gradients, by plain autograd over single images."""
+    """For each layer, the flat gradients of single images, by plain autograd."""
     gradients = {}
     for image, target in zip(images, targets, strict=True):
         model.zero_grad()
@@ -91,7 +91,7 @@ def gradients_one_by_one(model, images, targets):
     return gradients
 
 
-def test_every_number_is_that_of_a_loop_over_single_images(subject):
+def test_every_number_equals_that_of_a_loop_over_single_images(subject):
     images, targets = subject.batch.images, subject.batch.targets
     expected = gradients_one_by_one(copy.deepcopy(subject.model), images, targets)
     columns = gradient_coherence(subject)["gradient_coherence"]
@@ -116,7 +116,7 @@ def test_the_columns_are_those_of_the_schema():
     assert set(PROBE.measure(subject)[name]) == wanted
 
 
-def test_only_the_first_samples_are_looked_at():
+def test_only_the_first_samples_are_used():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Flatten(), nn.Linear(12, 3)).eval()
     images, targets = torch.randn(6, 3, 2, 2), torch.tensor([0, 1, 2, 0, 1, 2])
@@ -156,7 +156,7 @@ def test_signal_to_noise_is_zero_on_average_without_a_common_direction():
     assert abs(float(values.mean())) < 4 * float(values.std()) / math.sqrt(400)
 
 
-def test_equal_gradients_have_no_noise_to_compare_with():
+def test_equal_gradients_have_no_signal_to_noise_ratio():
     vector = torch.randn(30, dtype=torch.float64).expand(5, 30)
     assert signal_to_noise(vector @ vector.T) is None
 

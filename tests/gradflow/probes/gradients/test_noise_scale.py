@@ -8,7 +8,12 @@ from torch.nn import functional as F
 
 from gradflow.data import Batch
 from gradflow.models import build
-from gradflow.probes.gradients.noise_scale import PROBE, estimates, noise_scale, squared_norms
+from gradflow.probes.gradients.noise_scale import (
+    PROBE,
+    estimate_signal_and_noise,
+    noise_scale,
+    squared_norms,
+)
 from gradflow.probes.probe import NotMeasurableError, Subject
 from gradflow.runs.format.schema import TABLES
 
@@ -39,7 +44,7 @@ def gradient(model, images, targets):
 
 
 def whole(subject):
-    batches = list(subject.training())
+    batches = list(subject.training_batches())
     images = torch.cat([batch.images for batch in batches])
     return images, torch.cat([batch.targets for batch in batches])
 
@@ -53,7 +58,7 @@ def test_the_estimates_are_unbiased_for_all_training_images(subject):
         "squared_gradient": float(single.mean(0).square().sum()),
         "noise": float(single.var(0, correction=0).sum()),
     }
-    columns = noise_scale(subject, draws=600, small=2, large=6)["noise_scale"]
+    columns = noise_scale(subject, draws=600, small_batch=2, large_batch=6)["noise_scale"]
     for name, value in exact.items():
         draws = torch.tensor(columns[name])
         error = float(draws.std()) / math.sqrt(len(draws))
@@ -61,38 +66,40 @@ def test_the_estimates_are_unbiased_for_all_training_images(subject):
         assert float(draws.mean()) == pytest.approx(value, abs=3.5 * error)
 
 
-def test_squared_norms_are_those_of_the_batches_own_gradients():
+def test_squared_norms_equal_those_of_the_batch_gradients():
     torch.manual_seed(0)
     model = build("resnet20", classes=3, seed=0).double()
     images = torch.randn(6, 3, 8, 8, dtype=torch.float64)
     model.train()(images)
     subject = subject_of(model, images[:1], torch.tensor([2]))
     # With a single training image every batch is that image, however large.
-    columns = noise_scale(subject, draws=2, small=2, large=4)["noise_scale"]
+    columns = noise_scale(subject, draws=2, small_batch=2, large_batch=4)["noise_scale"]
     norm = float(gradient(copy.deepcopy(model), images[:1], torch.tensor([2])).square().sum())
     for name in ("small_squared_norm", "large_squared_norm", "squared_gradient"):
         assert columns[name] == pytest.approx([norm, norm])
     assert columns["noise"] == pytest.approx([0, 0], abs=1e-9 * norm)
 
 
-@pytest.mark.parametrize("small", [1, 2, 3])
-def test_norms_of_partial_batches_come_from_the_products_of_single_gradients(subject, small):
+@pytest.mark.parametrize("small_batch", [1, 2, 3])
+def test_norms_of_partial_batches_come_from_the_products_of_single_gradients(subject, small_batch):
     images, targets = (part[:6] for part in whole(subject))
     single = torch.stack(
         [gradient(subject.model, images[i : i + 1], targets[i : i + 1]) for i in range(6)]
     )
-    of_small, of_large = squared_norms(single @ single.T, small)
+    small_squared_norm, large_squared_norm = squared_norms(single @ single.T, small_batch)
     parts = [
         float(gradient(subject.model, x, y).square().sum())
-        for x, y in zip(images.split(small), targets.split(small), strict=True)
+        for x, y in zip(images.split(small_batch), targets.split(small_batch), strict=True)
     ]
-    assert of_small == pytest.approx(sum(parts) / len(parts))
-    assert of_large == pytest.approx(float(gradient(subject.model, images, targets).square().sum()))
+    assert small_squared_norm == pytest.approx(sum(parts) / len(parts))
+    assert large_squared_norm == pytest.approx(
+        float(gradient(subject.model, images, targets).square().sum())
+    )
 
 
 def test_estimates_solve_for_the_two_unknowns():
-    # |G|^2 = 3 and tr(S) = 40 make 3 + 40/4 and 3 + 40/16.
-    assert estimates(13.0, 5.5, 4, 16) == pytest.approx((3.0, 40.0))
+    # |G|^2 = 3 and tr(S) = 40 give squared norms of 3 + 40/4 and 3 + 40/16.
+    assert estimate_signal_and_noise(13.0, 5.5, 4, 16) == pytest.approx((3.0, 40.0))
 
 
 def test_draws_repeat_for_one_epoch_and_differ_between_epochs(subject):
@@ -115,7 +122,7 @@ def test_without_training_images_there_is_nothing_to_draw(subject):
         noise_scale(empty)
 
 
-@pytest.mark.parametrize(("small", "large"), [(4, 4), (4, 10), (8, 4)])
-def test_a_large_batch_is_made_of_small_ones(subject, small, large):
-    with pytest.raises(ValueError, match=f"batch of {large} images"):
-        noise_scale(subject, small=small, large=large)
+@pytest.mark.parametrize(("small_batch", "large_batch"), [(4, 4), (4, 10), (8, 4)])
+def test_the_small_batch_must_divide_the_large_one(subject, small_batch, large_batch):
+    with pytest.raises(ValueError, match=f"batch of {large_batch} images"):
+        noise_scale(subject, small_batch=small_batch, large_batch=large_batch)

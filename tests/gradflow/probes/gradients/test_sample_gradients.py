@@ -56,7 +56,7 @@ def test_a_linear_layer_applied_at_many_positions_adds_them_up():
     assert torch.allclose(gradient_products(model, images, targets)["1"], expected, rtol=1e-10)
 
 
-def test_a_model_that_is_a_single_layer_goes_by_its_class():
+def test_a_single_layer_model_is_named_by_its_class():
     products = gradient_products(nn.Linear(12, 3), torch.randn(2, 12), torch.tensor([0, 1]))
     assert list(products) == ["Linear"]
 
@@ -67,7 +67,7 @@ def test_a_layer_that_is_never_called_has_no_gradient():
     assert products["used"].any()
 
 
-def test_the_images_stay_as_they_are_under_a_first_layer_in_place():
+def test_a_first_layer_in_place_does_not_change_the_images():
     images = torch.randn(2, 3, 2, 2)
     before = images.clone()
     model = nn.Sequential(nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(12, 3))
@@ -75,6 +75,6 @@ def test_the_images_stay_as_they_are_under_a_first_layer_in_place():
     assert torch.equal(images, before)
 
 
-def test_parameters_used_behind_a_layers_back_are_noticed():
+def test_parameters_that_are_used_outside_their_layer_are_refused():
     with pytest.raises(NotMeasurableError, match="parameters of linear are also used elsewhere"):
         gradient_products(Shared().eval(), torch.randn(3, 3, 2, 2), torch.tensor([0, 1, 3]))

@@ -11,9 +11,9 @@ from gradflow.probes.gradients.shattering import (
     INPUT,
     PROBE,
     autocorrelation,
-    gradients_on,
     layers_to_observe,
     line_between,
+    output_gradients,
     shattering,
 )
 from gradflow.probes.probe import NotMeasurableError, Subject
@@ -82,7 +82,7 @@ def test_layers_are_the_input_the_stem_and_the_blocks():
     assert next(iter(layers_to_observe(build("plain18", classes=3, seed=0)))) == "maxpool"
 
 
-def test_of_another_network_the_layers_are_the_modules_with_weights():
+def test_in_other_networks_the_layers_are_the_modules_with_weights():
     model = nn.Sequential(nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(12, 4), nn.ELU(True))
     model.append(nn.Linear(4, 3))
     columns = shattering(subject_of(model, torch.randn(2, 3, 2, 2)), points=8, lags=3)["shattering"]
@@ -101,7 +101,7 @@ def test_a_linear_model_has_no_autocorrelation(dtype):
     assert columns["autocorrelation"] == [None] * 25
 
 
-def test_behind_the_last_block_only_linear_layers_follow():
+def test_after_the_last_block_there_is_no_autocorrelation():
     columns = shattering(
         subject_of(network("plain20").float(), torch.randn(2, 3, 8, 8)), points=8, lags=2
     )["shattering"]
@@ -117,11 +117,11 @@ def test_the_columns_are_those_of_the_schema():
     assert set(PROBE.measure(subject)[name]) == wanted
 
 
-def test_white_noise_has_none():
+def test_white_noise_has_no_autocorrelation():
     noise = torch.randn(64, 5000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     curve = autocorrelation(noise, 32)
     assert curve[0] == 1
-    # -1/64 from the mean taken off; 0.01 is several standard errors, 1/sqrt(32 * 5000) at most.
+    # -1/64 because the mean is subtracted; 0.01 is several standard errors of 1/sqrt(32 * 5000).
     assert torch.allclose(curve[1:], torch.full((31,), -1 / 64, dtype=torch.float64), atol=0.01)
 
 
@@ -132,9 +132,9 @@ def test_a_cosine_wave_over_whole_periods_is_its_own_autocorrelation():
     assert torch.allclose(curve, place[:30].cos(), atol=1e-12)
 
 
-def test_gradients_do_not_depend_on_how_many_points_are_run_at_once():
+def test_gradients_do_not_depend_on_the_points_per_pass():
     model, images = network("resnet20"), torch.randn(5, 3, 8, 8, dtype=torch.float64)
-    whole, parts = gradients_on(model, images, 1, 5), gradients_on(model, images, 1, 2)
+    whole, parts = output_gradients(model, images, 1, 5), output_gradients(model, images, 1, 2)
     assert list(whole) == list(parts)
     for name, gradient in whole.items():
         assert torch.allclose(parts[name], gradient, rtol=1e-12, atol=1e-14)
@@ -165,7 +165,7 @@ def test_between_orthogonal_images_a_plain_networks_gradients_correlate_as_in_th
     images[0, 0], images[1, 1] = 1, 1
     cosines = []
     for seed in range(30):
-        gradient = gradients_on(perceptron(seed, depth), images, 0, 2)[INPUT].flatten(1)
+        gradient = output_gradients(perceptron(seed, depth), images, 0, 2)[INPUT].flatten(1)
         cosines.append(float(nn.functional.cosine_similarity(gradient[0], gradient[1], dim=0)))
     assert sum(cosines) / 30 == pytest.approx(expected, abs=0.04)
 

@@ -61,7 +61,7 @@ def small_network():
     return Small().double()
 
 
-def test_of_softmax_regression_it_is_the_hessian_of_the_textbook():
+def test_sharpness_of_softmax_regression_uses_the_hessian_of_the_textbook():
     # Of one image, with its features z and a 1 for the bias: g = (p - y) z, H = (diag p - p p^T)
     # times z z^T (Bishop 2006, Pattern recognition and machine learning, equations 4.109, 4.110).
     model, batch = softmax_regression(), batch_of(9, FLAT)
@@ -78,7 +78,7 @@ def test_of_softmax_regression_it_is_the_hessian_of_the_textbook():
     assert found["curvature"] == pytest.approx(float(curvature), rel=1e-12)
 
 
-def test_it_is_how_the_loss_bends_along_the_gradient():
+def test_sharpness_is_the_second_derivative_along_the_gradient():
     # Of L(w + s g / |g|): the slope at 0 is |g|, the second derivative <g, H g> / <g, g>.
     found = measured(small_network(), IMAGES)
     reference, batch = small_network().train(), batch_of(9, IMAGES)
@@ -111,7 +111,7 @@ def test_its_batch_norms_take_the_statistics_of_the_batch():
     assert measured(model, IMAGES) == wanted
 
 
-def test_where_the_gradient_vanishes_the_curvature_is_not_a_number():
+def test_the_curvature_is_nan_if_the_gradient_vanishes():
     # Probabilities of a half for one image of each class: the two gradients cancel exactly.
     model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).double()
     nn.init.zeros_(model[1].weight)

@@ -9,7 +9,12 @@ from gradflow.data import Batch
 from gradflow.models import build
 from gradflow.probes.execution import run_probes
 from gradflow.probes.loss import sharpness, slices
-from gradflow.probes.loss.slices import BETWEEN, GRADIENT, RANDOM, filter_normalized_direction
+from gradflow.probes.loss.slices import (
+    BETWEEN_EPOCHS,
+    GRADIENT,
+    RANDOM,
+    filter_normalized_direction,
+)
 from gradflow.probes.network.recalibration import batch_norms
 from gradflow.probes.probe import NotMeasurableError, Subject
 from gradflow.runs.format.schema import TABLES
@@ -49,7 +54,7 @@ def lines(networks):
     wanted = {quantity.name for quantity in TABLES["loss_slice"].columns} - {"epoch"}
     assert set(table) == wanted
     assert set(table["images"]) == {12}
-    found = {BETWEEN: {}, GRADIENT: {}, RANDOM: {}}
+    found = {BETWEEN_EPOCHS: {}, GRADIENT: {}, RANDOM: {}}
     for direction, position, loss in zip(
         table["direction"], table["position"], table["loss"], strict=True
     ):
@@ -59,8 +64,8 @@ def lines(networks):
 
 
 def test_between_epochs_0_and_1_are_the_two_networks(networks, lines):
-    assert lines[BETWEEN][0.0] == pytest.approx(loss_by_hand(networks[0]), rel=1e-6)
-    assert lines[BETWEEN][1.0] == pytest.approx(loss_by_hand(networks[1]), rel=1e-6)
+    assert lines[BETWEEN_EPOCHS][0.0] == pytest.approx(loss_by_hand(networks[0]), rel=1e-6)
+    assert lines[BETWEEN_EPOCHS][1.0] == pytest.approx(loss_by_hand(networks[1]), rel=1e-6)
 
 
 def test_between_epochs_weights_are_mixed(networks, lines):
@@ -68,7 +73,7 @@ def test_between_epochs_weights_are_mixed(networks, lines):
     with torch.no_grad():
         for mine, other in zip(mixed.parameters(), networks[1].parameters(), strict=True):
             mine.mul_(1.25).sub_(0.25 * other)
-    assert lines[BETWEEN][-0.25] == pytest.approx(loss_by_hand(mixed), rel=1e-4)
+    assert lines[BETWEEN_EPOCHS][-0.25] == pytest.approx(loss_by_hand(mixed), rel=1e-4)
 
 
 def test_the_gradient_line_goes_downhill_at_the_slope_of_the_gradient(networks, lines):
@@ -130,7 +135,7 @@ def test_sharpness_is_that_of_the_slice(networks):
     assert table["gradient_norm"][0] == pytest.approx(float(norm), rel=1e-4)
 
 
-def test_running_statistics_play_no_part(networks, lines):
+def test_running_statistics_are_not_used(networks, lines):
     shifted = copy.deepcopy(networks[1])
     for module in batch_norms(shifted):
         module.running_mean.add_(5)
@@ -144,12 +149,12 @@ def test_running_statistics_play_no_part(networks, lines):
     assert found == lines
 
 
-def test_run_as_a_probe_it_leaves_the_network_as_it_was_and_its_table_is_read_back(
+def test_run_as_a_probe_it_does_not_change_the_network_and_its_table_is_read_back(
     networks, lines, tmp_path
 ):
     subject = subject_of(networks[1], networks[0])
     before = copy.deepcopy(subject.model.state_dict())
-    previous = copy.deepcopy(subject.previous)
+    previous = copy.deepcopy(subject.previous_state)
     writer = RunWriter(tmp_path / "run", {})
 
     def write(name, columns):
@@ -158,7 +163,7 @@ def test_run_as_a_probe_it_leaves_the_network_as_it_was_and_its_table_is_read_ba
 
     run_probes([slices.PROBE, sharpness.PROBE], subject, write)
     writer.close("complete")
-    for state, kept in ((subject.model.state_dict(), before), (subject.previous, previous)):
+    for state, kept in ((subject.model.state_dict(), before), (subject.previous_state, previous)):
         assert all(torch.equal(state[name], kept[name]) for name in kept)
     frame = open_run(tmp_path / "run").table("loss_slice")
     found = {direction: {} for direction in lines}

@@ -44,7 +44,7 @@ def test_only_batch_norms_are_in_training_mode():
         assert not model[1].training
 
 
-def test_the_gradient_is_that_of_one_backward_pass():
+def test_the_gradient_equals_that_of_one_backward_pass():
     batches, model, reference = [batch_of(6), batch_of(3, 1)], network(), network().train()
     with batch_statistics(model):
         found = gradient_of_loss(model, batches)
@@ -54,7 +54,7 @@ def test_the_gradient_is_that_of_one_backward_pass():
         assert torch.allclose(found[name], parameter.grad, rtol=1e-9, atol=1e-14)
 
 
-def test_curvature_is_that_of_the_whole_hessian():
+def test_curvature_equals_that_of_the_whole_hessian():
     model, batch = nn.Linear(4, 3).double(), batch_of(5, shape=(4,))
     flat = torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
 

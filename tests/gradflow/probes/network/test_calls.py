@@ -27,7 +27,7 @@ def test_a_second_call_is_numbered():
     assert torch.allclose(calls[0].gradient, 10 * layer.weight.sum(0, keepdim=True))
 
 
-def test_an_output_that_nothing_depends_on_has_gradient_zero():
+def test_an_output_that_the_scalar_does_not_depend_on_has_gradient_zero():
     used, spare = nn.Linear(3, 2), nn.Linear(3, 4)
     x = torch.ones(5, 3)
 
@@ -39,7 +39,7 @@ def test_an_output_that_nothing_depends_on_has_gradient_zero():
     assert torch.equal(calls[0].gradient, torch.zeros(5, 4))
 
 
-def test_hooks_come_off_even_after_an_error():
+def test_hooks_are_removed_even_after_an_error():
     layer = nn.LSTM(3, 3)
 
     def scalar():

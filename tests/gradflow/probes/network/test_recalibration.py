@@ -37,7 +37,7 @@ def test_with_one_batch_evaluation_equals_training_mode_on_it():
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_everything_is_as_it_was_afterwards(fails):
+def test_buffers_and_modes_are_restored_afterwards(fails):
     model = build("resnet20", classes=4, seed=0)
     model.train()
     model.bn1.eval()

@@ -1,4 +1,4 @@
-"""Lesions against networks whose blocks were replaced by hand, and which ones are made."""
+"""Lesions against networks whose blocks were replaced by hand; which sets of blocks are deleted."""
 
 import copy
 import math
@@ -13,7 +13,7 @@ from torch import nn
 from gradflow.data import Batch
 from gradflow.models import build
 from gradflow.models.blocks import ZeroPadShortcut
-from gradflow.probes.network.blocks import blocks
+from gradflow.probes.network.blocks import find_blocks
 from gradflow.probes.probe import NotMeasurableError, Subject
 from gradflow.probes.skips import lesions
 from gradflow.runs.reading.run import open_run
@@ -24,7 +24,7 @@ TARGETS = torch.arange(7) % 3
 
 
 def validation():
-    """Two batches of unequal size, at places of the data set that are not 0 to 6."""
+    """Two batches of unequal size, with indices in the data set that are not 0 to 6."""
     for part in torch.arange(7).split(4):
         yield Batch(IMAGES[part], TARGETS[part], part + 20)
 
@@ -56,7 +56,7 @@ def table(network):
 
 
 def deleted_by_hand(network, names):
-    """A copy in which the named blocks are their shortcut and the ReLU behind it."""
+    """A copy in which the named blocks are only their skip and the ReLU after it."""
     twin = copy.deepcopy(network)
     for name in names:
         block = twin.get_submodule(name)
@@ -80,12 +80,12 @@ def test_every_lesion_classifies_as_with_the_blocks_replaced_by_hand(network, ta
         assert list(rows.prediction) == prediction.tolist()
         np.testing.assert_allclose(rows.probability, probability, rtol=1e-5)
         assert set(rows.deleted) == {len(names)}
-    # The lesions are no idle ones.
+    # The lesions do change predictions.
     assert table.groupby("image").probability.nunique().min() > 10
 
 
 def test_each_block_is_deleted_and_sets_of_powers_of_two(network, table):
-    names = [block.name for block in blocks(network)]
+    names = [block.name for block in find_blocks(network)]
     made = [one.split("+") if one else [] for one in table.blocks.unique()]
     assert made[0] == []
     assert [one[0] for one in made[1:10]] == names
@@ -94,7 +94,7 @@ def test_each_block_is_deleted_and_sets_of_powers_of_two(network, table):
     assert len({tuple(one) for one in made}) == len(made)
 
 
-def test_the_network_is_as_before(network):
+def test_the_network_does_not_change(network):
     model = copy.deepcopy(network)
     wanted = model(IMAGES)
     lesions.measure(subject_of(model))
@@ -116,7 +116,7 @@ def test_no_more_sets_are_drawn_than_there_are(count, sets):
     assert sets <= sum(math.comb(count, k) for k in (2, 4))
 
 
-def test_what_is_drawn_depends_on_seed_and_epoch_alone():
+def test_random_draws_depend_only_on_seed_and_epoch():
     model = build("resnet20", classes=3, seed=0).eval()
 
     def chosen(seed, epoch):

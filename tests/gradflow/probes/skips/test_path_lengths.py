@@ -14,7 +14,7 @@ from torchvision.models.resnet import Bottleneck
 from gradflow.data import Batch
 from gradflow.models import build
 from gradflow.models.blocks import BasicBlock, ZeroPadShortcut, projection
-from gradflow.probes.network.blocks import blocks, rewired
+from gradflow.probes.network.blocks import find_blocks, rewired
 from gradflow.probes.probe import NotMeasurableError, Subject
 from gradflow.probes.skips import path_lengths
 from gradflow.runs.reading.run import open_run
@@ -41,7 +41,7 @@ def own_network():
             outputs,
             stride,
             nn.BatchNorm2d,
-            biased=False,
+            bias=False,
             downsample=downsample,
             skip_scale=scale,
         )
@@ -50,7 +50,7 @@ def own_network():
         nn.Conv2d(3, 4, 3, padding=1),
         nn.ReLU(inplace=True),
         block(4, 4, 1),
-        block(4, 6, 2, projection(4, 6, 2, nn.BatchNorm2d, biased=False)),
+        block(4, 6, 2, projection(4, 6, 2, nn.BatchNorm2d, bias=False)),
         block(6, 8, 2, ZeroPadShortcut(6, 8, 2)),
         block(8, 8, 1, scale=0.5),
         *head(8),
@@ -81,8 +81,8 @@ def network(request):
 
 
 def input_gradient(model, images, targets, ways=None):
-    """dL/dx at the first block's input; `ways` says of each block whether its branch is taken."""
-    found = blocks(model)
+    """dL/dx at the first block's input; `ways` says for each block whether to take its branch."""
+    found = find_blocks(model)
     entered = []
 
     def run(block, x):
@@ -103,7 +103,7 @@ def input_gradient(model, images, targets, ways=None):
 def test_lengths_are_the_sums_over_all_paths_one_by_one(network):
     subject = subject_of(network, images_of(3, 16))
     images, targets = subject.batch.images, subject.batch.targets
-    n = len(blocks(network))
+    n = len(find_blocks(network))
     by_length = [0.0] * (n + 1)
     for ways in itertools.product((False, True), repeat=n):
         by_length[sum(ways)] += input_gradient(network, images, targets, ways)
@@ -125,7 +125,7 @@ def linear_network(n, gain):
     """On positive inputs each block computes x + gain x."""
     made = []
     for _ in range(n):
-        block = BasicBlock(2, 2, 1, lambda _: nn.Identity(), biased=False, downsample=None).double()
+        block = BasicBlock(2, 2, 1, lambda _: nn.Identity(), bias=False, downsample=None).double()
         nn.init.dirac_(block.conv1.weight)
         nn.init.dirac_(block.conv2.weight)
         block.conv1.weight.data *= gain
@@ -136,7 +136,7 @@ def linear_network(n, gain):
 @pytest.mark.parametrize("exact_up_to", [64, 3])
 @pytest.mark.parametrize(("n", "gain"), [(7, 0.26), (5, 2.0)])
 def test_linear_branches_give_the_binomial(n, gain, exact_up_to):
-    # All paths of one length are alike, so that a drawn one tells of all exactly.
+    # All paths of one length have equal gradients, so one random path gives the exact sum.
     subject = subject_of(linear_network(n, gain), images_of(4, 3)[:, :2].abs())
     table = path_lengths.measure(subject, exact_up_to=exact_up_to, draws=2)["path_lengths"]
     lengths = range(n + 1)
@@ -175,7 +175,7 @@ def test_sampling_is_unbiased_within_its_error():
     assert shares[:, 0].tolist() == pytest.approx([exact[0]] * 150, rel=1e-6)
 
 
-def test_what_is_drawn_depends_on_seed_and_epoch_alone():
+def test_random_draws_depend_only_on_seed_and_epoch():
     def shares(seed, epoch):
         network = build("resnet20", classes=3, seed=0).eval()
         subject = subject_of(network, images_of(2, 8).float(), seed, epoch)
@@ -191,7 +191,7 @@ def test_what_is_drawn_depends_on_seed_and_epoch_alone():
     assert shares(1, 2) != first
 
 
-def test_a_plain_network_has_one_path_alone():
+def test_a_plain_network_has_only_one_path():
     network = build("plain20", classes=3, seed=0).eval()
     with pytest.raises(NotMeasurableError, match="no residual blocks"):
         path_lengths.measure(subject_of(network, images_of(2, 8).float()))
@@ -200,7 +200,9 @@ def test_a_plain_network_has_one_path_alone():
 def test_blocks_that_do_not_follow_each_other_are_refused():
     network = linear_network(3, 0.5)
     network.insert(1, nn.Tanh())
-    with pytest.raises(NotMeasurableError, match="2 does not read what the block before it made"):
+    with pytest.raises(
+        NotMeasurableError, match="2 does not read the output of the block before it"
+    ):
         path_lengths.measure(subject_of(network, images_of(2, 3)[:, :2].abs()))
 
 

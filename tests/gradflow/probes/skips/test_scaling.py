@@ -1,4 +1,4 @@
-"""Scaled skips against networks built with a scale, and against the network as it is."""
+"""Scaled skips against networks built with a scale, and against the unchanged network."""
 
 import copy
 import math
@@ -53,7 +53,7 @@ def network():
 
 @pytest.fixture(scope="module")
 def targets(network):
-    """The classes that the network itself finds, for all but five images."""
+    """The network's own predictions, except for five images."""
     with torch.no_grad():
         found = network(VALIDATION).argmax(1)
     assert found.bincount(minlength=3).min() >= 3
@@ -76,7 +76,7 @@ def row(table, scope, scale):
 
 
 def scaled_by_hand(network, scope, scale):
-    """A copy whose blocks of the scope scale their shortcut by themselves."""
+    """A copy in which the blocks of the scope scale their own skip."""
     twin = copy.deepcopy(network)
     for name, module in twin.named_modules():
         if hasattr(module, "downsample") and f"all.{name}.".find(f"{scope}.") in (0, 4):
@@ -88,7 +88,7 @@ def scaled_by_hand(network, scope, scale):
     ("scope", "scale"),
     [("all", 0.0), ("all", 0.5), ("all", 1.0), ("layer2", 0.0), ("layer1.1", 0.0)],
 )
-def test_a_dose_is_what_a_network_built_so_does(network, targets, table, scope, scale):
+def test_a_scaled_network_equals_one_built_with_that_scale(network, targets, table, scope, scale):
     twin = scaled_by_hand(network, scope, scale)
     measured = row(table, scope, scale)
     with torch.no_grad():
@@ -117,7 +117,7 @@ def gradients_by_hand(twin):
 
 
 def test_scale_one_is_the_network_itself_in_every_scope(table):
-    # The targets are the network's own predictions but for five images.
+    # The targets are the network's own predictions except for five images.
     identity = table[table.scale == 1]
     assert len(identity) == 1 + 3 + 9
     assert set(identity.correct) == {25}
@@ -125,7 +125,7 @@ def test_scale_one_is_the_network_itself_in_every_scope(table):
     assert set(table[table.correct.isna()].scale) == {0}
 
 
-def test_the_doses_differ_forward_and_backward(table):
+def test_scales_differ_forward_and_backward(table):
     zero = row(table, "all", 0.0)
     one = row(table, "all", 1.0)
     assert zero.correct < one.correct
@@ -141,7 +141,7 @@ def test_without_skips_it_is_the_plain_network_of_the_same_weights(network, targ
     assert row(table, "all", 0.0).correct == correct
 
 
-def test_the_default_doses(network, targets, tmp_path):
+def test_the_default_scales(network, targets, tmp_path):
     subject = subject_of(copy.deepcopy(network), targets)
     columns = scaling.measure(subject)["skip_scaling"]
     table = pd.DataFrame(columns)
@@ -156,12 +156,12 @@ def test_the_default_doses(network, targets, tmp_path):
 
 
 def store(folder, name, columns):
-    """As a run stores it: fails on unknown or missing columns, and on types that do not fit."""
+    """Store a table in a run; fails on unknown or missing columns, and on wrong types."""
     epoch = [1] * len(columns["scope"])
     RunWriter(folder, {}).append(name, {"epoch": epoch, **columns}, 0, 0)
 
 
-def test_the_network_is_as_before(network, targets):
+def test_the_network_does_not_change(network, targets):
     model = copy.deepcopy(network)
     scaling.measure(subject_of(model, targets), scales=(0.5,), recalibration_batches=1)
     before, after = network.state_dict(), model.state_dict()
@@ -177,7 +177,7 @@ def test_without_batch_norm_there_is_nothing_to_re_estimate(targets):
     assert list(table.correct) == list(table.correct_recalibrated)
 
 
-def test_torchvisions_blocks_have_scopes_too():
+def test_torchvisions_blocks_are_scaled_too():
     torch.manual_seed(0)
     model = ResNet(Bottleneck, [1, 1, 1, 1], num_classes=3, width_per_group=8).eval()
     columns = scaling.measure(

@@ -1,4 +1,4 @@
-"""Runs a network from one of its blocks on: what is before a rewired block need not run again."""
+"""Partial forward passes: runs a network from its first rewired block on, with stored inputs."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,10 +8,10 @@ from torch.utils.hooks import RemovableHandle
 from gradflow.probes.network.blocks import Block, Rewiring, rewired
 
 
-def run_keeping_inputs(
-    model: nn.Module, found: Sequence[Block], images: Tensor
+def forward_keeping_inputs(
+    model: nn.Module, blocks: Sequence[Block], images: Tensor
 ) -> tuple[Tensor, dict[Block, Tensor]]:
-    """The output of `model` for `images` [N, 3, H, W], and the input that each block got."""
+    """The output of `model` for `images` [N, 3, H, W], and the input of each block."""
     inputs: dict[Block, Tensor] = {}
 
     def keep(block: Block) -> None:
@@ -22,7 +22,7 @@ def run_keeping_inputs(
 
     handles: list[RemovableHandle] = []
     try:
-        for block in found:
+        for block in blocks:
             keep(block)
         output: Tensor = model(images)
     finally:
@@ -31,29 +31,29 @@ def run_keeping_inputs(
     return output, inputs
 
 
-def run_rewired(
+def forward_rewired(
     model: nn.Module,
-    found: Sequence[Block],
+    blocks: Sequence[Block],
     rewirings: Mapping[Block, Rewiring],
     images: Tensor,
     inputs: Mapping[Block, Tensor],
 ) -> Tensor:
-    """The output of `model` with `rewirings`, of which there is at least one.
+    """The output of `model` with `rewirings`. Blocks before the first rewired one do not run.
 
     Args:
-        model: in the mode and with the statistics with which `inputs` were recorded.
-        found: all blocks of `model`, in order, each reading what the one before it made.
-        rewirings: what some of the blocks do instead of themselves.
+        model: in the same mode and with the same statistics as when `inputs` were recorded.
+        blocks: all blocks of `model`, in order; the input of each is the output of the one before.
+        rewirings: at least one; what these blocks compute instead of their own forward.
         images: [N, 3, H, W].
-        inputs: of each block, for the same images, as `run_keeping_inputs` gives them.
+        inputs: the input of each block for the same images, from `forward_keeping_inputs`.
     """
-    start = next(place for place, block in enumerate(found) if block in rewirings)
-    first = found[start]
+    start = next(place for place, block in enumerate(blocks) if block in rewirings)
+    first = blocks[start]
 
     def enter(block: Block, _: Tensor) -> Tensor:
         return rewirings[block](block, inputs[block])
 
-    with rewired({**rewirings, **dict.fromkeys(found[:start], _pass), first: enter}):
+    with rewired({**rewirings, **dict.fromkeys(blocks[:start], _pass), first: enter}):
         output: Tensor = model(images)
     return output
 
