@@ -4,7 +4,7 @@ The commands print such an error as one sentence and exit with 1; anything else 
 gradflow and keeps its traceback.
 """
 
-_HALF = 2000
+_SHOWN_AT_EACH_END = 2000
 
 
 def printable(text: str) -> str:
@@ -13,8 +13,8 @@ def printable(text: str) -> str:
     File names, class names and run folders from elsewhere may hold anything.
     """
     return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in text
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
     )
 
 
@@ -24,7 +24,11 @@ class GradflowError(Exception):
     def __str__(self) -> str:
         text = printable(super().__str__())
         # What was found may be endless; what to do about it stands at the end.
-        return text if len(text) <= 2 * _HALF else f"{text[:_HALF]} … {text[-_HALF:]}"
+        return (
+            text
+            if len(text) <= 2 * _SHOWN_AT_EACH_END
+            else f"{text[:_SHOWN_AT_EACH_END]} … {text[-_SHOWN_AT_EACH_END:]}"
+        )
 
 
 class ConfigurationError(GradflowError):

@@ -20,7 +20,7 @@ from gradflow.hooks.records import StepRecord
 from gradflow.hooks.reduction.fused import Moments
 
 # Moments by kind (activation, gradient, skip, branch) and layer.
-Parts = dict[tuple[str, str], Moments]
+MomentsByKey = dict[tuple[str, str], Moments]
 
 SHARDED_NORMS = ("weight_norm", "gradient_norm", "update_norm", "previous_gradient_norm")
 
@@ -30,13 +30,13 @@ class Processes:
 
     def __init__(self, model: nn.Module) -> None:
         self._group = _group_of(model)
-        self._sharded = {name for name, p in model.named_parameters() if is_shard(p)}
+        self._sharded = {name for name, p in model.named_parameters() if is_sharded(p)}
         joined = self._group is not None
         self.count = dist.get_world_size(self._group) if joined else 1
         self.rank = dist.get_rank(self._group) if joined else 0
 
     @property
-    def writes(self) -> bool:
+    def is_writer(self) -> bool:
         """Whether this process is the one that writes the run."""
         return self.rank == 0
 
@@ -48,17 +48,17 @@ class Processes:
         """
         if self.count == 1 or not records:
             return records
-        parts = [_parts_of(record, 1 / self.count) for record in records]
+        parts = [_moments_by_key(record, 1 / self.count) for record in records]
         self._require_agreement(records, parts)
         for record, entries in zip(records, parts, strict=True):
-            _put_back(record, self._join_moments(entries))
+            _set_moments(record, self._join_moments(entries))
             self._join_products(record)
             self._join_parameters(record)
         return records
 
-    def _require_agreement(self, records: list[StepRecord], parts: list[Parts]) -> None:
+    def _require_agreement(self, records: list[StepRecord], parts: list[MomentsByKey]) -> None:
         names = [
-            (record.epoch, record.step, *entries, *_split_junctions(record), *record.parameters)
+            (record.epoch, record.step, *entries, *_junction_products(record), *record.parameters)
             for record, entries in zip(records, parts, strict=True)
         ]
         digest = hashlib.sha256(repr(names).encode()).digest()
@@ -73,7 +73,7 @@ class Processes:
                 f"{records[-1].step}: the model must run the same layers in all of them"
             )
 
-    def _join_moments(self, entries: Parts) -> Parts:
+    def _join_moments(self, entries: MomentsByKey) -> MomentsByKey:
         """Each entry taken as one batch over all processes: one exchange for all of them."""
         if not entries:
             return entries
@@ -95,7 +95,7 @@ class Processes:
         return dict(zip(entries, joined, strict=True))
 
     def _join_products(self, record: StepRecord) -> None:
-        split = _split_junctions(record)
+        split = _junction_products(record)
         if split:
             added = self._add([products / self.count**2 for products in split.values()])
             for layer, products in zip(split, added, strict=True):
@@ -142,7 +142,7 @@ def inner_model(model: nn.Module) -> nn.Module:
     return model
 
 
-def is_shard(parameter: Tensor) -> bool:
+def is_sharded(parameter: Tensor) -> bool:
     """Whether this process holds only a part of `parameter`, as under FSDP2."""
     placements = getattr(parameter, "placements", ())
     return any(placement.is_shard() for placement in placements)
@@ -161,12 +161,12 @@ def _group_of(model: nn.Module) -> dist.ProcessGroup | None:
         group: dist.ProcessGroup = model.process_group
         return group
     # FSDP2 shards over a mesh; over one of several dimensions its norms need the whole world too.
-    return dist.group.WORLD if any(map(is_shard, model.parameters())) else None
+    return dist.group.WORLD if any(map(is_sharded, model.parameters())) else None
 
 
-def _parts_of(record: StepRecord, scale: float) -> Parts:
+def _moments_by_key(record: StepRecord, scale: float) -> MomentsByKey:
     """All moments of `record` by kind and layer, those of gradients times `scale`."""
-    parts: Parts = {("activation", layer): one for layer, one in record.activations.items()}
+    parts: MomentsByKey = {("activation", layer): one for layer, one in record.activations.items()}
     parts |= {("gradient", layer): one.scaled(scale) for layer, one in record.gradients.items()}
     for layer, junction in record.junctions.items():
         for side, one in (("skip", junction.skip), ("branch", junction.branch)):
@@ -175,8 +175,8 @@ def _parts_of(record: StepRecord, scale: float) -> Parts:
     return parts
 
 
-def _put_back(record: StepRecord, parts: Parts) -> None:
-    """Set the moments of `record` to `parts`, as `_parts_of` names them."""
+def _set_moments(record: StepRecord, parts: MomentsByKey) -> None:
+    """Set the moments of `record` to `parts`, as `_moments_by_key` names them."""
     for (kind, layer), one in parts.items():
         if kind == "activation":
             record.activations[layer] = one
@@ -186,7 +186,7 @@ def _put_back(record: StepRecord, parts: Parts) -> None:
             setattr(record.junctions[layer], kind, one)
 
 
-def _split_junctions(record: StepRecord) -> dict[str, Tensor]:
+def _junction_products(record: StepRecord) -> dict[str, Tensor]:
     """The products of the junctions that a backward pass has come by, by layer."""
     return {
         layer: junction.products

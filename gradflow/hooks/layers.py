@@ -30,7 +30,7 @@ _ROLES = {
 }
 # Layers of other libraries derive from nn.Module alone (a transformer's RMSNorm, GPT-2's Conv1D,
 # which is a linear layer): their class names tell.
-_FOREIGN_NAMES = (
+_CLASS_NAME_PATTERNS = (
     ("normalization", re.compile(r"norm", re.IGNORECASE)),
     ("activation", re.compile(r"Activation$|[GS]ELU|SiLU|ReLU|Swish|Tanh|Sigmoid", re.IGNORECASE)),
     ("linear", re.compile(r"^Conv1D$|Linear")),
@@ -56,7 +56,7 @@ def role_of(module: nn.Module) -> str | None:
         return "block"
     if type(module).__module__.startswith("torch.nn."):
         return "other" if next(module.parameters(), None) is not None else None
-    for role, pattern in _FOREIGN_NAMES:
+    for role, pattern in _CLASS_NAME_PATTERNS:
         if pattern.search(type(module).__name__):
             return role
     return "other" if next(module.parameters(), None) is not None else None

@@ -38,7 +38,7 @@ def first_nonfinite(
     return min(found, key=lambda entry: int(entry["step"]), default=None)
 
 
-def sentence(entry: Mapping[str, Any]) -> str:
+def nonfinite_message(entry: Mapping[str, Any]) -> str:
     """What `first_nonfinite` found, for an error message."""
     what = "output" if entry["direction"] == "forward" else "gradient of the output"
     values = "value" if entry["count"] == 1 else "values"

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gradflow.hooks.reduction import histograms
-from gradflow.hooks.reduction.fused import Moments, finish
+from gradflow.hooks.reduction.fused import Moments, to_statistics
 from gradflow.runs.format.schema import TABLES, TENSOR_STATISTICS
 
 Columns = dict[str, Any]
@@ -18,7 +18,7 @@ Columns = dict[str, Any]
 class JunctionRecord:
     """A residual addition in one step: moments of its summands, products of its gradients.
 
-    `products` is [7] on the device, as `junctions.route_products` gives them; None until the
+    `products` is [7] on the device, as `junctions.gradient_products` gives them; None until the
     backward pass has come by. Under gradient accumulation the products of all passes add up, as
     those of one batch would.
     """
@@ -104,7 +104,7 @@ def _tensor_columns(groups: list[tuple[StepRecord, dict[str, Moments]]]) -> Colu
     rows = [(r, layer, seen) for r, by_layer in groups for layer, seen in by_layer.items()]
     if not rows:
         return {}
-    statistics = finish([seen for _, _, seen in rows])
+    statistics = to_statistics([seen for _, _, seen in rows])
     without_channels = np.array([not seen.has_channels for _, _, seen in rows])
     columns: Columns = {
         **_keys([r for r, _, _ in rows]),
@@ -194,7 +194,7 @@ def _variances(summands: list[Moments | None]) -> np.ma.MaskedArray[Any, Any]:
     mask = np.array([entry is None for entry in summands])
     values = np.zeros(len(summands))
     if known:
-        values[~mask] = finish(known)["channel_variance"]
+        values[~mask] = to_statistics(known)["channel_variance"]
     return np.ma.array(values, mask=mask)
 
 

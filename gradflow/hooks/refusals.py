@@ -49,7 +49,7 @@ def refuse_in_processes(*, histograms: bool, budget: bool) -> None:
         )
 
 
-def refuse_thread() -> TracingError:
+def wrong_thread_error() -> TracingError:
     """The error for a forward pass in another thread than the one that entered the tracer."""
     return TracingError(
         "the model ran in another thread than the one that entered the tracer: "
@@ -57,7 +57,7 @@ def refuse_thread() -> TracingError:
     )
 
 
-def refuse_silence(step: int) -> TracingError:
+def no_layer_observed_error(step: int) -> TracingError:
     """The error for a recorded step in which no layer was seen."""
     return TracingError(
         f"step {step} ended and no layer was observed in it: the model must run in training mode "

@@ -25,7 +25,7 @@ _POWERS = {
 }
 
 
-class ScalerWatch:
+class ScalerObserver:
     """Stands before `scaler.step` while attached, and tells of steps that the scaler skips."""
 
     def __init__(
@@ -78,7 +78,9 @@ class ScalerWatch:
         return getattr, (self._scaler, "step")
 
 
-def optimizer_scale(optimizer: torch.optim.Optimizer | None) -> tuple[Tensor | None, Tensor | None]:
+def grad_scale_and_found_inf(
+    optimizer: torch.optim.Optimizer | None,
+) -> tuple[Tensor | None, Tensor | None]:
     """The factor still in the parameters' gradients, and whether the step will have no effect.
 
     Both are set on an optimizer that unscales by itself, for the time of its step; else None.
@@ -94,9 +96,12 @@ def step_columns(records: Sequence[StepRecord]) -> Columns:
     return {
         "epoch": np.ma.array([record.epoch for record in records]),
         "step": np.ma.array([record.step for record in records]),
-        "scale": np.ma.array(_values(scales), mask=[scale is None for scale in scales]),
+        "scale": np.ma.array(_to_array(scales), mask=[scale is None for scale in scales]),
         "skipped": np.ma.array(
-            [bool(value) for value in _values([record.skipped for record in records], missing=0.0)]
+            [
+                bool(value)
+                for value in _to_array([record.skipped for record in records], missing=0.0)
+            ]
         ),
     }
 
@@ -109,7 +114,7 @@ def unscale(tables: dict[str, Columns], records: Sequence[StepRecord]) -> None:
         scales = [getattr(record, attribute) for record in records]
         if name not in tables or all(scale is None for scale in scales):
             continue
-        steps = dict(zip((r.step for r in records), _values(scales), strict=True))
+        steps = dict(zip((r.step for r in records), _to_array(scales), strict=True))
         columns = tables[name]
         factors = np.array([steps[int(step)] for step in columns["step"]])
         for quantity in TABLES[name].columns:
@@ -128,7 +133,7 @@ def unscale_histograms(tables: dict[str, Columns], records: Sequence[StepRecord]
     """
     if "gradient_histograms" not in tables or all(record.scale is None for record in records):
         return
-    shifts = np.log2(_values([record.scale for record in records]))
+    shifts = np.log2(_to_array([record.scale for record in records]))
     if (shifts != np.round(shifts)).any():
         raise TracingError(
             "histograms of gradients need loss scales that are powers of two: give the scaler a "
@@ -139,7 +144,7 @@ def unscale_histograms(tables: dict[str, Columns], records: Sequence[StepRecord]
     columns["lowest_exponent"] -= np.array([by_step[int(step)] for step in columns["step"]])
 
 
-def _values(entries: Sequence[Any], missing: float = 1.0) -> np.ndarray:
+def _to_array(entries: Sequence[Any], missing: float = 1.0) -> np.ndarray:
     """Numbers, or 0-d tensors on the device, as an array: one transfer."""
     tensors = [entry.reshape(()).float() for entry in entries if isinstance(entry, Tensor)]
     gathered = iter(torch.stack(tensors).cpu().tolist() if tensors else ())

@@ -13,7 +13,7 @@ Schedule = Callable[[int], bool]
 
 
 @dataclass(frozen=True)
-class Described:
+class DescribedSchedule:
     """A schedule that says in words what it is."""
 
     text: str
@@ -27,36 +27,36 @@ class Described:
         return self.text
 
 
-def every(interval: int) -> Described:
+def every(interval: int) -> DescribedSchedule:
     """The schedule that records steps 0, `interval`, 2 `interval`, ...
 
     Raises `TracingError` where `interval` is not a positive integer.
     """
-    _check_count("every", interval)
-    return Described(f"every {interval} steps", lambda step: step % interval == 0)
+    _require_positive_int("every", interval)
+    return DescribedSchedule(f"every {interval} steps", lambda step: step % interval == 0)
 
 
-def first_then_every(first: int, interval: int) -> Described:
+def first_then_every(first: int, interval: int) -> DescribedSchedule:
     """The schedule that records the first steps, `first` of them, and then every `interval`-th.
 
     Raises `TracingError` where one of the two is not a positive integer.
     """
-    _check_count("first_then_every", first)
-    _check_count("first_then_every", interval)
-    return Described(
+    _require_positive_int("first_then_every", first)
+    _require_positive_int("first_then_every", interval)
+    return DescribedSchedule(
         f"the first {first} steps, then every {interval} steps",
         lambda step: step < first or step % interval == 0,
     )
 
 
-def log_spaced(per_decade: int) -> Described:
+def log_spaced(per_decade: int) -> DescribedSchedule:
     """The schedule that records step 0 and, of each ten-fold of steps, about `per_decade`.
 
     These are the whole parts of 10^(i / `per_decade`), i = 0, 1, 2, ...
 
     Raises `TracingError` where `per_decade` is not a positive integer.
     """
-    _check_count("log_spaced", per_decade)
+    _require_positive_int("log_spaced", per_decade)
 
     def wanted(step: int) -> bool:
         if step == 0:
@@ -68,7 +68,7 @@ def log_spaced(per_decade: int) -> Described:
             for index in range(max(nearest - 1, 0), nearest + per_decade + 2)
         )
 
-    return Described(f"{per_decade} steps in each ten-fold", wanted)
+    return DescribedSchedule(f"{per_decade} steps in each ten-fold", wanted)
 
 
 class Budget:
@@ -155,22 +155,22 @@ class Budget:
         return self._recorded_steps * self._cost() + self._writing
 
 
-def first_of_epoch(steps_per_epoch: int, interval: int) -> Described:
+def first_recorded_of_each_epoch(steps_per_epoch: int, interval: int) -> DescribedSchedule:
     """The schedule that holds for the first step of each epoch that `every(interval)` records.
 
     Epochs of fewer than `interval` steps may have none.
 
     Raises `TracingError` where one of the two is not a positive integer.
     """
-    _check_count("first_of_epoch", steps_per_epoch)
-    _check_count("first_of_epoch", interval)
-    return Described(
+    _require_positive_int("first_recorded_of_each_epoch", steps_per_epoch)
+    _require_positive_int("first_recorded_of_each_epoch", interval)
+    return DescribedSchedule(
         "the first recorded step of each epoch",
         lambda step: step % interval == 0 and step % steps_per_epoch < interval,
     )
 
 
-class HistogramSteps:
+class HistogramSchedule:
     """Which recorded steps have histograms of magnitudes as well.
 
     Args:
@@ -186,31 +186,31 @@ class HistogramSteps:
                 "a budget cannot choose the steps with histograms: give the budget as the "
                 "schedule, and histograms a number of recorded steps"
             )
-        self.any = histograms is not False
+        self.enabled = histograms is not False
         self._recorded = 0
-        self._planned: tuple[int, bool] | None = None
+        self._last_answer: tuple[int, bool] | None = None
         self._wanted: Schedule | None = histograms if callable(histograms) else None
         self._every = 1 if callable(histograms) or isinstance(histograms, bool) else histograms
-        _check_count("histograms", self._every)
+        _require_positive_int("histograms", self._every)
 
     def __call__(self, step: int) -> bool:
         """Whether `step`, which is recorded, has histograms; a function is asked once a step."""
-        if not self.any:
+        if not self.enabled:
             return False
         if self._wanted is None:
             return self._recorded % self._every == 0
-        if self._planned is None or self._planned[0] != step:
-            self._planned = (step, bool(self._wanted(step)))
-        return self._planned[1]
+        if self._last_answer is None or self._last_answer[0] != step:
+            self._last_answer = (step, bool(self._wanted(step)))
+        return self._last_answer[1]
 
     def __str__(self) -> str:
-        if not self.any:
+        if not self.enabled:
             return "none"
         if self._wanted is not None:
             return as_schedule(self._wanted)[1]
         return "all recorded steps" if self._every == 1 else f"every {self._every} recorded steps"
 
-    def add_recorded(self) -> None:
+    def count_recorded_step(self) -> None:
         """Take in that a recorded step has ended."""
         self._recorded += 1
 
@@ -218,9 +218,9 @@ class HistogramSteps:
 def as_schedule(schedule: int | Schedule) -> tuple[Schedule, str]:
     """The schedule meant by a number of steps or a function, and what to call it."""
     chosen = schedule if callable(schedule) else every(schedule)
-    return chosen, str(chosen) if isinstance(chosen, (Described, Budget)) else "a function"
+    return chosen, str(chosen) if isinstance(chosen, (DescribedSchedule, Budget)) else "a function"
 
 
-def _check_count(name: str, value: int) -> None:
+def _require_positive_int(name: str, value: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise TracingError(f"{name} must be a whole number of steps from 1 up, not {value!r}")

@@ -11,7 +11,7 @@ from gradflow.hooks.schedules import Budget, Schedule
 
 
 @dataclass(frozen=True)
-class Memory:
+class TracerState:
     """Everything of a tracer that outlives a step: one `state_dict` for all of it."""
 
     layers: LayerTable
@@ -35,7 +35,7 @@ class Memory:
             self.schedule.load_state_dict(state["budget"])
 
 
-def place_in(state: Mapping[str, Any]) -> tuple[int, int]:
+def resume_point(state: Mapping[str, Any]) -> tuple[int, int]:
     """The epoch and step that `state`, a tracer's, goes on from; the first where it is empty.
 
     Raises `ValueError` where it is none: rows of the run from there on are removed.

@@ -40,10 +40,10 @@ class RecordStore:
         """Keep the record of a step that has ended."""
         self._records.append(record)
 
-    def move_on(self, next_step: int, *, at_once: bool) -> None:
+    def transfer_and_flush_if_due(self, next_step: int, *, at_once: bool) -> None:
         """Gather and write what has come together before `next_step`; gather `at_once` if asked."""
         if len(self._records) >= (1 if at_once else _STEPS_PER_TRANSFER):
-            self.gather()
+            self.transfer()
         if self._steps >= _STEPS_PER_PART:
             self.flush(next_step)
 
@@ -53,7 +53,7 @@ class RecordStore:
 
     def flush(self, next_step: int) -> None:
         """Write everything recorded before `next_step`."""
-        self.gather()
+        self.transfer()
         if self._layers.changed:
             self._writer.write_layers(self._layers.columns())
             self._layers.changed = False
@@ -64,7 +64,7 @@ class RecordStore:
         self._steps = 0
         self._part_start = next_step
 
-    def gather(self) -> None:
+    def transfer(self) -> None:
         """Bring the numbers of the kept steps over from the device."""
         if not self._records:
             return

@@ -15,16 +15,16 @@ from gradflow.errors import RunError, TracingError
 from gradflow.hooks.distributed import Processes, inner_model
 from gradflow.hooks.environment import environment
 from gradflow.hooks.layers import LayerTable
-from gradflow.hooks.nonfinite import sentence
+from gradflow.hooks.nonfinite import nonfinite_message
 from gradflow.hooks.observation.layer_observer import LayerObserver
-from gradflow.hooks.parameters import ParameterRecorder, in_another_step
+from gradflow.hooks.parameters import ParameterRecorder, is_nested_step
 from gradflow.hooks.records import Columns, StepRecord
-from gradflow.hooks.reduction.fused import prepare
-from gradflow.hooks.refusals import refuse_in_processes, refuse_silence, refuse_untraceable
-from gradflow.hooks.scaling import ScalerWatch, optimizer_scale
-from gradflow.hooks.schedules import Budget, HistogramSteps, Schedule, as_schedule
+from gradflow.hooks.reduction.fused import prepare_device
+from gradflow.hooks.refusals import no_layer_observed_error, refuse_in_processes, refuse_untraceable
+from gradflow.hooks.scaling import ScalerObserver, grad_scale_and_found_inf
+from gradflow.hooks.schedules import Budget, HistogramSchedule, Schedule, as_schedule
 from gradflow.hooks.selection import Selection, select_modules
-from gradflow.hooks.state import Memory, place_in
+from gradflow.hooks.state import TracerState, resume_point
 from gradflow.hooks.store import RecordStore
 from gradflow.runs.format.limits import restoring
 from gradflow.runs.writing.run import MuteWriter, RunWriter
@@ -89,12 +89,12 @@ class Tracer:
         self._model = model
         self._optimizer = optimizer
         self._schedule, words = as_schedule(schedule)
-        self._histograms = HistogramSteps(histograms)
+        self._histograms = HistogramSchedule(histograms)
         if self._processes.count > 1:
             refuse_in_processes(
-                histograms=self._histograms.any, budget=isinstance(self._schedule, Budget)
+                histograms=self._histograms.enabled, budget=isinstance(self._schedule, Budget)
             )
-        self._planned: tuple[int, bool] | None = None
+        self._last_answer: tuple[int, bool] | None = None
         self._description = {
             **environment(model, words, str(self._histograms)),
             **(description or {}),
@@ -102,11 +102,11 @@ class Tracer:
         self._layers = LayerTable()
         self._observer = LayerObserver(model, select_modules(model, observe), self._layers)
         self._parameters = ParameterRecorder(model)
-        self._scaler: ScalerWatch | None = None
+        self._scaler: ScalerObserver | None = None
         if scaler is not None:
             if optimizer is None:
                 raise TracingError("a scaler skips steps of an optimizer: give the tracer both")
-            self._scaler = ScalerWatch(scaler, optimizer, self._step_is_skipped)
+            self._scaler = ScalerObserver(scaler, optimizer, self._step_is_skipped)
         self._stop_on_nonfinite = stop_on_nonfinite
         self._resume = resume
         self._handles: list[RemovableHandle] = []
@@ -124,7 +124,7 @@ class Tracer:
             with restoring(f"the tracer's state for {self.folder}"):
                 self._load_state_dict(self._resume)
         for device in {parameter.device for parameter in self._model.parameters()}:
-            prepare(device)
+            prepare_device(device)
         try:
             self._observer.attach()
             if self._scaler is not None:
@@ -192,7 +192,7 @@ class Tracer:
             raise TracingError(
                 "the optimizer given to the tracer ends the steps: do not call step() as well"
             )
-        self._measure_parameters(updating=False)
+        self._measure_parameters(keep_weights=False)
         self._end_step(updated=False)
 
     def skip_step(self) -> None:
@@ -213,7 +213,7 @@ class Tracer:
             "epoch": self.epoch,
             "step": self._step,
             "nonfinite": self.store.nonfinite,
-            "memory": self._memory().state_dict(),
+            "memory": self._state().state_dict(),
         }
 
     def first_nonfinite(self) -> dict[str, Any] | None:
@@ -222,7 +222,7 @@ class Tracer:
         Keys: epoch, step, layer, direction (forward or backward), and count, how many there were.
         Waits for the device.
         """
-        self.store.gather()
+        self.store.transfer()
         return self.store.nonfinite
 
     @contextmanager
@@ -259,23 +259,23 @@ class Tracer:
         self._begin_step()
 
     def _open_writer(self) -> RunWriter:
-        kind = RunWriter if self._processes.writes else MuteWriter
+        kind = RunWriter if self._processes.is_writer else MuteWriter
         if self._resume is None:
             return kind(self.folder, self._description)
         with restoring(f"the tracer's state for {self.folder}"):
-            epoch, step = place_in(self._resume)
+            epoch, step = resume_point(self._resume)
         return kind.resume(self.folder, epoch=epoch, step=step)
 
     def _load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.epoch, self._step = state["epoch"], state["step"]
         self._epoch_start = self._step
-        self._memory().load_state_dict(state["memory"])
+        self._state().load_state_dict(state["memory"])
         self.store.nonfinite = state["nonfinite"]
         self.store.start_at(self._step)
 
-    def _memory(self) -> Memory:
+    def _state(self) -> TracerState:
         junctions = self._observer.junctions
-        return Memory(self._layers, junctions, self._parameters, self._schedule)
+        return TracerState(self._layers, junctions, self._parameters, self._schedule)
 
     def _last_step(self) -> int:
         if self._step == self._epoch_start:
@@ -287,9 +287,9 @@ class Tracer:
 
     def _wants(self, step: int) -> bool:
         """Whether `step` is recorded; the schedule is asked once a step."""
-        if self._planned is None or self._planned[0] != step:
-            self._planned = (step, bool(self._schedule(step)))
-        return self._planned[1]
+        if self._last_answer is None or self._last_answer[0] != step:
+            self._last_answer = (step, bool(self._schedule(step)))
+        return self._last_answer[1]
 
     def _begin_step(self) -> None:
         record: StepRecord | None = None
@@ -298,29 +298,31 @@ class Tracer:
         self._observer.record = record
         self._step_began = time.monotonic()
 
-    def _measure_parameters(self, *, updating: bool) -> None:
+    def _measure_parameters(self, *, keep_weights: bool) -> None:
         record = self._observer.record
         if record is not None and self._scaler is not None:
             record.scale = self._scaler.scale()
-            record.parameter_scale, record.skipped = optimizer_scale(self._optimizer)
-        followed = self._wants(self._step + 1)
-        self._parameters.before(recorded=record is not None, followed=followed, updating=updating)
+            record.parameter_scale, record.skipped = grad_scale_and_found_inf(self._optimizer)
+        keep_gradients = self._wants(self._step + 1)
+        self._parameters.before_update(
+            record=record is not None, keep_gradients=keep_gradients, keep_weights=keep_weights
+        )
 
     def _update_begins(self, *_: Any) -> None:
-        if in_another_step(self._optimizer):
+        if is_nested_step(self._optimizer):
             return
         if self._scaler is not None:
             self._scaler.note_step()
-        self._measure_parameters(updating=True)
+        self._measure_parameters(keep_weights=True)
 
     def _update_ends(self, *_: Any) -> None:
-        if in_another_step(self._optimizer):
+        if is_nested_step(self._optimizer):
             return
         self._end_step(updated=self._observer.record is not None)
 
     def _step_is_skipped(self) -> None:
         """The scaler did not call the optimizer: the step counts, and is marked."""
-        self._measure_parameters(updating=False)
+        self._measure_parameters(keep_weights=False)
         if self._observer.record is not None:
             self._observer.record.skipped = True
         self._end_step(updated=False)
@@ -329,15 +331,15 @@ class Tracer:
         record = self._observer.record
         self._observer.end_step()
         if record is not None:
-            record.parameters = self._parameters.after(updated=updated)
+            record.parameters = self._parameters.after_update(weights_kept=updated)
             record.closed = True
             self.store.add(record)
-            self._histograms.add_recorded()
+            self._histograms.count_recorded_step()
         self._step += 1
         writing_began = time.monotonic()
         if record is not None and not self._layers:
-            raise refuse_silence(record.step)
-        self.store.move_on(self._step, at_once=self._stop_on_nonfinite)
+            raise no_layer_observed_error(record.step)
+        self.store.transfer_and_flush_if_due(self._step, at_once=self._stop_on_nonfinite)
         if isinstance(self._schedule, Budget):
             end = time.monotonic()
             self._schedule.add_step(
@@ -348,7 +350,7 @@ class Tracer:
         self._begin_step()
         if self._stop_on_nonfinite and self.store.nonfinite is not None:
             self.store.flush(self._step)
-            raise TracingError(sentence(self.store.nonfinite))
+            raise TracingError(nonfinite_message(self.store.nonfinite))
 
     def _close(self, status: str) -> None:
         self.writer.describe(residual_additions=self._observer.junctions.summary())

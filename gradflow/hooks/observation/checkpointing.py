@@ -24,7 +24,7 @@ _NAMES = "gradflow_layers"
 
 
 @dataclass(frozen=True)
-class Place:
+class CallContext:
     """Where a call stands.
 
     Fields:
@@ -37,14 +37,14 @@ class Place:
     segments: tuple[Any, ...] = ()
     replayed: Any = None
 
-    def known_name(self, module: str) -> str | None:
+    def name_in_first_pass(self, module: str) -> str | None:
         """The layer that this call of `module` was in the first pass; None if this is the first."""
         if self.replayed is None:
             return None
         names = getattr(self.replayed, _NAMES, {})
         return next(names[module][1]) if module in names else None
 
-    def keep_name(self, module: str, layer: str) -> None:
+    def store_name(self, module: str, layer: str) -> None:
         """Note for the second pass that this call of `module` is `layer`."""
         for segment in self.segments:
             if not hasattr(segment, _NAMES):
@@ -55,7 +55,7 @@ class Place:
             names[module] = (layers, cycle(layers))
 
 
-_ORDINARY = Place()
+_ORDINARY = CallContext()
 
 
 def in_backward() -> bool:
@@ -63,7 +63,7 @@ def in_backward() -> bool:
     return bool(torch._C._current_graph_task_id() != -1)
 
 
-def place_of_call() -> Place | None:
+def context_of_call() -> CallContext | None:
     """Where the module call now running stands; None where it is not to be recorded."""
     backward, enabled = in_backward(), torch.is_grad_enabled()
     if enabled and not backward:
@@ -76,8 +76,8 @@ def place_of_call() -> Place | None:
             if name == _FORWARD:
                 segments.append(frame.f_locals["ctx"])
             elif name == _BACKWARD:
-                return Place(enabled, tuple(segments), frame.f_locals["ctx"])
+                return CallContext(enabled, tuple(segments), frame.f_locals["ctx"])
             elif name.endswith(_REFILL):
                 return None
         frame = frame.f_back
-    return Place(False, tuple(segments)) if segments and not backward else None
+    return CallContext(False, tuple(segments)) if segments and not backward else None

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import torch
 
 
-class Watcher(Protocol):
+class Observer(Protocol):
     """What a hook works for; while `record` is None there is nothing to do."""
 
     @property
@@ -15,7 +15,7 @@ class Watcher(Protocol):
 
 
 class Hook:
-    """Calls `function` with what the module gives it, while `watcher` has a record to fill.
+    """Calls `function` with what the module gives it, while `observer` has a record to fill.
 
     A module's hooks are copied and pickled with it. Of this one nothing goes along: in the copy
     stands `inert`, so that neither the tracer nor what it has recorded is dragged with a model.
@@ -23,14 +23,14 @@ class Hook:
     `torch.compile` runs it as it stands, between two compiled pieces of the model.
     """
 
-    __slots__ = ("_function", "_watcher")
+    __slots__ = ("_function", "_observer")
 
-    def __init__(self, watcher: Watcher, function: Callable[..., None]) -> None:
-        self._watcher = watcher
+    def __init__(self, observer: Observer, function: Callable[..., None]) -> None:
+        self._observer = observer
         self._function = function
 
     def _pass_on(self, *args: Any) -> None:
-        if self._watcher.record is not None:
+        if self._observer.record is not None:
             self._function(*args)
 
     __call__ = torch.compiler.disable(_pass_on)

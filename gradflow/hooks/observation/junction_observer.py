@@ -13,8 +13,8 @@ from gradflow.hooks.layers import LayerTable, first_tensor
 from gradflow.hooks.observation.hook import Hook
 from gradflow.hooks.records import JunctionRecord, StepRecord
 from gradflow.hooks.reduction.fused import Moments, moments
-from gradflow.hooks.residual.junctions import Junction, Made, find_junctions, watch_junction
-from gradflow.hooks.residual.module_order import Running, may_add
+from gradflow.hooks.residual.junctions import Junction, NodeOutput, find_junctions, watch_junction
+from gradflow.hooks.residual.module_order import ModuleOrder, may_add
 
 # The name of additions in the forward of the model itself, which has no qualified name.
 MODEL = "(model)"
@@ -23,22 +23,22 @@ MODEL = "(model)"
 class JunctionObserver:
     """Adds the residual additions of every forward pass to the record of the step.
 
-    `current` gives the record that a call of a module is to fill, None where it is not recorded;
-    `deliver` calls a function once the backward pass that is running has ended well.
+    `current_record` gives the record that a module call is to fill, or None if the call is not
+    recorded. `at_end_of_backward` calls a function once the running backward pass has ended well.
     """
 
     def __init__(
         self,
         layers: LayerTable,
-        current: Callable[[], StepRecord | None],
-        deliver: Callable[[Callable[[], None]], None],
+        current_record: Callable[[], StepRecord | None],
+        at_end_of_backward: Callable[[Callable[[], None]], None],
     ) -> None:
         self._layers = layers
-        self._current = current
-        self._deliver = deliver
-        self._running = Running()
-        self._outputs: dict[Made, tuple[str, Moments]] = {}
-        self._inputs: dict[Made, tuple[weakref.ref[Tensor], int]] = {}
+        self._current_record = current_record
+        self._at_end_of_backward = at_end_of_backward
+        self._order = ModuleOrder()
+        self._outputs: dict[NodeOutput, tuple[str, Moments]] = {}
+        self._inputs: dict[NodeOutput, tuple[weakref.ref[Tensor], int]] = {}
         self._passes = 0
         self._names: set[str] = set()
         self._concatenations = 0
@@ -58,10 +58,10 @@ class JunctionObserver:
 
     def forget(self) -> None:
         """Let go of everything that belongs to the forward pass just run."""
-        self._running.forget()
-        self._let_go()
+        self._order.forget()
+        self._clear_tensors()
 
-    def saw(
+    def note_output(
         self, args: tuple[Any, ...], output: Tensor, layer: str, output_moments: Moments
     ) -> None:
         """Note what a layer was given and what it made: summands are known by these."""
@@ -106,26 +106,26 @@ class JunctionObserver:
         self._names = set(state["names"])
 
     def _enter(self, name: str, module: nn.Module, _: Any) -> None:
-        if self._current() is not None:
-            self._running.enter(name, module)
+        if self._current_record() is not None:
+            self._order.enter(name, module)
 
     def _leave(self, name: str, module: nn.Module, _: Any, output: Any) -> None:
-        record = self._current()
-        if record is not None and self._running.leave(name):
+        record = self._current_record()
+        if record is not None and self._order.leave(name):
             self._record(record, output)
-            self._let_go()
+            self._clear_tensors()
 
-    def _let_go(self) -> None:
+    def _clear_tensors(self) -> None:
         self._outputs.clear()
         self._inputs.clear()
 
     def _record(self, record: StepRecord, output: Any) -> None:
-        junctions, concatenations = find_junctions(output, self._running.begin)
+        junctions, concatenations = find_junctions(output, self._order.start)
         self._passes += 1
         self._concatenations = max(self._concatenations, concatenations)
         counts: Counter[str] = Counter()
         for junction in junctions:
-            module = self._running.module_at(junction.sequence)
+            module = self._order.module_at(junction.sequence)
             if module is None:
                 continue
             counts[module] += 1
@@ -141,10 +141,11 @@ class JunctionObserver:
         entry = JunctionRecord(junction.skip_type, self._moments_of(junction.skip), branch)
         kept = record.add_junction(layer, entry)
         watch_junction(
-            junction, lambda products: self._deliver(partial(kept.add_products, products))
+            junction,
+            lambda products: self._at_end_of_backward(partial(kept.add_products, products)),
         )
 
-    def _moments_of(self, made: Made) -> Moments | None:
+    def _moments_of(self, made: NodeOutput) -> Moments | None:
         """The moments of a summand; None where they cannot be had any more."""
         if made in self._outputs:
             return self._outputs[made][1]

@@ -35,23 +35,23 @@ class BackwardPasses:
     def __init__(self) -> None:
         self._waiting: dict[int, list[Callable[[], None]]] = {}
 
-    def add(self, deliver: Callable[[], None]) -> None:
-        """Call `deliver` once the backward pass now running has ended."""
+    def call_at_end(self, function: Callable[[], None]) -> None:
+        """Call `function` once the backward pass now running has ended."""
         task = torch._C._current_graph_task_id()
         if task == -1:
-            deliver()
+            function()
             return
         # Each device has a thread of its own: two that find the list empty may both ask to be
         # called, and the second call finds nothing left.
         waiting = self._waiting.setdefault(task, [])
         if not waiting:
             Variable._execution_engine.queue_callback(partial(self._ended, task))
-        waiting.append(deliver)
+        waiting.append(function)
 
     def forget(self) -> None:
         """Drop what passes that broke off had delivered."""
         self._waiting.clear()
 
     def _ended(self, task: int) -> None:
-        for deliver in self._waiting.pop(task, ()):
-            deliver()
+        for function in self._waiting.pop(task, ()):
+            function()

@@ -1,7 +1,7 @@
 """Loops over tensors in main memory that read each one once, compiled by numba at first use.
 
 The machine code is kept in numba's cache folder, so that only the first run on a machine compiles
-(a few seconds). Import this module through `gradflow.hooks.reduction.native`, which copes where
+(a few seconds). Import this module through `gradflow.hooks.reduction.cpu`, which copes where
 numba is missing or has nowhere to keep its cache.
 
 Every loop takes flat arrays. `bits` is the same memory as `x` seen as integers; without the sign

@@ -61,7 +61,7 @@ def channel_variance(x: Tensor, channel_axis: int) -> Tensor:
     return _channels(x, channel_axis).var(dim=1, correction=0).mean()
 
 
-def inner(x: Tensor, y: Tensor) -> Tensor:
+def inner_product(x: Tensor, y: Tensor) -> Tensor:
     """sum(x y), the inner product of two tensors of one shape."""
     return torch.dot(x.reshape(-1), y.reshape(-1))
 

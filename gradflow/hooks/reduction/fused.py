@@ -4,7 +4,7 @@ A tensor x [N, C, S] is reduced where it lies to `Moments`: per channel the sum,
 and the sum of squared deviations from the channel's mean; in all the largest magnitude, the count
 of zeros and of non-finite values, and, where wanted, a histogram of magnitudes. What
 `gradflow.runs.format.schema` names follows from these by arithmetic on C numbers, done later for
-many tensors at once by `finish`.
+many tensors at once by `to_statistics`.
 
 In main memory the loops of `gradflow.hooks.reduction.compiled` do it in one read, on cuda the
 kernels of `gradflow.hooks.reduction.kernels`; elsewhere, and without numba or Triton, torch does it
@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradflow.hooks.reduction import histograms, native
+from gradflow.hooks.reduction import cpu, histograms
 
 # Elements that the torch fallback turns into float64 at a time.
 _CHUNK = 1 << 16
@@ -101,7 +101,7 @@ def moments(x: Tensor, channel_axis: int | None, *, histogram: bool = False) -> 
         channel_axis = None
     has_channels = channel_axis is not None
     channels = 1 if channel_axis is None else shape[channel_axis]
-    found = native.reduce(x, channel_axis, exponents=histogram)
+    found = cpu.reduce(x, channel_axis, exponents=histogram)
     magnitudes = None
     values: Tensor | np.ndarray
     if found is None:
@@ -125,10 +125,10 @@ def _tensor(values: Tensor | np.ndarray) -> Tensor:
 @torch.no_grad()
 def safe_norm(x: Tensor) -> Tensor:
     """The L2 norm of x, a 0-d tensor, also where squares of its elements would underflow."""
-    square = native.square_sum(x.detach())
+    square = cpu.square_sum(x.detach())
     if square is not None:
         return torch.tensor(math.sqrt(square), dtype=torch.float64)
-    norm: Tensor = torch.linalg.vector_norm(x, dtype=_wide(x))
+    norm: Tensor = torch.linalg.vector_norm(x, dtype=_sum_dtype(x))
     return norm
 
 
@@ -139,19 +139,19 @@ def _kernels(device: torch.device) -> ModuleType | None:
         module = import_module("gradflow.hooks.reduction.kernels")
         sample = torch.arange(4 * 8 * 37, device=device).remainder(13).sub(4).div(3)
         sample = sample.reshape(4, 8, 37)
-        found = module.reduce(*native.as_it_lies(sample, 1))
+        found = module.reduce(*cpu.in_memory_order(sample, 1))
         same = torch.allclose(found, _by_torch(sample, 1), rtol=1e-9, atol=1e-9)
     except Exception:  # whatever fails here, torch computes the same
         return None
     return module if same else None
 
 
-def prepare(device: torch.device) -> None:
+def prepare_device(device: torch.device) -> None:
     """Try out what reduces tensors on `device`, so that no step has to wait for it."""
     if device.type == "cuda":
         _kernels(device)
     elif device.type == "cpu":
-        native.loops()
+        cpu.loops_module()
 
 
 def _on_gpu(x: Tensor) -> bool:
@@ -161,9 +161,9 @@ def _on_gpu(x: Tensor) -> bool:
 def _by_kernel(x: Tensor, channel_axis: int | None) -> Tensor | None:
     """The values of `Moments` from one read on a GPU; None where the kernels do not take x."""
     kernels = _kernels(x.device) if _on_gpu(x) else None
-    if kernels is None or x.dtype not in kernels.DTYPES or x.numel() > kernels.MOST_ELEMENTS:
+    if kernels is None or x.dtype not in kernels.DTYPES or x.numel() > kernels.MAX_ELEMENTS:
         return None
-    values: Tensor = kernels.reduce(*native.as_it_lies(x, channel_axis))
+    values: Tensor = kernels.reduce(*cpu.in_memory_order(x, channel_axis))
     return values
 
 
@@ -172,14 +172,14 @@ def _by_torch(x: Tensor, channel_axis: int | None) -> Tensor:
     return torch.cat([_channels(x, channel_axis).flatten(), _extremes(x)])
 
 
-def _wide(x: Tensor) -> torch.dtype:
+def _sum_dtype(x: Tensor) -> torch.dtype:
     """The dtype to sum in."""
     return torch.float32 if x.device.type == "mps" else torch.float64
 
 
 def _channels(x: Tensor, channel_axis: int | None) -> Tensor:
     """Sums, sums of squares, and of squared deviations, by channel: [3, C]."""
-    wide = _wide(x)
+    wide = _sum_dtype(x)
     if channel_axis is None:
         runs = x.reshape(-1, 1, 1)
     else:
@@ -218,17 +218,19 @@ def _extremes(x: Tensor) -> Tensor:
         nonfinite = torch.zeros((), dtype=torch.float64)
     else:
         nonfinite = (~torch.isfinite(x)).sum()
-    return torch.stack([largest.to(_wide(x)), zeros.to(_wide(x)), nonfinite.to(_wide(x))])
+    return torch.stack(
+        [largest.to(_sum_dtype(x)), zeros.to(_sum_dtype(x)), nonfinite.to(_sum_dtype(x))]
+    )
 
 
-def finish(batch: list[Moments]) -> dict[str, np.ndarray]:
+def to_statistics(batch: list[Moments]) -> dict[str, np.ndarray]:
     """The statistics of each of T tensors: arrays [T] by name, as in `runs.schema`.
 
     The only place where values come off the device. The channel statistics of a tensor without
     channels are nan in the arrays, to be stored as missing.
     """
     if not batch:
-        raise ValueError("no moments to finish")
+        raise ValueError("no moments given")
     flat = _on_host([entry.values for entry in batch])
     counts = np.array([entry.channels for entry in batch])
     lengths = 3 * counts + 3
@@ -243,7 +245,9 @@ def finish(batch: list[Moments]) -> dict[str, np.ndarray]:
     with_channels = np.array([entry.has_channels for entry in batch])
     # Infinities and nans are wanted in the result, not warnings about them.
     with np.errstate(invalid="ignore", over="ignore"):
-        return _statistics(channels, extremes, counts, elements, with_channels, starts)
+        return _channel_and_tensor_statistics(
+            channels, extremes, counts, elements, with_channels, starts
+        )
 
 
 def _on_host(values: list[Tensor | np.ndarray]) -> np.ndarray:
@@ -257,7 +261,7 @@ def _on_host(values: list[Tensor | np.ndarray]) -> np.ndarray:
     return np.concatenate([next(parts) if isinstance(v, Tensor) else v for v in values])
 
 
-def _statistics(
+def _channel_and_tensor_statistics(
     channels: tuple[np.ndarray, np.ndarray, np.ndarray],
     extremes: np.ndarray,
     counts: np.ndarray,

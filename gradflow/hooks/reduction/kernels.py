@@ -27,7 +27,7 @@ DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 # d * d + sum in one instruction. What Triton does by itself depends on its version.
 OPTIONS = {"enable_fp_fusion": True}
 # Tensors of more elements would need indices of 64 bits, whose division is slow.
-MOST_ELEMENTS = 1 << 30
+MAX_ELEMENTS = 1 << 30
 # Elements that a program of `reduce_part` reads at a time.
 _TILE = 1024
 # Channels side by side in a tile where they are neighbors in memory: 32 fill whole cache lines.
@@ -182,7 +182,7 @@ def _merge_extremes(extremes, result, entries, size: tl.constexpr, wide: tl.cons
 def reduce(x: Tensor, channel_axis: int | None) -> Tensor:
     """The moments of x [A, C, S], contiguous: [3 C + 3] float64, as `fused.Moments` keeps them.
 
-    x is of a dtype of `DTYPES` and has 1 to `MOST_ELEMENTS` elements; `channel_axis` is not
+    x is of a dtype of `DTYPES` and has 1 to `MAX_ELEMENTS` elements; `channel_axis` is not
     negative, and None without channels.
     """
     channels = run = 1

@@ -21,25 +21,25 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
-from gradflow.hooks.residual.graph import ENTERING, PARAMETER, Edge, Inputs, Structure, Value
+from gradflow.hooks.residual.graph import INPUT, PARAMETER, Edge, Inputs, Structure, Value
 from gradflow.hooks.residual.operations import (
+    ALLOWED_ON_SKIP,
     ELEMENTARY,
     LOOKUPS,
     NORMALIZATIONS,
-    ON_SKIP,
     SELECTIONS,
     WEIGHTED,
+    count_weighted_maps,
     data_position,
     is_custom,
-    weight_of,
 )
 
 # More operations than this make no skip.
-_OPERATIONS_ON_SKIP = 16
+_MAX_OPERATIONS_ON_SKIP = 16
 
 
 @dataclass(frozen=True)
-class Residual:
+class ResidualAddition:
     """A residual addition y = skip(x) + branch(x) of a `Structure`.
 
     Fields:
@@ -65,7 +65,7 @@ class Residual:
 
 
 @lru_cache(maxsize=8)
-def find_residuals(structure: Structure) -> tuple[Residual, ...]:
+def find_residual_additions(structure: Structure) -> tuple[ResidualAddition, ...]:
     """All residual additions, in the order in which the graph was built.
 
     The same structure comes at every step of most models: the last few answers are kept.
@@ -75,7 +75,7 @@ def find_residuals(structure: Structure) -> tuple[Residual, ...]:
 
 @dataclass(frozen=True)
 class _Skip:
-    """A way from one summand of an addition back to x.
+    """A path from one summand of an addition back to x.
 
     `sums` are the additions passed, `terms` what these add to the skip.
     """
@@ -112,12 +112,12 @@ class _Search:
             if _is_source(kind, inputs):
                 self.sources |= 1 << node
 
-    def residuals(self) -> tuple[Residual, ...]:
-        found: dict[int, Residual] = {}
+    def residuals(self) -> tuple[ResidualAddition, ...]:
+        found: dict[int, ResidualAddition] = {}
         for node, kind in enumerate(self.kinds):
             if kind != "Add":
                 continue
-            values = [value for value in self.inputs[node] if self._is_inner(value)]
+            values = [value for value in self.inputs[node] if self._is_computed(value)]
             if len(values) == 2 and values[0] != values[1]:
                 residual, merged = self._residual_at(node)
                 if residual is not None:
@@ -127,7 +127,7 @@ class _Search:
                     found[node] = residual
         return tuple(found.values())
 
-    def _residual_at(self, addition: int) -> tuple[Residual | None, tuple[int, ...]]:
+    def _residual_at(self, addition: int) -> tuple[ResidualAddition | None, tuple[int, ...]]:
         skips = [
             (skip, position)
             for position in (0, 1)
@@ -142,7 +142,7 @@ class _Search:
         if not self._is_residual(addition, skip, branch):
             return None, ()
         known = {skip.last, *branch.edges}
-        residual = Residual(
+        residual = ResidualAddition(
             addition=addition,
             x=skip.x,
             skip_end=skip.x if skip.sums and not skip.operations else end,
@@ -158,45 +158,51 @@ class _Search:
     def _has_weights(self, node: int) -> bool:
         """Whether an operation on a skip has weights, be they frozen or made of parameters."""
         inputs = self.inputs[node]
-        given = sum(map(self._is_inner, inputs))
+        given = sum(map(self._is_computed, inputs))
         kind = self.kinds[node]
-        return weight_of(kind) > 0 or (kind != "Add" and (PARAMETER in inputs or given > 1))
+        return count_weighted_maps(kind) > 0 or (
+            kind != "Add" and (PARAMETER in inputs or given > 1)
+        )
 
     def _skip(self, addition: int, position: int) -> _Skip | None:
-        """The shortest way from a summand back to a tensor that the other summand comes from."""
+        """The shortest path from a summand back to a tensor that the other summand comes from."""
         other = self.ancestry[self._value(addition, 1 - position).node]
         pending = [_Skip(self._value(addition, position), Edge(addition, position))]
         while pending:
-            way = pending.pop(0)
-            if other >> way.x.node & 1:
-                return way
-            pending.extend(self._further(way))
+            path = pending.pop(0)
+            if other >> path.x.node & 1:
+                return path
+            pending.extend(self._paths_one_step_back(path))
         return None
 
-    def _further(self, way: _Skip) -> Iterator[_Skip]:
-        node = way.x.node
+    def _paths_one_step_back(self, path: _Skip) -> Iterator[_Skip]:
+        node = path.x.node
         kind, inputs = self.kinds[node], self.inputs[node]
         values = [
             (Edge(node, position), value)
             for position, value in enumerate(inputs)
-            if value is not None and self._is_inner(value)
+            if value is not None and self._is_computed(value)
         ]
         if kind == "Add" and len(values) == 2:
-            if len(self.readers[way.x]) == 1 and node not in self.outputs:
+            if len(self.readers[path.x]) == 1 and node not in self.outputs:
                 for (edge, value), term in zip(values, values[::-1], strict=True):
-                    sums, terms = (*way.sums, node), (*way.terms, term)
-                    yield _Skip(value, edge, way.operations, sums, terms)
+                    sums, terms = (*path.sums, node), (*path.terms, term)
+                    yield _Skip(value, edge, path.operations, sums, terms)
             return
-        operations = (*way.operations, node)
-        weights = sum(weight_of(self.kinds[one]) for one in operations)
+        operations = (*path.operations, node)
+        weights = sum(count_weighted_maps(self.kinds[one]) for one in operations)
         # An addition that gets here adds a parameter or a constant.
-        if kind not in ON_SKIP | {"Add"} or weights > 1 or len(operations) > _OPERATIONS_ON_SKIP:
+        if (
+            kind not in ALLOWED_ON_SKIP | {"Add"}
+            or weights > 1
+            or len(operations) > _MAX_OPERATIONS_ON_SKIP
+        ):
             return
         # The weights of the operation come from parameters alone: what else it reads is its data.
         data = [entry for entry in values if self.ancestry[entry[1].node] & self.sources] or values
         if len(data) == 1:
             edge, value = data[0]
-            yield _Skip(value, edge, operations, way.sums, way.terms)
+            yield _Skip(value, edge, operations, path.sums, path.terms)
 
     def _branch(self, x: Value, terms: tuple[tuple[Edge, Value], ...]) -> _Branch:
         """Everything between x and the summands `terms`."""
@@ -214,18 +220,18 @@ class _Search:
                 pending.extend(
                     (Edge(value.node, position), given)
                     for position, given in enumerate(self.inputs[value.node])
-                    if given is not None and self._is_inner(given)
+                    if given is not None and self._is_computed(given)
                 )
         return _Branch(frozenset(nodes), tuple(sorted(set(edges))), dominated)
 
     def _is_residual(self, addition: int, skip: _Skip, branch: _Branch) -> bool:
         if not branch.edges or self._is_elementary(branch):
             return False
-        weights = sum(weight_of(self.kinds[node]) for node in branch.nodes)
-        on_skip = sum(weight_of(self.kinds[node]) for node in skip.operations)
+        weights = sum(count_weighted_maps(self.kinds[node]) for node in branch.nodes)
+        on_skip = sum(count_weighted_maps(self.kinds[node]) for node in skip.operations)
         if skip.operations and weights <= on_skip:
             return False
-        if on_skip and all(self.kinds[node] in ON_SKIP for node in branch.nodes):
+        if on_skip and all(self.kinds[node] in ALLOWED_ON_SKIP for node in branch.nodes):
             return False
         if self.kinds[skip.last.node] in SELECTIONS and all(
             self.kinds[edge.node] in SELECTIONS for edge in branch.edges
@@ -233,7 +239,9 @@ class _Search:
             return False
         if branch.dominated:
             return True
-        return not self._is_mixed_in(skip.x, branch) and self._is_passed_by_all(skip.x, addition)
+        return not self._mixes_x_with_other_data(skip.x, branch) and self._is_on_every_path(
+            skip.x, addition
+        )
 
     def _is_elementary(self, branch: _Branch) -> bool:
         return all(
@@ -241,7 +249,7 @@ class _Search:
             for node in branch.nodes
         )
 
-    def _is_mixed_in(self, x: Value, branch: _Branch) -> bool:
+    def _mixes_x_with_other_data(self, x: Value, branch: _Branch) -> bool:
         """Whether the branch adds x, or a linear map of it, to data that has nothing to do with x.
 
         The same holds for a product with such data.
@@ -249,7 +257,9 @@ class _Search:
         before = self.ancestry[x.node]
         images = {x.node}
         for node in sorted(branch.nodes):
-            given = {value.node for value in self.inputs[node] if value and self._is_inner(value)}
+            given = {
+                value.node for value in self.inputs[node] if value and self._is_computed(value)
+            }
             if not given & images:
                 continue
             data = [one for one in given if self.ancestry[one] & self.sources]
@@ -257,12 +267,12 @@ class _Search:
                 self.ancestry[one] >> x.node & 1 or before >> one & 1 for one in data
             ):
                 return True
-            if len(data) == 1 and self.kinds[node] in ON_SKIP:
+            if len(data) == 1 and self.kinds[node] in ALLOWED_ON_SKIP:
                 images.add(node)
         return False
 
-    def _is_passed_by_all(self, x: Value, addition: int) -> bool:
-        """Whether every way from x to an output goes through `addition`."""
+    def _is_on_every_path(self, x: Value, addition: int) -> bool:
+        """Whether every path from x to an output goes through `addition`."""
         if x.node in self.outputs:
             return False
         seen, pending = {addition}, [edge.node for edge in self.readers[x]]
@@ -290,13 +300,13 @@ class _Search:
         return value
 
     @staticmethod
-    def _is_inner(value: Value | None) -> bool:
+    def _is_computed(value: Value | None) -> bool:
         return value is not None and value is not PARAMETER
 
 
 def _is_source(kind: str, inputs: Inputs) -> bool:
     """Whether data enters the graph here: a first layer, a lookup, or what came from before."""
-    if kind == ENTERING or kind in LOOKUPS:
+    if kind == INPUT or kind in LOOKUPS:
         return True
     if is_custom(kind):
         return not any(value is not None and value is not PARAMETER for value in inputs)

@@ -14,7 +14,7 @@ from torch.autograd.graph import Node
 
 _LEAF = "torch::autograd::AccumulateGrad"
 # Kinds of nodes that are no operation: what enters the pass with a gradient of its own.
-ENTERING = "(entering)"
+INPUT = "(input)"
 
 
 class Value(NamedTuple):
@@ -43,7 +43,7 @@ class Structure:
     Fields:
         kinds: [V] the operation's name in autograd without its trailing number (`Add`,
             `Convolution`); a name as it is for an operation that the user defined (`MyBackward`);
-            `ENTERING` for a node that was there before the pass began, or a leaf that is no
+            `INPUT` for a node that was there before the pass began, or a leaf that is no
             parameter.
         inputs: [V] what each operation reads: a value, `PARAMETER`, or None for a constant.
         outputs: the nodes that made the outputs.
@@ -87,7 +87,7 @@ def read_graph(output: Any, start: int) -> Graph:
                 )
                 continue
             read: Inputs = ()
-            kind = ENTERING
+            kind = INPUT
         else:
             kind = _kind(node.name())
             read = tuple(_value(parent, index, places) for parent, index in node.next_functions)

@@ -15,16 +15,16 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
-from gradflow.hooks.reduction import native
-from gradflow.hooks.reduction.definition import inner
+from gradflow.hooks.reduction import cpu
+from gradflow.hooks.reduction.definition import inner_product
 from gradflow.hooks.reduction.fused import safe_norm
-from gradflow.hooks.residual.additions import Residual, find_residuals
+from gradflow.hooks.residual.additions import ResidualAddition, find_residual_additions
 from gradflow.hooks.residual.graph import Edge, Graph, Value, read_graph, shape_of
 
 # A tensor of the graph: the node that made it, and which of the node's outputs it is.
-Made = tuple[Node, int]
+NodeOutput = tuple[Node, int]
 # An operation that reads x, and which of its inputs x is.
-Reading = tuple[Node, int]
+NodeInput = tuple[Node, int]
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,13 @@ class Junction:
 
     sequence: int
     skip_type: str
-    x: Made
-    skip: Made
-    branch: Made | None
+    x: NodeOutput
+    skip: NodeOutput
+    branch: NodeOutput | None
     skip_nodes: tuple[Node, ...]
-    skip_edges: tuple[Reading, ...]
-    branch_edges: tuple[Reading, ...]
-    other_edges: tuple[Reading, ...]
+    skip_edges: tuple[NodeInput, ...]
+    branch_edges: tuple[NodeInput, ...]
+    other_edges: tuple[NodeInput, ...]
 
 
 def find_junctions(output: Any, start: int = 0) -> tuple[list[Junction], int]:
@@ -59,13 +59,13 @@ def find_junctions(output: Any, start: int = 0) -> tuple[list[Junction], int]:
     graph = read_graph(output, start)
     found = [
         _junction(graph, residual)
-        for residual in find_residuals(graph.structure)
-        if _is_sum_of_equals(graph, residual)
+        for residual in find_residual_additions(graph.structure)
+        if _skip_has_shape_of_sum(graph, residual)
     ]
     return sorted(found, key=lambda junction: junction.sequence), graph.structure.kinds.count("Cat")
 
 
-def _is_sum_of_equals(graph: Graph, residual: Residual) -> bool:
+def _skip_has_shape_of_sum(graph: Graph, residual: ResidualAddition) -> bool:
     """Whether the skip has the shape of the sum: one that is broadcast is a bias."""
     added = shape_of(graph.nodes[residual.addition], 0)
     skip = shape_of(graph.nodes[residual.skip_end.node], residual.skip_end.output)
@@ -73,11 +73,11 @@ def _is_sum_of_equals(graph: Graph, residual: Residual) -> bool:
     return added is None or skip is None or (added == skip and added != ())
 
 
-def _junction(graph: Graph, residual: Residual) -> Junction:
-    def made(value: Value) -> Made:
+def _junction(graph: Graph, residual: ResidualAddition) -> Junction:
+    def made(value: Value) -> NodeOutput:
         return graph.nodes[value.node], value.output
 
-    def readings(edges: Sequence[Edge]) -> tuple[Reading, ...]:
+    def readings(edges: Sequence[Edge]) -> tuple[NodeInput, ...]:
         return tuple((graph.nodes[edge.node], edge.position) for edge in edges)
 
     addition = graph.nodes[residual.addition]
@@ -97,7 +97,7 @@ def _junction(graph: Graph, residual: Residual) -> Junction:
 def watch_junction(junction: Junction, deliver: Callable[[Tensor], None]) -> None:
     """Call `deliver` with the products of the gradients at x, once the backward pass has them.
 
-    `deliver` gets what `route_products` returns. It is not called where a part is missing.
+    `deliver` gets what `gradient_products` returns. It is not called where a part is missing.
     """
     skip: list[Tensor] = []
     branch: list[Tensor] = []
@@ -115,7 +115,7 @@ def watch_junction(junction: Junction, deliver: Callable[[Tensor], None]) -> Non
     def at_input(grad_outputs: tuple[Tensor | None, ...]) -> None:
         whole = grad_outputs[index]
         if whole is not None and skip and branch:
-            deliver(route_products(whole, _sum(skip), _sum(branch), others))
+            deliver(gradient_products(whole, _sum(skip), _sum(branch), others))
         for parts in (skip, branch, others):
             parts.clear()
 
@@ -132,7 +132,7 @@ def _collect_edge(node: Node, position: int, parts: list[Tensor]) -> None:
 
 
 @torch.no_grad()
-def route_products(
+def gradient_products(
     whole: Tensor, skip: Tensor, branch: Tensor, others: Sequence[Tensor] = ()
 ) -> Tensor:
     """Products of the gradients s (skip), b (branch), g = s + b and dL/dx (whole): [7].
@@ -140,7 +140,7 @@ def route_products(
     <g,g>, <s,s>, <b,b>, <s,b>, <s,g>, <dL/dx,dL/dx>, <r,r> with r = dL/dx - g - `others`.
     """
     if not others:
-        products = native.junction_products(whole.detach(), skip.detach(), branch.detach())
+        products = cpu.junction_products(whole.detach(), skip.detach(), branch.detach())
         if products is not None:
             return torch.tensor(products, dtype=torch.float64)
     narrow = whole.dtype in (torch.float16, torch.bfloat16)
@@ -160,7 +160,7 @@ def route_products(
         (whole, whole),
         (rest, rest),
     )
-    return torch.stack([inner(first, second) for first, second in pairs])
+    return torch.stack([inner_product(first, second) for first, second in pairs])
 
 
 def _sum(parts: list[Tensor]) -> Tensor:

@@ -28,12 +28,12 @@ def may_add(module: nn.Module) -> bool:
     return has_children or not kind.__module__.startswith("torch.nn.modules")
 
 
-class Running:
+class ModuleOrder:
     """Notes which module runs, from the begin of the outermost one to its end."""
 
     def __init__(self) -> None:
-        self.begin = 0
-        self._turns: list[int] = []
+        self.start = 0
+        self._sequence_numbers: list[int] = []
         self._names: list[str | None] = []
         self._stack: list[tuple[str, str | None]] = []
         self._calls: Counter[str] = Counter()
@@ -42,17 +42,17 @@ class Running:
         """Begin anew, as before the first forward pass of a step."""
         self._stack.clear()
         self._calls.clear()
-        self._clear_turns()
+        self._clear()
 
     def enter(self, name: str, module: nn.Module) -> None:
         """Note that the forward of `module`, called `name`, begins."""
         if not self._stack:
-            self._clear_turns()
-            self.begin = next_sequence_number()
+            self._clear()
+            self.start = next_sequence_number()
         self._calls[name] += 1
         layer = name if self._calls[name] == 1 else f"{name}#{self._calls[name]}"
         self._stack.append((name, None if isinstance(module, _RECURRENT) else layer))
-        self._turn(self._stack[-1][1])
+        self._note(self._stack[-1][1])
 
     def leave(self, name: str) -> bool:
         """Note that the forward of the module `name` ends; true where it was the outermost."""
@@ -63,7 +63,7 @@ class Running:
             pass
         if not self._stack:
             return True
-        self._turn(self._stack[-1][1])
+        self._note(self._stack[-1][1])
         return False
 
     def module_at(self, sequence: int) -> str | None:
@@ -71,15 +71,15 @@ class Running:
 
         None in a recurrent layer, and before the outermost module.
         """
-        place = bisect_right(self._turns, sequence)
+        place = bisect_right(self._sequence_numbers, sequence)
         return self._names[place - 1] if place else None
 
-    def _turn(self, layer: str | None) -> None:
-        self._turns.append(next_sequence_number())
+    def _note(self, layer: str | None) -> None:
+        self._sequence_numbers.append(next_sequence_number())
         self._names.append(layer)
 
-    def _clear_turns(self) -> None:
-        self._turns.clear()
+    def _clear(self) -> None:
+        self._sequence_numbers.clear()
         self._names.clear()
 
 

@@ -93,7 +93,7 @@ _RESAMPLINGS = frozenset(
     }
 )
 # What may lie on a skip: one linear map, its normalization, resampling, reshaping, scaling.
-ON_SKIP = WEIGHTED | NORMALIZATIONS | SELECTIONS | _VIEWS | _SCALINGS | _RESAMPLINGS
+ALLOWED_ON_SKIP = WEIGHTED | NORMALIZATIONS | SELECTIONS | _VIEWS | _SCALINGS | _RESAMPLINGS
 # A formula of an element, such as x + 0.04 x^3 in an approximation of GELU, or of its neighbours,
 # such as x cos + rotated(x) sin in rotary embeddings.
 ELEMENTARY = (
@@ -151,6 +151,6 @@ def is_custom(kind: str) -> bool:
     return kind.endswith("Backward")
 
 
-def weight_of(kind: str) -> int:
+def count_weighted_maps(kind: str) -> int:
     """How many maps by weights an operation stands for; an unknown one may hold several."""
     return 2 if is_custom(kind) else int(kind in WEIGHTED)

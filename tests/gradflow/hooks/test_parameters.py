@@ -57,8 +57,8 @@ def test_sparse_gradients_and_frozen_parameters():
     model.frozen = nn.Linear(2, 2).requires_grad_(False)
     model.table(torch.tensor([1, 1, 4])).sum().backward()
     recorder = ParameterRecorder(model)
-    recorder.before(recorded=True, followed=True)
-    values = recorder.after(updated=False)
+    recorder.before_update(record=True, keep_gradients=True)
+    values = recorder.after_update(weights_kept=False)
     assert list(values) == ["table.weight"]
     # Row 1 was used twice, row 4 once: three times 2^2 and three times 1^2.
     assert float(values["table.weight"]["gradient_norm"]) == pytest.approx(np.sqrt(15))

@@ -9,9 +9,9 @@ from gradflow.errors import TracingError
 from gradflow.hooks import schedules
 from gradflow.hooks.schedules import (
     Budget,
-    HistogramSteps,
+    HistogramSchedule,
     every,
-    first_of_epoch,
+    first_recorded_of_each_epoch,
     first_then_every,
     log_spaced,
 )
@@ -117,13 +117,13 @@ def test_a_schedule_is_asked_once_for_every_step_in_order(tmp_path):
 def test_the_first_recorded_step_of_each_epoch(steps_per_epoch, interval):
     recorded = [step for step in range(60) if step % interval == 0]
     first = {step // steps_per_epoch: step for step in reversed(recorded)}
-    schedule = first_of_epoch(steps_per_epoch, interval)
+    schedule = first_recorded_of_each_epoch(steps_per_epoch, interval)
     assert steps_of(schedule, 60) == sorted(first.values())
 
 
 def test_steps_that_no_epoch_has_are_refused():
     with pytest.raises(TracingError, match="whole number of steps"):
-        first_of_epoch(0, 2)
+        first_recorded_of_each_epoch(0, 2)
 
 
 @pytest.mark.parametrize(
@@ -171,4 +171,4 @@ def test_a_function_is_asked_for_histograms_once_a_recorded_step(tmp_path):
 )
 def test_what_cannot_choose_the_steps_of_histograms_is_refused(histograms, message):
     with pytest.raises(TracingError, match=message):
-        HistogramSteps(histograms)
+        HistogramSchedule(histograms)

@@ -74,13 +74,13 @@ class Counting:
 
 
 def test_an_idle_hook_asks_one_question_and_does_nothing():
-    watcher, called = Counting(), []
-    hook = Hook(watcher, lambda *given: called.append(given))
+    observer, called = Counting(), []
+    hook = Hook(observer, lambda *given: called.append(given))
     hook(1, 2)
-    assert (watcher.asked, called) == (1, [])
-    watcher.open = object()
+    assert (observer.asked, called) == (1, [])
+    observer.open = object()
     hook(1, 2)
-    assert (watcher.asked, called) == (2, [(1, 2)])
+    assert (observer.asked, called) == (2, [(1, 2)])
 
 
 def test_steps_that_are_not_recorded_compute_nothing(tmp_path, monkeypatch):

@@ -9,8 +9,8 @@ from fractions import Fraction
 import pytest
 import torch
 
-from gradflow.hooks.reduction import definition, fused, kernels, native
-from gradflow.hooks.reduction.fused import finish, moments
+from gradflow.hooks.reduction import cpu, definition, fused, kernels
+from gradflow.hooks.reduction.fused import moments, to_statistics
 
 # The interpreter computes with numpy, which warns where a GPU quietly gives inf or nan.
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -29,7 +29,7 @@ def only_the_kernels(monkeypatch):
         raise AssertionError("the kernels did not take this tensor")
 
     assert fused._kernels(torch.device("cpu")) is not None
-    monkeypatch.setattr(native, "loops", lambda: None)
+    monkeypatch.setattr(cpu, "loops_module", lambda: None)
     monkeypatch.setattr(fused, "_on_gpu", lambda x: True)
     monkeypatch.setattr(fused, "_by_torch", unwanted)
 
@@ -50,7 +50,7 @@ def plain(x: torch.Tensor, axis: int | None) -> dict[str, float]:
 
 
 def assert_plain(x: torch.Tensor, axis: int | None) -> None:
-    result = finish([moments(x, axis)])
+    result = to_statistics([moments(x, axis)])
     finite = x.double()[torch.isfinite(x)]
     unit = float(finite.abs().max()) if finite.numel() else 0.0
     for name, expected in plain(x, axis).items():
@@ -138,7 +138,7 @@ def exact_variance(x: torch.Tensor) -> float:
 def test_a_mean_far_larger_than_the_deviations_costs_no_digits(first, rel, layout):
     x = (1e6 + normal(4, 2, 20, 20)).float().to(memory_format=layout)
     x[0, :, 0, 0] = first  # sums are taken about the first element: it may lie far off
-    assert finish([moments(x, 1)])["channel_variance"][0] == pytest.approx(
+    assert to_statistics([moments(x, 1)])["channel_variance"][0] == pytest.approx(
         exact_variance(x), rel=rel
     )
 

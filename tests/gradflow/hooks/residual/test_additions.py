@@ -8,7 +8,7 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
-from gradflow.hooks.residual.additions import find_residuals
+from gradflow.hooks.residual.additions import find_residual_additions
 from gradflow.hooks.residual.graph import PARAMETER, Structure, Value, read_graph
 from gradflow.hooks.residual.junctions import find_junctions
 
@@ -220,7 +220,7 @@ def test_a_user_defined_operation_counts_as_a_branch():
 def test_the_structure_alone_decides():
     # x -> relu -> linear -> y, x + y
     structure = Structure(
-        kinds=("(entering)", "Relu", "Addmm", "Add"),
+        kinds=("(input)", "Relu", "Addmm", "Add"),
         inputs=(
             (),
             (Value(0, 0),),
@@ -229,7 +229,7 @@ def test_the_structure_alone_decides():
         ),
         outputs=(3,),
     )
-    (residual,) = find_residuals(structure)
+    (residual,) = find_residual_additions(structure)
     assert residual.addition == 3
     assert residual.x == Value(0, 0)
     assert residual.skip_nodes == ()
@@ -245,7 +245,7 @@ def test_time_grows_in_proportion_to_the_graph():
     for _ in range(1000):
         x = x + layer(x).relu()
     graph = read_graph(x, 0)
-    assert len(find_residuals(graph.structure)) == 1000
+    assert len(find_residual_additions(graph.structure)) == 1000
 
 
 @pytest.mark.parametrize(

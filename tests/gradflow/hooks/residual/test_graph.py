@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from gradflow.hooks.residual.graph import (
-    ENTERING,
+    INPUT,
     PARAMETER,
     Value,
     read_graph,
@@ -51,13 +51,13 @@ def test_what_was_made_before_the_pass_is_not_followed():
     x = nn.Linear(3, 4)(torch.randn(2, 3)).relu()
     start = torch._C._autograd._get_sequence_nr()
     structure = read_graph(x.exp(), start).structure
-    assert structure.kinds == (ENTERING, "Exp")
+    assert structure.kinds == (INPUT, "Exp")
 
 
 def test_a_leaf_that_is_no_parameter_enters():
     x = torch.randn(3, requires_grad=True)
     structure = read_graph(x * nn.Parameter(torch.ones(3)), 0).structure
-    assert structure.kinds == (ENTERING, "Mul")
+    assert structure.kinds == (INPUT, "Mul")
     assert structure.inputs[1] == (Value(0, 0), PARAMETER)
 
 

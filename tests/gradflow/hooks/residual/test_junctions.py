@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import gradflow
-from gradflow.hooks.residual.junctions import route_products
+from gradflow.hooks.residual.junctions import gradient_products
 
 
 class Residual(nn.Module):
@@ -213,12 +213,12 @@ def test_a_part_of_the_output_that_no_loss_reads_gives_no_row(tmp_path):
 def test_products_are_those_of_the_gradients():
     generator = torch.Generator().manual_seed(0)
     s, b, o = (torch.randn(4, 5, dtype=torch.float64, generator=generator) for _ in range(3))
-    products = route_products(s + b + o, s, b, [o])
+    products = gradient_products(s + b + o, s, b, [o])
     g, whole = s + b, s + b + o
     pairs = [(g, g), (s, s), (b, b), (s, b), (s, g), (whole, whole)]
     assert products[:6].tolist() == pytest.approx([float((x * y).sum()) for x, y in pairs])
     assert float(products[6]) < 1e-28
     # Where something else reads x and is not known, it is what is left.
-    assert float(route_products(whole, s, b)[6]) == pytest.approx(float(o.square().sum()))
+    assert float(gradient_products(whole, s, b)[6]) == pytest.approx(float(o.square().sum()))
     tiny = [part.float() * 1e-25 for part in (s + b, s, b)]
-    assert float(route_products(*tiny)[0]) == pytest.approx(float((g * g).sum()) * 1e-50)
+    assert float(gradient_products(*tiny)[0]) == pytest.approx(float((g * g).sum()) * 1e-50)
