@@ -1,4 +1,4 @@
-"""The callable that is put on a module: idle between recorded steps, and left behind by copies."""
+"""The callable that is registered as a hook: idle between recorded steps, dropped from copies."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -7,20 +7,20 @@ import torch
 
 
 class Observer(Protocol):
-    """What a hook works for; while `record` is None there is nothing to do."""
+    """The object that a hook works for; if its `record` is None, the hook does nothing."""
 
     @property
     def record(self) -> object | None:
-        """What is being filled, or None."""
+        """The record of the present step, or None if the step is not recorded."""
 
 
 class Hook:
-    """Calls `function` with what the module gives it, while `observer` has a record to fill.
+    """Calls `function` with the hook's arguments while `observer` has a record.
 
-    A module's hooks are copied and pickled with it. Of this one nothing goes along: in the copy
-    stands `inert`, so that neither the tracer nor what it has recorded is dragged with a model.
+    A module's hooks are copied and pickled with the module. This hook becomes `inert` in the copy,
+    so that a copied model contains neither the tracer nor its records.
 
-    `torch.compile` runs it as it stands, between two compiled pieces of the model.
+    `torch.compile` runs this hook uncompiled, between two compiled parts of the model.
     """
 
     __slots__ = ("_function", "_observer")
@@ -40,7 +40,7 @@ class Hook:
 
 
 def inert(*_: Any) -> None:
-    """What stands for a hook of the tracer in a copy of the model: it does nothing."""
+    """Do nothing: this replaces the hooks of the tracer in a copy of the model."""
 
 
 def _inert_hook() -> Callable[..., None]:

@@ -1,4 +1,4 @@
-"""The hooks that find the residual additions of each forward pass and record what they carry."""
+"""Hooks that find the residual additions of each forward pass, and record their gradients."""
 
 import weakref
 from collections import Counter
@@ -16,7 +16,7 @@ from gradflow.hooks.reduction.fused import Moments, moments
 from gradflow.hooks.residual.junctions import Junction, NodeOutput, find_junctions, watch_junction
 from gradflow.hooks.residual.module_order import ModuleOrder, may_add
 
-# The name of additions in the forward of the model itself, which has no qualified name.
+# The layer name for additions in the forward of the model itself, whose own name is empty.
 MODEL = "(model)"
 
 
@@ -46,7 +46,7 @@ class JunctionObserver:
     def attach(
         self, model: nn.Module, hook: Callable[[Callable[..., None]], Hook]
     ) -> list[RemovableHandle]:
-        """Put the hooks on, each made by `hook`; returns what takes them off."""
+        """Register the hooks, each made by `hook`; return the handles that remove them."""
         handles = []
         for name, module in model.named_modules():
             if module is model or may_add(module):
@@ -57,14 +57,14 @@ class JunctionObserver:
         return handles
 
     def forget(self) -> None:
-        """Let go of everything that belongs to the forward pass just run."""
+        """Drop all data of the forward pass that has just run."""
         self._order.forget()
         self._clear_tensors()
 
     def note_output(
         self, args: tuple[Any, ...], output: Tensor, layer: str, output_moments: Moments
     ) -> None:
-        """Note what a layer was given and what it made: summands are known by these."""
+        """Note the input and output of a layer: the summands of additions are found among them."""
         if output.grad_fn is not None:
             known = (layer, output_moments)
             self._outputs.setdefault((output.grad_fn, output.output_nr), known)
@@ -72,11 +72,11 @@ class JunctionObserver:
         if given is not None and given.grad_fn is not None:
             made = (given.grad_fn, given.output_nr)
             if made not in self._outputs:
-                # Not kept alive: where autograd does not need the tensor, its memory stays free.
+                # A weak reference: if autograd does not need the tensor, its memory is released.
                 self._inputs.setdefault(made, (weakref.ref(given), given._version))
 
     def summary(self) -> dict[str, Any]:
-        """What `run.json` says of residual additions."""
+        """Return the entry of `run.json` on residual additions."""
         if self._passes == 0:
             sentence = "no forward pass was recorded"
         elif self._names:
@@ -93,7 +93,7 @@ class JunctionObserver:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """What `load_state_dict` needs to go on with the summary."""
+        """Return the counts of the summary."""
         return {
             "passes": self._passes,
             "names": sorted(self._names),
@@ -101,7 +101,7 @@ class JunctionObserver:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state`."""
+        """Restore the counts in `state`."""
         self._passes, self._concatenations = state["passes"], state["concatenations"]
         self._names = set(state["names"])
 
@@ -146,7 +146,7 @@ class JunctionObserver:
         )
 
     def _moments_of(self, made: NodeOutput) -> Moments | None:
-        """The moments of a summand; None where they cannot be had any more."""
+        """Return the moments of a summand; None if its tensor is gone or was changed in place."""
         if made in self._outputs:
             return self._outputs[made][1]
         reference, version = self._inputs.get(made, (None, 0))

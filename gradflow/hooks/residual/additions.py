@@ -1,20 +1,21 @@
 """Finds the residual additions in the structure of an autograd graph.
 
-An addition y = skip(x) + branch(x) is residual where both summands come from one tensor x, its
-fan-out, and these hold:
+An addition y = skip(x) + branch(x) is residual if both summands are computed from one tensor x, and
+if these conditions hold:
 
-- the skip is x itself, or x through at most one map by weights (a projection) with its
-  normalization, resampling, reshaping and constant factors; an activation or a gate that depends on
-  the data makes it no skip. x is the nearest such tensor that the other summand comes from;
-- the branch is more than a formula of the elements of x: it holds a parameter or an operation that
-  is not element-wise; and it holds more maps by weights than a skip that is not the identity;
-- x is what the branch works on: all data that enters the branch comes through x; or, where other
-  data enters too (a memory that is attended to), all that x does to the outputs goes through the
-  addition, and on the branch x is not itself added to other data or multiplied with it. A position
-  or time embedding that is added again in every layer is no fan-out of a residual addition;
-- skip and branch do not take different parts of x, as in a coupling layer or a recurrent one.
+- The skip is x itself, or x through at most one weighted map (a projection) with its normalization,
+  resampling, reshaping and constant factors. A path with an activation, or with a gate that depends
+  on the data, is not a skip. x is the nearest such tensor from which the other summand is computed.
+- The branch is more than an element-wise formula of x: it contains a parameter or an operation that
+  is not element-wise. If the skip is not the identity, the branch contains more weighted maps than
+  the skip.
+- x is the main input of the branch: all data enters the branch through x. If other data enters too
+  (e.g. a memory that is attended to), then every path from x to an output passes the addition, and
+  the branch does not add x to other data or multiply it with other data. So a position or time
+  embedding that is added again in every layer is not the x of a residual addition.
+- Skip and branch do not select different parts of x, as in a coupling layer or a recurrent layer.
 
-A sum (x + f(x)) + g(x) whose inner sum nothing else reads is one addition with the branch f + g.
+If nothing else reads the inner sum of (x + f(x)) + g(x), it is one addition with the branch f + g.
 """
 
 from collections.abc import Iterator
@@ -34,7 +35,7 @@ from gradflow.hooks.residual.operations import (
     is_custom,
 )
 
-# More operations than this make no skip.
+# A path with more operations than this is not a skip.
 _MAX_OPERATIONS_ON_SKIP = 16
 
 
@@ -43,13 +44,13 @@ class ResidualAddition:
     """A residual addition y = skip(x) + branch(x) of a `Structure`.
 
     Fields:
-        addition: its node.
-        x: the tensor that both ways start from.
-        skip_end, branch_end: the summands; `branch_end` is None where the branch is itself a sum
-            that the skip was added to term by term.
+        addition: the node of the addition.
+        x: the tensor from which both paths start.
+        skip_end, branch_end: the summands; `branch_end` is None if the branch is itself a sum whose
+            terms were added to the skip one by one.
         skip_nodes: the operations on the skip; none for the identity.
-        skip_edges, branch_edges: where the operations of the two ways read x.
-        other_edges: where further operations read x.
+        skip_edges, branch_edges: the edges by which the two paths read x.
+        other_edges: the edges by which other operations read x.
         projection: whether the skip has weights.
     """
 
@@ -66,9 +67,9 @@ class ResidualAddition:
 
 @lru_cache(maxsize=8)
 def find_residual_additions(structure: Structure) -> tuple[ResidualAddition, ...]:
-    """All residual additions, in the order in which the graph was built.
+    """Return all residual additions, in the order in which the graph was built.
 
-    The same structure comes at every step of most models: the last few answers are kept.
+    Most models have the same structure at every step, so the latest few results are cached.
     """
     return _Search(structure).residuals()
 
@@ -77,7 +78,7 @@ def find_residual_additions(structure: Structure) -> tuple[ResidualAddition, ...
 class _Skip:
     """A path from one summand of an addition back to x.
 
-    `sums` are the additions passed, `terms` what these add to the skip.
+    `sums` are the other additions on the path, `terms` the tensors that they add to the skip.
     """
 
     x: Value
@@ -99,7 +100,7 @@ class _Search:
         self.kinds, self.inputs = structure.kinds, structure.inputs
         self.outputs = frozenset(structure.outputs)
         self.readers: dict[Value, list[Edge]] = {}
-        # Sets of nodes as bits of a number: each node with all that it comes from.
+        # For each node, the set of itself and its ancestors, as bits of an integer.
         self.ancestry: list[int] = []
         self.sources = 0
         for node, (kind, inputs) in enumerate(zip(self.kinds, self.inputs, strict=True)):
@@ -156,7 +157,7 @@ class _Search:
         return residual, skip.sums
 
     def _has_weights(self, node: int) -> bool:
-        """Whether an operation on a skip has weights, be they frozen or made of parameters."""
+        """Whether an operation on a skip has weights, even frozen or computed ones."""
         inputs = self.inputs[node]
         given = sum(map(self._is_computed, inputs))
         kind = self.kinds[node]
@@ -191,21 +192,21 @@ class _Search:
             return
         operations = (*path.operations, node)
         weights = sum(count_weighted_maps(self.kinds[one]) for one in operations)
-        # An addition that gets here adds a parameter or a constant.
+        # An addition that reaches this line adds a parameter or a constant.
         if (
             kind not in ALLOWED_ON_SKIP | {"Add"}
             or weights > 1
             or len(operations) > _MAX_OPERATIONS_ON_SKIP
         ):
             return
-        # The weights of the operation come from parameters alone: what else it reads is its data.
+        # Weights are computed from parameters alone. The other input of the operation is its data.
         data = [entry for entry in values if self.ancestry[entry[1].node] & self.sources] or values
         if len(data) == 1:
             edge, value = data[0]
             yield _Skip(value, edge, operations, path.sums, path.terms)
 
     def _branch(self, x: Value, terms: tuple[tuple[Edge, Value], ...]) -> _Branch:
-        """Everything between x and the summands `terms`."""
+        """Return all operations between x and the summands `terms`."""
         nodes: set[int] = set()
         edges, dominated = [], True
         pending = list(terms)
@@ -250,9 +251,9 @@ class _Search:
         )
 
     def _mixes_x_with_other_data(self, x: Value, branch: _Branch) -> bool:
-        """Whether the branch adds x, or a linear map of it, to data that has nothing to do with x.
+        """Whether the branch adds x, or a linear map of it, to unrelated data, or multiplies them.
 
-        The same holds for a product with such data.
+        Data is related to x if one is computed from the other.
         """
         before = self.ancestry[x.node]
         images = {x.node}
@@ -288,7 +289,7 @@ class _Search:
 
     @cached_property
     def followers(self) -> dict[int, list[int]]:
-        """The nodes that read what each node made."""
+        """For each node, the nodes that read its outputs."""
         followers: dict[int, list[int]] = {}
         for value, edges in self.readers.items():
             followers.setdefault(value.node, []).extend(edge.node for edge in edges)
@@ -305,7 +306,7 @@ class _Search:
 
 
 def _is_source(kind: str, inputs: Inputs) -> bool:
-    """Whether data enters the graph here: a first layer, a lookup, or what came from before."""
+    """Whether data enters the graph here: at a first layer, a lookup, or an earlier tensor."""
     if kind == INPUT or kind in LOOKUPS:
         return True
     if is_custom(kind):
