@@ -1,8 +1,8 @@
-"""Reduces tensors in main memory with the compiled loops, where numba can be had.
+"""Reduces tensors on the CPU with the compiled loops, if numba is available.
 
-Every function returns None for a tensor that the loops do not take, or where numba is missing or
-finds no folder for its cache: the caller then does the same with torch. Tensors that are worth it
-are shared out over torch's own threads, where its OpenMP runtime can be had.
+Every reduction returns None if the loops do not support the tensor, or if numba is missing or has
+no folder for its cache; the caller then uses torch. Large tensors are divided among torch's own
+threads, if its OpenMP runtime is available.
 """
 
 import math
@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Fewer elements than this are not worth waking a second thread.
+# With fewer elements, waking a second thread costs more than it saves.
 _MIN_SHARED_ELEMENTS = 1 << 15
-# By dtype: the number of exponents; all bits but the sign, bits of the mantissa, infinity.
+# By dtype: the number of exponents, and the `layout` that `compiled` describes.
 _LAYOUTS: dict[torch.dtype, tuple[int, Any]] = {
     torch.float32: (1 << 8, np.array([(1 << 31) - 1, 23, 0xFF << 23], np.int32)),
     torch.float64: (1 << 11, np.array([(1 << 63) - 1, 52, 0x7FF << 52], np.int64)),
@@ -28,18 +28,18 @@ _HALF_PRECISION = (torch.float16, torch.bfloat16)
 
 @cache
 def loops_module() -> ModuleType | None:
-    """The compiled loops, tried out; None where they cannot be had."""
+    """Return the module of the compiled loops, or None if it does not work here."""
     try:
         module = import_module("gradflow.hooks.reduction.compiled")
         _try_out(module)
-    except Exception:  # whatever fails here, torch computes the same
+    except Exception:  # on any failure, torch computes the same numbers
         return None
     return module
 
 
 @cache
 def threads_module() -> ModuleType | None:
-    """What shares the loops out over torch's threads, tried out; None where it cannot be had."""
+    """Return the module that runs loops in torch's threads, or None if it does not work here."""
     if loops_module() is None:
         return None
     try:
@@ -49,13 +49,13 @@ def threads_module() -> ModuleType | None:
             found = _sum_in_shares(module, "inner_products", (x, x + 1), 2)
             if found != (85344.0, 87360.0, 89440.0):
                 return None
-    except Exception:  # whatever fails here, one thread computes the same
+    except Exception:  # on any failure, one thread computes the same numbers
         return None
     return module
 
 
 def _try_out(module: ModuleType) -> None:
-    """Compile or load every loop, for both dtypes, so that none fails later."""
+    """Compile or load every loop for both dtypes, so that none fails later."""
     for dtype, (_, layout) in _LAYOUTS.items():
         x = torch.ones(2, dtype=dtype).numpy()
         bits, counts = x.view(layout.dtype), np.zeros((4, 2048), np.int64)
@@ -80,7 +80,7 @@ def _is_supported(x: Tensor) -> bool:
 
 
 def _flat_arrays(tensors: Sequence[Tensor]) -> list[np.ndarray] | None:
-    """The elements of each tensor as they lie in memory; None unless all lie alike and densely."""
+    """Return the elements of each tensor in memory order; None unless all are dense and alike."""
     first = tensors[0]
     if any(x.shape != first.shape or x.dtype != first.dtype for x in tensors):
         return None
@@ -95,9 +95,9 @@ def _flat_arrays(tensors: Sequence[Tensor]) -> list[np.ndarray] | None:
 def reduce(
     x: Tensor, channel_axis: int | None, *, exponents: bool
 ) -> tuple[np.ndarray, np.ndarray | None] | None:
-    """The moments of x [N, C, S], detached, not empty: [3 C + 3], as `fused.Moments` keeps them.
+    """Return the values of `fused.Moments` for a detached, non-empty x [N, C, S]: [3 C + 3].
 
-    With them, if asked for, the counts of biased exponents: [256], or [2048] for float64.
+    If asked for, also return the counts of biased exponents: [256], or [2048] for float64.
     """
     if x.dtype in _HALF_PRECISION and x.device.type == "cpu":
         x = x.float()
@@ -106,7 +106,7 @@ def reduce(
         return None
     flat, channels, run = _flatten_runs(x, channel_axis)
     if channels == 1:
-        run = module.BLOCK  # the last run is what is left
+        run = module.BLOCK  # the last run has the remaining elements
     pieces = -(-flat.size // (channels if run == 1 else run))
     bins, layout = _LAYOUTS[x.dtype]
     bits = flat.view(layout.dtype)
@@ -132,7 +132,9 @@ def _reduce_in_shares(
     counts: np.ndarray,
     sums: np.ndarray,
 ) -> np.ndarray:
-    """`compiled.reduce_part` over shares of the pieces; bits of the largest magnitude and zeros."""
+    """Run `compiled.reduce_part` over shares of the pieces.
+
+    Return the bits of the largest magnitude and the count of zeros of each share: [shares, 2]."""
     module = threads_module()
     assert module is not None
     threads = len(sums)
@@ -180,13 +182,13 @@ def copy_and_square_sum(x: Tensor, kept: Tensor) -> float | None:
 
 
 def junction_products(w: Tensor, s: Tensor, b: Tensor) -> tuple[float, ...] | None:
-    """What `junctions.gradient_products` returns without further gradients, in float64."""
+    """The result of `junctions.gradient_products` without other gradients, in float64."""
     found: tuple[float, ...] | None = _sums_of("junction_products", w, s, b)
     return found
 
 
 def _sums_of(name: str, *tensors: Tensor) -> Any:
-    """What loop `name` returns for the flat tensors."""
+    """Return the result of loop `name` for the flattened tensors."""
     module = loops_module()
     arrays = _flat_arrays(tensors) if module and all(map(_is_supported, tensors)) else None
     if module is None or arrays is None:
@@ -203,7 +205,7 @@ def _sums_of(name: str, *tensors: Tensor) -> Any:
 def _sum_in_shares(
     module: ModuleType, name: str, arrays: Sequence[np.ndarray], threads: int
 ) -> tuple[float, ...]:
-    """The sums of loop `name` over shares of `arrays`, added up."""
+    """Return the sums of loop `name`, added up over the shares of `arrays`."""
     results = np.zeros((threads, module.MAX_SUMS))
     size = arrays[0].size
     x, y, z = (*arrays, arrays[0], arrays[0])[:3]
@@ -215,7 +217,7 @@ def _sum_in_shares(
 
 
 def _flatten_runs(x: Tensor, channel_axis: int | None) -> tuple[np.ndarray, int, int]:
-    """The elements of x as they lie in memory, the number of channels, and the length of a run."""
+    """Return the elements of x in memory order, the number of channels, and the length of a run."""
     x, channel_axis = in_memory_order(x, channel_axis)
     flat = x.reshape(-1).numpy()
     if channel_axis is None:
@@ -224,9 +226,9 @@ def _flatten_runs(x: Tensor, channel_axis: int | None) -> tuple[np.ndarray, int,
 
 
 def in_memory_order(x: Tensor, channel_axis: int | None) -> tuple[Tensor, int | None]:
-    """x, contiguous, with its axes in the order in which they lie in memory, and its channel axis.
+    """Return x, contiguous, with its axes in memory order, and its channel axis.
 
-    A permutation, such as channels-last, is not copied; a tensor with gaps or repetitions is.
+    A permuted tensor, such as channels-last, is not copied; one with gaps or repetitions is.
     """
     axis = None if channel_axis is None else channel_axis % x.dim()
     if x.is_contiguous():
@@ -239,7 +241,7 @@ def in_memory_order(x: Tensor, channel_axis: int | None) -> tuple[Tensor, int | 
 
 
 def _thread_count(pieces: int, elements: int) -> int:
-    """How many threads are worth waking for that many pieces and elements."""
+    """Return how many threads to use for that many pieces and elements."""
     if elements < _MIN_SHARED_ELEMENTS or pieces == 1:
         return 1
     wanted = min(torch.get_num_threads(), pieces)

@@ -1,10 +1,10 @@
-"""Counts of magnitudes by power of two, exact.
+"""Exact counts of magnitudes by power of two.
 
-The counts of a tensor are one vector [BINS] of whole numbers, which add up over tensors taken as
-one batch: zeros; underflow, 0 < |x| < 2^-126, below the smallest normal number of float32 and of
-bfloat16; one bin for each exponent e from -126 to 127, 2^e <= |x| < 2^(e+1), whose last one takes
-the larger numbers of float64 too; infinite; nan. Bins are as fine as the exponent itself and cover
-all of it, so that none is cut off; a layer's values fill a few dozen of them.
+The counts of a tensor are a vector [BINS] of integers; those of a batch are the sum over its
+tensors. The bins are: zeros; underflow, 0 < |x| < 2^-126, below the smallest normal number of
+float32 and bfloat16; one bin for each exponent e from -126 to 127, 2^e <= |x| < 2^(e+1), the last
+of which also counts larger numbers of float64; infinite; nan. Every exponent of float32 has a bin,
+so the histogram is not cut off; a layer's values fill a few dozen bins.
 """
 
 from typing import Any
@@ -19,12 +19,12 @@ INFINITE_BIN = FIRST_EXPONENT_BIN + HIGHEST_EXPONENT - LOWEST_EXPONENT + 1
 NAN_BIN = INFINITE_BIN + 1
 BINS = NAN_BIN + 1
 
-# Elements whose bins are worked out at a time: their indices take eight bytes each.
+# Elements whose bins are computed at a time: their indices take eight bytes each.
 _CHUNK = 1 << 22
 
 
 def count(x: Tensor) -> Tensor:
-    """The counts of x [BINS], int64 on its device; no value is read back."""
+    """Return the counts of x [BINS], int64 on its device, without transferring a value."""
     counts = torch.zeros(BINS, dtype=torch.int64, device=x.device)
     for part in x.reshape(-1).split(_CHUNK):
         bins = _bins(part)
@@ -33,9 +33,9 @@ def count(x: Tensor) -> Tensor:
 
 
 def from_exponents(exponents: np.ndarray, zeros: int, nans: int) -> Tensor:
-    """The counts from those of biased exponents of float32 [256] or float64 [2048] numbers.
+    """Return the counts [BINS] from those of biased exponents, [256] of float32, [2048] of float64.
 
-    `zeros` and `nans` tell what the first and the last exponent hold besides.
+    The first exponent also counts the `zeros` zeros, the last one the `nans` nans.
     """
     bias = exponents.size // 2 - 1
     lowest, highest = LOWEST_EXPONENT + bias, HIGHEST_EXPONENT + bias
@@ -50,7 +50,7 @@ def from_exponents(exponents: np.ndarray, zeros: int, nans: int) -> Tensor:
 
 
 def to_columns(counts: np.ndarray) -> dict[str, np.ma.MaskedArray[Any, Any]]:
-    """The columns of `runs.schema` for the counts [T, BINS] of T tensors."""
+    """Return the columns of `runs.format.schema` for the counts [T, BINS] of T tensors."""
     trimmed = np.empty(len(counts), dtype=object)
     exponents = np.zeros(len(counts), np.int64)
     for row, bins in enumerate(counts[:, FIRST_EXPONENT_BIN:INFINITE_BIN]):

@@ -1,13 +1,13 @@
-"""Shares the loops of `compiled` out over the threads that torch itself works with.
+"""Runs the loops of `compiled` in the threads of torch's own OpenMP runtime.
 
-torch's OpenMP threads spin for a while after their work, so that threads of another pool find no
-core free. A task is therefore handed to the same OpenMP runtime: its entry point `GOMP_parallel`
+torch's OpenMP threads keep spinning for a while after their work, so threads of another pool would
+find no free core. A task therefore goes to the same OpenMP runtime: its entry point `GOMP_parallel`
 calls one compiled function in every thread of the calling thread's team. Import this module through
-`gradflow.hooks.reduction.cpu`, which copes where numba or the runtime is missing.
+`gradflow.hooks.reduction.cpu`, which uses one thread if numba or the runtime is missing.
 
-A task is cut into shares that depend on the number of threads alone; which thread takes which share
-is left to chance, and each share has a place of its own for its result. So a sum has the same bits
-whenever it is repeated with as many threads.
+A task is divided into shares that depend only on the number of threads. Any thread may take any
+share, but each share writes its result to its own entry. So a sum has the same bits whenever it is
+repeated with the same number of threads.
 """
 
 import ctypes
@@ -19,7 +19,7 @@ from numba.extending import intrinsic
 
 from gradflow.hooks.reduction import compiled
 
-# By name of the loop, how many sums it returns.
+# How many sums each loop returns, by name of the loop.
 SUM_COUNTS = {
     "reduce_part": 0,
     "square_sum": 1,
@@ -37,9 +37,9 @@ MAX_SUMS = max(SUM_COUNTS.values())
 FIELDS = (
     "at_next_share",  # the next share to take [1]
     "shares",
-    "loop",  # place in LOOPS
+    "loop",  # index in LOOPS
     "size",  # elements of x, y and z
-    "pieces",  # what is shared out: elements, or runs or rows of `compiled.reduce_part`
+    "pieces",  # the number of elements, or of runs or rows of `compiled.reduce_part`, to share
     "channels",
     "run",
     "bins",
@@ -56,7 +56,7 @@ FIELDS = (
 
 @intrinsic
 def _pointer(typing_context, address):
-    """What lies at `address`, an int64."""
+    """Return the pointer to `address`, an int64."""
 
     def generate(context, builder, signature, arguments):
         return builder.inttoptr(arguments[0], context.get_value_type(types.voidptr))
@@ -66,7 +66,7 @@ def _pointer(typing_context, address):
 
 @intrinsic
 def _fetch_and_increment(typing_context, address):
-    """The int64 at `address`, which is increased by one as seen by all threads at once."""
+    """Atomically increase the int64 at `address` by one; return its previous value."""
 
     def generate(context, builder, signature, arguments):
         pointer = builder.inttoptr(arguments[0], ir.PointerType(ir.IntType(64)))
@@ -77,7 +77,7 @@ def _fetch_and_increment(typing_context, address):
 
 @njit(nogil=True, cache=True)
 def _sum_share(loop, x, y, z, results):
-    """One share of a loop that returns sums."""
+    """Run one share of a loop that returns sums."""
     if loop == SQUARE_SUM:
         results[0] = compiled.square_sum(x)
     elif loop == COPY:
@@ -140,16 +140,16 @@ def _run_float64(task):
 
 _FUNCTIONS = {np.dtype(np.float32): _run_float32, np.dtype(np.float64): _run_float64}
 
-# torch loads its OpenMP runtime for all to see, under GNU's names, which LLVM's knows as well.
+# torch loads its OpenMP runtime into the process; LLVM's runtime has this GNU name too.
 _parallel = ctypes.CDLL(None).GOMP_parallel
 _parallel.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
 _parallel.restype = None
 
 
 def run_task(dtype: np.dtype, threads: int, **fields: int | np.ndarray) -> None:
-    """Do a task, `fields` by name, in `threads` threads; x, y and z are of `dtype`.
+    """Run a task, given by its fields, in `threads` threads; x, y and z have the dtype `dtype`.
 
-    A field left out is 0. An array stands for its address.
+    Fields left out are 0. An array is passed as its address.
     """
     next_share = np.zeros(1, np.int64)
     given = fields | {"at_next_share": next_share, "shares": threads}

@@ -180,5 +180,5 @@ def test_joined_moments_are_those_of_the_concatenated_batch():
     "x", [torch.zeros(0, 3), torch.arange(3), torch.zeros(2, dtype=torch.complex64)]
 )
 def test_what_has_no_such_statistics_is_refused(x):
-    with pytest.raises(TypeError, match="non-empty real floating tensor"):
+    with pytest.raises(TypeError, match="non-empty real floating-point tensor"):
         moments(x, None)
