@@ -1,6 +1,7 @@
 """Records gradients and activations of any `nn.Module` through forward and tensor hooks.
 
-`Tracer` is all that most need; the schedules say which steps it records, `layers` which layers.
+Most users need only `Tracer`. The schedules choose the steps that it records; `layers` shows the
+layers that it would observe.
 """
 
 from typing import TYPE_CHECKING

@@ -1,4 +1,4 @@
-"""What `run.json` says of a run's surroundings and of how it was traced."""
+"""The entries of `run.json` about versions, device and how the run was traced."""
 
 import platform
 from typing import Any
@@ -10,9 +10,9 @@ from gradflow import __version__
 
 
 def environment(model: nn.Module, schedule: str, histograms: str) -> dict[str, Any]:
-    """The entries of `run.json` that every run has.
+    """Return the entries of `run.json` that every run has.
 
-    `schedule` says which steps are recorded, `histograms` which of them have histograms.
+    `schedule` describes which steps are recorded, `histograms` which of them have histograms.
     """
     parameter = next(model.parameters(), None)
     return {

@@ -1,7 +1,8 @@
 """Norms of parameters, their gradients and their updates, step by step.
 
-Held between steps: a copy of the weights, once an optimizer's step was recorded, and the previous
-gradients where their cosine with the next ones is wanted; each as large as the model.
+Two things are kept between steps, each as large as the model: a copy of the weights, once a step of
+the optimizer was recorded, and the previous gradients, if the next step is recorded too and needs
+them for the cosine.
 """
 
 import inspect
@@ -24,9 +25,10 @@ ParameterValues = dict[str, dict[str, Tensor | float]]
 
 
 def is_nested_step(optimizer: torch.optim.Optimizer | None) -> bool:
-    """Whether the step hook now running is that of a `step` called within a `step`.
+    """Whether the running step hook belongs to a `step` that was called inside another `step`.
 
-    An optimizer whose `step` calls its base class's runs the hooks twice, for torch wraps both.
+    If the `step` of an optimizer calls that of its base class, the hooks run twice: torch wraps
+    both.
     """
     steps, frame = 0, inspect.currentframe()
     while frame is not None:
@@ -55,7 +57,7 @@ class ParameterRecorder:
 
     @property
     def _parameters(self) -> dict[str, Parameter]:
-        """Those that are trained now: layers are frozen and thawed while a model trains."""
+        """The parameters trained now: a training loop may freeze and unfreeze layers."""
         return {
             name: parameter
             for name, parameter in self._all.items()
@@ -66,7 +68,7 @@ class ParameterRecorder:
     def before_update(
         self, *, record: bool, keep_gradients: bool, keep_weights: bool = False
     ) -> None:
-        """Take what is known when the optimizer's step begins."""
+        """Measure what is known when the optimizer's step begins."""
         self._values = {}
         if record:
             for name, parameter in self._parameters.items():
@@ -85,9 +87,9 @@ class ParameterRecorder:
 
     @torch.no_grad()
     def after_update(self, *, weights_kept: bool) -> ParameterValues:
-        """The measured values by parameter and quantity; unknown ones are left out.
+        """Return the measured values by parameter and quantity, without the unknown ones.
 
-        `weights_kept` says that the weights were kept when the step began.
+        `weights_kept` says that `before_update` has kept the weights.
         """
         self._previous.check_after_step(self._parameters)
         values, self._values = self._values, {}
@@ -101,11 +103,11 @@ class ParameterRecorder:
         return values
 
     def state_dict(self) -> dict[str, Any]:
-        """The gradients kept for their cosine with the next ones."""
+        """Return the gradients kept for the next step's cosine."""
         return self._previous.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Keep the gradients of `state`, each on the device of its parameter."""
+        """Restore the kept gradients, each on the device of its parameter."""
         gradients = {
             name: gradient.to(local_part(self._all[name].detach()).device)
             for name, gradient in state["gradients"].items()
@@ -113,12 +115,12 @@ class ParameterRecorder:
         self._previous.load_state_dict({**state, "gradients": gradients})
 
     def _weight_norm(self, name: str, parameter: Tensor, keep: bool) -> Tensor | float:
-        """The norm of a parameter, which is copied in the same pass where it is to be kept."""
+        """Return the norm of a parameter; if `keep`, also copy it, in the same read."""
         weight = local_part(parameter.detach())
         if not keep:
             square = cpu.square_sum(weight)
             return safe_norm(weight) if square is None else math.sqrt(square)
-        # Buffers are kept and refilled: allocating them anew costs three times the copy.
+        # The buffers are reused: allocating new ones costs three times the copy.
         if name not in self._weights:
             self._weights[name] = torch.empty_like(weight)
         kept = self._weights[name]

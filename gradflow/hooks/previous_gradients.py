@@ -1,10 +1,10 @@
-"""The gradients of the step before, kept for their cosine with the next ones.
+"""Keeps the gradients of the previous step, for their cosine with those of the next one.
 
-A gradient is kept as a copy, or, which saves the copy, as the tensor itself: where the user lets go
-of it (`zero_grad(set_to_none=True)`, the default) and the optimizer leaves it as it is. Both are
-watched during the first steps, which are copied; and whenever a gradient that was not copied is
-used, it must still have the norm that it had. Where it has not, that one cosine is missing, and
-gradients are copied from then on.
+A gradient is kept as a copy, or as the tensor itself, which saves the copy. The tensor itself is
+enough if the user releases it (`zero_grad(set_to_none=True)`, the default) and the optimizer does
+not change it. In the first steps gradients are copied, and both conditions are checked. Later, an
+uncopied gradient must still have its recorded norm when it is used. If its norm has changed, that
+one cosine is missing, and gradients are copied from then on.
 """
 
 import math
@@ -29,13 +29,13 @@ class GradientMeasures(NamedTuple):
     previous_norm: Tensor | float | None
 
 
-# Two sums of the same squares in float64, in different orders, agree better than this.
+# Sums of the same squares in float64, in different orders, differ by less than this, relatively.
 _NORM_TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True)
 class _KeptGradient:
-    """A gradient of the step before: its tensor and norm, and whether only we hold it."""
+    """A gradient of the previous step, its norm, and whether the tensor is our own copy."""
 
     tensor: Tensor
     norm: Tensor | float
@@ -43,21 +43,22 @@ class _KeptGradient:
 
 
 class PreviousGradients:
-    """Measures gradients when an optimizer's step begins, and keeps them for the next one."""
+    """Measures gradients when an optimizer's step begins, and keeps them for the next step."""
 
     def __init__(self) -> None:
         self._kept: dict[str, _KeptGradient] = {}
         self._buffers: dict[str, Tensor] = {}
-        # None until the first steps have shown whether gradients may be kept without a copy.
+        # None until the first steps have shown whether gradients can be kept without a copy.
         self._may_skip_copy: bool | None = None
         self._watched: dict[str, weakref.ref[Tensor]] = {}
 
     def measure(
         self, parameters: Mapping[str, Tensor], *, compare: bool, keep: bool
     ) -> dict[str, GradientMeasures]:
-        """By name: the gradient's norm, its cosine with the one before, the norm of that one.
+        """Measure the gradient of each parameter; the result is keyed by name.
 
-        `compare` says that the cosines are wanted; `keep` that those of the next call will be.
+        `compare` asks for cosines with the kept gradients; `keep` keeps the present ones, for the
+        cosines of the next call.
         """
         kept, self._kept = self._kept, {}
         if not compare and not keep:
@@ -75,7 +76,7 @@ class PreviousGradients:
             previous_norm = None if before is None else before.norm
             measured[name] = GradientMeasures(norm, cosine, previous_norm)
             if keep:
-                # Only a gradient whose norm is at hand is checked without waiting for a device.
+                # A later check compares norms. Only a norm that is a float needs no wait.
                 can_skip_copy = (
                     isinstance(norm, float) and not parameter.grad._is_view() and not own
                 )
@@ -85,7 +86,7 @@ class PreviousGradients:
         return measured
 
     def check_after_step(self, parameters: Mapping[str, Tensor]) -> None:
-        """After the optimizer's step: see, in the first one, whether it changed the gradients."""
+        """After the optimizer's first step, check whether it changed the gradients."""
         if self._may_skip_copy is not None or not self._watched:
             return
         for name in self._watched:
@@ -95,7 +96,7 @@ class PreviousGradients:
                 return
 
     def state_dict(self) -> dict[str, Any]:
-        """Copies of the kept gradients, their norms, and whether gradients may go uncopied."""
+        """Return copies of the kept gradients, their norms, and whether copies can be skipped."""
         return {
             "gradients": {name: kept.tensor.clone() for name, kept in self._kept.items()},
             "norms": {name: kept.norm for name, kept in self._kept.items()},
@@ -103,7 +104,7 @@ class PreviousGradients:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Keep the gradients of `state`, on the devices where they are."""
+        """Restore the gradients of `state`, on the devices where they are."""
         norms = state["norms"]
         self._buffers = dict(state["gradients"])
         self._kept = {
@@ -131,7 +132,7 @@ class PreviousGradients:
         if products is None:
             here = safe_norm(gradient)
             product = torch.dot(gradient.flatten(), kept.tensor.flatten())
-            # 0 / 0 is nan: a gradient that is exactly zero has no direction.
+            # A zero gradient has no direction: 0 / 0 gives nan.
             return here, product / (here * kept.norm)
         own, inner, before = products
         norm = math.sqrt(own)
@@ -152,7 +153,7 @@ class PreviousGradients:
     ) -> _KeptGradient:
         if can_skip_copy and self._may_skip_copy:
             return _KeptGradient(gradient, norm, False)
-        # Buffers are kept and refilled: allocating them anew costs three times the copy.
+        # The buffers are reused: allocating new ones costs three times the copy.
         if name in self._buffers:
             self._buffers[name].copy_(gradient)
         else:

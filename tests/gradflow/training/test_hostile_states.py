@@ -75,7 +75,7 @@ def rows(half):
 @pytest.mark.parametrize("tracer", [None, [], "x", 1])
 def test_what_is_no_state_of_a_tracer_is_refused(half, capsys, tracer):
     change(half, "tracer", to=tracer)
-    assert "it is no state of a tracer" in refusal(half, capsys)
+    assert "it is not the state of a tracer" in refusal(half, capsys)
 
 
 @pytest.mark.parametrize("entry", ["epoch", "step"])
@@ -83,7 +83,7 @@ def test_what_is_no_state_of_a_tracer_is_refused(half, capsys, tracer):
 def test_a_place_that_is_none_is_refused_before_rows_are_taken_back(half, capsys, entry, value):
     before = rows(half)
     change(half, "tracer", entry, to=value)
-    assert "its epoch and step are none" in refusal(half, capsys)
+    assert "its epoch or step is not a valid number" in refusal(half, capsys)
     assert rows(half) == before > 0
 
 
