@@ -27,9 +27,9 @@ def environment(model: nn.Module, schedule: str, histograms: str) -> dict[str, A
         "tracing": {
             "schedule": schedule,
             "histograms": histograms,
-            "layer_gradients": "as back-propagated, divided by the scale where a scaler was given; "
-            "passes of one step taken as one batch",
-            "parameter_gradients": "as the optimizer applies them, after accumulation, unscaling, "
-            "clipping",
+            "layer_gradients": "as back-propagated, divided by the scale if a scaler was given; "
+            "all passes of a step count as one batch",
+            "parameter_gradients": "as the optimizer applies them, after accumulation, unscaling "
+            "and clipping",
         },
     }

@@ -68,7 +68,7 @@ def log_spaced(per_decade: int) -> DescribedSchedule:
             for index in range(max(nearest - 1, 0), nearest + per_decade + 2)
         )
 
-    return DescribedSchedule(f"{per_decade} steps in each ten-fold", wanted)
+    return DescribedSchedule(f"{per_decade} steps in each factor of ten", wanted)
 
 
 class Budget:

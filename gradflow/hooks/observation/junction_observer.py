@@ -82,7 +82,7 @@ class JunctionObserver:
         elif self._names:
             sentence = f"{len(self._names)} found"
         elif self._concatenations:
-            sentence = "none found: the model concatenates where others add"
+            sentence = "none found: the model concatenates instead of adding"
         else:
             sentence = "none found: the model has no skip connections"
         return {

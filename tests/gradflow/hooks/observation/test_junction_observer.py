@@ -641,7 +641,7 @@ def test_a_model_that_concatenates_says_so(tmp_path):
     said = json.loads((tmp_path / "run" / "run.json").read_text())["residual_additions"]
     assert said == {
         "found": 0,
-        "sentence": "none found: the model concatenates where others add",
+        "sentence": "none found: the model concatenates instead of adding",
         "passes": 1,
         "concatenations": 3,
     }
