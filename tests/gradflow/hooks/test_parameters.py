@@ -64,7 +64,7 @@ def test_sparse_gradients_and_frozen_parameters():
     assert float(values["table.weight"]["gradient_norm"]) == pytest.approx(np.sqrt(15))
 
 
-def test_a_layer_thawed_while_it_trains_is_measured_from_then_on(tmp_path):
+def test_a_layer_unfrozen_during_training_is_measured_from_then_on(tmp_path):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 2))
     model[0].requires_grad_(False)

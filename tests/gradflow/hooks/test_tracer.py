@@ -1,4 +1,4 @@
-"""What the tracer records, against autograd by hand and against closed forms; what it leaves be."""
+"""The rows of the tracer against autograd and closed forms; the training is not changed."""
 
 import copy
 import math

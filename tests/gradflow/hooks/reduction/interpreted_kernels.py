@@ -23,7 +23,7 @@ BY_CHANNEL = ("dead_channels", "channel_squared_mean", "channel_variance")
 
 @pytest.fixture(autouse=True)
 def only_the_kernels(monkeypatch):
-    """Tensors in main memory go to the kernels, and to nothing else."""
+    """Send tensors on the CPU to the kernels only."""
 
     def unwanted(*_):
         raise AssertionError("the kernels did not take this tensor")
@@ -103,16 +103,14 @@ def test_one_non_finite_value_is_counted_and_shows_in_its_channel_alone(dtype, b
     assert found[-3].item() == pytest.approx(abs(bad), nan_ok=True)
 
 
-def test_a_nan_outranks_infinity_as_the_largest_magnitude():
+def test_nan_is_a_larger_magnitude_than_infinity():
     assert moments(torch.tensor([math.inf, math.nan, 1.0]), None).values[-3].isnan()
 
 
 @pytest.mark.parametrize(("tile", "programs"), [(32, 4096), (32, 4), (16, 1), (64, 12)])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("axis", [None, 1])
-def test_however_it_is_shared_out_the_statistics_are_right(
-    tile, programs, layout, axis, monkeypatch
-):
+def test_statistics_do_not_depend_on_tiles_and_programs(tile, programs, layout, axis, monkeypatch):
     monkeypatch.setattr(kernels, "_TILE", tile)
     monkeypatch.setattr(kernels, "_PROGRAMS", programs)
     monkeypatch.setattr(kernels, "_SIDE_BY_SIDE", 4)

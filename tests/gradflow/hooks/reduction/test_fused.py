@@ -18,8 +18,8 @@ BY_CHANNEL = ("dead_channels", "channel_squared_mean", "channel_variance")
 
 
 @pytest.fixture(params=["compiled", "torch"], autouse=True, scope="module")
-def means(request):
-    """Every test holds for the compiled loops and for torch alone."""
+def backend(request):
+    """Run every test with the compiled loops, and with torch alone."""
     if request.param == "compiled" and cpu.loops_module() is None:
         pytest.skip("numba is not installed")
     with pytest.MonkeyPatch.context() as patch:
@@ -44,7 +44,7 @@ def assert_plain(x: torch.Tensor, axis: int | None, rel: float = 1e-9) -> None:
 
 
 def layouts(shape, seed):
-    """Tensors of one shape that lie differently in memory, with zeros and a dead channel."""
+    """Tensors of one shape with different memory layouts, with zeros and a dead channel."""
     x = torch.randn(
         shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
     ).relu()
@@ -154,7 +154,7 @@ def test_a_non_finite_value_is_counted_and_shows_in_the_norm(bad):
     assert not math.isfinite(result["abs_max"][0])
 
 
-def test_many_tensors_are_finished_as_each_would_be_alone():
+def test_statistics_of_many_tensors_are_those_of_each_alone():
     generator = torch.Generator().manual_seed(5)
     tensors = [torch.randn(4, c, 3, 3, generator=generator) for c in (1, 7, 2)]
     together = to_statistics([moments(x, 1) for x in tensors])
@@ -179,6 +179,6 @@ def test_joined_moments_are_those_of_the_concatenated_batch():
 @pytest.mark.parametrize(
     "x", [torch.zeros(0, 3), torch.arange(3), torch.zeros(2, dtype=torch.complex64)]
 )
-def test_what_has_no_such_statistics_is_refused(x):
+def test_empty_integer_and_complex_tensors_are_refused(x):
     with pytest.raises(TypeError, match="non-empty real floating-point tensor"):
         moments(x, None)

@@ -1,4 +1,4 @@
-"""Counts of magnitudes against numpy, by both means, and through the tracer to the run."""
+"""Counts of magnitudes against numpy, with numba and torch, and from the tracer to the run."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The Triton kernels: in Triton's interpreter, compiled, and, where there is one, on a GPU."""
+"""The Triton kernels: in Triton's interpreter, compiled, and on a GPU if there is one."""
 
 import os
 import subprocess
@@ -78,7 +78,7 @@ def test_without_a_gpu_no_tensor_goes_to_the_kernels(monkeypatch):
     assert to_statistics([moments(torch.ones(2, 3), 1)])["norm"][0] == pytest.approx(6**0.5)
 
 
-def test_where_a_launch_fails_there_are_no_kernels():
+def test_if_a_launch_fails_no_kernels_are_used():
     # In main memory, outside the interpreter, Triton cannot launch.
     assert fused._kernels(torch.device("cpu")) is None
 
@@ -114,7 +114,7 @@ def test_kernel_torch_and_cpu_agree(dtype, bad, shape, axis, monkeypatch):
 
 
 @needs_cuda
-def test_channels_last_is_read_as_it_lies():
+def test_channels_last_is_read_in_memory_order():
     x = special((4, 40, 17, 19), torch.float32)
     found = to_statistics([moments(x.cuda().to(memory_format=torch.channels_last), 1)])
     for name, values in to_statistics([moments(x, 1)]).items():

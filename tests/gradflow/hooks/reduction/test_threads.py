@@ -15,7 +15,7 @@ ELEMENTS = 100_003  # prime: no number of threads divides it
 
 @pytest.fixture(autouse=True)
 def three_threads():
-    """As many as make torch wake others, whatever the machine or environment gives it."""
+    """Use three threads, whatever the machine or environment sets."""
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     yield
@@ -24,7 +24,7 @@ def three_threads():
 
 @pytest.fixture
 def shared_out(monkeypatch):
-    """The numbers of threads that tasks were given to."""
+    """The number of threads of each task that was run."""
     module, threads = cpu.threads_module(), []
     run = module.run_task
 
@@ -81,7 +81,7 @@ def test_the_same_sum_has_the_same_bits_each_time():
     assert len({cpu.square_sum(x) for _ in range(50)}) == 1
 
 
-def test_tasks_of_several_threads_do_not_meet():
+def test_concurrent_tasks_do_not_interfere():
     numbers = [torch.full((ELEMENTS,), float(value)) for value in range(4)]
     found = {}
 
@@ -97,7 +97,7 @@ def test_tasks_of_several_threads_do_not_meet():
     assert found == {value: {float(value**2 * ELEMENTS)} for value in range(4)}
 
 
-def test_without_the_runtime_one_thread_does_it_all(monkeypatch):
+def test_without_the_runtime_one_thread_is_used(monkeypatch):
     monkeypatch.setattr(cpu, "threads_module", lambda: None)
     x = torch.full((ELEMENTS,), 2.0)
     assert cpu.square_sum(x) == 4.0 * ELEMENTS

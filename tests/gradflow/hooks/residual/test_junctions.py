@@ -1,4 +1,4 @@
-"""Skip and branch gradients against brute force: the block's input forked by hand."""
+"""Skip and branch gradients against autograd on two copies of the block's input."""
 
 import math
 
@@ -198,7 +198,7 @@ def test_several_backward_passes_through_one_graph_add_up(tmp_path):
     assert twice.skip_share == pytest.approx(once.skip_share, rel=1e-12)
 
 
-def test_a_part_of_the_output_that_no_loss_reads_gives_no_row(tmp_path):
+def test_an_output_that_no_loss_uses_gives_no_row(tmp_path):
     model = nn.ModuleDict({"stem": nn.Linear(3, 4), "block": Residual(nn.Linear(4, 4))})
     with gradflow.Tracer(model, tmp_path / "run") as tracer:
         y = model["stem"](torch.randn(3, 3))

@@ -1,4 +1,4 @@
-"""Which module made a node, told by the numbers of the nodes."""
+"""The module that created a node, found from sequence numbers."""
 
 import pytest
 import torch
@@ -47,7 +47,7 @@ def test_an_outermost_module_begins_a_pass_and_calls_count_on():
     assert not order.leave("a")
 
 
-def test_a_module_that_an_exception_ended_is_left_with_the_one_around_it():
+def test_a_module_ended_by_an_exception_ends_with_the_one_around_it():
     order = ModuleOrder()
     order.enter("outer", Block())
     order.enter("inner", Block())
