@@ -74,23 +74,23 @@ def _skip_has_shape_of_sum(graph: Graph, residual: ResidualAddition) -> bool:
 
 
 def _junction(graph: Graph, residual: ResidualAddition) -> Junction:
-    def made(value: Value) -> NodeOutput:
+    def node_output(value: Value) -> NodeOutput:
         return graph.nodes[value.node], value.output
 
-    def readings(edges: Sequence[Edge]) -> tuple[NodeInput, ...]:
+    def node_inputs(edges: Sequence[Edge]) -> tuple[NodeInput, ...]:
         return tuple((graph.nodes[edge.node], edge.position) for edge in edges)
 
     addition = graph.nodes[residual.addition]
     return Junction(
         sequence=addition._sequence_nr(),
         skip_type="projection" if residual.projection else "identity",
-        x=made(residual.x),
-        skip=made(residual.skip_end),
-        branch=None if residual.branch_end is None else made(residual.branch_end),
+        x=node_output(residual.x),
+        skip=node_output(residual.skip_end),
+        branch=None if residual.branch_end is None else node_output(residual.branch_end),
         skip_nodes=tuple(graph.nodes[node] for node in residual.skip_nodes),
-        skip_edges=readings(residual.skip_edges),
-        branch_edges=readings(residual.branch_edges),
-        other_edges=readings(residual.other_edges),
+        skip_edges=node_inputs(residual.skip_edges),
+        branch_edges=node_inputs(residual.branch_edges),
+        other_edges=node_inputs(residual.other_edges),
     )
 
 
@@ -109,7 +109,7 @@ def watch_junction(junction: Junction, deliver: Callable[[Tensor], None]) -> Non
     )
     for edges, gradients in paths:
         for node, position in edges:
-            _collect_edge(node, position, gradients)
+            _collect_gradient(node, position, gradients)
     x, index = junction.x
 
     def at_input(grad_outputs: tuple[Tensor | None, ...]) -> None:
@@ -122,7 +122,7 @@ def watch_junction(junction: Junction, deliver: Callable[[Tensor], None]) -> Non
     x.register_prehook(at_input)
 
 
-def _collect_edge(node: Node, position: int, gradients: list[Tensor]) -> None:
+def _collect_gradient(node: Node, position: int, gradients: list[Tensor]) -> None:
     """Append the gradient that `node` sends over its input `position`, when it has computed it."""
 
     def at_edge(grad_inputs: tuple[Tensor | None, ...], _: tuple[Tensor | None, ...]) -> None:
