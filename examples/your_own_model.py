@@ -1,8 +1,8 @@
-"""Trace a model of your own, look at what was recorded, and write a report about it.
+"""Trace your own model, print what was recorded, and write a report about it.
 
     python examples/your_own_model.py
 
-Trains a small convolutional network on scikit-learn's digits for two epochs, with the tracer around
+This trains a small convolutional network on scikit-learn's digits for two epochs. The tracer wraps
 an ordinary training loop.
 """
 

@@ -1,7 +1,7 @@
 """gradflow records how gradients flow through a PyTorch model, and explains what it recorded.
 
 `Tracer` attaches to a model and writes a run folder; `open_run` and `open_experiment` read run
-folders as pandas frames. torch is loaded only when a name that needs it is used.
+folders as pandas data frames. torch is imported only when a name that needs it is used.
 """
 
 from typing import TYPE_CHECKING

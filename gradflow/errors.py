@@ -1,30 +1,34 @@
-"""The errors a user can act on: each message says what was found, where, and what to do.
+"""Errors that a user can act on: each message says what was found, where, and what to do.
 
-The commands print such an error as one sentence and exit with 1; anything else is a defect of
-gradflow and keeps its traceback.
+The commands print such an error as one sentence and exit with code 1. Any other error is a defect
+of gradflow and keeps its traceback.
 """
 
-_HALF = 2000
+_SHOWN_AT_EACH_END = 2000
 
 
 def printable(text: str) -> str:
-    """`text` in one line of letters: what would steer a terminal shows as an escape, `\\x1b`.
+    """Return `text` as one line of printable characters; others become escapes such as `\\x1b`.
 
-    File names, class names and run folders from elsewhere may hold anything.
+    File names, class names and run folders that we did not write may hold any characters.
     """
     return "".join(
-        letter if letter.isprintable() else letter.encode("unicode_escape").decode()
-        for letter in text
+        character if character.isprintable() else character.encode("unicode_escape").decode()
+        for character in text
     )
 
 
 class GradflowError(Exception):
-    """What every error of this package derives from."""
+    """Base class of all errors of this package."""
 
     def __str__(self) -> str:
         text = printable(super().__str__())
-        # What was found may be endless; what to do about it stands at the end.
-        return text if len(text) <= 2 * _HALF else f"{text[:_HALF]} … {text[-_HALF:]}"
+        # The middle is cut out: what to do stands at the end of a message.
+        return (
+            text
+            if len(text) <= 2 * _SHOWN_AT_EACH_END
+            else f"{text[:_SHOWN_AT_EACH_END]} … {text[-_SHOWN_AT_EACH_END:]}"
+        )
 
 
 class ConfigurationError(GradflowError):
@@ -40,8 +44,8 @@ class RunError(GradflowError):
 
 
 class TrainingError(GradflowError):
-    """A training cannot go on: its numbers are no longer finite."""
+    """Training cannot go on: values are no longer finite."""
 
 
 class TracingError(GradflowError):
-    """A model or its use cannot be traced."""
+    """A model, or the way it is used, cannot be traced."""

@@ -1,19 +1,19 @@
-"""Names that a package offers and imports only when they are used: importing it costs little."""
+"""Imports the public names of a package only when they are used, so that importing it is cheap."""
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
 
 
-def lazy_names(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """The `__getattr__` of `package` (PEP 562): looks each name up in the module that holds it.
+def lazy_names(package: str, modules: Mapping[str, str]) -> Callable[[str], Any]:
+    """Returns the `__getattr__` of `package` (PEP 562), which imports a name when it is first used.
 
-    `homes` gives that module for each name.
+    `modules` maps each public name to the module that defines it.
     """
 
     def find(name: str) -> Any:
-        if name not in homes:
+        if name not in modules:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(import_module(homes[name]), name)
+        return getattr(import_module(modules[name]), name)
 
     return find

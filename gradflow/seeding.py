@@ -1,12 +1,13 @@
-"""Seeds derived from names: every random draw has a generator of its own, whatever came before."""
+"""Seeds derived from names, so that each use of randomness has its own independent generator."""
 
 import hashlib
 
 
 def derived_seed(*parts: int | str) -> int:
-    """The seed, 0 to 2**63 - 1, that belongs to `parts`, the same on every machine and version.
+    """Return the seed, 0 to 2**63 - 1, for `parts`; the same on every machine and in every version.
 
-    Different parts give unrelated seeds: the first 63 bits of SHA-256 over their `repr`.
+    It is the first 63 bits of SHA-256 over the `repr` of `parts`: different parts give unrelated
+    seeds.
     """
     digest = hashlib.sha256(repr(parts).encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1

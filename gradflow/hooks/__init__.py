@@ -1,6 +1,6 @@
 """Records gradients and activations of any `nn.Module` through forward and tensor hooks.
 
-`Tracer` is all that most need; the schedules say which steps it records.
+Most users need only `Tracer`. The schedules choose the steps that it records.
 """
 
 from typing import TYPE_CHECKING

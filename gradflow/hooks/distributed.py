@@ -1,10 +1,11 @@
-"""Several processes that train one model: their observations joined to those of the whole batch.
+"""Joins the records of several processes that train one model into those of the whole batch.
 
-Each process observes its share of the batch (and, under FSDP2, its shard of every parameter). When
-the numbers are brought over from the device, the processes exchange by `torch.distributed` what
-each has reduced its share to, and the first one writes the run. Since DDP and FSDP2 average the
-processes' gradients, the loss is the mean of theirs: a layer's gradient is divided by their number.
-With shares of equal size the result is that of a single process.
+Each process observes its share of the batch and, under FSDP2, its shard of every parameter. When
+the numbers are copied from the device, the processes exchange their moments and norms through
+`torch.distributed`, and the process of rank 0 writes the run. DDP and FSDP2 average the gradients
+of the processes, so the loss is the mean of their losses: each process's layer gradients are
+divided by the number of processes. If the shares of the batch are of equal size, the result is that
+of a single process.
 """
 
 import hashlib
@@ -19,50 +20,52 @@ from gradflow.errors import TracingError
 from gradflow.hooks.records import StepRecord
 from gradflow.hooks.reduction.fused import Moments
 
-# Moments by kind (activation, gradient, skip, branch) and layer.
-Parts = dict[tuple[str, str], Moments]
+# Moments by kind (activation, gradient, skip, branch) and name of the layer.
+MomentsByKey = dict[tuple[str, str], Moments]
 
 SHARDED_NORMS = ("weight_norm", "gradient_norm", "update_norm", "previous_gradient_norm")
 
 
 class Processes:
-    """The processes that train a model together: one alone, or those of its process group."""
+    """The processes that train a model together: a single one, or a process group."""
 
     def __init__(self, model: nn.Module) -> None:
         self._group = _group_of(model)
-        self._sharded = {name for name, p in model.named_parameters() if is_shard(p)}
+        self._sharded = {name for name, p in model.named_parameters() if is_sharded(p)}
         joined = self._group is not None
         self.count = dist.get_world_size(self._group) if joined else 1
         self.rank = dist.get_rank(self._group) if joined else 0
 
     @property
-    def writes(self) -> bool:
-        """Whether this process is the one that writes the run."""
+    def is_writer(self) -> bool:
+        """Whether this process writes the run."""
         return self.rank == 0
 
     @torch.no_grad()
     def join(self, records: list[StepRecord]) -> list[StepRecord]:
-        """The records of the whole batch, the same in every process; called by all of them.
+        """Return the records of the whole batch, the same in every process; all must call this.
 
-        Raises `TracingError` where the processes observed different layers or steps.
+        Raises `TracingError` if the processes observed different layers or steps.
         """
         if self.count == 1 or not records:
             return records
-        parts = [_parts_of(record, 1 / self.count) for record in records]
-        self._require_agreement(records, parts)
-        for record, entries in zip(records, parts, strict=True):
-            _put_back(record, self._join_moments(entries))
+        by_record = [_moments_by_key(record, 1 / self.count) for record in records]
+        self._require_agreement(records, by_record)
+        for record, by_key in zip(records, by_record, strict=True):
+            _set_moments(record, self._join_moments(by_key))
             self._join_products(record)
             self._join_parameters(record)
         return records
 
-    def _require_agreement(self, records: list[StepRecord], parts: list[Parts]) -> None:
+    def _require_agreement(self, records: list[StepRecord], by_record: list[MomentsByKey]) -> None:
+        """Raise `TracingError` unless all processes have the same steps and layers."""
         names = [
-            (record.epoch, record.step, *entries, *_split_junctions(record), *record.parameters)
-            for record, entries in zip(records, parts, strict=True)
+            (record.epoch, record.step, *by_key, *_junction_products(record), *record.parameters)
+            for record, by_key in zip(records, by_record, strict=True)
         ]
         digest = hashlib.sha256(repr(names).encode()).digest()
-        device = next((_values(one).device for entries in parts for one in entries.values()), "cpu")
+        moments = (entry for by_key in by_record for entry in by_key.values())
+        device = next((_values(entry).device for entry in moments), "cpu")
         mine = torch.tensor([int.from_bytes(digest[:7], "big")], device=device)
         least, greatest = mine.clone(), mine.clone()
         dist.all_reduce(least, dist.ReduceOp.MIN, self._group)
@@ -73,83 +76,84 @@ class Processes:
                 f"{records[-1].step}: the model must run the same layers in all of them"
             )
 
-    def _join_moments(self, entries: Parts) -> Parts:
-        """Each entry taken as one batch over all processes: one exchange for all of them."""
-        if not entries:
-            return entries
-        parts = list(entries.values())
-        sizes = [len(part.values) for part in parts]
-        mine = torch.cat([_values(part) for part in parts])
-        counts = mine.new_tensor([(part.elements, part.batch_size) for part in parts])
+    def _join_moments(self, by_key: MomentsByKey) -> MomentsByKey:
+        """Join each entry over all processes, as one batch, in a single exchange."""
+        if not by_key:
+            return by_key
+        own = list(by_key.values())
+        sizes = [len(moments.values) for moments in own]
+        mine = torch.cat([_values(moments) for moments in own])
+        counts = mine.new_tensor([(moments.elements, moments.batch_size) for moments in own])
         values, numbers = self._gather(mine), self._gather(counts)
         by_process = [
             [
-                replace(part, values=vector, elements=int(elements), batch_size=int(batch))
-                for part, vector, (elements, batch) in zip(
-                    parts, flat.split(sizes), number.tolist(), strict=True
+                replace(moments, values=vector, elements=int(elements), batch_size=int(batch))
+                for moments, vector, (elements, batch) in zip(
+                    own, flat.split(sizes), number.tolist(), strict=True
                 )
             ]
             for flat, number in zip(values, numbers, strict=True)
         ]
-        joined = (reduce(Moments.join, of_entry) for of_entry in zip(*by_process, strict=True))
-        return dict(zip(entries, joined, strict=True))
+        joined = (reduce(Moments.join, same_key) for same_key in zip(*by_process, strict=True))
+        return dict(zip(by_key, joined, strict=True))
 
     def _join_products(self, record: StepRecord) -> None:
-        split = _split_junctions(record)
-        if split:
-            added = self._add([products / self.count**2 for products in split.values()])
-            for layer, products in zip(split, added, strict=True):
+        """Add up the gradient products of each residual addition over the processes."""
+        by_layer = _junction_products(record)
+        if by_layer:
+            sums = self._add([products / self.count**2 for products in by_layer.values()])
+            for layer, products in zip(by_layer, sums, strict=True):
                 record.junctions[layer].products = products
 
     def _join_parameters(self, record: StepRecord) -> None:
-        """Norms of shards become norms of whole parameters; whole ones are alike everywhere."""
+        """Turn norms of shards into norms of parameters; others are equal in all processes."""
         for name, values in record.parameters.items():
             if name not in self._sharded:
                 continue
             local = {key: torch.as_tensor(value).double() for key, value in values.items()}
             known = [key for key in SHARDED_NORMS if key in local]
-            parts = [local[key] ** 2 for key in known]
+            squares = [local[key] ** 2 for key in known]
             has_cosine = "gradient_cosine" in local
             if has_cosine:
                 product = local["gradient_cosine"].nan_to_num(0.0)
                 product = product * local["gradient_norm"] * local["previous_gradient_norm"]
-                parts.append(product)
-            added = self._add([part.reshape(1) for part in parts])
-            values |= {key: added[i][0].sqrt() for i, key in enumerate(known)}
+                squares.append(product)
+            sums = self._add([square.reshape(1) for square in squares])
+            values |= {key: sums[i][0].sqrt() for i, key in enumerate(known)}
             if has_cosine:
                 norms = values["gradient_norm"] * values["previous_gradient_norm"]
-                values["gradient_cosine"] = added[-1][0] / norms
+                values["gradient_cosine"] = sums[-1][0] / norms
 
-    def _add(self, parts: list[Tensor]) -> list[Tensor]:
-        """The parts, each added up over the processes: one exchange for all of them."""
-        flat = torch.cat([part.reshape(-1).to(parts[0].dtype) for part in parts])
+    def _add(self, tensors: list[Tensor]) -> list[Tensor]:
+        """Add each tensor up over the processes, all in a single exchange."""
+        flat = torch.cat([tensor.reshape(-1).to(tensors[0].dtype) for tensor in tensors])
         dist.all_reduce(flat, dist.ReduceOp.SUM, self._group)
-        pieces = flat.split([part.numel() for part in parts])
-        return [piece.reshape(part.shape) for piece, part in zip(pieces, parts, strict=True)]
+        sums = flat.split([tensor.numel() for tensor in tensors])
+        return [total.reshape(tensor.shape) for total, tensor in zip(sums, tensors, strict=True)]
 
     def _gather(self, tensor: Tensor) -> list[Tensor]:
-        """`tensor` of every process, in order of rank."""
+        """Return `tensor` as every process holds it, in order of rank."""
         everyone = [torch.empty_like(tensor) for _ in range(self.count)]
         dist.all_gather(everyone, tensor, self._group)
         return everyone
 
 
 def inner_model(model: nn.Module) -> nn.Module:
-    """The user's own model inside a DDP wrapper; else `model` itself."""
+    """Return the user's model inside a DDP wrapper, or `model` itself if it is not wrapped."""
     if isinstance(model, nn.parallel.DistributedDataParallel):
         inner: nn.Module = model.module
         return inner
     return model
 
 
-def is_shard(parameter: Tensor) -> bool:
-    """Whether this process holds only a part of `parameter`, as under FSDP2."""
+def is_sharded(parameter: Tensor) -> bool:
+    """Whether this process holds only a shard of `parameter`, as under FSDP2."""
     placements = getattr(parameter, "placements", ())
     return any(placement.is_shard() for placement in placements)
 
 
 def local_part(tensor: Tensor) -> Tensor:
-    """What this process holds of `tensor`: its shard, or all of it."""
+    """Return the part of `tensor` that this process holds: its shard, or all of it."""
     part: Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
     return part
 
@@ -160,34 +164,34 @@ def _group_of(model: nn.Module) -> dist.ProcessGroup | None:
     if isinstance(model, nn.parallel.DistributedDataParallel):
         group: dist.ProcessGroup = model.process_group
         return group
-    # FSDP2 shards over a mesh; over one of several dimensions its norms need the whole world too.
-    return dist.group.WORLD if any(map(is_shard, model.parameters())) else None
+    # FSDP2 shards over a device mesh. Norms need all processes, even if the mesh has several axes.
+    return dist.group.WORLD if any(map(is_sharded, model.parameters())) else None
 
 
-def _parts_of(record: StepRecord, scale: float) -> Parts:
-    """All moments of `record` by kind and layer, those of gradients times `scale`."""
-    parts: Parts = {("activation", layer): one for layer, one in record.activations.items()}
-    parts |= {("gradient", layer): one.scaled(scale) for layer, one in record.gradients.items()}
+def _moments_by_key(record: StepRecord, scale: float) -> MomentsByKey:
+    """All moments of `record` by kind and layer; those of gradients are multiplied by `scale`."""
+    by_key: MomentsByKey = {("activation", name): m for name, m in record.activations.items()}
+    by_key |= {("gradient", name): m.scaled(scale) for name, m in record.gradients.items()}
     for layer, junction in record.junctions.items():
-        for side, one in (("skip", junction.skip), ("branch", junction.branch)):
-            if one is not None:
-                parts[side, layer] = one
-    return parts
+        for side, moments in (("skip", junction.skip), ("branch", junction.branch)):
+            if moments is not None:
+                by_key[side, layer] = moments
+    return by_key
 
 
-def _put_back(record: StepRecord, parts: Parts) -> None:
-    """Set the moments of `record` to `parts`, as `_parts_of` names them."""
-    for (kind, layer), one in parts.items():
+def _set_moments(record: StepRecord, by_key: MomentsByKey) -> None:
+    """Set the moments of `record` to `by_key`, which is keyed as in `_moments_by_key`."""
+    for (kind, layer), moments in by_key.items():
         if kind == "activation":
-            record.activations[layer] = one
+            record.activations[layer] = moments
         elif kind == "gradient":
-            record.gradients[layer] = one
+            record.gradients[layer] = moments
         else:
-            setattr(record.junctions[layer], kind, one)
+            setattr(record.junctions[layer], kind, moments)
 
 
-def _split_junctions(record: StepRecord) -> dict[str, Tensor]:
-    """The products of the junctions that a backward pass has come by, by layer."""
+def _junction_products(record: StepRecord) -> dict[str, Tensor]:
+    """The gradient products by layer, for the residual additions that a backward pass reached."""
     return {
         layer: junction.products
         for layer, junction in record.junctions.items()

@@ -1,4 +1,4 @@
-"""What `run.json` says of a run's surroundings and of how it was traced."""
+"""The entries of `run.json` about versions, device and how the run was traced."""
 
 import platform
 from typing import Any
@@ -10,9 +10,9 @@ from gradflow import __version__
 
 
 def environment(model: nn.Module, schedule: str, histograms: str) -> dict[str, Any]:
-    """The entries of `run.json` that every run has.
+    """Return the entries of `run.json` that every run has.
 
-    `schedule` says which steps are recorded, `histograms` which of them have histograms.
+    `schedule` describes which steps are recorded, `histograms` which of them have histograms.
     """
     parameter = next(model.parameters(), None)
     return {
@@ -27,9 +27,9 @@ def environment(model: nn.Module, schedule: str, histograms: str) -> dict[str, A
         "tracing": {
             "schedule": schedule,
             "histograms": histograms,
-            "layer_gradients": "as back-propagated, divided by the scale where a scaler was given; "
-            "passes of one step taken as one batch",
-            "parameter_gradients": "as the optimizer applies them, after accumulation, unscaling, "
-            "clipping",
+            "layer_gradients": "as back-propagated, divided by the scale if a scaler was given; "
+            "all passes of a step count as one batch",
+            "parameter_gradients": "as the optimizer applies them, after accumulation, unscaling "
+            "and clipping",
         },
     }

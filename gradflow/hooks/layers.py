@@ -1,4 +1,4 @@
-"""Which modules of a model are observed, what they are called, and the table of layers."""
+"""The roles of modules, the channel axes of their outputs, and the table of observed layers."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -28,24 +28,24 @@ _ROLES = {
     "attention": (nn.MultiheadAttention,),
     "embedding": _EMBEDDINGS,
 }
-# Layers of other libraries derive from nn.Module alone (a transformer's RMSNorm, GPT-2's Conv1D,
-# which is a linear layer): their class names tell.
-_FOREIGN_NAMES = (
+# Layers of other libraries derive directly from nn.Module, e.g. a transformer's RMSNorm, or GPT-2's
+# Conv1D, which is a linear layer. Their role is read from the class name.
+_CLASS_NAME_PATTERNS = (
     ("normalization", re.compile(r"norm", re.IGNORECASE)),
     ("activation", re.compile(r"Activation$|[GS]ELU|SiLU|ReLU|Swish|Tanh|Sigmoid", re.IGNORECASE)),
     ("linear", re.compile(r"^Conv1D$|Linear")),
 )
-# Modules in here compute weights of a parametrized layer, not signals.
+# Modules below this name compute the weight of a parametrized layer. They see no activations.
 _PARAMETRIZATIONS = re.compile(r"(^|\.)parametrizations\.")
 
 
 def role_of(module: nn.Module) -> str | None:
-    """The role of `module` in the network; None for a module that is not observed.
+    """Return the role of `module` in the network, or None if it is not observed by default.
 
-    By its class: convolution, normalization, activation, linear, recurrent, attention, embedding.
-    Of the classes that torch does not know, block is one that has modules of its own, lists and
-    sequences aside: a residual block, say; one without is told by its name, or other if it has
-    parameters.
+    A layer of torch has the role of its class: convolution, normalization, activation, linear,
+    recurrent, attention or embedding. A module with submodules, such as a residual block, is a
+    block, except lists and sequences. The role of another library's layer without submodules is
+    read from its class name. Any other module with parameters is other.
     """
     for role, classes in _ROLES.items():
         if isinstance(module, classes):
@@ -56,16 +56,16 @@ def role_of(module: nn.Module) -> str | None:
         return "block"
     if type(module).__module__.startswith("torch.nn."):
         return "other" if next(module.parameters(), None) is not None else None
-    for role, pattern in _FOREIGN_NAMES:
+    for role, pattern in _CLASS_NAME_PATTERNS:
         if pattern.search(type(module).__name__):
             return role
     return "other" if next(module.parameters(), None) is not None else None
 
 
 def observed_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
-    """Name, module and role of every module of `model` that is observed.
+    """Yield name, module and role of every module of `model` that is observed by default.
 
-    The model itself only where it is a single layer, under the name of its class.
+    The model itself is observed only if it is a single layer; it is then named after its class.
     """
     for name, module in model.named_modules():
         role = role_of(module)
@@ -78,10 +78,10 @@ def observed_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
 
 
 def channel_axis(module: nn.Module, output: Tensor) -> int | None:
-    """The axis of `output` that counts channels; None where it has fewer than two axes.
+    """Return the channel axis of `output`, or None if it has fewer than two axes.
 
-    The last one after linear, recurrent, attention and embedding layers and layer norms, and for
-    sequences [N, T, C]; else axis 1.
+    It is the last axis after linear, recurrent, attention and embedding layers, after layer norms,
+    and of sequences [N, T, C]; otherwise axis 1.
     """
     if output.dim() < 2:
         return None
@@ -95,10 +95,10 @@ def channel_axis(module: nn.Module, output: Tensor) -> int | None:
 
 
 def first_tensor(output: Any) -> Tensor | None:
-    """The first real floating tensor with elements in `output`, or None.
+    """Return the first non-empty real floating-point tensor in `output`, or None without one.
 
-    `output` is a tensor, or any nesting of tuples (a packed sequence is one), lists, mappings and
-    dataclasses; anything else in it, None too, is passed over, and so are sparse tensors.
+    `output` is a tensor, or any nesting of tuples (e.g. a packed sequence), lists, mappings and
+    dataclasses. Anything else in it is ignored, and so are sparse tensors.
     """
     if isinstance(output, Tensor):
         plain = output.is_floating_point() and output.layout is torch.strided
@@ -114,9 +114,9 @@ def first_tensor(output: Any) -> Tensor | None:
 
 @dataclass
 class LayerTable:
-    """The layers met so far, in order of execution.
+    """The layers observed so far, in order of execution.
 
-    `changed` says that a layer was added, or its role corrected, since the table was last stored.
+    `changed`: whether a layer was added, or its role corrected, since the table was last written.
     """
 
     changed: bool = False
@@ -129,12 +129,12 @@ class LayerTable:
         return layer in self._rows
 
     def add(self, layer: str, module: nn.Module, role: str, output: Tensor) -> None:
-        """Add `layer`, whose output at its first call was `output` [N, ...]."""
+        """Add `layer`; `output` [N, ...] is what its first call returned."""
         self._rows[layer] = {
             "type": type(module).__name__,
             "role": role,
             "shape": "x".join(map(str, output.shape[1:])) or "1",
-            # A second call of a module has the same parameters: they are counted once.
+            # A second call of a module uses the same parameters, which are counted only once.
             "parameters": 0 if "#" in layer else sum(p.numel() for p in module.parameters()),
         }
         self.changed = True
@@ -146,16 +146,16 @@ class LayerTable:
             self.changed = True
 
     def state_dict(self) -> dict[str, Any]:
-        """What `load_state_dict` needs to know the same layers."""
+        """Return the rows, for `load_state_dict`."""
         return {name: dict(row) for name, row in self._rows.items()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Know the layers of `state`, and store them again: the file may have been lost since."""
+        """Restore the rows and mark them as changed: their file may have been lost since."""
         self._rows = {name: dict(row) for name, row in state.items()}
         self.changed = True
 
     def columns(self) -> dict[str, list[Any]]:
-        """The columns of the table `layers`, depth and stage included."""
+        """Return the columns of the table `layers`, including depth and stage."""
         rows = list(self._rows.values())
         depth, depths = 0, []
         stages: dict[str, int] = {}

@@ -1,4 +1,4 @@
-"""Where the first value that is nan or infinite stood: step, layer, and direction."""
+"""Finds the first nan or infinite value of a run: its step, layer and direction."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -9,11 +9,11 @@ import numpy as np
 def first_nonfinite(
     tables: Mapping[str, Mapping[str, Any]], skipped: Collection[int] = ()
 ) -> dict[str, Any] | None:
-    """The first non-finite value in the rows of `tables`, which are in order of execution.
+    """Return the first non-finite value in `tables`, or None if every value is finite.
 
-    Within a step the forward pass comes first, in order of execution, then the backward pass in
-    its own. Gradients of the steps in `skipped` do not count: there the loss scale was too large,
-    which the scaler has found and mended. None where every value is finite.
+    The rows of a table are in order of execution. Within a step, the forward pass comes before the
+    backward pass. Gradients of the steps in `skipped` do not count: the loss scale was too large
+    there, and the scaler has reduced it.
     """
     found: list[dict[str, Any]] = []
     for name, direction in (("activations", "forward"), ("gradients", "backward")):
@@ -34,12 +34,12 @@ def first_nonfinite(
                 "count": int(counts[row]),
             }
             found.append(entry)
-    # A tie goes to the forward pass, which stands first.
+    # If both are in the same step, min returns the forward pass, which is first in the list.
     return min(found, key=lambda entry: int(entry["step"]), default=None)
 
 
-def sentence(entry: Mapping[str, Any]) -> str:
-    """What `first_nonfinite` found, for an error message."""
+def nonfinite_message(entry: Mapping[str, Any]) -> str:
+    """Return an error message for what `first_nonfinite` found."""
     what = "output" if entry["direction"] == "forward" else "gradient of the output"
     values = "value" if entry["count"] == 1 else "values"
     return (

@@ -1,7 +1,8 @@
 """Norms of parameters, their gradients and their updates, step by step.
 
-Held between steps: a copy of the weights, once an optimizer's step was recorded, and the previous
-gradients where their cosine with the next ones is wanted; each as large as the model.
+Two things are kept between steps, each as large as the model: a copy of the weights, once a step of
+the optimizer was recorded, and the previous gradients, if the next step is recorded too and needs
+them for the cosine.
 """
 
 import inspect
@@ -13,20 +14,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
-from gradflow.hooks.distributed import is_shard, local_part
+from gradflow.hooks.distributed import is_sharded, local_part
 from gradflow.hooks.previous_gradients import PreviousGradients
-from gradflow.hooks.reduction import native
+from gradflow.hooks.reduction import cpu
 from gradflow.hooks.reduction.fused import safe_norm
 
 _OPTIMIZER_FILE = inspect.getfile(torch.optim.Optimizer)
 
-Values = dict[str, dict[str, Tensor | float]]
+ParameterValues = dict[str, dict[str, Tensor | float]]
 
 
-def in_another_step(optimizer: torch.optim.Optimizer | None) -> bool:
-    """Whether the step hook now running is that of a `step` called within a `step`.
+def is_nested_step(optimizer: torch.optim.Optimizer | None) -> bool:
+    """Whether the running step hook belongs to a `step` that was called inside another `step`.
 
-    An optimizer whose `step` calls its base class's runs the hooks twice, for torch wraps both.
+    If the `step` of an optimizer calls that of its base class, the hooks run twice: torch wraps
+    both.
     """
     steps, frame = 0, inspect.currentframe()
     while frame is not None:
@@ -40,22 +42,22 @@ def in_another_step(optimizer: torch.optim.Optimizer | None) -> bool:
 class ParameterRecorder:
     """Measures every parameter of `model` around an optimizer step.
 
-    `before` is called when the step begins, with `recorded` (measure this one), `followed` (the
-    next one is measured, so keep the gradient for its cosine) and `updating` (keep the weights,
-    from which `after` computes the update); `after` when it has ended. Nothing is read back from
-    a device other than the CPU.
+    `before_update` is called when the step begins: `record` means measure this step;
+    `keep_gradients`, that the next step is measured and needs them for its cosine; `keep_weights`,
+    that `after_update`, called when the step has ended, is to compute the update. Nothing is read
+    back from a device other than the CPU.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self._all = dict(model.named_parameters())
-        self._sharded = {name for name, parameter in self._all.items() if is_shard(parameter)}
+        self._sharded = {name for name, parameter in self._all.items() if is_sharded(parameter)}
         self._weights: dict[str, Tensor] = {}
         self._previous = PreviousGradients()
-        self._values: Values = {}
+        self._values: ParameterValues = {}
 
     @property
     def _parameters(self) -> dict[str, Parameter]:
-        """Those that are trained now: layers are frozen and thawed while a model trains."""
+        """The parameters trained now: a training loop may freeze and unfreeze layers."""
         return {
             name: parameter
             for name, parameter in self._all.items()
@@ -63,62 +65,66 @@ class ParameterRecorder:
         }
 
     @torch.no_grad()
-    def before(self, *, recorded: bool, followed: bool, updating: bool = False) -> None:
-        """Take what is known when the optimizer's step begins."""
+    def before_update(
+        self, *, record: bool, keep_gradients: bool, keep_weights: bool = False
+    ) -> None:
+        """Measure what is known when the optimizer's step begins."""
         self._values = {}
-        if recorded:
+        if record:
             for name, parameter in self._parameters.items():
-                self._values[name] = {"weight_norm": self._weight_norm(name, parameter, updating)}
-        measured = self._previous.measure(self._parameters, compare=recorded, keep=followed)
-        if recorded:
-            for name, (norm, cosine, before) in measured.items():
+                self._values[name] = {
+                    "weight_norm": self._weight_norm(name, parameter, keep_weights)
+                }
+        measured = self._previous.measure(self._parameters, compare=record, keep=keep_gradients)
+        if record:
+            for name, (norm, cosine, previous_norm) in measured.items():
                 row = self._values[name]
                 row["gradient_norm"] = norm
                 if cosine is not None:
                     row["gradient_cosine"] = cosine
-                if before is not None and name in self._sharded:
-                    row["previous_gradient_norm"] = before
+                if previous_norm is not None and name in self._sharded:
+                    row["previous_gradient_norm"] = previous_norm
 
     @torch.no_grad()
-    def after(self, *, updated: bool) -> Values:
-        """The measured values by parameter and quantity; unknown ones are left out.
+    def after_update(self, *, weights_kept: bool) -> ParameterValues:
+        """Return the measured values by parameter and quantity, without the unknown ones.
 
-        `updated` says that the weights were kept when the step began.
+        `weights_kept` says that `before_update` has kept the weights.
         """
-        self._previous.check(self._parameters)
+        self._previous.check_after_step(self._parameters)
         values, self._values = self._values, {}
-        if updated:
+        if weights_kept:
             for name, row in values.items():
                 weight, kept = local_part(self._all[name].detach()), self._weights[name]
-                square = native.square_distance(weight, kept)
+                square = cpu.square_distance(weight, kept)
                 row["update_norm"] = (
                     safe_norm(weight - kept) if square is None else math.sqrt(square)
                 )
         return values
 
     def state_dict(self) -> dict[str, Any]:
-        """The gradients kept for their cosine with the next ones."""
+        """Return the gradients kept for the next step's cosine."""
         return self._previous.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Keep the gradients of `state`, each on the device of its parameter."""
+        """Restore the kept gradients, each on the device of its parameter."""
         gradients = {
             name: gradient.to(local_part(self._all[name].detach()).device)
             for name, gradient in state["gradients"].items()
         }
         self._previous.load_state_dict({**state, "gradients": gradients})
 
-    def _weight_norm(self, name: str, parameter: Tensor, updating: bool) -> Tensor | float:
-        """The norm of a parameter, which is copied in the same pass where it is to be kept."""
+    def _weight_norm(self, name: str, parameter: Tensor, keep: bool) -> Tensor | float:
+        """Return the norm of a parameter; if `keep`, also copy it, in the same read."""
         weight = local_part(parameter.detach())
-        if not updating:
-            square = native.square_sum(weight)
+        if not keep:
+            square = cpu.square_sum(weight)
             return safe_norm(weight) if square is None else math.sqrt(square)
-        # Buffers are kept and refilled: allocating them anew costs three times the copy.
+        # The buffers are reused: allocating new ones costs three times the copy.
         if name not in self._weights:
             self._weights[name] = torch.empty_like(weight)
         kept = self._weights[name]
-        square = native.copy_and_square_sum(weight, kept)
+        square = cpu.copy_and_square_sum(weight, kept)
         if square is not None:
             return math.sqrt(square)
         kept.copy_(weight)

@@ -1,61 +1,69 @@
-"""The gradients of the step before, kept for their cosine with the next ones.
+"""Keeps the gradients of the previous step, for their cosine with those of the next one.
 
-A gradient is kept as a copy, or, which saves the copy, as the tensor itself: where the user lets go
-of it (`zero_grad(set_to_none=True)`, the default) and the optimizer leaves it as it is. Both are
-watched during the first steps, which are copied; and whenever a gradient that was not copied is
-used, it must still have the norm that it had. Where it has not, that one cosine is missing, and
-gradients are copied from then on.
+A gradient is kept as a copy, or as the tensor itself, which saves the copy. The tensor itself is
+enough if the user releases it (`zero_grad(set_to_none=True)`, the default) and the optimizer does
+not change it. In the first steps gradients are copied, and both conditions are checked. Later, an
+uncopied gradient must still have its recorded norm when it is used. If its norm has changed, that
+one cosine is missing, and gradients are copied from then on.
 """
 
 import math
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from gradflow.hooks.distributed import local_part
-from gradflow.hooks.reduction import native
+from gradflow.hooks.reduction import cpu
 from gradflow.hooks.reduction.fused import safe_norm
 
-Measured = tuple[Tensor | float, Tensor | float | None, Tensor | float | None]
 
-# Two sums of the same squares in float64, in different orders, agree better than this.
-_SAME = 1e-9
+class GradientMeasures(NamedTuple):
+    """A gradient's norm, its cosine with the previous gradient, and the norm of that one."""
+
+    norm: Tensor | float
+    cosine: Tensor | float | None
+    previous_norm: Tensor | float | None
+
+
+# Sums of the same squares in float64, in different orders, differ by less than this, relatively.
+_NORM_TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True)
-class _Kept:
-    """A gradient of the step before: its tensor and norm, and whether only we hold it."""
+class _KeptGradient:
+    """A gradient of the previous step, its norm, and whether the tensor is our own copy."""
 
     tensor: Tensor
     norm: Tensor | float
-    owned: bool
+    is_copy: bool
 
 
 class PreviousGradients:
-    """Measures gradients when an optimizer's step begins, and keeps them for the next one."""
+    """Measures gradients when an optimizer's step begins, and keeps them for the next step."""
 
     def __init__(self) -> None:
-        self._kept: dict[str, _Kept] = {}
+        self._kept: dict[str, _KeptGradient] = {}
         self._buffers: dict[str, Tensor] = {}
-        # None until the first steps have shown whether gradients may be kept without a copy.
-        self._may_refer: bool | None = None
+        # None until the first steps have shown whether gradients can be kept without a copy.
+        self._may_skip_copy: bool | None = None
         self._watched: dict[str, weakref.ref[Tensor]] = {}
 
     def measure(
         self, parameters: Mapping[str, Tensor], *, compare: bool, keep: bool
-    ) -> dict[str, Measured]:
-        """By name: the gradient's norm, its cosine with the one before, the norm of that one.
+    ) -> dict[str, GradientMeasures]:
+        """Measure the gradient of each parameter; the result is keyed by name.
 
-        `compare` says that the cosines are wanted; `keep` that those of the next call will be.
+        `compare` asks for cosines with the kept gradients; `keep` keeps the present ones, for the
+        cosines of the next call.
         """
         kept, self._kept = self._kept, {}
         if not compare and not keep:
             return {}
-        self._decide(parameters)
+        self._decide_on_copies(parameters)
         measured = {}
         for name, parameter in parameters.items():
             if parameter.grad is None:
@@ -65,89 +73,94 @@ class PreviousGradients:
             gradient = gradient.to_dense() if own else gradient
             before = kept.get(name) if compare else None
             norm, cosine = self._compare(gradient, before)
-            measured[name] = norm, cosine, None if before is None else before.norm
+            previous_norm = None if before is None else before.norm
+            measured[name] = GradientMeasures(norm, cosine, previous_norm)
             if keep:
-                # Only a gradient whose norm is at hand is checked without waiting for a device.
-                referable = isinstance(norm, float) and not parameter.grad._is_view() and not own
-                self._kept[name] = self._keep(name, gradient, norm, referable)
-                if referable and self._may_refer is None:
+                # A later check compares norms. Only a norm that is a float needs no wait.
+                can_skip_copy = (
+                    isinstance(norm, float) and not parameter.grad._is_view() and not own
+                )
+                self._kept[name] = self._keep(name, gradient, norm, can_skip_copy)
+                if can_skip_copy and self._may_skip_copy is None:
                     self._watched[name] = weakref.ref(parameter.grad)
         return measured
 
-    def check(self, parameters: Mapping[str, Tensor]) -> None:
-        """After the optimizer's step: see, in the first one, whether it changed the gradients."""
-        if self._may_refer is not None or not self._watched:
+    def check_after_step(self, parameters: Mapping[str, Tensor]) -> None:
+        """After the optimizer's first step, check whether it changed the gradients."""
+        if self._may_skip_copy is not None or not self._watched:
             return
         for name in self._watched:
             gradient = parameters[name].grad
             if gradient is None or not torch.equal(local_part(gradient), self._kept[name].tensor):
-                self._may_refer = False
+                self._may_skip_copy = False
                 return
 
     def state_dict(self) -> dict[str, Any]:
-        """Copies of the kept gradients, their norms, and whether gradients may go uncopied."""
+        """Return copies of the kept gradients, their norms, and whether copies can be skipped."""
         return {
             "gradients": {name: kept.tensor.clone() for name, kept in self._kept.items()},
             "norms": {name: kept.norm for name, kept in self._kept.items()},
-            "may_refer": self._may_refer,
+            "may_refer": self._may_skip_copy,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Keep the gradients of `state`, on the devices where they are."""
+        """Restore the gradients of `state`, on the devices where they are."""
         norms = state["norms"]
         self._buffers = dict(state["gradients"])
         self._kept = {
-            name: _Kept(tensor, norms[name], True) for name, tensor in self._buffers.items()
+            name: _KeptGradient(tensor, norms[name], True) for name, tensor in self._buffers.items()
         }
-        self._may_refer = state["may_refer"]
+        self._may_skip_copy = state["may_refer"]
         self._watched = {}
 
-    def _decide(self, parameters: Mapping[str, Tensor]) -> None:
-        if self._may_refer is None and self._watched:
-            self._may_refer = all(
+    def _decide_on_copies(self, parameters: Mapping[str, Tensor]) -> None:
+        if self._may_skip_copy is None and self._watched:
+            self._may_skip_copy = all(
                 parameters[name].grad is not seen() for name, seen in self._watched.items()
             )
-        if self._may_refer is not None:
+        if self._may_skip_copy is not None:
             self._watched = {}
-        if self._may_refer:
+        if self._may_skip_copy:
             self._buffers = {}
 
     def _compare(
-        self, gradient: Tensor, kept: _Kept | None
+        self, gradient: Tensor, kept: _KeptGradient | None
     ) -> tuple[Tensor | float, Tensor | float | None]:
         if kept is None:
             return _norm(gradient), None
-        products = native.inner_products(gradient, kept.tensor)
+        products = cpu.inner_products(gradient, kept.tensor)
         if products is None:
             here = safe_norm(gradient)
             product = torch.dot(gradient.flatten(), kept.tensor.flatten())
-            # 0 / 0 is nan: a gradient that is exactly zero has no direction.
+            # A zero gradient has no direction: 0 / 0 gives nan.
             return here, product / (here * kept.norm)
         own, inner, before = products
         norm = math.sqrt(own)
-        if not kept.owned and not self._is_unchanged(gradient, kept, math.sqrt(before)):
-            self._may_refer = False
+        if not kept.is_copy and not self._is_unchanged(gradient, kept, math.sqrt(before)):
+            self._may_skip_copy = False
             return norm, None
         scale = norm * math.sqrt(before)
         return norm, inner / scale if scale else math.nan
 
-    def _is_unchanged(self, gradient: Tensor, kept: _Kept, norm: float) -> bool:
+    def _is_unchanged(self, gradient: Tensor, kept: _KeptGradient, norm: float) -> bool:
         if kept.tensor.data_ptr() == gradient.data_ptr():
             return False
         before = float(kept.norm)
-        return abs(norm - before) <= _SAME * before or not math.isfinite(before)
+        return abs(norm - before) <= _NORM_TOLERANCE * before or not math.isfinite(before)
 
-    def _keep(self, name: str, gradient: Tensor, norm: Tensor | float, referable: bool) -> _Kept:
-        if referable and self._may_refer:
-            return _Kept(gradient, norm, False)
-        # Buffers are kept and refilled: allocating them anew costs three times the copy.
+    def _keep(
+        self, name: str, gradient: Tensor, norm: Tensor | float, can_skip_copy: bool
+    ) -> _KeptGradient:
+        if can_skip_copy and self._may_skip_copy:
+            return _KeptGradient(gradient, norm, False)
+        # The buffers are reused: allocating new ones costs three times the copy.
         if name in self._buffers:
             self._buffers[name].copy_(gradient)
         else:
             self._buffers[name] = gradient.clone()
-        return _Kept(self._buffers[name], norm, True)
+        return _KeptGradient(self._buffers[name], norm, True)
 
 
 def _norm(x: Tensor) -> Tensor | float:
-    square = native.square_sum(x)
+    square = cpu.square_sum(x)
     return safe_norm(x) if square is None else math.sqrt(square)

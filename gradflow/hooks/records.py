@@ -1,4 +1,4 @@
-"""What was observed in one step, and its conversion to the columns of the recorded tables."""
+"""The record of one step, and its conversion to the columns of the recorded tables."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gradflow.hooks.reduction import histograms
-from gradflow.hooks.reduction.fused import Moments, finish
+from gradflow.hooks.reduction.fused import Moments, to_statistics
 from gradflow.runs.format.schema import TABLES, TENSOR_STATISTICS
 
 Columns = dict[str, Any]
@@ -18,9 +18,9 @@ Columns = dict[str, Any]
 class JunctionRecord:
     """A residual addition in one step: moments of its summands, products of its gradients.
 
-    `products` is [7] on the device, as `junctions.route_products` gives them; None until the
-    backward pass has come by. Under gradient accumulation the products of all passes add up, as
-    those of one batch would.
+    `products` is [7] on the device, as returned by `junctions.gradient_products`; None until a
+    backward pass has reached the addition. Under gradient accumulation the products of all passes
+    are added up, like those of one batch.
     """
 
     skip_type: str
@@ -33,17 +33,17 @@ class JunctionRecord:
         self.products = products if self.products is None else self.products + products
 
     def join(self, other: "JunctionRecord") -> None:
-        """Take in the same junction of a further forward pass of the step."""
+        """Join with the same junction of another forward pass of the step."""
         self.skip = self.skip.join(other.skip) if self.skip and other.skip else None
         self.branch = self.branch.join(other.branch) if self.branch and other.branch else None
 
 
 @dataclass
 class StepRecord:
-    """What was observed in one optimizer step, everything still on the device.
+    """What was observed in one optimizer step, still on the device.
 
-    Several forward and backward passes within a step are taken as one batch. `histograms` says
-    whether magnitudes are counted in it.
+    Several forward and backward passes within a step count as one batch. `histograms` says whether
+    magnitudes are counted in this step.
     """
 
     epoch: int
@@ -63,13 +63,13 @@ class StepRecord:
         _join(self.activations, layer, seen)
 
     def add_gradient(self, layers: list[str], seen: Moments) -> None:
-        """Add the moments of the gradient that `layers` share; too late ones are dropped."""
+        """Add the moments of the gradient that `layers` share; ignored once the step has ended."""
         if not self.closed:
             for layer in layers:
                 _join(self.gradients, layer, seen)
 
     def add_junction(self, layer: str, entry: JunctionRecord) -> JunctionRecord:
-        """Add the junction of the block `layer`; returns the record that its gradients go to."""
+        """Add the junction of the block `layer`; return the record that takes its gradients."""
         known = self.junctions.setdefault(layer, entry)
         if known is not entry:
             known.join(entry)
@@ -81,7 +81,7 @@ def _join(store: dict[str, Moments], layer: str, seen: Moments) -> None:
 
 
 def to_columns(records: list[StepRecord]) -> dict[str, Columns]:
-    """The rows of `records` as columns, by table; a table without rows is left out."""
+    """Return the rows of `records` as columns, by table; tables without rows are left out."""
     activations = [(r, r.activations) for r in records]
     gradients = [(r, r.gradients) for r in records]
     tables = {
@@ -96,7 +96,7 @@ def to_columns(records: list[StepRecord]) -> dict[str, Columns]:
 
 
 def concatenate(batches: list[Columns]) -> Columns:
-    """The rows of several batches of one table, one after the other."""
+    """Concatenate the rows of several batches of one table."""
     return {name: np.ma.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 
@@ -104,7 +104,7 @@ def _tensor_columns(groups: list[tuple[StepRecord, dict[str, Moments]]]) -> Colu
     rows = [(r, layer, seen) for r, by_layer in groups for layer, seen in by_layer.items()]
     if not rows:
         return {}
-    statistics = finish([seen for _, _, seen in rows])
+    statistics = to_statistics([seen for _, _, seen in rows])
     without_channels = np.array([not seen.has_channels for _, _, seen in rows])
     columns: Columns = {
         **_keys([r for r, _, _ in rows]),
@@ -149,7 +149,7 @@ def _parameter_columns(records: list[StepRecord]) -> Columns:
         **{name: _gather([values.get(name) for _, _, values in rows]) for name in names},
     }
     weight, update = columns["weight_norm"], columns["update_norm"]
-    # A parameter that is exactly zero has no ratio, a gradient that is zero no direction: missing.
+    # Missing values: a zero parameter has no ratio, and a zero gradient has no direction.
     columns["update_to_weight"] = np.ma.masked_where(
         weight == 0, update / np.ma.where(weight == 0, 1.0, weight)
     )
@@ -194,12 +194,12 @@ def _variances(summands: list[Moments | None]) -> np.ma.MaskedArray[Any, Any]:
     mask = np.array([entry is None for entry in summands])
     values = np.zeros(len(summands))
     if known:
-        values[~mask] = finish(known)["channel_variance"]
+        values[~mask] = to_statistics(known)["channel_variance"]
     return np.ma.array(values, mask=mask)
 
 
 def _gather(values: list[Tensor | float | None]) -> np.ma.MaskedArray[Any, Any]:
-    """Values on the device or at hand, None for missing, as one masked array: one transfer."""
+    """Return the values as one masked array, with a single transfer; None becomes missing."""
     mask = np.array([value is None for value in values])
     gathered = np.array([value if isinstance(value, float) else 0.0 for value in values])
     on_device = [index for index, value in enumerate(values) if isinstance(value, Tensor)]

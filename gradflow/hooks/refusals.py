@@ -1,15 +1,15 @@
-"""Models and uses that cannot be traced: each is refused at once, in a sentence that says why."""
+"""Errors for models, and uses of them, that cannot be traced; each message says why."""
 
 from torch import nn
 
 from gradflow.errors import TracingError
 
-# By name, so that the distributed packages are not loaded to look for them.
+# Given by name, so that the check need not import torch's distributed packages.
 _SHARDED = {"FullyShardedDataParallel"}
 
 
 def refuse_untraceable(model: nn.Module) -> None:
-    """Raise `TracingError` where `model` is compiled, replicated over threads, or sharded."""
+    """Raise `TracingError` if `model` is compiled, replicated over threads, or sharded by FSDP1."""
     for name, module in model.named_modules():
         where = f"its module {name}" if name else "the model"
         bases = {base.__name__ for base in type(module).__mro__}
@@ -30,13 +30,13 @@ def refuse_untraceable(model: nn.Module) -> None:
             )
         if "DistributedDataParallel" in bases and name:
             raise TracingError(
-                f"{where} is a DistributedDataParallel of its own: give the tracer a model that is "
-                "wrapped as a whole"
+                f"{where} is a DistributedDataParallel inside the model: give the tracer a model "
+                "that is wrapped as a whole"
             )
 
 
 def refuse_in_processes(*, histograms: bool, budget: bool) -> None:
-    """Raise `TracingError` for what several processes that train one model cannot do together."""
+    """Raise `TracingError` for options that do not work with several processes."""
     if histograms:
         raise TracingError(
             "histograms of magnitudes are not joined over processes: leave them out, or train in "
@@ -49,18 +49,18 @@ def refuse_in_processes(*, histograms: bool, budget: bool) -> None:
         )
 
 
-def refuse_thread() -> TracingError:
-    """The error for a forward pass in another thread than the one that entered the tracer."""
+def wrong_thread_error() -> TracingError:
+    """Return the error for a forward pass in a thread that did not enter the tracer."""
     return TracingError(
         "the model ran in another thread than the one that entered the tracer: "
         "enter the tracer in the thread that trains, and train in no other"
     )
 
 
-def refuse_silence(step: int) -> TracingError:
-    """The error for a recorded step in which no layer was seen."""
+def no_layer_observed_error(step: int) -> TracingError:
+    """Return the error for a recorded step in which no layer was observed."""
     return TracingError(
-        f"step {step} ended and no layer was observed in it: the model must run in training mode "
-        "(model.train()) with gradients enabled, uncompiled, and its own call must be used, not "
-        "that of a copy; torch.compile runs no hooks that were put on after it"
+        f"no layer was observed in step {step}: call the traced model itself, not a copy, in "
+        "training mode (model.train()), with gradients enabled and uncompiled; torch.compile runs "
+        "no hooks that were added after it"
     )

@@ -1,9 +1,10 @@
-"""Loss scaling for mixed precision: recorded gradients are those of the loss before scaling.
+"""Loss scaling in mixed precision: gradients are recorded as those of the unscaled loss.
 
-`torch.amp.GradScaler` multiplies the loss, so every gradient of a layer's output carries its
-factor. Gradients of parameters do not any more when the optimizer receives them, unless it is one
-that divides them itself (fused ones do, told by `optimizer.grad_scale`). A step whose gradients
-overflowed is skipped: not called at all, or, by an optimizer that divides itself, without effect.
+`torch.amp.GradScaler` multiplies the loss by a scale, so every gradient of a layer's output is
+multiplied by it too. Gradients of parameters are unscaled before the optimizer receives them,
+unless the optimizer does it itself (fused ones do; they read `optimizer.grad_scale`). If gradients
+overflowed, the step is skipped: the scaler does not call the optimizer, or the optimizer that
+unscales by itself changes nothing.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from gradflow.errors import TracingError
 from gradflow.hooks.records import Columns, StepRecord
 from gradflow.runs.format.schema import TABLES
 
-# Powers of the scale in each unit of what a scaled backward pass delivers.
+# The power of the scale to divide by, for each unit of a quantity of gradients.
 _POWERS = {
     "gradients": {"unit of x": 1, "unit of x^2": 2},
     "junctions": {"unit of dL/dx": 1, "unit of (dL/dx)^2": 2},
@@ -25,8 +26,8 @@ _POWERS = {
 }
 
 
-class ScalerWatch:
-    """Stands before `scaler.step` while attached, and tells of steps that the scaler skips."""
+class ScalerObserver:
+    """Replaces `scaler.step` while attached, and calls `on_skip` if the scaler skips a step."""
 
     def __init__(
         self,
@@ -42,13 +43,13 @@ class ScalerWatch:
         self._stepped = False
 
     def attach(self) -> None:
-        """Step before the scaler's own method."""
+        """Replace the scaler's `step` method by this object."""
         self._before = self._scaler.__dict__.get("step")
         self._scaler.step = self  # type: ignore[method-assign]
         self._attached = True
 
     def detach(self) -> None:
-        """Step aside again; what others have put before the scaler's method since stays."""
+        """Restore the scaler's `step` method, unless somebody else has replaced it since."""
         self._attached = False
         if self._scaler.__dict__.get("step") is self:
             del self._scaler.__dict__["step"]
@@ -56,16 +57,16 @@ class ScalerWatch:
                 self._scaler.step = self._before
 
     def note_step(self) -> None:
-        """The optimizer's step has been called."""
+        """Note that the optimizer's step has been called."""
         self._stepped = True
 
     def scale(self) -> Tensor | None:
-        """A copy of the scale in force, 0-d on its device; None while nothing is scaled."""
+        """Return a copy of the present scale, 0-d on its device; None if the scaler is disabled."""
         scale = self._scaler._get_scale_async() if self._scaler.is_enabled() else None
         return None if scale is None else scale.detach().clone()
 
     def __call__(self, optimizer: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> float | None:
-        """Take the scaler's step, and tell if it did not reach the optimizer."""
+        """Call the scaler's step, and `on_skip` if the scaler did not call the optimizer."""
         step = self._before or type(self._scaler).step.__get__(self._scaler)
         self._stepped = False
         result: float | None = step(optimizer, *args, **kwargs)
@@ -74,14 +75,16 @@ class ScalerWatch:
         return result
 
     def __reduce__(self) -> str | tuple[Any, ...]:
-        # A copy of the scaler gets its own method back.
+        # In a copy of the scaler, `step` is the scaler's own method again.
         return getattr, (self._scaler, "step")
 
 
-def optimizer_scale(optimizer: torch.optim.Optimizer | None) -> tuple[Tensor | None, Tensor | None]:
-    """The factor still in the parameters' gradients, and whether the step will have no effect.
+def grad_scale_and_found_inf(
+    optimizer: torch.optim.Optimizer | None,
+) -> tuple[Tensor | None, Tensor | None]:
+    """Return the scale still in the parameters' gradients, and whether the step will be skipped.
 
-    Both are set on an optimizer that unscales by itself, for the time of its step; else None.
+    torch sets both on an optimizer that unscales by itself, during its step; otherwise None.
     """
     found = (getattr(optimizer, name, None) for name in ("grad_scale", "found_inf"))
     scale, skipped = (x.detach().clone() if isinstance(x, Tensor) else None for x in found)
@@ -89,58 +92,61 @@ def optimizer_scale(optimizer: torch.optim.Optimizer | None) -> tuple[Tensor | N
 
 
 def step_columns(records: Sequence[StepRecord]) -> Columns:
-    """The columns of the table `steps`."""
+    """Return the columns of the table `steps`."""
     scales = [record.scale for record in records]
     return {
         "epoch": np.ma.array([record.epoch for record in records]),
         "step": np.ma.array([record.step for record in records]),
-        "scale": np.ma.array(_values(scales), mask=[scale is None for scale in scales]),
+        "scale": np.ma.array(_to_array(scales), mask=[scale is None for scale in scales]),
         "skipped": np.ma.array(
-            [bool(value) for value in _values([record.skipped for record in records], missing=0.0)]
+            [
+                bool(value)
+                for value in _to_array([record.skipped for record in records], missing=0.0)
+            ]
         ),
     }
 
 
 def unscale(tables: dict[str, Columns], records: Sequence[StepRecord]) -> None:
-    """Divide, in `tables`, what was computed from scaled gradients, in place."""
+    """Divide the quantities computed from scaled gradients by the scale, in place."""
     unscale_histograms(tables, records)
     for name, powers in _POWERS.items():
         attribute = "parameter_scale" if name == "parameters" else "scale"
         scales = [getattr(record, attribute) for record in records]
         if name not in tables or all(scale is None for scale in scales):
             continue
-        steps = dict(zip((r.step for r in records), _values(scales), strict=True))
+        steps = dict(zip((r.step for r in records), _to_array(scales), strict=True))
         columns = tables[name]
         factors = np.array([steps[int(step)] for step in columns["step"]])
         for quantity in TABLES[name].columns:
             power = powers.get(quantity.unit)
             if power is not None and quantity.name in columns:
-                # Not by masked division, which would call an infinite quotient missing.
+                # A masked division would mark an infinite quotient as missing.
                 column = columns[quantity.name]
                 values = np.asarray(column.data) / factors**power
                 columns[quantity.name] = np.ma.array(values, mask=np.ma.getmaskarray(column))
 
 
 def unscale_histograms(tables: dict[str, Columns], records: Sequence[StepRecord]) -> None:
-    """Shift the exponents of scaled gradients, in place: a power of two moves every bin alike.
+    """Shift the exponents of scaled gradients, in place: a power of two shifts all bins equally.
 
-    Raises `TracingError` for a scale that is no power of two.
+    Raises `TracingError` if a scale is not a power of two.
     """
     if "gradient_histograms" not in tables or all(record.scale is None for record in records):
         return
-    shifts = np.log2(_values([record.scale for record in records]))
+    shifts = np.log2(_to_array([record.scale for record in records]))
     if (shifts != np.round(shifts)).any():
         raise TracingError(
-            "histograms of gradients need loss scales that are powers of two: give the scaler a "
-            "power of two to begin with, and to grow and back off by"
+            "histograms of gradients need loss scales that are powers of two: give the scaler "
+            "powers of two as init_scale, growth_factor and backoff_factor"
         )
     by_step = dict(zip((record.step for record in records), shifts.astype(int), strict=True))
     columns = tables["gradient_histograms"]
     columns["lowest_exponent"] -= np.array([by_step[int(step)] for step in columns["step"]])
 
 
-def _values(entries: Sequence[Any], missing: float = 1.0) -> np.ndarray:
-    """Numbers, or 0-d tensors on the device, as an array: one transfer."""
+def _to_array(entries: Sequence[Any], missing: float = 1.0) -> np.ndarray:
+    """Return numbers and 0-d tensors on the device as an array, with a single transfer."""
     tensors = [entry.reshape(()).float() for entry in entries if isinstance(entry, Tensor)]
     gathered = iter(torch.stack(tensors).cpu().tolist() if tensors else ())
     return np.array(

@@ -1,4 +1,4 @@
-"""Which steps are recorded: functions of the step, counted from 0, called once a step in order."""
+"""Schedules choose which steps are recorded: functions called once for each step, in order."""
 
 import math
 from collections import deque
@@ -13,8 +13,8 @@ Schedule = Callable[[int], bool]
 
 
 @dataclass(frozen=True)
-class Described:
-    """A schedule that says in words what it is."""
+class DescribedSchedule:
+    """A schedule with a description in words."""
 
     text: str
     wanted: Schedule
@@ -27,61 +27,61 @@ class Described:
         return self.text
 
 
-def every(interval: int) -> Described:
+def every(interval: int) -> DescribedSchedule:
     """The schedule that records steps 0, `interval`, 2 `interval`, ...
 
-    Raises `TracingError` where `interval` is not a positive integer.
+    Raises `TracingError` unless `interval` is a positive integer.
     """
-    _check_count("every", interval)
-    return Described(f"every {interval} steps", lambda step: step % interval == 0)
+    _require_positive_int("every", interval)
+    return DescribedSchedule(f"every {interval} steps", lambda step: step % interval == 0)
 
 
-def first_then_every(first: int, interval: int) -> Described:
-    """The schedule that records the first steps, `first` of them, and then every `interval`-th.
+def first_then_every(first: int, interval: int) -> DescribedSchedule:
+    """The schedule that records the first `first` steps, and then every `interval`-th step.
 
-    Raises `TracingError` where one of the two is not a positive integer.
+    Raises `TracingError` unless both are positive integers.
     """
-    _check_count("first_then_every", first)
-    _check_count("first_then_every", interval)
-    return Described(
+    _require_positive_int("first_then_every", first)
+    _require_positive_int("first_then_every", interval)
+    return DescribedSchedule(
         f"the first {first} steps, then every {interval} steps",
         lambda step: step < first or step % interval == 0,
     )
 
 
-def log_spaced(per_decade: int) -> Described:
-    """The schedule that records step 0 and, of each ten-fold of steps, about `per_decade`.
+def log_spaced(per_decade: int) -> DescribedSchedule:
+    """The schedule that records step 0 and about `per_decade` steps in each factor of ten.
 
-    These are the whole parts of 10^(i / `per_decade`), i = 0, 1, 2, ...
+    These steps are the integer parts of 10^(i / `per_decade`), i = 0, 1, 2, ...
 
-    Raises `TracingError` where `per_decade` is not a positive integer.
+    Raises `TracingError` unless `per_decade` is a positive integer.
     """
-    _check_count("log_spaced", per_decade)
+    _require_positive_int("log_spaced", per_decade)
 
     def wanted(step: int) -> bool:
         if step == 0:
             return True
         nearest = round(per_decade * math.log10(step))
-        # The logarithm is rounded: the powers next to it are tried themselves.
+        # The logarithm is rounded, so the neighbouring powers are tried too.
         return any(
             int(10 ** (index / per_decade) + 1e-9) == step
             for index in range(max(nearest - 1, 0), nearest + per_decade + 2)
         )
 
-    return Described(f"{per_decade} steps in each ten-fold", wanted)
+    return DescribedSchedule(f"{per_decade} steps in each factor of ten", wanted)
 
 
 class Budget:
-    """The schedule that spends at most `share` of the time on recording, measured as it goes.
+    """The schedule that spends at most `share` of the time on recording, measured during the run.
 
-    A recorded step costs what it takes longer than an unrecorded one, medians over the latest
-    `_WINDOW` of each, and what gathering and writing take. The next step is recorded if the time
-    spent so far, and the cost of one more, stay within the share of all the time. Step 0 is always
-    recorded but not taken for a measurement, since first steps are slow by themselves; steps 1 to 3
-    are not recorded, step 4 is. Only `time.monotonic` is read: where the device works behind the
-    program, as a GPU does, times are those at which the program was let go on, right on average.
+    The cost of a recorded step is the time that it takes longer than an unrecorded one (medians
+    over the latest `_WINDOW` steps of each kind), plus the time for transfer and writing. The next
+    step is recorded if the cost so far plus that of one more step stays within the share of the
+    total time. Step 0 is always recorded but not used as a measurement, since first steps are slow
+    anyway; steps 1 to 3 are not recorded, step 4 is. Only `time.monotonic` is read. A GPU works
+    asynchronously, so there the time of a single step is not exact; it is right on average.
 
-    Raises `TracingError` where `share` does not lie between 0 and 1.
+    Raises `TracingError` unless `share` lies between 0 and 1.
     """
 
     _WINDOW = 64
@@ -107,7 +107,7 @@ class Budget:
         return f"a budget of {self.share:.2%} of the time"
 
     def add_step(self, *, recorded: bool, seconds: float, writing: float) -> None:
-        """Take in a step that took `seconds`, `writing` of them for gathering and writing."""
+        """Add a step that took `seconds`, `writing` of them for transfer and writing."""
         first = self._steps == 0
         self._steps += 1
         self._recorded_steps += recorded
@@ -117,7 +117,7 @@ class Budget:
             (self._recorded if recorded else self._plain).append(seconds - writing)
 
     def summary(self) -> dict[str, Any]:
-        """What was spent, for `run.json`; `measured_share` is None before it can be known."""
+        """Return the time spent, for `run.json`; `measured_share` is None until it is known."""
         known = self._recorded and self._plain and self._total
         return {
             "share": self.share,
@@ -128,7 +128,7 @@ class Budget:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """The times measured so far."""
+        """Return the times measured so far."""
         return {
             "recorded": list(self._recorded),
             "plain": list(self._plain),
@@ -139,14 +139,14 @@ class Budget:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from the times in `state`."""
+        """Restore the times in `state`."""
         self._recorded.extend(state["recorded"])
         self._plain.extend(state["plain"])
         self._steps, self._recorded_steps = state["steps"], state["recorded_steps"]
         self._total, self._writing = state["total"], state["writing"]
 
     def _cost(self) -> float:
-        """Seconds that one recorded step takes more; 0 until both kinds were timed."""
+        """Seconds that a recorded step takes longer; 0 until both kinds were timed."""
         if not self._recorded or not self._plain:
             return 0.0
         return max(0.0, median(self._recorded) - median(self._plain))
@@ -155,27 +155,27 @@ class Budget:
         return self._recorded_steps * self._cost() + self._writing
 
 
-def first_of_epoch(steps_per_epoch: int, interval: int) -> Described:
-    """The schedule that holds for the first step of each epoch that `every(interval)` records.
+def first_recorded_of_each_epoch(steps_per_epoch: int, interval: int) -> DescribedSchedule:
+    """The schedule of the first step in each epoch that `every(interval)` records.
 
-    Epochs of fewer than `interval` steps may have none.
+    An epoch of fewer than `interval` steps may have none.
 
-    Raises `TracingError` where one of the two is not a positive integer.
+    Raises `TracingError` unless both are positive integers.
     """
-    _check_count("first_of_epoch", steps_per_epoch)
-    _check_count("first_of_epoch", interval)
-    return Described(
+    _require_positive_int("first_recorded_of_each_epoch", steps_per_epoch)
+    _require_positive_int("first_recorded_of_each_epoch", interval)
+    return DescribedSchedule(
         "the first recorded step of each epoch",
         lambda step: step % interval == 0 and step % steps_per_epoch < interval,
     )
 
 
-class HistogramSteps:
-    """Which recorded steps have histograms of magnitudes as well.
+class HistogramSchedule:
+    """The schedule of the recorded steps that also have histograms of magnitudes.
 
     Args:
-        histograms: all of them or none; every n-th of them, the first one included; or those for
-            which a function of the step is true.
+        histograms: True (all recorded steps) or False (none); n, every n-th recorded step, starting
+            with the first; or a function of the step.
 
     Raises `TracingError` for a number below 1, and for a `Budget`, which times whole steps.
     """
@@ -186,41 +186,41 @@ class HistogramSteps:
                 "a budget cannot choose the steps with histograms: give the budget as the "
                 "schedule, and histograms a number of recorded steps"
             )
-        self.any = histograms is not False
+        self.enabled = histograms is not False
         self._recorded = 0
-        self._planned: tuple[int, bool] | None = None
+        self._last_answer: tuple[int, bool] | None = None
         self._wanted: Schedule | None = histograms if callable(histograms) else None
         self._every = 1 if callable(histograms) or isinstance(histograms, bool) else histograms
-        _check_count("histograms", self._every)
+        _require_positive_int("histograms", self._every)
 
     def __call__(self, step: int) -> bool:
-        """Whether `step`, which is recorded, has histograms; a function is asked once a step."""
-        if not self.any:
+        """Whether the recorded step `step` has histograms; a function is called once a step."""
+        if not self.enabled:
             return False
         if self._wanted is None:
             return self._recorded % self._every == 0
-        if self._planned is None or self._planned[0] != step:
-            self._planned = (step, bool(self._wanted(step)))
-        return self._planned[1]
+        if self._last_answer is None or self._last_answer[0] != step:
+            self._last_answer = (step, bool(self._wanted(step)))
+        return self._last_answer[1]
 
     def __str__(self) -> str:
-        if not self.any:
+        if not self.enabled:
             return "none"
         if self._wanted is not None:
             return as_schedule(self._wanted)[1]
         return "all recorded steps" if self._every == 1 else f"every {self._every} recorded steps"
 
-    def add_recorded(self) -> None:
-        """Take in that a recorded step has ended."""
+    def count_recorded_step(self) -> None:
+        """Count a recorded step that has ended."""
         self._recorded += 1
 
 
 def as_schedule(schedule: int | Schedule) -> tuple[Schedule, str]:
-    """The schedule meant by a number of steps or a function, and what to call it."""
+    """Return the schedule for a number of steps or a function, and its description."""
     chosen = schedule if callable(schedule) else every(schedule)
-    return chosen, str(chosen) if isinstance(chosen, (Described, Budget)) else "a function"
+    return chosen, str(chosen) if isinstance(chosen, (DescribedSchedule, Budget)) else "a function"
 
 
-def _check_count(name: str, value: int) -> None:
+def _require_positive_int(name: str, value: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise TracingError(f"{name} must be a whole number of steps from 1 up, not {value!r}")

@@ -1,4 +1,4 @@
-"""Which modules of a model are observed: all that have a role, or those the user chooses."""
+"""Selects the modules to observe: all that have a role, or those that the user chooses."""
 
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
@@ -22,14 +22,14 @@ _WILDCARDS = frozenset("*?[")
 def select_modules(
     model: nn.Module, observe: Selection | None = None
 ) -> list[tuple[str, nn.Module, str]]:
-    """Name, module and role of every module of `model` that is observed.
+    """Return name, module and role of every module of `model` to observe.
 
-    `observe` is a selector or several, of which one must choose a module:
-    a name pattern as in a shell (`layer1.*`), among the modules that are observed by default, or
-    the exact name of any module; a module class, whose instances are all chosen; or a function of
-    name and module. None chooses the default: every module with a role.
+    `observe` is one selector or several; a module is observed if any of them selects it. A selector
+    is a shell pattern (`layer1.*`), which selects among the modules observed by default; the exact
+    name of any module; a module class, which selects all its instances; or a function of name and
+    module. None selects the default: every module with a role.
 
-    Raises `TracingError` where nothing is chosen, or a selector is of no such kind.
+    Raises `TracingError` if nothing is selected, or a selector has another type.
     """
     default = list(observed_modules(model))
     if observe is None:
@@ -46,16 +46,17 @@ def select_modules(
     if not chosen:
         raise TracingError(
             f"observe={selectors!r} chooses no module of the model: "
-            "gradflow.layers(model) shows the names there are"
+            "gradflow.layers(model) shows the names of its layers"
         )
     return chosen
 
 
 def layers(model: nn.Module, observe: Selection | None = None) -> "pd.DataFrame":
-    """What a tracer of `model` would observe: a frame with columns layer, type, role, parameters.
+    """Return the layers that a tracer of `model` would observe, as a data frame.
 
-    One row a module, in the order in which the model names them; a run's own table of layers is in
-    order of execution and has a row for every call. `observe` is that of `Tracer`.
+    Its columns are layer, type, role and parameters. It has one row per module, in the order of
+    `named_modules`; the table `layers` of a run is in order of execution and has a row for every
+    call. `observe` is that of `Tracer`.
     """
     import pandas as pd  # noqa: PLC0415 - takes half a second, and a tracer needs none of it
 

@@ -1,4 +1,4 @@
-"""What a tracer must know to go on with a run as if it had never been interrupted."""
+"""The state that a tracer needs to continue a run as if it had not been interrupted."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from gradflow.hooks.schedules import Budget, Schedule
 
 
 @dataclass(frozen=True)
-class Memory:
-    """Everything of a tracer that outlives a step: one `state_dict` for all of it."""
+class TracerState:
+    """All parts of a tracer that keep data between steps, with one `state_dict` for all of them."""
 
     layers: LayerTable
     junctions: JunctionObserver
@@ -20,34 +20,35 @@ class Memory:
     schedule: Schedule
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors, numbers and names only, which `torch.load` reads with `weights_only=True`."""
-        state = {name: getattr(self, name).state_dict() for name in _ALWAYS}
+        """Return the state as tensors, numbers and names, which `weights_only=True` can load."""
+        state = {name: getattr(self, name).state_dict() for name in _STATEFUL_PARTS}
         if isinstance(self.schedule, Budget):
             state["budget"] = self.schedule.state_dict()
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Remember what `state_dict` gave."""
-        for name in _ALWAYS:
+        """Restore what `state_dict` returned."""
+        for name in _STATEFUL_PARTS:
             getattr(self, name).load_state_dict(state[name])
-        # A run may go on with another schedule than it began with.
+        # A run may continue with another schedule.
         if isinstance(self.schedule, Budget) and "budget" in state:
             self.schedule.load_state_dict(state["budget"])
 
 
-def place_in(state: Mapping[str, Any]) -> tuple[int, int]:
-    """The epoch and step that `state`, a tracer's, goes on from; the first where it is empty.
+def resume_point(state: Mapping[str, Any]) -> tuple[int, int]:
+    """Return the epoch and step from which a tracer with `state` continues; 1, 0 if it is empty.
 
-    Raises `ValueError` where it is none: rows of the run from there on are removed.
+    Raises `ValueError` if `state` is not a tracer's. This check matters: the rows of the run from
+    this step on are removed.
     """
     if not isinstance(state, Mapping):
-        raise ValueError("it is no state of a tracer")
+        raise ValueError("it is not the state of a tracer")
     place = state.get("epoch", 1), state.get("step", 0)
     for value, first in zip(place, (1, 0), strict=True):
-        if type(value) is not int or not first <= value <= _LAST:
-            raise ValueError("its epoch and step are none")
+        if type(value) is not int or not first <= value <= _MAX_STEP:
+            raise ValueError("its epoch or step is not a valid number")
     return place
 
 
-_LAST = 2**31 - 1  # what the run's tables have room for
-_ALWAYS = ("layers", "junctions", "parameters")
+_MAX_STEP = 2**31 - 1  # the largest step that the run's tables can hold
+_STATEFUL_PARTS = ("layers", "junctions", "parameters")

@@ -1,4 +1,4 @@
-"""What was recorded, on its way from the device through memory to the run folder."""
+"""Buffers what was recorded: first on the device, then in memory, until it is written."""
 
 from typing import Any
 
@@ -9,17 +9,17 @@ from gradflow.hooks.records import Columns, StepRecord, concatenate, to_columns
 from gradflow.hooks.scaling import step_columns, unscale
 from gradflow.runs.writing.run import RunWriter
 
-# Recorded steps kept on the device before one transfer brings their numbers over; recorded steps
-# kept in memory before they are written. An epoch's end does both.
+# How many recorded steps are kept on the device before they are transferred to memory, and how many
+# in memory before they are written. The end of an epoch does both.
 _STEPS_PER_TRANSFER = 16
 _STEPS_PER_PART = 256
 
 
 class RecordStore:
-    """Takes the records of finished steps, and writes their rows in parts.
+    """Takes the records of finished steps, and writes their rows as parts of the tables.
 
     Fields:
-        nonfinite: the first value found that is nan or infinite; None while there is none.
+        nonfinite: the first nan or infinite value found, or None.
     """
 
     def __init__(self, writer: RunWriter, processes: Processes, layers: LayerTable) -> None:
@@ -33,39 +33,41 @@ class RecordStore:
         self._part_start = 0
 
     def start_at(self, step: int) -> None:
-        """Take `step` for the first one to be written: those before are in the run already."""
+        """Set the first step to be written: the steps before it are in the run already."""
         self._part_start = step
 
     def add(self, record: StepRecord) -> None:
         """Keep the record of a step that has ended."""
         self._records.append(record)
 
-    def move_on(self, next_step: int, *, at_once: bool) -> None:
-        """Gather and write what has come together before `next_step`; gather `at_once` if asked."""
+    def transfer_and_flush_if_due(self, next_step: int, *, at_once: bool) -> None:
+        """Transfer and write the steps before `next_step`, if enough are kept.
+
+        With `at_once`, transfer them in any case."""
         if len(self._records) >= (1 if at_once else _STEPS_PER_TRANSFER):
-            self.gather()
+            self.transfer()
         if self._steps >= _STEPS_PER_PART:
             self.flush(next_step)
 
     def drop_pending(self) -> None:
-        """Let go of the records not yet gathered."""
+        """Drop the records that are still on the device."""
         self._records.clear()
 
     def flush(self, next_step: int) -> None:
         """Write everything recorded before `next_step`."""
-        self.gather()
+        self.transfer()
         if self._layers.changed:
             self._writer.write_layers(self._layers.columns())
             self._layers.changed = False
         for name in list(self._columns):
             rows = concatenate(self._columns[name])
             self._writer.append(name, rows, self._part_start, next_step - 1)
-            del self._columns[name]  # after an error only what is not written is tried again
+            del self._columns[name]  # if a later table fails, a retry must not write this one again
         self._steps = 0
         self._part_start = next_step
 
-    def gather(self) -> None:
-        """Bring the numbers of the kept steps over from the device."""
+    def transfer(self) -> None:
+        """Transfer the numbers of the kept steps from the device to memory."""
         if not self._records:
             return
         records = self._processes.join(self._records)

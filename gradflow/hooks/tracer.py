@@ -1,4 +1,4 @@
-"""The tracer: a context manager that watches a model train and writes what it saw."""
+"""The tracer: a context manager that observes the training of a model and writes a run folder."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -15,16 +15,16 @@ from gradflow.errors import RunError, TracingError
 from gradflow.hooks.distributed import Processes, inner_model
 from gradflow.hooks.environment import environment
 from gradflow.hooks.layers import LayerTable
-from gradflow.hooks.nonfinite import sentence
+from gradflow.hooks.nonfinite import nonfinite_message
 from gradflow.hooks.observation.layer_observer import LayerObserver
-from gradflow.hooks.parameters import ParameterRecorder, in_another_step
+from gradflow.hooks.parameters import ParameterRecorder, is_nested_step
 from gradflow.hooks.records import Columns, StepRecord
-from gradflow.hooks.reduction.fused import prepare
-from gradflow.hooks.refusals import refuse_in_processes, refuse_silence, refuse_untraceable
-from gradflow.hooks.scaling import ScalerWatch, optimizer_scale
-from gradflow.hooks.schedules import Budget, HistogramSteps, Schedule, as_schedule
+from gradflow.hooks.reduction.fused import prepare_device
+from gradflow.hooks.refusals import no_layer_observed_error, refuse_in_processes, refuse_untraceable
+from gradflow.hooks.scaling import ScalerObserver, grad_scale_and_found_inf
+from gradflow.hooks.schedules import Budget, HistogramSchedule, Schedule, as_schedule
 from gradflow.hooks.selection import Selection, select_modules
-from gradflow.hooks.state import Memory, place_in
+from gradflow.hooks.state import TracerState, resume_point
 from gradflow.hooks.store import RecordStore
 from gradflow.runs.format.limits import restoring
 from gradflow.runs.writing.run import MuteWriter, RunWriter
@@ -40,31 +40,31 @@ class Tracer:
 
     Args:
         model: any module; it is not changed, and trains bit for bit as without the tracer.
-        folder: the run folder to write; it must not hold a run already.
+        folder: the run folder to write; it must not contain a run.
         optimizer: the optimizer whose `step` ends a step; without one, call `tracer.step()` after
             the update and before the gradients are zeroed.
-        schedule: record every so many steps (a whole number), or the steps for which a function
-            of the step, counted from 0, is true: see `gradflow.hooks.schedules`, which also has
-            `Budget`, a share of the time.
-        histograms: record as well how many elements of each layer's output, and of its gradient,
-            have each order of magnitude: at every recorded step, at every n-th of them (a whole
-            number), or at those for which a function of the step is true.
+        schedule: n, to record every n-th step, or a function of the step, counted from 0, that says
+            whether it is recorded. See `gradflow.hooks.schedules`, which also has `Budget`, a limit
+            on the share of the time spent.
+        histograms: also count the elements of each layer's output, and of its gradient, by order of
+            magnitude: True, at every recorded step; n, at every n-th of them; or a function of the
+            step.
         description: entries for `run.json`, such as network, seed, configuration and classes.
-        observe: which modules to observe: name patterns, classes, functions of (name, module), one
-            or several; by default all with a role. `gradflow.layers` shows what that is.
+        observe: the modules to observe: name patterns, classes, functions of (name, module), one
+            or several; by default all modules with a role. `gradflow.layers` shows them.
         scaler: the `torch.amp.GradScaler` that scales the loss: gradients are recorded without the
             scale, and steps that it skips are marked in the table `steps`. Needs the optimizer.
-        resume: go on with the run that is in the folder from this state, which `state_dict` gave
-            at an epoch's end: rows recorded after it are removed. An empty one starts over.
-        stop_on_nonfinite: end the run at the end of the first recorded step with a nan or infinite
-            value, with an error that says where it stood. Reads values back at every recorded step.
+        resume: continue the run in the folder from this state, which `state_dict` returned at the
+            end of an epoch: rows recorded after it are removed. An empty state starts the run over.
+        stop_on_nonfinite: stop with an error at the end of the first recorded step that has a nan
+            or infinite value; the error says where. Transfers values at every recorded step.
 
-    The rows of a table are defined in `gradflow.runs.format.schema`. Layer gradients are those of
-    the loss as it is back-propagated; parameter gradients those that the optimizer receives, after
+    The tables are defined in `gradflow.runs.format.schema`. Layer gradients are those of the loss
+    as it is back-propagated. Parameter gradients are those that the optimizer receives, after
     accumulation and clipping. `docs/tracer.md` says what is supported and what is not.
 
-    Raises `TracingError` for a compiled, sharded or replicated model and where nothing is observed,
-    `RunError` for an occupied folder.
+    Raises `TracingError` for a compiled, sharded or replicated model, and if nothing is observed;
+    `RunError` if the folder contains a run.
     """
 
     def __init__(  # noqa: PLR0913 - options of a public class, all by keyword
@@ -89,12 +89,12 @@ class Tracer:
         self._model = model
         self._optimizer = optimizer
         self._schedule, words = as_schedule(schedule)
-        self._histograms = HistogramSteps(histograms)
+        self._histograms = HistogramSchedule(histograms)
         if self._processes.count > 1:
             refuse_in_processes(
-                histograms=self._histograms.any, budget=isinstance(self._schedule, Budget)
+                histograms=self._histograms.enabled, budget=isinstance(self._schedule, Budget)
             )
-        self._planned: tuple[int, bool] | None = None
+        self._last_answer: tuple[int, bool] | None = None
         self._description = {
             **environment(model, words, str(self._histograms)),
             **(description or {}),
@@ -102,11 +102,11 @@ class Tracer:
         self._layers = LayerTable()
         self._observer = LayerObserver(model, select_modules(model, observe), self._layers)
         self._parameters = ParameterRecorder(model)
-        self._scaler: ScalerWatch | None = None
+        self._scaler: ScalerObserver | None = None
         if scaler is not None:
             if optimizer is None:
                 raise TracingError("a scaler skips steps of an optimizer: give the tracer both")
-            self._scaler = ScalerWatch(scaler, optimizer, self._step_is_skipped)
+            self._scaler = ScalerObserver(scaler, optimizer, self._step_is_skipped)
         self._stop_on_nonfinite = stop_on_nonfinite
         self._resume = resume
         self._handles: list[RemovableHandle] = []
@@ -124,7 +124,7 @@ class Tracer:
             with restoring(f"the tracer's state for {self.folder}"):
                 self._load_state_dict(self._resume)
         for device in {parameter.device for parameter in self._model.parameters()}:
-            prepare(device)
+            prepare_device(device)
         try:
             self._observer.attach()
             if self._scaler is not None:
@@ -152,10 +152,10 @@ class Tracer:
                 self.store.flush(self._step)
                 self._close("complete")
                 return
-            # What was recorded is kept; an error while saving it must not hide the first one.
+            # Save what was recorded; an error while saving must not hide the first error.
             with suppress(RunError):
                 if self._processes.count > 1:
-                    # The other processes may be gone: what would be joined with theirs is lost.
+                    # The other processes may have ended: records that need theirs are lost.
                     self.store.drop_pending()
                 self.store.flush(self._step)
                 self._close("interrupted" if issubclass(kind, KeyboardInterrupt) else "failed")
@@ -171,14 +171,14 @@ class Tracer:
 
     @property
     def store(self) -> RecordStore:
-        """What was recorded and is not written yet, while the tracer is entered."""
+        """The buffer of recorded data that is not written yet, while the tracer is entered."""
         if self._store is None:
             raise TracingError("the tracer is not running: use it in a `with` statement")
         return self._store
 
     @property
     def recording(self) -> bool:
-        """Whether the step under way is recorded."""
+        """Whether the present step is recorded."""
         return self._observer.record is not None
 
     @property
@@ -187,23 +187,23 @@ class Tracer:
         return self._step
 
     def step(self) -> None:
-        """End the step, where no optimizer was given; call it before the gradients are zeroed."""
+        """End the step, if no optimizer was given; call it before the gradients are zeroed."""
         if self._optimizer is not None:
             raise TracingError(
                 "the optimizer given to the tracer ends the steps: do not call step() as well"
             )
-        self._measure_parameters(updating=False)
+        self._measure_parameters(keep_weights=False)
         self._end_step(updated=False)
 
     def skip_step(self) -> None:
-        """Count a step whose update is left out, and mark it as skipped; instead of the update."""
+        """Count a step without an update and mark it as skipped; call it instead of the update."""
         self._step_is_skipped()
 
     def state_dict(self) -> dict[str, Any]:
-        """What a tracer needs to go on with this run, for its argument `resume`.
+        """Return the state from which a tracer can continue this run, for its argument `resume`.
 
-        Tensors, numbers and names only, so that `torch.load(..., weights_only=True)` reads it back.
-        Keep it beside the weights and the optimizer's state, at the end of an epoch.
+        It holds only tensors, numbers and names, so `torch.load(..., weights_only=True)` reads it.
+        Save it at the end of an epoch, together with the weights and the optimizer's state.
 
         Raises `TracingError` within an epoch.
         """
@@ -213,24 +213,24 @@ class Tracer:
             "epoch": self.epoch,
             "step": self._step,
             "nonfinite": self.store.nonfinite,
-            "memory": self._memory().state_dict(),
+            "memory": self._state().state_dict(),
         }
 
     def first_nonfinite(self) -> dict[str, Any] | None:
-        """The first nan or infinite value recorded in a step that has ended, None without one.
+        """Return the first nan or infinite value recorded in a step that has ended, or None.
 
-        Keys: epoch, step, layer, direction (forward or backward), and count, how many there were.
-        Waits for the device.
+        Keys: epoch, step, layer, direction (forward or backward), and count, the number of such
+        values. Waits for the device.
         """
-        self.store.gather()
+        self.store.transfer()
         return self.store.nonfinite
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Record no forward pass that begins in here, nor its backward pass, wherever that runs.
+        """Do not record forward passes that start in this context, nor their backward passes.
 
-        For passes that belong to no step of this model: a discriminator that judges for the
-        generator's sake, a penalty.
+        For passes that are not part of this model's training step, such as the discriminator's pass
+        for the generator's loss, or a penalty.
         """
         record, self._observer.record = self._observer.record, None
         try:
@@ -239,16 +239,16 @@ class Tracer:
             self._observer.record = record
 
     def write_table(self, name: str, columns: Mapping[str, Any]) -> None:
-        """Write rows of table `name` for the present epoch: one value a row in each column.
+        """Write rows of table `name` for the present epoch; `columns` has one value per row.
 
-        The column `epoch` is added. Call it before `end_epoch`, once a table and epoch.
+        The column `epoch` is added. Call it before `end_epoch`, once per table and epoch.
         """
         rows = len(next(iter(columns.values())))
         with_epoch = {"epoch": [self.epoch] * rows, **columns}
         self.writer.append(name, with_epoch, self._epoch_start, self._last_step())
 
     def end_epoch(self, **scalars: float | int | str | None) -> None:
-        """End the epoch: store `scalars` with it, and everything recorded since the last one."""
+        """End the epoch: write `scalars` and everything recorded in it."""
         last_step = self._last_step()
         self.store.flush(self._step)
         row: Columns = {"epoch": [self.epoch], "step": [last_step]}
@@ -259,23 +259,23 @@ class Tracer:
         self._begin_step()
 
     def _open_writer(self) -> RunWriter:
-        kind = RunWriter if self._processes.writes else MuteWriter
+        writer = RunWriter if self._processes.is_writer else MuteWriter
         if self._resume is None:
-            return kind(self.folder, self._description)
+            return writer(self.folder, self._description)
         with restoring(f"the tracer's state for {self.folder}"):
-            epoch, step = place_in(self._resume)
-        return kind.resume(self.folder, epoch=epoch, step=step)
+            epoch, step = resume_point(self._resume)
+        return writer.resume(self.folder, epoch=epoch, step=step)
 
     def _load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.epoch, self._step = state["epoch"], state["step"]
         self._epoch_start = self._step
-        self._memory().load_state_dict(state["memory"])
+        self._state().load_state_dict(state["memory"])
         self.store.nonfinite = state["nonfinite"]
         self.store.start_at(self._step)
 
-    def _memory(self) -> Memory:
+    def _state(self) -> TracerState:
         junctions = self._observer.junctions
-        return Memory(self._layers, junctions, self._parameters, self._schedule)
+        return TracerState(self._layers, junctions, self._parameters, self._schedule)
 
     def _last_step(self) -> int:
         if self._step == self._epoch_start:
@@ -286,10 +286,10 @@ class Tracer:
         return self._step - 1
 
     def _wants(self, step: int) -> bool:
-        """Whether `step` is recorded; the schedule is asked once a step."""
-        if self._planned is None or self._planned[0] != step:
-            self._planned = (step, bool(self._schedule(step)))
-        return self._planned[1]
+        """Whether `step` is recorded; the schedule is called once a step."""
+        if self._last_answer is None or self._last_answer[0] != step:
+            self._last_answer = (step, bool(self._schedule(step)))
+        return self._last_answer[1]
 
     def _begin_step(self) -> None:
         record: StepRecord | None = None
@@ -298,29 +298,31 @@ class Tracer:
         self._observer.record = record
         self._step_began = time.monotonic()
 
-    def _measure_parameters(self, *, updating: bool) -> None:
+    def _measure_parameters(self, *, keep_weights: bool) -> None:
         record = self._observer.record
         if record is not None and self._scaler is not None:
             record.scale = self._scaler.scale()
-            record.parameter_scale, record.skipped = optimizer_scale(self._optimizer)
-        followed = self._wants(self._step + 1)
-        self._parameters.before(recorded=record is not None, followed=followed, updating=updating)
+            record.parameter_scale, record.skipped = grad_scale_and_found_inf(self._optimizer)
+        keep_gradients = self._wants(self._step + 1)
+        self._parameters.before_update(
+            record=record is not None, keep_gradients=keep_gradients, keep_weights=keep_weights
+        )
 
     def _update_begins(self, *_: Any) -> None:
-        if in_another_step(self._optimizer):
+        if is_nested_step(self._optimizer):
             return
         if self._scaler is not None:
             self._scaler.note_step()
-        self._measure_parameters(updating=True)
+        self._measure_parameters(keep_weights=True)
 
     def _update_ends(self, *_: Any) -> None:
-        if in_another_step(self._optimizer):
+        if is_nested_step(self._optimizer):
             return
         self._end_step(updated=self._observer.record is not None)
 
     def _step_is_skipped(self) -> None:
-        """The scaler did not call the optimizer: the step counts, and is marked."""
-        self._measure_parameters(updating=False)
+        """Count and mark a step in which the scaler did not call the optimizer."""
+        self._measure_parameters(keep_weights=False)
         if self._observer.record is not None:
             self._observer.record.skipped = True
         self._end_step(updated=False)
@@ -329,15 +331,15 @@ class Tracer:
         record = self._observer.record
         self._observer.end_step()
         if record is not None:
-            record.parameters = self._parameters.after(updated=updated)
+            record.parameters = self._parameters.after_update(weights_kept=updated)
             record.closed = True
             self.store.add(record)
-            self._histograms.add_recorded()
+            self._histograms.count_recorded_step()
         self._step += 1
         writing_began = time.monotonic()
         if record is not None and not self._layers:
-            raise refuse_silence(record.step)
-        self.store.move_on(self._step, at_once=self._stop_on_nonfinite)
+            raise no_layer_observed_error(record.step)
+        self.store.transfer_and_flush_if_due(self._step, at_once=self._stop_on_nonfinite)
         if isinstance(self._schedule, Budget):
             end = time.monotonic()
             self._schedule.add_step(
@@ -348,7 +350,7 @@ class Tracer:
         self._begin_step()
         if self._stop_on_nonfinite and self.store.nonfinite is not None:
             self.store.flush(self._step)
-            raise TracingError(sentence(self.store.nonfinite))
+            raise TracingError(nonfinite_message(self.store.nonfinite))
 
     def _close(self, status: str) -> None:
         self.writer.describe(residual_additions=self._observer.junctions.summary())

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from gradflow.data import Batch
 from gradflow.errors import TrainingError
-from gradflow.hooks.schedules import Described, first_of_epoch
-from gradflow.hooks.state import place_in
+from gradflow.hooks.schedules import DescribedSchedule, first_recorded_of_each_epoch
+from gradflow.hooks.state import resume_point
 from gradflow.hooks.tracer import Tracer
 from gradflow.probes.execution import run_probes
 from gradflow.probes.network.recalibration import batch_norms, recalibrated
@@ -112,7 +112,7 @@ def train(job: Job, progress: Progress, *, resume: bool = False) -> list[EpochSu
         with restoring(f"the state in {job.folder}"):
             model.load_state_dict(state["model"])
             restore_optimizer(optimizer, state["optimizer"])
-            if place_in(state["tracer"])[0] > options.epochs + 1:
+            if resume_point(state["tracer"])[0] > options.epochs + 1:
                 raise ValueError("its epoch is after the last epoch")
     tracer = Tracer(
         model,
@@ -138,12 +138,12 @@ def train(job: Job, progress: Progress, *, resume: bool = False) -> list[EpochSu
     return summaries
 
 
-def _histogram_steps(job: Job) -> Described | bool:
+def _histogram_steps(job: Job) -> DescribedSchedule | bool:
     """The steps at which histograms are recorded: one per epoch, so the cost is negligible."""
     options = job.configuration
     if not options.histograms:
         return False
-    return first_of_epoch(job.steps_per_epoch, options.trace_every)
+    return first_recorded_of_each_epoch(job.steps_per_epoch, options.trace_every)
 
 
 def _run_epoch(training: _Training) -> EpochSummary:

@@ -1,1 +1,1 @@
-"""The hooks on layers and residual additions, and the passes that they follow."""
+"""Hooks on layers and residual additions, and the forward and backward passes that they observe."""

@@ -1,10 +1,10 @@
-"""Where a layer's call stands under activation checkpointing, which runs a forward pass twice.
+"""The context of a layer's call under activation checkpointing, which runs a forward pass twice.
 
-`torch.utils.checkpoint` comes in two kinds. The one without reentrance runs the first pass as usual
-and runs it again, during backward, only to refill what autograd had saved: the second pass is not
-to be recorded. The reentrant one runs the first pass under `no_grad` and builds the graph in the
-second: there outputs and gradients are recorded, under the names that the layers got in the first,
-which ran in order of execution.
+`torch.utils.checkpoint` has two variants. The non-reentrant one runs the first pass as usual;
+during backward it runs it again, only to recompute the tensors that autograd needs. This second
+pass is not recorded. The reentrant one runs the first pass under `no_grad` and builds the graph in
+the second pass, in which outputs and gradients are recorded. Layers keep the names that they got in
+the first pass, which ran in order of execution.
 """
 
 import sys
@@ -19,52 +19,52 @@ import torch.utils.checkpoint
 _FILE = torch.utils.checkpoint.__file__
 _FORWARD, _BACKWARD = "CheckpointFunction.forward", "CheckpointFunction.backward"
 _REFILL = "unpack_hook"
-# Where a reentrant segment keeps the names of its calls; it lives and goes with the segment.
+# The attribute of a reentrant segment's context that holds the names of its calls.
 _NAMES = "gradflow_layers"
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a call stands.
+class CallContext:
+    """What a call of a module belongs to.
 
     Fields:
-        recorded: whether its output is recorded; if not, the call is only given its name.
-        segments: the reentrant segments whose first pass this is, from the innermost out.
-        replayed: the reentrant segment that is run again, if one is.
+        recorded: whether its output is recorded; if not, the call only gets its name.
+        segments: the reentrant segments whose first pass this is, innermost first.
+        replayed: the reentrant segment whose second pass this is, or None.
     """
 
     recorded: bool = True
     segments: tuple[Any, ...] = ()
     replayed: Any = None
 
-    def known_name(self, module: str) -> str | None:
-        """The layer that this call of `module` was in the first pass; None if this is the first."""
+    def name_in_first_pass(self, module: str) -> str | None:
+        """Return the layer name of this call in the first pass; None if this is the first pass."""
         if self.replayed is None:
             return None
         names = getattr(self.replayed, _NAMES, {})
         return next(names[module][1]) if module in names else None
 
-    def keep_name(self, module: str, layer: str) -> None:
-        """Note for the second pass that this call of `module` is `layer`."""
+    def store_name(self, module: str, layer: str) -> None:
+        """Store for the second pass that this call of `module` is `layer`."""
         for segment in self.segments:
             if not hasattr(segment, _NAMES):
                 setattr(segment, _NAMES, {})
             names = getattr(segment, _NAMES)
             layers = [*names[module][0], layer] if module in names else [layer]
-            # A graph that is kept may be run backward, and with it the segment, many times.
+            # If the graph is retained, the segment may run again in several backward passes.
             names[module] = (layers, cycle(layers))
 
 
-_ORDINARY = Place()
+_ORDINARY = CallContext()
 
 
 def in_backward() -> bool:
-    """Whether a backward pass is running, which a forward pass then is a part of."""
+    """Whether a backward pass is running; a forward pass that runs now is then part of it."""
     return bool(torch._C._current_graph_task_id() != -1)
 
 
-def place_of_call() -> Place | None:
-    """Where the module call now running stands; None where it is not to be recorded."""
+def context_of_call() -> CallContext | None:
+    """Return the context of the running module call, or None if it is to be ignored."""
     backward, enabled = in_backward(), torch.is_grad_enabled()
     if enabled and not backward:
         return _ORDINARY
@@ -76,8 +76,8 @@ def place_of_call() -> Place | None:
             if name == _FORWARD:
                 segments.append(frame.f_locals["ctx"])
             elif name == _BACKWARD:
-                return Place(enabled, tuple(segments), frame.f_locals["ctx"])
+                return CallContext(enabled, tuple(segments), frame.f_locals["ctx"])
             elif name.endswith(_REFILL):
                 return None
         frame = frame.f_back
-    return Place(False, tuple(segments)) if segments and not backward else None
+    return CallContext(False, tuple(segments)) if segments and not backward else None

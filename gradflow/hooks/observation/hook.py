@@ -1,4 +1,4 @@
-"""The callable that is put on a module: idle between recorded steps, and left behind by copies."""
+"""The callable that is registered as a hook: idle between recorded steps, dropped from copies."""
 
 from collections.abc import Callable
 from functools import cache
@@ -7,33 +7,33 @@ from typing import Any, Protocol
 import torch
 
 
-class Watcher(Protocol):
-    """What a hook works for; while `record` is None there is nothing to do."""
+class Observer(Protocol):
+    """The object that a hook works for; if its `record` is None, the hook does nothing."""
 
     @property
     def record(self) -> object | None:
-        """What is being filled, or None."""
+        """The record of the present step, or None if the step is not recorded."""
 
 
 class Hook:
-    """Calls `function` with what the module gives it, while `watcher` has a record to fill.
+    """Calls `function` with the hook's arguments while `observer` has a record.
 
-    A module's hooks are copied and pickled with it. Of this one nothing goes along: in the copy
-    stands `inert`, so that neither the tracer nor what it has recorded is dragged with a model.
+    A module's hooks are copied and pickled with the module. This hook becomes `inert` in the copy,
+    so that a copied model contains neither the tracer nor its records.
 
-    `torch.compile` runs it as it stands, between two compiled pieces of the model.
+    `torch.compile` runs this hook uncompiled, between two compiled parts of the model.
     """
 
-    __slots__ = ("_function", "_watcher")
+    __slots__ = ("_function", "_observer")
 
-    def __init__(self, watcher: Watcher, function: Callable[..., None]) -> None:
-        self._watcher = watcher
+    def __init__(self, observer: Observer, function: Callable[..., None]) -> None:
+        self._observer = observer
         self._function = function
         _keep_out_of_compiled_graphs()
 
     def __call__(self, *args: Any) -> None:
-        """Call the function, while there is a record to fill."""
-        if self._watcher.record is not None:
+        """Call the function if there is a record to fill."""
+        if self._observer.record is not None:
             self._function(*args)
 
     def __reduce__(self) -> str | tuple[Any, ...]:
@@ -50,7 +50,7 @@ def _keep_out_of_compiled_graphs() -> None:
 
 
 def inert(*_: Any) -> None:
-    """What stands for a hook of the tracer in a copy of the model: it does nothing."""
+    """Do nothing: this replaces the hooks of the tracer in a copy of the model."""
 
 
 def _inert_hook() -> Callable[..., None]:

@@ -1,4 +1,4 @@
-"""The hooks that find the residual additions of each forward pass and record what they carry."""
+"""Hooks that find the residual additions of each forward pass, and record their gradients."""
 
 import weakref
 from collections import Counter
@@ -13,32 +13,32 @@ from gradflow.hooks.layers import LayerTable, first_tensor
 from gradflow.hooks.observation.hook import Hook
 from gradflow.hooks.records import JunctionRecord, StepRecord
 from gradflow.hooks.reduction.fused import Moments, moments
-from gradflow.hooks.residual.junctions import Junction, Made, find_junctions, watch_junction
-from gradflow.hooks.residual.module_order import Running, may_add
+from gradflow.hooks.residual.junctions import Junction, NodeOutput, find_junctions, watch_junction
+from gradflow.hooks.residual.module_order import ModuleOrder, may_add
 
-# The name of additions in the forward of the model itself, which has no qualified name.
+# The layer name for additions in the forward of the model itself, whose own name is empty.
 MODEL = "(model)"
 
 
 class JunctionObserver:
     """Adds the residual additions of every forward pass to the record of the step.
 
-    `current` gives the record that a call of a module is to fill, None where it is not recorded;
-    `deliver` calls a function once the backward pass that is running has ended well.
+    `current_record` gives the record that a module call is to fill, or None if the call is not
+    recorded. `at_end_of_backward` calls a function once the running backward pass has ended well.
     """
 
     def __init__(
         self,
         layers: LayerTable,
-        current: Callable[[], StepRecord | None],
-        deliver: Callable[[Callable[[], None]], None],
+        current_record: Callable[[], StepRecord | None],
+        at_end_of_backward: Callable[[Callable[[], None]], None],
     ) -> None:
         self._layers = layers
-        self._current = current
-        self._deliver = deliver
-        self._running = Running()
-        self._outputs: dict[Made, tuple[str, Moments]] = {}
-        self._inputs: dict[Made, tuple[weakref.ref[Tensor], int]] = {}
+        self._current_record = current_record
+        self._at_end_of_backward = at_end_of_backward
+        self._order = ModuleOrder()
+        self._outputs: dict[NodeOutput, tuple[str, Moments]] = {}
+        self._inputs: dict[NodeOutput, tuple[weakref.ref[Tensor], int]] = {}
         self._passes = 0
         self._names: set[str] = set()
         self._concatenations = 0
@@ -46,7 +46,7 @@ class JunctionObserver:
     def attach(
         self, model: nn.Module, hook: Callable[[Callable[..., None]], Hook]
     ) -> list[RemovableHandle]:
-        """Put the hooks on, each made by `hook`; returns what takes them off."""
+        """Register the hooks, each made by `hook`; return the handles that remove them."""
         handles = []
         for name, module in model.named_modules():
             if module is model or may_add(module):
@@ -57,14 +57,14 @@ class JunctionObserver:
         return handles
 
     def forget(self) -> None:
-        """Let go of everything that belongs to the forward pass just run."""
-        self._running.forget()
-        self._let_go()
+        """Drop all data of the forward pass that has just run."""
+        self._order.forget()
+        self._clear_tensors()
 
-    def saw(
+    def note_output(
         self, args: tuple[Any, ...], output: Tensor, layer: str, output_moments: Moments
     ) -> None:
-        """Note what a layer was given and what it made: summands are known by these."""
+        """Note the input and output of a layer: the summands of additions are found among them."""
         if output.grad_fn is not None:
             known = (layer, output_moments)
             self._outputs.setdefault((output.grad_fn, output.output_nr), known)
@@ -72,17 +72,17 @@ class JunctionObserver:
         if given is not None and given.grad_fn is not None:
             made = (given.grad_fn, given.output_nr)
             if made not in self._outputs:
-                # Not kept alive: where autograd does not need the tensor, its memory stays free.
+                # A weak reference: if autograd does not need the tensor, its memory is released.
                 self._inputs.setdefault(made, (weakref.ref(given), given._version))
 
     def summary(self) -> dict[str, Any]:
-        """What `run.json` says of residual additions."""
+        """Return the entry of `run.json` on residual additions."""
         if self._passes == 0:
             sentence = "no forward pass was recorded"
         elif self._names:
             sentence = f"{len(self._names)} found"
         elif self._concatenations:
-            sentence = "none found: the model concatenates where others add"
+            sentence = "none found: the model concatenates instead of adding"
         else:
             sentence = "none found: the model has no skip connections"
         return {
@@ -93,7 +93,7 @@ class JunctionObserver:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """What `load_state_dict` needs to go on with the summary."""
+        """Return the counts of the summary."""
         return {
             "passes": self._passes,
             "names": sorted(self._names),
@@ -101,31 +101,31 @@ class JunctionObserver:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from `state`."""
+        """Restore the counts in `state`."""
         self._passes, self._concatenations = state["passes"], state["concatenations"]
         self._names = set(state["names"])
 
     def _enter(self, name: str, module: nn.Module, _: Any) -> None:
-        if self._current() is not None:
-            self._running.enter(name, module)
+        if self._current_record() is not None:
+            self._order.enter(name, module)
 
     def _leave(self, name: str, module: nn.Module, _: Any, output: Any) -> None:
-        record = self._current()
-        if record is not None and self._running.leave(name):
+        record = self._current_record()
+        if record is not None and self._order.leave(name):
             self._record(record, output)
-            self._let_go()
+            self._clear_tensors()
 
-    def _let_go(self) -> None:
+    def _clear_tensors(self) -> None:
         self._outputs.clear()
         self._inputs.clear()
 
     def _record(self, record: StepRecord, output: Any) -> None:
-        junctions, concatenations = find_junctions(output, self._running.begin)
+        junctions, concatenations = find_junctions(output, self._order.start)
         self._passes += 1
         self._concatenations = max(self._concatenations, concatenations)
         counts: Counter[str] = Counter()
         for junction in junctions:
-            module = self._running.module_at(junction.sequence)
+            module = self._order.module_at(junction.sequence)
             if module is None:
                 continue
             counts[module] += 1
@@ -141,11 +141,12 @@ class JunctionObserver:
         entry = JunctionRecord(junction.skip_type, self._moments_of(junction.skip), branch)
         kept = record.add_junction(layer, entry)
         watch_junction(
-            junction, lambda products: self._deliver(partial(kept.add_products, products))
+            junction,
+            lambda products: self._at_end_of_backward(partial(kept.add_products, products)),
         )
 
-    def _moments_of(self, made: Made) -> Moments | None:
-        """The moments of a summand; None where they cannot be had any more."""
+    def _moments_of(self, made: NodeOutput) -> Moments | None:
+        """Return the moments of a summand; None if its tensor is gone or was changed in place."""
         if made in self._outputs:
             return self._outputs[made][1]
         reference, version = self._inputs.get(made, (None, 0))

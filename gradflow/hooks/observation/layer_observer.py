@@ -1,7 +1,7 @@
-"""The hooks on a model's layers, which reduce outputs and their gradients to moments.
+"""Hooks on a model's layers, which reduce outputs and their gradients to moments.
 
-Gradients are caught by tensor hooks on the outputs, not by module hooks, so that in-place
-operations on an output (`ReLU(inplace=True)`, `out += identity`) stay as the user wrote them.
+Gradients are read by tensor hooks on the outputs. Module hooks would forbid in-place operations on
+an output, such as `ReLU(inplace=True)` or `out += identity`.
 """
 
 import threading
@@ -15,18 +15,18 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from gradflow.hooks.layers import LayerTable, channel_axis, first_tensor
-from gradflow.hooks.observation.checkpointing import Place, in_backward, place_of_call
+from gradflow.hooks.observation.checkpointing import CallContext, context_of_call, in_backward
 from gradflow.hooks.observation.hook import Hook
 from gradflow.hooks.observation.junction_observer import JunctionObserver
 from gradflow.hooks.observation.passes import BackwardPasses, Savepoint
 from gradflow.hooks.records import StepRecord
 from gradflow.hooks.reduction.fused import Moments, moments
-from gradflow.hooks.refusals import refuse_thread
+from gradflow.hooks.refusals import wrong_thread_error
 
 
 @dataclass(frozen=True)
-class _Observed:
-    """An output as it was when a hook saw it, with the layers that share it."""
+class _ObservedOutput:
+    """An output as it was when a hook read it, and the layers that share it."""
 
     tensor: Tensor
     version: int
@@ -34,20 +34,20 @@ class _Observed:
     moments: Moments
     axis: int | None
 
-    def is_still(self, tensor: Tensor) -> bool:
-        """Whether `tensor` is this one, not changed in place since."""
+    def is_unchanged(self, tensor: Tensor) -> bool:
+        """Whether `tensor` is this output, not changed in place since."""
         return tensor is self.tensor and tensor._version == self.version
 
 
 class LayerObserver:
-    """Fills `record` while the model trains; while `record` is None, hooks return at once.
+    """Fills `record` while the model trains; if `record` is None, hooks return at once.
 
-    Only forward passes of a model in training mode with gradients enabled are observed.
+    Only forward passes in training mode with gradients enabled are observed.
 
     Args:
-        model: the model as a whole, whose forward pass begins and ends a pass.
+        model: the whole model, whose forward is one forward pass.
         observed: name, module and role of each module to observe.
-        layers: the table that the layers are entered in as they are met.
+        layers: the table to which layers are added when they first run.
     """
 
     def __init__(
@@ -62,12 +62,14 @@ class LayerObserver:
         self._layers = layers
         self._thread = threading.get_ident()
         self._savepoint: Savepoint | None = None
-        self._backward = BackwardPasses()
+        self._backward_passes = BackwardPasses()
         self._leaf_handles: list[RemovableHandle] = []
         self._handles: list[RemovableHandle] = []
         self._calls: Counter[str] = Counter()
-        self._last: _Observed | None = None
-        self.junctions = JunctionObserver(layers, self._recording, self._backward.add)
+        self._last: _ObservedOutput | None = None
+        self.junctions = JunctionObserver(
+            layers, self._current_record, self._backward_passes.call_at_end
+        )
 
     @property
     def names(self) -> list[str]:
@@ -75,20 +77,20 @@ class LayerObserver:
         return [name for name, _, _ in self._observed]
 
     def attach(self) -> None:
-        """Put the hooks on."""
+        """Register the hooks."""
         self._thread = threading.get_ident()
         hook = partial(Hook, self)
         begins, ends = hook(self._forward_begins), hook(self._forward_ends)
         self._handles.append(self._model.register_forward_pre_hook(begins))
         for name, module, role in self._observed:
-            leaving = hook(partial(self._after, name, role))
+            leaving = hook(partial(self._layer_ran, name, role))
             self._handles.append(module.register_forward_hook(leaving))
         self._handles += self.junctions.attach(self._model, hook)
-        # Last, so that of a model that is one layer the layer comes before the end of the pass.
+        # Registered last: if the model is a single layer, its layer hook must run first.
         self._handles.append(self._model.register_forward_hook(ends))
 
     def detach(self) -> None:
-        """Take off the hooks put on by `attach`, and no others."""
+        """Remove the hooks registered by `attach`, and no others."""
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
@@ -96,38 +98,38 @@ class LayerObserver:
         self.end_step()
 
     def end_step(self) -> None:
-        """Let go of everything that belongs to the step; a pass that broke off leaves nothing."""
+        """Drop all data of the step; a forward pass that failed is taken out of the record."""
         if self._savepoint is not None:
             self._savepoint.restore()
             self._savepoint = None
         for handle in self._leaf_handles:
             handle.remove()
         self._leaf_handles.clear()
-        self._backward.forget()
+        self._backward_passes.forget()
         self.forget()
 
     def forget(self) -> None:
-        """Let go of everything that belongs to the forward pass just run."""
+        """Drop all data of the forward pass that has just run."""
         self._calls.clear()
         self._last = None
         self.junctions.forget()
 
-    def _place(self) -> Place | None:
-        """Where the call now running stands; None where it is not to be observed."""
+    def _context(self) -> CallContext | None:
+        """Return the context of the running call, or None if it is to be ignored."""
         if not self._model.training:
             return None
-        # Autograd runs the segments of a checkpointed pass again in threads of its own.
+        # Autograd runs checkpointed segments again in its own threads.
         if threading.get_ident() != self._thread and not in_backward():
-            raise refuse_thread()
-        return place_of_call()
+            raise wrong_thread_error()
+        return context_of_call()
 
-    def _recording(self) -> StepRecord | None:
-        """The record that the call now running is to fill, if any."""
-        place = self._place()
-        return self.record if place is not None and place.recorded else None
+    def _current_record(self) -> StepRecord | None:
+        """Return the record that takes the running call, or None."""
+        context = self._context()
+        return self.record if context is not None and context.recorded else None
 
     def _forward_begins(self, *_: Any) -> None:
-        if in_backward() or self._place() is None or self.record is None:
+        if in_backward() or self._context() is None or self.record is None:
             return
         if self._savepoint is not None:
             self._savepoint.restore()
@@ -135,46 +137,46 @@ class LayerObserver:
         self.forget()
 
     def _forward_ends(self, *_: Any) -> None:
-        if in_backward() or self._place() is None:
+        if in_backward() or self._context() is None:
             return
         self._savepoint = None
-        # The nodes of the graph would keep its memory alive until the next forward pass.
+        # Otherwise the nodes would keep the graph's memory alive until the next forward pass.
         self.forget()
 
-    def _after(self, name: str, role: str, module: nn.Module, args: Any, output: Any) -> None:
-        place, record = self._place(), self.record
-        tensor = None if place is None else first_tensor(output)
-        if place is None or record is None or tensor is None:
+    def _layer_ran(self, name: str, role: str, module: nn.Module, args: Any, output: Any) -> None:
+        context, record = self._context(), self.record
+        tensor = None if context is None else first_tensor(output)
+        if context is None or record is None or tensor is None:
             return
-        layer = self._layer_of_call(name, place)
+        layer = self._layer_of_call(name, context)
         if layer not in self._layers:
             self._layers.add(layer, module, role, tensor)
-        if not place.recorded:
+        if not context.recorded:
             return
         seen = self._observe(record, layer, tensor, self._axis(module, role, tensor))
-        self.junctions.saw(args, tensor, layer, seen)
+        self.junctions.note_output(args, tensor, layer, seen)
 
-    def _layer_of_call(self, name: str, place: Place) -> str:
-        """`name` for the first call of a module in a forward pass, `name#2` for the second."""
-        layer = place.known_name(name)
+    def _layer_of_call(self, name: str, context: CallContext) -> str:
+        """Return `name` for its first call in a forward pass, `name#2` for the second, etc."""
+        layer = context.name_in_first_pass(name)
         if layer is None:
             self._calls[name] += 1
             layer = name if self._calls[name] == 1 else f"{name}#{self._calls[name]}"
-        place.keep_name(name, layer)
+        context.store_name(name, layer)
         return layer
 
     def _axis(self, module: nn.Module, role: str, tensor: Tensor) -> int | None:
-        """The channel axis of `tensor`: for layers that keep it, that of the layer before."""
+        """Return the channel axis of `tensor`; a layer that keeps the shape keeps the axis."""
         last = self._last
         if role in ("activation", "block", "other") and last and last.tensor.shape == tensor.shape:
             return last.axis
         return channel_axis(module, tensor)
 
     def _observe(self, record: StepRecord, layer: str, tensor: Tensor, axis: int | None) -> Moments:
-        """Record the moments of `tensor` under `layer`, now, and of its gradient, later."""
+        """Record the moments of `tensor` now, and those of its gradient in the backward pass."""
         last = self._last
-        if last is not None and last.is_still(tensor):
-            # A block's output is its last layer's: one reduction serves both.
+        if last is not None and last.is_unchanged(tensor):
+            # A block returns the output of its last layer: both share one reduction.
             last.layers.append(layer)
             record.add_activation(layer, last.moments)
             return last.moments
@@ -186,11 +188,11 @@ class LayerObserver:
             def on_gradient(gradient: Tensor) -> None:
                 if not record.closed:
                     seen = moments(gradient, axis, histogram=record.histograms)
-                    self._backward.add(partial(record.add_gradient, layers, seen))
+                    self._backward_passes.call_at_end(partial(record.add_gradient, layers, seen))
 
             handle = tensor.register_hook(on_gradient)
             if tensor.grad_fn is None:
-                # Not made in this pass: a parameter handed through, which would keep its hook.
+                # A leaf, e.g. a parameter that is returned as it is, would keep its hook.
                 self._leaf_handles.append(handle)
-        self._last = _Observed(tensor, tensor._version, layers, seen, axis)
+        self._last = _ObservedOutput(tensor, tensor._version, layers, seen, axis)
         return seen

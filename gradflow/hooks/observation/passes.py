@@ -1,4 +1,4 @@
-"""Forward and backward passes that fail leave nothing behind in what is recorded."""
+"""Keeps forward and backward passes that fail out of the record."""
 
 from collections.abc import Callable
 from functools import partial
@@ -10,7 +10,7 @@ from gradflow.hooks.records import StepRecord
 
 
 class Savepoint:
-    """What `record` held of forward passes before the one that now begins."""
+    """The forward part of `record` as it was before the forward pass that now begins."""
 
     def __init__(self, record: StepRecord) -> None:
         self._record = record
@@ -20,7 +20,7 @@ class Savepoint:
         }
 
     def restore(self) -> None:
-        """Take the pass that began here out of the record: it broke off."""
+        """Remove the forward pass that began here from the record, because it failed."""
         self._record.activations.clear()
         self._record.activations.update(self._activations)
         self._record.junctions.clear()
@@ -30,28 +30,28 @@ class Savepoint:
 
 
 class BackwardPasses:
-    """Holds what a backward pass delivers until it has ended; one that broke off delivers none."""
+    """Delays function calls until the running backward pass has ended; drops them if it fails."""
 
     def __init__(self) -> None:
         self._waiting: dict[int, list[Callable[[], None]]] = {}
 
-    def add(self, deliver: Callable[[], None]) -> None:
-        """Call `deliver` once the backward pass now running has ended."""
+    def call_at_end(self, function: Callable[[], None]) -> None:
+        """Call `function` once the running backward pass has ended; at once if none is running."""
         task = torch._C._current_graph_task_id()
         if task == -1:
-            deliver()
+            function()
             return
-        # Each device has a thread of its own: two that find the list empty may both ask to be
-        # called, and the second call finds nothing left.
+        # Autograd has a thread for each device. Two threads that find the list empty may both
+        # queue the callback; the second callback then finds an empty list.
         waiting = self._waiting.setdefault(task, [])
         if not waiting:
             Variable._execution_engine.queue_callback(partial(self._ended, task))
-        waiting.append(deliver)
+        waiting.append(function)
 
     def forget(self) -> None:
-        """Drop what passes that broke off had delivered."""
+        """Drop the calls left over from backward passes that failed."""
         self._waiting.clear()
 
     def _ended(self, task: int) -> None:
-        for deliver in self._waiting.pop(task, ()):
-            deliver()
+        for function in self._waiting.pop(task, ()):
+            function()

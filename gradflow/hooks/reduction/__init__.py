@@ -1,1 +1,1 @@
-"""Reduces a tensor to its statistics in one read: in main memory by numba, on CUDA by Triton."""
+"""Reduces a tensor to its statistics in one read: on the CPU with numba, on CUDA with Triton."""

@@ -1,31 +1,32 @@
-"""Loops over tensors in main memory that read each one once, compiled by numba at first use.
+"""Loops over tensors on the CPU that read each element once, compiled by numba at first use.
 
-The machine code is kept in numba's cache folder, so that only the first run on a machine compiles
-(a few seconds). Import this module through `gradflow.hooks.reduction.native`, which copes where
-numba is missing or has nowhere to keep its cache.
+The machine code is kept in numba's cache folder, so only the first run on a machine compiles (a few
+seconds). Import this module through `gradflow.hooks.reduction.cpu`, which falls back to torch if
+numba is missing or has no folder for its cache.
 
-Every loop takes flat arrays. `bits` is the same memory as `x` seen as integers; without the sign
-bit they order as magnitudes do, 0 first, infinity and nan last, which makes counts and the largest
-magnitude exact and cheap. `layout` [3] describes them: all bits but the sign, the number of bits
-of the mantissa, the bits of infinity. All sums run in float64.
+Every loop takes flat arrays. `bits` is the memory of `x` read as integers. Without the sign bit,
+these integers have the order of the magnitudes: 0 first, infinity and nan last. So the counts and
+the largest magnitude are exact and cheap. `layout` [3] holds the mask of all bits but the sign, the
+number of mantissa bits, and the bits of infinity. `run` is the number of consecutive elements of
+one channel. All sums are in float64.
 """
 
 import numpy as np
 from numba import njit
 
-# Elements gone through together: they stay in the first-level cache.
+# Elements processed together: they fit in the first-level cache.
 BLOCK = 4096
 
-# Sums may be regrouped for vector instructions; infinities and nans keep their meaning.
+# Sums may be reordered for vector instructions; infinities and nans behave as usual.
 _loop = njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
 
 
 @_loop
 def _shifts(x, channels, run):
-    """A value of each channel's own to subtract, so that sums of squares do not cancel: [C].
+    """Return one element of each channel to subtract, so that sums of squares do not cancel: [C].
 
-    Any element x0 of a channel of n obeys (x0 - mean)^2 <= n variance, so that sums about x0 are at
-    worst n times the sums about the mean; they are seldom more than a few times those.
+    Any element x0 of a channel of n elements satisfies (x0 - mean)^2 <= n variance. So sums about
+    x0 are at most n times those about the mean, and rarely more than a few times.
     """
     shifts = np.empty(channels)
     for c in range(channels):
@@ -38,7 +39,7 @@ def _shifts(x, channels, run):
 def _count_exponents(patterns, layout, counts):
     """Add to `counts` [4, B] how often each biased exponent occurs.
 
-    Four counters take turns: equal exponents in a row would each wait for the one before.
+    Four counters are used in turn: with one, equal exponents in a row would wait for each other.
     """
     mask, shift = layout[0], layout[1]
     whole = patterns.size - patterns.size % 4
@@ -54,11 +55,11 @@ def _count_exponents(patterns, layout, counts):
 
 @_loop
 def _magnitudes(patterns, layout):
-    """The bits of the largest magnitude, and the count of zeros."""
+    """Return the bits of the largest magnitude, and the count of zeros."""
     zeros = np.int32(0)
     largest = patterns.dtype.type(0)
     for i in range(patterns.size):
-        # Without the conversions every integer would be widened to 64 bits.
+        # Without these conversions, numba would widen every integer to 64 bits.
         magnitude = patterns.dtype.type(patterns[i] & layout[0])
         zeros = np.int32(zeros + np.int32(magnitude == 0))
         largest = max(largest, magnitude)
@@ -67,11 +68,11 @@ def _magnitudes(patterns, layout):
 
 @_loop
 def _reduce_runs(x, bits, layout, channels, run, first, last, counts, sums):
-    """Runs `first` to `last` of x, each `run` elements of one channel; channels take turns.
+    """Reduce runs `first` to `last` of x: `run` elements of one channel each, channels in turn.
 
-    Adds sum(x - k) and sum((x - k)^2) to sums [2, C], k the channel's shift; adds exponents to
-    `counts` unless that is empty. A block of runs is gone through once for the sums and again,
-    while it lies in the cache, for the magnitudes.
+    Adds sum(x - k) and sum((x - k)^2) to sums [2, C], where k is the channel's shift; adds
+    exponents to `counts` unless it is empty. Each block of runs is read once for the sums, and
+    again for the magnitudes while it is in the cache.
 
     Returns the bits of the largest magnitude, and the count of zeros.
     """
@@ -83,7 +84,7 @@ def _reduce_runs(x, bits, layout, channels, run, first, last, counts, sums):
     for begin in range(first, last, together):
         end = min(begin + together, last)
         for r in range(begin, end):
-            # A slice spares the inner loop every check of its index.
+            # With a slice, the inner loop needs no index checks.
             values = x[r * run : (r + 1) * run]
             k = shifts[c]
             total = 0.0
@@ -106,7 +107,7 @@ def _reduce_runs(x, bits, layout, channels, run, first, last, counts, sums):
 
 @_loop
 def _reduce_rows(x, bits, layout, channels, run, first, last, counts, sums):
-    """As `_reduce_runs`, for `run` = 1: rows that hold one element of every channel."""
+    """Like `_reduce_runs`, for `run` = 1: rows with one element of every channel."""
     shifts = _shifts(x, channels, run)
     totals = sums[0]
     squares = sums[1]
@@ -132,9 +133,9 @@ def _reduce_rows(x, bits, layout, channels, run, first, last, counts, sums):
 
 @_loop
 def complete(x, bits, layout, channels, run, sums, largest, zeros, result):
-    """Sums about the shifts [2, C], the largest magnitude's bits and the zeros to `result`.
+    """Compute `result` from sums about the shifts [2, C], bits of the largest magnitude and zeros.
 
-    `result` [3 C + 3] takes the sums, sums of squares and sums of squared deviations by channel,
+    `result` [3 C + 3] gets the sums, sums of squares and sums of squared deviations by channel,
     then the largest magnitude, the count of zeros and the count of non-finite elements.
     """
     shifts = _shifts(x, channels, run)
@@ -147,7 +148,7 @@ def complete(x, bits, layout, channels, run, sums, largest, zeros, result):
             deviations = 0.0
         whole = count * shifts[c] + total
         result[c] = whole
-        # Where the sum is not finite, its square would make an infinite norm a nan.
+        # If the sum is not finite, its square would turn an infinite norm into nan.
         finite = np.isfinite(square)
         result[channels + c] = deviations + whole * whole / count if finite else square
         result[2 * channels + c] = deviations
@@ -164,7 +165,7 @@ def complete(x, bits, layout, channels, run, sums, largest, zeros, result):
 
 @_loop
 def reduce_part(x, bits, layout, channels, run, first, last, counts, sums):
-    """Runs, or rows where `run` is 1, from `first` to `last`: see `_reduce_runs`."""
+    """Reduce runs, or rows if `run` is 1, from `first` to `last`: see `_reduce_runs`."""
     if run == 1 and channels > 1:
         return _reduce_rows(x, bits, layout, channels, run, first, last, counts, sums)
     return _reduce_runs(x, bits, layout, channels, run, first, last, counts, sums)
@@ -172,7 +173,7 @@ def reduce_part(x, bits, layout, channels, run, first, last, counts, sums):
 
 @_loop
 def reduce_whole(x, bits, layout, channels, run, pieces, counts, result):
-    """All of x, in one thread, to `result`: see `complete`."""
+    """Reduce all of x in one thread; write `result` as `complete` does."""
     sums = np.zeros((2, channels))
     largest, zeros = reduce_part(x, bits, layout, channels, run, 0, pieces, counts, sums)
     complete(x, bits, layout, channels, run, sums, largest, zeros, result)

@@ -1,9 +1,8 @@
-"""The plain definition of each recorded statistic, one pure function of a tensor each.
+"""The plain definition of each recorded statistic, as one pure function of a tensor.
 
-x is a tensor of any shape with M elements; `channel_axis` names its channel axis C, None where it
-has none. Every function returns a 0-d tensor. `gradflow.hooks.reduction.fused` computes the same
-numbers in fewer passes and is tested against these. Formulas and units stand in
-`gradflow.runs.format.schema`.
+x is a tensor of any shape with M elements; `channel_axis` is its axis of C channels. Every function
+returns a 0-d tensor. `gradflow.hooks.reduction.fused` computes the same numbers in fewer passes and
+is tested against these. Formulas and units are in `gradflow.runs.format.schema`.
 """
 
 import torch
@@ -32,7 +31,7 @@ def norm(x: Tensor) -> Tensor:
 
 
 def abs_max(x: Tensor) -> Tensor:
-    """The largest |x|; nan where x holds one."""
+    """The largest |x|; nan if x contains nan."""
     return x.abs().max()
 
 
@@ -61,8 +60,8 @@ def channel_variance(x: Tensor, channel_axis: int) -> Tensor:
     return _channels(x, channel_axis).var(dim=1, correction=0).mean()
 
 
-def inner(x: Tensor, y: Tensor) -> Tensor:
-    """sum(x y), the inner product of two tensors of one shape."""
+def inner_product(x: Tensor, y: Tensor) -> Tensor:
+    """sum(x y), the inner product of two tensors of equal shape."""
     return torch.dot(x.reshape(-1), y.reshape(-1))
 
 

@@ -1,17 +1,17 @@
-"""All statistics of a tensor from one read of it, without reading a value back from the device.
+"""Computes all statistics of a tensor from one read, without transferring a value from the device.
 
-A tensor x [N, C, S] is reduced where it lies to `Moments`: per channel the sum, the sum of squares
-and the sum of squared deviations from the channel's mean; in all the largest magnitude, the count
-of zeros and of non-finite values, and, where wanted, a histogram of magnitudes. What
-`gradflow.runs.format.schema` names follows from these by arithmetic on C numbers, done later for
-many tensors at once by `finish`.
+A tensor x [N, C, S] is reduced on its device to `Moments`: for each channel the sum, the sum of
+squares and the sum of squared deviations from the channel's mean; for the whole tensor the largest
+magnitude, the counts of zeros and of non-finite values, and optionally a histogram of magnitudes.
+`to_statistics` computes the quantities of `gradflow.runs.format.schema` from these later, by
+arithmetic on C numbers, for many tensors at once.
 
-In main memory the loops of `gradflow.hooks.reduction.compiled` do it in one read, on cuda the
-kernels of `gradflow.hooks.reduction.kernels`; elsewhere, and without numba or Triton, torch does it
-in a few. All sums run in float64 (float32 on mps, which has none), and deviations are taken about a
-value of the channel's own, so that a variance is right to about 1e-11 of itself also where the mean
-is far larger; by torch on cuda they are taken about 0, and the error is some 1e-16 (1 + mean^2 /
-variance). Squares of float64 values below 1e-154 are lost.
+On the CPU the loops of `gradflow.hooks.reduction.compiled` need one read, and so do the kernels of
+`gradflow.hooks.reduction.kernels` on CUDA. On other devices, and without numba or Triton, torch
+needs a few. All sums are in float64 (float32 on mps, which has no float64). Deviations are taken
+about an element of the channel, so the relative error of a variance is about 1e-11 even if the mean
+is far larger. torch on CUDA takes them about 0; the relative error is then about
+1e-16 (1 + mean^2 / variance). Squares of float64 values below 1e-154 underflow.
 
 Axis letters: N batch, C channel (axis 1 or the last), S everything else, A everything before C.
 """
@@ -26,25 +26,25 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradflow.hooks.reduction import histograms, native
+from gradflow.hooks.reduction import cpu, histograms
 
-# Elements that the torch fallback turns into float64 at a time.
+# Elements that the torch fallback converts to float64 at a time.
 _CHUNK = 1 << 16
 
 
 @dataclass(slots=True)
 class Moments:
-    """What one tensor, or several taken as one batch, was reduced to; lies on its device.
+    """The moments of one tensor, or of several taken as one batch; they stay on the device.
 
     Fields:
-        values: [3 C + 3] by channel, the sums, the sums of squares and the sums of squared
-            deviations from the channel's mean; then the largest magnitude, the count of zeros and
-            the count of non-finite values. A numpy array where a compiled loop made it.
+        values: [3 C + 3] the sums, sums of squares and sums of squared deviations from the mean, by
+            channel; then the largest magnitude, the count of zeros and the count of non-finite
+            values. A numpy array if a compiled loop computed it.
         channels: C; 1 without a channel axis.
-        elements: M.
+        elements: M, the number of elements.
         batch_size: N.
         has_channels: whether the tensor had a channel axis.
-        magnitudes: counts of magnitudes, as `histograms.count` gives them, where wanted.
+        magnitudes: counts of magnitudes as in `histograms.count`; None if not asked for.
     """
 
     values: Tensor | np.ndarray
@@ -55,18 +55,18 @@ class Moments:
     magnitudes: Tensor | None = None
 
     def scaled(self, factor: float) -> "Moments":
-        """The moments of the tensor times `factor`, which is positive; without its magnitudes."""
+        """Return the moments of the tensor times `factor` > 0, without the counts of magnitudes."""
         powers = np.repeat([factor, factor**2, factor**2], self.channels)
         by_value = np.concatenate([powers, [factor, 1.0, 1.0]])
         values = _tensor(self.values)
         return replace(self, values=values * values.new_tensor(by_value), magnitudes=None)
 
     def join(self, other: "Moments") -> "Moments":
-        """The moments of both tensors taken as one batch, as under gradient accumulation."""
+        """Return the moments of both tensors as one batch, as under gradient accumulation."""
         values, added, channels = _tensor(self.values), _tensor(other.values), self.channels
         joined = values + added
         joined[3 * channels] = torch.maximum(values[3 * channels], added[3 * channels])
-        # Chan et al. 1979: what the difference of the two means adds to the deviations.
+        # Chan et al. 1979: the term that the difference of the two means adds to the deviations.
         mine, theirs = self.elements / channels, other.elements / channels
         apart = added[:channels] / theirs - values[:channels] / mine
         between = apart.square() * (mine * theirs / (mine + theirs))
@@ -87,13 +87,13 @@ class Moments:
 def moments(x: Tensor, channel_axis: int | None, *, histogram: bool = False) -> Moments:
     """Reduce x to its moments; `channel_axis` is None for a tensor without channels.
 
-    `histogram` asks for the counts of magnitudes as well.
+    `histogram` also asks for the counts of magnitudes.
 
     Raises `TypeError` for a complex, integer or empty tensor.
     """
     if not x.is_floating_point() or x.numel() == 0:
         raise TypeError(
-            f"a non-empty real floating tensor is needed, got {x.dtype} {list(x.shape)}"
+            f"moments need a non-empty real floating-point tensor, got {x.dtype} {list(x.shape)}"
         )
     x = x.detach()
     shape = x.shape
@@ -101,7 +101,7 @@ def moments(x: Tensor, channel_axis: int | None, *, histogram: bool = False) -> 
         channel_axis = None
     has_channels = channel_axis is not None
     channels = 1 if channel_axis is None else shape[channel_axis]
-    found = native.reduce(x, channel_axis, exponents=histogram)
+    found = cpu.reduce(x, channel_axis, exponents=histogram)
     magnitudes = None
     values: Tensor | np.ndarray
     if found is None:
@@ -124,34 +124,34 @@ def _tensor(values: Tensor | np.ndarray) -> Tensor:
 
 @torch.no_grad()
 def safe_norm(x: Tensor) -> Tensor:
-    """The L2 norm of x, a 0-d tensor, also where squares of its elements would underflow."""
-    square = native.square_sum(x.detach())
+    """Return the L2 norm of x, 0-d, correct even if the squares of its elements would underflow."""
+    square = cpu.square_sum(x.detach())
     if square is not None:
         return torch.tensor(math.sqrt(square), dtype=torch.float64)
-    norm: Tensor = torch.linalg.vector_norm(x, dtype=_wide(x))
+    norm: Tensor = torch.linalg.vector_norm(x, dtype=_sum_dtype(x))
     return norm
 
 
 @cache
 def _kernels(device: torch.device) -> ModuleType | None:
-    """The Triton kernels; None where they cannot be had, or give other numbers than torch."""
+    """Return the Triton kernels, or None if they are missing, fail or differ from torch."""
     try:
         module = import_module("gradflow.hooks.reduction.kernels")
         sample = torch.arange(4 * 8 * 37, device=device).remainder(13).sub(4).div(3)
         sample = sample.reshape(4, 8, 37)
-        found = module.reduce(*native.as_it_lies(sample, 1))
+        found = module.reduce(*cpu.in_memory_order(sample, 1))
         same = torch.allclose(found, _by_torch(sample, 1), rtol=1e-9, atol=1e-9)
-    except Exception:  # whatever fails here, torch computes the same
+    except Exception:  # on any failure, torch computes the same numbers
         return None
     return module if same else None
 
 
-def prepare(device: torch.device) -> None:
-    """Try out what reduces tensors on `device`, so that no step has to wait for it."""
+def prepare_device(device: torch.device) -> None:
+    """Load and test the loops or kernels for `device`, so that no step waits for it."""
     if device.type == "cuda":
         _kernels(device)
     elif device.type == "cpu":
-        native.loops()
+        cpu.loops_module()
 
 
 def _on_gpu(x: Tensor) -> bool:
@@ -159,27 +159,27 @@ def _on_gpu(x: Tensor) -> bool:
 
 
 def _by_kernel(x: Tensor, channel_axis: int | None) -> Tensor | None:
-    """The values of `Moments` from one read on a GPU; None where the kernels do not take x."""
+    """Return the values of `Moments` from one read on a GPU, or None if x is not supported."""
     kernels = _kernels(x.device) if _on_gpu(x) else None
-    if kernels is None or x.dtype not in kernels.DTYPES or x.numel() > kernels.MOST_ELEMENTS:
+    if kernels is None or x.dtype not in kernels.DTYPES or x.numel() > kernels.MAX_ELEMENTS:
         return None
-    values: Tensor = kernels.reduce(*native.as_it_lies(x, channel_axis))
+    values: Tensor = kernels.reduce(*cpu.in_memory_order(x, channel_axis))
     return values
 
 
 def _by_torch(x: Tensor, channel_axis: int | None) -> Tensor:
-    """The values of `Moments` from several reads, on any device."""
+    """Return the values of `Moments` from several reads, on any device."""
     return torch.cat([_channels(x, channel_axis).flatten(), _extremes(x)])
 
 
-def _wide(x: Tensor) -> torch.dtype:
-    """The dtype to sum in."""
+def _sum_dtype(x: Tensor) -> torch.dtype:
+    """Return the dtype for sums."""
     return torch.float32 if x.device.type == "mps" else torch.float64
 
 
 def _channels(x: Tensor, channel_axis: int | None) -> Tensor:
-    """Sums, sums of squares, and of squared deviations, by channel: [3, C]."""
-    wide = _wide(x)
+    """Return sums, sums of squares, and sums of squared deviations, by channel: [3, C]."""
+    wide = _sum_dtype(x)
     if channel_axis is None:
         runs = x.reshape(-1, 1, 1)
     else:
@@ -187,13 +187,13 @@ def _channels(x: Tensor, channel_axis: int | None) -> Tensor:
         before, after = x.shape[:axis], x.shape[axis + 1 :]
         runs = x.reshape(math.prod(before), x.shape[axis], math.prod(after))
     count = runs.shape[0] * runs.shape[2]
-    # Any element of a channel is near enough to its mean: (x0 - mean)^2 <= n variance.
+    # Any element of a channel is close enough to the mean: (x0 - mean)^2 <= n variance.
     shift = runs[0, :, :1].to(wide)
     shift = torch.where(torch.isfinite(shift), shift, 0.0)
     total = square = torch.zeros((), dtype=wide, device=x.device)
     if x.is_cuda:
-        # CUDA sums in float64 without a copy of x: faster than the shift, which regains what a mean
-        # larger than the deviations costs, 1e-16 (1 + mean^2 / variance) of the variance.
+        # CUDA sums in float64 without a copy of x, which is faster than subtracting the shift. The
+        # relative error of the variance is then 1e-16 (1 + mean^2 / variance).
         shift = torch.zeros_like(shift)
         total = runs.sum((0, 2), dtype=wide)
         square = torch.linalg.vector_norm(runs, dim=(0, 2), dtype=wide).square()
@@ -204,13 +204,13 @@ def _channels(x: Tensor, channel_axis: int | None) -> Tensor:
             square = square + difference.square_().sum((0, 2))
     deviations = (square - total.square() / count).clamp(min=0)
     sums = count * shift[:, 0] + total
-    # Where the sum is not finite, its square would make an infinite norm a nan.
+    # If the sum is not finite, its square would turn an infinite norm into nan.
     squares = torch.where(torch.isfinite(square), deviations + sums.square() / count, square)
     return torch.stack([sums, squares, deviations])
 
 
 def _extremes(x: Tensor) -> Tensor:
-    """Largest magnitude, count of zeros, count of non-finite values: [3]."""
+    """Return the largest magnitude, the count of zeros and of non-finite values: [3]."""
     smallest, greatest = torch.aminmax(x)
     largest = torch.maximum(-smallest, greatest)
     zeros = x.numel() - torch.count_nonzero(x)
@@ -218,36 +218,40 @@ def _extremes(x: Tensor) -> Tensor:
         nonfinite = torch.zeros((), dtype=torch.float64)
     else:
         nonfinite = (~torch.isfinite(x)).sum()
-    return torch.stack([largest.to(_wide(x)), zeros.to(_wide(x)), nonfinite.to(_wide(x))])
+    return torch.stack(
+        [largest.to(_sum_dtype(x)), zeros.to(_sum_dtype(x)), nonfinite.to(_sum_dtype(x))]
+    )
 
 
-def finish(batch: list[Moments]) -> dict[str, np.ndarray]:
-    """The statistics of each of T tensors: arrays [T] by name, as in `runs.schema`.
+def to_statistics(batch: list[Moments]) -> dict[str, np.ndarray]:
+    """Return the statistics of T tensors: arrays [T] by name, as in `runs.format.schema`.
 
-    The only place where values come off the device. The channel statistics of a tensor without
-    channels are nan in the arrays, to be stored as missing.
+    Only this function transfers values from the device. The channel statistics of a tensor without
+    channels are nan here, and stored as missing.
     """
     if not batch:
-        raise ValueError("no moments to finish")
+        raise ValueError("no moments given")
     flat = _on_host([entry.values for entry in batch])
     counts = np.array([entry.channels for entry in batch])
     lengths = 3 * counts + 3
     ends = np.cumsum(lengths)
     extremes = flat[(ends - 3)[:, None] + np.arange(3)]
-    # Where each tensor's channels lie in `flat`, one tensor after the other.
+    # The position of each channel's sum in `flat`, for one tensor after the other.
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
     places = np.arange(counts.sum()) + np.repeat(ends - lengths - starts, counts)
     offsets = np.repeat(counts, counts)
     channels = (flat[places], flat[places + offsets], flat[places + 2 * offsets])
     elements = np.array([entry.elements for entry in batch], dtype=np.float64)
     with_channels = np.array([entry.has_channels for entry in batch])
-    # Infinities and nans are wanted in the result, not warnings about them.
+    # Infinities and nans belong in the result, without warnings.
     with np.errstate(invalid="ignore", over="ignore"):
-        return _statistics(channels, extremes, counts, elements, with_channels, starts)
+        return _channel_and_tensor_statistics(
+            channels, extremes, counts, elements, with_channels, starts
+        )
 
 
 def _on_host(values: list[Tensor | np.ndarray]) -> np.ndarray:
-    """All values, one tensor's after the other's, float64: one transfer for those on a device."""
+    """Return all values in float64, in order of the tensors, with a single transfer."""
     on_device = [entry for entry in values if isinstance(entry, Tensor)]
     if not on_device:
         return np.concatenate(values)
@@ -257,7 +261,7 @@ def _on_host(values: list[Tensor | np.ndarray]) -> np.ndarray:
     return np.concatenate([next(parts) if isinstance(v, Tensor) else v for v in values])
 
 
-def _statistics(
+def _channel_and_tensor_statistics(
     channels: tuple[np.ndarray, np.ndarray, np.ndarray],
     extremes: np.ndarray,
     counts: np.ndarray,
@@ -273,7 +277,7 @@ def _statistics(
     mean = np.add.reduceat(sums, starts) / elements
     squared_mean = np.add.reduceat(means**2, starts) / counts
     variance = np.add.reduceat(variances, starts) / counts
-    # Total variance: within channels, and of the channel means about the common mean.
+    # Total variance = mean variance within channels + variance of the channel means.
     between = np.add.reduceat((means - np.repeat(mean, counts)) ** 2, starts) / counts
     dead = np.add.reduceat((squares == 0).astype(np.int64), starts)
     return {

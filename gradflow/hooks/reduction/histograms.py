@@ -1,10 +1,10 @@
-"""Counts of magnitudes by power of two, exact.
+"""Exact counts of magnitudes by power of two.
 
-The counts of a tensor are one vector [BINS] of whole numbers, which add up over tensors taken as
-one batch: zeros; underflow, 0 < |x| < 2^-126, below the smallest normal number of float32 and of
-bfloat16; one bin for each exponent e from -126 to 127, 2^e <= |x| < 2^(e+1), whose last one takes
-the larger numbers of float64 too; infinite; nan. Bins are as fine as the exponent itself and cover
-all of it, so that none is cut off; a layer's values fill a few dozen of them.
+The counts of a tensor are a vector [BINS] of integers; those of a batch are the sum over its
+tensors. The bins are: zeros; underflow, 0 < |x| < 2^-126, below the smallest normal number of
+float32 and bfloat16; one bin for each exponent e from -126 to 127, 2^e <= |x| < 2^(e+1), the last
+of which also counts larger numbers of float64; infinite; nan. Every exponent of float32 has a bin,
+so the histogram is not cut off; a layer's values fill a few dozen bins.
 """
 
 from typing import Any
@@ -13,18 +13,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-LOWEST, HIGHEST = -126, 127
-ZERO, UNDERFLOW, FIRST = 0, 1, 2
-INFINITE = FIRST + HIGHEST - LOWEST + 1
-NAN = INFINITE + 1
-BINS = NAN + 1
+LOWEST_EXPONENT, HIGHEST_EXPONENT = -126, 127
+ZERO_BIN, UNDERFLOW_BIN, FIRST_EXPONENT_BIN = 0, 1, 2
+INFINITE_BIN = FIRST_EXPONENT_BIN + HIGHEST_EXPONENT - LOWEST_EXPONENT + 1
+NAN_BIN = INFINITE_BIN + 1
+BINS = NAN_BIN + 1
 
-# Elements whose bins are worked out at a time: their indices take eight bytes each.
+# Elements whose bins are computed at a time: their indices take eight bytes each.
 _CHUNK = 1 << 22
 
 
 def count(x: Tensor) -> Tensor:
-    """The counts of x [BINS], int64 on its device; no value is read back."""
+    """Return the counts of x [BINS], int64 on its device, without transferring a value."""
     counts = torch.zeros(BINS, dtype=torch.int64, device=x.device)
     for part in x.reshape(-1).split(_CHUNK):
         bins = _bins(part)
@@ -33,38 +33,38 @@ def count(x: Tensor) -> Tensor:
 
 
 def from_exponents(exponents: np.ndarray, zeros: int, nans: int) -> Tensor:
-    """The counts from those of biased exponents of float32 [256] or float64 [2048] numbers.
+    """Return the counts [BINS] from those of biased exponents, [256] of float32, [2048] of float64.
 
-    `zeros` and `nans` tell what the first and the last exponent hold besides.
+    The first exponent also counts the `zeros` zeros, the last one the `nans` nans.
     """
     bias = exponents.size // 2 - 1
-    lowest, highest = LOWEST + bias, HIGHEST + bias
+    lowest, highest = LOWEST_EXPONENT + bias, HIGHEST_EXPONENT + bias
     counts = np.zeros(BINS, np.int64)
-    counts[ZERO] = zeros
-    counts[UNDERFLOW] = exponents[:lowest].sum() - zeros
-    counts[FIRST:INFINITE] = exponents[lowest : highest + 1]
-    counts[INFINITE - 1] += exponents[highest + 1 : -1].sum()
-    counts[INFINITE] = exponents[-1] - nans
-    counts[NAN] = nans
+    counts[ZERO_BIN] = zeros
+    counts[UNDERFLOW_BIN] = exponents[:lowest].sum() - zeros
+    counts[FIRST_EXPONENT_BIN:INFINITE_BIN] = exponents[lowest : highest + 1]
+    counts[INFINITE_BIN - 1] += exponents[highest + 1 : -1].sum()
+    counts[INFINITE_BIN] = exponents[-1] - nans
+    counts[NAN_BIN] = nans
     return torch.from_numpy(counts)
 
 
 def to_columns(counts: np.ndarray) -> dict[str, np.ma.MaskedArray[Any, Any]]:
-    """The columns of `runs.schema` for the counts [T, BINS] of T tensors."""
+    """Return the columns of `runs.format.schema` for the counts [T, BINS] of T tensors."""
     trimmed = np.empty(len(counts), dtype=object)
     exponents = np.zeros(len(counts), np.int64)
-    for row, bins in enumerate(counts[:, FIRST:INFINITE]):
+    for row, bins in enumerate(counts[:, FIRST_EXPONENT_BIN:INFINITE_BIN]):
         filled = np.flatnonzero(bins)
         if filled.size:
-            exponents[row] = LOWEST + filled[0]
+            exponents[row] = LOWEST_EXPONENT + filled[0]
             trimmed[row] = bins[filled[0] : filled[-1] + 1].tolist()
         else:
             trimmed[row] = []
     return {
-        "zeros": np.ma.array(counts[:, ZERO]),
-        "underflow": np.ma.array(counts[:, UNDERFLOW]),
-        "infinite": np.ma.array(counts[:, INFINITE]),
-        "nan": np.ma.array(counts[:, NAN]),
+        "zeros": np.ma.array(counts[:, ZERO_BIN]),
+        "underflow": np.ma.array(counts[:, UNDERFLOW_BIN]),
+        "infinite": np.ma.array(counts[:, INFINITE_BIN]),
+        "nan": np.ma.array(counts[:, NAN_BIN]),
         "lowest_exponent": np.ma.array(exponents, mask=[not bins for bins in trimmed]),
         "counts": np.ma.array(trimmed, mask=False),
     }
@@ -75,8 +75,8 @@ def _bins(x: Tensor) -> Tensor:
         x = x.float()
     # frexp: |x| = m 2^e with 1/2 <= m < 1.
     exponent = torch.frexp(x).exponent.long() - 1
-    bins = exponent.clamp(max=HIGHEST) - LOWEST + FIRST
-    bins = torch.where(exponent < LOWEST, UNDERFLOW, bins)
-    bins = torch.where(x == 0, ZERO, bins)
-    bins = torch.where(x.isinf(), INFINITE, bins)
-    return torch.where(x.isnan(), NAN, bins)
+    bins = exponent.clamp(max=HIGHEST_EXPONENT) - LOWEST_EXPONENT + FIRST_EXPONENT_BIN
+    bins = torch.where(exponent < LOWEST_EXPONENT, UNDERFLOW_BIN, bins)
+    bins = torch.where(x == 0, ZERO_BIN, bins)
+    bins = torch.where(x.isinf(), INFINITE_BIN, bins)
+    return torch.where(x.isnan(), NAN_BIN, bins)

@@ -1,17 +1,17 @@
-"""The moments of a tensor on a GPU from one read of it: two Triton kernels and their launch.
+"""Triton kernels that compute the moments of a tensor on a GPU from one read, and their launch.
 
-Tested on an H100 against torch on the GPU and the loops in main memory; without a GPU, the tests
-run them in Triton's interpreter and compile them. Import this module through
-`gradflow.hooks.reduction.fused`, which copes where Triton is missing or a launch fails.
+They were tested on an H100 against torch on the GPU and the loops on the CPU. Without a GPU, the
+tests run them in Triton's interpreter and compile them. Import this module through
+`gradflow.hooks.reduction.fused`, which falls back to torch if Triton is missing or a launch fails.
 
-`reduce_part` reads the tensor: each program one part of a block of channels, whose sums, largest
-magnitude and counts it writes to a place of its own. `merge` adds these up. No program waits for
-another or adds to what another wrote, and the parts depend on the shape alone: the same tensor
-gives the same bits every time, on every GPU. No value is read back.
+`reduce_part` reads the tensor: each program reduces one part of a block of channels, and writes its
+sums, largest magnitude and counts to its own entries. `merge` combines these. No program waits for
+another or adds to another's entries, and the parts depend only on the shape. So the same tensor
+gives the same bits every time, on every GPU. No value is transferred to the CPU.
 
-Sums run in float64, about an element of the channel's own, as in
-`gradflow.hooks.reduction.compiled`. Without the sign bit, the bits of floats order as magnitudes
-do, nan last, which makes the largest magnitude and the counts exact.
+Sums are in float64, about an element of the channel, as in `gradflow.hooks.reduction.compiled`.
+Without the sign bit, the bits of floats have the order of the magnitudes, nan last, so the largest
+magnitude and the counts are exact.
 
 Axis letters: C channel, A everything before it, S everything after; a channel has n = A S elements.
 """
@@ -24,15 +24,15 @@ import triton.language as tl
 from torch import Tensor
 
 DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
-# d * d + sum in one instruction. What Triton does by itself depends on its version.
+# Fuse d * d + sum into one instruction. Triton's default depends on its version.
 OPTIONS = {"enable_fp_fusion": True}
-# Tensors of more elements would need indices of 64 bits, whose division is slow.
-MOST_ELEMENTS = 1 << 30
+# Larger tensors would need 64-bit indices, whose division is slow.
+MAX_ELEMENTS = 1 << 30
 # Elements that a program of `reduce_part` reads at a time.
 _TILE = 1024
-# Channels side by side in a tile where they are neighbors in memory: 32 fill whole cache lines.
+# Channels side by side in a tile if they are adjacent in memory: 32 fill whole cache lines.
 _SIDE_BY_SIDE = 32
-# Programs to share a tensor out over: enough to keep the largest GPU busy, few enough to merge.
+# Programs for one tensor: enough to keep the largest GPU busy, few enough to merge.
 _PROGRAMS = 1024
 # Parts and channels that a program of `merge` reads at a time.
 _PARTS, _CHANNELS = 64, 16
@@ -40,11 +40,11 @@ _PARTS, _CHANNELS = 64, 16
 
 @triton.jit
 def _widened(value):
-    """float64 as it is, other floats as float32, all exact."""
+    """Return float64 unchanged and other floats as float32, all exactly."""
     if value.dtype == tl.float64:
         return value
     elif value.dtype == tl.bfloat16:
-        # By its bits, the upper half of a float32: conversions may lose numbers below 2^-126.
+        # Its bits are the upper half of a float32. A conversion may lose numbers below 2^-126.
         return (value.to(tl.int16, bitcast=True).to(tl.int32) << 16).to(tl.float32, bitcast=True)
     else:
         return value.to(tl.float32)
@@ -52,12 +52,12 @@ def _widened(value):
 
 @triton.jit
 def _shifts(x, c, inside, run):
-    """An element of each channel's own to subtract, so that sums of squares do not cancel."""
+    """Return one element of each channel to subtract, so that sums of squares do not cancel."""
     shift = _widened(tl.load(x + c * run, mask=inside, other=0.0)).to(tl.float64)
     return tl.where(tl.abs(shift) < float("inf"), shift, 0.0)
 
 
-# Compiled anew for every kind of integer (1, a multiple of 16) but these, which gain nothing by it.
+# Triton recompiles for special integers (1, multiples of 16), which is no gain for these two.
 @triton.jit(do_not_specialize=["count", "steps"])
 def reduce_part(
     x,
@@ -71,10 +71,10 @@ def reduce_part(
     beside: tl.constexpr,
     wide: tl.constexpr,
 ):
-    """One part, `steps` tiles of [block, beside] elements, of `beside` channels of x [A, C, S].
+    """Reduce a part of `beside` channels of x [A, C, S]: `steps` tiles of [block, beside] elements.
 
-    Writes sum(x - k) and sum((x - k)^2) to sums [2, parts, C], k the channel's shift, and the bits
-    of the largest magnitude, the counts of zeros and of non-finite elements to
+    Writes sum(x - k) and sum((x - k)^2), with k the channel's shift, to sums [2, parts, C]. Writes
+    the bits of the largest magnitude and the counts of zeros and of non-finite elements to
     extremes [3, parts, blocks of channels]. `run` is S, `count` A S; `wide` is true for float64.
     """
     part = tl.program_id(1)
@@ -129,9 +129,9 @@ def merge(
     columns: tl.constexpr,
     wide: tl.constexpr,
 ):
-    """What `reduce_part` wrote, to result [3 C + 3], as `fused.Moments` keeps it.
+    """Combine the output of `reduce_part` into result [3 C + 3], the values of `fused.Moments`.
 
-    Each program merges `columns` channels; the first one also merges the extremes [3, entries].
+    Each program combines `columns` channels; the first also combines the extremes [3, entries].
     """
     c = tl.program_id(0) * columns + tl.arange(0, columns)
     inside = c < channels
@@ -148,7 +148,7 @@ def merge(
     deviations = square - total * total / count
     deviations = tl.where(deviations < 0, 0.0, deviations)
     whole = count * _shifts(x, c, inside, run) + total
-    # Where the sum is not finite, its square would make an infinite norm a nan.
+    # If the sum is not finite, its square would turn an infinite norm into nan.
     squares = tl.where(tl.abs(square) < float("inf"), deviations + whole * whole / count, square)
     tl.store(result + c, whole, mask=inside)
     tl.store(result + channels + c, squares, mask=inside)
@@ -159,7 +159,7 @@ def merge(
 
 @triton.jit
 def _merge_extremes(extremes, result, entries, size: tl.constexpr, wide: tl.constexpr):
-    """The largest magnitude and the counts of zeros and non-finite elements to result [3]."""
+    """Write the largest magnitude and the counts of zeros and non-finite elements to result [3]."""
     largest = tl.zeros([size], tl.int64)
     zeros = tl.zeros([size], tl.int64)
     nonfinite = tl.zeros([size], tl.int64)
@@ -180,18 +180,18 @@ def _merge_extremes(extremes, result, entries, size: tl.constexpr, wide: tl.cons
 
 
 def reduce(x: Tensor, channel_axis: int | None) -> Tensor:
-    """The moments of x [A, C, S], contiguous: [3 C + 3] float64, as `fused.Moments` keeps them.
+    """Return the values of `fused.Moments` for a contiguous x [A, C, S]: [3 C + 3] float64.
 
-    x is of a dtype of `DTYPES` and has 1 to `MOST_ELEMENTS` elements; `channel_axis` is not
-    negative, and None without channels.
+    The dtype of x is one of `DTYPES`; x has 1 to `MAX_ELEMENTS` elements. `channel_axis` is not
+    negative; None without channels.
     """
     channels = run = 1
     if channel_axis is not None:
         channels = x.shape[channel_axis]
-        # A single channel is one run, or as many runs of one element, which need no division.
+        # A single channel is one run, or many runs of one element, which need no division.
         run = math.prod(x.shape[channel_axis + 1 :]) if channels > 1 else 1
     count = x.numel() // channels
-    # Neighbors in memory are of one channel, or one element each of different channels.
+    # Adjacent elements belong to one channel, or to different channels if run is 1.
     beside = min(_SIDE_BY_SIDE, triton.next_power_of_2(channels)) if run == 1 else 1
     block = _TILE // beside
     blocks, tiles = triton.cdiv(channels, beside), triton.cdiv(count, block)
@@ -201,7 +201,7 @@ def reduce(x: Tensor, channel_axis: int | None) -> Tensor:
     extremes = x.new_empty((3, parts, blocks), dtype=torch.int64)
     result = x.new_empty(3 * channels + 3, dtype=torch.float64)
     wide = x.dtype == torch.float64
-    # Triton launches on the current device, which need not be that of x.
+    # Triton launches on the current device, which may differ from that of x.
     with torch.cuda.device_of(x):
         reduce_part[(blocks, parts)](
             x, sums, extremes, channels, run, count, steps, block, beside, wide, **OPTIONS

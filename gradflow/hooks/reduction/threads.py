@@ -1,13 +1,13 @@
-"""Shares the loops of `compiled` out over the threads that torch itself works with.
+"""Runs the loops of `compiled` in the threads of torch's own OpenMP runtime.
 
-torch's OpenMP threads spin for a while after their work, so that threads of another pool find no
-core free. A task is therefore handed to the same OpenMP runtime: its entry point `GOMP_parallel`
+torch's OpenMP threads keep spinning for a while after their work, so threads of another pool would
+find no free core. A task therefore goes to the same OpenMP runtime: its entry point `GOMP_parallel`
 calls one compiled function in every thread of the calling thread's team. Import this module through
-`gradflow.hooks.reduction.native`, which copes where numba or the runtime is missing.
+`gradflow.hooks.reduction.cpu`, which uses one thread if numba or the runtime is missing.
 
-A task is cut into shares that depend on the number of threads alone; which thread takes which share
-is left to chance, and each share has a place of its own for its result. So a sum has the same bits
-whenever it is repeated with as many threads.
+A task is divided into shares that depend only on the number of threads. Any thread may take any
+share, but each share writes its result to its own entry. So a sum has the same bits whenever it is
+repeated with the same number of threads.
 """
 
 import ctypes
@@ -19,8 +19,8 @@ from numba.extending import intrinsic
 
 from gradflow.hooks.reduction import compiled
 
-# By name of the loop, how many sums it returns.
-RESULTS = {
+# How many sums each loop returns, by name of the loop.
+SUM_COUNTS = {
     "reduce_part": 0,
     "square_sum": 1,
     "inner_products": 3,
@@ -28,18 +28,18 @@ RESULTS = {
     "square_distance": 1,
     "junction_products": 7,
 }
-KINDS = tuple(RESULTS)
-REDUCE, SQUARE_SUM, INNER, COPY, DISTANCE, JUNCTION = range(len(KINDS))
-MOST_RESULTS = max(RESULTS.values())
+LOOPS = tuple(SUM_COUNTS)
+REDUCE, SQUARE_SUM, INNER, COPY, DISTANCE, JUNCTION = range(len(LOOPS))
+MAX_SUMS = max(SUM_COUNTS.values())
 
 
 # The fields of a task, int64 each; those that begin with `at_` are addresses.
 FIELDS = (
-    "at_next",  # the next share to take [1]
+    "at_next_share",  # the next share to take [1]
     "shares",
-    "kind",  # place in KINDS
+    "loop",  # index in LOOPS
     "size",  # elements of x, y and z
-    "pieces",  # what is shared out: elements, or runs or rows of `compiled.reduce_part`
+    "pieces",  # the number of elements, or of runs or rows of `compiled.reduce_part`, to share
     "channels",
     "run",
     "bins",
@@ -49,14 +49,14 @@ FIELDS = (
     "at_layout",  # [3], see `compiled`
     "at_counts",  # [shares, 4, bins]
     "at_sums",  # [shares, 2, channels]
-    "at_results",  # [shares, MOST_RESULTS]
+    "at_results",  # [shares, MAX_SUMS]
     "at_extremes",  # [shares, 2]: bits of the largest magnitude, count of zeros
 )
 
 
 @intrinsic
-def _at(typing_context, address):
-    """What lies at `address`, an int64."""
+def _pointer(typing_context, address):
+    """Return the pointer to `address`, an int64."""
 
     def generate(context, builder, signature, arguments):
         return builder.inttoptr(arguments[0], context.get_value_type(types.voidptr))
@@ -65,8 +65,8 @@ def _at(typing_context, address):
 
 
 @intrinsic
-def _take(typing_context, address):
-    """The int64 at `address`, which is increased by one as seen by all threads at once."""
+def _fetch_and_increment(typing_context, address):
+    """Atomically increase the int64 at `address` by one; return its previous value."""
 
     def generate(context, builder, signature, arguments):
         pointer = builder.inttoptr(arguments[0], ir.PointerType(ir.IntType(64)))
@@ -76,15 +76,15 @@ def _take(typing_context, address):
 
 
 @njit(nogil=True, cache=True)
-def _sum_share(kind, x, y, z, results):
-    """One share of a loop that returns sums."""
-    if kind == SQUARE_SUM:
+def _sum_share(loop, x, y, z, results):
+    """Run one share of a loop that returns sums."""
+    if loop == SQUARE_SUM:
         results[0] = compiled.square_sum(x)
-    elif kind == COPY:
+    elif loop == COPY:
         results[0] = compiled.copy_and_square_sum(x, y)
-    elif kind == DISTANCE:
+    elif loop == DISTANCE:
         results[0] = compiled.square_distance(x, y)
-    elif kind == INNER:
+    elif loop == INNER:
         results[0], results[1], results[2] = compiled.inner_products(x, y)
     else:
         (
@@ -99,60 +99,60 @@ def _sum_share(kind, x, y, z, results):
 
 
 @njit(nogil=True, cache=True)
-def _work(task, floating, integer):
+def _run_shares(task, floating, integer):
     """Take shares of `task` until none is left."""
-    following, shares, kind, size, pieces, channels, run, bins = task[:8]
+    next_share, shares, loop, size, pieces, channels, run, bins = task[:8]
     at_x, at_y, at_z, at_layout, at_counts, at_sums, at_results, at_extremes = task[8:16]
-    x = carray(_at(at_x), (size,), floating)
+    x = carray(_pointer(at_x), (size,), floating)
     while True:
-        share = _take(following)
+        share = _fetch_and_increment(next_share)
         if share >= shares:
             return
         first = pieces * share // shares
         last = pieces * (share + 1) // shares
-        if kind == REDUCE:
-            bits = carray(_at(at_x), (size,), integer)
-            layout = carray(_at(at_layout), (3,), integer)
-            counts = carray(_at(at_counts), (shares, 4, bins), np.int64)
-            sums = carray(_at(at_sums), (shares, 2, channels), np.float64)
-            extremes = carray(_at(at_extremes), (shares, 2), np.int64)
+        if loop == REDUCE:
+            bits = carray(_pointer(at_x), (size,), integer)
+            layout = carray(_pointer(at_layout), (3,), integer)
+            counts = carray(_pointer(at_counts), (shares, 4, bins), np.int64)
+            sums = carray(_pointer(at_sums), (shares, 2, channels), np.float64)
+            extremes = carray(_pointer(at_extremes), (shares, 2), np.int64)
             largest, zeros = compiled.reduce_part(
                 x, bits, layout, channels, run, first, last, counts[share], sums[share]
             )
             extremes[share, 0] = largest
             extremes[share, 1] = zeros
         else:
-            y = carray(_at(at_y), (size,), floating)
-            z = carray(_at(at_z), (size,), floating)
-            results = carray(_at(at_results), (shares, MOST_RESULTS), np.float64)
-            _sum_share(kind, x[first:last], y[first:last], z[first:last], results[share])
+            y = carray(_pointer(at_y), (size,), floating)
+            z = carray(_pointer(at_z), (size,), floating)
+            results = carray(_pointer(at_results), (shares, MAX_SUMS), np.float64)
+            _sum_share(loop, x[first:last], y[first:last], z[first:last], results[share])
 
 
 @cfunc(types.void(types.CPointer(types.int64)), cache=True)
-def _work_on_float32(task):
-    _work(carray(task, (16,)), np.float32, np.int32)
+def _run_float32(task):
+    _run_shares(carray(task, (16,)), np.float32, np.int32)
 
 
 @cfunc(types.void(types.CPointer(types.int64)), cache=True)
-def _work_on_float64(task):
-    _work(carray(task, (16,)), np.float64, np.int64)
+def _run_float64(task):
+    _run_shares(carray(task, (16,)), np.float64, np.int64)
 
 
-_FUNCTIONS = {np.dtype(np.float32): _work_on_float32, np.dtype(np.float64): _work_on_float64}
+_FUNCTIONS = {np.dtype(np.float32): _run_float32, np.dtype(np.float64): _run_float64}
 
-# torch loads its OpenMP runtime for all to see, under GNU's names, which LLVM's knows as well.
+# torch loads its OpenMP runtime into the process; LLVM's runtime has this GNU name too.
 _parallel = ctypes.CDLL(None).GOMP_parallel
 _parallel.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)
 _parallel.restype = None
 
 
-def run(dtype: np.dtype, threads: int, **fields: int | np.ndarray) -> None:
-    """Do a task, `fields` by name, in `threads` threads; x, y and z are of `dtype`.
+def run_task(dtype: np.dtype, threads: int, **fields: int | np.ndarray) -> None:
+    """Run a task, given by its fields, in `threads` threads; x, y and z have the dtype `dtype`.
 
-    A field left out is 0. An array stands for its address.
+    Fields left out are 0. An array is passed as its address.
     """
-    following = np.zeros(1, np.int64)
-    given = fields | {"at_next": following, "shares": threads}
+    next_share = np.zeros(1, np.int64)
+    given = fields | {"at_next_share": next_share, "shares": threads}
     task = np.zeros(len(FIELDS), np.int64)
     for name, value in given.items():
         task[FIELDS.index(name)] = value.ctypes.data if isinstance(value, np.ndarray) else value

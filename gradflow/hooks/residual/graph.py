@@ -1,7 +1,7 @@
-"""The autograd graph behind the outputs of a forward pass, as plain numbers.
+"""The autograd graph of a forward pass, as plain numbers.
 
-A graph is read once, from the outputs back. What its nodes are is kept apart from how they hang
-together (`Structure`), which is the same at every step of most models and can be compared, hashed
+A graph is read once, from the outputs back. Its nodes are kept apart from its `Structure` (how the
+nodes are connected). Most models have the same structure at every step; it can be compared, hashed
 and analysed without torch.
 """
 
@@ -13,40 +13,39 @@ from torch import Tensor, nn
 from torch.autograd.graph import Node
 
 _LEAF = "torch::autograd::AccumulateGrad"
-# Kinds of nodes that are no operation: what enters the pass with a gradient of its own.
-ENTERING = "(entering)"
+# The kind of a node that is not an operation of the pass, but an input that needs a gradient.
+INPUT = "(input)"
 
 
 class Value(NamedTuple):
-    """A tensor of the graph: the node that made it, and which of the node's outputs it is."""
+    """A tensor of the graph: the node that computed it, and the index among the node's outputs."""
 
     node: int
     output: int
 
 
 class Edge(NamedTuple):
-    """An operation that reads a tensor, and which of its inputs the tensor is."""
+    """A use of a tensor: the operation that reads it, and the position among its inputs."""
 
     node: int
     position: int
 
 
-# Stands for a parameter among the inputs of a node; None stands for a constant.
+# A parameter among the inputs of a node. A constant is None.
 PARAMETER = Value(-1, 0)
 Inputs = tuple[Value | None, ...]
 
 
 @dataclass(frozen=True)
 class Structure:
-    """How the V nodes of a graph hang together; a node comes after those whose outputs it reads.
+    """How the V nodes of a graph are connected; a node comes after the nodes that it reads.
 
     Fields:
-        kinds: [V] the operation's name in autograd without its trailing number (`Add`,
-            `Convolution`); a name as it is for an operation that the user defined (`MyBackward`);
-            `ENTERING` for a node that was there before the pass began, or a leaf that is no
-            parameter.
-        inputs: [V] what each operation reads: a value, `PARAMETER`, or None for a constant.
-        outputs: the nodes that made the outputs.
+        kinds: [V] the operation's name in autograd without `Backward` and number (`Add`,
+            `Convolution`); the full name of an operation that the user defined (`MyBackward`);
+            `INPUT` for a node made before the pass began, or a leaf that is not a parameter.
+        inputs: [V] the inputs of each operation: a value, `PARAMETER`, or None for a constant.
+        outputs: the nodes that computed the outputs.
     """
 
     kinds: tuple[str, ...]
@@ -56,20 +55,20 @@ class Structure:
 
 @dataclass(frozen=True)
 class Graph:
-    """The graph of one pass: its structure, and the nodes in the same order."""
+    """The graph of one forward pass: its structure, and its nodes in the same order."""
 
     structure: Structure
     nodes: list[Node]
 
 
 def read_graph(output: Any, start: int) -> Graph:
-    """The graph behind the tensors in `output`, back to the nodes made before number `start`."""
+    """Read the graph of the tensors in `output`, back to nodes with numbers below `start`."""
     outputs = [tensor.grad_fn for tensor in tensors_in(output)]
     places: dict[Node, int] = {}
     kinds: list[str] = []
     inputs: list[Inputs] = []
     nodes: list[Node] = []
-    # Depth first without recursion; a node is numbered once all that it reads is numbered.
+    # Depth first, without recursion: a node is numbered after all the nodes that it reads.
     pending: list[tuple[Node, bool]] = [(node, False) for node in outputs[::-1] if node is not None]
     seen: set[Node] = set()
     while pending:
@@ -87,7 +86,7 @@ def read_graph(output: Any, start: int) -> Graph:
                 )
                 continue
             read: Inputs = ()
-            kind = ENTERING
+            kind = INPUT
         else:
             kind = _kind(node.name())
             read = tuple(_value(parent, index, places) for parent, index in node.next_functions)
@@ -100,7 +99,7 @@ def read_graph(output: Any, start: int) -> Graph:
 
 
 def tensors_in(output: Any) -> Iterator[Tensor]:
-    """All tensors in a tensor, tuple, list, dict or dataclass, however nested."""
+    """Yield all tensors in any nesting of tensors, tuples, lists, dicts and dataclasses."""
     if isinstance(output, Tensor):
         yield output
     elif isinstance(output, dict):
@@ -115,13 +114,13 @@ def tensors_in(output: Any) -> Iterator[Tensor]:
 
 
 def shape_of(node: Node, index: int) -> tuple[int, ...] | None:
-    """The shape of an output of `node`; None where the node does not tell."""
+    """Return the shape of an output of `node`, or None if the node does not hold it."""
     known = getattr(node, "_input_metadata", None)
     return tuple(known[index].shape) if known and index < len(known) else None
 
 
 def _is_expanded(node: Node, start: int) -> bool:
-    # The number of a leaf is the largest there is.
+    # Autograd gives leaves the largest number, so they are excluded by name.
     return node.name() != _LEAF and node._sequence_nr() >= start
 
 

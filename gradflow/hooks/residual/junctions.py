@@ -1,10 +1,10 @@
-"""Residual additions of a forward pass: what gradient skip and branch each send to their input x.
+"""Residual additions of a forward pass: the gradients that skip and branch send to their input x.
 
-Read from the autograd graph once the pass is over, so that in-place additions stay in place and
-nothing of the model changes; which additions are residual is said in `residuals`. Gradients are
-caught by hooks on the graph's nodes at the edges into x: what arrives over the skip's edge is s,
-over the branch's edges b, over those of further operations that read x the rest; together they are
-dL/dx. A factor on the branch (`x + a f(x)`, stochastic depth) is part of the branch.
+The additions are found in the autograd graph after the pass, so that the model is not changed and
+in-place additions are possible; `additions` defines which are residual. Hooks on the graph's nodes
+read the gradients that arrive at x: s over the skip's edge, b over the branch's edges, and the rest
+over the edges of other operations that read x. Their sum is dL/dx. A factor on the branch
+(`x + a f(x)`, stochastic depth) is part of the branch.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,16 +15,16 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
-from gradflow.hooks.reduction import native
-from gradflow.hooks.reduction.definition import inner
+from gradflow.hooks.reduction import cpu
+from gradflow.hooks.reduction.definition import inner_product
 from gradflow.hooks.reduction.fused import safe_norm
-from gradflow.hooks.residual.additions import Residual, find_residuals
+from gradflow.hooks.residual.additions import ResidualAddition, find_residual_additions
 from gradflow.hooks.residual.graph import Edge, Graph, Value, read_graph, shape_of
 
-# A tensor of the graph: the node that made it, and which of the node's outputs it is.
-Made = tuple[Node, int]
-# An operation that reads x, and which of its inputs x is.
-Reading = tuple[Node, int]
+# A tensor of the graph: the node that computed it, and the index among the node's outputs.
+NodeOutput = tuple[Node, int]
+# A use of x: the operation that reads it, and the position among its inputs.
+NodeInput = tuple[Node, int]
 
 
 @dataclass(frozen=True)
@@ -32,115 +32,117 @@ class Junction:
     """A residual addition y = skip(x) + branch(x).
 
     Fields:
-        sequence: the number that autograd gave the addition; it grows in order of execution.
-        skip_type: `projection` where the skip has weights, else `identity`.
-        x: the tensor that both ways start from.
-        skip, branch: the summands; `branch` is None where no single operation made it.
-        skip_nodes: the operations on the skip, none for the identity.
-        skip_edges, branch_edges, other_edges: where the two ways, and anything else, read x.
+        sequence: autograd's sequence number of the addition; it grows in order of execution.
+        skip_type: `projection` if the skip has weights, else `identity`.
+        x: the tensor from which both paths start.
+        skip, branch: the summands; `branch` is None if no single operation computed it.
+        skip_nodes: the operations on the skip; none for the identity.
+        skip_edges, branch_edges, other_edges: the reads of x by skip, branch and other operations.
     """
 
     sequence: int
     skip_type: str
-    x: Made
-    skip: Made
-    branch: Made | None
+    x: NodeOutput
+    skip: NodeOutput
+    branch: NodeOutput | None
     skip_nodes: tuple[Node, ...]
-    skip_edges: tuple[Reading, ...]
-    branch_edges: tuple[Reading, ...]
-    other_edges: tuple[Reading, ...]
+    skip_edges: tuple[NodeInput, ...]
+    branch_edges: tuple[NodeInput, ...]
+    other_edges: tuple[NodeInput, ...]
 
 
 def find_junctions(output: Any, start: int = 0) -> tuple[list[Junction], int]:
-    """The residual additions behind `output`, in order of execution, and how many concatenations.
+    """Return the residual additions of `output`, in execution order, and the concatenation count.
 
-    Only those made since autograd's node number `start` are looked at.
+    Only nodes from autograd's sequence number `start` on are considered.
     """
     graph = read_graph(output, start)
     found = [
         _junction(graph, residual)
-        for residual in find_residuals(graph.structure)
-        if _is_sum_of_equals(graph, residual)
+        for residual in find_residual_additions(graph.structure)
+        if _skip_has_shape_of_sum(graph, residual)
     ]
     return sorted(found, key=lambda junction: junction.sequence), graph.structure.kinds.count("Cat")
 
 
-def _is_sum_of_equals(graph: Graph, residual: Residual) -> bool:
-    """Whether the skip has the shape of the sum: one that is broadcast is a bias."""
+def _skip_has_shape_of_sum(graph: Graph, residual: ResidualAddition) -> bool:
+    """Whether the skip has the shape of the sum; if it is broadcast, it is a bias."""
     added = shape_of(graph.nodes[residual.addition], 0)
     skip = shape_of(graph.nodes[residual.skip_end.node], residual.skip_end.output)
-    # A sum of scalars is a loss of several terms.
+    # A sum of scalars is a loss with several terms.
     return added is None or skip is None or (added == skip and added != ())
 
 
-def _junction(graph: Graph, residual: Residual) -> Junction:
-    def made(value: Value) -> Made:
+def _junction(graph: Graph, residual: ResidualAddition) -> Junction:
+    def node_output(value: Value) -> NodeOutput:
         return graph.nodes[value.node], value.output
 
-    def readings(edges: Sequence[Edge]) -> tuple[Reading, ...]:
+    def node_inputs(edges: Sequence[Edge]) -> tuple[NodeInput, ...]:
         return tuple((graph.nodes[edge.node], edge.position) for edge in edges)
 
     addition = graph.nodes[residual.addition]
     return Junction(
         sequence=addition._sequence_nr(),
         skip_type="projection" if residual.projection else "identity",
-        x=made(residual.x),
-        skip=made(residual.skip_end),
-        branch=None if residual.branch_end is None else made(residual.branch_end),
+        x=node_output(residual.x),
+        skip=node_output(residual.skip_end),
+        branch=None if residual.branch_end is None else node_output(residual.branch_end),
         skip_nodes=tuple(graph.nodes[node] for node in residual.skip_nodes),
-        skip_edges=readings(residual.skip_edges),
-        branch_edges=readings(residual.branch_edges),
-        other_edges=readings(residual.other_edges),
+        skip_edges=node_inputs(residual.skip_edges),
+        branch_edges=node_inputs(residual.branch_edges),
+        other_edges=node_inputs(residual.other_edges),
     )
 
 
 def watch_junction(junction: Junction, deliver: Callable[[Tensor], None]) -> None:
-    """Call `deliver` with the products of the gradients at x, once the backward pass has them.
+    """Call `deliver` with the `gradient_products` at x, once the backward pass has computed them.
 
-    `deliver` gets what `route_products` returns. It is not called where a part is missing.
+    It is not called if the gradient of the skip or of the branch is missing.
     """
     skip: list[Tensor] = []
     branch: list[Tensor] = []
     others: list[Tensor] = []
-    ways = (
+    paths = (
         (junction.skip_edges, skip),
         (junction.branch_edges, branch),
         (junction.other_edges, others),
     )
-    for edges, parts in ways:
+    for edges, gradients in paths:
         for node, position in edges:
-            _collect_edge(node, position, parts)
+            _collect_gradient(node, position, gradients)
     x, index = junction.x
 
     def at_input(grad_outputs: tuple[Tensor | None, ...]) -> None:
         whole = grad_outputs[index]
         if whole is not None and skip and branch:
-            deliver(route_products(whole, _sum(skip), _sum(branch), others))
-        for parts in (skip, branch, others):
-            parts.clear()
+            deliver(gradient_products(whole, _sum(skip), _sum(branch), others))
+        for gradients in (skip, branch, others):
+            gradients.clear()
 
     x.register_prehook(at_input)
 
 
-def _collect_edge(node: Node, position: int, parts: list[Tensor]) -> None:
+def _collect_gradient(node: Node, position: int, gradients: list[Tensor]) -> None:
+    """Append the gradient that `node` sends over its input `position`, when it has computed it."""
+
     def at_edge(grad_inputs: tuple[Tensor | None, ...], _: tuple[Tensor | None, ...]) -> None:
         gradient = grad_inputs[position]
         if gradient is not None:
-            parts.append(gradient)
+            gradients.append(gradient)
 
     node.register_hook(at_edge)
 
 
 @torch.no_grad()
-def route_products(
+def gradient_products(
     whole: Tensor, skip: Tensor, branch: Tensor, others: Sequence[Tensor] = ()
 ) -> Tensor:
-    """Products of the gradients s (skip), b (branch), g = s + b and dL/dx (whole): [7].
+    """Return products of the gradients s (skip), b (branch), g = s + b and dL/dx (whole): [7].
 
     <g,g>, <s,s>, <b,b>, <s,b>, <s,g>, <dL/dx,dL/dx>, <r,r> with r = dL/dx - g - `others`.
     """
     if not others:
-        products = native.junction_products(whole.detach(), skip.detach(), branch.detach())
+        products = cpu.junction_products(whole.detach(), skip.detach(), branch.detach())
         if products is not None:
             return torch.tensor(products, dtype=torch.float64)
     narrow = whole.dtype in (torch.float16, torch.bfloat16)
@@ -160,8 +162,8 @@ def route_products(
         (whole, whole),
         (rest, rest),
     )
-    return torch.stack([inner(first, second) for first, second in pairs])
+    return torch.stack([inner_product(first, second) for first, second in pairs])
 
 
-def _sum(parts: list[Tensor]) -> Tensor:
-    return parts[0] if len(parts) == 1 else torch.stack(parts).sum(0)
+def _sum(gradients: list[Tensor]) -> Tensor:
+    return gradients[0] if len(gradients) == 1 else torch.stack(gradients).sum(0)

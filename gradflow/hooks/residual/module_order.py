@@ -1,7 +1,7 @@
-"""Which module ran when: the numbers that autograd gives its nodes, told apart by module.
+"""Finds the module whose forward created a node, from autograd's sequence numbers.
 
-Autograd numbers the nodes of a thread in order of creation. Noting the number at every begin and
-end of a module's forward tells which module made a node, long after.
+Autograd numbers the nodes of a thread in order of creation. `ModuleOrder` notes the number at the
+start and end of every module's forward, so a node's number tells later which module created it.
 """
 
 from bisect import bisect_right
@@ -14,10 +14,10 @@ _RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 
 
 def may_add(module: nn.Module) -> bool:
-    """Whether the forward of `module` itself, not of a module inside it, may add tensors.
+    """Whether the forward of `module` itself, not that of a submodule, may add tensors.
 
-    False for lists and plain sequences, and for PyTorch's own layers. Recurrent layers do add, but
-    nothing that is residual: they are to be told apart from what is around them.
+    False for lists, plain sequences and PyTorch's own layers. Recurrent layers count: their
+    additions are not residual and must not be taken for those of the module around them.
     """
     kind = type(module)
     if isinstance(module, _RECURRENT):
@@ -28,62 +28,62 @@ def may_add(module: nn.Module) -> bool:
     return has_children or not kind.__module__.startswith("torch.nn.modules")
 
 
-class Running:
-    """Notes which module runs, from the begin of the outermost one to its end."""
+class ModuleOrder:
+    """Notes which module runs, from the start of the outermost one to its end."""
 
     def __init__(self) -> None:
-        self.begin = 0
-        self._turns: list[int] = []
+        self.start = 0
+        self._sequence_numbers: list[int] = []
         self._names: list[str | None] = []
         self._stack: list[tuple[str, str | None]] = []
         self._calls: Counter[str] = Counter()
 
     def forget(self) -> None:
-        """Begin anew, as before the first forward pass of a step."""
+        """Forget all calls, as before the first forward pass of a step."""
         self._stack.clear()
         self._calls.clear()
-        self._clear_turns()
+        self._clear()
 
     def enter(self, name: str, module: nn.Module) -> None:
-        """Note that the forward of `module`, called `name`, begins."""
+        """Note that the forward of `module`, named `name`, starts."""
         if not self._stack:
-            self._clear_turns()
-            self.begin = next_sequence_number()
+            self._clear()
+            self.start = next_sequence_number()
         self._calls[name] += 1
         layer = name if self._calls[name] == 1 else f"{name}#{self._calls[name]}"
         self._stack.append((name, None if isinstance(module, _RECURRENT) else layer))
-        self._turn(self._stack[-1][1])
+        self._note(self._stack[-1][1])
 
     def leave(self, name: str) -> bool:
-        """Note that the forward of the module `name` ends; true where it was the outermost."""
+        """Note that the forward of module `name` ends; return whether it was the outermost."""
         if not self._stack:
             return False
-        # Modules that an exception ended, caught further out, never left.
+        # A module ended by an exception did not call leave; the exception was caught further out.
         while self._stack and self._stack.pop()[0] != name:
             pass
         if not self._stack:
             return True
-        self._turn(self._stack[-1][1])
+        self._note(self._stack[-1][1])
         return False
 
     def module_at(self, sequence: int) -> str | None:
-        """The innermost module that ran when node number `sequence` was made.
+        """Return the innermost module that ran when node number `sequence` was created.
 
-        None in a recurrent layer, and before the outermost module.
+        None inside a recurrent layer, and before the outermost module.
         """
-        place = bisect_right(self._turns, sequence)
+        place = bisect_right(self._sequence_numbers, sequence)
         return self._names[place - 1] if place else None
 
-    def _turn(self, layer: str | None) -> None:
-        self._turns.append(next_sequence_number())
+    def _note(self, layer: str | None) -> None:
+        self._sequence_numbers.append(next_sequence_number())
         self._names.append(layer)
 
-    def _clear_turns(self) -> None:
-        self._turns.clear()
+    def _clear(self) -> None:
+        self._sequence_numbers.clear()
         self._names.clear()
 
 
 def next_sequence_number() -> int:
-    """The number that autograd will give the next node made in this thread."""
+    """Return the number that autograd will give to the next node created in this thread."""
     number: int = torch._C._autograd._get_sequence_nr()
     return number

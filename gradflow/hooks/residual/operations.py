@@ -1,10 +1,10 @@
-"""What kinds of operations there are, by their names in autograd (`Add` for `AddBackward0`).
+"""Groups of operations, by their names in autograd (`Add` for `AddBackward0`).
 
-Only what a residual addition is told by: which operations a skip may hold, which of them mix
-channels by weights, and which are so simple that nothing made of them alone is a branch.
+They define residual additions: the operations that a skip may contain, those that mix channels by
+weights, and those so simple that a branch must contain another operation too.
 """
 
-# Matrix products and convolutions: at most one of them lies on a skip.
+# Matrix products and convolutions. A skip contains at most one of them.
 WEIGHTED = frozenset(
     {
         "Convolution",
@@ -33,7 +33,7 @@ NORMALIZATIONS = frozenset(
     }
 )
 LOOKUPS = frozenset({"Embedding", "EmbeddingBag"})
-# Take a part of their input. Two ways that take different parts do not come from one tensor.
+# They select a part of their input. Two paths with different parts do not start from one tensor.
 SELECTIONS = frozenset(
     {
         "AsStrided",
@@ -92,10 +92,10 @@ _RESAMPLINGS = frozenset(
         "UpsampleTrilinear3D",
     }
 )
-# What may lie on a skip: one linear map, its normalization, resampling, reshaping, scaling.
-ON_SKIP = WEIGHTED | NORMALIZATIONS | SELECTIONS | _VIEWS | _SCALINGS | _RESAMPLINGS
-# A formula of an element, such as x + 0.04 x^3 in an approximation of GELU, or of its neighbours,
-# such as x cos + rotated(x) sin in rotary embeddings.
+# Allowed on a skip: one linear map, its normalization, resampling, reshaping, scaling.
+ALLOWED_ON_SKIP = WEIGHTED | NORMALIZATIONS | SELECTIONS | _VIEWS | _SCALINGS | _RESAMPLINGS
+# Operations of element-wise formulas, such as x + 0.04 x^3 in an approximation of GELU, or formulas
+# of neighbouring elements, such as x cos + rotated(x) sin in rotary embeddings.
 ELEMENTARY = (
     SELECTIONS
     | _VIEWS
@@ -137,20 +137,20 @@ ELEMENTARY = (
         }
     )
 )
-# Which input of an operation is the data, the others being weights, where it is not the first.
+# Operations whose data is not the first input; the other inputs are weights.
 _DATA = {"Addmm": 1, "Addmv": 1, "Baddbmm": 1}
 
 
 def data_position(kind: str) -> int:
-    """Which input of an operation with weights is the data."""
+    """Return the position of the data among the inputs of an operation with weights."""
     return _DATA.get(kind, 0)
 
 
 def is_custom(kind: str) -> bool:
-    """Whether the operation is the user's own (`torch.autograd.Function`), such as a checkpoint."""
+    """Whether the operation is a `torch.autograd.Function`, e.g. the user's own or a checkpoint."""
     return kind.endswith("Backward")
 
 
-def weight_of(kind: str) -> int:
-    """How many maps by weights an operation stands for; an unknown one may hold several."""
+def count_weighted_maps(kind: str) -> int:
+    """Return how many weighted maps an operation contains; 2, several, for an unknown one."""
     return 2 if is_custom(kind) else int(kind in WEIGHTED)

@@ -1,4 +1,4 @@
-"""What autograd by hand is done with."""
+"""Fixtures for reference gradients from autograd."""
 
 import pytest
 from torch import nn

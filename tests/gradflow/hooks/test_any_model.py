@@ -1,8 +1,8 @@
-"""Models of every make train under the tracer as without it, and what is recorded is autograd's.
+"""Models of many kinds train the same with the tracer, and the rows are those of autograd.
 
-For each: parameters, buffers, optimizer state and random state are bit-identical with and without
-the tracer, no hook stays behind, every layer that got a gradient has a finite row, and norms are
-those of a twin whose outputs keep their gradients (`retain_grad`).
+For each model, parameters, buffers, optimizer state and random state are bit-identical with and
+without the tracer, no hook stays behind, every layer that got a gradient has a finite row, and
+norms are those of a copy whose outputs keep their gradients (`retain_grad`).
 """
 
 import contextlib
@@ -27,7 +27,7 @@ STEPS = 2
 
 @dataclass(frozen=True)
 class Case:
-    """A model, what it is fed, and how its output becomes a loss."""
+    """A model, its inputs, its loss and its optimizer."""
 
     make: Callable[[], nn.Module]
     feed: Callable[[], tuple[tuple, dict]]

@@ -1,4 +1,4 @@
-"""Two processes on one machine record what a single one would."""
+"""Two processes on one machine record what a single process would."""
 
 import importlib.util
 import subprocess
@@ -73,7 +73,7 @@ def test_one_process_writes_and_both_end(joint):
     assert parts == ["part-0000000000-0000000001.parquet", "part-0000000002-0000000002.parquet"]
 
 
-def test_processes_that_run_different_layers_are_told_so(tmp_path):
+def test_processes_that_run_different_layers_fail(tmp_path):
     result = launch(tmp_path / "run", "uneven")
     assert result.returncode != 0
     assert "observed different layers or steps" in result.stderr

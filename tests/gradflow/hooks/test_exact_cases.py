@@ -1,4 +1,4 @@
-"""Networks whose gradients have a closed form: what is recorded must be that."""
+"""Networks whose gradients have a closed form: the recorded values must equal it."""
 
 import math
 

@@ -59,7 +59,7 @@ def test_first_non_finite_value_is_named_in_the_run(tmp_path, direction, value, 
     assert found == expected
 
 
-def test_a_run_can_stop_there_with_all_of_it_on_disk(tmp_path):
+def test_a_run_can_stop_at_it_with_all_rows_on_disk(tmp_path):
     sentence = r"step 18 has 2 non-finite values in the gradient .* layer 1\.0 \(backward pass\)"
     with pytest.raises(TracingError, match=sentence):
         train(tmp_path / "run", Poison(18, "backward", math.nan), stop_on_nonfinite=True)
@@ -72,7 +72,7 @@ def test_a_run_can_stop_there_with_all_of_it_on_disk(tmp_path):
     assert last.to_dict() == {"2": 0, "1.2": 0, "1.0": 2, "0": 4}
 
 
-def test_only_recorded_steps_are_looked_at(tmp_path):
+def test_only_recorded_steps_are_checked(tmp_path):
     # One bad gradient makes all later outputs bad: the first recorded step shows them.
     with pytest.raises(TracingError, match=r"step 8 .* output of layer 0 \(forward pass\)"):
         train(tmp_path / "run", Poison(7, "backward", math.nan), schedule=2, stop_on_nonfinite=True)
@@ -80,6 +80,6 @@ def test_only_recorded_steps_are_looked_at(tmp_path):
     assert run.description["first_nonfinite"]["direction"] == "forward"
 
 
-def test_a_finite_run_says_nothing(tmp_path):
+def test_a_finite_run_has_no_such_entry(tmp_path):
     train(tmp_path / "run", Poison(-1, "forward", 0.0), stop_on_nonfinite=True)
     assert "first_nonfinite" not in gradflow.open_run(tmp_path / "run").description

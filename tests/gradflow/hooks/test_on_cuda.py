@@ -1,4 +1,4 @@
-"""On a GPU the tracer records what autograd by hand gives there, and changes nothing."""
+"""On a GPU the tracer records the gradients of autograd, and does not change the training."""
 
 import copy
 

@@ -57,14 +57,14 @@ def test_sparse_gradients_and_frozen_parameters():
     model.frozen = nn.Linear(2, 2).requires_grad_(False)
     model.table(torch.tensor([1, 1, 4])).sum().backward()
     recorder = ParameterRecorder(model)
-    recorder.before(recorded=True, followed=True)
-    values = recorder.after(updated=False)
+    recorder.before_update(record=True, keep_gradients=True)
+    values = recorder.after_update(weights_kept=False)
     assert list(values) == ["table.weight"]
     # Row 1 was used twice, row 4 once: three times 2^2 and three times 1^2.
     assert float(values["table.weight"]["gradient_norm"]) == pytest.approx(np.sqrt(15))
 
 
-def test_a_layer_thawed_while_it_trains_is_measured_from_then_on(tmp_path):
+def test_a_layer_unfrozen_during_training_is_measured_from_then_on(tmp_path):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 3), nn.ReLU(), nn.Linear(3, 2))
     model[0].requires_grad_(False)

@@ -1,4 +1,4 @@
-"""Cosines are right, or missing, whatever becomes of the gradients between two steps."""
+"""Cosines are right or missing, whatever changes the gradients between two steps."""
 
 import math
 from itertools import pairwise
@@ -58,7 +58,7 @@ def test_every_cosine_is_right_whether_gradients_are_replaced_or_refilled(
     assert recorded == pytest.approx(expected, rel=1e-10, nan_ok=True)
 
 
-def test_a_gradient_changed_in_secret_leaves_one_cosine_missing_and_none_wrong(tmp_path):
+def test_a_gradient_changed_between_steps_leaves_one_cosine_missing_and_none_wrong(tmp_path):
     model = make()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
 
@@ -76,11 +76,11 @@ def test_a_gradient_changed_in_secret_leaves_one_cosine_missing_and_none_wrong(t
 
 def measure(kept, parameter):
     found = kept.measure({"w": parameter}, compare=True, keep=True)
-    kept.check({"w": parameter})
+    kept.check_after_step({"w": parameter})
     return found["w"]
 
 
-def test_gradients_that_are_let_go_of_are_not_copied():
+def test_gradients_that_the_user_releases_are_not_copied():
     kept = PreviousGradients()
     parameter = nn.Parameter(torch.randn(50))
     for _ in range(3):
@@ -90,15 +90,15 @@ def test_gradients_that_are_let_go_of_are_not_copied():
     assert not kept._buffers
 
 
-def test_a_gradient_that_is_refilled_later_on_is_not_compared_with_itself():
+def test_a_gradient_that_is_reused_in_place_is_not_compared_with_itself():
     kept = PreviousGradients()
     parameter = nn.Parameter(torch.randn(50))
     for _ in range(3):
         parameter.grad = torch.randn(50)
         measure(kept, parameter)
     parameter.grad.zero_().add_(torch.randn(50))
-    assert measure(kept, parameter)[1] is None
+    assert measure(kept, parameter).cosine is None
     before = parameter.grad.clone()
     parameter.grad.zero_().add_(torch.randn(50))
     expected = 1 - cosine(before, parameter.grad)
-    assert measure(kept, parameter)[1] == pytest.approx(expected, rel=1e-5)
+    assert measure(kept, parameter).cosine == pytest.approx(expected, rel=1e-5)

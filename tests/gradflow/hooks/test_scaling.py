@@ -1,4 +1,4 @@
-"""Loss scaling: recorded gradients are the unscaled loss's, skipped steps are marked."""
+"""Loss scaling: gradients are those of the unscaled loss, and skipped steps are marked."""
 
 import copy
 import math

@@ -9,9 +9,9 @@ from gradflow.errors import TracingError
 from gradflow.hooks import schedules
 from gradflow.hooks.schedules import (
     Budget,
-    HistogramSteps,
+    HistogramSchedule,
     every,
-    first_of_epoch,
+    first_recorded_of_each_epoch,
     first_then_every,
     log_spaced,
 )
@@ -35,19 +35,19 @@ def test_log_spaced_steps_are_the_whole_parts_of_a_geometric_series(per_decade):
 
 @pytest.mark.parametrize("make", [every, log_spaced, lambda n: first_then_every(1, n)])
 @pytest.mark.parametrize("count", [0, -1, 1.5, True])
-def test_what_is_no_count_of_steps_is_refused(make, count):
+def test_an_invalid_number_of_steps_is_refused(make, count):
     with pytest.raises(TracingError, match="whole number of steps"):
         make(count)
 
 
 @pytest.mark.parametrize("share", [0, 1, -0.1, math.nan, True])
-def test_what_is_no_share_is_refused(share):
+def test_an_invalid_share_is_refused(share):
     with pytest.raises(TracingError, match="between 0 and 1"):
         Budget(share)
 
 
 def spend(budget, *, plain, extra, writing, steps):
-    """Drive `budget` with a made clock; the share of time that recording really took."""
+    """Run `budget` with an artificial clock; return the share of time that recording took."""
     spent = total = 0.0
     for step in range(steps):
         recorded = budget(step)
@@ -96,7 +96,7 @@ def test_a_budget_is_measured_by_the_tracer_and_written_into_the_run(tmp_path, m
     assert budget["seconds"] == 40.0
 
 
-def test_a_schedule_is_asked_once_for_every_step_in_order(tmp_path):
+def test_a_schedule_is_called_once_for_every_step_in_order(tmp_path):
     asked = []
 
     def schedule(step):
@@ -117,13 +117,13 @@ def test_a_schedule_is_asked_once_for_every_step_in_order(tmp_path):
 def test_the_first_recorded_step_of_each_epoch(steps_per_epoch, interval):
     recorded = [step for step in range(60) if step % interval == 0]
     first = {step // steps_per_epoch: step for step in reversed(recorded)}
-    schedule = first_of_epoch(steps_per_epoch, interval)
+    schedule = first_recorded_of_each_epoch(steps_per_epoch, interval)
     assert steps_of(schedule, 60) == sorted(first.values())
 
 
-def test_steps_that_no_epoch_has_are_refused():
+def test_epochs_of_zero_steps_are_refused():
     with pytest.raises(TracingError, match="whole number of steps"):
-        first_of_epoch(0, 2)
+        first_recorded_of_each_epoch(0, 2)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_histograms_are_those_of_some_recorded_steps(tmp_path, histograms, expec
     assert run.description["tracing"]["histograms"] == words
 
 
-def test_a_function_is_asked_for_histograms_once_a_recorded_step(tmp_path):
+def test_a_histogram_function_is_called_once_a_recorded_step(tmp_path):
     asked = []
     model = nn.Sequential(nn.Linear(3, 2))
     with gradflow.Tracer(model, tmp_path / "run", schedule=2, histograms=asked.append) as tracer:
@@ -169,6 +169,6 @@ def test_a_function_is_asked_for_histograms_once_a_recorded_step(tmp_path):
 @pytest.mark.parametrize(
     ("histograms", "message"), [(0, "histograms must be a whole"), (Budget(0.1), "a budget cannot")]
 )
-def test_what_cannot_choose_the_steps_of_histograms_is_refused(histograms, message):
+def test_invalid_histogram_options_are_refused(histograms, message):
     with pytest.raises(TracingError, match=message):
-        HistogramSteps(histograms)
+        HistogramSchedule(histograms)

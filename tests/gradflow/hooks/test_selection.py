@@ -53,18 +53,18 @@ def test_layers_shows_what_a_tracer_would_record(tmp_path):
     assert set(shown.layer) == set(first_calls.index)
     for column in ("type", "parameters"):
         assert list(shown[column]) == list(first_calls[column][shown.layer])
-    # Which convolutions lie on a shortcut shows only when the model runs.
+    # Only a run shows which convolutions lie on a skip.
     recorded_roles = first_calls.role[shown.layer]
     changed = shown[shown.role.values != recorded_roles.values]
     assert list(changed.layer.str.contains("downsample")) == [True] * 6
 
 
 @pytest.mark.parametrize("observe", ["nothing*", [nn.LSTM], lambda *_: False])
-def test_a_choice_of_nothing_is_refused(tmp_path, observe):
+def test_a_selection_of_nothing_is_refused(tmp_path, observe):
     with pytest.raises(TracingError, match=r"chooses no module.*gradflow\.layers"):
         gradflow.Tracer(network(), tmp_path / "run", observe=observe)
 
 
-def test_what_is_no_selector_is_refused():
+def test_a_selector_of_another_type_is_refused():
     with pytest.raises(TracingError, match="not 3"):
         gradflow.layers(network(), [3])

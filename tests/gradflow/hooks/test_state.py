@@ -1,4 +1,4 @@
-"""A loop of the user's own goes on with a run, weights and tracer loaded from a file."""
+"""A user's own loop resumes a run, with weights and tracer state loaded from a file."""
 
 import pandas as pd
 import pytest
@@ -21,15 +21,15 @@ class Block(nn.Module):
         return x + self.inner(x)
 
 
-def parts():
+def make_model():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 6), Block(), nn.Linear(6, 2))
     return model, torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
 
 
 def train(folder, *, until, resume_from=None, schedule=2):
-    """Train up to the end of epoch `until`, saving everything; go on from a file where given."""
-    model, optimizer = parts()
+    """Train up to the end of epoch `until`, saving everything; resume from a file if given."""
+    model, optimizer = make_model()
     saved = torch.load(resume_from, weights_only=True) if resume_from else None
     if saved:
         model.load_state_dict(saved["model"])
@@ -83,7 +83,7 @@ def test_rows_and_weights_are_those_of_a_run_without_interruption(tmp_path, afte
 
 def test_an_empty_state_starts_the_run_over(tmp_path):
     train(tmp_path / "run", until=2)
-    model, optimizer = parts()
+    model, optimizer = make_model()
     with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer, resume={}) as tracer:
         model(torch.ones(2, 6)).sum().backward()
         optimizer.step()
@@ -93,7 +93,7 @@ def test_an_empty_state_starts_the_run_over(tmp_path):
     assert set(run.gradients.step) == {0}
 
 
-def test_what_a_budget_has_measured_is_remembered(tmp_path):
+def test_a_resumed_budget_keeps_its_measurements(tmp_path):
     train(tmp_path / "run", until=2, schedule=Budget(0.5))
     budget = Budget(0.5)
     train(tmp_path / "run", until=3, resume_from=tmp_path / "run-2.pt", schedule=budget)
@@ -101,7 +101,7 @@ def test_what_a_budget_has_measured_is_remembered(tmp_path):
 
 
 def test_state_within_an_epoch_is_refused(tmp_path):
-    model, optimizer = parts()
+    model, optimizer = make_model()
     with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer) as tracer:
         model(torch.ones(2, 6)).sum().backward()
         optimizer.step()
@@ -109,15 +109,15 @@ def test_state_within_an_epoch_is_refused(tmp_path):
             tracer.state_dict()
 
 
-def test_a_run_that_is_not_there_cannot_be_gone_on_with(tmp_path):
-    model, optimizer = parts()
+def test_a_run_that_does_not_exist_cannot_be_resumed(tmp_path):
+    model, optimizer = make_model()
     tracer = gradflow.Tracer(model, tmp_path / "none", optimizer=optimizer, resume={})
     with pytest.raises(RunError, match="there is no folder"), tracer:
         pass
 
 
-def test_a_step_left_out_is_counted_and_marked(tmp_path):
-    model, optimizer = parts()
+def test_a_step_without_an_update_is_counted_and_marked(tmp_path):
+    model, optimizer = make_model()
     with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer) as tracer:
         for skipped in (False, True, False):
             optimizer.zero_grad()

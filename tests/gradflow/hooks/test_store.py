@@ -1,4 +1,4 @@
-"""After a failure only those tables are written that were not."""
+"""After a failure, only the tables that were not yet written are written."""
 
 import pytest
 import torch

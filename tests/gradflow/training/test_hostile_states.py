@@ -75,7 +75,7 @@ def rows(half):
 @pytest.mark.parametrize("tracer", [None, [], "x", 1])
 def test_an_invalid_tracer_state_is_refused(half, capsys, tracer):
     change(half, "tracer", to=tracer)
-    assert "it is no state of a tracer" in refusal(half, capsys)
+    assert "it is not the state of a tracer" in refusal(half, capsys)
 
 
 @pytest.mark.parametrize("entry", ["epoch", "step"])
@@ -83,7 +83,7 @@ def test_an_invalid_tracer_state_is_refused(half, capsys, tracer):
 def test_an_invalid_epoch_or_step_is_refused_before_rows_are_removed(half, capsys, entry, value):
     before = rows(half)
     change(half, "tracer", entry, to=value)
-    assert "its epoch and step are none" in refusal(half, capsys)
+    assert "its epoch or step is not a valid number" in refusal(half, capsys)
     assert rows(half) == before > 0
 
 

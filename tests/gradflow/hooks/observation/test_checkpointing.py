@@ -1,4 +1,4 @@
-"""Activation checkpointing: the pass that is run again is not recorded again."""
+"""Under activation checkpointing, the pass that runs again is not recorded twice."""
 
 import copy
 from contextlib import nullcontext

@@ -1,4 +1,4 @@
-"""Copies and pickles of a traced model carry nothing of the tracer; memory does not grow."""
+"""Copies of a traced model contain nothing of the tracer, and memory does not grow."""
 
 import copy
 import gc
@@ -62,7 +62,7 @@ def test_a_copy_of_a_traced_model_works_and_records_nothing(tmp_path, duplicate)
 
 
 class Counting:
-    """A record that is open or not, and how often it was asked for."""
+    """An observer that counts how often its record is read."""
 
     def __init__(self):
         self.open, self.asked = None, 0
@@ -73,14 +73,14 @@ class Counting:
         return self.open
 
 
-def test_an_idle_hook_asks_one_question_and_does_nothing():
-    watcher, called = Counting(), []
-    hook = Hook(watcher, lambda *given: called.append(given))
+def test_an_idle_hook_reads_the_record_once_and_does_nothing():
+    observer, called = Counting(), []
+    hook = Hook(observer, lambda *given: called.append(given))
     hook(1, 2)
-    assert (watcher.asked, called) == (1, [])
-    watcher.open = object()
+    assert (observer.asked, called) == (1, [])
+    observer.open = object()
     hook(1, 2)
-    assert (watcher.asked, called) == (2, [(1, 2)])
+    assert (observer.asked, called) == (2, [(1, 2)])
 
 
 def test_steps_that_are_not_recorded_compute_nothing(tmp_path, monkeypatch):
@@ -100,7 +100,7 @@ def test_steps_that_are_not_recorded_compute_nothing(tmp_path, monkeypatch):
 
 
 def grown(folder, few, many):
-    """Bytes and objects that `many` traced steps leave behind, all on disk, more than `few` do."""
+    """How many more bytes and objects `many` written steps leave in memory than `few` do."""
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
 

@@ -1,7 +1,7 @@
-"""Residual additions of known architectures, against brute force: x forked and the rest run again.
+"""Residual additions of known architectures, compared with autograd on two copies of x.
 
-Each case gives a model, an input, and for every addition how its block goes on from a fork of x.
-What reaches the two copies of x, by autograd, is what has to be in the table.
+Each case has a model, an input, and for every addition a function that runs the block with a copy
+of x for the skip and one for the branch. The gradients at the copies must be those in the table.
 """
 
 import copy
@@ -43,10 +43,10 @@ def record(model, folder, x, seed=0):
     return gradflow.open_run(folder)
 
 
-def fork_by_hand(model, x, name, goes_on, seed=0):
-    """The gradients at two copies of the fan-out of one addition in the module `name`.
+def fork_by_hand(model, x, name, run_block, seed=0):
+    """The gradients at two copies of x, the input of one addition in the module `name`.
 
-    `goes_on(block, given, fork)` runs the block from its input, calling `fork` on the fan-out.
+    `run_block(block, given, fork)` runs the block on its input and calls `fork` on x.
     """
     twin = copy.deepcopy(model)
     block = twin.get_submodule(name)
@@ -68,12 +68,12 @@ def fork_by_hand(model, x, name, goes_on, seed=0):
     after_handle.remove()
     leaves = []
 
-    def fork(fan_out):
-        leaves.extend(fan_out.detach().clone().requires_grad_() for _ in range(2))
+    def fork(x):
+        leaves.extend(x.detach().clone().requires_grad_() for _ in range(2))
         return leaves[0] * 1, leaves[1] * 1
 
     torch.set_rng_state(seen["random"])
-    goes_on(block, seen["given"], fork).backward(seen["gradient"])
+    run_block(block, seen["given"], fork).backward(seen["gradient"])
     return leaves[0].grad, leaves[1].grad
 
 
@@ -83,8 +83,8 @@ def check(model, folder, x, cases):
     run = record(model, folder, x)
     rows = run.junctions.set_index("layer")
     assert rows.index.is_unique
-    for layer, (name, goes_on) in cases.items():
-        skip, branch = fork_by_hand(pristine, x, name, goes_on)
+    for layer, (name, run_block) in cases.items():
+        skip, branch = fork_by_hand(pristine, x, name, run_block)
         for column, formula in COLUMNS.items():
             expected = float(formula(skip, branch))
             assert rows.loc[layer, column] == pytest.approx(expected, rel=1e-8), (layer, column)
@@ -371,14 +371,14 @@ class Parallel(nn.Module):
 
 @pytest.mark.parametrize("first_to_the_skip", [True, False])
 def test_parallel_branches_make_one_addition(tmp_path, first_to_the_skip):
-    def goes_on(block, x, fork):
+    def run_block(block, x, fork):
         skip, branch = fork(x)
         h = block.norm(branch)
         return skip + block.f(h).tanh() + block.g(h).relu()
 
     torch.manual_seed(0)
     blocks = [Parallel(first_to_the_skip) for _ in range(2)]
-    cases = {"1": ("1", goes_on), "2": ("2", goes_on)}
+    cases = {"1": ("1", run_block), "2": ("2", run_block)}
     run = check(nn.Sequential(nn.Linear(3, 6), *blocks), tmp_path / "run", images(5, 3), cases)
     assert list(run.junctions.layer) == ["1", "2"]
     assert list(run.junctions.input_gradient_norm) == pytest.approx(
@@ -641,7 +641,7 @@ def test_a_model_that_concatenates_says_so(tmp_path):
     said = json.loads((tmp_path / "run" / "run.json").read_text())["residual_additions"]
     assert said == {
         "found": 0,
-        "sentence": "none found: the model concatenates where others add",
+        "sentence": "none found: the model concatenates instead of adding",
         "passes": 1,
         "concatenations": 3,
     }

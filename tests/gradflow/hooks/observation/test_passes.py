@@ -1,4 +1,4 @@
-"""Passes that break off leave nothing behind in the rows of the step that goes on."""
+"""Passes that fail with an exception leave no rows behind."""
 
 import pytest
 import torch

@@ -9,8 +9,8 @@ from fractions import Fraction
 import pytest
 import torch
 
-from gradflow.hooks.reduction import definition, fused, kernels, native
-from gradflow.hooks.reduction.fused import finish, moments
+from gradflow.hooks.reduction import cpu, definition, fused, kernels
+from gradflow.hooks.reduction.fused import moments, to_statistics
 
 # The interpreter computes with numpy, which warns where a GPU quietly gives inf or nan.
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -23,13 +23,13 @@ BY_CHANNEL = ("dead_channels", "channel_squared_mean", "channel_variance")
 
 @pytest.fixture(autouse=True)
 def only_the_kernels(monkeypatch):
-    """Tensors in main memory go to the kernels, and to nothing else."""
+    """Send tensors on the CPU to the kernels only."""
 
     def unwanted(*_):
         raise AssertionError("the kernels did not take this tensor")
 
     assert fused._kernels(torch.device("cpu")) is not None
-    monkeypatch.setattr(native, "loops", lambda: None)
+    monkeypatch.setattr(cpu, "loops_module", lambda: None)
     monkeypatch.setattr(fused, "_on_gpu", lambda x: True)
     monkeypatch.setattr(fused, "_by_torch", unwanted)
 
@@ -50,7 +50,7 @@ def plain(x: torch.Tensor, axis: int | None) -> dict[str, float]:
 
 
 def assert_plain(x: torch.Tensor, axis: int | None) -> None:
-    result = finish([moments(x, axis)])
+    result = to_statistics([moments(x, axis)])
     finite = x.double()[torch.isfinite(x)]
     unit = float(finite.abs().max()) if finite.numel() else 0.0
     for name, expected in plain(x, axis).items():
@@ -103,16 +103,14 @@ def test_one_non_finite_value_is_counted_and_shows_in_its_channel_alone(dtype, b
     assert found[-3].item() == pytest.approx(abs(bad), nan_ok=True)
 
 
-def test_a_nan_outranks_infinity_as_the_largest_magnitude():
+def test_nan_is_a_larger_magnitude_than_infinity():
     assert moments(torch.tensor([math.inf, math.nan, 1.0]), None).values[-3].isnan()
 
 
 @pytest.mark.parametrize(("tile", "programs"), [(32, 4096), (32, 4), (16, 1), (64, 12)])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("axis", [None, 1])
-def test_however_it_is_shared_out_the_statistics_are_right(
-    tile, programs, layout, axis, monkeypatch
-):
+def test_statistics_do_not_depend_on_tiles_and_programs(tile, programs, layout, axis, monkeypatch):
     monkeypatch.setattr(kernels, "_TILE", tile)
     monkeypatch.setattr(kernels, "_PROGRAMS", programs)
     monkeypatch.setattr(kernels, "_SIDE_BY_SIDE", 4)
@@ -138,7 +136,7 @@ def exact_variance(x: torch.Tensor) -> float:
 def test_a_mean_far_larger_than_the_deviations_costs_no_digits(first, rel, layout):
     x = (1e6 + normal(4, 2, 20, 20)).float().to(memory_format=layout)
     x[0, :, 0, 0] = first  # sums are taken about the first element: it may lie far off
-    assert finish([moments(x, 1)])["channel_variance"][0] == pytest.approx(
+    assert to_statistics([moments(x, 1)])["channel_variance"][0] == pytest.approx(
         exact_variance(x), rel=rel
     )
 

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradflow.hooks.reduction import definition, native
-from gradflow.hooks.reduction.fused import finish, moments, safe_norm
+from gradflow.hooks.reduction import cpu, definition
+from gradflow.hooks.reduction.fused import moments, safe_norm, to_statistics
 
 SHAPES = st.lists(st.integers(1, 5), min_size=0, max_size=5).map(tuple)
 SPECIAL = (0.0, -0.0, 1.0, -3.0, 1e-40, 1e-45, 6e-8, 65504.0, 1e30, -3e38, math.inf, math.nan)
@@ -18,18 +18,18 @@ BY_CHANNEL = ("dead_channels", "channel_squared_mean", "channel_variance")
 
 
 @pytest.fixture(params=["compiled", "torch"], autouse=True, scope="module")
-def means(request):
-    """Every test holds for the compiled loops and for torch alone."""
-    if request.param == "compiled" and native.loops() is None:
+def backend(request):
+    """Run every test with the compiled loops, and with torch alone."""
+    if request.param == "compiled" and cpu.loops_module() is None:
         pytest.skip("numba is not installed")
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "torch":
-            patch.setattr(native, "loops", lambda: None)
+            patch.setattr(cpu, "loops_module", lambda: None)
         yield request.param
 
 
 def assert_plain(x: torch.Tensor, axis: int | None, rel: float = 1e-9) -> None:
-    result = {name: values[0] for name, values in finish([moments(x, axis)]).items()}
+    result = {name: values[0] for name, values in to_statistics([moments(x, axis)]).items()}
     x = x.double()
     finite = x[torch.isfinite(x)]
     unit = float(finite.abs().max()) if finite.numel() else 0.0
@@ -44,7 +44,7 @@ def assert_plain(x: torch.Tensor, axis: int | None, rel: float = 1e-9) -> None:
 
 
 def layouts(shape, seed):
-    """Tensors of one shape that lie differently in memory, with zeros and a dead channel."""
+    """Tensors of one shape with different memory layouts, with zeros and a dead channel."""
     x = torch.randn(
         shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64
     ).relu()
@@ -98,17 +98,21 @@ def exact_variance(x: torch.Tensor) -> float:
 def test_a_mean_far_larger_than_the_deviations_costs_no_digits(first, rel):
     x = 1e6 + torch.randn(4, 2, 20, 20, generator=torch.Generator().manual_seed(7))
     x[0, :, 0, 0] = first  # sums are taken about the first element: it may lie far off
-    found = finish([moments(x, 1)])["channel_variance"][0]
+    found = to_statistics([moments(x, 1)])["channel_variance"][0]
     assert found == pytest.approx(exact_variance(x), rel=rel)
 
 
 def test_elements_that_are_all_equal_have_no_deviation_at_all():
-    assert finish([moments(torch.full((3, 2, 7), 0.1), 1)])["std"][0] == pytest.approx(0, abs=1e-17)
+    assert to_statistics([moments(torch.full((3, 2, 7), 0.1), 1)])["std"][0] == pytest.approx(
+        0, abs=1e-17
+    )
 
 
 def test_squares_of_half_precision_do_not_overflow():
     x = torch.full((2, 2, 4, 4), 60000.0, dtype=torch.float16)
-    assert finish([moments(x, 1)])["norm"][0] == pytest.approx(8 * float(x[0, 0, 0, 0]), rel=1e-12)
+    assert to_statistics([moments(x, 1)])["norm"][0] == pytest.approx(
+        8 * float(x[0, 0, 0, 0]), rel=1e-12
+    )
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
@@ -116,12 +120,12 @@ def test_squares_of_half_precision_do_not_overflow():
 def test_threads_share_a_large_tensor_and_find_the_same(layout, axis, monkeypatch):
     x = torch.randn(8, 16, 50, 50, generator=torch.Generator().manual_seed(8)).relu()
     x = x.to(memory_format=layout)
-    alone = finish([moments(x, axis, histogram=True)])
+    alone = to_statistics([moments(x, axis, histogram=True)])
     bins = moments(x, axis, histogram=True).magnitudes
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     shared = moments(x, axis, histogram=True)
     assert torch.equal(shared.magnitudes, bins)
-    for name, values in finish([shared]).items():
+    for name, values in to_statistics([shared]).items():
         assert values[0] == pytest.approx(alone[name][0], rel=1e-12, nan_ok=True), name
 
 
@@ -134,7 +138,7 @@ def test_narrow_types_are_summed_in_wider_ones(dtype):
 @pytest.mark.parametrize("scale", [1e-30, 1e-24, 1e-16, 1e16, 1e30])
 def test_squares_that_float32_cannot_hold_are_not_lost(scale):
     x = scale * torch.randn(2, 3, 4, 4, generator=torch.Generator().manual_seed(4))
-    result = finish([moments(x, 1)])
+    result = to_statistics([moments(x, 1)])
     assert result["norm"][0] == pytest.approx(float(x.double().norm()), rel=1e-10)
     assert result["dead_channels"][0] == 0
     assert float(safe_norm(x)) == pytest.approx(float(x.double().norm()), rel=1e-10)
@@ -144,18 +148,18 @@ def test_squares_that_float32_cannot_hold_are_not_lost(scale):
 def test_a_non_finite_value_is_counted_and_shows_in_the_norm(bad):
     x = torch.ones(2, 3, 2, 2)
     x[1, 2, 0, 1] = bad
-    result = finish([moments(x, 1)])
+    result = to_statistics([moments(x, 1)])
     assert result["nonfinite"][0] == 1
     assert not math.isfinite(result["norm"][0])
     assert not math.isfinite(result["abs_max"][0])
 
 
-def test_many_tensors_are_finished_as_each_would_be_alone():
+def test_statistics_of_many_tensors_are_those_of_each_alone():
     generator = torch.Generator().manual_seed(5)
     tensors = [torch.randn(4, c, 3, 3, generator=generator) for c in (1, 7, 2)]
-    together = finish([moments(x, 1) for x in tensors])
+    together = to_statistics([moments(x, 1) for x in tensors])
     for index, x in enumerate(tensors):
-        alone = finish([moments(x, 1)])
+        alone = to_statistics([moments(x, 1)])
         assert {name: values[index] for name, values in together.items()} == {
             name: values[0] for name, values in alone.items()
         }
@@ -168,13 +172,13 @@ def test_joined_moments_are_those_of_the_concatenated_batch():
     joined = moments(first, 1).join(moments(second, 1))
     whole = moments(torch.cat([first, second]), 1)
     assert joined.batch_size == 6
-    for name, values in finish([joined]).items():
-        assert values[0] == pytest.approx(finish([whole])[name][0], rel=1e-12), name
+    for name, values in to_statistics([joined]).items():
+        assert values[0] == pytest.approx(to_statistics([whole])[name][0], rel=1e-12), name
 
 
 @pytest.mark.parametrize(
     "x", [torch.zeros(0, 3), torch.arange(3), torch.zeros(2, dtype=torch.complex64)]
 )
-def test_what_has_no_such_statistics_is_refused(x):
-    with pytest.raises(TypeError, match="non-empty real floating tensor"):
+def test_empty_integer_and_complex_tensors_are_refused(x):
+    with pytest.raises(TypeError, match="non-empty real floating-point tensor"):
         moments(x, None)

@@ -1,4 +1,4 @@
-"""The Triton kernels: in Triton's interpreter, compiled, and, where there is one, on a GPU."""
+"""The Triton kernels: in Triton's interpreter, compiled, and on a GPU if there is one."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ from torch import nn
 
 import gradflow
 from gradflow.hooks.reduction import fused
-from gradflow.hooks.reduction.fused import finish, moments
+from gradflow.hooks.reduction.fused import moments, to_statistics
 
 INTERPRETED = Path(__file__).with_name("interpreted_kernels.py")
 DTYPES = {
@@ -75,10 +75,10 @@ def test_without_a_gpu_no_tensor_goes_to_the_kernels(monkeypatch):
         raise AssertionError("a tensor in main memory went to the kernels")
 
     monkeypatch.setattr(fused, "_kernels", unwanted)
-    assert finish([moments(torch.ones(2, 3), 1)])["norm"][0] == pytest.approx(6**0.5)
+    assert to_statistics([moments(torch.ones(2, 3), 1)])["norm"][0] == pytest.approx(6**0.5)
 
 
-def test_where_a_launch_fails_there_are_no_kernels():
+def test_if_a_launch_fails_no_kernels_are_used():
     # In main memory, outside the interpreter, Triton cannot launch.
     assert fused._kernels(torch.device("cpu")) is None
 
@@ -106,7 +106,7 @@ def test_kernel_torch_and_cpu_agree(dtype, bad, shape, axis, monkeypatch):
     assert torch.equal(by_kernel.values.view(torch.int64), again.values.view(torch.int64))
     monkeypatch.setattr(fused, "_kernels", lambda _: None)
     by_torch, on_cpu = moments(on_gpu, axis), moments(x, axis)
-    results = [finish([found]) for found in (by_kernel, by_torch, on_cpu)]
+    results = [to_statistics([found]) for found in (by_kernel, by_torch, on_cpu)]
     for name, values in results[0].items():
         for other in results[1:]:
             expected = pytest.approx(other[name][0], rel=1e-9, abs=1e-12, nan_ok=True)
@@ -114,10 +114,10 @@ def test_kernel_torch_and_cpu_agree(dtype, bad, shape, axis, monkeypatch):
 
 
 @needs_cuda
-def test_channels_last_is_read_as_it_lies():
+def test_channels_last_is_read_in_memory_order():
     x = special((4, 40, 17, 19), torch.float32)
-    found = finish([moments(x.cuda().to(memory_format=torch.channels_last), 1)])
-    for name, values in finish([moments(x, 1)]).items():
+    found = to_statistics([moments(x.cuda().to(memory_format=torch.channels_last), 1)])
+    for name, values in to_statistics([moments(x, 1)]).items():
         assert found[name][0] == pytest.approx(values[0], rel=1e-9), name
 
 

@@ -1,4 +1,4 @@
-"""Which additions are residual, and which only look like it."""
+"""Additions that are residual, and others that only look residual."""
 
 import math
 
@@ -8,7 +8,7 @@ import torchvision
 from torch import nn
 from torch.nn import functional as F
 
-from gradflow.hooks.residual.additions import find_residuals
+from gradflow.hooks.residual.additions import find_residual_additions
 from gradflow.hooks.residual.graph import PARAMETER, Structure, Value, read_graph
 from gradflow.hooks.residual.junctions import find_junctions
 
@@ -18,8 +18,8 @@ def _seed():
     torch.manual_seed(0)
 
 
-def entering(*shape):
-    """A tensor that a layer made: its gradient can be caught."""
+def made_by_a_layer(*shape):
+    """A tensor computed by a layer, whose gradient hooks can read."""
     return nn.Linear(shape[-1], shape[-1])(torch.randn(*shape))
 
 
@@ -66,7 +66,7 @@ RESIDUAL = {
 
 
 def first_values_reused(x):
-    """The values of the first attention added to the second's: the stream goes past that sum."""
+    """The values of the first attention are also added to those of the second."""
     values = nn.Linear(6, 6)(x)
     weights = (x @ x.T).softmax(-1)
     y = x + weights @ values
@@ -79,7 +79,7 @@ RESIDUAL["reused values beside two residuals"] = (first_values_reused, ["identit
 @pytest.mark.parametrize("name", RESIDUAL)
 def test_residual_additions_are_found(name):
     forward, expected = RESIDUAL[name]
-    assert skip_types(forward(entering(5, 6))) == expected
+    assert skip_types(forward(made_by_a_layer(5, 6))) == expected
 
 
 def two_towers_of_one_input():
@@ -104,7 +104,7 @@ def position_bias_in_every_layer():
 
 def position_queries_in_every_layer():
     """As in DETR: learned queries that are added to the input of each layer."""
-    x = entering(5, 6)
+    x = made_by_a_layer(5, 6)
     positions = nn.Parameter(torch.randn(5, 6)) * 1
     for _ in range(3):
         x = mlp(6)(x + positions)
@@ -113,7 +113,7 @@ def position_queries_in_every_layer():
 
 def time_embedding_in_every_layer():
     """As in diffusion models: one embedding of the time, projected into each layer."""
-    x, time = entering(5, 6), mlp(4, 6)(torch.randn(5, 4)).relu()
+    x, time = made_by_a_layer(5, 6), mlp(4, 6)(torch.randn(5, 4)).relu()
     for _ in range(3):
         x = (mlp(6)(x) + nn.Linear(6, 6)(time)).relu()
     return x
@@ -174,25 +174,25 @@ OTHER = {
 
 @pytest.mark.parametrize("name", OTHER)
 def test_other_additions_are_not_reported(name):
-    assert skip_types(OTHER[name](entering(5, 6))) == []
+    assert skip_types(OTHER[name](made_by_a_layer(5, 6))) == []
 
 
 def test_concatenations_are_counted():
-    x = entering(5, 6)
+    x = made_by_a_layer(5, 6)
     assert find_junctions(torch.cat([x, mlp(6)(x)], -1)) == ([], 1)
 
 
 def test_without_a_gradient_at_the_input_there_is_nothing_to_split():
     x = torch.randn(5, 6)
     assert skip_types(x + mlp(6)(x)) == []
-    # An input that is given one has it, a leaf though it is.
+    # If the input requires a gradient, it has one, though it is a leaf.
     x.requires_grad_()
     assert skip_types(x + mlp(6)(x)) == ["identity"]
 
 
 def test_a_frozen_block_still_has_its_addition():
     block = mlp(6).requires_grad_(False)
-    x = entering(5, 6)
+    x = made_by_a_layer(5, 6)
     assert skip_types(x + block(x)) == ["identity"]
 
 
@@ -202,7 +202,7 @@ def test_no_graph_no_additions():
 
 
 def test_only_additions_made_since_a_number_are_reported():
-    x = entering(5, 6)
+    x = made_by_a_layer(5, 6)
     y = x + mlp(6)(x)
     start = torch._C._autograd._get_sequence_nr()
     z = y + mlp(6)(y)
@@ -212,15 +212,15 @@ def test_only_additions_made_since_a_number_are_reported():
 
 
 def test_a_user_defined_operation_counts_as_a_branch():
-    x = entering(5, 6)
+    x = made_by_a_layer(5, 6)
     y = x + torch.utils.checkpoint.checkpoint(mlp(6), x, use_reentrant=True)
     assert skip_types(y) == ["identity"]
 
 
-def test_the_structure_alone_decides():
+def test_a_residual_addition_is_found_from_the_structure_alone():
     # x -> relu -> linear -> y, x + y
     structure = Structure(
-        kinds=("(entering)", "Relu", "Addmm", "Add"),
+        kinds=("(input)", "Relu", "Addmm", "Add"),
         inputs=(
             (),
             (Value(0, 0),),
@@ -229,7 +229,7 @@ def test_the_structure_alone_decides():
         ),
         outputs=(3,),
     )
-    (residual,) = find_residuals(structure)
+    (residual,) = find_residual_additions(structure)
     assert residual.addition == 3
     assert residual.x == Value(0, 0)
     assert residual.skip_nodes == ()
@@ -240,12 +240,12 @@ def test_the_structure_alone_decides():
 
 def test_time_grows_in_proportion_to_the_graph():
     # Not a benchmark: a search of quadratic time would take minutes here.
-    x = entering(2, 6)
+    x = made_by_a_layer(2, 6)
     layer = nn.Linear(6, 6)
     for _ in range(1000):
         x = x + layer(x).relu()
     graph = read_graph(x, 0)
-    assert len(find_residuals(graph.structure)) == 1000
+    assert len(find_residual_additions(graph.structure)) == 1000
 
 
 @pytest.mark.parametrize(

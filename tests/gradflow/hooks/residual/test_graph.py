@@ -1,4 +1,4 @@
-"""The graph of a pass as numbers, against graphs written down by hand."""
+"""The graph of a pass as numbers, against graphs written by hand."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from gradflow.hooks.residual.graph import (
-    ENTERING,
+    INPUT,
     PARAMETER,
     Value,
     read_graph,
@@ -15,7 +15,7 @@ from gradflow.hooks.residual.graph import (
 )
 
 
-def test_nodes_come_after_what_they_read():
+def test_nodes_come_after_the_nodes_that_they_read():
     layer = nn.Linear(3, 4)
     x = torch.randn(2, 3)
     y = layer(x).relu()
@@ -47,17 +47,17 @@ def test_outputs_of_one_node_are_told_apart():
     assert structure.inputs[-1] == (Value(split, 0), Value(split, 1))
 
 
-def test_what_was_made_before_the_pass_is_not_followed():
+def test_nodes_made_before_the_pass_are_not_read():
     x = nn.Linear(3, 4)(torch.randn(2, 3)).relu()
     start = torch._C._autograd._get_sequence_nr()
     structure = read_graph(x.exp(), start).structure
-    assert structure.kinds == (ENTERING, "Exp")
+    assert structure.kinds == (INPUT, "Exp")
 
 
-def test_a_leaf_that_is_no_parameter_enters():
+def test_a_leaf_that_is_no_parameter_is_an_input():
     x = torch.randn(3, requires_grad=True)
     structure = read_graph(x * nn.Parameter(torch.ones(3)), 0).structure
-    assert structure.kinds == (ENTERING, "Mul")
+    assert structure.kinds == (INPUT, "Mul")
     assert structure.inputs[1] == (Value(0, 0), PARAMETER)
 
 
@@ -75,7 +75,7 @@ def test_names_of_operations_of_the_users_are_kept():
     assert structure.kinds[-1] == "TwiceBackward"
 
 
-def test_tensors_are_found_in_whatever_a_model_returns():
+def test_tensors_are_found_in_nested_outputs():
     @dataclass
     class Output:
         logits: torch.Tensor

@@ -1,4 +1,4 @@
-"""Skip and branch gradients against brute force: the block's input forked by hand."""
+"""Skip and branch gradients against autograd on two copies of the block's input."""
 
 import math
 
@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import gradflow
-from gradflow.hooks.residual.junctions import route_products
+from gradflow.hooks.residual.junctions import gradient_products
 
 
 class Residual(nn.Module):
@@ -198,7 +198,7 @@ def test_several_backward_passes_through_one_graph_add_up(tmp_path):
     assert twice.skip_share == pytest.approx(once.skip_share, rel=1e-12)
 
 
-def test_a_part_of_the_output_that_no_loss_reads_gives_no_row(tmp_path):
+def test_an_output_that_no_loss_uses_gives_no_row(tmp_path):
     model = nn.ModuleDict({"stem": nn.Linear(3, 4), "block": Residual(nn.Linear(4, 4))})
     with gradflow.Tracer(model, tmp_path / "run") as tracer:
         y = model["stem"](torch.randn(3, 3))
@@ -213,12 +213,12 @@ def test_a_part_of_the_output_that_no_loss_reads_gives_no_row(tmp_path):
 def test_products_are_those_of_the_gradients():
     generator = torch.Generator().manual_seed(0)
     s, b, o = (torch.randn(4, 5, dtype=torch.float64, generator=generator) for _ in range(3))
-    products = route_products(s + b + o, s, b, [o])
+    products = gradient_products(s + b + o, s, b, [o])
     g, whole = s + b, s + b + o
     pairs = [(g, g), (s, s), (b, b), (s, b), (s, g), (whole, whole)]
     assert products[:6].tolist() == pytest.approx([float((x * y).sum()) for x, y in pairs])
     assert float(products[6]) < 1e-28
     # Where something else reads x and is not known, it is what is left.
-    assert float(route_products(whole, s, b)[6]) == pytest.approx(float(o.square().sum()))
+    assert float(gradient_products(whole, s, b)[6]) == pytest.approx(float(o.square().sum()))
     tiny = [part.float() * 1e-25 for part in (s + b, s, b)]
-    assert float(route_products(*tiny)[0]) == pytest.approx(float((g * g).sum()) * 1e-50)
+    assert float(gradient_products(*tiny)[0]) == pytest.approx(float((g * g).sum()) * 1e-50)

@@ -1,10 +1,10 @@
-"""Which module made a node, told by the numbers of the nodes."""
+"""The module that created a node, found from sequence numbers."""
 
 import pytest
 import torch
 from torch import nn
 
-from gradflow.hooks.residual.module_order import Running, may_add, next_sequence_number
+from gradflow.hooks.residual.module_order import ModuleOrder, may_add, next_sequence_number
 
 
 class Block(nn.Module):
@@ -18,50 +18,50 @@ def make_node():
 
 
 def test_each_node_belongs_to_the_innermost_module_that_ran():
-    running, block = Running(), Block()
+    order, block = ModuleOrder(), Block()
     before = make_node()
-    running.enter("outer", block)
+    order.enter("outer", block)
     first = make_node()
-    running.enter("outer.a", block)
+    order.enter("outer.a", block)
     second = make_node()
-    assert not running.leave("outer.a")
+    assert not order.leave("outer.a")
     third = make_node()
-    running.enter("outer.a", block)
+    order.enter("outer.a", block)
     fourth = make_node()
-    assert not running.leave("outer.a")
-    assert running.leave("outer")
-    named = [running.module_at(node) for node in (before, first, second, third, fourth)]
+    assert not order.leave("outer.a")
+    assert order.leave("outer")
+    named = [order.module_at(node) for node in (before, first, second, third, fourth)]
     assert named == [None, "outer", "outer.a", "outer", "outer.a#2"]
-    assert before < running.begin <= first
+    assert before < order.start <= first
 
 
 def test_an_outermost_module_begins_a_pass_and_calls_count_on():
-    running = Running()
+    order = ModuleOrder()
     for name in ("a", "a#2"):
-        running.enter("a", Block())
+        order.enter("a", Block())
         node = make_node()
-        assert running.leave("a")
-        assert running.module_at(node) == name
-    running.forget()
-    assert running.module_at(make_node()) is None
-    assert not running.leave("a")
+        assert order.leave("a")
+        assert order.module_at(node) == name
+    order.forget()
+    assert order.module_at(make_node()) is None
+    assert not order.leave("a")
 
 
-def test_a_module_that_an_exception_ended_is_left_with_the_one_around_it():
-    running = Running()
-    running.enter("outer", Block())
-    running.enter("inner", Block())
-    assert running.leave("outer")
+def test_a_module_ended_by_an_exception_ends_with_the_one_around_it():
+    order = ModuleOrder()
+    order.enter("outer", Block())
+    order.enter("inner", Block())
+    assert order.leave("outer")
 
 
 def test_recurrent_layers_have_no_name():
-    running = Running()
-    running.enter("outer", Block())
-    running.enter("outer.rnn", nn.GRU(2, 2))
+    order = ModuleOrder()
+    order.enter("outer", Block())
+    order.enter("outer.rnn", nn.GRU(2, 2))
     node = make_node()
-    running.leave("outer.rnn")
-    assert running.module_at(node) is None
-    assert running.module_at(make_node()) == "outer"
+    order.leave("outer.rnn")
+    assert order.module_at(node) is None
+    assert order.module_at(make_node()) == "outer"
 
 
 class OwnSequence(nn.Sequential):

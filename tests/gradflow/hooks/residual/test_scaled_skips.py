@@ -1,4 +1,4 @@
-"""Junctions of a network whose skips have a scale, against autograd with x forked by hand."""
+"""Residual additions with scaled skips, against autograd on two copies of the block's input."""
 
 import copy
 

@@ -1,8 +1,8 @@
-"""Reduces tensors in main memory with the compiled loops, where numba can be had.
+"""Reduces tensors on the CPU with the compiled loops, if numba is available.
 
-Every function returns None for a tensor that the loops do not take, or where numba is missing or
-finds no folder for its cache: the caller then does the same with torch. Tensors that are worth it
-are shared out over torch's own threads, where its OpenMP runtime can be had.
+Every reduction returns None if the loops do not support the tensor, or if numba is missing or has
+no folder for its cache; the caller then uses torch. Large tensors are divided among torch's own
+threads, if its OpenMP runtime is available.
 """
 
 import math
@@ -16,46 +16,46 @@ import numpy as np
 import torch
 from torch import Tensor
 
-# Fewer elements than this are not worth waking a second thread.
-_SHARED_FROM = 1 << 15
-# By dtype: the number of exponents; all bits but the sign, bits of the mantissa, infinity.
+# With fewer elements, waking a second thread costs more than it saves.
+_MIN_SHARED_ELEMENTS = 1 << 15
+# By dtype: the number of exponents, and the `layout` that `compiled` describes.
 _LAYOUTS: dict[torch.dtype, tuple[int, Any]] = {
     torch.float32: (1 << 8, np.array([(1 << 31) - 1, 23, 0xFF << 23], np.int32)),
     torch.float64: (1 << 11, np.array([(1 << 63) - 1, 52, 0x7FF << 52], np.int64)),
 }
-_NARROW = (torch.float16, torch.bfloat16)
+_HALF_PRECISION = (torch.float16, torch.bfloat16)
 
 
 @cache
-def loops() -> ModuleType | None:
-    """The compiled loops, tried out; None where they cannot be had."""
+def loops_module() -> ModuleType | None:
+    """Return the module of the compiled loops, or None if it does not work here."""
     try:
         module = import_module("gradflow.hooks.reduction.compiled")
         _try_out(module)
-    except Exception:  # whatever fails here, torch computes the same
+    except Exception:  # on any failure, torch computes the same numbers
         return None
     return module
 
 
 @cache
-def crew() -> ModuleType | None:
-    """What shares the loops out over torch's threads, tried out; None where it cannot be had."""
-    if loops() is None:
+def threads_module() -> ModuleType | None:
+    """Return the module that runs loops in torch's threads, or None if it does not work here."""
+    if loops_module() is None:
         return None
     try:
         module = import_module("gradflow.hooks.reduction.threads")
         for dtype in _LAYOUTS:
             x = torch.arange(64, dtype=dtype).numpy()
-            found = _share_out(module, "inner_products", (x, x + 1), 2)
+            found = _sum_in_shares(module, "inner_products", (x, x + 1), 2)
             if found != (85344.0, 87360.0, 89440.0):
                 return None
-    except Exception:  # whatever fails here, one thread computes the same
+    except Exception:  # on any failure, one thread computes the same numbers
         return None
     return module
 
 
 def _try_out(module: ModuleType) -> None:
-    """Compile or load every loop, for both dtypes, so that none fails later."""
+    """Compile or load every loop for both dtypes, so that none fails later."""
     for dtype, (_, layout) in _LAYOUTS.items():
         x = torch.ones(2, dtype=dtype).numpy()
         bits, counts = x.view(layout.dtype), np.zeros((4, 2048), np.int64)
@@ -68,7 +68,7 @@ def _try_out(module: ModuleType) -> None:
         module.junction_products(x, x, x)
 
 
-def _takes(x: Tensor) -> bool:
+def _is_supported(x: Tensor) -> bool:
     return (
         type(x) is Tensor
         and x.device.type == "cpu"
@@ -79,8 +79,8 @@ def _takes(x: Tensor) -> bool:
     )
 
 
-def _in_order(tensors: Sequence[Tensor]) -> list[np.ndarray] | None:
-    """The elements of each tensor as they lie in memory; None unless all lie alike and densely."""
+def _flat_arrays(tensors: Sequence[Tensor]) -> list[np.ndarray] | None:
+    """Return the elements of each tensor in memory order; None unless all are dense and alike."""
     first = tensors[0]
     if any(x.shape != first.shape or x.dtype != first.dtype for x in tensors):
         return None
@@ -95,23 +95,23 @@ def _in_order(tensors: Sequence[Tensor]) -> list[np.ndarray] | None:
 def reduce(
     x: Tensor, channel_axis: int | None, *, exponents: bool
 ) -> tuple[np.ndarray, np.ndarray | None] | None:
-    """The moments of x [N, C, S], detached, not empty: [3 C + 3], as `fused.Moments` keeps them.
+    """Return the values of `fused.Moments` for a detached, non-empty x [N, C, S]: [3 C + 3].
 
-    With them, if asked for, the counts of biased exponents: [256], or [2048] for float64.
+    If asked for, also return the counts of biased exponents: [256], or [2048] for float64.
     """
-    if x.dtype in _NARROW and x.device.type == "cpu":
+    if x.dtype in _HALF_PRECISION and x.device.type == "cpu":
         x = x.float()
-    module = loops()
-    if module is None or not _takes(x):
+    module = loops_module()
+    if module is None or not _is_supported(x):
         return None
-    flat, channels, run = _flatten(x, channel_axis)
+    flat, channels, run = _flatten_runs(x, channel_axis)
     if channels == 1:
-        run = module.BLOCK  # the last run is what is left
+        run = module.BLOCK  # the last run has the remaining elements
     pieces = -(-flat.size // (channels if run == 1 else run))
     bins, layout = _LAYOUTS[x.dtype]
     bits = flat.view(layout.dtype)
     result = np.empty(3 * channels + 3)
-    threads = _threads(pieces, flat.size)
+    threads = _thread_count(pieces, flat.size)
     counts = np.zeros((threads, 4, bins if exponents else 0), np.int64)
     if threads == 1:
         module.reduce_whole(flat, bits, layout, channels, run, pieces, counts[0], result)
@@ -132,15 +132,17 @@ def _reduce_in_shares(
     counts: np.ndarray,
     sums: np.ndarray,
 ) -> np.ndarray:
-    """`compiled.reduce_part` over shares of the pieces; bits of the largest magnitude and zeros."""
-    module = crew()
+    """Run `compiled.reduce_part` over shares of the pieces.
+
+    Return the bits of the largest magnitude and the count of zeros of each share: [shares, 2]."""
+    module = threads_module()
     assert module is not None
     threads = len(sums)
     extremes = np.zeros((threads, 2), np.int64)
-    module.run(
+    module.run_task(
         flat.dtype,
         threads,
-        kind=module.REDUCE,
+        loop=module.REDUCE,
         size=flat.size,
         pieces=pieces,
         channels=channels,
@@ -157,76 +159,76 @@ def _reduce_in_shares(
 
 def square_sum(x: Tensor) -> float | None:
     """<x, x> in float64."""
-    found: float | None = _summed("square_sum", x)
+    found: float | None = _sums_of("square_sum", x)
     return found
 
 
 def inner_products(x: Tensor, y: Tensor) -> tuple[float, float, float] | None:
     """<x, x>, <x, y> and <y, y> in float64."""
-    found: tuple[float, float, float] | None = _summed("inner_products", x, y)
+    found: tuple[float, float, float] | None = _sums_of("inner_products", x, y)
     return found
 
 
 def square_distance(x: Tensor, y: Tensor) -> float | None:
     """<x - y, x - y> in float64."""
-    found: float | None = _summed("square_distance", x, y)
+    found: float | None = _sums_of("square_distance", x, y)
     return found
 
 
 def copy_and_square_sum(x: Tensor, kept: Tensor) -> float | None:
     """Copy x into `kept`, and return <x, x> in float64."""
-    found: float | None = _summed("copy_and_square_sum", x, kept)
+    found: float | None = _sums_of("copy_and_square_sum", x, kept)
     return found
 
 
 def junction_products(w: Tensor, s: Tensor, b: Tensor) -> tuple[float, ...] | None:
-    """What `junctions.route_products` returns without further gradients, in float64."""
-    found: tuple[float, ...] | None = _summed("junction_products", w, s, b)
+    """The result of `junctions.gradient_products` without other gradients, in float64."""
+    found: tuple[float, ...] | None = _sums_of("junction_products", w, s, b)
     return found
 
 
-def _summed(name: str, *tensors: Tensor) -> Any:
-    """What loop `name` returns for the flat tensors."""
-    module = loops()
-    arrays = _in_order(tensors) if module and all(map(_takes, tensors)) else None
+def _sums_of(name: str, *tensors: Tensor) -> Any:
+    """Return the result of loop `name` for the flattened tensors."""
+    module = loops_module()
+    arrays = _flat_arrays(tensors) if module and all(map(_is_supported, tensors)) else None
     if module is None or arrays is None:
         return None
-    threads = _threads(arrays[0].size, arrays[0].size)
+    threads = _thread_count(arrays[0].size, arrays[0].size)
     if threads == 1:
         return getattr(module, name)(*arrays)
-    sharing = crew()
+    sharing = threads_module()
     assert sharing is not None
-    found = _share_out(sharing, name, arrays, threads)
+    found = _sum_in_shares(sharing, name, arrays, threads)
     return found[0] if len(found) == 1 else found
 
 
-def _share_out(
+def _sum_in_shares(
     module: ModuleType, name: str, arrays: Sequence[np.ndarray], threads: int
 ) -> tuple[float, ...]:
-    """The sums of loop `name` over shares of `arrays`, added up."""
-    results = np.zeros((threads, module.MOST_RESULTS))
+    """Return the sums of loop `name`, added up over the shares of `arrays`."""
+    results = np.zeros((threads, module.MAX_SUMS))
     size = arrays[0].size
     x, y, z = (*arrays, arrays[0], arrays[0])[:3]
-    kind = module.KINDS.index(name)
+    loop = module.LOOPS.index(name)
     fields = {"at_x": x, "at_y": y, "at_z": z, "at_results": results}
-    module.run(x.dtype, threads, kind=kind, size=size, pieces=size, **fields)
+    module.run_task(x.dtype, threads, loop=loop, size=size, pieces=size, **fields)
     totals: list[float] = results.sum(0).tolist()
-    return tuple(totals[: module.RESULTS[name]])
+    return tuple(totals[: module.SUM_COUNTS[name]])
 
 
-def _flatten(x: Tensor, channel_axis: int | None) -> tuple[np.ndarray, int, int]:
-    """The elements of x as they lie in memory, the number of channels, and the length of a run."""
-    x, channel_axis = as_it_lies(x, channel_axis)
+def _flatten_runs(x: Tensor, channel_axis: int | None) -> tuple[np.ndarray, int, int]:
+    """Return the elements of x in memory order, the number of channels, and the length of a run."""
+    x, channel_axis = in_memory_order(x, channel_axis)
     flat = x.reshape(-1).numpy()
     if channel_axis is None:
         return flat, 1, flat.size
     return flat, x.shape[channel_axis], math.prod(x.shape[channel_axis + 1 :])
 
 
-def as_it_lies(x: Tensor, channel_axis: int | None) -> tuple[Tensor, int | None]:
-    """x, contiguous, with its axes in the order in which they lie in memory, and its channel axis.
+def in_memory_order(x: Tensor, channel_axis: int | None) -> tuple[Tensor, int | None]:
+    """Return x, contiguous, with its axes in memory order, and its channel axis.
 
-    A permutation, such as channels-last, is not copied; a tensor with gaps or repetitions is.
+    A permuted tensor, such as channels-last, is not copied; one with gaps or repetitions is.
     """
     axis = None if channel_axis is None else channel_axis % x.dim()
     if x.is_contiguous():
@@ -238,9 +240,9 @@ def as_it_lies(x: Tensor, channel_axis: int | None) -> tuple[Tensor, int | None]
     return permuted, None if axis is None else order.index(axis)
 
 
-def _threads(pieces: int, elements: int) -> int:
-    """How many threads are worth waking for that many pieces and elements."""
-    if elements < _SHARED_FROM or pieces == 1:
+def _thread_count(pieces: int, elements: int) -> int:
+    """Return how many threads to use for that many pieces and elements."""
+    if elements < _MIN_SHARED_ELEMENTS or pieces == 1:
         return 1
     wanted = min(torch.get_num_threads(), pieces)
-    return wanted if wanted > 1 and crew() is not None else 1
+    return wanted if wanted > 1 and threads_module() is not None else 1
