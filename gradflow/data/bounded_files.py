@@ -9,27 +9,27 @@ import re
 from typing import BinaryIO
 
 # What an honest file stays far below: a note of JPEG has 64 KiB, a piece of PNG at least 8.
-MOST_BEFORE_PIXELS = 1 << 24
-MOST_READS = 1 << 19
+MAX_HEADER_BYTES = 1 << 24
+MAX_READS = 1 << 19
 # Ten are usual; an archive of a camera may show one picture in some more.
-MOST_SCANS = 100
+MAX_SCANS = 100
 # A marker within or behind a scan: neither a byte that was escaped, nor a restart.
 _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 _START, _END, _SCAN = b"\xff\xd8", 0xD9, 0xDA
 _ALONE = {0x01, 0xD8}  # markers without a length
 
 
-class EndlessError(Exception):
+class TooMuchToDecodeError(Exception):
     """A file holds so much beside its pixels that reading it would not end."""
 
 
 class BoundedFile:
-    """The open `file`, to be read in at most `MOST_READS` pieces.
+    """The open `file`, to be read in at most `MAX_READS` pieces.
 
-    Until `pixels_follow` is called they may have `MOST_BEFORE_PIXELS` bytes together; reading the
+    Until `end_of_header` is called they may have `MAX_HEADER_BYTES` bytes together; reading the
     rest of the file in one piece does not count, as it takes no longer than the file is long.
 
-    Raises `EndlessError` where there are more.
+    Raises `TooMuchToDecodeError` where there are more.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -37,7 +37,7 @@ class BoundedFile:
         self._reads = 0
         self._bytes: int | None = 0
 
-    def pixels_follow(self) -> None:
+    def end_of_header(self) -> None:
         """From now on only the pieces count."""
         self._bytes = None
 
@@ -47,8 +47,8 @@ class BoundedFile:
         self._reads += 1
         if self._bytes is not None and size >= 0:
             self._bytes += len(content)
-        if self._reads > MOST_READS or (self._bytes or 0) > MOST_BEFORE_PIXELS:
-            raise EndlessError
+        if self._reads > MAX_READS or (self._bytes or 0) > MAX_HEADER_BYTES:
+            raise TooMuchToDecodeError
         return content
 
     def readline(self, size: int = -1) -> bytes:
@@ -67,7 +67,7 @@ class BoundedFile:
 def require_few_scans(content: bytes) -> None:
     """Make sure that `content`, if it is a JPEG, goes over its picture no more than usual.
 
-    Raises `EndlessError` where it does.
+    Raises `TooMuchToDecodeError` where it does.
     """
     if not content.startswith(_START):
         return
@@ -77,7 +77,7 @@ def require_few_scans(content: bytes) -> None:
         if kind == _END:
             return  # what follows is no part of this picture
         scans += kind == _SCAN
-        if scans > MOST_SCANS:
-            raise EndlessError
+        if scans > MAX_SCANS:
+            raise TooMuchToDecodeError
         if kind not in _ALONE:
             at += max(2, int.from_bytes(content[at : at + 2], "big"))

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from gradflow.data.tables import read_labels
+from gradflow.data.label_csv import read_labels
 from gradflow.errors import DataError
 
 IMAGE_SUFFIXES = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
 # How many names tell which folder the images lie in, and how many missing ones are named.
-_TRIED, _NAMED = 1000, 3
+_TRIED_NAMES, _NAMES_SHOWN = 1000, 3
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def _find(source: Path) -> tuple[list[LabelledFile], Path]:
     if source.is_file():
         if source.suffix.lower() != ".csv":
             raise DataError(f"{source} is a file; give a folder of images or a CSV of their labels")
-        return _described_files(source), source.parent
+        return _files_in_table(source), source.parent
     if not source.is_dir():
         raise DataError(f"the folder {source} does not exist; check the path")
     tables = [path for path in _visible(source) if path.suffix.lower() == ".csv" and path.is_file()]
@@ -67,7 +67,7 @@ def _find(source: Path) -> tuple[list[LabelledFile], Path]:
         names = ", ".join(path.name for path in tables)
         raise DataError(f"{source} holds several CSV files ({names}); give the path of one")
     _require_inside(source, tables)
-    return (_described_files(tables[0]) if tables else _files_by_class(source)), source
+    return (_files_in_table(tables[0]) if tables else _files_by_class(source)), source
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -101,7 +101,7 @@ def _text(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _described_files(table: Path) -> list[LabelledFile]:
+def _files_in_table(table: Path) -> list[LabelledFile]:
     labels = read_labels(table)
     base = _image_folder(table, labels)
     begin = "" if base == table.parent else f"{_text(base.name)}/"
@@ -127,10 +127,10 @@ def _image_folder(table: Path, names: Collection[str]) -> Path:
         )
     if complete:
         return complete[0]
-    first = list(islice(names, _TRIED))
+    first = list(islice(names, _TRIED_NAMES))
     fullest = min([*preferred, *others], key=lambda folder: len(_missing(folder, first)))
     absent = _missing(fullest, names)
-    named = ", ".join(sorted(absent)[:_NAMED])
+    named = ", ".join(sorted(absent)[:_NAMES_SHOWN])
     which = f"the first is {named}" if len(absent) == 1 else f"the first are {named}"
     raise DataError(
         f"{len(absent):,} of the {len(names):,} images of {table} are not in {fullest}, "

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms import v2
 
-from gradflow.data.bounded_files import BoundedFile, EndlessError, require_few_scans
+from gradflow.data.bounded_files import BoundedFile, TooMuchToDecodeError, require_few_scans
 from gradflow.errors import DataError
 
 # What the files may hold. Pillow knows more formats, among them PostScript, for which it would
@@ -82,7 +82,7 @@ def read_size(path: Path) -> tuple[int, int]:
         DataError: The file is not an image, or one of too many pixels in all or a side.
     """
     with (
-        _refusing(path),
+        _naming_in_errors(path),
         path.open("rb") as file,
         _opened(BoundedFile(file)) as image,
     ):
@@ -102,10 +102,10 @@ def decode(content: bytes, path: Path, size: int) -> Tensor:
             side, or one whose pixels have 32 bits: how bright they are is not known.
     """
     file = BoundedFile(io.BytesIO(content))
-    with _refusing(path), _opened(file) as image:
+    with _naming_in_errors(path), _opened(file) as image:
         _require_sides(image, path)
         require_few_scans(content)
-        file.pixels_follow()
+        file.end_of_header()
         image.load()
         if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
             raise DataError(
@@ -129,7 +129,7 @@ def _opened(file: BoundedFile) -> Image.Image:
 
 
 @contextmanager
-def _refusing(path: Path) -> Iterator[None]:
+def _naming_in_errors(path: Path) -> Iterator[None]:
     """Turns whatever goes wrong with the image at `path` into a `DataError` that names it."""
     bomb = (Image.DecompressionBombError, Image.DecompressionBombWarning)
     try:
@@ -140,7 +140,7 @@ def _refusing(path: Path) -> Iterator[None]:
             yield
     except DataError:
         raise
-    except EndlessError as error:
+    except TooMuchToDecodeError as error:
         raise DataError(
             f"{path} holds far more than its pixels, or shows them far too often; save it anew "
             "or remove it"

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from gradflow.data import bounded_files
-from gradflow.data.bounded_files import BoundedFile, EndlessError, require_few_scans
+from gradflow.data.bounded_files import BoundedFile, TooMuchToDecodeError, require_few_scans
 from gradflow.data.images import decode, read_size
 from gradflow.errors import DataError
 
@@ -58,7 +58,7 @@ def with_scans(count):
 
 def test_a_picture_that_is_gone_over_without_end_is_refused(tmp_path):
     with pytest.raises(DataError, match="shows them far too often"):
-        decode(with_scans(bounded_files.MOST_SCANS), tmp_path / "image.jpg", 8)
+        decode(with_scans(bounded_files.MAX_SCANS), tmp_path / "image.jpg", 8)
 
 
 def test_what_follows_a_picture_does_not_count():
@@ -66,7 +66,7 @@ def test_what_follows_a_picture_does_not_count():
 
 
 def test_a_small_picture_within_the_notes_does_not_count():
-    thumbnail = with_scans(bounded_files.MOST_SCANS)[:65_000]
+    thumbnail = with_scans(bounded_files.MAX_SCANS)[:65_000]
     note = b"\xff\xe1" + struct.pack(">H", len(thumbnail) + 2) + thumbnail
     whole = saved("JPEG")
     require_few_scans(whole[:2] + note + whole[2:])
@@ -93,10 +93,10 @@ def test_usual_files_are_decoded(tmp_path, form, options):
 
 
 def test_pixels_may_be_many(monkeypatch):
-    monkeypatch.setattr(bounded_files, "MOST_BEFORE_PIXELS", 4)
+    monkeypatch.setattr(bounded_files, "MAX_HEADER_BYTES", 4)
     file = BoundedFile(io.BytesIO(bytes(100)))
     file.read(4)
-    file.pixels_follow()
+    file.end_of_header()
     assert len(file.read(50)) == 50
-    with pytest.raises(EndlessError):
+    with pytest.raises(TooMuchToDecodeError):
         BoundedFile(io.BytesIO(bytes(100))).read(5)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from gradflow.data import load
 from gradflow.data.folders import find_files
-from gradflow.data.tables import read_labels
+from gradflow.data.label_csv import read_labels
 from gradflow.errors import DataError
 
 # A byte that is no text comes in as one of the surrogates from U+DC80 on.

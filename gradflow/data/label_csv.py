@@ -14,7 +14,7 @@ COLUMNS = ("filename", "label")
 _DELIMITERS = (",", ";", "\t")
 # In characters: what is longer is no list of file names, and would have to be held whole.
 _LONGEST_LINE = 1 << 20
-_SPECIAL = frozenset("\\/:")
+_PATH_CHARACTERS = frozenset("\\/:")
 
 
 @dataclass
@@ -119,7 +119,7 @@ def _lines(file: TextIOWrapper) -> Iterator[str]:
 
 def _inner_path(raw: str, table: Path) -> str:
     """The file name with forward slashes, refused if it could lead out of the folder."""
-    if _SPECIAL.isdisjoint(raw) and raw != "..":
+    if _PATH_CHARACTERS.isdisjoint(raw) and raw != "..":
         return raw
     # Windows' reading of a path knows both slashes and drives
     path = PureWindowsPath(raw)
