@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from gradflow.command_line.interrupts import Terminated, ignore_requests
+from gradflow.command_line.interrupts import Terminated, ignore_termination_signals
 from gradflow.errors import ConfigurationError, GradflowError
 
 EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
@@ -33,18 +33,18 @@ def run_command(work: Callable[[], int | None], interrupted: Callable[[], str]) 
         sys.stdout.flush()
         return code
     except GradflowError as error:
-        return complain(error)
+        return print_error(error)
     except BrokenPipeError:
         # Who reads the output, `head` say, has seen enough; the flush at exit must not fail again.
-        _let_go_of_output()
+        _discard_output()
         return 0
     except OSError as error:
         if error.filename is not None or error.errno not in _UNWRITABLE:
             raise
-        _let_go_of_output()
-        return complain(ConfigurationError(f"the output cannot be written: {error.strerror}"))
+        _discard_output()
+        return print_error(ConfigurationError(f"the output cannot be written: {error.strerror}"))
     except Terminated as request:
-        ignore_requests()
+        ignore_termination_signals()
         print(interrupted(), file=sys.stderr)
         return request.status
     except KeyboardInterrupt:
@@ -52,12 +52,12 @@ def run_command(work: Callable[[], int | None], interrupted: Callable[[], str]) 
         return EXIT_INTERRUPTED
 
 
-def _let_go_of_output() -> None:
+def _discard_output() -> None:
     """What was not written goes nowhere."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def complain(error: GradflowError) -> int:
+def print_error(error: GradflowError) -> int:
     """Say what is wrong, in one sentence on standard error; the exit code of an error."""
     print(f"error: {error}", file=sys.stderr)
     return EXIT_ERROR

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import FrameType
 
 # How long the end in good order is left alone by further requests.
-SECONDS_TO_END = 30.0
+SHUTDOWN_SECONDS = 30.0
 
 
 class Terminated(KeyboardInterrupt):
@@ -22,16 +22,16 @@ class Terminated(KeyboardInterrupt):
         self.status = 128 + number
 
 
-def end_in_good_order() -> None:
+def raise_on_termination_signals() -> None:
     """From now on SIGTERM and, where it exists, SIGHUP raise `Terminated` in the main thread.
 
     Those that come soon after do not: `timeout` sends a process two, and schedulers repeat theirs,
     which would break off the end that the first has begun.
     """
-    _handle(_Request().hear)
+    _handle(_TerminationHandler().handle)
 
 
-def ignore_requests() -> None:
+def ignore_termination_signals() -> None:
     """From now on those signals do nothing: the end has come, and its exit status is known."""
     _handle(signal.SIG_IGN)
 
@@ -42,15 +42,15 @@ def _handle(handler: Callable[[int, FrameType | None], None] | signal.Handlers) 
             signal.signal(getattr(signal, name), handler)
 
 
-class _Request:
+class _TerminationHandler:
     """The request to end, however often it is sent."""
 
     def __init__(self) -> None:
-        self._heard = -math.inf
+        self._last = -math.inf
 
-    def hear(self, number: int, _: FrameType | None) -> None:
+    def handle(self, number: int, _: FrameType | None) -> None:
         now = time.monotonic()
         # Later ones count again: Python drops an exception that is raised in a destructor.
-        if now - self._heard > SECONDS_TO_END:
-            self._heard = now
+        if now - self._last > SHUTDOWN_SECONDS:
+            self._last = now
             raise Terminated(number)

@@ -9,7 +9,7 @@ from gradflow.errors import TrainingError
 
 
 @contextmanager
-def naming_lack_of_memory(kept: Callable[[], str]) -> Iterator[None]:
+def reporting_out_of_memory(kept: Callable[[], str]) -> Iterator[None]:
     """Raises `TrainingError` where memory runs out, with what was `kept` after the reason."""
     try:
         yield

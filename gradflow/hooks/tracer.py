@@ -27,7 +27,7 @@ from gradflow.hooks.selection import Selection, select_modules
 from gradflow.hooks.state import Memory, place_in
 from gradflow.hooks.store import RecordStore
 from gradflow.runs.format.limits import restoring
-from gradflow.runs.writing.run import MuteWriter, RunWriter
+from gradflow.runs.writing.run import NullRunWriter, RunWriter
 
 
 class Tracer:
@@ -259,7 +259,7 @@ class Tracer:
         self._begin_step()
 
     def _open_writer(self) -> RunWriter:
-        kind = RunWriter if self._processes.writes else MuteWriter
+        kind = RunWriter if self._processes.writes else NullRunWriter
         if self._resume is None:
             return kind(self.folder, self._description)
         with restoring(f"the tracer's state for {self.folder}"):

@@ -24,10 +24,10 @@ from gradflow.errors import ConfigurationError
 HOST = "127.0.0.1"
 _METHODS = ("GET", "HEAD")
 _KEY = re.compile(r"[0-9A-Za-z]{1,64}")
-_MOST_READERS = 64
+_MAX_READERS = 64
 # Browsers let a page in the background ask only once a minute.
-_FORGOTTEN_AFTER = 75.0
-_SILENT_CLIENT = 10.0
+_FORGET_SECONDS = 75.0
+_CLIENT_TIMEOUT = 10.0
 _HEADERS = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
@@ -39,12 +39,12 @@ _HEADERS = {
 
 
 @dataclass(frozen=True)
-class Edition:
+class ServedPage:
     """What is served: a page and its version, how far training has got, and when it was built."""
 
     page: bytes
     version: str
-    standing: str
+    status: str
     ended: bool
     built: float
 
@@ -53,14 +53,14 @@ class PageServer:
     """Serves one page on a port of this machine, from a thread of its own, until it is left.
 
     Args:
-        page, version, standing: what is served first; see `publish`.
+        page, version, status: what is served first; see `publish`.
         port: the port; 0 takes a free one.
 
     Raises `ConfigurationError` where the port cannot be had.
     """
 
-    def __init__(self, page: bytes, version: str, standing: str, port: int = 0) -> None:
-        self.edition = Edition(page, version, standing, ended=False, built=time.monotonic())
+    def __init__(self, page: bytes, version: str, status: str, port: int = 0) -> None:
+        self.served = ServedPage(page, version, status, ended=False, built=time.monotonic())
         self._readers: dict[str, tuple[float, bool]] = {}
         self._lock = threading.Lock()
         try:
@@ -88,35 +88,35 @@ class PageServer:
         self._server.shutdown()
         self._server.server_close()
 
-    def publish(self, page: bytes, version: str, standing: str) -> None:
+    def publish(self, page: bytes, version: str, status: str) -> None:
         """Serve `page` from now on; pages that show another version than `version` reload."""
-        self.edition = Edition(page, version, standing, ended=False, built=time.monotonic())
+        self.served = ServedPage(page, version, status, ended=False, built=time.monotonic())
 
-    def tell(self, standing: str, *, ended: bool = False) -> None:
-        """Let open pages say `standing`; once it has `ended` they stop asking."""
-        self.edition = replace(self.edition, standing=standing, ended=ended)
+    def set_status(self, status: str, *, ended: bool = False) -> None:
+        """Let open pages say `status`; once it has `ended` they stop asking."""
+        self.served = replace(self.served, status=status, ended=ended)
 
-    def note(self, reader: str, shown: str, answer: Edition) -> None:
+    def note_reader(self, reader: str, shown: str, answer: ServedPage) -> None:
         """Remember that the open page `reader`, which shows version `shown`, now gets `answer`."""
         settled = answer.ended and shown == answer.version
         with self._lock:
             self._readers.pop(reader, None)
-            while len(self._readers) >= _MOST_READERS:
+            while len(self._readers) >= _MAX_READERS:
                 del self._readers[next(iter(self._readers))]
             self._readers[reader] = (time.monotonic(), settled)
 
     @property
-    def readers(self) -> int:
+    def open_pages(self) -> int:
         """How many open pages have asked lately."""
-        return len(self._lately())
+        return len(self._recent_readers())
 
     @property
-    def following(self) -> int:
+    def outdated_pages(self) -> int:
         """How many of them do not yet show the last page, or do not know that it is the last."""
-        return self._lately().count(False)
+        return self._recent_readers().count(False)
 
-    def _lately(self) -> list[bool]:
-        since = time.monotonic() - _FORGOTTEN_AFTER
+    def _recent_readers(self) -> list[bool]:
+        since = time.monotonic() - _FORGET_SECONDS
         with self._lock:
             return [settled for asked, settled in self._readers.values() if asked > since]
 
@@ -148,7 +148,7 @@ class _Handler(BaseHTTPRequestHandler):
     """Answers GET and HEAD for the page and its version, and refuses everything else."""
 
     server: _Server
-    timeout = _SILENT_CLIENT
+    timeout = _CLIENT_TIMEOUT
 
     def parse_request(self) -> bool:
         if not super().parse_request():
@@ -165,17 +165,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """The page, or its version as JSON."""
-        edition = self.server.owner.edition
+        served = self.server.owner.served
         path, query = self._target()
         if path == "/":
-            self._send("text/html; charset=utf-8", edition.page)
+            self._send("text/html; charset=utf-8", served.page)
         elif path == "/version":
-            self._note_reader(query, edition)
-            age = None if edition.version == "" else time.monotonic() - edition.built
+            self._note_reader(query, served)
+            age = None if served.version == "" else time.monotonic() - served.built
             content = {
-                "version": edition.version,
-                "standing": edition.standing,
-                "ended": edition.ended,
+                "version": served.version,
+                "standing": served.status,
+                "ended": served.ended,
                 "age": age,
             }
             self._send("application/json", json.dumps(content).encode())
@@ -207,10 +207,10 @@ class _Handler(BaseHTTPRequestHandler):
         except ValueError:
             return "", {}
 
-    def _note_reader(self, query: dict[str, list[str]], answer: Edition) -> None:
+    def _note_reader(self, query: dict[str, list[str]], answer: ServedPage) -> None:
         reader, shown = (query.get(name, [""])[0] for name in ("reader", "shown"))
         if _KEY.fullmatch(reader) and (shown == "" or _KEY.fullmatch(shown)):
-            self.server.owner.note(reader, shown, answer)
+            self.server.owner.note_reader(reader, shown, answer)
 
     def _send(self, content_type: str, content: bytes, status: HTTPStatus = HTTPStatus.OK) -> None:
         self.send_response(status)

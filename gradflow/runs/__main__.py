@@ -11,12 +11,12 @@ from typing import Annotated, Literal
 import tyro
 
 from gradflow.command_line.exit_codes import run_command
-from gradflow.runs.integrity.check import Checked, Finding, check_run, runs_in
+from gradflow.runs.integrity.check import FileFinding, RunCheck, check_run, runs_in
 from gradflow.runs.integrity.repair import repair
 
-_COLUMNS = 80
-_NAME = 24
-_NAMED = 100
+_LINE_WIDTH = 80
+_NAME_WIDTH = 24
+_MOST_NAMED = 100
 
 
 @dataclass(frozen=True)
@@ -56,32 +56,33 @@ def _check(options: Options) -> int:
         print(_line(options.folder, finding.kind, finding.path, finding.reason))
     for one in checked:
         for gap in one.gaps:
-            print(_wrapped(f"gap: {_shown(one.folder.name)} has no rows of {gap}"))
+            print(_wrapped(f"gap: {_printable(one.folder.name)} has no rows of {gap}"))
     print(_wrapped(_verdict(checked, findings)))
     return int(any(finding.kind == "damaged" for finding in findings))
 
 
-def _table(runs: Sequence[Checked]) -> list[str]:
+def _table(runs: Sequence[RunCheck]) -> list[str]:
     """One row a run."""
-    lines = [f"{'run':{_NAME}} schema  {'status':11} files        MB        rows damaged"]
+    lines = [f"{'run':{_NAME_WIDTH}} schema  {'status':11} files        MB        rows damaged"]
     for one in runs:
         version = str(one.description.get("schema_version", "-"))
-        status = _shown(str(one.description.get("status", "-")))
+        status = _printable(str(one.description.get("status", "-")))
+        name = _cut(_printable(one.folder.resolve().name), _NAME_WIDTH)
         lines.append(
-            f"{_cut(_shown(one.folder.resolve().name), _NAME):{_NAME}} {version:>6}  "
+            f"{name:{_NAME_WIDTH}} {version:>6}  "
             f"{_cut(status, 11):11} {one.files:5} {one.size / 1e6:9.2f} {one.rows:11,} "
             f"{len(one.of_kind('damaged')):7}"
         )
     return lines
 
 
-def _shortened(findings: Sequence[Finding]) -> Iterator[Finding]:
+def _shortened(findings: Sequence[FileFinding]) -> Iterator[FileFinding]:
     """The first of each folder and reason: of damaged files a hundred, of those harmless one."""
     alike = defaultdict(list)
     for finding in findings:
         alike[finding.path.parent, finding.kind, finding.reason].append(finding)
     for same in alike.values():
-        named = _NAMED if same[0].kind == "damaged" else 1
+        named = _MOST_NAMED if same[0].kind == "damaged" else 1
         yield from same[: named - 1]
         last, others = same[min(named, len(same)) - 1], len(same) - named
         if len(same) >= named:
@@ -90,11 +91,11 @@ def _shortened(findings: Sequence[Finding]) -> Iterator[Finding]:
 
 
 def _line(folder: Path, what: str, path: Path, reason: str) -> str:
-    name = _shown(path.relative_to(folder).as_posix())
-    return f"{what}: {name}\n{_wrapped('    ' + _shown(reason))}"
+    name = _printable(path.relative_to(folder).as_posix())
+    return f"{what}: {name}\n{_wrapped('    ' + _printable(reason))}"
 
 
-def _verdict(runs: Sequence[Checked], findings: Sequence[Finding]) -> str:
+def _verdict(runs: Sequence[RunCheck], findings: Sequence[FileFinding]) -> str:
     damaged = [finding for finding in findings if finding.kind == "damaged"]
     files = sum(one.files for one in runs)
     where = f"{_count(files, 'file')} of {_count(len(runs), 'run')}"
@@ -123,7 +124,7 @@ def _count(number: int, noun: str) -> str:
 def _wrapped(text: str) -> str:
     return textwrap.fill(
         text,
-        _COLUMNS,
+        _LINE_WIDTH,
         break_long_words=False,
         break_on_hyphens=False,
         subsequent_indent="    ",
@@ -134,7 +135,7 @@ def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else f"{text[: width - 1]}~"
 
 
-def _shown(text: str) -> str:
+def _printable(text: str) -> str:
     """`text` without what a terminal would act on."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 

@@ -12,14 +12,14 @@ from gradflow.runs.format.limits import (
     LONGEST_NAME,
     read_bounded,
     require_inside,
-    require_possible,
+    require_valid_path,
 )
 from gradflow.runs.format.schema import SCHEMA_VERSION
 
 _DEEPEST = 32
 _LONGEST_NUMBER = 100
 # Options, and values of the option `probes`, that versions of the schema up to 2 called otherwise.
-_PRESENT_NAMES = {"shortcut_scale": "skip_scale", "shortcut_scaling": "skip_scaling"}
+_CURRENT_NAMES = {"shortcut_scale": "skip_scale", "shortcut_scaling": "skip_scaling"}
 
 
 class NewerSchemaError(RunError):
@@ -34,7 +34,7 @@ def read_description(folder: Path, name: str) -> dict[str, Any]:
     reads has another type.
     """
     path = folder / name
-    require_possible(folder)
+    require_valid_path(folder)
     if not folder.is_dir():
         raise RunError(f"there is no folder {folder}")
     require_inside(folder, path)
@@ -57,17 +57,17 @@ def read_description(folder: Path, name: str) -> dict[str, Any]:
         if value is not None and not fits(value):
             raise RunError(f"{path} was not written by gradflow: its {entry} is not {words}")
     if description.get("configuration"):
-        description["configuration"] = _with_present_options(description["configuration"])
+        description["configuration"] = _with_current_names(description["configuration"])
     return description
 
 
-def _with_present_options(options: dict[str, Any]) -> dict[str, Any]:
+def _with_current_names(options: dict[str, Any]) -> dict[str, Any]:
     """The options of a training, those of older versions of gradflow called as they are now."""
-    present = {_PRESENT_NAMES.get(name, name): value for name, value in options.items()}
+    present = {_CURRENT_NAMES.get(name, name): value for name, value in options.items()}
     probes = present.get("probes")
     if isinstance(probes, list):
         present["probes"] = [
-            _PRESENT_NAMES.get(one, one) if isinstance(one, str) else one for one in probes
+            _CURRENT_NAMES.get(one, one) if isinstance(one, str) else one for one in probes
         ]
     return present
 

@@ -14,18 +14,18 @@ EXPERIMENT_FILE = "experiment.json"
 LAYERS_FILE = "layers.parquet"
 BEST_FILE = "best.pt"
 CHECKPOINTS_FOLDER = "checkpoints"
-WEIGHTS = (BEST_FILE, f"{CHECKPOINTS_FOLDER}/epoch-*.pt")
+WEIGHTS_PATTERNS = (BEST_FILE, f"{CHECKPOINTS_FOLDER}/epoch-*.pt")
 STATE_FILE = "state.json"
-STATES = "state-*.pt"
+STATE_PATTERN = "state-*.pt"
 DAMAGED_FOLDER = "damaged"
-TEMPORARY = ".*.tmp"
+TEMPORARY_PATTERN = ".*.tmp"
 
 
 def fault_point(name: str) -> None:
     """Does nothing: tests put in its place what ends the program, or fails, at `name`."""
 
 
-def write_whole(
+def write_atomically(
     path: Path, write: Callable[[Path], None], before: Callable[[Path], None] | None = None
 ) -> None:
     """Let `write` fill a temporary file, flush it to the disk, then rename it to `path`.
@@ -87,11 +87,11 @@ def remove_temporary_files(folder: Path) -> None:
 
     Only for who has the folder to itself. Raises `RunError` where a file cannot be removed.
     """
-    for path in files_found(folder, TEMPORARY, f"*/{TEMPORARY}"):
+    for path in matching_files(folder, TEMPORARY_PATTERN, f"*/{TEMPORARY_PATTERN}"):
         remove(path)
 
 
-def files_found(folder: Path, *patterns: str) -> list[Path]:
+def matching_files(folder: Path, *patterns: str) -> list[Path]:
     """What `patterns` find in `folder`, but for folders, which writing never leaves."""
     found = (path for pattern in patterns for path in sorted(folder.glob(pattern)))
     return [path for path in found if path.is_symlink() or not path.is_dir()]
@@ -114,10 +114,10 @@ def make_folder(folder: Path) -> None:
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write `content` to `path` whole, indented, in UTF-8."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    write_whole(path, lambda temporary: _write_text(temporary, text + "\n"))
+    write_atomically(path, lambda temporary: _write_text(temporary, text + "\n"))
 
 
-def moment_of(created: object) -> datetime | None:
+def parse_utc_time(created: object) -> datetime | None:
     """The date that a description names as `created`, in UTC; None where it is none."""
     try:
         moment = datetime.fromisoformat(str(created))

@@ -28,13 +28,13 @@ class LayerIndex:
             end = min(begin + rows_in_a_group, len(table)) - 1
             self._bounds.append((table["layer"][begin].as_py(), table["layer"][end].as_py()))
 
-    def note(self, writer: pq.ParquetWriter) -> None:
+    def save(self, writer: pq.ParquetWriter) -> None:
         """Note what was collected in the file; the last thing before `writer` is closed."""
         if self._bounds:
             writer.add_key_value_metadata({_KEY: json.dumps(self._bounds, ensure_ascii=False)})
 
 
-def groups_with(file: pq.ParquetFile, layer: str) -> list[int]:
+def row_groups_with(file: pq.ParquetFile, layer: str) -> list[int]:
     """The row groups of `file` that may hold `layer`: all of them where it does not say."""
     groups = list(range(file.num_row_groups))
     try:

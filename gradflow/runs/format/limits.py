@@ -31,7 +31,7 @@ class TooLargeError(RunError):
     """A table would take more memory than one may; says how to allow it."""
 
 
-def largest_table() -> int:
+def memory_limit() -> int:
     """Bytes of memory that a table, or weights, may take: 4 GiB, or what the environment says.
 
     Raises `ConfigurationError` where the environment variable is no positive number.
@@ -53,7 +53,7 @@ def require_memory(what: str, needed: int) -> None:
 
     Raises `TooLargeError` where it is.
     """
-    limit = largest_table()
+    limit = memory_limit()
     if needed > limit:
         raise TooLargeError(
             f"{what} would take {needed / 2**30:,.2f} GiB of memory, more than the "
@@ -62,7 +62,7 @@ def require_memory(what: str, needed: int) -> None:
         )
 
 
-def require_possible(path: Path) -> None:
+def require_valid_path(path: Path) -> None:
     """Make sure that something may be at `path`: not with a NUL in it, or longer than names are.
 
     Raises `RunError` where nothing can, or where it is not allowed to look; where its name is not
@@ -109,7 +109,7 @@ def require_no_links_out(folder: Path) -> None:
             require_inside(folder, path)
 
 
-def require_file(path: Path) -> None:
+def require_regular_file(path: Path) -> None:
     """Make sure that what is at `path`, if anything, is a file: a pipe would never end.
 
     Raises `RunError` where it is not.
@@ -127,7 +127,7 @@ def is_inside(folder: Path, path: Path) -> bool:
     return True
 
 
-def is_own_file(folder: Path, path: Path) -> bool:
+def is_file_inside(folder: Path, path: Path) -> bool:
     """Whether `path` is a file, and within `folder`, its links followed."""
     return is_inside(folder, path) and path.is_file()
 
@@ -138,7 +138,7 @@ def read_bounded(path: Path, limit: int) -> bytes:
     Raises `RunError` where it has more than `limit` bytes or is no file, `OSError` where it cannot
     be read.
     """
-    require_file(path)
+    require_regular_file(path)
     with path.open("rb") as file:
         content = file.read(limit + 1)
     if len(content) > limit:

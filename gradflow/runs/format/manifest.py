@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from gradflow.errors import RunError
-from gradflow.runs.format.files import DAMAGED_FOLDER, append, write_whole
+from gradflow.runs.format.files import DAMAGED_FOLDER, append, write_atomically
 from gradflow.runs.format.limits import LARGEST_MANIFEST, read_bounded, require_inside
 
 MANIFEST_FILE = "manifest.jsonl"
@@ -24,7 +24,7 @@ _SUFFIXES = (".parquet", ".pt")
 
 
 @dataclass(frozen=True)
-class Entry:
+class FileEntry:
     """A file as it was written: its size in bytes and the CRC-32 of its content."""
 
     size: int
@@ -35,7 +35,7 @@ class Entry:
         return len(content) == self.size and zlib.crc32(content) == self.crc32
 
 
-def entry_of(path: Path) -> Entry:
+def entry_of(path: Path) -> FileEntry:
     """The entry of the file at `path` as it is now."""
     size, crc = 0, 0
     with path.open("rb") as file:
@@ -43,7 +43,7 @@ def entry_of(path: Path) -> Entry:
         length = min(_CHUNK, os.fstat(file.fileno()).st_size + 1)
         while chunk := file.read(length):
             size, crc = size + len(chunk), zlib.crc32(chunk, crc)
-    return Entry(size, crc)
+    return FileEntry(size, crc)
 
 
 @dataclass(frozen=True)
@@ -55,17 +55,17 @@ class Manifest:
         exists: whether there is a manifest; runs recorded before there were any have none.
         files: those that should be there, as they were written. A file that is being replaced has
             two entries, so that either content is known whatever comes between.
-        gone: those that were taken away.
+        removed: those that were taken away.
         damaged: whether it has a line, other than a torn last one, that was not written so.
     """
 
     folder: Path
     exists: bool
-    files: dict[str, tuple[Entry, ...]] = field(default_factory=dict)
-    gone: frozenset[str] = frozenset()
+    files: dict[str, tuple[FileEntry, ...]] = field(default_factory=dict)
+    removed: frozenset[str] = frozenset()
     damaged: bool = False
 
-    def knows(self, path: Path) -> bool:
+    def lists(self, path: Path) -> bool:
         """Whether the manifest lists `path`."""
         return name_in(self.folder, path) in self.files
 
@@ -74,7 +74,7 @@ class Manifest:
         entries = self.files.get(name_in(self.folder, path), ())
         return bool(entries) and not any(entry.describes(content) for entry in entries)
 
-    def require_sound(self) -> None:
+    def require_undamaged(self) -> None:
         """Raise `RunError` where the manifest is damaged, and so cannot tell what counts."""
         if self.damaged:
             raise RunError(
@@ -97,22 +97,22 @@ def read_manifest(folder: Path) -> Manifest:
         return Manifest(folder, exists=False)
     except OSError as error:
         raise RunError(f"{path} cannot be read: {error.strerror or error}") from error
-    files: dict[str, tuple[Entry, ...]] = {}
-    gone: set[str] = set()
+    files: dict[str, tuple[FileEntry, ...]] = {}
+    removed: set[str] = set()
     changes = [_parse(line) for line in content.split(b"\n")[:-1]]
     for change in changes:
         if change is None:
             continue
         files.update(change.written)
-        gone -= change.written.keys()
-        for name in change.gone:
+        removed -= change.written.keys()
+        for name in change.removed:
             files.pop(name, None)
-        gone |= change.gone
+        removed |= change.removed
     damaged = any(change is None for change in changes)
-    return Manifest(folder, True, files, frozenset(gone), damaged)
+    return Manifest(folder, True, files, frozenset(removed), damaged)
 
 
-def note(folder: Path, written: Iterable[Path] = (), taken_away: Iterable[Path] = ()) -> None:
+def record_change(folder: Path, written: Iterable[Path] = (), removed: Iterable[Path] = ()) -> None:
     """Append to the manifest of `folder`, as one change, that files were written and others went.
 
     Raises `RunError` where that fails.
@@ -122,8 +122,8 @@ def note(folder: Path, written: Iterable[Path] = (), taken_away: Iterable[Path] 
     except OSError as error:
         reason = error.strerror or error
         raise RunError(f"what was written to {folder} cannot be read again: {reason}") from error
-    gone = frozenset(name_in(folder, path) for path in taken_away)
-    _append(folder, _line(_Change(entries, gone)))
+    names = frozenset(name_in(folder, path) for path in removed)
+    _append(folder, _line(_Change(entries, names)))
 
 
 def write_listed(folder: Path, path: Path, write: Callable[[Path], None]) -> None:
@@ -134,30 +134,30 @@ def write_listed(folder: Path, path: Path, write: Callable[[Path], None]) -> Non
     Raises `RunError` where that fails.
     """
     replaced = path.exists()
-    write_whole(path, write, partial(_note_replacement, folder, path) if replaced else None)
+    write_atomically(path, write, partial(_record_replacement, folder, path) if replaced else None)
     if not replaced:
-        note(folder, [path])
+        record_change(folder, [path])
 
 
-def tidy(folder: Path) -> None:
+def shorten_manifest(folder: Path) -> None:
     """Write the manifest of `folder` anew, without what says nothing any more."""
     manifest = read_manifest(folder)
-    gone = frozenset(name for name in manifest.gone if (folder / name).exists())
-    write_manifest(folder, manifest.files, gone)
+    removed = frozenset(name for name in manifest.removed if (folder / name).exists())
+    write_manifest(folder, manifest.files, removed)
 
 
 def write_manifest(
-    folder: Path, files: Mapping[str, tuple[Entry, ...]], gone: frozenset[str] = frozenset()
+    folder: Path, files: Mapping[str, tuple[FileEntry, ...]], removed: frozenset[str] = frozenset()
 ) -> None:
-    """Write a manifest that lists `files`, and names those that are `gone`, in place of any other.
+    """Write a manifest that lists `files` and the `removed` ones, in place of any other.
 
     Raises `RunError` where that fails.
     """
     changes = [_Change({name: entries}, frozenset()) for name, entries in files.items()]
-    if gone:
-        changes.append(_Change({}, gone))
+    if removed:
+        changes.append(_Change({}, removed))
     text = b"".join(map(_line, changes))
-    write_whole(folder / MANIFEST_FILE, lambda temporary: _write(temporary, text))
+    write_atomically(folder / MANIFEST_FILE, lambda temporary: _write(temporary, text))
 
 
 def name_in(folder: Path, path: Path) -> str:
@@ -169,11 +169,11 @@ def name_in(folder: Path, path: Path) -> str:
 class _Change:
     """What a line of the manifest says."""
 
-    written: Mapping[str, tuple[Entry, ...]]
-    gone: frozenset[str]
+    written: Mapping[str, tuple[FileEntry, ...]]
+    removed: frozenset[str]
 
 
-def _note_replacement(folder: Path, path: Path, replacement: Path) -> None:
+def _record_replacement(folder: Path, path: Path, replacement: Path) -> None:
     # What stands there now is said again: the replacement before may never have taken place.
     entries = (entry_of(path), entry_of(replacement))
     _append(folder, _line(_Change({name_in(folder, path): entries}, frozenset())))
@@ -208,8 +208,8 @@ def _line(change: _Change) -> bytes:
             name: [[entry.size, entry.crc32] for entry in entries]
             for name, entries in change.written.items()
         }
-    if change.gone:
-        content["gone"] = sorted(change.gone)
+    if change.removed:
+        content["gone"] = sorted(change.removed)
     return (json.dumps(content | {"check": _checksum(content)}) + "\n").encode()
 
 
@@ -228,7 +228,7 @@ def _parse(line: bytes) -> _Change | None:
         if content.pop("check") != _checksum(content):
             return None
         written = {
-            _inner(name): tuple(Entry(int(size), int(crc)) for size, crc in entries)
+            _inner(name): tuple(FileEntry(int(size), int(crc)) for size, crc in entries)
             for name, entries in content.get("written", {}).items()
         }
         return _Change(written, frozenset(map(_inner, content.get("gone", []))))

@@ -19,7 +19,7 @@ from gradflow.runs.format.manifest import MANIFEST_FILE, Manifest
 from gradflow.runs.format.schema import TABLES
 
 # A column of merged parts alone: the place that each row had.
-ROW = "row"
+ROW_COLUMN = "row"
 
 # How the schema's types of columns are read back; layer and parameter names are written otherwise.
 ARROW_TYPES = {
@@ -64,7 +64,7 @@ def part_name(first_step: int, last_step: int, *, merged: bool = False) -> str:
     return f"{'merged' if merged else 'part'}-{first_step:010d}-{last_step:010d}.parquet"
 
 
-def plain_schema(schema: pa.Schema) -> pa.Schema:
+def without_dictionaries(schema: pa.Schema) -> pa.Schema:
     """`schema` with names as plain strings, whether a part has them so or in a dictionary."""
     fields = [
         field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
@@ -80,7 +80,7 @@ def parquet_options(schema: pa.Schema) -> dict[str, Any]:
     twice: with such numbers they would take more room, and twice the time. The pages' checksums
     guard those that are read without the others.
     """
-    names = [field.name for field in plain_schema(schema) if pa.types.is_string(field.type)]
+    names = [field.name for field in without_dictionaries(schema) if pa.types.is_string(field.type)]
     return {"compression": "zstd", "write_page_checksum": True, "use_dictionary": names}
 
 
@@ -96,7 +96,7 @@ def parts_of(manifest: Manifest, table: str) -> list[Part]:
 
     Raises `RunError` where the manifest is damaged, or lost although it is needed to tell.
     """
-    manifest.require_sound()
+    manifest.require_undamaged()
     folders = TABLES[table].folders if table in TABLES else (table,)
     names = {name for name in manifest.files if name.partition("/")[0] in folders}
     found = {
@@ -106,23 +106,25 @@ def parts_of(manifest: Manifest, table: str) -> list[Part]:
     }
     # What is on the disk and not listed was written just before an interruption; whole, all the
     # same, but a merged one, whose parts are still there.
-    unlisted = {name for name in found - names - manifest.gone if not _is_half_way(name, manifest)}
+    unlisted = {
+        name for name in found - names - manifest.removed if not _is_half_way(name, manifest)
+    }
     parts = sorted(_parts(manifest.folder, names | unlisted))
     if not manifest.exists:
         _require_unmixed(manifest.folder, parts)
     return parts
 
 
-def part_at(path: Path) -> Part | None:
+def parse_part_name(path: Path) -> Part | None:
     """The part that the file `path` is by its name; None where it is none."""
     found = _PATTERN.fullmatch(path.name)
     return Part(int(found[2]), int(found[3]), path) if found else None
 
 
-def left_over(manifest: Manifest) -> list[Path]:
+def leftover_files(manifest: Manifest) -> list[Path]:
     """Files that count no more, or never did, and that an interruption left on the disk."""
     on_disk = (path.relative_to(manifest.folder).as_posix() for path in _parquet_files(manifest))
-    names = [name for name in on_disk if name in manifest.gone or _is_half_way(name, manifest)]
+    names = [name for name in on_disk if name in manifest.removed or _is_half_way(name, manifest)]
     return [manifest.folder / name for name in sorted(names)]
 
 
@@ -152,6 +154,6 @@ def _require_unmixed(folder: Path, parts: Sequence[Part]) -> None:
 
 def _parts(folder: Path, names: set[str]) -> Iterator[Part]:
     for name in names:
-        part = part_at(folder / name)
+        part = parse_part_name(folder / name)
         if part is not None:
             yield part

@@ -69,7 +69,10 @@ SHATTERING = Table(
 PATH_LENGTHS = Table(
     "path_lengths",
     "all paths of one length through the residual blocks: those that take that many branches",
-    (EPOCH, Quantity("length", "branches", "k, of n blocks", dtype="int32", within=(0, 100_000))),
+    (
+        EPOCH,
+        Quantity("length", "branches", "k, of n blocks", dtype="int32", allowed_range=(0, 100_000)),
+    ),
     (
         Quantity("paths", "paths", "n! / (k! (n - k)!)"),
         Quantity(
@@ -137,7 +140,7 @@ SKIP_SCALING = Table(
         ),
         Quantity("last_gradient_norm", "unit of dL/dx", "the same with x the last block's output"),
     ),
-    former="shortcut_scaling",
+    former_name="shortcut_scaling",
 )
 NOISE_SCALE = Table(
     "noise_scale",

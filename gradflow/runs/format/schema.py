@@ -51,7 +51,7 @@ HISTOGRAM_COLUMNS = (
         "power of two",
         "e of the first bin that holds elements; missing where none does",
         dtype="int32",
-        within=(-1100, 1100),
+        allowed_range=(-1100, 1100),
     ),
     Quantity(
         "counts",
@@ -146,7 +146,7 @@ JUNCTIONS = Table(
             "name",
             "identity or projection (with weights)",
             dtype="str",
-            former="shortcut",
+            former_name="shortcut",
         ),
         Quantity(
             "gradient_norm",
@@ -242,7 +242,7 @@ def as_markdown() -> str:
         *_AXES.splitlines(),
     ]
     for table in TABLES.values():
-        lines += ["", f"## {table.name}", "", f"A row is {table.row}."]
+        lines += ["", f"## {table.name}", "", f"A row is {table.row_meaning}."]
         if table.open_ended:
             lines += ["", "It takes further columns than these."]
         lines += ["", "| column | unit | formula | type | source |", "|---|---|---|---|---|"]

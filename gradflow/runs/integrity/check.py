@@ -14,38 +14,38 @@ from gradflow.runs.format.files import (
     EXPERIMENT_FILE,
     RUN_FILE,
     STATE_FILE,
-    STATES,
-    TEMPORARY,
-    files_found,
+    STATE_PATTERN,
+    TEMPORARY_PATTERN,
+    matching_files,
 )
 from gradflow.runs.format.limits import (
     OutsideError,
     TooLargeError,
     is_inside,
-    require_file,
     require_inside,
     require_memory,
-    require_possible,
+    require_regular_file,
+    require_valid_path,
 )
 from gradflow.runs.format.manifest import (
     MANIFEST_FILE,
-    Entry,
+    FileEntry,
     Manifest,
     entry_of,
     name_in,
     read_manifest,
 )
-from gradflow.runs.format.parts import Part, left_over, part_at
+from gradflow.runs.format.parts import Part, leftover_files, parse_part_name
 from gradflow.runs.integrity.gaps import Gap, gaps_of
 from gradflow.runs.reading.part import require_readable
 from gradflow.runs.reading.state_file import read_state, state_path
-from gradflow.runs.writing.rebuilding import files_of
+from gradflow.runs.writing.rebuilding import run_files
 
 _ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
-class Finding:
+class FileFinding:
     """A file that is not as it should be: which, in what way, and why.
 
     `damaged` files lost what was recorded; `left over` ones an interruption left, and `unlisted`
@@ -58,7 +58,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Checked:
+class RunCheck:
     """What there is to say of one run.
 
     Fields:
@@ -74,7 +74,7 @@ class Checked:
     folder: Path
     description: dict[str, Any] = field(repr=False)
     manifest: Manifest = field(repr=False)
-    findings: tuple[Finding, ...]
+    findings: tuple[FileFinding, ...]
     gaps: tuple[Gap, ...]
     files: int
     size: int
@@ -86,7 +86,7 @@ class Checked:
         entries = self.description.get("set_aside")
         return len(entries) if isinstance(entries, list) else 0
 
-    def of_kind(self, kind: str) -> list[Finding]:
+    def of_kind(self, kind: str) -> list[FileFinding]:
         """The findings of one kind."""
         return [finding for finding in self.findings if finding.kind == kind]
 
@@ -96,12 +96,12 @@ def is_run(folder: Path) -> bool:
     return (folder / RUN_FILE).exists() or bool(read_manifest(folder).files)
 
 
-def runs_in(folder: Path) -> tuple[list[Path], list[Finding]]:
+def runs_in(folder: Path) -> tuple[list[Path], list[FileFinding]]:
     """The folders of the runs in `folder`, a run or an experiment, and what is wrong beside them.
 
     Raises `RunError` where `folder` holds neither, one of a newer schema, or a link out of it.
     """
-    require_possible(folder)
+    require_valid_path(folder)
     if not folder.is_dir():
         raise RunError(f"there is no folder {folder}")
     if not (folder / EXPERIMENT_FILE).exists():
@@ -113,13 +113,13 @@ def runs_in(folder: Path) -> tuple[list[Path], list[Finding]]:
         for path in folder.iterdir()
         if path.is_dir() and is_inside(folder, path) and is_run(path)
     )
-    findings = [*_temporary_files(folder, TEMPORARY)]
+    findings = [*_temporary_files(folder, TEMPORARY_PATTERN)]
     try:
         description = read_description(folder, EXPERIMENT_FILE)
     except NewerSchemaError:
         raise
     except RunError as error:
-        findings.append(Finding(folder / EXPERIMENT_FILE, "damaged", _reason(error)))
+        findings.append(FileFinding(folder / EXPERIMENT_FILE, "damaged", _reason(error)))
         return inside, findings
     names = description.get("runs")
     listed = set(map(str, names)) if isinstance(names, list) else set()
@@ -129,12 +129,12 @@ def runs_in(folder: Path) -> tuple[list[Path], list[Finding]]:
     return [path for path in inside if path.name in listed], findings
 
 
-def check_run(folder: Path) -> Checked:
+def check_run(folder: Path) -> RunCheck:
     """Look at every file of the run in `folder`.
 
     Raises `RunError` where the run is of a newer schema, or of a name that none can have.
     """
-    require_possible(folder)
+    require_valid_path(folder)
     for _ in range(_ATTEMPTS):
         manifest = read_manifest(folder)
         checked = _check(folder, manifest)
@@ -144,28 +144,31 @@ def check_run(folder: Path) -> Checked:
     return checked
 
 
-def _check(folder: Path, manifest: Manifest) -> Checked:
+def _check(folder: Path, manifest: Manifest) -> RunCheck:
     description, findings = _description(folder)
     findings += _manifest_findings(manifest, description)
     # A damaged list tells nothing of the files that it does not name.
-    left = [] if manifest.damaged else left_over(manifest)
-    present = {name_in(folder, path): path for path in files_of(folder) if path not in left}
+    left = [] if manifest.damaged else leftover_files(manifest)
+    present = {name_in(folder, path): path for path in run_files(folder) if path not in left}
     for name in sorted(present.keys() | manifest.files.keys()):
-        reason = _what_is_wrong(folder, folder / name, manifest.files.get(name, ()))
+        reason = _why_damaged(folder, folder / name, manifest.files.get(name, ()))
         if reason is not None:
-            findings.append(Finding(folder / name, "damaged", reason))
+            findings.append(FileFinding(folder / name, "damaged", reason))
         elif manifest.exists and not manifest.damaged and name not in manifest.files:
             findings.append(
-                Finding(folder / name, "unlisted", "written just before an interruption")
+                FileFinding(folder / name, "unlisted", "written just before an interruption")
             )
     findings += [
-        Finding(path, "left over", "another file holds its rows, or they were taken back")
+        FileFinding(path, "left over", "another file holds its rows, or they were taken back")
         for path in left
     ]
-    findings += [*_state_findings(folder), *_temporary_files(folder, TEMPORARY, f"*/{TEMPORARY}")]
+    findings += [
+        *_state_findings(folder),
+        *_temporary_files(folder, TEMPORARY_PATTERN, f"*/{TEMPORARY_PATTERN}"),
+    ]
     bad = {finding.path for finding in findings if finding.kind == "damaged"}
     whole = [path for path in present.values() if path not in bad]
-    return Checked(
+    return RunCheck(
         folder,
         description,
         manifest,
@@ -177,28 +180,28 @@ def _check(folder: Path, manifest: Manifest) -> Checked:
     )
 
 
-def _description(folder: Path) -> tuple[dict[str, Any], list[Finding]]:
+def _description(folder: Path) -> tuple[dict[str, Any], list[FileFinding]]:
     try:
         return read_description(folder, RUN_FILE), []
     except NewerSchemaError:
         raise
     except RunError as error:
-        return {}, [Finding(folder / RUN_FILE, "damaged", _reason(error))]
+        return {}, [FileFinding(folder / RUN_FILE, "damaged", _reason(error))]
 
 
-def _manifest_findings(manifest: Manifest, description: dict[str, Any]) -> Iterator[Finding]:
+def _manifest_findings(manifest: Manifest, description: dict[str, Any]) -> Iterator[FileFinding]:
     path = manifest.folder / MANIFEST_FILE
     if manifest.damaged:
-        yield Finding(path, "damaged", "some lines are not what was written")
+        yield FileFinding(path, "damaged", "some lines are not what was written")
     elif not manifest.exists and description.get("schema_version", 2) >= 2:
-        yield Finding(path, "damaged", "missing")
+        yield FileFinding(path, "damaged", "missing")
 
 
-def _what_is_wrong(folder: Path, path: Path, entries: tuple[Entry, ...]) -> str | None:
+def _why_damaged(folder: Path, path: Path, entries: tuple[FileEntry, ...]) -> str | None:
     """Why the file at `path` is damaged; None where it is not."""
     try:
         require_inside(folder, path)
-        require_file(path)
+        require_regular_file(path)
         size = path.stat().st_size
         # Known without reading it: a file with holes may claim any size.
         if not size or (entries and size not in (entry.size for entry in entries)):
@@ -216,7 +219,7 @@ def _what_is_wrong(folder: Path, path: Path, entries: tuple[Entry, ...]) -> str 
     return _why_unreadable(folder, path, whole=not entries)
 
 
-def _difference(size: int, entries: tuple[Entry, ...]) -> str:
+def _difference(size: int, entries: tuple[FileEntry, ...]) -> str:
     """How a file of `size` bytes differs from what was written, which is one of `entries`."""
     sizes = {entry.size for entry in entries}
     if not size:
@@ -230,7 +233,7 @@ def _why_unreadable(folder: Path, path: Path, *, whole: bool) -> str | None:
     """What reading a file finds: the `whole` of it where no checksum of it is known."""
     try:
         if path.suffix == ".parquet":
-            part = part_at(path) or Part(0, 0, path)
+            part = parse_part_name(path) or Part(0, 0, path)
             require_readable(folder, part, whole=whole)
         elif whole:  # weights are in an archive that knows the checksums of its members
             with zipfile.ZipFile(path) as archive:
@@ -243,22 +246,22 @@ def _why_unreadable(folder: Path, path: Path, *, whole: bool) -> str | None:
     return None
 
 
-def _state_findings(folder: Path) -> Iterator[Finding]:
+def _state_findings(folder: Path) -> Iterator[FileFinding]:
     kept: Path | None = None
     try:
         kept = state_path(folder)
         read_state(folder)
     except RunError as error:
-        yield Finding(folder / STATE_FILE, "damaged", _reason(error))
+        yield FileFinding(folder / STATE_FILE, "damaged", _reason(error))
         return
-    for path in files_found(folder, STATES):
+    for path in matching_files(folder, STATE_PATTERN):
         if path != kept:
-            yield Finding(path, "left over", "a state that no training goes on from")
+            yield FileFinding(path, "left over", "a state that no training goes on from")
 
 
-def _temporary_files(folder: Path, *patterns: str) -> Iterator[Finding]:
-    for path in files_found(folder, *patterns):
-        yield Finding(path, "left over", "a file that was being written at an interruption")
+def _temporary_files(folder: Path, *patterns: str) -> Iterator[FileFinding]:
+    for path in matching_files(folder, *patterns):
+        yield FileFinding(path, "left over", "a file that was being written at an interruption")
 
 
 def _rows(path: Path) -> int:

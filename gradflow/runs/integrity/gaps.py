@@ -15,7 +15,7 @@ from gradflow.runs.format.limits import require_memory
 _BYTES_A_VALUE = 64
 
 # Recorded at the same steps, each of them, if at all.
-BY_STEP = (
+STEP_TABLES = (
     "activations",
     "gradients",
     "activation_histograms",
@@ -53,8 +53,8 @@ def gaps_of(parts: Iterable[Path], *, finished: bool) -> tuple[Gap, ...]:
     epochs: dict[str, set[int]] = defaultdict(set)
     for part in parts:
         table = part.parent.name
-        if part.suffix == ".parquet" and (table in BY_STEP or table == "epochs"):
-            if table in BY_STEP:
+        if part.suffix == ".parquet" and (table in STEP_TABLES or table == "epochs"):
+            if table in STEP_TABLES:
                 steps[table] |= _values(part, "step")
             epochs[table] |= _values(part, "epoch")
     every_step = sorted(set().union(*steps.values()))

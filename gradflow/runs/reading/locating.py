@@ -5,8 +5,8 @@ from datetime import datetime
 from pathlib import Path
 
 from gradflow.errors import RunError
-from gradflow.runs.format.files import EXPERIMENT_FILE, RUN_FILE, moment_of
-from gradflow.runs.format.limits import LARGEST_DESCRIPTION, read_bounded, require_possible
+from gradflow.runs.format.files import EXPERIMENT_FILE, RUN_FILE, parse_utc_time
+from gradflow.runs.format.limits import LARGEST_DESCRIPTION, read_bounded, require_valid_path
 
 RUNS_FOLDER = Path("runs")
 
@@ -33,14 +33,14 @@ def newest_experiment(runs_folder: Path) -> Path:
 def find_folder(named: Path, runs_folder: Path) -> Path:
     """The folder that `named` means: itself, or else what is called so in `runs_folder`.
 
-    The commands that a report prints name experiments by `command_name`, so that they work
+    The commands that a report prints name experiments by `name_for_commands`, so that they work
     where the experiment was recorded, and in the folder that holds it.
 
     Raises `RunError` where neither exists.
     """
     inside = runs_folder / named
     for folder in (named, inside):
-        require_possible(folder)
+        require_valid_path(folder)
         if _is_recorded(folder):
             return folder
     if named.is_dir():
@@ -50,7 +50,7 @@ def find_folder(named: Path, runs_folder: Path) -> Path:
     raise RunError(f"there is no folder {named}, and none in {runs_folder}: name one by its path")
 
 
-def command_name(folder: Path) -> str:
+def name_for_commands(folder: Path) -> str:
     """What a command may call `folder`: its name, after that of the experiment that it is in."""
     folder = folder.resolve()
     if (folder.parent / EXPERIMENT_FILE).exists():
@@ -64,6 +64,6 @@ def _is_recorded(folder: Path) -> bool:
 
 def _created(path: Path) -> datetime | None:
     try:
-        return moment_of(json.loads(read_bounded(path, LARGEST_DESCRIPTION))["created"])
+        return parse_utc_time(json.loads(read_bounded(path, LARGEST_DESCRIPTION))["created"])
     except (RunError, OSError, ValueError, KeyError, TypeError, RecursionError):
         return None  # what is not a description of gradflow's is not a candidate

@@ -14,7 +14,7 @@ import pandas as pd
 
 
 @dataclass(frozen=True)
-class Format:
+class FloatFormat:
     """A floating format: exponents of its smallest, smallest normal and largest numbers."""
 
     name: str
@@ -23,12 +23,12 @@ class Format:
     largest: int
 
 
-FLOAT16 = Format("float16", -24, -14, 15)
-BFLOAT16 = Format("bfloat16", -133, -126, 127)
+FLOAT16 = FloatFormat("float16", -24, -14, 15)
+BFLOAT16 = FloatFormat("bfloat16", -133, -126, 127)
 _LOWEST_BIN = -126
 
 
-def elements(frame: pd.DataFrame) -> pd.Series:
+def element_counts(frame: pd.DataFrame) -> pd.Series:
     """The number of elements of each tensor."""
     return _outside(frame) + _series(frame, [sum(counts) for counts in frame.counts])
 
@@ -56,17 +56,17 @@ def percentile(frame: pd.DataFrame, percent: float) -> pd.Series:
     return _series(frame, [_percentile(row, percent) for row in frame.itertuples()])
 
 
-def fraction_below_normal(frame: pd.DataFrame, target: Format) -> pd.Series:
+def fraction_below_normal(frame: pd.DataFrame, target: FloatFormat) -> pd.Series:
     """The share of elements that are not zero, and smaller than the format's smallest normal."""
-    return (frame.underflow + _below(frame, target.smallest_normal)) / elements(frame)
+    return (frame.underflow + _below(frame, target.smallest_normal)) / element_counts(frame)
 
 
-def nonzero(frame: pd.DataFrame) -> pd.Series:
+def nonzero_counts(frame: pd.DataFrame) -> pd.Series:
     """The number of elements of each tensor that are not zero."""
-    return elements(frame) - frame.zeros
+    return element_counts(frame) - frame.zeros
 
 
-def fraction_below_smallest(frame: pd.DataFrame, target: Format) -> pd.Series:
+def fraction_below_smallest(frame: pd.DataFrame, target: FloatFormat) -> pd.Series:
     """The share of elements that are not zero, and smaller than any number of the format but zero.
 
     Rounded to nearest, those below half the smallest number become zero, and the others the
@@ -79,19 +79,19 @@ def fraction_below_smallest(frame: pd.DataFrame, target: Format) -> pd.Series:
             f"the smallest number of {target.name} is 2^{target.smallest}, and bins end at "
             f"2^{_LOWEST_BIN}: what is smaller than it cannot be told"
         )
-    return (frame.underflow + _below(frame, target.smallest)) / elements(frame)
+    return (frame.underflow + _below(frame, target.smallest)) / element_counts(frame)
 
 
-def fraction_above_largest(frame: pd.DataFrame, target: Format) -> pd.Series:
+def fraction_above_largest(frame: pd.DataFrame, target: FloatFormat) -> pd.Series:
     """The share of finite elements that are at least 2^(largest + 1), beyond the format's range."""
     above = [
         sum(count for exponent, count in _row_bins(row) if exponent > target.largest)
         for row in frame.itertuples()
     ]
-    return _series(frame, above) / elements(frame)
+    return _series(frame, above) / element_counts(frame)
 
 
-def loss_scale(frame: pd.DataFrame, target: Format = FLOAT16) -> float:
+def loss_scale(frame: pd.DataFrame, target: FloatFormat = FLOAT16) -> float:
     """The largest power of two by which all rows' finite magnitudes can grow and stay in range.
 
     For the histograms of gradients, the loss scale that fits `target`: one more doubling could take
@@ -105,7 +105,7 @@ def loss_scale(frame: pd.DataFrame, target: Format = FLOAT16) -> float:
     return math.ldexp(1.0, target.largest - max(tops)) if tops else math.nan
 
 
-def fraction_lost(frame: pd.DataFrame, scale: float, target: Format = FLOAT16) -> pd.Series:
+def fraction_lost(frame: pd.DataFrame, scale: float, target: FloatFormat = FLOAT16) -> pd.Series:
     """The share of elements, not zero, that `scale` leaves below the format's smallest normal.
 
     Raises `ValueError` unless `scale` is a power of two, which moves whole bins.
@@ -114,7 +114,7 @@ def fraction_lost(frame: pd.DataFrame, scale: float, target: Format = FLOAT16) -
     if mantissa != 0.5:
         raise ValueError(f"a scale must be a power of two to move whole bins, not {scale}")
     threshold = target.smallest_normal - (exponent - 1)
-    return (frame.underflow + _below(frame, threshold)) / elements(frame)
+    return (frame.underflow + _below(frame, threshold)) / element_counts(frame)
 
 
 def _outside(frame: pd.DataFrame) -> pd.Series:

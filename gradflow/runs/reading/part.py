@@ -9,18 +9,18 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gradflow.errors import GradflowError, RunError
-from gradflow.runs.format.layer_index import groups_with
-from gradflow.runs.format.limits import require_file, require_inside, require_memory
+from gradflow.runs.format.layer_index import row_groups_with
+from gradflow.runs.format.limits import require_inside, require_memory, require_regular_file
 from gradflow.runs.format.manifest import Manifest
-from gradflow.runs.format.parts import ROW, Part
+from gradflow.runs.format.parts import ROW_COLUMN, Part
 from gradflow.runs.reading.part_contents import (
     DamagedError,
-    clean,
-    columns_of,
-    read_pieces,
-    require_room,
+    checked_columns,
+    conform_to_schema,
+    read_in_batches,
+    require_fits_memory,
     stored_names,
-    texts_of,
+    text_columns,
 )
 
 
@@ -41,11 +41,11 @@ def read_part(manifest: Manifest, part: Part) -> pa.Table:
         if manifest.contradicts(part.path, content):
             raise DamagedError("its checksum is another")
         file = pq.ParquetFile(pa.BufferReader(content))
-        columns = columns_of(part, file.schema_arrow)
-        require_room(part, file, columns)
-        if texts := texts_of(file.schema_arrow):
+        columns = checked_columns(part, file.schema_arrow)
+        require_fits_memory(part, file, columns)
+        if texts := text_columns(file.schema_arrow):
             file = pq.ParquetFile(pa.BufferReader(content), read_dictionary=texts)
-        return clean(part, read_pieces(part, file, columns))
+        return conform_to_schema(part, read_in_batches(part, file, columns))
 
 
 def read_layer(manifest: Manifest, part: Part, columns: Sequence[str], layer: str) -> pa.Table:
@@ -59,14 +59,14 @@ def read_layer(manifest: Manifest, part: Part, columns: Sequence[str], layer: st
     with _naming(part):
         _require_own(manifest.folder, part.path)
         with pq.ParquetFile(part.path, page_checksum_verification=True) as file:
-            present = columns_of(part, file.schema_arrow)
+            present = checked_columns(part, file.schema_arrow)
             if "layer" not in present:
                 raise DamagedError("it has no column layer")
-            wanted = stored_names(part, present, (*columns, ROW))
-            groups = groups_with(file, layer)
-            require_room(part, file, [*wanted, "layer"], groups)
-            table = read_pieces(part, file, [*wanted, "layer"], groups)
-        return clean(part, table.filter(pc.equal(table["layer"], layer)).select(wanted))
+            wanted = stored_names(part, present, (*columns, ROW_COLUMN))
+            groups = row_groups_with(file, layer)
+            require_fits_memory(part, file, [*wanted, "layer"], groups)
+            table = read_in_batches(part, file, [*wanted, "layer"], groups)
+        return conform_to_schema(part, table.filter(pc.equal(table["layer"], layer)).select(wanted))
 
 
 def require_readable(folder: Path, part: Part, *, whole: bool) -> None:
@@ -76,14 +76,14 @@ def require_readable(folder: Path, part: Part, *, whole: bool) -> None:
     """
     _require_own(folder, part.path)
     with pq.ParquetFile(part.path, page_checksum_verification=True) as file:
-        require_room(part, file, columns_of(part, file.schema_arrow))
+        require_fits_memory(part, file, checked_columns(part, file.schema_arrow))
         for _ in file.iter_batches() if whole else ():
             pass
 
 
 def _require_own(folder: Path, path: Path) -> None:
     require_inside(folder, path)
-    require_file(path)
+    require_regular_file(path)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import pyarrow.types as kinds
 
 from gradflow.runs.format.files import LAYERS_FILE
 from gradflow.runs.format.limits import LONGEST_TEXT, require_memory
-from gradflow.runs.format.parts import ARROW_TYPES, ROW, Part
+from gradflow.runs.format.parts import ARROW_TYPES, ROW_COLUMN, Part
 from gradflow.runs.format.quantity import BATCH_SIZE, Table
 from gradflow.runs.format.schema import TABLE_OF_FOLDER
 
@@ -21,7 +21,7 @@ class DamagedError(Exception):
     """A part is not what was written; says why."""
 
 
-def columns_of(part: Part, schema: pa.Schema) -> list[str]:
+def checked_columns(part: Part, schema: pa.Schema) -> list[str]:
     """The columns of `part`, each of which is of a type that its table may have.
 
     Raises `DamagedError` where one is of another, or is there twice, or one that tells a row from
@@ -34,7 +34,7 @@ def columns_of(part: Part, schema: pa.Schema) -> list[str]:
     if twice:
         raise DamagedError(f"it has the column {min(twice)!r} twice")
     expected = _expected(part)
-    present = _table_of(part).present_names
+    present = _table_of(part).current_names
     for field in schema:
         known = expected.get(present.get(field.name, field.name))
         fits = _FITS[known] if known else _is_scalar
@@ -46,7 +46,7 @@ def columns_of(part: Part, schema: pa.Schema) -> list[str]:
     return names
 
 
-def texts_of(schema: pa.Schema) -> list[str]:
+def text_columns(schema: pa.Schema) -> list[str]:
     """The columns of plain text; read as dictionaries, they hold every text once."""
     return [
         field.name
@@ -55,7 +55,7 @@ def texts_of(schema: pa.Schema) -> list[str]:
     ]
 
 
-def require_room(
+def require_fits_memory(
     part: Part,
     file: pq.ParquetFile,
     columns: Sequence[str],
@@ -80,7 +80,7 @@ def require_room(
     require_memory(f"the part {part.path}", rows * width + flexible * held)
 
 
-def read_pieces(
+def read_in_batches(
     part: Part,
     file: pq.ParquetFile,
     columns: Sequence[str],
@@ -104,14 +104,14 @@ def read_pieces(
     return pa.Table.from_batches(batches, pa.schema(fields))
 
 
-def clean(part: Part, table: pa.Table) -> pa.Table:
+def conform_to_schema(part: Part, table: pa.Table) -> pa.Table:
     """`table`, read from `part`, with the schema's names and types, its rows in order.
 
     Raises `DamagedError` or an error of Arrow's where it cannot be had; `TooLargeError` where its
     texts, each of them held once until now, would not fit into memory.
     """
-    table = with_present_names(part, table)
-    for name in (*_keys_of(part), ROW):
+    table = with_current_names(part, table)
+    for name in (*_keys_of(part), ROW_COLUMN):
         if name in table.column_names and table[name].null_count:
             raise DamagedError(f"it has rows without {name}")
     expected = _expected(part)
@@ -123,28 +123,29 @@ def clean(part: Part, table: pa.Table) -> pa.Table:
             needed += sum(map(_length, table[field.name].chunks))
         fields.append(pa.field(field.name, kind))
     require_memory(f"the part {part.path}", needed)
-    _require_within(part, table)
+    _require_allowed(part, table)
     # Without the metadata of the file, which is for pandas to read, and may be anything.
     table = table.cast(pa.schema(fields))
     for field in table.schema:
         if kinds.is_string(field.type):
             table[field.name].validate(full=True)
-    if ROW in table.column_names:
-        table = table.sort_by(ROW).drop_columns([ROW])
+    if ROW_COLUMN in table.column_names:
+        table = table.sort_by(ROW_COLUMN).drop_columns([ROW_COLUMN])
     return table
 
 
-def _require_within(part: Part, table: pa.Table) -> None:
+def _require_allowed(part: Part, table: pa.Table) -> None:
     """Make sure that no number is beyond what its column may hold, and no text endless."""
     for field in table.schema:
         if _is_text(field.type) and _longest(table[field.name]) > LONGEST_TEXT:
             raise DamagedError(f"its column {field.name!r} holds a text of too many letters")
     for quantity in _table_of(part).columns:
-        if quantity.within is None or quantity.name not in table.column_names:
+        if quantity.allowed_range is None or quantity.name not in table.column_names:
             continue
+        least, most = quantity.allowed_range
         found = pc.min_max(table[quantity.name]).as_py()
         for value in (found["min"], found["max"]):
-            if value is not None and not quantity.within[0] <= value <= quantity.within[1]:
+            if value is not None and not least <= value <= most:
                 raise DamagedError(f"its column {quantity.name!r} holds {value}")
 
 
@@ -158,14 +159,14 @@ def _table_of(part: Part) -> Table:
 
 def stored_names(part: Part, stored: Sequence[str], columns: Sequence[str]) -> list[str]:
     """What those of `columns` that `part` has are called in it; `stored` are all its columns."""
-    former = {now: then for then, now in _table_of(part).present_names.items()}
+    former = {now: then for then, now in _table_of(part).current_names.items()}
     called = [name if name in stored else former.get(name, name) for name in columns]
     return [name for name in called if name in stored]
 
 
-def with_present_names(part: Part, table: pa.Table) -> pa.Table:
+def with_current_names(part: Part, table: pa.Table) -> pa.Table:
     """`table`, read from `part`, with the columns of an older schema called as they are now."""
-    present = _table_of(part).present_names
+    present = _table_of(part).current_names
     return table.rename_columns([present.get(name, name) for name in table.column_names])
 
 
@@ -176,7 +177,9 @@ def _keys_of(part: Part) -> list[str]:
 
 def _expected(part: Part) -> dict[str, str]:
     """The kinds of the columns that the schema knows, by name."""
-    return {quantity.name: quantity.dtype for quantity in _table_of(part).columns} | {ROW: "int64"}
+    return {quantity.name: quantity.dtype for quantity in _table_of(part).columns} | {
+        ROW_COLUMN: "int64"
+    }
 
 
 def _length(texts: pa.Array) -> int:

@@ -7,11 +7,11 @@ from gradflow.runs.format.files import EXPERIMENT_FILE, RUN_FILE
 from gradflow.runs.format.schema import TABLE_OF_FOLDER
 from gradflow.runs.reading.run import Experiment, open_experiment
 
-_BROKEN_OFF = ("interrupted", "failed")
+_ENDED_EARLY = ("interrupted", "failed")
 
 
 @dataclass(frozen=True)
-class Standing:
+class Progress:
     """How far an experiment, or a single run, has got.
 
     Fields:
@@ -34,10 +34,10 @@ class Standing:
         """
         if "running" in self.statuses:
             return False
-        return len(self.statuses) == self.runs or any(one in _BROKEN_OFF for one in self.statuses)
+        return len(self.statuses) == self.runs or any(one in _ENDED_EARLY for one in self.statuses)
 
     @property
-    def progress(self) -> str:
+    def epochs_text(self) -> str:
         """Such as `epoch 4 of 10`, or `14 of 20 epochs in 2 runs`."""
         of = "" if self.planned is None else f" of {self.planned}"
         if self.runs == 1:
@@ -49,20 +49,20 @@ class Standing:
         """What has become of the training, as a sentence without its full stop."""
         if not self.ended:
             return "training goes on"
-        ends = [status for status in _BROKEN_OFF if status in self.statuses]
+        ends = [status for status in _ENDED_EARLY if status in self.statuses]
         return {"interrupted": "training was interrupted", "failed": "training failed"}.get(
             ends[0] if ends else "", "training has ended"
         )
 
 
-def standing_of(folder: Path) -> Standing:
+def progress_of(folder: Path) -> Progress:
     """How far the experiment or single run in `folder` has got.
 
     Raises `RunError` where there is no run in it yet, or a file is damaged.
     """
     experiment = open_experiment(folder)
     named = experiment.description.get("runs") or []
-    return Standing(
+    return Progress(
         epochs=sum(len(run.epochs) for run in experiment.runs),
         planned=_planned(experiment, max(len(named), 1)),
         runs=max(len(named), 1),
@@ -70,7 +70,7 @@ def standing_of(folder: Path) -> Standing:
     )
 
 
-def files_of(folder: Path) -> frozenset[tuple[str, int, int]]:
+def recorded_files(folder: Path) -> frozenset[tuple[str, int, int]]:
     """Name, size and time of every recorded file in `folder`: equal while nothing has changed.
 
     Temporary files are left out, as is everything that is not recorded, such as reports.

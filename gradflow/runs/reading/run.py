@@ -15,7 +15,7 @@ from gradflow.runs.format.limits import (
     TooLargeError,
     require_inside,
     require_memory,
-    require_possible,
+    require_valid_path,
 )
 from gradflow.runs.format.manifest import Manifest, read_manifest
 from gradflow.runs.format.parts import Part, parts_of
@@ -193,7 +193,7 @@ def open_run(folder: str | Path) -> Run:
     Raises `RunError` where the folder holds no run, or one of a newer schema.
     """
     folder = Path(folder)
-    require_possible(folder)
+    require_valid_path(folder)
     if (folder / EXPERIMENT_FILE).exists():
         raise RunError(
             f"{folder} holds an experiment of several runs: "
@@ -211,14 +211,14 @@ def open_experiment(folder: str | Path) -> Experiment:
     run would be outside of the folder.
     """
     folder = Path(folder)
-    require_possible(folder)
+    require_valid_path(folder)
     if not (folder / EXPERIMENT_FILE).exists():
         run = open_run(folder)
         return Experiment(folder, run.description, (run,))
     description = read_description(folder, EXPERIMENT_FILE)
     paths = [folder / name for name in description.get("runs") or []]
     for path in paths:
-        require_possible(path)
+        require_valid_path(path)
     started = [path for path in paths if (path / RUN_FILE).exists()]
     for path in started:
         require_inside(folder, path)
@@ -231,7 +231,7 @@ def _parts(manifest: Manifest, name: str) -> list[Part]:
     if name != "layers":
         return parts_of(manifest, name)
     path = manifest.folder / LAYERS_FILE
-    return [Part(0, 0, path)] if path.exists() or manifest.knows(path) else []
+    return [Part(0, 0, path)] if path.exists() or manifest.lists(path) else []
 
 
 def _within_memory(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:

@@ -15,9 +15,9 @@ from gradflow.runs.format.files import STATE_FILE
 from gradflow.runs.format.limits import (
     LARGEST_DESCRIPTION,
     read_bounded,
-    require_file,
     require_inside,
     require_memory,
+    require_regular_file,
 )
 
 _NAME = re.compile(r"state-\d{1,20}\.pt", re.ASCII)
@@ -40,20 +40,20 @@ def read_state(run_folder: Path) -> bytes | None:
         return None
     path, digest = _entry(run_folder)
     require_inside(run_folder, path)
-    require_file(path)
+    require_regular_file(path)
     try:
         require_memory(f"the file {path}", path.stat().st_size)
         data = path.read_bytes()
     except FileNotFoundError as error:
-        raise damaged_state(run_folder, f"{path.name} is missing") from error
+        raise damaged_state_error(run_folder, f"{path.name} is missing") from error
     except OSError as error:
-        raise damaged_state(run_folder, f"{path.name}: {error.strerror}") from error
+        raise damaged_state_error(run_folder, f"{path.name}: {error.strerror}") from error
     if hashlib.sha256(data).hexdigest() != digest:
-        raise damaged_state(run_folder, f"the checksum of {path.name} is another")
+        raise damaged_state_error(run_folder, f"the checksum of {path.name} is another")
     return data
 
 
-def damaged_state(run_folder: Path, reason: str) -> RunError:
+def damaged_state_error(run_folder: Path, reason: str) -> RunError:
     """What to raise where the state of the run in `run_folder` cannot be used."""
     return RunError(
         f"the state in {run_folder} cannot be read ({reason}), so its training cannot go on: "
@@ -69,4 +69,4 @@ def _entry(run_folder: Path) -> tuple[Path, str]:
             raise ValueError("it names no state")
         return run_folder / entry["file"], str(entry["sha256"])
     except (RunError, OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise damaged_state(run_folder, f"{STATE_FILE} is damaged") from error
+        raise damaged_state_error(run_folder, f"{STATE_FILE} is damaged") from error

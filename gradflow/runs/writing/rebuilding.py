@@ -6,10 +6,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from gradflow.errors import RunError
-from gradflow.runs.format.files import LAYERS_FILE, WEIGHTS
-from gradflow.runs.format.limits import is_own_file
+from gradflow.runs.format.files import LAYERS_FILE, WEIGHTS_PATTERNS
+from gradflow.runs.format.limits import is_file_inside
 from gradflow.runs.format.manifest import Manifest, entry_of, name_in, write_manifest
-from gradflow.runs.format.parts import Part, part_at
+from gradflow.runs.format.parts import Part, parse_part_name
 from gradflow.runs.format.schema import TABLE_OF_FOLDER
 from gradflow.runs.reading.part import read_part
 
@@ -27,27 +27,27 @@ def rebuild_manifest(run_folder: Path) -> list[Path]:
     """
     spent = [part.path for table in TABLE_OF_FOLDER for part in _merged_already(run_folder, table)]
     gone = frozenset(name_in(run_folder, path) for path in spent)
-    own = (path for path in files_of(run_folder) if is_own_file(run_folder, path))
+    own = (path for path in run_files(run_folder) if is_file_inside(run_folder, path))
     present = {name_in(run_folder, path): path for path in own}
     files = {name: (entry_of(path),) for name, path in present.items() if name not in gone}
     write_manifest(run_folder, files, gone)
     return spent
 
 
-def files_of(run_folder: Path) -> Iterator[Path]:
+def run_files(run_folder: Path) -> Iterator[Path]:
     """The files on the disk that a manifest of the run in `run_folder` lists."""
     layers = run_folder / LAYERS_FILE
     if layers.is_file():
         yield layers
     for table in TABLE_OF_FOLDER:
-        yield from sorted(p for p in (run_folder / table).glob("*.parquet") if part_at(p))
-    for pattern in WEIGHTS:
+        yield from sorted(p for p in (run_folder / table).glob("*.parquet") if parse_part_name(p))
+    for pattern in WEIGHTS_PATTERNS:
         yield from sorted(run_folder.glob(pattern))
 
 
 def _merged_already(run_folder: Path, table: str) -> Iterator[Part]:
     """The parts of `table` all of whose rows another, merged part holds."""
-    found = map(part_at, (run_folder / table).glob("*.parquet"))
+    found = map(parse_part_name, (run_folder / table).glob("*.parquet"))
     # The longest first: a merged part may itself have been merged once more.
     parts = sorted((part for part in found if part), key=_longest_first)
     whole: list[tuple[Part, pa.Table]] = []

@@ -6,10 +6,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from gradflow.runs.format.files import remove, remove_temporary_files, write_whole
+from gradflow.runs.format.files import remove, remove_temporary_files, write_atomically
 from gradflow.runs.format.limits import require_inside
-from gradflow.runs.format.manifest import Manifest, note, read_manifest
-from gradflow.runs.format.parts import Part, left_over, part_name, parts_of, write_rows
+from gradflow.runs.format.manifest import Manifest, read_manifest, record_change
+from gradflow.runs.format.parts import Part, leftover_files, part_name, parts_of, write_rows
 from gradflow.runs.reading.part import read_part
 
 
@@ -25,9 +25,9 @@ def roll_back(run_folder: Path, epoch: int, step: int) -> int:
     """
     removed = 0
     manifest = read_manifest(run_folder)
-    manifest.require_sound()
+    manifest.require_undamaged()
     remove_temporary_files(run_folder)
-    for path in left_over(manifest):
+    for path in leftover_files(manifest):
         remove(path)
     for folder in sorted(path for path in run_folder.iterdir() if path.is_dir()):
         for part in parts_of(manifest, folder.name):
@@ -45,7 +45,7 @@ def _remove(run_folder: Path, part: Part) -> int:
     except (pa.ArrowException, OSError):
         rows = 0  # damaged or missing: it will be recorded again
     # Noted first: a file that is still there, but counts no more, does no harm.
-    note(run_folder, taken_away=[part.path])
+    record_change(run_folder, removed=[part.path])
     remove(part.path)
     return rows
 
@@ -58,7 +58,7 @@ def _cut(manifest: Manifest, part: Part, epoch: int, step: int) -> int:
     kept = table.filter(pc.less(column, pa.scalar(end, column.type)))
     # Named as merged: it counts only from when the manifest lists it, and the whole one no more.
     path = part.path.with_name(part_name(part.first, step - 1, merged=True))
-    write_whole(path, lambda temporary: write_rows(kept, temporary))
-    note(manifest.folder, [path], [part.path])
+    write_atomically(path, lambda temporary: write_rows(kept, temporary))
+    record_change(manifest.folder, [path], [part.path])
     remove(part.path)
     return int(table.num_rows - kept.num_rows)

@@ -23,13 +23,13 @@ from gradflow.runs.format.files import (
     remove_temporary_files,
     write_json,
 )
-from gradflow.runs.format.limits import require_possible
+from gradflow.runs.format.limits import require_valid_path
 from gradflow.runs.format.manifest import read_manifest, write_listed, write_manifest
 from gradflow.runs.format.parts import ARROW_TYPES, Part, part_name, write_rows
 from gradflow.runs.format.quantity import Table
 from gradflow.runs.format.schema import SCHEMA_VERSION, TABLES
 from gradflow.runs.writing.lock import FolderLock
-from gradflow.runs.writing.merging import Compactor, clear_away
+from gradflow.runs.writing.merging import PartMerger, remove_leftovers
 from gradflow.runs.writing.rebuilding import rebuild_manifest
 from gradflow.runs.writing.rollback import roll_back
 
@@ -121,7 +121,7 @@ class RunWriter:
         self.folder = folder
         self._lock = FolderLock(folder)
         self._description = dict(description)
-        self._compactor = Compactor(folder)
+        self._merger = PartMerger(folder)
 
     def __enter__(self) -> Self:
         return self
@@ -146,16 +146,16 @@ class RunWriter:
         table = _to_arrow(TABLES[name], columns)
         folder = self.folder / name
         path = folder / part_name(first_step, last_step)
-        if self._compactor.has_merged(path):
+        if self._merger.has_merged(path):
             return  # an interruption came as its rows were merged, and they are given once more
         make_folder(folder)
         self._write_table(path, table)
-        self._compactor.added(name, Part(first_step, last_step, path), table.num_rows)
+        self._merger.add(name, Part(first_step, last_step, path), table.num_rows)
 
     def close(self, status: str) -> None:
         """Record how the run ended: `complete`, `interrupted` or `failed`; let others write."""
         if status == "complete":
-            clear_away(self.folder)
+            remove_leftovers(self.folder)
         self.describe(status=status, ended=now())
         self.release()
 
@@ -170,7 +170,7 @@ class RunWriter:
         write_json(self.folder / RUN_FILE, self._description)
 
 
-class MuteWriter(RunWriter):
+class NullRunWriter(RunWriter):
     """Takes what a `RunWriter` takes and writes nothing: for processes beside the one that does."""
 
     def __init__(self, folder: str | Path, description: Mapping[str, Any]) -> None:
@@ -217,7 +217,7 @@ class ExperimentWriter:
 
 def claim_folder(folder: Path) -> None:
     """Create `folder`, or raise `RunError` where it holds a run already or cannot be made."""
-    require_possible(folder)
+    require_valid_path(folder)
     for name in (RUN_FILE, EXPERIMENT_FILE):
         if (folder / name).exists():
             raise RunError(

@@ -41,7 +41,9 @@ class Recording:
         self.address = ""
         self.epoch = 0
         self._monkeypatch = monkeypatch
-        monkeypatch.setattr(watching, "_step_back", lambda: None)  # it would slow the other tests
+        monkeypatch.setattr(
+            watching, "_lower_priority", lambda: None
+        )  # it would slow the other tests
         monkeypatch.setattr("reports.building.run_all", quick_outcomes)
 
     def start(self, **configuration: object) -> None:
@@ -68,7 +70,7 @@ class Recording:
         self._monkeypatch.setattr(watching, "PageServer", remembered)
 
         def run() -> None:
-            self.code = watching.watch(self.folder, rebuild, look_every=0.02, **options)
+            self.code = watching.watch(self.folder, rebuild, poll_seconds=0.02, **options)
 
         self.thread = threading.Thread(target=run, daemon=True)
         self.thread.start()
@@ -314,25 +316,25 @@ def test_open_page_follows_to_the_last_epoch_by_itself(recording, open_address):
 def test_address_is_opened_in_the_browser_where_asked_for(recording, monkeypatch):
     opened = []
     monkeypatch.setattr(watching.webbrowser, "open", opened.append)
-    monkeypatch.setattr(watching, "_FIRST_QUESTION", 0.1)
+    monkeypatch.setattr(watching, "_FIRST_REQUEST_SECONDS", 0.1)
     recording.start()
     recording.writer.close("complete")
-    recording.watch(opened=True)
+    recording.watch(open_browser=True)
     recording.ends_with(0)
     assert opened == [recording.address]
 
 
 def test_page_in_the_background_is_waited_for_at_the_end(recording, monkeypatch, printed):
     """It asks once a minute at most, and would otherwise miss the last report."""
-    monkeypatch.setattr(watching, "_PATIENT", 0.2)
+    monkeypatch.setattr(watching, "_QUIET_SECONDS", 0.2)
     recording.start()
     recording.end_epoch()
     recording.watch()
     until(recording.page)
-    recording.server.note("background", "old", recording.server.edition)
+    recording.server.note_reader("background", "old", recording.server.served)
     recording.writer.close("complete")
     until(lambda: "an open page has yet to show the last report" in printed())
     assert recording.thread.is_alive()
-    last = recording.server.edition
-    recording.server.note("background", last.version, last)
+    last = recording.server.served
+    recording.server.note_reader("background", last.version, last)
     recording.ends_with(0)

@@ -9,7 +9,7 @@ import pytest
 
 import gradflow
 from gradflow.runs.format.schema import TABLES
-from gradflow.runs.writing import merging as compaction
+from gradflow.runs.writing import merging as merging_module
 from gradflow.runs.writing.run import RunWriter
 
 STEPS = 2
@@ -109,7 +109,7 @@ def small_run():
 @pytest.fixture
 def merging(monkeypatch):
     """Sets how many parts are merged at once."""
-    return lambda number: monkeypatch.setattr(compaction, "MERGED_AT_ONCE", number)
+    return lambda number: monkeypatch.setattr(merging_module, "PARTS_PER_MERGE", number)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 import gradflow
 from gradflow.errors import ConfigurationError, RunError
 from gradflow.runs.format.limits import LARGEST_DESCRIPTION, LARGEST_MANIFEST, LIMIT_VARIABLE
-from gradflow.runs.format.limits import largest_table as limit
+from gradflow.runs.format.limits import memory_limit as limit
 from gradflow.runs.format.manifest import MANIFEST_FILE
 from gradflow.runs.writing.run import ExperimentWriter, RunWriter
 

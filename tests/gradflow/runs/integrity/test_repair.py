@@ -103,7 +103,7 @@ def test_what_an_interruption_left_does_no_harm_and_goes(run, small_run):
     assert kinds[half] == kinds[run / "gradients" / ".part.7.tmp"] == "left over"
     repair(run)
     assert check_run(run).findings == ()
-    assert read_manifest(run).knows(part)
+    assert read_manifest(run).lists(part)
     assert not half.exists()
     assert small_run.tables(run)["predictions"].equals(whole["predictions"])
     assert len(small_run.tables(run)["gradients"]) == len(whole["gradients"]) + 6
@@ -275,12 +275,12 @@ def test_folders_called_like_temporary_files_are_left_alone(run):
 
 def test_very_many_damaged_files_are_set_aside_with_one_change(run, monkeypatch):
     notes = []
-    monkeypatch.setattr(repairing, "note", lambda *given, **named: notes.append(named))
+    monkeypatch.setattr(repairing, "record_change", lambda *given, **named: notes.append(named))
     parts = list((run / "gradients").glob("*.parquet"))
     for path in parts:
         path.unlink()
     repair(run)
-    assert [len(named["taken_away"]) for named in notes] == [len(parts)]
+    assert [len(named["removed"]) for named in notes] == [len(parts)]
     assert len(parts) > 1
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gradflow.errors import RunError
-from gradflow.runs.reading.finding import command_name, find_folder, newest_experiment
+from gradflow.runs.reading.locating import find_folder, name_for_commands, newest_experiment
 from gradflow.runs.writing.run import ExperimentWriter, RunWriter
 
 
@@ -59,5 +59,5 @@ def test_the_name_in_a_command_finds_the_folder_again(tmp_path):
     runs = tmp_path / "runs"
     ExperimentWriter(runs / "trial", {"runs": ["x"]})
     for folder in (write_run(runs / "trial" / "x"), runs / "trial", write_run(runs / "alone")):
-        assert find_folder(Path(command_name(folder)), runs) == folder
-    assert command_name(runs / "trial" / "x") == "trial/x"
+        assert find_folder(Path(name_for_commands(folder)), runs) == folder
+    assert name_for_commands(runs / "trial" / "x") == "trial/x"

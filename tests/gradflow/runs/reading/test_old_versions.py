@@ -23,7 +23,7 @@ from gradflow.training.configuration import Configuration
 
 RECORDED = Path(__file__).parents[3] / "fixtures" / "runs"
 VERSIONS = range(1, SCHEMA_VERSION + 1)
-BY_STEP = ("activations", "gradients", "parameters", "junctions", "steps")
+STEP_TABLES = ("activations", "gradients", "parameters", "junctions", "steps")
 
 
 def copy_of(version, tmp_path):
@@ -111,7 +111,7 @@ def test_run_can_be_rolled_back_to_every_epoch_and_is_then_of_the_present_versio
     version, epoch, tmp_path
 ):
     folder = copy_of(version, tmp_path) / "tiny-seed0"
-    before = {name: gradflow.open_run(folder).table(name) for name in (*BY_STEP, "predictions")}
+    before = {name: gradflow.open_run(folder).table(name) for name in (*STEP_TABLES, "predictions")}
     RunWriter.resume(folder, epoch=epoch, step=2 * (epoch - 1)).release()
     run = gradflow.open_run(folder)
     assert run.description["schema_version"] == SCHEMA_VERSION
@@ -149,7 +149,7 @@ def test_table_of_scaled_skips_is_read_under_its_present_name(version, tmp_path)
 def test_junctions_of_an_old_run_are_merged_with_those_of_a_resumed_one(tmp_path, monkeypatch):
     folder = copy_of(1, tmp_path) / "tiny-seed0"
     before = gradflow.open_run(folder).junctions
-    monkeypatch.setattr(merging, "MERGED_AT_ONCE", 2)
+    monkeypatch.setattr(merging, "PARTS_PER_MERGE", 2)
     writer = RunWriter.resume(folder, epoch=4, step=6)
     for epoch in (4, 5, 6):
         rows = before[before["epoch"] == 1].assign(epoch=epoch, step=[2 * epoch - 2, 2 * epoch - 1])

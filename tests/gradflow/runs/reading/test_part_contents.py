@@ -171,7 +171,7 @@ def test_a_file_that_tells_less_than_it_holds_is_refused_as_it_is_read(folder, m
     columns = {"epoch": np.ones(rows, np.int32), "step": np.zeros(rows, np.int64)}
     run = put(folder, columns | {"x": np.zeros(rows)}, compression="zstd", data_page_size=1 << 16)
     monkeypatch.setenv(LIMIT_VARIABLE, "0.02")
-    monkeypatch.setattr(part, "require_room", lambda *_: None)  # believes it has room
+    monkeypatch.setattr(part, "require_fits_memory", lambda *_: None)  # believes it has room
     columns.clear()
     before = pa.total_allocated_bytes()
     highest = watch_memory(monkeypatch)
