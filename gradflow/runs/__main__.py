@@ -1,4 +1,4 @@
-"""`python -m gradflow.runs check`: whether recorded runs are as they were written."""
+"""The command `python -m gradflow.runs check`: finds and repairs damaged files of runs."""
 
 import sys
 import textwrap
@@ -21,7 +21,7 @@ _MOST_NAMED = 100
 
 @dataclass(frozen=True)
 class Options:
-    """Look at every file of recorded runs: is it there, and is it what was written?"""
+    """Check every file of recorded runs: does it exist, and is it what was written?"""
 
     command: Annotated[Literal["check"], tyro.conf.Positional]
     """What to do."""
@@ -30,17 +30,15 @@ class Options:
     """An experiment or a single run."""
 
     repair: bool = False
-    """Move damaged files to the folder `damaged` of their run and remove what an interruption left
-    over, so that the rest can be read."""
+    """Move damaged files to the folder `damaged` of their run and remove the leftovers of
+    interruptions, so that the rest can be read."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; the exit status: 0 where all is sound, 1 where something is not, 130 for an
-    interrupt.
-    """
+    """Run the command. Exit status: 0 if nothing is damaged, 1 if a file is, 130 if interrupted."""
     return run_command(
         lambda: _check(tyro.cli(Options, prog="python -m gradflow.runs", args=arguments)),
-        lambda: "interrupted: what was set aside so far is in the folders called damaged",
+        lambda: "interrupted: files set aside so far are in the folders called damaged",
     )
 
 
@@ -77,7 +75,7 @@ def _table(runs: Sequence[RunCheck]) -> list[str]:
 
 
 def _shortened(findings: Sequence[FileFinding]) -> Iterator[FileFinding]:
-    """The first of each folder and reason: of damaged files a hundred, of those harmless one."""
+    """The first findings of each folder and reason: 100 damaged files, but only one harmless."""
     alike = defaultdict(list)
     for finding in findings:
         alike[finding.path.parent, finding.kind, finding.reason].append(finding)
@@ -101,8 +99,8 @@ def _verdict(runs: Sequence[RunCheck], findings: Sequence[FileFinding]) -> str:
     where = f"{_count(files, 'file')} of {_count(len(runs), 'run')}"
     if damaged:
         return (
-            f"Damaged: {_count(len(damaged), 'file')}, beside {where}; with --repair damaged files "
-            "are set aside, and the rest can be read."
+            f"Damaged: {_count(len(damaged), 'file')}, beside {where}; --repair sets damaged files "
+            "aside, so that the rest can be read."
         )
     notes = f"; {_count(len(findings), 'finding')}, harmless" if findings else ""
     lost = sum(one.set_aside for one in runs)
@@ -112,9 +110,9 @@ def _verdict(runs: Sequence[RunCheck], findings: Sequence[FileFinding]) -> str:
     if unlisted:
         return (
             f"Readable: {where}; {_count(unlisted, 'run')} recorded before checksums were kept, so "
-            f"that only reading shows damage{notes}."
+            f"only damage that stops reading is found{notes}."
         )
-    return f"Sound: {where} as they were written{notes}."
+    return f"Undamaged: {where} as they were written{notes}."
 
 
 def _count(number: int, noun: str) -> str:
@@ -136,7 +134,7 @@ def _cut(text: str, width: int) -> str:
 
 
 def _printable(text: str) -> str:
-    """`text` without what a terminal would act on."""
+    """`text` with `?` for each character that could control a terminal."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 

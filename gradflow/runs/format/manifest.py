@@ -1,8 +1,8 @@
-"""The list of files that a run consists of, with size and checksum: what is missing is known.
+"""The list of a run's files with sizes and checksums, to notice missing or changed files.
 
-manifest.jsonl holds one line a change, appended and flushed to the disk: files that were written,
-and files that were taken away by the same change. A line counts as a whole or not at all: it ends
-with a newline and carries its own checksum. What a power cut leaves of a last line is passed over.
+manifest.jsonl holds one line per change: the files that it wrote and the files that it removed.
+Each line is appended and flushed to the disk. It counts only if it is complete: it ends with a
+newline and carries its own checksum. An incomplete last line, left by a power cut, is ignored.
 """
 
 import json
@@ -39,7 +39,7 @@ def entry_of(path: Path) -> FileEntry:
     """The entry of the file at `path` as it is now."""
     size, crc = 0, 0
     with path.open("rb") as file:
-        # No more memory than the file is long: setting it aside would outlast reading a small one.
+        # Allocating a whole chunk would take longer than reading a small file.
         length = min(_CHUNK, os.fstat(file.fileno()).st_size + 1)
         while chunk := file.read(length):
             size, crc = size + len(chunk), zlib.crc32(chunk, crc)
@@ -48,15 +48,15 @@ def entry_of(path: Path) -> FileEntry:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What the manifest of a run says, by path within its folder.
+    """The content of a run's manifest, by path within the run's folder.
 
     Fields:
         folder: the run's folder.
-        exists: whether there is a manifest; runs recorded before there were any have none.
-        files: those that should be there, as they were written. A file that is being replaced has
-            two entries, so that either content is known whatever comes between.
-        removed: those that were taken away.
-        damaged: whether it has a line, other than a torn last one, that was not written so.
+        exists: whether there is a manifest; runs of schema version 1 have none.
+        files: the files that should exist, as they were written. A file that is being replaced has
+            two entries, the old and the new content, so that both are valid after an interruption.
+        removed: the files that were removed.
+        damaged: whether a line is not as it was written; an incomplete last line does not count.
     """
 
     folder: Path
@@ -70,12 +70,12 @@ class Manifest:
         return name_in(self.folder, path) in self.files
 
     def contradicts(self, path: Path, content: bytes) -> bool:
-        """Whether `content` is not what was written at `path`, as far as the manifest knows."""
+        """Whether the manifest lists `path` with another content than `content`."""
         entries = self.files.get(name_in(self.folder, path), ())
         return bool(entries) and not any(entry.describes(content) for entry in entries)
 
     def require_undamaged(self) -> None:
-        """Raise `RunError` where the manifest is damaged, and so cannot tell what counts."""
+        """Raise `RunError` if the manifest is damaged, and so cannot tell which files count."""
         if self.damaged:
             raise RunError(
                 f"{self.folder / MANIFEST_FILE} is damaged, so it is not known which files of the "
@@ -86,8 +86,7 @@ class Manifest:
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of the run in `folder`.
 
-    Raises `RunError` where it cannot be read, is a link out of the folder, or larger than any of
-    gradflow's.
+    Raises `RunError` if it cannot be read, is a link out of the folder, or is too large.
     """
     path = folder / MANIFEST_FILE
     try:
@@ -113,9 +112,9 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def record_change(folder: Path, written: Iterable[Path] = (), removed: Iterable[Path] = ()) -> None:
-    """Append to the manifest of `folder`, as one change, that files were written and others went.
+    """Append one change to the manifest of `folder`: the files `written` and `removed`.
 
-    Raises `RunError` where that fails.
+    Raises `RunError` if that fails.
     """
     try:
         entries = {name_in(folder, path): (entry_of(path),) for path in written}
@@ -127,11 +126,12 @@ def record_change(folder: Path, written: Iterable[Path] = (), removed: Iterable[
 
 
 def write_listed(folder: Path, path: Path, write: Callable[[Path], None]) -> None:
-    """Write the file `path` of the run in `folder` whole, and list it.
+    """Write the file `path` of the run in `folder` atomically, and list it in the manifest.
 
-    A file that replaces one is listed first, with either content: nothing is wrong in between.
+    If the file exists already, the manifest lists the old and the new content before the file is
+    replaced, so that neither counts as damaged after an interruption.
 
-    Raises `RunError` where that fails.
+    Raises `RunError` if that fails.
     """
     replaced = path.exists()
     write_atomically(path, write, partial(_record_replacement, folder, path) if replaced else None)
@@ -140,7 +140,7 @@ def write_listed(folder: Path, path: Path, write: Callable[[Path], None]) -> Non
 
 
 def shorten_manifest(folder: Path) -> None:
-    """Write the manifest of `folder` anew, without what says nothing any more."""
+    """Rewrite the manifest of `folder` without lines that no longer matter."""
     manifest = read_manifest(folder)
     removed = frozenset(name for name in manifest.removed if (folder / name).exists())
     write_manifest(folder, manifest.files, removed)
@@ -149,9 +149,9 @@ def shorten_manifest(folder: Path) -> None:
 def write_manifest(
     folder: Path, files: Mapping[str, tuple[FileEntry, ...]], removed: frozenset[str] = frozenset()
 ) -> None:
-    """Write a manifest that lists `files` and the `removed` ones, in place of any other.
+    """Write a manifest that lists `files` and the `removed` ones; it replaces an existing one.
 
-    Raises `RunError` where that fails.
+    Raises `RunError` if that fails.
     """
     changes = [_Change({name: entries}, frozenset()) for name, entries in files.items()]
     if removed:
@@ -167,14 +167,14 @@ def name_in(folder: Path, path: Path) -> str:
 
 @dataclass(frozen=True)
 class _Change:
-    """What a line of the manifest says."""
+    """One line of the manifest."""
 
     written: Mapping[str, tuple[FileEntry, ...]]
     removed: frozenset[str]
 
 
 def _record_replacement(folder: Path, path: Path, replacement: Path) -> None:
-    # What stands there now is said again: the replacement before may never have taken place.
+    # The present content is listed again: the previous replacement may never have happened.
     entries = (entry_of(path), entry_of(replacement))
     _append(folder, _line(_Change({name_in(folder, path): entries}, frozenset())))
 
@@ -186,7 +186,7 @@ def _append(folder: Path, line: bytes) -> None:
 
 
 def _cut_torn_line(path: Path) -> None:
-    """Remove what a power cut or a full disk left of a last line, which never counted."""
+    """Remove an incomplete last line, left by a power cut or a full disk. It never counted."""
     try:
         with path.open("r+b") as file:
             if file.seek(0, os.SEEK_END) == 0:
@@ -222,7 +222,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _parse(line: bytes) -> _Change | None:
-    """A change, or None for a line that is none."""
+    """The change in `line`; None if the line is damaged."""
     try:
         content = json.loads(line)
         if content.pop("check") != _checksum(content):
@@ -237,13 +237,14 @@ def _parse(line: bytes) -> _Change | None:
 
 
 def _inner(name: Any) -> str:
-    """`name`, which must be that of a table's or of weights within the folder.
+    """`name`, checked to be the path of a part of a table or of weights inside the folder.
 
-    Another, such as that of the list itself or of a whole table, a repair would set aside.
+    Other names are refused, e.g. that of the manifest or of a whole table, because a repair might
+    set such a file aside.
     """
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or path.as_posix() != name or "\\" in name:
         raise ValueError(f"{name} is outside of the folder")
     if path.suffix not in _SUFFIXES or len(path.parts) > 2 or path.parts[0] == DAMAGED_FOLDER:
-        raise ValueError(f"{name} is none that is listed")
+        raise ValueError(f"{name} is not a file that a manifest lists")
     return str(name)

@@ -1,4 +1,4 @@
-"""What describes a recorded quantity and a table of them, and the columns that tables share."""
+"""The classes `Quantity` and `Table` of the schema, and the columns that tables share."""
 
 from dataclasses import dataclass
 
@@ -25,10 +25,10 @@ class Quantity:
 
 @dataclass(frozen=True)
 class Table:
-    """One table: what a row stands for, the columns that identify it, the quantities it holds.
+    """One table: the meaning of a row, the columns that identify it, and its quantities.
 
-    `open_ended` tables (the scalars of an epoch) take further columns than those named here.
-    `former_name` is the table's name in runs of an older schema, where it has another.
+    `open_ended` tables (the scalars of an epoch) may have further columns.
+    `former_name` is the table's name in runs of an older schema, if it was renamed.
     """
 
     name: str
@@ -45,12 +45,12 @@ class Table:
 
     @property
     def folders(self) -> tuple[str, ...]:
-        """The folders of a run that hold its parts: of this schema, then of an older one."""
+        """The folders of a run that hold its parts: that of this schema, then the former one."""
         return (self.name, self.former_name) if self.former_name else (self.name,)
 
     @property
     def current_names(self) -> dict[str, str]:
-        """The names of columns in runs of an older schema, with those that they have now."""
+        """The current names of renamed columns, by their former names."""
         return {one.former_name: one.name for one in self.columns if one.former_name}
 
 

@@ -1,4 +1,4 @@
-"""Looks at every file of a run or an experiment: is it there, and is it what was written?"""
+"""Checks every file of a run or an experiment: does it exist, and is it what was written?"""
 
 import zipfile
 from collections.abc import Iterator
@@ -46,10 +46,11 @@ _ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class FileFinding:
-    """A file that is not as it should be: which, in what way, and why.
+    """A file that is not as expected, with its kind and the reason.
 
-    `damaged` files lost what was recorded; `left over` ones an interruption left, and `unlisted`
-    ones it left whole but not yet in the manifest: neither does harm.
+    `damaged`: recorded data is lost. `left over`: an interruption left a file that does not count.
+    `unlisted`: an interruption left a complete file that is not yet in the manifest. The last two
+    do no harm.
     """
 
     path: Path
@@ -59,16 +60,17 @@ class FileFinding:
 
 @dataclass(frozen=True)
 class RunCheck:
-    """What there is to say of one run.
+    """The result of checking one run.
 
     Fields:
         folder: the run's folder.
-        description: what `run.json` says; empty where it cannot be read.
-        manifest: the list of its files.
-        findings: the files that are not as they should be.
-        gaps: rows that are not there although others of their step or epoch are.
-        files: how many files of it there are, and `size`, their bytes together.
-        rows: how many rows the parts that can be read hold.
+        description: the content of `run.json`; empty if it cannot be read.
+        manifest: the list of the run's files.
+        findings: the files that are not as expected.
+        gaps: steps or epochs that a table lacks although other tables have them.
+        files: the number of the run's files.
+        size: the bytes of all files.
+        rows: the number of rows in the readable parts.
     """
 
     folder: Path
@@ -82,7 +84,7 @@ class RunCheck:
 
     @property
     def set_aside(self) -> int:
-        """How many files were lost before, and noted as such by a repair."""
+        """How many files earlier repairs set aside."""
         entries = self.description.get("set_aside")
         return len(entries) if isinstance(entries, list) else 0
 
@@ -92,21 +94,21 @@ class RunCheck:
 
 
 def is_run(folder: Path) -> bool:
-    """Whether `folder` holds a run, or what is left of one."""
+    """Whether `folder` holds a run, even one that has lost its description."""
     return (folder / RUN_FILE).exists() or bool(read_manifest(folder).files)
 
 
 def runs_in(folder: Path) -> tuple[list[Path], list[FileFinding]]:
-    """The folders of the runs in `folder`, a run or an experiment, and what is wrong beside them.
+    """The run folders in `folder`, a run or an experiment, and findings outside of these runs.
 
-    Raises `RunError` where `folder` holds neither, one of a newer schema, or a link out of it.
+    Raises `RunError` if `folder` holds neither, a newer schema, or a link out of it.
     """
     require_valid_path(folder)
     if not folder.is_dir():
         raise RunError(f"there is no folder {folder}")
     if not (folder / EXPERIMENT_FILE).exists():
         if not is_run(folder):
-            read_description(folder, RUN_FILE)  # raises: there is none
+            read_description(folder, RUN_FILE)  # raises, because there is no run
         return [folder], []
     inside = sorted(
         path
@@ -130,15 +132,15 @@ def runs_in(folder: Path) -> tuple[list[Path], list[FileFinding]]:
 
 
 def check_run(folder: Path) -> RunCheck:
-    """Look at every file of the run in `folder`.
+    """Check every file of the run in `folder`.
 
-    Raises `RunError` where the run is of a newer schema, or of a name that none can have.
+    Raises `RunError` if the run has a newer schema or an invalid name.
     """
     require_valid_path(folder)
     for _ in range(_ATTEMPTS):
         manifest = read_manifest(folder)
         checked = _check(folder, manifest)
-        # A writer at work may have merged files that were being looked at.
+        # A writer may have merged files during the check.
         if read_manifest(folder) == manifest:
             break
     return checked
@@ -147,7 +149,7 @@ def check_run(folder: Path) -> RunCheck:
 def _check(folder: Path, manifest: Manifest) -> RunCheck:
     description, findings = _description(folder)
     findings += _manifest_findings(manifest, description)
-    # A damaged list tells nothing of the files that it does not name.
+    # A damaged manifest says nothing about the files that it does not list.
     left = [] if manifest.damaged else leftover_files(manifest)
     present = {name_in(folder, path): path for path in run_files(folder) if path not in left}
     for name in sorted(present.keys() | manifest.files.keys()):
@@ -159,7 +161,7 @@ def _check(folder: Path, manifest: Manifest) -> RunCheck:
                 FileFinding(folder / name, "unlisted", "written just before an interruption")
             )
     findings += [
-        FileFinding(path, "left over", "another file holds its rows, or they were taken back")
+        FileFinding(path, "left over", "another file holds its rows, or they were removed")
         for path in left
     ]
     findings += [
@@ -192,27 +194,27 @@ def _description(folder: Path) -> tuple[dict[str, Any], list[FileFinding]]:
 def _manifest_findings(manifest: Manifest, description: dict[str, Any]) -> Iterator[FileFinding]:
     path = manifest.folder / MANIFEST_FILE
     if manifest.damaged:
-        yield FileFinding(path, "damaged", "some lines are not what was written")
+        yield FileFinding(path, "damaged", "some lines are not as they were written")
     elif not manifest.exists and description.get("schema_version", 2) >= 2:
         yield FileFinding(path, "damaged", "missing")
 
 
 def _why_damaged(folder: Path, path: Path, entries: tuple[FileEntry, ...]) -> str | None:
-    """Why the file at `path` is damaged; None where it is not."""
+    """Why the file at `path` is damaged; None if it is not."""
     try:
         require_inside(folder, path)
         require_regular_file(path)
         size = path.stat().st_size
-        # Known without reading it: a file with holes may claim any size.
+        # The size is checked before reading: a sparse file may claim any size.
         if not size or (entries and size not in (entry.size for entry in entries)):
             return _difference(size, entries)
         require_memory("it", size)
         if entries and entry_of(path) not in entries:
             return _difference(size, entries)
     except OutsideError:
-        return "it lies outside of the run's folder"
+        return "it lies outside the run's folder"
     except RunError as error:
-        return str(error) if isinstance(error, TooLargeError) else "it is no file"
+        return str(error) if isinstance(error, TooLargeError) else "it is not a file"
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)
         return "missing" if missing else f"cannot be read: {error.strerror or error}"
@@ -220,28 +222,28 @@ def _why_damaged(folder: Path, path: Path, entries: tuple[FileEntry, ...]) -> st
 
 
 def _difference(size: int, entries: tuple[FileEntry, ...]) -> str:
-    """How a file of `size` bytes differs from what was written, which is one of `entries`."""
+    """How a file of `size` bytes differs from `entries`, the contents that were written."""
     sizes = {entry.size for entry in entries}
     if not size:
         return "empty"
     if size in sizes:
-        return "its checksum is another: bits have changed"
-    return f"it has {size} bytes where {max(sizes)} were written"
+        return "its checksum differs: bits have changed"
+    return f"it has {size} bytes, but {max(sizes)} were written"
 
 
 def _why_unreadable(folder: Path, path: Path, *, whole: bool) -> str | None:
-    """What reading a file finds: the `whole` of it where no checksum of it is known."""
+    """Why a file cannot be read; None if it can. Reads all of it only if `whole`."""
     try:
         if path.suffix == ".parquet":
             part = parse_part_name(path) or Part(0, 0, path)
             require_readable(folder, part, whole=whole)
-        elif whole:  # weights are in an archive that knows the checksums of its members
+        elif whole:  # weights are a zip archive with checksums of its members
             with zipfile.ZipFile(path) as archive:
                 if archive.testzip() is not None:
-                    return "its checksum is another: bits have changed"
+                    return "its checksum differs: bits have changed"
     except TooLargeError as error:
         return str(error)
-    except Exception as error:  # of damage made on purpose, Arrow and zip raise what it leads to
+    except Exception as error:  # damage on purpose makes Arrow and zip raise anything
         return f"cannot be read: {_first_line(error)}"
     return None
 
@@ -256,12 +258,14 @@ def _state_findings(folder: Path) -> Iterator[FileFinding]:
         return
     for path in matching_files(folder, STATE_PATTERN):
         if path != kept:
-            yield FileFinding(path, "left over", "a state that no training goes on from")
+            yield FileFinding(path, "left over", "a state that no training resumes from")
 
 
 def _temporary_files(folder: Path, *patterns: str) -> Iterator[FileFinding]:
     for path in matching_files(folder, *patterns):
-        yield FileFinding(path, "left over", "a file that was being written at an interruption")
+        yield FileFinding(
+            path, "left over", "a file that was being written when an interruption came"
+        )
 
 
 def _rows(path: Path) -> int:

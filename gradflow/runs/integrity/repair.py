@@ -1,4 +1,4 @@
-"""Sets damaged files of a run or an experiment aside, so that the rest of it reads."""
+"""Sets damaged files of a run or an experiment aside, so that the rest can be read."""
 
 import os
 from collections.abc import Iterator
@@ -31,7 +31,7 @@ from gradflow.runs.writing.run import now
 
 @dataclass(frozen=True)
 class RepairAction:
-    """What was done with a file, and why."""
+    """What a repair did with a file, and why."""
 
     path: Path
     what: str
@@ -41,10 +41,10 @@ class RepairAction:
 def repair(folder: Path) -> list[RepairAction]:
     """Repair the run or experiment in `folder`; returns what was done.
 
-    Damaged files go to the folder `damaged` of their run, with an entry in the list `set_aside` of
-    its `run.json`; what an interruption left over is removed; files that are not listed are listed.
+    Damaged files are moved to the folder `damaged` of their run and entered in the list `set_aside`
+    of its `run.json`. Leftovers of interruptions are removed. Unlisted files are listed.
 
-    Raises `RunError` where another process writes there, or the folder cannot be written.
+    Raises `RunError` if another process writes there, or the folder cannot be written.
     """
     runs, beside = runs_in(folder)
     done: list[RepairAction] = []
@@ -69,7 +69,7 @@ def _repair_experiment(
             yield RepairAction(finding.path, "removed", finding.reason)
             continue
         _move(folder, finding.path)
-        # The options of the training are lost: it can be read, and no longer be gone on with.
+        # The options are lost, so the experiment can be read but no longer resumed.
         content = {"schema_version": SCHEMA_VERSION, "kind": "experiment", "rebuilt": now()}
         write_json(finding.path, content | {"runs": runs})
         yield RepairAction(
@@ -81,7 +81,7 @@ def _repair_run(folder: Path) -> Iterator[RepairAction]:
     checked = check_run(folder)
     description = _readable_description(checked)
     if not checked.description:
-        yield RepairAction(folder / RUN_FILE, "written anew", "what it said of the run is lost")
+        yield RepairAction(folder / RUN_FILE, "written anew", "its content is lost")
     manifest = checked.manifest
     damaged = [
         finding
@@ -97,18 +97,18 @@ def _repair_run(folder: Path) -> Iterator[RepairAction]:
         for path in rebuild_manifest(folder):
             remove(path)
             yield RepairAction(path, "removed", "another file holds its rows")
-        reason = "it lists the files that are there, with checksums as they are now"
+        reason = "it lists the existing files with their present checksums"
         yield RepairAction(folder / MANIFEST_FILE, "written anew", reason)
         return
     unlisted = [finding.path for finding in checked.of_kind("unlisted")]
     if unlisted:
         record_change(folder, written=unlisted)
         for path in unlisted:
-            yield RepairAction(path, "listed", "whole, written just before an interruption")
+            yield RepairAction(path, "listed", "complete, written just before an interruption")
 
 
 def _readable_description(checked: RunCheck) -> dict[str, Any]:
-    """What `run.json` says, or the little that can be said in its place; of the present schema."""
+    """The content of `run.json`, or a replacement if it is lost; with the current schema."""
     if checked.description:
         listed = checked.manifest.exists
         return checked.description | ({} if listed else {"schema_version": SCHEMA_VERSION})
@@ -126,7 +126,7 @@ def _describe(checked: RunCheck, description: dict[str, Any], damaged: list[File
     if added:
         description = description | {"set_aside": [*known, *added]}
     if description != checked.description:
-        # Before anything is moved: whatever comes between, the run says what it lacks.
+        # Written before any file is moved: after an interruption the run still says what it lacks.
         write_json(checked.folder / RUN_FILE, description)
         fault_point("described")
 
@@ -151,7 +151,7 @@ def _set_aside(folder: Path, damaged: list[FileFinding]) -> Iterator[RepairActio
         if finding.path.name == STATE_FILE:
             for path in folder.glob(STATE_PATTERN):
                 _move(folder, path)
-            anew = "--resume would train this run from its beginning"
+            anew = "--resume will train this run from its first epoch"
             yield RepairAction(finding.path, "set aside", anew)
             continue
         fault_point("moved")
@@ -163,7 +163,7 @@ def _set_aside(folder: Path, damaged: list[FileFinding]) -> Iterator[RepairActio
 
 
 def _move(folder: Path, path: Path) -> bool:
-    """Move `path` to the folder of damaged files, beside any of its name; whether it was there."""
+    """Move `path` to the folder `damaged`, keeping files of the same name; whether it existed."""
     if not path.parent.resolve().is_relative_to(folder.resolve()) or not os.path.lexists(path):
         return False
     target = folder / DAMAGED_FOLDER / path.relative_to(folder)

@@ -1,4 +1,4 @@
-"""Finds the folders of experiments and runs: the newest one, or one by its name."""
+"""Finds the folder of an experiment or run: the newest one, or one by its name."""
 
 import json
 from datetime import datetime
@@ -12,9 +12,9 @@ RUNS_FOLDER = Path("runs")
 
 
 def newest_experiment(runs_folder: Path) -> Path:
-    """The experiment or single run that was created last, of those directly in `runs_folder`.
+    """The experiment or single run directly in `runs_folder` that was created last.
 
-    Raises `RunError` where there is none.
+    Raises `RunError` if there is none.
     """
     found: list[tuple[datetime, str, Path]] = []
     for name in (EXPERIMENT_FILE, RUN_FILE):
@@ -31,12 +31,12 @@ def newest_experiment(runs_folder: Path) -> Path:
 
 
 def find_folder(named: Path, runs_folder: Path) -> Path:
-    """The folder that `named` means: itself, or else what is called so in `runs_folder`.
+    """The folder that `named` means: the path itself, or the folder of that name in `runs_folder`.
 
-    The commands that a report prints name experiments by `name_for_commands`, so that they work
-    where the experiment was recorded, and in the folder that holds it.
+    Commands printed in a report name experiments by `name_for_commands`. They work in the directory
+    in which the experiment was recorded, and in the folder that holds it.
 
-    Raises `RunError` where neither exists.
+    Raises `RunError` if neither exists.
     """
     inside = runs_folder / named
     for folder in (named, inside):
@@ -44,14 +44,14 @@ def find_folder(named: Path, runs_folder: Path) -> Path:
         if _is_recorded(folder):
             return folder
     if named.is_dir():
-        return named  # what is wrong with it is said where it is opened
+        return named  # opening it will raise a fitting error
     if named.is_absolute():
         raise RunError(f"there is no folder {named}")
     raise RunError(f"there is no folder {named}, and none in {runs_folder}: name one by its path")
 
 
 def name_for_commands(folder: Path) -> str:
-    """What a command may call `folder`: its name, after that of the experiment that it is in."""
+    """The name of `folder` for a command; a run of an experiment is `experiment/run`."""
     folder = folder.resolve()
     if (folder.parent / EXPERIMENT_FILE).exists():
         return f"{folder.parent.name}/{folder.name}"
@@ -66,4 +66,4 @@ def _created(path: Path) -> datetime | None:
     try:
         return parse_utc_time(json.loads(read_bounded(path, LARGEST_DESCRIPTION))["created"])
     except (RunError, OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None  # what is not a description of gradflow's is not a candidate
+        return None  # not a description written by gradflow

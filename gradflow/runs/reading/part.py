@@ -1,4 +1,4 @@
-"""Reads one part of a table, and makes sure that it is what was written."""
+"""Reads one part of a table, and checks that it is what was written."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,21 +25,21 @@ from gradflow.runs.reading.part_contents import (
 
 
 class MissingPartError(RunError):
-    """A part that should be there is not."""
+    """A part of a table is missing."""
 
 
 def read_part(manifest: Manifest, part: Part) -> pa.Table:
-    """The rows of `part` in order, names as plain strings.
+    """The rows of `part` in order, with names as plain strings.
 
-    Raises `RunError`, naming the file, where it is missing, not what the manifest says, not of the
-    schema's types, outside of the run's folder, or larger than a table may be.
+    Raises `RunError`, naming the file, if it is missing, outside the run's folder, too large, or if
+    it does not match the manifest or the schema's types.
     """
     with _naming(part):
         _require_own(manifest.folder, part.path)
         require_memory(f"the part {part.path}", part.path.stat().st_size)
         content = part.path.read_bytes()
         if manifest.contradicts(part.path, content):
-            raise DamagedError("its checksum is another")
+            raise DamagedError("its checksum differs")
         file = pq.ParquetFile(pa.BufferReader(content))
         columns = checked_columns(part, file.schema_arrow)
         require_fits_memory(part, file, columns)
@@ -51,8 +51,8 @@ def read_part(manifest: Manifest, part: Part) -> pa.Table:
 def read_layer(manifest: Manifest, part: Part, columns: Sequence[str], layer: str) -> pa.Table:
     """Some columns of the rows of one layer of `part`, in order.
 
-    Only those row groups are read that may hold the layer; what is read is compared with the
-    checksums of its pages. Columns that the part has not are left out.
+    Reads only the row groups that may hold the layer, and verifies the checksums of their pages.
+    Columns that the part lacks are left out.
 
     Raises `RunError`, naming the file, as `read_part` does.
     """
@@ -70,9 +70,9 @@ def read_layer(manifest: Manifest, part: Part, columns: Sequence[str], layer: st
 
 
 def require_readable(folder: Path, part: Part, *, whole: bool) -> None:
-    """Make sure that `part` of the run in `folder` can be read, the `whole` of it or what it lists.
+    """Make sure that `part` of the run in `folder` can be read: its footer, or all if `whole`.
 
-    Raises `RunError` or an error of Arrow's where it cannot.
+    Raises `RunError` or an error of Arrow's if it cannot.
     """
     _require_own(folder, part.path)
     with pq.ParquetFile(part.path, page_checksum_verification=True) as file:
@@ -88,14 +88,14 @@ def _require_own(folder: Path, path: Path) -> None:
 
 @contextmanager
 def _naming(part: Part) -> Iterator[None]:
-    """Turns what goes wrong with `part` into a `RunError` that names it."""
+    """Turns any error with `part` into a `RunError` that names it."""
     try:
         yield
     except FileNotFoundError as error:
         raise MissingPartError(f"the part {part.path} is missing: {_ADVICE}") from error
     except GradflowError:
         raise
-    except Exception as error:  # of damage made on purpose, Arrow raises what it leads to
+    except Exception as error:  # damage on purpose makes Arrow raise anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise RunError(f"the part {part.path} is damaged ({reason}): {_ADVICE}") from error
 

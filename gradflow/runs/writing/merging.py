@@ -57,7 +57,7 @@ _GENERATION = b"gradflow.generation"
 
 @dataclass(frozen=True)
 class _PartToMerge:
-    """A part, how often its rows were merged, and how many there are."""
+    """A part, its number of rows, and how often they have been merged (`generation`)."""
 
     part: Part
     generation: int
@@ -65,7 +65,7 @@ class _PartToMerge:
 
 
 class PartMerger:
-    """Knows the parts of the tables of one run, and merges those that are due."""
+    """Tracks the parts of one run's tables, and merges those that are due."""
 
     def __init__(self, run_folder: Path) -> None:
         self._run_folder = run_folder
@@ -73,16 +73,16 @@ class PartMerger:
         self._interrupted_merge: set[Path] = set()
 
     def has_merged(self, path: Path) -> bool:
-        """Whether the rows of the part at `path` were in a merge that was interrupted."""
+        """Whether an interrupted merge already holds the rows of the part at `path`."""
         return path in self._interrupted_merge
 
     def add(self, table: str, part: Part, rows: int) -> None:
-        """Take note of a new part of `table`, and merge what is due, if that can be done."""
+        """Add a new part of `table`, and merge the parts that are due, if possible."""
         try:
             self._add(table, part, rows)
         except (RunError, OSError, pa.ArrowException):
-            # A damaged part, a full disk, a file that another program holds open: whoever reads,
-            # or writes the next part, is told. Until then nothing is wrong with what is there.
+            # E.g. a damaged part, a full disk, or a file open in another program. The parts still
+            # count as they are; reading them or writing the next one reports the problem.
             self._tables[table] = None
         self._interrupted_merge.clear()
 
@@ -94,22 +94,22 @@ class PartMerger:
         if parts is None:
             return
         if parts and part.path == parts[-1].part.path:
-            parts.pop()  # it was written anew
+            parts.pop()  # it was rewritten
         if parts and part.first <= parts[-1].part.first:
-            # Rows of an earlier epoch, added by a probe afterwards: a merge would lose the order.
+            # A probe added rows of an earlier epoch later. Merging would lose their order.
             self._tables[table] = None
             return
         parts.append(_PartToMerge(part, 0, rows))
         while _is_due(parts):
             due = parts[-PARTS_PER_MERGE:]
             if not self._are_whole(due):
-                # Left as they are, to be named by who reads them; those that follow are merged.
+                # Reading them will name the damaged file. Later parts are merged again.
                 parts.clear()
                 return
             parts[-PARTS_PER_MERGE:] = [self._merge(due)]
 
     def _are_whole(self, counted: list[_PartToMerge]) -> bool:
-        """Whether these parts are what was written: damage must not be copied under a new sum."""
+        """Whether these parts are undamaged; damage must not get a new, valid checksum."""
         listed = read_manifest(self._run_folder).files
         try:
             return all(
@@ -127,7 +127,7 @@ class PartMerger:
         write_atomically(path, lambda temporary: _copy_rows(parts, generation, temporary))
         old = [part.path for part in parts]
         self._interrupted_merge |= set(old)
-        record_change(self._run_folder, [path], old)  # from here on the new one counts
+        record_change(self._run_folder, [path], old)  # from here on the merged part counts
         fault_point("merged")
         for one in old:
             one.unlink()
@@ -136,13 +136,13 @@ class PartMerger:
 
 
 def remove_leftovers(run_folder: Path) -> None:
-    """Remove what merges that failed left over in a run that nobody else writes.
+    """Remove the leftovers of failed merges in a run that no other process writes.
 
-    Raises `RunError` where that cannot be done.
+    Raises `RunError` if that fails.
     """
     paths = leftover_files(read_manifest(run_folder))
     if paths:
-        shorten_manifest(run_folder)  # before: no power cut may bring them back
+        shorten_manifest(run_folder)  # flushed first: it lists the files that replace these
     for path in paths:
         remove(path)
 
@@ -157,7 +157,7 @@ def _is_due(parts: list[_PartToMerge]) -> bool:
 
 
 def _parts_to_merge(parts: list[Part]) -> list[_PartToMerge]:
-    """`parts` with what they say of themselves; those up to a damaged one are left out."""
+    """`parts` with their metadata; a damaged part and those before it are left out."""
     counted: list[_PartToMerge] = []
     for part in parts:
         try:
@@ -179,7 +179,7 @@ def _copy_rows(parts: list[Part], generation: int, path: Path) -> None:
 
 
 def _copy_groups(files: list[tuple[Part, pq.ParquetFile]], generation: int, path: Path) -> None:
-    # Columns differ where an epoch had scalars that another had not.
+    # Columns differ if epochs have different scalars.
     schemas = [
         without_dictionaries(with_current_names(part, file.schema_arrow.empty_table()).schema)
         for part, file in files
@@ -207,13 +207,13 @@ def _copy_groups(files: list[tuple[Part, pq.ParquetFile]], generation: int, path
 
 
 def _numbered_groups(files: list[tuple[Part, pq.ParquetFile]]) -> Iterator[pa.Table]:
-    """The row groups of `files` one after the other, each row with its place in all of them."""
+    """The row groups of `files` in turn, each row with its position among all rows."""
     before = 0
     for part, file in files:
         seen = 0
         for group in range(file.num_row_groups):
-            # A group is small: where the processor is busy, handing its columns to other threads
-            # and waiting for them takes many times as long as reading it.
+            # No threads: a group is small, and on a busy processor waiting for other threads takes
+            # many times as long as reading it.
             table = with_current_names(part, file.read_row_group(group, use_threads=False))
             if ROW_COLUMN in table.column_names:
                 place = table.column_names.index(ROW_COLUMN)
@@ -235,7 +235,7 @@ def _by_layer(tables: list[pa.Table]) -> pa.Table:
 
 
 def _with_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """`table` with the columns of `schema`, those that it has not without values."""
+    """`table` with the columns of `schema`; columns that it lacks are null."""
     columns = [
         table[field.name].cast(field.type)
         if field.name in table.column_names

@@ -42,9 +42,9 @@ def flip(path):
 
 
 DAMAGES = {
-    "flipped": (flip, "its checksum is another"),
+    "flipped": (flip, "its checksum differs"),
     "empty": (lambda path: path.write_bytes(b""), "empty"),
-    "truncated": (lambda path: os.truncate(path, 30), "it has 30 bytes where"),
+    "truncated": (lambda path: os.truncate(path, 30), "it has 30 bytes, but"),
     "missing": (lambda path: path.unlink(), "missing"),
 }
 
@@ -197,7 +197,7 @@ def test_file_behind_a_link_out_of_the_folder_is_not_touched(run, tmp_path):
     (run / "gradients").symlink_to(outside)
     before = {path: path.read_bytes() for path in outside.iterdir()}
     assert {finding.reason for finding in check_run(run).findings} == {
-        "it lies outside of the run's folder"
+        "it lies outside the run's folder"
     }
     with pytest.raises(RunError, match="gradients leads out of"):
         repair(run)
@@ -252,7 +252,7 @@ def test_a_file_with_holes_is_too_large_without_being_read(run):
         os.truncate(part, 1 << 40)
         (finding,) = check_run(run).of_kind("damaged")
         assert finding.path == part
-        assert "bytes where" in finding.reason or "1,024.00 GiB" in finding.reason
+        assert "bytes, but" in finding.reason or "1,024.00 GiB" in finding.reason
         part.unlink() if name == "unlisted" else repair(run)
 
 
@@ -289,6 +289,8 @@ def test_a_sound_run_is_not_set_aside_for_the_name_of_its_folder(run, tmp_path):
     odd = run.rename(tmp_path / "bad\udcff")
     before = {path: path.read_bytes() for path in odd.rglob("*") if path.is_file()}
     for look in (check_run, repair, gradflow.open_run, gradflow.open_experiment):
-        with pytest.raises(RunError, match=r"bad.udcff cannot be opened: its name is not text"):
+        with pytest.raises(
+            RunError, match=r"bad.udcff cannot be opened: its name is not valid UTF-8"
+        ):
             look(odd)
     assert {path: path.read_bytes() for path in odd.rglob("*") if path.is_file()} == before

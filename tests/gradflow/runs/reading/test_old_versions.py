@@ -90,7 +90,7 @@ def test_newer_version_is_refused_in_a_sentence(name, tmp_path, capsys):
         json.dumps(json.loads(path.read_text()) | {"schema_version": SCHEMA_VERSION + 1})
     )
     versions = (
-        f"has schema version {SCHEMA_VERSION + 1}, this gradflow reads up to {SCHEMA_VERSION}"
+        f"has schema version {SCHEMA_VERSION + 1}, but this gradflow reads up to {SCHEMA_VERSION}"
     )
     sentence = rf"{versions}: read it with a newer gradflow$"
     with pytest.raises(RunError, match=sentence):
