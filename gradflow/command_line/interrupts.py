@@ -1,4 +1,4 @@
-"""Turns the signals that ask a program to end into an exception, so that it ends in good order."""
+"""Turns termination signals into an exception, so that a program can clean up before it ends."""
 
 import math
 import signal
@@ -6,15 +6,15 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
-# How long the end in good order is left alone by further requests.
+# For so long further signals are ignored, so that the program can clean up.
 SHUTDOWN_SECONDS = 30.0
 
 
 class Terminated(KeyboardInterrupt):
-    """The program was asked to end by a signal other than Ctrl-C's.
+    """A signal other than that of Ctrl-C asked the program to end.
 
     Fields:
-        status: the exit status by which a shell tells that the signal ended the program.
+        status: the exit status that tells a shell which signal ended the program.
     """
 
     def __init__(self, number: int) -> None:
@@ -23,16 +23,16 @@ class Terminated(KeyboardInterrupt):
 
 
 def raise_on_termination_signals() -> None:
-    """From now on SIGTERM and, where it exists, SIGHUP raise `Terminated` in the main thread.
+    """From now on SIGTERM and, if it exists, SIGHUP raise `Terminated` in the main thread.
 
-    Those that come soon after do not: `timeout` sends a process two, and schedulers repeat theirs,
-    which would break off the end that the first has begun.
+    Signals that follow soon are ignored: `timeout` sends two and schedulers repeat theirs, and a
+    second exception would interrupt the clean-up.
     """
     _handle(_TerminationHandler().handle)
 
 
 def ignore_termination_signals() -> None:
-    """From now on those signals do nothing: the end has come, and its exit status is known."""
+    """From now on those signals do nothing: the program is ending with a known exit status."""
     _handle(signal.SIG_IGN)
 
 
@@ -43,14 +43,14 @@ def _handle(handler: Callable[[int, FrameType | None], None] | signal.Handlers) 
 
 
 class _TerminationHandler:
-    """The request to end, however often it is sent."""
+    """Raises on the first signal, and ignores repetitions for a while."""
 
     def __init__(self) -> None:
         self._last = -math.inf
 
     def handle(self, number: int, _: FrameType | None) -> None:
         now = time.monotonic()
-        # Later ones count again: Python drops an exception that is raised in a destructor.
+        # Later signals raise again, because Python drops an exception raised in a destructor.
         if now - self._last > SHUTDOWN_SECONDS:
             self._last = now
             raise Terminated(number)

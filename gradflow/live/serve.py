@@ -1,8 +1,7 @@
-"""Serves one page to browsers on this machine, and tells each when there is a newer one.
+"""Serves one page to browsers on this machine, and tells them when there is a newer version.
 
-Nothing of the file system is served: only the page that was handed over, and its version. Other
-machines cannot reach the address; pages of other sites are kept out by the name of the host that
-they must have asked for, which guards against DNS rebinding.
+Only the page and its version are served, no files. Other machines cannot reach the address.
+Requests must name this host, which keeps out pages of other sites (DNS rebinding).
 """
 
 import json
@@ -25,7 +24,7 @@ HOST = "127.0.0.1"
 _METHODS = ("GET", "HEAD")
 _KEY = re.compile(r"[0-9A-Za-z]{1,64}")
 _MAX_READERS = 64
-# Browsers let a page in the background ask only once a minute.
+# In seconds. Browsers let a page in the background ask only once a minute.
 _FORGET_SECONDS = 75.0
 _CLIENT_TIMEOUT = 10.0
 _HEADERS = {
@@ -33,14 +32,14 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
-    # What a page cannot say of itself in its own policy.
+    # A page cannot set this in its own policy.
     "Content-Security-Policy": "frame-ancestors 'none'",
 }
 
 
 @dataclass(frozen=True)
 class ServedPage:
-    """What is served: a page and its version, how far training has got, and when it was built."""
+    """The page that is served, its version, the status of training, and when it was built."""
 
     page: bytes
     version: str
@@ -50,13 +49,13 @@ class ServedPage:
 
 
 class PageServer:
-    """Serves one page on a port of this machine, from a thread of its own, until it is left.
+    """Serves one page on a port of this machine, from its own thread, as a context manager.
 
     Args:
-        page, version, status: what is served first; see `publish`.
+        page, version, status: served first; see `publish`.
         port: the port; 0 takes a free one.
 
-    Raises `ConfigurationError` where the port cannot be had.
+    Raises `ConfigurationError` if the port is not available.
     """
 
     def __init__(self, page: bytes, version: str, status: str, port: int = 0) -> None:
@@ -66,9 +65,9 @@ class PageServer:
         try:
             self._server = _Server(self, port)
         except (OSError, OverflowError) as error:
-            reason = getattr(error, "strerror", None) or "no port has such a number"
+            reason = getattr(error, "strerror", None) or "not a port number"
             raise ConfigurationError(
-                f"port {port} of {HOST} cannot be had ({reason}): "
+                f"port {port} of {HOST} cannot be used ({reason}): "
                 "name another with --port, or leave --port out"
             ) from error
         self.port: int = self._server.server_address[1]
@@ -89,15 +88,15 @@ class PageServer:
         self._server.server_close()
 
     def publish(self, page: bytes, version: str, status: str) -> None:
-        """Serve `page` from now on; pages that show another version than `version` reload."""
+        """Serve `page` from now on; open pages that show another version reload."""
         self.served = ServedPage(page, version, status, ended=False, built=time.monotonic())
 
     def set_status(self, status: str, *, ended: bool = False) -> None:
-        """Let open pages say `status`; once it has `ended` they stop asking."""
+        """Show `status` in open pages; if training has `ended`, they stop asking."""
         self.served = replace(self.served, status=status, ended=ended)
 
     def note_reader(self, reader: str, shown: str, answer: ServedPage) -> None:
-        """Remember that the open page `reader`, which shows version `shown`, now gets `answer`."""
+        """Record that the open page `reader`, which shows version `shown`, now gets `answer`."""
         settled = answer.ended and shown == answer.version
         with self._lock:
             self._readers.pop(reader, None)
@@ -107,12 +106,12 @@ class PageServer:
 
     @property
     def open_pages(self) -> int:
-        """How many open pages have asked lately."""
+        """The number of open pages that have asked recently."""
         return len(self._recent_readers())
 
     @property
     def outdated_pages(self) -> int:
-        """How many of them do not yet show the last page, or do not know that it is the last."""
+        """How many open pages do not yet show the last version, or know that it is the last."""
         return self._recent_readers().count(False)
 
     def _recent_readers(self) -> list[bool]:
@@ -122,10 +121,10 @@ class PageServer:
 
 
 class _Server(ThreadingHTTPServer):
-    """Bound to this machine alone."""
+    """An HTTP server that only this machine can reach."""
 
     daemon_threads = True
-    # On Windows it would let two programs have the same port; SO_REUSEPORT would on the others.
+    # On Windows it would let two programs use one port; elsewhere SO_REUSEPORT would do so.
     allow_reuse_address = os.name == "posix"
     allow_reuse_port = False
 
@@ -134,12 +133,12 @@ class _Server(ThreadingHTTPServer):
         super().__init__((HOST, port), _Handler)
 
     def server_bind(self) -> None:
-        # That of HTTPServer asks the network for this machine's name.
+        # HTTPServer's method would ask the network for this machine's name.
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = HOST, self.server_address[1]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        # A browser that leaves in the middle of an answer is no defect.
+        # A browser that closes the connection during an answer is not an error.
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
 
@@ -190,7 +189,7 @@ class _Handler(BaseHTTPRequestHandler):
         super().end_headers()
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """One line of text; the standard library's would repeat what was asked for."""
+        """Answer with one line of text; the standard library would repeat the request."""
         status = HTTPStatus(code)
         self._send("text/plain; charset=utf-8", f"{code} {status.phrase}\n".encode(), status)
 
@@ -198,7 +197,7 @@ class _Handler(BaseHTTPRequestHandler):
         return "gradflow"
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing: the terminal shows a line for each report, not for each question."""
+        """Log nothing: the terminal shows one line per report, not one per request."""
 
     def _target(self) -> tuple[str, dict[str, list[str]]]:
         try:

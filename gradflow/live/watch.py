@@ -1,7 +1,7 @@
-"""Builds the report of a run anew as its epochs land, and serves it to pages that follow.
+"""Rebuilds the report of a run after each epoch, and serves it to open pages.
 
-The folder is looked at every two seconds, at names and sizes alone. A rebuild reads everything from
-the disk again, in this process, at low priority.
+Every two seconds the names, sizes and times of the folder's files are checked. A rebuild reads all
+data from the disk again, in this process, at low priority.
 """
 
 import os
@@ -22,11 +22,11 @@ from reports.html.live import live_page, waiting_page
 Files = frozenset[tuple[str, int, int]]
 
 POLL_SECONDS = 2.0
-# Who is told at the end to show the last page may be asleep in the background for a minute.
+# Wait so long for open pages to load the last report; a background page asks once a minute.
 _LAST_PAGE_SECONDS = 75.0
-# How long a browser that was just opened may take to ask for the first time.
+# Wait so long for the first request of a browser that was just opened.
 _FIRST_REQUEST_SECONDS = 15.0
-# How long the end is put off without a word.
+# Wait so long at the end before printing why.
 _QUIET_SECONDS = 5.0
 _NICENESS = 10
 
@@ -39,18 +39,18 @@ def watch(
     open_browser: bool = False,
     poll_seconds: float = POLL_SECONDS,
 ) -> int:
-    """Rebuild as epochs land in `folder` until all its runs have ended; returns the exit code.
+    """Rebuild the report after each epoch in `folder` until all runs have ended.
 
     Args:
-        folder: an experiment or single run; it need not be there yet.
-        rebuild: writes the reports of `folder` and returns the document that they lay out.
-        port: where the page is served on this machine; 0 takes a free port.
+        folder: an experiment or single run; it need not exist yet.
+        rebuild: writes the reports of `folder` and returns their document.
+        port: the port of this machine that serves the page; 0 takes a free one.
         open_browser: open the page in the browser.
-        poll_seconds: seconds from one look at the folder to the next.
+        poll_seconds: seconds between two checks of the folder.
 
-    The code is 0, 1 where the last rebuild failed, 130 where an interrupt (Ctrl-C) ended it.
+    Returns the exit code: 0, 1 if the last rebuild failed, 130 after an interrupt (Ctrl-C).
 
-    Raises `ConfigurationError` where the port cannot be had.
+    Raises `ConfigurationError` if the port is not available.
     """
     waiting = waiting_page(folder.resolve().name)
     with PageServer(waiting.page, waiting.version, "waiting for the first epoch", port) as server:
@@ -72,7 +72,7 @@ def watch(
 
 @dataclass
 class _Follower:
-    """What is known of the folder, and when the report was last built of it.
+    """Compares the folder with the last report, and rebuilds the report if it is due.
 
     Fields:
         failed: whether the last rebuild failed.
@@ -90,7 +90,7 @@ class _Follower:
     _waiting_for: str = ""
 
     def check(self) -> bool:
-        """Rebuild if there is reason to; whether nothing more is to come."""
+        """Rebuild if an epoch has ended; returns whether training and report are finished."""
         files = recorded_files(self.folder)
         if files != self._seen:
             self._progress = self._read()
@@ -108,13 +108,13 @@ class _Follower:
 
     @property
     def last_report(self) -> str:
-        """How far the report goes that was built last."""
+        """The progress that the last report shows, as a sentence."""
         if self._shown is None:
             return "no report was built"
         return f"the last report shows {self._shown.epochs_text}"
 
     def _read(self) -> Progress | None:
-        """How far the folder has got; None while there is nothing to report on."""
+        """The progress of the folder; None while there is nothing to report on."""
         try:
             progress = progress_of(self.folder)
         except RunError as error:
@@ -129,11 +129,11 @@ class _Follower:
         return None
 
     def _is_due(self, progress: Progress) -> bool:
-        """Whether an epoch has landed; tables that grow within an epoch wait for its end."""
+        """Whether an epoch has ended since the last report; a rebuild waits for the end of one."""
         if progress.ended:
             return True
-        landed = self._shown is None or progress.epochs != self._shown.epochs
-        return landed and time.monotonic() >= self._not_before
+        new_epoch = self._shown is None or progress.epochs != self._shown.epochs
+        return new_epoch and time.monotonic() >= self._not_before
 
     def _build(self, progress: Progress) -> None:
         start = time.monotonic()
@@ -141,14 +141,14 @@ class _Follower:
             live = live_page(self.rebuild())
         except GradflowError as error:
             self._fail(f"error: {error}")
-        except Exception:  # a defect at one epoch must not cost the reader the next
+        except Exception:  # a bug at one epoch must not stop later reports
             self._fail(traceback.format_exc())
         else:
             self.failed, self._shown = False, progress
             self.server.publish(live.page, live.version, self._status_text(progress))
             line = f"{time.strftime('%H:%M:%S')}  {progress.epochs_text}, {progress.outcome}"
             print(f"{line}  ({time.monotonic() - start:.1f} s)", flush=True)
-        # Half of the time at most is spent on rebuilding, however fast the epochs come.
+        # Rebuilding takes at most half of the time, however fast the epochs are.
         end = time.monotonic()
         self._not_before = end + (end - start)
 
@@ -163,21 +163,21 @@ class _Follower:
 
 
 def _wait_for_open_pages(server: PageServer, *, expected: bool) -> None:
-    """Serve on until every open page shows the last report; an `expected` one may yet be opened."""
+    """Serve until every open page shows the last report; if `expected`, wait for one to open."""
     start = time.monotonic()
-    told = False
+    announced = False
     while True:
         waited = time.monotonic() - start
         coming = expected and not server.open_pages and waited < _FIRST_REQUEST_SECONDS
         if not coming and (not server.outdated_pages or waited > _LAST_PAGE_SECONDS):
             return
-        if waited > _QUIET_SECONDS and not told:
-            told = True
+        if waited > _QUIET_SECONDS and not announced:
+            announced = True
             print("training has ended; an open page has yet to show the last report", flush=True)
         time.sleep(0.1)
 
 
 def _lower_priority() -> None:
-    """Let the training, which may run on the same cores, go first."""
+    """Give priority to the training, which may run on the same cores."""
     if hasattr(os, "nice"):
         os.nice(_NICENESS)

@@ -146,7 +146,7 @@ def test_sixteen_bit_color_keeps_its_upper_eight_bits(tmp_path):
 
 @pytest.mark.parametrize("mode", ["I", "F"])
 def test_pixels_of_32_bits_are_refused_for_nobody_knows_what_is_white(tmp_path, mode):
-    with pytest.raises(DataError, match="has 32 bits a pixel, and none of them says what is white"):
+    with pytest.raises(DataError, match="has 32 bits per pixel, which do not define what is white"):
         decode(encoded(Image.new(mode, (4, 4)), "tiff"), tmp_path / "a.tif", 4)
 
 

@@ -71,8 +71,8 @@ def test_repeated_rows_count_once_and_are_counted(table):
         ("filename,label,label\n", "several columns 'label'"),
         ("filename,filename ,label\n", "several columns 'filename'"),
         ("filename|label\na|x\n", "no column 'filename', it has filename|label"),
-        ("filename,label\na,x\n".encode("utf-16"), "not in UTF-8; save it as CSV UTF-8"),
-        ("filename,label\nb\u00e4r,x\n".encode("latin-1"), "not in UTF-8"),
+        ("filename,label\na,x\n".encode("utf-16"), "not valid UTF-8; save it as CSV UTF-8"),
+        ("filename,label\nb\u00e4r,x\n".encode("latin-1"), "not valid UTF-8"),
         (b"\0" * 1000, "cannot be read as a CSV|no column"),
         ("filename,label\n" + "a" * 2_000_000, "more than 1,048,576 characters"),
         ('filename,label\n"' + "a\n" * 200_000, "field larger than field limit"),
@@ -143,5 +143,7 @@ def test_any_bytes_are_labels_or_refused(table, content):
 def test_a_label_longer_than_a_report_can_repeat_is_refused(tmp_path):
     table = tmp_path / "labels.csv"
     table.write_text(f"filename,label\na.png,{'x' * 1025}\n")
-    with pytest.raises(DataError, match=r"a label of 1,025 letters in line 2, more than the 1,024"):
+    with pytest.raises(
+        DataError, match=r"a label of 1,025 characters in line 2, more than the 1,024"
+    ):
         read_labels(table)

@@ -152,7 +152,7 @@ def test_other_machines_cannot_reach_it(server):
 
 
 def test_port_in_use_is_one_sentence(server):
-    with pytest.raises(ConfigurationError, match=f"port {server.port} of 127.0.0.1 cannot be had"):
+    with pytest.raises(ConfigurationError, match=f"port {server.port} of 127.0.0.1 cannot be used"):
         PageServer(b"", "", "", port=server.port)
 
 
