@@ -72,16 +72,14 @@ def _repair_experiment(
         # The options are lost, so the experiment can be read but no longer resumed.
         content = {"schema_version": SCHEMA_VERSION, "kind": "experiment", "rebuilt": now()}
         write_json(finding.path, content | {"runs": runs})
-        yield RepairAction(
-            finding.path, "written anew", "it names the runs, no longer their options"
-        )
+        yield RepairAction(finding.path, "rewritten", "it names the runs, no longer their options")
 
 
 def _repair_run(folder: Path) -> Iterator[RepairAction]:
     checked = check_run(folder)
     description = _readable_description(checked)
     if not checked.description:
-        yield RepairAction(folder / RUN_FILE, "written anew", "its content is lost")
+        yield RepairAction(folder / RUN_FILE, "rewritten", "its content is lost")
     manifest = checked.manifest
     damaged = [
         finding
@@ -98,7 +96,7 @@ def _repair_run(folder: Path) -> Iterator[RepairAction]:
             remove(path)
             yield RepairAction(path, "removed", "another file holds its rows")
         reason = "it lists the existing files with their present checksums"
-        yield RepairAction(folder / MANIFEST_FILE, "written anew", reason)
+        yield RepairAction(folder / MANIFEST_FILE, "rewritten", reason)
         return
     unlisted = [finding.path for finding in checked.of_kind("unlisted")]
     if unlisted:

@@ -57,7 +57,7 @@ def damaged_state_error(run_folder: Path, reason: str) -> RunError:
     """The error to raise if the state of the run in `run_folder` cannot be used."""
     return RunError(
         f"the state in {run_folder} cannot be read ({reason}), so its training cannot go on: "
-        f"remove {STATE_FILE} to train this run anew from its first epoch"
+        f"remove {STATE_FILE} to train this run again from its first epoch"
     )
 
 

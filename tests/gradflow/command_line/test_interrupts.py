@@ -1,4 +1,4 @@
-"""A signal that asks the program to end raises an exception, once for one request."""
+"""A termination signal raises an exception, but only once if it is repeated."""
 
 import signal
 import time

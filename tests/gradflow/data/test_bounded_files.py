@@ -1,4 +1,4 @@
-"""Image files made to take longer than their pixels do are refused at once."""
+"""Image files made to decode very slowly are refused at once."""
 
 import io
 import struct
@@ -20,7 +20,7 @@ def saved(form, **options):
 
 
 def notes_without_end():
-    """A JPEG whose notes Pillow joins anew with each of them: time grows with their square."""
+    """A JPEG whose comments Pillow joins again for each one: time grows with their square."""
     note = b"\xff\xe1" + struct.pack(">H", 65_002) + b"Exif\0\0II*\0" + bytes(64_990)
     whole = saved("JPEG")
     return whole[:2] + note * 300 + whole[2:]
@@ -37,7 +37,7 @@ def pieces_without_end():
 
 
 @pytest.mark.parametrize("make", [notes_without_end, comment_without_end, pieces_without_end])
-def test_what_stands_before_the_pixels_has_an_end(tmp_path, make):
+def test_endless_metadata_is_refused(tmp_path, make):
     path = tmp_path / "image.png"
     path.write_bytes(make())
     with pytest.raises(DataError, match="holds far more data than its pixels"):
@@ -47,7 +47,7 @@ def test_what_stands_before_the_pixels_has_an_end(tmp_path, make):
 
 
 def with_scans(count):
-    """A progressive JPEG that goes over its picture `count` times more than it must."""
+    """A progressive JPEG with `count` more scans than it needs."""
     whole = saved("JPEG", progressive=True)
     begin = whole.index(b"\xff\xda")
     end = whole.index(b"\xff", begin + 2)
@@ -56,12 +56,12 @@ def with_scans(count):
     return whole[:end] + whole[begin:end] * count + whole[end:]
 
 
-def test_a_picture_that_is_gone_over_without_end_is_refused(tmp_path):
+def test_too_many_scans_are_refused(tmp_path):
     with pytest.raises(DataError, match="or too many scans"):
         decode(with_scans(bounded_files.MAX_SCANS), tmp_path / "image.jpg", 8)
 
 
-def test_what_follows_a_picture_does_not_count():
+def test_scans_after_a_picture_do_not_count():
     require_few_scans(saved("JPEG", progressive=True) + b"\xff\xda\0\2" * 1000)
 
 

@@ -1,4 +1,4 @@
-"""Finding labelled files: both layouts, and every way in which a folder can be unfit."""
+"""Finding labelled files: both layouts, and every kind of unusable folder."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""CSV files as spreadsheets, people and attackers write them."""
+"""CSV files as written by spreadsheets, people and attackers."""
 
 import csv
 import io
@@ -81,7 +81,7 @@ def test_repeated_rows_count_once_and_are_counted(table):
         ("filename,label\n..,x\n", "leads out of its folder"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_in_one_line_that_names_the_file(table, content, message):
+def test_an_invalid_csv_is_refused_in_one_line_that_names_it(table, content, message):
     with pytest.raises(DataError, match=message) as raised:
         labels(table, content)
     assert str(table) in str(raised.value)

@@ -1,4 +1,4 @@
-"""The split: proportions counted by hand, and no image on both sides whatever the duplicates."""
+"""The split: proportions counted by hand, and no image on both sides despite duplicates."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The server of the live page: one page, to this machine alone."""
+"""The server of the live page serves one page, only to this machine."""
 
 import http.client
 import json
@@ -14,14 +14,14 @@ from gradflow.live.serve import PageServer
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PageServer]:
-    """One for all tests that only ask."""
+    """A server shared by all tests that only send requests."""
     with PageServer(b"<p>waiting</p>", "", "waiting for the first epoch") as running:
         yield running
 
 
 @pytest.fixture
 def fresh() -> Iterator[PageServer]:
-    """One for tests that change what is served, or who is known to read it."""
+    """A server for one test that changes the page, the status, or the known readers."""
     with PageServer(b"<p>waiting</p>", "", "waiting for the first epoch") as running:
         yield running
 
@@ -146,7 +146,7 @@ def test_malformed_requests_are_refused_without_repeating_them(server, text):
 def test_other_machines_cannot_reach_it(server):
     assert server._server.socket.getsockname() == ("127.0.0.1", server.port)
     assert server.address == f"http://127.0.0.1:{server.port}/"
-    # Another address of this machine: what listens on all of them would answer here.
+    # Another address of this machine: a server listening on all addresses would answer here.
     with pytest.raises(OSError):  # noqa: PT011 - refused, or unknown, depending on the system
         socket.create_connection(("127.0.0.2", server.port), timeout=2)
 

@@ -1,4 +1,4 @@
-"""What the writer writes, the reader reads; what is damaged is named."""
+"""The reader reads what the writer wrote, and names damaged files."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""`python -m gradflow.runs check` says what it found in a table and a sentence."""
+"""`python -m gradflow.runs check` prints its findings as a table and a sentence."""
 
 import re
 import shutil
@@ -90,7 +90,7 @@ def test_as_a_program_it_loads_no_torch(experiment):
     assert result.stdout.splitlines()[-1] == "False"
 
 
-def test_of_very_many_damaged_files_a_hundred_are_named(experiment, capsys):
+def test_only_the_first_hundred_damaged_files_are_named(experiment, capsys):
     folder = experiment / "tiny-seed0" / "gradients"
     for number in range(1000, 1150):
         (folder / f"part-{number:010d}-{number:010d}.parquet").touch()

@@ -100,7 +100,7 @@ def test_a_name_that_a_report_cannot_repeat_is_refused(folder, entry):
     refused(folder, f"its {entry} is not text of at most 1,024 characters")
 
 
-def test_what_the_recorder_added_of_their_own_is_kept(folder):
+def test_entries_added_by_users_are_kept(folder):
     describe(folder, mine={"a": [1, None, 2.5]}, classes=["a", 2], configuration=None, seed=None)
     run = gradflow.open_run(folder)
     assert run.description["mine"] == {"a": [1, None, 2.5]}
@@ -229,7 +229,7 @@ def test_a_planted_link_in_place_of_a_temporary_file_is_not_written_through(fold
 
 
 @pytest.mark.parametrize("given", ["0", "-1", "nan", "many", "1e400"])
-def test_a_limit_that_is_none_is_refused(monkeypatch, given):
+def test_an_invalid_limit_is_refused(monkeypatch, given):
     monkeypatch.setenv(LIMIT_VARIABLE, given)
     with pytest.raises(ConfigurationError, match=f"{LIMIT_VARIABLE} must be a number of GiB"):
         limit()

@@ -1,4 +1,4 @@
-"""The manifest lists what was written; a line counts as a whole or not at all."""
+"""The manifest lists what was written; incomplete lines do not count."""
 
 import json
 import zlib
@@ -56,7 +56,7 @@ def test_listed_file_contradicts_any_other_content(one, tmp_path):
     assert not found.contradicts(tmp_path / "another.pt", b"anything")
 
 
-def test_file_taken_away_is_listed_no_more_until_it_is_written_again(one, tmp_path):
+def test_removed_file_is_not_listed_until_it_is_written_again(one, tmp_path):
     record_change(tmp_path, removed=[one])
     assert read_manifest(tmp_path).removed == {"epochs/part.parquet"}
     assert not read_manifest(tmp_path).lists(one)
@@ -104,7 +104,7 @@ def test_any_flipped_bit_is_noticed(one, tmp_path):
             flipped[place] ^= 1 << bit
             path.write_bytes(flipped)
             found = read_manifest(tmp_path)
-            # A newline lost at the very end makes the line look torn; a blank is no content.
+            # A lost last newline makes the line look incomplete; a blank is not content.
             assert found.damaged or not found.files or found.files == expected
     assert not found.files  # the last bits were those of the newline
 
@@ -150,7 +150,7 @@ def test_replaced_file_is_known_with_either_content_at_every_point(
         path.unlink(missing_ok=True)
         (tmp_path / MANIFEST_FILE).unlink(missing_ok=True)
         write_listed(tmp_path, path, lambda one: one.write_bytes(b"first"))
-        # Twice: what a replacement that never took place left in the list must do no harm.
+        # Twice, because the entry of a replacement that never happened must do no harm.
         for again in (b"second", b"third"):
             try:
                 with small_run.interrupted(monkeypatch, at):

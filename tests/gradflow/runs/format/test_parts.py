@@ -1,4 +1,4 @@
-"""Which files of a table count."""
+"""Which files of a table count, and in which order."""
 
 import pyarrow.parquet as pq
 import pytest
@@ -86,7 +86,7 @@ def test_names_are_written_once_each_and_values_as_they_are(at_once, tmp_path, s
 
 
 @pytest.mark.parametrize(("first", "last"), [(-5, 3), (0, 10**10), (2**63, 2**63 - 1), (0, -1)])
-def test_steps_that_no_file_is_named_after_are_refused(first, last):
+def test_steps_out_of_range_are_refused(first, last):
     with pytest.raises(RunError, match=f"no part can hold rows of steps {first} to {last}: steps"):
         part_name(first, last)
     assert part_name(0, 10**10 - 1) == "part-0000000000-9999999999.parquet"

@@ -1,4 +1,4 @@
-"""Every kind of damage is found and named; repaired, the rest of the run reads."""
+"""Every kind of damage is found and named; after a repair the rest can be read."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from gradflow.runs.writing.run import ExperimentWriter
 
 
 def save_weights(path):
-    """An archive such as `torch.save` writes."""
+    """An archive like those of `torch.save`."""
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("data.pkl", b"weights" * 99)
 
@@ -115,7 +115,7 @@ def test_manifest_is_listed_anew(damage, run, small_run):
     DAMAGES[damage][0](run / MANIFEST_FILE)
     assert [finding.path.name for finding in check_run(run).findings] == [MANIFEST_FILE]
     (done,) = repair(run)
-    assert (done.path, done.what) == (run / MANIFEST_FILE, "written anew")
+    assert (done.path, done.what) == (run / MANIFEST_FILE, "rewritten")
     assert check_run(run).findings == ()
     for name, frame in small_run.tables(run).items():
         assert frame.equals(whole[name])

@@ -50,7 +50,7 @@ def test_a_folder_that_holds_no_run_does_not_hide_the_one_that_does(tmp_path, mo
 
 
 @pytest.mark.parametrize("name", ["mine", "trial/plain34-seed1"])
-def test_what_is_nowhere_is_one_sentence(tmp_path, name):
+def test_a_missing_folder_is_one_sentence(tmp_path, name):
     with pytest.raises(RunError, match=f"there is no folder {name}, and none in "):
         find_folder(Path(name), tmp_path)
 

@@ -1,4 +1,4 @@
-"""What histograms say, against numpy on the values themselves."""
+"""Results from histograms, compared with numpy's results from the values themselves."""
 
 import math
 
@@ -22,7 +22,7 @@ from gradflow.runs.reading.magnitudes import (
 
 
 def frame_of(*tensors: np.ndarray) -> pd.DataFrame:
-    """The rows that a run would hold for these float64 values."""
+    """The rows that a run would record for these float64 values."""
     rows = []
     for number, values in enumerate(tensors):
         sizes = np.abs(values)

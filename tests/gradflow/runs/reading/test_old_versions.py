@@ -1,4 +1,4 @@
-"""Runs of every schema version are read; a newer one is refused in a sentence."""
+"""Runs of every schema version are read; a newer version is refused with one sentence."""
 
 import json
 import shutil
@@ -31,7 +31,7 @@ def copy_of(version, tmp_path):
 
 
 def independently(folder, table):
-    """The rows of a table by pyarrow alone, merged parts put in order by their column `row`."""
+    """The rows of a table, read only with pyarrow; merged parts are sorted by `row`."""
     files = sorted((folder / table).glob("*.parquet"), key=lambda path: path.name.split("-")[1])
     tables = [pq.ParquetFile(path).read() for path in files]
     frames = []
@@ -69,7 +69,7 @@ def test_versions_hold_the_same_training():
     for name in TABLES:
         first, *others = (run.table(name) for run in runs)
         for other in others:
-            # Rounding errors differ from processor to processor: they are of the order of 1e-8.
+            # Rounding errors, of the order of 1e-8, differ between processors.
             pd.testing.assert_frame_equal(first, other, atol=1e-6)
     assert runs[0].epochs["train_loss"].tolist() == pytest.approx([0.58, 0.52, 0.48], abs=0.2)
 
@@ -125,7 +125,7 @@ def test_run_can_be_rolled_back_to_every_epoch_and_is_then_of_the_present_versio
 
 
 def with_scaled_skips(version, tmp_path, epochs=(1,)):
-    """A copy of a run of `version` with a table that it called `shortcut_scaling`."""
+    """A copy of a run of `version` with the table under its former name `shortcut_scaling`."""
     run = copy_of(version, tmp_path) / "tiny-seed0"
     (run / "shortcut_scaling").mkdir()
     for epoch in epochs:

@@ -1,4 +1,4 @@
-"""What is read of a part is what was written, or the part is named."""
+"""Reading a part returns what was written, or names the damaged part."""
 
 import shutil
 

@@ -1,4 +1,4 @@
-"""How far a recording has got, read from the folder while it is being written."""
+"""The progress of a recording, read from its folder while it is written."""
 
 from pathlib import Path
 
@@ -32,7 +32,7 @@ def test_single_run_counts_its_epochs(tmp_path):
     assert (progress.ended, progress.outcome) == (True, "training has ended")
 
 
-def test_run_that_does_not_say_how_long_it_will_be_claims_no_total(tmp_path):
+def test_run_without_planned_epochs_shows_no_total(tmp_path):
     append_epoch(write_run(tmp_path / "run"), 1)
     assert progress_of(tmp_path / "run").epochs_text == "epoch 1"
 

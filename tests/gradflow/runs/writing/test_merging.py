@@ -1,4 +1,4 @@
-"""Merged parts hold what unmerged ones do, in the same order, and are few."""
+"""Merged parts hold the same rows as unmerged ones, in the same order, in few files."""
 
 import math
 
@@ -43,7 +43,7 @@ def test_merged_run_equals_the_unmerged_one(
 
 
 def digits(number, base):
-    """What is left after every `base` parts became one, and every `base` of these, and so on."""
+    """The digits of `number` in `base`: how many parts are left of each merge generation."""
     while number:
         number, digit = divmod(number, base)
         yield digit

@@ -1,4 +1,4 @@
-"""Merging parts is left out where it fails, and never makes a row count twice or look sound."""
+"""A failed merge is skipped; rows never count twice, and damage stays visible."""
 
 import shutil
 from pathlib import Path
@@ -19,7 +19,7 @@ def writer(tmp_path, monkeypatch):
 
 
 def append(writer, step):
-    """One row of two tables, one of them with names, that belongs to one step."""
+    """One row for one step in each of two tables, one of them with names."""
     costs = {"epoch": [step + 1], "probe": ["lesions"], "seconds": [1.0], "skipped": [None]}
     writer.append("probe_costs", costs, step, step)
     writer.append("epochs", {"epoch": [step + 1], "step": [step]}, step, step)

@@ -1,4 +1,4 @@
-"""A run rolled back is a run recorded only so far, and can be recorded on."""
+"""A rolled-back run equals one recorded only so far, and can be continued."""
 
 import shutil
 
