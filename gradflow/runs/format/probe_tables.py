@@ -1,8 +1,8 @@
 """The tables that probes fill at the end of an epoch; see `gradflow.probes`.
 
 The axis letters are those of `gradflow.runs.format.schema`. L is the mean cross-entropy of the
-images that a probe looks at, g its gradient, batch-norm statistics frozen at their running values
-unless said otherwise.
+images that a probe uses, and g is its gradient. Batch norms use their running statistics unless
+stated otherwise.
 """
 
 from gradflow.runs.format.quantity import EPOCH, IMAGE, LAYER, PREDICTION_COLUMNS, Quantity, Table

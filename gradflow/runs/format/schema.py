@@ -1,8 +1,8 @@
-"""Every recorded quantity, once: its table, name, unit, formula and source.
+"""The schema: every recorded quantity with its table, name, unit, formula and source.
 
 Axis letters: N batch, C channel (axis 1 of a tensor with at least two axes), S everything after C.
 x is a layer's output of shape [N, C, S], or the gradient of the loss with respect to it; M is the
-number of its elements; all statistics run over N, C and S unless said otherwise.
+number of its elements. Statistics run over N, C and S unless stated otherwise.
 """
 
 from gradflow.runs.format.probe_tables import PROBE_TABLES
@@ -236,7 +236,7 @@ TABLES = {
     )
 }
 
-# By the folder of a run that holds its parts, names of older schemas included.
+# Tables by the name of the folder that holds their parts, including names of older schemas.
 TABLE_OF_FOLDER = {folder: table for table in TABLES.values() for folder in table.folders}
 
 

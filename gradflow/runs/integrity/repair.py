@@ -149,8 +149,8 @@ def _set_aside(folder: Path, damaged: list[FileFinding]) -> Iterator[RepairActio
         if finding.path.name == STATE_FILE:
             for path in folder.glob(STATE_PATTERN):
                 _move(folder, path)
-            anew = "--resume will train this run from its first epoch"
-            yield RepairAction(finding.path, "set aside", anew)
+            reason = "--resume will train this run from its first epoch"
+            yield RepairAction(finding.path, "set aside", reason)
             continue
         fault_point("moved")
         yield RepairAction(finding.path, "set aside" if moved else "noted", finding.reason)

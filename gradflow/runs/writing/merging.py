@@ -70,11 +70,11 @@ class PartMerger:
     def __init__(self, run_folder: Path) -> None:
         self._run_folder = run_folder
         self._tables: dict[str, list[_PartToMerge] | None] = {}
-        self._interrupted_merge: set[Path] = set()
+        self._just_merged: set[Path] = set()
 
     def has_merged(self, path: Path) -> bool:
         """Whether an interrupted merge already holds the rows of the part at `path`."""
-        return path in self._interrupted_merge
+        return path in self._just_merged
 
     def add(self, table: str, part: Part, rows: int) -> None:
         """Add a new part of `table`, and merge the parts that are due, if possible."""
@@ -84,7 +84,7 @@ class PartMerger:
             # E.g. a damaged part, a full disk, or a file open in another program. The parts still
             # count as they are; reading them or writing the next one reports the problem.
             self._tables[table] = None
-        self._interrupted_merge.clear()
+        self._just_merged.clear()
 
     def _add(self, table: str, part: Part, rows: int) -> None:
         if table not in self._tables:
@@ -102,37 +102,37 @@ class PartMerger:
         parts.append(_PartToMerge(part, 0, rows))
         while _is_due(parts):
             due = parts[-PARTS_PER_MERGE:]
-            if not self._are_whole(due):
+            if not self._are_undamaged(due):
                 # Reading them will name the damaged file. Later parts are merged again.
                 parts.clear()
                 return
             parts[-PARTS_PER_MERGE:] = [self._merge(due)]
 
-    def _are_whole(self, counted: list[_PartToMerge]) -> bool:
+    def _are_undamaged(self, due: list[_PartToMerge]) -> bool:
         """Whether these parts are undamaged; damage must not get a new, valid checksum."""
         listed = read_manifest(self._run_folder).files
         try:
             return all(
                 entry_of(one.part.path) in listed[name_in(self._run_folder, one.part.path)]
-                for one in counted
+                for one in due
             )
         except (OSError, KeyError):
             return False
 
-    def _merge(self, counted: list[_PartToMerge]) -> _PartToMerge:
-        parts = [one.part for one in counted]
+    def _merge(self, due: list[_PartToMerge]) -> _PartToMerge:
+        parts = [one.part for one in due]
         first, last = parts[0].first, parts[-1].last
-        generation = counted[0].generation + 1
+        generation = due[0].generation + 1
         path = parts[0].path.with_name(part_name(first, last, merged=True))
         write_atomically(path, lambda temporary: _copy_rows(parts, generation, temporary))
         old = [part.path for part in parts]
-        self._interrupted_merge |= set(old)
+        self._just_merged |= set(old)
         record_change(self._run_folder, [path], old)  # from here on the merged part counts
         fault_point("merged")
         for one in old:
             one.unlink()
         shorten_manifest(self._run_folder)
-        return _PartToMerge(Part(first, last, path), generation, sum(one.rows for one in counted))
+        return _PartToMerge(Part(first, last, path), generation, sum(one.rows for one in due))
 
 
 def remove_leftovers(run_folder: Path) -> None:
@@ -158,7 +158,7 @@ def _is_due(parts: list[_PartToMerge]) -> bool:
 
 def _parts_to_merge(parts: list[Part]) -> list[_PartToMerge]:
     """`parts` with their metadata; a damaged part and those before it are left out."""
-    counted: list[_PartToMerge] = []
+    found: list[_PartToMerge] = []
     for part in parts:
         try:
             with pq.ParquetFile(part.path) as file:
@@ -166,10 +166,10 @@ def _parts_to_merge(parts: list[Part]) -> list[_PartToMerge]:
                 metadata = file.metadata
             generation = int((metadata.metadata or {}).get(_GENERATION, b"0"))
         except (DamagedError, RunError, pa.ArrowException, OSError, ValueError):
-            counted.clear()
+            found.clear()
             continue
-        counted.append(_PartToMerge(part, generation, metadata.num_rows))
-    return counted
+        found.append(_PartToMerge(part, generation, metadata.num_rows))
+    return found
 
 
 def _copy_rows(parts: list[Part], generation: int, path: Path) -> None:
