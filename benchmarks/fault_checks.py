@@ -14,9 +14,9 @@ from fault_injection import Circumstances, start
 from PIL import Image
 
 import gradflow
-from gradflow.runs.format.files import EXPERIMENT_FILE, RUN_FILE, TEMPORARY
+from gradflow.runs.format.files import EXPERIMENT_FILE, RUN_FILE, TEMPORARY_PATTERN
 from gradflow.runs.format.manifest import read_manifest
-from gradflow.runs.format.parts import left_over
+from gradflow.runs.format.parts import leftover_files
 from gradflow.runs.format.schema import TABLES
 from gradflow.runs.reading.run import Run
 from gradflow.training import checkpoints
@@ -166,7 +166,7 @@ def _same_weights(found: Path, expected: Path) -> None:
 def _check_files(folder: Path) -> None:
     """Check that the manifest lists exactly the files of the tables, and no other file is left."""
     manifest = read_manifest(folder)
-    assert left_over(manifest) == [], f"{folder}: left over {left_over(manifest)}"
+    assert leftover_files(manifest) == [], f"{folder}: left over {leftover_files(manifest)}"
     on_disk = {path.relative_to(folder).as_posix() for path in folder.rglob("*.parquet")}
     listed = {name for name in manifest.files if name.endswith(".parquet")}
     assert on_disk == listed, f"{folder}: {on_disk ^ listed}"
@@ -178,5 +178,7 @@ def _check_files(folder: Path) -> None:
 def _other_files(folder: Path) -> set[Path]:
     """All files except those of tables, which may be divided into parts differently."""
     files = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    assert not list(folder.rglob(TEMPORARY)), f"temporary files: {list(folder.rglob(TEMPORARY))}"
+    assert not list(folder.rglob(TEMPORARY_PATTERN)), (
+        f"temporary files: {list(folder.rglob(TEMPORARY_PATTERN))}"
+    )
     return {path for path in files if path.suffix != ".parquet"}

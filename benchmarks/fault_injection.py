@@ -68,7 +68,7 @@ class Circumstances:
     """
 
     fault: Fault | None = None
-    merged_at_once: int = merging.MERGED_AT_ONCE
+    merged_at_once: int = merging.PARTS_PER_MERGE
     hours_back: int | None = None
     address_space: int | None = None
     moments: Path | None = None
@@ -142,7 +142,7 @@ def _train(
     # The server's were replaced before these were opened, or closed.
     sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
     torch.set_num_threads(1)
-    merging.MERGED_AT_ONCE = circumstances.merged_at_once
+    merging.PARTS_PER_MERGE = circumstances.merged_at_once
     if circumstances.hours_back is not None:
         _turn_the_clock_back(circumstances.hours_back)
     if circumstances.address_space is not None:

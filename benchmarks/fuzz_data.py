@@ -15,7 +15,7 @@ from PIL import Image
 
 from gradflow.data import load
 from gradflow.data.folders import find_files
-from gradflow.data.tables import read_labels
+from gradflow.data.label_csv import read_labels
 
 SUFFIXES = ("png", "jpg", "gif", "bmp", "ppm", "tif", "webp", "PNG", "txt", "jpg.png")
 

@@ -26,7 +26,7 @@ from fuzz_trial import Attempt
 from gradflow.runs.format.schema import TABLES
 from gradflow.runs.integrity.check import check_run, runs_in
 from gradflow.runs.integrity.repair import repair
-from gradflow.runs.reading.finding import newest_experiment
+from gradflow.runs.reading.locating import newest_experiment
 from gradflow.runs.reading.run import Run, open_experiment
 from gradflow.training import checkpoints
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from torch import Tensor
 
 from gradflow.command_line.exit_codes import run_command
-from gradflow.command_line.out_of_memory import naming_lack_of_memory
+from gradflow.command_line.out_of_memory import reporting_out_of_memory
 from gradflow.data import ImageData, load, split
 from gradflow.errors import RunError, printable
 from gradflow.probes.execution import run_probes
@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def work() -> None:
         options = tyro.cli(Options, prog="python -m gradflow.probe", args=arguments)
-        with naming_lack_of_memory(lambda: ": what was measured so far is kept"):
+        with reporting_out_of_memory(lambda: ": what was measured so far is kept"):
             for run in open_experiment(options.folder).runs:
                 probe_run(run, options, lambda line: console.print(printable(line), markup=False))
 

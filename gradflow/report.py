@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from gradflow.command_line.exit_codes import complain, run_command
+from gradflow.command_line.exit_codes import print_error, run_command
 from gradflow.errors import ConfigurationError, GradflowError
-from gradflow.runs.format.limits import require_possible
-from gradflow.runs.reading.finding import RUNS_FOLDER, find_folder, newest_experiment
+from gradflow.runs.format.limits import require_valid_path
+from gradflow.runs.reading.locating import RUNS_FOLDER, find_folder, newest_experiment
 
 if TYPE_CHECKING:
     from gradflow.runs.reading.run import Experiment
@@ -97,7 +97,7 @@ def report(options: Options) -> int:
         raise ConfigurationError("--only names no analysis: name one, such as gradient_profile")
     folders = options.folders or (newest_experiment(options.runs_folder),)
     for folder in (*folders, options.runs_folder):
-        require_possible(folder)
+        require_valid_path(folder)
     _require_each_once(folders, options.runs_folder)
     if options.watch:
         return _watch(folders, formats, options, only)
@@ -112,7 +112,7 @@ def report(options: Options) -> int:
             _open_page(write_reports(folder, formats, only, out, options.paper), options.open)
         except GradflowError as error:
             # A folder that fails must not prevent the reports on the others.
-            codes.append(complain(error))
+            codes.append(print_error(error))
     return max(codes, default=0)
 
 
@@ -182,7 +182,7 @@ def _watch(
     def rebuild() -> "Document":
         return rebuilt(folder, formats, only, options.out or folder, options.paper)
 
-    return watch(folder, rebuild, port=options.port, opened=options.open)
+    return watch(folder, rebuild, port=options.port, open_browser=options.open)
 
 
 def rebuilt(

@@ -9,8 +9,8 @@ import tyro
 from rich.console import Console
 
 from gradflow.command_line.exit_codes import run_command
-from gradflow.command_line.interrupts import end_in_good_order
-from gradflow.command_line.out_of_memory import naming_lack_of_memory
+from gradflow.command_line.interrupts import raise_on_termination_signals
+from gradflow.command_line.out_of_memory import reporting_out_of_memory
 from gradflow.training.configuration import Configuration
 from gradflow.training.console import (
     ConsoleProgress,
@@ -53,9 +53,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def work() -> None:
         options = tyro.cli(Options, prog="python -m gradflow.train_and_trace", args=arguments)
-        end_in_good_order()
+        raise_on_termination_signals()
         plans.append(make_plan(options.configuration, resumed=options.resume is not None))
-        with naming_lack_of_memory(lambda: _resume_hint(plans)):
+        with reporting_out_of_memory(lambda: _resume_hint(plans)):
             run_plan(plans[0], Console())
 
     return run_command(work, lambda: f"interrupted{_resume_hint(plans)}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from analyses.registry import run_all
 from gradflow.errors import RunError, printable
-from gradflow.runs.format.files import make_folder, write_whole
+from gradflow.runs.format.files import make_folder, write_atomically
 from gradflow.runs.reading.run import Experiment
 from reports.document.builder import build_document
 from reports.formats import Format, Report
@@ -66,7 +66,7 @@ def write_report(
         content = one.render(report)
         try:
             make_folder(folder)
-            write_whole(path, partial(_write_bytes, content))
+            write_atomically(path, partial(_write_bytes, content))
         except RunError as error:
             reason = getattr(error.__cause__, "strerror", None) or error
             raise RunError(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from analyses.reading.options import options_of
 from gradflow.errors import ConfigurationError
-from gradflow.runs.format.files import moment_of
+from gradflow.runs.format.files import parse_utc_time
 from gradflow.runs.reading.run import Experiment, Run
 
 LONGEST_LABEL = 24
@@ -45,7 +45,7 @@ def combine(experiments: Sequence[Experiment], folder: Path) -> Experiment:
         for member, label in zip(members, labels, strict=True)
         for run in member.runs
     )
-    moments = [moment_of(one.description.get("created")) for one in experiments]
+    moments = [parse_utc_time(one.description.get("created")) for one in experiments]
     newest = max((moment for moment in moments if moment), default=None)
     description = {
         "created": newest.isoformat() if newest else None,

@@ -1,1 +1,1 @@
-"""What the commands share: exit codes, interrupts, lack of memory."""
+"""Shared by all commands: exit codes, interrupts, running out of memory."""

@@ -1,4 +1,4 @@
-"""What the commands share: an error becomes one sentence and an exit code, a defect a traceback."""
+"""Runs a command: an error becomes one sentence and an exit code; a bug keeps its traceback."""
 
 import errno
 import os
@@ -6,11 +6,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from gradflow.command_line.interrupts import Terminated, ignore_requests
+from gradflow.command_line.interrupts import Terminated, ignore_termination_signals
 from gradflow.errors import ConfigurationError, GradflowError
 
 EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
-# What writing to a file or terminal as standard output may raise; files of a run are named.
+# Errors of writing to standard output. Such errors have no file name, those of run files do.
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
@@ -19,32 +19,32 @@ def run_command(work: Callable[[], int | None], interrupted: Callable[[], str]) 
     143 for SIGTERM.
 
     Args:
-        work: what the command does, its options read included.
-        interrupted: the sentence for whoever broke it off, asked for only then.
+        work: the command, including the reading of its options.
+        interrupted: gives the sentence to print if the command is interrupted.
 
-    Whatever is not a `GradflowError` is a defect of gradflow and passes through.
+    Any other error than a `GradflowError` is a bug in gradflow and is raised.
     """
-    if sys.stdout is None:  # closed by who started it
+    if sys.stdout is None:  # closed by the parent process
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - as long as the process lives
     elif hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="replace")  # a name may hold what the terminal's letters lack
+        sys.stdout.reconfigure(errors="replace")  # the terminal may lack a character of a name
     try:
         code = work() or 0
         sys.stdout.flush()
         return code
     except GradflowError as error:
-        return complain(error)
+        return print_error(error)
     except BrokenPipeError:
-        # Who reads the output, `head` say, has seen enough; the flush at exit must not fail again.
-        _let_go_of_output()
+        # The reader of the output, e.g. `head`, has closed it; the flush at exit must not fail too.
+        _discard_output()
         return 0
     except OSError as error:
         if error.filename is not None or error.errno not in _UNWRITABLE:
             raise
-        _let_go_of_output()
-        return complain(ConfigurationError(f"the output cannot be written: {error.strerror}"))
+        _discard_output()
+        return print_error(ConfigurationError(f"the output cannot be written: {error.strerror}"))
     except Terminated as request:
-        ignore_requests()
+        ignore_termination_signals()
         print(interrupted(), file=sys.stderr)
         return request.status
     except KeyboardInterrupt:
@@ -52,12 +52,12 @@ def run_command(work: Callable[[], int | None], interrupted: Callable[[], str]) 
         return EXIT_INTERRUPTED
 
 
-def _let_go_of_output() -> None:
-    """What was not written goes nowhere."""
+def _discard_output() -> None:
+    """Send the rest of standard output to the null device."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def complain(error: GradflowError) -> int:
-    """Say what is wrong, in one sentence on standard error; the exit code of an error."""
+def print_error(error: GradflowError) -> int:
+    """Print `error` as one sentence to standard error; returns the exit code of an error."""
     print(f"error: {error}", file=sys.stderr)
     return EXIT_ERROR

@@ -1,4 +1,4 @@
-"""Turns the signals that ask a program to end into an exception, so that it ends in good order."""
+"""Turns termination signals into an exception, so that a program can clean up before it ends."""
 
 import math
 import signal
@@ -6,15 +6,15 @@ import time
 from collections.abc import Callable
 from types import FrameType
 
-# How long the end in good order is left alone by further requests.
-SECONDS_TO_END = 30.0
+# For so long further signals are ignored, so that the program can clean up.
+SHUTDOWN_SECONDS = 30.0
 
 
 class Terminated(KeyboardInterrupt):
-    """The program was asked to end by a signal other than Ctrl-C's.
+    """A signal other than that of Ctrl-C asked the program to end.
 
     Fields:
-        status: the exit status by which a shell tells that the signal ended the program.
+        status: the exit status that tells a shell which signal ended the program.
     """
 
     def __init__(self, number: int) -> None:
@@ -22,17 +22,17 @@ class Terminated(KeyboardInterrupt):
         self.status = 128 + number
 
 
-def end_in_good_order() -> None:
-    """From now on SIGTERM and, where it exists, SIGHUP raise `Terminated` in the main thread.
+def raise_on_termination_signals() -> None:
+    """From now on SIGTERM and, if it exists, SIGHUP raise `Terminated` in the main thread.
 
-    Those that come soon after do not: `timeout` sends a process two, and schedulers repeat theirs,
-    which would break off the end that the first has begun.
+    Signals that follow soon are ignored: `timeout` sends two and schedulers repeat theirs, and a
+    second exception would interrupt the clean-up.
     """
-    _handle(_Request().hear)
+    _handle(_TerminationHandler().handle)
 
 
-def ignore_requests() -> None:
-    """From now on those signals do nothing: the end has come, and its exit status is known."""
+def ignore_termination_signals() -> None:
+    """From now on those signals do nothing: the program is ending with a known exit status."""
     _handle(signal.SIG_IGN)
 
 
@@ -42,15 +42,15 @@ def _handle(handler: Callable[[int, FrameType | None], None] | signal.Handlers) 
             signal.signal(getattr(signal, name), handler)
 
 
-class _Request:
-    """The request to end, however often it is sent."""
+class _TerminationHandler:
+    """Raises on the first signal, and ignores repetitions for a while."""
 
     def __init__(self) -> None:
-        self._heard = -math.inf
+        self._last = -math.inf
 
-    def hear(self, number: int, _: FrameType | None) -> None:
+    def handle(self, number: int, _: FrameType | None) -> None:
         now = time.monotonic()
-        # Later ones count again: Python drops an exception that is raised in a destructor.
-        if now - self._heard > SECONDS_TO_END:
-            self._heard = now
+        # Later signals raise again, because Python drops an exception raised in a destructor.
+        if now - self._last > SHUTDOWN_SECONDS:
+            self._last = now
             raise Terminated(number)

@@ -1,4 +1,4 @@
-"""Turns a lack of memory, which has many types, into an error that names it."""
+"""Turns the many kinds of out-of-memory errors into one `TrainingError`."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,8 +9,8 @@ from gradflow.errors import TrainingError
 
 
 @contextmanager
-def naming_lack_of_memory(kept: Callable[[], str]) -> Iterator[None]:
-    """Raises `TrainingError` where memory runs out, with what was `kept` after the reason."""
+def reporting_out_of_memory(kept: Callable[[], str]) -> Iterator[None]:
+    """Raises `TrainingError` if memory runs out; the text from `kept()` follows the reason."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -21,6 +21,6 @@ def naming_lack_of_memory(kept: Callable[[], str]) -> Iterator[None]:
 
 
 def _is_out_of_memory(error: Exception) -> bool:
-    """Whether `error` is Python's, a device's, or that of PyTorch's allocator of the CPU."""
+    """Whether `error` is an out-of-memory error of Python, a device, or PyTorch on the CPU."""
     named = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    return named or "DefaultCPUAllocator: " in str(error)  # it has no type of its own
+    return named or "DefaultCPUAllocator: " in str(error)  # it is a plain RuntimeError

@@ -1,7 +1,7 @@
 """Random changes to training images, drawn for each image from its own seed.
 
-An image's draw depends on the seed, the epoch and the image's index alone. Networks of one seed
-therefore see the same pixels, in whatever batch the image stands.
+The random numbers for an image depend only on the seed, the epoch and the image's index. Networks
+with one seed therefore see the same pixels, whatever batch the image is in.
 """
 
 from collections.abc import Sequence
@@ -33,10 +33,10 @@ def augmentation(*, channels: int, flips: bool) -> v2.Transform:
 def augment(
     images: Tensor, indices: Sequence[int], transform: v2.Transform, *, seed: int, epoch: int
 ) -> Tensor:
-    """The images [B, C, H, W], float in [0, 1], each changed by `transform` with its own draw.
+    """The images [B, C, H, W], float in [0, 1], each changed by `transform` with its own seed.
 
-    `indices` are the images' places in the data set. A transform called on the batch would draw
-    once for all of it, so it is called on each image.
+    `indices` are the images' positions in the data set. The transform is called on each image,
+    because on a batch it would use the same random numbers for all images.
     """
     with torch.random.fork_rng(devices=[]):
         changed = []

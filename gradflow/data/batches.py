@@ -18,12 +18,12 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Images on the device they were asked for.
+    """A batch of images on the requested device.
 
     Fields:
         images: float32 [B, 3, H, W], ImageNet's mean subtracted, divided by its standard deviation.
         targets: int64 [B], indices of the classes.
-        indices: int64 [B], the images' places in the data set.
+        indices: int64 [B], the images' positions in the data set.
     """
 
     images: Tensor
@@ -32,10 +32,10 @@ class Batch:
 
 
 def steps_per_epoch(n: int, batch_size: int) -> int:
-    """How many batches `training_batches` makes of `n` images.
+    """The number of batches that `training_batches` makes of `n` images.
 
-    The last batch may be smaller. A single image left over joins the batch before it instead,
-    since batch normalization cannot train on one; no image is left out.
+    No image is left out, so the last batch may be smaller. If it would hold a single image, that
+    image joins the batch before it, because batch normalization cannot train on one image.
 
     Raises:
         ConfigurationError: The batch size is less than 1 or exceeds the number of images.
@@ -53,11 +53,11 @@ def training_batches(
     augment: bool,
     device: torch.device | str,
 ) -> Iterator[Batch]:
-    """One epoch over the images at `indices` [T], shuffled, and augmented if asked for.
+    """One epoch over the images at `indices` [T], shuffled, and augmented if `augment`.
 
-    The order depends on `indices`, `seed` and `epoch` alone, an image's augmentation on the seed,
-    the epoch and its index; neither reads or advances the global random state. For the sizes of
-    the batches see `steps_per_epoch`.
+    The order depends only on `indices`, `seed` and `epoch`; an image's augmentation only on the
+    seed, the epoch and its index. Neither reads or advances the global random state. For the sizes
+    of the batches see `steps_per_epoch`.
 
     Raises:
         ConfigurationError: The batch size is less than 1 or exceeds the number of images.
@@ -66,7 +66,7 @@ def training_batches(
     generator = torch.Generator().manual_seed(derived_seed(seed, epoch, "order"))
     order = indices[torch.randperm(len(indices), generator=generator)]
     if not augment:
-        return (_batch(data, part, device) for part in torch.split(order, sizes))
+        return (_batch(data, chosen, device) for chosen in torch.split(order, sizes))
     return _augmented_batches(
         data, torch.split(order, sizes), seed=seed, epoch=epoch, device=device
     )
@@ -75,13 +75,14 @@ def training_batches(
 def evaluation_batches(
     data: ImageData, indices: Tensor, *, batch_size: int, device: torch.device | str
 ) -> Iterator[Batch]:
-    """The images at `indices` [V] as they are, in that order; the last batch may be smaller.
+    """The images at `indices` [V], unaugmented and in that order; the last batch may be smaller.
 
     Raises:
         ConfigurationError: The batch size is less than 1.
     """
     _require_positive(batch_size)
-    return (_batch(data, part, device) for part in torch.split(indices, batch_size) if len(part))
+    chunks = torch.split(indices, batch_size)
+    return (_batch(data, chosen, device) for chosen in chunks if len(chosen))
 
 
 def _batch_sizes(n: int, batch_size: int) -> list[int]:
@@ -106,38 +107,40 @@ def _require_positive(batch_size: int) -> None:
 
 def _augmented_batches(
     data: ImageData,
-    parts: tuple[Tensor, ...],
+    chunks: tuple[Tensor, ...],
     *,
     seed: int,
     epoch: int,
     device: torch.device | str,
 ) -> Iterator[Batch]:
     transform = augmentation(channels=data.images.shape[1], flips=data.flips)
-    for part in parts:
-        images = data.images[part].float() / 255
-        changed = augment(images, part.tolist(), transform, seed=seed, epoch=epoch)
-        yield Batch(normalize(changed.to(device)), data.labels[part].to(device), part.to(device))
+    for chosen in chunks:
+        images = data.images[chosen].float() / 255
+        changed = augment(images, chosen.tolist(), transform, seed=seed, epoch=epoch)
+        yield Batch(
+            normalize(changed.to(device)), data.labels[chosen].to(device), chosen.to(device)
+        )
 
 
-def _batch(data: ImageData, part: Tensor, device: torch.device | str) -> Batch:
-    images = data.images[part].to(device).float() / 255
-    return Batch(normalize(images), data.labels[part].to(device), part.to(device))
+def _batch(data: ImageData, chosen: Tensor, device: torch.device | str) -> Batch:
+    images = data.images[chosen].to(device).float() / 255
+    return Batch(normalize(images), data.labels[chosen].to(device), chosen.to(device))
 
 
 def normalize(images: Tensor) -> Tensor:
-    """Float [B, 1 or 3, H, W] in [0, 1] to float32 [B, 3, H, W], normalized as ImageNet's are."""
+    """Float [B, 1 or 3, H, W] in [0, 1] to float32 [B, 3, H, W], normalized as for ImageNet."""
     mean, std = _mean_and_std(images)
     return (images - mean) / std
 
 
 def pixels(images: Tensor) -> Tensor:
-    """What `normalize` was given, from what it gave: uint8 [B, 3, H, W], 0 to 255."""
+    """The inverse of `normalize`: from its result to pixels, uint8 [B, 3, H, W], 0 to 255."""
     mean, std = _mean_and_std(images)
     return ((images * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
 
 
 def _mean_and_std(images: Tensor) -> tuple[Tensor, Tensor]:
-    """ImageNet's, of each color, [3, 1, 1] each, in the dtype and on the device of `images`."""
+    """ImageNet's mean and standard deviation of each color, [3, 1, 1], to match `images`."""
     mean, std = (
         images.new_tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD)
     )

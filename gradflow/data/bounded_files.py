@@ -1,35 +1,35 @@
-"""Keeps an image file from taking longer to decode than its pixels do.
+"""Limits that keep a hostile image file from taking very long to decode.
 
-Decoders read what stands before the pixels piece by piece, and put some of it together anew with
-every piece; they go over a progressive image as often as the file says.
+A decoder reads the metadata before the pixels in many pieces, and may copy all of it with each
+piece. It also decodes a progressive image as many times as the file says.
 """
 
 import io
 import re
 from typing import BinaryIO
 
-# What an honest file stays far below: a note of JPEG has 64 KiB, a piece of PNG at least 8.
-MOST_BEFORE_PIXELS = 1 << 24
-MOST_READS = 1 << 19
-# Ten are usual; an archive of a camera may show one picture in some more.
-MOST_SCANS = 100
-# A marker within or behind a scan: neither a byte that was escaped, nor a restart.
+# Ordinary files stay far below: a JPEG segment has 64 KiB, a read from a PNG at least 8.
+MAX_HEADER_BYTES = 1 << 24
+MAX_READS = 1 << 19
+# A progressive JPEG usually has ten; files of some cameras have a few more.
+MAX_SCANS = 100
+# A marker in or after a scan that is neither an escaped byte nor a restart.
 _MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")
 _START, _END, _SCAN = b"\xff\xd8", 0xD9, 0xDA
-_ALONE = {0x01, 0xD8}  # markers without a length
+_ALONE = {0x01, 0xD8}  # markers not followed by a length
 
 
-class EndlessError(Exception):
-    """A file holds so much beside its pixels that reading it would not end."""
+class TooMuchToDecodeError(Exception):
+    """A file holds so much besides its pixels that decoding it could take forever."""
 
 
 class BoundedFile:
-    """The open `file`, to be read in at most `MOST_READS` pieces.
+    """The open `file`, which may be read at most `MAX_READS` times.
 
-    Until `pixels_follow` is called they may have `MOST_BEFORE_PIXELS` bytes together; reading the
-    rest of the file in one piece does not count, as it takes no longer than the file is long.
+    Until `end_of_header` is called, these reads may return at most `MAX_HEADER_BYTES` bytes.
+    Reading the whole rest of the file at once does not count: the file's size limits its time.
 
-    Raises `EndlessError` where there are more.
+    Raises `TooMuchToDecodeError` beyond these limits.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -37,37 +37,37 @@ class BoundedFile:
         self._reads = 0
         self._bytes: int | None = 0
 
-    def pixels_follow(self) -> None:
-        """From now on only the pieces count."""
+    def end_of_header(self) -> None:
+        """From now on only the number of reads is limited."""
         self._bytes = None
 
     def read(self, size: int = -1) -> bytes:
-        """As that of the file."""
+        """Like the method of the file."""
         content = self._file.read(size)
         self._reads += 1
         if self._bytes is not None and size >= 0:
             self._bytes += len(content)
-        if self._reads > MOST_READS or (self._bytes or 0) > MOST_BEFORE_PIXELS:
-            raise EndlessError
+        if self._reads > MAX_READS or (self._bytes or 0) > MAX_HEADER_BYTES:
+            raise TooMuchToDecodeError
         return content
 
     def readline(self, size: int = -1) -> bytes:
-        """As that of the file."""
+        """Like the method of the file."""
         return self._file.readline(size)
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """As that of the file."""
+        """Like the method of the file."""
         return self._file.seek(offset, whence)
 
     def tell(self) -> int:
-        """As that of the file."""
+        """Like the method of the file."""
         return self._file.tell()
 
 
 def require_few_scans(content: bytes) -> None:
-    """Make sure that `content`, if it is a JPEG, goes over its picture no more than usual.
+    """Make sure that `content`, if it is a JPEG, has no more than `MAX_SCANS` scans.
 
-    Raises `EndlessError` where it does.
+    Raises `TooMuchToDecodeError` if it has.
     """
     if not content.startswith(_START):
         return
@@ -75,9 +75,9 @@ def require_few_scans(content: bytes) -> None:
     while found := _MARKER.search(content, at):
         kind, at = found[0][1], found.end()
         if kind == _END:
-            return  # what follows is no part of this picture
+            return  # the rest does not belong to this picture
         scans += kind == _SCAN
-        if scans > MOST_SCANS:
-            raise EndlessError
+        if scans > MAX_SCANS:
+            raise TooMuchToDecodeError
         if kind not in _ALONE:
             at += max(2, int.from_bytes(content[at : at + 2], "big"))

@@ -1,4 +1,4 @@
-"""Which image files a folder holds and their labels: one folder a class, or a CSV beside them."""
+"""Finds the image files of a folder and their labels, from one folder per class or from a CSV."""
 
 import os
 from collections import Counter
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from gradflow.data.tables import read_labels
+from gradflow.data.label_csv import read_labels
 from gradflow.errors import DataError
 
 IMAGE_SUFFIXES = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 )
-# How many names tell which folder the images lie in, and how many missing ones are named.
-_TRIED, _NAMED = 1000, 3
+# How many names are tried to find the folder of the images, and how many missing ones are shown.
+_TRIED_NAMES, _NAMES_SHOWN = 1000, 3
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class LabelledFile:
     """An image file.
 
     Fields:
-        path: where it is.
-        name: its path within the data set, as text: a byte that is none shows as `\\xff`.
-        label: the name of its class, as text likewise.
-        rows: how many rows of a CSV name it; 1 without a CSV.
+        path: the path of the file.
+        name: its path within the data set; bytes that are not UTF-8 appear as `\\xff`.
+        label: the name of its class, written in the same way.
+        rows: how many rows of the CSV name it; 1 without a CSV.
     """
 
     path: Path
@@ -37,29 +37,31 @@ class LabelledFile:
 def find_files(source: Path) -> list[LabelledFile]:
     """The labelled images of a folder or of a CSV file, in the order of their names.
 
-    A folder with exactly one `*.csv` at its top is described by it; any other folder holds one
-    folder a class, in which images may lie at any depth. Hidden files, files that are not images
-    by their suffix, and folders within a class that are links are skipped.
+    If a folder has exactly one `*.csv` at its top, that file gives the labels. Otherwise it holds
+    one folder per class, with images at any depth. Hidden files, files without the suffix of an
+    image, and links to folders within a class are skipped.
 
     Raises:
-        DataError: The folder is missing, empty, or contradicts its description; a link leads out
-            of it; a class has fewer than two images, or there are fewer than two classes.
+        DataError: The folder is missing, empty, or contradicts its CSV; a link leads
+            out of it; a class has fewer than two images, or there are fewer than two classes.
     """
     try:
         files, root = _find(source)
         _require_inside(root, (file.path for file in files))
     except OSError as error:
-        raise DataError(f"{source} cannot be read ({error.strerror}); check its rights") from error
+        raise DataError(
+            f"{source} cannot be read ({error.strerror}); check its permissions"
+        ) from error
     _require_classes(files, source)
     return files
 
 
 def _find(source: Path) -> tuple[list[LabelledFile], Path]:
-    """The files, and the folder in which all of them must lie."""
+    """The files, and the folder that must contain all of them."""
     if source.is_file():
         if source.suffix.lower() != ".csv":
             raise DataError(f"{source} is a file; give a folder of images or a CSV of their labels")
-        return _described_files(source), source.parent
+        return _files_in_table(source), source.parent
     if not source.is_dir():
         raise DataError(f"the folder {source} does not exist; check the path")
     tables = [path for path in _visible(source) if path.suffix.lower() == ".csv" and path.is_file()]
@@ -67,7 +69,7 @@ def _find(source: Path) -> tuple[list[LabelledFile], Path]:
         names = ", ".join(path.name for path in tables)
         raise DataError(f"{source} holds several CSV files ({names}); give the path of one")
     _require_inside(source, tables)
-    return (_described_files(tables[0]) if tables else _files_by_class(source)), source
+    return (_files_in_table(tables[0]) if tables else _files_by_class(source)), source
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -97,11 +99,11 @@ def _is_image(path: Path, folder: Path) -> bool:
 
 
 def _text(name: str) -> str:
-    """`name` without what no file of text could hold: the bytes of a name that is not in UTF-8."""
+    """`name` as valid text: bytes that are not UTF-8 are written as escapes."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def _described_files(table: Path) -> list[LabelledFile]:
+def _files_in_table(table: Path) -> list[LabelledFile]:
     labels = read_labels(table)
     base = _image_folder(table, labels)
     begin = "" if base == table.parent else f"{_text(base.name)}/"
@@ -112,7 +114,7 @@ def _described_files(table: Path) -> list[LabelledFile]:
 
 
 def _image_folder(table: Path, names: Collection[str]) -> Path:
-    """Where the files lie: beside the CSV, in a folder named as it, or in any other one."""
+    """The folder of the files: that of the CSV, one named like the CSV, or any other beside it."""
     home = table.parent
     preferred = [home, home / table.stem]
     others = [path for path in _visible(home) if path.is_dir() and path.name != table.stem]
@@ -123,14 +125,14 @@ def _image_folder(table: Path, names: Collection[str]) -> Path:
     if len(complete) > 1:
         folders = " and ".join(folder.name for folder in complete)
         raise DataError(
-            f"the files of {table} are in {folders} alike; write the folder into its filenames"
+            f"the files of {table} are in {folders}; write the folder into its filenames"
         )
     if complete:
         return complete[0]
-    first = list(islice(names, _TRIED))
+    first = list(islice(names, _TRIED_NAMES))
     fullest = min([*preferred, *others], key=lambda folder: len(_missing(folder, first)))
     absent = _missing(fullest, names)
-    named = ", ".join(sorted(absent)[:_NAMED])
+    named = ", ".join(sorted(absent)[:_NAMES_SHOWN])
     which = f"the first is {named}" if len(absent) == 1 else f"the first are {named}"
     raise DataError(
         f"{len(absent):,} of the {len(names):,} images of {table} are not in {fullest}, "
@@ -139,7 +141,7 @@ def _image_folder(table: Path, names: Collection[str]) -> Path:
 
 
 def _has(folder: Path, names: Iterable[str]) -> bool:
-    # os.path knows no errors: a name that no file can have is that of none.
+    # os.path returns False for invalid names, where pathlib would raise an error.
     return all(os.path.isfile(f"{folder}/{name}") for name in names)  # noqa: PTH113
 
 
@@ -148,7 +150,7 @@ def _missing(folder: Path, names: Iterable[str]) -> list[str]:
 
 
 def _require_inside(root: Path, paths: Iterable[Path]) -> None:
-    """Make sure that no link leads out of `root`, which may be a link itself."""
+    """Make sure that no link leads out of `root`; `root` may itself be a link."""
     home = root.resolve()
     folders: dict[Path, bool] = {}
     for path in paths:
@@ -159,7 +161,7 @@ def _require_inside(root: Path, paths: Iterable[Path]) -> None:
             link = folder if not folders[folder] else path
             raise DataError(
                 f"{link} is a link that leads out of {root}, to {link.resolve()}; "
-                "put a copy of what it leads to in its place"
+                "replace it with a copy of its target"
             )
 
 
@@ -167,11 +169,11 @@ def _require_classes(files: list[LabelledFile], source: Path) -> None:
     counts = Counter(file.label for file in files)
     if len(counts) < 2:
         raise DataError(
-            f"{source} has one class only ({next(iter(counts))}); add images of a second one"
+            f"{source} has only one class ({next(iter(counts))}); add images of a second one"
         )
     for label, count in sorted(counts.items()):
         if count < 2:
             raise DataError(
                 f"the class {label} of {source} has a single image; "
-                "add another, for training and validation need one each"
+                "add another, because training and validation need one each"
             )

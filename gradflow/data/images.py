@@ -1,4 +1,4 @@
-"""A data set in memory, and how its images are decoded and resized."""
+"""A data set in memory, and the decoding and resizing of its images."""
 
 import io
 import re
@@ -15,13 +15,12 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms import v2
 
-from gradflow.data.bounded_files import BoundedFile, EndlessError, require_few_scans
+from gradflow.data.bounded_files import BoundedFile, TooMuchToDecodeError, require_few_scans
 from gradflow.errors import DataError
 
-# What the files may hold. Pillow knows more formats, among them PostScript, for which it would
-# start another program.
+# Pillow knows more formats, e.g. PostScript, for which it would start another program.
 FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
-# In bytes. The pixels of an image are at most `Image.MAX_IMAGE_PIXELS`, 89 million, a quarter GiB.
+# In bytes. An image may have at most `Image.MAX_IMAGE_PIXELS` pixels, 89 million: a quarter GiB.
 LARGEST_FILE = 1 << 30
 # In pixels: JPEG's own limit. Pillow decodes rows of millions of pixels in quadratic time.
 LONGEST_SIDE = 65_535
@@ -29,19 +28,19 @@ LONGEST_SIDE = 65_535
 
 @dataclass(frozen=True, eq=False)
 class ImageData:
-    """A labelled data set, every image decoded once.
+    """A labelled data set with all images decoded.
 
     Fields:
         images: uint8 [N, C, H, W], C = 3 in the order red, green, blue, or C = 1.
         labels: int64 [N], indices into `classes`.
-        classes: names of the classes, in alphabetical order where the source gives none.
-        names: of each image: its path relative to the folder, or its index in the data set.
-        fingerprints: SHA-256 of each image's file, or of its pixels where it has no file. Equal
-            fingerprints are the same image; an image saved anew counts as another.
+        classes: names of the classes, in alphabetical order unless the source has an order.
+        names: for each image its path relative to the folder, or its index in the data set.
+        fingerprints: SHA-256 of each image's file, or of its pixels if it has no file. Images with
+            equal fingerprints are identical; an image that was saved again counts as another.
         flips: whether an image keeps its label when it is mirrored left to right.
         official_validation: bool [N], true for the images that the publishers of the data set
-            reserve for testing; None where they reserve none.
-        repeated_rows: how many rows of a CSV name an image that another row names already.
+            reserve for testing; None if they reserve none.
+        repeated_rows: how many rows of a CSV name an image that an earlier row already named.
     """
 
     images: Tensor
@@ -72,17 +71,19 @@ def read_content(path: Path) -> bytes:
             )
         return path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror}); check its rights") from error
+        raise DataError(
+            f"{path} cannot be read ({error.strerror}); check its permissions"
+        ) from error
 
 
 def read_size(path: Path) -> tuple[int, int]:
     """Width and height in pixels, from the file's header.
 
     Raises:
-        DataError: The file is not an image, or one of too many pixels in all or a side.
+        DataError: The file is not an image, or has too many pixels in total or on a side.
     """
     with (
-        _refusing(path),
+        _naming_in_errors(path),
         path.open("rb") as file,
         _opened(BoundedFile(file)) as image,
     ):
@@ -93,23 +94,24 @@ def read_size(path: Path) -> tuple[int, int]:
 def decode(content: bytes, path: Path, size: int) -> Tensor:
     """The image in `content`, the bytes of `path`, as uint8 [3, size, size].
 
-    Turned upright as its EXIF orientation says; palettes, CMYK and grayscale converted to RGB; of
-    16 bits the upper 8; transparent pixels on white; of an animation the first frame. Resized
-    bilinearly with antialiasing, the aspect ratio not kept.
+    The image is turned upright by its EXIF orientation. Palettes, CMYK and grayscale are converted
+    to RGB, and transparent pixels are laid on white. 16-bit values keep their upper 8 bits. Of an
+    animation the first frame is taken. Resizing is bilinear with antialiasing and does not keep
+    the aspect ratio.
 
     Raises:
-        DataError: The content is not an image, a damaged one, one of too many pixels in all or a
-            side, or one whose pixels have 32 bits: how bright they are is not known.
+        DataError: The content is not an image, is damaged, has too many pixels in total or on a
+            side, or has 32-bit pixels, whose brightness is not defined.
     """
     file = BoundedFile(io.BytesIO(content))
-    with _refusing(path), _opened(file) as image:
+    with _naming_in_errors(path), _opened(file) as image:
         _require_sides(image, path)
         require_few_scans(content)
-        file.pixels_follow()
+        file.end_of_header()
         image.load()
         if image.mode == "F" or (image.mode == "I" and image.format == "TIFF"):
             raise DataError(
-                f"{path} has 32 bits a pixel, and none of them says what is white; "
+                f"{path} has 32 bits per pixel, which do not define what is white; "
                 "save it with 8 or 16 bits"
             )
         resized = _to_rgb(_upright(image)).resize((size, size), Image.Resampling.BILINEAR)
@@ -117,7 +119,7 @@ def decode(content: bytes, path: Path, size: int) -> Tensor:
 
 
 def resize(images: Tensor, size: int) -> Tensor:
-    """[N, C, H, W] to [N, C, size, size], bilinearly, with antialiasing where it shrinks."""
+    """[N, C, H, W] to [N, C, size, size], bilinearly, with antialiasing when shrinking."""
     if images.shape[-2:] == (size, size):
         return images
     resized: Tensor = v2.functional.resize(images, [size, size], antialias=True)
@@ -129,20 +131,20 @@ def _opened(file: BoundedFile) -> Image.Image:
 
 
 @contextmanager
-def _refusing(path: Path) -> Iterator[None]:
-    """Turns whatever goes wrong with the image at `path` into a `DataError` that names it."""
+def _naming_in_errors(path: Path) -> Iterator[None]:
+    """Turns any error with the image at `path` into a `DataError` that names it."""
     bomb = (Image.DecompressionBombError, Image.DecompressionBombWarning)
     try:
         with warnings.catch_warnings():
-            # Of the rest that Pillow warns of, a training need know nothing.
+            # Pillow's other warnings do not matter for training.
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             yield
     except DataError:
         raise
-    except EndlessError as error:
+    except TooMuchToDecodeError as error:
         raise DataError(
-            f"{path} holds far more than its pixels, or shows them far too often; save it anew "
+            f"{path} holds far more data than its pixels, or too many scans; save it again "
             "or remove it"
         ) from error
     except bomb as error:
@@ -152,7 +154,7 @@ def _refusing(path: Path) -> Iterator[None]:
             f"{path} would have {pixels}, more than the {Image.MAX_IMAGE_PIXELS or 0:,} that an "
             "image may have; make it smaller or remove it"
         ) from error
-    except Exception as error:  # a decoder raises whatever the damage leads it to
+    except Exception as error:  # a damaged file makes a decoder raise anything
         raise DataError(f"{path} is not a readable image; replace or remove it") from error
 
 
@@ -167,7 +169,7 @@ def _require_sides(image: Image.Image, path: Path) -> None:
 def _upright(image: Image.Image) -> Image.Image:
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # damaged EXIF, of a picture that is none the worse for it
+    except Exception:  # damaged EXIF data; the pixels are intact
         return image
 
 

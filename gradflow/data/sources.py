@@ -1,4 +1,4 @@
-"""From the name of a data set, or the path of a folder, to its images in memory."""
+"""Loads a data set into memory, by its name or by the path of a folder."""
 
 import difflib
 import hashlib
@@ -19,29 +19,29 @@ FOLDER_IMAGE_SIZE = 224
 
 
 def load(source: str, *, image_size: int | None = None, root: Path = Path("data")) -> ImageData:
-    """The data set called `source`, every image decoded and of `image_size` x `image_size` pixels.
+    """The data set `source`, with every image decoded to `image_size` x `image_size` pixels.
 
     Args:
         source: "digits", scikit-learn's 1,797 handwritten digits of 8x8 pixels, which need no
-            download; "cifar10", downloaded into `root` if it is not there; or a path: of a folder
-            with one folder a class, of a folder with one CSV of the columns filename and label and
-            the images beside it or in a folder beside it, or of that CSV. An image that the CSV
-            lists twice with one label counts once.
-        image_size: In pixels. None: 32 for digits and cifar10; for a folder the images' own size
-            where all are square and of one size, otherwise 224.
-        root: Where downloaded data sets lie.
+            download; "cifar10", downloaded into `root` if it is missing; or a path. The path is
+            that of a folder with one folder per class, of a folder with one CSV (columns filename
+            and label) and the images beside it or in a folder beside it, or of that CSV. An image
+            that the CSV lists twice with one label counts once.
+        image_size: In pixels. None means 32 for digits and cifar10. For a folder it means the
+            images' own size if all are square and of one size, otherwise 224.
+        root: The folder of downloaded data sets.
 
     Raises:
         ConfigurationError: `image_size` is less than 1, or so large that the images would not fit
             into this machine's memory.
-        DataError: The data set cannot be had or is unfit; see `folders.find_files`.
+        DataError: The data set is missing or unusable; see `folders.find_files`.
     """
     if image_size is not None and image_size < 1:
         raise ConfigurationError(f"images need at least 1 pixel a side, not {image_size}")
     if source in NAMED_SOURCES:
         return NAMED_SOURCES[source](image_size or 32, root)
     if not _can_be_a_path(source):
-        raise _unknown_source(source)  # said here: whose ~ it is cannot even be asked
+        raise _unknown_source(source)  # expanding ~ would raise an error for such a text
     path = Path(os.path.expanduser(source))  # noqa: PTH111 - leaves an unknown user's ~ as it is
     if not source or (len(path.parts) == 1 and not os.path.lexists(path)):
         raise _unknown_source(source)
@@ -51,7 +51,7 @@ def load(source: str, *, image_size: int | None = None, root: Path = Path("data"
 def _can_be_a_path(text: str) -> bool:
     try:
         return b"\0" not in os.fsencode(text)
-    except UnicodeEncodeError:  # half of a letter
+    except UnicodeEncodeError:  # half of a surrogate pair
         return False
 
 
@@ -73,22 +73,22 @@ def load_digits_images(image_size: int, root: Path) -> ImageData:
 def load_cifar10(image_size: int, root: Path) -> ImageData:
     """CIFAR-10 (Krizhevsky 2009): 50,000 training images, then the 10,000 official test images."""
     try:
-        parts = [CIFAR10(str(root), train=train, download=True) for train in (True, False)]
+        subsets = [CIFAR10(str(root), train=train, download=True) for train in (True, False)]
     except (OSError, RuntimeError) as error:
         raise DataError(
             f"CIFAR-10 is not in {root} and cannot be downloaded; "
             "connect to the internet or put cifar-10-batches-py there"
         ) from error
-    original = np.concatenate([part.data for part in parts])  # uint8 [60000, 32, 32, 3]
+    original = np.concatenate([subset.data for subset in subsets])  # uint8 [60000, 32, 32, 3]
     _require_memory(len(original), 3, image_size)
     return ImageData(
         images=resize(torch.from_numpy(original).permute(0, 3, 1, 2).contiguous(), image_size),
-        labels=torch.tensor([label for part in parts for label in part.targets]),
-        classes=tuple(parts[0].classes),
+        labels=torch.tensor([label for subset in subsets for label in subset.targets]),
+        classes=tuple(subsets[0].classes),
         names=tuple(str(index) for index in range(len(original))),
         fingerprints=_pixel_fingerprints(original),
         flips=True,
-        official_validation=torch.arange(len(original)) >= len(parts[0].data),
+        official_validation=torch.arange(len(original)) >= len(subsets[0].data),
     )
 
 
@@ -123,7 +123,7 @@ NAMED_SOURCES: dict[str, Callable[[int, Path], ImageData]] = {
 
 
 def _require_memory(images: int, channels: int, size: int) -> None:
-    """Make sure that the images, one byte a value, are no larger than this machine's memory."""
+    """Make sure that the images, one byte per value, fit into this machine's memory."""
     needed = images * channels * size * size
     if needed > _memory():
         raise ConfigurationError(
@@ -133,7 +133,7 @@ def _require_memory(images: int, channels: int, size: int) -> None:
 
 
 def _memory() -> float:
-    """Bytes of memory that this machine has; infinity where it does not say."""
+    """The bytes of memory of this machine; infinity if it does not tell."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):  # Windows; systems without these names
@@ -145,7 +145,7 @@ def _pixel_fingerprints(images: np.ndarray) -> tuple[str, ...]:
 
 
 def _common_size(paths: list[Path]) -> int:
-    """The side of the images where all are square and of one size, otherwise 224, in pixels."""
+    """The side of the images in pixels if all are square and of one size, otherwise 224."""
     sizes = {read_size(path) for path in paths}
     width, height = next(iter(sizes))
     return width if len(sizes) == 1 and width == height else FOLDER_IMAGE_SIZE

@@ -1,4 +1,4 @@
-"""The split into training and validation: stratified, seeded, no image on both sides."""
+"""The stratified, seeded split into training and validation; no image is on both sides."""
 
 import math
 from dataclasses import dataclass
@@ -22,11 +22,11 @@ class Split:
 
 @dataclass(frozen=True)
 class Duplicates:
-    """What byte-identical images there are.
+    """Byte-identical images in a data set.
 
     Fields:
-        distinct: how many images are left when each is counted once.
-        conflicts: names of images that occur under several labels, one tuple an image.
+        distinct: the number of different images.
+        conflicts: for each image that occurs with several labels, the names of its copies.
     """
 
     distinct: int
@@ -46,19 +46,20 @@ def find_duplicates(data: ImageData) -> Duplicates:
 
 
 def split(data: ImageData, *, validation_fraction: float = 0.2, seed: int) -> Split:
-    """Every image on exactly one side, the classes in proportion on both.
+    """Put every image on exactly one side, with the classes in proportion on both sides.
 
-    How many images of each class validate is what scikit-learn's stratified split allots, and at
-    least one. They are drawn in groups of one fingerprint, so that no image is on both sides; where
-    the groups are too large to fill a class's number exactly, it falls short, or is exceeded if no
-    group is small enough. An official validation set is taken as it is published, whatever
-    fraction, seed and fingerprints say. An image that occurs under several labels stays on one
-    side, counted to its first label; `find_duplicates` names such images.
+    scikit-learn's stratified split gives the number of validation images of each class; it is at
+    least one. Images are drawn in groups of identical fingerprints, so that no image is on both
+    sides. If no selection of groups gives a class's number exactly, it gets fewer images; if every
+    group is larger than the number, it gets the smallest group. An image with several labels stays
+    on one side and counts for its first label; `find_duplicates` names such images.
+
+    An official validation set is used as published; fraction, seed and fingerprints are ignored.
 
     Args:
         data: The data set.
-        validation_fraction: The validation images' share of all, between 0 and 1.
-        seed: Decides which images validate, 0 to 2**32 - 1.
+        validation_fraction: The share of validation images among all, between 0 and 1.
+        seed: Determines which images validate, 0 to 2**32 - 1.
 
     Raises:
         ConfigurationError: The fraction or the seed is out of range.
@@ -103,7 +104,7 @@ def _draw(
         if len(candidates) < 2:
             raise DataError(
                 f"the class {name} has fewer than two distinct images; "
-                "add some, for training and validation need one each"
+                "add some, because training and validation need one each"
             )
         for group in _fill(candidates, counts[label]):
             validates[group] = True
@@ -111,7 +112,7 @@ def _draw(
 
 
 def _fill(groups: list[list[int]], count: int) -> list[list[int]]:
-    """The first groups that together have at most `count` images; the smallest if none has."""
+    """Take each group that still fits into `count` images; the smallest group if none fits."""
     chosen = []
     for group in groups:
         if len(group) <= count:
@@ -123,20 +124,20 @@ def _fill(groups: list[list[int]], count: int) -> list[list[int]]:
 def _validation_counts(
     data: ImageData, labels: Tensor, validation_fraction: float, seed: int
 ) -> list[int]:
-    """How many images of each class validate, never all of them."""
+    """The number of validation images of each class, never all of its images."""
     validating = math.ceil(validation_fraction * len(data))  # as scikit-learn rounds
     classes = len(data.classes)
     if min(validating, len(data) - validating) < classes:
         raise DataError(
             f"a validation fraction of {validation_fraction} of {len(data)} images leaves no "
-            f"place on both sides for each of the {classes} classes; "
+            f"image on both sides for each of the {classes} classes; "
             "add images or choose a fraction nearer to 0.5"
         )
     available = torch.bincount(labels, minlength=classes)
     if int(available.min()) < 2:
         raise DataError(
             f"the class {data.classes[int(available.argmin())]} has fewer than two images; "
-            "add some, for training and validation need one each"
+            "add some, because training and validation need one each"
         )
     _, validation = train_test_split(
         labels.numpy(), test_size=validating, stratify=labels.numpy(), random_state=seed
@@ -150,6 +151,6 @@ def _require_every_class(data: ImageData, drawn: Split) -> None:
         counts = torch.bincount(data.labels[indices], minlength=len(data.classes))
         if int(counts.min()) == 0:
             raise DataError(
-                f"the {side} images hold none of the class {data.classes[int(counts.argmin())]}; "
+                f"no {side} image belongs to the class {data.classes[int(counts.argmin())]}; "
                 "add images of it or choose a validation fraction nearer to 0.5"
             )

@@ -27,7 +27,7 @@ from gradflow.hooks.selection import Selection, select_modules
 from gradflow.hooks.state import TracerState, resume_point
 from gradflow.hooks.store import RecordStore
 from gradflow.runs.format.limits import restoring
-from gradflow.runs.writing.run import MuteWriter, RunWriter
+from gradflow.runs.writing.run import NullRunWriter, RunWriter
 
 
 class Tracer:
@@ -259,7 +259,7 @@ class Tracer:
         self._begin_step()
 
     def _open_writer(self) -> RunWriter:
-        writer = RunWriter if self._processes.is_writer else MuteWriter
+        writer = RunWriter if self._processes.is_writer else NullRunWriter
         if self._resume is None:
             return writer(self.folder, self._description)
         with restoring(f"the tracer's state for {self.folder}"):

@@ -1,1 +1,1 @@
-"""Follows a run that is still training: rebuilds its report and serves it to a browser."""
+"""Rebuilds the report of a run during training, and serves it to a browser."""

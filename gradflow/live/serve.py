@@ -1,8 +1,7 @@
-"""Serves one page to browsers on this machine, and tells each when there is a newer one.
+"""Serves one page to browsers on this machine, and tells them when there is a newer version.
 
-Nothing of the file system is served: only the page that was handed over, and its version. Other
-machines cannot reach the address; pages of other sites are kept out by the name of the host that
-they must have asked for, which guards against DNS rebinding.
+Only the page and its version are served, no files. Other machines cannot reach the address.
+Requests must name this host, which keeps out pages of other sites (DNS rebinding).
 """
 
 import json
@@ -24,51 +23,51 @@ from gradflow.errors import ConfigurationError
 HOST = "127.0.0.1"
 _METHODS = ("GET", "HEAD")
 _KEY = re.compile(r"[0-9A-Za-z]{1,64}")
-_MOST_READERS = 64
-# Browsers let a page in the background ask only once a minute.
-_FORGOTTEN_AFTER = 75.0
-_SILENT_CLIENT = 10.0
+_MAX_READERS = 64
+# In seconds. Browsers let a page in the background ask only once a minute.
+_FORGET_SECONDS = 75.0
+_CLIENT_TIMEOUT = 10.0
 _HEADERS = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
-    # What a page cannot say of itself in its own policy.
+    # A page cannot set this in its own policy.
     "Content-Security-Policy": "frame-ancestors 'none'",
 }
 
 
 @dataclass(frozen=True)
-class Edition:
-    """What is served: a page and its version, how far training has got, and when it was built."""
+class ServedPage:
+    """The page that is served, its version, the status of training, and when it was built."""
 
     page: bytes
     version: str
-    standing: str
+    status: str
     ended: bool
     built: float
 
 
 class PageServer:
-    """Serves one page on a port of this machine, from a thread of its own, until it is left.
+    """Serves one page on a port of this machine, from its own thread, as a context manager.
 
     Args:
-        page, version, standing: what is served first; see `publish`.
+        page, version, status: served first; see `publish`.
         port: the port; 0 takes a free one.
 
-    Raises `ConfigurationError` where the port cannot be had.
+    Raises `ConfigurationError` if the port is not available.
     """
 
-    def __init__(self, page: bytes, version: str, standing: str, port: int = 0) -> None:
-        self.edition = Edition(page, version, standing, ended=False, built=time.monotonic())
+    def __init__(self, page: bytes, version: str, status: str, port: int = 0) -> None:
+        self.served = ServedPage(page, version, status, ended=False, built=time.monotonic())
         self._readers: dict[str, tuple[float, bool]] = {}
         self._lock = threading.Lock()
         try:
             self._server = _Server(self, port)
         except (OSError, OverflowError) as error:
-            reason = getattr(error, "strerror", None) or "no port has such a number"
+            reason = getattr(error, "strerror", None) or "not a port number"
             raise ConfigurationError(
-                f"port {port} of {HOST} cannot be had ({reason}): "
+                f"port {port} of {HOST} cannot be used ({reason}): "
                 "name another with --port, or leave --port out"
             ) from error
         self.port: int = self._server.server_address[1]
@@ -88,44 +87,44 @@ class PageServer:
         self._server.shutdown()
         self._server.server_close()
 
-    def publish(self, page: bytes, version: str, standing: str) -> None:
-        """Serve `page` from now on; pages that show another version than `version` reload."""
-        self.edition = Edition(page, version, standing, ended=False, built=time.monotonic())
+    def publish(self, page: bytes, version: str, status: str) -> None:
+        """Serve `page` from now on; open pages that show another version reload."""
+        self.served = ServedPage(page, version, status, ended=False, built=time.monotonic())
 
-    def tell(self, standing: str, *, ended: bool = False) -> None:
-        """Let open pages say `standing`; once it has `ended` they stop asking."""
-        self.edition = replace(self.edition, standing=standing, ended=ended)
+    def set_status(self, status: str, *, ended: bool = False) -> None:
+        """Show `status` in open pages; if training has `ended`, they stop asking."""
+        self.served = replace(self.served, status=status, ended=ended)
 
-    def note(self, reader: str, shown: str, answer: Edition) -> None:
-        """Remember that the open page `reader`, which shows version `shown`, now gets `answer`."""
+    def note_reader(self, reader: str, shown: str, answer: ServedPage) -> None:
+        """Record that the open page `reader`, which shows version `shown`, now gets `answer`."""
         settled = answer.ended and shown == answer.version
         with self._lock:
             self._readers.pop(reader, None)
-            while len(self._readers) >= _MOST_READERS:
+            while len(self._readers) >= _MAX_READERS:
                 del self._readers[next(iter(self._readers))]
             self._readers[reader] = (time.monotonic(), settled)
 
     @property
-    def readers(self) -> int:
-        """How many open pages have asked lately."""
-        return len(self._lately())
+    def open_pages(self) -> int:
+        """The number of open pages that have asked recently."""
+        return len(self._recent_readers())
 
     @property
-    def following(self) -> int:
-        """How many of them do not yet show the last page, or do not know that it is the last."""
-        return self._lately().count(False)
+    def outdated_pages(self) -> int:
+        """How many open pages do not yet show the last version, or know that it is the last."""
+        return self._recent_readers().count(False)
 
-    def _lately(self) -> list[bool]:
-        since = time.monotonic() - _FORGOTTEN_AFTER
+    def _recent_readers(self) -> list[bool]:
+        since = time.monotonic() - _FORGET_SECONDS
         with self._lock:
             return [settled for asked, settled in self._readers.values() if asked > since]
 
 
 class _Server(ThreadingHTTPServer):
-    """Bound to this machine alone."""
+    """An HTTP server that only this machine can reach."""
 
     daemon_threads = True
-    # On Windows it would let two programs have the same port; SO_REUSEPORT would on the others.
+    # On Windows it would let two programs use one port; elsewhere SO_REUSEPORT would do so.
     allow_reuse_address = os.name == "posix"
     allow_reuse_port = False
 
@@ -134,12 +133,12 @@ class _Server(ThreadingHTTPServer):
         super().__init__((HOST, port), _Handler)
 
     def server_bind(self) -> None:
-        # That of HTTPServer asks the network for this machine's name.
+        # HTTPServer's method would ask the network for this machine's name.
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = HOST, self.server_address[1]
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        # A browser that leaves in the middle of an answer is no defect.
+        # A browser that closes the connection during an answer is not an error.
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
 
@@ -148,7 +147,7 @@ class _Handler(BaseHTTPRequestHandler):
     """Answers GET and HEAD for the page and its version, and refuses everything else."""
 
     server: _Server
-    timeout = _SILENT_CLIENT
+    timeout = _CLIENT_TIMEOUT
 
     def parse_request(self) -> bool:
         if not super().parse_request():
@@ -165,17 +164,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         """The page, or its version as JSON."""
-        edition = self.server.owner.edition
+        served = self.server.owner.served
         path, query = self._target()
         if path == "/":
-            self._send("text/html; charset=utf-8", edition.page)
+            self._send("text/html; charset=utf-8", served.page)
         elif path == "/version":
-            self._note_reader(query, edition)
-            age = None if edition.version == "" else time.monotonic() - edition.built
+            self._note_reader(query, served)
+            age = None if served.version == "" else time.monotonic() - served.built
             content = {
-                "version": edition.version,
-                "standing": edition.standing,
-                "ended": edition.ended,
+                "version": served.version,
+                "standing": served.status,
+                "ended": served.ended,
                 "age": age,
             }
             self._send("application/json", json.dumps(content).encode())
@@ -190,7 +189,7 @@ class _Handler(BaseHTTPRequestHandler):
         super().end_headers()
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """One line of text; the standard library's would repeat what was asked for."""
+        """Answer with one line of text; the standard library would repeat the request."""
         status = HTTPStatus(code)
         self._send("text/plain; charset=utf-8", f"{code} {status.phrase}\n".encode(), status)
 
@@ -198,7 +197,7 @@ class _Handler(BaseHTTPRequestHandler):
         return "gradflow"
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nothing: the terminal shows a line for each report, not for each question."""
+        """Log nothing: the terminal shows one line per report, not one per request."""
 
     def _target(self) -> tuple[str, dict[str, list[str]]]:
         try:
@@ -207,10 +206,10 @@ class _Handler(BaseHTTPRequestHandler):
         except ValueError:
             return "", {}
 
-    def _note_reader(self, query: dict[str, list[str]], answer: Edition) -> None:
+    def _note_reader(self, query: dict[str, list[str]], answer: ServedPage) -> None:
         reader, shown = (query.get(name, [""])[0] for name in ("reader", "shown"))
         if _KEY.fullmatch(reader) and (shown == "" or _KEY.fullmatch(shown)):
-            self.server.owner.note(reader, shown, answer)
+            self.server.owner.note_reader(reader, shown, answer)
 
     def _send(self, content_type: str, content: bytes, status: HTTPStatus = HTTPStatus.OK) -> None:
         self.send_response(status)

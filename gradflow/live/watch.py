@@ -1,7 +1,7 @@
-"""Builds the report of a run anew as its epochs land, and serves it to pages that follow.
+"""Rebuilds the report of a run after each epoch, and serves it to open pages.
 
-The folder is looked at every two seconds, at names and sizes alone. A rebuild reads everything from
-the disk again, in this process, at low priority.
+Every two seconds the names, sizes and times of the folder's files are checked. A rebuild reads all
+data from the disk again, in this process, at low priority.
 """
 
 import os
@@ -15,19 +15,19 @@ from pathlib import Path
 
 from gradflow.errors import GradflowError, RunError, printable
 from gradflow.live.serve import PageServer
-from gradflow.runs.reading.progress import Standing, files_of, standing_of
+from gradflow.runs.reading.progress import Progress, progress_of, recorded_files
 from reports.elements import Document
 from reports.html.live import live_page, waiting_page
 
 Files = frozenset[tuple[str, int, int]]
 
-LOOK_EVERY = 2.0
-# Who is told at the end to show the last page may be asleep in the background for a minute.
-_FAREWELL = 75.0
-# How long a browser that was just opened may take to ask for the first time.
-_FIRST_QUESTION = 15.0
-# How long the end is put off without a word.
-_PATIENT = 5.0
+POLL_SECONDS = 2.0
+# Wait so long for open pages to load the last report; a background page asks once a minute.
+_LAST_PAGE_SECONDS = 75.0
+# Wait so long for the first request of a browser that was just opened.
+_FIRST_REQUEST_SECONDS = 15.0
+# Wait so long at the end before printing why.
+_QUIET_SECONDS = 5.0
 _NICENESS = 10
 
 
@@ -36,43 +36,43 @@ def watch(
     rebuild: Callable[[], Document],
     *,
     port: int = 0,
-    opened: bool = False,
-    look_every: float = LOOK_EVERY,
+    open_browser: bool = False,
+    poll_seconds: float = POLL_SECONDS,
 ) -> int:
-    """Rebuild as epochs land in `folder` until all its runs have ended; returns the exit code.
+    """Rebuild the report after each epoch in `folder` until all runs have ended.
 
     Args:
-        folder: an experiment or single run; it need not be there yet.
-        rebuild: writes the reports of `folder` and returns the document that they lay out.
-        port: where the page is served on this machine; 0 takes a free port.
-        opened: open the page in the browser.
-        look_every: seconds from one look at the folder to the next.
+        folder: an experiment or single run; it need not exist yet.
+        rebuild: writes the reports of `folder` and returns their document.
+        port: the port of this machine that serves the page; 0 takes a free one.
+        open_browser: open the page in the browser.
+        poll_seconds: seconds between two checks of the folder.
 
-    The code is 0, 1 where the last rebuild failed, 130 where an interrupt (Ctrl-C) ended it.
+    Returns the exit code: 0, 1 if the last rebuild failed, 130 after an interrupt (Ctrl-C).
 
-    Raises `ConfigurationError` where the port cannot be had.
+    Raises `ConfigurationError` if the port is not available.
     """
     waiting = waiting_page(folder.resolve().name)
     with PageServer(waiting.page, waiting.version, "waiting for the first epoch", port) as server:
         name = printable(str(folder))
         print(f"{server.address} shows the report of {name}, and follows it", flush=True)
-        if opened:
+        if open_browser:
             webbrowser.open(server.address)
-        _step_back()
+        _lower_priority()
         follower = _Follower(folder, rebuild, server)
         try:
-            while not follower.look():
-                time.sleep(look_every)
-            _see_off(server, expected=opened)
+            while not follower.check():
+                time.sleep(poll_seconds)
+            _wait_for_open_pages(server, expected=open_browser)
         except KeyboardInterrupt:
-            print(f"interrupted: {follower.account}", file=sys.stderr)
+            print(f"interrupted: {follower.last_report}", file=sys.stderr)
             return 130
     return 1 if follower.failed else 0
 
 
 @dataclass
 class _Follower:
-    """What is known of the folder, and when the report was last built of it.
+    """Compares the folder with the last report, and rebuilds the report if it is due.
 
     Fields:
         failed: whether the last rebuild failed.
@@ -83,101 +83,101 @@ class _Follower:
     server: PageServer
     failed: bool = False
     _seen: Files | None = None
-    _standing: Standing | None = None
+    _progress: Progress | None = None
     _built_of: Files | None = None
-    _shown: Standing | None = None
+    _shown: Progress | None = None
     _not_before: float = 0.0
     _waiting_for: str = ""
 
-    def look(self) -> bool:
-        """Rebuild if there is reason to; whether nothing more is to come."""
-        files = files_of(self.folder)
+    def check(self) -> bool:
+        """Rebuild if an epoch has ended; returns whether training and report are finished."""
+        files = recorded_files(self.folder)
         if files != self._seen:
-            self._standing = self._read()
+            self._progress = self._read()
             self._seen = files
-        standing = self._standing
-        if standing is None:
+        progress = self._progress
+        if progress is None:
             return False
-        if standing.ended and files == self._built_of:
-            self.server.tell(self._told(standing), ended=True)
+        if progress.ended and files == self._built_of:
+            self.server.set_status(self._status_text(progress), ended=True)
             return True
-        if files != self._built_of and self._is_due(standing):
+        if files != self._built_of and self._is_due(progress):
             self._built_of = files
-            self._build(standing)
+            self._build(progress)
         return False
 
     @property
-    def account(self) -> str:
-        """How far the report goes that was built last."""
+    def last_report(self) -> str:
+        """The progress that the last report shows, as a sentence."""
         if self._shown is None:
             return "no report was built"
-        return f"the last report shows {self._shown.progress}"
+        return f"the last report shows {self._shown.epochs_text}"
 
-    def _read(self) -> Standing | None:
-        """How far the folder has got; None while there is nothing to report on."""
+    def _read(self) -> Progress | None:
+        """The progress of the folder; None while there is nothing to report on."""
         try:
-            standing = standing_of(self.folder)
+            progress = progress_of(self.folder)
         except RunError as error:
             reason = str(error)
         else:
-            if standing.epochs or standing.ended:
-                return standing
+            if progress.epochs or progress.ended:
+                return progress
             reason = f"no epoch of {printable(str(self.folder))} has ended yet"
         if reason != self._waiting_for:
             self._waiting_for = reason
             print(f"waiting: {reason}", flush=True)
         return None
 
-    def _is_due(self, standing: Standing) -> bool:
-        """Whether an epoch has landed; tables that grow within an epoch wait for its end."""
-        if standing.ended:
+    def _is_due(self, progress: Progress) -> bool:
+        """Whether an epoch has ended since the last report; a rebuild waits for the end of one."""
+        if progress.ended:
             return True
-        landed = self._shown is None or standing.epochs != self._shown.epochs
-        return landed and time.monotonic() >= self._not_before
+        new_epoch = self._shown is None or progress.epochs != self._shown.epochs
+        return new_epoch and time.monotonic() >= self._not_before
 
-    def _build(self, standing: Standing) -> None:
+    def _build(self, progress: Progress) -> None:
         start = time.monotonic()
         try:
             live = live_page(self.rebuild())
         except GradflowError as error:
             self._fail(f"error: {error}")
-        except Exception:  # a defect at one epoch must not cost the reader the next
+        except Exception:  # a bug at one epoch must not stop later reports
             self._fail(traceback.format_exc())
         else:
-            self.failed, self._shown = False, standing
-            self.server.publish(live.page, live.version, self._told(standing))
-            line = f"{time.strftime('%H:%M:%S')}  {standing.progress}, {standing.outcome}"
+            self.failed, self._shown = False, progress
+            self.server.publish(live.page, live.version, self._status_text(progress))
+            line = f"{time.strftime('%H:%M:%S')}  {progress.epochs_text}, {progress.outcome}"
             print(f"{line}  ({time.monotonic() - start:.1f} s)", flush=True)
-        # Half of the time at most is spent on rebuilding, however fast the epochs come.
+        # Rebuilding takes at most half of the time, however fast the epochs are.
         end = time.monotonic()
         self._not_before = end + (end - start)
 
     def _fail(self, text: str) -> None:
         self.failed = True
         print(text, file=sys.stderr, flush=True)
-        self.server.tell("the last rebuild failed: the terminal says why")
+        self.server.set_status("the last rebuild failed: the terminal says why")
 
-    def _told(self, standing: Standing) -> str:
+    def _status_text(self, progress: Progress) -> str:
         failed = "; the last rebuild failed: the terminal says why" if self.failed else ""
-        return f"{standing.progress}; {standing.outcome}{failed}"
+        return f"{progress.epochs_text}; {progress.outcome}{failed}"
 
 
-def _see_off(server: PageServer, *, expected: bool) -> None:
-    """Serve on until every open page shows the last report; an `expected` one may yet be opened."""
+def _wait_for_open_pages(server: PageServer, *, expected: bool) -> None:
+    """Serve until every open page shows the last report; if `expected`, wait for one to open."""
     start = time.monotonic()
-    told = False
+    announced = False
     while True:
         waited = time.monotonic() - start
-        coming = expected and not server.readers and waited < _FIRST_QUESTION
-        if not coming and (not server.following or waited > _FAREWELL):
+        coming = expected and not server.open_pages and waited < _FIRST_REQUEST_SECONDS
+        if not coming and (not server.outdated_pages or waited > _LAST_PAGE_SECONDS):
             return
-        if waited > _PATIENT and not told:
-            told = True
+        if waited > _QUIET_SECONDS and not announced:
+            announced = True
             print("training has ended; an open page has yet to show the last report", flush=True)
         time.sleep(0.1)
 
 
-def _step_back() -> None:
-    """Let the training, which may run on the same cores, go first."""
+def _lower_priority() -> None:
+    """Give priority to the training, which may run on the same cores."""
     if hasattr(os, "nice"):
         os.nice(_NICENESS)

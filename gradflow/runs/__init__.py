@@ -1,6 +1,4 @@
-"""The run folder: its `format`, and how it is written (`writing`), read (`reading`) and checked
-(`integrity`).
-"""
+"""The run folder: its `format`, its `writing`, its `reading`, and its checks (`integrity`)."""
 
 from typing import TYPE_CHECKING
 

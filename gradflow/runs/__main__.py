@@ -1,4 +1,4 @@
-"""`python -m gradflow.runs check`: whether recorded runs are as they were written."""
+"""The command `python -m gradflow.runs check`: finds and repairs damaged files of runs."""
 
 import sys
 import textwrap
@@ -11,17 +11,17 @@ from typing import Annotated, Literal
 import tyro
 
 from gradflow.command_line.exit_codes import run_command
-from gradflow.runs.integrity.check import Checked, Finding, check_run, runs_in
+from gradflow.runs.integrity.check import FileFinding, RunCheck, check_run, runs_in
 from gradflow.runs.integrity.repair import repair
 
-_COLUMNS = 80
-_NAME = 24
-_NAMED = 100
+_LINE_WIDTH = 80
+_NAME_WIDTH = 24
+_MOST_NAMED = 100
 
 
 @dataclass(frozen=True)
 class Options:
-    """Look at every file of recorded runs: is it there, and is it what was written?"""
+    """Check every file of recorded runs: does it exist, and is it what was written?"""
 
     command: Annotated[Literal["check"], tyro.conf.Positional]
     """What to do."""
@@ -30,17 +30,15 @@ class Options:
     """An experiment or a single run."""
 
     repair: bool = False
-    """Move damaged files to the folder `damaged` of their run and remove what an interruption left
-    over, so that the rest can be read."""
+    """Move damaged files to the folder `damaged` of their run and remove the leftovers of
+    interruptions, so that the rest can be read."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; the exit status: 0 where all is sound, 1 where something is not, 130 for an
-    interrupt.
-    """
+    """Run the command. Exit status: 0 if nothing is damaged, 1 if a file is, 130 if interrupted."""
     return run_command(
         lambda: _check(tyro.cli(Options, prog="python -m gradflow.runs", args=arguments)),
-        lambda: "interrupted: what was set aside so far is in the folders called damaged",
+        lambda: "interrupted: files set aside so far are in the folders called damaged",
     )
 
 
@@ -56,32 +54,33 @@ def _check(options: Options) -> int:
         print(_line(options.folder, finding.kind, finding.path, finding.reason))
     for one in checked:
         for gap in one.gaps:
-            print(_wrapped(f"gap: {_shown(one.folder.name)} has no rows of {gap}"))
+            print(_wrapped(f"gap: {_printable(one.folder.name)} has no rows of {gap}"))
     print(_wrapped(_verdict(checked, findings)))
     return int(any(finding.kind == "damaged" for finding in findings))
 
 
-def _table(runs: Sequence[Checked]) -> list[str]:
+def _table(runs: Sequence[RunCheck]) -> list[str]:
     """One row a run."""
-    lines = [f"{'run':{_NAME}} schema  {'status':11} files        MB        rows damaged"]
+    lines = [f"{'run':{_NAME_WIDTH}} schema  {'status':11} files        MB        rows damaged"]
     for one in runs:
         version = str(one.description.get("schema_version", "-"))
-        status = _shown(str(one.description.get("status", "-")))
+        status = _printable(str(one.description.get("status", "-")))
+        name = _cut(_printable(one.folder.resolve().name), _NAME_WIDTH)
         lines.append(
-            f"{_cut(_shown(one.folder.resolve().name), _NAME):{_NAME}} {version:>6}  "
+            f"{name:{_NAME_WIDTH}} {version:>6}  "
             f"{_cut(status, 11):11} {one.files:5} {one.size / 1e6:9.2f} {one.rows:11,} "
             f"{len(one.of_kind('damaged')):7}"
         )
     return lines
 
 
-def _shortened(findings: Sequence[Finding]) -> Iterator[Finding]:
-    """The first of each folder and reason: of damaged files a hundred, of those harmless one."""
+def _shortened(findings: Sequence[FileFinding]) -> Iterator[FileFinding]:
+    """The first findings of each folder and reason: 100 damaged files, but only one harmless."""
     alike = defaultdict(list)
     for finding in findings:
         alike[finding.path.parent, finding.kind, finding.reason].append(finding)
     for same in alike.values():
-        named = _NAMED if same[0].kind == "damaged" else 1
+        named = _MOST_NAMED if same[0].kind == "damaged" else 1
         yield from same[: named - 1]
         last, others = same[min(named, len(same)) - 1], len(same) - named
         if len(same) >= named:
@@ -90,18 +89,18 @@ def _shortened(findings: Sequence[Finding]) -> Iterator[Finding]:
 
 
 def _line(folder: Path, what: str, path: Path, reason: str) -> str:
-    name = _shown(path.relative_to(folder).as_posix())
-    return f"{what}: {name}\n{_wrapped('    ' + _shown(reason))}"
+    name = _printable(path.relative_to(folder).as_posix())
+    return f"{what}: {name}\n{_wrapped('    ' + _printable(reason))}"
 
 
-def _verdict(runs: Sequence[Checked], findings: Sequence[Finding]) -> str:
+def _verdict(runs: Sequence[RunCheck], findings: Sequence[FileFinding]) -> str:
     damaged = [finding for finding in findings if finding.kind == "damaged"]
     files = sum(one.files for one in runs)
     where = f"{_count(files, 'file')} of {_count(len(runs), 'run')}"
     if damaged:
         return (
-            f"Damaged: {_count(len(damaged), 'file')}, beside {where}; with --repair damaged files "
-            "are set aside, and the rest can be read."
+            f"Damaged: {_count(len(damaged), 'file')}, beside {where}; --repair sets damaged files "
+            "aside, so that the rest can be read."
         )
     notes = f"; {_count(len(findings), 'finding')}, harmless" if findings else ""
     lost = sum(one.set_aside for one in runs)
@@ -111,9 +110,9 @@ def _verdict(runs: Sequence[Checked], findings: Sequence[Finding]) -> str:
     if unlisted:
         return (
             f"Readable: {where}; {_count(unlisted, 'run')} recorded before checksums were kept, so "
-            f"that only reading shows damage{notes}."
+            f"only damage that stops reading is found{notes}."
         )
-    return f"Sound: {where} as they were written{notes}."
+    return f"Undamaged: {where} as they were written{notes}."
 
 
 def _count(number: int, noun: str) -> str:
@@ -123,7 +122,7 @@ def _count(number: int, noun: str) -> str:
 def _wrapped(text: str) -> str:
     return textwrap.fill(
         text,
-        _COLUMNS,
+        _LINE_WIDTH,
         break_long_words=False,
         break_on_hyphens=False,
         subsequent_indent="    ",
@@ -134,8 +133,8 @@ def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else f"{text[: width - 1]}~"
 
 
-def _shown(text: str) -> str:
-    """`text` without what a terminal would act on."""
+def _printable(text: str) -> str:
+    """`text` with `?` for each character that could control a terminal."""
     return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 

@@ -14,9 +14,9 @@ from gradflow.errors import RunError
 from gradflow.runs.format.files import BEST_FILE, CHECKPOINTS_FOLDER, make_folder
 from gradflow.runs.format.limits import (
     TooLargeError,
-    require_file,
     require_inside,
     require_memory,
+    require_regular_file,
     restoring,
 )
 from gradflow.runs.format.manifest import read_manifest, write_listed
@@ -102,7 +102,7 @@ def load(path: Path) -> dict[str, Any]:
     run's folder, is larger than a file of a run may be, or holds anything but weights.
     """
     require_inside(_run_folder(path), path)
-    require_file(path)
+    require_regular_file(path)
     try:
         require_memory(f"the file {path}", path.stat().st_size)
         data = path.read_bytes()

@@ -13,7 +13,7 @@ from gradflow.data import ImageData, Split, load, split, steps_per_epoch
 from gradflow.errors import ConfigurationError
 from gradflow.models import build
 from gradflow.runs.format.files import RUN_FILE
-from gradflow.runs.reading.finding import RUNS_FOLDER
+from gradflow.runs.reading.locating import RUNS_FOLDER
 from gradflow.runs.reading.run import open_run
 from gradflow.runs.writing.lock import FolderLock
 from gradflow.runs.writing.run import ExperimentWriter, claim_folder

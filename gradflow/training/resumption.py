@@ -10,7 +10,7 @@ import pandas as pd
 from gradflow.errors import ConfigurationError, DataError, RunError
 from gradflow.runs.format.description import read_description
 from gradflow.runs.format.files import EXPERIMENT_FILE
-from gradflow.runs.format.limits import require_possible
+from gradflow.runs.format.limits import require_valid_path
 from gradflow.runs.reading.run import Run
 from gradflow.training.configuration import Configuration
 from gradflow.training.job import Job
@@ -42,7 +42,7 @@ def recorded_configuration(folder: Path, given: Configuration) -> Configuration:
             f"--resume uses the options recorded in {folder}: leave out "
             f"--{refused[0].replace('_', '-')}, or start a new experiment"
         )
-    require_possible(folder)
+    require_valid_path(folder)
     if not (folder / EXPERIMENT_FILE).exists() and (folder.parent / EXPERIMENT_FILE).exists():
         raise RunError(
             f"{folder} is one run of an experiment: resume the experiment, {folder.parent}"

@@ -16,8 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from gradflow.hooks.tracer import Tracer
-from gradflow.runs.format.files import STATE_FILE, STATES, remove, write_json, write_whole
-from gradflow.runs.reading.state_file import damaged_state, read_state
+from gradflow.runs.format.files import (
+    STATE_FILE,
+    STATE_PATTERN,
+    remove,
+    write_atomically,
+    write_json,
+)
+from gradflow.runs.reading.state_file import damaged_state_error, read_state
 from gradflow.training import checkpoints
 from gradflow.training.evaluation import Evaluation
 
@@ -84,10 +90,10 @@ def save_state(folder: Path, state: Mapping[str, Any], step: int) -> None:
     """Write `state`, which is that before `step`, then remove older states."""
     data = checkpoints.serialize(state)
     name = f"state-{step:010d}.pt"
-    write_whole(folder / name, lambda path: checkpoints.write(path, data))
+    write_atomically(folder / name, lambda path: checkpoints.write(path, data))
     digest = hashlib.sha256(data).hexdigest()
     write_json(folder / STATE_FILE, {"file": name, "sha256": digest, "step": step})
-    for path in folder.glob(STATES):
+    for path in folder.glob(STATE_PATTERN):
         if path.name != name:
             remove(path)
 
@@ -103,14 +109,16 @@ def load_state(folder: Path) -> dict[str, Any] | None:
     try:
         state = checkpoints.deserialize(data)
     except Exception as error:  # pickle, zip and torch each have errors of their own
-        raise damaged_state(folder, str(error).splitlines()[0] if str(error) else "?") from error
+        raise damaged_state_error(
+            folder, str(error).splitlines()[0] if str(error) else "?"
+        ) from error
     if not isinstance(state, dict):
-        raise damaged_state(folder, "it holds no state")
+        raise damaged_state_error(folder, "it holds no state")
     return state
 
 
 def discard_state(folder: Path) -> None:
     """Remove the state of a complete run, which needs none."""
     remove(folder / STATE_FILE)
-    for path in folder.glob(STATES):
+    for path in folder.glob(STATE_PATTERN):
         remove(path)

@@ -197,7 +197,7 @@ def _glossary() -> tuple[GlossaryElement, ...]:
     return tuple(
         GlossaryElement(
             heading=listing(names),
-            row_meanings=tuple(f"A row of {name} is {TABLES[name].row}." for name in names),
+            row_meanings=tuple(f"A row of {name} is {TABLES[name].row_meaning}." for name in names),
             terms=terms,
         )
         for terms, names in groups.items()

@@ -9,8 +9,8 @@ import pandas as pd
 
 from analyses.result import Table
 from analyses.wording.phrases import listing, plural
-from gradflow.runs.format.files import moment_of
-from gradflow.runs.reading.finding import command_name
+from gradflow.runs.format.files import parse_utc_time
+from gradflow.runs.reading.locating import name_for_commands
 from gradflow.runs.reading.run import Experiment, Run
 from reports.document.sections import Numbering, table_element
 from reports.document.wording import cell_text
@@ -56,7 +56,7 @@ def question_of(experiment: Experiment) -> str:
 
 def created_of(experiment: Experiment) -> datetime | None:
     """When the experiment was made, in UTC; None if it is not recorded."""
-    return moment_of(experiment.description.get("created"))
+    return parse_utc_time(experiment.description.get("created"))
 
 
 def warnings_of(experiment: Experiment) -> tuple[str, ...]:
@@ -107,7 +107,7 @@ def training_line(experiment: Experiment) -> str:
 
 def section_command(experiment: Experiment, analysis: str) -> str:
     """The command that makes the section of `analysis` again."""
-    names = [command_name(one.folder) for one in experiment.members or (experiment,)]
+    names = [name_for_commands(one.folder) for one in experiment.members or (experiment,)]
     folders = " ".join(shlex.quote(name) for name in names)
     return f"python -m gradflow.report {folders} --only {shlex.quote(analysis)}"
 

@@ -1,4 +1,4 @@
-"""An experiment that nothing interrupted, and disks that can be filled."""
+"""A reference experiment without interruption, and small disks that can be filled."""
 
 import sys
 import time
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-# The long form of these tests is a benchmark, and has what both need.
+# A benchmark is the longer form of these tests, and has the code that both need.
 sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
 
 from fault_checks import make_images, make_reference
@@ -19,13 +19,13 @@ def reference(tmp_path_factory):
     folder = tmp_path_factory.mktemp("reference")
     options = ("--data", str(make_images(folder / "images")), "--models", "plain20")
     options += ("--epochs", "3", "--batch-size", "8", "--trace-every", "1", "--probes", "none")
-    options += ("--device", "cpu")  # of it, all is promised bit for bit
+    options += ("--device", "cpu")  # here all results are promised to be equal bit for bit
     return make_reference(options, folder / "experiment", time.monotonic, merged_at_once=2)
 
 
 @pytest.fixture
 def mount(tmp_path):
-    """Mounts a file system of so many bytes; the test is skipped where that is not allowed."""
+    """Mounts a file system of a given size; skips the test if mounting is not allowed."""
     disks = []
 
     def mount(size):

@@ -1,4 +1,4 @@
-"""What others do while a training writes, and what the clock does, harms neither."""
+"""Other processes and a clock that jumps back harm neither the training nor its run."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""A damaged part is named, the rest is read, and what is recorded again does not need it."""
+"""A damaged part is named, the rest is read, and a resumed training replaces the part."""
 
 import shutil
 
@@ -46,7 +46,7 @@ def test_damaged_part_is_named_and_all_other_tables_are_read(damage, reference, 
 
 @pytest.fixture(scope="module")
 def ended(reference, tmp_path_factory):
-    """Ended in the third epoch, its rows on disk and its state not, with small parts."""
+    """A training ended in the third epoch: its rows are on disk, its state is not; small parts."""
     folder = tmp_path_factory.mktemp("ended") / "experiment"
     circumstances = Circumstances(Fault("memory", 5))  # each epoch has two validations
     training = start(reference.command(folder), folder, folder.with_name("log"), circumstances)

@@ -1,4 +1,4 @@
-"""A full or failing disk ends a training with a sentence, and what it wrote is gone on with."""
+"""A full or failing disk ends a training with one sentence; its run can be resumed."""
 
 import errno
 import os
@@ -72,7 +72,7 @@ def test_failing_system_call_is_said_and_loses_nothing(kind, share, lasting, ref
     go_on(reference, folder, tmp_path / "log")
 
 
-def test_weights_that_find_no_room_are_said_in_a_sentence(tmp_path):
+def test_weights_that_do_not_fit_on_the_disk_give_one_sentence(tmp_path):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:

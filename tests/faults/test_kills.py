@@ -1,4 +1,4 @@
-"""A training that is killed at any moment is read whole, and goes on as if it had not been."""
+"""A training killed at any moment stays readable, and resumes as if never interrupted."""
 
 import random
 import signal
@@ -17,7 +17,7 @@ def go_on(reference, folder, log, **circumstances):
 
 
 def nth(moments, name, share):
-    """The number of the moment called `name` that comes after a `share` of those called so."""
+    """The number of a moment `name` that comes after the given `share` of all such moments."""
     numbers = [number for number, each in enumerate(moments, 1) if each == name]
     return numbers[int(share * (len(numbers) - 1))]
 

@@ -9,7 +9,7 @@ import torch
 
 from gradflow import probe, report, train_and_trace
 from gradflow.runs import __main__ as runs
-from gradflow.runs.reading.finding import newest_experiment
+from gradflow.runs.reading.locating import newest_experiment
 
 SMALL = ["--models", "plain20", "--epochs", "1", "--batch-size", "8", "--probes", "none"]
 

@@ -34,11 +34,11 @@ def test_interrupt_ends_with_130_and_a_sentence(tmp_path):
 
 
 def test_port_in_use_is_one_sentence_and_exit_code_1(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(watching, "_step_back", lambda: None)
+    monkeypatch.setattr(watching, "_lower_priority", lambda: None)
     with watching.PageServer(b"", "", "") as taken:
         assert report.main([str(tmp_path), "--watch", "--port", str(taken.port)]) == 1
     error = capsys.readouterr().err
-    assert error.startswith(f"error: port {taken.port} of 127.0.0.1 cannot be had")
+    assert error.startswith(f"error: port {taken.port} of 127.0.0.1 cannot be used")
     assert error.count("\n") == 1
 
 

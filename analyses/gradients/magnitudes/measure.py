@@ -10,13 +10,13 @@ from analyses.statistics.means import Mean, mean_over_steps
 from gradflow.runs.reading.magnitudes import (
     FLOAT16,
     bins,
-    elements,
+    element_counts,
     fraction_above_largest,
     fraction_below_normal,
     fraction_below_smallest,
     fraction_lost,
     loss_scale,
-    nonzero,
+    nonzero_counts,
 )
 from gradflow.runs.reading.run import Run
 
@@ -76,7 +76,7 @@ def magnitudes(network: str, runs: list[Run]) -> Magnitudes:
             for kind, parts in frames.items()
             for epoch in epochs
         },
-        zeros=float(gradients["zeros"].sum() / elements(gradients).sum()),
+        zeros=float(gradients["zeros"].sum() / element_counts(gradients).sum()),
         lost=mean_over_steps([one["lost"].to_numpy() for one in by_step]),
         subnormal=mean_over_steps([one["subnormal"].to_numpy() for one in by_step]),
         scale=scale,
@@ -108,9 +108,9 @@ def _shares_by_step(frame: pd.DataFrame) -> pd.DataFrame:
         {
             "epoch": frame["epoch"],
             "step": frame["step"],
-            "lost": fraction_below_smallest(frame, FLOAT16) * elements(frame),
-            "subnormal": fraction_below_normal(frame, FLOAT16) * elements(frame),
-            "nonzero": nonzero(frame),
+            "lost": fraction_below_smallest(frame, FLOAT16) * element_counts(frame),
+            "subnormal": fraction_below_normal(frame, FLOAT16) * element_counts(frame),
+            "nonzero": nonzero_counts(frame),
         }
     )
     summed = counts.groupby(["epoch", "step"]).sum()
@@ -120,8 +120,8 @@ def _shares_by_step(frame: pd.DataFrame) -> pd.DataFrame:
 
 def _share(frame: pd.DataFrame, fractions: pd.Series) -> float | None:
     """A fraction of all elements by row as a share of those that are not zero in all rows."""
-    present = nonzero(frame).sum()
-    return float((fractions * elements(frame)).sum() / present) if present else None
+    present = nonzero_counts(frame).sum()
+    return float((fractions * element_counts(frame)).sum() / present) if present else None
 
 
 def _overflowing(frame: pd.DataFrame) -> float:
@@ -135,7 +135,7 @@ def _ridges(frames: list[pd.DataFrame]) -> pd.DataFrame:
     depth = frame.drop_duplicates("layer").set_index("layer")["depth"]
     counts = long.assign(depth=long["layer"].map(depth)).groupby(["depth", "exponent"])["count"]
     table = counts.sum().unstack("exponent", fill_value=0).sort_index()
-    total = nonzero(frame).groupby(frame["depth"]).sum().reindex(table.index)
+    total = nonzero_counts(frame).groupby(frame["depth"]).sum().reindex(table.index)
     full = range(int(table.columns.min()), int(table.columns.max()) + 1) if table.size else []
     shares: pd.DataFrame = table.reindex(columns=list(full), fill_value=0).div(total, axis=0)
     return shares

@@ -1,1 +1,1 @@
-"""What stands in a run folder: tables, quantities, files, their list and their limits."""
+"""The format of a run folder: tables, quantities, files, their manifest and their limits."""

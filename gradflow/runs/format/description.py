@@ -1,4 +1,4 @@
-"""Reads what a run or an experiment says of itself: `run.json`, `experiment.json`."""
+"""Reads the descriptions of runs and experiments: `run.json`, `experiment.json`."""
 
 import json
 import math
@@ -12,14 +12,14 @@ from gradflow.runs.format.limits import (
     LONGEST_NAME,
     read_bounded,
     require_inside,
-    require_possible,
+    require_valid_path,
 )
 from gradflow.runs.format.schema import SCHEMA_VERSION
 
 _DEEPEST = 32
 _LONGEST_NUMBER = 100
-# Options, and values of the option `probes`, that versions of the schema up to 2 called otherwise.
-_PRESENT_NAMES = {"shortcut_scale": "skip_scale", "shortcut_scaling": "skip_scaling"}
+# Former names, up to schema version 2, of options and of values of the option `probes`.
+_CURRENT_NAMES = {"shortcut_scale": "skip_scale", "shortcut_scaling": "skip_scaling"}
 
 
 class NewerSchemaError(RunError):
@@ -29,19 +29,19 @@ class NewerSchemaError(RunError):
 def read_description(folder: Path, name: str) -> dict[str, Any]:
     """The content of the file `name` in `folder`.
 
-    Raises `RunError` where it is missing, damaged, not gradflow's, or of a newer schema; where it
-    is a link out of the folder, larger or deeper than any of gradflow's, or an entry that gradflow
-    reads has another type.
+    Raises `RunError` if the file is missing, damaged, of a newer schema, or not written by
+    gradflow: a link out of the folder, too large, nested too deeply, or with an entry of the wrong
+    type.
     """
     path = folder / name
-    require_possible(folder)
+    require_valid_path(folder)
     if not folder.is_dir():
         raise RunError(f"there is no folder {folder}")
     require_inside(folder, path)
     try:
         description = _parse(read_bounded(path, LARGEST_DESCRIPTION))
     except FileNotFoundError as error:
-        raise RunError(f"{folder} is no run folder: it has no {name}") from error
+        raise RunError(f"{folder} is not a run folder: it has no {name}") from error
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path} cannot be read: {error}") from error
     if not isinstance(description, dict) or not _is_integer(description.get("schema_version")):
@@ -49,7 +49,7 @@ def read_description(folder: Path, name: str) -> dict[str, Any]:
     version = description["schema_version"]
     if version > SCHEMA_VERSION:
         raise NewerSchemaError(
-            f"{path} has schema version {version}, this gradflow reads up to {SCHEMA_VERSION}: "
+            f"{path} has schema version {version}, but this gradflow reads up to {SCHEMA_VERSION}: "
             "read it with a newer gradflow"
         )
     for entry, (words, fits) in _ENTRIES.items():
@@ -57,23 +57,23 @@ def read_description(folder: Path, name: str) -> dict[str, Any]:
         if value is not None and not fits(value):
             raise RunError(f"{path} was not written by gradflow: its {entry} is not {words}")
     if description.get("configuration"):
-        description["configuration"] = _with_present_options(description["configuration"])
+        description["configuration"] = _with_current_names(description["configuration"])
     return description
 
 
-def _with_present_options(options: dict[str, Any]) -> dict[str, Any]:
-    """The options of a training, those of older versions of gradflow called as they are now."""
-    present = {_PRESENT_NAMES.get(name, name): value for name, value in options.items()}
+def _with_current_names(options: dict[str, Any]) -> dict[str, Any]:
+    """The options of a training, with the former names replaced by the current ones."""
+    present = {_CURRENT_NAMES.get(name, name): value for name, value in options.items()}
     probes = present.get("probes")
     if isinstance(probes, list):
         present["probes"] = [
-            _PRESENT_NAMES.get(one, one) if isinstance(one, str) else one for one in probes
+            _CURRENT_NAMES.get(one, one) if isinstance(one, str) else one for one in probes
         ]
     return present
 
 
 def _parse(content: bytes) -> Any:
-    """What the JSON in `content` says; raises `ValueError` or `RecursionError` where it is none."""
+    """The JSON value in `content`; raises `ValueError` or `RecursionError` if it is not valid."""
     description = json.loads(
         content.decode(), parse_constant=_no_number, parse_float=_number, parse_int=_whole_number
     )
@@ -81,26 +81,26 @@ def _parse(content: bytes) -> Any:
     while level:
         depth += 1
         if depth > _DEEPEST:
-            raise ValueError(f"its values lie more than {_DEEPEST} deep in each other")
+            raise ValueError(f"its values are nested more than {_DEEPEST} levels deep")
         inner = [value for value in level if isinstance(value, dict | list)]
         level = [
             below
             for value in inner
             for below in (value.values() if isinstance(value, dict) else value)
         ]
-    # An escape may stand for half of a letter, which could be neither shown nor written again.
+    # An escape may be half of a surrogate pair, which could be neither shown nor written again.
     json.dumps(description, ensure_ascii=False).encode()
     return description
 
 
 def _no_number(text: str) -> float:
-    raise ValueError(f"{text} is no number in JSON")
+    raise ValueError(f"{text} is not a number in JSON")
 
 
 def _number(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"{text[:_LONGEST_NUMBER]} is larger than a number may be")
+        raise ValueError(f"{text[:_LONGEST_NUMBER]} is too large for a number")
     return value
 
 
@@ -123,7 +123,7 @@ def _is_name(value: Any) -> bool:
 
 
 def _is_folder_name(value: Any) -> bool:
-    """Whether `value` names something directly in a folder."""
+    """Whether `value` is the plain name of a file or folder, without a path."""
     if not isinstance(value, str) or value in ("", ".", "..") or "\0" in value:
         return False
     return Path(value).name == value
@@ -145,8 +145,8 @@ def _is_plain(value: Any) -> bool:
     return _is_name(value) or isinstance(value, int | float)
 
 
-_A_NAME = f"text of at most {LONGEST_NAME:,} letters"
-# What gradflow reads of a description; who records a run may add what they like.
+_A_NAME = f"text of at most {LONGEST_NAME:,} characters"
+# The entries that gradflow reads. Users may add others of any type.
 _ENTRIES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "network": (_A_NAME, _is_name),
     "seed": ("a whole number of 64 bits", _is_seed),

@@ -1,4 +1,4 @@
-"""The names and the safe writing of the files in a run folder, shared by writer and reader."""
+"""File names in a run folder, and writing that leaves no half-written file."""
 
 import json
 import os
@@ -14,31 +14,31 @@ EXPERIMENT_FILE = "experiment.json"
 LAYERS_FILE = "layers.parquet"
 BEST_FILE = "best.pt"
 CHECKPOINTS_FOLDER = "checkpoints"
-WEIGHTS = (BEST_FILE, f"{CHECKPOINTS_FOLDER}/epoch-*.pt")
+WEIGHTS_PATTERNS = (BEST_FILE, f"{CHECKPOINTS_FOLDER}/epoch-*.pt")
 STATE_FILE = "state.json"
-STATES = "state-*.pt"
+STATE_PATTERN = "state-*.pt"
 DAMAGED_FOLDER = "damaged"
-TEMPORARY = ".*.tmp"
+TEMPORARY_PATTERN = ".*.tmp"
 
 
 def fault_point(name: str) -> None:
-    """Does nothing: tests put in its place what ends the program, or fails, at `name`."""
+    """Does nothing. Tests replace it to stop the program, or to fail, at the point `name`."""
 
 
-def write_whole(
+def write_atomically(
     path: Path, write: Callable[[Path], None], before: Callable[[Path], None] | None = None
 ) -> None:
     """Let `write` fill a temporary file, flush it to the disk, then rename it to `path`.
 
-    A reader never sees half a file: either the old one, or the new one, or none. `before` is called
-    with the finished temporary file, before it becomes `path`.
+    A reader never sees half a file, but the old one, the new one, or none. `before` is called with
+    the finished temporary file just before the renaming.
 
-    Raises `RunError` where the disk is full, or the file cannot be written for another reason.
+    Raises `RunError` if the disk is full or the file cannot be written for another reason.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         try:
-            temporary.unlink(missing_ok=True)  # in a folder from elsewhere it may be a link
+            temporary.unlink(missing_ok=True)  # if we did not write the folder, it may be a link
             write(temporary)
             fault_point("written")
             with temporary.open("rb") as file:
@@ -59,7 +59,7 @@ def write_whole(
 def append(path: Path, content: bytes) -> None:
     """Add `content` at the end of `path` and flush it to the disk.
 
-    Raises `RunError` where that fails.
+    Raises `RunError` if that fails.
     """
     try:
         with path.open("ab") as file:
@@ -74,7 +74,7 @@ def append(path: Path, content: bytes) -> None:
 def remove(path: Path) -> None:
     """Remove the file at `path`, if there is one.
 
-    Raises `RunError` where it cannot be removed.
+    Raises `RunError` if it cannot be removed.
     """
     try:
         path.unlink(missing_ok=True)
@@ -83,42 +83,42 @@ def remove(path: Path) -> None:
 
 
 def remove_temporary_files(folder: Path) -> None:
-    """Remove what interrupted writing left in `folder` and in the folders in it.
+    """Remove the temporary files that interrupted writing left in `folder` and its subfolders.
 
-    Only for who has the folder to itself. Raises `RunError` where a file cannot be removed.
+    Call it only while no other process writes there. Raises `RunError` if removing a file fails.
     """
-    for path in files_found(folder, TEMPORARY, f"*/{TEMPORARY}"):
+    for path in matching_files(folder, TEMPORARY_PATTERN, f"*/{TEMPORARY_PATTERN}"):
         remove(path)
 
 
-def files_found(folder: Path, *patterns: str) -> list[Path]:
-    """What `patterns` find in `folder`, but for folders, which writing never leaves."""
+def matching_files(folder: Path, *patterns: str) -> list[Path]:
+    """The files and links in `folder` that match `patterns`; folders are left out."""
     found = (path for pattern in patterns for path in sorted(folder.glob(pattern)))
     return [path for path in found if path.is_symlink() or not path.is_dir()]
 
 
 def make_folder(folder: Path) -> None:
-    """Make `folder`, and those that it lies in, where it is not there.
+    """Make `folder` and its parents if they do not exist.
 
-    Raises `RunError` where it cannot be made.
+    Raises `RunError` if that fails.
     """
     try:
         new = [path for path in (folder, *folder.parents) if not path.exists()]
         folder.mkdir(parents=True, exist_ok=True)
         for path in new:
-            _flush_folder(path.parent)  # else a power cut may take it, and what lies in it
+            _flush_folder(path.parent)  # else a power cut may lose it with its content
     except OSError as error:
         raise RunError(f"the folder {folder} cannot be made: {error.strerror}") from error
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write `content` to `path` whole, indented, in UTF-8."""
+    """Write `content` to `path` as indented JSON in UTF-8, atomically."""
     text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-    write_whole(path, lambda temporary: _write_text(temporary, text + "\n"))
+    write_atomically(path, lambda temporary: _write_text(temporary, text + "\n"))
 
 
-def moment_of(created: object) -> datetime | None:
-    """The date that a description names as `created`, in UTC; None where it is none."""
+def parse_utc_time(created: object) -> datetime | None:
+    """The date in the entry `created` of a description, in UTC; None if it is not a date."""
     try:
         moment = datetime.fromisoformat(str(created))
     except ValueError:

@@ -1,7 +1,7 @@
-"""Which row groups of a merged part hold a layer: noted in the file, so that others stay unread.
+"""An index of the layers in each row group of a merged part, so that readers can skip the others.
 
-Parquet's own statistics of a column would tell as well. But of a file damaged on purpose, Arrow
-ends the program when it is asked for them; this note is read as text.
+The index is text in the metadata of the file. Parquet has column statistics for the same purpose,
+but Arrow crashes when it reads them from a file that was damaged on purpose.
 """
 
 import json
@@ -20,7 +20,7 @@ class LayerIndex:
         self._bounds: list[tuple[str, str]] = []
 
     def write(self, writer: pq.ParquetWriter, table: pa.Table, rows_in_a_group: int) -> None:
-        """Write `table`, whose rows are in order of layer if it has any, in row groups."""
+        """Write `table` in row groups. If it has a column `layer`, its rows are sorted by it."""
         writer.write_table(table, rows_in_a_group)
         if "layer" not in table.column_names:
             return
@@ -28,14 +28,14 @@ class LayerIndex:
             end = min(begin + rows_in_a_group, len(table)) - 1
             self._bounds.append((table["layer"][begin].as_py(), table["layer"][end].as_py()))
 
-    def note(self, writer: pq.ParquetWriter) -> None:
-        """Note what was collected in the file; the last thing before `writer` is closed."""
+    def save(self, writer: pq.ParquetWriter) -> None:
+        """Write the index into the metadata of the file, just before `writer` is closed."""
         if self._bounds:
             writer.add_key_value_metadata({_KEY: json.dumps(self._bounds, ensure_ascii=False)})
 
 
-def groups_with(file: pq.ParquetFile, layer: str) -> list[int]:
-    """The row groups of `file` that may hold `layer`: all of them where it does not say."""
+def row_groups_with(file: pq.ParquetFile, layer: str) -> list[int]:
+    """The row groups of `file` that may hold `layer`: all of them if there is no index."""
     groups = list(range(file.num_row_groups))
     try:
         bounds: Any = json.loads((file.metadata.metadata or {})[_KEY.encode()])

@@ -1,8 +1,8 @@
-"""The list of files that a run consists of, with size and checksum: what is missing is known.
+"""The list of a run's files with sizes and checksums, to notice missing or changed files.
 
-manifest.jsonl holds one line a change, appended and flushed to the disk: files that were written,
-and files that were taken away by the same change. A line counts as a whole or not at all: it ends
-with a newline and carries its own checksum. What a power cut leaves of a last line is passed over.
+manifest.jsonl holds one line per change: the files that it wrote and the files that it removed.
+Each line is appended and flushed to the disk. It counts only if it is complete: it ends with a
+newline and carries its own checksum. An incomplete last line, left by a power cut, is ignored.
 """
 
 import json
@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from gradflow.errors import RunError
-from gradflow.runs.format.files import DAMAGED_FOLDER, append, write_whole
+from gradflow.runs.format.files import DAMAGED_FOLDER, append, write_atomically
 from gradflow.runs.format.limits import LARGEST_MANIFEST, read_bounded, require_inside
 
 MANIFEST_FILE = "manifest.jsonl"
@@ -24,7 +24,7 @@ _SUFFIXES = (".parquet", ".pt")
 
 
 @dataclass(frozen=True)
-class Entry:
+class FileEntry:
     """A file as it was written: its size in bytes and the CRC-32 of its content."""
 
     size: int
@@ -35,47 +35,47 @@ class Entry:
         return len(content) == self.size and zlib.crc32(content) == self.crc32
 
 
-def entry_of(path: Path) -> Entry:
+def entry_of(path: Path) -> FileEntry:
     """The entry of the file at `path` as it is now."""
     size, crc = 0, 0
     with path.open("rb") as file:
-        # No more memory than the file is long: setting it aside would outlast reading a small one.
+        # Allocating a whole chunk would take longer than reading a small file.
         length = min(_CHUNK, os.fstat(file.fileno()).st_size + 1)
         while chunk := file.read(length):
             size, crc = size + len(chunk), zlib.crc32(chunk, crc)
-    return Entry(size, crc)
+    return FileEntry(size, crc)
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """What the manifest of a run says, by path within its folder.
+    """The content of a run's manifest, by path within the run's folder.
 
     Fields:
         folder: the run's folder.
-        exists: whether there is a manifest; runs recorded before there were any have none.
-        files: those that should be there, as they were written. A file that is being replaced has
-            two entries, so that either content is known whatever comes between.
-        gone: those that were taken away.
-        damaged: whether it has a line, other than a torn last one, that was not written so.
+        exists: whether there is a manifest; runs of schema version 1 have none.
+        files: the files that should exist, as they were written. A file that is being replaced has
+            two entries, the old and the new content, so that both are valid after an interruption.
+        removed: the files that were removed.
+        damaged: whether a line is not as it was written; an incomplete last line does not count.
     """
 
     folder: Path
     exists: bool
-    files: dict[str, tuple[Entry, ...]] = field(default_factory=dict)
-    gone: frozenset[str] = frozenset()
+    files: dict[str, tuple[FileEntry, ...]] = field(default_factory=dict)
+    removed: frozenset[str] = frozenset()
     damaged: bool = False
 
-    def knows(self, path: Path) -> bool:
+    def lists(self, path: Path) -> bool:
         """Whether the manifest lists `path`."""
         return name_in(self.folder, path) in self.files
 
     def contradicts(self, path: Path, content: bytes) -> bool:
-        """Whether `content` is not what was written at `path`, as far as the manifest knows."""
+        """Whether the manifest lists `path` with another content than `content`."""
         entries = self.files.get(name_in(self.folder, path), ())
         return bool(entries) and not any(entry.describes(content) for entry in entries)
 
-    def require_sound(self) -> None:
-        """Raise `RunError` where the manifest is damaged, and so cannot tell what counts."""
+    def require_undamaged(self) -> None:
+        """Raise `RunError` if the manifest is damaged, and so cannot tell which files count."""
         if self.damaged:
             raise RunError(
                 f"{self.folder / MANIFEST_FILE} is damaged, so it is not known which files of the "
@@ -86,8 +86,7 @@ class Manifest:
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of the run in `folder`.
 
-    Raises `RunError` where it cannot be read, is a link out of the folder, or larger than any of
-    gradflow's.
+    Raises `RunError` if it cannot be read, is a link out of the folder, or is too large.
     """
     path = folder / MANIFEST_FILE
     try:
@@ -97,67 +96,68 @@ def read_manifest(folder: Path) -> Manifest:
         return Manifest(folder, exists=False)
     except OSError as error:
         raise RunError(f"{path} cannot be read: {error.strerror or error}") from error
-    files: dict[str, tuple[Entry, ...]] = {}
-    gone: set[str] = set()
+    files: dict[str, tuple[FileEntry, ...]] = {}
+    removed: set[str] = set()
     changes = [_parse(line) for line in content.split(b"\n")[:-1]]
     for change in changes:
         if change is None:
             continue
         files.update(change.written)
-        gone -= change.written.keys()
-        for name in change.gone:
+        removed -= change.written.keys()
+        for name in change.removed:
             files.pop(name, None)
-        gone |= change.gone
+        removed |= change.removed
     damaged = any(change is None for change in changes)
-    return Manifest(folder, True, files, frozenset(gone), damaged)
+    return Manifest(folder, True, files, frozenset(removed), damaged)
 
 
-def note(folder: Path, written: Iterable[Path] = (), taken_away: Iterable[Path] = ()) -> None:
-    """Append to the manifest of `folder`, as one change, that files were written and others went.
+def record_change(folder: Path, written: Iterable[Path] = (), removed: Iterable[Path] = ()) -> None:
+    """Append one change to the manifest of `folder`: the files `written` and `removed`.
 
-    Raises `RunError` where that fails.
+    Raises `RunError` if that fails.
     """
     try:
         entries = {name_in(folder, path): (entry_of(path),) for path in written}
     except OSError as error:
         reason = error.strerror or error
         raise RunError(f"what was written to {folder} cannot be read again: {reason}") from error
-    gone = frozenset(name_in(folder, path) for path in taken_away)
-    _append(folder, _line(_Change(entries, gone)))
+    names = frozenset(name_in(folder, path) for path in removed)
+    _append(folder, _line(_Change(entries, names)))
 
 
 def write_listed(folder: Path, path: Path, write: Callable[[Path], None]) -> None:
-    """Write the file `path` of the run in `folder` whole, and list it.
+    """Write the file `path` of the run in `folder` atomically, and list it in the manifest.
 
-    A file that replaces one is listed first, with either content: nothing is wrong in between.
+    If the file exists already, the manifest lists the old and the new content before the file is
+    replaced, so that neither counts as damaged after an interruption.
 
-    Raises `RunError` where that fails.
+    Raises `RunError` if that fails.
     """
     replaced = path.exists()
-    write_whole(path, write, partial(_note_replacement, folder, path) if replaced else None)
+    write_atomically(path, write, partial(_record_replacement, folder, path) if replaced else None)
     if not replaced:
-        note(folder, [path])
+        record_change(folder, [path])
 
 
-def tidy(folder: Path) -> None:
-    """Write the manifest of `folder` anew, without what says nothing any more."""
+def shorten_manifest(folder: Path) -> None:
+    """Rewrite the manifest of `folder` without lines that no longer matter."""
     manifest = read_manifest(folder)
-    gone = frozenset(name for name in manifest.gone if (folder / name).exists())
-    write_manifest(folder, manifest.files, gone)
+    removed = frozenset(name for name in manifest.removed if (folder / name).exists())
+    write_manifest(folder, manifest.files, removed)
 
 
 def write_manifest(
-    folder: Path, files: Mapping[str, tuple[Entry, ...]], gone: frozenset[str] = frozenset()
+    folder: Path, files: Mapping[str, tuple[FileEntry, ...]], removed: frozenset[str] = frozenset()
 ) -> None:
-    """Write a manifest that lists `files`, and names those that are `gone`, in place of any other.
+    """Write a manifest that lists `files` and the `removed` ones; it replaces an existing one.
 
-    Raises `RunError` where that fails.
+    Raises `RunError` if that fails.
     """
     changes = [_Change({name: entries}, frozenset()) for name, entries in files.items()]
-    if gone:
-        changes.append(_Change({}, gone))
+    if removed:
+        changes.append(_Change({}, removed))
     text = b"".join(map(_line, changes))
-    write_whole(folder / MANIFEST_FILE, lambda temporary: _write(temporary, text))
+    write_atomically(folder / MANIFEST_FILE, lambda temporary: _write(temporary, text))
 
 
 def name_in(folder: Path, path: Path) -> str:
@@ -167,14 +167,14 @@ def name_in(folder: Path, path: Path) -> str:
 
 @dataclass(frozen=True)
 class _Change:
-    """What a line of the manifest says."""
+    """One line of the manifest."""
 
-    written: Mapping[str, tuple[Entry, ...]]
-    gone: frozenset[str]
+    written: Mapping[str, tuple[FileEntry, ...]]
+    removed: frozenset[str]
 
 
-def _note_replacement(folder: Path, path: Path, replacement: Path) -> None:
-    # What stands there now is said again: the replacement before may never have taken place.
+def _record_replacement(folder: Path, path: Path, replacement: Path) -> None:
+    # The present content is listed again: the previous replacement may never have happened.
     entries = (entry_of(path), entry_of(replacement))
     _append(folder, _line(_Change({name_in(folder, path): entries}, frozenset())))
 
@@ -186,7 +186,7 @@ def _append(folder: Path, line: bytes) -> None:
 
 
 def _cut_torn_line(path: Path) -> None:
-    """Remove what a power cut or a full disk left of a last line, which never counted."""
+    """Remove an incomplete last line, left by a power cut or a full disk. It never counted."""
     try:
         with path.open("r+b") as file:
             if file.seek(0, os.SEEK_END) == 0:
@@ -208,8 +208,8 @@ def _line(change: _Change) -> bytes:
             name: [[entry.size, entry.crc32] for entry in entries]
             for name, entries in change.written.items()
         }
-    if change.gone:
-        content["gone"] = sorted(change.gone)
+    if change.removed:
+        content["gone"] = sorted(change.removed)
     return (json.dumps(content | {"check": _checksum(content)}) + "\n").encode()
 
 
@@ -222,13 +222,13 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _parse(line: bytes) -> _Change | None:
-    """A change, or None for a line that is none."""
+    """The change in `line`; None if the line is damaged."""
     try:
         content = json.loads(line)
         if content.pop("check") != _checksum(content):
             return None
         written = {
-            _inner(name): tuple(Entry(int(size), int(crc)) for size, crc in entries)
+            _inner(name): tuple(FileEntry(int(size), int(crc)) for size, crc in entries)
             for name, entries in content.get("written", {}).items()
         }
         return _Change(written, frozenset(map(_inner, content.get("gone", []))))
@@ -237,13 +237,14 @@ def _parse(line: bytes) -> _Change | None:
 
 
 def _inner(name: Any) -> str:
-    """`name`, which must be that of a table's or of weights within the folder.
+    """`name`, checked to be the path of a part of a table or of weights inside the folder.
 
-    Another, such as that of the list itself or of a whole table, a repair would set aside.
+    Other names are refused, e.g. that of the manifest or of a whole table, because a repair might
+    set such a file aside.
     """
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or path.as_posix() != name or "\\" in name:
         raise ValueError(f"{name} is outside of the folder")
     if path.suffix not in _SUFFIXES or len(path.parts) > 2 or path.parts[0] == DAMAGED_FOLDER:
-        raise ValueError(f"{name} is none that is listed")
+        raise ValueError(f"{name} is not a file that a manifest lists")
     return str(name)

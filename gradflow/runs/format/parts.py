@@ -1,8 +1,8 @@
-"""The files of a run that count: which parts each table has, and in which order.
+"""The parts of a run's tables: which files count, and in which order.
 
-part-<first>-<last>.parquet    rows of a range of steps, as they were appended
-merged-<first>-<last>.parquet  many parts made one; counts once the manifest lists it, and from then
-                               on those that it was made of, which the manifest calls gone, do not
+part-<first>-<last>.parquet    the rows of a range of steps, as they were appended
+merged-<first>-<last>.parquet  many parts merged into one. It counts once the manifest lists it. The
+                               same line of the manifest removes the parts that it replaces.
 """
 
 import re
@@ -18,10 +18,10 @@ from gradflow.errors import RunError
 from gradflow.runs.format.manifest import MANIFEST_FILE, Manifest
 from gradflow.runs.format.schema import TABLES
 
-# A column of merged parts alone: the place that each row had.
-ROW = "row"
+# A column of merged parts only: the original position of each row.
+ROW_COLUMN = "row"
 
-# How the schema's types of columns are read back; layer and parameter names are written otherwise.
+# The types in which columns are read; names of layers and parameters are written as dictionaries.
 ARROW_TYPES = {
     "float64": pa.float64(),
     "int64": pa.int64(),
@@ -39,7 +39,7 @@ _PATTERN = re.compile(r"(part|merged)-(\d{10})-(\d{10})\.parquet")
 
 @dataclass(frozen=True, order=True)
 class Part:
-    """A file with the rows of steps `first` to `last` of a table."""
+    """A file with the rows of a table for the steps `first` to `last`."""
 
     first: int
     last: int
@@ -47,25 +47,25 @@ class Part:
 
     @property
     def is_merged(self) -> bool:
-        """Whether it was made of others."""
+        """Whether it was merged from other parts."""
         return self.path.name.startswith("merged-")
 
 
 def part_name(first_step: int, last_step: int, *, merged: bool = False) -> str:
     """The file name of the part that holds the rows of steps first_step to last_step.
 
-    Raises `RunError` where there is none, as the rows would never be read again.
+    Raises `RunError` if a step is out of range: the file would never be found again.
     """
     if not (0 <= first_step < _STEPS and 0 <= last_step < _STEPS):
         raise RunError(
             f"no part can hold rows of steps {first_step} to {last_step}: "
-            f"steps are counted from 0, to {_STEPS:,} at most"
+            f"steps count from 0 and must be less than {_STEPS:,}"
         )
     return f"{'merged' if merged else 'part'}-{first_step:010d}-{last_step:010d}.parquet"
 
 
-def plain_schema(schema: pa.Schema) -> pa.Schema:
-    """`schema` with names as plain strings, whether a part has them so or in a dictionary."""
+def without_dictionaries(schema: pa.Schema) -> pa.Schema:
+    """`schema` with plain strings in place of dictionaries of strings."""
     fields = [
         field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
         for field in schema
@@ -74,29 +74,28 @@ def plain_schema(schema: pa.Schema) -> pa.Schema:
 
 
 def parquet_options(schema: pa.Schema) -> dict[str, Any]:
-    """How Arrow is to write every file with the rows of a table that has `schema`.
+    """Arrow's options for writing a file with the rows of a table that has `schema`.
 
-    Names are written once each, with numbers that refer to them. Measured values hardly ever occur
-    twice: with such numbers they would take more room, and twice the time. The pages' checksums
-    guard those that are read without the others.
+    Names are dictionary-encoded. Measured values are not: they hardly ever repeat, so a dictionary
+    would take more space and twice the time. Page checksums protect pages that are read alone.
     """
-    names = [field.name for field in plain_schema(schema) if pa.types.is_string(field.type)]
+    names = [field.name for field in without_dictionaries(schema) if pa.types.is_string(field.type)]
     return {"compression": "zstd", "write_page_checksum": True, "use_dictionary": names}
 
 
 def write_rows(table: pa.Table, path: Path) -> None:
-    """Write `table` to `path`; raises `OSError` where that fails."""
-    # Opened here: Arrow would take a path that begins with `file:` for an address, elsewhere.
+    """Write `table` to `path`; raises `OSError` if that fails."""
+    # Opened here, because Arrow would take a path that begins with `file:` for a URL.
     with path.open("wb") as file:
         pq.write_table(table, file, **parquet_options(table.schema))
 
 
 def parts_of(manifest: Manifest, table: str) -> list[Part]:
-    """The parts of `table` that count, in order of step, those that are missing included.
+    """The parts of `table` that count, in order of step, including missing files.
 
-    Raises `RunError` where the manifest is damaged, or lost although it is needed to tell.
+    Raises `RunError` if the manifest is damaged, or missing although merged parts need it.
     """
-    manifest.require_sound()
+    manifest.require_undamaged()
     folders = TABLES[table].folders if table in TABLES else (table,)
     names = {name for name in manifest.files if name.partition("/")[0] in folders}
     found = {
@@ -104,25 +103,27 @@ def parts_of(manifest: Manifest, table: str) -> list[Part]:
         for one in folders
         for path in (manifest.folder / one).glob("*.parquet")
     }
-    # What is on the disk and not listed was written just before an interruption; whole, all the
-    # same, but a merged one, whose parts are still there.
-    unlisted = {name for name in found - names - manifest.gone if not _is_half_way(name, manifest)}
+    # An unlisted file was written just before an interruption. It is complete and counts, unless it
+    # is a merged part: then the parts that it was merged from still exist.
+    unlisted = {
+        name for name in found - names - manifest.removed if not _is_half_way(name, manifest)
+    }
     parts = sorted(_parts(manifest.folder, names | unlisted))
     if not manifest.exists:
         _require_unmixed(manifest.folder, parts)
     return parts
 
 
-def part_at(path: Path) -> Part | None:
-    """The part that the file `path` is by its name; None where it is none."""
+def parse_part_name(path: Path) -> Part | None:
+    """The part at `path`, by the name of the file; None if it is not named like a part."""
     found = _PATTERN.fullmatch(path.name)
     return Part(int(found[2]), int(found[3]), path) if found else None
 
 
-def left_over(manifest: Manifest) -> list[Path]:
-    """Files that count no more, or never did, and that an interruption left on the disk."""
+def leftover_files(manifest: Manifest) -> list[Path]:
+    """Files on the disk that do not count: removed ones, and merged parts never listed."""
     on_disk = (path.relative_to(manifest.folder).as_posix() for path in _parquet_files(manifest))
-    names = [name for name in on_disk if name in manifest.gone or _is_half_way(name, manifest)]
+    names = [name for name in on_disk if name in manifest.removed or _is_half_way(name, manifest)]
     return [manifest.folder / name for name in sorted(names)]
 
 
@@ -136,7 +137,7 @@ def _is_half_way(name: str, manifest: Manifest) -> bool:
 
 
 def _require_unmixed(folder: Path, parts: Sequence[Part]) -> None:
-    """Make sure that no part is there beside one that it may have been merged into."""
+    """Make sure that no part lies beside a merged part that may contain its rows."""
     merged = [part for part in parts if part.is_merged]
     if any(
         one.first <= part.first and part.last <= one.last
@@ -152,6 +153,6 @@ def _require_unmixed(folder: Path, parts: Sequence[Part]) -> None:
 
 def _parts(folder: Path, names: set[str]) -> Iterator[Part]:
     for name in names:
-        part = part_at(folder / name)
+        part = parse_part_name(folder / name)
         if part is not None:
             yield part

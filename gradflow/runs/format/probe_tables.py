@@ -1,8 +1,8 @@
 """The tables that probes fill at the end of an epoch; see `gradflow.probes`.
 
 The axis letters are those of `gradflow.runs.format.schema`. L is the mean cross-entropy of the
-images that a probe looks at, g its gradient, batch-norm statistics frozen at their running values
-unless said otherwise.
+images that a probe uses, and g is its gradient. Batch norms use their running statistics unless
+stated otherwise.
 """
 
 from gradflow.runs.format.quantity import EPOCH, IMAGE, LAYER, PREDICTION_COLUMNS, Quantity, Table
@@ -16,8 +16,8 @@ CONFUSION = "Sankararaman et al. 2020, The impact of neural network overparamete
 
 BATCHNORM_STALENESS = Table(
     "batchnorm_staleness",
-    "a batch-norm layer at an epoch's end: its running statistics beside those re-estimated on the "
-    "training images (m, v), the layers before it using re-estimated ones too",
+    "a batch-norm layer at an epoch's end: its running statistics compared with those re-estimated "
+    "on the training images (m, v); the layers before it use re-estimated ones too",
     (EPOCH, LAYER),
     (
         Quantity("mean_shift", "1", "sqrt(mean over C of (running_mean - m)^2 / (v + eps))"),
@@ -41,90 +41,94 @@ GRADIENT_COHERENCE = Table(
         Quantity(
             "signal_to_noise",
             "1",
-            "|G|^2 / tr(S), G the mean of g_i, S their covariance (1/(n-1)); |G|^2 less its bias "
-            "tr(S)/n, so that 0 is expected where there is no common direction",
+            "|G|^2 / tr(S), G the mean of g_i, S their covariance (1/(n-1)); |G|^2 minus its bias "
+            "tr(S)/n, so that 0 is expected if there is no common direction",
         ),
     ),
 )
 SHATTERING = Table(
     "shattering",
-    "the gradient of one logit with respect to a layer's output along a straight line between two "
-    "images of the probe batch, at a distance on that line",
+    "the autocorrelation, at one distance, of the gradient of a logit with respect to a layer's "
+    "output along straight lines between two images of the probe batch",
     (
         EPOCH,
         LAYER,
-        Quantity("lag", "points", "distance of two points, in points of the grid", dtype="int32"),
+        Quantity("lag", "points", "distance between two points, in grid points", dtype="int32"),
     ),
     (
-        Quantity("points", "points", "points of the grid on the line", dtype="int32"),
+        Quantity("points", "points", "number of grid points on a line", dtype="int32"),
         Quantity(
             "autocorrelation",
             "1",
-            "mean over points t of <d(t), d(t + lag)>, over its value at lag 0; d the gradient "
-            "less its mean over the line; mean over the lines",
+            "mean over points t of <d(t), d(t + lag)>, divided by its value at lag 0; d the "
+            "gradient minus its mean over the line; mean over the lines",
             BALDUZZI,
         ),
     ),
 )
 PATH_LENGTHS = Table(
     "path_lengths",
-    "all paths of one length through the residual blocks: those that take that many branches",
-    (EPOCH, Quantity("length", "branches", "k, of n blocks", dtype="int32", within=(0, 100_000))),
+    "all paths of one length through the residual blocks; the length is the number of branches",
+    (
+        EPOCH,
+        Quantity("length", "branches", "k, of n blocks", dtype="int32", allowed_range=(0, 100_000)),
+    ),
     (
         Quantity("paths", "paths", "n! / (k! (n - k)!)"),
         Quantity(
             "gradient_norm",
             "unit of dL/dx",
-            "|g_k|, the sum of dL/dx over all paths of length k, x the first block's input; where "
-            "paths were drawn, too large by their scatter",
+            "|g_k|, g_k the sum of dL/dx over all paths of length k, x the first block's input; if "
+            "paths were sampled, too large because of their scatter",
             VEIT,
         ),
         Quantity(
             "share",
             "1",
-            "<g_k, g> / <g, g>, g = dL/dx by all paths; adds up to 1 where all were expanded, up "
-            "to their scatter where paths were drawn",
+            "<g_k, g> / <g, g>, g = dL/dx through all paths; the shares add up to 1 if all paths "
+            "were expanded, and to 1 up to their scatter if paths were sampled",
         ),
         Quantity(
             "draws",
             "paths",
-            "paths of this length drawn at random; missing where all were expanded",
+            "number of paths of this length sampled at random; missing if all were expanded",
             dtype="int64",
         ),
     ),
 )
 LESIONS = Table(
     "lesions",
-    "a validation image classified with blocks deleted (branch left out, skip kept; a plain block "
-    "passes its input on, subsampled and zero-padded where the shape changes), running statistics",
+    "a validation image classified with blocks deleted, with running statistics; a deleted block "
+    "keeps its skip without its branch, and a plain block passes its input on, subsampled and "
+    "zero-padded if the shape changes",
     (
         EPOCH,
-        Quantity("blocks", "names", "blocks deleted, joined by +; empty for none", dtype="str"),
+        Quantity("blocks", "names", "deleted blocks, joined by +; empty for none", dtype="str"),
         IMAGE,
     ),
-    (Quantity("deleted", "blocks", "how many", dtype="int32"), *PREDICTION_COLUMNS),
+    (Quantity("deleted", "blocks", "number of deleted blocks", dtype="int32"), *PREDICTION_COLUMNS),
 )
 SKIP_SCALING = Table(
     "skip_scaling",
-    "the network with the skips of a scope multiplied by a scale, weights as they are; "
+    "the network with the skips of a scope multiplied by a scale and unchanged weights; "
     "re-estimated statistics are the average over the first training batches (4 by default)",
     (
         EPOCH,
-        Quantity("scope", "name", "a block, a stage such as layer1, or all", dtype="str"),
-        Quantity("scale", "1", "alpha; 1 is the network itself, 0 has no skip there"),
+        Quantity("scope", "name", "a block, a stage (e.g. layer1), or all", dtype="str"),
+        Quantity("scale", "1", "alpha; 1 is the unchanged network, 0 removes the skips"),
     ),
     (
-        Quantity("images", "images", "validation images", dtype="int32"),
+        Quantity("images", "images", "number of validation images", dtype="int32"),
         Quantity(
             "correct",
             "images",
-            "predicted rightly, running statistics; missing for single blocks",
+            "correctly predicted, running statistics; missing for single blocks",
             dtype="int32",
         ),
         Quantity(
             "correct_recalibrated",
             "images",
-            "the same, batch-norm statistics re-estimated on training images at this scale",
+            "correctly predicted, statistics re-estimated on training images at this scale",
             dtype="int32",
         ),
         Quantity(
@@ -137,7 +141,7 @@ SKIP_SCALING = Table(
         ),
         Quantity("last_gradient_norm", "unit of dL/dx", "the same with x the last block's output"),
     ),
-    former="shortcut_scaling",
+    former_name="shortcut_scaling",
 )
 NOISE_SCALE = Table(
     "noise_scale",
@@ -172,38 +176,38 @@ CONDUCTANCE = Table(
     (
         Quantity("skip", "logit", "conductance of skip(x)", DHAMDHERE),
         Quantity("branch", "logit", "conductance of branch(x)", DHAMDHERE),
-        Quantity("difference", "logit", "logit of the image less that of the baseline"),
+        Quantity("difference", "logit", "logit of the image minus that of the baseline"),
         Quantity("completeness_error", "1", "|skip + branch - difference| / |difference|"),
     ),
 )
 ATTRIBUTION_PICTURES = Table(
     "attribution_pictures",
-    "a picture of what an image's predicted class rests on; integrated gradients start from a "
-    "black image",
+    "an attribution map: how much each pixel of an image contributes to its predicted class; "
+    "integrated gradients start from a black image",
     (EPOCH, IMAGE, Quantity("method", "name", "integrated gradients or Grad-CAM", dtype="str")),
     (
         Quantity(
             "layer",
             "name",
-            "of Grad-CAM: the last block whose output has at least 4 x 4 pixels; else missing",
+            "for Grad-CAM, the last block whose output has at least 4 x 4 pixels; else missing",
             dtype="str",
         ),
         Quantity(
             "rule",
             "name",
-            "why this validation image was chosen: first of its class (of the first six classes, "
-            "the same images for all networks of a seed); the network's most confident wrong one, "
-            "or most confident right one, among the others",
+            "why this validation image was chosen: first of its class (for the first six classes, "
+            "the same images for all networks of a seed); or, among the others, the network's most "
+            "confident wrong one or most confident right one",
             dtype="str",
         ),
         *PREDICTION_COLUMNS,
         Quantity("height", "pixels", "H", dtype="int32"),
         Quantity("width", "pixels", "W", dtype="int32"),
-        Quantity("values", "logit", "[H * W], row by row, summed over color", dtype="floats"),
+        Quantity("values", "logit", "[H * W], row by row, summed over the colors", dtype="floats"),
         Quantity(
             "completeness_error",
             "1",
-            "|sum of values - D| / |D|, D the logit of the image less that of the baseline; "
+            "|sum of values - D| / |D|, D the logit of the image minus that of the baseline; "
             "missing for Grad-CAM",
         ),
         Quantity("pixels", "1", "[3 * H * W] the image itself, 0 to 255", dtype="bytes"),
@@ -211,38 +215,39 @@ ATTRIBUTION_PICTURES = Table(
 )
 LOSS_SLICE = Table(
     "loss_slice",
-    "the loss on the first training batch, batch statistics of training, at a place on a line "
-    "through the weights, where the validation accuracy moved by more than sampling noise",
+    "the loss on the first training batch at a position on a line through the weights, with batch "
+    "norms in training mode; recorded at epochs whose validation accuracy changed by more than "
+    "sampling noise",
     (
         EPOCH,
         Quantity(
             "direction",
             "name",
-            "between epochs: from the weights at the end of the epoch before (position 0) to these "
-            "(position 1); gradient: along -g / |g|; random: a filter-normalized direction",
+            "between epochs: from the weights at the end of the previous epoch (position 0) to "
+            "these (position 1); gradient: along -g / |g|; random: a filter-normalized direction",
             LI,
             dtype="str",
         ),
         Quantity(
             "position",
             "see direction",
-            "between epochs: 1; gradient: unit of w; random: 1, the filters' norms. 0 is the "
-            "present weights, but between epochs",
+            "unit: 1 between epochs, that of w along the gradient, the filters' norms in a random "
+            "direction. 0 is the present weights, except between epochs",
         ),
     ),
     (
         Quantity("loss", "nats", "mean cross-entropy"),
-        Quantity("images", "images", "over which", dtype="int32"),
+        Quantity("images", "images", "number of images in the mean", dtype="int32"),
     ),
 )
 SHARPNESS = Table(
     "sharpness",
-    "the loss on the first training batch around the weights, batch statistics of training",
+    "the loss on the first training batch around the weights, with batch norms in training mode",
     (EPOCH,),
     (
         Quantity("gradient_norm", "nats / unit of w", "|g|, over all parameters"),
         Quantity("curvature", "nats / unit of w^2", "<g, H g> / <g, g>, H the Hessian"),
-        Quantity("images", "images", "over which", dtype="int32"),
+        Quantity("images", "images", "number of images in the mean", dtype="int32"),
     ),
 )
 PROBE_COSTS = Table(
@@ -251,7 +256,7 @@ PROBE_COSTS = Table(
     (EPOCH, Quantity("probe", "name", "as given to --probes", dtype="str")),
     (
         Quantity("seconds", "seconds", "wall-clock time it took"),
-        Quantity("skipped", "name", "why it measured nothing; missing where it did", dtype="str"),
+        Quantity("skipped", "name", "why it measured nothing; missing if it measured", dtype="str"),
     ),
 )
 

@@ -1,4 +1,4 @@
-"""What describes a recorded quantity and a table of them, and the columns that tables share."""
+"""The classes `Quantity` and `Table` of the schema, and the columns that tables share."""
 
 from dataclasses import dataclass
 
@@ -9,8 +9,9 @@ NFNET = "Brock et al. 2021, Characterizing signal propagation"
 class Quantity:
     """One column: its name, unit ("1" for a pure number), formula and source.
 
-    `within` are the least and the largest value of a column by which readers count or lay out: one
-    number of a forged run would fill the memory. `former` is its name in runs of an older schema.
+    `allowed_range`: the least and the largest value. Columns by which readers count or allocate
+    have one; otherwise a single forged number could fill the memory. `former_name`: the column's
+    name in runs of an older schema.
     """
 
     name: str
@@ -18,24 +19,24 @@ class Quantity:
     formula: str
     source: str = ""
     dtype: str = "float64"
-    within: tuple[int, int] | None = None
-    former: str = ""
+    allowed_range: tuple[int, int] | None = None
+    former_name: str = ""
 
 
 @dataclass(frozen=True)
 class Table:
-    """One table: what a row stands for, the columns that identify it, the quantities it holds.
+    """One table: the meaning of a row, the columns that identify it, and its quantities.
 
-    `open_ended` tables (the scalars of an epoch) take further columns than those named here.
-    `former` is the table's name in runs of an older schema, where it has another.
+    `open_ended` tables (the scalars of an epoch) may have further columns.
+    `former_name` is the table's name in runs of an older schema, if it was renamed.
     """
 
     name: str
-    row: str
+    row_meaning: str
     keys: tuple[Quantity, ...]
     quantities: tuple[Quantity, ...]
     open_ended: bool = False
-    former: str = ""
+    former_name: str = ""
 
     @property
     def columns(self) -> tuple[Quantity, ...]:
@@ -44,13 +45,13 @@ class Table:
 
     @property
     def folders(self) -> tuple[str, ...]:
-        """The folders of a run that hold its parts: of this schema, then of an older one."""
-        return (self.name, self.former) if self.former else (self.name,)
+        """The folders of a run that hold its parts: that of this schema, then the former one."""
+        return (self.name, self.former_name) if self.former_name else (self.name,)
 
     @property
-    def present_names(self) -> dict[str, str]:
-        """The names of columns in runs of an older schema, with those that they have now."""
-        return {one.former: one.name for one in self.columns if one.former}
+    def current_names(self) -> dict[str, str]:
+        """The current names of renamed columns, by their former names."""
+        return {one.former_name: one.name for one in self.columns if one.former_name}
 
 
 EPOCH = Quantity("epoch", "epochs", "counted from 1", dtype="int32")

@@ -1,8 +1,8 @@
-"""Every recorded quantity, once: its table, name, unit, formula and source.
+"""The schema: every recorded quantity with its table, name, unit, formula and source.
 
 Axis letters: N batch, C channel (axis 1 of a tensor with at least two axes), S everything after C.
 x is a layer's output of shape [N, C, S], or the gradient of the loss with respect to it; M is the
-number of its elements; all statistics run over N, C and S unless said otherwise.
+number of its elements. Statistics run over N, C and S unless stated otherwise.
 """
 
 from gradflow.runs.format.probe_tables import PROBE_TABLES
@@ -22,9 +22,9 @@ SCHEMA_VERSION = 3
 
 _AXES = """\
 Axis letters: N batch, C channel, S everything else. x is a layer's output, or the gradient of the
-loss with respect to it; M is the number of its elements; statistics run over N, C and S unless said
-otherwise. Columns in bold identify a row. A value that was not observed is missing; nan is a value
-that was observed."""
+loss with respect to it; M is the number of its elements; statistics run over N, C and S unless
+stated otherwise. Columns in bold identify a row. A value that was not observed is missing; nan is
+an observed value."""
 
 TENSOR_STATISTICS = (
     Quantity("mean", "unit of x", "sum(x) / M"),
@@ -49,15 +49,15 @@ HISTOGRAM_COLUMNS = (
     Quantity(
         "lowest_exponent",
         "power of two",
-        "e of the first bin that holds elements; missing where none does",
+        "e of the first bin that holds elements; missing if no bin does",
         dtype="int32",
-        within=(-1100, 1100),
+        allowed_range=(-1100, 1100),
     ),
     Quantity(
         "counts",
         "elements",
         "[count(2^e <= |x| < 2^(e+1)) for e from lowest_exponent up to the last filled bin]; "
-        "e = 127 takes larger numbers of float64 too",
+        "e = 127 also counts the larger numbers of float64",
         dtype="list",
     ),
 )
@@ -71,24 +71,26 @@ LAYERS = Table(
         Quantity(
             "depth",
             "layers",
-            "convolutions and linear layers run so far, this one included; projections not counted",
+            "convolutions and linear layers run so far, including this one, without projections",
             dtype="int32",
         ),
         Quantity(
             "stage",
             "stage",
-            "layers whose outputs have one shape (N aside) share a stage, counted from 0",
+            "counted from 0; layers with outputs of the same shape (without N) share a stage",
             dtype="int32",
         ),
         Quantity(
             "role",
             "name",
             "by class: convolution, normalization, activation, linear, recurrent, attention, "
-            "embedding, block (a module of modules), other; projection on a skip",
+            "embedding, block (a module of modules), other; projection if it lies on a skip",
             dtype="str",
         ),
-        Quantity("shape", "elements", "shape of the output without N, as in 64x8x8", dtype="str"),
-        Quantity("parameters", "parameters", "of the module itself", dtype="int64"),
+        Quantity("shape", "elements", "shape of the output without N, e.g. 64x8x8", dtype="str"),
+        Quantity(
+            "parameters", "parameters", "number of parameters of the module itself", dtype="int64"
+        ),
     ),
 )
 
@@ -127,8 +129,8 @@ PARAMETERS = Table(
 )
 JUNCTIONS = Table(
     "junctions",
-    "a residual addition y = skip(x) + branch(x) at a step; x is the tensor both ways start from, "
-    "named by the innermost module whose forward adds",
+    "a residual addition y = skip(x) + branch(x) at a step; x is the tensor from which skip and "
+    "branch start, and the layer is the innermost module whose forward adds them",
     (
         EPOCH,
         STEP,
@@ -146,29 +148,35 @@ JUNCTIONS = Table(
             "name",
             "identity or projection (with weights)",
             dtype="str",
-            former="shortcut",
+            former_name="shortcut",
         ),
         Quantity(
             "gradient_norm",
             "unit of dL/dx",
-            "|g|, g = s + b; this is dL/dx where nothing else reads x, else its part by both ways",
+            "|g|, g = s + b: dL/dx if nothing else reads x, otherwise its part through both",
         ),
-        Quantity("skip_gradient_norm", "unit of dL/dx", "|s|, s the part of dL/dx by the skip"),
-        Quantity("branch_gradient_norm", "unit of dL/dx", "|b|, b the part by the branch"),
-        Quantity("skip_branch_cosine", "1", "<s, b> / (|s| |b|)"),
-        Quantity("skip_share", "1", "<s, g> / <g, g>; the branch's share is one less this"),
         Quantity(
-            "cancellation", "1", "1 - |s + b| / (|s| + |b|): 0 where aligned, 1 where they cancel"
+            "skip_gradient_norm", "unit of dL/dx", "|s|, s the part of dL/dx through the skip"
+        ),
+        Quantity(
+            "branch_gradient_norm", "unit of dL/dx", "|b|, b the part of dL/dx through the branch"
+        ),
+        Quantity("skip_branch_cosine", "1", "<s, b> / (|s| |b|)"),
+        Quantity("skip_share", "1", "<s, g> / <g, g>; the branch's share is 1 - skip_share"),
+        Quantity(
+            "cancellation",
+            "1",
+            "1 - |s + b| / (|s| + |b|): 0 if s and b are aligned, 1 if they cancel",
         ),
         Quantity(
             "input_gradient_norm",
             "unit of dL/dx",
-            "|dL/dx| whole, with o, what comes by further operations of the pass that read x",
+            "|dL/dx|, including o, the part through other operations of the pass that read x",
         ),
         Quantity(
             "residual_error",
             "1",
-            "|dL/dx - (s + b + o)| / |dL/dx|: rounding, unless a loss reads x by the model's side",
+            "|dL/dx - (s + b + o)| / |dL/dx|: rounding error, unless a loss reads x directly",
         ),
         Quantity("skip_variance", "unit of x^2", "channel_variance of skip(x)", NFNET),
         Quantity("branch_variance", "unit of x^2", "channel_variance of branch(x)", NFNET),
@@ -180,9 +188,9 @@ STEPS = Table(
     (EPOCH, STEP),
     (
         Quantity(
-            "scale", "1", "factor of the loss under loss scaling; recorded values are without"
+            "scale", "1", "factor of the loss under loss scaling; recorded values do not contain it"
         ),
-        Quantity("skipped", "1", "whether the scaler withheld the update", dtype="bool"),
+        Quantity("skipped", "1", "whether the gradient scaler skipped the update", dtype="bool"),
     ),
 )
 EPOCHS = Table(
@@ -196,7 +204,7 @@ IMAGES = Table(
         Quantity("name", "name", "file name, or the data set's own index", dtype="str"),
         Quantity("label", "class", "index of its class", dtype="int32"),
         Quantity("subset", "name", "training or validation", dtype="str"),
-        Quantity("fingerprint", "SHA-256", "of the file; alike for identical images", dtype="str"),
+        Quantity("fingerprint", "SHA-256", "of the file; equal for identical images", dtype="str"),
     ),
 )
 PREDICTIONS = Table(
@@ -228,7 +236,7 @@ TABLES = {
     )
 }
 
-# By the folder of a run that holds its parts, names of older schemas included.
+# Tables by the name of the folder that holds their parts, including names of older schemas.
 TABLE_OF_FOLDER = {folder: table for table in TABLES.values() for folder in table.folders}
 
 
@@ -242,9 +250,9 @@ def as_markdown() -> str:
         *_AXES.splitlines(),
     ]
     for table in TABLES.values():
-        lines += ["", f"## {table.name}", "", f"A row is {table.row}."]
+        lines += ["", f"## {table.name}", "", f"A row is {table.row_meaning}."]
         if table.open_ended:
-            lines += ["", "It takes further columns than these."]
+            lines += ["", "It may have further columns."]
         lines += ["", "| column | unit | formula | type | source |", "|---|---|---|---|---|"]
         for quantity in table.columns:
             cells = (quantity.name, quantity.unit, quantity.formula, quantity.dtype)

@@ -1,1 +1,1 @@
-"""Checks a run folder against what was written, and repairs it."""
+"""Checks whether the files of a run are as they were written, and repairs the run."""

@@ -1,4 +1,4 @@
-"""Looks at every file of a run or an experiment: is it there, and is it what was written?"""
+"""Checks every file of a run or an experiment: does it exist, and is it what was written?"""
 
 import zipfile
 from collections.abc import Iterator
@@ -14,42 +14,43 @@ from gradflow.runs.format.files import (
     EXPERIMENT_FILE,
     RUN_FILE,
     STATE_FILE,
-    STATES,
-    TEMPORARY,
-    files_found,
+    STATE_PATTERN,
+    TEMPORARY_PATTERN,
+    matching_files,
 )
 from gradflow.runs.format.limits import (
     OutsideError,
     TooLargeError,
     is_inside,
-    require_file,
     require_inside,
     require_memory,
-    require_possible,
+    require_regular_file,
+    require_valid_path,
 )
 from gradflow.runs.format.manifest import (
     MANIFEST_FILE,
-    Entry,
+    FileEntry,
     Manifest,
     entry_of,
     name_in,
     read_manifest,
 )
-from gradflow.runs.format.parts import Part, left_over, part_at
+from gradflow.runs.format.parts import Part, leftover_files, parse_part_name
 from gradflow.runs.integrity.gaps import Gap, gaps_of
 from gradflow.runs.reading.part import require_readable
 from gradflow.runs.reading.state_file import read_state, state_path
-from gradflow.runs.writing.rebuilding import files_of
+from gradflow.runs.writing.rebuilding import run_files
 
 _ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
-class Finding:
-    """A file that is not as it should be: which, in what way, and why.
+class FileFinding:
+    """A file that is not as expected, with its kind and the reason.
 
-    `damaged` files lost what was recorded; `left over` ones an interruption left, and `unlisted`
-    ones it left whole but not yet in the manifest: neither does harm.
+    `damaged`: recorded data is lost. `left over`: an interruption left a file that does not count.
+    `unlisted`: an interruption left a complete file that is not yet in the manifest. The last two
+    do no harm.
     """
 
     path: Path
@@ -58,23 +59,24 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Checked:
-    """What there is to say of one run.
+class RunCheck:
+    """The result of checking one run.
 
     Fields:
         folder: the run's folder.
-        description: what `run.json` says; empty where it cannot be read.
-        manifest: the list of its files.
-        findings: the files that are not as they should be.
-        gaps: rows that are not there although others of their step or epoch are.
-        files: how many files of it there are, and `size`, their bytes together.
-        rows: how many rows the parts that can be read hold.
+        description: the content of `run.json`; empty if it cannot be read.
+        manifest: the list of the run's files.
+        findings: the files that are not as expected.
+        gaps: steps or epochs that a table lacks although other tables have them.
+        files: the number of the run's files.
+        size: the bytes of all files.
+        rows: the number of rows in the readable parts.
     """
 
     folder: Path
     description: dict[str, Any] = field(repr=False)
     manifest: Manifest = field(repr=False)
-    findings: tuple[Finding, ...]
+    findings: tuple[FileFinding, ...]
     gaps: tuple[Gap, ...]
     files: int
     size: int
@@ -82,44 +84,44 @@ class Checked:
 
     @property
     def set_aside(self) -> int:
-        """How many files were lost before, and noted as such by a repair."""
+        """How many files earlier repairs set aside."""
         entries = self.description.get("set_aside")
         return len(entries) if isinstance(entries, list) else 0
 
-    def of_kind(self, kind: str) -> list[Finding]:
+    def of_kind(self, kind: str) -> list[FileFinding]:
         """The findings of one kind."""
         return [finding for finding in self.findings if finding.kind == kind]
 
 
 def is_run(folder: Path) -> bool:
-    """Whether `folder` holds a run, or what is left of one."""
+    """Whether `folder` holds a run, even one that has lost its description."""
     return (folder / RUN_FILE).exists() or bool(read_manifest(folder).files)
 
 
-def runs_in(folder: Path) -> tuple[list[Path], list[Finding]]:
-    """The folders of the runs in `folder`, a run or an experiment, and what is wrong beside them.
+def runs_in(folder: Path) -> tuple[list[Path], list[FileFinding]]:
+    """The run folders in `folder`, a run or an experiment, and findings outside of these runs.
 
-    Raises `RunError` where `folder` holds neither, one of a newer schema, or a link out of it.
+    Raises `RunError` if `folder` holds neither, a newer schema, or a link out of it.
     """
-    require_possible(folder)
+    require_valid_path(folder)
     if not folder.is_dir():
         raise RunError(f"there is no folder {folder}")
     if not (folder / EXPERIMENT_FILE).exists():
         if not is_run(folder):
-            read_description(folder, RUN_FILE)  # raises: there is none
+            read_description(folder, RUN_FILE)  # raises, because there is no run
         return [folder], []
     inside = sorted(
         path
         for path in folder.iterdir()
         if path.is_dir() and is_inside(folder, path) and is_run(path)
     )
-    findings = [*_temporary_files(folder, TEMPORARY)]
+    findings = [*_temporary_files(folder, TEMPORARY_PATTERN)]
     try:
         description = read_description(folder, EXPERIMENT_FILE)
     except NewerSchemaError:
         raise
     except RunError as error:
-        findings.append(Finding(folder / EXPERIMENT_FILE, "damaged", _reason(error)))
+        findings.append(FileFinding(folder / EXPERIMENT_FILE, "damaged", _reason(error)))
         return inside, findings
     names = description.get("runs")
     listed = set(map(str, names)) if isinstance(names, list) else set()
@@ -129,43 +131,46 @@ def runs_in(folder: Path) -> tuple[list[Path], list[Finding]]:
     return [path for path in inside if path.name in listed], findings
 
 
-def check_run(folder: Path) -> Checked:
-    """Look at every file of the run in `folder`.
+def check_run(folder: Path) -> RunCheck:
+    """Check every file of the run in `folder`.
 
-    Raises `RunError` where the run is of a newer schema, or of a name that none can have.
+    Raises `RunError` if the run has a newer schema or an invalid name.
     """
-    require_possible(folder)
+    require_valid_path(folder)
     for _ in range(_ATTEMPTS):
         manifest = read_manifest(folder)
         checked = _check(folder, manifest)
-        # A writer at work may have merged files that were being looked at.
+        # A writer may have merged files during the check.
         if read_manifest(folder) == manifest:
             break
     return checked
 
 
-def _check(folder: Path, manifest: Manifest) -> Checked:
+def _check(folder: Path, manifest: Manifest) -> RunCheck:
     description, findings = _description(folder)
     findings += _manifest_findings(manifest, description)
-    # A damaged list tells nothing of the files that it does not name.
-    left = [] if manifest.damaged else left_over(manifest)
-    present = {name_in(folder, path): path for path in files_of(folder) if path not in left}
+    # A damaged manifest says nothing about the files that it does not list.
+    left = [] if manifest.damaged else leftover_files(manifest)
+    present = {name_in(folder, path): path for path in run_files(folder) if path not in left}
     for name in sorted(present.keys() | manifest.files.keys()):
-        reason = _what_is_wrong(folder, folder / name, manifest.files.get(name, ()))
+        reason = _why_damaged(folder, folder / name, manifest.files.get(name, ()))
         if reason is not None:
-            findings.append(Finding(folder / name, "damaged", reason))
+            findings.append(FileFinding(folder / name, "damaged", reason))
         elif manifest.exists and not manifest.damaged and name not in manifest.files:
             findings.append(
-                Finding(folder / name, "unlisted", "written just before an interruption")
+                FileFinding(folder / name, "unlisted", "written just before an interruption")
             )
     findings += [
-        Finding(path, "left over", "another file holds its rows, or they were taken back")
+        FileFinding(path, "left over", "another file holds its rows, or they were removed")
         for path in left
     ]
-    findings += [*_state_findings(folder), *_temporary_files(folder, TEMPORARY, f"*/{TEMPORARY}")]
+    findings += [
+        *_state_findings(folder),
+        *_temporary_files(folder, TEMPORARY_PATTERN, f"*/{TEMPORARY_PATTERN}"),
+    ]
     bad = {finding.path for finding in findings if finding.kind == "damaged"}
     whole = [path for path in present.values() if path not in bad]
-    return Checked(
+    return RunCheck(
         folder,
         description,
         manifest,
@@ -177,88 +182,90 @@ def _check(folder: Path, manifest: Manifest) -> Checked:
     )
 
 
-def _description(folder: Path) -> tuple[dict[str, Any], list[Finding]]:
+def _description(folder: Path) -> tuple[dict[str, Any], list[FileFinding]]:
     try:
         return read_description(folder, RUN_FILE), []
     except NewerSchemaError:
         raise
     except RunError as error:
-        return {}, [Finding(folder / RUN_FILE, "damaged", _reason(error))]
+        return {}, [FileFinding(folder / RUN_FILE, "damaged", _reason(error))]
 
 
-def _manifest_findings(manifest: Manifest, description: dict[str, Any]) -> Iterator[Finding]:
+def _manifest_findings(manifest: Manifest, description: dict[str, Any]) -> Iterator[FileFinding]:
     path = manifest.folder / MANIFEST_FILE
     if manifest.damaged:
-        yield Finding(path, "damaged", "some lines are not what was written")
+        yield FileFinding(path, "damaged", "some lines are not as they were written")
     elif not manifest.exists and description.get("schema_version", 2) >= 2:
-        yield Finding(path, "damaged", "missing")
+        yield FileFinding(path, "damaged", "missing")
 
 
-def _what_is_wrong(folder: Path, path: Path, entries: tuple[Entry, ...]) -> str | None:
-    """Why the file at `path` is damaged; None where it is not."""
+def _why_damaged(folder: Path, path: Path, entries: tuple[FileEntry, ...]) -> str | None:
+    """Why the file at `path` is damaged; None if it is not."""
     try:
         require_inside(folder, path)
-        require_file(path)
+        require_regular_file(path)
         size = path.stat().st_size
-        # Known without reading it: a file with holes may claim any size.
+        # The size is checked before reading: a sparse file may claim any size.
         if not size or (entries and size not in (entry.size for entry in entries)):
             return _difference(size, entries)
         require_memory("it", size)
         if entries and entry_of(path) not in entries:
             return _difference(size, entries)
     except OutsideError:
-        return "it lies outside of the run's folder"
+        return "it lies outside the run's folder"
     except RunError as error:
-        return str(error) if isinstance(error, TooLargeError) else "it is no file"
+        return str(error) if isinstance(error, TooLargeError) else "it is not a file"
     except OSError as error:
         missing = isinstance(error, FileNotFoundError)
         return "missing" if missing else f"cannot be read: {error.strerror or error}"
     return _why_unreadable(folder, path, whole=not entries)
 
 
-def _difference(size: int, entries: tuple[Entry, ...]) -> str:
-    """How a file of `size` bytes differs from what was written, which is one of `entries`."""
+def _difference(size: int, entries: tuple[FileEntry, ...]) -> str:
+    """How a file of `size` bytes differs from `entries`, the contents that were written."""
     sizes = {entry.size for entry in entries}
     if not size:
         return "empty"
     if size in sizes:
-        return "its checksum is another: bits have changed"
-    return f"it has {size} bytes where {max(sizes)} were written"
+        return "its checksum differs: bits have changed"
+    return f"it has {size} bytes, but {max(sizes)} were written"
 
 
 def _why_unreadable(folder: Path, path: Path, *, whole: bool) -> str | None:
-    """What reading a file finds: the `whole` of it where no checksum of it is known."""
+    """Why a file cannot be read; None if it can. Reads all of it only if `whole`."""
     try:
         if path.suffix == ".parquet":
-            part = part_at(path) or Part(0, 0, path)
+            part = parse_part_name(path) or Part(0, 0, path)
             require_readable(folder, part, whole=whole)
-        elif whole:  # weights are in an archive that knows the checksums of its members
+        elif whole:  # weights are a zip archive with checksums of its members
             with zipfile.ZipFile(path) as archive:
                 if archive.testzip() is not None:
-                    return "its checksum is another: bits have changed"
+                    return "its checksum differs: bits have changed"
     except TooLargeError as error:
         return str(error)
-    except Exception as error:  # of damage made on purpose, Arrow and zip raise what it leads to
+    except Exception as error:  # damage on purpose makes Arrow and zip raise anything
         return f"cannot be read: {_first_line(error)}"
     return None
 
 
-def _state_findings(folder: Path) -> Iterator[Finding]:
+def _state_findings(folder: Path) -> Iterator[FileFinding]:
     kept: Path | None = None
     try:
         kept = state_path(folder)
         read_state(folder)
     except RunError as error:
-        yield Finding(folder / STATE_FILE, "damaged", _reason(error))
+        yield FileFinding(folder / STATE_FILE, "damaged", _reason(error))
         return
-    for path in files_found(folder, STATES):
+    for path in matching_files(folder, STATE_PATTERN):
         if path != kept:
-            yield Finding(path, "left over", "a state that no training goes on from")
+            yield FileFinding(path, "left over", "a state that no training resumes from")
 
 
-def _temporary_files(folder: Path, *patterns: str) -> Iterator[Finding]:
-    for path in files_found(folder, *patterns):
-        yield Finding(path, "left over", "a file that was being written at an interruption")
+def _temporary_files(folder: Path, *patterns: str) -> Iterator[FileFinding]:
+    for path in matching_files(folder, *patterns):
+        yield FileFinding(
+            path, "left over", "a file that was being written when an interruption came"
+        )
 
 
 def _rows(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""Finds what a run should hold and does not: steps and epochs that some tables have and one not."""
+"""Finds gaps: steps and epochs that a table lacks although other tables of the run have them."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 
 from gradflow.runs.format.limits import require_memory
 
-# What a number takes as a member of a set.
+# The memory of a number in a set.
 _BYTES_A_VALUE = 64
 
-# Recorded at the same steps, each of them, if at all.
-BY_STEP = (
+# Tables recorded at the same steps. A run may lack any of them.
+STEP_TABLES = (
     "activations",
     "gradients",
     "activation_histograms",
@@ -28,7 +28,7 @@ BY_STEP = (
 
 @dataclass(frozen=True)
 class Gap:
-    """Steps or epochs, `first` to `last`, that `table` has no rows of although others have."""
+    """Steps or epochs, `first` to `last`, that `table` lacks although other tables have them."""
 
     table: str
     unit: str
@@ -42,19 +42,19 @@ class Gap:
 
 
 def gaps_of(parts: Iterable[Path], *, finished: bool) -> tuple[Gap, ...]:
-    """The gaps of a run whose tables are in `parts`, which can all be read.
+    """The gaps of a run whose tables are in `parts`, all of them readable.
 
-    A table without any rows has no gap: it was not recorded. In a run that is not `finished` the
-    last epoch is not missed.
+    A table without any rows has no gap: it was not recorded. If the run is not `finished`, its last
+    epoch is not expected.
 
-    Raises `TooLargeError` where a part has more steps than fit into memory.
+    Raises `TooLargeError` if a part has more steps than fit into memory.
     """
     steps: dict[str, set[int]] = defaultdict(set)
     epochs: dict[str, set[int]] = defaultdict(set)
     for part in parts:
         table = part.parent.name
-        if part.suffix == ".parquet" and (table in BY_STEP or table == "epochs"):
-            if table in BY_STEP:
+        if part.suffix == ".parquet" and (table in STEP_TABLES or table == "epochs"):
+            if table in STEP_TABLES:
                 steps[table] |= _values(part, "step")
             epochs[table] |= _values(part, "epoch")
     every_step = sorted(set().union(*steps.values()))
@@ -67,7 +67,7 @@ def gaps_of(parts: Iterable[Path], *, finished: bool) -> tuple[Gap, ...]:
 
 
 def _missing(table: str, unit: str, had: dict[str, set[int]], expected: list[int]) -> Iterator[Gap]:
-    """The longest runs of `expected` that `table` has none of."""
+    """The longest ranges of `expected` values that `table` lacks."""
     first: int | None = None
     last = 0
     for value in expected:
@@ -82,7 +82,7 @@ def _missing(table: str, unit: str, had: dict[str, set[int]], expected: list[int
 
 
 def _values(part: Path, column: str) -> set[int]:
-    """The distinct whole numbers of a column, a row group at a time: memory stays flat."""
+    """The distinct integers of a column, read by row group so that memory stays flat."""
     file = pq.ParquetFile(part)
     schema = file.schema_arrow
     if column not in schema.names or not pa.types.is_integer(schema.field(column).type):

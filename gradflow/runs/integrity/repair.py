@@ -1,4 +1,4 @@
-"""Sets damaged files of a run or an experiment aside, so that the rest of it reads."""
+"""Sets damaged files of a run or an experiment aside, so that the rest can be read."""
 
 import os
 from collections.abc import Iterator
@@ -13,41 +13,41 @@ from gradflow.runs.format.files import (
     LAYERS_FILE,
     RUN_FILE,
     STATE_FILE,
-    STATES,
+    STATE_PATTERN,
     fault_point,
     make_folder,
     remove,
     write_json,
 )
 from gradflow.runs.format.limits import require_inside
-from gradflow.runs.format.manifest import MANIFEST_FILE, name_in, note, read_manifest
-from gradflow.runs.format.parts import part_at
+from gradflow.runs.format.manifest import MANIFEST_FILE, name_in, read_manifest, record_change
+from gradflow.runs.format.parts import parse_part_name
 from gradflow.runs.format.schema import SCHEMA_VERSION
-from gradflow.runs.integrity.check import Checked, Finding, check_run, runs_in
+from gradflow.runs.integrity.check import FileFinding, RunCheck, check_run, runs_in
 from gradflow.runs.writing.lock import FolderLock
 from gradflow.runs.writing.rebuilding import rebuild_manifest
 from gradflow.runs.writing.run import now
 
 
 @dataclass(frozen=True)
-class Done:
-    """What was done with a file, and why."""
+class RepairAction:
+    """What a repair did with a file, and why."""
 
     path: Path
     what: str
     reason: str
 
 
-def repair(folder: Path) -> list[Done]:
+def repair(folder: Path) -> list[RepairAction]:
     """Repair the run or experiment in `folder`; returns what was done.
 
-    Damaged files go to the folder `damaged` of their run, with an entry in the list `set_aside` of
-    its `run.json`; what an interruption left over is removed; files that are not listed are listed.
+    Damaged files are moved to the folder `damaged` of their run and entered in the list `set_aside`
+    of its `run.json`. Leftovers of interruptions are removed. Unlisted files are listed.
 
-    Raises `RunError` where another process writes there, or the folder cannot be written.
+    Raises `RunError` if another process writes there, or the folder cannot be written.
     """
     runs, beside = runs_in(folder)
-    done: list[Done] = []
+    done: list[RepairAction] = []
     with FolderLock(folder):
         if folder not in runs:
             done += _repair_experiment(folder, [run.name for run in runs], beside)
@@ -60,24 +60,26 @@ def repair(folder: Path) -> list[Done]:
     return done
 
 
-def _repair_experiment(folder: Path, runs: list[str], findings: list[Finding]) -> Iterator[Done]:
+def _repair_experiment(
+    folder: Path, runs: list[str], findings: list[FileFinding]
+) -> Iterator[RepairAction]:
     for finding in findings:
         if finding.path.name != EXPERIMENT_FILE:
             remove(finding.path)
-            yield Done(finding.path, "removed", finding.reason)
+            yield RepairAction(finding.path, "removed", finding.reason)
             continue
         _move(folder, finding.path)
-        # The options of the training are lost: it can be read, and no longer be gone on with.
+        # The options are lost, so the experiment can be read but no longer resumed.
         content = {"schema_version": SCHEMA_VERSION, "kind": "experiment", "rebuilt": now()}
         write_json(finding.path, content | {"runs": runs})
-        yield Done(finding.path, "written anew", "it names the runs, no longer their options")
+        yield RepairAction(finding.path, "rewritten", "it names the runs, no longer their options")
 
 
-def _repair_run(folder: Path) -> Iterator[Done]:
+def _repair_run(folder: Path) -> Iterator[RepairAction]:
     checked = check_run(folder)
     description = _readable_description(checked)
     if not checked.description:
-        yield Done(folder / RUN_FILE, "written anew", "what it said of the run is lost")
+        yield RepairAction(folder / RUN_FILE, "rewritten", "its content is lost")
     manifest = checked.manifest
     damaged = [
         finding
@@ -88,23 +90,23 @@ def _repair_run(folder: Path) -> Iterator[Done]:
     yield from _set_aside(folder, damaged)
     for finding in checked.of_kind("left over"):
         remove(finding.path)
-        yield Done(finding.path, "removed", finding.reason)
+        yield RepairAction(finding.path, "removed", finding.reason)
     if manifest.damaged or not manifest.exists:
         for path in rebuild_manifest(folder):
             remove(path)
-            yield Done(path, "removed", "another file holds its rows")
-        reason = "it lists the files that are there, with checksums as they are now"
-        yield Done(folder / MANIFEST_FILE, "written anew", reason)
+            yield RepairAction(path, "removed", "another file holds its rows")
+        reason = "it lists the existing files with their present checksums"
+        yield RepairAction(folder / MANIFEST_FILE, "rewritten", reason)
         return
     unlisted = [finding.path for finding in checked.of_kind("unlisted")]
     if unlisted:
-        note(folder, written=unlisted)
+        record_change(folder, written=unlisted)
         for path in unlisted:
-            yield Done(path, "listed", "whole, written just before an interruption")
+            yield RepairAction(path, "listed", "complete, written just before an interruption")
 
 
-def _readable_description(checked: Checked) -> dict[str, Any]:
-    """What `run.json` says, or the little that can be said in its place; of the present schema."""
+def _readable_description(checked: RunCheck) -> dict[str, Any]:
+    """The content of `run.json`, or a replacement if it is lost; with the current schema."""
     if checked.description:
         listed = checked.manifest.exists
         return checked.description | ({} if listed else {"schema_version": SCHEMA_VERSION})
@@ -112,7 +114,7 @@ def _readable_description(checked: Checked) -> dict[str, Any]:
     return {"schema_version": SCHEMA_VERSION, "kind": "run", "status": "unknown", "rebuilt": now()}
 
 
-def _describe(checked: Checked, description: dict[str, Any], damaged: list[Finding]) -> None:
+def _describe(checked: RunCheck, description: dict[str, Any], damaged: list[FileFinding]) -> None:
     """Write `run.json`, with an entry for each of the damaged files."""
     listed = description.get("set_aside")
     known = listed if isinstance(listed, list) else []
@@ -122,14 +124,14 @@ def _describe(checked: Checked, description: dict[str, Any], damaged: list[Findi
     if added:
         description = description | {"set_aside": [*known, *added]}
     if description != checked.description:
-        # Before anything is moved: whatever comes between, the run says what it lacks.
+        # Written before any file is moved: after an interruption the run still says what it lacks.
         write_json(checked.folder / RUN_FILE, description)
         fault_point("described")
 
 
-def _entry(folder: Path, finding: Finding) -> dict[str, Any]:
+def _entry(folder: Path, finding: FileFinding) -> dict[str, Any]:
     name = name_in(folder, finding.path)
-    part = part_at(finding.path)
+    part = parse_part_name(finding.path)
     table = "layers" if name == LAYERS_FILE else finding.path.parent.name if part else None
     return {
         "at": now(),
@@ -141,25 +143,25 @@ def _entry(folder: Path, finding: Finding) -> dict[str, Any]:
     }
 
 
-def _set_aside(folder: Path, damaged: list[Finding]) -> Iterator[Done]:
+def _set_aside(folder: Path, damaged: list[FileFinding]) -> Iterator[RepairAction]:
     for finding in damaged:
         moved = _move(folder, finding.path)
         if finding.path.name == STATE_FILE:
-            for path in folder.glob(STATES):
+            for path in folder.glob(STATE_PATTERN):
                 _move(folder, path)
-            anew = "--resume would train this run from its beginning"
-            yield Done(finding.path, "set aside", anew)
+            reason = "--resume will train this run from its first epoch"
+            yield RepairAction(finding.path, "set aside", reason)
             continue
         fault_point("moved")
-        yield Done(finding.path, "set aside" if moved else "noted", finding.reason)
+        yield RepairAction(finding.path, "set aside" if moved else "noted", finding.reason)
     manifest = read_manifest(folder)
-    known = [finding.path for finding in damaged if manifest.knows(finding.path)]
+    known = [finding.path for finding in damaged if manifest.lists(finding.path)]
     if known:
-        note(folder, taken_away=known)
+        record_change(folder, removed=known)
 
 
 def _move(folder: Path, path: Path) -> bool:
-    """Move `path` to the folder of damaged files, beside any of its name; whether it was there."""
+    """Move `path` to the folder `damaged`, keeping files of the same name; whether it existed."""
     if not path.parent.resolve().is_relative_to(folder.resolve()) or not os.path.lexists(path):
         return False
     target = folder / DAMAGED_FOLDER / path.relative_to(folder)

@@ -1,9 +1,9 @@
-"""What a table of histograms says: percentiles, and what a 16-bit format would lose.
+"""Percentiles of recorded histograms, and the shares that a 16-bit format would lose.
 
-Every function takes `activation_histograms` or `gradient_histograms` of a run, or rows of one, and
-gives one value a row as a Series with the frame's index. Where a value lies within its bin is not
-known: percentiles are those of the bin's lower edge, a power of two, and so at most a factor of
-two too low. All else is exact but where it is said.
+Every function takes the table `activation_histograms` or `gradient_histograms` of a run, or some of
+its rows. It returns a Series with one value per row and the frame's index. Positions within a bin
+are unknown, so a percentile is the lower edge of its bin, a power of two: at most a factor of two
+too low. All other results are exact unless stated otherwise.
 """
 
 import math
@@ -14,8 +14,8 @@ import pandas as pd
 
 
 @dataclass(frozen=True)
-class Format:
-    """A floating format: exponents of its smallest, smallest normal and largest numbers."""
+class FloatFormat:
+    """A floating-point format: exponents of its smallest, smallest normal and largest numbers."""
 
     name: str
     smallest: int
@@ -23,18 +23,18 @@ class Format:
     largest: int
 
 
-FLOAT16 = Format("float16", -24, -14, 15)
-BFLOAT16 = Format("bfloat16", -133, -126, 127)
+FLOAT16 = FloatFormat("float16", -24, -14, 15)
+BFLOAT16 = FloatFormat("bfloat16", -133, -126, 127)
 _LOWEST_BIN = -126
 
 
-def elements(frame: pd.DataFrame) -> pd.Series:
+def element_counts(frame: pd.DataFrame) -> pd.Series:
     """The number of elements of each tensor."""
     return _outside(frame) + _series(frame, [sum(counts) for counts in frame.counts])
 
 
 def bins(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row a filled bin: the columns of `frame` that name the tensor, `exponent` and `count`."""
+    """One row per filled bin: the columns that identify the tensor, `exponent` and `count`."""
     keys = [name for name in ("epoch", "step", "layer") if name in frame]
     long = frame[[*keys, "lowest_exponent", "counts"]].explode("counts").dropna()
     place = long.groupby(level=0).cumcount()
@@ -46,56 +46,56 @@ def bins(frame: pd.DataFrame) -> pd.DataFrame:
 def percentile(frame: pd.DataFrame, percent: float) -> pd.Series:
     """The lower edge of the bin that holds the q-th smallest of M magnitudes.
 
-    q = ceil(M percent / 100), 1 at least. Zeros and underflow have the edge 0; infinities come
-    after all finite magnitudes, and nans last.
+    q = ceil(M percent / 100), but at least 1. Zeros and underflow have the edge 0. Infinities come
+    after all finite magnitudes, and nans come last.
 
     Raises `ValueError` unless 0 <= percent <= 100.
     """
     if not 0 <= percent <= 100:
-        raise ValueError(f"a percentile lies between 0 and 100, not at {percent}")
+        raise ValueError(f"a percentile must be between 0 and 100, not {percent}")
     return _series(frame, [_percentile(row, percent) for row in frame.itertuples()])
 
 
-def fraction_below_normal(frame: pd.DataFrame, target: Format) -> pd.Series:
-    """The share of elements that are not zero, and smaller than the format's smallest normal."""
-    return (frame.underflow + _below(frame, target.smallest_normal)) / elements(frame)
+def fraction_below_normal(frame: pd.DataFrame, target: FloatFormat) -> pd.Series:
+    """The share of nonzero elements below the format's smallest normal, among all elements."""
+    return (frame.underflow + _below(frame, target.smallest_normal)) / element_counts(frame)
 
 
-def nonzero(frame: pd.DataFrame) -> pd.Series:
-    """The number of elements of each tensor that are not zero."""
-    return elements(frame) - frame.zeros
+def nonzero_counts(frame: pd.DataFrame) -> pd.Series:
+    """The number of nonzero elements of each tensor."""
+    return element_counts(frame) - frame.zeros
 
 
-def fraction_below_smallest(frame: pd.DataFrame, target: Format) -> pd.Series:
-    """The share of elements that are not zero, and smaller than any number of the format but zero.
+def fraction_below_smallest(frame: pd.DataFrame, target: FloatFormat) -> pd.Series:
+    """The share of nonzero elements below the format's smallest number, among all elements.
 
-    Rounded to nearest, those below half the smallest number become zero, and the others the
-    smallest number itself.
+    Rounding to nearest turns those below half the smallest number into zero, and the others into
+    the smallest number.
 
-    Raises `ValueError` for a format that has smaller numbers than the bins tell apart.
+    Raises `ValueError` if the format has numbers smaller than the lowest bin.
     """
     if target.smallest < _LOWEST_BIN:
         raise ValueError(
-            f"the smallest number of {target.name} is 2^{target.smallest}, and bins end at "
-            f"2^{_LOWEST_BIN}: what is smaller than it cannot be told"
+            f"the smallest number of {target.name} is 2^{target.smallest}, but the lowest bin "
+            f"starts at 2^{_LOWEST_BIN}: the elements below it are not known"
         )
-    return (frame.underflow + _below(frame, target.smallest)) / elements(frame)
+    return (frame.underflow + _below(frame, target.smallest)) / element_counts(frame)
 
 
-def fraction_above_largest(frame: pd.DataFrame, target: Format) -> pd.Series:
-    """The share of finite elements that are at least 2^(largest + 1), beyond the format's range."""
+def fraction_above_largest(frame: pd.DataFrame, target: FloatFormat) -> pd.Series:
+    """The share of finite elements of at least 2^(largest + 1), beyond the format's range."""
     above = [
         sum(count for exponent, count in _row_bins(row) if exponent > target.largest)
         for row in frame.itertuples()
     ]
-    return _series(frame, above) / elements(frame)
+    return _series(frame, above) / element_counts(frame)
 
 
-def loss_scale(frame: pd.DataFrame, target: Format = FLOAT16) -> float:
-    """The largest power of two by which all rows' finite magnitudes can grow and stay in range.
+def loss_scale(frame: pd.DataFrame, target: FloatFormat = FLOAT16) -> float:
+    """The largest power of two that scales all rows' finite magnitudes without leaving the range.
 
-    For the histograms of gradients, the loss scale that fits `target`: one more doubling could take
-    the largest gradient seen out of its range. nan where no row has a magnitude above 2^-126.
+    For gradient histograms this is the loss scale that fits `target`: doubling it could take the
+    largest recorded gradient out of range. nan if no row has a magnitude of at least 2^-126.
     """
     tops = [
         int(row.lowest_exponent) + len(row.counts) - 1
@@ -105,16 +105,16 @@ def loss_scale(frame: pd.DataFrame, target: Format = FLOAT16) -> float:
     return math.ldexp(1.0, target.largest - max(tops)) if tops else math.nan
 
 
-def fraction_lost(frame: pd.DataFrame, scale: float, target: Format = FLOAT16) -> pd.Series:
-    """The share of elements, not zero, that `scale` leaves below the format's smallest normal.
+def fraction_lost(frame: pd.DataFrame, scale: float, target: FloatFormat = FLOAT16) -> pd.Series:
+    """The share of nonzero elements that stay below the smallest normal number after scaling.
 
-    Raises `ValueError` unless `scale` is a power of two, which moves whole bins.
+    Raises `ValueError` unless `scale` is a power of two: only then bins move as a whole.
     """
     mantissa, exponent = math.frexp(scale)
     if mantissa != 0.5:
-        raise ValueError(f"a scale must be a power of two to move whole bins, not {scale}")
+        raise ValueError(f"a scale must be a power of two, not {scale}")
     threshold = target.smallest_normal - (exponent - 1)
-    return (frame.underflow + _below(frame, threshold)) / elements(frame)
+    return (frame.underflow + _below(frame, threshold)) / element_counts(frame)
 
 
 def _outside(frame: pd.DataFrame) -> pd.Series:

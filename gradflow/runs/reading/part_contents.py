@@ -1,4 +1,4 @@
-"""What a part holds, as the schema has it: its size known before it is read, its types its own."""
+"""Checks the content of a part against the schema: columns, types, sizes and allowed values."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -9,7 +9,7 @@ import pyarrow.types as kinds
 
 from gradflow.runs.format.files import LAYERS_FILE
 from gradflow.runs.format.limits import LONGEST_TEXT, require_memory
-from gradflow.runs.format.parts import ARROW_TYPES, ROW, Part
+from gradflow.runs.format.parts import ARROW_TYPES, ROW_COLUMN, Part
 from gradflow.runs.format.quantity import BATCH_SIZE, Table
 from gradflow.runs.format.schema import TABLE_OF_FOLDER
 
@@ -18,14 +18,14 @@ _LISTS_AT_ONCE = 1 << 12
 
 
 class DamagedError(Exception):
-    """A part is not what was written; says why."""
+    """A part is not what was written; the message says why."""
 
 
-def columns_of(part: Part, schema: pa.Schema) -> list[str]:
-    """The columns of `part`, each of which is of a type that its table may have.
+def checked_columns(part: Part, schema: pa.Schema) -> list[str]:
+    """The columns of `part`, checked to have the types of the schema.
 
-    Raises `DamagedError` where one is of another, or is there twice, or one that tells a row from
-    others is missing.
+    Raises `DamagedError` if a column has another type or occurs twice, or if a key column is
+    missing.
     """
     names = list(schema.names)
     twice = (
@@ -34,7 +34,7 @@ def columns_of(part: Part, schema: pa.Schema) -> list[str]:
     if twice:
         raise DamagedError(f"it has the column {min(twice)!r} twice")
     expected = _expected(part)
-    present = _table_of(part).present_names
+    present = _table_of(part).current_names
     for field in schema:
         known = expected.get(present.get(field.name, field.name))
         fits = _FITS[known] if known else _is_scalar
@@ -46,8 +46,8 @@ def columns_of(part: Part, schema: pa.Schema) -> list[str]:
     return names
 
 
-def texts_of(schema: pa.Schema) -> list[str]:
-    """The columns of plain text; read as dictionaries, they hold every text once."""
+def text_columns(schema: pa.Schema) -> list[str]:
+    """The columns of plain text. Read as dictionaries, they hold every text once."""
     return [
         field.name
         for field in schema
@@ -55,18 +55,18 @@ def texts_of(schema: pa.Schema) -> list[str]:
     ]
 
 
-def require_room(
+def require_fits_memory(
     part: Part,
     file: pq.ParquetFile,
     columns: Sequence[str],
     groups: Iterable[int] | None = None,
 ) -> None:
-    """Make sure that `columns` of `part` fit into memory, by what the open `file` says of them.
+    """Make sure that `columns` of `part` fit into memory, by the metadata of the open `file`.
 
-    Of all row groups, or of `groups`. Of single columns it is not asked: where they are damaged,
-    Arrow ends the program.
+    Counts all row groups, or only `groups`. The metadata of single columns is not used, because
+    Arrow crashes if it is damaged.
 
-    Raises `TooLargeError` where they do not.
+    Raises `TooLargeError` if they do not fit.
     """
     metadata, schema = file.metadata, file.schema_arrow
     wanted = range(metadata.num_row_groups) if groups is None else groups
@@ -75,24 +75,25 @@ def require_room(
     held = sum(max(0, int(group.total_byte_size)) for group in described)
     kinds_of = [schema.field(name).type for name in columns]
     width = sum(map(_width, kinds_of))
-    # Texts and lists alone may take more than their width.
+    # Only texts and lists may take more than their width.
     flexible = any(map(_is_flexible, kinds_of))
     require_memory(f"the part {part.path}", rows * width + flexible * held)
 
 
-def read_pieces(
+def read_in_batches(
     part: Part,
     file: pq.ParquetFile,
     columns: Sequence[str],
     groups: Sequence[int] | None = None,
 ) -> pa.Table:
-    """`columns` of the open `file`, that of `part`: of all row groups, or of `groups`.
+    """`columns` of the open `file` of `part`: of all row groups, or of `groups`.
 
-    Read piece by piece: how long lists are a file does not tell, and what it tells may be untrue.
+    Reads in batches, because a file does not tell how long its lists are, and its metadata may be
+    wrong.
 
-    Raises `TooLargeError` where they do not fit into memory.
+    Raises `TooLargeError` if they do not fit into memory.
     """
-    schema = file.schema_arrow  # made anew each time it is asked for
+    schema = file.schema_arrow  # built on each access
     fields = [schema.field(name) for name in columns]
     lists = any(kinds.is_list(field.type) for field in fields)
     batches, needed = [], 0
@@ -104,14 +105,14 @@ def read_pieces(
     return pa.Table.from_batches(batches, pa.schema(fields))
 
 
-def clean(part: Part, table: pa.Table) -> pa.Table:
-    """`table`, read from `part`, with the schema's names and types, its rows in order.
+def conform_to_schema(part: Part, table: pa.Table) -> pa.Table:
+    """`table`, read from `part`, with the schema's names and types and its rows in order.
 
-    Raises `DamagedError` or an error of Arrow's where it cannot be had; `TooLargeError` where its
-    texts, each of them held once until now, would not fit into memory.
+    Raises `DamagedError` or an error of Arrow's if that is not possible, and `TooLargeError` if its
+    texts would not fit into memory: until now a dictionary holds each text once.
     """
-    table = with_present_names(part, table)
-    for name in (*_keys_of(part), ROW):
+    table = with_current_names(part, table)
+    for name in (*_keys_of(part), ROW_COLUMN):
         if name in table.column_names and table[name].null_count:
             raise DamagedError(f"it has rows without {name}")
     expected = _expected(part)
@@ -123,33 +124,34 @@ def clean(part: Part, table: pa.Table) -> pa.Table:
             needed += sum(map(_length, table[field.name].chunks))
         fields.append(pa.field(field.name, kind))
     require_memory(f"the part {part.path}", needed)
-    _require_within(part, table)
-    # Without the metadata of the file, which is for pandas to read, and may be anything.
+    _require_allowed(part, table)
+    # This drops the file's metadata, which pandas would read and which may be anything.
     table = table.cast(pa.schema(fields))
     for field in table.schema:
         if kinds.is_string(field.type):
             table[field.name].validate(full=True)
-    if ROW in table.column_names:
-        table = table.sort_by(ROW).drop_columns([ROW])
+    if ROW_COLUMN in table.column_names:
+        table = table.sort_by(ROW_COLUMN).drop_columns([ROW_COLUMN])
     return table
 
 
-def _require_within(part: Part, table: pa.Table) -> None:
-    """Make sure that no number is beyond what its column may hold, and no text endless."""
+def _require_allowed(part: Part, table: pa.Table) -> None:
+    """Make sure that no number is outside its column's range, and no text too long."""
     for field in table.schema:
         if _is_text(field.type) and _longest(table[field.name]) > LONGEST_TEXT:
-            raise DamagedError(f"its column {field.name!r} holds a text of too many letters")
+            raise DamagedError(f"its column {field.name!r} holds a text of too many characters")
     for quantity in _table_of(part).columns:
-        if quantity.within is None or quantity.name not in table.column_names:
+        if quantity.allowed_range is None or quantity.name not in table.column_names:
             continue
+        least, most = quantity.allowed_range
         found = pc.min_max(table[quantity.name]).as_py()
         for value in (found["min"], found["max"]):
-            if value is not None and not quantity.within[0] <= value <= quantity.within[1]:
+            if value is not None and not least <= value <= most:
                 raise DamagedError(f"its column {quantity.name!r} holds {value}")
 
 
 def _table_of(part: Part) -> Table:
-    # By the file's name first: the run's own folder may be called like a table.
+    # By the name of the file first, because the run's folder may be named like a table.
     table = "layers" if part.path.name == LAYERS_FILE else part.path.parent.name
     if table not in TABLE_OF_FOLDER:
         raise DamagedError(f"there is no table {table!r}")
@@ -157,30 +159,32 @@ def _table_of(part: Part) -> Table:
 
 
 def stored_names(part: Part, stored: Sequence[str], columns: Sequence[str]) -> list[str]:
-    """What those of `columns` that `part` has are called in it; `stored` are all its columns."""
-    former = {now: then for then, now in _table_of(part).present_names.items()}
+    """The names, current or former, under which `part` stores the `columns` that it has."""
+    former = {now: then for then, now in _table_of(part).current_names.items()}
     called = [name if name in stored else former.get(name, name) for name in columns]
     return [name for name in called if name in stored]
 
 
-def with_present_names(part: Part, table: pa.Table) -> pa.Table:
-    """`table`, read from `part`, with the columns of an older schema called as they are now."""
-    present = _table_of(part).present_names
+def with_current_names(part: Part, table: pa.Table) -> pa.Table:
+    """`table`, read from `part`, with former column names replaced by current ones."""
+    present = _table_of(part).current_names
     return table.rename_columns([present.get(name, name) for name in table.column_names])
 
 
 def _keys_of(part: Part) -> list[str]:
-    """The columns that every row has a value in; an output without batches has no batch size."""
+    """The key columns, never empty in any row; batch_size is not one, as it may be missing."""
     return [key.name for key in _table_of(part).keys if key is not BATCH_SIZE]
 
 
 def _expected(part: Part) -> dict[str, str]:
-    """The kinds of the columns that the schema knows, by name."""
-    return {quantity.name: quantity.dtype for quantity in _table_of(part).columns} | {ROW: "int64"}
+    """The type of each column of the schema, by name."""
+    return {quantity.name: quantity.dtype for quantity in _table_of(part).columns} | {
+        ROW_COLUMN: "int64"
+    }
 
 
 def _length(texts: pa.Array) -> int:
-    """Bytes that `texts` take, each row with its own."""
+    """Bytes that `texts` take if each row holds its own copy."""
     if not kinds.is_dictionary(texts.type):
         return int(texts.nbytes)
     lengths = pc.binary_length(texts.dictionary).cast(pa.int64()).take(texts.indices)
@@ -188,7 +192,7 @@ def _length(texts: pa.Array) -> int:
 
 
 def _longest(texts: pa.ChunkedArray) -> int:
-    """The letters of the longest of `texts`."""
+    """The number of characters of the longest of `texts`."""
     values = [
         chunk.dictionary if kinds.is_dictionary(chunk.type) else chunk for chunk in texts.chunks
     ]
@@ -196,7 +200,7 @@ def _longest(texts: pa.ChunkedArray) -> int:
 
 
 def _width(kind: pa.DataType) -> int:
-    """Bytes of a row, but for what lists and texts hold."""
+    """Bytes of one row, without the contents of lists and texts."""
     try:
         return max(1, int(kind.bit_width) // 8)
     except ValueError:

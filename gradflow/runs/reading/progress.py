@@ -1,4 +1,4 @@
-"""How far the recording in a folder has got: which files are there, how many epochs, what ended."""
+"""The progress of a recording: its files, its number of epochs, and whether it has ended."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,18 +7,18 @@ from gradflow.runs.format.files import EXPERIMENT_FILE, RUN_FILE
 from gradflow.runs.format.schema import TABLE_OF_FOLDER
 from gradflow.runs.reading.run import Experiment, open_experiment
 
-_BROKEN_OFF = ("interrupted", "failed")
+_ENDED_EARLY = ("interrupted", "failed")
 
 
 @dataclass(frozen=True)
-class Standing:
-    """How far an experiment, or a single run, has got.
+class Progress:
+    """How far an experiment or a single run has got.
 
     Fields:
-        epochs: recorded so far, in all runs together.
-        planned: epochs that all runs together are to have; None where a run does not say.
-        runs: how many runs there are, those that have not started included.
-        statuses: of the runs that have started: `running`, `complete`, `interrupted`, `failed`.
+        epochs: epochs recorded so far, in all runs together.
+        planned: epochs planned for all runs together; None if a run does not say.
+        runs: the number of runs, including those that have not started.
+        statuses: one per started run: `running`, `complete`, `interrupted` or `failed`.
     """
 
     epochs: int
@@ -28,17 +28,18 @@ class Standing:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more is to come: all runs are complete, or one of them broke off.
+        """Whether the recording is over: all runs are complete, or one of them ended early.
 
-        The runs of an experiment are trained in turn, so that none follows one that broke off.
+        The runs of an experiment are trained one after another, so none follows one that ended
+        early.
         """
         if "running" in self.statuses:
             return False
-        return len(self.statuses) == self.runs or any(one in _BROKEN_OFF for one in self.statuses)
+        return len(self.statuses) == self.runs or any(one in _ENDED_EARLY for one in self.statuses)
 
     @property
-    def progress(self) -> str:
-        """Such as `epoch 4 of 10`, or `14 of 20 epochs in 2 runs`."""
+    def epochs_text(self) -> str:
+        """The number of epochs, e.g. `epoch 4 of 10` or `14 of 20 epochs in 2 runs`."""
         of = "" if self.planned is None else f" of {self.planned}"
         if self.runs == 1:
             return f"epoch {self.epochs}{of}"
@@ -46,23 +47,23 @@ class Standing:
 
     @property
     def outcome(self) -> str:
-        """What has become of the training, as a sentence without its full stop."""
+        """Whether training goes on or how it ended, as a sentence without its full stop."""
         if not self.ended:
             return "training goes on"
-        ends = [status for status in _BROKEN_OFF if status in self.statuses]
+        ends = [status for status in _ENDED_EARLY if status in self.statuses]
         return {"interrupted": "training was interrupted", "failed": "training failed"}.get(
             ends[0] if ends else "", "training has ended"
         )
 
 
-def standing_of(folder: Path) -> Standing:
+def progress_of(folder: Path) -> Progress:
     """How far the experiment or single run in `folder` has got.
 
-    Raises `RunError` where there is no run in it yet, or a file is damaged.
+    Raises `RunError` if it holds no run yet, or a file is damaged.
     """
     experiment = open_experiment(folder)
     named = experiment.description.get("runs") or []
-    return Standing(
+    return Progress(
         epochs=sum(len(run.epochs) for run in experiment.runs),
         planned=_planned(experiment, max(len(named), 1)),
         runs=max(len(named), 1),
@@ -70,10 +71,10 @@ def standing_of(folder: Path) -> Standing:
     )
 
 
-def files_of(folder: Path) -> frozenset[tuple[str, int, int]]:
-    """Name, size and time of every recorded file in `folder`: equal while nothing has changed.
+def recorded_files(folder: Path) -> frozenset[tuple[str, int, int]]:
+    """Name, size and time of every recorded file in `folder`, to notice changes.
 
-    Temporary files are left out, as is everything that is not recorded, such as reports.
+    Temporary files are left out, and so are files that are not recorded, e.g. reports.
     """
     patterns = [EXPERIMENT_FILE]
     for run in ("", "*/"):
@@ -84,15 +85,15 @@ def files_of(folder: Path) -> frozenset[tuple[str, int, int]]:
         try:
             status = path.stat()
         except OSError:
-            continue  # gone between the listing and now
+            continue  # removed since the listing
         found.add((str(path.relative_to(folder)), status.st_size, status.st_mtime_ns))
     return frozenset(found)
 
 
 def _planned(experiment: Experiment, runs: int) -> int | None:
-    """The epochs that were asked for, which only `train_and_trace` writes down."""
+    """The epochs that were asked for; only `train_and_trace` records them."""
     asked = [run.configuration.get("epochs") for run in experiment.runs]
-    # Runs that have not started are those of the same configuration.
+    # Runs that have not started have the same configuration.
     asked += [asked[0]] * (runs - len(asked))
     known = [one for one in asked if isinstance(one, int)]
     return sum(known) if len(known) == len(asked) else None

@@ -1,4 +1,4 @@
-"""Reads run folders back as plain pandas frames; loads no torch."""
+"""Reads run folders as pandas frames, without loading torch."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ from gradflow.runs.format.limits import (
     TooLargeError,
     require_inside,
     require_memory,
-    require_possible,
+    require_valid_path,
 )
 from gradflow.runs.format.manifest import Manifest, read_manifest
 from gradflow.runs.format.parts import Part, parts_of
@@ -29,9 +29,9 @@ _ATTEMPTS = 3
 class Run:
     """One recorded run: its description and its tables.
 
-    A table that was not recorded is a frame without rows that has the columns of the schema.
-    Every table raises `RunError`, naming the file, where a part is damaged. `label` is what the run
-    is called where another of the same name stands beside it.
+    A table that was not recorded is an empty frame with the columns of the schema. Every table
+    raises `RunError`, naming the file, if a part is damaged. `label` replaces the name of the run
+    if another run has the same name.
     """
 
     folder: Path
@@ -41,38 +41,38 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Its label, or the name of its folder, such as `plain34-seed2025`."""
+        """Its label, or the name of its folder, e.g. `plain34-seed2025`."""
         return self.label or self.folder.resolve().name
 
     @property
     def network(self) -> str:
-        """The name of the traced network, such as `plain34`."""
+        """The name of the traced network, e.g. `plain34`."""
         return str(self.description.get("network", self.name))
 
     @property
     def seed(self) -> int | None:
-        """The seed of the run, where it was recorded."""
+        """The seed of the run; None if it was not recorded."""
         seed: int | None = self.description.get("seed")
         return seed
 
     @property
     def configuration(self) -> dict[str, Any]:
-        """The configuration the run was made with; empty where none was given."""
+        """The configuration of the run; empty if none was given."""
         return dict(self.description.get("configuration") or {})
 
     @property
     def classes(self) -> list[str]:
-        """The names of the classes, in the order of their indices; empty where unknown."""
+        """The names of the classes, in the order of their indices; empty if unknown."""
         return [str(name) for name in self.description.get("classes") or []]
 
     @property
     def layers(self) -> pd.DataFrame:
-        """One row a layer, in order of execution."""
+        """One row per layer, in order of execution."""
         return self.table("layers")
 
     @property
     def epochs(self) -> pd.DataFrame:
-        """One row an epoch: the scalars given to `end_epoch`."""
+        """One row per epoch: the scalars given to `end_epoch`."""
         return self.table("epochs")
 
     @property
@@ -122,11 +122,11 @@ class Run:
 
     @property
     def recalibration(self) -> pd.DataFrame:
-        """As `predictions`, with batch-norm statistics re-estimated on the training images."""
+        """Like `predictions`, with batch-norm statistics re-estimated on the training images."""
         return self.table("recalibration")
 
     def table(self, name: str) -> pd.DataFrame:
-        """The table `name` of the schema, all its parts in order of step; read once."""
+        """The table `name` of the schema, all parts in order of step; read only once."""
         if name not in self._tables:
             self._tables[name] = _with_missing_columns(_to_frame(name, self._read(name)), name)
         return self._tables[name]
@@ -134,13 +134,13 @@ class Run:
     def layer_history(self, table: str, layer: str, quantities: Sequence[str]) -> pd.DataFrame:
         """The rows of one layer: epoch, step and `quantities`, in order of step.
 
-        Reads no more of `table` than these columns of this layer's rows, so that it is quick where
-        the whole table would not fit into memory.
+        Reads only these columns of this layer's rows. It is quick even if the whole table would not
+        fit into memory.
 
-        Raises `RunError` where `table` has no layers, or a part is damaged.
+        Raises `RunError` if `table` has no layers, or a part is damaged.
         """
         if "layer" not in {quantity.name for quantity in TABLES[table].columns}:
-            raise RunError(f"the rows of the table {table} are not those of layers")
+            raise RunError(f"the table {table} has no rows for single layers")
         columns = ["epoch", "step", *quantities]
 
         def read(manifest: Manifest, part: Part) -> pa.Table:
@@ -151,7 +151,7 @@ class Run:
     def _read(
         self, name: str, read: Callable[[Manifest, Part], pa.Table] = read_part
     ) -> list[pa.Table]:
-        """What `read` gives for each part of the table `name`."""
+        """The result of `read` for each part of the table `name`."""
         for attempt in range(_ATTEMPTS):
             manifest = read_manifest(self.folder)
             try:
@@ -159,7 +159,7 @@ class Run:
             except TooLargeError:
                 raise
             except RunError:
-                # A writer at work may have put another in its place since the manifest was read.
+                # A writer may have replaced the part since the manifest was read.
                 if attempt == _ATTEMPTS - 1:
                     raise
         raise AssertionError("unreachable")
@@ -169,7 +169,7 @@ class Run:
 class Experiment:
     """Runs made together (networks x seeds), or a single run taken as an experiment of one.
 
-    `members` are the experiments that were put together to be compared; empty where nothing was.
+    `members` are the experiments that a comparison put together; otherwise empty.
     """
 
     folder: Path
@@ -183,17 +183,17 @@ class Experiment:
         return list(dict.fromkeys(run.network for run in self.runs))
 
     def of_network(self, network: str) -> list[Run]:
-        """The runs of `network`, one a seed."""
+        """The runs of `network`, one per seed."""
         return [run for run in self.runs if run.network == network]
 
 
 def open_run(folder: str | Path) -> Run:
     """Open the run in `folder`.
 
-    Raises `RunError` where the folder holds no run, or one of a newer schema.
+    Raises `RunError` if the folder holds no run, or one of a newer schema.
     """
     folder = Path(folder)
-    require_possible(folder)
+    require_valid_path(folder)
     if (folder / EXPERIMENT_FILE).exists():
         raise RunError(
             f"{folder} holds an experiment of several runs: "
@@ -207,18 +207,18 @@ def open_experiment(folder: str | Path) -> Experiment:
 
     Runs that have not started yet are left out.
 
-    Raises `RunError` where the folder holds neither, no run has started, the schema is newer, or a
-    run would be outside of the folder.
+    Raises `RunError` if the folder holds neither, no run has started, the schema is newer, or a run
+    lies outside the folder.
     """
     folder = Path(folder)
-    require_possible(folder)
+    require_valid_path(folder)
     if not (folder / EXPERIMENT_FILE).exists():
         run = open_run(folder)
         return Experiment(folder, run.description, (run,))
     description = read_description(folder, EXPERIMENT_FILE)
     paths = [folder / name for name in description.get("runs") or []]
     for path in paths:
-        require_possible(path)
+        require_valid_path(path)
     started = [path for path in paths if (path / RUN_FILE).exists()]
     for path in started:
         require_inside(folder, path)
@@ -231,11 +231,11 @@ def _parts(manifest: Manifest, name: str) -> list[Part]:
     if name != "layers":
         return parts_of(manifest, name)
     path = manifest.folder / LAYERS_FILE
-    return [Part(0, 0, path)] if path.exists() or manifest.knows(path) else []
+    return [Part(0, 0, path)] if path.exists() or manifest.lists(path) else []
 
 
 def _within_memory(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
-    """`tables` as they are, as long as all of them fit into memory."""
+    """`tables` unchanged; raises `TooLargeError` once they no longer fit into memory."""
     total = 0
     for table in tables:
         total += table.nbytes
@@ -254,7 +254,7 @@ def _to_frame(name: str, tables: list[pa.Table]) -> pd.DataFrame:
 
 
 def _with_missing_columns(frame: pd.DataFrame, name: str) -> pd.DataFrame:
-    """`frame` with the columns that the run, recorded before there were such, does not have."""
+    """`frame` with empty columns added for those that the run's older gradflow did not record."""
     known = [quantity.name for quantity in TABLES[name].columns]
     if set(known) <= set(frame.columns):
         return frame

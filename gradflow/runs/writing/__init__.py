@@ -1,1 +1,1 @@
-"""Writes a run folder: parts that appear whole or not at all, merged as the run grows."""
+"""Writes a run folder: parts are written atomically and merged as the run grows."""

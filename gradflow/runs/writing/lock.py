@@ -1,4 +1,4 @@
-"""Keeps a second process from writing into a folder that one is writing into already."""
+"""A lock that keeps a second process from writing into the same folder."""
 
 from pathlib import Path
 from types import TracebackType
@@ -13,13 +13,13 @@ LOCK_FILE = ".lock"
 
 
 class FolderLock:
-    """Held from when it is made until `release` or the end of a `with` block, or of the process.
+    """Held from its creation until `release`, the end of a `with` block, or the process's end.
 
-    The lock is the operating system's, on an open file: one left behind by a process that was
-    killed holds nobody up. Where the file system has no locks, nothing is held.
+    It is a lock of the operating system on an open file, so a killed process leaves no lock behind.
+    If the file system has no locks, nothing is locked.
 
-    Raises `RunError` where another writer holds it, the folder cannot be written, or a link in it
-    leads out of it: who writes there would write elsewhere.
+    Raises `RunError` if another writer holds the lock, the folder cannot be written, or a link in
+    it leads out of it: files written through the link would land elsewhere.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -29,7 +29,7 @@ class FolderLock:
             self._lock.acquire(blocking=False)
         except Timeout:
             raise RunError(
-                f"{folder} is being written by another process: wait until it has ended, or end it"
+                f"{folder} is being written by another process: wait until it ends, or stop it"
             ) from None
         except NotImplementedError:
             return

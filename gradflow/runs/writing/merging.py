@@ -1,13 +1,14 @@
-"""Merges many small parts of a table into one, so that a long run does not drown in files.
+"""Merges many small parts of a table into one, so that a long run has few files.
 
-As soon as the last `MERGED_AT_ONCE` parts of a table were all merged equally often, they become one
-that was merged once more: n appended parts leave at most `MERGED_AT_ONCE` x log(n) files, and each
-row is rewritten log(n) times at most (a log-structured merge tree: O'Neil et al. 1996). Parts that
-together exceed `LARGEST` rows are left as they are. Rows are copied in batches: memory stays flat.
-A merge that fails is left out, and those of its table that would follow: what is there is enough.
+The rule is that of a log-structured merge tree (O'Neil et al. 1996). As soon as the last
+`PARTS_PER_MERGE` parts of a table have all been merged equally often, they are merged into one. So
+n appended parts leave at most `PARTS_PER_MERGE` x log(n) files, and each row is rewritten log(n)
+times at most. Parts that together exceed `MAX_MERGED_ROWS` rows are not merged. Rows are copied in
+batches, so memory stays flat. If a merge fails, the table is not merged further: its parts can
+still be read.
 
-In a merged part the rows of each batch are sorted by layer, so that one layer's can be read without
-the others; the column `row` holds the place that each had.
+In a merged part the rows of each batch are sorted by layer, so that one layer can be read without
+the others. The column `row` holds each row's original position.
 """
 
 from collections.abc import Iterator
@@ -21,148 +22,154 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from gradflow.errors import RunError
-from gradflow.runs.format.files import fault_point, remove, write_whole
+from gradflow.runs.format.files import fault_point, remove, write_atomically
 from gradflow.runs.format.layer_index import LayerIndex
-from gradflow.runs.format.manifest import entry_of, name_in, note, read_manifest, tidy
+from gradflow.runs.format.manifest import (
+    entry_of,
+    name_in,
+    read_manifest,
+    record_change,
+    shorten_manifest,
+)
 from gradflow.runs.format.parts import (
-    ROW,
+    ROW_COLUMN,
     Part,
-    left_over,
+    leftover_files,
     parquet_options,
     part_name,
     parts_of,
-    plain_schema,
+    without_dictionaries,
 )
 from gradflow.runs.reading.part_contents import (
     DamagedError,
-    columns_of,
-    require_room,
-    with_present_names,
+    checked_columns,
+    require_fits_memory,
+    with_current_names,
 )
 
-MERGED_AT_ONCE = 32
-LARGEST = 4_000_000
-_ROWS_IN_A_BATCH = 1 << 19
-_ROWS_IN_A_GROUP = 1 << 14
+PARTS_PER_MERGE = 32
+MAX_MERGED_ROWS = 4_000_000
+_ROWS_PER_BATCH = 1 << 19
+_ROWS_PER_GROUP = 1 << 14
 _SORTED_BY = ("layer", "parameter")
 _GENERATION = b"gradflow.generation"
 
 
 @dataclass(frozen=True)
-class _Counted:
-    """A part, how often its rows were merged, and how many there are."""
+class _PartToMerge:
+    """A part, its number of rows, and how often they have been merged (`generation`)."""
 
     part: Part
     generation: int
     rows: int
 
 
-class Compactor:
-    """Knows the parts of the tables of one run, and merges those that are due."""
+class PartMerger:
+    """Tracks the parts of one run's tables, and merges those that are due."""
 
     def __init__(self, run_folder: Path) -> None:
         self._run_folder = run_folder
-        self._tables: dict[str, list[_Counted] | None] = {}
-        self._merged_away: set[Path] = set()
+        self._tables: dict[str, list[_PartToMerge] | None] = {}
+        self._just_merged: set[Path] = set()
 
     def has_merged(self, path: Path) -> bool:
-        """Whether the rows of the part at `path` were in a merge that was interrupted."""
-        return path in self._merged_away
+        """Whether an interrupted merge already holds the rows of the part at `path`."""
+        return path in self._just_merged
 
-    def added(self, table: str, part: Part, rows: int) -> None:
-        """Take note of a new part of `table`, and merge what is due, if that can be done."""
+    def add(self, table: str, part: Part, rows: int) -> None:
+        """Add a new part of `table`, and merge the parts that are due, if possible."""
         try:
             self._add(table, part, rows)
         except (RunError, OSError, pa.ArrowException):
-            # A damaged part, a full disk, a file that another program holds open: whoever reads,
-            # or writes the next part, is told. Until then nothing is wrong with what is there.
+            # E.g. a damaged part, a full disk, or a file open in another program. The parts still
+            # count as they are; reading them or writing the next one reports the problem.
             self._tables[table] = None
-        self._merged_away.clear()
+        self._just_merged.clear()
 
     def _add(self, table: str, part: Part, rows: int) -> None:
         if table not in self._tables:
             known = parts_of(read_manifest(self._run_folder), table)
-            self._tables[table] = _counted([one for one in known if one.path != part.path])
+            self._tables[table] = _parts_to_merge([one for one in known if one.path != part.path])
         parts = self._tables[table]
         if parts is None:
             return
         if parts and part.path == parts[-1].part.path:
-            parts.pop()  # it was written anew
+            parts.pop()  # it was rewritten
         if parts and part.first <= parts[-1].part.first:
-            # Rows of an earlier epoch, added by a probe afterwards: a merge would lose the order.
+            # A probe added rows of an earlier epoch later. Merging would lose their order.
             self._tables[table] = None
             return
-        parts.append(_Counted(part, 0, rows))
+        parts.append(_PartToMerge(part, 0, rows))
         while _is_due(parts):
-            due = parts[-MERGED_AT_ONCE:]
-            if not self._are_whole(due):
-                # Left as they are, to be named by who reads them; those that follow are merged.
+            due = parts[-PARTS_PER_MERGE:]
+            if not self._are_undamaged(due):
+                # Reading them will name the damaged file. Later parts are merged again.
                 parts.clear()
                 return
-            parts[-MERGED_AT_ONCE:] = [self._merge(due)]
+            parts[-PARTS_PER_MERGE:] = [self._merge(due)]
 
-    def _are_whole(self, counted: list[_Counted]) -> bool:
-        """Whether these parts are what was written: damage must not be copied under a new sum."""
+    def _are_undamaged(self, due: list[_PartToMerge]) -> bool:
+        """Whether these parts are undamaged; damage must not get a new, valid checksum."""
         listed = read_manifest(self._run_folder).files
         try:
             return all(
                 entry_of(one.part.path) in listed[name_in(self._run_folder, one.part.path)]
-                for one in counted
+                for one in due
             )
         except (OSError, KeyError):
             return False
 
-    def _merge(self, counted: list[_Counted]) -> _Counted:
-        parts = [one.part for one in counted]
+    def _merge(self, due: list[_PartToMerge]) -> _PartToMerge:
+        parts = [one.part for one in due]
         first, last = parts[0].first, parts[-1].last
-        generation = counted[0].generation + 1
+        generation = due[0].generation + 1
         path = parts[0].path.with_name(part_name(first, last, merged=True))
-        write_whole(path, lambda temporary: _copy_rows(parts, generation, temporary))
+        write_atomically(path, lambda temporary: _copy_rows(parts, generation, temporary))
         old = [part.path for part in parts]
-        self._merged_away |= set(old)
-        note(self._run_folder, [path], old)  # from here on the new one counts, and they do not
+        self._just_merged |= set(old)
+        record_change(self._run_folder, [path], old)  # from here on the merged part counts
         fault_point("merged")
         for one in old:
             one.unlink()
-        tidy(self._run_folder)
-        return _Counted(Part(first, last, path), generation, sum(one.rows for one in counted))
+        shorten_manifest(self._run_folder)
+        return _PartToMerge(Part(first, last, path), generation, sum(one.rows for one in due))
 
 
-def clear_away(run_folder: Path) -> None:
-    """Remove what merges that failed left over in a run that nobody else writes.
+def remove_leftovers(run_folder: Path) -> None:
+    """Remove the leftovers of failed merges in a run that no other process writes.
 
-    Raises `RunError` where that cannot be done.
+    Raises `RunError` if that fails.
     """
-    paths = left_over(read_manifest(run_folder))
+    paths = leftover_files(read_manifest(run_folder))
     if paths:
-        tidy(run_folder)  # what counts in their place is known on the disk before they go
+        shorten_manifest(run_folder)  # flushed first: it lists the files that replace these
     for path in paths:
         remove(path)
 
 
-def _is_due(parts: list[_Counted]) -> bool:
-    last = parts[-MERGED_AT_ONCE:]
+def _is_due(parts: list[_PartToMerge]) -> bool:
+    last = parts[-PARTS_PER_MERGE:]
     return (
-        len(last) == MERGED_AT_ONCE
+        len(last) == PARTS_PER_MERGE
         and len({one.generation for one in last}) == 1
-        and sum(one.rows for one in last) <= LARGEST
+        and sum(one.rows for one in last) <= MAX_MERGED_ROWS
     )
 
 
-def _counted(parts: list[Part]) -> list[_Counted]:
-    """`parts` with what they say of themselves; those up to a damaged one are left out."""
-    counted: list[_Counted] = []
+def _parts_to_merge(parts: list[Part]) -> list[_PartToMerge]:
+    """`parts` with their metadata; a damaged part and those before it are left out."""
+    found: list[_PartToMerge] = []
     for part in parts:
         try:
             with pq.ParquetFile(part.path) as file:
-                require_room(part, file, columns_of(part, file.schema_arrow))
+                require_fits_memory(part, file, checked_columns(part, file.schema_arrow))
                 metadata = file.metadata
             generation = int((metadata.metadata or {}).get(_GENERATION, b"0"))
         except (DamagedError, RunError, pa.ArrowException, OSError, ValueError):
-            counted.clear()
+            found.clear()
             continue
-        counted.append(_Counted(part, generation, metadata.num_rows))
-    return counted
+        found.append(_PartToMerge(part, generation, metadata.num_rows))
+    return found
 
 
 def _copy_rows(parts: list[Part], generation: int, path: Path) -> None:
@@ -172,14 +179,14 @@ def _copy_rows(parts: list[Part], generation: int, path: Path) -> None:
 
 
 def _copy_groups(files: list[tuple[Part, pq.ParquetFile]], generation: int, path: Path) -> None:
-    # Columns differ where an epoch had scalars that another had not.
+    # Columns differ if epochs have different scalars.
     schemas = [
-        plain_schema(with_present_names(part, file.schema_arrow.empty_table()).schema)
+        without_dictionaries(with_current_names(part, file.schema_arrow.empty_table()).schema)
         for part, file in files
     ]
     schema = pa.unify_schemas(schemas, promote_options="permissive")
-    if ROW not in schema.names:
-        schema = schema.append(pa.field(ROW, pa.int64()))
+    if ROW_COLUMN not in schema.names:
+        schema = schema.append(pa.field(ROW_COLUMN, pa.int64()))
     schema = schema.with_metadata({_GENERATION: str(generation).encode()})
     waiting: list[pa.Table] = []
     rows = 0
@@ -191,29 +198,29 @@ def _copy_groups(files: list[tuple[Part, pq.ParquetFile]], generation: int, path
         for table in _numbered_groups(files):
             waiting.append(_with_columns(table, schema))
             rows += table.num_rows
-            if rows >= _ROWS_IN_A_BATCH:
-                index.write(writer, _by_layer(waiting), _ROWS_IN_A_GROUP)
+            if rows >= _ROWS_PER_BATCH:
+                index.write(writer, _by_layer(waiting), _ROWS_PER_GROUP)
                 waiting, rows = [], 0
         if waiting:
-            index.write(writer, _by_layer(waiting), _ROWS_IN_A_GROUP)
-        index.note(writer)
+            index.write(writer, _by_layer(waiting), _ROWS_PER_GROUP)
+        index.save(writer)
 
 
 def _numbered_groups(files: list[tuple[Part, pq.ParquetFile]]) -> Iterator[pa.Table]:
-    """The row groups of `files` one after the other, each row with its place in all of them."""
+    """The row groups of `files` in turn, each row with its position among all rows."""
     before = 0
     for part, file in files:
         seen = 0
         for group in range(file.num_row_groups):
-            # A group is small: where the processor is busy, handing its columns to other threads
-            # and waiting for them takes many times as long as reading it.
-            table = with_present_names(part, file.read_row_group(group, use_threads=False))
-            if ROW in table.column_names:
-                place = table.column_names.index(ROW)
-                table = table.set_column(place, ROW, pc.add(table[ROW], before))
+            # No threads: a group is small, and on a busy processor waiting for other threads takes
+            # many times as long as reading it.
+            table = with_current_names(part, file.read_row_group(group, use_threads=False))
+            if ROW_COLUMN in table.column_names:
+                place = table.column_names.index(ROW_COLUMN)
+                table = table.set_column(place, ROW_COLUMN, pc.add(table[ROW_COLUMN], before))
             else:
                 numbers = np.arange(before + seen, before + seen + len(table))
-                table = table.append_column(ROW, pa.array(numbers))
+                table = table.append_column(ROW_COLUMN, pa.array(numbers))
             seen += len(table)
             yield table
         before += seen
@@ -228,7 +235,7 @@ def _by_layer(tables: list[pa.Table]) -> pa.Table:
 
 
 def _with_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """`table` with the columns of `schema`, those that it has not without values."""
+    """`table` with the columns of `schema`; columns that it lacks are null."""
     columns = [
         table[field.name].cast(field.type)
         if field.name in table.column_names

@@ -1,4 +1,4 @@
-"""Lists the files of a run anew from what is on the disk: its manifest is missing or damaged."""
+"""Rebuilds a missing or damaged manifest from the files on the disk."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,49 +6,48 @@ from pathlib import Path
 import pyarrow as pa
 
 from gradflow.errors import RunError
-from gradflow.runs.format.files import LAYERS_FILE, WEIGHTS
-from gradflow.runs.format.limits import is_own_file
+from gradflow.runs.format.files import LAYERS_FILE, WEIGHTS_PATTERNS
+from gradflow.runs.format.limits import is_file_inside
 from gradflow.runs.format.manifest import Manifest, entry_of, name_in, write_manifest
-from gradflow.runs.format.parts import Part, part_at
+from gradflow.runs.format.parts import Part, parse_part_name
 from gradflow.runs.format.schema import TABLE_OF_FOLDER
 from gradflow.runs.reading.part import read_part
 
 
 def rebuild_manifest(run_folder: Path) -> list[Path]:
-    """List every file of the run in `run_folder`, as it is now.
+    """Write a manifest that lists every file of the run in `run_folder` with its present content.
 
-    Of parts that were merged and the one they were merged into, both of which an interruption may
-    have left, the merged one counts. Parts that cannot be read are left out, and whatever is no
-    file of the run's own folder.
+    An interruption may have left both a merged part and the parts that it replaces; then only the
+    merged part counts. Files outside the run's folder are left out.
 
-    Returns the parts that do not count: they may be removed.
+    Returns the parts that do not count. They may be removed.
 
-    Raises `RunError` where the folder cannot be written.
+    Raises `RunError` if the folder cannot be written.
     """
     spent = [part.path for table in TABLE_OF_FOLDER for part in _merged_already(run_folder, table)]
     gone = frozenset(name_in(run_folder, path) for path in spent)
-    own = (path for path in files_of(run_folder) if is_own_file(run_folder, path))
+    own = (path for path in run_files(run_folder) if is_file_inside(run_folder, path))
     present = {name_in(run_folder, path): path for path in own}
     files = {name: (entry_of(path),) for name, path in present.items() if name not in gone}
     write_manifest(run_folder, files, gone)
     return spent
 
 
-def files_of(run_folder: Path) -> Iterator[Path]:
-    """The files on the disk that a manifest of the run in `run_folder` lists."""
+def run_files(run_folder: Path) -> Iterator[Path]:
+    """The files on the disk that the manifest of the run in `run_folder` should list."""
     layers = run_folder / LAYERS_FILE
     if layers.is_file():
         yield layers
     for table in TABLE_OF_FOLDER:
-        yield from sorted(p for p in (run_folder / table).glob("*.parquet") if part_at(p))
-    for pattern in WEIGHTS:
+        yield from sorted(p for p in (run_folder / table).glob("*.parquet") if parse_part_name(p))
+    for pattern in WEIGHTS_PATTERNS:
         yield from sorted(run_folder.glob(pattern))
 
 
 def _merged_already(run_folder: Path, table: str) -> Iterator[Part]:
-    """The parts of `table` all of whose rows another, merged part holds."""
-    found = map(part_at, (run_folder / table).glob("*.parquet"))
-    # The longest first: a merged part may itself have been merged once more.
+    """The parts of `table` whose rows are all in another, merged part."""
+    found = map(parse_part_name, (run_folder / table).glob("*.parquet"))
+    # Longest first, because a merged part may have been merged again.
     parts = sorted((part for part in found if part), key=_longest_first)
     whole: list[tuple[Part, pa.Table]] = []
     for part in parts:
@@ -69,7 +68,7 @@ def _longest_first(part: Part) -> tuple[int, bool]:
 
 
 def _keys(run_folder: Path, table: str, part: Part) -> pa.Table | None:
-    """What identifies the rows of `part`; None where it cannot be read."""
+    """The key columns of `part`; None if it cannot be read."""
     try:
         rows = read_part(Manifest(run_folder, exists=False), part)
     except RunError:

@@ -1,9 +1,9 @@
-"""Writes a run folder: `run.json` first, then each table in parts that appear whole or not at all.
+"""Writes a run folder: first `run.json`, then each table in parts that are written atomically.
 
 run.json               configuration, versions, seeds, device, schema version, status
-manifest.jsonl         which files there are, with their checksums
-layers.parquet         one row a layer
-<table>/part-*.parquet one file a range of steps, one column a quantity, zstd
+manifest.jsonl         the list of files with their checksums
+layers.parquet         one row per layer
+<table>/part-*.parquet one file per range of steps, one column per quantity, zstd
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,13 +23,13 @@ from gradflow.runs.format.files import (
     remove_temporary_files,
     write_json,
 )
-from gradflow.runs.format.limits import require_possible
+from gradflow.runs.format.limits import require_valid_path
 from gradflow.runs.format.manifest import read_manifest, write_listed, write_manifest
 from gradflow.runs.format.parts import ARROW_TYPES, Part, part_name, write_rows
 from gradflow.runs.format.quantity import Table
 from gradflow.runs.format.schema import SCHEMA_VERSION, TABLES
 from gradflow.runs.writing.lock import FolderLock
-from gradflow.runs.writing.merging import Compactor, clear_away
+from gradflow.runs.writing.merging import PartMerger, remove_leftovers
 from gradflow.runs.writing.rebuilding import rebuild_manifest
 from gradflow.runs.writing.rollback import roll_back
 
@@ -43,18 +43,18 @@ def now() -> str:
 
 
 class RunWriter:
-    """Writes one run into `folder`, which is created and must not hold a run already.
+    """Writes one run into `folder`, which is created and must not yet hold a run.
 
-    `description` goes into `run.json` as it is: it must be JSON.
+    `description` is stored in `run.json` unchanged, so it must be valid JSON.
 
-    Raises `RunError` where the folder holds a run or experiment already, or cannot be written.
+    Raises `RunError` if the folder already holds a run or experiment, or cannot be written.
     """
 
     def __init__(self, folder: str | Path, description: Mapping[str, Any]) -> None:
         claim_folder(Path(folder))
         self._open(Path(folder), {})
         remove_temporary_files(self.folder)
-        # First: from here on a run without a manifest is one that has lost it.
+        # Written first, so that a run without a manifest must have lost it.
         write_manifest(self.folder, {})
         self._description: dict[str, Any] = {
             "schema_version": SCHEMA_VERSION,
@@ -67,9 +67,9 @@ class RunWriter:
 
     @classmethod
     def reopen(cls, folder: str | Path) -> Self:
-        """A writer that adds tables to the run that is in `folder`.
+        """A writer that adds tables to the existing run in `folder`.
 
-        Raises `RunError` where the folder holds no run of this schema, or is being written.
+        Raises `RunError` if the folder holds no readable run, or another process writes there.
         """
         folder = Path(folder)
         description = read_description(folder, RUN_FILE)
@@ -77,7 +77,7 @@ class RunWriter:
         writer._open(folder, description)
         try:
             if description["schema_version"] < SCHEMA_VERSION:
-                # What is added from here on, older versions of gradflow cannot read.
+                # Older versions of gradflow cannot read the tables that are added from here on.
                 writer.describe(schema_version=SCHEMA_VERSION)
             if not read_manifest(folder).exists:
                 rebuild_manifest(folder)
@@ -88,14 +88,14 @@ class RunWriter:
 
     @classmethod
     def resume(cls, folder: str | Path, *, epoch: int, step: int) -> Self:
-        """A writer that goes on with the run in `folder` from the beginning of an epoch.
+        """A writer that continues the run in `folder` from the beginning of an epoch.
 
         Args:
             folder: the run's folder.
-            epoch: the first epoch that is to be recorded again, counted from 1.
-            step: the step it begins with, counted from 0; rows from there on are removed.
+            epoch: the first epoch to be recorded again, counted from 1.
+            step: the first step of that epoch, counted from 0; rows from there on are removed.
 
-        Raises `RunError` where the folder holds no run of this schema, or is being written.
+        Raises `RunError` if the folder holds no readable run, or another process writes there.
         """
         writer = cls.reopen(folder)
         try:
@@ -111,7 +111,7 @@ class RunWriter:
             if name not in ("ended", "first_nonfinite", "stopped_by")
         }
         if "set_aside" in writer._description:
-            # What was lost from here on is about to be recorded again.
+            # Rows lost from `step` on are about to be recorded again.
             lost = writer._description["set_aside"]
             writer._description["set_aside"] = [one for one in lost if one["first_step"] < step]
         writer.describe(status="running", resumed=resumed)
@@ -121,7 +121,7 @@ class RunWriter:
         self.folder = folder
         self._lock = FolderLock(folder)
         self._description = dict(description)
-        self._compactor = Compactor(folder)
+        self._merger = PartMerger(folder)
 
     def __enter__(self) -> Self:
         return self
@@ -135,7 +135,7 @@ class RunWriter:
         self._write_description()
 
     def write_layers(self, columns: Mapping[str, Sequence[Any]]) -> None:
-        """Write the table of layers, one row a layer in order of execution."""
+        """Write the table of layers, one row per layer in order of execution."""
         table = _to_arrow(TABLES["layers"], columns)
         self._write_table(self.folder / LAYERS_FILE, table)
 
@@ -146,21 +146,21 @@ class RunWriter:
         table = _to_arrow(TABLES[name], columns)
         folder = self.folder / name
         path = folder / part_name(first_step, last_step)
-        if self._compactor.has_merged(path):
-            return  # an interruption came as its rows were merged, and they are given once more
+        if self._merger.has_merged(path):
+            return  # an interrupted merge already holds these rows
         make_folder(folder)
         self._write_table(path, table)
-        self._compactor.added(name, Part(first_step, last_step, path), table.num_rows)
+        self._merger.add(name, Part(first_step, last_step, path), table.num_rows)
 
     def close(self, status: str) -> None:
-        """Record how the run ended: `complete`, `interrupted` or `failed`; let others write."""
+        """Record how the run ended (`complete`, `interrupted` or `failed`) and release the lock."""
         if status == "complete":
-            clear_away(self.folder)
+            remove_leftovers(self.folder)
         self.describe(status=status, ended=now())
         self.release()
 
     def release(self) -> None:
-        """Let others write, the status left as it is."""
+        """Release the lock, and leave the status unchanged."""
         self._lock.release()
 
     def _write_table(self, path: Path, table: pa.Table) -> None:
@@ -170,15 +170,15 @@ class RunWriter:
         write_json(self.folder / RUN_FILE, self._description)
 
 
-class MuteWriter(RunWriter):
-    """Takes what a `RunWriter` takes and writes nothing: for processes beside the one that does."""
+class NullRunWriter(RunWriter):
+    """A `RunWriter` that writes nothing, for processes other than the one that writes."""
 
     def __init__(self, folder: str | Path, description: Mapping[str, Any]) -> None:
         self.folder = Path(folder)
 
     @classmethod
     def resume(cls, folder: str | Path, *, epoch: int, step: int) -> Self:
-        """A writer of nothing."""
+        """A writer that writes nothing."""
         return cls(folder, {})
 
     def describe(self, **entries: Any) -> None:
@@ -197,9 +197,9 @@ class MuteWriter(RunWriter):
 
 
 class ExperimentWriter:
-    """Writes `experiment.json`, which names the runs made together, before any of them starts.
+    """Writes `experiment.json`, which names the runs of an experiment before any of them starts.
 
-    Raises `RunError` where the folder holds a run or experiment already, or cannot be written.
+    Raises `RunError` if the folder already holds a run or experiment, or cannot be written.
     """
 
     def __init__(self, folder: str | Path, description: Mapping[str, Any]) -> None:
@@ -216,12 +216,12 @@ class ExperimentWriter:
 
 
 def claim_folder(folder: Path) -> None:
-    """Create `folder`, or raise `RunError` where it holds a run already or cannot be made."""
-    require_possible(folder)
-    for name in (RUN_FILE, EXPERIMENT_FILE):
+    """Create `folder`; raise `RunError` if it already holds a run or cannot be created."""
+    require_valid_path(folder)
+    for name, content in ((RUN_FILE, "a run"), (EXPERIMENT_FILE, "an experiment")):
         if (folder / name).exists():
             raise RunError(
-                f"{folder} holds a {Path(name).stem} already ({name}): "
+                f"{folder} already holds {content} ({name}): "
                 "name another output folder, or move this one away"
             )
     if folder.is_dir() and read_manifest(folder).files:
@@ -237,6 +237,6 @@ def _to_arrow(table: Table, columns: Mapping[str, Any]) -> pa.Table:
     missing, extra = known.keys() - columns.keys(), columns.keys() - known.keys()
     if missing or (extra and not table.open_ended):
         raise ValueError(f"table {table.name}: missing {sorted(missing)}, unknown {sorted(extra)}")
-    # A value not observed comes as None; NaN is a value that was observed.
+    # None stands for a value that was not observed; NaN is an observed value.
     arrays = {name: pa.array(columns[name], type=known.get(name)) for name in columns}
     return pa.table(arrays)

@@ -1,4 +1,4 @@
-"""An error of the user's is one sentence and an exit code; a defect keeps its traceback."""
+"""A user's error is one sentence and an exit code; a bug keeps its traceback."""
 
 import subprocess
 import sys

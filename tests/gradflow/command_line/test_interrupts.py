@@ -1,11 +1,15 @@
-"""A signal that asks the program to end raises an exception, once for one request."""
+"""A termination signal raises an exception, but only once if it is repeated."""
 
 import signal
 import time
 
 import pytest
 
-from gradflow.command_line.interrupts import SECONDS_TO_END, Terminated, end_in_good_order
+from gradflow.command_line.interrupts import (
+    SHUTDOWN_SECONDS,
+    Terminated,
+    raise_on_termination_signals,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +22,7 @@ def _handlers_as_they_were():
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_raises_what_the_exit_status_is_told_by(number):
-    end_in_good_order()
+    raise_on_termination_signals()
     with pytest.raises(Terminated) as raised:
         signal.raise_signal(number)
     assert raised.value.status == 128 + number
@@ -26,7 +30,7 @@ def test_a_signal_raises_what_the_exit_status_is_told_by(number):
 
 
 def test_the_same_request_sent_again_does_not_break_off_the_end_it_began():
-    end_in_good_order()
+    raise_on_termination_signals()
     with pytest.raises(Terminated):
         signal.raise_signal(signal.SIGTERM)
     signal.raise_signal(signal.SIGTERM)
@@ -34,10 +38,10 @@ def test_the_same_request_sent_again_does_not_break_off_the_end_it_began():
 
 
 def test_a_request_long_after_counts_again(monkeypatch):
-    end_in_good_order()
+    raise_on_termination_signals()
     with pytest.raises(Terminated):
         signal.raise_signal(signal.SIGTERM)
     now = time.monotonic()
-    monkeypatch.setattr(time, "monotonic", lambda: now + SECONDS_TO_END + 1)
+    monkeypatch.setattr(time, "monotonic", lambda: now + SHUTDOWN_SECONDS + 1)
     with pytest.raises(Terminated):
         signal.raise_signal(signal.SIGTERM)

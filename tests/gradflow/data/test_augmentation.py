@@ -1,4 +1,4 @@
-"""What the augmentation draws, against the distributions that it is said to have."""
+"""The distributions of the augmentation's random changes are as documented."""
 
 import colorsys
 

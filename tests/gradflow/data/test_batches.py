@@ -1,4 +1,4 @@
-"""Batches: their pixels, order and sizes, and that two networks of a seed are given the same."""
+"""Batches: their pixels, order and sizes; two networks of one seed get the same batches."""
 
 import math
 

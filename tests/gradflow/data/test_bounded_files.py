@@ -1,4 +1,4 @@
-"""Image files made to take longer than their pixels do are refused at once."""
+"""Image files made to decode very slowly are refused at once."""
 
 import io
 import struct
@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from gradflow.data import bounded_files
-from gradflow.data.bounded_files import BoundedFile, EndlessError, require_few_scans
+from gradflow.data.bounded_files import BoundedFile, TooMuchToDecodeError, require_few_scans
 from gradflow.data.images import decode, read_size
 from gradflow.errors import DataError
 
@@ -20,7 +20,7 @@ def saved(form, **options):
 
 
 def notes_without_end():
-    """A JPEG whose notes Pillow joins anew with each of them: time grows with their square."""
+    """A JPEG whose comments Pillow joins again for each one: time grows with their square."""
     note = b"\xff\xe1" + struct.pack(">H", 65_002) + b"Exif\0\0II*\0" + bytes(64_990)
     whole = saved("JPEG")
     return whole[:2] + note * 300 + whole[2:]
@@ -37,17 +37,17 @@ def pieces_without_end():
 
 
 @pytest.mark.parametrize("make", [notes_without_end, comment_without_end, pieces_without_end])
-def test_what_stands_before_the_pixels_has_an_end(tmp_path, make):
+def test_endless_metadata_is_refused(tmp_path, make):
     path = tmp_path / "image.png"
     path.write_bytes(make())
-    with pytest.raises(DataError, match="holds far more than its pixels"):
+    with pytest.raises(DataError, match="holds far more data than its pixels"):
         read_size(path)
-    with pytest.raises(DataError, match="holds far more than its pixels"):
+    with pytest.raises(DataError, match="holds far more data than its pixels"):
         decode(path.read_bytes(), path, 8)
 
 
 def with_scans(count):
-    """A progressive JPEG that goes over its picture `count` times more than it must."""
+    """A progressive JPEG with `count` more scans than it needs."""
     whole = saved("JPEG", progressive=True)
     begin = whole.index(b"\xff\xda")
     end = whole.index(b"\xff", begin + 2)
@@ -56,17 +56,17 @@ def with_scans(count):
     return whole[:end] + whole[begin:end] * count + whole[end:]
 
 
-def test_a_picture_that_is_gone_over_without_end_is_refused(tmp_path):
-    with pytest.raises(DataError, match="shows them far too often"):
-        decode(with_scans(bounded_files.MOST_SCANS), tmp_path / "image.jpg", 8)
+def test_too_many_scans_are_refused(tmp_path):
+    with pytest.raises(DataError, match="or too many scans"):
+        decode(with_scans(bounded_files.MAX_SCANS), tmp_path / "image.jpg", 8)
 
 
-def test_what_follows_a_picture_does_not_count():
+def test_scans_after_a_picture_do_not_count():
     require_few_scans(saved("JPEG", progressive=True) + b"\xff\xda\0\2" * 1000)
 
 
 def test_a_small_picture_within_the_notes_does_not_count():
-    thumbnail = with_scans(bounded_files.MOST_SCANS)[:65_000]
+    thumbnail = with_scans(bounded_files.MAX_SCANS)[:65_000]
     note = b"\xff\xe1" + struct.pack(">H", len(thumbnail) + 2) + thumbnail
     whole = saved("JPEG")
     require_few_scans(whole[:2] + note + whole[2:])
@@ -93,10 +93,10 @@ def test_usual_files_are_decoded(tmp_path, form, options):
 
 
 def test_pixels_may_be_many(monkeypatch):
-    monkeypatch.setattr(bounded_files, "MOST_BEFORE_PIXELS", 4)
+    monkeypatch.setattr(bounded_files, "MAX_HEADER_BYTES", 4)
     file = BoundedFile(io.BytesIO(bytes(100)))
     file.read(4)
-    file.pixels_follow()
+    file.end_of_header()
     assert len(file.read(50)) == 50
-    with pytest.raises(EndlessError):
+    with pytest.raises(TooMuchToDecodeError):
         BoundedFile(io.BytesIO(bytes(100))).read(5)

@@ -1,4 +1,4 @@
-"""Finding labelled files: both layouts, and every way in which a folder can be unfit."""
+"""Finding labelled files: both layouts, and every kind of unusable folder."""
 
 from pathlib import Path
 
@@ -66,7 +66,7 @@ def test_a_folder_named_as_the_csv_comes_before_others_with_the_same_names(tmp_p
 def test_files_in_two_other_folders_alike_are_refused_rather_than_guessed(tmp_path):
     names = [f"{folder}/{name}.png" for folder in ("one", "two") for name in "abcd"]
     described(tmp_path, FOUR, *names)
-    with pytest.raises(DataError, match="are in one and two alike; write the folder"):
+    with pytest.raises(DataError, match="are in one and two; write the folder"):
         find_files(tmp_path)
 
 
@@ -101,7 +101,7 @@ def test_a_csv_may_have_a_byte_order_mark_spaces_backslashes_and_an_image_twice(
         ("filename,label\na.png,x\n/etc/b.png,y\n", "names '/etc/b.png', which leads out"),
         ("filename,label\na.png,x\nC:\\b.png,y\n", "which leads out of its folder"),
         (FOUR, "2 of the 4 images of .* are not in .*, the first are c.png, d.png"),
-        ("filename,label\na.png,x\nb.png,x\n", r"has one class only \(x\)"),
+        ("filename,label\na.png,x\nb.png,x\n", r"has only one class \(x\)"),
         ("filename,label\na.png,x\nb.png,y\n", "the class x of .* has a single image"),
     ],
 )
@@ -157,7 +157,7 @@ def test_a_class_folder_without_images_is_refused(tmp_path):
 def test_one_class_or_a_class_with_one_image_is_refused(tmp_path):
     picture(tmp_path / "a" / "1.png")
     picture(tmp_path / "a" / "2.png")
-    with pytest.raises(DataError, match=r"has one class only \(a\)"):
+    with pytest.raises(DataError, match=r"has only one class \(a\)"):
         find_files(tmp_path)
     picture(tmp_path / "b" / "1.png")
     with pytest.raises(DataError, match=r"the class b of .* has a single image"):

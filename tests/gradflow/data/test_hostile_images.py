@@ -1,4 +1,4 @@
-"""Images that are bombs, damaged, empty, unusual, or links to somewhere else."""
+"""Images that are decompression bombs, damaged, empty, unusual, or links to other places."""
 
 import io
 import os
@@ -119,7 +119,7 @@ def test_postscript_under_another_name_is_not_given_to_its_interpreter(tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["tiff", "jpeg"])
-def test_cmyk_is_what_is_left_of_white_after_ink_and_black(tmp_path, kind):
+def test_cmyk_is_converted_as_ink_on_white(tmp_path, kind):
     ink = np.repeat(np.repeat(random_pixels(2, 2, 4), 8, 0), 8, 1)
     options = {"quality": 100, "subsampling": 0} if kind == "jpeg" else {}
     content = encoded(Image.fromarray(ink, "CMYK"), kind, **options)
@@ -145,8 +145,8 @@ def test_sixteen_bit_color_keeps_its_upper_eight_bits(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])
-def test_pixels_of_32_bits_are_refused_for_nobody_knows_what_is_white(tmp_path, mode):
-    with pytest.raises(DataError, match="has 32 bits a pixel, and none of them says what is white"):
+def test_pixels_of_32_bits_are_refused(tmp_path, mode):
+    with pytest.raises(DataError, match="has 32 bits per pixel, which do not define what is white"):
         decode(encoded(Image.new(mode, (4, 4)), "tiff"), tmp_path / "a.tif", 4)
 
 
@@ -169,14 +169,14 @@ def test_half_transparent_pixels_are_mixed_with_white(tmp_path):
     assert np.abs(found - expected).max() <= 1
 
 
-def test_of_one_bit_there_are_black_and_white(tmp_path):
+def test_one_bit_images_are_black_and_white(tmp_path):
     bits = GENERATOR.random((9, 9)) < 0.5
     found = rgb(decode(encoded(Image.fromarray(bits), "tiff"), tmp_path / "a", 9))
     np.testing.assert_array_equal(found, bits[..., None].repeat(3, 2) * 255)
 
 
 @pytest.mark.parametrize("kind", ["gif", "webp", "png"])
-def test_of_an_animation_the_first_frame_counts(tmp_path, kind):
+def test_the_first_frame_of_an_animation_is_taken(tmp_path, kind):
     frames = [Image.new("RGB", (4, 4), color) for color in ("red", "blue", "lime")]
     options = {"lossless": True} if kind == "webp" else {}
     content = encoded(frames[0], kind, save_all=True, append_images=frames[1:], **options)
@@ -249,7 +249,7 @@ def test_links_within_the_folder_and_to_it_are_followed_and_rings_end(folder, tm
     assert names == ["a/0.png", "a/1.png", "a/again.png", "b/2.png", "b/3.png"]
 
 
-def test_what_is_no_file_is_passed_over(folder):
+def test_what_is_not_a_file_is_skipped(folder):
     os.mkfifo(folder / "a" / "pipe.png")
     (folder / "b" / "device.png").symlink_to("/dev/zero")
     (folder / "b" / "nowhere.png").symlink_to("nothing")
@@ -261,7 +261,7 @@ def test_what_is_no_file_is_passed_over(folder):
     "name",
     ["it's", '"', "-rf", "a b", "new\nline", "\u6f22\U0001f600", "<b>", "$(x)", "\x1b[31m", "..."],
 )
-def test_names_go_through_as_they_are(folder, name):
+def test_names_are_kept_unchanged(folder, name):
     (folder / name).mkdir()
     for index in range(2):
         content = encoded(Image.new("RGB", (4, 4), (index, 9, 9)))

@@ -127,7 +127,7 @@ def test_an_impossible_image_size_is_refused():
 
 
 def write_cifar10(root, monkeypatch):
-    """Two images a training batch and three test images, in the format of the published files."""
+    """Two images per training batch and three test images, in the format of the published files."""
     folder = root / "cifar-10-batches-py"
     folder.mkdir(parents=True)
     generator = np.random.default_rng(1)

@@ -1,4 +1,4 @@
-"""The split: proportions counted by hand, and no image on both sides whatever the duplicates."""
+"""The split: proportions counted by hand, and no image on both sides despite duplicates."""
 
 import pytest
 import torch
@@ -140,7 +140,7 @@ def test_an_official_validation_set_is_taken_as_it_is():
 
 def test_an_official_validation_set_without_a_class_is_refused():
     data = data_set([0, 0, 1, 1], official=torch.tensor([True, False, False, False]))
-    with pytest.raises(DataError, match="the validation images hold none of the class class1"):
+    with pytest.raises(DataError, match="no validation image belongs to the class class1"):
         split(data, seed=0)
 
 
@@ -156,8 +156,8 @@ def test_a_small_class_is_on_both_sides():
     [
         ([0] * 20 + [1], None, 0.2, "the class class1 has fewer than two images"),
         ([0] * 20 + [1] * 3, [*map(str, range(20)), *"xxx"], 0.2, "class1 has fewer than two dis"),
-        ([0, 0, 1, 1, 2, 2], None, 0.2, "0.2 of 6 images leaves no place .* the 3 classes"),
-        ([0, 0, 1, 1, 2, 2], None, 0.8, "0.8 of 6 images leaves no place .* the 3 classes"),
+        ([0, 0, 1, 1, 2, 2], None, 0.2, "0.2 of 6 images leaves no image .* the 3 classes"),
+        ([0, 0, 1, 1, 2, 2], None, 0.8, "0.8 of 6 images leaves no image .* the 3 classes"),
     ],
 )
 def test_a_class_that_cannot_be_on_both_sides_is_refused(labels, fingerprints, fraction, message):

@@ -255,7 +255,7 @@ def test_a_folder_that_holds_a_run_is_refused_and_left_as_it_is(tmp_path):
     before = (tmp_path / "run" / "run.json").read_text()
     model = nn.Sequential(nn.Linear(2, 2))
     with (
-        pytest.raises(RunError, match="holds a run already"),
+        pytest.raises(RunError, match="already holds a run"),
         gradflow.Tracer(model, tmp_path / "run"),
     ):
         pytest.fail("the tracer started")

@@ -1,4 +1,4 @@
-"""The server of the live page: one page, to this machine alone."""
+"""The server of the live page serves one page, only to this machine."""
 
 import http.client
 import json
@@ -14,14 +14,14 @@ from gradflow.live.serve import PageServer
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PageServer]:
-    """One for all tests that only ask."""
+    """A server shared by all tests that only send requests."""
     with PageServer(b"<p>waiting</p>", "", "waiting for the first epoch") as running:
         yield running
 
 
 @pytest.fixture
 def fresh() -> Iterator[PageServer]:
-    """One for tests that change what is served, or who is known to read it."""
+    """A server for one test that changes the page, the status, or the known readers."""
     with PageServer(b"<p>waiting</p>", "", "waiting for the first epoch") as running:
         yield running
 
@@ -61,7 +61,7 @@ def test_version_says_how_far_training_has_got(fresh):
         "version": "", "standing": "waiting for the first epoch", "ended": False, "age": None,
     }  # fmt: skip
     fresh.publish(b"", "v1", "epoch 1 of 1; training goes on")
-    fresh.tell("epoch 1 of 1; training has ended", ended=True)
+    fresh.set_status("epoch 1 of 1; training has ended", ended=True)
     told = news(fresh)
     assert 0 <= told.pop("age") < 5
     assert told == {"version": "v1", "standing": "epoch 1 of 1; training has ended", "ended": True}
@@ -146,13 +146,13 @@ def test_malformed_requests_are_refused_without_repeating_them(server, text):
 def test_other_machines_cannot_reach_it(server):
     assert server._server.socket.getsockname() == ("127.0.0.1", server.port)
     assert server.address == f"http://127.0.0.1:{server.port}/"
-    # Another address of this machine: what listens on all of them would answer here.
+    # Another address of this machine: a server listening on all addresses would answer here.
     with pytest.raises(OSError):  # noqa: PT011 - refused, or unknown, depending on the system
         socket.create_connection(("127.0.0.2", server.port), timeout=2)
 
 
 def test_port_in_use_is_one_sentence(server):
-    with pytest.raises(ConfigurationError, match=f"port {server.port} of 127.0.0.1 cannot be had"):
+    with pytest.raises(ConfigurationError, match=f"port {server.port} of 127.0.0.1 cannot be used"):
         PageServer(b"", "", "", port=server.port)
 
 
@@ -170,24 +170,24 @@ def test_nothing_answers_once_it_is_left():
 
 
 def test_open_pages_follow_until_they_show_the_last_page_and_know_it(fresh):
-    assert (fresh.readers, fresh.following) == (0, 0)
+    assert (fresh.open_pages, fresh.outdated_pages) == (0, 0)
     news(fresh, "?reader=a&shown=")
     fresh.publish(b"", "v1", "")
     news(fresh, "?reader=b&shown=v1")
-    assert (fresh.readers, fresh.following) == (2, 2)
-    fresh.tell("", ended=True)
-    assert fresh.following == 2
+    assert (fresh.open_pages, fresh.outdated_pages) == (2, 2)
+    fresh.set_status("", ended=True)
+    assert fresh.outdated_pages == 2
     news(fresh, "?reader=b&shown=v1")
     news(fresh, "?reader=a&shown=")
-    assert fresh.following == 1
+    assert fresh.outdated_pages == 1
     news(fresh, "?reader=a&shown=v1")
-    assert (fresh.readers, fresh.following) == (2, 0)
+    assert (fresh.open_pages, fresh.outdated_pages) == (2, 0)
 
 
 def test_pages_that_ask_no_more_are_forgotten(fresh, monkeypatch):
     news(fresh, "?reader=a&shown=old")
-    monkeypatch.setattr(serve, "_FORGOTTEN_AFTER", 0.0)
-    assert (fresh.readers, fresh.following) == (0, 0)
+    monkeypatch.setattr(serve, "_FORGET_SECONDS", 0.0)
+    assert (fresh.open_pages, fresh.outdated_pages) == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -195,13 +195,13 @@ def test_pages_that_ask_no_more_are_forgotten(fresh, monkeypatch):
 )
 def test_names_of_pages_that_are_not_ours_are_not_kept(fresh, query):
     assert news(fresh, query)["version"] == ""
-    assert fresh.readers == 0
+    assert fresh.open_pages == 0
 
 
 def test_no_more_pages_are_kept_than_a_reader_could_have_open(fresh):
     for number in range(100):
-        fresh.note(f"r{number}", "", fresh.edition)
-    assert fresh.readers == serve._MOST_READERS
+        fresh.note_reader(f"r{number}", "", fresh.served)
+    assert fresh.open_pages == serve._MAX_READERS
 
 
 def test_browser_that_leaves_in_the_middle_costs_no_traceback(fresh, capfd):

@@ -1,4 +1,4 @@
-"""Reports that are rebuilt while a run is being recorded, and pages that follow them."""
+"""Reports are rebuilt while a run is recorded, and open pages follow them."""
 
 import threading
 import time
@@ -20,7 +20,7 @@ PATIENCE = 20.0
 
 
 def until(true: Callable[[], object], seconds: float = PATIENCE) -> None:
-    """Wait until `true()` is, or fail."""
+    """Wait until `true()` returns a true value, or fail."""
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "it did not happen in time"
@@ -28,12 +28,12 @@ def until(true: Callable[[], object], seconds: float = PATIENCE) -> None:
 
 
 def html_of(folder: Path) -> Document:
-    """What the command does at each rebuild: write report.html, and say what it lays out."""
+    """Do what the command does at each rebuild: write report.html and return its document."""
     return report.rebuilt(folder, parse_formats("html"), (), folder, "a4")
 
 
 class Recording:
-    """A run that a real writer records, an epoch at a time, and the watch over it in a thread."""
+    """A run that a real writer records epoch by epoch, and the watch in a thread."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder = folder
@@ -41,7 +41,9 @@ class Recording:
         self.address = ""
         self.epoch = 0
         self._monkeypatch = monkeypatch
-        monkeypatch.setattr(watching, "_step_back", lambda: None)  # it would slow the other tests
+        monkeypatch.setattr(
+            watching, "_lower_priority", lambda: None
+        )  # it would slow the other tests
         monkeypatch.setattr("reports.building.run_all", quick_outcomes)
 
     def start(self, **configuration: object) -> None:
@@ -68,7 +70,7 @@ class Recording:
         self._monkeypatch.setattr(watching, "PageServer", remembered)
 
         def run() -> None:
-            self.code = watching.watch(self.folder, rebuild, look_every=0.02, **options)
+            self.code = watching.watch(self.folder, rebuild, poll_seconds=0.02, **options)
 
         self.thread = threading.Thread(target=run, daemon=True)
         self.thread.start()
@@ -104,7 +106,7 @@ def quick_outcomes(experiment, *_) -> tuple[Outcome, ...]:
 
 @pytest.fixture
 def printed(capsys: pytest.CaptureFixture[str]) -> Callable[[], str]:
-    """All that was printed so far."""
+    """Returns everything printed so far."""
     parts: list[str] = []
 
     def so_far() -> str:
@@ -199,7 +201,7 @@ def test_epochs_that_come_faster_than_rebuilds_are_taken_together(recording):
     recording.ends_with(0)
     assert "So far 30 are recorded." in recording.page()
     assert 2 <= len(starts) < 30
-    # As long at rest as at work; the last one, for the end, comes at once.
+    # Pauses are as long as rebuilds; only the last rebuild comes at once.
     assert all(later - start >= 0.4 for start, later in pairwise(starts[:-1]))
 
 
@@ -250,7 +252,7 @@ def test_run_that_breaks_off_during_a_rebuild_ends_the_watch(recording, status, 
     assert capsys.readouterr().out.count(" s)") == 2
 
 
-def test_defect_at_one_epoch_does_not_cost_the_next(recording, capsys):
+def test_bug_at_one_epoch_does_not_stop_later_reports(recording, capsys):
     def fails_at_first():
         if not failed.is_set():
             failed.set()
@@ -305,7 +307,7 @@ def test_open_page_follows_to_the_last_epoch_by_itself(recording, open_address):
     page.wait_for_selector(":text('So far 2 are recorded.')")
     recording.writer.close("complete")
     page.wait_for_selector("#live :text('epoch 2 of 2; training has ended')")
-    # It stops asking: otherwise the end of the server would be a complaint on the console.
+    # It stops asking; otherwise the end of the server would log an error on the console.
     recording.ends_with(0)
     time.sleep(1.3)
     assert page.inner_text("#live [role=status]") == "epoch 2 of 2; training has ended"
@@ -314,25 +316,25 @@ def test_open_page_follows_to_the_last_epoch_by_itself(recording, open_address):
 def test_address_is_opened_in_the_browser_where_asked_for(recording, monkeypatch):
     opened = []
     monkeypatch.setattr(watching.webbrowser, "open", opened.append)
-    monkeypatch.setattr(watching, "_FIRST_QUESTION", 0.1)
+    monkeypatch.setattr(watching, "_FIRST_REQUEST_SECONDS", 0.1)
     recording.start()
     recording.writer.close("complete")
-    recording.watch(opened=True)
+    recording.watch(open_browser=True)
     recording.ends_with(0)
     assert opened == [recording.address]
 
 
 def test_page_in_the_background_is_waited_for_at_the_end(recording, monkeypatch, printed):
-    """It asks once a minute at most, and would otherwise miss the last report."""
-    monkeypatch.setattr(watching, "_PATIENT", 0.2)
+    """A background page asks at most once a minute, and would otherwise miss the last report."""
+    monkeypatch.setattr(watching, "_QUIET_SECONDS", 0.2)
     recording.start()
     recording.end_epoch()
     recording.watch()
     until(recording.page)
-    recording.server.note("background", "old", recording.server.edition)
+    recording.server.note_reader("background", "old", recording.server.served)
     recording.writer.close("complete")
     until(lambda: "an open page has yet to show the last report" in printed())
     assert recording.thread.is_alive()
-    last = recording.server.edition
-    recording.server.note("background", last.version, last)
+    last = recording.server.served
+    recording.server.note_reader("background", last.version, last)
     recording.ends_with(0)

@@ -1,4 +1,4 @@
-"""Small runs written by `RunWriter`, and interruptions at a point of the writing."""
+"""Small runs written by `RunWriter`, and interruptions at a chosen point of writing."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ import pytest
 
 import gradflow
 from gradflow.runs.format.schema import TABLES
-from gradflow.runs.writing import merging as compaction
+from gradflow.runs.writing import merging as merging_module
 from gradflow.runs.writing.run import RunWriter
 
 STEPS = 2
@@ -17,11 +17,11 @@ LAYERS = ["stem", "block.conv", "head"]
 
 
 class Interruption(BaseException):
-    """What no one catches on the way."""
+    """An exception that no code catches."""
 
 
 def gradients(epoch):
-    """Rows of all layers at each step of `epoch`, every value another."""
+    """Rows of all layers at each step of `epoch`, all values different."""
     steps = [epoch * STEPS - STEPS + index for index in range(STEPS) for _ in LAYERS]
     rows = len(steps)
     values = np.random.default_rng(epoch)
@@ -47,7 +47,7 @@ def predictions(epoch):
 
 
 def epochs(epoch):
-    """The row of `epoch`; the first one lacks a scalar that the others have."""
+    """The row of `epoch`; the first epoch lacks a scalar that the others have."""
     scalars = {"train_loss": [1 / epoch]} | ({} if epoch == 1 else {"accuracy": [epoch / 10]})
     return {"epoch": [epoch], "step": [epoch * STEPS - 1], **scalars}
 
@@ -63,7 +63,7 @@ class SmallRun:
     interruption = Interruption
 
     def write(self, writer, first, last, tables=tuple(MADE), done=None):
-        """Write the epochs `first` to `last`; `done` is told of each part that is written."""
+        """Write the epochs `first` to `last`; each written part is appended to `done`."""
         for epoch in range(first, last + 1):
             for name in tables:
                 start = (epoch - 1) * STEPS
@@ -85,7 +85,7 @@ class SmallRun:
 
     @contextmanager
     def interrupted(self, monkeypatch, at):
-        """Whoever reaches the `at`-th fault point in here, counted from 1, is interrupted."""
+        """Raises `Interruption` at the `at`-th fault point within the block, counted from 1."""
         count = 0
 
         def fault_point(_):
@@ -109,10 +109,10 @@ def small_run():
 @pytest.fixture
 def merging(monkeypatch):
     """Sets how many parts are merged at once."""
-    return lambda number: monkeypatch.setattr(compaction, "MERGED_AT_ONCE", number)
+    return lambda number: monkeypatch.setattr(merging_module, "PARTS_PER_MERGE", number)
 
 
 @pytest.fixture
 def unflushed(monkeypatch):
-    """Nothing is flushed to the disk: quicker where no power is cut."""
+    """Turns off flushing to the disk, to be quicker: no test cuts the power."""
     monkeypatch.setattr(os, "fsync", lambda _: None)

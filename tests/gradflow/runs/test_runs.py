@@ -1,4 +1,4 @@
-"""What the writer writes, the reader reads; what is damaged is named."""
+"""The reader reads what the writer wrote, and names damaged files."""
 
 import json
 import math
@@ -97,7 +97,7 @@ def test_a_damaged_part_is_named(writer, damage):
 
 def test_an_occupied_folder_is_refused_by_run_and_experiment(writer, tmp_path):
     for claim in (RunWriter, ExperimentWriter):
-        with pytest.raises(RunError, match="holds a run already"):
+        with pytest.raises(RunError, match="already holds a run"):
             claim(writer.folder, {})
 
 
@@ -133,7 +133,7 @@ def test_a_description_that_is_none_is_refused(writer, text):
 def test_folders_that_hold_no_run_are_refused(tmp_path):
     with pytest.raises(RunError, match="there is no folder"):
         gradflow.open_run(tmp_path / "absent")
-    with pytest.raises(RunError, match="is no run folder"):
+    with pytest.raises(RunError, match="is not a run folder"):
         gradflow.open_run(tmp_path)
 
 

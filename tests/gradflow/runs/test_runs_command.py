@@ -1,4 +1,4 @@
-"""`python -m gradflow.runs check` says what it found in a table and a sentence."""
+"""`python -m gradflow.runs check` prints its findings as a table and a sentence."""
 
 import re
 import shutil
@@ -32,7 +32,7 @@ def test_sound_experiment(experiment, capsys):
     before = {path: path.stat().st_mtime_ns for path in experiment.rglob("*")}
     assert main(["check", str(experiment)]) == 0
     text = said(capsys)
-    assert last_sentence(text) == "Sound: 15 files of 1 run as they were written."
+    assert last_sentence(text) == "Undamaged: 15 files of 1 run as they were written."
     assert re.search(r"^tiny-seed0 +2 +complete +15 +\d\.\d\d +127 +0$", text, re.MULTILINE)
     assert {path: path.stat().st_mtime_ns for path in experiment.rglob("*")} == before
 
@@ -45,7 +45,7 @@ def test_damage_is_named_then_repaired(experiment, capsys):
     assert f"damaged: {part.relative_to(experiment)}\n    empty" in text
     assert "gap: tiny-seed0 has no rows of gradients: steps 4 to 5" in text
     assert last_sentence(text).startswith(
-        "Damaged: 1 file, beside 15 files of 1 run; with --repair"
+        "Damaged: 1 file, beside 15 files of 1 run; --repair sets damaged files"
     )
     assert main(["check", str(experiment), "--repair"]) == 0
     text = said(capsys)
@@ -61,7 +61,7 @@ def test_run_without_checksums_is_said_to_be_readable(capsys):
 
 @pytest.mark.parametrize("option", [[], ["--repair"]])
 def test_folder_without_runs_is_refused_in_a_sentence(option, tmp_path, capsys):
-    for folder, expected in ((tmp_path, "is no run folder"), (tmp_path / "no", "is no folder")):
+    for folder, expected in ((tmp_path, "is not a run folder"), (tmp_path / "no", "is no folder")):
         assert main(["check", str(folder), *option]) == 1
         captured = capsys.readouterr()
         assert expected in captured.err
@@ -90,7 +90,7 @@ def test_as_a_program_it_loads_no_torch(experiment):
     assert result.stdout.splitlines()[-1] == "False"
 
 
-def test_of_very_many_damaged_files_a_hundred_are_named(experiment, capsys):
+def test_only_the_first_hundred_damaged_files_are_named(experiment, capsys):
     folder = experiment / "tiny-seed0" / "gradients"
     for number in range(1000, 1150):
         (folder / f"part-{number:010d}-{number:010d}.parquet").touch()

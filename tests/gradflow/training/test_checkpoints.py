@@ -163,7 +163,7 @@ def test_a_file_without_weights_or_epoch_is_refused(tmp_path, content):
 def test_weights_of_another_network_are_refused_in_one_line(tmp_path, state):
     torch.save({"state_dict": state, "epoch": 1}, tmp_path / "best.pt")
     with pytest.raises(
-        RunError, match=r"best.pt cannot be used .*: it is of another network"
+        RunError, match=r"best.pt cannot be used .*: it belongs to another network"
     ) as raised:
         checkpoints.restore(tmp_path / "best.pt", nn.Linear(2, 2))
     assert str(raised.value).isprintable()

@@ -1,4 +1,4 @@
-"""What was written is on the disk under its name, and what was begun does not stay."""
+"""Written files are on the disk under their names; temporary files do not stay."""
 
 import pytest
 

@@ -10,7 +10,7 @@ import pytest
 import gradflow
 from gradflow.errors import ConfigurationError, RunError
 from gradflow.runs.format.limits import LARGEST_DESCRIPTION, LARGEST_MANIFEST, LIMIT_VARIABLE
-from gradflow.runs.format.limits import largest_table as limit
+from gradflow.runs.format.limits import memory_limit as limit
 from gradflow.runs.format.manifest import MANIFEST_FILE
 from gradflow.runs.writing.run import ExperimentWriter, RunWriter
 
@@ -49,10 +49,13 @@ def refused(folder, message):
     [
         ('{"a":' * 1_000_000, "cannot be read"),
         ("[" * 1_000_000 + "]" * 1_000_000, "cannot be read"),
-        ('{"schema_version": 1, "a": ' + "[" * 40 + "]" * 40 + "}", "more than 32 deep"),
-        ('{"schema_version": 1, "seed": NaN}', "NaN is no number in JSON"),
-        ('{"schema_version": 1, "lr": -Infinity}', "-Infinity is no number in JSON"),
-        ('{"schema_version": 1, "lr": 1e999}', "1e999 is larger than a number may be"),
+        (
+            '{"schema_version": 1, "a": ' + "[" * 40 + "]" * 40 + "}",
+            "nested more than 32 levels deep",
+        ),
+        ('{"schema_version": 1, "seed": NaN}', "NaN is not a number in JSON"),
+        ('{"schema_version": 1, "lr": -Infinity}', "-Infinity is not a number in JSON"),
+        ('{"schema_version": 1, "lr": 1e999}', "1e999 is too large for a number"),
         ('{"schema_version": ' + "1" * 10_000 + "}", "more than 100 digits"),
         ('{"schema_version": 1, "network": "\\ud800"}', "cannot be read"),
         ('{"schema_version": true}', "names no schema version"),
@@ -94,10 +97,10 @@ def test_a_name_that_a_report_cannot_repeat_is_refused(folder, entry):
     describe(folder, **{entry: "a" * 1024})
     assert gradflow.open_run(folder).description[entry] == "a" * 1024
     describe(folder, **{entry: "a" * 1025})
-    refused(folder, f"its {entry} is not text of at most 1,024 letters")
+    refused(folder, f"its {entry} is not text of at most 1,024 characters")
 
 
-def test_what_the_recorder_added_of_their_own_is_kept(folder):
+def test_entries_added_by_users_are_kept(folder):
     describe(folder, mine={"a": [1, None, 2.5]}, classes=["a", 2], configuration=None, seed=None)
     run = gradflow.open_run(folder)
     assert run.description["mine"] == {"a": [1, None, 2.5]}
@@ -123,7 +126,7 @@ def test_a_manifest_of_500_mb_is_refused_without_reading_it(folder):
 def test_a_pipe_in_place_of_a_file_is_not_waited_for(folder, name):
     (folder / name).unlink()
     os.mkfifo(folder / name)
-    refused(folder, "no file")
+    refused(folder, "it is not a file")
 
 
 @pytest.mark.parametrize(
@@ -154,7 +157,7 @@ def test_an_experiment_whose_runs_cannot_be_is_refused(tmp_path, runs, message):
 def test_a_run_that_is_a_link_out_of_its_experiment_is_refused(folder, tmp_path):
     ExperimentWriter(tmp_path / "exp", {"runs": ["a"]})
     (tmp_path / "exp" / "a").symlink_to(folder)
-    with pytest.raises(RunError, match=r"exp/a leads out of .*exp: put a copy"):
+    with pytest.raises(RunError, match=r"exp/a leads out of .*exp: replace the link"):
         gradflow.open_experiment(tmp_path / "exp")
 
 
@@ -226,7 +229,7 @@ def test_a_planted_link_in_place_of_a_temporary_file_is_not_written_through(fold
 
 
 @pytest.mark.parametrize("given", ["0", "-1", "nan", "many", "1e400"])
-def test_a_limit_that_is_none_is_refused(monkeypatch, given):
+def test_an_invalid_limit_is_refused(monkeypatch, given):
     monkeypatch.setenv(LIMIT_VARIABLE, given)
     with pytest.raises(ConfigurationError, match=f"{LIMIT_VARIABLE} must be a number of GiB"):
         limit()

@@ -1,4 +1,4 @@
-"""The manifest lists what was written; a line counts as a whole or not at all."""
+"""The manifest lists what was written; incomplete lines do not count."""
 
 import json
 import zlib
@@ -10,9 +10,9 @@ from gradflow.runs.format import manifest
 from gradflow.runs.format.manifest import (
     MANIFEST_FILE,
     entry_of,
-    note,
     read_manifest,
-    tidy,
+    record_change,
+    shorten_manifest,
     write_listed,
 )
 
@@ -23,7 +23,7 @@ def one(tmp_path):
     path = tmp_path / "epochs" / "part.parquet"
     path.parent.mkdir()
     path.write_bytes(b"rows")
-    note(tmp_path, [path])
+    record_change(tmp_path, [path])
     return path
 
 
@@ -40,7 +40,7 @@ def test_entry_is_size_and_crc32_of_the_whole_file(tmp_path, monkeypatch):
 
 def test_file_that_cannot_be_read_again_is_refused_in_a_sentence(tmp_path):
     with pytest.raises(RunError, match=r"written to .* cannot be read again: No such file"):
-        note(tmp_path, [tmp_path / "gone"])
+        record_change(tmp_path, [tmp_path / "gone"])
 
 
 def test_folder_without_a_manifest_lists_nothing(tmp_path):
@@ -50,33 +50,36 @@ def test_folder_without_a_manifest_lists_nothing(tmp_path):
 
 def test_listed_file_contradicts_any_other_content(one, tmp_path):
     found = read_manifest(tmp_path)
-    assert found.knows(one)
+    assert found.lists(one)
     assert not found.contradicts(one, b"rows")
     assert found.contradicts(one, b"rowt")
     assert not found.contradicts(tmp_path / "another.pt", b"anything")
 
 
-def test_file_taken_away_is_listed_no_more_until_it_is_written_again(one, tmp_path):
-    note(tmp_path, taken_away=[one])
-    assert read_manifest(tmp_path).gone == {"epochs/part.parquet"}
-    assert not read_manifest(tmp_path).knows(one)
-    note(tmp_path, [one])
-    assert read_manifest(tmp_path).knows(one)
-    assert not read_manifest(tmp_path).gone
+def test_removed_file_is_not_listed_until_it_is_written_again(one, tmp_path):
+    record_change(tmp_path, removed=[one])
+    assert read_manifest(tmp_path).removed == {"epochs/part.parquet"}
+    assert not read_manifest(tmp_path).lists(one)
+    record_change(tmp_path, [one])
+    assert read_manifest(tmp_path).lists(one)
+    assert not read_manifest(tmp_path).removed
 
 
 def test_merged_file_and_those_it_was_made_of_change_in_one_line(one, tmp_path):
     merged = tmp_path / "epochs" / "merged.parquet"
     merged.write_bytes(b"more rows")
-    note(tmp_path, [merged], [one])
+    record_change(tmp_path, [merged], [one])
     content = (tmp_path / MANIFEST_FILE).read_bytes()
     whole = read_manifest(tmp_path)
-    assert (list(whole.files), whole.gone) == (["epochs/merged.parquet"], {"epochs/part.parquet"})
+    assert (list(whole.files), whole.removed) == (
+        ["epochs/merged.parquet"],
+        {"epochs/part.parquet"},
+    )
     last_line = content.rstrip(b"\n").rfind(b"\n") + 1
     for length in range(last_line, len(content)):  # torn anywhere, it never happened
         (tmp_path / MANIFEST_FILE).write_bytes(content[:length])
         torn = read_manifest(tmp_path)
-        assert (list(torn.files), torn.gone) == (["epochs/part.parquet"], frozenset())
+        assert (list(torn.files), torn.removed) == (["epochs/part.parquet"], frozenset())
         assert not torn.damaged
 
 
@@ -85,7 +88,7 @@ def test_line_after_a_torn_one_counts(one, tmp_path):
     path.write_bytes(path.read_bytes() + b'{"written": {"epochs/oth')
     another = tmp_path / "another.pt"
     another.write_bytes(b"")
-    note(tmp_path, [another])
+    record_change(tmp_path, [another])
     found = read_manifest(tmp_path)
     assert set(found.files) == {"epochs/part.parquet", "another.pt"}
     assert not found.damaged
@@ -101,7 +104,7 @@ def test_any_flipped_bit_is_noticed(one, tmp_path):
             flipped[place] ^= 1 << bit
             path.write_bytes(flipped)
             found = read_manifest(tmp_path)
-            # A newline lost at the very end makes the line look torn; a blank is no content.
+            # A lost last newline makes the line look incomplete; a blank is not content.
             assert found.damaged or not found.files or found.files == expected
     assert not found.files  # the last bits were those of the newline
 
@@ -110,7 +113,7 @@ def test_damaged_manifest_is_refused_in_a_sentence(one, tmp_path):
     with (tmp_path / MANIFEST_FILE).open("ab") as file:
         file.write(b"nonsense\n")
     with pytest.raises(RunError, match=r"manifest\.jsonl is damaged.*check FOLDER --repair"):
-        read_manifest(tmp_path).require_sound()
+        read_manifest(tmp_path).require_undamaged()
 
 
 @pytest.mark.parametrize(
@@ -147,7 +150,7 @@ def test_replaced_file_is_known_with_either_content_at_every_point(
         path.unlink(missing_ok=True)
         (tmp_path / MANIFEST_FILE).unlink(missing_ok=True)
         write_listed(tmp_path, path, lambda one: one.write_bytes(b"first"))
-        # Twice: what a replacement that never took place left in the list must do no harm.
+        # Twice, because the entry of a replacement that never happened must do no harm.
         for again in (b"second", b"third"):
             try:
                 with small_run.interrupted(monkeypatch, at):
@@ -162,15 +165,15 @@ def test_replaced_file_is_known_with_either_content_at_every_point(
 def test_tidying_changes_nothing_but_the_length(one, tmp_path):
     other = tmp_path / "left.pt"
     other.write_bytes(b"left over")
-    note(tmp_path, [other], [])
-    note(tmp_path, [], [other])
+    record_change(tmp_path, [other], [])
+    record_change(tmp_path, [], [other])
     for content in (b"a", b"bc", b"def"):
         write_listed(tmp_path, one, lambda path, new=content: path.write_bytes(new))
     before = read_manifest(tmp_path)
     length = (tmp_path / MANIFEST_FILE).stat().st_size
-    tidy(tmp_path)
+    shorten_manifest(tmp_path)
     assert read_manifest(tmp_path) == before
     assert (tmp_path / MANIFEST_FILE).stat().st_size < length
     other.unlink()
-    tidy(tmp_path)
-    assert not read_manifest(tmp_path).gone
+    shorten_manifest(tmp_path)
+    assert not read_manifest(tmp_path).removed

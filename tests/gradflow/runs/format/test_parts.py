@@ -1,11 +1,11 @@
-"""Which files of a table count."""
+"""Which files of a table count, and in which order."""
 
 import pyarrow.parquet as pq
 import pytest
 
 from gradflow.errors import RunError
-from gradflow.runs.format.manifest import note, read_manifest
-from gradflow.runs.format.parts import left_over, part_at, part_name, parts_of
+from gradflow.runs.format.manifest import read_manifest, record_change
+from gradflow.runs.format.parts import leftover_files, parse_part_name, part_name, parts_of
 
 
 @pytest.fixture
@@ -28,11 +28,11 @@ MERGED = part_name(0, 3, merged=True)
 
 
 def test_name_and_part_are_each_others_inverse(tmp_path):
-    part = part_at(tmp_path / part_name(3, 12, merged=True))
+    part = parse_part_name(tmp_path / part_name(3, 12, merged=True))
     assert (part.first, part.last, part.is_merged) == (3, 12, True)
-    assert not part_at(tmp_path / part_name(3, 12)).is_merged
-    assert part_at(tmp_path / "part-3-12.parquet") is None
-    assert part_at(tmp_path / f"{part_name(3, 12)}.tmp") is None
+    assert not parse_part_name(tmp_path / part_name(3, 12)).is_merged
+    assert parse_part_name(tmp_path / "part-3-12.parquet") is None
+    assert parse_part_name(tmp_path / f"{part_name(3, 12)}.tmp") is None
 
 
 def test_parts_are_in_order_of_step_and_other_files_are_none(tmp_path, touch):
@@ -42,26 +42,26 @@ def test_parts_are_in_order_of_step_and_other_files_are_none(tmp_path, touch):
 
 def test_missing_part_counts_so_that_it_is_missed(tmp_path, touch):
     first, second = touch(f"epochs/{FIRST}", f"epochs/{SECOND}")
-    note(tmp_path, [first, second])
+    record_change(tmp_path, [first, second])
     second.unlink()
     assert names(tmp_path) == [FIRST, SECOND]
 
 
 def test_part_written_just_before_an_interruption_counts_a_merged_one_does_not(tmp_path, touch):
-    note(tmp_path, touch(f"epochs/{FIRST}", f"epochs/{SECOND}"))
+    record_change(tmp_path, touch(f"epochs/{FIRST}", f"epochs/{SECOND}"))
     touch(f"epochs/{THIRD}", f"epochs/{MERGED}")
     assert names(tmp_path) == [FIRST, SECOND, THIRD]
-    assert left_over(read_manifest(tmp_path)) == [tmp_path / "epochs" / MERGED]
+    assert leftover_files(read_manifest(tmp_path)) == [tmp_path / "epochs" / MERGED]
 
 
 def test_merged_part_takes_the_place_of_those_it_was_made_of_as_soon_as_it_is_listed(
     tmp_path, touch
 ):
     first, second, merged = touch(f"epochs/{FIRST}", f"epochs/{SECOND}", f"epochs/{MERGED}")
-    note(tmp_path, [first, second])
-    note(tmp_path, [merged], [first, second])
+    record_change(tmp_path, [first, second])
+    record_change(tmp_path, [merged], [first, second])
     assert names(tmp_path) == [MERGED]
-    assert left_over(read_manifest(tmp_path)) == [first, second]
+    assert leftover_files(read_manifest(tmp_path)) == [first, second]
 
 
 def test_lost_manifest_is_an_error_only_where_it_is_needed(tmp_path, touch):
@@ -86,7 +86,7 @@ def test_names_are_written_once_each_and_values_as_they_are(at_once, tmp_path, s
 
 
 @pytest.mark.parametrize(("first", "last"), [(-5, 3), (0, 10**10), (2**63, 2**63 - 1), (0, -1)])
-def test_steps_that_no_file_is_named_after_are_refused(first, last):
+def test_steps_out_of_range_are_refused(first, last):
     with pytest.raises(RunError, match=f"no part can hold rows of steps {first} to {last}: steps"):
         part_name(first, last)
     assert part_name(0, 10**10 - 1) == "part-0000000000-9999999999.parquet"

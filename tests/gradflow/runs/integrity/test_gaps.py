@@ -1,4 +1,4 @@
-"""Steps and epochs that one table lacks and others have."""
+"""Steps and epochs that one table lacks although others have them."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Every kind of damage is found and named; repaired, the rest of the run reads."""
+"""Every kind of damage is found and named; after a repair the rest can be read."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from gradflow.runs.writing.run import ExperimentWriter
 
 
 def save_weights(path):
-    """An archive such as `torch.save` writes."""
+    """An archive like those of `torch.save`."""
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("data.pkl", b"weights" * 99)
 
@@ -42,9 +42,9 @@ def flip(path):
 
 
 DAMAGES = {
-    "flipped": (flip, "its checksum is another"),
+    "flipped": (flip, "its checksum differs"),
     "empty": (lambda path: path.write_bytes(b""), "empty"),
-    "truncated": (lambda path: os.truncate(path, 30), "it has 30 bytes where"),
+    "truncated": (lambda path: os.truncate(path, 30), "it has 30 bytes, but"),
     "missing": (lambda path: path.unlink(), "missing"),
 }
 
@@ -103,7 +103,7 @@ def test_what_an_interruption_left_does_no_harm_and_goes(run, small_run):
     assert kinds[half] == kinds[run / "gradients" / ".part.7.tmp"] == "left over"
     repair(run)
     assert check_run(run).findings == ()
-    assert read_manifest(run).knows(part)
+    assert read_manifest(run).lists(part)
     assert not half.exists()
     assert small_run.tables(run)["predictions"].equals(whole["predictions"])
     assert len(small_run.tables(run)["gradients"]) == len(whole["gradients"]) + 6
@@ -115,7 +115,7 @@ def test_manifest_is_listed_anew(damage, run, small_run):
     DAMAGES[damage][0](run / MANIFEST_FILE)
     assert [finding.path.name for finding in check_run(run).findings] == [MANIFEST_FILE]
     (done,) = repair(run)
-    assert (done.path, done.what) == (run / MANIFEST_FILE, "written anew")
+    assert (done.path, done.what) == (run / MANIFEST_FILE, "rewritten")
     assert check_run(run).findings == ()
     for name, frame in small_run.tables(run).items():
         assert frame.equals(whole[name])
@@ -197,7 +197,7 @@ def test_file_behind_a_link_out_of_the_folder_is_not_touched(run, tmp_path):
     (run / "gradients").symlink_to(outside)
     before = {path: path.read_bytes() for path in outside.iterdir()}
     assert {finding.reason for finding in check_run(run).findings} == {
-        "it lies outside of the run's folder"
+        "it lies outside the run's folder"
     }
     with pytest.raises(RunError, match="gradients leads out of"):
         repair(run)
@@ -252,7 +252,7 @@ def test_a_file_with_holes_is_too_large_without_being_read(run):
         os.truncate(part, 1 << 40)
         (finding,) = check_run(run).of_kind("damaged")
         assert finding.path == part
-        assert "bytes where" in finding.reason or "1,024.00 GiB" in finding.reason
+        assert "bytes, but" in finding.reason or "1,024.00 GiB" in finding.reason
         part.unlink() if name == "unlisted" else repair(run)
 
 
@@ -275,12 +275,12 @@ def test_folders_called_like_temporary_files_are_left_alone(run):
 
 def test_very_many_damaged_files_are_set_aside_with_one_change(run, monkeypatch):
     notes = []
-    monkeypatch.setattr(repairing, "note", lambda *given, **named: notes.append(named))
+    monkeypatch.setattr(repairing, "record_change", lambda *given, **named: notes.append(named))
     parts = list((run / "gradients").glob("*.parquet"))
     for path in parts:
         path.unlink()
     repair(run)
-    assert [len(named["taken_away"]) for named in notes] == [len(parts)]
+    assert [len(named["removed"]) for named in notes] == [len(parts)]
     assert len(parts) > 1
 
 
@@ -289,6 +289,8 @@ def test_a_sound_run_is_not_set_aside_for_the_name_of_its_folder(run, tmp_path):
     odd = run.rename(tmp_path / "bad\udcff")
     before = {path: path.read_bytes() for path in odd.rglob("*") if path.is_file()}
     for look in (check_run, repair, gradflow.open_run, gradflow.open_experiment):
-        with pytest.raises(RunError, match=r"bad.udcff cannot be opened: its name is not text"):
+        with pytest.raises(
+            RunError, match=r"bad.udcff cannot be opened: its name is not valid UTF-8"
+        ):
             look(odd)
     assert {path: path.read_bytes() for path in odd.rglob("*") if path.is_file()} == before

@@ -1,4 +1,4 @@
-"""What histograms say, against numpy on the values themselves."""
+"""Results from histograms, compared with numpy's results from the values themselves."""
 
 import math
 
@@ -10,19 +10,19 @@ from gradflow.runs.reading.magnitudes import (
     BFLOAT16,
     FLOAT16,
     bins,
-    elements,
+    element_counts,
     fraction_above_largest,
     fraction_below_normal,
     fraction_below_smallest,
     fraction_lost,
     loss_scale,
-    nonzero,
+    nonzero_counts,
     percentile,
 )
 
 
 def frame_of(*tensors: np.ndarray) -> pd.DataFrame:
-    """The rows that a run would hold for these float64 values."""
+    """The rows that a run would record for these float64 values."""
     rows = []
     for number, values in enumerate(tensors):
         sizes = np.abs(values)
@@ -76,8 +76,8 @@ def test_fractions_are_those_counted_by_hand(values):
     small = (sizes > 0) & (sizes < np.finfo(np.float16).smallest_normal)
     assert fraction_below_normal(frame, FLOAT16).loc[10] == small.mean()
     assert fraction_below_normal(frame, BFLOAT16).loc[10] == 1 / len(values)
-    assert elements(frame).loc[10] == len(values)
-    assert nonzero(frame).loc[10] == (values != 0).sum()
+    assert element_counts(frame).loc[10] == len(values)
+    assert nonzero_counts(frame).loc[10] == (values != 0).sum()
     tiny = (sizes > 0) & (sizes < np.finfo(np.float16).smallest_subnormal)
     assert 0 < fraction_below_smallest(frame, FLOAT16).loc[10] == tiny.mean()
     large = frame_of(np.array([65504.0, 65536.0, 1e6, 1.0]))

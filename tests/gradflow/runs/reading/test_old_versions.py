@@ -1,4 +1,4 @@
-"""Runs of every schema version are read; a newer one is refused in a sentence."""
+"""Runs of every schema version are read; a newer version is refused with one sentence."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ from gradflow.training.configuration import Configuration
 
 RECORDED = Path(__file__).parents[3] / "fixtures" / "runs"
 VERSIONS = range(1, SCHEMA_VERSION + 1)
-BY_STEP = ("activations", "gradients", "parameters", "junctions", "steps")
+STEP_TABLES = ("activations", "gradients", "parameters", "junctions", "steps")
 
 
 def copy_of(version, tmp_path):
@@ -31,7 +31,7 @@ def copy_of(version, tmp_path):
 
 
 def independently(folder, table):
-    """The rows of a table by pyarrow alone, merged parts put in order by their column `row`."""
+    """The rows of a table, read only with pyarrow; merged parts are sorted by `row`."""
     files = sorted((folder / table).glob("*.parquet"), key=lambda path: path.name.split("-")[1])
     tables = [pq.ParquetFile(path).read() for path in files]
     frames = []
@@ -69,7 +69,7 @@ def test_versions_hold_the_same_training():
     for name in TABLES:
         first, *others = (run.table(name) for run in runs)
         for other in others:
-            # Rounding errors differ from processor to processor: they are of the order of 1e-8.
+            # Rounding errors, of the order of 1e-8, differ between processors.
             pd.testing.assert_frame_equal(first, other, atol=1e-6)
     assert runs[0].epochs["train_loss"].tolist() == pytest.approx([0.58, 0.52, 0.48], abs=0.2)
 
@@ -90,7 +90,7 @@ def test_newer_version_is_refused_in_a_sentence(name, tmp_path, capsys):
         json.dumps(json.loads(path.read_text()) | {"schema_version": SCHEMA_VERSION + 1})
     )
     versions = (
-        f"has schema version {SCHEMA_VERSION + 1}, this gradflow reads up to {SCHEMA_VERSION}"
+        f"has schema version {SCHEMA_VERSION + 1}, but this gradflow reads up to {SCHEMA_VERSION}"
     )
     sentence = rf"{versions}: read it with a newer gradflow$"
     with pytest.raises(RunError, match=sentence):
@@ -111,7 +111,7 @@ def test_run_can_be_rolled_back_to_every_epoch_and_is_then_of_the_present_versio
     version, epoch, tmp_path
 ):
     folder = copy_of(version, tmp_path) / "tiny-seed0"
-    before = {name: gradflow.open_run(folder).table(name) for name in (*BY_STEP, "predictions")}
+    before = {name: gradflow.open_run(folder).table(name) for name in (*STEP_TABLES, "predictions")}
     RunWriter.resume(folder, epoch=epoch, step=2 * (epoch - 1)).release()
     run = gradflow.open_run(folder)
     assert run.description["schema_version"] == SCHEMA_VERSION
@@ -125,7 +125,7 @@ def test_run_can_be_rolled_back_to_every_epoch_and_is_then_of_the_present_versio
 
 
 def with_scaled_skips(version, tmp_path, epochs=(1,)):
-    """A copy of a run of `version` with a table that it called `shortcut_scaling`."""
+    """A copy of a run of `version` with the table under its former name `shortcut_scaling`."""
     run = copy_of(version, tmp_path) / "tiny-seed0"
     (run / "shortcut_scaling").mkdir()
     for epoch in epochs:
@@ -149,7 +149,7 @@ def test_table_of_scaled_skips_is_read_under_its_present_name(version, tmp_path)
 def test_junctions_of_an_old_run_are_merged_with_those_of_a_resumed_one(tmp_path, monkeypatch):
     folder = copy_of(1, tmp_path) / "tiny-seed0"
     before = gradflow.open_run(folder).junctions
-    monkeypatch.setattr(merging, "MERGED_AT_ONCE", 2)
+    monkeypatch.setattr(merging, "PARTS_PER_MERGE", 2)
     writer = RunWriter.resume(folder, epoch=4, step=6)
     for epoch in (4, 5, 6):
         rows = before[before["epoch"] == 1].assign(epoch=epoch, step=[2 * epoch - 2, 2 * epoch - 1])

@@ -1,4 +1,4 @@
-"""What is read of a part is what was written, or the part is named."""
+"""Reading a part returns what was written, or names the damaged part."""
 
 import shutil
 
@@ -79,7 +79,7 @@ def test_missing_part_is_called_missing(part):
 
 def test_table_without_layers_has_no_layer_history(tmp_path, small_run):
     run = gradflow.open_run(small_run.record(tmp_path / "run", 1))
-    with pytest.raises(RunError, match="epochs are not those of layers"):
+    with pytest.raises(RunError, match="the table epochs has no rows for single layers"):
         run.layer_history("epochs", "head", ["train_loss"])
 
 

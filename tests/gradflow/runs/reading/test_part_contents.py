@@ -1,4 +1,4 @@
-"""Parts of other schemas, types and sizes than gradflow writes: refused, or read as its own."""
+"""Parts with unusual columns, types and sizes are refused, or converted to the schema."""
 
 import re
 import time
@@ -77,7 +77,7 @@ def test_a_layer_that_is_no_text_is_refused(folder):
     refused(put(folder, KEYS | {"layer": text}, "gradients"), "damaged .*UTF-?8", "gradients")
 
 
-def test_a_row_that_does_not_tell_its_time_is_refused(folder):
+def test_a_row_without_its_time_is_refused(folder):
     refused(put(folder, {"step": KEYS["step"]}), "it has no column 'epoch'")
     refused(put(folder, {"epoch": KEYS["epoch"]}), "it has no column 'step'")
 
@@ -147,12 +147,12 @@ def test_an_extension_type_is_refused_and_its_pickle_not_run(folder, tmp_path):
     try:
         assert run.epochs["x"].tolist() == [1]  # read as what it is stored as
     except RunError as error:
-        # By version of Arrow.
+        # The message depends on the version of Arrow.
         assert re.search("holds extension|pickle-based .* disabled", str(error))  # noqa: PT017
     assert not witness.exists()
 
 
-def test_gigabytes_of_zeros_in_a_small_file_are_refused_by_what_the_file_says(folder, monkeypatch):
+def test_gigabytes_of_zeros_in_a_small_file_are_refused_by_its_metadata(folder, monkeypatch):
     monkeypatch.setenv(LIMIT_VARIABLE, "0.25")
     schema = pa.schema([("epoch", pa.int32()), ("step", pa.int64()), ("x", pa.float64())])
     zeros = [np.zeros(1 << 22, kind) for kind in (np.int32, np.int64, np.float64)]
@@ -162,25 +162,27 @@ def test_gigabytes_of_zeros_in_a_small_file_are_refused_by_what_the_file_says(fo
             writer.write_table(pa.table(zeros, schema=schema), row_group_size=1 << 22)
     assert path.stat().st_size < 1 << 19
     before = pa.total_allocated_bytes()
-    refused(gradflow.open_run(folder), r"take 0\.31 GiB of memory, more than the 0\.25 that a")
+    refused(
+        gradflow.open_run(folder), r"take 0\.31 GiB of memory, more than the limit of 0\.25 GiB"
+    )
     assert pa.total_allocated_bytes() - before < 1 << 20
 
 
-def test_a_file_that_tells_less_than_it_holds_is_refused_as_it_is_read(folder, monkeypatch):
+def test_a_file_whose_metadata_is_too_small_is_refused_during_reading(folder, monkeypatch):
     rows = 1 << 23
     columns = {"epoch": np.ones(rows, np.int32), "step": np.zeros(rows, np.int64)}
     run = put(folder, columns | {"x": np.zeros(rows)}, compression="zstd", data_page_size=1 << 16)
     monkeypatch.setenv(LIMIT_VARIABLE, "0.02")
-    monkeypatch.setattr(part, "require_room", lambda *_: None)  # believes it has room
+    monkeypatch.setattr(part, "require_fits_memory", lambda *_: None)  # believes it has room
     columns.clear()
     before = pa.total_allocated_bytes()
     highest = watch_memory(monkeypatch)
-    refused(run, r"would take 0\.02 GiB of memory, more than the 0\.02 that a")
+    refused(run, r"would take 0\.02 GiB of memory, more than the limit of 0\.02 GiB")
     assert max(highest) - before < 40 << 20  # of the 168 MB that it holds
 
 
 def watch_memory(monkeypatch):
-    """How much Arrow holds at each piece that is read."""
+    """The memory that Arrow holds at each batch that is read."""
     seen = []
     require = part_contents.require_memory
 
@@ -241,7 +243,7 @@ def test_parts_whose_scalars_do_not_fit_together_are_refused(folder):
     other.unlink()
 
 
-def test_the_history_of_a_layer_is_guarded_alike(folder, monkeypatch):
+def test_reading_one_layer_has_the_same_limits(folder, monkeypatch):
     rows = 1000
     columns = {
         "epoch": np.ones(rows, np.int32),
@@ -263,7 +265,7 @@ def test_the_history_of_a_layer_is_guarded_alike(folder, monkeypatch):
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.floats(0, 0.999), st.integers(0, 255)), min_size=1, max_size=5))
-def test_any_damage_leaves_a_frame_or_a_refusal(folder, changes):
+def test_any_damage_gives_a_frame_or_an_error(folder, changes):
     columns = KEYS | {"x": pa.array([0.5]), "name": pa.array(["a"])}
     put(folder, columns, store_schema=True)
     path = folder / "epochs" / PART
@@ -282,7 +284,7 @@ def test_any_damage_leaves_a_frame_or_a_refusal(folder, changes):
 @pytest.mark.parametrize(
     ("table", "columns", "message"),
     [
-        ("epochs", {"note": ["a" * 16_385]}, "column 'note' holds a text of too many letters"),
+        ("epochs", {"note": ["a" * 16_385]}, "column 'note' holds a text of too many characters"),
         ("path_lengths", {"length": [2**31 - 1]}, "its column 'length' holds 2147483647"),
         ("path_lengths", {"length": [-1]}, "its column 'length' holds -1"),
         (
@@ -292,7 +294,7 @@ def test_any_damage_leaves_a_frame_or_a_refusal(folder, changes):
         ),
     ],
 )
-def test_what_would_be_counted_or_laid_out_without_end_is_refused(folder, table, columns, message):
+def test_values_that_would_fill_the_memory_are_refused(folder, table, columns, message):
     (folder / table).mkdir(exist_ok=True)
     refused(put(folder, {**KEYS, **columns}, table), message, table)
 
@@ -305,5 +307,5 @@ def test_time_to_read_very_many_columns_grows_with_their_number(folder):
         return time.process_time() - begin
 
     seconds(10)
-    # Each column looked up among all of them would take a hundred times longer.
+    # Searching all columns for each column would take a hundred times longer.
     assert seconds(3000) < 30 * max(seconds(300), 0.005)

@@ -1,4 +1,4 @@
-"""What writing a part takes does not grow with the parts that were written before it."""
+"""The cost of writing a part does not grow with the number of earlier parts."""
 
 import gc
 import sys
@@ -11,7 +11,7 @@ from gradflow.runs.writing.run import RunWriter
 
 @pytest.fixture
 def calls():
-    """How often each function is called while another one runs."""
+    """The number of calls of each function while another function runs."""
 
     def count(function, *arguments):
         counted = Counter()

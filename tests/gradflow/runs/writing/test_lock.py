@@ -1,4 +1,4 @@
-"""One writer a folder; a lock dies with its process."""
+"""A folder has one writer, and its lock ends with the writer's process."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Merged parts hold what unmerged ones do, in the same order, and are few."""
+"""Merged parts hold the same rows as unmerged ones, in the same order, in few files."""
 
 import math
 
@@ -8,7 +8,7 @@ import pytest
 
 import gradflow
 from gradflow.runs.format.schema import TABLES
-from gradflow.runs.writing import merging as compaction
+from gradflow.runs.writing import merging as merging_module
 from gradflow.runs.writing.run import RunWriter
 
 EPOCHS = 11
@@ -32,8 +32,8 @@ def test_merged_run_equals_the_unmerged_one(
     at_once, rows_in_a_batch, unmerged, tmp_path, small_run, merging, monkeypatch
 ):
     merging(at_once)
-    monkeypatch.setattr(compaction, "_ROWS_IN_A_BATCH", rows_in_a_batch)
-    monkeypatch.setattr(compaction, "_ROWS_IN_A_GROUP", 4)
+    monkeypatch.setattr(merging_module, "_ROWS_PER_BATCH", rows_in_a_batch)
+    monkeypatch.setattr(merging_module, "_ROWS_PER_GROUP", 4)
     merged = small_run.record(tmp_path / "merged", EPOCHS)
     assert_same(small_run.tables(unmerged), small_run.tables(merged))
     for table in small_run.tables(merged):
@@ -43,7 +43,7 @@ def test_merged_run_equals_the_unmerged_one(
 
 
 def digits(number, base):
-    """What is left after every `base` parts became one, and every `base` of these, and so on."""
+    """The digits of `number` in `base`: how many parts are left of each merge generation."""
     while number:
         number, digit = divmod(number, base)
         yield digit
@@ -54,7 +54,7 @@ def test_layer_history_is_the_whole_table_filtered(
     at_once, tmp_path, small_run, merging, monkeypatch, unflushed
 ):
     merging(at_once)
-    monkeypatch.setattr(compaction, "_ROWS_IN_A_GROUP", 4)
+    monkeypatch.setattr(merging_module, "_ROWS_PER_GROUP", 4)
     run = gradflow.open_run(small_run.record(tmp_path / "run", EPOCHS))
     whole = run.gradients
     for layer in [*small_run.layers, "a", "zz"]:
@@ -65,7 +65,7 @@ def test_layer_history_is_the_whole_table_filtered(
 
 def test_row_groups_of_a_merged_part_admit_few_layers(tmp_path, small_run, merging, monkeypatch):
     merging(8)
-    monkeypatch.setattr(compaction, "_ROWS_IN_A_GROUP", 16)
+    monkeypatch.setattr(merging_module, "_ROWS_PER_GROUP", 16)
     folder = small_run.record(tmp_path / "run", 8, tables=("gradients",))
     (part,) = folder.glob("gradients/*")
     metadata = pq.read_metadata(part)
@@ -80,7 +80,7 @@ def test_row_groups_of_a_merged_part_admit_few_layers(tmp_path, small_run, mergi
 def test_parts_that_would_be_too_large_together_are_left(tmp_path, small_run, merging, monkeypatch):
     merging(2)
     rows = len(small_run.layers) * small_run.steps
-    monkeypatch.setattr(compaction, "LARGEST", 2 * rows)
+    monkeypatch.setattr(merging_module, "MAX_MERGED_ROWS", 2 * rows)
     folder = small_run.record(tmp_path / "run", 4, tables=("gradients",))
     names = [path.name[:6] for path in folder.glob("gradients/*")]
     assert names == ["merged", "merged"]

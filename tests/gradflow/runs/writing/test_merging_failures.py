@@ -1,4 +1,4 @@
-"""Merging parts is left out where it fails, and never makes a row count twice or look sound."""
+"""A failed merge is skipped; rows never count twice, and damage stays visible."""
 
 import shutil
 from pathlib import Path
@@ -13,13 +13,13 @@ from gradflow.runs.writing.run import RunWriter
 
 @pytest.fixture
 def writer(tmp_path, monkeypatch):
-    monkeypatch.setattr(merging, "MERGED_AT_ONCE", 2)
+    monkeypatch.setattr(merging, "PARTS_PER_MERGE", 2)
     with RunWriter(tmp_path / "run", {}) as writer:
         yield writer
 
 
 def append(writer, step):
-    """One row of two tables, one of them with names, that belongs to one step."""
+    """One row for one step in each of two tables, one of them with names."""
     costs = {"epoch": [step + 1], "probe": ["lesions"], "seconds": [1.0], "skipped": [None]}
     writer.append("probe_costs", costs, step, step)
     writer.append("epochs", {"epoch": [step + 1], "step": [step]}, step, step)
@@ -89,7 +89,7 @@ def test_rows_given_again_after_an_interruption_while_they_were_merged_count_onc
     append(writer, 0)
     row = {"epoch": [2], "step": [1]}
     with monkeypatch.context() as patch:
-        patch.setattr(merging, "tidy", interrupt)  # the parts merged are gone already
+        patch.setattr(merging, "shorten_manifest", interrupt)  # the parts merged are gone already
         with pytest.raises(KeyboardInterrupt):
             writer.append("epochs", row, 1, 1)
     writer.append("epochs", row, 1, 1)

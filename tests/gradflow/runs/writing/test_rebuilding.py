@@ -1,4 +1,4 @@
-"""A manifest that is missing or damaged is listed anew from the files that are there."""
+"""A missing or damaged manifest is rebuilt from the existing files."""
 
 import shutil
 

@@ -1,4 +1,4 @@
-"""A run rolled back is a run recorded only so far, and can be recorded on."""
+"""A rolled-back run equals one recorded only so far, and can be continued."""
 
 import shutil
 
@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from gradflow.errors import RunError
-from gradflow.runs.format.manifest import note, read_manifest
+from gradflow.runs.format.manifest import read_manifest, record_change
 from gradflow.runs.writing.rollback import roll_back
 from gradflow.runs.writing.run import RunWriter
 
@@ -86,7 +86,7 @@ def test_what_an_interruption_left_over_is_removed(tmp_path, small_run):
     left = [folder / ".run.json.7.tmp", folder / "gradients" / ".part.7.tmp", part]
     for path in left[:2]:
         path.write_bytes(b"half")
-    note(folder, taken_away=[part])
+    record_change(folder, removed=[part])
     roll_back(folder, 3, 2 * small_run.steps)
     assert not any(path.exists() for path in left)
 
@@ -103,4 +103,4 @@ def test_damaged_part_beyond_goes_and_one_that_holds_both_is_named(
     merged.write_bytes(merged.read_bytes()[:-1])
     with pytest.raises(RunError, match=merged.name):
         roll_back(folder, 2, small_run.steps)
-    assert read_manifest(folder).knows(merged)
+    assert read_manifest(folder).lists(merged)

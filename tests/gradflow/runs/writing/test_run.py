@@ -1,4 +1,4 @@
-"""Interrupted at any point of writing, a run is readable, without loss, and can be gone on with."""
+"""A run interrupted at any point of writing is readable without loss, and can be resumed."""
 
 from pathlib import Path
 

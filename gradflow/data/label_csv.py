@@ -1,4 +1,4 @@
-"""Reads the CSV that names images and their labels: row by row, however long it is."""
+"""Reads the CSV that lists image files and their labels, row by row."""
 
 import csv
 from collections.abc import Iterator
@@ -10,16 +10,16 @@ from gradflow.errors import DataError
 from gradflow.runs.format.limits import LONGEST_NAME
 
 COLUMNS = ("filename", "label")
-# Spreadsheets separate by semicolons where the comma is the decimal sign.
+# Spreadsheets write semicolons in countries where the comma is the decimal sign.
 _DELIMITERS = (",", ";", "\t")
-# In characters: what is longer is no list of file names, and would have to be held whole.
+# In characters. A longer line is not a list of file names, and would fill the memory.
 _LONGEST_LINE = 1 << 20
-_SPECIAL = frozenset("\\/:")
+_PATH_CHARACTERS = frozenset("\\/:")
 
 
 @dataclass
 class LabelledRow:
-    """What the CSV says of one file: its label, and how many rows say so."""
+    """The label of one file, and the number of rows that give it."""
 
     label: str
     rows: int = 1
@@ -28,13 +28,13 @@ class LabelledRow:
 def read_labels(table: Path) -> dict[str, LabelledRow]:
     """The CSV's labels by file name, with forward slashes, in the order of their first rows.
 
-    UTF-8, with a byte-order mark or without; columns separated by commas, semicolons or tabs,
-    others than filename and label passed over. A field is text, whatever it looks like. A file
+    The CSV is UTF-8, with or without a byte-order mark. Columns are separated by commas, semicolons
+    or tabs; those other than filename and label are ignored. Every field is read as text. A file
     listed several times with one label counts once.
 
     Raises:
-        DataError: The file is no such CSV, gives a file two labels, or names one that would lie
-            outside of the CSV's folder.
+        DataError: The file is not such a CSV, gives a file two labels, or names a file outside the
+            CSV's folder.
     """
     labels: dict[str, LabelledRow] = {}
     names: dict[str, str] = {}
@@ -43,7 +43,7 @@ def read_labels(table: Path) -> dict[str, LabelledRow]:
             raise DataError(f"{table} has no filename or no label in line {line}; complete it")
         if len(label) > LONGEST_NAME:
             raise DataError(
-                f"{table} has a label of {len(label):,} letters in line {line}, more than the "
+                f"{table} has a label of {len(label):,} characters in line {line}, more than the "
                 f"{LONGEST_NAME:,} that a class may have; shorten it"
             )
         name = names.get(raw) or names.setdefault(raw, _inner_path(raw, table))
@@ -62,7 +62,7 @@ def read_labels(table: Path) -> dict[str, LabelledRow]:
 
 
 def _rows(table: Path) -> Iterator[tuple[int, str, str]]:
-    """The line in which each row ends, its filename and its label."""
+    """The last line of each row, its filename and its label."""
     try:
         with table.open(encoding="utf-8-sig", newline="") as file:
             header, delimiter = _header(file, table)
@@ -84,14 +84,14 @@ def _rows(table: Path) -> Iterator[tuple[int, str, str]]:
         raise DataError(f"{table} cannot be read as a CSV: {_one_line(error)}") from error
 
 
-_NOT_UTF8 = "its text is not in UTF-8; save it as CSV UTF-8"
+_NOT_UTF8 = "its text is not valid UTF-8; save it as CSV UTF-8"
 
 
 def _header(file: TextIOWrapper, table: Path) -> tuple[list[str], str]:
-    """The names of the columns, and what separates them; the file is at its beginning again."""
+    """The names of the columns and the delimiter; the file is rewound to its beginning."""
     headers = []
     for delimiter in _DELIMITERS:
-        # Not strict: with the wrong delimiter, quotes stand where none may.
+        # Not strict, because a wrong delimiter puts quotes in the wrong places.
         row = next(csv.reader(_lines(file), delimiter=delimiter), None)
         file.seek(0)
         if row is None or not any(row):
@@ -118,10 +118,10 @@ def _lines(file: TextIOWrapper) -> Iterator[str]:
 
 
 def _inner_path(raw: str, table: Path) -> str:
-    """The file name with forward slashes, refused if it could lead out of the folder."""
-    if _SPECIAL.isdisjoint(raw) and raw != "..":
+    """The file name with forward slashes. Raises `DataError` if it leads out of the folder."""
+    if _PATH_CHARACTERS.isdisjoint(raw) and raw != "..":
         return raw
-    # Windows' reading of a path knows both slashes and drives
+    # Windows paths have both kinds of slashes, and drives
     path = PureWindowsPath(raw)
     if path.anchor or ".." in path.parts:
         raise DataError(

@@ -1,4 +1,4 @@
-"""CSV files as spreadsheets, people and attackers write them."""
+"""CSV files as written by spreadsheets, people and attackers."""
 
 import csv
 import io
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gradflow.data.tables import read_labels
+from gradflow.data.label_csv import read_labels
 from gradflow.errors import DataError
 
 
@@ -71,8 +71,8 @@ def test_repeated_rows_count_once_and_are_counted(table):
         ("filename,label,label\n", "several columns 'label'"),
         ("filename,filename ,label\n", "several columns 'filename'"),
         ("filename|label\na|x\n", "no column 'filename', it has filename|label"),
-        ("filename,label\na,x\n".encode("utf-16"), "not in UTF-8; save it as CSV UTF-8"),
-        ("filename,label\nb\u00e4r,x\n".encode("latin-1"), "not in UTF-8"),
+        ("filename,label\na,x\n".encode("utf-16"), "not valid UTF-8; save it as CSV UTF-8"),
+        ("filename,label\nb\u00e4r,x\n".encode("latin-1"), "not valid UTF-8"),
         (b"\0" * 1000, "cannot be read as a CSV|no column"),
         ("filename,label\n" + "a" * 2_000_000, "more than 1,048,576 characters"),
         ('filename,label\n"' + "a\n" * 200_000, "field larger than field limit"),
@@ -81,7 +81,7 @@ def test_repeated_rows_count_once_and_are_counted(table):
         ("filename,label\n..,x\n", "leads out of its folder"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_in_one_line_that_names_the_file(table, content, message):
+def test_an_invalid_csv_is_refused_in_one_line_that_names_it(table, content, message):
     with pytest.raises(DataError, match=message) as raised:
         labels(table, content)
     assert str(table) in str(raised.value)
@@ -143,5 +143,7 @@ def test_any_bytes_are_labels_or_refused(table, content):
 def test_a_label_longer_than_a_report_can_repeat_is_refused(tmp_path):
     table = tmp_path / "labels.csv"
     table.write_text(f"filename,label\na.png,{'x' * 1025}\n")
-    with pytest.raises(DataError, match=r"a label of 1,025 letters in line 2, more than the 1,024"):
+    with pytest.raises(
+        DataError, match=r"a label of 1,025 characters in line 2, more than the 1,024"
+    ):
         read_labels(table)

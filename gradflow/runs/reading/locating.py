@@ -1,20 +1,20 @@
-"""Finds the folders of experiments and runs: the newest one, or one by its name."""
+"""Finds the folder of an experiment or run: the newest one, or one by its name."""
 
 import json
 from datetime import datetime
 from pathlib import Path
 
 from gradflow.errors import RunError
-from gradflow.runs.format.files import EXPERIMENT_FILE, RUN_FILE, moment_of
-from gradflow.runs.format.limits import LARGEST_DESCRIPTION, read_bounded, require_possible
+from gradflow.runs.format.files import EXPERIMENT_FILE, RUN_FILE, parse_utc_time
+from gradflow.runs.format.limits import LARGEST_DESCRIPTION, read_bounded, require_valid_path
 
 RUNS_FOLDER = Path("runs")
 
 
 def newest_experiment(runs_folder: Path) -> Path:
-    """The experiment or single run that was created last, of those directly in `runs_folder`.
+    """The experiment or single run directly in `runs_folder` that was created last.
 
-    Raises `RunError` where there is none.
+    Raises `RunError` if there is none.
     """
     found: list[tuple[datetime, str, Path]] = []
     for name in (EXPERIMENT_FILE, RUN_FILE):
@@ -31,27 +31,27 @@ def newest_experiment(runs_folder: Path) -> Path:
 
 
 def find_folder(named: Path, runs_folder: Path) -> Path:
-    """The folder that `named` means: itself, or else what is called so in `runs_folder`.
+    """The folder that `named` means: the path itself, or the folder of that name in `runs_folder`.
 
-    The commands that a report prints name experiments by `command_name`, so that they work
-    where the experiment was recorded, and in the folder that holds it.
+    Commands printed in a report name experiments by `name_for_commands`. They work in the directory
+    in which the experiment was recorded, and in the folder that holds it.
 
-    Raises `RunError` where neither exists.
+    Raises `RunError` if neither exists.
     """
     inside = runs_folder / named
     for folder in (named, inside):
-        require_possible(folder)
+        require_valid_path(folder)
         if _is_recorded(folder):
             return folder
     if named.is_dir():
-        return named  # what is wrong with it is said where it is opened
+        return named  # opening it will raise a fitting error
     if named.is_absolute():
         raise RunError(f"there is no folder {named}")
     raise RunError(f"there is no folder {named}, and none in {runs_folder}: name one by its path")
 
 
-def command_name(folder: Path) -> str:
-    """What a command may call `folder`: its name, after that of the experiment that it is in."""
+def name_for_commands(folder: Path) -> str:
+    """The name of `folder` for a command; a run of an experiment is `experiment/run`."""
     folder = folder.resolve()
     if (folder.parent / EXPERIMENT_FILE).exists():
         return f"{folder.parent.name}/{folder.name}"
@@ -64,6 +64,6 @@ def _is_recorded(folder: Path) -> bool:
 
 def _created(path: Path) -> datetime | None:
     try:
-        return moment_of(json.loads(read_bounded(path, LARGEST_DESCRIPTION))["created"])
+        return parse_utc_time(json.loads(read_bounded(path, LARGEST_DESCRIPTION))["created"])
     except (RunError, OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None  # what is not a description of gradflow's is not a candidate
+        return None  # not a description written by gradflow

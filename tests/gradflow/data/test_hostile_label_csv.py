@@ -1,4 +1,4 @@
-"""Any text as a CSV, any name as a file's: images, or a sentence, and nothing read from outside."""
+"""Any CSV text and any file name gives images or one sentence, and reads nothing outside."""
 
 import csv
 import io
@@ -12,10 +12,10 @@ from PIL import Image
 
 from gradflow.data import load
 from gradflow.data.folders import find_files
-from gradflow.data.tables import read_labels
+from gradflow.data.label_csv import read_labels
 from gradflow.errors import DataError
 
-# A byte that is no text comes in as one of the surrogates from U+DC80 on.
+# Python decodes a byte that is not text as one of the surrogates from U+DC80 on.
 NAMES = st.one_of(
     st.sampled_from(["..", "../secret.png", "/etc/passwd", "C:x", "-rf", "~", "a\nb", "x" * 300]),
     st.text(
@@ -28,7 +28,7 @@ Image.new("RGB", (4, 4)).save(PICTURE, "png")
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    """A folder beside which lies what nobody may read."""
+    """A folder beside a file that must not be read."""
     folder = tmp_path_factory.mktemp("base") / "home"
     folder.mkdir()
     (folder.parent / "secret.png").write_bytes(PICTURE.getvalue())
@@ -36,7 +36,7 @@ def home(tmp_path_factory):
 
 
 def read_or_refused(read):
-    """What `read` gives; None where it refuses, in a printable sentence."""
+    """The result of `read`; None if it refuses with a printable sentence."""
     message = "."
     try:
         return read()
@@ -106,7 +106,7 @@ def test_any_text_as_the_name_of_a_data_set_is_read_or_refused(home, source):
 
 
 def place_inside(home, name):
-    """Write a picture to `name`, where that is inside of `home` and a file can be called so."""
+    """Write a picture to `name`, if that is inside `home` and a valid file name."""
     path = os.path.normpath(f"{home}/{name}")
     if not path.startswith(f"{home}/"):
         return

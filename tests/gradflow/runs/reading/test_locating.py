@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gradflow.errors import RunError
-from gradflow.runs.reading.finding import command_name, find_folder, newest_experiment
+from gradflow.runs.reading.locating import find_folder, name_for_commands, newest_experiment
 from gradflow.runs.writing.run import ExperimentWriter, RunWriter
 
 
@@ -50,7 +50,7 @@ def test_a_folder_that_holds_no_run_does_not_hide_the_one_that_does(tmp_path, mo
 
 
 @pytest.mark.parametrize("name", ["mine", "trial/plain34-seed1"])
-def test_what_is_nowhere_is_one_sentence(tmp_path, name):
+def test_a_missing_folder_is_one_sentence(tmp_path, name):
     with pytest.raises(RunError, match=f"there is no folder {name}, and none in "):
         find_folder(Path(name), tmp_path)
 
@@ -59,5 +59,5 @@ def test_the_name_in_a_command_finds_the_folder_again(tmp_path):
     runs = tmp_path / "runs"
     ExperimentWriter(runs / "trial", {"runs": ["x"]})
     for folder in (write_run(runs / "trial" / "x"), runs / "trial", write_run(runs / "alone")):
-        assert find_folder(Path(command_name(folder)), runs) == folder
-    assert command_name(runs / "trial" / "x") == "trial/x"
+        assert find_folder(Path(name_for_commands(folder)), runs) == folder
+    assert name_for_commands(runs / "trial" / "x") == "trial/x"
