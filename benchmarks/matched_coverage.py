@@ -61,9 +61,9 @@ def coverage(seeds: int, spread: float, difference: float, simulations: int) -> 
         found = curve(simulate(generator, seeds, spread, difference))
         assert found is not None
         off = np.abs(found.means.values - difference)
-        headline.append(off[MEAN] <= (found.means.half_band(slice(EPOCHS, None)) or 0))
-        pointwise.append(off[0] <= (found.means.half_band(slice(0, 1)) or 0))
-        band.append(off[:EPOCHS].max() <= (found.means.half_band(slice(0, EPOCHS)) or 0))
+        headline.append(off[MEAN] <= (found.means.band_half_width(slice(EPOCHS, None)) or 0))
+        pointwise.append(off[0] <= (found.means.band_half_width(slice(0, 1)) or 0))
+        band.append(off[:EPOCHS].max() <= (found.means.band_half_width(slice(0, EPOCHS)) or 0))
     cells = []
     for hits in (headline, pointwise, band):
         low, high = wilson_interval(int(np.sum(hits)), simulations)

@@ -28,7 +28,7 @@ from analyses.accuracy.explanation.measure import PARTS, decompose
 from analyses.accuracy.explanation.question import RATE, STRONG
 from analyses.accuracy.recalibration.measure import Pair
 from analyses.result import Verdict
-from analyses.statistics.association import steady_course
+from analyses.statistics.associations_over_epochs import steady_learning_basis
 from analyses.statistics.means import MIN_SEEDS
 from analyses.statistics.proportions import wilson_interval
 
@@ -115,7 +115,7 @@ def true_parts(logits: Array, stale: Array) -> Array:
     steps = np.diff(running, axis=0)
     moved, phi = steps @ weights, np.diff(real @ weights)
     noise = ((spread[1:] + spread[:-1] + steps**2) @ weights - moved**2).sum() / IMAGES
-    along = float(((phi @ steady_course(len(phi))) ** 2).sum())
+    along = float(((phi @ steady_learning_basis(len(phi))) ** 2).sum())
     whole = float(phi @ phi)
     return np.array([noise, float(moved @ moved) - whole, along, whole - along])
 

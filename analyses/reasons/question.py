@@ -13,7 +13,7 @@ from analyses.reasons.findings import pair_findings, skip_sentence
 from analyses.reasons.tables import candidates, effects
 from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Table, Verdict
-from analyses.statistics.associations_over_seeds import MIN_ASSOCIATED
+from analyses.statistics.associations_over_seeds import MIN_SEEDS_TO_CORRELATE
 from analyses.statistics.bootstrap import RESAMPLES
 from analyses.statistics.means import MIN_SEEDS
 from analyses.wording.phrases import listing, plural, slug
@@ -109,7 +109,7 @@ def _method() -> str:
         f"(ratios geometrically); interval: Student's from {plural(MIN_SEEDS, 'seed')} on, paired "
         "for the difference, else by moving-block bootstrap over steps or epochs. Association: "
         "Spearman's correlation over the seeds of one network with its accuracy at the last epoch, "
-        f"averaged over both, from {plural(MIN_ASSOCIATED, 'seed')} on; p by {RESAMPLES:,} "
+        f"averaged over both, from {plural(MIN_SEEDS_TO_CORRELATE, 'seed')} on; p by {RESAMPLES:,} "
         "permutations of accuracy within each network, the maximum over candidates each time. "
         "Interventions: re-estimating the batch-norm statistics (difference of accuracy over all "
         "epochs before and after), training with and without skips, scaling the skips of "

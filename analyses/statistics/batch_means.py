@@ -9,9 +9,9 @@ from scipy import stats
 from analyses.statistics.bootstrap import block_length
 from analyses.statistics.means import MIN_STEPS
 
-BLOCKS_A_BATCH = 4  # twice would do for the error, but not for the tails that many tests look at
-FEWEST_BATCHES = 5
-MOST_BATCHES = 20
+BLOCKS_PER_BATCH = 4  # twice would do for the error, but not for the tails that many tests look at
+MIN_BATCHES = 5
+MAX_BATCHES = 20
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,6 @@ def batch_mean(series: ArrayLike) -> BatchMean:
     value = float(array.mean()) if steps else None
     if steps < MIN_STEPS:
         return BatchMean(steps, value, None, 0)
-    batches = min(
-        max(steps // (BLOCKS_A_BATCH * block_length(array)), FEWEST_BATCHES), MOST_BATCHES
-    )
+    batches = min(max(steps // (BLOCKS_PER_BATCH * block_length(array)), MIN_BATCHES), MAX_BATCHES)
     means = np.array([part.mean() for part in np.array_split(array, batches)])
     return BatchMean(steps, value, float(stats.sem(means)), batches)

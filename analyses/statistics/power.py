@@ -7,7 +7,7 @@ from scipy import stats
 
 ALPHA = 0.05
 POWER = 0.8
-MOST_SEEDS = 1_000_000
+MAX_SEEDS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def paired_power(seeds: int, difference: float, sd: float, alpha: float = ALPHA)
     return float(np.clip(above + np.nan_to_num(below), 0.0, 1.0))
 
 
-def seeds_for(
+def seeds_for_power(
     difference: float, sd: float, power: float = POWER, alpha: float = ALPHA
 ) -> int | None:
     """Smallest number of pairs with at least `power`; None where it exceeds a million."""
@@ -55,7 +55,7 @@ def seeds_for(
     low, high = 1, 2
     while paired_power(high, difference, sd, alpha) < power:
         low, high = high, 2 * high
-        if low > MOST_SEEDS:
+        if low > MAX_SEEDS:
             return None
     while high - low > 1:
         middle = (low + high) // 2
@@ -82,5 +82,5 @@ def seeds_needed(
 
     Raises `ValueError` for fewer than two seeds.
     """
-    low, high = (seeds_for(difference, end, power, alpha) for end in sd_interval(sd, seeds))
-    return SeedsNeeded(seeds_for(difference, sd, power, alpha), low, high)
+    low, high = (seeds_for_power(difference, end, power, alpha) for end in sd_interval(sd, seeds))
+    return SeedsNeeded(seeds_for_power(difference, sd, power, alpha), low, high)

@@ -10,11 +10,13 @@ from analyses.statistics import Array
 from analyses.statistics.bootstrap import RESAMPLES, image_weights
 from analyses.statistics.means import MIN_SEEDS
 
-SEED_DRAWS = 10  # of seeds for each draw of images: with few of them the tails are long
+SEED_DRAWS_PER_IMAGE_DRAW = (
+    10  # of seeds for each draw of images: with few of them the tails are long
+)
 
 
 @dataclass(frozen=True)
-class Values:
+class SeedValues:
     """What one seed says of each image, in several rows, such as one an epoch.
 
     Fields:
@@ -49,14 +51,14 @@ class MeanOverSeeds:
     deviations: Array | None
     level: float
 
-    def pointwise(self, row: int) -> tuple[float, float] | tuple[None, None]:
+    def pointwise_interval(self, row: int) -> tuple[float, float] | tuple[None, None]:
         """The interval of one row, symmetric about its value."""
-        half = self.half_band(slice(row, row + 1 or None))
+        half = self.band_half_width(slice(row, row + 1 or None))
         if half is None:
             return None, None
         return float(self.values[row]) - half, float(self.values[row]) + half
 
-    def half_band(self, rows: slice) -> float | None:
+    def band_half_width(self, rows: slice) -> float | None:
         """Half the height of a band that holds all of `rows` at once: max-statistic.
 
         Of one height everywhere: with few seeds the standard deviation of each row is so poorly
@@ -68,7 +70,7 @@ class MeanOverSeeds:
 
 
 def mean_over_seeds(
-    groups: Sequence[Values], level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
+    groups: Sequence[SeedValues], level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
 ) -> MeanOverSeeds:
     """Bootstrap a mean over seeds: seeds, then images within them.
 
@@ -101,9 +103,9 @@ def mean_over_seeds(
     if deviations is not None and seed_sd is not None and seeds >= MIN_SEEDS:
         left = np.maximum(seed_sd**2 - image_variance, 0.0)
         shrunk = np.sqrt(np.divide(left, seed_sd**2, out=np.zeros_like(left), where=seed_sd > 0))
-        drawn = (SEED_DRAWS * resamples, seeds)
+        drawn = (SEED_DRAWS_PER_IMAGE_DRAW * resamples, seeds)
         multipliers = generator.standard_normal(drawn) / (seeds * (seeds - 1)) ** 0.5
-        deviations = np.tile(deviations, (SEED_DRAWS, 1))
+        deviations = np.tile(deviations, (SEED_DRAWS_PER_IMAGE_DRAW, 1))
         deviations += multipliers @ ((by_seed - values) * shrunk)
         deviations /= np.sqrt(generator.chisquare(seeds - 1, size=(drawn[0], 1)) / (seeds - 1))
     return MeanOverSeeds(
@@ -112,7 +114,7 @@ def mean_over_seeds(
 
 
 def _image_deviations(
-    groups: Sequence[Values], by_seed: Array, resamples: int, seed: int
+    groups: Sequence[SeedValues], by_seed: Array, resamples: int, seed: int
 ) -> Array | None:
     """Deviations of each seed's means under resampled images, shape [resamples, seeds, rows]."""
     known = [group.images for group in groups if group.images is not None]

@@ -19,7 +19,7 @@ BATCHNORM_GROWTH_LIMIT = math.pi / (math.pi - 1)
 """Limit of `batchnorm_growth` for large batches."""
 
 
-def kernel_slope(correlation: float) -> float:
+def arc_cosine_kernel_0(correlation: float) -> float:
     """Correlation of ReLU's derivatives at unit Gaussians of `correlation`: 1 - acos(r) / pi.
 
     The arc-cosine kernel of degree 0 (Cho & Saul 2009); k0 in Balduzzi et al. 2017.
@@ -27,7 +27,7 @@ def kernel_slope(correlation: float) -> float:
     return float(1 - np.arccos(np.clip(correlation, -1, 1)) / np.pi)
 
 
-def kernel(correlation: float) -> float:
+def arc_cosine_kernel_1(correlation: float) -> float:
     """Uncentred correlation of ReLU's outputs at unit Gaussians of `correlation` r.
 
     (sqrt(1 - r^2) + (pi - acos r) r) / pi, the arc-cosine kernel of degree 1 (Cho & Saul 2009); k1
@@ -65,8 +65,12 @@ def batchnorm_growth(batch: float) -> float:
     theorem 8. Tends to `BATCHNORM_GROWTH_LIMIT`, 1.467, for large batches.
     """
     c = -1 / (batch - 1)
-    slope = kernel_slope(c)
-    first = (batch - 1) * (slope + batch - 1) / ((batch - 3) * (batch - 1) * (1 - kernel(c)))
+    slope = arc_cosine_kernel_0(c)
+    first = (
+        (batch - 1)
+        * (slope + batch - 1)
+        / ((batch - 3) * (batch - 1) * (1 - arc_cosine_kernel_1(c)))
+    )
     return float(first - 1 / (batch - 3))
 
 
@@ -78,8 +82,8 @@ def plain_correlation(depth: int, correlation: float = 0.0) -> float:
     """
     product = 1.0
     for _ in range(depth):
-        product *= kernel_slope(correlation)
-        correlation = kernel(correlation)
+        product *= arc_cosine_kernel_0(correlation)
+        correlation = arc_cosine_kernel_1(correlation)
     return product
 
 
@@ -90,8 +94,8 @@ def residual_correlation(depth: int, correlation: float = 0.0) -> float:
     """
     product = 1.0
     for _ in range(depth):
-        product *= (1 + kernel_slope(correlation)) / 2
-        correlation = (correlation + kernel(correlation)) / 2
+        product *= (1 + arc_cosine_kernel_0(correlation)) / 2
+        correlation = (correlation + arc_cosine_kernel_1(correlation)) / 2
     return product
 
 

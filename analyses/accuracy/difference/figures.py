@@ -15,7 +15,7 @@ from analyses.reading.pairs import Pair
 from analyses.result import Figure
 from analyses.statistics.estimates import as_percent, estimate_of
 from analyses.statistics.means import Mean
-from analyses.statistics.power import paired_power, sd_interval, seeds_for
+from analyses.statistics.power import paired_power, sd_interval, seeds_for_power
 from analyses.statistics.seeds_and_images import MeanOverSeeds
 from analyses.wording.phrases import plural, slug
 
@@ -28,8 +28,8 @@ def curve_frame(of: Curve) -> pd.DataFrame:
     """One row an epoch: value, low, high, band_low, band_high, as fractions; NaN without."""
     rows = len(of.epochs)
     value = of.means.values[:rows]
-    ends = np.array([of.means.pointwise(row) for row in range(rows)], dtype=float)
-    half = of.means.half_band(slice(0, rows))
+    ends = np.array([of.means.pointwise_interval(row) for row in range(rows)], dtype=float)
+    half = of.means.band_half_width(slice(0, rows))
     half = np.nan if half is None else half
     return pd.DataFrame(
         {
@@ -44,7 +44,7 @@ def curve_frame(of: Curve) -> pd.DataFrame:
 
 def headline(of: Curve) -> str:
     """The mean difference over epochs with its interval, in words."""
-    low, high = of.means.pointwise(MEAN)
+    low, high = of.means.pointwise_interval(MEAN)
     mean = Mean(float(of.means.values[MEAN]), low, high, of.method)
     return estimate_of("", mean, "percentage points", as_percent).words
 
@@ -110,7 +110,7 @@ def power_curves(
     """Power of the paired t-test against the number of seeds; for means over several seeds."""
     sd = 0.0 if means.seed_sd is None else float(means.seed_sd[MEAN])
     measured = abs(float(means.values[MEAN]))
-    needed = seeds_for(smallest, sd, power, alpha)
+    needed = seeds_for_power(smallest, sd, power, alpha)
     said = "more than 1,000,000 seeds" if needed is None else plural(needed, "seed")
     verb = "settles" if needed == 1 else "settle"
     title = f"{said} {verb} a mean difference of {100 * smallest:g} points"

@@ -26,7 +26,7 @@ def over_epochs(one: PairComparison) -> Finding:
     """Is the residual network ahead, averaged over epochs?"""
     plain, residual = one.pair.plain, one.pair.residual
     means = one.running.means
-    low, high = means.pointwise(MEAN)
+    low, high = means.pointwise_interval(MEAN)
     verdict = verdict_above(low, high, 0.0)
     words = {
         Verdict.SUPPORTED: f"{residual} is ahead of {plain}",
@@ -104,7 +104,7 @@ def _seeds(seeds: int) -> str:
 
 
 def _of_curve(name: str, of: Curve) -> Estimate:
-    low, high = of.means.pointwise(MEAN)
+    low, high = of.means.pointwise_interval(MEAN)
     return _estimate(name, float(of.means.values[MEAN]), low, high, of.method)
 
 

@@ -10,7 +10,7 @@ from analyses.reading.runs import seed_name
 from analyses.statistics import Array
 from analyses.statistics.means import MIN_SEEDS
 from analyses.statistics.proportions import paired_change
-from analyses.statistics.seeds_and_images import MeanOverSeeds, Values, mean_over_seeds
+from analyses.statistics.seeds_and_images import MeanOverSeeds, SeedValues, mean_over_seeds
 from analyses.wording.phrases import plural
 from gradflow.runs.reading.run import Experiment, Run
 
@@ -138,7 +138,7 @@ def curve(matched: list[MatchedRuns]) -> Curve | None:
     groups = []
     for one in matched:
         gaps = (one.residual - one.plain)[[one.epochs.index(epoch) for epoch in epochs]]
-        groups.append(Values(np.vstack([gaps, gaps.mean(axis=0)]), _identities(one)))
+        groups.append(SeedValues(np.vstack([gaps, gaps.mean(axis=0)]), _identities(one)))
     return Curve(epochs, mean_over_seeds(groups), _method(matched))
 
 
@@ -150,13 +150,13 @@ def difference_of(matched: list[MatchedRuns], best: bool = False) -> Difference:
     """
     picked = [(_pick(one.plain, best), _pick(one.residual, best)) for one in matched]
     groups = [
-        Values((residual - plain)[None], _identities(one))
+        SeedValues((residual - plain)[None], _identities(one))
         for one, (plain, residual) in zip(matched, picked, strict=True)
     ]
     mean = mean_over_seeds(groups)
     single = len(matched) == 1 and matched[0].images is not None
     test = paired_change(*picked[0]).p_value if single else None
-    low, high = mean.pointwise(0)
+    low, high = mean.pointwise_interval(0)
     return Difference(len(matched), float(mean.values[0]), low, high, test, _method(matched))
 
 

@@ -245,7 +245,7 @@ def _link_estimate(found: Link) -> Estimate:
         low,
         high,
         method=(
-            f"permutation ({association.null}) with maximum statistic over "
+            f"permutation ({association.permuted}) with maximum statistic over "
             f"{len(found.candidates)} correlations {p_value(association.p_value)}, smallest "
             f"possible {number(association.smallest_p)}; "
             f"{plural(association.observations, 'change')} in {plural(found.runs, 'seed')}"

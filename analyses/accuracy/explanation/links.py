@@ -10,7 +10,7 @@ import pandas as pd
 from analyses.accuracy.recalibration import Pair
 from analyses.result import Verdict
 from analyses.statistics import Array
-from analyses.statistics.association import Association, strongest_association
+from analyses.statistics.associations_over_epochs import StrongestAssociation, strongest_association
 from analyses.wording.phrases import plural
 
 LAGS = {0: "same epoch", 1: "epoch before"}
@@ -28,7 +28,7 @@ class Link:
         missing: why there is no association; empty where there is one.
     """
 
-    association: Association | None
+    association: StrongestAssociation | None
     candidates: tuple[tuple[str, int], ...]
     changes: int
     runs: int

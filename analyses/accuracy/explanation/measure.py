@@ -8,7 +8,7 @@ from scipy import stats
 
 from analyses.accuracy.recalibration import Pair
 from analyses.statistics import Array
-from analyses.statistics.association import steady_course
+from analyses.statistics.associations_over_epochs import steady_learning_basis
 from analyses.statistics.bootstrap import RESAMPLES, image_weights
 from analyses.statistics.means import MIN_SEEDS
 from analyses.wording.phrases import plural
@@ -157,7 +157,7 @@ def _both(pair: Pair) -> tuple[_Changes, _Changes]:
 
 def _changes(right: Array) -> _Changes:
     images = np.diff(right, axis=0)
-    course = steady_course(len(images))
+    course = steady_learning_basis(len(images))
     deviations = (images - images.mean(axis=1, keepdims=True)) / images.shape[1]
     along = float(((course.T @ deviations) ** 2).sum())
     return _Changes(images, course, np.array([along, (deviations**2).sum() - along]))

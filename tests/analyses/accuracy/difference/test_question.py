@@ -8,7 +8,7 @@ from analyses.accuracy.difference.measure import difference_of, matched_runs
 from analyses.accuracy.difference.question import ANALYSIS, run
 from analyses.registry import NotApplicableError
 from analyses.result import Verdict
-from analyses.statistics.power import seeds_for
+from analyses.statistics.power import seeds_for_power
 
 # Nothing here looks at layers: as few of them as make a network.
 SMALL = {"steps": 1, "convolutions": 2}
@@ -87,9 +87,9 @@ def test_spread_seeds_widen_the_interval_at_least_to_students(build):
 def test_power_of_the_smallest_size_of_interest(build):
     gaps = [0.02, 0.30, 0.10, 0.22]
     power = finding(run(spread(build, gaps), smallest=0.05), "enough-seeds")
-    wanted = seeds_for(0.05, float(np.std(gaps, ddof=1)))
+    wanted = seeds_for_power(0.05, float(np.std(gaps, ddof=1)))
     assert power.estimates[0].value == wanted
-    assert power.estimates[1].value == seeds_for(0.16, float(np.std(gaps, ddof=1)))
+    assert power.estimates[1].value == seeds_for_power(0.16, float(np.std(gaps, ddof=1)))
     assert power.verdict is Verdict.CONTRADICTED
     assert f"{wanted} are needed" in power.meaning
 

@@ -14,7 +14,7 @@ from analyses.accuracy.explanation.links import (
 )
 from analyses.accuracy.recalibration.measure import Pair
 from analyses.result import Verdict
-from analyses.statistics.association import Association
+from analyses.statistics.associations_over_epochs import StrongestAssociation
 
 
 def frame(values, start=1):
@@ -25,8 +25,8 @@ def series(values, start=2):
     return pd.Series(values, index=range(start, start + len(values)))
 
 
-def association(correlation=0.0, p=0.5, smallest=0.01, chance=0.3):
-    return Association((correlation,), 0, p, smallest, chance, 40, "seeds swapped")
+def association(correlation=0.0, p=0.5, smallest=0.01, critical_rho=0.3):
+    return StrongestAssociation((correlation,), 0, p, smallest, critical_rho, 40, "seeds swapped")
 
 
 def test_the_real_change_and_the_movement_removed_are_those_of_the_two_series():
@@ -83,9 +83,9 @@ def test_what_is_missing_is_said(quantity, response, missing):
     ("association", "verdict"),
     [
         (association(0.8, p=0.01), Verdict.SUPPORTED),
-        (association(0.0, chance=0.3), Verdict.CONTRADICTED),
-        (association(0.0, chance=0.6), Verdict.INCONCLUSIVE),
-        (association(0.4, chance=0.3), Verdict.INCONCLUSIVE),
+        (association(0.0, critical_rho=0.3), Verdict.CONTRADICTED),
+        (association(0.0, critical_rho=0.6), Verdict.INCONCLUSIVE),
+        (association(0.4, critical_rho=0.3), Verdict.INCONCLUSIVE),
         (association(0.9, p=0.11, smallest=0.11), Verdict.INCONCLUSIVE),
         (association(0.0, smallest=0.11), Verdict.INCONCLUSIVE),
     ],

@@ -19,41 +19,41 @@ from analyses.statistics.bootstrap import RESAMPLES
 
 Indices = NDArray[np.int64]
 
-MIN_SEEDS = 4  # from here on there are enough ways to swap seeds: 4! = 24, smallest p-value 0.042
+MIN_SEEDS_TO_SWAP = 4  # with four there are 4! = 24 ways to swap seeds: smallest p-value 0.042
 
 
 @dataclass(frozen=True)
-class Association:
+class StrongestAssociation:
     """The strongest of several rank correlations, tested as the strongest.
 
     Fields:
-        correlations: Spearman's rho per candidate, steady course removed, averaged over runs.
-        strongest: index of the candidate with the largest |rho|.
-        p_value: of that largest |rho|, among all candidates.
+        correlations: Spearman's rho per quantity, steady course removed, averaged over runs.
+        strongest: index of the quantity with the largest |rho|.
+        p_value: of that largest |rho|, among all quantities.
         smallest_p: the smallest p-value that the test could have given.
-        chance: what the largest |rho| stays below 95 times in 100 where nothing is related.
+        critical_rho: what the largest |rho| stays below 95 times in 100 where nothing is related.
         observations: number of responses in all runs.
-        null: what was permuted, in words.
+        permuted: what was permuted, in words.
     """
 
     correlations: tuple[float, ...]
     strongest: int
     p_value: float
     smallest_p: float
-    chance: float
+    critical_rho: float
     observations: int
-    null: str
+    permuted: str
 
     def interval(self, index: int) -> tuple[float, float]:
         """Simultaneous 95 % interval of correlation `index`: Fisher's z plus and minus `chance`."""
-        if self.chance >= 1:
+        if self.critical_rho >= 1:
             return -1.0, 1.0
         centre = np.arctanh(np.clip(self.correlations[index], -0.999999, 0.999999))
-        half = np.arctanh(self.chance)
+        half = np.arctanh(self.critical_rho)
         return float(np.tanh(centre - half)), float(np.tanh(centre + half))
 
 
-def steady_course(epochs: int) -> Array:
+def steady_learning_basis(epochs: int) -> Array:
     """What steady learning looks like in `epochs` consecutive values: 1 and 1/k, shape [epochs, 2].
 
     A curve whose changes are a + b/k, k = 1, 2, ..., rises linearly and logarithmically. The
@@ -65,15 +65,15 @@ def steady_course(epochs: int) -> Array:
 
 
 def strongest_association(
-    candidates: Sequence[Array],
+    quantities: Sequence[Array],
     responses: Sequence[Array],
     permutations: int = RESAMPLES,
     seed: int = 0,
-) -> Association:
-    """Test the largest |Spearman rho| between candidates and a response over several runs.
+) -> StrongestAssociation:
+    """Test the largest |Spearman rho| between quantities and a response over several runs.
 
     The steady course of training is taken out of every series first, by least squares. The largest
-    |rho| over all candidates is recorded under each permutation (Westfall & Young 1993): having
+    |rho| over all quantities is recorded under each permutation (Westfall & Young 1993): having
     looked at many is paid for.
 
     From four runs on, the responses of the runs are swapped among them: exact whatever the
@@ -83,38 +83,38 @@ def strongest_association(
     little too often; so the p-value is the larger of two tests, with the course and without it.
 
     Args:
-        candidates: one array of shape [candidates, epochs] per run, all finite.
+        quantities: one array of shape [quantities, epochs] per run, all finite.
         responses: one array of shape [epochs] per run; the same epochs in all runs.
         permutations: at most so many; all of them where there are fewer.
     """
-    plain = [_standard_ranks(one) for one in candidates], [_standard_ranks(r) for r in responses]
+    plain = [_standard_ranks(one) for one in quantities], [_standard_ranks(r) for r in responses]
     without = (
-        [_standard_ranks(_residuals(one)) for one in candidates],
+        [_standard_ranks(_residuals(one)) for one in quantities],
         [_standard_ranks(_residuals(one)) for one in responses],
     )
     generator = np.random.default_rng(seed)
-    if len(responses) >= MIN_SEEDS:
+    if len(responses) >= MIN_SEEDS_TO_SWAP:
         rows = _swaps(len(responses), permutations, generator)
         draws = _swapped(*without, rows)
-        p, null = _p_of_first(draws), "seeds swapped"
+        p, permuted = _p_of_first(draws), "seeds swapped"
     else:
         rows = _rotations([len(one) for one in responses], permutations, generator)
         draws = _rotated(*without, rows)
         p = max(_p_of_first(draws), _p_of_first(_rotated(*plain, rows)))
-        null = "epochs rotated within each seed"
-    return Association(
+        permuted = "epochs rotated within each seed"
+    return StrongestAssociation(
         correlations=tuple(float(rho) for rho in draws[0]),
         strongest=int(np.abs(draws[0]).argmax()),
         p_value=p,
         smallest_p=1 / len(rows),
-        chance=float(np.quantile(np.abs(draws).max(axis=1), 0.95, method="higher")),
+        critical_rho=float(np.quantile(np.abs(draws).max(axis=1), 0.95, method="higher")),
         observations=sum(map(len, responses)),
-        null=null,
+        permuted=permuted,
     )
 
 
 def _p_of_first(draws: Array) -> float:
-    """Share of draws, shape [draws, candidates], whose largest |rho| reaches that of the first."""
+    """Share of draws, shape [draws, quantities], whose largest |rho| reaches that of the first."""
     largest = np.abs(draws).max(axis=1)
     # The smallest tolerance that still counts a permutation equal to the identity as a tie.
     return float((largest >= largest[0] - 1e-12).mean())
@@ -138,26 +138,26 @@ def _rotations(
     return np.vstack([np.zeros(len(lengths), dtype=np.int64), np.stack(drawn, axis=1)])
 
 
-def _swapped(candidates: Sequence[Array], responses: Sequence[Array], rows: Indices) -> Array:
-    """Mean rho of each run's candidates with another run's response: [permutations, candidates]."""
-    every = np.einsum("aqe,be->abq", np.stack(candidates), np.stack(responses))
+def _swapped(quantities: Sequence[Array], responses: Sequence[Array], rows: Indices) -> Array:
+    """Mean rho of each run's quantities with another run's response: [permutations, quantities]."""
+    every = np.einsum("aqe,be->abq", np.stack(quantities), np.stack(responses))
     mean: Array = every[np.arange(len(responses)), rows].mean(axis=1)
     return mean
 
 
-def _rotated(candidates: Sequence[Array], responses: Sequence[Array], rows: Indices) -> Array:
-    """Mean rho of candidates with rotated responses: [permutations, candidates]."""
-    total = np.zeros((len(rows), len(candidates[0])))
-    for candidate, response, rotation in zip(candidates, responses, rows.T, strict=True):
+def _rotated(quantities: Sequence[Array], responses: Sequence[Array], rows: Indices) -> Array:
+    """Mean rho of quantities with rotated responses: [permutations, quantities]."""
+    total = np.zeros((len(rows), len(quantities[0])))
+    for quantity, response, rotation in zip(quantities, responses, rows.T, strict=True):
         epochs = np.arange(len(response))
         turned = response[(epochs + epochs[:, None]) % len(response)]
-        total += (turned @ candidate.T)[rotation]
+        total += (turned @ quantity.T)[rotation]
     return total / len(responses)
 
 
 def _residuals(series: Array) -> Array:
     """Series of shape [..., epochs] less their steady course."""
-    basis = steady_course(series.shape[-1])
+    basis = steady_learning_basis(series.shape[-1])
     rest: Array = series - (series @ basis) @ basis.T
     # What rounding leaves of a series that is all course must not be ranked.
     scale = np.abs(series).max(axis=-1, keepdims=True)
