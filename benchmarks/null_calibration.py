@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from analyses.accuracy.explanation.links import link, link_verdict, real_changes
 from analyses.accuracy.explanation.measure import PARTS, decompose
 from analyses.accuracy.explanation.question import RATE, STRONG
-from analyses.accuracy.recalibration.measure import Pair
+from analyses.accuracy.recalibration.measure import RecalibrationSeries
 from analyses.result import Verdict
 from analyses.statistics.associations_over_epochs import steady_learning_basis
 from analyses.statistics.means import MIN_SEEDS
@@ -56,12 +56,12 @@ def images_right(logits: Array, luck: Array, difficulty: Array) -> Array:
     return (luck < 1 / (1 + np.exp(difficulty - logits[:, None]))).astype(float)
 
 
-def pair_from(logits: Array, stale: Array, generator: np.random.Generator) -> Pair:
+def pair_from(logits: Array, stale: Array, generator: np.random.Generator) -> RecalibrationSeries:
     """A run whose running series lies `stale` logits off; one luck for both series."""
     luck = generator.random((len(logits), IMAGES))
     difficulty = SPREAD * generator.standard_normal(IMAGES)
     running, fresh = (images_right(x, luck, difficulty) for x in (logits + stale, logits))
-    return Pair("", tuple(range(1, len(logits) + 1)), running, fresh)
+    return RecalibrationSeries("", tuple(range(1, len(logits) + 1)), running, fresh)
 
 
 def simulate(

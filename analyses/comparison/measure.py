@@ -8,7 +8,7 @@ import pandas as pd
 from scipy import stats
 
 from analyses.comparison.alignment import Alignment
-from analyses.reading.layer_gradients import logarithm, wide
+from analyses.reading.layer_gradients import logarithm, pivot_by_step
 from analyses.statistics.batch_means import batch_mean
 from gradflow.runs.reading.run import Run
 
@@ -131,7 +131,7 @@ def _series(
     tables = [run.table(quantity.table) for run in (first, second)]
     partners = _partners(quantity, tables[0][quantity.key], alignment)
     values = [
-        wide(table, quantity.column, pd.Series(list(names)), quantity.key)
+        pivot_by_step(table, quantity.column, pd.Series(list(names)), quantity.key)
         for table, names in zip(tables, (partners, partners.values()), strict=True)
     ]
     values = [frame.droplevel("epoch") for frame in values]

@@ -227,8 +227,8 @@ def _summary(one: Comparison) -> str:
             (Verdict.INCONCLUSIVE, "cannot be told apart"),
         )
     ]
-    told = listing([f"{count} {words}" for count, words in counts if count])
-    return f"Of {plural(len(said), 'pair')} of runs of {one.first} and {one.second}, {told}."
+    counted = listing([f"{count} {words}" for count, words in counts if count])
+    return f"Of {plural(len(said), 'pair')} of runs of {one.first} and {one.second}, {counted}."
 
 
 def _all_pairs(comparisons: Sequence[Comparison]) -> pd.DataFrame:

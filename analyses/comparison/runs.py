@@ -14,7 +14,7 @@ from analyses.comparison.measure import MARGINS, Margins, run_changes
 from analyses.comparison.tables import comparison_tables, ranked
 from analyses.reading.options import configuration_differences
 from analyses.result import AnalysisResult, Estimate, Finding, Verdict
-from analyses.wording.numbers import between, finite, number, points
+from analyses.wording.numbers import finite, interval_text, number, points
 from analyses.wording.phrases import listing, plural
 from gradflow.errors import RunError
 from gradflow.runs.reading.run import Run
@@ -188,7 +188,7 @@ def _in_words(row: pd.Series) -> str:
     ends = [row["effect"], row["low_selected"], row["high_selected"]]
     value, low, high = (float(np.exp(end)) if row["ratio"] else float(end) for end in ends)
     amount = f"times {form(value)}" if row["ratio"] else form(value)
-    return f"{row['quantity']} at {row['layer']}, {amount} {between(low, high, form)}"
+    return f"{row['quantity']} at {row['layer']}, {amount} {interval_text(low, high, form)}"
 
 
 def _aligned(alignment: Alignment) -> str:

@@ -8,9 +8,9 @@ import pandas as pd
 from analyses.accuracy.jumps import RATE, jumps
 from analyses.accuracy.learning_curves import curves_of
 from analyses.gradients.profile import over_depth, profile
-from analyses.reading.layer_gradients import medians_by_epoch, wide
+from analyses.reading.layer_gradients import medians_by_epoch, pivot_by_step
 from analyses.reading.predictions import accuracy_by_epoch, correctness, predictions_of
-from analyses.reading.runs import seed_name
+from analyses.reading.runs import seed_label
 from gradflow.runs.reading.run import Run
 
 MARKED = ("seed", "epoch", "change", "accuracy", "stale")
@@ -58,7 +58,7 @@ def network_overview(network: str, runs: list[Run], rate: float = RATE) -> Netwo
     """
     flow = profile(network, runs)
     layers = flow.seeds[0].layers
-    rms = [wide(run.gradients, "rms", layers["layer"]) for run in runs]
+    rms = [pivot_by_step(run.gradients, "rms", layers["layer"]) for run in runs]
     factor, low, high = over_depth(flow)
     predicted = [run for run in runs if len(run.predictions)]
     tested, marked = _marked(network, predicted, rate)
@@ -87,7 +87,7 @@ def _curves(runs: list[Run], predicted: list[Run]) -> pd.DataFrame:
             own = accuracy_by_epoch(correctness(predictions_of(run))).astype(float)
             kept = scalars.drop(columns=["accuracy", "images"], errors="ignore")
             scalars = kept.merge(own, on="epoch", how="outer")
-        parts.append(scalars.assign(seed=seed_name(run)).reindex(columns=names))
+        parts.append(scalars.assign(seed=seed_label(run)).reindex(columns=names))
     return pd.concat(parts, ignore_index=True)
 
 

@@ -51,7 +51,9 @@ def weighted_layers(layers: pd.DataFrame) -> pd.DataFrame:
     return ordered[["layer", "depth", "stage"]].reset_index(drop=True)
 
 
-def wide(frame: pd.DataFrame, quantity: str, names: pd.Series, key: str = "layer") -> pd.DataFrame:
+def pivot_by_step(
+    frame: pd.DataFrame, quantity: str, names: pd.Series, key: str = "layer"
+) -> pd.DataFrame:
     """One row per (epoch, step), one column per name, in the order of `names`."""
     rows = frame[frame[key].isin(names)].drop_duplicates(["epoch", "step", key], keep="last")
     table = rows.set_index(["epoch", "step", key])[quantity].astype(float).unstack(key)
@@ -105,7 +107,7 @@ def layer_gradients(run: Run) -> LayerGradients:
             "a profile over depth needs two at least"
         )
     own = run.gradients[run.gradients["layer"].isin(layers["layer"])]
-    norms = wide(own, "norm", layers["layer"])
+    norms = pivot_by_step(own, "norm", layers["layer"])
     if norms.empty:
         raise NotApplicableError(
             f"{run.name} recorded no gradient at a convolution or linear layer"
@@ -130,7 +132,7 @@ def layer_gradients(run: Run) -> LayerGradients:
 
 def _weight_log_factors(run: Run, layers: pd.DataFrame) -> pd.Series:
     names = layers["layer"] + ".weight"
-    norms = wide(run.parameters, "gradient_norm", names, key="parameter")
+    norms = pivot_by_step(run.parameters, "gradient_norm", names, key="parameter")
     slopes = log_factors(
         logarithm(norms).to_numpy(),
         layers["depth"].to_numpy(dtype=float),
@@ -140,7 +142,7 @@ def _weight_log_factors(run: Run, layers: pd.DataFrame) -> pd.Series:
 
 
 def medians_by_epoch(tables: list[pd.DataFrame], depth: pd.Series) -> pd.DataFrame:
-    """Median over the steps and seeds of `wide` tables: rows depth, columns epoch.
+    """Median over the steps and seeds of `pivot_by_step` tables: rows depth, columns epoch.
 
     `depth` is that of each layer, in the order of the tables' columns.
     """

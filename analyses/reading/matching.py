@@ -11,13 +11,13 @@ from analyses.wording.phrases import listing
 from gradflow.runs.reading.run import Run
 
 # What a run records or how far it goes: it changes nothing of what is compared at an epoch.
-HARMLESS = (
+OPTIONS_THAT_MAY_DIFFER = (
     "network", "seed", "device", "versions", "tracing", "data", "epochs", "trace_every",
     "histograms", "recalibrate", "probes", "checkpoints",
 )  # fmt: skip
 
 
-def why_unmatched(first: Run, second: Run) -> str:
+def mismatch_reason(first: Run, second: Run) -> str:
     """Why the runs are no match, as the end of a sentence; "" where they are one.
 
     Which network it is, and its seed, do not count: these are what matched runs differ in.
@@ -25,7 +25,7 @@ def why_unmatched(first: Run, second: Run) -> str:
     if not same_images(first, second):
         return "their images differ"
     options = configuration_differences(first, second)["option"]
-    unlike = [name for name in options if str(name).split(".")[0] not in HARMLESS]
+    unlike = [name for name in options if str(name).split(".")[0] not in OPTIONS_THAT_MAY_DIFFER]
     return f"they were trained with different {listing(unlike)}" if unlike else ""
 
 

@@ -6,7 +6,7 @@ from analyses.statistics.proportions import wilson_interval
 from gradflow.runs.reading.run import Run
 
 
-def copies(run: Run) -> pd.Index:
+def duplicate_images(run: Run) -> pd.Index:
     """The validation images of `run` that are byte-identical to an earlier one of them."""
     images = run.images
     if not len(images):
@@ -22,12 +22,12 @@ def predictions_of(run: Run, table: str = "predictions") -> pd.DataFrame:
     A copy of an image is no further observation: counted again, it makes intervals too narrow.
     """
     rows = run.table(table)
-    return rows[~rows["image"].isin(copies(run))]
+    return rows[~rows["image"].isin(duplicate_images(run))]
 
 
-def copies_caveat(runs: list[Run]) -> tuple[str, ...]:
+def duplicates_caveat(runs: list[Run]) -> tuple[str, ...]:
     """What to say where copies of validation images were left out; nothing where there are none."""
-    found = max((len(copies(run)) for run in runs), default=0)
+    found = max((len(duplicate_images(run)) for run in runs), default=0)
     if not found:
         return ()
     return (

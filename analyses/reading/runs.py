@@ -25,6 +25,6 @@ def by_network(runs: list[Run]) -> dict[str, list[Run]]:
     return networks
 
 
-def seed_name(run: Run) -> str:
+def seed_label(run: Run) -> str:
     """What a run is called beside others of its network."""
     return "not recorded" if run.seed is None else str(run.seed)

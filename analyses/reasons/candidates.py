@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analyses.gradients.signals import dead_fraction
-from analyses.reading.layer_gradients import layer_gradients, logarithm, wide
+from analyses.reading.layer_gradients import layer_gradients, logarithm, pivot_by_step
 from analyses.registry import NotApplicableError
 from analyses.skips.path_lengths import PATHS, by_length, weighted_length
 from analyses.statistics import Array
@@ -92,7 +92,7 @@ def variance_spread(run: Run) -> Array:
     if not (len(run.activations) and len(run.layers)):
         return np.empty(0)
     names = run.layers.loc[run.layers["role"] == "convolution", "layer"]
-    logs = logarithm(wide(run.activations, "channel_variance", names))
+    logs = logarithm(pivot_by_step(run.activations, "channel_variance", names))
     return _finite(logs.std(axis=1, ddof=0))
 
 

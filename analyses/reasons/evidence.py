@@ -5,7 +5,7 @@ from enum import StrEnum
 
 import numpy as np
 
-from analyses.reading.pairs import Pair
+from analyses.reading.pairs import NetworkPair
 from analyses.reading.probe_tables import mean_over_epochs
 from analyses.reasons.candidates import CANDIDATES, PATH_LENGTH, STALENESS, Candidate
 from analyses.reasons.interventions import Interventions, interventions, last_accuracy
@@ -60,7 +60,7 @@ class Evidence:
 class Comparison:
     """The candidates of one pair, with the interventions on it."""
 
-    pair: Pair
+    pair: NetworkPair
     evidence: tuple[Evidence, ...]
     interventions: Interventions
 
@@ -109,7 +109,7 @@ class Side:
         return mean_over_epochs(parts) if over == "epoch" else mean_over_steps(parts)
 
 
-def compare(experiment: Experiment, pair: Pair, rules: Rules) -> Comparison:
+def compare(experiment: Experiment, pair: NetworkPair, rules: Rules) -> Comparison:
     """Weigh every candidate that at least one network of `pair` recorded."""
     found = interventions(experiment, pair)
     plain = [_side(experiment.of_network(pair.plain), one) for one in CANDIDATES]
@@ -189,7 +189,7 @@ def _side(runs: list[Run], candidate: Candidate) -> Side:
     return Side({run.seed: found for run in runs if len(found := candidate.measure(run))})
 
 
-def _without_skips(experiment: Experiment, pair: Pair) -> Side:
+def _without_skips(experiment: Experiment, pair: NetworkPair) -> Side:
     """Without skips there is one path, and it passes every block."""
     tables = [run.table(PATHS) for run in experiment.of_network(pair.residual)]
     lengths = [float(table["length"].max()) for table in tables if len(table)]

@@ -15,7 +15,7 @@ from analyses.accuracy.difference import (
     equally_long,
     matched_runs,
 )
-from analyses.reading.pairs import Pair, runs_of_same_seed
+from analyses.reading.pairs import NetworkPair, runs_of_same_seed
 from analyses.reading.predictions import correctness, predictions_of
 from analyses.skips.lesions import LESIONS, cost_difference, lesions_of
 from analyses.skips.scaling import SKIP_SCALES, doses
@@ -45,7 +45,7 @@ class Interventions:
     deleted: Mean | None
 
 
-def interventions(experiment: Experiment, pair: Pair) -> Interventions:
+def interventions(experiment: Experiment, pair: NetworkPair) -> Interventions:
     """What the runs of `pair` hold."""
     runs = runs_of_same_seed(experiment, pair)
     gap, removed = _recalibration(runs)

@@ -4,8 +4,8 @@ The candidates side by side. Only what an intervention moved together with accur
 cause; everything else differs, is associated, or cannot be told.
 """
 
-from analyses.reading.matching import why_unmatched
-from analyses.reading.pairs import Pair, residual_pairs, runs_of_pair
+from analyses.reading.matching import mismatch_reason
+from analyses.reading.pairs import NetworkPair, residual_pairs, runs_of_pair
 from analyses.reasons.candidates import CANDIDATES
 from analyses.reasons.evidence import Comparison, Rules, compare
 from analyses.reasons.figures import better_figure
@@ -66,10 +66,10 @@ def run(
     )
 
 
-def _trained_alike(experiment: Experiment, pair: Pair) -> bool:
+def _trained_alike(experiment: Experiment, pair: NetworkPair) -> bool:
     # Training with skips is an intervention only where nothing else differs.
     first, *others = runs_of_pair(experiment, pair)
-    return not any(why_unmatched(first, other) for other in others)
+    return not any(mismatch_reason(first, other) for other in others)
 
 
 def _summary(one: Comparison) -> str:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from itertools import pairwise
 
-Form = Callable[[float], str]
+NumberFormat = Callable[[float], str]
 
 
 def finite(value: float | None) -> float | None:
@@ -41,7 +41,7 @@ def p_value(value: float) -> str:
     return "p < 0.001" if value < 0.001 else f"p = {value:.2g}"
 
 
-def between(low: float | None, high: float | None, form: Form = number) -> str:
+def interval_text(low: float | None, high: float | None, form: NumberFormat = number) -> str:
     """An interval in brackets after its number, whose unit it shares; says where there is none."""
     if low is None or high is None:
         return "(no interval)"
@@ -60,7 +60,7 @@ def with_interval(
     value, low, high = (finite(x) for x in (value, low, high))
     if value is None:
         return "not available"
-    write = common_form([x for x in (low, value, high) if x is not None])
+    write = common_format([x for x in (low, value, high) if x is not None])
     text = f"{write(value)}\u00a0{unit}" if unit else write(value)
     coverage = f"{100 * level:g}\u00a0% interval"
     if low is not None and high is not None:
@@ -72,7 +72,7 @@ def with_interval(
     return f"{text} (no interval)"
 
 
-def common_form(values: list[float]) -> Form:
+def common_format(values: list[float]) -> NumberFormat:
     """How to write numbers that stand together: one count of decimals where that reads well."""
     largest = max(abs(value) for value in values)
     gaps = [b - a for a, b in pairwise(values) if b > a]
@@ -80,11 +80,11 @@ def common_form(values: list[float]) -> Form:
     if not gaps or spans_decades or not 1e-3 <= largest < 1e5:
         return number
     # Two digits of the distance between the estimate and the nearer end of its interval.
-    decimals = min(6, max(0, 1 - magnitude(min(gaps))))
+    decimals = min(6, max(0, 1 - power_of_ten(min(gaps))))
     return lambda value: with_decimals(value, decimals)
 
 
-def magnitude(value: float) -> int:
+def power_of_ten(value: float) -> int:
     """The power of ten of the first digit of `value`, which is not 0."""
     return math.floor(math.log10(abs(value)))
 

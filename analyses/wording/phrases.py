@@ -21,7 +21,7 @@ def slug(text: str) -> str:
     return "".join(letter if letter.isalnum() else "-" for letter in text)
 
 
-def named(template: str, network: str) -> str:
+def with_network(template: str, network: str) -> str:
     """`template` on one network: "The skips[ of {}] carry most." is "The skips of a carry most."
 
     What leads to the name stands in brackets with it; `unnamed` leaves both out.
@@ -30,7 +30,7 @@ def named(template: str, network: str) -> str:
     return before + inside.replace("{}", network) + after
 
 
-def unnamed(template: str) -> str:
+def without_network(template: str) -> str:
     """`template` on any network: "The skips[ of {}] carry most." is "The skips carry most."."""
     before, _, after = _parts(template)
     return before + after

@@ -9,7 +9,7 @@ UNKNOWN = "it cannot be told whether"
 
 
 @dataclass(frozen=True)
-class Told:
+class NetworkStatement:
     """What is to be said of one network.
 
     Fields:
@@ -25,30 +25,32 @@ class Told:
     detail: str = ""
 
 
-def sentence(told: Sequence[Told], lead: str = "{}") -> str:
+def sentence(statements: Sequence[NetworkStatement], lead: str = "{}") -> str:
     """What is said of all networks together, those of one clause in one breath.
 
     Args:
-        told: at least one network.
+        statements: at least one network.
         lead: what introduces the amounts, which take the place of its braces.
 
     As in "In both networks x holds: the share is 1 in a and 2 in b."; of one network alone: "In a
     x holds: the share is 1.". What cannot be told of some stands after what holds in others, as
     "in c this cannot be told".
     """
-    alone = len(told) == 1
-    clauses = _grouped([(one.clause, one.network) for one in told])
+    alone = len(statements) == 1
+    clauses = _grouped([(one.clause, one.network) for one in statements])
     unknown = [clause for clause in clauses if clause.startswith(UNKNOWN)]
     if len(unknown) == 1 and len(clauses) > 1:
         clauses["this cannot be told"] = clauses.pop(unknown[0])
-    said = [f"in {_place(names, len(told))} {clause}" for clause, names in clauses.items()]
+    said = [f"in {_place(names, len(statements))} {clause}" for clause, names in clauses.items()]
     amounts = [
-        one.amount if alone else f"{one.amount} in {one.network}" for one in told if one.amount
+        one.amount if alone else f"{one.amount} in {one.network}"
+        for one in statements
+        if one.amount
     ]
     behind = [lead.replace("{}", listing(amounts))] if amounts else []
-    details = _grouped([(one.detail, one.network) for one in told if one.detail])
+    details = _grouped([(one.detail, one.network) for one in statements if one.detail])
     behind += [
-        detail if alone else f"in {_place(names, len(told))} {detail}"
+        detail if alone else f"in {_place(names, len(statements))} {detail}"
         for detail, names in details.items()
     ]
     text = "; ".join(said)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 
 from analyses.reading.predictions import accuracy_by_epoch, correctness, predictions_of
-from analyses.reading.runs import seed_name
+from analyses.reading.runs import seed_label
 from analyses.result import Estimate, Verdict
 from analyses.statistics.proportions import wilson_interval
 from analyses.statistics.verdicts import verdict_above
@@ -45,7 +45,7 @@ def best_epoch(run: Run) -> BestEpoch:
     score = accuracy_by_epoch(correctness(distinct)).set_index("epoch").loc[epoch]
     rows = distinct[distinct["epoch"] == epoch][["target", "prediction"]].astype(int)
     accuracy, low, high = (float(score[name]) for name in ("accuracy", "low", "high"))
-    return BestEpoch(run.network, seed_name(run), epoch, accuracy, low, high, rows)
+    return BestEpoch(run.network, seed_label(run), epoch, accuracy, low, high, rows)
 
 
 def confusion(predictions: pd.DataFrame, classes: list[str]) -> NDArray[np.int64]:

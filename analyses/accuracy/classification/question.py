@@ -19,13 +19,13 @@ from analyses.accuracy.classification.measure import (
     together,
 )
 from analyses.plotting import panels, theme
-from analyses.reading.predictions import copies_caveat
+from analyses.reading.predictions import duplicates_caveat
 from analyses.reading.runs import by_network, runs_with
 from analyses.registry import Analysis
 from analyses.result import AnalysisResult, Figure, Finding, Table, Verdict
-from analyses.wording.numbers import between, percent
-from analyses.wording.phrases import listing, named, plural, slug, unnamed
-from analyses.wording.sentences import Told, sentence
+from analyses.wording.numbers import interval_text, percent
+from analyses.wording.phrases import listing, plural, slug, with_network, without_network
+from analyses.wording.sentences import NetworkStatement, sentence
 from gradflow.runs.reading.run import Experiment, Run
 
 OPTIMISTIC = (
@@ -69,10 +69,10 @@ def run(experiment: Experiment) -> AnalysisResult:
     best = {name: [best_epoch(one) for one in runs] for name, runs in networks.items()}
     classes = {name: class_names(runs[0]) for name, runs in networks.items()}
     findings = tuple(
-        _finding(name, best[name], classes[name], copies_caveat(runs))
+        _finding(name, best[name], classes[name], duplicates_caveat(runs))
         for name, runs in networks.items()
     )
-    every_class = sentence([_told(name, best[name], classes[name]) for name in networks], LEAD)
+    every_class = sentence([_statement(name, best[name], classes[name]) for name in networks], LEAD)
     reports = tuple(
         Table(
             f"report-{slug(name)}",
@@ -85,8 +85,8 @@ def run(experiment: Experiment) -> AnalysisResult:
     figures = tuple(_figure(best[name][0], classes[name], len(best[name])) for name in networks)
     # Of several seeds the first: the confusion matrix is that of its run.
     said = [
-        f"{percent(one.accuracy)} {between(one.low, one.high, percent)} in {one.network} at epoch "
-        f"{one.epoch}"
+        f"{percent(one.accuracy)} {interval_text(one.low, one.high, percent)} in {one.network} "
+        f"at epoch {one.epoch}"
         for one in (runs[0] for runs in best.values())
     ]
     return AnalysisResult(
@@ -115,7 +115,7 @@ def _finding(
     return Finding(
         key=f"every-class-{slug(network)}",
         network=network,
-        hypothesis=named(HYPOTHESIS, network),
+        hypothesis=with_network(HYPOTHESIS, network),
         contradicted_by="A class never predicted, or a recall whose interval lies below chance.",
         verdict=found.verdict,
         estimates=(found.recall,),
@@ -123,15 +123,15 @@ def _finding(
             "supported where the interval of the lowest recall lies above chance, 1 / "
             f"{len(classes)} classes = {percent(found.chance)}"
         ),
-        meaning=sentence([_told(network, best, classes)], LEAD),
+        meaning=sentence([_statement(network, best, classes)], LEAD),
         next_step="Look at the images of that class that were taken for another.",
         caveats=(OPTIMISTIC, *caveats),
-        statement=unnamed(HYPOTHESIS),
+        statement=without_network(HYPOTHESIS),
         evidence=(f"confusion-{slug(network)}", f"report-{slug(network)}", "best"),
     )
 
 
-def _told(network: str, best: list[BestEpoch], classes: list[str]) -> Told:
+def _statement(network: str, best: list[BestEpoch], classes: list[str]) -> NetworkStatement:
     found = lowest_recall(best, classes)
     clause = {
         Verdict.SUPPORTED: "every class is found more often than chance",
@@ -141,7 +141,7 @@ def _told(network: str, best: list[BestEpoch], classes: list[str]) -> Told:
     }[found.verdict]
     if found.never:
         clause = f"no image is ever taken for class {listing(found.never)}"
-    return Told(network, clause, f"{found.recall.words} for class {found.name}")
+    return NetworkStatement(network, clause, f"{found.recall.words} for class {found.name}")
 
 
 def _accuracies(best: dict[str, list[BestEpoch]]) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter, PercentFormatter
 
 from analyses.accuracy.difference.measure import MEAN, Curve
 from analyses.plotting import panels, theme
-from analyses.reading.pairs import Pair
+from analyses.reading.pairs import NetworkPair
 from analyses.result import Figure
 from analyses.statistics.estimates import as_percent, estimate_of
 from analyses.statistics.means import Mean
@@ -49,7 +49,7 @@ def headline(of: Curve) -> str:
     return estimate_of("", mean, "percentage points", as_percent).words
 
 
-def by_epoch(pair: Pair, running: Curve, refreshed: Curve | None) -> Figure:
+def by_epoch(pair: NetworkPair, running: Curve, refreshed: Curve | None) -> Figure:
     """The difference at each epoch, with running and with re-estimated statistics."""
     curves = {"running batch-norm statistics": running}
     if refreshed is not None:
@@ -105,7 +105,7 @@ def _draw_curve(axis: Axes, of: Curve) -> None:
 
 
 def power_curves(
-    pair: Pair, means: MeanOverSeeds, smallest: float, power: float, alpha: float
+    pair: NetworkPair, means: MeanOverSeeds, smallest: float, power: float, alpha: float
 ) -> Figure:
     """Power of the paired t-test against the number of seeds; for means over several seeds."""
     sd = 0.0 if means.seed_sd is None else float(means.seed_sd[MEAN])

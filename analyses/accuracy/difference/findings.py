@@ -9,7 +9,7 @@ from analyses.accuracy.difference.measure import (
     difference_of,
 )
 from analyses.reading.options import configuration_differences
-from analyses.reading.predictions import copies_caveat
+from analyses.reading.predictions import duplicates_caveat
 from analyses.result import Estimate, Finding, Verdict
 from analyses.statistics.means import MIN_SEEDS
 from analyses.statistics.verdicts import verdict_above
@@ -130,7 +130,7 @@ def _next_step(seeds: int, verdict: Verdict) -> str:
 
 def _caveats(one: PairComparison) -> tuple[str, ...]:
     seeds = len(one.scores)
-    caveats = [*copies_caveat([run for both in one.runs for run in both])]
+    caveats = [*duplicates_caveat([run for both in one.runs for run in both])]
     if seeds < MIN_SEEDS:
         caveats.append(
             f"{plural(seeds, 'seed')} cannot show how much other initial weights, another order "

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analyses.reading.pairs import Pair, runs_of_same_seed
+from analyses.reading.pairs import NetworkPair, runs_of_same_seed
 from analyses.reading.predictions import correctness, predictions_of
-from analyses.reading.runs import seed_name
+from analyses.reading.runs import seed_label
 from analyses.statistics import Array
 from analyses.statistics.means import MIN_SEEDS
 from analyses.statistics.proportions import paired_change
@@ -66,7 +66,7 @@ class PairComparison:
         running, refreshed: differences by epoch of both; the latter None where not recorded.
     """
 
-    pair: Pair
+    pair: NetworkPair
     runs: list[tuple[Run, Run]]
     shorter: list[MatchedRuns]
     scores: list[MatchedRuns]
@@ -95,7 +95,7 @@ class Difference:
     method: str
 
 
-def compare_pair(experiment: Experiment, pair: Pair) -> PairComparison | None:
+def compare_pair(experiment: Experiment, pair: NetworkPair) -> PairComparison | None:
     """Match the runs of `pair`; None where no seed has validation accuracies of both."""
     runs = runs_of_same_seed(experiment, pair)
     scores, shorter = equally_long(matched_runs(runs))
@@ -169,7 +169,7 @@ def _by_image(plain: Run, residual: Run, table: str) -> MatchedRuns | None:
     if not (len(epochs) and len(images)):
         return None
     return MatchedRuns(
-        seed=seed_name(plain),
+        seed=seed_label(plain),
         epochs=tuple(int(epoch) for epoch in epochs),
         plain=first.loc[epochs, images].to_numpy(dtype=float),
         residual=second.loc[epochs, images].to_numpy(dtype=float),
@@ -189,7 +189,7 @@ def _by_scalar(plain: Run, residual: Run) -> MatchedRuns | None:
         return None
     first, second = (one.loc[common].to_numpy()[:, None] for one in scores)
     epochs = tuple(int(epoch) for epoch in common)
-    return MatchedRuns(seed_name(plain), epochs, first, second, None, True)
+    return MatchedRuns(seed_label(plain), epochs, first, second, None, True)
 
 
 def _pick(right: Array, best: bool) -> Array:

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from analyses.accuracy.difference.measure import MEAN
-from analyses.reading.pairs import Pair
+from analyses.reading.pairs import NetworkPair
 from analyses.result import Estimate, Finding, Verdict
 from analyses.statistics.power import paired_power, sd_interval, seeds_needed
 from analyses.statistics.seeds_and_images import MeanOverSeeds
@@ -22,7 +22,7 @@ MEASURED = (
 
 
 def power_finding(
-    pair: Pair, means: MeanOverSeeds, smallest: float, power: float, alpha: float
+    pair: NetworkPair, means: MeanOverSeeds, smallest: float, power: float, alpha: float
 ) -> Finding:
     """Do the recorded seeds find a difference of `smallest` (a fraction) over epochs?
 
@@ -123,7 +123,7 @@ def _of_sd(means: MeanOverSeeds) -> Estimate:
 
 
 def _meaning(
-    pair: Pair, means: MeanOverSeeds, needed: Estimate, size: str, verdict: Verdict
+    pair: NetworkPair, means: MeanOverSeeds, needed: Estimate, size: str, verdict: Verdict
 ) -> str:
     there = plural(means.seeds, "seed")
     if means.seed_sd is None:

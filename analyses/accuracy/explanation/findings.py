@@ -9,8 +9,8 @@ from analyses.statistics.estimates import as_percent, estimate_of
 from analyses.statistics.means import MIN_SEEDS, Mean
 from analyses.statistics.verdicts import verdict_above
 from analyses.wording.numbers import number, p_value, share_bound
-from analyses.wording.phrases import listing, named, plural, slug, unnamed
-from analyses.wording.sentences import Told, sentence
+from analyses.wording.phrases import listing, plural, slug, with_network, without_network
+from analyses.wording.sentences import NetworkStatement, sentence
 
 MIN_CHANGES = 3
 EXPLAINABLE = "the part that gradients could explain directly"
@@ -69,7 +69,7 @@ def share_finding(
     return Finding(
         key=slug(f"explanation-{network}"),
         network=network,
-        hypothesis=named(_share_hypothesis(real), network),
+        hypothesis=with_network(_share_hypothesis(real), network),
         contradicted_by=f"A share of {real} whose interval lies below {share_bound(half)}.",
         verdict=verdict,
         estimates=_share_estimates(found),
@@ -84,7 +84,7 @@ def share_finding(
             else "Train more seeds and epochs, or hold out more images: each narrows the shares."
         ),
         caveats=(*_share_caveats(found, re_estimated), *caveats),
-        statement=unnamed(_share_hypothesis(real)),
+        statement=without_network(_share_hypothesis(real)),
         evidence=("shares",),
     )
 
@@ -116,11 +116,15 @@ def _share_estimates(found: Decomposition) -> tuple[Estimate, ...]:
 
 def share_sentence(networks: dict[str, Decomposition], half: float) -> str:
     """What the movement is made of: of one network all parts, of several the two that matter."""
-    told = [_share_told(name, found, half, len(networks) == 1) for name, found in networks.items()]
-    return sentence(told)
+    statements = [
+        _share_statement(name, found, half, len(networks) == 1) for name, found in networks.items()
+    ]
+    return sentence(statements)
 
 
-def _share_told(network: str, found: Decomposition, half: float, alone: bool) -> Told:
+def _share_statement(
+    network: str, found: Decomposition, half: float, alone: bool
+) -> NetworkStatement:
     real = found.real.name if found.real else JUMPS
     most = f"most of the movement of validation accuracy is {real}, {EXPLAINABLE}"
     clause = {
@@ -129,10 +133,10 @@ def _share_told(network: str, found: Decomposition, half: float, alone: bool) ->
         Verdict.INCONCLUSIVE: f"it cannot be told whether {most}",
     }[_verdict(found, half)]
     if found.real is None:
-        return Told(network, clause, detail="the accuracy does not move")
+        return NetworkStatement(network, clause, detail="the accuracy does not move")
     if found.changes < MIN_CHANGES:
         few = f"{plural(found.changes, 'change')} between epochs, too few to tell"
-        return Told(network, clause, detail=few)
+        return NetworkStatement(network, clause, detail=few)
     parts = sorted(found.shares, key=lambda one: (one is not found.real, -one.value))
     shown = parts if alone else parts[:2]
     estimates = {one.name: one for one in _share_estimates(found)}
@@ -141,7 +145,7 @@ def _share_told(network: str, found: Decomposition, half: float, alone: bool) ->
         f"{name} {estimates[f'share of {one.name}'].words}"
         for name, one in zip(words, shown, strict=True)
     ]
-    return Told(network, clause, detail=listing(amounts))
+    return NetworkStatement(network, clause, detail=listing(amounts))
 
 
 def _share_caveats(found: Decomposition, re_estimated: bool) -> tuple[str, ...]:
@@ -212,7 +216,7 @@ def _association_finding(
     return Finding(
         key=slug(f"{what.topic}-{network}"),
         network=network,
-        hypothesis=named(template, network),
+        hypothesis=with_network(template, network),
         contradicted_by=f"Intervals of all correlations that exclude {strong} and -{strong}.",
         verdict=verdict,
         estimates=(_link_estimate(found),),
@@ -228,7 +232,7 @@ def _association_finding(
             else "Change one of the two by an intervention, and see whether the other follows."
         ),
         caveats=caveats,
-        statement=unnamed(template),
+        statement=without_network(template),
         evidence=(what.evidence,),
     )
 
@@ -255,11 +259,15 @@ def _link_estimate(found: Link) -> Estimate:
 
 def link_sentence(what: Subject, networks: dict[str, Link], rate: float, strong: float) -> str:
     """Whether the two go together in each network, in one sentence."""
-    told = [_link_told(what, name, found, rate, strong) for name, found in networks.items()]
-    return sentence(told, "the strongest correlation is {}")
+    statements = [
+        _link_statement(what, name, found, rate, strong) for name, found in networks.items()
+    ]
+    return sentence(statements, "the strongest correlation is {}")
 
 
-def _link_told(what: Subject, network: str, found: Link, rate: float, strong: float) -> Told:
+def _link_statement(
+    what: Subject, network: str, found: Link, rate: float, strong: float
+) -> NetworkStatement:
     clause = {
         Verdict.SUPPORTED: f"{what.words} go together, an association",
         Verdict.CONTRADICTED: f"{what.words} do not go together strongly",
@@ -267,12 +275,14 @@ def _link_told(what: Subject, network: str, found: Link, rate: float, strong: fl
     }[link_verdict(found, rate, strong)]
     association = found.association
     if association is None:
-        return Told(network, clause, detail=f"nothing follows from {found.missing}")
+        return NetworkStatement(network, clause, detail=f"nothing follows from {found.missing}")
     if association.smallest_p >= rate:
         there = f"{plural(found.changes, 'change')} in {plural(found.runs, 'seed')}"
         least = f"{there} allow no p-value below {number(association.smallest_p)}"
-        return Told(network, clause, detail=least)
+        return NetworkStatement(network, clause, detail=least)
     quantity, lag = found.strongest
     rho = _link_estimate(found).words
     test = f"{p_value(association.p_value)} among {len(found.candidates)} looked at"
-    return Told(network, clause, f"rho = {rho} with {quantity} of the {LAGS[lag]} ({test})")
+    return NetworkStatement(
+        network, clause, f"rho = {rho} with {quantity} of the {LAGS[lag]} ({test})"
+    )

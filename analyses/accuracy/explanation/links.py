@@ -7,7 +7,7 @@ from functools import reduce
 import numpy as np
 import pandas as pd
 
-from analyses.accuracy.recalibration import Pair
+from analyses.accuracy.recalibration import RecalibrationSeries
 from analyses.result import Verdict
 from analyses.statistics import Array
 from analyses.statistics.associations_over_epochs import StrongestAssociation, strongest_association
@@ -45,12 +45,12 @@ class Link:
         return self.candidates[self.association.strongest]
 
 
-def real_changes(pair: Pair) -> pd.Series:
+def real_changes(pair: RecalibrationSeries) -> pd.Series:
     """The change of accuracy with re-estimated statistics into each epoch, as a fraction."""
     return pd.Series(np.diff(pair.fresh.mean(axis=1)), index=pair.epochs[1:])
 
 
-def removed_movement(pair: Pair) -> pd.Series:
+def removed_movement(pair: RecalibrationSeries) -> pd.Series:
     """Squared change of accuracy into each epoch less that with re-estimated statistics."""
     running, fresh = (np.diff(right.mean(axis=1)) for right in (pair.running, pair.fresh))
     return pd.Series(running**2 - fresh**2, index=pair.epochs[1:])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from analyses.accuracy.recalibration import Pair
+from analyses.accuracy.recalibration import RecalibrationSeries
 from analyses.statistics import Array
 from analyses.statistics.associations_over_epochs import steady_learning_basis
 from analyses.statistics.bootstrap import RESAMPLES, image_weights
@@ -92,7 +92,7 @@ class _Changes:
         return shrunk
 
 
-def decompose(pairs: Sequence[Pair], re_estimated: bool = True) -> Decomposition:
+def decompose(pairs: Sequence[RecalibrationSeries], re_estimated: bool = True) -> Decomposition:
     """Cut the squared movement of accuracy T = sum of delta^2 over epochs and seeds into parts.
 
     delta is the change of accuracy with running statistics, phi that with re-estimated ones, v the
@@ -151,7 +151,7 @@ def _kept_apart(re_estimated: bool, split: bool) -> dict[str, tuple[int, ...]]:
     return kept | ({LEARNING: (2,), JUMPS: (3,)} if split else {REAL: (2, 3)})
 
 
-def _both(pair: Pair) -> tuple[_Changes, _Changes]:
+def _both(pair: RecalibrationSeries) -> tuple[_Changes, _Changes]:
     return _changes(pair.running), _changes(pair.fresh)
 
 
@@ -178,7 +178,7 @@ def _amounts(moved: Array, noise: Array, real: Array) -> Array:
 
 
 def _over_images(
-    pairs: Sequence[Pair], keep: dict[str, tuple[int, ...]]
+    pairs: Sequence[RecalibrationSeries], keep: dict[str, tuple[int, ...]]
 ) -> tuple[Array, Array, str]:
     drawn = np.zeros((RESAMPLES, 4))
     for seed, pair in enumerate(pairs):

@@ -28,9 +28,9 @@ from analyses.accuracy.explanation.links import (
 )
 from analyses.accuracy.explanation.measure import MIN_SPLIT, Decomposition, decompose
 from analyses.accuracy.explanation.quantities import epoch_quantities, staleness
-from analyses.accuracy.recalibration import Pair, pair_of
-from analyses.reading.predictions import copies_caveat, correctness, predictions_of
-from analyses.reading.runs import by_network, seed_name
+from analyses.accuracy.recalibration import RecalibrationSeries, recalibration_series
+from analyses.reading.predictions import correctness, duplicates_caveat, predictions_of
+from analyses.reading.runs import by_network, seed_label
 from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Finding, Table
 from analyses.statistics.bootstrap import RESAMPLES
@@ -147,7 +147,7 @@ def run(
 
 
 def _explained(network: str, runs: list[Run]) -> Explained | None:
-    pairs = [(one, pair) for one in runs if (pair := pair_of(one)) is not None]
+    pairs = [(one, pair) for one in runs if (pair := recalibration_series(one)) is not None]
     re_estimated = bool(pairs)
     if not pairs:
         pairs = [(one, pair) for one in runs if (pair := _running_alone(one)) is not None]
@@ -173,7 +173,7 @@ def _explained(network: str, runs: list[Run]) -> Explained | None:
     )
 
 
-def _running_alone(one: Run) -> Pair | None:
+def _running_alone(one: Run) -> RecalibrationSeries | None:
     """The series of a run without re-estimated statistics, which then stand for themselves."""
     if not len(one.predictions):
         return None
@@ -181,12 +181,12 @@ def _running_alone(one: Run) -> Pair | None:
     if len(right) < 2 or not right.shape[1]:
         return None
     values = right.to_numpy(dtype=float)
-    return Pair(seed_name(one), tuple(map(int, right.index)), values, values)
+    return RecalibrationSeries(seed_label(one), tuple(map(int, right.index)), values, values)
 
 
 def _findings(found: list[Explained], half: float, rate: float, strong: float) -> Iterable[Finding]:
     for one in found:
-        caveats = (*_short_runs(one.left_out), *copies_caveat(list(one.runs)))
+        caveats = (*_short_runs(one.left_out), *duplicates_caveat(list(one.runs)))
         yield share_finding(one.network, one.shares, one.re_estimated, half, caveats)
     for one in found:
         yield link_finding(one.network, one.gradients, one.re_estimated, rate, strong)

@@ -6,7 +6,7 @@ import pandas as pd
 from scipy.stats import false_discovery_control
 
 from analyses.reading.predictions import accuracy_by_epoch, correctness, predictions_of
-from analyses.reading.runs import seed_name
+from analyses.reading.runs import seed_label
 from analyses.statistics.proportions import paired_change
 from gradflow.runs.reading.run import Run
 
@@ -44,7 +44,7 @@ def changes_of(run: Run, table: str = "predictions") -> pd.DataFrame:
         low, high = paired.interval()
         rows.append(
             {
-                "seed": seed_name(run),
+                "seed": seed_label(run),
                 "epoch": int(after),
                 "change": paired.change,
                 "low": low,
@@ -65,7 +65,7 @@ def jumps(network: str, runs: list[Run], rate: float = RATE, table: str = "predi
         adjusted = false_discovery_control(changes["p_value"].to_numpy(), method="bh")
         changes = changes.assign(adjusted=adjusted, real=adjusted <= rate)
     scores = [accuracy_by_epoch(correctness(predictions_of(one, table))) for one in runs]
-    curves = [score.assign(seed=seed_name(one)) for score, one in zip(scores, runs, strict=True)]
+    curves = [score.assign(seed=seed_label(one)) for score, one in zip(scores, runs, strict=True)]
     return Jumps(
         network=network,
         changes=changes,

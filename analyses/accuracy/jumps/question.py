@@ -7,13 +7,13 @@ import pandas as pd
 
 from analyses.accuracy.jumps.figures import jump_figure
 from analyses.accuracy.jumps.measure import RATE, Jumps, jumps
-from analyses.reading.predictions import copies_caveat
+from analyses.reading.predictions import duplicates_caveat
 from analyses.reading.runs import by_network, runs_with
 from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Estimate, Finding, Table, Verdict
 from analyses.wording.numbers import p_value, share_bound
-from analyses.wording.phrases import named, plural, slug, unnamed
-from analyses.wording.sentences import Told, sentence
+from analyses.wording.phrases import plural, slug, with_network, without_network
+from analyses.wording.sentences import NetworkStatement, sentence
 from gradflow.runs.reading.run import Experiment
 
 LARGE_FALL = 0.05
@@ -44,9 +44,10 @@ def run(
             "predictions of one epoch only: a change of accuracy needs two epochs at least"
         )
     findings = tuple(
-        _jump_finding(one, rate, large_fall, copies_caveat(networks[one.network])) for one in found
+        _jump_finding(one, rate, large_fall, duplicates_caveat(networks[one.network]))
+        for one in found
     )
-    together = sentence([_told(one, large_fall) for one in found])
+    together = sentence([_statement(one, large_fall) for one in found])
     return AnalysisResult(
         summary=together,
         findings=findings,
@@ -73,7 +74,7 @@ def _jump_finding(one: Jumps, rate: float, large: float, caveats: tuple[str, ...
     return Finding(
         key=slug(f"jumps-{one.network}"),
         network=one.network,
-        hypothesis=named(HYPOTHESIS, one.network),
+        hypothesis=with_network(HYPOTHESIS, one.network),
         contradicted_by=(
             f"No real fall, and all changes' intervals exclude a fall of {share_bound(large)}."
         ),
@@ -83,7 +84,7 @@ def _jump_finding(one: Jumps, rate: float, large: float, caveats: tuple[str, ...
             "supported where at least one fall is real: McNemar's exact test, adjusted after "
             f"Benjamini & Hochberg within {share_bound(rate)}"
         ),
-        meaning=sentence([_told(one, large)]),
+        meaning=sentence([_statement(one, large)]),
         next_step=(
             "See what explains the jumps: noise, stale statistics or real change."
             if verdict is Verdict.SUPPORTED
@@ -94,7 +95,7 @@ def _jump_finding(one: Jumps, rate: float, large: float, caveats: tuple[str, ...
             f"A test on {one.images} images misses small changes.",
             *caveats,
         ),
-        statement=unnamed(HYPOTHESIS),
+        statement=without_network(HYPOTHESIS),
         evidence=("real-jumps", "changes"),
     )
 
@@ -122,7 +123,7 @@ def _lowest_estimate(one: Jumps) -> Estimate:
     )
 
 
-def _told(one: Jumps, large: float) -> Told:
+def _statement(one: Jumps, large: float) -> NetworkStatement:
     clause = {
         Verdict.SUPPORTED: "validation accuracy jumps beyond sampling noise",
         Verdict.CONTRADICTED: "validation accuracy does not fall back between epochs",
@@ -132,7 +133,7 @@ def _told(one: Jumps, large: float) -> Told:
     }[_jump_verdict(one.changes, large)]
     real = one.changes.loc[one.changes["real"], "change"]
     falls, rises = plural(int((real < 0).sum()), "fall"), plural(int((real > 0).sum()), "rise")
-    return Told(
+    return NetworkStatement(
         one.network,
         clause,
         detail=(

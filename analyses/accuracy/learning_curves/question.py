@@ -20,7 +20,7 @@ from analyses.accuracy.learning_curves.reference import (
 )
 from analyses.plotting import panels, theme
 from analyses.reading.predictions import accuracy_by_epoch, correctness, predictions_of
-from analyses.reading.runs import by_network, seed_name
+from analyses.reading.runs import by_network, seed_label
 from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Figure, Table
 from analyses.statistics.proportions import wilson_interval
@@ -124,7 +124,7 @@ def _table(runs: list[Run], curves: dict[Path, pd.DataFrame]) -> pd.DataFrame:
     for one in runs:
         frame = curves[one.folder].reindex(columns=["epoch", *CURVES])
         last = frame.iloc[-1]
-        row = {"network": one.network, "seed": seed_name(one), "epochs": int(last["epoch"])}
+        row = {"network": one.network, "seed": seed_label(one), "epochs": int(last["epoch"])}
         row |= {f"last {label}": last[name] for name, label in CURVES.items()}
         known = frame.dropna(subset="val_accuracy")
         if len(known):

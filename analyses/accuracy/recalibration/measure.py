@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analyses.reading.predictions import correctness, predictions_of
-from analyses.reading.runs import seed_name
+from analyses.reading.runs import seed_label
 from analyses.statistics import Array
 from analyses.statistics.bootstrap import RESAMPLES, image_weights
 from analyses.wording.numbers import finite
@@ -13,7 +13,7 @@ from gradflow.runs.reading.run import Run
 
 
 @dataclass(frozen=True)
-class Pair:
+class RecalibrationSeries:
     """The two series of one run, on the same images: booleans of shape [epochs, images].
 
     Fields:
@@ -49,7 +49,7 @@ class Movement:
     removed_high: float | None
 
 
-def pair_of(run: Run) -> Pair | None:
+def recalibration_series(run: Run) -> RecalibrationSeries | None:
     """Both series of `run` over their common epochs and images; None with fewer than two epochs."""
     if not (len(run.predictions) and len(run.recalibration)):
         return None
@@ -61,8 +61,8 @@ def pair_of(run: Run) -> Pair | None:
     images = running.columns.intersection(fresh.columns)
     if len(epochs) < 2 or not len(images):
         return None
-    return Pair(
-        seed_name(run),
+    return RecalibrationSeries(
+        seed_label(run),
         tuple(int(epoch) for epoch in epochs),
         running.loc[epochs, images].to_numpy(dtype=float),
         fresh.loc[epochs, images].to_numpy(dtype=float),
@@ -90,7 +90,9 @@ def squared_movement(right: Array, weights: Array) -> tuple[Array, Array]:
     return movement, noise
 
 
-def movement_removed(pairs: list[Pair], resamples: int = RESAMPLES, seed: int = 0) -> Movement:
+def movement_removed(
+    pairs: list[RecalibrationSeries], resamples: int = RESAMPLES, seed: int = 0
+) -> Movement:
     """How much movement there is in both series, and what share of it re-estimating removes.
 
     Bootstrap over images, the same ones drawn for both series and all epochs. A resample adds the

@@ -12,9 +12,14 @@ import pandas as pd
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import PercentFormatter
 
-from analyses.accuracy.recalibration.measure import Movement, Pair, movement_removed, pair_of
+from analyses.accuracy.recalibration.measure import (
+    Movement,
+    RecalibrationSeries,
+    movement_removed,
+    recalibration_series,
+)
 from analyses.plotting import panels, theme
-from analyses.reading.predictions import accuracy_by_epoch, copies_caveat
+from analyses.reading.predictions import accuracy_by_epoch, duplicates_caveat
 from analyses.reading.runs import by_network
 from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Estimate, Figure, Finding, Table, Verdict
@@ -23,8 +28,8 @@ from analyses.statistics.estimates import as_percent, estimate_of
 from analyses.statistics.means import Mean
 from analyses.statistics.verdicts import verdict_above
 from analyses.wording.numbers import percent, share_bound, with_interval
-from analyses.wording.phrases import listing, named, plural, slug, unnamed
-from analyses.wording.sentences import Told, sentence
+from analyses.wording.phrases import listing, plural, slug, with_network, without_network
+from analyses.wording.sentences import NetworkStatement, sentence
 from gradflow.runs.reading.run import Experiment
 
 HALF = 0.5
@@ -56,7 +61,7 @@ def run(experiment: Experiment, half: float = HALF) -> AnalysisResult:
     networks = {
         name: pairs
         for name, runs in by_network(list(experiment.runs)).items()
-        if (pairs := [pair for one in runs if (pair := pair_of(one)) is not None])
+        if (pairs := [pair for one in runs if (pair := recalibration_series(one)) is not None])
     }
     if not networks:
         raise NotApplicableError(
@@ -66,10 +71,12 @@ def run(experiment: Experiment, half: float = HALF) -> AnalysisResult:
     moved = {name: movement_removed(pairs) for name, pairs in networks.items()}
     recorded = by_network(list(experiment.runs))
     findings = tuple(
-        _finding(name, networks[name], moved[name], half, copies_caveat(recorded[name]))
+        _finding(name, networks[name], moved[name], half, duplicates_caveat(recorded[name]))
         for name in networks
     )
-    together = sentence([_told(name, networks[name], moved[name], half) for name in networks], LEAD)
+    together = sentence(
+        [_statement(name, networks[name], moved[name], half) for name in networks], LEAD
+    )
     return AnalysisResult(
         summary=together,
         findings=findings,
@@ -93,13 +100,17 @@ def run(experiment: Experiment, half: float = HALF) -> AnalysisResult:
 
 
 def _finding(
-    network: str, pairs: list[Pair], moved: Movement, half: float, caveats: tuple[str, ...]
+    network: str,
+    pairs: list[RecalibrationSeries],
+    moved: Movement,
+    half: float,
+    caveats: tuple[str, ...],
 ) -> Finding:
     verdict, how = _verdict(pairs, moved, half), _removed(pairs, moved).method
     return Finding(
         key=slug(f"stale-statistics-{network}"),
         network=network,
-        hypothesis=named(HYPOTHESIS, network),
+        hypothesis=with_network(HYPOTHESIS, network),
         contradicted_by=f"A share removed whose interval lies below {share_bound(half)}.",
         verdict=verdict,
         estimates=(
@@ -117,36 +128,38 @@ def _finding(
             f"{share_bound(half)}; asked from {MIN_CHANGES} changes on, where the interval of the "
             "movement lies above 0"
         ),
-        meaning=sentence([_told(network, pairs, moved, half)], LEAD),
+        meaning=sentence([_statement(network, pairs, moved, half)], LEAD),
         next_step=_next_step(verdict),
         caveats=(
             TREND,
             f"The interval speaks of other images, not of other seeds ({len(pairs)} here).",
             *caveats,
         ),
-        statement=unnamed(HYPOTHESIS),
+        statement=without_network(HYPOTHESIS),
         evidence=("two-statistics", "movement", "jumps"),
     )
 
 
-def _changes(pairs: list[Pair]) -> int:
+def _changes(pairs: list[RecalibrationSeries]) -> int:
     return sum(len(pair.epochs) - 1 for pair in pairs)
 
 
-def _verdict(pairs: list[Pair], moved: Movement, half: float) -> Verdict:
+def _verdict(pairs: list[RecalibrationSeries], moved: Movement, half: float) -> Verdict:
     if moved.running_low > 0 and _changes(pairs) >= MIN_CHANGES:
         return verdict_above(moved.removed_low, moved.removed_high, half)
     return Verdict.INCONCLUSIVE
 
 
-def _removed(pairs: list[Pair], moved: Movement) -> Estimate:
+def _removed(pairs: list[RecalibrationSeries], moved: Movement) -> Estimate:
     images = plural(pairs[0].running.shape[1], "image")
     method = f"bootstrap over {images}, {plural(len(pairs), 'seed')}"
     removed = Mean(moved.removed, moved.removed_low, moved.removed_high, method)
     return estimate_of("share of squared movement removed", removed, "%", as_percent)
 
 
-def _told(network: str, pairs: list[Pair], moved: Movement, half: float) -> Told:
+def _statement(
+    network: str, pairs: list[RecalibrationSeries], moved: Movement, half: float
+) -> NetworkStatement:
     """What is removed; a negative share is movement added."""
     cause = "stale running statistics cause most of the jumps"
     clause = {
@@ -156,14 +169,14 @@ def _told(network: str, pairs: list[Pair], moved: Movement, half: float) -> Told
     }[_verdict(pairs, moved, half)]
     changes = _changes(pairs)
     if changes < MIN_CHANGES:
-        return Told(
+        return NetworkStatement(
             network, clause, detail=f"{plural(changes, 'change')} between epochs, too few to tell"
         )
     if moved.running_low <= 0 or moved.removed is None:
         movement = with_interval(moved.running, moved.running_low, moved.running_high)
         reason = f"the squared movement, {movement}, may be sampling noise alone"
-        return Told(network, clause, detail=reason)
-    return Told(network, clause, _removed(pairs, moved).words)
+        return NetworkStatement(network, clause, detail=reason)
+    return NetworkStatement(network, clause, _removed(pairs, moved).words)
 
 
 def _next_step(verdict: Verdict) -> str:
@@ -195,7 +208,7 @@ def _table(moved: dict[str, Movement]) -> pd.DataFrame:
     )
 
 
-def _jumps(networks: dict[str, list[Pair]]) -> pd.DataFrame:
+def _jumps(networks: dict[str, list[RecalibrationSeries]]) -> pd.DataFrame:
     rows = [
         {
             "network": network,
@@ -219,7 +232,7 @@ def _jumps(networks: dict[str, list[Pair]]) -> pd.DataFrame:
 
 
 def _figure(
-    networks: list[str], pairs: dict[str, list[Pair]], moved: dict[str, Movement]
+    networks: list[str], pairs: dict[str, list[RecalibrationSeries]], moved: dict[str, Movement]
 ) -> Figure:
     said = [
         f"{percent(one.removed)} of the movement of {name}"
@@ -246,7 +259,7 @@ def _figure(
 
 
 @theme.themed
-def _draw(networks: list[str], pairs: dict[str, list[Pair]]) -> Drawing:
+def _draw(networks: list[str], pairs: dict[str, list[RecalibrationSeries]]) -> Drawing:
     figure, axes = panels.subplots(1, len(pairs), 2.8, sharey=True)
     palette, marks = theme.colours(networks), theme.markers(networks)
     for axis, (network, members) in zip(axes[0], pairs.items(), strict=True):

@@ -12,7 +12,7 @@ from analyses.accuracy.explanation.links import (
     real_changes,
     removed_movement,
 )
-from analyses.accuracy.recalibration.measure import Pair
+from analyses.accuracy.recalibration.measure import RecalibrationSeries
 from analyses.result import Verdict
 from analyses.statistics.associations_over_epochs import StrongestAssociation
 
@@ -32,7 +32,7 @@ def association(correlation=0.0, p=0.5, smallest=0.01, critical_rho=0.3):
 def test_the_real_change_and_the_movement_removed_are_those_of_the_two_series():
     running = np.array([[1, 0, 0, 0], [1, 1, 1, 0], [1, 0, 0, 0]], dtype=float)
     fresh = np.array([[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 0, 0]], dtype=float)
-    pair = Pair("1", (1, 2, 3), running, fresh)
+    pair = RecalibrationSeries("1", (1, 2, 3), running, fresh)
     assert real_changes(pair).to_dict() == {2: 0.25, 3: 0.0}
     assert removed_movement(pair).to_dict() == {2: 0.25 - 0.0625, 3: 0.25}
 

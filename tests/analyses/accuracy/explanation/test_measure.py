@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from analyses.accuracy.explanation.measure import JUMPS, LEARNING, NOISE, REAL, STALE, decompose
-from analyses.accuracy.recalibration.measure import Pair
+from analyses.accuracy.recalibration.measure import RecalibrationSeries
 from analyses.statistics.proportions import paired_change
 
 JUMPING = np.array([0.3, 0.7, 0.35, 0.75, 0.4, 0.65, 0.3, 0.7, 0.35])
@@ -14,7 +14,7 @@ JUMPING = np.array([0.3, 0.7, 0.35, 0.75, 0.4, 0.65, 0.3, 0.7, 0.35])
 def pair(running, fresh=None):
     fresh = running if fresh is None else fresh
     epochs = tuple(range(1, len(running) + 1))
-    return Pair("1", epochs, running.astype(float), fresh.astype(float))
+    return RecalibrationSeries("1", epochs, running.astype(float), fresh.astype(float))
 
 
 def drawn(running, fresh, images, generator):
