@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from analyses.accuracy.explanation.links import link, link_verdict, real_changes
 from analyses.accuracy.explanation.measure import PARTS, decompose
-from analyses.accuracy.explanation.question import RATE, STRONG
+from analyses.accuracy.explanation.question import ALPHA, STRONG
 from analyses.accuracy.recalibration.measure import RecalibrationSeries
 from analyses.result import Verdict
 from analyses.statistics.associations_over_epochs import steady_learning_basis
@@ -98,7 +98,7 @@ def fired(kind: str, phi: float, epochs: int, seeds: int, trials: int) -> int:
     """In how many of `trials` experiments the verdict is "supported"."""
     generator = np.random.default_rng([len(kind), int(10 * phi), epochs, seeds])
     verdicts = [
-        link_verdict(link(*simulate(kind, phi, epochs, seeds, generator)), RATE, STRONG)
+        link_verdict(link(*simulate(kind, phi, epochs, seeds, generator)), ALPHA, STRONG)
         for _ in range(trials)
     ]
     return verdicts.count(Verdict.SUPPORTED)

@@ -9,7 +9,7 @@ from analyses.result import Table
 from analyses.wording.phrases import plural
 from gradflow.runs.reading.run import Run
 
-MOST_ROWS = 15
+MAX_ROWS = 15
 OFTEN_LOST = 0.05
 SHOWN_EPOCHS = 3
 
@@ -41,7 +41,7 @@ def comparison_tables(
 
 
 def _ranked_table(changes: pd.DataFrame, ratio: bool) -> pd.DataFrame:
-    rows = ranked(changes, ratio).head(MOST_ROWS)
+    rows = ranked(changes, ratio).head(MAX_ROWS)
     columns = {"effect": "ratio" if ratio else "difference"}
     columns |= {"low_selected": "low", "high_selected": "high"}
     effects = rows[list(columns)].rename(columns=columns)
@@ -57,7 +57,7 @@ def _lost(names: tuple[str, str], changes: pd.DataFrame) -> pd.DataFrame:
         f"lost_{which}": f"share of steps, {name}"
         for which, name in zip(("first", "second"), names, strict=True)
     }
-    frame = rows.head(MOST_ROWS)[["quantity", "layer", *titles]].rename(columns=titles)
+    frame = rows.head(MAX_ROWS)[["quantity", "layer", *titles]].rename(columns=titles)
     return frame.reset_index(drop=True)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analyses.accuracy.jumps import RATE, jumps
+from analyses.accuracy.jumps import FALSE_DISCOVERY_RATE, changes_of_network
 from analyses.accuracy.learning_curves import curves_of
 from analyses.gradients.profile import over_depth, profile
 from analyses.reading.layer_gradients import medians_by_epoch, pivot_by_step
@@ -51,7 +51,9 @@ class NetworkOverview:
     high: float | None
 
 
-def network_overview(network: str, runs: list[Run], rate: float = RATE) -> NetworkOverview:
+def network_overview(
+    network: str, runs: list[Run], rate: float = FALSE_DISCOVERY_RATE
+) -> NetworkOverview:
     """Reduce the runs of one network; `rate` bounds false discoveries among the changes.
 
     Raises `NotApplicableError` where a run has no gradients at two layers with weights.
@@ -95,14 +97,18 @@ def _marked(network: str, runs: list[Run], rate: float) -> tuple[int, pd.DataFra
     """How many changes were tested, and those beyond noise."""
     if not runs:
         return 0, pd.DataFrame(columns=list(MARKED))
-    found = jumps(network, runs, rate)
+    found = changes_of_network(network, runs, rate)
     if not len(found.changes):
         return 0, pd.DataFrame(columns=list(MARKED))
     real = found.changes[found.changes["real"]]
     heights = found.curves[["seed", "epoch", "accuracy"]].drop_duplicates(["seed", "epoch"])
     real = real.merge(heights, on=["seed", "epoch"])
     again = [run for run in runs if len(run.recalibration)]
-    stale = _gone(real, jumps(network, again, rate, "recalibration").changes) if again else False
+    stale = (
+        _gone(real, changes_of_network(network, again, rate, "recalibration").changes)
+        if again
+        else False
+    )
     return len(found.changes), real.assign(stale=stale)[list(MARKED)]
 
 

@@ -5,7 +5,7 @@ Description only: every statement in it is tested in an analysis of its own.
 
 from functools import partial
 
-from analyses.accuracy.jumps import RATE
+from analyses.accuracy.jumps import FALSE_DISCOVERY_RATE
 from analyses.overview.figures import draw_overview
 from analyses.overview.measure import NetworkOverview, network_overview
 from analyses.reading.runs import by_network, runs_with
@@ -16,7 +16,7 @@ from analyses.wording.phrases import listing, plural
 from gradflow.runs.reading.run import Experiment
 
 
-def run(experiment: Experiment, rate: float = RATE) -> AnalysisResult:
+def run(experiment: Experiment, rate: float = FALSE_DISCOVERY_RATE) -> AnalysisResult:
     """Accuracy by epoch over gradients by depth and epoch, network by network.
 
     `rate` bounds false discoveries among the changes of accuracy that are marked.

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from analyses.accuracy.difference import (
-    Difference,
-    difference_of,
-    equally_long,
+    AccuracyDifference,
+    accuracy_difference,
     matched_runs,
+    split_by_length,
 )
 from analyses.reading.pairs import NetworkPair, runs_of_same_seed
 from analyses.reading.predictions import correctness, predictions_of
@@ -38,7 +38,7 @@ class Interventions:
         deleted: mean cost of deleting one block, plain less residual network.
     """
 
-    trained: Difference | None
+    trained: AccuracyDifference | None
     gap: Mean | None
     removed: Mean | None
     unscaled: Mean | None
@@ -54,9 +54,9 @@ def interventions(experiment: Experiment, pair: NetworkPair) -> Interventions:
         (lesions_of(plain), lesions_of(residual)) for plain, residual in _with_lesions(runs)
     ]
     both = [(one, other) for one, other in lesioned if one is not None and other is not None]
-    matched, _ = equally_long(matched_runs(runs))
+    matched, _ = split_by_length(matched_runs(runs))
     return Interventions(
-        trained=difference_of(matched) if matched else None,
+        trained=accuracy_difference(matched) if matched else None,
         gap=gap,
         removed=removed,
         unscaled=doses(pair.residual, scaled).lost if scaled else None,

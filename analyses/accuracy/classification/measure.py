@@ -56,13 +56,13 @@ def confusion(predictions: pd.DataFrame, classes: list[str]) -> NDArray[np.int64
     return counts
 
 
-def together(best: list[BestEpoch]) -> pd.DataFrame:
+def pooled_predictions(best: list[BestEpoch]) -> pd.DataFrame:
     """The predictions of all runs at their best epochs."""
     return pd.concat([one.predictions for one in best])
 
 
 @dataclass(frozen=True)
-class Lowest:
+class LowestRecall:
     """The class that a network finds least often, at the best epochs of its runs together.
 
     Fields:
@@ -80,9 +80,9 @@ class Lowest:
     verdict: Verdict
 
 
-def lowest_recall(best: list[BestEpoch], classes: list[str]) -> Lowest:
+def lowest_recall(best: list[BestEpoch], classes: list[str]) -> LowestRecall:
     """The class with the lowest recall in the predictions of `best` together."""
-    counts = confusion(together(best), classes)
+    counts = confusion(pooled_predictions(best), classes)
     support, right = counts.sum(axis=1), counts.diagonal()
     present = np.flatnonzero(support)
     lowest = int(present[np.argmin(right[present] / support[present])])
@@ -100,4 +100,4 @@ def lowest_recall(best: list[BestEpoch], classes: list[str]) -> Lowest:
         method=f"Wilson interval, {plural(int(support[lowest]), 'image')}",
     )
     verdict = Verdict.CONTRADICTED if never else verdict_above(low, high, chance)
-    return Lowest(classes[lowest], estimate, chance, never, verdict)
+    return LowestRecall(classes[lowest], estimate, chance, never, verdict)

@@ -16,7 +16,7 @@ from analyses.accuracy.classification.measure import (
     best_epoch,
     confusion,
     lowest_recall,
-    together,
+    pooled_predictions,
 )
 from analyses.plotting import panels, theme
 from analyses.reading.predictions import duplicates_caveat
@@ -28,13 +28,13 @@ from analyses.wording.phrases import listing, plural, slug, with_network, withou
 from analyses.wording.sentences import NetworkStatement, sentence
 from gradflow.runs.reading.run import Experiment, Run
 
-OPTIMISTIC = (
+BEST_EPOCH_CAVEAT = (
     "The epoch is the best of all on the validation images themselves, so the numbers are "
     "optimistic."
 )
 HYPOTHESIS = "Every class is found more often than chance[ by {}]."
 LEAD = "the lowest recall is {}"
-MOST_LABELLED = 12  # with more classes, the counts in the cells would overlap
+MAX_LABELLED_CLASSES = 12  # with more classes, the counts in the cells would overlap
 
 
 def report_by_class(predictions: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
@@ -78,7 +78,7 @@ def run(experiment: Experiment) -> AnalysisResult:
             f"report-{slug(name)}",
             f"{name}: classification report at the best epoch, "
             f"{plural(len(best[name]), 'seed')} together",
-            report_by_class(together(best[name]), classes[name]),
+            report_by_class(pooled_predictions(best[name]), classes[name]),
         )
         for name in networks
     )
@@ -125,7 +125,7 @@ def _finding(
         ),
         meaning=sentence([_statement(network, best, classes)], LEAD),
         next_step="Look at the images of that class that were taken for another.",
-        caveats=(OPTIMISTIC, *caveats),
+        caveats=(BEST_EPOCH_CAVEAT, *caveats),
         statement=without_network(HYPOTHESIS),
         evidence=(f"confusion-{slug(network)}", f"report-{slug(network)}", "best"),
     )
@@ -179,7 +179,7 @@ def _figure(best: BestEpoch, classes: list[str], seeds: int) -> Figure:
         caption=(
             f"Confusion matrix of {best.network}{of_seed} at epoch {best.epoch}, its best: "
             f"{plural(len(best.predictions), 'validation image')}. Numbers are images, shades "
-            f"the share of the true class. {OPTIMISTIC}"
+            f"the share of the true class. {BEST_EPOCH_CAVEAT}"
         ),
         alt=f"Confusion matrix of {best.network} over {len(classes)} classes. {title}.",
         draw=partial(_draw, counts, classes),
@@ -194,7 +194,7 @@ def _draw(counts: NDArray[np.int64], classes: list[str]) -> Drawing:
     drawn = axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
     axis.grid(False)
     places = range(len(classes))
-    if len(classes) <= MOST_LABELLED:
+    if len(classes) <= MAX_LABELLED_CLASSES:
         long = sum(map(len, classes)) > 36
         axis.set_xticks(
             places, classes, rotation=30 if long else 0, ha="right" if long else "center"

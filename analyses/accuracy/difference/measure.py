@@ -14,8 +14,8 @@ from analyses.statistics.seeds_and_images import MeanOverSeeds, SeedValues, mean
 from analyses.wording.phrases import plural
 from gradflow.runs.reading.run import Experiment, Run
 
-TOO_FEW = "too few to show how seeds differ"
-MEAN = -1  # the row of `Curve.means` that averages all epochs
+TOO_FEW_SEEDS = "too few to show how seeds differ"
+MEAN_ROW = -1  # the row of `DifferenceCurve.means` that averages all epochs
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class MatchedRuns:
 
 
 @dataclass(frozen=True)
-class Curve:
+class DifferenceCurve:
     """Accuracy of the residual network less that of the plain one, as fractions.
 
     Fields:
@@ -62,21 +62,23 @@ class PairComparison:
         pair: its names.
         runs: those of each seed, (plain, residual).
         shorter: seeds left out, since their runs reached fewer epochs together.
-        scores: with running batch-norm statistics. fresh: with re-estimated ones; may be empty.
-        running, refreshed: differences by epoch of both; the latter None where not recorded.
+        scores: with running batch-norm statistics.
+        re_estimated_scores: with re-estimated statistics; may be empty.
+        curve: the difference by epoch of `scores`.
+        re_estimated_curve: that of `re_estimated_scores`; None if not recorded.
     """
 
     pair: NetworkPair
     runs: list[tuple[Run, Run]]
     shorter: list[MatchedRuns]
     scores: list[MatchedRuns]
-    fresh: list[MatchedRuns]
-    running: Curve
-    refreshed: Curve | None
+    re_estimated_scores: list[MatchedRuns]
+    curve: DifferenceCurve
+    re_estimated_curve: DifferenceCurve | None
 
 
 @dataclass(frozen=True)
-class Difference:
+class AccuracyDifference:
     """Accuracy of the residual network less that of the plain one, averaged over seeds.
 
     Fields:
@@ -98,13 +100,13 @@ class Difference:
 def compare_pair(experiment: Experiment, pair: NetworkPair) -> PairComparison | None:
     """Match the runs of `pair`; None where no seed has validation accuracies of both."""
     runs = runs_of_same_seed(experiment, pair)
-    scores, shorter = equally_long(matched_runs(runs))
-    running = curve(scores)
+    scores, shorter = split_by_length(matched_runs(runs))
+    running = difference_curve(scores)
     if running is None:
         return None
     kept = {one.seed for one in scores}
     fresh = [one for one in matched_runs(runs, "recalibration") if one.seed in kept]
-    return PairComparison(pair, runs, shorter, scores, fresh, running, curve(fresh))
+    return PairComparison(pair, runs, shorter, scores, fresh, running, difference_curve(fresh))
 
 
 def matched_runs(pairs: list[tuple[Run, Run]], table: str = "predictions") -> list[MatchedRuns]:
@@ -119,7 +121,7 @@ def matched_runs(pairs: list[tuple[Run, Run]], table: str = "predictions") -> li
     return [both for plain, residual in pairs if (both := _by_scalar(plain, residual))]
 
 
-def equally_long(matched: list[MatchedRuns]) -> tuple[list[MatchedRuns], list[MatchedRuns]]:
+def split_by_length(matched: list[MatchedRuns]) -> tuple[list[MatchedRuns], list[MatchedRuns]]:
     """Those that reach as many common epochs as the longest, and the others.
 
     A seed still in training, or broken off, would else shorten the curve of all of them.
@@ -129,7 +131,7 @@ def equally_long(matched: list[MatchedRuns]) -> tuple[list[MatchedRuns], list[Ma
     return kept, [one for one in matched if len(one.epochs) < longest]
 
 
-def curve(matched: list[MatchedRuns]) -> Curve | None:
+def difference_curve(matched: list[MatchedRuns]) -> DifferenceCurve | None:
     """The difference by epoch, and its mean over epochs; None where no epoch is common to all."""
     common = set.intersection(*(set(one.epochs) for one in matched)) if matched else set()
     if not common:
@@ -139,14 +141,14 @@ def curve(matched: list[MatchedRuns]) -> Curve | None:
     for one in matched:
         gaps = (one.residual - one.plain)[[one.epochs.index(epoch) for epoch in epochs]]
         groups.append(SeedValues(np.vstack([gaps, gaps.mean(axis=0)]), _identities(one)))
-    return Curve(epochs, mean_over_seeds(groups), _method(matched))
+    return DifferenceCurve(epochs, mean_over_seeds(groups), _method(matched))
 
 
-def difference_of(matched: list[MatchedRuns], best: bool = False) -> Difference:
+def accuracy_difference(matched: list[MatchedRuns], best: bool = False) -> AccuracyDifference:
     """The difference at the last epoch of each seed, or with each run at its best epoch.
 
     For at least one pair of runs; those of fewer epochs than others are best left out before, with
-    `equally_long`.
+    `split_by_length`.
     """
     picked = [(_pick(one.plain, best), _pick(one.residual, best)) for one in matched]
     groups = [
@@ -157,7 +159,9 @@ def difference_of(matched: list[MatchedRuns], best: bool = False) -> Difference:
     single = len(matched) == 1 and matched[0].images is not None
     test = paired_change(*picked[0]).p_value if single else None
     low, high = mean.pointwise_interval(0)
-    return Difference(len(matched), float(mean.values[0]), low, high, test, _method(matched))
+    return AccuracyDifference(
+        len(matched), float(mean.values[0]), low, high, test, _method(matched)
+    )
 
 
 def _by_image(plain: Run, residual: Run, table: str) -> MatchedRuns | None:
@@ -211,5 +215,5 @@ def _method(matched: list[MatchedRuns]) -> str:
     if seeds >= MIN_SEEDS:
         return f"bootstrap over {seeds} seeds, then {images} each, Student's correction for seeds"
     if seeds > 1:
-        return f"bootstrap over {images} within each of {seeds} seeds ({TOO_FEW})"
+        return f"bootstrap over {images} within each of {seeds} seeds ({TOO_FEW_SEEDS})"
     return f"bootstrap over {images} of one seed (says nothing of other seeds)"

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from analyses.accuracy.difference.measure import MEAN
+from analyses.accuracy.difference.measure import MEAN_ROW
 from analyses.reading.pairs import NetworkPair
 from analyses.result import Estimate, Finding, Verdict
 from analyses.statistics.power import paired_power, sd_interval, seeds_needed
@@ -10,11 +10,11 @@ from analyses.statistics.seeds_and_images import MeanOverSeeds
 from analyses.statistics.verdicts import verdict_below
 from analyses.wording.phrases import plural, slug
 
-NORMAL = (
+NORMALITY_CAVEAT = (
     "The paired t-test and the interval of the standard deviation take the differences between "
     "seeds to be normally distributed, which a handful of seeds cannot show."
 )
-MEASURED = (
+MEASURED_SIZE_CAVEAT = (
     "The number of seeds for a difference of the measured size takes the measured size to be the "
     "true one; it says no more than the p-value does (Hoenig & Heisey 2001). The smallest size "
     "worth finding is the one to plan with."
@@ -22,16 +22,18 @@ MEASURED = (
 
 
 def power_finding(
-    pair: NetworkPair, means: MeanOverSeeds, smallest: float, power: float, alpha: float
+    pair: NetworkPair, means: MeanOverSeeds, smallest_difference: float, power: float, alpha: float
 ) -> Finding:
-    """Do the recorded seeds find a difference of `smallest` (a fraction) over epochs?
+    """Do the recorded seeds find a difference of `smallest_difference` (a fraction) over epochs?
 
     The verdict compares the number of seeds with the interval of the number needed; one seed has
     no standard deviation between seeds, so nothing can be told.
     """
-    size = f"{100 * smallest:g} percentage points"
-    estimates = [_of_size(f"seeds needed to settle {size}", means, smallest, power, alpha)]
-    measured = abs(float(means.values[MEAN]))
+    size = f"{100 * smallest_difference:g} percentage points"
+    estimates = [
+        _of_size(f"seeds needed to settle {size}", means, smallest_difference, power, alpha)
+    ]
+    measured = abs(float(means.values[MEAN_ROW]))
     name = f"seeds needed to settle the measured {100 * measured:.1f} percentage points"
     estimates.append(_of_size(name, means, measured, power, alpha))
     estimates.append(_of_sd(means))
@@ -57,13 +59,13 @@ def power_finding(
         ),
         meaning=_meaning(pair, means, needed, size, verdict),
         next_step=_next_step(needed, verdict),
-        caveats=(NORMAL, MEASURED),
+        caveats=(NORMALITY_CAVEAT, MEASURED_SIZE_CAVEAT),
         evidence=tuple(slug(f"{name}-{pair.residual}") for name in shown),
     )
 
 
 def power_table(
-    curves: dict[str, MeanOverSeeds], smallest: float, power: float, alpha: float
+    curves: dict[str, MeanOverSeeds], smallest_difference: float, power: float, alpha: float
 ) -> pd.DataFrame:
     """One row per kind of statistics, quantity and size to settle; differences in points.
 
@@ -73,10 +75,16 @@ def power_table(
     for label, means in curves.items():
         if means.seed_sd is None:
             continue
-        for quantity, row in (("mean over epochs", MEAN), ("last epoch", len(means.values) - 2)):
+        for quantity, row in (
+            ("mean over epochs", MEAN_ROW),
+            ("last epoch", len(means.values) - 2),
+        ):
             sd = float(means.seed_sd[row])
             low, high = sd_interval(sd, means.seeds)
-            sizes = {"smallest of interest": smallest, "measured": abs(float(means.values[row]))}
+            sizes = {
+                "smallest of interest": smallest_difference,
+                "measured": abs(float(means.values[row])),
+            }
             for which, size in sizes.items():
                 needed = seeds_needed(size, sd, means.seeds, power, alpha)
                 rows.append(
@@ -104,7 +112,7 @@ def count_text(count: int | None) -> str:
 def _of_size(name: str, means: MeanOverSeeds, size: float, power: float, alpha: float) -> Estimate:
     if means.seed_sd is None:
         return Estimate(name, None, unit="seeds", method="no interval: 1 seed shows no spread")
-    needed = seeds_needed(size, float(means.seed_sd[MEAN]), means.seeds, power, alpha)
+    needed = seeds_needed(size, float(means.seed_sd[MEAN_ROW]), means.seeds, power, alpha)
     counts = (needed.value, needed.low, needed.high)
     value, low, high = (None if count is None else float(count) for count in counts)
     beyond = "; a missing number is over 1,000,000" if None in counts else ""
@@ -116,7 +124,7 @@ def _of_sd(means: MeanOverSeeds) -> Estimate:
     name = "standard deviation of the difference between seeds"
     if means.seed_sd is None:
         return Estimate(name, None, unit="percentage points", method="no interval: 1 seed")
-    sd = float(means.seed_sd[MEAN])
+    sd = float(means.seed_sd[MEAN_ROW])
     low, high = sd_interval(sd, means.seeds)
     method = f"chi-square interval, {plural(means.seeds - 1, 'degree')} of freedom"
     return Estimate(name, 100 * sd, 100 * low, 100 * high, "percentage points", method=method)

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from analyses.accuracy.explanation.links import LAGS, Link, link_verdict
+from analyses.accuracy.explanation.links import LAG_NAMES, Link, link_verdict
 from analyses.accuracy.explanation.measure import JUMPS, LEARNING, NOISE, REAL, STALE, Decomposition
 from analyses.result import Estimate, Finding, Verdict
 from analyses.statistics.estimates import as_percent, estimate_of
@@ -14,18 +14,18 @@ from analyses.wording.sentences import NetworkStatement, sentence
 
 MIN_CHANGES = 3
 EXPLAINABLE = "the part that gradients could explain directly"
-NO_CAUSE = (
+NO_CAUSE_CAVEAT = (
     "An association: gradients and accuracy both follow training, and only an intervention can "
     "tell whether one moves the other."
 )
-STALE_BY_UPDATES = (
+STALE_BY_UPDATES_CAVEAT = (
     "Large updates of the weights can make running statistics stale: through them gradients may "
     "act on more than the real part."
 )
 
 
 @dataclass(frozen=True)
-class Subject:
+class AssociationQuestion:
     """Two things that may go together; `evidence` is the key of what shows their correlations."""
 
     topic: str
@@ -33,12 +33,12 @@ class Subject:
     evidence: str
 
 
-LINK = Subject(
+GRADIENTS_AND_REAL_CHANGE = AssociationQuestion(
     "association",
     "gradient health and the real change of validation accuracy",
     "associations",
 )
-DOSE = Subject(
+STALENESS_AND_REMOVED_MOVEMENT = AssociationQuestion(
     "dose",
     "the staleness of the running statistics and the movement of validation accuracy that "
     "re-estimation removes",
@@ -163,7 +163,7 @@ def _share_caveats(found: Decomposition, re_estimated: bool) -> tuple[str, ...]:
     outside = [share.name for share in found.shares if not 0 <= share.value <= 1]
     apart = found.share(REAL) is not None
     return (
-        STALE_BY_UPDATES,
+        STALE_BY_UPDATES_CAVEAT,
         speaks,
         *(("Steady learning is not told from jumps: some run has too few epochs.",) * apart),
         *(
@@ -177,38 +177,40 @@ def _share_caveats(found: Decomposition, re_estimated: bool) -> tuple[str, ...]:
 
 
 def link_finding(
-    network: str, found: Link, re_estimated: bool, rate: float, strong: float
+    network: str, found: Link, re_estimated: bool, alpha: float, strong: float
 ) -> Finding:
     """Does gradient health go with the real change of accuracy?"""
     caveat = "Sampling noise in the changes weakens every correlation with them."
     stale = "Statistics were not re-estimated: the change holds what stale ones add."
     return _association_finding(
-        LINK,
+        GRADIENTS_AND_REAL_CHANGE,
         network,
         found,
-        (rate, strong),
-        (NO_CAUSE, caveat, *(() if re_estimated else (stale,))),
+        (alpha, strong),
+        (NO_CAUSE_CAVEAT, caveat, *(() if re_estimated else (stale,))),
     )
 
 
-def dose_finding(network: str, found: Link, rate: float, strong: float) -> Finding:
+def staleness_finding(network: str, found: Link, alpha: float, strong: float) -> Finding:
     """Does the staleness of the statistics go with the movement that re-estimation removes?"""
     caveat = (
         "A dose-response by epoch is an association; that the movement goes away when the "
         "statistics are re-estimated is the intervention."
     )
-    return _association_finding(DOSE, network, found, (rate, strong), (caveat,))
+    return _association_finding(
+        STALENESS_AND_REMOVED_MOVEMENT, network, found, (alpha, strong), (caveat,)
+    )
 
 
 def _association_finding(
-    what: Subject,
+    what: AssociationQuestion,
     network: str,
     found: Link,
     bounds: tuple[float, float],
     caveats: tuple[str, ...],
 ) -> Finding:
-    rate, strong = bounds
-    verdict = link_verdict(found, rate, strong)
+    alpha, strong = bounds
+    verdict = link_verdict(found, alpha, strong)
     template = (
         f"{what.words[0].upper()}{what.words[1:]}[ of {{}}] go together, beyond the steady course "
         "of training."
@@ -222,9 +224,9 @@ def _association_finding(
         estimates=(_link_estimate(found),),
         threshold=(
             f"supported where the permutation test of the strongest gives p < "
-            f"{number(rate)}; not asked where no permutation could"
+            f"{number(alpha)}; not asked where no permutation could"
         ),
-        meaning=link_sentence(what, {network: found}, rate, strong),
+        meaning=link_sentence(what, {network: found}, alpha, strong),
         next_step=(
             "Record at least 4 seeds: they can be swapped, which is an exact test; more epochs "
             "and seeds narrow the intervals."
@@ -244,45 +246,47 @@ def _link_estimate(found: Link) -> Estimate:
     quantity, lag = found.strongest
     low, high = association.interval(association.strongest)
     return Estimate(
-        f"Spearman correlation with {quantity}, {LAGS[lag]}",
+        f"Spearman correlation with {quantity}, {LAG_NAMES[lag]}",
         association.correlations[association.strongest],
         low,
         high,
         method=(
             f"permutation ({association.permuted}) with maximum statistic over "
-            f"{len(found.candidates)} correlations {p_value(association.p_value)}, smallest "
+            f"{len(found.correlated)} correlations {p_value(association.p_value)}, smallest "
             f"possible {number(association.smallest_p)}; "
             f"{plural(association.observations, 'change')} in {plural(found.runs, 'seed')}"
         ),
     )
 
 
-def link_sentence(what: Subject, networks: dict[str, Link], rate: float, strong: float) -> str:
+def link_sentence(
+    what: AssociationQuestion, networks: dict[str, Link], alpha: float, strong: float
+) -> str:
     """Whether the two go together in each network, in one sentence."""
     statements = [
-        _link_statement(what, name, found, rate, strong) for name, found in networks.items()
+        _link_statement(what, name, found, alpha, strong) for name, found in networks.items()
     ]
     return sentence(statements, "the strongest correlation is {}")
 
 
 def _link_statement(
-    what: Subject, network: str, found: Link, rate: float, strong: float
+    what: AssociationQuestion, network: str, found: Link, alpha: float, strong: float
 ) -> NetworkStatement:
     clause = {
         Verdict.SUPPORTED: f"{what.words} go together, an association",
         Verdict.CONTRADICTED: f"{what.words} do not go together strongly",
         Verdict.INCONCLUSIVE: f"it cannot be told whether {what.words} go together",
-    }[link_verdict(found, rate, strong)]
+    }[link_verdict(found, alpha, strong)]
     association = found.association
     if association is None:
         return NetworkStatement(network, clause, detail=f"nothing follows from {found.missing}")
-    if association.smallest_p >= rate:
+    if association.smallest_p >= alpha:
         there = f"{plural(found.changes, 'change')} in {plural(found.runs, 'seed')}"
         least = f"{there} allow no p-value below {number(association.smallest_p)}"
         return NetworkStatement(network, clause, detail=least)
     quantity, lag = found.strongest
     rho = _link_estimate(found).words
-    test = f"{p_value(association.p_value)} among {len(found.candidates)} looked at"
+    test = f"{p_value(association.p_value)} among {len(found.correlated)} looked at"
     return NetworkStatement(
-        network, clause, f"rho = {rho} with {quantity} of the {LAGS[lag]} ({test})"
+        network, clause, f"rho = {rho} with {quantity} of the {LAG_NAMES[lag]} ({test})"
     )

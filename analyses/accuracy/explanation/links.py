@@ -13,7 +13,7 @@ from analyses.statistics import Array
 from analyses.statistics.associations_over_epochs import StrongestAssociation, strongest_association
 from analyses.wording.phrases import plural
 
-LAGS = {0: "same epoch", 1: "epoch before"}
+LAG_NAMES = {0: "same epoch", 1: "epoch before"}
 MIN_CHANGES = 6  # common to all runs: fewer leave next to nothing beside the course of training
 
 
@@ -23,13 +23,13 @@ class Link:
 
     Fields:
         association: None where none could be computed, and `missing` says why.
-        candidates: quantity and lag of each correlation.
+        correlated: quantity and lag of each correlation.
         changes: responses of each run; runs: how many.
         missing: why there is no association; empty where there is one.
     """
 
     association: StrongestAssociation | None
-    candidates: tuple[tuple[str, int], ...]
+    correlated: tuple[tuple[str, int], ...]
     changes: int
     runs: int
     missing: str = ""
@@ -42,18 +42,20 @@ class Link:
         """
         if self.association is None:
             raise ValueError(f"there is no association: {self.missing}")
-        return self.candidates[self.association.strongest]
+        return self.correlated[self.association.strongest]
 
 
-def real_changes(pair: RecalibrationSeries) -> pd.Series:
+def real_changes(series: RecalibrationSeries) -> pd.Series:
     """The change of accuracy with re-estimated statistics into each epoch, as a fraction."""
-    return pd.Series(np.diff(pair.fresh.mean(axis=1)), index=pair.epochs[1:])
+    return pd.Series(np.diff(series.re_estimated.mean(axis=1)), index=series.epochs[1:])
 
 
-def removed_movement(pair: RecalibrationSeries) -> pd.Series:
+def removed_movement(series: RecalibrationSeries) -> pd.Series:
     """Squared change of accuracy into each epoch less that with re-estimated statistics."""
-    running, fresh = (np.diff(right.mean(axis=1)) for right in (pair.running, pair.fresh))
-    return pd.Series(running**2 - fresh**2, index=pair.epochs[1:])
+    running, fresh = (
+        np.diff(right.mean(axis=1)) for right in (series.running, series.re_estimated)
+    )
+    return pd.Series(running**2 - fresh**2, index=series.epochs[1:])
 
 
 def link(quantities: Sequence[pd.DataFrame], responses: Sequence[pd.Series]) -> Link:
@@ -86,16 +88,16 @@ def link(quantities: Sequence[pd.DataFrame], responses: Sequence[pd.Series]) -> 
     return Link(association, tuple(usable), len(epochs), len(responses), missing)
 
 
-def link_verdict(found: Link, rate: float, strong: float) -> Verdict:
-    """Supported where p is below `rate`; contradicted where all intervals exclude `strong`.
+def link_verdict(found: Link, alpha: float, strong: float) -> Verdict:
+    """Supported where p is below `alpha`; contradicted where all intervals exclude `strong`.
 
     Inconclusive where no arrangement of seeds and epochs could have given such a p.
     """
-    if found.association is None or found.association.smallest_p >= rate:
+    if found.association is None or found.association.smallest_p >= alpha:
         return Verdict.INCONCLUSIVE
-    if found.association.p_value < rate:
+    if found.association.p_value < alpha:
         return Verdict.SUPPORTED
-    intervals = [found.association.interval(index) for index in range(len(found.candidates))]
+    intervals = [found.association.interval(index) for index in range(len(found.correlated))]
     excluded = all(-strong < low and high < strong for low, high in intervals)
     return Verdict.CONTRADICTED if excluded else Verdict.INCONCLUSIVE
 
@@ -106,9 +108,9 @@ def correlations(network: str, found: Link) -> pd.DataFrame:
     if found.association is None:
         return pd.DataFrame(columns=columns)
     rows = [
-        (network, quantity, LAGS[lag], rho)
+        (network, quantity, LAG_NAMES[lag], rho)
         for (quantity, lag), rho in zip(
-            found.candidates, found.association.correlations, strict=True
+            found.correlated, found.association.correlations, strict=True
         )
     ]
     return pd.DataFrame(rows, columns=columns)
@@ -117,7 +119,7 @@ def correlations(network: str, found: Link) -> pd.DataFrame:
 def _lagged(frame: pd.DataFrame, epochs: pd.Index) -> dict[tuple[str, int], Array]:
     return {
         (str(name), lag): values
-        for lag in LAGS
+        for lag in LAG_NAMES
         for name, values in zip(
             frame.columns, frame.reindex(epochs - lag).to_numpy(dtype=float).T, strict=True
         )

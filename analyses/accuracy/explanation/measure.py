@@ -13,7 +13,7 @@ from analyses.statistics.bootstrap import RESAMPLES, image_weights
 from analyses.statistics.means import MIN_SEEDS
 from analyses.wording.phrases import plural
 
-MIN_SPLIT = 6  # changes of each run from which steady learning is told from jumps
+MIN_CHANGES_TO_SPLIT = 6  # changes of each run from which steady learning is told from jumps
 NOISE = "sampling noise"
 STALE = "stale statistics"
 LEARNING = "steady learning"
@@ -92,7 +92,7 @@ class _Changes:
         return shrunk
 
 
-def decompose(pairs: Sequence[RecalibrationSeries], re_estimated: bool = True) -> Decomposition:
+def decompose(series: Sequence[RecalibrationSeries], re_estimated: bool = True) -> Decomposition:
     """Cut the squared movement of accuracy T = sum of delta^2 over epochs and seeds into parts.
 
     delta is the change of accuracy with running statistics, phi that with re-estimated ones, v the
@@ -103,8 +103,8 @@ def decompose(pairs: Sequence[RecalibrationSeries], re_estimated: bool = True) -
             change within its run: squared, less the sampling variance along the fit.
         real jumps: the rest of phi: squared, less the sampling variance of that rest.
     Each is unbiased; together they are T exactly. Runs of fewer than six changes leave learning and
-    jumps together; without re-estimated statistics (`re_estimated` false, `fresh` the same as
-    `running`) there is no part of stale statistics, and what they add counts as real.
+    jumps together. If statistics were not re-estimated (`re_estimated` false, and the two series
+    are the same), there is no part of stale statistics: what they add counts as real.
 
     Intervals from three seeds on: Student's over seeds, of the ratio by linearization (Cochran
     1977, Sampling techniques): they hold what differs between seeds and images both, and speak of
@@ -114,15 +114,15 @@ def decompose(pairs: Sequence[RecalibrationSeries], re_estimated: bool = True) -
     changes shrunk to the movement that noise does not account for, since a resample adds its noise
     once more.
     """
-    rows = np.stack([_parts(*_both(pair)) for pair in pairs])
-    changes = [len(pair.epochs) - 1 for pair in pairs]
-    keep = _kept_apart(re_estimated, min(changes) >= MIN_SPLIT)
+    rows = np.stack([_parts(*_both_changes(one)) for one in series])
+    changes = [len(one.epochs) - 1 for one in series]
+    keep = _kept_apart(re_estimated, min(changes) >= MIN_CHANGES_TO_SPLIT)
     movement = float(rows.sum())
     values, low, high, method = np.zeros(4), None, None, "accuracy does not move"
     if movement > 0:
         values = rows.sum(axis=0) / movement
         low, high, method = (
-            _over_seeds(rows, keep) if len(pairs) >= MIN_SEEDS else _over_images(pairs, keep)
+            _over_seeds(rows, keep) if len(series) >= MIN_SEEDS else _over_images(series, keep)
         )
     shares = tuple(
         Share(
@@ -137,8 +137,8 @@ def decompose(pairs: Sequence[RecalibrationSeries], re_estimated: bool = True) -
         movement=movement,
         shares=shares if movement > 0 else (),
         changes=sum(changes),
-        images=pairs[0].running.shape[1],
-        seeds=len(pairs),
+        images=series[0].running.shape[1],
+        seeds=len(series),
         method=method,
     )
 
@@ -151,8 +151,8 @@ def _kept_apart(re_estimated: bool, split: bool) -> dict[str, tuple[int, ...]]:
     return kept | ({LEARNING: (2,), JUMPS: (3,)} if split else {REAL: (2, 3)})
 
 
-def _both(pair: RecalibrationSeries) -> tuple[_Changes, _Changes]:
-    return _changes(pair.running), _changes(pair.fresh)
+def _both_changes(one: RecalibrationSeries) -> tuple[_Changes, _Changes]:
+    return _changes(one.running), _changes(one.re_estimated)
 
 
 def _changes(right: Array) -> _Changes:
@@ -178,12 +178,12 @@ def _amounts(moved: Array, noise: Array, real: Array) -> Array:
 
 
 def _over_images(
-    pairs: Sequence[RecalibrationSeries], keep: dict[str, tuple[int, ...]]
+    series: Sequence[RecalibrationSeries], keep: dict[str, tuple[int, ...]]
 ) -> tuple[Array, Array, str]:
     drawn = np.zeros((RESAMPLES, 4))
-    for seed, pair in enumerate(pairs):
-        running, fresh = _both(pair)
-        count = pair.running.shape[1]
+    for seed, one in enumerate(series):
+        running, fresh = _both_changes(one)
+        count = one.running.shape[1]
         weights = image_weights(count, RESAMPLES, seed) / count - 1 / count
         moved = running.squares(running.shrunk() + weights @ running.images.T).sum(axis=-1)
         real = fresh.squares(fresh.shrunk() + weights @ fresh.images.T) - fresh.noise
@@ -192,8 +192,8 @@ def _over_images(
     ratios = np.divide(drawn, total, out=np.zeros_like(drawn), where=total > 0)
     kept = np.stack([ratios[:, list(parts)].sum(axis=1) for parts in keep.values()])
     low, high = np.quantile(kept, [0.025, 0.975], axis=1)
-    images = plural(pairs[0].running.shape[1], "image")
-    return low, high, f"bootstrap over {images} in {plural(len(pairs), 'seed')}"
+    images = plural(series[0].running.shape[1], "image")
+    return low, high, f"bootstrap over {images} in {plural(len(series), 'seed')}"
 
 
 def _over_seeds(rows: Array, keep: dict[str, tuple[int, ...]]) -> tuple[Array, Array, str]:

@@ -12,12 +12,12 @@ import pandas as pd
 
 from analyses.accuracy.explanation.figures import link_figure, share_figure
 from analyses.accuracy.explanation.findings import (
-    LINK,
-    dose_finding,
+    GRADIENTS_AND_REAL_CHANGE,
     link_finding,
     link_sentence,
     share_finding,
     share_sentence,
+    staleness_finding,
 )
 from analyses.accuracy.explanation.links import (
     Link,
@@ -26,7 +26,7 @@ from analyses.accuracy.explanation.links import (
     real_changes,
     removed_movement,
 )
-from analyses.accuracy.explanation.measure import MIN_SPLIT, Decomposition, decompose
+from analyses.accuracy.explanation.measure import MIN_CHANGES_TO_SPLIT, Decomposition, decompose
 from analyses.accuracy.explanation.quantities import epoch_quantities, staleness
 from analyses.accuracy.recalibration import RecalibrationSeries, recalibration_series
 from analyses.reading.predictions import correctness, duplicates_caveat, predictions_of
@@ -38,7 +38,7 @@ from analyses.wording.phrases import plural
 from gradflow.runs.reading.run import Experiment, Run
 
 HALF = 0.5
-RATE = 0.05
+ALPHA = 0.05
 STRONG = 0.5
 METHOD = (
     "Movement T = sum over epochs and seeds of delta^2, delta the change of validation accuracy. "
@@ -64,7 +64,7 @@ SOURCES = (
 
 
 @dataclass(frozen=True)
-class Explained:
+class NetworkExplanation:
     """What was found for one network.
 
     Fields:
@@ -72,8 +72,9 @@ class Explained:
         left_out: runs too short to tell learning from jumps, where others are long enough.
         re_estimated: were the batch-norm statistics of these runs re-estimated?
         shares: what the movement is made of.
-        gradients: the real change with gradient quantities.
-        dose: the movement removed with the staleness of the statistics; None where not recorded.
+        gradient_link: the real change with gradient quantities.
+        staleness_link: the movement removed with the staleness of the statistics; None if not
+            recorded.
     """
 
     network: str
@@ -81,16 +82,16 @@ class Explained:
     left_out: int
     re_estimated: bool
     shares: Decomposition
-    gradients: Link
-    dose: Link | None
+    gradient_link: Link
+    staleness_link: Link | None
 
 
 def run(
-    experiment: Experiment, half: float = HALF, rate: float = RATE, strong: float = STRONG
+    experiment: Experiment, half: float = HALF, alpha: float = ALPHA, strong: float = STRONG
 ) -> AnalysisResult:
     """Cut the movement of each network's accuracy into its causes; look what goes with the rest.
 
-    `half` is the share from which real jumps are most of the movement, `rate` what the p-value of
+    `half` is the share from which real jumps are most of the movement, `alpha` what the p-value of
     an association must lie below, `strong` the correlation that must be excluded before an
     association is contradicted.
 
@@ -99,25 +100,32 @@ def run(
     found = [
         one
         for name, runs in by_network(list(experiment.runs)).items()
-        if (one := _explained(name, runs)) is not None
+        if (one := _explanation(name, runs)) is not None
     ]
     if not found:
         raise NotApplicableError(
             "no run recorded predictions by image (table predictions) of two epochs or more: a "
             "change of accuracy needs two"
         )
-    findings = tuple(_findings(found, half, rate, strong))
+    findings = tuple(_findings(found, half, alpha, strong))
     together = {
         "explanation": share_sentence({one.network: one.shares for one in found}, half),
         "association": link_sentence(
-            LINK, {one.network: one.gradients for one in found}, rate, strong
+            GRADIENTS_AND_REAL_CHANGE,
+            {one.network: one.gradient_link for one in found},
+            alpha,
+            strong,
         ),
     }
     moved = {one.network: one.shares for one in found if one.shares.shares}
     linked = pd.concat(
-        [correlations(one.network, one.gradients) for one in found], ignore_index=True
+        [correlations(one.network, one.gradient_link) for one in found], ignore_index=True
     )
-    doses = [correlations(one.network, one.dose) for one in found if one.dose is not None]
+    doses = [
+        correlations(one.network, one.staleness_link)
+        for one in found
+        if one.staleness_link is not None
+    ]
     return AnalysisResult(
         summary=" ".join(together.values()),
         findings=findings,
@@ -146,7 +154,7 @@ def run(
     )
 
 
-def _explained(network: str, runs: list[Run]) -> Explained | None:
+def _explanation(network: str, runs: list[Run]) -> NetworkExplanation | None:
     pairs = [(one, pair) for one in runs if (pair := recalibration_series(one)) is not None]
     re_estimated = bool(pairs)
     if not pairs:
@@ -154,18 +162,22 @@ def _explained(network: str, runs: list[Run]) -> Explained | None:
     if not pairs:
         return None
     longest = max(len(pair.epochs) for _, pair in pairs)
-    enough = [item for item in pairs if len(item[1].epochs) > min(MIN_SPLIT, longest - 1)]
+    enough = [
+        item for item in pairs if len(item[1].epochs) > min(MIN_CHANGES_TO_SPLIT, longest - 1)
+    ]
     left_out, pairs = len(pairs) - len(enough), enough
     used, series = tuple(one for one, _ in pairs), [pair for _, pair in pairs]
     doses = [staleness(one) for one in used] if re_estimated else []
-    return Explained(
+    return NetworkExplanation(
         network=network,
         runs=used,
         left_out=left_out,
         re_estimated=re_estimated,
         shares=decompose(series, re_estimated),
-        gradients=link([epoch_quantities(one) for one in used], list(map(real_changes, series))),
-        dose=(
+        gradient_link=link(
+            [epoch_quantities(one) for one in used], list(map(real_changes, series))
+        ),
+        staleness_link=(
             link(doses, list(map(removed_movement, series)))
             if doses and all(map(len, doses))
             else None
@@ -184,27 +196,29 @@ def _running_alone(one: Run) -> RecalibrationSeries | None:
     return RecalibrationSeries(seed_label(one), tuple(map(int, right.index)), values, values)
 
 
-def _findings(found: list[Explained], half: float, rate: float, strong: float) -> Iterable[Finding]:
+def _findings(
+    found: list[NetworkExplanation], half: float, alpha: float, strong: float
+) -> Iterable[Finding]:
     for one in found:
         caveats = (*_short_runs(one.left_out), *duplicates_caveat(list(one.runs)))
         yield share_finding(one.network, one.shares, one.re_estimated, half, caveats)
     for one in found:
-        yield link_finding(one.network, one.gradients, one.re_estimated, rate, strong)
+        yield link_finding(one.network, one.gradient_link, one.re_estimated, alpha, strong)
     for one in found:
-        if one.dose is not None:
-            yield dose_finding(one.network, one.dose, rate, strong)
+        if one.staleness_link is not None:
+            yield staleness_finding(one.network, one.staleness_link, alpha, strong)
 
 
 def _short_runs(left_out: int) -> tuple[str, ...]:
     if not left_out:
         return ()
     return (
-        f"Left out: {plural(left_out, 'run')} of fewer than {MIN_SPLIT + 1} epochs, too few to "
-        "tell steady learning from jumps.",
+        f"Left out: {plural(left_out, 'run')} of fewer than {MIN_CHANGES_TO_SPLIT + 1} epochs, "
+        "too few to tell steady learning from jumps.",
     )
 
 
-def _table(found: list[Explained]) -> pd.DataFrame:
+def _table(found: list[NetworkExplanation]) -> pd.DataFrame:
     rows = [
         (one.network, share.name, share.value, share.low, share.high)
         for one in found

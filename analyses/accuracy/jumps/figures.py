@@ -10,11 +10,11 @@ from analyses.plotting import panels, theme
 from analyses.result import Figure
 from analyses.wording.phrases import listing, plural
 
-Curves = dict[str, tuple[pd.DataFrame, pd.DataFrame]]
+CurvesByNetwork = dict[str, tuple[pd.DataFrame, pd.DataFrame]]
 
 
-def jump_figure(networks: list[str], found: Curves) -> Figure:
-    """`found` gives the frames curves and changes of each network, see `accuracy_jumps.Jumps`."""
+def jump_figure(networks: list[str], found: CurvesByNetwork) -> Figure:
+    """`found` gives the frames curves and changes of each network, see `NetworkChanges`."""
     said = [
         f"{plural(int((real['change'] > 0).sum()), 'rise')} and "
         f"{plural(int((real['change'] < 0).sum()), 'fall')} of {name}"
@@ -36,7 +36,7 @@ def jump_figure(networks: list[str], found: Curves) -> Figure:
 
 
 @theme.themed
-def _draw_curves(networks: list[str], found: Curves) -> Drawing:
+def _draw_curves(networks: list[str], found: CurvesByNetwork) -> Drawing:
     figure, axes = panels.subplots(1, len(found), 2.8, sharey=True)
     palette = theme.colours(networks)
     for axis, (network, (curves, changes)) in zip(axes[0], found.items(), strict=True):

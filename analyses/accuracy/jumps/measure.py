@@ -10,11 +10,11 @@ from analyses.reading.runs import seed_label
 from analyses.statistics.proportions import paired_change
 from gradflow.runs.reading.run import Run
 
-RATE = 0.05  # of false discoveries among the changes called real
+FALSE_DISCOVERY_RATE = 0.05  # of false discoveries among the changes called real
 
 
 @dataclass(frozen=True)
-class Jumps:
+class NetworkChanges:
     """The changes of validation accuracy of all seeds of one network.
 
     Fields:
@@ -32,7 +32,7 @@ class Jumps:
     images: int
 
 
-def changes_of(run: Run, table: str = "predictions") -> pd.DataFrame:
+def changes_of_run(run: Run, table: str = "predictions") -> pd.DataFrame:
     """The changes of accuracy between consecutive recorded epochs, on the same images.
 
     `table` is recalibration for predictions with batch-norm statistics re-estimated.
@@ -57,16 +57,18 @@ def changes_of(run: Run, table: str = "predictions") -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def jumps(network: str, runs: list[Run], rate: float = RATE, table: str = "predictions") -> Jumps:
+def changes_of_network(
+    network: str, runs: list[Run], rate: float = FALSE_DISCOVERY_RATE, table: str = "predictions"
+) -> NetworkChanges:
     """The changes of accuracy of the runs of one network, tested together."""
-    parts = [changes_of(one, table) for one in runs]
+    parts = [changes_of_run(one, table) for one in runs]
     changes = pd.concat(parts, ignore_index=True)
     if len(changes):
         adjusted = false_discovery_control(changes["p_value"].to_numpy(), method="bh")
         changes = changes.assign(adjusted=adjusted, real=adjusted <= rate)
     scores = [accuracy_by_epoch(correctness(predictions_of(one, table))) for one in runs]
     curves = [score.assign(seed=seed_label(one)) for score, one in zip(scores, runs, strict=True)]
-    return Jumps(
+    return NetworkChanges(
         network=network,
         changes=changes,
         curves=pd.concat(curves, ignore_index=True),

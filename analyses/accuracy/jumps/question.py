@@ -6,7 +6,7 @@ What would count against jumps: no fall beyond chance, and no room left for a la
 import pandas as pd
 
 from analyses.accuracy.jumps.figures import jump_figure
-from analyses.accuracy.jumps.measure import RATE, Jumps, jumps
+from analyses.accuracy.jumps.measure import FALSE_DISCOVERY_RATE, NetworkChanges, changes_of_network
 from analyses.reading.predictions import duplicates_caveat
 from analyses.reading.runs import by_network, runs_with
 from analyses.registry import Analysis, NotApplicableError
@@ -26,7 +26,7 @@ SOURCES = (
 
 def run(
     experiment: Experiment,
-    rate: float = RATE,
+    rate: float = FALSE_DISCOVERY_RATE,
     large_fall: float = LARGE_FALL,
 ) -> AnalysisResult:
     """Test each change of validation accuracy against sampling noise.
@@ -37,7 +37,7 @@ def run(
     Raises `NotApplicableError` where no run has predictions of two epochs.
     """
     networks = by_network(runs_with(experiment, "predictions", "predictions by image"))
-    found = [jumps(name, runs, rate) for name, runs in networks.items()]
+    found = [changes_of_network(name, runs, rate) for name, runs in networks.items()]
     found = [one for one in found if len(one.changes)]
     if not found:
         raise NotApplicableError(
@@ -69,7 +69,9 @@ def run(
     )
 
 
-def _jump_finding(one: Jumps, rate: float, large: float, caveats: tuple[str, ...]) -> Finding:
+def _jump_finding(
+    one: NetworkChanges, rate: float, large: float, caveats: tuple[str, ...]
+) -> Finding:
     verdict = _jump_verdict(one.changes, large)
     return Finding(
         key=slug(f"jumps-{one.network}"),
@@ -107,7 +109,7 @@ def _jump_verdict(changes: pd.DataFrame, large: float) -> Verdict:
     return Verdict.CONTRADICTED if (changes["low"] > -large).all() else Verdict.INCONCLUSIVE
 
 
-def _lowest_estimate(one: Jumps) -> Estimate:
+def _lowest_estimate(one: NetworkChanges) -> Estimate:
     lowest = one.changes.loc[one.changes["change"].idxmin()]
     value, low, high = (float(100 * lowest[name]) for name in ("change", "low", "high"))
     return Estimate(
@@ -123,7 +125,7 @@ def _lowest_estimate(one: Jumps) -> Estimate:
     )
 
 
-def _statement(one: Jumps, large: float) -> NetworkStatement:
+def _statement(one: NetworkChanges, large: float) -> NetworkStatement:
     clause = {
         Verdict.SUPPORTED: "validation accuracy jumps beyond sampling noise",
         Verdict.CONTRADICTED: "validation accuracy does not fall back between epochs",
@@ -143,7 +145,7 @@ def _statement(one: Jumps, large: float) -> NetworkStatement:
     )
 
 
-def _real_changes(found: list[Jumps]) -> pd.DataFrame:
+def _real_changes(found: list[NetworkChanges]) -> pd.DataFrame:
     parts = [one.changes[one.changes["real"]].assign(network=one.network) for one in found]
     names = {
         "network": "network",

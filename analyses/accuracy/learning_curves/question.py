@@ -14,8 +14,8 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import PercentFormatter
 
 from analyses.accuracy.learning_curves.reference import (
-    CAVEAT,
-    has_reference_setting,
+    OVERLAP_CAVEAT,
+    has_reference_options,
     reference_curves,
 )
 from analyses.plotting import panels, theme
@@ -99,7 +99,7 @@ def run(experiment: Experiment) -> AnalysisResult:
     references = {
         name: frame
         for name, members in by_network(runs).items()
-        if all(map(has_reference_setting, members))
+        if all(map(has_reference_options, members))
         and (frame := reference_curves(name)) is not None
     }
     table = _table(runs, curves)
@@ -164,7 +164,9 @@ def _figure(
         "Band: Wilson 95 % interval of validation accuracy. Rings: new bests of each run.",
     ]
     if references:
-        parts.append(f"Grey: the reference's curves (dashed plain34, dotted resnet34). {CAVEAT}")
+        parts.append(
+            f"Grey: the reference's curves (dashed plain34, dotted resnet34). {OVERLAP_CAVEAT}"
+        )
     return Figure(
         key="curves",
         title=title,

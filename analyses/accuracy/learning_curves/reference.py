@@ -12,14 +12,14 @@ import pandas as pd
 from gradflow.runs.reading.run import Run
 
 CLASSES = ("bakso", "gado_gado", "nasi_goreng", "rendang", "soto_ayam")
-SETTING: dict[str, Any] = {
+REFERENCE_OPTIONS: dict[str, Any] = {
     "batch_size": 24,
     "lr": 0.0005,
     "weight_decay": 0.0005,
     "epochs": 10,
     "image_size": 300,
 }
-CAVEAT = (
+OVERLAP_CAVEAT = (
     "The reference's training and validation images overlap, so its validation accuracies are "
     "optimistic by an unknown amount; a split made here is disjoint."
 )
@@ -50,9 +50,9 @@ def reference_curves(network: str) -> pd.DataFrame | None:
     return pd.DataFrame({"epoch": range(1, 11), **columns})
 
 
-def has_reference_setting(run: Run) -> bool:
+def has_reference_options(run: Run) -> bool:
     """Was `run` made on the reference's classes, with the reference's settings?"""
     configuration = run.configuration
     return tuple(sorted(run.classes)) == CLASSES and all(
-        configuration.get(name) == value for name, value in SETTING.items()
+        configuration.get(name) == value for name, value in REFERENCE_OPTIONS.items()
     )

@@ -19,13 +19,13 @@ class RecalibrationSeries:
     Fields:
         seed: of the run.
         epochs: their numbers.
-        running, fresh: right with running statistics, and with re-estimated ones.
+        running, re_estimated: right with running statistics, and with re-estimated ones.
     """
 
     seed: str
     epochs: tuple[int, ...]
     running: Array
-    fresh: Array
+    re_estimated: Array
 
 
 @dataclass(frozen=True)
@@ -34,16 +34,17 @@ class Movement:
 
     Fields:
         running, running_low, running_high: with running statistics, with its 95 % interval.
-        fresh, fresh_low, fresh_high: with re-estimated statistics.
-        removed, removed_low, removed_high: 1 - fresh / running; None where running is not above 0.
+        re_estimated, re_estimated_low, re_estimated_high: with re-estimated statistics.
+        removed, removed_low, removed_high: 1 - re_estimated / running; None if running is not
+            above 0.
     """
 
     running: float
     running_low: float
     running_high: float
-    fresh: float
-    fresh_low: float
-    fresh_high: float
+    re_estimated: float
+    re_estimated_low: float
+    re_estimated_high: float
     removed: float | None
     removed_low: float | None
     removed_high: float | None
@@ -90,8 +91,8 @@ def squared_movement(right: Array, weights: Array) -> tuple[Array, Array]:
     return movement, noise
 
 
-def movement_removed(
-    pairs: list[RecalibrationSeries], resamples: int = RESAMPLES, seed: int = 0
+def movement_and_removal(
+    series: list[RecalibrationSeries], resamples: int = RESAMPLES, seed: int = 0
 ) -> Movement:
     """How much movement there is in both series, and what share of it re-estimating removes.
 
@@ -100,9 +101,9 @@ def movement_removed(
     that resamples centre on the estimate.
     """
     values, draws = np.zeros(2), np.zeros((2, resamples))
-    for index, pair in enumerate(pairs):
-        weights = image_weights(pair.running.shape[1], resamples, seed + index)
-        for row, right in enumerate((pair.running, pair.fresh)):
+    for index, both in enumerate(series):
+        weights = image_weights(both.running.shape[1], resamples, seed + index)
+        for row, right in enumerate((both.running, both.re_estimated)):
             once, noise = squared_movement(right, np.ones((1, right.shape[1])))
             drawn, _ = squared_movement(right, weights)
             values[row] += once[0]
@@ -121,9 +122,9 @@ def movement_removed(
         running=float(values[0]),
         running_low=intervals[0][0],
         running_high=intervals[0][1],
-        fresh=float(values[1]),
-        fresh_low=intervals[1][0],
-        fresh_high=intervals[1][1],
+        re_estimated=float(values[1]),
+        re_estimated_low=intervals[1][0],
+        re_estimated_high=intervals[1][1],
         removed=removed,
         removed_low=low,
         removed_high=high,

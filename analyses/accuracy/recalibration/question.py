@@ -15,7 +15,7 @@ from matplotlib.ticker import PercentFormatter
 from analyses.accuracy.recalibration.measure import (
     Movement,
     RecalibrationSeries,
-    movement_removed,
+    movement_and_removal,
     recalibration_series,
 )
 from analyses.plotting import panels, theme
@@ -39,8 +39,8 @@ LEAD = (
     "changed, removes {}"
 )
 MIN_CHANGES = 3
-MOST_ROWS = 12
-TREND = (
+MAX_ROWS = 12
+LEARNING_CAVEAT = (
     "Movement counts steady rises as well as jumps, and learning stays with fresh statistics; "
     "so the share removed understates what happens to the jumps alone."
 )
@@ -59,16 +59,16 @@ def run(experiment: Experiment, half: float = HALF) -> AnalysisResult:
     Raises `NotApplicableError` where no run recorded both at two epochs.
     """
     networks = {
-        name: pairs
+        name: series
         for name, runs in by_network(list(experiment.runs)).items()
-        if (pairs := [pair for one in runs if (pair := recalibration_series(one)) is not None])
+        if (series := [both for one in runs if (both := recalibration_series(one)) is not None])
     }
     if not networks:
         raise NotApplicableError(
             "no run recorded predictions with running and with re-estimated batch-norm statistics "
             "(tables predictions and recalibration) at two epochs or more"
         )
-    moved = {name: movement_removed(pairs) for name, pairs in networks.items()}
+    moved = {name: movement_and_removal(series) for name, series in networks.items()}
     recorded = by_network(list(experiment.runs))
     findings = tuple(
         _finding(name, networks[name], moved[name], half, duplicates_caveat(recorded[name]))
@@ -83,7 +83,7 @@ def run(experiment: Experiment, half: float = HALF) -> AnalysisResult:
         figures=(_figure(experiment.networks, networks, moved),),
         tables=(
             Table("movement", "Squared movement of validation accuracy", _table(moved)),
-            Table("jumps", f"The {MOST_ROWS} largest changes and what is left", _jumps(networks)),
+            Table("jumps", f"The {MAX_ROWS} largest changes and what is left", _jumps(networks)),
         ),
         method=(
             "At each epoch's end the validation images are predicted twice with the same weights: "
@@ -101,12 +101,12 @@ def run(experiment: Experiment, half: float = HALF) -> AnalysisResult:
 
 def _finding(
     network: str,
-    pairs: list[RecalibrationSeries],
+    series: list[RecalibrationSeries],
     moved: Movement,
     half: float,
     caveats: tuple[str, ...],
 ) -> Finding:
-    verdict, how = _verdict(pairs, moved, half), _removed(pairs, moved).method
+    verdict, how = _verdict(series, moved, half), _removed(series, moved).method
     return Finding(
         key=slug(f"stale-statistics-{network}"),
         network=network,
@@ -114,12 +114,17 @@ def _finding(
         contradicted_by=f"A share removed whose interval lies below {share_bound(half)}.",
         verdict=verdict,
         estimates=(
-            _removed(pairs, moved),
+            _removed(series, moved),
             *(
                 Estimate(f"squared movement, {name} statistics", value, low, high, method=how)
                 for name, value, low, high in (
                     ("running", moved.running, moved.running_low, moved.running_high),
-                    ("re-estimated", moved.fresh, moved.fresh_low, moved.fresh_high),
+                    (
+                        "re-estimated",
+                        moved.re_estimated,
+                        moved.re_estimated_low,
+                        moved.re_estimated_high,
+                    ),
                 )
             ),
         ),
@@ -128,11 +133,11 @@ def _finding(
             f"{share_bound(half)}; asked from {MIN_CHANGES} changes on, where the interval of the "
             "movement lies above 0"
         ),
-        meaning=sentence([_statement(network, pairs, moved, half)], LEAD),
+        meaning=sentence([_statement(network, series, moved, half)], LEAD),
         next_step=_next_step(verdict),
         caveats=(
-            TREND,
-            f"The interval speaks of other images, not of other seeds ({len(pairs)} here).",
+            LEARNING_CAVEAT,
+            f"The interval speaks of other images, not of other seeds ({len(series)} here).",
             *caveats,
         ),
         statement=without_network(HYPOTHESIS),
@@ -140,25 +145,25 @@ def _finding(
     )
 
 
-def _changes(pairs: list[RecalibrationSeries]) -> int:
-    return sum(len(pair.epochs) - 1 for pair in pairs)
+def _changes(series: list[RecalibrationSeries]) -> int:
+    return sum(len(both.epochs) - 1 for both in series)
 
 
-def _verdict(pairs: list[RecalibrationSeries], moved: Movement, half: float) -> Verdict:
-    if moved.running_low > 0 and _changes(pairs) >= MIN_CHANGES:
+def _verdict(series: list[RecalibrationSeries], moved: Movement, half: float) -> Verdict:
+    if moved.running_low > 0 and _changes(series) >= MIN_CHANGES:
         return verdict_above(moved.removed_low, moved.removed_high, half)
     return Verdict.INCONCLUSIVE
 
 
-def _removed(pairs: list[RecalibrationSeries], moved: Movement) -> Estimate:
-    images = plural(pairs[0].running.shape[1], "image")
-    method = f"bootstrap over {images}, {plural(len(pairs), 'seed')}"
+def _removed(series: list[RecalibrationSeries], moved: Movement) -> Estimate:
+    images = plural(series[0].running.shape[1], "image")
+    method = f"bootstrap over {images}, {plural(len(series), 'seed')}"
     removed = Mean(moved.removed, moved.removed_low, moved.removed_high, method)
     return estimate_of("share of squared movement removed", removed, "%", as_percent)
 
 
 def _statement(
-    network: str, pairs: list[RecalibrationSeries], moved: Movement, half: float
+    network: str, series: list[RecalibrationSeries], moved: Movement, half: float
 ) -> NetworkStatement:
     """What is removed; a negative share is movement added."""
     cause = "stale running statistics cause most of the jumps"
@@ -166,8 +171,8 @@ def _statement(
         Verdict.SUPPORTED: cause,
         Verdict.CONTRADICTED: cause.replace("cause", "do not cause"),
         Verdict.INCONCLUSIVE: f"it cannot be told whether {cause}",
-    }[_verdict(pairs, moved, half)]
-    changes = _changes(pairs)
+    }[_verdict(series, moved, half)]
+    changes = _changes(series)
     if changes < MIN_CHANGES:
         return NetworkStatement(
             network, clause, detail=f"{plural(changes, 'change')} between epochs, too few to tell"
@@ -176,7 +181,7 @@ def _statement(
         movement = with_interval(moved.running, moved.running_low, moved.running_high)
         reason = f"the squared movement, {movement}, may be sampling noise alone"
         return NetworkStatement(network, clause, detail=reason)
-    return NetworkStatement(network, clause, _removed(pairs, moved).words)
+    return NetworkStatement(network, clause, _removed(series, moved).words)
 
 
 def _next_step(verdict: Verdict) -> str:
@@ -198,7 +203,7 @@ def _table(moved: dict[str, Movement]) -> pd.DataFrame:
             {
                 "network": name,
                 "movement, running": one.running,
-                "movement, re-estimated": one.fresh,
+                "movement, re-estimated": one.re_estimated,
                 "share removed": one.removed,
                 "95 % low": one.removed_low,
                 "95 % high": one.removed_high,
@@ -212,27 +217,27 @@ def _jumps(networks: dict[str, list[RecalibrationSeries]]) -> pd.DataFrame:
     rows = [
         {
             "network": network,
-            "seed": pair.seed,
+            "seed": both.seed,
             "into epoch": epoch,
             "change, running": running,
             "change, re-estimated": fresh,
         }
-        for network, pairs in networks.items()
-        for pair in pairs
+        for network, series in networks.items()
+        for both in series
         for epoch, running, fresh in zip(
-            pair.epochs[1:],
-            np.diff(pair.running.mean(axis=1)),
-            np.diff(pair.fresh.mean(axis=1)),
+            both.epochs[1:],
+            np.diff(both.running.mean(axis=1)),
+            np.diff(both.re_estimated.mean(axis=1)),
             strict=True,
         )
     ]
     frame = pd.DataFrame(rows)
-    largest = frame["change, running"].abs().nlargest(MOST_ROWS).index
+    largest = frame["change, running"].abs().nlargest(MAX_ROWS).index
     return frame.loc[sorted(largest)].reset_index(drop=True)
 
 
 def _figure(
-    networks: list[str], pairs: dict[str, list[RecalibrationSeries]], moved: dict[str, Movement]
+    networks: list[str], series: dict[str, list[RecalibrationSeries]], moved: dict[str, Movement]
 ) -> Figure:
     said = [
         f"{percent(one.removed)} of the movement of {name}"
@@ -254,22 +259,22 @@ def _figure(
             "lines are seeds and thick ones their mean."
         ),
         alt=f"Validation accuracy by epoch, running against re-estimated statistics. {title}.",
-        draw=partial(_draw, networks, pairs),
+        draw=partial(_draw, networks, series),
     )
 
 
 @theme.themed
-def _draw(networks: list[str], pairs: dict[str, list[RecalibrationSeries]]) -> Drawing:
-    figure, axes = panels.subplots(1, len(pairs), 2.8, sharey=True)
+def _draw(networks: list[str], series: dict[str, list[RecalibrationSeries]]) -> Drawing:
+    figure, axes = panels.subplots(1, len(series), 2.8, sharey=True)
     palette, marks = theme.colours(networks), theme.markers(networks)
-    for axis, (network, members) in zip(axes[0], pairs.items(), strict=True):
+    for axis, (network, members) in zip(axes[0], series.items(), strict=True):
         for name, line, filled, label in (
             ("running", "-", palette[network], "running statistics"),
-            ("fresh", "--", "white", "re-estimated statistics"),
+            ("re_estimated", "--", "white", "re-estimated statistics"),
         ):
             frames = [
-                accuracy_by_epoch(pd.DataFrame(getattr(pair, name), index=pair.epochs))
-                for pair in members
+                accuracy_by_epoch(pd.DataFrame(getattr(both, name), index=both.epochs))
+                for both in members
             ]
             if len(frames) > 1:
                 for one in frames:

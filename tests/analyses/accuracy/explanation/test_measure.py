@@ -39,7 +39,7 @@ def test_the_shares_add_up_to_one_and_noise_is_mcnemars_variance():
 
 def test_learning_is_the_least_squares_fit_less_its_noise():
     one = drawn(JUMPING, JUMPING[::-1], 150, np.random.default_rng(1))
-    steps = np.diff(one.fresh, axis=0)
+    steps = np.diff(one.re_estimated, axis=0)
     k = np.arange(1, len(steps) + 1)
     design = np.stack([np.ones(len(k)), 1 / k], axis=1)
     hat = design @ np.linalg.inv(design.T @ design) @ design.T

@@ -5,7 +5,7 @@ import pytest
 
 from analyses.accuracy.recalibration.measure import (
     RecalibrationSeries,
-    movement_removed,
+    movement_and_removal,
     squared_movement,
 )
 from analyses.accuracy.recalibration.question import ANALYSIS
@@ -54,7 +54,7 @@ def test_intervals_cover_the_true_share():
         pair = RecalibrationSeries(
             "1", tuple(range(1, 6)), running.astype(float), fresh.astype(float)
         )
-        moved = movement_removed([pair], 500, seed)
+        moved = movement_and_removal([pair], 500, seed)
         covered += moved.removed_low <= true <= moved.removed_high
     assert covered >= 34
 
