@@ -31,21 +31,23 @@ class Interventions:
     """What each intervention did to accuracy, as fractions; None where it was not recorded.
 
     Fields:
-        trained: accuracy of the residual network less that of the plain one, last epoch.
-        gap: the same over all epochs, running statistics.
-        removed: what re-estimating batch-norm statistics takes away of `gap`.
-        unscaled: accuracy that the residual network loses with all skips scaled down.
-        deleted: mean cost of deleting one block, plain less residual network.
+        last_epoch_difference: accuracy of the residual network less that of the plain one, at the
+            last epoch.
+        mean_difference: the same over all epochs, with running statistics.
+        difference_removed: the part of `mean_difference` that re-estimating batch-norm statistics
+            takes away.
+        loss_without_skips: accuracy that the residual network loses with all skips scaled down.
+        deletion_cost_difference: mean cost of deleting one block, plain less residual network.
     """
 
-    trained: AccuracyDifference | None
-    gap: Mean | None
-    removed: Mean | None
-    unscaled: Mean | None
-    deleted: Mean | None
+    last_epoch_difference: AccuracyDifference | None
+    mean_difference: Mean | None
+    difference_removed: Mean | None
+    loss_without_skips: Mean | None
+    deletion_cost_difference: Mean | None
 
 
-def interventions(experiment: Experiment, pair: NetworkPair) -> Interventions:
+def interventions_on(experiment: Experiment, pair: NetworkPair) -> Interventions:
     """What the runs of `pair` hold."""
     runs = runs_of_same_seed(experiment, pair)
     gap, removed = _recalibration(runs)
@@ -56,11 +58,11 @@ def interventions(experiment: Experiment, pair: NetworkPair) -> Interventions:
     both = [(one, other) for one, other in lesioned if one is not None and other is not None]
     matched, _ = split_by_length(matched_runs(runs))
     return Interventions(
-        trained=accuracy_difference(matched) if matched else None,
-        gap=gap,
-        removed=removed,
-        unscaled=doses(pair.residual, scaled).lost if scaled else None,
-        deleted=cost_difference(both) if both else None,
+        last_epoch_difference=accuracy_difference(matched) if matched else None,
+        mean_difference=gap,
+        difference_removed=removed,
+        loss_without_skips=doses(pair.residual, scaled).lost if scaled else None,
+        deletion_cost_difference=cost_difference(both) if both else None,
     )
 
 

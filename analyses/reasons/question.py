@@ -6,11 +6,11 @@ cause; everything else differs, is associated, or cannot be told.
 
 from analyses.reading.matching import mismatch_reason
 from analyses.reading.pairs import NetworkPair, residual_pairs, runs_of_pair
-from analyses.reasons.candidates import CANDIDATES
-from analyses.reasons.evidence import Comparison, Rules, compare
-from analyses.reasons.figures import better_figure
+from analyses.reasons.evidence import NetworkComparison, Thresholds, compare_networks
+from analyses.reasons.figures import reasons_figure
 from analyses.reasons.findings import pair_findings, skip_sentence
-from analyses.reasons.tables import candidates, effects
+from analyses.reasons.possible_reasons import POSSIBLE_REASONS
+from analyses.reasons.tables import effects_table, reasons_table
 from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Table, Verdict
 from analyses.statistics.associations_over_seeds import MIN_SEEDS_TO_CORRELATE
@@ -19,9 +19,9 @@ from analyses.statistics.means import MIN_SEEDS
 from analyses.wording.phrases import listing, plural, slug
 from gradflow.runs.reading.run import Experiment
 
-PART = 0.1
+REMOVABLE_SHARE = 0.1
 SMALL_LOSS = 0.05
-RATE = 0.05
+ALPHA = 0.05
 SOURCES = (
     "He et al. 2015, Deep residual learning for image recognition, section 4.1",
     "Balduzzi et al. 2017, The shattered gradients problem (coherence)",
@@ -34,32 +34,33 @@ SOURCES = (
 
 def run(
     experiment: Experiment,
-    part: float = PART,
+    removable_share: float = REMOVABLE_SHARE,
     small_loss: float = SMALL_LOSS,
-    rate: float = RATE,
+    alpha: float = ALPHA,
 ) -> AnalysisResult:
     """Weigh what might explain the difference of each pair of plain and residual network.
 
-    `part` is the share of the difference that an intervention must be able to remove, `small_loss`
-    the loss of accuracy that is none to speak of, `rate` the level of the permutation test.
+    `removable_share` is the share of the difference that an intervention must be able to remove,
+    `small_loss` the loss of accuracy that is too small to matter, `alpha` the level of the
+    permutation test.
 
     Raises `NotApplicableError` where there is no residual network with a plain counterpart trained
     alike, or nothing that could be weighed was recorded in any pair.
     """
-    rules = Rules(part, small_loss, rate)
+    thresholds = Thresholds(removable_share, small_loss, alpha)
     pairs = [pair for pair in residual_pairs(experiment) if _trained_alike(experiment, pair)]
-    compared = [compare(experiment, pair, rules) for pair in pairs]
+    compared = [compare_networks(experiment, pair, thresholds) for pair in pairs]
     compared = [one for one in compared if one.evidence]
     if not compared:
         raise NotApplicableError(
             "the experiment holds no residual network and plain counterpart, trained on the same "
             "images with the same options, with measurements: this question compares the two"
         )
-    findings = [finding for one in compared for finding in pair_findings(one, rules)]
+    findings = [finding for one in compared for finding in pair_findings(one, thresholds)]
     return AnalysisResult(
         summary=" ".join(_summary(one) for one in compared),
         findings=tuple(findings),
-        figures=tuple(better_figure(experiment.networks, one) for one in compared),
+        figures=tuple(reasons_figure(experiment.networks, one) for one in compared),
         tables=tuple(_tables(compared)),
         method=_method(),
         sources=SOURCES,
@@ -72,7 +73,7 @@ def _trained_alike(experiment: Experiment, pair: NetworkPair) -> bool:
     return not any(mismatch_reason(first, other) for other in others)
 
 
-def _summary(one: Comparison) -> str:
+def _summary(one: NetworkComparison) -> str:
     causes = _named(one, Verdict.SUPPORTED)
     excluded = _named(one, Verdict.CONTRADICTED)
     open_ones = _named(one, Verdict.INCONCLUSIVE)
@@ -88,22 +89,22 @@ def _summary(one: Comparison) -> str:
     return f"{skip_sentence(one)} {'; '.join(said)}."
 
 
-def _named(one: Comparison, verdict: Verdict) -> list[str]:
-    return [f"the {each.candidate.name}" for each in one.evidence if each.verdict is verdict]
+def _named(one: NetworkComparison, verdict: Verdict) -> list[str]:
+    return [f"the {each.reason.name}" for each in one.evidence if each.verdict is verdict]
 
 
-def _tables(compared: list[Comparison]) -> list[Table]:
+def _tables(compared: list[NetworkComparison]) -> list[Table]:
     tables = []
     for one in compared:
         names = f"{one.pair.plain} and {one.pair.residual}"
         key = slug(f"{one.pair.plain}-{one.pair.residual}")
-        listed = Table(f"candidates-{key}", f"The candidates in {names}", candidates(one))
-        tables += [listed, Table(f"effects-{key}", f"Interventions on {names}", effects(one))]
+        listed = Table(f"candidates-{key}", f"The candidates in {names}", reasons_table(one))
+        tables += [listed, Table(f"effects-{key}", f"Interventions on {names}", effects_table(one))]
     return tables
 
 
 def _method() -> str:
-    definitions = "; ".join(f"{one.name}: {one.definition}" for one in CANDIDATES)
+    definitions = "; ".join(f"{one.name}: {one.definition}" for one in POSSIBLE_REASONS)
     return (
         f"{definitions}. Each is averaged over the steps or epochs of a run, then over seeds "
         f"(ratios geometrically); interval: Student's from {plural(MIN_SEEDS, 'seed')} on, paired "

@@ -1,6 +1,6 @@
-"""What might make one network better than another: each candidate, measured in one run.
+"""What might make one network better than another: each possible reason, measured in one run.
 
-A candidate is one number at each step or epoch of a run. Ratios are natural logarithms.
+A possible reason is one number at each step or epoch of a run. Ratios are natural logarithms.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ WHOLE_MODEL = "(model)"
 
 
 @dataclass(frozen=True)
-class Candidate:
+class PossibleReason:
     """One explanation that can be measured.
 
     Fields:
@@ -120,42 +120,42 @@ STALENESS = "staleness"
 PATH_LENGTH = "path-length"
 PROFILE = "norm-profile"
 
-CANDIDATES = (
-    Candidate(
+POSSIBLE_REASONS = (
+    PossibleReason(
         PROFILE, "gradient norm per layer", "", "step", True, np.log(1.01),
         "factor by which the gradient norm changes per layer toward the input, at equal shape",
         factor_per_layer,
     ),
-    Candidate(
+    PossibleReason(
         "coherence", "gradient coherence", "", "epoch", False, 0.02,
         "mean pairwise cosine of the gradients of single images, all parameters", coherence,
     ),
-    Candidate(
+    PossibleReason(
         "update-to-weight", "update-to-weight ratio", "", "step", True, np.log(1.1),
         "median over parameters of |update| / |weight|", update_to_weight,
     ),
-    Candidate(
+    PossibleReason(
         "dead-units", "share of dead channels", "", "step", False, 0.01,
         "channels after a nonlinearity that are zero on the whole batch, over all of them",
         dead_channels,
     ),
-    Candidate(
+    PossibleReason(
         STALENESS, "staleness of batch-norm statistics", "std", "epoch", False, 0.05,
         "root mean square shift of the running means, in standard deviations, mean over layers",
         staleness,
     ),
-    Candidate(
+    PossibleReason(
         "variance-spread", "spread of channel variance", "", "step", False, 0.1,
         "standard deviation over convolutions of the natural logarithm of channel variance",
         variance_spread,
     ),
-    Candidate(
+    PossibleReason(
         PATH_LENGTH, "effective path length", "branches", "epoch", False, 1.0,
         "mean number of branches weighted by the gradient's share; in a plain network all blocks, "
         "by construction",
         path_length,
     ),
-    Candidate(
+    PossibleReason(
         "noise-scale", "gradient noise scale", "images", "epoch", True, np.log(1.5),
         "B_simple = S / |G|^2, S and |G|^2 averaged over draws", noise_scale,
     ),
