@@ -16,11 +16,11 @@ class Alignment:
 
     Fields:
         pairs: columns first, second (layer names), role, depth (in the first run), aligned_by.
-        alone: columns run (first or second), layer, role, depth: layers without a partner.
+        unmatched: columns run (first or second), layer, role, depth: layers without a partner.
     """
 
     pairs: pd.DataFrame
-    alone: pd.DataFrame
+    unmatched: pd.DataFrame
 
     @property
     def partners(self) -> dict[str, str]:
@@ -62,14 +62,14 @@ def align_layers(first: Run, second: Run) -> Alignment:
             .reindex(columns=pairs.columns),
         ]
     ).sort_values("depth", kind="stable", ignore_index=True)
-    alone = pd.concat(
+    unmatched = pd.concat(
         [
             layers[~layers["layer"].isin(pairs[which])].assign(run=which)
             for which, layers in (("first", left), ("second", right))
         ],
         ignore_index=True,
     )
-    return Alignment(pairs, alone[["run", "layer", "role", "depth"]])
+    return Alignment(pairs, unmatched[["run", "layer", "role", "depth"]])
 
 
 def _layers(run: Run) -> pd.DataFrame:

@@ -14,9 +14,9 @@ from gradflow.errors import ConfigurationError
 from gradflow.runs.format.files import moment_of
 from gradflow.runs.reading.run import Experiment, Run
 
-LONGEST_LABEL = 24
+MAX_LABEL_LENGTH = 24
 # What differs from one machine, or one recording, to another is no name for an experiment.
-_NO_NAME = ("network", "device", "versions", "tracing")
+_NEVER_IN_LABELS = ("network", "device", "versions", "tracing")
 
 
 def combine(experiments: Sequence[Experiment], folder: Path) -> Experiment:
@@ -75,7 +75,8 @@ def _by_option(experiments: Sequence[Experiment]) -> list[str]:
     differing = [
         name
         for name in dict.fromkeys(name for one in options for name in one)
-        if name.split(".")[0] not in _NO_NAME and len({one.get(name) for one in options}) > 1
+        if name.split(".")[0] not in _NEVER_IN_LABELS
+        and len({one.get(name) for one in options}) > 1
     ]
     if len(differing) != 1 or any(differing[0] not in one for one in options):
         return []
@@ -83,14 +84,14 @@ def _by_option(experiments: Sequence[Experiment]) -> list[str]:
     if name == "seed" and any(len({run.seed for run in one.runs}) > 1 for one in experiments):
         return []
     labels = [f"{name.rpartition('.')[2]} {one[name]}" for one in options]
-    usable = len(set(labels)) == len(labels) and max(map(len, labels)) <= LONGEST_LABEL
+    usable = len(set(labels)) == len(labels) and max(map(len, labels)) <= MAX_LABEL_LENGTH
     return labels if usable else []
 
 
 def _shortened(name: str) -> str:
     """The beginning and the end of a long name: dates, which tell experiments apart, stand last."""
-    half = LONGEST_LABEL // 2
-    return name if len(name) <= LONGEST_LABEL else f"{name[: half - 1]}…{name[-half:]}"
+    half = MAX_LABEL_LENGTH // 2
+    return name if len(name) <= MAX_LABEL_LENGTH else f"{name[: half - 1]}…{name[-half:]}"
 
 
 def _renamed(run: Run, label: str) -> Run:

@@ -13,9 +13,9 @@ from analyses.plotting import panels, theme
 from analyses.result import Figure
 from analyses.wording.phrases import listing
 
-CHANGED, UNCHANGED = theme.colours(["first", "second"])["second"], theme.GREY
+CHANGED_COLOUR, UNCHANGED_COLOUR = theme.colours(["first", "second"])["second"], theme.GREY
 COLUMNS = 2
-PANEL = 1.9  # inches
+PANEL_HEIGHT = 1.9  # inches
 
 
 def changes_by_depth(names: tuple[str, str], changes: pd.DataFrame, margins: Margins) -> Figure:
@@ -54,7 +54,7 @@ def changes_by_depth(names: tuple[str, str], changes: pd.DataFrame, margins: Mar
 def _draw(changes: pd.DataFrame, margins: Margins) -> Drawing:
     quantities = list(changes["quantity"].drop_duplicates())
     rows = -(-len(quantities) // COLUMNS)
-    figure, axes = panels.subplots(rows, COLUMNS, PANEL * rows + 0.4, sharex=True)
+    figure, axes = panels.subplots(rows, COLUMNS, PANEL_HEIGHT * rows + 0.4, sharex=True)
     for axis in axes.flat[len(quantities) :]:
         axis.set_visible(False)
     for axis, quantity in zip(axes.flat, quantities, strict=False):
@@ -72,7 +72,10 @@ def _panel(axis: Axes, rows: pd.DataFrame, margins: Margins) -> None:
     ratio = bool(rows["ratio"].iloc[0])
     shown = rows.dropna(subset=["effect", "depth"])
     scale = np.exp if ratio else (lambda values: 100 * values)
-    for changed, colour, label in ((False, UNCHANGED, "not changed"), (True, CHANGED, "changed")):
+    for changed, colour, label in (
+        (False, UNCHANGED_COLOUR, "not changed"),
+        (True, CHANGED_COLOUR, "changed"),
+    ):
         part = shown[shown["changed"] == changed]
         low, middle, high = (
             np.asarray(scale(part[name].to_numpy(dtype=float)))

@@ -14,7 +14,7 @@ from gradflow.runs.reading.run import Run
 
 
 @dataclass(frozen=True)
-class Compared:
+class ComparedQuantity:
     """A recorded quantity that is compared.
 
     Fields:
@@ -33,15 +33,17 @@ class Compared:
 
 # Root mean squares do not grow with the size of a tensor, as norms do: layers of different width
 # stay comparable.
-COMPARED = (
-    Compared("activation rms", "activations", "rms", True),
-    Compared("gradient rms", "gradients", "rms", True),
-    Compared("parameter norm", "parameters", "weight_norm", True, key="parameter"),
-    Compared("parameter gradient norm", "parameters", "gradient_norm", True, key="parameter"),
-    Compared("update to weight", "parameters", "update_to_weight", True, key="parameter"),
-    Compared("zero fraction", "activations", "zero_fraction", False, roles=("activation",)),
-    Compared("dead channels", "activations", "dead_channels", False, roles=("activation",)),
-    Compared("skip share", "junctions", "skip_share", False),
+COMPARED_QUANTITIES = (
+    ComparedQuantity("activation rms", "activations", "rms", True),
+    ComparedQuantity("gradient rms", "gradients", "rms", True),
+    ComparedQuantity("parameter norm", "parameters", "weight_norm", True, key="parameter"),
+    ComparedQuantity(
+        "parameter gradient norm", "parameters", "gradient_norm", True, key="parameter"
+    ),
+    ComparedQuantity("update to weight", "parameters", "update_to_weight", True, key="parameter"),
+    ComparedQuantity("zero fraction", "activations", "zero_fraction", False, roles=("activation",)),
+    ComparedQuantity("dead channels", "activations", "dead_channels", False, roles=("activation",)),
+    ComparedQuantity("skip share", "junctions", "skip_share", False),
 )
 
 
@@ -64,11 +66,11 @@ class Margins:
         return float(np.log(self.ratio)) if ratio else self.fraction
 
 
-MARGINS = Margins()
+DEFAULT_MARGINS = Margins()
 
 
 def run_changes(
-    first: Run, second: Run, alignment: Alignment, margins: Margins = MARGINS
+    first: Run, second: Run, alignment: Alignment, margins: Margins = DEFAULT_MARGINS
 ) -> pd.DataFrame:
     """One row per aligned layer (or parameter) and quantity that both runs recorded.
 
@@ -83,7 +85,7 @@ def run_changes(
     ratio is taken, or not finite).
     """
     means, rows = [], []
-    for quantity in COMPARED:
+    for quantity in COMPARED_QUANTITIES:
         for row, series in _series(quantity, first, second, alignment):
             mean = batch_mean(series)
             low, high = mean.interval()
@@ -105,7 +107,7 @@ def run_changes(
     frame = pd.DataFrame(rows)
     numbers = ["effect", "low", "high", "p_value"]
     frame[numbers] = frame[numbers].astype(float)
-    frame["q_value"] = false_discovery(frame["p_value"])
+    frame["q_value"] = adjusted_p_values(frame["p_value"])
     frame["changed"] = frame["q_value"] <= margins.alpha
     tested = int(frame["p_value"].notna().sum())
     level = 1 - margins.alpha * int(frame["changed"].sum()) / max(tested, 1)
@@ -117,7 +119,7 @@ def run_changes(
     return frame
 
 
-def false_discovery(p_values: pd.Series) -> pd.Series:
+def adjusted_p_values(p_values: pd.Series) -> pd.Series:
     """p-values adjusted by Benjamini & Hochberg 1995; missing ones stay missing, uncounted."""
     known = p_values.dropna()
     adjusted = stats.false_discovery_control(known) if len(known) else known
@@ -125,7 +127,7 @@ def false_discovery(p_values: pd.Series) -> pd.Series:
 
 
 def _series(
-    quantity: Compared, first: Run, second: Run, alignment: Alignment
+    quantity: ComparedQuantity, first: Run, second: Run, alignment: Alignment
 ) -> Iterator[tuple[dict[str, object], np.ndarray]]:
     """What one row is about, and the effect at each step that both runs recorded."""
     tables = [run.table(quantity.table) for run in (first, second)]
@@ -161,7 +163,9 @@ def _series(
         yield row, theirs[both, index] - ours[both, index]
 
 
-def _partners(quantity: Compared, recorded: pd.Series, alignment: Alignment) -> dict[str, str]:
+def _partners(
+    quantity: ComparedQuantity, recorded: pd.Series, alignment: Alignment
+) -> dict[str, str]:
     """The second run's name for each name that the first run recorded, where it has one."""
     partners = alignment.partners
     if quantity.roles:

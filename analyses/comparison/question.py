@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from analyses.comparison.measure import MARGINS, Margins
+from analyses.comparison.measure import DEFAULT_MARGINS, Margins
 from analyses.comparison.runs import compare_runs
 from analyses.reading.matching import same_images
 from analyses.reading.options import configuration_differences
@@ -32,17 +32,17 @@ class RunPair:
     first: Run
     second: Run
     result: AnalysisResult | None = None
-    refusal: str = ""
+    why_not_compared: str = ""
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
+class ExperimentComparison:
     """Two experiments, what they are called, their runs in pairs, and runs without a partner."""
 
     first: str
     second: str
     pairs: tuple[RunPair, ...]
-    alone: tuple[str, ...]
+    unpaired: tuple[str, ...]
 
     @property
     def compared(self) -> list[tuple[RunPair, AnalysisResult]]:
@@ -50,7 +50,7 @@ class Comparison:
         return [(pair, pair.result) for pair in self.pairs if pair.result is not None]
 
 
-def run(experiment: Experiment, margins: Margins = MARGINS) -> AnalysisResult:
+def run(experiment: Experiment, margins: Margins = DEFAULT_MARGINS) -> AnalysisResult:
     """Compare every part of `experiment` with the first, run by run.
 
     `margins` says what counts as a change. Figures and tables show the first pair of runs of each
@@ -109,24 +109,26 @@ def _common_name(first: Run, second: Run) -> str:
 
 def _compare(
     first: tuple[Experiment, str], second: tuple[Experiment, str], margins: Margins
-) -> Comparison:
+) -> ExperimentComparison:
     pairs = [
-        _compared(name, ours, theirs, margins)
+        _compare_pair(name, ours, theirs, margins)
         for name, ours, theirs in pair_runs(first[0], second[0])
     ]
     paired = {id(run) for pair in pairs for run in (pair.first, pair.second)}
-    alone = [run.name for one in (first[0], second[0]) for run in one.runs if id(run) not in paired]
-    return Comparison(first[1], second[1], tuple(pairs), tuple(alone))
+    unpaired = [
+        run.name for one in (first[0], second[0]) for run in one.runs if id(run) not in paired
+    ]
+    return ExperimentComparison(first[1], second[1], tuple(pairs), tuple(unpaired))
 
 
-def _compared(name: str, first: Run, second: Run, margins: Margins) -> RunPair:
+def _compare_pair(name: str, first: Run, second: Run, margins: Margins) -> RunPair:
     try:
         return RunPair(name, first, second, compare_runs(first, second, margins))
     except RunError as error:  # nothing in common: the other pairs may have something
-        return RunPair(name, first, second, refusal=str(error))
+        return RunPair(name, first, second, why_not_compared=str(error))
 
 
-def _findings(one: Comparison) -> list[Finding]:
+def _findings(one: ExperimentComparison) -> list[Finding]:
     """One finding a pair of runs; all pairs of two experiments share a statement."""
     findings = []
     for pair, result in one.compared:
@@ -147,11 +149,11 @@ def _findings(one: Comparison) -> list[Finding]:
     return findings
 
 
-def _key(one: Comparison) -> str:
+def _key(one: ExperimentComparison) -> str:
     return f"difference-{slug(one.second)}-{slug(one.first)}"
 
 
-def _evidence(one: Comparison, pair: RunPair, result: AnalysisResult) -> tuple[str, ...]:
+def _evidence(one: ExperimentComparison, pair: RunPair, result: AnalysisResult) -> tuple[str, ...]:
     options = (f"options-{_key(one)}",) if pair is one.compared[0][0] else ()
     if pair not in _shown(one):
         return options
@@ -160,16 +162,16 @@ def _evidence(one: Comparison, pair: RunPair, result: AnalysisResult) -> tuple[s
     return (*options, *(_own_key(key, one, pair) for key in (*figures, *tables)))
 
 
-def _own_key(key: str, one: Comparison, pair: RunPair) -> str:
+def _own_key(key: str, one: ExperimentComparison, pair: RunPair) -> str:
     return slug(f"{key}-{_key(one)}-{pair.name}")
 
 
-def _shown(one: Comparison) -> list[RunPair]:
+def _shown(one: ExperimentComparison) -> list[RunPair]:
     """The first pair of each network: those of other seeds would say much the same again."""
     return list({pair.first.network: pair for pair, _ in reversed(one.compared)}.values())
 
 
-def _figures(one: Comparison) -> list[Figure]:
+def _figures(one: ExperimentComparison) -> list[Figure]:
     return [
         replace(figure, key=_own_key(figure.key, one, pair))
         for pair, result in one.compared
@@ -178,7 +180,7 @@ def _figures(one: Comparison) -> list[Figure]:
     ]
 
 
-def _tables(one: Comparison) -> list[Table]:
+def _tables(one: ExperimentComparison) -> list[Table]:
     if not one.compared:
         return []
     pair = one.compared[0][0]
@@ -196,7 +198,7 @@ def _tables(one: Comparison) -> list[Table]:
     ]
 
 
-def _caveats(one: Comparison, pair: RunPair) -> tuple[str, ...]:
+def _caveats(one: ExperimentComparison, pair: RunPair) -> tuple[str, ...]:
     caveats = []
     if not same_images(pair.first, pair.second):
         caveats.append(
@@ -208,12 +210,12 @@ def _caveats(one: Comparison, pair: RunPair) -> tuple[str, ...]:
             f"The seeds differ ({pair.first.seed} and {pair.second.seed}): other initial weights "
             "and another order of batches alone change a run."
         )
-    if one.alone:
-        caveats.append(f"Without a partner of equal network and seed: {listing(one.alone)}.")
+    if one.unpaired:
+        caveats.append(f"Without a partner of equal network and seed: {listing(one.unpaired)}.")
     return tuple(caveats)
 
 
-def _summary(one: Comparison) -> str:
+def _summary(one: ExperimentComparison) -> str:
     if not one.compared:
         return f"{one.second} and {one.first} could not be compared: {_why_nothing([one])}."
     said = [finding.meaning for _, result in one.compared for finding in result.findings]
@@ -231,26 +233,28 @@ def _summary(one: Comparison) -> str:
     return f"Of {plural(len(said), 'pair')} of runs of {one.first} and {one.second}, {counted}."
 
 
-def _all_pairs(comparisons: Sequence[Comparison]) -> pd.DataFrame:
+def _all_pairs(comparisons: Sequence[ExperimentComparison]) -> pd.DataFrame:
     rows = []
     for one in comparisons:
         for pair in one.pairs:
             verdict = str(pair.result.findings[0].verdict) if pair.result else "not compared"
             row = {"first": pair.first.name, "second": pair.second.name, "verdict": verdict}
             share = pair.result.findings[0].estimates[-1] if pair.result else None
-            row["compared"] = share.method.removeprefix("no interval: ") if share else pair.refusal
+            row["compared"] = (
+                share.method.removeprefix("no interval: ") if share else pair.why_not_compared
+            )
             rows.append(row)
         rows += [
             {"first": name, "second": "", "verdict": "no partner", "compared": ""}
-            for name in one.alone
+            for name in one.unpaired
         ]
     return pd.DataFrame(rows, columns=["first", "second", "verdict", "compared"])
 
 
-def _why_nothing(comparisons: Sequence[Comparison]) -> str:
-    refusals = [pair.refusal for one in comparisons for pair in one.pairs]
-    if refusals:
-        return refusals[0]
+def _why_nothing(comparisons: Sequence[ExperimentComparison]) -> str:
+    reasons = [pair.why_not_compared for one in comparisons for pair in one.pairs]
+    if reasons:
+        return reasons[0]
     return (
         "they have no network of equal seed in common, which is what is compared: "
         "name the folders of two single runs to compare whatever they hold"

@@ -10,8 +10,8 @@ import pandas as pd
 
 from analyses.comparison.alignment import BY_DEPTH, Alignment, align_layers
 from analyses.comparison.figures import changes_by_depth
-from analyses.comparison.measure import MARGINS, Margins, run_changes
-from analyses.comparison.tables import comparison_tables, ranked
+from analyses.comparison.measure import DEFAULT_MARGINS, Margins, run_changes
+from analyses.comparison.tables import comparison_tables, ranked_changes
 from analyses.reading.options import configuration_differences
 from analyses.result import AnalysisResult, Estimate, Finding, Verdict
 from analyses.wording.numbers import finite, interval_text, number, points
@@ -27,7 +27,7 @@ SOURCES = (
 )
 
 
-def compare_runs(first: Run, second: Run, margins: Margins = MARGINS) -> AnalysisResult:
+def compare_runs(first: Run, second: Run, margins: Margins = DEFAULT_MARGINS) -> AnalysisResult:
     """Compare two runs, layer by layer, whatever they trained.
 
     Args:
@@ -47,7 +47,7 @@ def compare_runs(first: Run, second: Run, margins: Margins = MARGINS) -> Analysi
     names = run_names(first, second)
     finding = _finding(names, changes, (first, second), margins)
     return AnalysisResult(
-        summary=f"{finding.meaning} {_aligned(alignment)}",
+        summary=f"{finding.meaning} {_alignment_in_words(alignment)}",
         findings=(finding,),
         figures=(changes_by_depth(names, changes, margins),),
         tables=comparison_tables(names, (first, second), alignment, changes),
@@ -88,7 +88,7 @@ def _finding(
     tested, changed = int(changes["p_value"].notna().sum()), int(changes["changed"].sum())
     beyond = f"a factor of {margins.ratio:g} or {100 * margins.fraction:g} points"
     verdict = _verdict(changes, margins)
-    tops = [top for ratio in (True, False) if len(top := ranked(changes, ratio).head(1))]
+    tops = [top for ratio in (True, False) if len(top := ranked_changes(changes, ratio).head(1))]
     estimates = [_estimate(top.iloc[0]) for top in tops]
     share = Estimate(
         "changed of all layers and quantities tested",
@@ -100,7 +100,7 @@ def _finding(
         Verdict.CONTRADICTED: f"{names[1]} hardly differs from {names[0]}",
         Verdict.INCONCLUSIVE: f"Whether {names[1]} differs from {names[0]} cannot be told",
     }[verdict]
-    said = [_in_words(top.iloc[0]) for top in tops]
+    said = [_change_in_words(top.iloc[0]) for top in tops]
     most = f"; most in {listing(said)}" if said else ""
     return Finding(
         key="difference-between-runs",
@@ -183,7 +183,7 @@ def _estimate(row: pd.Series) -> Estimate:
     )
 
 
-def _in_words(row: pd.Series) -> str:
+def _change_in_words(row: pd.Series) -> str:
     form = number if row["ratio"] else points
     ends = [row["effect"], row["low_selected"], row["high_selected"]]
     value, low, high = (float(np.exp(end)) if row["ratio"] else float(end) for end in ends)
@@ -191,11 +191,11 @@ def _in_words(row: pd.Series) -> str:
     return f"{row['quantity']} at {row['layer']}, {amount} {interval_text(low, high, form)}"
 
 
-def _aligned(alignment: Alignment) -> str:
+def _alignment_in_words(alignment: Alignment) -> str:
     by_depth = int((alignment.pairs["aligned_by"] == BY_DEPTH).sum())
     named = len(alignment.pairs) - by_depth
-    alone = [int((alignment.alone["run"] == which).sum()) for which in ("first", "second")]
+    unmatched = [int((alignment.unmatched["run"] == which).sum()) for which in ("first", "second")]
     return (
         f"{plural(named, 'layer')} aligned by name, {by_depth} by role and depth; without a "
-        f"partner: {alone[0]} of the first run, {alone[1]} of the second."
+        f"partner: {unmatched[0]} of the first run, {unmatched[1]} of the second."
     )

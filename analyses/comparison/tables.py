@@ -10,11 +10,11 @@ from analyses.wording.phrases import plural
 from gradflow.runs.reading.run import Run
 
 MAX_ROWS = 15
-OFTEN_LOST = 0.05
-SHOWN_EPOCHS = 3
+MIN_LOST_DIFFERENCE = 0.05
+EPOCHS_SHOWN = 3
 
 
-def ranked(changes: pd.DataFrame, ratio: bool) -> pd.DataFrame:
+def ranked_changes(changes: pd.DataFrame, ratio: bool) -> pd.DataFrame:
     """The changed rows of one kind, the largest first; ratios by the size of their logarithm."""
     kept = changes[changes["changed"] & (changes["ratio"] == ratio)]
     order = kept["effect"].abs().sort_values(ascending=False, kind="stable").index
@@ -41,7 +41,7 @@ def comparison_tables(
 
 
 def _ranked_table(changes: pd.DataFrame, ratio: bool) -> pd.DataFrame:
-    rows = ranked(changes, ratio).head(MAX_ROWS)
+    rows = ranked_changes(changes, ratio).head(MAX_ROWS)
     columns = {"effect": "ratio" if ratio else "difference"}
     columns |= {"low_selected": "low", "high_selected": "high"}
     effects = rows[list(columns)].rename(columns=columns)
@@ -52,7 +52,7 @@ def _ranked_table(changes: pd.DataFrame, ratio: bool) -> pd.DataFrame:
 
 def _lost(names: tuple[str, str], changes: pd.DataFrame) -> pd.DataFrame:
     apart = (changes["lost_first"] - changes["lost_second"]).abs()
-    rows = changes.loc[apart[apart > OFTEN_LOST].sort_values(ascending=False).index]
+    rows = changes.loc[apart[apart > MIN_LOST_DIFFERENCE].sort_values(ascending=False).index]
     titles = {
         f"lost_{which}": f"share of steps, {name}"
         for which, name in zip(("first", "second"), names, strict=True)
@@ -63,7 +63,7 @@ def _lost(names: tuple[str, str], changes: pd.DataFrame) -> pd.DataFrame:
 
 def _alignment_table(names: tuple[str, str], alignment: Alignment) -> pd.DataFrame:
     """Layers of one name are counted by role; all others are listed."""
-    pairs, alone = alignment.pairs, alignment.alone
+    pairs, unmatched = alignment.pairs, alignment.unmatched
     same = pairs[pairs["first"] == pairs["second"]].groupby("role", sort=False).size()
     rows = [
         {
@@ -89,7 +89,7 @@ def _alignment_table(names: tuple[str, str], alignment: Alignment) -> pd.DataFra
             "role": one["role"],
             "aligned by": "no partner",
         }
-        for _, one in alone.iterrows()
+        for _, one in unmatched.iterrows()
     ]
     return pd.DataFrame(rows, columns=[*names, "role", "aligned by"]).fillna("")
 
@@ -101,7 +101,7 @@ def _scalars(names: tuple[str, str], runs: tuple[Run, Run]) -> pd.DataFrame:
         for run in runs
     ]
     both = frames[0].index.intersection(frames[1].index).sort_values()
-    places = np.unique(np.linspace(0, max(len(both) - 1, 0), SHOWN_EPOCHS).round().astype(int))
+    places = np.unique(np.linspace(0, max(len(both) - 1, 0), EPOCHS_SHOWN).round().astype(int))
     rows = []
     for scalar in frames[0].columns.intersection(frames[1].columns, sort=False):
         for epoch in both[places[: len(both)]]:

@@ -13,7 +13,7 @@ from analyses.reading.predictions import accuracy_by_epoch, correctness, predict
 from analyses.reading.runs import seed_label
 from gradflow.runs.reading.run import Run
 
-MARKED = ("seed", "epoch", "change", "accuracy", "stale")
+MARKED_COLUMNS = ("seed", "epoch", "change", "accuracy", "stale")
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ class NetworkOverview:
 
 
 def network_overview(
-    network: str, runs: list[Run], rate: float = FALSE_DISCOVERY_RATE
+    network: str, runs: list[Run], false_discovery_rate: float = FALSE_DISCOVERY_RATE
 ) -> NetworkOverview:
-    """Reduce the runs of one network; `rate` bounds false discoveries among the changes.
+    """Reduce the runs of one network; `false_discovery_rate` is that of the marked changes.
 
     Raises `NotApplicableError` where a run has no gradients at two layers with weights.
     """
@@ -63,7 +63,7 @@ def network_overview(
     rms = [pivot_by_step(run.gradients, "rms", layers["layer"]) for run in runs]
     factor, low, high = over_depth(flow)
     predicted = [run for run in runs if len(run.predictions)]
-    tested, marked = _marked(network, predicted, rate)
+    tested, marked = _marked(network, predicted, false_discovery_rate)
     return NetworkOverview(
         network=network,
         curves=_curves(runs, predicted),
@@ -93,26 +93,30 @@ def _curves(runs: list[Run], predicted: list[Run]) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def _marked(network: str, runs: list[Run], rate: float) -> tuple[int, pd.DataFrame]:
+def _marked(network: str, runs: list[Run], false_discovery_rate: float) -> tuple[int, pd.DataFrame]:
     """How many changes were tested, and those beyond noise."""
     if not runs:
-        return 0, pd.DataFrame(columns=list(MARKED))
-    found = changes_of_network(network, runs, rate)
+        return 0, pd.DataFrame(columns=list(MARKED_COLUMNS))
+    found = changes_of_network(network, runs, false_discovery_rate)
     if not len(found.changes):
-        return 0, pd.DataFrame(columns=list(MARKED))
+        return 0, pd.DataFrame(columns=list(MARKED_COLUMNS))
     real = found.changes[found.changes["real"]]
     heights = found.curves[["seed", "epoch", "accuracy"]].drop_duplicates(["seed", "epoch"])
     real = real.merge(heights, on=["seed", "epoch"])
     again = [run for run in runs if len(run.recalibration)]
     stale = (
-        _gone(real, changes_of_network(network, again, rate, "recalibration").changes)
+        _gone_when_re_estimated(
+            real, changes_of_network(network, again, false_discovery_rate, "recalibration").changes
+        )
         if again
         else False
     )
-    return len(found.changes), real.assign(stale=stale)[list(MARKED)]
+    return len(found.changes), real.assign(stale=stale)[list(MARKED_COLUMNS)]
 
 
-def _gone(real: pd.DataFrame, again: pd.DataFrame) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
+def _gone_when_re_estimated(
+    real: pd.DataFrame, again: pd.DataFrame
+) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
     """Which of the `real` changes are not among those of `again`, where these were tested."""
     if not len(again):
         return np.zeros(len(real), dtype=bool)

@@ -16,10 +16,12 @@ from analyses.wording.phrases import listing, plural
 from gradflow.runs.reading.run import Experiment
 
 
-def run(experiment: Experiment, rate: float = FALSE_DISCOVERY_RATE) -> AnalysisResult:
+def run(
+    experiment: Experiment, false_discovery_rate: float = FALSE_DISCOVERY_RATE
+) -> AnalysisResult:
     """Accuracy by epoch over gradients by depth and epoch, network by network.
 
-    `rate` bounds false discoveries among the changes of accuracy that are marked.
+    `false_discovery_rate` bounds false discoveries among the changes of accuracy that are marked.
 
     Raises `NotApplicableError` where no network has gradients at two layers with weights.
     """
@@ -27,7 +29,7 @@ def run(experiment: Experiment, rate: float = FALSE_DISCOVERY_RATE) -> AnalysisR
     shown, reasons = [], []
     for name, runs in networks.items():
         try:
-            shown.append(network_overview(name, runs, rate))
+            shown.append(network_overview(name, runs, false_discovery_rate))
         except NotApplicableError as reason:
             reasons.append(str(reason))
     if not shown:
@@ -36,7 +38,7 @@ def run(experiment: Experiment, rate: float = FALSE_DISCOVERY_RATE) -> AnalysisR
     figure = Figure(
         key="overview",
         title=title,
-        caption=_caption(shown, rate),
+        caption=_caption(shown, false_discovery_rate),
         alt=_alt(shown),
         draw=partial(draw_overview, experiment.networks, shown),
     )
@@ -105,7 +107,7 @@ def _falls(shown: list[NetworkOverview]) -> str:
     return f"; accuracy falls beyond sampling noise {listing(said)}{left}"
 
 
-def _caption(shown: list[NetworkOverview], rate: float) -> str:
+def _caption(shown: list[NetworkOverview], false_discovery_rate: float) -> str:
     """Three sentences at most: what stands above, what below, and what the lines are."""
     below = (
         "root mean square of the gradient with respect to the output of each layer with weights, "
@@ -124,7 +126,8 @@ def _caption(shown: list[NetworkOverview], rate: float) -> str:
     gone = ", short ones stand for those gone once batch-norm statistics are re-estimated"
     return (
         f"{above}; triangles mark the changes beyond sampling noise (McNemar's exact test on the "
-        f"same images, adjusted after Benjamini & Hochberg within {percent(rate)}). Below: {below} "
+        "same images, adjusted after Benjamini & Hochberg within "
+        f"{percent(false_discovery_rate)}). Below: {below} "
         "Vertical lines repeat the changes (falls solid, rises dotted)"
         + (gone if any(one.re_estimated for one in shown) else "")
         + "."

@@ -21,7 +21,7 @@ class NetworkChanges:
         network: its name.
         changes: one row a change: seed, epoch (the later one), change, low, high (95 %), gained,
             lost, p_value (McNemar), adjusted (Benjamini & Hochberg), real (adjusted within the
-            rate).
+            false discovery rate).
         curves: one row an epoch: seed, epoch, accuracy, low, high (Wilson 95 %).
         images: validation images of the first seed.
     """
@@ -58,14 +58,17 @@ def changes_of_run(run: Run, table: str = "predictions") -> pd.DataFrame:
 
 
 def changes_of_network(
-    network: str, runs: list[Run], rate: float = FALSE_DISCOVERY_RATE, table: str = "predictions"
+    network: str,
+    runs: list[Run],
+    false_discovery_rate: float = FALSE_DISCOVERY_RATE,
+    table: str = "predictions",
 ) -> NetworkChanges:
     """The changes of accuracy of the runs of one network, tested together."""
     parts = [changes_of_run(one, table) for one in runs]
     changes = pd.concat(parts, ignore_index=True)
     if len(changes):
         adjusted = false_discovery_control(changes["p_value"].to_numpy(), method="bh")
-        changes = changes.assign(adjusted=adjusted, real=adjusted <= rate)
+        changes = changes.assign(adjusted=adjusted, real=adjusted <= false_discovery_rate)
     scores = [accuracy_by_epoch(correctness(predictions_of(one, table))) for one in runs]
     curves = [score.assign(seed=seed_label(one)) for score, one in zip(scores, runs, strict=True)]
     return NetworkChanges(

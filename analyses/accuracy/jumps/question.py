@@ -26,25 +26,29 @@ SOURCES = (
 
 def run(
     experiment: Experiment,
-    rate: float = FALSE_DISCOVERY_RATE,
+    false_discovery_rate: float = FALSE_DISCOVERY_RATE,
     large_fall: float = LARGE_FALL,
 ) -> AnalysisResult:
     """Test each change of validation accuracy against sampling noise.
 
-    `rate` bounds false discoveries; `large_fall` is the fall of accuracy that must be excluded
-    before the hypothesis counts as contradicted.
+    `false_discovery_rate` is that of the changes called real; `large_fall` is the fall of accuracy
+    that must be excluded before the hypothesis counts as contradicted.
 
     Raises `NotApplicableError` where no run has predictions of two epochs.
     """
     networks = by_network(runs_with(experiment, "predictions", "predictions by image"))
-    found = [changes_of_network(name, runs, rate) for name, runs in networks.items()]
+    found = [
+        changes_of_network(name, runs, false_discovery_rate) for name, runs in networks.items()
+    ]
     found = [one for one in found if len(one.changes)]
     if not found:
         raise NotApplicableError(
             "predictions of one epoch only: a change of accuracy needs two epochs at least"
         )
     findings = tuple(
-        _jump_finding(one, rate, large_fall, duplicates_caveat(networks[one.network]))
+        _jump_finding(
+            one, false_discovery_rate, large_fall, duplicates_caveat(networks[one.network])
+        )
         for one in found
     )
     together = sentence([_statement(one, large_fall) for one in found])
@@ -62,7 +66,7 @@ def run(
         method=(
             "Consecutive epochs are compared on the same validation images by McNemar's exact "
             "test; Benjamini & Hochberg's procedure keeps false discoveries at "
-            f"{share_bound(rate)} per network."
+            f"{share_bound(false_discovery_rate)} per network."
         ),
         sources=SOURCES,
         together={"jumps": together},
@@ -70,7 +74,7 @@ def run(
 
 
 def _jump_finding(
-    one: NetworkChanges, rate: float, large: float, caveats: tuple[str, ...]
+    one: NetworkChanges, false_discovery_rate: float, large: float, caveats: tuple[str, ...]
 ) -> Finding:
     verdict = _jump_verdict(one.changes, large)
     return Finding(
@@ -84,7 +88,7 @@ def _jump_finding(
         estimates=(_lowest_estimate(one),),
         threshold=(
             "supported where at least one fall is real: McNemar's exact test, adjusted after "
-            f"Benjamini & Hochberg within {share_bound(rate)}"
+            f"Benjamini & Hochberg within {share_bound(false_discovery_rate)}"
         ),
         meaning=sentence([_statement(one, large)]),
         next_step=(
