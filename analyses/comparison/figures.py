@@ -19,7 +19,7 @@ PANEL_HEIGHT = 1.9  # inches
 
 
 def changes_by_depth(names: tuple[str, str], changes: pd.DataFrame, margins: Margins) -> Figure:
-    """Ratios, or differences of fractions, by depth: one panel a quantity."""
+    """Ratios, or differences of fractions, by depth: one panel per quantity."""
     changed = changes[changes["changed"]]
     by_quantity = changed.groupby("quantity", sort=False).size().sort_values(ascending=False)
     if len(by_quantity):

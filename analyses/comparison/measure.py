@@ -1,4 +1,4 @@
-"""What differs between two runs, layer by layer and quantity by quantity."""
+"""Measures the change between two runs, by layer and quantity."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,12 +15,14 @@ from gradflow.runs.reading.run import Run
 
 @dataclass(frozen=True)
 class ComparedQuantity:
-    """A recorded quantity that is compared.
+    """A recorded quantity that is compared between two runs.
 
     Fields:
-        name: in words. table, column: where it stands; key: the column that names layers there.
-        ratio: compared as a ratio; else as a difference of fractions.
-        roles: of the layers it is compared at; empty for all.
+        name: in words.
+        table, column: where it is recorded.
+        ratio: whether it is compared as a ratio; else as a difference of fractions.
+        key: the column of `table` that names the layers.
+        roles: roles of the layers that are compared; empty for all.
     """
 
     name: str
@@ -31,8 +33,8 @@ class ComparedQuantity:
     roles: tuple[str, ...] = ()
 
 
-# Root mean squares do not grow with the size of a tensor, as norms do: layers of different width
-# stay comparable.
+# Root mean squares, unlike norms, do not grow with the size of a tensor: layers of different width
+# can be compared.
 COMPARED_QUANTITIES = (
     ComparedQuantity("activation rms", "activations", "rms", True),
     ComparedQuantity("gradient rms", "gradients", "rms", True),
@@ -49,11 +51,11 @@ COMPARED_QUANTITIES = (
 
 @dataclass(frozen=True)
 class Margins:
-    """What counts as a change, and how often something may wrongly be called one.
+    """How large a change must be, and the rate of false discoveries.
 
     Fields:
-        ratio: above 1; ratios between 1 / ratio and ratio are no change worth naming.
-        fraction: nor are smaller differences of fractions.
+        ratio: above 1; ratios between 1 / ratio and ratio do not count as changes.
+        fraction: smaller differences of fractions do not count as changes.
         alpha: false-discovery rate over all layers and quantities.
     """
 
@@ -62,7 +64,7 @@ class Margins:
     alpha: float = 0.05
 
     def of(self, ratio: bool) -> float:
-        """The margin of an effect: of the logarithm of a ratio, or of a difference."""
+        """The margin of an effect: for the logarithm of a ratio, or for a difference."""
         return float(np.log(self.ratio)) if ratio else self.fraction
 
 
@@ -74,15 +76,15 @@ def run_changes(
 ) -> pd.DataFrame:
     """One row per aligned layer (or parameter) and quantity that both runs recorded.
 
-    Steps that both recorded are set side by side; the effect is the mean over them of ln(second /
-    first), or of second - first for fractions, with its error by `batch_mean`.
+    The effect is the mean over common steps of ln(second / first), or of second - first for
+    fractions, with its error by `batch_mean`.
 
-    Columns: quantity, layer, layer_second, depth, ratio (compared as one?), effect, low, high
-    (95 %), p_value (of an effect within the margins), q_value (Benjamini & Hochberg 1995, over
-    all rows that have a p-value), changed (q_value at most alpha), low_selected, high_selected (of
-    those changed: level 1 - alpha R / m, R of m changed; Benjamini & Yekutieli 2005), steps
-    (used), lost_first, lost_second (fraction of common steps at which the value was zero, where a
-    ratio is taken, or not finite).
+    Columns: quantity, layer, layer_second, depth, ratio (whether compared as a ratio), effect, low,
+    high (95 %), p_value (of an effect within the margins), q_value (Benjamini & Hochberg 1995, over
+    all rows that have a p-value), changed (q_value at most alpha), low_selected, high_selected (for
+    changed rows: level 1 - alpha R / m, R of m changed; Benjamini & Yekutieli 2005), steps (used),
+    lost_first, lost_second (fraction of common steps at which the value was not finite or, for
+    ratios, zero).
     """
     means, rows = [], []
     for quantity in COMPARED_QUANTITIES:
@@ -129,7 +131,7 @@ def adjusted_p_values(p_values: pd.Series) -> pd.Series:
 def _series(
     quantity: ComparedQuantity, first: Run, second: Run, alignment: Alignment
 ) -> Iterator[tuple[dict[str, object], np.ndarray]]:
-    """What one row is about, and the effect at each step that both runs recorded."""
+    """The first columns of each row, and the effect at each step that both runs recorded."""
     tables = [run.table(quantity.table) for run in (first, second)]
     partners = _partners(quantity, tables[0][quantity.key], alignment)
     values = [
@@ -166,7 +168,7 @@ def _series(
 def _partners(
     quantity: ComparedQuantity, recorded: pd.Series, alignment: Alignment
 ) -> dict[str, str]:
-    """The second run's name for each name that the first run recorded, where it has one."""
+    """The second run's name for each recorded name of the first run, if there is one."""
     partners = alignment.partners
     if quantity.roles:
         kept = alignment.pairs["role"].isin(quantity.roles)
@@ -179,7 +181,7 @@ def _partners(
     for name in recorded.drop_duplicates():
         owner, _, own = str(name).rpartition(".")
         if quantity.key == "parameter":
-            # Parameters of modules that are no layers of their own are aligned by their full name.
+            # Parameters of modules that are not layers are aligned by their full name.
             found[name] = f"{partners[owner]}.{own}" if owner in partners else name
         elif name in partners:
             found[name] = partners[name]

@@ -1,8 +1,8 @@
 """What changed from the first experiment to each of the others?
 
-Asked where several are compared. Runs of equal network and seed are set side by side, layer by
-layer, by `analyses.comparison.runs`; what would count against a change stands there. Where no
-network is common to both and each holds one alone, these two are compared.
+Asked if several experiments are compared. Runs of equal network and seed are compared layer by
+layer by `analyses.comparison.runs`, which also says what would contradict a change. If each
+experiment holds a single run, these two runs are compared.
 """
 
 from collections.abc import Sequence
@@ -20,13 +20,13 @@ from analyses.wording.phrases import listing, plural, slug
 from gradflow.errors import RunError
 from gradflow.runs.reading.run import Experiment, Run
 
-# The tables that `compare_runs` makes of one pair; options are told once for both experiments.
+# The table of options that `compare_runs` makes for a pair; it is shown once per comparison.
 _OPTIONS = "options"
 
 
 @dataclass(frozen=True, eq=False)
 class RunPair:
-    """Two runs set side by side, what they are called together, and why nothing came of it."""
+    """Two runs to be compared, the name of the pair, and the result or why there is none."""
 
     name: str
     first: Run
@@ -37,7 +37,7 @@ class RunPair:
 
 @dataclass(frozen=True, eq=False)
 class ExperimentComparison:
-    """Two experiments, what they are called, their runs in pairs, and runs without a partner."""
+    """The names of two experiments, their runs in pairs, and runs without a partner."""
 
     first: str
     second: str
@@ -46,17 +46,17 @@ class ExperimentComparison:
 
     @property
     def compared(self) -> list[tuple[RunPair, AnalysisResult]]:
-        """The pairs that had something in common to compare."""
+        """The pairs that could be compared, with their results."""
         return [(pair, pair.result) for pair in self.pairs if pair.result is not None]
 
 
 def run(experiment: Experiment, margins: Margins = DEFAULT_MARGINS) -> AnalysisResult:
-    """Compare every part of `experiment` with the first, run by run.
+    """Compare every member of `experiment` with the first member, run by run.
 
     `margins` says what counts as a change. Figures and tables show the first pair of runs of each
     network; a table lists all pairs.
 
-    Raises `NotApplicableError` where nothing was put together, or no two runs can be paired.
+    Raises `NotApplicableError` for a single experiment, or if no two runs can be paired.
     """
     if not experiment.members:
         raise NotApplicableError("a single experiment was given: name two folders to compare them")
@@ -79,10 +79,10 @@ def run(experiment: Experiment, margins: Margins = DEFAULT_MARGINS) -> AnalysisR
 
 
 def pair_runs(first: Experiment, second: Experiment) -> list[tuple[str, Run, Run]]:
-    """The runs of both that belong together, and what each pair is called.
+    """Pairs of runs to compare: the name of the pair, and a run of each experiment.
 
-    Runs of equal network and seed. A network with one run in each is compared with itself whatever
-    the seeds; so are two experiments of a single run.
+    Runs of equal network and seed are a pair. If a network has one run in each experiment, these
+    are a pair whatever their seeds; so are the runs of two experiments of a single run.
     """
     if len(first.runs) == len(second.runs) == 1:
         return [(_common_name(first.runs[0], second.runs[0]), first.runs[0], second.runs[0])]
@@ -124,12 +124,12 @@ def _compare(
 def _compare_pair(name: str, first: Run, second: Run, margins: Margins) -> RunPair:
     try:
         return RunPair(name, first, second, compare_runs(first, second, margins))
-    except RunError as error:  # nothing in common: the other pairs may have something
+    except RunError as error:  # nothing in common; other pairs may still be compared
         return RunPair(name, first, second, why_not_compared=str(error))
 
 
 def _findings(one: ExperimentComparison) -> list[Finding]:
-    """One finding a pair of runs; all pairs of two experiments share a statement."""
+    """One finding per pair of runs; all pairs of two experiments have the same statement."""
     findings = []
     for pair, result in one.compared:
         (finding,) = result.findings
@@ -167,7 +167,7 @@ def _own_key(key: str, one: ExperimentComparison, pair: RunPair) -> str:
 
 
 def _shown(one: ExperimentComparison) -> list[RunPair]:
-    """The first pair of each network: those of other seeds would say much the same again."""
+    """The first pair of each network: pairs of other seeds would show much the same."""
     return list({pair.first.network: pair for pair, _ in reversed(one.compared)}.values())
 
 

@@ -1,8 +1,8 @@
-"""What changed most between two runs of anything?
+"""What changed most between two runs of any networks?
 
-Needs no accuracy, no seed and no common network: layers are aligned by name, by role and depth
-where names differ, and what both recorded there is compared step by step. What would count against
-a change: intervals that all lie close to no difference.
+The runs need no accuracy, no seed and no common network. Layers are aligned by name, or by role and
+depth if names differ, and compared step by step in every quantity that both runs recorded. A change
+is contradicted if all intervals lie close to no difference.
 """
 
 import numpy as np
@@ -28,14 +28,14 @@ SOURCES = (
 
 
 def compare_runs(first: Run, second: Run, margins: Margins = DEFAULT_MARGINS) -> AnalysisResult:
-    """Compare two runs, layer by layer, whatever they trained.
+    """Compare any two runs, layer by layer.
 
     Args:
         first, second: the runs; ratios are second over first.
         margins: what counts as a change: a ratio beyond 1.25, or a difference of fractions above
             5 points, at a false-discovery rate of 5 % over all layers and quantities.
 
-    Raises `RunError` where the runs recorded no quantity at an aligned layer in the same step.
+    Raises `RunError` if the runs recorded no quantity at an aligned layer in the same step.
     """
     alignment = align_layers(first, second)
     changes = run_changes(first, second, alignment, margins)
@@ -70,7 +70,7 @@ def compare_runs(first: Run, second: Run, margins: Margins = DEFAULT_MARGINS) ->
 
 
 def run_names(first: Run, second: Run) -> tuple[str, str]:
-    """What the runs are called beside each other: their folders' names, made different."""
+    """Different names for the two runs, made from the names of their folders."""
     if first.name != second.name:
         return first.name, second.name
     parents = (first.folder.resolve().parent.name, second.folder.resolve().parent.name)
@@ -129,7 +129,7 @@ def _verdict(changes: pd.DataFrame, margins: Margins) -> Verdict:
     if changes["changed"].any():
         return Verdict.SUPPORTED
     bound = changes["ratio"].map(margins.of)
-    # An interval that is missing compares as false: then nothing is ruled out.
+    # A missing interval compares as false: then no change is ruled out.
     inside = (changes["low"] > -bound) & (changes["high"] < bound)
     return Verdict.CONTRADICTED if inside.all() else Verdict.INCONCLUSIVE
 

@@ -25,7 +25,7 @@ def ranked_changes(changes: pd.DataFrame, ratio: bool) -> pd.DataFrame:
 def comparison_tables(
     names: tuple[str, str], runs: tuple[Run, Run], alignment: Alignment, changes: pd.DataFrame
 ) -> tuple[Table, ...]:
-    """What differs between `runs`, called `names`; tables without rows are left out."""
+    """The differences between `runs`, which are called `names`; empty tables are left out."""
     options = configuration_differences(*runs)
     sides = {"first": names[0], "second": names[1]}
     ratios, fractions = (_ranked_table(changes, ratio) for ratio in (True, False))
@@ -62,7 +62,7 @@ def _lost(names: tuple[str, str], changes: pd.DataFrame) -> pd.DataFrame:
 
 
 def _alignment_table(names: tuple[str, str], alignment: Alignment) -> pd.DataFrame:
-    """Layers of one name are counted by role; all others are listed."""
+    """Layers of equal name are counted by role; all others are listed."""
     pairs, unmatched = alignment.pairs, alignment.unmatched
     same = pairs[pairs["first"] == pairs["second"]].groupby("role", sort=False).size()
     rows = [

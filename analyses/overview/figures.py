@@ -1,4 +1,4 @@
-"""Draws the picture that shows it all: accuracy above, gradients by depth and epoch below."""
+"""Draws the overview: accuracy by epoch above, gradients by depth and epoch below."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,16 +13,18 @@ from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullFormatter
 from analyses.overview.measure import NetworkOverview
 from analyses.plotting import panels, theme
 
-MAX_COLUMNS = 3  # networks side by side; further ones come below
-MAX_VECTOR_CELLS = 3000  # a heat map of more is drawn as pixels: paths would make the page heavy
-MAX_LINES = 30  # marked epochs of a panel: more lines would hide what they run across
-TICK_HEIGHT = 0.05  # of the panel's height: the line of a change that is not drawn across it
+MAX_COLUMNS = 3  # networks side by side; others go into further rows
+MAX_VECTOR_CELLS = (
+    3000  # a larger heat map is drawn as pixels, since paths would make the page large
+)
+MAX_LINES = 30  # marked epochs of a panel: more lines would hide the heat map
+TICK_HEIGHT = 0.05  # of the panel's height, for the line of a change that is not drawn across it
 ALL_TICKS_SPAN = 10  # largest over smallest colour; below it every tick of the scale has a number
-MIN_STAGE_SHARE = 0.05  # of the rows, for a stage to have its shape written beside it
+MIN_STAGE_SHARE = 0.05  # of the rows: smaller stages have no label of their shape
 MAX_NAME_LENGTH = 34
 MAX_THICK_EPOCHS = 60  # epochs: a longer curve is drawn thinner
 _DARK_OUTLINE = [effects.withStroke(linewidth=2.2, foreground="black", alpha=0.55)]
-# Fill, edge and size of the triangle of a change: seen in grey print too.
+# Fill, edge and size of the triangle of a change: rise and fall differ in grey print too.
 _RISE: dict[str, Any] = {"marker": "^", "mfc": "white", "mec": "black", "ms": 5.5, "mew": 0.9}
 _FALL: dict[str, Any] = {"marker": "v", "mfc": "black", "mec": "white", "ms": 6.5, "mew": 0.5}
 _STALE: dict[str, Any] = {"mfc": "#c4c4c4", "mec": "#6b6b6b", "mew": 0.6, "ms": 5}
@@ -30,7 +32,7 @@ _STALE: dict[str, Any] = {"mfc": "#c4c4c4", "mec": "#6b6b6b", "mew": 0.6, "ms": 
 
 @theme.themed
 def draw_overview(networks: list[str], shown: Sequence[NetworkOverview]) -> Drawing:
-    """One column a network: accuracy by epoch, where there is any, over gradients by depth."""
+    """One column per network: accuracy by epoch, if recorded, above gradients by depth."""
     with_curves = any(one.curves["accuracy"].notna().any() for one in shown)
     heights = [1.0, 1.45] if with_curves else [1.45]
     across = min(len(shown), MAX_COLUMNS)
@@ -96,7 +98,7 @@ def _draw_accuracy(axis: Axes, one: NetworkOverview, palette: dict[str, str]) ->
         label = "validation accuracy" if len(seeds) < 2 else "validation accuracy, mean of seeds"
         width = 1.8 if len(mean) <= MAX_THICK_EPOCHS else 1.0
         panels.curve(axis, mean, "epoch", "accuracy", color=colour, lw=width, marker=marker)
-        # The colour differs from panel to panel, the legend stands for all of them.
+        # The colour differs between panels, but there is one legend for all.
         axis.plot([], [], color="black", lw=1.8, label=label)
     else:
         style = {"ha": "right", "color": theme.GREY, "fontsize": theme.SMALL_TEXT_SIZE}
@@ -128,7 +130,7 @@ def _draw_gradients(axis: Axes, one: NetworkOverview, matrix: pd.DataFrame, norm
 
 
 def _draw_change_lines(axis: Axes, marked: pd.DataFrame) -> None:
-    """A line at each marked epoch: across the panel, but for what is gone with fresh statistics."""
+    """A line at each marked epoch; a short one if re-estimated statistics remove the change."""
     real = marked[~marked["stale"].astype(bool)]
     falls = set(real.loc[real["change"] < 0, "epoch"])
     whole = set(real["epoch"]) if real["epoch"].nunique() <= MAX_LINES else set()
@@ -139,7 +141,7 @@ def _draw_change_lines(axis: Axes, marked: pd.DataFrame) -> None:
 
 
 def _set_epoch_axis(axis: Axes, one: NetworkOverview) -> None:
-    """The same epochs at the same places in both panels of a network."""
+    """Give both panels of a network the same epochs on the x-axis."""
     epochs = [*one.gradients.columns, *one.curves["epoch"].dropna()]
     panels.epoch_axis(axis)
     axis.set_xlim(min(epochs) - 0.5, max(epochs) + 0.5)
@@ -181,7 +183,7 @@ def _colour_bar(figure: Drawing, drawn: Any, axes: list[Axes]) -> None:
     bar.ax.tick_params(which="both", labelsize=theme.SMALL_TEXT_SIZE)
     span = drawn.norm.vmax / drawn.norm.vmin
     if span >= ALL_TICKS_SPAN:
-        # Few decades: their ticks alone would be few, and all of the others would run together.
+        # Ticks at powers of ten only would be few, and labels on all minor ticks would overlap.
         bar.ax.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
         every = LogFormatterSciNotation(minor_thresholds=(np.inf, np.inf))
         bar.ax.xaxis.set_minor_formatter(every if span < ALL_TICKS_SPAN**2 else NullFormatter())

@@ -1,4 +1,4 @@
-"""What one picture shows of a network: its accuracy, the jumps of it, its gradients by depth."""
+"""Measures what the overview shows of a network: accuracy, its jumps, gradients by depth."""
 
 from dataclasses import dataclass
 
@@ -22,20 +22,20 @@ class NetworkOverview:
 
     Fields:
         network: its name.
-        curves: columns seed, epoch, accuracy, low, high, train_accuracy; what was not recorded is
-            NaN, low and high (Wilson 95 %) where the accuracy is not that of predictions.
-        changes: how many changes of accuracy were tested.
-        marked: those beyond sampling noise: seed, epoch (the later one), change, accuracy (there),
-            stale (no longer so with batch-norm statistics re-estimated; False where these were
-            not recorded).
-        re_estimated: were the statistics re-estimated in every run with predictions?
+        curves: columns seed, epoch, accuracy, low, high (Wilson 95 %), train_accuracy; NaN if not
+            recorded. low and high need predictions.
+        changes: number of changes of accuracy that were tested.
+        marked: the changes beyond sampling noise: seed, epoch (the later one), change, accuracy
+            (at that epoch), stale (whether the change disappears with re-estimated batch-norm
+            statistics; False if these were not recorded).
+        re_estimated: whether the statistics were re-estimated in every run with predictions.
         gradients: median root mean square of the gradient with respect to the outputs of the
-            layers with weights, rows depth, columns epoch.
-        stages: runs of layers of one output shape, in order: columns first and last (row of
+            layers with weights; rows depth, columns epoch.
+        stages: consecutive layers of equal output shape, in order: columns first and last (row of
             `gradients`), shape.
-        layers: how many layers the factor spans.
-        factor, low, high: of the gradient norm from the last layer to the first, compared at equal
-            output shape, with its 95 % interval; None where there is none.
+        layers: number of layers that the factor spans.
+        factor, low, high: factor of the gradient norm from the last layer to the first, compared
+            at equal output shape, with its 95 % interval; None if there is none.
     """
 
     network: str
@@ -56,7 +56,7 @@ def network_overview(
 ) -> NetworkOverview:
     """Reduce the runs of one network; `false_discovery_rate` is that of the marked changes.
 
-    Raises `NotApplicableError` where a run has no gradients at two layers with weights.
+    Raises `NotApplicableError` if a run has no gradients at two layers with weights.
     """
     flow = profile(network, runs)
     layers = flow.seeds[0].layers
@@ -85,7 +85,7 @@ def _curves(runs: list[Run], predicted: list[Run]) -> pd.DataFrame:
     for run in runs:
         scalars = curves_of(run).rename(columns={"val_accuracy": "accuracy"})
         if run in predicted:
-            # Of the distinct images, as the jumps are.
+            # The accuracy on distinct images, which the jumps use too.
             own = accuracy_by_epoch(correctness(predictions_of(run))).astype(float)
             kept = scalars.drop(columns=["accuracy", "images"], errors="ignore")
             scalars = kept.merge(own, on="epoch", how="outer")
@@ -94,7 +94,7 @@ def _curves(runs: list[Run], predicted: list[Run]) -> pd.DataFrame:
 
 
 def _marked(network: str, runs: list[Run], false_discovery_rate: float) -> tuple[int, pd.DataFrame]:
-    """How many changes were tested, and those beyond noise."""
+    """The number of tested changes, and the changes beyond noise."""
     if not runs:
         return 0, pd.DataFrame(columns=list(MARKED_COLUMNS))
     found = changes_of_network(network, runs, false_discovery_rate)
@@ -117,7 +117,7 @@ def _marked(network: str, runs: list[Run], false_discovery_rate: float) -> tuple
 def _gone_when_re_estimated(
     real: pd.DataFrame, again: pd.DataFrame
 ) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
-    """Which of the `real` changes are not among those of `again`, where these were tested."""
+    """For each of the `real` changes: whether it was tested in `again` and is not real there."""
     if not len(again):
         return np.zeros(len(real), dtype=bool)
     once = again.drop_duplicates(["seed", "epoch"])

@@ -1,6 +1,6 @@
 """What happens to accuracy and gradients, over depth and epochs, in one picture?
 
-Description only: every statement in it is tested in an analysis of its own.
+Description only: every statement is tested in another analysis.
 """
 
 from functools import partial
@@ -21,9 +21,9 @@ def run(
 ) -> AnalysisResult:
     """Accuracy by epoch over gradients by depth and epoch, network by network.
 
-    `false_discovery_rate` bounds false discoveries among the changes of accuracy that are marked.
+    `false_discovery_rate` is that of the marked changes of accuracy.
 
-    Raises `NotApplicableError` where no network has gradients at two layers with weights.
+    Raises `NotApplicableError` if no network has gradients at two layers with weights.
     """
     networks = by_network(runs_with(experiment, "gradients", "gradients by layer"))
     shown, reasons = [], []
@@ -61,7 +61,7 @@ def _gradients(shown: list[NetworkOverview]) -> str:
     if not known:
         return "No factor of the gradient over the depth could be had"
     verbs = [_verb(one) for one in known]
-    # One verb for all of them is said once.
+    # If all networks have the same verb, it is written once.
     said = [
         f"{verb + ' ' if place == 0 or len(set(verbs)) > 1 else ''}{_times(one)} in {one.network}"
         for place, (verb, one) in enumerate(zip(verbs, known, strict=True))
@@ -108,7 +108,7 @@ def _falls(shown: list[NetworkOverview]) -> str:
 
 
 def _caption(shown: list[NetworkOverview], false_discovery_rate: float) -> str:
-    """Three sentences at most: what stands above, what below, and what the lines are."""
+    """At most three sentences: the upper panel, the lower panel, and the lines."""
     below = (
         "root mean square of the gradient with respect to the output of each layer with weights, "
         "median over steps and seeds, by depth (input at the bottom) and epoch, one logarithmic "

@@ -1,4 +1,4 @@
-"""Residual networks beside their plain counterparts."""
+"""Pairs of a residual network and its plain counterpart."""
 
 from dataclasses import dataclass
 
@@ -8,18 +8,18 @@ from gradflow.runs.reading.run import Experiment, Run
 
 @dataclass(frozen=True)
 class NetworkPair:
-    """A residual network and the plain one that it is compared with."""
+    """The names of a plain network and of the residual one compared with it."""
 
     plain: str
     residual: str
 
 
 def residual_pairs(experiment: Experiment) -> list[NetworkPair]:
-    """Residual networks (those with residual additions) with their plain counterparts.
+    """Pairs of a residual network (one with residual additions) and its plain counterpart.
 
-    A counterpart has the same name with `plain` for `resnet`; where the experiment has just one
-    network of each kind, these two are a pair whatever their names. Networks whose images
-    differ are none: nothing could be said of the images that both saw.
+    A counterpart has the same name with `plain` instead of `resnet`. If the experiment has one
+    network of each kind, they are a pair whatever their names. Networks trained or validated on
+    different images are no pair: they cannot be compared image by image.
     """
     residual = [
         name
@@ -38,7 +38,7 @@ def residual_pairs(experiment: Experiment) -> list[NetworkPair]:
 
 
 def runs_of_pair(experiment: Experiment, pair: NetworkPair) -> list[Run]:
-    """All runs of both networks, those of the plain one first."""
+    """All runs of both networks, the plain one first."""
     return [*experiment.of_network(pair.plain), *experiment.of_network(pair.residual)]
 
 

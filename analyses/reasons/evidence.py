@@ -1,4 +1,4 @@
-"""The evidence on each reason: its value in both networks, its associations, interventions."""
+"""The evidence on each possible reason: values in both networks, associations, interventions."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -41,12 +41,12 @@ class Evidence:
     """All that is known of one possible reason in one pair of networks.
 
     Fields:
-        reason: which.
-        plain, residual: its value in each; None where not recorded.
-        difference: residual less plain, in the series' own unit; None where either is missing.
+        reason: the possible reason.
+        plain, residual: its value in each network; None if not recorded.
+        difference: residual less plain, in the unit of the series; None if either is missing.
         rho, p_value, runs: its association with accuracy over seeds, within networks; rho is NaN
-            where there are too few seeds.
-        verdict: on "it explains the difference".
+            if there are too few seeds.
+        verdict: the verdict on "it explains the difference".
         level: how far the evidence goes.
     """
 
@@ -82,8 +82,8 @@ class Thresholds:
 
     Fields:
         removable_share: share of the difference that an intervention must be able to remove.
-        small_loss: accuracy below which a loss is none to speak of.
-        alpha: of the permutation test of an association.
+        small_loss: a smaller loss of accuracy does not count.
+        alpha: level of the permutation test of an association.
     """
 
     removable_share: float
@@ -93,18 +93,18 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class NetworkSeries:
-    """One network's series of a reason.
+    """The series of a possible reason in one network.
 
     Fields:
-        by_seed: of each run that recorded it; shape [steps] or [epochs].
-        constructed: whether the value follows from how the network is built, without measuring.
+        by_seed: the series of each run that recorded it; shape [steps] or [epochs].
+        constructed: whether the value follows from the architecture, without measuring.
     """
 
     by_seed: dict[int | None, Array]
     constructed: bool = False
 
     def mean(self, over: str) -> Mean | None:
-        """Its mean over seeds; None where nothing was recorded."""
+        """Its mean over seeds; None if nothing was recorded."""
         if not self.by_seed:
             return None
         parts = list(self.by_seed.values())
@@ -155,7 +155,7 @@ def verdict_and_level(
     by_intervention = _by_intervention(reason, found, thresholds)
     if by_intervention is not None:
         return by_intervention
-    differs, associated = False, p_value < thresholds.alpha  # False where it is NaN
+    differs, associated = False, p_value < thresholds.alpha  # False if it is NaN
     if difference is not None and difference.low is not None and difference.high is not None:
         if -reason.margin < difference.low and difference.high < reason.margin:
             return Verdict.CONTRADICTED, EvidenceLevel.ALIKE
@@ -178,10 +178,10 @@ def _by_intervention(
                 return Verdict.SUPPORTED, EvidenceLevel.CAUSE
             if lies_below(removed, thresholds.removable_share * gap.low):
                 return Verdict.CONTRADICTED, EvidenceLevel.NO_CAUSE
-        # What an intervention leaves open is not settled by how stale the statistics are.
+        # If the intervention is inconclusive, the staleness itself cannot decide.
         return Verdict.INCONCLUSIVE, EvidenceLevel.UNKNOWN
     if reason.key == PATH_LENGTH and found.loss_without_skips:
-        # Damage to a trained network is no difference in training: it never supports by itself.
+        # Damage to a trained network says nothing about training: it cannot support on its own.
         if lies_above(found.loss_without_skips, 0.0):
             return Verdict.INCONCLUSIVE, EvidenceLevel.NETWORK_RESTS_ON_IT
         if lies_below(found.loss_without_skips, thresholds.small_loss):
@@ -204,7 +204,7 @@ def _series(runs: list[Run], reason: PossibleReason) -> NetworkSeries:
 
 
 def _without_skips(experiment: Experiment, pair: NetworkPair) -> NetworkSeries:
-    """Without skips there is one path, and it passes every block."""
+    """The path length of the plain network: its only path passes every block."""
     tables = [run.table(PATHS) for run in experiment.of_network(pair.residual)]
     lengths = [float(table["length"].max()) for table in tables if len(table)]
     if not lengths:
@@ -218,7 +218,7 @@ def _without_skips(experiment: Experiment, pair: NetworkPair) -> NetworkSeries:
 def _difference(
     reason: PossibleReason, plain: NetworkSeries, residual: NetworkSeries
 ) -> Mean | None:
-    """Residual less plain: paired by seed from three seeds on, else from the two intervals."""
+    """Residual less plain: paired by seed with three seeds or more, else from the intervals."""
     seeds = [seed for seed in plain.by_seed if seed in residual.by_seed]
     if len(seeds) >= MIN_SEEDS:
         return mean_over_steps(

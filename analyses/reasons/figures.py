@@ -16,7 +16,7 @@ ROW_HEIGHT = 0.62  # inches
 
 
 def reasons_figure(networks: list[str], one: NetworkComparison) -> Figure:
-    """The figure of one pair; `networks` in the order of the experiment gives the colors."""
+    """The figure of one pair; the order of `networks` in the experiment gives the colours."""
     differing = sum(_differs(each) for each in one.evidence)
     pair = one.pair
     title = (
@@ -85,7 +85,7 @@ def _style_row(axis: Axes, each: Evidence) -> None:
 
 
 def _widen(axis: Axes, each: Evidence) -> None:
-    """Make room for three margins on either side, lest what is alike looks far apart."""
+    """Show at least three margins on either side, so that small differences look small."""
     axis.margins(x=0.12)
     values = [mean.value for mean in (each.plain, each.residual) if mean and mean.value is not None]
     if not values:

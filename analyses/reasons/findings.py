@@ -38,7 +38,7 @@ def pair_findings(one: NetworkComparison, thresholds: Thresholds) -> list[Findin
 
 
 def trained_difference(one: NetworkComparison) -> Mean:
-    """The difference of accuracy that training with skips made, with its interval."""
+    """The difference of accuracy between training with and without skips, with its interval."""
     trained = one.interventions.last_epoch_difference
     if trained is None:
         return Mean(None, None, None, "accuracy was not recorded in both networks")
@@ -51,7 +51,7 @@ def _seeds(one: NetworkComparison) -> int:
 
 
 def skip_sentence(one: NetworkComparison) -> str:
-    """What training with skips, rather than without, did to accuracy."""
+    """The effect of training with skips on accuracy, as a sentence."""
     gap, pair = trained_difference(one), one.pair
     if gap.value is None:
         return f"The accuracies of {pair.plain} and {pair.residual} cannot be compared."
@@ -246,7 +246,7 @@ def _difference_in_words(gap: Mean | None) -> str:
 
 
 def _removal_in_words(removed: Mean) -> str:
-    """What an intervention took away from the difference, or added to it."""
+    """How much an intervention takes away from the difference, or adds to it."""
     value, low, high = (
         None if end is None else -end for end in (removed.value, removed.high, removed.low)
     )

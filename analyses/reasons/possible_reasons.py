@@ -1,6 +1,6 @@
-"""What might make one network better than another: each possible reason, measured in one run.
+"""Possible reasons why one network is better than another, each measured in one run.
 
-A possible reason is one number at each step or epoch of a run. Ratios are natural logarithms.
+Each is one number per step or epoch of a run. Ratios are natural logarithms.
 """
 
 from collections.abc import Callable
@@ -21,18 +21,18 @@ WHOLE_MODEL = "(model)"
 
 @dataclass(frozen=True)
 class PossibleReason:
-    """One explanation that can be measured.
+    """One explanation of a difference in accuracy that can be measured.
 
     Fields:
         key: letters, digits and hyphens.
         name: a few words.
-        unit: of the number; "" for a pure one.
-        over: what the series runs over, step or epoch.
+        unit: unit of the number; "" for a pure number.
+        over: step or epoch, whichever the series has one value for.
         logarithmic: whether the series holds natural logarithms.
-        margin: a difference between networks smaller than this is none to speak of, in the
-            unit of the series (of logarithms: the logarithm of a factor).
-        definition: how it is computed, for the report.
-        measure: the finite values of a run, shape [steps] or [epochs]; empty where the run did
+        margin: a smaller difference between networks does not count; in the unit of the series
+            (for logarithms: the logarithm of a factor).
+        definition: how it is computed, as the report says it.
+        measure: the finite values of a run, shape [steps] or [epochs]; empty if the run did
             not record what it needs.
     """
 
@@ -46,7 +46,7 @@ class PossibleReason:
     measure: Callable[[Run], Array]
 
     def shown(self, value: float) -> float:
-        """A number of the series in the unit in which it is shown: logarithms as factors."""
+        """`value` as the report shows it: a logarithm becomes a factor."""
         if not self.logarithmic:
             return float(value)
         with np.errstate(over="ignore"):
@@ -83,7 +83,7 @@ def dead_channels(run: Run) -> Array:
 
 
 def staleness(run: Run) -> Array:
-    """Shift of the running means in standard deviations, mean over layers, at each epoch."""
+    """Shift of the running means, in standard deviations, mean over layers, at each epoch."""
     return _finite(run.table("batchnorm_staleness").groupby("epoch")["mean_shift"].mean())
 
 
@@ -97,7 +97,7 @@ def variance_spread(run: Run) -> Array:
 
 
 def path_length(run: Run) -> Array:
-    """Mean path length weighted by the gradient's share, at each epoch."""
+    """Mean path length, weighted by the share of the gradient, at each epoch."""
     if not len(run.table(PATHS)):
         return np.empty(0)
     return _finite(weighted_length(by_length(run, "share")))

@@ -1,7 +1,7 @@
 """Why does a residual network reach another accuracy than its plain counterpart?
 
-The candidates side by side. Only what an intervention moved together with accuracy is called a
-cause; everything else differs, is associated, or cannot be told.
+Compares all possible reasons. A possible reason is called a cause only if an intervention changed
+both it and accuracy. Otherwise it differs, is associated with accuracy, or cannot be told.
 """
 
 from analyses.reading.matching import mismatch_reason
@@ -38,14 +38,14 @@ def run(
     small_loss: float = SMALL_LOSS,
     alpha: float = ALPHA,
 ) -> AnalysisResult:
-    """Weigh what might explain the difference of each pair of plain and residual network.
+    """Weigh the possible reasons for the difference between each plain and residual network.
 
     `removable_share` is the share of the difference that an intervention must be able to remove,
     `small_loss` the loss of accuracy that is too small to matter, `alpha` the level of the
     permutation test.
 
-    Raises `NotApplicableError` where there is no residual network with a plain counterpart trained
-    alike, or nothing that could be weighed was recorded in any pair.
+    Raises `NotApplicableError` if there is no residual network with a plain counterpart trained
+    alike, or no pair recorded any possible reason.
     """
     thresholds = Thresholds(removable_share, small_loss, alpha)
     pairs = [pair for pair in residual_pairs(experiment) if _trained_alike(experiment, pair)]
@@ -68,7 +68,7 @@ def run(
 
 
 def _trained_alike(experiment: Experiment, pair: NetworkPair) -> bool:
-    # Training with skips is an intervention only where nothing else differs.
+    # Training with skips is an intervention only if nothing else differs.
     first, *others = runs_of_pair(experiment, pair)
     return not any(mismatch_reason(first, other) for other in others)
 

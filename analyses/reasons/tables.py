@@ -9,7 +9,7 @@ from analyses.statistics.estimates import as_percent, estimate_of
 
 
 def reasons_table(one: NetworkComparison) -> pd.DataFrame:
-    """One row a reason: its value in both networks, and how far the evidence goes."""
+    """One row per possible reason: its value in both networks, and how far the evidence goes."""
     rows = []
     for each in one.evidence:
         row: dict[str, object] = {"candidate": each.reason.name, "unit": each.reason.unit}
@@ -24,9 +24,9 @@ def reasons_table(one: NetworkComparison) -> pd.DataFrame:
 
 
 def effects_table(one: NetworkComparison) -> pd.DataFrame:
-    """What each intervention did: columns intervention, effect, value, 95 % low and high (points).
+    """The effect of each intervention: columns intervention, effect, points, 95 % low and high.
 
-    An intervention that was not recorded is said to be so.
+    An intervention that was not recorded has a row that says so.
     """
     found, pair = one.interventions, one.pair
     trained = trained_difference(one) if found.last_epoch_difference else None

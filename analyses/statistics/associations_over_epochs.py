@@ -1,8 +1,8 @@
-"""The strongest of several rank correlations, tested as the strongest, seeds and epochs respected.
+"""The strongest of several rank correlations over epochs, with a permutation test.
 
-Series over epochs are autocorrelated and share the course of training; both make independent
-series look related. The null hypotheses here keep each series as it is and only change which is set
-beside which.
+Series over epochs are autocorrelated and share the course of training. Both make independent
+series look related. The permutations here therefore keep each series as it is: they only change
+which series is paired with which.
 """
 
 from collections.abc import Sequence
@@ -19,20 +19,20 @@ from analyses.statistics.bootstrap import RESAMPLES
 
 Indices = NDArray[np.int64]
 
-MIN_SEEDS_TO_SWAP = 4  # with four there are 4! = 24 ways to swap seeds: smallest p-value 0.042
+MIN_SEEDS_TO_SWAP = 4  # four seeds can be swapped in 4! = 24 ways: smallest p-value 0.042
 
 
 @dataclass(frozen=True)
 class StrongestAssociation:
-    """The strongest of several rank correlations, tested as the strongest.
+    """The strongest of several rank correlations, with its p-value among all of them.
 
     Fields:
-        correlations: Spearman's rho per quantity, steady course removed, averaged over runs.
+        correlations: Spearman's rho per quantity, steady learning removed, averaged over runs.
         strongest: index of the quantity with the largest |rho|.
-        p_value: of that largest |rho|, among all quantities.
-        smallest_p: the smallest p-value that the test could have given.
-        critical_rho: what the largest |rho| stays below 95 times in 100 where nothing is related.
-        observations: number of responses in all runs.
+        p_value: of the largest |rho| among all quantities.
+        smallest_p: the smallest p-value that the test can give.
+        critical_rho: 95 % quantile of the largest |rho| if nothing is related.
+        observations: number of responses in all runs together.
         permuted: what was permuted, in words.
     """
 
@@ -45,7 +45,7 @@ class StrongestAssociation:
     permuted: str
 
     def interval(self, index: int) -> tuple[float, float]:
-        """Simultaneous 95 % interval of correlation `index`: Fisher's z plus and minus `chance`."""
+        """Simultaneous 95 % interval of correlation `index`: `critical_rho` either side, as z."""
         if self.critical_rho >= 1:
             return -1.0, 1.0
         centre = np.arctanh(np.clip(self.correlations[index], -0.999999, 0.999999))
@@ -54,7 +54,7 @@ class StrongestAssociation:
 
 
 def steady_learning_basis(epochs: int) -> Array:
-    """What steady learning looks like in `epochs` consecutive values: 1 and 1/k, shape [epochs, 2].
+    """Basis of steady learning over `epochs` consecutive changes: 1 and 1/k, shape [epochs, 2].
 
     A curve whose changes are a + b/k, k = 1, 2, ..., rises linearly and logarithmically. The
     columns are orthonormal.
@@ -72,20 +72,21 @@ def strongest_association(
 ) -> StrongestAssociation:
     """Test the largest |Spearman rho| between quantities and a response over several runs.
 
-    The steady course of training is taken out of every series first, by least squares. The largest
-    |rho| over all quantities is recorded under each permutation (Westfall & Young 1993): having
-    looked at many is paid for.
+    Steady learning is first removed from every series, by least squares. Each permutation records
+    the largest |rho| over all quantities (Westfall & Young 1993), so the p-value accounts for the
+    number of quantities.
 
-    From four runs on, the responses of the runs are swapped among them: exact whatever the
-    dependence within a run, and whatever course all runs share. With fewer, the response of each
-    run is rotated by a random number of epochs. That keeps dependence but for the seam, where a
-    course that all share may pass for a link, and without the course rotated residuals fire a
-    little too often; so the p-value is the larger of two tests, with the course and without it.
+    With four runs or more, the test swaps the responses among the runs. It is exact, whatever the
+    dependence within a run and whatever course all runs share. With fewer runs, the test rotates
+    the response of each run by a random number of epochs. Rotation keeps the dependence, except
+    where the end meets the start. With the steady course left in, a course that all series share
+    may look like a link; with it removed, the test rejects a little too often. So the p-value is
+    the larger of the two.
 
     Args:
         quantities: one array of shape [quantities, epochs] per run, all finite.
         responses: one array of shape [epochs] per run; the same epochs in all runs.
-        permutations: at most so many; all of them where there are fewer.
+        permutations: their largest number; if fewer are possible, all are used.
     """
     plain = [_standard_ranks(one) for one in quantities], [_standard_ranks(r) for r in responses]
     without = (
@@ -114,14 +115,14 @@ def strongest_association(
 
 
 def _p_of_first(draws: Array) -> float:
-    """Share of draws, shape [draws, quantities], whose largest |rho| reaches that of the first."""
+    """Share of draws [draws, quantities] whose largest |rho| reaches that of the first draw."""
     largest = np.abs(draws).max(axis=1)
-    # The smallest tolerance that still counts a permutation equal to the identity as a tie.
+    # The tolerance makes a permutation equal to the identity count as a tie.
     return float((largest >= largest[0] - 1e-12).mean())
 
 
 def _swaps(runs: int, permutations: int, generator: np.random.Generator) -> Indices:
-    """Orders of `runs` things, shape [permutations, runs], the order as it is first."""
+    """Permutations of `runs` items, shape [permutations, runs]; the first is the identity."""
     if factorial(runs) <= permutations:
         return np.array(list(orders(range(runs))))
     keys = generator.random((permutations - 1, runs))
@@ -131,7 +132,7 @@ def _swaps(runs: int, permutations: int, generator: np.random.Generator) -> Indi
 def _rotations(
     lengths: Sequence[int], permutations: int, generator: np.random.Generator
 ) -> Indices:
-    """Rotations of series of these lengths, shape [permutations, runs], none rotated first."""
+    """Rotations of series of these lengths, shape [permutations, runs]; the first is zero."""
     if prod(lengths) <= permutations:
         return np.indices(tuple(lengths)).reshape(len(lengths), -1).T
     drawn = [generator.integers(0, length, permutations - 1) for length in lengths]
@@ -156,10 +157,10 @@ def _rotated(quantities: Sequence[Array], responses: Sequence[Array], rows: Indi
 
 
 def _residuals(series: Array) -> Array:
-    """Series of shape [..., epochs] less their steady course."""
+    """Series of shape [..., epochs] without steady learning."""
     basis = steady_learning_basis(series.shape[-1])
     rest: Array = series - (series @ basis) @ basis.T
-    # What rounding leaves of a series that is all course must not be ranked.
+    # If a series is steady learning only, the rest is rounding error: it must not be ranked.
     scale = np.abs(series).max(axis=-1, keepdims=True)
     return np.where(np.abs(rest) > 1e-9 * scale, rest, 0.0)
 

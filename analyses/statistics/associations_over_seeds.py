@@ -1,4 +1,4 @@
-"""Rank correlations over seeds, within each network, tested as the strongest of several."""
+"""Rank correlations over the seeds of each network, with p-values for the strongest of several."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,18 +10,18 @@ from analyses.statistics import Array
 from analyses.statistics.bootstrap import RESAMPLES
 
 MIN_SEEDS_TO_CORRELATE = (
-    5  # seeds of a network: with fewer no rank correlation can be told from chance
+    5  # seeds of a network: with fewer, no rank correlation differs from chance
 )
 
 
 @dataclass(frozen=True)
 class SeedAssociations:
-    """One entry a quantity, NaN where no network has enough seeds with differing values.
+    """One entry per quantity; NaN if no network has enough seeds with differing values.
 
     Fields:
         correlations: Spearman's rho over seeds, averaged over networks by their number of seeds.
-        p_values: permutation p with the maximum statistic over all quantities.
-        runs: how many runs each rests on.
+        p_values: permutation p-values with the maximum statistic over all quantities.
+        runs: number of runs behind each.
     """
 
     correlations: tuple[float, ...]
@@ -38,9 +38,9 @@ def seed_associations(
     """Correlate quantities with a response over the seeds of each network.
 
     Under the null hypothesis the responses of a network's seeds are exchangeable: they are
-    permuted within each network, and the largest |rho| over quantities is recorded (Westfall &
-    Young 1993, single-step maxT), so that having looked at many is paid for. The difference
-    between the networks' means plays no part.
+    permuted within each network. Each permutation records the largest |rho| over quantities
+    (Westfall & Young 1993, single-step maxT), so the p-values account for the number of
+    quantities. The difference between the networks' means plays no part.
 
     Args:
         quantities: one array of shape [quantities, seeds] per network; a quantity with a value
@@ -67,7 +67,7 @@ def seed_associations(
         rho, drawn = observed / runs, np.abs(null / runs)
     known = runs > 0
     largest = drawn[:, known].max(axis=1) if known.any() else np.empty(0)
-    # The smallest tolerance that still counts a permutation equal to the identity as a tie.
+    # The tolerance makes a permutation equal to the identity count as a tie.
     p_values = [
         (1 + int((largest >= abs(value) - 1e-12).sum())) / (1 + permutations)
         if np.isfinite(value)

@@ -1,4 +1,4 @@
-"""How numbers and intervals read in sentences."""
+"""Writes numbers and intervals as they appear in sentences."""
 
 import math
 from collections.abc import Callable
@@ -8,12 +8,12 @@ NumberFormat = Callable[[float], str]
 
 
 def finite(value: float | None) -> float | None:
-    """`value` as a float, or None where it is missing, NaN or infinite."""
+    """`value` as a float, or None if it is missing, NaN or infinite."""
     return None if value is None or not math.isfinite(value) else float(value)
 
 
 def number(value: float) -> str:
-    """Three significant digits; with an exponent below 0.001 and from 100,000 on."""
+    """Three significant digits; with an exponent if below 0.001, or 100,000 and above."""
     if value != 0 and not 1e-3 <= abs(value) < 1e5:
         return f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
     if abs(value) >= 100:
@@ -27,7 +27,7 @@ def percent(value: float) -> str:
 
 
 def share_bound(value: float) -> str:
-    """A fraction that was chosen, not measured, as a percentage: 0.5 is "50 %"."""
+    """A chosen fraction, such as a bound, as a percentage without decimals: 0.5 is "50 %"."""
     return f"{100 * value:g} %"
 
 
@@ -42,7 +42,7 @@ def p_value(value: float) -> str:
 
 
 def interval_text(low: float | None, high: float | None, form: NumberFormat = number) -> str:
-    """An interval in brackets after its number, whose unit it shares; says where there is none."""
+    """An interval in brackets, to follow its number, without unit; "(no interval)" if None."""
     if low is None or high is None:
         return "(no interval)"
     ends = [form(end).partition(" ")[0] for end in (low, high)]
@@ -73,7 +73,7 @@ def with_interval(
 
 
 def common_format(values: list[float]) -> NumberFormat:
-    """How to write numbers that stand together: one count of decimals where that reads well."""
+    """How to write numbers that appear together: with equal decimals, if that reads well."""
     largest = max(abs(value) for value in values)
     gaps = [b - a for a, b in pairwise(values) if b > a]
     spans_decades = min(values) > 0 and max(values) > 1000 * min(values)
@@ -90,7 +90,7 @@ def power_of_ten(value: float) -> int:
 
 
 def with_decimals(value: float, decimals: int) -> str:
-    """`value` with that many decimals, and thousands apart."""
+    """`value` with that many decimals and with thousands separators."""
     text = f"{value:,.{decimals}f}"
-    # What rounds to zero has no sign.
+    # A number that rounds to zero has no sign.
     return text.lstrip("-") if float(text.replace(",", "")) == 0 else text

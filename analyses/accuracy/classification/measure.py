@@ -1,4 +1,4 @@
-"""The predictions of runs at their best epochs, and the class that is found least often there."""
+"""The predictions of runs at their best epochs, and the class with the lowest recall."""
 
 from dataclasses import dataclass
 
@@ -20,13 +20,13 @@ from gradflow.runs.reading.run import Run
 class BestEpoch:
     """The predictions of one run at the epoch of its highest validation accuracy.
 
-    The epoch is that of the kept checkpoint; the rest counts each distinct image once.
+    The epoch is that of the kept checkpoint. All other fields count each distinct image once.
 
     Fields:
-        network, seed: of the run.
+        network, seed: network and seed of the run.
         epoch: the first epoch that reaches the highest accuracy.
-        accuracy, low, high: at that epoch, with Wilson's 95 % interval.
-        predictions: columns target and prediction, one row an image.
+        accuracy, low, high: accuracy at that epoch, with Wilson's 95 % interval.
+        predictions: columns target and prediction, one row per image.
     """
 
     network: str
@@ -63,13 +63,13 @@ def pooled_predictions(best: list[BestEpoch]) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class LowestRecall:
-    """The class that a network finds least often, at the best epochs of its runs together.
+    """The class with the lowest recall, at the best epochs of all runs of a network together.
 
     Fields:
-        name: of the class.
+        name: name of the class.
         recall: in percent, with Wilson's interval, Bonferroni-corrected for the number of classes.
-        chance: what guessing among all classes finds.
-        never: classes that occur and are never predicted.
+        chance: recall of guessing among all classes, as a fraction.
+        never: classes that occur but are never predicted.
         verdict: on the hypothesis that every class is found more often than chance.
     """
 

@@ -1,6 +1,6 @@
 """Which classes does each network tell apart at its best epoch, and which does it confuse?
 
-What would count against a network: a class it never predicts, or finds less often than chance.
+Contradicted by a class that is never predicted, or found less often than by chance.
 """
 
 from functools import partial
@@ -53,7 +53,7 @@ def report_by_class(predictions: pd.DataFrame, classes: list[str]) -> pd.DataFra
 
 
 def class_names(run: Run) -> list[str]:
-    """The run's classes; where they are unknown, the indices that occur."""
+    """The names of the run's classes; if they are unknown, the indices up to the largest."""
     if run.classes:
         return run.classes
     highest = int(run.predictions[["target", "prediction"]].to_numpy().max())
@@ -63,7 +63,7 @@ def class_names(run: Run) -> list[str]:
 def run(experiment: Experiment) -> AnalysisResult:
     """Confusion matrix and classification report of each network at its best epoch.
 
-    Raises `NotApplicableError` where no run recorded predictions.
+    Raises `NotApplicableError` if no run recorded predictions.
     """
     networks = by_network(runs_with(experiment, "predictions", "predictions by image"))
     best = {name: [best_epoch(one) for one in runs] for name, runs in networks.items()}
@@ -83,7 +83,7 @@ def run(experiment: Experiment) -> AnalysisResult:
         for name in networks
     )
     figures = tuple(_figure(best[name][0], classes[name], len(best[name])) for name in networks)
-    # Of several seeds the first: the confusion matrix is that of its run.
+    # The first seed only: the confusion matrix is that of its run.
     said = [
         f"{percent(one.accuracy)} {interval_text(one.low, one.high, percent)} in {one.network} "
         f"at epoch {one.epoch}"

@@ -19,7 +19,7 @@ from analyses.statistics.power import paired_power, sd_interval, seeds_for_power
 from analyses.statistics.seeds_and_images import MeanOverSeeds
 from analyses.wording.phrases import plural, slug
 
-# The first two colours belong to the networks; what is of both has one of its own.
+# The first two colours are those of the networks; their difference has another one.
 DIFFERENCE_COLOUR, MEASURED_SIZE_COLOUR = list(
     theme.colours(["plain", "residual", "both", "other"]).values()
 )[2:]
@@ -27,7 +27,7 @@ MAX_SEEDS_SHOWN = 200
 
 
 def curve_frame(curve: DifferenceCurve) -> pd.DataFrame:
-    """One row an epoch: value, low, high, band_low, band_high, as fractions; NaN without."""
+    """One row per epoch: value, low, high, band_low, band_high, as fractions; NaN if unknown."""
     rows = len(curve.epochs)
     value = curve.means.values[:rows]
     ends = np.array([curve.means.pointwise_interval(row) for row in range(rows)], dtype=float)
@@ -116,7 +116,7 @@ def _draw_curve(axis: Axes, curve: DifferenceCurve) -> None:
 def power_figure(
     pair: NetworkPair, means: MeanOverSeeds, smallest_difference: float, power: float, alpha: float
 ) -> Figure:
-    """Power of the paired t-test against the number of seeds; for means over several seeds."""
+    """Power of the paired t-test by number of seeds; `means` must be over several seeds."""
     sd = 0.0 if means.seed_sd is None else float(means.seed_sd[MEAN_ROW])
     measured = abs(float(means.values[MEAN_ROW]))
     needed = seeds_for_power(smallest_difference, sd, power, alpha)

@@ -1,4 +1,4 @@
-"""What the matched comparison finds: who is ahead over all epochs, and at the last one."""
+"""Findings of the matched comparison: which network is ahead over all epochs, and at the end."""
 
 from analyses.accuracy.difference.figures import mean_difference_words
 from analyses.accuracy.difference.measure import (
@@ -98,7 +98,7 @@ def finding_at_last_epoch(one: PairComparison) -> Finding:
 
 
 def evidence(residual: str) -> tuple[str, ...]:
-    """Keys of what shows how far `residual` is ahead."""
+    """Keys of the figures and tables that show how far `residual` is ahead."""
     return tuple(slug(f"{name}-{residual}") for name in ("by-epoch", "by-seed"))
 
 

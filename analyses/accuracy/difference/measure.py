@@ -20,15 +20,15 @@ MEAN_ROW = -1  # the row of `DifferenceCurve.means` that averages all epochs
 
 @dataclass(frozen=True)
 class MatchedRuns:
-    """What both runs of one seed scored.
+    """Which images both runs of one seed classified correctly.
 
     Fields:
         seed: their seed.
-        epochs: those of both runs.
-        plain, residual: right or wrong of the images of both, shape [epochs, images]; the
-            recorded accuracies, shape [epochs, 1], where predictions are missing.
-        images: their identities; None where predictions are missing.
-        same_images: whether both runs were validated on just the same images.
+        epochs: the epochs of both runs.
+        plain, residual: 1 for right and 0 for wrong, on the images of both runs, shape [epochs,
+            images]; if predictions are missing, the recorded accuracies, shape [epochs, 1].
+        images: identities of the images; None if predictions are missing.
+        same_images: whether both runs were validated on exactly the same images.
     """
 
     seed: str
@@ -44,9 +44,9 @@ class DifferenceCurve:
     """Accuracy of the residual network less that of the plain one, as fractions.
 
     Fields:
-        epochs: those that all pairs of runs share.
-        means: one row for each of `epochs`, and a last one for their mean.
-        method: how the intervals were computed, and from how much.
+        epochs: the epochs that all pairs of runs have.
+        means: one row per epoch, and a last row for the mean over epochs.
+        method: how the intervals were computed, and from how many observations.
     """
 
     epochs: tuple[int, ...]
@@ -59,9 +59,9 @@ class PairComparison:
     """A pair of networks with its runs matched.
 
     Fields:
-        pair: its names.
-        runs: those of each seed, (plain, residual).
-        shorter: seeds left out, since their runs reached fewer epochs together.
+        pair: the names of the networks.
+        runs: the runs of each seed, (plain, residual).
+        shorter: seeds that are left out, since their runs have fewer common epochs.
         scores: with running batch-norm statistics.
         re_estimated_scores: with re-estimated statistics; may be empty.
         curve: the difference by epoch of `scores`.
@@ -98,7 +98,7 @@ class AccuracyDifference:
 
 
 def compare_pair(experiment: Experiment, pair: NetworkPair) -> PairComparison | None:
-    """Match the runs of `pair`; None where no seed has validation accuracies of both."""
+    """Match the runs of `pair`; None if no seed has validation accuracies of both."""
     runs = runs_of_same_seed(experiment, pair)
     scores, shorter = split_by_length(matched_runs(runs))
     running = difference_curve(scores)
@@ -112,8 +112,8 @@ def compare_pair(experiment: Experiment, pair: NetworkPair) -> PairComparison | 
 def matched_runs(pairs: list[tuple[Run, Run]], table: str = "predictions") -> list[MatchedRuns]:
     """Both runs of each pair (plain, residual) on the same images and epochs.
 
-    `table` holds the predictions: `predictions`, or `recalibration` for re-estimated batch-norm
-    statistics. Where no pair has any, the scalar `val_accuracy` stands for `predictions`.
+    `table` is `predictions`, or `recalibration` for re-estimated batch-norm statistics. If no pair
+    has predictions, the scalar `val_accuracy` is used instead.
     """
     found = [both for plain, residual in pairs if (both := _by_image(plain, residual, table))]
     if found or table != "predictions":
@@ -122,9 +122,9 @@ def matched_runs(pairs: list[tuple[Run, Run]], table: str = "predictions") -> li
 
 
 def split_by_length(matched: list[MatchedRuns]) -> tuple[list[MatchedRuns], list[MatchedRuns]]:
-    """Those that reach as many common epochs as the longest, and the others.
+    """The pairs of runs with the most common epochs, and the shorter ones.
 
-    A seed still in training, or broken off, would else shorten the curve of all of them.
+    A seed that is still in training, or was stopped, would shorten the curve of all seeds.
     """
     longest = max((len(one.epochs) for one in matched), default=0)
     kept = [one for one in matched if len(one.epochs) == longest]
@@ -132,7 +132,7 @@ def split_by_length(matched: list[MatchedRuns]) -> tuple[list[MatchedRuns], list
 
 
 def difference_curve(matched: list[MatchedRuns]) -> DifferenceCurve | None:
-    """The difference by epoch, and its mean over epochs; None where no epoch is common to all."""
+    """The difference by epoch, and its mean over epochs; None if no epoch is common to all."""
     common = set.intersection(*(set(one.epochs) for one in matched)) if matched else set()
     if not common:
         return None
@@ -147,7 +147,7 @@ def difference_curve(matched: list[MatchedRuns]) -> DifferenceCurve | None:
 def accuracy_difference(matched: list[MatchedRuns], best: bool = False) -> AccuracyDifference:
     """The difference at the last epoch of each seed, or with each run at its best epoch.
 
-    For at least one pair of runs; those of fewer epochs than others are best left out before, with
+    `matched` holds at least one pair of runs; leave out shorter ones first, with
     `split_by_length`.
     """
     picked = [(_pick(one.plain, best), _pick(one.residual, best)) for one in matched]

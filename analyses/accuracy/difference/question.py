@@ -1,8 +1,8 @@
 """How far is the residual network ahead of the plain one, and how many seeds would settle it?
 
-Runs of one seed share the split, the order of the images and the initial weights of the layers
-that both have, and are compared on the same images. What would count against the residual network:
-a mean difference over epochs whose interval lies below 0.
+Runs of one seed have the same split, the same order of the images and the same initial weights of
+common layers. They are compared on the same images. Contradicted by a mean difference over epochs
+whose interval lies below 0.
 """
 
 import numpy as np

@@ -26,8 +26,8 @@ def power_finding(
 ) -> Finding:
     """Do the recorded seeds find a difference of `smallest_difference` (a fraction) over epochs?
 
-    The verdict compares the number of seeds with the interval of the number needed; one seed has
-    no standard deviation between seeds, so nothing can be told.
+    The verdict compares the number of seeds with the interval of the number needed. It is
+    inconclusive for one seed, which has no standard deviation between seeds.
     """
     size = f"{100 * smallest_difference:g} percentage points"
     estimates = [
@@ -41,7 +41,7 @@ def power_finding(
     shown = ("by-seed",) if means.seed_sd is None else ("power", "by-seed")
     verdict = verdict_below(needed.low, needed.high, means.seeds + 0.5)
     if needed.low is not None and needed.high is None and needed.low > means.seeds:
-        verdict = Verdict.CONTRADICTED  # even the least number is more than there are
+        verdict = Verdict.CONTRADICTED  # even the lower end is more than the recorded seeds
     return Finding(
         key=slug(f"enough-seeds-{pair.residual}"),
         network=None,
@@ -69,7 +69,7 @@ def power_table(
 ) -> pd.DataFrame:
     """One row per kind of statistics, quantity and size to settle; differences in points.
 
-    For means over two seeds or more.
+    Means over a single seed are left out.
     """
     rows = []
     for label, means in curves.items():

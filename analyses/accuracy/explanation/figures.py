@@ -1,4 +1,4 @@
-"""The figures of what explains the jumps: the shares of the movement, and the associations."""
+"""Figures of the explanation of the jumps: shares of the movement, and associations."""
 
 from functools import partial
 
@@ -14,7 +14,7 @@ from analyses.result import Figure
 from analyses.wording.numbers import percent
 from analyses.wording.phrases import listing
 
-# Greys and hatches beside the colours, so that parts are told apart without colour too.
+# Greys and hatches, so that the parts differ without colour too.
 _STYLES = {
     NOISE: {"facecolor": "#d9d9d9", "hatch": ""},
     STALE: {"facecolor": "#E69F00", "hatch": "///"},
@@ -22,11 +22,11 @@ _STYLES = {
     JUMPS: {"facecolor": "#0072B2", "hatch": ""},
     REAL: {"facecolor": "#0072B2", "hatch": ""},
 }
-_FARTHEST = 2.0  # intervals are cut here, with an arrow: beyond it they say only "unknown"
+_FARTHEST = 2.0  # intervals are cut here, with an arrow: longer ones say only "unknown"
 
 
 def share_figure(found: dict[str, Decomposition]) -> Figure:
-    """The shares of the networks in `found`, each with shares."""
+    """The shares of each network in `found`; every one must have shares."""
     largest = {name: max(one.shares, key=lambda share: share.value) for name, one in found.items()}
     said = listing(
         [f"{one.name} of {name} ({percent(one.value)})" for name, one in largest.items()]
@@ -47,7 +47,7 @@ def share_figure(found: dict[str, Decomposition]) -> Figure:
 
 
 def link_figure(networks: list[str], correlations: pd.DataFrame) -> Figure:
-    """The `correlations` of the real change of each network, see `jump_links.correlations`."""
+    """The correlations with the real change of each network, as `links.correlations` gives them."""
     largest = correlations.loc[correlations["Spearman rho"].abs().idxmax()]
     return Figure(
         key="associations",
@@ -91,7 +91,7 @@ def _draw_shares(found: dict[str, Decomposition]) -> Drawing:
 
 
 def _stack(axis: Axes, height: int, one: Decomposition) -> None:
-    ends = {True: 0.0, False: 0.0}  # of the parts above 0, and of those below
+    ends = {True: 0.0, False: 0.0}  # where the next part above 0 starts, and the next below 0
     for share in one.shares:
         left, above = ends[share.value >= 0], share.value >= 0
         bar = axis.barh(height, share.value, 0.6, left=left, label=share.name)

@@ -1,4 +1,4 @@
-"""The findings of what explains the jumps: shares of the movement, and what goes with its parts."""
+"""Findings of the explanation of the jumps: shares of the movement, and associations."""
 
 from dataclasses import dataclass
 
@@ -26,7 +26,7 @@ STALE_BY_UPDATES_CAVEAT = (
 
 @dataclass(frozen=True)
 class AssociationQuestion:
-    """Two things that may go together; `evidence` is the key of what shows their correlations."""
+    """Two series that may go together; `evidence` is the key of the table of correlations."""
 
     topic: str
     words: str
@@ -63,7 +63,7 @@ def share_finding(
     half: float,
     caveats: tuple[str, ...] = (),
 ) -> Finding:
-    """Is most of the movement real jumps? With all shares, and the one that dominates."""
+    """Is most of the movement real jumps? The estimates hold all shares."""
     verdict = _verdict(found, half)
     real = found.real.name if found.real else JUMPS
     return Finding(
@@ -115,7 +115,7 @@ def _share_estimates(found: Decomposition) -> tuple[Estimate, ...]:
 
 
 def share_sentence(networks: dict[str, Decomposition], half: float) -> str:
-    """What the movement is made of: of one network all parts, of several the two that matter."""
+    """The parts of the movement: all parts for one network, the two main ones for several."""
     statements = [
         _share_statement(name, found, half, len(networks) == 1) for name, found in networks.items()
     ]

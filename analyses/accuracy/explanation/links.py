@@ -1,4 +1,4 @@
-"""Do changes of accuracy go with what was recorded in the same epoch, or in the one before?"""
+"""Associations of changes of accuracy with quantities of the same epoch or the one before."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,18 +14,19 @@ from analyses.statistics.associations_over_epochs import StrongestAssociation, s
 from analyses.wording.phrases import plural
 
 LAG_NAMES = {0: "same epoch", 1: "epoch before"}
-MIN_CHANGES = 6  # common to all runs: fewer leave next to nothing beside the course of training
+MIN_CHANGES = 6  # common to all runs: with fewer, steady learning explains almost everything
 
 
 @dataclass(frozen=True)
 class Link:
-    """The association of a response by epoch with quantities by epoch, over the runs of a network.
+    """Association of a response by epoch with quantities by epoch, over the runs of a network.
 
     Fields:
-        association: None where none could be computed, and `missing` says why.
+        association: None if none could be computed, and `missing` says why.
         correlated: quantity and lag of each correlation.
-        changes: responses of each run; runs: how many.
-        missing: why there is no association; empty where there is one.
+        changes: number of responses of each run.
+        runs: number of runs.
+        missing: why there is no association; empty if there is one.
     """
 
     association: StrongestAssociation | None
@@ -38,7 +39,7 @@ class Link:
     def strongest(self) -> tuple[str, int]:
         """Quantity and lag of the strongest correlation.
 
-        Raises `ValueError` where there is none.
+        Raises `ValueError` if there is none.
         """
         if self.association is None:
             raise ValueError(f"there is no association: {self.missing}")
@@ -62,11 +63,11 @@ def link(quantities: Sequence[pd.DataFrame], responses: Sequence[pd.Series]) -> 
     """Associate the response into epoch e with quantities of epochs e and e - 1, over the runs.
 
     Args:
-        quantities: one frame per run, a row an epoch (index), a column a quantity.
+        quantities: one frame per run, one row per epoch (index), one column per quantity.
         responses: one series per run, indexed by epoch.
 
-    Quantities that are not known and finite at all epochs of all runs, or do not vary, are left
-    out, and so are epochs that not all runs have.
+    Epochs that some run lacks are left out. So are quantities that are missing or not finite at
+    some epoch of some run, or do not vary.
     """
     epochs = reduce(pd.Index.intersection, [one.index for one in responses])
     tables = [_lagged(frame, epochs) for frame in quantities]
@@ -89,9 +90,9 @@ def link(quantities: Sequence[pd.DataFrame], responses: Sequence[pd.Series]) -> 
 
 
 def link_verdict(found: Link, alpha: float, strong: float) -> Verdict:
-    """Supported where p is below `alpha`; contradicted where all intervals exclude `strong`.
+    """Supported if p is below `alpha`; contradicted if all intervals exclude `strong`.
 
-    Inconclusive where no arrangement of seeds and epochs could have given such a p.
+    Inconclusive if no permutation of seeds or epochs could give such a p.
     """
     if found.association is None or found.association.smallest_p >= alpha:
         return Verdict.INCONCLUSIVE
@@ -103,7 +104,7 @@ def link_verdict(found: Link, alpha: float, strong: float) -> Verdict:
 
 
 def correlations(network: str, found: Link) -> pd.DataFrame:
-    """One row a correlation: network, quantity, epoch, Spearman rho."""
+    """One row per correlation: network, quantity, epoch, Spearman rho."""
     columns = ["network", "quantity", "epoch", "Spearman rho"]
     if found.association is None:
         return pd.DataFrame(columns=columns)

@@ -1,4 +1,4 @@
-"""What the epoch-to-epoch movement of validation accuracy is made of: shares that add up to 1."""
+"""Splits the epoch-to-epoch movement of validation accuracy into parts that add up to 1."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,18 +13,18 @@ from analyses.statistics.bootstrap import RESAMPLES, image_weights
 from analyses.statistics.means import MIN_SEEDS
 from analyses.wording.phrases import plural
 
-MIN_CHANGES_TO_SPLIT = 6  # changes of each run from which steady learning is told from jumps
+MIN_CHANGES_TO_SPLIT = 6  # per run; with fewer, steady learning and jumps are one part
 NOISE = "sampling noise"
 STALE = "stale statistics"
 LEARNING = "steady learning"
 JUMPS = "real jumps"
-REAL = "real change"  # learning and jumps together, where they are not told apart
+REAL = "real change"  # learning and jumps together, if they are not separated
 PARTS = (NOISE, STALE, LEARNING, JUMPS)
 
 
 @dataclass(frozen=True)
 class Share:
-    """A part of the movement: its name, and its share with a 95 % interval; None without one."""
+    """A part of the movement: its name and its share with a 95 % interval (None if unknown)."""
 
     name: str
     value: float
@@ -34,14 +34,14 @@ class Share:
 
 @dataclass(frozen=True)
 class Decomposition:
-    """What the movement of the validation accuracy of one network is made of.
+    """The parts of the movement of validation accuracy of one network.
 
     Fields:
         movement: sum of squared changes of accuracy over epochs and seeds.
-        shares: they add up to 1; empty where accuracy does not move at all. One below 0 or above
-            1 is noise of the estimate, or a negative amount: re-estimation that adds movement.
-        changes, images, seeds: how many there are; images of the first seed.
-        method: how the intervals were had.
+        shares: they add up to 1; empty if accuracy does not move at all. A share below 0 or above 1
+            is noise of the estimate, or comes from re-estimation that adds movement.
+        changes, images, seeds: their numbers; images are those of the first seed.
+        method: how the intervals were computed.
     """
 
     movement: float
@@ -52,22 +52,22 @@ class Decomposition:
     method: str
 
     def share(self, name: str) -> Share | None:
-        """The share called `name`, None where it is not told apart."""
+        """The share called `name`; None if it is not separated from others."""
         return next((one for one in self.shares if one.name == name), None)
 
     @property
     def real(self) -> Share | None:
-        """Real jumps; where they are not told apart from steady learning, both."""
+        """The share of real jumps, or of real change if steady learning is not separated."""
         return self.share(JUMPS) or self.share(REAL)
 
 
 @dataclass(frozen=True)
 class _Changes:
-    """Changes of accuracy of one series, cut in two: steady course (first), and the rest.
+    """Changes of accuracy of one series, split into steady learning (first) and the rest.
 
     Fields:
-        images: was each image gained (1), lost (-1) or neither: shape [changes, images].
-        course: orthonormal, shape [changes, 2].
+        images: 1 for an image gained, -1 for one lost, else 0: shape [changes, images].
+        course: orthonormal basis of steady learning, shape [changes, 2].
         noise: sampling variance summed over changes: [course, rest].
     """
 
@@ -76,13 +76,13 @@ class _Changes:
     noise: Array
 
     def squares(self, changes: Array) -> Array:
-        """Squared movement along the course and in the rest: [..., changes] to [..., 2]."""
+        """Squared movement of steady learning and of the rest: [..., changes] to [..., 2]."""
         along = ((changes @ self.course) ** 2).sum(axis=-1)
         parts: Array = np.stack([along, (changes**2).sum(axis=-1) - along], axis=-1)
         return parts
 
     def shrunk(self) -> Array:
-        """The changes with as much squared movement as is left when noise is taken off."""
+        """The changes, shrunk to the squared movement without its noise."""
         changes = self.images.mean(axis=1)
         squares = self.squares(changes)
         left = np.maximum(squares - self.noise, 0)
@@ -93,7 +93,7 @@ class _Changes:
 
 
 def decompose(series: Sequence[RecalibrationSeries], re_estimated: bool = True) -> Decomposition:
-    """Cut the squared movement of accuracy T = sum of delta^2 over epochs and seeds into parts.
+    """Split the squared movement of accuracy T = sum of delta^2 over epochs and seeds into parts.
 
     delta is the change of accuracy with running statistics, phi that with re-estimated ones, v the
     sampling variance of a paired difference (see `PairedChange.variance`):
@@ -102,17 +102,18 @@ def decompose(series: Sequence[RecalibrationSeries], re_estimated: bool = True) 
         steady learning: the part of phi along its least-squares fit a + b/k, k the number of the
             change within its run: squared, less the sampling variance along the fit.
         real jumps: the rest of phi: squared, less the sampling variance of that rest.
-    Each is unbiased; together they are T exactly. Runs of fewer than six changes leave learning and
-    jumps together. If statistics were not re-estimated (`re_estimated` false, and the two series
-    are the same), there is no part of stale statistics: what they add counts as real.
+    Each estimate is unbiased, and the parts add up to T exactly. If a run has fewer than six
+    changes, learning and jumps are one part. If statistics were not re-estimated (`re_estimated`
+    false, and the two series are the same), there is no part of stale statistics: what they add
+    counts as real.
 
-    Intervals from three seeds on: Student's over seeds, of the ratio by linearization (Cochran
-    1977, Sampling techniques): they hold what differs between seeds and images both, and speak of
-    other seeds. A bootstrap over so few seeds would be too narrow; even so the share of steady
-    learning, skewed over seeds, is covered less often than 95 % (see benchmarks/RESULTS.md). Else:
-    bootstrap over images within seeds, the same images in both series and all epochs, around
-    changes shrunk to the movement that noise does not account for, since a resample adds its noise
-    once more.
+    Intervals with three seeds or more: Student's over seeds, of the ratio by linearization (Cochran
+    1977, Sampling techniques). They include the variation of both seeds and images, and are about
+    other seeds. A bootstrap over so few seeds would be too narrow. Even so, the share of steady
+    learning, skewed over seeds, is covered less often than 95 % (see benchmarks/RESULTS.md).
+    Intervals with fewer seeds: bootstrap over images within seeds, with the same images in both
+    series and all epochs. It resamples around changes that are shrunk to the movement without
+    noise, since a resample adds noise once more.
     """
     rows = np.stack([_parts(*_both_changes(one)) for one in series])
     changes = [len(one.epochs) - 1 for one in series]
@@ -144,7 +145,7 @@ def decompose(series: Sequence[RecalibrationSeries], re_estimated: bool = True) 
 
 
 def _kept_apart(re_estimated: bool, split: bool) -> dict[str, tuple[int, ...]]:
-    """The shares that are told apart, each with the indices of its parts."""
+    """The shares to report, each with the indices of its parts."""
     kept: dict[str, tuple[int, ...]] = {NOISE: (0,)}
     if re_estimated:
         kept[STALE] = (1,)
@@ -171,7 +172,7 @@ def _parts(running: _Changes, fresh: _Changes) -> Array:
 
 
 def _amounts(moved: Array, noise: Array, real: Array) -> Array:
-    """[noise, stale, learning, jumps] of total movement [...] and real movement [..., 2]."""
+    """[noise, stale, learning, jumps] from total movement [...] and real movement [..., 2]."""
     sampled = np.broadcast_to(noise.sum(), moved.shape)
     stale = moved - sampled - real.sum(axis=-1)
     return np.stack([sampled, stale, real[..., 0], real[..., 1]], axis=-1)

@@ -1,8 +1,8 @@
 """What explains the jumps: sampling noise, stale batch-norm statistics, or real change?
 
-Only real change of the function can come from the gradients directly. What would count against
-real jumps: a share of the movement below half. What would count against a link with the gradients:
-correlations whose intervals exclude strong ones.
+Only real change of the function can come from the gradients directly. Real jumps are contradicted
+by a share of the movement below one half; a link with the gradients by correlations whose
+intervals exclude strong ones.
 """
 
 from collections.abc import Iterable
@@ -65,16 +65,18 @@ SOURCES = (
 
 @dataclass(frozen=True)
 class NetworkExplanation:
-    """What was found for one network.
+    """The results for one network.
 
     Fields:
-        network: its name; runs: those that the parts below speak of.
-        left_out: runs too short to tell learning from jumps, where others are long enough.
-        re_estimated: were the batch-norm statistics of these runs re-estimated?
-        shares: what the movement is made of.
-        gradient_link: the real change with gradient quantities.
-        staleness_link: the movement removed with the staleness of the statistics; None if not
-            recorded.
+        network: its name.
+        runs: the runs that were used.
+        left_out: number of runs that are too short to separate learning from jumps, while others
+            are long enough.
+        re_estimated: whether the batch-norm statistics of these runs were re-estimated.
+        shares: the parts of the movement.
+        gradient_link: association of the real change with gradient quantities.
+        staleness_link: association of the removed movement with the staleness of the statistics;
+            None if not recorded.
     """
 
     network: str
@@ -89,13 +91,12 @@ class NetworkExplanation:
 def run(
     experiment: Experiment, half: float = HALF, alpha: float = ALPHA, strong: float = STRONG
 ) -> AnalysisResult:
-    """Cut the movement of each network's accuracy into its causes; look what goes with the rest.
+    """Split the movement of each network's accuracy into parts, and find what goes with them.
 
-    `half` is the share from which real jumps are most of the movement, `alpha` what the p-value of
-    an association must lie below, `strong` the correlation that must be excluded before an
-    association is contradicted.
+    `half` is the share from which real jumps are most of the movement. An association needs a
+    p-value below `alpha`; it is contradicted if correlations as large as `strong` are excluded.
 
-    Raises `NotApplicableError` where no run has predictions of two epochs.
+    Raises `NotApplicableError` if no run has predictions of two epochs.
     """
     found = [
         one
@@ -186,7 +187,7 @@ def _explanation(network: str, runs: list[Run]) -> NetworkExplanation | None:
 
 
 def _running_alone(one: Run) -> RecalibrationSeries | None:
-    """The series of a run without re-estimated statistics, which then stand for themselves."""
+    """The series of a run without re-estimated statistics: both are the running one."""
     if not len(one.predictions):
         return None
     right = correctness(predictions_of(one))

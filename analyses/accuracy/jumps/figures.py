@@ -1,4 +1,4 @@
-"""The figure of the accuracy jumps: the curve with those beyond sampling noise."""
+"""The figure of the accuracy curve with the changes beyond sampling noise."""
 
 from functools import partial
 
@@ -14,7 +14,7 @@ CurvesByNetwork = dict[str, tuple[pd.DataFrame, pd.DataFrame]]
 
 
 def jump_figure(networks: list[str], found: CurvesByNetwork) -> Figure:
-    """`found` gives the frames curves and changes of each network, see `NetworkChanges`."""
+    """`found` holds the frames curves and changes of each network, see `NetworkChanges`."""
     said = [
         f"{plural(int((real['change'] > 0).sum()), 'rise')} and "
         f"{plural(int((real['change'] < 0).sum()), 'fall')} of {name}"

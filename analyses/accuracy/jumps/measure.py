@@ -1,4 +1,4 @@
-"""The changes of validation accuracy from epoch to epoch, tested."""
+"""Tests the changes of validation accuracy from epoch to epoch."""
 
 from dataclasses import dataclass
 
@@ -19,11 +19,11 @@ class NetworkChanges:
 
     Fields:
         network: its name.
-        changes: one row a change: seed, epoch (the later one), change, low, high (95 %), gained,
+        changes: one row per change: seed, epoch (the later one), change, low, high (95 %), gained,
             lost, p_value (McNemar), adjusted (Benjamini & Hochberg), real (adjusted within the
             false discovery rate).
-        curves: one row an epoch: seed, epoch, accuracy, low, high (Wilson 95 %).
-        images: validation images of the first seed.
+        curves: one row per epoch: seed, epoch, accuracy, low, high (Wilson 95 %).
+        images: number of validation images of the first seed.
     """
 
     network: str
@@ -35,7 +35,7 @@ class NetworkChanges:
 def changes_of_run(run: Run, table: str = "predictions") -> pd.DataFrame:
     """The changes of accuracy between consecutive recorded epochs, on the same images.
 
-    `table` is recalibration for predictions with batch-norm statistics re-estimated.
+    `table` is predictions, or recalibration for re-estimated batch-norm statistics.
     """
     right = correctness(predictions_of(run, table))
     rows = []

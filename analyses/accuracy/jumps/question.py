@@ -1,6 +1,6 @@
 """Which jumps of validation accuracy are beyond sampling noise?
 
-What would count against jumps: no fall beyond chance, and no room left for a large one.
+Contradicted if no fall is beyond chance and a large fall is excluded.
 """
 
 import pandas as pd
@@ -34,7 +34,7 @@ def run(
     `false_discovery_rate` is that of the changes called real; `large_fall` is the fall of accuracy
     that must be excluded before the hypothesis counts as contradicted.
 
-    Raises `NotApplicableError` where no run has predictions of two epochs.
+    Raises `NotApplicableError` if no run has predictions of two epochs.
     """
     networks = by_network(runs_with(experiment, "predictions", "predictions by image"))
     found = [
@@ -109,7 +109,7 @@ def _jump_finding(
 def _jump_verdict(changes: pd.DataFrame, large: float) -> Verdict:
     if (changes["real"] & (changes["change"] < 0)).any():
         return Verdict.SUPPORTED
-    # That no fall is real says little by itself: a large one must be excluded at every epoch.
+    # The absence of a real fall says little: a large one must be excluded at every epoch.
     return Verdict.CONTRADICTED if (changes["low"] > -large).all() else Verdict.INCONCLUSIVE
 
 

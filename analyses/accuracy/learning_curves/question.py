@@ -1,6 +1,6 @@
 """How do loss and accuracy develop?
 
-Description only: which network is ahead, and how surely, is asked in `matched_comparison`.
+Description only: `matched_comparison` tests which network is ahead.
 """
 
 from functools import partial
@@ -42,9 +42,9 @@ SOURCES = (
 
 
 def curves_of(run: Run) -> pd.DataFrame:
-    """One row an epoch: epoch, the known ones of `CURVES`, and images, where there were any.
+    """One row per epoch: epoch, the recorded columns of `CURVES`, and images if predictions exist.
 
-    Validation accuracy is taken from the predictions where the scalars lack it.
+    If the scalars have no validation accuracy, it is computed from the predictions.
     """
     epochs = run.epochs
     known = [name for name in CURVES if name in epochs.columns and epochs[name].notna().any()]
@@ -61,7 +61,7 @@ def curves_of(run: Run) -> pd.DataFrame:
 def mean_curves(runs: list[pd.DataFrame]) -> pd.DataFrame:
     """Mean over the seeds by epoch, with Wilson's 95 % band of the mean validation accuracy.
 
-    The band counts the images of one seed only, so it does not claim the precision of several.
+    The band counts the images of one seed only: more seeds are not more images.
     """
     mean = pd.concat(runs).groupby("epoch", as_index=False).mean()
     if {"images", "val_accuracy"} <= set(mean.columns):
@@ -76,7 +76,7 @@ def mean_curves(runs: list[pd.DataFrame]) -> pd.DataFrame:
 
 
 def new_bests(accuracies: pd.Series) -> pd.Series:
-    """Which epochs beat all the epochs before; the first known one does."""
+    """Whether each epoch is better than all epochs before; the first known epoch is."""
     before = accuracies.cummax().ffill().shift()
     better: pd.Series = accuracies.notna() & ~(accuracies <= before)
     return better
@@ -85,7 +85,7 @@ def new_bests(accuracies: pd.Series) -> pd.Series:
 def run(experiment: Experiment) -> AnalysisResult:
     """Loss and accuracy by epoch, network by network.
 
-    Raises `NotApplicableError` where no run has any of the curves.
+    Raises `NotApplicableError` if no run has any of the curves.
     """
     curves = {run.folder: curves_of(run) for run in experiment.runs}
     runs = [run for run in experiment.runs if set(CURVES) & set(curves[run.folder].columns)]
@@ -141,7 +141,7 @@ def _table(runs: list[Run], curves: dict[Path, pd.DataFrame]) -> pd.DataFrame:
 
 
 def _description(table: pd.DataFrame) -> str:
-    """What can be said where there is nothing to compare: each network's last epoch."""
+    """The accuracy, or else the loss, of each network after its last epoch."""
     for name, form in (("val_accuracy", percent), ("train_loss", "{:.3g} nats".format)):
         column = f"last {CURVES[name]}"
         if column in table.columns:

@@ -1,4 +1,4 @@
-"""The published measurement this toolkit was first written to explain, and its setting.
+"""The published measurement that this toolkit was first written to explain, with its options.
 
 Two 34-layer networks on 1,225 photographs of five Indonesian dishes, one run each. Their training
 and validation images overlap (the split was drawn twice from one running random generator), so
@@ -51,7 +51,7 @@ def reference_curves(network: str) -> pd.DataFrame | None:
 
 
 def has_reference_options(run: Run) -> bool:
-    """Was `run` made on the reference's classes, with the reference's settings?"""
+    """Was `run` trained on the reference's classes with the reference's options?"""
     configuration = run.configuration
     return tuple(sorted(run.classes)) == CLASSES and all(
         configuration.get(name) == value for name, value in REFERENCE_OPTIONS.items()

@@ -1,4 +1,4 @@
-"""How much validation accuracy moves between epochs, and what fresh statistics take away of it."""
+"""Movement of validation accuracy between epochs, and how much re-estimation removes."""
 
 from dataclasses import dataclass
 
@@ -14,12 +14,13 @@ from gradflow.runs.reading.run import Run
 
 @dataclass(frozen=True)
 class RecalibrationSeries:
-    """The two series of one run, on the same images: booleans of shape [epochs, images].
+    """Which images one run classified correctly, with two kinds of batch-norm statistics.
 
     Fields:
-        seed: of the run.
-        epochs: their numbers.
-        running, re_estimated: right with running statistics, and with re-estimated ones.
+        seed: seed of the run.
+        epochs: the epochs that both series have.
+        running, re_estimated: 1 if correct, with running and with re-estimated statistics; shape
+            [epochs, images], the same images in both.
     """
 
     seed: str
@@ -30,7 +31,7 @@ class RecalibrationSeries:
 
 @dataclass(frozen=True)
 class Movement:
-    """Squared epoch-to-epoch movement of accuracy, noise-corrected, summed over seeds.
+    """Squared epoch-to-epoch movement of accuracy without sampling noise, summed over seeds.
 
     Fields:
         running, running_low, running_high: with running statistics, with its 95 % interval.
@@ -71,13 +72,13 @@ def recalibration_series(run: Run) -> RecalibrationSeries | None:
 
 
 def squared_movement(right: Array, weights: Array) -> tuple[Array, Array]:
-    """Movement with its noise correction under several weightings of the images.
+    """Movement and its noise for several weightings of the images.
 
     M = sum over consecutive epochs of delta^2 - v, delta the change of accuracy and v the sampling
     variance (b + c)/n^2 - (b - c)^2/n^3 of a paired difference, b and c the discordant counts.
 
     Args:
-        right: shape [epochs, images], 1 where an image is classified rightly.
+        right: shape [epochs, images], 1 if an image is classified correctly.
         weights: shape [resamples, images]; each row adds up to the number of images.
 
     Returns: M and sum of v, each of shape [resamples].
@@ -94,11 +95,11 @@ def squared_movement(right: Array, weights: Array) -> tuple[Array, Array]:
 def movement_and_removal(
     series: list[RecalibrationSeries], resamples: int = RESAMPLES, seed: int = 0
 ) -> Movement:
-    """How much movement there is in both series, and what share of it re-estimating removes.
+    """The movement in both series, and the share of it that re-estimation removes.
 
-    Bootstrap over images, the same ones drawn for both series and all epochs. A resample adds the
-    sampling noise once more to what the data hold already; its expected amount is taken off, so
-    that resamples centre on the estimate.
+    Bootstrap over images, the same ones drawn for both series and all epochs. A resample adds
+    sampling noise a second time; its expected amount is subtracted, so that resamples centre on
+    the estimate.
     """
     values, draws = np.zeros(2), np.zeros((2, resamples))
     for index, both in enumerate(series):
@@ -112,7 +113,7 @@ def movement_and_removal(
     removed, low, high = None, None, None
     if values[0] > 0:
         removed = float(1 - values[1] / values[0])
-        # A resample without movement of its own says nothing for removal: it counts lowest.
+        # A resample without movement gives no evidence of removal: it counts as the lowest share.
         ratios = np.full(resamples, -np.inf)
         np.divide(draws[1], draws[0], out=ratios, where=draws[0] > 0)
         ratios = np.where(draws[0] > 0, 1 - ratios, -np.inf)

@@ -1,8 +1,7 @@
 """How much of the jumps of validation accuracy goes away with re-estimated batch-norm statistics?
 
-An intervention: the weights stay as they are, only the running statistics are re-estimated on
-training images. What would count against stale statistics: jumps that stay, so that less than half
-of the movement goes away.
+An intervention: the weights stay the same, only the running statistics are re-estimated on training
+images. Contradicted if re-estimation removes less than half of the movement.
 """
 
 from functools import partial
@@ -56,7 +55,7 @@ def run(experiment: Experiment, half: float = HALF) -> AnalysisResult:
 
     `half` is the share of movement from which most of it counts as removed.
 
-    Raises `NotApplicableError` where no run recorded both at two epochs.
+    Raises `NotApplicableError` if no run recorded both at two epochs.
     """
     networks = {
         name: series
@@ -165,7 +164,7 @@ def _removed(series: list[RecalibrationSeries], moved: Movement) -> Estimate:
 def _statement(
     network: str, series: list[RecalibrationSeries], moved: Movement, half: float
 ) -> NetworkStatement:
-    """What is removed; a negative share is movement added."""
+    """The share removed; a negative share means that re-estimation adds movement."""
     cause = "stale running statistics cause most of the jumps"
     clause = {
         Verdict.SUPPORTED: cause,
