@@ -26,26 +26,28 @@ def changes_by_depth(names: tuple[str, str], changes: pd.DataFrame, margins: Mar
         total = int((changes["quantity"] == by_quantity.index[0]).sum())
         title = (
             f"{names[1]} over {names[0]}: {by_quantity.index[0]} changed at {by_quantity.iloc[0]} "
-            f"of {total} places"
+            f"of {total} layers or parameters"
         )
     else:
         title = f"{names[1]} and {names[0]}: no layer changed by more than {margins.ratio:g} times"
     quantities = changes.groupby("quantity", sort=False)["effect"].agg(lambda one: one.abs().max())
     alike = [str(name) for name in quantities.index[~(quantities > 0)]]
     shown = changes[~changes["quantity"].isin(alike)] if len(alike) < len(quantities) else changes
-    apart = f" The same in both, not drawn: {listing(alike)}." if len(shown) < len(changes) else ""
+    apart = (
+        f" Equal in both runs, not drawn: {listing(alike)}." if len(shown) < len(changes) else ""
+    )
     return Figure(
         key="changes-by-depth",
         title=title,
         caption=(
             f"Each point is a layer or parameter: {names[1]} over {names[0]} (ratios, logarithmic "
-            f"axis) or {names[1]} less {names[0]} (points), averaged over the steps both recorded, "
+            f"axis) or {names[1]} less {names[0]} (points), averaged over common steps, "
             "by depth in the first run. Bars: 95 % intervals from batch means. Dotted: a factor "
             f"of {margins.ratio:g}, or {100 * margins.fraction:g} points. Filled: changed by more "
             f"than that, at a false-discovery rate of {margins.alpha:g} over all quantities; open: "
             f"not.{apart}"
         ),
-        alt=f"Changes between two runs by depth, one panel a quantity. {title}.",
+        alt=f"Changes between two runs by depth, one panel per quantity. {title}.",
         draw=partial(_draw, shown, margins),
     )
 

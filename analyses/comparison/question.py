@@ -139,8 +139,7 @@ def _findings(one: ExperimentComparison) -> list[Finding]:
                 key=f"{_key(one)}-{slug(pair.name)}",
                 network=pair.name,
                 statement=(
-                    f"{one.second} differs from {one.first} in what some layer carries, beyond "
-                    "the margins."
+                    f"{one.second} differs from {one.first} at some layer by more than the margins."
                 ),
                 evidence=_evidence(one, pair, result),
                 caveats=(*_caveats(one, pair), *finding.caveats),
@@ -203,12 +202,12 @@ def _caveats(one: ExperimentComparison, pair: RunPair) -> tuple[str, ...]:
     if not same_images(pair.first, pair.second):
         caveats.append(
             f"The images of {one.first} and {one.second} differ: nothing is compared image by "
-            "image, and the data may be what changed."
+            "image, and the data may be the cause of the changes."
         )
     if pair.first.seed != pair.second.seed:
         caveats.append(
             f"The seeds differ ({pair.first.seed} and {pair.second.seed}): other initial weights "
-            "and another order of batches alone change a run."
+            "and another order of batches change a run too."
         )
     if one.unpaired:
         caveats.append(f"Without a partner of equal network and seed: {listing(one.unpaired)}.")
@@ -256,8 +255,8 @@ def _why_nothing(comparisons: Sequence[ExperimentComparison]) -> str:
     if reasons:
         return reasons[0]
     return (
-        "they have no network of equal seed in common, which is what is compared: "
-        "name the folders of two single runs to compare whatever they hold"
+        "they have no common network with equal seeds, and only such runs are compared: "
+        "name the folders of two single runs to compare any two"
     )
 
 
@@ -267,8 +266,8 @@ ANALYSIS = Analysis(
     question="What changed from the first experiment to each of the others?",
     run=run,
     background=(
-        "Two trainings are set side by side, layer by layer: what differs by more than the "
-        "steps of one of them differ among themselves has changed."
+        "Two trainings are compared layer by layer: a quantity has changed if it differs between "
+        "them by more than it varies over the steps of each."
     ),
     order=0,
     comparing=True,

@@ -52,18 +52,18 @@ def compare_runs(first: Run, second: Run, margins: Margins = DEFAULT_MARGINS) ->
         figures=(changes_by_depth(names, changes, margins),),
         tables=comparison_tables(names, (first, second), alignment, changes),
         method=(
-            "Layers of one name and role are aligned; those left over by role and depth, in their "
-            "order. At each step that both runs recorded, the effect is ln(second / first), or "
+            "Layers of equal name and role are aligned, then the others by role, depth and order. "
+            "At each step that both runs recorded, the effect is ln(second / first), or "
             "second - first for fractions (zeros, dead channels, skip share); activations and "
             "gradients by their root mean square, which does not grow with a tensor's size as the "
             "norm does. Its mean over steps has an error from non-overlapping batch means, batches "
             "four times as long as the block length of Carlstein 1986, and Student's t over them. "
-            f"Changed is what lies beyond a ratio of {margins.ratio:g} or "
+            f"A quantity has changed if it lies beyond a ratio of {margins.ratio:g} or "
             f"{100 * margins.fraction:g} points (minimum-effect test), at a false-discovery rate "
             f"of {margins.alpha:g} over all layers and quantities (Benjamini & Hochberg); its "
-            "interval is widened for having been selected (level 1 - alpha R / m, R changed of m "
-            "tested; Benjamini & Yekutieli). Zeros and values that are not finite have no "
-            "logarithm; where one run has more of them, a table says so."
+            "interval is widened to account for the selection (level 1 - alpha R / m, R changed of "
+            "m tested; Benjamini & Yekutieli). Zeros and values that are not finite have no "
+            "logarithm; if one run has more of them, a table says so."
         ),
         sources=SOURCES,
     )
@@ -105,18 +105,16 @@ def _finding(
     return Finding(
         key="difference-between-runs",
         network=None,
-        hypothesis=(
-            f"{names[1]} differs from {names[0]} in what some layer carries by more than {beyond}."
-        ),
+        hypothesis=(f"{names[1]} differs from {names[0]} at some layer by more than {beyond}."),
         contradicted_by=f"95 % intervals that all lie within {beyond}.",
         verdict=verdict,
         estimates=(*estimates, share),
         threshold=(
-            "supported where any layer and quantity changes by more than that, at a "
+            "supported if any layer and quantity changes by more than that, at a "
             f"false-discovery rate of {margins.alpha:g} over all of them"
         ),
         meaning=(
-            f"{words}: over the steps both recorded, {changed} of {tested} layers and quantities "
+            f"{words}: over common steps, {changed} of {tested} layers and quantities "
             f"changed by more than {beyond}{most}."
         ),
         next_step=_next_step(verdict, len(configuration_differences(*runs))),
@@ -137,23 +135,23 @@ def _verdict(changes: pd.DataFrame, margins: Margins) -> Verdict:
 def _next_step(verdict: Verdict, options: int) -> str:
     if verdict is Verdict.SUPPORTED:
         return (
-            "Repeat both with other seeds: two runs that differ in the seed alone differ too."
+            "Repeat both with other seeds: two runs that differ only in the seed differ too."
             if options
-            else "Look for what differs beside the options: data, order of batches, seed, code."
+            else "Look for other differences than options: data, order of batches, seed, code."
         )
     if verdict is Verdict.CONTRADICTED:
-        return "Treat the two as alike as far as was recorded, and look at accuracy for the rest."
-    return "Record more steps, or each of them: the intervals are too wide."
+        return "Take the two as equal in what was recorded, and look at accuracy for the rest."
+    return "Record more steps, or every step: the intervals are too wide."
 
 
 def _caveats(first: Run, second: Run, changes: pd.DataFrame) -> tuple[str, ...]:
     caveats = [
-        "The intervals speak of these two runs over their common steps, not of their settings: "
-        "other seeds may move the numbers as much.",
-        "Steps depend on each other; where they depend over a twentieth of the run or longer, "
-        "p-values may come out too small.",
-        "A difference that itself grows or shrinks through the run counts as variation too: its "
-        "interval is wide, and it may go unnamed.",
+        "The intervals are about these two runs over their common steps, not about their options: "
+        "other seeds may change the numbers as much.",
+        "Steps depend on each other; if they depend over a twentieth of the run or longer, "
+        "p-values may be too small.",
+        "A difference that grows or shrinks through the run counts as variation too: its interval "
+        "is wide, and the change may be missed.",
     ]
     sizes = [run.gradients["batch_size"].dropna().max() for run in (first, second)]
     if len(first.gradients) and len(second.gradients) and sizes[0] != sizes[1]:

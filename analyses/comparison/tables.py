@@ -34,8 +34,8 @@ def comparison_tables(
         Table("scalars", "Scalars of the epochs, side by side", _scalars(names, runs)),
         Table("ratios", f"Largest ratios, {names[1]} over {names[0]}", ratios),
         Table("fractions", f"Largest differences, {names[1]} less {names[0]}, points", fractions),
-        Table("lost", "Zero or not finite in one run more often", _lost(names, changes)),
-        Table("alignment", "What was aligned with what", _alignment_table(names, alignment)),
+        Table("lost", "Zero or not finite more often in one run", _lost(names, changes)),
+        Table("alignment", "How layers were aligned", _alignment_table(names, alignment)),
     )
     return tuple(table for table in found if len(table.frame))
 

@@ -50,7 +50,7 @@ def run(
         method=(
             "Medians over steps and seeds of the root mean square of the gradient with respect to "
             "the output of each layer with weights; the factor over the depth is that of the "
-            "gradient profile, the marked changes are those of the jumps of accuracy."
+            "gradient profile, and the marked changes are those of the jumps of accuracy."
         ),
         sources=(),
     )
@@ -59,7 +59,7 @@ def run(
 def _gradients(shown: list[NetworkOverview]) -> str:
     known = [one for one in shown if one.factor is not None]
     if not known:
-        return "No factor of the gradient over the depth could be had"
+        return "The factor of the gradient over the depth could not be computed"
     verbs = [_verb(one) for one in known]
     # If all networks have the same verb, it is written once.
     said = [
@@ -112,7 +112,7 @@ def _caption(shown: list[NetworkOverview], false_discovery_rate: float) -> str:
     below = (
         "root mean square of the gradient with respect to the output of each layer with weights, "
         "median over steps and seeds, by depth (input at the bottom) and epoch, one logarithmic "
-        "colour scale; horizontal lines part layers whose outputs differ in shape, and the title "
+        "colour scale; horizontal lines separate layers of different output shape, and the title "
         "compares equal shapes only (95 % interval in brackets)."
     )
     if not any(one.curves["accuracy"].notna().any() for one in shown):
@@ -123,7 +123,7 @@ def _caption(shown: list[NetworkOverview], false_discovery_rate: float) -> str:
     )
     if not any(one.changes for one in shown):
         return f"{above}. Below: {below}"
-    gone = ", short ones stand for those gone once batch-norm statistics are re-estimated"
+    gone = "; short ones are changes that disappear once batch-norm statistics are re-estimated"
     return (
         f"{above}; triangles mark the changes beyond sampling noise (McNemar's exact test on the "
         "same images, adjusted after Benjamini & Hochberg within "
@@ -154,7 +154,7 @@ def _alt_accuracy(one: NetworkOverview) -> str:
 def _alt_gradients(one: NetworkOverview) -> str:
     cells = one.gradients.where(one.gradients > 0).stack()
     if not len(cells):
-        return "Its heat map is grey: no gradient is finite and other than zero."
+        return "Its heat map is grey: no gradient is finite and nonzero."
     (deep, late), (high, there) = cells.idxmin(), cells.idxmax()
     return (
         f"Its heat map runs from {number(cells.min())} at depth {deep} in epoch {late} to "

@@ -104,7 +104,7 @@ def layer_gradients(run: Run) -> LayerGradients:
     if len(layers) < 2:
         raise NotApplicableError(
             f"{run.name} has {len(layers)} convolutions or linear layers in its table of layers; "
-            "a profile over depth needs two at least"
+            "a profile over depth needs at least two"
         )
     own = run.gradients[run.gradients["layer"].isin(layers["layer"])]
     norms = pivot_by_step(own, "norm", layers["layer"])

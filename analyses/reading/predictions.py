@@ -31,8 +31,8 @@ def duplicates_caveat(runs: list[Run]) -> tuple[str, ...]:
     if not found:
         return ()
     return (
-        f"{found} of the validation images are byte-identical copies of others; each distinct "
-        "image counts once here, so accuracies differ a little from those of the training log.",
+        f"{found} of the validation images are byte-identical copies of others; here each distinct "
+        "image counts once, so accuracies differ a little from those of the training log.",
     )
 
 

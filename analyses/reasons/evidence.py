@@ -26,9 +26,9 @@ from gradflow.runs.reading.run import Experiment, Run
 class EvidenceLevel(StrEnum):
     """How far the evidence on a possible reason goes; only an intervention makes a cause."""
 
-    CAUSE = "a cause: an intervention moved both"
-    NO_CAUSE = "no cause: an intervention left accuracy"
-    NETWORK_RESTS_ON_IT = "the trained network rests on it"
+    CAUSE = "a cause: an intervention changed both"
+    NO_CAUSE = "no cause: an intervention did not change accuracy"
+    NETWORK_RESTS_ON_IT = "the trained network depends on it"
     ALIKE = "alike in both"
     DIFFERS_ASSOCIATED = "differs, is associated"
     DIFFERS = "differs"

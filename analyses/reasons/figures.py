@@ -21,19 +21,19 @@ def reasons_figure(networks: list[str], one: NetworkComparison) -> Figure:
     pair = one.pair
     title = (
         f"Between {pair.plain} and {pair.residual} {differing} of "
-        f"{plural(len(one.evidence), 'candidate')} certainly "
+        f"{plural(len(one.evidence), 'possible reason')} certainly "
         f"{'differs' if differing == 1 else 'differ'}"
     )
     return Figure(
         key=slug(f"candidates-{pair.plain}-{pair.residual}"),
         title=title,
         caption=(
-            "Each candidate in both networks, mean with 95 % interval (over seeds from three on, "
-            "else over steps or epochs), on a scale of its own that shows a difference too small "
-            "to matter as small. At the right: how far the evidence goes; only an intervention "
-            "makes a cause."
+            "Each possible reason in both networks: mean with 95 % interval (over seeds if there "
+            "are three or more, else over steps or epochs). Each has its own scale, on which a "
+            "difference too small to matter looks small. At the right: how far the evidence goes; "
+            "only an intervention can show a cause."
         ),
-        alt=f"Values of each candidate in both networks. {title}.",
+        alt=f"Values of each possible reason in both networks. {title}.",
         draw=partial(_draw, networks, one),
     )
 

@@ -16,13 +16,13 @@ from analyses.statistics.means import MIN_SEEDS, Mean
 from analyses.wording.numbers import number, p_value, share_bound
 from analyses.wording.phrases import listing, plural, slug
 
-NO_CAUSE_CAVEAT = "A difference between two networks, or an association over seeds, is no cause."
+NO_CAUSE_CAVEAT = "A difference between two networks, or an association over seeds, is not a cause."
 FIXED_WEIGHTS_CAVEAT = (
     "Scaling skips or deleting blocks damages a trained network: it shows what that network "
-    "rests on, not why training with skips ends where it does."
+    "depends on, not why training with skips gives this accuracy."
 )
 FORWARD_ONLY_CAVEAT = (
-    "The skip interventions move this too, but at fixed weights gradients cannot act on "
+    "The skip interventions change this too, but at fixed weights gradients cannot affect "
     "accuracy, so they are no evidence here."
 )
 
@@ -32,7 +32,7 @@ def pair_findings(one: NetworkComparison, thresholds: Thresholds) -> list[Findin
     findings = [_skips_finding(one)] if one.interventions.last_epoch_difference is not None else []
     findings += [_reason_finding(one, each, thresholds) for each in one.evidence]
     if one.missing:
-        left_out = f"Not recorded in either network, so not weighed: {listing(one.missing)}."
+        left_out = f"Not recorded in either network, so not examined: {listing(one.missing)}."
         findings[0] = replace(findings[0], caveats=(*findings[0].caveats, left_out))
     return findings
 
@@ -58,12 +58,9 @@ def skip_sentence(one: NetworkComparison) -> str:
     difference = estimate_of("", gap, "percentage points", as_percent).words
     said = f"The accuracy of {pair.residual} at the last epoch is {difference} above {pair.plain}'s"
     if _seeds(one) < MIN_SEEDS:
-        return (
-            f"{said}: with {plural(_seeds(one), 'seed')} that cannot be told from the luck of one "
-            "training."
-        )
+        return f"{said}: with {plural(_seeds(one), 'seed')} this may be the luck of one training."
     if lies_above(gap, 0.0):
-        return f"{said}: training with skips is what makes it better."
+        return f"{said}: training with skips makes it better."
     return f"{said}: that training with skips makes it better is not shown."
 
 
@@ -91,18 +88,18 @@ def _skips_finding(one: NetworkComparison) -> Finding:
             *_fixed_weight_estimates(one),
         ),
         threshold=(
-            "supported where the 95 % interval over seeds lies above 0; asked from "
-            f"{plural(MIN_SEEDS, 'seed')} on"
+            "supported if the 95 % interval over seeds lies above 0; needs at least "
+            f"{plural(MIN_SEEDS, 'seed')}"
         ),
         meaning=skip_sentence(one),
         next_step=(
-            "Ask by which way the skips act: see the candidates."
+            "Ask how the skips act: see the possible reasons."
             if verdict is Verdict.SUPPORTED
-            else f"Train at least {MIN_SEEDS} seeds of both networks, better five."
+            else f"Train at least {MIN_SEEDS} seeds of both networks, or better five."
         ),
         caveats=(
-            "Taken as an intervention because the networks differ in their skips alone: same "
-            "data, order and settings in runs of one seed.",
+            "This counts as an intervention because the networks differ only in their skips: runs "
+            "of one seed have the same data, order and options.",
             *(
                 (FIXED_WEIGHTS_CAVEAT,)
                 if found.loss_without_skips or found.deletion_cost_difference
@@ -143,8 +140,8 @@ def _reason_finding(one: NetworkComparison, each: Evidence, thresholds: Threshol
             f"The {name} explains part of the difference between {pair.plain} and {pair.residual}."
         ),
         contradicted_by=(
-            "An intervention on it that leaves the difference of accuracy, or values alike in both "
-            "networks."
+            "An intervention on it that does not change the difference of accuracy, or equal "
+            "values in both networks."
         ),
         verdict=each.verdict,
         estimates=_estimates(one, each),
@@ -172,7 +169,7 @@ def _estimates(one: NetworkComparison, each: Evidence) -> tuple[Estimate, ...]:
         estimates.insert(
             0,
             estimate_of(
-                "difference of accuracy that re-estimated statistics take away",
+                "difference of accuracy removed by re-estimated statistics",
                 found.difference_removed,
                 "percentage points",
                 as_percent,
@@ -201,9 +198,9 @@ def _threshold(each: Evidence, thresholds: Thresholds) -> str:
     margin = each.reason.shown(each.reason.margin)
     same = f"a factor of {number(margin)}" if each.reason.logarithmic else number(margin)
     return (
-        "supported only where an intervention moved it and the 95 % interval of the difference of "
-        "accuracy taken away lies above 0; contradicted where that interval ends below "
-        f"{share_bound(thresholds.removable_share)} of the lower end of the difference's, or the "
+        "supported only if an intervention changed it and the 95 % interval of the difference of "
+        "accuracy that it removed lies above 0; contradicted if that interval ends below "
+        f"{share_bound(thresholds.removable_share)} of the lower end of the difference, or the "
         f"networks differ by less than {same}"
     )
 
@@ -224,17 +221,17 @@ def _meaning(one: NetworkComparison, each: Evidence) -> str:
     if each.level is EvidenceLevel.NO_CAUSE:
         return f"The {name} does not explain the difference: {values}; {loss}."
     if each.level is EvidenceLevel.ALIKE:
-        return f"The {name} does not explain the difference, being alike in both: {values}."
+        return f"The {name} does not explain the difference, since it is alike in both: {values}."
     reason = {
-        EvidenceLevel.NETWORK_RESTS_ON_IT: f"{loss}, which speaks of the trained network alone",
-        EvidenceLevel.DIFFERS: "it differs, but no intervention moved it alone",
+        EvidenceLevel.NETWORK_RESTS_ON_IT: f"{loss}, which is about the trained network only",
+        EvidenceLevel.DIFFERS: "it differs, but no intervention changed it alone",
         EvidenceLevel.ASSOCIATED: (
-            "it goes with accuracy over seeds, but no intervention moved it alone"
+            "it goes with accuracy over seeds, but no intervention changed it alone"
         ),
         EvidenceLevel.DIFFERS_ASSOCIATED: (
-            "it differs and goes with accuracy over seeds, but no intervention moved it alone"
+            "it differs and goes with accuracy over seeds, but no intervention changed it alone"
         ),
-        EvidenceLevel.UNKNOWN: "whether the networks differ in it is not certain",
+        EvidenceLevel.UNKNOWN: "it is not certain that the networks differ in it",
     }[each.level]
     return f"Whether the {name} explains the difference cannot be told: {values}; {reason}."
 
@@ -252,7 +249,7 @@ def _removal_in_words(removed: Mean) -> str:
     )
     if value is not None and value > 0:
         return f"adds {_points(Mean(value, low, high, ''))} to"
-    return f"takes away {_points(removed)} of"
+    return f"removes {_points(removed)} of"
 
 
 def _points(mean: Mean) -> str:
@@ -281,10 +278,10 @@ def _values_in_words(one: NetworkComparison, each: Evidence) -> str:
 
 def _next_step(each: Evidence) -> str:
     if each.verdict is Verdict.SUPPORTED:
-        return "Judge both networks with re-estimated statistics, and ask what is left."
+        return "Judge both networks with re-estimated statistics, and ask what explains the rest."
     if each.verdict is Verdict.CONTRADICTED:
-        return "Look at the other candidates."
-    return "Change this alone in training, in five seeds, and see whether accuracy follows."
+        return "Look at the other possible reasons."
+    return "Change only this in training, in five seeds, and see whether accuracy changes too."
 
 
 def _caveats(one: NetworkComparison, each: Evidence) -> tuple[str, ...]:
@@ -294,9 +291,9 @@ def _caveats(one: NetworkComparison, each: Evidence) -> tuple[str, ...]:
     if each.reason.key == PATH_LENGTH:
         caveats.append(FIXED_WEIGHTS_CAVEAT)
     if each.reason.key == STALENESS:
-        caveats.append("Re-estimating changes what is evaluated, not the training that led there.")
+        caveats.append("Re-estimating changes the evaluation, not the training before it.")
     if not each.runs:
         caveats.append("Too few seeds, or values that do not vary, for an association over seeds.")
     if _seeds(one) < MIN_SEEDS:
-        caveats.append("Intervals speak of other steps, epochs or images, not of other seeds.")
+        caveats.append("Intervals are about other steps, epochs or images, not about other seeds.")
     return tuple(caveats)

@@ -53,8 +53,9 @@ def run(
     compared = [one for one in compared if one.evidence]
     if not compared:
         raise NotApplicableError(
-            "the experiment holds no residual network and plain counterpart, trained on the same "
-            "images with the same options, with measurements: this question compares the two"
+            "this question compares a residual network and its plain counterpart, and the "
+            "experiment holds no such pair with measurements, trained on the same images with the "
+            "same options"
         )
     findings = [finding for one in compared for finding in pair_findings(one, thresholds)]
     return AnalysisResult(
@@ -80,12 +81,12 @@ def _summary(one: NetworkComparison) -> str:
     said = [
         f"By intervention, part of the difference comes from {listing(causes)}"
         if causes
-        else "No intervention recorded here makes any candidate a cause"
+        else "No recorded intervention shows a cause"
     ]
     if excluded:
         said.append(f"{listing(excluded)} {'is' if len(excluded) == 1 else 'are'} ruled out")
     if open_ones:
-        said.append(f"of {listing(open_ones)} it cannot be told")
+        said.append(f"for {listing(open_ones)} it cannot be told")
     return f"{skip_sentence(one)} {'; '.join(said)}."
 
 
@@ -98,7 +99,7 @@ def _tables(compared: list[NetworkComparison]) -> list[Table]:
     for one in compared:
         names = f"{one.pair.plain} and {one.pair.residual}"
         key = slug(f"{one.pair.plain}-{one.pair.residual}")
-        listed = Table(f"candidates-{key}", f"The candidates in {names}", reasons_table(one))
+        listed = Table(f"candidates-{key}", f"The possible reasons in {names}", reasons_table(one))
         tables += [listed, Table(f"effects-{key}", f"Interventions on {names}", effects_table(one))]
     return tables
 
@@ -107,11 +108,12 @@ def _method() -> str:
     definitions = "; ".join(f"{one.name}: {one.definition}" for one in POSSIBLE_REASONS)
     return (
         f"{definitions}. Each is averaged over the steps or epochs of a run, then over seeds "
-        f"(ratios geometrically); interval: Student's from {plural(MIN_SEEDS, 'seed')} on, paired "
-        "for the difference, else by moving-block bootstrap over steps or epochs. Association: "
-        "Spearman's correlation over the seeds of one network with its accuracy at the last epoch, "
-        f"averaged over both, from {plural(MIN_SEEDS_TO_CORRELATE, 'seed')} on; p by {RESAMPLES:,} "
-        "permutations of accuracy within each network, the maximum over candidates each time. "
+        f"(ratios geometrically); interval: with {plural(MIN_SEEDS, 'seed')} or more, "
+        "Student's, paired for the difference; else moving-block bootstrap over steps or epochs. "
+        "Association: Spearman's correlation over the seeds of one network with its accuracy at "
+        "the last epoch, averaged over both; it needs at least "
+        f"{plural(MIN_SEEDS_TO_CORRELATE, 'seed')}; p by {RESAMPLES:,} permutations "
+        "of accuracy within each network, the maximum over all reasons each time. "
         "Interventions: re-estimating the batch-norm statistics (difference of accuracy over all "
         "epochs before and after), training with and without skips, scaling the skips of "
         "the trained network, deleting its blocks."
@@ -124,8 +126,8 @@ ANALYSIS = Analysis(
     question="Why is the residual network better than the plain one, if it is?",
     run=run,
     background=(
-        "A difference that goes along with accuracy need not be its cause; only what was "
-        "changed on purpose, with accuracy following, is called a cause here."
+        "A difference that goes along with accuracy need not be its cause; here a cause is only "
+        "what was changed on purpose and changed accuracy too."
     ),
     order=180,
 )

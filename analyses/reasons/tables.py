@@ -32,7 +32,7 @@ def effects_table(one: NetworkComparison) -> pd.DataFrame:
     trained = trained_difference(one) if found.last_epoch_difference else None
     named = (
         ("train with skips", f"accuracy gained, {pair.residual} against {pair.plain}", trained),
-        ("re-estimate batch-norm statistics", "difference taken away", found.difference_removed),
+        ("re-estimate batch-norm statistics", "difference removed", found.difference_removed),
         ("scale skips to 0", f"accuracy lost, {pair.residual}", found.loss_without_skips),
         (
             "delete one block",

@@ -29,8 +29,7 @@ from analyses.wording.sentences import NetworkStatement, sentence
 from gradflow.runs.reading.run import Experiment, Run
 
 BEST_EPOCH_CAVEAT = (
-    "The epoch is the best of all on the validation images themselves, so the numbers are "
-    "optimistic."
+    "The best epoch is chosen on the validation images themselves, so the numbers are optimistic."
 )
 HYPOTHESIS = "Every class is found more often than chance[ by {}]."
 LEAD = "the lowest recall is {}"
@@ -120,11 +119,11 @@ def _finding(
         verdict=found.verdict,
         estimates=(found.recall,),
         threshold=(
-            "supported where the interval of the lowest recall lies above chance, 1 / "
+            "supported if the interval of the lowest recall lies above chance, 1 / "
             f"{len(classes)} classes = {percent(found.chance)}"
         ),
         meaning=sentence([_statement(network, best, classes)], LEAD),
-        next_step="Look at the images of that class that were taken for another.",
+        next_step="Look at the images of that class that were classified as another.",
         caveats=(BEST_EPOCH_CAVEAT, *caveats),
         statement=without_network(HYPOTHESIS),
         evidence=(f"confusion-{slug(network)}", f"report-{slug(network)}", "best"),
@@ -140,7 +139,7 @@ def _statement(network: str, best: list[BestEpoch], classes: list[str]) -> Netwo
         "chance",
     }[found.verdict]
     if found.never:
-        clause = f"no image is ever taken for class {listing(found.never)}"
+        clause = f"no image is ever classified as class {listing(found.never)}"
     return NetworkStatement(network, clause, f"{found.recall.words} for class {found.name}")
 
 
@@ -167,7 +166,7 @@ def _figure(best: BestEpoch, classes: list[str], seeds: int) -> Figure:
     wrong = counts - np.diag(counts.diagonal())
     true, taken = np.unravel_index(int(wrong.argmax()), wrong.shape)
     title = (
-        f"{best.network} most often takes {classes[true]} for {classes[taken]} "
+        f"{best.network} most often classifies {classes[true]} as {classes[taken]} "
         f"({wrong[true, taken]} of {counts[true].sum()} images)"
         if wrong.any()
         else f"{best.network} confuses no classes"
@@ -178,8 +177,8 @@ def _figure(best: BestEpoch, classes: list[str], seeds: int) -> Figure:
         title=title,
         caption=(
             f"Confusion matrix of {best.network}{of_seed} at epoch {best.epoch}, its best: "
-            f"{plural(len(best.predictions), 'validation image')}. Numbers are images, shades "
-            f"the share of the true class. {BEST_EPOCH_CAVEAT}"
+            f"{plural(len(best.predictions), 'validation image')}. Numbers count images; "
+            f"shades are the share of the true class. {BEST_EPOCH_CAVEAT}"
         ),
         alt=f"Confusion matrix of {best.network} over {len(classes)} classes. {title}.",
         draw=partial(_draw, counts, classes),

@@ -17,7 +17,7 @@ from analyses.wording.numbers import p_value
 from analyses.wording.phrases import listing, plural, slug
 
 BEST_EPOCH_CAVEAT = (
-    "The best of several epochs is picked on the very images it is measured on, so its accuracy "
+    "The best of several epochs is chosen on the images on which it is measured, so its accuracy "
     "is optimistic, the more so the more the curve jumps."
 )
 
@@ -48,7 +48,7 @@ def finding_over_epochs(one: PairComparison) -> Finding:
         contradicted_by="An interval of the mean difference over epochs that lies below 0.",
         verdict=verdict,
         estimates=tuple(estimates),
-        threshold="supported where the 95 % interval of the mean difference lies above 0",
+        threshold="supported if the 95 % interval of the mean difference lies above 0",
         meaning=(
             f"In validation accuracy averaged over {plural(len(one.curve.epochs), 'epoch')}, "
             f"{words}: the difference is {mean_difference_words(one.curve)} "
@@ -86,7 +86,7 @@ def finding_at_last_epoch(one: PairComparison) -> Finding:
         contradicted_by="An interval of the difference that lies below 0.",
         verdict=verdict,
         estimates=tuple(estimates),
-        threshold="supported where the 95 % interval of the difference lies above 0",
+        threshold="supported if the 95 % interval of the difference lies above 0",
         meaning=(
             f"In validation accuracy at the last epoch, {words}: the difference is "
             f"{estimates[0].words} over {_seeds(last.seeds)}{test}."
@@ -103,7 +103,7 @@ def evidence(residual: str) -> tuple[str, ...]:
 
 
 def _seeds(seeds: int) -> str:
-    alone = ", resampling images alone" if seeds < MIN_SEEDS else ""
+    alone = ", resampling images only" if seeds < MIN_SEEDS else ""
     return plural(seeds, "seed") + alone
 
 
@@ -129,7 +129,7 @@ def _next_step(seeds: int, verdict: Verdict) -> str:
         return "Train more seeds or hold out more images: the interval includes 0."
     if seeds < MIN_SEEDS:
         return f"Repeat with at least {MIN_SEEDS} seeds to see whether the difference holds."
-    return "Look at the gradients and the batch statistics for what makes the difference."
+    return "Look at the gradients and the batch statistics for the cause of the difference."
 
 
 def _caveats(one: PairComparison) -> tuple[str, ...]:
@@ -142,18 +142,18 @@ def _caveats(one: PairComparison) -> tuple[str, ...]:
         )
     else:
         caveats.append(
-            "The interval speaks of other seeds, splits and images of this data set, trained for "
-            "as many epochs with the same options; not of other data or longer training."
+            "The interval is about other seeds, splits and images of this data set, with equally "
+            "many epochs and the same options; not about other data or longer training."
         )
     if one.shorter:
         reached = [f"{both.seed} ({plural(len(both.epochs), 'epoch')})" for both in one.shorter]
         caveats.append(
-            f"Left out, since their runs reached fewer epochs together: seed {listing(reached)}."
+            f"Left out, since their runs have fewer common epochs: seed {listing(reached)}."
         )
     if not all(both.same_images for both in one.scores):
         caveats.append(
-            "The two networks of a seed were not validated on just the same images; only the "
-            "images of both are compared."
+            "The two networks of a seed were not validated on exactly the same images; only the "
+            "common images are compared."
         )
     differing = sorted(
         {

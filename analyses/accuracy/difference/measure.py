@@ -216,4 +216,4 @@ def _method(matched: list[MatchedRuns]) -> str:
         return f"bootstrap over {seeds} seeds, then {images} each, Student's correction for seeds"
     if seeds > 1:
         return f"bootstrap over {images} within each of {seeds} seeds ({TOO_FEW_SEEDS})"
-    return f"bootstrap over {images} of one seed (says nothing of other seeds)"
+    return f"bootstrap over {images} of one seed (says nothing about other seeds)"

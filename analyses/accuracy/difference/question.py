@@ -53,8 +53,8 @@ def run(
     ]
     if not matched:
         raise NotApplicableError(
-            "no residual and plain network of one seed recorded validation accuracy at the same "
-            "epochs, which is what is compared"
+            "this question compares a residual and a plain network of one seed, and no such pair "
+            "recorded validation accuracy at the same epochs"
         )
     ahead = [
         finding
@@ -146,13 +146,13 @@ def _by_seed(one: PairComparison) -> pd.DataFrame:
 def _method(power: float, alpha: float) -> str:
     return (
         "d(e, s) is the accuracy of the residual network less that of the plain one at epoch e in "
-        "seed s, on the same images; the headline is its mean over epochs, the area under the "
+        "seed s, on the same images; the main number is its mean over epochs, the area under the "
         f"difference. Bootstrap with {RESAMPLES:,} resamples: images are drawn with replacement, "
         "the same ones for both networks, all epochs and all seeds that have them; seeds are "
-        "drawn by normal multipliers, their variance s^2 lessened by w, what sampled images alone "
-        "give, so that these do not count twice; the sum is divided by sqrt(chi^2/(S - 1)) for S "
-        "seeds, which makes it Student's interval where w = 0, and wider than need be "
-        "where seeds differ little. With fewer than "
+        "drawn by normal multipliers, their variance s^2 reduced by w, the variance from sampled "
+        "images alone, so that images do not count twice; the sum is divided by "
+        "sqrt(chi^2/(S - 1)) for S seeds, which gives Student's interval if w = 0, and a wider one "
+        "than necessary if seeds differ little. With fewer than "
         f"{MIN_SEEDS} seeds only images are drawn. The simultaneous band has one height, the 95 % "
         "quantile of the largest deviation over epochs. At the last epoch of a single seed: "
         "McNemar's exact test too. Seeds needed: smallest S at which a two-sided paired t-test at "
@@ -171,8 +171,7 @@ ANALYSIS = Analysis(
     run=run,
     background=(
         "Two networks trained with the same seed see the same images in the same order, so "
-        "that what still differs between them is closer to the effect of the network "
-        "itself."
+        "their remaining difference is closer to the effect of the network itself."
     ),
     order=30,
 )

@@ -11,13 +11,13 @@ from analyses.statistics.verdicts import verdict_below
 from analyses.wording.phrases import plural, slug
 
 NORMALITY_CAVEAT = (
-    "The paired t-test and the interval of the standard deviation take the differences between "
-    "seeds to be normally distributed, which a handful of seeds cannot show."
+    "The paired t-test and the interval of the standard deviation assume that the differences "
+    "between seeds are normally distributed; a few seeds cannot show this."
 )
 MEASURED_SIZE_CAVEAT = (
-    "The number of seeds for a difference of the measured size takes the measured size to be the "
-    "true one; it says no more than the p-value does (Hoenig & Heisey 2001). The smallest size "
-    "worth finding is the one to plan with."
+    "The number of seeds for a difference of the measured size assumes that the measured size is "
+    "the true one; it says no more than the p-value does (Hoenig & Heisey 2001). Plan with the "
+    "smallest size worth finding."
 )
 
 
@@ -49,12 +49,12 @@ def power_finding(
             f"The seeds recorded ({means.seeds}) of {pair.plain} and {pair.residual} are enough to "
             f"find a mean difference over epochs of {size}."
         ),
-        contradicted_by="An interval of the number of seeds needed that lies above those there.",
+        contradicted_by="An interval of the seeds needed that lies above the recorded number.",
         verdict=verdict,
         estimates=tuple(estimates),
         threshold=(
             f"enough: a two-sided paired t-test at {alpha:g} finds it with a probability of "
-            f"{power:g}; supported where the 95 % interval of the number of seeds needed ends at "
+            f"{power:g}; supported if the 95 % interval of the number of seeds needed ends at "
             f"or below {means.seeds}"
         ),
         meaning=_meaning(pair, means, needed, size, verdict),
@@ -155,10 +155,10 @@ def _meaning(
 def _next_step(needed: Estimate, verdict: Verdict) -> str:
     if verdict is Verdict.SUPPORTED:
         return (
-            "Take a difference of that size that these seeds do not show to be absent or smaller."
+            "If these seeds do not show a difference of that size, take it to be absent or smaller."
         )
     if needed.value is None:
-        return "Train 3 seeds or more: their spread tells how many settle it."
+        return "Train 3 seeds or more: their spread tells how many seeds are needed."
     return (
         f"Train {count_text(int(needed.value))} seeds before a difference of that size is ruled "
         "out; more validation images help as far as the spread comes from sampled images."

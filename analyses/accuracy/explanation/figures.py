@@ -35,11 +35,11 @@ def share_figure(found: dict[str, Decomposition]) -> Figure:
         key="shares",
         title=f"Largest parts of the movement of validation accuracy: {said}",
         caption=(
-            "Left: what the squared epoch-to-epoch change of validation accuracy, summed over "
-            "epochs and seeds, is made of; parts of a bar add up to 100 %, those below 0 stand to "
-            "the left of it. Right: each share with its 95 % interval; arrows go on beyond the "
-            "panel. A share below 0 or above 100 % is within the noise of its estimate, or stands "
-            "for re-estimation that adds movement."
+            "Left: the parts of the squared epoch-to-epoch change of validation accuracy, summed "
+            "over epochs and seeds. The parts of a bar add up to 100 %; parts below 0 are drawn to "
+            "the left of 0. Right: each share with its 95 % interval; an arrow marks an end beyond "
+            "the panel. A share below 0 or above 100 % is within the noise of its estimate, or "
+            "means that re-estimation adds movement."
         ),
         alt=f"Stacked bars of the shares of the movement. Largest: {said}.",
         draw=partial(_draw_shares, found),
@@ -58,8 +58,8 @@ def link_figure(networks: list[str], correlations: pd.DataFrame) -> Figure:
         caption=(
             "Spearman correlation of the change of validation accuracy with gradient quantities "
             "of the same epoch (filled) and the epoch before (open), the steady course of training "
-            "removed from both, averaged over seeds. Associations, not causes; the test pays for "
-            "the number of them."
+            "removed from both, averaged over seeds. Associations, not causes; the test accounts "
+            "for their number."
         ),
         alt="Rank correlations of accuracy changes with gradient quantities.",
         draw=partial(_draw_links, networks, correlations),

@@ -16,11 +16,11 @@ MIN_CHANGES = 3
 EXPLAINABLE = "the part that gradients could explain directly"
 NO_CAUSE_CAVEAT = (
     "An association: gradients and accuracy both follow training, and only an intervention can "
-    "tell whether one moves the other."
+    "show whether one changes the other."
 )
 STALE_BY_UPDATES_CAVEAT = (
-    "Large updates of the weights can make running statistics stale: through them gradients may "
-    "act on more than the real part."
+    "Large updates of the weights can make running statistics stale: in this way gradients may "
+    "affect more than the real part."
 )
 
 
@@ -50,9 +50,9 @@ _NEXT = {
         "Judge checkpoints with re-estimated statistics, or raise the running statistics' "
         "momentum, and see whether the jumps return."
     ),
-    LEARNING: "Train longer: jumps show where steady learning is over.",
-    JUMPS: "Intervene on what moves the weights: learning rate, batch size, skips.",
-    REAL: "Train more epochs, so that steady learning can be told from jumps.",
+    LEARNING: "Train longer: jumps show once steady learning is over.",
+    JUMPS: "Intervene on what changes the weights: learning rate, batch size, skips.",
+    REAL: "Train more epochs, so that steady learning and jumps can be separated.",
 }
 
 
@@ -74,8 +74,8 @@ def share_finding(
         verdict=verdict,
         estimates=_share_estimates(found),
         threshold=(
-            f"supported where the 95 % interval of the share lies above {share_bound(half)}; asked "
-            f"from {MIN_CHANGES} changes on"
+            f"supported if the 95 % interval of the share lies above {share_bound(half)}; needs "
+            f"at least {MIN_CHANGES} changes"
         ),
         meaning=share_sentence({network: found}, half),
         next_step=(
@@ -150,14 +150,14 @@ def _share_statement(
 
 def _share_caveats(found: Decomposition, re_estimated: bool) -> tuple[str, ...]:
     speaks = (
-        f"The intervals speak of other seeds; {found.seeds} seeds make them wide."
+        f"The intervals are about other seeds; {found.seeds} seeds make them wide."
         if found.seeds >= MIN_SEEDS
-        else f"The intervals speak of other images, not of other seeds ({found.seeds} here)."
+        else f"The intervals are about other images, not about other seeds ({found.seeds} here)."
     )
     if not re_estimated:
         return (
-            "Batch-norm statistics were not re-estimated: what stale ones add, where the network "
-            "has any, counts as real.",
+            "Batch-norm statistics were not re-estimated: if the network has any, the movement "
+            "that stale ones add counts as real.",
             speaks,
         )
     outside = [share.name for share in found.shares if not 0 <= share.value <= 1]
@@ -165,11 +165,12 @@ def _share_caveats(found: Decomposition, re_estimated: bool) -> tuple[str, ...]:
     return (
         STALE_BY_UPDATES_CAVEAT,
         speaks,
-        *(("Steady learning is not told from jumps: some run has too few epochs.",) * apart),
+        *(("Steady learning and jumps are not separated: some run has too few epochs.",) * apart),
         *(
             (
-                f"Outside 0 to 100 %: {listing(outside)}. Estimates with the noise taken off may "
-                "be, and re-estimation may add movement; they are reported as they are.",
+                f"Outside 0 to 100 %: {listing(outside)}. This can happen, since noise is "
+                "subtracted and re-estimation may add movement; the numbers are reported as they "
+                "are.",
             )
             * bool(outside)
         ),
@@ -181,7 +182,9 @@ def link_finding(
 ) -> Finding:
     """Does gradient health go with the real change of accuracy?"""
     caveat = "Sampling noise in the changes weakens every correlation with them."
-    stale = "Statistics were not re-estimated: the change holds what stale ones add."
+    stale = (
+        "Statistics were not re-estimated: the change includes the movement that stale ones add."
+    )
     return _association_finding(
         GRADIENTS_AND_REAL_CHANGE,
         network,
@@ -194,8 +197,8 @@ def link_finding(
 def staleness_finding(network: str, found: Link, alpha: float, strong: float) -> Finding:
     """Does the staleness of the statistics go with the movement that re-estimation removes?"""
     caveat = (
-        "A dose-response by epoch is an association; that the movement goes away when the "
-        "statistics are re-estimated is the intervention."
+        "A dose-response by epoch is an association; the intervention is that re-estimating the "
+        "statistics removes the movement."
     )
     return _association_finding(
         STALENESS_AND_REMOVED_MOVEMENT, network, found, (alpha, strong), (caveat,)
@@ -223,15 +226,15 @@ def _association_finding(
         verdict=verdict,
         estimates=(_link_estimate(found),),
         threshold=(
-            f"supported where the permutation test of the strongest gives p < "
-            f"{number(alpha)}; not asked where no permutation could"
+            f"supported if the permutation test of the strongest gives p < {number(alpha)}; "
+            "inconclusive if no permutation could"
         ),
         meaning=link_sentence(what, {network: found}, alpha, strong),
         next_step=(
-            "Record at least 4 seeds: they can be swapped, which is an exact test; more epochs "
-            "and seeds narrow the intervals."
+            "Record at least 4 seeds: swapping them is an exact test; more epochs and seeds "
+            "narrow the intervals."
             if verdict is Verdict.INCONCLUSIVE
-            else "Change one of the two by an intervention, and see whether the other follows."
+            else "Change one of the two by an intervention, and see whether the other changes too."
         ),
         caveats=caveats,
         statement=without_network(template),
@@ -242,7 +245,7 @@ def _association_finding(
 def _link_estimate(found: Link) -> Estimate:
     association = found.association
     if association is None:
-        return Estimate("strongest rank correlation", None, method=f"none from {found.missing}")
+        return Estimate("strongest rank correlation", None, method=f"none: {found.missing}")
     quantity, lag = found.strongest
     low, high = association.interval(association.strongest)
     return Estimate(
@@ -279,14 +282,14 @@ def _link_statement(
     }[link_verdict(found, alpha, strong)]
     association = found.association
     if association is None:
-        return NetworkStatement(network, clause, detail=f"nothing follows from {found.missing}")
+        return NetworkStatement(network, clause, detail=found.missing)
     if association.smallest_p >= alpha:
         there = f"{plural(found.changes, 'change')} in {plural(found.runs, 'seed')}"
         least = f"{there} allow no p-value below {number(association.smallest_p)}"
         return NetworkStatement(network, clause, detail=least)
     quantity, lag = found.strongest
     rho = _link_estimate(found).words
-    test = f"{p_value(association.p_value)} among {len(found.correlated)} looked at"
+    test = f"{p_value(association.p_value)} among {len(found.correlated)} correlations"
     return NetworkStatement(
         network, clause, f"rho = {rho} with {quantity} of the {LAG_NAMES[lag]} ({test})"
     )

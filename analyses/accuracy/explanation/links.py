@@ -77,11 +77,11 @@ def link(quantities: Sequence[pd.DataFrame], responses: Sequence[pd.Series]) -> 
     targets = [one.loc[epochs].to_numpy(dtype=float) for one in responses]
     missing = ""
     if len(epochs) < MIN_CHANGES:
-        missing = f"{plural(len(epochs), 'change')} between epochs ({MIN_CHANGES} needed)"
+        missing = f"{plural(len(epochs), 'change')} between epochs, too few ({MIN_CHANGES} needed)"
     elif not usable:
-        missing = "what was recorded: no quantity that varies is known at every epoch"
+        missing = "no quantity that varies was recorded at every epoch"
     elif not all(map(_varies, targets)):
-        missing = "an accuracy that does not change"
+        missing = "the accuracy does not change"
     association = None
     if not missing:
         stacked = [np.stack([table[key] for key in usable]) for table in tables]

@@ -43,17 +43,18 @@ STRONG = 0.5
 METHOD = (
     "Movement T = sum over epochs and seeds of delta^2, delta the change of validation accuracy. "
     "Sampling noise: its McNemar variance, v = (b + c)/n^2 - (b - c)^2/n^3 from the discordant "
-    "counts b and c on n images, summed. Stale statistics: the movement beyond noise, less that "
-    "left with batch-norm statistics re-estimated on training images, weights unchanged. Steady "
-    "learning: the squared least-squares fit a + b/k (k counts the changes) to the changes left, "
-    "less its noise; real jumps: the rest, less its noise. The parts add up to T; none is cut at 0 "
-    f"or 1. Intervals: bootstrap over images ({RESAMPLES:,} resamples, the same images in both "
-    "series); Student's over seeds from 3 seeds on. Association: Spearman's correlation of the "
-    "change left after re-estimation with each gradient quantity of the same and the previous "
-    "epoch, the fit a + b/k removed from both, averaged over seeds; the largest absolute one is "
-    "compared with its distribution, the maximum over quantities and epochs each time, when the "
-    "seeds' changes are swapped among seeds (from 4 seeds on), else when they are rotated within "
-    "each seed, where the larger p-value of two counts: with the course of training and without."
+    "counts b and c on n images, summed. Stale statistics: the movement beyond noise, less the "
+    "movement left with batch-norm statistics re-estimated on training images, weights unchanged. "
+    "Steady learning: the squared least-squares fit a + b/k (k counts the changes) to the changes "
+    "left, less its noise; real jumps: the rest, less its noise. The parts add up to T; none is "
+    f"cut at 0 or 1. Intervals: bootstrap over images ({RESAMPLES:,} resamples, the same images in "
+    "both series); with 3 seeds or more, Student's over seeds. Association: Spearman's correlation "
+    "of the change left after re-estimation with each gradient quantity of the same and the "
+    "previous epoch, the fit a + b/k removed from both, averaged over seeds; the largest absolute "
+    "one is compared with its permutation distribution, the maximum over quantities and epochs "
+    "each time. With 4 seeds or more, the changes are swapped among seeds; with fewer, they are "
+    "rotated within each seed, and the larger of two p-values counts: with the course of training "
+    "and without."
 )
 SOURCES = (
     "McNemar 1947, Note on the sampling error of the difference between correlated proportions",
@@ -105,8 +106,8 @@ def run(
     ]
     if not found:
         raise NotApplicableError(
-            "no run recorded predictions by image (table predictions) of two epochs or more: a "
-            "change of accuracy needs two"
+            "no run recorded predictions by image (table predictions) at two epochs or more, which "
+            "a change of accuracy needs"
         )
     findings = tuple(_findings(found, half, alpha, strong))
     together = {
@@ -135,13 +136,13 @@ def run(
             *((link_figure(experiment.networks, linked),) if len(linked) else ()),
         ),
         tables=(
-            Table("shares", "What the movement of validation accuracy is made of", _table(found)),
+            Table("shares", "Parts of the movement of validation accuracy", _table(found)),
             Table("associations", "Rank correlations with the real change", linked),
             *(
                 (
                     Table(
                         "doses",
-                        "Rank correlations with the movement removed",
+                        "Rank correlations with the removed movement",
                         pd.concat(doses, ignore_index=True),
                     ),
                 )
@@ -215,7 +216,7 @@ def _short_runs(left_out: int) -> tuple[str, ...]:
         return ()
     return (
         f"Left out: {plural(left_out, 'run')} of fewer than {MIN_CHANGES_TO_SPLIT + 1} epochs, "
-        "too few to tell steady learning from jumps.",
+        "too few to separate steady learning from jumps.",
     )
 
 
@@ -237,9 +238,9 @@ ANALYSIS = Analysis(
     ),
     run=run,
     background=(
-        "Accuracy on few images moves from epoch to epoch for several reasons: the luck of "
-        "which images there are, running statistics that lag behind the weights, steady "
-        "learning, and real jumps of what the network computes."
+        "Accuracy on few images moves from epoch to epoch for several reasons: the choice of "
+        "images, running statistics that lag behind the weights, steady learning, and real jumps "
+        "of the function that the network computes."
     ),
     order=50,
 )

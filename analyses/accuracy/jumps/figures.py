@@ -25,10 +25,10 @@ def jump_figure(networks: list[str], found: CurvesByNetwork) -> Figure:
         key="real-jumps",
         title=f"Beyond sampling noise are {listing(said)}",
         caption=(
-            "Validation accuracy by epoch, with Wilson 95 % intervals where there is one seed. A "
+            "Validation accuracy by epoch, with Wilson 95 % intervals if there is one seed. A "
             "triangle marks the epoch into which accuracy rose (up) or fell (down) by more than "
             "chance: McNemar's exact test on the same images, adjusted after Benjamini & "
-            "Hochberg. One line a seed."
+            "Hochberg. One line per seed."
         ),
         alt=f"Validation accuracy by epoch with real changes marked. {listing(said)}.",
         draw=partial(_draw_curves, networks, found),

@@ -43,7 +43,7 @@ def run(
     found = [one for one in found if len(one.changes)]
     if not found:
         raise NotApplicableError(
-            "predictions of one epoch only: a change of accuracy needs two epochs at least"
+            "predictions were recorded at one epoch only, and a change of accuracy needs two epochs"
         )
     findings = tuple(
         _jump_finding(
@@ -82,22 +82,23 @@ def _jump_finding(
         network=one.network,
         hypothesis=with_network(HYPOTHESIS, one.network),
         contradicted_by=(
-            f"No real fall, and all changes' intervals exclude a fall of {share_bound(large)}."
+            "No real fall, and intervals of all changes that exclude a fall of "
+            f"{share_bound(large)}."
         ),
         verdict=verdict,
         estimates=(_lowest_estimate(one),),
         threshold=(
-            "supported where at least one fall is real: McNemar's exact test, adjusted after "
+            "supported if at least one fall is real: McNemar's exact test, adjusted after "
             f"Benjamini & Hochberg within {share_bound(false_discovery_rate)}"
         ),
         meaning=sentence([_statement(one, large)]),
         next_step=(
-            "See what explains the jumps: noise, stale statistics or real change."
+            "Look at the explanation of the jumps: noise, stale statistics or real change."
             if verdict is Verdict.SUPPORTED
             else "Hold out more validation images: the intervals shrink with their square root."
         ),
         caveats=(
-            "A real rise may be learning; only a fall is what a steady learner does not do.",
+            "A real rise may be learning; only a fall cannot come from steady learning.",
             f"A test on {one.images} images misses small changes.",
             *caveats,
         ),
@@ -123,7 +124,7 @@ def _lowest_estimate(one: NetworkChanges) -> Estimate:
         high,
         "percentage points",
         method=(
-            f"normal interval of a paired difference on {one.images} images, picked among "
+            f"normal interval of a paired difference on {one.images} images, the lowest of "
             f"{plural(len(one.changes), 'change')}; McNemar {p_value(lowest['p_value'])}"
         ),
     )

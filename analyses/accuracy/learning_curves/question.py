@@ -112,8 +112,8 @@ def run(experiment: Experiment) -> AnalysisResult:
         method=(
             "The curves are the scalars of each epoch, averaged over seeds. The band is Wilson's "
             "95 % interval of a proportion at the number of validation images. The best of several "
-            "epochs is picked on the very images it is measured on, so its accuracy is optimistic, "
-            "the more so the more the curve jumps."
+            "epochs is chosen on the images on which it is measured, so its accuracy is "
+            "optimistic, the more so the more the curve jumps."
         ),
         sources=SOURCES,
     )
@@ -150,7 +150,7 @@ def _description(table: pd.DataFrame) -> str:
             if said:
                 what = CURVES[name].split(" (")[0]
                 return f"After the last epoch the {what} is {listing(said)}."
-    return "The curves below are all that was recorded of loss and accuracy."
+    return "Loss and accuracy were recorded only as the curves below."
 
 
 def _figure(
@@ -159,7 +159,7 @@ def _figure(
     seeds = max(len(runs) for runs in grouped.values())
     parts = [
         "Loss (nats) and accuracy by epoch, on the training images (left) and the validation "
-        "images (right). One colour a network"
+        "images (right). One colour per network"
         + ("; thin lines are seeds, thick ones their mean." if seeds > 1 else "."),
         "Band: Wilson 95 % interval of validation accuracy. Rings: new bests of each run.",
     ]

@@ -40,8 +40,8 @@ LEAD = (
 MIN_CHANGES = 3
 MAX_ROWS = 12
 LEARNING_CAVEAT = (
-    "Movement counts steady rises as well as jumps, and learning stays with fresh statistics; "
-    "so the share removed understates what happens to the jumps alone."
+    "Movement includes steady rises as well as jumps, and re-estimation does not remove learning; "
+    "so the share removed is an underestimate for the jumps alone."
 )
 SOURCES = (
     "Ioffe & Szegedy 2015, Batch normalization (running statistics)",
@@ -82,7 +82,11 @@ def run(experiment: Experiment, half: float = HALF) -> AnalysisResult:
         figures=(_figure(experiment.networks, networks, moved),),
         tables=(
             Table("movement", "Squared movement of validation accuracy", _table(moved)),
-            Table("jumps", f"The {MAX_ROWS} largest changes and what is left", _jumps(networks)),
+            Table(
+                "jumps",
+                f"The {MAX_ROWS} largest changes, with and without re-estimation",
+                _jumps(networks),
+            ),
         ),
         method=(
             "At each epoch's end the validation images are predicted twice with the same weights: "
@@ -128,15 +132,15 @@ def _finding(
             ),
         ),
         threshold=(
-            "supported where the 95 % interval of the share removed lies above "
-            f"{share_bound(half)}; asked from {MIN_CHANGES} changes on, where the interval of the "
-            "movement lies above 0"
+            "supported if the 95 % interval of the share removed lies above "
+            f"{share_bound(half)}; needs at least {MIN_CHANGES} changes, and an interval of the "
+            "movement above 0"
         ),
         meaning=sentence([_statement(network, series, moved, half)], LEAD),
         next_step=_next_step(verdict),
         caveats=(
             LEARNING_CAVEAT,
-            f"The interval speaks of other images, not of other seeds ({len(series)} here).",
+            f"The interval is about other images, not about other seeds ({len(series)} here).",
             *caveats,
         ),
         statement=without_network(HYPOTHESIS),
@@ -190,7 +194,7 @@ def _next_step(verdict: Verdict) -> str:
             "momentum, and see whether the networks still differ."
         ),
         Verdict.CONTRADICTED: (
-            "Look for what moves the weights themselves: learning rate, batch size, gradients."
+            "Look for what changes the weights themselves: learning rate, batch size, gradients."
         ),
         Verdict.INCONCLUSIVE: "Hold out more validation images, or train more epochs and seeds.",
     }[verdict]
@@ -254,8 +258,8 @@ def _figure(
         caption=(
             "Validation accuracy by epoch with running batch-norm statistics (solid) and with "
             "statistics re-estimated on training images (dashed, open markers), weights "
-            "unchanged. Bands: Wilson 95 % intervals, where there is one seed; with several, thin "
-            "lines are seeds and thick ones their mean."
+            "unchanged. Bands: Wilson 95 % intervals, if there is one seed; with several, thin "
+            "lines are seeds and thick lines their mean."
         ),
         alt=f"Validation accuracy by epoch, running against re-estimated statistics. {title}.",
         draw=partial(_draw, networks, series),
@@ -298,7 +302,7 @@ ANALYSIS = Analysis(
     run=run,
     background=(
         "Batch normalization uses running averages of each channel's mean and variance at "
-        "validation; where these lag behind the weights, accuracy can drop although the "
+        "validation; if these lag behind the weights, accuracy can drop although the "
         "weights are no worse."
     ),
     order=60,

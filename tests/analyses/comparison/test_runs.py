@@ -81,7 +81,8 @@ def test_a_factor_planted_at_one_layer_is_found_and_ranked_first():
     assert "1 of 20" in finding.meaning
     top = tables_of(result)["ratios"]
     assert top["layer"].tolist() == ["encoder.1"]
-    assert "changed over plain: gradient rms changed at 1 of 4 places" in result.figures[0].title
+    expected = "changed over plain: gradient rms changed at 1 of 4 layers or parameters"
+    assert expected in result.figures[0].title
     result.figures[0].draw()
 
 

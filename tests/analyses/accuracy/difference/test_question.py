@@ -45,7 +45,7 @@ def test_the_headline_is_the_mean_over_epochs(build):
     assert over_epochs.estimates[0].value == pytest.approx(10)
     assert over_epochs.verdict is Verdict.SUPPORTED
     assert "10.0\u00a0percentage points" in over_epochs.meaning
-    assert "resampling images alone" in over_epochs.meaning
+    assert "resampling images only" in over_epochs.meaning
 
 
 def test_a_large_difference_on_the_same_images_is_supported(build):
