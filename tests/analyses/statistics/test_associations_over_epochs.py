@@ -91,7 +91,7 @@ def test_with_two_seeds_the_p_value_is_the_larger_of_two_over_all_rotations():
     assert found.smallest_p == pytest.approx(1 / 49)
 
 
-def test_a_planted_association_is_found_among_many_candidates():
+def test_a_planted_association_is_found_among_many_quantities():
     generator = np.random.default_rng(4)
     response = generator.standard_normal(60)
     quantities = np.vstack([generator.standard_normal((9, 60)), response + 0.1])
