@@ -1,4 +1,4 @@
-"""What explains the recorded runs: one question a file, each answer a frozen finding.
+"""Analyses of recorded runs: each asks one question and answers with frozen findings.
 
-Works on pandas frames alone; never loads torch.
+The package reads pandas frames and never loads torch.
 """

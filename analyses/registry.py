@@ -1,8 +1,8 @@
-"""Which analyses there are, and how all of them are run over an experiment.
+"""Finds all analyses and runs them over an experiment.
 
-An analysis is a module anywhere in this package that defines an `ANALYSIS`: it is found by that,
-and stands in no list. Other packages add theirs through the entry-point group `gradflow.analyses`,
-each entry naming an `Analysis`.
+An analysis is a module of this package that defines `ANALYSIS`. There is no list of them: modules
+are searched for that name. Other packages add analyses through the entry-point group
+`gradflow.analyses`; each entry names an `Analysis`.
 """
 
 from collections.abc import Callable, Collection
@@ -21,22 +21,22 @@ ENTRY_POINT_GROUP = "gradflow.analyses"
 
 
 class NotApplicableError(Exception):
-    """Raised by an analysis where the experiment did not record what it needs; says what."""
+    """Raised by an analysis if the experiment did not record what it needs; says what."""
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """One question put to an experiment.
+    """One question about an experiment.
 
     Fields:
         key: unique; letters, digits and underscores.
         title: a few words, for contents and headings.
         question: the question, with its question mark.
-        run: from experiment to answer; raises `NotApplicableError` where it cannot be asked.
-        background: what a reader new to the subject must know first, in one sentence.
-        order: the place in a report among gradflow's own analyses, lowest first; those of other
-            packages come after all of these.
-        comparing: asked only where several experiments are compared.
+        run: from experiment to answer; raises `NotApplicableError` if it cannot be asked.
+        background: one sentence that a reader new to the subject needs first.
+        order: the place in a report among gradflow's own analyses, lowest first; analyses of other
+            packages come last.
+        comparing: whether it is asked only if several experiments are compared.
     """
 
     key: str
@@ -50,7 +50,7 @@ class Analysis:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one analysis: its result, or the reason why there is none."""
+    """The result of one analysis, or the reason why there is none."""
 
     key: str
     title: str
@@ -71,11 +71,11 @@ def built_in() -> tuple[Analysis, ...]:
 
 
 def run_all(experiment: Experiment, only: Collection[str] = ()) -> tuple[Outcome, ...]:
-    """Run every known analysis; one that fails becomes an outcome that says so.
+    """Run every known analysis; a failure becomes an outcome that says so.
 
-    `only` names the analyses to run by key; empty for all.
+    `only` holds the keys of the analyses to run; empty for all.
 
-    Raises `ConfigurationError` where it names one that is not known.
+    Raises `ConfigurationError` if `only` holds an unknown key.
     """
     own = [one for one in built_in() if experiment.members or not one.comparing]
     analyses = [*own, *_third_party()]
@@ -93,9 +93,9 @@ def run_all(experiment: Experiment, only: Collection[str] = ()) -> tuple[Outcome
 
 
 def run_one(analysis: Analysis, experiment: Experiment) -> Outcome:
-    """Run `analysis`; whatever it raises becomes part of the outcome.
+    """Run `analysis`; an error that it raises becomes part of the outcome.
 
-    Raises `GradflowError` where the run itself cannot be read: no other section could be either.
+    Raises `GradflowError` if the run itself cannot be read: then no other analysis could read it.
     """
     unanswered = Outcome(
         analysis.key, analysis.title, analysis.question, background=analysis.background
@@ -106,12 +106,12 @@ def run_one(analysis: Analysis, experiment: Experiment) -> Outcome:
         raise
     except NotApplicableError as reason:
         return replace(unanswered, not_applicable=str(reason))
-    except Exception as error:  # a defect in one section must not cost the reader the others
+    except Exception as error:  # a defect in one analysis must not hide the others
         return replace(unanswered, failure=f"{type(error).__name__}: {error}")
 
 
 def _third_party() -> list[Analysis | Outcome]:
-    """The analyses of other packages; for one that cannot be loaded, an outcome that says so."""
+    """The analyses of other packages; an outcome with the failure for each that does not load."""
     found: list[Analysis | Outcome] = []
     for entry in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda entry: entry.name):
         try:

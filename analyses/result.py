@@ -1,4 +1,4 @@
-"""What an analysis returns: findings as data, with the figures and tables that show them."""
+"""What an analysis returns: findings as data, with figures and tables as evidence."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Verdict(StrEnum):
-    """What the evidence says of a hypothesis."""
+    """What the evidence says about a hypothesis."""
 
     SUPPORTED = "supported"
     CONTRADICTED = "contradicted"
@@ -28,9 +28,9 @@ class Estimate:
 
     Fields:
         name: what was estimated, in words.
-        value: the point estimate, in `unit`; None where it could not be had.
-        low, high: the ends of the interval at `level`; None where there is none, and `method`
-            says why.
+        value: the point estimate, in `unit`; None if it could not be computed.
+        low, high: the ends of the interval at `level`; None if there is no interval; then
+            `method` says why.
         unit: unit of value, low and high; "" for a pure number.
         level: coverage of the interval, 0.95 unless said.
         method: how value and interval were computed, and from how many observations.
@@ -52,19 +52,19 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Slider:
-    """What of a drawing changes from one position of a slider to the next, for a page on a screen.
+    """How a drawing changes with a slider on a web page.
 
     Fields:
         label: what the slider runs over, such as "epoch".
         positions: the name of each position, in order.
         shown: the index of the position that the drawing itself shows.
-        widths: by the gid of an artist of the drawing, its line width in points at each position;
-            0 hides it.
-        sizes: by the gid of an artist, its size at each position relative to that drawn; it grows
-            about its centre.
-        names: by the gid of an artist, what it is.
-        texts: by the gid of an artist, what is said of it at each position, such as its value; of
-            one that is itself a text, what it reads.
+        widths: line width in points at each position, by the gid of a matplotlib artist; 0 hides
+            the artist.
+        sizes: size at each position relative to the size drawn, by gid; an artist grows about its
+            centre.
+        names: what an artist shows, by gid.
+        texts: text about an artist at each position, e.g. its value, by gid; if the artist is a
+            text itself, the words that it shows.
     """
 
     label: str
@@ -85,8 +85,8 @@ class Figure:
         title: the finding that the figure shows, as a sentence.
         caption: what is drawn: axes, colours, intervals, number of observations.
         alt: alternative text for readers who do not see the figure.
-        draw: returns a new matplotlib figure at each call; the caller closes it.
-        slider: how the drawing changes on a page with a slider; None where it does not.
+        draw: returns a new matplotlib figure on each call; the caller closes it.
+        slider: how the drawing changes on a page with a slider; None if it does not.
     """
 
     key: str
@@ -99,7 +99,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class Table:
-    """A small table behind a finding; its column names carry units where there are any."""
+    """A small table as evidence for a finding; column names include the unit, if there is one."""
 
     key: str
     title: str
@@ -108,23 +108,23 @@ class Table:
 
 @dataclass(frozen=True)
 class Finding:
-    """What the evidence says of one hypothesis, for one network or for all.
+    """What the evidence says about one hypothesis, for one network or for all.
 
     Fields:
-        key: unique within the analysis; that of a finding on one network ends in "-" and the
-            network's name as a slug, and what stands before is common to all networks.
-        network: the network it speaks of; None where it speaks of the comparison.
+        key: unique within the analysis. The key of a finding on one network ends in "-" and the
+            network's name as a slug; the part before is the same for all networks.
+        network: the network that it is about; None if it is about a comparison.
         hypothesis: the sentence that was tested.
-        contradicted_by: what would count against it.
+        contradicted_by: what would contradict it.
         verdict: supported, contradicted or inconclusive.
-        estimates: numbers with intervals; the first is the one the verdict rests on.
-        threshold: the rule that turned the number into the verdict, in words with its numbers.
-        meaning: what it means, in one sentence that can stand alone, with the number.
+        estimates: numbers with intervals; the verdict rests on the first.
+        threshold: the rule that gives the verdict, in words with its numbers.
+        meaning: what it means, in one sentence that includes the number and can stand alone.
         next_step: what to try or measure next, in one sentence.
         caveats: what limits it.
         statement: the hypothesis without the network's name, as a heading over the findings on
-            all networks; "" where it speaks of the comparison.
-        evidence: keys of the figures and tables of the analysis that show it, in reading order.
+            all networks; "" if it is about a comparison.
+        evidence: keys of the figures and tables that show it, in reading order.
     """
 
     key: str
@@ -142,7 +142,7 @@ class Finding:
 
     @property
     def topic(self) -> str:
-        """What the findings of one analysis on one hypothesis share, whatever the network."""
+        """The key without the network: the same for the findings on one hypothesis."""
         return self.key.removesuffix(f"-{slug(self.network)}") if self.network else self.key
 
 
@@ -152,12 +152,12 @@ class AnalysisResult:
 
     Fields:
         summary: the answer in one or two sentences, with numbers.
-        findings: one or more findings; empty where the analysis is descriptive only.
+        findings: one or more findings; empty if the analysis is descriptive only.
         figures, tables: the evidence, in reading order.
         method: how it was computed, with formulas, in one paragraph.
-        sources: papers and sections the method rests on.
-        together: by the topic of findings on several networks, one sentence that speaks of all of
-            these with their numbers; where a topic has none, the meanings of its findings tell.
+        sources: papers and sections that the method rests on.
+        together: one sentence on all networks with their numbers, by the topic of the findings;
+            if a topic has none, a report prints the meanings of its findings.
     """
 
     summary: str

@@ -13,7 +13,7 @@ import argparse
 import numpy as np
 from scipy import stats
 
-from analyses.accuracy.difference.measure import MEAN, MatchedRuns, curve
+from analyses.accuracy.difference.measure import MEAN_ROW, MatchedRuns, difference_curve
 from analyses.statistics import Array
 from analyses.statistics.proportions import wilson_interval
 
@@ -59,12 +59,12 @@ def coverage(seeds: int, spread: float, difference: float, simulations: int) -> 
     generator = np.random.default_rng(seeds)
     headline, pointwise, band = [], [], []
     for _ in range(simulations):
-        found = curve(simulate(generator, seeds, spread, difference))
+        found = difference_curve(simulate(generator, seeds, spread, difference))
         assert found is not None
         off = np.abs(found.means.values - difference)
-        headline.append(off[MEAN] <= (found.means.half_band(slice(EPOCHS, None)) or 0))
-        pointwise.append(off[0] <= (found.means.half_band(slice(0, 1)) or 0))
-        band.append(off[:EPOCHS].max() <= (found.means.half_band(slice(0, EPOCHS)) or 0))
+        headline.append(off[MEAN_ROW] <= (found.means.band_half_width(slice(EPOCHS, None)) or 0))
+        pointwise.append(off[0] <= (found.means.band_half_width(slice(0, 1)) or 0))
+        band.append(off[:EPOCHS].max() <= (found.means.band_half_width(slice(0, EPOCHS)) or 0))
     cells = []
     for hits in (headline, pointwise, band):
         low, high = wilson_interval(int(np.sum(hits)), simulations)

@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 
 from analyses.accuracy.explanation.links import link, link_verdict, real_changes
 from analyses.accuracy.explanation.measure import PARTS, decompose
-from analyses.accuracy.explanation.question import RATE, STRONG
-from analyses.accuracy.recalibration.measure import Pair
+from analyses.accuracy.explanation.question import ALPHA, STRONG
+from analyses.accuracy.recalibration.measure import RecalibrationSeries
 from analyses.result import Verdict
-from analyses.statistics.association import steady_course
+from analyses.statistics.associations_over_epochs import steady_learning_basis
 from analyses.statistics.means import MIN_SEEDS
 from analyses.statistics.proportions import wilson_interval
 
@@ -56,12 +56,12 @@ def images_right(logits: Array, luck: Array, difficulty: Array) -> Array:
     return (luck < 1 / (1 + np.exp(difficulty - logits[:, None]))).astype(float)
 
 
-def pair_from(logits: Array, stale: Array, generator: np.random.Generator) -> Pair:
+def pair_from(logits: Array, stale: Array, generator: np.random.Generator) -> RecalibrationSeries:
     """A run whose running accuracy is off by `stale` logits; both series use the same luck."""
     luck = generator.random((len(logits), IMAGES))
     difficulty = SPREAD * generator.standard_normal(IMAGES)
     running, fresh = (images_right(x, luck, difficulty) for x in (logits + stale, logits))
-    return Pair("", tuple(range(1, len(logits) + 1)), running, fresh)
+    return RecalibrationSeries("", tuple(range(1, len(logits) + 1)), running, fresh)
 
 
 def simulate(
@@ -98,7 +98,7 @@ def fired(kind: str, phi: float, epochs: int, seeds: int, trials: int) -> int:
     """In how many of `trials` experiments the verdict is "supported"."""
     generator = np.random.default_rng([len(kind), int(10 * phi), epochs, seeds])
     verdicts = [
-        link_verdict(link(*simulate(kind, phi, epochs, seeds, generator)), RATE, STRONG)
+        link_verdict(link(*simulate(kind, phi, epochs, seeds, generator)), ALPHA, STRONG)
         for _ in range(trials)
     ]
     return verdicts.count(Verdict.SUPPORTED)
@@ -115,7 +115,7 @@ def true_parts(logits: Array, stale: Array) -> Array:
     steps = np.diff(running, axis=0)
     moved, phi = steps @ weights, np.diff(real @ weights)
     noise = ((spread[1:] + spread[:-1] + steps**2) @ weights - moved**2).sum() / IMAGES
-    along = float(((phi @ steady_course(len(phi))) ** 2).sum())
+    along = float(((phi @ steady_learning_basis(len(phi))) ** 2).sum())
     whole = float(phi @ phi)
     return np.array([noise, float(moved @ moved) - whole, along, whole - along])
 

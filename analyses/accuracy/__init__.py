@@ -1,1 +1,1 @@
-"""Accuracy: how it develops, why it jumps, which network is ahead, and in which classes."""
+"""Questions about accuracy: its curve, its jumps, which network is ahead, and which classes."""

@@ -18,7 +18,7 @@ from analyses.attribution.measure import (
     pictures_of,
 )
 from analyses.reading.matching import same_images
-from analyses.reading.runs import by_network, runs_with, seed_name
+from analyses.reading.runs import by_network, runs_with, seed_label
 from analyses.registry import Analysis
 from analyses.result import AnalysisResult, Estimate, Finding, Table, Verdict
 from analyses.statistics import Array
@@ -27,8 +27,8 @@ from analyses.statistics.estimates import as_percent, estimate_of
 from analyses.statistics.means import Mean
 from analyses.statistics.verdicts import verdict_above, verdict_below
 from analyses.wording.numbers import number, share_bound
-from analyses.wording.phrases import named, plural, slug, unnamed
-from analyses.wording.sentences import Told, sentence
+from analyses.wording.phrases import plural, slug, with_network, without_network
+from analyses.wording.sentences import NetworkStatement, sentence
 from gradflow.runs.reading.run import Experiment, Run
 
 COMPLETE = 0.05
@@ -170,7 +170,7 @@ def _completeness(network: str, looked: list[Looked], complete: float) -> Findin
     return Finding(
         key=slug(f"completeness-{network}"),
         network=network,
-        hypothesis=named(_hypothesis(complete), network),
+        hypothesis=with_network(_hypothesis(complete), network),
         contradicted_by=f"A median error whose interval lies above {share_bound(complete)}.",
         verdict=verdict,
         estimates=(_error(looked),),
@@ -189,7 +189,7 @@ def _completeness(network: str, looked: list[Looked], complete: float) -> Findin
             "Where the image's logit hardly differs from that of the black image, the relative "
             "error is large whatever the number of steps.",
         ),
-        statement=unnamed(_hypothesis(complete)),
+        statement=without_network(_hypothesis(complete)),
         evidence=("images",),
     )
 
@@ -209,7 +209,7 @@ def _adds_up(looked: list[Looked], complete: float) -> Verdict:
     return verdict_below(error.low, error.high, complete)
 
 
-def _told(network: str, looked: list[Looked], complete: float) -> Told:
+def _told(network: str, looked: list[Looked], complete: float) -> NetworkStatement:
     clause = {
         Verdict.SUPPORTED: "the pictures add up to the logits",
         Verdict.CONTRADICTED: "the pictures do not add up to the logits",
@@ -217,14 +217,14 @@ def _told(network: str, looked: list[Looked], complete: float) -> Told:
     }[_adds_up(looked, complete)]
     error = _error(looked)
     if error.value is None:
-        return Told(network, clause, detail="no integrated gradients were recorded")
-    return Told(network, clause, error.words)
+        return NetworkStatement(network, clause, detail="no integrated gradients were recorded")
+    return NetworkStatement(network, clause, error.words)
 
 
 def _first_seed(pictures: list[tuple[Run, list[Looked]]]) -> tuple[str, dict[str, list[Looked]]]:
     """The seed of the first run, and the pictures of every network with it and its images."""
     first = pictures[0][0]
-    return seed_name(first), {
+    return seed_label(first), {
         run.network: looked
         for run, looked in pictures
         if run.seed == first.seed and same_images(first, run)
@@ -236,7 +236,7 @@ def _table(pictures: list[tuple[Run, list[Looked]]]) -> pd.DataFrame:
         [
             {
                 "network": run.network,
-                "seed": seed_name(run),
+                "seed": seed_label(run),
                 "image": one.image,
                 "rule": one.rule,
                 "target": one.target,

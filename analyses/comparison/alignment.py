@@ -1,4 +1,4 @@
-"""Which layer of one run stands beside which layer of another."""
+"""Aligns the layers of one run with the layers of another."""
 
 from dataclasses import dataclass
 
@@ -12,31 +12,31 @@ BY_DEPTH = "role and depth"
 
 @dataclass(frozen=True)
 class Alignment:
-    """The layers of two runs, side by side.
+    """The layers of two runs in pairs, and those without a partner.
 
     Fields:
         pairs: columns first, second (layer names), role, depth (in the first run), aligned_by.
-        alone: columns run (first or second), layer, role, depth: layers without a partner.
+        unmatched: columns run (first or second), layer, role, depth: layers without a partner.
     """
 
     pairs: pd.DataFrame
-    alone: pd.DataFrame
+    unmatched: pd.DataFrame
 
     @property
     def partners(self) -> dict[str, str]:
-        """The second run's layer by the first run's."""
+        """The layer of the second run for each aligned layer of the first."""
         return dict(zip(self.pairs["first"], self.pairs["second"], strict=True))
 
     @property
     def depths(self) -> dict[str, float]:
-        """The depth of the first run's layers."""
+        """The depth of each aligned layer, in the first run."""
         return dict(zip(self.pairs["first"], self.pairs["depth"].astype(float), strict=True))
 
 
 def align_layers(first: Run, second: Run) -> Alignment:
-    """Align layers of one name and role; those left over by role and depth, in their order.
+    """Align layers of equal name and role, then the others by role, depth and order.
 
-    Without a table of layers, those that recorded activations or gradients are aligned by name.
+    If a run has no table of layers, layers with activations or gradients are aligned by name.
     """
     ours, theirs = _layers(first), _layers(second)
     named = ours.merge(theirs, on=["layer", "role"], suffixes=("", "_second"))
@@ -62,14 +62,14 @@ def align_layers(first: Run, second: Run) -> Alignment:
             .reindex(columns=pairs.columns),
         ]
     ).sort_values("depth", kind="stable", ignore_index=True)
-    alone = pd.concat(
+    unmatched = pd.concat(
         [
             layers[~layers["layer"].isin(pairs[which])].assign(run=which)
             for which, layers in (("first", left), ("second", right))
         ],
         ignore_index=True,
     )
-    return Alignment(pairs, alone[["run", "layer", "role", "depth"]])
+    return Alignment(pairs, unmatched[["run", "layer", "role", "depth"]])
 
 
 def _layers(run: Run) -> pd.DataFrame:
@@ -80,5 +80,5 @@ def _layers(run: Run) -> pd.DataFrame:
 
 
 def _by_depth(layers: pd.DataFrame) -> pd.DataFrame:
-    """With a column place: which one of those of its role and depth a layer is."""
+    """`layers` with a column place: the index of a layer among those of its role and depth."""
     return layers.dropna(subset="depth").assign(place=layers.groupby(["role", "depth"]).cumcount())

@@ -1,7 +1,8 @@
-"""Takes several experiments as one, so that whatever is asked of one can be asked of all together.
+"""Combines several experiments into one, so that every analysis can run on all of them together.
 
-Nothing on disk changes. Networks of one name from different experiments are told apart by what the
-experiments differ in where that is one option, such as `plain34 (lr 0.001)`, else by their folders.
+Nothing on disk changes. If networks of different experiments have the same name, a label is added.
+The label is the option in which the experiments differ, e.g. `plain34 (lr 0.001)`, if there is only
+one; else it is the name of the folder.
 """
 
 from collections import Counter
@@ -14,17 +15,17 @@ from gradflow.errors import ConfigurationError
 from gradflow.runs.format.files import parse_utc_time
 from gradflow.runs.reading.run import Experiment, Run
 
-LONGEST_LABEL = 24
-# What differs from one machine, or one recording, to another is no name for an experiment.
-_NO_NAME = ("network", "device", "versions", "tracing")
+MAX_LABEL_LENGTH = 24
+# Options that are no label for an experiment: they depend on the machine or on the recording.
+_NEVER_IN_LABELS = ("network", "device", "versions", "tracing")
 
 
 def combine(experiments: Sequence[Experiment], folder: Path) -> Experiment:
     """All runs of `experiments` as one experiment; reports go to `folder`.
 
-    Its description says what the members are called, as `labels`. Run names are unique in it.
+    Its description holds the labels of the members in `labels`. Run names are unique in it.
 
-    Raises `ConfigurationError` where a run is in two of them.
+    Raises `ConfigurationError` if a run is in two experiments.
     """
     _require_distinct(experiments)
     labels = labels_of(experiments)
@@ -56,7 +57,7 @@ def combine(experiments: Sequence[Experiment], folder: Path) -> Experiment:
 
 
 def labels_of(experiments: Sequence[Experiment]) -> list[str]:
-    """What each of `experiments` is called beside the others: short, and no two alike."""
+    """A short label for each of `experiments`, different from the others."""
     by_option = _by_option(experiments)
     if by_option:
         return by_option
@@ -70,12 +71,13 @@ def labels_of(experiments: Sequence[Experiment]) -> list[str]:
 
 
 def _by_option(experiments: Sequence[Experiment]) -> list[str]:
-    """Labels by the one option that differs; empty where it is not one, or says too little."""
+    """Labels by the only option that differs; empty if several differ or labels are unusable."""
     options = [options_of(one.runs[0]) for one in experiments]
     differing = [
         name
         for name in dict.fromkeys(name for one in options for name in one)
-        if name.split(".")[0] not in _NO_NAME and len({one.get(name) for one in options}) > 1
+        if name.split(".")[0] not in _NEVER_IN_LABELS
+        and len({one.get(name) for one in options}) > 1
     ]
     if len(differing) != 1 or any(differing[0] not in one for one in options):
         return []
@@ -83,14 +85,14 @@ def _by_option(experiments: Sequence[Experiment]) -> list[str]:
     if name == "seed" and any(len({run.seed for run in one.runs}) > 1 for one in experiments):
         return []
     labels = [f"{name.rpartition('.')[2]} {one[name]}" for one in options]
-    usable = len(set(labels)) == len(labels) and max(map(len, labels)) <= LONGEST_LABEL
+    usable = len(set(labels)) == len(labels) and max(map(len, labels)) <= MAX_LABEL_LENGTH
     return labels if usable else []
 
 
 def _shortened(name: str) -> str:
-    """The beginning and the end of a long name: dates, which tell experiments apart, stand last."""
-    half = LONGEST_LABEL // 2
-    return name if len(name) <= LONGEST_LABEL else f"{name[: half - 1]}…{name[-half:]}"
+    """The start and the end of a long name: dates, which distinguish experiments, come last."""
+    half = MAX_LABEL_LENGTH // 2
+    return name if len(name) <= MAX_LABEL_LENGTH else f"{name[: half - 1]}…{name[-half:]}"
 
 
 def _renamed(run: Run, label: str) -> Run:
@@ -98,7 +100,7 @@ def _renamed(run: Run, label: str) -> Run:
 
 
 def _run_label(experiment: Experiment, run: Run, label: str) -> str:
-    """What `run` is called: its network where that has no other run, else its own name."""
+    """The label of `run`: the network if it has no other run, else the name of the run."""
     alone = len(experiment.of_network(run.network)) == 1
     return f"{run.network if alone else run.name} ({label})"
 

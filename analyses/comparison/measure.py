@@ -1,4 +1,4 @@
-"""What differs between two runs, layer by layer and quantity by quantity."""
+"""Measures the change between two runs, by layer and quantity."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -8,19 +8,21 @@ import pandas as pd
 from scipy import stats
 
 from analyses.comparison.alignment import Alignment
-from analyses.reading.layer_gradients import logarithm, wide
+from analyses.reading.layer_gradients import logarithm, pivot_by_step
 from analyses.statistics.batch_means import batch_mean
 from gradflow.runs.reading.run import Run
 
 
 @dataclass(frozen=True)
-class Compared:
-    """A recorded quantity that is compared.
+class ComparedQuantity:
+    """A recorded quantity that is compared between two runs.
 
     Fields:
-        name: in words. table, column: where it stands; key: the column that names layers there.
-        ratio: compared as a ratio; else as a difference of fractions.
-        roles: of the layers it is compared at; empty for all.
+        name: in words.
+        table, column: where it is recorded.
+        ratio: whether it is compared as a ratio; else as a difference of fractions.
+        key: the column of `table` that names the layers.
+        roles: roles of the layers that are compared; empty for all.
     """
 
     name: str
@@ -31,27 +33,29 @@ class Compared:
     roles: tuple[str, ...] = ()
 
 
-# Root mean squares do not grow with the size of a tensor, as norms do: layers of different width
-# stay comparable.
-COMPARED = (
-    Compared("activation rms", "activations", "rms", True),
-    Compared("gradient rms", "gradients", "rms", True),
-    Compared("parameter norm", "parameters", "weight_norm", True, key="parameter"),
-    Compared("parameter gradient norm", "parameters", "gradient_norm", True, key="parameter"),
-    Compared("update to weight", "parameters", "update_to_weight", True, key="parameter"),
-    Compared("zero fraction", "activations", "zero_fraction", False, roles=("activation",)),
-    Compared("dead channels", "activations", "dead_channels", False, roles=("activation",)),
-    Compared("skip share", "junctions", "skip_share", False),
+# Root mean squares, unlike norms, do not grow with the size of a tensor: layers of different width
+# can be compared.
+COMPARED_QUANTITIES = (
+    ComparedQuantity("activation rms", "activations", "rms", True),
+    ComparedQuantity("gradient rms", "gradients", "rms", True),
+    ComparedQuantity("parameter norm", "parameters", "weight_norm", True, key="parameter"),
+    ComparedQuantity(
+        "parameter gradient norm", "parameters", "gradient_norm", True, key="parameter"
+    ),
+    ComparedQuantity("update to weight", "parameters", "update_to_weight", True, key="parameter"),
+    ComparedQuantity("zero fraction", "activations", "zero_fraction", False, roles=("activation",)),
+    ComparedQuantity("dead channels", "activations", "dead_channels", False, roles=("activation",)),
+    ComparedQuantity("skip share", "junctions", "skip_share", False),
 )
 
 
 @dataclass(frozen=True)
 class Margins:
-    """What counts as a change, and how often something may wrongly be called one.
+    """How large a change must be, and the rate of false discoveries.
 
     Fields:
-        ratio: above 1; ratios between 1 / ratio and ratio are no change worth naming.
-        fraction: nor are smaller differences of fractions.
+        ratio: above 1; ratios between 1 / ratio and ratio do not count as changes.
+        fraction: smaller differences of fractions do not count as changes.
         alpha: false-discovery rate over all layers and quantities.
     """
 
@@ -60,30 +64,30 @@ class Margins:
     alpha: float = 0.05
 
     def of(self, ratio: bool) -> float:
-        """The margin of an effect: of the logarithm of a ratio, or of a difference."""
+        """The margin of an effect: for the logarithm of a ratio, or for a difference."""
         return float(np.log(self.ratio)) if ratio else self.fraction
 
 
-MARGINS = Margins()
+DEFAULT_MARGINS = Margins()
 
 
 def run_changes(
-    first: Run, second: Run, alignment: Alignment, margins: Margins = MARGINS
+    first: Run, second: Run, alignment: Alignment, margins: Margins = DEFAULT_MARGINS
 ) -> pd.DataFrame:
     """One row per aligned layer (or parameter) and quantity that both runs recorded.
 
-    Steps that both recorded are set side by side; the effect is the mean over them of ln(second /
-    first), or of second - first for fractions, with its error by `batch_mean`.
+    The effect is the mean over common steps of ln(second / first), or of second - first for
+    fractions, with its error by `batch_mean`.
 
-    Columns: quantity, layer, layer_second, depth, ratio (compared as one?), effect, low, high
-    (95 %), p_value (of an effect within the margins), q_value (Benjamini & Hochberg 1995, over
-    all rows that have a p-value), changed (q_value at most alpha), low_selected, high_selected (of
-    those changed: level 1 - alpha R / m, R of m changed; Benjamini & Yekutieli 2005), steps
-    (used), lost_first, lost_second (fraction of common steps at which the value was zero, where a
-    ratio is taken, or not finite).
+    Columns: quantity, layer, layer_second, depth, ratio (whether compared as a ratio), effect, low,
+    high (95 %), p_value (of an effect within the margins), q_value (Benjamini & Hochberg 1995, over
+    all rows that have a p-value), changed (q_value at most alpha), low_selected, high_selected (for
+    changed rows: level 1 - alpha R / m, R of m changed; Benjamini & Yekutieli 2005), steps (used),
+    lost_first, lost_second (fraction of common steps at which the value was not finite or, for
+    ratios, zero).
     """
     means, rows = [], []
-    for quantity in COMPARED:
+    for quantity in COMPARED_QUANTITIES:
         for row, series in _series(quantity, first, second, alignment):
             mean = batch_mean(series)
             low, high = mean.interval()
@@ -105,7 +109,7 @@ def run_changes(
     frame = pd.DataFrame(rows)
     numbers = ["effect", "low", "high", "p_value"]
     frame[numbers] = frame[numbers].astype(float)
-    frame["q_value"] = false_discovery(frame["p_value"])
+    frame["q_value"] = adjusted_p_values(frame["p_value"])
     frame["changed"] = frame["q_value"] <= margins.alpha
     tested = int(frame["p_value"].notna().sum())
     level = 1 - margins.alpha * int(frame["changed"].sum()) / max(tested, 1)
@@ -117,7 +121,7 @@ def run_changes(
     return frame
 
 
-def false_discovery(p_values: pd.Series) -> pd.Series:
+def adjusted_p_values(p_values: pd.Series) -> pd.Series:
     """p-values adjusted by Benjamini & Hochberg 1995; missing ones stay missing, uncounted."""
     known = p_values.dropna()
     adjusted = stats.false_discovery_control(known) if len(known) else known
@@ -125,13 +129,13 @@ def false_discovery(p_values: pd.Series) -> pd.Series:
 
 
 def _series(
-    quantity: Compared, first: Run, second: Run, alignment: Alignment
+    quantity: ComparedQuantity, first: Run, second: Run, alignment: Alignment
 ) -> Iterator[tuple[dict[str, object], np.ndarray]]:
-    """What one row is about, and the effect at each step that both runs recorded."""
+    """The first columns of each row, and the effect at each step that both runs recorded."""
     tables = [run.table(quantity.table) for run in (first, second)]
     partners = _partners(quantity, tables[0][quantity.key], alignment)
     values = [
-        wide(table, quantity.column, pd.Series(list(names)), quantity.key)
+        pivot_by_step(table, quantity.column, pd.Series(list(names)), quantity.key)
         for table, names in zip(tables, (partners, partners.values()), strict=True)
     ]
     values = [frame.droplevel("epoch") for frame in values]
@@ -161,8 +165,10 @@ def _series(
         yield row, theirs[both, index] - ours[both, index]
 
 
-def _partners(quantity: Compared, recorded: pd.Series, alignment: Alignment) -> dict[str, str]:
-    """The second run's name for each name that the first run recorded, where it has one."""
+def _partners(
+    quantity: ComparedQuantity, recorded: pd.Series, alignment: Alignment
+) -> dict[str, str]:
+    """The second run's name for each recorded name of the first run, if there is one."""
     partners = alignment.partners
     if quantity.roles:
         kept = alignment.pairs["role"].isin(quantity.roles)
@@ -175,7 +181,7 @@ def _partners(quantity: Compared, recorded: pd.Series, alignment: Alignment) -> 
     for name in recorded.drop_duplicates():
         owner, _, own = str(name).rpartition(".")
         if quantity.key == "parameter":
-            # Parameters of modules that are no layers of their own are aligned by their full name.
+            # Parameters of modules that are not layers are aligned by their full name.
             found[name] = f"{partners[owner]}.{own}" if owner in partners else name
         elif name in partners:
             found[name] = partners[name]

@@ -1,8 +1,8 @@
 """What changed from the first experiment to each of the others?
 
-Asked where several are compared. Runs of equal network and seed are set side by side, layer by
-layer, by `analyses.comparison.runs`; what would count against a change stands there. Where no
-network is common to both and each holds one alone, these two are compared.
+Asked if several experiments are compared. Runs of equal network and seed are compared layer by
+layer by `analyses.comparison.runs`, which also says what would contradict a change. If each
+experiment holds a single run, these two runs are compared.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from analyses.comparison.measure import MARGINS, Margins
+from analyses.comparison.measure import DEFAULT_MARGINS, Margins
 from analyses.comparison.runs import compare_runs
 from analyses.reading.matching import same_images
 from analyses.reading.options import configuration_differences
@@ -20,43 +20,43 @@ from analyses.wording.phrases import listing, plural, slug
 from gradflow.errors import RunError
 from gradflow.runs.reading.run import Experiment, Run
 
-# The tables that `compare_runs` makes of one pair; options are told once for both experiments.
+# The table of options that `compare_runs` makes for a pair; it is shown once per comparison.
 _OPTIONS = "options"
 
 
 @dataclass(frozen=True, eq=False)
 class RunPair:
-    """Two runs set side by side, what they are called together, and why nothing came of it."""
+    """Two runs to be compared, the name of the pair, and the result or why there is none."""
 
     name: str
     first: Run
     second: Run
     result: AnalysisResult | None = None
-    refusal: str = ""
+    why_not_compared: str = ""
 
 
 @dataclass(frozen=True, eq=False)
-class Comparison:
-    """Two experiments, what they are called, their runs in pairs, and runs without a partner."""
+class ExperimentComparison:
+    """The names of two experiments, their runs in pairs, and runs without a partner."""
 
     first: str
     second: str
     pairs: tuple[RunPair, ...]
-    alone: tuple[str, ...]
+    unpaired: tuple[str, ...]
 
     @property
     def compared(self) -> list[tuple[RunPair, AnalysisResult]]:
-        """The pairs that had something in common to compare."""
+        """The pairs that could be compared, with their results."""
         return [(pair, pair.result) for pair in self.pairs if pair.result is not None]
 
 
-def run(experiment: Experiment, margins: Margins = MARGINS) -> AnalysisResult:
-    """Compare every part of `experiment` with the first, run by run.
+def run(experiment: Experiment, margins: Margins = DEFAULT_MARGINS) -> AnalysisResult:
+    """Compare every member of `experiment` with the first member, run by run.
 
     `margins` says what counts as a change. Figures and tables show the first pair of runs of each
     network; a table lists all pairs.
 
-    Raises `NotApplicableError` where nothing was put together, or no two runs can be paired.
+    Raises `NotApplicableError` for a single experiment, or if no two runs can be paired.
     """
     if not experiment.members:
         raise NotApplicableError("a single experiment was given: name two folders to compare them")
@@ -79,10 +79,10 @@ def run(experiment: Experiment, margins: Margins = MARGINS) -> AnalysisResult:
 
 
 def pair_runs(first: Experiment, second: Experiment) -> list[tuple[str, Run, Run]]:
-    """The runs of both that belong together, and what each pair is called.
+    """Pairs of runs to compare: the name of the pair, and a run of each experiment.
 
-    Runs of equal network and seed. A network with one run in each is compared with itself whatever
-    the seeds; so are two experiments of a single run.
+    Runs of equal network and seed are a pair. If a network has one run in each experiment, these
+    are a pair whatever their seeds; so are the runs of two experiments of a single run.
     """
     if len(first.runs) == len(second.runs) == 1:
         return [(_common_name(first.runs[0], second.runs[0]), first.runs[0], second.runs[0])]
@@ -109,25 +109,27 @@ def _common_name(first: Run, second: Run) -> str:
 
 def _compare(
     first: tuple[Experiment, str], second: tuple[Experiment, str], margins: Margins
-) -> Comparison:
+) -> ExperimentComparison:
     pairs = [
-        _compared(name, ours, theirs, margins)
+        _compare_pair(name, ours, theirs, margins)
         for name, ours, theirs in pair_runs(first[0], second[0])
     ]
     paired = {id(run) for pair in pairs for run in (pair.first, pair.second)}
-    alone = [run.name for one in (first[0], second[0]) for run in one.runs if id(run) not in paired]
-    return Comparison(first[1], second[1], tuple(pairs), tuple(alone))
+    unpaired = [
+        run.name for one in (first[0], second[0]) for run in one.runs if id(run) not in paired
+    ]
+    return ExperimentComparison(first[1], second[1], tuple(pairs), tuple(unpaired))
 
 
-def _compared(name: str, first: Run, second: Run, margins: Margins) -> RunPair:
+def _compare_pair(name: str, first: Run, second: Run, margins: Margins) -> RunPair:
     try:
         return RunPair(name, first, second, compare_runs(first, second, margins))
-    except RunError as error:  # nothing in common: the other pairs may have something
-        return RunPair(name, first, second, refusal=str(error))
+    except RunError as error:  # nothing in common; other pairs may still be compared
+        return RunPair(name, first, second, why_not_compared=str(error))
 
 
-def _findings(one: Comparison) -> list[Finding]:
-    """One finding a pair of runs; all pairs of two experiments share a statement."""
+def _findings(one: ExperimentComparison) -> list[Finding]:
+    """One finding per pair of runs; all pairs of two experiments have the same statement."""
     findings = []
     for pair, result in one.compared:
         (finding,) = result.findings
@@ -137,8 +139,7 @@ def _findings(one: Comparison) -> list[Finding]:
                 key=f"{_key(one)}-{slug(pair.name)}",
                 network=pair.name,
                 statement=(
-                    f"{one.second} differs from {one.first} in what some layer carries, beyond "
-                    "the margins."
+                    f"{one.second} differs from {one.first} at some layer by more than the margins."
                 ),
                 evidence=_evidence(one, pair, result),
                 caveats=(*_caveats(one, pair), *finding.caveats),
@@ -147,11 +148,11 @@ def _findings(one: Comparison) -> list[Finding]:
     return findings
 
 
-def _key(one: Comparison) -> str:
+def _key(one: ExperimentComparison) -> str:
     return f"difference-{slug(one.second)}-{slug(one.first)}"
 
 
-def _evidence(one: Comparison, pair: RunPair, result: AnalysisResult) -> tuple[str, ...]:
+def _evidence(one: ExperimentComparison, pair: RunPair, result: AnalysisResult) -> tuple[str, ...]:
     options = (f"options-{_key(one)}",) if pair is one.compared[0][0] else ()
     if pair not in _shown(one):
         return options
@@ -160,16 +161,16 @@ def _evidence(one: Comparison, pair: RunPair, result: AnalysisResult) -> tuple[s
     return (*options, *(_own_key(key, one, pair) for key in (*figures, *tables)))
 
 
-def _own_key(key: str, one: Comparison, pair: RunPair) -> str:
+def _own_key(key: str, one: ExperimentComparison, pair: RunPair) -> str:
     return slug(f"{key}-{_key(one)}-{pair.name}")
 
 
-def _shown(one: Comparison) -> list[RunPair]:
-    """The first pair of each network: those of other seeds would say much the same again."""
+def _shown(one: ExperimentComparison) -> list[RunPair]:
+    """The first pair of each network: pairs of other seeds would show much the same."""
     return list({pair.first.network: pair for pair, _ in reversed(one.compared)}.values())
 
 
-def _figures(one: Comparison) -> list[Figure]:
+def _figures(one: ExperimentComparison) -> list[Figure]:
     return [
         replace(figure, key=_own_key(figure.key, one, pair))
         for pair, result in one.compared
@@ -178,7 +179,7 @@ def _figures(one: Comparison) -> list[Figure]:
     ]
 
 
-def _tables(one: Comparison) -> list[Table]:
+def _tables(one: ExperimentComparison) -> list[Table]:
     if not one.compared:
         return []
     pair = one.compared[0][0]
@@ -196,24 +197,24 @@ def _tables(one: Comparison) -> list[Table]:
     ]
 
 
-def _caveats(one: Comparison, pair: RunPair) -> tuple[str, ...]:
+def _caveats(one: ExperimentComparison, pair: RunPair) -> tuple[str, ...]:
     caveats = []
     if not same_images(pair.first, pair.second):
         caveats.append(
             f"The images of {one.first} and {one.second} differ: nothing is compared image by "
-            "image, and the data may be what changed."
+            "image, and the data may be the cause of the changes."
         )
     if pair.first.seed != pair.second.seed:
         caveats.append(
             f"The seeds differ ({pair.first.seed} and {pair.second.seed}): other initial weights "
-            "and another order of batches alone change a run."
+            "and another order of batches change a run too."
         )
-    if one.alone:
-        caveats.append(f"Without a partner of equal network and seed: {listing(one.alone)}.")
+    if one.unpaired:
+        caveats.append(f"Without a partner of equal network and seed: {listing(one.unpaired)}.")
     return tuple(caveats)
 
 
-def _summary(one: Comparison) -> str:
+def _summary(one: ExperimentComparison) -> str:
     if not one.compared:
         return f"{one.second} and {one.first} could not be compared: {_why_nothing([one])}."
     said = [finding.meaning for _, result in one.compared for finding in result.findings]
@@ -227,33 +228,35 @@ def _summary(one: Comparison) -> str:
             (Verdict.INCONCLUSIVE, "cannot be told apart"),
         )
     ]
-    told = listing([f"{count} {words}" for count, words in counts if count])
-    return f"Of {plural(len(said), 'pair')} of runs of {one.first} and {one.second}, {told}."
+    counted = listing([f"{count} {words}" for count, words in counts if count])
+    return f"Of {plural(len(said), 'pair')} of runs of {one.first} and {one.second}, {counted}."
 
 
-def _all_pairs(comparisons: Sequence[Comparison]) -> pd.DataFrame:
+def _all_pairs(comparisons: Sequence[ExperimentComparison]) -> pd.DataFrame:
     rows = []
     for one in comparisons:
         for pair in one.pairs:
             verdict = str(pair.result.findings[0].verdict) if pair.result else "not compared"
             row = {"first": pair.first.name, "second": pair.second.name, "verdict": verdict}
             share = pair.result.findings[0].estimates[-1] if pair.result else None
-            row["compared"] = share.method.removeprefix("no interval: ") if share else pair.refusal
+            row["compared"] = (
+                share.method.removeprefix("no interval: ") if share else pair.why_not_compared
+            )
             rows.append(row)
         rows += [
             {"first": name, "second": "", "verdict": "no partner", "compared": ""}
-            for name in one.alone
+            for name in one.unpaired
         ]
     return pd.DataFrame(rows, columns=["first", "second", "verdict", "compared"])
 
 
-def _why_nothing(comparisons: Sequence[Comparison]) -> str:
-    refusals = [pair.refusal for one in comparisons for pair in one.pairs]
-    if refusals:
-        return refusals[0]
+def _why_nothing(comparisons: Sequence[ExperimentComparison]) -> str:
+    reasons = [pair.why_not_compared for one in comparisons for pair in one.pairs]
+    if reasons:
+        return reasons[0]
     return (
-        "they have no network of equal seed in common, which is what is compared: "
-        "name the folders of two single runs to compare whatever they hold"
+        "they have no common network with equal seeds, and only such runs are compared: "
+        "name the folders of two single runs to compare any two"
     )
 
 
@@ -263,8 +266,8 @@ ANALYSIS = Analysis(
     question="What changed from the first experiment to each of the others?",
     run=run,
     background=(
-        "Two trainings are set side by side, layer by layer: what differs by more than the "
-        "steps of one of them differ among themselves has changed."
+        "Two trainings are compared layer by layer: a quantity has changed if it differs between "
+        "them by more than it varies over the steps of each."
     ),
     order=0,
     comparing=True,

@@ -9,12 +9,12 @@ from analyses.result import Table
 from analyses.wording.phrases import plural
 from gradflow.runs.reading.run import Run
 
-MOST_ROWS = 15
-OFTEN_LOST = 0.05
-SHOWN_EPOCHS = 3
+MAX_ROWS = 15
+MIN_LOST_DIFFERENCE = 0.05
+EPOCHS_SHOWN = 3
 
 
-def ranked(changes: pd.DataFrame, ratio: bool) -> pd.DataFrame:
+def ranked_changes(changes: pd.DataFrame, ratio: bool) -> pd.DataFrame:
     """The changed rows of one kind, the largest first; ratios by the size of their logarithm."""
     kept = changes[changes["changed"] & (changes["ratio"] == ratio)]
     order = kept["effect"].abs().sort_values(ascending=False, kind="stable").index
@@ -25,7 +25,7 @@ def ranked(changes: pd.DataFrame, ratio: bool) -> pd.DataFrame:
 def comparison_tables(
     names: tuple[str, str], runs: tuple[Run, Run], alignment: Alignment, changes: pd.DataFrame
 ) -> tuple[Table, ...]:
-    """What differs between `runs`, called `names`; tables without rows are left out."""
+    """The differences between `runs`, which are called `names`; empty tables are left out."""
     options = configuration_differences(*runs)
     sides = {"first": names[0], "second": names[1]}
     ratios, fractions = (_ranked_table(changes, ratio) for ratio in (True, False))
@@ -34,14 +34,14 @@ def comparison_tables(
         Table("scalars", "Scalars of the epochs, side by side", _scalars(names, runs)),
         Table("ratios", f"Largest ratios, {names[1]} over {names[0]}", ratios),
         Table("fractions", f"Largest differences, {names[1]} less {names[0]}, points", fractions),
-        Table("lost", "Zero or not finite in one run more often", _lost(names, changes)),
-        Table("alignment", "What was aligned with what", _alignment_table(names, alignment)),
+        Table("lost", "Zero or not finite more often in one run", _lost(names, changes)),
+        Table("alignment", "How layers were aligned", _alignment_table(names, alignment)),
     )
     return tuple(table for table in found if len(table.frame))
 
 
 def _ranked_table(changes: pd.DataFrame, ratio: bool) -> pd.DataFrame:
-    rows = ranked(changes, ratio).head(MOST_ROWS)
+    rows = ranked_changes(changes, ratio).head(MAX_ROWS)
     columns = {"effect": "ratio" if ratio else "difference"}
     columns |= {"low_selected": "low", "high_selected": "high"}
     effects = rows[list(columns)].rename(columns=columns)
@@ -52,18 +52,18 @@ def _ranked_table(changes: pd.DataFrame, ratio: bool) -> pd.DataFrame:
 
 def _lost(names: tuple[str, str], changes: pd.DataFrame) -> pd.DataFrame:
     apart = (changes["lost_first"] - changes["lost_second"]).abs()
-    rows = changes.loc[apart[apart > OFTEN_LOST].sort_values(ascending=False).index]
+    rows = changes.loc[apart[apart > MIN_LOST_DIFFERENCE].sort_values(ascending=False).index]
     titles = {
         f"lost_{which}": f"share of steps, {name}"
         for which, name in zip(("first", "second"), names, strict=True)
     }
-    frame = rows.head(MOST_ROWS)[["quantity", "layer", *titles]].rename(columns=titles)
+    frame = rows.head(MAX_ROWS)[["quantity", "layer", *titles]].rename(columns=titles)
     return frame.reset_index(drop=True)
 
 
 def _alignment_table(names: tuple[str, str], alignment: Alignment) -> pd.DataFrame:
-    """Layers of one name are counted by role; all others are listed."""
-    pairs, alone = alignment.pairs, alignment.alone
+    """Layers of equal name are counted by role; all others are listed."""
+    pairs, unmatched = alignment.pairs, alignment.unmatched
     same = pairs[pairs["first"] == pairs["second"]].groupby("role", sort=False).size()
     rows = [
         {
@@ -89,7 +89,7 @@ def _alignment_table(names: tuple[str, str], alignment: Alignment) -> pd.DataFra
             "role": one["role"],
             "aligned by": "no partner",
         }
-        for _, one in alone.iterrows()
+        for _, one in unmatched.iterrows()
     ]
     return pd.DataFrame(rows, columns=[*names, "role", "aligned by"]).fillna("")
 
@@ -101,7 +101,7 @@ def _scalars(names: tuple[str, str], runs: tuple[Run, Run]) -> pd.DataFrame:
         for run in runs
     ]
     both = frames[0].index.intersection(frames[1].index).sort_values()
-    places = np.unique(np.linspace(0, max(len(both) - 1, 0), SHOWN_EPOCHS).round().astype(int))
+    places = np.unique(np.linspace(0, max(len(both) - 1, 0), EPOCHS_SHOWN).round().astype(int))
     rows = []
     for scalar in frames[0].columns.intersection(frames[1].columns, sort=False):
         for epoch in both[places[: len(both)]]:

@@ -4,8 +4,8 @@ from analyses.health.conditions import CONDITIONS, Condition
 from analyses.health.readings import Reading
 from analyses.result import Estimate, Finding, Verdict
 from analyses.wording.numbers import number, with_interval
-from analyses.wording.phrases import listing, named, plural, slug, unnamed
-from analyses.wording.sentences import Told, sentence
+from analyses.wording.phrases import listing, plural, slug, with_network, without_network
+from analyses.wording.sentences import NetworkStatement, sentence
 from gradflow.runs.reading.run import Run
 
 HARMLESS = {"noisy"}  # slows training down at worst: no illness by itself
@@ -53,7 +53,7 @@ def condition_finding(network: str, condition: str, members: list[tuple[Run, Rea
     return Finding(
         key=slug(f"{one.condition}-{network}"),
         network=network,
-        hypothesis=named(words.hypothesis, network),
+        hypothesis=with_network(words.hypothesis, network),
         contradicted_by=words.contradicted_by,
         verdict=verdict,
         estimates=_estimates(one, members),
@@ -61,7 +61,7 @@ def condition_finding(network: str, condition: str, members: list[tuple[Run, Rea
         meaning=_meaning(network, words, one, verdict),
         next_step=_next_step(words, verdict),
         caveats=_caveats(one_run, one),
-        statement=unnamed(words.hypothesis),
+        statement=without_network(words.hypothesis),
         evidence=EVIDENCE,
     )
 
@@ -111,7 +111,9 @@ def _meaning(network: str, words: Condition, one: Reading, verdict: Verdict) -> 
     }[verdict]
     if one.value is None:
         reason = one.note[:1].lower() + one.note[1:].removesuffix(".")
-        return sentence([Told(network, clause, detail=reason or "no finite number could be had")])
+        return sentence(
+            [NetworkStatement(network, clause, detail=reason or "no finite number could be had")]
+        )
     place = f" at layer {one.layer}" if one.layer else ""
     place = " at the input" if one.layer == INPUT else place
     amount = number(one.value)
@@ -122,7 +124,9 @@ def _meaning(network: str, words: Condition, one: Reading, verdict: Verdict) -> 
         early = f"; it was so in the first steps only ({number(one.early or 0)})"
     elif verdict is Verdict.SUPPORTED and one.when:
         early = f", {one.when}"
-    return sentence([Told(network, clause, f"the {one.quantity} is {amount}{place}{early}")])
+    return sentence(
+        [NetworkStatement(network, clause, f"the {one.quantity} is {amount}{place}{early}")]
+    )
 
 
 def _next_step(words: Condition, verdict: Verdict) -> str:
@@ -153,7 +157,7 @@ def overall_finding(
     return Finding(
         key=slug(f"healthy-{network}"),
         network=network,
-        hypothesis=named(hypothesis, network),
+        hypothesis=with_network(hypothesis, network),
         contradicted_by="One condition that is supported.",
         verdict=(
             Verdict.CONTRADICTED
@@ -170,7 +174,7 @@ def overall_finding(
             ),
         ),
         threshold="supported where every condition asked for is contradicted",
-        meaning=sentence([Told(network, overall_clause(single))]),
+        meaning=sentence([NetworkStatement(network, overall_clause(single))]),
         next_step=(
             single[ill[0]].next_step
             if ill
@@ -180,7 +184,7 @@ def overall_finding(
             unasked,
             "Several conditions are asked at once: the more, the likelier one is found by chance.",
         ),
-        statement=unnamed(hypothesis),
+        statement=without_network(hypothesis),
         evidence=EVIDENCE,
     )
 

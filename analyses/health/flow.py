@@ -14,8 +14,8 @@ from analyses.reading.layer_gradients import (
     MIN_LAYERS,
     log_factors,
     logarithm,
+    pivot_by_step,
     weighted_layers,
-    wide,
 )
 from analyses.result import Verdict
 from analyses.statistics import Array
@@ -63,7 +63,7 @@ def gradient_cuts(run: Run) -> Cuts | None:
     else:
         chosen = layers[layers["layer"].isin(weighted_layers(layers)["layer"])]
         chosen = chosen.sort_values("depth", kind="stable")
-    norms = wide(run.gradients, "norm", chosen["layer"])
+    norms = pivot_by_step(run.gradients, "norm", chosen["layer"])
     shown = norms.notna().any().to_numpy()
     if shown.sum() < 2:
         return None
@@ -84,7 +84,7 @@ def _inputs_of_additions(run: Run, names: pd.Series) -> Cuts:
     # Runs of an earlier version lack the whole gradient: that by skip and branch stands in.
     whole = run.junctions["input_gradient_norm"].astype(float)
     frame = run.junctions.assign(whole=whole.fillna(run.junctions["gradient_norm"]))
-    norms = wide(frame, "whole", names)
+    norms = pivot_by_step(frame, "whole", names)
     return Cuts(list(names), norms, projections.astype(float), None, "inputs of residual additions")
 
 

@@ -20,7 +20,7 @@ from analyses.health.findings import (
 from analyses.reading.runs import by_network
 from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Finding, Table, Verdict
-from analyses.wording.sentences import Told, sentence
+from analyses.wording.sentences import NetworkStatement, sentence
 from gradflow.runs.reading.run import Experiment, Run
 
 # The gradient profile has these two findings, over every step rather than the last ones.
@@ -35,7 +35,7 @@ def run(experiment: Experiment, bounds: Thresholds | None = None) -> AnalysisRes
     networks = _networks(experiment, bounds)
     findings = {name: _findings(name, found) for name, found in networks.items()}
     told = [
-        Told(name, overall_clause({one.topic: one for one in single}))
+        NetworkStatement(name, overall_clause({one.topic: one for one in single}))
         for name, (_, *single) in findings.items()
     ]
     together = {"healthy": sentence(told)}

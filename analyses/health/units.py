@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from analyses.health.readings import Reading, beyond, ends, verdict_of, window
-from analyses.reading.layer_gradients import wide
+from analyses.reading.layer_gradients import pivot_by_step
 from analyses.result import Verdict
 from analyses.statistics import Array as Floats
 from analyses.wording.numbers import number, share_bound
@@ -36,7 +36,7 @@ def dead_counts(run: Run) -> tuple[pd.DataFrame, Floats]:
     layers = run.layers.drop_duplicates("layer")
     layers = layers[layers["role"].isin(["convolution", "linear", "activation"])]
     counted = channels(layers)[(layers["role"] == "activation").to_numpy()].dropna()
-    dead = wide(run.activations, "dead_channels", pd.Series(counted.index, dtype=object))
+    dead = pivot_by_step(run.activations, "dead_channels", pd.Series(counted.index, dtype=object))
     dead = dead.dropna(axis=1, how="all")
     return dead, counted[dead.columns].to_numpy(dtype=float)
 
@@ -93,8 +93,8 @@ def mean_slope(run: Run) -> pd.DataFrame:
     """
     layers = run.layers.drop_duplicates("layer")
     inner = layers[layers["type"].isin(_BOUNDED) & (layers["depth"] < layers["depth"].max())]
-    squares = wide(run.activations, "rms", inner["layer"]) ** 2
-    means = wide(run.activations, "mean", inner["layer"])
+    squares = pivot_by_step(run.activations, "rms", inner["layer"]) ** 2
+    means = pivot_by_step(run.activations, "mean", inner["layer"])
     sigmoid = (inner["type"] == "Sigmoid").to_numpy()
     slopes: pd.DataFrame = (4 * (means - squares)).where(
         np.broadcast_to(sigmoid, squares.shape), 1 - squares
@@ -143,7 +143,7 @@ def _gradient_through(run: Run, layer: str, longest: int) -> float | None:
     if place == 0 or layers["shape"][place - 1] != layers["shape"][place]:
         return None
     pair = pd.Series([layers["layer"][place - 1], layer])
-    norms = wide(run.gradients, "norm", pair)
+    norms = pivot_by_step(run.gradients, "norm", pair)
     after = norms[layer].where(norms[layer] > 0)
     return ends((norms[pair[0]] / after).to_numpy(), longest).value
 

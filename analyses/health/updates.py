@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from analyses.health.readings import Ends, Reading, beyond, ends, verdict_of
-from analyses.reading.layer_gradients import wide
+from analyses.reading.layer_gradients import pivot_by_step
 from analyses.result import Verdict
 from analyses.statistics.verdicts import verdict_above
 from analyses.wording.numbers import number
@@ -25,7 +25,7 @@ def weight_updates(run: Run) -> pd.DataFrame:
     layers = layers[~is_norm]
     names = (layers["layer"] + ".weight").drop_duplicates()
     frame = run.parameters[run.parameters["weight_norm"] > 0]
-    ratios = wide(frame, "update_to_weight", names, key="parameter")
+    ratios = pivot_by_step(frame, "update_to_weight", names, key="parameter")
     return ratios.dropna(axis=1, how="all")
 
 

@@ -1,4 +1,4 @@
-"""Draws the picture that shows it all: accuracy above, gradients by depth and epoch below."""
+"""Draws the overview: accuracy by epoch above, gradients by depth and epoch below."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,16 +13,18 @@ from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullFormatter
 from analyses.overview.measure import NetworkOverview
 from analyses.plotting import panels, theme
 
-ACROSS = 3  # networks side by side; further ones come below
-MOST_CELLS = 3000  # a heat map of more is drawn as pixels: paths would make the page heavy
-MOST_LINES = 30  # marked epochs of a panel: more lines would hide what they run across
-TICK = 0.05  # of the panel's height: the line of a change that is not drawn across it
-DECADES = 10  # largest over smallest colour from which not every tick of the scale has a number
-LEAST_SHARE = 0.05  # of the rows, for a stage to have its shape written beside it
-LONGEST_NAME = 34
-LONGEST_COURSE = 60  # epochs: a longer curve is drawn thinner
-_CASING = [effects.withStroke(linewidth=2.2, foreground="black", alpha=0.55)]
-# Fill, edge and size of the triangle of a change: seen in grey print too.
+MAX_COLUMNS = 3  # networks side by side; others go into further rows
+MAX_VECTOR_CELLS = (
+    3000  # a larger heat map is drawn as pixels, since paths would make the page large
+)
+MAX_LINES = 30  # marked epochs of a panel: more lines would hide the heat map
+TICK_HEIGHT = 0.05  # of the panel's height, for the line of a change that is not drawn across it
+ALL_TICKS_SPAN = 10  # largest over smallest colour; below it every tick of the scale has a number
+MIN_STAGE_SHARE = 0.05  # of the rows: smaller stages have no label of their shape
+MAX_NAME_LENGTH = 34
+MAX_THICK_EPOCHS = 60  # epochs: a longer curve is drawn thinner
+_DARK_OUTLINE = [effects.withStroke(linewidth=2.2, foreground="black", alpha=0.55)]
+# Fill, edge and size of the triangle of a change: rise and fall differ in grey print too.
 _RISE: dict[str, Any] = {"marker": "^", "mfc": "white", "mec": "black", "ms": 5.5, "mew": 0.9}
 _FALL: dict[str, Any] = {"marker": "v", "mfc": "black", "mec": "white", "ms": 6.5, "mew": 0.5}
 _STALE: dict[str, Any] = {"mfc": "#c4c4c4", "mec": "#6b6b6b", "mew": 0.6, "ms": 5}
@@ -30,16 +32,16 @@ _STALE: dict[str, Any] = {"mfc": "#c4c4c4", "mec": "#6b6b6b", "mew": 0.6, "ms": 
 
 @theme.themed
 def draw_overview(networks: list[str], shown: Sequence[NetworkOverview]) -> Drawing:
-    """One column a network: accuracy by epoch, where there is any, over gradients by depth."""
+    """One column per network: accuracy by epoch, if recorded, above gradients by depth."""
     with_curves = any(one.curves["accuracy"].notna().any() for one in shown)
     heights = [1.0, 1.45] if with_curves else [1.45]
-    across = min(len(shown), ACROSS)
-    bands = -(-len(shown) // across)
+    across = min(len(shown), MAX_COLUMNS)
+    row_groups = -(-len(shown) // across)
     figure, axes = panels.subplots(
-        bands * len(heights),
+        row_groups * len(heights),
         across,
-        bands * (1.75 * sum(heights)) + 0.75,
-        gridspec_kw={"height_ratios": heights * bands},
+        row_groups * (1.75 * sum(heights)) + 0.75,
+        gridspec_kw={"height_ratios": heights * row_groups},
     )
     for axis in axes.flat:
         axis.set_visible(False)
@@ -63,22 +65,22 @@ def draw_overview(networks: list[str], shown: Sequence[NetworkOverview]) -> Draw
             if column == 0:
                 axis.set_ylabel("depth (layers from the input)")
             if not with_curves:
-                _name(axis, shown[place].network)
-    _share_scale(accuracies, across)
+                _set_title(axis, shown[place].network)
+    _set_common_scale(accuracies, across)
     lowest = [axis for axis in axes.flat if axis.get_visible() and axis not in accuracies]
     _colour_bar(figure, drawn, lowest)
     _legend(figure, accuracies)
     return figure
 
 
-def _name(axis: Axes, network: str) -> None:
-    short = network if len(network) <= LONGEST_NAME else f"{network[: LONGEST_NAME - 1]}…"
+def _set_title(axis: Axes, network: str) -> None:
+    short = network if len(network) <= MAX_NAME_LENGTH else f"{network[: MAX_NAME_LENGTH - 1]}…"
     axis.set_title(short, parse_math=False, fontweight="bold")
 
 
 def _draw_accuracy(axis: Axes, one: NetworkOverview, palette: dict[str, str]) -> None:
     axis.set_visible(True)
-    _name(axis, one.network)
+    _set_title(axis, one.network)
     colour = palette[one.network]
     known = one.curves.dropna(subset="accuracy")
     seeds = [curve for _, curve in known.groupby("seed", sort=False)]
@@ -94,19 +96,19 @@ def _draw_accuracy(axis: Axes, one: NetworkOverview, palette: dict[str, str]) ->
         mean = known[["epoch", "accuracy", "low", "high"]].astype(float)
     if len(mean):
         label = "validation accuracy" if len(seeds) < 2 else "validation accuracy, mean of seeds"
-        width = 1.8 if len(mean) <= LONGEST_COURSE else 1.0
+        width = 1.8 if len(mean) <= MAX_THICK_EPOCHS else 1.0
         panels.curve(axis, mean, "epoch", "accuracy", color=colour, lw=width, marker=marker)
-        # The colour differs from panel to panel, the legend stands for all of them.
+        # The colour differs between panels, but there is one legend for all.
         axis.plot([], [], color="black", lw=1.8, label=label)
     else:
         style = {"ha": "right", "color": theme.GREY, "fontsize": theme.SMALL_TEXT_SIZE}
         axis.text(0.98, 0.04, "no validation accuracy", transform=axis.transAxes, **style)
-    _mark(axis, one.marked)
-    _epochs(axis, one)
+    _draw_change_marks(axis, one.marked)
+    _set_epoch_axis(axis, one)
     axis.tick_params(labelbottom=False)
 
 
-def _mark(axis: Axes, marked: pd.DataFrame) -> None:
+def _draw_change_marks(axis: Axes, marked: pd.DataFrame) -> None:
     for sign, word, style in ((1, "rise", _RISE), (-1, "fall", _FALL)):
         for stale in (False, True):
             part = marked[(marked["change"] * sign > 0) & (marked["stale"] == stale)]
@@ -119,27 +121,27 @@ def _mark(axis: Axes, marked: pd.DataFrame) -> None:
 def _draw_gradients(axis: Axes, one: NetworkOverview, matrix: pd.DataFrame, norm: Any) -> Any:
     axis.set_visible(True)
     drawn = panels.heat_map(axis, matrix, norm, "viridis", "")
-    drawn.set_rasterized(matrix.size > MOST_CELLS)
+    drawn.set_rasterized(matrix.size > MAX_VECTOR_CELLS)
     for boundary in one.stages["first"].iloc[1:]:
         axis.axhline(boundary - 0.5, color="white", lw=0.7)
-    _repeat(axis, one.marked)
-    _epochs(axis, one)
+    _draw_change_lines(axis, one.marked)
+    _set_epoch_axis(axis, one)
     return drawn
 
 
-def _repeat(axis: Axes, marked: pd.DataFrame) -> None:
-    """A line at each marked epoch: across the panel, but for what is gone with fresh statistics."""
+def _draw_change_lines(axis: Axes, marked: pd.DataFrame) -> None:
+    """A line at each marked epoch; a short one if re-estimated statistics remove the change."""
     real = marked[~marked["stale"].astype(bool)]
     falls = set(real.loc[real["change"] < 0, "epoch"])
-    whole = set(real["epoch"]) if real["epoch"].nunique() <= MOST_LINES else set()
+    whole = set(real["epoch"]) if real["epoch"].nunique() <= MAX_LINES else set()
     for epoch in sorted(set(marked["epoch"])):
         style = (0, (1, 2)) if epoch in whole - falls else "-"
-        start = 0 if epoch in whole else 1 - TICK
-        axis.axvline(epoch, start, color="white", lw=1, ls=style, path_effects=_CASING)
+        start = 0 if epoch in whole else 1 - TICK_HEIGHT
+        axis.axvline(epoch, start, color="white", lw=1, ls=style, path_effects=_DARK_OUTLINE)
 
 
-def _epochs(axis: Axes, one: NetworkOverview) -> None:
-    """The same epochs at the same places in both panels of a network."""
+def _set_epoch_axis(axis: Axes, one: NetworkOverview) -> None:
+    """Give both panels of a network the same epochs on the x-axis."""
     epochs = [*one.gradients.columns, *one.curves["epoch"].dropna()]
     panels.epoch_axis(axis)
     axis.set_xlim(min(epochs) - 0.5, max(epochs) + 0.5)
@@ -147,7 +149,7 @@ def _epochs(axis: Axes, one: NetworkOverview) -> None:
 
 def _name_stages(axis: Axes, stages: pd.DataFrame, rows: int) -> None:
     for stage in stages.itertuples():
-        if (stage.last - stage.first + 1) / rows >= LEAST_SHARE:
+        if (stage.last - stage.first + 1) / rows >= MIN_STAGE_SHARE:
             axis.annotate(
                 str(stage.shape),
                 (1.015, (stage.first + stage.last) / 2),
@@ -159,7 +161,7 @@ def _name_stages(axis: Axes, stages: pd.DataFrame, rows: int) -> None:
             )
 
 
-def _share_scale(axes: list[Axes], across: int) -> None:
+def _set_common_scale(axes: list[Axes], across: int) -> None:
     if not axes:
         return
     low = min(axis.get_ylim()[0] for axis in axes)
@@ -180,11 +182,11 @@ def _colour_bar(figure: Drawing, drawn: Any, axes: list[Axes]) -> None:
     )
     bar.ax.tick_params(which="both", labelsize=theme.SMALL_TEXT_SIZE)
     span = drawn.norm.vmax / drawn.norm.vmin
-    if span >= DECADES:
-        # Few decades: their ticks alone would be few, and all of the others would run together.
+    if span >= ALL_TICKS_SPAN:
+        # Ticks at powers of ten only would be few, and labels on all minor ticks would overlap.
         bar.ax.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
         every = LogFormatterSciNotation(minor_thresholds=(np.inf, np.inf))
-        bar.ax.xaxis.set_minor_formatter(every if span < DECADES**2 else NullFormatter())
+        bar.ax.xaxis.set_minor_formatter(every if span < ALL_TICKS_SPAN**2 else NullFormatter())
 
 
 def _legend(figure: Drawing, axes: list[Axes]) -> None:

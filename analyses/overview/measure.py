@@ -1,19 +1,19 @@
-"""What one picture shows of a network: its accuracy, the jumps of it, its gradients by depth."""
+"""Measures what the overview shows of a network: accuracy, its jumps, gradients by depth."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
-from analyses.accuracy.jumps import RATE, jumps
+from analyses.accuracy.jumps import FALSE_DISCOVERY_RATE, changes_of_network
 from analyses.accuracy.learning_curves import curves_of
 from analyses.gradients.profile import over_depth, profile
-from analyses.reading.layer_gradients import medians_by_epoch, wide
+from analyses.reading.layer_gradients import medians_by_epoch, pivot_by_step
 from analyses.reading.predictions import accuracy_by_epoch, correctness, predictions_of
-from analyses.reading.runs import seed_name
+from analyses.reading.runs import seed_label
 from gradflow.runs.reading.run import Run
 
-MARKED = ("seed", "epoch", "change", "accuracy", "stale")
+MARKED_COLUMNS = ("seed", "epoch", "change", "accuracy", "stale")
 
 
 @dataclass(frozen=True)
@@ -22,20 +22,20 @@ class NetworkOverview:
 
     Fields:
         network: its name.
-        curves: columns seed, epoch, accuracy, low, high, train_accuracy; what was not recorded is
-            NaN, low and high (Wilson 95 %) where the accuracy is not that of predictions.
-        changes: how many changes of accuracy were tested.
-        marked: those beyond sampling noise: seed, epoch (the later one), change, accuracy (there),
-            stale (no longer so with batch-norm statistics re-estimated; False where these were
-            not recorded).
-        re_estimated: were the statistics re-estimated in every run with predictions?
+        curves: columns seed, epoch, accuracy, low, high (Wilson 95 %), train_accuracy; NaN if not
+            recorded. low and high need predictions.
+        changes: number of changes of accuracy that were tested.
+        marked: the changes beyond sampling noise: seed, epoch (the later one), change, accuracy
+            (at that epoch), stale (whether the change disappears with re-estimated batch-norm
+            statistics; False if these were not recorded).
+        re_estimated: whether the statistics were re-estimated in every run with predictions.
         gradients: median root mean square of the gradient with respect to the outputs of the
-            layers with weights, rows depth, columns epoch.
-        stages: runs of layers of one output shape, in order: columns first and last (row of
+            layers with weights; rows depth, columns epoch.
+        stages: consecutive layers of equal output shape, in order: columns first and last (row of
             `gradients`), shape.
-        layers: how many layers the factor spans.
-        factor, low, high: of the gradient norm from the last layer to the first, compared at equal
-            output shape, with its 95 % interval; None where there is none.
+        layers: number of layers that the factor spans.
+        factor, low, high: factor of the gradient norm from the last layer to the first, compared
+            at equal output shape, with its 95 % interval; None if there is none.
     """
 
     network: str
@@ -51,17 +51,19 @@ class NetworkOverview:
     high: float | None
 
 
-def network_overview(network: str, runs: list[Run], rate: float = RATE) -> NetworkOverview:
-    """Reduce the runs of one network; `rate` bounds false discoveries among the changes.
+def network_overview(
+    network: str, runs: list[Run], false_discovery_rate: float = FALSE_DISCOVERY_RATE
+) -> NetworkOverview:
+    """Reduce the runs of one network; `false_discovery_rate` is that of the marked changes.
 
-    Raises `NotApplicableError` where a run has no gradients at two layers with weights.
+    Raises `NotApplicableError` if a run has no gradients at two layers with weights.
     """
     flow = profile(network, runs)
     layers = flow.seeds[0].layers
-    rms = [wide(run.gradients, "rms", layers["layer"]) for run in runs]
+    rms = [pivot_by_step(run.gradients, "rms", layers["layer"]) for run in runs]
     factor, low, high = over_depth(flow)
     predicted = [run for run in runs if len(run.predictions)]
-    tested, marked = _marked(network, predicted, rate)
+    tested, marked = _marked(network, predicted, false_discovery_rate)
     return NetworkOverview(
         network=network,
         curves=_curves(runs, predicted),
@@ -83,31 +85,39 @@ def _curves(runs: list[Run], predicted: list[Run]) -> pd.DataFrame:
     for run in runs:
         scalars = curves_of(run).rename(columns={"val_accuracy": "accuracy"})
         if run in predicted:
-            # Of the distinct images, as the jumps are.
+            # The accuracy on distinct images, which the jumps use too.
             own = accuracy_by_epoch(correctness(predictions_of(run))).astype(float)
             kept = scalars.drop(columns=["accuracy", "images"], errors="ignore")
             scalars = kept.merge(own, on="epoch", how="outer")
-        parts.append(scalars.assign(seed=seed_name(run)).reindex(columns=names))
+        parts.append(scalars.assign(seed=seed_label(run)).reindex(columns=names))
     return pd.concat(parts, ignore_index=True)
 
 
-def _marked(network: str, runs: list[Run], rate: float) -> tuple[int, pd.DataFrame]:
-    """How many changes were tested, and those beyond noise."""
+def _marked(network: str, runs: list[Run], false_discovery_rate: float) -> tuple[int, pd.DataFrame]:
+    """The number of tested changes, and the changes beyond noise."""
     if not runs:
-        return 0, pd.DataFrame(columns=list(MARKED))
-    found = jumps(network, runs, rate)
+        return 0, pd.DataFrame(columns=list(MARKED_COLUMNS))
+    found = changes_of_network(network, runs, false_discovery_rate)
     if not len(found.changes):
-        return 0, pd.DataFrame(columns=list(MARKED))
+        return 0, pd.DataFrame(columns=list(MARKED_COLUMNS))
     real = found.changes[found.changes["real"]]
     heights = found.curves[["seed", "epoch", "accuracy"]].drop_duplicates(["seed", "epoch"])
     real = real.merge(heights, on=["seed", "epoch"])
     again = [run for run in runs if len(run.recalibration)]
-    stale = _gone(real, jumps(network, again, rate, "recalibration").changes) if again else False
-    return len(found.changes), real.assign(stale=stale)[list(MARKED)]
+    stale = (
+        _gone_when_re_estimated(
+            real, changes_of_network(network, again, false_discovery_rate, "recalibration").changes
+        )
+        if again
+        else False
+    )
+    return len(found.changes), real.assign(stale=stale)[list(MARKED_COLUMNS)]
 
 
-def _gone(real: pd.DataFrame, again: pd.DataFrame) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
-    """Which of the `real` changes are not among those of `again`, where these were tested."""
+def _gone_when_re_estimated(
+    real: pd.DataFrame, again: pd.DataFrame
+) -> "np.ndarray[tuple[int], np.dtype[np.bool_]]":
+    """For each of the `real` changes: whether it was tested in `again` and is not real there."""
     if not len(again):
         return np.zeros(len(real), dtype=bool)
     once = again.drop_duplicates(["seed", "epoch"])

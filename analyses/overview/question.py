@@ -1,11 +1,11 @@
 """What happens to accuracy and gradients, over depth and epochs, in one picture?
 
-Description only: every statement in it is tested in an analysis of its own.
+Description only: every statement is tested in another analysis.
 """
 
 from functools import partial
 
-from analyses.accuracy.jumps import RATE
+from analyses.accuracy.jumps import FALSE_DISCOVERY_RATE
 from analyses.overview.figures import draw_overview
 from analyses.overview.measure import NetworkOverview, network_overview
 from analyses.reading.runs import by_network, runs_with
@@ -16,18 +16,20 @@ from analyses.wording.phrases import listing, plural
 from gradflow.runs.reading.run import Experiment
 
 
-def run(experiment: Experiment, rate: float = RATE) -> AnalysisResult:
+def run(
+    experiment: Experiment, false_discovery_rate: float = FALSE_DISCOVERY_RATE
+) -> AnalysisResult:
     """Accuracy by epoch over gradients by depth and epoch, network by network.
 
-    `rate` bounds false discoveries among the changes of accuracy that are marked.
+    `false_discovery_rate` is that of the marked changes of accuracy.
 
-    Raises `NotApplicableError` where no network has gradients at two layers with weights.
+    Raises `NotApplicableError` if no network has gradients at two layers with weights.
     """
     networks = by_network(runs_with(experiment, "gradients", "gradients by layer"))
     shown, reasons = [], []
     for name, runs in networks.items():
         try:
-            shown.append(network_overview(name, runs, rate))
+            shown.append(network_overview(name, runs, false_discovery_rate))
         except NotApplicableError as reason:
             reasons.append(str(reason))
     if not shown:
@@ -36,7 +38,7 @@ def run(experiment: Experiment, rate: float = RATE) -> AnalysisResult:
     figure = Figure(
         key="overview",
         title=title,
-        caption=_caption(shown, rate),
+        caption=_caption(shown, false_discovery_rate),
         alt=_alt(shown),
         draw=partial(draw_overview, experiment.networks, shown),
     )
@@ -48,7 +50,7 @@ def run(experiment: Experiment, rate: float = RATE) -> AnalysisResult:
         method=(
             "Medians over steps and seeds of the root mean square of the gradient with respect to "
             "the output of each layer with weights; the factor over the depth is that of the "
-            "gradient profile, the marked changes are those of the jumps of accuracy."
+            "gradient profile, and the marked changes are those of the jumps of accuracy."
         ),
         sources=(),
     )
@@ -57,9 +59,9 @@ def run(experiment: Experiment, rate: float = RATE) -> AnalysisResult:
 def _gradients(shown: list[NetworkOverview]) -> str:
     known = [one for one in shown if one.factor is not None]
     if not known:
-        return "No factor of the gradient over the depth could be had"
+        return "The factor of the gradient over the depth could not be computed"
     verbs = [_verb(one) for one in known]
-    # One verb for all of them is said once.
+    # If all networks have the same verb, it is written once.
     said = [
         f"{verb + ' ' if place == 0 or len(set(verbs)) > 1 else ''}{_times(one)} in {one.network}"
         for place, (verb, one) in enumerate(zip(verbs, known, strict=True))
@@ -105,12 +107,12 @@ def _falls(shown: list[NetworkOverview]) -> str:
     return f"; accuracy falls beyond sampling noise {listing(said)}{left}"
 
 
-def _caption(shown: list[NetworkOverview], rate: float) -> str:
-    """Three sentences at most: what stands above, what below, and what the lines are."""
+def _caption(shown: list[NetworkOverview], false_discovery_rate: float) -> str:
+    """At most three sentences: the upper panel, the lower panel, and the lines."""
     below = (
         "root mean square of the gradient with respect to the output of each layer with weights, "
         "median over steps and seeds, by depth (input at the bottom) and epoch, one logarithmic "
-        "colour scale; horizontal lines part layers whose outputs differ in shape, and the title "
+        "colour scale; horizontal lines separate layers of different output shape, and the title "
         "compares equal shapes only (95 % interval in brackets)."
     )
     if not any(one.curves["accuracy"].notna().any() for one in shown):
@@ -121,10 +123,11 @@ def _caption(shown: list[NetworkOverview], rate: float) -> str:
     )
     if not any(one.changes for one in shown):
         return f"{above}. Below: {below}"
-    gone = ", short ones stand for those gone once batch-norm statistics are re-estimated"
+    gone = "; short ones are changes that disappear once batch-norm statistics are re-estimated"
     return (
         f"{above}; triangles mark the changes beyond sampling noise (McNemar's exact test on the "
-        f"same images, adjusted after Benjamini & Hochberg within {percent(rate)}). Below: {below} "
+        "same images, adjusted after Benjamini & Hochberg within "
+        f"{percent(false_discovery_rate)}). Below: {below} "
         "Vertical lines repeat the changes (falls solid, rises dotted)"
         + (gone if any(one.re_estimated for one in shown) else "")
         + "."
@@ -151,7 +154,7 @@ def _alt_accuracy(one: NetworkOverview) -> str:
 def _alt_gradients(one: NetworkOverview) -> str:
     cells = one.gradients.where(one.gradients > 0).stack()
     if not len(cells):
-        return "Its heat map is grey: no gradient is finite and other than zero."
+        return "Its heat map is grey: no gradient is finite and nonzero."
     (deep, late), (high, there) = cells.idxmin(), cells.idxmax()
     return (
         f"Its heat map runs from {number(cells.min())} at depth {deep} in epoch {late} to "

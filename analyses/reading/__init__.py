@@ -1,1 +1,1 @@
-"""Reads from the frames of a run what several analyses need in the same form."""
+"""Reads the frames of a run into forms that several analyses use."""

@@ -1,4 +1,4 @@
-"""Gradient norms by layer, and the factor by which they change per layer toward the input."""
+"""Gradient norms by layer, and their factor of change per layer toward the input."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ VANISHING = 1e-2  # bounds of the factor over the whole depth
 
 EXPLODING = 1e2
 
-MIN_LAYERS = 3  # of one output shape: fewer do not make a slope worth the name
+MIN_LAYERS = 3  # of one output shape: fewer are too few for a slope
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,12 @@ class LayerGradients:
 
     Fields:
         layers: columns layer, depth, stage, by depth.
-        norms: L2 norms, one row per (epoch, step), one column a layer in the order of `layers`.
-        log_factors: natural logarithm of the factor per layer toward the input, one entry a row
-            of `norms`; NaN where there is none.
-        nonfinite: steps in which the gradient of some layer held a value that is not finite.
+        norms: L2 norms, one row per (epoch, step), one column per layer in the order of `layers`.
+        log_factors: natural logarithm of the factor per layer toward the input, one entry per
+            row of `norms`; NaN if there is none.
+        nonfinite: number of steps at which the gradient of some layer was not finite.
         zeros: fraction of recorded norms that are exactly zero.
-        weight_log_factors: as `log_factors`, of the gradients of the layers' weights.
+        weight_log_factors: as `log_factors`, for the gradients of the layers' weights.
     """
 
     layers: pd.DataFrame
@@ -39,7 +39,7 @@ class LayerGradients:
 
 
 def weighted_layers(layers: pd.DataFrame) -> pd.DataFrame:
-    """The convolutions off the skips; the linear layers where there are too few of these.
+    """The convolutions outside of skips; if there are too few, the linear layers.
 
     Columns layer, depth, stage; sorted by depth.
     """
@@ -51,7 +51,9 @@ def weighted_layers(layers: pd.DataFrame) -> pd.DataFrame:
     return ordered[["layer", "depth", "stage"]].reset_index(drop=True)
 
 
-def wide(frame: pd.DataFrame, quantity: str, names: pd.Series, key: str = "layer") -> pd.DataFrame:
+def pivot_by_step(
+    frame: pd.DataFrame, quantity: str, names: pd.Series, key: str = "layer"
+) -> pd.DataFrame:
     """One row per (epoch, step), one column per name, in the order of `names`."""
     rows = frame[frame[key].isin(names)].drop_duplicates(["epoch", "step", key], keep="last")
     table = rows.set_index(["epoch", "step", key])[quantity].astype(float).unstack(key)
@@ -60,7 +62,7 @@ def wide(frame: pd.DataFrame, quantity: str, names: pd.Series, key: str = "layer
 
 
 def logarithm(values: pd.DataFrame) -> pd.DataFrame:
-    """Natural logarithm; NaN where a value is not finite or not positive."""
+    """Natural logarithm; NaN if a value is not finite or not positive."""
     array = values.to_numpy(dtype=float)
     usable = np.where(np.isfinite(array) & (array > 0), array, np.nan)
     return pd.DataFrame(np.log(usable), index=values.index, columns=values.columns)
@@ -69,15 +71,15 @@ def logarithm(values: pd.DataFrame) -> pd.DataFrame:
 def log_factors(logs: Array, depth: Array, stage: Array) -> Array:
     """Slope of the log norm against depth, negated: log factor per layer toward the input.
 
-    Least squares with one slope for all stages and an intercept of its own for each, so that
-    norms are only compared between layers of equal output shape. Stages with fewer than three
-    usable layers at a step do not count there.
+    Least squares with one slope for all stages and one intercept per stage, so that norms are only
+    compared between layers of equal output shape. At each step, stages with fewer than three
+    usable layers are left out.
 
     Args:
-        logs: natural logarithms of the norms, shape [steps, layers]; NaN where there is none.
-        depth, stage: of the layers, shape [layers].
+        logs: natural logarithms of the norms, shape [steps, layers]; NaN if there is none.
+        depth, stage: of each layer, shape [layers].
 
-    Returns: shape [steps]; NaN where no stage can be used.
+    Returns: shape [steps]; NaN if no stage can be used.
     """
     products, squares = np.zeros(len(logs)), np.zeros(len(logs))
     for index in np.unique(stage):
@@ -96,16 +98,16 @@ def log_factors(logs: Array, depth: Array, stage: Array) -> Array:
 def layer_gradients(run: Run) -> LayerGradients:
     """The gradients of `run` at its weighted layers.
 
-    Raises `NotApplicableError` where there are fewer than two such layers, or no gradients.
+    Raises `NotApplicableError` if there are fewer than two such layers, or no gradients.
     """
     layers = weighted_layers(run.layers)
     if len(layers) < 2:
         raise NotApplicableError(
             f"{run.name} has {len(layers)} convolutions or linear layers in its table of layers; "
-            "a profile over depth needs two at least"
+            "a profile over depth needs at least two"
         )
     own = run.gradients[run.gradients["layer"].isin(layers["layer"])]
-    norms = wide(own, "norm", layers["layer"])
+    norms = pivot_by_step(own, "norm", layers["layer"])
     if norms.empty:
         raise NotApplicableError(
             f"{run.name} recorded no gradient at a convolution or linear layer"
@@ -130,7 +132,7 @@ def layer_gradients(run: Run) -> LayerGradients:
 
 def _weight_log_factors(run: Run, layers: pd.DataFrame) -> pd.Series:
     names = layers["layer"] + ".weight"
-    norms = wide(run.parameters, "gradient_norm", names, key="parameter")
+    norms = pivot_by_step(run.parameters, "gradient_norm", names, key="parameter")
     slopes = log_factors(
         logarithm(norms).to_numpy(),
         layers["depth"].to_numpy(dtype=float),
@@ -140,9 +142,9 @@ def _weight_log_factors(run: Run, layers: pd.DataFrame) -> pd.Series:
 
 
 def medians_by_epoch(tables: list[pd.DataFrame], depth: pd.Series) -> pd.DataFrame:
-    """Median over the steps and seeds of `wide` tables: rows depth, columns epoch.
+    """Median over steps and seeds of tables by `pivot_by_step`: rows depth, columns epoch.
 
-    `depth` is that of each layer, in the order of the tables' columns.
+    `depth` holds the depth of each layer, in the order of the tables' columns.
     """
     pooled = pd.concat(tables).replace([np.inf, -np.inf], np.nan)
     by_epoch: pd.DataFrame = pooled.groupby(level="epoch").median().T

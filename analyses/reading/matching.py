@@ -1,7 +1,7 @@
-"""Whether two runs may be compared image by image: on the same images, trained alike.
+"""Checks that two runs can be compared image by image: same images, same training options.
 
-Runs that were recorded together are alike by construction. Runs from different experiments need
-not be, and a difference in data or training would pass for one between networks.
+Runs of one experiment satisfy this by construction. Runs of different experiments may not: then a
+difference in data or training would look like a difference between networks.
 """
 
 import pandas as pd
@@ -10,29 +10,29 @@ from analyses.reading.options import configuration_differences
 from analyses.wording.phrases import listing
 from gradflow.runs.reading.run import Run
 
-# What a run records or how far it goes: it changes nothing of what is compared at an epoch.
-HARMLESS = (
+# Options that do not change the training up to an epoch: what is recorded, how long it runs.
+OPTIONS_THAT_MAY_DIFFER = (
     "network", "seed", "device", "versions", "tracing", "data", "epochs", "trace_every",
     "histograms", "recalibrate", "probes", "checkpoints",
 )  # fmt: skip
 
 
-def why_unmatched(first: Run, second: Run) -> str:
-    """Why the runs are no match, as the end of a sentence; "" where they are one.
+def mismatch_reason(first: Run, second: Run) -> str:
+    """Why the runs do not match, as the end of a sentence; "" if they match.
 
-    Which network it is, and its seed, do not count: these are what matched runs differ in.
+    The network and the seed may differ in matched runs.
     """
     if not same_images(first, second):
         return "their images differ"
     options = configuration_differences(first, second)["option"]
-    unlike = [name for name in options if str(name).split(".")[0] not in HARMLESS]
+    unlike = [name for name in options if str(name).split(".")[0] not in OPTIONS_THAT_MAY_DIFFER]
     return f"they were trained with different {listing(unlike)}" if unlike else ""
 
 
 def same_images(first: Run, second: Run) -> bool:
-    """Whether an image of one number is the same image in both runs, as far as is recorded.
+    """Whether equal image numbers mean the same image in both runs, as far as was recorded.
 
-    By fingerprint where both have one, else by name; without images, by the recorded target.
+    Images are compared by fingerprint if both runs have it, else by name, else by target.
     """
     ours, theirs = (_identities(run) for run in (first, second))
     for kind in ("fingerprint", "name", "target"):
@@ -45,7 +45,7 @@ def same_images(first: Run, second: Run) -> bool:
 
 
 def _identities(run: Run) -> pd.DataFrame:
-    """What is known of each image, by its number."""
+    """Fingerprint, name and target of each image, as far as recorded, by its number."""
     images = run.images.drop_duplicates("image").set_index("image")
     known = images[[name for name in ("fingerprint", "name") if name in images]]
     targets = run.predictions.drop_duplicates("image").set_index("image")["target"]

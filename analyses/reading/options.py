@@ -1,4 +1,4 @@
-"""Which options two runs differ in."""
+"""The options in which two runs differ."""
 
 from typing import Any
 
@@ -6,16 +6,16 @@ import pandas as pd
 
 from gradflow.runs.reading.run import Run
 
-# What says where a run was written or which runs were made with it, not how it was made.
-BESIDE_THE_POINT = ("out", "models", "seeds")
+# Options that say where a run was written or which runs were made with it.
+IGNORED_OPTIONS = ("out", "models", "seeds")
 NOT_RECORDED = "not recorded"
 
 
 def configuration_differences(first: Run, second: Run) -> pd.DataFrame:
-    """Columns option, first, second: what differs in how the runs were made, values as text.
+    """The options that differ: columns option, first, second; values as text.
 
-    Network, seed, device and versions come first, then the options of the configuration; nested
-    ones are named by their path, as in optimizer.lr.
+    Network, seed, device and versions come first, then the options of the configuration. Nested
+    options are named by their path, e.g. optimizer.lr.
     """
     ours, theirs = options_of(first), options_of(second)
     rows = [
@@ -27,23 +27,21 @@ def configuration_differences(first: Run, second: Run) -> pd.DataFrame:
 
 
 def options_of(run: Run) -> dict[str, str]:
-    """All that `run` says of how it was made, as text, by name."""
-    told = {
+    """All options that `run` recorded, as text, by name."""
+    options = {
         "network": run.network,
         "seed": run.seed,
         "device": run.description.get("device"),
         "versions": run.description.get("versions"),
         "tracing": run.description.get("tracing"),
-        **{
-            name: value for name, value in run.configuration.items() if name not in BESIDE_THE_POINT
-        },
+        **{name: value for name, value in run.configuration.items() if name not in IGNORED_OPTIONS},
     }
-    return {name: str(value) for name, value in _flat(told) if value is not None}
+    return {name: str(value) for name, value in _flattened(options) if value is not None}
 
 
-def _flat(options: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+def _flattened(options: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     flat: list[tuple[str, Any]] = []
     for name, value in options.items():
         path = f"{prefix}{name}"
-        flat += _flat(value, f"{path}.") if isinstance(value, dict) else [(path, value)]
+        flat += _flattened(value, f"{path}.") if isinstance(value, dict) else [(path, value)]
     return flat

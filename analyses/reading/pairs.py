@@ -1,4 +1,4 @@
-"""Residual networks beside their plain counterparts."""
+"""Pairs of a residual network and its plain counterpart."""
 
 from dataclasses import dataclass
 
@@ -7,19 +7,19 @@ from gradflow.runs.reading.run import Experiment, Run
 
 
 @dataclass(frozen=True)
-class Pair:
-    """A residual network and the plain one that it is compared with."""
+class NetworkPair:
+    """The names of a plain network and of the residual one compared with it."""
 
     plain: str
     residual: str
 
 
-def residual_pairs(experiment: Experiment) -> list[Pair]:
-    """Residual networks (those with residual additions) with their plain counterparts.
+def residual_pairs(experiment: Experiment) -> list[NetworkPair]:
+    """Pairs of a residual network (one with residual additions) and its plain counterpart.
 
-    A counterpart has the same name with `plain` for `resnet`; where the experiment has just one
-    network of each kind, these two are a pair whatever their names. Networks whose images
-    differ are none: nothing could be said of the images that both saw.
+    A counterpart has the same name with `plain` instead of `resnet`. If the experiment has one
+    network of each kind, they are a pair whatever their names. Networks trained or validated on
+    different images are no pair: they cannot be compared image by image.
     """
     residual = [
         name
@@ -28,26 +28,26 @@ def residual_pairs(experiment: Experiment) -> list[Pair]:
     ]
     plain = [name for name in experiment.networks if name not in residual]
     pairs = [
-        Pair(name.replace("resnet", "plain"), name)
+        NetworkPair(name.replace("resnet", "plain"), name)
         for name in residual
         if name.replace("resnet", "plain") in plain
     ]
     if not pairs and len(residual) == len(plain) == 1:
-        pairs = [Pair(plain[0], residual[0])]
+        pairs = [NetworkPair(plain[0], residual[0])]
     return [pair for pair in pairs if _on_same_images(experiment, pair)]
 
 
-def runs_of_pair(experiment: Experiment, pair: Pair) -> list[Run]:
-    """All runs of both networks, those of the plain one first."""
+def runs_of_pair(experiment: Experiment, pair: NetworkPair) -> list[Run]:
+    """All runs of both networks, the plain one first."""
     return [*experiment.of_network(pair.plain), *experiment.of_network(pair.residual)]
 
 
-def _on_same_images(experiment: Experiment, pair: Pair) -> bool:
+def _on_same_images(experiment: Experiment, pair: NetworkPair) -> bool:
     first, *others = runs_of_pair(experiment, pair)
     return all(same_images(first, other) for other in others)
 
 
-def runs_of_same_seed(experiment: Experiment, pair: Pair) -> list[tuple[Run, Run]]:
+def runs_of_same_seed(experiment: Experiment, pair: NetworkPair) -> list[tuple[Run, Run]]:
     """Runs (plain, residual) that share a seed."""
     plain = {run.seed: run for run in experiment.of_network(pair.plain)}
     return [

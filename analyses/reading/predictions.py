@@ -1,4 +1,4 @@
-"""Predictions for the validation images: which are right, and the accuracy by epoch."""
+"""Predictions for the validation images: which are correct, and the accuracy by epoch."""
 
 import pandas as pd
 
@@ -6,40 +6,41 @@ from analyses.statistics.proportions import wilson_interval
 from gradflow.runs.reading.run import Run
 
 
-def copies(run: Run) -> pd.Index:
-    """The validation images of `run` that are byte-identical to an earlier one of them."""
+def duplicate_images(run: Run) -> pd.Index:
+    """The validation images of `run` that are byte-identical to an earlier validation image."""
     images = run.images
     if not len(images):
         return pd.Index([])
-    # Runs recorded before there were fingerprints have none: nothing is known to be a copy then.
+    # Old runs have no fingerprints: then no image is known to be a duplicate.
     validation = images[(images["subset"] == "validation") & images["fingerprint"].notna()]
     return pd.Index(validation.loc[validation["fingerprint"].duplicated(), "image"])
 
 
 def predictions_of(run: Run, table: str = "predictions") -> pd.DataFrame:
-    """The rows of `table`, each distinct validation image once.
+    """The rows of `table` without duplicate validation images.
 
-    A copy of an image is no further observation: counted again, it makes intervals too narrow.
+    A duplicate is not a new observation: counted again, it would make intervals too narrow.
     """
     rows = run.table(table)
-    return rows[~rows["image"].isin(copies(run))]
+    return rows[~rows["image"].isin(duplicate_images(run))]
 
 
-def copies_caveat(runs: list[Run]) -> tuple[str, ...]:
-    """What to say where copies of validation images were left out; nothing where there are none."""
-    found = max((len(copies(run)) for run in runs), default=0)
+def duplicates_caveat(runs: list[Run]) -> tuple[str, ...]:
+    """The caveat that duplicate validation images were left out; empty if there are none."""
+    found = max((len(duplicate_images(run)) for run in runs), default=0)
     if not found:
         return ()
     return (
-        f"{found} of the validation images are byte-identical copies of others; each distinct "
-        "image counts once here, so accuracies differ a little from those of the training log.",
+        f"{found} of the validation images are byte-identical copies of others; here each distinct "
+        "image counts once, so accuracies differ a little from those of the training log.",
     )
 
 
 def correctness(table: pd.DataFrame) -> pd.DataFrame:
-    """Was each image classified rightly? Booleans, one row an epoch, one column an image.
+    """Was each image classified correctly? Booleans, one row per epoch, one column per image.
 
-    Images without a prediction in every epoch are left out, so that epochs compare like with like.
+    Images without a prediction in every epoch are left out, so that all epochs have the same
+    images.
     """
     right = table.assign(right=(table["target"] == table["prediction"]).astype(float))
     wide = right.set_index(["epoch", "image"])["right"].unstack("image")

@@ -1,4 +1,4 @@
-"""What several analyses read from the tables of probes in the same way."""
+"""Reads tables of probes, for several analyses."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -10,12 +10,12 @@ from analyses.statistics.means import Mean, mean_over_steps
 
 
 def last_epoch(frame: pd.DataFrame) -> pd.DataFrame:
-    """The rows of the last epoch that a probe's table holds."""
+    """The rows of the last epoch in a probe's table."""
     return frame[frame["epoch"] == frame["epoch"].max()]
 
 
 def mean_over_epochs(series: Sequence[ArrayLike]) -> Mean:
-    """`mean_over_steps` of what is measured once an epoch: its method speaks of epochs."""
+    """`mean_over_steps` for series with one value per epoch: `method` says epochs, not steps."""
     mean = mean_over_steps(series)
     method = mean.method.replace("step", "epoch").replace("only 1 epochs", "only 1 epoch")
     return replace(mean, method=method)

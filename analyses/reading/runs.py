@@ -1,4 +1,4 @@
-"""The runs of an experiment that recorded a table, by network."""
+"""Selects the runs of an experiment that recorded a table, and groups them by network."""
 
 from analyses.registry import NotApplicableError
 from gradflow.runs.reading.run import Experiment, Run
@@ -7,7 +7,7 @@ from gradflow.runs.reading.run import Experiment, Run
 def runs_with(experiment: Experiment, table: str, meaning: str) -> list[Run]:
     """The runs that recorded rows in `table`.
 
-    Raises `NotApplicableError`, naming the table and its `meaning`, where no run did.
+    Raises `NotApplicableError` if no run did; it names the table and its `meaning`.
     """
     runs = [run for run in experiment.runs if len(run.table(table))]
     if not runs:
@@ -18,13 +18,13 @@ def runs_with(experiment: Experiment, table: str, meaning: str) -> list[Run]:
 
 
 def by_network(runs: list[Run]) -> dict[str, list[Run]]:
-    """The runs of each network, in the order in which the networks come."""
+    """The runs of each network, in the order in which networks first appear."""
     networks: dict[str, list[Run]] = {}
     for run in runs:
         networks.setdefault(run.network, []).append(run)
     return networks
 
 
-def seed_name(run: Run) -> str:
-    """What a run is called beside others of its network."""
+def seed_label(run: Run) -> str:
+    """The label of a run among the runs of its network: its seed."""
     return "not recorded" if run.seed is None else str(run.seed)

@@ -1,4 +1,4 @@
-"""The candidates side by side: a row each, with its own scale, and how far the evidence goes."""
+"""The figure of the possible reasons: a row each on a scale of its own, and the evidence."""
 
 from functools import partial
 from textwrap import fill
@@ -8,32 +8,32 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import MaxNLocator
 
 from analyses.plotting import panels, theme
-from analyses.reasons.evidence import Comparison, Evidence
+from analyses.reasons.evidence import Evidence, NetworkComparison
 from analyses.result import Figure
 from analyses.wording.phrases import plural, slug
 
-ROW = 0.62  # inches
+ROW_HEIGHT = 0.62  # inches
 
 
-def better_figure(networks: list[str], one: Comparison) -> Figure:
-    """The figure of one pair; `networks` in the order of the experiment gives the colors."""
+def reasons_figure(networks: list[str], one: NetworkComparison) -> Figure:
+    """The figure of one pair; the order of `networks` in the experiment gives the colours."""
     differing = sum(_differs(each) for each in one.evidence)
     pair = one.pair
     title = (
         f"Between {pair.plain} and {pair.residual} {differing} of "
-        f"{plural(len(one.evidence), 'candidate')} certainly "
+        f"{plural(len(one.evidence), 'possible reason')} certainly "
         f"{'differs' if differing == 1 else 'differ'}"
     )
     return Figure(
         key=slug(f"candidates-{pair.plain}-{pair.residual}"),
         title=title,
         caption=(
-            "Each candidate in both networks, mean with 95 % interval (over seeds from three on, "
-            "else over steps or epochs), on a scale of its own that shows a difference too small "
-            "to matter as small. At the right: how far the evidence goes; only an intervention "
-            "makes a cause."
+            "Each possible reason in both networks: mean with 95 % interval (over seeds if there "
+            "are three or more, else over steps or epochs). Each has its own scale, on which a "
+            "difference too small to matter looks small. At the right: how far the evidence goes; "
+            "only an intervention can show a cause."
         ),
-        alt=f"Values of each candidate in both networks. {title}.",
+        alt=f"Values of each possible reason in both networks. {title}.",
         draw=partial(_draw, networks, one),
     )
 
@@ -44,8 +44,8 @@ def _differs(each: Evidence) -> bool:
 
 
 @theme.themed
-def _draw(networks: list[str], one: Comparison) -> Drawing:
-    figure, axes = panels.subplots(len(one.evidence), 1, 0.5 + ROW * len(one.evidence))
+def _draw(networks: list[str], one: NetworkComparison) -> Drawing:
+    figure, axes = panels.subplots(len(one.evidence), 1, 0.5 + ROW_HEIGHT * len(one.evidence))
     palette, marks = theme.colours(networks), theme.markers(networks)
     for axis, each in zip(axes[:, 0], one.evidence, strict=True):
         for height, network, mean in (
@@ -55,17 +55,17 @@ def _draw(networks: list[str], one: Comparison) -> Drawing:
             if mean is None or mean.value is None:
                 continue
             style = {"color": palette[network], "marker": marks[network], "ms": 5}
-            axis.plot(each.candidate.shown(mean.value), height, ls="", label=network, **style)
+            axis.plot(each.reason.shown(mean.value), height, ls="", label=network, **style)
             if mean.low is not None and mean.high is not None:
-                ends = (each.candidate.shown(mean.low), each.candidate.shown(mean.high))
+                ends = (each.reason.shown(mean.low), each.reason.shown(mean.high))
                 axis.hlines(height, *ends, color=palette[network], lw=1.4)
-        _dress(axis, each)
+        _style_row(axis, each)
     panels.legend_below(figure, list(axes[:, 0]))
     return figure
 
 
-def _dress(axis: Axes, each: Evidence) -> None:
-    unit = f" ({each.candidate.unit})" if each.candidate.unit else ""
+def _style_row(axis: Axes, each: Evidence) -> None:
+    unit = f" ({each.reason.unit})" if each.reason.unit else ""
     axis.set_ylim(-0.7, 1.7)
     axis.set_yticks([])
     axis.grid(False)
@@ -73,10 +73,10 @@ def _dress(axis: Axes, each: Evidence) -> None:
     axis.spines["left"].set_visible(False)
     axis.xaxis.set_major_locator(MaxNLocator(nbins=5))
     _widen(axis, each)
-    name = fill(f"{each.candidate.name}{unit}", 18)
+    name = fill(f"{each.reason.name}{unit}", 18)
     axis.set_ylabel(name, rotation=0, ha="right", va="center")
     axis.annotate(
-        fill(str(each.standing), 19),
+        fill(str(each.level), 19),
         (1.02, 0.5),
         xycoords="axes fraction",
         va="center",
@@ -85,14 +85,14 @@ def _dress(axis: Axes, each: Evidence) -> None:
 
 
 def _widen(axis: Axes, each: Evidence) -> None:
-    """Make room for three margins on either side, lest what is alike looks far apart."""
+    """Show at least three margins on either side, so that small differences look small."""
     axis.margins(x=0.12)
     values = [mean.value for mean in (each.plain, each.residual) if mean and mean.value is not None]
     if not values:
         axis.set_xticks([])
         axis.annotate("not recorded", (0.5, 0.5), xycoords="axes fraction", color=theme.GREY)
     else:
-        middle, reach = sum(values) / len(values), 3 * each.candidate.margin
+        middle, reach = sum(values) / len(values), 3 * each.reason.margin
         low, high = axis.get_xlim()
-        ends = (each.candidate.shown(middle - reach), each.candidate.shown(middle + reach))
+        ends = (each.reason.shown(middle - reach), each.reason.shown(middle + reach))
         axis.set_xlim(min(low, ends[0]), max(high, ends[1]))

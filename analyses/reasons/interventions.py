@@ -1,7 +1,7 @@
-"""The interventions an experiment holds, and what each did to accuracy.
+"""The interventions of an experiment, and the effect of each on accuracy.
 
-Recalibration takes stale batch-norm statistics away from both networks; training with and without
-skips changes nothing else; scaling skips and deleting blocks act on trained networks.
+Recalibration removes stale batch-norm statistics from both networks. Training with and without
+skips changes only the skips. Scaling skips and deleting blocks act on trained networks.
 """
 
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 
 from analyses.accuracy.difference import (
-    Difference,
-    difference_of,
-    equally_long,
+    AccuracyDifference,
+    accuracy_difference,
     matched_runs,
+    split_by_length,
 )
-from analyses.reading.pairs import Pair, runs_of_same_seed
+from analyses.reading.pairs import NetworkPair, runs_of_same_seed
 from analyses.reading.predictions import correctness, predictions_of
 from analyses.skips.lesions import LESIONS, cost_difference, lesions_of
 from analyses.skips.scaling import SKIP_SCALES, doses
@@ -28,25 +28,27 @@ from gradflow.runs.reading.run import Experiment, Run
 
 @dataclass(frozen=True)
 class Interventions:
-    """What each intervention did to accuracy, as fractions; None where it was not recorded.
+    """The effect of each intervention on accuracy, as a fraction; None if not recorded.
 
     Fields:
-        trained: accuracy of the residual network less that of the plain one, last epoch.
-        gap: the same over all epochs, running statistics.
-        removed: what re-estimating batch-norm statistics takes away of `gap`.
-        unscaled: accuracy that the residual network loses with all skips scaled down.
-        deleted: mean cost of deleting one block, plain less residual network.
+        last_epoch_difference: accuracy of the residual network less that of the plain one, at the
+            last epoch.
+        mean_difference: the same over all epochs, with running statistics.
+        difference_removed: the part of `mean_difference` that re-estimating batch-norm statistics
+            takes away.
+        loss_without_skips: accuracy that the residual network loses with all skips scaled down.
+        deletion_cost_difference: mean cost of deleting one block, plain less residual network.
     """
 
-    trained: Difference | None
-    gap: Mean | None
-    removed: Mean | None
-    unscaled: Mean | None
-    deleted: Mean | None
+    last_epoch_difference: AccuracyDifference | None
+    mean_difference: Mean | None
+    difference_removed: Mean | None
+    loss_without_skips: Mean | None
+    deletion_cost_difference: Mean | None
 
 
-def interventions(experiment: Experiment, pair: Pair) -> Interventions:
-    """What the runs of `pair` hold."""
+def interventions_on(experiment: Experiment, pair: NetworkPair) -> Interventions:
+    """The interventions that the runs of `pair` recorded."""
     runs = runs_of_same_seed(experiment, pair)
     gap, removed = _recalibration(runs)
     scaled = [run for run in experiment.of_network(pair.residual) if len(run.table(SKIP_SCALES))]
@@ -54,13 +56,13 @@ def interventions(experiment: Experiment, pair: Pair) -> Interventions:
         (lesions_of(plain), lesions_of(residual)) for plain, residual in _with_lesions(runs)
     ]
     both = [(one, other) for one, other in lesioned if one is not None and other is not None]
-    matched, _ = equally_long(matched_runs(runs))
+    matched, _ = split_by_length(matched_runs(runs))
     return Interventions(
-        trained=difference_of(matched) if matched else None,
-        gap=gap,
-        removed=removed,
-        unscaled=doses(pair.residual, scaled).lost if scaled else None,
-        deleted=cost_difference(both) if both else None,
+        last_epoch_difference=accuracy_difference(matched) if matched else None,
+        mean_difference=gap,
+        difference_removed=removed,
+        loss_without_skips=doses(pair.residual, scaled).lost if scaled else None,
+        deletion_cost_difference=cost_difference(both) if both else None,
     )
 
 
@@ -69,7 +71,7 @@ def _with_lesions(runs: list[tuple[Run, Run]]) -> list[tuple[Run, Run]]:
 
 
 def _recalibration(runs: list[tuple[Run, Run]]) -> tuple[Mean | None, Mean | None]:
-    """The gap over all epochs, and what re-estimating the statistics takes away of it."""
+    """The difference over all epochs, and the part that re-estimating the statistics removes."""
     seeds = [found for plain, residual in runs if (found := _gaps(plain, residual)) is not None]
     if not seeds:
         return None, None
@@ -79,7 +81,7 @@ def _recalibration(runs: list[tuple[Run, Run]]) -> tuple[Mean | None, Mean | Non
 
 
 def _over_images_or_seeds(seeds: list[Array]) -> Mean:
-    """Mean of a vector of images per seed: Student's interval from three seeds on, else images."""
+    """Mean of one vector of images per seed; Student's interval, or over images below 3 seeds."""
     if len(seeds) >= MIN_SEEDS:
         return mean_over_steps([[one.mean()] for one in seeds])
     draws = [means_over_images(one, seed=place) for place, one in enumerate(seeds)]
@@ -90,9 +92,9 @@ def _over_images_or_seeds(seeds: list[Array]) -> Mean:
 
 
 def _gaps(plain: Run, residual: Run) -> tuple[Array, Array] | None:
-    """Residual less plain, mean over epochs, by image: running and re-estimated statistics.
+    """Residual less plain by image, mean over epochs, with running and re-estimated statistics.
 
-    None where either network lacks either table, or they share no epoch or image.
+    None if either network lacks either table, or there is no common epoch or image.
     """
     sides = []
     for table in ("predictions", "recalibration"):
@@ -109,7 +111,7 @@ def _gaps(plain: Run, residual: Run) -> tuple[Array, Array] | None:
 
 
 def last_accuracy(run: Run) -> float:
-    """Validation accuracy at the last epoch; NaN where it was not recorded."""
+    """Validation accuracy at the last epoch; NaN if it was not recorded."""
     if len(run.predictions):
         right = correctness(predictions_of(run))
         return float(right.iloc[-1].mean()) if right.size else float("nan")

@@ -12,7 +12,7 @@ import pandas as pd
 from matplotlib.figure import Figure as Drawing
 
 from analyses.plotting import panels, theme
-from analyses.reading.predictions import copies
+from analyses.reading.predictions import duplicate_images
 from analyses.reading.probe_tables import last_epoch
 from analyses.reading.runs import by_network, runs_with
 from analyses.registry import Analysis
@@ -23,8 +23,8 @@ from analyses.statistics.estimates import estimate_of
 from analyses.statistics.means import MIN_SEEDS, Mean, mean_over_steps
 from analyses.statistics.verdicts import verdict_above
 from analyses.wording.numbers import number, percent, share_bound
-from analyses.wording.phrases import listing, named, plural, slug, unnamed
-from analyses.wording.sentences import Told, sentence
+from analyses.wording.phrases import listing, plural, slug, with_network, without_network
+from analyses.wording.sentences import NetworkStatement, sentence
 from gradflow.runs.reading.run import Experiment, Run
 
 TABLE = "conductance"
@@ -69,7 +69,7 @@ def skip_shares(run: Run) -> tuple[pd.Index, Array, Array]:
     Returns: names of the additions in order of execution; two arrays of shape [images, additions].
     """
     rows = last_epoch(run.table(TABLE))
-    rows = rows[~rows["image"].isin(copies(run))].drop_duplicates(["layer", "image"])
+    rows = rows[~rows["image"].isin(duplicate_images(run))].drop_duplicates(["layer", "image"])
     order = {name: place for place, name in enumerate(run.layers["layer"])}
     names = sorted(dict.fromkeys(rows["layer"]), key=lambda name: order.get(name, len(order)))
     wide = [
@@ -181,7 +181,7 @@ def _verdict(one: Conducted, half: float, complete: float) -> Verdict:
     return verdict_above(one.mean.low, one.mean.high, half)
 
 
-def _told(one: Conducted, half: float, complete: float) -> Told:
+def _told(one: Conducted, half: float, complete: float) -> NetworkStatement:
     most = "most of what predictions rest on comes through the"
     clause = {
         Verdict.SUPPORTED: f"{most} skips",
@@ -190,11 +190,11 @@ def _told(one: Conducted, half: float, complete: float) -> Told:
     }[_verdict(one, half, complete)]
     share = estimate_of("", one.mean)
     if share.value is None:
-        return Told(one.network, clause, detail="no share could be had")
+        return NetworkStatement(one.network, clause, detail="no share could be had")
     rough = "" if one.error <= complete else (
         f" (median completeness error {percent(one.error)})"
     )  # fmt: skip
-    return Told(
+    return NetworkStatement(
         one.network, clause, f"{share.words} over {plural(len(one.blocks), 'block')}{rough}"
     )
 
@@ -204,7 +204,7 @@ def _finding(one: Conducted, half: float, complete: float) -> Finding:
     return Finding(
         key=slug(f"conductance-{one.network}"),
         network=one.network,
-        hypothesis=named(HYPOTHESIS, one.network),
+        hypothesis=with_network(HYPOTHESIS, one.network),
         contradicted_by=f"A mean share of the skips whose interval lies below {number(half)}.",
         verdict=_verdict(one, half, complete),
         estimates=(
@@ -230,7 +230,7 @@ def _finding(one: Conducted, half: float, complete: float) -> Finding:
             BASELINE,
             "Where skip and branch oppose each other, one share exceeds 1, the other is negative.",
         ),
-        statement=unnamed(HYPOTHESIS),
+        statement=without_network(HYPOTHESIS),
         evidence=("conductance-by-block", "blocks"),
     )
 

@@ -1,6 +1,6 @@
-"""Statistics that several analyses share: numbers in, numbers out.
+"""Statistics that several analyses use: numbers in, numbers out.
 
-Every function is deterministic: random ones take a seed and draw from their own generator.
+Every function is deterministic: if it draws random numbers, it takes a seed.
 """
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""Rank correlations over seeds, within each network, tested as the strongest of several."""
+"""Rank correlations over the seeds of each network, with p-values for the strongest of several."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,17 +9,19 @@ from scipy import stats
 from analyses.statistics import Array
 from analyses.statistics.bootstrap import RESAMPLES
 
-MIN_ASSOCIATED = 5  # seeds of a network: with fewer no rank correlation can be told from chance
+MIN_SEEDS_TO_CORRELATE = (
+    5  # seeds of a network: with fewer, no rank correlation differs from chance
+)
 
 
 @dataclass(frozen=True)
 class SeedAssociations:
-    """One entry a candidate, NaN where no network has enough seeds with differing values.
+    """One entry per quantity; NaN if no network has enough seeds with differing values.
 
     Fields:
         correlations: Spearman's rho over seeds, averaged over networks by their number of seeds.
-        p_values: permutation p with the maximum statistic over all candidates.
-        runs: how many runs each rests on.
+        p_values: permutation p-values with the maximum statistic over all quantities.
+        runs: number of runs behind each.
     """
 
     correlations: tuple[float, ...]
@@ -28,29 +30,29 @@ class SeedAssociations:
 
 
 def seed_associations(
-    candidates: Sequence[Array],
+    quantities: Sequence[Array],
     responses: Sequence[Array],
     permutations: int = RESAMPLES,
     seed: int = 0,
 ) -> SeedAssociations:
-    """Correlate candidates with a response over the seeds of each network.
+    """Correlate quantities with a response over the seeds of each network.
 
     Under the null hypothesis the responses of a network's seeds are exchangeable: they are
-    permuted within each network, and the largest |rho| over candidates is recorded (Westfall &
-    Young 1993, single-step maxT), so that having looked at many is paid for. The difference
-    between the networks' means plays no part.
+    permuted within each network. Each permutation records the largest |rho| over quantities
+    (Westfall & Young 1993, single-step maxT), so the p-values account for the number of
+    quantities. The difference between the networks' means plays no part.
 
     Args:
-        candidates: one array of shape [candidates, seeds] per network; a candidate with a value
+        quantities: one array of shape [quantities, seeds] per network; a quantity with a value
             that is not finite, or the same in all seeds, does not count in that network.
         responses: one array of shape [seeds] per network, all finite.
     """
     generator = np.random.default_rng(seed)
-    count = len(candidates[0])
+    count = len(quantities[0])
     observed, null = np.zeros(count), np.zeros((permutations, count))
     runs = np.zeros(count)
-    for values, response in zip(candidates, responses, strict=True):
-        if len(response) < MIN_ASSOCIATED or not np.ptp(response):
+    for values, response in zip(quantities, responses, strict=True):
+        if len(response) < MIN_SEEDS_TO_CORRELATE or not np.ptp(response):
             continue
         usable = np.isfinite(values).all(axis=1) & (np.ptp(values, axis=1) > 0)
         # The inner product of two z-scores of ranks is Spearman's rho times their number.
@@ -65,7 +67,7 @@ def seed_associations(
         rho, drawn = observed / runs, np.abs(null / runs)
     known = runs > 0
     largest = drawn[:, known].max(axis=1) if known.any() else np.empty(0)
-    # The smallest tolerance that still counts a permutation equal to the identity as a tie.
+    # The tolerance makes a permutation equal to the identity count as a tie.
     p_values = [
         (1 + int((largest >= abs(value) - 1e-12).sum())) / (1 + permutations)
         if np.isfinite(value)

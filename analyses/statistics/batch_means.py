@@ -9,9 +9,11 @@ from scipy import stats
 from analyses.statistics.bootstrap import block_length
 from analyses.statistics.means import MIN_STEPS
 
-BLOCKS_A_BATCH = 4  # twice would do for the error, but not for the tails that many tests look at
-FEWEST_BATCHES = 5
-MOST_BATCHES = 20
+BLOCKS_PER_BATCH = (
+    4  # 2 would do for the standard error, but not for the tails that multiple tests use
+)
+MIN_BATCHES = 5
+MAX_BATCHES = 20
 
 
 @dataclass(frozen=True)
@@ -19,10 +21,10 @@ class BatchMean:
     """A mean over steps.
 
     Fields:
-        steps: how many were finite.
-        value: their mean; None where there was none.
+        steps: number of finite steps.
+        value: their mean; None if there are none.
         error: standard error; None with fewer than eight steps.
-        batches: number of batches the error comes from; Student's t has one degree less.
+        batches: number of batches behind the error; Student's t has one degree of freedom less.
     """
 
     steps: int
@@ -38,9 +40,9 @@ class BatchMean:
         return self.value - half, self.value + half
 
     def p_value(self, margin: float = 0.0) -> float | None:
-        """Test that the true mean lies between -margin and margin; None without error.
+        """p-value of the hypothesis that the true mean lies within +-margin; None without an error.
 
-        Two-sided, at its largest over those means: P(T > (|m| - margin) / e) + P(T > (|m| +
+        Two-sided, the largest over these means: P(T > (|m| - margin) / e) + P(T > (|m| +
         margin) / e) (Murphy & Myors 1999, minimum-effect tests).
         """
         if self.value is None or self.error is None:
@@ -56,9 +58,9 @@ def batch_mean(series: ArrayLike) -> BatchMean:
     """Mean of a series of shape [steps] by non-overlapping batch means (Schmeiser 1982).
 
     Batches are four times as long as `block_length`, so that their means are nearly independent;
-    from five to twenty of them. Series that depend over long times leave five batches, which are
-    then not quite independent. Measured on AR(1) series without a mean, a test at 5 % fires at:
-    5.5 % (phi 0.5), 8 % (0.8) and 12 % (0.9) of series of 100 steps; 5, 6 and 7 % of 200 steps.
+    there are five to twenty of them. A series with long dependence leaves five batches, which are
+    then not quite independent. Measured on AR(1) series of mean 0, a test at 5 % rejects 5.5 %
+    (phi 0.5), 8 % (0.8) and 12 % (0.9) of series of 100 steps, and 5, 6 and 7 % of 200 steps.
     """
     array = np.asarray(series, dtype=float)
     array = array[np.isfinite(array)]
@@ -66,8 +68,6 @@ def batch_mean(series: ArrayLike) -> BatchMean:
     value = float(array.mean()) if steps else None
     if steps < MIN_STEPS:
         return BatchMean(steps, value, None, 0)
-    batches = min(
-        max(steps // (BLOCKS_A_BATCH * block_length(array)), FEWEST_BATCHES), MOST_BATCHES
-    )
+    batches = min(max(steps // (BLOCKS_PER_BATCH * block_length(array)), MIN_BATCHES), MAX_BATCHES)
     means = np.array([part.mean() for part in np.array_split(array, batches)])
     return BatchMean(steps, value, float(stats.sem(means)), batches)

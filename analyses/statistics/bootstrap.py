@@ -1,4 +1,4 @@
-"""Bootstraps over images and over dependent steps; each draws from a generator of its own."""
+"""Bootstraps over images and over dependent steps; each has its own random generator."""
 
 from collections.abc import Callable
 
@@ -17,14 +17,14 @@ def image_weights(images: int, resamples: int = RESAMPLES, seed: int = 0) -> Arr
 
 
 def means_over_images(values: ArrayLike, resamples: int = RESAMPLES, seed: int = 0) -> Array:
-    """Means of `values`, shape [images], over resampled images: shape [resamples]."""
+    """Means over resampled images of `values` [images]: shape [resamples]."""
     array = np.asarray(values, dtype=float)
     means: Array = image_weights(len(array), resamples, seed) @ array / len(array)
     return means
 
 
 def lag_one_autocorrelation(series: ArrayLike) -> float:
-    """Lag-one autocorrelation of a series of shape [steps]; 0 where it is constant."""
+    """Lag-one autocorrelation of a series of shape [steps]; 0 if it is constant."""
     array = np.asarray(series, dtype=float)
     centred = array - array.mean()
     power = float(centred @ centred)
@@ -48,7 +48,7 @@ def moving_block_indices(
 ) -> NDArray[np.int64]:
     """Indices of moving-block bootstrap resamples, shape [resamples, length].
 
-    Blocks run over the end to the start (Politis & Romano 1992, the circular variant), so that
+    A block that reaches the end goes on at the start (Politis & Romano 1992, circular), so that
     the first and last steps are drawn as often as any other and means stay centred.
     """
     generator = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""Intervals of differences between two estimates that have intervals of their own."""
+"""Intervals of the difference of two estimates that each have an interval."""
 
 from collections.abc import Sequence
 
@@ -12,9 +12,9 @@ def difference_interval(
 ) -> tuple[float, float]:
     """Interval of a difference first - second from (value, low, high) of each.
 
-    Zou & Donner 2008, Construction of confidence limits about effect measures (MOVER): each end
-    lies as far from the difference as the two ends that push it there, added in squares. The two
-    estimates count as independent: where they rest on the same images, this is too wide.
+    Zou & Donner 2008, Construction of confidence limits about effect measures (MOVER): the
+    distance of each end is the root of the sum of squares of the two distances that cause it. The
+    estimates are taken as independent: if they rest on the same images, the interval is too wide.
     With Wilson intervals of proportions it is method 10 of Newcombe 1998.
     """
     (a, a_low, a_high), (b, b_low, b_high) = first, second
@@ -26,8 +26,8 @@ def difference_interval(
 def proportion_over_seeds(correct: Sequence[int], images: int) -> Mean:
     """A proportion averaged over seeds that predicted the same `images` images.
 
-    Student's interval over seeds from three on. With fewer, Wilson's at the mean count: seeds
-    share their images, so two of them are no larger sample of images than one.
+    With three seeds or more, Student's interval over seeds. With fewer, Wilson's interval at the
+    mean count: the seeds share their images, so two seeds are no larger sample of images.
     """
     if len(correct) >= MIN_SEEDS:
         return mean_over_steps([[count / images] for count in correct])
@@ -37,10 +37,10 @@ def proportion_over_seeds(correct: Sequence[int], images: int) -> Mean:
 
 
 def difference_over_seeds(first: Sequence[int], second: Sequence[int], images: int) -> Mean:
-    """Difference first - second of two such proportions, the seeds in the same order.
+    """Difference first - second of two such proportions, with the seeds in the same order.
 
-    Student's interval over the seeds' differences from three on, else `difference_interval` of
-    Wilson's, which ignores that the images are the same.
+    With three seeds or more, Student's interval over their differences. With fewer,
+    `difference_interval` of Wilson's intervals, which ignores that the images are the same.
     """
     if len(first) >= MIN_SEEDS:
         pairs = zip(first, second, strict=True)

@@ -1,4 +1,4 @@
-"""From means, as the statistics give them, to estimates, as findings show them."""
+"""Turns means, as the statistics give them, into estimates, as findings show them."""
 
 from collections.abc import Callable
 
@@ -25,9 +25,9 @@ def as_factor(value: float) -> float:
 def estimate_of(
     name: str, mean: Mean | None, unit: str = "", scale: Scale = float, missing: str = ""
 ) -> Estimate:
-    """`mean` as an estimate, every number put through the increasing function `scale`.
+    """`mean` as an estimate; `scale`, an increasing function, is applied to every number.
 
-    `missing` says why there is no mean, where it is None.
+    `missing` says why there is no mean, if `mean` is None.
     """
     if mean is None:
         return Estimate(name, None, unit=unit, method=missing)

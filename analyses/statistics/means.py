@@ -10,14 +10,14 @@ from scipy import stats
 from analyses.statistics import Array
 from analyses.statistics.bootstrap import block_bootstrap
 
-MIN_STEPS = 8  # fewer steps than this say next to nothing about their own variability
+MIN_STEPS = 8  # fewer steps say almost nothing about their variability
 
-MIN_SEEDS = 3  # from here on the seeds themselves give the interval
+MIN_SEEDS = 3  # with fewer, the interval does not come from the spread of the seeds
 
 
 @dataclass(frozen=True)
 class Mean:
-    """A mean over steps and seeds with its interval; None where it could not be had."""
+    """A mean over steps and seeds with its interval; None if it could not be computed."""
 
     value: float | None
     low: float | None
@@ -26,11 +26,11 @@ class Mean:
 
 
 def mean_over_steps(series: Sequence[ArrayLike], level: float = 0.95, seed: int = 0) -> Mean:
-    """Mean of one series of steps per seed, each seed weighing the same.
+    """Mean of one series of steps per seed; each seed has the same weight.
 
-    `series` holds one vector of shape [steps] per seed; what is not finite is left out. The
-    interval is Student's over seeds from three seeds on, else from a moving-block bootstrap over
-    the steps of each seed; with fewer than eight steps there is none.
+    `series` holds one vector of shape [steps] per seed; values that are not finite are
+    left out. With three seeds or more, the interval is Student's over seeds. With fewer, it comes
+    from a moving-block bootstrap over the steps of each seed; it needs eight steps.
     """
     arrays = [np.asarray(one, dtype=float) for one in series]
     kept = [one[np.isfinite(one)] for one in arrays]

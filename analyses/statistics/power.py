@@ -7,7 +7,7 @@ from scipy import stats
 
 ALPHA = 0.05
 POWER = 0.8
-MOST_SEEDS = 1_000_000
+MAX_SEEDS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -15,8 +15,8 @@ class SeedsNeeded:
     """Smallest number of pairs of runs that reaches a power.
 
     Fields:
-        value: at the measured standard deviation; None where more than a million are needed.
-        low, high: at the ends of the interval of that standard deviation; None alike.
+        value: at the measured standard deviation; None if more than a million are needed.
+        low, high: at the ends of the interval of that standard deviation; None likewise.
     """
 
     value: int | None
@@ -29,7 +29,7 @@ def paired_power(seeds: int, difference: float, sd: float, alpha: float = ALPHA)
 
     T has a noncentral t distribution with seeds - 1 degrees of freedom and noncentrality
     sqrt(seeds) |difference| / sd (Student's test under normal differences; Cohen 1988, section
-    2.5, exact); 1 where sd is 0 and there is a difference.
+    2.5, exact); 1 if sd is 0 and there is a difference.
 
     Raises `ValueError` for fewer than two seeds.
     """
@@ -39,23 +39,23 @@ def paired_power(seeds: int, difference: float, sd: float, alpha: float = ALPHA)
         return 1.0 if difference else alpha
     shift = seeds**0.5 * abs(difference) / sd
     critical = float(stats.t.ppf(1 - alpha / 2, seeds - 1))
-    if shift > 10 * critical + 40:  # where scipy's noncentral t loses its digits the power is 1
+    if shift > 10 * critical + 40:  # scipy's noncentral t is inexact there, and the power is 1
         return 1.0
     above = float(stats.nct.sf(critical, seeds - 1, shift))
     below = float(stats.nct.cdf(-critical, seeds - 1, shift))
     return float(np.clip(above + np.nan_to_num(below), 0.0, 1.0))
 
 
-def seeds_for(
+def seeds_for_power(
     difference: float, sd: float, power: float = POWER, alpha: float = ALPHA
 ) -> int | None:
-    """Smallest number of pairs with at least `power`; None where it exceeds a million."""
+    """Smallest number of pairs with at least `power`; None if it exceeds a million."""
     if difference == 0:
         return None
     low, high = 1, 2
     while paired_power(high, difference, sd, alpha) < power:
         low, high = high, 2 * high
-        if low > MOST_SEEDS:
+        if low > MAX_SEEDS:
             return None
     while high - low > 1:
         middle = (low + high) // 2
@@ -78,9 +78,9 @@ def sd_interval(sd: float, seeds: int, level: float = 0.95) -> tuple[float, floa
 def seeds_needed(
     difference: float, sd: float, seeds: int, power: float = POWER, alpha: float = ALPHA
 ) -> SeedsNeeded:
-    """Seeds for `difference`, with the interval that follows from `sd` having come of `seeds`.
+    """Seeds needed for `difference`; the interval follows from that of `sd`, measured on `seeds`.
 
     Raises `ValueError` for fewer than two seeds.
     """
-    low, high = (seeds_for(difference, end, power, alpha) for end in sd_interval(sd, seeds))
-    return SeedsNeeded(seeds_for(difference, sd, power, alpha), low, high)
+    low, high = (seeds_for_power(difference, end, power, alpha) for end in sd_interval(sd, seeds))
+    return SeedsNeeded(seeds_for_power(difference, sd, power, alpha), low, high)

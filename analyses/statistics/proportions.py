@@ -8,7 +8,7 @@ from scipy import stats
 
 
 def wilson_interval(successes: int, trials: int, level: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (Wilson 1927); (0, 1) where there is no trial."""
+    """Wilson's score interval of a proportion (Wilson 1927); (0, 1) if there is no trial."""
     if trials == 0:
         return 0.0, 1.0
     interval = stats.binomtest(successes, trials).proportion_ci(level, method="wilson")
@@ -20,10 +20,10 @@ class PairedChange:
     """The change of accuracy between two sets of predictions on the same images.
 
     Fields:
-        gained, lost: images right in the second only, and in the first only.
+        gained, lost: images that are right in the second only, and in the first only.
         images: number of images.
         p_value: exact two-sided McNemar test (McNemar 1947): `gained` is Binomial(gained + lost,
-            1/2) where nothing but chance moved the predictions.
+            1/2) if only chance changed the predictions.
     """
 
     gained: int
@@ -49,7 +49,7 @@ class PairedChange:
 
 
 def paired_change(before: ArrayLike, after: ArrayLike) -> PairedChange:
-    """Compare two boolean vectors of shape [images]: was each image classified rightly?"""
+    """Compare two boolean vectors of shape [images]: was each image classified correctly?"""
     first, second = np.asarray(before, dtype=bool), np.asarray(after, dtype=bool)
     gained, lost = int((second & ~first).sum()), int((first & ~second).sum())
     p_value = float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0

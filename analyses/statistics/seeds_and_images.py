@@ -1,4 +1,4 @@
-"""Intervals of a mean over seeds whose values are themselves means over sampled images."""
+"""Intervals of a mean over seeds, if each seed's value is itself a mean over sampled images."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,17 +10,17 @@ from analyses.statistics import Array
 from analyses.statistics.bootstrap import RESAMPLES, image_weights
 from analyses.statistics.means import MIN_SEEDS
 
-SEED_DRAWS = 10  # of seeds for each draw of images: with few of them the tails are long
+SEED_DRAWS_PER_IMAGE_DRAW = 10  # with few seeds the tails are long
 
 
 @dataclass(frozen=True)
-class Values:
-    """What one seed says of each image, in several rows, such as one an epoch.
+class SeedValues:
+    """The values of one seed by image, in several rows, e.g. one per epoch.
 
     Fields:
         rows: shape [rows, images].
-        images: identity of each image, shape [images], so that an image that several seeds share
-            is drawn for all of them at once; None where `rows` holds one column, already a mean.
+        images: identity of each image, shape [images]; an image that several seeds share is drawn
+            for all of them at once. None if `rows` holds one column that is already a mean.
     """
 
     rows: Array
@@ -29,15 +29,15 @@ class Values:
 
 @dataclass(frozen=True)
 class MeanOverSeeds:
-    """Means over seeds by row, with resampled deviations from them.
+    """Means over seeds by row, with the deviations of bootstrap resamples.
 
     Fields:
-        seeds: their number.
+        seeds: number of seeds.
         values: shape [rows].
         by_seed: shape [seeds, rows].
         seed_sd: standard deviation between seeds, shape [rows]; None with a single seed.
-        image_sd: the part of it that sampling other images would give, shape [rows].
-        deviations: shape [draws, rows]; None where no interval can be had.
+        image_sd: the part of `seed_sd` that comes from sampled images, shape [rows].
+        deviations: shape [draws, rows]; None if there is no interval.
         level: coverage of the intervals.
     """
 
@@ -49,18 +49,18 @@ class MeanOverSeeds:
     deviations: Array | None
     level: float
 
-    def pointwise(self, row: int) -> tuple[float, float] | tuple[None, None]:
+    def pointwise_interval(self, row: int) -> tuple[float, float] | tuple[None, None]:
         """The interval of one row, symmetric about its value."""
-        half = self.half_band(slice(row, row + 1 or None))
+        half = self.band_half_width(slice(row, row + 1 or None))
         if half is None:
             return None, None
         return float(self.values[row]) - half, float(self.values[row]) + half
 
-    def half_band(self, rows: slice) -> float | None:
-        """Half the height of a band that holds all of `rows` at once: max-statistic.
+    def band_half_width(self, rows: slice) -> float | None:
+        """Half the height of a band that holds all of `rows` at once (maximum statistic).
 
-        Of one height everywhere: with few seeds the standard deviation of each row is so poorly
-        known that dividing by it would make the band too narrow where it happens to be small.
+        The band has the same height everywhere. With few seeds the standard deviation of each row
+        is poorly known; dividing by it would make the band too narrow where it happens to be small.
         """
         if self.deviations is None:
             return None
@@ -68,20 +68,20 @@ class MeanOverSeeds:
 
 
 def mean_over_seeds(
-    groups: Sequence[Values], level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
+    groups: Sequence[SeedValues], level: float = 0.95, resamples: int = RESAMPLES, seed: int = 0
 ) -> MeanOverSeeds:
     """Bootstrap a mean over seeds: seeds, then images within them.
 
     Images are drawn with replacement, the same ones for all rows and for all seeds that share
-    them. That spreads seeds apart by w, the variance that sampled images alone give. Seeds are
-    drawn by normal multipliers of their deviations from the mean (van der Vaart & Wellner 1996,
-    section 2.9), shrunk from their variance s^2 to max(s^2 - w, 0), so that sampled images do not
-    count twice: together max(s^2, w) / seeds, and more where seeds share images. Each draw is
-    divided by sqrt(chi^2 / (seeds - 1)), which makes the intervals Student's where w is 0 and
-    wider than need be where seeds differ little. With fewer than three seeds images alone are
-    drawn, and nothing is said of other seeds.
+    them. This gives the means of seeds a variance w, from sampled images alone. Seeds are drawn by
+    normal multipliers of their deviations from the mean (van der Vaart & Wellner 1996, section
+    2.9). These deviations are shrunk from variance s^2 to max(s^2 - w, 0), so that sampled images
+    do not count twice: the total is max(s^2, w) / seeds, or more if seeds share images. Each draw
+    is divided by sqrt(chi^2 / (seeds - 1)). This gives Student's intervals if w is 0, and wider
+    intervals than necessary if seeds differ little. With fewer than three seeds only images are
+    drawn, and the interval says nothing about other seeds.
 
-    Raises `ValueError` without seeds, or where their numbers of rows differ.
+    Raises `ValueError` without seeds, or if their numbers of rows differ.
     """
     if not groups or len({len(group.rows) for group in groups}) > 1:
         raise ValueError("mean_over_seeds needs at least one seed, and as many rows of each")
@@ -93,7 +93,7 @@ def mean_over_seeds(
     known = moved is not None
     moved = np.zeros((resamples, *by_seed.shape)) if moved is None else moved
     seed_sd = by_seed.std(axis=0, ddof=1) if seeds > 1 else None
-    # With one seed there is nothing to set apart: all of its sampling variance is the image's.
+    # With one seed, all of the sampling variance comes from the images.
     image_variance = (
         moved.var(axis=1, ddof=1).mean(axis=0) if seeds > 1 else moved[:, 0].var(axis=0)
     )
@@ -101,9 +101,9 @@ def mean_over_seeds(
     if deviations is not None and seed_sd is not None and seeds >= MIN_SEEDS:
         left = np.maximum(seed_sd**2 - image_variance, 0.0)
         shrunk = np.sqrt(np.divide(left, seed_sd**2, out=np.zeros_like(left), where=seed_sd > 0))
-        drawn = (SEED_DRAWS * resamples, seeds)
+        drawn = (SEED_DRAWS_PER_IMAGE_DRAW * resamples, seeds)
         multipliers = generator.standard_normal(drawn) / (seeds * (seeds - 1)) ** 0.5
-        deviations = np.tile(deviations, (SEED_DRAWS, 1))
+        deviations = np.tile(deviations, (SEED_DRAWS_PER_IMAGE_DRAW, 1))
         deviations += multipliers @ ((by_seed - values) * shrunk)
         deviations /= np.sqrt(generator.chisquare(seeds - 1, size=(drawn[0], 1)) / (seeds - 1))
     return MeanOverSeeds(
@@ -112,7 +112,7 @@ def mean_over_seeds(
 
 
 def _image_deviations(
-    groups: Sequence[Values], by_seed: Array, resamples: int, seed: int
+    groups: Sequence[SeedValues], by_seed: Array, resamples: int, seed: int
 ) -> Array | None:
     """Deviations of each seed's means under resampled images, shape [resamples, seeds, rows]."""
     known = [group.images for group in groups if group.images is not None]

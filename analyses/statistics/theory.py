@@ -1,8 +1,8 @@
-"""Closed forms of the literature for gradients and signals at initialization.
+"""Closed forms from the literature for gradients and signals at initialization.
 
-All hold in expectation over random, independent weights, most of them for wide networks only.
-Correlations are between the gradients of two inputs, "per layer" means one weighted layer with the
-ReLU that follows it, and He's initialization is Var W = 2 / fan_in.
+They hold in expectation over random, independent weights, most of them for wide networks only.
+Correlations are between the gradients of two inputs. "Per layer" means one weighted layer and the
+ReLU after it. He's initialization is Var W = 2 / fan_in.
 """
 
 import math
@@ -19,7 +19,7 @@ BATCHNORM_GROWTH_LIMIT = math.pi / (math.pi - 1)
 """Limit of `batchnorm_growth` for large batches."""
 
 
-def kernel_slope(correlation: float) -> float:
+def arc_cosine_kernel_0(correlation: float) -> float:
     """Correlation of ReLU's derivatives at unit Gaussians of `correlation`: 1 - acos(r) / pi.
 
     The arc-cosine kernel of degree 0 (Cho & Saul 2009); k0 in Balduzzi et al. 2017.
@@ -27,7 +27,7 @@ def kernel_slope(correlation: float) -> float:
     return float(1 - np.arccos(np.clip(correlation, -1, 1)) / np.pi)
 
 
-def kernel(correlation: float) -> float:
+def arc_cosine_kernel_1(correlation: float) -> float:
     """Uncentred correlation of ReLU's outputs at unit Gaussians of `correlation` r.
 
     (sqrt(1 - r^2) + (pi - acos r) r) / pi, the arc-cosine kernel of degree 1 (Cho & Saul 2009); k1
@@ -40,10 +40,10 @@ def kernel(correlation: float) -> float:
 def relu_growth(gain: float) -> float:
     """Factor of the gradient's squared norm per ReLU layer toward the input: `gain` / 2.
 
-    `gain` is Var W times the number of inputs of a unit where layers are equally wide: 2 at He
+    `gain` is Var W times the number of inputs of a unit, with layers of equal width: 2 at He
     initialization (factor 1), 1/3 at PyTorch's default (factor 1/6). Without normalization; the
-    same holds of the signal's squared norm toward the output. He et al. 2015, Delving deep into
-    rectifiers; Hanin 2018, How to start training.
+    same factor holds for the signal's squared norm toward the output. He et al. 2015, Delving
+    deep into rectifiers; Hanin 2018, How to start training.
     """
     return gain / 2
 
@@ -51,7 +51,7 @@ def relu_growth(gain: float) -> float:
 def he_log_deviation(layers: int, width: int) -> float:
     """Standard deviation of the log of a squared norm after ReLU layers: sqrt(5 sum 1/n_l).
 
-    At He's initialization, `layers` all of `width`, to first order in 1 / `width`: each layer
+    At He's initialization, for `layers` of equal `width`, to first order in 1 / `width`: each layer
     multiplies by a mean of n terms of mean 1 and variance 5. Hanin 2018, How to start training.
     """
     return math.sqrt(5 * layers / width)
@@ -65,8 +65,12 @@ def batchnorm_growth(batch: float) -> float:
     theorem 8. Tends to `BATCHNORM_GROWTH_LIMIT`, 1.467, for large batches.
     """
     c = -1 / (batch - 1)
-    slope = kernel_slope(c)
-    first = (batch - 1) * (slope + batch - 1) / ((batch - 3) * (batch - 1) * (1 - kernel(c)))
+    slope = arc_cosine_kernel_0(c)
+    first = (
+        (batch - 1)
+        * (slope + batch - 1)
+        / ((batch - 3) * (batch - 1) * (1 - arc_cosine_kernel_1(c)))
+    )
     return float(first - 1 / (batch - 3))
 
 
@@ -78,25 +82,25 @@ def plain_correlation(depth: int, correlation: float = 0.0) -> float:
     """
     product = 1.0
     for _ in range(depth):
-        product *= kernel_slope(correlation)
-        correlation = kernel(correlation)
+        product *= arc_cosine_kernel_0(correlation)
+        correlation = arc_cosine_kernel_1(correlation)
     return product
 
 
 def residual_correlation(depth: int, correlation: float = 0.0) -> float:
-    """As `plain_correlation`, for `depth` residual blocks x + W relu(x) without normalization.
+    """`plain_correlation` for `depth` residual blocks x + W relu(x) without normalization.
 
     The product of (1 + k0(rho_l)) / 2 with rho_{l+1} = (rho_l + k1(rho_l)) / 2.
     """
     product = 1.0
     for _ in range(depth):
-        product *= (1 + kernel_slope(correlation)) / 2
-        correlation = (correlation + kernel(correlation)) / 2
+        product *= (1 + arc_cosine_kernel_0(correlation)) / 2
+        correlation = (correlation + arc_cosine_kernel_1(correlation)) / 2
     return product
 
 
 def batchnorm_plain_correlation(depth: int) -> float:
-    """As `plain_correlation`, with batch normalization: 2^-`depth` (Balduzzi et al. 2017).
+    """`plain_correlation` with batch normalization: 2^-`depth` (Balduzzi et al. 2017).
 
     Batch statistics are taken as constants in the backward pass.
     """
@@ -106,7 +110,7 @@ def batchnorm_plain_correlation(depth: int) -> float:
 def batchnorm_residual_moments(depth: int, branch_scale: float = 1.0) -> tuple[float, float]:
     """Variance of the gradient, and correlation of two, after blocks x + beta W relu(BN(x)).
 
-    The variance is that at the input over that at the output. With s_l^2 = 1 + (1 - 1/pi) beta^2 l,
+    The variance is given as input over output. With s_l^2 = 1 + (1 - 1/pi) beta^2 l,
     l = 0 ... `depth` - 1 and beta the scale of the branch: variance prod(1 + beta^2 / s_l^2),
     covariance prod(1 + beta^2 / (2 s_l^2)). Balduzzi et al. 2017.
     """
@@ -117,10 +121,10 @@ def batchnorm_residual_moments(depth: int, branch_scale: float = 1.0) -> tuple[f
 
 
 def path_length_shares(blocks: int, gain: float) -> NDArray[np.float64]:
-    """Share of the gradient by paths of length 0 ... `blocks`: Binomial(blocks, a / (1 + a)).
+    """Share of the gradient along paths of length 0 ... `blocks`: Binomial(blocks, a / (1 + a)).
 
-    Every branch is a times its skip, a the `gain`: the terms of (1 + a)^n. Veit et al. 2016,
-    Residual networks behave like ensembles.
+    Every branch multiplies by a = `gain` relative to its skip: the terms of (1 + a)^n. Veit et al.
+    2016, Residual networks behave like ensembles.
     """
     lengths = np.arange(blocks + 1)
     shares: NDArray[np.float64] = binom(blocks, gain / (1 + gain)).pmf(lengths)
@@ -128,16 +132,17 @@ def path_length_shares(blocks: int, gain: float) -> NDArray[np.float64]:
 
 
 def branch_share(block: int) -> float:
-    """Share of the branch in the mean square of skip + branch, of block 0, 1, ...: 1 / (l + 2).
+    """Share of the branch in the mean square of skip + branch, in block l = 0, 1, ...: 1 / (l + 2).
 
-    Blocks x + W relu(BN(x)) from mean square 1: before block l it is l + 1, and the branch adds 1.
+    For blocks x + W relu(BN(x)) and an input of mean square 1: before block l the mean square is
+    l + 1, and the branch adds 1.
     De & Smith 2020, Batch normalization biases residual blocks towards the identity function.
     """
     return 1 / (block + 2)
 
 
 def centred_branch_share(block: int) -> float:
-    """The same share of the channel variances: the branch adds 1 - 1/pi to 1 + (1 - 1/pi) l."""
+    """`branch_share` of the channel variance: the branch adds 1 - 1/pi to 1 + (1 - 1/pi) l."""
     return RELU_VARIANCE / (1 + RELU_VARIANCE * (block + 1))
 
 
@@ -152,7 +157,7 @@ def preactivation_signal(block: int) -> tuple[float, float]:
 
 
 def transition_signal() -> tuple[float, float]:
-    """The same after a transition, whose skip convolves relu(BN(x)) too: both are reset."""
+    """As `preactivation_signal`, after a transition: its skip convolves relu(BN(x)) too."""
     return 2 / math.pi, 2 * RELU_VARIANCE
 
 

@@ -1,4 +1,4 @@
-"""The verdict that an interval gives on a bound."""
+"""Verdicts from an interval and a bound."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from analyses.result import Verdict
 
 
 def verdict_above(low: float | None, high: float | None, bound: float) -> Verdict:
-    """Supported where the whole interval lies above `bound`, contradicted where below."""
+    """Supported if the whole interval lies above `bound`, contradicted if below."""
     if low is None or high is None or not (np.isfinite(low) and np.isfinite(high)):
         return Verdict.INCONCLUSIVE
     if low > bound:
@@ -15,7 +15,7 @@ def verdict_above(low: float | None, high: float | None, bound: float) -> Verdic
 
 
 def verdict_below(low: float | None, high: float | None, bound: float) -> Verdict:
-    """Supported where the whole interval lies below `bound`, contradicted where above."""
+    """Supported if the whole interval lies below `bound`, contradicted if above."""
     swapped = {
         Verdict.SUPPORTED: Verdict.CONTRADICTED,
         Verdict.CONTRADICTED: Verdict.SUPPORTED,

@@ -1,1 +1,1 @@
-"""How numbers, lists and verdicts read in sentences."""
+"""Writes numbers, lists and verdicts as they appear in sentences."""

@@ -1,19 +1,19 @@
-"""How numbers and intervals read in sentences."""
+"""Writes numbers and intervals as they appear in sentences."""
 
 import math
 from collections.abc import Callable
 from itertools import pairwise
 
-Form = Callable[[float], str]
+NumberFormat = Callable[[float], str]
 
 
 def finite(value: float | None) -> float | None:
-    """`value` as a float, or None where it is missing, NaN or infinite."""
+    """`value` as a float, or None if it is missing, NaN or infinite."""
     return None if value is None or not math.isfinite(value) else float(value)
 
 
 def number(value: float) -> str:
-    """Three significant digits; with an exponent below 0.001 and from 100,000 on."""
+    """Three significant digits; with an exponent if below 0.001, or 100,000 and above."""
     if value != 0 and not 1e-3 <= abs(value) < 1e5:
         return f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
     if abs(value) >= 100:
@@ -27,7 +27,7 @@ def percent(value: float) -> str:
 
 
 def share_bound(value: float) -> str:
-    """A fraction that was chosen, not measured, as a percentage: 0.5 is "50 %"."""
+    """A chosen fraction, such as a bound, as a percentage without decimals: 0.5 is "50 %"."""
     return f"{100 * value:g} %"
 
 
@@ -41,8 +41,8 @@ def p_value(value: float) -> str:
     return "p < 0.001" if value < 0.001 else f"p = {value:.2g}"
 
 
-def between(low: float | None, high: float | None, form: Form = number) -> str:
-    """An interval in brackets after its number, whose unit it shares; says where there is none."""
+def interval_text(low: float | None, high: float | None, form: NumberFormat = number) -> str:
+    """An interval in brackets, to follow its number, without unit; "(no interval)" if None."""
     if low is None or high is None:
         return "(no interval)"
     ends = [form(end).partition(" ")[0] for end in (low, high)]
@@ -60,7 +60,7 @@ def with_interval(
     value, low, high = (finite(x) for x in (value, low, high))
     if value is None:
         return "not available"
-    write = common_form([x for x in (low, value, high) if x is not None])
+    write = common_format([x for x in (low, value, high) if x is not None])
     text = f"{write(value)}\u00a0{unit}" if unit else write(value)
     coverage = f"{100 * level:g}\u00a0% interval"
     if low is not None and high is not None:
@@ -72,25 +72,25 @@ def with_interval(
     return f"{text} (no interval)"
 
 
-def common_form(values: list[float]) -> Form:
-    """How to write numbers that stand together: one count of decimals where that reads well."""
+def common_format(values: list[float]) -> NumberFormat:
+    """How to write numbers that appear together: with equal decimals, if that reads well."""
     largest = max(abs(value) for value in values)
     gaps = [b - a for a, b in pairwise(values) if b > a]
     spans_decades = min(values) > 0 and max(values) > 1000 * min(values)
     if not gaps or spans_decades or not 1e-3 <= largest < 1e5:
         return number
     # Two digits of the distance between the estimate and the nearer end of its interval.
-    decimals = min(6, max(0, 1 - magnitude(min(gaps))))
+    decimals = min(6, max(0, 1 - power_of_ten(min(gaps))))
     return lambda value: with_decimals(value, decimals)
 
 
-def magnitude(value: float) -> int:
+def power_of_ten(value: float) -> int:
     """The power of ten of the first digit of `value`, which is not 0."""
     return math.floor(math.log10(abs(value)))
 
 
 def with_decimals(value: float, decimals: int) -> str:
-    """`value` with that many decimals, and thousands apart."""
+    """`value` with that many decimals and with thousands separators."""
     text = f"{value:,.{decimals}f}"
-    # What rounds to zero has no sign.
+    # A number that rounds to zero has no sign.
     return text.lstrip("-") if float(text.replace(",", "")) == 0 else text

@@ -1,4 +1,4 @@
-"""How counts, lists and names read in sentences."""
+"""Writes counts, lists and names as they appear in sentences."""
 
 from collections.abc import Sequence
 
@@ -10,28 +10,28 @@ def plural(count: int, noun: str) -> str:
 
 
 def listing(items: Sequence[str]) -> str:
-    """Names in a sentence: "a, b and c"."""
+    """Names as a list in a sentence: "a, b and c"."""
     if len(items) < 2:
         return "".join(items)
     return f"{', '.join(items[:-1])} and {items[-1]}"
 
 
 def slug(text: str) -> str:
-    """`text` as a key: letters and digits as they are, everything else a hyphen."""
+    """`text` as a key: letters and digits stay, every other character becomes a hyphen."""
     return "".join(letter if letter.isalnum() else "-" for letter in text)
 
 
-def named(template: str, network: str) -> str:
-    """`template` on one network: "The skips[ of {}] carry most." is "The skips of a carry most."
+def with_network(template: str, network: str) -> str:
+    """`template` for one network: "The skips[ of {}] carry most." is "The skips of a carry most."
 
-    What leads to the name stands in brackets with it; `unnamed` leaves both out.
+    The brackets hold the name and the words that go with it; `without_network` leaves them out.
     """
     before, inside, after = _parts(template)
     return before + inside.replace("{}", network) + after
 
 
-def unnamed(template: str) -> str:
-    """`template` on any network: "The skips[ of {}] carry most." is "The skips carry most."."""
+def without_network(template: str) -> str:
+    """`template` for any network: "The skips[ of {}] carry most." is "The skips carry most."."""
     before, _, after = _parts(template)
     return before + after
 

@@ -1,4 +1,4 @@
-"""One sentence on all networks: what holds in which of them, then the number of each."""
+"""Writes one sentence on several networks: what holds in which network, then their numbers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ UNKNOWN = "it cannot be told whether"
 
 
 @dataclass(frozen=True)
-class Told:
-    """What is to be said of one network.
+class NetworkStatement:
+    """A statement on one network.
 
     Fields:
         network: its name.
-        clause: what holds there: "the gradients vanish", "it cannot be told whether they do".
-        amount: the number with its interval, to stand beside those of other networks.
-        detail: a clause of its own with numbers, or why there are none.
+        clause: what holds, e.g. "the gradients vanish" or "it cannot be told whether they do".
+        amount: the number with its interval, to be listed with those of other networks.
+        detail: a further clause with numbers, or the reason why there are none.
     """
 
     network: str
@@ -25,39 +25,41 @@ class Told:
     detail: str = ""
 
 
-def sentence(told: Sequence[Told], lead: str = "{}") -> str:
-    """What is said of all networks together, those of one clause in one breath.
+def sentence(statements: Sequence[NetworkStatement], lead: str = "{}") -> str:
+    """The statements on all networks as one sentence; networks with equal clauses are joined.
 
     Args:
-        told: at least one network.
-        lead: what introduces the amounts, which take the place of its braces.
+        statements: at least one network.
+        lead: the words around the amounts, with {} in their place.
 
-    As in "In both networks x holds: the share is 1 in a and 2 in b."; of one network alone: "In a
-    x holds: the share is 1.". What cannot be told of some stands after what holds in others, as
-    "in c this cannot be told".
+    For several networks: "In both networks x holds: the share is 1 in a and 2 in b." For one: "In
+    a x holds: the share is 1." An unknown comes after what holds in other networks, as "in c this
+    cannot be told".
     """
-    alone = len(told) == 1
-    clauses = _grouped([(one.clause, one.network) for one in told])
+    alone = len(statements) == 1
+    clauses = _grouped([(one.clause, one.network) for one in statements])
     unknown = [clause for clause in clauses if clause.startswith(UNKNOWN)]
     if len(unknown) == 1 and len(clauses) > 1:
         clauses["this cannot be told"] = clauses.pop(unknown[0])
-    said = [f"in {_place(names, len(told))} {clause}" for clause, names in clauses.items()]
+    said = [f"in {_place(names, len(statements))} {clause}" for clause, names in clauses.items()]
     amounts = [
-        one.amount if alone else f"{one.amount} in {one.network}" for one in told if one.amount
+        one.amount if alone else f"{one.amount} in {one.network}"
+        for one in statements
+        if one.amount
     ]
     behind = [lead.replace("{}", listing(amounts))] if amounts else []
-    details = _grouped([(one.detail, one.network) for one in told if one.detail])
+    details = _grouped([(one.detail, one.network) for one in statements if one.detail])
     behind += [
-        detail if alone else f"in {_place(names, len(told))} {detail}"
+        detail if alone else f"in {_place(names, len(statements))} {detail}"
         for detail, names in details.items()
     ]
     text = "; ".join(said)
-    # Only the first letter, which is ours: names may stand anywhere.
+    # Only the first letter is made a capital: it is not part of a name.
     return f"I{text[1:]}{': ' if behind else ''}{'; '.join(behind)}."
 
 
 def _grouped(pairs: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
-    """Networks by what is said of them, in the order of the first ones."""
+    """Networks by text, in the order in which the texts first appear."""
     groups: dict[str, list[str]] = {}
     for text, network in pairs:
         groups.setdefault(text, []).append(network)

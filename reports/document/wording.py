@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from analyses.result import Estimate
-from analyses.wording.numbers import magnitude, number, with_decimals
+from analyses.wording.numbers import number, power_of_ten, with_decimals
 
 NOT_OBSERVED = "\u2013"  # a dash
 MONTHS = (
@@ -43,7 +43,7 @@ def column_texts(column: pd.Series) -> list[str]:
     if not 0 < largest < 1e5:
         return [cell_text(value) for value in column]
     # Three significant digits of the largest value; a largest value of 1 gets three decimals too.
-    decimals = 3 if largest <= 1 else max(0, 2 - magnitude(largest))
+    decimals = 3 if largest <= 1 else max(0, 2 - power_of_ten(largest))
     if (sizes < 10.0**-decimals).any():
         return [cell_text(value) for value in column]
     return [

@@ -26,7 +26,7 @@ def test_the_true_parts_are_the_means_of_many_simulated_ones():
     pairs = [calibration.pair_from(logits, stale, generator) for _ in range(1500)]
     running, fresh = (
         np.array([np.diff(getattr(pair, name).mean(axis=1)) for pair in pairs])
-        for name in ("running", "fresh")
+        for name in ("running", "re_estimated")
     )
     noise, removed, learning, jumps = calibration.true_parts(logits, stale)
     assert noise == pytest.approx(running.var(axis=0).sum(), rel=0.1)

@@ -1,4 +1,4 @@
-"""The predictions of runs at their best epochs, and the class that is found least often there."""
+"""The predictions of runs at their best epochs, and the class with the lowest recall."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix
 
 from analyses.reading.predictions import accuracy_by_epoch, correctness, predictions_of
-from analyses.reading.runs import seed_name
+from analyses.reading.runs import seed_label
 from analyses.result import Estimate, Verdict
 from analyses.statistics.proportions import wilson_interval
 from analyses.statistics.verdicts import verdict_above
@@ -20,13 +20,13 @@ from gradflow.runs.reading.run import Run
 class BestEpoch:
     """The predictions of one run at the epoch of its highest validation accuracy.
 
-    The epoch is that of the kept checkpoint; the rest counts each distinct image once.
+    The epoch is that of the kept checkpoint. All other fields count each distinct image once.
 
     Fields:
-        network, seed: of the run.
+        network, seed: network and seed of the run.
         epoch: the first epoch that reaches the highest accuracy.
-        accuracy, low, high: at that epoch, with Wilson's 95 % interval.
-        predictions: columns target and prediction, one row an image.
+        accuracy, low, high: accuracy at that epoch, with Wilson's 95 % interval.
+        predictions: columns target and prediction, one row per image.
     """
 
     network: str
@@ -45,7 +45,7 @@ def best_epoch(run: Run) -> BestEpoch:
     score = accuracy_by_epoch(correctness(distinct)).set_index("epoch").loc[epoch]
     rows = distinct[distinct["epoch"] == epoch][["target", "prediction"]].astype(int)
     accuracy, low, high = (float(score[name]) for name in ("accuracy", "low", "high"))
-    return BestEpoch(run.network, seed_name(run), epoch, accuracy, low, high, rows)
+    return BestEpoch(run.network, seed_label(run), epoch, accuracy, low, high, rows)
 
 
 def confusion(predictions: pd.DataFrame, classes: list[str]) -> NDArray[np.int64]:
@@ -56,20 +56,20 @@ def confusion(predictions: pd.DataFrame, classes: list[str]) -> NDArray[np.int64
     return counts
 
 
-def together(best: list[BestEpoch]) -> pd.DataFrame:
+def pooled_predictions(best: list[BestEpoch]) -> pd.DataFrame:
     """The predictions of all runs at their best epochs."""
     return pd.concat([one.predictions for one in best])
 
 
 @dataclass(frozen=True)
-class Lowest:
-    """The class that a network finds least often, at the best epochs of its runs together.
+class LowestRecall:
+    """The class with the lowest recall, at the best epochs of all runs of a network together.
 
     Fields:
-        name: of the class.
+        name: name of the class.
         recall: in percent, with Wilson's interval, Bonferroni-corrected for the number of classes.
-        chance: what guessing among all classes finds.
-        never: classes that occur and are never predicted.
+        chance: recall of guessing among all classes, as a fraction.
+        never: classes that occur but are never predicted.
         verdict: on the hypothesis that every class is found more often than chance.
     """
 
@@ -80,9 +80,9 @@ class Lowest:
     verdict: Verdict
 
 
-def lowest_recall(best: list[BestEpoch], classes: list[str]) -> Lowest:
+def lowest_recall(best: list[BestEpoch], classes: list[str]) -> LowestRecall:
     """The class with the lowest recall in the predictions of `best` together."""
-    counts = confusion(together(best), classes)
+    counts = confusion(pooled_predictions(best), classes)
     support, right = counts.sum(axis=1), counts.diagonal()
     present = np.flatnonzero(support)
     lowest = int(present[np.argmin(right[present] / support[present])])
@@ -100,4 +100,4 @@ def lowest_recall(best: list[BestEpoch], classes: list[str]) -> Lowest:
         method=f"Wilson interval, {plural(int(support[lowest]), 'image')}",
     )
     verdict = Verdict.CONTRADICTED if never else verdict_above(low, high, chance)
-    return Lowest(classes[lowest], estimate, chance, never, verdict)
+    return LowestRecall(classes[lowest], estimate, chance, never, verdict)

@@ -1,6 +1,6 @@
 """Which classes does each network tell apart at its best epoch, and which does it confuse?
 
-What would count against a network: a class it never predicts, or finds less often than chance.
+Contradicted by a class that is never predicted, or found less often than by chance.
 """
 
 from functools import partial
@@ -16,25 +16,24 @@ from analyses.accuracy.classification.measure import (
     best_epoch,
     confusion,
     lowest_recall,
-    together,
+    pooled_predictions,
 )
 from analyses.plotting import panels, theme
-from analyses.reading.predictions import copies_caveat
+from analyses.reading.predictions import duplicates_caveat
 from analyses.reading.runs import by_network, runs_with
 from analyses.registry import Analysis
 from analyses.result import AnalysisResult, Figure, Finding, Table, Verdict
-from analyses.wording.numbers import between, percent
-from analyses.wording.phrases import listing, named, plural, slug, unnamed
-from analyses.wording.sentences import Told, sentence
+from analyses.wording.numbers import interval_text, percent
+from analyses.wording.phrases import listing, plural, slug, with_network, without_network
+from analyses.wording.sentences import NetworkStatement, sentence
 from gradflow.runs.reading.run import Experiment, Run
 
-OPTIMISTIC = (
-    "The epoch is the best of all on the validation images themselves, so the numbers are "
-    "optimistic."
+BEST_EPOCH_CAVEAT = (
+    "The best epoch is chosen on the validation images themselves, so the numbers are optimistic."
 )
 HYPOTHESIS = "Every class is found more often than chance[ by {}]."
 LEAD = "the lowest recall is {}"
-MOST_LABELLED = 12  # with more classes, the counts in the cells would overlap
+MAX_LABELLED_CLASSES = 12  # with more classes, the counts in the cells would overlap
 
 
 def report_by_class(predictions: pd.DataFrame, classes: list[str]) -> pd.DataFrame:
@@ -53,7 +52,7 @@ def report_by_class(predictions: pd.DataFrame, classes: list[str]) -> pd.DataFra
 
 
 def class_names(run: Run) -> list[str]:
-    """The run's classes; where they are unknown, the indices that occur."""
+    """The names of the run's classes; if they are unknown, the indices up to the largest."""
     if run.classes:
         return run.classes
     highest = int(run.predictions[["target", "prediction"]].to_numpy().max())
@@ -63,30 +62,30 @@ def class_names(run: Run) -> list[str]:
 def run(experiment: Experiment) -> AnalysisResult:
     """Confusion matrix and classification report of each network at its best epoch.
 
-    Raises `NotApplicableError` where no run recorded predictions.
+    Raises `NotApplicableError` if no run recorded predictions.
     """
     networks = by_network(runs_with(experiment, "predictions", "predictions by image"))
     best = {name: [best_epoch(one) for one in runs] for name, runs in networks.items()}
     classes = {name: class_names(runs[0]) for name, runs in networks.items()}
     findings = tuple(
-        _finding(name, best[name], classes[name], copies_caveat(runs))
+        _finding(name, best[name], classes[name], duplicates_caveat(runs))
         for name, runs in networks.items()
     )
-    every_class = sentence([_told(name, best[name], classes[name]) for name in networks], LEAD)
+    every_class = sentence([_statement(name, best[name], classes[name]) for name in networks], LEAD)
     reports = tuple(
         Table(
             f"report-{slug(name)}",
             f"{name}: classification report at the best epoch, "
             f"{plural(len(best[name]), 'seed')} together",
-            report_by_class(together(best[name]), classes[name]),
+            report_by_class(pooled_predictions(best[name]), classes[name]),
         )
         for name in networks
     )
     figures = tuple(_figure(best[name][0], classes[name], len(best[name])) for name in networks)
-    # Of several seeds the first: the confusion matrix is that of its run.
+    # The first seed only: the confusion matrix is that of its run.
     said = [
-        f"{percent(one.accuracy)} {between(one.low, one.high, percent)} in {one.network} at epoch "
-        f"{one.epoch}"
+        f"{percent(one.accuracy)} {interval_text(one.low, one.high, percent)} in {one.network} "
+        f"at epoch {one.epoch}"
         for one in (runs[0] for runs in best.values())
     ]
     return AnalysisResult(
@@ -115,23 +114,23 @@ def _finding(
     return Finding(
         key=f"every-class-{slug(network)}",
         network=network,
-        hypothesis=named(HYPOTHESIS, network),
+        hypothesis=with_network(HYPOTHESIS, network),
         contradicted_by="A class never predicted, or a recall whose interval lies below chance.",
         verdict=found.verdict,
         estimates=(found.recall,),
         threshold=(
-            "supported where the interval of the lowest recall lies above chance, 1 / "
+            "supported if the interval of the lowest recall lies above chance, 1 / "
             f"{len(classes)} classes = {percent(found.chance)}"
         ),
-        meaning=sentence([_told(network, best, classes)], LEAD),
-        next_step="Look at the images of that class that were taken for another.",
-        caveats=(OPTIMISTIC, *caveats),
-        statement=unnamed(HYPOTHESIS),
+        meaning=sentence([_statement(network, best, classes)], LEAD),
+        next_step="Look at the images of that class that were classified as another.",
+        caveats=(BEST_EPOCH_CAVEAT, *caveats),
+        statement=without_network(HYPOTHESIS),
         evidence=(f"confusion-{slug(network)}", f"report-{slug(network)}", "best"),
     )
 
 
-def _told(network: str, best: list[BestEpoch], classes: list[str]) -> Told:
+def _statement(network: str, best: list[BestEpoch], classes: list[str]) -> NetworkStatement:
     found = lowest_recall(best, classes)
     clause = {
         Verdict.SUPPORTED: "every class is found more often than chance",
@@ -140,8 +139,8 @@ def _told(network: str, best: list[BestEpoch], classes: list[str]) -> Told:
         "chance",
     }[found.verdict]
     if found.never:
-        clause = f"no image is ever taken for class {listing(found.never)}"
-    return Told(network, clause, f"{found.recall.words} for class {found.name}")
+        clause = f"no image is ever classified as class {listing(found.never)}"
+    return NetworkStatement(network, clause, f"{found.recall.words} for class {found.name}")
 
 
 def _accuracies(best: dict[str, list[BestEpoch]]) -> pd.DataFrame:
@@ -167,7 +166,7 @@ def _figure(best: BestEpoch, classes: list[str], seeds: int) -> Figure:
     wrong = counts - np.diag(counts.diagonal())
     true, taken = np.unravel_index(int(wrong.argmax()), wrong.shape)
     title = (
-        f"{best.network} most often takes {classes[true]} for {classes[taken]} "
+        f"{best.network} most often classifies {classes[true]} as {classes[taken]} "
         f"({wrong[true, taken]} of {counts[true].sum()} images)"
         if wrong.any()
         else f"{best.network} confuses no classes"
@@ -178,8 +177,8 @@ def _figure(best: BestEpoch, classes: list[str], seeds: int) -> Figure:
         title=title,
         caption=(
             f"Confusion matrix of {best.network}{of_seed} at epoch {best.epoch}, its best: "
-            f"{plural(len(best.predictions), 'validation image')}. Numbers are images, shades "
-            f"the share of the true class. {OPTIMISTIC}"
+            f"{plural(len(best.predictions), 'validation image')}. Numbers count images; "
+            f"shades are the share of the true class. {BEST_EPOCH_CAVEAT}"
         ),
         alt=f"Confusion matrix of {best.network} over {len(classes)} classes. {title}.",
         draw=partial(_draw, counts, classes),
@@ -194,7 +193,7 @@ def _draw(counts: NDArray[np.int64], classes: list[str]) -> Drawing:
     drawn = axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
     axis.grid(False)
     places = range(len(classes))
-    if len(classes) <= MOST_LABELLED:
+    if len(classes) <= MAX_LABELLED_CLASSES:
         long = sum(map(len, classes)) > 36
         axis.set_xticks(
             places, classes, rotation=30 if long else 0, ha="right" if long else "center"

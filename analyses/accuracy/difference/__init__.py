@@ -1,10 +1,10 @@
 """How far is the residual network ahead of the plain one?"""
 
 from analyses.accuracy.difference.measure import (
-    Difference,
-    difference_of,
-    equally_long,
+    AccuracyDifference,
+    accuracy_difference,
     matched_runs,
+    split_by_length,
 )
 
-__all__ = ["Difference", "difference_of", "equally_long", "matched_runs"]
+__all__ = ["AccuracyDifference", "accuracy_difference", "matched_runs", "split_by_length"]

@@ -9,27 +9,29 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import FuncFormatter, PercentFormatter
 
-from analyses.accuracy.difference.measure import MEAN, Curve
+from analyses.accuracy.difference.measure import MEAN_ROW, DifferenceCurve
 from analyses.plotting import panels, theme
-from analyses.reading.pairs import Pair
+from analyses.reading.pairs import NetworkPair
 from analyses.result import Figure
 from analyses.statistics.estimates import as_percent, estimate_of
 from analyses.statistics.means import Mean
-from analyses.statistics.power import paired_power, sd_interval, seeds_for
+from analyses.statistics.power import paired_power, sd_interval, seeds_for_power
 from analyses.statistics.seeds_and_images import MeanOverSeeds
 from analyses.wording.phrases import plural, slug
 
-# The first two colours belong to the networks; what is of both has one of its own.
-BOTH, OTHER = list(theme.colours(["plain", "residual", "both", "other"]).values())[2:]
-SHOWN_SEEDS = 200
+# The first two colours are those of the networks; their difference has another one.
+DIFFERENCE_COLOUR, MEASURED_SIZE_COLOUR = list(
+    theme.colours(["plain", "residual", "both", "other"]).values()
+)[2:]
+MAX_SEEDS_SHOWN = 200
 
 
-def curve_frame(of: Curve) -> pd.DataFrame:
-    """One row an epoch: value, low, high, band_low, band_high, as fractions; NaN without."""
-    rows = len(of.epochs)
-    value = of.means.values[:rows]
-    ends = np.array([of.means.pointwise(row) for row in range(rows)], dtype=float)
-    half = of.means.half_band(slice(0, rows))
+def curve_frame(curve: DifferenceCurve) -> pd.DataFrame:
+    """One row per epoch: value, low, high, band_low, band_high, as fractions; NaN if unknown."""
+    rows = len(curve.epochs)
+    value = curve.means.values[:rows]
+    ends = np.array([curve.means.pointwise_interval(row) for row in range(rows)], dtype=float)
+    half = curve.means.band_half_width(slice(0, rows))
     half = np.nan if half is None else half
     return pd.DataFrame(
         {
@@ -42,20 +44,23 @@ def curve_frame(of: Curve) -> pd.DataFrame:
     )
 
 
-def headline(of: Curve) -> str:
+def mean_difference_words(curve: DifferenceCurve) -> str:
     """The mean difference over epochs with its interval, in words."""
-    low, high = of.means.pointwise(MEAN)
-    mean = Mean(float(of.means.values[MEAN]), low, high, of.method)
+    low, high = curve.means.pointwise_interval(MEAN_ROW)
+    mean = Mean(float(curve.means.values[MEAN_ROW]), low, high, curve.method)
     return estimate_of("", mean, "percentage points", as_percent).words
 
 
-def by_epoch(pair: Pair, running: Curve, refreshed: Curve | None) -> Figure:
+def by_epoch_figure(
+    pair: NetworkPair, running: DifferenceCurve, re_estimated: DifferenceCurve | None
+) -> Figure:
     """The difference at each epoch, with running and with re-estimated statistics."""
     curves = {"running batch-norm statistics": running}
-    if refreshed is not None:
-        curves["re-estimated batch-norm statistics"] = refreshed
+    if re_estimated is not None:
+        curves["re-estimated batch-norm statistics"] = re_estimated
     names = f"{pair.residual} less {pair.plain}"
-    title = f"{names}: mean difference in validation accuracy over epochs {headline(running)}"
+    mean = mean_difference_words(running)
+    title = f"{names}: mean difference in validation accuracy over epochs {mean}"
     seeds = running.means.seeds
     return Figure(
         key=slug(f"by-epoch-{pair.residual}"),
@@ -72,7 +77,7 @@ def by_epoch(pair: Pair, running: Curve, refreshed: Curve | None) -> Figure:
 
 
 @theme.themed
-def _draw_by_epoch(curves: dict[str, Curve]) -> Drawing:
+def _draw_by_epoch(curves: dict[str, DifferenceCurve]) -> Drawing:
     figure, axes = panels.subplots(1, len(curves), 2.8, sharey=True)
     for axis, (title, of) in zip(axes[0], curves.items(), strict=True):
         _draw_curve(axis, of)
@@ -82,11 +87,11 @@ def _draw_by_epoch(curves: dict[str, Curve]) -> Drawing:
     return figure
 
 
-def _draw_curve(axis: Axes, of: Curve) -> None:
-    frame = 100 * curve_frame(of)
-    epochs = np.array(of.epochs, dtype=float)
-    if of.means.seeds > 1:
-        for one in of.means.by_seed[:, : len(epochs)]:
+def _draw_curve(axis: Axes, curve: DifferenceCurve) -> None:
+    frame = 100 * curve_frame(curve)
+    epochs = np.array(curve.epochs, dtype=float)
+    if curve.means.seeds > 1:
+        for one in curve.means.by_seed[:, : len(epochs)]:
             axis.plot(epochs, 100 * one, color=theme.GREY, linewidth=0.6, alpha=0.8, label="seeds")
     bands = (("band_low", "band_high", 0.13, "simultaneous"), ("low", "high", 0.25, "pointwise"))
     for low, high, opacity, label in bands:
@@ -95,28 +100,32 @@ def _draw_curve(axis: Axes, of: Curve) -> None:
             x = epochs if len(epochs) > 1 else np.array([epochs[0] - 0.1, epochs[0] + 0.1])
             ends = [frame[name].to_numpy(dtype=float) for name in (low, high)]
             ends = ends if len(epochs) > 1 else [np.repeat(end, 2) for end in ends]
-            style: dict[str, Any] = {"color": BOTH, "alpha": opacity, "linewidth": 0}
+            style: dict[str, Any] = {"color": DIFFERENCE_COLOUR, "alpha": opacity, "linewidth": 0}
             axis.fill_between(x, ends[0], ends[1], label=f"{label} 95 %", **style)
-    axis.plot(epochs, frame["value"], color=BOTH, marker="^", markersize=3.5, label="mean")
-    mean = 100 * float(of.means.values[MEAN])
-    axis.axhline(mean, color=BOTH, linestyle=":", linewidth=1.1, label="mean over epochs")
+    axis.plot(
+        epochs, frame["value"], color=DIFFERENCE_COLOUR, marker="^", markersize=3.5, label="mean"
+    )
+    mean = 100 * float(curve.means.values[MEAN_ROW])
+    axis.axhline(
+        mean, color=DIFFERENCE_COLOUR, linestyle=":", linewidth=1.1, label="mean over epochs"
+    )
     panels.level_line(axis, 0.0, "no difference")
     panels.epoch_axis(axis)
 
 
-def power_curves(
-    pair: Pair, means: MeanOverSeeds, smallest: float, power: float, alpha: float
+def power_figure(
+    pair: NetworkPair, means: MeanOverSeeds, smallest_difference: float, power: float, alpha: float
 ) -> Figure:
-    """Power of the paired t-test against the number of seeds; for means over several seeds."""
-    sd = 0.0 if means.seed_sd is None else float(means.seed_sd[MEAN])
-    measured = abs(float(means.values[MEAN]))
-    needed = seeds_for(smallest, sd, power, alpha)
+    """Power of the paired t-test by number of seeds; `means` must be over several seeds."""
+    sd = 0.0 if means.seed_sd is None else float(means.seed_sd[MEAN_ROW])
+    measured = abs(float(means.values[MEAN_ROW]))
+    needed = seeds_for_power(smallest_difference, sd, power, alpha)
     said = "more than 1,000,000 seeds" if needed is None else plural(needed, "seed")
     verb = "settles" if needed == 1 else "settle"
-    title = f"{said} {verb} a mean difference of {100 * smallest:g} points"
+    title = f"{said} {verb} a mean difference of {100 * smallest_difference:g} points"
     low, high = sd_interval(sd, means.seeds)
     sizes = {
-        f"{100 * smallest:g} points, smallest of interest": smallest,
+        f"{100 * smallest_difference:g} points, smallest of interest": smallest_difference,
         f"{100 * measured:.1f} points, as measured": measured,
     }
     return Figure(
@@ -140,9 +149,9 @@ def _draw_power(
 ) -> Drawing:
     figure, axes = panels.subplots(1, 1, 2.7)
     axis = axes[0, 0]
-    counts = np.unique(np.geomspace(2, SHOWN_SEEDS, 40).round().astype(int))
+    counts = np.unique(np.geomspace(2, MAX_SEEDS_SHOWN, 40).round().astype(int))
     low, high = sd_interval(sd, seeds)
-    styles = zip(sizes.items(), (BOTH, OTHER), ("-", "--"), strict=True)
+    styles = zip(sizes.items(), (DIFFERENCE_COLOUR, MEASURED_SIZE_COLOUR), ("-", "--"), strict=True)
     for (label, size), colour, line in styles:
         curves = {
             end: [paired_power(int(count), size, end, alpha) for count in counts]

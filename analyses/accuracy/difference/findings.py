@@ -1,43 +1,46 @@
-"""What the matched comparison finds: who is ahead over all epochs, and at the last one."""
+"""Findings of the matched comparison: which network is ahead over all epochs, and at the end."""
 
-from analyses.accuracy.difference.figures import headline
+from analyses.accuracy.difference.figures import mean_difference_words
 from analyses.accuracy.difference.measure import (
-    MEAN,
-    Curve,
-    Difference,
+    MEAN_ROW,
+    AccuracyDifference,
+    DifferenceCurve,
     PairComparison,
-    difference_of,
+    accuracy_difference,
 )
 from analyses.reading.options import configuration_differences
-from analyses.reading.predictions import copies_caveat
+from analyses.reading.predictions import duplicates_caveat
 from analyses.result import Estimate, Finding, Verdict
 from analyses.statistics.means import MIN_SEEDS
 from analyses.statistics.verdicts import verdict_above
 from analyses.wording.numbers import p_value
 from analyses.wording.phrases import listing, plural, slug
 
-OPTIMISTIC = (
-    "The best of several epochs is picked on the very images it is measured on, so its accuracy "
+BEST_EPOCH_CAVEAT = (
+    "The best of several epochs is chosen on the images on which it is measured, so its accuracy "
     "is optimistic, the more so the more the curve jumps."
 )
 
 
-def over_epochs(one: PairComparison) -> Finding:
+def finding_over_epochs(one: PairComparison) -> Finding:
     """Is the residual network ahead, averaged over epochs?"""
     plain, residual = one.pair.plain, one.pair.residual
-    means = one.running.means
-    low, high = means.pointwise(MEAN)
+    means = one.curve.means
+    low, high = means.pointwise_interval(MEAN_ROW)
     verdict = verdict_above(low, high, 0.0)
     words = {
         Verdict.SUPPORTED: f"{residual} is ahead of {plain}",
         Verdict.CONTRADICTED: f"{residual} is behind {plain}",
         Verdict.INCONCLUSIVE: f"it cannot be told whether {residual} is ahead of {plain}",
     }[verdict]
-    estimates = [_of_curve(f"{residual} less {plain}, mean over epochs", one.running)]
+    estimates = [_of_curve(f"{residual} less {plain}, mean over epochs", one.curve)]
     said = ""
-    if one.refreshed is not None:
-        estimates.append(_of_curve("the same, re-estimated batch-norm statistics", one.refreshed))
-        said = f"; with re-estimated batch-norm statistics it is {headline(one.refreshed)}"
+    if one.re_estimated_curve is not None:
+        estimates.append(
+            _of_curve("the same, re-estimated batch-norm statistics", one.re_estimated_curve)
+        )
+        again = mean_difference_words(one.re_estimated_curve)
+        said = f"; with re-estimated batch-norm statistics it is {again}"
     return Finding(
         key=slug(f"ahead-{residual}"),
         network=None,
@@ -45,10 +48,11 @@ def over_epochs(one: PairComparison) -> Finding:
         contradicted_by="An interval of the mean difference over epochs that lies below 0.",
         verdict=verdict,
         estimates=tuple(estimates),
-        threshold="supported where the 95 % interval of the mean difference lies above 0",
+        threshold="supported if the 95 % interval of the mean difference lies above 0",
         meaning=(
-            f"In validation accuracy averaged over {plural(len(one.running.epochs), 'epoch')}, "
-            f"{words}: the difference is {headline(one.running)} over {_seeds(means.seeds)}{said}."
+            f"In validation accuracy averaged over {plural(len(one.curve.epochs), 'epoch')}, "
+            f"{words}: the difference is {mean_difference_words(one.curve)} "
+            f"over {_seeds(means.seeds)}{said}."
         ),
         next_step=_next_step(means.seeds, verdict),
         caveats=_caveats(one),
@@ -56,10 +60,10 @@ def over_epochs(one: PairComparison) -> Finding:
     )
 
 
-def at_the_end(one: PairComparison) -> Finding:
+def finding_at_last_epoch(one: PairComparison) -> Finding:
     """Does the residual network end above the plain one?"""
     plain, residual = one.pair.plain, one.pair.residual
-    last, best = difference_of(one.scores), difference_of(one.scores, best=True)
+    last, best = accuracy_difference(one.scores), accuracy_difference(one.scores, best=True)
     verdict = verdict_above(last.low, last.high, 0.0)
     words = {
         Verdict.SUPPORTED: f"{residual} is ahead of {plain}",
@@ -71,9 +75,9 @@ def at_the_end(one: PairComparison) -> Finding:
         _of_difference(f"{residual} less {plain}, last epoch", last),
         _of_difference(f"{residual} less {plain}, each at its best epoch", best),
     ]
-    if one.fresh:
+    if one.re_estimated_scores:
         name = f"{residual} less {plain}, last epoch, re-estimated batch-norm statistics"
-        estimates.insert(1, _of_difference(name, difference_of(one.fresh)))
+        estimates.insert(1, _of_difference(name, accuracy_difference(one.re_estimated_scores)))
     return Finding(
         key=slug(f"higher-accuracy-{residual}"),
         network=None,
@@ -82,33 +86,33 @@ def at_the_end(one: PairComparison) -> Finding:
         contradicted_by="An interval of the difference that lies below 0.",
         verdict=verdict,
         estimates=tuple(estimates),
-        threshold="supported where the 95 % interval of the difference lies above 0",
+        threshold="supported if the 95 % interval of the difference lies above 0",
         meaning=(
             f"In validation accuracy at the last epoch, {words}: the difference is "
             f"{estimates[0].words} over {_seeds(last.seeds)}{test}."
         ),
         next_step=_next_step(last.seeds, verdict),
-        caveats=(OPTIMISTIC, *_caveats(one)),
+        caveats=(BEST_EPOCH_CAVEAT, *_caveats(one)),
         evidence=evidence(residual),
     )
 
 
 def evidence(residual: str) -> tuple[str, ...]:
-    """Keys of what shows how far `residual` is ahead."""
+    """Keys of the figures and tables that show how far `residual` is ahead."""
     return tuple(slug(f"{name}-{residual}") for name in ("by-epoch", "by-seed"))
 
 
 def _seeds(seeds: int) -> str:
-    alone = ", resampling images alone" if seeds < MIN_SEEDS else ""
+    alone = ", resampling images only" if seeds < MIN_SEEDS else ""
     return plural(seeds, "seed") + alone
 
 
-def _of_curve(name: str, of: Curve) -> Estimate:
-    low, high = of.means.pointwise(MEAN)
-    return _estimate(name, float(of.means.values[MEAN]), low, high, of.method)
+def _of_curve(name: str, curve: DifferenceCurve) -> Estimate:
+    low, high = curve.means.pointwise_interval(MEAN_ROW)
+    return _estimate(name, float(curve.means.values[MEAN_ROW]), low, high, curve.method)
 
 
-def _of_difference(name: str, gap: Difference) -> Estimate:
+def _of_difference(name: str, gap: AccuracyDifference) -> Estimate:
     test = "" if gap.p_value is None else f"; McNemar's exact test {p_value(gap.p_value)}"
     return _estimate(name, gap.value, gap.low, gap.high, gap.method + test)
 
@@ -125,12 +129,12 @@ def _next_step(seeds: int, verdict: Verdict) -> str:
         return "Train more seeds or hold out more images: the interval includes 0."
     if seeds < MIN_SEEDS:
         return f"Repeat with at least {MIN_SEEDS} seeds to see whether the difference holds."
-    return "Look at the gradients and the batch statistics for what makes the difference."
+    return "Look at the gradients and the batch statistics for the cause of the difference."
 
 
 def _caveats(one: PairComparison) -> tuple[str, ...]:
     seeds = len(one.scores)
-    caveats = [*copies_caveat([run for both in one.runs for run in both])]
+    caveats = [*duplicates_caveat([run for both in one.runs for run in both])]
     if seeds < MIN_SEEDS:
         caveats.append(
             f"{plural(seeds, 'seed')} cannot show how much other initial weights, another order "
@@ -138,18 +142,18 @@ def _caveats(one: PairComparison) -> tuple[str, ...]:
         )
     else:
         caveats.append(
-            "The interval speaks of other seeds, splits and images of this data set, trained for "
-            "as many epochs with the same options; not of other data or longer training."
+            "The interval is about other seeds, splits and images of this data set, with equally "
+            "many epochs and the same options; not about other data or longer training."
         )
     if one.shorter:
         reached = [f"{both.seed} ({plural(len(both.epochs), 'epoch')})" for both in one.shorter]
         caveats.append(
-            f"Left out, since their runs reached fewer epochs together: seed {listing(reached)}."
+            f"Left out, since their runs have fewer common epochs: seed {listing(reached)}."
         )
     if not all(both.same_images for both in one.scores):
         caveats.append(
-            "The two networks of a seed were not validated on just the same images; only the "
-            "images of both are compared."
+            "The two networks of a seed were not validated on exactly the same images; only the "
+            "common images are compared."
         )
     differing = sorted(
         {

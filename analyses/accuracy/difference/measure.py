@@ -4,31 +4,31 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from analyses.reading.pairs import Pair, runs_of_same_seed
+from analyses.reading.pairs import NetworkPair, runs_of_same_seed
 from analyses.reading.predictions import correctness, predictions_of
-from analyses.reading.runs import seed_name
+from analyses.reading.runs import seed_label
 from analyses.statistics import Array
 from analyses.statistics.means import MIN_SEEDS
 from analyses.statistics.proportions import paired_change
-from analyses.statistics.seeds_and_images import MeanOverSeeds, Values, mean_over_seeds
+from analyses.statistics.seeds_and_images import MeanOverSeeds, SeedValues, mean_over_seeds
 from analyses.wording.phrases import plural
 from gradflow.runs.reading.run import Experiment, Run
 
-TOO_FEW = "too few to show how seeds differ"
-MEAN = -1  # the row of `Curve.means` that averages all epochs
+TOO_FEW_SEEDS = "too few to show how seeds differ"
+MEAN_ROW = -1  # the row of `DifferenceCurve.means` that averages all epochs
 
 
 @dataclass(frozen=True)
 class MatchedRuns:
-    """What both runs of one seed scored.
+    """Which images both runs of one seed classified correctly.
 
     Fields:
         seed: their seed.
-        epochs: those of both runs.
-        plain, residual: right or wrong of the images of both, shape [epochs, images]; the
-            recorded accuracies, shape [epochs, 1], where predictions are missing.
-        images: their identities; None where predictions are missing.
-        same_images: whether both runs were validated on just the same images.
+        epochs: the epochs of both runs.
+        plain, residual: 1 for right and 0 for wrong, on the images of both runs, shape [epochs,
+            images]; if predictions are missing, the recorded accuracies, shape [epochs, 1].
+        images: identities of the images; None if predictions are missing.
+        same_images: whether both runs were validated on exactly the same images.
     """
 
     seed: str
@@ -40,13 +40,13 @@ class MatchedRuns:
 
 
 @dataclass(frozen=True)
-class Curve:
+class DifferenceCurve:
     """Accuracy of the residual network less that of the plain one, as fractions.
 
     Fields:
-        epochs: those that all pairs of runs share.
-        means: one row for each of `epochs`, and a last one for their mean.
-        method: how the intervals were computed, and from how much.
+        epochs: the epochs that all pairs of runs have.
+        means: one row per epoch, and a last row for the mean over epochs.
+        method: how the intervals were computed, and from how many observations.
     """
 
     epochs: tuple[int, ...]
@@ -59,24 +59,26 @@ class PairComparison:
     """A pair of networks with its runs matched.
 
     Fields:
-        pair: its names.
-        runs: those of each seed, (plain, residual).
-        shorter: seeds left out, since their runs reached fewer epochs together.
-        scores: with running batch-norm statistics. fresh: with re-estimated ones; may be empty.
-        running, refreshed: differences by epoch of both; the latter None where not recorded.
+        pair: the names of the networks.
+        runs: the runs of each seed, (plain, residual).
+        shorter: seeds that are left out, since their runs have fewer common epochs.
+        scores: with running batch-norm statistics.
+        re_estimated_scores: with re-estimated statistics; may be empty.
+        curve: the difference by epoch of `scores`.
+        re_estimated_curve: that of `re_estimated_scores`; None if not recorded.
     """
 
-    pair: Pair
+    pair: NetworkPair
     runs: list[tuple[Run, Run]]
     shorter: list[MatchedRuns]
     scores: list[MatchedRuns]
-    fresh: list[MatchedRuns]
-    running: Curve
-    refreshed: Curve | None
+    re_estimated_scores: list[MatchedRuns]
+    curve: DifferenceCurve
+    re_estimated_curve: DifferenceCurve | None
 
 
 @dataclass(frozen=True)
-class Difference:
+class AccuracyDifference:
     """Accuracy of the residual network less that of the plain one, averaged over seeds.
 
     Fields:
@@ -95,23 +97,23 @@ class Difference:
     method: str
 
 
-def compare_pair(experiment: Experiment, pair: Pair) -> PairComparison | None:
-    """Match the runs of `pair`; None where no seed has validation accuracies of both."""
+def compare_pair(experiment: Experiment, pair: NetworkPair) -> PairComparison | None:
+    """Match the runs of `pair`; None if no seed has validation accuracies of both."""
     runs = runs_of_same_seed(experiment, pair)
-    scores, shorter = equally_long(matched_runs(runs))
-    running = curve(scores)
+    scores, shorter = split_by_length(matched_runs(runs))
+    running = difference_curve(scores)
     if running is None:
         return None
     kept = {one.seed for one in scores}
     fresh = [one for one in matched_runs(runs, "recalibration") if one.seed in kept]
-    return PairComparison(pair, runs, shorter, scores, fresh, running, curve(fresh))
+    return PairComparison(pair, runs, shorter, scores, fresh, running, difference_curve(fresh))
 
 
 def matched_runs(pairs: list[tuple[Run, Run]], table: str = "predictions") -> list[MatchedRuns]:
     """Both runs of each pair (plain, residual) on the same images and epochs.
 
-    `table` holds the predictions: `predictions`, or `recalibration` for re-estimated batch-norm
-    statistics. Where no pair has any, the scalar `val_accuracy` stands for `predictions`.
+    `table` is `predictions`, or `recalibration` for re-estimated batch-norm statistics. If no pair
+    has predictions, the scalar `val_accuracy` is used instead.
     """
     found = [both for plain, residual in pairs if (both := _by_image(plain, residual, table))]
     if found or table != "predictions":
@@ -119,18 +121,18 @@ def matched_runs(pairs: list[tuple[Run, Run]], table: str = "predictions") -> li
     return [both for plain, residual in pairs if (both := _by_scalar(plain, residual))]
 
 
-def equally_long(matched: list[MatchedRuns]) -> tuple[list[MatchedRuns], list[MatchedRuns]]:
-    """Those that reach as many common epochs as the longest, and the others.
+def split_by_length(matched: list[MatchedRuns]) -> tuple[list[MatchedRuns], list[MatchedRuns]]:
+    """The pairs of runs with the most common epochs, and the shorter ones.
 
-    A seed still in training, or broken off, would else shorten the curve of all of them.
+    A seed that is still in training, or was stopped, would shorten the curve of all seeds.
     """
     longest = max((len(one.epochs) for one in matched), default=0)
     kept = [one for one in matched if len(one.epochs) == longest]
     return kept, [one for one in matched if len(one.epochs) < longest]
 
 
-def curve(matched: list[MatchedRuns]) -> Curve | None:
-    """The difference by epoch, and its mean over epochs; None where no epoch is common to all."""
+def difference_curve(matched: list[MatchedRuns]) -> DifferenceCurve | None:
+    """The difference by epoch, and its mean over epochs; None if no epoch is common to all."""
     common = set.intersection(*(set(one.epochs) for one in matched)) if matched else set()
     if not common:
         return None
@@ -138,26 +140,28 @@ def curve(matched: list[MatchedRuns]) -> Curve | None:
     groups = []
     for one in matched:
         gaps = (one.residual - one.plain)[[one.epochs.index(epoch) for epoch in epochs]]
-        groups.append(Values(np.vstack([gaps, gaps.mean(axis=0)]), _identities(one)))
-    return Curve(epochs, mean_over_seeds(groups), _method(matched))
+        groups.append(SeedValues(np.vstack([gaps, gaps.mean(axis=0)]), _identities(one)))
+    return DifferenceCurve(epochs, mean_over_seeds(groups), _method(matched))
 
 
-def difference_of(matched: list[MatchedRuns], best: bool = False) -> Difference:
+def accuracy_difference(matched: list[MatchedRuns], best: bool = False) -> AccuracyDifference:
     """The difference at the last epoch of each seed, or with each run at its best epoch.
 
-    For at least one pair of runs; those of fewer epochs than others are best left out before, with
-    `equally_long`.
+    `matched` holds at least one pair of runs; leave out shorter ones first, with
+    `split_by_length`.
     """
     picked = [(_pick(one.plain, best), _pick(one.residual, best)) for one in matched]
     groups = [
-        Values((residual - plain)[None], _identities(one))
+        SeedValues((residual - plain)[None], _identities(one))
         for one, (plain, residual) in zip(matched, picked, strict=True)
     ]
     mean = mean_over_seeds(groups)
     single = len(matched) == 1 and matched[0].images is not None
     test = paired_change(*picked[0]).p_value if single else None
-    low, high = mean.pointwise(0)
-    return Difference(len(matched), float(mean.values[0]), low, high, test, _method(matched))
+    low, high = mean.pointwise_interval(0)
+    return AccuracyDifference(
+        len(matched), float(mean.values[0]), low, high, test, _method(matched)
+    )
 
 
 def _by_image(plain: Run, residual: Run, table: str) -> MatchedRuns | None:
@@ -169,7 +173,7 @@ def _by_image(plain: Run, residual: Run, table: str) -> MatchedRuns | None:
     if not (len(epochs) and len(images)):
         return None
     return MatchedRuns(
-        seed=seed_name(plain),
+        seed=seed_label(plain),
         epochs=tuple(int(epoch) for epoch in epochs),
         plain=first.loc[epochs, images].to_numpy(dtype=float),
         residual=second.loc[epochs, images].to_numpy(dtype=float),
@@ -189,7 +193,7 @@ def _by_scalar(plain: Run, residual: Run) -> MatchedRuns | None:
         return None
     first, second = (one.loc[common].to_numpy()[:, None] for one in scores)
     epochs = tuple(int(epoch) for epoch in common)
-    return MatchedRuns(seed_name(plain), epochs, first, second, None, True)
+    return MatchedRuns(seed_label(plain), epochs, first, second, None, True)
 
 
 def _pick(right: Array, best: bool) -> Array:
@@ -211,5 +215,5 @@ def _method(matched: list[MatchedRuns]) -> str:
     if seeds >= MIN_SEEDS:
         return f"bootstrap over {seeds} seeds, then {images} each, Student's correction for seeds"
     if seeds > 1:
-        return f"bootstrap over {images} within each of {seeds} seeds ({TOO_FEW})"
-    return f"bootstrap over {images} of one seed (says nothing of other seeds)"
+        return f"bootstrap over {images} within each of {seeds} seeds ({TOO_FEW_SEEDS})"
+    return f"bootstrap over {images} of one seed (says nothing about other seeds)"

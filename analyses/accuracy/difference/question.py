@@ -1,16 +1,16 @@
 """How far is the residual network ahead of the plain one, and how many seeds would settle it?
 
-Runs of one seed share the split, the order of the images and the initial weights of the layers
-that both have, and are compared on the same images. What would count against the residual network:
-a mean difference over epochs whose interval lies below 0.
+Runs of one seed have the same split, the same order of the images and the same initial weights of
+common layers. They are compared on the same images. Contradicted by a mean difference over epochs
+whose interval lies below 0.
 """
 
 import numpy as np
 import pandas as pd
 
 from analyses.accuracy.difference import figures as comparison_figures
-from analyses.accuracy.difference.findings import at_the_end, over_epochs
-from analyses.accuracy.difference.measure import MEAN, PairComparison, compare_pair
+from analyses.accuracy.difference.findings import finding_at_last_epoch, finding_over_epochs
+from analyses.accuracy.difference.measure import MEAN_ROW, PairComparison, compare_pair
 from analyses.accuracy.difference.seeds_needed import power_finding, power_table
 from analyses.reading.pairs import residual_pairs
 from analyses.registry import Analysis, NotApplicableError
@@ -21,7 +21,7 @@ from analyses.statistics.power import ALPHA, POWER
 from analyses.wording.phrases import slug
 from gradflow.runs.reading.run import Experiment
 
-SMALLEST = 0.02
+SMALLEST_DIFFERENCE = 0.02
 SOURCES = (
     "McNemar 1947, Note on the sampling error of the difference between correlated proportions",
     "van der Vaart & Wellner 1996, Weak convergence and empirical processes, section 2.9 "
@@ -34,11 +34,14 @@ SOURCES = (
 
 
 def run(
-    experiment: Experiment, smallest: float = SMALLEST, power: float = POWER, alpha: float = ALPHA
+    experiment: Experiment,
+    smallest_difference: float = SMALLEST_DIFFERENCE,
+    power: float = POWER,
+    alpha: float = ALPHA,
 ) -> AnalysisResult:
     """Compare each residual network with its plain one, seed by seed.
 
-    `smallest` is the smallest difference worth finding, as a fraction; `power` the wanted
+    `smallest_difference` is the smallest one worth finding, as a fraction; `power` the wanted
     probability of finding it with a paired t-test at level `alpha`.
 
     Raises `NotApplicableError` without a pair that shares a seed and has validation accuracies.
@@ -50,13 +53,22 @@ def run(
     ]
     if not matched:
         raise NotApplicableError(
-            "no residual and plain network of one seed recorded validation accuracy at the same "
-            "epochs, which is what is compared"
+            "this question compares a residual and a plain network of one seed, and no such pair "
+            "recorded validation accuracy at the same epochs"
         )
-    ahead = [finding for one in matched for finding in (over_epochs(one), at_the_end(one))]
-    enough = [power_finding(one.pair, one.running.means, smallest, power, alpha) for one in matched]
-    figures = [figure for one in matched for figure in _figures(one, smallest, power, alpha)]
-    tables = [table for one in matched for table in _tables(one, smallest, power, alpha)]
+    ahead = [
+        finding
+        for one in matched
+        for finding in (finding_over_epochs(one), finding_at_last_epoch(one))
+    ]
+    enough = [
+        power_finding(one.pair, one.curve.means, smallest_difference, power, alpha)
+        for one in matched
+    ]
+    figures = [
+        figure for one in matched for figure in _figures(one, smallest_difference, power, alpha)
+    ]
+    tables = [table for one in matched for table in _tables(one, smallest_difference, power, alpha)]
     return AnalysisResult(
         summary=" ".join(finding.meaning for finding in ahead),
         findings=(*ahead, *enough),
@@ -67,36 +79,42 @@ def run(
     )
 
 
-def _figures(one: PairComparison, smallest: float, power: float, alpha: float) -> list[Figure]:
-    drawn = [comparison_figures.by_epoch(one.pair, one.running, one.refreshed)]
-    if one.running.means.seed_sd is not None:
-        means = one.running.means
-        drawn.append(comparison_figures.power_curves(one.pair, means, smallest, power, alpha))
+def _figures(
+    one: PairComparison, smallest_difference: float, power: float, alpha: float
+) -> list[Figure]:
+    drawn = [comparison_figures.by_epoch_figure(one.pair, one.curve, one.re_estimated_curve)]
+    if one.curve.means.seed_sd is not None:
+        means = one.curve.means
+        drawn.append(
+            comparison_figures.power_figure(one.pair, means, smallest_difference, power, alpha)
+        )
     return drawn
 
 
-def _tables(one: PairComparison, smallest: float, power: float, alpha: float) -> list[Table]:
+def _tables(
+    one: PairComparison, smallest_difference: float, power: float, alpha: float
+) -> list[Table]:
     name, key = f"{one.pair.residual} less {one.pair.plain}", slug(one.pair.residual)
     tables = [
         Table(f"by-epoch-{key}", f"{name}, percentage points of accuracy", _by_epoch(one)),
         Table(f"by-seed-{key}", f"{name}, percentage points, seed by seed", _by_seed(one)),
     ]
-    if one.running.means.seed_sd is not None:
-        curves = {"running": one.running, "re-estimated": one.refreshed}
-        known = {label: of.means for label, of in curves.items() if of is not None}
-        frame = power_table(known, smallest, power, alpha)
+    if one.curve.means.seed_sd is not None:
+        curves = {"running": one.curve, "re-estimated": one.re_estimated_curve}
+        known = {label: curve.means for label, curve in curves.items() if curve is not None}
+        frame = power_table(known, smallest_difference, power, alpha)
         tables.append(Table(f"power-{key}", f"Seeds needed to settle {name}", frame))
     return tables
 
 
 def _by_epoch(one: PairComparison) -> pd.DataFrame:
     frames = []
-    curves = {"running": one.running, "re-estimated": one.refreshed}
-    for label, of in curves.items():
-        if of is None:
+    curves = {"running": one.curve, "re-estimated": one.re_estimated_curve}
+    for label, curve in curves.items():
+        if curve is None:
             continue
-        frame = 100 * comparison_figures.curve_frame(of)
-        frame.index = pd.Index(of.epochs, name="epoch")
+        frame = 100 * comparison_figures.curve_frame(curve)
+        frame.index = pd.Index(curve.epochs, name="epoch")
         names = {"value": label, "low": "95 % low", "high": "95 % high"}
         names |= {"band_low": "band low", "band_high": "band high"}
         frames.append(frame.rename(columns={old: f"{label}, {new}" for old, new in names.items()}))
@@ -107,17 +125,17 @@ def _by_epoch(one: PairComparison) -> pd.DataFrame:
 
 
 def _by_seed(one: PairComparison) -> pd.DataFrame:
-    last = len(one.running.epochs) - 1
-    columns = {"mean over epochs": MEAN, "last common epoch": last}
+    last = len(one.curve.epochs) - 1
+    columns = {"mean over epochs": MEAN_ROW, "last common epoch": last}
     frame = pd.DataFrame(
-        {name: 100 * one.running.means.by_seed[:, row] for name, row in columns.items()}
+        {name: 100 * one.curve.means.by_seed[:, row] for name, row in columns.items()}
     )
     frame.insert(0, "seed", [both.seed for both in one.scores])
-    if one.refreshed is not None:
+    if one.re_estimated_curve is not None:
         fresh = dict(
             zip(
-                (both.seed for both in one.fresh),
-                100 * one.refreshed.means.by_seed[:, MEAN],
+                (both.seed for both in one.re_estimated_scores),
+                100 * one.re_estimated_curve.means.by_seed[:, MEAN_ROW],
                 strict=True,
             )
         )
@@ -128,13 +146,13 @@ def _by_seed(one: PairComparison) -> pd.DataFrame:
 def _method(power: float, alpha: float) -> str:
     return (
         "d(e, s) is the accuracy of the residual network less that of the plain one at epoch e in "
-        "seed s, on the same images; the headline is its mean over epochs, the area under the "
+        "seed s, on the same images; the main number is its mean over epochs, the area under the "
         f"difference. Bootstrap with {RESAMPLES:,} resamples: images are drawn with replacement, "
         "the same ones for both networks, all epochs and all seeds that have them; seeds are "
-        "drawn by normal multipliers, their variance s^2 lessened by w, what sampled images alone "
-        "give, so that these do not count twice; the sum is divided by sqrt(chi^2/(S - 1)) for S "
-        "seeds, which makes it Student's interval where w = 0, and wider than need be "
-        "where seeds differ little. With fewer than "
+        "drawn by normal multipliers, their variance s^2 reduced by w, the variance from sampled "
+        "images alone, so that images do not count twice; the sum is divided by "
+        "sqrt(chi^2/(S - 1)) for S seeds, which gives Student's interval if w = 0, and a wider one "
+        "than necessary if seeds differ little. With fewer than "
         f"{MIN_SEEDS} seeds only images are drawn. The simultaneous band has one height, the 95 % "
         "quantile of the largest deviation over epochs. At the last epoch of a single seed: "
         "McNemar's exact test too. Seeds needed: smallest S at which a two-sided paired t-test at "
@@ -153,8 +171,7 @@ ANALYSIS = Analysis(
     run=run,
     background=(
         "Two networks trained with the same seed see the same images in the same order, so "
-        "that what still differs between them is closer to the effect of the network "
-        "itself."
+        "their remaining difference is closer to the effect of the network itself."
     ),
     order=30,
 )

@@ -2,36 +2,38 @@
 
 import pandas as pd
 
-from analyses.accuracy.difference.measure import MEAN
-from analyses.reading.pairs import Pair
+from analyses.accuracy.difference.measure import MEAN_ROW
+from analyses.reading.pairs import NetworkPair
 from analyses.result import Estimate, Finding, Verdict
 from analyses.statistics.power import paired_power, sd_interval, seeds_needed
 from analyses.statistics.seeds_and_images import MeanOverSeeds
 from analyses.statistics.verdicts import verdict_below
 from analyses.wording.phrases import plural, slug
 
-NORMAL = (
-    "The paired t-test and the interval of the standard deviation take the differences between "
-    "seeds to be normally distributed, which a handful of seeds cannot show."
+NORMALITY_CAVEAT = (
+    "The paired t-test and the interval of the standard deviation assume that the differences "
+    "between seeds are normally distributed; a few seeds cannot show this."
 )
-MEASURED = (
-    "The number of seeds for a difference of the measured size takes the measured size to be the "
-    "true one; it says no more than the p-value does (Hoenig & Heisey 2001). The smallest size "
-    "worth finding is the one to plan with."
+MEASURED_SIZE_CAVEAT = (
+    "The number of seeds for a difference of the measured size assumes that the measured size is "
+    "the true one; it says no more than the p-value does (Hoenig & Heisey 2001). Plan with the "
+    "smallest size worth finding."
 )
 
 
 def power_finding(
-    pair: Pair, means: MeanOverSeeds, smallest: float, power: float, alpha: float
+    pair: NetworkPair, means: MeanOverSeeds, smallest_difference: float, power: float, alpha: float
 ) -> Finding:
-    """Do the recorded seeds find a difference of `smallest` (a fraction) over epochs?
+    """Do the recorded seeds find a difference of `smallest_difference` (a fraction) over epochs?
 
-    The verdict compares the number of seeds with the interval of the number needed; one seed has
-    no standard deviation between seeds, so nothing can be told.
+    The verdict compares the number of seeds with the interval of the number needed. It is
+    inconclusive for one seed, which has no standard deviation between seeds.
     """
-    size = f"{100 * smallest:g} percentage points"
-    estimates = [_of_size(f"seeds needed to settle {size}", means, smallest, power, alpha)]
-    measured = abs(float(means.values[MEAN]))
+    size = f"{100 * smallest_difference:g} percentage points"
+    estimates = [
+        _of_size(f"seeds needed to settle {size}", means, smallest_difference, power, alpha)
+    ]
+    measured = abs(float(means.values[MEAN_ROW]))
     name = f"seeds needed to settle the measured {100 * measured:.1f} percentage points"
     estimates.append(_of_size(name, means, measured, power, alpha))
     estimates.append(_of_sd(means))
@@ -39,7 +41,7 @@ def power_finding(
     shown = ("by-seed",) if means.seed_sd is None else ("power", "by-seed")
     verdict = verdict_below(needed.low, needed.high, means.seeds + 0.5)
     if needed.low is not None and needed.high is None and needed.low > means.seeds:
-        verdict = Verdict.CONTRADICTED  # even the least number is more than there are
+        verdict = Verdict.CONTRADICTED  # even the lower end is more than the recorded seeds
     return Finding(
         key=slug(f"enough-seeds-{pair.residual}"),
         network=None,
@@ -47,36 +49,42 @@ def power_finding(
             f"The seeds recorded ({means.seeds}) of {pair.plain} and {pair.residual} are enough to "
             f"find a mean difference over epochs of {size}."
         ),
-        contradicted_by="An interval of the number of seeds needed that lies above those there.",
+        contradicted_by="An interval of the seeds needed that lies above the recorded number.",
         verdict=verdict,
         estimates=tuple(estimates),
         threshold=(
             f"enough: a two-sided paired t-test at {alpha:g} finds it with a probability of "
-            f"{power:g}; supported where the 95 % interval of the number of seeds needed ends at "
+            f"{power:g}; supported if the 95 % interval of the number of seeds needed ends at "
             f"or below {means.seeds}"
         ),
         meaning=_meaning(pair, means, needed, size, verdict),
         next_step=_next_step(needed, verdict),
-        caveats=(NORMAL, MEASURED),
+        caveats=(NORMALITY_CAVEAT, MEASURED_SIZE_CAVEAT),
         evidence=tuple(slug(f"{name}-{pair.residual}") for name in shown),
     )
 
 
 def power_table(
-    curves: dict[str, MeanOverSeeds], smallest: float, power: float, alpha: float
+    curves: dict[str, MeanOverSeeds], smallest_difference: float, power: float, alpha: float
 ) -> pd.DataFrame:
     """One row per kind of statistics, quantity and size to settle; differences in points.
 
-    For means over two seeds or more.
+    Means over a single seed are left out.
     """
     rows = []
     for label, means in curves.items():
         if means.seed_sd is None:
             continue
-        for quantity, row in (("mean over epochs", MEAN), ("last epoch", len(means.values) - 2)):
+        for quantity, row in (
+            ("mean over epochs", MEAN_ROW),
+            ("last epoch", len(means.values) - 2),
+        ):
             sd = float(means.seed_sd[row])
             low, high = sd_interval(sd, means.seeds)
-            sizes = {"smallest of interest": smallest, "measured": abs(float(means.values[row]))}
+            sizes = {
+                "smallest of interest": smallest_difference,
+                "measured": abs(float(means.values[row])),
+            }
             for which, size in sizes.items():
                 needed = seeds_needed(size, sd, means.seeds, power, alpha)
                 rows.append(
@@ -104,7 +112,7 @@ def count_text(count: int | None) -> str:
 def _of_size(name: str, means: MeanOverSeeds, size: float, power: float, alpha: float) -> Estimate:
     if means.seed_sd is None:
         return Estimate(name, None, unit="seeds", method="no interval: 1 seed shows no spread")
-    needed = seeds_needed(size, float(means.seed_sd[MEAN]), means.seeds, power, alpha)
+    needed = seeds_needed(size, float(means.seed_sd[MEAN_ROW]), means.seeds, power, alpha)
     counts = (needed.value, needed.low, needed.high)
     value, low, high = (None if count is None else float(count) for count in counts)
     beyond = "; a missing number is over 1,000,000" if None in counts else ""
@@ -116,14 +124,14 @@ def _of_sd(means: MeanOverSeeds) -> Estimate:
     name = "standard deviation of the difference between seeds"
     if means.seed_sd is None:
         return Estimate(name, None, unit="percentage points", method="no interval: 1 seed")
-    sd = float(means.seed_sd[MEAN])
+    sd = float(means.seed_sd[MEAN_ROW])
     low, high = sd_interval(sd, means.seeds)
     method = f"chi-square interval, {plural(means.seeds - 1, 'degree')} of freedom"
     return Estimate(name, 100 * sd, 100 * low, 100 * high, "percentage points", method=method)
 
 
 def _meaning(
-    pair: Pair, means: MeanOverSeeds, needed: Estimate, size: str, verdict: Verdict
+    pair: NetworkPair, means: MeanOverSeeds, needed: Estimate, size: str, verdict: Verdict
 ) -> str:
     there = plural(means.seeds, "seed")
     if means.seed_sd is None:
@@ -147,10 +155,10 @@ def _meaning(
 def _next_step(needed: Estimate, verdict: Verdict) -> str:
     if verdict is Verdict.SUPPORTED:
         return (
-            "Take a difference of that size that these seeds do not show to be absent or smaller."
+            "If these seeds do not show a difference of that size, take it to be absent or smaller."
         )
     if needed.value is None:
-        return "Train 3 seeds or more: their spread tells how many settle it."
+        return "Train 3 seeds or more: their spread tells how many seeds are needed."
     return (
         f"Train {count_text(int(needed.value))} seeds before a difference of that size is ruled "
         "out; more validation images help as far as the spread comes from sampled images."

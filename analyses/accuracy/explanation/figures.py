@@ -1,4 +1,4 @@
-"""The figures of what explains the jumps: the shares of the movement, and the associations."""
+"""Figures of the explanation of the jumps: shares of the movement, and associations."""
 
 from functools import partial
 
@@ -14,7 +14,7 @@ from analyses.result import Figure
 from analyses.wording.numbers import percent
 from analyses.wording.phrases import listing
 
-# Greys and hatches beside the colours, so that parts are told apart without colour too.
+# Greys and hatches, so that the parts differ without colour too.
 _STYLES = {
     NOISE: {"facecolor": "#d9d9d9", "hatch": ""},
     STALE: {"facecolor": "#E69F00", "hatch": "///"},
@@ -22,11 +22,11 @@ _STYLES = {
     JUMPS: {"facecolor": "#0072B2", "hatch": ""},
     REAL: {"facecolor": "#0072B2", "hatch": ""},
 }
-_FARTHEST = 2.0  # intervals are cut here, with an arrow: beyond it they say only "unknown"
+_FARTHEST = 2.0  # intervals are cut here, with an arrow: longer ones say only "unknown"
 
 
 def share_figure(found: dict[str, Decomposition]) -> Figure:
-    """The shares of the networks in `found`, each with shares."""
+    """The shares of each network in `found`; every one must have shares."""
     largest = {name: max(one.shares, key=lambda share: share.value) for name, one in found.items()}
     said = listing(
         [f"{one.name} of {name} ({percent(one.value)})" for name, one in largest.items()]
@@ -35,11 +35,11 @@ def share_figure(found: dict[str, Decomposition]) -> Figure:
         key="shares",
         title=f"Largest parts of the movement of validation accuracy: {said}",
         caption=(
-            "Left: what the squared epoch-to-epoch change of validation accuracy, summed over "
-            "epochs and seeds, is made of; parts of a bar add up to 100 %, those below 0 stand to "
-            "the left of it. Right: each share with its 95 % interval; arrows go on beyond the "
-            "panel. A share below 0 or above 100 % is within the noise of its estimate, or stands "
-            "for re-estimation that adds movement."
+            "Left: the parts of the squared epoch-to-epoch change of validation accuracy, summed "
+            "over epochs and seeds. The parts of a bar add up to 100 %; parts below 0 are drawn to "
+            "the left of 0. Right: each share with its 95 % interval; an arrow marks an end beyond "
+            "the panel. A share below 0 or above 100 % is within the noise of its estimate, or "
+            "means that re-estimation adds movement."
         ),
         alt=f"Stacked bars of the shares of the movement. Largest: {said}.",
         draw=partial(_draw_shares, found),
@@ -47,7 +47,7 @@ def share_figure(found: dict[str, Decomposition]) -> Figure:
 
 
 def link_figure(networks: list[str], correlations: pd.DataFrame) -> Figure:
-    """The `correlations` of the real change of each network, see `jump_links.correlations`."""
+    """The correlations with the real change of each network, as `links.correlations` gives them."""
     largest = correlations.loc[correlations["Spearman rho"].abs().idxmax()]
     return Figure(
         key="associations",
@@ -58,8 +58,8 @@ def link_figure(networks: list[str], correlations: pd.DataFrame) -> Figure:
         caption=(
             "Spearman correlation of the change of validation accuracy with gradient quantities "
             "of the same epoch (filled) and the epoch before (open), the steady course of training "
-            "removed from both, averaged over seeds. Associations, not causes; the test pays for "
-            "the number of them."
+            "removed from both, averaged over seeds. Associations, not causes; the test accounts "
+            "for their number."
         ),
         alt="Rank correlations of accuracy changes with gradient quantities.",
         draw=partial(_draw_links, networks, correlations),
@@ -91,7 +91,7 @@ def _draw_shares(found: dict[str, Decomposition]) -> Drawing:
 
 
 def _stack(axis: Axes, height: int, one: Decomposition) -> None:
-    ends = {True: 0.0, False: 0.0}  # of the parts above 0, and of those below
+    ends = {True: 0.0, False: 0.0}  # where the next part above 0 starts, and the next below 0
     for share in one.shares:
         left, above = ends[share.value >= 0], share.value >= 0
         bar = axis.barh(height, share.value, 0.6, left=left, label=share.name)

@@ -1,44 +1,44 @@
-"""The findings of what explains the jumps: shares of the movement, and what goes with its parts."""
+"""Findings of the explanation of the jumps: shares of the movement, and associations."""
 
 from dataclasses import dataclass
 
-from analyses.accuracy.explanation.links import LAGS, Link, link_verdict
+from analyses.accuracy.explanation.links import LAG_NAMES, Link, link_verdict
 from analyses.accuracy.explanation.measure import JUMPS, LEARNING, NOISE, REAL, STALE, Decomposition
 from analyses.result import Estimate, Finding, Verdict
 from analyses.statistics.estimates import as_percent, estimate_of
 from analyses.statistics.means import MIN_SEEDS, Mean
 from analyses.statistics.verdicts import verdict_above
 from analyses.wording.numbers import number, p_value, share_bound
-from analyses.wording.phrases import listing, named, plural, slug, unnamed
-from analyses.wording.sentences import Told, sentence
+from analyses.wording.phrases import listing, plural, slug, with_network, without_network
+from analyses.wording.sentences import NetworkStatement, sentence
 
 MIN_CHANGES = 3
 EXPLAINABLE = "the part that gradients could explain directly"
-NO_CAUSE = (
+NO_CAUSE_CAVEAT = (
     "An association: gradients and accuracy both follow training, and only an intervention can "
-    "tell whether one moves the other."
+    "show whether one changes the other."
 )
-STALE_BY_UPDATES = (
-    "Large updates of the weights can make running statistics stale: through them gradients may "
-    "act on more than the real part."
+STALE_BY_UPDATES_CAVEAT = (
+    "Large updates of the weights can make running statistics stale: in this way gradients may "
+    "affect more than the real part."
 )
 
 
 @dataclass(frozen=True)
-class Subject:
-    """Two things that may go together; `evidence` is the key of what shows their correlations."""
+class AssociationQuestion:
+    """Two series that may go together; `evidence` is the key of the table of correlations."""
 
     topic: str
     words: str
     evidence: str
 
 
-LINK = Subject(
+GRADIENTS_AND_REAL_CHANGE = AssociationQuestion(
     "association",
     "gradient health and the real change of validation accuracy",
     "associations",
 )
-DOSE = Subject(
+STALENESS_AND_REMOVED_MOVEMENT = AssociationQuestion(
     "dose",
     "the staleness of the running statistics and the movement of validation accuracy that "
     "re-estimation removes",
@@ -50,9 +50,9 @@ _NEXT = {
         "Judge checkpoints with re-estimated statistics, or raise the running statistics' "
         "momentum, and see whether the jumps return."
     ),
-    LEARNING: "Train longer: jumps show where steady learning is over.",
-    JUMPS: "Intervene on what moves the weights: learning rate, batch size, skips.",
-    REAL: "Train more epochs, so that steady learning can be told from jumps.",
+    LEARNING: "Train longer: jumps show once steady learning is over.",
+    JUMPS: "Intervene on what changes the weights: learning rate, batch size, skips.",
+    REAL: "Train more epochs, so that steady learning and jumps can be separated.",
 }
 
 
@@ -63,19 +63,19 @@ def share_finding(
     half: float,
     caveats: tuple[str, ...] = (),
 ) -> Finding:
-    """Is most of the movement real jumps? With all shares, and the one that dominates."""
+    """Is most of the movement real jumps? The estimates hold all shares."""
     verdict = _verdict(found, half)
     real = found.real.name if found.real else JUMPS
     return Finding(
         key=slug(f"explanation-{network}"),
         network=network,
-        hypothesis=named(_share_hypothesis(real), network),
+        hypothesis=with_network(_share_hypothesis(real), network),
         contradicted_by=f"A share of {real} whose interval lies below {share_bound(half)}.",
         verdict=verdict,
         estimates=_share_estimates(found),
         threshold=(
-            f"supported where the 95 % interval of the share lies above {share_bound(half)}; asked "
-            f"from {MIN_CHANGES} changes on"
+            f"supported if the 95 % interval of the share lies above {share_bound(half)}; needs "
+            f"at least {MIN_CHANGES} changes"
         ),
         meaning=share_sentence({network: found}, half),
         next_step=(
@@ -84,7 +84,7 @@ def share_finding(
             else "Train more seeds and epochs, or hold out more images: each narrows the shares."
         ),
         caveats=(*_share_caveats(found, re_estimated), *caveats),
-        statement=unnamed(_share_hypothesis(real)),
+        statement=without_network(_share_hypothesis(real)),
         evidence=("shares",),
     )
 
@@ -115,12 +115,16 @@ def _share_estimates(found: Decomposition) -> tuple[Estimate, ...]:
 
 
 def share_sentence(networks: dict[str, Decomposition], half: float) -> str:
-    """What the movement is made of: of one network all parts, of several the two that matter."""
-    told = [_share_told(name, found, half, len(networks) == 1) for name, found in networks.items()]
-    return sentence(told)
+    """The parts of the movement: all parts for one network, the two main ones for several."""
+    statements = [
+        _share_statement(name, found, half, len(networks) == 1) for name, found in networks.items()
+    ]
+    return sentence(statements)
 
 
-def _share_told(network: str, found: Decomposition, half: float, alone: bool) -> Told:
+def _share_statement(
+    network: str, found: Decomposition, half: float, alone: bool
+) -> NetworkStatement:
     real = found.real.name if found.real else JUMPS
     most = f"most of the movement of validation accuracy is {real}, {EXPLAINABLE}"
     clause = {
@@ -129,10 +133,10 @@ def _share_told(network: str, found: Decomposition, half: float, alone: bool) ->
         Verdict.INCONCLUSIVE: f"it cannot be told whether {most}",
     }[_verdict(found, half)]
     if found.real is None:
-        return Told(network, clause, detail="the accuracy does not move")
+        return NetworkStatement(network, clause, detail="the accuracy does not move")
     if found.changes < MIN_CHANGES:
         few = f"{plural(found.changes, 'change')} between epochs, too few to tell"
-        return Told(network, clause, detail=few)
+        return NetworkStatement(network, clause, detail=few)
     parts = sorted(found.shares, key=lambda one: (one is not found.real, -one.value))
     shown = parts if alone else parts[:2]
     estimates = {one.name: one for one in _share_estimates(found)}
@@ -141,31 +145,32 @@ def _share_told(network: str, found: Decomposition, half: float, alone: bool) ->
         f"{name} {estimates[f'share of {one.name}'].words}"
         for name, one in zip(words, shown, strict=True)
     ]
-    return Told(network, clause, detail=listing(amounts))
+    return NetworkStatement(network, clause, detail=listing(amounts))
 
 
 def _share_caveats(found: Decomposition, re_estimated: bool) -> tuple[str, ...]:
     speaks = (
-        f"The intervals speak of other seeds; {found.seeds} seeds make them wide."
+        f"The intervals are about other seeds; {found.seeds} seeds make them wide."
         if found.seeds >= MIN_SEEDS
-        else f"The intervals speak of other images, not of other seeds ({found.seeds} here)."
+        else f"The intervals are about other images, not about other seeds ({found.seeds} here)."
     )
     if not re_estimated:
         return (
-            "Batch-norm statistics were not re-estimated: what stale ones add, where the network "
-            "has any, counts as real.",
+            "Batch-norm statistics were not re-estimated: if the network has any, the movement "
+            "that stale ones add counts as real.",
             speaks,
         )
     outside = [share.name for share in found.shares if not 0 <= share.value <= 1]
     apart = found.share(REAL) is not None
     return (
-        STALE_BY_UPDATES,
+        STALE_BY_UPDATES_CAVEAT,
         speaks,
-        *(("Steady learning is not told from jumps: some run has too few epochs.",) * apart),
+        *(("Steady learning and jumps are not separated: some run has too few epochs.",) * apart),
         *(
             (
-                f"Outside 0 to 100 %: {listing(outside)}. Estimates with the noise taken off may "
-                "be, and re-estimation may add movement; they are reported as they are.",
+                f"Outside 0 to 100 %: {listing(outside)}. This can happen, since noise is "
+                "subtracted and re-estimation may add movement; the numbers are reported as they "
+                "are.",
             )
             * bool(outside)
         ),
@@ -173,38 +178,42 @@ def _share_caveats(found: Decomposition, re_estimated: bool) -> tuple[str, ...]:
 
 
 def link_finding(
-    network: str, found: Link, re_estimated: bool, rate: float, strong: float
+    network: str, found: Link, re_estimated: bool, alpha: float, strong: float
 ) -> Finding:
     """Does gradient health go with the real change of accuracy?"""
     caveat = "Sampling noise in the changes weakens every correlation with them."
-    stale = "Statistics were not re-estimated: the change holds what stale ones add."
+    stale = (
+        "Statistics were not re-estimated: the change includes the movement that stale ones add."
+    )
     return _association_finding(
-        LINK,
+        GRADIENTS_AND_REAL_CHANGE,
         network,
         found,
-        (rate, strong),
-        (NO_CAUSE, caveat, *(() if re_estimated else (stale,))),
+        (alpha, strong),
+        (NO_CAUSE_CAVEAT, caveat, *(() if re_estimated else (stale,))),
     )
 
 
-def dose_finding(network: str, found: Link, rate: float, strong: float) -> Finding:
+def staleness_finding(network: str, found: Link, alpha: float, strong: float) -> Finding:
     """Does the staleness of the statistics go with the movement that re-estimation removes?"""
     caveat = (
-        "A dose-response by epoch is an association; that the movement goes away when the "
-        "statistics are re-estimated is the intervention."
+        "A dose-response by epoch is an association; the intervention is that re-estimating the "
+        "statistics removes the movement."
     )
-    return _association_finding(DOSE, network, found, (rate, strong), (caveat,))
+    return _association_finding(
+        STALENESS_AND_REMOVED_MOVEMENT, network, found, (alpha, strong), (caveat,)
+    )
 
 
 def _association_finding(
-    what: Subject,
+    what: AssociationQuestion,
     network: str,
     found: Link,
     bounds: tuple[float, float],
     caveats: tuple[str, ...],
 ) -> Finding:
-    rate, strong = bounds
-    verdict = link_verdict(found, rate, strong)
+    alpha, strong = bounds
+    verdict = link_verdict(found, alpha, strong)
     template = (
         f"{what.words[0].upper()}{what.words[1:]}[ of {{}}] go together, beyond the steady course "
         "of training."
@@ -212,23 +221,23 @@ def _association_finding(
     return Finding(
         key=slug(f"{what.topic}-{network}"),
         network=network,
-        hypothesis=named(template, network),
+        hypothesis=with_network(template, network),
         contradicted_by=f"Intervals of all correlations that exclude {strong} and -{strong}.",
         verdict=verdict,
         estimates=(_link_estimate(found),),
         threshold=(
-            f"supported where the permutation test of the strongest gives p < "
-            f"{number(rate)}; not asked where no permutation could"
+            f"supported if the permutation test of the strongest gives p < {number(alpha)}; "
+            "inconclusive if no permutation could"
         ),
-        meaning=link_sentence(what, {network: found}, rate, strong),
+        meaning=link_sentence(what, {network: found}, alpha, strong),
         next_step=(
-            "Record at least 4 seeds: they can be swapped, which is an exact test; more epochs "
-            "and seeds narrow the intervals."
+            "Record at least 4 seeds: swapping them is an exact test; more epochs and seeds "
+            "narrow the intervals."
             if verdict is Verdict.INCONCLUSIVE
-            else "Change one of the two by an intervention, and see whether the other follows."
+            else "Change one of the two by an intervention, and see whether the other changes too."
         ),
         caveats=caveats,
-        statement=unnamed(template),
+        statement=without_network(template),
         evidence=(what.evidence,),
     )
 
@@ -236,43 +245,51 @@ def _association_finding(
 def _link_estimate(found: Link) -> Estimate:
     association = found.association
     if association is None:
-        return Estimate("strongest rank correlation", None, method=f"none from {found.missing}")
+        return Estimate("strongest rank correlation", None, method=f"none: {found.missing}")
     quantity, lag = found.strongest
     low, high = association.interval(association.strongest)
     return Estimate(
-        f"Spearman correlation with {quantity}, {LAGS[lag]}",
+        f"Spearman correlation with {quantity}, {LAG_NAMES[lag]}",
         association.correlations[association.strongest],
         low,
         high,
         method=(
-            f"permutation ({association.null}) with maximum statistic over "
-            f"{len(found.candidates)} correlations {p_value(association.p_value)}, smallest "
+            f"permutation ({association.permuted}) with maximum statistic over "
+            f"{len(found.correlated)} correlations {p_value(association.p_value)}, smallest "
             f"possible {number(association.smallest_p)}; "
             f"{plural(association.observations, 'change')} in {plural(found.runs, 'seed')}"
         ),
     )
 
 
-def link_sentence(what: Subject, networks: dict[str, Link], rate: float, strong: float) -> str:
+def link_sentence(
+    what: AssociationQuestion, networks: dict[str, Link], alpha: float, strong: float
+) -> str:
     """Whether the two go together in each network, in one sentence."""
-    told = [_link_told(what, name, found, rate, strong) for name, found in networks.items()]
-    return sentence(told, "the strongest correlation is {}")
+    statements = [
+        _link_statement(what, name, found, alpha, strong) for name, found in networks.items()
+    ]
+    return sentence(statements, "the strongest correlation is {}")
 
 
-def _link_told(what: Subject, network: str, found: Link, rate: float, strong: float) -> Told:
+def _link_statement(
+    what: AssociationQuestion, network: str, found: Link, alpha: float, strong: float
+) -> NetworkStatement:
     clause = {
         Verdict.SUPPORTED: f"{what.words} go together, an association",
         Verdict.CONTRADICTED: f"{what.words} do not go together strongly",
         Verdict.INCONCLUSIVE: f"it cannot be told whether {what.words} go together",
-    }[link_verdict(found, rate, strong)]
+    }[link_verdict(found, alpha, strong)]
     association = found.association
     if association is None:
-        return Told(network, clause, detail=f"nothing follows from {found.missing}")
-    if association.smallest_p >= rate:
+        return NetworkStatement(network, clause, detail=found.missing)
+    if association.smallest_p >= alpha:
         there = f"{plural(found.changes, 'change')} in {plural(found.runs, 'seed')}"
         least = f"{there} allow no p-value below {number(association.smallest_p)}"
-        return Told(network, clause, detail=least)
+        return NetworkStatement(network, clause, detail=least)
     quantity, lag = found.strongest
     rho = _link_estimate(found).words
-    test = f"{p_value(association.p_value)} among {len(found.candidates)} looked at"
-    return Told(network, clause, f"rho = {rho} with {quantity} of the {LAGS[lag]} ({test})")
+    test = f"{p_value(association.p_value)} among {len(found.correlated)} correlations"
+    return NetworkStatement(
+        network, clause, f"rho = {rho} with {quantity} of the {LAG_NAMES[lag]} ({test})"
+    )

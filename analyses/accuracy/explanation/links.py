@@ -1,4 +1,4 @@
-"""Do changes of accuracy go with what was recorded in the same epoch, or in the one before?"""
+"""Associations of changes of accuracy with quantities of the same epoch or the one before."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,29 +7,30 @@ from functools import reduce
 import numpy as np
 import pandas as pd
 
-from analyses.accuracy.recalibration import Pair
+from analyses.accuracy.recalibration import RecalibrationSeries
 from analyses.result import Verdict
 from analyses.statistics import Array
-from analyses.statistics.association import Association, strongest_association
+from analyses.statistics.associations_over_epochs import StrongestAssociation, strongest_association
 from analyses.wording.phrases import plural
 
-LAGS = {0: "same epoch", 1: "epoch before"}
-MIN_CHANGES = 6  # common to all runs: fewer leave next to nothing beside the course of training
+LAG_NAMES = {0: "same epoch", 1: "epoch before"}
+MIN_CHANGES = 6  # common to all runs: with fewer, steady learning explains almost everything
 
 
 @dataclass(frozen=True)
 class Link:
-    """The association of a response by epoch with quantities by epoch, over the runs of a network.
+    """Association of a response by epoch with quantities by epoch, over the runs of a network.
 
     Fields:
-        association: None where none could be computed, and `missing` says why.
-        candidates: quantity and lag of each correlation.
-        changes: responses of each run; runs: how many.
-        missing: why there is no association; empty where there is one.
+        association: None if none could be computed, and `missing` says why.
+        correlated: quantity and lag of each correlation.
+        changes: number of responses of each run.
+        runs: number of runs.
+        missing: why there is no association; empty if there is one.
     """
 
-    association: Association | None
-    candidates: tuple[tuple[str, int], ...]
+    association: StrongestAssociation | None
+    correlated: tuple[tuple[str, int], ...]
     changes: int
     runs: int
     missing: str = ""
@@ -38,33 +39,35 @@ class Link:
     def strongest(self) -> tuple[str, int]:
         """Quantity and lag of the strongest correlation.
 
-        Raises `ValueError` where there is none.
+        Raises `ValueError` if there is none.
         """
         if self.association is None:
             raise ValueError(f"there is no association: {self.missing}")
-        return self.candidates[self.association.strongest]
+        return self.correlated[self.association.strongest]
 
 
-def real_changes(pair: Pair) -> pd.Series:
+def real_changes(series: RecalibrationSeries) -> pd.Series:
     """The change of accuracy with re-estimated statistics into each epoch, as a fraction."""
-    return pd.Series(np.diff(pair.fresh.mean(axis=1)), index=pair.epochs[1:])
+    return pd.Series(np.diff(series.re_estimated.mean(axis=1)), index=series.epochs[1:])
 
 
-def removed_movement(pair: Pair) -> pd.Series:
+def removed_movement(series: RecalibrationSeries) -> pd.Series:
     """Squared change of accuracy into each epoch less that with re-estimated statistics."""
-    running, fresh = (np.diff(right.mean(axis=1)) for right in (pair.running, pair.fresh))
-    return pd.Series(running**2 - fresh**2, index=pair.epochs[1:])
+    running, fresh = (
+        np.diff(right.mean(axis=1)) for right in (series.running, series.re_estimated)
+    )
+    return pd.Series(running**2 - fresh**2, index=series.epochs[1:])
 
 
 def link(quantities: Sequence[pd.DataFrame], responses: Sequence[pd.Series]) -> Link:
     """Associate the response into epoch e with quantities of epochs e and e - 1, over the runs.
 
     Args:
-        quantities: one frame per run, a row an epoch (index), a column a quantity.
+        quantities: one frame per run, one row per epoch (index), one column per quantity.
         responses: one series per run, indexed by epoch.
 
-    Quantities that are not known and finite at all epochs of all runs, or do not vary, are left
-    out, and so are epochs that not all runs have.
+    Epochs that some run lacks are left out. So are quantities that are missing or not finite at
+    some epoch of some run, or do not vary.
     """
     epochs = reduce(pd.Index.intersection, [one.index for one in responses])
     tables = [_lagged(frame, epochs) for frame in quantities]
@@ -74,11 +77,11 @@ def link(quantities: Sequence[pd.DataFrame], responses: Sequence[pd.Series]) -> 
     targets = [one.loc[epochs].to_numpy(dtype=float) for one in responses]
     missing = ""
     if len(epochs) < MIN_CHANGES:
-        missing = f"{plural(len(epochs), 'change')} between epochs ({MIN_CHANGES} needed)"
+        missing = f"{plural(len(epochs), 'change')} between epochs, too few ({MIN_CHANGES} needed)"
     elif not usable:
-        missing = "what was recorded: no quantity that varies is known at every epoch"
+        missing = "no quantity that varies was recorded at every epoch"
     elif not all(map(_varies, targets)):
-        missing = "an accuracy that does not change"
+        missing = "the accuracy does not change"
     association = None
     if not missing:
         stacked = [np.stack([table[key] for key in usable]) for table in tables]
@@ -86,29 +89,29 @@ def link(quantities: Sequence[pd.DataFrame], responses: Sequence[pd.Series]) -> 
     return Link(association, tuple(usable), len(epochs), len(responses), missing)
 
 
-def link_verdict(found: Link, rate: float, strong: float) -> Verdict:
-    """Supported where p is below `rate`; contradicted where all intervals exclude `strong`.
+def link_verdict(found: Link, alpha: float, strong: float) -> Verdict:
+    """Supported if p is below `alpha`; contradicted if all intervals exclude `strong`.
 
-    Inconclusive where no arrangement of seeds and epochs could have given such a p.
+    Inconclusive if no permutation of seeds or epochs could give such a p.
     """
-    if found.association is None or found.association.smallest_p >= rate:
+    if found.association is None or found.association.smallest_p >= alpha:
         return Verdict.INCONCLUSIVE
-    if found.association.p_value < rate:
+    if found.association.p_value < alpha:
         return Verdict.SUPPORTED
-    intervals = [found.association.interval(index) for index in range(len(found.candidates))]
+    intervals = [found.association.interval(index) for index in range(len(found.correlated))]
     excluded = all(-strong < low and high < strong for low, high in intervals)
     return Verdict.CONTRADICTED if excluded else Verdict.INCONCLUSIVE
 
 
 def correlations(network: str, found: Link) -> pd.DataFrame:
-    """One row a correlation: network, quantity, epoch, Spearman rho."""
+    """One row per correlation: network, quantity, epoch, Spearman rho."""
     columns = ["network", "quantity", "epoch", "Spearman rho"]
     if found.association is None:
         return pd.DataFrame(columns=columns)
     rows = [
-        (network, quantity, LAGS[lag], rho)
+        (network, quantity, LAG_NAMES[lag], rho)
         for (quantity, lag), rho in zip(
-            found.candidates, found.association.correlations, strict=True
+            found.correlated, found.association.correlations, strict=True
         )
     ]
     return pd.DataFrame(rows, columns=columns)
@@ -117,7 +120,7 @@ def correlations(network: str, found: Link) -> pd.DataFrame:
 def _lagged(frame: pd.DataFrame, epochs: pd.Index) -> dict[tuple[str, int], Array]:
     return {
         (str(name), lag): values
-        for lag in LAGS
+        for lag in LAG_NAMES
         for name, values in zip(
             frame.columns, frame.reindex(epochs - lag).to_numpy(dtype=float).T, strict=True
         )

@@ -1,4 +1,4 @@
-"""What the epoch-to-epoch movement of validation accuracy is made of: shares that add up to 1."""
+"""Splits the epoch-to-epoch movement of validation accuracy into parts that add up to 1."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,25 +6,25 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from analyses.accuracy.recalibration import Pair
+from analyses.accuracy.recalibration import RecalibrationSeries
 from analyses.statistics import Array
-from analyses.statistics.association import steady_course
+from analyses.statistics.associations_over_epochs import steady_learning_basis
 from analyses.statistics.bootstrap import RESAMPLES, image_weights
 from analyses.statistics.means import MIN_SEEDS
 from analyses.wording.phrases import plural
 
-MIN_SPLIT = 6  # changes of each run from which steady learning is told from jumps
+MIN_CHANGES_TO_SPLIT = 6  # per run; with fewer, steady learning and jumps are one part
 NOISE = "sampling noise"
 STALE = "stale statistics"
 LEARNING = "steady learning"
 JUMPS = "real jumps"
-REAL = "real change"  # learning and jumps together, where they are not told apart
+REAL = "real change"  # learning and jumps together, if they are not separated
 PARTS = (NOISE, STALE, LEARNING, JUMPS)
 
 
 @dataclass(frozen=True)
 class Share:
-    """A part of the movement: its name, and its share with a 95 % interval; None without one."""
+    """A part of the movement: its name and its share with a 95 % interval (None if unknown)."""
 
     name: str
     value: float
@@ -34,14 +34,14 @@ class Share:
 
 @dataclass(frozen=True)
 class Decomposition:
-    """What the movement of the validation accuracy of one network is made of.
+    """The parts of the movement of validation accuracy of one network.
 
     Fields:
         movement: sum of squared changes of accuracy over epochs and seeds.
-        shares: they add up to 1; empty where accuracy does not move at all. One below 0 or above
-            1 is noise of the estimate, or a negative amount: re-estimation that adds movement.
-        changes, images, seeds: how many there are; images of the first seed.
-        method: how the intervals were had.
+        shares: they add up to 1; empty if accuracy does not move at all. A share below 0 or above 1
+            is noise of the estimate, or comes from re-estimation that adds movement.
+        changes, images, seeds: their numbers; images are those of the first seed.
+        method: how the intervals were computed.
     """
 
     movement: float
@@ -52,22 +52,22 @@ class Decomposition:
     method: str
 
     def share(self, name: str) -> Share | None:
-        """The share called `name`, None where it is not told apart."""
+        """The share called `name`; None if it is not separated from others."""
         return next((one for one in self.shares if one.name == name), None)
 
     @property
     def real(self) -> Share | None:
-        """Real jumps; where they are not told apart from steady learning, both."""
+        """The share of real jumps, or of real change if steady learning is not separated."""
         return self.share(JUMPS) or self.share(REAL)
 
 
 @dataclass(frozen=True)
 class _Changes:
-    """Changes of accuracy of one series, cut in two: steady course (first), and the rest.
+    """Changes of accuracy of one series, split into steady learning (first) and the rest.
 
     Fields:
-        images: was each image gained (1), lost (-1) or neither: shape [changes, images].
-        course: orthonormal, shape [changes, 2].
+        images: 1 for an image gained, -1 for one lost, else 0: shape [changes, images].
+        course: orthonormal basis of steady learning, shape [changes, 2].
         noise: sampling variance summed over changes: [course, rest].
     """
 
@@ -76,13 +76,13 @@ class _Changes:
     noise: Array
 
     def squares(self, changes: Array) -> Array:
-        """Squared movement along the course and in the rest: [..., changes] to [..., 2]."""
+        """Squared movement of steady learning and of the rest: [..., changes] to [..., 2]."""
         along = ((changes @ self.course) ** 2).sum(axis=-1)
         parts: Array = np.stack([along, (changes**2).sum(axis=-1) - along], axis=-1)
         return parts
 
     def shrunk(self) -> Array:
-        """The changes with as much squared movement as is left when noise is taken off."""
+        """The changes, shrunk to the squared movement without its noise."""
         changes = self.images.mean(axis=1)
         squares = self.squares(changes)
         left = np.maximum(squares - self.noise, 0)
@@ -92,8 +92,8 @@ class _Changes:
         return shrunk
 
 
-def decompose(pairs: Sequence[Pair], re_estimated: bool = True) -> Decomposition:
-    """Cut the squared movement of accuracy T = sum of delta^2 over epochs and seeds into parts.
+def decompose(series: Sequence[RecalibrationSeries], re_estimated: bool = True) -> Decomposition:
+    """Split the squared movement of accuracy T = sum of delta^2 over epochs and seeds into parts.
 
     delta is the change of accuracy with running statistics, phi that with re-estimated ones, v the
     sampling variance of a paired difference (see `PairedChange.variance`):
@@ -102,27 +102,28 @@ def decompose(pairs: Sequence[Pair], re_estimated: bool = True) -> Decomposition
         steady learning: the part of phi along its least-squares fit a + b/k, k the number of the
             change within its run: squared, less the sampling variance along the fit.
         real jumps: the rest of phi: squared, less the sampling variance of that rest.
-    Each is unbiased; together they are T exactly. Runs of fewer than six changes leave learning and
-    jumps together; without re-estimated statistics (`re_estimated` false, `fresh` the same as
-    `running`) there is no part of stale statistics, and what they add counts as real.
+    Each estimate is unbiased, and the parts add up to T exactly. If a run has fewer than six
+    changes, learning and jumps are one part. If statistics were not re-estimated (`re_estimated`
+    false, and the two series are the same), there is no part of stale statistics: what they add
+    counts as real.
 
-    Intervals from three seeds on: Student's over seeds, of the ratio by linearization (Cochran
-    1977, Sampling techniques): they hold what differs between seeds and images both, and speak of
-    other seeds. A bootstrap over so few seeds would be too narrow; even so the share of steady
-    learning, skewed over seeds, is covered less often than 95 % (see benchmarks/RESULTS.md). Else:
-    bootstrap over images within seeds, the same images in both series and all epochs, around
-    changes shrunk to the movement that noise does not account for, since a resample adds its noise
-    once more.
+    Intervals with three seeds or more: Student's over seeds, of the ratio by linearization (Cochran
+    1977, Sampling techniques). They include the variation of both seeds and images, and are about
+    other seeds. A bootstrap over so few seeds would be too narrow. Even so, the share of steady
+    learning, skewed over seeds, is covered less often than 95 % (see benchmarks/RESULTS.md).
+    Intervals with fewer seeds: bootstrap over images within seeds, with the same images in both
+    series and all epochs. It resamples around changes that are shrunk to the movement without
+    noise, since a resample adds noise once more.
     """
-    rows = np.stack([_parts(*_both(pair)) for pair in pairs])
-    changes = [len(pair.epochs) - 1 for pair in pairs]
-    keep = _kept_apart(re_estimated, min(changes) >= MIN_SPLIT)
+    rows = np.stack([_parts(*_both_changes(one)) for one in series])
+    changes = [len(one.epochs) - 1 for one in series]
+    keep = _kept_apart(re_estimated, min(changes) >= MIN_CHANGES_TO_SPLIT)
     movement = float(rows.sum())
     values, low, high, method = np.zeros(4), None, None, "accuracy does not move"
     if movement > 0:
         values = rows.sum(axis=0) / movement
         low, high, method = (
-            _over_seeds(rows, keep) if len(pairs) >= MIN_SEEDS else _over_images(pairs, keep)
+            _over_seeds(rows, keep) if len(series) >= MIN_SEEDS else _over_images(series, keep)
         )
     shares = tuple(
         Share(
@@ -137,27 +138,27 @@ def decompose(pairs: Sequence[Pair], re_estimated: bool = True) -> Decomposition
         movement=movement,
         shares=shares if movement > 0 else (),
         changes=sum(changes),
-        images=pairs[0].running.shape[1],
-        seeds=len(pairs),
+        images=series[0].running.shape[1],
+        seeds=len(series),
         method=method,
     )
 
 
 def _kept_apart(re_estimated: bool, split: bool) -> dict[str, tuple[int, ...]]:
-    """The shares that are told apart, each with the indices of its parts."""
+    """The shares to report, each with the indices of its parts."""
     kept: dict[str, tuple[int, ...]] = {NOISE: (0,)}
     if re_estimated:
         kept[STALE] = (1,)
     return kept | ({LEARNING: (2,), JUMPS: (3,)} if split else {REAL: (2, 3)})
 
 
-def _both(pair: Pair) -> tuple[_Changes, _Changes]:
-    return _changes(pair.running), _changes(pair.fresh)
+def _both_changes(one: RecalibrationSeries) -> tuple[_Changes, _Changes]:
+    return _changes(one.running), _changes(one.re_estimated)
 
 
 def _changes(right: Array) -> _Changes:
     images = np.diff(right, axis=0)
-    course = steady_course(len(images))
+    course = steady_learning_basis(len(images))
     deviations = (images - images.mean(axis=1, keepdims=True)) / images.shape[1]
     along = float(((course.T @ deviations) ** 2).sum())
     return _Changes(images, course, np.array([along, (deviations**2).sum() - along]))
@@ -171,19 +172,19 @@ def _parts(running: _Changes, fresh: _Changes) -> Array:
 
 
 def _amounts(moved: Array, noise: Array, real: Array) -> Array:
-    """[noise, stale, learning, jumps] of total movement [...] and real movement [..., 2]."""
+    """[noise, stale, learning, jumps] from total movement [...] and real movement [..., 2]."""
     sampled = np.broadcast_to(noise.sum(), moved.shape)
     stale = moved - sampled - real.sum(axis=-1)
     return np.stack([sampled, stale, real[..., 0], real[..., 1]], axis=-1)
 
 
 def _over_images(
-    pairs: Sequence[Pair], keep: dict[str, tuple[int, ...]]
+    series: Sequence[RecalibrationSeries], keep: dict[str, tuple[int, ...]]
 ) -> tuple[Array, Array, str]:
     drawn = np.zeros((RESAMPLES, 4))
-    for seed, pair in enumerate(pairs):
-        running, fresh = _both(pair)
-        count = pair.running.shape[1]
+    for seed, one in enumerate(series):
+        running, fresh = _both_changes(one)
+        count = one.running.shape[1]
         weights = image_weights(count, RESAMPLES, seed) / count - 1 / count
         moved = running.squares(running.shrunk() + weights @ running.images.T).sum(axis=-1)
         real = fresh.squares(fresh.shrunk() + weights @ fresh.images.T) - fresh.noise
@@ -192,8 +193,8 @@ def _over_images(
     ratios = np.divide(drawn, total, out=np.zeros_like(drawn), where=total > 0)
     kept = np.stack([ratios[:, list(parts)].sum(axis=1) for parts in keep.values()])
     low, high = np.quantile(kept, [0.025, 0.975], axis=1)
-    images = plural(pairs[0].running.shape[1], "image")
-    return low, high, f"bootstrap over {images} in {plural(len(pairs), 'seed')}"
+    images = plural(series[0].running.shape[1], "image")
+    return low, high, f"bootstrap over {images} in {plural(len(series), 'seed')}"
 
 
 def _over_seeds(rows: Array, keep: dict[str, tuple[int, ...]]) -> tuple[Array, Array, str]:

@@ -1,4 +1,4 @@
-"""Quantities of a run, one value an epoch, to set beside its changes of accuracy."""
+"""Quantities of a run by epoch, to correlate with its changes of accuracy."""
 
 import numpy as np
 import pandas as pd
@@ -9,14 +9,14 @@ from gradflow.runs.reading.run import Run
 
 
 def epoch_quantities(run: Run) -> pd.DataFrame:
-    """One row an epoch, one column a quantity that `run` recorded.
+    """One row per epoch, one column per quantity that `run` recorded.
 
     Norms and ratios are logarithms of medians over the epoch's steps:
         gradient at the first layer: norm with respect to its output.
         factor per layer: mean log factor of the gradient norm per layer toward the input.
         gradient of all parameters: L2 norm over all of them.
         update to weight: median over parameters and steps.
-        share of the skips: mean over blocks of the median over steps, no logarithm.
+        share of the skips: mean over blocks of the median over steps, without logarithm.
     """
     columns = {**_of_layers(run), **_of_parameters(run)}
     if len(run.junctions):
@@ -27,10 +27,10 @@ def epoch_quantities(run: Run) -> pd.DataFrame:
 
 
 def staleness(run: Run) -> pd.DataFrame:
-    """How stale the running statistics of batch normalization are, one row an epoch.
+    """How stale the running statistics of batch normalization are, one row per epoch.
 
     Logarithms of medians over layers: "shift of the means" and "shift of the variances", the
-    columns mean_shift and variance_shift. No columns where the run recorded none.
+    columns mean_shift and variance_shift. No columns if the run recorded neither.
     """
     rows = run.table("batchnorm_staleness")
     if not len(rows):
@@ -45,7 +45,7 @@ def _of_layers(run: Run) -> dict[str, pd.Series]:
         return {}
     try:
         gradients = layer_gradients(run)
-    except NotApplicableError:  # too few layers with weights: the other quantities stand
+    except NotApplicableError:  # too few layers with weights; other quantities are kept
         return {}
     first = gradients.norms.iloc[:, [0]].groupby(level="epoch").median()
     return {

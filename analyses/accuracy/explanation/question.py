@@ -1,8 +1,8 @@
 """What explains the jumps: sampling noise, stale batch-norm statistics, or real change?
 
-Only real change of the function can come from the gradients directly. What would count against
-real jumps: a share of the movement below half. What would count against a link with the gradients:
-correlations whose intervals exclude strong ones.
+Only real change of the function can come from the gradients directly. Real jumps are contradicted
+by a share of the movement below one half; a link with the gradients by correlations whose
+intervals exclude strong ones.
 """
 
 from collections.abc import Iterable
@@ -12,12 +12,12 @@ import pandas as pd
 
 from analyses.accuracy.explanation.figures import link_figure, share_figure
 from analyses.accuracy.explanation.findings import (
-    LINK,
-    dose_finding,
+    GRADIENTS_AND_REAL_CHANGE,
     link_finding,
     link_sentence,
     share_finding,
     share_sentence,
+    staleness_finding,
 )
 from analyses.accuracy.explanation.links import (
     Link,
@@ -26,11 +26,11 @@ from analyses.accuracy.explanation.links import (
     real_changes,
     removed_movement,
 )
-from analyses.accuracy.explanation.measure import MIN_SPLIT, Decomposition, decompose
+from analyses.accuracy.explanation.measure import MIN_CHANGES_TO_SPLIT, Decomposition, decompose
 from analyses.accuracy.explanation.quantities import epoch_quantities, staleness
-from analyses.accuracy.recalibration import Pair, pair_of
-from analyses.reading.predictions import copies_caveat, correctness, predictions_of
-from analyses.reading.runs import by_network, seed_name
+from analyses.accuracy.recalibration import RecalibrationSeries, recalibration_series
+from analyses.reading.predictions import correctness, duplicates_caveat, predictions_of
+from analyses.reading.runs import by_network, seed_label
 from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Finding, Table
 from analyses.statistics.bootstrap import RESAMPLES
@@ -38,22 +38,23 @@ from analyses.wording.phrases import plural
 from gradflow.runs.reading.run import Experiment, Run
 
 HALF = 0.5
-RATE = 0.05
+ALPHA = 0.05
 STRONG = 0.5
 METHOD = (
     "Movement T = sum over epochs and seeds of delta^2, delta the change of validation accuracy. "
     "Sampling noise: its McNemar variance, v = (b + c)/n^2 - (b - c)^2/n^3 from the discordant "
-    "counts b and c on n images, summed. Stale statistics: the movement beyond noise, less that "
-    "left with batch-norm statistics re-estimated on training images, weights unchanged. Steady "
-    "learning: the squared least-squares fit a + b/k (k counts the changes) to the changes left, "
-    "less its noise; real jumps: the rest, less its noise. The parts add up to T; none is cut at 0 "
-    f"or 1. Intervals: bootstrap over images ({RESAMPLES:,} resamples, the same images in both "
-    "series); Student's over seeds from 3 seeds on. Association: Spearman's correlation of the "
-    "change left after re-estimation with each gradient quantity of the same and the previous "
-    "epoch, the fit a + b/k removed from both, averaged over seeds; the largest absolute one is "
-    "compared with its distribution, the maximum over quantities and epochs each time, when the "
-    "seeds' changes are swapped among seeds (from 4 seeds on), else when they are rotated within "
-    "each seed, where the larger p-value of two counts: with the course of training and without."
+    "counts b and c on n images, summed. Stale statistics: the movement beyond noise, less the "
+    "movement left with batch-norm statistics re-estimated on training images, weights unchanged. "
+    "Steady learning: the squared least-squares fit a + b/k (k counts the changes) to the changes "
+    "left, less its noise; real jumps: the rest, less its noise. The parts add up to T; none is "
+    f"cut at 0 or 1. Intervals: bootstrap over images ({RESAMPLES:,} resamples, the same images in "
+    "both series); with 3 seeds or more, Student's over seeds. Association: Spearman's correlation "
+    "of the change left after re-estimation with each gradient quantity of the same and the "
+    "previous epoch, the fit a + b/k removed from both, averaged over seeds; the largest absolute "
+    "one is compared with its permutation distribution, the maximum over quantities and epochs "
+    "each time. With 4 seeds or more, the changes are swapped among seeds; with fewer, they are "
+    "rotated within each seed, and the larger of two p-values counts: with the course of training "
+    "and without."
 )
 SOURCES = (
     "McNemar 1947, Note on the sampling error of the difference between correlated proportions",
@@ -64,16 +65,19 @@ SOURCES = (
 
 
 @dataclass(frozen=True)
-class Explained:
-    """What was found for one network.
+class NetworkExplanation:
+    """The results for one network.
 
     Fields:
-        network: its name; runs: those that the parts below speak of.
-        left_out: runs too short to tell learning from jumps, where others are long enough.
-        re_estimated: were the batch-norm statistics of these runs re-estimated?
-        shares: what the movement is made of.
-        gradients: the real change with gradient quantities.
-        dose: the movement removed with the staleness of the statistics; None where not recorded.
+        network: its name.
+        runs: the runs that were used.
+        left_out: number of runs that are too short to separate learning from jumps, while others
+            are long enough.
+        re_estimated: whether the batch-norm statistics of these runs were re-estimated.
+        shares: the parts of the movement.
+        gradient_link: association of the real change with gradient quantities.
+        staleness_link: association of the removed movement with the staleness of the statistics;
+            None if not recorded.
     """
 
     network: str
@@ -81,43 +85,49 @@ class Explained:
     left_out: int
     re_estimated: bool
     shares: Decomposition
-    gradients: Link
-    dose: Link | None
+    gradient_link: Link
+    staleness_link: Link | None
 
 
 def run(
-    experiment: Experiment, half: float = HALF, rate: float = RATE, strong: float = STRONG
+    experiment: Experiment, half: float = HALF, alpha: float = ALPHA, strong: float = STRONG
 ) -> AnalysisResult:
-    """Cut the movement of each network's accuracy into its causes; look what goes with the rest.
+    """Split the movement of each network's accuracy into parts, and find what goes with them.
 
-    `half` is the share from which real jumps are most of the movement, `rate` what the p-value of
-    an association must lie below, `strong` the correlation that must be excluded before an
-    association is contradicted.
+    `half` is the share from which real jumps are most of the movement. An association needs a
+    p-value below `alpha`; it is contradicted if correlations as large as `strong` are excluded.
 
-    Raises `NotApplicableError` where no run has predictions of two epochs.
+    Raises `NotApplicableError` if no run has predictions of two epochs.
     """
     found = [
         one
         for name, runs in by_network(list(experiment.runs)).items()
-        if (one := _explained(name, runs)) is not None
+        if (one := _explanation(name, runs)) is not None
     ]
     if not found:
         raise NotApplicableError(
-            "no run recorded predictions by image (table predictions) of two epochs or more: a "
-            "change of accuracy needs two"
+            "no run recorded predictions by image (table predictions) at two epochs or more, which "
+            "a change of accuracy needs"
         )
-    findings = tuple(_findings(found, half, rate, strong))
+    findings = tuple(_findings(found, half, alpha, strong))
     together = {
         "explanation": share_sentence({one.network: one.shares for one in found}, half),
         "association": link_sentence(
-            LINK, {one.network: one.gradients for one in found}, rate, strong
+            GRADIENTS_AND_REAL_CHANGE,
+            {one.network: one.gradient_link for one in found},
+            alpha,
+            strong,
         ),
     }
     moved = {one.network: one.shares for one in found if one.shares.shares}
     linked = pd.concat(
-        [correlations(one.network, one.gradients) for one in found], ignore_index=True
+        [correlations(one.network, one.gradient_link) for one in found], ignore_index=True
     )
-    doses = [correlations(one.network, one.dose) for one in found if one.dose is not None]
+    doses = [
+        correlations(one.network, one.staleness_link)
+        for one in found
+        if one.staleness_link is not None
+    ]
     return AnalysisResult(
         summary=" ".join(together.values()),
         findings=findings,
@@ -126,13 +136,13 @@ def run(
             *((link_figure(experiment.networks, linked),) if len(linked) else ()),
         ),
         tables=(
-            Table("shares", "What the movement of validation accuracy is made of", _table(found)),
+            Table("shares", "Parts of the movement of validation accuracy", _table(found)),
             Table("associations", "Rank correlations with the real change", linked),
             *(
                 (
                     Table(
                         "doses",
-                        "Rank correlations with the movement removed",
+                        "Rank correlations with the removed movement",
                         pd.concat(doses, ignore_index=True),
                     ),
                 )
@@ -146,26 +156,30 @@ def run(
     )
 
 
-def _explained(network: str, runs: list[Run]) -> Explained | None:
-    pairs = [(one, pair) for one in runs if (pair := pair_of(one)) is not None]
+def _explanation(network: str, runs: list[Run]) -> NetworkExplanation | None:
+    pairs = [(one, pair) for one in runs if (pair := recalibration_series(one)) is not None]
     re_estimated = bool(pairs)
     if not pairs:
         pairs = [(one, pair) for one in runs if (pair := _running_alone(one)) is not None]
     if not pairs:
         return None
     longest = max(len(pair.epochs) for _, pair in pairs)
-    enough = [item for item in pairs if len(item[1].epochs) > min(MIN_SPLIT, longest - 1)]
+    enough = [
+        item for item in pairs if len(item[1].epochs) > min(MIN_CHANGES_TO_SPLIT, longest - 1)
+    ]
     left_out, pairs = len(pairs) - len(enough), enough
     used, series = tuple(one for one, _ in pairs), [pair for _, pair in pairs]
     doses = [staleness(one) for one in used] if re_estimated else []
-    return Explained(
+    return NetworkExplanation(
         network=network,
         runs=used,
         left_out=left_out,
         re_estimated=re_estimated,
         shares=decompose(series, re_estimated),
-        gradients=link([epoch_quantities(one) for one in used], list(map(real_changes, series))),
-        dose=(
+        gradient_link=link(
+            [epoch_quantities(one) for one in used], list(map(real_changes, series))
+        ),
+        staleness_link=(
             link(doses, list(map(removed_movement, series)))
             if doses and all(map(len, doses))
             else None
@@ -173,38 +187,40 @@ def _explained(network: str, runs: list[Run]) -> Explained | None:
     )
 
 
-def _running_alone(one: Run) -> Pair | None:
-    """The series of a run without re-estimated statistics, which then stand for themselves."""
+def _running_alone(one: Run) -> RecalibrationSeries | None:
+    """The series of a run without re-estimated statistics: both are the running one."""
     if not len(one.predictions):
         return None
     right = correctness(predictions_of(one))
     if len(right) < 2 or not right.shape[1]:
         return None
     values = right.to_numpy(dtype=float)
-    return Pair(seed_name(one), tuple(map(int, right.index)), values, values)
+    return RecalibrationSeries(seed_label(one), tuple(map(int, right.index)), values, values)
 
 
-def _findings(found: list[Explained], half: float, rate: float, strong: float) -> Iterable[Finding]:
+def _findings(
+    found: list[NetworkExplanation], half: float, alpha: float, strong: float
+) -> Iterable[Finding]:
     for one in found:
-        caveats = (*_short_runs(one.left_out), *copies_caveat(list(one.runs)))
+        caveats = (*_short_runs(one.left_out), *duplicates_caveat(list(one.runs)))
         yield share_finding(one.network, one.shares, one.re_estimated, half, caveats)
     for one in found:
-        yield link_finding(one.network, one.gradients, one.re_estimated, rate, strong)
+        yield link_finding(one.network, one.gradient_link, one.re_estimated, alpha, strong)
     for one in found:
-        if one.dose is not None:
-            yield dose_finding(one.network, one.dose, rate, strong)
+        if one.staleness_link is not None:
+            yield staleness_finding(one.network, one.staleness_link, alpha, strong)
 
 
 def _short_runs(left_out: int) -> tuple[str, ...]:
     if not left_out:
         return ()
     return (
-        f"Left out: {plural(left_out, 'run')} of fewer than {MIN_SPLIT + 1} epochs, too few to "
-        "tell steady learning from jumps.",
+        f"Left out: {plural(left_out, 'run')} of fewer than {MIN_CHANGES_TO_SPLIT + 1} epochs, "
+        "too few to separate steady learning from jumps.",
     )
 
 
-def _table(found: list[Explained]) -> pd.DataFrame:
+def _table(found: list[NetworkExplanation]) -> pd.DataFrame:
     rows = [
         (one.network, share.name, share.value, share.low, share.high)
         for one in found
@@ -222,9 +238,9 @@ ANALYSIS = Analysis(
     ),
     run=run,
     background=(
-        "Accuracy on few images moves from epoch to epoch for several reasons: the luck of "
-        "which images there are, running statistics that lag behind the weights, steady "
-        "learning, and real jumps of what the network computes."
+        "Accuracy on few images moves from epoch to epoch for several reasons: the choice of "
+        "images, running statistics that lag behind the weights, steady learning, and real jumps "
+        "of the function that the network computes."
     ),
     order=50,
 )

@@ -1,5 +1,5 @@
 """Which jumps of validation accuracy are beyond sampling noise?"""
 
-from analyses.accuracy.jumps.measure import RATE, jumps
+from analyses.accuracy.jumps.measure import FALSE_DISCOVERY_RATE, changes_of_network
 
-__all__ = ["RATE", "jumps"]
+__all__ = ["FALSE_DISCOVERY_RATE", "changes_of_network"]

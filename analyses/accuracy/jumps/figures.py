@@ -1,4 +1,4 @@
-"""The figure of the accuracy jumps: the curve with those beyond sampling noise."""
+"""The figure of the accuracy curve with the changes beyond sampling noise."""
 
 from functools import partial
 
@@ -10,11 +10,11 @@ from analyses.plotting import panels, theme
 from analyses.result import Figure
 from analyses.wording.phrases import listing, plural
 
-Curves = dict[str, tuple[pd.DataFrame, pd.DataFrame]]
+CurvesByNetwork = dict[str, tuple[pd.DataFrame, pd.DataFrame]]
 
 
-def jump_figure(networks: list[str], found: Curves) -> Figure:
-    """`found` gives the frames curves and changes of each network, see `accuracy_jumps.Jumps`."""
+def jump_figure(networks: list[str], found: CurvesByNetwork) -> Figure:
+    """`found` holds the frames curves and changes of each network, see `NetworkChanges`."""
     said = [
         f"{plural(int((real['change'] > 0).sum()), 'rise')} and "
         f"{plural(int((real['change'] < 0).sum()), 'fall')} of {name}"
@@ -25,10 +25,10 @@ def jump_figure(networks: list[str], found: Curves) -> Figure:
         key="real-jumps",
         title=f"Beyond sampling noise are {listing(said)}",
         caption=(
-            "Validation accuracy by epoch, with Wilson 95 % intervals where there is one seed. A "
+            "Validation accuracy by epoch, with Wilson 95 % intervals if there is one seed. A "
             "triangle marks the epoch into which accuracy rose (up) or fell (down) by more than "
             "chance: McNemar's exact test on the same images, adjusted after Benjamini & "
-            "Hochberg. One line a seed."
+            "Hochberg. One line per seed."
         ),
         alt=f"Validation accuracy by epoch with real changes marked. {listing(said)}.",
         draw=partial(_draw_curves, networks, found),
@@ -36,7 +36,7 @@ def jump_figure(networks: list[str], found: Curves) -> Figure:
 
 
 @theme.themed
-def _draw_curves(networks: list[str], found: Curves) -> Drawing:
+def _draw_curves(networks: list[str], found: CurvesByNetwork) -> Drawing:
     figure, axes = panels.subplots(1, len(found), 2.8, sharey=True)
     palette = theme.colours(networks)
     for axis, (network, (curves, changes)) in zip(axes[0], found.items(), strict=True):

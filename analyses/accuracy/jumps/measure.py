@@ -1,4 +1,4 @@
-"""The changes of validation accuracy from epoch to epoch, tested."""
+"""Tests the changes of validation accuracy from epoch to epoch."""
 
 from dataclasses import dataclass
 
@@ -6,24 +6,24 @@ import pandas as pd
 from scipy.stats import false_discovery_control
 
 from analyses.reading.predictions import accuracy_by_epoch, correctness, predictions_of
-from analyses.reading.runs import seed_name
+from analyses.reading.runs import seed_label
 from analyses.statistics.proportions import paired_change
 from gradflow.runs.reading.run import Run
 
-RATE = 0.05  # of false discoveries among the changes called real
+FALSE_DISCOVERY_RATE = 0.05  # of false discoveries among the changes called real
 
 
 @dataclass(frozen=True)
-class Jumps:
+class NetworkChanges:
     """The changes of validation accuracy of all seeds of one network.
 
     Fields:
         network: its name.
-        changes: one row a change: seed, epoch (the later one), change, low, high (95 %), gained,
+        changes: one row per change: seed, epoch (the later one), change, low, high (95 %), gained,
             lost, p_value (McNemar), adjusted (Benjamini & Hochberg), real (adjusted within the
-            rate).
-        curves: one row an epoch: seed, epoch, accuracy, low, high (Wilson 95 %).
-        images: validation images of the first seed.
+            false discovery rate).
+        curves: one row per epoch: seed, epoch, accuracy, low, high (Wilson 95 %).
+        images: number of validation images of the first seed.
     """
 
     network: str
@@ -32,10 +32,10 @@ class Jumps:
     images: int
 
 
-def changes_of(run: Run, table: str = "predictions") -> pd.DataFrame:
+def changes_of_run(run: Run, table: str = "predictions") -> pd.DataFrame:
     """The changes of accuracy between consecutive recorded epochs, on the same images.
 
-    `table` is recalibration for predictions with batch-norm statistics re-estimated.
+    `table` is predictions, or recalibration for re-estimated batch-norm statistics.
     """
     right = correctness(predictions_of(run, table))
     rows = []
@@ -44,7 +44,7 @@ def changes_of(run: Run, table: str = "predictions") -> pd.DataFrame:
         low, high = paired.interval()
         rows.append(
             {
-                "seed": seed_name(run),
+                "seed": seed_label(run),
                 "epoch": int(after),
                 "change": paired.change,
                 "low": low,
@@ -57,16 +57,21 @@ def changes_of(run: Run, table: str = "predictions") -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def jumps(network: str, runs: list[Run], rate: float = RATE, table: str = "predictions") -> Jumps:
+def changes_of_network(
+    network: str,
+    runs: list[Run],
+    false_discovery_rate: float = FALSE_DISCOVERY_RATE,
+    table: str = "predictions",
+) -> NetworkChanges:
     """The changes of accuracy of the runs of one network, tested together."""
-    parts = [changes_of(one, table) for one in runs]
+    parts = [changes_of_run(one, table) for one in runs]
     changes = pd.concat(parts, ignore_index=True)
     if len(changes):
         adjusted = false_discovery_control(changes["p_value"].to_numpy(), method="bh")
-        changes = changes.assign(adjusted=adjusted, real=adjusted <= rate)
+        changes = changes.assign(adjusted=adjusted, real=adjusted <= false_discovery_rate)
     scores = [accuracy_by_epoch(correctness(predictions_of(one, table))) for one in runs]
-    curves = [score.assign(seed=seed_name(one)) for score, one in zip(scores, runs, strict=True)]
-    return Jumps(
+    curves = [score.assign(seed=seed_label(one)) for score, one in zip(scores, runs, strict=True)]
+    return NetworkChanges(
         network=network,
         changes=changes,
         curves=pd.concat(curves, ignore_index=True),

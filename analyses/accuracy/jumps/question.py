@@ -1,19 +1,19 @@
 """Which jumps of validation accuracy are beyond sampling noise?
 
-What would count against jumps: no fall beyond chance, and no room left for a large one.
+Contradicted if no fall is beyond chance and a large fall is excluded.
 """
 
 import pandas as pd
 
 from analyses.accuracy.jumps.figures import jump_figure
-from analyses.accuracy.jumps.measure import RATE, Jumps, jumps
-from analyses.reading.predictions import copies_caveat
+from analyses.accuracy.jumps.measure import FALSE_DISCOVERY_RATE, NetworkChanges, changes_of_network
+from analyses.reading.predictions import duplicates_caveat
 from analyses.reading.runs import by_network, runs_with
 from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Estimate, Finding, Table, Verdict
 from analyses.wording.numbers import p_value, share_bound
-from analyses.wording.phrases import named, plural, slug, unnamed
-from analyses.wording.sentences import Told, sentence
+from analyses.wording.phrases import plural, slug, with_network, without_network
+from analyses.wording.sentences import NetworkStatement, sentence
 from gradflow.runs.reading.run import Experiment
 
 LARGE_FALL = 0.05
@@ -26,27 +26,32 @@ SOURCES = (
 
 def run(
     experiment: Experiment,
-    rate: float = RATE,
+    false_discovery_rate: float = FALSE_DISCOVERY_RATE,
     large_fall: float = LARGE_FALL,
 ) -> AnalysisResult:
     """Test each change of validation accuracy against sampling noise.
 
-    `rate` bounds false discoveries; `large_fall` is the fall of accuracy that must be excluded
-    before the hypothesis counts as contradicted.
+    `false_discovery_rate` is that of the changes called real; `large_fall` is the fall of accuracy
+    that must be excluded before the hypothesis counts as contradicted.
 
-    Raises `NotApplicableError` where no run has predictions of two epochs.
+    Raises `NotApplicableError` if no run has predictions of two epochs.
     """
     networks = by_network(runs_with(experiment, "predictions", "predictions by image"))
-    found = [jumps(name, runs, rate) for name, runs in networks.items()]
+    found = [
+        changes_of_network(name, runs, false_discovery_rate) for name, runs in networks.items()
+    ]
     found = [one for one in found if len(one.changes)]
     if not found:
         raise NotApplicableError(
-            "predictions of one epoch only: a change of accuracy needs two epochs at least"
+            "predictions were recorded at one epoch only, and a change of accuracy needs two epochs"
         )
     findings = tuple(
-        _jump_finding(one, rate, large_fall, copies_caveat(networks[one.network])) for one in found
+        _jump_finding(
+            one, false_discovery_rate, large_fall, duplicates_caveat(networks[one.network])
+        )
+        for one in found
     )
-    together = sentence([_told(one, large_fall) for one in found])
+    together = sentence([_statement(one, large_fall) for one in found])
     return AnalysisResult(
         summary=together,
         findings=findings,
@@ -61,40 +66,43 @@ def run(
         method=(
             "Consecutive epochs are compared on the same validation images by McNemar's exact "
             "test; Benjamini & Hochberg's procedure keeps false discoveries at "
-            f"{share_bound(rate)} per network."
+            f"{share_bound(false_discovery_rate)} per network."
         ),
         sources=SOURCES,
         together={"jumps": together},
     )
 
 
-def _jump_finding(one: Jumps, rate: float, large: float, caveats: tuple[str, ...]) -> Finding:
+def _jump_finding(
+    one: NetworkChanges, false_discovery_rate: float, large: float, caveats: tuple[str, ...]
+) -> Finding:
     verdict = _jump_verdict(one.changes, large)
     return Finding(
         key=slug(f"jumps-{one.network}"),
         network=one.network,
-        hypothesis=named(HYPOTHESIS, one.network),
+        hypothesis=with_network(HYPOTHESIS, one.network),
         contradicted_by=(
-            f"No real fall, and all changes' intervals exclude a fall of {share_bound(large)}."
+            "No real fall, and intervals of all changes that exclude a fall of "
+            f"{share_bound(large)}."
         ),
         verdict=verdict,
         estimates=(_lowest_estimate(one),),
         threshold=(
-            "supported where at least one fall is real: McNemar's exact test, adjusted after "
-            f"Benjamini & Hochberg within {share_bound(rate)}"
+            "supported if at least one fall is real: McNemar's exact test, adjusted after "
+            f"Benjamini & Hochberg within {share_bound(false_discovery_rate)}"
         ),
-        meaning=sentence([_told(one, large)]),
+        meaning=sentence([_statement(one, large)]),
         next_step=(
-            "See what explains the jumps: noise, stale statistics or real change."
+            "Look at the explanation of the jumps: noise, stale statistics or real change."
             if verdict is Verdict.SUPPORTED
             else "Hold out more validation images: the intervals shrink with their square root."
         ),
         caveats=(
-            "A real rise may be learning; only a fall is what a steady learner does not do.",
+            "A real rise may be learning; only a fall cannot come from steady learning.",
             f"A test on {one.images} images misses small changes.",
             *caveats,
         ),
-        statement=unnamed(HYPOTHESIS),
+        statement=without_network(HYPOTHESIS),
         evidence=("real-jumps", "changes"),
     )
 
@@ -102,11 +110,11 @@ def _jump_finding(one: Jumps, rate: float, large: float, caveats: tuple[str, ...
 def _jump_verdict(changes: pd.DataFrame, large: float) -> Verdict:
     if (changes["real"] & (changes["change"] < 0)).any():
         return Verdict.SUPPORTED
-    # That no fall is real says little by itself: a large one must be excluded at every epoch.
+    # The absence of a real fall says little: a large one must be excluded at every epoch.
     return Verdict.CONTRADICTED if (changes["low"] > -large).all() else Verdict.INCONCLUSIVE
 
 
-def _lowest_estimate(one: Jumps) -> Estimate:
+def _lowest_estimate(one: NetworkChanges) -> Estimate:
     lowest = one.changes.loc[one.changes["change"].idxmin()]
     value, low, high = (float(100 * lowest[name]) for name in ("change", "low", "high"))
     return Estimate(
@@ -116,13 +124,13 @@ def _lowest_estimate(one: Jumps) -> Estimate:
         high,
         "percentage points",
         method=(
-            f"normal interval of a paired difference on {one.images} images, picked among "
+            f"normal interval of a paired difference on {one.images} images, the lowest of "
             f"{plural(len(one.changes), 'change')}; McNemar {p_value(lowest['p_value'])}"
         ),
     )
 
 
-def _told(one: Jumps, large: float) -> Told:
+def _statement(one: NetworkChanges, large: float) -> NetworkStatement:
     clause = {
         Verdict.SUPPORTED: "validation accuracy jumps beyond sampling noise",
         Verdict.CONTRADICTED: "validation accuracy does not fall back between epochs",
@@ -132,7 +140,7 @@ def _told(one: Jumps, large: float) -> Told:
     }[_jump_verdict(one.changes, large)]
     real = one.changes.loc[one.changes["real"], "change"]
     falls, rises = plural(int((real < 0).sum()), "fall"), plural(int((real > 0).sum()), "rise")
-    return Told(
+    return NetworkStatement(
         one.network,
         clause,
         detail=(
@@ -142,7 +150,7 @@ def _told(one: Jumps, large: float) -> Told:
     )
 
 
-def _real_changes(found: list[Jumps]) -> pd.DataFrame:
+def _real_changes(found: list[NetworkChanges]) -> pd.DataFrame:
     parts = [one.changes[one.changes["real"]].assign(network=one.network) for one in found]
     names = {
         "network": "network",

@@ -1,6 +1,6 @@
 """How do loss and accuracy develop?
 
-Description only: which network is ahead, and how surely, is asked in `matched_comparison`.
+Description only: `matched_comparison` tests which network is ahead.
 """
 
 from functools import partial
@@ -14,13 +14,13 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import PercentFormatter
 
 from analyses.accuracy.learning_curves.reference import (
-    CAVEAT,
-    has_reference_setting,
+    OVERLAP_CAVEAT,
+    has_reference_options,
     reference_curves,
 )
 from analyses.plotting import panels, theme
 from analyses.reading.predictions import accuracy_by_epoch, correctness, predictions_of
-from analyses.reading.runs import by_network, seed_name
+from analyses.reading.runs import by_network, seed_label
 from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Figure, Table
 from analyses.statistics.proportions import wilson_interval
@@ -42,9 +42,9 @@ SOURCES = (
 
 
 def curves_of(run: Run) -> pd.DataFrame:
-    """One row an epoch: epoch, the known ones of `CURVES`, and images, where there were any.
+    """One row per epoch: epoch, the recorded columns of `CURVES`, and images if predictions exist.
 
-    Validation accuracy is taken from the predictions where the scalars lack it.
+    If the scalars have no validation accuracy, it is computed from the predictions.
     """
     epochs = run.epochs
     known = [name for name in CURVES if name in epochs.columns and epochs[name].notna().any()]
@@ -61,7 +61,7 @@ def curves_of(run: Run) -> pd.DataFrame:
 def mean_curves(runs: list[pd.DataFrame]) -> pd.DataFrame:
     """Mean over the seeds by epoch, with Wilson's 95 % band of the mean validation accuracy.
 
-    The band counts the images of one seed only, so it does not claim the precision of several.
+    The band counts the images of one seed only: more seeds are not more images.
     """
     mean = pd.concat(runs).groupby("epoch", as_index=False).mean()
     if {"images", "val_accuracy"} <= set(mean.columns):
@@ -76,7 +76,7 @@ def mean_curves(runs: list[pd.DataFrame]) -> pd.DataFrame:
 
 
 def new_bests(accuracies: pd.Series) -> pd.Series:
-    """Which epochs beat all the epochs before; the first known one does."""
+    """Whether each epoch is better than all epochs before; the first known epoch is."""
     before = accuracies.cummax().ffill().shift()
     better: pd.Series = accuracies.notna() & ~(accuracies <= before)
     return better
@@ -85,7 +85,7 @@ def new_bests(accuracies: pd.Series) -> pd.Series:
 def run(experiment: Experiment) -> AnalysisResult:
     """Loss and accuracy by epoch, network by network.
 
-    Raises `NotApplicableError` where no run has any of the curves.
+    Raises `NotApplicableError` if no run has any of the curves.
     """
     curves = {run.folder: curves_of(run) for run in experiment.runs}
     runs = [run for run in experiment.runs if set(CURVES) & set(curves[run.folder].columns)]
@@ -99,7 +99,7 @@ def run(experiment: Experiment) -> AnalysisResult:
     references = {
         name: frame
         for name, members in by_network(runs).items()
-        if all(map(has_reference_setting, members))
+        if all(map(has_reference_options, members))
         and (frame := reference_curves(name)) is not None
     }
     table = _table(runs, curves)
@@ -112,8 +112,8 @@ def run(experiment: Experiment) -> AnalysisResult:
         method=(
             "The curves are the scalars of each epoch, averaged over seeds. The band is Wilson's "
             "95 % interval of a proportion at the number of validation images. The best of several "
-            "epochs is picked on the very images it is measured on, so its accuracy is optimistic, "
-            "the more so the more the curve jumps."
+            "epochs is chosen on the images on which it is measured, so its accuracy is "
+            "optimistic, the more so the more the curve jumps."
         ),
         sources=SOURCES,
     )
@@ -124,7 +124,7 @@ def _table(runs: list[Run], curves: dict[Path, pd.DataFrame]) -> pd.DataFrame:
     for one in runs:
         frame = curves[one.folder].reindex(columns=["epoch", *CURVES])
         last = frame.iloc[-1]
-        row = {"network": one.network, "seed": seed_name(one), "epochs": int(last["epoch"])}
+        row = {"network": one.network, "seed": seed_label(one), "epochs": int(last["epoch"])}
         row |= {f"last {label}": last[name] for name, label in CURVES.items()}
         known = frame.dropna(subset="val_accuracy")
         if len(known):
@@ -141,7 +141,7 @@ def _table(runs: list[Run], curves: dict[Path, pd.DataFrame]) -> pd.DataFrame:
 
 
 def _description(table: pd.DataFrame) -> str:
-    """What can be said where there is nothing to compare: each network's last epoch."""
+    """The accuracy, or else the loss, of each network after its last epoch."""
     for name, form in (("val_accuracy", percent), ("train_loss", "{:.3g} nats".format)):
         column = f"last {CURVES[name]}"
         if column in table.columns:
@@ -150,7 +150,7 @@ def _description(table: pd.DataFrame) -> str:
             if said:
                 what = CURVES[name].split(" (")[0]
                 return f"After the last epoch the {what} is {listing(said)}."
-    return "The curves below are all that was recorded of loss and accuracy."
+    return "Loss and accuracy were recorded only as the curves below."
 
 
 def _figure(
@@ -159,12 +159,14 @@ def _figure(
     seeds = max(len(runs) for runs in grouped.values())
     parts = [
         "Loss (nats) and accuracy by epoch, on the training images (left) and the validation "
-        "images (right). One colour a network"
+        "images (right). One colour per network"
         + ("; thin lines are seeds, thick ones their mean." if seeds > 1 else "."),
         "Band: Wilson 95 % interval of validation accuracy. Rings: new bests of each run.",
     ]
     if references:
-        parts.append(f"Grey: the reference's curves (dashed plain34, dotted resnet34). {CAVEAT}")
+        parts.append(
+            f"Grey: the reference's curves (dashed plain34, dotted resnet34). {OVERLAP_CAVEAT}"
+        )
     return Figure(
         key="curves",
         title=title,

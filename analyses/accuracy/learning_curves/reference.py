@@ -1,4 +1,4 @@
-"""The published measurement this toolkit was first written to explain, and its setting.
+"""The published measurement that this toolkit was first written to explain, with its options.
 
 Two 34-layer networks on 1,225 photographs of five Indonesian dishes, one run each. Their training
 and validation images overlap (the split was drawn twice from one running random generator), so
@@ -12,14 +12,14 @@ import pandas as pd
 from gradflow.runs.reading.run import Run
 
 CLASSES = ("bakso", "gado_gado", "nasi_goreng", "rendang", "soto_ayam")
-SETTING: dict[str, Any] = {
+REFERENCE_OPTIONS: dict[str, Any] = {
     "batch_size": 24,
     "lr": 0.0005,
     "weight_decay": 0.0005,
     "epochs": 10,
     "image_size": 300,
 }
-CAVEAT = (
+OVERLAP_CAVEAT = (
     "The reference's training and validation images overlap, so its validation accuracies are "
     "optimistic by an unknown amount; a split made here is disjoint."
 )
@@ -50,9 +50,9 @@ def reference_curves(network: str) -> pd.DataFrame | None:
     return pd.DataFrame({"epoch": range(1, 11), **columns})
 
 
-def has_reference_setting(run: Run) -> bool:
-    """Was `run` made on the reference's classes, with the reference's settings?"""
+def has_reference_options(run: Run) -> bool:
+    """Was `run` trained on the reference's classes with the reference's options?"""
     configuration = run.configuration
     return tuple(sorted(run.classes)) == CLASSES and all(
-        configuration.get(name) == value for name, value in SETTING.items()
+        configuration.get(name) == value for name, value in REFERENCE_OPTIONS.items()
     )

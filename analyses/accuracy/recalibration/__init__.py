@@ -1,5 +1,5 @@
 """How much of the jumps goes away with re-estimated batch-norm statistics?"""
 
-from analyses.accuracy.recalibration.measure import Pair, pair_of
+from analyses.accuracy.recalibration.measure import RecalibrationSeries, recalibration_series
 
-__all__ = ["Pair", "pair_of"]
+__all__ = ["RecalibrationSeries", "recalibration_series"]

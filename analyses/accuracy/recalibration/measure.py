@@ -1,11 +1,11 @@
-"""How much validation accuracy moves between epochs, and what fresh statistics take away of it."""
+"""Movement of validation accuracy between epochs, and how much re-estimation removes."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 from analyses.reading.predictions import correctness, predictions_of
-from analyses.reading.runs import seed_name
+from analyses.reading.runs import seed_label
 from analyses.statistics import Array
 from analyses.statistics.bootstrap import RESAMPLES, image_weights
 from analyses.wording.numbers import finite
@@ -13,43 +13,45 @@ from gradflow.runs.reading.run import Run
 
 
 @dataclass(frozen=True)
-class Pair:
-    """The two series of one run, on the same images: booleans of shape [epochs, images].
+class RecalibrationSeries:
+    """Which images one run classified correctly, with two kinds of batch-norm statistics.
 
     Fields:
-        seed: of the run.
-        epochs: their numbers.
-        running, fresh: right with running statistics, and with re-estimated ones.
+        seed: seed of the run.
+        epochs: the epochs that both series have.
+        running, re_estimated: 1 if correct, with running and with re-estimated statistics; shape
+            [epochs, images], the same images in both.
     """
 
     seed: str
     epochs: tuple[int, ...]
     running: Array
-    fresh: Array
+    re_estimated: Array
 
 
 @dataclass(frozen=True)
 class Movement:
-    """Squared epoch-to-epoch movement of accuracy, noise-corrected, summed over seeds.
+    """Squared epoch-to-epoch movement of accuracy without sampling noise, summed over seeds.
 
     Fields:
         running, running_low, running_high: with running statistics, with its 95 % interval.
-        fresh, fresh_low, fresh_high: with re-estimated statistics.
-        removed, removed_low, removed_high: 1 - fresh / running; None where running is not above 0.
+        re_estimated, re_estimated_low, re_estimated_high: with re-estimated statistics.
+        removed, removed_low, removed_high: 1 - re_estimated / running; None if running is not
+            above 0.
     """
 
     running: float
     running_low: float
     running_high: float
-    fresh: float
-    fresh_low: float
-    fresh_high: float
+    re_estimated: float
+    re_estimated_low: float
+    re_estimated_high: float
     removed: float | None
     removed_low: float | None
     removed_high: float | None
 
 
-def pair_of(run: Run) -> Pair | None:
+def recalibration_series(run: Run) -> RecalibrationSeries | None:
     """Both series of `run` over their common epochs and images; None with fewer than two epochs."""
     if not (len(run.predictions) and len(run.recalibration)):
         return None
@@ -61,8 +63,8 @@ def pair_of(run: Run) -> Pair | None:
     images = running.columns.intersection(fresh.columns)
     if len(epochs) < 2 or not len(images):
         return None
-    return Pair(
-        seed_name(run),
+    return RecalibrationSeries(
+        seed_label(run),
         tuple(int(epoch) for epoch in epochs),
         running.loc[epochs, images].to_numpy(dtype=float),
         fresh.loc[epochs, images].to_numpy(dtype=float),
@@ -70,13 +72,13 @@ def pair_of(run: Run) -> Pair | None:
 
 
 def squared_movement(right: Array, weights: Array) -> tuple[Array, Array]:
-    """Movement with its noise correction under several weightings of the images.
+    """Movement and its noise for several weightings of the images.
 
     M = sum over consecutive epochs of delta^2 - v, delta the change of accuracy and v the sampling
     variance (b + c)/n^2 - (b - c)^2/n^3 of a paired difference, b and c the discordant counts.
 
     Args:
-        right: shape [epochs, images], 1 where an image is classified rightly.
+        right: shape [epochs, images], 1 if an image is classified correctly.
         weights: shape [resamples, images]; each row adds up to the number of images.
 
     Returns: M and sum of v, each of shape [resamples].
@@ -90,17 +92,19 @@ def squared_movement(right: Array, weights: Array) -> tuple[Array, Array]:
     return movement, noise
 
 
-def movement_removed(pairs: list[Pair], resamples: int = RESAMPLES, seed: int = 0) -> Movement:
-    """How much movement there is in both series, and what share of it re-estimating removes.
+def movement_and_removal(
+    series: list[RecalibrationSeries], resamples: int = RESAMPLES, seed: int = 0
+) -> Movement:
+    """The movement in both series, and the share of it that re-estimation removes.
 
-    Bootstrap over images, the same ones drawn for both series and all epochs. A resample adds the
-    sampling noise once more to what the data hold already; its expected amount is taken off, so
-    that resamples centre on the estimate.
+    Bootstrap over images, the same ones drawn for both series and all epochs. A resample adds
+    sampling noise a second time; its expected amount is subtracted, so that resamples centre on
+    the estimate.
     """
     values, draws = np.zeros(2), np.zeros((2, resamples))
-    for index, pair in enumerate(pairs):
-        weights = image_weights(pair.running.shape[1], resamples, seed + index)
-        for row, right in enumerate((pair.running, pair.fresh)):
+    for index, both in enumerate(series):
+        weights = image_weights(both.running.shape[1], resamples, seed + index)
+        for row, right in enumerate((both.running, both.re_estimated)):
             once, noise = squared_movement(right, np.ones((1, right.shape[1])))
             drawn, _ = squared_movement(right, weights)
             values[row] += once[0]
@@ -109,7 +113,7 @@ def movement_removed(pairs: list[Pair], resamples: int = RESAMPLES, seed: int = 
     removed, low, high = None, None, None
     if values[0] > 0:
         removed = float(1 - values[1] / values[0])
-        # A resample without movement of its own says nothing for removal: it counts lowest.
+        # A resample without movement gives no evidence of removal: it counts as the lowest share.
         ratios = np.full(resamples, -np.inf)
         np.divide(draws[1], draws[0], out=ratios, where=draws[0] > 0)
         ratios = np.where(draws[0] > 0, 1 - ratios, -np.inf)
@@ -119,9 +123,9 @@ def movement_removed(pairs: list[Pair], resamples: int = RESAMPLES, seed: int = 
         running=float(values[0]),
         running_low=intervals[0][0],
         running_high=intervals[0][1],
-        fresh=float(values[1]),
-        fresh_low=intervals[1][0],
-        fresh_high=intervals[1][1],
+        re_estimated=float(values[1]),
+        re_estimated_low=intervals[1][0],
+        re_estimated_high=intervals[1][1],
         removed=removed,
         removed_low=low,
         removed_high=high,

@@ -1,8 +1,7 @@
 """How much of the jumps of validation accuracy goes away with re-estimated batch-norm statistics?
 
-An intervention: the weights stay as they are, only the running statistics are re-estimated on
-training images. What would count against stale statistics: jumps that stay, so that less than half
-of the movement goes away.
+An intervention: the weights stay the same, only the running statistics are re-estimated on training
+images. Contradicted if re-estimation removes less than half of the movement.
 """
 
 from functools import partial
@@ -12,9 +11,14 @@ import pandas as pd
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import PercentFormatter
 
-from analyses.accuracy.recalibration.measure import Movement, Pair, movement_removed, pair_of
+from analyses.accuracy.recalibration.measure import (
+    Movement,
+    RecalibrationSeries,
+    movement_and_removal,
+    recalibration_series,
+)
 from analyses.plotting import panels, theme
-from analyses.reading.predictions import accuracy_by_epoch, copies_caveat
+from analyses.reading.predictions import accuracy_by_epoch, duplicates_caveat
 from analyses.reading.runs import by_network
 from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Estimate, Figure, Finding, Table, Verdict
@@ -23,8 +27,8 @@ from analyses.statistics.estimates import as_percent, estimate_of
 from analyses.statistics.means import Mean
 from analyses.statistics.verdicts import verdict_above
 from analyses.wording.numbers import percent, share_bound, with_interval
-from analyses.wording.phrases import listing, named, plural, slug, unnamed
-from analyses.wording.sentences import Told, sentence
+from analyses.wording.phrases import listing, plural, slug, with_network, without_network
+from analyses.wording.sentences import NetworkStatement, sentence
 from gradflow.runs.reading.run import Experiment
 
 HALF = 0.5
@@ -34,10 +38,10 @@ LEAD = (
     "changed, removes {}"
 )
 MIN_CHANGES = 3
-MOST_ROWS = 12
-TREND = (
-    "Movement counts steady rises as well as jumps, and learning stays with fresh statistics; "
-    "so the share removed understates what happens to the jumps alone."
+MAX_ROWS = 12
+LEARNING_CAVEAT = (
+    "Movement includes steady rises as well as jumps, and re-estimation does not remove learning; "
+    "so the share removed is an underestimate for the jumps alone."
 )
 SOURCES = (
     "Ioffe & Szegedy 2015, Batch normalization (running statistics)",
@@ -51,32 +55,38 @@ def run(experiment: Experiment, half: float = HALF) -> AnalysisResult:
 
     `half` is the share of movement from which most of it counts as removed.
 
-    Raises `NotApplicableError` where no run recorded both at two epochs.
+    Raises `NotApplicableError` if no run recorded both at two epochs.
     """
     networks = {
-        name: pairs
+        name: series
         for name, runs in by_network(list(experiment.runs)).items()
-        if (pairs := [pair for one in runs if (pair := pair_of(one)) is not None])
+        if (series := [both for one in runs if (both := recalibration_series(one)) is not None])
     }
     if not networks:
         raise NotApplicableError(
             "no run recorded predictions with running and with re-estimated batch-norm statistics "
             "(tables predictions and recalibration) at two epochs or more"
         )
-    moved = {name: movement_removed(pairs) for name, pairs in networks.items()}
+    moved = {name: movement_and_removal(series) for name, series in networks.items()}
     recorded = by_network(list(experiment.runs))
     findings = tuple(
-        _finding(name, networks[name], moved[name], half, copies_caveat(recorded[name]))
+        _finding(name, networks[name], moved[name], half, duplicates_caveat(recorded[name]))
         for name in networks
     )
-    together = sentence([_told(name, networks[name], moved[name], half) for name in networks], LEAD)
+    together = sentence(
+        [_statement(name, networks[name], moved[name], half) for name in networks], LEAD
+    )
     return AnalysisResult(
         summary=together,
         findings=findings,
         figures=(_figure(experiment.networks, networks, moved),),
         tables=(
             Table("movement", "Squared movement of validation accuracy", _table(moved)),
-            Table("jumps", f"The {MOST_ROWS} largest changes and what is left", _jumps(networks)),
+            Table(
+                "jumps",
+                f"The {MAX_ROWS} largest changes, with and without re-estimation",
+                _jumps(networks),
+            ),
         ),
         method=(
             "At each epoch's end the validation images are predicted twice with the same weights: "
@@ -93,77 +103,88 @@ def run(experiment: Experiment, half: float = HALF) -> AnalysisResult:
 
 
 def _finding(
-    network: str, pairs: list[Pair], moved: Movement, half: float, caveats: tuple[str, ...]
+    network: str,
+    series: list[RecalibrationSeries],
+    moved: Movement,
+    half: float,
+    caveats: tuple[str, ...],
 ) -> Finding:
-    verdict, how = _verdict(pairs, moved, half), _removed(pairs, moved).method
+    verdict, how = _verdict(series, moved, half), _removed(series, moved).method
     return Finding(
         key=slug(f"stale-statistics-{network}"),
         network=network,
-        hypothesis=named(HYPOTHESIS, network),
+        hypothesis=with_network(HYPOTHESIS, network),
         contradicted_by=f"A share removed whose interval lies below {share_bound(half)}.",
         verdict=verdict,
         estimates=(
-            _removed(pairs, moved),
+            _removed(series, moved),
             *(
                 Estimate(f"squared movement, {name} statistics", value, low, high, method=how)
                 for name, value, low, high in (
                     ("running", moved.running, moved.running_low, moved.running_high),
-                    ("re-estimated", moved.fresh, moved.fresh_low, moved.fresh_high),
+                    (
+                        "re-estimated",
+                        moved.re_estimated,
+                        moved.re_estimated_low,
+                        moved.re_estimated_high,
+                    ),
                 )
             ),
         ),
         threshold=(
-            "supported where the 95 % interval of the share removed lies above "
-            f"{share_bound(half)}; asked from {MIN_CHANGES} changes on, where the interval of the "
-            "movement lies above 0"
+            "supported if the 95 % interval of the share removed lies above "
+            f"{share_bound(half)}; needs at least {MIN_CHANGES} changes, and an interval of the "
+            "movement above 0"
         ),
-        meaning=sentence([_told(network, pairs, moved, half)], LEAD),
+        meaning=sentence([_statement(network, series, moved, half)], LEAD),
         next_step=_next_step(verdict),
         caveats=(
-            TREND,
-            f"The interval speaks of other images, not of other seeds ({len(pairs)} here).",
+            LEARNING_CAVEAT,
+            f"The interval is about other images, not about other seeds ({len(series)} here).",
             *caveats,
         ),
-        statement=unnamed(HYPOTHESIS),
+        statement=without_network(HYPOTHESIS),
         evidence=("two-statistics", "movement", "jumps"),
     )
 
 
-def _changes(pairs: list[Pair]) -> int:
-    return sum(len(pair.epochs) - 1 for pair in pairs)
+def _changes(series: list[RecalibrationSeries]) -> int:
+    return sum(len(both.epochs) - 1 for both in series)
 
 
-def _verdict(pairs: list[Pair], moved: Movement, half: float) -> Verdict:
-    if moved.running_low > 0 and _changes(pairs) >= MIN_CHANGES:
+def _verdict(series: list[RecalibrationSeries], moved: Movement, half: float) -> Verdict:
+    if moved.running_low > 0 and _changes(series) >= MIN_CHANGES:
         return verdict_above(moved.removed_low, moved.removed_high, half)
     return Verdict.INCONCLUSIVE
 
 
-def _removed(pairs: list[Pair], moved: Movement) -> Estimate:
-    images = plural(pairs[0].running.shape[1], "image")
-    method = f"bootstrap over {images}, {plural(len(pairs), 'seed')}"
+def _removed(series: list[RecalibrationSeries], moved: Movement) -> Estimate:
+    images = plural(series[0].running.shape[1], "image")
+    method = f"bootstrap over {images}, {plural(len(series), 'seed')}"
     removed = Mean(moved.removed, moved.removed_low, moved.removed_high, method)
     return estimate_of("share of squared movement removed", removed, "%", as_percent)
 
 
-def _told(network: str, pairs: list[Pair], moved: Movement, half: float) -> Told:
-    """What is removed; a negative share is movement added."""
+def _statement(
+    network: str, series: list[RecalibrationSeries], moved: Movement, half: float
+) -> NetworkStatement:
+    """The share removed; a negative share means that re-estimation adds movement."""
     cause = "stale running statistics cause most of the jumps"
     clause = {
         Verdict.SUPPORTED: cause,
         Verdict.CONTRADICTED: cause.replace("cause", "do not cause"),
         Verdict.INCONCLUSIVE: f"it cannot be told whether {cause}",
-    }[_verdict(pairs, moved, half)]
-    changes = _changes(pairs)
+    }[_verdict(series, moved, half)]
+    changes = _changes(series)
     if changes < MIN_CHANGES:
-        return Told(
+        return NetworkStatement(
             network, clause, detail=f"{plural(changes, 'change')} between epochs, too few to tell"
         )
     if moved.running_low <= 0 or moved.removed is None:
         movement = with_interval(moved.running, moved.running_low, moved.running_high)
         reason = f"the squared movement, {movement}, may be sampling noise alone"
-        return Told(network, clause, detail=reason)
-    return Told(network, clause, _removed(pairs, moved).words)
+        return NetworkStatement(network, clause, detail=reason)
+    return NetworkStatement(network, clause, _removed(series, moved).words)
 
 
 def _next_step(verdict: Verdict) -> str:
@@ -173,7 +194,7 @@ def _next_step(verdict: Verdict) -> str:
             "momentum, and see whether the networks still differ."
         ),
         Verdict.CONTRADICTED: (
-            "Look for what moves the weights themselves: learning rate, batch size, gradients."
+            "Look for what changes the weights themselves: learning rate, batch size, gradients."
         ),
         Verdict.INCONCLUSIVE: "Hold out more validation images, or train more epochs and seeds.",
     }[verdict]
@@ -185,7 +206,7 @@ def _table(moved: dict[str, Movement]) -> pd.DataFrame:
             {
                 "network": name,
                 "movement, running": one.running,
-                "movement, re-estimated": one.fresh,
+                "movement, re-estimated": one.re_estimated,
                 "share removed": one.removed,
                 "95 % low": one.removed_low,
                 "95 % high": one.removed_high,
@@ -195,31 +216,31 @@ def _table(moved: dict[str, Movement]) -> pd.DataFrame:
     )
 
 
-def _jumps(networks: dict[str, list[Pair]]) -> pd.DataFrame:
+def _jumps(networks: dict[str, list[RecalibrationSeries]]) -> pd.DataFrame:
     rows = [
         {
             "network": network,
-            "seed": pair.seed,
+            "seed": both.seed,
             "into epoch": epoch,
             "change, running": running,
             "change, re-estimated": fresh,
         }
-        for network, pairs in networks.items()
-        for pair in pairs
+        for network, series in networks.items()
+        for both in series
         for epoch, running, fresh in zip(
-            pair.epochs[1:],
-            np.diff(pair.running.mean(axis=1)),
-            np.diff(pair.fresh.mean(axis=1)),
+            both.epochs[1:],
+            np.diff(both.running.mean(axis=1)),
+            np.diff(both.re_estimated.mean(axis=1)),
             strict=True,
         )
     ]
     frame = pd.DataFrame(rows)
-    largest = frame["change, running"].abs().nlargest(MOST_ROWS).index
+    largest = frame["change, running"].abs().nlargest(MAX_ROWS).index
     return frame.loc[sorted(largest)].reset_index(drop=True)
 
 
 def _figure(
-    networks: list[str], pairs: dict[str, list[Pair]], moved: dict[str, Movement]
+    networks: list[str], series: dict[str, list[RecalibrationSeries]], moved: dict[str, Movement]
 ) -> Figure:
     said = [
         f"{percent(one.removed)} of the movement of {name}"
@@ -237,26 +258,26 @@ def _figure(
         caption=(
             "Validation accuracy by epoch with running batch-norm statistics (solid) and with "
             "statistics re-estimated on training images (dashed, open markers), weights "
-            "unchanged. Bands: Wilson 95 % intervals, where there is one seed; with several, thin "
-            "lines are seeds and thick ones their mean."
+            "unchanged. Bands: Wilson 95 % intervals, if there is one seed; with several, thin "
+            "lines are seeds and thick lines their mean."
         ),
         alt=f"Validation accuracy by epoch, running against re-estimated statistics. {title}.",
-        draw=partial(_draw, networks, pairs),
+        draw=partial(_draw, networks, series),
     )
 
 
 @theme.themed
-def _draw(networks: list[str], pairs: dict[str, list[Pair]]) -> Drawing:
-    figure, axes = panels.subplots(1, len(pairs), 2.8, sharey=True)
+def _draw(networks: list[str], series: dict[str, list[RecalibrationSeries]]) -> Drawing:
+    figure, axes = panels.subplots(1, len(series), 2.8, sharey=True)
     palette, marks = theme.colours(networks), theme.markers(networks)
-    for axis, (network, members) in zip(axes[0], pairs.items(), strict=True):
+    for axis, (network, members) in zip(axes[0], series.items(), strict=True):
         for name, line, filled, label in (
             ("running", "-", palette[network], "running statistics"),
-            ("fresh", "--", "white", "re-estimated statistics"),
+            ("re_estimated", "--", "white", "re-estimated statistics"),
         ):
             frames = [
-                accuracy_by_epoch(pd.DataFrame(getattr(pair, name), index=pair.epochs))
-                for pair in members
+                accuracy_by_epoch(pd.DataFrame(getattr(both, name), index=both.epochs))
+                for both in members
             ]
             if len(frames) > 1:
                 for one in frames:
@@ -281,7 +302,7 @@ ANALYSIS = Analysis(
     run=run,
     background=(
         "Batch normalization uses running averages of each channel's mean and variance at "
-        "validation; where these lag behind the weights, accuracy can drop although the "
+        "validation; if these lag behind the weights, accuracy can drop although the "
         "weights are no worse."
     ),
     order=60,

@@ -15,14 +15,14 @@ from analyses.gradients.loss_slices.figures import (
     sharpness_figure,
     surroundings_figure,
 )
-from analyses.reading.runs import by_network, seed_name
+from analyses.reading.runs import by_network, seed_label
 from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Estimate, Figure, Finding, Table, Verdict
 from analyses.statistics.proportions import wilson_interval
 from analyses.statistics.verdicts import verdict_above
 from analyses.wording.numbers import number, share_bound
-from analyses.wording.phrases import named, plural, slug, unnamed
-from analyses.wording.sentences import Told, sentence
+from analyses.wording.phrases import plural, slug, with_network, without_network
+from analyses.wording.sentences import NetworkStatement, sentence
 from gradflow.runs.reading.run import Experiment, Run
 
 SLICES, SHARPNESS = "loss_slice", "sharpness"
@@ -81,7 +81,7 @@ def barriers(run: Run) -> list[Barrier]:
         before, after, highest = losses[0.0], losses[1.0], inside.max(skipna=False)
         found.append(
             Barrier(
-                run.network, seed_name(run), int(epoch), before, after, highest,
+                run.network, seed_label(run), int(epoch), before, after, highest,
                 highest - max(before, after), int(line["images"].iloc[0]),
             )
         )  # fmt: skip
@@ -143,7 +143,7 @@ def _finding(network: str, found: list[Barrier], half: float) -> Finding:
     return Finding(
         key=slug(f"barrier-{network}"),
         network=network,
-        hypothesis=named(HYPOTHESIS, network),
+        hypothesis=with_network(HYPOTHESIS, network),
         contradicted_by=(
             f"A share of jumps with a barrier whose interval lies below {share_bound(half)}."
         ),
@@ -162,7 +162,7 @@ def _finding(network: str, found: list[Barrier], half: float) -> Finding:
             Verdict.INCONCLUSIVE: "Record more seeds or epochs: each jump is one observation.",
         }[verdict],
         caveats=(FEW_IMAGES, JUMPS_ONLY, "A barrier narrower than the grid stays unseen."),
-        statement=unnamed(HYPOTHESIS),
+        statement=without_network(HYPOTHESIS),
         evidence=("between-epochs", "surroundings", "barriers"),
     )
 
@@ -187,7 +187,7 @@ def _verdict(found: list[Barrier], half: float) -> Verdict:
     return verdict_above(share.low, share.high, 100 * half)
 
 
-def _told(network: str, found: list[Barrier], half: float) -> Told:
+def _told(network: str, found: list[Barrier], half: float) -> NetworkStatement:
     clause = {
         Verdict.SUPPORTED: "most jumps cross a barrier of the training loss",
         Verdict.CONTRADICTED: "most jumps cross no barrier of the training loss",
@@ -197,10 +197,10 @@ def _told(network: str, found: list[Barrier], half: float) -> Told:
     }[_verdict(found, half)]
     share = _share(found)
     if share.value is None:
-        return Told(network, clause, detail="it was measured between no two epochs")
+        return NetworkStatement(network, clause, detail="it was measured between no two epochs")
     known = [one for one in found if np.isfinite(one.height)]
     crossed = f"{sum(one.height > 0 for one in known)} of {plural(len(known), 'jump')}"
-    return Told(network, clause, f"{crossed}, {share.words}")
+    return NetworkStatement(network, clause, f"{crossed}, {share.words}")
 
 
 def _estimates(found: list[Barrier]) -> tuple[Estimate, ...]:
@@ -220,7 +220,7 @@ def _figures(
     networks: list[str], sliced: list[Run], findings: tuple[Finding, ...], table: pd.DataFrame
 ) -> tuple[Figure, ...]:
     slices = pd.concat(
-        [one.table(SLICES).assign(network=one.network, seed=seed_name(one)) for one in sliced],
+        [one.table(SLICES).assign(network=one.network, seed=seed_label(one)) for one in sliced],
         ignore_index=True,
     ) if sliced else pd.DataFrame({"direction": []})  # fmt: skip
     shares = [
@@ -255,7 +255,9 @@ def _barriers(found: dict[str, list[Barrier]]) -> pd.DataFrame:
 
 
 def _sharpness(runs: list[Run]) -> pd.DataFrame:
-    frames = [one.table(SHARPNESS).assign(network=one.network, seed=seed_name(one)) for one in runs]
+    frames = [
+        one.table(SHARPNESS).assign(network=one.network, seed=seed_label(one)) for one in runs
+    ]
     columns = ["network", "seed", "epoch", "gradient_norm", "curvature", "images"]
     return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame()
 

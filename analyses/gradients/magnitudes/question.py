@@ -15,7 +15,7 @@ from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Estimate, Figure, Finding, Table, Verdict
 from analyses.statistics.means import Mean
 from analyses.statistics.verdicts import verdict_above
-from analyses.wording.numbers import between, finite, percent
+from analyses.wording.numbers import finite, interval_text, percent
 from analyses.wording.phrases import listing, slug
 from gradflow.runs.reading.magnitudes import FLOAT16
 from gradflow.runs.reading.run import Experiment
@@ -120,9 +120,10 @@ def _meaning(one: Magnitudes, verdict: Verdict) -> str:
     }
     return (
         f"{words[verdict]}: {percent(one.lost.value)} "
-        f"{between(one.lost.low, one.lost.high, percent)} of their elements are below its "
+        f"{interval_text(one.lost.low, one.lost.high, percent)} of their elements are below its "
         f"smallest number, and {percent(one.subnormal.value)} "
-        f"{between(one.subnormal.low, one.subnormal.high, percent)} below its smallest normal one."
+        f"{interval_text(one.subnormal.low, one.subnormal.high, percent)} below its smallest "
+        "normal one."
     )
 
 

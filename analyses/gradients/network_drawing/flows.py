@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from analyses.gradients.network_drawing.layout import Layout
-from analyses.reading.layer_gradients import wide
+from analyses.reading.layer_gradients import pivot_by_step
 from analyses.statistics import Array
 from gradflow.runs.reading.run import Run
 
@@ -99,9 +99,9 @@ class _Measured:
         self._layout = layout
         outputs = pd.Series([box.output for box in layout.boxes if box.output], dtype=object)
         additions = pd.Series([name for skip in layout.skips for name in skip.names], dtype=object)
-        tables = {"output": wide(run.gradients, "norm", outputs)}
+        tables = {"output": pivot_by_step(run.gradients, "norm", outputs)}
         for kind in ("input", "skip", "branch"):
-            tables[kind] = wide(run.junctions, f"{kind}_gradient_norm", additions)
+            tables[kind] = pivot_by_step(run.junctions, f"{kind}_gradient_norm", additions)
         self._steps = tables["output"].index.union(tables["input"].index)
         self._norms: dict[tuple[str, str], Array] = {
             (kind, str(name)): values
@@ -173,6 +173,6 @@ def _over_seeds(tables: list[pd.DataFrame]) -> pd.DataFrame:
 
 def _shares(layout: Layout, runs: Sequence[Run]) -> pd.DataFrame:
     names = pd.Series([name for skip in layout.skips for name in skip.names], dtype=object)
-    medians = [_over_steps(wide(run.junctions, "skip_share", names)) for run in runs]
+    medians = [_over_steps(pivot_by_step(run.junctions, "skip_share", names)) for run in runs]
     pooled = pd.concat(medians, keys=range(len(medians)))
     return pooled.groupby(level=1).mean().reindex(names)

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from analyses.gradients.network_drawing.boxes import Box, additions_of, without_call
-from analyses.reading.layer_gradients import wide
+from analyses.reading.layer_gradients import pivot_by_step
 from gradflow.runs.reading.run import Run
 
 # Steps compared to tell whether two tensors are one; chance does not repeat itself that often.
@@ -87,7 +87,7 @@ class _Recorded:
         self._branches = self._of(run.junctions, "branch_variance", names)
 
     def _of(self, table: pd.DataFrame, quantity: str, names: pd.Series) -> pd.DataFrame:
-        return wide(table[table["step"].isin(self._steps)], quantity, names)
+        return pivot_by_step(table[table["step"].isin(self._steps)], quantity, names)
 
     def start_of_block(self, addition: str, end: int) -> int:
         """The first box of the branch, where a block's first addition is that of box `end`.

@@ -7,8 +7,8 @@ from analyses.health import Thresholds
 from analyses.result import Estimate, Finding, Verdict
 from analyses.statistics.verdicts import verdict_above, verdict_below
 from analyses.wording.numbers import finite, number, percent
-from analyses.wording.phrases import named, plural, slug, unnamed
-from analyses.wording.sentences import Told, sentence
+from analyses.wording.phrases import plural, slug, with_network, without_network
+from analyses.wording.sentences import NetworkStatement, sentence
 
 NOT_FAIR = (
     "The raw ratio of norms compares tensors of different size, so it is not a fair measure of "
@@ -51,7 +51,7 @@ def gradient_finding(one: Profile, verb: str, bound: float) -> Finding:
     return Finding(
         key=slug(f"{verb}-{one.network}"),
         network=one.network,
-        hypothesis=named(HYPOTHESES[verb], one.network),
+        hypothesis=with_network(HYPOTHESES[verb], one.network),
         contradicted_by=f"A factor over the depth whose interval lies {sides[1]} {number(bound)}.",
         verdict=verdict,
         estimates=_estimates(one),
@@ -62,7 +62,7 @@ def gradient_finding(one: Profile, verb: str, bound: float) -> Finding:
         meaning=gradient_sentence([one], verb, bound),
         next_step=_next_step(verb, verdict),
         caveats=_caveats(one),
-        statement=unnamed(HYPOTHESES[verb]),
+        statement=without_network(HYPOTHESES[verb]),
         evidence=("factor-by-epoch", "norm-by-depth", "norm-map", "networks", "epochs"),
     )
 
@@ -111,15 +111,15 @@ def gradient_sentence(profiles: list[Profile], verb: str, bound: float) -> str:
     )
 
 
-def _told(one: Profile, clause: str) -> Told:
+def _told(one: Profile, clause: str) -> NetworkStatement:
     factor = _over_depth(one)
     if factor.value is None:
         reason = (
             "no three layers of equal output shape had finite gradients other than zero "
             f"({_zeros(one)})"
         )
-        return Told(one.network, clause, detail=reason)
-    return Told(one.network, clause, factor.words)
+        return NetworkStatement(one.network, clause, detail=reason)
+    return NetworkStatement(one.network, clause, factor.words)
 
 
 def flow_sentence(profiles: list[Profile], bounds: Thresholds) -> str:

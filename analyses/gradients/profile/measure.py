@@ -6,7 +6,12 @@ import numpy as np
 import pandas as pd
 
 from analyses.gradients.profile.theory import Expectation, expectation
-from analyses.reading.layer_gradients import LayerGradients, layer_gradients, logarithm, wide
+from analyses.reading.layer_gradients import (
+    LayerGradients,
+    layer_gradients,
+    logarithm,
+    pivot_by_step,
+)
 from analyses.statistics import Array
 from analyses.statistics.means import Mean, mean_over_steps
 from analyses.wording.numbers import finite
@@ -66,7 +71,7 @@ def profile(network: str, runs: list[Run]) -> Profile:
 def weight_gradients(run: Run, layers: pd.DataFrame) -> pd.DataFrame:
     """Median over steps of the norm of each layer's weight gradient: columns depth, norm."""
     names = layers["layer"] + ".weight"
-    table = wide(run.parameters, "gradient_norm", names, key="parameter")
+    table = pivot_by_step(run.parameters, "gradient_norm", names, key="parameter")
     frame = pd.DataFrame({"depth": layers["depth"].to_numpy(), "norm": _medians(table)})
     return frame.dropna()
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analyses.reading.layer_gradients import wide
+from analyses.reading.layer_gradients import pivot_by_step
 from analyses.registry import NotApplicableError
 from analyses.statistics.means import Mean, mean_over_steps
 from gradflow.runs.reading.run import Run
@@ -42,7 +42,7 @@ class Signal:
 def dead_fraction(run: Run) -> pd.Series:
     """Dead channels among all channels of the activation layers, indexed by (epoch, step)."""
     layers = run.layers[run.layers["role"] == "activation"]
-    dead = wide(run.activations, "dead_channels", layers["layer"])
+    dead = pivot_by_step(run.activations, "dead_channels", layers["layer"])
     shape = layers["shape"].astype(str).str.split("x").str[0]
     channels = pd.to_numeric(shape, errors="coerce").to_numpy(dtype=float)
     known = dead.notna().to_numpy() * np.nan_to_num(channels)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analyses.reading.layer_gradients import wide
+from analyses.reading.layer_gradients import pivot_by_step
 from analyses.reading.probe_tables import mean_over_epochs
 from analyses.skips.path_lengths import skips_only
 from analyses.statistics import Array
@@ -62,7 +62,9 @@ def blocks_in_order(run: Run) -> pd.DataFrame:
 
 def shares(run: Run, blocks: pd.DataFrame) -> pd.DataFrame:
     """The skip's share of the gradient: one row per (epoch, step), one column a block."""
-    return wide(run.junctions, "skip_share", blocks["layer"]).replace([np.inf, -np.inf], np.nan)
+    return pivot_by_step(run.junctions, "skip_share", blocks["layer"]).replace(
+        [np.inf, -np.inf], np.nan
+    )
 
 
 def expected_branch_share(skip_types: list[str]) -> pd.DataFrame:

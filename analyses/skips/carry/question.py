@@ -13,8 +13,8 @@ from analyses.skips.carry.measure import ADDITIVE, Carry, carry
 from analyses.statistics.estimates import estimate_of
 from analyses.statistics.verdicts import verdict_above
 from analyses.wording.numbers import finite, number
-from analyses.wording.phrases import listing, named, plural, slug, unnamed
-from analyses.wording.sentences import Told, sentence
+from analyses.wording.phrases import listing, plural, slug, with_network, without_network
+from analyses.wording.sentences import NetworkStatement, sentence
 from gradflow.runs.reading.run import Experiment
 
 HALF = 0.5
@@ -73,7 +73,7 @@ def _finding(one: Carry, half: float) -> Finding:
     return Finding(
         key=slug(f"skips-carry-{one.network}"),
         network=one.network,
-        hypothesis=named(HYPOTHESIS, one.network),
+        hypothesis=with_network(HYPOTHESIS, one.network),
         contradicted_by=f"A mean share of the skips whose interval lies below {number(half)}.",
         verdict=_verdict(one, half),
         estimates=_estimates(one),
@@ -84,7 +84,7 @@ def _finding(one: Carry, half: float) -> Finding:
             "matters to its accuracy: a share of the gradient is no share of the benefit."
         ),
         caveats=(ADDITIVE, APPROXIMATION if one.skips_only is None else FROZEN),
-        statement=unnamed(HYPOTHESIS),
+        statement=without_network(HYPOTHESIS),
         evidence=("share-by-block", "share-map", "networks"),
     )
 
@@ -93,7 +93,7 @@ def _verdict(one: Carry, half: float) -> Verdict:
     return verdict_above(one.mean.low, one.mean.high, half)
 
 
-def _told(one: Carry, half: float) -> Told:
+def _told(one: Carry, half: float) -> NetworkStatement:
     clause = {
         Verdict.SUPPORTED: "the skips carry most of the gradient",
         Verdict.CONTRADICTED: "the branches, not the skips, carry most of the gradient",
@@ -101,8 +101,10 @@ def _told(one: Carry, half: float) -> Told:
     }[_verdict(one, half)]
     share = estimate_of("", one.mean)
     if share.value is None:
-        return Told(one.network, clause, detail="no share could be had")
-    return Told(one.network, clause, f"{share.words} over {plural(len(one.blocks), 'block')}")
+        return NetworkStatement(one.network, clause, detail="no share could be had")
+    return NetworkStatement(
+        one.network, clause, f"{share.words} over {plural(len(one.blocks), 'block')}"
+    )
 
 
 def _stem_sentence(carries: list[Carry]) -> str:

@@ -7,7 +7,7 @@ count against the idea that residual networks shrug it off: a cost no lower than
 import pandas as pd
 
 from analyses.reading.pairs import residual_pairs
-from analyses.reading.predictions import copies_caveat
+from analyses.reading.predictions import duplicates_caveat
 from analyses.reading.runs import by_network, runs_with
 from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Estimate, Finding, Table, Verdict
@@ -26,8 +26,8 @@ from analyses.statistics.estimates import as_percent, estimate_of
 from analyses.statistics.means import MIN_SEEDS
 from analyses.statistics.verdicts import verdict_above, verdict_below
 from analyses.wording.numbers import number, share_bound
-from analyses.wording.phrases import named, plural, slug, unnamed
-from analyses.wording.sentences import Told, sentence
+from analyses.wording.phrases import plural, slug, with_network, without_network
+from analyses.wording.sentences import NetworkStatement, sentence
 from gradflow.runs.reading.run import Experiment
 
 HALF = 0.5
@@ -73,7 +73,7 @@ def run(experiment: Experiment, rate: float = RATE, half: float = HALF) -> Analy
             "(table lesions)"
         )
     costs = {name: block_costs(found, rate) for name, found in networks.items()}
-    caveats = {name: copies_caveat(runs) for name, runs in recorded.items()}
+    caveats = {name: duplicates_caveat(runs) for name, runs in recorded.items()}
     findings = _pair_findings(experiment, seeds)
     alone = () if findings else (ALONE,)
     survivors = sentence([_told(name, found, half) for name, found in networks.items()], LEAD)
@@ -172,7 +172,7 @@ def _finding(
     return Finding(
         key=slug(f"survives-{network}"),
         network=network,
-        hypothesis=named(_hypothesis(half), network),
+        hypothesis=with_network(_hypothesis(half), network),
         contradicted_by=f"A mean cost whose interval lies above {share_bound(half)}.",
         verdict=_verdict(seeds, half),
         estimates=(
@@ -190,7 +190,7 @@ def _finding(
         meaning=sentence([_told(network, seeds, half)], LEAD),
         next_step="Delete several blocks at once, and see from how many on accuracy breaks down.",
         caveats=(STALE, IDENTITY, *caveats),
-        statement=unnamed(_hypothesis(half)),
+        statement=without_network(_hypothesis(half)),
         evidence=("cost-by-block", "accuracy-by-number", "blocks", "numbers"),
     )
 
@@ -205,7 +205,7 @@ def _verdict(seeds: list[Lesions], half: float) -> Verdict:
     return verdict_below(share.low, share.high, half)
 
 
-def _told(network: str, seeds: list[Lesions], half: float) -> Told:
+def _told(network: str, seeds: list[Lesions], half: float) -> NetworkStatement:
     costs_it, much = (
         "deleting one block costs",
         f"than {share_bound(half)} of the accuracy above chance",
@@ -217,8 +217,8 @@ def _told(network: str, seeds: list[Lesions], half: float) -> Told:
     }[_verdict(seeds, half)]
     share = _share("", seeds)
     if share.value is None:
-        return Told(network, clause, detail=share.method)
-    return Told(network, clause, share.words)
+        return NetworkStatement(network, clause, detail=share.method)
+    return NetworkStatement(network, clause, share.words)
 
 
 def _costliest(costs: pd.DataFrame, seeds: int) -> Estimate:

@@ -15,8 +15,8 @@ from analyses.skips.path_lengths.measure import TABLE, PathProfile, path_profile
 from analyses.statistics.estimates import estimate_of
 from analyses.statistics.verdicts import verdict_above
 from analyses.wording.numbers import number
-from analyses.wording.phrases import named, slug, unnamed
-from analyses.wording.sentences import Told, sentence
+from analyses.wording.phrases import slug, with_network, without_network
+from analyses.wording.sentences import NetworkStatement, sentence
 from gradflow.runs.reading.run import Experiment
 
 HALF = 0.5
@@ -81,7 +81,7 @@ def _finding(one: PathProfile, half: float) -> Finding:
     return Finding(
         key=slug(f"short-paths-{one.network}"),
         network=one.network,
-        hypothesis=named(HYPOTHESIS, one.network),
+        hypothesis=with_network(HYPOTHESIS, one.network),
         contradicted_by=f"A share of the short paths whose interval lies below {number(half)}.",
         verdict=verdict,
         estimates=_estimates(one),
@@ -96,7 +96,7 @@ def _finding(one: PathProfile, half: float) -> Finding:
             else "Measure the path lengths at more epochs, or train three seeds and more."
         ),
         caveats=(PROJECTED, ONE_BATCH, *((SAMPLED,) if one.sampled else ())),
-        statement=unnamed(HYPOTHESIS),
+        statement=without_network(HYPOTHESIS),
         evidence=("share-by-length", "effective-length", "networks", "lengths"),
     )
 
@@ -105,7 +105,7 @@ def _verdict(one: PathProfile, half: float) -> Verdict:
     return verdict_above(one.short.low, one.short.high, half)
 
 
-def _told(one: PathProfile, half: float) -> Told:
+def _told(one: PathProfile, half: float) -> NetworkStatement:
     most = "most of the gradient at the first block's input"
     clause = {
         Verdict.SUPPORTED: f"{most} came along short paths",
@@ -114,9 +114,11 @@ def _told(one: PathProfile, half: float) -> Told:
     }[_verdict(one, half)]
     share = estimate_of("", one.short)
     if share.value is None:
-        return Told(one.network, clause, detail="no share could be had")
+        return NetworkStatement(one.network, clause, detail="no share could be had")
     expected = float(one.all_paths[: int(np.ceil(one.blocks / 2))].sum())
-    return Told(one.network, clause, f"{share.words}, against {number(expected)} of all paths")
+    return NetworkStatement(
+        one.network, clause, f"{share.words}, against {number(expected)} of all paths"
+    )
 
 
 def _estimates(one: PathProfile) -> tuple[Estimate, ...]:

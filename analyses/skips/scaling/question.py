@@ -7,7 +7,7 @@ accuracy lost without them is certainly small.
 import numpy as np
 import pandas as pd
 
-from analyses.reading.predictions import copies
+from analyses.reading.predictions import duplicate_images
 from analyses.reading.runs import by_network, runs_with
 from analyses.registry import Analysis
 from analyses.result import AnalysisResult, Estimate, Finding, Table, Verdict
@@ -16,8 +16,8 @@ from analyses.skips.scaling.measure import TABLE, Doses, doses
 from analyses.statistics.estimates import as_factor, as_percent, estimate_of
 from analyses.statistics.means import Mean
 from analyses.wording.numbers import number, share_bound
-from analyses.wording.phrases import named, slug, unnamed
-from analyses.wording.sentences import Told, sentence
+from analyses.wording.phrases import slug, with_network, without_network
+from analyses.wording.sentences import NetworkStatement, sentence
 from gradflow.runs.reading.run import Experiment, Run
 
 SMALL_LOSS = 0.05
@@ -77,11 +77,11 @@ def run(experiment: Experiment, small_loss: float = SMALL_LOSS) -> AnalysisResul
 
 def _finding(one: Doses, runs: list[Run], small: float) -> Finding:
     verdict = _verdict(one.lost, small)
-    copied = max(len(copies(run)) for run in runs)
+    copied = max(len(duplicate_images(run)) for run in runs)
     return Finding(
         key=slug(f"without-skips-{one.network}"),
         network=one.network,
-        hypothesis=named(HYPOTHESIS, one.network),
+        hypothesis=with_network(HYPOTHESIS, one.network),
         contradicted_by=f"A loss whose interval lies below {share_bound(small)} and reaches 0.",
         verdict=verdict,
         estimates=_estimates(one),
@@ -107,7 +107,7 @@ def _finding(one: Doses, runs: list[Run], small: float) -> Finding:
                 else ()
             ),
         ),
-        statement=unnamed(HYPOTHESIS),
+        statement=without_network(HYPOTHESIS),
         evidence=("dose-response", "gradient-ratio", "doses"),
     )
 
@@ -120,7 +120,7 @@ def _verdict(lost: Mean | None, small: float) -> Verdict:
     return Verdict.CONTRADICTED if lost.high < small else Verdict.INCONCLUSIVE
 
 
-def _told(one: Doses, small: float) -> Told:
+def _told(one: Doses, small: float) -> NetworkStatement:
     verdict = _verdict(one.lost, small)
     clause = {
         Verdict.SUPPORTED: "the trained network loses accuracy without its skips",
@@ -130,8 +130,8 @@ def _told(one: Doses, small: float) -> Told:
     lost = _lost("", one.lost)
     if lost.value is None:
         reason = "all of them together were not scaled down, or not with re-estimated statistics"
-        return Told(one.network, clause, detail=reason)
-    return Told(one.network, clause, f"{lost.words} at alpha = {number(one.lowest)}")
+        return NetworkStatement(one.network, clause, detail=reason)
+    return NetworkStatement(one.network, clause, f"{lost.words} at alpha = {number(one.lowest)}")
 
 
 def _lost(name: str, lost: Mean | None) -> Estimate:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from analyses.comparison.combination import LONGEST_LABEL, combine, labels_of
+from analyses.comparison.combination import MAX_LABEL_LENGTH, combine, labels_of
 from gradflow.errors import ConfigurationError
 from gradflow.runs.reading.run import open_experiment
 from gradflow.runs.writing.run import ExperimentWriter, RunWriter
@@ -92,7 +92,7 @@ def test_labels_are_short_and_still_no_two_alike(tmp_path):
     names = [f"photographs-of-dishes-{date}" for date in dates]
     labels = labels_of([recorded(tmp_path / name, ("plain8", 1)) for name in names])
     assert labels == ["photographs…50503-140509", "photographs…50503-150211"]
-    assert max(map(len, labels)) == LONGEST_LABEL
+    assert max(map(len, labels)) == MAX_LABEL_LENGTH
     middle = [f"{'a' * 30}{letter}{'b' * 30}" for letter in "xy"]
     labels = labels_of([recorded(tmp_path / name, ("plain8", 1)) for name in middle])
     assert len(set(labels)) == 2

@@ -39,7 +39,7 @@ def test_a_planted_change_is_found_in_its_network_and_nowhere_else(build, compar
     assert verdicts == {"plain8": "contradicted", "plain6": "supported"}
     assert len({finding.topic for finding in result.findings}) == 1
     assert {finding.statement for finding in result.findings} == {
-        "b differs from a in what some layer carries, beyond the margins."
+        "b differs from a at some layer by more than the margins."
     }
     alone = compare_runs(experiment.members[0].runs[1], experiment.members[1].runs[1])
     assert result.findings[1].estimates == alone.findings[0].estimates
@@ -107,7 +107,7 @@ def test_without_a_pair_it_says_why(build, compared):
         "a": [build.plan("plain8", seed=1), build.plan("plain8", seed=2)],
         "b": [build.plan("plain8", seed=3), build.plan("plain8", seed=4)],
     }
-    with pytest.raises(NotApplicableError, match="no network of equal seed in common"):
+    with pytest.raises(NotApplicableError, match="no common network with equal seeds"):
         ANALYSIS.run(compared(**plans))
 
 

@@ -8,7 +8,7 @@ import pytest
 from scipy.signal import lfilter
 
 from analyses.comparison.alignment import align_layers
-from analyses.comparison.measure import Margins, false_discovery, run_changes
+from analyses.comparison.measure import Margins, adjusted_p_values, run_changes
 from analyses.comparison.runs import compare_runs, run_names
 from analyses.reading.options import configuration_differences
 from analyses.result import Verdict
@@ -81,7 +81,8 @@ def test_a_factor_planted_at_one_layer_is_found_and_ranked_first():
     assert "1 of 20" in finding.meaning
     top = tables_of(result)["ratios"]
     assert top["layer"].tolist() == ["encoder.1"]
-    assert "changed over plain: gradient rms changed at 1 of 4 places" in result.figures[0].title
+    expected = "changed over plain: gradient rms changed at 1 of 4 layers or parameters"
+    assert expected in result.figures[0].title
     result.figures[0].draw()
 
 
@@ -130,7 +131,7 @@ def test_the_same_name_in_another_role_is_no_partner():
     second = traced(2, ("0", "1"), roles=["activation", "linear"])
     alignment = align_layers(first, second)
     assert alignment.partners == {}
-    assert alignment.alone.groupby("run").size().to_dict() == {"first": 2, "second": 2}
+    assert alignment.unmatched.groupby("run").size().to_dict() == {"first": 2, "second": 2}
 
 
 def test_layers_without_partner_are_listed():
@@ -207,7 +208,7 @@ def test_runs_without_a_common_step_are_refused():
 
 def test_adjusted_p_values_are_benjamini_and_hochbergs():
     p_values = pd.Series([0.01, np.nan, 0.04, 0.03, 0.5])
-    adjusted = false_discovery(p_values)
+    adjusted = adjusted_p_values(p_values)
     # By hand: sorted .01 .03 .04 .5, times 4 over their rank, smallest from the right.
     wanted = [0.04, 0.16 / 3, 0.16 / 3, 0.5]
     assert adjusted.dropna().tolist() == pytest.approx(wanted)

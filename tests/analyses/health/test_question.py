@@ -15,7 +15,7 @@ from analyses.health.question import ANALYSIS, all_findings, run
 from analyses.health.units import mean_slope
 from analyses.registry import NotApplicableError
 from analyses.result import Verdict
-from analyses.wording.phrases import named, unnamed
+from analyses.wording.phrases import with_network, without_network
 
 STEPS = 18
 
@@ -257,7 +257,7 @@ def test_every_condition_has_words():
     for condition in CONDITIONS.values():
         clauses = {condition.holds, condition.fails, condition.unknown}
         assert len(clauses) == 3
-        assert named(condition.hypothesis, "net") != unnamed(condition.hypothesis)
+        assert with_network(condition.hypothesis, "net") != without_network(condition.hypothesis)
 
 
 def test_what_the_gradient_profile_asks_of_all_training_is_left_to_it(trace):

@@ -3,7 +3,7 @@
 import pytest
 
 from analyses.accuracy.difference.question import ANALYSIS as MATCHED
-from analyses.reading.matching import same_images, why_unmatched
+from analyses.reading.matching import mismatch_reason, same_images
 from analyses.reading.pairs import residual_pairs
 from analyses.reasons.question import ANALYSIS as BETTER
 from analyses.registry import NotApplicableError
@@ -21,7 +21,7 @@ def both(build, **of_the_second):
 
 def test_runs_made_together_match(build):
     first, second = both(build).runs
-    assert why_unmatched(first, second) == ""
+    assert mismatch_reason(first, second) == ""
     assert same_images(first, second)
 
 
@@ -29,12 +29,12 @@ def test_what_is_only_recorded_otherwise_does_not_part_them(build):
     first, second = both(
         build, configuration={"lr": 0.1, "data": "there", "probes": ["none"], "trace_every": 9}
     ).runs
-    assert why_unmatched(first, second) == ""
+    assert mismatch_reason(first, second) == ""
 
 
 def test_options_of_the_training_part_them_and_are_named(build):
     first, second = both(build, configuration={"lr": 0.2, "optimizer": {"momentum": 0.9}}).runs
-    said = why_unmatched(first, second)
+    said = mismatch_reason(first, second)
     assert said == "they were trained with different lr and optimizer.momentum"
 
 
@@ -63,7 +63,7 @@ def test_images_are_told_apart_by_the_best_that_is_known_of_them(build, column, 
     assert same_images(first, second)
     other_images(experiment, column)
     assert not same_images(first, second)
-    assert why_unmatched(first, second) == "their images differ"
+    assert mismatch_reason(first, second) == "their images differ"
 
 
 def test_without_common_images_there_is_nothing_to_match(build):

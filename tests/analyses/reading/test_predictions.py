@@ -2,7 +2,12 @@
 
 import pandas as pd
 
-from analyses.reading.predictions import copies, copies_caveat, correctness, predictions_of
+from analyses.reading.predictions import (
+    correctness,
+    duplicate_images,
+    duplicates_caveat,
+    predictions_of,
+)
 
 
 def test_images_missing_in_an_epoch_are_left_out():
@@ -25,17 +30,17 @@ def test_a_copy_of_a_validation_image_is_no_further_observation(build):
     (run,) = experiment.runs
     assert sorted(set(predictions_of(run).image)) == list(range(16))
     assert len(run.predictions) == 40
-    assert copies_caveat([run])[0].startswith("4 of the validation images are byte-identical")
+    assert duplicates_caveat([run])[0].startswith("4 of the validation images are byte-identical")
 
 
 def test_without_copies_there_is_nothing_to_say(build):
     right = build.right_of([0.5, 0.7], images=20)
     (run,) = build.experiment(build.plan(images=20, right=right, epochs=2)).runs
     assert len(predictions_of(run)) == 40
-    assert copies_caveat([run]) == ()
+    assert duplicates_caveat([run]) == ()
 
 
 def test_images_without_fingerprints_are_not_taken_for_copies(build):
     run = build.experiment(build.plan()).runs[0]
     run.images["fingerprint"] = float("nan")
-    assert copies(run).empty
+    assert duplicate_images(run).empty

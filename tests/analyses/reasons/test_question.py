@@ -67,7 +67,7 @@ def test_a_difference_without_intervention_is_no_cause(build):
     result = ANALYSIS.run(experiment)
     profile = finding(result, "norm-profile")
     assert profile.verdict is Verdict.INCONCLUSIVE
-    assert "it differs, but no intervention moved it" in profile.meaning
+    assert "it differs, but no intervention changed it" in profile.meaning
     assert profile.estimates[0].value == pytest.approx(1.1 / 1.4, rel=0.02)
 
 
@@ -151,7 +151,7 @@ def test_breaking_a_trained_network_does_not_make_path_lengths_a_cause(build):
 def test_what_was_not_recorded_is_said(build):
     result = ANALYSIS.run(plans_of(build, [1], constant(0.4, 0.9), constant(0.4, 0.9)))
     said = " ".join(result.findings[0].caveats)
-    assert "not weighed: gradient coherence, effective path length and gradient noise" in said
+    assert "not examined: gradient coherence, effective path length and gradient noise" in said
     effects = result.tables[1].frame.set_index("intervention")["interval"]
     assert effects["delete one block"] == "not recorded"
 

@@ -23,7 +23,7 @@ def test_correlations_are_spearmans_averaged_over_networks():
     assert found.runs == (14, 14, 14)
 
 
-def test_the_p_value_of_one_candidate_is_that_of_all_permutations():
+def test_the_p_value_of_one_quantity_is_that_of_all_permutations():
     values, score = np.array([[1.0, 2, 3, 5, 4]]), np.arange(5.0)
     found = seed_associations([values], [score], permutations=20_000)
     rhos = [stats.spearmanr(values[0], order).statistic for order in permutations(range(5))]
@@ -40,7 +40,7 @@ def test_looking_at_many_raises_the_p_value():
     assert among > alone
 
 
-def test_unrelated_candidates_rarely_pass():
+def test_unrelated_quantities_rarely_pass():
     generator = np.random.default_rng(2)
     smallest = [
         min(
@@ -68,7 +68,7 @@ def test_four_seeds_or_a_missing_value_give_no_correlation():
     assert np.isfinite(found.p_values[1])
 
 
-def test_a_constant_candidate_counts_only_where_it_varies():
+def test_a_constant_quantity_counts_only_where_it_varies():
     generator = np.random.default_rng(4)
     flat, varying = np.full((1, 6), 16.0), generator.random((1, 6))
     scores = [generator.random(6), generator.random(6)]

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 from scipy.signal import lfilter
 
-from analyses.statistics.batch_means import FEWEST_BATCHES, MOST_BATCHES, batch_mean
+from analyses.statistics.batch_means import MAX_BATCHES, MIN_BATCHES, batch_mean
 
 
 def autoregressive(generator, steps, phi):
@@ -17,10 +17,10 @@ def autoregressive(generator, steps, phi):
 def test_the_interval_is_students_over_the_means_of_batches():
     series = np.random.default_rng(0).normal(1.0, 1.0, size=400)
     mean = batch_mean(series)
-    assert mean.batches == MOST_BATCHES
-    batches = series.reshape(MOST_BATCHES, -1).mean(axis=1)
+    assert mean.batches == MAX_BATCHES
+    batches = series.reshape(MAX_BATCHES, -1).mean(axis=1)
     assert mean.interval() == pytest.approx(
-        stats.t.interval(0.95, MOST_BATCHES - 1, batches.mean(), stats.sem(batches))
+        stats.t.interval(0.95, MAX_BATCHES - 1, batches.mean(), stats.sem(batches))
     )
     assert mean.p_value() == pytest.approx(stats.ttest_1samp(batches, 0.0).pvalue)
 
@@ -56,7 +56,7 @@ def test_few_steps_have_a_mean_without_interval():
 
 
 def test_long_dependence_leaves_few_batches():
-    assert batch_mean(np.linspace(0, 1, 100)).batches == FEWEST_BATCHES
+    assert batch_mean(np.linspace(0, 1, 100)).batches == MIN_BATCHES
 
 
 def test_a_constant_lies_within_the_margin_or_beyond_it():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analyses.statistics.power import paired_power, sd_interval, seeds_for, seeds_needed
+from analyses.statistics.power import paired_power, sd_interval, seeds_for_power, seeds_needed
 
 
 @pytest.mark.parametrize(("seeds", "effect"), [(2, 3.0), (5, 1.0), (10, 1.0), (34, 0.5)])
@@ -33,23 +33,23 @@ def test_no_difference_is_found_as_often_as_the_level_says():
 @pytest.mark.parametrize(("effect", "seeds"), [(0.2, 199), (0.5, 34), (0.8, 15), (1.0, 10)])
 def test_seeds_are_those_of_published_tables(effect, seeds):
     # G*Power 3.1: paired t-test, two-sided, 5 %, power 80 %.
-    assert seeds_for(effect, 1.0) == seeds
+    assert seeds_for_power(effect, 1.0) == seeds
 
 
 def test_the_number_is_the_smallest_that_reaches_the_power():
     for effect in (0.05, 0.37, 2.0, 9.0):
-        seeds = seeds_for(effect, 1.0)
+        seeds = seeds_for_power(effect, 1.0)
         assert paired_power(seeds, effect, 1.0) >= 0.8
         assert seeds == 2 or paired_power(seeds - 1, effect, 1.0) < 0.8
 
 
 def test_no_difference_or_a_tiny_one_has_no_number():
-    assert seeds_for(0.0, 1.0) is None
-    assert seeds_for(1e-5, 1.0) is None
+    assert seeds_for_power(0.0, 1.0) is None
+    assert seeds_for_power(1e-5, 1.0) is None
 
 
 def test_without_spread_two_seeds_are_enough():
-    assert seeds_for(0.01, 0.0) == 2
+    assert seeds_for_power(0.01, 0.0) == 2
 
 
 def test_huge_effects_are_found_surely():
@@ -67,9 +67,9 @@ def test_the_interval_of_the_number_comes_from_that_of_the_standard_deviation():
     needed = seeds_needed(2.0, 3.0, seeds=5)
     low, high = sd_interval(3.0, 5)
     assert (needed.low, needed.value, needed.high) == (
-        seeds_for(2.0, low),
-        seeds_for(2.0, 3.0),
-        seeds_for(2.0, high),
+        seeds_for_power(2.0, low),
+        seeds_for_power(2.0, 3.0),
+        seeds_for_power(2.0, high),
     )
     assert needed.low < needed.value < needed.high
 

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analyses.statistics.seeds_and_images import Values, mean_over_seeds
+from analyses.statistics.seeds_and_images import SeedValues, mean_over_seeds
 
 IMAGES = 100
 
 
 def group(rows, first_image=0):
     rows = np.asarray(rows, dtype=float)
-    return Values(rows, np.arange(first_image, first_image + rows.shape[1]))
+    return SeedValues(rows, np.arange(first_image, first_image + rows.shape[1]))
 
 
 def test_one_seed_has_the_sampling_variance_of_its_images():
@@ -20,7 +20,7 @@ def test_one_seed_has_the_sampling_variance_of_its_images():
     error = gaps.std() / IMAGES**0.5
     assert mean.values[0] == pytest.approx(gaps.mean())
     assert mean.image_sd[0] == pytest.approx(error, rel=0.05)
-    low, high = mean.pointwise(0)
+    low, high = mean.pointwise_interval(0)
     assert (low, high) == pytest.approx(
         (gaps.mean() - 1.96 * error, gaps.mean() + 1.96 * error), abs=0.01
     )
@@ -31,7 +31,7 @@ def test_without_noise_of_images_the_interval_is_students():
     levels = [0.10, 0.16, 0.19, 0.30]
     mean = mean_over_seeds([group(np.full((1, IMAGES), level)) for level in levels])
     wanted = stats.t.interval(0.95, 3, np.mean(levels), stats.sem(levels))
-    assert mean.pointwise(0) == pytest.approx(wanted, abs=0.01)
+    assert mean.pointwise_interval(0) == pytest.approx(wanted, abs=0.01)
     assert mean.image_sd[0] == pytest.approx(0, abs=1e-12)
 
 
@@ -56,14 +56,14 @@ def test_few_seeds_say_nothing_of_other_seeds():
     groups = [group(np.full((1, IMAGES), level), IMAGES * level) for level in (0, 1)]
     mean = mean_over_seeds(groups)
     assert mean.seed_sd[0] == pytest.approx(0.5**0.5)
-    assert mean.pointwise(0) == pytest.approx((0.5, 0.5))
+    assert mean.pointwise_interval(0) == pytest.approx((0.5, 0.5))
 
 
 def test_means_without_images_have_an_interval_from_three_seeds_on():
-    values = [Values(np.array([[level]]), None) for level in (0.1, 0.2, 0.4)]
-    assert mean_over_seeds(values[:2]).pointwise(0) == (None, None)
+    values = [SeedValues(np.array([[level]]), None) for level in (0.1, 0.2, 0.4)]
+    assert mean_over_seeds(values[:2]).pointwise_interval(0) == (None, None)
     wanted = stats.t.interval(0.95, 2, np.mean([0.1, 0.2, 0.4]), stats.sem([0.1, 0.2, 0.4]))
-    assert mean_over_seeds(values).pointwise(0) == pytest.approx(wanted, abs=0.03)
+    assert mean_over_seeds(values).pointwise_interval(0) == pytest.approx(wanted, abs=0.03)
 
 
 def test_the_band_holds_whole_curves_as_often_as_it_says():
@@ -76,8 +76,8 @@ def test_the_band_holds_whole_curves_as_often_as_it_says():
             for index in range(5)
         ]
         mean = mean_over_seeds(groups, resamples=200, seed=trial)
-        inside.append(np.abs(mean.values).max() <= mean.half_band(slice(0, 10)))
-        low, high = mean.pointwise(0)
+        inside.append(np.abs(mean.values).max() <= mean.band_half_width(slice(0, 10)))
+        low, high = mean.pointwise_interval(0)
         pointwise.append(low <= 0 <= high)
     # 100 trials: two standard errors of 0.95 are 0.04. Conservative is allowed, less is not.
     assert np.mean(inside) >= 0.91
@@ -87,8 +87,8 @@ def test_the_band_holds_whole_curves_as_often_as_it_says():
 def test_the_band_is_wider_than_any_pointwise_interval():
     generator = np.random.default_rng(5)
     mean = mean_over_seeds([group(generator.normal(size=(6, IMAGES))) for _ in range(3)])
-    widest = max(high - low for low, high in map(mean.pointwise, range(6)))
-    assert 2 * mean.half_band(slice(0, 6)) > widest
+    widest = max(high - low for low, high in map(mean.pointwise_interval, range(6)))
+    assert 2 * mean.band_half_width(slice(0, 6)) > widest
 
 
 def test_different_numbers_of_rows_are_refused():

@@ -16,8 +16,8 @@ def test_kernels_are_the_moments_of_two_rectified_gaussians(correlation):
     y = correlation * x + math.sqrt(1 - correlation**2) * z
     both = 2 * np.mean((x > 0) & (y > 0))
     product = 2 * np.mean(np.maximum(x, 0) * np.maximum(y, 0))
-    assert theory.kernel_slope(correlation) == pytest.approx(both, abs=0.005)
-    assert theory.kernel(correlation) == pytest.approx(product, abs=0.01)
+    assert theory.arc_cosine_kernel_0(correlation) == pytest.approx(both, abs=0.005)
+    assert theory.arc_cosine_kernel_1(correlation) == pytest.approx(product, abs=0.01)
 
 
 @pytest.mark.parametrize(("gain", "factor"), [(HE_GAIN, 1.0), (PYTORCH_DEFAULT_GAIN, 1 / 6)])

@@ -3,8 +3,8 @@
 import pytest
 
 from analyses.wording.numbers import (
-    between,
     finite,
+    interval_text,
     number,
     p_value,
     percent,
@@ -38,8 +38,8 @@ def test_fractions_and_differences():
 
 
 def test_intervals_say_where_there_is_none():
-    assert between(0.1, 0.25, percent) == "(95 % interval 10.0 to 25.0)"
-    assert between(None, None) == "(no interval)"
+    assert interval_text(0.1, 0.25, percent) == "(95 % interval 10.0 to 25.0)"
+    assert interval_text(None, None) == "(no interval)"
 
 
 def test_only_finite_values_pass():

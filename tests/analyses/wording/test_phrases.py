@@ -2,7 +2,7 @@
 
 import pytest
 
-from analyses.wording.phrases import listing, named, plural, unnamed
+from analyses.wording.phrases import listing, plural, with_network, without_network
 
 
 def test_counts_and_lists():
@@ -18,5 +18,5 @@ def test_counts_and_lists():
 @pytest.mark.parametrize("network", ["plain34", "[x]", "{}", "a] b"])
 def test_a_hypothesis_reads_with_and_without_its_network(network):
     template = "The skips[ of {}] carry most."
-    assert named(template, network) == f"The skips of {network} carry most."
-    assert unnamed(template) == "The skips carry most."
+    assert with_network(template, network) == f"The skips of {network} carry most."
+    assert without_network(template) == "The skips carry most."

@@ -39,7 +39,7 @@ def test_a_class_never_predicted_counts_against_it(build):
     right[:, 0::5] = False  # class 0 is taken for class 1, and nothing is taken for class 0
     (finding,) = ANALYSIS.run(build.experiment(build.plan(right=right))).findings
     assert finding.verdict is Verdict.CONTRADICTED
-    assert "no image is ever taken for class bakso" in finding.meaning
+    assert "no image is ever classified as class bakso" in finding.meaning
 
 
 def test_unknown_class_names_become_indices(build):

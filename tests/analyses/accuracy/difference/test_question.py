@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analyses.accuracy.difference.measure import difference_of, matched_runs
+from analyses.accuracy.difference.measure import accuracy_difference, matched_runs
 from analyses.accuracy.difference.question import ANALYSIS, run
 from analyses.registry import NotApplicableError
 from analyses.result import Verdict
-from analyses.statistics.power import seeds_for
+from analyses.statistics.power import seeds_for_power
 
 # Nothing here looks at layers: as few of them as make a network.
 SMALL = {"steps": 1, "convolutions": 2}
@@ -45,7 +45,7 @@ def test_the_headline_is_the_mean_over_epochs(build):
     assert over_epochs.estimates[0].value == pytest.approx(10)
     assert over_epochs.verdict is Verdict.SUPPORTED
     assert "10.0\u00a0percentage points" in over_epochs.meaning
-    assert "resampling images alone" in over_epochs.meaning
+    assert "resampling images only" in over_epochs.meaning
 
 
 def test_a_large_difference_on_the_same_images_is_supported(build):
@@ -86,16 +86,18 @@ def test_spread_seeds_widen_the_interval_at_least_to_students(build):
 
 def test_power_of_the_smallest_size_of_interest(build):
     gaps = [0.02, 0.30, 0.10, 0.22]
-    power = finding(run(spread(build, gaps), smallest=0.05), "enough-seeds")
-    wanted = seeds_for(0.05, float(np.std(gaps, ddof=1)))
+    power = finding(run(spread(build, gaps), smallest_difference=0.05), "enough-seeds")
+    wanted = seeds_for_power(0.05, float(np.std(gaps, ddof=1)))
     assert power.estimates[0].value == wanted
-    assert power.estimates[1].value == seeds_for(0.16, float(np.std(gaps, ddof=1)))
+    assert power.estimates[1].value == seeds_for_power(0.16, float(np.std(gaps, ddof=1)))
     assert power.verdict is Verdict.CONTRADICTED
     assert f"{wanted} are needed" in power.meaning
 
 
 def test_seeds_that_agree_are_enough(build):
-    power = finding(run(spread(build, [0.2, 0.2, 0.21, 0.2]), smallest=0.1), "enough-seeds")
+    power = finding(
+        run(spread(build, [0.2, 0.2, 0.21, 0.2]), smallest_difference=0.1), "enough-seeds"
+    )
     assert power.verdict is Verdict.SUPPORTED
     assert power.estimates[0].high <= 4
 
@@ -153,7 +155,7 @@ def test_without_predictions_the_scalars_give_a_difference_without_interval(buil
     experiment = networks(build, 0.4, 0.7)
     for one in experiment.runs:
         one._tables["predictions"] = one.predictions.iloc[:0]
-    gap = difference_of(matched_runs([(experiment.runs[0], experiment.runs[1])]))
+    gap = accuracy_difference(matched_runs([(experiment.runs[0], experiment.runs[1])]))
     assert (gap.value, gap.low) == (pytest.approx(0.3), None)
     result = ANALYSIS.run(experiment)
     assert finding(result, "ahead").verdict is Verdict.INCONCLUSIVE

@@ -12,9 +12,9 @@ from analyses.accuracy.explanation.links import (
     real_changes,
     removed_movement,
 )
-from analyses.accuracy.recalibration.measure import Pair
+from analyses.accuracy.recalibration.measure import RecalibrationSeries
 from analyses.result import Verdict
-from analyses.statistics.association import Association
+from analyses.statistics.associations_over_epochs import StrongestAssociation
 
 
 def frame(values, start=1):
@@ -25,14 +25,14 @@ def series(values, start=2):
     return pd.Series(values, index=range(start, start + len(values)))
 
 
-def association(correlation=0.0, p=0.5, smallest=0.01, chance=0.3):
-    return Association((correlation,), 0, p, smallest, chance, 40, "seeds swapped")
+def association(correlation=0.0, p=0.5, smallest=0.01, critical_rho=0.3):
+    return StrongestAssociation((correlation,), 0, p, smallest, critical_rho, 40, "seeds swapped")
 
 
 def test_the_real_change_and_the_movement_removed_are_those_of_the_two_series():
     running = np.array([[1, 0, 0, 0], [1, 1, 1, 0], [1, 0, 0, 0]], dtype=float)
     fresh = np.array([[1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 0, 0]], dtype=float)
-    pair = Pair("1", (1, 2, 3), running, fresh)
+    pair = RecalibrationSeries("1", (1, 2, 3), running, fresh)
     assert real_changes(pair).to_dict() == {2: 0.25, 3: 0.0}
     assert removed_movement(pair).to_dict() == {2: 0.25 - 0.0625, 3: 0.25}
 
@@ -83,9 +83,9 @@ def test_what_is_missing_is_said(quantity, response, missing):
     ("association", "verdict"),
     [
         (association(0.8, p=0.01), Verdict.SUPPORTED),
-        (association(0.0, chance=0.3), Verdict.CONTRADICTED),
-        (association(0.0, chance=0.6), Verdict.INCONCLUSIVE),
-        (association(0.4, chance=0.3), Verdict.INCONCLUSIVE),
+        (association(0.0, critical_rho=0.3), Verdict.CONTRADICTED),
+        (association(0.0, critical_rho=0.6), Verdict.INCONCLUSIVE),
+        (association(0.4, critical_rho=0.3), Verdict.INCONCLUSIVE),
         (association(0.9, p=0.11, smallest=0.11), Verdict.INCONCLUSIVE),
         (association(0.0, smallest=0.11), Verdict.INCONCLUSIVE),
     ],

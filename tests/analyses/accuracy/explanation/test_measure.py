@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from analyses.accuracy.explanation.measure import JUMPS, LEARNING, NOISE, REAL, STALE, decompose
-from analyses.accuracy.recalibration.measure import Pair
+from analyses.accuracy.recalibration.measure import RecalibrationSeries
 from analyses.statistics.proportions import paired_change
 
 JUMPING = np.array([0.3, 0.7, 0.35, 0.75, 0.4, 0.65, 0.3, 0.7, 0.35])
@@ -14,7 +14,7 @@ JUMPING = np.array([0.3, 0.7, 0.35, 0.75, 0.4, 0.65, 0.3, 0.7, 0.35])
 def pair(running, fresh=None):
     fresh = running if fresh is None else fresh
     epochs = tuple(range(1, len(running) + 1))
-    return Pair("1", epochs, running.astype(float), fresh.astype(float))
+    return RecalibrationSeries("1", epochs, running.astype(float), fresh.astype(float))
 
 
 def drawn(running, fresh, images, generator):
@@ -39,7 +39,7 @@ def test_the_shares_add_up_to_one_and_noise_is_mcnemars_variance():
 
 def test_learning_is_the_least_squares_fit_less_its_noise():
     one = drawn(JUMPING, JUMPING[::-1], 150, np.random.default_rng(1))
-    steps = np.diff(one.fresh, axis=0)
+    steps = np.diff(one.re_estimated, axis=0)
     k = np.arange(1, len(steps) + 1)
     design = np.stack([np.ones(len(k)), 1 / k], axis=1)
     hat = design @ np.linalg.inv(design.T @ design) @ design.T

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from analyses.accuracy.jumps.measure import changes_of, jumps
+from analyses.accuracy.jumps.measure import changes_of_network, changes_of_run
 from analyses.accuracy.jumps.question import ANALYSIS
 from analyses.registry import NotApplicableError
 from analyses.result import Verdict
@@ -21,7 +21,7 @@ def plan_of(build, accuracies, images=200, **options):
 
 def test_changes_are_tested_on_the_same_images(build):
     experiment = build.experiment(plan_of(build, [0.5, 0.53, 0.4]))
-    changes = changes_of(experiment.runs[0])
+    changes = changes_of_run(experiment.runs[0])
     assert list(changes["change"]) == pytest.approx([0.03, -0.13])
     # All six discordant images of the first change were gained, all 26 of the second lost.
     assert list(changes["p_value"]) == pytest.approx([2 * binom.pmf(0, n, 0.5) for n in (6, 26)])
@@ -29,7 +29,7 @@ def test_changes_are_tested_on_the_same_images(build):
 
 def test_adjusted_p_values_are_benjamini_and_hochbergs(build):
     experiment = build.experiment(plan_of(build, [0.5, 0.53, 0.4, 0.405]))
-    changes = jumps("plain8", list(experiment.runs)).changes
+    changes = changes_of_network("plain8", list(experiment.runs)).changes
     ordered = sorted(changes["p_value"])
     by_hand = [3 * ordered[0], 3 * ordered[1] / 2, ordered[2]]
     assert sorted(changes["adjusted"]) == pytest.approx(by_hand)

@@ -7,13 +7,13 @@ import pytest
 from analyses.accuracy.learning_curves.question import ANALYSIS, mean_curves, new_bests
 from analyses.accuracy.learning_curves.reference import (
     CLASSES,
-    has_reference_setting,
+    has_reference_options,
     reference_curves,
 )
 from analyses.registry import NotApplicableError
 from analyses.statistics.proportions import wilson_interval
 
-SETTING = {
+REFERENCE_OPTIONS = {
     "batch_size": 24,
     "lr": 0.0005,
     "weight_decay": 0.0005,
@@ -59,12 +59,12 @@ def test_the_band_counts_the_images_of_one_seed():
 
 def test_the_reference_stands_beside_runs_of_its_own_setting_only(build):
     right = build.right_of([0.3] * 10)
-    own = build.plan("plain34", right=right, epochs=10, steps=1, configuration=SETTING)
+    own = build.plan("plain34", right=right, epochs=10, steps=1, configuration=REFERENCE_OPTIONS)
     smaller = build.plan(
-        "resnet34", epochs=10, steps=1, configuration={**SETTING, "image_size": 96}
+        "resnet34", epochs=10, steps=1, configuration={**REFERENCE_OPTIONS, "image_size": 96}
     )
     experiment = build.experiment(own, smaller)
-    assert [has_reference_setting(run) for run in experiment.runs] == [True, False]
+    assert [has_reference_options(run) for run in experiment.runs] == [True, False]
     figure = ANALYSIS.run(experiment).figures[0]
     labels = {line.get_label() for axis in figure.draw().axes for line in axis.lines}
     assert "plain34, reference" in labels

@@ -3,7 +3,11 @@
 import numpy as np
 import pytest
 
-from analyses.accuracy.recalibration.measure import Pair, movement_removed, squared_movement
+from analyses.accuracy.recalibration.measure import (
+    RecalibrationSeries,
+    movement_and_removal,
+    squared_movement,
+)
 from analyses.accuracy.recalibration.question import ANALYSIS
 from analyses.registry import NotApplicableError
 from analyses.result import Verdict
@@ -47,8 +51,10 @@ def test_intervals_cover_the_true_share():
     for seed in range(40):
         running, fresh = noisy(JUMPING, seed=seed), noisy([0.5, 0.7, 0.5, 0.7, 0.5], seed=seed + 99)
         true = 1 - 4 * 0.2**2 / np.square(np.diff(JUMPING)).sum()
-        pair = Pair("1", tuple(range(1, 6)), running.astype(float), fresh.astype(float))
-        moved = movement_removed([pair], 500, seed)
+        pair = RecalibrationSeries(
+            "1", tuple(range(1, 6)), running.astype(float), fresh.astype(float)
+        )
+        moved = movement_and_removal([pair], 500, seed)
         covered += moved.removed_low <= true <= moved.removed_high
     assert covered >= 34
 

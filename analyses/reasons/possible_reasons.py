@@ -1,6 +1,6 @@
-"""What might make one network better than another: each candidate, measured in one run.
+"""Possible reasons why one network is better than another, each measured in one run.
 
-A candidate is one number at each step or epoch of a run. Ratios are natural logarithms.
+Each is one number per step or epoch of a run. Ratios are natural logarithms.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from analyses.gradients.signals import dead_fraction
-from analyses.reading.layer_gradients import layer_gradients, logarithm, wide
+from analyses.reading.layer_gradients import layer_gradients, logarithm, pivot_by_step
 from analyses.registry import NotApplicableError
 from analyses.skips.path_lengths import PATHS, by_length, weighted_length
 from analyses.statistics import Array
@@ -20,19 +20,19 @@ WHOLE_MODEL = "(model)"
 
 
 @dataclass(frozen=True)
-class Candidate:
-    """One explanation that can be measured.
+class PossibleReason:
+    """One explanation of a difference in accuracy that can be measured.
 
     Fields:
         key: letters, digits and hyphens.
         name: a few words.
-        unit: of the number; "" for a pure one.
-        over: what the series runs over, step or epoch.
+        unit: unit of the number; "" for a pure number.
+        over: step or epoch, whichever the series has one value for.
         logarithmic: whether the series holds natural logarithms.
-        margin: a difference between networks smaller than this is none to speak of, in the
-            unit of the series (of logarithms: the logarithm of a factor).
-        definition: how it is computed, for the report.
-        measure: the finite values of a run, shape [steps] or [epochs]; empty where the run did
+        margin: a smaller difference between networks does not count; in the unit of the series
+            (for logarithms: the logarithm of a factor).
+        definition: how it is computed, as the report says it.
+        measure: the finite values of a run, shape [steps] or [epochs]; empty if the run did
             not record what it needs.
     """
 
@@ -46,7 +46,7 @@ class Candidate:
     measure: Callable[[Run], Array]
 
     def shown(self, value: float) -> float:
-        """A number of the series in the unit in which it is shown: logarithms as factors."""
+        """`value` as the report shows it: a logarithm becomes a factor."""
         if not self.logarithmic:
             return float(value)
         with np.errstate(over="ignore"):
@@ -83,7 +83,7 @@ def dead_channels(run: Run) -> Array:
 
 
 def staleness(run: Run) -> Array:
-    """Shift of the running means in standard deviations, mean over layers, at each epoch."""
+    """Shift of the running means, in standard deviations, mean over layers, at each epoch."""
     return _finite(run.table("batchnorm_staleness").groupby("epoch")["mean_shift"].mean())
 
 
@@ -92,12 +92,12 @@ def variance_spread(run: Run) -> Array:
     if not (len(run.activations) and len(run.layers)):
         return np.empty(0)
     names = run.layers.loc[run.layers["role"] == "convolution", "layer"]
-    logs = logarithm(wide(run.activations, "channel_variance", names))
+    logs = logarithm(pivot_by_step(run.activations, "channel_variance", names))
     return _finite(logs.std(axis=1, ddof=0))
 
 
 def path_length(run: Run) -> Array:
-    """Mean path length weighted by the gradient's share, at each epoch."""
+    """Mean path length, weighted by the share of the gradient, at each epoch."""
     if not len(run.table(PATHS)):
         return np.empty(0)
     return _finite(weighted_length(by_length(run, "share")))
@@ -120,42 +120,42 @@ STALENESS = "staleness"
 PATH_LENGTH = "path-length"
 PROFILE = "norm-profile"
 
-CANDIDATES = (
-    Candidate(
+POSSIBLE_REASONS = (
+    PossibleReason(
         PROFILE, "gradient norm per layer", "", "step", True, np.log(1.01),
         "factor by which the gradient norm changes per layer toward the input, at equal shape",
         factor_per_layer,
     ),
-    Candidate(
+    PossibleReason(
         "coherence", "gradient coherence", "", "epoch", False, 0.02,
         "mean pairwise cosine of the gradients of single images, all parameters", coherence,
     ),
-    Candidate(
+    PossibleReason(
         "update-to-weight", "update-to-weight ratio", "", "step", True, np.log(1.1),
         "median over parameters of |update| / |weight|", update_to_weight,
     ),
-    Candidate(
+    PossibleReason(
         "dead-units", "share of dead channels", "", "step", False, 0.01,
         "channels after a nonlinearity that are zero on the whole batch, over all of them",
         dead_channels,
     ),
-    Candidate(
+    PossibleReason(
         STALENESS, "staleness of batch-norm statistics", "std", "epoch", False, 0.05,
         "root mean square shift of the running means, in standard deviations, mean over layers",
         staleness,
     ),
-    Candidate(
+    PossibleReason(
         "variance-spread", "spread of channel variance", "", "step", False, 0.1,
         "standard deviation over convolutions of the natural logarithm of channel variance",
         variance_spread,
     ),
-    Candidate(
+    PossibleReason(
         PATH_LENGTH, "effective path length", "branches", "epoch", False, 1.0,
         "mean number of branches weighted by the gradient's share; in a plain network all blocks, "
         "by construction",
         path_length,
     ),
-    Candidate(
+    PossibleReason(
         "noise-scale", "gradient noise scale", "images", "epoch", True, np.log(1.5),
         "B_simple = S / |G|^2, S and |G|^2 averaged over draws", noise_scale,
     ),

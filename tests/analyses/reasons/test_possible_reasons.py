@@ -1,11 +1,11 @@
-"""Each candidate against the numbers planted in a run, or against numpy."""
+"""Each possible reason against the numbers planted in a run, or against numpy."""
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from analyses.reasons.candidates import (
-    CANDIDATES,
+from analyses.reasons.possible_reasons import (
+    POSSIBLE_REASONS,
     coherence,
     dead_channels,
     factor_per_layer,
@@ -16,7 +16,7 @@ from analyses.reasons.candidates import (
     variance_spread,
 )
 
-MEASURED = {candidate.key: candidate for candidate in CANDIDATES}
+MEASURED = {reason.key: reason for reason in POSSIBLE_REASONS}
 
 
 def run_of(build, **options):
@@ -76,8 +76,8 @@ def test_the_noise_scale_averages_before_it_divides(build):
 
 def test_nothing_recorded_is_an_empty_series(build):
     bare = run_of(build, without=("gradients", "activations", "parameters", "junctions", "layers"))
-    for candidate in CANDIDATES:
-        assert len(candidate.measure(bare)) == 0
+    for reason in POSSIBLE_REASONS:
+        assert len(reason.measure(bare)) == 0
 
 
 def test_logarithms_are_shown_as_factors():

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 from scipy.stats import pearsonr, spearmanr
 
-from analyses.statistics.association import steady_course, strongest_association
+from analyses.statistics.associations_over_epochs import (
+    steady_learning_basis,
+    strongest_association,
+)
 
 
 def ar1(phi, shape, generator):
@@ -29,7 +32,7 @@ def rho(a, b):
 
 
 def test_the_steady_course_is_orthonormal_and_holds_a_line_and_a_logarithms_changes():
-    course = steady_course(9)
+    course = steady_learning_basis(9)
     assert course.T @ course == pytest.approx(np.eye(2))
     learning = 0.3 + 0.7 / np.arange(1, 10)
     assert course @ (course.T @ learning) == pytest.approx(learning)
@@ -37,10 +40,10 @@ def test_the_steady_course_is_orthonormal_and_holds_a_line_and_a_logarithms_chan
 
 def test_correlations_are_scipys_of_the_residuals_averaged_over_runs():
     generator = np.random.default_rng(2)
-    responses, candidates = generator.random((2, 20)), generator.random((2, 3, 20))
-    found = strongest_association(list(candidates), list(responses), 200)
+    responses, quantities = generator.random((2, 20)), generator.random((2, 3, 20))
+    found = strongest_association(list(quantities), list(responses), 200)
     expected = [
-        np.mean([rho(rest(candidates[run, which]), rest(responses[run])) for run in range(2)])
+        np.mean([rho(rest(quantities[run, which]), rest(responses[run])) for run in range(2)])
         for which in range(3)
     ]
     assert found.correlations == pytest.approx(expected)
@@ -49,32 +52,32 @@ def test_correlations_are_scipys_of_the_residuals_averaged_over_runs():
 
 def test_with_five_seeds_the_p_value_is_that_of_all_swaps_by_brute_force():
     generator = np.random.default_rng(3)
-    responses, candidates = generator.random((5, 8)), generator.random((5, 2, 8))
-    responses += candidates[:, 1]
+    responses, quantities = generator.random((5, 8)), generator.random((5, 2, 8))
+    responses += quantities[:, 1]
     largest = [
         max(
-            abs(np.mean([rho(rest(candidates[a, q]), rest(responses[b])) for a, b in enumerate(p)]))
+            abs(np.mean([rho(rest(quantities[a, q]), rest(responses[b])) for a, b in enumerate(p)]))
             for q in range(2)
         )
         for p in permutations(range(5))
     ]
-    found = strongest_association(list(candidates), list(responses))
+    found = strongest_association(list(quantities), list(responses))
     assert found.p_value == pytest.approx(np.mean(np.array(largest) >= largest[0] - 1e-9))
     assert found.smallest_p == pytest.approx(1 / 120)
-    assert found.chance == pytest.approx(np.quantile(largest, 0.95, method="higher"))
+    assert found.critical_rho == pytest.approx(np.quantile(largest, 0.95, method="higher"))
 
 
 def test_with_two_seeds_the_p_value_is_the_larger_of_two_over_all_rotations():
     generator = np.random.default_rng(4)
-    responses, candidates = generator.random((2, 7)), generator.random((2, 1, 7))
-    responses += candidates[:, 0]
+    responses, quantities = generator.random((2, 7)), generator.random((2, 1, 7))
+    responses += quantities[:, 0]
 
     def p_of(prepare):
         means = [
             abs(
                 np.mean(
                     [
-                        rho(prepare(candidates[run, 0]), np.roll(prepare(responses[run]), -turn))
+                        rho(prepare(quantities[run, 0]), np.roll(prepare(responses[run]), -turn))
                         for run, turn in enumerate(turns)
                     ]
                 )
@@ -83,16 +86,16 @@ def test_with_two_seeds_the_p_value_is_the_larger_of_two_over_all_rotations():
         ]
         return np.mean(np.array(means) >= means[0] - 1e-9)
 
-    found = strongest_association(list(candidates), list(responses))
+    found = strongest_association(list(quantities), list(responses))
     assert found.p_value == pytest.approx(max(p_of(rest), p_of(lambda series: series)))
     assert found.smallest_p == pytest.approx(1 / 49)
 
 
-def test_a_planted_association_is_found_among_many_candidates():
+def test_a_planted_association_is_found_among_many_quantities():
     generator = np.random.default_rng(4)
     response = generator.standard_normal(60)
-    candidates = np.vstack([generator.standard_normal((9, 60)), response + 0.1])
-    found = strongest_association([candidates], [response], 500)
+    quantities = np.vstack([generator.standard_normal((9, 60)), response + 0.1])
+    found = strongest_association([quantities], [response], 500)
     assert (found.strongest, found.p_value < 0.03) == (9, True)
     assert found.interval(9)[0] > 0.5
 
@@ -102,9 +105,9 @@ def test_independent_ar1_series_seldom_count_as_associated():
     generator = np.random.default_rng(11)
     fired = naive = 0
     for repetition in range(60):
-        response, candidates = (ar1(0.9, shape, generator) for shape in ((100,), (10, 100)))
-        fired += strongest_association([candidates], [response], 200, repetition).p_value < 0.05
-        naive += pearsonr(candidates[0], response).pvalue < 0.05
+        response, quantities = (ar1(0.9, shape, generator) for shape in ((100,), (10, 100)))
+        fired += strongest_association([quantities], [response], 200, repetition).p_value < 0.05
+        naive += pearsonr(quantities[0], response).pvalue < 0.05
     assert fired <= 6
     assert naive >= 20
 
@@ -115,8 +118,8 @@ def test_a_course_of_training_that_all_seeds_share_is_no_association():
     fired = 0
     for repetition in range(60):
         responses = course + ar1(0.9, (5, 12), generator)
-        candidates = course + ar1(0.9, (5, 8, 12), generator)
-        p = strongest_association(list(candidates), list(responses), 200, repetition).p_value
+        quantities = course + ar1(0.9, (5, 8, 12), generator)
+        p = strongest_association(list(quantities), list(responses), 200, repetition).p_value
         fired += p < 0.05
     assert fired <= 8  # Binomial(60, 0.05) is above 8 less than once in a hundred times
 
