@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from analyses.statistics import theory
-from gradflow.probes.gradients.noise_scale import estimates
+from gradflow.probes.gradients.noise_scale import estimate_signal_and_noise
 from published.recording import record
 from published.rows import Item, Tolerance, compare
 
@@ -54,4 +54,4 @@ def estimate_problem(seed: int) -> tuple[float, float]:
     squares = parameters.sort_values("step")["gradient_norm"].to_numpy() ** 2
     # The estimates are linear in the squares: those of the means are the means over the draws.
     of_small, of_large = float(np.mean(squares[::2])), float(np.mean(squares[1::2]))
-    return estimates(of_small, of_large, SMALL, LARGE)
+    return estimate_signal_and_noise(of_small, of_large, SMALL, LARGE)
