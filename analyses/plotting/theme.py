@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import matplotlib as mpl
 import seaborn as sns
@@ -69,6 +69,9 @@ def colours(networks: Sequence[str]) -> dict[str, str]:
     return {name: _PALETTE[index % len(_PALETTE)] for index, name in enumerate(networks)}
 
 
-def markers(networks: Sequence[str]) -> dict[str, str]:
-    """One marker per network, by its place in the experiment."""
-    return {name: _MARKERS[index % len(_MARKERS)] for index, name in enumerate(networks)}
+def styles(networks: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The colour and the marker of each network, as keywords of matplotlib's `plot`."""
+    return {
+        name: {"color": colour, "marker": _MARKERS[index % len(_MARKERS)]}
+        for index, (name, colour) in enumerate(colours(networks).items())
+    }

@@ -258,19 +258,16 @@ def _figure(networks: list[str], found: list[Conducted], half: float) -> Figure:
 
 @theme.themed
 def _draw(networks: list[str], found: list[Conducted], half: float) -> Drawing:
-    figure, axes = panels.subplots(1, 1, 2.7)
-    axis = axes[0, 0]
-    palette, marks = theme.colours(networks), theme.markers(networks)
-    for one in found:
-        places = np.arange(1, len(one.blocks) + 1)
-        color = palette[one.network]
-        axis.vlines(places, one.blocks["low"], one.blocks["high"], color=color, lw=1)
-        style = {"color": color, "marker": marks[one.network], "label": one.network, "lw": 0.9}
-        axis.plot(places, one.blocks["share"], **style)
-    panels.level_line(axis, half, style=":")
-    axis.set_ylabel("skip's share of the conductance")
-    panels.epoch_axis(axis, "block, from the input")
-    panels.legend_below(figure, [axis])
+    styles = theme.styles(networks)
+    labels = ("skip's share of the conductance", "block, from the input")
+    with panels.panel(2.7, *labels) as (figure, axis):
+        for one in found:
+            places = np.arange(1, len(one.blocks) + 1)
+            style = styles[one.network]
+            ends = (one.blocks["low"], one.blocks["high"])
+            axis.vlines(places, *ends, color=style["color"], lw=1)
+            axis.plot(places, one.blocks["share"], label=one.network, lw=0.9, **style)
+        panels.level_line(axis, half, style=":")
     return figure
 
 

@@ -6,11 +6,12 @@ of the movement goes away.
 """
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
-from matplotlib.ticker import PercentFormatter
 
 from analyses.accuracy.recalibration.measure import Movement, Pair, movement_removed, pair_of
 from analyses.plotting import panels, theme
@@ -247,31 +248,30 @@ def _figure(
 
 @theme.themed
 def _draw(networks: list[str], pairs: dict[str, list[Pair]]) -> Drawing:
-    figure, axes = panels.subplots(1, len(pairs), 2.8, sharey=True)
-    palette, marks = theme.colours(networks), theme.markers(networks)
-    for axis, (network, members) in zip(axes[0], pairs.items(), strict=True):
-        for name, line, filled, label in (
-            ("running", "-", palette[network], "running statistics"),
-            ("fresh", "--", "white", "re-estimated statistics"),
-        ):
-            frames = [
-                accuracy_by_epoch(pd.DataFrame(getattr(pair, name), index=pair.epochs))
-                for pair in members
-            ]
-            if len(frames) > 1:
-                for one in frames:
-                    thin = {"color": palette[network], "lw": 0.6, "alpha": 0.6, "ls": line}
-                    axis.plot(one["epoch"], one["accuracy"], **thin)
-                together = pd.concat(frames)[["epoch", "accuracy"]]
-                frames = [together.groupby("epoch", as_index=False).mean()]
-            style = {"color": palette[network], "marker": marks[network], "mfc": filled}
-            panels.curve(axis, frames[0], "epoch", "accuracy", ls=line, label=label, **style)
-        axis.set_title(network)
-        axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        panels.epoch_axis(axis)
-    axes[0, 0].set_ylabel("validation accuracy")
-    panels.legend_below(figure, list(axes[0]))
+    styles = theme.styles(networks)
+    with panels.row(list(pairs), 2.8, "validation accuracy") as (figure, axes):
+        for axis, (network, members) in zip(axes, pairs.items(), strict=True):
+            _draw_network(axis, members, styles[network])
+            panels.percent_axis(axis)
     return figure
+
+
+def _draw_network(axis: Axes, members: list[Pair], style: dict[str, Any]) -> None:
+    for name, line, fill, label in (
+        ("running", "-", {}, "running statistics"),
+        ("fresh", "--", {"mfc": "white"}, "re-estimated statistics"),
+    ):
+        frames = [
+            accuracy_by_epoch(pd.DataFrame(getattr(pair, name), index=pair.epochs))
+            for pair in members
+        ]
+        if len(frames) > 1:
+            for one in frames:
+                thin = {"color": style["color"], "lw": 0.6, "alpha": 0.6, "ls": line}
+                axis.plot(one["epoch"], one["accuracy"], **thin)
+            together = pd.concat(frames)[["epoch", "accuracy"]]
+            frames = [together.groupby("epoch", as_index=False).mean()]
+        panels.curve(axis, frames[0], "epoch", "accuracy", ls=line, label=label, **style, **fill)
 
 
 ANALYSIS = Analysis(

@@ -102,17 +102,15 @@ def sharpness_figure(networks: Sequence[str], table: pd.DataFrame) -> Figure | N
 @theme.themed
 def _draw_lines(slices: pd.DataFrame) -> Drawing:
     networks = list(dict.fromkeys(slices["network"]))
-    figure, axes = panels.subplots(1, len(networks), 2.8, sharey=True)
     norm, palette = _colours_of(slices)
-    for axis, network in zip(axes[0], networks, strict=True):
-        _lines(axis, slices[slices["network"] == network], norm, palette)
-        for end in (0, 1):
-            axis.axvline(end, color=theme.GREY, linewidth=0.7, linestyle=":")
-        axis.set_title(network)
-        axis.set_xlabel("position between both weights")
-    panels.log_axis(axes[0, 0], slices["loss"].tolist())
-    axes[0, 0].set_ylabel("training loss (nats)")
-    _epoch_bar(figure, axes[0], norm, palette)
+    labels = ("training loss (nats)", "position between both weights")
+    with panels.row(networks, 2.8, *labels, whole=False) as (figure, axes):
+        for axis, network in zip(axes, networks, strict=True):
+            _lines(axis, slices[slices["network"] == network], norm, palette)
+            for end in (0, 1):
+                axis.axvline(end, color=theme.GREY, linewidth=0.7, linestyle=":")
+        panels.log_axis(axes[0], slices["loss"].tolist())
+        _epoch_bar(figure, axes, norm, palette)
     return figure
 
 
@@ -156,22 +154,20 @@ def _colours_of(slices: pd.DataFrame) -> tuple[Normalize, Colormap]:
 
 
 def _epoch_bar(figure: Drawing, axes: Sequence[Axes], norm: Normalize, palette: Colormap) -> None:
-    bar = figure.colorbar(ScalarMappable(norm, palette), ax=list(axes), pad=0.02)
-    bar.set_label("epoch", fontsize=theme.SMALL_TEXT_SIZE)
+    bar = panels.colour_bar(figure, ScalarMappable(norm, palette), axes, "epoch", pad=0.02)
     bar.ax.yaxis.set_major_locator(MaxNLocator(integer=True))
-    bar.ax.tick_params(labelsize=theme.SMALL_TEXT_SIZE)
 
 
 @theme.themed
 def _draw_sharpness(networks: list[str], table: pd.DataFrame) -> Drawing:
     figure, axes = panels.subplots(1, 2, 2.6)
-    palette, marks = theme.colours(networks), theme.markers(networks)
+    styles = theme.styles(networks)
     for axis, column, label in (
         (axes[0, 0], "gradient_norm", "gradient norm (nats / unit of w)"),
         (axes[0, 1], "curvature", "curvature (nats / unit of w$^2$)"),
     ):
         for network, rows in table.groupby("network", sort=False):
-            style = {"color": palette[network], "marker": marks[network]}
+            style = styles[network]
             means = rows.groupby("epoch", as_index=False)[column].mean()
             axis.plot(means["epoch"], means[column], label=network, **style)
             axis.scatter(rows["epoch"], rows[column], s=8, alpha=0.6, **style)
@@ -183,5 +179,5 @@ def _draw_sharpness(networks: list[str], table: pd.DataFrame) -> Drawing:
             axis.set_yscale("symlog", linthresh=max(float(values.abs().median()), 1e-12))
         axis.set_ylabel(label)
         panels.epoch_axis(axis)
-    panels.legend_below(figure, list(axes[0]))
+    panels.legend(figure, list(axes[0]))
     return figure

@@ -38,7 +38,7 @@ def draw_ridges(networks: list[str], shown: Sequence[Magnitudes]) -> Drawing:
             axis.set_title(f"{one.network}: {kind}", parse_math=False)
             if column == 0:
                 axis.set_ylabel("depth (layers from the input)")
-    panels.legend_below(figure, [axis for axis in axes.flat if axis.get_visible()], columns=3)
+    panels.legend(figure, [axis for axis in axes.flat if axis.get_visible()], columns=3)
     return figure
 
 

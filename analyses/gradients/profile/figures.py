@@ -61,15 +61,23 @@ def _factor_figure(
 
 @theme.themed
 def _draw_factor(networks: list[str], profiles: list[Profile], bounds: Bounds) -> Drawing:
-    figure, axes = panels.subplots(1, 1, 3.0)
-    axis = axes[0, 0]
-    palette, marks = theme.colours(networks), theme.markers(networks)
-    for one in profiles:
-        style = {"color": palette[one.network], "marker": marks[one.network]}
-        panels.curve(axis, one.epochs, "epoch", "factor", label=one.network, **style)
-        if one.first is not None:
-            axis.plot([0], [one.first], linestyle="", mfc="white", **style)
-    depth = max(one.depth for one in profiles)
+    styles = theme.styles(networks)
+    with panels.panel(3.0, "factor per layer\ntoward the input") as (figure, axis):
+        for one in profiles:
+            style = styles[one.network]
+            panels.curve(axis, one.epochs, "epoch", "factor", label=one.network, **style)
+            if one.first is not None:
+                axis.plot([0], [one.first], linestyle="", mfc="white", **style)
+        _draw_bounds(axis, bounds, max(one.depth for one in profiles))
+        for height in sorted({one.theory.factor for one in profiles if one.theory is not None}):
+            panels.level_line(axis, height, "theory at initialization")
+        axis.axhline(1, color="black", linewidth=0.6)
+        axis.margins(y=0.12)
+    return figure
+
+
+def _draw_bounds(axis: Axes, bounds: Bounds, depth: int) -> None:
+    """The factors per layer that reach `bounds` over the depth."""
     for bound, name in zip(bounds, ("vanishing below", "exploding above"), strict=True):
         height = bound ** (1 / depth)
         panels.level_line(axis, height, style=":")
@@ -83,14 +91,6 @@ def _draw_factor(networks: list[str], profiles: list[Profile], bounds: Bounds) -
             color=theme.GREY,
             fontsize=theme.SMALL_TEXT_SIZE,
         )
-    for height in sorted({one.theory.factor for one in profiles if one.theory is not None}):
-        panels.level_line(axis, height, "theory at initialization")
-    axis.axhline(1, color="black", linewidth=0.6)
-    axis.margins(y=0.12)
-    axis.set_ylabel("factor per layer\ntoward the input")
-    panels.epoch_axis(axis)
-    panels.legend_below(figure, [axis])
-    return figure
 
 
 def _depth_figure(networks: list[str], profiles: list[Profile]) -> Figure:
@@ -132,11 +132,11 @@ def _depth_figure(networks: list[str], profiles: list[Profile]) -> Figure:
 @theme.themed
 def _draw_depth(networks: list[str], profiles: list[Profile], weights: bool) -> Drawing:
     figure, axes = panels.subplots(1, 2 if weights else 1, 2.9)
-    palette, marks = theme.colours(networks), theme.markers(networks)
+    styles = theme.styles(networks)
     for one in profiles:
-        _draw_outputs(axes[0, 0], one, palette[one.network])
+        style = styles[one.network]
+        _draw_outputs(axes[0, 0], one, style["color"])
         if weights:
-            style = {"color": palette[one.network], "marker": marks[one.network]}
             height = one.weights["norm"].where(one.weights["norm"] > 0)
             axes[0, 1].plot(one.weights["depth"], height, lw=1, ms=3, **style)
     titles = ("of the layers' outputs", "of the layers' weights")
@@ -146,7 +146,7 @@ def _draw_depth(networks: list[str], profiles: list[Profile], weights: bool) -> 
         axis.set_title(f"gradient {title}")
         axis.set_xlabel("depth (layers from the input)")
     axes[0, 0].set_ylabel("gradient norm (L2)")
-    panels.legend_below(figure, list(axes.flat))
+    panels.legend(figure, list(axes.flat))
     return figure
 
 
@@ -209,12 +209,6 @@ def _map_figure(profiles: list[Profile]) -> Figure:
 
 @theme.themed
 def _draw_map(profiles: list[Profile]) -> Drawing:
-    maps = [epoch_norms(one) for one in profiles]
-    maps = [matrix.where(matrix > 0) for matrix in maps]
-    figure, axes = panels.subplots(1, len(maps), 3.2)
-    norm = panels.log_colours(maps)
-    for axis, one, matrix in zip(axes[0], profiles, maps, strict=True):
-        drawn = panels.heat_map(axis, matrix, norm, "viridis", one.network)
-    axes[0, 0].set_ylabel("depth (layers from the input)")
-    panels.log_colour_bar(figure, drawn, axes[0], "gradient norm (L2)")
-    return figure
+    maps = {one.network: epoch_norms(one) for one in profiles}
+    labels = ("depth (layers from the input)", "gradient norm (L2)")
+    return panels.heat_maps(maps, 3.2, *labels, colour_map="viridis")

@@ -65,7 +65,7 @@ def _draw_profile(networks: list[str], signals: list[Signal]) -> Drawing:
         panels.log_axis(axis, [v for line in axis.lines for v in np.asarray(line.get_ydata())])
         axis.set_xlabel("depth (layers from the input)")
         axis.set_ylabel(name.replace("_", " ") + " (unit of x²)")
-    panels.legend_below(figure, list(axes[0]))
+    panels.legend(figure, list(axes[0]))
     return figure
 
 
@@ -91,9 +91,9 @@ def _dead_figure(networks: list[str], signals: list[Signal]) -> Figure:
 @theme.themed
 def _draw_dead(networks: list[str], signals: list[Signal]) -> Drawing:
     figure, axes = panels.subplots(1, 2, 2.6)
-    palette, marks = theme.colours(networks), theme.markers(networks)
+    styles = theme.styles(networks)
     for one in signals:
-        style = {"color": palette[one.network], "marker": marks[one.network]}
+        style = styles[one.network]
         panels.curve(axes[0, 0], one.dead, "epoch", "fraction", label=one.network, **style)
         panels.curve(axes[0, 1], one.zeros, "depth", "fraction", label=one.network, lw=1, **style)
     panels.epoch_axis(axes[0, 0])
@@ -104,7 +104,7 @@ def _draw_dead(networks: list[str], signals: list[Signal]) -> Drawing:
     axes[0, 1].set_xlabel("depth (layers from the input)")
     for axis in axes[0]:
         axis.yaxis.set_major_formatter(PercentFormatter(1.0))
-    panels.legend_below(figure, list(axes[0]))
+    panels.legend(figure, list(axes[0]))
     return figure
 
 
@@ -129,11 +129,6 @@ def _map_figure(networks: list[str], signals: list[Signal]) -> Figure:
 
 @theme.themed
 def _draw_map(signals: list[Signal]) -> Drawing:
-    maps = [one.spread.where(one.spread > 0) for one in signals]
-    figure, axes = panels.subplots(1, len(maps), 2.9)
-    norm = panels.log_colours(maps)
-    for axis, one, matrix in zip(axes[0], signals, maps, strict=True):
-        drawn = panels.heat_map(axis, matrix, norm, "cividis", one.network)
-    axes[0, 0].set_ylabel("depth (layers from the input)")
-    panels.log_colour_bar(figure, drawn, axes[0], "standard deviation (unit of x)")
-    return figure
+    maps = {one.network: one.spread for one in signals}
+    labels = ("depth (layers from the input)", "standard deviation (unit of x)")
+    return panels.heat_maps(maps, 2.9, *labels)

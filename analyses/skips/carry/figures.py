@@ -1,6 +1,7 @@
 """The figures of what the skips carry: shares by block, by epoch, and of the variance."""
 
 from functools import partial
+from typing import Any
 
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure as Drawing
@@ -16,6 +17,8 @@ PRE_ACTIVATION = (
     "after each addition it is a landmark only. It restarts at a projection, whose normalization "
     "sets the skip's variance anew."
 )
+
+BLOCKS = "block, from the input"  # label of an axis
 
 
 def skip_figures(networks: list[str], carries: list[Carry], half: float) -> tuple[Figure, ...]:
@@ -51,23 +54,20 @@ def _share_figure(networks: list[str], carries: list[Carry], half: float) -> Fig
 
 @theme.themed
 def _draw_share(networks: list[str], carries: list[Carry], half: float) -> Drawing:
-    figure, axes = panels.subplots(1, 1, 2.7)
-    axis = axes[0, 0]
     palette = theme.colours(networks)
-    for one in carries:
-        epochs = list(one.by_epoch.columns)
-        projected = (one.blocks["skip_type"] == "projection").to_numpy()
-        for epoch in dict.fromkeys([epochs[0], epochs[-1]]):
-            line = "-" if epoch == epochs[-1] else "--"
-            style = {"color": palette[one.network], "lw": 1.2}
-            column = one.by_epoch[epoch]
-            axis.plot(column.index, column, line, label=f"{one.network}, epoch {epoch}", **style)
-            axis.plot(column.index[~projected], column[~projected], "o", ms=3, **style)
-            axis.plot(column.index[projected], column[projected], "s", ms=5, **style)
-    panels.level_line(axis, half, style=":")
-    axis.set_ylabel("skip's share of the gradient")
-    panels.epoch_axis(axis, "block, from the input")
-    panels.legend_below(figure, [axis])
+    with panels.panel(2.7, "skip's share of the gradient", BLOCKS) as (figure, axis):
+        for one in carries:
+            epochs = list(one.by_epoch.columns)
+            projected = (one.blocks["skip_type"] == "projection").to_numpy()
+            for epoch in dict.fromkeys([epochs[0], epochs[-1]]):
+                line = "-" if epoch == epochs[-1] else "--"
+                label = f"{one.network}, epoch {epoch}"
+                style: dict[str, Any] = {"color": palette[one.network], "lw": 1.2}
+                column = one.by_epoch[epoch]
+                axis.plot(column.index, column, line, label=label, **style)
+                axis.plot(column.index[~projected], column[~projected], "o", ms=3, **style)
+                axis.plot(column.index[projected], column[projected], "s", ms=5, **style)
+        panels.level_line(axis, half, style=":")
     return figure
 
 
@@ -92,16 +92,12 @@ def _map_figure(carries: list[Carry], half: float) -> Figure:
 
 @theme.themed
 def _draw_map(carries: list[Carry], half: float) -> Drawing:
-    figure, axes = panels.subplots(1, len(carries), 2.9)
     low, high = panels.finite_range([one.by_epoch for one in carries])
     # Both arms as long as the longer one: the middle of the colours is the middle of the shares.
     arm = max(high - half, half - low, 0.05)
     norm = Normalize(half - arm, half + arm)
-    for axis, one in zip(axes[0], carries, strict=True):
-        drawn = panels.heat_map(axis, one.by_epoch, norm, "cividis", one.network)
-    axes[0, 0].set_ylabel("block, from the input")
-    figure.colorbar(drawn, ax=list(axes[0]), label="skip's share of the gradient")
-    return figure
+    maps = {one.network: one.by_epoch for one in carries}
+    return panels.heat_maps(maps, 2.9, BLOCKS, "skip's share of the gradient", norm=norm)
 
 
 def _variance_figure(networks: list[str], carries: list[Carry]) -> Figure:
@@ -126,18 +122,16 @@ def _variance_figure(networks: list[str], carries: list[Carry]) -> Figure:
 
 @theme.themed
 def _draw_variance(networks: list[str], carries: list[Carry]) -> Drawing:
-    figure, axes = panels.subplots(1, 1, 2.6)
-    axis = axes[0, 0]
-    palette, marks = theme.colours(networks), theme.markers(networks)
-    for one in carries:
-        style = {"color": palette[one.network], "marker": marks[one.network]}
-        panels.curve(axis, one.variance, "block", "measured", label=one.network, **style)
+    styles = theme.styles(networks)
     longest = max(carries, key=lambda one: len(one.variance)).variance
-    for name, line in (("centred", "--"), ("uncentred", ":")):
-        label = {"centred": "theory, centred variance", "uncentred": "theory, 1/(l + 2)"}[name]
-        axis.plot(longest["block"], longest[name], line, color=theme.GREY, lw=1.1, label=label)
-    axis.set_ylim(bottom=0)
-    axis.set_ylabel("branch's share of the variance")
-    panels.epoch_axis(axis, "block, from the input")
-    panels.legend_below(figure, [axis])
+    with panels.panel(2.6, "branch's share of the variance", BLOCKS) as (figure, axis):
+        for one in carries:
+            style = {"label": one.network, **styles[one.network]}
+            panels.curve(axis, one.variance, "block", "measured", **style)
+        for name, line, label in (
+            ("centred", "--", "theory, centred variance"),
+            ("uncentred", ":", "theory, 1/(l + 2)"),
+        ):
+            axis.plot(longest["block"], longest[name], line, color=theme.GREY, lw=1.1, label=label)
+        axis.set_ylim(bottom=0)
     return figure

@@ -1,13 +1,13 @@
 """The figures of scaled skips: accuracy and gradient ratio against alpha."""
 
 from functools import partial
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
-from matplotlib.ticker import PercentFormatter
 
 from analyses.plotting import panels, theme
 from analyses.result import Figure
@@ -78,9 +78,9 @@ def _draw_accuracy(networks: list[str], found: list[Doses]) -> Drawing:
         pair[1].set_title(f"{one.network}, epoch {one.epoch}: one stage")
         pair[0].set_ylabel("validation accuracy")
         for axis in pair:
-            axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+            panels.percent_axis(axis)
             axis.set_xlabel("alpha")
-    panels.legend_below(figure, list(axes.flat))
+    panels.legend(figure, list(axes.flat))
     return figure
 
 
@@ -110,18 +110,16 @@ def _ratio_figure(networks: list[str], found: list[Doses]) -> Figure:
 
 @theme.themed
 def _draw_ratio(networks: list[str], found: list[Doses]) -> Drawing:
-    figure, axes = panels.subplots(1, len(found), 2.7, sharey=True)
     palette = theme.colours(networks)
-    for axis, one in zip(axes[0], found, strict=True):
-        whole = _scope(one, ALL)
-        style = {"color": palette[one.network], "marker": "o", "lw": 2.2}
-        axis.plot(whole["scale"], np.exp(whole["log_ratio"]), label="all skips", **style)
-        _stages(axis, one, "log_ratio", banded=False)
-        panels.log_axis(axis, list(np.exp(one.rows["log_ratio"])))
-        axis.set_title(f"{one.network}, epoch {one.epoch}")
-        axis.set_xlabel("alpha")
-    axes[0, 0].set_ylabel("gradient norm, first / last")
-    panels.legend_below(figure, list(axes[0]), columns=5)
+    titles = [f"{one.network}, epoch {one.epoch}" for one in found]
+    labels = ("gradient norm, first / last", "alpha")
+    with panels.row(titles, 2.7, *labels, columns=5, whole=False) as (figure, axes):
+        for axis, one in zip(axes, found, strict=True):
+            whole = _scope(one, ALL)
+            style: dict[str, Any] = {"color": palette[one.network], "marker": "o", "lw": 2.2}
+            axis.plot(whole["scale"], np.exp(whole["log_ratio"]), label="all skips", **style)
+            _stages(axis, one, "log_ratio", banded=False)
+            panels.log_axis(axis, list(np.exp(one.rows["log_ratio"])))
     return figure
 
 
