@@ -13,7 +13,7 @@ from analyses.attribution.measure import (
     FIRST_OF_CLASS,
     GRAD_CAM,
     INTEGRATED_GRADIENTS,
-    Looked,
+    AttributedImage,
 )
 from analyses.plotting import panels, theme
 from analyses.result import Figure
@@ -24,21 +24,23 @@ from analyses.wording.phrases import listing, plural
 # Both from the ColorBrewer and matplotlib maps that colour-blind readers can tell apart.
 # Both brighten throughout, so that a print in grey tells low from high, and against from for.
 DIVERGING, SEQUENTIAL = "cividis", "inferno"
-BRIGHTEST = 0.99  # quantile of |values| that takes the strongest colour: single pixels stand out
+FULL_COLOUR_QUANTILE = (
+    0.99  # quantile of |values| that takes the strongest colour: single pixels stand out
+)
 ROW_HEIGHT = 1.03  # inches
-MOST_COLUMNS = 6
+MAX_COLUMNS = 6
 TINY_TEXT_SIZE = 6.5
 
-Column = tuple[Looked, ...]  # one image, as one or several networks see it
+SameImage = tuple[AttributedImage, ...]  # one image, as one or several networks see it
 
 
-def shared_figure(networks: dict[str, list[Looked]], seed: str) -> Figure | None:
+def first_of_class_figure(networks: dict[str, list[AttributedImage]], seed: str) -> Figure | None:
     """The first images of the classes, as every network sees them; None where none is shared."""
     found = [
         {one.image: one for one in looked if one.rule == FIRST_OF_CLASS}
         for looked in networks.values()
     ]
-    images = [image for image in found[0] if all(image in one for one in found)][:MOST_COLUMNS]
+    images = [image for image in found[0] if all(image in one for one in found)][:MAX_COLUMNS]
     if not images:
         return None
     columns = [tuple(one[image] for one in found) for image in images]
@@ -51,7 +53,7 @@ def shared_figure(networks: dict[str, list[Looked]], seed: str) -> Figure | None
         title=f"Of the first images of {plural(len(columns), 'class')}, {listing(right)}",
         caption=_caption(
             columns,
-            f"The first validation image of each class (at most {MOST_COLUMNS}), seed "
+            f"The first validation image of each class (at most {MAX_COLUMNS}), seed "
             f"{seed}: chosen without a look at any network.",
         ),
         alt="Images, their integrated gradients and their Grad-CAM, for each network.",
@@ -59,10 +61,10 @@ def shared_figure(networks: dict[str, list[Looked]], seed: str) -> Figure | None
     )
 
 
-def chosen_figure(networks: dict[str, list[Looked]], seed: str) -> Figure | None:
+def most_confident_figure(networks: dict[str, list[AttributedImage]], seed: str) -> Figure | None:
     """Each network's most confident wrong and right predictions; None where there are none."""
     chosen = [one for looked in networks.values() for one in looked if one.rule != FIRST_OF_CLASS]
-    columns: list[Column] = [(one,) for one in chosen[:MOST_COLUMNS]]
+    columns: list[SameImage] = [(one,) for one in chosen[:MAX_COLUMNS]]
     if not columns:
         return None
     sure = [
@@ -88,7 +90,7 @@ def chosen_figure(networks: dict[str, list[Looked]], seed: str) -> Figure | None
     )
 
 
-def _caption(columns: Sequence[Column], what: str) -> str:
+def _caption(columns: Sequence[SameImage], what: str) -> str:
     layers = {one.layers[GRAD_CAM] for column in columns for one in column if GRAD_CAM in one.maps}
     names = listing(sorted(layer for layer in layers if layer))
     return (
@@ -97,12 +99,12 @@ def _caption(columns: Sequence[Column], what: str) -> str:
         "for neither. "
         f"Grad-CAM at {names or 'no layer'}, the last block that leaves 4 x 4 pixels: bright "
         "speaks for the prediction. Each picture has its own scale, in shares of its "
-        f"{BRIGHTEST:.0%} quantile of absolute values (Grad-CAM: of its largest value)."
+        f"{FULL_COLOUR_QUANTILE:.0%} quantile of absolute values (Grad-CAM: of its largest value)."
     )
 
 
 @theme.themed
-def _draw(columns: Sequence[Column]) -> Drawing:
+def _draw(columns: Sequence[SameImage]) -> Drawing:
     networks = len(columns[0])
     rows = 1 + 2 * networks
     figure, axes = panels.subplots(rows, max(len(columns), 3), ROW_HEIGHT * rows + 0.3)
@@ -116,7 +118,7 @@ def _draw(columns: Sequence[Column]) -> Drawing:
         own = f"{column[0].network}\n" if networks == 1 else ""
         axes[0, place].set_title(f"{own}{column[0].target}", fontsize=theme.SMALL_TEXT_SIZE)
         for number, one in enumerate(column):
-            _show(axes[1 + 2 * number : 3 + 2 * number, place], one)
+            _show_maps(axes[1 + 2 * number : 3 + 2 * number, place], one)
     axes[0, 0].set_ylabel("image", fontsize=theme.SMALL_TEXT_SIZE)
     for number, one in enumerate(columns[0]):
         name = f"{one.network}\n" if networks > 1 else ""
@@ -141,14 +143,14 @@ def _draw(columns: Sequence[Column]) -> Drawing:
     return figure
 
 
-def _show(axes: "np.ndarray[tuple[int], np.dtype[np.object_]]", one: Looked) -> None:
+def _show_maps(axes: "np.ndarray[tuple[int], np.dtype[np.object_]]", one: AttributedImage) -> None:
     """Integrated gradients above Grad-CAM, the prediction between the two."""
     upper, lower = axes
     assert isinstance(upper, Axes)
     assert isinstance(lower, Axes)
     if INTEGRATED_GRADIENTS in one.maps:
         values = one.maps[INTEGRATED_GRADIENTS]
-        upper.imshow(_scaled(values, BRIGHTEST), cmap=DIVERGING, vmin=-1, vmax=1)
+        upper.imshow(_scaled(values, FULL_COLOUR_QUANTILE), cmap=DIVERGING, vmin=-1, vmax=1)
     if GRAD_CAM in one.maps:
         lower.imshow(_scaled(one.maps[GRAD_CAM], 1.0), cmap=SEQUENTIAL, vmin=0, vmax=1)
     lower.set_xlabel(

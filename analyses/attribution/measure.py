@@ -18,7 +18,7 @@ MIN_PIXELS = 10  # fewer pixels say next to nothing about where a network looks
 
 
 @dataclass(frozen=True, eq=False)
-class Looked:
+class AttributedImage:
     """An image with what a network's prediction of it rests on.
 
     Fields:
@@ -45,15 +45,16 @@ class Looked:
     completeness_error: float
 
 
-def pictures_of(run: Run) -> list[Looked]:
+def attributed_images(run: Run) -> list[AttributedImage]:
     """The images pictured at the last epoch measured, in the order in which they were chosen."""
     rows = last_epoch(run.table(TABLE))
     return [
-        _looked(run, group.to_dict("records")) for _, group in rows.groupby("image", sort=False)
+        _attributed_image(run, group.to_dict("records"))
+        for _, group in rows.groupby("image", sort=False)
     ]
 
 
-def _looked(run: Run, rows: list[dict[str, object]]) -> Looked:
+def _attributed_image(run: Run, rows: list[dict[str, object]]) -> AttributedImage:
     first, classes = rows[0], run.classes
     height, width = int(str(first["height"])), int(str(first["width"]))
     target, prediction = int(str(first["target"])), int(str(first["prediction"]))
@@ -63,7 +64,7 @@ def _looked(run: Run, rows: list[dict[str, object]]) -> Looked:
         for row in rows
         if row["method"] == INTEGRATED_GRADIENTS and row["completeness_error"] is not None
     ]
-    return Looked(
+    return AttributedImage(
         network=run.network,
         image=int(str(first["image"])),
         rule=str(first["rule"]),
@@ -89,7 +90,7 @@ def _bytes(value: object) -> bytes:
     return value
 
 
-def agreement(first: Looked, second: Looked) -> float:
+def rank_correlation(first: AttributedImage, second: AttributedImage) -> float:
     """Spearman's rho over pixels of the integrated gradients of two networks, of the same image.
 
     Signed, for the magnitudes of both grow with the brightness of the pixel whatever the networks

@@ -9,13 +9,13 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from analyses.attribution.figures import chosen_figure, shared_figure
+from analyses.attribution.figures import first_of_class_figure, most_confident_figure
 from analyses.attribution.measure import (
     INTEGRATED_GRADIENTS,
     TABLE,
-    Looked,
-    agreement,
-    pictures_of,
+    AttributedImage,
+    attributed_images,
+    rank_correlation,
 )
 from analyses.reading.matching import same_images
 from analyses.reading.runs import by_network, runs_with, seed_name
@@ -31,11 +31,11 @@ from analyses.wording.phrases import named, plural, slug, unnamed
 from analyses.wording.sentences import Told, sentence
 from gradflow.runs.reading.run import Experiment, Run
 
-COMPLETE = 0.05
-ALIKE = 0.5
+MAX_COMPLETENESS_ERROR = 0.05
+MIN_CORRELATION = 0.5
 LEAD = "the median completeness error of the integrated gradients is {}"
 MIN_IMAGES = 5  # fewer say next to nothing about how images differ
-CHOSEN = (
+FEW_IMAGES = (
     "A handful of images, most of them the first of their classes: pictures illustrate, and "
     "an interval over them speaks of such images only."
 )
@@ -53,7 +53,9 @@ SOURCES = (
 )
 
 
-def run(experiment: Experiment, complete: float = COMPLETE, alike: float = ALIKE) -> AnalysisResult:
+def run(
+    experiment: Experiment, complete: float = MAX_COMPLETENESS_ERROR, alike: float = MIN_CORRELATION
+) -> AnalysisResult:
     """Show the pictures, and say whether they add up and how alike those of two networks are.
 
     `complete` is the median completeness error up to which integrated gradients are said to add
@@ -62,19 +64,19 @@ def run(experiment: Experiment, complete: float = COMPLETE, alike: float = ALIKE
     Raises `NotApplicableError` where no run recorded pictures.
     """
     runs = runs_with(experiment, TABLE, "attribution pictures")
-    pictures = [(run, pictures_of(run)) for run in runs]
+    pictures = [(run, attributed_images(run)) for run in runs]
     networks = {
         name: [one for run, looked in pictures if run.network == name for one in looked]
         for name in by_network(runs)
     }
-    sums = tuple(_completeness(name, looked, complete) for name, looked in networks.items())
+    sums = tuple(_completeness_finding(name, looked, complete) for name, looked in networks.items())
     add_up = sentence([_told(name, looked, complete) for name, looked in networks.items()], LEAD)
     pairs = tuple(
-        _likeness(first, second, _agreements(pictures, first, second), alike)
+        _pair_finding(first, second, _rank_correlations(pictures, first, second), alike)
         for first, second in combinations(networks, 2)
     )
     seed, shown = _first_seed(pictures)
-    figures = (shared_figure(shown, seed), chosen_figure(shown, seed))
+    figures = (first_of_class_figure(shown, seed), most_confident_figure(shown, seed))
     return AnalysisResult(
         summary=" ".join([*(finding.meaning for finding in pairs), add_up]),
         findings=(*pairs, *sums),
@@ -111,8 +113,10 @@ def over_images(values: list[float], median: bool) -> Mean:
     return Mean(float(centre(kept)), float(low), float(high), method)
 
 
-def _agreements(pictures: list[tuple[Run, list[Looked]]], first: str, second: str) -> list[float]:
-    """The agreement on every image that both networks pictured with the same seed."""
+def _rank_correlations(
+    pictures: list[tuple[Run, list[AttributedImage]]], first: str, second: str
+) -> list[float]:
+    """The rank correlation on every image that both networks pictured with the same seed."""
     by_run = {(run.network, run.seed): (run, looked) for run, looked in pictures}
     found = []
     for (name, seed), (run, looked) in by_run.items():
@@ -122,7 +126,7 @@ def _agreements(pictures: list[tuple[Run, list[Looked]]], first: str, second: st
             continue
         others = {one.image: one for one in partner[1]}
         found += [
-            agreement(one, others[one.image])
+            rank_correlation(one, others[one.image])
             for one in looked
             if one.image in others
             and all(INTEGRATED_GRADIENTS in each.maps for each in (one, others[one.image]))
@@ -130,7 +134,7 @@ def _agreements(pictures: list[tuple[Run, list[Looked]]], first: str, second: st
     return found
 
 
-def _likeness(first: str, second: str, found: list[float], alike: float) -> Finding:
+def _pair_finding(first: str, second: str, found: list[float], alike: float) -> Finding:
     mean = over_images(found, median=False)
     estimate = estimate_of("mean rank correlation over the pixels of an image", mean)
     verdict = verdict_above(mean.low, mean.high, alike)
@@ -160,12 +164,12 @@ def _likeness(first: str, second: str, found: list[float], alike: float) -> Find
         next_step=(
             "Compare two seeds of one network: what differs by the seed alone sets the scale."
         ),
-        caveats=(CHOSEN, BASELINE, PIXELS),
+        caveats=(FEW_IMAGES, BASELINE, PIXELS),
         evidence=("first-of-class", "most-confident", "images"),
     )
 
 
-def _completeness(network: str, looked: list[Looked], complete: float) -> Finding:
+def _completeness_finding(network: str, looked: list[AttributedImage], complete: float) -> Finding:
     verdict = _adds_up(looked, complete)
     return Finding(
         key=slug(f"completeness-{network}"),
@@ -185,7 +189,7 @@ def _completeness(network: str, looked: list[Looked], complete: float) -> Findin
             else "Integrate in more steps before reading the pictures closely."
         ),
         caveats=(
-            CHOSEN,
+            FEW_IMAGES,
             "Where the image's logit hardly differs from that of the black image, the relative "
             "error is large whatever the number of steps.",
         ),
@@ -199,17 +203,17 @@ def _hypothesis(complete: float) -> str:
     return f"Integrated gradients[ of {{}}] add up to the difference of logits within {bound}."
 
 
-def _error(looked: list[Looked]) -> Estimate:
+def _error(looked: list[AttributedImage]) -> Estimate:
     errors = over_images([one.completeness_error for one in looked], median=True)
     return estimate_of("median completeness error", errors, "%", as_percent)
 
 
-def _adds_up(looked: list[Looked], complete: float) -> Verdict:
+def _adds_up(looked: list[AttributedImage], complete: float) -> Verdict:
     error = over_images([one.completeness_error for one in looked], median=True)
     return verdict_below(error.low, error.high, complete)
 
 
-def _told(network: str, looked: list[Looked], complete: float) -> Told:
+def _told(network: str, looked: list[AttributedImage], complete: float) -> Told:
     clause = {
         Verdict.SUPPORTED: "the pictures add up to the logits",
         Verdict.CONTRADICTED: "the pictures do not add up to the logits",
@@ -221,7 +225,9 @@ def _told(network: str, looked: list[Looked], complete: float) -> Told:
     return Told(network, clause, error.words)
 
 
-def _first_seed(pictures: list[tuple[Run, list[Looked]]]) -> tuple[str, dict[str, list[Looked]]]:
+def _first_seed(
+    pictures: list[tuple[Run, list[AttributedImage]]],
+) -> tuple[str, dict[str, list[AttributedImage]]]:
     """The seed of the first run, and the pictures of every network with it and its images."""
     first = pictures[0][0]
     return seed_name(first), {
@@ -231,7 +237,7 @@ def _first_seed(pictures: list[tuple[Run, list[Looked]]]) -> tuple[str, dict[str
     }
 
 
-def _table(pictures: list[tuple[Run, list[Looked]]]) -> pd.DataFrame:
+def _table(pictures: list[tuple[Run, list[AttributedImage]]]) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {

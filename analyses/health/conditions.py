@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from analyses.health.flow import flow_readings, shattering_reading
+from analyses.health.gradients import flow_readings, shattering_reading
 from analyses.health.readings import LAST_STEPS, Reading
 from analyses.health.units import dead_reading, nonfinite_reading, saturation_reading
 from analyses.health.updates import noise_reading, stalled_reading
@@ -139,14 +139,14 @@ CONDITIONS = {
 def read_health(run: Run, bounds: Thresholds | None = None) -> list[Reading]:
     """Every condition that `run` recorded enough to ask for, in the order of `CONDITIONS`."""
     bounds = bounds or Thresholds()
-    longest = bounds.last_steps
-    flow = flow_readings(run, bounds.vanishing, bounds.exploding, longest)
+    max_steps = bounds.last_steps
+    flow = flow_readings(run, bounds.vanishing, bounds.exploding, max_steps)
     others = (
         nonfinite_reading(run),
         shattering_reading(run, bounds.shattered),
-        dead_reading(run, bounds.dead, longest),
-        saturation_reading(run, bounds.saturated, longest),
-        stalled_reading(run, bounds.stalled, longest),
+        dead_reading(run, bounds.dead, max_steps),
+        saturation_reading(run, bounds.saturated, max_steps),
+        stalled_reading(run, bounds.stalled, max_steps),
         noise_reading(run, bounds.noisy),
     )
     found = {one.condition: one for one in (*flow, *others) if one is not None}

@@ -1,4 +1,4 @@
-"""From readings of single runs to findings on a network: joint verdicts, numbers and words."""
+"""Findings on a network from the readings of its runs: joint verdicts, numbers and words."""
 
 from analyses.health.conditions import CONDITIONS, Condition
 from analyses.health.readings import Reading
@@ -9,17 +9,17 @@ from analyses.wording.sentences import Told, sentence
 from gradflow.runs.reading.run import Run
 
 HARMLESS = {"noisy"}  # slows training down at worst: no illness by itself
-WINDOW = (
+LAST_STEPS_ONLY = (
     "Only recorded steps are judged, by medians over the last of them; the interval takes them as "
     "independent, so that it is too narrow where they move together."
 )
-NORMALIZED = (
+BEHIND_NORMALIZATION = (
     "Behind batch normalization gradients grow toward the input at initialization by about 1.2 a "
     "layer (Yang et al. 2019), and the update of a normalized weight does not depend on its scale: "
     "growth there is less harmful than elsewhere."
 )
 INPUT = "(input)"  # what the probe shattering calls the image itself
-HEALTHY = "The network[ {}] can be called healthy."
+HEALTHY_NETWORK = "The network[ {}] can be called healthy."
 EVIDENCE = ("conditions",)
 Readings = dict[str, list[tuple[Run, Reading]]]
 
@@ -33,7 +33,7 @@ def joint_verdict(condition: str, readings: list[Reading]) -> Verdict:
     return Verdict.CONTRADICTED if 2 * clear > len(readings) and not count else Verdict.INCONCLUSIVE
 
 
-def worst(members: list[tuple[Run, Reading]]) -> tuple[Run, Reading]:
+def worst_run(members: list[tuple[Run, Reading]]) -> tuple[Run, Reading]:
     """The run closest to having the condition, of those whose verdict is the joint one."""
     joint = joint_verdict(members[0][1].condition, [reading for _, reading in members])
 
@@ -48,7 +48,7 @@ def worst(members: list[tuple[Run, Reading]]) -> tuple[Run, Reading]:
 def condition_finding(network: str, condition: str, members: list[tuple[Run, Reading]]) -> Finding:
     """The finding on one condition of `network`, from the reading of each of its runs."""
     words = CONDITIONS[condition]
-    one_run, one = worst(members)
+    one_run, one = worst_run(members)
     verdict = joint_verdict(one.condition, [reading for _, reading in members])
     return Finding(
         key=slug(f"{one.condition}-{network}"),
@@ -68,7 +68,11 @@ def condition_finding(network: str, condition: str, members: list[tuple[Run, Rea
 
 def _caveats(one_run: Run, one: Reading) -> tuple[str, ...]:
     normalized = one.condition == "exploding" and _has_normalization(one_run)
-    return (WINDOW, *((NORMALIZED,) if normalized else ()), *((one.note,) if one.note else ()))
+    return (
+        LAST_STEPS_ONLY,
+        *((BEHIND_NORMALIZATION,) if normalized else ()),
+        *((one.note,) if one.note else ()),
+    )
 
 
 def _has_normalization(one_run: Run) -> bool:
@@ -83,9 +87,9 @@ def _estimates(one: Reading, members: list[tuple[Run, Reading]]) -> tuple[Estima
     estimates = [
         Estimate(one.quantity + place, one.value, one.low, one.high, method=one.method + of)
     ]
-    if one.early is not None:
+    if one.early_value is not None:
         estimates.append(
-            Estimate("the same in the first steps", one.early, method="median, no interval")
+            Estimate("the same in the first steps", one.early_value, method="median, no interval")
         )
     if len(members) > 1:
         verdicts = [reading.verdict for _, reading in members]
@@ -118,8 +122,8 @@ def _meaning(network: str, words: Condition, one: Reading, verdict: Verdict) -> 
     if one.low is not None:
         amount = with_interval(one.value, one.low, one.high)
     early = ""
-    if one.was_early and verdict is Verdict.CONTRADICTED:
-        early = f"; it was so in the first steps only ({number(one.early or 0)})"
+    if one.held_early and verdict is Verdict.CONTRADICTED:
+        early = f"; it was so in the first steps only ({number(one.early_value or 0)})"
     elif verdict is Verdict.SUPPORTED and one.when:
         early = f", {one.when}"
     return sentence([Told(network, clause, f"the {one.quantity} is {amount}{place}{early}")])
@@ -134,17 +138,20 @@ def _next_step(words: Condition, verdict: Verdict) -> str:
 
 
 def overall_finding(
-    network: str, single: dict[str, Finding], left_out: list[str], hypothesis: str = HEALTHY
+    network: str,
+    by_condition: dict[str, Finding],
+    left_out: list[str],
+    hypothesis: str = HEALTHY_NETWORK,
 ) -> Finding:
     """Whether none of several conditions holds.
 
     Args:
         network: its name.
-        single: the finding on each condition asked for.
+        by_condition: the finding on each condition asked for.
         left_out: conditions that were not asked for.
         hypothesis: what is called healthy, the name in brackets as `analyses.wording.named` asks.
     """
-    asked = {key: one for key, one in single.items() if key not in HARMLESS}
+    asked = {key: one for key, one in by_condition.items() if key not in HARMLESS}
     ill = [key for key, one in asked.items() if one.verdict is Verdict.SUPPORTED]
     open_ones = [key for key, one in asked.items() if one.verdict is Verdict.INCONCLUSIVE]
     unasked = f"Not asked, for want of records: {listing(left_out)}." if left_out else (
@@ -170,9 +177,9 @@ def overall_finding(
             ),
         ),
         threshold="supported where every condition asked for is contradicted",
-        meaning=sentence([Told(network, overall_clause(single))]),
+        meaning=sentence([Told(network, overall_clause(by_condition))]),
         next_step=(
-            single[ill[0]].next_step
+            by_condition[ill[0]].next_step
             if ill
             else "Look at accuracy and loss: what is asked here says nothing of them."
         ),
@@ -185,9 +192,9 @@ def overall_finding(
     )
 
 
-def overall_clause(single: dict[str, Finding]) -> str:
-    """Which of the conditions in `single` hold, as a clause that follows "In <network>"."""
-    asked = {key: one.verdict for key, one in single.items() if key not in HARMLESS}
+def overall_clause(by_condition: dict[str, Finding]) -> str:
+    """Which of the conditions in `by_condition` hold, as a clause that follows "In <network>"."""
+    asked = {key: one.verdict for key, one in by_condition.items() if key not in HARMLESS}
     ill = [key for key, verdict in asked.items() if verdict is Verdict.SUPPORTED]
     open_ones = [key for key, verdict in asked.items() if verdict is Verdict.INCONCLUSIVE]
     count = f"of the {plural(len(asked), 'condition')} asked for"

@@ -15,7 +15,7 @@ from analyses.health.findings import (
     joint_verdict,
     overall_clause,
     overall_finding,
-    worst,
+    worst_run,
 )
 from analyses.reading.runs import by_network
 from analyses.registry import Analysis, NotApplicableError
@@ -115,7 +115,7 @@ def _findings(network: str, found: Readings) -> tuple[Finding, ...]:
 def _table(network: str, found: Readings) -> pd.DataFrame:
     rows = []
     for name, members in found.items():
-        one_run, one = worst(members)
+        one_run, one = worst_run(members)
         verdict = joint_verdict(name, [reading for _, reading in members])
         rows.append(
             {
@@ -126,7 +126,7 @@ def _table(network: str, found: Readings) -> pd.DataFrame:
                 "value": one.value,
                 "low": one.low,
                 "high": one.high,
-                "first steps": one.early,
+                "first steps": one.early_value,
                 "condition holds": one.rule,
                 "when": one.when,
                 "run": one_run.name,

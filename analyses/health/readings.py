@@ -15,7 +15,7 @@ from analyses.statistics import Array
 from analyses.statistics.verdicts import verdict_above
 from analyses.wording.numbers import finite
 
-LAST_STEPS = 20  # the longest window at either end, in recorded steps
+LAST_STEPS = 20  # recorded steps in the longest window at either end
 MIN_WINDOW = 6  # fewer steps give no 95 % interval of a median by order statistics
 
 
@@ -30,8 +30,8 @@ class Reading:
         layer: where the number was worst; empty where it belongs to the whole network.
         value, low, high: median over the last recorded steps with its 95 % interval; None where
             it could not be had.
-        early: the same median over the first recorded steps.
-        was_early: whether the condition held over the first steps.
+        early_value: the same median over the first recorded steps.
+        held_early: whether the condition held over the first steps.
         threshold: the bound that value is held against.
         rule: the bound in words.
         method: from how many steps.
@@ -45,8 +45,8 @@ class Reading:
     value: float | None
     low: float | None
     high: float | None
-    early: float | None
-    was_early: bool
+    early_value: float | None
+    held_early: bool
     threshold: float
     rule: str
     method: str
@@ -56,37 +56,37 @@ class Reading:
     def when(self) -> str:
         """The part of the run in which the condition held; empty where it never did."""
         if self.verdict is Verdict.SUPPORTED:
-            return "from the first to the last steps" if self.was_early else "in the last steps"
-        return "in the first steps only" if self.was_early else ""
+            return "from the first to the last steps" if self.held_early else "in the last steps"
+        return "in the first steps only" if self.held_early else ""
 
 
-def window(steps: int, longest: int = LAST_STEPS) -> int:
+def window_size(steps: int, max_steps: int = LAST_STEPS) -> int:
     """Steps in the windows at both ends: a third of the recorded ones, six at least."""
-    return min(steps, max(MIN_WINDOW, min(longest, ceil(steps / 3))))
+    return min(steps, max(MIN_WINDOW, min(max_steps, ceil(steps / 3))))
 
 
 @dataclass(frozen=True)
-class Ends:
+class WindowMedians:
     """Medians of a series over its last and first steps, None where nothing was finite."""
 
     value: float | None
     low: float | None
     high: float | None
-    early: float | None
+    early_value: float | None
     method: str
 
 
-def ends(series: Array, longest: int = LAST_STEPS) -> Ends:
+def window_medians(series: Array, max_steps: int = LAST_STEPS) -> WindowMedians:
     """Medians of `series`, shape [steps], over its last and its first steps.
 
     Values that are not finite are left out of their window. The interval is that of the last
     median, by order statistics (distribution-free; exact for independent steps).
     """
     array = np.asarray(series, dtype=float)
-    size = window(len(array), longest)
+    size = window_size(len(array), max_steps)
     last, first = (part[np.isfinite(part)] for part in (array[-size:], array[:size]))
     low, high = median_interval(last)
-    return Ends(
+    return WindowMedians(
         finite(float(np.median(last))) if len(last) else None,
         low,
         high,
@@ -112,7 +112,7 @@ def median_interval(values: Array, level: float = 0.95) -> tuple[float | None, f
     return float(ordered[k - 1]), float(ordered[-k])
 
 
-def verdict_of(one: Ends, bound: float, *, above: bool) -> Verdict:
+def verdict_of(one: WindowMedians, bound: float, *, above: bool) -> Verdict:
     """Supported where the interval lies on the side of `bound` that is the condition's."""
     if above:
         return verdict_above(one.low, one.high, bound)
@@ -121,6 +121,6 @@ def verdict_of(one: Ends, bound: float, *, above: bool) -> Verdict:
     return verdict_above(-one.high, -one.low, -bound)
 
 
-def beyond(value: float | None, bound: float, *, above: bool) -> bool:
+def is_beyond(value: float | None, bound: float, *, above: bool) -> bool:
     """Whether a number lies on the condition's side of `bound`."""
     return value is not None and (value > bound if above else value < bound)

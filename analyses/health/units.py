@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from analyses.health.readings import Reading, beyond, ends, verdict_of, window
+from analyses.health.readings import Reading, is_beyond, verdict_of, window_medians, window_size
 from analyses.reading.layer_gradients import wide
 from analyses.result import Verdict
 from analyses.statistics import Array as Floats
@@ -15,8 +15,8 @@ from analyses.wording.numbers import number, share_bound
 from analyses.wording.phrases import plural
 from gradflow.runs.reading.run import Run
 
-CHANCE_DEAD = 0.01  # over all activation layers together
-_BOUNDED = {"Tanh": "tanh", "Sigmoid": "sigmoid"}
+MAX_CHANCE = 0.01  # over all activation layers together
+_BOUNDED = {"Tanh", "Sigmoid"}
 
 
 def channels(layers: pd.DataFrame) -> pd.Series:
@@ -45,12 +45,12 @@ def is_dead(counts: Floats, total: Floats, share: float) -> NDArray[np.bool_]:
     """Whether that many dead channels, of `total` in each layer, are no chance: shape [layers]."""
     by_chance = stats.binom.sf(counts - 1, total, 0.5) * len(total)  # Bonferroni: the worst layer
     ill: NDArray[np.bool_] = (counts == total) | (
-        (counts / total > share) & (by_chance < CHANCE_DEAD)
+        (counts / total > share) & (by_chance < MAX_CHANCE)
     )
     return ill
 
 
-def dead_reading(run: Run, share: float, longest: int) -> Reading | None:
+def dead_reading(run: Run, share: float, max_steps: int) -> Reading | None:
     """Whether most channels of an activation layer are zero on every input; None where unknown.
 
     A channel that is always dead is dead at each step, so that the smallest count over the last
@@ -61,7 +61,7 @@ def dead_reading(run: Run, share: float, longest: int) -> Reading | None:
     dead, total = dead_counts(run)
     if dead.empty:
         return None
-    size = window(len(dead), longest)
+    size = window_size(len(dead), max_steps)
     last, first = dead.iloc[-size:].min().to_numpy(), dead.iloc[:size].min().to_numpy()
     worst = int(np.argmax(last / total))
     ill = is_dead(last, total, share)
@@ -77,7 +77,7 @@ def dead_reading(run: Run, share: float, longest: int) -> Reading | None:
         float(first[worst] / total[worst]),
         bool(is_dead(first, total, share).any()),
         share,
-        f"above {share_bound(share)} and beyond chance (p < {number(CHANCE_DEAD)} over all "
+        f"above {share_bound(share)} and beyond chance (p < {number(MAX_CHANCE)} over all "
         "layers), or all of them",
         f"smallest count over the last {size} of {len(dead)} recorded steps; no interval: a count "
         f"of {int(total[worst])} channels",
@@ -102,7 +102,7 @@ def mean_slope(run: Run) -> pd.DataFrame:
     return slopes
 
 
-def saturation_reading(run: Run, saturated: float, longest: int) -> Reading | None:
+def saturation_reading(run: Run, saturated: float, max_steps: int) -> Reading | None:
     """Whether the units of a tanh or sigmoid layer are stuck at their bounds; None without such.
 
     The layer with the smallest mean derivative, as a share of the largest possible one, is held
@@ -111,12 +111,14 @@ def saturation_reading(run: Run, saturated: float, longest: int) -> Reading | No
     slopes = mean_slope(run).dropna(axis=1, how="all")
     if slopes.empty:
         return None
-    readings = [(str(name), ends(slopes[name].to_numpy(), longest)) for name in slopes.columns]
+    readings = [
+        (str(name), window_medians(slopes[name].to_numpy(), max_steps)) for name in slopes.columns
+    ]
     known = [entry for entry in readings if entry[1].value is not None]
     if not known:
         return None
     layer, one = min(known, key=lambda entry: float(entry[1].value or 0.0))
-    through = _gradient_through(run, layer, longest)
+    through = _gradient_through(run, layer, max_steps)
     return Reading(
         "saturated",
         verdict_of(one, saturated, above=False),
@@ -125,8 +127,8 @@ def saturation_reading(run: Run, saturated: float, longest: int) -> Reading | No
         one.value,
         one.low,
         one.high,
-        one.early,
-        beyond(one.early, saturated, above=False),
+        one.early_value,
+        is_beyond(one.early_value, saturated, above=False),
         saturated,
         f"below {share_bound(saturated)}",
         one.method,
@@ -136,7 +138,7 @@ def saturation_reading(run: Run, saturated: float, longest: int) -> Reading | No
     )
 
 
-def _gradient_through(run: Run, layer: str, longest: int) -> float | None:
+def _gradient_through(run: Run, layer: str, max_steps: int) -> float | None:
     """Gradient norm at the activation's input over that at its output, over the last steps."""
     layers = run.layers.drop_duplicates("layer").reset_index(drop=True)
     place = int(layers.index[layers["layer"] == layer][0])
@@ -145,7 +147,7 @@ def _gradient_through(run: Run, layer: str, longest: int) -> float | None:
     pair = pd.Series([layers["layer"][place - 1], layer])
     norms = wide(run.gradients, "norm", pair)
     after = norms[layer].where(norms[layer] > 0)
-    return ends((norms[pair[0]] / after).to_numpy(), longest).value
+    return window_medians((norms[pair[0]] / after).to_numpy(), max_steps).value
 
 
 def nonfinite_reading(run: Run) -> Reading | None:

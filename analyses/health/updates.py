@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from analyses.health.readings import Ends, Reading, beyond, ends, verdict_of
+from analyses.health.readings import Reading, WindowMedians, is_beyond, verdict_of, window_medians
 from analyses.reading.layer_gradients import wide
 from analyses.result import Verdict
 from analyses.statistics.verdicts import verdict_above
@@ -29,7 +29,7 @@ def weight_updates(run: Run) -> pd.DataFrame:
     return ratios.dropna(axis=1, how="all")
 
 
-def stalled_reading(run: Run, stalled: float, longest: int) -> Reading | None:
+def stalled_reading(run: Run, stalled: float, max_steps: int) -> Reading | None:
     """Whether the weights of a layer hardly move; None where updates were not recorded.
 
     The layer with the smallest ratio is held against `stalled`. A layer whose updates are exactly
@@ -42,20 +42,22 @@ def stalled_reading(run: Run, stalled: float, longest: int) -> Reading | None:
         return None
     moving = ratios.loc[:, (ratios > 0).any().to_numpy()]
     chosen = moving if len(moving.columns) else ratios
-    found = {str(name): ends(chosen[name].to_numpy(), longest) for name in chosen.columns}
+    found = {
+        str(name): window_medians(chosen[name].to_numpy(), max_steps) for name in chosen.columns
+    }
     layer = min(found, key=lambda name: _value(found[name]))
     one = found[layer]
     verdict = verdict_of(one, stalled, above=False)
-    was_early = beyond(one.early, stalled, above=False)
+    was_early = is_beyond(one.early_value, stalled, above=False)
     note = _still(run, ratios.columns.difference(moving.columns), others=len(moving.columns) > 0)
     rises = _rises(one, stalled)
     if verdict is Verdict.SUPPORTED and (not was_early or rises):
         verdict = Verdict.INCONCLUSIVE
         note = (
-            f"The ratio still rises (it was {number(one.early or 0)}), as in a warm-up."
+            f"The ratio still rises (it was {number(one.early_value or 0)}), as in a warm-up."
             if rises
-            else f"It was {number(one.early or 0)} in the first steps: a learning rate that is "
-            "lowered, or a minimum that is reached, looks like this too."
+            else f"It was {number(one.early_value or 0)} in the first steps: a learning rate that "
+            "is lowered, or a minimum that is reached, looks like this too."
         )
     return Reading(
         "stalled",
@@ -65,7 +67,7 @@ def stalled_reading(run: Run, stalled: float, longest: int) -> Reading | None:
         one.value,
         one.low,
         one.high,
-        one.early,
+        one.early_value,
         was_early and not rises,
         stalled,
         f"below {number(stalled)} throughout (rule of thumb for health: about 0.001, CS231n)",
@@ -74,16 +76,16 @@ def stalled_reading(run: Run, stalled: float, longest: int) -> Reading | None:
     )
 
 
-def _rises(one: Ends, bound: float) -> bool:
+def _rises(one: WindowMedians, bound: float) -> bool:
     """Whether the ratio grows, and would pass `bound` growing on by the same factor."""
-    if one.value is None or one.early is None:
+    if one.value is None or one.early_value is None:
         return False
     # One that starts at exactly zero grows by any factor.
-    growth = one.value / one.early if one.early > 0 else np.inf
+    growth = one.value / one.early_value if one.early_value > 0 else np.inf
     return one.value > 0 and growth > RISING and one.value * growth > bound
 
 
-def _value(one: Ends) -> float:
+def _value(one: WindowMedians) -> float:
     return np.inf if one.value is None else one.value
 
 
@@ -131,7 +133,7 @@ def noise_reading(run: Run, noisy: float) -> Reading | None:
         low,
         high,
         early,
-        beyond(early, noisy, above=True),
+        is_beyond(early, noisy, above=True),
         noisy,
         f"above {number(noisy)}",
         f"ratio of means over {plural(draws, 'draw')} at the last epoch's end, jackknife interval",

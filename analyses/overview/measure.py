@@ -7,7 +7,7 @@ import pandas as pd
 
 from analyses.accuracy.jumps import RATE, jumps
 from analyses.accuracy.learning_curves import curves_of
-from analyses.gradients.profile import over_depth, profile
+from analyses.gradients.profile import factor_over_depth, gradient_profile
 from analyses.reading.layer_gradients import medians_by_epoch, wide
 from analyses.reading.predictions import accuracy_by_epoch, correctness, predictions_of
 from analyses.reading.runs import seed_name
@@ -56,10 +56,10 @@ def network_overview(network: str, runs: list[Run], rate: float = RATE) -> Netwo
 
     Raises `NotApplicableError` where a run has no gradients at two layers with weights.
     """
-    flow = profile(network, runs)
+    flow = gradient_profile(network, runs)
     layers = flow.seeds[0].layers
     rms = [wide(run.gradients, "rms", layers["layer"]) for run in runs]
-    factor, low, high = over_depth(flow)
+    factor, low, high = factor_over_depth(flow)
     predicted = [run for run in runs if len(run.predictions)]
     tested, marked = _marked(network, predicted, rate)
     return NetworkOverview(

@@ -18,7 +18,7 @@ from analyses.accuracy.difference import (
 from analyses.reading.pairs import Pair, runs_of_same_seed
 from analyses.reading.predictions import correctness, predictions_of
 from analyses.skips.lesions import LESIONS, cost_difference, lesions_of
-from analyses.skips.scaling import SKIP_SCALES, doses
+from analyses.skips.scaling import SKIP_SCALES, scaling_response
 from analyses.statistics import Array
 from analyses.statistics.bootstrap import means_over_images
 from analyses.statistics.means import MIN_SEEDS, Mean, mean_over_steps
@@ -59,7 +59,7 @@ def interventions(experiment: Experiment, pair: Pair) -> Interventions:
         trained=difference_of(matched) if matched else None,
         gap=gap,
         removed=removed,
-        unscaled=doses(pair.residual, scaled).lost if scaled else None,
+        unscaled=scaling_response(pair.residual, scaled).lost if scaled else None,
         deleted=cost_difference(both) if both else None,
     )
 

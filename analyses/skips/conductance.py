@@ -31,7 +31,7 @@ TABLE = "conductance"
 HALF = 0.5
 HYPOTHESIS = "Most of the conductance[ of {}] goes through the skips."
 LEAD = "their mean share of the conductance is {}"
-COMPLETE = 0.05
+MAX_COMPLETENESS_ERROR = 0.05
 MIN_IMAGES = 8  # fewer say next to nothing about how images differ
 BASELINE = (
     "Conductance depends on its baseline, here a black image, and speaks of the forward function, "
@@ -44,7 +44,7 @@ SOURCES = (
 
 
 @dataclass(frozen=True)
-class Conducted:
+class NetworkConductance:
     """The conductance of all seeds of one network, at the last epoch measured.
 
     Fields:
@@ -63,7 +63,7 @@ class Conducted:
     error: float
 
 
-def skip_shares(run: Run) -> tuple[pd.Index, Array, Array]:
+def conductance_by_image(run: Run) -> tuple[pd.Index, Array, Array]:
     """The additions of `run`, and the conductance of skips and of both ways.
 
     Returns: names of the additions in order of execution; two arrays of shape [images, additions].
@@ -84,9 +84,9 @@ def skip_shares(run: Run) -> tuple[pd.Index, Array, Array]:
     return pd.Index(names), skip, both
 
 
-def conducted(network: str, runs: list[Run]) -> Conducted:
+def network_conductance(network: str, runs: list[Run]) -> NetworkConductance:
     """Reduce the conductance of the runs of one network, each of which recorded some."""
-    parts = [skip_shares(run) for run in runs]
+    parts = [conductance_by_image(run) for run in runs]
     names = parts[0][0]
     parts = [part for part in parts if part[0].equals(names) and len(part[1])]
     values = [_ratio(skip.sum(axis=0), both.sum(axis=0)) for _, skip, both in parts]
@@ -96,7 +96,7 @@ def conducted(network: str, runs: list[Run]) -> Conducted:
         mean = _mean([one[place] for one in values], [one[:, place] for one in draws], parts)
         rows.append({"layer": name, "share": mean.value, "low": mean.low, "high": mean.high})
     errors = pd.concat([last_epoch(run.table(TABLE))["completeness_error"] for run in runs])
-    return Conducted(
+    return NetworkConductance(
         network=network,
         images=len(parts[0][1]) if parts else 0,
         blocks=pd.DataFrame(rows).astype({"share": float, "low": float, "high": float}),
@@ -116,8 +116,8 @@ def _resampled(skip: Array, both: Array, seed: int) -> Array:
     weights = image_weights(len(skip), seed=seed)
     totals = weights @ both
     # A ratio whose denominator may be 0 has no interval: every resample must keep its sign.
-    steady = (np.sign(totals) == np.sign(both.sum(axis=0))).all(axis=0)
-    return np.where(steady, _ratio(weights @ skip, totals), np.nan)
+    same_sign = (np.sign(totals) == np.sign(both.sum(axis=0))).all(axis=0)
+    return np.where(same_sign, _ratio(weights @ skip, totals), np.nan)
 
 
 def _mean(
@@ -136,7 +136,9 @@ def _mean(
     return Mean(value, float(low), float(high), f"bootstrap over {plural(images, 'image')}")
 
 
-def run(experiment: Experiment, half: float = HALF, complete: float = COMPLETE) -> AnalysisResult:
+def run(
+    experiment: Experiment, half: float = HALF, complete: float = MAX_COMPLETENESS_ERROR
+) -> AnalysisResult:
     """The skips' share of the conductance, by block.
 
     `half` is the share from which the skips are said to carry most, `complete` the median
@@ -145,7 +147,7 @@ def run(experiment: Experiment, half: float = HALF, complete: float = COMPLETE) 
     Raises `NotApplicableError` where no run recorded conductance.
     """
     networks = by_network(runs_with(experiment, TABLE, "conductance of residual additions"))
-    found = [conducted(name, runs) for name, runs in networks.items()]
+    found = [network_conductance(name, runs) for name, runs in networks.items()]
     findings = tuple(_finding(one, half, complete) for one in found)
     together = sentence([_told(one, half, complete) for one in found], LEAD)
     return AnalysisResult(
@@ -175,13 +177,13 @@ def run(experiment: Experiment, half: float = HALF, complete: float = COMPLETE) 
     )
 
 
-def _verdict(one: Conducted, half: float, complete: float) -> Verdict:
+def _verdict(one: NetworkConductance, half: float, complete: float) -> Verdict:
     if not one.error <= complete:
         return Verdict.INCONCLUSIVE
     return verdict_above(one.mean.low, one.mean.high, half)
 
 
-def _told(one: Conducted, half: float, complete: float) -> Told:
+def _told(one: NetworkConductance, half: float, complete: float) -> Told:
     most = "most of what predictions rest on comes through the"
     clause = {
         Verdict.SUPPORTED: f"{most} skips",
@@ -199,7 +201,7 @@ def _told(one: Conducted, half: float, complete: float) -> Told:
     )
 
 
-def _finding(one: Conducted, half: float, complete: float) -> Finding:
+def _finding(one: NetworkConductance, half: float, complete: float) -> Finding:
     whole = one.error <= complete
     return Finding(
         key=slug(f"conductance-{one.network}"),
@@ -235,7 +237,7 @@ def _finding(one: Conducted, half: float, complete: float) -> Finding:
     )
 
 
-def _figure(networks: list[str], found: list[Conducted], half: float) -> Figure:
+def _figure(networks: list[str], found: list[NetworkConductance], half: float) -> Figure:
     said = [
         f"{number(one.mean.value)} in {one.network}" for one in found if one.mean.value is not None
     ]
@@ -257,7 +259,7 @@ def _figure(networks: list[str], found: list[Conducted], half: float) -> Figure:
 
 
 @theme.themed
-def _draw(networks: list[str], found: list[Conducted], half: float) -> Drawing:
+def _draw(networks: list[str], found: list[NetworkConductance], half: float) -> Drawing:
     styles = theme.styles(networks)
     labels = ("skip's share of the conductance", "block, from the input")
     with panels.panel(2.7, *labels) as (figure, axis):

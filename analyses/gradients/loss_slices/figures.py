@@ -17,11 +17,14 @@ from analyses.result import Figure
 from analyses.wording.numbers import number
 from analyses.wording.phrases import listing, plural
 
-EPOCHS = "viridis"  # from dark to light in even steps, for readers of every kind of sight
-SYMBOLS = {"gradient": "distance along $-g/|g|$ (units of w)", "random": "multiple of the filters"}
+EPOCH_COLOURS = "viridis"  # from dark to light in even steps, for readers of every kind of sight
+DISTANCE_LABELS = {
+    "gradient": "distance along $-g/|g|$ (units of w)",
+    "random": "multiple of the filters",
+}
 
 
-def lines_figure(slices: pd.DataFrame, shares: Sequence[str]) -> Figure | None:
+def between_epochs_figure(slices: pd.DataFrame, shares: Sequence[str]) -> Figure | None:
     """The loss from the weights before each jump to those after; None where there is none."""
     if not len(slices):
         return None
@@ -40,7 +43,7 @@ def lines_figure(slices: pd.DataFrame, shares: Sequence[str]) -> Figure | None:
             "colour: the epoch that the jump leads into. Logarithmic loss."
         ),
         alt=f"Training loss between the weights of consecutive epochs. {title}.",
-        draw=partial(_draw_lines, slices),
+        draw=partial(_draw_between_epochs, slices),
     )
 
 
@@ -100,13 +103,13 @@ def sharpness_figure(networks: Sequence[str], table: pd.DataFrame) -> Figure | N
 
 
 @theme.themed
-def _draw_lines(slices: pd.DataFrame) -> Drawing:
+def _draw_between_epochs(slices: pd.DataFrame) -> Drawing:
     networks = list(dict.fromkeys(slices["network"]))
-    norm, palette = _colours_of(slices)
+    norm, palette = _epoch_colours(slices)
     labels = ("training loss (nats)", "position between both weights")
     with panels.row(networks, 2.8, *labels, whole=False) as (figure, axes):
         for axis, network in zip(axes, networks, strict=True):
-            _lines(axis, slices[slices["network"] == network], norm, palette)
+            _draw_slices(axis, slices[slices["network"] == network], norm, palette)
             for end in (0, 1):
                 axis.axvline(end, color=theme.GREY, linewidth=0.7, linestyle=":")
         panels.log_axis(axes[0], slices["loss"].tolist())
@@ -117,38 +120,38 @@ def _draw_lines(slices: pd.DataFrame) -> Drawing:
 @theme.themed
 def _draw_surroundings(slices: pd.DataFrame) -> Drawing:
     networks = list(dict.fromkeys(slices["network"]))
-    directions = [name for name in SYMBOLS if (slices["direction"] == name).any()]
+    directions = [name for name in DISTANCE_LABELS if (slices["direction"] == name).any()]
     figure, axes = panels.subplots(len(networks), len(directions), 0.6 + 2.1 * len(networks))
-    norm, palette = _colours_of(slices)
+    norm, palette = _epoch_colours(slices)
     keys = ["network", "seed", "epoch", "direction"]
     start = slices[slices["position"] == 0].set_index(keys)["loss"].rename("start")
     rise = slices.join(start, on=keys).assign(loss=lambda frame: frame["loss"] - frame["start"])
     for row, network in zip(axes, networks, strict=True):
         for axis, direction in zip(row, directions, strict=True):
             own = (rise["network"] == network) & (rise["direction"] == direction)
-            _lines(axis, rise[own], norm, palette)
+            _draw_slices(axis, rise[own], norm, palette)
             panels.level_line(axis, 0.0, style=":")
             axis.set_yscale("symlog", linthresh=0.1)
             axis.xaxis.set_major_locator(MaxNLocator(5))
             axis.set_title(f"{network}, {direction}")
-            axis.set_xlabel(SYMBOLS[direction])
+            axis.set_xlabel(DISTANCE_LABELS[direction])
         row[0].set_ylabel("rise of loss (nats)")
     _epoch_bar(figure, list(axes.flat), norm, palette)
     return figure
 
 
-def _lines(axis: Axes, slices: pd.DataFrame, norm: Normalize, palette: Colormap) -> None:
+def _draw_slices(axis: Axes, slices: pd.DataFrame, norm: Normalize, palette: Colormap) -> None:
     ordered = slices.sort_values("position")
     for (_, epoch), line in ordered.groupby(["seed", "epoch"]):
         style = {"color": palette(norm(epoch)), "marker": ".", "linewidth": 1}
         axis.plot(line["position"], line["loss"], **style)
 
 
-def _colours_of(slices: pd.DataFrame) -> tuple[Normalize, Colormap]:
+def _epoch_colours(slices: pd.DataFrame) -> tuple[Normalize, Colormap]:
     first, last = slices["epoch"].min(), slices["epoch"].max()
     # The lightest fifth of the map, which is hardly seen on white, is left out.
     palette = LinearSegmentedColormap.from_list(
-        "epochs", mpl.colormaps[EPOCHS](np.linspace(0, 0.8, 64))
+        "epochs", mpl.colormaps[EPOCH_COLOURS](np.linspace(0, 0.8, 64))
     )
     return Normalize(first, max(last, first + 1)), palette
 

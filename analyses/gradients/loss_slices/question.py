@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from analyses.gradients.loss_slices.figures import (
-    lines_figure,
+    between_epochs_figure,
     sharpness_figure,
     surroundings_figure,
 )
@@ -32,7 +32,7 @@ HYPOTHESIS = (
     "Between the weights before and after a jump[ of {}], the training loss rises above both."
 )
 LEAD = "it rises above both ends at {}"
-FEW_IMAGES = (
+ONE_BATCH = (
     "The loss is that of one training batch with that batch's own statistics: another batch "
     "gives other numbers, and validation has other statistics still."
 )
@@ -161,7 +161,7 @@ def _finding(network: str, found: list[Barrier], half: float) -> Finding:
             ),
             Verdict.INCONCLUSIVE: "Record more seeds or epochs: each jump is one observation.",
         }[verdict],
-        caveats=(FEW_IMAGES, JUMPS_ONLY, "A barrier narrower than the grid stays unseen."),
+        caveats=(ONE_BATCH, JUMPS_ONLY, "A barrier narrower than the grid stays unseen."),
         statement=unnamed(HYPOTHESIS),
         evidence=("between-epochs", "surroundings", "barriers"),
     )
@@ -229,7 +229,7 @@ def _figures(
         if finding.estimates[0].value is not None
     ]
     figures = (
-        lines_figure(slices[slices["direction"] == BETWEEN], shares),
+        between_epochs_figure(slices[slices["direction"] == BETWEEN], shares),
         surroundings_figure(slices[slices["direction"] != BETWEEN]),
         sharpness_figure(networks, table),
     )

@@ -20,7 +20,7 @@ from gradflow.runs.reading.magnitudes import (
 )
 from gradflow.runs.reading.run import Run
 
-KINDS = {"activations": "activation_histograms", "gradients": "gradient_histograms"}
+HISTOGRAM_TABLES = {"activations": "activation_histograms", "gradients": "gradient_histograms"}
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,10 @@ class Magnitudes:
         zeros: share of exact zeros among all elements of the gradients.
         lost: share of gradient elements below float16's smallest number, mean over the steps.
         subnormal: the same below its smallest normal number, those that are lost included.
-        scale: the largest loss scale, a power of two, at which no recorded gradient of any layer
-            leaves float16's range; NaN where there is no gradient.
-        scaled: `subnormal` of the gradients scaled by it, all steps together; None likewise.
+        largest_loss_scale: the largest power of two by which the loss can be multiplied so that
+            no recorded gradient of any layer leaves float16's range; NaN without gradients.
+        subnormal_scaled: `subnormal` of the gradients multiplied by it, all steps together; None
+            without gradients.
         overflowing: share of activation elements beyond float16's range, all steps together.
         steps: recorded steps with histograms, over all seeds.
     """
@@ -51,8 +52,8 @@ class Magnitudes:
     zeros: float
     lost: Mean
     subnormal: Mean
-    scale: float
-    scaled: float | None
+    largest_loss_scale: float
+    subnormal_scaled: float | None
     overflowing: float
     steps: int
 
@@ -61,7 +62,8 @@ def magnitudes(network: str, runs: list[Run]) -> Magnitudes:
     """Reduce the histograms of the runs of one network, each of which has some."""
     depth = _depths(runs)
     frames = {
-        kind: [_known(run.table(table), depth) for run in runs] for kind, table in KINDS.items()
+        kind: [_known(run.table(table), depth) for run in runs]
+        for kind, table in HISTOGRAM_TABLES.items()
     }
     gradients = pd.concat(frames["gradients"], ignore_index=True)
     scale = loss_scale(pd.concat([run.gradient_histograms for run in runs], ignore_index=True))
@@ -79,8 +81,10 @@ def magnitudes(network: str, runs: list[Run]) -> Magnitudes:
         zeros=float(gradients["zeros"].sum() / elements(gradients).sum()),
         lost=mean_over_steps([one["lost"].to_numpy() for one in by_step]),
         subnormal=mean_over_steps([one["subnormal"].to_numpy() for one in by_step]),
-        scale=scale,
-        scaled=_share(gradients, fraction_lost(gradients, scale)) if np.isfinite(scale) else None,
+        largest_loss_scale=scale,
+        subnormal_scaled=_share(gradients, fraction_lost(gradients, scale))
+        if np.isfinite(scale)
+        else None,
         overflowing=_overflowing(pd.concat(frames["activations"], ignore_index=True)),
         steps=sum(map(len, by_step)),
     )

@@ -9,7 +9,7 @@ from functools import partial
 import pandas as pd
 
 from analyses.gradients.magnitudes.figures import draw_ridges
-from analyses.gradients.magnitudes.measure import KINDS, Magnitudes, magnitudes
+from analyses.gradients.magnitudes.measure import HISTOGRAM_TABLES, Magnitudes, magnitudes
 from analyses.reading.runs import by_network
 from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Estimate, Figure, Finding, Table, Verdict
@@ -20,7 +20,7 @@ from analyses.wording.phrases import listing, slug
 from gradflow.runs.reading.magnitudes import FLOAT16
 from gradflow.runs.reading.run import Experiment
 
-LOST = 0.05  # share of the gradient elements
+MAX_LOST_SHARE = 0.05  # share of the gradient elements
 STATEMENT = "Gradients would underflow in float16."
 CAVEATS = (
     "Underflow means flushed to zero here. Between its smallest number and its smallest normal one "
@@ -33,7 +33,7 @@ CAVEATS = (
 )
 
 
-def run(experiment: Experiment, lost: float = LOST) -> AnalysisResult:
+def run(experiment: Experiment, lost: float = MAX_LOST_SHARE) -> AnalysisResult:
     """Histograms of magnitudes by depth, at the first and the last epoch that have them.
 
     `lost` is the share of gradient elements too small for float16 from which its gradients are
@@ -80,8 +80,8 @@ def _finding(one: Magnitudes, bound: float) -> Finding:
             _estimate("gradient elements below 2^-24, lost in float16", one.lost),
             _estimate("gradient elements below 2^-14, its smallest normal number", one.subnormal),
             Estimate(
-                f"the same with the loss scaled by {_power(one.scale)}",
-                None if one.scaled is None else 100 * one.scaled,
+                f"the same with the loss scaled by {_power(one.largest_loss_scale)}",
+                None if one.subnormal_scaled is None else 100 * one.subnormal_scaled,
                 unit="%",
                 method="all recorded steps together; no interval",
             ),
@@ -135,8 +135,8 @@ def _next_step(one: Magnitudes, verdict: Verdict) -> str:
             "subnormal ones, and see whether accuracy holds."
         )
     return (
-        f"Scale the loss, up to {_power(one.scale)} here (torch.amp.GradScaler finds its own "
-        "scale), or train in bfloat16, whose range is that of float32."
+        f"Scale the loss, up to {_power(one.largest_loss_scale)} here (torch.amp.GradScaler finds "
+        "its own scale), or train in bfloat16, whose range is that of float32."
     )
 
 
@@ -161,7 +161,7 @@ def _figure(networks: list[str], shown: list[Magnitudes]) -> Figure:
             "grey float16 keeps fewer digits, on dark grey it has nothing but 0 (below "
             f"2^{FLOAT16.smallest}) or infinity."
         ),
-        alt=" ".join(_alt(one, kind) for one in shown for kind in KINDS),
+        alt=" ".join(_alt(one, kind) for one in shown for kind in HISTOGRAM_TABLES),
         draw=partial(draw_ridges, networks, shown),
     )
 
@@ -186,8 +186,8 @@ def _table(shown: list[Magnitudes]) -> pd.DataFrame:
                 "gradients exactly 0": one.zeros,
                 "below 2^-24, of the others": one.lost.value,
                 "below 2^-14": one.subnormal.value,
-                "loss scale that fits": _power(one.scale),
-                "below 2^-14 with it": one.scaled,
+                "loss scale that fits": _power(one.largest_loss_scale),
+                "below 2^-14 with it": one.subnormal_scaled,
                 "activations beyond float16": one.overflowing,
             }
             for one in shown

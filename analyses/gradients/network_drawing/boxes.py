@@ -11,9 +11,9 @@ from gradflow.runs.reading.run import Run
 
 _WEIGHTED = {"convolution", "linear", "recurrent", "attention", "embedding"}
 _TRAILING = {"normalization", "activation"}
-_CALL = re.compile(r"#\d+(?=$|\+)")
-_FURTHER = re.compile(r"\+\d+$")
-_MOST_OF = 0.5
+_CALL_NUMBER = re.compile(r"#\d+(?=$|\+)")
+_ADDITION_NUMBER = re.compile(r"\+\d+$")
+_MAX_BLOCK_SHARE = 0.5
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def boxes_of(run: Run) -> list[Box]:
     """
     layers = run.layers.reset_index(drop=True)
     additions = additions_of(run)
-    units = _units(layers, set(additions))
+    units = _block_modules(layers, set(additions))
     boxes: list[Box] = []
     pending: list[int] = []  # rows inside a block that has not ended yet
     single = False  # whether the last box is a layer that may take in what follows it
@@ -70,7 +70,7 @@ def boxes_of(run: Run) -> list[Box]:
         if without_call(layer) in units:
             boxes += _boxes_of_block(layer, kind, shape, (min([*pending, row]), row), additions)
             pending, single = [], False
-        elif not units.isdisjoint(_above(layer)):
+        elif not units.isdisjoint(_ancestors(layer)):
             pending.append(row)
         elif role in _WEIGHTED:
             boxes.append(Box(layer, kind, shape, layer, (row, row)))
@@ -89,7 +89,12 @@ def stages_of(boxes: Sequence[Box]) -> list[Stage]:
         if place == len(boxes) or boxes[place].shape != boxes[first].shape:
             members = boxes[first:place]
             stages.append(
-                Stage(_common([box.name for box in members]), members[0].shape, first, place - 1)
+                Stage(
+                    _common_module([box.name for box in members]),
+                    members[0].shape,
+                    first,
+                    place - 1,
+                )
             )
             first = place
     return stages
@@ -102,34 +107,34 @@ def additions_of(run: Run) -> dict[str, list[str]]:
     """
     found: dict[str, list[str]] = {}
     for name in run.junctions["layer"].drop_duplicates():
-        found.setdefault(_FURTHER.sub("", name), []).append(name)
+        found.setdefault(_ADDITION_NUMBER.sub("", name), []).append(name)
     return found
 
 
 def without_call(name: str) -> str:
     """The module of a recorded name, without the number of the call."""
-    return _CALL.sub("", name)
+    return _CALL_NUMBER.sub("", name)
 
 
-def _above(name: str) -> list[str]:
+def _ancestors(name: str) -> list[str]:
     """The modules that `name` is a part of."""
     return [name[:place] for place, letter in enumerate(name) if letter == "."]
 
 
-def _units(layers: pd.DataFrame, owners: set[str]) -> set[str]:
+def _block_modules(layers: pd.DataFrame, owners: set[str]) -> set[str]:
     """The modules that are drawn as blocks; `owners` are the modules with residual additions."""
     adding = {without_call(name) for name in owners}
     names = layers["layer"].map(without_call)
     blocks = names[(layers["role"] == "block") | names.isin(adding)].drop_duplicates()
     weighted = names[layers["role"].isin(_WEIGHTED)]
-    within = Counter(module for name in weighted for module in _above(name))
-    around_residual = {module for name in adding for module in _above(name)}
+    within = Counter(module for name in weighted for module in _ancestors(name))
+    around_residual = {module for name in adding for module in _ancestors(name)}
     chosen: set[str] = set()
     for name in sorted(blocks, key=lambda name: name.count(".")):
-        inside_another = not chosen.isdisjoint(_above(name))
+        inside_another = not chosen.isdisjoint(_ancestors(name))
         holds_residual = name in around_residual
         share = within[name] / max(1, len(weighted))
-        if not (inside_another or holds_residual) and (name in adding or share <= _MOST_OF):
+        if not (inside_another or holds_residual) and (name in adding or share <= _MAX_BLOCK_SHARE):
             chosen.add(name)
     return chosen
 
@@ -143,7 +148,7 @@ def _boxes_of_block(
     return [*inner, Box(names[-1], kind, shape, layer, rows)]
 
 
-def _common(names: Sequence[str]) -> str:
+def _common_module(names: Sequence[str]) -> str:
     """The module that all of `names` are parts of; of a single layer its own module."""
     parts = [name.split(".")[:-1] for name in names]
     shared = parts[0]

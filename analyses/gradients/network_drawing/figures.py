@@ -6,12 +6,12 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from analyses.gradients.network_drawing.flows import Flows, spanned
+from analyses.gradients.network_drawing.flows import Flows, name_range
 from analyses.gradients.network_drawing.marks import (
     TIMES,
     Scale,
     factor_text,
-    head_side,
+    head_size,
     scale_for,
     times,
 )
@@ -26,10 +26,10 @@ from analyses.result import Figure, Slider
 from analyses.wording.numbers import number
 from analyses.wording.phrases import listing, plural
 
-MOST_POSITIONS = 60
+MAX_POSITIONS = 60
 
 
-def network_figures(flows: Sequence[Flows], most: int = MOST_POSITIONS) -> tuple[Figure, ...]:
+def network_figures(flows: Sequence[Flows], most: int = MAX_POSITIONS) -> tuple[Figure, ...]:
     """The drawings of the networks, as many side by side as fit, with `most` epochs or fewer."""
     values = np.concatenate([one.relative.to_numpy(dtype=float).ravel() for one in flows])
     scale = scale_for(values)
@@ -95,7 +95,7 @@ def _figure(sheet: Sheet, scale: Scale, key: str, most: int) -> Figure:
     return Figure(
         key=key,
         title=title,
-        caption=_caption(sheet, scale, epoch) + _kept(len(epochs), sheet),
+        caption=_caption(sheet, scale, epoch) + _slider_note(len(epochs), sheet),
         alt=f"{_alt(sheet)} {title}.",
         draw=partial(draw_sheet, sheet, scale, epoch),
         slider=_slider(sheet, scale, epochs, epoch) if len(epochs) > 1 else None,
@@ -146,7 +146,7 @@ def _caption(sheet: Sheet, scale: Scale, epoch: int) -> str:
     )  # fmt: skip
 
 
-def _kept(positions: int, sheet: Sheet) -> str:
+def _slider_note(positions: int, sheet: Sheet) -> str:
     """What to say where the slider leaves epochs out."""
     recorded = len({epoch for one in sheet.flows for epoch in one.relative.columns})
     if positions >= recorded:
@@ -173,14 +173,14 @@ def _slider(sheet: Sheet, scale: Scale, epochs: Sequence[int], shown: int) -> Sl
         relative, norm = (frame.reindex(columns=epochs) for frame in (one.relative, one.norm))
         for row, arrow in enumerate(one.arrows):
             wide = [scale.width(float(value)) for value in relative.iloc[row]]
-            drawn = head_side(scale.width(float(one.relative[shown].iloc[row]))) or 0.001
+            drawn = head_size(scale.width(float(one.relative[shown].iloc[row]))) or 0.001
             for piece in pieces(sheet, network, arrow):
                 widths[piece.gid] = tuple(wide)
                 names[piece.gid] = f"{one.layout.network}: {arrow.name}"
-                texts[piece.gid] = _said(relative.iloc[row], norm.iloc[row])
+                texts[piece.gid] = _slider_texts(relative.iloc[row], norm.iloc[row])
                 if piece.head is not None:
                     sizes[f"{piece.gid}-head"] = tuple(
-                        round(head_side(width) / drawn, 3) for width in wide
+                        round(head_size(width) / drawn, 3) for width in wide
                     )
         for place, stage in enumerate(one.layout.stages):
             if stage.last > stage.first:
@@ -190,7 +190,7 @@ def _slider(sheet: Sheet, scale: Scale, epochs: Sequence[int], shown: int) -> Sl
     return Slider("epoch", positions, epochs.index(shown), widths, sizes, names, texts)
 
 
-def _said(relative: pd.Series, norm: pd.Series) -> tuple[str, ...]:
+def _slider_texts(relative: pd.Series, norm: pd.Series) -> tuple[str, ...]:
     return tuple(
         f"{number(a)}{TIMES} (norm {number(b)})" if np.isfinite(a)
         else f"norm {number(b)}" if np.isfinite(b)
@@ -222,7 +222,7 @@ def arrow_table(flows: Sequence[Flows], epoch: int) -> pd.DataFrame:
             for k in ending:
                 rows.append(
                     row
-                    | {"block": spanned(one.layout.skips[k].names)}
+                    | {"block": name_range(one.layout.skips[k].names)}
                     | {f"{kind} at its input": relative.iloc[one.row(kind, k)]
                        for kind in ("skip", "branch")}
                 )  # fmt: skip

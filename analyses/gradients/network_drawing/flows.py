@@ -66,7 +66,7 @@ class Flows:
 def flows_of(layout: Layout, runs: Sequence[Run]) -> Flows:
     """The gradient on each arrow of `layout`, over the `runs` of its network."""
     arrows = _arrows(layout)
-    measured = [_Measured(layout, run) for run in runs]
+    measured = [_RunNorms(layout, run) for run in runs]
     return Flows(
         layout=layout,
         arrows=tuple(arrows),
@@ -80,19 +80,19 @@ def flows_of(layout: Layout, runs: Sequence[Run]) -> Flows:
 def _arrows(layout: Layout) -> list[Arrow]:
     outputs = [Arrow("trunk", i, f"{box.name}, output") for i, box in enumerate(layout.boxes)]
     parts = [
-        Arrow(kind, number, f"{spanned(skip.names)}, {kind}")
+        Arrow(kind, number, f"{name_range(skip.names)}, {kind}")
         for number, skip in enumerate(layout.skips)
         for kind in ("branch", "skip")
     ]
     return outputs + parts
 
 
-def spanned(names: Sequence[str]) -> str:
+def name_range(names: Sequence[str]) -> str:
     """One name, or the first and the last of several."""
     return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
 
 
-class _Measured:
+class _RunNorms:
     """The norms of one run, one entry per (epoch, step)."""
 
     def __init__(self, layout: Layout, run: Run) -> None:
@@ -113,7 +113,7 @@ class _Measured:
 
     def norms(self, arrows: Sequence[Arrow]) -> pd.DataFrame:
         """The norm on each arrow, of several additions their geometric mean."""
-        return self._frame([_geometric(self._members(arrow)) for arrow in arrows])
+        return self._frame([_geometric_mean(self._members(arrow)) for arrow in arrows])
 
     def relative(self, arrows: Sequence[Arrow]) -> pd.DataFrame:
         """The norm on each arrow relative to that at the end of the stage it is compared in."""
@@ -123,15 +123,17 @@ class _Measured:
         return pd.DataFrame(np.column_stack(columns), index=self._steps)
 
     def _ratio(self, arrow: Arrow) -> Array:
-        unit = arrow.place if arrow.kind == "trunk" else self._layout.skips[arrow.place].unit
-        if unit is not None:
-            whole = self._trunk(self._layout.stage_of(unit).last)
+        shape_box = (
+            arrow.place if arrow.kind == "trunk" else self._layout.skips[arrow.place].shape_box
+        )
+        if shape_box is not None:
+            whole = self._trunk(self._layout.stage_of(shape_box).last)
         else:
             # Nothing of the shape of x was observed: skip and branch are parts of dL/dx itself.
             names = self._layout.skips[arrow.place].names
-            whole = _geometric([self._norms["input", name] for name in names])
+            whole = _geometric_mean([self._norms["input", name] for name in names])
         with np.errstate(divide="ignore", invalid="ignore"):  # a zero says nothing of the rest
-            ratio: Array = _geometric(self._members(arrow)) / whole
+            ratio: Array = _geometric_mean(self._members(arrow)) / whole
         return ratio
 
     def _members(self, arrow: Arrow) -> list[Array]:
@@ -150,7 +152,7 @@ class _Measured:
         return np.full(len(self._steps), np.nan)
 
 
-def _geometric(members: Sequence[Array]) -> Array:
+def _geometric_mean(members: Sequence[Array]) -> Array:
     if len(members) == 1:
         return members[0]
     with np.errstate(divide="ignore"):  # the mean of a zero and others is zero

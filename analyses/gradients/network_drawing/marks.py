@@ -12,13 +12,15 @@ from analyses.wording.numbers import number
 
 # A dark skip, a light dashed branch, a grey trunk: told apart without colour, too.
 COLOURS = {"trunk": "#59616b", "branch": "#E69F00", "skip": "#00694e"}
-_DASH, _BREAK = 2.4, 0.9  # points, whatever the width
+_DASH, _GAP = 2.4, 0.9  # points, whatever the width
 _CURVE = 0.5523  # control points at this share of the radius make a cubic curve a circle
 INVISIBLE = 0.001  # a width of zero would leave no line in the picture whose width can change
 TIMES = "\u00d7"  # the sign of multiplication
 THINNEST, WIDEST = 0.3, 8.5
-ONE = 3.0  # width in points of a gradient of 1, where the scale is linear and there is room
-LEAST_ONE = 0.9
+WIDTH_OF_ONE = (
+    3.0  # width in points of a gradient of 1, where the scale is linear and there is room
+)
+MIN_WIDTH_OF_ONE = 0.9
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,10 @@ def scale_for(values: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]") -> Sc
     """The scale on which relative norms `values` can be told apart: linear wherever it can be."""
     seen = values[np.isfinite(values) & (values > 0)]
     if not len(seen):
-        return Scale(True, ONE, 1.0, 1.0)
+        return Scale(True, WIDTH_OF_ONE, 1.0, 1.0)
     high, low = float(seen.max()), float(seen.min())
-    points = min(ONE, WIDEST / high)
-    if points >= LEAST_ONE:
+    points = min(WIDTH_OF_ONE, WIDEST / high)
+    if points >= MIN_WIDTH_OF_ONE:
         return Scale(True, points, low, high)
     return Scale(False, (WIDEST - THINNEST) / float(np.log2(high / low)), low, high)
 
@@ -87,7 +89,7 @@ def shortened(name: str, most: int) -> str:
     return name if len(name) <= most else f"…{name[1 - most :]}"
 
 
-def head_side(width: float) -> float:
+def head_size(width: float) -> float:
     """The side of the head of an arrow `width` points wide; 0 where there is no arrow."""
     return 0.0 if width == 0 else 3.4 + 1.05 * width
 
@@ -122,7 +124,7 @@ def text(axis: Axes, x: float, y: float, words: str, size: float, **options: Any
 def line(axis: Axes, path: Path, kind: str, width: float, gid: str = "") -> None:
     """The line of an arrow of `kind`, `width` points wide."""
     drawn = max(width, INVISIBLE)
-    style = (0, (_DASH / drawn, _BREAK / drawn)) if kind == "branch" else "-"
+    style = (0, (_DASH / drawn, _GAP / drawn)) if kind == "branch" else "-"
     patch = PathPatch(
         path, facecolor="none", edgecolor=COLOURS[kind], linewidth=drawn, linestyle=style,
         capstyle="butt", joinstyle="round", zorder=3 if kind != "skip" else 2, clip_on=False,
@@ -133,7 +135,7 @@ def line(axis: Axes, path: Path, kind: str, width: float, gid: str = "") -> None
 
 def head(axis: Axes, x: float, y: float, kind: str, width: float, gid: str = "") -> None:
     """The head of an upward arrow, its centre at (x, y)."""
-    side = max(head_side(width), INVISIBLE)
+    side = max(head_size(width), INVISIBLE)
     half, up = side / 2, 0.45 * side
     corners = [(x - half, y + up), (x + half, y + up), (x, y - up)]
     patch = Polygon(
@@ -175,13 +177,13 @@ def quarter(x: float, height: float, reach: float, rise: float, far: float) -> P
     return Path(points, [Path.MOVETO, *[Path.CURVE4] * 3, Path.LINETO])
 
 
-def key_line(axis: Axes, x: float, y: float, kind: str, width: float) -> None:
+def sample_arrow(axis: Axes, x: float, y: float, kind: str, width: float) -> None:
     """A sample of an arrow in the legend, pointing upward as in the drawing."""
     line(axis, straight(x, y + 8, y - 5), kind, width)
     head(axis, x, y - 6, kind, width)
 
 
-def blank(axis: Axes, width: float, height: float) -> None:
+def prepare_sheet(axis: Axes, width: float, height: float) -> None:
     """Make `axis` a sheet measured in points from its top left corner."""
     axis.set_xlim(0, width)
     axis.set_ylim(height, 0)

@@ -13,7 +13,7 @@ from analyses.gradients.network_drawing.figures import (
     shown_epoch,
 )
 from analyses.gradients.network_drawing.flows import Flows, flows_of
-from analyses.gradients.network_drawing.layout import MOST_BOXES, layout_of
+from analyses.gradients.network_drawing.layout import MAX_BOXES, layout_of
 from analyses.reading.runs import by_network, runs_with
 from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Table
@@ -22,10 +22,10 @@ from analyses.wording.phrases import plural
 from gradflow.runs.reading.run import Experiment
 
 # More boxes than these are no drawing, however large the page.
-_MOST_DRAWN = 400
+_MAX_DRAWN = 400
 
 
-def run(experiment: Experiment, most_boxes: int = MOST_BOXES) -> AnalysisResult:
+def run(experiment: Experiment, most_boxes: int = MAX_BOXES) -> AnalysisResult:
     """Each network as boxes and arrows, by epoch; a deeper one than `most_boxes` is condensed.
 
     Raises `NotApplicableError` where no run recorded layers with weights and their gradients.
@@ -35,12 +35,12 @@ def run(experiment: Experiment, most_boxes: int = MOST_BOXES) -> AnalysisResult:
     flows = [
         flows_of(layout, networks[name])
         for name, layout in layouts.items()
-        if 0 < len(layout.boxes) <= _MOST_DRAWN
+        if 0 < len(layout.boxes) <= _MAX_DRAWN
     ]
-    large = [name for name, layout in layouts.items() if len(layout.boxes) > _MOST_DRAWN]
+    large = [name for name, layout in layouts.items() if len(layout.boxes) > _MAX_DRAWN]
     if large and not flows:
         raise NotApplicableError(
-            f"{large[0]} has more than {_MOST_DRAWN} blocks of shapes that alternate, "
+            f"{large[0]} has more than {_MAX_DRAWN} blocks of shapes that alternate, "
             "too many to draw"
         )
     if not flows:
@@ -53,10 +53,7 @@ def run(experiment: Experiment, most_boxes: int = MOST_BOXES) -> AnalysisResult:
         summary=" ".join(
             [
                 *(_sentence(one, epoch) for one in flows),
-                *(
-                    f"{name} has more than {_MOST_DRAWN} blocks, too many to draw."
-                    for name in large
-                ),
+                *(f"{name} has more than {_MAX_DRAWN} blocks, too many to draw." for name in large),
             ]
         ),
         findings=(),

@@ -31,21 +31,21 @@ class Skip:
         start: the box that the branch enters first; x is what this box is given.
         end: the box whose output the skip is added to.
         skip_type: `identity` or `projection`.
-        unit: the box whose output has the shape of x; None where the trace does not tell it.
+        shape_box: the box whose output has the shape of x; None where the trace does not tell it.
     """
 
     names: tuple[str, ...]
     start: int
     end: int
     skip_type: str
-    unit: int | None
+    shape_box: int | None
 
 
 def skips_of(run: Run, boxes: Sequence[Box]) -> tuple[list[Skip], list[str]]:
     """The skips of `run`, in order of their ends, and the additions that could not be placed."""
     skip_types = dict(zip(run.junctions["layer"], run.junctions["skip_type"], strict=True))
     places = {box.name: place for place, box in enumerate(boxes)}
-    recorded = _Recorded(run, boxes)
+    recorded = _TensorMatcher(run, boxes)
     skips, unplaced = [], []
     for owner, names in additions_of(run).items():
         for number, name in enumerate(names):
@@ -60,8 +60,8 @@ def skips_of(run: Run, boxes: Sequence[Box]) -> tuple[list[Skip], list[str]]:
             else:
                 unplaced.append(name)
                 continue
-            unit = recorded.unit_of(name, start, end, skip_types[name])
-            skips.append(Skip((name,), start, end, skip_types[name], unit))
+            shape_box = recorded.shape_box_of(name, start, end, skip_types[name])
+            skips.append(Skip((name,), start, end, skip_types[name], shape_box))
     return sorted(skips, key=lambda skip: (skip.end, -skip.start)), unplaced
 
 
@@ -70,7 +70,7 @@ def _boxes_inside(owner: str, boxes: Sequence[Box]) -> list[int]:
     return [place for place, box in enumerate(boxes) if box.name.startswith(within)]
 
 
-class _Recorded:
+class _TensorMatcher:
     """Which recorded tensors are one and the same, told by what was recorded of them."""
 
     def __init__(self, run: Run, boxes: Sequence[Box]) -> None:
@@ -106,7 +106,7 @@ class _Recorded:
         """The box that makes what the branch adds; None where no observed layer does."""
         return min(self._places(self._branches, self._variances, addition), default=None)
 
-    def unit_of(self, addition: str, start: int, end: int, skip_type: str) -> int | None:
+    def shape_box_of(self, addition: str, start: int, end: int, skip_type: str) -> int | None:
         """The box whose output has the shape of what both ways start from."""
         shapes = {self._shapes[row] for row in self._rows(self._inputs, self._norms, addition)}
         if start > 0 and self._boxes[start - 1].shape in shapes:

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
-from analyses.gradients.profile.measure import Profile, raw_ratio
+from analyses.gradients.profile.measure import GradientProfile, raw_ratio
 from analyses.plotting import panels, theme
 from analyses.reading.layer_gradients import medians_by_epoch
 from analyses.result import Figure
@@ -19,7 +19,7 @@ Bounds = tuple[float, float]
 
 
 def gradient_figures(
-    networks: list[str], profiles: list[Profile], bounds: Bounds, title: str
+    networks: list[str], profiles: list[GradientProfile], bounds: Bounds, title: str
 ) -> tuple[Figure, ...]:
     """The figures of the profiles; `bounds` are those of vanishing and exploding over the depth."""
     return (
@@ -29,13 +29,13 @@ def gradient_figures(
     )
 
 
-def epoch_norms(one: Profile) -> pd.DataFrame:
+def epoch_norms(one: GradientProfile) -> pd.DataFrame:
     """Median norm by layer and epoch over all steps and seeds: rows depth, columns epoch."""
     return medians_by_epoch([seed.norms for seed in one.seeds], one.seeds[0].layers["depth"])
 
 
 def _factor_figure(
-    networks: list[str], profiles: list[Profile], bounds: Bounds, title: str
+    networks: list[str], profiles: list[GradientProfile], bounds: Bounds, title: str
 ) -> Figure:
     caption = (
         "Factor by which the gradient norm changes per layer toward the input, by epoch; above 1 "
@@ -60,7 +60,7 @@ def _factor_figure(
 
 
 @theme.themed
-def _draw_factor(networks: list[str], profiles: list[Profile], bounds: Bounds) -> Drawing:
+def _draw_factor(networks: list[str], profiles: list[GradientProfile], bounds: Bounds) -> Drawing:
     styles = theme.styles(networks)
     with panels.panel(3.0, "factor per layer\ntoward the input") as (figure, axis):
         for one in profiles:
@@ -93,7 +93,7 @@ def _draw_bounds(axis: Axes, bounds: Bounds, depth: int) -> None:
         )
 
 
-def _depth_figure(networks: list[str], profiles: list[Profile]) -> Figure:
+def _depth_figure(networks: list[str], profiles: list[GradientProfile]) -> Figure:
     names = listing([one.network for one in profiles])
     ends = [
         f"{number(ratio)} in {one.network}"
@@ -130,7 +130,7 @@ def _depth_figure(networks: list[str], profiles: list[Profile]) -> Figure:
 
 
 @theme.themed
-def _draw_depth(networks: list[str], profiles: list[Profile], weights: bool) -> Drawing:
+def _draw_depth(networks: list[str], profiles: list[GradientProfile], weights: bool) -> Drawing:
     figure, axes = panels.subplots(1, 2 if weights else 1, 2.9)
     styles = theme.styles(networks)
     for one in profiles:
@@ -150,7 +150,7 @@ def _draw_depth(networks: list[str], profiles: list[Profile], weights: bool) -> 
     return figure
 
 
-def _draw_outputs(axis: Axes, one: Profile, colour: str) -> None:
+def _draw_outputs(axis: Axes, one: GradientProfile, colour: str) -> None:
     """Norms of the outputs' gradients at the start and the end, with theory where it applies."""
     norms = epoch_norms(one)
     last = norms.columns[-1]
@@ -168,7 +168,7 @@ def _draw_outputs(axis: Axes, one: Profile, colour: str) -> None:
         axis.plot(depth, height, ":", color=colour, label=label, lw=1.6)
 
 
-def _theory_lines(one: Profile) -> list[tuple[Array, Array]]:
+def _theory_lines(one: GradientProfile) -> list[tuple[Array, Array]]:
     """Depths and norms that theory gives for the first step, for each output shape.
 
     Empty where no theory applies to the network, or the first step was not recorded.
@@ -187,7 +187,7 @@ def _theory_lines(one: Profile) -> list[tuple[Array, Array]]:
     return drawn
 
 
-def _map_figure(profiles: list[Profile]) -> Figure:
+def _map_figure(profiles: list[GradientProfile]) -> Figure:
     names = listing([one.network for one in profiles])
     spans = [
         f"{number(low)} to {number(high)} in {one.network}"
@@ -208,7 +208,7 @@ def _map_figure(profiles: list[Profile]) -> Figure:
 
 
 @theme.themed
-def _draw_map(profiles: list[Profile]) -> Drawing:
+def _draw_map(profiles: list[GradientProfile]) -> Drawing:
     maps = {one.network: epoch_norms(one) for one in profiles}
     labels = ("depth (layers from the input)", "gradient norm (L2)")
     return panels.heat_maps(maps, 3.2, *labels, colour_map="viridis")

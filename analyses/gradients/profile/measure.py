@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analyses.gradients.profile.theory import Expectation, expectation
+from analyses.gradients.profile.theory import TheoryFactor, theory_factor
 from analyses.reading.layer_gradients import LayerGradients, layer_gradients, logarithm, wide
 from analyses.statistics import Array
 from analyses.statistics.means import Mean, mean_over_steps
@@ -14,7 +14,7 @@ from gradflow.runs.reading.run import Run
 
 
 @dataclass(frozen=True)
-class Profile:
+class GradientProfile:
     """The gradients of all seeds of one network.
 
     Fields:
@@ -40,16 +40,16 @@ class Profile:
     epochs: pd.DataFrame
     first: float | None
     weights: pd.DataFrame
-    theory: Expectation | None
+    theory: TheoryFactor | None
     start: Array | None
 
 
-def profile(network: str, runs: list[Run]) -> Profile:
+def gradient_profile(network: str, runs: list[Run]) -> GradientProfile:
     """Reduce the gradients of the runs of one network."""
     seeds = tuple(layer_gradients(one) for one in runs)
     starts = [one.log_factors.xs(0, level="step") for one in seeds if 0 in _steps(one)]
     initial = [float(start.iloc[0]) for start in starts if np.isfinite(start.iloc[0])]
-    return Profile(
+    return GradientProfile(
         network=network,
         depth=len(seeds[0].layers),
         seeds=seeds,
@@ -58,7 +58,7 @@ def profile(network: str, runs: list[Run]) -> Profile:
         epochs=_by_epoch(seeds),
         first=float(np.exp(np.mean(initial))) if initial else None,
         weights=weight_gradients(runs[0], seeds[0].layers),
-        theory=expectation(runs[0]),
+        theory=theory_factor(runs[0]),
         start=_first_norms(seeds),
     )
 
@@ -88,8 +88,8 @@ def _by_epoch(seeds: tuple[LayerGradients, ...]) -> pd.DataFrame:
     weights = _means_by_epoch([one.weight_log_factors for one in seeds])
     rows = []
     for epoch, mean in outputs.items():
-        row = {name: exponential(getattr(mean, name)) for name in ("value", "low", "high")}
-        beside = exponential(weights[epoch].value) if epoch in weights else np.nan
+        row = {name: factor_of_log(getattr(mean, name)) for name in ("value", "low", "high")}
+        beside = factor_of_log(weights[epoch].value) if epoch in weights else np.nan
         rows.append({"epoch": epoch, **row, "weight_factor": beside})
     return pd.DataFrame(rows).rename(columns={"value": "factor"})
 
@@ -111,20 +111,20 @@ def _first_norms(seeds: tuple[LayerGradients, ...]) -> Array | None:
     return norms
 
 
-def exponential(value: float | None) -> float:
+def factor_of_log(value: float | None) -> float:
     """The factor whose natural logarithm is `value`; NaN where there is none."""
     return float("nan") if value is None else float(np.exp(value))
 
 
-def raw_ratio(one: Profile) -> float | None:
+def raw_ratio(one: GradientProfile) -> float | None:
     """Median norm at the first layer over that at the last, averaged over seeds (geometric)."""
     medians = [_medians(seed.norms) for seed in one.seeds]
     ratios = [row[0] / row[-1] for row in medians if row[0] > 0 and row[-1] > 0]
     return finite(float(np.exp(np.mean(np.log(ratios))))) if ratios else None
 
 
-def over_depth(
-    one: Profile, *, weights: bool = False
+def factor_over_depth(
+    one: GradientProfile, *, weights: bool = False
 ) -> tuple[float | None, float | None, float | None]:
     """The factor over the whole depth, with its interval; of the weights' gradients if asked."""
     mean = one.weight_overall if weights else one.overall

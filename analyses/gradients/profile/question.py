@@ -9,7 +9,7 @@ import pandas as pd
 
 from analyses.gradients.profile.figures import gradient_figures
 from analyses.gradients.profile.findings import flow_sentence, gradient_finding, gradient_sentence
-from analyses.gradients.profile.measure import Profile, over_depth, profile
+from analyses.gradients.profile.measure import GradientProfile, factor_over_depth, gradient_profile
 from analyses.gradients.profile.tables import epoch_table, network_table
 from analyses.health import (
     Thresholds,
@@ -26,7 +26,7 @@ from analyses.wording.numbers import number
 from analyses.wording.phrases import listing
 from gradflow.runs.reading.run import Experiment, Run
 
-FLOW = "The flow of gradients[ in {}] can be called healthy."
+HEALTHY_FLOW = "The flow of gradients[ in {}] can be called healthy."
 SOURCES = (
     "Glorot & Bengio 2010, Understanding the difficulty of training deep feedforward "
     "neural networks (weight gradients can look level while these vanish)",
@@ -52,7 +52,7 @@ def run(
     """
     networks = by_network(runs_with(experiment, "gradients", "gradients by layer"))
     bounds = Thresholds(vanishing=vanishing, exploding=exploding)
-    profiles = [profile(name, runs) for name, runs in networks.items()]
+    profiles = [gradient_profile(name, runs) for name, runs in networks.items()]
     together = {
         "vanish": flow_sentence(profiles, bounds),
         "explode": gradient_sentence(profiles, "explode", exploding),
@@ -92,7 +92,7 @@ def run(
     )
 
 
-def five_answers(
+def flow_findings(
     experiment: Experiment, vanishing: float = VANISHING, exploding: float = EXPLODING
 ) -> tuple[Finding, ...]:
     """Whether the gradients vanish, explode, are shattered, are dead, or are healthy: none of it.
@@ -107,11 +107,11 @@ def five_answers(
     return tuple(
         finding
         for name, runs in networks.items()
-        for finding in _answers(profile(name, runs), runs, bounds).values()
+        for finding in _answers(gradient_profile(name, runs), runs, bounds).values()
     )
 
 
-def _answers(one: Profile, runs: list[Run], bounds: Thresholds) -> dict[str, Finding]:
+def _answers(one: GradientProfile, runs: list[Run], bounds: Thresholds) -> dict[str, Finding]:
     found = {
         "vanishing": gradient_finding(one, "vanish", bounds.vanishing),
         "exploding": gradient_finding(one, "explode", bounds.exploding),
@@ -125,14 +125,14 @@ def _answers(one: Profile, runs: list[Run], bounds: Thresholds) -> dict[str, Fin
         if known:
             found[name] = condition_finding(one.network, name, known)
     left_out = [name for name in readings if name not in found]
-    return {**found, "healthy": overall_finding(one.network, found, left_out, FLOW)}
+    return {**found, "healthy": overall_finding(one.network, found, left_out, HEALTHY_FLOW)}
 
 
-def _title(profiles: list[Profile]) -> str:
+def _title(profiles: list[GradientProfile]) -> str:
     said = [
         f"{number(total)} times in {one.network}"
         for one in profiles
-        if (total := over_depth(one)[0]) is not None
+        if (total := factor_over_depth(one)[0]) is not None
     ]
     if not said:
         return "No factor of the gradient norm per layer could be had"

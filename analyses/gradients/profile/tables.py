@@ -3,14 +3,21 @@
 import numpy as np
 import pandas as pd
 
-from analyses.gradients.profile.measure import Profile, exponential, over_depth, raw_ratio
+from analyses.gradients.profile.measure import (
+    GradientProfile,
+    factor_of_log,
+    factor_over_depth,
+    raw_ratio,
+)
 from analyses.health import Thresholds, dead_counts, is_dead, shattering_of
 from analyses.result import Verdict
 from analyses.wording.numbers import finite
 from gradflow.runs.reading.run import Run
 
 
-def classify(low: float | None, high: float | None, vanishing: float, exploding: float) -> str:
+def classify_interval(
+    low: float | None, high: float | None, vanishing: float, exploding: float
+) -> str:
     """Where an interval lies between two bounds: vanishing, exploding, healthy, or unclear."""
     if low is None or high is None:
         return "unclear"
@@ -21,20 +28,20 @@ def classify(low: float | None, high: float | None, vanishing: float, exploding:
     return "healthy" if low > vanishing and high < exploding else "unclear"
 
 
-def network_table(profiles: list[Profile]) -> pd.DataFrame:
+def network_table(profiles: list[GradientProfile]) -> pd.DataFrame:
     """One row a network: its factors, measured and expected."""
     rows = []
     for one in profiles:
-        total, low, high = over_depth(one)
+        total, low, high = factor_over_depth(one)
         rows.append(
             {
                 "network": one.network,
                 "layers": one.depth,
-                "factor per layer": exponential(one.overall.value),
+                "factor per layer": factor_of_log(one.overall.value),
                 "over all layers": total,
                 "95 % low": low,
                 "95 % high": high,
-                "weights, over all layers": over_depth(one, weights=True)[0],
+                "weights, over all layers": factor_over_depth(one, weights=True)[0],
                 "first step": one.first,
                 "theory": None if one.theory is None else one.theory.factor,
                 "raw first / last": raw_ratio(one),
@@ -43,14 +50,15 @@ def network_table(profiles: list[Profile]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def epoch_table(one: Profile, runs: list[Run], bounds: Thresholds) -> pd.DataFrame:
+def epoch_table(one: GradientProfile, runs: list[Run], bounds: Thresholds) -> pd.DataFrame:
     """One row an epoch: the factor per layer with its interval, and the answer at that epoch.
 
     The answer is dead or shattered where at least half of the runs are so, whatever the factor.
     """
     low, high = bounds.vanishing ** (1 / one.depth), bounds.exploding ** (1 / one.depth)
     flow = [
-        classify(finite(row.low), finite(row.high), low, high) for row in one.epochs.itertuples()
+        classify_interval(finite(row.low), finite(row.high), low, high)
+        for row in one.epochs.itertuples()
     ]
     frame = one.epochs.rename(
         columns={

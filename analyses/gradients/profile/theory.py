@@ -13,27 +13,27 @@ from analyses.statistics.theory import (
 from analyses.wording.numbers import number
 from gradflow.runs.reading.run import Run
 
-CLOSE = 0.1  # a gain this close to PyTorch's default, relative, is said to be that
+DEFAULT_GAIN_TOLERANCE = 0.1  # a gain this close to PyTorch's default, relative, is said to be that
 
 
 @dataclass(frozen=True)
-class Expectation:
+class TheoryFactor:
     """The factor of the gradient norm per layer toward the input that theory gives.
 
     Fields:
         factor: of the L2 norm of the gradient with respect to a layer's output.
         name: a few words, for legends and tables.
-        words: what it holds for, as a sentence.
+        validity: what it holds for, as a sentence.
         plain: whether the network is a plain one, for which it was derived.
     """
 
     factor: float
     name: str
-    words: str
+    validity: str
     plain: bool
 
 
-def expectation(run: Run) -> Expectation | None:
+def theory_factor(run: Run) -> TheoryFactor | None:
     """What theory gives for `run` at initialization; None where no theory of ours applies.
 
     With batch normalization: the mean-field factor at the run's batch size. Without any
@@ -47,7 +47,7 @@ def expectation(run: Run) -> Expectation | None:
         batch = float(run.gradients["batch_size"].max())
         if not batch > 3:
             return None
-        return Expectation(
+        return TheoryFactor(
             batchnorm_growth(batch) ** 0.5,
             "mean field of batch norm",
             "The mean-field value of batch normalization is derived for wide, fully connected "
@@ -61,8 +61,8 @@ def expectation(run: Run) -> Expectation | None:
     gain = initial_gain(run)
     if gain is None:
         return None
-    default = abs(gain / PYTORCH_DEFAULT_GAIN - 1) < CLOSE
-    return Expectation(
+    default = abs(gain / PYTORCH_DEFAULT_GAIN - 1) < DEFAULT_GAIN_TOLERANCE
+    return TheoryFactor(
         relu_growth(gain) ** 0.5,
         "PyTorch's default initialization" if default else "the initial weights",
         f"The factor from the initial weights, sqrt(g / 2) with g = {number(gain)} the mean of "

@@ -6,27 +6,27 @@ import numpy as np
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import PercentFormatter
 
-from analyses.gradients.signals.measure import Signal
+from analyses.gradients.signals.measure import NetworkSignal
 from analyses.plotting import panels, theme
 from analyses.result import Figure
 from analyses.wording.numbers import number, percent
 from analyses.wording.phrases import listing
 
 
-def signal_figures(networks: list[str], signals: list[Signal]) -> tuple[Figure, ...]:
+def signal_figures(networks: list[str], signals: list[NetworkSignal]) -> tuple[Figure, ...]:
     """The figures for which there is anything to draw."""
     return tuple(
         figure(networks, signals)
         for figure, shown in (
             (_profile_figure, any(len(one.profile) for one in signals)),
             (_dead_figure, any(len(one.dead) for one in signals)),
-            (_map_figure, any(one.spread.size for one in signals)),
+            (_map_figure, any(one.std.size for one in signals)),
         )
         if shown
     )
 
 
-def _profile_figure(networks: list[str], signals: list[Signal]) -> Figure:
+def _profile_figure(networks: list[str], signals: list[NetworkSignal]) -> Figure:
     grown = []
     for one in signals:
         last = one.profile[one.profile["epoch"] == one.profile["epoch"].max()].dropna()
@@ -49,7 +49,7 @@ def _profile_figure(networks: list[str], signals: list[Signal]) -> Figure:
 
 
 @theme.themed
-def _draw_profile(networks: list[str], signals: list[Signal]) -> Drawing:
+def _draw_profile(networks: list[str], signals: list[NetworkSignal]) -> Drawing:
     figure, axes = panels.subplots(1, 2, 2.8)
     palette = theme.colours(networks)
     for axis, name in zip(axes[0], ("channel_variance", "channel_squared_mean"), strict=True):
@@ -69,7 +69,7 @@ def _draw_profile(networks: list[str], signals: list[Signal]) -> Drawing:
     return figure
 
 
-def _dead_figure(networks: list[str], signals: list[Signal]) -> Figure:
+def _dead_figure(networks: list[str], signals: list[NetworkSignal]) -> Figure:
     shares = [
         f"{percent(one.dead_last.value)} in {one.network}"
         for one in signals
@@ -89,7 +89,7 @@ def _dead_figure(networks: list[str], signals: list[Signal]) -> Figure:
 
 
 @theme.themed
-def _draw_dead(networks: list[str], signals: list[Signal]) -> Drawing:
+def _draw_dead(networks: list[str], signals: list[NetworkSignal]) -> Drawing:
     figure, axes = panels.subplots(1, 2, 2.6)
     styles = theme.styles(networks)
     for one in signals:
@@ -108,12 +108,12 @@ def _draw_dead(networks: list[str], signals: list[Signal]) -> Drawing:
     return figure
 
 
-def _map_figure(networks: list[str], signals: list[Signal]) -> Figure:
-    shown = [one for one in signals if one.spread.size]
+def _map_figure(networks: list[str], signals: list[NetworkSignal]) -> Figure:
+    shown = [one for one in signals if one.std.size]
     spans = [
         f"{number(low)} to {number(high)} in {one.network}"
         for one in shown
-        for low, high in [panels.finite_range([one.spread])]
+        for low, high in [panels.finite_range([one.std])]
     ]
     return Figure(
         key="std-map",
@@ -128,7 +128,7 @@ def _map_figure(networks: list[str], signals: list[Signal]) -> Figure:
 
 
 @theme.themed
-def _draw_map(signals: list[Signal]) -> Drawing:
-    maps = {one.network: one.spread for one in signals}
+def _draw_map(signals: list[NetworkSignal]) -> Drawing:
+    maps = {one.network: one.std for one in signals}
     labels = ("depth (layers from the input)", "standard deviation (unit of x)")
     return panels.heat_maps(maps, 2.9, *labels)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from analyses.gradients.signals.figures import signal_figures
-from analyses.gradients.signals.measure import Signal, signal
+from analyses.gradients.signals.measure import NetworkSignal, network_signal
 from analyses.reading.runs import by_network, runs_with
 from analyses.registry import Analysis
 from analyses.result import AnalysisResult, Estimate, Table
@@ -23,7 +23,7 @@ def run(experiment: Experiment) -> AnalysisResult:
     Raises `NotApplicableError` where no run recorded activations.
     """
     networks = by_network(runs_with(experiment, "activations", "activations by layer"))
-    signals = [signal(name, runs) for name, runs in networks.items()]
+    signals = [network_signal(name, runs) for name, runs in networks.items()]
     return AnalysisResult(
         summary=_summary(signals),
         findings=(),
@@ -48,12 +48,12 @@ def run(experiment: Experiment) -> AnalysisResult:
     )
 
 
-def _summary(signals: list[Signal]) -> str:
+def _summary(signals: list[NetworkSignal]) -> str:
     """The spread of the signals over the depth, and the share of dead channels."""
     ends = [
         f"from {number(spread.iloc[0])} to {number(spread.iloc[-1])} in {one.network}"
         for one in signals
-        if len(spread := _last_spread(one).dropna())
+        if len(spread := _last_std(one).dropna())
     ]
     dead = [
         f"{share.words} in {one.network}"
@@ -71,19 +71,19 @@ def _summary(signals: list[Signal]) -> str:
     return " ".join(said) or "No finite activation was recorded."
 
 
-def _last_spread(one: Signal) -> pd.Series:
+def _last_std(one: NetworkSignal) -> pd.Series:
     """Standard deviation by depth at the last epoch."""
-    return one.spread.iloc[:, -1] if one.spread.size else pd.Series(dtype=float)
+    return one.std.iloc[:, -1] if one.std.size else pd.Series(dtype=float)
 
 
-def _dead(one: Signal) -> Estimate:
+def _dead(one: NetworkSignal) -> Estimate:
     return estimate_of("dead channels", one.dead_last, "%", as_percent, "not recorded")
 
 
-def _table(signals: list[Signal]) -> pd.DataFrame:
+def _table(signals: list[NetworkSignal]) -> pd.DataFrame:
     rows = []
     for one in signals:
-        spread, dead = _last_spread(one), _dead(one)
+        spread, dead = _last_std(one), _dead(one)
         rows.append(
             {
                 "network": one.network,

@@ -13,14 +13,14 @@ from analyses.statistics.means import Mean, mean_over_steps
 from analyses.statistics.theory import branch_share, centred_branch_share
 from gradflow.runs.reading.run import Run
 
-ADDITIVE = (
+SHARES_ADD_UP = (
     "Shares are projections on the whole gradient: skip and branch add up to 1, and where they "
     "oppose each other one exceeds 1 and the other is negative."
 )
 
 
 @dataclass(frozen=True)
-class Carry:
+class SkipShares:
     """The residual additions of all seeds of one network.
 
     Fields:
@@ -49,7 +49,7 @@ class Carry:
     variance: pd.DataFrame
 
 
-def blocks_in_order(run: Run) -> pd.DataFrame:
+def additions_in_order(run: Run) -> pd.DataFrame:
     """The residual additions of `run`, columns layer and skip_type, in order of execution."""
     blocks = run.junctions.drop_duplicates("layer")[["layer", "skip_type"]]
     order = {name: place for place, name in enumerate(run.layers["layer"])}
@@ -60,7 +60,7 @@ def blocks_in_order(run: Run) -> pd.DataFrame:
     return ranked[["layer", "skip_type"]].reset_index(drop=True)
 
 
-def shares(run: Run, blocks: pd.DataFrame) -> pd.DataFrame:
+def shares_by_step(run: Run, blocks: pd.DataFrame) -> pd.DataFrame:
     """The skip's share of the gradient: one row per (epoch, step), one column a block."""
     return wide(run.junctions, "skip_share", blocks["layer"]).replace([np.inf, -np.inf], np.nan)
 
@@ -80,27 +80,29 @@ def expected_branch_share(skip_types: list[str]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def carry(network: str, runs: list[Run]) -> Carry:
+def skip_shares(network: str, runs: list[Run]) -> SkipShares:
     """Reduce the residual additions of the runs of one network."""
-    blocks = blocks_in_order(runs[0])
-    tables = [shares(one, blocks) for one in runs]
+    blocks = additions_in_order(runs[0])
+    tables = [shares_by_step(one, blocks) for one in runs]
     pooled = pd.concat(tables)
     by_epoch = pooled.groupby(level="epoch").median().T
     by_epoch.index = pd.RangeIndex(1, len(blocks) + 1)
     kinds = {
-        kind: _mean([table.loc[:, (blocks["skip_type"] == kind).to_numpy()] for table in tables])
+        kind: _mean_over_blocks(
+            [table.loc[:, (blocks["skip_type"] == kind).to_numpy()] for table in tables]
+        )
         for kind in ("identity", "projection")
         if (blocks["skip_type"] == kind).any()
     }
-    return Carry(
+    return SkipShares(
         network=network,
         blocks=blocks,
         by_epoch=by_epoch,
-        mean=_mean(tables),
+        mean=_mean_over_blocks(tables),
         identity=kinds.get("identity"),
         projection=kinds.get("projection"),
-        first=_mean([table.iloc[:, :1] for table in tables]),
-        branches=mean_over_steps([_sum(1 - table) for table in tables]),
+        first=_mean_over_blocks([table.iloc[:, :1] for table in tables]),
+        branches=mean_over_steps([_sum_over_blocks(1 - table) for table in tables]),
         skips_only=_skips_only(runs),
         product=float(np.prod(pooled.mean().to_numpy())),
         variance=_variance(runs, blocks),
@@ -112,11 +114,11 @@ def _skips_only(runs: list[Run]) -> Mean | None:
     return mean_over_epochs(series) if series else None
 
 
-def _mean(tables: list[pd.DataFrame]) -> Mean:
+def _mean_over_blocks(tables: list[pd.DataFrame]) -> Mean:
     return mean_over_steps([table.mean(axis=1).to_numpy() for table in tables])
 
 
-def _sum(table: pd.DataFrame) -> Array:
+def _sum_over_blocks(table: pd.DataFrame) -> Array:
     """Sum over the blocks at each step; NaN at steps where a block is missing."""
     total: Array = table.sum(axis=1, skipna=False).to_numpy(dtype=float)
     return total

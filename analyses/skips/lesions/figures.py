@@ -10,11 +10,11 @@ from matplotlib.ticker import PercentFormatter
 
 from analyses.plotting import panels, theme
 from analyses.result import Figure
-from analyses.skips.lesions.measure import Lesions, by_number
+from analyses.skips.lesions.measure import Lesions, accuracy_by_number
 from analyses.wording.numbers import percent
 from analyses.wording.phrases import listing
 
-SPREAD = 0.16  # blocks: how far the networks' marks stand apart
+MARK_DISTANCE = 0.16  # blocks: how far the networks' marks stand apart
 
 
 def lesion_figures(
@@ -50,7 +50,7 @@ def _draw_costs(networks: list[str], costs: dict[str, pd.DataFrame]) -> Drawing:
     labels = ("accuracy lost (points)", "deleted block")
     with panels.panel(2.9, *labels, columns=2, whole=False) as (figure, axis):
         for index, (network, cost) in enumerate(costs.items()):
-            places = np.arange(1, len(cost) + 1) + (index - middle) * 2 * SPREAD
+            places = np.arange(1, len(cost) + 1) + (index - middle) * 2 * MARK_DISTANCE
             style = {"ls": "", "ms": 4.5, **styles[network]}
             ends = cost[["low", "high"]].to_numpy(dtype=float).T
             axis.vlines(places, *ends, color=style["color"], lw=1)
@@ -71,7 +71,7 @@ def _draw_costs(networks: list[str], costs: dict[str, pd.DataFrame]) -> Drawing:
 def _number_figure(networks: list[str], seeds: dict[str, list[Lesions]]) -> Figure:
     said = []
     for name, found in seeds.items():
-        means = by_number(found).groupby("deleted")["accuracy"].mean()
+        means = accuracy_by_number(found).groupby("deleted")["accuracy"].mean()
         most = int(means.index.max())
         one = f"{percent(means[1])} with one block deleted"
         said.append(f"{one} and {percent(means[most])} with {most} in {name}")
@@ -93,8 +93,8 @@ def _draw_numbers(networks: list[str], seeds: dict[str, list[Lesions]]) -> Drawi
     styles = theme.styles(networks)
     with panels.panel(2.6, "validation accuracy", "blocks deleted") as (figure, axis):
         for index, (network, found) in enumerate(seeds.items()):
-            table = by_number(found)
-            places = table["deleted"] + (index - (len(seeds) - 1) / 2) * SPREAD
+            table = accuracy_by_number(found)
+            places = table["deleted"] + (index - (len(seeds) - 1) / 2) * MARK_DISTANCE
             style = styles[network]
             axis.plot(places, table["accuracy"], ls="", ms=2.5, alpha=0.5, **style)
             means = table.groupby("deleted", as_index=False)["accuracy"].mean()

@@ -13,11 +13,11 @@ from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Estimate, Finding, Table, Verdict
 from analyses.skips.lesions.figures import lesion_figures
 from analyses.skips.lesions.measure import (
-    RATE,
+    FALSE_DISCOVERY_RATE,
     TABLE,
     Lesions,
+    accuracy_by_number,
     block_costs,
-    by_number,
     cost_difference,
     lesions_of,
     relative_cost,
@@ -32,16 +32,18 @@ from gradflow.runs.reading.run import Experiment
 
 HALF = 0.5
 LEAD = "on average it costs {}"
-IDENTITY = (
+PLAIN_BLOCKS = (
     "A plain block has no skip: its input is passed on instead, subsampled and padded with "
     "channels of zeros where the shape changes."
 )
-FLOOR = (
+ACCURACY_LIMIT = (
     "No network can lose more than its accuracy above chance: beside the difference in points, "
     "see the share of accuracy above chance."
 )
-STALE = "The batch-norm statistics stay those of the intact network, which is part of the cost."
-ALONE = (
+INTACT_STATISTICS = (
+    "The batch-norm statistics stay those of the intact network, which is part of the cost."
+)
+NOT_COMPARED = (
     "No run of a plain network and of its residual counterpart with one seed both recorded deleted "
     "blocks, so the two are not compared."
 )
@@ -53,7 +55,9 @@ SOURCES = (
 )
 
 
-def run(experiment: Experiment, rate: float = RATE, half: float = HALF) -> AnalysisResult:
+def run(
+    experiment: Experiment, rate: float = FALSE_DISCOVERY_RATE, half: float = HALF
+) -> AnalysisResult:
     """Accuracy with each block deleted, and with several at once.
 
     `rate` bounds false discoveries among the blocks of a run; `half` is the share of accuracy
@@ -75,7 +79,7 @@ def run(experiment: Experiment, rate: float = RATE, half: float = HALF) -> Analy
     costs = {name: block_costs(found, rate) for name, found in networks.items()}
     caveats = {name: copies_caveat(runs) for name, runs in recorded.items()}
     findings = _pair_findings(experiment, seeds)
-    alone = () if findings else (ALONE,)
+    alone = () if findings else (NOT_COMPARED,)
     survivors = sentence([_told(name, found, half) for name, found in networks.items()], LEAD)
     summary = [*(finding.meaning for finding in findings), survivors]
     findings += [
@@ -152,7 +156,7 @@ def _pair_finding(plain: str, residual: str, both: list[tuple[Lesions, Lesions]]
             if verdict is not Verdict.INCONCLUSIVE
             else "Hold out more validation images, or train three seeds and more."
         ),
-        caveats=(FLOOR, IDENTITY, STALE),
+        caveats=(ACCURACY_LIMIT, PLAIN_BLOCKS, INTACT_STATISTICS),
         evidence=("cost-by-block", "blocks"),
     )
 
@@ -189,7 +193,7 @@ def _finding(
         ),
         meaning=sentence([_told(network, seeds, half)], LEAD),
         next_step="Delete several blocks at once, and see from how many on accuracy breaks down.",
-        caveats=(STALE, IDENTITY, *caveats),
+        caveats=(INTACT_STATISTICS, PLAIN_BLOCKS, *caveats),
         statement=unnamed(_hypothesis(half)),
         evidence=("cost-by-block", "accuracy-by-number", "blocks", "numbers"),
     )
@@ -255,7 +259,7 @@ def _block_table(costs: dict[str, pd.DataFrame]) -> pd.DataFrame:
 def _numbers(networks: dict[str, list[Lesions]]) -> pd.DataFrame:
     parts = []
     for name, seeds in networks.items():
-        grouped = by_number(seeds).groupby("deleted")["accuracy"]
+        grouped = accuracy_by_number(seeds).groupby("deleted")["accuracy"]
         frame = grouped.agg(["size", "mean", "min", "max"]).reset_index()
         parts.append(frame.assign(network=name))
     names = {"deleted": "blocks deleted", "size": "sets", "mean": "mean accuracy"}

@@ -6,12 +6,12 @@ from matplotlib.figure import Figure as Drawing
 
 from analyses.plotting import panels, theme
 from analyses.result import Figure
-from analyses.skips.path_lengths.measure import PathProfile
+from analyses.skips.path_lengths.measure import PathLengths
 from analyses.wording.numbers import number
 from analyses.wording.phrases import listing
 
 
-def path_figures(networks: list[str], profiles: list[PathProfile]) -> tuple[Figure, ...]:
+def path_figures(networks: list[str], profiles: list[PathLengths]) -> tuple[Figure, ...]:
     """The figures of `profiles`; `networks` in the order of the experiment gives the colors."""
     figures = [_length_figure(networks, profiles)]
     if any(len(one.epochs) > 1 for one in profiles):
@@ -19,7 +19,7 @@ def path_figures(networks: list[str], profiles: list[PathProfile]) -> tuple[Figu
     return tuple(figures)
 
 
-def _title(profiles: list[PathProfile]) -> str:
+def _title(profiles: list[PathLengths]) -> str:
     said = [
         f"{number(one.by_share.value)} of {one.blocks} branches in {one.network}"
         for one in profiles
@@ -32,7 +32,7 @@ def _title(profiles: list[PathProfile]) -> str:
     )
 
 
-def _length_figure(networks: list[str], profiles: list[PathProfile]) -> Figure:
+def _length_figure(networks: list[str], profiles: list[PathLengths]) -> Figure:
     return Figure(
         key="share-by-length",
         title=_title(profiles),
@@ -48,7 +48,7 @@ def _length_figure(networks: list[str], profiles: list[PathProfile]) -> Figure:
 
 
 @theme.themed
-def _draw_lengths(networks: list[str], profiles: list[PathProfile]) -> Drawing:
+def _draw_lengths(networks: list[str], profiles: list[PathLengths]) -> Drawing:
     styles = theme.styles(networks)
     titles = [one.network for one in profiles]
     labels = ("share of the gradient", "path length (branches)")
@@ -74,7 +74,7 @@ def _draw_lengths(networks: list[str], profiles: list[PathProfile]) -> Drawing:
     return figure
 
 
-def _epoch_figure(networks: list[str], profiles: list[PathProfile]) -> Figure:
+def _epoch_figure(networks: list[str], profiles: list[PathLengths]) -> Figure:
     said = [
         f"from {number(ends.iloc[0])} to {number(ends.iloc[-1])} branches in {one.network}"
         for one in profiles
@@ -99,7 +99,7 @@ def _epoch_figure(networks: list[str], profiles: list[PathProfile]) -> Figure:
 
 
 @theme.themed
-def _draw_epochs(networks: list[str], profiles: list[PathProfile]) -> Drawing:
+def _draw_epochs(networks: list[str], profiles: list[PathLengths]) -> Drawing:
     styles = theme.styles(networks)
     with panels.panel(2.5, "effective length (branches)") as (figure, axis):
         for one in profiles:

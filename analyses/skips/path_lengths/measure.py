@@ -18,7 +18,7 @@ Frame = TypeVar("Frame", pd.DataFrame, pd.Series)
 
 
 @dataclass(frozen=True)
-class PathProfile:
+class PathLengths:
     """The paths through the residual blocks of all seeds of one network.
 
     Fields:
@@ -81,7 +81,7 @@ def skips_only(run: Run) -> pd.Series:
     return shares
 
 
-def path_profile(network: str, runs: list[Run]) -> PathProfile:
+def path_lengths(network: str, runs: list[Run]) -> PathLengths:
     """Reduce the path lengths of the runs of one network, each of which recorded some."""
     shares = [by_length(run, "share") for run in runs]
     norms = [
@@ -93,7 +93,7 @@ def path_profile(network: str, runs: list[Run]) -> PathProfile:
         "by norm": [weighted_length(norm) for norm in norms],
     }
     epochs = pd.DataFrame({name: _over_seeds(one) for name, one in lengths.items()})
-    return PathProfile(
+    return PathLengths(
         network=network,
         blocks=blocks,
         all_paths=stats.binom.pmf(np.arange(blocks + 1), blocks, 0.5),

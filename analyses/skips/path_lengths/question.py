@@ -11,7 +11,7 @@ from analyses.reading.runs import by_network, runs_with
 from analyses.registry import Analysis
 from analyses.result import AnalysisResult, Estimate, Finding, Table, Verdict
 from analyses.skips.path_lengths.figures import path_figures
-from analyses.skips.path_lengths.measure import TABLE, PathProfile, path_profile
+from analyses.skips.path_lengths.measure import TABLE, PathLengths, path_lengths
 from analyses.statistics.estimates import estimate_of
 from analyses.statistics.verdicts import verdict_above
 from analyses.wording.numbers import number
@@ -25,7 +25,7 @@ HYPOTHESIS = (
     "the blocks."
 )
 LEAD = "those through fewer than half of the blocks carry a share of {}"
-PROJECTED = (
+NEGATIVE_SHARES = (
     "Shares are projections on the whole gradient: they add up to 1, and those of lengths that "
     "oppose it are negative, so a share can exceed 1."
 )
@@ -33,7 +33,7 @@ ONE_BATCH = (
     "Measured on one batch of training images, the same at every epoch: intervals speak of epochs "
     "or seeds, not of other images."
 )
-SAMPLED = (
+DRAWN_AT_RANDOM = (
     "Paths were drawn at random for each length: that adds sampling error to every share, so that "
     "they add up to 1 only nearly, and makes the norms too large."
 )
@@ -51,7 +51,7 @@ def run(experiment: Experiment, half: float = HALF) -> AnalysisResult:
     Raises `NotApplicableError` where no run recorded path lengths.
     """
     networks = by_network(runs_with(experiment, TABLE, "gradients by path length"))
-    profiles = [path_profile(name, runs) for name, runs in networks.items()]
+    profiles = [path_lengths(name, runs) for name, runs in networks.items()]
     findings = tuple(_finding(one, half) for one in profiles)
     together = sentence([_told(one, half) for one in profiles], LEAD)
     return AnalysisResult(
@@ -76,7 +76,7 @@ def run(experiment: Experiment, half: float = HALF) -> AnalysisResult:
     )
 
 
-def _finding(one: PathProfile, half: float) -> Finding:
+def _finding(one: PathLengths, half: float) -> Finding:
     verdict = _verdict(one, half)
     return Finding(
         key=slug(f"short-paths-{one.network}"),
@@ -95,17 +95,17 @@ def _finding(one: PathProfile, half: float) -> Finding:
             if verdict is not Verdict.INCONCLUSIVE
             else "Measure the path lengths at more epochs, or train three seeds and more."
         ),
-        caveats=(PROJECTED, ONE_BATCH, *((SAMPLED,) if one.sampled else ())),
+        caveats=(NEGATIVE_SHARES, ONE_BATCH, *((DRAWN_AT_RANDOM,) if one.sampled else ())),
         statement=unnamed(HYPOTHESIS),
         evidence=("share-by-length", "effective-length", "networks", "lengths"),
     )
 
 
-def _verdict(one: PathProfile, half: float) -> Verdict:
+def _verdict(one: PathLengths, half: float) -> Verdict:
     return verdict_above(one.short.low, one.short.high, half)
 
 
-def _told(one: PathProfile, half: float) -> Told:
+def _told(one: PathLengths, half: float) -> Told:
     most = "most of the gradient at the first block's input"
     clause = {
         Verdict.SUPPORTED: f"{most} came along short paths",
@@ -119,7 +119,7 @@ def _told(one: PathProfile, half: float) -> Told:
     return Told(one.network, clause, f"{share.words}, against {number(expected)} of all paths")
 
 
-def _estimates(one: PathProfile) -> tuple[Estimate, ...]:
+def _estimates(one: PathLengths) -> tuple[Estimate, ...]:
     return (
         estimate_of("share of paths shorter than half the blocks", one.short),
         estimate_of("effective path length, by share", one.by_share, "branches"),
@@ -134,7 +134,7 @@ def _estimates(one: PathProfile) -> tuple[Estimate, ...]:
     )
 
 
-def _network_table(profiles: list[PathProfile]) -> pd.DataFrame:
+def _network_table(profiles: list[PathLengths]) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {"network": one.network, "quantity": estimate.name, "value": estimate.value}
@@ -145,7 +145,7 @@ def _network_table(profiles: list[PathProfile]) -> pd.DataFrame:
     )
 
 
-def _length_table(profiles: list[PathProfile]) -> pd.DataFrame:
+def _length_table(profiles: list[PathLengths]) -> pd.DataFrame:
     parts = [
         pd.DataFrame(
             {

@@ -11,12 +11,12 @@ from analyses.statistics.means import Mean, mean_over_steps
 from gradflow.runs.reading.run import Run
 
 TABLE = "skip_scaling"
-ALL = "all"
-COUNTS = {"re-estimated": "correct_recalibrated", "running": "correct"}
+ALL_SKIPS = "all"
+CORRECT_COLUMNS = {"re-estimated": "correct_recalibrated", "running": "correct"}
 
 
 @dataclass(frozen=True)
-class Doses:
+class ScalingResponse:
     """One residual network at the last epoch at which its skips were scaled.
 
     Fields:
@@ -47,7 +47,7 @@ class Doses:
         return list(dict.fromkeys(chosen))
 
 
-def doses(network: str, runs: list[Run]) -> Doses:
+def scaling_response(network: str, runs: list[Run]) -> ScalingResponse:
     """Reduce the scaled skips of the runs of one network, each of which recorded some."""
     parts = [last_epoch(run.table(TABLE)).assign(seed=place) for place, run in enumerate(runs)]
     table = pd.concat(parts, ignore_index=True)
@@ -55,22 +55,27 @@ def doses(network: str, runs: list[Run]) -> Doses:
     table = table.assign(log_ratio=_log_ratio(table))
     blocks = {str(layer) for run in runs for layer in run.junctions["layer"]}
     rows = [
-        {"scope": scope, "kind": _kind(str(scope), blocks), "scale": scale, **_dose(group)}
+        {
+            "scope": scope,
+            "kind": _kind(str(scope), blocks),
+            "scale": scale,
+            **_accuracies_and_ratio(group),
+        }
         for (scope, scale), group in table.groupby(["scope", "scale"], sort=False)
     ]
-    whole = table[table["scope"] == ALL]
+    whole = table[table["scope"] == ALL_SKIPS]
     lowest = float(whole["scale"].min()) if len(whole) else 1.0
     ends = [_at(whole, scale) for scale in (1.0, lowest)]
     seeds = ends[0].index.intersection(ends[1].index)
     measured = len(seeds) > 0 and lowest < 1
     images = int(table["images"].iloc[0])
-    lost: dict[str, Mean | None] = dict.fromkeys(COUNTS)
-    for name, column in COUNTS.items():
+    lost: dict[str, Mean | None] = dict.fromkeys(CORRECT_COLUMNS)
+    for name, column in CORRECT_COLUMNS.items():
         intact, scaled = (end.loc[seeds, column] for end in ends)
         if measured and intact.notna().all() and scaled.notna().all():
             lost[name] = difference_over_seeds(_counts(intact), _counts(scaled), images)
     changes = ends[1].loc[seeds, "log_ratio"] - ends[0].loc[seeds, "log_ratio"]
-    return Doses(
+    return ScalingResponse(
         network=network,
         epoch=int(table["epoch"].max()),
         images=images,
@@ -97,19 +102,19 @@ def _log_ratio(table: pd.DataFrame) -> pd.Series:
 
 
 def _kind(scope: str, blocks: set[str]) -> str:
-    if scope == ALL:
-        return ALL
+    if scope == ALL_SKIPS:
+        return ALL_SKIPS
     return "block" if scope in blocks or "." in scope else "stage"
 
 
-def _dose(group: pd.DataFrame) -> dict[str, float]:
+def _accuracies_and_ratio(group: pd.DataFrame) -> dict[str, float]:
     images = int(group["images"].iloc[0])
     dose = {"log_ratio": float(group["log_ratio"].mean())}
     for name, columns in (
         ("re-estimated", ("accuracy", "low", "high")),
         ("running", ("running", "running_low", "running_high")),
     ):
-        counts = group[COUNTS[name]].dropna()
+        counts = group[CORRECT_COLUMNS[name]].dropna()
         mean = proportion_over_seeds(_counts(counts), images) if len(counts) else None
         values = (mean.value, mean.low, mean.high) if mean else (None, None, None)
         for column, value in zip(columns, values, strict=True):

@@ -11,8 +11,8 @@ from analyses.reading.predictions import copies
 from analyses.reading.runs import by_network, runs_with
 from analyses.registry import Analysis
 from analyses.result import AnalysisResult, Estimate, Finding, Table, Verdict
-from analyses.skips.scaling.figures import dose_figures
-from analyses.skips.scaling.measure import TABLE, Doses, doses
+from analyses.skips.scaling.figures import scaling_figures
+from analyses.skips.scaling.measure import TABLE, ScalingResponse, scaling_response
 from analyses.statistics.estimates import as_factor, as_percent, estimate_of
 from analyses.statistics.means import Mean
 from analyses.wording.numbers import number, share_bound
@@ -52,13 +52,13 @@ def run(experiment: Experiment, small_loss: float = SMALL_LOSS) -> AnalysisResul
     Raises `NotApplicableError` where no run recorded scaled skips.
     """
     networks = by_network(runs_with(experiment, TABLE, "scaled skips"))
-    found = [doses(name, runs) for name, runs in networks.items()]
+    found = [scaling_response(name, runs) for name, runs in networks.items()]
     findings = tuple(_finding(one, networks[one.network], small_loss) for one in found)
     together = sentence([_told(one, small_loss) for one in found], LEAD)
     return AnalysisResult(
         summary=together,
         findings=findings,
-        figures=dose_figures(experiment.networks, found),
+        figures=scaling_figures(experiment.networks, found),
         tables=(Table("doses", "Accuracy and gradients by scope and scale", _table(found)),),
         method=(
             "At a checkpoint the skips of a scope (all, a stage, a block) are multiplied by "
@@ -75,7 +75,7 @@ def run(experiment: Experiment, small_loss: float = SMALL_LOSS) -> AnalysisResul
     )
 
 
-def _finding(one: Doses, runs: list[Run], small: float) -> Finding:
+def _finding(one: ScalingResponse, runs: list[Run], small: float) -> Finding:
     verdict = _verdict(one.lost, small)
     copied = max(len(copies(run)) for run in runs)
     return Finding(
@@ -120,7 +120,7 @@ def _verdict(lost: Mean | None, small: float) -> Verdict:
     return Verdict.CONTRADICTED if lost.high < small else Verdict.INCONCLUSIVE
 
 
-def _told(one: Doses, small: float) -> Told:
+def _told(one: ScalingResponse, small: float) -> Told:
     verdict = _verdict(one.lost, small)
     clause = {
         Verdict.SUPPORTED: "the trained network loses accuracy without its skips",
@@ -138,7 +138,7 @@ def _lost(name: str, lost: Mean | None) -> Estimate:
     return estimate_of(name, lost, "percentage points", as_percent, MISSING)
 
 
-def _estimates(one: Doses) -> tuple[Estimate, ...]:
+def _estimates(one: ScalingResponse) -> tuple[Estimate, ...]:
     span = f"from alpha = 1 to alpha = {number(one.lowest)}"
     changed = f"factor by which the first-to-last gradient ratio changes {span}"
     return (
@@ -148,7 +148,7 @@ def _estimates(one: Doses) -> tuple[Estimate, ...]:
     )
 
 
-def _table(found: list[Doses]) -> pd.DataFrame:
+def _table(found: list[ScalingResponse]) -> pd.DataFrame:
     parts = [
         pd.DataFrame(
             {

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from analyses.attribution.measure import agreement, pictures_of
+from analyses.attribution.measure import attributed_images, rank_correlation
 from analyses.attribution.question import ANALYSIS, over_images
 from analyses.registry import NotApplicableError
 from analyses.result import Verdict
@@ -93,10 +93,10 @@ def test_networks_weigh_pixels_alike_where_their_attributions_have_much_in_commo
 def test_agreement_is_spearmans_over_the_pixels_that_are_not_black(build):
     rows = picture_rows(1, black=2), picture_rows(2, black=2)
     runs = experiment_of(build, *rows).runs
-    first, second = (pictures_of(run)[0] for run in runs)
+    first, second = (attributed_images(run)[0] for run in runs)
     one, other = (np.array(each[0]["values"], dtype=np.float32)[2 * SIDE :] for each in rows)
-    assert agreement(first, second) == pytest.approx(stats.spearmanr(one, other).statistic)
-    assert np.isnan(agreement(*(pictures_of(run)[1] for run in _wrong_in_one(build))))
+    assert rank_correlation(first, second) == pytest.approx(stats.spearmanr(one, other).statistic)
+    assert np.isnan(rank_correlation(*(attributed_images(run)[1] for run in _wrong_in_one(build))))
 
 
 def _wrong_in_one(build):
@@ -116,7 +116,7 @@ def test_brightness_alone_makes_no_agreement(build):
 
 def test_a_picture_is_read_as_it_was_written(build):
     rows = picture_rows(1)
-    looked = pictures_of(experiment_of(build, rows, rows).runs[0])
+    looked = attributed_images(experiment_of(build, rows, rows).runs[0])
     assert [one.image for one in looked] == list(range(7))
     assert np.array_equal(looked[2].pixels, pixels_of(2).transpose(1, 2, 0))
     values = looked[2].maps["Grad-CAM"].ravel()

@@ -116,7 +116,7 @@ def test_a_residual_network_whose_branches_start_closed_is_healthy(trace):
     assert found(experiment) == {"healthy"}
     gradients = experiment.runs[0].gradients.query("step == 0").set_index("layer")["norm"]
     assert gradients["0"] == pytest.approx(gradients["4"], rel=1e-5)
-    assert reading(experiment, "vanishing").early == pytest.approx(1, abs=0.2)
+    assert reading(experiment, "vanishing").early_value == pytest.approx(1, abs=0.2)
 
 
 def test_negative_biases_make_a_layer_dead(trace):

@@ -149,7 +149,9 @@ def boxes(layout):
 
 
 def skips(layout):
-    return [(*skip.names, skip.start, skip.end, skip.skip_type, skip.unit) for skip in layout.skips]
+    return [
+        (*skip.names, skip.start, skip.end, skip.skip_type, skip.shape_box) for skip in layout.skips
+    ]
 
 
 def test_residual_blocks_are_boxes_each_under_a_skip_of_its_own(drawn):

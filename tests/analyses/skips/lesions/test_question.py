@@ -9,8 +9,8 @@ from analyses.registry import NotApplicableError
 from analyses.result import Verdict
 from analyses.skips.lesions.measure import (
     Lesions,
+    accuracy_by_number,
     block_costs,
-    by_number,
     cost_difference,
     lesions_of,
     relative_cost,
@@ -118,7 +118,7 @@ def test_sets_of_blocks_are_listed_by_their_number(build):
     experiment = build.experiment(
         plan_of(build, "resnet8", 80, [5] * 4, several=[(2, 10), (3, 30)])
     )
-    table = by_number([lesions_of(experiment.runs[0])])
+    table = accuracy_by_number([lesions_of(experiment.runs[0])])
     means = table.groupby("deleted")["accuracy"].mean()
     assert list(means) == pytest.approx([0.8, 0.75, 0.7, 0.5])
 
