@@ -1,4 +1,4 @@
-"""The gallery: images with their integrated gradients and Grad-CAM, a column an image."""
+"""The figures of attribution: images with their integrated gradients and Grad-CAM."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -21,21 +21,21 @@ from analyses.statistics import Array
 from analyses.wording.numbers import percent
 from analyses.wording.phrases import listing, plural
 
-# Both from the ColorBrewer and matplotlib maps that colour-blind readers can tell apart.
-# Both brighten throughout, so that a print in grey tells low from high, and against from for.
+# Colour-blind readers can read both maps. Both brighten throughout, so a grey print tells low from
+# high, and against from for.
 DIVERGING, SEQUENTIAL = "cividis", "inferno"
-FULL_COLOUR_QUANTILE = (
-    0.99  # quantile of |values| that takes the strongest colour: single pixels stand out
-)
+FULL_COLOUR_QUANTILE = 0.99  # of |values|, shown in full colour: single pixels may exceed it
 ROW_HEIGHT = 1.03  # inches
 MAX_COLUMNS = 6
 TINY_TEXT_SIZE = 6.5
 
-SameImage = tuple[AttributedImage, ...]  # one image, as one or several networks see it
+SameImage = tuple[
+    AttributedImage, ...
+]  # one image with the attributions of one or several networks
 
 
 def first_of_class_figure(networks: dict[str, list[AttributedImage]], seed: str) -> Figure | None:
-    """The first images of the classes, as every network sees them; None where none is shared."""
+    """The first image of each class, for every network; None if the networks share no image."""
     found = [
         {one.image: one for one in looked if one.rule == FIRST_OF_CLASS}
         for looked in networks.values()
@@ -62,7 +62,7 @@ def first_of_class_figure(networks: dict[str, list[AttributedImage]], seed: str)
 
 
 def most_confident_figure(networks: dict[str, list[AttributedImage]], seed: str) -> Figure | None:
-    """Each network's most confident wrong and right predictions; None where there are none."""
+    """Each network's most confident wrong and right predictions; None if there are none."""
     chosen = [one for looked in networks.values() for one in looked if one.rule != FIRST_OF_CLASS]
     columns: list[SameImage] = [(one,) for one in chosen[:MAX_COLUMNS]]
     if not columns:
@@ -144,7 +144,7 @@ def _draw(columns: Sequence[SameImage]) -> Drawing:
 
 
 def _show_maps(axes: "np.ndarray[tuple[int], np.dtype[np.object_]]", one: AttributedImage) -> None:
-    """Integrated gradients above Grad-CAM, the prediction between the two."""
+    """Draw integrated gradients above Grad-CAM, and the prediction below."""
     upper, lower = axes
     assert isinstance(upper, Axes)
     assert isinstance(lower, Axes)
@@ -161,7 +161,7 @@ def _show_maps(axes: "np.ndarray[tuple[int], np.dtype[np.object_]]", one: Attrib
 
 
 def _scaled(values: Array, quantile: float) -> Array:
-    """`values` over that quantile of their absolute values, or over the largest where it is 0."""
+    """`values` over a quantile of their absolute values, or over the largest if that is 0."""
     size = np.abs(values)
     scale = float(np.quantile(size, quantile)) or float(size.max()) or 1.0
     scaled: Array = values / scale

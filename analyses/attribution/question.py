@@ -1,7 +1,7 @@
 """What do the networks look at: which pixels do their predictions rest on?
 
-Integrated gradients and Grad-CAM of the same validation images for every network of a seed. What
-would count against two networks weighing pixels alike: attributions whose ranks hardly agree.
+Shows integrated gradients and Grad-CAM of the same validation images for every network of a seed.
+That two networks weigh pixels alike is contradicted by attributions whose ranks hardly correlate.
 """
 
 from itertools import combinations
@@ -34,7 +34,7 @@ from gradflow.runs.reading.run import Experiment, Run
 MAX_COMPLETENESS_ERROR = 0.05
 MIN_CORRELATION = 0.5
 LEAD = "the median completeness error of the integrated gradients is {}"
-MIN_IMAGES = 5  # fewer say next to nothing about how images differ
+MIN_IMAGES = 5  # an interval over fewer images says next to nothing
 FEW_IMAGES = (
     "A handful of images, most of them the first of their classes: pictures illustrate, and "
     "an interval over them speaks of such images only."
@@ -56,12 +56,13 @@ SOURCES = (
 def run(
     experiment: Experiment, complete: float = MAX_COMPLETENESS_ERROR, alike: float = MIN_CORRELATION
 ) -> AnalysisResult:
-    """Show the pictures, and say whether they add up and how alike those of two networks are.
+    """Show the attributions; test whether they add up, and how alike those of two networks are.
 
-    `complete` is the median completeness error up to which integrated gradients are said to add
-    up, `alike` the mean rank correlation from which two networks are said to weigh pixels alike.
+    `complete` is the largest median completeness error at which integrated gradients are said to
+    add up. `alike` is the smallest mean rank correlation at which two networks are said to weigh
+    pixels alike.
 
-    Raises `NotApplicableError` where no run recorded pictures.
+    Raises `NotApplicableError` if no run recorded pictures.
     """
     runs = runs_with(experiment, TABLE, "attribution pictures")
     pictures = [(run, attributed_images(run)) for run in runs]
@@ -116,12 +117,12 @@ def over_images(values: list[float], median: bool) -> Mean:
 def _rank_correlations(
     pictures: list[tuple[Run, list[AttributedImage]]], first: str, second: str
 ) -> list[float]:
-    """The rank correlation on every image that both networks pictured with the same seed."""
+    """The rank correlation on every image that both networks recorded with the same seed."""
     by_run = {(run.network, run.seed): (run, looked) for run, looked in pictures}
     found = []
     for (name, seed), (run, looked) in by_run.items():
         partner = by_run.get((second, seed))
-        # An image of one number is the same image only within one data set.
+        # Equal image numbers mean the same image only within one data set.
         if name != first or partner is None or not same_images(run, partner[0]):
             continue
         others = {one.image: one for one in partner[1]}
@@ -228,7 +229,7 @@ def _told(network: str, looked: list[AttributedImage], complete: float) -> Told:
 def _first_seed(
     pictures: list[tuple[Run, list[AttributedImage]]],
 ) -> tuple[str, dict[str, list[AttributedImage]]]:
-    """The seed of the first run, and the pictures of every network with it and its images."""
+    """The seed of the first run, and the images of every network with this seed and data set."""
     first = pictures[0][0]
     return seed_name(first), {
         run.network: looked

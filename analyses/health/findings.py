@@ -8,7 +8,7 @@ from analyses.wording.phrases import listing, named, plural, slug, unnamed
 from analyses.wording.sentences import Told, sentence
 from gradflow.runs.reading.run import Run
 
-HARMLESS = {"noisy"}  # slows training down at worst: no illness by itself
+HARMLESS = {"noisy"}  # it only slows training down, so the network still counts as healthy
 LAST_STEPS_ONLY = (
     "Only recorded steps are judged, by medians over the last of them; the interval takes them as "
     "independent, so that it is too narrow where they move together."
@@ -18,14 +18,17 @@ BEHIND_NORMALIZATION = (
     "layer (Yang et al. 2019), and the update of a normalized weight does not depend on its scale: "
     "growth there is less harmful than elsewhere."
 )
-INPUT = "(input)"  # what the probe shattering calls the image itself
+INPUT = "(input)"  # the name of the image itself in the table of the shattering probe
 HEALTHY_NETWORK = "The network[ {}] can be called healthy."
 EVIDENCE = ("conditions",)
 Readings = dict[str, list[tuple[Run, Reading]]]
 
 
 def joint_verdict(condition: str, readings: list[Reading]) -> Verdict:
-    """Of several runs: supported from half of them on, contradicted where none has it."""
+    """The verdict over several runs of one network.
+
+    Supported if at least half of the runs have the condition (for values that are not finite, any
+    run). Contradicted if most runs lack it and none has it."""
     count = sum(one.verdict is Verdict.SUPPORTED for one in readings)
     clear = sum(one.verdict is Verdict.CONTRADICTED for one in readings)
     if count and (2 * count >= len(readings) or condition == "non-finite"):
@@ -34,7 +37,7 @@ def joint_verdict(condition: str, readings: list[Reading]) -> Verdict:
 
 
 def worst_run(members: list[tuple[Run, Reading]]) -> tuple[Run, Reading]:
-    """The run closest to having the condition, of those whose verdict is the joint one."""
+    """The run closest to having the condition, among the runs whose verdict is the joint one."""
     joint = joint_verdict(members[0][1].condition, [reading for _, reading in members])
 
     def closeness(member: tuple[Run, Reading]) -> tuple[bool, float]:
@@ -82,7 +85,7 @@ def _has_normalization(one_run: Run) -> bool:
 def _estimates(one: Reading, members: list[tuple[Run, Reading]]) -> tuple[Estimate, ...]:
     place = f" (layer {one.layer})" if one.layer else ""
     place = " (at the input)" if one.layer == INPUT else place
-    # The table of conditions names that run.
+    # The table of conditions names this run.
     of = f"; the worst of {len(members)} runs" if len(members) > 1 else ""
     estimates = [
         Estimate(one.quantity + place, one.value, one.low, one.high, method=one.method + of)
@@ -147,9 +150,10 @@ def overall_finding(
 
     Args:
         network: its name.
-        by_condition: the finding on each condition asked for.
-        left_out: conditions that were not asked for.
-        hypothesis: what is called healthy, the name in brackets as `analyses.wording.named` asks.
+        by_condition: the finding on each condition that was checked.
+        left_out: conditions that were not checked.
+        hypothesis: names what is healthy; the network's name in brackets, as `named` of
+            `analyses.wording.phrases` expects.
     """
     asked = {key: one for key, one in by_condition.items() if key not in HARMLESS}
     ill = [key for key, one in asked.items() if one.verdict is Verdict.SUPPORTED]

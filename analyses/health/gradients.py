@@ -1,7 +1,8 @@
-"""Vanishing, exploding and shattered gradients of one run, on a scale that is fair to all layers.
+"""Vanishing, exploding and shattered gradients of one run.
 
-Where a run has residual additions, the gradient is followed along the trunk, from addition to
-addition: a branch that starts closed has gradients of zero, and nothing vanishes.
+Only tensors of one shape are compared. If a run has residual additions, the gradient is followed
+along the trunk, from addition to addition: a branch that starts closed has gradients of zero,
+although nothing vanishes.
 """
 
 from dataclasses import dataclass
@@ -26,13 +27,13 @@ from gradflow.runs.reading.run import Run
 
 @dataclass(frozen=True)
 class GradientPlaces:
-    """Places in a network, from input to output, where the norm of the gradient was recorded.
+    """The places in a network, from input to output, where the gradient norm was recorded.
 
     Fields:
-        names: of the places.
+        names: the layers or additions at these places.
         norms: L2 norms, one row a step, one column a place.
-        stage: places of one stage have tensors of one shape, [places].
-        sizes: elements for each sample at each place, [places]; None where not known.
+        stage: number of the stage, [places]; places of one stage have tensors of one shape.
+        sizes: elements per sample at each place, [places]; None if not known.
         kind: what the places are, in words.
     """
 
@@ -44,12 +45,13 @@ class GradientPlaces:
 
 
 def gradient_places(run: Run) -> GradientPlaces | None:
-    """The trunk of a residual network, else the outputs of the layers with weights.
+    """The places along the trunk of a residual network; otherwise the layers with weights.
 
-    The trunk: outputs of the modules that add, and of layers with weights outside of these. Where
-    the model's own forward adds, no module has that output, and the inputs of the additions serve.
+    The trunk consists of the outputs of modules that add a skip, and of the layers with weights
+    outside these modules. If the forward of the model itself adds, no module has this output: the
+    inputs of the additions are used instead.
 
-    None where gradients were recorded at fewer than two such places.
+    None if gradients were recorded at fewer than two such places.
     """
     layers = run.layers.drop_duplicates("layer")
     names = run.junctions["layer"].drop_duplicates() if len(run.junctions) else pd.Series([])
@@ -81,7 +83,7 @@ def gradient_places(run: Run) -> GradientPlaces | None:
 def _inputs_of_additions(run: Run, names: pd.Series) -> GradientPlaces:
     kinds = run.junctions.drop_duplicates("layer")["skip_type"].to_numpy()
     projections = np.cumsum(kinds == "projection") - (kinds == "projection")
-    # Runs of an earlier version lack the whole gradient: that by skip and branch stands in.
+    # Runs of an earlier version lack the gradient at the input; use that by skip and branch.
     whole = run.junctions["input_gradient_norm"].astype(float)
     frame = run.junctions.assign(whole=whole.fillna(run.junctions["gradient_norm"]))
     norms = wide(frame, "whole", names)
@@ -93,12 +95,12 @@ def _inputs_of_additions(run: Run, names: pd.Series) -> GradientPlaces:
 def factor_range(places: GradientPlaces) -> tuple[Array, Array]:
     """Factor by which the gradient norm changes from the last place to the first, by step.
 
-    The factor per place, from places of equal shape, to the power of the number of such places.
-    Where no three places share a shape, the ratio of the norms at the first and last place, which
-    is 1 at He initialization whatever the widths (Hanin 2018), times and divided by the square root
-    of the ratio of their sizes, what averaging alone can change.
+    It is the factor per place, from places of equal shape, to the power of the number of such
+    places. If no three places share a shape, it is the ratio of the norms at the first and last
+    place, which is 1 at He initialization for any widths (Hanin 2018). This ratio is divided and
+    multiplied by the square root of the ratio of sizes: averaging alone can change it that much.
 
-    Returns: the factor as small and as large as shapes allow, each of shape [steps].
+    Returns: the smallest and the largest factor that the shapes allow, each of shape [steps].
     """
     logs = logarithm(places.norms).to_numpy()
     slopes = log_factors(logs, np.arange(len(places.names), dtype=float), places.stage)
@@ -156,21 +158,21 @@ def _flow_note(one: WindowMedians, places: GradientPlaces) -> str:
 
 
 def shattering_reading(run: Run, shattered: float) -> Reading | None:
-    """Whether the gradient is like white noise along a line of inputs; None where not recorded."""
+    """Whether the gradient is like white noise along a line of inputs; None if not recorded."""
     table = run.table("shattering")
     table = table[table["lag"] > 0]
     return shattering_of(run, table, shattered) if len(table) else None
 
 
 def shattering_of(run: Run, table: pd.DataFrame, shattered: float) -> Reading:
-    """As `shattering_reading`, for rows of the table shattering at lags above 0.
+    """The reading from rows of the table shattering at lags above 0, see `shattering_reading`.
 
-    The autocorrelation at the smallest distance recorded, at the input or first layer, is held
-    against `shattered`; its interval is +- 1.96 / sqrt(points), that of white noise (Bartlett
+    The autocorrelation at the smallest recorded distance, at the input or the first layer, is
+    compared with `shattered`. Its interval is +- 1.96 / sqrt(points), that of white noise (Bartlett
     1946).
     """
     order = {name: place for place, name in enumerate(run.layers["layer"])}
-    # The input itself is no layer and stands before all of them.
+    # The input is not in the table of layers: it comes first.
     first = min(table["layer"].unique(), key=lambda name: order.get(name, -1))
     own = table[table["layer"] == first]
     own = own[own["lag"] == own["lag"].min()].sort_values("epoch")

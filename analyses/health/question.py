@@ -1,8 +1,8 @@
 """Is the network healthy: do gradients, units and updates do what training needs?
 
-Needs no accuracy, so that it can be asked of any traced model. What would count against health:
-one condition (vanishing, exploding, shattered, dead, saturated, non-finite, stalled) whose number
-lies beyond its bound in the last recorded steps.
+The check needs no accuracy, so it works for any traced model. Health is contradicted by one
+condition (vanishing, exploding, shattered, dead, saturated, non-finite, stalled) whose number lies
+beyond its bound in the last recorded steps.
 """
 
 import pandas as pd
@@ -23,14 +23,14 @@ from analyses.result import AnalysisResult, Finding, Table, Verdict
 from analyses.wording.sentences import Told, sentence
 from gradflow.runs.reading.run import Experiment, Run
 
-# The gradient profile has these two findings, over every step rather than the last ones.
+# The gradient profile reports these two, over every step and not only the last ones.
 ASKED_OF_ALL_TRAINING = ("vanishing", "exploding")
 
 
 def run(experiment: Experiment, bounds: Thresholds | None = None) -> AnalysisResult:
-    """Read every condition of every network against its bound (`bounds`, defaults by default).
+    """Compare every condition of every network with its bound; `bounds` replaces the defaults.
 
-    Raises `NotApplicableError` where no run recorded a layer or a parameter at a step.
+    Raises `NotApplicableError` if no run recorded a layer or a parameter at a step.
     """
     networks = _networks(experiment, bounds)
     findings = {name: _findings(name, found) for name, found in networks.items()}
@@ -71,11 +71,11 @@ def run(experiment: Experiment, bounds: Thresholds | None = None) -> AnalysisRes
 def all_findings(experiment: Experiment, bounds: Thresholds | None = None) -> tuple[Finding, ...]:
     """The findings on each network as a whole and on each of its conditions.
 
-    Those of `run`, and vanishing and exploding in the last steps: `run` leaves these two to the
-    gradient profile, which asks them of all of training. Here as there they count for whether a
-    network is healthy, and they stand in the table.
+    These are the findings of `run`, and in addition vanishing and exploding in the last steps.
+    `run` leaves these two to the gradient profile, which tests them over all of training. Both
+    functions count them when they judge whether a network is healthy.
 
-    Raises `NotApplicableError` where no run recorded a layer or a parameter at a step.
+    Raises `NotApplicableError` if no run recorded a layer or a parameter at a step.
     """
     return tuple(
         finding

@@ -1,4 +1,4 @@
-"""Dead and saturated units of one run, and values that are not finite."""
+"""Dead units, saturated units and values that are not finite, in one run."""
 
 from typing import Any
 
@@ -15,15 +15,15 @@ from analyses.wording.numbers import number, share_bound
 from analyses.wording.phrases import plural
 from gradflow.runs.reading.run import Run
 
-MAX_CHANCE = 0.01  # over all activation layers together
+MAX_CHANCE = 0.01  # of so many dead channels by chance in some activation layer
 _BOUNDED = {"Tanh", "Sigmoid"}
 
 
 def channels(layers: pd.DataFrame) -> pd.Series:
     """Channels of each layer's output, indexed by layer.
 
-    The first number of the shape after a convolution, and the last one after a linear layer, whose
-    outputs have their channels there ([N, T, C]).
+    After a convolution this is the first number of the shape. After a linear layer it is the last
+    one: there outputs have shape [N, T, C].
     """
     role = layers["role"].where(layers["role"].isin(["convolution", "linear"])).ffill()
     parts = layers["shape"].astype(str).str.split("x")
@@ -32,7 +32,7 @@ def channels(layers: pd.DataFrame) -> pd.Series:
 
 
 def dead_counts(run: Run) -> tuple[pd.DataFrame, Floats]:
-    """Dead channels, one row a step, one column an activation layer; and channels of each."""
+    """Counts of dead channels, one row a step, one column an activation layer; and all channels."""
     layers = run.layers.drop_duplicates("layer")
     layers = layers[layers["role"].isin(["convolution", "linear", "activation"])]
     counted = channels(layers)[(layers["role"] == "activation").to_numpy()].dropna()
@@ -42,8 +42,8 @@ def dead_counts(run: Run) -> tuple[pd.DataFrame, Floats]:
 
 
 def is_dead(counts: Floats, total: Floats, share: float) -> NDArray[np.bool_]:
-    """Whether that many dead channels, of `total` in each layer, are no chance: shape [layers]."""
-    by_chance = stats.binom.sf(counts - 1, total, 0.5) * len(total)  # Bonferroni: the worst layer
+    """Whether each layer is dead, and not by chance: `counts` of its `total` channels, [layers]."""
+    by_chance = stats.binom.sf(counts - 1, total, 0.5) * len(total)  # Bonferroni, over layers
     ill: NDArray[np.bool_] = (counts == total) | (
         (counts / total > share) & (by_chance < MAX_CHANCE)
     )
@@ -51,12 +51,13 @@ def is_dead(counts: Floats, total: Floats, share: float) -> NDArray[np.bool_]:
 
 
 def dead_reading(run: Run, share: float, max_steps: int) -> Reading | None:
-    """Whether most channels of an activation layer are zero on every input; None where unknown.
+    """Whether most channels of an activation layer are zero on every input; None if unknown.
 
-    A channel that is always dead is dead at each step, so that the smallest count over the last
-    steps is the most there can be. The layer with the largest such share is dead where that share
-    exceeds `share` and is no chance: without normalization all inputs come to look alike with
-    depth, and half of the ReLUs are then zero on all of them by symmetry alone (Binomial(n, 1/2)).
+    A channel that is always dead is dead at each step. The smallest count over the last steps is
+    therefore an upper bound of the channels that are always dead. A layer is dead if this count
+    exceeds the share `share` of its channels, and by more than chance. Without normalization all
+    inputs look alike at large depth; half of the ReLUs are then zero on all of them by symmetry
+    alone (Binomial(n, 1/2)).
     """
     dead, total = dead_counts(run)
     if dead.empty:
@@ -86,10 +87,10 @@ def dead_reading(run: Run, share: float, max_steps: int) -> Reading | None:
 
 
 def mean_slope(run: Run) -> pd.DataFrame:
-    """Mean derivative of each tanh and sigmoid over its largest, one row a step, a column a layer.
+    """Mean over largest derivative of each tanh and sigmoid, one row a step, one column a layer.
 
-    Exact from two recorded moments of the output y: tanh has 1 - E[y^2], sigmoid
-    4 (E[y] - E[y^2]). The output layer is left out: a classifier that is sure is not ill.
+    It is exact, from two recorded moments of the output y: 1 - E[y^2] for tanh and
+    4 (E[y] - E[y^2]) for sigmoid. The output layer is left out: a confident classifier is not ill.
     """
     layers = run.layers.drop_duplicates("layer")
     inner = layers[layers["type"].isin(_BOUNDED) & (layers["depth"] < layers["depth"].max())]
@@ -105,8 +106,8 @@ def mean_slope(run: Run) -> pd.DataFrame:
 def saturation_reading(run: Run, saturated: float, max_steps: int) -> Reading | None:
     """Whether the units of a tanh or sigmoid layer are stuck at their bounds; None without such.
 
-    The layer with the smallest mean derivative, as a share of the largest possible one, is held
-    against `saturated`.
+    The smallest mean derivative of a layer, as a share of the largest possible one, is compared
+    with `saturated`.
     """
     slopes = mean_slope(run).dropna(axis=1, how="all")
     if slopes.empty:
@@ -151,9 +152,9 @@ def _gradient_through(run: Run, layer: str, max_steps: int) -> float | None:
 
 
 def nonfinite_reading(run: Run) -> Reading | None:
-    """Whether a nan or infinite value was recorded, and where the first one stood.
+    """Whether a NaN or infinite value was recorded, and where the first one was.
 
-    None where neither activations nor gradients were recorded.
+    None if neither activations nor gradients were recorded.
     """
     if not len(run.activations) and not len(run.gradients):
         return None
@@ -185,7 +186,7 @@ def nonfinite_reading(run: Run) -> Reading | None:
 
 
 def _counts(run: Run) -> list[tuple[str, pd.DataFrame]]:
-    """Rows with non-finite values; gradients of steps that a loss scaler skipped do not count."""
+    """Rows with non-finite values by direction, without gradients of steps that were skipped."""
     skipped = run.steps.loc[run.steps["skipped"].astype(bool), "step"] if len(run.steps) else []
     gradients = run.gradients[~run.gradients["step"].isin(skipped)]
     return [
@@ -199,9 +200,9 @@ def _broken_steps(run: Run) -> set[int]:
 
 
 def first_nonfinite(run: Run) -> dict[str, Any] | None:
-    """The first such value in the tables of `run`: epoch, step, layer, direction; None if none.
+    """The first non-finite value in the tables of `run`: epoch, step, layer, direction; or None.
 
-    For runs whose description lacks the entry; within a step the forward pass comes first.
+    For runs whose description lacks this entry. Within a step the forward pass comes first.
     """
     found = [
         {"direction": direction, **rows.sort_values("step", kind="stable").iloc[0].to_dict()}

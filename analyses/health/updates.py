@@ -11,14 +11,14 @@ from analyses.wording.numbers import number
 from analyses.wording.phrases import plural
 from gradflow.runs.reading.run import Run
 
-RISING = 3.0  # growth of a ratio from the first to the last steps, as a warm-up makes it
+RISING = 3.0  # growth of the ratio from the first to the last steps that looks like a warm-up
 
 
 def weight_updates(run: Run) -> pd.DataFrame:
     """Update-to-weight ratio of each layer's weight, one row a step, one column a parameter.
 
-    Biases and the scales of normalization layers are left out: they start at zero or have no
-    gradient by construction. Frozen parameters are not recorded at all.
+    Biases and the parameters of normalization layers are left out: they start at zero or have no
+    gradient by construction. Frozen parameters are not recorded.
     """
     layers = run.layers[run.layers["parameters"] > 0]
     is_norm = (layers["role"] == "normalization") | layers["type"].str.contains("Norm")
@@ -30,12 +30,13 @@ def weight_updates(run: Run) -> pd.DataFrame:
 
 
 def stalled_reading(run: Run, stalled: float, max_steps: int) -> Reading | None:
-    """Whether the weights of a layer hardly move; None where updates were not recorded.
+    """Whether the weights of a layer hardly move; None if updates were not recorded.
 
-    The layer with the smallest ratio is held against `stalled`. A layer whose updates are exactly
-    zero while others move as they should is taken as left out of training on purpose. A ratio that
-    rises so fast that it passes the bound in as many steps again is a warm-up, one that fell below
-    the bound at the end only is a schedule's end or a minimum reached: both leave the verdict open.
+    The smallest ratio of a layer is compared with `stalled`. If a layer's updates are exactly zero
+    while other layers move, it counts as left out of training on purpose. Two cases leave the
+    verdict open: a ratio that grows so fast that it would pass the bound in as many further steps
+    (a warm-up), and a ratio that fell below the bound only at the end (the end of a learning-rate
+    schedule, or a minimum that was reached).
     """
     ratios = weight_updates(run)
     if ratios.empty:
@@ -77,10 +78,10 @@ def stalled_reading(run: Run, stalled: float, max_steps: int) -> Reading | None:
 
 
 def _rises(one: WindowMedians, bound: float) -> bool:
-    """Whether the ratio grows, and would pass `bound` growing on by the same factor."""
+    """Whether the ratio grows, and would pass `bound` if it grew by the same factor again."""
     if one.value is None or one.early_value is None:
         return False
-    # One that starts at exactly zero grows by any factor.
+    # A ratio that starts at exactly zero grows by an infinite factor.
     growth = one.value / one.early_value if one.early_value > 0 else np.inf
     return one.value > 0 and growth > RISING and one.value * growth > bound
 
@@ -90,7 +91,7 @@ def _value(one: WindowMedians) -> float:
 
 
 def _still(run: Run, names: pd.Index, *, others: bool) -> str:
-    """Why the parameters `names` never moved, and whether they were left out beside `others`."""
+    """Why the parameters `names` never moved; `others` says whether other weights did."""
     gradients = run.parameters.groupby("parameter")["gradient_norm"].max().reindex(names)
     left_out, unreached = int((gradients > 0).sum()), int((gradients == 0).sum())
     said = []
@@ -110,11 +111,11 @@ def _still(run: Run, names: pd.Index, *, others: bool) -> str:
 
 
 def noise_reading(run: Run, noisy: float) -> Reading | None:
-    """Whether the gradient of a batch is mostly noise; None where no noise scale was recorded.
+    """Whether the gradient of a batch is mostly noise; None if no noise scale was recorded.
 
-    B_simple = S / |G|^2 (McCandlish et al. 2018), S and |G|^2 averaged over draws of the last
-    epoch before dividing, over the batch size, is held against `noisy`. The interval divides each
-    average by its neighbours' (leave-one-out jackknife).
+    B_simple = S / |G|^2 (McCandlish et al. 2018) over the batch size is compared with `noisy`. S
+    and |G|^2 are averaged over the draws of the last epoch before dividing. The interval is a
+    leave-one-out jackknife.
     """
     table = run.table("noise_scale")
     if not len(table) or not len(run.gradients):
@@ -144,7 +145,7 @@ def noise_reading(run: Run, noisy: float) -> Reading | None:
 def _noise_over_batch(
     rows: pd.DataFrame, batch: float
 ) -> tuple[float | None, float | None, float | None]:
-    """The ratio with its 95 % interval; None where the squared gradient is not above 0."""
+    """The ratio with its 95 % interval; None if the squared gradient is not above 0."""
     noise = rows["noise"].to_numpy(dtype=float)
     signal = rows["squared_gradient"].to_numpy(dtype=float)
     count = len(rows)

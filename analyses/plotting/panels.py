@@ -1,4 +1,4 @@
-"""The kinds of panel that figures are made of: curves, heat maps, their axes and legends."""
+"""Draws the kinds of panel: curves and heat maps, with their axes, colour bars and legends."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,7 +29,7 @@ def subplots(
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, **options)
     for axis in axes.flat:
-        # Ticks made when the page is drawn would take their size from the settings of that time.
+        # Set the size here: matplotlib makes some ticks later, when other settings may hold.
         axis.tick_params(which="both", labelsize=SMALL_TEXT_SIZE, width=0.7)
         axis.grid(True, axis="y", color=GRID, linewidth=0.6)
         axis.set_axisbelow(True)
@@ -86,7 +86,7 @@ def percent_axis(axis: Axes) -> None:
 
 
 def epoch_axis(axis: Axes, label: str = "epoch") -> None:
-    """Whole epochs on the horizontal axis, with room for a single one."""
+    """Show whole epochs on the horizontal axis; widen the axis if there is only one."""
     axis.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
     low, high = axis.get_xlim()
     if high - low < 1:
@@ -95,7 +95,7 @@ def epoch_axis(axis: Axes, label: str = "epoch") -> None:
 
 
 def log_axis(axis: Axes, values: Sequence[float]) -> None:
-    """Logarithmic vertical axis, where there is something positive to show on it."""
+    """Make the vertical axis logarithmic if any of `values` is positive."""
     shown = [value for value in values if np.isfinite(value) and value > 0]
     if shown:
         axis.set_yscale("log")
@@ -103,7 +103,7 @@ def log_axis(axis: Axes, values: Sequence[float]) -> None:
 
 
 def plain_log_ticks(axis: Axis, span: float) -> None:
-    """Label a logarithmic axis of less than three decades with plain numbers."""
+    """Label a logarithmic axis with plain numbers if it spans less than three decades."""
     if span >= 1000:
         return
     plain = FuncFormatter(lambda value, _: f"{value:g}")
@@ -113,7 +113,7 @@ def plain_log_ticks(axis: Axis, span: float) -> None:
 
 
 def curve(axis: Axes, frame: pd.DataFrame, x: str, y: str, **style: Any) -> None:
-    """A line through columns `x` and `y`, with a band between columns `low` and `high`."""
+    """Draw a line through columns `x` and `y`, and a band between columns `low` and `high`."""
     marker = style.pop("marker", "")
     (line,) = axis.plot(frame[x], frame[y], marker=marker, markersize=3.5, **style)
     if {"low", "high"} <= set(frame.columns):
@@ -134,19 +134,19 @@ def heat_map(
     colour_map: str,
     title: str,
 ) -> Any:
-    """Rows by epoch as coloured cells, the first row at the bottom; returns what was drawn.
+    """Draw rows by epoch as coloured cells, the first row at the bottom; return the mesh.
 
-    Cells that are not finite stay grey. Rows are numbered by their index.
+    Cells that are not finite stay grey. The index of `matrix` labels the rows.
     """
     values = np.ma.masked_invalid(matrix.to_numpy(dtype=float))
     palette = mpl.colormaps[colour_map].with_extremes(bad="#bdbdbd")
     epochs = matrix.columns.to_numpy(dtype=float)
-    # A cell ends halfway to the next one, and has the width of one epoch where it has no next.
+    # A cell ends halfway to the next one. The outer edges lie half an epoch outside.
     between = (epochs[1:] + epochs[:-1]) / 2
     sides = np.concatenate([epochs[:1] - 0.5, between, epochs[-1:] + 0.5])
     heights = np.arange(len(matrix) + 1) - 0.5
     drawn = axis.pcolormesh(sides, heights, values, norm=norm, cmap=palette)
-    # An edge in the cell's own colour: without one, viewers let the page shine through the seams.
+    # Draw edges in the cell's own colour: without them, viewers show thin gaps between cells.
     drawn.set(edgecolor="face", linewidth=0.3)
     axis.grid(False)
     axis.set_title(title)
@@ -183,7 +183,7 @@ def heat_maps(
 
 
 def finite_range(matrices: Sequence[pd.DataFrame]) -> tuple[float, float]:
-    """Smallest and largest finite value of several frames; (0, 1) where there is none."""
+    """Smallest and largest finite value of several frames; (0, 1) if there is none."""
     pool = np.concatenate([matrix.to_numpy(dtype=float).ravel() for matrix in matrices])
     pool = pool[np.isfinite(pool)]
     if not len(pool):
@@ -212,7 +212,7 @@ def log_colour_bar(figure: Figure, drawn: Any, axes: Sequence[Axes], label: str)
 
 
 def level_line(axis: Axes, height: float, label: str | None = None, style: str = "--") -> None:
-    """A thin grey line across a panel: a threshold, or what a theory says."""
+    """Draw a thin grey line across a panel, for a threshold or a theoretical value."""
     axis.axhline(height, color=GREY, linewidth=0.9, linestyle=style, label=label, zorder=1)
 
 

@@ -1,7 +1,8 @@
-"""How much of a prediction comes through the skips rather than the branches?
+"""How much of a prediction comes through the skips, and how much through the branches?
 
-Conductance splits the logit of the predicted class, at each residual addition, into what came by
-the skip and what came by the branch. What would count against the skips: a share below one half.
+At each residual addition, conductance splits the logit of the predicted class into a part from the
+skip and a part from the branch. That most comes through the skips is contradicted by a share below
+one half.
 """
 
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ HALF = 0.5
 HYPOTHESIS = "Most of the conductance[ of {}] goes through the skips."
 LEAD = "their mean share of the conductance is {}"
 MAX_COMPLETENESS_ERROR = 0.05
-MIN_IMAGES = 8  # fewer say next to nothing about how images differ
+MIN_IMAGES = 8  # an interval over fewer images says next to nothing
 BASELINE = (
     "Conductance depends on its baseline, here a black image, and speaks of the forward function, "
     "not of how gradients trained it."
@@ -49,10 +50,10 @@ class NetworkConductance:
 
     Fields:
         network: its name.
-        images: of the first seed.
-        blocks: columns layer, share, low, high: sum over images of the skip's conductance over
-            that of skip and branch.
-        mean: that share averaged over blocks.
+        images: number of images of the first seed.
+        blocks: columns layer, share, low, high. The share is the skip's conductance over that of
+            skip and branch, each summed over images.
+        mean: the share averaged over blocks.
         error: median completeness error.
     """
 
@@ -64,7 +65,7 @@ class NetworkConductance:
 
 
 def conductance_by_image(run: Run) -> tuple[pd.Index, Array, Array]:
-    """The additions of `run`, and the conductance of skips and of both ways.
+    """The conductance of each skip, and of skip and branch together, in `run`.
 
     Returns: names of the additions in order of execution; two arrays of shape [images, additions].
     """
@@ -85,7 +86,7 @@ def conductance_by_image(run: Run) -> tuple[pd.Index, Array, Array]:
 
 
 def network_conductance(network: str, runs: list[Run]) -> NetworkConductance:
-    """Reduce the conductance of the runs of one network, each of which recorded some."""
+    """Reduce the conductance of the runs of one network; each run recorded some."""
     parts = [conductance_by_image(run) for run in runs]
     names = parts[0][0]
     parts = [part for part in parts if part[0].equals(names) and len(part[1])]
@@ -112,10 +113,10 @@ def _ratio(skip: Array, both: Array) -> Array:
 
 
 def _resampled(skip: Array, both: Array, seed: int) -> Array:
-    """Shares of resampled images, shape [resamples, additions]; NaN where the sum changes sign."""
+    """Shares of resampled images, shape [resamples, additions]; NaN if the sum changes sign."""
     weights = image_weights(len(skip), seed=seed)
     totals = weights @ both
-    # A ratio whose denominator may be 0 has no interval: every resample must keep its sign.
+    # A ratio whose denominator may be 0 has no interval: its sign must not change in any resample.
     same_sign = (np.sign(totals) == np.sign(both.sum(axis=0))).all(axis=0)
     return np.where(same_sign, _ratio(weights @ skip, totals), np.nan)
 
@@ -139,12 +140,12 @@ def _mean(
 def run(
     experiment: Experiment, half: float = HALF, complete: float = MAX_COMPLETENESS_ERROR
 ) -> AnalysisResult:
-    """The skips' share of the conductance, by block.
+    """Compute the skips' share of the conductance, by block.
 
-    `half` is the share from which the skips are said to carry most, `complete` the median
-    completeness error above which no verdict is given.
+    `half` is the share above which the skips are said to carry most. There is no verdict if the
+    median completeness error exceeds `complete`.
 
-    Raises `NotApplicableError` where no run recorded conductance.
+    Raises `NotApplicableError` if no run recorded conductance.
     """
     networks = by_network(runs_with(experiment, TABLE, "conductance of residual additions"))
     found = [network_conductance(name, runs) for name, runs in networks.items()]

@@ -1,4 +1,4 @@
-"""The loss on lines through the weights, and its sharpness by epoch."""
+"""The figures of the loss along lines through the weights, and of its sharpness by epoch."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -17,7 +17,7 @@ from analyses.result import Figure
 from analyses.wording.numbers import number
 from analyses.wording.phrases import listing, plural
 
-EPOCH_COLOURS = "viridis"  # from dark to light in even steps, for readers of every kind of sight
+EPOCH_COLOURS = "viridis"  # from dark to light in even steps: readable without colour vision
 DISTANCE_LABELS = {
     "gradient": "distance along $-g/|g|$ (units of w)",
     "random": "multiple of the filters",
@@ -25,7 +25,7 @@ DISTANCE_LABELS = {
 
 
 def between_epochs_figure(slices: pd.DataFrame, shares: Sequence[str]) -> Figure | None:
-    """The loss from the weights before each jump to those after; None where there is none."""
+    """The loss from the weights before each jump to those after it; None without slices."""
     if not len(slices):
         return None
     title = (
@@ -48,7 +48,7 @@ def between_epochs_figure(slices: pd.DataFrame, shares: Sequence[str]) -> Figure
 
 
 def surroundings_figure(slices: pd.DataFrame) -> Figure | None:
-    """The loss along the gradient and along a random direction; None where there is none."""
+    """The loss along the gradient and along a random direction; None without slices."""
     if not len(slices):
         return None
     random = slices[slices["direction"] == "random"]
@@ -72,14 +72,14 @@ def surroundings_figure(slices: pd.DataFrame) -> Figure | None:
 
 
 def _is_basin(line: pd.DataFrame) -> bool:
-    """Whether the loss is lowest at position 0 of all places recorded on one line."""
+    """Whether the loss on one line is lowest at position 0."""
     here = line.loc[line["position"] == 0, "loss"]
     elsewhere = line.loc[line["position"] != 0, "loss"]
     return len(here) > 0 and len(elsewhere) > 0 and bool(elsewhere.min() > here.iloc[0])
 
 
 def sharpness_figure(networks: Sequence[str], table: pd.DataFrame) -> Figure | None:
-    """Gradient norm and curvature by epoch; None where there are none."""
+    """Gradient norm and curvature by epoch; None if they were not recorded."""
     if not len(table):
         return None
     last = table[table["epoch"] == table.groupby("network")["epoch"].transform("max")]
@@ -149,7 +149,7 @@ def _draw_slices(axis: Axes, slices: pd.DataFrame, norm: Normalize, palette: Col
 
 def _epoch_colours(slices: pd.DataFrame) -> tuple[Normalize, Colormap]:
     first, last = slices["epoch"].min(), slices["epoch"].max()
-    # The lightest fifth of the map, which is hardly seen on white, is left out.
+    # Leave out the lightest fifth of the map: it is hard to see on white.
     palette = LinearSegmentedColormap.from_list(
         "epochs", mpl.colormaps[EPOCH_COLOURS](np.linspace(0, 0.8, 64))
     )

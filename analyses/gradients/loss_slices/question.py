@@ -1,8 +1,8 @@
 """What does the training loss look like around the weights, and between epochs of a jump?
 
-Where the validation accuracy moved by more than sampling noise, the loss was measured along the
-straight line from the weights before to those after. What would count against a barrier between
-them: a loss that nowhere on the line exceeds both ends.
+At epochs where the validation accuracy moved by more than sampling noise, the loss was measured
+along the straight line from the weights before to those after. A barrier between them is
+contradicted by a loss that exceeds both ends nowhere on the line.
 """
 
 from dataclasses import dataclass
@@ -52,11 +52,12 @@ class Barrier:
     """The loss between the weights before and after a jump.
 
     Fields:
-        network, seed, epoch: the jump is into that epoch.
-        before, after: the losses of both ends, in nats.
-        highest: the largest loss between them; missing where a loss is not finite.
-        height: that less the larger of both ends; above 0 there is a barrier.
-        images: over which.
+        network, seed: the run.
+        epoch: the epoch that the jump leads into.
+        before, after: the losses at both ends, in nats.
+        highest: the largest loss between them; NaN if a loss is not finite.
+        height: `highest` less the larger of both ends; above 0 there is a barrier.
+        images: number of images that the loss is over.
     """
 
     network: str
@@ -70,7 +71,7 @@ class Barrier:
 
 
 def barriers(run: Run) -> list[Barrier]:
-    """The barrier at every jump of `run` whose line holds both ends and a place between them."""
+    """The barrier at every jump of `run` whose line has both ends and a point between them."""
     rows = run.table(SLICES)
     found = []
     for epoch, line in rows[rows["direction"] == BETWEEN].groupby("epoch"):
@@ -89,11 +90,11 @@ def barriers(run: Run) -> list[Barrier]:
 
 
 def run(experiment: Experiment, half: float = HALF) -> AnalysisResult:
-    """The slices of the loss at jumps, the barriers on them, and the sharpness by epoch.
+    """Show the slices of the loss at jumps, their barriers, and the sharpness by epoch.
 
-    `half` is the share of jumps from which most of them are said to cross a barrier.
+    `half` is the share of jumps above which most of them are said to cross a barrier.
 
-    Raises `NotApplicableError` where no run recorded slices or sharpness.
+    Raises `NotApplicableError` if no run recorded slices or sharpness.
     """
     sliced = [one for one in experiment.runs if len(one.table(SLICES))]
     sharp = [one for one in experiment.runs if len(one.table(SHARPNESS))]

@@ -1,4 +1,4 @@
-"""Draws magnitudes by depth as ridges: one histogram a layer, the input's at the bottom."""
+"""Draws magnitudes by depth as ridges: one histogram a layer, the input at the bottom."""
 
 from collections.abc import Sequence
 
@@ -12,16 +12,16 @@ from analyses.gradients.magnitudes.measure import HISTOGRAM_TABLES, Magnitudes
 from analyses.plotting import panels, theme
 from gradflow.runs.reading.magnitudes import FLOAT16
 
-NETWORKS_PER_ROW = 3  # networks side by side; further ones come below
-MAX_RIDGES = 17  # of a panel: more are thinned out evenly
-OVERLAP = 2.0  # height of the tallest ridge, in distances between two
-MIN_SHARE = 0.001  # bins at the ends of a ridge that hold less are cut off
-AXIS_MARGIN = 1.5  # powers of two shown beyond the outermost bound
+NETWORKS_PER_ROW = 3  # further networks come below
+MAX_RIDGES = 17  # in a panel: more are thinned out evenly
+OVERLAP = 2.0  # height of the tallest ridge, in distances between neighbouring ridges
+MIN_SHARE = 0.001  # bins with less at the ends of a ridge are cut off
+AXIS_MARGIN = 1.5  # powers of two shown beyond the range of float16
 
 
 @theme.themed
 def draw_ridges(networks: list[str], shown: Sequence[Magnitudes]) -> Drawing:
-    """One column a network, activations over gradients, one axis of magnitudes for all."""
+    """Draw one column a network, activations above gradients, with one axis range for all."""
     across = min(len(shown), NETWORKS_PER_ROW)
     groups = [shown[first : first + across] for first in range(0, len(shown), across)]
     figure, axes = panels.subplots(
@@ -47,7 +47,7 @@ def draw_ridges(networks: list[str], shown: Sequence[Magnitudes]) -> Drawing:
 
 
 def _axis_limits(shown: Sequence[Magnitudes]) -> tuple[float, float]:
-    """Ends of the axis: all bounds of the format, and all bins that hold a thousandth."""
+    """Ends of the axis: they include float16's range and all bins with at least `MIN_SHARE`."""
     filled = [
         int(exponent)
         for one in shown
@@ -59,7 +59,7 @@ def _axis_limits(shown: Sequence[Magnitudes]) -> tuple[float, float]:
 
 
 def _draw_float16_bounds(axis: Axes, limits: tuple[float, float]) -> None:
-    """What float16 makes of each magnitude: zero, fewer digits, all, infinite."""
+    """Mark what float16 does to each magnitude: zero, fewer digits, unchanged, infinite."""
     axis.set_xlim(limits)
     axis.axvspan(limits[0], FLOAT16.smallest, color="#d0d0d0", lw=0, zorder=0)
     axis.axvspan(FLOAT16.smallest, FLOAT16.smallest_normal, color="#ececec", lw=0, zorder=0)
@@ -80,7 +80,7 @@ def _draw_histograms(axis: Axes, one: Magnitudes, kind: str, colour: str, unit: 
     first, last = (one.ridges[kind, epoch] for epoch in (one.epochs[0], one.epochs[-1]))
     places = np.linspace(0, len(last) - 1, min(len(last), MAX_RIDGES)).round().astype(int)
     depths = last.index[np.unique(places)]
-    # From the back to the front, so that each ridge covers the foot of the one behind it.
+    # Draw from back to front: each ridge covers the foot of the one behind it.
     for place in range(len(depths) - 1, -1, -1):
         order = 3 + len(depths) - place
         axis.axhline(place, color=theme.GRID, lw=0.5, zorder=order)
@@ -101,7 +101,7 @@ def _draw_histograms(axis: Axes, one: Magnitudes, kind: str, colour: str, unit: 
 
 
 def _tallest(shown: Sequence[Magnitudes], kind: str) -> float:
-    """The largest share in one bin, over all networks: their ridges have one scale."""
+    """The largest share in one bin over all networks: all ridges have the same vertical scale."""
     found = [
         r.to_numpy().max(initial=0)
         for one in shown
@@ -112,7 +112,7 @@ def _tallest(shown: Sequence[Magnitudes], kind: str) -> float:
 
 
 def _outline(ridges: pd.DataFrame, depth: float) -> tuple[np.ndarray, np.ndarray]:
-    """A ridge as a polygon through the middles of its bins, without the flat ends."""
+    """A ridge as a polygon through the middles of its bins, without flat ends: x and height."""
     shares = ridges.loc[depth]
     high = np.flatnonzero(shares >= MIN_SHARE)
     shares = shares.iloc[max(high[0] - 1, 0) : high[-1] + 2] if len(high) else shares

@@ -1,4 +1,4 @@
-"""How large the activations and gradients of a network are, and what float16 would keep of them."""
+"""The magnitudes of a network's activations and gradients, and what float16 would keep."""
 
 from dataclasses import dataclass
 
@@ -25,13 +25,13 @@ HISTOGRAM_TABLES = {"activations": "activation_histograms", "gradients": "gradie
 
 @dataclass(frozen=True)
 class Magnitudes:
-    """Magnitudes at the layers with weights of all seeds of one network.
+    """Magnitudes at the layers with weights, over all seeds of one network.
 
-    Shares are among the elements that are not exactly zero, which no format loses.
+    Shares leave out elements that are exactly zero, because every format keeps these.
 
     Fields:
         network: its name.
-        epochs: the first and the last epoch with histograms; one where there is but one.
+        epochs: the first and the last epoch with histograms, or the only one.
         ridges: by kind, "activations" or "gradients", and epoch of `epochs`: the share of the
             elements in each bin, rows depth, columns exponent; rows add up to 1, but for the
             elements below 2^-126 and those not finite.
@@ -59,7 +59,7 @@ class Magnitudes:
 
 
 def magnitudes(network: str, runs: list[Run]) -> Magnitudes:
-    """Reduce the histograms of the runs of one network, each of which has some."""
+    """Reduce the histograms of the runs of one network; each run has some."""
     depth = _depths(runs)
     frames = {
         kind: [_known(run.table(table), depth) for run in runs]
@@ -91,7 +91,7 @@ def magnitudes(network: str, runs: list[Run]) -> Magnitudes:
 
 
 def _depths(runs: list[Run]) -> pd.Series:
-    """Depth by layer: of the layers with weights, or of all where there are none of those."""
+    """Depth by layer, of the layers with weights; of all layers if there are no such layers."""
     layers = runs[0].layers.drop_duplicates("layer")
     chosen = weighted_layers(layers)
     depth: pd.Series = (chosen if len(chosen) else layers).set_index("layer")["depth"]
@@ -99,7 +99,7 @@ def _depths(runs: list[Run]) -> pd.Series:
 
 
 def _known(frame: pd.DataFrame, depth: pd.Series) -> pd.DataFrame:
-    """The rows of layers whose depth is known; all, at depth 0, where that of none is."""
+    """The rows of layers whose depth is known; all rows, at depth 0, if no depth is known."""
     if not len(depth):
         return frame.assign(depth=0)
     own = frame[frame["layer"].isin(depth.index)]
@@ -123,7 +123,7 @@ def _shares_by_step(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _share(frame: pd.DataFrame, fractions: pd.Series) -> float | None:
-    """A fraction of all elements by row as a share of those that are not zero in all rows."""
+    """Share of the nonzero elements of all rows, from `fractions` of all elements of each row."""
     present = nonzero(frame).sum()
     return float((fractions * elements(frame)).sum() / present) if present else None
 

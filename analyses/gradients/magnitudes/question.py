@@ -1,6 +1,6 @@
 """How large are activations and gradients by depth, and would float16 lose the small gradients?
 
-What would count against underflow: next to no gradient element below float16's smallest number.
+Underflow is contradicted if next to no gradient element is below float16's smallest number.
 """
 
 import math
@@ -20,7 +20,7 @@ from analyses.wording.phrases import listing, slug
 from gradflow.runs.reading.magnitudes import FLOAT16
 from gradflow.runs.reading.run import Experiment
 
-MAX_LOST_SHARE = 0.05  # share of the gradient elements
+MAX_LOST_SHARE = 0.05  # share of the gradient elements: a convention
 STATEMENT = "Gradients would underflow in float16."
 CAVEATS = (
     "Underflow means flushed to zero here. Between its smallest number and its smallest normal one "
@@ -34,12 +34,12 @@ CAVEATS = (
 
 
 def run(experiment: Experiment, lost: float = MAX_LOST_SHARE) -> AnalysisResult:
-    """Histograms of magnitudes by depth, at the first and the last epoch that have them.
+    """Show histograms of magnitudes by depth, at the first and the last epoch that have them.
 
-    `lost` is the share of gradient elements too small for float16 from which its gradients are
-    said to underflow: a convention, of one in twenty.
+    `lost` is the share of gradient elements too small for float16 above which gradients are said
+    to underflow. The default of one in twenty is a convention.
 
-    Raises `NotApplicableError` where no run recorded histograms.
+    Raises `NotApplicableError` if no run recorded histograms.
     """
     runs = [run for run in experiment.runs if len(run.gradient_histograms)]
     if not runs:

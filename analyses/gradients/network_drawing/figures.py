@@ -1,4 +1,4 @@
-"""The figures of drawn networks, and how they change from epoch to epoch."""
+"""The figures of drawn networks, and the values for their slider over the epochs."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -30,7 +30,7 @@ MAX_POSITIONS = 60
 
 
 def network_figures(flows: Sequence[Flows], most: int = MAX_POSITIONS) -> tuple[Figure, ...]:
-    """The drawings of the networks, as many side by side as fit, with `most` epochs or fewer."""
+    """The drawings of the networks, side by side while they fit, with at most `most` epochs."""
     values = np.concatenate([one.relative.to_numpy(dtype=float).ravel() for one in flows])
     scale = scale_for(values)
     sheets = sheets_of(flows)
@@ -41,7 +41,7 @@ def network_figures(flows: Sequence[Flows], most: int = MAX_POSITIONS) -> tuple[
 
 
 def shown_epoch(flows: Sequence[Flows]) -> int:
-    """The last epoch at which every network has a gradient to draw; the last of all otherwise."""
+    """The last epoch at which every network has a gradient; else the last one of any network."""
     drawn = [set(one.relative.columns[one.relative.notna().any()]) for one in flows]
     common = set.intersection(*drawn) or set.union(*drawn)
     return int(max(common or {int(one.relative.columns[-1]) for one in flows}))
@@ -73,7 +73,7 @@ def mean_share(one: Flows, epoch: int) -> float:
 
 
 def largest_change(one: Flows, epoch: int) -> tuple[str, str]:
-    """The largest factor over a stage on the way to the input, and which stage; "" for none."""
+    """The largest change of the gradient over a stage, and the stage; "" if there is none."""
     factors = [
         (float(one.factor(place)[epoch]), stage.name or times(stage.shape))
         for place, stage in enumerate(one.layout.stages)
@@ -103,7 +103,7 @@ def _figure(sheet: Sheet, scale: Scale, key: str, most: int) -> Figure:
 
 
 def _with_epoch(one: Flows, epoch: int) -> Flows:
-    """The flows with a column for `epoch`, missing where the network has none."""
+    """The flows with a column for `epoch`, missing if the network has none."""
     columns = sorted({*one.relative.columns, epoch})
     return Flows(
         one.layout, one.arrows, one.relative.reindex(columns=columns),
@@ -112,7 +112,7 @@ def _with_epoch(one: Flows, epoch: int) -> Flows:
 
 
 def _positions(sheet: Sheet, shown: int, most: int) -> list[int]:
-    """The epochs of the slider: evenly chosen, the first, the last and the one shown included."""
+    """The epochs of the slider: evenly spaced, with the first, the last and the shown one."""
     epochs = sorted({int(epoch) for one in sheet.flows for epoch in one.relative.columns})
     places = np.linspace(0, len(epochs) - 1, min(len(epochs), most)).round().astype(int)
     return sorted({*(epochs[place] for place in places), shown})
@@ -147,7 +147,7 @@ def _caption(sheet: Sheet, scale: Scale, epoch: int) -> str:
 
 
 def _slider_note(positions: int, sheet: Sheet) -> str:
-    """What to say where the slider leaves epochs out."""
+    """A sentence on the epochs that the slider leaves out; empty if it has all of them."""
     recorded = len({epoch for one in sheet.flows for epoch in one.relative.columns})
     if positions >= recorded:
         return ""
@@ -200,9 +200,9 @@ def _slider_texts(relative: pd.Series, norm: pd.Series) -> tuple[str, ...]:
 
 
 def arrow_table(flows: Sequence[Flows], epoch: int) -> pd.DataFrame:
-    """What is drawn, one row a box or skip: the gradient at the output, and its parts at the input.
+    """The drawn values, one row a box or skip: the gradient at the output, its parts at the input.
 
-    Relative to the end of the stage, but for the norm.
+    All values but the norm are relative to the end of the stage.
     """
     rows = []
     for one in flows:

@@ -1,4 +1,4 @@
-"""A network as it is drawn: boxes, stages and skips, of a deep one several boxes in one."""
+"""The layout of a drawn network: boxes, stages and skips; deep networks are condensed."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -16,10 +16,10 @@ class Layout:
 
     Fields:
         network: its name.
-        boxes: in order of execution.
-        stages: the runs of boxes of one output shape.
-        skips: in order of their ends, the innermost first.
-        unplaced: residual additions of which the trace does not tell what they lead over.
+        boxes: the boxes in order of execution.
+        stages: runs of neighbouring boxes of one output shape.
+        skips: the skips in order of their ends, the innermost first.
+        unplaced: residual additions whose skip could not be located from the trace.
     """
 
     network: str
@@ -36,8 +36,8 @@ class Layout:
 def layout_of(run: Run, most: int = MAX_BOXES) -> Layout:
     """The layout of the network of `run`.
 
-    Of a network of more than `most` boxes as many neighbours within a stage stand in one box as it
-    takes, except across the ends of a skip over several boxes, nor all that lies under one.
+    If there are more than `most` boxes, neighbours within a stage are merged into groups, as small
+    as possible. A group never contains the end of a skip over several boxes, nor all of its boxes.
     """
     boxes = boxes_of(run)
     skips, unplaced = skips_of(run, boxes)
@@ -55,7 +55,7 @@ def layout_of(run: Run, most: int = MAX_BOXES) -> Layout:
 def _smallest_groups(
     boxes: Sequence[Box], skips: Sequence[Skip], most: int
 ) -> list[list[int]] | None:
-    """At most `most` groups, as small as can be; None where there are more however large."""
+    """At most `most` groups, as small as possible; None if groups of any size are too many."""
     if len(list(_groups(boxes, skips, len(boxes)))) > most:
         return None
     smallest = max(1, -(-len(boxes) // most))
@@ -64,7 +64,7 @@ def _smallest_groups(
 
 
 def _groups(boxes: Sequence[Box], skips: Sequence[Skip], size: int) -> Iterator[list[int]]:
-    """Neighbouring boxes of one shape and alike in their skips, `size` at most."""
+    """Groups of up to `size` neighbouring boxes with the same shape, class and type of skip."""
     own = {skip.end: skip.skip_type for skip in skips if skip.start == skip.end}
     spans = {(skip.start, skip.end) for skip in skips if skip.start != skip.end}
     starts, ends = {start for start, _ in spans}, {end for _, end in spans}
@@ -97,13 +97,13 @@ def _merged(boxes: Sequence[Box]) -> Box:
 
 
 def _over_groups(skips: Sequence[Skip], groups: Sequence[Sequence[int]]) -> list[Skip]:
-    """The skips over the groups of boxes; those over single boxes of one group are one."""
+    """The skips over the groups; skips over single boxes of one group are merged."""
     group_of = {place: number for number, group in enumerate(groups) for place in group}
     moved: dict[tuple[int, int, str, int | None], list[str]] = {}
     for skip in skips:
         shape_box = None if skip.shape_box is None else group_of[skip.shape_box]
         start, end = group_of[skip.start], group_of[skip.end]
-        # In a group every x has the shape of the group's outputs, but for the first one's perhaps.
+        # In a group every x has the shape of the group's outputs, except perhaps the first x.
         within = (
             start,
             end,

@@ -8,7 +8,7 @@ from analyses.gradients.network_drawing.places import WIDTH
 
 
 def draw_legend(axis: Axes, scale: Scale, *, with_skips: bool) -> None:
-    """What the widths and colours of the arrows mean; the kinds of arrow only `with_skips`."""
+    """Draw what widths and colours of arrows mean; the kinds of arrow only if `with_skips`."""
     x = 10.0
     for relative in scale.samples:
         width = scale.width(relative)

@@ -1,4 +1,4 @@
-"""Where on a page each part of a drawn network stands, in points from the top left corner."""
+"""The position of each part of a drawn network, in points from the top left corner."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from analyses.gradients.network_drawing.layout import Layout
 
 MAX_IN_COLUMN = 22
-WIDTH = 482.4  # of a page's column
-HEIGHT = 512.0  # of the tallest drawing without its legend
-PITCH = 34.0  # from box to box, at most
-TOP, BOTTOM = 34.0, 26.0  # for the network's name and the input, and for the loss
-SKIP_SPACING = 6.0  # between the ends of two skips that end at one place
-BOX_SHARE = 0.37  # of the pitch
+WIDTH = 482.4  # of the text column of a page
+HEIGHT = 512.0  # largest height of a drawing without its legend
+PITCH = 34.0  # largest distance from box to box
+TOP, BOTTOM = 34.0, 26.0  # room for the network's name and the input, and for the loss
+SKIP_SPACING = 6.0  # between the ends of two skips at the same box
+BOX_SHARE = 0.37  # height of a box over the distance from box to box
 
 
 @dataclass(frozen=True)
 class BoxPlace:
-    """Where a box stands: its column, and the heights of its upper and lower edge."""
+    """The position of a box: its column, and the heights of its upper and lower edge."""
 
     column: int
     top: float
@@ -25,14 +25,14 @@ class BoxPlace:
 
 @dataclass(frozen=True)
 class Places:
-    """Where everything of one network stands.
+    """The positions of all parts of one network.
 
     Fields:
-        boxes: of its boxes.
-        forks: of each skip the height at which it leaves from above its first box.
-        sums: of each skip the height below its last box at which it is added.
+        boxes: the position of each box.
+        forks: the height at which each skip leaves the trunk, above its first box.
+        sums: the height at which each skip is added, below its last box.
         columns: first and last box of each column.
-        height: of the whole, in points.
+        height: height of the whole drawing, in points.
     """
 
     boxes: tuple[BoxPlace, ...]
@@ -43,7 +43,7 @@ class Places:
 
 
 def columns_of(layout: Layout, most: int = MAX_IN_COLUMN) -> list[tuple[int, int]]:
-    """First and last box of each column of `most` boxes or fewer, best parted between stages."""
+    """First and last box of each column of at most `most` boxes, split best between stages."""
     count = len(layout.boxes)
     columns, first = [], 0
     for left in range(-(-count // most), 0, -1):
@@ -58,14 +58,14 @@ def columns_of(layout: Layout, most: int = MAX_IN_COLUMN) -> list[tuple[int, int
 
 
 def _split_penalty(layout: Layout, end: int, ideal: int) -> int:
-    """How much a column's end before box `end` is to be avoided."""
+    """A penalty for ending a column before box `end`: the column with the smallest is chosen."""
     inside = layout.stage_of(end - 1) == layout.stage_of(end) if end < len(layout.boxes) else False
     crossing = sum(skip.start < end <= skip.end for skip in layout.skips)
     return abs(end - ideal) + 3 * inside + 3 * crossing
 
 
 def places_of(layout: Layout, columns: Sequence[tuple[int, int]], pitch: float) -> Places:
-    """Where the parts of `layout` stand, boxes `pitch` points apart."""
+    """The positions of the parts of `layout`, with boxes `pitch` points apart."""
     spots: list[BoxPlace] = []
     forks, sums = [0.0] * len(layout.skips), [0.0] * len(layout.skips)
     box, gap = BOX_SHARE * pitch, (1 - BOX_SHARE) * pitch
@@ -76,7 +76,7 @@ def places_of(layout: Layout, columns: Sequence[tuple[int, int]], pitch: float) 
             starting = [k for k, skip in enumerate(layout.skips) if skip.start == place]
             ending = [k for k, skip in enumerate(layout.skips) if skip.end == place]
             y += SKIP_SPACING * max(0, len(starting) - 1)
-            # The innermost skip is the last to fork off and the first to be added.
+            # The innermost skip leaves last and is added first.
             for level, k in enumerate(sorted(starting, key=lambda k: layout.skips[k].end)):
                 forks[k] = y - 0.64 * gap - SKIP_SPACING * level
             spots.append(BoxPlace(column, y, y + box))

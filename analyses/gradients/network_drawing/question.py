@@ -1,6 +1,6 @@
 """Where does the gradient flow: through which blocks and skips of each network, and how much?
 
-Descriptive: it draws the networks from their traces and tests no hypothesis.
+Description only: the networks are drawn from their traces, and no hypothesis is tested.
 """
 
 import numpy as np
@@ -21,14 +21,14 @@ from analyses.wording.numbers import number
 from analyses.wording.phrases import plural
 from gradflow.runs.reading.run import Experiment
 
-# More boxes than these are no drawing, however large the page.
+# A drawing of more boxes would be unreadable.
 _MAX_DRAWN = 400
 
 
 def run(experiment: Experiment, most_boxes: int = MAX_BOXES) -> AnalysisResult:
-    """Each network as boxes and arrows, by epoch; a deeper one than `most_boxes` is condensed.
+    """Draw each network as boxes and arrows by epoch, condensed if it has over `most_boxes`.
 
-    Raises `NotApplicableError` where no run recorded layers with weights and their gradients.
+    Raises `NotApplicableError` if no run recorded layers with weights and their gradients.
     """
     networks = by_network(runs_with(experiment, "gradients", "gradients by layer"))
     layouts = {name: layout_of(runs[0], most_boxes) for name, runs in networks.items()}

@@ -1,4 +1,4 @@
-"""Draws networks on a sheet: every arrow as wide as the gradient that flows there."""
+"""Draws networks side by side on a sheet, with arrow widths that show the gradient."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,21 +17,21 @@ from analyses.plotting import theme
 
 MAX_COLUMNS = 4
 LEGEND_HEIGHT = 40.0  # points
-# By the number of columns: width of a stage's label, half a box, how far a skip reaches, sizes of
-# the type in boxes and labels.
+# By number of columns: width of a stage's label, half the width of a box, reach of a skip to the
+# right, font size in boxes, font size of labels.
 _MEASURES = {
     1: (84.0, 30.0, 62.0, 6.8, 6.8),
     2: (84.0, 30.0, 62.0, 6.8, 6.8),
     3: (44.0, 27.0, 46.0, 6.2, 6.0),
     4: (33.0, 23.0, 38.0, 5.4, 5.4),
 }
-_LETTER_WIDTH = 0.6  # width of a letter over the size of the type
-_NESTED_REACH = 11.0  # how much further a skip over other skips reaches
+_LETTER_WIDTH = 0.6  # width of a letter over the font size
+_NESTED_REACH = 11.0  # additional reach of a skip over other skips
 
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of an arrow that lies in one column, to be drawn: its line and where its head is."""
+    """The part of an arrow within one column: its line, and the position of its head if any."""
 
     gid: str
     path: Path
@@ -40,7 +40,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Sheet:
-    """Networks side by side, `first` being the number of the first column of each."""
+    """Networks side by side; `first` has the number of the first column of each."""
 
     flows: tuple[Flows, ...]
     places: tuple[Places, ...]
@@ -49,23 +49,23 @@ class Sheet:
 
     @property
     def height(self) -> float:
-        """Of what is drawn without the legend, in points."""
+        """Height of the drawing without the legend, in points."""
         return max(places.height for places in self.places)
 
     def left(self, network: int, column: int) -> float:
-        """The left edge of a network's column; a single column stands in the middle."""
+        """The left edge of a network's column; a single column is centred."""
         if self.columns == 1:
             return WIDTH / 4
         return (self.first[network] + column) * WIDTH / self.columns
 
     @property
     def column_width(self) -> float:
-        """In points."""
+        """Width of a column in points."""
         return WIDTH / max(self.columns, 2)
 
 
 def sheets_of(flows: Sequence[Flows]) -> list[Sheet]:
-    """The networks in order, as many on a sheet as it has columns for."""
+    """The networks in order, on sheets of up to `MAX_COLUMNS` columns."""
     groups: list[list[Flows]] = []
     free = 0
     for one in flows:
@@ -93,7 +93,7 @@ def _sheet(flows: Sequence[Flows]) -> Sheet:
 
 
 def pieces(sheet: Sheet, network: int, arrow: Arrow) -> list[Piece]:
-    """The parts of an arrow, one for each column that it runs through."""
+    """The pieces of an arrow, one for each column that it passes."""
     stem = f"n{network}-{arrow.kind}{arrow.place}"
     if arrow.kind == "skip":
         parts = list(_skip(sheet, network, arrow.place))
@@ -106,7 +106,7 @@ def pieces(sheet: Sheet, network: int, arrow: Arrow) -> list[Piece]:
 
 
 def stage_gid(network: int, stage: int) -> str:
-    """The gid of the text that says how the gradient changes over a stage."""
+    """The SVG id of the label with the change of the gradient over a stage."""
     return f"n{network}-stage{stage}"
 
 
@@ -119,7 +119,7 @@ PathAndHead = tuple[Path, tuple[float, float] | None]
 
 
 def _upward(sheet: Sheet, network: int, arrow: Arrow) -> PathAndHead:
-    """A trunk, from below the box it is measured at; or a branch, from its first box upward."""
+    """Line and head of a trunk, from below its box, or of a branch, upward from its first box."""
     layout, places = sheet.flows[network].layout, sheet.places[network]
     if arrow.kind == "branch":
         skip = layout.skips[arrow.place]
@@ -140,7 +140,7 @@ def _upward(sheet: Sheet, network: int, arrow: Arrow) -> PathAndHead:
 
 
 def _trunk_start(sheet: Sheet, network: int, box: int) -> float:
-    """The height where the gradient at a box's output comes from: next fork, box or the loss."""
+    """The height at which the trunk below a box starts: the next fork, the next box or the loss."""
     layout, places = sheet.flows[network].layout, sheet.places[network]
     spot = places.boxes[box]
     if box + 1 == len(places.boxes) or places.boxes[box + 1].column != spot.column:
@@ -178,7 +178,7 @@ def _skip(sheet: Sheet, network: int, skip: int) -> Iterator[PathAndHead]:
 
 
 def _nesting(sheet: Sheet, network: int, skip: int) -> int:
-    """How many layers of skips lie within a skip."""
+    """How many levels of skips are nested within a skip."""
     skips = sheet.flows[network].layout.skips
     mine = skips[skip]
     inside = [
@@ -191,7 +191,7 @@ def _nesting(sheet: Sheet, network: int, skip: int) -> int:
 
 @theme.themed
 def draw_sheet(sheet: Sheet, scale: Scale, epoch: int) -> Drawing:
-    """The networks of `sheet` with the gradient of `epoch`, and a legend below."""
+    """Draw the networks of `sheet` with the gradient of `epoch`, and a legend below."""
     total = sheet.height + LEGEND_HEIGHT
     figure = Drawing(figsize=(theme.WIDTH, total / 72))
     ground = figure.add_axes((0, LEGEND_HEIGHT / total, 1, sheet.height / total))
@@ -228,7 +228,7 @@ def _draw_stages(axis: Axes, sheet: Sheet, network: int, epoch: int) -> None:
 
 
 def _band_edges(sheet: Sheet, network: int, first: int, last: int) -> tuple[float, float]:
-    """Upper and lower edge of the ground below the boxes `first` to `last` of one column."""
+    """Upper and lower edge of the background behind the boxes `first` to `last` of one column."""
     places = sheet.places[network]
     starts = {start for start, _ in places.columns}
     ends = {end for _, end in places.columns}
@@ -244,19 +244,19 @@ def _band_edges(sheet: Sheet, network: int, first: int, last: int) -> tuple[floa
 
 
 def _top_with_skips(sheet: Sheet, network: int, box: int) -> float:
-    """The upper edge of a box, or the highest end of a skip above it."""
+    """The height of the highest skip that leaves above a box; without skips, its upper edge."""
     layout, places = sheet.flows[network].layout, sheet.places[network]
     forks = [places.forks[k] for k, skip in enumerate(layout.skips) if skip.start == box]
     return min([*forks, places.boxes[box].top])
 
 
 def _stage_top(sheet: Sheet, network: int, box: int) -> float:
-    """The height between a stage and the one before it: what is above belongs to that one."""
+    """The height of the border above the stage that starts with box `box`."""
     layout, places = sheet.flows[network].layout, sheet.places[network]
     forks = [
         places.forks[k]
         for k, skip in enumerate(layout.skips)
-        # What arrives at the input of this box is compared in this stage already.
+        # The gradient at the input of this box is relative to this stage's end already.
         if skip.start == box and skip.shape_box is not None and skip.shape_box >= box
     ]
     return min(forks, default=places.boxes[box].top) - 2.5
@@ -283,7 +283,7 @@ def _draw_boxes(axis: Axes, sheet: Sheet, network: int) -> None:
     for shown, spot in zip(flows.layout.boxes, places.boxes, strict=True):
         x = _centre(sheet, network, spot.column)
         marks.box(axis, x, half, spot.top, spot.bottom, shown.members > 1)
-        # A name that is a little too long is set smaller, one much too long is cut.
+        # Names that are a little too long get a smaller font; longer ones are cut.
         needed = 2 * half / (_LETTER_WIDTH * len(shown.name.rpartition(".")[2]))
         fitting = min(size, 0.7 * (spot.bottom - spot.top), max(0.8 * size, needed))
         letters = int(2 * half / (_LETTER_WIDTH * fitting))

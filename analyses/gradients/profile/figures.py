@@ -21,7 +21,7 @@ Bounds = tuple[float, float]
 def gradient_figures(
     networks: list[str], profiles: list[GradientProfile], bounds: Bounds, title: str
 ) -> tuple[Figure, ...]:
-    """The figures of the profiles; `bounds` are those of vanishing and exploding over the depth."""
+    """The figures of the profiles; `bounds` are for vanishing and exploding, over the depth."""
     return (
         _factor_figure(networks, profiles, bounds, title),
         _depth_figure(networks, profiles),
@@ -77,7 +77,7 @@ def _draw_factor(networks: list[str], profiles: list[GradientProfile], bounds: B
 
 
 def _draw_bounds(axis: Axes, bounds: Bounds, depth: int) -> None:
-    """The factors per layer that reach `bounds` over the depth."""
+    """Draw the factors per layer that reach `bounds` over the depth."""
     for bound, name in zip(bounds, ("vanishing below", "exploding above"), strict=True):
         height = bound ** (1 / depth)
         panels.level_line(axis, height, style=":")
@@ -151,7 +151,7 @@ def _draw_depth(networks: list[str], profiles: list[GradientProfile], weights: b
 
 
 def _draw_outputs(axis: Axes, one: GradientProfile, colour: str) -> None:
-    """Norms of the outputs' gradients at the start and the end, with theory where it applies."""
+    """Draw norms of the outputs' gradients at the start and the end, and theory if it applies."""
     norms = epoch_norms(one)
     last = norms.columns[-1]
     curves = [(norms[last], "-", f"epoch {last}")]
@@ -161,7 +161,7 @@ def _draw_outputs(axis: Axes, one: GradientProfile, colour: str) -> None:
         first = norms.columns[0]
         curves.insert(0, (norms[first], "--", f"epoch {first}"))
     for values, line, name in curves:
-        positive = values.where(values > 0)  # a zero has no place on a logarithmic axis
+        positive = values.where(values > 0)  # a logarithmic axis cannot show zero
         axis.plot(norms.index, positive, line, color=colour, label=f"{one.network}, {name}", lw=1.2)
     for index, (depth, height) in enumerate(_theory_lines(one)):
         label = None if index else f"{one.network}, theory"
@@ -171,7 +171,7 @@ def _draw_outputs(axis: Axes, one: GradientProfile, colour: str) -> None:
 def _theory_lines(one: GradientProfile) -> list[tuple[Array, Array]]:
     """Depths and norms that theory gives for the first step, for each output shape.
 
-    Empty where no theory applies to the network, or the first step was not recorded.
+    Empty if no theory applies to the network, or the first step was not recorded.
     """
     if one.theory is None or not one.theory.plain or one.start is None:
         return []
@@ -180,7 +180,7 @@ def _theory_lines(one: GradientProfile) -> list[tuple[Array, Array]]:
     drawn = []
     for name in dict.fromkeys(stage):
         own = stage == name
-        # Through the last layer of that shape: gradients come from there.
+        # Start at the last layer of that shape: the gradient arrives there first.
         if own.sum() > 1 and np.isfinite(one.start[own][-1]):
             height = one.start[own][-1] * one.theory.factor ** (depth[own][-1] - depth[own])
             drawn.append((depth[own], height))

@@ -1,4 +1,4 @@
-"""What is said of the gradients of a network: whether they vanish, and whether they explode."""
+"""The findings on the gradients of a network: whether they vanish, and whether they explode."""
 
 import numpy as np
 
@@ -50,7 +50,7 @@ def _verdict(one: GradientProfile, verb: str, bound: float) -> Verdict:
 
 
 def gradient_finding(one: GradientProfile, verb: str, bound: float) -> Finding:
-    """The finding that the gradients `verb` (vanish or explode), beyond `bound` over the depth."""
+    """The finding on whether gradients `verb` (vanish or explode) beyond `bound` over the depth."""
     verdict = _verdict(one, verb, bound)
     sides = ("below", "above") if verb == "vanish" else ("above", "below")
     return Finding(

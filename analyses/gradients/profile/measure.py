@@ -22,12 +22,12 @@ class GradientProfile:
         depth: number of convolutions (or linear layers) from input to output.
         seeds: one entry per run.
         overall: natural logarithm of the factor per layer, over all steps.
-        weight_overall: the same of the gradients of the layers' weights.
+        weight_overall: the same for the gradients of the layers' weights.
         epochs: columns epoch, factor, low, high: the factor per layer by epoch; and weight_factor,
-            that of the weights' gradients.
+            the same for the weights' gradients.
         first: factor per layer at step 0, averaged over seeds (geometric); None if not recorded.
         weights: median norm of the gradient of each layer's weight by depth, columns depth, norm.
-        theory: what theory says of the factor at initialization; None where none applies.
+        theory: the factor that theory gives at initialization; None if no theory applies.
         start: norm at each layer at step 0, geometric mean over seeds, [layers]; None if not
             recorded.
     """
@@ -76,7 +76,7 @@ def _steps(one: LayerGradients) -> pd.Index:
 
 
 def _medians(table: pd.DataFrame) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
-    """Median of each column over its finite values; NaN where there is none."""
+    """Median of each column over its finite values; NaN if there is none."""
     medians: np.ndarray[tuple[int], np.dtype[np.float64]] = (
         table.replace([np.inf, -np.inf], np.nan).median().to_numpy(dtype=float)
     )
@@ -112,7 +112,7 @@ def _first_norms(seeds: tuple[LayerGradients, ...]) -> Array | None:
 
 
 def factor_of_log(value: float | None) -> float:
-    """The factor whose natural logarithm is `value`; NaN where there is none."""
+    """The factor whose natural logarithm is `value`; NaN for None."""
     return float("nan") if value is None else float(np.exp(value))
 
 
@@ -126,7 +126,7 @@ def raw_ratio(one: GradientProfile) -> float | None:
 def factor_over_depth(
     one: GradientProfile, *, weights: bool = False
 ) -> tuple[float | None, float | None, float | None]:
-    """The factor over the whole depth, with its interval; of the weights' gradients if asked."""
+    """The factor over the whole depth with its interval, or that of the weights' gradients."""
     mean = one.weight_overall if weights else one.overall
     logs = (mean.value, mean.low, mean.high)
     return tuple(None if log is None else float(np.exp(log * one.depth)) for log in logs)  # type: ignore[return-value]

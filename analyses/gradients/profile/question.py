@@ -1,8 +1,8 @@
 """Do the gradients vanish or explode on their way from the loss to the first layer?
 
-What would count against vanishing: a factor per layer, compared between layers of equal output
-shape only, whose product over the whole depth stays above one hundredth. Whether they are shattered
-or dead, or healthy altogether, is asked by the health check and answered here for each epoch.
+The factor per layer compares only layers of equal output shape. Vanishing is contradicted if its
+product over the whole depth stays above one hundredth. The health check tests whether gradients are
+shattered, dead or healthy; the table by epoch here has the answer at each epoch.
 """
 
 import pandas as pd
@@ -42,13 +42,13 @@ SOURCES = (
 def run(
     experiment: Experiment, vanishing: float = VANISHING, exploding: float = EXPLODING
 ) -> AnalysisResult:
-    """Factor per layer toward the input, by network and epoch.
+    """Compute the factor per layer toward the input, by network and epoch.
 
-    `vanishing` and `exploding` bound the factor over the whole depth. Two orders of magnitude: at
-    equal weights, plain gradient descent then moves the first layer less than a hundredth as far
-    as the last, or over a hundred times as far, so that no one learning rate suits both.
+    `vanishing` and `exploding` bound the factor over the whole depth. The defaults are two orders
+    of magnitude: at equal weights, plain gradient descent then moves the first layer less than a
+    hundredth as far as the last, or over a hundred times as far. No one learning rate suits both.
 
-    Raises `NotApplicableError` where no run recorded gradients at two layers with weights.
+    Raises `NotApplicableError` if no run recorded gradients at two layers with weights.
     """
     networks = by_network(runs_with(experiment, "gradients", "gradients by layer"))
     bounds = Thresholds(vanishing=vanishing, exploding=exploding)
@@ -95,12 +95,12 @@ def run(
 def flow_findings(
     experiment: Experiment, vanishing: float = VANISHING, exploding: float = EXPLODING
 ) -> tuple[Finding, ...]:
-    """Whether the gradients vanish, explode, are shattered, are dead, or are healthy: none of it.
+    """Whether the gradients vanish, explode, are shattered or are dead; healthy if none of these.
 
-    For each network what it recorded enough to answer, "healthy" last. A report takes the first two
-    from here and the others from the health check, which asks them beside further conditions.
+    Answers what each network has data for, "healthy" last. A report takes the first two from here,
+    and the others from the health check, which tests them together with further conditions.
 
-    Raises `NotApplicableError` where no run recorded gradients at two layers with weights.
+    Raises `NotApplicableError` if no run recorded gradients at two layers with weights.
     """
     networks = by_network(runs_with(experiment, "gradients", "gradients by layer"))
     bounds = Thresholds(vanishing=vanishing, exploding=exploding)

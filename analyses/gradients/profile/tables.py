@@ -1,4 +1,4 @@
-"""The tables of the gradient profile: by network, and by epoch with the answer at each."""
+"""The tables of the gradient profile: by network, and by epoch with a verdict at each."""
 
 import numpy as np
 import pandas as pd
@@ -18,7 +18,7 @@ from gradflow.runs.reading.run import Run
 def classify_interval(
     low: float | None, high: float | None, vanishing: float, exploding: float
 ) -> str:
-    """Where an interval lies between two bounds: vanishing, exploding, healthy, or unclear."""
+    """The class of an interval against two bounds: vanishing, exploding, healthy, or unclear."""
     if low is None or high is None:
         return "unclear"
     if high < vanishing:
@@ -51,9 +51,9 @@ def network_table(profiles: list[GradientProfile]) -> pd.DataFrame:
 
 
 def epoch_table(one: GradientProfile, runs: list[Run], bounds: Thresholds) -> pd.DataFrame:
-    """One row an epoch: the factor per layer with its interval, and the answer at that epoch.
+    """One row an epoch: the factor per layer with its interval, and the class of the gradients.
 
-    The answer is dead or shattered where at least half of the runs are so, whatever the factor.
+    The class is dead or shattered if at least half of the runs are so, whatever the factor.
     """
     low, high = bounds.vanishing ** (1 / one.depth), bounds.exploding ** (1 / one.depth)
     flow = [
@@ -82,7 +82,7 @@ def epoch_table(one: GradientProfile, runs: list[Run], bounds: Thresholds) -> pd
 
 
 def _dead_epochs(run: Run, share: float) -> set[int]:
-    """Epochs in all of whose recorded steps some activation layer was dead."""
+    """Epochs with an activation layer that was dead in all recorded steps."""
     dead, total = dead_counts(run)
     smallest = dead.groupby(level="epoch").min()
     return {
@@ -93,7 +93,7 @@ def _dead_epochs(run: Run, share: float) -> set[int]:
 
 
 def _shattered_epochs(run: Run, bound: float) -> set[int]:
-    """Epochs at whose end the gradient at the first layer recorded was shattered."""
+    """Epochs at whose end the gradient at the first recorded layer was shattered."""
     table = run.table("shattering")
     table = table[table["lag"] > 0]
     return {

@@ -14,7 +14,7 @@ from analyses.wording.phrases import listing
 
 
 def signal_figures(networks: list[str], signals: list[NetworkSignal]) -> tuple[Figure, ...]:
-    """The figures for which there is anything to draw."""
+    """The figures of `signals`, each if it has data to draw."""
     return tuple(
         figure(networks, signals)
         for figure, shown in (

@@ -1,4 +1,4 @@
-"""Activation statistics of a network by depth and epoch, and its dead channels."""
+"""Activation statistics of a network by depth and epoch, and dead channels."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from analyses.registry import NotApplicableError
 from analyses.statistics.means import Mean, mean_over_steps
 from gradflow.runs.reading.run import Run
 
-# The first of these roles that a network has stands for its signal by depth.
+# The signal by depth is that of layers of the first of these roles that the network has.
 SIGNAL_ROLES = ("block", "normalization", "activation", "convolution", "linear")
 
 
@@ -20,12 +20,12 @@ class NetworkSignal:
 
     Fields:
         network: its name.
-        role: of the layers in `profile` and `std`.
+        role: role of the layers in `profile` and `std`.
         profile: columns epoch, depth, channel_squared_mean, channel_variance: medians over steps.
         std: median standard deviation, rows depth, columns epoch.
         zeros: columns depth, fraction: zeros after each ReLU, mean over the last epoch's steps.
         dead: columns epoch, fraction: dead channels among all channels of activation layers.
-        dead_last: the same at the last epoch, with its interval; None without such layers.
+        dead_last: the same at the last epoch, with its interval; None without activation layers.
         nonfinite: recorded values that were infinite or not a number, over all layers and steps.
     """
 
@@ -54,7 +54,7 @@ def dead_fraction(run: Run) -> pd.Series:
 def network_signal(network: str, runs: list[Run]) -> NetworkSignal:
     """Reduce the activations of the runs of one network.
 
-    Raises `NotApplicableError` where the run has no table of layers.
+    Raises `NotApplicableError` if the run has no table of layers.
     """
     if not len(runs[0].layers):
         raise NotApplicableError(

@@ -1,6 +1,6 @@
 """How do activations travel through the depth, and how many channels are dead?
 
-Description only: whether a layer is dead, or values are not finite, is asked in `health_check`.
+Description only: the analysis `health_check` tests for dead layers and non-finite values.
 """
 
 import numpy as np
@@ -18,9 +18,9 @@ from gradflow.runs.reading.run import Experiment
 
 
 def run(experiment: Experiment) -> AnalysisResult:
-    """Activation statistics by depth and epoch.
+    """Show activation statistics by depth and epoch.
 
-    Raises `NotApplicableError` where no run recorded activations.
+    Raises `NotApplicableError` if no run recorded activations.
     """
     networks = by_network(runs_with(experiment, "activations", "activations by layer"))
     signals = [network_signal(name, runs) for name, runs in networks.items()]

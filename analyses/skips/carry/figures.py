@@ -1,4 +1,4 @@
-"""The figures of what the skips carry: shares by block, by epoch, and of the variance."""
+"""The figures of the skips' share of the gradient, and of the branches' share of the variance."""
 
 from functools import partial
 from typing import Any
@@ -22,7 +22,7 @@ BLOCK_AXIS = "block, from the input"  # label of an axis
 
 
 def carry_figures(networks: list[str], found: list[SkipShares], half: float) -> tuple[Figure, ...]:
-    """The figures of `found`; `half` is the share from which a skip carries most."""
+    """The figures of `found`; `half` is the share above which a skip carries most."""
     figures = [_share_figure(networks, found, half), _map_figure(found, half)]
     if any(len(one.variance) for one in found):
         figures.append(_variance_figure(networks, found))

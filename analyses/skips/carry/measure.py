@@ -27,13 +27,14 @@ class SkipShares:
         network: its name.
         blocks: columns layer, skip_type, in order of execution.
         by_epoch: median share of the skip, rows blocks numbered from 1, columns epoch.
-        mean: share averaged over blocks and steps; identity, projection: by type of skip.
+        mean: share averaged over blocks and steps.
+        identity, projection: the same for the skips of one type; None without such skips.
         first: share at the first block.
         branches: expected number of branches passed, the sum of the branches' shares.
-        skips_only: share that came along skips only, where path lengths were measured: exact.
-        product: product of the mean shares of all blocks, which approximates it.
+        skips_only: exact share that came along skips only; None if no path lengths were measured.
+        product: product of the mean shares of all blocks: an approximation of `skips_only`.
         variance: columns block, measured, centred, uncentred: the branch's share of the variance
-            at step 0, and De & Smith's for it; empty where step 0 was not recorded.
+            at step 0, measured and after De & Smith; empty if step 0 was not recorded.
     """
 
     network: str
@@ -53,9 +54,9 @@ def additions_in_order(run: Run) -> pd.DataFrame:
     """The residual additions of `run`, columns layer and skip_type, in order of execution."""
     blocks = run.junctions.drop_duplicates("layer")[["layer", "skip_type"]]
     order = {name: place for place, name in enumerate(run.layers["layer"])}
-    # Further additions of a block, name+2, follow its first one.
+    # Further additions of a block (name+2) follow its first one.
     place = blocks["layer"].str.replace(r"\+\d+$", "", regex=True).map(order)
-    # A block missing from the table of layers keeps the order in which it was recorded.
+    # Blocks that the table of layers lacks come last, in recorded order.
     ranked: pd.DataFrame = blocks.assign(place=place).sort_values("place", kind="stable")
     return ranked[["layer", "skip_type"]].reset_index(drop=True)
 
@@ -68,8 +69,8 @@ def shares_by_step(run: Run, blocks: pd.DataFrame) -> pd.DataFrame:
 def expected_branch_share(skip_types: list[str]) -> pd.DataFrame:
     """The branch's share of the variance at initialization, one row a block.
 
-    Columns uncentred and centred: `branch_share` and `centred_branch_share` (De & Smith 2020) after
-    as many blocks as have passed since the last projection.
+    Columns uncentred and centred: `branch_share` and `centred_branch_share` (De & Smith 2020), for
+    the number of blocks since the last projection.
     """
     since, rows = 0, []
     for block, skip_type in enumerate(skip_types, start=1):

@@ -1,6 +1,6 @@
-"""How much of the gradient comes along the skip connections rather than through the branches?
+"""How much of the gradient comes along the skips, and how much through the branches?
 
-What would count against the skips: a mean share below one half.
+That the skips carry most is contradicted by a mean share below one half.
 """
 
 import pandas as pd
@@ -32,11 +32,11 @@ MEASURED_APART = (
 
 
 def run(experiment: Experiment, half: float = HALF) -> AnalysisResult:
-    """Share of the gradient along skips, by block and epoch.
+    """Compute the share of the gradient along skips, by block and epoch.
 
-    `half` is the share from which the skips are said to carry most.
+    `half` is the share above which the skips are said to carry most.
 
-    Raises `NotApplicableError` where no run recorded a residual addition.
+    Raises `NotApplicableError` if no run recorded a residual addition.
     """
     networks = by_network(runs_with(experiment, "junctions", "residual additions"))
     found = [skip_shares(name, runs) for name, runs in networks.items()]
@@ -137,7 +137,7 @@ def _estimates(one: SkipShares) -> tuple[Estimate, ...]:
 
 
 def _along_skips_only(one: SkipShares) -> Estimate:
-    """Exact where path lengths were measured, else approximated by a product of shares."""
+    """Exact if path lengths were measured, otherwise approximated by a product of shares."""
     name = "share along skips only, all blocks"
     if one.skips_only is not None:
         mean = one.skips_only
@@ -151,7 +151,7 @@ def _along_skips_only(one: SkipShares) -> Estimate:
 
 
 def _variance_tables(found: list[SkipShares]) -> tuple[Table, ...]:
-    """The branch's measured share of the variance at the first step beside De & Smith's."""
+    """The branch's share of the variance at the first step, measured and after De & Smith."""
     parts = [one.variance.assign(network=one.network) for one in found if len(one.variance)]
     if not parts:
         return ()

@@ -1,4 +1,4 @@
-"""The figures of deleted blocks: the cost of each, and accuracy by the number deleted."""
+"""The figures of deleted blocks: the cost of each block, and accuracy by number of blocks."""
 
 from functools import partial
 from typing import Any
@@ -14,7 +14,7 @@ from analyses.skips.lesions.measure import Lesions, accuracy_by_number
 from analyses.wording.numbers import percent
 from analyses.wording.phrases import listing
 
-MARK_DISTANCE = 0.16  # blocks: how far the networks' marks stand apart
+MARK_DISTANCE = 0.16  # between the marks of two networks, in blocks
 
 
 def lesion_figures(

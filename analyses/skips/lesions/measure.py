@@ -1,4 +1,4 @@
-"""What deleting blocks costs a network: accuracy lost image by image, block by block."""
+"""The accuracy that a network loses when blocks are deleted, by image and block."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ from analyses.wording.phrases import plural
 from gradflow.runs.reading.run import Run
 
 TABLE = "lesions"
-FALSE_DISCOVERY_RATE = 0.05  # of false discoveries among the blocks of one run
+FALSE_DISCOVERY_RATE = 0.05  # among the blocks of one run
 
 
 @dataclass(frozen=True)
@@ -24,10 +24,10 @@ class Lesions:
     """One run at the last epoch at which its blocks were deleted.
 
     Fields:
-        epoch: that epoch.
-        correct: was each image classified rightly? Rows sets of deleted blocks ("" for none), in
-            order of the blocks, columns images.
-        deleted: how many blocks each row deletes.
+        epoch: number of this epoch.
+        correct: whether each image was classified correctly; rows sets of deleted blocks ("" for
+            none) in order of the blocks, columns images.
+        deleted: number of blocks that each row deletes.
         chance: accuracy of guessing, one over the number of classes.
     """
 
@@ -38,7 +38,7 @@ class Lesions:
 
     @property
     def intact(self) -> Array:
-        """1 for each image that the whole network classifies rightly, shape [images]."""
+        """1 for each image that the intact network classifies correctly, else 0, shape [images]."""
         intact: Array = self.correct.loc[""].to_numpy(dtype=float)
         return intact
 
@@ -55,11 +55,11 @@ class Lesions:
 
 
 def lesions_of(run: Run) -> Lesions | None:
-    """The deleted blocks of `run`; None where the intact network or any one block is missing."""
+    """The deletions of `run`; None without the intact network or without any single deletion."""
     rows = last_epoch(predictions_of(run, TABLE))
     if not len(rows):
         return None
-    # The intact network's name is empty, which a reader may take for missing.
+    # The intact network has an empty name, which may have been read as a missing value.
     rows = rows.assign(blocks=rows["blocks"].fillna("").astype(str))
     right = (rows["target"] == rows["prediction"]).astype(float)
     wide = rows.assign(right=right).drop_duplicates(["blocks", "image"], keep="last")
@@ -83,11 +83,11 @@ def lesions_of(run: Run) -> Lesions | None:
 def block_costs(seeds: list[Lesions], rate: float = FALSE_DISCOVERY_RATE) -> pd.DataFrame:
     """Accuracy lost by deleting each block, averaged over seeds: one row a block.
 
-    Columns block, cost, low, high, gained, lost (images, of all seeds), p_value and adjusted
-    (McNemar's exact test against the intact network, Benjamini & Hochberg over the blocks of a
-    run; the largest of all seeds) and real (adjusted within `rate` in every seed). Each seed is
-    judged on its own validation images. Interval: Student's over three and more seeds, else normal
-    over the images of each.
+    Columns: block; cost, low, high; gained, lost: images, over all seeds; p_value: McNemar's exact
+    test against the intact network, the largest of all seeds; adjusted: the same after Benjamini &
+    Hochberg over the blocks of a run; real: whether adjusted is at most `rate` in every seed. Each
+    seed is tested on its own validation images. Interval: Student's over three and more seeds,
+    otherwise normal over the images of each seed.
     """
     blocks = [
         name
@@ -125,8 +125,8 @@ def _mean_loss(losses: list[Array]) -> Mean:
 def relative_cost(seeds: list[Lesions]) -> Mean:
     """Share of the accuracy above chance that deleting one block costs, averaged over blocks.
 
-    Interval: Student's over three and more seeds, else a bootstrap over images, the same for the
-    intact and the lesioned network; none where the intact accuracy may be chance.
+    Interval: Student's over three and more seeds, otherwise a bootstrap over images, with the same
+    draws for the intact and the lesioned network. No interval if the intact accuracy may be chance.
     """
     above = [float(one.intact.mean()) - one.chance for one in seeds]
     if min(above) <= 0:
@@ -167,7 +167,7 @@ def _over_images(seeds: list[Lesions]) -> str:
 
 
 def accuracy_by_number(seeds: list[Lesions]) -> pd.DataFrame:
-    """Accuracy of every set of deleted blocks: columns deleted, blocks, accuracy; all seeds."""
+    """Accuracy of every set of deleted blocks, all seeds: columns deleted, blocks, accuracy."""
     parts = [
         pd.DataFrame(
             {

@@ -1,7 +1,8 @@
 """What does deleting blocks of a trained network cost, with and without skips?
 
-An intervention: a block's branch is left out and its input passed on, no weight changed. What would
-count against the idea that residual networks shrug it off: a cost no lower than the plain one's.
+This is an intervention: a block's branch is left out and its input passed on; no weight changes.
+That residual networks lose less is contradicted by a cost that is no lower than that of the plain
+network.
 """
 
 import pandas as pd
@@ -58,12 +59,12 @@ SOURCES = (
 def run(
     experiment: Experiment, rate: float = FALSE_DISCOVERY_RATE, half: float = HALF
 ) -> AnalysisResult:
-    """Accuracy with each block deleted, and with several at once.
+    """Compute the accuracy with each block deleted, and with several at once.
 
-    `rate` bounds false discoveries among the blocks of a run; `half` is the share of accuracy
-    above chance below which a network is said to survive the deletion of a block.
+    `rate` is the false discovery rate among the blocks of a run. A network survives the deletion of
+    a block if it loses less than the share `half` of its accuracy above chance.
 
-    Raises `NotApplicableError` where no run recorded the intact network beside deleted blocks.
+    Raises `NotApplicableError` if no run recorded both the intact network and deleted blocks.
     """
     recorded = by_network(runs_with(experiment, TABLE, "deleted blocks"))
     seeds = {

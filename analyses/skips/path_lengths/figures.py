@@ -1,4 +1,4 @@
-"""The figures of the paths: the gradient's share by length, and effective lengths by epoch."""
+"""The figures of path lengths: share of the gradient by length, effective length by epoch."""
 
 from functools import partial
 

@@ -1,7 +1,7 @@
-"""How long are the paths along which the gradient comes through the residual blocks?
+"""How long are the paths that the gradient takes through the residual blocks?
 
-What would count against short paths: that less than half of the gradient came along paths which
-take fewer than half of the branches.
+That short paths carry most is contradicted if less than half of the gradient came along paths
+through fewer than half of the branches.
 """
 
 import numpy as np
@@ -44,11 +44,11 @@ SOURCES = (
 
 
 def run(experiment: Experiment, half: float = HALF) -> AnalysisResult:
-    """The gradient at the first block's input by the number of branches it came through.
+    """Split the gradient at the first block's input by the number of branches that it came through.
 
-    `half` is the share from which the short paths are said to carry most.
+    `half` is the share above which the short paths are said to carry most.
 
-    Raises `NotApplicableError` where no run recorded path lengths.
+    Raises `NotApplicableError` if no run recorded path lengths.
     """
     networks = by_network(runs_with(experiment, TABLE, "gradients by path length"))
     profiles = [path_lengths(name, runs) for name, runs in networks.items()]

@@ -1,4 +1,4 @@
-"""The figures of scaled skips: accuracy and gradient ratio against alpha."""
+"""The figures of scaled skips: accuracy and gradient ratio by alpha."""
 
 from functools import partial
 from typing import Any
@@ -27,7 +27,7 @@ def scaling_figures(networks: list[str], found: list[ScalingResponse]) -> tuple[
 
 
 def _ends(one: ScalingResponse, column: str) -> tuple[float, float] | None:
-    """`column` with all skips at the lowest scale and at scale 1; None where not finite."""
+    """`column` with all skips at the lowest scale and at scale 1; None if not finite."""
     rows = one.rows[one.rows["scope"] == ALL_SKIPS].set_index("scale")[column]
     if not {1.0, one.lowest} <= set(rows.index):
         return None

@@ -1,4 +1,4 @@
-"""The dose-response of a network to its skips: accuracy and gradients at each scale."""
+"""Accuracy and gradients of a network at each scale of its skips."""
 
 from dataclasses import dataclass, replace
 
@@ -21,14 +21,15 @@ class ScalingResponse:
 
     Fields:
         network: its name.
-        epoch: that epoch.
-        images: validation images.
+        epoch: number of this epoch.
+        images: number of validation images.
         rows: one row per (scope, scale), columns kind (all, stage or block), accuracy, low, high
             (re-estimated statistics), running, running_low, running_high, log_ratio (natural
             logarithm of first_gradient_norm / last_gradient_norm); averaged over seeds.
-        lost: accuracy lost from scale 1 to the lowest scale of all skips, re-estimated
-            statistics; lost_running: the same with running ones; None where either is missing.
-        lowest: that lowest scale.
+        lost: accuracy lost from scale 1 to the lowest scale of all skips, with re-estimated
+            statistics; None if either is missing.
+        lost_running: the same with running statistics.
+        lowest: the lowest scale of all skips.
         log_change: logarithm of the gradient ratio at the lowest scale less that at scale 1.
     """
 
@@ -48,7 +49,7 @@ class ScalingResponse:
 
 
 def scaling_response(network: str, runs: list[Run]) -> ScalingResponse:
-    """Reduce the scaled skips of the runs of one network, each of which recorded some."""
+    """Reduce the scaled skips of the runs of one network; each run recorded some."""
     parts = [last_epoch(run.table(TABLE)).assign(seed=place) for place, run in enumerate(runs)]
     table = pd.concat(parts, ignore_index=True)
     table = table.drop_duplicates(["seed", "scope", "scale"], keep="last")
@@ -88,7 +89,7 @@ def scaling_response(network: str, runs: list[Run]) -> ScalingResponse:
 
 
 def _over_seeds(changes: pd.Series) -> Mean:
-    """Student's interval from three seeds on; one batch of each says nothing of its spread."""
+    """Mean with Student's interval from three seeds on; one batch a seed gives no other."""
     mean = mean_over_steps([[change] for change in changes])
     if mean.low is not None or mean.value is None:
         return mean

@@ -1,7 +1,7 @@
-"""What becomes of a trained residual network when its skips are scaled down?
+"""What happens to a trained residual network when its skips are scaled down?
 
-An intervention: the weights stay as they are. What would count against the skips: that the
-accuracy lost without them is certainly small.
+This is an intervention: the weights stay as they are. That the network needs its skips is
+contradicted if the accuracy lost without them is certainly small.
 """
 
 import numpy as np
@@ -45,11 +45,11 @@ SOURCES = (
 
 
 def run(experiment: Experiment, small_loss: float = SMALL_LOSS) -> AnalysisResult:
-    """Accuracy and gradients with the skips multiplied by alpha, weights as they are.
+    """Compute accuracy and gradients with the skips multiplied by alpha; weights stay as they are.
 
-    `small_loss` is the loss of accuracy below which the skips are said not to matter.
+    If the accuracy lost is less than `small_loss`, the skips are said not to matter.
 
-    Raises `NotApplicableError` where no run recorded scaled skips.
+    Raises `NotApplicableError` if no run recorded scaled skips.
     """
     networks = by_network(runs_with(experiment, TABLE, "scaled skips"))
     found = [scaling_response(name, runs) for name, runs in networks.items()]
