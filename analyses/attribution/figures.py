@@ -45,16 +45,19 @@ def first_of_class_figure(networks: dict[str, list[AttributedImage]], seed: str)
         return None
     columns = [tuple(one[image] for one in found) for image in images]
     right = [
-        f"{name} predicts {sum(column[place].right for column in columns)} rightly"
+        f"{sum(column[place].right for column in columns)} by {name}"
         for place, name in enumerate(networks)
     ]
     return Figure(
         key="first-of-class",
-        title=f"Of the first images of {plural(len(columns), 'class')}, {listing(right)}",
+        title=(
+            f"Correct predictions on the first images of {plural(len(columns), 'class')}: "
+            f"{listing(right)}"
+        ),
         caption=_caption(
             columns,
             f"The first validation image of each class (at most {MAX_COLUMNS}), seed "
-            f"{seed}: chosen without a look at any network.",
+            f"{seed}: chosen without regard to any network.",
         ),
         alt="Images, their integrated gradients and their Grad-CAM, for each network.",
         draw=partial(_draw, columns),
@@ -68,15 +71,14 @@ def most_confident_figure(networks: dict[str, list[AttributedImage]], seed: str)
     if not columns:
         return None
     sure = [
-        f"{one.network} is {percent(one.probability)} sure of {one.prediction} where it is "
-        f"{one.target}"
+        f"{one.network} takes {one.target} for {one.prediction} ({percent(one.probability)} sure)"
         for one in chosen
         if not one.right
     ]
     return Figure(
         key="most-confident",
         title=(
-            f"Where they are wrong and surest, {listing(sure)}"
+            f"Most confident wrong predictions: {listing(sure)}"
             if sure
             else "No network predicts any further validation image wrongly"
         ),

@@ -36,11 +36,11 @@ MIN_CORRELATION = 0.5
 LEAD = "the median completeness error of the integrated gradients is {}"
 MIN_IMAGES = 5  # an interval over fewer images says next to nothing
 FEW_IMAGES = (
-    "A handful of images, most of them the first of their classes: pictures illustrate, and "
-    "an interval over them speaks of such images only."
+    "These are a few images, most of them the first of their class. They illustrate, and an "
+    "interval over them holds for such images only."
 )
 BASELINE = (
-    "Integrated gradients depend on their baseline, here a black image: a black pixel gets nothing."
+    "Integrated gradients depend on their baseline, here a black image: black pixels get zero."
 )
 PIXELS = (
     "The gradient of a deep network fluctuates from pixel to pixel: two networks may agree on a "
@@ -146,7 +146,7 @@ def _pair_finding(first: str, second: str, found: list[float], alike: float) -> 
             f"Whether {first} and {second} weigh the pixels of an image alike cannot be told"
         ),
     }[verdict]
-    said = "no image was pictured for both with the same prediction" if mean.value is None else (
+    said = "no image was recorded for both with the same prediction" if mean.value is None else (
         f"the ranks of their integrated gradients correlate by {estimate.words} over "
         f"{plural(int(np.isfinite(found).sum()), 'image')}"
     )  # fmt: skip
@@ -158,8 +158,8 @@ def _pair_finding(first: str, second: str, found: list[float], alike: float) -> 
         verdict=verdict,
         estimates=(estimate,),
         threshold=(
-            "supported where the 95 % interval of the mean correlation lies above "
-            f"{number(alike)}, contradicted where below"
+            "supported if the 95 % interval of the mean correlation lies above "
+            f"{number(alike)}, contradicted if below"
         ),
         meaning=f"{words}: {said}.",
         next_step=(
@@ -180,8 +180,8 @@ def _completeness_finding(network: str, looked: list[AttributedImage], complete:
         verdict=verdict,
         estimates=(_error(looked),),
         threshold=(
-            f"supported where the 95 % interval of the median lies below {share_bound(complete)}, "
-            "contradicted where above"
+            f"supported if the 95 % interval of the median lies below {share_bound(complete)}, "
+            "contradicted if above"
         ),
         meaning=sentence([_told(network, looked, complete)], LEAD),
         next_step=(
@@ -191,8 +191,8 @@ def _completeness_finding(network: str, looked: list[AttributedImage], complete:
         ),
         caveats=(
             FEW_IMAGES,
-            "Where the image's logit hardly differs from that of the black image, the relative "
-            "error is large whatever the number of steps.",
+            "If the image's logit hardly differs from that of the black image, the relative error "
+            "is large for any number of steps.",
         ),
         statement=unnamed(_hypothesis(complete)),
         evidence=("images",),

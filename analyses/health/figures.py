@@ -31,7 +31,7 @@ def health_figure(table: pd.DataFrame, conditions: list[str]) -> Figure:
         title=title,
         caption=(
             "Each condition by network: found (dark, bold), not found (pale) or left open (grey), "
-            "with the number it rests on, at the layer where that is worst, and that layer's name. "
+            "with the number that decides, at the layer where it is worst, and the layer's name. "
             "Blank: not recorded."
         ),
         alt=f"Grid of conditions by network. {title}.",

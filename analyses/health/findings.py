@@ -10,8 +10,8 @@ from gradflow.runs.reading.run import Run
 
 HARMLESS = {"noisy"}  # it only slows training down, so the network still counts as healthy
 LAST_STEPS_ONLY = (
-    "Only recorded steps are judged, by medians over the last of them; the interval takes them as "
-    "independent, so that it is too narrow where they move together."
+    "Only recorded steps count, by the median over the last of them. The interval assumes that the "
+    "steps are independent, so it is too narrow if neighbouring steps are alike."
 )
 BEHIND_NORMALIZATION = (
     "Behind batch normalization gradients grow toward the input at initialization by about 1.2 a "
@@ -60,7 +60,7 @@ def condition_finding(network: str, condition: str, members: list[tuple[Run, Rea
         contradicted_by=words.contradicted_by,
         verdict=verdict,
         estimates=_estimates(one, members),
-        threshold=f"supported where the number, with its whole interval, is {one.rule}",
+        threshold=f"supported if the number, with its whole interval, is {one.rule}",
         meaning=_meaning(network, words, one, verdict),
         next_step=_next_step(words, verdict),
         caveats=_caveats(one_run, one),
@@ -118,7 +118,9 @@ def _meaning(network: str, words: Condition, one: Reading, verdict: Verdict) -> 
     }[verdict]
     if one.value is None:
         reason = one.note[:1].lower() + one.note[1:].removesuffix(".")
-        return sentence([Told(network, clause, detail=reason or "no finite number could be had")])
+        return sentence(
+            [Told(network, clause, detail=reason or "no finite number could be computed")]
+        )
     place = f" at layer {one.layer}" if one.layer else ""
     place = " at the input" if one.layer == INPUT else place
     amount = number(one.value)
@@ -158,9 +160,11 @@ def overall_finding(
     asked = {key: one for key, one in by_condition.items() if key not in HARMLESS}
     ill = [key for key, one in asked.items() if one.verdict is Verdict.SUPPORTED]
     open_ones = [key for key, one in asked.items() if one.verdict is Verdict.INCONCLUSIVE]
-    unasked = f"Not asked, for want of records: {listing(left_out)}." if left_out else (
-        "Every condition was asked for."
-    )  # fmt: skip
+    unchecked = (
+        f"Not checked, because nothing was recorded for it: {listing(left_out)}."
+        if left_out
+        else "Every condition was checked."
+    )
     return Finding(
         key=slug(f"healthy-{network}"),
         network=network,
@@ -175,21 +179,21 @@ def overall_finding(
         ),
         estimates=(
             Estimate(
-                f"conditions found, of {len(asked)} asked for",
+                f"conditions found, of {len(asked)} checked",
                 float(len(ill)),
-                method="count, no interval; each condition is held against its own bound",
+                method="count, no interval; each condition is compared with its own bound",
             ),
         ),
-        threshold="supported where every condition asked for is contradicted",
+        threshold="supported if every checked condition is contradicted",
         meaning=sentence([Told(network, overall_clause(by_condition))]),
         next_step=(
             by_condition[ill[0]].next_step
             if ill
-            else "Look at accuracy and loss: what is asked here says nothing of them."
+            else "Look at accuracy and loss: this check does not cover them."
         ),
         caveats=(
-            unasked,
-            "Several conditions are asked at once: the more, the likelier one is found by chance.",
+            unchecked,
+            "Several conditions are tested at once: the more, the likelier one is found by chance.",
         ),
         statement=unnamed(hypothesis),
         evidence=EVIDENCE,
@@ -201,11 +205,11 @@ def overall_clause(by_condition: dict[str, Finding]) -> str:
     asked = {key: one.verdict for key, one in by_condition.items() if key not in HARMLESS}
     ill = [key for key, verdict in asked.items() if verdict is Verdict.SUPPORTED]
     open_ones = [key for key, verdict in asked.items() if verdict is Verdict.INCONCLUSIVE]
-    count = f"of the {plural(len(asked), 'condition')} asked for"
+    count = f"of the {plural(len(asked), 'condition')} checked"
     if ill:
         return f"{len(ill)} {count} {'was' if len(ill) == 1 else 'were'} found: {listing(ill)}"
     if open_ones:
         return f"none {count} is certain, but {listing(open_ones)} cannot be ruled out"
     if not asked:
-        return "no condition could be asked for"
+        return "no condition could be checked"
     return f"none {count} was found ({listing(list(asked))})"

@@ -51,10 +51,10 @@ def run(experiment: Experiment, bounds: Thresholds | None = None) -> AnalysisRes
         figures=(health_figure(table, list(CONDITIONS)),),
         tables=(Table("conditions", "Each condition, its number and its bound", _shown(table)),),
         method=(
-            "Each condition is a number held against a bound, at the layer where it is worst: its "
+            "Each condition is a number compared with a bound, at the layer where it is worst: its "
             "median over the last third of the recorded steps (6 at least, "
             f"{(bounds or Thresholds()).last_steps} at most), with a distribution-free interval, "
-            "and beside it the median over as many first steps. Gradients are compared between "
+            "and in addition the median over as many first steps. Gradients are compared between "
             "tensors of one shape only; in residual networks along the trunk, from addition to "
             "addition. Shattered: the gradient's autocorrelation at the smallest distance recorded "
             "along a line of inputs. Dead: channels that are zero on the whole batch in every one "
@@ -92,8 +92,8 @@ def _networks(experiment: Experiment, bounds: Thresholds | None) -> dict[str, Re
     }
     if not networks:
         raise NotApplicableError(
-            "no run recorded activations, gradients or parameters (these tables are empty), one "
-            "of which this question needs"
+            "no run recorded activations, gradients or parameters (these tables are empty); this "
+            "question needs one of them"
         )
     return networks
 

@@ -82,7 +82,7 @@ def dead_reading(run: Run, share: float, max_steps: int) -> Reading | None:
         "layers), or all of them",
         f"smallest count over the last {size} of {len(dead)} recorded steps; no interval: a count "
         f"of {int(total[worst])} channels",
-        "" if ill.sum() < 2 else f"{plural(int(ill.sum()), 'layer')} are so.",
+        "" if ill.sum() < 2 else f"{plural(int(ill.sum()), 'layer')} are dead.",
     )
 
 
@@ -178,7 +178,7 @@ def nonfinite_reading(run: Run) -> Reading | None:
         ""
         if not first
         else (
-            f"The first stood in step {first['step']} of epoch {first['epoch']}, "
+            f"The first was in step {first['step']} of epoch {first['epoch']}, "
             f"{'the output' if first['direction'] == 'forward' else 'the gradient of the output'} "
             f"of layer {first['layer']} ({first['direction']} pass)."
         ),

@@ -98,14 +98,14 @@ def _still(run: Run, names: pd.Index, *, others: bool) -> str:
     if left_out and others:
         count = plural(left_out, "weight")
         said.append(
-            f"{count} had a gradient but never moved while others did, as if kept out of training "
-            "on purpose: not counted."
+            f"{count} had a gradient but never moved while others did. Not counted: they may be "
+            "left out of training on purpose."
         )
     if unreached:
         count = plural(unreached, "weight")
         said.append(
-            f"{count} had a gradient of exactly zero throughout: nothing reaches them, which is no "
-            "matter of the learning rate."
+            f"{count} had a gradient of exactly zero throughout: no gradient reaches them, "
+            "whatever the learning rate."
         )
     return " ".join(said)
 

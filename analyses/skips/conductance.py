@@ -35,8 +35,8 @@ LEAD = "their mean share of the conductance is {}"
 MAX_COMPLETENESS_ERROR = 0.05
 MIN_IMAGES = 8  # an interval over fewer images says next to nothing
 BASELINE = (
-    "Conductance depends on its baseline, here a black image, and speaks of the forward function, "
-    "not of how gradients trained it."
+    "Conductance depends on its baseline, here a black image. It describes the forward function, "
+    "not how gradients trained it."
 )
 SOURCES = (
     "Dhamdhere et al. 2018, How important is a neuron? (conductance, completeness)",
@@ -193,7 +193,7 @@ def _told(one: NetworkConductance, half: float, complete: float) -> Told:
     }[_verdict(one, half, complete)]
     share = estimate_of("", one.mean)
     if share.value is None:
-        return Told(one.network, clause, detail="no share could be had")
+        return Told(one.network, clause, detail="no share could be computed")
     rough = "" if one.error <= complete else (
         f" (median completeness error {percent(one.error)})"
     )  # fmt: skip
@@ -220,8 +220,8 @@ def _finding(one: NetworkConductance, half: float, complete: float) -> Finding:
             ),
         ),
         threshold=(
-            f"supported where the 95 % interval of the mean share lies above {number(half)}; asked "
-            f"where the median completeness error is at most {share_bound(complete)}"
+            f"supported if the 95 % interval of the mean share lies above {number(half)}; tested "
+            f"only if the median completeness error is at most {share_bound(complete)}"
         ),
         meaning=sentence([_told(one, half, complete)], LEAD),
         next_step=(
@@ -231,7 +231,7 @@ def _finding(one: NetworkConductance, half: float, complete: float) -> Finding:
         ),
         caveats=(
             BASELINE,
-            "Where skip and branch oppose each other, one share exceeds 1, the other is negative.",
+            "If skip and branch oppose each other, one share exceeds 1 and the other is negative.",
         ),
         statement=unnamed(HYPOTHESIS),
         evidence=("conductance-by-block", "blocks"),
@@ -245,7 +245,7 @@ def _figure(networks: list[str], found: list[NetworkConductance], half: float) -
     title = (
         f"The skips' mean share of the conductance is {listing(said)}"
         if said
-        else "No share of the conductance could be had"
+        else "No share of the conductance could be computed"
     )
     return Figure(
         key="conductance-by-block",

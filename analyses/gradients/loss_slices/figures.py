@@ -61,7 +61,7 @@ def surroundings_figure(slices: pd.DataFrame) -> Figure | None:
         ),
         caption=(
             "Training loss of one fixed batch, less its value at the weights themselves (position "
-            "0): against the gradient, to where the loss would be 0 if it fell on straight, and "
+            "0): against the gradient, to where the loss would reach 0 in a straight line, and "
             "along one random direction whose filters have the norms of the network's own "
             "(Li et al. 2018). A line a jump, all seeds; colour: epoch. Vertical axis linear up to "
             "0.1 nats, logarithmic beyond."

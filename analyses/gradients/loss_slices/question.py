@@ -37,8 +37,8 @@ ONE_BATCH = (
     "gives other numbers, and validation has other statistics still."
 )
 JUMPS_ONLY = (
-    "Recorded at epochs where the accuracy jumped, and at no others: nothing here says whether "
-    "the loss between calm epochs runs differently."
+    "The loss was recorded only at epochs where the accuracy jumped. Between calm epochs it may "
+    "look the same."
 )
 SOURCES = (
     "Li et al. 2018, Visualizing the loss landscape of neural nets",
@@ -151,8 +151,8 @@ def _finding(network: str, found: list[Barrier], half: float) -> Finding:
         verdict=verdict,
         estimates=_estimates(found),
         threshold=(
-            f"supported where the 95 % interval of the share lies above {share_bound(half)}, "
-            "contradicted where below"
+            f"supported if the 95 % interval of the share lies above {share_bound(half)}, "
+            "contradicted if below"
         ),
         meaning=sentence([_told(network, found, half)], LEAD),
         next_step={
@@ -198,7 +198,7 @@ def _told(network: str, found: list[Barrier], half: float) -> Told:
     }[_verdict(found, half)]
     share = _share(found)
     if share.value is None:
-        return Told(network, clause, detail="it was measured between no two epochs")
+        return Told(network, clause, detail="it was not measured between any two epochs")
     known = [one for one in found if np.isfinite(one.height)]
     crossed = f"{sum(one.height > 0 for one in known)} of {plural(len(known), 'jump')}"
     return Told(network, clause, f"{crossed}, {share.words}")

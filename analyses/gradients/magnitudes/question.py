@@ -25,11 +25,11 @@ STATEMENT = "Gradients would underflow in float16."
 CAVEATS = (
     "Underflow means flushed to zero here. Between its smallest number and its smallest normal one "
     "float16 keeps a value with fewer digits.",
-    "Counted on the values as trained with. A training in float16 rounds at every layer, and "
-    "autocast keeps some of them in float32.",
-    "Gradients with respect to outputs of layers; those of the weights have other magnitudes.",
-    "Gradients of the loss as it was reduced: of a mean over the batch, they shrink with the "
-    "batch's size.",
+    "The counts are of the values of this training. Training in float16 rounds at every layer, and "
+    "autocast keeps some values in float32.",
+    "These are gradients with respect to outputs of layers; those of weights differ in size.",
+    "These are gradients of the loss as it was reduced: if it is a mean over the batch, they "
+    "shrink as the batch grows.",
 )
 
 
@@ -87,7 +87,7 @@ def _finding(one: Magnitudes, bound: float) -> Finding:
             ),
         ),
         threshold=(
-            f"supported where the 95 % interval of the share below 2^{FLOAT16.smallest} lies above "
+            f"supported if the 95 % interval of the share below 2^{FLOAT16.smallest} lies above "
             f"{percent(bound)}"
         ),
         meaning=_meaning(one, verdict),
@@ -158,7 +158,7 @@ def _figure(networks: list[str], shown: list[Magnitudes]) -> Figure:
             "Each ridge is the histogram of the magnitudes at one depth (the input at the bottom): "
             "its height is the share of the elements in a bin, one power of two wide, at the first "
             "(dashed) and the last epoch with histograms (filled), exact zeros left out. On light "
-            "grey float16 keeps fewer digits, on dark grey it has nothing but 0 (below "
+            "grey float16 keeps fewer digits; on dark grey it keeps only 0 (below "
             f"2^{FLOAT16.smallest}) or infinity."
         ),
         alt=" ".join(_alt(one, kind) for one in shown for kind in HISTOGRAM_TABLES),

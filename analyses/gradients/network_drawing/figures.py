@@ -134,14 +134,14 @@ def _caption(sheet: Sheet, scale: Scale, epoch: int) -> str:
             f"input at the top. Width of an arrow: {width} the norm of the gradient that arrives "
             f"at its head, median over the steps of the epoch{over}, relative to that at the end "
             "of its stage, a band of blocks whose outputs have one shape. Widths of different "
-            "stages do not compare, for their tensors differ in size.",
+            "stages do not compare, because their tensors differ in size.",
             *(["Orange, dashed: what comes through the branch; green: along the skip beside it; "
                "both are measured where they join, at the block's input, and add up there as "
                "vectors."] if any(one.layout.skips for one in sheet.flows) else []),
             *(["A box with others behind it stands for several blocks; its skip and branch are "
                "their geometric means."] if grouped else []),
-            *([f"Not drawn: {listing(unplaced)}, of which the trace does not tell what they lead "
-               "over."] if unplaced else []),
+            *([f"Not drawn: {listing(unplaced)}, whose skips could not be located in the trace."]
+              if unplaced else []),
         ]
     )  # fmt: skip
 

@@ -20,8 +20,8 @@ RAW_RATIO = (
     "vanishing; the factor per layer is."
 )
 NORMALIZED_LAYERS = (
-    "Where normalization follows a layer, the gradient at its output is in inverse proportion to "
-    "the scale of that output, which weights of unequal norm change from layer to layer."
+    "If normalization follows a layer, the gradient at its output is inversely proportional to the "
+    "scale of that output, and weights of unequal norm change this scale from layer to layer."
 )
 WEIGHT_GRADIENTS = (
     "Gradients of weights cannot stand in for those of outputs: in a linear regime they stay level "
@@ -61,8 +61,8 @@ def gradient_finding(one: GradientProfile, verb: str, bound: float) -> Finding:
         verdict=verdict,
         estimates=_estimates(one),
         threshold=(
-            f"supported where the 95 % interval of the factor over the depth lies {sides[0]} "
-            f"{number(bound)}, contradicted where {sides[1]}"
+            f"supported if the 95 % interval of the factor over the depth lies {sides[0]} "
+            f"{number(bound)}, contradicted if {sides[1]}"
         ),
         meaning=gradient_sentence([one], verb, bound),
         next_step=_next_step(verb, verdict),

@@ -82,10 +82,10 @@ def run(
             "factor per layer toward the input = exp(-slope). Over the depth: that factor to the "
             "power of the number of convolutions (or linear layers). The interval is a "
             "moving-block bootstrap over steps of the mean log factor, or Student's over three "
-            "and more seeds. The same of the gradients of the layers' weights stands beside. At "
-            "each epoch "
-            "gradients are dead or shattered by the rules of the health check, else vanishing, "
-            "exploding or healthy by the interval of their factor."
+            "and more seeds. The same factor is computed for the gradients of the layers' "
+            "weights. At each epoch gradients are dead or shattered by the rules of the health "
+            "check; otherwise they are vanishing, exploding or healthy by the interval of their "
+            "factor."
         ),
         sources=SOURCES,
         together=together,
@@ -135,7 +135,7 @@ def _title(profiles: list[GradientProfile]) -> str:
         if (total := factor_over_depth(one)[0]) is not None
     ]
     if not said:
-        return "No factor of the gradient norm per layer could be had"
+        return "No factor of the gradient norm per layer could be computed"
     return f"From the last layer to the first the gradient norm changes {listing(said)}"
 
 

@@ -36,9 +36,9 @@ def run(experiment: Experiment) -> AnalysisResult:
             "medians over the steps of an epoch. Channel squared mean: mean over channels of the "
             "squared mean over batch and positions; channel variance: mean over channels of the "
             "variance over these. Dead channels: exactly zero on the whole batch, over the "
-            "channels of all activation layers; another batch may wake them, so this bounds those "
-            "that are dead for good from above. Interval: moving-block bootstrap over the steps of "
-            "the last epoch, or Student's over three and more seeds."
+            "channels of all activation layers; another batch may activate them, so this is an "
+            "upper bound for channels that are always dead. Interval: moving-block bootstrap over "
+            "the steps of the last epoch, or Student's over three and more seeds."
         ),
         sources=(
             "Brock et al. 2021, Characterizing signal propagation to close the performance gap in "

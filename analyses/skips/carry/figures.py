@@ -35,7 +35,7 @@ def _title(found: list[SkipShares]) -> str:
         for one in found
         if one.mean.value is not None
     ]
-    return f"The skips carry {listing(said)}" if said else "No share of the skips could be had"
+    return f"The skips carry {listing(said)}" if said else "No share of the skips could be computed"
 
 
 def _share_figure(networks: list[str], found: list[SkipShares], half: float) -> Figure:

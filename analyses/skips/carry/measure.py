@@ -14,8 +14,8 @@ from analyses.statistics.theory import branch_share, centred_branch_share
 from gradflow.runs.reading.run import Run
 
 SHARES_ADD_UP = (
-    "Shares are projections on the whole gradient: skip and branch add up to 1, and where they "
-    "oppose each other one exceeds 1 and the other is negative."
+    "Shares are projections on the whole gradient: skip and branch add up to 1, and if they oppose "
+    "each other one exceeds 1 and the other is negative."
 )
 
 

@@ -21,9 +21,8 @@ HALF = 0.5
 HYPOTHESIS = "The skips carry most of the gradient[ in {}]."
 LEAD = "their mean share is {}"
 APPROXIMATION = (
-    "The product of shares takes each block to pass on the same share whatever path the gradient "
-    "came by, so it approximates the share that came along skips only; the share at one block is "
-    "exact."
+    "The product of shares assumes that a block passes on the same share on every path, so it only "
+    "approximates the share that came along skips only; the share at one block is exact."
 )
 MEASURED_APART = (
     "The share along skips only is measured at epoch ends on one batch with frozen batch-norm "
@@ -77,11 +76,11 @@ def _finding(one: SkipShares, half: float) -> Finding:
         contradicted_by=f"A mean share of the skips whose interval lies below {number(half)}.",
         verdict=_verdict(one, half),
         estimates=_estimates(one),
-        threshold=f"supported where the 95 % interval of the mean share lies above {number(half)}",
+        threshold=f"supported if the 95 % interval of the mean share lies above {number(half)}",
         meaning=sentence([_told(one, half)], LEAD),
         next_step=(
             "Take single blocks out of the trained network to see whether what the branches carry "
-            "matters to its accuracy: a share of the gradient is no share of the benefit."
+            "matters to its accuracy: a share of the gradient is not a share of the benefit."
         ),
         caveats=(SHARES_ADD_UP, APPROXIMATION if one.skips_only is None else MEASURED_APART),
         statement=unnamed(HYPOTHESIS),
@@ -101,7 +100,7 @@ def _told(one: SkipShares, half: float) -> Told:
     }[_verdict(one, half)]
     share = estimate_of("", one.mean)
     if share.value is None:
-        return Told(one.network, clause, detail="no share could be had")
+        return Told(one.network, clause, detail="no share could be computed")
     return Told(one.network, clause, f"{share.words} over {plural(len(one.blocks), 'block')}")
 
 

@@ -38,15 +38,15 @@ PLAIN_BLOCKS = (
     "channels of zeros where the shape changes."
 )
 ACCURACY_LIMIT = (
-    "No network can lose more than its accuracy above chance: beside the difference in points, "
-    "see the share of accuracy above chance."
+    "A network cannot lose more than its accuracy above chance: compare the shares of accuracy "
+    "above chance as well as the points."
 )
 INTACT_STATISTICS = (
     "The batch-norm statistics stay those of the intact network, which is part of the cost."
 )
 NOT_COMPARED = (
-    "No run of a plain network and of its residual counterpart with one seed both recorded deleted "
-    "blocks, so the two are not compared."
+    "No plain and residual run with the same seed both recorded deleted blocks, so the two "
+    "networks are not compared."
 )
 SOURCES = (
     "Veit et al. 2016, Residual networks behave like ensembles of relatively shallow networks "
@@ -147,7 +147,7 @@ def _pair_finding(plain: str, residual: str, both: list[tuple[Lesions, Lesions]]
         contradicted_by="A difference, plain less residual, whose interval lies below 0.",
         verdict=verdict,
         estimates=(gap, *(_share(name, side) for name, side in sides.items())),
-        threshold="supported where the 95 % interval of the difference lies above 0",
+        threshold="supported if the 95 % interval of the difference lies above 0",
         meaning=(
             f"{words}: averaged over blocks it costs {costs[residual]} against {costs[plain]} "
             f"percentage points of accuracy, a difference of {gap.words}."
@@ -190,7 +190,7 @@ def _finding(
             ),
         ),
         threshold=(
-            f"supported where the 95 % interval of the mean share lies below {share_bound(half)}"
+            f"supported if the 95 % interval of the mean share lies below {share_bound(half)}"
         ),
         meaning=sentence([_told(network, seeds, half)], LEAD),
         next_step="Delete several blocks at once, and see from how many on accuracy breaks down.",

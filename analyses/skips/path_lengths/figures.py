@@ -28,7 +28,7 @@ def _title(profiles: list[PathLengths]) -> str:
     return (
         f"Weighted by its share, the gradient passes {listing(said)}"
         if said
-        else "No effective path length could be had"
+        else "No effective path length could be computed"
     )
 
 
@@ -83,7 +83,7 @@ def _epoch_figure(networks: list[str], profiles: list[PathLengths]) -> Figure:
     title = (
         f"Over training the effective path length goes {listing(said)}"
         if said
-        else "The effective path length could not be had at two epochs"
+        else "The effective path length could not be computed at two epochs"
     )
     return Figure(
         key="effective-length",

@@ -30,12 +30,12 @@ NEGATIVE_SHARES = (
     "oppose it are negative, so a share can exceed 1."
 )
 ONE_BATCH = (
-    "Measured on one batch of training images, the same at every epoch: intervals speak of epochs "
-    "or seeds, not of other images."
+    "Measured on one batch of training images, the same at every epoch: intervals cover epochs or "
+    "seeds, not other images."
 )
 DRAWN_AT_RANDOM = (
-    "Paths were drawn at random for each length: that adds sampling error to every share, so that "
-    "they add up to 1 only nearly, and makes the norms too large."
+    "Paths were drawn at random for each length. This adds sampling error to every share, so they "
+    "add up to 1 only approximately; it also makes the norms too large."
 )
 SOURCES = (
     "Veit et al. 2016, Residual networks behave like ensembles of relatively shallow networks "
@@ -86,12 +86,12 @@ def _finding(one: PathLengths, half: float) -> Finding:
         verdict=verdict,
         estimates=_estimates(one),
         threshold=(
-            f"supported where the 95 % interval of the short paths' share lies above {number(half)}"
+            f"supported if the 95 % interval of the short paths' share lies above {number(half)}"
         ),
         meaning=sentence([_told(one, half)], LEAD),
         next_step=(
-            "Scale the skips down and see what becomes of accuracy: a share of the gradient "
-            "is no share of the benefit."
+            "Scale the skips down and see what happens to accuracy: a share of the gradient "
+            "is not a share of the benefit."
             if verdict is not Verdict.INCONCLUSIVE
             else "Measure the path lengths at more epochs, or train three seeds and more."
         ),
@@ -114,7 +114,7 @@ def _told(one: PathLengths, half: float) -> Told:
     }[_verdict(one, half)]
     share = estimate_of("", one.short)
     if share.value is None:
-        return Told(one.network, clause, detail="no share could be had")
+        return Told(one.network, clause, detail="no share could be computed")
     expected = float(one.all_paths[: int(np.ceil(one.blocks / 2))].sum())
     return Told(one.network, clause, f"{share.words}, against {number(expected)} of all paths")
 

@@ -25,15 +25,15 @@ HYPOTHESIS = "Without its skips the trained network[ {}] loses accuracy."
 LEAD = "with the batch-norm statistics re-estimated, validation accuracy falls by {}"
 MISSING = "not recorded at both ends"
 TRAINED_WITH = (
-    "The weights were trained with the skips: this shows what the trained network rests on, "
-    "not what training without them would have reached, which the plain network shows."
+    "The weights were trained with the skips, so this shows what the trained network relies on. "
+    "The plain network shows what training without skips reaches."
 )
 ACCURACY_IS_FORWARD = (
     "At fixed weights the gradients cannot act on accuracy: both change because the skip does."
 )
 SAME_IMAGES = (
     "With fewer than three seeds the interval ignores that both accuracies are of the same images, "
-    "which makes it too wide; with more it speaks of other seeds."
+    "so it is too wide; with three and more it covers other seeds."
 )
 SOURCES = (
     "Veit et al. 2016, Residual networks behave like ensembles of relatively shallow networks "
@@ -86,14 +86,14 @@ def _finding(one: ScalingResponse, runs: list[Run], small: float) -> Finding:
         verdict=verdict,
         estimates=_estimates(one),
         threshold=(
-            "supported where the 95 % interval of the accuracy lost from alpha = 1 to alpha = "
+            "supported if the 95 % interval of the accuracy lost from alpha = 1 to alpha = "
             f"{number(one.lowest)} lies above 0; contradicted where it reaches 0 and ends below "
             f"{share_bound(small)}"
         ),
         meaning=sentence([_told(one, small)], LEAD),
         next_step=(
             "Train networks with skips of each scale, to see whether training needs what the "
-            "trained network rests on."
+            "trained network relies on."
             if verdict is Verdict.SUPPORTED
             else "Hold out more validation images, or train three seeds and more."
         ),

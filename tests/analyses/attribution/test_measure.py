@@ -128,7 +128,7 @@ def test_a_picture_is_read_as_it_was_written(build):
 def test_the_gallery_shows_shared_images_and_each_networks_own(build):
     _, result = findings_of(build)
     shared, own = result.figures
-    assert "plain8 predicts 4 rightly" in shared.title
+    assert "4 by plain8" in shared.title
     assert "block2" in shared.caption
     assert "first validation image of each class" in shared.caption
     drawn = shared.draw()

@@ -92,5 +92,5 @@ def test_numbers_that_are_none_give_no_verdict(build):
     rows = [row | {"skip": float("nan")} for row in conductance_rows(0.8)]
     result = ANALYSIS.run(experiment_of(build, rows))
     assert result.findings[0].verdict is Verdict.INCONCLUSIVE
-    assert "no share could be had" in result.findings[0].meaning
+    assert "no share could be computed" in result.findings[0].meaning
     result.figures[0].draw()

@@ -98,6 +98,6 @@ def test_numbers_that_are_none_give_no_verdict(build):
     rows = [row | {"share": float("nan"), "gradient_norm": float("nan")} for row in path_rows(0.3)]
     result = ANALYSIS.run(build.experiment(build.plan("resnet8", probed={"path_lengths": rows})))
     assert result.findings[0].verdict is Verdict.INCONCLUSIVE
-    assert "no share could be had" in result.findings[0].meaning
+    assert "no share could be computed" in result.findings[0].meaning
     for figure in result.figures:
         figure.draw()
