@@ -1,4 +1,4 @@
-"""The gallery on planted attributions: who is right, what adds up, who agrees with whom."""
+"""Planted attributions: correct predictions, completeness, and agreement of networks."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def picture_rows(seed=0, error=0.01, wrong=(1,), shared=0.0, images=7, others=0,
     generator = np.random.default_rng(1000 + seed)
     rows = []
     for place in range(images):
-        # Chosen by the network: images of its own.
+        # Images chosen by the network's predictions.
         image = place if place < 5 else place + others
         common = np.random.default_rng(image).standard_normal(SIDE**2)
         own = generator.standard_normal(SIDE**2)
@@ -73,7 +73,7 @@ def test_the_completeness_error_decides_whether_pictures_add_up(build, error, ve
     assert findings["completeness-plain8"].estimates[0].value == pytest.approx(100 * error)
 
 
-def test_with_four_pictures_nothing_is_told(build):
+def test_four_images_give_no_verdict(build):
     findings, _ = findings_of(build, images=4)
     assert findings["completeness-plain8"].verdict is Verdict.INCONCLUSIVE
     assert "4 images, 5 needed" in findings["completeness-plain8"].estimates[0].method

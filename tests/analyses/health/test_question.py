@@ -1,4 +1,4 @@
-"""Small traced models with one fault each, and healthy ones that look ill at a glance."""
+"""Small traced models with one fault each, and healthy models that look ill at first."""
 
 from itertools import pairwise
 
@@ -184,7 +184,7 @@ def test_frozen_parameters_and_those_left_out_are_not_stalled(trace):
     assert "1 weight had a gradient but never moved" in reading(experiment, "stalled").note
 
 
-def test_a_condition_of_the_first_steps_is_told_apart(trace):
+def test_a_condition_of_the_first_steps_only_is_named_so(trace):
     model = chain(4)
     nn.init.constant_(model[2].bias, -20.0)
 

@@ -1,4 +1,4 @@
-"""Medians at both ends of a run, and how the readings of several runs make one verdict."""
+"""Medians at both ends of a run, and the joint verdict from the readings of several runs."""
 
 import numpy as np
 import pandas as pd

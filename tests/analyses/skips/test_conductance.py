@@ -76,7 +76,7 @@ def test_a_sum_that_may_be_zero_gives_no_interval(build):
     assert (one.mean.low, one.mean.high) == (None, None)
 
 
-def test_three_seeds_speak_of_seeds(build):
+def test_three_seeds_give_an_interval_over_seeds(build):
     rows = [conductance_rows(share, noise=0.0) for share in (0.7, 0.8, 0.9)]
     one = network_conductance("resnet8", list(experiment_of(build, *rows).runs))
     expected = stats.ttest_1samp([0.7, 0.8, 0.9], 0).confidence_interval()
@@ -88,7 +88,7 @@ def test_without_conductance_it_does_not_apply(build):
         ANALYSIS.run(build.experiment(build.plan()))
 
 
-def test_numbers_that_are_none_give_no_verdict(build):
+def test_missing_numbers_give_no_verdict(build):
     rows = [row | {"skip": float("nan")} for row in conductance_rows(0.8)]
     result = ANALYSIS.run(experiment_of(build, rows))
     assert result.findings[0].verdict is Verdict.INCONCLUSIVE

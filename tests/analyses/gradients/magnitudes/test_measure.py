@@ -1,4 +1,4 @@
-"""Shares of magnitudes, against numpy on the values that the histograms were counted from."""
+"""Shares of magnitudes, compared with numpy on the values behind the histograms."""
 
 import numpy as np
 import pandas as pd
@@ -29,7 +29,7 @@ def recorded(build, histogram_row):
 
 
 def pooled(values, name, **keys):
-    """All values of the convolutions, of one seed or epoch where given."""
+    """All values of the convolutions, of one seed or epoch if given."""
     chosen = [
         drawn
         for (table, seed, epoch, layer), drawn in values.items()

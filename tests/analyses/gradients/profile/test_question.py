@@ -1,4 +1,4 @@
-"""Planted vanishing, exploding and healthy gradients are told apart."""
+"""Planted vanishing, exploding and healthy gradients get the right class."""
 
 import pandas as pd
 import pytest
@@ -95,7 +95,7 @@ def test_three_seeds_give_an_interval_over_seeds(build):
     assert "3 seeds" in result.findings[0].estimates[0].method
 
 
-def test_gradients_exactly_zero_are_said_and_not_called_vanishing(build):
+def test_gradients_that_are_exactly_zero_are_a_caveat_and_not_vanishing(build):
     result = ANALYSIS.run(build.experiment(build.plan(factor=0.0)))
     finding = result.findings[0]
     assert finding.verdict is Verdict.INCONCLUSIVE

@@ -1,4 +1,4 @@
-"""What theory expects of a recorded network, against networks drawn at that initialization."""
+"""The factor from theory, compared with networks that have this initialization."""
 
 import numpy as np
 import pytest

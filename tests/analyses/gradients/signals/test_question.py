@@ -13,7 +13,7 @@ def test_dead_channels_are_counted_over_all_activation_layers(build):
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.25])
-def test_the_share_of_dead_channels_is_told_with_its_interval(build, fraction):
+def test_the_share_of_dead_channels_has_an_interval(build, fraction):
     result = ANALYSIS.run(build.experiment(build.plan(dead_fraction=fraction)))
     (row,) = result.tables[0].frame.to_dict("records")
     ends = [row[name] for name in ("dead channels (%)", "95 % low", "95 % high")]

@@ -1,4 +1,4 @@
-"""Shares of skips against the scalar residual chain, and De & Smith's of the variance."""
+"""Skip shares in a chain of scalar residual blocks, and De & Smith's shares of the variance."""
 
 import numpy as np
 import pandas as pd
@@ -32,7 +32,7 @@ def test_the_mean_share_decides(build, share, verdict):
     assert finding.verdict is verdict
 
 
-def test_identity_skips_and_projections_are_told_apart(build):
+def test_identity_skips_and_projections_are_separate(build):
     experiment = build.experiment(build.plan("resnet8", skip_share=0.6))
     frame = experiment.runs[0].junctions
     frame.loc[frame["skip_type"] == "projection", "skip_share"] = 0.1
@@ -94,7 +94,7 @@ def test_the_variance_is_set_beside_de_and_smiths_block_by_block(build):
     result = ANALYSIS.run(build.experiment(build.plan("resnet8", skip_share=0.6)))
     frame = result.tables[1].frame
     assert list(frame["measured, centred"]) == pytest.approx([1 / 2, 1 / 3, 1 / 4, 1 / 5])
-    # The third block is a projection, where the count of blocks starts anew.
+    # The third block is a projection, so the count of blocks restarts there.
     expected = [1 / 2, 1 / 3, 1 / 2, 1 / 3]
     assert list(frame["theory, mean square: 1/(l + 2)"]) == pytest.approx(expected)
     assert "pre-activation networks" in result.method

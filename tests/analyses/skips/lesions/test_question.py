@@ -1,4 +1,4 @@
-"""Planted costs of deleted blocks, against scipy and counting by hand."""
+"""Planted costs of deleted blocks, compared with scipy and with counts by hand."""
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ IMAGES = 100
 
 
 def lesion_rows(intact, costs, several=(), epoch=1):
-    """`intact` images right; deleting block i loses the first costs[i] of them."""
+    """`intact` images are correct; deleting block i loses the first costs[i] of them."""
     rows = []
     sets = {"": 0} | {f"block{index + 1}": cost for index, cost in enumerate(costs)}
     sets |= {"+".join(f"block{place + 1}" for place in range(k)): cost for k, cost in several}
@@ -131,7 +131,7 @@ def test_without_the_intact_network_it_does_not_apply(build):
 
 
 def lesions_on(images, intact, lesioned):
-    """One block, deleted; `images` are right that many of ten times."""
+    """One deleted block; `images` are right that many of ten times."""
     rows = {"": [place < intact for place in range(10)], "b": [p < lesioned for p in range(10)]}
     right = pd.DataFrame.from_dict(rows, orient="index", columns=images)
     return Lesions(1, right, pd.Series({"": 0, "b": 1}), 0.5)

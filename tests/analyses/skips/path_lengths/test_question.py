@@ -84,7 +84,7 @@ def test_two_epochs_give_no_interval_and_three_seeds_do(build, tmp_path):
     assert ANALYSIS.run(several).findings[0].verdict is Verdict.SUPPORTED
 
 
-def test_random_draws_are_said(build):
+def test_random_draws_are_a_caveat(build):
     finding = ANALYSIS.run(experiment_of(build, 0.3, draws=200)).findings[0]
     assert any("drawn at random" in caveat for caveat in finding.caveats)
 
@@ -94,7 +94,7 @@ def test_without_path_lengths_it_does_not_apply(build):
         ANALYSIS.run(build.experiment(build.plan()))
 
 
-def test_numbers_that_are_none_give_no_verdict(build):
+def test_missing_numbers_give_no_verdict(build):
     rows = [row | {"share": float("nan"), "gradient_norm": float("nan")} for row in path_rows(0.3)]
     result = ANALYSIS.run(build.experiment(build.plan("resnet8", probed={"path_lengths": rows})))
     assert result.findings[0].verdict is Verdict.INCONCLUSIVE

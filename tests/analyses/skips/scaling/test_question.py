@@ -68,7 +68,7 @@ def test_the_gradient_ratio_changes_by_the_planted_factor(build):
     assert np.exp(one.log_change.value) == pytest.approx(8.0)
 
 
-def test_three_seeds_speak_of_seeds(build):
+def test_three_seeds_give_an_interval_over_seeds(build):
     (finding,) = ANALYSIS.run(experiment_of(build, 50, 60, 55)).findings
     assert finding.verdict is Verdict.SUPPORTED
     assert "over 3 seeds" in finding.estimates[0].method
@@ -82,7 +82,7 @@ def test_only_the_last_epoch_counts(build):
     assert (one.epoch, one.lost.value) == (3, pytest.approx(150 / 250))
 
 
-def test_blocks_and_stages_are_told_apart(build):
+def test_blocks_and_stages_are_separate(build):
     experiment = experiment_of(build, 50, scopes=("all", "layer1", "block1", "layer1.0"))
     one = scaling_response("resnet8", list(experiment.runs))
     assert one.scopes("stage") == ["layer1"]
@@ -102,7 +102,7 @@ def test_without_scaled_skips_it_does_not_apply(build):
         ANALYSIS.run(build.experiment(build.plan()))
 
 
-def test_gradients_that_are_none_leave_the_accuracies(build):
+def test_missing_gradients_leave_the_accuracies(build):
     rows = [row | {"first_gradient_norm": float("nan")} for row in dose_rows(50)]
     result = ANALYSIS.run(build.experiment(build.plan("resnet8", probed={"skip_scaling": rows})))
     assert result.findings[0].verdict is Verdict.SUPPORTED
