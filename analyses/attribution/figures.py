@@ -1,4 +1,4 @@
-"""The gallery: images with their integrated gradients and Grad-CAM, a column an image."""
+"""The figures of attribution: images with their integrated gradients and Grad-CAM."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -13,7 +13,7 @@ from analyses.attribution.measure import (
     FIRST_OF_CLASS,
     GRAD_CAM,
     INTEGRATED_GRADIENTS,
-    Looked,
+    AttributedImage,
 )
 from analyses.plotting import panels, theme
 from analyses.result import Figure
@@ -21,60 +21,64 @@ from analyses.statistics import Array
 from analyses.wording.numbers import percent
 from analyses.wording.phrases import listing, plural
 
-# Both from the ColorBrewer and matplotlib maps that colour-blind readers can tell apart.
-# Both brighten throughout, so that a print in grey tells low from high, and against from for.
+# Colour-blind readers can read both maps. Both brighten throughout, so a grey print tells low from
+# high, and against from for.
 DIVERGING, SEQUENTIAL = "cividis", "inferno"
-BRIGHTEST = 0.99  # quantile of |values| that takes the strongest colour: single pixels stand out
+FULL_COLOUR_QUANTILE = 0.99  # of |values|, shown in full colour: single pixels may exceed it
 ROW_HEIGHT = 1.03  # inches
-MOST_COLUMNS = 6
+MAX_COLUMNS = 6
 TINY_TEXT_SIZE = 6.5
 
-Column = tuple[Looked, ...]  # one image, as one or several networks see it
+SameImage = tuple[
+    AttributedImage, ...
+]  # one image with the attributions of one or several networks
 
 
-def shared_figure(networks: dict[str, list[Looked]], seed: str) -> Figure | None:
-    """The first images of the classes, as every network sees them; None where none is shared."""
+def first_of_class_figure(networks: dict[str, list[AttributedImage]], seed: str) -> Figure | None:
+    """The first image of each class, for every network; None if the networks share no image."""
     found = [
         {one.image: one for one in looked if one.rule == FIRST_OF_CLASS}
         for looked in networks.values()
     ]
-    images = [image for image in found[0] if all(image in one for one in found)][:MOST_COLUMNS]
+    images = [image for image in found[0] if all(image in one for one in found)][:MAX_COLUMNS]
     if not images:
         return None
     columns = [tuple(one[image] for one in found) for image in images]
     right = [
-        f"{name} predicts {sum(column[place].right for column in columns)} rightly"
+        f"{sum(column[place].right for column in columns)} by {name}"
         for place, name in enumerate(networks)
     ]
     return Figure(
         key="first-of-class",
-        title=f"Of the first images of {plural(len(columns), 'class')}, {listing(right)}",
+        title=(
+            f"Correct predictions on the first images of {plural(len(columns), 'class')}: "
+            f"{listing(right)}"
+        ),
         caption=_caption(
             columns,
-            f"The first validation image of each class (at most {MOST_COLUMNS}), seed "
-            f"{seed}: chosen without a look at any network.",
+            f"The first validation image of each class (at most {MAX_COLUMNS}), seed "
+            f"{seed}: chosen without regard to any network.",
         ),
         alt="Images, their integrated gradients and their Grad-CAM, for each network.",
         draw=partial(_draw, columns),
     )
 
 
-def chosen_figure(networks: dict[str, list[Looked]], seed: str) -> Figure | None:
-    """Each network's most confident wrong and right predictions; None where there are none."""
+def most_confident_figure(networks: dict[str, list[AttributedImage]], seed: str) -> Figure | None:
+    """Each network's most confident wrong and right predictions; None if there are none."""
     chosen = [one for looked in networks.values() for one in looked if one.rule != FIRST_OF_CLASS]
-    columns: list[Column] = [(one,) for one in chosen[:MOST_COLUMNS]]
+    columns: list[SameImage] = [(one,) for one in chosen[:MAX_COLUMNS]]
     if not columns:
         return None
     sure = [
-        f"{one.network} is {percent(one.probability)} sure of {one.prediction} where it is "
-        f"{one.target}"
+        f"{one.network} takes {one.target} for {one.prediction} ({percent(one.probability)} sure)"
         for one in chosen
         if not one.right
     ]
     return Figure(
         key="most-confident",
         title=(
-            f"Where they are wrong and surest, {listing(sure)}"
+            f"Most confident wrong predictions: {listing(sure)}"
             if sure
             else "No network predicts any further validation image wrongly"
         ),
@@ -88,7 +92,7 @@ def chosen_figure(networks: dict[str, list[Looked]], seed: str) -> Figure | None
     )
 
 
-def _caption(columns: Sequence[Column], what: str) -> str:
+def _caption(columns: Sequence[SameImage], what: str) -> str:
     layers = {one.layers[GRAD_CAM] for column in columns for one in column if GRAD_CAM in one.maps}
     names = listing(sorted(layer for layer in layers if layer))
     return (
@@ -97,12 +101,12 @@ def _caption(columns: Sequence[Column], what: str) -> str:
         "for neither. "
         f"Grad-CAM at {names or 'no layer'}, the last block that leaves 4 x 4 pixels: bright "
         "speaks for the prediction. Each picture has its own scale, in shares of its "
-        f"{BRIGHTEST:.0%} quantile of absolute values (Grad-CAM: of its largest value)."
+        f"{FULL_COLOUR_QUANTILE:.0%} quantile of absolute values (Grad-CAM: of its largest value)."
     )
 
 
 @theme.themed
-def _draw(columns: Sequence[Column]) -> Drawing:
+def _draw(columns: Sequence[SameImage]) -> Drawing:
     networks = len(columns[0])
     rows = 1 + 2 * networks
     figure, axes = panels.subplots(rows, max(len(columns), 3), ROW_HEIGHT * rows + 0.3)
@@ -116,7 +120,7 @@ def _draw(columns: Sequence[Column]) -> Drawing:
         own = f"{column[0].network}\n" if networks == 1 else ""
         axes[0, place].set_title(f"{own}{column[0].target}", fontsize=theme.SMALL_TEXT_SIZE)
         for number, one in enumerate(column):
-            _show(axes[1 + 2 * number : 3 + 2 * number, place], one)
+            _show_maps(axes[1 + 2 * number : 3 + 2 * number, place], one)
     axes[0, 0].set_ylabel("image", fontsize=theme.SMALL_TEXT_SIZE)
     for number, one in enumerate(columns[0]):
         name = f"{one.network}\n" if networks > 1 else ""
@@ -141,14 +145,14 @@ def _draw(columns: Sequence[Column]) -> Drawing:
     return figure
 
 
-def _show(axes: "np.ndarray[tuple[int], np.dtype[np.object_]]", one: Looked) -> None:
-    """Integrated gradients above Grad-CAM, the prediction between the two."""
+def _show_maps(axes: "np.ndarray[tuple[int], np.dtype[np.object_]]", one: AttributedImage) -> None:
+    """Draw integrated gradients above Grad-CAM, and the prediction below."""
     upper, lower = axes
     assert isinstance(upper, Axes)
     assert isinstance(lower, Axes)
     if INTEGRATED_GRADIENTS in one.maps:
         values = one.maps[INTEGRATED_GRADIENTS]
-        upper.imshow(_scaled(values, BRIGHTEST), cmap=DIVERGING, vmin=-1, vmax=1)
+        upper.imshow(_scaled(values, FULL_COLOUR_QUANTILE), cmap=DIVERGING, vmin=-1, vmax=1)
     if GRAD_CAM in one.maps:
         lower.imshow(_scaled(one.maps[GRAD_CAM], 1.0), cmap=SEQUENTIAL, vmin=0, vmax=1)
     lower.set_xlabel(
@@ -159,7 +163,7 @@ def _show(axes: "np.ndarray[tuple[int], np.dtype[np.object_]]", one: Looked) -> 
 
 
 def _scaled(values: Array, quantile: float) -> Array:
-    """`values` over that quantile of their absolute values, or over the largest where it is 0."""
+    """`values` over a quantile of their absolute values, or over the largest if that is 0."""
     size = np.abs(values)
     scale = float(np.quantile(size, quantile)) or float(size.max()) or 1.0
     scaled: Array = values / scale

@@ -1,4 +1,4 @@
-"""The pictures of a run's last epoch, read from its table; how alike those of two networks are."""
+"""Reads the attributions of a run's last epoch, and compares those of two networks."""
 
 from dataclasses import dataclass
 
@@ -14,22 +14,24 @@ TABLE = "attribution_pictures"
 INTEGRATED_GRADIENTS = "integrated gradients"
 GRAD_CAM = "Grad-CAM"
 FIRST_OF_CLASS = "first of its class"
-MIN_PIXELS = 10  # fewer pixels say next to nothing about where a network looks
+MIN_PIXELS = 10  # a correlation over fewer pixels says next to nothing
 
 
 @dataclass(frozen=True, eq=False)
-class Looked:
-    """An image with what a network's prediction of it rests on.
+class AttributedImage:
+    """One image with the attributions of one network's prediction.
 
     Fields:
-        network, image, rule: whose prediction, of which image, and why this image was chosen.
-        target, prediction: names of classes.
+        network: name of the network.
+        image: number of the image.
+        rule: why this image was chosen.
+        target, prediction: names of the true and the predicted class.
         right: whether they are the same.
-        probability: of the prediction.
+        probability: that of the predicted class.
         pixels: uint8 [H, W, 3].
         maps: [H, W] in logits, by method.
-        layers: the layer that each method looked at; None for the input.
-        completeness_error: of the integrated gradients; NaN where they were not recorded.
+        layers: the layer whose attribution each method shows; None for the input.
+        completeness_error: of the integrated gradients; NaN if they were not recorded.
     """
 
     network: str
@@ -45,15 +47,16 @@ class Looked:
     completeness_error: float
 
 
-def pictures_of(run: Run) -> list[Looked]:
-    """The images pictured at the last epoch measured, in the order in which they were chosen."""
+def attributed_images(run: Run) -> list[AttributedImage]:
+    """The images of the last measured epoch, in the order in which they were chosen."""
     rows = last_epoch(run.table(TABLE))
     return [
-        _looked(run, group.to_dict("records")) for _, group in rows.groupby("image", sort=False)
+        _attributed_image(run, group.to_dict("records"))
+        for _, group in rows.groupby("image", sort=False)
     ]
 
 
-def _looked(run: Run, rows: list[dict[str, object]]) -> Looked:
+def _attributed_image(run: Run, rows: list[dict[str, object]]) -> AttributedImage:
     first, classes = rows[0], run.classes
     height, width = int(str(first["height"])), int(str(first["width"]))
     target, prediction = int(str(first["target"])), int(str(first["prediction"]))
@@ -63,7 +66,7 @@ def _looked(run: Run, rows: list[dict[str, object]]) -> Looked:
         for row in rows
         if row["method"] == INTEGRATED_GRADIENTS and row["completeness_error"] is not None
     ]
-    return Looked(
+    return AttributedImage(
         network=run.network,
         image=int(str(first["image"])),
         rule=str(first["rule"]),
@@ -89,12 +92,12 @@ def _bytes(value: object) -> bytes:
     return value
 
 
-def agreement(first: Looked, second: Looked) -> float:
-    """Spearman's rho over pixels of the integrated gradients of two networks, of the same image.
+def rank_correlation(first: AttributedImage, second: AttributedImage) -> float:
+    """Spearman's rho between two networks' integrated gradients of one image, over its pixels.
 
-    Signed, for the magnitudes of both grow with the brightness of the pixel whatever the networks
-    do; and over the pixels that are not black, for black ones get zero from both. NaN with fewer
-    than ten such pixels, where one is constant, or where the two predict different classes.
+    Signs are kept, because magnitudes grow with the brightness of a pixel in any network. Black
+    pixels are left out, because both networks give them zero. NaN for fewer than ten such pixels,
+    if one map is constant, or if the two networks predict different classes.
     """
     if first.prediction != second.prediction:
         return float("nan")

@@ -1,7 +1,7 @@
 """What do the networks look at: which pixels do their predictions rest on?
 
-Integrated gradients and Grad-CAM of the same validation images for every network of a seed. What
-would count against two networks weighing pixels alike: attributions whose ranks hardly agree.
+Shows integrated gradients and Grad-CAM of the same validation images for every network of a seed.
+That two networks weigh pixels alike is contradicted by attributions whose ranks hardly correlate.
 """
 
 from itertools import combinations
@@ -9,13 +9,13 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from analyses.attribution.figures import chosen_figure, shared_figure
+from analyses.attribution.figures import first_of_class_figure, most_confident_figure
 from analyses.attribution.measure import (
     INTEGRATED_GRADIENTS,
     TABLE,
-    Looked,
-    agreement,
-    pictures_of,
+    AttributedImage,
+    attributed_images,
+    rank_correlation,
 )
 from analyses.reading.matching import same_images
 from analyses.reading.runs import by_network, runs_with, seed_label
@@ -31,16 +31,16 @@ from analyses.wording.phrases import plural, slug, with_network, without_network
 from analyses.wording.sentences import NetworkStatement, sentence
 from gradflow.runs.reading.run import Experiment, Run
 
-COMPLETE = 0.05
-ALIKE = 0.5
+MAX_COMPLETENESS_ERROR = 0.05
+MIN_CORRELATION = 0.5
 LEAD = "the median completeness error of the integrated gradients is {}"
-MIN_IMAGES = 5  # fewer say next to nothing about how images differ
-CHOSEN = (
-    "A handful of images, most of them the first of their classes: pictures illustrate, and "
-    "an interval over them speaks of such images only."
+MIN_IMAGES = 5  # an interval over fewer images says next to nothing
+FEW_IMAGES = (
+    "These are a few images, most of them the first of their class. They illustrate, and an "
+    "interval over them holds for such images only."
 )
 BASELINE = (
-    "Integrated gradients depend on their baseline, here a black image: a black pixel gets nothing."
+    "Integrated gradients depend on their baseline, here a black image: black pixels get zero."
 )
 PIXELS = (
     "The gradient of a deep network fluctuates from pixel to pixel: two networks may agree on a "
@@ -53,28 +53,31 @@ SOURCES = (
 )
 
 
-def run(experiment: Experiment, complete: float = COMPLETE, alike: float = ALIKE) -> AnalysisResult:
-    """Show the pictures, and say whether they add up and how alike those of two networks are.
+def run(
+    experiment: Experiment, complete: float = MAX_COMPLETENESS_ERROR, alike: float = MIN_CORRELATION
+) -> AnalysisResult:
+    """Show the attributions; test whether they add up, and how alike those of two networks are.
 
-    `complete` is the median completeness error up to which integrated gradients are said to add
-    up, `alike` the mean rank correlation from which two networks are said to weigh pixels alike.
+    `complete` is the largest median completeness error at which integrated gradients are said to
+    add up. `alike` is the smallest mean rank correlation at which two networks are said to weigh
+    pixels alike.
 
-    Raises `NotApplicableError` where no run recorded pictures.
+    Raises `NotApplicableError` if no run recorded pictures.
     """
     runs = runs_with(experiment, TABLE, "attribution pictures")
-    pictures = [(run, pictures_of(run)) for run in runs]
+    pictures = [(run, attributed_images(run)) for run in runs]
     networks = {
         name: [one for run, looked in pictures if run.network == name for one in looked]
         for name in by_network(runs)
     }
-    sums = tuple(_completeness(name, looked, complete) for name, looked in networks.items())
+    sums = tuple(_completeness_finding(name, looked, complete) for name, looked in networks.items())
     add_up = sentence([_told(name, looked, complete) for name, looked in networks.items()], LEAD)
     pairs = tuple(
-        _likeness(first, second, _agreements(pictures, first, second), alike)
+        _pair_finding(first, second, _rank_correlations(pictures, first, second), alike)
         for first, second in combinations(networks, 2)
     )
     seed, shown = _first_seed(pictures)
-    figures = (shared_figure(shown, seed), chosen_figure(shown, seed))
+    figures = (first_of_class_figure(shown, seed), most_confident_figure(shown, seed))
     return AnalysisResult(
         summary=" ".join([*(finding.meaning for finding in pairs), add_up]),
         findings=(*pairs, *sums),
@@ -111,18 +114,20 @@ def over_images(values: list[float], median: bool) -> Mean:
     return Mean(float(centre(kept)), float(low), float(high), method)
 
 
-def _agreements(pictures: list[tuple[Run, list[Looked]]], first: str, second: str) -> list[float]:
-    """The agreement on every image that both networks pictured with the same seed."""
+def _rank_correlations(
+    pictures: list[tuple[Run, list[AttributedImage]]], first: str, second: str
+) -> list[float]:
+    """The rank correlation on every image that both networks recorded with the same seed."""
     by_run = {(run.network, run.seed): (run, looked) for run, looked in pictures}
     found = []
     for (name, seed), (run, looked) in by_run.items():
         partner = by_run.get((second, seed))
-        # An image of one number is the same image only within one data set.
+        # Equal image numbers mean the same image only within one data set.
         if name != first or partner is None or not same_images(run, partner[0]):
             continue
         others = {one.image: one for one in partner[1]}
         found += [
-            agreement(one, others[one.image])
+            rank_correlation(one, others[one.image])
             for one in looked
             if one.image in others
             and all(INTEGRATED_GRADIENTS in each.maps for each in (one, others[one.image]))
@@ -130,7 +135,7 @@ def _agreements(pictures: list[tuple[Run, list[Looked]]], first: str, second: st
     return found
 
 
-def _likeness(first: str, second: str, found: list[float], alike: float) -> Finding:
+def _pair_finding(first: str, second: str, found: list[float], alike: float) -> Finding:
     mean = over_images(found, median=False)
     estimate = estimate_of("mean rank correlation over the pixels of an image", mean)
     verdict = verdict_above(mean.low, mean.high, alike)
@@ -141,7 +146,7 @@ def _likeness(first: str, second: str, found: list[float], alike: float) -> Find
             f"Whether {first} and {second} weigh the pixels of an image alike cannot be told"
         ),
     }[verdict]
-    said = "no image was pictured for both with the same prediction" if mean.value is None else (
+    said = "no image was recorded for both with the same prediction" if mean.value is None else (
         f"the ranks of their integrated gradients correlate by {estimate.words} over "
         f"{plural(int(np.isfinite(found).sum()), 'image')}"
     )  # fmt: skip
@@ -153,19 +158,19 @@ def _likeness(first: str, second: str, found: list[float], alike: float) -> Find
         verdict=verdict,
         estimates=(estimate,),
         threshold=(
-            "supported where the 95 % interval of the mean correlation lies above "
-            f"{number(alike)}, contradicted where below"
+            "supported if the 95 % interval of the mean correlation lies above "
+            f"{number(alike)}, contradicted if below"
         ),
         meaning=f"{words}: {said}.",
         next_step=(
             "Compare two seeds of one network: what differs by the seed alone sets the scale."
         ),
-        caveats=(CHOSEN, BASELINE, PIXELS),
+        caveats=(FEW_IMAGES, BASELINE, PIXELS),
         evidence=("first-of-class", "most-confident", "images"),
     )
 
 
-def _completeness(network: str, looked: list[Looked], complete: float) -> Finding:
+def _completeness_finding(network: str, looked: list[AttributedImage], complete: float) -> Finding:
     verdict = _adds_up(looked, complete)
     return Finding(
         key=slug(f"completeness-{network}"),
@@ -175,8 +180,8 @@ def _completeness(network: str, looked: list[Looked], complete: float) -> Findin
         verdict=verdict,
         estimates=(_error(looked),),
         threshold=(
-            f"supported where the 95 % interval of the median lies below {share_bound(complete)}, "
-            "contradicted where above"
+            f"supported if the 95 % interval of the median lies below {share_bound(complete)}, "
+            "contradicted if above"
         ),
         meaning=sentence([_told(network, looked, complete)], LEAD),
         next_step=(
@@ -185,9 +190,9 @@ def _completeness(network: str, looked: list[Looked], complete: float) -> Findin
             else "Integrate in more steps before reading the pictures closely."
         ),
         caveats=(
-            CHOSEN,
-            "Where the image's logit hardly differs from that of the black image, the relative "
-            "error is large whatever the number of steps.",
+            FEW_IMAGES,
+            "If the image's logit hardly differs from that of the black image, the relative error "
+            "is large for any number of steps.",
         ),
         statement=without_network(_hypothesis(complete)),
         evidence=("images",),
@@ -199,17 +204,17 @@ def _hypothesis(complete: float) -> str:
     return f"Integrated gradients[ of {{}}] add up to the difference of logits within {bound}."
 
 
-def _error(looked: list[Looked]) -> Estimate:
+def _error(looked: list[AttributedImage]) -> Estimate:
     errors = over_images([one.completeness_error for one in looked], median=True)
     return estimate_of("median completeness error", errors, "%", as_percent)
 
 
-def _adds_up(looked: list[Looked], complete: float) -> Verdict:
+def _adds_up(looked: list[AttributedImage], complete: float) -> Verdict:
     error = over_images([one.completeness_error for one in looked], median=True)
     return verdict_below(error.low, error.high, complete)
 
 
-def _told(network: str, looked: list[Looked], complete: float) -> NetworkStatement:
+def _told(network: str, looked: list[AttributedImage], complete: float) -> NetworkStatement:
     clause = {
         Verdict.SUPPORTED: "the pictures add up to the logits",
         Verdict.CONTRADICTED: "the pictures do not add up to the logits",
@@ -221,8 +226,10 @@ def _told(network: str, looked: list[Looked], complete: float) -> NetworkStateme
     return NetworkStatement(network, clause, error.words)
 
 
-def _first_seed(pictures: list[tuple[Run, list[Looked]]]) -> tuple[str, dict[str, list[Looked]]]:
-    """The seed of the first run, and the pictures of every network with it and its images."""
+def _first_seed(
+    pictures: list[tuple[Run, list[AttributedImage]]],
+) -> tuple[str, dict[str, list[AttributedImage]]]:
+    """The seed of the first run, and the images of every network with this seed and data set."""
     first = pictures[0][0]
     return seed_label(first), {
         run.network: looked
@@ -231,7 +238,7 @@ def _first_seed(pictures: list[tuple[Run, list[Looked]]]) -> tuple[str, dict[str
     }
 
 
-def _table(pictures: list[tuple[Run, list[Looked]]]) -> pd.DataFrame:
+def _table(pictures: list[tuple[Run, list[AttributedImage]]]) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {

@@ -66,7 +66,7 @@ def _draw(changes: pd.DataFrame, margins: Margins) -> Drawing:
         if index + COLUMNS >= len(quantities):
             axes.flat[index].tick_params(labelbottom=True)
             panels.epoch_axis(axes.flat[index], "depth (weighted layers)")
-    panels.legend_below(figure, list(axes.flat))
+    panels.legend(figure, list(axes.flat))
     return figure
 
 

@@ -2,7 +2,7 @@
 
 from analyses.health.conditions import Thresholds
 from analyses.health.findings import condition_finding, overall_finding
-from analyses.health.flow import shattering_of, shattering_reading
+from analyses.health.gradients import shattering_of, shattering_reading
 from analyses.health.units import dead_counts, dead_reading, is_dead
 
 __all__ = [

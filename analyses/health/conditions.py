@@ -1,8 +1,8 @@
-"""The conditions that the health check asks for, in words, and how all of them are read."""
+"""The conditions of the health check: their bounds, their texts, and a reading of each."""
 
 from dataclasses import dataclass
 
-from analyses.health.flow import flow_readings, shattering_reading
+from analyses.health.gradients import flow_readings, shattering_reading
 from analyses.health.readings import LAST_STEPS, Reading
 from analyses.health.units import dead_reading, nonfinite_reading, saturation_reading
 from analyses.health.updates import noise_reading, stalled_reading
@@ -15,13 +15,13 @@ class Thresholds:
     """Bounds of the conditions.
 
     Fields:
-        vanishing, exploding: of the factor of the gradient norm over the whole depth.
-        shattered: of the gradient's autocorrelation at the smallest distance recorded.
-        dead: of the share of channels of one activation layer that are always zero.
-        saturated: of the mean derivative of a bounded activation over its largest.
-        stalled: of the update-to-weight ratio, a thousandth of the rule of thumb for health.
-        noisy: of the gradient noise scale over the batch size.
-        last_steps: the most recorded steps that a median is taken over.
+        vanishing, exploding: for the factor of the gradient norm over the whole depth.
+        shattered: for the gradient's autocorrelation at the smallest recorded distance.
+        dead: for the share of channels of one activation layer that are always zero.
+        saturated: for the mean derivative of a bounded activation over its largest derivative.
+        stalled: for the update-to-weight ratio: a thousandth of the rule of thumb for health.
+        noisy: for the gradient noise scale over the batch size.
+        last_steps: the largest number of recorded steps in a median.
     """
 
     vanishing: float = VANISHING
@@ -36,14 +36,15 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class Condition:
-    """What a condition is called in sentences.
+    """The texts of a condition.
 
     Fields:
-        hypothesis: that a network has it, its name in brackets as `analyses.wording.named` asks.
+        hypothesis: that a network has the condition; the name in brackets, as `named` of
+            `analyses.wording.phrases` expects.
         holds, fails, unknown: clauses that follow "In <network>".
-        contradicted_by: what would count against it.
-        next_step: what to try where it holds.
-        source: what the measure rests on.
+        contradicted_by: the result that would contradict the hypothesis.
+        next_step: what to try if the condition holds.
+        source: the publication that the measure comes from.
     """
 
     hypothesis: str
@@ -137,16 +138,16 @@ CONDITIONS = {
 
 
 def read_health(run: Run, bounds: Thresholds | None = None) -> list[Reading]:
-    """Every condition that `run` recorded enough to ask for, in the order of `CONDITIONS`."""
+    """The reading of each condition that `run` has data for, in the order of `CONDITIONS`."""
     bounds = bounds or Thresholds()
-    longest = bounds.last_steps
-    flow = flow_readings(run, bounds.vanishing, bounds.exploding, longest)
+    max_steps = bounds.last_steps
+    flow = flow_readings(run, bounds.vanishing, bounds.exploding, max_steps)
     others = (
         nonfinite_reading(run),
         shattering_reading(run, bounds.shattered),
-        dead_reading(run, bounds.dead, longest),
-        saturation_reading(run, bounds.saturated, longest),
-        stalled_reading(run, bounds.stalled, longest),
+        dead_reading(run, bounds.dead, max_steps),
+        saturation_reading(run, bounds.saturated, max_steps),
+        stalled_reading(run, bounds.stalled, max_steps),
         noise_reading(run, bounds.noisy),
     )
     found = {one.condition: one for one in (*flow, *others) if one is not None}

@@ -1,4 +1,4 @@
-"""The figure of the health check: conditions by network, each cell with its verdict and number."""
+"""The figure of the health check: a grid of conditions by network with verdict and number."""
 
 from functools import partial
 from typing import Any
@@ -12,7 +12,7 @@ from analyses.result import Figure, Verdict
 from analyses.wording.numbers import number
 from analyses.wording.phrases import listing
 
-# Told apart without colour by the sign and the hatching.
+# Fill and word of a cell: the word tells the verdicts apart without colour.
 _LOOKS = {
     Verdict.SUPPORTED: ("#D55E00", "found"),
     Verdict.CONTRADICTED: ("#cfe8dd", "not found"),
@@ -31,7 +31,7 @@ def health_figure(table: pd.DataFrame, conditions: list[str]) -> Figure:
         title=title,
         caption=(
             "Each condition by network: found (dark, bold), not found (pale) or left open (grey), "
-            "with the number it rests on, at the layer where that is worst, and that layer's name. "
+            "with the number that decides, at the layer where it is worst, and the layer's name. "
             "Blank: not recorded."
         ),
         alt=f"Grid of conditions by network. {title}.",
@@ -64,7 +64,7 @@ def _cell(axis: Axes, column: int, row: int, one: Any) -> None:
     axis.bar(column, 0.88, 0.96, row - 0.44, color=colour)
     value = "" if pd.isna(one.value) else f": {number(one.value)}"
     layer = f", layer {one.layer}" if one.layer and len(one.layer) <= 24 else ""
-    found = one.verdict == Verdict.SUPPORTED  # pandas keeps the text alone
+    found = one.verdict == Verdict.SUPPORTED  # compare by value: pandas stores the plain text
     axis.text(
         column,
         row,

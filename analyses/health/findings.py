@@ -1,4 +1,4 @@
-"""From readings of single runs to findings on a network: joint verdicts, numbers and words."""
+"""Findings on a network from the readings of its runs: joint verdicts, numbers and words."""
 
 from analyses.health.conditions import CONDITIONS, Condition
 from analyses.health.readings import Reading
@@ -8,24 +8,27 @@ from analyses.wording.phrases import listing, plural, slug, with_network, withou
 from analyses.wording.sentences import NetworkStatement, sentence
 from gradflow.runs.reading.run import Run
 
-HARMLESS = {"noisy"}  # slows training down at worst: no illness by itself
-WINDOW = (
-    "Only recorded steps are judged, by medians over the last of them; the interval takes them as "
-    "independent, so that it is too narrow where they move together."
+HARMLESS = {"noisy"}  # it only slows training down, so the network still counts as healthy
+LAST_STEPS_ONLY = (
+    "Only recorded steps count, by the median over the last of them. The interval assumes that the "
+    "steps are independent, so it is too narrow if neighbouring steps are alike."
 )
-NORMALIZED = (
+BEHIND_NORMALIZATION = (
     "Behind batch normalization gradients grow toward the input at initialization by about 1.2 a "
     "layer (Yang et al. 2019), and the update of a normalized weight does not depend on its scale: "
     "growth there is less harmful than elsewhere."
 )
-INPUT = "(input)"  # what the probe shattering calls the image itself
-HEALTHY = "The network[ {}] can be called healthy."
+INPUT = "(input)"  # the name of the image itself in the table of the shattering probe
+HEALTHY_NETWORK = "The network[ {}] can be called healthy."
 EVIDENCE = ("conditions",)
 Readings = dict[str, list[tuple[Run, Reading]]]
 
 
 def joint_verdict(condition: str, readings: list[Reading]) -> Verdict:
-    """Of several runs: supported from half of them on, contradicted where none has it."""
+    """The verdict over several runs of one network.
+
+    Supported if at least half of the runs have the condition (for values that are not finite, any
+    run). Contradicted if most runs lack it and none has it."""
     count = sum(one.verdict is Verdict.SUPPORTED for one in readings)
     clear = sum(one.verdict is Verdict.CONTRADICTED for one in readings)
     if count and (2 * count >= len(readings) or condition == "non-finite"):
@@ -33,8 +36,8 @@ def joint_verdict(condition: str, readings: list[Reading]) -> Verdict:
     return Verdict.CONTRADICTED if 2 * clear > len(readings) and not count else Verdict.INCONCLUSIVE
 
 
-def worst(members: list[tuple[Run, Reading]]) -> tuple[Run, Reading]:
-    """The run closest to having the condition, of those whose verdict is the joint one."""
+def worst_run(members: list[tuple[Run, Reading]]) -> tuple[Run, Reading]:
+    """The run closest to having the condition, among the runs whose verdict is the joint one."""
     joint = joint_verdict(members[0][1].condition, [reading for _, reading in members])
 
     def closeness(member: tuple[Run, Reading]) -> tuple[bool, float]:
@@ -48,7 +51,7 @@ def worst(members: list[tuple[Run, Reading]]) -> tuple[Run, Reading]:
 def condition_finding(network: str, condition: str, members: list[tuple[Run, Reading]]) -> Finding:
     """The finding on one condition of `network`, from the reading of each of its runs."""
     words = CONDITIONS[condition]
-    one_run, one = worst(members)
+    one_run, one = worst_run(members)
     verdict = joint_verdict(one.condition, [reading for _, reading in members])
     return Finding(
         key=slug(f"{one.condition}-{network}"),
@@ -57,7 +60,7 @@ def condition_finding(network: str, condition: str, members: list[tuple[Run, Rea
         contradicted_by=words.contradicted_by,
         verdict=verdict,
         estimates=_estimates(one, members),
-        threshold=f"supported where the number, with its whole interval, is {one.rule}",
+        threshold=f"supported if the number, with its whole interval, is {one.rule}",
         meaning=_meaning(network, words, one, verdict),
         next_step=_next_step(words, verdict),
         caveats=_caveats(one_run, one),
@@ -68,7 +71,11 @@ def condition_finding(network: str, condition: str, members: list[tuple[Run, Rea
 
 def _caveats(one_run: Run, one: Reading) -> tuple[str, ...]:
     normalized = one.condition == "exploding" and _has_normalization(one_run)
-    return (WINDOW, *((NORMALIZED,) if normalized else ()), *((one.note,) if one.note else ()))
+    return (
+        LAST_STEPS_ONLY,
+        *((BEHIND_NORMALIZATION,) if normalized else ()),
+        *((one.note,) if one.note else ()),
+    )
 
 
 def _has_normalization(one_run: Run) -> bool:
@@ -78,14 +85,14 @@ def _has_normalization(one_run: Run) -> bool:
 def _estimates(one: Reading, members: list[tuple[Run, Reading]]) -> tuple[Estimate, ...]:
     place = f" (layer {one.layer})" if one.layer else ""
     place = " (at the input)" if one.layer == INPUT else place
-    # The table of conditions names that run.
+    # The table of conditions names this run.
     of = f"; the worst of {len(members)} runs" if len(members) > 1 else ""
     estimates = [
         Estimate(one.quantity + place, one.value, one.low, one.high, method=one.method + of)
     ]
-    if one.early is not None:
+    if one.early_value is not None:
         estimates.append(
-            Estimate("the same in the first steps", one.early, method="median, no interval")
+            Estimate("the same in the first steps", one.early_value, method="median, no interval")
         )
     if len(members) > 1:
         verdicts = [reading.verdict for _, reading in members]
@@ -112,7 +119,11 @@ def _meaning(network: str, words: Condition, one: Reading, verdict: Verdict) -> 
     if one.value is None:
         reason = one.note[:1].lower() + one.note[1:].removesuffix(".")
         return sentence(
-            [NetworkStatement(network, clause, detail=reason or "no finite number could be had")]
+            [
+                NetworkStatement(
+                    network, clause, detail=reason or "no finite number could be computed"
+                )
+            ]
         )
     place = f" at layer {one.layer}" if one.layer else ""
     place = " at the input" if one.layer == INPUT else place
@@ -120,8 +131,8 @@ def _meaning(network: str, words: Condition, one: Reading, verdict: Verdict) -> 
     if one.low is not None:
         amount = with_interval(one.value, one.low, one.high)
     early = ""
-    if one.was_early and verdict is Verdict.CONTRADICTED:
-        early = f"; it was so in the first steps only ({number(one.early or 0)})"
+    if one.held_early and verdict is Verdict.CONTRADICTED:
+        early = f"; it was so in the first steps only ({number(one.early_value or 0)})"
     elif verdict is Verdict.SUPPORTED and one.when:
         early = f", {one.when}"
     return sentence(
@@ -138,22 +149,28 @@ def _next_step(words: Condition, verdict: Verdict) -> str:
 
 
 def overall_finding(
-    network: str, single: dict[str, Finding], left_out: list[str], hypothesis: str = HEALTHY
+    network: str,
+    by_condition: dict[str, Finding],
+    left_out: list[str],
+    hypothesis: str = HEALTHY_NETWORK,
 ) -> Finding:
     """Whether none of several conditions holds.
 
     Args:
         network: its name.
-        single: the finding on each condition asked for.
-        left_out: conditions that were not asked for.
-        hypothesis: what is called healthy, the name in brackets as `analyses.wording.named` asks.
+        by_condition: the finding on each condition that was checked.
+        left_out: conditions that were not checked.
+        hypothesis: names what is healthy; the network's name in brackets, as `named` of
+            `analyses.wording.phrases` expects.
     """
-    asked = {key: one for key, one in single.items() if key not in HARMLESS}
+    asked = {key: one for key, one in by_condition.items() if key not in HARMLESS}
     ill = [key for key, one in asked.items() if one.verdict is Verdict.SUPPORTED]
     open_ones = [key for key, one in asked.items() if one.verdict is Verdict.INCONCLUSIVE]
-    unasked = f"Not asked, for want of records: {listing(left_out)}." if left_out else (
-        "Every condition was asked for."
-    )  # fmt: skip
+    unchecked = (
+        f"Not checked, because nothing was recorded for it: {listing(left_out)}."
+        if left_out
+        else "Every condition was checked."
+    )
     return Finding(
         key=slug(f"healthy-{network}"),
         network=network,
@@ -168,37 +185,37 @@ def overall_finding(
         ),
         estimates=(
             Estimate(
-                f"conditions found, of {len(asked)} asked for",
+                f"conditions found, of {len(asked)} checked",
                 float(len(ill)),
-                method="count, no interval; each condition is held against its own bound",
+                method="count, no interval; each condition is compared with its own bound",
             ),
         ),
-        threshold="supported where every condition asked for is contradicted",
-        meaning=sentence([NetworkStatement(network, overall_clause(single))]),
+        threshold="supported if every checked condition is contradicted",
+        meaning=sentence([NetworkStatement(network, overall_clause(by_condition))]),
         next_step=(
-            single[ill[0]].next_step
+            by_condition[ill[0]].next_step
             if ill
-            else "Look at accuracy and loss: what is asked here says nothing of them."
+            else "Look at accuracy and loss: this check does not cover them."
         ),
         caveats=(
-            unasked,
-            "Several conditions are asked at once: the more, the likelier one is found by chance.",
+            unchecked,
+            "Several conditions are tested at once: the more, the likelier one is found by chance.",
         ),
         statement=without_network(hypothesis),
         evidence=EVIDENCE,
     )
 
 
-def overall_clause(single: dict[str, Finding]) -> str:
-    """Which of the conditions in `single` hold, as a clause that follows "In <network>"."""
-    asked = {key: one.verdict for key, one in single.items() if key not in HARMLESS}
+def overall_clause(by_condition: dict[str, Finding]) -> str:
+    """Which of the conditions in `by_condition` hold, as a clause that follows "In <network>"."""
+    asked = {key: one.verdict for key, one in by_condition.items() if key not in HARMLESS}
     ill = [key for key, verdict in asked.items() if verdict is Verdict.SUPPORTED]
     open_ones = [key for key, verdict in asked.items() if verdict is Verdict.INCONCLUSIVE]
-    count = f"of the {plural(len(asked), 'condition')} asked for"
+    count = f"of the {plural(len(asked), 'condition')} checked"
     if ill:
         return f"{len(ill)} {count} {'was' if len(ill) == 1 else 'were'} found: {listing(ill)}"
     if open_ones:
         return f"none {count} is certain, but {listing(open_ones)} cannot be ruled out"
     if not asked:
-        return "no condition could be asked for"
+        return "no condition could be checked"
     return f"none {count} was found ({listing(list(asked))})"

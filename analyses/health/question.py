@@ -1,8 +1,8 @@
 """Is the network healthy: do gradients, units and updates do what training needs?
 
-Needs no accuracy, so that it can be asked of any traced model. What would count against health:
-one condition (vanishing, exploding, shattered, dead, saturated, non-finite, stalled) whose number
-lies beyond its bound in the last recorded steps.
+The check needs no accuracy, so it works for any traced model. Health is contradicted by one
+condition (vanishing, exploding, shattered, dead, saturated, non-finite, stalled) whose number lies
+beyond its bound in the last recorded steps.
 """
 
 import pandas as pd
@@ -15,7 +15,7 @@ from analyses.health.findings import (
     joint_verdict,
     overall_clause,
     overall_finding,
-    worst,
+    worst_run,
 )
 from analyses.reading.runs import by_network
 from analyses.registry import Analysis, NotApplicableError
@@ -23,14 +23,14 @@ from analyses.result import AnalysisResult, Finding, Table, Verdict
 from analyses.wording.sentences import NetworkStatement, sentence
 from gradflow.runs.reading.run import Experiment, Run
 
-# The gradient profile has these two findings, over every step rather than the last ones.
+# The gradient profile reports these two, over every step and not only the last ones.
 ASKED_OF_ALL_TRAINING = ("vanishing", "exploding")
 
 
 def run(experiment: Experiment, bounds: Thresholds | None = None) -> AnalysisResult:
-    """Read every condition of every network against its bound (`bounds`, defaults by default).
+    """Compare every condition of every network with its bound; `bounds` replaces the defaults.
 
-    Raises `NotApplicableError` where no run recorded a layer or a parameter at a step.
+    Raises `NotApplicableError` if no run recorded a layer or a parameter at a step.
     """
     networks = _networks(experiment, bounds)
     findings = {name: _findings(name, found) for name, found in networks.items()}
@@ -51,10 +51,10 @@ def run(experiment: Experiment, bounds: Thresholds | None = None) -> AnalysisRes
         figures=(health_figure(table, list(CONDITIONS)),),
         tables=(Table("conditions", "Each condition, its number and its bound", _shown(table)),),
         method=(
-            "Each condition is a number held against a bound, at the layer where it is worst: its "
+            "Each condition is a number compared with a bound, at the layer where it is worst: its "
             "median over the last third of the recorded steps (6 at least, "
             f"{(bounds or Thresholds()).last_steps} at most), with a distribution-free interval, "
-            "and beside it the median over as many first steps. Gradients are compared between "
+            "and in addition the median over as many first steps. Gradients are compared between "
             "tensors of one shape only; in residual networks along the trunk, from addition to "
             "addition. Shattered: the gradient's autocorrelation at the smallest distance recorded "
             "along a line of inputs. Dead: channels that are zero on the whole batch in every one "
@@ -71,11 +71,11 @@ def run(experiment: Experiment, bounds: Thresholds | None = None) -> AnalysisRes
 def all_findings(experiment: Experiment, bounds: Thresholds | None = None) -> tuple[Finding, ...]:
     """The findings on each network as a whole and on each of its conditions.
 
-    Those of `run`, and vanishing and exploding in the last steps: `run` leaves these two to the
-    gradient profile, which asks them of all of training. Here as there they count for whether a
-    network is healthy, and they stand in the table.
+    These are the findings of `run`, and in addition vanishing and exploding in the last steps.
+    `run` leaves these two to the gradient profile, which tests them over all of training. Both
+    functions count them when they judge whether a network is healthy.
 
-    Raises `NotApplicableError` where no run recorded a layer or a parameter at a step.
+    Raises `NotApplicableError` if no run recorded a layer or a parameter at a step.
     """
     return tuple(
         finding
@@ -92,8 +92,8 @@ def _networks(experiment: Experiment, bounds: Thresholds | None) -> dict[str, Re
     }
     if not networks:
         raise NotApplicableError(
-            "no run recorded activations, gradients or parameters (these tables are empty), one "
-            "of which this question needs"
+            "no run recorded activations, gradients or parameters (these tables are empty); this "
+            "question needs one of them"
         )
     return networks
 
@@ -115,7 +115,7 @@ def _findings(network: str, found: Readings) -> tuple[Finding, ...]:
 def _table(network: str, found: Readings) -> pd.DataFrame:
     rows = []
     for name, members in found.items():
-        one_run, one = worst(members)
+        one_run, one = worst_run(members)
         verdict = joint_verdict(name, [reading for _, reading in members])
         rows.append(
             {
@@ -126,7 +126,7 @@ def _table(network: str, found: Readings) -> pd.DataFrame:
                 "value": one.value,
                 "low": one.low,
                 "high": one.high,
-                "first steps": one.early,
+                "first steps": one.early_value,
                 "condition holds": one.rule,
                 "when": one.when,
                 "run": one_run.name,

@@ -1,7 +1,7 @@
-"""What the health check reads off a run: one condition, its number, threshold, layer and time.
+"""The reading of one condition from one run: its number, bound, layer and time.
 
-A condition is judged by the median over the last recorded steps. The same median over the first
-ones tells a lasting condition from one that went away.
+The median over the last recorded steps decides whether the condition holds. The median over the
+first steps shows whether it held from the start.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from analyses.statistics import Array
 from analyses.statistics.verdicts import verdict_above
 from analyses.wording.numbers import finite
 
-LAST_STEPS = 20  # the longest window at either end, in recorded steps
+LAST_STEPS = 20  # largest number of recorded steps in the window at either end
 MIN_WINDOW = 6  # fewer steps give no 95 % interval of a median by order statistics
 
 
@@ -27,15 +27,15 @@ class Reading:
         condition: its name.
         verdict: whether the run has it at the end.
         quantity: what was measured, in words.
-        layer: where the number was worst; empty where it belongs to the whole network.
-        value, low, high: median over the last recorded steps with its 95 % interval; None where
-            it could not be had.
-        early: the same median over the first recorded steps.
-        was_early: whether the condition held over the first steps.
-        threshold: the bound that value is held against.
+        layer: the layer with the worst number; empty if the number is of the whole network.
+        value, low, high: median over the last recorded steps with its 95 % interval; None if it
+            could not be computed.
+        early_value: the same median over the first recorded steps.
+        held_early: whether the condition held over the first steps.
+        threshold: the bound that `value` is compared with.
         rule: the bound in words.
-        method: from how many steps.
-        note: a sentence on what was left out, or why it cannot be told; empty where there is none.
+        method: how the number was computed, and from how many steps.
+        note: a sentence on what was left out, or why there is no verdict; may be empty.
     """
 
     condition: str
@@ -45,8 +45,8 @@ class Reading:
     value: float | None
     low: float | None
     high: float | None
-    early: float | None
-    was_early: bool
+    early_value: float | None
+    held_early: bool
     threshold: float
     rule: str
     method: str
@@ -54,39 +54,39 @@ class Reading:
 
     @property
     def when(self) -> str:
-        """The part of the run in which the condition held; empty where it never did."""
+        """The part of the run in which the condition held; empty if it never did."""
         if self.verdict is Verdict.SUPPORTED:
-            return "from the first to the last steps" if self.was_early else "in the last steps"
-        return "in the first steps only" if self.was_early else ""
+            return "from the first to the last steps" if self.held_early else "in the last steps"
+        return "in the first steps only" if self.held_early else ""
 
 
-def window(steps: int, longest: int = LAST_STEPS) -> int:
-    """Steps in the windows at both ends: a third of the recorded ones, six at least."""
-    return min(steps, max(MIN_WINDOW, min(longest, ceil(steps / 3))))
+def window_size(steps: int, max_steps: int = LAST_STEPS) -> int:
+    """Steps in the window at either end: a third of `steps`, from 6 to `max_steps`."""
+    return min(steps, max(MIN_WINDOW, min(max_steps, ceil(steps / 3))))
 
 
 @dataclass(frozen=True)
-class Ends:
-    """Medians of a series over its last and first steps, None where nothing was finite."""
+class WindowMedians:
+    """Medians of a series over its last and first steps; None if nothing was finite."""
 
     value: float | None
     low: float | None
     high: float | None
-    early: float | None
+    early_value: float | None
     method: str
 
 
-def ends(series: Array, longest: int = LAST_STEPS) -> Ends:
+def window_medians(series: Array, max_steps: int = LAST_STEPS) -> WindowMedians:
     """Medians of `series`, shape [steps], over its last and its first steps.
 
-    Values that are not finite are left out of their window. The interval is that of the last
-    median, by order statistics (distribution-free; exact for independent steps).
+    Values that are not finite are left out. The interval belongs to the median of the last steps;
+    it comes from order statistics (distribution-free; exact for independent steps).
     """
     array = np.asarray(series, dtype=float)
-    size = window(len(array), longest)
+    size = window_size(len(array), max_steps)
     last, first = (part[np.isfinite(part)] for part in (array[-size:], array[:size]))
     low, high = median_interval(last)
-    return Ends(
+    return WindowMedians(
         finite(float(np.median(last))) if len(last) else None,
         low,
         high,
@@ -98,10 +98,10 @@ def ends(series: Array, longest: int = LAST_STEPS) -> Ends:
 
 
 def median_interval(values: Array, level: float = 0.95) -> tuple[float | None, float | None]:
-    """Distribution-free interval of a median from order statistics; None where too few values.
+    """Distribution-free interval of a median from order statistics; None for too few values.
 
-    The k-th smallest and largest values, k the largest with P(Binomial(n, 1/2) < k) at most
-    (1 - level) / 2.
+    The ends are the k-th smallest and the k-th largest value, with the largest k for which
+    P(Binomial(n, 1/2) < k) is at most (1 - level) / 2.
     """
     ordered = np.sort(values)
     tail = (1 - level) / 2
@@ -112,8 +112,8 @@ def median_interval(values: Array, level: float = 0.95) -> tuple[float | None, f
     return float(ordered[k - 1]), float(ordered[-k])
 
 
-def verdict_of(one: Ends, bound: float, *, above: bool) -> Verdict:
-    """Supported where the interval lies on the side of `bound` that is the condition's."""
+def verdict_of(one: WindowMedians, bound: float, *, above: bool) -> Verdict:
+    """Supported if the interval lies on the ill side of `bound`: above or below it."""
     if above:
         return verdict_above(one.low, one.high, bound)
     if one.low is None or one.high is None:
@@ -121,6 +121,6 @@ def verdict_of(one: Ends, bound: float, *, above: bool) -> Verdict:
     return verdict_above(-one.high, -one.low, -bound)
 
 
-def beyond(value: float | None, bound: float, *, above: bool) -> bool:
-    """Whether a number lies on the condition's side of `bound`."""
+def is_beyond(value: float | None, bound: float, *, above: bool) -> bool:
+    """Whether a number lies on the ill side of `bound`: above or below it."""
     return value is not None and (value > bound if above else value < bound)

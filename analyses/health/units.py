@@ -1,4 +1,4 @@
-"""Dead and saturated units of one run, and values that are not finite."""
+"""Dead units, saturated units and values that are not finite, in one run."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from analyses.health.readings import Reading, beyond, ends, verdict_of, window
+from analyses.health.readings import Reading, is_beyond, verdict_of, window_medians, window_size
 from analyses.reading.layer_gradients import pivot_by_step
 from analyses.result import Verdict
 from analyses.statistics import Array as Floats
@@ -15,15 +15,15 @@ from analyses.wording.numbers import number, share_bound
 from analyses.wording.phrases import plural
 from gradflow.runs.reading.run import Run
 
-CHANCE_DEAD = 0.01  # over all activation layers together
-_BOUNDED = {"Tanh": "tanh", "Sigmoid": "sigmoid"}
+MAX_CHANCE = 0.01  # of so many dead channels by chance in some activation layer
+_BOUNDED = {"Tanh", "Sigmoid"}
 
 
 def channels(layers: pd.DataFrame) -> pd.Series:
     """Channels of each layer's output, indexed by layer.
 
-    The first number of the shape after a convolution, and the last one after a linear layer, whose
-    outputs have their channels there ([N, T, C]).
+    After a convolution this is the first number of the shape. After a linear layer it is the last
+    one: there outputs have shape [N, T, C].
     """
     role = layers["role"].where(layers["role"].isin(["convolution", "linear"])).ffill()
     parts = layers["shape"].astype(str).str.split("x")
@@ -32,7 +32,7 @@ def channels(layers: pd.DataFrame) -> pd.Series:
 
 
 def dead_counts(run: Run) -> tuple[pd.DataFrame, Floats]:
-    """Dead channels, one row a step, one column an activation layer; and channels of each."""
+    """Counts of dead channels, one row a step, one column an activation layer; and all channels."""
     layers = run.layers.drop_duplicates("layer")
     layers = layers[layers["role"].isin(["convolution", "linear", "activation"])]
     counted = channels(layers)[(layers["role"] == "activation").to_numpy()].dropna()
@@ -42,26 +42,27 @@ def dead_counts(run: Run) -> tuple[pd.DataFrame, Floats]:
 
 
 def is_dead(counts: Floats, total: Floats, share: float) -> NDArray[np.bool_]:
-    """Whether that many dead channels, of `total` in each layer, are no chance: shape [layers]."""
-    by_chance = stats.binom.sf(counts - 1, total, 0.5) * len(total)  # Bonferroni: the worst layer
+    """Whether each layer is dead, and not by chance: `counts` of its `total` channels, [layers]."""
+    by_chance = stats.binom.sf(counts - 1, total, 0.5) * len(total)  # Bonferroni, over layers
     ill: NDArray[np.bool_] = (counts == total) | (
-        (counts / total > share) & (by_chance < CHANCE_DEAD)
+        (counts / total > share) & (by_chance < MAX_CHANCE)
     )
     return ill
 
 
-def dead_reading(run: Run, share: float, longest: int) -> Reading | None:
-    """Whether most channels of an activation layer are zero on every input; None where unknown.
+def dead_reading(run: Run, share: float, max_steps: int) -> Reading | None:
+    """Whether most channels of an activation layer are zero on every input; None if unknown.
 
-    A channel that is always dead is dead at each step, so that the smallest count over the last
-    steps is the most there can be. The layer with the largest such share is dead where that share
-    exceeds `share` and is no chance: without normalization all inputs come to look alike with
-    depth, and half of the ReLUs are then zero on all of them by symmetry alone (Binomial(n, 1/2)).
+    A channel that is always dead is dead at each step. The smallest count over the last steps is
+    therefore an upper bound of the channels that are always dead. A layer is dead if this count
+    exceeds the share `share` of its channels, and by more than chance. Without normalization all
+    inputs look alike at large depth; half of the ReLUs are then zero on all of them by symmetry
+    alone (Binomial(n, 1/2)).
     """
     dead, total = dead_counts(run)
     if dead.empty:
         return None
-    size = window(len(dead), longest)
+    size = window_size(len(dead), max_steps)
     last, first = dead.iloc[-size:].min().to_numpy(), dead.iloc[:size].min().to_numpy()
     worst = int(np.argmax(last / total))
     ill = is_dead(last, total, share)
@@ -77,19 +78,19 @@ def dead_reading(run: Run, share: float, longest: int) -> Reading | None:
         float(first[worst] / total[worst]),
         bool(is_dead(first, total, share).any()),
         share,
-        f"above {share_bound(share)} and beyond chance (p < {number(CHANCE_DEAD)} over all "
+        f"above {share_bound(share)} and beyond chance (p < {number(MAX_CHANCE)} over all "
         "layers), or all of them",
         f"smallest count over the last {size} of {len(dead)} recorded steps; no interval: a count "
         f"of {int(total[worst])} channels",
-        "" if ill.sum() < 2 else f"{plural(int(ill.sum()), 'layer')} are so.",
+        "" if ill.sum() < 2 else f"{plural(int(ill.sum()), 'layer')} are dead.",
     )
 
 
 def mean_slope(run: Run) -> pd.DataFrame:
-    """Mean derivative of each tanh and sigmoid over its largest, one row a step, a column a layer.
+    """Mean over largest derivative of each tanh and sigmoid, one row a step, one column a layer.
 
-    Exact from two recorded moments of the output y: tanh has 1 - E[y^2], sigmoid
-    4 (E[y] - E[y^2]). The output layer is left out: a classifier that is sure is not ill.
+    It is exact, from two recorded moments of the output y: 1 - E[y^2] for tanh and
+    4 (E[y] - E[y^2]) for sigmoid. The output layer is left out: a confident classifier is not ill.
     """
     layers = run.layers.drop_duplicates("layer")
     inner = layers[layers["type"].isin(_BOUNDED) & (layers["depth"] < layers["depth"].max())]
@@ -102,21 +103,23 @@ def mean_slope(run: Run) -> pd.DataFrame:
     return slopes
 
 
-def saturation_reading(run: Run, saturated: float, longest: int) -> Reading | None:
+def saturation_reading(run: Run, saturated: float, max_steps: int) -> Reading | None:
     """Whether the units of a tanh or sigmoid layer are stuck at their bounds; None without such.
 
-    The layer with the smallest mean derivative, as a share of the largest possible one, is held
-    against `saturated`.
+    The smallest mean derivative of a layer, as a share of the largest possible one, is compared
+    with `saturated`.
     """
     slopes = mean_slope(run).dropna(axis=1, how="all")
     if slopes.empty:
         return None
-    readings = [(str(name), ends(slopes[name].to_numpy(), longest)) for name in slopes.columns]
+    readings = [
+        (str(name), window_medians(slopes[name].to_numpy(), max_steps)) for name in slopes.columns
+    ]
     known = [entry for entry in readings if entry[1].value is not None]
     if not known:
         return None
     layer, one = min(known, key=lambda entry: float(entry[1].value or 0.0))
-    through = _gradient_through(run, layer, longest)
+    through = _gradient_through(run, layer, max_steps)
     return Reading(
         "saturated",
         verdict_of(one, saturated, above=False),
@@ -125,8 +128,8 @@ def saturation_reading(run: Run, saturated: float, longest: int) -> Reading | No
         one.value,
         one.low,
         one.high,
-        one.early,
-        beyond(one.early, saturated, above=False),
+        one.early_value,
+        is_beyond(one.early_value, saturated, above=False),
         saturated,
         f"below {share_bound(saturated)}",
         one.method,
@@ -136,7 +139,7 @@ def saturation_reading(run: Run, saturated: float, longest: int) -> Reading | No
     )
 
 
-def _gradient_through(run: Run, layer: str, longest: int) -> float | None:
+def _gradient_through(run: Run, layer: str, max_steps: int) -> float | None:
     """Gradient norm at the activation's input over that at its output, over the last steps."""
     layers = run.layers.drop_duplicates("layer").reset_index(drop=True)
     place = int(layers.index[layers["layer"] == layer][0])
@@ -145,13 +148,13 @@ def _gradient_through(run: Run, layer: str, longest: int) -> float | None:
     pair = pd.Series([layers["layer"][place - 1], layer])
     norms = pivot_by_step(run.gradients, "norm", pair)
     after = norms[layer].where(norms[layer] > 0)
-    return ends((norms[pair[0]] / after).to_numpy(), longest).value
+    return window_medians((norms[pair[0]] / after).to_numpy(), max_steps).value
 
 
 def nonfinite_reading(run: Run) -> Reading | None:
-    """Whether a nan or infinite value was recorded, and where the first one stood.
+    """Whether a NaN or infinite value was recorded, and where the first one was.
 
-    None where neither activations nor gradients were recorded.
+    None if neither activations nor gradients were recorded.
     """
     if not len(run.activations) and not len(run.gradients):
         return None
@@ -175,7 +178,7 @@ def nonfinite_reading(run: Run) -> Reading | None:
         ""
         if not first
         else (
-            f"The first stood in step {first['step']} of epoch {first['epoch']}, "
+            f"The first was in step {first['step']} of epoch {first['epoch']}, "
             f"{'the output' if first['direction'] == 'forward' else 'the gradient of the output'} "
             f"of layer {first['layer']} ({first['direction']} pass)."
         ),
@@ -183,7 +186,7 @@ def nonfinite_reading(run: Run) -> Reading | None:
 
 
 def _counts(run: Run) -> list[tuple[str, pd.DataFrame]]:
-    """Rows with non-finite values; gradients of steps that a loss scaler skipped do not count."""
+    """Rows with non-finite values by direction, without gradients of steps that were skipped."""
     skipped = run.steps.loc[run.steps["skipped"].astype(bool), "step"] if len(run.steps) else []
     gradients = run.gradients[~run.gradients["step"].isin(skipped)]
     return [
@@ -197,9 +200,9 @@ def _broken_steps(run: Run) -> set[int]:
 
 
 def first_nonfinite(run: Run) -> dict[str, Any] | None:
-    """The first such value in the tables of `run`: epoch, step, layer, direction; None if none.
+    """The first non-finite value in the tables of `run`: epoch, step, layer, direction; or None.
 
-    For runs whose description lacks the entry; within a step the forward pass comes first.
+    For runs whose description lacks this entry. Within a step the forward pass comes first.
     """
     found = [
         {"direction": direction, **rows.sort_values("step", kind="stable").iloc[0].to_dict()}

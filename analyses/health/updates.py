@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from analyses.health.readings import Ends, Reading, beyond, ends, verdict_of
+from analyses.health.readings import Reading, WindowMedians, is_beyond, verdict_of, window_medians
 from analyses.reading.layer_gradients import pivot_by_step
 from analyses.result import Verdict
 from analyses.statistics.verdicts import verdict_above
@@ -11,14 +11,14 @@ from analyses.wording.numbers import number
 from analyses.wording.phrases import plural
 from gradflow.runs.reading.run import Run
 
-RISING = 3.0  # growth of a ratio from the first to the last steps, as a warm-up makes it
+RISING = 3.0  # growth of the ratio from the first to the last steps that looks like a warm-up
 
 
 def weight_updates(run: Run) -> pd.DataFrame:
     """Update-to-weight ratio of each layer's weight, one row a step, one column a parameter.
 
-    Biases and the scales of normalization layers are left out: they start at zero or have no
-    gradient by construction. Frozen parameters are not recorded at all.
+    Biases and the parameters of normalization layers are left out: they start at zero or have no
+    gradient by construction. Frozen parameters are not recorded.
     """
     layers = run.layers[run.layers["parameters"] > 0]
     is_norm = (layers["role"] == "normalization") | layers["type"].str.contains("Norm")
@@ -29,33 +29,36 @@ def weight_updates(run: Run) -> pd.DataFrame:
     return ratios.dropna(axis=1, how="all")
 
 
-def stalled_reading(run: Run, stalled: float, longest: int) -> Reading | None:
-    """Whether the weights of a layer hardly move; None where updates were not recorded.
+def stalled_reading(run: Run, stalled: float, max_steps: int) -> Reading | None:
+    """Whether the weights of a layer hardly move; None if updates were not recorded.
 
-    The layer with the smallest ratio is held against `stalled`. A layer whose updates are exactly
-    zero while others move as they should is taken as left out of training on purpose. A ratio that
-    rises so fast that it passes the bound in as many steps again is a warm-up, one that fell below
-    the bound at the end only is a schedule's end or a minimum reached: both leave the verdict open.
+    The smallest ratio of a layer is compared with `stalled`. If a layer's updates are exactly zero
+    while other layers move, it counts as left out of training on purpose. Two cases leave the
+    verdict open: a ratio that grows so fast that it would pass the bound in as many further steps
+    (a warm-up), and a ratio that fell below the bound only at the end (the end of a learning-rate
+    schedule, or a minimum that was reached).
     """
     ratios = weight_updates(run)
     if ratios.empty:
         return None
     moving = ratios.loc[:, (ratios > 0).any().to_numpy()]
     chosen = moving if len(moving.columns) else ratios
-    found = {str(name): ends(chosen[name].to_numpy(), longest) for name in chosen.columns}
+    found = {
+        str(name): window_medians(chosen[name].to_numpy(), max_steps) for name in chosen.columns
+    }
     layer = min(found, key=lambda name: _value(found[name]))
     one = found[layer]
     verdict = verdict_of(one, stalled, above=False)
-    was_early = beyond(one.early, stalled, above=False)
+    was_early = is_beyond(one.early_value, stalled, above=False)
     note = _still(run, ratios.columns.difference(moving.columns), others=len(moving.columns) > 0)
     rises = _rises(one, stalled)
     if verdict is Verdict.SUPPORTED and (not was_early or rises):
         verdict = Verdict.INCONCLUSIVE
         note = (
-            f"The ratio still rises (it was {number(one.early or 0)}), as in a warm-up."
+            f"The ratio still rises (it was {number(one.early_value or 0)}), as in a warm-up."
             if rises
-            else f"It was {number(one.early or 0)} in the first steps: a learning rate that is "
-            "lowered, or a minimum that is reached, looks like this too."
+            else f"It was {number(one.early_value or 0)} in the first steps: a learning rate that "
+            "is lowered, or a minimum that is reached, looks like this too."
         )
     return Reading(
         "stalled",
@@ -65,7 +68,7 @@ def stalled_reading(run: Run, stalled: float, longest: int) -> Reading | None:
         one.value,
         one.low,
         one.high,
-        one.early,
+        one.early_value,
         was_early and not rises,
         stalled,
         f"below {number(stalled)} throughout (rule of thumb for health: about 0.001, CS231n)",
@@ -74,45 +77,45 @@ def stalled_reading(run: Run, stalled: float, longest: int) -> Reading | None:
     )
 
 
-def _rises(one: Ends, bound: float) -> bool:
-    """Whether the ratio grows, and would pass `bound` growing on by the same factor."""
-    if one.value is None or one.early is None:
+def _rises(one: WindowMedians, bound: float) -> bool:
+    """Whether the ratio grows, and would pass `bound` if it grew by the same factor again."""
+    if one.value is None or one.early_value is None:
         return False
-    # One that starts at exactly zero grows by any factor.
-    growth = one.value / one.early if one.early > 0 else np.inf
+    # A ratio that starts at exactly zero grows by an infinite factor.
+    growth = one.value / one.early_value if one.early_value > 0 else np.inf
     return one.value > 0 and growth > RISING and one.value * growth > bound
 
 
-def _value(one: Ends) -> float:
+def _value(one: WindowMedians) -> float:
     return np.inf if one.value is None else one.value
 
 
 def _still(run: Run, names: pd.Index, *, others: bool) -> str:
-    """Why the parameters `names` never moved, and whether they were left out beside `others`."""
+    """Why the parameters `names` never moved; `others` says whether other weights did."""
     gradients = run.parameters.groupby("parameter")["gradient_norm"].max().reindex(names)
     left_out, unreached = int((gradients > 0).sum()), int((gradients == 0).sum())
     said = []
     if left_out and others:
         count = plural(left_out, "weight")
         said.append(
-            f"{count} had a gradient but never moved while others did, as if kept out of training "
-            "on purpose: not counted."
+            f"{count} had a gradient but never moved while others did. Not counted: they may be "
+            "left out of training on purpose."
         )
     if unreached:
         count = plural(unreached, "weight")
         said.append(
-            f"{count} had a gradient of exactly zero throughout: nothing reaches them, which is no "
-            "matter of the learning rate."
+            f"{count} had a gradient of exactly zero throughout: no gradient reaches them, "
+            "whatever the learning rate."
         )
     return " ".join(said)
 
 
 def noise_reading(run: Run, noisy: float) -> Reading | None:
-    """Whether the gradient of a batch is mostly noise; None where no noise scale was recorded.
+    """Whether the gradient of a batch is mostly noise; None if no noise scale was recorded.
 
-    B_simple = S / |G|^2 (McCandlish et al. 2018), S and |G|^2 averaged over draws of the last
-    epoch before dividing, over the batch size, is held against `noisy`. The interval divides each
-    average by its neighbours' (leave-one-out jackknife).
+    B_simple = S / |G|^2 (McCandlish et al. 2018) over the batch size is compared with `noisy`. S
+    and |G|^2 are averaged over the draws of the last epoch before dividing. The interval is a
+    leave-one-out jackknife.
     """
     table = run.table("noise_scale")
     if not len(table) or not len(run.gradients):
@@ -131,7 +134,7 @@ def noise_reading(run: Run, noisy: float) -> Reading | None:
         low,
         high,
         early,
-        beyond(early, noisy, above=True),
+        is_beyond(early, noisy, above=True),
         noisy,
         f"above {number(noisy)}",
         f"ratio of means over {plural(draws, 'draw')} at the last epoch's end, jackknife interval",
@@ -142,7 +145,7 @@ def noise_reading(run: Run, noisy: float) -> Reading | None:
 def _noise_over_batch(
     rows: pd.DataFrame, batch: float
 ) -> tuple[float | None, float | None, float | None]:
-    """The ratio with its 95 % interval; None where the squared gradient is not above 0."""
+    """The ratio with its 95 % interval; None if the squared gradient is not above 0."""
     noise = rows["noise"].to_numpy(dtype=float)
     signal = rows["squared_gradient"].to_numpy(dtype=float)
     count = len(rows)

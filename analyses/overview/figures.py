@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
-from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullFormatter
 
 from analyses.overview.measure import NetworkOverview
 from analyses.plotting import panels, theme
@@ -69,7 +69,7 @@ def draw_overview(networks: list[str], shown: Sequence[NetworkOverview]) -> Draw
     _set_common_scale(accuracies, across)
     lowest = [axis for axis in axes.flat if axis.get_visible() and axis not in accuracies]
     _colour_bar(figure, drawn, lowest)
-    _legend(figure, accuracies)
+    panels.legend(figure, accuracies, columns=3, above=True)
     return figure
 
 
@@ -168,31 +168,19 @@ def _set_common_scale(axes: list[Axes], across: int) -> None:
     high = max(axis.get_ylim()[1] for axis in axes)
     for place, axis in enumerate(axes):
         axis.set_ylim(max(low, -0.02), min(high, 1.03))
-        axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        panels.percent_axis(axis)
         axis.set_xlabel("")
         if place % across == 0:
             axis.set_ylabel("accuracy")
 
 
 def _colour_bar(figure: Drawing, drawn: Any, axes: list[Axes]) -> None:
-    bar = figure.colorbar(drawn, ax=axes, location="bottom", aspect=50, pad=0.03, fraction=0.04)
-    bar.set_label(
-        "root mean square of the gradient with respect to a layer's output",
-        fontsize=theme.SMALL_TEXT_SIZE,
-    )
-    bar.ax.tick_params(which="both", labelsize=theme.SMALL_TEXT_SIZE)
+    label = "root mean square of the gradient with respect to a layer's output"
+    options = {"location": "bottom", "aspect": 50, "pad": 0.03, "fraction": 0.04}
+    bar = panels.colour_bar(figure, drawn, axes, label, **options)
     span = drawn.norm.vmax / drawn.norm.vmin
     if span >= ALL_TICKS_SPAN:
         # Ticks at powers of ten only would be few, and labels on all minor ticks would overlap.
         bar.ax.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
         every = LogFormatterSciNotation(minor_thresholds=(np.inf, np.inf))
         bar.ax.xaxis.set_minor_formatter(every if span < ALL_TICKS_SPAN**2 else NullFormatter())
-
-
-def _legend(figure: Drawing, axes: list[Axes]) -> None:
-    entries: dict[str, Any] = {}
-    for axis in axes:
-        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
-            entries.setdefault(label, handle)
-    if entries:
-        figure.legend(list(entries.values()), list(entries), loc="outside upper center", ncols=3)

@@ -7,7 +7,7 @@ import pandas as pd
 
 from analyses.accuracy.jumps import FALSE_DISCOVERY_RATE, changes_of_network
 from analyses.accuracy.learning_curves import curves_of
-from analyses.gradients.profile import over_depth, profile
+from analyses.gradients.profile import factor_over_depth, gradient_profile
 from analyses.reading.layer_gradients import medians_by_epoch, pivot_by_step
 from analyses.reading.predictions import accuracy_by_epoch, correctness, predictions_of
 from analyses.reading.runs import seed_label
@@ -58,10 +58,10 @@ def network_overview(
 
     Raises `NotApplicableError` if a run has no gradients at two layers with weights.
     """
-    flow = profile(network, runs)
+    flow = gradient_profile(network, runs)
     layers = flow.seeds[0].layers
     rms = [pivot_by_step(run.gradients, "rms", layers["layer"]) for run in runs]
-    factor, low, high = over_depth(flow)
+    factor, low, high = factor_over_depth(flow)
     predicted = [run for run in runs if len(run.predictions)]
     tested, marked = _marked(network, predicted, false_discovery_rate)
     return NetworkOverview(

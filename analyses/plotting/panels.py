@@ -1,6 +1,7 @@
-"""The kinds of panel that figures are made of: curves, heat maps, their axes and legends."""
+"""Draws the kinds of panel: curves and heat maps, with their axes, colour bars and legends."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import matplotlib as mpl
@@ -10,7 +11,13 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import (
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    PercentFormatter,
+)
 
 from analyses.plotting.theme import BAND_OPACITY, GREY, GRID, SMALL_TEXT_SIZE, WIDTH
 
@@ -22,15 +29,64 @@ def subplots(
     figure = Figure(figsize=(WIDTH, height), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, **options)
     for axis in axes.flat:
-        # Ticks made when the page is drawn would take their size from the settings of that time.
+        # Set the size here: matplotlib makes some ticks later, when other settings may hold.
         axis.tick_params(which="both", labelsize=SMALL_TEXT_SIZE, width=0.7)
         axis.grid(True, axis="y", color=GRID, linewidth=0.6)
         axis.set_axisbelow(True)
     return figure, axes
 
 
+@contextmanager
+def panel(
+    height: float, y_label: str, x_label: str = "epoch", columns: int = 4, *, whole: bool = True
+) -> Iterator[tuple[Figure, Axes]]:
+    """A figure with one panel. When the block ends, it gets its labels and a legend below.
+
+    `columns` are those of the legend. If `whole`, the horizontal axis shows whole numbers.
+    """
+    figure, axes = subplots(1, 1, height)
+    yield figure, axes[0, 0]
+    _label(axes[0, 0], y_label, x_label, whole)
+    legend(figure, [axes[0, 0]], columns)
+
+
+@contextmanager
+def row(
+    titles: Sequence[str],
+    height: float,
+    y_label: str,
+    x_label: str = "epoch",
+    columns: int = 4,
+    *,
+    whole: bool = True,
+) -> Iterator[tuple[Figure, list[Axes]]]:
+    """A figure with one panel per title, side by side, on one vertical scale.
+
+    When the block ends, the panels get their titles, labels and a legend below, as in `panel`.
+    """
+    figure, axes = subplots(1, len(titles), height, sharey=True)
+    yield figure, list(axes[0])
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title)
+        _label(axis, y_label if axis is axes[0, 0] else "", x_label, whole)
+    legend(figure, list(axes[0]), columns)
+
+
+def _label(axis: Axes, y_label: str, x_label: str, whole: bool) -> None:
+    axis.set_ylabel(y_label)
+    if whole:
+        epoch_axis(axis, x_label)
+    else:
+        axis.set_xlabel(x_label)
+
+
+def percent_axis(axis: Axes) -> None:
+    """Show the fractions on the vertical axis as whole percentages."""
+    axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+
+
 def epoch_axis(axis: Axes, label: str = "epoch") -> None:
-    """Whole epochs on the horizontal axis, with room for a single one."""
+    """Show whole epochs on the horizontal axis; widen the axis if there is only one."""
     axis.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
     low, high = axis.get_xlim()
     if high - low < 1:
@@ -39,7 +95,7 @@ def epoch_axis(axis: Axes, label: str = "epoch") -> None:
 
 
 def log_axis(axis: Axes, values: Sequence[float]) -> None:
-    """Logarithmic vertical axis, where there is something positive to show on it."""
+    """Make the vertical axis logarithmic if any of `values` is positive."""
     shown = [value for value in values if np.isfinite(value) and value > 0]
     if shown:
         axis.set_yscale("log")
@@ -47,7 +103,7 @@ def log_axis(axis: Axes, values: Sequence[float]) -> None:
 
 
 def plain_log_ticks(axis: Axis, span: float) -> None:
-    """Label a logarithmic axis of less than three decades with plain numbers."""
+    """Label a logarithmic axis with plain numbers if it spans less than three decades."""
     if span >= 1000:
         return
     plain = FuncFormatter(lambda value, _: f"{value:g}")
@@ -57,7 +113,7 @@ def plain_log_ticks(axis: Axis, span: float) -> None:
 
 
 def curve(axis: Axes, frame: pd.DataFrame, x: str, y: str, **style: Any) -> None:
-    """A line through columns `x` and `y`, with a band between columns `low` and `high`."""
+    """Draw a line through columns `x` and `y`, and a band between columns `low` and `high`."""
     marker = style.pop("marker", "")
     (line,) = axis.plot(frame[x], frame[y], marker=marker, markersize=3.5, **style)
     if {"low", "high"} <= set(frame.columns):
@@ -78,19 +134,19 @@ def heat_map(
     colour_map: str,
     title: str,
 ) -> Any:
-    """Rows by epoch as coloured cells, the first row at the bottom; returns what was drawn.
+    """Draw rows by epoch as coloured cells, the first row at the bottom; return the mesh.
 
-    Cells that are not finite stay grey. Rows are numbered by their index.
+    Cells that are not finite stay grey. The index of `matrix` labels the rows.
     """
     values = np.ma.masked_invalid(matrix.to_numpy(dtype=float))
     palette = mpl.colormaps[colour_map].with_extremes(bad="#bdbdbd")
     epochs = matrix.columns.to_numpy(dtype=float)
-    # A cell ends halfway to the next one, and has the width of one epoch where it has no next.
+    # A cell ends halfway to the next one. The outer edges lie half an epoch outside.
     between = (epochs[1:] + epochs[:-1]) / 2
     sides = np.concatenate([epochs[:1] - 0.5, between, epochs[-1:] + 0.5])
     heights = np.arange(len(matrix) + 1) - 0.5
     drawn = axis.pcolormesh(sides, heights, values, norm=norm, cmap=palette)
-    # An edge in the cell's own colour: without one, viewers let the page shine through the seams.
+    # Draw edges in the cell's own colour: without them, viewers show thin gaps between cells.
     drawn.set(edgecolor="face", linewidth=0.3)
     axis.grid(False)
     axis.set_title(title)
@@ -100,8 +156,34 @@ def heat_map(
     return drawn
 
 
+def heat_maps(
+    matrices: Mapping[str, pd.DataFrame],
+    height: float,
+    y_label: str,
+    colour_label: str,
+    colour_map: str = "cividis",
+    norm: Normalize | None = None,
+) -> Figure:
+    """A figure with one heat map per title, side by side, with one colour scale and its bar.
+
+    Without `norm` the scale is logarithmic, and cells that are not positive stay grey.
+    """
+    if norm is None:
+        matrices = {title: matrix.where(matrix > 0) for title, matrix in matrices.items()}
+    scale = norm or log_colours(list(matrices.values()))
+    figure, axes = subplots(1, len(matrices), height)
+    for axis, (title, matrix) in zip(axes[0], matrices.items(), strict=True):
+        drawn = heat_map(axis, matrix, scale, colour_map, title)
+    axes[0, 0].set_ylabel(y_label)
+    if norm is None:
+        log_colour_bar(figure, drawn, axes[0], colour_label)
+    else:
+        figure.colorbar(drawn, ax=list(axes[0]), label=colour_label)
+    return figure
+
+
 def finite_range(matrices: Sequence[pd.DataFrame]) -> tuple[float, float]:
-    """Smallest and largest finite value of several frames; (0, 1) where there is none."""
+    """Smallest and largest finite value of several frames; (0, 1) if there is none."""
     pool = np.concatenate([matrix.to_numpy(dtype=float).ravel() for matrix in matrices])
     pool = pool[np.isfinite(pool)]
     if not len(pool):
@@ -115,26 +197,31 @@ def log_colours(matrices: Sequence[pd.DataFrame]) -> LogNorm:
     return LogNorm(low, high) if 0 < low < high else LogNorm((high or 1) / 2, (high or 1) * 2)
 
 
-def log_colour_bar(figure: Figure, drawn: Any, axes: Sequence[Axes], label: str) -> None:
-    """A colour bar for panels that share a logarithmic colour scale."""
-    bar = figure.colorbar(drawn, ax=list(axes))
+def colour_bar(figure: Figure, drawn: Any, axes: Sequence[Axes], label: str, **options: Any) -> Any:
+    """A colour bar in small print for panels that share a colour scale; returns the bar."""
+    bar = figure.colorbar(drawn, ax=list(axes), **options)
     bar.set_label(label, fontsize=SMALL_TEXT_SIZE)
     bar.ax.tick_params(which="both", labelsize=SMALL_TEXT_SIZE)
+    return bar
+
+
+def log_colour_bar(figure: Figure, drawn: Any, axes: Sequence[Axes], label: str) -> None:
+    """A colour bar for panels that share a logarithmic colour scale."""
+    bar = colour_bar(figure, drawn, axes, label)
     plain_log_ticks(bar.ax.yaxis, drawn.norm.vmax / drawn.norm.vmin)
 
 
 def level_line(axis: Axes, height: float, label: str | None = None, style: str = "--") -> None:
-    """A thin grey line across a panel: a threshold, or what a theory says."""
+    """Draw a thin grey line across a panel, for a threshold or a theoretical value."""
     axis.axhline(height, color=GREY, linewidth=0.9, linestyle=style, label=label, zorder=1)
 
 
-def legend_below(figure: Figure, axes: Sequence[Axes], columns: int = 4) -> None:
-    """One legend for all panels, below them, each label once."""
+def legend(figure: Figure, axes: Sequence[Axes], columns: int = 4, *, above: bool = False) -> None:
+    """One legend for all panels, below or above them, each label once."""
     entries: dict[str, Any] = {}
     for axis in axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
     if entries:
-        figure.legend(
-            list(entries.values()), list(entries), loc="outside lower center", ncols=columns
-        )
+        place: Any = f"outside {'upper' if above else 'lower'} center"
+        figure.legend(list(entries.values()), list(entries), loc=place, ncols=columns)

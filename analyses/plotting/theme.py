@@ -1,9 +1,9 @@
-"""What all figures share: size, fonts, lines, one colour and one marker per network."""
+"""The theme of all figures: size, fonts, lines, a colour and a marker for each network."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import matplotlib as mpl
 import seaborn as sns
@@ -21,8 +21,8 @@ GRID = "#dddddd"
 
 BAND_OPACITY = 0.16
 
-# Okabe & Ito's colours, tellable apart by colour-blind readers, the palest two left out; the
-# line styles and markers tell the networks apart where there is no colour at all.
+# Okabe & Ito's colours without the two palest: colour-blind readers can tell them apart.
+# Markers tell the networks apart in print without colour.
 _PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 _MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -32,7 +32,7 @@ P = ParamSpec("P")
 
 @contextmanager
 def theme() -> Iterator[None]:
-    """Fonts, lines and spines of every figure, in force within the block alone."""
+    """Apply the fonts, lines and spines of every figure inside the block."""
     settings = {
         **sns.axes_style("ticks"),
         "font.size": TEXT_SIZE,
@@ -47,7 +47,7 @@ def theme() -> Iterator[None]:
         "legend.frameon": False,
         "figure.dpi": 120,
     }
-    # seaborn's styles name a font list of their own; matplotlib's default is always present.
+    # seaborn's styles list fonts that may be missing; matplotlib's default is always present.
     settings.pop("font.sans-serif", None)
     with mpl.rc_context(settings):
         yield
@@ -65,10 +65,13 @@ def themed(draw: Callable[P, Figure]) -> Callable[P, Figure]:
 
 
 def colours(networks: Sequence[str]) -> dict[str, str]:
-    """One colour per network, by its place in the experiment: the same in every figure."""
+    """One colour per network, by its position in the experiment: the same in every figure."""
     return {name: _PALETTE[index % len(_PALETTE)] for index, name in enumerate(networks)}
 
 
-def markers(networks: Sequence[str]) -> dict[str, str]:
-    """One marker per network, by its place in the experiment."""
-    return {name: _MARKERS[index % len(_MARKERS)] for index, name in enumerate(networks)}
+def styles(networks: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The colour and the marker of each network, as keywords of matplotlib's `plot`."""
+    return {
+        name: {"color": colour, "marker": _MARKERS[index % len(_MARKERS)]}
+        for index, (name, colour) in enumerate(colours(networks).items())
+    }

@@ -46,7 +46,7 @@ def _differs(each: Evidence) -> bool:
 @theme.themed
 def _draw(networks: list[str], one: NetworkComparison) -> Drawing:
     figure, axes = panels.subplots(len(one.evidence), 1, 0.5 + ROW_HEIGHT * len(one.evidence))
-    palette, marks = theme.colours(networks), theme.markers(networks)
+    styles = theme.styles(networks)
     for axis, each in zip(axes[:, 0], one.evidence, strict=True):
         for height, network, mean in (
             (1, one.pair.plain, each.plain),
@@ -54,13 +54,13 @@ def _draw(networks: list[str], one: NetworkComparison) -> Drawing:
         ):
             if mean is None or mean.value is None:
                 continue
-            style = {"color": palette[network], "marker": marks[network], "ms": 5}
-            axis.plot(each.reason.shown(mean.value), height, ls="", label=network, **style)
+            style = {"ls": "", "ms": 5, "label": network, **styles[network]}
+            axis.plot(each.reason.shown(mean.value), height, **style)
             if mean.low is not None and mean.high is not None:
                 ends = (each.reason.shown(mean.low), each.reason.shown(mean.high))
-                axis.hlines(height, *ends, color=palette[network], lw=1.4)
+                axis.hlines(height, *ends, color=styles[network]["color"], lw=1.4)
         _style_row(axis, each)
-    panels.legend_below(figure, list(axes[:, 0]))
+    panels.legend(figure, list(axes[:, 0]))
     return figure
 
 

@@ -18,7 +18,7 @@ from analyses.accuracy.difference import (
 from analyses.reading.pairs import NetworkPair, runs_of_same_seed
 from analyses.reading.predictions import correctness, predictions_of
 from analyses.skips.lesions import LESIONS, cost_difference, lesions_of
-from analyses.skips.scaling import SKIP_SCALES, doses
+from analyses.skips.scaling import SKIP_SCALES, scaling_response
 from analyses.statistics import Array
 from analyses.statistics.bootstrap import means_over_images
 from analyses.statistics.means import MIN_SEEDS, Mean, mean_over_steps
@@ -61,7 +61,7 @@ def interventions_on(experiment: Experiment, pair: NetworkPair) -> Interventions
         last_epoch_difference=accuracy_difference(matched) if matched else None,
         mean_difference=gap,
         difference_removed=removed,
-        loss_without_skips=doses(pair.residual, scaled).lost if scaled else None,
+        loss_without_skips=scaling_response(pair.residual, scaled).lost if scaled else None,
         deletion_cost_difference=cost_difference(both) if both else None,
     )
 

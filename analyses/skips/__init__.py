@@ -1,1 +1,1 @@
-"""Skip connections: what gradient they carry, and what becomes of a network without them."""
+"""Skip connections: the gradient they carry, and what happens to a network without them."""

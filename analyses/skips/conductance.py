@@ -1,7 +1,8 @@
-"""How much of a prediction comes through the skips rather than the branches?
+"""How much of a prediction comes through the skips, and how much through the branches?
 
-Conductance splits the logit of the predicted class, at each residual addition, into what came by
-the skip and what came by the branch. What would count against the skips: a share below one half.
+At each residual addition, conductance splits the logit of the predicted class into a part from the
+skip and a part from the branch. That most comes through the skips is contradicted by a share below
+one half.
 """
 
 from dataclasses import dataclass
@@ -31,11 +32,11 @@ TABLE = "conductance"
 HALF = 0.5
 HYPOTHESIS = "Most of the conductance[ of {}] goes through the skips."
 LEAD = "their mean share of the conductance is {}"
-COMPLETE = 0.05
-MIN_IMAGES = 8  # fewer say next to nothing about how images differ
+MAX_COMPLETENESS_ERROR = 0.05
+MIN_IMAGES = 8  # an interval over fewer images says next to nothing
 BASELINE = (
-    "Conductance depends on its baseline, here a black image, and speaks of the forward function, "
-    "not of how gradients trained it."
+    "Conductance depends on its baseline, here a black image. It describes the forward function, "
+    "not how gradients trained it."
 )
 SOURCES = (
     "Dhamdhere et al. 2018, How important is a neuron? (conductance, completeness)",
@@ -44,15 +45,15 @@ SOURCES = (
 
 
 @dataclass(frozen=True)
-class Conducted:
+class NetworkConductance:
     """The conductance of all seeds of one network, at the last epoch measured.
 
     Fields:
         network: its name.
-        images: of the first seed.
-        blocks: columns layer, share, low, high: sum over images of the skip's conductance over
-            that of skip and branch.
-        mean: that share averaged over blocks.
+        images: number of images of the first seed.
+        blocks: columns layer, share, low, high. The share is the skip's conductance over that of
+            skip and branch, each summed over images.
+        mean: the share averaged over blocks.
         error: median completeness error.
     """
 
@@ -63,8 +64,8 @@ class Conducted:
     error: float
 
 
-def skip_shares(run: Run) -> tuple[pd.Index, Array, Array]:
-    """The additions of `run`, and the conductance of skips and of both ways.
+def conductance_by_image(run: Run) -> tuple[pd.Index, Array, Array]:
+    """The conductance of each skip, and of skip and branch together, in `run`.
 
     Returns: names of the additions in order of execution; two arrays of shape [images, additions].
     """
@@ -84,9 +85,9 @@ def skip_shares(run: Run) -> tuple[pd.Index, Array, Array]:
     return pd.Index(names), skip, both
 
 
-def conducted(network: str, runs: list[Run]) -> Conducted:
-    """Reduce the conductance of the runs of one network, each of which recorded some."""
-    parts = [skip_shares(run) for run in runs]
+def network_conductance(network: str, runs: list[Run]) -> NetworkConductance:
+    """Reduce the conductance of the runs of one network; each run recorded some."""
+    parts = [conductance_by_image(run) for run in runs]
     names = parts[0][0]
     parts = [part for part in parts if part[0].equals(names) and len(part[1])]
     values = [_ratio(skip.sum(axis=0), both.sum(axis=0)) for _, skip, both in parts]
@@ -96,7 +97,7 @@ def conducted(network: str, runs: list[Run]) -> Conducted:
         mean = _mean([one[place] for one in values], [one[:, place] for one in draws], parts)
         rows.append({"layer": name, "share": mean.value, "low": mean.low, "high": mean.high})
     errors = pd.concat([last_epoch(run.table(TABLE))["completeness_error"] for run in runs])
-    return Conducted(
+    return NetworkConductance(
         network=network,
         images=len(parts[0][1]) if parts else 0,
         blocks=pd.DataFrame(rows).astype({"share": float, "low": float, "high": float}),
@@ -112,12 +113,12 @@ def _ratio(skip: Array, both: Array) -> Array:
 
 
 def _resampled(skip: Array, both: Array, seed: int) -> Array:
-    """Shares of resampled images, shape [resamples, additions]; NaN where the sum changes sign."""
+    """Shares of resampled images, shape [resamples, additions]; NaN if the sum changes sign."""
     weights = image_weights(len(skip), seed=seed)
     totals = weights @ both
-    # A ratio whose denominator may be 0 has no interval: every resample must keep its sign.
-    steady = (np.sign(totals) == np.sign(both.sum(axis=0))).all(axis=0)
-    return np.where(steady, _ratio(weights @ skip, totals), np.nan)
+    # A ratio whose denominator may be 0 has no interval: its sign must not change in any resample.
+    same_sign = (np.sign(totals) == np.sign(both.sum(axis=0))).all(axis=0)
+    return np.where(same_sign, _ratio(weights @ skip, totals), np.nan)
 
 
 def _mean(
@@ -136,16 +137,18 @@ def _mean(
     return Mean(value, float(low), float(high), f"bootstrap over {plural(images, 'image')}")
 
 
-def run(experiment: Experiment, half: float = HALF, complete: float = COMPLETE) -> AnalysisResult:
-    """The skips' share of the conductance, by block.
+def run(
+    experiment: Experiment, half: float = HALF, complete: float = MAX_COMPLETENESS_ERROR
+) -> AnalysisResult:
+    """Compute the skips' share of the conductance, by block.
 
-    `half` is the share from which the skips are said to carry most, `complete` the median
-    completeness error above which no verdict is given.
+    `half` is the share above which the skips are said to carry most. There is no verdict if the
+    median completeness error exceeds `complete`.
 
-    Raises `NotApplicableError` where no run recorded conductance.
+    Raises `NotApplicableError` if no run recorded conductance.
     """
     networks = by_network(runs_with(experiment, TABLE, "conductance of residual additions"))
-    found = [conducted(name, runs) for name, runs in networks.items()]
+    found = [network_conductance(name, runs) for name, runs in networks.items()]
     findings = tuple(_finding(one, half, complete) for one in found)
     together = sentence([_told(one, half, complete) for one in found], LEAD)
     return AnalysisResult(
@@ -175,13 +178,13 @@ def run(experiment: Experiment, half: float = HALF, complete: float = COMPLETE) 
     )
 
 
-def _verdict(one: Conducted, half: float, complete: float) -> Verdict:
+def _verdict(one: NetworkConductance, half: float, complete: float) -> Verdict:
     if not one.error <= complete:
         return Verdict.INCONCLUSIVE
     return verdict_above(one.mean.low, one.mean.high, half)
 
 
-def _told(one: Conducted, half: float, complete: float) -> NetworkStatement:
+def _told(one: NetworkConductance, half: float, complete: float) -> NetworkStatement:
     most = "most of what predictions rest on comes through the"
     clause = {
         Verdict.SUPPORTED: f"{most} skips",
@@ -190,7 +193,7 @@ def _told(one: Conducted, half: float, complete: float) -> NetworkStatement:
     }[_verdict(one, half, complete)]
     share = estimate_of("", one.mean)
     if share.value is None:
-        return NetworkStatement(one.network, clause, detail="no share could be had")
+        return NetworkStatement(one.network, clause, detail="no share could be computed")
     rough = "" if one.error <= complete else (
         f" (median completeness error {percent(one.error)})"
     )  # fmt: skip
@@ -199,7 +202,7 @@ def _told(one: Conducted, half: float, complete: float) -> NetworkStatement:
     )
 
 
-def _finding(one: Conducted, half: float, complete: float) -> Finding:
+def _finding(one: NetworkConductance, half: float, complete: float) -> Finding:
     whole = one.error <= complete
     return Finding(
         key=slug(f"conductance-{one.network}"),
@@ -217,8 +220,8 @@ def _finding(one: Conducted, half: float, complete: float) -> Finding:
             ),
         ),
         threshold=(
-            f"supported where the 95 % interval of the mean share lies above {number(half)}; asked "
-            f"where the median completeness error is at most {share_bound(complete)}"
+            f"supported if the 95 % interval of the mean share lies above {number(half)}; tested "
+            f"only if the median completeness error is at most {share_bound(complete)}"
         ),
         meaning=sentence([_told(one, half, complete)], LEAD),
         next_step=(
@@ -228,21 +231,21 @@ def _finding(one: Conducted, half: float, complete: float) -> Finding:
         ),
         caveats=(
             BASELINE,
-            "Where skip and branch oppose each other, one share exceeds 1, the other is negative.",
+            "If skip and branch oppose each other, one share exceeds 1 and the other is negative.",
         ),
         statement=without_network(HYPOTHESIS),
         evidence=("conductance-by-block", "blocks"),
     )
 
 
-def _figure(networks: list[str], found: list[Conducted], half: float) -> Figure:
+def _figure(networks: list[str], found: list[NetworkConductance], half: float) -> Figure:
     said = [
         f"{number(one.mean.value)} in {one.network}" for one in found if one.mean.value is not None
     ]
     title = (
         f"The skips' mean share of the conductance is {listing(said)}"
         if said
-        else "No share of the conductance could be had"
+        else "No share of the conductance could be computed"
     )
     return Figure(
         key="conductance-by-block",
@@ -257,20 +260,17 @@ def _figure(networks: list[str], found: list[Conducted], half: float) -> Figure:
 
 
 @theme.themed
-def _draw(networks: list[str], found: list[Conducted], half: float) -> Drawing:
-    figure, axes = panels.subplots(1, 1, 2.7)
-    axis = axes[0, 0]
-    palette, marks = theme.colours(networks), theme.markers(networks)
-    for one in found:
-        places = np.arange(1, len(one.blocks) + 1)
-        color = palette[one.network]
-        axis.vlines(places, one.blocks["low"], one.blocks["high"], color=color, lw=1)
-        style = {"color": color, "marker": marks[one.network], "label": one.network, "lw": 0.9}
-        axis.plot(places, one.blocks["share"], **style)
-    panels.level_line(axis, half, style=":")
-    axis.set_ylabel("skip's share of the conductance")
-    panels.epoch_axis(axis, "block, from the input")
-    panels.legend_below(figure, [axis])
+def _draw(networks: list[str], found: list[NetworkConductance], half: float) -> Drawing:
+    styles = theme.styles(networks)
+    labels = ("skip's share of the conductance", "block, from the input")
+    with panels.panel(2.7, *labels) as (figure, axis):
+        for one in found:
+            places = np.arange(1, len(one.blocks) + 1)
+            style = styles[one.network]
+            ends = (one.blocks["low"], one.blocks["high"])
+            axis.vlines(places, *ends, color=style["color"], lw=1)
+            axis.plot(places, one.blocks["share"], label=one.network, lw=0.9, **style)
+        panels.level_line(axis, half, style=":")
     return figure
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
-from matplotlib.ticker import FuncFormatter, PercentFormatter
+from matplotlib.ticker import FuncFormatter
 
 from analyses.accuracy.difference.measure import MEAN_ROW, DifferenceCurve
 from analyses.plotting import panels, theme
@@ -78,12 +78,10 @@ def by_epoch_figure(
 
 @theme.themed
 def _draw_by_epoch(curves: dict[str, DifferenceCurve]) -> Drawing:
-    figure, axes = panels.subplots(1, len(curves), 2.8, sharey=True)
-    for axis, (title, of) in zip(axes[0], curves.items(), strict=True):
-        _draw_curve(axis, of)
-        axis.set_title(title)
-    axes[0, 0].set_ylabel("difference in validation\naccuracy (points)")
-    panels.legend_below(figure, list(axes[0]), columns=3)
+    label = "difference in validation\naccuracy (points)"
+    with panels.row(list(curves), 2.8, label, columns=3) as (figure, axes):
+        for axis, of in zip(axes, curves.values(), strict=True):
+            _draw_curve(axis, of)
     return figure
 
 
@@ -110,7 +108,6 @@ def _draw_curve(axis: Axes, curve: DifferenceCurve) -> None:
         mean, color=DIFFERENCE_COLOUR, linestyle=":", linewidth=1.1, label="mean over epochs"
     )
     panels.level_line(axis, 0.0, "no difference")
-    panels.epoch_axis(axis)
 
 
 def power_figure(
@@ -147,8 +144,22 @@ def power_figure(
 def _draw_power(
     sizes: dict[str, float], seeds: int, sd: float, power: float, alpha: float
 ) -> Drawing:
-    figure, axes = panels.subplots(1, 1, 2.7)
-    axis = axes[0, 0]
+    with panels.panel(2.7, "power", "seeds (pairs of runs)", whole=False) as (figure, axis):
+        _draw_power_curves(axis, sizes, seeds, sd, alpha)
+        panels.level_line(axis, power, f"wanted: {100 * power:g} %")
+        axis.axvline(seeds, color=theme.GREY, linestyle=":", linewidth=1.1, label="seeds recorded")
+        axis.set_xscale("log")
+        axis.set_xticks([2, 3, 5, 10, 20, 50, 100, 200])
+        axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.xaxis.minorticks_off()
+        axis.set_ylim(0, 1.02)
+        panels.percent_axis(axis)
+    return figure
+
+
+def _draw_power_curves(
+    axis: Axes, sizes: dict[str, float], seeds: int, sd: float, alpha: float
+) -> None:
     counts = np.unique(np.geomspace(2, MAX_SEEDS_SHOWN, 40).round().astype(int))
     low, high = sd_interval(sd, seeds)
     styles = zip(sizes.items(), (DIFFERENCE_COLOUR, MEASURED_SIZE_COLOUR), ("-", "--"), strict=True)
@@ -161,15 +172,3 @@ def _draw_power(
         axis.fill_between(
             counts, curves[high], curves[low], color=colour, alpha=theme.BAND_OPACITY, linewidth=0
         )
-    panels.level_line(axis, power, f"wanted: {100 * power:g} %")
-    axis.axvline(seeds, color=theme.GREY, linestyle=":", linewidth=1.1, label="seeds recorded")
-    axis.set_xscale("log")
-    axis.set_xticks([2, 3, 5, 10, 20, 50, 100, 200])
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.xaxis.minorticks_off()
-    axis.set_ylim(0, 1.02)
-    axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    axis.set_xlabel("seeds (pairs of runs)")
-    axis.set_ylabel("power")
-    panels.legend_below(figure, [axis])
-    return figure

@@ -1,6 +1,7 @@
 """Figures of the explanation of the jumps: shares of the movement, and associations."""
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -86,7 +87,7 @@ def _draw_shares(found: dict[str, Decomposition]) -> Drawing:
     low, high = points.get_xlim()
     points.set_xlim(max(min(low, -0.1), -_FARTHEST), min(max(high, 1.1), _FARTHEST))
     points.set_xlabel("share with its 95 % interval")
-    panels.legend_below(figure, [bars])
+    panels.legend(figure, [bars])
     return figure
 
 
@@ -125,22 +126,20 @@ def _intervals(axis: Axes, height: int, one: Decomposition) -> None:
 def _draw_links(networks: list[str], correlations: pd.DataFrame) -> Drawing:
     quantities = list(dict.fromkeys(correlations["quantity"]))
     shown = list(dict.fromkeys(correlations["network"]))
-    figure, axes = panels.subplots(1, 1, 1.3 + 0.34 * len(quantities))
-    axis = axes[0, 0]
-    palette, marks = theme.colours(networks), theme.markers(networks)
-    for index, network in enumerate(shown):
-        own = correlations[correlations["network"] == network]
-        shift = 0.22 * (index - (len(shown) - 1) / 2)
-        for epoch, part in own.groupby("epoch", sort=False):
-            filled = palette[network] if epoch == "same epoch" else "white"
-            heights = [quantities.index(name) + shift for name in part["quantity"]]
-            style = {"mfc": filled, "mec": palette[network], "marker": marks[network]}
-            label = f"{network}, {epoch}"
-            axis.plot(part["Spearman rho"], heights, linestyle="", label=label, **style)
-    axis.axvline(0, color="black", linewidth=0.6)
-    axis.set_xlim(-1, 1)
-    axis.set_yticks(range(len(quantities)), quantities)
-    axis.set_ylim(len(quantities) - 0.5, -0.5)
-    axis.set_xlabel("Spearman's rho with the real change of accuracy")
-    panels.legend_below(figure, [axis])
+    height, label = 1.3 + 0.34 * len(quantities), "Spearman's rho with the real change of accuracy"
+    styles = theme.styles(networks)
+    with panels.panel(height, "", label, whole=False) as (figure, axis):
+        for index, network in enumerate(shown):
+            own = correlations[correlations["network"] == network]
+            shift = 0.22 * (index - (len(shown) - 1) / 2)
+            for epoch, part in own.groupby("epoch", sort=False):
+                heights = [quantities.index(name) + shift for name in part["quantity"]]
+                style: dict[str, Any] = {"ls": "", **styles[network]}
+                if epoch != "same epoch":
+                    style["mfc"] = "white"
+                axis.plot(part["Spearman rho"], heights, label=f"{network}, {epoch}", **style)
+        axis.axvline(0, color="black", linewidth=0.6)
+        axis.set_xlim(-1, 1)
+        axis.set_yticks(range(len(quantities)), quantities)
+        axis.set_ylim(len(quantities) - 0.5, -0.5)
     return figure

@@ -1,10 +1,11 @@
 """The figure of the accuracy curve with the changes beyond sampling noise."""
 
 from functools import partial
+from typing import Any
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
-from matplotlib.ticker import PercentFormatter
 
 from analyses.plotting import panels, theme
 from analyses.result import Figure
@@ -37,24 +38,25 @@ def jump_figure(networks: list[str], found: CurvesByNetwork) -> Figure:
 
 @theme.themed
 def _draw_curves(networks: list[str], found: CurvesByNetwork) -> Drawing:
-    figure, axes = panels.subplots(1, len(found), 2.8, sharey=True)
     palette = theme.colours(networks)
-    for axis, (network, (curves, changes)) in zip(axes[0], found.items(), strict=True):
-        for seed, curve in curves.groupby("seed", sort=False):
-            # With several seeds the bands would cover the curves.
-            alone = curves["seed"].nunique() == 1
-            shown = curve if alone else curve[["epoch", "accuracy"]]
-            style = {"color": palette[network], "marker": ".", "lw": 1.5 if alone else 0.9}
-            panels.curve(axis, shown, "epoch", "accuracy", **style)
-            real = changes[changes["real"] & (changes["seed"] == seed)]
-            merged = real.merge(curve[["epoch", "accuracy"]], on="epoch")
-            for sign, mark, label in ((1, "^", "real rise"), (-1, "v", "real fall")):
-                part = merged[merged["change"] * sign > 0]
-                marked = {"mec": "black", "mfc": "white" if sign > 0 else "black", "ms": 6.5}
-                axis.plot(part["epoch"], part["accuracy"], mark, label=label, zorder=4, **marked)
-        axis.set_title(network)
-        axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        panels.epoch_axis(axis)
-    axes[0, 0].set_ylabel("validation accuracy")
-    panels.legend_below(figure, list(axes[0]))
+    with panels.row(list(found), 2.8, "validation accuracy") as (figure, axes):
+        for axis, (network, (curves, changes)) in zip(axes, found.items(), strict=True):
+            _draw_network(axis, curves, changes, palette[network])
+            panels.percent_axis(axis)
     return figure
+
+
+def _draw_network(axis: Axes, curves: pd.DataFrame, changes: pd.DataFrame, colour: str) -> None:
+    for seed, curve in curves.groupby("seed", sort=False):
+        # With several seeds the bands would cover the curves.
+        alone = curves["seed"].nunique() == 1
+        shown = curve if alone else curve[["epoch", "accuracy"]]
+        style = {"color": colour, "marker": ".", "lw": 1.5 if alone else 0.9}
+        panels.curve(axis, shown, "epoch", "accuracy", **style)
+        real = changes[changes["real"] & (changes["seed"] == seed)]
+        merged = real.merge(curve[["epoch", "accuracy"]], on="epoch")
+        for sign, mark, label in ((1, "^", "real rise"), (-1, "v", "real fall")):
+            part = merged[merged["change"] * sign > 0]
+            fill = "white" if sign > 0 else "black"
+            marked: dict[str, Any] = {"mec": "black", "mfc": fill, "ms": 6.5, "zorder": 4}
+            axis.plot(part["epoch"], part["accuracy"], mark, label=label, **marked)

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
-from matplotlib.ticker import PercentFormatter
 
 from analyses.accuracy.learning_curves.reference import (
     OVERLAP_CAVEAT,
@@ -196,9 +195,9 @@ def _draw(networks: list[str], grouped: Curves, references: dict[str, pd.DataFra
             axis.plot(frame["epoch"], frame[name], style, color=theme.GREY, lw=1.1, label=label)
         axis.set_ylabel(CURVES[name])
         if name.endswith("accuracy"):
-            axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+            panels.percent_axis(axis)
         panels.epoch_axis(axis)
-    panels.legend_below(figure, list(axes.flat))
+    panels.legend(figure, list(axes.flat))
     return figure
 
 

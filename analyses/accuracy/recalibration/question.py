@@ -5,11 +5,12 @@ images. Contradicted if re-estimation removes less than half of the movement.
 """
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
-from matplotlib.ticker import PercentFormatter
 
 from analyses.accuracy.recalibration.measure import (
     Movement,
@@ -268,31 +269,30 @@ def _figure(
 
 @theme.themed
 def _draw(networks: list[str], series: dict[str, list[RecalibrationSeries]]) -> Drawing:
-    figure, axes = panels.subplots(1, len(series), 2.8, sharey=True)
-    palette, marks = theme.colours(networks), theme.markers(networks)
-    for axis, (network, members) in zip(axes[0], series.items(), strict=True):
-        for name, line, filled, label in (
-            ("running", "-", palette[network], "running statistics"),
-            ("re_estimated", "--", "white", "re-estimated statistics"),
-        ):
-            frames = [
-                accuracy_by_epoch(pd.DataFrame(getattr(both, name), index=both.epochs))
-                for both in members
-            ]
-            if len(frames) > 1:
-                for one in frames:
-                    thin = {"color": palette[network], "lw": 0.6, "alpha": 0.6, "ls": line}
-                    axis.plot(one["epoch"], one["accuracy"], **thin)
-                together = pd.concat(frames)[["epoch", "accuracy"]]
-                frames = [together.groupby("epoch", as_index=False).mean()]
-            style = {"color": palette[network], "marker": marks[network], "mfc": filled}
-            panels.curve(axis, frames[0], "epoch", "accuracy", ls=line, label=label, **style)
-        axis.set_title(network)
-        axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        panels.epoch_axis(axis)
-    axes[0, 0].set_ylabel("validation accuracy")
-    panels.legend_below(figure, list(axes[0]))
+    styles = theme.styles(networks)
+    with panels.row(list(series), 2.8, "validation accuracy") as (figure, axes):
+        for axis, (network, members) in zip(axes, series.items(), strict=True):
+            _draw_network(axis, members, styles[network])
+            panels.percent_axis(axis)
     return figure
+
+
+def _draw_network(axis: Axes, members: list[RecalibrationSeries], style: dict[str, Any]) -> None:
+    for name, line, fill, label in (
+        ("running", "-", {}, "running statistics"),
+        ("re_estimated", "--", {"mfc": "white"}, "re-estimated statistics"),
+    ):
+        frames = [
+            accuracy_by_epoch(pd.DataFrame(getattr(both, name), index=both.epochs))
+            for both in members
+        ]
+        if len(frames) > 1:
+            for one in frames:
+                thin = {"color": style["color"], "lw": 0.6, "alpha": 0.6, "ls": line}
+                axis.plot(one["epoch"], one["accuracy"], **thin)
+            together = pd.concat(frames)[["epoch", "accuracy"]]
+            frames = [together.groupby("epoch", as_index=False).mean()]
+        panels.curve(axis, frames[0], "epoch", "accuracy", ls=line, label=label, **style, **fill)
 
 
 ANALYSIS = Analysis(

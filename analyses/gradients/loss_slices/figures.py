@@ -1,4 +1,4 @@
-"""The loss on lines through the weights, and its sharpness by epoch."""
+"""The figures of the loss along lines through the weights, and of its sharpness by epoch."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -17,12 +17,15 @@ from analyses.result import Figure
 from analyses.wording.numbers import number
 from analyses.wording.phrases import listing, plural
 
-EPOCHS = "viridis"  # from dark to light in even steps, for readers of every kind of sight
-SYMBOLS = {"gradient": "distance along $-g/|g|$ (units of w)", "random": "multiple of the filters"}
+EPOCH_COLOURS = "viridis"  # from dark to light in even steps: readable without colour vision
+DISTANCE_LABELS = {
+    "gradient": "distance along $-g/|g|$ (units of w)",
+    "random": "multiple of the filters",
+}
 
 
-def lines_figure(slices: pd.DataFrame, shares: Sequence[str]) -> Figure | None:
-    """The loss from the weights before each jump to those after; None where there is none."""
+def between_epochs_figure(slices: pd.DataFrame, shares: Sequence[str]) -> Figure | None:
+    """The loss from the weights before each jump to those after it; None without slices."""
     if not len(slices):
         return None
     title = (
@@ -40,12 +43,12 @@ def lines_figure(slices: pd.DataFrame, shares: Sequence[str]) -> Figure | None:
             "colour: the epoch that the jump leads into. Logarithmic loss."
         ),
         alt=f"Training loss between the weights of consecutive epochs. {title}.",
-        draw=partial(_draw_lines, slices),
+        draw=partial(_draw_between_epochs, slices),
     )
 
 
 def surroundings_figure(slices: pd.DataFrame) -> Figure | None:
-    """The loss along the gradient and along a random direction; None where there is none."""
+    """The loss along the gradient and along a random direction; None without slices."""
     if not len(slices):
         return None
     random = slices[slices["direction"] == "random"]
@@ -58,7 +61,7 @@ def surroundings_figure(slices: pd.DataFrame) -> Figure | None:
         ),
         caption=(
             "Training loss of one fixed batch, less its value at the weights themselves (position "
-            "0): against the gradient, to where the loss would be 0 if it fell on straight, and "
+            "0): against the gradient, to where the loss would reach 0 in a straight line, and "
             "along one random direction whose filters have the norms of the network's own "
             "(Li et al. 2018). A line a jump, all seeds; colour: epoch. Vertical axis linear up to "
             "0.1 nats, logarithmic beyond."
@@ -69,14 +72,14 @@ def surroundings_figure(slices: pd.DataFrame) -> Figure | None:
 
 
 def _is_basin(line: pd.DataFrame) -> bool:
-    """Whether the loss is lowest at position 0 of all places recorded on one line."""
+    """Whether the loss on one line is lowest at position 0."""
     here = line.loc[line["position"] == 0, "loss"]
     elsewhere = line.loc[line["position"] != 0, "loss"]
     return len(here) > 0 and len(elsewhere) > 0 and bool(elsewhere.min() > here.iloc[0])
 
 
 def sharpness_figure(networks: Sequence[str], table: pd.DataFrame) -> Figure | None:
-    """Gradient norm and curvature by epoch; None where there are none."""
+    """Gradient norm and curvature by epoch; None if they were not recorded."""
     if not len(table):
         return None
     last = table[table["epoch"] == table.groupby("network")["epoch"].transform("max")]
@@ -100,78 +103,74 @@ def sharpness_figure(networks: Sequence[str], table: pd.DataFrame) -> Figure | N
 
 
 @theme.themed
-def _draw_lines(slices: pd.DataFrame) -> Drawing:
+def _draw_between_epochs(slices: pd.DataFrame) -> Drawing:
     networks = list(dict.fromkeys(slices["network"]))
-    figure, axes = panels.subplots(1, len(networks), 2.8, sharey=True)
-    norm, palette = _colours_of(slices)
-    for axis, network in zip(axes[0], networks, strict=True):
-        _lines(axis, slices[slices["network"] == network], norm, palette)
-        for end in (0, 1):
-            axis.axvline(end, color=theme.GREY, linewidth=0.7, linestyle=":")
-        axis.set_title(network)
-        axis.set_xlabel("position between both weights")
-    panels.log_axis(axes[0, 0], slices["loss"].tolist())
-    axes[0, 0].set_ylabel("training loss (nats)")
-    _epoch_bar(figure, axes[0], norm, palette)
+    norm, palette = _epoch_colours(slices)
+    labels = ("training loss (nats)", "position between both weights")
+    with panels.row(networks, 2.8, *labels, whole=False) as (figure, axes):
+        for axis, network in zip(axes, networks, strict=True):
+            _draw_slices(axis, slices[slices["network"] == network], norm, palette)
+            for end in (0, 1):
+                axis.axvline(end, color=theme.GREY, linewidth=0.7, linestyle=":")
+        panels.log_axis(axes[0], slices["loss"].tolist())
+        _epoch_bar(figure, axes, norm, palette)
     return figure
 
 
 @theme.themed
 def _draw_surroundings(slices: pd.DataFrame) -> Drawing:
     networks = list(dict.fromkeys(slices["network"]))
-    directions = [name for name in SYMBOLS if (slices["direction"] == name).any()]
+    directions = [name for name in DISTANCE_LABELS if (slices["direction"] == name).any()]
     figure, axes = panels.subplots(len(networks), len(directions), 0.6 + 2.1 * len(networks))
-    norm, palette = _colours_of(slices)
+    norm, palette = _epoch_colours(slices)
     keys = ["network", "seed", "epoch", "direction"]
     start = slices[slices["position"] == 0].set_index(keys)["loss"].rename("start")
     rise = slices.join(start, on=keys).assign(loss=lambda frame: frame["loss"] - frame["start"])
     for row, network in zip(axes, networks, strict=True):
         for axis, direction in zip(row, directions, strict=True):
             own = (rise["network"] == network) & (rise["direction"] == direction)
-            _lines(axis, rise[own], norm, palette)
+            _draw_slices(axis, rise[own], norm, palette)
             panels.level_line(axis, 0.0, style=":")
             axis.set_yscale("symlog", linthresh=0.1)
             axis.xaxis.set_major_locator(MaxNLocator(5))
             axis.set_title(f"{network}, {direction}")
-            axis.set_xlabel(SYMBOLS[direction])
+            axis.set_xlabel(DISTANCE_LABELS[direction])
         row[0].set_ylabel("rise of loss (nats)")
     _epoch_bar(figure, list(axes.flat), norm, palette)
     return figure
 
 
-def _lines(axis: Axes, slices: pd.DataFrame, norm: Normalize, palette: Colormap) -> None:
+def _draw_slices(axis: Axes, slices: pd.DataFrame, norm: Normalize, palette: Colormap) -> None:
     ordered = slices.sort_values("position")
     for (_, epoch), line in ordered.groupby(["seed", "epoch"]):
         style = {"color": palette(norm(epoch)), "marker": ".", "linewidth": 1}
         axis.plot(line["position"], line["loss"], **style)
 
 
-def _colours_of(slices: pd.DataFrame) -> tuple[Normalize, Colormap]:
+def _epoch_colours(slices: pd.DataFrame) -> tuple[Normalize, Colormap]:
     first, last = slices["epoch"].min(), slices["epoch"].max()
-    # The lightest fifth of the map, which is hardly seen on white, is left out.
+    # Leave out the lightest fifth of the map: it is hard to see on white.
     palette = LinearSegmentedColormap.from_list(
-        "epochs", mpl.colormaps[EPOCHS](np.linspace(0, 0.8, 64))
+        "epochs", mpl.colormaps[EPOCH_COLOURS](np.linspace(0, 0.8, 64))
     )
     return Normalize(first, max(last, first + 1)), palette
 
 
 def _epoch_bar(figure: Drawing, axes: Sequence[Axes], norm: Normalize, palette: Colormap) -> None:
-    bar = figure.colorbar(ScalarMappable(norm, palette), ax=list(axes), pad=0.02)
-    bar.set_label("epoch", fontsize=theme.SMALL_TEXT_SIZE)
+    bar = panels.colour_bar(figure, ScalarMappable(norm, palette), axes, "epoch", pad=0.02)
     bar.ax.yaxis.set_major_locator(MaxNLocator(integer=True))
-    bar.ax.tick_params(labelsize=theme.SMALL_TEXT_SIZE)
 
 
 @theme.themed
 def _draw_sharpness(networks: list[str], table: pd.DataFrame) -> Drawing:
     figure, axes = panels.subplots(1, 2, 2.6)
-    palette, marks = theme.colours(networks), theme.markers(networks)
+    styles = theme.styles(networks)
     for axis, column, label in (
         (axes[0, 0], "gradient_norm", "gradient norm (nats / unit of w)"),
         (axes[0, 1], "curvature", "curvature (nats / unit of w$^2$)"),
     ):
         for network, rows in table.groupby("network", sort=False):
-            style = {"color": palette[network], "marker": marks[network]}
+            style = styles[network]
             means = rows.groupby("epoch", as_index=False)[column].mean()
             axis.plot(means["epoch"], means[column], label=network, **style)
             axis.scatter(rows["epoch"], rows[column], s=8, alpha=0.6, **style)
@@ -183,5 +182,5 @@ def _draw_sharpness(networks: list[str], table: pd.DataFrame) -> Drawing:
             axis.set_yscale("symlog", linthresh=max(float(values.abs().median()), 1e-12))
         axis.set_ylabel(label)
         panels.epoch_axis(axis)
-    panels.legend_below(figure, list(axes[0]))
+    panels.legend(figure, list(axes[0]))
     return figure

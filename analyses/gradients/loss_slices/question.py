@@ -1,8 +1,8 @@
 """What does the training loss look like around the weights, and between epochs of a jump?
 
-Where the validation accuracy moved by more than sampling noise, the loss was measured along the
-straight line from the weights before to those after. What would count against a barrier between
-them: a loss that nowhere on the line exceeds both ends.
+At epochs where the validation accuracy moved by more than sampling noise, the loss was measured
+along the straight line from the weights before to those after. A barrier between them is
+contradicted by a loss that exceeds both ends nowhere on the line.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from analyses.gradients.loss_slices.figures import (
-    lines_figure,
+    between_epochs_figure,
     sharpness_figure,
     surroundings_figure,
 )
@@ -32,13 +32,13 @@ HYPOTHESIS = (
     "Between the weights before and after a jump[ of {}], the training loss rises above both."
 )
 LEAD = "it rises above both ends at {}"
-FEW_IMAGES = (
+ONE_BATCH = (
     "The loss is that of one training batch with that batch's own statistics: another batch "
     "gives other numbers, and validation has other statistics still."
 )
 JUMPS_ONLY = (
-    "Recorded at epochs where the accuracy jumped, and at no others: nothing here says whether "
-    "the loss between calm epochs runs differently."
+    "The loss was recorded only at epochs where the accuracy jumped. Between calm epochs it may "
+    "look the same."
 )
 SOURCES = (
     "Li et al. 2018, Visualizing the loss landscape of neural nets",
@@ -52,11 +52,12 @@ class Barrier:
     """The loss between the weights before and after a jump.
 
     Fields:
-        network, seed, epoch: the jump is into that epoch.
-        before, after: the losses of both ends, in nats.
-        highest: the largest loss between them; missing where a loss is not finite.
-        height: that less the larger of both ends; above 0 there is a barrier.
-        images: over which.
+        network, seed: the run.
+        epoch: the epoch that the jump leads into.
+        before, after: the losses at both ends, in nats.
+        highest: the largest loss between them; NaN if a loss is not finite.
+        height: `highest` less the larger of both ends; above 0 there is a barrier.
+        images: number of images that the loss is over.
     """
 
     network: str
@@ -70,7 +71,7 @@ class Barrier:
 
 
 def barriers(run: Run) -> list[Barrier]:
-    """The barrier at every jump of `run` whose line holds both ends and a place between them."""
+    """The barrier at every jump of `run` whose line has both ends and a point between them."""
     rows = run.table(SLICES)
     found = []
     for epoch, line in rows[rows["direction"] == BETWEEN].groupby("epoch"):
@@ -89,11 +90,11 @@ def barriers(run: Run) -> list[Barrier]:
 
 
 def run(experiment: Experiment, half: float = HALF) -> AnalysisResult:
-    """The slices of the loss at jumps, the barriers on them, and the sharpness by epoch.
+    """Show the slices of the loss at jumps, their barriers, and the sharpness by epoch.
 
-    `half` is the share of jumps from which most of them are said to cross a barrier.
+    `half` is the share of jumps above which most of them are said to cross a barrier.
 
-    Raises `NotApplicableError` where no run recorded slices or sharpness.
+    Raises `NotApplicableError` if no run recorded slices or sharpness.
     """
     sliced = [one for one in experiment.runs if len(one.table(SLICES))]
     sharp = [one for one in experiment.runs if len(one.table(SHARPNESS))]
@@ -150,8 +151,8 @@ def _finding(network: str, found: list[Barrier], half: float) -> Finding:
         verdict=verdict,
         estimates=_estimates(found),
         threshold=(
-            f"supported where the 95 % interval of the share lies above {share_bound(half)}, "
-            "contradicted where below"
+            f"supported if the 95 % interval of the share lies above {share_bound(half)}, "
+            "contradicted if below"
         ),
         meaning=sentence([_told(network, found, half)], LEAD),
         next_step={
@@ -161,7 +162,7 @@ def _finding(network: str, found: list[Barrier], half: float) -> Finding:
             ),
             Verdict.INCONCLUSIVE: "Record more seeds or epochs: each jump is one observation.",
         }[verdict],
-        caveats=(FEW_IMAGES, JUMPS_ONLY, "A barrier narrower than the grid stays unseen."),
+        caveats=(ONE_BATCH, JUMPS_ONLY, "A barrier narrower than the grid stays unseen."),
         statement=without_network(HYPOTHESIS),
         evidence=("between-epochs", "surroundings", "barriers"),
     )
@@ -197,7 +198,9 @@ def _told(network: str, found: list[Barrier], half: float) -> NetworkStatement:
     }[_verdict(found, half)]
     share = _share(found)
     if share.value is None:
-        return NetworkStatement(network, clause, detail="it was measured between no two epochs")
+        return NetworkStatement(
+            network, clause, detail="it was not measured between any two epochs"
+        )
     known = [one for one in found if np.isfinite(one.height)]
     crossed = f"{sum(one.height > 0 for one in known)} of {plural(len(known), 'jump')}"
     return NetworkStatement(network, clause, f"{crossed}, {share.words}")
@@ -229,7 +232,7 @@ def _figures(
         if finding.estimates[0].value is not None
     ]
     figures = (
-        lines_figure(slices[slices["direction"] == BETWEEN], shares),
+        between_epochs_figure(slices[slices["direction"] == BETWEEN], shares),
         surroundings_figure(slices[slices["direction"] != BETWEEN]),
         sharpness_figure(networks, table),
     )

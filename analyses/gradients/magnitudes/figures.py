@@ -1,4 +1,4 @@
-"""Draws magnitudes by depth as ridges: one histogram a layer, the input's at the bottom."""
+"""Draws magnitudes by depth as ridges: one histogram a layer, the input at the bottom."""
 
 from collections.abc import Sequence
 
@@ -8,54 +8,58 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
-from analyses.gradients.magnitudes.measure import KINDS, Magnitudes
+from analyses.gradients.magnitudes.measure import HISTOGRAM_TABLES, Magnitudes
 from analyses.plotting import panels, theme
 from gradflow.runs.reading.magnitudes import FLOAT16
 
-ACROSS = 3  # networks side by side; further ones come below
-MOST_RIDGES = 17  # of a panel: more are thinned out evenly
-OVERLAP = 2.0  # height of the tallest ridge, in distances between two
-LEAST_SHARE = 0.001  # bins at the ends of a ridge that hold less are cut off
-BEYOND = 1.5  # powers of two shown beyond the outermost bound
+NETWORKS_PER_ROW = 3  # further networks come below
+MAX_RIDGES = 17  # in a panel: more are thinned out evenly
+OVERLAP = 2.0  # height of the tallest ridge, in distances between neighbouring ridges
+MIN_SHARE = 0.001  # bins with less at the ends of a ridge are cut off
+AXIS_MARGIN = 1.5  # powers of two shown beyond the range of float16
 
 
 @theme.themed
 def draw_ridges(networks: list[str], shown: Sequence[Magnitudes]) -> Drawing:
-    """One column a network, activations over gradients, one axis of magnitudes for all."""
-    across = min(len(shown), ACROSS)
+    """Draw one column a network, activations above gradients, with one axis range for all."""
+    across = min(len(shown), NETWORKS_PER_ROW)
     groups = [shown[first : first + across] for first in range(0, len(shown), across)]
-    figure, axes = panels.subplots(len(KINDS) * len(groups), across, 2.9 * len(KINDS) * len(groups))
-    limits = _limits(shown)
+    figure, axes = panels.subplots(
+        len(HISTOGRAM_TABLES) * len(groups), across, 2.9 * len(HISTOGRAM_TABLES) * len(groups)
+    )
+    limits = _axis_limits(shown)
     palette = theme.colours(networks)
     for axis in axes.flat:
         axis.set_visible(False)
-    for row, (group, kind) in enumerate((group, kind) for group in groups for kind in KINDS):
+    for row, (group, kind) in enumerate(
+        (group, kind) for group in groups for kind in HISTOGRAM_TABLES
+    ):
         for column, one in enumerate(group):
             axis = axes[row, column]
             axis.set_visible(True)
-            _bounds(axis, limits)
-            _draw(axis, one, kind, palette[one.network], OVERLAP / _tallest(shown, kind))
+            _draw_float16_bounds(axis, limits)
+            _draw_histograms(axis, one, kind, palette[one.network], OVERLAP / _tallest(shown, kind))
             axis.set_title(f"{one.network}: {kind}", parse_math=False)
             if column == 0:
                 axis.set_ylabel("depth (layers from the input)")
-    panels.legend_below(figure, [axis for axis in axes.flat if axis.get_visible()], columns=3)
+    panels.legend(figure, [axis for axis in axes.flat if axis.get_visible()], columns=3)
     return figure
 
 
-def _limits(shown: Sequence[Magnitudes]) -> tuple[float, float]:
-    """Ends of the axis: all bounds of the format, and all bins that hold a thousandth."""
+def _axis_limits(shown: Sequence[Magnitudes]) -> tuple[float, float]:
+    """Ends of the axis: they include float16's range and all bins with at least `MIN_SHARE`."""
     filled = [
         int(exponent)
         for one in shown
         for ridges in one.ridges.values()
-        for exponent in ridges.columns[(ridges >= LEAST_SHARE).any()]
+        for exponent in ridges.columns[(ridges >= MIN_SHARE).any()]
     ]
-    low, high = FLOAT16.smallest - BEYOND, FLOAT16.largest + 1 + BEYOND
+    low, high = FLOAT16.smallest - AXIS_MARGIN, FLOAT16.largest + 1 + AXIS_MARGIN
     return min([low, *filled]), max([high, *(exponent + 1 for exponent in filled)])
 
 
-def _bounds(axis: Axes, limits: tuple[float, float]) -> None:
-    """What float16 makes of each magnitude: zero, fewer digits, all, infinite."""
+def _draw_float16_bounds(axis: Axes, limits: tuple[float, float]) -> None:
+    """Mark what float16 does to each magnitude: zero, fewer digits, unchanged, infinite."""
     axis.set_xlim(limits)
     axis.axvspan(limits[0], FLOAT16.smallest, color="#d0d0d0", lw=0, zorder=0)
     axis.axvspan(FLOAT16.smallest, FLOAT16.smallest_normal, color="#ececec", lw=0, zorder=0)
@@ -72,11 +76,11 @@ def _bounds(axis: Axes, limits: tuple[float, float]) -> None:
     axis.grid(False)
 
 
-def _draw(axis: Axes, one: Magnitudes, kind: str, colour: str, unit: float) -> None:
+def _draw_histograms(axis: Axes, one: Magnitudes, kind: str, colour: str, unit: float) -> None:
     first, last = (one.ridges[kind, epoch] for epoch in (one.epochs[0], one.epochs[-1]))
-    places = np.linspace(0, len(last) - 1, min(len(last), MOST_RIDGES)).round().astype(int)
+    places = np.linspace(0, len(last) - 1, min(len(last), MAX_RIDGES)).round().astype(int)
     depths = last.index[np.unique(places)]
-    # From the back to the front, so that each ridge covers the foot of the one behind it.
+    # Draw from back to front: each ridge covers the foot of the one behind it.
     for place in range(len(depths) - 1, -1, -1):
         order = 3 + len(depths) - place
         axis.axhline(place, color=theme.GRID, lw=0.5, zorder=order)
@@ -97,7 +101,7 @@ def _draw(axis: Axes, one: Magnitudes, kind: str, colour: str, unit: float) -> N
 
 
 def _tallest(shown: Sequence[Magnitudes], kind: str) -> float:
-    """The largest share in one bin, over all networks: their ridges have one scale."""
+    """The largest share in one bin over all networks: all ridges have the same vertical scale."""
     found = [
         r.to_numpy().max(initial=0)
         for one in shown
@@ -108,8 +112,8 @@ def _tallest(shown: Sequence[Magnitudes], kind: str) -> float:
 
 
 def _outline(ridges: pd.DataFrame, depth: float) -> tuple[np.ndarray, np.ndarray]:
-    """A ridge as a polygon through the middles of its bins, without the flat ends."""
+    """A ridge as a polygon through the middles of its bins, without flat ends: x and height."""
     shares = ridges.loc[depth]
-    high = np.flatnonzero(shares >= LEAST_SHARE)
+    high = np.flatnonzero(shares >= MIN_SHARE)
     shares = shares.iloc[max(high[0] - 1, 0) : high[-1] + 2] if len(high) else shares
     return shares.index.to_numpy(dtype=float) + 0.5, shares.to_numpy(dtype=float)

@@ -1,4 +1,4 @@
-"""How large the activations and gradients of a network are, and what float16 would keep of them."""
+"""The magnitudes of a network's activations and gradients, and what float16 would keep."""
 
 from dataclasses import dataclass
 
@@ -20,27 +20,28 @@ from gradflow.runs.reading.magnitudes import (
 )
 from gradflow.runs.reading.run import Run
 
-KINDS = {"activations": "activation_histograms", "gradients": "gradient_histograms"}
+HISTOGRAM_TABLES = {"activations": "activation_histograms", "gradients": "gradient_histograms"}
 
 
 @dataclass(frozen=True)
 class Magnitudes:
-    """Magnitudes at the layers with weights of all seeds of one network.
+    """Magnitudes at the layers with weights, over all seeds of one network.
 
-    Shares are among the elements that are not exactly zero, which no format loses.
+    Shares leave out elements that are exactly zero, because every format keeps these.
 
     Fields:
         network: its name.
-        epochs: the first and the last epoch with histograms; one where there is but one.
+        epochs: the first and the last epoch with histograms, or the only one.
         ridges: by kind, "activations" or "gradients", and epoch of `epochs`: the share of the
             elements in each bin, rows depth, columns exponent; rows add up to 1, but for the
             elements below 2^-126 and those not finite.
         zeros: share of exact zeros among all elements of the gradients.
         lost: share of gradient elements below float16's smallest number, mean over the steps.
         subnormal: the same below its smallest normal number, those that are lost included.
-        scale: the largest loss scale, a power of two, at which no recorded gradient of any layer
-            leaves float16's range; NaN where there is no gradient.
-        scaled: `subnormal` of the gradients scaled by it, all steps together; None likewise.
+        largest_loss_scale: the largest power of two by which the loss can be multiplied so that
+            no recorded gradient of any layer leaves float16's range; NaN without gradients.
+        subnormal_scaled: `subnormal` of the gradients multiplied by it, all steps together; None
+            without gradients.
         overflowing: share of activation elements beyond float16's range, all steps together.
         steps: recorded steps with histograms, over all seeds.
     """
@@ -51,17 +52,18 @@ class Magnitudes:
     zeros: float
     lost: Mean
     subnormal: Mean
-    scale: float
-    scaled: float | None
+    largest_loss_scale: float
+    subnormal_scaled: float | None
     overflowing: float
     steps: int
 
 
 def magnitudes(network: str, runs: list[Run]) -> Magnitudes:
-    """Reduce the histograms of the runs of one network, each of which has some."""
+    """Reduce the histograms of the runs of one network; each run has some."""
     depth = _depths(runs)
     frames = {
-        kind: [_known(run.table(table), depth) for run in runs] for kind, table in KINDS.items()
+        kind: [_known(run.table(table), depth) for run in runs]
+        for kind, table in HISTOGRAM_TABLES.items()
     }
     gradients = pd.concat(frames["gradients"], ignore_index=True)
     scale = loss_scale(pd.concat([run.gradient_histograms for run in runs], ignore_index=True))
@@ -79,15 +81,17 @@ def magnitudes(network: str, runs: list[Run]) -> Magnitudes:
         zeros=float(gradients["zeros"].sum() / element_counts(gradients).sum()),
         lost=mean_over_steps([one["lost"].to_numpy() for one in by_step]),
         subnormal=mean_over_steps([one["subnormal"].to_numpy() for one in by_step]),
-        scale=scale,
-        scaled=_share(gradients, fraction_lost(gradients, scale)) if np.isfinite(scale) else None,
+        largest_loss_scale=scale,
+        subnormal_scaled=_share(gradients, fraction_lost(gradients, scale))
+        if np.isfinite(scale)
+        else None,
         overflowing=_overflowing(pd.concat(frames["activations"], ignore_index=True)),
         steps=sum(map(len, by_step)),
     )
 
 
 def _depths(runs: list[Run]) -> pd.Series:
-    """Depth by layer: of the layers with weights, or of all where there are none of those."""
+    """Depth by layer, of the layers with weights; of all layers if there are no such layers."""
     layers = runs[0].layers.drop_duplicates("layer")
     chosen = weighted_layers(layers)
     depth: pd.Series = (chosen if len(chosen) else layers).set_index("layer")["depth"]
@@ -95,7 +99,7 @@ def _depths(runs: list[Run]) -> pd.Series:
 
 
 def _known(frame: pd.DataFrame, depth: pd.Series) -> pd.DataFrame:
-    """The rows of layers whose depth is known; all, at depth 0, where that of none is."""
+    """The rows of layers whose depth is known; all rows, at depth 0, if no depth is known."""
     if not len(depth):
         return frame.assign(depth=0)
     own = frame[frame["layer"].isin(depth.index)]
@@ -119,7 +123,7 @@ def _shares_by_step(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _share(frame: pd.DataFrame, fractions: pd.Series) -> float | None:
-    """A fraction of all elements by row as a share of those that are not zero in all rows."""
+    """Share of the nonzero elements of all rows, from `fractions` of all elements of each row."""
     present = nonzero_counts(frame).sum()
     return float((fractions * element_counts(frame)).sum() / present) if present else None
 

@@ -1,6 +1,6 @@
 """How large are activations and gradients by depth, and would float16 lose the small gradients?
 
-What would count against underflow: next to no gradient element below float16's smallest number.
+Underflow is contradicted if next to no gradient element is below float16's smallest number.
 """
 
 import math
@@ -9,7 +9,7 @@ from functools import partial
 import pandas as pd
 
 from analyses.gradients.magnitudes.figures import draw_ridges
-from analyses.gradients.magnitudes.measure import KINDS, Magnitudes, magnitudes
+from analyses.gradients.magnitudes.measure import HISTOGRAM_TABLES, Magnitudes, magnitudes
 from analyses.reading.runs import by_network
 from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Estimate, Figure, Finding, Table, Verdict
@@ -20,26 +20,26 @@ from analyses.wording.phrases import listing, slug
 from gradflow.runs.reading.magnitudes import FLOAT16
 from gradflow.runs.reading.run import Experiment
 
-LOST = 0.05  # share of the gradient elements
+MAX_LOST_SHARE = 0.05  # share of the gradient elements: a convention
 STATEMENT = "Gradients would underflow in float16."
 CAVEATS = (
     "Underflow means flushed to zero here. Between its smallest number and its smallest normal one "
     "float16 keeps a value with fewer digits.",
-    "Counted on the values as trained with. A training in float16 rounds at every layer, and "
-    "autocast keeps some of them in float32.",
-    "Gradients with respect to outputs of layers; those of the weights have other magnitudes.",
-    "Gradients of the loss as it was reduced: of a mean over the batch, they shrink with the "
-    "batch's size.",
+    "The counts are of the values of this training. Training in float16 rounds at every layer, and "
+    "autocast keeps some values in float32.",
+    "These are gradients with respect to outputs of layers; those of weights differ in size.",
+    "These are gradients of the loss as it was reduced: if it is a mean over the batch, they "
+    "shrink as the batch grows.",
 )
 
 
-def run(experiment: Experiment, lost: float = LOST) -> AnalysisResult:
-    """Histograms of magnitudes by depth, at the first and the last epoch that have them.
+def run(experiment: Experiment, lost: float = MAX_LOST_SHARE) -> AnalysisResult:
+    """Show histograms of magnitudes by depth, at the first and the last epoch that have them.
 
-    `lost` is the share of gradient elements too small for float16 from which its gradients are
-    said to underflow: a convention, of one in twenty.
+    `lost` is the share of gradient elements too small for float16 above which gradients are said
+    to underflow. The default of one in twenty is a convention.
 
-    Raises `NotApplicableError` where no run recorded histograms.
+    Raises `NotApplicableError` if no run recorded histograms.
     """
     runs = [run for run in experiment.runs if len(run.gradient_histograms)]
     if not runs:
@@ -80,14 +80,14 @@ def _finding(one: Magnitudes, bound: float) -> Finding:
             _estimate("gradient elements below 2^-24, lost in float16", one.lost),
             _estimate("gradient elements below 2^-14, its smallest normal number", one.subnormal),
             Estimate(
-                f"the same with the loss scaled by {_power(one.scale)}",
-                None if one.scaled is None else 100 * one.scaled,
+                f"the same with the loss scaled by {_power(one.largest_loss_scale)}",
+                None if one.subnormal_scaled is None else 100 * one.subnormal_scaled,
                 unit="%",
                 method="all recorded steps together; no interval",
             ),
         ),
         threshold=(
-            f"supported where the 95 % interval of the share below 2^{FLOAT16.smallest} lies above "
+            f"supported if the 95 % interval of the share below 2^{FLOAT16.smallest} lies above "
             f"{percent(bound)}"
         ),
         meaning=_meaning(one, verdict),
@@ -136,8 +136,8 @@ def _next_step(one: Magnitudes, verdict: Verdict) -> str:
             "subnormal ones, and see whether accuracy holds."
         )
     return (
-        f"Scale the loss, up to {_power(one.scale)} here (torch.amp.GradScaler finds its own "
-        "scale), or train in bfloat16, whose range is that of float32."
+        f"Scale the loss, up to {_power(one.largest_loss_scale)} here (torch.amp.GradScaler finds "
+        "its own scale), or train in bfloat16, whose range is that of float32."
     )
 
 
@@ -159,10 +159,10 @@ def _figure(networks: list[str], shown: list[Magnitudes]) -> Figure:
             "Each ridge is the histogram of the magnitudes at one depth (the input at the bottom): "
             "its height is the share of the elements in a bin, one power of two wide, at the first "
             "(dashed) and the last epoch with histograms (filled), exact zeros left out. On light "
-            "grey float16 keeps fewer digits, on dark grey it has nothing but 0 (below "
+            "grey float16 keeps fewer digits; on dark grey it keeps only 0 (below "
             f"2^{FLOAT16.smallest}) or infinity."
         ),
-        alt=" ".join(_alt(one, kind) for one in shown for kind in KINDS),
+        alt=" ".join(_alt(one, kind) for one in shown for kind in HISTOGRAM_TABLES),
         draw=partial(draw_ridges, networks, shown),
     )
 
@@ -187,8 +187,8 @@ def _table(shown: list[Magnitudes]) -> pd.DataFrame:
                 "gradients exactly 0": one.zeros,
                 "below 2^-24, of the others": one.lost.value,
                 "below 2^-14": one.subnormal.value,
-                "loss scale that fits": _power(one.scale),
-                "below 2^-14 with it": one.scaled,
+                "loss scale that fits": _power(one.largest_loss_scale),
+                "below 2^-14 with it": one.subnormal_scaled,
                 "activations beyond float16": one.overflowing,
             }
             for one in shown

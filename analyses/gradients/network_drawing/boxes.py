@@ -1,4 +1,4 @@
-"""A traced network as boxes in order of execution, and stages of boxes of one output shape."""
+"""Turns a traced network into boxes in order of execution, and boxes of one shape into stages."""
 
 import re
 from collections import Counter
@@ -11,22 +11,22 @@ from gradflow.runs.reading.run import Run
 
 _WEIGHTED = {"convolution", "linear", "recurrent", "attention", "embedding"}
 _TRAILING = {"normalization", "activation"}
-_CALL = re.compile(r"#\d+(?=$|\+)")
-_FURTHER = re.compile(r"\+\d+$")
-_MOST_OF = 0.5
+_CALL_NUMBER = re.compile(r"#\d+(?=$|\+)")
+_ADDITION_NUMBER = re.compile(r"\+\d+$")
+_MAX_BLOCK_SHARE = 0.5
 
 
 @dataclass(frozen=True)
 class Box:
-    """A step on the way from the input to the loss.
+    """A box of the drawing: a block or a layer.
 
     Fields:
-        name: of its block, its layer or its residual addition, as recorded.
+        name: name of its block, layer or residual addition, as recorded.
         kind: class of its block or layer.
-        shape: of its output, N aside, as in `64x8x8`.
-        output: the layer whose gradient is that at the box's output; "" where none was observed.
-        rows: the first and the last of the rows of the table of layers that it spans.
-        members: how many boxes of the network it stands for.
+        shape: shape of its output without N, such as `64x8x8`.
+        output: the layer whose output gradient is that at the box's output; "" if not observed.
+        rows: the first and the last row of the table of layers that it spans.
+        members: number of boxes of the network that it stands for.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Box:
 class Stage:
     """Neighbouring boxes, numbers `first` to `last`, whose outputs have one shape.
 
-    `name` is the module that all of them are parts of; "" where there is none.
+    `name` is the module that contains all of them; "" if there is none.
     """
 
     name: str
@@ -53,24 +53,24 @@ class Stage:
 def boxes_of(run: Run) -> list[Box]:
     """The boxes of the network of `run`, in order of execution.
 
-    A block is a box, and so is a layer with weights that stands in no block, together with the
-    normalization and activation after it. A block with several residual additions is one box for
-    each. A module that holds blocks with residual additions, or more than half of the layers with
-    weights, is no block: what it holds is shown.
+    Each block is a box. Each layer with weights outside of blocks is a box together with the
+    normalization and activation after it. A block with several residual additions becomes one box
+    per addition. A module that contains blocks with residual additions, or more than half of the
+    layers with weights, is not drawn as a block: its contents are.
     """
     layers = run.layers.reset_index(drop=True)
     additions = additions_of(run)
-    units = _units(layers, set(additions))
+    units = _block_modules(layers, set(additions))
     boxes: list[Box] = []
     pending: list[int] = []  # rows inside a block that has not ended yet
-    single = False  # whether the last box is a layer that may take in what follows it
+    single = False  # whether the last box is a layer that may include the next rows
     for row, (layer, kind, role, shape) in enumerate(
         zip(layers["layer"], layers["type"], layers["role"], layers["shape"], strict=True)
     ):
         if without_call(layer) in units:
             boxes += _boxes_of_block(layer, kind, shape, (min([*pending, row]), row), additions)
             pending, single = [], False
-        elif not units.isdisjoint(_above(layer)):
+        elif not units.isdisjoint(_ancestors(layer)):
             pending.append(row)
         elif role in _WEIGHTED:
             boxes.append(Box(layer, kind, shape, layer, (row, row)))
@@ -89,47 +89,52 @@ def stages_of(boxes: Sequence[Box]) -> list[Stage]:
         if place == len(boxes) or boxes[place].shape != boxes[first].shape:
             members = boxes[first:place]
             stages.append(
-                Stage(_common([box.name for box in members]), members[0].shape, first, place - 1)
+                Stage(
+                    _common_module([box.name for box in members]),
+                    members[0].shape,
+                    first,
+                    place - 1,
+                )
             )
             first = place
     return stages
 
 
 def additions_of(run: Run) -> dict[str, list[str]]:
-    """The residual additions of `run` by the module whose forward adds, in order of execution.
+    """The residual additions of `run`, by the module whose forward adds, in order of execution.
 
-    Modules as recorded: a further call ends in `#2`, and so on.
+    Modules have their recorded names: a second call ends in `#2`, and so on.
     """
     found: dict[str, list[str]] = {}
     for name in run.junctions["layer"].drop_duplicates():
-        found.setdefault(_FURTHER.sub("", name), []).append(name)
+        found.setdefault(_ADDITION_NUMBER.sub("", name), []).append(name)
     return found
 
 
 def without_call(name: str) -> str:
-    """The module of a recorded name, without the number of the call."""
-    return _CALL.sub("", name)
+    """The module of a recorded name: the name without the number of the call."""
+    return _CALL_NUMBER.sub("", name)
 
 
-def _above(name: str) -> list[str]:
-    """The modules that `name` is a part of."""
+def _ancestors(name: str) -> list[str]:
+    """The modules that contain `name`."""
     return [name[:place] for place, letter in enumerate(name) if letter == "."]
 
 
-def _units(layers: pd.DataFrame, owners: set[str]) -> set[str]:
+def _block_modules(layers: pd.DataFrame, owners: set[str]) -> set[str]:
     """The modules that are drawn as blocks; `owners` are the modules with residual additions."""
     adding = {without_call(name) for name in owners}
     names = layers["layer"].map(without_call)
     blocks = names[(layers["role"] == "block") | names.isin(adding)].drop_duplicates()
     weighted = names[layers["role"].isin(_WEIGHTED)]
-    within = Counter(module for name in weighted for module in _above(name))
-    around_residual = {module for name in adding for module in _above(name)}
+    within = Counter(module for name in weighted for module in _ancestors(name))
+    around_residual = {module for name in adding for module in _ancestors(name)}
     chosen: set[str] = set()
     for name in sorted(blocks, key=lambda name: name.count(".")):
-        inside_another = not chosen.isdisjoint(_above(name))
+        inside_another = not chosen.isdisjoint(_ancestors(name))
         holds_residual = name in around_residual
         share = within[name] / max(1, len(weighted))
-        if not (inside_another or holds_residual) and (name in adding or share <= _MOST_OF):
+        if not (inside_another or holds_residual) and (name in adding or share <= _MAX_BLOCK_SHARE):
             chosen.add(name)
     return chosen
 
@@ -138,13 +143,13 @@ def _boxes_of_block(
     layer: str, kind: str, shape: str, rows: tuple[int, int], additions: dict[str, list[str]]
 ) -> list[Box]:
     names = additions.get(layer, [layer])
-    # Between two additions of one block nothing need be observed: the last one's sum is its output.
+    # Only the last addition's sum is the block's output; the others may not be observed.
     inner = [Box(name, kind, shape, "", rows) for name in names[:-1]]
     return [*inner, Box(names[-1], kind, shape, layer, rows)]
 
 
-def _common(names: Sequence[str]) -> str:
-    """The module that all of `names` are parts of; of a single layer its own module."""
+def _common_module(names: Sequence[str]) -> str:
+    """The innermost module that contains all of `names`."""
     parts = [name.split(".")[:-1] for name in names]
     shared = parts[0]
     for other in parts[1:]:

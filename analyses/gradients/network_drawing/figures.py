@@ -1,4 +1,4 @@
-"""The figures of drawn networks, and how they change from epoch to epoch."""
+"""The figures of drawn networks, and the values for their slider over the epochs."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -6,12 +6,12 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from analyses.gradients.network_drawing.flows import Flows, spanned
+from analyses.gradients.network_drawing.flows import Flows, name_range
 from analyses.gradients.network_drawing.marks import (
     TIMES,
     Scale,
     factor_text,
-    head_side,
+    head_size,
     scale_for,
     times,
 )
@@ -26,11 +26,11 @@ from analyses.result import Figure, Slider
 from analyses.wording.numbers import number
 from analyses.wording.phrases import listing, plural
 
-MOST_POSITIONS = 60
+MAX_POSITIONS = 60
 
 
-def network_figures(flows: Sequence[Flows], most: int = MOST_POSITIONS) -> tuple[Figure, ...]:
-    """The drawings of the networks, as many side by side as fit, with `most` epochs or fewer."""
+def network_figures(flows: Sequence[Flows], most: int = MAX_POSITIONS) -> tuple[Figure, ...]:
+    """The drawings of the networks, side by side while they fit, with at most `most` epochs."""
     values = np.concatenate([one.relative.to_numpy(dtype=float).ravel() for one in flows])
     scale = scale_for(values)
     sheets = sheets_of(flows)
@@ -41,7 +41,7 @@ def network_figures(flows: Sequence[Flows], most: int = MOST_POSITIONS) -> tuple
 
 
 def shown_epoch(flows: Sequence[Flows]) -> int:
-    """The last epoch at which every network has a gradient to draw; the last of all otherwise."""
+    """The last epoch at which every network has a gradient; else the last one of any network."""
     drawn = [set(one.relative.columns[one.relative.notna().any()]) for one in flows]
     common = set.intersection(*drawn) or set.union(*drawn)
     return int(max(common or {int(one.relative.columns[-1]) for one in flows}))
@@ -73,7 +73,7 @@ def mean_share(one: Flows, epoch: int) -> float:
 
 
 def largest_change(one: Flows, epoch: int) -> tuple[str, str]:
-    """The largest factor over a stage on the way to the input, and which stage; "" for none."""
+    """The largest change of the gradient over a stage, and the stage; "" if there is none."""
     factors = [
         (float(one.factor(place)[epoch]), stage.name or times(stage.shape))
         for place, stage in enumerate(one.layout.stages)
@@ -95,7 +95,7 @@ def _figure(sheet: Sheet, scale: Scale, key: str, most: int) -> Figure:
     return Figure(
         key=key,
         title=title,
-        caption=_caption(sheet, scale, epoch) + _kept(len(epochs), sheet),
+        caption=_caption(sheet, scale, epoch) + _slider_note(len(epochs), sheet),
         alt=f"{_alt(sheet)} {title}.",
         draw=partial(draw_sheet, sheet, scale, epoch),
         slider=_slider(sheet, scale, epochs, epoch) if len(epochs) > 1 else None,
@@ -103,7 +103,7 @@ def _figure(sheet: Sheet, scale: Scale, key: str, most: int) -> Figure:
 
 
 def _with_epoch(one: Flows, epoch: int) -> Flows:
-    """The flows with a column for `epoch`, missing where the network has none."""
+    """The flows with a column for `epoch`, missing if the network has none."""
     columns = sorted({*one.relative.columns, epoch})
     return Flows(
         one.layout, one.arrows, one.relative.reindex(columns=columns),
@@ -112,7 +112,7 @@ def _with_epoch(one: Flows, epoch: int) -> Flows:
 
 
 def _positions(sheet: Sheet, shown: int, most: int) -> list[int]:
-    """The epochs of the slider: evenly chosen, the first, the last and the one shown included."""
+    """The epochs of the slider: evenly spaced, with the first, the last and the shown one."""
     epochs = sorted({int(epoch) for one in sheet.flows for epoch in one.relative.columns})
     places = np.linspace(0, len(epochs) - 1, min(len(epochs), most)).round().astype(int)
     return sorted({*(epochs[place] for place in places), shown})
@@ -134,20 +134,20 @@ def _caption(sheet: Sheet, scale: Scale, epoch: int) -> str:
             f"input at the top. Width of an arrow: {width} the norm of the gradient that arrives "
             f"at its head, median over the steps of the epoch{over}, relative to that at the end "
             "of its stage, a band of blocks whose outputs have one shape. Widths of different "
-            "stages do not compare, for their tensors differ in size.",
+            "stages do not compare, because their tensors differ in size.",
             *(["Orange, dashed: what comes through the branch; green: along the skip beside it; "
                "both are measured where they join, at the block's input, and add up there as "
                "vectors."] if any(one.layout.skips for one in sheet.flows) else []),
             *(["A box with others behind it stands for several blocks; its skip and branch are "
                "their geometric means."] if grouped else []),
-            *([f"Not drawn: {listing(unplaced)}, of which the trace does not tell what they lead "
-               "over."] if unplaced else []),
+            *([f"Not drawn: {listing(unplaced)}, whose skips could not be located in the trace."]
+              if unplaced else []),
         ]
     )  # fmt: skip
 
 
-def _kept(positions: int, sheet: Sheet) -> str:
-    """What to say where the slider leaves epochs out."""
+def _slider_note(positions: int, sheet: Sheet) -> str:
+    """A sentence on the epochs that the slider leaves out; empty if it has all of them."""
     recorded = len({epoch for one in sheet.flows for epoch in one.relative.columns})
     if positions >= recorded:
         return ""
@@ -173,14 +173,14 @@ def _slider(sheet: Sheet, scale: Scale, epochs: Sequence[int], shown: int) -> Sl
         relative, norm = (frame.reindex(columns=epochs) for frame in (one.relative, one.norm))
         for row, arrow in enumerate(one.arrows):
             wide = [scale.width(float(value)) for value in relative.iloc[row]]
-            drawn = head_side(scale.width(float(one.relative[shown].iloc[row]))) or 0.001
+            drawn = head_size(scale.width(float(one.relative[shown].iloc[row]))) or 0.001
             for piece in pieces(sheet, network, arrow):
                 widths[piece.gid] = tuple(wide)
                 names[piece.gid] = f"{one.layout.network}: {arrow.name}"
-                texts[piece.gid] = _said(relative.iloc[row], norm.iloc[row])
+                texts[piece.gid] = _slider_texts(relative.iloc[row], norm.iloc[row])
                 if piece.head is not None:
                     sizes[f"{piece.gid}-head"] = tuple(
-                        round(head_side(width) / drawn, 3) for width in wide
+                        round(head_size(width) / drawn, 3) for width in wide
                     )
         for place, stage in enumerate(one.layout.stages):
             if stage.last > stage.first:
@@ -190,7 +190,7 @@ def _slider(sheet: Sheet, scale: Scale, epochs: Sequence[int], shown: int) -> Sl
     return Slider("epoch", positions, epochs.index(shown), widths, sizes, names, texts)
 
 
-def _said(relative: pd.Series, norm: pd.Series) -> tuple[str, ...]:
+def _slider_texts(relative: pd.Series, norm: pd.Series) -> tuple[str, ...]:
     return tuple(
         f"{number(a)}{TIMES} (norm {number(b)})" if np.isfinite(a)
         else f"norm {number(b)}" if np.isfinite(b)
@@ -200,9 +200,9 @@ def _said(relative: pd.Series, norm: pd.Series) -> tuple[str, ...]:
 
 
 def arrow_table(flows: Sequence[Flows], epoch: int) -> pd.DataFrame:
-    """What is drawn, one row a box or skip: the gradient at the output, and its parts at the input.
+    """The drawn values, one row a box or skip: the gradient at the output, its parts at the input.
 
-    Relative to the end of the stage, but for the norm.
+    All values but the norm are relative to the end of the stage.
     """
     rows = []
     for one in flows:
@@ -222,7 +222,7 @@ def arrow_table(flows: Sequence[Flows], epoch: int) -> pd.DataFrame:
             for k in ending:
                 rows.append(
                     row
-                    | {"block": spanned(one.layout.skips[k].names)}
+                    | {"block": name_range(one.layout.skips[k].names)}
                     | {f"{kind} at its input": relative.iloc[one.row(kind, k)]
                        for kind in ("skip", "branch")}
                 )  # fmt: skip

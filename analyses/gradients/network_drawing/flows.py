@@ -1,8 +1,8 @@
-"""The gradient on every arrow of a drawn network, epoch by epoch.
+"""The gradient on every arrow of a drawn network, by epoch.
 
-Norms of tensors of different size say nothing about one another, so each is taken relative to the
-norm at the end of its stage, at the same step: there, where the gradient comes in from the loss, it
-is 1.
+Norms of tensors of different size do not compare. Each norm is therefore divided by the norm at the
+end of its stage at the same step. The gradient arrives there from the loss, so the value there is
+1.
 """
 
 from collections.abc import Sequence
@@ -19,10 +19,13 @@ from gradflow.runs.reading.run import Run
 
 @dataclass(frozen=True)
 class Arrow:
-    """A flow of gradient: its `kind` is `trunk`, `branch` or `skip`.
+    """An arrow of the drawing.
 
-    `place` is the box whose output the gradient of a trunk is taken at, or the number of the skip
-    that a branch or skip belongs to; `name` says what it is in words.
+    Fields:
+        kind: `trunk`, `branch` or `skip`.
+        place: of a trunk, the box at whose output the gradient is measured; otherwise the number
+            of the skip in the layout.
+        name: what the arrow is, in words.
     """
 
     kind: str
@@ -35,14 +38,14 @@ class Flows:
     """The gradient on each arrow of one network.
 
     Fields:
-        layout: what is drawn.
-        arrows: in no particular order.
+        layout: the boxes, stages and skips.
+        arrows: the arrows, in the order of the rows of `relative` and `norm`.
         relative: norm relative to that at the end of the stage, one row an arrow, one column an
-            epoch: median over steps, geometric mean over seeds; NaN where there is none.
-        norm: the L2 norm itself, likewise.
+            epoch: median over steps, geometric mean over seeds; NaN if not recorded.
+        norm: the L2 norm itself, in the same way.
         shares: the skip's share of the gradient, one row an addition, one column an epoch: median
             over steps, mean over seeds.
-        seeds: how many runs.
+        seeds: number of runs.
     """
 
     layout: Layout
@@ -59,14 +62,14 @@ class Flows:
         )
 
     def factor(self, stage: int) -> pd.Series:
-        """How often the gradient at the last output of a stage goes into that at the first."""
+        """The gradient at the first output of a stage over that at its last, by epoch."""
         return self.relative.iloc[self.row("trunk", self.layout.stages[stage].first)]
 
 
 def flows_of(layout: Layout, runs: Sequence[Run]) -> Flows:
     """The gradient on each arrow of `layout`, over the `runs` of its network."""
     arrows = _arrows(layout)
-    measured = [_Measured(layout, run) for run in runs]
+    measured = [_RunNorms(layout, run) for run in runs]
     return Flows(
         layout=layout,
         arrows=tuple(arrows),
@@ -80,20 +83,20 @@ def flows_of(layout: Layout, runs: Sequence[Run]) -> Flows:
 def _arrows(layout: Layout) -> list[Arrow]:
     outputs = [Arrow("trunk", i, f"{box.name}, output") for i, box in enumerate(layout.boxes)]
     parts = [
-        Arrow(kind, number, f"{spanned(skip.names)}, {kind}")
+        Arrow(kind, number, f"{name_range(skip.names)}, {kind}")
         for number, skip in enumerate(layout.skips)
         for kind in ("branch", "skip")
     ]
     return outputs + parts
 
 
-def spanned(names: Sequence[str]) -> str:
+def name_range(names: Sequence[str]) -> str:
     """One name, or the first and the last of several."""
     return names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
 
 
-class _Measured:
-    """The norms of one run, one entry per (epoch, step)."""
+class _RunNorms:
+    """The norms of one run, by (epoch, step)."""
 
     def __init__(self, layout: Layout, run: Run) -> None:
         self._layout = layout
@@ -112,26 +115,30 @@ class _Measured:
         }
 
     def norms(self, arrows: Sequence[Arrow]) -> pd.DataFrame:
-        """The norm on each arrow, of several additions their geometric mean."""
-        return self._frame([_geometric(self._members(arrow)) for arrow in arrows])
+        """The norm on each arrow; the geometric mean if it stands for several additions."""
+        return self._frame([_geometric_mean(self._members(arrow)) for arrow in arrows])
 
     def relative(self, arrows: Sequence[Arrow]) -> pd.DataFrame:
-        """The norm on each arrow relative to that at the end of the stage it is compared in."""
+        """The norm on each arrow, relative to that at the end of its stage."""
         return self._frame([self._ratio(arrow) for arrow in arrows])
 
     def _frame(self, columns: list[Array]) -> pd.DataFrame:
         return pd.DataFrame(np.column_stack(columns), index=self._steps)
 
     def _ratio(self, arrow: Arrow) -> Array:
-        unit = arrow.place if arrow.kind == "trunk" else self._layout.skips[arrow.place].unit
-        if unit is not None:
-            whole = self._trunk(self._layout.stage_of(unit).last)
+        shape_box = (
+            arrow.place if arrow.kind == "trunk" else self._layout.skips[arrow.place].shape_box
+        )
+        if shape_box is not None:
+            whole = self._trunk(self._layout.stage_of(shape_box).last)
         else:
-            # Nothing of the shape of x was observed: skip and branch are parts of dL/dx itself.
+            # No tensor of the shape of x was observed: divide by the norm of dL/dx itself.
             names = self._layout.skips[arrow.place].names
-            whole = _geometric([self._norms["input", name] for name in names])
-        with np.errstate(divide="ignore", invalid="ignore"):  # a zero says nothing of the rest
-            ratio: Array = _geometric(self._members(arrow)) / whole
+            whole = _geometric_mean([self._norms["input", name] for name in names])
+        with np.errstate(
+            divide="ignore", invalid="ignore"
+        ):  # division by a zero norm gives inf or NaN
+            ratio: Array = _geometric_mean(self._members(arrow)) / whole
         return ratio
 
     def _members(self, arrow: Arrow) -> list[Array]:
@@ -140,7 +147,7 @@ class _Measured:
         return [self._norms[arrow.kind, name] for name in self._layout.skips[arrow.place].names]
 
     def _trunk(self, box: int) -> Array:
-        """The norm at a box's output: as observed there, or at the input of the next addition."""
+        """The norm at a box's output: observed there, or at the input of the next addition."""
         output = self._layout.boxes[box].output
         if output:
             return self._norms["output", output]
@@ -150,10 +157,10 @@ class _Measured:
         return np.full(len(self._steps), np.nan)
 
 
-def _geometric(members: Sequence[Array]) -> Array:
+def _geometric_mean(members: Sequence[Array]) -> Array:
     if len(members) == 1:
         return members[0]
-    with np.errstate(divide="ignore"):  # the mean of a zero and others is zero
+    with np.errstate(divide="ignore"):  # a zero makes the geometric mean zero
         mean: Array = np.exp(np.mean(np.log(members), axis=0))
     return mean
 

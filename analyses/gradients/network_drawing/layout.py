@@ -1,4 +1,4 @@
-"""A network as it is drawn: boxes, stages and skips, of a deep one several boxes in one."""
+"""The layout of a drawn network: boxes, stages and skips; deep networks are condensed."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -7,7 +7,7 @@ from analyses.gradients.network_drawing.boxes import Box, Stage, boxes_of, stage
 from analyses.gradients.network_drawing.skips import Skip, skips_of
 from gradflow.runs.reading.run import Run
 
-MOST_BOXES = 40  # of one network: two columns of a page
+MAX_BOXES = 40  # of one network: two columns of a page
 
 
 @dataclass(frozen=True)
@@ -16,10 +16,10 @@ class Layout:
 
     Fields:
         network: its name.
-        boxes: in order of execution.
-        stages: the runs of boxes of one output shape.
-        skips: in order of their ends, the innermost first.
-        unplaced: residual additions of which the trace does not tell what they lead over.
+        boxes: the boxes in order of execution.
+        stages: runs of neighbouring boxes of one output shape.
+        skips: the skips in order of their ends, the innermost first.
+        unplaced: residual additions whose skip could not be located from the trace.
     """
 
     network: str
@@ -33,27 +33,29 @@ class Layout:
         return next(stage for stage in self.stages if stage.first <= box <= stage.last)
 
 
-def layout_of(run: Run, most: int = MOST_BOXES) -> Layout:
+def layout_of(run: Run, most: int = MAX_BOXES) -> Layout:
     """The layout of the network of `run`.
 
-    Of a network of more than `most` boxes as many neighbours within a stage stand in one box as it
-    takes, except across the ends of a skip over several boxes, nor all that lies under one.
+    If there are more than `most` boxes, neighbours within a stage are merged into groups, as small
+    as possible. A group never contains the end of a skip over several boxes, nor all of its boxes.
     """
     boxes = boxes_of(run)
     skips, unplaced = skips_of(run, boxes)
-    groups = _few_groups(boxes, skips, most) or [[place] for place in range(len(boxes))]
+    groups = _smallest_groups(boxes, skips, most) or [[place] for place in range(len(boxes))]
     drawn = [_merged([boxes[place] for place in group]) for group in groups]
     return Layout(
         network=run.network,
         boxes=tuple(drawn),
         stages=tuple(stages_of(drawn)),
-        skips=tuple(_moved(skips, groups)),
+        skips=tuple(_over_groups(skips, groups)),
         unplaced=tuple(unplaced),
     )
 
 
-def _few_groups(boxes: Sequence[Box], skips: Sequence[Skip], most: int) -> list[list[int]] | None:
-    """At most `most` groups, as small as can be; None where there are more however large."""
+def _smallest_groups(
+    boxes: Sequence[Box], skips: Sequence[Skip], most: int
+) -> list[list[int]] | None:
+    """At most `most` groups, as small as possible; None if groups of any size are too many."""
     if len(list(_groups(boxes, skips, len(boxes)))) > most:
         return None
     smallest = max(1, -(-len(boxes) // most))
@@ -62,7 +64,7 @@ def _few_groups(boxes: Sequence[Box], skips: Sequence[Skip], most: int) -> list[
 
 
 def _groups(boxes: Sequence[Box], skips: Sequence[Skip], size: int) -> Iterator[list[int]]:
-    """Neighbouring boxes of one shape and alike in their skips, `size` at most."""
+    """Groups of up to `size` neighbouring boxes with the same shape, class and type of skip."""
     own = {skip.end: skip.skip_type for skip in skips if skip.start == skip.end}
     spans = {(skip.start, skip.end) for skip in skips if skip.start != skip.end}
     starts, ends = {start for start, _ in spans}, {end for _, end in spans}
@@ -94,19 +96,19 @@ def _merged(boxes: Sequence[Box]) -> Box:
     )
 
 
-def _moved(skips: Sequence[Skip], groups: Sequence[Sequence[int]]) -> list[Skip]:
-    """The skips over the groups of boxes; those over single boxes of one group are one."""
+def _over_groups(skips: Sequence[Skip], groups: Sequence[Sequence[int]]) -> list[Skip]:
+    """The skips over the groups; skips over single boxes of one group are merged."""
     group_of = {place: number for number, group in enumerate(groups) for place in group}
     moved: dict[tuple[int, int, str, int | None], list[str]] = {}
     for skip in skips:
-        unit = None if skip.unit is None else group_of[skip.unit]
+        shape_box = None if skip.shape_box is None else group_of[skip.shape_box]
         start, end = group_of[skip.start], group_of[skip.end]
-        # In a group every x has the shape of the group's outputs, but for the first one's perhaps.
+        # In a group every x has the shape of the group's outputs, except perhaps the first x.
         within = (
             start,
             end,
             skip.skip_type,
-            end if len(groups[end]) > 1 and start == end else unit,
+            end if len(groups[end]) > 1 and start == end else shape_box,
         )
         moved.setdefault(within, []).append(*skip.names)
     return [Skip(tuple(names), *place) for place, names in moved.items()]

@@ -8,12 +8,12 @@ from analyses.gradients.network_drawing.places import WIDTH
 
 
 def draw_legend(axis: Axes, scale: Scale, *, with_skips: bool) -> None:
-    """What the widths and colours of the arrows mean; the kinds of arrow only `with_skips`."""
+    """Draw what widths and colours of arrows mean; the kinds of arrow only if `with_skips`."""
     x = 10.0
     for relative in scale.samples:
         width = scale.width(relative)
-        marks.key_line(axis, x, 13, "trunk", width)
-        beside = x + marks.head_side(width) / 2 + 3
+        marks.sample_arrow(axis, x, 13, "trunk", width)
+        beside = x + marks.head_size(width) / 2 + 3
         marks.text(axis, beside, 13, f"{relative:g}{TIMES}", 7, ha="left")
         x = beside + 30
     marks.text(
@@ -24,7 +24,7 @@ def draw_legend(axis: Axes, scale: Scale, *, with_skips: bool) -> None:
         kinds |= {"branch": "through the branch", "skip": "along the skip"}
     x = 232.0
     for kind, words in kinds.items():
-        marks.key_line(axis, x, 13, kind, scale.width(1.0))
+        marks.sample_arrow(axis, x, 13, kind, scale.width(1.0))
         marks.text(axis, x + 8, 13, words, 7, ha="left")
         x += 18 + 3.75 * len(words)
     marks.text(axis, WIDTH - 6, 33, f"↑ {TIMES} is the change from the stage's end to its start", 7,

@@ -10,23 +10,25 @@ from matplotlib.path import Path
 
 from analyses.wording.numbers import number
 
-# A dark skip, a light dashed branch, a grey trunk: told apart without colour, too.
+# Dark skip, light dashed branch, grey trunk: readable without colour, too.
 COLOURS = {"trunk": "#59616b", "branch": "#E69F00", "skip": "#00694e"}
-_DASH, _BREAK = 2.4, 0.9  # points, whatever the width
-_CURVE = 0.5523  # control points at this share of the radius make a cubic curve a circle
-INVISIBLE = 0.001  # a width of zero would leave no line in the picture whose width can change
-TIMES = "\u00d7"  # the sign of multiplication
+_DASH, _GAP = 2.4, 0.9  # lengths in points, for any width
+_CURVE = 0.5523  # share of the radius for control points, so that a cubic curve looks like a circle
+INVISIBLE = 0.001  # not zero: the slider can only change the width of a line that exists
+TIMES = "\u00d7"  # multiplication sign
 THINNEST, WIDEST = 0.3, 8.5
-ONE = 3.0  # width in points of a gradient of 1, where the scale is linear and there is room
-LEAST_ONE = 0.9
+WIDTH_OF_ONE = 3.0  # largest width in points of a gradient of 1 on a linear scale
+MIN_WIDTH_OF_ONE = 0.9
 
 
 @dataclass(frozen=True)
 class Scale:
-    """From a relative gradient norm to a line width in points.
+    """The scale from relative gradient norms to line widths in points.
 
-    Linear, `points` for 1; or logarithmic, where each doubling from `low`, the smallest norm that
-    is drawn, adds `points`. `high` is the largest.
+    Fields:
+        linear: linear if true, otherwise logarithmic.
+        points: width of a norm of 1 if linear; otherwise the width that each doubling adds.
+        low, high: the smallest and the largest norm drawn.
     """
 
     linear: bool
@@ -35,7 +37,7 @@ class Scale:
     high: float
 
     def width(self, relative: float) -> float:
-        """The width of an arrow; 0 where there is no number."""
+        """The width of an arrow; 0 if there is no number."""
         if not np.isfinite(relative):
             return 0.0
         if self.linear:
@@ -54,18 +56,18 @@ class Scale:
 
     @property
     def words(self) -> str:
-        """What the scale is, for a legend."""
+        """The kind of scale in words, for a legend."""
         return "width proportional" if self.linear else "each doubling adds an equal width"
 
 
 def scale_for(values: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]") -> Scale:
-    """The scale on which relative norms `values` can be told apart: linear wherever it can be."""
+    """The scale for the relative norms `values`: linear if small ones stay visible on it."""
     seen = values[np.isfinite(values) & (values > 0)]
     if not len(seen):
-        return Scale(True, ONE, 1.0, 1.0)
+        return Scale(True, WIDTH_OF_ONE, 1.0, 1.0)
     high, low = float(seen.max()), float(seen.min())
-    points = min(ONE, WIDEST / high)
-    if points >= LEAST_ONE:
+    points = min(WIDTH_OF_ONE, WIDEST / high)
+    if points >= MIN_WIDTH_OF_ONE:
         return Scale(True, points, low, high)
     return Scale(False, (WIDEST - THINNEST) / float(np.log2(high / low)), low, high)
 
@@ -76,24 +78,24 @@ def times(shape: str) -> str:
 
 
 def factor_text(factor: float) -> str:
-    """How the gradient changes over a stage, in a word that fits beside it."""
+    """How the gradient changes over a stage, as a short label."""
     return f"↑ {TIMES}{number(factor)}" if np.isfinite(factor) else "↑ ?"
 
 
 def shortened(name: str, most: int) -> str:
-    """`name` in `most` letters at most: its last parts, which tell blocks apart."""
+    """The end of `name` in at most `most` letters: its last parts tell blocks apart."""
     while len(name) > most and "." in name:
         name = name.partition(".")[2]
     return name if len(name) <= most else f"…{name[1 - most :]}"
 
 
-def head_side(width: float) -> float:
-    """The side of the head of an arrow `width` points wide; 0 where there is no arrow."""
+def head_size(width: float) -> float:
+    """The side of the head of an arrow `width` points wide; 0 if there is no arrow."""
     return 0.0 if width == 0 else 3.4 + 1.05 * width
 
 
 def band(axis: Axes, left: float, right: float, top: float, bottom: float) -> None:
-    """The ground of a stage."""
+    """Draw the background of a stage."""
     axis.add_patch(
         Rectangle((left, top), right - left, bottom - top, facecolor="#f1f3f6", edgecolor="none",
                   zorder=0, clip_on=False)
@@ -101,7 +103,7 @@ def band(axis: Axes, left: float, right: float, top: float, bottom: float) -> No
 
 
 def box(axis: Axes, centre: float, half: float, top: float, bottom: float, stacked: bool) -> None:
-    """A block; one that stands for several has the edges of others behind it."""
+    """Draw a box; if `stacked`, with edges of further boxes behind it."""
     for behind in (2, 1, 0) if stacked else (0,):
         axis.add_patch(
             FancyBboxPatch(
@@ -113,16 +115,16 @@ def box(axis: Axes, centre: float, half: float, top: float, bottom: float, stack
 
 
 def text(axis: Axes, x: float, y: float, words: str, size: float, **options: Any) -> None:
-    """Words centred on a height."""
+    """Write `words` vertically centred on `y`."""
     settings = {"va": "center", "color": "#2b3036", "clip_on": False, "zorder": 6, **options}
-    # A dollar sign in a name would otherwise begin a formula.
+    # Otherwise a dollar sign in a name would start a formula.
     axis.text(x, y, words, fontsize=size, parse_math=False, **settings)
 
 
 def line(axis: Axes, path: Path, kind: str, width: float, gid: str = "") -> None:
-    """The line of an arrow of `kind`, `width` points wide."""
+    """Draw the line of an arrow of `kind`, `width` points wide."""
     drawn = max(width, INVISIBLE)
-    style = (0, (_DASH / drawn, _BREAK / drawn)) if kind == "branch" else "-"
+    style = (0, (_DASH / drawn, _GAP / drawn)) if kind == "branch" else "-"
     patch = PathPatch(
         path, facecolor="none", edgecolor=COLOURS[kind], linewidth=drawn, linestyle=style,
         capstyle="butt", joinstyle="round", zorder=3 if kind != "skip" else 2, clip_on=False,
@@ -132,8 +134,8 @@ def line(axis: Axes, path: Path, kind: str, width: float, gid: str = "") -> None
 
 
 def head(axis: Axes, x: float, y: float, kind: str, width: float, gid: str = "") -> None:
-    """The head of an upward arrow, its centre at (x, y)."""
-    side = max(head_side(width), INVISIBLE)
+    """Draw the head of an upward arrow with its centre at (x, y)."""
+    side = max(head_size(width), INVISIBLE)
     half, up = side / 2, 0.45 * side
     corners = [(x - half, y + up), (x + half, y + up), (x, y - up)]
     patch = Polygon(
@@ -150,12 +152,12 @@ def head(axis: Axes, x: float, y: float, kind: str, width: float, gid: str = "")
 
 
 def straight(x: float, start: float, end: float) -> Path:
-    """From one height to another."""
+    """A vertical line from one height to another."""
     return Path([(x, start), (x, end)])
 
 
 def arc(x: float, start: float, end: float, reach: float) -> Path:
-    """Half an ellipse from the lower height to the upper one, `reach` to the right."""
+    """Half an ellipse from the lower to the upper height, which reaches `reach` to the right."""
     middle, k = (start + end) / 2, _CURVE
     half = (start - end) / 2
     points = [
@@ -166,7 +168,7 @@ def arc(x: float, start: float, end: float, reach: float) -> Path:
 
 
 def quarter(x: float, height: float, reach: float, rise: float, far: float) -> Path:
-    """From (x, height) to the right by a curve that rises by `rise`, then straight to `far`."""
+    """A curve from (x, height) to the right that rises by `rise`, then a straight line to `far`."""
     k = _CURVE
     points = [
         (x, height), (x + k * reach, height), (x + reach, height - rise + k * rise),
@@ -175,14 +177,14 @@ def quarter(x: float, height: float, reach: float, rise: float, far: float) -> P
     return Path(points, [Path.MOVETO, *[Path.CURVE4] * 3, Path.LINETO])
 
 
-def key_line(axis: Axes, x: float, y: float, kind: str, width: float) -> None:
-    """A sample of an arrow in the legend, pointing upward as in the drawing."""
+def sample_arrow(axis: Axes, x: float, y: float, kind: str, width: float) -> None:
+    """Draw a sample arrow for the legend, pointing upward as in the drawing."""
     line(axis, straight(x, y + 8, y - 5), kind, width)
     head(axis, x, y - 6, kind, width)
 
 
-def blank(axis: Axes, width: float, height: float) -> None:
-    """Make `axis` a sheet measured in points from its top left corner."""
+def prepare_sheet(axis: Axes, width: float, height: float) -> None:
+    """Make `axis` an empty sheet whose units are points from its top left corner."""
     axis.set_xlim(0, width)
     axis.set_ylim(height, 0)
     axis.set_axis_off()

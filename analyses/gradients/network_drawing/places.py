@@ -1,22 +1,22 @@
-"""Where on a page each part of a drawn network stands, in points from the top left corner."""
+"""The position of each part of a drawn network, in points from the top left corner."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from analyses.gradients.network_drawing.layout import Layout
 
-MOST_IN_COLUMN = 22
-WIDTH = 482.4  # of a page's column
-HEIGHT = 512.0  # of the tallest drawing without its legend
-PITCH = 34.0  # from box to box, at most
-TOP, BOTTOM = 34.0, 26.0  # for the network's name and the input, and for the loss
-LEVEL = 6.0  # between the ends of two skips that end at one place
-BOX_SHARE = 0.37  # of the pitch
+MAX_IN_COLUMN = 22
+WIDTH = 482.4  # of the text column of a page
+HEIGHT = 512.0  # largest height of a drawing without its legend
+PITCH = 34.0  # largest distance from box to box
+TOP, BOTTOM = 34.0, 26.0  # room for the network's name and the input, and for the loss
+SKIP_SPACING = 6.0  # between the ends of two skips at the same box
+BOX_SHARE = 0.37  # height of a box over the distance from box to box
 
 
 @dataclass(frozen=True)
-class Spot:
-    """Where a box stands: its column, and the heights of its upper and lower edge."""
+class BoxPlace:
+    """The position of a box: its column, and the heights of its upper and lower edge."""
 
     column: int
     top: float
@@ -25,46 +25,48 @@ class Spot:
 
 @dataclass(frozen=True)
 class Places:
-    """Where everything of one network stands.
+    """The positions of all parts of one network.
 
     Fields:
-        spots: of its boxes.
-        forks: of each skip the height at which it leaves from above its first box.
-        sums: of each skip the height below its last box at which it is added.
+        boxes: the position of each box.
+        forks: the height at which each skip leaves the trunk, above its first box.
+        sums: the height at which each skip is added, below its last box.
         columns: first and last box of each column.
-        height: of the whole, in points.
+        height: height of the whole drawing, in points.
     """
 
-    spots: tuple[Spot, ...]
+    boxes: tuple[BoxPlace, ...]
     forks: tuple[float, ...]
     sums: tuple[float, ...]
     columns: tuple[tuple[int, int], ...]
     height: float
 
 
-def columns_of(layout: Layout, most: int = MOST_IN_COLUMN) -> list[tuple[int, int]]:
-    """First and last box of each column of `most` boxes or fewer, best parted between stages."""
+def columns_of(layout: Layout, most: int = MAX_IN_COLUMN) -> list[tuple[int, int]]:
+    """First and last box of each column of at most `most` boxes, split best between stages."""
     count = len(layout.boxes)
     columns, first = [], 0
     for left in range(-(-count // most), 0, -1):
         ideal = first + -(-(count - first) // left)
         nearby = range(max(first + 1, ideal - 4), min(ideal + 4, first + most, count) + 1)
-        end = count if left == 1 else min(nearby, key=lambda end: _cost(layout, end, ideal))
+        end = (
+            count if left == 1 else min(nearby, key=lambda end: _split_penalty(layout, end, ideal))
+        )
         columns.append((first, end - 1))
         first = end
     return columns
 
 
-def _cost(layout: Layout, end: int, ideal: int) -> int:
-    """How much a column's end before box `end` is to be avoided."""
+def _split_penalty(layout: Layout, end: int, ideal: int) -> int:
+    """A penalty for ending a column before box `end`: the column with the smallest is chosen."""
     inside = layout.stage_of(end - 1) == layout.stage_of(end) if end < len(layout.boxes) else False
     crossing = sum(skip.start < end <= skip.end for skip in layout.skips)
     return abs(end - ideal) + 3 * inside + 3 * crossing
 
 
 def places_of(layout: Layout, columns: Sequence[tuple[int, int]], pitch: float) -> Places:
-    """Where the parts of `layout` stand, boxes `pitch` points apart."""
-    spots: list[Spot] = []
+    """The positions of the parts of `layout`, with boxes `pitch` points apart."""
+    spots: list[BoxPlace] = []
     forks, sums = [0.0] * len(layout.skips), [0.0] * len(layout.skips)
     box, gap = BOX_SHARE * pitch, (1 - BOX_SHARE) * pitch
     height = 0.0
@@ -73,14 +75,14 @@ def places_of(layout: Layout, columns: Sequence[tuple[int, int]], pitch: float) 
         for place in range(first, last + 1):
             starting = [k for k, skip in enumerate(layout.skips) if skip.start == place]
             ending = [k for k, skip in enumerate(layout.skips) if skip.end == place]
-            y += LEVEL * max(0, len(starting) - 1)
-            # The innermost skip is the last to fork off and the first to be added.
+            y += SKIP_SPACING * max(0, len(starting) - 1)
+            # The innermost skip leaves last and is added first.
             for level, k in enumerate(sorted(starting, key=lambda k: layout.skips[k].end)):
-                forks[k] = y - 0.64 * gap - LEVEL * level
-            spots.append(Spot(column, y, y + box))
+                forks[k] = y - 0.64 * gap - SKIP_SPACING * level
+            spots.append(BoxPlace(column, y, y + box))
             for level, k in enumerate(sorted(ending, key=lambda k: -layout.skips[k].start)):
-                sums[k] = y + box + 0.15 * gap + LEVEL * level
-            y += pitch + LEVEL * max(0, len(ending) - 1)
+                sums[k] = y + box + 0.15 * gap + SKIP_SPACING * level
+            y += pitch + SKIP_SPACING * max(0, len(ending) - 1)
         height = max(height, y - gap + BOTTOM)
     return Places(tuple(spots), tuple(forks), tuple(sums), tuple(columns), height)
 
@@ -92,5 +94,5 @@ def pitch_of(layouts: Sequence[Layout], columns: Sequence[Sequence[tuple[int, in
         for first, last in parts:
             inside = [s for s in layout.skips if s.start != s.end]
             levels = sum((first <= s.start <= last) + (first <= s.end <= last) for s in inside)
-            fitting.append((HEIGHT - TOP - BOTTOM - LEVEL * levels) / (last - first + 1))
+            fitting.append((HEIGHT - TOP - BOTTOM - SKIP_SPACING * levels) / (last - first + 1))
     return max(min(fitting), 12.0)

@@ -1,6 +1,6 @@
 """Where does the gradient flow: through which blocks and skips of each network, and how much?
 
-Descriptive: it draws the networks from their traces and tests no hypothesis.
+Description only: the networks are drawn from their traces, and no hypothesis is tested.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from analyses.gradients.network_drawing.figures import (
     shown_epoch,
 )
 from analyses.gradients.network_drawing.flows import Flows, flows_of
-from analyses.gradients.network_drawing.layout import MOST_BOXES, layout_of
+from analyses.gradients.network_drawing.layout import MAX_BOXES, layout_of
 from analyses.reading.runs import by_network, runs_with
 from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Table
@@ -21,26 +21,26 @@ from analyses.wording.numbers import number
 from analyses.wording.phrases import plural
 from gradflow.runs.reading.run import Experiment
 
-# More boxes than these are no drawing, however large the page.
-_MOST_DRAWN = 400
+# A drawing of more boxes would be unreadable.
+_MAX_DRAWN = 400
 
 
-def run(experiment: Experiment, most_boxes: int = MOST_BOXES) -> AnalysisResult:
-    """Each network as boxes and arrows, by epoch; a deeper one than `most_boxes` is condensed.
+def run(experiment: Experiment, most_boxes: int = MAX_BOXES) -> AnalysisResult:
+    """Draw each network as boxes and arrows by epoch, condensed if it has over `most_boxes`.
 
-    Raises `NotApplicableError` where no run recorded layers with weights and their gradients.
+    Raises `NotApplicableError` if no run recorded layers with weights and their gradients.
     """
     networks = by_network(runs_with(experiment, "gradients", "gradients by layer"))
     layouts = {name: layout_of(runs[0], most_boxes) for name, runs in networks.items()}
     flows = [
         flows_of(layout, networks[name])
         for name, layout in layouts.items()
-        if 0 < len(layout.boxes) <= _MOST_DRAWN
+        if 0 < len(layout.boxes) <= _MAX_DRAWN
     ]
-    large = [name for name, layout in layouts.items() if len(layout.boxes) > _MOST_DRAWN]
+    large = [name for name, layout in layouts.items() if len(layout.boxes) > _MAX_DRAWN]
     if large and not flows:
         raise NotApplicableError(
-            f"{large[0]} has more than {_MOST_DRAWN} blocks of shapes that alternate, "
+            f"{large[0]} has more than {_MAX_DRAWN} blocks of shapes that alternate, "
             "too many to draw"
         )
     if not flows:
@@ -53,10 +53,7 @@ def run(experiment: Experiment, most_boxes: int = MOST_BOXES) -> AnalysisResult:
         summary=" ".join(
             [
                 *(_sentence(one, epoch) for one in flows),
-                *(
-                    f"{name} has more than {_MOST_DRAWN} blocks, too many to draw."
-                    for name in large
-                ),
+                *(f"{name} has more than {_MAX_DRAWN} blocks, too many to draw." for name in large),
             ]
         ),
         findings=(),
@@ -71,12 +68,12 @@ def run(experiment: Experiment, most_boxes: int = MOST_BOXES) -> AnalysisResult:
         method=(
             "Boxes are the blocks and the remaining layers with weights in the table of layers, in "
             "order of execution; neighbours of one output shape make a stage. Skips are the "
-            "recorded residual additions y = skip(x) + branch(x). What a skip leads over follows "
-            "from the names of the modules; where these do not tell, from recorded tensors that "
-            "are one and the same at every step: the norm of dL/dx and that of the gradient at "
-            "some layer's output, or the variance of the branch's sum and that of some layer's "
+            "recorded residual additions y = skip(x) + branch(x). The blocks under a skip "
+            "follow from the names of the modules; if these are not enough, from recorded values "
+            "that agree at every step: the norm of dL/dx with that of the gradient at some "
+            "layer's output, or the variance of the branch's result with that of some layer's "
             "output. At each step an arrow's norm is divided by that at the output of the last "
-            "block of the stage that its tensor has the shape of, since L2 norms of tensors of "
+            "block of the stage with its tensor's shape, because L2 norms of tensors of "
             "different size do not compare; a part of dL/dx whose shape was not observed is "
             "divided by |dL/dx|. Drawn are medians over the steps of an epoch, and their geometric "
             "mean over seeds. Concatenations are not drawn. The skip's share is <s, g> / <g, g> "

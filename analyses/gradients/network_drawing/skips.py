@@ -1,9 +1,9 @@
-"""Over which boxes of a network each skip leads, as the trace tells.
+"""Finds the boxes that each skip of a network leads over, from the trace.
 
-Names tell most of it: an addition belongs to the block whose forward adds. Where they do not, two
-recorded tensors that are one and the same tell: the gradient norm at the tensor x that both ways
-start from is that at some layer's output, and the variance of what the branch adds is that of some
-layer's output, at every step.
+In most cases names are enough: an addition belongs to the block whose forward adds. Otherwise,
+tensors are recognized by their recorded values at every step. The input x of skip and branch has
+the gradient norm of some layer's output, and the branch's result has the variance of some layer's
+output.
 """
 
 from bisect import bisect_right
@@ -17,9 +17,9 @@ from analyses.gradients.network_drawing.boxes import Box, additions_of, without_
 from analyses.reading.layer_gradients import pivot_by_step
 from gradflow.runs.reading.run import Run
 
-# Steps compared to tell whether two tensors are one; chance does not repeat itself that often.
+# Number of steps compared: two tensors that agree at all of them are the same.
 _COMPARED_STEPS = 12
-_SAME = 1e-6  # relative: what the rounding of a sum in another order leaves
+_SAME = 1e-6  # relative: rounding differences between sums in another order
 
 
 @dataclass(frozen=True)
@@ -27,31 +27,31 @@ class Skip:
     """A skip over the boxes `start` to `end`.
 
     Fields:
-        names: the residual additions that it stands for, as recorded; mostly one.
-        start: the box that the branch enters first; x is what this box is given.
-        end: the box whose output the skip is added to.
+        names: the recorded names of the residual additions that it stands for, mostly one.
+        start: the first box of the branch; its input is x.
+        end: the box to whose output the skip is added.
         skip_type: `identity` or `projection`.
-        unit: the box whose output has the shape of x; None where the trace does not tell it.
+        shape_box: the box whose output has the shape of x; None if unknown.
     """
 
     names: tuple[str, ...]
     start: int
     end: int
     skip_type: str
-    unit: int | None
+    shape_box: int | None
 
 
 def skips_of(run: Run, boxes: Sequence[Box]) -> tuple[list[Skip], list[str]]:
-    """The skips of `run`, in order of their ends, and the additions that could not be placed."""
+    """The skips of `run` in order of their ends, and the additions that could not be located."""
     skip_types = dict(zip(run.junctions["layer"], run.junctions["skip_type"], strict=True))
     places = {box.name: place for place, box in enumerate(boxes)}
-    recorded = _Recorded(run, boxes)
+    recorded = _TensorMatcher(run, boxes)
     skips, unplaced = [], []
     for owner, names in additions_of(run).items():
         for number, name in enumerate(names):
             if name in places:
                 end = places[name]
-                # A further addition of a block starts where the one before it ended.
+                # A further addition of a block starts at the end of the one before it.
                 start = end if number else recorded.start_of_block(name, end)
             elif len(names) == 1 and (inside := _boxes_inside(owner, boxes)):
                 start, end = inside[0], inside[-1]
@@ -60,8 +60,8 @@ def skips_of(run: Run, boxes: Sequence[Box]) -> tuple[list[Skip], list[str]]:
             else:
                 unplaced.append(name)
                 continue
-            unit = recorded.unit_of(name, start, end, skip_types[name])
-            skips.append(Skip((name,), start, end, skip_types[name], unit))
+            shape_box = recorded.shape_box_of(name, start, end, skip_types[name])
+            skips.append(Skip((name,), start, end, skip_types[name], shape_box))
     return sorted(skips, key=lambda skip: (skip.end, -skip.start)), unplaced
 
 
@@ -70,8 +70,8 @@ def _boxes_inside(owner: str, boxes: Sequence[Box]) -> list[int]:
     return [place for place, box in enumerate(boxes) if box.name.startswith(within)]
 
 
-class _Recorded:
-    """Which recorded tensors are one and the same, told by what was recorded of them."""
+class _TensorMatcher:
+    """Finds recorded tensors that are the same, by comparing their recorded values."""
 
     def __init__(self, run: Run, boxes: Sequence[Box]) -> None:
         self._boxes = boxes
@@ -90,24 +90,24 @@ class _Recorded:
         return pivot_by_step(table[table["step"].isin(self._steps)], quantity, names)
 
     def start_of_block(self, addition: str, end: int) -> int:
-        """The first box of the branch, where a block's first addition is that of box `end`.
+        """The first box of the branch of a block's first addition, which ends at box `end`.
 
-        The block itself, unless what it adds to was made before boxes that the block does not hold:
-        in BERT attention is one module, and the one that adds another.
+        It is the block itself, unless x was computed before boxes outside of the block: in BERT
+        attention is one module, and another one adds.
         """
         before = self._places_of_input(addition)
         return end if end - 1 in before else max((p + 1 for p in before if p < end), default=end)
 
     def start_of(self, addition: str, end: int) -> int:
-        """The first box of the branch, where only the last one is known; that one by default."""
+        """The first box of the branch if only the last one is known; `end` by default."""
         return max((p + 1 for p in self._places_of_input(addition) if p < end), default=end)
 
     def end_of(self, addition: str) -> int | None:
-        """The box that makes what the branch adds; None where no observed layer does."""
+        """The box that computes the branch's result; None if no observed layer does."""
         return min(self._places(self._branches, self._variances, addition), default=None)
 
-    def unit_of(self, addition: str, start: int, end: int, skip_type: str) -> int | None:
-        """The box whose output has the shape of what both ways start from."""
+    def shape_box_of(self, addition: str, start: int, end: int, skip_type: str) -> int | None:
+        """The box whose output has the shape of x, the input of skip and branch."""
         shapes = {self._shapes[row] for row in self._rows(self._inputs, self._norms, addition)}
         if start > 0 and self._boxes[start - 1].shape in shapes:
             return start - 1
@@ -117,13 +117,13 @@ class _Recorded:
         return self._places(self._inputs, self._norms, addition)
 
     def _places(self, table: pd.DataFrame, layers: pd.DataFrame, addition: str) -> set[int]:
-        """The boxes at or after which a layer has the values that `table` has of `addition`."""
+        """The boxes whose layers have the values of `addition` in `table`."""
         firsts = [box.rows[0] for box in self._boxes]
         rows = self._rows(table, layers, addition)
         return {bisect_right(firsts, row) - 1 for row in rows if row >= firsts[0]}
 
     def _rows(self, table: pd.DataFrame, layers: pd.DataFrame, addition: str) -> list[int]:
-        """The layers, by their rows, that have the values that `table` has of `addition`."""
+        """The rows of the layers that have the values of `addition` in `table`."""
         mine = table[addition].dropna()
         mine = mine[mine > 0]
         if mine.empty:

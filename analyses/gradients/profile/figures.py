@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
-from analyses.gradients.profile.measure import Profile, raw_ratio
+from analyses.gradients.profile.measure import GradientProfile, raw_ratio
 from analyses.plotting import panels, theme
 from analyses.reading.layer_gradients import medians_by_epoch
 from analyses.result import Figure
@@ -19,9 +19,9 @@ Bounds = tuple[float, float]
 
 
 def gradient_figures(
-    networks: list[str], profiles: list[Profile], bounds: Bounds, title: str
+    networks: list[str], profiles: list[GradientProfile], bounds: Bounds, title: str
 ) -> tuple[Figure, ...]:
-    """The figures of the profiles; `bounds` are those of vanishing and exploding over the depth."""
+    """The figures of the profiles; `bounds` are for vanishing and exploding, over the depth."""
     return (
         _factor_figure(networks, profiles, bounds, title),
         _depth_figure(networks, profiles),
@@ -29,13 +29,13 @@ def gradient_figures(
     )
 
 
-def epoch_norms(one: Profile) -> pd.DataFrame:
+def epoch_norms(one: GradientProfile) -> pd.DataFrame:
     """Median norm by layer and epoch over all steps and seeds: rows depth, columns epoch."""
     return medians_by_epoch([seed.norms for seed in one.seeds], one.seeds[0].layers["depth"])
 
 
 def _factor_figure(
-    networks: list[str], profiles: list[Profile], bounds: Bounds, title: str
+    networks: list[str], profiles: list[GradientProfile], bounds: Bounds, title: str
 ) -> Figure:
     caption = (
         "Factor by which the gradient norm changes per layer toward the input, by epoch; above 1 "
@@ -60,16 +60,24 @@ def _factor_figure(
 
 
 @theme.themed
-def _draw_factor(networks: list[str], profiles: list[Profile], bounds: Bounds) -> Drawing:
-    figure, axes = panels.subplots(1, 1, 3.0)
-    axis = axes[0, 0]
-    palette, marks = theme.colours(networks), theme.markers(networks)
-    for one in profiles:
-        style = {"color": palette[one.network], "marker": marks[one.network]}
-        panels.curve(axis, one.epochs, "epoch", "factor", label=one.network, **style)
-        if one.first is not None:
-            axis.plot([0], [one.first], linestyle="", mfc="white", **style)
-    depth = max(one.depth for one in profiles)
+def _draw_factor(networks: list[str], profiles: list[GradientProfile], bounds: Bounds) -> Drawing:
+    styles = theme.styles(networks)
+    with panels.panel(3.0, "factor per layer\ntoward the input") as (figure, axis):
+        for one in profiles:
+            style = styles[one.network]
+            panels.curve(axis, one.epochs, "epoch", "factor", label=one.network, **style)
+            if one.first is not None:
+                axis.plot([0], [one.first], linestyle="", mfc="white", **style)
+        _draw_bounds(axis, bounds, max(one.depth for one in profiles))
+        for height in sorted({one.theory.factor for one in profiles if one.theory is not None}):
+            panels.level_line(axis, height, "theory at initialization")
+        axis.axhline(1, color="black", linewidth=0.6)
+        axis.margins(y=0.12)
+    return figure
+
+
+def _draw_bounds(axis: Axes, bounds: Bounds, depth: int) -> None:
+    """Draw the factors per layer that reach `bounds` over the depth."""
     for bound, name in zip(bounds, ("vanishing below", "exploding above"), strict=True):
         height = bound ** (1 / depth)
         panels.level_line(axis, height, style=":")
@@ -83,17 +91,9 @@ def _draw_factor(networks: list[str], profiles: list[Profile], bounds: Bounds) -
             color=theme.GREY,
             fontsize=theme.SMALL_TEXT_SIZE,
         )
-    for height in sorted({one.theory.factor for one in profiles if one.theory is not None}):
-        panels.level_line(axis, height, "theory at initialization")
-    axis.axhline(1, color="black", linewidth=0.6)
-    axis.margins(y=0.12)
-    axis.set_ylabel("factor per layer\ntoward the input")
-    panels.epoch_axis(axis)
-    panels.legend_below(figure, [axis])
-    return figure
 
 
-def _depth_figure(networks: list[str], profiles: list[Profile]) -> Figure:
+def _depth_figure(networks: list[str], profiles: list[GradientProfile]) -> Figure:
     names = listing([one.network for one in profiles])
     ends = [
         f"{number(ratio)} in {one.network}"
@@ -130,13 +130,13 @@ def _depth_figure(networks: list[str], profiles: list[Profile]) -> Figure:
 
 
 @theme.themed
-def _draw_depth(networks: list[str], profiles: list[Profile], weights: bool) -> Drawing:
+def _draw_depth(networks: list[str], profiles: list[GradientProfile], weights: bool) -> Drawing:
     figure, axes = panels.subplots(1, 2 if weights else 1, 2.9)
-    palette, marks = theme.colours(networks), theme.markers(networks)
+    styles = theme.styles(networks)
     for one in profiles:
-        _draw_outputs(axes[0, 0], one, palette[one.network])
+        style = styles[one.network]
+        _draw_outputs(axes[0, 0], one, style["color"])
         if weights:
-            style = {"color": palette[one.network], "marker": marks[one.network]}
             height = one.weights["norm"].where(one.weights["norm"] > 0)
             axes[0, 1].plot(one.weights["depth"], height, lw=1, ms=3, **style)
     titles = ("of the layers' outputs", "of the layers' weights")
@@ -146,12 +146,12 @@ def _draw_depth(networks: list[str], profiles: list[Profile], weights: bool) -> 
         axis.set_title(f"gradient {title}")
         axis.set_xlabel("depth (layers from the input)")
     axes[0, 0].set_ylabel("gradient norm (L2)")
-    panels.legend_below(figure, list(axes.flat))
+    panels.legend(figure, list(axes.flat))
     return figure
 
 
-def _draw_outputs(axis: Axes, one: Profile, colour: str) -> None:
-    """Norms of the outputs' gradients at the start and the end, with theory where it applies."""
+def _draw_outputs(axis: Axes, one: GradientProfile, colour: str) -> None:
+    """Draw norms of the outputs' gradients at the start and the end, and theory if it applies."""
     norms = epoch_norms(one)
     last = norms.columns[-1]
     curves = [(norms[last], "-", f"epoch {last}")]
@@ -161,17 +161,17 @@ def _draw_outputs(axis: Axes, one: Profile, colour: str) -> None:
         first = norms.columns[0]
         curves.insert(0, (norms[first], "--", f"epoch {first}"))
     for values, line, name in curves:
-        positive = values.where(values > 0)  # a zero has no place on a logarithmic axis
+        positive = values.where(values > 0)  # a logarithmic axis cannot show zero
         axis.plot(norms.index, positive, line, color=colour, label=f"{one.network}, {name}", lw=1.2)
     for index, (depth, height) in enumerate(_theory_lines(one)):
         label = None if index else f"{one.network}, theory"
         axis.plot(depth, height, ":", color=colour, label=label, lw=1.6)
 
 
-def _theory_lines(one: Profile) -> list[tuple[Array, Array]]:
+def _theory_lines(one: GradientProfile) -> list[tuple[Array, Array]]:
     """Depths and norms that theory gives for the first step, for each output shape.
 
-    Empty where no theory applies to the network, or the first step was not recorded.
+    Empty if no theory applies to the network, or the first step was not recorded.
     """
     if one.theory is None or not one.theory.plain or one.start is None:
         return []
@@ -180,14 +180,14 @@ def _theory_lines(one: Profile) -> list[tuple[Array, Array]]:
     drawn = []
     for name in dict.fromkeys(stage):
         own = stage == name
-        # Through the last layer of that shape: gradients come from there.
+        # Start at the last layer of that shape: the gradient arrives there first.
         if own.sum() > 1 and np.isfinite(one.start[own][-1]):
             height = one.start[own][-1] * one.theory.factor ** (depth[own][-1] - depth[own])
             drawn.append((depth[own], height))
     return drawn
 
 
-def _map_figure(profiles: list[Profile]) -> Figure:
+def _map_figure(profiles: list[GradientProfile]) -> Figure:
     names = listing([one.network for one in profiles])
     spans = [
         f"{number(low)} to {number(high)} in {one.network}"
@@ -208,13 +208,7 @@ def _map_figure(profiles: list[Profile]) -> Figure:
 
 
 @theme.themed
-def _draw_map(profiles: list[Profile]) -> Drawing:
-    maps = [epoch_norms(one) for one in profiles]
-    maps = [matrix.where(matrix > 0) for matrix in maps]
-    figure, axes = panels.subplots(1, len(maps), 3.2)
-    norm = panels.log_colours(maps)
-    for axis, one, matrix in zip(axes[0], profiles, maps, strict=True):
-        drawn = panels.heat_map(axis, matrix, norm, "viridis", one.network)
-    axes[0, 0].set_ylabel("depth (layers from the input)")
-    panels.log_colour_bar(figure, drawn, axes[0], "gradient norm (L2)")
-    return figure
+def _draw_map(profiles: list[GradientProfile]) -> Drawing:
+    maps = {one.network: epoch_norms(one) for one in profiles}
+    labels = ("depth (layers from the input)", "gradient norm (L2)")
+    return panels.heat_maps(maps, 3.2, *labels, colour_map="viridis")

@@ -1,8 +1,13 @@
-"""What is said of the gradients of a network: whether they vanish, and whether they explode."""
+"""The findings on the gradients of a network: whether they vanish, and whether they explode."""
 
 import numpy as np
 
-from analyses.gradients.profile.measure import Profile, exponential, over_depth, raw_ratio
+from analyses.gradients.profile.measure import (
+    GradientProfile,
+    factor_of_log,
+    factor_over_depth,
+    raw_ratio,
+)
 from analyses.health import Thresholds
 from analyses.result import Estimate, Finding, Verdict
 from analyses.statistics.verdicts import verdict_above, verdict_below
@@ -10,15 +15,15 @@ from analyses.wording.numbers import finite, number, percent
 from analyses.wording.phrases import plural, slug, with_network, without_network
 from analyses.wording.sentences import NetworkStatement, sentence
 
-NOT_FAIR = (
+RAW_RATIO = (
     "The raw ratio of norms compares tensors of different size, so it is not a fair measure of "
     "vanishing; the factor per layer is."
 )
-SCALE = (
-    "Where normalization follows a layer, the gradient at its output is in inverse proportion to "
-    "the scale of that output, which weights of unequal norm change from layer to layer."
+NORMALIZED_LAYERS = (
+    "If normalization follows a layer, the gradient at its output is inversely proportional to the "
+    "scale of that output, and weights of unequal norm change this scale from layer to layer."
 )
-WEIGHTS = (
+WEIGHT_GRADIENTS = (
     "Gradients of weights cannot stand in for those of outputs: in a linear regime they stay level "
     "while these vanish (Glorot & Bengio 2010)."
 )
@@ -37,15 +42,15 @@ CLAUSES = {
 LEAD = "from the last layer to the first their norm is multiplied by {}"
 
 
-def _verdict(one: Profile, verb: str, bound: float) -> Verdict:
+def _verdict(one: GradientProfile, verb: str, bound: float) -> Verdict:
     per_layer = bound ** (1 / one.depth)
     rule = verdict_below if verb == "vanish" else verdict_above
-    low, high = exponential(one.overall.low), exponential(one.overall.high)
+    low, high = factor_of_log(one.overall.low), factor_of_log(one.overall.high)
     return rule(finite(low), finite(high), per_layer)
 
 
-def gradient_finding(one: Profile, verb: str, bound: float) -> Finding:
-    """The finding that the gradients `verb` (vanish or explode), beyond `bound` over the depth."""
+def gradient_finding(one: GradientProfile, verb: str, bound: float) -> Finding:
+    """The finding on whether gradients `verb` (vanish or explode) beyond `bound` over the depth."""
     verdict = _verdict(one, verb, bound)
     sides = ("below", "above") if verb == "vanish" else ("above", "below")
     return Finding(
@@ -56,8 +61,8 @@ def gradient_finding(one: Profile, verb: str, bound: float) -> Finding:
         verdict=verdict,
         estimates=_estimates(one),
         threshold=(
-            f"supported where the 95 % interval of the factor over the depth lies {sides[0]} "
-            f"{number(bound)}, contradicted where {sides[1]}"
+            f"supported if the 95 % interval of the factor over the depth lies {sides[0]} "
+            f"{number(bound)}, contradicted if {sides[1]}"
         ),
         meaning=gradient_sentence([one], verb, bound),
         next_step=_next_step(verb, verdict),
@@ -67,9 +72,9 @@ def gradient_finding(one: Profile, verb: str, bound: float) -> Finding:
     )
 
 
-def _estimates(one: Profile) -> tuple[Estimate, ...]:
+def _estimates(one: GradientProfile) -> tuple[Estimate, ...]:
     value, low, high = (
-        finite(exponential(log)) for log in (one.overall.value, one.overall.low, one.overall.high)
+        finite(factor_of_log(log)) for log in (one.overall.value, one.overall.low, one.overall.high)
     )
     per_layer = "factor of the gradient norm per layer toward the input"
     estimates = [
@@ -77,7 +82,7 @@ def _estimates(one: Profile) -> tuple[Estimate, ...]:
         Estimate(per_layer, value, low, high, method=one.overall.method),
         Estimate(
             "the same factor of the gradients of the weights, which cannot tell vanishing",
-            *over_depth(one, weights=True), method=one.weight_overall.method,
+            *factor_over_depth(one, weights=True), method=one.weight_overall.method,
         ),
         Estimate(
             "raw norm at the first layer over that at the last", raw_ratio(one),
@@ -96,22 +101,22 @@ def _estimates(one: Profile) -> tuple[Estimate, ...]:
     return tuple(estimates)
 
 
-def _over_depth(one: Profile) -> Estimate:
+def _over_depth(one: GradientProfile) -> Estimate:
     return Estimate(
         "factor of the gradient norm from the last layer to the first",
-        *over_depth(one),
+        *factor_over_depth(one),
         method=f"the factor per layer to the power of {one.depth}; {one.overall.method}",
     )
 
 
-def gradient_sentence(profiles: list[Profile], verb: str, bound: float) -> str:
+def gradient_sentence(profiles: list[GradientProfile], verb: str, bound: float) -> str:
     """Whether the gradients of each network vanish (or explode), in one sentence."""
     return sentence(
         [_told(one, CLAUSES[verb][_verdict(one, verb, bound)]) for one in profiles], LEAD
     )
 
 
-def _told(one: Profile, clause: str) -> NetworkStatement:
+def _told(one: GradientProfile, clause: str) -> NetworkStatement:
     factor = _over_depth(one)
     if factor.value is None:
         reason = (
@@ -122,7 +127,7 @@ def _told(one: Profile, clause: str) -> NetworkStatement:
     return NetworkStatement(one.network, clause, factor.words)
 
 
-def flow_sentence(profiles: list[Profile], bounds: Thresholds) -> str:
+def flow_sentence(profiles: list[GradientProfile], bounds: Thresholds) -> str:
     """Whether the gradients of each network vanish or explode, in one sentence."""
     told = []
     for one in profiles:
@@ -145,7 +150,7 @@ def flow_sentence(profiles: list[Profile], bounds: Thresholds) -> str:
     return sentence(told, LEAD)
 
 
-def _zeros(one: Profile) -> str:
+def _zeros(one: GradientProfile) -> str:
     share = float(np.mean([seed.zeros for seed in one.seeds]))
     return f"{percent(share)} of the recorded gradients are exactly zero"
 
@@ -161,8 +166,8 @@ def _next_step(verb: str, verdict: Verdict) -> str:
     return "Look for another cause: this one is not at work here."
 
 
-def _caveats(one: Profile) -> tuple[str, ...]:
-    caveats = [NOT_FAIR, WEIGHTS]
+def _caveats(one: GradientProfile) -> tuple[str, ...]:
+    caveats = [RAW_RATIO, WEIGHT_GRADIENTS]
     if any(seed.zeros for seed in one.seeds):
         caveats.append(
             f"{_zeros(one)}: a zero has no logarithm and is left out of the factor; it may mean "
@@ -172,6 +177,6 @@ def _caveats(one: Profile) -> tuple[str, ...]:
     if broken:
         caveats.append(f"In {plural(broken, 'step')} some gradient was infinite or not a number.")
     if one.theory is not None:
-        caveats += [SCALE] if "norm" in one.theory.name else []
-        caveats.append(one.theory.words)
+        caveats += [NORMALIZED_LAYERS] if "norm" in one.theory.name else []
+        caveats.append(one.theory.validity)
     return tuple(caveats)

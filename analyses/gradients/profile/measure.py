@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analyses.gradients.profile.theory import Expectation, expectation
+from analyses.gradients.profile.theory import TheoryFactor, theory_factor
 from analyses.reading.layer_gradients import (
     LayerGradients,
     layer_gradients,
@@ -19,7 +19,7 @@ from gradflow.runs.reading.run import Run
 
 
 @dataclass(frozen=True)
-class Profile:
+class GradientProfile:
     """The gradients of all seeds of one network.
 
     Fields:
@@ -27,12 +27,12 @@ class Profile:
         depth: number of convolutions (or linear layers) from input to output.
         seeds: one entry per run.
         overall: natural logarithm of the factor per layer, over all steps.
-        weight_overall: the same of the gradients of the layers' weights.
+        weight_overall: the same for the gradients of the layers' weights.
         epochs: columns epoch, factor, low, high: the factor per layer by epoch; and weight_factor,
-            that of the weights' gradients.
+            the same for the weights' gradients.
         first: factor per layer at step 0, averaged over seeds (geometric); None if not recorded.
         weights: median norm of the gradient of each layer's weight by depth, columns depth, norm.
-        theory: what theory says of the factor at initialization; None where none applies.
+        theory: the factor that theory gives at initialization; None if no theory applies.
         start: norm at each layer at step 0, geometric mean over seeds, [layers]; None if not
             recorded.
     """
@@ -45,16 +45,16 @@ class Profile:
     epochs: pd.DataFrame
     first: float | None
     weights: pd.DataFrame
-    theory: Expectation | None
+    theory: TheoryFactor | None
     start: Array | None
 
 
-def profile(network: str, runs: list[Run]) -> Profile:
+def gradient_profile(network: str, runs: list[Run]) -> GradientProfile:
     """Reduce the gradients of the runs of one network."""
     seeds = tuple(layer_gradients(one) for one in runs)
     starts = [one.log_factors.xs(0, level="step") for one in seeds if 0 in _steps(one)]
     initial = [float(start.iloc[0]) for start in starts if np.isfinite(start.iloc[0])]
-    return Profile(
+    return GradientProfile(
         network=network,
         depth=len(seeds[0].layers),
         seeds=seeds,
@@ -63,7 +63,7 @@ def profile(network: str, runs: list[Run]) -> Profile:
         epochs=_by_epoch(seeds),
         first=float(np.exp(np.mean(initial))) if initial else None,
         weights=weight_gradients(runs[0], seeds[0].layers),
-        theory=expectation(runs[0]),
+        theory=theory_factor(runs[0]),
         start=_first_norms(seeds),
     )
 
@@ -81,7 +81,7 @@ def _steps(one: LayerGradients) -> pd.Index:
 
 
 def _medians(table: pd.DataFrame) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
-    """Median of each column over its finite values; NaN where there is none."""
+    """Median of each column over its finite values; NaN if there is none."""
     medians: np.ndarray[tuple[int], np.dtype[np.float64]] = (
         table.replace([np.inf, -np.inf], np.nan).median().to_numpy(dtype=float)
     )
@@ -93,8 +93,8 @@ def _by_epoch(seeds: tuple[LayerGradients, ...]) -> pd.DataFrame:
     weights = _means_by_epoch([one.weight_log_factors for one in seeds])
     rows = []
     for epoch, mean in outputs.items():
-        row = {name: exponential(getattr(mean, name)) for name in ("value", "low", "high")}
-        beside = exponential(weights[epoch].value) if epoch in weights else np.nan
+        row = {name: factor_of_log(getattr(mean, name)) for name in ("value", "low", "high")}
+        beside = factor_of_log(weights[epoch].value) if epoch in weights else np.nan
         rows.append({"epoch": epoch, **row, "weight_factor": beside})
     return pd.DataFrame(rows).rename(columns={"value": "factor"})
 
@@ -116,22 +116,22 @@ def _first_norms(seeds: tuple[LayerGradients, ...]) -> Array | None:
     return norms
 
 
-def exponential(value: float | None) -> float:
-    """The factor whose natural logarithm is `value`; NaN where there is none."""
+def factor_of_log(value: float | None) -> float:
+    """The factor whose natural logarithm is `value`; NaN for None."""
     return float("nan") if value is None else float(np.exp(value))
 
 
-def raw_ratio(one: Profile) -> float | None:
+def raw_ratio(one: GradientProfile) -> float | None:
     """Median norm at the first layer over that at the last, averaged over seeds (geometric)."""
     medians = [_medians(seed.norms) for seed in one.seeds]
     ratios = [row[0] / row[-1] for row in medians if row[0] > 0 and row[-1] > 0]
     return finite(float(np.exp(np.mean(np.log(ratios))))) if ratios else None
 
 
-def over_depth(
-    one: Profile, *, weights: bool = False
+def factor_over_depth(
+    one: GradientProfile, *, weights: bool = False
 ) -> tuple[float | None, float | None, float | None]:
-    """The factor over the whole depth, with its interval; of the weights' gradients if asked."""
+    """The factor over the whole depth with its interval, or that of the weights' gradients."""
     mean = one.weight_overall if weights else one.overall
     logs = (mean.value, mean.low, mean.high)
     return tuple(None if log is None else float(np.exp(log * one.depth)) for log in logs)  # type: ignore[return-value]

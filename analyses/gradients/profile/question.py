@@ -1,15 +1,15 @@
 """Do the gradients vanish or explode on their way from the loss to the first layer?
 
-What would count against vanishing: a factor per layer, compared between layers of equal output
-shape only, whose product over the whole depth stays above one hundredth. Whether they are shattered
-or dead, or healthy altogether, is asked by the health check and answered here for each epoch.
+The factor per layer compares only layers of equal output shape. Vanishing is contradicted if its
+product over the whole depth stays above one hundredth. The health check tests whether gradients are
+shattered, dead or healthy; the table by epoch here has the answer at each epoch.
 """
 
 import pandas as pd
 
 from analyses.gradients.profile.figures import gradient_figures
 from analyses.gradients.profile.findings import flow_sentence, gradient_finding, gradient_sentence
-from analyses.gradients.profile.measure import Profile, over_depth, profile
+from analyses.gradients.profile.measure import GradientProfile, factor_over_depth, gradient_profile
 from analyses.gradients.profile.tables import epoch_table, network_table
 from analyses.health import (
     Thresholds,
@@ -26,7 +26,7 @@ from analyses.wording.numbers import number
 from analyses.wording.phrases import listing
 from gradflow.runs.reading.run import Experiment, Run
 
-FLOW = "The flow of gradients[ in {}] can be called healthy."
+HEALTHY_FLOW = "The flow of gradients[ in {}] can be called healthy."
 SOURCES = (
     "Glorot & Bengio 2010, Understanding the difficulty of training deep feedforward "
     "neural networks (weight gradients can look level while these vanish)",
@@ -42,17 +42,17 @@ SOURCES = (
 def run(
     experiment: Experiment, vanishing: float = VANISHING, exploding: float = EXPLODING
 ) -> AnalysisResult:
-    """Factor per layer toward the input, by network and epoch.
+    """Compute the factor per layer toward the input, by network and epoch.
 
-    `vanishing` and `exploding` bound the factor over the whole depth. Two orders of magnitude: at
-    equal weights, plain gradient descent then moves the first layer less than a hundredth as far
-    as the last, or over a hundred times as far, so that no one learning rate suits both.
+    `vanishing` and `exploding` bound the factor over the whole depth. The defaults are two orders
+    of magnitude: at equal weights, plain gradient descent then moves the first layer less than a
+    hundredth as far as the last, or over a hundred times as far. No one learning rate suits both.
 
-    Raises `NotApplicableError` where no run recorded gradients at two layers with weights.
+    Raises `NotApplicableError` if no run recorded gradients at two layers with weights.
     """
     networks = by_network(runs_with(experiment, "gradients", "gradients by layer"))
     bounds = Thresholds(vanishing=vanishing, exploding=exploding)
-    profiles = [profile(name, runs) for name, runs in networks.items()]
+    profiles = [gradient_profile(name, runs) for name, runs in networks.items()]
     together = {
         "vanish": flow_sentence(profiles, bounds),
         "explode": gradient_sentence(profiles, "explode", exploding),
@@ -82,36 +82,36 @@ def run(
             "factor per layer toward the input = exp(-slope). Over the depth: that factor to the "
             "power of the number of convolutions (or linear layers). The interval is a "
             "moving-block bootstrap over steps of the mean log factor, or Student's over three "
-            "and more seeds. The same of the gradients of the layers' weights stands beside. At "
-            "each epoch "
-            "gradients are dead or shattered by the rules of the health check, else vanishing, "
-            "exploding or healthy by the interval of their factor."
+            "and more seeds. The same factor is computed for the gradients of the layers' "
+            "weights. At each epoch gradients are dead or shattered by the rules of the health "
+            "check; otherwise they are vanishing, exploding or healthy by the interval of their "
+            "factor."
         ),
         sources=SOURCES,
         together=together,
     )
 
 
-def five_answers(
+def flow_findings(
     experiment: Experiment, vanishing: float = VANISHING, exploding: float = EXPLODING
 ) -> tuple[Finding, ...]:
-    """Whether the gradients vanish, explode, are shattered, are dead, or are healthy: none of it.
+    """Whether the gradients vanish, explode, are shattered or are dead; healthy if none of these.
 
-    For each network what it recorded enough to answer, "healthy" last. A report takes the first two
-    from here and the others from the health check, which asks them beside further conditions.
+    Answers what each network has data for, "healthy" last. A report takes the first two from here,
+    and the others from the health check, which tests them together with further conditions.
 
-    Raises `NotApplicableError` where no run recorded gradients at two layers with weights.
+    Raises `NotApplicableError` if no run recorded gradients at two layers with weights.
     """
     networks = by_network(runs_with(experiment, "gradients", "gradients by layer"))
     bounds = Thresholds(vanishing=vanishing, exploding=exploding)
     return tuple(
         finding
         for name, runs in networks.items()
-        for finding in _answers(profile(name, runs), runs, bounds).values()
+        for finding in _answers(gradient_profile(name, runs), runs, bounds).values()
     )
 
 
-def _answers(one: Profile, runs: list[Run], bounds: Thresholds) -> dict[str, Finding]:
+def _answers(one: GradientProfile, runs: list[Run], bounds: Thresholds) -> dict[str, Finding]:
     found = {
         "vanishing": gradient_finding(one, "vanish", bounds.vanishing),
         "exploding": gradient_finding(one, "explode", bounds.exploding),
@@ -125,17 +125,17 @@ def _answers(one: Profile, runs: list[Run], bounds: Thresholds) -> dict[str, Fin
         if known:
             found[name] = condition_finding(one.network, name, known)
     left_out = [name for name in readings if name not in found]
-    return {**found, "healthy": overall_finding(one.network, found, left_out, FLOW)}
+    return {**found, "healthy": overall_finding(one.network, found, left_out, HEALTHY_FLOW)}
 
 
-def _title(profiles: list[Profile]) -> str:
+def _title(profiles: list[GradientProfile]) -> str:
     said = [
         f"{number(total)} times in {one.network}"
         for one in profiles
-        if (total := over_depth(one)[0]) is not None
+        if (total := factor_over_depth(one)[0]) is not None
     ]
     if not said:
-        return "No factor of the gradient norm per layer could be had"
+        return "No factor of the gradient norm per layer could be computed"
     return f"From the last layer to the first the gradient norm changes {listing(said)}"
 
 

@@ -1,17 +1,24 @@
-"""The tables of the gradient profile: by network, and by epoch with the answer at each."""
+"""The tables of the gradient profile: by network, and by epoch with a verdict at each."""
 
 import numpy as np
 import pandas as pd
 
-from analyses.gradients.profile.measure import Profile, exponential, over_depth, raw_ratio
+from analyses.gradients.profile.measure import (
+    GradientProfile,
+    factor_of_log,
+    factor_over_depth,
+    raw_ratio,
+)
 from analyses.health import Thresholds, dead_counts, is_dead, shattering_of
 from analyses.result import Verdict
 from analyses.wording.numbers import finite
 from gradflow.runs.reading.run import Run
 
 
-def classify(low: float | None, high: float | None, vanishing: float, exploding: float) -> str:
-    """Where an interval lies between two bounds: vanishing, exploding, healthy, or unclear."""
+def classify_interval(
+    low: float | None, high: float | None, vanishing: float, exploding: float
+) -> str:
+    """The class of an interval against two bounds: vanishing, exploding, healthy, or unclear."""
     if low is None or high is None:
         return "unclear"
     if high < vanishing:
@@ -21,20 +28,20 @@ def classify(low: float | None, high: float | None, vanishing: float, exploding:
     return "healthy" if low > vanishing and high < exploding else "unclear"
 
 
-def network_table(profiles: list[Profile]) -> pd.DataFrame:
+def network_table(profiles: list[GradientProfile]) -> pd.DataFrame:
     """One row a network: its factors, measured and expected."""
     rows = []
     for one in profiles:
-        total, low, high = over_depth(one)
+        total, low, high = factor_over_depth(one)
         rows.append(
             {
                 "network": one.network,
                 "layers": one.depth,
-                "factor per layer": exponential(one.overall.value),
+                "factor per layer": factor_of_log(one.overall.value),
                 "over all layers": total,
                 "95 % low": low,
                 "95 % high": high,
-                "weights, over all layers": over_depth(one, weights=True)[0],
+                "weights, over all layers": factor_over_depth(one, weights=True)[0],
                 "first step": one.first,
                 "theory": None if one.theory is None else one.theory.factor,
                 "raw first / last": raw_ratio(one),
@@ -43,14 +50,15 @@ def network_table(profiles: list[Profile]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def epoch_table(one: Profile, runs: list[Run], bounds: Thresholds) -> pd.DataFrame:
-    """One row an epoch: the factor per layer with its interval, and the answer at that epoch.
+def epoch_table(one: GradientProfile, runs: list[Run], bounds: Thresholds) -> pd.DataFrame:
+    """One row an epoch: the factor per layer with its interval, and the class of the gradients.
 
-    The answer is dead or shattered where at least half of the runs are so, whatever the factor.
+    The class is dead or shattered if at least half of the runs are so, whatever the factor.
     """
     low, high = bounds.vanishing ** (1 / one.depth), bounds.exploding ** (1 / one.depth)
     flow = [
-        classify(finite(row.low), finite(row.high), low, high) for row in one.epochs.itertuples()
+        classify_interval(finite(row.low), finite(row.high), low, high)
+        for row in one.epochs.itertuples()
     ]
     frame = one.epochs.rename(
         columns={
@@ -74,7 +82,7 @@ def epoch_table(one: Profile, runs: list[Run], bounds: Thresholds) -> pd.DataFra
 
 
 def _dead_epochs(run: Run, share: float) -> set[int]:
-    """Epochs in all of whose recorded steps some activation layer was dead."""
+    """Epochs with an activation layer that was dead in all recorded steps."""
     dead, total = dead_counts(run)
     smallest = dead.groupby(level="epoch").min()
     return {
@@ -85,7 +93,7 @@ def _dead_epochs(run: Run, share: float) -> set[int]:
 
 
 def _shattered_epochs(run: Run, bound: float) -> set[int]:
-    """Epochs at whose end the gradient at the first layer recorded was shattered."""
+    """Epochs at whose end the gradient at the first recorded layer was shattered."""
     table = run.table("shattering")
     table = table[table["lag"] > 0]
     return {

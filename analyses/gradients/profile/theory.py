@@ -1,4 +1,4 @@
-"""What theory says of the gradients of a recorded network at initialization, where it applies."""
+"""The factor of the gradient norm that theory gives for a recorded network at initialization."""
 
 from dataclasses import dataclass
 
@@ -13,33 +13,33 @@ from analyses.statistics.theory import (
 from analyses.wording.numbers import number
 from gradflow.runs.reading.run import Run
 
-CLOSE = 0.1  # a gain this close to PyTorch's default, relative, is said to be that
+DEFAULT_GAIN_TOLERANCE = 0.1  # relative
 
 
 @dataclass(frozen=True)
-class Expectation:
+class TheoryFactor:
     """The factor of the gradient norm per layer toward the input that theory gives.
 
     Fields:
-        factor: of the L2 norm of the gradient with respect to a layer's output.
+        factor: factor of the L2 norm of the gradient with respect to a layer's output.
         name: a few words, for legends and tables.
-        words: what it holds for, as a sentence.
-        plain: whether the network is a plain one, for which it was derived.
+        validity: the networks that it holds for, as a sentence.
+        plain: whether the network is plain; the factor was derived for plain networks.
     """
 
     factor: float
     name: str
-    words: str
+    validity: str
     plain: bool
 
 
-def expectation(run: Run) -> Expectation | None:
-    """What theory gives for `run` at initialization; None where no theory of ours applies.
+def theory_factor(run: Run) -> TheoryFactor | None:
+    """The factor that theory gives for `run` at initialization; None if neither theory applies.
 
-    With batch normalization: the mean-field factor at the run's batch size. Without any
-    normalization, in a plain network of ReLUs whose weights were recorded at step 0: the factor
-    that those weights give, sqrt(g / 2), g = |W|^2 / outputs = inputs * mean(W^2); it is sqrt(1/6)
-    at PyTorch's default initialization and 1 at He's.
+    With batch normalization it is the mean-field factor at the run's batch size. In a plain ReLU
+    network without any normalization, whose weights were recorded at step 0, it follows from these
+    weights: sqrt(g / 2) with g = |W|^2 / outputs = inputs * mean(W^2). This is sqrt(1/6) at
+    PyTorch's default initialization and 1 at He's.
     """
     layers = run.layers
     plain = not len(run.junctions)
@@ -47,7 +47,7 @@ def expectation(run: Run) -> Expectation | None:
         batch = float(run.gradients["batch_size"].max())
         if not batch > 3:
             return None
-        return Expectation(
+        return TheoryFactor(
             batchnorm_growth(batch) ** 0.5,
             "mean field of batch norm",
             "The mean-field value of batch normalization is derived for wide, fully connected "
@@ -61,8 +61,8 @@ def expectation(run: Run) -> Expectation | None:
     gain = initial_gain(run)
     if gain is None:
         return None
-    default = abs(gain / PYTORCH_DEFAULT_GAIN - 1) < CLOSE
-    return Expectation(
+    default = abs(gain / PYTORCH_DEFAULT_GAIN - 1) < DEFAULT_GAIN_TOLERANCE
+    return TheoryFactor(
         relu_growth(gain) ** 0.5,
         "PyTorch's default initialization" if default else "the initial weights",
         f"The factor from the initial weights, sqrt(g / 2) with g = {number(gain)} the mean of "
@@ -77,7 +77,7 @@ def initial_gain(run: Run) -> float | None:
     """Inputs of a unit times the mean squared weight at step 0, geometric mean over inner layers.
 
     The first and the last layer with weights are left out: the factor is that between layers. None
-    where step 0 or three layers were not recorded.
+    if step 0 was not recorded, or fewer than three layers.
     """
     weights = run.layers[run.layers["role"].isin(["convolution", "linear"])]
     weights = weights.drop_duplicates("layer").sort_values("depth", kind="stable").iloc[1:-1]

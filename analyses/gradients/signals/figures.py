@@ -6,27 +6,27 @@ import numpy as np
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import PercentFormatter
 
-from analyses.gradients.signals.measure import Signal
+from analyses.gradients.signals.measure import NetworkSignal
 from analyses.plotting import panels, theme
 from analyses.result import Figure
 from analyses.wording.numbers import number, percent
 from analyses.wording.phrases import listing
 
 
-def signal_figures(networks: list[str], signals: list[Signal]) -> tuple[Figure, ...]:
-    """The figures for which there is anything to draw."""
+def signal_figures(networks: list[str], signals: list[NetworkSignal]) -> tuple[Figure, ...]:
+    """The figures of `signals`, each if it has data to draw."""
     return tuple(
         figure(networks, signals)
         for figure, shown in (
             (_profile_figure, any(len(one.profile) for one in signals)),
             (_dead_figure, any(len(one.dead) for one in signals)),
-            (_map_figure, any(one.spread.size for one in signals)),
+            (_map_figure, any(one.std.size for one in signals)),
         )
         if shown
     )
 
 
-def _profile_figure(networks: list[str], signals: list[Signal]) -> Figure:
+def _profile_figure(networks: list[str], signals: list[NetworkSignal]) -> Figure:
     grown = []
     for one in signals:
         last = one.profile[one.profile["epoch"] == one.profile["epoch"].max()].dropna()
@@ -49,7 +49,7 @@ def _profile_figure(networks: list[str], signals: list[Signal]) -> Figure:
 
 
 @theme.themed
-def _draw_profile(networks: list[str], signals: list[Signal]) -> Drawing:
+def _draw_profile(networks: list[str], signals: list[NetworkSignal]) -> Drawing:
     figure, axes = panels.subplots(1, 2, 2.8)
     palette = theme.colours(networks)
     for axis, name in zip(axes[0], ("channel_variance", "channel_squared_mean"), strict=True):
@@ -65,11 +65,11 @@ def _draw_profile(networks: list[str], signals: list[Signal]) -> Drawing:
         panels.log_axis(axis, [v for line in axis.lines for v in np.asarray(line.get_ydata())])
         axis.set_xlabel("depth (layers from the input)")
         axis.set_ylabel(name.replace("_", " ") + " (unit of x²)")
-    panels.legend_below(figure, list(axes[0]))
+    panels.legend(figure, list(axes[0]))
     return figure
 
 
-def _dead_figure(networks: list[str], signals: list[Signal]) -> Figure:
+def _dead_figure(networks: list[str], signals: list[NetworkSignal]) -> Figure:
     shares = [
         f"{percent(one.dead_last.value)} in {one.network}"
         for one in signals
@@ -89,11 +89,11 @@ def _dead_figure(networks: list[str], signals: list[Signal]) -> Figure:
 
 
 @theme.themed
-def _draw_dead(networks: list[str], signals: list[Signal]) -> Drawing:
+def _draw_dead(networks: list[str], signals: list[NetworkSignal]) -> Drawing:
     figure, axes = panels.subplots(1, 2, 2.6)
-    palette, marks = theme.colours(networks), theme.markers(networks)
+    styles = theme.styles(networks)
     for one in signals:
-        style = {"color": palette[one.network], "marker": marks[one.network]}
+        style = styles[one.network]
         panels.curve(axes[0, 0], one.dead, "epoch", "fraction", label=one.network, **style)
         panels.curve(axes[0, 1], one.zeros, "depth", "fraction", label=one.network, lw=1, **style)
     panels.epoch_axis(axes[0, 0])
@@ -104,16 +104,16 @@ def _draw_dead(networks: list[str], signals: list[Signal]) -> Drawing:
     axes[0, 1].set_xlabel("depth (layers from the input)")
     for axis in axes[0]:
         axis.yaxis.set_major_formatter(PercentFormatter(1.0))
-    panels.legend_below(figure, list(axes[0]))
+    panels.legend(figure, list(axes[0]))
     return figure
 
 
-def _map_figure(networks: list[str], signals: list[Signal]) -> Figure:
-    shown = [one for one in signals if one.spread.size]
+def _map_figure(networks: list[str], signals: list[NetworkSignal]) -> Figure:
+    shown = [one for one in signals if one.std.size]
     spans = [
         f"{number(low)} to {number(high)} in {one.network}"
         for one in shown
-        for low, high in [panels.finite_range([one.spread])]
+        for low, high in [panels.finite_range([one.std])]
     ]
     return Figure(
         key="std-map",
@@ -128,12 +128,7 @@ def _map_figure(networks: list[str], signals: list[Signal]) -> Figure:
 
 
 @theme.themed
-def _draw_map(signals: list[Signal]) -> Drawing:
-    maps = [one.spread.where(one.spread > 0) for one in signals]
-    figure, axes = panels.subplots(1, len(maps), 2.9)
-    norm = panels.log_colours(maps)
-    for axis, one, matrix in zip(axes[0], signals, maps, strict=True):
-        drawn = panels.heat_map(axis, matrix, norm, "cividis", one.network)
-    axes[0, 0].set_ylabel("depth (layers from the input)")
-    panels.log_colour_bar(figure, drawn, axes[0], "standard deviation (unit of x)")
-    return figure
+def _draw_map(signals: list[NetworkSignal]) -> Drawing:
+    maps = {one.network: one.std for one in signals}
+    labels = ("depth (layers from the input)", "standard deviation (unit of x)")
+    return panels.heat_maps(maps, 2.9, *labels)

@@ -1,4 +1,4 @@
-"""Activation statistics of a network by depth and epoch, and its dead channels."""
+"""Activation statistics of a network by depth and epoch, and dead channels."""
 
 from dataclasses import dataclass
 
@@ -10,29 +10,29 @@ from analyses.registry import NotApplicableError
 from analyses.statistics.means import Mean, mean_over_steps
 from gradflow.runs.reading.run import Run
 
-# The first of these roles that a network has stands for its signal by depth.
+# The signal by depth is that of layers of the first of these roles that the network has.
 SIGNAL_ROLES = ("block", "normalization", "activation", "convolution", "linear")
 
 
 @dataclass(frozen=True)
-class Signal:
+class NetworkSignal:
     """The activations of all seeds of one network.
 
     Fields:
         network: its name.
-        role: of the layers in `profile` and `spread`.
+        role: role of the layers in `profile` and `std`.
         profile: columns epoch, depth, channel_squared_mean, channel_variance: medians over steps.
-        spread: median standard deviation, rows depth, columns epoch.
+        std: median standard deviation, rows depth, columns epoch.
         zeros: columns depth, fraction: zeros after each ReLU, mean over the last epoch's steps.
         dead: columns epoch, fraction: dead channels among all channels of activation layers.
-        dead_last: the same at the last epoch, with its interval; None without such layers.
+        dead_last: the same at the last epoch, with its interval; None without activation layers.
         nonfinite: recorded values that were infinite or not a number, over all layers and steps.
     """
 
     network: str
     role: str
     profile: pd.DataFrame
-    spread: pd.DataFrame
+    std: pd.DataFrame
     zeros: pd.DataFrame
     dead: pd.DataFrame
     dead_last: Mean | None
@@ -51,10 +51,10 @@ def dead_fraction(run: Run) -> pd.Series:
     return fractions.dropna()
 
 
-def signal(network: str, runs: list[Run]) -> Signal:
+def network_signal(network: str, runs: list[Run]) -> NetworkSignal:
     """Reduce the activations of the runs of one network.
 
-    Raises `NotApplicableError` where the run has no table of layers.
+    Raises `NotApplicableError` if the run has no table of layers.
     """
     if not len(runs[0].layers):
         raise NotApplicableError(
@@ -74,11 +74,11 @@ def signal(network: str, runs: list[Run]) -> Signal:
     dead = [dead_fraction(one) for one in runs]
     dead = [one for one in dead if len(one)]
     last = [one[one.index.get_level_values("epoch") == one.index[-1][0]] for one in dead]
-    return Signal(
+    return NetworkSignal(
         network=network,
         role=role,
         profile=medians.reset_index(),
-        spread=medians["std"].unstack("epoch").sort_index(),
+        std=medians["std"].unstack("epoch").sort_index(),
         zeros=_zeros(frame, runs[0].layers),
         dead=_dead_by_epoch(dead),
         dead_last=mean_over_steps([one.to_numpy() for one in last]) if last else None,

@@ -1,13 +1,13 @@
 """How do activations travel through the depth, and how many channels are dead?
 
-Description only: whether a layer is dead, or values are not finite, is asked in `health_check`.
+Description only: the analysis `health_check` tests for dead layers and non-finite values.
 """
 
 import numpy as np
 import pandas as pd
 
 from analyses.gradients.signals.figures import signal_figures
-from analyses.gradients.signals.measure import Signal, signal
+from analyses.gradients.signals.measure import NetworkSignal, network_signal
 from analyses.reading.runs import by_network, runs_with
 from analyses.registry import Analysis
 from analyses.result import AnalysisResult, Estimate, Table
@@ -18,12 +18,12 @@ from gradflow.runs.reading.run import Experiment
 
 
 def run(experiment: Experiment) -> AnalysisResult:
-    """Activation statistics by depth and epoch.
+    """Show activation statistics by depth and epoch.
 
-    Raises `NotApplicableError` where no run recorded activations.
+    Raises `NotApplicableError` if no run recorded activations.
     """
     networks = by_network(runs_with(experiment, "activations", "activations by layer"))
-    signals = [signal(name, runs) for name, runs in networks.items()]
+    signals = [network_signal(name, runs) for name, runs in networks.items()]
     return AnalysisResult(
         summary=_summary(signals),
         findings=(),
@@ -36,9 +36,9 @@ def run(experiment: Experiment) -> AnalysisResult:
             "medians over the steps of an epoch. Channel squared mean: mean over channels of the "
             "squared mean over batch and positions; channel variance: mean over channels of the "
             "variance over these. Dead channels: exactly zero on the whole batch, over the "
-            "channels of all activation layers; another batch may wake them, so this bounds those "
-            "that are dead for good from above. Interval: moving-block bootstrap over the steps of "
-            "the last epoch, or Student's over three and more seeds."
+            "channels of all activation layers; another batch may activate them, so this is an "
+            "upper bound for channels that are always dead. Interval: moving-block bootstrap over "
+            "the steps of the last epoch, or Student's over three and more seeds."
         ),
         sources=(
             "Brock et al. 2021, Characterizing signal propagation to close the performance gap in "
@@ -48,12 +48,12 @@ def run(experiment: Experiment) -> AnalysisResult:
     )
 
 
-def _summary(signals: list[Signal]) -> str:
+def _summary(signals: list[NetworkSignal]) -> str:
     """The spread of the signals over the depth, and the share of dead channels."""
     ends = [
         f"from {number(spread.iloc[0])} to {number(spread.iloc[-1])} in {one.network}"
         for one in signals
-        if len(spread := _last_spread(one).dropna())
+        if len(spread := _last_std(one).dropna())
     ]
     dead = [
         f"{share.words} in {one.network}"
@@ -71,19 +71,19 @@ def _summary(signals: list[Signal]) -> str:
     return " ".join(said) or "No finite activation was recorded."
 
 
-def _last_spread(one: Signal) -> pd.Series:
+def _last_std(one: NetworkSignal) -> pd.Series:
     """Standard deviation by depth at the last epoch."""
-    return one.spread.iloc[:, -1] if one.spread.size else pd.Series(dtype=float)
+    return one.std.iloc[:, -1] if one.std.size else pd.Series(dtype=float)
 
 
-def _dead(one: Signal) -> Estimate:
+def _dead(one: NetworkSignal) -> Estimate:
     return estimate_of("dead channels", one.dead_last, "%", as_percent, "not recorded")
 
 
-def _table(signals: list[Signal]) -> pd.DataFrame:
+def _table(signals: list[NetworkSignal]) -> pd.DataFrame:
     rows = []
     for one in signals:
-        spread, dead = _last_spread(one), _dead(one)
+        spread, dead = _last_std(one), _dead(one)
         rows.append(
             {
                 "network": one.network,

@@ -1,1 +1,1 @@
-"""How much of the gradient comes along the skips rather than through the branches?"""
+"""How much of the gradient comes along the skips, and how much through the branches?"""

@@ -1,13 +1,14 @@
-"""The figures of what the skips carry: shares by block, by epoch, and of the variance."""
+"""The figures of the skips' share of the gradient, and of the branches' share of the variance."""
 
 from functools import partial
+from typing import Any
 
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure as Drawing
 
 from analyses.plotting import panels, theme
 from analyses.result import Figure
-from analyses.skips.carry.measure import ADDITIVE, Carry
+from analyses.skips.carry.measure import SHARES_ADD_UP, SkipShares
 from analyses.wording.numbers import number
 from analyses.wording.phrases import listing
 
@@ -17,64 +18,63 @@ PRE_ACTIVATION = (
     "sets the skip's variance anew."
 )
 
+BLOCK_AXIS = "block, from the input"  # label of an axis
 
-def skip_figures(networks: list[str], carries: list[Carry], half: float) -> tuple[Figure, ...]:
-    """The figures of `carries`; `half` is the share from which a skip carries most."""
-    figures = [_share_figure(networks, carries, half), _map_figure(carries, half)]
-    if any(len(one.variance) for one in carries):
-        figures.append(_variance_figure(networks, carries))
+
+def carry_figures(networks: list[str], found: list[SkipShares], half: float) -> tuple[Figure, ...]:
+    """The figures of `found`; `half` is the share above which a skip carries most."""
+    figures = [_share_figure(networks, found, half), _map_figure(found, half)]
+    if any(len(one.variance) for one in found):
+        figures.append(_variance_figure(networks, found))
     return tuple(figures)
 
 
-def _title(carries: list[Carry]) -> str:
+def _title(found: list[SkipShares]) -> str:
     said = [
         f"{number(one.mean.value)} of the gradient of {one.network}"
-        for one in carries
+        for one in found
         if one.mean.value is not None
     ]
-    return f"The skips carry {listing(said)}" if said else "No share of the skips could be had"
+    return f"The skips carry {listing(said)}" if said else "No share of the skips could be computed"
 
 
-def _share_figure(networks: list[str], carries: list[Carry], half: float) -> Figure:
+def _share_figure(networks: list[str], found: list[SkipShares], half: float) -> Figure:
     return Figure(
         key="share-by-block",
-        title=_title(carries),
+        title=_title(found),
         caption=(
             "The skip's share of the gradient at each block's input, median over the steps of the "
             "first epoch (dashed) and the last (solid). Squares: projections. Dotted: "
-            f"{number(half)}, above which the skip carries more than the branch. {ADDITIVE}"
+            f"{number(half)}, above which the skip carries more than the branch. {SHARES_ADD_UP}"
         ),
-        alt=f"The skip's share of the gradient by block. {_title(carries)}.",
-        draw=partial(_draw_share, networks, carries, half),
+        alt=f"The skip's share of the gradient by block. {_title(found)}.",
+        draw=partial(_draw_share, networks, found, half),
     )
 
 
 @theme.themed
-def _draw_share(networks: list[str], carries: list[Carry], half: float) -> Drawing:
-    figure, axes = panels.subplots(1, 1, 2.7)
-    axis = axes[0, 0]
+def _draw_share(networks: list[str], found: list[SkipShares], half: float) -> Drawing:
     palette = theme.colours(networks)
-    for one in carries:
-        epochs = list(one.by_epoch.columns)
-        projected = (one.blocks["skip_type"] == "projection").to_numpy()
-        for epoch in dict.fromkeys([epochs[0], epochs[-1]]):
-            line = "-" if epoch == epochs[-1] else "--"
-            style = {"color": palette[one.network], "lw": 1.2}
-            column = one.by_epoch[epoch]
-            axis.plot(column.index, column, line, label=f"{one.network}, epoch {epoch}", **style)
-            axis.plot(column.index[~projected], column[~projected], "o", ms=3, **style)
-            axis.plot(column.index[projected], column[projected], "s", ms=5, **style)
-    panels.level_line(axis, half, style=":")
-    axis.set_ylabel("skip's share of the gradient")
-    panels.epoch_axis(axis, "block, from the input")
-    panels.legend_below(figure, [axis])
+    with panels.panel(2.7, "skip's share of the gradient", BLOCK_AXIS) as (figure, axis):
+        for one in found:
+            epochs = list(one.by_epoch.columns)
+            projected = (one.blocks["skip_type"] == "projection").to_numpy()
+            for epoch in dict.fromkeys([epochs[0], epochs[-1]]):
+                line = "-" if epoch == epochs[-1] else "--"
+                label = f"{one.network}, epoch {epoch}"
+                style: dict[str, Any] = {"color": palette[one.network], "lw": 1.2}
+                column = one.by_epoch[epoch]
+                axis.plot(column.index, column, line, label=label, **style)
+                axis.plot(column.index[~projected], column[~projected], "o", ms=3, **style)
+                axis.plot(column.index[projected], column[projected], "s", ms=5, **style)
+        panels.level_line(axis, half, style=":")
     return figure
 
 
-def _map_figure(carries: list[Carry], half: float) -> Figure:
+def _map_figure(found: list[SkipShares], half: float) -> Figure:
     lows = [
         f"{number(low)} and {number(high)} in {one.network}"
-        for one in carries
+        for one in found
         for low, high in [panels.finite_range([one.by_epoch])]
     ]
     return Figure(
@@ -86,29 +86,25 @@ def _map_figure(carries: list[Carry], half: float) -> Figure:
             "value."
         ),
         alt=f"Heat map of the skip's share between {listing(lows)}.",
-        draw=partial(_draw_map, carries, half),
+        draw=partial(_draw_map, found, half),
     )
 
 
 @theme.themed
-def _draw_map(carries: list[Carry], half: float) -> Drawing:
-    figure, axes = panels.subplots(1, len(carries), 2.9)
-    low, high = panels.finite_range([one.by_epoch for one in carries])
+def _draw_map(found: list[SkipShares], half: float) -> Drawing:
+    low, high = panels.finite_range([one.by_epoch for one in found])
     # Both arms as long as the longer one: the middle of the colours is the middle of the shares.
     arm = max(high - half, half - low, 0.05)
     norm = Normalize(half - arm, half + arm)
-    for axis, one in zip(axes[0], carries, strict=True):
-        drawn = panels.heat_map(axis, one.by_epoch, norm, "cividis", one.network)
-    axes[0, 0].set_ylabel("block, from the input")
-    figure.colorbar(drawn, ax=list(axes[0]), label="skip's share of the gradient")
-    return figure
+    maps = {one.network: one.by_epoch for one in found}
+    return panels.heat_maps(maps, 2.9, BLOCK_AXIS, "skip's share of the gradient", norm=norm)
 
 
-def _variance_figure(networks: list[str], carries: list[Carry]) -> Figure:
+def _variance_figure(networks: list[str], found: list[SkipShares]) -> Figure:
     said = [
         f"{number(one.variance['measured'].mean())} in {one.network} "
         f"(theory {number(one.variance['centred'].mean())})"
-        for one in carries
+        for one in found
         if len(one.variance)
     ]
     return Figure(
@@ -120,24 +116,22 @@ def _variance_figure(networks: list[str], carries: list[Carry]) -> Figure:
             f"its counterpart for centred variance (dashed). {PRE_ACTIVATION}"
         ),
         alt=f"The branch's share of the variance by block at the first step: {listing(said)}.",
-        draw=partial(_draw_variance, networks, carries),
+        draw=partial(_draw_variance, networks, found),
     )
 
 
 @theme.themed
-def _draw_variance(networks: list[str], carries: list[Carry]) -> Drawing:
-    figure, axes = panels.subplots(1, 1, 2.6)
-    axis = axes[0, 0]
-    palette, marks = theme.colours(networks), theme.markers(networks)
-    for one in carries:
-        style = {"color": palette[one.network], "marker": marks[one.network]}
-        panels.curve(axis, one.variance, "block", "measured", label=one.network, **style)
-    longest = max(carries, key=lambda one: len(one.variance)).variance
-    for name, line in (("centred", "--"), ("uncentred", ":")):
-        label = {"centred": "theory, centred variance", "uncentred": "theory, 1/(l + 2)"}[name]
-        axis.plot(longest["block"], longest[name], line, color=theme.GREY, lw=1.1, label=label)
-    axis.set_ylim(bottom=0)
-    axis.set_ylabel("branch's share of the variance")
-    panels.epoch_axis(axis, "block, from the input")
-    panels.legend_below(figure, [axis])
+def _draw_variance(networks: list[str], found: list[SkipShares]) -> Drawing:
+    styles = theme.styles(networks)
+    longest = max(found, key=lambda one: len(one.variance)).variance
+    with panels.panel(2.6, "branch's share of the variance", BLOCK_AXIS) as (figure, axis):
+        for one in found:
+            style = {"label": one.network, **styles[one.network]}
+            panels.curve(axis, one.variance, "block", "measured", **style)
+        for name, line, label in (
+            ("centred", "--", "theory, centred variance"),
+            ("uncentred", ":", "theory, 1/(l + 2)"),
+        ):
+            axis.plot(longest["block"], longest[name], line, color=theme.GREY, lw=1.1, label=label)
+        axis.set_ylim(bottom=0)
     return figure

@@ -13,27 +13,28 @@ from analyses.statistics.means import Mean, mean_over_steps
 from analyses.statistics.theory import branch_share, centred_branch_share
 from gradflow.runs.reading.run import Run
 
-ADDITIVE = (
-    "Shares are projections on the whole gradient: skip and branch add up to 1, and where they "
-    "oppose each other one exceeds 1 and the other is negative."
+SHARES_ADD_UP = (
+    "Shares are projections on the whole gradient: skip and branch add up to 1, and if they oppose "
+    "each other one exceeds 1 and the other is negative."
 )
 
 
 @dataclass(frozen=True)
-class Carry:
+class SkipShares:
     """The residual additions of all seeds of one network.
 
     Fields:
         network: its name.
         blocks: columns layer, skip_type, in order of execution.
         by_epoch: median share of the skip, rows blocks numbered from 1, columns epoch.
-        mean: share averaged over blocks and steps; identity, projection: by type of skip.
+        mean: share averaged over blocks and steps.
+        identity, projection: the same for the skips of one type; None without such skips.
         first: share at the first block.
         branches: expected number of branches passed, the sum of the branches' shares.
-        skips_only: share that came along skips only, where path lengths were measured: exact.
-        product: product of the mean shares of all blocks, which approximates it.
+        skips_only: exact share that came along skips only; None if no path lengths were measured.
+        product: product of the mean shares of all blocks: an approximation of `skips_only`.
         variance: columns block, measured, centred, uncentred: the branch's share of the variance
-            at step 0, and De & Smith's for it; empty where step 0 was not recorded.
+            at step 0, measured and after De & Smith; empty if step 0 was not recorded.
     """
 
     network: str
@@ -49,18 +50,18 @@ class Carry:
     variance: pd.DataFrame
 
 
-def blocks_in_order(run: Run) -> pd.DataFrame:
+def additions_in_order(run: Run) -> pd.DataFrame:
     """The residual additions of `run`, columns layer and skip_type, in order of execution."""
     blocks = run.junctions.drop_duplicates("layer")[["layer", "skip_type"]]
     order = {name: place for place, name in enumerate(run.layers["layer"])}
-    # Further additions of a block, name+2, follow its first one.
+    # Further additions of a block (name+2) follow its first one.
     place = blocks["layer"].str.replace(r"\+\d+$", "", regex=True).map(order)
-    # A block missing from the table of layers keeps the order in which it was recorded.
+    # Blocks that the table of layers lacks come last, in recorded order.
     ranked: pd.DataFrame = blocks.assign(place=place).sort_values("place", kind="stable")
     return ranked[["layer", "skip_type"]].reset_index(drop=True)
 
 
-def shares(run: Run, blocks: pd.DataFrame) -> pd.DataFrame:
+def shares_by_step(run: Run, blocks: pd.DataFrame) -> pd.DataFrame:
     """The skip's share of the gradient: one row per (epoch, step), one column a block."""
     return pivot_by_step(run.junctions, "skip_share", blocks["layer"]).replace(
         [np.inf, -np.inf], np.nan
@@ -70,8 +71,8 @@ def shares(run: Run, blocks: pd.DataFrame) -> pd.DataFrame:
 def expected_branch_share(skip_types: list[str]) -> pd.DataFrame:
     """The branch's share of the variance at initialization, one row a block.
 
-    Columns uncentred and centred: `branch_share` and `centred_branch_share` (De & Smith 2020) after
-    as many blocks as have passed since the last projection.
+    Columns uncentred and centred: `branch_share` and `centred_branch_share` (De & Smith 2020), for
+    the number of blocks since the last projection.
     """
     since, rows = 0, []
     for block, skip_type in enumerate(skip_types, start=1):
@@ -82,27 +83,29 @@ def expected_branch_share(skip_types: list[str]) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def carry(network: str, runs: list[Run]) -> Carry:
+def skip_shares(network: str, runs: list[Run]) -> SkipShares:
     """Reduce the residual additions of the runs of one network."""
-    blocks = blocks_in_order(runs[0])
-    tables = [shares(one, blocks) for one in runs]
+    blocks = additions_in_order(runs[0])
+    tables = [shares_by_step(one, blocks) for one in runs]
     pooled = pd.concat(tables)
     by_epoch = pooled.groupby(level="epoch").median().T
     by_epoch.index = pd.RangeIndex(1, len(blocks) + 1)
     kinds = {
-        kind: _mean([table.loc[:, (blocks["skip_type"] == kind).to_numpy()] for table in tables])
+        kind: _mean_over_blocks(
+            [table.loc[:, (blocks["skip_type"] == kind).to_numpy()] for table in tables]
+        )
         for kind in ("identity", "projection")
         if (blocks["skip_type"] == kind).any()
     }
-    return Carry(
+    return SkipShares(
         network=network,
         blocks=blocks,
         by_epoch=by_epoch,
-        mean=_mean(tables),
+        mean=_mean_over_blocks(tables),
         identity=kinds.get("identity"),
         projection=kinds.get("projection"),
-        first=_mean([table.iloc[:, :1] for table in tables]),
-        branches=mean_over_steps([_sum(1 - table) for table in tables]),
+        first=_mean_over_blocks([table.iloc[:, :1] for table in tables]),
+        branches=mean_over_steps([_sum_over_blocks(1 - table) for table in tables]),
         skips_only=_skips_only(runs),
         product=float(np.prod(pooled.mean().to_numpy())),
         variance=_variance(runs, blocks),
@@ -114,11 +117,11 @@ def _skips_only(runs: list[Run]) -> Mean | None:
     return mean_over_epochs(series) if series else None
 
 
-def _mean(tables: list[pd.DataFrame]) -> Mean:
+def _mean_over_blocks(tables: list[pd.DataFrame]) -> Mean:
     return mean_over_steps([table.mean(axis=1).to_numpy() for table in tables])
 
 
-def _sum(table: pd.DataFrame) -> Array:
+def _sum_over_blocks(table: pd.DataFrame) -> Array:
     """Sum over the blocks at each step; NaN at steps where a block is missing."""
     total: Array = table.sum(axis=1, skipna=False).to_numpy(dtype=float)
     return total

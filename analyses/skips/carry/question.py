@@ -1,6 +1,6 @@
-"""How much of the gradient comes along the skip connections rather than through the branches?
+"""How much of the gradient comes along the skips, and how much through the branches?
 
-What would count against the skips: a mean share below one half.
+That the skips carry most is contradicted by a mean share below one half.
 """
 
 import pandas as pd
@@ -8,8 +8,8 @@ import pandas as pd
 from analyses.reading.runs import by_network, runs_with
 from analyses.registry import Analysis
 from analyses.result import AnalysisResult, Estimate, Finding, Table, Verdict
-from analyses.skips.carry.figures import PRE_ACTIVATION, skip_figures
-from analyses.skips.carry.measure import ADDITIVE, Carry, carry
+from analyses.skips.carry.figures import PRE_ACTIVATION, carry_figures
+from analyses.skips.carry.measure import SHARES_ADD_UP, SkipShares, skip_shares
 from analyses.statistics.estimates import estimate_of
 from analyses.statistics.verdicts import verdict_above
 from analyses.wording.numbers import finite, number
@@ -21,34 +21,33 @@ HALF = 0.5
 HYPOTHESIS = "The skips carry most of the gradient[ in {}]."
 LEAD = "their mean share is {}"
 APPROXIMATION = (
-    "The product of shares takes each block to pass on the same share whatever path the gradient "
-    "came by, so it approximates the share that came along skips only; the share at one block is "
-    "exact."
+    "The product of shares assumes that a block passes on the same share on every path, so it only "
+    "approximates the share that came along skips only; the share at one block is exact."
 )
-FROZEN = (
+MEASURED_APART = (
     "The share along skips only is measured at epoch ends on one batch with frozen batch-norm "
     "statistics, the shares by block in training itself."
 )
 
 
 def run(experiment: Experiment, half: float = HALF) -> AnalysisResult:
-    """Share of the gradient along skips, by block and epoch.
+    """Compute the share of the gradient along skips, by block and epoch.
 
-    `half` is the share from which the skips are said to carry most.
+    `half` is the share above which the skips are said to carry most.
 
-    Raises `NotApplicableError` where no run recorded a residual addition.
+    Raises `NotApplicableError` if no run recorded a residual addition.
     """
     networks = by_network(runs_with(experiment, "junctions", "residual additions"))
-    carries = [carry(name, runs) for name, runs in networks.items()]
-    findings = tuple(_finding(one, half) for one in carries)
-    together = sentence([_told(one, half) for one in carries], LEAD)
+    found = [skip_shares(name, runs) for name, runs in networks.items()]
+    findings = tuple(_finding(one, half) for one in found)
+    together = sentence([_told(one, half) for one in found], LEAD)
     return AnalysisResult(
-        summary=f"{together} {_stem_sentence(carries)}".strip(),
+        summary=f"{together} {_first_block_sentence(found)}".strip(),
         findings=findings,
-        figures=skip_figures(experiment.networks, carries, half),
+        figures=carry_figures(experiment.networks, found, half),
         tables=(
-            Table("networks", "What the skips carry", _table(carries)),
-            *_variance_tables(carries),
+            Table("networks", "What the skips carry", _table(found)),
+            *_variance_tables(found),
         ),
         method=(
             "At each residual addition the gradient g at the block's input is the sum of s, which "
@@ -69,7 +68,7 @@ def run(experiment: Experiment, half: float = HALF) -> AnalysisResult:
     )
 
 
-def _finding(one: Carry, half: float) -> Finding:
+def _finding(one: SkipShares, half: float) -> Finding:
     return Finding(
         key=slug(f"skips-carry-{one.network}"),
         network=one.network,
@@ -77,23 +76,23 @@ def _finding(one: Carry, half: float) -> Finding:
         contradicted_by=f"A mean share of the skips whose interval lies below {number(half)}.",
         verdict=_verdict(one, half),
         estimates=_estimates(one),
-        threshold=f"supported where the 95 % interval of the mean share lies above {number(half)}",
+        threshold=f"supported if the 95 % interval of the mean share lies above {number(half)}",
         meaning=sentence([_told(one, half)], LEAD),
         next_step=(
             "Take single blocks out of the trained network to see whether what the branches carry "
-            "matters to its accuracy: a share of the gradient is no share of the benefit."
+            "matters to its accuracy: a share of the gradient is not a share of the benefit."
         ),
-        caveats=(ADDITIVE, APPROXIMATION if one.skips_only is None else FROZEN),
+        caveats=(SHARES_ADD_UP, APPROXIMATION if one.skips_only is None else MEASURED_APART),
         statement=without_network(HYPOTHESIS),
         evidence=("share-by-block", "share-map", "networks"),
     )
 
 
-def _verdict(one: Carry, half: float) -> Verdict:
+def _verdict(one: SkipShares, half: float) -> Verdict:
     return verdict_above(one.mean.low, one.mean.high, half)
 
 
-def _told(one: Carry, half: float) -> NetworkStatement:
+def _told(one: SkipShares, half: float) -> NetworkStatement:
     clause = {
         Verdict.SUPPORTED: "the skips carry most of the gradient",
         Verdict.CONTRADICTED: "the branches, not the skips, carry most of the gradient",
@@ -101,16 +100,16 @@ def _told(one: Carry, half: float) -> NetworkStatement:
     }[_verdict(one, half)]
     share = estimate_of("", one.mean)
     if share.value is None:
-        return NetworkStatement(one.network, clause, detail="no share could be had")
+        return NetworkStatement(one.network, clause, detail="no share could be computed")
     return NetworkStatement(
         one.network, clause, f"{share.words} over {plural(len(one.blocks), 'block')}"
     )
 
 
-def _stem_sentence(carries: list[Carry]) -> str:
+def _first_block_sentence(found: list[SkipShares]) -> str:
     shares = [
         f"{share.words} in {one.network}"
-        for one in carries
+        for one in found
         if (share := estimate_of("", one.first)).value is not None
     ]
     if not shares:
@@ -121,7 +120,7 @@ def _stem_sentence(carries: list[Carry]) -> str:
     )
 
 
-def _estimates(one: Carry) -> tuple[Estimate, ...]:
+def _estimates(one: SkipShares) -> tuple[Estimate, ...]:
     named = [
         ("mean share of the skips", one.mean),
         ("mean share, identity skips", one.identity),
@@ -138,8 +137,8 @@ def _estimates(one: Carry) -> tuple[Estimate, ...]:
     return tuple(estimates)
 
 
-def _along_skips_only(one: Carry) -> Estimate:
-    """Exact where path lengths were measured, else approximated by a product of shares."""
+def _along_skips_only(one: SkipShares) -> Estimate:
+    """Exact if path lengths were measured, otherwise approximated by a product of shares."""
     name = "share along skips only, all blocks"
     if one.skips_only is not None:
         mean = one.skips_only
@@ -152,9 +151,9 @@ def _along_skips_only(one: Carry) -> Estimate:
     )
 
 
-def _variance_tables(carries: list[Carry]) -> tuple[Table, ...]:
-    """The branch's measured share of the variance at the first step beside De & Smith's."""
-    parts = [one.variance.assign(network=one.network) for one in carries if len(one.variance)]
+def _variance_tables(found: list[SkipShares]) -> tuple[Table, ...]:
+    """The branch's share of the variance at the first step, measured and after De & Smith."""
+    parts = [one.variance.assign(network=one.network) for one in found if len(one.variance)]
     if not parts:
         return ()
     names = {
@@ -169,12 +168,12 @@ def _variance_tables(carries: list[Carry]) -> tuple[Table, ...]:
     return (Table("branch-variance", title, frame),)
 
 
-def _table(carries: list[Carry]) -> pd.DataFrame:
+def _table(found: list[SkipShares]) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {"network": one.network, "quantity": estimate.name, "value": estimate.value}
             | {"95 % low": estimate.low, "95 % high": estimate.high}
-            for one in carries
+            for one in found
             for estimate in _estimates(one)
         ]
     )

@@ -1,6 +1,7 @@
-"""The figures of deleted blocks: the cost of each, and accuracy by the number deleted."""
+"""The figures of deleted blocks: the cost of each block, and accuracy by number of blocks."""
 
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,11 +10,11 @@ from matplotlib.ticker import PercentFormatter
 
 from analyses.plotting import panels, theme
 from analyses.result import Figure
-from analyses.skips.lesions.measure import Lesions, by_number
+from analyses.skips.lesions.measure import Lesions, accuracy_by_number
 from analyses.wording.numbers import percent
 from analyses.wording.phrases import listing
 
-SPREAD = 0.16  # blocks: how far the networks' marks stand apart
+MARK_DISTANCE = 0.16  # between the marks of two networks, in blocks
 
 
 def lesion_figures(
@@ -44,37 +45,33 @@ def _cost_figure(networks: list[str], costs: dict[str, pd.DataFrame]) -> Figure:
 
 @theme.themed
 def _draw_costs(networks: list[str], costs: dict[str, pd.DataFrame]) -> Drawing:
-    figure, axes = panels.subplots(1, 1, 2.9)
-    axis = axes[0, 0]
-    palette, marks = theme.colours(networks), theme.markers(networks)
+    styles = theme.styles(networks)
     middle = (len(costs) - 1) / 2
-    for index, (network, cost) in enumerate(costs.items()):
-        places = np.arange(1, len(cost) + 1) + (index - middle) * 2 * SPREAD
-        color, mark = palette[network], marks[network]
-        ends = cost[["low", "high"]].to_numpy(dtype=float).T
-        axis.vlines(places, *ends, color=color, lw=1)
-        real = cost["real"].to_numpy(dtype=bool)
-        style = {"ls": "", "marker": mark, "color": color, "ms": 4.5}
-        values = cost["cost"].to_numpy(dtype=float)
-        axis.plot(places[real], values[real], label=f"{network}, beyond chance", **style)
-        hollow = {"mfc": "white", "label": f"{network}, not told from chance"}
-        axis.plot(places[~real], values[~real], **style, **hollow)
-    panels.level_line(axis, 0, style="-")
-    longest = max(costs.values(), key=len)
-    names = longest["block"].astype(str).tolist()
-    turned = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
-    axis.set_xticks(range(1, len(names) + 1), names, **turned)
-    axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=""))
-    axis.set_xlabel("deleted block")
-    axis.set_ylabel("accuracy lost (points)")
-    panels.legend_below(figure, [axis], columns=2)
+    labels = ("accuracy lost (points)", "deleted block")
+    with panels.panel(2.9, *labels, columns=2, whole=False) as (figure, axis):
+        for index, (network, cost) in enumerate(costs.items()):
+            places = np.arange(1, len(cost) + 1) + (index - middle) * 2 * MARK_DISTANCE
+            style = {"ls": "", "ms": 4.5, **styles[network]}
+            ends = cost[["low", "high"]].to_numpy(dtype=float).T
+            axis.vlines(places, *ends, color=style["color"], lw=1)
+            real = cost["real"].to_numpy(dtype=bool)
+            values = cost["cost"].to_numpy(dtype=float)
+            axis.plot(places[real], values[real], label=f"{network}, beyond chance", **style)
+            style |= {"mfc": "white", "label": f"{network}, not told from chance"}
+            axis.plot(places[~real], values[~real], **style)
+        panels.level_line(axis, 0, style="-")
+        longest = max(costs.values(), key=len)
+        names = longest["block"].astype(str).tolist()
+        turned: dict[str, Any] = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
+        axis.set_xticks(range(1, len(names) + 1), names, **turned)
+        axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=""))
     return figure
 
 
 def _number_figure(networks: list[str], seeds: dict[str, list[Lesions]]) -> Figure:
     said = []
     for name, found in seeds.items():
-        means = by_number(found).groupby("deleted")["accuracy"].mean()
+        means = accuracy_by_number(found).groupby("deleted")["accuracy"].mean()
         most = int(means.index.max())
         one = f"{percent(means[1])} with one block deleted"
         said.append(f"{one} and {percent(means[most])} with {most} in {name}")
@@ -93,21 +90,17 @@ def _number_figure(networks: list[str], seeds: dict[str, list[Lesions]]) -> Figu
 
 @theme.themed
 def _draw_numbers(networks: list[str], seeds: dict[str, list[Lesions]]) -> Drawing:
-    figure, axes = panels.subplots(1, 1, 2.6)
-    axis = axes[0, 0]
-    palette, marks = theme.colours(networks), theme.markers(networks)
-    for index, (network, found) in enumerate(seeds.items()):
-        table = by_number(found)
-        places = table["deleted"] + (index - (len(seeds) - 1) / 2) * SPREAD
-        style = {"color": palette[network], "marker": marks[network]}
-        axis.plot(places, table["accuracy"], ls="", ms=2.5, alpha=0.5, **style)
-        means = table.groupby("deleted", as_index=False)["accuracy"].mean()
-        panels.curve(axis, means, "deleted", "accuracy", label=f"{network}, mean", **style)
-    chance = next(iter(seeds.values()))[0].chance
-    panels.level_line(axis, chance, "chance", style=":")
-    axis.set_ylim(bottom=0)
-    axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    axis.set_ylabel("validation accuracy")
-    panels.epoch_axis(axis, "blocks deleted")
-    panels.legend_below(figure, [axis])
+    styles = theme.styles(networks)
+    with panels.panel(2.6, "validation accuracy", "blocks deleted") as (figure, axis):
+        for index, (network, found) in enumerate(seeds.items()):
+            table = accuracy_by_number(found)
+            places = table["deleted"] + (index - (len(seeds) - 1) / 2) * MARK_DISTANCE
+            style = styles[network]
+            axis.plot(places, table["accuracy"], ls="", ms=2.5, alpha=0.5, **style)
+            means = table.groupby("deleted", as_index=False)["accuracy"].mean()
+            panels.curve(axis, means, "deleted", "accuracy", label=f"{network}, mean", **style)
+        chance = next(iter(seeds.values()))[0].chance
+        panels.level_line(axis, chance, "chance", style=":")
+        axis.set_ylim(bottom=0)
+        panels.percent_axis(axis)
     return figure

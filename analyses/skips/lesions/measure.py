@@ -1,4 +1,4 @@
-"""What deleting blocks costs a network: accuracy lost image by image, block by block."""
+"""The accuracy that a network loses when blocks are deleted, by image and block."""
 
 from dataclasses import dataclass
 
@@ -16,8 +16,7 @@ from analyses.wording.phrases import plural
 from gradflow.runs.reading.run import Run
 
 TABLE = "lesions"
-RATE = 0.05  # of false discoveries among the blocks of one run
-JOINER = "+"
+FALSE_DISCOVERY_RATE = 0.05  # among the blocks of one run
 
 
 @dataclass(frozen=True)
@@ -25,42 +24,42 @@ class Lesions:
     """One run at the last epoch at which its blocks were deleted.
 
     Fields:
-        epoch: that epoch.
-        right: was each image classified rightly? Rows sets of deleted blocks ("" for none), in
-            order of the blocks, columns images.
-        deleted: how many blocks each row deletes.
+        epoch: number of this epoch.
+        correct: whether each image was classified correctly; rows sets of deleted blocks ("" for
+            none) in order of the blocks, columns images.
+        deleted: number of blocks that each row deletes.
         chance: accuracy of guessing, one over the number of classes.
     """
 
     epoch: int
-    right: pd.DataFrame
+    correct: pd.DataFrame
     deleted: pd.Series
     chance: float
 
     @property
     def intact(self) -> Array:
-        """1 for each image that the whole network classifies rightly, shape [images]."""
-        intact: Array = self.right.loc[""].to_numpy(dtype=float)
+        """1 for each image that the intact network classifies correctly, else 0, shape [images]."""
+        intact: Array = self.correct.loc[""].to_numpy(dtype=float)
         return intact
 
     @property
-    def single(self) -> pd.DataFrame:
-        """The rows of `right` that delete one block."""
-        return self.right[(self.deleted == 1).to_numpy()]
+    def single_deletions(self) -> pd.DataFrame:
+        """The rows of `correct` that delete one block."""
+        return self.correct[(self.deleted == 1).to_numpy()]
 
     @property
     def cost(self) -> Array:
         """Accuracy lost by deleting one block, averaged over blocks, shape [images]."""
-        cost: Array = self.intact - self.single.to_numpy(dtype=float).mean(axis=0)
+        cost: Array = self.intact - self.single_deletions.to_numpy(dtype=float).mean(axis=0)
         return cost
 
 
 def lesions_of(run: Run) -> Lesions | None:
-    """The deleted blocks of `run`; None where the intact network or any one block is missing."""
+    """The deletions of `run`; None without the intact network or without any single deletion."""
     rows = last_epoch(predictions_of(run, TABLE))
     if not len(rows):
         return None
-    # The intact network's name is empty, which a reader may take for missing.
+    # The intact network has an empty name, which may have been read as a missing value.
     rows = rows.assign(blocks=rows["blocks"].fillna("").astype(str))
     right = (rows["target"] == rows["prediction"]).astype(float)
     wide = rows.assign(right=right).drop_duplicates(["blocks", "image"], keep="last")
@@ -75,31 +74,33 @@ def lesions_of(run: Run) -> Lesions | None:
         return None
     return Lesions(
         epoch=int(rows["epoch"].iloc[0]),
-        right=table.loc[names].astype(bool),
+        correct=table.loc[names].astype(bool),
         deleted=deleted.loc[names],
         chance=1 / max(rows["target"].nunique(), 1),
     )
 
 
-def block_costs(seeds: list[Lesions], rate: float = RATE) -> pd.DataFrame:
+def block_costs(seeds: list[Lesions], rate: float = FALSE_DISCOVERY_RATE) -> pd.DataFrame:
     """Accuracy lost by deleting each block, averaged over seeds: one row a block.
 
-    Columns block, cost, low, high, gained, lost (images, of all seeds), p_value and adjusted
-    (McNemar's exact test against the intact network, Benjamini & Hochberg over the blocks of a
-    run; the largest of all seeds) and real (adjusted within `rate` in every seed). Each seed is
-    judged on its own validation images. Interval: Student's over three and more seeds, else normal
-    over the images of each.
+    Columns: block; cost, low, high; gained, lost: images, over all seeds; p_value: McNemar's exact
+    test against the intact network, the largest of all seeds; adjusted: the same after Benjamini &
+    Hochberg over the blocks of a run; real: whether adjusted is at most `rate` in every seed. Each
+    seed is tested on its own validation images. Interval: Student's over three and more seeds,
+    otherwise normal over the images of each seed.
     """
     blocks = [
-        name for name in seeds[0].single.index if all(name in one.right.index for one in seeds)
+        name
+        for name in seeds[0].single_deletions.index
+        if all(name in one.correct.index for one in seeds)
     ]
-    tests = [[paired_change(one.intact, one.right.loc[name]) for name in blocks] for one in seeds]
+    tests = [[paired_change(one.intact, one.correct.loc[name]) for name in blocks] for one in seeds]
     adjusted = [
         stats.false_discovery_control([test.p_value for test in row], method="bh") for row in tests
     ]
     rows = []
     for place, name in enumerate(blocks):
-        losses = [one.intact - one.right.loc[name].to_numpy(dtype=float) for one in seeds]
+        losses = [one.intact - one.correct.loc[name].to_numpy(dtype=float) for one in seeds]
         mean = _mean_loss(losses)
         rows.append(
             {"block": name, "cost": mean.value, "low": mean.low, "high": mean.high}
@@ -124,8 +125,8 @@ def _mean_loss(losses: list[Array]) -> Mean:
 def relative_cost(seeds: list[Lesions]) -> Mean:
     """Share of the accuracy above chance that deleting one block costs, averaged over blocks.
 
-    Interval: Student's over three and more seeds, else a bootstrap over images, the same for the
-    intact and the lesioned network; none where the intact accuracy may be chance.
+    Interval: Student's over three and more seeds, otherwise a bootstrap over images, with the same
+    draws for the intact and the lesioned network. No interval if the intact accuracy may be chance.
     """
     above = [float(one.intact.mean()) - one.chance for one in seeds]
     if min(above) <= 0:
@@ -151,7 +152,7 @@ def cost_difference(pairs: list[tuple[Lesions, Lesions]]) -> Mean:
     """
     gaps = []
     for plain, residual in pairs:
-        costs = [pd.Series(one.cost, index=one.right.columns) for one in (plain, residual)]
+        costs = [pd.Series(one.cost, index=one.correct.columns) for one in (plain, residual)]
         gaps.append((costs[0] - costs[1]).dropna().to_numpy(dtype=float))
     means = [float(gap.mean()) for gap in gaps]
     if len(gaps) >= MIN_SEEDS:
@@ -162,14 +163,18 @@ def cost_difference(pairs: list[tuple[Lesions, Lesions]]) -> Mean:
 
 
 def _over_images(seeds: list[Lesions]) -> str:
-    return f"bootstrap over {plural(seeds[0].right.shape[1], 'validation image')}"
+    return f"bootstrap over {plural(seeds[0].correct.shape[1], 'validation image')}"
 
 
-def by_number(seeds: list[Lesions]) -> pd.DataFrame:
-    """Accuracy of every set of deleted blocks: columns deleted, blocks, accuracy; all seeds."""
+def accuracy_by_number(seeds: list[Lesions]) -> pd.DataFrame:
+    """Accuracy of every set of deleted blocks, all seeds: columns deleted, blocks, accuracy."""
     parts = [
         pd.DataFrame(
-            {"deleted": one.deleted, "accuracy": one.right.mean(axis=1), "blocks": one.right.index}
+            {
+                "deleted": one.deleted,
+                "accuracy": one.correct.mean(axis=1),
+                "blocks": one.correct.index,
+            }
         )
         for one in seeds
     ]

@@ -1,7 +1,8 @@
 """What does deleting blocks of a trained network cost, with and without skips?
 
-An intervention: a block's branch is left out and its input passed on, no weight changed. What would
-count against the idea that residual networks shrug it off: a cost no lower than the plain one's.
+This is an intervention: a block's branch is left out and its input passed on; no weight changes.
+That residual networks lose less is contradicted by a cost that is no lower than that of the plain
+network.
 """
 
 import pandas as pd
@@ -13,11 +14,11 @@ from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Estimate, Finding, Table, Verdict
 from analyses.skips.lesions.figures import lesion_figures
 from analyses.skips.lesions.measure import (
-    RATE,
+    FALSE_DISCOVERY_RATE,
     TABLE,
     Lesions,
+    accuracy_by_number,
     block_costs,
-    by_number,
     cost_difference,
     lesions_of,
     relative_cost,
@@ -32,18 +33,20 @@ from gradflow.runs.reading.run import Experiment
 
 HALF = 0.5
 LEAD = "on average it costs {}"
-IDENTITY = (
+PLAIN_BLOCKS = (
     "A plain block has no skip: its input is passed on instead, subsampled and padded with "
     "channels of zeros where the shape changes."
 )
-FLOOR = (
-    "No network can lose more than its accuracy above chance: beside the difference in points, "
-    "see the share of accuracy above chance."
+ACCURACY_LIMIT = (
+    "A network cannot lose more than its accuracy above chance: compare the shares of accuracy "
+    "above chance as well as the points."
 )
-STALE = "The batch-norm statistics stay those of the intact network, which is part of the cost."
-ALONE = (
-    "No run of a plain network and of its residual counterpart with one seed both recorded deleted "
-    "blocks, so the two are not compared."
+INTACT_STATISTICS = (
+    "The batch-norm statistics stay those of the intact network, which is part of the cost."
+)
+NOT_COMPARED = (
+    "No plain and residual run with the same seed both recorded deleted blocks, so the two "
+    "networks are not compared."
 )
 SOURCES = (
     "Veit et al. 2016, Residual networks behave like ensembles of relatively shallow networks "
@@ -53,13 +56,15 @@ SOURCES = (
 )
 
 
-def run(experiment: Experiment, rate: float = RATE, half: float = HALF) -> AnalysisResult:
-    """Accuracy with each block deleted, and with several at once.
+def run(
+    experiment: Experiment, rate: float = FALSE_DISCOVERY_RATE, half: float = HALF
+) -> AnalysisResult:
+    """Compute the accuracy with each block deleted, and with several at once.
 
-    `rate` bounds false discoveries among the blocks of a run; `half` is the share of accuracy
-    above chance below which a network is said to survive the deletion of a block.
+    `rate` is the false discovery rate among the blocks of a run. A network survives the deletion of
+    a block if it loses less than the share `half` of its accuracy above chance.
 
-    Raises `NotApplicableError` where no run recorded the intact network beside deleted blocks.
+    Raises `NotApplicableError` if no run recorded both the intact network and deleted blocks.
     """
     recorded = by_network(runs_with(experiment, TABLE, "deleted blocks"))
     seeds = {
@@ -75,7 +80,7 @@ def run(experiment: Experiment, rate: float = RATE, half: float = HALF) -> Analy
     costs = {name: block_costs(found, rate) for name, found in networks.items()}
     caveats = {name: duplicates_caveat(runs) for name, runs in recorded.items()}
     findings = _pair_findings(experiment, seeds)
-    alone = () if findings else (ALONE,)
+    alone = () if findings else (NOT_COMPARED,)
     survivors = sentence([_told(name, found, half) for name, found in networks.items()], LEAD)
     summary = [*(finding.meaning for finding in findings), survivors]
     findings += [
@@ -142,7 +147,7 @@ def _pair_finding(plain: str, residual: str, both: list[tuple[Lesions, Lesions]]
         contradicted_by="A difference, plain less residual, whose interval lies below 0.",
         verdict=verdict,
         estimates=(gap, *(_share(name, side) for name, side in sides.items())),
-        threshold="supported where the 95 % interval of the difference lies above 0",
+        threshold="supported if the 95 % interval of the difference lies above 0",
         meaning=(
             f"{words}: averaged over blocks it costs {costs[residual]} against {costs[plain]} "
             f"percentage points of accuracy, a difference of {gap.words}."
@@ -152,7 +157,7 @@ def _pair_finding(plain: str, residual: str, both: list[tuple[Lesions, Lesions]]
             if verdict is not Verdict.INCONCLUSIVE
             else "Hold out more validation images, or train three seeds and more."
         ),
-        caveats=(FLOOR, IDENTITY, STALE),
+        caveats=(ACCURACY_LIMIT, PLAIN_BLOCKS, INTACT_STATISTICS),
         evidence=("cost-by-block", "blocks"),
     )
 
@@ -185,11 +190,11 @@ def _finding(
             ),
         ),
         threshold=(
-            f"supported where the 95 % interval of the mean share lies below {share_bound(half)}"
+            f"supported if the 95 % interval of the mean share lies below {share_bound(half)}"
         ),
         meaning=sentence([_told(network, seeds, half)], LEAD),
         next_step="Delete several blocks at once, and see from how many on accuracy breaks down.",
-        caveats=(STALE, IDENTITY, *caveats),
+        caveats=(INTACT_STATISTICS, PLAIN_BLOCKS, *caveats),
         statement=without_network(_hypothesis(half)),
         evidence=("cost-by-block", "accuracy-by-number", "blocks", "numbers"),
     )
@@ -255,7 +260,7 @@ def _block_table(costs: dict[str, pd.DataFrame]) -> pd.DataFrame:
 def _numbers(networks: dict[str, list[Lesions]]) -> pd.DataFrame:
     parts = []
     for name, seeds in networks.items():
-        grouped = by_number(seeds).groupby("deleted")["accuracy"]
+        grouped = accuracy_by_number(seeds).groupby("deleted")["accuracy"]
         frame = grouped.agg(["size", "mean", "min", "max"]).reset_index()
         parts.append(frame.assign(network=name))
     names = {"deleted": "blocks deleted", "size": "sets", "mean": "mean accuracy"}

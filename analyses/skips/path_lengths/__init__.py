@@ -1,4 +1,4 @@
-"""How long are the paths along which the gradient comes?"""
+"""How long are the paths that the gradient takes?"""
 
 from analyses.skips.path_lengths.measure import TABLE as PATHS
 from analyses.skips.path_lengths.measure import by_length, skips_only, weighted_length

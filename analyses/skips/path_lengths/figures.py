@@ -1,4 +1,4 @@
-"""The figures of the paths: the gradient's share by length, and effective lengths by epoch."""
+"""The figures of path lengths: share of the gradient by length, effective length by epoch."""
 
 from functools import partial
 
@@ -6,12 +6,12 @@ from matplotlib.figure import Figure as Drawing
 
 from analyses.plotting import panels, theme
 from analyses.result import Figure
-from analyses.skips.path_lengths.measure import PathProfile
+from analyses.skips.path_lengths.measure import PathLengths
 from analyses.wording.numbers import number
 from analyses.wording.phrases import listing
 
 
-def path_figures(networks: list[str], profiles: list[PathProfile]) -> tuple[Figure, ...]:
+def path_figures(networks: list[str], profiles: list[PathLengths]) -> tuple[Figure, ...]:
     """The figures of `profiles`; `networks` in the order of the experiment gives the colors."""
     figures = [_length_figure(networks, profiles)]
     if any(len(one.epochs) > 1 for one in profiles):
@@ -19,7 +19,7 @@ def path_figures(networks: list[str], profiles: list[PathProfile]) -> tuple[Figu
     return tuple(figures)
 
 
-def _title(profiles: list[PathProfile]) -> str:
+def _title(profiles: list[PathLengths]) -> str:
     said = [
         f"{number(one.by_share.value)} of {one.blocks} branches in {one.network}"
         for one in profiles
@@ -28,11 +28,11 @@ def _title(profiles: list[PathProfile]) -> str:
     return (
         f"Weighted by its share, the gradient passes {listing(said)}"
         if said
-        else "No effective path length could be had"
+        else "No effective path length could be computed"
     )
 
 
-def _length_figure(networks: list[str], profiles: list[PathProfile]) -> Figure:
+def _length_figure(networks: list[str], profiles: list[PathLengths]) -> Figure:
     return Figure(
         key="share-by-length",
         title=_title(profiles),
@@ -48,35 +48,33 @@ def _length_figure(networks: list[str], profiles: list[PathProfile]) -> Figure:
 
 
 @theme.themed
-def _draw_lengths(networks: list[str], profiles: list[PathProfile]) -> Drawing:
-    figure, axes = panels.subplots(1, len(profiles), 2.8, sharey=True)
-    palette, marks = theme.colours(networks), theme.markers(networks)
-    for axis, one in zip(axes[0], profiles, strict=True):
-        lengths = one.shares.index.to_numpy(dtype=float)
-        axis.bar(range(one.blocks + 1), one.all_paths, color="#d0d0d0", label="of all paths")
-        axis.axvline(one.blocks / 2, color=theme.GREY, lw=0.9, zorder=1)
-        style = {"color": palette[one.network], "marker": marks[one.network], "ms": 3.5, "lw": 1.2}
-        epochs = list(one.shares.columns)
-        if len(epochs) > 1:
-            first = {"ls": "--", "mfc": "white", "label": f"share, epoch {epochs[0]}"}
-            axis.plot(lengths, one.shares[epochs[0]], **style, **first)
-        axis.plot(lengths, one.shares[epochs[-1]], label=f"share, epoch {epochs[-1]}", **style)
-        axis.plot(
-            one.norms.index.to_numpy(dtype=float),
-            one.norms[epochs[-1]],
-            ":",
-            color=palette[one.network],
-            label=f"of the norms, epoch {epochs[-1]}",
-        )
-        axis.set_title(one.network)
-        panels.level_line(axis, 0, style="-")
-        panels.epoch_axis(axis, "path length (branches)")
-    axes[0, 0].set_ylabel("share of the gradient")
-    panels.legend_below(figure, list(axes[0]))
+def _draw_lengths(networks: list[str], profiles: list[PathLengths]) -> Drawing:
+    styles = theme.styles(networks)
+    titles = [one.network for one in profiles]
+    labels = ("share of the gradient", "path length (branches)")
+    with panels.row(titles, 2.8, *labels) as (figure, axes):
+        for axis, one in zip(axes, profiles, strict=True):
+            lengths = one.shares.index.to_numpy(dtype=float)
+            axis.bar(range(one.blocks + 1), one.all_paths, color="#d0d0d0", label="of all paths")
+            axis.axvline(one.blocks / 2, color=theme.GREY, lw=0.9, zorder=1)
+            style = {"ms": 3.5, "lw": 1.2, **styles[one.network]}
+            epochs = list(one.shares.columns)
+            if len(epochs) > 1:
+                first = style | {"ls": "--", "mfc": "white", "label": f"share, epoch {epochs[0]}"}
+                axis.plot(lengths, one.shares[epochs[0]], **first)
+            axis.plot(lengths, one.shares[epochs[-1]], label=f"share, epoch {epochs[-1]}", **style)
+            axis.plot(
+                one.norms.index.to_numpy(dtype=float),
+                one.norms[epochs[-1]],
+                ":",
+                color=style["color"],
+                label=f"of the norms, epoch {epochs[-1]}",
+            )
+            panels.level_line(axis, 0, style="-")
     return figure
 
 
-def _epoch_figure(networks: list[str], profiles: list[PathProfile]) -> Figure:
+def _epoch_figure(networks: list[str], profiles: list[PathLengths]) -> Figure:
     said = [
         f"from {number(ends.iloc[0])} to {number(ends.iloc[-1])} branches in {one.network}"
         for one in profiles
@@ -85,7 +83,7 @@ def _epoch_figure(networks: list[str], profiles: list[PathProfile]) -> Figure:
     title = (
         f"Over training the effective path length goes {listing(said)}"
         if said
-        else "The effective path length could not be had at two epochs"
+        else "The effective path length could not be computed at two epochs"
     )
     return Figure(
         key="effective-length",
@@ -101,19 +99,14 @@ def _epoch_figure(networks: list[str], profiles: list[PathProfile]) -> Figure:
 
 
 @theme.themed
-def _draw_epochs(networks: list[str], profiles: list[PathProfile]) -> Drawing:
-    figure, axes = panels.subplots(1, 1, 2.5)
-    axis = axes[0, 0]
-    palette, marks = theme.colours(networks), theme.markers(networks)
-    for one in profiles:
-        for name, line in (("by share", "-"), ("by norm", ":")):
-            style = {"color": palette[one.network], "marker": marks[one.network], "ls": line}
-            label = f"{one.network}, {name}"
-            panels.curve(axis, one.epochs, "epoch", name, label=label, **style)
-    for blocks in dict.fromkeys(one.blocks for one in profiles):
-        panels.level_line(axis, blocks / 2, f"half of {blocks} blocks")
-    axis.set_ylim(bottom=min(0.0, axis.get_ylim()[0]))
-    axis.set_ylabel("effective length (branches)")
-    panels.epoch_axis(axis)
-    panels.legend_below(figure, [axis])
+def _draw_epochs(networks: list[str], profiles: list[PathLengths]) -> Drawing:
+    styles = theme.styles(networks)
+    with panels.panel(2.5, "effective length (branches)") as (figure, axis):
+        for one in profiles:
+            for name, line in (("by share", "-"), ("by norm", ":")):
+                style = {"ls": line, "label": f"{one.network}, {name}", **styles[one.network]}
+                panels.curve(axis, one.epochs, "epoch", name, **style)
+        for blocks in dict.fromkeys(one.blocks for one in profiles):
+            panels.level_line(axis, blocks / 2, f"half of {blocks} blocks")
+        axis.set_ylim(bottom=min(0.0, axis.get_ylim()[0]))
     return figure

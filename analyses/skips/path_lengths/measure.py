@@ -1,4 +1,4 @@
-"""The gradient by path length of a network: shares, effective path lengths, and all paths."""
+"""The gradient of a network by path length: shares, effective path lengths, and all paths."""
 
 from dataclasses import dataclass
 from typing import TypeVar
@@ -18,7 +18,7 @@ Frame = TypeVar("Frame", pd.DataFrame, pd.Series)
 
 
 @dataclass(frozen=True)
-class PathProfile:
+class PathLengths:
     """The paths through the residual blocks of all seeds of one network.
 
     Fields:
@@ -26,13 +26,13 @@ class PathProfile:
         blocks: n, the number of residual blocks.
         all_paths: share of all 2^n paths by length, shape [n + 1]: Binomial(n, 1/2).
         shares: the gradient's share by length, averaged over seeds; rows length, columns epoch.
-        norms: |g_k| over its sum over k, in the same way.
+        norms: |g_k| over the sum of all |g_k|, averaged and arranged as `shares`.
         epochs: columns epoch, by share, by norm: effective path lengths, averaged over seeds.
         short: share of paths shorter than n/2, over epochs.
-        by_share: mean length weighted by share.
-        by_norm: mean length weighted by |g_k|, as Veit et al. weight.
+        by_share: mean length, weighted by share.
+        by_norm: mean length, weighted by |g_k| as in Veit et al.
         skips_only: share of length 0.
-        sampled: whether paths were drawn at random rather than all expanded.
+        sampled: whether paths were drawn at random, and not all computed.
     """
 
     network: str
@@ -59,7 +59,7 @@ def by_length(run: Run, quantity: str) -> pd.DataFrame:
 def weighted_length(weights: pd.DataFrame) -> pd.Series:
     """Mean path length at each epoch, the lengths weighted by the columns of `weights`.
 
-    NaN at epochs where a weight is missing or the weights add up to 0.
+    NaN at epochs with a missing weight, or if the weights add up to 0.
     """
     total = weights.sum(skipna=False)
     lengths = weights.mul(weights.index.to_numpy(dtype=float), axis=0).sum(skipna=False)
@@ -81,8 +81,8 @@ def skips_only(run: Run) -> pd.Series:
     return shares
 
 
-def path_profile(network: str, runs: list[Run]) -> PathProfile:
-    """Reduce the path lengths of the runs of one network, each of which recorded some."""
+def path_lengths(network: str, runs: list[Run]) -> PathLengths:
+    """Reduce the path lengths of the runs of one network; each run recorded some."""
     shares = [by_length(run, "share") for run in runs]
     norms = [
         norm / norm.sum(skipna=False) for norm in (by_length(r, "gradient_norm") for r in runs)
@@ -93,7 +93,7 @@ def path_profile(network: str, runs: list[Run]) -> PathProfile:
         "by norm": [weighted_length(norm) for norm in norms],
     }
     epochs = pd.DataFrame({name: _over_seeds(one) for name, one in lengths.items()})
-    return PathProfile(
+    return PathLengths(
         network=network,
         blocks=blocks,
         all_paths=stats.binom.pmf(np.arange(blocks + 1), blocks, 0.5),
@@ -109,6 +109,6 @@ def path_profile(network: str, runs: list[Run]) -> PathProfile:
 
 
 def _over_seeds(parts: list[Frame]) -> Frame:
-    """The mean over seeds, entry by entry; missing where no seed has it."""
+    """The mean over seeds, entry by entry; NaN if no seed has the entry."""
     together: Frame = pd.concat(parts).groupby(level=0).mean()
     return together

@@ -1,7 +1,7 @@
-"""How long are the paths along which the gradient comes through the residual blocks?
+"""How long are the paths that the gradient takes through the residual blocks?
 
-What would count against short paths: that less than half of the gradient came along paths which
-take fewer than half of the branches.
+That short paths carry most is contradicted if less than half of the gradient came along paths
+through fewer than half of the branches.
 """
 
 import numpy as np
@@ -11,7 +11,7 @@ from analyses.reading.runs import by_network, runs_with
 from analyses.registry import Analysis
 from analyses.result import AnalysisResult, Estimate, Finding, Table, Verdict
 from analyses.skips.path_lengths.figures import path_figures
-from analyses.skips.path_lengths.measure import TABLE, PathProfile, path_profile
+from analyses.skips.path_lengths.measure import TABLE, PathLengths, path_lengths
 from analyses.statistics.estimates import estimate_of
 from analyses.statistics.verdicts import verdict_above
 from analyses.wording.numbers import number
@@ -25,17 +25,17 @@ HYPOTHESIS = (
     "the blocks."
 )
 LEAD = "those through fewer than half of the blocks carry a share of {}"
-PROJECTED = (
+NEGATIVE_SHARES = (
     "Shares are projections on the whole gradient: they add up to 1, and those of lengths that "
     "oppose it are negative, so a share can exceed 1."
 )
 ONE_BATCH = (
-    "Measured on one batch of training images, the same at every epoch: intervals speak of epochs "
-    "or seeds, not of other images."
+    "Measured on one batch of training images, the same at every epoch: intervals cover epochs or "
+    "seeds, not other images."
 )
-SAMPLED = (
-    "Paths were drawn at random for each length: that adds sampling error to every share, so that "
-    "they add up to 1 only nearly, and makes the norms too large."
+DRAWN_AT_RANDOM = (
+    "Paths were drawn at random for each length. This adds sampling error to every share, so they "
+    "add up to 1 only approximately; it also makes the norms too large."
 )
 SOURCES = (
     "Veit et al. 2016, Residual networks behave like ensembles of relatively shallow networks "
@@ -44,14 +44,14 @@ SOURCES = (
 
 
 def run(experiment: Experiment, half: float = HALF) -> AnalysisResult:
-    """The gradient at the first block's input by the number of branches it came through.
+    """Split the gradient at the first block's input by the number of branches that it came through.
 
-    `half` is the share from which the short paths are said to carry most.
+    `half` is the share above which the short paths are said to carry most.
 
-    Raises `NotApplicableError` where no run recorded path lengths.
+    Raises `NotApplicableError` if no run recorded path lengths.
     """
     networks = by_network(runs_with(experiment, TABLE, "gradients by path length"))
-    profiles = [path_profile(name, runs) for name, runs in networks.items()]
+    profiles = [path_lengths(name, runs) for name, runs in networks.items()]
     findings = tuple(_finding(one, half) for one in profiles)
     together = sentence([_told(one, half) for one in profiles], LEAD)
     return AnalysisResult(
@@ -76,7 +76,7 @@ def run(experiment: Experiment, half: float = HALF) -> AnalysisResult:
     )
 
 
-def _finding(one: PathProfile, half: float) -> Finding:
+def _finding(one: PathLengths, half: float) -> Finding:
     verdict = _verdict(one, half)
     return Finding(
         key=slug(f"short-paths-{one.network}"),
@@ -86,26 +86,26 @@ def _finding(one: PathProfile, half: float) -> Finding:
         verdict=verdict,
         estimates=_estimates(one),
         threshold=(
-            f"supported where the 95 % interval of the short paths' share lies above {number(half)}"
+            f"supported if the 95 % interval of the short paths' share lies above {number(half)}"
         ),
         meaning=sentence([_told(one, half)], LEAD),
         next_step=(
-            "Scale the skips down and see what becomes of accuracy: a share of the gradient "
-            "is no share of the benefit."
+            "Scale the skips down and see what happens to accuracy: a share of the gradient "
+            "is not a share of the benefit."
             if verdict is not Verdict.INCONCLUSIVE
             else "Measure the path lengths at more epochs, or train three seeds and more."
         ),
-        caveats=(PROJECTED, ONE_BATCH, *((SAMPLED,) if one.sampled else ())),
+        caveats=(NEGATIVE_SHARES, ONE_BATCH, *((DRAWN_AT_RANDOM,) if one.sampled else ())),
         statement=without_network(HYPOTHESIS),
         evidence=("share-by-length", "effective-length", "networks", "lengths"),
     )
 
 
-def _verdict(one: PathProfile, half: float) -> Verdict:
+def _verdict(one: PathLengths, half: float) -> Verdict:
     return verdict_above(one.short.low, one.short.high, half)
 
 
-def _told(one: PathProfile, half: float) -> NetworkStatement:
+def _told(one: PathLengths, half: float) -> NetworkStatement:
     most = "most of the gradient at the first block's input"
     clause = {
         Verdict.SUPPORTED: f"{most} came along short paths",
@@ -114,14 +114,14 @@ def _told(one: PathProfile, half: float) -> NetworkStatement:
     }[_verdict(one, half)]
     share = estimate_of("", one.short)
     if share.value is None:
-        return NetworkStatement(one.network, clause, detail="no share could be had")
+        return NetworkStatement(one.network, clause, detail="no share could be computed")
     expected = float(one.all_paths[: int(np.ceil(one.blocks / 2))].sum())
     return NetworkStatement(
         one.network, clause, f"{share.words}, against {number(expected)} of all paths"
     )
 
 
-def _estimates(one: PathProfile) -> tuple[Estimate, ...]:
+def _estimates(one: PathLengths) -> tuple[Estimate, ...]:
     return (
         estimate_of("share of paths shorter than half the blocks", one.short),
         estimate_of("effective path length, by share", one.by_share, "branches"),
@@ -136,7 +136,7 @@ def _estimates(one: PathProfile) -> tuple[Estimate, ...]:
     )
 
 
-def _network_table(profiles: list[PathProfile]) -> pd.DataFrame:
+def _network_table(profiles: list[PathLengths]) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {"network": one.network, "quantity": estimate.name, "value": estimate.value}
@@ -147,7 +147,7 @@ def _network_table(profiles: list[PathProfile]) -> pd.DataFrame:
     )
 
 
-def _length_table(profiles: list[PathProfile]) -> pd.DataFrame:
+def _length_table(profiles: list[PathLengths]) -> pd.DataFrame:
     parts = [
         pd.DataFrame(
             {

@@ -1,24 +1,24 @@
-"""The figures of scaled skips: accuracy and gradient ratio against alpha."""
+"""The figures of scaled skips: accuracy and gradient ratio by alpha."""
 
 from functools import partial
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
-from matplotlib.ticker import PercentFormatter
 
 from analyses.plotting import panels, theme
 from analyses.result import Figure
-from analyses.skips.scaling.measure import ALL, Doses
+from analyses.skips.scaling.measure import ALL_SKIPS, ScalingResponse
 from analyses.wording.numbers import number, percent
 from analyses.wording.phrases import listing
 
 _STAGE_MARKERS = ("^", "D", "v", "P", "X", "*")
 
 
-def dose_figures(networks: list[str], found: list[Doses]) -> tuple[Figure, ...]:
+def scaling_figures(networks: list[str], found: list[ScalingResponse]) -> tuple[Figure, ...]:
     """The figures of `found`; `networks` in the order of the experiment gives the colors."""
     figures = [_accuracy_figure(networks, found)]
     if any(one.rows["log_ratio"].notna().any() for one in found):
@@ -26,16 +26,16 @@ def dose_figures(networks: list[str], found: list[Doses]) -> tuple[Figure, ...]:
     return tuple(figures)
 
 
-def _ends(one: Doses, column: str) -> tuple[float, float] | None:
-    """`column` with all skips at the lowest scale and at scale 1; None where not finite."""
-    rows = one.rows[one.rows["scope"] == ALL].set_index("scale")[column]
+def _ends(one: ScalingResponse, column: str) -> tuple[float, float] | None:
+    """`column` with all skips at the lowest scale and at scale 1; None if not finite."""
+    rows = one.rows[one.rows["scope"] == ALL_SKIPS].set_index("scale")[column]
     if not {1.0, one.lowest} <= set(rows.index):
         return None
     low, high = float(rows[one.lowest]), float(rows[1.0])
     return (low, high) if np.isfinite(low) and np.isfinite(high) else None
 
 
-def _accuracy_figure(networks: list[str], found: list[Doses]) -> Figure:
+def _accuracy_figure(networks: list[str], found: list[ScalingResponse]) -> Figure:
     said = [
         f"{percent(ends[0])} at alpha = {number(one.lowest)}, {percent(ends[1])} at 1 in "
         f"{one.network}"
@@ -62,11 +62,11 @@ def _accuracy_figure(networks: list[str], found: list[Doses]) -> Figure:
 
 
 @theme.themed
-def _draw_accuracy(networks: list[str], found: list[Doses]) -> Drawing:
+def _draw_accuracy(networks: list[str], found: list[ScalingResponse]) -> Drawing:
     figure, axes = panels.subplots(len(found), 2, 0.4 + 2.5 * len(found), sharey=True)
     palette = theme.colours(networks)
     for pair, one in zip(axes, found, strict=True):
-        whole = _scope(one, ALL)
+        whole = _scope(one, ALL_SKIPS)
         color = palette[one.network]
         label = "all skips, re-estimated statistics"
         panels.curve(pair[0], whole, "scale", "accuracy", color=color, marker="o", label=label)
@@ -78,13 +78,13 @@ def _draw_accuracy(networks: list[str], found: list[Doses]) -> Drawing:
         pair[1].set_title(f"{one.network}, epoch {one.epoch}: one stage")
         pair[0].set_ylabel("validation accuracy")
         for axis in pair:
-            axis.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+            panels.percent_axis(axis)
             axis.set_xlabel("alpha")
-    panels.legend_below(figure, list(axes.flat))
+    panels.legend(figure, list(axes.flat))
     return figure
 
 
-def _ratio_figure(networks: list[str], found: list[Doses]) -> Figure:
+def _ratio_figure(networks: list[str], found: list[ScalingResponse]) -> Figure:
     said = [
         f"{number(float(np.exp(ends[0] - ends[1])))} times in {one.network}"
         for one in found
@@ -109,27 +109,25 @@ def _ratio_figure(networks: list[str], found: list[Doses]) -> Figure:
 
 
 @theme.themed
-def _draw_ratio(networks: list[str], found: list[Doses]) -> Drawing:
-    figure, axes = panels.subplots(1, len(found), 2.7, sharey=True)
+def _draw_ratio(networks: list[str], found: list[ScalingResponse]) -> Drawing:
     palette = theme.colours(networks)
-    for axis, one in zip(axes[0], found, strict=True):
-        whole = _scope(one, ALL)
-        style = {"color": palette[one.network], "marker": "o", "lw": 2.2}
-        axis.plot(whole["scale"], np.exp(whole["log_ratio"]), label="all skips", **style)
-        _stages(axis, one, "log_ratio", banded=False)
-        panels.log_axis(axis, list(np.exp(one.rows["log_ratio"])))
-        axis.set_title(f"{one.network}, epoch {one.epoch}")
-        axis.set_xlabel("alpha")
-    axes[0, 0].set_ylabel("gradient norm, first / last")
-    panels.legend_below(figure, list(axes[0]), columns=5)
+    titles = [f"{one.network}, epoch {one.epoch}" for one in found]
+    labels = ("gradient norm, first / last", "alpha")
+    with panels.row(titles, 2.7, *labels, columns=5, whole=False) as (figure, axes):
+        for axis, one in zip(axes, found, strict=True):
+            whole = _scope(one, ALL_SKIPS)
+            style: dict[str, Any] = {"color": palette[one.network], "marker": "o", "lw": 2.2}
+            axis.plot(whole["scale"], np.exp(whole["log_ratio"]), label="all skips", **style)
+            _stages(axis, one, "log_ratio", banded=False)
+            panels.log_axis(axis, list(np.exp(one.rows["log_ratio"])))
     return figure
 
 
-def _scope(one: Doses, scope: str) -> pd.DataFrame:
+def _scope(one: ScalingResponse, scope: str) -> pd.DataFrame:
     return one.rows[one.rows["scope"] == scope]
 
 
-def _stages(axis: Axes, one: Doses, column: str, banded: bool) -> None:
+def _stages(axis: Axes, one: ScalingResponse, column: str, banded: bool) -> None:
     stages = sorted(one.scopes("stage"))
     shades = mpl.colormaps["viridis"](np.linspace(0, 0.85, max(len(stages), 1)))
     for place, stage in enumerate(stages):

@@ -1,4 +1,4 @@
-"""The dose-response of a network to its skips: accuracy and gradients at each scale."""
+"""Accuracy and gradients of a network at each scale of its skips."""
 
 from dataclasses import dataclass, replace
 
@@ -11,24 +11,25 @@ from analyses.statistics.means import Mean, mean_over_steps
 from gradflow.runs.reading.run import Run
 
 TABLE = "skip_scaling"
-ALL = "all"
-COUNTS = {"re-estimated": "correct_recalibrated", "running": "correct"}
+ALL_SKIPS = "all"
+CORRECT_COLUMNS = {"re-estimated": "correct_recalibrated", "running": "correct"}
 
 
 @dataclass(frozen=True)
-class Doses:
+class ScalingResponse:
     """One residual network at the last epoch at which its skips were scaled.
 
     Fields:
         network: its name.
-        epoch: that epoch.
-        images: validation images.
+        epoch: number of this epoch.
+        images: number of validation images.
         rows: one row per (scope, scale), columns kind (all, stage or block), accuracy, low, high
             (re-estimated statistics), running, running_low, running_high, log_ratio (natural
             logarithm of first_gradient_norm / last_gradient_norm); averaged over seeds.
-        lost: accuracy lost from scale 1 to the lowest scale of all skips, re-estimated
-            statistics; lost_running: the same with running ones; None where either is missing.
-        lowest: that lowest scale.
+        lost: accuracy lost from scale 1 to the lowest scale of all skips, with re-estimated
+            statistics; None if either is missing.
+        lost_running: the same with running statistics.
+        lowest: the lowest scale of all skips.
         log_change: logarithm of the gradient ratio at the lowest scale less that at scale 1.
     """
 
@@ -47,30 +48,35 @@ class Doses:
         return list(dict.fromkeys(chosen))
 
 
-def doses(network: str, runs: list[Run]) -> Doses:
-    """Reduce the scaled skips of the runs of one network, each of which recorded some."""
+def scaling_response(network: str, runs: list[Run]) -> ScalingResponse:
+    """Reduce the scaled skips of the runs of one network; each run recorded some."""
     parts = [last_epoch(run.table(TABLE)).assign(seed=place) for place, run in enumerate(runs)]
     table = pd.concat(parts, ignore_index=True)
     table = table.drop_duplicates(["seed", "scope", "scale"], keep="last")
     table = table.assign(log_ratio=_log_ratio(table))
     blocks = {str(layer) for run in runs for layer in run.junctions["layer"]}
     rows = [
-        {"scope": scope, "kind": _kind(str(scope), blocks), "scale": scale, **_dose(group)}
+        {
+            "scope": scope,
+            "kind": _kind(str(scope), blocks),
+            "scale": scale,
+            **_accuracies_and_ratio(group),
+        }
         for (scope, scale), group in table.groupby(["scope", "scale"], sort=False)
     ]
-    whole = table[table["scope"] == ALL]
+    whole = table[table["scope"] == ALL_SKIPS]
     lowest = float(whole["scale"].min()) if len(whole) else 1.0
     ends = [_at(whole, scale) for scale in (1.0, lowest)]
     seeds = ends[0].index.intersection(ends[1].index)
     measured = len(seeds) > 0 and lowest < 1
     images = int(table["images"].iloc[0])
-    lost: dict[str, Mean | None] = dict.fromkeys(COUNTS)
-    for name, column in COUNTS.items():
+    lost: dict[str, Mean | None] = dict.fromkeys(CORRECT_COLUMNS)
+    for name, column in CORRECT_COLUMNS.items():
         intact, scaled = (end.loc[seeds, column] for end in ends)
         if measured and intact.notna().all() and scaled.notna().all():
             lost[name] = difference_over_seeds(_counts(intact), _counts(scaled), images)
     changes = ends[1].loc[seeds, "log_ratio"] - ends[0].loc[seeds, "log_ratio"]
-    return Doses(
+    return ScalingResponse(
         network=network,
         epoch=int(table["epoch"].max()),
         images=images,
@@ -83,7 +89,7 @@ def doses(network: str, runs: list[Run]) -> Doses:
 
 
 def _over_seeds(changes: pd.Series) -> Mean:
-    """Student's interval from three seeds on; one batch of each says nothing of its spread."""
+    """Mean with Student's interval from three seeds on; one batch a seed gives no other."""
     mean = mean_over_steps([[change] for change in changes])
     if mean.low is not None or mean.value is None:
         return mean
@@ -97,19 +103,19 @@ def _log_ratio(table: pd.DataFrame) -> pd.Series:
 
 
 def _kind(scope: str, blocks: set[str]) -> str:
-    if scope == ALL:
-        return ALL
+    if scope == ALL_SKIPS:
+        return ALL_SKIPS
     return "block" if scope in blocks or "." in scope else "stage"
 
 
-def _dose(group: pd.DataFrame) -> dict[str, float]:
+def _accuracies_and_ratio(group: pd.DataFrame) -> dict[str, float]:
     images = int(group["images"].iloc[0])
     dose = {"log_ratio": float(group["log_ratio"].mean())}
     for name, columns in (
         ("re-estimated", ("accuracy", "low", "high")),
         ("running", ("running", "running_low", "running_high")),
     ):
-        counts = group[COUNTS[name]].dropna()
+        counts = group[CORRECT_COLUMNS[name]].dropna()
         mean = proportion_over_seeds(_counts(counts), images) if len(counts) else None
         values = (mean.value, mean.low, mean.high) if mean else (None, None, None)
         for column, value in zip(columns, values, strict=True):

@@ -1,7 +1,7 @@
-"""What becomes of a trained residual network when its skips are scaled down?
+"""What happens to a trained residual network when its skips are scaled down?
 
-An intervention: the weights stay as they are. What would count against the skips: that the
-accuracy lost without them is certainly small.
+This is an intervention: the weights stay as they are. That the network needs its skips is
+contradicted if the accuracy lost without them is certainly small.
 """
 
 import numpy as np
@@ -11,8 +11,8 @@ from analyses.reading.predictions import duplicate_images
 from analyses.reading.runs import by_network, runs_with
 from analyses.registry import Analysis
 from analyses.result import AnalysisResult, Estimate, Finding, Table, Verdict
-from analyses.skips.scaling.figures import dose_figures
-from analyses.skips.scaling.measure import TABLE, Doses, doses
+from analyses.skips.scaling.figures import scaling_figures
+from analyses.skips.scaling.measure import TABLE, ScalingResponse, scaling_response
 from analyses.statistics.estimates import as_factor, as_percent, estimate_of
 from analyses.statistics.means import Mean
 from analyses.wording.numbers import number, share_bound
@@ -25,15 +25,15 @@ HYPOTHESIS = "Without its skips the trained network[ {}] loses accuracy."
 LEAD = "with the batch-norm statistics re-estimated, validation accuracy falls by {}"
 MISSING = "not recorded at both ends"
 TRAINED_WITH = (
-    "The weights were trained with the skips: this shows what the trained network rests on, "
-    "not what training without them would have reached, which the plain network shows."
+    "The weights were trained with the skips, so this shows what the trained network relies on. "
+    "The plain network shows what training without skips reaches."
 )
 ACCURACY_IS_FORWARD = (
     "At fixed weights the gradients cannot act on accuracy: both change because the skip does."
 )
 SAME_IMAGES = (
     "With fewer than three seeds the interval ignores that both accuracies are of the same images, "
-    "which makes it too wide; with more it speaks of other seeds."
+    "so it is too wide; with three and more it covers other seeds."
 )
 SOURCES = (
     "Veit et al. 2016, Residual networks behave like ensembles of relatively shallow networks "
@@ -45,20 +45,20 @@ SOURCES = (
 
 
 def run(experiment: Experiment, small_loss: float = SMALL_LOSS) -> AnalysisResult:
-    """Accuracy and gradients with the skips multiplied by alpha, weights as they are.
+    """Compute accuracy and gradients with the skips multiplied by alpha; weights stay as they are.
 
-    `small_loss` is the loss of accuracy below which the skips are said not to matter.
+    If the accuracy lost is less than `small_loss`, the skips are said not to matter.
 
-    Raises `NotApplicableError` where no run recorded scaled skips.
+    Raises `NotApplicableError` if no run recorded scaled skips.
     """
     networks = by_network(runs_with(experiment, TABLE, "scaled skips"))
-    found = [doses(name, runs) for name, runs in networks.items()]
+    found = [scaling_response(name, runs) for name, runs in networks.items()]
     findings = tuple(_finding(one, networks[one.network], small_loss) for one in found)
     together = sentence([_told(one, small_loss) for one in found], LEAD)
     return AnalysisResult(
         summary=together,
         findings=findings,
-        figures=dose_figures(experiment.networks, found),
+        figures=scaling_figures(experiment.networks, found),
         tables=(Table("doses", "Accuracy and gradients by scope and scale", _table(found)),),
         method=(
             "At a checkpoint the skips of a scope (all, a stage, a block) are multiplied by "
@@ -75,7 +75,7 @@ def run(experiment: Experiment, small_loss: float = SMALL_LOSS) -> AnalysisResul
     )
 
 
-def _finding(one: Doses, runs: list[Run], small: float) -> Finding:
+def _finding(one: ScalingResponse, runs: list[Run], small: float) -> Finding:
     verdict = _verdict(one.lost, small)
     copied = max(len(duplicate_images(run)) for run in runs)
     return Finding(
@@ -86,14 +86,14 @@ def _finding(one: Doses, runs: list[Run], small: float) -> Finding:
         verdict=verdict,
         estimates=_estimates(one),
         threshold=(
-            "supported where the 95 % interval of the accuracy lost from alpha = 1 to alpha = "
+            "supported if the 95 % interval of the accuracy lost from alpha = 1 to alpha = "
             f"{number(one.lowest)} lies above 0; contradicted where it reaches 0 and ends below "
             f"{share_bound(small)}"
         ),
         meaning=sentence([_told(one, small)], LEAD),
         next_step=(
             "Train networks with skips of each scale, to see whether training needs what the "
-            "trained network rests on."
+            "trained network relies on."
             if verdict is Verdict.SUPPORTED
             else "Hold out more validation images, or train three seeds and more."
         ),
@@ -120,7 +120,7 @@ def _verdict(lost: Mean | None, small: float) -> Verdict:
     return Verdict.CONTRADICTED if lost.high < small else Verdict.INCONCLUSIVE
 
 
-def _told(one: Doses, small: float) -> NetworkStatement:
+def _told(one: ScalingResponse, small: float) -> NetworkStatement:
     verdict = _verdict(one.lost, small)
     clause = {
         Verdict.SUPPORTED: "the trained network loses accuracy without its skips",
@@ -138,7 +138,7 @@ def _lost(name: str, lost: Mean | None) -> Estimate:
     return estimate_of(name, lost, "percentage points", as_percent, MISSING)
 
 
-def _estimates(one: Doses) -> tuple[Estimate, ...]:
+def _estimates(one: ScalingResponse) -> tuple[Estimate, ...]:
     span = f"from alpha = 1 to alpha = {number(one.lowest)}"
     changed = f"factor by which the first-to-last gradient ratio changes {span}"
     return (
@@ -148,7 +148,7 @@ def _estimates(one: Doses) -> tuple[Estimate, ...]:
     )
 
 
-def _table(found: list[Doses]) -> pd.DataFrame:
+def _table(found: list[ScalingResponse]) -> pd.DataFrame:
     parts = [
         pd.DataFrame(
             {

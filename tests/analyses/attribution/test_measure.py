@@ -1,10 +1,10 @@
-"""The gallery on planted attributions: who is right, what adds up, who agrees with whom."""
+"""Planted attributions: correct predictions, completeness, and agreement of networks."""
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from analyses.attribution.measure import agreement, pictures_of
+from analyses.attribution.measure import attributed_images, rank_correlation
 from analyses.attribution.question import ANALYSIS, over_images
 from analyses.registry import NotApplicableError
 from analyses.result import Verdict
@@ -24,7 +24,7 @@ def picture_rows(seed=0, error=0.01, wrong=(1,), shared=0.0, images=7, others=0,
     generator = np.random.default_rng(1000 + seed)
     rows = []
     for place in range(images):
-        # Chosen by the network: images of its own.
+        # Images chosen by the network's predictions.
         image = place if place < 5 else place + others
         common = np.random.default_rng(image).standard_normal(SIDE**2)
         own = generator.standard_normal(SIDE**2)
@@ -73,7 +73,7 @@ def test_the_completeness_error_decides_whether_pictures_add_up(build, error, ve
     assert findings["completeness-plain8"].estimates[0].value == pytest.approx(100 * error)
 
 
-def test_with_four_pictures_nothing_is_told(build):
+def test_four_images_give_no_verdict(build):
     findings, _ = findings_of(build, images=4)
     assert findings["completeness-plain8"].verdict is Verdict.INCONCLUSIVE
     assert "4 images, 5 needed" in findings["completeness-plain8"].estimates[0].method
@@ -93,10 +93,10 @@ def test_networks_weigh_pixels_alike_where_their_attributions_have_much_in_commo
 def test_agreement_is_spearmans_over_the_pixels_that_are_not_black(build):
     rows = picture_rows(1, black=2), picture_rows(2, black=2)
     runs = experiment_of(build, *rows).runs
-    first, second = (pictures_of(run)[0] for run in runs)
+    first, second = (attributed_images(run)[0] for run in runs)
     one, other = (np.array(each[0]["values"], dtype=np.float32)[2 * SIDE :] for each in rows)
-    assert agreement(first, second) == pytest.approx(stats.spearmanr(one, other).statistic)
-    assert np.isnan(agreement(*(pictures_of(run)[1] for run in _wrong_in_one(build))))
+    assert rank_correlation(first, second) == pytest.approx(stats.spearmanr(one, other).statistic)
+    assert np.isnan(rank_correlation(*(attributed_images(run)[1] for run in _wrong_in_one(build))))
 
 
 def _wrong_in_one(build):
@@ -116,7 +116,7 @@ def test_brightness_alone_makes_no_agreement(build):
 
 def test_a_picture_is_read_as_it_was_written(build):
     rows = picture_rows(1)
-    looked = pictures_of(experiment_of(build, rows, rows).runs[0])
+    looked = attributed_images(experiment_of(build, rows, rows).runs[0])
     assert [one.image for one in looked] == list(range(7))
     assert np.array_equal(looked[2].pixels, pixels_of(2).transpose(1, 2, 0))
     values = looked[2].maps["Grad-CAM"].ravel()
@@ -128,7 +128,7 @@ def test_a_picture_is_read_as_it_was_written(build):
 def test_the_gallery_shows_shared_images_and_each_networks_own(build):
     _, result = findings_of(build)
     shared, own = result.figures
-    assert "plain8 predicts 4 rightly" in shared.title
+    assert "4 by plain8" in shared.title
     assert "block2" in shared.caption
     assert "first validation image of each class" in shared.caption
     drawn = shared.draw()

@@ -1,4 +1,4 @@
-"""Small traced models with one fault each, and healthy ones that look ill at a glance."""
+"""Small traced models with one fault each, and healthy models that look ill at first."""
 
 from itertools import pairwise
 
@@ -116,7 +116,7 @@ def test_a_residual_network_whose_branches_start_closed_is_healthy(trace):
     assert found(experiment) == {"healthy"}
     gradients = experiment.runs[0].gradients.query("step == 0").set_index("layer")["norm"]
     assert gradients["0"] == pytest.approx(gradients["4"], rel=1e-5)
-    assert reading(experiment, "vanishing").early == pytest.approx(1, abs=0.2)
+    assert reading(experiment, "vanishing").early_value == pytest.approx(1, abs=0.2)
 
 
 def test_negative_biases_make_a_layer_dead(trace):
@@ -184,7 +184,7 @@ def test_frozen_parameters_and_those_left_out_are_not_stalled(trace):
     assert "1 weight had a gradient but never moved" in reading(experiment, "stalled").note
 
 
-def test_a_condition_of_the_first_steps_is_told_apart(trace):
+def test_a_condition_of_the_first_steps_only_is_named_so(trace):
     model = chain(4)
     nn.init.constant_(model[2].bias, -20.0)
 

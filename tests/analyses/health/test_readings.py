@@ -1,4 +1,4 @@
-"""Medians at both ends of a run, and how the readings of several runs make one verdict."""
+"""Medians at both ends of a run, and the joint verdict from the readings of several runs."""
 
 import numpy as np
 import pandas as pd
@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from analyses.health.findings import joint_verdict
-from analyses.health.readings import Reading, ends, median_interval, window
+from analyses.health.readings import Reading, median_interval, window_medians, window_size
 from analyses.health.units import channels
 from analyses.result import Verdict
 
@@ -42,9 +42,9 @@ def test_the_interval_of_a_median_covers_it_as_often_as_it_says():
 
 
 def test_windows_hold_a_third_of_the_steps_within_bounds():
-    assert [window(count) for count in (3, 10, 30, 600)] == [3, 6, 10, 20]
-    one = ends(np.array([9.0] * 10 + [np.nan] * 3 + [1.0] * 10))
-    assert (one.early, one.value) == (9, 1)
+    assert [window_size(count) for count in (3, 10, 30, 600)] == [3, 6, 10, 20]
+    one = window_medians(np.array([9.0] * 10 + [np.nan] * 3 + [1.0] * 10))
+    assert (one.early_value, one.value) == (9, 1)
 
 
 def test_channels_stand_first_after_convolutions_and_last_after_linear_layers():

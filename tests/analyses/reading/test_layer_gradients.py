@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analyses.gradients.profile.measure import over_depth, profile
+from analyses.gradients.profile.measure import factor_over_depth, gradient_profile
 from analyses.reading.layer_gradients import layer_gradients, log_factors, weighted_layers
 from analyses.registry import NotApplicableError
 
@@ -54,8 +54,8 @@ def test_convolutions_come_first_and_linear_layers_stand_in():
 
 def test_a_run_gives_back_its_planted_factor_over_the_depth(build):
     experiment = build.experiment(build.plan(factor=0.8, epochs=2))
-    one = profile("plain8", list(experiment.runs))
-    assert over_depth(one) == pytest.approx((0.8**8, 0.8**8, 0.8**8))
+    one = gradient_profile("plain8", list(experiment.runs))
+    assert factor_over_depth(one) == pytest.approx((0.8**8, 0.8**8, 0.8**8))
     assert one.first == pytest.approx(0.8)
     assert list(one.epochs["factor"]) == pytest.approx([0.8, 0.8])
     assert list(one.weights["depth"]) == list(range(1, 9))

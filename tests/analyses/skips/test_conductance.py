@@ -6,7 +6,7 @@ from scipy import stats
 
 from analyses.registry import NotApplicableError
 from analyses.result import Verdict
-from analyses.skips.conductance import ANALYSIS, conducted
+from analyses.skips.conductance import ANALYSIS, network_conductance
 
 
 def conductance_rows(share, images=20, blocks=4, error=0.01, noise=0.1, seed=0):
@@ -43,7 +43,7 @@ def test_the_mean_share_decides(build, share, verdict):
 
 def test_the_share_is_a_ratio_of_sums_with_the_interval_of_scipys_bootstrap(build):
     rows = conductance_rows(0.6, images=40, blocks=1, noise=0.4)
-    one = conducted("resnet8", list(experiment_of(build, rows).runs))
+    one = network_conductance("resnet8", list(experiment_of(build, rows).runs))
     skip, both = (np.array([row[name] for row in rows]) for name in ("skip", "difference"))
     assert one.mean.value == pytest.approx(skip.sum() / both.sum())
     interval = stats.bootstrap(
@@ -72,13 +72,13 @@ def test_a_sum_that_may_be_zero_gives_no_interval(build):
     rows = conductance_rows(0.8)
     for row in rows:
         row["branch"] = (-1) ** row["image"] * 9.0 - row["skip"]
-    one = conducted("resnet8", list(experiment_of(build, rows).runs))
+    one = network_conductance("resnet8", list(experiment_of(build, rows).runs))
     assert (one.mean.low, one.mean.high) == (None, None)
 
 
-def test_three_seeds_speak_of_seeds(build):
+def test_three_seeds_give_an_interval_over_seeds(build):
     rows = [conductance_rows(share, noise=0.0) for share in (0.7, 0.8, 0.9)]
-    one = conducted("resnet8", list(experiment_of(build, *rows).runs))
+    one = network_conductance("resnet8", list(experiment_of(build, *rows).runs))
     expected = stats.ttest_1samp([0.7, 0.8, 0.9], 0).confidence_interval()
     assert (one.mean.low, one.mean.high) == pytest.approx((expected.low, expected.high))
 
@@ -88,9 +88,9 @@ def test_without_conductance_it_does_not_apply(build):
         ANALYSIS.run(build.experiment(build.plan()))
 
 
-def test_numbers_that_are_none_give_no_verdict(build):
+def test_missing_numbers_give_no_verdict(build):
     rows = [row | {"skip": float("nan")} for row in conductance_rows(0.8)]
     result = ANALYSIS.run(experiment_of(build, rows))
     assert result.findings[0].verdict is Verdict.INCONCLUSIVE
-    assert "no share could be had" in result.findings[0].meaning
+    assert "no share could be computed" in result.findings[0].meaning
     result.figures[0].draw()

@@ -69,7 +69,7 @@ def test_a_barrier_is_above_the_higher_end(build, slope):
     assert (found.epoch, found.images) == (2, 24)
 
 
-def test_places_outside_the_two_ends_make_no_barrier(build):
+def test_points_beyond_the_two_ends_make_no_barrier(build):
     rows = slice_rows([-0.05])
     for row in rows:
         if row["direction"] == "between epochs" and row["position"] in (-0.25, 1.25):
@@ -78,7 +78,7 @@ def test_places_outside_the_two_ends_make_no_barrier(build):
     assert found.height < 0
 
 
-def test_a_loss_that_is_not_finite_counts_for_nothing(build):
+def test_a_loss_that_is_not_finite_is_left_out(build):
     result = result_of(build, [float("nan"), 0.5, 0.5])
     assert "2 of 2 jumps" in result.findings[0].meaning
     for figure in result.figures:

@@ -1,4 +1,4 @@
-"""Shares of magnitudes, against numpy on the values that the histograms were counted from."""
+"""Shares of magnitudes, compared with numpy on the values behind the histograms."""
 
 import numpy as np
 import pandas as pd
@@ -29,7 +29,7 @@ def recorded(build, histogram_row):
 
 
 def pooled(values, name, **keys):
-    """All values of the convolutions, of one seed or epoch where given."""
+    """All values of the convolutions, of one seed or epoch if given."""
     chosen = [
         drawn
         for (table, seed, epoch, layer), drawn in values.items()
@@ -64,10 +64,12 @@ def test_what_a_loss_scale_saves_is_counted_over_all_steps(recorded):
     one, values = recorded
     every = np.concatenate([v for key, v in values.items() if key[0] == "gradient_histograms"])
     with np.errstate(over="ignore"):
-        assert np.isfinite((every * one.scale).astype(np.float16)).all()
-        assert np.isinf((every * one.scale * 2).astype(np.float16)).any()
+        assert np.isfinite((every * one.largest_loss_scale).astype(np.float16)).all()
+        assert np.isinf((every * one.largest_loss_scale * 2).astype(np.float16)).any()
     own = pooled(values, "gradient_histograms")
-    assert one.scaled == pytest.approx(share(own * one.scale, NORMAL), rel=1e-12)
+    assert one.subnormal_scaled == pytest.approx(
+        share(own * one.largest_loss_scale, NORMAL), rel=1e-12
+    )
     assert one.zeros == pytest.approx((own == 0).mean(), rel=1e-12)
 
 
@@ -104,5 +106,5 @@ def test_gradients_that_are_all_zero_have_no_share(build, histogram_row):
     tables = {"activation_histograms": rows, "gradient_histograms": rows}
     experiment = build.experiment(build.plan(probed=tables))
     one = magnitudes("plain8", list(experiment.runs))
-    assert (one.lost.value, one.scaled, one.zeros) == (None, None, 1.0)
-    assert np.isnan(one.scale)
+    assert (one.lost.value, one.subnormal_scaled, one.zeros) == (None, None, 1.0)
+    assert np.isnan(one.largest_loss_scale)

@@ -1,4 +1,4 @@
-"""Planted magnitudes that float16 keeps or loses, and the ridges drawn of them."""
+"""Planted magnitudes that float16 keeps or loses, and their ridges."""
 
 from io import BytesIO
 

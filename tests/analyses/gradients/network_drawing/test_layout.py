@@ -1,4 +1,4 @@
-"""Small real models, traced, laid out as their code says."""
+"""Small traced models have the layout that their code says."""
 
 import pytest
 import torch
@@ -74,7 +74,7 @@ class Group(nn.Module):
 
 
 class AddsItself(nn.Module):
-    """The model's own forward adds what its blocks give."""
+    """The model's own forward adds the outputs of its blocks."""
 
     def __init__(self):
         super().__init__()
@@ -90,7 +90,7 @@ class AddsItself(nn.Module):
 
 
 class Hidden(nn.Module):
-    """Additions of what no observed layer gives."""
+    """Additions of tensors that no observed layer returns."""
 
     def __init__(self):
         super().__init__()
@@ -149,7 +149,9 @@ def boxes(layout):
 
 
 def skips(layout):
-    return [(*skip.names, skip.start, skip.end, skip.skip_type, skip.unit) for skip in layout.skips]
+    return [
+        (*skip.names, skip.start, skip.end, skip.skip_type, skip.shape_box) for skip in layout.skips
+    ]
 
 
 def test_residual_blocks_are_boxes_each_under_a_skip_of_its_own(drawn):
@@ -163,7 +165,7 @@ def test_residual_blocks_are_boxes_each_under_a_skip_of_its_own(drawn):
     assert [(stage.shape, stage.first, stage.last) for stage in layout.stages] == [
         ("4x6x6", 0, 1), ("6x6x6", 2, 3), ("5", 4, 4),
     ]  # fmt: skip
-    # What the projection's block is given has the shape of the stage before.
+    # The input of the block with the projection has the shape of the stage before.
     assert skips(layout) == [
         ("3", 1, 1, "identity", 0), ("4", 2, 2, "projection", 1), ("5", 3, 3, "identity", 2),
     ]  # fmt: skip
@@ -207,7 +209,7 @@ def test_pre_activation_blocks_keep_their_skips_also_where_both_ways_start_insid
     model = nn.Sequential(
         nn.Conv2d(3, 4, 3, padding=1), PreActivation(4, 4), PreActivation(4, 8), nn.Conv2d(8, 2, 1)
     )
-    # The second one's ways start after its normalization, whose shape is that of the box before.
+    # Skip and branch of the second block start after its normalization, with the shape before it.
     assert skips(drawn(model)) == [("1", 1, 1, "identity", 0), ("2", 2, 2, "projection", 1)]
 
 

@@ -1,4 +1,4 @@
-"""What is drawn against the recorded frames, reduced here by pandas alone."""
+"""The drawing, compared with the recorded tables as reduced here by pandas alone."""
 
 import time
 from dataclasses import replace
@@ -171,7 +171,7 @@ def test_a_run_without_layers_has_nothing_to_draw(build):
 
 
 def many_layers(folder, count):
-    """A run of layers whose shapes alternate, so that no two of them can stand in one box."""
+    """A run of layers whose shapes alternate, so that no two of them can be merged into one box."""
     names = [f"block{number}.conv" for number in range(count)]
     with RunWriter(folder, {"network": "net"}) as writer:
         writer.write_layers(

@@ -1,10 +1,10 @@
-"""Planted vanishing, exploding and healthy gradients are told apart."""
+"""Planted vanishing, exploding and healthy gradients get the right class."""
 
 import pandas as pd
 import pytest
 
-from analyses.gradients.profile.question import ANALYSIS, five_answers, run
-from analyses.gradients.profile.tables import classify
+from analyses.gradients.profile.question import ANALYSIS, flow_findings, run
+from analyses.gradients.profile.tables import classify_interval
 from analyses.registry import NotApplicableError
 from analyses.result import Verdict
 from gradflow.runs.reading.run import open_experiment
@@ -26,7 +26,7 @@ def verdicts(findings):
 def test_planted_gradients_get_the_right_answer(build, factor, dead, answer):
     experiment = build.experiment(build.plan(factor=factor, noise=0.2, dead_fraction=dead))
     expected = dict.fromkeys(("vanish", "explode", "dead", "healthy"), Verdict.CONTRADICTED)
-    assert verdicts(five_answers(experiment)) == expected | {answer: Verdict.SUPPORTED}
+    assert verdicts(flow_findings(experiment)) == expected | {answer: Verdict.SUPPORTED}
     printed = verdicts(ANALYSIS.run(experiment).findings)
     assert printed.items() <= (expected | {answer: Verdict.SUPPORTED}).items()
     assert list(printed) == ["vanish", "explode"]
@@ -39,7 +39,7 @@ def test_a_recorded_gradient_along_lines_answers_shattered(build, autocorrelatio
     experiment = build.experiment(build.plan())
     write_lines(experiment, {1: 0.9, 3: autocorrelation})
     experiment = open_experiment(experiment.folder)
-    assert verdicts(five_answers(experiment))["shattered"] is verdict
+    assert verdicts(flow_findings(experiment))["shattered"] is verdict
     result = ANALYSIS.run(experiment)
     by_epoch = list(result.tables[1].frame["gradients are"])
     shattered = verdict is Verdict.SUPPORTED
@@ -61,8 +61,8 @@ def write_lines(experiment, values):
 def test_gradients_of_weights_stand_beside_those_of_outputs(build):
     result = ANALYSIS.run(build.experiment(build.plan(factor=0.4)))
     estimates = {one.name: one.value for one in result.findings[0].estimates}
-    over_depth = "factor of the gradient norm from the last layer to the first"
-    assert estimates[over_depth] == pytest.approx(0.4**8)
+    factor_over_depth = "factor of the gradient norm from the last layer to the first"
+    assert estimates[factor_over_depth] == pytest.approx(0.4**8)
     (beside,) = (value for name, value in estimates.items() if "of the weights" in name)
     assert 0.3 < beside < 3  # planted level, with a noise of a tenth
 
@@ -80,13 +80,13 @@ def test_thresholds_are_arguments(build):
 
 def test_one_step_gives_no_interval_and_no_verdict(build):
     experiment = build.experiment(build.plan(factor=0.4, epochs=1, steps=1))
-    findings = five_answers(experiment)
+    findings = flow_findings(experiment)
     found = verdicts(findings)
     assert found["vanish"] is found["explode"] is found["healthy"] is Verdict.INCONCLUSIVE
-    over_depth, per_layer = findings[0].estimates[:2]
-    assert over_depth.value == pytest.approx(0.4**8)
+    factor_over_depth, per_layer = findings[0].estimates[:2]
+    assert factor_over_depth.value == pytest.approx(0.4**8)
     assert per_layer.value == pytest.approx(0.4)
-    assert over_depth.low is per_layer.low is None
+    assert factor_over_depth.low is per_layer.low is None
 
 
 def test_three_seeds_give_an_interval_over_seeds(build):
@@ -95,7 +95,7 @@ def test_three_seeds_give_an_interval_over_seeds(build):
     assert "3 seeds" in result.findings[0].estimates[0].method
 
 
-def test_gradients_exactly_zero_are_said_and_not_called_vanishing(build):
+def test_gradients_that_are_exactly_zero_are_a_caveat_and_not_vanishing(build):
     result = ANALYSIS.run(build.experiment(build.plan(factor=0.0)))
     finding = result.findings[0]
     assert finding.verdict is Verdict.INCONCLUSIVE
@@ -105,7 +105,7 @@ def test_gradients_exactly_zero_are_said_and_not_called_vanishing(build):
 @pytest.mark.parametrize("factor", [float("nan"), float("inf")])
 def test_gradients_that_are_not_finite_give_no_factor(build, factor):
     experiment = build.experiment(build.plan(factor=factor))
-    found = verdicts(five_answers(experiment))
+    found = verdicts(flow_findings(experiment))
     assert found["vanish"] is found["explode"] is found["healthy"] is Verdict.INCONCLUSIVE
     for figure in ANALYSIS.run(experiment).figures:
         figure.draw()
@@ -128,7 +128,7 @@ def test_without_gradients_it_does_not_apply(build):
     ],
 )
 def test_classes_follow_the_interval(low, high, state):
-    assert classify(low, high, 0.5, 2.0) == state
+    assert classify_interval(low, high, 0.5, 2.0) == state
 
 
 def test_epochs_are_listed_with_their_class(build):

@@ -1,4 +1,4 @@
-"""What theory expects of a recorded network, against networks drawn at that initialization."""
+"""The factor from theory, compared with networks that have this initialization."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import gradflow
-from analyses.gradients.profile.theory import expectation, initial_gain
+from analyses.gradients.profile.theory import initial_gain, theory_factor
 from analyses.reading.layer_gradients import layer_gradients
 
 WIDTH, DEPTH = 128, 8
@@ -49,7 +49,7 @@ def he(layer):
 )
 def test_the_initial_weights_give_the_factor_that_is_measured(start, prepare, gain, name):
     run = start(prepare)
-    expected = expectation(run)
+    expected = theory_factor(run)
     assert initial_gain(run) == pytest.approx(gain, rel=0.05)
     assert expected.name == name
     assert expected.factor == pytest.approx((gain / 2) ** 0.5, rel=0.03)
@@ -58,14 +58,14 @@ def test_the_initial_weights_give_the_factor_that_is_measured(start, prepare, ga
 
 
 def test_batch_norm_has_its_mean_field_factor(start):
-    expected = expectation(start(he, norm=nn.BatchNorm1d))
+    expected = theory_factor(start(he, norm=nn.BatchNorm1d))
     assert expected.factor == pytest.approx(1.522**0.5, abs=1e-3)  # batches of 32
     assert expected.plain
 
 
 def test_no_theory_is_claimed_for_other_activations_and_norms(start):
-    assert expectation(start(he, activation=nn.Tanh)) is None
+    assert theory_factor(start(he, activation=nn.Tanh)) is None
 
 
 def test_no_theory_is_claimed_for_layer_norm(start):
-    assert expectation(start(he, norm=nn.LayerNorm)) is None
+    assert theory_factor(start(he, norm=nn.LayerNorm)) is None

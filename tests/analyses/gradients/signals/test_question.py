@@ -2,7 +2,7 @@
 
 import pytest
 
-from analyses.gradients.signals.measure import dead_fraction, signal
+from analyses.gradients.signals.measure import dead_fraction, network_signal
 from analyses.gradients.signals.question import ANALYSIS
 from analyses.registry import NotApplicableError
 
@@ -13,7 +13,7 @@ def test_dead_channels_are_counted_over_all_activation_layers(build):
 
 
 @pytest.mark.parametrize("fraction", [0.0, 0.25])
-def test_the_share_of_dead_channels_is_told_with_its_interval(build, fraction):
+def test_the_share_of_dead_channels_has_an_interval(build, fraction):
     result = ANALYSIS.run(build.experiment(build.plan(dead_fraction=fraction)))
     (row,) = result.tables[0].frame.to_dict("records")
     ends = [row[name] for name in ("dead channels (%)", "95 % low", "95 % high")]
@@ -25,7 +25,7 @@ def test_the_share_of_dead_channels_is_told_with_its_interval(build, fraction):
 
 def test_the_signal_is_that_of_the_block_outputs(build):
     experiment = build.experiment(build.plan())
-    one = signal("plain8", list(experiment.runs))
+    one = network_signal("plain8", list(experiment.runs))
     first = one.profile[one.profile["epoch"] == 1]
     assert one.role == "block"
     assert list(first["depth"]) == [2, 4, 6, 8]

@@ -1,4 +1,4 @@
-"""Shares of skips against the scalar residual chain, and De & Smith's of the variance."""
+"""Skip shares in a chain of scalar residual blocks, and De & Smith's shares of the variance."""
 
 import numpy as np
 import pandas as pd
@@ -6,7 +6,7 @@ import pytest
 
 from analyses.registry import NotApplicableError
 from analyses.result import Verdict
-from analyses.skips.carry.measure import blocks_in_order, carry, expected_branch_share
+from analyses.skips.carry.measure import additions_in_order, expected_branch_share, skip_shares
 from analyses.skips.carry.question import ANALYSIS
 
 
@@ -14,7 +14,7 @@ from analyses.skips.carry.question import ANALYSIS
 def test_a_chain_of_linear_blocks_x_plus_a_x_has_shares_of_one_to_a(build, gain):
     share = 1 / (1 + gain)
     experiment = build.experiment(build.plan("resnet8", skip_share=share))
-    one = carry("resnet8", list(experiment.runs))
+    one = skip_shares("resnet8", list(experiment.runs))
     assert one.mean.value == pytest.approx(share)
     assert one.first.value == pytest.approx(share)
     assert one.product == pytest.approx(share**4)
@@ -32,11 +32,11 @@ def test_the_mean_share_decides(build, share, verdict):
     assert finding.verdict is verdict
 
 
-def test_identity_skips_and_projections_are_told_apart(build):
+def test_identity_skips_and_projections_are_separate(build):
     experiment = build.experiment(build.plan("resnet8", skip_share=0.6))
     frame = experiment.runs[0].junctions
     frame.loc[frame["skip_type"] == "projection", "skip_share"] = 0.1
-    one = carry("resnet8", list(experiment.runs))
+    one = skip_shares("resnet8", list(experiment.runs))
     assert one.identity is not None
     assert one.projection is not None
     assert (one.identity.value, one.projection.value) == pytest.approx((0.6, 0.1))
@@ -44,10 +44,10 @@ def test_identity_skips_and_projections_are_told_apart(build):
 
 def test_further_additions_of_a_block_follow_its_first(build):
     (run,) = build.experiment(build.plan("resnet8", skip_share=0.6)).runs[:1]
-    first = blocks_in_order(run)["layer"].tolist()
+    first = additions_in_order(run)["layer"].tolist()
     second = run.junctions.assign(layer=run.junctions["layer"] + "+2")
     run._tables["junctions"] = pd.concat([run.junctions, second], ignore_index=True)
-    assert blocks_in_order(run)["layer"].tolist() == [
+    assert additions_in_order(run)["layer"].tolist() == [
         name for block in first for name in (block, f"{block}+2")
     ]
 
@@ -68,7 +68,7 @@ def test_a_projection_starts_the_count_anew():
 
 def test_measured_branch_share_is_of_the_first_step(build):
     experiment = build.experiment(build.plan("resnet8", skip_share=0.6))
-    measured = carry("resnet8", list(experiment.runs)).variance["measured"]
+    measured = skip_shares("resnet8", list(experiment.runs)).variance["measured"]
     assert list(measured) == pytest.approx([1 / 2, 1 / 3, 1 / 4, 1 / 5])
 
 
@@ -94,7 +94,7 @@ def test_the_variance_is_set_beside_de_and_smiths_block_by_block(build):
     result = ANALYSIS.run(build.experiment(build.plan("resnet8", skip_share=0.6)))
     frame = result.tables[1].frame
     assert list(frame["measured, centred"]) == pytest.approx([1 / 2, 1 / 3, 1 / 4, 1 / 5])
-    # The third block is a projection, where the count of blocks starts anew.
+    # The third block is a projection, so the count of blocks restarts there.
     expected = [1 / 2, 1 / 3, 1 / 2, 1 / 3]
     assert list(frame["theory, mean square: 1/(l + 2)"]) == pytest.approx(expected)
     assert "pre-activation networks" in result.method

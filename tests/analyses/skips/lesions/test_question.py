@@ -1,4 +1,4 @@
-"""Planted costs of deleted blocks, against scipy and counting by hand."""
+"""Planted costs of deleted blocks, compared with scipy and with counts by hand."""
 
 import numpy as np
 import pandas as pd
@@ -9,8 +9,8 @@ from analyses.registry import NotApplicableError
 from analyses.result import Verdict
 from analyses.skips.lesions.measure import (
     Lesions,
+    accuracy_by_number,
     block_costs,
-    by_number,
     cost_difference,
     lesions_of,
     relative_cost,
@@ -21,7 +21,7 @@ IMAGES = 100
 
 
 def lesion_rows(intact, costs, several=(), epoch=1):
-    """`intact` images right; deleting block i loses the first costs[i] of them."""
+    """`intact` images are correct; deleting block i loses the first costs[i] of them."""
     rows = []
     sets = {"": 0} | {f"block{index + 1}": cost for index, cost in enumerate(costs)}
     sets |= {"+".join(f"block{place + 1}" for place in range(k)): cost for k, cost in several}
@@ -118,7 +118,7 @@ def test_sets_of_blocks_are_listed_by_their_number(build):
     experiment = build.experiment(
         plan_of(build, "resnet8", 80, [5] * 4, several=[(2, 10), (3, 30)])
     )
-    table = by_number([lesions_of(experiment.runs[0])])
+    table = accuracy_by_number([lesions_of(experiment.runs[0])])
     means = table.groupby("deleted")["accuracy"].mean()
     assert list(means) == pytest.approx([0.8, 0.75, 0.7, 0.5])
 
@@ -131,7 +131,7 @@ def test_without_the_intact_network_it_does_not_apply(build):
 
 
 def lesions_on(images, intact, lesioned):
-    """One block, deleted; `images` are right that many of ten times."""
+    """One deleted block; `images` are right that many of ten times."""
     rows = {"": [place < intact for place in range(10)], "b": [p < lesioned for p in range(10)]}
     right = pd.DataFrame.from_dict(rows, orient="index", columns=images)
     return Lesions(1, right, pd.Series({"": 0, "b": 1}), 0.5)

@@ -6,7 +6,7 @@ from scipy import stats
 
 from analyses.registry import NotApplicableError
 from analyses.result import Verdict
-from analyses.skips.path_lengths.measure import path_profile
+from analyses.skips.path_lengths.measure import path_lengths
 from analyses.skips.path_lengths.question import ANALYSIS
 
 
@@ -34,7 +34,7 @@ def experiment_of(build, gain, network="resnet8", seeds=(1,), **options):
 
 def test_linear_blocks_have_the_effective_length_of_their_binomial(build):
     experiment = experiment_of(build, 0.26, blocks=54, noise=0.0)
-    one = path_profile("resnet8", list(experiment.runs))
+    one = path_lengths("resnet8", list(experiment.runs))
     expected = stats.binom(54, 0.26 / 1.26)
     assert one.by_share.value == pytest.approx(expected.mean())
     assert one.by_norm.value == pytest.approx(expected.mean())
@@ -50,7 +50,7 @@ def test_lengths_weighted_by_norm_are_those_of_the_norms_not_of_the_shares(build
         for length, (norm, share) in enumerate([(1.0, 1.5), (3.0, -0.5)])
     ]
     experiment = build.experiment(build.plan("resnet8", probed={"path_lengths": rows}))
-    one = path_profile("resnet8", list(experiment.runs))
+    one = path_lengths("resnet8", list(experiment.runs))
     assert (one.by_norm.value, one.by_share.value) == pytest.approx((0.75, -0.5))
 
 
@@ -71,7 +71,7 @@ def test_half_the_blocks_is_not_short(build):
         for length, share in enumerate([0.25, 0.5, 0.25])
     ]
     experiment = build.experiment(build.plan("resnet8", probed={"path_lengths": rows}))
-    assert path_profile("resnet8", list(experiment.runs)).short.value == pytest.approx(0.25)
+    assert path_lengths("resnet8", list(experiment.runs)).short.value == pytest.approx(0.25)
 
 
 def test_two_epochs_give_no_interval_and_three_seeds_do(build, tmp_path):
@@ -84,7 +84,7 @@ def test_two_epochs_give_no_interval_and_three_seeds_do(build, tmp_path):
     assert ANALYSIS.run(several).findings[0].verdict is Verdict.SUPPORTED
 
 
-def test_random_draws_are_said(build):
+def test_random_draws_are_a_caveat(build):
     finding = ANALYSIS.run(experiment_of(build, 0.3, draws=200)).findings[0]
     assert any("drawn at random" in caveat for caveat in finding.caveats)
 
@@ -94,10 +94,10 @@ def test_without_path_lengths_it_does_not_apply(build):
         ANALYSIS.run(build.experiment(build.plan()))
 
 
-def test_numbers_that_are_none_give_no_verdict(build):
+def test_missing_numbers_give_no_verdict(build):
     rows = [row | {"share": float("nan"), "gradient_norm": float("nan")} for row in path_rows(0.3)]
     result = ANALYSIS.run(build.experiment(build.plan("resnet8", probed={"path_lengths": rows})))
     assert result.findings[0].verdict is Verdict.INCONCLUSIVE
-    assert "no share could be had" in result.findings[0].meaning
+    assert "no share could be computed" in result.findings[0].meaning
     for figure in result.figures:
         figure.draw()

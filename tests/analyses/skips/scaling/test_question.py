@@ -5,7 +5,7 @@ import pytest
 
 from analyses.registry import NotApplicableError
 from analyses.result import Verdict
-from analyses.skips.scaling.measure import doses
+from analyses.skips.scaling.measure import scaling_response
 from analyses.skips.scaling.question import ANALYSIS
 from analyses.statistics.proportions import wilson_interval
 
@@ -54,7 +54,7 @@ def test_the_loss_without_skips_decides(build, without, intact, verdict):
 
 
 def test_accuracy_and_its_interval_are_of_the_counts(build):
-    one = doses("resnet8", list(experiment_of(build, 50).runs))
+    one = scaling_response("resnet8", list(experiment_of(build, 50).runs))
     row = one.rows[(one.rows["scope"] == "all") & (one.rows["scale"] == 0.5)].iloc[0]
     assert row["accuracy"] == pytest.approx(125 / 250)
     assert (row["low"], row["high"]) == pytest.approx(wilson_interval(125, 250))
@@ -64,11 +64,11 @@ def test_accuracy_and_its_interval_are_of_the_counts(build):
 
 
 def test_the_gradient_ratio_changes_by_the_planted_factor(build):
-    one = doses("resnet8", list(experiment_of(build, 50, growth=8.0).runs))
+    one = scaling_response("resnet8", list(experiment_of(build, 50, growth=8.0).runs))
     assert np.exp(one.log_change.value) == pytest.approx(8.0)
 
 
-def test_three_seeds_speak_of_seeds(build):
+def test_three_seeds_give_an_interval_over_seeds(build):
     (finding,) = ANALYSIS.run(experiment_of(build, 50, 60, 55)).findings
     assert finding.verdict is Verdict.SUPPORTED
     assert "over 3 seeds" in finding.estimates[0].method
@@ -78,13 +78,13 @@ def test_three_seeds_speak_of_seeds(build):
 def test_only_the_last_epoch_counts(build):
     rows = dose_rows(200, epoch=1) + dose_rows(50, epoch=3)
     experiment = build.experiment(build.plan("resnet8", probed={"skip_scaling": rows}))
-    one = doses("resnet8", list(experiment.runs))
+    one = scaling_response("resnet8", list(experiment.runs))
     assert (one.epoch, one.lost.value) == (3, pytest.approx(150 / 250))
 
 
-def test_blocks_and_stages_are_told_apart(build):
+def test_blocks_and_stages_are_separate(build):
     experiment = experiment_of(build, 50, scopes=("all", "layer1", "block1", "layer1.0"))
-    one = doses("resnet8", list(experiment.runs))
+    one = scaling_response("resnet8", list(experiment.runs))
     assert one.scopes("stage") == ["layer1"]
     assert sorted(one.scopes("block")) == ["block1", "layer1.0"]
 
@@ -102,7 +102,7 @@ def test_without_scaled_skips_it_does_not_apply(build):
         ANALYSIS.run(build.experiment(build.plan()))
 
 
-def test_gradients_that_are_none_leave_the_accuracies(build):
+def test_missing_gradients_leave_the_accuracies(build):
     rows = [row | {"first_gradient_norm": float("nan")} for row in dose_rows(50)]
     result = ANALYSIS.run(build.experiment(build.plan("resnet8", probed={"skip_scaling": rows})))
     assert result.findings[0].verdict is Verdict.SUPPORTED

@@ -1,7 +1,8 @@
-"""Vanishing, exploding and shattered gradients of one run, on a scale that is fair to all layers.
+"""Vanishing, exploding and shattered gradients of one run.
 
-Where a run has residual additions, the gradient is followed along the trunk, from addition to
-addition: a branch that starts closed has gradients of zero, and nothing vanishes.
+Only tensors of one shape are compared. If a run has residual additions, the gradient is followed
+along the trunk, from addition to addition: a branch that starts closed has gradients of zero,
+although nothing vanishes.
 """
 
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analyses.health.readings import Ends, Reading, beyond, ends, verdict_of
+from analyses.health.readings import Reading, WindowMedians, is_beyond, verdict_of, window_medians
 from analyses.reading.layer_gradients import (
     MIN_LAYERS,
     log_factors,
@@ -25,31 +26,32 @@ from gradflow.runs.reading.run import Run
 
 
 @dataclass(frozen=True)
-class Cuts:
-    """Places in a network, from input to output, where the norm of the gradient was recorded.
+class GradientPlaces:
+    """The places in a network, from input to output, where the gradient norm was recorded.
 
     Fields:
-        names: of the places.
+        names: the layers or additions at these places.
         norms: L2 norms, one row a step, one column a place.
-        stage: places of one stage have tensors of one shape, [places].
-        sizes: elements for each sample at each place, [places]; None where not known.
-        where: what the places are, in words.
+        stage: number of the stage, [places]; places of one stage have tensors of one shape.
+        sizes: elements per sample at each place, [places]; None if not known.
+        kind: what the places are, in words.
     """
 
     names: list[str]
     norms: pd.DataFrame
     stage: Array
     sizes: Array | None
-    where: str
+    kind: str
 
 
-def gradient_cuts(run: Run) -> Cuts | None:
-    """The trunk of a residual network, else the outputs of the layers with weights.
+def gradient_places(run: Run) -> GradientPlaces | None:
+    """The places along the trunk of a residual network; otherwise the layers with weights.
 
-    The trunk: outputs of the modules that add, and of layers with weights outside of these. Where
-    the model's own forward adds, no module has that output, and the inputs of the additions serve.
+    The trunk consists of the outputs of modules that add a skip, and of the layers with weights
+    outside these modules. If the forward of the model itself adds, no module has this output: the
+    inputs of the additions are used instead.
 
-    None where gradients were recorded at fewer than two such places.
+    None if gradients were recorded at fewer than two such places.
     """
     layers = run.layers.drop_duplicates("layer")
     names = run.junctions["layer"].drop_duplicates() if len(run.junctions) else pd.Series([])
@@ -69,7 +71,7 @@ def gradient_cuts(run: Run) -> Cuts | None:
         return None
     chosen, norms = chosen[shown], norms.loc[:, shown]
     sizes = [np.prod([int(n) for n in shape.split("x")]) for shape in chosen["shape"]]
-    return Cuts(
+    return GradientPlaces(
         list(chosen["layer"]),
         norms,
         chosen["stage"].to_numpy(dtype=float),
@@ -78,97 +80,99 @@ def gradient_cuts(run: Run) -> Cuts | None:
     )
 
 
-def _inputs_of_additions(run: Run, names: pd.Series) -> Cuts:
+def _inputs_of_additions(run: Run, names: pd.Series) -> GradientPlaces:
     kinds = run.junctions.drop_duplicates("layer")["skip_type"].to_numpy()
     projections = np.cumsum(kinds == "projection") - (kinds == "projection")
-    # Runs of an earlier version lack the whole gradient: that by skip and branch stands in.
+    # Runs of an earlier version lack the gradient at the input; use that by skip and branch.
     whole = run.junctions["input_gradient_norm"].astype(float)
     frame = run.junctions.assign(whole=whole.fillna(run.junctions["gradient_norm"]))
     norms = pivot_by_step(frame, "whole", names)
-    return Cuts(list(names), norms, projections.astype(float), None, "inputs of residual additions")
+    return GradientPlaces(
+        list(names), norms, projections.astype(float), None, "inputs of residual additions"
+    )
 
 
-def factor_over_depth(cuts: Cuts) -> tuple[Array, Array]:
+def factor_range(places: GradientPlaces) -> tuple[Array, Array]:
     """Factor by which the gradient norm changes from the last place to the first, by step.
 
-    The factor per place, from places of equal shape, to the power of the number of such places.
-    Where no three places share a shape, the ratio of the norms at the first and last place, which
-    is 1 at He initialization whatever the widths (Hanin 2018), times and divided by the square root
-    of the ratio of their sizes, what averaging alone can change.
+    It is the factor per place, from places of equal shape, to the power of the number of such
+    places. If no three places share a shape, it is the ratio of the norms at the first and last
+    place, which is 1 at He initialization for any widths (Hanin 2018). This ratio is divided and
+    multiplied by the square root of the ratio of sizes: averaging alone can change it that much.
 
-    Returns: the factor as small and as large as shapes allow, each of shape [steps].
+    Returns: the smallest and the largest factor that the shapes allow, each of shape [steps].
     """
-    logs = logarithm(cuts.norms).to_numpy()
-    slopes = log_factors(logs, np.arange(len(cuts.names), dtype=float), cuts.stage)
-    _, group, members = np.unique(cuts.stage, return_inverse=True, return_counts=True)
+    logs = logarithm(places.norms).to_numpy()
+    slopes = log_factors(logs, np.arange(len(places.names), dtype=float), places.stage)
+    _, group, members = np.unique(places.stage, return_inverse=True, return_counts=True)
     total = slopes * float((members[group] >= MIN_LAYERS).sum())
     slack = np.zeros_like(total)
-    if np.isnan(total).all() and cuts.sizes is not None:
+    if np.isnan(total).all() and places.sizes is not None:
         total = logs[:, 0] - logs[:, -1]
-        slack += abs(np.log(cuts.sizes[0] / cuts.sizes[-1])) / 2
+        slack += abs(np.log(places.sizes[0] / places.sizes[-1])) / 2
     with np.errstate(over="ignore"):
         return np.exp(total - slack), np.exp(total + slack)
 
 
-def flow_readings(run: Run, vanishing: float, exploding: float, longest: int) -> list[Reading]:
+def flow_readings(run: Run, vanishing: float, exploding: float, max_steps: int) -> list[Reading]:
     """Whether gradients vanish or explode on their way to the first layer.
 
     `vanishing` and `exploding` bound the factor over the whole depth.
     """
-    cuts = gradient_cuts(run)
-    if cuts is None:
+    places = gradient_places(run)
+    if places is None:
         return []
-    small, large = factor_over_depth(cuts)
-    factor = "factor of the gradient norm from the last to the first of the " + cuts.where
+    small, large = factor_range(places)
+    factor = "factor of the gradient norm from the last to the first of the " + places.kind
     readings = []
     for condition, series, bound, above in (
         ("vanishing", large, vanishing, False),
         ("exploding", small, exploding, True),
     ):
-        one = ends(series, longest)
+        one = window_medians(series, max_steps)
         readings.append(
             Reading(
                 condition,
                 verdict_of(one, bound, above=above),
                 factor,
-                cuts.names[0],
+                places.names[0],
                 one.value,
                 one.low,
                 one.high,
-                one.early,
-                beyond(one.early, bound, above=above),
+                one.early_value,
+                is_beyond(one.early_value, bound, above=above),
                 bound,
-                f"{'above' if above else 'below'} {number(bound)} over {len(cuts.names)} places",
+                f"{'above' if above else 'below'} {number(bound)} over {len(places.names)} places",
                 one.method,
-                _flow_note(one, cuts),
+                _flow_note(one, places),
             )
         )
     return readings
 
 
-def _flow_note(one: Ends, cuts: Cuts) -> str:
-    zeros = float((cuts.norms == 0).to_numpy().mean())
+def _flow_note(one: WindowMedians, places: GradientPlaces) -> str:
+    zeros = float((places.norms == 0).to_numpy().mean())
     if one.value is None:
         return "Too few finite gradients other than zero were recorded to compare layers."
     return "Gradients that are exactly zero have no logarithm and are left out." if zeros else ""
 
 
 def shattering_reading(run: Run, shattered: float) -> Reading | None:
-    """Whether the gradient is like white noise along a line of inputs; None where not recorded."""
+    """Whether the gradient is like white noise along a line of inputs; None if not recorded."""
     table = run.table("shattering")
     table = table[table["lag"] > 0]
     return shattering_of(run, table, shattered) if len(table) else None
 
 
 def shattering_of(run: Run, table: pd.DataFrame, shattered: float) -> Reading:
-    """As `shattering_reading`, for rows of the table shattering at lags above 0.
+    """The reading from rows of the table shattering at lags above 0, see `shattering_reading`.
 
-    The autocorrelation at the smallest distance recorded, at the input or first layer, is held
-    against `shattered`; its interval is +- 1.96 / sqrt(points), that of white noise (Bartlett
+    The autocorrelation at the smallest recorded distance, at the input or the first layer, is
+    compared with `shattered`. Its interval is +- 1.96 / sqrt(points), that of white noise (Bartlett
     1946).
     """
     order = {name: place for place, name in enumerate(run.layers["layer"])}
-    # The input itself is no layer and stands before all of them.
+    # The input is not in the table of layers: it comes first.
     first = min(table["layer"].unique(), key=lambda name: order.get(name, -1))
     own = table[table["layer"] == first]
     own = own[own["lag"] == own["lag"].min()].sort_values("epoch")
@@ -185,7 +189,7 @@ def shattering_of(run: Run, table: pd.DataFrame, shattered: float) -> Reading:
         low if known else None,
         high if known else None,
         early if np.isfinite(early) else None,
-        beyond(early, shattered, above=False),
+        is_beyond(early, shattered, above=False),
         shattered,
         f"below {number(shattered)}",
         f"at the end of epoch {int(own['epoch'].iloc[-1])}; interval of white noise",
