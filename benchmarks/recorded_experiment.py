@@ -87,6 +87,8 @@ def _columns(
         key: list(names) * len(steps),
         "batch_size": np.full(len(steps) * len(names), 24),
         "skip_type": ["identity"] * (len(steps) * len(names)),
+        "optimizer": ["Adam"] * (len(steps) * len(names)),
+        "group": np.zeros(len(steps) * len(names), dtype=int),
     }
     for quantity in table.quantities:
         if quantity.dtype == "float64":

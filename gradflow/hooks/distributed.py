@@ -153,9 +153,12 @@ def is_sharded(parameter: Tensor) -> bool:
 
 
 def local_part(tensor: Tensor) -> Tensor:
-    """Return the part of `tensor` that this process holds: its shard, or all of it."""
+    """Return the part of `tensor` that this process holds: its shard, or all of it.
+
+    Complex numbers become pairs of real ones, whose norm is the same: [..., 2].
+    """
     part: Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
-    return part
+    return torch.view_as_real(part.resolve_conj()) if part.is_complex() else part
 
 
 def _group_of(model: nn.Module) -> dist.ProcessGroup | None:

@@ -95,13 +95,14 @@ def channel_axis(module: nn.Module, output: Tensor) -> int | None:
 
 
 def first_tensor(output: Any) -> Tensor | None:
-    """Return the first non-empty real floating-point tensor in `output`, or None without one.
+    """Return the first non-empty floating-point tensor in `output`, real or complex, or None.
 
     `output` is a tensor, or any nesting of tuples (e.g. a packed sequence), lists, mappings and
     dataclasses. Anything else in it is ignored, and so are sparse tensors.
     """
     if isinstance(output, Tensor):
-        plain = output.is_floating_point() and output.layout is torch.strided
+        numbers = output.is_floating_point() or output.is_complex()
+        plain = numbers and output.layout is torch.strided
         return output if plain and not output.is_nested and output.numel() else None
     if isinstance(output, Mapping):
         output = tuple(output.values())

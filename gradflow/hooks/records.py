@@ -11,6 +11,9 @@ from gradflow.hooks.reduction import histograms
 from gradflow.hooks.reduction.fused import Moments, to_statistics
 from gradflow.runs.format.schema import TABLES, TENSOR_STATISTICS
 
+# Said of a parameter that none of the optimizers has.
+NO_OPTIMIZER = "none"
+
 Columns = dict[str, Any]
 
 
@@ -38,6 +41,22 @@ class JunctionRecord:
         self.branch = self.branch.join(other.branch) if self.branch and other.branch else None
 
 
+@dataclass(frozen=True)
+class UpdatedBy:
+    """What updates a parameter.
+
+    Fields:
+        optimizer: the class of its optimizer, numbered if there are several of that class;
+            `NO_OPTIMIZER` if none of the optimizers has it.
+        group: the number of its parameter group there, counted from 0; None if it has none.
+        learning_rate: of that group in this step; None if it has none.
+    """
+
+    optimizer: str
+    group: int | None = None
+    learning_rate: float | None = None
+
+
 @dataclass
 class StepRecord:
     """What was observed in one optimizer step, still on the device.
@@ -53,6 +72,7 @@ class StepRecord:
     gradients: dict[str, Moments] = field(default_factory=dict)
     junctions: dict[str, JunctionRecord] = field(default_factory=dict)
     parameters: dict[str, dict[str, Tensor | float]] = field(default_factory=dict)
+    updated_by: dict[str, UpdatedBy] = field(default_factory=dict)
     scale: Tensor | None = None
     parameter_scale: Tensor | None = None
     skipped: Tensor | bool | None = None
@@ -154,7 +174,26 @@ def _parameter_columns(records: list[StepRecord]) -> Columns:
         weight == 0, update / np.ma.where(weight == 0, 1.0, weight)
     )
     columns["gradient_cosine"] = np.ma.masked_invalid(columns["gradient_cosine"])
+    columns |= _updated_by_columns([r.updated_by.get(name) for r, name, _ in rows])
     return {quantity.name: columns[quantity.name] for quantity in TABLES["parameters"].columns}
+
+
+def _updated_by_columns(found: list[UpdatedBy | None]) -> Columns:
+    groups = [None if one is None else one.group for one in found]
+    rates: list[Tensor | float | None] = [
+        None if one is None else one.learning_rate for one in found
+    ]
+    return {
+        "optimizer": np.ma.array(
+            ["" if one is None else one.optimizer for one in found],
+            mask=[one is None for one in found],
+            dtype=object,
+        ),
+        "group": np.ma.array(
+            [group or 0 for group in groups], mask=[group is None for group in groups]
+        ),
+        "learning_rate": _gather(rates),
+    }
 
 
 def _junction_columns(records: list[StepRecord]) -> Columns:

@@ -1,5 +1,6 @@
 """Errors for models, and uses of them, that cannot be traced; each message says why."""
 
+import torch
 from torch import nn
 
 from gradflow.errors import TracingError
@@ -17,6 +18,11 @@ def refuse_untraceable(model: nn.Module) -> None:
             raise TracingError(
                 f"{where} is compiled and runs no hooks: give the tracer the model "
                 "before torch.compile, and train that one uncompiled"
+            )
+        if isinstance(module, torch.jit.ScriptModule):
+            raise TracingError(
+                f"{where} was made by torch.jit, whose layers run without hooks: give the tracer "
+                "the Python module it was made from, and train that one"
             )
         if bases & _SHARDED:
             raise TracingError(

@@ -6,8 +6,8 @@ from typing import Any
 
 from gradflow.hooks.layers import LayerTable
 from gradflow.hooks.observation.junction_observer import JunctionObserver
-from gradflow.hooks.parameters import ParameterRecorder
 from gradflow.hooks.schedules import Budget, Schedule
+from gradflow.hooks.updates.parameters import ParameterRecorder
 
 
 @dataclass(frozen=True)

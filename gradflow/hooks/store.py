@@ -6,7 +6,7 @@ from gradflow.hooks.distributed import Processes
 from gradflow.hooks.layers import LayerTable
 from gradflow.hooks.nonfinite import first_nonfinite
 from gradflow.hooks.records import Columns, StepRecord, concatenate, to_columns
-from gradflow.hooks.scaling import step_columns, unscale
+from gradflow.hooks.updates.scaling import step_columns, unscale
 from gradflow.runs.writing.run import RunWriter
 
 # How many recorded steps are kept on the device before they are transferred to memory, and how many

@@ -5,11 +5,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import nn
-from torch.utils.hooks import RemovableHandle
 
 from gradflow.errors import RunError, TracingError
 from gradflow.hooks.distributed import Processes, inner_model
@@ -17,15 +16,14 @@ from gradflow.hooks.environment import environment
 from gradflow.hooks.layers import LayerTable
 from gradflow.hooks.nonfinite import nonfinite_message
 from gradflow.hooks.observation.layer_observer import LayerObserver
-from gradflow.hooks.parameters import ParameterRecorder, is_nested_step
 from gradflow.hooks.records import Columns, StepRecord
 from gradflow.hooks.reduction.fused import prepare_device
 from gradflow.hooks.refusals import no_layer_observed_error, refuse_in_processes, refuse_untraceable
-from gradflow.hooks.scaling import ScalerObserver, grad_scale_and_found_inf
 from gradflow.hooks.schedules import Budget, HistogramSchedule, Schedule, as_schedule
 from gradflow.hooks.selection import Selection, select_modules
 from gradflow.hooks.state import TracerState, resume_point
 from gradflow.hooks.store import RecordStore
+from gradflow.hooks.updates.recorder import UpdateRecorder
 from gradflow.runs.format.limits import restoring
 from gradflow.runs.writing.run import NullRunWriter, RunWriter
 
@@ -41,7 +39,10 @@ class Tracer:
     Args:
         model: any module; it is not changed, and trains bit for bit as without the tracer.
         folder: the run folder to write; it must not contain a run.
-        optimizer: the optimizer whose `step` ends a step; without one, call `tracer.step()` after
+        optimizer: the optimizer whose `step` ends a step; a wrapper around one, such as that of
+            accelerate, Lightning or mmengine; or several in a list or mapping. With several, a step
+            ends once all of them have stepped; if only some have, when the next forward pass
+            begins, or one of them steps again. Without an optimizer, call `tracer.step()` after
             the update and before the gradients are zeroed.
         schedule: n, to record every n-th step, or a function of the step, counted from 0, that says
             whether it is recorded. See `gradflow.hooks.schedules`, which also has `Budget`, a limit
@@ -54,6 +55,10 @@ class Tracer:
             or several; by default all modules with a role. `gradflow.layers` shows them.
         scaler: the `torch.amp.GradScaler` that scales the loss: gradients are recorded without the
             scale, and steps that it skips are marked in the table `steps`. Needs the optimizer.
+        passes: which backward passes are recorded: those that fill the `.grad` of a parameter, as
+            `loss.backward()` does; or all, for loops that get their gradients from
+            `torch.autograd.grad`. By default that one is taken for a part of the loss, such as a
+            gradient penalty, whose contribution flows back in the pass that follows.
         resume: continue the run in the folder from this state, which `state_dict` returned at the
             end of an epoch: rows recorded after it are removed. An empty state starts the run over.
         stop_on_nonfinite: stop with an error at the end of the first recorded step that has a nan
@@ -72,13 +77,14 @@ class Tracer:
         model: nn.Module,
         folder: str | Path,
         *,
-        optimizer: torch.optim.Optimizer | None = None,
+        optimizer: Any = None,
         schedule: int | Schedule = 1,
         histograms: bool | int | Schedule = False,
         description: Mapping[str, Any] | None = None,
         observe: Selection | None = None,
         scaler: torch.amp.GradScaler | None = None,
         stop_on_nonfinite: bool = False,
+        passes: Literal["backward", "all"] = "backward",
         resume: Mapping[str, Any] | None = None,
     ) -> None:
         refuse_untraceable(model)
@@ -87,7 +93,6 @@ class Tracer:
         self._processes = Processes(model)
         model = inner_model(model)
         self._model = model
-        self._optimizer = optimizer
         self._schedule, words = as_schedule(schedule)
         self._histograms = HistogramSchedule(histograms)
         if self._processes.count > 1:
@@ -100,16 +105,21 @@ class Tracer:
             **(description or {}),
         }
         self._layers = LayerTable()
-        self._observer = LayerObserver(model, select_modules(model, observe), self._layers)
-        self._parameters = ParameterRecorder(model)
-        self._scaler: ScalerObserver | None = None
-        if scaler is not None:
-            if optimizer is None:
-                raise TracingError("a scaler skips steps of an optimizer: give the tracer both")
-            self._scaler = ScalerObserver(scaler, optimizer, self._step_is_skipped)
+        if passes not in ("backward", "all"):
+            raise TracingError(f'passes= is "backward" or "all", not {passes!r}')
+        self._observer = LayerObserver(
+            model, select_modules(model, observe), self._layers, every_pass=passes == "all"
+        )
+        self._updates = UpdateRecorder(
+            model,
+            optimizer,
+            scaler,
+            record=lambda: self._observer.record,
+            is_followed=lambda: self._wants(self._step + 1),
+            on_end=self._end_step,
+        )
         self._stop_on_nonfinite = stop_on_nonfinite
         self._resume = resume
-        self._handles: list[RemovableHandle] = []
         self._writer: RunWriter | None = None
         self._store: RecordStore | None = None
         self._step = 0
@@ -127,12 +137,7 @@ class Tracer:
             prepare_device(device)
         try:
             self._observer.attach()
-            if self._scaler is not None:
-                self._scaler.attach()
-            if self._optimizer is not None:
-                begin, end = self._update_begins, self._update_ends
-                self._handles.append(self._optimizer.register_step_pre_hook(begin))
-                self._handles.append(self._optimizer.register_step_post_hook(end))
+            self._updates.attach()
             self._begin_step()
         except BaseException:
             self._detach()
@@ -146,6 +151,8 @@ class Tracer:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        if kind is None:
+            self._updates.end_step()
         self._detach()
         try:
             if kind is None:
@@ -188,16 +195,32 @@ class Tracer:
 
     def step(self) -> None:
         """End the step, if no optimizer was given; call it before the gradients are zeroed."""
-        if self._optimizer is not None:
+        if self._updates.has_optimizer:
             raise TracingError(
                 "the optimizer given to the tracer ends the steps: do not call step() as well"
             )
-        self._measure_parameters(keep_weights=False)
-        self._end_step(updated=False)
+        self._updates.begin_without_update()
+        self._end_step()
+
+    def use_optimizer(self, optimizer: Any) -> None:
+        """Follow `optimizer` from here on, in place of those given before.
+
+            tracer.end_epoch()
+            optimizer = torch.optim.Adam(model.parameters())  # now of all layers
+            tracer.use_optimizer(optimizer)
+
+        Takes what the argument `optimizer` takes; a step under way ends here.
+
+        Raises `TracingError` if it leads to no torch optimizer.
+        """
+        self._updates.use_optimizer(optimizer)
 
     def skip_step(self) -> None:
         """Count a step without an update and mark it as skipped; call it instead of the update."""
-        self._step_is_skipped()
+        self._updates.begin_without_update()
+        if self._observer.record is not None:
+            self._observer.record.skipped = True
+        self._end_step()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state from which a tracer can continue this run, for its argument `resume`.
@@ -249,6 +272,7 @@ class Tracer:
 
     def end_epoch(self, **scalars: float | int | str | None) -> None:
         """End the epoch: write `scalars` and everything recorded in it."""
+        self._updates.end_step()
         last_step = self._last_step()
         self.store.flush(self._step)
         row: Columns = {"epoch": [self.epoch], "step": [last_step]}
@@ -275,7 +299,7 @@ class Tracer:
 
     def _state(self) -> TracerState:
         junctions = self._observer.junctions
-        return TracerState(self._layers, junctions, self._parameters, self._schedule)
+        return TracerState(self._layers, junctions, self._updates.parameters, self._schedule)
 
     def _last_step(self) -> int:
         if self._step == self._epoch_start:
@@ -298,42 +322,14 @@ class Tracer:
         self._observer.record = record
         self._step_began = time.monotonic()
 
-    def _measure_parameters(self, *, keep_weights: bool) -> None:
+    def _end_step(self) -> None:
         record = self._observer.record
-        if record is not None and self._scaler is not None:
-            record.scale = self._scaler.scale()
-            record.parameter_scale, record.skipped = grad_scale_and_found_inf(self._optimizer)
-        keep_gradients = self._wants(self._step + 1)
-        self._parameters.before_update(
-            record=record is not None, keep_gradients=keep_gradients, keep_weights=keep_weights
-        )
-
-    def _update_begins(self, *_: Any) -> None:
-        if is_nested_step(self._optimizer):
-            return
-        if self._scaler is not None:
-            self._scaler.note_step()
-        self._measure_parameters(keep_weights=True)
-
-    def _update_ends(self, *_: Any) -> None:
-        if is_nested_step(self._optimizer):
-            return
-        self._end_step(updated=self._observer.record is not None)
-
-    def _step_is_skipped(self) -> None:
-        """Count and mark a step in which the scaler did not call the optimizer."""
-        self._measure_parameters(keep_weights=False)
-        if self._observer.record is not None:
-            self._observer.record.skipped = True
-        self._end_step(updated=False)
-
-    def _end_step(self, *, updated: bool) -> None:
-        record = self._observer.record
+        self._updates.finish(record)
         self._observer.end_step()
         if record is not None:
-            record.parameters = self._parameters.after_update(weights_kept=updated)
             record.closed = True
             self.store.add(record)
+            self._observer.backward_passes.warn_if_none_counted()
             self._histograms.count_recorded_step()
         self._step += 1
         writing_began = time.monotonic()
@@ -357,14 +353,11 @@ class Tracer:
         if self._step:
             unreached = [name for name in self._observer.names if name not in self._layers]
             self.writer.describe(unreached_layers=unreached)
+        self.writer.describe(backward_passes=self._observer.backward_passes.summary())
         if isinstance(self._schedule, Budget):
             self.writer.describe(budget=self._schedule.summary())
         self.writer.close(status)
 
     def _detach(self) -> None:
-        if self._scaler is not None:
-            self._scaler.detach()
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
+        self._updates.detach()
         self._observer.detach()

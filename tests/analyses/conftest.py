@@ -213,6 +213,9 @@ def parameter_rows(plan: Plan, layers: list[Any], generator: Any) -> list[dict[s
             "update_norm": 0.01,
             "update_to_weight": 0.001 * float(np.exp(0.1 * generator.standard_normal())),
             "gradient_cosine": 0.1,
+            "optimizer": "Adam",
+            "group": 0,
+            "learning_rate": 0.001,
         }
         for epoch, step in steps(plan)
         for layer in layers

@@ -11,6 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from gradflow.hooks.layers import LayerTable, first_tensor
 from gradflow.hooks.observation.hook import Hook
+from gradflow.hooks.observation.passes import BackwardPasses
 from gradflow.hooks.records import JunctionRecord, StepRecord
 from gradflow.hooks.reduction.fused import Moments, moments
 from gradflow.hooks.residual.junctions import Junction, NodeOutput, find_junctions, watch_junction
@@ -24,18 +25,18 @@ class JunctionObserver:
     """Adds the residual additions of every forward pass to the record of the step.
 
     `current_record` gives the record that a module call is to fill, or None if the call is not
-    recorded. `at_end_of_backward` calls a function once the running backward pass has ended well.
+    recorded. `backward_passes` tells which passes belong to the step.
     """
 
     def __init__(
         self,
         layers: LayerTable,
         current_record: Callable[[], StepRecord | None],
-        at_end_of_backward: Callable[[Callable[[], None]], None],
+        backward_passes: BackwardPasses,
     ) -> None:
         self._layers = layers
         self._current_record = current_record
-        self._at_end_of_backward = at_end_of_backward
+        self._backward_passes = backward_passes
         self._order = ModuleOrder()
         self._outputs: dict[NodeOutput, tuple[str, Moments]] = {}
         self._inputs: dict[NodeOutput, tuple[weakref.ref[Tensor], int]] = {}
@@ -142,7 +143,10 @@ class JunctionObserver:
         kept = record.add_junction(layer, entry)
         watch_junction(
             junction,
-            lambda products: self._at_end_of_backward(partial(kept.add_products, products)),
+            lambda products: self._backward_passes.call_at_end(
+                partial(kept.add_products, products)
+            ),
+            self._backward_passes.belongs_to_step,
         )
 
     def _moments_of(self, made: NodeOutput) -> Moments | None:

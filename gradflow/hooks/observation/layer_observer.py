@@ -48,6 +48,7 @@ class LayerObserver:
         model: the whole model, whose forward is one forward pass.
         observed: name, module and role of each module to observe.
         layers: the table to which layers are added when they first run.
+        every_pass: record every backward pass; else those that fill `.grad` (`BackwardPasses`).
     """
 
     def __init__(
@@ -55,6 +56,8 @@ class LayerObserver:
         model: nn.Module,
         observed: Sequence[tuple[str, nn.Module, str]],
         layers: LayerTable,
+        *,
+        every_pass: bool = False,
     ) -> None:
         self.record: StepRecord | None = None
         self._model = model
@@ -62,14 +65,12 @@ class LayerObserver:
         self._layers = layers
         self._thread = threading.get_ident()
         self._savepoint: Savepoint | None = None
-        self._backward_passes = BackwardPasses()
+        self.backward_passes = BackwardPasses(model, every_pass=every_pass)
         self._leaf_handles: list[RemovableHandle] = []
         self._handles: list[RemovableHandle] = []
         self._calls: Counter[str] = Counter()
         self._last: _ObservedOutput | None = None
-        self.junctions = JunctionObserver(
-            layers, self._current_record, self._backward_passes.call_at_end
-        )
+        self.junctions = JunctionObserver(layers, self._current_record, self.backward_passes)
 
     @property
     def names(self) -> list[str]:
@@ -105,7 +106,7 @@ class LayerObserver:
         for handle in self._leaf_handles:
             handle.remove()
         self._leaf_handles.clear()
-        self._backward_passes.forget()
+        self.backward_passes.forget()
         self.forget()
 
     def forget(self) -> None:
@@ -186,9 +187,9 @@ class LayerObserver:
         if tensor.requires_grad:
 
             def on_gradient(gradient: Tensor) -> None:
-                if not record.closed:
+                if not record.closed and self.backward_passes.belongs_to_step():
                     seen = moments(gradient, axis, histogram=record.histograms)
-                    self._backward_passes.call_at_end(partial(record.add_gradient, layers, seen))
+                    self.backward_passes.call_at_end(partial(record.add_gradient, layers, seen))
 
             handle = tensor.register_hook(on_gradient)
             if tensor.grad_fn is None:

@@ -1,9 +1,12 @@
-"""Keeps forward and backward passes that fail out of the record."""
+"""Which forward and backward passes belong to a step: not those that fail, nor inner ones."""
 
+import warnings
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
+from torch import nn
 from torch.autograd import Variable
 
 from gradflow.hooks.records import StepRecord
@@ -29,11 +32,71 @@ class Savepoint:
             self._record.junctions[layer] = entry
 
 
-class BackwardPasses:
-    """Delays function calls until the running backward pass has ended; drops them if it fails."""
+_NONE_COUNTED = (
+    "gradflow: no gradient is recorded, since no backward pass fills the .grad of a parameter; if "
+    'the training takes its gradients from torch.autograd.grad, give the tracer passes="all"'
+)
 
-    def __init__(self) -> None:
+
+class BackwardPasses:
+    """Tells which backward passes belong to a step, and delays calls until they have ended.
+
+    A pass belongs to the step if it fills the `.grad` of a parameter, as `loss.backward()` does. A
+    pass of `torch.autograd.grad` within the loss (a gradient penalty, a differential equation, an
+    inner loop) does not: what it contributes flows back in the pass that follows.
+
+    Args:
+        model: the model whose parameters are meant.
+        every_pass: all passes belong to the step, for loops that never fill `.grad`.
+
+    Fields:
+        counted, left_out: how many passes belonged to a step and how many did not, of those that
+            reached an observed layer of a recorded step.
+    """
+
+    def __init__(self, model: nn.Module, *, every_pass: bool) -> None:
+        self.counted = 0
+        self.left_out = 0
+        self._model = model
+        self._has_warned = False
+        self._every_pass = every_pass
+        self._accumulators: list[Any] = []
+        self._belongs: dict[int, bool] = {}
         self._waiting: dict[int, list[Callable[[], None]]] = {}
+
+    def belongs_to_step(self) -> bool:
+        """Whether the backward pass now running belongs to the step; True if none is running."""
+        task = torch._C._current_graph_task_id()
+        if task == -1:
+            return True
+        if task not in self._belongs:
+            found = self._every_pass or self._fills_gradients()
+            self._belongs[task] = found
+            self.counted += found
+            self.left_out += not found
+        return self._belongs[task]
+
+    def summary(self) -> dict[str, int]:
+        """Return the entry of `run.json` on backward passes."""
+        return {"recorded": self.counted, "left_out": self.left_out}
+
+    def warn_if_none_counted(self) -> None:
+        """Warn, once, if passes ran back through the model and none of them was recorded."""
+        if self.left_out and not self.counted and not self._has_warned:
+            self._has_warned = True
+            warnings.warn(_NONE_COUNTED, stacklevel=2)
+
+    def _fills_gradients(self) -> bool:
+        if any(map(_will_run, self._accumulators)):
+            return True
+        # None of those known: parameters may have been moved, thawed or added since.
+        self._accumulators = [
+            _accumulator(parameter)
+            for parameter in self._model.parameters()
+            if parameter.requires_grad
+        ]
+        # Without parameters to train, what is asked for are gradients of inputs.
+        return not self._accumulators or any(map(_will_run, self._accumulators))
 
     def call_at_end(self, function: Callable[[], None]) -> None:
         """Call `function` once the running backward pass has ended; at once if none is running."""
@@ -51,7 +114,24 @@ class BackwardPasses:
     def forget(self) -> None:
         """Drop the calls left over from backward passes that failed."""
         self._waiting.clear()
+        self._belongs.clear()
 
     def _ended(self, task: int) -> None:
         for function in self._waiting.pop(task, ()):
             function()
+
+
+def _accumulator(parameter: torch.Tensor) -> Any:
+    """The node of autograd that adds to `parameter.grad`."""
+    with torch.enable_grad():
+        view = parameter.expand_as(parameter)
+    assert view.grad_fn is not None
+    return view.grad_fn.next_functions[0][0]
+
+
+def _will_run(accumulator: Any) -> bool:
+    try:
+        return bool(torch._C._will_engine_execute_node(accumulator))
+    except RuntimeError:
+        # `torch.autograd.grad` with respect to this parameter: it returns its gradient.
+        return False

@@ -87,15 +87,16 @@ class Moments:
 def moments(x: Tensor, channel_axis: int | None, *, histogram: bool = False) -> Moments:
     """Reduce x to its moments; `channel_axis` is None for a tensor without channels.
 
-    `histogram` also asks for the counts of magnitudes.
+    `histogram` also asks for the counts of magnitudes. Of complex numbers the moments are those of
+    their magnitudes.
 
-    Raises `TypeError` for a complex, integer or empty tensor.
+    Raises `TypeError` for an integer or empty tensor.
     """
-    if not x.is_floating_point() or x.numel() == 0:
+    if not (x.is_floating_point() or x.is_complex()) or x.numel() == 0:
         raise TypeError(
-            f"moments need a non-empty real floating-point tensor, got {x.dtype} {list(x.shape)}"
+            f"moments need a non-empty floating-point tensor, got {x.dtype} {list(x.shape)}"
         )
-    x = x.detach()
+    x = x.detach().abs() if x.is_complex() else x.detach()
     shape = x.shape
     if not shape:
         channel_axis = None

@@ -94,10 +94,13 @@ def _junction(graph: Graph, residual: ResidualAddition) -> Junction:
     )
 
 
-def watch_junction(junction: Junction, deliver: Callable[[Tensor], None]) -> None:
+def watch_junction(
+    junction: Junction, deliver: Callable[[Tensor], None], belongs_to_step: Callable[[], bool]
+) -> None:
     """Call `deliver` with the `gradient_products` at x, once the backward pass has computed them.
 
-    It is not called if the gradient of the skip or of the branch is missing.
+    It is not called if the gradient of the skip or of the branch is missing, nor in passes that do
+    not belong to the step.
     """
     skip: list[Tensor] = []
     branch: list[Tensor] = []
@@ -109,10 +112,12 @@ def watch_junction(junction: Junction, deliver: Callable[[Tensor], None]) -> Non
     )
     for edges, gradients in paths:
         for node, position in edges:
-            _collect_gradient(node, position, gradients)
+            _collect_gradient(node, position, gradients, belongs_to_step)
     x, index = junction.x
 
     def at_input(grad_outputs: tuple[Tensor | None, ...]) -> None:
+        if not belongs_to_step():
+            return
         whole = grad_outputs[index]
         if whole is not None and skip and branch:
             deliver(gradient_products(whole, _sum(skip), _sum(branch), others))
@@ -122,12 +127,14 @@ def watch_junction(junction: Junction, deliver: Callable[[Tensor], None]) -> Non
     x.register_prehook(at_input)
 
 
-def _collect_gradient(node: Node, position: int, gradients: list[Tensor]) -> None:
+def _collect_gradient(
+    node: Node, position: int, gradients: list[Tensor], belongs_to_step: Callable[[], bool]
+) -> None:
     """Append the gradient that `node` sends over its input `position`, when it has computed it."""
 
     def at_edge(grad_inputs: tuple[Tensor | None, ...], _: tuple[Tensor | None, ...]) -> None:
         gradient = grad_inputs[position]
-        if gradient is not None:
+        if gradient is not None and belongs_to_step():
             gradients.append(gradient)
 
     node.register_hook(at_edge)
@@ -141,6 +148,10 @@ def gradient_products(
 
     <g,g>, <s,s>, <b,b>, <s,b>, <s,g>, <dL/dx,dL/dx>, <r,r> with r = dL/dx - g - `others`.
     """
+    if whole.is_complex():
+        # Pairs of real numbers: the inner product is the real part of the complex one.
+        whole, skip, branch = map(_as_real, (whole, skip, branch))
+        others = list(map(_as_real, others))
     if not others:
         products = cpu.junction_products(whole.detach(), skip.detach(), branch.detach())
         if products is not None:
@@ -163,6 +174,10 @@ def gradient_products(
         (rest, rest),
     )
     return torch.stack([inner_product(first, second) for first, second in pairs])
+
+
+def _as_real(gradient: Tensor) -> Tensor:
+    return torch.view_as_real(gradient.resolve_conj())
 
 
 def _sum(gradients: list[Tensor]) -> Tensor:

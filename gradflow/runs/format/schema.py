@@ -125,6 +125,19 @@ PARAMETERS = Table(
         Quantity("update_norm", "unit of w", "|w after - w before|"),
         Quantity("update_to_weight", "1", "update_norm / weight_norm", "CS231n, Stanford"),
         Quantity("gradient_cosine", "1", "cosine of dL/dw with that of the previous step"),
+        Quantity(
+            "optimizer",
+            "name",
+            "class of the optimizer that has w, numbered if there are several of that class; none "
+            "if no optimizer given has it; missing without an optimizer",
+            dtype="str",
+        ),
+        Quantity("group", "group", "number of its parameter group there, from 0", dtype="int32"),
+        Quantity(
+            "learning_rate",
+            "1",
+            "of that group in this step; missing if the optimizer keeps it in a tensor",
+        ),
     ),
 )
 JUNCTIONS = Table(

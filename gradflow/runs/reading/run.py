@@ -153,6 +153,8 @@ class Run:
     ) -> list[pa.Table]:
         """The result of `read` for each part of the table `name`."""
         for attempt in range(_ATTEMPTS):
+            if not self.folder.is_dir():
+                raise RunError(f"the run folder {self.folder} is no longer there: it was removed")
             manifest = read_manifest(self.folder)
             try:
                 return list(_within_memory(read(manifest, part) for part in _parts(manifest, name)))

@@ -13,6 +13,7 @@ from analyses.comparison.runs import compare_runs, run_names
 from analyses.reading.options import configuration_differences
 from analyses.result import Verdict
 from gradflow.errors import RunError
+from gradflow.runs.format.schema import TABLES
 from gradflow.runs.reading.run import Run
 
 STEPS = 120
@@ -63,7 +64,11 @@ def traced(number, names=NAMES, factors=None, folder="a", roles=None, **descript
         "parameters": rows(weights, "parameter", generator, **parameters),
         "epochs": pd.DataFrame(epochs),
     }
-    return Run(Path(folder), description, tables)
+    nothing = {
+        table.name: pd.DataFrame({quantity.name: [] for quantity in table.columns})
+        for table in TABLES.values()
+    }
+    return Run(Path(folder), description, nothing | tables)
 
 
 def tables_of(result):

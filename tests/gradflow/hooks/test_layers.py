@@ -103,7 +103,8 @@ def test_first_tensor_looks_into_nested_outputs():
     assert first_tensor([None, torch.arange(3), torch.zeros(0)]) is None
     assert first_tensor(Output("a", None, wanted)) is wanted
     assert first_tensor((torch.eye(2).to_sparse(), Output("a", None, [wanted]))) is wanted
-    assert first_tensor(torch.ones(2, dtype=torch.complex64)) is None
+    spectrum = torch.ones(2, dtype=torch.complex64)
+    assert first_tensor((torch.arange(3), spectrum)) is spectrum
     packed = pack_sequence([torch.ones(3, 2), torch.ones(1, 2)])
     assert first_tensor((packed, None)) is packed.data
 

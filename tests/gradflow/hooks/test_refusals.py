@@ -136,3 +136,16 @@ def test_layers_that_were_never_reached_are_named_in_the_run(tmp_path):
     with gradflow.Tracer(model, tmp_path / "run") as tracer:
         train(model[:3], model, tracer)
     assert gradflow.open_run(tmp_path / "run").description["unreached_layers"] == ["3.0"]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*torch.jit.*")
+@pytest.mark.parametrize(
+    "convert", [torch.jit.script, lambda m: torch.jit.trace(m, torch.ones(2, 3))]
+)
+@pytest.mark.parametrize("inside", [False, True])
+def test_models_made_by_torch_jit_are_refused_in_a_sentence(tmp_path, convert, inside):
+    made = convert(network())
+    model = nn.Sequential(made) if inside else made
+    with pytest.raises(TracingError, match=r"torch\.jit.*give the tracer the Python module"):
+        gradflow.Tracer(model, tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -45,6 +46,9 @@ def test_a_value_not_observed_is_missing_and_an_observed_nan_is_stored(writer):
         "gradient_norm": np.ma.array([0.0, 2.0], mask=[True, False]),
         "update_norm": [None, 0.0],
         "update_to_weight": [None, None],
+        "optimizer": [None, "SGD"],
+        "group": [None, 0],
+        "learning_rate": [None, 0.1],
         "gradient_cosine": [None, 1.0],
     }
     writer.append("parameters", columns, 0, 0)
@@ -154,3 +158,13 @@ def test_experiment_gives_its_started_runs_by_network(tmp_path):
 def test_a_single_run_is_an_experiment_of_one(writer):
     experiment = gradflow.open_experiment(writer.folder)
     assert [run.network for run in experiment.runs] == ["net"]
+
+
+def test_folder_that_was_removed_while_it_was_open_is_named(writer):
+    writer.append("epochs", epoch_rows(1), 0, 2)
+    run = gradflow.open_run(writer.folder)
+    writer.close("complete")
+    shutil.rmtree(writer.folder)
+    for read in (lambda: run.epochs, lambda: run.layer_history("gradients", "a", ["norm"])):
+        with pytest.raises(RunError, match="no longer there"):
+            read()

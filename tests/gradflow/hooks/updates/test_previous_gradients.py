@@ -9,7 +9,7 @@ from scipy.spatial.distance import cosine
 from torch import nn
 
 import gradflow
-from gradflow.hooks.previous_gradients import PreviousGradients
+from gradflow.hooks.updates.previous_gradients import PreviousGradients
 
 
 class GradientChanger(torch.optim.Optimizer):
@@ -75,6 +75,7 @@ def test_a_gradient_changed_between_steps_leaves_one_cosine_missing_and_none_wro
 
 
 def measure(kept, parameter):
+    kept.begin_step({"w": parameter})
     found = kept.measure({"w": parameter}, compare=True, keep=True)
     kept.check_after_step({"w": parameter})
     return found["w"]

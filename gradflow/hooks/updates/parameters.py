@@ -5,9 +5,8 @@ the optimizer was recorded, and the previous gradients, if the next step is reco
 them for the cosine.
 """
 
-import inspect
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -15,37 +14,19 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 
 from gradflow.hooks.distributed import is_sharded, local_part
-from gradflow.hooks.previous_gradients import PreviousGradients
 from gradflow.hooks.reduction import cpu
 from gradflow.hooks.reduction.fused import safe_norm
-
-_OPTIMIZER_FILE = inspect.getfile(torch.optim.Optimizer)
+from gradflow.hooks.updates.previous_gradients import PreviousGradients, are_alike, norm_of
 
 ParameterValues = dict[str, dict[str, Tensor | float]]
 
 
-def is_nested_step(optimizer: torch.optim.Optimizer | None) -> bool:
-    """Whether the running step hook belongs to a `step` that was called inside another `step`.
-
-    If the `step` of an optimizer calls that of its base class, the hooks run twice: torch wraps
-    both.
-    """
-    steps, frame = 0, inspect.currentframe()
-    while frame is not None:
-        code = frame.f_code
-        if code.co_filename == _OPTIMIZER_FILE and code.co_name == "wrapper":
-            steps += frame.f_locals.get("self") is optimizer
-        frame = frame.f_back
-    return steps > 1
-
-
 class ParameterRecorder:
-    """Measures every parameter of `model` around an optimizer step.
+    """Measures every parameter of `model` around an update.
 
-    `before_update` is called when the step begins: `record` means measure this step;
-    `keep_gradients`, that the next step is measured and needs them for its cosine; `keep_weights`,
-    that `after_update`, called when the step has ended, is to compute the update. Nothing is read
-    back from a device other than the CPU.
+    `begin_update` is called before the weights change, `measure_gradients` when an optimizer
+    receives its gradients, for its parameters alone or for all not measured yet, and `after_update`
+    when the step has ended. Nothing is read back from a device other than the CPU.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -54,6 +35,7 @@ class ParameterRecorder:
         self._weights: dict[str, Tensor] = {}
         self._previous = PreviousGradients()
         self._values: ParameterValues = {}
+        self._measured: set[str] = set()
 
     @property
     def _parameters(self) -> dict[str, Parameter]:
@@ -61,35 +43,60 @@ class ParameterRecorder:
         return {
             name: parameter
             for name, parameter in self._all.items()
-            if parameter.requires_grad and parameter.is_floating_point()
+            if parameter.requires_grad and (parameter.is_floating_point() or parameter.is_complex())
         }
 
     @torch.no_grad()
-    def before_update(
-        self, *, record: bool, keep_gradients: bool, keep_weights: bool = False
-    ) -> None:
-        """Measure what is known when the optimizer's step begins."""
+    def begin_update(self, *, record: bool, keep_weights: bool) -> None:
+        """Measure the weights if the step is recorded, and keep them if an update will follow."""
         self._values = {}
-        if record:
-            for name, parameter in self._parameters.items():
-                self._values[name] = {
-                    "weight_norm": self._weight_norm(name, parameter, keep_weights)
-                }
-        measured = self._previous.measure(self._parameters, compare=record, keep=keep_gradients)
-        if record:
-            for name, (norm, cosine, previous_norm) in measured.items():
-                row = self._values[name]
-                row["gradient_norm"] = norm
-                if cosine is not None:
-                    row["gradient_cosine"] = cosine
-                if previous_norm is not None and name in self._sharded:
-                    row["previous_gradient_norm"] = previous_norm
+        self._measured = set()
+        for name, parameter in self._parameters.items() if record else ():
+            self._values[name] = {"weight_norm": self._weight_norm(name, parameter, keep_weights)}
+
+    @torch.no_grad()
+    def measure_gradients(
+        self, names: Collection[str] | None, *, record: bool, keep_gradients: bool
+    ) -> None:
+        """Measure the gradients of `names`, or of all parameters, that were not in this step yet.
+
+        `keep_gradients` keeps them for their cosine with those of the next step.
+        """
+        trained = self._parameters
+        chosen = {
+            name: parameter
+            for name, parameter in trained.items()
+            if name not in self._measured and (names is None or name in names)
+        }
+        if not self._measured:
+            self._previous.begin_step(trained)
+            if record:
+                self._measure_for_now(trained, chosen)
+        self._measured |= chosen.keys()
+        measured = self._previous.measure(chosen, compare=record, keep=keep_gradients)
+        for name, (norm, cosine, previous_norm) in measured.items() if record else ():
+            row = self._values.setdefault(name, {})
+            row["gradient_norm"] = norm
+            if cosine is not None:
+                row["gradient_cosine"] = cosine
+            if previous_norm is not None and name in self._sharded:
+                row["previous_gradient_norm"] = previous_norm
+
+    def _measure_for_now(
+        self, trained: Mapping[str, Parameter], chosen: Mapping[str, Parameter]
+    ) -> None:
+        """Take the norms of the others: their optimizer may not step, and they may be zeroed."""
+        for name, parameter in trained.items():
+            if name not in chosen and parameter.grad is not None:
+                gradient = local_part(parameter.grad.detach())
+                dense = gradient.to_dense() if gradient.is_sparse else gradient
+                self._values.setdefault(name, {})["gradient_norm"] = norm_of(dense)
 
     @torch.no_grad()
     def after_update(self, *, weights_kept: bool) -> ParameterValues:
         """Return the measured values by parameter and quantity, without the unknown ones.
 
-        `weights_kept` says that `before_update` has kept the weights.
+        `weights_kept` says that `begin_update` has kept the weights.
         """
         self._previous.check_after_step(self._parameters)
         values, self._values = self._values, {}
@@ -121,7 +128,7 @@ class ParameterRecorder:
             square = cpu.square_sum(weight)
             return safe_norm(weight) if square is None else math.sqrt(square)
         # The buffers are reused: allocating new ones costs three times the copy.
-        if name not in self._weights:
+        if name not in self._weights or not are_alike(weight, self._weights[name]):
             self._weights[name] = torch.empty_like(weight)
         kept = self._weights[name]
         square = cpu.copy_and_square_sum(weight, kept)

@@ -52,6 +52,11 @@ class PreviousGradients:
         self._may_skip_copy: bool | None = None
         self._watched: dict[str, weakref.ref[Tensor]] = {}
 
+    def begin_step(self, parameters: Mapping[str, Tensor]) -> None:
+        """Before the first gradients of a step: let go of those of parameters now frozen."""
+        self._kept = {name: one for name, one in self._kept.items() if name in parameters}
+        self._decide_on_copies(parameters)
+
     def measure(
         self, parameters: Mapping[str, Tensor], *, compare: bool, keep: bool
     ) -> dict[str, GradientMeasures]:
@@ -60,11 +65,10 @@ class PreviousGradients:
         `compare` asks for cosines with the kept gradients; `keep` keeps the present ones, for the
         cosines of the next call.
         """
-        kept, self._kept = self._kept, {}
+        kept = {name: self._kept.pop(name) for name in parameters if name in self._kept}
+        measured: dict[str, GradientMeasures] = {}
         if not compare and not keep:
-            return {}
-        self._decide_on_copies(parameters)
-        measured = {}
+            return measured
         for name, parameter in parameters.items():
             if parameter.grad is None:
                 continue
@@ -72,6 +76,8 @@ class PreviousGradients:
             own = gradient.is_sparse
             gradient = gradient.to_dense() if own else gradient
             before = kept.get(name) if compare else None
+            if before is not None and not are_alike(gradient, before.tensor):
+                before = None  # the parameter was converted or moved since
             norm, cosine = self._compare(gradient, before)
             previous_norm = None if before is None else before.norm
             measured[name] = GradientMeasures(norm, cosine, previous_norm)
@@ -127,7 +133,7 @@ class PreviousGradients:
         self, gradient: Tensor, kept: _KeptGradient | None
     ) -> tuple[Tensor | float, Tensor | float | None]:
         if kept is None:
-            return _norm(gradient), None
+            return norm_of(gradient), None
         products = cpu.inner_products(gradient, kept.tensor)
         if products is None:
             here = safe_norm(gradient)
@@ -154,13 +160,19 @@ class PreviousGradients:
         if can_skip_copy and self._may_skip_copy:
             return _KeptGradient(gradient, norm, False)
         # The buffers are reused: allocating new ones costs three times the copy.
-        if name in self._buffers:
+        if name in self._buffers and are_alike(gradient, self._buffers[name]):
             self._buffers[name].copy_(gradient)
         else:
             self._buffers[name] = gradient.clone()
         return _KeptGradient(self._buffers[name], norm, True)
 
 
-def _norm(x: Tensor) -> Tensor | float:
+def norm_of(x: Tensor) -> Tensor | float:
+    """Return the L2 norm of a tensor: a float in main memory, else a 0-d tensor on its device."""
     square = cpu.square_sum(x)
     return safe_norm(x) if square is None else math.sqrt(square)
+
+
+def are_alike(first: Tensor, second: Tensor) -> bool:
+    """Whether two tensors have the same type, shape and device."""
+    return (first.dtype, first.shape, first.device) == (second.dtype, second.shape, second.device)

@@ -8,7 +8,7 @@ from scipy.spatial.distance import cosine
 from torch import nn
 
 import gradflow
-from gradflow.hooks.parameters import ParameterRecorder
+from gradflow.hooks.updates.parameters import ParameterRecorder
 
 
 def test_cosine_is_with_the_gradient_of_the_step_before(tmp_path):
@@ -57,7 +57,8 @@ def test_sparse_gradients_and_frozen_parameters():
     model.frozen = nn.Linear(2, 2).requires_grad_(False)
     model.table(torch.tensor([1, 1, 4])).sum().backward()
     recorder = ParameterRecorder(model)
-    recorder.before_update(record=True, keep_gradients=True)
+    recorder.begin_update(record=True, keep_weights=False)
+    recorder.measure_gradients(None, record=True, keep_gradients=True)
     values = recorder.after_update(weights_kept=False)
     assert list(values) == ["table.weight"]
     # Row 1 was used twice, row 4 once: three times 2^2 and three times 1^2.

@@ -27,16 +27,19 @@ _POWERS = {
 
 
 class ScalerObserver:
-    """Replaces `scaler.step` while attached, and calls `on_skip` if the scaler skips a step."""
+    """Replaces `scaler.step` while attached, and calls `on_skip` if the scaler skips a step.
+
+    `is_ours` says whether an optimizer is one that the tracer follows.
+    """
 
     def __init__(
         self,
         scaler: torch.amp.GradScaler,
-        optimizer: torch.optim.Optimizer,
-        on_skip: Callable[[], None],
+        is_ours: Callable[[object], bool],
+        on_skip: Callable[[object], None],
     ) -> None:
         self._scaler = scaler
-        self._optimizer = optimizer
+        self._is_ours = is_ours
         self._on_skip = on_skip
         self._before: Any = None
         self._attached = False
@@ -70,8 +73,8 @@ class ScalerObserver:
         step = self._before or type(self._scaler).step.__get__(self._scaler)
         self._stepped = False
         result: float | None = step(optimizer, *args, **kwargs)
-        if self._attached and optimizer is self._optimizer and not self._stepped:
-            self._on_skip()
+        if self._attached and not self._stepped and self._is_ours(optimizer):
+            self._on_skip(optimizer)
         return result
 
     def __reduce__(self) -> str | tuple[Any, ...]:

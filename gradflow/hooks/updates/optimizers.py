@@ -1,0 +1,225 @@
+"""The optimizers that update a model: found inside wrappers, watched, and looked up by parameter.
+
+A step ends once every optimizer has stepped. If only some have, it ends when the next forward pass
+of the model begins, when one of them steps again, or with the epoch.
+"""
+
+import inspect
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from gradflow.errors import TracingError
+from gradflow.hooks.records import NO_OPTIMIZER, UpdatedBy
+
+_OPTIMIZER_FILE = inspect.getfile(torch.optim.Optimizer)
+# Under these names wrappers keep the optimizer that they wrap: accelerate, Lightning and mmengine
+# the first, sharpness-aware minimization and Opacus the next two, torch's ZeRO the fourth.
+_INNER = ("optimizer", "base_optimizer", "original_optimizer", "optim", "_optimizer")
+
+
+class Optimizers:
+    """Follows the steps of one or several optimizers that update one model.
+
+    Args:
+        given: a torch optimizer, a wrapper that leads to one, or several in a list or mapping.
+        on_begin: called when an optimizer begins its step, with the optimizer, whether it is the
+            first in this step, and the names of the parameters it has (None: all of the model's).
+        on_end: called when the step has ended.
+
+    Raises `TracingError` if something given does not lead to a torch optimizer.
+    """
+
+    def __init__(
+        self,
+        given: Any,
+        model: nn.Module,
+        on_begin: Callable[[Optimizer, bool, Collection[str] | None], None],
+        on_end: Callable[[], None],
+    ) -> None:
+        self._model = model
+        self._on_begin = on_begin
+        self._on_end = on_end
+        self._chains = [hooked_optimizers(one) for one in _each(given)]
+        self._stepped: set[int] = set()
+        self._stepping = False
+        self._handles: list[RemovableHandle] = []
+
+    def __contains__(self, optimizer: object) -> bool:
+        return any(one is optimizer for chain in self._chains for one in chain)
+
+    @property
+    def count(self) -> int:
+        """How many optimizers there are, each with what it wraps counted once."""
+        return len(self._chains)
+
+    def attach(self) -> None:
+        """Put hooks on the optimizers and, if there are several, on the model's forward pass."""
+        for index, chain in enumerate(self._chains):
+            for one in chain:
+                begins, ends = self._hooks_of(index)
+                self._handles.append(one.register_step_pre_hook(begins))
+                self._handles.append(one.register_step_post_hook(ends))
+        if len(self._chains) > 1:
+            before = self._model.register_forward_pre_hook(self._forward_begins, prepend=True)
+            self._handles.append(before)
+
+    def detach(self) -> None:
+        """Take off the hooks put on by `attach`."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def end_step(self) -> None:
+        """End the step if an optimizer has stepped in it; else do nothing."""
+        if self._stepped:
+            self._stepped.clear()
+            self._on_end()
+
+    def skip(self, optimizer: object) -> None:
+        """Count a step of `optimizer` that its scaler left out; may end the step."""
+        index = next(
+            number
+            for number, chain in enumerate(self._chains)
+            if any(one is optimizer for one in chain)
+        )
+        if index in self._stepped:
+            self.end_step()
+        self._on_begin(self._chains[index][0], not self._stepped, self._names_for(index))
+        self._has_stepped(index)
+
+    def updated_by(self) -> dict[str, UpdatedBy]:
+        """Where each parameter of the model is updated, by its name."""
+        labels = _labels([chain[0] for chain in self._chains])
+        found: dict[int, UpdatedBy] = {}
+        for label, chain in zip(labels, self._chains, strict=True):
+            for number, group in enumerate(chain[0].param_groups):
+                # Fused optimizers may keep the rate in a tensor, on the device: reading it waits.
+                rate = group.get("lr")
+                known = None if rate is None or isinstance(rate, torch.Tensor) else float(rate)
+                for parameter in group["params"]:
+                    found.setdefault(id(parameter), UpdatedBy(label, number, known))
+        nowhere = UpdatedBy(NO_OPTIMIZER)
+        return {
+            name: found.get(id(parameter), nowhere)
+            for name, parameter in self._model.named_parameters()
+        }
+
+    def _hooks_of(self, index: int) -> tuple[Callable[..., None], Callable[..., None]]:
+        def begins(optimizer: Optimizer, *_: Any) -> None:
+            if _depth(self._chains[index]) > 1:
+                return
+            if index in self._stepped:
+                self.end_step()  # it steps again before the others have
+            self._stepping = True
+            self._on_begin(optimizer, not self._stepped, self._names_for(index))
+
+        def ends(*_: Any) -> None:
+            if _depth(self._chains[index]) > 1:
+                return
+            self._stepping = False
+            self._has_stepped(index)
+
+        return begins, ends
+
+    def _has_stepped(self, index: int) -> None:
+        self._stepped.add(index)
+        if len(self._stepped) == len(self._chains):
+            self.end_step()
+
+    def _names_for(self, index: int) -> Collection[str] | None:
+        """The parameters to measure when optimizer `index` begins: its own, and those of none."""
+        if len(self._chains) == 1:
+            return None
+        own = {id(p) for group in self._chains[index][0].param_groups for p in group["params"]}
+        others = {
+            id(parameter)
+            for number, chain in enumerate(self._chains)
+            if number != index
+            for group in chain[0].param_groups
+            for parameter in group["params"]
+        }
+        return {
+            name
+            for name, parameter in self._model.named_parameters()
+            if id(parameter) in own or id(parameter) not in others
+        }
+
+    def _forward_begins(self, *_: Any) -> None:
+        # An optimizer that calls a closure runs the model within its step.
+        if not self._stepping:
+            self.end_step()
+
+
+def hooked_optimizers(optimizer: Any) -> list[Optimizer]:
+    """`optimizer` and those that it wraps, outermost first, as far as torch runs hooks on them.
+
+    Raises `TracingError` if there is none.
+    """
+    found: list[Optimizer] = []
+    seen: set[int] = set()
+    inner: Any = optimizer
+    while inner is not None and id(inner) not in seen:
+        seen.add(id(inner))
+        # A wrapper may be an Optimizer by class only, and never have been set up as one.
+        if isinstance(inner, Optimizer) and "_optimizer_step_pre_hooks" in vars(inner):
+            found.append(inner)
+        inner = next((one for name in _INNER if (one := _inner(inner, name)) is not None), None)
+    if not found:
+        raise TracingError(
+            f"optimizer={type(optimizer).__name__} is no torch optimizer, and none was found in "
+            f"its attributes {', '.join(_INNER)}: give the tracer the torch.optim.Optimizer that "
+            "takes the steps, or leave it out and call tracer.step() after each update"
+        )
+    return found
+
+
+def _inner(wrapper: Any, name: str) -> Any:
+    """What `wrapper` keeps under `name`, if that may be an optimizer."""
+    try:
+        inner = getattr(wrapper, name, None)
+    except Exception:  # a property of a wrapper that is not ready yet
+        return None
+    return inner if hasattr(inner, "param_groups") or hasattr(inner, "step") else None
+
+
+def _each(given: Any) -> Iterable[Any]:
+    if isinstance(given, Mapping):
+        given = list(given.values())
+    if isinstance(given, list | tuple):
+        if not given:
+            raise TracingError(
+                "optimizer= is empty: give the tracer at least one optimizer, or leave it out and "
+                "call tracer.step() after each update"
+            )
+        return given
+    return [given]
+
+
+def _labels(optimizers: list[Optimizer]) -> list[str]:
+    """The class of each optimizer, numbered from the second of its class on."""
+    labels: list[str] = []
+    for one in optimizers:
+        name = type(one).__name__
+        same = sum(label.partition("#")[0] == name for label in labels)
+        labels.append(f"{name}#{same + 1}" if same else name)
+    return labels
+
+
+def _depth(chain: list[Optimizer]) -> int:
+    """How many steps of these optimizers are under way, each within the one before.
+
+    An optimizer whose `step` calls its base class's, or that of the one it wraps, runs hooks twice.
+    """
+    steps, frame = 0, inspect.currentframe()
+    while frame is not None:
+        code = frame.f_code
+        if code.co_filename == _OPTIMIZER_FILE and code.co_name == "wrapper":
+            stepping = frame.f_locals.get("self")
+            steps += any(stepping is one for one in chain)
+        frame = frame.f_back
+    return steps

@@ -1,0 +1,149 @@
+"""Records what each step does to the parameters, from the first optimizer's step to the last.
+
+With several optimizers the gradients of each are measured when that one begins: what lies between
+two of them, such as clipping, belongs to the second.
+"""
+
+from collections.abc import Callable, Collection
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from gradflow.errors import TracingError
+from gradflow.hooks.records import StepRecord
+from gradflow.hooks.updates.optimizers import Optimizers
+from gradflow.hooks.updates.parameters import ParameterRecorder
+from gradflow.hooks.updates.scaling import ScalerObserver, grad_scale_and_found_inf
+
+
+class UpdateRecorder:
+    """Measures parameters around the steps of their optimizers, and says when a step has ended.
+
+    Args:
+        model: whose parameters are measured.
+        optimizer: one or several, or wrappers; None if the user ends the steps.
+        scaler: the gradient scaler, if there is one.
+        record: returns the record of the step under way; None if it is not recorded.
+        is_followed: returns whether the next step is recorded.
+        on_end: called when the optimizers have ended a step.
+
+    Raises `TracingError` if a scaler is given without an optimizer.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Any,
+        scaler: torch.amp.GradScaler | None,
+        record: Callable[[], StepRecord | None],
+        is_followed: Callable[[], bool],
+        on_end: Callable[[], None],
+    ) -> None:
+        self.parameters = ParameterRecorder(model)
+        self._model = model
+        self._record = record
+        self._is_followed = is_followed
+        self._on_end = on_end
+        self._weights_kept = False
+        self._begun = False
+        self._without_update = False
+        self._optimizers = self._find(optimizer)
+        self._scaler: ScalerObserver | None = None
+        if scaler is not None:
+            if self._optimizers is None:
+                raise TracingError("a scaler skips steps of an optimizer: give the tracer both")
+            self._scaler = ScalerObserver(scaler, self._is_ours, self._step_is_skipped)
+
+    @property
+    def has_optimizer(self) -> bool:
+        """Whether an optimizer ends the steps."""
+        return self._optimizers is not None
+
+    def attach(self) -> None:
+        """Put the hooks on the optimizers and the scaler."""
+        if self._scaler is not None:
+            self._scaler.attach()
+        if self._optimizers is not None:
+            self._optimizers.attach()
+
+    def detach(self) -> None:
+        """Take off the hooks put on by `attach`."""
+        if self._scaler is not None:
+            self._scaler.detach()
+        if self._optimizers is not None:
+            self._optimizers.detach()
+
+    def use_optimizer(self, optimizer: Any) -> None:
+        """Follow `optimizer`, one or several, in place of those before; ends a step under way."""
+        found = Optimizers(optimizer, self._model, self._optimizer_begins, self._on_end)
+        self.end_step()
+        if self._optimizers is not None:
+            self._optimizers.detach()
+        self._optimizers = found
+        found.attach()
+
+    def end_step(self) -> None:
+        """End the step under way if some of the optimizers have stepped in it."""
+        if self._optimizers is not None:
+            self._optimizers.end_step()
+
+    def begin_without_update(self) -> None:
+        """Measure all parameters as they are, if nothing shows when the update is made."""
+        self._begin(keep_weights=False)
+        self._measure_gradients(None)
+
+    def finish(self, record: StepRecord | None) -> None:
+        """Measure what no optimizer has, and put all that was measured into `record`."""
+        if not self._begun:
+            self._begin(keep_weights=False)
+        self._measure_gradients(None)
+        self._begun = False
+        if record is not None:
+            record.parameters = self.parameters.after_update(weights_kept=self._weights_kept)
+            record.updated_by = self._optimizers.updated_by() if self._optimizers else {}
+
+    def _find(self, optimizer: Any) -> Optimizers | None:
+        if optimizer is None:
+            return None
+        return Optimizers(optimizer, self._model, self._optimizer_begins, self._on_end)
+
+    def _is_ours(self, optimizer: object) -> bool:
+        return self._optimizers is not None and optimizer in self._optimizers
+
+    def _begin(self, *, keep_weights: bool) -> None:
+        self._begun = True
+        self._weights_kept = keep_weights and self._record() is not None
+        self.parameters.begin_update(
+            record=self._record() is not None, keep_weights=self._weights_kept
+        )
+
+    def _measure_gradients(self, names: Collection[str] | None) -> None:
+        self.parameters.measure_gradients(
+            names, record=self._record() is not None, keep_gradients=self._is_followed()
+        )
+
+    def _optimizer_begins(
+        self, optimizer: Optimizer, first: bool, names: Collection[str] | None
+    ) -> None:
+        record = self._record()
+        if self._scaler is not None:
+            self._scaler.note_step()
+            if record is not None:
+                record.scale = self._scaler.scale()
+                record.parameter_scale, found_inf = grad_scale_and_found_inf(optimizer)
+                record.skipped = record.skipped if found_inf is None else found_inf
+        if first:
+            self._begin(keep_weights=not self._without_update)
+        self._measure_gradients(names)
+
+    def _step_is_skipped(self, optimizer: object) -> None:
+        """The scaler did not call the optimizer: its step counts, and is marked."""
+        record = self._record()
+        if record is not None:
+            record.skipped = True
+        if self._optimizers is not None:
+            self._without_update = self._optimizers.count == 1
+            self._optimizers.skip(optimizer)
+            self._without_update = False

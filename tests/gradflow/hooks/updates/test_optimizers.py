@@ -1,0 +1,351 @@
+"""Steps of wrapped and of several optimizers, beside weights and gradients taken by hand."""
+
+import pytest
+import torch
+from torch import nn
+
+import gradflow
+from gradflow.errors import TracingError
+from gradflow.hooks.updates.optimizers import hooked_optimizers
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3))
+
+
+def batches(count, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(5, 4, generator=generator) for _ in range(count)]
+
+
+def weights(model):
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+
+def norms(tensors):
+    return {name: float(tensor.double().norm()) for name, tensor in tensors.items()}
+
+
+class ByHand:
+    """What a training's steps did to the parameters of a model, noted beside the tracer."""
+
+    def __init__(self, model):
+        self.model = model
+        self.gradients, self.updates = [], []
+        self._before = weights(model)
+
+    def step_ended(self, gradients):
+        after = weights(self.model)
+        self.gradients.append(norms(gradients))
+        self.updates.append(norms({name: after[name] - self._before[name] for name in after}))
+        self._before = after
+
+    def compare(self, folder):
+        rows = gradflow.open_run(folder).parameters.set_index(["step", "parameter"])
+        assert sorted(set(rows.index.get_level_values("step"))) == list(range(len(self.gradients)))
+        for step, (gradients, updates) in enumerate(zip(self.gradients, self.updates, strict=True)):
+            for name, value in gradients.items():
+                assert rows.gradient_norm[step, name] == pytest.approx(value, rel=1e-5, abs=1e-12)
+            for name, value in updates.items():
+                assert rows.update_norm[step, name] == pytest.approx(value, rel=1e-4, abs=1e-7)
+
+
+def gradients_of(model):
+    return {n: p.grad.detach().clone() for n, p in model.named_parameters() if p.grad is not None}
+
+
+class Accelerated(torch.optim.Optimizer):
+    """As accelerate's: an Optimizer by class, never set up as one, that passes steps on."""
+
+    def __init__(self, optimizer):
+        self.optimizer = optimizer
+
+    @property
+    def param_groups(self):
+        return self.optimizer.param_groups
+
+    def step(self, closure=None):
+        self.optimizer.step(closure)
+
+    def zero_grad(self, set_to_none=True):
+        self.optimizer.zero_grad(set_to_none)
+
+
+class Owner:
+    """As mmengine's OptimWrapper and Lightning's: no Optimizer, holds one and takes its steps."""
+
+    def __init__(self, optimizer):
+        self.optimizer = optimizer
+
+    def step(self):
+        self.optimizer.step()
+
+    def zero_grad(self):
+        self.optimizer.zero_grad()
+
+
+class Private:
+    """As Opacus' DPOptimizer, which calls it the original one."""
+
+    def __init__(self, optimizer):
+        self.original_optimizer = optimizer
+
+    def step(self):
+        self.original_optimizer.step()
+
+    def zero_grad(self):
+        self.original_optimizer.zero_grad()
+
+
+class Lookahead(torch.optim.Optimizer):
+    """Every second step goes halfway back to where the one before the last ended."""
+
+    def __init__(self, optimizer):
+        self.optimizer = optimizer
+        super().__init__(optimizer.param_groups, {})
+        self.param_groups = optimizer.param_groups
+        self._slow = [p.detach().clone() for group in self.param_groups for p in group["params"]]
+        self._count = 0
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        self.optimizer.step()
+        self._count += 1
+        if self._count % 2 == 0:
+            fast = [p for group in self.param_groups for p in group["params"]]
+            for slow, parameter in zip(self._slow, fast, strict=True):
+                slow.lerp_(parameter, 0.5)
+                parameter.copy_(slow)
+
+
+WRAPPERS = {
+    "none": lambda one: one,
+    "accelerate": Accelerated,
+    "twice": lambda one: Accelerated(Accelerated(one)),
+    "mmengine": Owner,
+    "opacus": Private,
+    "lookahead": Lookahead,
+    "list": lambda one: one,
+}
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_wrapped_optimizer_ends_steps_and_its_whole_update_is_recorded(tmp_path, name):
+    model = network()
+    optimizer = WRAPPERS[name](torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9))
+    given = [optimizer] if name == "list" else optimizer
+    hand = ByHand(model)
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=given) as tracer:
+        for x in batches(4):
+            optimizer.zero_grad()
+            model(x).square().mean().backward()
+            gradients = gradients_of(model)
+            optimizer.step()
+            hand.step_ended(gradients)
+        tracer.end_epoch()
+    hand.compare(tmp_path / "run")
+
+
+class SAM(torch.optim.Optimizer):
+    """Sharpness-aware minimization in the two calls that its common implementation has."""
+
+    def __init__(self, params, base, rho=0.05, **options):
+        super().__init__(params, {"rho": rho, **options})
+        self.base_optimizer = base(self.param_groups, **options)
+        self.param_groups = self.base_optimizer.param_groups
+
+    @torch.no_grad()
+    def first_step(self):
+        self._away = {}
+        for group in self.param_groups:
+            for p in group["params"]:
+                self._away[p] = 0.05 * p.grad / (p.grad.norm() + 1e-12)
+                p.add_(self._away[p])
+        self.zero_grad()
+
+    @torch.no_grad()
+    def second_step(self):
+        for p, away in self._away.items():
+            p.sub_(away)
+        self.base_optimizer.step()
+        self.zero_grad()
+
+
+def test_steps_in_two_calls_end_with_the_base_optimizers(tmp_path):
+    model = network()
+    optimizer = SAM(model.parameters(), torch.optim.SGD, lr=0.1)
+    hand = ByHand(model)
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer) as tracer:
+        for x in batches(3):
+            model(x).square().mean().backward()
+            optimizer.first_step()
+            model(x).square().mean().backward()
+            gradients = gradients_of(model)
+            optimizer.second_step()
+            hand.step_ended(gradients)
+        tracer.end_epoch()
+    rows = gradflow.open_run(tmp_path / "run").parameters.set_index(["step", "parameter"])
+    for step, gradients in enumerate(hand.gradients):
+        for name, value in gradients.items():
+            assert rows.gradient_norm[step, name] == pytest.approx(value, rel=1e-5)
+
+
+def two(model):
+    first, last = model[0], model[2]
+    return (
+        torch.optim.SGD(first.parameters(), lr=0.1),
+        torch.optim.AdamW([{"params": [last.weight]}, {"params": [last.bias], "lr": 0.5}], lr=0.01),
+    )
+
+
+def test_two_optimizers_that_step_together_end_one_step(tmp_path):
+    """Muon beside AdamW, or discriminative learning rates: gradients clipped one by one."""
+    model = network()
+    optimizers = two(model)
+    hand = ByHand(model)
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizers) as tracer:
+        for x in batches(3):
+            model(x).square().mean().backward()
+            nn.utils.clip_grad_norm_(model[0].parameters(), 1e-3)
+            gradients = gradients_of(model)
+            optimizers[0].step()
+            optimizers[0].zero_grad()
+            # Clipped after the other has stepped: what this one receives is recorded.
+            nn.utils.clip_grad_norm_(model[2].parameters(), 1e-4)
+            gradients |= {f"2.{name}": value for name, value in gradients_of(model[2]).items()}
+            optimizers[1].step()
+            optimizers[1].zero_grad()
+            hand.step_ended(gradients)
+        tracer.end_epoch()
+    hand.compare(tmp_path / "run")
+
+
+def test_optimizers_that_take_turns_end_a_step_each(tmp_path):
+    """As a generator and a discriminator in one model: a forward pass lies between their steps."""
+    model = network()
+    optimizers = two(model)
+    hand = ByHand(model)
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=list(optimizers)) as tracer:
+        for place, x in enumerate(batches(6)):
+            model.zero_grad()
+            model(x).square().mean().backward()
+            gradients = gradients_of(model)
+            optimizers[place % 2].step()
+            hand.step_ended(gradients)
+        tracer.end_epoch()
+    assert len(gradflow.open_run(tmp_path / "run").steps) == 6
+    hand.compare(tmp_path / "run")
+
+
+@pytest.mark.parametrize("schedule", [1, 2])
+def test_one_that_steps_twice_as_often(tmp_path, schedule):
+    model = network()
+    often, seldom = two(model)
+    with gradflow.Tracer(
+        model, tmp_path / "run", optimizer={"often": often, "seldom": seldom}, schedule=schedule
+    ) as tracer:
+        for place, x in enumerate(batches(6)):
+            model(x).square().mean().backward()
+            often.step()
+            if place % 2:
+                seldom.step()
+            model.zero_grad()
+        tracer.end_epoch()
+        assert tracer.steps == 6
+    rows = gradflow.open_run(tmp_path / "run").parameters
+    moved = rows[(rows.parameter == "2.weight")].set_index("step").update_norm > 0
+    assert [moved[step] for step in range(0, 6, schedule)] == [
+        bool(s % 2) for s in range(0, 6, schedule)
+    ]
+
+
+def test_next_phase_has_an_optimizer_of_its_own(tmp_path):
+    """Gradual unfreezing: first the head alone, then everything."""
+    model = network()
+    model[0].requires_grad_(False)
+    head = torch.optim.SGD(model[2].parameters(), lr=0.1)
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=head) as tracer:
+        for phase in range(2):
+            for x in batches(2, seed=phase):
+                model(x).square().mean().backward()
+                head.step()
+                head.zero_grad()
+            tracer.end_epoch()
+            if phase == 0:
+                model[0].requires_grad_(True)
+                head = torch.optim.Adam(model.parameters(), lr=0.01)
+                tracer.use_optimizer(head)
+    run = gradflow.open_run(tmp_path / "run")
+    assert list(run.epochs.step) == [1, 3]
+    rows = run.parameters.set_index(["step", "parameter"])
+    assert set(rows.loc[0].index) == {"2.weight", "2.bias"}
+    assert set(rows.loc[2].index) == set(dict(model.named_parameters()))
+    assert (rows.optimizer[0, "2.weight"], rows.optimizer[2, "2.weight"]) == ("SGD", "Adam")
+
+
+def test_each_parameter_says_where_it_is_updated_and_how_fast(tmp_path):
+    model = network()
+    optimizers = (
+        torch.optim.SGD([model[0].weight], lr=0.1),
+        torch.optim.SGD(
+            [{"params": [model[2].weight]}, {"params": [model[2].bias], "lr": 0.5}], 0.2
+        ),
+    )
+    scheduler = torch.optim.lr_scheduler.StepLR(optimizers[0], 1, gamma=0.5)
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizers) as tracer:
+        for x in batches(2):
+            model(x).square().mean().backward()
+            for one in optimizers:
+                one.step()
+            model.zero_grad()
+            scheduler.step()
+        tracer.end_epoch()
+    rows = gradflow.open_run(tmp_path / "run").parameters
+    places = rows.set_index(["step", "parameter"])[["optimizer", "group", "learning_rate"]]
+    assert tuple(places.loc[0, "0.weight"]) == ("SGD", 0, 0.1)
+    assert tuple(places.loc[1, "0.weight"]) == ("SGD", 0, 0.05)
+    assert tuple(places.loc[1, "2.weight"]) == ("SGD#2", 0, 0.2)
+    assert tuple(places.loc[1, "2.bias"]) == ("SGD#2", 1, 0.5)
+    # No optimizer has it: it is there with its gradient, and never moves.
+    assert places.loc[1, "0.bias"].optimizer == "none"
+    assert places.loc[1, "0.bias"][["group", "learning_rate"]].isna().all()
+    assert rows[rows.parameter == "0.bias"].update_norm.tolist() == [0, 0]
+    assert (rows[rows.parameter == "0.bias"].gradient_norm > 0).all()
+
+
+def test_without_an_optimizer_it_is_not_said_where_parameters_are_updated(tmp_path):
+    model = network()
+    with gradflow.Tracer(model, tmp_path / "run") as tracer:
+        model(batches(1)[0]).square().mean().backward()
+        tracer.step()
+        tracer.end_epoch()
+    places = gradflow.open_run(tmp_path / "run").parameters
+    assert places[["optimizer", "group", "learning_rate"]].isna().all(axis=None)
+
+
+def test_what_leads_to_no_optimizer_is_refused_in_a_sentence(tmp_path):
+    for given, said in ((object(), "object is no torch optimizer"), ([], "optimizer= is empty")):
+        with pytest.raises(TracingError, match=said):
+            gradflow.Tracer(network(), tmp_path / "run", optimizer=given)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_wrapper_that_wraps_itself_is_looked_into_once():
+    wrapper = Owner(None)
+    wrapper.optimizer = wrapper
+    with pytest.raises(TracingError):
+        hooked_optimizers(wrapper)
+
+
+def test_hooks_come_off_all_of_them(tmp_path):
+    model = network()
+    inner = torch.optim.SGD(model.parameters(), lr=0.1)
+    outer = Lookahead(inner)
+    other = torch.optim.SGD([nn.Parameter(torch.ones(1))], lr=0.1)
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=[outer, other]):
+        pass
+    for one in (inner, outer, other):
+        assert not one._optimizer_step_pre_hooks
+        assert not one._optimizer_step_post_hooks
+    assert not model._forward_pre_hooks
