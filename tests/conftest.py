@@ -7,13 +7,36 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # A worker for each processor: threads of theirs would only wait for each other. Before numpy.
+    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
 import matplotlib as mpl
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page, Route
 
 mpl.use("Agg")
+FAULTS = "tests/faults/"
+
+
+class ByModule(LoadScopeScheduling):
+    """Gives a worker whole modules, whose fixtures are then made once.
+
+    The tests of faults, which share a long training, go to one worker. Modules come in the order of
+    collection, in which the longest are not the last.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = nodeid.partition("::")[0]
+        return FAULTS if module.startswith(FAULTS) else module
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> ByModule:
+    config.option.loadscopereorder = False
+    return ByModule(config, log)
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,6 @@ from analyses.health.gradients import flow_readings, shattering_reading
 from analyses.health.readings import LAST_STEPS, Reading
 from analyses.health.units import dead_reading, nonfinite_reading, saturation_reading
 from analyses.health.updates import noise_reading, stalled_reading
-from analyses.reading.layer_gradients import EXPLODING, VANISHING
 from gradflow.runs.reading.run import Run
 
 
@@ -24,8 +23,8 @@ class Thresholds:
         last_steps: the largest number of recorded steps in a median.
     """
 
-    vanishing: float = VANISHING
-    exploding: float = EXPLODING
+    vanishing: float = 1e-2
+    exploding: float = 1e2
     shattered: float = 0.3
     dead: float = 0.5
     saturated: float = 0.1

@@ -9,10 +9,6 @@ from analyses.registry import NotApplicableError
 from analyses.statistics import Array
 from gradflow.runs.reading.run import Run
 
-VANISHING = 1e-2  # bounds of the factor over the whole depth
-
-EXPLODING = 1e2
-
 MIN_LAYERS = 3  # of one output shape: fewer are too few for a slope
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from gradflow import report
+from gradflow.runs.format.schema import TABLES
 from gradflow.runs.writing.run import ExperimentWriter, RunWriter
 from reports.terminal import COLUMNS
 
@@ -55,10 +56,8 @@ def write_experiment(folder: Path, lr: float, fingerprints: str = "same", seeds=
                 "parameter": ["conv1.weight"] * 10,
                 "weight_norm": list(lr * np.linspace(1, 1.1, 10)),
             }
-            missing = {
-                name: [None] * 10
-                for name in ("gradient_norm", "update_norm", "update_to_weight", "gradient_cosine")
-            }
+            columns = [quantity.name for quantity in TABLES["parameters"].columns]
+            missing = {name: [None] * 10 for name in columns if name not in weights}
             writer.append("parameters", weights | missing, step - 9, step)
         writer.close("complete")
     return folder

@@ -8,10 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.patches import FancyBboxPatch, PathPatch, Polygon, Rectangle
 from matplotlib.path import Path
 
+from analyses.gradients.network_drawing.colours import ARROWS, BAND, LINE
 from analyses.wording.numbers import number
 
-# Dark skip, light dashed branch, grey trunk: readable without colour, too.
-COLOURS = {"trunk": "#59616b", "branch": "#E69F00", "skip": "#00694e"}
 _DASH, _GAP = 2.4, 0.9  # lengths in points, for any width
 _CURVE = 0.5523  # share of the radius for control points, so that a cubic curve looks like a circle
 INVISIBLE = 0.001  # not zero: the slider can only change the width of a line that exists
@@ -97,7 +96,7 @@ def head_size(width: float) -> float:
 def band(axis: Axes, left: float, right: float, top: float, bottom: float) -> None:
     """Draw the background of a stage."""
     axis.add_patch(
-        Rectangle((left, top), right - left, bottom - top, facecolor="#f1f3f6", edgecolor="none",
+        Rectangle((left, top), right - left, bottom - top, facecolor=BAND, edgecolor="none",
                   zorder=0, clip_on=False)
     )  # fmt: skip
 
@@ -108,7 +107,7 @@ def box(axis: Axes, centre: float, half: float, top: float, bottom: float, stack
         axis.add_patch(
             FancyBboxPatch(
                 (centre - half + 1.6 * behind, top - 1.3 * behind), 2 * half, bottom - top,
-                boxstyle="round,pad=0,rounding_size=2.2", facecolor="white", edgecolor="#2b3036",
+                boxstyle="round,pad=0,rounding_size=2.2", facecolor="white", edgecolor=LINE,
                 linewidth=0.7, zorder=4 - 0.1 * behind, clip_on=False,
             )
         )  # fmt: skip
@@ -116,7 +115,7 @@ def box(axis: Axes, centre: float, half: float, top: float, bottom: float, stack
 
 def text(axis: Axes, x: float, y: float, words: str, size: float, **options: Any) -> None:
     """Write `words` vertically centred on `y`."""
-    settings = {"va": "center", "color": "#2b3036", "clip_on": False, "zorder": 6, **options}
+    settings = {"va": "center", "color": LINE, "clip_on": False, "zorder": 6, **options}
     # Otherwise a dollar sign in a name would start a formula.
     axis.text(x, y, words, fontsize=size, parse_math=False, **settings)
 
@@ -126,7 +125,7 @@ def line(axis: Axes, path: Path, kind: str, width: float, gid: str = "") -> None
     drawn = max(width, INVISIBLE)
     style = (0, (_DASH / drawn, _GAP / drawn)) if kind == "branch" else "-"
     patch = PathPatch(
-        path, facecolor="none", edgecolor=COLOURS[kind], linewidth=drawn, linestyle=style,
+        path, facecolor="none", edgecolor=ARROWS[kind], linewidth=drawn, linestyle=style,
         capstyle="butt", joinstyle="round", zorder=3 if kind != "skip" else 2, clip_on=False,
     )  # fmt: skip
     patch.set_gid(gid or None)
@@ -141,7 +140,7 @@ def head(axis: Axes, x: float, y: float, kind: str, width: float, gid: str = "")
     patch = Polygon(
         corners,
         closed=True,
-        facecolor=COLOURS[kind],
+        facecolor=ARROWS[kind],
         edgecolor="white",
         linewidth=0.4,
         zorder=5,

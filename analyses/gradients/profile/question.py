@@ -18,7 +18,6 @@ from analyses.health import (
     overall_finding,
     shattering_reading,
 )
-from analyses.reading.layer_gradients import EXPLODING, VANISHING
 from analyses.reading.runs import by_network, runs_with
 from analyses.registry import Analysis
 from analyses.result import AnalysisResult, Finding, Table
@@ -40,7 +39,9 @@ SOURCES = (
 
 
 def run(
-    experiment: Experiment, vanishing: float = VANISHING, exploding: float = EXPLODING
+    experiment: Experiment,
+    vanishing: float = Thresholds.vanishing,
+    exploding: float = Thresholds.exploding,
 ) -> AnalysisResult:
     """Compute the factor per layer toward the input, by network and epoch.
 
@@ -93,7 +94,9 @@ def run(
 
 
 def flow_findings(
-    experiment: Experiment, vanishing: float = VANISHING, exploding: float = EXPLODING
+    experiment: Experiment,
+    vanishing: float = Thresholds.vanishing,
+    exploding: float = Thresholds.exploding,
 ) -> tuple[Finding, ...]:
     """Whether the gradients vanish, explode, are shattered or are dead; healthy if none of these.
 

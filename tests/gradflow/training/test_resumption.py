@@ -96,6 +96,8 @@ def test_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
     assert not list(tmp_path.glob("run/*/state*"))
 
 
+# That a kill loses nothing, nor a second one, tests/faults/test_kills.py shows at many more places.
+@pytest.mark.slow
 def test_training_killed_twice_equals_an_uninterrupted_one(images, uninterrupted, tmp_path):
     arguments = command(images, tmp_path / "run")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -122,7 +124,8 @@ def wait_for(folder, pattern, process, seconds=60):
         time.sleep(0.005)
 
 
-@pytest.mark.parametrize("times", [1, 20])  # `timeout` sends two, schedulers repeat theirs
+# `timeout` sends two, schedulers repeat theirs; what is right with many is right with one.
+@pytest.mark.parametrize("times", [pytest.param(1, marks=pytest.mark.slow), 20])
 def test_sigterm_ends_in_good_order_and_says_how_to_go_on(times, images, tmp_path):
     process = subprocess.Popen(
         [sys.executable, "-m", "gradflow.train_and_trace", *command(images, tmp_path / "run")],

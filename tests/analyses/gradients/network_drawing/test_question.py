@@ -10,6 +10,7 @@ import pytest
 from scipy.stats import gmean
 
 from analyses.gradients.network_drawing import marks
+from analyses.gradients.network_drawing.colours import ARROWS
 from analyses.gradients.network_drawing.layout import layout_of
 from analyses.gradients.network_drawing.marks import scale_for
 from analyses.gradients.network_drawing.question import run
@@ -152,7 +153,7 @@ def test_widths_are_proportional_where_they_can_be_and_logarithmic_where_not():
 def test_the_kinds_of_arrow_differ_in_grey_print():
     grey = {
         kind: np.dot(colours.to_rgb(colour), (0.2126, 0.7152, 0.0722))
-        for kind, colour in marks.COLOURS.items()
+        for kind, colour in ARROWS.items()
     }
     assert grey["branch"] - grey["skip"] > 0.3
 
