@@ -19,12 +19,12 @@ sys.exit(f"loaded {{loaded}}" if loaded else code)
 """
 
 
-@pytest.mark.parametrize("name", ["reports/__init__.py", "analyses/__init__.py", "reports.py"])
-def test_package_of_the_same_name_in_the_working_folder_is_not_imported(
-    tmp_path, name, in_fresh_process
+def test_packages_of_the_same_names_in_the_working_folder_are_not_imported(
+    tmp_path, in_fresh_process
 ):
-    (tmp_path / name).parent.mkdir(exist_ok=True)
-    (tmp_path / name).write_text("raise RuntimeError('imported')")
+    (tmp_path / "analyses").mkdir()
+    for name in ("analyses/__init__.py", "reports.py"):
+        (tmp_path / name).write_text("raise RuntimeError('imported')")
     RunWriter(tmp_path / "mine", {"network": "plain34", "seed": 1}).close("complete")
     done = in_fresh_process(["-m", "gradflow.report", "mine", "--format", "json"], tmp_path)
     assert (done.returncode, done.stderr) == (0, "")

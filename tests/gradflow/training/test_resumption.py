@@ -64,13 +64,17 @@ def assert_same(first, second):
             assert all(torch.equal(weights[name], others[name]) for name in weights)
 
 
+# The places before and after these are tried each time, and many more in tests/faults.
+covered = pytest.mark.slow
+
+
 @pytest.mark.parametrize(
     ("place", "when"),
     [
         (Tracer, ("write_table", 1)),  # in the first epoch, before there is a state
-        (Tracer, ("end_epoch", 2)),
+        pytest.param(Tracer, ("end_epoch", 2), marks=covered),
         (loop, ("save_state", 2)),  # everything of the epoch is on disk but its state
-        (loop, ("evaluate", 5)),
+        pytest.param(loop, ("evaluate", 5), marks=covered),
         (loop, ("discard_state", 1)),  # one run complete, its state still there
         (loop, ("save_state", 4)),  # in the second run
     ],
