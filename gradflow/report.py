@@ -46,7 +46,7 @@ class Options:
         tyro.conf.arg(metavar="FORMATS", help_behavior_hint=f"(default: {DEFAULT_FORMATS})"),
     ] = None
     """Formats to write, separated by commas: html, pdf, md (for a pull request), json (for other
-    programs)."""
+    programs), txt (plain text)."""
 
     only: Annotated[str, tyro.conf.arg(metavar="KEY[,KEY]", help_behavior_hint="")] = ""
     """Run only these analyses. With --format they are written as report-KEY; without it their

@@ -1,0 +1,102 @@
+"""Loops of other libraries hand the tracer their wrapped optimizer, beside the norms by hand."""
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    Trainer,
+    TrainerCallback,
+    TrainingArguments,
+)
+
+import gradflow
+
+BATCHES, BATCH = 6, 4
+# Of the libraries' own: none of it is about what is recorded.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def network():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+
+
+def examples():
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(BATCHES * BATCH, 4, generator=generator)
+    return TensorDataset(inputs, torch.randint(0, 3, inputs.shape[:1], generator=generator))
+
+
+def test_loop_after_accelerators_prepare_with_accumulation_and_clipping(tmp_path):
+    accelerator = Accelerator(cpu=True, gradient_accumulation_steps=2)
+    model = network()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+    model, optimizer, batches = accelerator.prepare(model, optimizer, DataLoader(examples(), BATCH))
+    expected = []
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer) as tracer:
+        for inputs, targets in batches:
+            with accelerator.accumulate(model):
+                accelerator.backward(nn.functional.cross_entropy(model(inputs), targets))
+                if accelerator.sync_gradients:
+                    accelerator.clip_grad_norm_(model.parameters(), 0.1)
+                    expected.append({n: float(p.grad.norm()) for n, p in model.named_parameters()})
+                optimizer.step()
+                optimizer.zero_grad()
+        tracer.end_epoch()
+    rows = gradflow.open_run(tmp_path / "run").parameters
+    assert rows.step.nunique() == len(expected) == BATCHES // 2
+    for step, norms in enumerate(expected):
+        found = rows[rows.step == step].set_index("parameter")
+        assert found.gradient_norm.to_dict() == pytest.approx(norms, rel=1e-5)
+    assert set(rows.optimizer) == {"AdamW"}
+    assert (rows.update_norm > 0).all()
+
+
+class Traced(TrainerCallback):
+    """What a user writes to trace a Trainer: enter, end epochs, leave."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def on_train_begin(self, args, state, control, model=None, optimizer=None, **kwargs):
+        self.tracer = gradflow.Tracer(model, self.folder, optimizer=optimizer)
+        self.tracer.__enter__()
+
+    def on_epoch_end(self, args, state, control, **kwargs):
+        self.tracer.end_epoch()
+
+    def on_train_end(self, args, state, control, **kwargs):
+        self.tracer.__exit__(None, None, None)
+
+
+def test_every_parameter_of_a_trainer_has_its_gradient_in_every_step(tmp_path):
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 50, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
+    model = BertForSequenceClassification(
+        BertConfig(**sizes, num_attention_heads=2, max_position_embeddings=16)
+    )
+    data = [
+        {"input_ids": torch.randint(0, 50, (8,)), "labels": torch.tensor(place % 2)}
+        for place in range(16)
+    ]
+    arguments = TrainingArguments(
+        str(tmp_path / "trainer"), num_train_epochs=2, per_device_train_batch_size=4,
+        report_to=[], disable_tqdm=True, use_cpu=True, save_strategy="no",
+    )  # fmt: skip
+    trainer = Trainer(model, arguments, train_dataset=data, callbacks=[Traced(tmp_path / "run")])
+    trainer.train()
+    run = gradflow.open_run(tmp_path / "run")
+    assert list(run.epochs.step) == [3, 7]
+    rows = run.parameters
+    assert set(rows.parameter) == {name for name, _ in model.named_parameters()}
+    assert (rows.groupby("parameter").step.nunique() == 8).all()
+    assert rows.gradient_norm.notna().all()
+    # Weight decay for matrices, none for biases and norms: two groups, as Trainer makes them.
+    assert set(rows.group) == {0, 1}
+    assert rows.learning_rate.iloc[0] > rows.learning_rate.iloc[-1] > 0
+    # Two residual additions in each of two blocks.
+    assert len(run.junctions) == 4 * 8
