@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.autograd import Variable
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
@@ -46,6 +47,7 @@ class Optimizers:
         self._on_end = on_end
         self._chains = [hooked_optimizers(one) for one in _each(given)]
         self._stepped: set[int] = set()
+        self._names: dict[int, str] = {}
         self._stepping = False
         self._handles: list[RemovableHandle] = []
 
@@ -128,26 +130,29 @@ class Optimizers:
 
     def _has_stepped(self, index: int) -> None:
         self._stepped.add(index)
-        if len(self._stepped) == len(self._chains):
+        if len(self._stepped) < len(self._chains):
+            return
+        if torch._C._current_graph_task_id() == -1:
             self.end_step()
+        else:
+            # Optimizers that step as their gradients arrive: the layers' are not all there yet.
+            Variable._execution_engine.queue_callback(self.end_step)
 
     def _names_for(self, index: int) -> Collection[str] | None:
-        """The parameters to measure when optimizer `index` begins: its own, and those of none."""
+        """The parameters to measure when optimizer `index` begins; None for all of the model's.
+
+        They are its own, and, if it is the first in this step, those that no optimizer has.
+        """
         if len(self._chains) == 1:
             return None
-        own = {id(p) for group in self._chains[index][0].param_groups for p in group["params"]}
-        others = {
-            id(parameter)
-            for number, chain in enumerate(self._chains)
-            if number != index
-            for group in chain[0].param_groups
-            for parameter in group["params"]
-        }
-        return {
-            name
-            for name, parameter in self._model.named_parameters()
-            if id(parameter) in own or id(parameter) not in others
-        }
+        if not self._stepped:
+            self._names = {id(p): name for name, p in self._model.named_parameters()}
+        mine = _parameters_of(self._chains[index][0])
+        own = {self._names[id(p)] for p in mine if id(p) in self._names}
+        if not self._stepped:
+            owned = {id(p) for chain in self._chains for p in _parameters_of(chain[0])}
+            own |= {name for key, name in self._names.items() if key not in owned}
+        return own
 
     def _forward_begins(self, *_: Any) -> None:
         # An optimizer that calls a closure runs the model within its step.
@@ -176,6 +181,10 @@ def hooked_optimizers(optimizer: Any) -> list[Optimizer]:
             "takes the steps, or leave it out and call tracer.step() after each update"
         )
     return found
+
+
+def _parameters_of(optimizer: Optimizer) -> Iterable[torch.Tensor]:
+    return (parameter for group in optimizer.param_groups for parameter in group["params"])
 
 
 def _inner(wrapper: Any, name: str) -> Any:

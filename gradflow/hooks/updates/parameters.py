@@ -40,11 +40,7 @@ class ParameterRecorder:
     @property
     def _parameters(self) -> dict[str, Parameter]:
         """The parameters trained now: a training loop may freeze and unfreeze layers."""
-        return {
-            name: parameter
-            for name, parameter in self._all.items()
-            if parameter.requires_grad and (parameter.is_floating_point() or parameter.is_complex())
-        }
+        return {name: one for name, one in self._all.items() if _is_trained(one)}
 
     @torch.no_grad()
     def begin_update(self, *, record: bool, keep_weights: bool) -> None:
@@ -62,16 +58,15 @@ class ParameterRecorder:
 
         `keep_gradients` keeps them for their cosine with those of the next step.
         """
-        trained = self._parameters
         chosen = {
-            name: parameter
-            for name, parameter in trained.items()
-            if name not in self._measured and (names is None or name in names)
+            name: self._all[name]
+            for name in (self._all if names is None else names)
+            if name not in self._measured and _is_trained(self._all[name])
         }
         if not self._measured:
-            self._previous.begin_step(trained)
+            self._previous.begin_step(self._parameters)
             if record:
-                self._measure_for_now(trained, chosen)
+                self._measure_for_now(self._parameters, chosen)
         self._measured |= chosen.keys()
         measured = self._previous.measure(chosen, compare=record, keep=keep_gradients)
         for name, (norm, cosine, previous_norm) in measured.items() if record else ():
@@ -136,3 +131,7 @@ class ParameterRecorder:
             return math.sqrt(square)
         kept.copy_(weight)
         return safe_norm(weight)
+
+
+def _is_trained(parameter: Parameter) -> bool:
+    return parameter.requires_grad and (parameter.is_floating_point() or parameter.is_complex())

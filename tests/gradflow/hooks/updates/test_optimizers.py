@@ -260,6 +260,41 @@ def test_one_that_steps_twice_as_often(tmp_path, schedule):
     ]
 
 
+@pytest.mark.parametrize("unused", [False, True])
+def test_optimizers_that_step_as_their_gradients_arrive(tmp_path, unused):
+    """One for each parameter, which steps within the backward pass and lets go of the gradient."""
+    model = network()
+    if unused:
+        model.extra = nn.Parameter(torch.ones(3))  # its optimizer never steps
+    optimizers = {p: torch.optim.Adam([p], lr=0.01) for p in model.parameters()}
+    seen = {}
+
+    def update(parameter):
+        seen[parameter] = parameter.grad.detach().clone()
+        optimizers[parameter].step()
+        parameter.grad = None
+
+    for parameter in model.parameters():
+        parameter.register_post_accumulate_grad_hook(update)
+    hand, layers = ByHand(model), []
+    model[0].register_forward_hook(
+        lambda module, args, out: (
+            out.register_hook(lambda g: layers.append(float(g.norm()))) and None
+        )
+    )
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=list(optimizers.values())) as tracer:
+        for x in batches(3):
+            model(x).square().mean().backward()
+            gradients = {n: seen[p] for n, p in model.named_parameters() if p in seen}
+            hand.step_ended(gradients)
+        tracer.end_epoch()
+    run = gradflow.open_run(tmp_path / "run")
+    assert len(run.steps) == 3
+    hand.compare(tmp_path / "run")
+    first = run.gradients[run.gradients.layer == "0"].norm.tolist()
+    assert first == pytest.approx(layers, rel=1e-5)
+
+
 def test_next_phase_has_an_optimizer_of_its_own(tmp_path):
     """Gradual unfreezing: first the head alone, then everything."""
     model = network()
