@@ -63,9 +63,18 @@ def wrong_thread_error() -> TracingError:
     )
 
 
-def no_layer_observed_error(step: int) -> TracingError:
-    """Return the error for a recorded step in which no layer was observed."""
-    return TracingError(
+def epoch_without_steps_message(epoch: int) -> str:
+    """Say that no step ended in `epoch`."""
+    return (
+        f"epoch {epoch} has no steps, its rows are written with those of the next step: if steps "
+        "are not longer than an epoch, give the tracer the optimizer, or call tracer.step() after "
+        "each update"
+    )
+
+
+def no_layer_observed_message(step: int) -> str:
+    """Say that no layer was observed in the recorded step `step`."""
+    return (
         f"no layer was observed in step {step}: call the traced model itself, not a copy, in "
         "training mode (model.train()), with gradients enabled and uncompiled; torch.compile runs "
         "no hooks that were added after it"

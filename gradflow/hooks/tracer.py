@@ -1,6 +1,7 @@
 """The tracer: a context manager that observes the training of a model and writes a run folder."""
 
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,12 +14,19 @@ from torch import nn
 from gradflow.errors import RunError, TracingError
 from gradflow.hooks.distributed import Processes, inner_model
 from gradflow.hooks.environment import environment
+from gradflow.hooks.epoch_rows import EpochRows
 from gradflow.hooks.layers import LayerTable
 from gradflow.hooks.nonfinite import nonfinite_message
 from gradflow.hooks.observation.layer_observer import LayerObserver
+from gradflow.hooks.observation.passes import NO_PASS_RECORDED
 from gradflow.hooks.records import Columns, StepRecord
 from gradflow.hooks.reduction.fused import prepare_device
-from gradflow.hooks.refusals import no_layer_observed_error, refuse_in_processes, refuse_untraceable
+from gradflow.hooks.refusals import (
+    epoch_without_steps_message,
+    no_layer_observed_message,
+    refuse_in_processes,
+    refuse_untraceable,
+)
 from gradflow.hooks.schedules import Budget, HistogramSchedule, Schedule, as_schedule
 from gradflow.hooks.selection import Selection, select_modules
 from gradflow.hooks.state import TracerState, resume_point
@@ -59,6 +67,8 @@ class Tracer:
             `loss.backward()` does; or all, for loops that get their gradients from
             `torch.autograd.grad`. By default that one is taken for a part of the loss, such as a
             gradient penalty, whose contribution flows back in the pass that follows.
+        strict: raise an error if a step or an epoch cannot be recorded. By default the training
+            goes on: a warning says so once, and `run.json` keeps it under `not_recorded`.
         resume: continue the run in the folder from this state, which `state_dict` returned at the
             end of an epoch: rows recorded after it are removed. An empty state starts the run over.
         stop_on_nonfinite: stop with an error at the end of the first recorded step that has a nan
@@ -85,6 +95,7 @@ class Tracer:
         scaler: torch.amp.GradScaler | None = None,
         stop_on_nonfinite: bool = False,
         passes: Literal["backward", "all"] = "backward",
+        strict: bool = False,
         resume: Mapping[str, Any] | None = None,
     ) -> None:
         refuse_untraceable(model)
@@ -120,6 +131,8 @@ class Tracer:
         )
         self._stop_on_nonfinite = stop_on_nonfinite
         self._resume = resume
+        self._strict = strict
+        self._reported: dict[str, str] = {}
         self._writer: RunWriter | None = None
         self._store: RecordStore | None = None
         self._step = 0
@@ -130,6 +143,7 @@ class Tracer:
         refuse_untraceable(self._model)
         self._writer = self._open_writer()
         self._store = RecordStore(self._writer, self._processes, self._layers)
+        self._epoch_rows = EpochRows(self._writer)
         if self._resume:
             with restoring(f"the tracer's state for {self.folder}"):
                 self._load_state_dict(self._resume)
@@ -237,6 +251,7 @@ class Tracer:
             "step": self._step,
             "nonfinite": self.store.nonfinite,
             "memory": self._state().state_dict(),
+            "waiting": self._epoch_rows.state_dict(),
         }
 
     def first_nonfinite(self) -> dict[str, Any] | None:
@@ -268,19 +283,32 @@ class Tracer:
         """
         rows = len(next(iter(columns.values())))
         with_epoch = {"epoch": [self.epoch] * rows, **columns}
-        self.writer.append(name, with_epoch, self._epoch_start, self._last_step())
+        self._epoch_rows.write(name, with_epoch, self._epoch_start, self._step - 1)
 
     def end_epoch(self, **scalars: float | int | str | None) -> None:
-        """End the epoch: write `scalars` and everything recorded in it."""
+        """End the epoch: write `scalars` and everything recorded in it.
+
+        If no step has ended in it, its rows are written with those of the next one that has, and
+        the step under way goes on.
+        """
         self._updates.end_step()
-        last_step = self._last_step()
+        has_steps = self._step > self._epoch_start
+        if not has_steps:
+            self._report("epoch without steps", epoch_without_steps_message(self.epoch))
         self.store.flush(self._step)
-        row: Columns = {"epoch": [self.epoch], "step": [last_step]}
+        last_step = self._step - 1
+        row: Columns = {"epoch": [self.epoch], "step": [last_step if has_steps else self._step]}
         row |= {name: [value] for name, value in scalars.items()}
-        self.writer.append("epochs", row, self._epoch_start, last_step)
+        self._epoch_rows.write("epochs", row, self._epoch_start, last_step)
         self.epoch += 1
         self._epoch_start = self._step
-        self._begin_step()
+        record = self._observer.record
+        if record is None or not record.gradients:
+            self._begin_step()
+        else:
+            # The step under way has begun: it goes on, and will belong to the epoch it ends in.
+            record.epoch = self.epoch
+            self._step_began = time.monotonic()
 
     def _open_writer(self) -> RunWriter:
         writer = RunWriter if self._processes.is_writer else NullRunWriter
@@ -294,20 +322,13 @@ class Tracer:
         self.epoch, self._step = state["epoch"], state["step"]
         self._epoch_start = self._step
         self._state().load_state_dict(state["memory"])
+        self._epoch_rows.load_state_dict(state.get("waiting", {}))
         self.store.nonfinite = state["nonfinite"]
         self.store.start_at(self._step)
 
     def _state(self) -> TracerState:
         junctions = self._observer.junctions
         return TracerState(self._layers, junctions, self._updates.parameters, self._schedule)
-
-    def _last_step(self) -> int:
-        if self._step == self._epoch_start:
-            raise TracingError(
-                f"epoch {self.epoch} has no steps: give the tracer the optimizer, "
-                "or call tracer.step() after each update"
-            )
-        return self._step - 1
 
     def _wants(self, step: int) -> bool:
         """Whether `step` is recorded; the schedule is called once a step."""
@@ -329,12 +350,13 @@ class Tracer:
         if record is not None:
             record.closed = True
             self.store.add(record)
-            self._observer.backward_passes.warn_if_none_counted()
+            if self._observer.backward_passes.were_all_left_out:
+                self._report("no pass", NO_PASS_RECORDED)
             self._histograms.count_recorded_step()
         self._step += 1
         writing_began = time.monotonic()
         if record is not None and not self._layers:
-            raise no_layer_observed_error(record.step)
+            self._report("no layer", no_layer_observed_message(record.step))
         self.store.transfer_and_flush_if_due(self._step, at_once=self._stop_on_nonfinite)
         if isinstance(self._schedule, Budget):
             end = time.monotonic()
@@ -348,7 +370,17 @@ class Tracer:
             self.store.flush(self._step)
             raise TracingError(nonfinite_message(self.store.nonfinite))
 
+    def _report(self, kind: str, message: str) -> None:
+        """Say once that something is not recorded, and note it in the run; raise it if strict."""
+        if self._strict:
+            raise TracingError(message)
+        if kind not in self._reported:
+            self._reported[kind] = message
+            warnings.warn(f"gradflow: {message}", stacklevel=3)
+            self.writer.describe(not_recorded=list(self._reported.values()))
+
     def _close(self, status: str) -> None:
+        self._epoch_rows.write_waiting(self._step)
         self.writer.describe(residual_additions=self._observer.junctions.summary())
         if self._step:
             unreached = [name for name in self._observer.names if name not in self._layers]

@@ -1,6 +1,5 @@
 """Which forward and backward passes belong to a step: not those that fail, nor inner ones."""
 
-import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -32,8 +31,8 @@ class Savepoint:
             self._record.junctions[layer] = entry
 
 
-_NONE_COUNTED = (
-    "gradflow: no gradient is recorded, since no backward pass fills the .grad of a parameter; if "
+NO_PASS_RECORDED = (
+    "no gradient is recorded, since no backward pass fills the .grad of a parameter; if "
     'the training takes its gradients from torch.autograd.grad, give the tracer passes="all"'
 )
 
@@ -58,7 +57,6 @@ class BackwardPasses:
         self.counted = 0
         self.left_out = 0
         self._model = model
-        self._has_warned = False
         self._every_pass = every_pass
         self._accumulators: list[Any] = []
         self._belongs: dict[int, bool] = {}
@@ -80,11 +78,10 @@ class BackwardPasses:
         """Return the entry of `run.json` on backward passes."""
         return {"recorded": self.counted, "left_out": self.left_out}
 
-    def warn_if_none_counted(self) -> None:
-        """Warn, once, if passes ran back through the model and none of them was recorded."""
-        if self.left_out and not self.counted and not self._has_warned:
-            self._has_warned = True
-            warnings.warn(_NONE_COUNTED, stacklevel=2)
+    @property
+    def were_all_left_out(self) -> bool:
+        """Whether passes ran back through the model, and none of them was recorded."""
+        return self.left_out > 0 and self.counted == 0
 
     def _fills_gradients(self) -> bool:
         if any(map(_will_run, self._accumulators)):
