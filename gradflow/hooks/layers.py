@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _CONVOLUTIONS = (nn.modules.conv._ConvNd,)
@@ -98,12 +99,15 @@ def first_tensor(output: Any) -> Tensor | None:
     """Return the first non-empty floating-point tensor in `output`, real or complex, or None.
 
     `output` is a tensor, or any nesting of tuples (e.g. a packed sequence), lists, mappings and
-    dataclasses. Anything else in it is ignored, and so are sparse tensors.
+    dataclasses. Anything else in it is ignored, and so are sparse tensors and those of `torch.func`
+    transforms.
     """
     if isinstance(output, Tensor):
         numbers = output.is_floating_point() or output.is_complex()
         plain = numbers and output.layout is torch.strided
-        return output if plain and not output.is_nested and output.numel() else None
+        # A tensor of a `torch.func` transform stands for others, and has no memory of its own.
+        is_own = not is_functorch_wrapped_tensor(output)
+        return output if plain and is_own and not output.is_nested and output.numel() else None
     if isinstance(output, Mapping):
         output = tuple(output.values())
     elif is_dataclass(output) and not isinstance(output, type):

@@ -113,7 +113,8 @@ class JunctionObserver:
     def _leave(self, name: str, module: nn.Module, _: Any, output: Any) -> None:
         record = self._current_record()
         if record is not None and self._order.leave(name):
-            self._record(record, output)
+            if first_tensor(output) is not None:
+                self._record(record, output)
             self._clear_tensors()
 
     def _clear_tensors(self) -> None:
