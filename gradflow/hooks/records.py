@@ -133,7 +133,7 @@ def _tensor_columns(groups: list[tuple[StepRecord, dict[str, Moments]]]) -> Colu
     }
     for quantity in TENSOR_STATISTICS:
         values = statistics[quantity.name]
-        if quantity.name in ("dead_channels", "channel_squared_mean", "channel_variance"):
+        if quantity.by_channel:
             filled = np.where(without_channels, 0, values).astype(quantity.dtype)
             columns[quantity.name] = np.ma.array(filled, mask=without_channels)
         else:

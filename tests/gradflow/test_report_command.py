@@ -104,7 +104,7 @@ def test_unknown_format_is_one_sentence(run_folder, text, capsys):
     assert report.main([str(run_folder), "--format", text]) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: ")
-    assert error.endswith("choose from html, pdf, md, json with --format\n")
+    assert error.endswith(f"choose from {', '.join(FORMATS)} with --format\n")
 
 
 def test_report_that_cannot_be_written_is_one_sentence(run_folder, capsys):

@@ -32,6 +32,10 @@ def document(experiment, outcomes):
     return build_document(experiment, outcomes)
 
 
+# Formats that show whole reports: the fixture `texts` has the text of each.
+WHOLE = ("html", "pdf")
+
+
 @pytest.fixture(scope="module")
 def texts(document, page_of):
     page = page_of(render_html(document))
@@ -41,7 +45,7 @@ def texts(document, page_of):
     }
 
 
-@pytest.mark.parametrize("name", ["html", "pdf"])
+@pytest.mark.parametrize("name", WHOLE)
 def test_both_formats_hold_every_finding_figure_and_section(document, texts, name):
     text = texts[name]
     short = [s for s in document.sections if "script" not in s.summary]
@@ -65,7 +69,7 @@ def test_both_formats_hold_every_finding_figure_and_section(document, texts, nam
     assert missing == []
 
 
-@pytest.mark.parametrize("name", ["html", "pdf"])
+@pytest.mark.parametrize("name", WHOLE)
 def test_hostile_names_are_shown_as_they_are(document, texts, name):
     hostile = document.sections[2]
     for claim in hostile.claims:

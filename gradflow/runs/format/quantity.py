@@ -11,7 +11,7 @@ class Quantity:
 
     `allowed_range`: the least and the largest value. Columns by which readers count or allocate
     have one; otherwise a single forged number could fill the memory. `former_name`: the column's
-    name in runs of an older schema.
+    name in runs of an older schema. `by_channel`: missing for a tensor that has no channels.
     """
 
     name: str
@@ -21,6 +21,7 @@ class Quantity:
     dtype: str = "float64"
     allowed_range: tuple[int, int] | None = None
     former_name: str = ""
+    by_channel: bool = False
 
 
 @dataclass(frozen=True)

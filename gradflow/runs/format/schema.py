@@ -34,10 +34,26 @@ TENSOR_STATISTICS = (
     Quantity("abs_max", "unit of x", "max |x|"),
     Quantity("zero_fraction", "1", "count(x = 0) / M"),
     Quantity("nonfinite", "elements", "count(x is nan or infinite)", dtype="int64"),
-    Quantity("dead_channels", "channels", "count over C of (x = 0 on all of N, S)", dtype="int64"),
-    Quantity("channel_squared_mean", "unit of x^2", "mean over C of (mean over N, S)^2", NFNET),
     Quantity(
-        "channel_variance", "unit of x^2", "mean over C of the variance over N, S (1/n)", NFNET
+        "dead_channels",
+        "channels",
+        "count over C of (x = 0 on all of N, S)",
+        dtype="int64",
+        by_channel=True,
+    ),
+    Quantity(
+        "channel_squared_mean",
+        "unit of x^2",
+        "mean over C of (mean over N, S)^2",
+        NFNET,
+        by_channel=True,
+    ),
+    Quantity(
+        "channel_variance",
+        "unit of x^2",
+        "mean over C of the variance over N, S (1/n)",
+        NFNET,
+        by_channel=True,
     ),
 )
 

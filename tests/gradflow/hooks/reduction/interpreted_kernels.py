@@ -11,14 +11,15 @@ import torch
 
 from gradflow.hooks.reduction import cpu, definition, fused, kernels
 from gradflow.hooks.reduction.fused import moments, to_statistics
+from gradflow.runs.format.schema import TENSOR_STATISTICS
 
 # The interpreter computes with numpy, which warns where a GPU quietly gives inf or nan.
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 SPECIAL = (0.0, -0.0, 1.0, -3.0, 1e-40, 1e-45, 6e-8, 65504.0, 1e30, -3e38)
-WHOLE = ("mean", "std", "rms", "norm", "abs_max", "zero_fraction", "nonfinite")
-BY_CHANNEL = ("dead_channels", "channel_squared_mean", "channel_variance")
+WHOLE = tuple(one.name for one in TENSOR_STATISTICS if not one.by_channel)
+BY_CHANNEL = tuple(one.name for one in TENSOR_STATISTICS if one.by_channel)
 
 
 @pytest.fixture(autouse=True)

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from gradflow.hooks.reduction import cpu, definition
 from gradflow.hooks.reduction.fused import moments, safe_norm, to_statistics
+from gradflow.runs.format.schema import TENSOR_STATISTICS
 
 SHAPES = st.lists(st.integers(1, 5), min_size=0, max_size=5).map(tuple)
 SPECIAL = (0.0, -0.0, 1.0, -3.0, 1e-40, 1e-45, 6e-8, 65504.0, 1e30, -3e38, math.inf, math.nan)
-WHOLE = ("mean", "std", "rms", "norm", "abs_max", "zero_fraction", "nonfinite")
-BY_CHANNEL = ("dead_channels", "channel_squared_mean", "channel_variance")
+WHOLE = tuple(one.name for one in TENSOR_STATISTICS if not one.by_channel)
+BY_CHANNEL = tuple(one.name for one in TENSOR_STATISTICS if one.by_channel)
 
 
 @pytest.fixture(params=["compiled", "torch"], autouse=True, scope="module")
