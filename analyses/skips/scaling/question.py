@@ -87,7 +87,7 @@ def _finding(one: ScalingResponse, runs: list[Run], small: float) -> Finding:
         estimates=_estimates(one),
         threshold=(
             "supported if the 95 % interval of the accuracy lost from alpha = 1 to alpha = "
-            f"{number(one.lowest)} lies above 0; contradicted where it reaches 0 and ends below "
+            f"{number(one.lowest)} lies above 0; contradicted if it reaches 0 and ends below "
             f"{share_bound(small)}"
         ),
         meaning=sentence([_told(one, small)], LEAD),
