@@ -103,8 +103,9 @@ class Optimizers:
                 # Fused optimizers may keep the rate in a tensor, on the device: reading it waits.
                 rate = group.get("lr")
                 known = None if rate is None or isinstance(rate, torch.Tensor) else float(rate)
+                here = UpdatedBy(label, number, known)
                 for parameter in group["params"]:
-                    found.setdefault(id(parameter), UpdatedBy(label, number, known))
+                    found.setdefault(id(parameter), here)
         nowhere = UpdatedBy(NO_OPTIMIZER)
         return {
             name: found.get(id(parameter), nowhere)
