@@ -15,25 +15,26 @@ Rows = Mapping[str, Any]
 
 
 class EpochRows:
-    """Passes rows of tables on to `writer`, or keeps them until there is a step to name them by."""
+    """Passes rows of tables on to a writer, or keeps them until there is a step to name them by."""
 
-    def __init__(self, writer: RunWriter) -> None:
-        self._writer = writer
+    def __init__(self) -> None:
         self._waiting: dict[str, list[dict[str, list[Any]]]] = {}
 
-    def write(self, table: str, rows: Rows, first_step: int, last_step: int) -> None:
+    def write(
+        self, writer: RunWriter, table: str, rows: Rows, first_step: int, last_step: int
+    ) -> None:
         """Write `rows` and those of `table` that wait; if `last_step` precedes the first, wait."""
         if last_step < first_step:
             self._waiting.setdefault(table, []).append(_as_lists(rows))
             return
         waiting = self._waiting.pop(table, [])
         joined = _joined([*waiting, _as_lists(rows)]) if waiting else rows
-        self._writer.append(table, joined, first_step, last_step)
+        writer.append(table, joined, first_step, last_step)
 
-    def write_waiting(self, step: int) -> None:
+    def write_waiting(self, writer: RunWriter, step: int) -> None:
         """Write what still waits under `step`, the one under way, at the end of the run."""
         for table, waiting in self._waiting.items():
-            self._writer.append(table, _joined(waiting), step, step)
+            writer.append(table, _joined(waiting), step, step)
         self._waiting.clear()
 
     def state_dict(self) -> dict[str, Any]:

@@ -72,6 +72,14 @@ def epoch_without_steps_message(epoch: int) -> str:
     )
 
 
+def no_pass_recorded_message() -> str:
+    """Say that passes ran back through the model, and none of them belongs to a step."""
+    return (
+        "no gradient is recorded, since no backward pass fills the .grad of a parameter; if "
+        'the training takes its gradients from torch.autograd.grad, give the tracer passes="all"'
+    )
+
+
 def no_layer_observed_message(step: int) -> str:
     """Say that no layer was observed in the recorded step `step`."""
     return (

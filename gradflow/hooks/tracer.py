@@ -18,12 +18,12 @@ from gradflow.hooks.epoch_rows import EpochRows
 from gradflow.hooks.layers import LayerTable
 from gradflow.hooks.nonfinite import nonfinite_message
 from gradflow.hooks.observation.layer_observer import LayerObserver
-from gradflow.hooks.observation.passes import NO_PASS_RECORDED
 from gradflow.hooks.records import Columns, StepRecord
 from gradflow.hooks.reduction.fused import prepare_device
 from gradflow.hooks.refusals import (
     epoch_without_steps_message,
     no_layer_observed_message,
+    no_pass_recorded_message,
     refuse_in_processes,
     refuse_untraceable,
 )
@@ -133,6 +133,7 @@ class Tracer:
         self._resume = resume
         self._strict = strict
         self._reported: dict[str, str] = {}
+        self._epoch_rows = EpochRows()
         self._writer: RunWriter | None = None
         self._store: RecordStore | None = None
         self._step = 0
@@ -143,7 +144,6 @@ class Tracer:
         refuse_untraceable(self._model)
         self._writer = self._open_writer()
         self._store = RecordStore(self._writer, self._processes, self._layers)
-        self._epoch_rows = EpochRows(self._writer)
         if self._resume:
             with restoring(f"the tracer's state for {self.folder}"):
                 self._load_state_dict(self._resume)
@@ -283,7 +283,7 @@ class Tracer:
         """
         rows = len(next(iter(columns.values())))
         with_epoch = {"epoch": [self.epoch] * rows, **columns}
-        self._epoch_rows.write(name, with_epoch, self._epoch_start, self._step - 1)
+        self._epoch_rows.write(self.writer, name, with_epoch, self._epoch_start, self._step - 1)
 
     def end_epoch(self, **scalars: float | int | str | None) -> None:
         """End the epoch: write `scalars` and everything recorded in it.
@@ -291,6 +291,7 @@ class Tracer:
         If no step has ended in it, its rows are written with those of the next one that has, and
         the step under way goes on.
         """
+        writer = self.writer
         self._updates.end_step()
         has_steps = self._step > self._epoch_start
         if not has_steps:
@@ -299,7 +300,7 @@ class Tracer:
         last_step = self._step - 1
         row: Columns = {"epoch": [self.epoch], "step": [last_step if has_steps else self._step]}
         row |= {name: [value] for name, value in scalars.items()}
-        self._epoch_rows.write("epochs", row, self._epoch_start, last_step)
+        self._epoch_rows.write(writer, "epochs", row, self._epoch_start, last_step)
         self.epoch += 1
         self._epoch_start = self._step
         record = self._observer.record
@@ -351,7 +352,7 @@ class Tracer:
             record.closed = True
             self.store.add(record)
             if self._observer.backward_passes.were_all_left_out:
-                self._report("no pass", NO_PASS_RECORDED)
+                self._report("no pass", no_pass_recorded_message())
             self._histograms.count_recorded_step()
         self._step += 1
         writing_began = time.monotonic()
@@ -380,7 +381,7 @@ class Tracer:
             self.writer.describe(not_recorded=list(self._reported.values()))
 
     def _close(self, status: str) -> None:
-        self._epoch_rows.write_waiting(self._step)
+        self._epoch_rows.write_waiting(self.writer, self._step)
         self.writer.describe(residual_additions=self._observer.junctions.summary())
         if self._step:
             unreached = [name for name in self._observer.names if name not in self._layers]

@@ -31,12 +31,6 @@ class Savepoint:
             self._record.junctions[layer] = entry
 
 
-NO_PASS_RECORDED = (
-    "no gradient is recorded, since no backward pass fills the .grad of a parameter; if "
-    'the training takes its gradients from torch.autograd.grad, give the tracer passes="all"'
-)
-
-
 class BackwardPasses:
     """Tells which backward passes belong to a step, and delays calls until they have ended.
 
@@ -83,18 +77,6 @@ class BackwardPasses:
         """Whether passes ran back through the model, and none of them was recorded."""
         return self.left_out > 0 and self.counted == 0
 
-    def _fills_gradients(self) -> bool:
-        if any(map(_will_run, self._accumulators)):
-            return True
-        # None of those known: parameters may have been moved, thawed or added since.
-        self._accumulators = [
-            _accumulator(parameter)
-            for parameter in self._model.parameters()
-            if parameter.requires_grad
-        ]
-        # Without parameters to train, what is asked for are gradients of inputs.
-        return not self._accumulators or any(map(_will_run, self._accumulators))
-
     def call_at_end(self, function: Callable[[], None]) -> None:
         """Call `function` once the running backward pass has ended; at once if none is running."""
         task = torch._C._current_graph_task_id()
@@ -112,6 +94,18 @@ class BackwardPasses:
         """Drop the calls left over from backward passes that failed."""
         self._waiting.clear()
         self._belongs.clear()
+
+    def _fills_gradients(self) -> bool:
+        if any(map(_will_run, self._accumulators)):
+            return True
+        # None of those known: parameters may have been moved, thawed or added since.
+        self._accumulators = [
+            _accumulator(parameter)
+            for parameter in self._model.parameters()
+            if parameter.requires_grad
+        ]
+        # Without parameters to train, what is asked for are gradients of inputs.
+        return not self._accumulators or any(map(_will_run, self._accumulators))
 
     def _ended(self, task: int) -> None:
         for function in self._waiting.pop(task, ()):

@@ -46,13 +46,14 @@ class Optimizers:
         self._on_begin = on_begin
         self._on_end = on_end
         self._chains = [hooked_optimizers(one) for one in _each(given)]
+        self._labels = _labels([chain[0] for chain in self._chains])
         self._stepped: set[int] = set()
         self._names: dict[int, str] = {}
         self._stepping = False
         self._handles: list[RemovableHandle] = []
 
     def __contains__(self, optimizer: object) -> bool:
-        return any(one is optimizer for chain in self._chains for one in chain)
+        return self._index_of(optimizer) is not None
 
     @property
     def count(self) -> int:
@@ -84,21 +85,15 @@ class Optimizers:
 
     def skip(self, optimizer: object) -> None:
         """Count a step of `optimizer` that its scaler left out; may end the step."""
-        index = next(
-            number
-            for number, chain in enumerate(self._chains)
-            if any(one is optimizer for one in chain)
-        )
-        if index in self._stepped:
-            self.end_step()
-        self._on_begin(self._chains[index][0], not self._stepped, self._names_for(index))
-        self._has_stepped(index)
+        index = self._index_of(optimizer)
+        if index is not None:
+            self._begins(index, self._chains[index][0])
+            self._has_stepped(index)
 
     def updated_by(self) -> dict[str, UpdatedBy]:
         """Where each parameter of the model is updated, by its name."""
-        labels = _labels([chain[0] for chain in self._chains])
         found: dict[int, UpdatedBy] = {}
-        for label, chain in zip(labels, self._chains, strict=True):
+        for label, chain in zip(self._labels, self._chains, strict=True):
             for number, group in enumerate(chain[0].param_groups):
                 # Fused optimizers may keep the rate in a tensor, on the device: reading it waits.
                 rate = group.get("lr")
@@ -116,10 +111,8 @@ class Optimizers:
         def begins(optimizer: Optimizer, *_: Any) -> None:
             if _depth(self._chains[index]) > 1:
                 return
-            if index in self._stepped:
-                self.end_step()  # it steps again before the others have
             self._stepping = True
-            self._on_begin(optimizer, not self._stepped, self._names_for(index))
+            self._begins(index, optimizer)
 
         def ends(*_: Any) -> None:
             if _depth(self._chains[index]) > 1:
@@ -128,6 +121,18 @@ class Optimizers:
             self._has_stepped(index)
 
         return begins, ends
+
+    def _index_of(self, optimizer: object) -> int | None:
+        """Which of the optimizers given is, or wraps, `optimizer`; None if none is."""
+        for index, chain in enumerate(self._chains):
+            if any(one is optimizer for one in chain):
+                return index
+        return None
+
+    def _begins(self, index: int, optimizer: Optimizer) -> None:
+        if index in self._stepped:
+            self.end_step()  # it steps again before the others have
+        self._on_begin(optimizer, not self._stepped, self._names_for(index))
 
     def _has_stepped(self, index: int) -> None:
         self._stepped.add(index)

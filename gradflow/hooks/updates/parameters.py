@@ -16,7 +16,12 @@ from torch.nn import Parameter
 from gradflow.hooks.distributed import is_sharded, local_part
 from gradflow.hooks.reduction import cpu
 from gradflow.hooks.reduction.fused import safe_norm
-from gradflow.hooks.updates.previous_gradients import PreviousGradients, are_alike, norm_of
+from gradflow.hooks.updates.previous_gradients import (
+    PreviousGradients,
+    are_alike,
+    dense_gradient,
+    norm_of,
+)
 
 ParameterValues = dict[str, dict[str, Tensor | float]]
 
@@ -64,9 +69,10 @@ class ParameterRecorder:
             if name not in self._measured and _is_trained(self._all[name])
         }
         if not self._measured:
-            self._previous.begin_step(self._parameters)
-            if record:
-                self._measure_for_now(self._parameters, chosen)
+            trained = chosen if names is None else self._parameters
+            self._previous.begin_step(trained)
+            if record and names is not None:
+                self._measure_for_now(trained, chosen)
         self._measured |= chosen.keys()
         measured = self._previous.measure(chosen, compare=record, keep=keep_gradients)
         for name, (norm, cosine, previous_norm) in measured.items() if record else ():
@@ -83,9 +89,8 @@ class ParameterRecorder:
         """Take the norms of the others: their optimizer may not step, and they may be zeroed."""
         for name, parameter in trained.items():
             if name not in chosen and parameter.grad is not None:
-                gradient = local_part(parameter.grad.detach())
-                dense = gradient.to_dense() if gradient.is_sparse else gradient
-                self._values.setdefault(name, {})["gradient_norm"] = norm_of(dense)
+                norm = norm_of(dense_gradient(parameter.grad))
+                self._values.setdefault(name, {})["gradient_norm"] = norm
 
     @torch.no_grad()
     def after_update(self, *, weights_kept: bool) -> ParameterValues:
@@ -120,8 +125,7 @@ class ParameterRecorder:
         """Return the norm of a parameter; if `keep`, also copy it, in the same read."""
         weight = local_part(parameter.detach())
         if not keep:
-            square = cpu.square_sum(weight)
-            return safe_norm(weight) if square is None else math.sqrt(square)
+            return norm_of(weight)
         # The buffers are reused: allocating new ones costs three times the copy.
         if name not in self._weights or not are_alike(weight, self._weights[name]):
             self._weights[name] = torch.empty_like(weight)

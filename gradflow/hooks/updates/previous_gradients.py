@@ -72,9 +72,7 @@ class PreviousGradients:
         for name, parameter in parameters.items():
             if parameter.grad is None:
                 continue
-            gradient = local_part(parameter.grad.detach())
-            own = gradient.is_sparse
-            gradient = gradient.to_dense() if own else gradient
+            gradient = dense_gradient(parameter.grad)
             before = kept.get(name) if compare else None
             if before is not None and not are_alike(gradient, before.tensor):
                 before = None  # the parameter was converted or moved since
@@ -84,7 +82,9 @@ class PreviousGradients:
             if keep:
                 # A later check compares norms. Only a norm that is a float needs no wait.
                 can_skip_copy = (
-                    isinstance(norm, float) and not parameter.grad._is_view() and not own
+                    isinstance(norm, float)
+                    and not parameter.grad._is_view()
+                    and not parameter.grad.is_sparse
                 )
                 self._kept[name] = self._keep(name, gradient, norm, can_skip_copy)
                 if can_skip_copy and self._may_skip_copy is None:
@@ -165,6 +165,12 @@ class PreviousGradients:
         else:
             self._buffers[name] = gradient.clone()
         return _KeptGradient(self._buffers[name], norm, True)
+
+
+def dense_gradient(gradient: Tensor) -> Tensor:
+    """Return the part of a parameter's gradient that this process holds, as a dense tensor."""
+    part = local_part(gradient.detach())
+    return part.to_dense() if part.is_sparse else part
 
 
 def norm_of(x: Tensor) -> Tensor | float:

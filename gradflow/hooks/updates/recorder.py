@@ -47,9 +47,8 @@ class UpdateRecorder:
         self._is_followed = is_followed
         self._on_end = on_end
         self._weights_kept = False
-        self._begun = False
         self._without_update = False
-        self._optimizers = self._find(optimizer)
+        self._optimizers = None if optimizer is None else self._follow(optimizer)
         self._scaler: ScalerObserver | None = None
         if scaler is not None:
             if self._optimizers is None:
@@ -77,7 +76,7 @@ class UpdateRecorder:
 
     def use_optimizer(self, optimizer: Any) -> None:
         """Follow `optimizer`, one or several, in place of those before; ends a step under way."""
-        found = Optimizers(optimizer, self._model, self._optimizer_begins, self._on_end)
+        found = self._follow(optimizer)
         self.end_step()
         if self._optimizers is not None:
             self._optimizers.detach()
@@ -95,25 +94,20 @@ class UpdateRecorder:
         self._measure_gradients(None)
 
     def finish(self, record: StepRecord | None) -> None:
-        """Measure what no optimizer has, and put all that was measured into `record`."""
-        if not self._begun:
-            self._begin(keep_weights=False)
-        self._measure_gradients(None)
-        self._begun = False
+        """Measure what is left, and put all that was measured into `record`."""
+        if self._optimizers is not None and self._optimizers.count > 1:
+            self._measure_gradients(None)  # those of optimizers that have not stepped
         if record is not None:
             record.parameters = self.parameters.after_update(weights_kept=self._weights_kept)
             record.updated_by = self._optimizers.updated_by() if self._optimizers else {}
 
-    def _find(self, optimizer: Any) -> Optimizers | None:
-        if optimizer is None:
-            return None
+    def _follow(self, optimizer: Any) -> Optimizers:
         return Optimizers(optimizer, self._model, self._optimizer_begins, self._on_end)
 
     def _is_ours(self, optimizer: object) -> bool:
         return self._optimizers is not None and optimizer in self._optimizers
 
     def _begin(self, *, keep_weights: bool) -> None:
-        self._begun = True
         self._weights_kept = keep_weights and self._record() is not None
         self.parameters.begin_update(
             record=self._record() is not None, keep_weights=self._weights_kept

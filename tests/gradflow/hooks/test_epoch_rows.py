@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 import gradflow
+from gradflow.errors import TracingError
 from gradflow.runs.integrity.check import check_run
 
 
@@ -72,3 +73,11 @@ def test_tracer_that_is_told_of_no_step_keeps_the_epochs_all_the_same(tmp_path):
         tracer.end_epoch(train_loss=0.5)
     epochs = gradflow.open_run(tmp_path / "run").epochs
     assert epochs.train_loss.tolist() == [1.0, 0.5]
+
+
+@pytest.mark.parametrize("use", ["end_epoch", "write_table"])
+def test_tracer_that_is_not_entered_says_so(tmp_path, use):
+    tracer = gradflow.Tracer(network(), tmp_path / "run")
+    with pytest.raises(TracingError, match="not running"):
+        tracer.end_epoch() if use == "end_epoch" else tracer.write_table("images", {"image": [0]})
+    assert not (tmp_path / "run").exists()
