@@ -1,8 +1,9 @@
 """Turns means, as the statistics give them, into estimates, as findings show them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
+import pandas as pd
 
 from analyses.result import Estimate
 from analyses.statistics.means import Mean
@@ -35,3 +36,15 @@ def estimate_of(
         None if end is None else finite(scale(end)) for end in (mean.value, mean.low, mean.high)
     )
     return Estimate(name, value, low, high, unit, method=mean.method)
+
+
+def estimate_table(estimates: Mapping[str, Iterable[Estimate]]) -> pd.DataFrame:
+    """The estimates of each network: columns network, quantity, value, 95 % low, 95 % high."""
+    return pd.DataFrame(
+        [
+            {"network": network, "quantity": one.name, "value": one.value}
+            | {"95 % low": one.low, "95 % high": one.high}
+            for network, found in estimates.items()
+            for one in found
+        ]
+    )

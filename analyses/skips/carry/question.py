@@ -10,7 +10,7 @@ from analyses.registry import Analysis
 from analyses.result import AnalysisResult, Estimate, Finding, Table, Verdict
 from analyses.skips.carry.figures import PRE_ACTIVATION, carry_figures
 from analyses.skips.carry.measure import SHARES_ADD_UP, SkipShares, skip_shares
-from analyses.statistics.estimates import estimate_of
+from analyses.statistics.estimates import estimate_of, estimate_table
 from analyses.statistics.verdicts import verdict_above
 from analyses.wording.numbers import finite, number
 from analyses.wording.phrases import listing, plural, slug, with_network, without_network
@@ -46,7 +46,11 @@ def run(experiment: Experiment, half: float = HALF) -> AnalysisResult:
         findings=findings,
         figures=carry_figures(experiment.networks, found, half),
         tables=(
-            Table("networks", "What the skips carry", _table(found)),
+            Table(
+                "networks",
+                "What the skips carry",
+                estimate_table({one.network: _estimates(one) for one in found}),
+            ),
             *_variance_tables(found),
         ),
         method=(
@@ -166,17 +170,6 @@ def _variance_tables(found: list[SkipShares]) -> tuple[Table, ...]:
     frame = pd.concat(parts, ignore_index=True)[list(names)].rename(columns=names)
     title = "The branch's share of the variance at initialization"
     return (Table("branch-variance", title, frame),)
-
-
-def _table(found: list[SkipShares]) -> pd.DataFrame:
-    return pd.DataFrame(
-        [
-            {"network": one.network, "quantity": estimate.name, "value": estimate.value}
-            | {"95 % low": estimate.low, "95 % high": estimate.high}
-            for one in found
-            for estimate in _estimates(one)
-        ]
-    )
 
 
 ANALYSIS = Analysis(

@@ -12,7 +12,7 @@ from analyses.registry import Analysis
 from analyses.result import AnalysisResult, Estimate, Finding, Table, Verdict
 from analyses.skips.path_lengths.figures import path_figures
 from analyses.skips.path_lengths.measure import TABLE, PathLengths, path_lengths
-from analyses.statistics.estimates import estimate_of
+from analyses.statistics.estimates import estimate_of, estimate_table
 from analyses.statistics.verdicts import verdict_above
 from analyses.wording.numbers import number
 from analyses.wording.phrases import slug, with_network, without_network
@@ -59,7 +59,11 @@ def run(experiment: Experiment, half: float = HALF) -> AnalysisResult:
         findings=findings,
         figures=path_figures(experiment.networks, profiles),
         tables=(
-            Table("networks", "Paths of each network", _network_table(profiles)),
+            Table(
+                "networks",
+                "Paths of each network",
+                estimate_table({one.network: _estimates(one) for one in profiles}),
+            ),
             Table("lengths", "Share of the gradient by path length", _length_table(profiles)),
         ),
         method=(
@@ -133,17 +137,6 @@ def _estimates(one: PathLengths) -> tuple[Estimate, ...]:
             unit="branches",
             method=f"half of {one.blocks} blocks, by counting; no interval",
         ),
-    )
-
-
-def _network_table(profiles: list[PathLengths]) -> pd.DataFrame:
-    return pd.DataFrame(
-        [
-            {"network": one.network, "quantity": estimate.name, "value": estimate.value}
-            | {"95 % low": estimate.low, "95 % high": estimate.high}
-            for one in profiles
-            for estimate in _estimates(one)
-        ]
     )
 
 

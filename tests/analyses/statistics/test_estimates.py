@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from analyses.statistics.estimates import as_factor, as_percent, estimate_of
+from analyses.result import Estimate
+from analyses.statistics.estimates import as_factor, as_percent, estimate_of, estimate_table
 from analyses.statistics.means import Mean
 
 
@@ -22,3 +23,11 @@ def test_logarithms_become_factors_and_what_overflows_is_missing():
 def test_a_missing_mean_says_why():
     one = estimate_of("cost", None, missing="not recorded")
     assert (one.value, one.low, one.method) == (None, None, "not recorded")
+
+
+def test_table_has_a_row_for_each_network_and_estimate():
+    table = estimate_table({"a": [Estimate("x", 1.0, 0.5, 2.0)], "b": [Estimate("x", None)]})
+    assert table.columns.tolist() == ["network", "quantity", "value", "95 % low", "95 % high"]
+    assert table.iloc[0].tolist() == ["a", "x", 1.0, 0.5, 2.0]
+    assert table.iloc[1].tolist()[:2] == ["b", "x"]
+    assert table.iloc[1, 2:].isna().all()
