@@ -26,6 +26,7 @@ SUBJECTS = {"accuracy", "gradients", "skips"}
 Room = Callable[[str], str | None]
 
 
+@cache
 def modules() -> dict[str, Path]:
     found = {}
     for package in PACKAGES:
