@@ -48,4 +48,7 @@ class TrainingError(GradflowError):
 
 
 class TracingError(GradflowError):
-    """A model, or the way it is used, cannot be traced."""
+    """A model, or the way it is used, cannot be traced; the message names the page on what can."""
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} (see docs/tracer.md)"

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from gradflow.errors import TracingError
 from gradflow.hooks.records import StepRecord
 from gradflow.hooks.reduction.fused import Moments
+from gradflow.hooks.wrappers import named_parameters, unwrapped
 
 # Moments by kind (activation, gradient, skip, branch) and name of the layer.
 MomentsByKey = dict[tuple[str, str], Moments]
@@ -31,7 +32,8 @@ class Processes:
 
     def __init__(self, model: nn.Module) -> None:
         self._group = _group_of(model)
-        self._sharded = {name for name, p in model.named_parameters() if is_sharded(p)}
+        parameters = named_parameters(unwrapped(model)[0])
+        self._sharded = {name for name, parameter in parameters if is_sharded(parameter)}
         joined = self._group is not None
         self.count = dist.get_world_size(self._group) if joined else 1
         self.rank = dist.get_rank(self._group) if joined else 0
@@ -138,14 +140,6 @@ class Processes:
         return everyone
 
 
-def inner_model(model: nn.Module) -> nn.Module:
-    """Return the user's model inside a DDP wrapper, or `model` itself if it is not wrapped."""
-    if isinstance(model, nn.parallel.DistributedDataParallel):
-        inner: nn.Module = model.module
-        return inner
-    return model
-
-
 def is_sharded(parameter: Tensor) -> bool:
     """Whether this process holds only a shard of `parameter`, as under FSDP2."""
     placements = getattr(parameter, "placements", ())
@@ -164,9 +158,10 @@ def local_part(tensor: Tensor) -> Tensor:
 def _group_of(model: nn.Module) -> dist.ProcessGroup | None:
     if not (dist.is_available() and dist.is_initialized()):
         return None
-    if isinstance(model, nn.parallel.DistributedDataParallel):
-        group: dist.ProcessGroup = model.process_group
-        return group
+    for wrapper in unwrapped(model)[1]:
+        if isinstance(wrapper, nn.parallel.DistributedDataParallel):
+            group: dist.ProcessGroup = wrapper.process_group
+            return group
     # FSDP2 shards over a device mesh. Norms need all processes, even if the mesh has several axes.
     return dist.group.WORLD if any(map(is_sharded, model.parameters())) else None
 

@@ -9,7 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch._C._functorch import is_functorch_wrapped_tensor
 
-_CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+from gradflow.hooks.wrappers import named_modules
+
+_CONTAINERS = (
+    nn.Sequential,
+    nn.ModuleList,
+    nn.ModuleDict,
+    nn.ParameterList,
+    nn.ParameterDict,
+)
 _CONVOLUTIONS = (nn.modules.conv._ConvNd,)
 _BATCH_NORMS = (nn.modules.batchnorm._NormBase,)
 _LAST_AXIS_NORMS = (nn.LayerNorm, nn.RMSNorm)
@@ -68,7 +76,7 @@ def observed_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
 
     The model itself is observed only if it is a single layer; it is then named after its class.
     """
-    for name, module in model.named_modules():
+    for name, module in named_modules(model):
         role = role_of(module)
         if role is None or _PARAMETRIZATIONS.search(name):
             continue
@@ -143,6 +151,12 @@ class LayerTable:
             "parameters": 0 if "#" in layer else sum(p.numel() for p in module.parameters()),
         }
         self.changed = True
+
+    def changes_mode(self, layer: str, mode: str) -> bool:
+        """Note that `layer` ran in `mode`; return whether that is new."""
+        before = self._rows[layer].get("mode")
+        self._rows[layer]["mode"] = mode
+        return bool(before != mode)
 
     def mark_projection(self, layer: str) -> None:
         """Note that `layer` lies on a skip, not on the main path."""

@@ -76,11 +76,16 @@ class StepRecord:
     scale: Tensor | None = None
     parameter_scale: Tensor | None = None
     skipped: Tensor | bool | None = None
+    modes: dict[str, str] = field(default_factory=dict)
     closed: bool = False
 
     def add_activation(self, layer: str, seen: Moments) -> None:
         """Add the moments of the output of `layer`."""
         _join(self.activations, layer, seen)
+
+    def note_mode(self, layer: str, mode: str) -> None:
+        """Note the mode in which `layer` ran, training or evaluation."""
+        self.modes[layer] = mode
 
     def add_gradient(self, layers: list[str], seen: Moments) -> None:
         """Add the moments of the gradient that `layers` share; ignored once the step has ended."""

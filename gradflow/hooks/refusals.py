@@ -1,24 +1,35 @@
 """Errors for models, and uses of them, that cannot be traced; each message says why."""
 
+from pathlib import Path
+
 import torch
 from torch import nn
 
 from gradflow.errors import TracingError
+from gradflow.hooks.wrappers import named_modules
 
 # Given by name, so that the check need not import torch's distributed packages.
 _SHARDED = {"FullyShardedDataParallel"}
+_OLDEST_TORCH = (2, 6)
+
+
+def refuse_old_torch(version: str) -> None:
+    """Raise `TracingError` if torch's `version`, such as 2.5.1+cu124, is too old."""
+    found = tuple(int(part) for part in version.split(".")[:2])
+    if found < _OLDEST_TORCH:
+        needed = ".".join(map(str, _OLDEST_TORCH))
+        raise TracingError(f"torch {version} is installed: the tracer needs {needed} or newer")
 
 
 def refuse_untraceable(model: nn.Module) -> None:
-    """Raise `TracingError` if `model` is compiled, replicated over threads, or sharded by FSDP1."""
-    for name, module in model.named_modules():
+    """Raise `TracingError` if `model` is scripted, replicated over threads, or sharded by FSDP1."""
+    if not isinstance(model, nn.Module):
+        raise TracingError(
+            f"the model is of type {type(model).__name__}: give the tracer the torch.nn.Module"
+        )
+    for name, module in named_modules(model):
         where = f"its module {name}" if name else "the model"
         bases = {base.__name__ for base in type(module).__mro__}
-        if "OptimizedModule" in bases or module._compiled_call_impl is not None:
-            raise TracingError(
-                f"{where} is compiled and runs no hooks: give the tracer the model "
-                "before torch.compile, and train that one uncompiled"
-            )
         if isinstance(module, torch.jit.ScriptModule):
             raise TracingError(
                 f"{where} was made by torch.jit, whose layers run without hooks: give the tracer "
@@ -55,11 +66,11 @@ def refuse_in_processes(*, histograms: bool, budget: bool) -> None:
         )
 
 
-def wrong_thread_error() -> TracingError:
-    """Return the error for a forward pass in a thread that did not enter the tracer."""
-    return TracingError(
-        "the model ran in another thread than the one that entered the tracer: "
-        "enter the tracer in the thread that trains, and train in no other"
+def second_thread_message() -> str:
+    """Say that the model ran in two threads within a step."""
+    return (
+        "the model ran in two threads within a step, and the forward passes of the second are not "
+        "recorded: run all forward passes of a step in one thread"
     )
 
 
@@ -80,10 +91,19 @@ def no_pass_recorded_message() -> str:
     )
 
 
-def no_layer_observed_message(step: int) -> str:
-    """Say that no layer was observed in the recorded step `step`."""
+def no_layer_observed_message(step: int, reasons: str) -> str:
+    """Say that no layer was observed in the recorded step `step`, and why."""
+    return f"no layer was observed in step {step}: {reasons}"
+
+
+def scale_of_histograms_message() -> str:
+    """Say that magnitudes of gradients cannot be freed of their scale."""
     return (
-        f"no layer was observed in step {step}: call the traced model itself, not a copy, in "
-        "training mode (model.train()), with gradients enabled and uncompiled; torch.compile runs "
-        "no hooks that were added after it"
+        "histograms of gradients are left out, since they need loss scales that are powers of two: "
+        "give the scaler powers of two as init_scale, growth_factor and backoff_factor"
     )
+
+
+def run_not_written_message(folder: Path, error: Exception) -> str:
+    """Say that nothing is written to the run folder any more."""
+    return f"nothing more is written to {folder}, and the training goes on: {error}"

@@ -8,6 +8,7 @@ from torch import nn
 
 from gradflow.errors import TracingError
 from gradflow.hooks.layers import observed_modules, role_of
+from gradflow.hooks.wrappers import named_modules
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,7 +41,7 @@ def select_modules(
     roles = {name: role for name, _, role in default}
     chosen = [
         (name, module, roles.get(name) or role_of(module) or "other")
-        for name, module in model.named_modules()
+        for name, module in named_modules(model)
         if name and any(_chooses(selector, name, module, name in roles) for selector in selectors)
     ]
     if not chosen:

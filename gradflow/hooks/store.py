@@ -1,11 +1,15 @@
 """Buffers what was recorded: first on the device, then in memory, until it is written."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import numpy as np
 
 from gradflow.hooks.distributed import Processes
 from gradflow.hooks.layers import LayerTable
 from gradflow.hooks.nonfinite import first_nonfinite
 from gradflow.hooks.records import Columns, StepRecord, concatenate, to_columns
+from gradflow.hooks.refusals import scale_of_histograms_message
 from gradflow.hooks.updates.scaling import step_columns, unscale
 from gradflow.runs.writing.run import RunWriter
 
@@ -18,15 +22,24 @@ _STEPS_PER_PART = 256
 class RecordStore:
     """Takes the records of finished steps, and writes their rows as parts of the tables.
 
+    `report` says once that something is not recorded; it takes a kind and a message.
+
     Fields:
         nonfinite: the first nan or infinite value found, or None.
     """
 
-    def __init__(self, writer: RunWriter, processes: Processes, layers: LayerTable) -> None:
+    def __init__(
+        self,
+        writer: RunWriter,
+        processes: Processes,
+        layers: LayerTable,
+        report: Callable[[str, str], None],
+    ) -> None:
         self.nonfinite: dict[str, Any] | None = None
         self._writer = writer
         self._processes = processes
         self._layers = layers
+        self._report = report
         self._records: list[StepRecord] = []
         self._columns: dict[str, list[Columns]] = {}
         self._steps = 0
@@ -72,7 +85,10 @@ class RecordStore:
             return
         records = self._processes.join(self._records)
         tables = {**to_columns(records), "steps": step_columns(records)}
-        unscale(tables, records)
+        if not unscale(tables, records):
+            self._report("scale of histograms", scale_of_histograms_message())
+        if modes := self._mode_columns(records):
+            tables["modes"] = modes
         for name, columns in tables.items():
             self._columns.setdefault(name, []).append(columns)
         if self.nonfinite is None:
@@ -82,3 +98,20 @@ class RecordStore:
                 self._writer.describe(first_nonfinite=self.nonfinite)
         self._steps += len(self._records)
         self._records.clear()
+
+    def _mode_columns(self, records: Sequence[StepRecord]) -> Columns:
+        """Return the columns of the table `modes`; none if no layer has changed its mode."""
+        rows = [
+            (record, layer, mode)
+            for record in records
+            for layer, mode in record.modes.items()
+            if self._layers.changes_mode(layer, mode)
+        ]
+        if not rows:
+            return {}
+        return {
+            "epoch": np.ma.array([record.epoch for record, _, _ in rows]),
+            "step": np.ma.array([record.step for record, _, _ in rows]),
+            "layer": np.ma.array([layer for _, layer, _ in rows], dtype=object),
+            "mode": np.ma.array([mode for _, _, mode in rows], dtype=object),
+        }

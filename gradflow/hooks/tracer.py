@@ -11,8 +11,9 @@ from typing import Any, Literal, Self
 import torch
 from torch import nn
 
-from gradflow.errors import RunError, TracingError
-from gradflow.hooks.distributed import Processes, inner_model
+from gradflow.errors import TracingError
+from gradflow.hooks.compilation import UncompiledSteps
+from gradflow.hooks.distributed import Processes
 from gradflow.hooks.environment import environment
 from gradflow.hooks.epoch_rows import EpochRows
 from gradflow.hooks.layers import LayerTable
@@ -25,14 +26,18 @@ from gradflow.hooks.refusals import (
     no_layer_observed_message,
     no_pass_recorded_message,
     refuse_in_processes,
+    refuse_old_torch,
     refuse_untraceable,
+    run_not_written_message,
 )
 from gradflow.hooks.schedules import Budget, HistogramSchedule, Schedule, as_schedule
 from gradflow.hooks.selection import Selection, select_modules
 from gradflow.hooks.state import TracerState, resume_point
 from gradflow.hooks.store import RecordStore
 from gradflow.hooks.updates.recorder import UpdateRecorder
+from gradflow.hooks.wrappers import unwrapped
 from gradflow.runs.format.limits import restoring
+from gradflow.runs.writing.lenient import LenientWriter
 from gradflow.runs.writing.run import NullRunWriter, RunWriter
 
 
@@ -67,8 +72,13 @@ class Tracer:
             `loss.backward()` does; or all, for loops that get their gradients from
             `torch.autograd.grad`. By default that one is taken for a part of the loss, such as a
             gradient penalty, whose contribution flows back in the pass that follows.
-        strict: raise an error if a step or an epoch cannot be recorded. By default the training
-            goes on: a warning says so once, and `run.json` keeps it under `not_recorded`.
+        modes: which forward passes are recorded: those in training mode; or all that are
+            differentiated, as if a model in evaluation mode is fine-tuned, with frozen batch
+            normalization, or attacked by adversarial inputs. The table `modes` says which layer ran
+            in which mode.
+        strict: raise an error if a step or an epoch cannot be recorded, or the run not be written.
+            By default the training goes on: a warning says so once, and `run.json` keeps it under
+            `not_recorded`.
         resume: continue the run in the folder from this state, which `state_dict` returned at the
             end of an epoch: rows recorded after it are removed. An empty state starts the run over.
         stop_on_nonfinite: stop with an error at the end of the first recorded step that has a nan
@@ -78,7 +88,7 @@ class Tracer:
     as it is back-propagated. Parameter gradients are those that the optimizer receives, after
     accumulation and clipping. `docs/tracer.md` says what is supported and what is not.
 
-    Raises `TracingError` for a compiled, sharded or replicated model, and if nothing is observed;
+    Raises `TracingError` for a scripted or replicated model, and if nothing is observed;
     `RunError` if the folder contains a run.
     """
 
@@ -95,14 +105,16 @@ class Tracer:
         scaler: torch.amp.GradScaler | None = None,
         stop_on_nonfinite: bool = False,
         passes: Literal["backward", "all"] = "backward",
+        modes: Literal["training", "all"] = "training",
         strict: bool = False,
         resume: Mapping[str, Any] | None = None,
     ) -> None:
+        refuse_old_torch(torch.__version__)
         refuse_untraceable(model)
         self.folder = Path(folder)
         self.epoch = 1
         self._processes = Processes(model)
-        model = inner_model(model)
+        given, (model, _) = model, unwrapped(model)
         self._model = model
         self._schedule, words = as_schedule(schedule)
         self._histograms = HistogramSchedule(histograms)
@@ -116,19 +128,25 @@ class Tracer:
             **(description or {}),
         }
         self._layers = LayerTable()
-        if passes not in ("backward", "all"):
-            raise TracingError(f'passes= is "backward" or "all", not {passes!r}')
+        _require_one_of("passes", passes, ("backward", "all"))
+        _require_one_of("modes", modes, ("training", "all"))
         self._observer = LayerObserver(
-            model, select_modules(model, observe), self._layers, every_pass=passes == "all"
+            model,
+            select_modules(model, observe),
+            self._layers,
+            self._report,
+            every_pass=passes == "all",
+            every_mode=modes == "all",
         )
         self._updates = UpdateRecorder(
-            model,
+            given,
             optimizer,
             scaler,
             record=lambda: self._observer.record,
             is_followed=lambda: self._wants(self._step + 1),
             on_end=self._end_step,
         )
+        self._uncompiled = UncompiledSteps()
         self._stop_on_nonfinite = stop_on_nonfinite
         self._resume = resume
         self._strict = strict
@@ -143,14 +161,13 @@ class Tracer:
     def __enter__(self) -> Self:
         refuse_untraceable(self._model)
         self._writer = self._open_writer()
-        self._store = RecordStore(self._writer, self._processes, self._layers)
+        self._store = RecordStore(self._writer, self._processes, self._layers, self._report)
         if self._resume:
             with restoring(f"the tracer's state for {self.folder}"):
                 self._load_state_dict(self._resume)
         for device in {parameter.device for parameter in self._model.parameters()}:
             prepare_device(device)
         try:
-            self._observer.attach()
             self._updates.attach()
             self._begin_step()
         except BaseException:
@@ -173,12 +190,14 @@ class Tracer:
                 self.store.flush(self._step)
                 self._close("complete")
                 return
-            # Save what was recorded; an error while saving must not hide the first error.
-            with suppress(RunError):
+            # Save what was recorded; an error while saving must not hide the first error, such as
+            # that of a device whose values can no longer be read.
+            with suppress(Exception):
                 if self._processes.count > 1:
                     # The other processes may have ended: records that need theirs are lost.
                     self.store.drop_pending()
                 self.store.flush(self._step)
+            with suppress(Exception):
                 self._close("interrupted" if issubclass(kind, KeyboardInterrupt) else "failed")
         finally:
             self.writer.release()
@@ -312,12 +331,13 @@ class Tracer:
             self._step_began = time.monotonic()
 
     def _open_writer(self) -> RunWriter:
-        writer = RunWriter if self._processes.is_writer else NullRunWriter
+        kind = RunWriter if self._processes.is_writer else NullRunWriter
         if self._resume is None:
-            return writer(self.folder, self._description)
+            return LenientWriter(kind(self.folder, self._description), self._writing_failed)
         with restoring(f"the tracer's state for {self.folder}"):
             epoch, step = resume_point(self._resume)
-        return writer.resume(self.folder, epoch=epoch, step=step)
+        writer = kind.resume(self.folder, epoch=epoch, step=step)
+        return LenientWriter(writer, self._writing_failed)
 
     def _load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.epoch, self._step = state["epoch"], state["step"]
@@ -341,7 +361,10 @@ class Tracer:
         record: StepRecord | None = None
         if self._wants(self._step):
             record = StepRecord(self.epoch, self._step, self._histograms(self._step))
-        self._observer.record = record
+            self._uncompiled.begin()
+        else:
+            self._uncompiled.end()
+        self._observer.begin_step(record)
         self._step_began = time.monotonic()
 
     def _end_step(self) -> None:
@@ -357,7 +380,8 @@ class Tracer:
         self._step += 1
         writing_began = time.monotonic()
         if record is not None and not self._layers:
-            self._report("no layer", no_layer_observed_message(record.step))
+            reasons = self._observer.unobserved.sentence()
+            self._report("no layer", no_layer_observed_message(record.step, reasons))
         self.store.transfer_and_flush_if_due(self._step, at_once=self._stop_on_nonfinite)
         if isinstance(self._schedule, Budget):
             end = time.monotonic()
@@ -377,15 +401,19 @@ class Tracer:
             raise TracingError(message)
         if kind not in self._reported:
             self._reported[kind] = message
-            warnings.warn(f"gradflow: {message}", stacklevel=3)
+            warnings.warn(f"gradflow: {message} (see docs/tracer.md)", stacklevel=3)
             self.writer.describe(not_recorded=list(self._reported.values()))
+
+    def _writing_failed(self, error: Exception) -> None:
+        if self._strict:
+            raise error
+        self._report("writing", run_not_written_message(self.folder, error))
 
     def _close(self, status: str) -> None:
         self._epoch_rows.write_waiting(self.writer, self._step)
         self.writer.describe(residual_additions=self._observer.junctions.summary())
         if self._step:
-            unreached = [name for name in self._observer.names if name not in self._layers]
-            self.writer.describe(unreached_layers=unreached)
+            self.writer.describe(not_observed=self._observer.unobserved.by_reason())
         self.writer.describe(backward_passes=self._observer.backward_passes.summary())
         if isinstance(self._schedule, Budget):
             self.writer.describe(budget=self._schedule.summary())
@@ -394,3 +422,10 @@ class Tracer:
     def _detach(self) -> None:
         self._updates.detach()
         self._observer.detach()
+        self._uncompiled.end()
+
+
+def _require_one_of(option: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        words = " or ".join(f'"{one}"' for one in allowed)
+        raise TracingError(f"{option}= is {words}, not {value!r}")

@@ -122,6 +122,7 @@ def train(job: Job, progress: Progress, *, resume: bool = False) -> list[EpochSu
         histograms=_histogram_steps(job),
         description=job.description(),
         resume=(state["tracer"] if state else {}) if resume else None,
+        strict=True,
     )
     training = _Training(
         model, optimizer, tracer, -math.inf, None, job, requested_probes(options), progress

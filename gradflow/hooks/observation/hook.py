@@ -1,7 +1,6 @@
 """The callable that is registered as a hook: idle between recorded steps, dropped from copies."""
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any, Protocol
 
 import torch
@@ -21,7 +20,7 @@ class Hook:
     A module's hooks are copied and pickled with the module. This hook becomes `inert` in the copy,
     so that a copied model contains neither the tracer nor its records.
 
-    `torch.compile` runs this hook uncompiled, between two compiled parts of the model.
+    Compiled code contains nothing of it, and the graph does not break here.
     """
 
     __slots__ = ("_function", "_observer")
@@ -29,24 +28,16 @@ class Hook:
     def __init__(self, observer: Observer, function: Callable[..., None]) -> None:
         self._observer = observer
         self._function = function
-        _keep_out_of_compiled_graphs()
 
     def __call__(self, *args: Any) -> None:
         """Call the function if there is a record to fill."""
+        if torch.compiler.is_compiling():
+            return
         if self._observer.record is not None:
             self._function(*args)
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         return _inert_hook, ()
-
-
-@cache
-def _keep_out_of_compiled_graphs() -> None:
-    """Disable compiling of the hooks' calls; with the first hook, for it loads `torch._dynamo`.
-
-    That takes more than a second, unless an optimizer has loaded it already.
-    """
-    Hook.__call__ = torch.compiler.disable(Hook.__call__)  # type: ignore[method-assign]
 
 
 def inert(*_: Any) -> None:

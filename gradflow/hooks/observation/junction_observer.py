@@ -10,12 +10,14 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from gradflow.hooks.layers import LayerTable, first_tensor
+from gradflow.hooks.observation.forward_passes import PendingPass
 from gradflow.hooks.observation.hook import Hook
 from gradflow.hooks.observation.passes import BackwardPasses
 from gradflow.hooks.records import JunctionRecord, StepRecord
 from gradflow.hooks.reduction.fused import Moments, moments
 from gradflow.hooks.residual.junctions import Junction, NodeOutput, find_junctions, watch_junction
 from gradflow.hooks.residual.module_order import ModuleOrder, may_add
+from gradflow.hooks.wrappers import named_modules
 
 # The layer name for additions in the forward of the model itself, whose own name is empty.
 MODEL = "(model)"
@@ -31,7 +33,7 @@ class JunctionObserver:
     def __init__(
         self,
         layers: LayerTable,
-        current_record: Callable[[], StepRecord | None],
+        current_record: Callable[[], StepRecord | PendingPass | None],
         backward_passes: BackwardPasses,
     ) -> None:
         self._layers = layers
@@ -49,7 +51,7 @@ class JunctionObserver:
     ) -> list[RemovableHandle]:
         """Register the hooks, each made by `hook`; return the handles that remove them."""
         handles = []
-        for name, module in model.named_modules():
+        for name, module in named_modules(model):
             if module is model or may_add(module):
                 enter = hook(partial(self._enter, name or MODEL))
                 leave = hook(partial(self._leave, name or MODEL))
@@ -121,7 +123,7 @@ class JunctionObserver:
         self._outputs.clear()
         self._inputs.clear()
 
-    def _record(self, record: StepRecord, output: Any) -> None:
+    def _record(self, record: StepRecord | PendingPass, output: Any) -> None:
         junctions, concatenations = find_junctions(output, self._order.start)
         self._passes += 1
         self._concatenations = max(self._concatenations, concatenations)
@@ -135,7 +137,7 @@ class JunctionObserver:
             self._names.add(layer)
             self._watch(record, layer, junction)
 
-    def _watch(self, record: StepRecord, layer: str, junction: Junction) -> None:
+    def _watch(self, record: StepRecord | PendingPass, layer: str, junction: Junction) -> None:
         for node in junction.skip_nodes:
             if (node, 0) in self._outputs:
                 self._layers.mark_projection(self._outputs[node, 0][0])

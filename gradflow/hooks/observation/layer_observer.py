@@ -4,9 +4,8 @@ Gradients are read by tensor hooks on the outputs. Module hooks would forbid in-
 an output, such as `ReLU(inplace=True)` or `out += identity`.
 """
 
-import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,13 +14,14 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from gradflow.hooks.layers import LayerTable, channel_axis, first_tensor
-from gradflow.hooks.observation.checkpointing import CallContext, context_of_call, in_backward
+from gradflow.hooks.observation.checkpointing import CallContext, in_backward
+from gradflow.hooks.observation.forward_passes import ForwardPasses, PendingPass
 from gradflow.hooks.observation.hook import Hook
 from gradflow.hooks.observation.junction_observer import JunctionObserver
 from gradflow.hooks.observation.passes import BackwardPasses, Savepoint
+from gradflow.hooks.observation.unobserved import UnobservedLayers, why_unobservable
 from gradflow.hooks.records import StepRecord
 from gradflow.hooks.reduction.fused import Moments, moments
-from gradflow.hooks.refusals import wrong_thread_error
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,15 @@ class _ObservedOutput:
 class LayerObserver:
     """Fills `record` while the model trains; if `record` is None, hooks return at once.
 
-    Only forward passes in training mode with gradients enabled are observed.
+    Only forward passes with gradients enabled are observed, by default those in training mode.
 
     Args:
         model: the whole model, whose forward is one forward pass.
         observed: name, module and role of each module to observe.
         layers: the table to which layers are added when they first run.
+        report: says once that something is not recorded; takes a kind and a message.
         every_pass: record every backward pass; else those that fill `.grad` (`BackwardPasses`).
+        every_mode: record passes in evaluation mode too, if they are differentiated.
     """
 
     def __init__(
@@ -56,30 +58,35 @@ class LayerObserver:
         model: nn.Module,
         observed: Sequence[tuple[str, nn.Module, str]],
         layers: LayerTable,
+        report: Callable[[str, str], None],
         *,
         every_pass: bool = False,
+        every_mode: bool = False,
     ) -> None:
         self.record: StepRecord | None = None
         self._model = model
         self._observed = observed
         self._layers = layers
-        self._thread = threading.get_ident()
+        self._forward_passes = ForwardPasses(model, report, every_mode=every_mode)
         self._savepoint: Savepoint | None = None
+        self._pending: PendingPass | None = None
         self.backward_passes = BackwardPasses(model, every_pass=every_pass)
         self._leaf_handles: list[RemovableHandle] = []
         self._handles: list[RemovableHandle] = []
         self._calls: Counter[str] = Counter()
         self._last: _ObservedOutput | None = None
         self.junctions = JunctionObserver(layers, self._current_record, self.backward_passes)
+        self.unobserved = UnobservedLayers(model, observed, layers)
 
-    @property
-    def names(self) -> list[str]:
-        """The names of the observed modules."""
-        return [name for name, _, _ in self._observed]
+    def begin_step(self, record: StepRecord | None) -> None:
+        """Fill `record` from here on; without one, the model has no hooks of ours."""
+        self.record = record
+        if record is None:
+            self._remove_hooks()
+        elif not self._handles:
+            self._register_hooks()
 
-    def attach(self) -> None:
-        """Register the hooks."""
-        self._thread = threading.get_ident()
+    def _register_hooks(self) -> None:
         hook = partial(Hook, self)
         begins, ends = hook(self._forward_begins), hook(self._forward_ends)
         self._handles.append(self._model.register_forward_pre_hook(begins))
@@ -90,12 +97,14 @@ class LayerObserver:
         # Registered last: if the model is a single layer, its layer hook must run first.
         self._handles.append(self._model.register_forward_hook(ends))
 
-    def detach(self) -> None:
-        """Remove the hooks registered by `attach`, and no others."""
+    def _remove_hooks(self) -> None:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        self.record = None
+
+    def detach(self) -> None:
+        """Remove our hooks, and no others."""
+        self.begin_step(None)
         self.end_step()
 
     def end_step(self) -> None:
@@ -106,6 +115,8 @@ class LayerObserver:
         for handle in self._leaf_handles:
             handle.remove()
         self._leaf_handles.clear()
+        self._pending = None
+        self._forward_passes.forget()
         self.backward_passes.forget()
         self.forget()
 
@@ -115,45 +126,55 @@ class LayerObserver:
         self._last = None
         self.junctions.forget()
 
-    def _context(self) -> CallContext | None:
-        """Return the context of the running call, or None if it is to be ignored."""
-        if not self._model.training:
-            return None
-        # Autograd runs checkpointed segments again in its own threads.
-        if threading.get_ident() != self._thread and not in_backward():
-            raise wrong_thread_error()
-        return context_of_call()
-
-    def _current_record(self) -> StepRecord | None:
+    def _current_record(self) -> StepRecord | PendingPass | None:
         """Return the record that takes the running call, or None."""
-        context = self._context()
-        return self.record if context is not None and context.recorded else None
+        context = self._forward_passes.context()
+        if context is None or not context.recorded or self.record is None:
+            return None
+        return self._record_of_pass(self.record)
+
+    def _record_of_pass(self, record: StepRecord) -> StepRecord | PendingPass:
+        if not self._forward_passes.must_be_differentiated:
+            return record
+        if self._pending is None:
+            self._pending = PendingPass(record)
+        return self._pending
 
     def _forward_begins(self, *_: Any) -> None:
-        if in_backward() or self._context() is None or self.record is None:
+        if in_backward() or self._forward_passes.context() is None or self.record is None:
             return
+        self._pending = None
         if self._savepoint is not None:
             self._savepoint.restore()
         self._savepoint = Savepoint(self.record)
         self.forget()
 
     def _forward_ends(self, *_: Any) -> None:
-        if in_backward() or self._context() is None:
+        if in_backward() or self._forward_passes.context() is None:
             return
-        self._savepoint = None
+        self._savepoint = self._pending = None
         # Otherwise the nodes would keep the graph's memory alive until the next forward pass.
         self.forget()
 
     def _layer_ran(self, name: str, role: str, module: nn.Module, args: Any, output: Any) -> None:
-        context, record = self._context(), self.record
+        context = self._forward_passes.context()
+        if self.record is None:
+            return
         tensor = None if context is None else first_tensor(output)
-        if context is None or record is None or tensor is None:
+        if context is None or tensor is None:
+            if name not in self._layers:
+                reason = (
+                    why_unobservable(output) if context else self._forward_passes.why_left_out()
+                )
+                self.unobserved.note(name, reason)
             return
         layer = self._layer_of_call(name, context)
         if layer not in self._layers:
             self._layers.add(layer, module, role, tensor)
         if not context.recorded:
             return
+        record = self._record_of_pass(self.record)
+        record.note_mode(layer, "training" if module.training else "evaluation")
         seen = self._observe(record, layer, tensor, self._axis(module, role, tensor))
         self.junctions.note_output(args, tensor, layer, seen)
 
@@ -173,7 +194,9 @@ class LayerObserver:
             return last.axis
         return channel_axis(module, tensor)
 
-    def _observe(self, record: StepRecord, layer: str, tensor: Tensor, axis: int | None) -> Moments:
+    def _observe(
+        self, record: StepRecord | PendingPass, layer: str, tensor: Tensor, axis: int | None
+    ) -> Moments:
         """Record the moments of `tensor` now, and those of its gradient in the backward pass."""
         last = self._last
         if last is not None and last.is_unchanged(tensor):

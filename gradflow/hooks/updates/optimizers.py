@@ -16,6 +16,7 @@ from torch.utils.hooks import RemovableHandle
 
 from gradflow.errors import TracingError
 from gradflow.hooks.records import NO_OPTIMIZER, UpdatedBy
+from gradflow.hooks.wrappers import named_parameters, unwrapped
 
 _OPTIMIZER_FILE = inspect.getfile(torch.optim.Optimizer)
 # Under these names wrappers keep the optimizer that they wrap: accelerate, Lightning and mmengine
@@ -28,6 +29,7 @@ class Optimizers:
 
     Args:
         given: a torch optimizer, a wrapper that leads to one, or several in a list or mapping.
+        model: the model as the training calls it, with what wraps it.
         on_begin: called when an optimizer begins its step, with the optimizer, whether it is the
             first in this step, and the names of the parameters it has (None: all of the model's).
         on_end: called when the step has ended.
@@ -42,7 +44,8 @@ class Optimizers:
         on_begin: Callable[[Optimizer, bool, Collection[str] | None], None],
         on_end: Callable[[], None],
     ) -> None:
-        self._model = model
+        self._model, wrappers = unwrapped(model)
+        self._called = (*wrappers, self._model)
         self._on_begin = on_begin
         self._on_end = on_end
         self._chains = [hooked_optimizers(one) for one in _each(given)]
@@ -68,8 +71,9 @@ class Optimizers:
                 self._handles.append(one.register_step_pre_hook(begins))
                 self._handles.append(one.register_step_post_hook(ends))
         if len(self._chains) > 1:
-            before = self._model.register_forward_pre_hook(self._forward_begins, prepend=True)
-            self._handles.append(before)
+            for module in self._called:
+                before = module.register_forward_pre_hook(self._forward_begins, prepend=True)
+                self._handles.append(before)
 
     def detach(self) -> None:
         """Take off the hooks put on by `attach`."""
@@ -104,7 +108,7 @@ class Optimizers:
         nowhere = UpdatedBy(NO_OPTIMIZER)
         return {
             name: found.get(id(parameter), nowhere)
-            for name, parameter in self._model.named_parameters()
+            for name, parameter in named_parameters(self._model)
         }
 
     def _hooks_of(self, index: int) -> tuple[Callable[..., None], Callable[..., None]]:
@@ -120,7 +124,8 @@ class Optimizers:
             self._stepping = False
             self._has_stepped(index)
 
-        return begins, ends
+        # If the optimizer's step is compiled, these run in Python all the same.
+        return torch.compiler.disable(begins), torch.compiler.disable(ends)
 
     def _index_of(self, optimizer: object) -> int | None:
         """Which of the optimizers given is, or wraps, `optimizer`; None if none is."""
@@ -152,7 +157,7 @@ class Optimizers:
         if len(self._chains) == 1:
             return None
         if not self._stepped:
-            self._names = {id(p): name for name, p in self._model.named_parameters()}
+            self._names = {id(p): name for name, p in named_parameters(self._model)}
         mine = _parameters_of(self._chains[index][0])
         own = {self._names[id(p)] for p in mine if id(p) in self._names}
         if not self._stepped:
@@ -161,6 +166,8 @@ class Optimizers:
         return own
 
     def _forward_begins(self, *_: Any) -> None:
+        if torch.compiler.is_compiling():
+            return  # a model compiled in place; the hook of a wrapper runs in Python
         # An optimizer that calls a closure runs the model within its step.
         if not self._stepping:
             self.end_step()

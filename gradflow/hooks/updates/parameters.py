@@ -22,6 +22,7 @@ from gradflow.hooks.updates.previous_gradients import (
     dense_gradient,
     norm_of,
 )
+from gradflow.hooks.wrappers import named_parameters
 
 ParameterValues = dict[str, dict[str, Tensor | float]]
 
@@ -35,7 +36,7 @@ class ParameterRecorder:
     """
 
     def __init__(self, model: nn.Module) -> None:
-        self._all = dict(model.named_parameters())
+        self._all = dict(named_parameters(model))
         self._sharded = {name for name, parameter in self._all.items() if is_sharded(parameter)}
         self._weights: dict[str, Tensor] = {}
         self._previous = PreviousGradients()

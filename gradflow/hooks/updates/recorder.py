@@ -16,13 +16,14 @@ from gradflow.hooks.records import StepRecord
 from gradflow.hooks.updates.optimizers import Optimizers
 from gradflow.hooks.updates.parameters import ParameterRecorder
 from gradflow.hooks.updates.scaling import ScalerObserver, grad_scale_and_found_inf
+from gradflow.hooks.wrappers import unwrapped
 
 
 class UpdateRecorder:
     """Measures parameters around the steps of their optimizers, and says when a step has ended.
 
     Args:
-        model: whose parameters are measured.
+        model: whose parameters are measured; with what wraps it.
         optimizer: one or several, or wrappers; None if the user ends the steps.
         scaler: the gradient scaler, if there is one.
         record: returns the record of the step under way; None if it is not recorded.
@@ -41,7 +42,7 @@ class UpdateRecorder:
         is_followed: Callable[[], bool],
         on_end: Callable[[], None],
     ) -> None:
-        self.parameters = ParameterRecorder(model)
+        self.parameters = ParameterRecorder(unwrapped(model)[0])
         self._model = model
         self._record = record
         self._is_followed = is_followed

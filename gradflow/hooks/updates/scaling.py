@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradflow.errors import TracingError
 from gradflow.hooks.records import Columns, StepRecord
 from gradflow.runs.format.schema import TABLES
 
@@ -110,9 +109,12 @@ def step_columns(records: Sequence[StepRecord]) -> Columns:
     }
 
 
-def unscale(tables: dict[str, Columns], records: Sequence[StepRecord]) -> None:
-    """Divide the quantities computed from scaled gradients by the scale, in place."""
-    unscale_histograms(tables, records)
+def unscale(tables: dict[str, Columns], records: Sequence[StepRecord]) -> bool:
+    """Divide the quantities computed from scaled gradients by the scale, in place.
+
+    Return False if the histograms had to be left out, see `unscale_histograms`.
+    """
+    histograms_kept = unscale_histograms(tables, records)
     for name, powers in _POWERS.items():
         attribute = "parameter_scale" if name == "parameters" else "scale"
         scales = [getattr(record, attribute) for record in records]
@@ -128,24 +130,24 @@ def unscale(tables: dict[str, Columns], records: Sequence[StepRecord]) -> None:
                 column = columns[quantity.name]
                 values = np.asarray(column.data) / factors**power
                 columns[quantity.name] = np.ma.array(values, mask=np.ma.getmaskarray(column))
+    return histograms_kept
 
 
-def unscale_histograms(tables: dict[str, Columns], records: Sequence[StepRecord]) -> None:
+def unscale_histograms(tables: dict[str, Columns], records: Sequence[StepRecord]) -> bool:
     """Shift the exponents of scaled gradients, in place: a power of two shifts all bins equally.
 
-    Raises `TracingError` if a scale is not a power of two.
+    If a scale is not a power of two, the table is removed, and False returned.
     """
     if "gradient_histograms" not in tables or all(record.scale is None for record in records):
-        return
+        return True
     shifts = np.log2(_to_array([record.scale for record in records]))
     if (shifts != np.round(shifts)).any():
-        raise TracingError(
-            "histograms of gradients need loss scales that are powers of two: give the scaler "
-            "powers of two as init_scale, growth_factor and backoff_factor"
-        )
+        del tables["gradient_histograms"]
+        return False
     by_step = dict(zip((record.step for record in records), shifts.astype(int), strict=True))
     columns = tables["gradient_histograms"]
     columns["lowest_exponent"] -= np.array([by_step[int(step)] for step in columns["step"]])
+    return True
 
 
 def _to_array(entries: Sequence[Any], missing: float = 1.0) -> np.ndarray:

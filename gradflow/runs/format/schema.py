@@ -222,6 +222,12 @@ STEPS = Table(
         Quantity("skipped", "1", "whether the gradient scaler skipped the update", dtype="bool"),
     ),
 )
+MODES = Table(
+    "modes",
+    "a layer's mode in the first recorded step that ran it, and in each that found it changed",
+    (EPOCH, STEP, LAYER),
+    (Quantity("mode", "name", "training or evaluation", dtype="str"),),
+)
 EPOCHS = Table(
     "epochs", "an epoch, with the scalars given to end_epoch", (EPOCH, STEP), (), open_ended=True
 )
@@ -257,6 +263,7 @@ TABLES = {
         PARAMETERS,
         JUNCTIONS,
         STEPS,
+        MODES,
         EPOCHS,
         IMAGES,
         PREDICTIONS,

@@ -111,6 +111,11 @@ class Run:
         return self.table("steps")
 
     @property
+    def modes(self) -> pd.DataFrame:
+        """One row per layer and change of its mode: training or evaluation."""
+        return self.table("modes")
+
+    @property
     def images(self) -> pd.DataFrame:
         """One row per image: its name, label and subset."""
         return self.table("images")

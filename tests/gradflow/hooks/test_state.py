@@ -61,7 +61,16 @@ def train(folder, *, until, resume_from=None, schedule=2):
     return model
 
 
-TABLES = ("layers", "epochs", "activations", "gradients", "parameters", "junctions", "steps")
+TABLES = (
+    "layers",
+    "epochs",
+    "activations",
+    "gradients",
+    "parameters",
+    "junctions",
+    "steps",
+    "modes",
+)
 
 
 @pytest.mark.parametrize("after", [1, 2, 3])
@@ -77,7 +86,7 @@ def test_rows_and_weights_are_those_of_a_run_without_interruption(tmp_path, afte
     # Every 2nd of 5 steps: the first one of epoch 2 is compared with one of epoch 1.
     cosines = second.parameters.set_index("step").gradient_cosine
     assert cosines.loc[STEPS + 1].notna().all()
-    for entry in ("residual_additions", "unreached_layers", "status"):
+    for entry in ("residual_additions", "not_observed", "status"):
         assert first.description[entry] == second.description[entry]
 
 

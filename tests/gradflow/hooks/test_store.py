@@ -24,7 +24,8 @@ def test_tables_written_before_a_failure_are_not_written_once_more(tmp_path, mon
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 
     def train():
-        with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer) as tracer:
+        folder = tmp_path / "run"
+        with gradflow.Tracer(model, folder, optimizer=optimizer, strict=True) as tracer:
             model(torch.randn(3, 4)).sum().backward()
             optimizer.step()
             tracer.end_epoch()

@@ -245,11 +245,6 @@ def test_nothing_is_read_back_from_the_device_inside_a_step(tmp_path):
         tracer.store.drop_pending()
 
 
-def test_a_compiled_model_is_refused_in_a_sentence(tmp_path):
-    with pytest.raises(TracingError, match=r"before torch\.compile"):
-        gradflow.Tracer(torch.compile(nn.Linear(2, 2)), tmp_path / "run")
-
-
 def test_a_folder_that_holds_a_run_is_refused_and_left_as_it_is(tmp_path):
     train(build("plain20", classes=5, seed=1), tmp_path / "run", steps=1)
     before = (tmp_path / "run" / "run.json").read_text()

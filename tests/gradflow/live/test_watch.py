@@ -205,11 +205,11 @@ def test_epochs_that_come_faster_than_rebuilds_are_taken_together(recording):
     assert all(later - start >= 0.4 for start, later in pairwise(starts[:-1]))
 
 
-def test_tables_that_grow_within_an_epoch_wait_for_its_end(recording, capsys):
+def test_tables_that_grow_within_an_epoch_wait_for_its_end(recording, printed):
     recording.start()
     recording.watch()
     recording.end_epoch()
-    until(recording.page)
+    until(lambda: printed().count(" s)") == 1)
     recording.writer.append(
         "steps",
         {"epoch": [2], "step": [10], "scale": [None], "skipped": [False]},
@@ -217,7 +217,7 @@ def test_tables_that_grow_within_an_epoch_wait_for_its_end(recording, capsys):
         14,
     )
     time.sleep(0.5)
-    assert capsys.readouterr().out.count(" s)") == 1
+    assert printed().count(" s)") == 1
     recording.writer.close("complete")
     recording.ends_with(0)
 

@@ -1,5 +1,6 @@
 """Loops of other libraries hand the tracer their wrapped optimizer, beside the norms by hand."""
 
+import pandas as pd
 import pytest
 import torch
 from accelerate import Accelerator
@@ -59,11 +60,11 @@ def test_loop_after_accelerators_prepare_with_accumulation_and_clipping(tmp_path
 class Traced(TrainerCallback):
     """What a user writes to trace a Trainer: enter, end epochs, leave."""
 
-    def __init__(self, folder):
-        self.folder = folder
+    def __init__(self, folder, **options):
+        self.folder, self.options = folder, options
 
     def on_train_begin(self, args, state, control, model=None, optimizer=None, **kwargs):
-        self.tracer = gradflow.Tracer(model, self.folder, optimizer=optimizer)
+        self.tracer = gradflow.Tracer(model, self.folder, optimizer=optimizer, **self.options)
         self.tracer.__enter__()
 
     def on_epoch_end(self, args, state, control, **kwargs):
@@ -73,7 +74,8 @@ class Traced(TrainerCallback):
         self.tracer.__exit__(None, None, None)
 
 
-def test_every_parameter_of_a_trainer_has_its_gradient_in_every_step(tmp_path):
+def train_bert(folder, options=None, **arguments):
+    """The run of a small BERT that a Trainer has trained for two epochs of four steps."""
     torch.manual_seed(0)
     sizes = {"vocab_size": 50, "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2}
     model = BertForSequenceClassification(
@@ -83,13 +85,17 @@ def test_every_parameter_of_a_trainer_has_its_gradient_in_every_step(tmp_path):
         {"input_ids": torch.randint(0, 50, (8,)), "labels": torch.tensor(place % 2)}
         for place in range(16)
     ]
-    arguments = TrainingArguments(
-        str(tmp_path / "trainer"), num_train_epochs=2, per_device_train_batch_size=4,
-        report_to=[], disable_tqdm=True, use_cpu=True, save_strategy="no",
+    given = TrainingArguments(
+        str(folder.parent / "trainer"), num_train_epochs=2, per_device_train_batch_size=4,
+        report_to=[], disable_tqdm=True, use_cpu=True, save_strategy="no", **arguments,
     )  # fmt: skip
-    trainer = Trainer(model, arguments, train_dataset=data, callbacks=[Traced(tmp_path / "run")])
-    trainer.train()
-    run = gradflow.open_run(tmp_path / "run")
+    callback = Traced(folder, **(options or {}))
+    Trainer(model, given, train_dataset=data, callbacks=[callback]).train()
+    return gradflow.open_run(folder), model
+
+
+def test_every_parameter_of_a_trainer_has_its_gradient_in_every_step(tmp_path):
+    run, model = train_bert(tmp_path / "run")
     assert list(run.epochs.step) == [3, 7]
     rows = run.parameters
     assert set(rows.parameter) == {name for name, _ in model.named_parameters()}
@@ -100,3 +106,18 @@ def test_every_parameter_of_a_trainer_has_its_gradient_in_every_step(tmp_path):
     assert rows.learning_rate.iloc[0] > rows.learning_rate.iloc[-1] > 0
     # Two residual additions in each of two blocks.
     assert len(run.junctions) == 4 * 8
+
+
+def test_a_trainer_that_compiles_the_model_is_recorded_as_one_that_does_not(tmp_path):
+    torch.compiler.reset()
+    options = {"schedule": 3}
+    plain, _ = train_bert(tmp_path / "plain", options)
+    run, _ = train_bert(
+        tmp_path / "run", options, torch_compile=True, torch_compile_backend="aot_eager"
+    )
+    torch.compiler.reset()
+    for table in ("layers", "activations", "gradients", "junctions", "parameters"):
+        mine, theirs = getattr(run, table), getattr(plain, table)
+        assert len(mine) > 0
+        pd.testing.assert_frame_equal(mine, theirs, rtol=1e-3, atol=1e-6)
+    assert sorted(run.activations.step.unique()) == [0, 3, 6]

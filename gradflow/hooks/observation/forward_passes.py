@@ -1,0 +1,139 @@
+"""Which forward passes belong to a step: by mode, gradients and thread; and why others do not."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from gradflow.hooks.observation.checkpointing import CallContext, context_of_call, in_backward
+from gradflow.hooks.records import JunctionRecord, StepRecord
+from gradflow.hooks.reduction.fused import Moments
+from gradflow.hooks.refusals import second_thread_message
+
+EVALUATION = "ran in evaluation mode"
+WITHOUT_GRADIENTS = "ran without gradients"
+OTHER_THREAD = "ran in a second thread"
+
+
+class ForwardPasses:
+    """Tells whether the running call of a module belongs to the step.
+
+    Args:
+        model: the whole model, whose mode counts.
+        every_mode: whether passes in evaluation mode count too, once they are differentiated.
+        report: says once that something is not recorded; takes a kind and a message.
+    """
+
+    def __init__(
+        self, model: nn.Module, report: Callable[[str, str], None], *, every_mode: bool = False
+    ) -> None:
+        self._model = model
+        self._every_mode = every_mode
+        self._report = report
+        self._thread: int | None = None
+
+    @property
+    def must_be_differentiated(self) -> bool:
+        """Whether a pass that runs now counts only once a backward pass reaches it."""
+        return not self._model.training
+
+    def forget(self) -> None:
+        """At the end of a step: the next one may run in another thread."""
+        self._thread = None
+
+    def context(self) -> CallContext | None:
+        """Return the context of the running call, or None if it does not belong to the step."""
+        if not (self._model.training or self._every_mode):
+            return None
+        context = context_of_call()
+        # Autograd runs checkpointed segments again in its own threads.
+        if context is None or in_backward():
+            return context
+        # Autograd numbers the nodes of each thread on its own: their order would be unknown.
+        thread = threading.get_ident()
+        if self._thread is None:
+            self._thread = thread
+        if thread != self._thread:
+            self._report("threads", second_thread_message())
+            return None
+        return context
+
+    def why_left_out(self) -> str | None:
+        """Say why the running call has no context; None if it repeats another one."""
+        if not (self._model.training or self._every_mode):
+            return EVALUATION
+        if in_backward():
+            return None
+        return OTHER_THREAD if torch.is_grad_enabled() else WITHOUT_GRADIENTS
+
+
+@dataclass
+class PendingPass:
+    """A forward pass in evaluation mode: part of `record` once a backward pass reaches it.
+
+    Without this, validation with gradients enabled would be taken for training.
+    """
+
+    record: StepRecord
+    _activations: list[tuple[str, Moments]] = field(default_factory=list)
+    _junctions: dict[str, JunctionRecord] = field(default_factory=dict)
+    _modes: dict[str, str] = field(default_factory=dict)
+    _committed: bool = False
+
+    @property
+    def histograms(self) -> bool:
+        """Whether magnitudes are counted in this step."""
+        return self.record.histograms
+
+    @property
+    def closed(self) -> bool:
+        """Whether the step has ended."""
+        return self.record.closed
+
+    def add_activation(self, layer: str, seen: Moments) -> None:
+        """Add the moments of the output of `layer`."""
+        self._activations.append((layer, seen))
+
+    def note_mode(self, layer: str, mode: str) -> None:
+        """Note the mode in which `layer` ran."""
+        self._modes[layer] = mode
+
+    def add_gradient(self, layers: list[str], seen: Moments) -> None:
+        """Add the moments of the gradient that `layers` share: the pass is differentiated."""
+        self._commit()
+        self.record.add_gradient(layers, seen)
+
+    def add_junction(self, layer: str, entry: JunctionRecord) -> "PendingJunction":
+        """Add the junction of the block `layer`; return what takes its gradients."""
+        self._junctions[layer] = entry
+        return PendingJunction(self, layer)
+
+    def add_products(self, layer: str, products: Tensor) -> None:
+        """Add the gradient products of the junction `layer`: the pass is differentiated."""
+        self._commit()
+        self.record.junctions[layer].add_products(products)
+
+    def _commit(self) -> None:
+        if self._committed or self.record.closed:
+            return
+        self._committed = True
+        for layer, seen in self._activations:
+            self.record.add_activation(layer, seen)
+        for layer, entry in self._junctions.items():
+            self.record.add_junction(layer, entry)
+        self.record.modes.update(self._modes)
+
+
+@dataclass(frozen=True)
+class PendingJunction:
+    """Takes the gradient products of one junction of a pending pass."""
+
+    forward_pass: PendingPass
+    layer: str
+
+    def add_products(self, products: Any) -> None:
+        """Add the products of one backward pass."""
+        self.forward_pass.add_products(self.layer, products)
