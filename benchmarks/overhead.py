@@ -3,12 +3,12 @@
     python benchmarks/overhead.py --networks plain34 resnet34 --size 32 --every 1 2
 
 Two copies of a network train on the same batches in one process, one traced and one not. Their
-order is drawn anew for every pair of steps; their losses must be identical. Only ratios are shown:
-the median over the pairs, and its 95 % interval from the order statistics of the binomial
-distribution. A schedule of every k steps is timed over k steps at a time. The load of the machine
-and its memory speed are measured in the same run. `--memory` adds the ratio of peak resident memory
-(on CUDA, of allocated memory), traced to untraced, each in its own process. `--writing` adds the
-share of the time of an epoch of 60 steps that is spent on writing its tables.
+order is drawn anew for every pair of steps; their losses must be identical, unless compiled. Only
+ratios are shown: the median over the pairs, and its 95 % interval from the order statistics of the
+binomial distribution. A schedule of every k steps is timed over k steps at a time. The load of the
+machine and its memory speed are measured in the same run. `--memory` adds the ratio of peak resident
+memory (on CUDA, of allocated memory), traced to untraced, each in its own process. `--writing` adds
+the share of the time of an epoch of 60 steps that is spent on writing its tables.
 """
 
 import copy
@@ -48,7 +48,10 @@ class Options:
     batch: int = 24
     """Images in a step."""
     every: tuple[int, ...] = (1, 2)
-    """Schedules: steps from one recorded step to the next."""
+    """Schedules: steps from one recorded step to the next; 0 records the first step alone and
+    times those that are not recorded."""
+    compiled: bool = False
+    """Compile both networks; recorded steps of the traced one then run uncompiled."""
     histograms: bool = False
     """Record histograms of magnitudes as well."""
     pairs: int = 30
@@ -70,7 +73,7 @@ def traced(trainer: Trainer, every: int, options: Options) -> Iterator[gradflow.
             trainer.model,
             Path(folder) / "run",
             optimizer=trainer.optimizer,
-            schedule=every,
+            schedule=every or (lambda step: step == 0),
             histograms=options.histograms,
         ) as tracer,
     ):
@@ -81,10 +84,14 @@ def measure(network: str, every: int, options: Options, device: torch.device) ->
     """The sorted ratios traced / untraced of all pairs, without the warm-up."""
     model = build(network, classes=5, seed=0).to(device)
     plain, watched = Trainer(copy.deepcopy(model)), Trainer(model)
+    if options.compiled:
+        plain.model.compile()
+        watched.model.compile()
     batches = Batches(options.size, options.batch, device)
     with traced(watched, every, options):
-        ratios, identical = paired_ratios(watched, plain, batches, options.pairs, every)
-    if device.type == "cpu" and not identical:
+        ratios, identical = paired_ratios(watched, plain, batches, options.pairs, every or 1)
+    # Compiled kernels round differently from the uncompiled steps that are recorded.
+    if device.type == "cpu" and not identical and not options.compiled:
         raise AssertionError(f"the losses of {network} differ with the tracer")
     return ratios
 
@@ -169,7 +176,7 @@ def main(options: Options) -> None:
             writing = f"{writing_share(network, every, options, device):.2%}"
         print(
             f"| {network} | {options.size}x{options.size} | {options.batch} "
-            f"| 1 step in {every} | {statistics.median(ratios):.2f} "
+            f"| {f'1 step in {every}' if every else 'none'} | {statistics.median(ratios):.2f} "
             f"| {low:.2f} to {high:.2f} | {len(ratios)} "
             f"| {memory.get((network, every), 'not measured')} | {writing} |",
             flush=True,
