@@ -5,10 +5,10 @@
 Two copies of a network train on the same batches in one process, one traced and one not. Their
 order is drawn anew for every pair of steps; their losses must be identical, unless compiled. Only
 ratios are shown: the median over the pairs, and its 95 % interval from the order statistics of the
-binomial distribution. A schedule of every k steps is timed over k steps at a time. The load of the
-machine and its memory speed are measured in the same run. `--memory` adds the ratio of peak resident
-memory (on CUDA, of allocated memory), traced to untraced, each in its own process. `--writing` adds
-the share of the time of an epoch of 60 steps that is spent on writing its tables.
+binomial distribution. A schedule of every k steps is timed over k steps at a time. The load of
+the machine and its memory speed are measured in the same run. `--memory` adds the ratio of peak
+resident memory (on CUDA, of allocated memory), traced to untraced, each in its own process.
+`--writing` adds the share of the time of an epoch of 60 steps that is spent on writing its tables.
 """
 
 import copy

@@ -24,7 +24,13 @@ from gradflow.hooks.wrappers import named_parameters, unwrapped
 # Moments by kind (activation, gradient, skip, branch) and name of the layer.
 MomentsByKey = dict[tuple[str, str], Moments]
 
-SHARDED_NORMS = ("weight_norm", "gradient_norm", "update_norm", "previous_gradient_norm")
+SHARDED_NORMS = (
+    "weight_norm",
+    "backward_gradient_norm",
+    "gradient_norm",
+    "update_norm",
+    "previous_gradient_norm",
+)
 
 
 class Processes:

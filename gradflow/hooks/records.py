@@ -167,7 +167,13 @@ def _parameter_columns(records: list[StepRecord]) -> Columns:
     rows = [(r, name, values) for r in records for name, values in r.parameters.items()]
     if not rows:
         return {}
-    names = ("weight_norm", "gradient_norm", "update_norm", "gradient_cosine")
+    names = (
+        "weight_norm",
+        "backward_gradient_norm",
+        "gradient_norm",
+        "update_norm",
+        "gradient_cosine",
+    )
     columns: Columns = {
         **_keys([r for r, _, _ in rows]),
         "parameter": np.ma.array([name for _, name, _ in rows], dtype=object),
@@ -178,6 +184,7 @@ def _parameter_columns(records: list[StepRecord]) -> Columns:
     columns["update_to_weight"] = np.ma.masked_where(
         weight == 0, update / np.ma.where(weight == 0, 1.0, weight)
     )
+    columns["clipping_factor"] = np.ma.masked_all(len(rows))  # once the norms are unscaled
     columns["gradient_cosine"] = np.ma.masked_invalid(columns["gradient_cosine"])
     columns |= _updated_by_columns([r.updated_by.get(name) for r, name, _ in rows])
     return {quantity.name: columns[quantity.name] for quantity in TABLES["parameters"].columns}

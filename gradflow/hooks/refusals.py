@@ -91,6 +91,14 @@ def no_pass_recorded_message() -> str:
     )
 
 
+def gradients_gone_message(step: int) -> str:
+    """Say that the backward pass let go of all gradients of parameters before it had ended."""
+    return (
+        f"step {step} has no gradients of parameters, for they were gone when its backward pass "
+        "had ended: from the next recorded step on they are read as they arrive"
+    )
+
+
 def no_layer_observed_message(step: int, reasons: str) -> str:
     """Say that no layer was observed in the recorded step `step`, and why."""
     return f"no layer was observed in step {step}: {reasons}"

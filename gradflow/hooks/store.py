@@ -11,6 +11,7 @@ from gradflow.hooks.nonfinite import first_nonfinite
 from gradflow.hooks.records import Columns, StepRecord, concatenate, to_columns
 from gradflow.hooks.refusals import scale_of_histograms_message
 from gradflow.hooks.updates.scaling import step_columns, unscale
+from gradflow.hooks.updates.totals import add_clipping_factors, step_totals
 from gradflow.runs.writing.run import RunWriter
 
 # How many recorded steps are kept on the device before they are transferred to memory, and how many
@@ -87,6 +88,9 @@ class RecordStore:
         tables = {**to_columns(records), "steps": step_columns(records)}
         if not unscale(tables, records):
             self._report("scale of histograms", scale_of_histograms_message())
+        if "parameters" in tables:
+            add_clipping_factors(tables["parameters"])
+        tables["steps"] |= step_totals(tables["steps"]["step"], tables.get("parameters"))
         if modes := self._mode_columns(records):
             tables["modes"] = modes
         for name, columns in tables.items():

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from gradflow.errors import TracingError
+from gradflow.hooks.changes import ModelChanges
 from gradflow.hooks.compilation import UncompiledSteps
 from gradflow.hooks.distributed import Processes
 from gradflow.hooks.environment import environment
@@ -23,6 +24,7 @@ from gradflow.hooks.records import Columns, StepRecord
 from gradflow.hooks.reduction.fused import prepare_device
 from gradflow.hooks.refusals import (
     epoch_without_steps_message,
+    gradients_gone_message,
     no_layer_observed_message,
     no_pass_recorded_message,
     refuse_in_processes,
@@ -147,6 +149,11 @@ class Tracer:
             on_end=self._end_step,
         )
         self._uncompiled = UncompiledSteps()
+        self._selection = observe
+        self._changes = ModelChanges(self._observer.names, self._updates.parameters.names)
+        self._observer.select = self._select_again
+        self._observer.on_forward = self._forward_begins
+        self._observer.backward_passes.on_filling = self._updates.backward_begins
         self._stop_on_nonfinite = stop_on_nonfinite
         self._resume = resume
         self._strict = strict
@@ -365,10 +372,29 @@ class Tracer:
         else:
             self._uncompiled.end()
         self._observer.begin_step(record)
+        self._updates.begin_step()
         self._step_began = time.monotonic()
+
+    def _select_again(self) -> list[tuple[str, nn.Module, str]]:
+        """The modules to observe after the model has changed."""
+        try:
+            return select_modules(self._model, self._selection)
+        except TracingError as error:
+            self._report("selection", f"in step {self._step} {error}")
+            return []
+
+    def _forward_begins(self, has_changed: bool) -> None:
+        if has_changed:
+            self._updates.model_has_changed()
+            names = self._observer.names, self._updates.parameters.names
+            if self._changes.note(self._step, *names):
+                self.writer.describe(model_changes=self._changes.entries)
+        self._updates.forward_begins()
 
     def _end_step(self) -> None:
         record = self._observer.record
+        if record is not None and self._updates.parameters.gradients_were_missed:
+            self._report("gradients", gradients_gone_message(record.step))
         self._updates.finish(record)
         self._observer.end_step()
         if record is not None:

@@ -1,9 +1,11 @@
 """The callable that is registered as a hook: idle between recorded steps, dropped from copies."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 import torch
+from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 
 class Observer(Protocol):
@@ -38,6 +40,39 @@ class Hook:
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         return _inert_hook, ()
+
+
+class ModuleHooks:
+    """The hooks of one kind on several modules, which may come and go while the model trains."""
+
+    def __init__(self) -> None:
+        # The module is kept, so that no other can have its identity.
+        self._handles: dict[tuple[str, int], tuple[nn.Module, list[RemovableHandle]]] = {}
+
+    def keep_on(
+        self,
+        modules: Iterable[tuple[str, nn.Module]],
+        register: Callable[[str, nn.Module], list[RemovableHandle]],
+    ) -> None:
+        """Have hooks on `modules`, given with their names, and no others.
+
+        `register` puts them on a module that has none yet.
+        """
+        wanted = {(name, id(module)): module for name, module in modules}
+        for key in self._handles.keys() - wanted.keys():
+            self._remove(key)
+        for (name, identity), module in wanted.items():
+            if (name, identity) not in self._handles:
+                self._handles[name, identity] = (module, register(name, module))
+
+    def remove(self) -> None:
+        """Take all hooks off."""
+        for key in list(self._handles):
+            self._remove(key)
+
+    def _remove(self, key: tuple[str, int]) -> None:
+        for handle in self._handles.pop(key)[1]:
+            handle.remove()
 
 
 def inert(*_: Any) -> None:

@@ -11,7 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from gradflow.hooks.layers import LayerTable, first_tensor
 from gradflow.hooks.observation.forward_passes import PendingPass
-from gradflow.hooks.observation.hook import Hook
+from gradflow.hooks.observation.hook import Hook, ModuleHooks
 from gradflow.hooks.observation.passes import BackwardPasses
 from gradflow.hooks.records import JunctionRecord, StepRecord
 from gradflow.hooks.reduction.fused import Moments, moments
@@ -39,6 +39,7 @@ class JunctionObserver:
         self._layers = layers
         self._current_record = current_record
         self._backward_passes = backward_passes
+        self._hooks = ModuleHooks()
         self._order = ModuleOrder()
         self._outputs: dict[NodeOutput, tuple[str, Moments]] = {}
         self._inputs: dict[NodeOutput, tuple[weakref.ref[Tensor], int]] = {}
@@ -46,18 +47,23 @@ class JunctionObserver:
         self._names: set[str] = set()
         self._concatenations = 0
 
-    def attach(
-        self, model: nn.Module, hook: Callable[[Callable[..., None]], Hook]
-    ) -> list[RemovableHandle]:
-        """Register the hooks, each made by `hook`; return the handles that remove them."""
-        handles = []
-        for name, module in named_modules(model):
-            if module is model or may_add(module):
-                enter = hook(partial(self._enter, name or MODEL))
-                leave = hook(partial(self._leave, name or MODEL))
-                handles.append(module.register_forward_pre_hook(enter))
-                handles.append(module.register_forward_hook(leave))
-        return handles
+    def attach(self, model: nn.Module, hook: Callable[[Callable[..., None]], Hook]) -> None:
+        """Register the hooks, each made by `hook`, on the modules that have none yet."""
+
+        def register(name: str, module: nn.Module) -> list[RemovableHandle]:
+            enter, leave = hook(partial(self._enter, name)), hook(partial(self._leave, name))
+            return [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
+
+        adding = (
+            (name or MODEL, module)
+            for name, module in named_modules(model)
+            if module is model or may_add(module)
+        )
+        self._hooks.keep_on(adding, register)
+
+    def detach(self) -> None:
+        """Remove the hooks registered by `attach`, and no others."""
+        self._hooks.remove()
 
     def forget(self) -> None:
         """Drop all data of the forward pass that has just run."""

@@ -16,9 +16,10 @@ from torch.utils.hooks import RemovableHandle
 from gradflow.hooks.layers import LayerTable, channel_axis, first_tensor
 from gradflow.hooks.observation.checkpointing import CallContext, in_backward
 from gradflow.hooks.observation.forward_passes import ForwardPasses, PendingPass
-from gradflow.hooks.observation.hook import Hook
+from gradflow.hooks.observation.hook import Hook, ModuleHooks
 from gradflow.hooks.observation.junction_observer import JunctionObserver
 from gradflow.hooks.observation.passes import BackwardPasses, Savepoint
+from gradflow.hooks.observation.structure import Structure
 from gradflow.hooks.observation.unobserved import UnobservedLayers, why_unobservable
 from gradflow.hooks.records import StepRecord
 from gradflow.hooks.reduction.fused import Moments, moments
@@ -51,6 +52,10 @@ class LayerObserver:
         report: says once that something is not recorded; takes a kind and a message.
         every_pass: record every backward pass; else those that fill `.grad` (`BackwardPasses`).
         every_mode: record passes in evaluation mode too, if they are differentiated.
+
+    Fields:
+        select: returns what is to be observed now; it is asked if the model's modules have changed.
+        on_forward: called before each forward pass of a recorded step, with whether they have.
     """
 
     def __init__(
@@ -66,6 +71,10 @@ class LayerObserver:
         self.record: StepRecord | None = None
         self._model = model
         self._observed = observed
+        self.select: Callable[[], Sequence[tuple[str, nn.Module, str]]] = lambda: self._observed
+        self.on_forward: Callable[[bool], None] = lambda has_changed: None
+        self._structure = Structure(model)
+        self._layer_hooks = ModuleHooks()
         self._layers = layers
         self._forward_passes = ForwardPasses(model, report, every_mode=every_mode)
         self._savepoint: Savepoint | None = None
@@ -76,7 +85,12 @@ class LayerObserver:
         self._calls: Counter[str] = Counter()
         self._last: _ObservedOutput | None = None
         self.junctions = JunctionObserver(layers, self._current_record, self.backward_passes)
-        self.unobserved = UnobservedLayers(model, observed, layers)
+        self.unobserved = UnobservedLayers(model, lambda: self._observed, layers)
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the observed modules."""
+        return [name for name, _, _ in self._observed]
 
     def begin_step(self, record: StepRecord | None) -> None:
         """Fill `record` from here on; without one, the model has no hooks of ours."""
@@ -90,10 +104,7 @@ class LayerObserver:
         hook = partial(Hook, self)
         begins, ends = hook(self._forward_begins), hook(self._forward_ends)
         self._handles.append(self._model.register_forward_pre_hook(begins))
-        for name, module, role in self._observed:
-            leaving = hook(partial(self._layer_ran, name, role))
-            self._handles.append(module.register_forward_hook(leaving))
-        self._handles += self.junctions.attach(self._model, hook)
+        self._put_hooks_on_modules()
         # Registered last: if the model is a single layer, its layer hook must run first.
         self._handles.append(self._model.register_forward_hook(ends))
 
@@ -101,6 +112,8 @@ class LayerObserver:
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
+        self._layer_hooks.remove()
+        self.junctions.detach()
 
     def detach(self) -> None:
         """Remove our hooks, and no others."""
@@ -140,10 +153,25 @@ class LayerObserver:
             self._pending = PendingPass(record)
         return self._pending
 
+    def _put_hooks_on_modules(self) -> None:
+        hook, roles = partial(Hook, self), {name: role for name, _, role in self._observed}
+
+        def register(name: str, module: nn.Module) -> list[RemovableHandle]:
+            leaving = hook(partial(self._layer_ran, name, roles[name]))
+            return [module.register_forward_hook(leaving)]
+
+        self._layer_hooks.keep_on(((name, one) for name, one, _ in self._observed), register)
+        self.junctions.attach(self._model, hook)
+
     def _forward_begins(self, *_: Any) -> None:
         if in_backward() or self._forward_passes.context() is None or self.record is None:
             return
         self._pending = None
+        has_changed = self._structure.has_changed()
+        if has_changed:
+            self._observed = self.select()
+            self._put_hooks_on_modules()
+        self.on_forward(has_changed)
         if self._savepoint is not None:
             self._savepoint.restore()
         self._savepoint = Savepoint(self.record)

@@ -45,11 +45,14 @@ class BackwardPasses:
     Fields:
         counted, left_out: how many passes belonged to a step and how many did not, of those that
             reached an observed layer of a recorded step.
+    on_filling: called once within each of these passes that fills `.grad`; what it returns is
+        called when the pass has ended.
     """
 
     def __init__(self, model: nn.Module, *, every_pass: bool) -> None:
         self.counted = 0
         self.left_out = 0
+        self.on_filling: Callable[[], Callable[[], None] | None] | None = None
         self._model = model
         self._every_pass = every_pass
         self._accumulators: list[Any] = []
@@ -62,10 +65,14 @@ class BackwardPasses:
         if task == -1:
             return True
         if task not in self._belongs:
-            found = self._every_pass or self._fills_gradients()
+            fills = self._fills_gradients()
+            found = self._every_pass or fills
             self._belongs[task] = found
             self.counted += found
             self.left_out += not found
+            then = self.on_filling() if fills and self.on_filling is not None else None
+            if then is not None:
+                _call_after_pass(then)
         return self._belongs[task]
 
     def summary(self) -> dict[str, int]:
@@ -110,6 +117,17 @@ class BackwardPasses:
     def _ended(self, task: int) -> None:
         for function in self._waiting.pop(task, ()):
             function()
+
+
+def _call_after_pass(function: Callable[[], None], rounds: int = 2) -> None:
+    """Call `function` when all that others do at the end of the running backward pass is done.
+
+    DDP and FSDP2 average gradients in calls that they queue while the pass runs, or that a call
+    queued so queues. They run in the order of the queue: this one queues itself again, behind
+    these.
+    """
+    then = function if rounds == 0 else partial(_call_after_pass, function, rounds - 1)
+    Variable._execution_engine.queue_callback(then)
 
 
 def _accumulator(parameter: torch.Tensor) -> Any:

@@ -1,6 +1,6 @@
 """Which of the modules to observe were not, each with the reason that applies, and what to do."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -34,14 +34,14 @@ class UnobservedLayers:
 
     Args:
         model: the whole model.
-        observed: name, module and role of each module to observe.
+        observed: returns name, module and role of each module to observe now.
         layers: the table of those that were observed.
     """
 
     def __init__(
         self,
         model: nn.Module,
-        observed: Sequence[tuple[str, nn.Module, str]],
+        observed: Callable[[], Sequence[tuple[str, nn.Module, str]]],
         layers: LayerTable,
     ) -> None:
         self._model = model
@@ -57,7 +57,7 @@ class UnobservedLayers:
     def by_reason(self) -> dict[str, list[str]]:
         """Return the names of the modules that were never observed, by the reason."""
         found: dict[str, list[str]] = {}
-        for name, module, _ in self._observed:
+        for name, module, _ in self._observed():
             if name not in self._layers:
                 reason = self._noted.get(name) or self._why_not_run(module)
                 found.setdefault(reason, []).append(name)

@@ -129,7 +129,7 @@ def safe_norm(x: Tensor) -> Tensor:
     square = cpu.square_sum(x.detach())
     if square is not None:
         return torch.tensor(math.sqrt(square), dtype=torch.float64)
-    norm: Tensor = torch.linalg.vector_norm(x, dtype=_sum_dtype(x))
+    norm: Tensor = torch.linalg.vector_norm(x, dtype=sum_dtype(x))
     return norm
 
 
@@ -173,14 +173,14 @@ def _by_torch(x: Tensor, channel_axis: int | None) -> Tensor:
     return torch.cat([_channels(x, channel_axis).flatten(), _extremes(x)])
 
 
-def _sum_dtype(x: Tensor) -> torch.dtype:
+def sum_dtype(x: Tensor) -> torch.dtype:
     """Return the dtype for sums."""
     return torch.float32 if x.device.type == "mps" else torch.float64
 
 
 def _channels(x: Tensor, channel_axis: int | None) -> Tensor:
     """Return sums, sums of squares, and sums of squared deviations, by channel: [3, C]."""
-    wide = _sum_dtype(x)
+    wide = sum_dtype(x)
     if channel_axis is None:
         runs = x.reshape(-1, 1, 1)
     else:
@@ -220,7 +220,7 @@ def _extremes(x: Tensor) -> Tensor:
     else:
         nonfinite = (~torch.isfinite(x)).sum()
     return torch.stack(
-        [largest.to(_sum_dtype(x)), zeros.to(_sum_dtype(x)), nonfinite.to(_sum_dtype(x))]
+        [largest.to(sum_dtype(x)), zeros.to(sum_dtype(x)), nonfinite.to(sum_dtype(x))]
     )
 
 

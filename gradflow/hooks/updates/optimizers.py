@@ -6,6 +6,7 @@ of the model begins, when one of them steps again, or with the epoch.
 
 import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial, wraps
 from typing import Any
 
 import torch
@@ -30,8 +31,10 @@ class Optimizers:
     Args:
         given: a torch optimizer, a wrapper that leads to one, or several in a list or mapping.
         model: the model as the training calls it, with what wraps it.
-        on_begin: called when an optimizer begins its step, with the optimizer, whether it is the
-            first in this step, and the names of the parameters it has (None: all of the model's).
+        on_begin: called when an optimizer begins its step, with the optimizer, and whether it is
+            the first in this step.
+        on_gradients: called once it has its gradients, with the names of the parameters it has
+            (None: all of the model's): at once, or after the first call of a closure given to it.
         on_end: called when the step has ended.
 
     Raises `TracingError` if something given does not lead to a torch optimizer.
@@ -41,12 +44,14 @@ class Optimizers:
         self,
         given: Any,
         model: nn.Module,
-        on_begin: Callable[[Optimizer, bool, Collection[str] | None], None],
+        on_begin: Callable[[Optimizer, bool], None],
+        on_gradients: Callable[[Collection[str] | None], None],
         on_end: Callable[[], None],
     ) -> None:
         self._model, wrappers = unwrapped(model)
         self._called = (*wrappers, self._model)
         self._on_begin = on_begin
+        self._on_gradients = on_gradients
         self._on_end = on_end
         self._chains = [hooked_optimizers(one) for one in _each(given)]
         self._labels = _labels([chain[0] for chain in self._chains])
@@ -71,8 +76,9 @@ class Optimizers:
                 self._handles.append(one.register_step_pre_hook(begins))
                 self._handles.append(one.register_step_post_hook(ends))
         if len(self._chains) > 1:
+            begins = _LeftOutOfCopies(self._forward_begins)
             for module in self._called:
-                before = module.register_forward_pre_hook(self._forward_begins, prepend=True)
+                before = module.register_forward_pre_hook(begins, prepend=True)
                 self._handles.append(before)
 
     def detach(self) -> None:
@@ -91,7 +97,7 @@ class Optimizers:
         """Count a step of `optimizer` that its scaler left out; may end the step."""
         index = self._index_of(optimizer)
         if index is not None:
-            self._begins(index, self._chains[index][0])
+            self._on_gradients(self._begins(index, self._chains[index][0]))
             self._has_stepped(index)
 
     def updated_by(self) -> dict[str, UpdatedBy]:
@@ -111,16 +117,27 @@ class Optimizers:
             for name, parameter in named_parameters(self._model)
         }
 
-    def _hooks_of(self, index: int) -> tuple[Callable[..., None], Callable[..., None]]:
-        def begins(optimizer: Optimizer, *_: Any) -> None:
+    def _hooks_of(self, index: int) -> tuple[Callable[..., Any], Callable[..., None]]:
+        waiting: list[Callable[[], None]] = []
+
+        def receives() -> None:
+            if waiting:
+                waiting.pop()()
+
+        def begins(optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
             if _depth(self._chains[index]) > 1:
-                return
+                return None
             self._stepping = True
-            self._begins(index, optimizer)
+            waiting[:] = [partial(self._on_gradients, self._begins(index, optimizer))]
+            with_closure = _then(args, kwargs, receives)
+            if with_closure is None:
+                receives()
+            return with_closure
 
         def ends(*_: Any) -> None:
             if _depth(self._chains[index]) > 1:
                 return
+            receives()  # a closure that was not called
             self._stepping = False
             self._has_stepped(index)
 
@@ -134,10 +151,12 @@ class Optimizers:
                 return index
         return None
 
-    def _begins(self, index: int, optimizer: Optimizer) -> None:
+    def _begins(self, index: int, optimizer: Optimizer) -> Collection[str] | None:
+        """Begin the step of an optimizer; return the names of the parameters to measure."""
         if index in self._stepped:
             self.end_step()  # it steps again before the others have
-        self._on_begin(optimizer, not self._stepped, self._names_for(index))
+        self._on_begin(optimizer, not self._stepped)
+        return self._names_for(index)
 
     def _has_stepped(self, index: int) -> None:
         self._stepped.add(index)
@@ -173,6 +192,27 @@ class Optimizers:
             self.end_step()
 
 
+class _LeftOutOfCopies:
+    """A hook on the model that a copy of the model does not have: there it does nothing."""
+
+    def __init__(self, function: Callable[..., None]) -> None:
+        self._function = function
+
+    def __call__(self, *args: Any) -> None:
+        self._function(*args)
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        return _inert_hook, ()
+
+
+def inert(*_: Any) -> None:
+    """Do nothing: this replaces the hook in a copy of the model."""
+
+
+def _inert_hook() -> Callable[..., None]:
+    return inert
+
+
 def hooked_optimizers(optimizer: Any) -> list[Optimizer]:
     """`optimizer` and those that it wraps, outermost first, as far as torch runs hooks on them.
 
@@ -194,6 +234,25 @@ def hooked_optimizers(optimizer: Any) -> list[Optimizer]:
             "takes the steps, or leave it out and call tracer.step() after each update"
         )
     return found
+
+
+def _then(
+    args: tuple[Any, ...], kwargs: dict[str, Any], function: Callable[[], None]
+) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    """The arguments of a `step` whose closure calls `function` at its end; None without one."""
+    closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
+    if not callable(closure):
+        return None
+
+    @wraps(closure)
+    def called(*inner: Any, **named: Any) -> Any:
+        result = closure(*inner, **named)
+        function()
+        return result
+
+    if "closure" in kwargs:
+        return args, {**kwargs, "closure": called}
+    return (args[0], called, *args[2:]), kwargs
 
 
 def _parameters_of(optimizer: Optimizer) -> Iterable[torch.Tensor]:

@@ -95,7 +95,7 @@ class PreviousGradients:
         """After the optimizer's first step, check whether it changed the gradients."""
         if self._may_skip_copy is not None or not self._watched:
             return
-        for name in self._watched:
+        for name in self._watched.keys() & parameters.keys():
             gradient = parameters[name].grad
             if gradient is None or not torch.equal(local_part(gradient), self._kept[name].tensor):
                 self._may_skip_copy = False
@@ -122,7 +122,9 @@ class PreviousGradients:
     def _decide_on_copies(self, parameters: Mapping[str, Tensor]) -> None:
         if self._may_skip_copy is None and self._watched:
             self._may_skip_copy = all(
-                parameters[name].grad is not seen() for name, seen in self._watched.items()
+                parameters[name].grad is not seen()
+                for name, seen in self._watched.items()
+                if name in parameters
             )
         if self._may_skip_copy is not None:
             self._watched = {}

@@ -5,6 +5,7 @@ two of them, such as clipping, belongs to the second.
 """
 
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any
 
 import torch
@@ -47,7 +48,6 @@ class UpdateRecorder:
         self._record = record
         self._is_followed = is_followed
         self._on_end = on_end
-        self._weights_kept = False
         self._without_update = False
         self._optimizers = None if optimizer is None else self._follow(optimizer)
         self._scaler: ScalerObserver | None = None
@@ -74,6 +74,7 @@ class UpdateRecorder:
             self._scaler.detach()
         if self._optimizers is not None:
             self._optimizers.detach()
+        self.parameters.backward.detach()
 
     def use_optimizer(self, optimizer: Any) -> None:
         """Follow `optimizer`, one or several, in place of those before; ends a step under way."""
@@ -89,9 +90,30 @@ class UpdateRecorder:
         if self._optimizers is not None:
             self._optimizers.end_step()
 
+    def begin_step(self) -> None:
+        """Measure the weights, if no optimizer will show when they are updated."""
+        if self._optimizers is None:
+            self._begin(keep_weights=True)
+
+    def forward_begins(self) -> None:
+        """Prepare for the backward pass of a forward pass that begins in a recorded step."""
+        self.parameters.follow_arrivals()
+
+    def model_has_changed(self) -> None:
+        """Take up the parameters that were added, at the first forward pass of a recorded step."""
+        self.parameters.look_up()
+        if self._optimizers is None:
+            self.parameters.measure_weights(keep=True)
+
+    def backward_begins(self) -> Callable[[], None] | None:
+        """Return what measures the gradients once the backward pass now running has ended."""
+        record = self._record()
+        return None if record is None else partial(self._backward_ended, record)
+
     def begin_without_update(self) -> None:
         """Measure all parameters as they are, if nothing shows when the update is made."""
-        self._begin(keep_weights=False)
+        if self._optimizers is not None:
+            self._begin(keep_weights=False)
         self._measure_gradients(None)
 
     def finish(self, record: StepRecord | None) -> None:
@@ -99,29 +121,33 @@ class UpdateRecorder:
         if self._optimizers is not None and self._optimizers.count > 1:
             self._measure_gradients(None)  # those of optimizers that have not stepped
         if record is not None:
-            record.parameters = self.parameters.after_update(weights_kept=self._weights_kept)
+            record.parameters = self.parameters.after_update(
+                received_as_left=self._optimizers is None
+            )
             record.updated_by = self._optimizers.updated_by() if self._optimizers else {}
+        self.parameters.end_step()
+
+    def _backward_ended(self, record: StepRecord) -> None:
+        if record is self._record():
+            self.parameters.pass_ended()
 
     def _follow(self, optimizer: Any) -> Optimizers:
-        return Optimizers(optimizer, self._model, self._optimizer_begins, self._on_end)
+        return Optimizers(
+            optimizer, self._model, self._optimizer_begins, self._measure_gradients, self._on_end
+        )
 
     def _is_ours(self, optimizer: object) -> bool:
         return self._optimizers is not None and optimizer in self._optimizers
 
     def _begin(self, *, keep_weights: bool) -> None:
-        self._weights_kept = keep_weights and self._record() is not None
-        self.parameters.begin_update(
-            record=self._record() is not None, keep_weights=self._weights_kept
-        )
+        self.parameters.begin_update(record=self._record() is not None, keep_weights=keep_weights)
 
     def _measure_gradients(self, names: Collection[str] | None) -> None:
         self.parameters.measure_gradients(
             names, record=self._record() is not None, keep_gradients=self._is_followed()
         )
 
-    def _optimizer_begins(
-        self, optimizer: Optimizer, first: bool, names: Collection[str] | None
-    ) -> None:
+    def _optimizer_begins(self, optimizer: Optimizer, first: bool) -> None:
         record = self._record()
         if self._scaler is not None:
             self._scaler.note_step()
@@ -131,7 +157,6 @@ class UpdateRecorder:
                 record.skipped = record.skipped if found_inf is None else found_inf
         if first:
             self._begin(keep_weights=not self._without_update)
-        self._measure_gradients(names)
 
     def _step_is_skipped(self, optimizer: object) -> None:
         """The scaler did not call the optimizer: its step counts, and is marked."""

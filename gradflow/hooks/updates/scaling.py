@@ -18,11 +18,15 @@ from gradflow.hooks.records import Columns, StepRecord
 from gradflow.runs.format.schema import TABLES
 
 # The power of the scale to divide by, for each unit of a quantity of gradients.
-_POWERS = {
+_POWERS: dict[str, dict[str, int]] = {
     "gradients": {"unit of x": 1, "unit of x^2": 2},
     "junctions": {"unit of dL/dx": 1, "unit of (dL/dx)^2": 2},
     "parameters": {"loss / unit of w": 1},
 }
+
+
+# The scaler has taken the scale out of these, or leaves it to the optimizer: `parameter_scale`.
+_RECEIVED = ("parameters", "gradient_norm")
 
 
 class ScalerObserver:
@@ -115,21 +119,24 @@ def unscale(tables: dict[str, Columns], records: Sequence[StepRecord]) -> bool:
     Return False if the histograms had to be left out, see `unscale_histograms`.
     """
     histograms_kept = unscale_histograms(tables, records)
+    scales = {"scale": [r.scale for r in records], "received": [r.parameter_scale for r in records]}
+    by_step = {
+        kind: dict(zip((r.step for r in records), _to_array(values), strict=True))
+        for kind, values in scales.items()
+        if any(value is not None for value in values)
+    }
     for name, powers in _POWERS.items():
-        attribute = "parameter_scale" if name == "parameters" else "scale"
-        scales = [getattr(record, attribute) for record in records]
-        if name not in tables or all(scale is None for scale in scales):
-            continue
-        steps = dict(zip((r.step for r in records), _to_array(scales), strict=True))
-        columns = tables[name]
-        factors = np.array([steps[int(step)] for step in columns["step"]])
+        columns = tables.get(name, {})
         for quantity in TABLES[name].columns:
             power = powers.get(quantity.unit)
-            if power is not None and quantity.name in columns:
-                # A masked division would mark an infinite quotient as missing.
-                column = columns[quantity.name]
-                values = np.asarray(column.data) / factors**power
-                columns[quantity.name] = np.ma.array(values, mask=np.ma.getmaskarray(column))
+            kind = "received" if (name, quantity.name) == _RECEIVED else "scale"
+            if power is None or quantity.name not in columns or kind not in by_step:
+                continue
+            factors = np.array([by_step[kind][int(step)] for step in columns["step"]])
+            # A masked division would mark an infinite quotient as missing.
+            column = columns[quantity.name]
+            values = np.asarray(column.data) / factors**power
+            columns[quantity.name] = np.ma.array(values, mask=np.ma.getmaskarray(column))
     return histograms_kept
 
 

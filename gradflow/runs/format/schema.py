@@ -137,7 +137,18 @@ PARAMETERS = Table(
     (EPOCH, STEP, Quantity("parameter", "name", "qualified parameter name", dtype="str")),
     (
         Quantity("weight_norm", "unit of w", "|w| before the update"),
+        Quantity(
+            "backward_gradient_norm",
+            "loss / unit of w",
+            "|dL/dw| as the step's last backward pass left it, before clipping",
+        ),
         Quantity("gradient_norm", "loss / unit of w", "|dL/dw| as the optimizer receives it"),
+        Quantity(
+            "clipping_factor",
+            "1",
+            "gradient_norm / backward_gradient_norm: 1 if nothing changed it in between; missing "
+            "if both are 0",
+        ),
         Quantity("update_norm", "unit of w", "|w after - w before|"),
         Quantity("update_to_weight", "1", "update_norm / weight_norm", "CS231n, Stanford"),
         Quantity("gradient_cosine", "1", "cosine of dL/dw with that of the previous step"),
@@ -220,6 +231,22 @@ STEPS = Table(
             "scale", "1", "factor of the loss under loss scaling; recorded values do not contain it"
         ),
         Quantity("skipped", "1", "whether the gradient scaler skipped the update", dtype="bool"),
+        Quantity(
+            "backward_gradient_norm",
+            "loss / unit of w",
+            "root of the sum over all parameters of backward_gradient_norm^2",
+        ),
+        Quantity(
+            "gradient_norm",
+            "loss / unit of w",
+            "root of the sum over all parameters of gradient_norm^2",
+        ),
+        Quantity(
+            "clipping_factor",
+            "1",
+            "gradient_norm / backward_gradient_norm, of the parameters that have both: 1 without "
+            "clipping; missing if both are 0",
+        ),
     ),
 )
 MODES = Table(

@@ -1,6 +1,6 @@
 """Run under torchrun by test_distributed.py: train one model in two processes, traced.
 
-torchrun --nproc-per-node 2 distributed_training.py FOLDER ddp|fsdp|uneven|dies
+torchrun --nproc-per-node 2 distributed_training.py FOLDER ddp|static|fsdp|uneven|dies
 """
 
 import os
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 import gradflow
 
-BATCH, STEPS = 8, 3
+BATCH, STEPS, CLIPPED_TO = 8, 3, 0.1
 
 
 class Block(nn.Module):
@@ -48,6 +48,7 @@ def train(model, folder, share, on_step=lambda step: None):
             x, y = batch(step)
             optimizer.zero_grad()
             F.cross_entropy(model(x[share]), y[share]).backward()
+            nn.utils.clip_grad_norm_(model.parameters(), CLIPPED_TO)
             optimizer.step()
             if step == 1:
                 tracer.end_epoch(train_loss=0.0)
@@ -65,7 +66,8 @@ def main(folder, kind):
     else:
         if kind == "uneven" and rank == 1:
             model[1] = nn.Sequential(nn.ReLU(), nn.Tanh())
-        model = nn.parallel.DistributedDataParallel(model)
+        # With a static graph, DDP averages the gradients of the first pass later than otherwise.
+        model = nn.parallel.DistributedDataParallel(model, static_graph=kind == "static")
     share = slice(rank * BATCH // size, (rank + 1) * BATCH // size)
 
     def die(step):

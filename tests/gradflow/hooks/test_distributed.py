@@ -17,7 +17,7 @@ import torch
 import gradflow
 
 SCRIPT = Path(__file__).with_name("distributed_training.py")
-TOLERANCE = 1e-5
+TOLERANCE, CLIPPED_TO = 1e-5, 0.1
 
 
 class Launched(NamedTuple):
@@ -86,7 +86,7 @@ fsdp = pytest.param(
 )
 
 
-@pytest.fixture(scope="module", params=["ddp", fsdp])
+@pytest.fixture(scope="module", params=["ddp", "static", fsdp])
 def joint(request, tmp_path_factory):
     """The folder of a run of two processes, and what their launcher says of them."""
     folder = tmp_path_factory.mktemp("joint") / "run"
@@ -103,15 +103,24 @@ def test_two_processes_record_what_one_does(joint, single):
         "gradients": "layer",
         "junctions": "layer",
         "parameters": "parameter",
+        "steps": None,
     }
     for table, key in keys.items():
-        index = ["epoch", "step", key]
+        index = ["epoch", "step", key] if key else ["epoch", "step"]
         mine, theirs = (getattr(r, table).set_index(index).sort_index() for r in (run, single))
         assert list(mine.index) == list(theirs.index), table
         for column in theirs.select_dtypes("number").columns:
             assert mine[column].to_numpy() == pytest.approx(
                 theirs[column].to_numpy(), rel=TOLERANCE, abs=TOLERANCE, nan_ok=True
             ), (table, column)
+
+
+def test_the_total_norm_is_that_of_the_averaged_gradient_before_and_after_clipping(joint):
+    folder, result = joint
+    assert result.returncode == 0, result.stderr
+    steps = gradflow.open_run(folder).steps
+    assert (steps.backward_gradient_norm > 2 * CLIPPED_TO).all()
+    assert steps.gradient_norm.tolist() == pytest.approx([CLIPPED_TO] * len(steps), rel=1e-4)
 
 
 def test_one_process_writes_and_both_end(joint):

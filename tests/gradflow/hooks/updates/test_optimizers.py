@@ -1,5 +1,8 @@
 """Steps of wrapped and of several optimizers, beside weights and gradients taken by hand."""
 
+import copy
+import pickle
+
 import pytest
 import torch
 from torch import nn
@@ -384,3 +387,12 @@ def test_hooks_come_off_all_of_them(tmp_path):
         assert not one._optimizer_step_pre_hooks
         assert not one._optimizer_step_post_hooks
     assert not model._forward_pre_hooks
+
+
+def test_a_model_with_several_optimizers_can_be_copied_while_it_is_traced(tmp_path):
+    model = network()
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=two(model)) as tracer:
+        twin = copy.deepcopy(model)
+        twin(batches(1)[0]).sum().backward()
+        pickle.loads(pickle.dumps(model))(batches(1)[0])
+        assert tracer.steps == 0

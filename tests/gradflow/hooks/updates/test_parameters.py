@@ -40,15 +40,18 @@ def test_a_gradient_of_zero_has_norm_zero_and_no_direction(tmp_path):
     assert rows.gradient_cosine.isna().all()
 
 
-def test_without_an_optimizer_the_update_is_missing_not_zero(tmp_path):
-    model = nn.Sequential(nn.Linear(2, 2))
+def test_without_an_optimizer_the_update_is_what_moved_between_two_steps(tmp_path):
+    model = nn.Sequential(nn.Linear(2, 2)).double()
+    before = {name: one.detach().norm().item() for name, one in model.named_parameters()}
     with gradflow.Tracer(model, tmp_path / "run") as tracer:
-        model(torch.ones(1, 2)).sum().backward()
+        model(torch.ones(1, 2, dtype=torch.float64)).sum().backward()
+        with torch.no_grad():
+            model[0].weight.sub_(0.5 * model[0].weight.grad)
         tracer.step()
-    rows = gradflow.open_run(tmp_path / "run").parameters
-    assert rows.update_norm.isna().all()
-    assert rows.update_to_weight.isna().all()
-    assert rows.weight_norm.notna().all()
+    rows = gradflow.open_run(tmp_path / "run").parameters.set_index("parameter")
+    assert rows.weight_norm.to_dict() == pytest.approx(before, rel=1e-12)
+    # The gradient is 1 in each of four elements; the bias did not move.
+    assert rows.update_norm.to_dict() == pytest.approx({"0.weight": 1.0, "0.bias": 0.0})
 
 
 def test_sparse_gradients_and_frozen_parameters():
@@ -59,7 +62,7 @@ def test_sparse_gradients_and_frozen_parameters():
     recorder = ParameterRecorder(model)
     recorder.begin_update(record=True, keep_weights=False)
     recorder.measure_gradients(None, record=True, keep_gradients=True)
-    values = recorder.after_update(weights_kept=False)
+    values = recorder.after_update(received_as_left=False)
     assert list(values) == ["table.weight"]
     # Row 1 was used twice, row 4 once: three times 2^2 and three times 1^2.
     assert float(values["table.weight"]["gradient_norm"]) == pytest.approx(np.sqrt(15))
