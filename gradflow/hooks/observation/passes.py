@@ -122,8 +122,8 @@ class BackwardPasses:
 def _call_after_pass(function: Callable[[], None], rounds: int = 2) -> None:
     """Call `function` when all that others do at the end of the running backward pass is done.
 
-    DDP and FSDP2 average gradients in calls that they queue while the pass runs, or that a call
-    queued so queues. They run in the order of the queue: this one queues itself again, behind
+    DDP and FSDP2 average gradients in calls that they queue while the pass runs, some in a call
+    that an earlier one queues. The queue runs in order: this one queues itself again, behind
     these.
     """
     then = function if rounds == 0 else partial(_call_after_pass, function, rounds - 1)

@@ -21,10 +21,9 @@ def batches(count):
 
 
 def norms(model):
+    found = {name: one.grad for name, one in model.named_parameters()}
     return {
-        name: float(one.grad.norm())
-        for name, one in model.named_parameters()
-        if one.grad is not None
+        name: float(gradient.norm()) for name, gradient in found.items() if gradient is not None
     }
 
 
@@ -57,7 +56,7 @@ class ByHand:
 
 
 def adaptive(model):
-    """Each parameter's gradient is at most a hundredth of its weight (NFNets, without its units)."""
+    """Each gradient is at most a hundredth of its weight, as in NFNets (there by row)."""
     for one in model.parameters():
         most = 0.01 * one.detach().norm()
         one.grad.mul_((most / one.grad.norm()).clamp(max=1.0))
