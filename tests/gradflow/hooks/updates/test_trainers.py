@@ -37,12 +37,13 @@ def test_loop_after_accelerators_prepare_with_accumulation_and_clipping(tmp_path
     model = network()
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
     model, optimizer, batches = accelerator.prepare(model, optimizer, DataLoader(examples(), BATCH))
-    expected = []
+    expected, left = [], []
     with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer) as tracer:
         for inputs, targets in batches:
             with accelerator.accumulate(model):
                 accelerator.backward(nn.functional.cross_entropy(model(inputs), targets))
                 if accelerator.sync_gradients:
+                    left.append({n: float(p.grad.norm()) for n, p in model.named_parameters()})
                     accelerator.clip_grad_norm_(model.parameters(), 0.1)
                     expected.append({n: float(p.grad.norm()) for n, p in model.named_parameters()})
                 optimizer.step()
@@ -53,6 +54,7 @@ def test_loop_after_accelerators_prepare_with_accumulation_and_clipping(tmp_path
     for step, norms in enumerate(expected):
         found = rows[rows.step == step].set_index("parameter")
         assert found.gradient_norm.to_dict() == pytest.approx(norms, rel=1e-5)
+        assert found.backward_gradient_norm.to_dict() == pytest.approx(left[step], rel=1e-5)
     assert set(rows.optimizer) == {"AdamW"}
     assert (rows.update_norm > 0).all()
 
@@ -87,7 +89,8 @@ def train_bert(folder, options=None, **arguments):
     ]
     given = TrainingArguments(
         str(folder.parent / "trainer"), num_train_epochs=2, per_device_train_batch_size=4,
-        report_to=[], disable_tqdm=True, use_cpu=True, save_strategy="no", **arguments,
+        report_to=[], disable_tqdm=True, use_cpu=True, save_strategy="no", max_grad_norm=0.2,
+        **arguments,
     )  # fmt: skip
     callback = Traced(folder, **(options or {}))
     Trainer(model, given, train_dataset=data, callbacks=[callback]).train()
@@ -101,6 +104,11 @@ def test_every_parameter_of_a_trainer_has_its_gradient_in_every_step(tmp_path):
     assert set(rows.parameter) == {name for name, _ in model.named_parameters()}
     assert (rows.groupby("parameter").step.nunique() == 8).all()
     assert rows.gradient_norm.notna().all()
+    # The Trainer clips the total norm, in some steps.
+    steps = run.steps
+    assert (steps.backward_gradient_norm > 0.2).any()
+    clipped = steps.backward_gradient_norm.clip(upper=0.2).tolist()
+    assert steps.gradient_norm.tolist() == pytest.approx(clipped, rel=1e-5)
     # Weight decay for matrices, none for biases and norms: two groups, as Trainer makes them.
     assert set(rows.group) == {0, 1}
     assert rows.learning_rate.iloc[0] > rows.learning_rate.iloc[-1] > 0
@@ -121,3 +129,50 @@ def test_a_trainer_that_compiles_the_model_is_recorded_as_one_that_does_not(tmp_
         assert len(mine) > 0
         pd.testing.assert_frame_equal(mine, theirs, rtol=1e-3, atol=1e-6)
     assert sorted(run.activations.step.unique()) == [0, 3, 6]
+
+
+def test_lightning_measures_what_its_closure_leaves_after_clipping(tmp_path):
+    lightning = pytest.importorskip("lightning")
+    left, received = [], []
+
+    class Module(lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.layers = network()
+
+        def training_step(self, batch):
+            return nn.functional.cross_entropy(self.layers(batch[0]), batch[1])
+
+        def on_after_backward(self):
+            left.append({n: float(p.grad.norm()) for n, p in self.layers.named_parameters()})
+
+        def configure_gradient_clipping(self, optimizer, *args, **kwargs):
+            super().configure_gradient_clipping(optimizer, *args, **kwargs)
+            received.append({n: float(p.grad.norm()) for n, p in self.layers.named_parameters()})
+
+        def configure_optimizers(self):
+            return torch.optim.AdamW(self.parameters(), lr=0.01)
+
+    class Traced(lightning.Callback):
+        def on_train_start(self, trainer, module):
+            self.tracer = gradflow.Tracer(
+                module.layers, tmp_path / "run", optimizer=module.optimizers()
+            )
+            self.tracer.__enter__()
+
+        def on_train_end(self, trainer, module):
+            self.tracer.__exit__(None, None, None)
+
+    trainer = lightning.Trainer(
+        max_epochs=1, accelerator="cpu", logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, gradient_clip_val=0.1,
+        callbacks=[Traced()], default_root_dir=tmp_path,
+    )  # fmt: skip
+    trainer.fit(Module(), DataLoader(examples(), BATCH))
+    rows = gradflow.open_run(tmp_path / "run").parameters
+    assert rows.step.nunique() == len(left) == len(received) == BATCHES
+    for step in range(BATCHES):
+        found = rows[rows.step == step].set_index("parameter")
+        assert found.backward_gradient_norm.to_dict() == pytest.approx(left[step], rel=1e-5)
+        assert found.gradient_norm.to_dict() == pytest.approx(received[step], rel=1e-5)
+    assert (rows.update_norm > 0).all()
