@@ -35,14 +35,12 @@ def select_modules(
     default = list(observed_modules(model))
     if observe is None:
         return default
-    if isinstance(observe, (str, type)) or not isinstance(observe, Iterable):
-        observe = [observe]
-    selectors = list(observe)
+    selectors = selectors_of(observe)
     roles = {name: role for name, _, role in default}
     chosen = [
         (name, module, roles.get(name) or role_of(module) or "other")
         for name, module in named_modules(model)
-        if name and any(_chooses(selector, name, module, name in roles) for selector in selectors)
+        if name and any(chooses(one, name, module, by_default=name in roles) for one in selectors)
     ]
     if not chosen:
         raise TracingError(
@@ -50,6 +48,13 @@ def select_modules(
             "gradflow.layers(model) shows the names of its layers"
         )
     return chosen
+
+
+def selectors_of(selection: Selection) -> list[Selector]:
+    """Return the single selectors of a selection."""
+    if isinstance(selection, str | type) or not isinstance(selection, Iterable):
+        return [selection]
+    return list(selection)
 
 
 def layers(model: nn.Module, observe: Selection | None = None) -> "pd.DataFrame":
@@ -72,7 +77,11 @@ def layers(model: nn.Module, observe: Selection | None = None) -> "pd.DataFrame"
     )
 
 
-def _chooses(selector: object, name: str, module: nn.Module, by_default: bool) -> bool:
+def chooses(selector: object, name: str, module: nn.Module, *, by_default: bool = True) -> bool:
+    """Return whether `selector` selects `module`; a pattern does so only if it is `by_default`.
+
+    Raises `TracingError` if it is no selector.
+    """
     if isinstance(selector, str):
         if not _WILDCARDS & set(selector):
             return name == selector
@@ -82,6 +91,6 @@ def _chooses(selector: object, name: str, module: nn.Module, by_default: bool) -
     if callable(selector):
         return bool(selector(name, module))
     raise TracingError(
-        f"observe takes name patterns, module classes and functions of (name, module), "
+        f"observe= and groups= take name patterns, module classes and functions of (name, module), "
         f"not {selector!r}"
     )

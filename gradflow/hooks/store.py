@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from gradflow.hooks.distributed import Processes
+from gradflow.hooks.groups import Groups
 from gradflow.hooks.layers import LayerTable
 from gradflow.hooks.nonfinite import first_nonfinite
 from gradflow.hooks.records import Columns, StepRecord, concatenate, to_columns
@@ -35,12 +36,14 @@ class RecordStore:
         processes: Processes,
         layers: LayerTable,
         report: Callable[[str, str], None],
+        groups: Groups | None = None,
     ) -> None:
         self.nonfinite: dict[str, Any] | None = None
         self._writer = writer
         self._processes = processes
         self._layers = layers
         self._report = report
+        self._groups = groups
         self._records: list[StepRecord] = []
         self._columns: dict[str, list[Columns]] = {}
         self._steps = 0
@@ -93,6 +96,8 @@ class RecordStore:
         tables["steps"] |= step_totals(tables["steps"]["step"], tables.get("parameters"))
         if modes := self._mode_columns(records):
             tables["modes"] = modes
+        if self._groups is not None:
+            tables["groups"] = self._groups.columns(tables)
         for name, columns in tables.items():
             self._columns.setdefault(name, []).append(columns)
         if self.nonfinite is None:

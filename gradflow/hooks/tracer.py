@@ -17,6 +17,7 @@ from gradflow.hooks.compilation import UncompiledSteps
 from gradflow.hooks.distributed import Processes
 from gradflow.hooks.environment import environment
 from gradflow.hooks.epoch_rows import EpochRows
+from gradflow.hooks.groups import Groups
 from gradflow.hooks.layers import LayerTable
 from gradflow.hooks.nonfinite import nonfinite_message
 from gradflow.hooks.observation.layer_observer import LayerObserver
@@ -68,6 +69,9 @@ class Tracer:
         description: entries for `run.json`, such as network, seed, configuration and classes.
         observe: the modules to observe: name patterns, classes, functions of (name, module), one
             or several; by default all modules with a role. `gradflow.layers` shows them.
+        groups: named groups of parameters and layers, as selectors by name, such as
+            `{"attention": "*.attn.*"}`; their totals are in the table `groups`. A module that is
+            selected stands for all that is in it.
         scaler: the `torch.amp.GradScaler` that scales the loss: gradients are recorded without the
             scale, and steps that it skips are marked in the table `steps`. Needs the optimizer.
         passes: which backward passes are recorded: those that fill the `.grad` of a parameter, as
@@ -104,6 +108,7 @@ class Tracer:
         histograms: bool | int | Schedule = False,
         description: Mapping[str, Any] | None = None,
         observe: Selection | None = None,
+        groups: Mapping[str, Selection] | None = None,
         scaler: torch.amp.GradScaler | None = None,
         stop_on_nonfinite: bool = False,
         passes: Literal["backward", "all"] = "backward",
@@ -150,6 +155,9 @@ class Tracer:
         )
         self._uncompiled = UncompiledSteps()
         self._selection = observe
+        self._groups = Groups(groups, model) if groups else None
+        if self._groups is not None:
+            self._description["groups"] = self._groups.summary(self._observer.names)
         self._changes = ModelChanges(self._observer.names, self._updates.parameters.names)
         self._observer.select = self._select_again
         self._observer.on_forward = self._forward_begins
@@ -168,7 +176,9 @@ class Tracer:
     def __enter__(self) -> Self:
         refuse_untraceable(self._model)
         self._writer = self._open_writer()
-        self._store = RecordStore(self._writer, self._processes, self._layers, self._report)
+        self._store = RecordStore(
+            self._writer, self._processes, self._layers, self._report, self._groups
+        )
         if self._resume:
             with restoring(f"the tracer's state for {self.folder}"):
                 self._load_state_dict(self._resume)
@@ -389,6 +399,9 @@ class Tracer:
             names = self._observer.names, self._updates.parameters.names
             if self._changes.note(self._step, *names):
                 self.writer.describe(model_changes=self._changes.entries)
+            if self._groups is not None:
+                self._groups.look_up()
+                self.writer.describe(groups=self._groups.summary(self._observer.names))
         self._updates.forward_begins()
 
     def _end_step(self) -> None:

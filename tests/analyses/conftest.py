@@ -210,6 +210,8 @@ def parameter_rows(plan: Plan, layers: list[Any], generator: Any) -> list[dict[s
             "parameter": f"{layer['layer']}.weight",
             "weight_norm": 10.0,
             "gradient_norm": 0.1 * float(np.exp(0.1 * generator.standard_normal())),
+            "backward_gradient_norm": None,
+            "clipping_factor": None,
             "update_norm": 0.01,
             "update_to_weight": 0.001 * float(np.exp(0.1 * generator.standard_normal())),
             "gradient_cosine": 0.1,

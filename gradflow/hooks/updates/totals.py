@@ -56,6 +56,11 @@ def root_of_squares(values: Column, places: np.ndarray, count: int) -> Column:
     return np.ma.array(np.sqrt(squares), mask=numbers == 0)
 
 
+def quotient(above: Column, below: Column) -> Column:
+    """Return above / below; missing where one is, or where `below` is zero."""
+    return np.ma.masked_where(np.asarray(below.data) == 0, ratio(above, below))
+
+
 def ratio(above: Column, below: Column) -> Column:
     """Return above / below; missing where one is, or both are zero."""
     upper, lower = (np.asarray(one.data, dtype=float) for one in (above, below))

@@ -255,6 +255,50 @@ MODES = Table(
     (EPOCH, STEP, LAYER),
     (Quantity("mode", "name", "training or evaluation", dtype="str"),),
 )
+GROUPS = Table(
+    "groups",
+    "a named group of parameters and layers at a step: totals of their rows in the other tables",
+    (EPOCH, STEP, Quantity("group", "name", "as given to the tracer", dtype="str")),
+    (
+        Quantity(
+            "parameters", "parameters", "number of its trained parameter tensors", dtype="int32"
+        ),
+        Quantity("weight_norm", "unit of w", "root of the sum over them of weight_norm^2"),
+        Quantity(
+            "backward_gradient_norm",
+            "loss / unit of w",
+            "root of the sum over them of backward_gradient_norm^2",
+        ),
+        Quantity(
+            "gradient_norm", "loss / unit of w", "root of the sum over them of gradient_norm^2"
+        ),
+        Quantity(
+            "clipping_factor",
+            "1",
+            "gradient_norm / backward_gradient_norm, of those with both; missing if both are 0",
+        ),
+        Quantity("update_norm", "unit of w", "root of the sum over them of update_norm^2"),
+        Quantity("update_to_weight", "1", "update_norm / weight_norm"),
+        Quantity(
+            "layers",
+            "layers",
+            "number of its layers that ran; a block and a layer in it count as two",
+            dtype="int32",
+        ),
+        Quantity("output_norm", "unit of x", "root of the sum over them of norm^2 of the output"),
+        Quantity(
+            "output_gradient_norm",
+            "loss / unit of x",
+            "root of the sum over them of norm^2 of the gradient with respect to the output",
+        ),
+        Quantity(
+            "nonfinite",
+            "elements",
+            "sum over them of nonfinite, of outputs and gradients",
+            dtype="int64",
+        ),
+    ),
+)
 EPOCHS = Table(
     "epochs", "an epoch, with the scalars given to end_epoch", (EPOCH, STEP), (), open_ended=True
 )
@@ -291,6 +335,7 @@ TABLES = {
         JUNCTIONS,
         STEPS,
         MODES,
+        GROUPS,
         EPOCHS,
         IMAGES,
         PREDICTIONS,

@@ -23,6 +23,7 @@ STEP_TABLES = (
     "parameters",
     "junctions",
     "steps",
+    "groups",
 )
 
 

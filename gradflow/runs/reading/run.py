@@ -107,13 +107,18 @@ class Run:
 
     @property
     def steps(self) -> pd.DataFrame:
-        """One row per recorded step: its loss scale, and whether the update was skipped."""
+        """One row per recorded step: its loss scale, and the norm of the whole gradient."""
         return self.table("steps")
 
     @property
     def modes(self) -> pd.DataFrame:
         """One row per layer and change of its mode: training or evaluation."""
         return self.table("modes")
+
+    @property
+    def groups(self) -> pd.DataFrame:
+        """One row per (epoch, step, group): totals of the groups that the tracer was given."""
+        return self.table("groups")
 
     @property
     def images(self) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from analyses.registry import Outcome
 from analyses.result import AnalysisResult, Estimate, Finding, Table, Verdict
 from gradflow import report
 from gradflow.live import watch as watching
+from gradflow.runs.format.schema import TABLES
 from gradflow.runs.writing.run import ExperimentWriter, RunWriter
 from reports.elements import Document
 from reports.formats import parse_formats
@@ -212,7 +213,8 @@ def test_tables_that_grow_within_an_epoch_wait_for_its_end(recording, printed):
     until(lambda: printed().count(" s)") == 1)
     recording.writer.append(
         "steps",
-        {"epoch": [2], "step": [10], "scale": [None], "skipped": [False]},
+        {quantity.name: [None] for quantity in TABLES["steps"].columns}
+        | {"epoch": [2], "step": [10], "skipped": [False]},
         10,
         14,
     )

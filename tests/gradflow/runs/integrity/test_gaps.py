@@ -31,6 +31,8 @@ def test_steps_that_another_table_has_are_missed(folder):
         steps = list(range(10))
         columns = {"epoch": [1 + step // 2 for step in steps], "step": steps}
         columns |= {"scale": [1.0] * 10, "skipped": [False] * 10}
+        norms = ("backward_gradient_norm", "gradient_norm", "clipping_factor")
+        columns |= dict.fromkeys(norms, [1.0] * 10)
         writer.append("steps", columns, 0, 9)
     first, *_, last = sorted(folder.glob("gradients/*"))
     first.unlink()

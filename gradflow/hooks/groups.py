@@ -1,0 +1,164 @@
+"""Named groups of parameters and layers, and their totals in each step.
+
+The totals are computed from the rows of the other tables when these are transferred.
+"""
+
+from collections.abc import Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from gradflow.errors import TracingError
+from gradflow.hooks.records import Columns
+from gradflow.hooks.selection import Selection, chooses, selectors_of
+from gradflow.hooks.updates.totals import gradient_totals, quotient, root_of_squares
+from gradflow.hooks.wrappers import named_modules, named_parameters
+
+
+class Groups:
+    """The groups that a user has named, with the parameters and layers of each.
+
+    A name once in a group stays there, also if the model loses what has it.
+
+    Args:
+        given: selectors by the group's name, as those of `observe`. One that selects a module
+            selects all that is in it; patterns and exact names also select single parameters.
+        model: whose parameters and layers are grouped.
+
+    Raises `TracingError` if a group has neither a module nor a parameter.
+    """
+
+    def __init__(self, given: Mapping[str, Selection], model: nn.Module) -> None:
+        if not isinstance(given, Mapping):
+            raise TracingError(
+                f'groups= is a mapping such as {{"attention": "*.attn.*"}}, not {given!r}'
+            )
+        self._model = model
+        self._selections = dict(given)
+        self._layers: dict[str, dict[str, None]] = {name: {} for name in given}
+        self._parameters: dict[str, dict[str, None]] = {name: {} for name in given}
+        self.look_up()
+        for name in given:
+            if not self._layers[name] and not self._parameters[name]:
+                raise TracingError(
+                    f"the group {name!r} of groups= has no layer and no parameter of the model: "
+                    "gradflow.layers(model) shows the names of its layers"
+                )
+
+    def look_up(self) -> None:
+        """Look up what belongs to each group now."""
+        for name, selection in self._selections.items():
+            modules, parameters = _members(self._model, selection)
+            self._layers[name] |= modules
+            self._parameters[name] |= parameters
+
+    def summary(self, observed: list[str]) -> dict[str, dict[str, list[str]]]:
+        """Return the entry `groups` of `run.json`; `observed` are the names of observed layers."""
+        return {
+            name: {
+                "layers": [layer for layer in observed if layer in self._layers[name]],
+                "parameters": list(self._parameters[name]),
+            }
+            for name in self._selections
+        }
+
+    def columns(self, tables: Mapping[str, Columns]) -> Columns:
+        """Return the rows of the table `groups`, one for each step of `tables` and each group."""
+        steps = tables["steps"]["step"]
+        per_group = [
+            {
+                **_parameter_totals(tables.get("parameters"), self._parameters[name], steps),
+                **_layer_totals(tables, self._layers[name], steps),
+            }
+            for name in self._selections
+        ]
+        count = len(per_group)
+        columns: Columns = {
+            "epoch": np.ma.array(np.repeat(tables["steps"]["epoch"], count)),
+            "step": np.ma.array(np.repeat(steps, count)),
+            "group": np.ma.array([*self._selections] * len(steps), dtype=object),
+        }
+        for quantity in per_group[0] if per_group else ():
+            by_step = np.ma.stack([totals[quantity] for totals in per_group], axis=1)
+            columns[quantity] = by_step.reshape(-1)
+        return columns
+
+
+def _members(model: nn.Module, selection: Selection) -> tuple[dict[str, None], dict[str, None]]:
+    """Return the names of the modules and of the parameters that `selection` selects."""
+    selectors = selectors_of(selection)
+    # The model itself is a layer only if it is a single one; it is then named after its class.
+    whole = type(model).__name__ if next(model.children(), None) is None else ""
+    modules: dict[str, None] = {}
+    for name, module in named_modules(model):
+        called = name or whole
+        inside = bool(name) and name.rpartition(".")[0] in modules
+        if inside or (called and any(chooses(one, called, module) for one in selectors)):
+            modules[called] = None
+    patterns = [one for one in selectors if isinstance(one, str)]
+    parameters = {
+        name: None
+        for name, _ in named_parameters(model)
+        if (name.rpartition(".")[0] or whole) in modules
+        or any(fnmatchcase(name, pattern) for pattern in patterns)
+    }
+    return modules, parameters
+
+
+def _parameter_totals(
+    parameters: Columns | None, names: dict[str, None], steps: np.ndarray
+) -> Columns:
+    """Return the totals over the parameters in `names`: a value for each of `steps`."""
+    rows = _rows_of(parameters, "parameter", names)
+    places = _places(rows, steps)
+    totals: Columns = {
+        "parameters": np.ma.array(np.bincount(places, minlength=len(steps))),
+        "weight_norm": root_of_squares(rows["weight_norm"], places, len(steps)),
+        **gradient_totals(rows, places, len(steps)),
+        "update_norm": root_of_squares(rows["update_norm"], places, len(steps)),
+    }
+    totals["update_to_weight"] = quotient(totals["update_norm"], totals["weight_norm"])
+    return totals
+
+
+def _layer_totals(
+    tables: Mapping[str, Columns], names: dict[str, None], steps: np.ndarray
+) -> Columns:
+    """Return the totals over the layers in `names`: a value for each of `steps`."""
+    outputs, gradients = (
+        _rows_of(tables.get(name), "layer", names) for name in ("activations", "gradients")
+    )
+    forward, backward = _places(outputs, steps), _places(gradients, steps)
+    nonfinite = np.zeros(len(steps), dtype=np.int64)
+    for rows, places in ((outputs, forward), (gradients, backward)):
+        np.add.at(nonfinite, places, np.asarray(rows["nonfinite"], dtype=np.int64))
+    ran = np.bincount(forward, minlength=len(steps))
+    return {
+        "layers": np.ma.array(ran),
+        "output_norm": root_of_squares(outputs["norm"], forward, len(steps)),
+        "output_gradient_norm": root_of_squares(gradients["norm"], backward, len(steps)),
+        "nonfinite": np.ma.array(nonfinite, mask=ran == 0),
+    }
+
+
+class _NoRows(dict[str, Any]):
+    """The columns of a table without rows."""
+
+    def __missing__(self, name: str) -> Any:
+        return np.ma.array([], dtype=float)
+
+
+def _rows_of(columns: Columns | None, key: str, names: dict[str, None]) -> Columns:
+    """Return the rows of a table whose `key` is in `names`; of a layer, all its calls."""
+    if columns is None:
+        return _NoRows()
+    chosen = np.array([str(name).partition("#")[0] in names for name in columns[key]], dtype=bool)
+    return {name: column[chosen] for name, column in columns.items()}
+
+
+def _places(rows: Columns, steps: np.ndarray) -> np.ndarray:
+    """Return the place of each row's step among `steps`."""
+    order = {int(step): place for place, step in enumerate(steps)}
+    return np.array([order[int(step)] for step in rows["step"]], dtype=int)
