@@ -28,7 +28,7 @@ class SkipShares:
         blocks: columns layer, skip_type, in order of execution.
         by_epoch: median share of the skip, rows blocks numbered from 1, columns epoch.
         mean: share averaged over blocks and steps.
-        identity, projection: the same for the skips of one type; None without such skips.
+        identity, projection, gated: the same for the skips of one type; None without such skips.
         first: share at the first block.
         branches: expected number of branches passed, the sum of the branches' shares.
         skips_only: exact share that came along skips only; None if no path lengths were measured.
@@ -43,6 +43,7 @@ class SkipShares:
     mean: Mean
     identity: Mean | None
     projection: Mean | None
+    gated: Mean | None
     first: Mean
     branches: Mean
     skips_only: Mean | None
@@ -94,7 +95,7 @@ def skip_shares(network: str, runs: list[Run]) -> SkipShares:
         kind: _mean_over_blocks(
             [table.loc[:, (blocks["skip_type"] == kind).to_numpy()] for table in tables]
         )
-        for kind in ("identity", "projection")
+        for kind in ("identity", "projection", "gated")
         if (blocks["skip_type"] == kind).any()
     }
     return SkipShares(
@@ -104,6 +105,7 @@ def skip_shares(network: str, runs: list[Run]) -> SkipShares:
         mean=_mean_over_blocks(tables),
         identity=kinds.get("identity"),
         projection=kinds.get("projection"),
+        gated=kinds.get("gated"),
         first=_mean_over_blocks([table.iloc[:, :1] for table in tables]),
         branches=mean_over_steps([_sum_over_blocks(1 - table) for table in tables]),
         skips_only=_skips_only(runs),

@@ -129,6 +129,7 @@ def _estimates(one: SkipShares) -> tuple[Estimate, ...]:
         ("mean share of the skips", one.mean),
         ("mean share, identity skips", one.identity),
         ("mean share, projections", one.projection),
+        ("mean share, gated skips", one.gated),
         ("share at the first block, through its skip", one.first),
         ("expected number of branches passed", one.branches),
     ]

@@ -106,8 +106,10 @@ class PendingPass:
         self._commit()
         self.record.add_gradient(layers, seen)
 
-    def add_junction(self, layer: str, entry: JunctionRecord) -> "PendingJunction":
+    def add_junction(self, layer: str, entry: JunctionRecord) -> "JunctionRecord | PendingJunction":
         """Add the junction of the block `layer`; return what takes its gradients."""
+        if self._committed:
+            return self.record.add_junction(layer, entry)
         self._junctions[layer] = entry
         return PendingJunction(self, layer)
 

@@ -3,6 +3,7 @@
 import weakref
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -10,17 +11,53 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from gradflow.hooks.layers import LayerTable, first_tensor
-from gradflow.hooks.observation.forward_passes import PendingPass
+from gradflow.hooks.observation.forward_passes import PendingJunction, PendingPass
 from gradflow.hooks.observation.hook import Hook, ModuleHooks
+from gradflow.hooks.observation.junction_summary import JunctionSummary
 from gradflow.hooks.observation.passes import BackwardPasses
 from gradflow.hooks.records import JunctionRecord, StepRecord
 from gradflow.hooks.reduction.fused import Moments, moments
-from gradflow.hooks.residual.junctions import Junction, NodeOutput, find_junctions, watch_junction
+from gradflow.hooks.residual.additions import GATED
+from gradflow.hooks.residual.graph import Structure
+from gradflow.hooks.residual.junctions import (
+    Junction,
+    NodeOutput,
+    find_junctions,
+    watch_junction,
+    watch_operation_on_view,
+)
 from gradflow.hooks.residual.module_order import ModuleOrder, may_add
 from gradflow.hooks.wrappers import named_modules
 
 # The layer name for additions in the forward of the model itself, whose own name is empty.
 MODEL = "(model)"
+# An operation in place on a view: the structure of its graph, and its place there.
+_OnView = tuple[Structure, int]
+# Most of these that are kept in mind; a model whose structure changes has new ones at every step.
+_MOST_ON_VIEWS = 10_000
+
+
+@dataclass
+class _Candidate:
+    """A residual addition, if the operations `on_views` add; `kept` is its record once named."""
+
+    module: str
+    entry: JunctionRecord
+    on_views: list[_OnView]
+    kept: JunctionRecord | PendingJunction | None = None
+
+
+@dataclass
+class _Pass:
+    """A recorded forward pass.
+
+    Its additions have names at once, or, as long as it is not known of an operation in place on a
+    view whether it adds, at the end of the backward pass, which tells.
+    """
+
+    record: StepRecord | PendingPass
+    candidates: list[_Candidate]
+    named: bool = False
 
 
 class JunctionObserver:
@@ -43,9 +80,9 @@ class JunctionObserver:
         self._order = ModuleOrder()
         self._outputs: dict[NodeOutput, tuple[str, Moments]] = {}
         self._inputs: dict[NodeOutput, tuple[weakref.ref[Tensor], int]] = {}
-        self._passes = 0
-        self._names: set[str] = set()
-        self._concatenations = 0
+        self._summary = JunctionSummary()
+        # Whether an operation in place on a view, known by graph and place, is an addition.
+        self._adds: dict[_OnView, bool] = {}
 
     def attach(self, model: nn.Module, hook: Callable[[Callable[..., None]], Hook]) -> None:
         """Register the hooks, each made by `hook`, on the modules that have none yet."""
@@ -86,33 +123,15 @@ class JunctionObserver:
 
     def summary(self) -> dict[str, Any]:
         """Return the entry of `run.json` on residual additions."""
-        if self._passes == 0:
-            sentence = "no forward pass was recorded"
-        elif self._names:
-            sentence = f"{len(self._names)} found"
-        elif self._concatenations:
-            sentence = "none found: the model concatenates instead of adding"
-        else:
-            sentence = "none found: the model has no skip connections"
-        return {
-            "found": len(self._names),
-            "sentence": sentence,
-            "passes": self._passes,
-            "concatenations": self._concatenations,
-        }
+        return self._summary.entry()
 
     def state_dict(self) -> dict[str, Any]:
         """Return the counts of the summary."""
-        return {
-            "passes": self._passes,
-            "names": sorted(self._names),
-            "concatenations": self._concatenations,
-        }
+        return self._summary.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore the counts in `state`."""
-        self._passes, self._concatenations = state["passes"], state["concatenations"]
-        self._names = set(state["names"])
+        self._summary.load_state_dict(state)
 
     def _enter(self, name: str, module: nn.Module, _: Any) -> None:
         if self._current_record() is not None:
@@ -130,36 +149,77 @@ class JunctionObserver:
         self._inputs.clear()
 
     def _record(self, record: StepRecord | PendingPass, output: Any) -> None:
-        junctions, concatenations = find_junctions(output, self._order.start)
-        self._passes += 1
-        self._concatenations = max(self._concatenations, concatenations)
-        counts: Counter[str] = Counter()
-        for junction in junctions:
-            module = self._order.module_at(junction.sequence)
-            if module is None:
-                continue
-            counts[module] += 1
-            layer = module if counts[module] == 1 else f"{module}+{counts[module]}"
-            self._names.add(layer)
-            self._watch(record, layer, junction)
-
-    def _watch(self, record: StepRecord | PendingPass, layer: str, junction: Junction) -> None:
-        for node in junction.skip_nodes:
-            if (node, 0) in self._outputs:
-                self._layers.mark_projection(self._outputs[node, 0][0])
-        branch = None if junction.branch is None else self._moments_of(junction.branch)
-        entry = JunctionRecord(junction.skip_type, self._moments_of(junction.skip), branch)
-        kept = record.add_junction(layer, entry)
-        watch_junction(
-            junction,
-            lambda products: self._backward_passes.call_at_end(
-                partial(kept.add_products, products)
-            ),
-            self._backward_passes.belongs_to_step,
+        found = find_junctions(output, self._order.start)
+        self._summary.add_pass(
+            found.concatenations,
+            sum(map(self._is_outside_cells, found.other_sums)),
+            sum(map(self._is_outside_cells, found.other_on_views)),
         )
+        if len(self._adds) > _MOST_ON_VIEWS:
+            self._adds.clear()
+        taken = [one for one in found.junctions if self._may_be_residual(one, found.structure)]
+        candidates = [self._candidate(one, found.structure) for one in taken]
+        seen = _Pass(record, candidates)
+        if all(view in self._adds for one in candidates for view in one.on_views):
+            self._name(seen)
+        for junction, candidate in zip(taken, candidates, strict=True):
+            self._watch(junction, candidate, seen)
 
-    def _moments_of(self, made: NodeOutput) -> Moments | None:
+    def _may_be_residual(self, junction: Junction, structure: Structure) -> bool:
+        module = self._order.module_at(junction.sequence)
+        # The other sums within a recurrent cell are what its gates are computed from.
+        if module is None or (module in self._order.cells and junction.skip_type != GATED):
+            return False
+        return all(self._adds.get((structure, place), True) for place, _ in junction.on_views)
+
+    def _candidate(self, junction: Junction, structure: Structure) -> _Candidate:
+        if junction.skip_type != GATED:
+            for node in junction.skip_nodes:
+                if (node, 0) in self._outputs:
+                    self._layers.mark_projection(self._outputs[node, 0][0])
+        module = self._order.module_at(junction.sequence)
+        assert module is not None
+        skip, branch = self._moments_of(junction.skip), self._moments_of(junction.branch)
+        entry = JunctionRecord(junction.skip_type, skip, branch)
+        return _Candidate(module, entry, [(structure, place) for place, _ in junction.on_views])
+
+    def _watch(self, junction: Junction, candidate: _Candidate, seen: _Pass) -> None:
+        for view, (_, node) in zip(candidate.on_views, junction.on_views, strict=True):
+            if view not in self._adds:
+                watch_operation_on_view(node, partial(self._adds.__setitem__, view))
+
+        def deliver(products: Tensor) -> None:
+            self._backward_passes.call_at_end(partial(self._add, seen, candidate, products))
+
+        watch_junction(junction, deliver, self._backward_passes.belongs_to_step)
+
+    def _add(self, seen: _Pass, candidate: _Candidate, products: Tensor) -> None:
+        self._name(seen)
+        if candidate.kept is not None:
+            candidate.kept.add_products(products)
+
+    def _name(self, seen: _Pass) -> None:
+        """Add to the record those candidates of the pass that are known to be additions."""
+        if seen.named:
+            return
+        seen.named = True
+        counts: Counter[str] = Counter()
+        for one in seen.candidates:
+            if all(self._adds.get(view, False) for view in one.on_views):
+                counts[one.module] += 1
+                number = counts[one.module]
+                layer = one.module if number == 1 else f"{one.module}+{number}"
+                self._summary.names.add(layer)
+                one.kept = seen.record.add_junction(layer, one.entry)
+
+    def _is_outside_cells(self, sequence: int) -> bool:
+        module = self._order.module_at(sequence)
+        return module is not None and module not in self._order.cells
+
+    def _moments_of(self, made: NodeOutput | None) -> Moments | None:
         """Return the moments of a summand; None if its tensor is gone or was changed in place."""
+        if made is None:
+            return None
         if made in self._outputs:
             return self._outputs[made][1]
         reference, version = self._inputs.get(made, (None, 0))

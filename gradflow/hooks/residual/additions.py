@@ -15,28 +15,33 @@ if these conditions hold:
   embedding that is added again in every layer is not the x of a residual addition.
 - Skip and branch do not select different parts of x, as in a coupling layer or a recurrent layer.
 
+Where no such skip is found, a gated one is looked for: y = a x + branch(x), where the gate a is
+computed from x, as in highway networks (Srivastava et al. 2015) and in a GRU cell whose state is x.
+All data must enter gate and branch through x. The gate's own dependence on x is part of the branch.
+
 If nothing else reads the inner sum of (x + f(x)) + g(x), it is one addition with the branch f + g.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
-from gradflow.hooks.residual.graph import INPUT, PARAMETER, Edge, Inputs, Structure, Value
+from gradflow.hooks.residual.graph import PARAMETER, Edge, Structure, Value
 from gradflow.hooks.residual.operations import (
     ALLOWED_ON_SKIP,
     ELEMENTARY,
-    LOOKUPS,
-    NORMALIZATIONS,
+    GATES,
+    MULTILINEAR,
     SELECTIONS,
-    WEIGHTED,
     count_weighted_maps,
-    data_position,
-    is_custom,
 )
+from gradflow.hooks.residual.paths import Branch, Paths, Skip, Summands
+from gradflow.hooks.residual.sums import FIRST_IS_SUMMAND, ON_VIEW
 
-# A path with more operations than this is not a skip.
-_MAX_OPERATIONS_ON_SKIP = 16
+# Of a formula made of products; a deeper one is a branch.
+_DEPTH = 8
+
+IDENTITY, PROJECTION, GATED = "identity", "projection", "gated"
 
 
 @dataclass(frozen=True)
@@ -45,194 +50,161 @@ class ResidualAddition:
 
     Fields:
         addition: the node of the addition.
+        skip_type: `GATED` if data computed from x multiplies the skip, `PROJECTION` if the skip has
+            weights, otherwise `IDENTITY`.
         x: the tensor from which both paths start.
-        skip_end, branch_end: the summands; `branch_end` is None if the branch is itself a sum whose
-            terms were added to the skip one by one.
+        skip_end: the skip as it enters the addition.
+        sums: the sum; if it is in place on a view, the base of the view, and then the views of it.
+        summands: skip and branch as they are added; None for one that no operation computed, such
+            as a branch that is itself a sum whose terms were added to the skip one by one.
         skip_nodes: the operations on the skip; none for the identity.
         skip_edges, branch_edges: the edges by which the two paths read x.
         other_edges: the edges by which other operations read x.
-        projection: whether the skip has weights.
+        on_views: operations in place on a view, which this addition takes for additions.
     """
 
     addition: int
+    skip_type: str
     x: Value
     skip_end: Value
-    branch_end: Value | None
+    sums: tuple[Value, ...]
+    summands: tuple[Value | None, Value | None]
     skip_nodes: tuple[int, ...]
     skip_edges: tuple[Edge, ...]
     branch_edges: tuple[Edge, ...]
     other_edges: tuple[Edge, ...]
-    projection: bool
+    on_views: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Additions:
+    """The sums of computed tensors in a `Structure`, without those within a residual addition.
+
+    Fields:
+        residual: the residual additions.
+        sums, on_views: the nodes of all sums, and of all operations of two tensors in place on a
+            view, which may be sums.
+    """
+
+    residual: tuple[ResidualAddition, ...]
+    sums: tuple[int, ...]
+    on_views: tuple[int, ...]
 
 
 @lru_cache(maxsize=8)
-def find_residual_additions(structure: Structure) -> tuple[ResidualAddition, ...]:
+def find_residual_additions(structure: Structure) -> Additions:
     """Return all residual additions, in the order in which the graph was built.
 
     Most models have the same structure at every step, so the latest few results are cached.
     """
-    return _Search(structure).residuals()
-
-
-@dataclass(frozen=True)
-class _Skip:
-    """A path from one summand of an addition back to x.
-
-    `sums` are the other additions on the path, `terms` the tensors that they add to the skip.
-    """
-
-    x: Value
-    last: Edge
-    operations: tuple[int, ...] = ()
-    sums: tuple[int, ...] = ()
-    terms: tuple[tuple[Edge, Value], ...] = ()
-
-
-@dataclass(frozen=True)
-class _Branch:
-    nodes: frozenset[int]
-    edges: tuple[Edge, ...]
-    dominated: bool
+    return _Search(structure).additions()
 
 
 class _Search:
     def __init__(self, structure: Structure) -> None:
+        self.paths = Paths(structure)
         self.kinds, self.inputs = structure.kinds, structure.inputs
-        self.outputs = frozenset(structure.outputs)
-        self.readers: dict[Value, list[Edge]] = {}
-        # For each node, the set of itself and its ancestors, as bits of an integer.
-        self.ancestry: list[int] = []
-        self.sources = 0
-        for node, (kind, inputs) in enumerate(zip(self.kinds, self.inputs, strict=True)):
-            ancestry = 1 << node
-            for position, value in enumerate(inputs):
-                if value is not None and value is not PARAMETER:
-                    ancestry |= self.ancestry[value.node]
-                    self.readers.setdefault(value, []).append(Edge(node, position))
-            self.ancestry.append(ancestry)
-            if _is_source(kind, inputs):
-                self.sources |= 1 << node
 
-    def residuals(self) -> tuple[ResidualAddition, ...]:
+    def additions(self) -> Additions:
         found: dict[int, ResidualAddition] = {}
-        for node, kind in enumerate(self.kinds):
-            if kind != "Add":
+        looked_at: set[int] = set()
+        for node in range(len(self.kinds)):
+            summands = self.paths.summands(node)
+            if not summands:
                 continue
-            values = [value for value in self.inputs[node] if self._is_computed(value)]
-            if len(values) == 2 and values[0] != values[1]:
-                residual, merged = self._residual_at(node)
-                if residual is not None:
-                    for inner in merged:
-                        if inner in found and found[inner].x == residual.x:
-                            del found[inner]
-                    found[node] = residual
-        return tuple(found.values())
+            looked_at.add(node)
+            skip = self._skip_of(node, summands)
+            if skip is None:
+                continue
+            for inner in skip.sums:
+                looked_at.discard(inner)
+                if inner in found and found[inner].x == skip.x:
+                    del found[inner]
+            found[node] = self._residual(node, skip)
+        on_views = tuple(node for node in sorted(looked_at) if self.kinds[node] == ON_VIEW)
+        sums = tuple(node for node in sorted(looked_at) if self.kinds[node] != ON_VIEW)
+        return Additions(tuple(found.values()), sums, on_views)
 
-    def _residual_at(self, addition: int) -> tuple[ResidualAddition | None, tuple[int, ...]]:
+    def _skip_of(self, addition: int, summands: list[Summands]) -> Skip | None:
         skips = [
-            (skip, position)
-            for position in (0, 1)
-            if (skip := self._skip(addition, position)) is not None
+            skip for one in summands if not one.gates and (skip := self.paths.skip(one)) is not None
         ]
-        if not skips:
-            return None, ()
-        skip, position = min(skips, key=lambda entry: (len(entry[0].operations), entry[1]))
-        end, other = self._value(addition, position), self._value(addition, 1 - position)
-        terms = ((Edge(addition, 1 - position), other), *skip.terms)
-        branch = self._branch(skip.x, terms)
-        if not self._is_residual(addition, skip, branch):
-            return None, ()
+        # The first of the shortest of those with the fewest weights.
+        skip = min(
+            skips,
+            key=lambda skip: (self._weights(skip.operations), len(skip.operations)),
+            default=None,
+        )
+        if skip is not None:
+            branch = self.paths.branch(skip)
+            if self._is_residual(addition, skip, branch):
+                return skip
+            if not self._is_elementary(branch):
+                return None
+        return self._gated_skip_of(summands)
+
+    def _gated_skip_of(self, summands: list[Summands]) -> Skip | None:
+        skips = [
+            skip
+            for one in summands
+            if (skip := self.paths.gated_skip(one, self._is_gated_residual)) is not None
+        ]
+        return min(skips, key=lambda skip: len(skip.operations), default=None)
+
+    def _residual(self, addition: int, skip: Skip) -> ResidualAddition:
+        branch = self.paths.branch(skip)
+        weighted = any(self._has_weights(node) for node in skip.operations)
         known = {skip.last, *branch.edges}
-        residual = ResidualAddition(
+        on_views = (node for node in (addition, *skip.sums) if self.kinds[node] == ON_VIEW)
+        return ResidualAddition(
             addition=addition,
+            skip_type=GATED if skip.gates else PROJECTION if weighted else IDENTITY,
             x=skip.x,
-            skip_end=skip.x if skip.sums and not skip.operations else end,
-            branch_end=None if skip.terms else other,
+            skip_end=skip.x if skip.sums and not skip.operations else skip.end[1],
+            sums=(Value(addition, 0), *self._views_of(addition)),
+            summands=self._summands(addition, skip),
             skip_nodes=skip.operations,
             skip_edges=(skip.last,),
             branch_edges=branch.edges,
-            other_edges=tuple(edge for edge in self.readers[skip.x] if edge not in known),
-            projection=any(self._has_weights(node) for node in skip.operations),
+            other_edges=tuple(edge for edge in self.paths.reads(skip) if edge not in known),
+            on_views=tuple(on_views),
         )
-        return residual, skip.sums
+
+    def _views_of(self, addition: int) -> list[Value]:
+        if self.kinds[addition] != ON_VIEW:
+            return []
+        readers = self.paths.readers.get(Value(addition, 0), [])
+        return [Value(edge.node, 0) for edge in readers if self.kinds[edge.node] == "AsStrided"]
+
+    def _summands(self, addition: int, skip: Skip) -> tuple[Value | None, Value | None]:
+        (edge, end), kind = skip.end, self.kinds[addition]
+        if kind == "Add":
+            if skip.sums:
+                return None if skip.gates or skip.operations else skip.x, None
+            return end, self.inputs[addition][1 - edge.position]
+        first = kind in FIRST_IS_SUMMAND and edge.position == 0 and not skip.sums
+        return end if first else None, None
 
     def _has_weights(self, node: int) -> bool:
         """Whether an operation on a skip has weights, even frozen or computed ones."""
         inputs = self.inputs[node]
-        given = sum(map(self._is_computed, inputs))
+        given = len(self.paths.computed(node))
         kind = self.kinds[node]
         return count_weighted_maps(kind) > 0 or (
             kind != "Add" and (PARAMETER in inputs or given > 1)
         )
 
-    def _skip(self, addition: int, position: int) -> _Skip | None:
-        """The shortest path from a summand back to a tensor that the other summand comes from."""
-        other = self.ancestry[self._value(addition, 1 - position).node]
-        pending = [_Skip(self._value(addition, position), Edge(addition, position))]
-        while pending:
-            path = pending.pop(0)
-            if other >> path.x.node & 1:
-                return path
-            pending.extend(self._paths_one_step_back(path))
-        return None
-
-    def _paths_one_step_back(self, path: _Skip) -> Iterator[_Skip]:
-        node = path.x.node
-        kind, inputs = self.kinds[node], self.inputs[node]
-        values = [
-            (Edge(node, position), value)
-            for position, value in enumerate(inputs)
-            if value is not None and self._is_computed(value)
-        ]
-        if kind == "Add" and len(values) == 2:
-            if len(self.readers[path.x]) == 1 and node not in self.outputs:
-                for (edge, value), term in zip(values, values[::-1], strict=True):
-                    sums, terms = (*path.sums, node), (*path.terms, term)
-                    yield _Skip(value, edge, path.operations, sums, terms)
-            return
-        operations = (*path.operations, node)
-        weights = sum(count_weighted_maps(self.kinds[one]) for one in operations)
-        # An addition that reaches this line adds a parameter or a constant.
-        if (
-            kind not in ALLOWED_ON_SKIP | {"Add"}
-            or weights > 1
-            or len(operations) > _MAX_OPERATIONS_ON_SKIP
-        ):
-            return
-        # Weights are computed from parameters alone. The other input of the operation is its data.
-        data = [entry for entry in values if self.ancestry[entry[1].node] & self.sources] or values
-        if len(data) == 1:
-            edge, value = data[0]
-            yield _Skip(value, edge, operations, path.sums, path.terms)
-
-    def _branch(self, x: Value, terms: tuple[tuple[Edge, Value], ...]) -> _Branch:
-        """Return all operations between x and the summands `terms`."""
-        nodes: set[int] = set()
-        edges, dominated = [], True
-        pending = list(terms)
-        while pending:
-            edge, value = pending.pop()
-            if value == x:
-                edges.append(edge)
-            elif not self.ancestry[value.node] >> x.node & 1:
-                dominated = dominated and not self.ancestry[value.node] & self.sources
-            elif value.node not in nodes and value.node != x.node:
-                nodes.add(value.node)
-                pending.extend(
-                    (Edge(value.node, position), given)
-                    for position, given in enumerate(self.inputs[value.node])
-                    if given is not None and self._is_computed(given)
-                )
-        return _Branch(frozenset(nodes), tuple(sorted(set(edges))), dominated)
-
-    def _is_residual(self, addition: int, skip: _Skip, branch: _Branch) -> bool:
-        if not branch.edges or self._is_elementary(branch):
+    def _is_residual(self, addition: int, skip: Skip, branch: Branch) -> bool:
+        weights = self._weights(branch.nodes) + count_weighted_maps(self.kinds[addition])
+        on_skip = self._weights(skip.operations)
+        if not branch.edges or (self._is_elementary(branch) and not weights):
             return False
-        weights = sum(count_weighted_maps(self.kinds[node]) for node in branch.nodes)
-        on_skip = sum(count_weighted_maps(self.kinds[node]) for node in skip.operations)
         if skip.operations and weights <= on_skip:
             return False
-        if on_skip and all(self.kinds[node] in ALLOWED_ON_SKIP for node in branch.nodes):
+        if on_skip and (
+            all(self.kinds[node] in ALLOWED_ON_SKIP for node in branch.nodes)
+            or self._is_read_by_gates_alone(addition)
+        ):
             return False
         if self.kinds[skip.last.node] in SELECTIONS and all(
             self.kinds[edge.node] in SELECTIONS for edge in branch.edges
@@ -240,78 +212,73 @@ class _Search:
             return False
         if branch.dominated:
             return True
-        return not self._mixes_x_with_other_data(skip.x, branch) and self._is_on_every_path(
+        return not self._mixes_x_with_other_data(skip.x, branch) and self.paths.is_on_every_path(
             skip.x, addition
         )
 
-    def _is_elementary(self, branch: _Branch) -> bool:
+    def _is_gated_residual(self, skip: Skip) -> bool:
+        branch = self.paths.branch(skip)
+        if not branch.edges or not branch.dominated or self._is_elementary(branch):
+            return False
+        # In a coupling layer, the gate reads x through a constant mask.
+        if all(self._is_constant_factor(edge) for edge in branch.edges):
+            return False
+        added = [value for edge, value in skip.terms if edge not in skip.gates]
+        return not any(self._is_product_of_x(value, skip) for value in added)
+
+    def _is_constant_factor(self, edge: Edge) -> bool:
+        return self.kinds[edge.node] == "Mul" and len(self.paths.computed(edge.node)) == 1
+
+    def _is_product_of_x(self, value: Value, skip: Skip, depth: int = _DEPTH) -> bool:
+        """Whether `value` is x, or made of products with parts of x, and of no layer of it.
+
+        So it is in rotary embeddings and products of complex numbers.
+        """
+        if value == skip.x or value in skip.reshaped:
+            return True
+        kind = self.kinds[value.node]
+        given = self.paths.computed(value.node)
+        if not given or not depth or kind not in MULTILINEAR:
+            return False
+        parts = (self._is_product_of_x(part, skip, depth - 1) for _, part in given)
+        return any(parts) if kind == "Mul" else all(parts)
+
+    def _weights(self, nodes: Iterable[int]) -> int:
+        return sum(count_weighted_maps(self.kinds[node]) for node in nodes)
+
+    def _is_read_by_gates_alone(self, addition: int) -> bool:
+        """Whether the sum, with constants added, is what a gate is computed from."""
+        readers = self.paths.followers.get(addition, [])
+        while len(readers) == 1 and self._adds_a_constant(readers[0]):
+            readers = self.paths.followers.get(readers[0], [])
+        return bool(readers) and all(self.kinds[node] in GATES for node in readers)
+
+    def _adds_a_constant(self, node: int) -> bool:
+        return self.kinds[node] in ("Add", "Sub") and len(self.paths.computed(node)) == 1
+
+    def _is_elementary(self, branch: Branch) -> bool:
         return all(
             self.kinds[node] in ELEMENTARY and PARAMETER not in self.inputs[node]
             for node in branch.nodes
         )
 
-    def _mixes_x_with_other_data(self, x: Value, branch: _Branch) -> bool:
+    def _mixes_x_with_other_data(self, x: Value, branch: Branch) -> bool:
         """Whether the branch adds x, or a linear map of it, to unrelated data, or multiplies them.
 
         Data is related to x if one is computed from the other.
         """
-        before = self.ancestry[x.node]
+        ancestry = self.paths.ancestry
+        before = ancestry[x.node]
         images = {x.node}
         for node in sorted(branch.nodes):
-            given = {
-                value.node for value in self.inputs[node] if value and self._is_computed(value)
-            }
-            if not given & images:
+            given = {value.node: value for _, value in self.paths.computed(node)}
+            if not given.keys() & images:
                 continue
-            data = [one for one in given if self.ancestry[one] & self.sources]
+            data = [one for one, value in given.items() if self.paths.has_data(value)]
             if self.kinds[node] in ("Add", "Mul") and not all(
-                self.ancestry[one] >> x.node & 1 or before >> one & 1 for one in data
+                ancestry[one] >> x.node & 1 or before >> one & 1 for one in data
             ):
                 return True
             if len(data) == 1 and self.kinds[node] in ALLOWED_ON_SKIP:
                 images.add(node)
         return False
-
-    def _is_on_every_path(self, x: Value, addition: int) -> bool:
-        """Whether every path from x to an output goes through `addition`."""
-        if x.node in self.outputs:
-            return False
-        seen, pending = {addition}, [edge.node for edge in self.readers[x]]
-        while pending:
-            node = pending.pop()
-            if node in seen:
-                continue
-            if node in self.outputs:
-                return False
-            seen.add(node)
-            pending.extend(self.followers.get(node, ()))
-        return True
-
-    @cached_property
-    def followers(self) -> dict[int, list[int]]:
-        """For each node, the nodes that read its outputs."""
-        followers: dict[int, list[int]] = {}
-        for value, edges in self.readers.items():
-            followers.setdefault(value.node, []).extend(edge.node for edge in edges)
-        return followers
-
-    def _value(self, node: int, position: int) -> Value:
-        value = self.inputs[node][position]
-        assert value is not None
-        return value
-
-    @staticmethod
-    def _is_computed(value: Value | None) -> bool:
-        return value is not None and value is not PARAMETER
-
-
-def _is_source(kind: str, inputs: Inputs) -> bool:
-    """Whether data enters the graph here: at a first layer, a lookup, or an earlier tensor."""
-    if kind == INPUT or kind in LOOKUPS:
-        return True
-    if is_custom(kind):
-        return not any(value is not None and value is not PARAMETER for value in inputs)
-    if kind not in WEIGHTED and kind not in NORMALIZATIONS and "Rnn" not in kind:
-        return False
-    place = data_position(kind)
-    return place < len(inputs) and inputs[place] is None

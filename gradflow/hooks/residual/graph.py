@@ -12,6 +12,9 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 from torch.autograd.graph import Node
 
+from gradflow.hooks.residual.sums import INDEX_PUT_ADDING
+
+_INDEX_PUT = ("IndexPut", "IndexPutImpl", "UnsafeIndexPut")
 _LEAF = "torch::autograd::AccumulateGrad"
 # The kind of a node that is not an operation of the pass, but an input that needs a gradient.
 INPUT = "(input)"
@@ -88,7 +91,7 @@ def read_graph(output: Any, start: int) -> Graph:
             read: Inputs = ()
             kind = INPUT
         else:
-            kind = _kind(node.name())
+            kind = _kind(node)
             read = tuple(_value(parent, index, places) for parent, index in node.next_functions)
         places[node] = len(nodes)
         nodes.append(node)
@@ -135,6 +138,10 @@ def _value(parent: Node | None, index: int, places: dict[Node, int]) -> Value | 
     return PARAMETER if place is None else Value(place, index)
 
 
-def _kind(name: str) -> str:
+def _kind(node: Node) -> str:
+    name = node.name()
     bare = name.rstrip("0123456789")
-    return bare.removesuffix("Backward") if bare != name else name
+    kind = bare.removesuffix("Backward") if bare != name else name
+    if kind in _INDEX_PUT and getattr(node, "_saved_accumulate", False):
+        return INDEX_PUT_ADDING
+    return kind

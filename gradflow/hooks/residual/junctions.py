@@ -7,6 +7,7 @@ over the edges of other operations that read x. Their sum is dL/dx. A factor on 
 (`x + a f(x)`, stochastic depth) is part of the branch.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +20,7 @@ from gradflow.hooks.reduction import cpu
 from gradflow.hooks.reduction.definition import inner_product
 from gradflow.hooks.reduction.fused import safe_norm
 from gradflow.hooks.residual.additions import ResidualAddition, find_residual_additions
-from gradflow.hooks.residual.graph import Edge, Graph, Value, read_graph, shape_of
+from gradflow.hooks.residual.graph import Edge, Graph, Structure, Value, read_graph, shape_of
 
 # A tensor of the graph: the node that computed it, and the index among the node's outputs.
 NodeOutput = tuple[Node, int]
@@ -33,64 +34,113 @@ class Junction:
 
     Fields:
         sequence: autograd's sequence number of the addition; it grows in order of execution.
-        skip_type: `projection` if the skip has weights, else `identity`.
+        skip_type: `identity`, `projection` or `gated`; see `additions`.
         x: the tensor from which both paths start.
-        skip, branch: the summands; `branch` is None if no single operation computed it.
+        skip, branch: the summands; None for one that no single operation computed.
         skip_nodes: the operations on the skip; none for the identity.
         skip_edges, branch_edges, other_edges: the reads of x by skip, branch and other operations.
+        on_views: operations in place on a view, with their places in the structure. It is a
+            residual addition only if they add, which `watch_operation_on_view` tells.
     """
 
     sequence: int
     skip_type: str
     x: NodeOutput
-    skip: NodeOutput
+    skip: NodeOutput | None
     branch: NodeOutput | None
     skip_nodes: tuple[Node, ...]
     skip_edges: tuple[NodeInput, ...]
     branch_edges: tuple[NodeInput, ...]
     other_edges: tuple[NodeInput, ...]
+    on_views: tuple[tuple[int, Node], ...] = ()
 
 
-def find_junctions(output: Any, start: int = 0) -> tuple[list[Junction], int]:
-    """Return the residual additions of `output`, in execution order, and the concatenation count.
+@dataclass(frozen=True)
+class Found:
+    """What was found in the graph of a forward pass.
+
+    Fields:
+        junctions: the residual additions, in order of execution.
+        structure: the structure of the graph.
+        concatenations: the number of concatenations.
+        other_sums, other_on_views: sequence numbers of the sums of computed tensors that are not
+            taken for residual, and of the operations of two tensors in place on a view.
+    """
+
+    junctions: list[Junction]
+    structure: Structure
+    concatenations: int
+    other_sums: list[int]
+    other_on_views: list[int]
+
+
+def find_junctions(output: Any, start: int = 0) -> Found:
+    """Find the residual additions of `output`.
 
     Only nodes from autograd's sequence number `start` on are considered.
     """
     graph = read_graph(output, start)
-    found = [
-        _junction(graph, residual)
-        for residual in find_residual_additions(graph.structure)
-        if _skip_has_shape_of_sum(graph, residual)
-    ]
-    return sorted(found, key=lambda junction: junction.sequence), graph.structure.kinds.count("Cat")
+    additions = find_residual_additions(graph.structure)
+    residual = [one for one in additions.residual if _skip_has_shape_of_sum(graph, one)]
+    taken = {one.addition for one in residual}
+
+    def others(places: tuple[int, ...]) -> list[int]:
+        nodes = [graph.nodes[place] for place in places if place not in taken]
+        # A sum of scalars is a loss with several terms.
+        return [node._sequence_nr() for node in nodes if shape_of(node, 0) != ()]
+
+    return Found(
+        sorted((_junction(graph, one) for one in residual), key=lambda one: one.sequence),
+        graph.structure,
+        graph.structure.kinds.count("Cat"),
+        others(additions.sums),
+        others(additions.on_views),
+    )
 
 
 def _skip_has_shape_of_sum(graph: Graph, residual: ResidualAddition) -> bool:
     """Whether the skip has the shape of the sum; if it is broadcast, it is a bias."""
-    added = shape_of(graph.nodes[residual.addition], 0)
-    skip = shape_of(graph.nodes[residual.skip_end.node], residual.skip_end.output)
+    skip = _shape(graph, residual.skip_end)
+    added, *views = (_shape(graph, value) for value in residual.sums)
+    if added is None or skip is None:
+        return True
     # A sum of scalars is a loss with several terms.
-    return added is None or skip is None or (added == skip and added != ())
+    if added == ():
+        return False
+    if residual.on_views:
+        # The base of a view may have another shape.
+        return skip in views or math.prod(skip) == math.prod(added)
+    return added == skip
+
+
+def _shape(graph: Graph, value: Value) -> tuple[int, ...] | None:
+    return shape_of(graph.nodes[value.node], value.output)
 
 
 def _junction(graph: Graph, residual: ResidualAddition) -> Junction:
-    def node_output(value: Value) -> NodeOutput:
-        return graph.nodes[value.node], value.output
+    def node_output(value: Value | None) -> NodeOutput | None:
+        return None if value is None else (graph.nodes[value.node], value.output)
 
     def node_inputs(edges: Sequence[Edge]) -> tuple[NodeInput, ...]:
         return tuple((graph.nodes[edge.node], edge.position) for edge in edges)
 
     addition = graph.nodes[residual.addition]
+    skip, branch = residual.summands
+    # `torch.add(a, b, alpha=c)` adds c b, which no operation computed.
+    if getattr(addition, "_saved_alpha", 1) != 1:
+        second = graph.structure.inputs[residual.addition][1]
+        skip, branch = (None if value == second else value for value in (skip, branch))
     return Junction(
         sequence=addition._sequence_nr(),
-        skip_type="projection" if residual.projection else "identity",
-        x=node_output(residual.x),
-        skip=node_output(residual.skip_end),
-        branch=None if residual.branch_end is None else node_output(residual.branch_end),
+        skip_type=residual.skip_type,
+        x=(graph.nodes[residual.x.node], residual.x.output),
+        skip=node_output(skip),
+        branch=node_output(branch),
         skip_nodes=tuple(graph.nodes[node] for node in residual.skip_nodes),
         skip_edges=node_inputs(residual.skip_edges),
         branch_edges=node_inputs(residual.branch_edges),
         other_edges=node_inputs(residual.other_edges),
+        on_views=tuple((node, graph.nodes[node]) for node in residual.on_views),
     )
 
 
@@ -120,11 +170,34 @@ def watch_junction(
             return
         whole = grad_outputs[index]
         if whole is not None and skip and branch:
-            deliver(gradient_products(whole, _sum(skip), _sum(branch), others))
+            # An operation may have read x in another shape.
+            parts = ([one.reshape(whole.shape) for one in part] for part in (skip, branch, others))
+            through_skip, through_branch, rest = parts
+            deliver(gradient_products(whole, _sum(through_skip), _sum(through_branch), rest))
         for gradients in (skip, branch, others):
             gradients.clear()
 
     x.register_prehook(at_input)
+
+
+def watch_operation_on_view(node: Node, deliver: Callable[[bool], None]) -> None:
+    """Tell `deliver` whether the operation `node`, in place on a view, adds to the view.
+
+    If it does, the gradient of the view's base is that of the result, bit for bit. It is not called
+    while the gradient of the other operand is zero, or one is not finite, for neither tells.
+    """
+
+    def at_node(
+        grad_inputs: tuple[Tensor | None, ...], grad_outputs: tuple[Tensor | None, ...]
+    ) -> None:
+        base, other, *_ = grad_inputs
+        result = grad_outputs[0]
+        if base is None or other is None or result is None:
+            return
+        if bool(result.isfinite().all()) and bool(other.any()):
+            deliver(torch.equal(base, result))
+
+    node.register_hook(at_node)
 
 
 def _collect_gradient(

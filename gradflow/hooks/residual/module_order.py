@@ -37,6 +37,8 @@ class ModuleOrder:
         self._names: list[str | None] = []
         self._stack: list[tuple[str, str | None]] = []
         self._calls: Counter[str] = Counter()
+        # The calls of single recurrent cells.
+        self.cells: set[str] = set()
 
     def forget(self) -> None:
         """Forget all calls, as before the first forward pass of a step."""
@@ -51,7 +53,9 @@ class ModuleOrder:
             self.start = next_sequence_number()
         self._calls[name] += 1
         layer = name if self._calls[name] == 1 else f"{name}#{self._calls[name]}"
-        self._stack.append((name, None if isinstance(module, _RECURRENT) else layer))
+        if isinstance(module, nn.RNNCellBase):
+            self.cells.add(layer)
+        self._stack.append((name, None if isinstance(module, nn.RNNBase) else layer))
         self._note(self._stack[-1][1])
 
     def leave(self, name: str) -> bool:
@@ -81,6 +85,7 @@ class ModuleOrder:
     def _clear(self) -> None:
         self._sequence_numbers.clear()
         self._names.clear()
+        self.cells.clear()
 
 
 def next_sequence_number() -> int:

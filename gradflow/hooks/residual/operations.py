@@ -4,6 +4,8 @@ They define residual additions: the operations that a skip may contain, those th
 weights, and those so simple that a branch must contain another operation too.
 """
 
+from gradflow.hooks.residual.sums import ON_VIEW
+
 # Matrix products and convolutions. A skip contains at most one of them.
 WEIGHTED = frozenset(
     {
@@ -74,6 +76,11 @@ _VIEWS = frozenset(
     }
 )
 _SCALINGS = frozenset({"Div", "Mul", "NativeDropout", "Neg"})
+# Allowed on a gated skip besides its gates: no element moves to another place.
+RESHAPES = frozenset(
+    {"Alias", "Clone", "Reshape", "ReshapeAlias", "Squeeze", "UnsafeView", "Unsqueeze", "View"}
+)
+ALLOWED_ON_GATED_SKIP = _SCALINGS | RESHAPES | frozenset({"Permute", "T", "ToCopy", "Transpose"})
 _RESAMPLINGS = frozenset(
     {
         "AdaptiveAvgPool2D",
@@ -134,9 +141,13 @@ ELEMENTARY = (
             "Sub",
             "Tanh",
             "Where",
+            ON_VIEW,
         }
     )
 )
+# Products of parts of x: in rotary embeddings, couplings and products of complex numbers.
+MULTILINEAR = SELECTIONS | _VIEWS | _SCALINGS | frozenset({"Add", "Pow", "Sub"})
+GATES = frozenset({"Hardsigmoid", "Sigmoid"})
 # Operations whose data is not the first input; the other inputs are weights.
 _DATA = {"Addmm": 1, "Addmv": 1, "Baddbmm": 1}
 

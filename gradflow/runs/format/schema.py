@@ -186,7 +186,7 @@ JUNCTIONS = Table(
         Quantity(
             "skip_type",
             "name",
-            "identity or projection (with weights)",
+            "identity, projection (with weights), or gated (multiplied by data computed from x)",
             dtype="str",
             former_name="shortcut",
         ),
@@ -196,7 +196,9 @@ JUNCTIONS = Table(
             "|g|, g = s + b: dL/dx if nothing else reads x, otherwise its part through both",
         ),
         Quantity(
-            "skip_gradient_norm", "unit of dL/dx", "|s|, s the part of dL/dx through the skip"
+            "skip_gradient_norm",
+            "unit of dL/dx",
+            "|s|, s the part of dL/dx through the skip, without that through its gate",
         ),
         Quantity(
             "branch_gradient_norm", "unit of dL/dx", "|b|, b the part of dL/dx through the branch"
