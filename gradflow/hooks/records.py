@@ -141,6 +141,10 @@ def _tensor_columns(groups: list[tuple[StepRecord, dict[str, Moments]]]) -> Colu
         if quantity.by_channel:
             filled = np.where(without_channels, 0, values).astype(quantity.dtype)
             columns[quantity.name] = np.ma.array(filled, mask=without_channels)
+        elif quantity.needs_variance:
+            # Next to a nan or an infinite element, nan is the value.
+            undefined = np.isnan(values) & (statistics["nonfinite"] == 0)
+            columns[quantity.name] = np.ma.array(values, mask=undefined)
         else:
             columns[quantity.name] = np.ma.array(values)
     return columns

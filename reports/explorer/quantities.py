@@ -43,7 +43,7 @@ GROUPS = (
         "output, M the number of its elements",
         "layers",
         "layer",
-        ("rms", "norm", "abs_max", "zero_fraction", "nonfinite"),
+        ("rms", "norm", "kurtosis", "abs_max", "zero_fraction", "nonfinite"),
     ),
     QuantityGroup(
         "activations",
@@ -55,6 +55,7 @@ GROUPS = (
             "rms",
             "mean",
             "std",
+            "kurtosis",
             "abs_max",
             "zero_fraction",
             "dead_channels",

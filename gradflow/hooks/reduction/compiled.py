@@ -9,6 +9,10 @@ these integers have the order of the magnitudes: 0 first, infinity and nan last.
 the largest magnitude are exact and cheap. `layout` [3] holds the mask of all bits but the sign, the
 number of mantissa bits, and the bits of infinity. `run` is the number of consecutive elements of
 one channel. All sums are in float64.
+
+`sums` [2 C + 2] holds sum(x - k) of each channel, then sum((x - k)^2) of each, where k is the
+channel's shift, then sum((x - k0)^3) and sum((x - k0)^4) over the whole tensor, where k0 is the
+origin: the shift of the first channel.
 """
 
 import numpy as np
@@ -70,13 +74,15 @@ def _magnitudes(patterns, layout):
 def _reduce_runs(x, bits, layout, channels, run, first, last, counts, sums):
     """Reduce runs `first` to `last` of x: `run` elements of one channel each, channels in turn.
 
-    Adds sum(x - k) and sum((x - k)^2) to sums [2, C], where k is the channel's shift; adds
-    exponents to `counts` unless it is empty. Each block of runs is read once for the sums, and
-    again for the magnitudes while it is in the cache.
+    Adds to `sums`; adds exponents to `counts` unless it is empty. Each block of runs is read once
+    for the sums, and again for the magnitudes while it is in the cache. Third and fourth powers are
+    taken about the channel's shift, at no further subtraction, and moved to the origin by run.
 
     Returns the bits of the largest magnitude, and the count of zeros.
     """
     shifts = _shifts(x, channels, run)
+    cubes = 0.0
+    fourths = 0.0
     zeros = 0
     largest = bits.dtype.type(0)
     c = first % channels
@@ -89,12 +95,22 @@ def _reduce_runs(x, bits, layout, channels, run, first, last, counts, sums):
             k = shifts[c]
             total = 0.0
             square = 0.0
+            cube = 0.0
+            fourth = 0.0
             for i in range(values.size):
                 d = np.float64(values[i]) - k
+                d2 = d * d
                 total += d
-                square += d * d
-            sums[0, c] += total
-            sums[1, c] += square
+                square += d2
+                cube += d2 * d
+                fourth += d2 * d2
+            sums[c] += total
+            sums[channels + c] += square
+            s = k - shifts[0]
+            cubes += cube + s * (3.0 * square + s * (3.0 * total + s * values.size))
+            fourths += fourth + s * (
+                4.0 * cube + s * (6.0 * square + s * (4.0 * total + s * values.size))
+            )
             c = c + 1 if c + 1 < channels else 0
         patterns = bits[begin * run : end * run]
         largest_here, zeros_here = _magnitudes(patterns, layout)
@@ -102,6 +118,8 @@ def _reduce_runs(x, bits, layout, channels, run, first, last, counts, sums):
             _count_exponents(patterns, layout, counts)
         zeros += zeros_here
         largest = max(largest, largest_here)
+    sums[2 * channels] += cubes
+    sums[2 * channels + 1] += fourths
     return largest, zeros
 
 
@@ -109,8 +127,11 @@ def _reduce_runs(x, bits, layout, channels, run, first, last, counts, sums):
 def _reduce_rows(x, bits, layout, channels, run, first, last, counts, sums):
     """Like `_reduce_runs`, for `run` = 1: rows with one element of every channel."""
     shifts = _shifts(x, channels, run)
-    totals = sums[0]
-    squares = sums[1]
+    totals = sums[:channels]
+    squares = sums[channels : 2 * channels]
+    origin = shifts[0]
+    cubes = 0.0
+    fourths = 0.0
     zeros = 0
     largest = bits.dtype.type(0)
     together = max(1, BLOCK // channels)
@@ -118,31 +139,38 @@ def _reduce_rows(x, bits, layout, channels, run, first, last, counts, sums):
         end = min(begin + together, last)
         for r in range(begin, end):
             values = x[r * channels : (r + 1) * channels]
+            cube = 0.0
+            fourth = 0.0
             for c in range(channels):
-                d = np.float64(values[c]) - shifts[c]
+                value = np.float64(values[c])
+                d = value - shifts[c]
                 totals[c] += d
                 squares[c] += d * d
+                e = value - origin
+                e2 = e * e
+                cube += e2 * e
+                fourth += e2 * e2
+            cubes += cube
+            fourths += fourth
         patterns = bits[begin * channels : end * channels]
         largest_here, zeros_here = _magnitudes(patterns, layout)
         if counts.size:
             _count_exponents(patterns, layout, counts)
         zeros += zeros_here
         largest = max(largest, largest_here)
+    sums[2 * channels] += cubes
+    sums[2 * channels + 1] += fourths
     return largest, zeros
 
 
 @_loop
 def complete(x, bits, layout, channels, run, sums, largest, zeros, result):
-    """Compute `result` from sums about the shifts [2, C], bits of the largest magnitude and zeros.
-
-    `result` [3 C + 3] gets the sums, sums of squares and sums of squared deviations by channel,
-    then the largest magnitude, the count of zeros and the count of non-finite elements.
-    """
+    """Compute `result`, the values [3 C + 6] of `fused.Moments`, from what the loops returned."""
     shifts = _shifts(x, channels, run)
     count = x.size / channels
     for c in range(channels):
-        total = sums[0, c]
-        square = sums[1, c]
+        total = sums[c]
+        square = sums[channels + c]
         deviations = square - total * total / count
         if deviations < 0:
             deviations = 0.0
@@ -158,9 +186,12 @@ def complete(x, bits, layout, channels, run, sums, largest, zeros, result):
             nonfinite += (bits[i] & layout[0]) >= layout[2]
     pattern = np.empty(1, bits.dtype)
     pattern[0] = largest
-    result[3 * channels] = pattern.view(x.dtype)[0]
-    result[3 * channels + 1] = zeros
-    result[3 * channels + 2] = nonfinite
+    result[3 * channels] = shifts[0]
+    result[3 * channels + 1] = sums[2 * channels]
+    result[3 * channels + 2] = sums[2 * channels + 1]
+    result[3 * channels + 3] = pattern.view(x.dtype)[0]
+    result[3 * channels + 4] = zeros
+    result[3 * channels + 5] = nonfinite
 
 
 @_loop
@@ -174,7 +205,7 @@ def reduce_part(x, bits, layout, channels, run, first, last, counts, sums):
 @_loop
 def reduce_whole(x, bits, layout, channels, run, pieces, counts, result):
     """Reduce all of x in one thread; write `result` as `complete` does."""
-    sums = np.zeros((2, channels))
+    sums = np.zeros(2 * channels + 2)
     largest, zeros = reduce_part(x, bits, layout, channels, run, 0, pieces, counts, sums)
     complete(x, bits, layout, channels, run, sums, largest, zeros, result)
 

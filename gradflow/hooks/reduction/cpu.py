@@ -59,8 +59,8 @@ def _try_out(module: ModuleType) -> None:
     for dtype, (_, layout) in _LAYOUTS.items():
         x = torch.ones(2, dtype=dtype).numpy()
         bits, counts = x.view(layout.dtype), np.zeros((4, 2048), np.int64)
-        module.reduce_part(x, bits, layout, 1, 2, 0, 1, counts, np.zeros((2, 1)))
-        module.reduce_whole(x, bits, layout, 1, 2, 1, counts, np.zeros(6))
+        module.reduce_part(x, bits, layout, 1, 2, 0, 1, counts, np.zeros(4))
+        module.reduce_whole(x, bits, layout, 1, 2, 1, counts, np.zeros(9))
         module.square_sum(x)
         module.inner_products(x, x)
         module.copy_and_square_sum(x, x.copy())
@@ -95,7 +95,7 @@ def _flat_arrays(tensors: Sequence[Tensor]) -> list[np.ndarray] | None:
 def reduce(
     x: Tensor, channel_axis: int | None, *, exponents: bool
 ) -> tuple[np.ndarray, np.ndarray | None] | None:
-    """Return the values of `fused.Moments` for a detached, non-empty x [N, C, S]: [3 C + 3].
+    """Return the values of `fused.Moments` for a detached, non-empty x [N, C, S]: [3 C + 6].
 
     If asked for, also return the counts of biased exponents: [256], or [2048] for float64.
     """
@@ -110,13 +110,13 @@ def reduce(
     pieces = -(-flat.size // (channels if run == 1 else run))
     bins, layout = _LAYOUTS[x.dtype]
     bits = flat.view(layout.dtype)
-    result = np.empty(3 * channels + 3)
+    result = np.empty(3 * channels + 6)
     threads = _thread_count(pieces, flat.size)
     counts = np.zeros((threads, 4, bins if exponents else 0), np.int64)
     if threads == 1:
         module.reduce_whole(flat, bits, layout, channels, run, pieces, counts[0], result)
     else:
-        sums = np.zeros((threads, 2, channels))
+        sums = np.zeros((threads, 2 * channels + 2))
         extremes = _reduce_in_shares(flat, layout, channels, run, pieces, counts, sums)
         largest, zeros = layout.dtype.type(extremes[:, 0].max()), extremes[:, 1].sum()
         module.complete(flat, bits, layout, channels, run, sums.sum(0), largest, zeros, result)

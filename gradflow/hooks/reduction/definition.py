@@ -35,6 +35,13 @@ def abs_max(x: Tensor) -> Tensor:
     return x.abs().max()
 
 
+def kurtosis(x: Tensor) -> Tensor:
+    """mean((x - mean)^4) / std^4, 3 for a normal distribution; nan if all elements are equal."""
+    squares = (x - x.mean()).square()
+    found = squares.square().mean() / squares.mean().square()
+    return torch.where(x.max() == x.min(), torch.nan, found)
+
+
 def zero_fraction(x: Tensor) -> Tensor:
     """count(x = 0) / M."""
     return (x == 0).to(x.dtype).mean()

@@ -9,7 +9,8 @@ sums, largest magnitude and counts to its own entries. `merge` combines these. N
 another or adds to another's entries, and the parts depend only on the shape. So the same tensor
 gives the same bits every time, on every GPU. No value is transferred to the CPU.
 
-Sums are in float64, about an element of the channel, as in `gradflow.hooks.reduction.compiled`.
+Sums are in float64, about an element of the channel, those of third and fourth powers about the
+first element of the tensor, as in `gradflow.hooks.reduction.compiled`.
 Without the sign bit, the bits of floats have the order of the magnitudes, nan last, so the largest
 magnitude and the counts are exact.
 
@@ -62,6 +63,7 @@ def _shifts(x, c, inside, run):
 def reduce_part(
     x,
     sums,
+    powers,
     extremes,
     channels,
     run,
@@ -73,16 +75,20 @@ def reduce_part(
 ):
     """Reduce a part of `beside` channels of x [A, C, S]: `steps` tiles of [block, beside] elements.
 
-    Writes sum(x - k) and sum((x - k)^2), with k the channel's shift, to sums [2, parts, C]. Writes
-    the bits of the largest magnitude and the counts of zeros and of non-finite elements to
-    extremes [3, parts, blocks of channels]. `run` is S, `count` A S; `wide` is true for float64.
+    Writes sum(x - k) and sum((x - k)^2), with k the channel's shift, to sums [2, parts, C]; the
+    sums of (x - k0)^3 and (x - k0)^4, with k0 the first channel's, to powers [2, parts, blocks of
+    channels]; the bits of the largest magnitude and the counts of zeros and of non-finite elements
+    to extremes [3, parts, blocks]. `run` is S, `count` A S; `wide` is true for float64.
     """
     part = tl.program_id(1)
     c = tl.program_id(0) * beside + tl.arange(0, beside)[None, :]
     inside = c < channels
     shift = _shifts(x, c, inside, run)
+    origin = _shifts(x, 0 * c, c >= 0, run)
     total = tl.zeros([block, beside], tl.float64)
     square = tl.zeros([block, beside], tl.float64)
+    cube = tl.zeros([block, beside], tl.float64)
+    fourth = tl.zeros([block, beside], tl.float64)
     largest = tl.zeros([block, beside], tl.int64 if wide else tl.int32)
     zeros = tl.zeros([block, beside], tl.int32)
     nonfinite = tl.zeros([block, beside], tl.int32)
@@ -94,6 +100,10 @@ def reduce_part(
         d = tl.where(wanted, value.to(tl.float64) - shift, 0.0)
         total += d
         square += d * d
+        e = tl.where(wanted, value.to(tl.float64) - origin, 0.0)
+        e2 = e * e
+        cube += e2 * e
+        fourth += e2 * e2
         if wide:
             magnitude = value.to(tl.int64, bitcast=True) & 0x7FFFFFFFFFFFFFFF
             infinite = magnitude >= 0x7FF0000000000000
@@ -108,6 +118,9 @@ def reduce_part(
     tl.store(sums_here, tl.sum(total, 0)[None, :], mask=inside)
     tl.store(sums_here + parts * channels, tl.sum(square, 0)[None, :], mask=inside)
     blocks = tl.num_programs(0)
+    powers_here = powers + part * blocks + tl.program_id(0)
+    tl.store(powers_here, tl.sum(tl.sum(cube, 0), 0))
+    tl.store(powers_here + parts * blocks, tl.sum(tl.sum(fourth, 0), 0))
     entry = extremes + part * blocks + tl.program_id(0)
     tl.store(entry, tl.max(tl.max(largest, 0), 0).to(tl.int64))
     tl.store(entry + parts * blocks, tl.sum(tl.sum(zeros, 0), 0).to(tl.int64))
@@ -118,6 +131,7 @@ def reduce_part(
 def merge(
     x,
     sums,
+    powers,
     extremes,
     result,
     channels,
@@ -129,9 +143,10 @@ def merge(
     columns: tl.constexpr,
     wide: tl.constexpr,
 ):
-    """Combine the output of `reduce_part` into result [3 C + 3], the values of `fused.Moments`.
+    """Combine the output of `reduce_part` into result [3 C + 6], the values of `fused.Moments`.
 
-    Each program combines `columns` channels; the first also combines the extremes [3, entries].
+    Each program combines `columns` channels; the first also combines the powers [2, entries] and
+    the extremes [3, entries].
     """
     c = tl.program_id(0) * columns + tl.arange(0, columns)
     inside = c < channels
@@ -154,7 +169,24 @@ def merge(
     tl.store(result + channels + c, squares, mask=inside)
     tl.store(result + 2 * channels + c, deviations, mask=inside)
     if tl.program_id(0) == 0:
-        _merge_extremes(extremes, result + 3 * channels, entries, rows * columns, wide)
+        _merge_powers(x, powers, result + 3 * channels, entries, rows * columns)
+        _merge_extremes(extremes, result + 3 * channels + 3, entries, rows * columns, wide)
+
+
+@triton.jit
+def _merge_powers(x, powers, result, entries, size: tl.constexpr):
+    """Write the first channel's shift, and the sums of third and fourth powers, to result [3]."""
+    place = tl.arange(0, 1)
+    tl.store(result + place, _shifts(x, place, place == 0, 1))
+    cube = tl.zeros([size], tl.float64)
+    fourth = tl.zeros([size], tl.float64)
+    for first in range(0, entries, size):
+        entry = first + tl.arange(0, size)
+        wanted = entry < entries
+        cube += tl.load(powers + entry, mask=wanted, other=0.0)
+        fourth += tl.load(powers + entries + entry, mask=wanted, other=0.0)
+    tl.store(result + 1, tl.sum(cube, 0))
+    tl.store(result + 2, tl.sum(fourth, 0))
 
 
 @triton.jit
@@ -180,7 +212,7 @@ def _merge_extremes(extremes, result, entries, size: tl.constexpr, wide: tl.cons
 
 
 def reduce(x: Tensor, channel_axis: int | None) -> Tensor:
-    """Return the values of `fused.Moments` for a contiguous x [A, C, S]: [3 C + 3] float64.
+    """Return the values of `fused.Moments` for a contiguous x [A, C, S]: [3 C + 6] float64.
 
     The dtype of x is one of `DTYPES`; x has 1 to `MAX_ELEMENTS` elements. `channel_axis` is not
     negative; None without channels.
@@ -198,17 +230,19 @@ def reduce(x: Tensor, channel_axis: int | None) -> Tensor:
     steps = triton.cdiv(tiles, min(tiles, max(1, _PROGRAMS // blocks)))
     parts = triton.cdiv(tiles, steps)
     sums = x.new_empty((2, parts, channels), dtype=torch.float64)
+    powers = x.new_empty((2, parts, blocks), dtype=torch.float64)
     extremes = x.new_empty((3, parts, blocks), dtype=torch.int64)
-    result = x.new_empty(3 * channels + 3, dtype=torch.float64)
+    result = x.new_empty(3 * channels + 6, dtype=torch.float64)
     wide = x.dtype == torch.float64
     # Triton launches on the current device, which may differ from that of x.
     with torch.cuda.device_of(x):
         reduce_part[(blocks, parts)](
-            x, sums, extremes, channels, run, count, steps, block, beside, wide, **OPTIONS
+            x, sums, powers, extremes, channels, run, count, steps, block, beside, wide, **OPTIONS
         )
         merge[(triton.cdiv(channels, _CHANNELS),)](
             x,
             sums,
+            powers,
             extremes,
             result,
             channels,

@@ -48,7 +48,7 @@ FIELDS = (
     "at_z",
     "at_layout",  # [3], see `compiled`
     "at_counts",  # [shares, 4, bins]
-    "at_sums",  # [shares, 2, channels]
+    "at_sums",  # [shares, 2 channels + 2], see `compiled`
     "at_results",  # [shares, MAX_SUMS]
     "at_extremes",  # [shares, 2]: bits of the largest magnitude, count of zeros
 )
@@ -114,7 +114,7 @@ def _run_shares(task, floating, integer):
             bits = carray(_pointer(at_x), (size,), integer)
             layout = carray(_pointer(at_layout), (3,), integer)
             counts = carray(_pointer(at_counts), (shares, 4, bins), np.int64)
-            sums = carray(_pointer(at_sums), (shares, 2, channels), np.float64)
+            sums = carray(_pointer(at_sums), (shares, 2 * channels + 2), np.float64)
             extremes = carray(_pointer(at_extremes), (shares, 2), np.int64)
             largest, zeros = compiled.reduce_part(
                 x, bits, layout, channels, run, first, last, counts[share], sums[share]

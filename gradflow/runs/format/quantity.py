@@ -12,6 +12,7 @@ class Quantity:
     `allowed_range`: the least and the largest value. Columns by which readers count or allocate
     have one; otherwise a single forged number could fill the memory. `former_name`: the column's
     name in runs of an older schema. `by_channel`: missing for a tensor that has no channels.
+    `needs_variance`: missing for a tensor whose elements are all equal.
     """
 
     name: str
@@ -22,6 +23,7 @@ class Quantity:
     allowed_range: tuple[int, int] | None = None
     former_name: str = ""
     by_channel: bool = False
+    needs_variance: bool = False
 
 
 @dataclass(frozen=True)

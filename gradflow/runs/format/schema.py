@@ -31,6 +31,14 @@ TENSOR_STATISTICS = (
     Quantity("std", "unit of x", "sqrt(sum((x - mean)^2) / M)"),
     Quantity("rms", "unit of x", "sqrt(sum(x^2) / M)"),
     Quantity("norm", "unit of x", "sqrt(sum(x^2)), the L2 norm"),
+    Quantity(
+        "kurtosis",
+        "1",
+        "sum((x - mean)^4) / M / std^4: 3 for a normal distribution, 1 at least, about M for a "
+        "single outlier among equal elements; missing if all elements are equal",
+        "Pearson 1905, Das Fehlergesetz",
+        needs_variance=True,
+    ),
     Quantity("abs_max", "unit of x", "max |x|"),
     Quantity("zero_fraction", "1", "count(x = 0) / M"),
     Quantity("nonfinite", "elements", "count(x is nan or infinite)", dtype="int64"),

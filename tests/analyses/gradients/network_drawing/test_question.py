@@ -15,6 +15,7 @@ from analyses.gradients.network_drawing.layout import layout_of
 from analyses.gradients.network_drawing.marks import scale_for
 from analyses.gradients.network_drawing.question import run
 from analyses.registry import NotApplicableError
+from gradflow.runs.format.schema import TENSOR_STATISTICS
 from gradflow.runs.reading.run import open_experiment
 from gradflow.runs.writing.run import RunWriter
 
@@ -186,17 +187,17 @@ def many_layers(folder, count):
                 "parameters": [1] * count,
             }
         )
-        numbers = {name: [1.0] * count for name in ("mean", "std", "rms", "norm", "abs_max")}
-        numbers |= {name: [0] * count for name in ("nonfinite", "dead_channels")}
-        shares = ("zero_fraction", "channel_squared_mean", "channel_variance")
+        numbers = {
+            quantity.name: [1.0 if quantity.dtype == "float64" else 0] * count
+            for quantity in TENSOR_STATISTICS
+        }
         keys = {
             "epoch": [1] * count,
             "step": [0] * count,
             "layer": names,
             "batch_size": [1] * count,
         }
-        columns = {**keys, **numbers, **{name: [0.5] * count for name in shares}}
-        writer.append("gradients", columns, 0, 0)
+        writer.append("gradients", {**keys, **numbers}, 0, 0)
     return open_experiment(folder)
 
 

@@ -8,6 +8,7 @@ from fractions import Fraction
 
 import pytest
 import torch
+from scipy import stats
 
 from gradflow.hooks.reduction import cpu, definition, fused, kernels
 from gradflow.hooks.reduction.fused import moments, to_statistics
@@ -39,6 +40,19 @@ def test_kernels_that_give_other_numbers_than_torch_are_not_used(monkeypatch):
     monkeypatch.undo()
     right = kernels.reduce
     monkeypatch.setattr(kernels, "reduce", lambda *a: right(*a) * (1 + 1e-6))
+    assert fused._kernels.__wrapped__(torch.device("cpu")) is None
+
+
+def test_kernels_that_give_other_fourth_powers_than_torch_are_not_used(monkeypatch):
+    monkeypatch.undo()
+    right = kernels.reduce
+
+    def wrong(*arguments):
+        values = right(*arguments)
+        values[-4] *= 1 + 1e-6
+        return values
+
+    monkeypatch.setattr(kernels, "reduce", wrong)
     assert fused._kernels.__wrapped__(torch.device("cpu")) is None
 
 
@@ -140,6 +154,17 @@ def test_a_mean_far_larger_than_the_deviations_costs_no_digits(first, rel, layou
     assert to_statistics([moments(x, 1)])["channel_variance"][0] == pytest.approx(
         exact_variance(x), rel=rel
     )
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_the_kurtosis_beside_a_large_mean_is_that_of_scipy(layout):
+    x = (1e4 + normal(4, 40, 20, 20).pow(3)).to(memory_format=layout)
+    found = to_statistics([moments(x, 1)])["kurtosis"][0]
+    assert found == pytest.approx(stats.kurtosis(x.numpy().ravel() - 1e4, fisher=False), rel=1e-9)
+
+
+def test_equal_elements_have_no_kurtosis():
+    assert math.isnan(to_statistics([moments(torch.full((3, 40, 5), 0.1), 1)])["kurtosis"][0])
 
 
 def test_the_same_tensor_gives_the_same_bits():

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from gradflow.hooks.reduction import definition
 
@@ -25,6 +26,7 @@ def x() -> torch.Tensor:
         ("std", np.std),
         ("rms", lambda a: math.sqrt(np.mean(a * a))),
         ("norm", lambda a: np.linalg.norm(a.ravel())),
+        ("kurtosis", lambda a: stats.kurtosis(a.ravel(), fisher=False)),
         ("abs_max", lambda a: np.abs(a).max()),
         ("zero_fraction", lambda a: np.mean(a == 0)),
         ("nonfinite", lambda a: np.count_nonzero(~np.isfinite(a))),
@@ -50,6 +52,11 @@ def test_channel_statistics_agree_with_numpy(x, name, reference):
 def test_nonfinite_counts_nan_and_both_infinities():
     x = torch.tensor([1.0, math.nan, math.inf, -math.inf, 0.0])
     assert int(definition.nonfinite(x)) == 3
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 1e30, math.inf])
+def test_equal_elements_have_no_kurtosis(value):
+    assert math.isnan(float(definition.kurtosis(torch.full((3, 7), value))))
 
 
 def test_relu_of_a_standard_normal_has_its_closed_form():

@@ -49,7 +49,8 @@ def test_the_kernels_compile_for_a_gpu(dtype, side_by_side, tmp_path, monkeypatc
     from gradflow.hooks.reduction import kernels  # noqa: PLC0415
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    types = {"x": "*" + DTYPES[dtype], "sums": "*fp64", "extremes": "*i64", "result": "*fp64"}
+    types = {"x": "*" + DTYPES[dtype], "extremes": "*i64"}
+    types |= dict.fromkeys(("sums", "powers", "result"), "*fp64")
     tile = {"block": 32, "beside": 32, "run": 1} if side_by_side else {"block": 1024, "beside": 1}
     for kernel, sizes in [
         (kernels.reduce_part, tile),
