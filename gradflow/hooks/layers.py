@@ -1,7 +1,7 @@
 """The roles of modules, the channel axes of their outputs, and the table of observed layers."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch._C._functorch import is_functorch_wrapped_tensor
 
+from gradflow.hooks.reduction.nested import fixed_sizes
 from gradflow.hooks.wrappers import named_modules
 
 _CONTAINERS = (
@@ -45,6 +46,7 @@ _CLASS_NAME_PATTERNS = (
     ("linear", re.compile(r"^Conv1D$|Linear")),
 )
 # Modules below this name compute the weight of a parametrized layer. They see no activations.
+_WORD = re.compile(r"\w+")
 _PARAMETRIZATIONS = re.compile(r"(^|\.)parametrizations\.")
 
 
@@ -90,10 +92,12 @@ def channel_axis(module: nn.Module, output: Tensor) -> int | None:
     """Return the channel axis of `output`, or None if it has fewer than two axes.
 
     It is the last axis after linear, recurrent, attention and embedding layers, after layer norms,
-    and of sequences [N, T, C]; otherwise axis 1.
+    of sequences [N, T, C] and of nested tensors; otherwise axis 1.
     """
     if output.dim() < 2:
         return None
+    if output.is_nested:
+        return output.dim() - 1
     if isinstance(module, _LAST_AXIS_NORMS) and type(module).__name__.endswith("2d"):
         return 1  # torchvision's LayerNorm2d: over C of [N, C, H, W]
     if isinstance(module, (*_LINEARS, *_LAST_AXIS_NORMS, *_RECURRENT, *_EMBEDDINGS)):
@@ -104,25 +108,63 @@ def channel_axis(module: nn.Module, output: Tensor) -> int | None:
 
 
 def first_tensor(output: Any) -> Tensor | None:
-    """Return the first non-empty floating-point tensor in `output`, real or complex, or None.
+    """Return the first tensor of `tensors_of`, or None."""
+    return next((tensor for _, tensor in tensors_of(output)), None)
+
+
+def tensors_of(output: Any) -> Iterator[tuple[str, Tensor]]:
+    """Yield the non-empty floating-point tensors in `output`, real or complex, with their places.
 
     `output` is a tensor, or any nesting of tuples (e.g. a packed sequence), lists, mappings and
-    dataclasses. Anything else in it is ignored, and so are sparse tensors and those of `torch.func`
-    transforms.
+    dataclasses. A place is the path of positions, keys and fields, e.g. `[1][0]` or `[states][h]`;
+    that of `output` itself is empty. Anything else in it is ignored, and so are sparse tensors and
+    those of `torch.func` transforms. Nested tensors, jagged or not, are yielded.
     """
     if isinstance(output, Tensor):
-        numbers = output.is_floating_point() or output.is_complex()
-        plain = numbers and output.layout is torch.strided
-        # A tensor of a `torch.func` transform stands for others, and has no memory of its own.
-        is_own = not is_functorch_wrapped_tensor(output)
-        return output if plain and is_own and not output.is_nested and output.numel() else None
+        if _is_observable(output):
+            yield "", output
+        return
+    for key, entry in _entries(output):
+        for place, tensor in tensors_of(entry):
+            yield f"[{key}]{place}", tensor
+
+
+def layer_outputs(output: Any, *, every: bool) -> list[tuple[str, Tensor]]:
+    """Return the tensors of a layer's output to observe, and what is added to its name for each.
+
+    The first has the layer's own name; those after it, if `every` is true, that and their place. A
+    tensor that is there twice counts once.
+    """
+    if not every:
+        first = first_tensor(output)
+        return [] if first is None else [("", first)]
+    places: dict[int, tuple[str, Tensor]] = {}
+    for place, tensor in tensors_of(output):
+        places.setdefault(id(tensor), (place if places else "", tensor))
+    return list(places.values())
+
+
+def _is_observable(x: Tensor) -> bool:
+    numbers = x.is_floating_point() or x.is_complex()
+    # A tensor of a `torch.func` transform stands for others, and has no memory of its own.
+    has_memory = x.layout in (torch.strided, torch.jagged) and not is_functorch_wrapped_tensor(x)
+    return numbers and has_memory and not x.is_meta and x.numel() > 0
+
+
+def _entries(output: Any) -> Iterable[tuple[Any, Any]]:
+    """Return the entries of a tuple, list, mapping or dataclass with their keys."""
     if isinstance(output, Mapping):
-        output = tuple(output.values())
-    elif is_dataclass(output) and not isinstance(output, type):
-        output = tuple(getattr(output, entry.name) for entry in fields(output))
-    if isinstance(output, (tuple, list)):
-        return next((x for x in map(first_tensor, output) if x is not None), None)
-    return None
+        keys = [str(key) for key in output]
+        # A key with a dot would look like the path of a module.
+        by_position = len(set(keys)) < len(keys) or not all(map(_WORD.fullmatch, keys))
+        return (
+            enumerate(output.values()) if by_position else zip(keys, output.values(), strict=True)
+        )
+    if is_dataclass(output) and not isinstance(output, type):
+        return ((entry.name, getattr(output, entry.name)) for entry in fields(output))
+    if isinstance(output, tuple) and hasattr(output, "_fields"):
+        return zip(output._fields, output, strict=True)
+    return enumerate(output) if isinstance(output, (tuple, list)) else ()
 
 
 @dataclass
@@ -141,14 +183,22 @@ class LayerTable:
     def __contains__(self, layer: str) -> bool:
         return layer in self._rows
 
-    def add(self, layer: str, module: nn.Module, role: str, output: Tensor) -> None:
-        """Add `layer`; `output` [N, ...] is what its first call returned."""
+    def add(
+        self, layer: str, module: nn.Module, role: str, output: Tensor, *, is_first: bool = True
+    ) -> None:
+        """Add `layer`; `output` [N, ...] is what its first call returned.
+
+        `is_first` is false for a further tensor of an output, which adds neither parameters nor
+        depth.
+        """
+        counts = is_first and "#" not in layer
         self._rows[layer] = {
             "type": type(module).__name__,
             "role": role,
-            "shape": "x".join(map(str, output.shape[1:])) or "1",
+            "shape": "x".join(map(str, fixed_sizes(output))) or "1",
             # A second call of a module uses the same parameters, which are counted only once.
-            "parameters": 0 if "#" in layer else sum(p.numel() for p in module.parameters()),
+            "parameters": sum(p.numel() for p in module.parameters()) if counts else 0,
+            "is_first": is_first,
         }
         self.changed = True
 
@@ -179,7 +229,8 @@ class LayerTable:
         depth, depths = 0, []
         stages: dict[str, int] = {}
         for row in rows:
-            depth += row["role"] in ("convolution", "linear")
+            # The states of older tracers do not say: their rows are all of first tensors.
+            depth += row["role"] in ("convolution", "linear") and row.get("is_first", True)
             depths.append(depth)
             stages.setdefault(row["shape"], len(stages))
         return {

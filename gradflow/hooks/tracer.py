@@ -82,6 +82,8 @@ class Tracer:
             differentiated, as if a model in evaluation mode is fine-tuned, with frozen batch
             normalization, or attacked by adversarial inputs. The table `modes` says which layer ran
             in which mode.
+        outputs: which tensors of a layer's output are observed: the first; or all of them (an
+            LSTM's states, the levels of a pyramid), each in rows of its own, named after its place.
         strict: raise an error if a step or an epoch cannot be recorded, or the run not be written.
             By default the training goes on: a warning says so once, and `run.json` keeps it under
             `not_recorded`.
@@ -113,6 +115,7 @@ class Tracer:
         stop_on_nonfinite: bool = False,
         passes: Literal["backward", "all"] = "backward",
         modes: Literal["training", "all"] = "training",
+        outputs: Literal["first", "all"] = "first",
         strict: bool = False,
         resume: Mapping[str, Any] | None = None,
     ) -> None:
@@ -137,6 +140,7 @@ class Tracer:
         self._layers = LayerTable()
         _require_one_of("passes", passes, ("backward", "all"))
         _require_one_of("modes", modes, ("training", "all"))
+        _require_one_of("outputs", outputs, ("first", "all"))
         self._observer = LayerObserver(
             model,
             select_modules(model, observe),
@@ -144,6 +148,7 @@ class Tracer:
             self._report,
             every_pass=passes == "all",
             every_mode=modes == "all",
+            every_output=outputs == "all",
         )
         self._updates = UpdateRecorder(
             given,

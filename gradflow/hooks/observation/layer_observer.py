@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from gradflow.hooks.layers import LayerTable, channel_axis, first_tensor
+from gradflow.hooks.layers import LayerTable, channel_axis, layer_outputs
 from gradflow.hooks.observation.checkpointing import CallContext, in_backward
 from gradflow.hooks.observation.forward_passes import ForwardPasses, PendingPass
 from gradflow.hooks.observation.hook import Hook, ModuleHooks
@@ -52,6 +52,7 @@ class LayerObserver:
         report: says once that something is not recorded; takes a kind and a message.
         every_pass: record every backward pass; else those that fill `.grad` (`BackwardPasses`).
         every_mode: record passes in evaluation mode too, if they are differentiated.
+        every_output: observe all tensors of an output, each as a row of its own; else the first.
 
     Fields:
         select: returns what is to be observed now; it is asked if the model's modules have changed.
@@ -67,6 +68,7 @@ class LayerObserver:
         *,
         every_pass: bool = False,
         every_mode: bool = False,
+        every_output: bool = False,
     ) -> None:
         self.record: StepRecord | None = None
         self._model = model
@@ -76,6 +78,7 @@ class LayerObserver:
         self._structure = Structure(model)
         self._layer_hooks = ModuleHooks()
         self._layers = layers
+        self._every_output = every_output
         self._forward_passes = ForwardPasses(model, report, every_mode=every_mode)
         self._savepoint: Savepoint | None = None
         self._pending: PendingPass | None = None
@@ -83,7 +86,7 @@ class LayerObserver:
         self._leaf_handles: list[RemovableHandle] = []
         self._handles: list[RemovableHandle] = []
         self._calls: Counter[str] = Counter()
-        self._last: _ObservedOutput | None = None
+        self._last: list[_ObservedOutput] = []
         self.junctions = JunctionObserver(layers, self._current_record, self.backward_passes)
         self.unobserved = UnobservedLayers(model, lambda: self._observed, layers)
 
@@ -136,7 +139,7 @@ class LayerObserver:
     def forget(self) -> None:
         """Drop all data of the forward pass that has just run."""
         self._calls.clear()
-        self._last = None
+        self._last = []
         self.junctions.forget()
 
     def _current_record(self) -> StepRecord | PendingPass | None:
@@ -188,23 +191,38 @@ class LayerObserver:
         context = self._forward_passes.context()
         if self.record is None:
             return
-        tensor = None if context is None else first_tensor(output)
-        if context is None or tensor is None:
+        tensors = layer_outputs(output, every=self._every_output) if context else []
+        if context is None or not tensors:
             if name not in self._layers:
                 reason = (
                     why_unobservable(output) if context else self._forward_passes.why_left_out()
                 )
                 self.unobserved.note(name, reason)
             return
-        layer = self._layer_of_call(name, context)
-        if layer not in self._layers:
-            self._layers.add(layer, module, role, tensor)
-        if not context.recorded:
-            return
-        record = self._record_of_pass(self.record)
+        call = self._layer_of_call(name, context)
+        for place, tensor in tensors:
+            if call + place not in self._layers:
+                self._layers.add(call + place, module, role, tensor, is_first=not place)
+        if context.recorded:
+            record = self._record_of_pass(self.record)
+            self._last = [
+                self._output_ran(record, call + place, role, module, args, tensor)
+                for place, tensor in tensors
+            ]
+
+    def _output_ran(
+        self,
+        record: StepRecord | PendingPass,
+        layer: str,
+        role: str,
+        module: nn.Module,
+        args: Any,
+        tensor: Tensor,
+    ) -> _ObservedOutput:
         record.note_mode(layer, "training" if module.training else "evaluation")
-        seen = self._observe(record, layer, tensor, self._axis(module, role, tensor))
-        self.junctions.note_output(args, tensor, layer, seen)
+        observed = self._observe(record, layer, tensor, self._axis(module, role, tensor))
+        self.junctions.note_output(args, tensor, layer, observed.moments)
+        return observed
 
     def _layer_of_call(self, name: str, context: CallContext) -> str:
         """Return `name` for its first call in a forward pass, `name#2` for the second, etc."""
@@ -217,21 +235,22 @@ class LayerObserver:
 
     def _axis(self, module: nn.Module, role: str, tensor: Tensor) -> int | None:
         """Return the channel axis of `tensor`; a layer that keeps the shape keeps the axis."""
-        last = self._last
-        if role in ("activation", "block", "other") and last and last.tensor.shape == tensor.shape:
-            return last.axis
+        if role in ("activation", "block", "other") and not tensor.is_nested:
+            for last in self._last:
+                if not last.tensor.is_nested and last.tensor.shape == tensor.shape:
+                    return last.axis
         return channel_axis(module, tensor)
 
     def _observe(
         self, record: StepRecord | PendingPass, layer: str, tensor: Tensor, axis: int | None
-    ) -> Moments:
+    ) -> _ObservedOutput:
         """Record the moments of `tensor` now, and those of its gradient in the backward pass."""
-        last = self._last
-        if last is not None and last.is_unchanged(tensor):
-            # A block returns the output of its last layer: both share one reduction.
-            last.layers.append(layer)
-            record.add_activation(layer, last.moments)
-            return last.moments
+        for last in self._last:
+            if last.is_unchanged(tensor):
+                # A block returns the output of its last layer: both share one reduction.
+                last.layers.append(layer)
+                record.add_activation(layer, last.moments)
+                return last
         seen = moments(tensor, axis, histogram=record.histograms)
         record.add_activation(layer, seen)
         layers = [layer]
@@ -246,5 +265,4 @@ class LayerObserver:
             if tensor.grad_fn is None:
                 # A leaf, e.g. a parameter that is returned as it is, would keep its hook.
                 self._leaf_handles.append(handle)
-        self._last = _ObservedOutput(tensor, tensor._version, layers, seen, axis)
-        return seen
+        return _ObservedOutput(tensor, tensor._version, layers, seen, axis)

@@ -35,6 +35,7 @@ import torch
 from torch import Tensor
 
 from gradflow.hooks.reduction import cpu, histograms
+from gradflow.hooks.reduction.nested import plain, values_of
 
 # Elements that the torch fallback converts to float64 at a time.
 _CHUNK = 1 << 16
@@ -120,7 +121,8 @@ def moments(x: Tensor, channel_axis: int | None, *, histogram: bool = False) -> 
     """Reduce x to its moments; `channel_axis` is None for a tensor without channels.
 
     `histogram` also asks for the counts of magnitudes. Of complex numbers the moments are those of
-    their magnitudes.
+    their magnitudes, of a nested tensor those of its values; `channel_axis` then stands for the
+    axis that `nested.values_of` gives.
 
     Raises `TypeError` for an integer or empty tensor.
     """
@@ -128,7 +130,13 @@ def moments(x: Tensor, channel_axis: int | None, *, histogram: bool = False) -> 
         raise TypeError(
             f"moments need a non-empty floating-point tensor, got {x.dtype} {list(x.shape)}"
         )
-    x = x.detach().abs() if x.is_complex() else x.detach()
+    x = plain(x)
+    batch_size = x.size(0) if x.dim() else 1
+    if x.is_nested:
+        x, last_axis = values_of(x)
+        channel_axis = None if channel_axis is None else last_axis
+    if x.is_complex():
+        x = x.abs()
     shape = x.shape
     if not shape:
         channel_axis = None
@@ -147,7 +155,6 @@ def moments(x: Tensor, channel_axis: int | None, *, histogram: bool = False) -> 
         if exponents is not None:
             nans = int(x.isnan().sum()) if values[-1] else 0
             magnitudes = histograms.from_exponents(exponents, int(values[-2]), nans)
-    batch_size = shape[0] if shape else 1
     return Moments(values, channels, x.numel(), batch_size, has_channels, magnitudes)
 
 
@@ -244,7 +251,7 @@ def _channels(x: Tensor, channel_axis: int | None) -> Tensor:
 
 def _powers(x: Tensor) -> Tensor:
     """Return an element x0, and the sums of (x - x0)^3 and (x - x0)^4: [3]."""
-    wide = _sum_dtype(x)
+    wide = sum_dtype(x)
     flat = cpu.in_memory_order(x, None)[0].reshape(-1)
     origin = flat[0].to(wide)
     origin = torch.where(torch.isfinite(origin), origin, 0.0)

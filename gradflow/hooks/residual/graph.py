@@ -119,7 +119,10 @@ def tensors_in(output: Any) -> Iterator[Tensor]:
 def shape_of(node: Node, index: int) -> tuple[int, ...] | None:
     """Return the shape of an output of `node`, or None if the node does not hold it."""
     known = getattr(node, "_input_metadata", None)
-    return tuple(known[index].shape) if known and index < len(known) else None
+    try:
+        return tuple(known[index].shape) if known and index < len(known) else None
+    except RuntimeError:
+        return None  # a nested tensor of the strided layout, whose tensors may differ in shape
 
 
 def _is_expanded(node: Node, start: int) -> bool:

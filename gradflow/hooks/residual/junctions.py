@@ -19,6 +19,7 @@ from torch.autograd.graph import Node
 from gradflow.hooks.reduction import cpu
 from gradflow.hooks.reduction.definition import inner_product
 from gradflow.hooks.reduction.fused import safe_norm
+from gradflow.hooks.reduction.nested import values_of
 from gradflow.hooks.residual.additions import ResidualAddition, find_residual_additions
 from gradflow.hooks.residual.graph import Edge, Graph, Structure, Value, read_graph, shape_of
 
@@ -169,6 +170,8 @@ def watch_junction(
         if not belongs_to_step():
             return
         whole = grad_outputs[index]
+        if whole is not None and whole.is_nested:
+            whole = values_of(whole)[0]
         if whole is not None and skip and branch:
             # An operation may have read x in another shape.
             parts = ([one.reshape(whole.shape) for one in part] for part in (skip, branch, others))
@@ -208,7 +211,7 @@ def _collect_gradient(
     def at_edge(grad_inputs: tuple[Tensor | None, ...], _: tuple[Tensor | None, ...]) -> None:
         gradient = grad_inputs[position]
         if gradient is not None and belongs_to_step():
-            gradients.append(gradient)
+            gradients.append(values_of(gradient)[0] if gradient.is_nested else gradient)
 
     node.register_hook(at_edge)
 

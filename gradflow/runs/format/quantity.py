@@ -60,7 +60,11 @@ class Table:
 EPOCH = Quantity("epoch", "epochs", "counted from 1", dtype="int32")
 STEP = Quantity("step", "optimizer steps", "counted from 0 over the whole run", dtype="int64")
 LAYER = Quantity(
-    "layer", "name", "qualified module name; the second call in one forward is name#2", dtype="str"
+    "layer",
+    "name",
+    "qualified module name; the second call in one forward is name#2; a further tensor of its "
+    "output is name[place], by position, key or field, e.g. lstm[1][0]",
+    dtype="str",
 )
 BATCH_SIZE = Quantity("batch_size", "samples", "N", dtype="int32")
 

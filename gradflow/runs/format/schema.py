@@ -111,9 +111,17 @@ LAYERS = Table(
             "embedding, block (a module of modules), other; projection if it lies on a skip",
             dtype="str",
         ),
-        Quantity("shape", "elements", "shape of the output without N, e.g. 64x8x8", dtype="str"),
         Quantity(
-            "parameters", "parameters", "number of parameters of the module itself", dtype="int64"
+            "shape",
+            "elements",
+            "shape of the output without N and axes of varying length, e.g. 64x8x8",
+            dtype="str",
+        ),
+        Quantity(
+            "parameters",
+            "parameters",
+            "number of parameters of the module; 0 for its further calls and further tensors",
+            dtype="int64",
         ),
     ),
 )
