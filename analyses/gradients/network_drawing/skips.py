@@ -30,7 +30,7 @@ class Skip:
         names: the recorded names of the residual additions that it stands for, mostly one.
         start: the first box of the branch; its input is x.
         end: the box to whose output the skip is added.
-        skip_type: `identity`, `projection` or `gated`.
+        skip_type: `identity`, `projection`, `gated` or `mixed`.
         shape_box: the box whose output has the shape of x; None if unknown.
     """
 
@@ -111,7 +111,9 @@ class _TensorMatcher:
         shapes = {self._shapes[row] for row in self._rows(self._inputs, self._norms, addition)}
         if start > 0 and self._boxes[start - 1].shape in shapes:
             return start - 1
-        return end if skip_type != "projection" or self._boxes[end].shape in shapes else None
+        return (
+            end if skip_type in ("identity", "gated") or self._boxes[end].shape in shapes else None
+        )
 
     def _places_of_input(self, addition: str) -> set[int]:
         return self._places(self._inputs, self._norms, addition)

@@ -28,7 +28,7 @@ class SkipShares:
         blocks: columns layer, skip_type, in order of execution.
         by_epoch: median share of the skip, rows blocks numbered from 1, columns epoch.
         mean: share averaged over blocks and steps.
-        identity, projection, gated: the same for the skips of one type; None without such skips.
+        identity, projection, gated, mixed: the same for the skips of one type; None without any.
         first: share at the first block.
         branches: expected number of branches passed, the sum of the branches' shares.
         skips_only: exact share that came along skips only; None if no path lengths were measured.
@@ -44,6 +44,7 @@ class SkipShares:
     identity: Mean | None
     projection: Mean | None
     gated: Mean | None
+    mixed: Mean | None
     first: Mean
     branches: Mean
     skips_only: Mean | None
@@ -95,7 +96,7 @@ def skip_shares(network: str, runs: list[Run]) -> SkipShares:
         kind: _mean_over_blocks(
             [table.loc[:, (blocks["skip_type"] == kind).to_numpy()] for table in tables]
         )
-        for kind in ("identity", "projection", "gated")
+        for kind in ("identity", "projection", "gated", "mixed")
         if (blocks["skip_type"] == kind).any()
     }
     return SkipShares(
@@ -106,6 +107,7 @@ def skip_shares(network: str, runs: list[Run]) -> SkipShares:
         identity=kinds.get("identity"),
         projection=kinds.get("projection"),
         gated=kinds.get("gated"),
+        mixed=kinds.get("mixed"),
         first=_mean_over_blocks([table.iloc[:, :1] for table in tables]),
         branches=mean_over_steps([_sum_over_blocks(1 - table) for table in tables]),
         skips_only=_skips_only(runs),

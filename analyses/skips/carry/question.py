@@ -130,6 +130,7 @@ def _estimates(one: SkipShares) -> tuple[Estimate, ...]:
         ("mean share, identity skips", one.identity),
         ("mean share, projections", one.projection),
         ("mean share, gated skips", one.gated),
+        ("mean share, mixed streams", one.mixed),
         ("share at the first block, through its skip", one.first),
         ("expected number of branches passed", one.branches),
     ]

@@ -17,7 +17,7 @@ from gradflow.hooks.observation.junction_summary import JunctionSummary
 from gradflow.hooks.observation.passes import BackwardPasses
 from gradflow.hooks.records import JunctionRecord, StepRecord
 from gradflow.hooks.reduction.fused import Moments, moments
-from gradflow.hooks.residual.additions import GATED
+from gradflow.hooks.residual.additions import GATED, IDENTITY, PROJECTION
 from gradflow.hooks.residual.graph import Structure
 from gradflow.hooks.residual.junctions import (
     Junction,
@@ -173,7 +173,7 @@ class JunctionObserver:
         return all(self._adds.get((structure, place), True) for place, _ in junction.on_views)
 
     def _candidate(self, junction: Junction, structure: Structure) -> _Candidate:
-        if junction.skip_type != GATED:
+        if junction.skip_type in (IDENTITY, PROJECTION):
             for node in junction.skip_nodes:
                 if (node, 0) in self._outputs:
                     self._layers.mark_projection(self._outputs[node, 0][0])

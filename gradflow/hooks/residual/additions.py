@@ -4,8 +4,8 @@ An addition y = skip(x) + branch(x) is residual if both summands are computed fr
 if these conditions hold:
 
 - The skip is x itself, or x through at most one weighted map (a projection) with its normalization,
-  resampling, reshaping and constant factors. A path with an activation, or with a gate that depends
-  on the data, is not a skip. x is the nearest such tensor from which the other summand is computed.
+  resampling, reshaping and constant factors. A path with an activation is not a skip. x is the
+  nearest such tensor from which the other summand is computed.
 - The branch is more than an element-wise formula of x: it contains a parameter or an operation that
   is not element-wise. If the skip is not the identity, the branch contains more weighted maps than
   the skip.
@@ -14,16 +14,22 @@ if these conditions hold:
   the branch does not add x to other data or multiply it with other data. So a position or time
   embedding that is added again in every layer is not the x of a residual addition.
 - Skip and branch do not select different parts of x, as in a coupling layer or a recurrent layer.
+- A projection is not added to what a gate is computed from, as in a recurrent cell.
 
-Where no such skip is found, a gated one is looked for: y = a x + branch(x), where the gate a is
-computed from x, as in highway networks (Srivastava et al. 2015) and in a GRU cell whose state is x.
-All data must enter gate and branch through x. The gate's own dependence on x is part of the branch.
+Where no such skip is found, others are looked for:
+
+- Gated: y = a x + branch(x), where a is computed from x, as in highway networks (Srivastava et al.
+  2015) and in a GRU cell whose state is x. All data must enter gate and branch through x. What the
+  gate sends back to x is part of the branch.
+- Mixed, in hyper-connections (Zhu et al. 2024): a is a matrix, not made of queries and keys, that
+  mixes the streams x. Or one matrix makes the branch's input and the streams that are passed on; x
+  is then its product with the streams, and skip and branch read different ones of these.
 
 If nothing else reads the inner sum of (x + f(x)) + g(x), it is one addition with the branch f + g.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from gradflow.hooks.residual.graph import PARAMETER, Edge, Structure, Value
@@ -32,6 +38,8 @@ from gradflow.hooks.residual.operations import (
     ELEMENTARY,
     GATES,
     MULTILINEAR,
+    PRODUCTS,
+    REARRANGEMENTS,
     SELECTIONS,
     count_weighted_maps,
 )
@@ -41,7 +49,7 @@ from gradflow.hooks.residual.sums import FIRST_IS_SUMMAND, ON_VIEW
 # Of a formula made of products; a deeper one is a branch.
 _DEPTH = 8
 
-IDENTITY, PROJECTION, GATED = "identity", "projection", "gated"
+IDENTITY, PROJECTION, GATED, MIXED = "identity", "projection", "gated", "mixed"
 
 
 @dataclass(frozen=True)
@@ -50,8 +58,8 @@ class ResidualAddition:
 
     Fields:
         addition: the node of the addition.
-        skip_type: `GATED` if data computed from x multiplies the skip, `PROJECTION` if the skip has
-            weights, otherwise `IDENTITY`.
+        skip_type: `MIXED` if the skip is a mixture of streams, `GATED` if data computed from x
+            multiplies the skip, `PROJECTION` if the skip has weights, otherwise `IDENTITY`.
         x: the tensor from which both paths start.
         skip_end: the skip as it enters the addition.
         sums: the sum; if it is in place on a view, the base of the view, and then the views of it.
@@ -139,6 +147,8 @@ class _Search:
             branch = self.paths.branch(skip)
             if self._is_residual(addition, skip, branch):
                 return skip
+            if self._is_mixed(skip, branch):
+                return replace(skip, mixed=True)
             if not self._is_elementary(branch):
                 return None
         return self._gated_skip_of(summands)
@@ -153,12 +163,11 @@ class _Search:
 
     def _residual(self, addition: int, skip: Skip) -> ResidualAddition:
         branch = self.paths.branch(skip)
-        weighted = any(self._has_weights(node) for node in skip.operations)
         known = {skip.last, *branch.edges}
         on_views = (node for node in (addition, *skip.sums) if self.kinds[node] == ON_VIEW)
         return ResidualAddition(
             addition=addition,
-            skip_type=GATED if skip.gates else PROJECTION if weighted else IDENTITY,
+            skip_type=self._type_of(skip),
             x=skip.x,
             skip_end=skip.x if skip.sums and not skip.operations else skip.end[1],
             sums=(Value(addition, 0), *self._views_of(addition)),
@@ -169,6 +178,14 @@ class _Search:
             other_edges=tuple(edge for edge in self.paths.reads(skip) if edge not in known),
             on_views=tuple(on_views),
         )
+
+    def _type_of(self, skip: Skip) -> str:
+        if skip.mixed or any(self.kinds[edge.node] in PRODUCTS for edge in skip.gates):
+            return MIXED
+        if skip.gates:
+            return GATED
+        weighted = any(self._has_weights(node) for node in skip.operations)
+        return PROJECTION if weighted else IDENTITY
 
     def _views_of(self, addition: int) -> list[Value]:
         if self.kinds[addition] != ON_VIEW:
@@ -223,8 +240,44 @@ class _Search:
         # In a coupling layer, the gate reads x through a constant mask.
         if all(self._is_constant_factor(edge) for edge in branch.edges):
             return False
+        if any(self._is_attention(edge, branch) for edge in skip.gates):
+            return False
         added = [value for edge, value in skip.terms if edge not in skip.gates]
         return not any(self._is_product_of_x(value, skip) for value in added)
+
+    def _is_attention(self, gate: Edge, branch: Branch) -> bool:
+        """Whether the gate is a matrix made of products of data, such as queries and keys."""
+        if self.kinds[gate.node] not in PRODUCTS:
+            return False
+        matrix = self.inputs[gate.node][gate.position]
+        assert matrix is not None
+        before = self.paths.ancestry[matrix.node]
+        return any(before >> node & 1 and self._is_data_product(node) for node in branch.nodes)
+
+    def _is_data_product(self, node: int) -> bool:
+        given = [value for _, value in self.paths.computed(node) if self.paths.has_data(value)]
+        return self.kinds[node] in PRODUCTS and len(given) > 1
+
+    def _is_mixed(self, skip: Skip, branch: Branch) -> bool:
+        """Whether x is the product of streams with a matrix, one for the branch, others to pass on.
+
+        A coupling layer gives each of its paths a slice.
+        """
+        if (
+            self.kinds[skip.last.node] != "Slice"
+            or any(self.kinds[edge.node] != "Select" for edge in branch.edges)
+            or self._weights(skip.operations)
+            or not self._weights(branch.nodes)
+        ):
+            return False
+        x = skip.x
+        while (
+            self.kinds[x.node] in REARRANGEMENTS and len(given := self.paths.computed(x.node)) == 1
+        ):
+            x = given[0][1]
+        # What enters the branch besides x are its factors, computed from the streams too.
+        sources = self.paths.ancestry_of(skip.terms) & self.paths.sources
+        return self.kinds[x.node] in PRODUCTS and not sources & ~self.paths.ancestry[x.node]
 
     def _is_constant_factor(self, edge: Edge) -> bool:
         return self.kinds[edge.node] == "Mul" and len(self.paths.computed(edge.node)) == 1

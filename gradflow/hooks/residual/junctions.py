@@ -35,7 +35,7 @@ class Junction:
 
     Fields:
         sequence: autograd's sequence number of the addition; it grows in order of execution.
-        skip_type: `identity`, `projection` or `gated`; see `additions`.
+        skip_type: `identity`, `projection`, `gated` or `mixed`; see `additions`.
         x: the tensor from which both paths start.
         skip, branch: the summands; None for one that no single operation computed.
         skip_nodes: the operations on the skip; none for the identity.

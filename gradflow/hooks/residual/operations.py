@@ -23,6 +23,8 @@ WEIGHTED = frozenset(
         "Mv",
     }
 )
+# Products of two matrices without a bias; either may be data.
+PRODUCTS = frozenset({"Bmm", "Mm"})
 NORMALIZATIONS = frozenset(
     {
         "BatchNormWithUpdate",
@@ -76,11 +78,13 @@ _VIEWS = frozenset(
     }
 )
 _SCALINGS = frozenset({"Div", "Mul", "NativeDropout", "Neg"})
-# Allowed on a gated skip besides its gates: no element moves to another place.
+# The elements stay as they are, and in their order.
 RESHAPES = frozenset(
     {"Alias", "Clone", "Reshape", "ReshapeAlias", "Squeeze", "UnsafeView", "Unsqueeze", "View"}
 )
-ALLOWED_ON_GATED_SKIP = _SCALINGS | RESHAPES | frozenset({"Permute", "T", "ToCopy", "Transpose"})
+REARRANGEMENTS = RESHAPES | frozenset({"Expand", "Permute", "T", "ToCopy", "Transpose"})
+# Allowed on a gated skip besides its gates: no part is selected, nothing is mixed.
+ALLOWED_ON_GATED_SKIP = REARRANGEMENTS | _SCALINGS
 _RESAMPLINGS = frozenset(
     {
         "AdaptiveAvgPool2D",

@@ -11,6 +11,7 @@ from gradflow.hooks.residual.operations import (
     ALLOWED_ON_SKIP,
     LOOKUPS,
     NORMALIZATIONS,
+    PRODUCTS,
     RESHAPES,
     WEIGHTED,
     count_weighted_maps,
@@ -49,6 +50,7 @@ class Skip:
         sums: the other additions on the path.
         terms: all that the addition and these sums add to the skip, and the gates' data.
         gates: the edges among `terms` whose data multiplies the skip.
+        mixed: whether the skip is all but one of the streams into which x was mixed.
         reshaped: x in other shapes, with the same elements; who reads one of them reads x.
     """
 
@@ -60,6 +62,7 @@ class Skip:
     sums: tuple[int, ...] = ()
     gates: tuple[Edge, ...] = ()
     reshaped: tuple[Value, ...] = ()
+    mixed: bool = False
 
     def back(self, to: Term, **changes: Any) -> "Skip":
         """Return the path prolonged to the tensor that the edge in `to` reads."""
@@ -203,14 +206,13 @@ class Paths:
         for one in self.summands(node, WAYS_WITHIN_GATED):
             terms, gates = (*path.terms, *one.terms), (*path.gates, *one.gates)
             yield path.back(one.skip, sums=(*path.sums, node), terms=terms, gates=gates)
-        if self.kinds[node] in ALLOWED_ON_GATED_SKIP:
-            data = [entry for entry in self.computed(node) if self.has_data(entry[1])]
-            if len(data) == 1:
-                yield path.back(data[0], operations=operations)
-            elif self.kinds[node] == "Mul" and len(data) == 2:
-                for factor, gate in zip(data, data[::-1], strict=True):
-                    terms, gates = (*path.terms, gate), (*path.gates, gate[0])
-                    yield path.back(factor, operations=operations, terms=terms, gates=gates)
+        data = [entry for entry in self.computed(node) if self.has_data(entry[1])]
+        if self.kinds[node] in ALLOWED_ON_GATED_SKIP and len(data) == 1:
+            yield path.back(data[0], operations=operations)
+        if self.kinds[node] in PRODUCTS | {"Mul"} and len(data) == 2:
+            for factor, gate in zip(data, data[::-1], strict=True):
+                terms, gates = (*path.terms, gate), (*path.gates, gate[0])
+                yield path.back(factor, operations=operations, terms=terms, gates=gates)
 
     def _is_read_once(self, value: Value) -> bool:
         return len(self.readers[value]) == 1 and value.node not in self.outputs

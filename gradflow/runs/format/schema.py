@@ -202,7 +202,8 @@ JUNCTIONS = Table(
         Quantity(
             "skip_type",
             "name",
-            "identity, projection (with weights), or gated (multiplied by data computed from x)",
+            "identity; projection: with weights; gated: multiplied by data computed from x; mixed: "
+            "streams mixed by a matrix",
             dtype="str",
             former_name="shortcut",
         ),

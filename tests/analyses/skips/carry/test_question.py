@@ -42,18 +42,20 @@ def test_identity_skips_and_projections_are_separate(build):
     assert (one.identity.value, one.projection.value) == pytest.approx((0.6, 0.1))
 
 
-def test_gated_skips_are_separate_and_are_no_projections(build):
+@pytest.mark.parametrize(
+    ("skip_type", "name"),
+    [("gated", "mean share, gated skips"), ("mixed", "mean share, mixed streams")],
+)
+def test_gated_and_mixed_skips_are_separate_and_no_projections(build, skip_type, name):
     experiment = build.experiment(build.plan("resnet8", skip_share=0.6))
     for run in experiment.runs:
         frame = run.junctions
         projected = frame["skip_type"] == "projection"
-        frame.loc[projected, ["skip_type", "skip_share"]] = "gated", 0.2
-    one = skip_shares("resnet8", list(experiment.runs))
-    assert one.gated is not None
-    assert (one.gated.value, one.projection) == (pytest.approx(0.2), None)
+        frame.loc[projected, ["skip_type", "skip_share"]] = skip_type, 0.2
+    assert skip_shares("resnet8", list(experiment.runs)).projection is None
     (finding,) = ANALYSIS.run(experiment).findings
     shares = {estimate.name: estimate.value for estimate in finding.estimates}
-    assert shares["mean share, gated skips"] == pytest.approx(0.2)
+    assert shares[name] == pytest.approx(0.2)
 
 
 def test_further_additions_of_a_block_follow_its_first(build):

@@ -25,22 +25,29 @@ def loss_of(output):
 def forked_gradients(model, x, blocks):
     """The gradients at two copies of the input of each block, for its skip and its branch.
 
-    A block has a method `add(skip, branch)`, which computes its output from the two copies.
+    A block has a method `add(skip, branch)`, which computes its output from the two copies. If x is
+    not its input, its forward calls `fork` on x, which returns both.
     """
     copies = {}
 
-    def forward_of(name, block):
-        def forward(x):
+    def fork_of(name):
+        def fork(x):
             copies[name] = [x.clone() for _ in range(2)]
             for one in copies[name]:
                 one.retain_grad()
-            return block.add(*copies[name])
+            return copies[name]
 
-        return forward
+        return fork
+
+    def forward_of(block, fork):
+        return lambda x: block.add(*fork(x))
 
     for name in blocks:
-        block = model.get_submodule(name)
-        block.forward = forward_of(name, block)
+        block, fork = model.get_submodule(name), fork_of(name)
+        if hasattr(block, "fork"):
+            block.fork = fork
+        else:
+            block.forward = forward_of(block, fork)
     loss_of(model(x)).backward()
     return {name: [one.grad for one in pair] for name, pair in copies.items()}
 

@@ -186,4 +186,4 @@ def test_experts_on_the_models_own_input_are_said_not_to_be_found(tmp_path, imag
     entry = gradflow.open_run(tmp_path / "run").description["residual_additions"]
     assert entry["found"] == 0
     assert entry["sentence"].startswith("none found; 2 other sums not taken for residual;")
-    assert "where x gets a gradient, unlike a model's own input" in entry["sentence"]
+    assert "where x gets a gradient, unlike a model's input" in entry["sentence"]
