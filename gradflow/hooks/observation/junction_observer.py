@@ -18,7 +18,6 @@ from gradflow.hooks.observation.passes import BackwardPasses
 from gradflow.hooks.records import JunctionRecord, StepRecord
 from gradflow.hooks.reduction.fused import Moments, moments
 from gradflow.hooks.residual.additions import GATED, IDENTITY, PROJECTION
-from gradflow.hooks.residual.graph import Structure
 from gradflow.hooks.residual.junctions import (
     Junction,
     NodeOutput,
@@ -31,19 +30,24 @@ from gradflow.hooks.wrappers import named_modules
 
 # The layer name for additions in the forward of the model itself, whose own name is empty.
 MODEL = "(model)"
-# An operation in place on a view: the structure of its graph, and its place there.
-_OnView = tuple[Structure, int]
+# An operation in place on a view: the number of its graph's structure, and its place there.
+_OnView = tuple[int, int]
 # Most of these that are kept in mind; a model whose structure changes has new ones at every step.
 _MOST_ON_VIEWS = 10_000
 
 
 @dataclass
 class _Candidate:
-    """A residual addition, if the operations `on_views` add; `kept` is its record once named."""
+    """A residual addition, if the operations `on_views` add, and not all in `merged_by`.
+
+    `kept` is its record once it is named.
+    """
 
     module: str
     entry: JunctionRecord
+    layers_on_skip: list[str]
     on_views: list[_OnView]
+    merged_by: list[_OnView]
     kept: JunctionRecord | PendingJunction | None = None
 
 
@@ -165,26 +169,28 @@ class JunctionObserver:
         for junction, candidate in zip(taken, candidates, strict=True):
             self._watch(junction, candidate, seen)
 
-    def _may_be_residual(self, junction: Junction, structure: Structure) -> bool:
+    def _may_be_residual(self, junction: Junction, structure: int) -> bool:
         module = self._order.module_at(junction.sequence)
         # The other sums within a recurrent cell are what its gates are computed from.
         if module is None or (module in self._order.cells and junction.skip_type != GATED):
             return False
-        return all(self._adds.get((structure, place), True) for place, _ in junction.on_views)
+        return all(self._adds.get((structure, place), True) for place in junction.on_views)
 
-    def _candidate(self, junction: Junction, structure: Structure) -> _Candidate:
-        if junction.skip_type in (IDENTITY, PROJECTION):
-            for node in junction.skip_nodes:
-                if (node, 0) in self._outputs:
-                    self._layers.mark_projection(self._outputs[node, 0][0])
+    def _candidate(self, junction: Junction, structure: int) -> _Candidate:
         module = self._order.module_at(junction.sequence)
         assert module is not None
         skip, branch = self._moments_of(junction.skip), self._moments_of(junction.branch)
         entry = JunctionRecord(junction.skip_type, skip, branch)
-        return _Candidate(module, entry, [(structure, place) for place, _ in junction.on_views])
+        on_views, merged_by = (
+            [(structure, place) for place in places]
+            for places in (junction.on_views, junction.merged_by)
+        )
+        made = [(node, 0) for node in junction.skip_nodes]
+        on_skip = [self._outputs[one][0] for one in made if one in self._outputs]
+        return _Candidate(module, entry, on_skip, on_views, merged_by)
 
     def _watch(self, junction: Junction, candidate: _Candidate, seen: _Pass) -> None:
-        for view, (_, node) in zip(candidate.on_views, junction.on_views, strict=True):
+        for view, node in zip(candidate.on_views, junction.on_views.values(), strict=True):
             if view not in self._adds:
                 watch_operation_on_view(node, partial(self._adds.__setitem__, view))
 
@@ -205,16 +211,22 @@ class JunctionObserver:
         seen.named = True
         counts: Counter[str] = Counter()
         for one in seen.candidates:
-            if all(self._adds.get(view, False) for view in one.on_views):
+            if self._all_add(one.on_views) and not (one.merged_by and self._all_add(one.merged_by)):
                 counts[one.module] += 1
                 number = counts[one.module]
-                layer = one.module if number == 1 else f"{one.module}+{number}"
-                self._summary.names.add(layer)
-                one.kept = seen.record.add_junction(layer, one.entry)
+                name = one.module if number == 1 else f"{one.module}+{number}"
+                self._summary.names.add(name)
+                one.kept = seen.record.add_junction(name, one.entry)
+                if one.entry.skip_type in (IDENTITY, PROJECTION):
+                    for layer in one.layers_on_skip:
+                        self._layers.mark_projection(layer)
 
     def _is_outside_cells(self, sequence: int) -> bool:
         module = self._order.module_at(sequence)
         return module is not None and module not in self._order.cells
+
+    def _all_add(self, views: list[_OnView]) -> bool:
+        return all(self._adds.get(view, False) for view in views)
 
     def _moments_of(self, made: NodeOutput | None) -> Moments | None:
         """Return the moments of a summand; None if its tensor is gone or was changed in place."""

@@ -6,7 +6,7 @@ LOOKED_FOR = (
     "looked for x + f(x), also in place, on a view, by index_add, scatter_add, addcmul and lerp, "
     "with x as it is, projected, gated or mixed, where x gets a gradient, unlike a model's input"
 )
-NOT_LOOKED_FOR = "not looked for x - f(x), sums of stacked tensors"
+NOT_LOOKED_FOR = "not looked for x - f(x), sums of stacked tensors, torch.where"
 _COUNTS = ("concatenations", "other_sums", "other_changes_of_views")
 
 

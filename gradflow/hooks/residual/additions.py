@@ -69,6 +69,7 @@ class ResidualAddition:
         skip_edges, branch_edges: the edges by which the two paths read x.
         other_edges: the edges by which other operations read x.
         on_views: operations in place on a view, which this addition takes for additions.
+        merged_by: those of a larger addition; if all of them add, this one is a part of it.
     """
 
     addition: int
@@ -82,6 +83,7 @@ class ResidualAddition:
     branch_edges: tuple[Edge, ...]
     other_edges: tuple[Edge, ...]
     on_views: tuple[int, ...] = ()
+    merged_by: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -124,14 +126,18 @@ class _Search:
             skip = self._skip_of(node, summands)
             if skip is None:
                 continue
+            found[node] = self._residual(node, skip)
+            on_views = found[node].on_views
             for inner in skip.sums:
                 looked_at.discard(inner)
                 if inner in found and found[inner].x == skip.x:
-                    del found[inner]
-            found[node] = self._residual(node, skip)
-        on_views = tuple(node for node in sorted(looked_at) if self.kinds[node] == ON_VIEW)
+                    if on_views:
+                        found[inner] = replace(found[inner], merged_by=on_views)
+                    else:
+                        del found[inner]
+        changes = tuple(node for node in sorted(looked_at) if self.kinds[node] == ON_VIEW)
         sums = tuple(node for node in sorted(looked_at) if self.kinds[node] != ON_VIEW)
-        return Additions(tuple(found.values()), sums, on_views)
+        return Additions(tuple(found.values()), sums, changes)
 
     def _skip_of(self, addition: int, summands: list[Summands]) -> Skip | None:
         skips = [

@@ -9,6 +9,7 @@ over the edges of other operations that read x. Their sum is dL/dx. A factor on 
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,7 @@ from gradflow.hooks.reduction.definition import inner_product
 from gradflow.hooks.reduction.fused import safe_norm
 from gradflow.hooks.reduction.nested import values_of
 from gradflow.hooks.residual.additions import ResidualAddition, find_residual_additions
-from gradflow.hooks.residual.graph import Edge, Graph, Structure, Value, read_graph, shape_of
+from gradflow.hooks.residual.graph import Edge, Graph, Value, read_graph, shape_of
 
 # A tensor of the graph: the node that computed it, and the index among the node's outputs.
 NodeOutput = tuple[Node, int]
@@ -40,8 +41,9 @@ class Junction:
         skip, branch: the summands; None for one that no single operation computed.
         skip_nodes: the operations on the skip; none for the identity.
         skip_edges, branch_edges, other_edges: the reads of x by skip, branch and other operations.
-        on_views: operations in place on a view, with their places in the structure. It is a
+        on_views: operations in place on a view, by their places in the structure. It is a
             residual addition only if they add, which `watch_operation_on_view` tells.
+        merged_by: places of others; if all of these add, it is a part of a larger addition.
     """
 
     sequence: int
@@ -53,7 +55,8 @@ class Junction:
     skip_edges: tuple[NodeInput, ...]
     branch_edges: tuple[NodeInput, ...]
     other_edges: tuple[NodeInput, ...]
-    on_views: tuple[tuple[int, Node], ...] = ()
+    on_views: dict[int, Node]
+    merged_by: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -62,14 +65,14 @@ class Found:
 
     Fields:
         junctions: the residual additions, in order of execution.
-        structure: the structure of the graph.
+        structure: a number that tells the structure of the graph from others.
         concatenations: the number of concatenations.
         other_sums, other_on_views: sequence numbers of the sums of computed tensors that are not
             taken for residual, and of the operations of two tensors in place on a view.
     """
 
     junctions: list[Junction]
-    structure: Structure
+    structure: int
     concatenations: int
     other_sums: list[int]
     other_on_views: list[int]
@@ -92,7 +95,7 @@ def find_junctions(output: Any, start: int = 0) -> Found:
 
     return Found(
         sorted((_junction(graph, one) for one in residual), key=lambda one: one.sequence),
-        graph.structure,
+        hash(graph.structure),
         graph.structure.kinds.count("Cat"),
         others(additions.sums),
         others(additions.on_views),
@@ -141,7 +144,8 @@ def _junction(graph: Graph, residual: ResidualAddition) -> Junction:
         skip_edges=node_inputs(residual.skip_edges),
         branch_edges=node_inputs(residual.branch_edges),
         other_edges=node_inputs(residual.other_edges),
-        on_views=tuple((node, graph.nodes[node]) for node in residual.on_views),
+        on_views={node: graph.nodes[node] for node in residual.on_views},
+        merged_by=residual.merged_by,
     )
 
 
@@ -197,8 +201,10 @@ def watch_operation_on_view(node: Node, deliver: Callable[[bool], None]) -> None
         result = grad_outputs[0]
         if base is None or other is None or result is None:
             return
-        if bool(result.isfinite().all()) and bool(other.any()):
-            deliver(torch.equal(base, result))
+        # Tensor subclasses may not know these operations.
+        with suppress(RuntimeError):
+            if bool(result.isfinite().all()) and bool(other.any()):
+                deliver(torch.equal(base, result))
 
     node.register_hook(at_node)
 

@@ -41,6 +41,10 @@ RESIDUAL = {
     "in place": (lambda x: mlp(6)(x).add_(x), ["identity"]),
     "alpha": (lambda x: torch.add(x, mlp(6)(x), alpha=0.3), ["identity"]),
     "scaled branch": (lambda x: x + 0.1 * mlp(6)(x), ["identity"]),
+    "branch with a learned factor": (
+        lambda x: x + nn.Parameter(torch.zeros(())) * mlp(6)(x),
+        ["identity"],
+    ),
     "scaled skip": (lambda x: 0.5 * x + mlp(6)(x), ["identity"]),
     "linear branch": (lambda x: x + nn.Linear(6, 6)(x), ["identity"]),
     "projection": (lambda x: nn.Linear(6, 4)(x) + mlp(6, 4)(x), ["projection"]),
@@ -236,6 +240,27 @@ def test_a_residual_addition_is_found_from_the_structure_alone():
     assert residual.skip_nodes == ()
     assert residual.skip_edges == ((3, 0),)
     assert residual.branch_edges == ((1, 0),)
+    assert residual.other_edges == ()
+
+
+def test_the_fused_gru_cell_of_gpus_is_a_gate():
+    # x -> norm -> linear -> input gates; x -> hidden gates; the cell, with x as its state
+    structure = Structure(
+        kinds=("(input)", "NativeLayerNorm", "Mm", "Mm", "ThnnFusedGruCell"),
+        inputs=(
+            (),
+            (Value(0, 0), PARAMETER, PARAMETER),
+            (Value(1, 0), PARAMETER),
+            (Value(0, 0), PARAMETER),
+            (Value(2, 0), Value(3, 0), Value(0, 0), PARAMETER, PARAMETER),
+        ),
+        outputs=(4,),
+    )
+    (residual,) = find_residual_additions(structure).residual
+    assert residual.skip_type == "gated"
+    assert residual.x == Value(0, 0)
+    assert residual.skip_edges == ((4, 2),)
+    assert residual.branch_edges == ((1, 0), (3, 0))
     assert residual.other_edges == ()
 
 

@@ -152,6 +152,36 @@ def test_a_product_in_place_is_no_addition_and_leaves_the_name_to_one(check, ima
     check(model, images(2, 2, 5, 5), {"1": "1", "2": "2"}, "identity")
 
 
+class Modulated(Excited):
+    """What is added on no view is multiplied in place by a function of x (Perez et al. 2018)."""
+
+    def forward(self, x):
+        return self.modulated(x, x, x)
+
+    def modulated(self, skip, branch, other):
+        out = (skip + self.conv1(branch).sin()).flatten(2)
+        out *= self.gate(other.mean((2, 3), keepdim=True)).flatten(2).sigmoid()
+        return out.view_as(other)
+
+
+def test_a_product_in_place_after_an_addition_leaves_it_its_row(tmp_path, images):
+    torch.manual_seed(0)
+    stem, block = nn.Conv2d(2, 4, 1).double(), Modulated(4).double()
+    x = images(2, 2, 5, 5)
+    copies = [stem(x).detach().clone().requires_grad_() for _ in range(3)]
+    block.modulated(*(one * 1 for one in copies)).square().sum().backward()
+    skip, branch, other = (one.grad for one in copies)
+    rows, _ = said(nn.Sequential(stem, block), tmp_path / "run", x)
+    assert list(rows.layer) == ["1", "1"]
+    for row in rows.itertuples():
+        assert row.skip_gradient_norm == pytest.approx(float(skip.norm()), rel=1e-10)
+        assert row.branch_gradient_norm == pytest.approx(float(branch.norm()), rel=1e-10)
+        assert row.gradient_norm == pytest.approx(float((skip + branch).norm()), rel=1e-10)
+        whole = float((skip + branch + other).norm())
+        assert row.input_gradient_norm == pytest.approx(whole, rel=1e-10)
+        assert row.residual_error < 1e-12
+
+
 class Rewriting(nn.Module):
     """Replaces some features by a function of them."""
 
