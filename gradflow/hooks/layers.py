@@ -144,6 +144,19 @@ def layer_outputs(output: Any, *, every: bool) -> list[tuple[str, Tensor]]:
     return list(places.values())
 
 
+def why_not_observed(output: Any) -> str:
+    """Say what `output` is, if `tensors_of` finds no tensor in it."""
+    if isinstance(output, Tensor):
+        if not (output.is_floating_point() or output.is_complex()):
+            return f"a tensor of {output.dtype}"
+        if output.layout not in (torch.strided, torch.jagged):
+            return f"a tensor of layout {output.layout}"
+        return "a tensor without elements or memory"
+    if output is None or isinstance(output, (tuple, list, Mapping)) or is_dataclass(output):
+        return f"{type(output).__name__} without a floating-point tensor"
+    return f"an object of class {type(output).__name__}, whose attributes are not looked into"
+
+
 def _is_observable(x: Tensor) -> bool:
     numbers = x.is_floating_point() or x.is_complex()
     # A tensor of a `torch.func` transform stands for others, and has no memory of its own.

@@ -16,7 +16,7 @@ from gradflow.hooks.observation.hook import Hook, ModuleHooks
 from gradflow.hooks.observation.junction_summary import JunctionSummary
 from gradflow.hooks.observation.passes import BackwardPasses
 from gradflow.hooks.records import JunctionRecord, StepRecord
-from gradflow.hooks.reduction.fused import Moments, moments
+from gradflow.hooks.reduction.fused import Moments, moments_if_any
 from gradflow.hooks.residual.additions import GATED, IDENTITY, PROJECTION
 from gradflow.hooks.residual.junctions import (
     Junction,
@@ -238,4 +238,4 @@ class JunctionObserver:
         tensor = None if reference is None else reference()
         if tensor is None or tensor._version != version or tensor.dim() < 2:
             return None
-        return moments(tensor, 2 if tensor.dim() == 3 else 1)
+        return moments_if_any(tensor, 2 if tensor.dim() == 3 else 1)

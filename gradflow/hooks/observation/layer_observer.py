@@ -20,9 +20,13 @@ from gradflow.hooks.observation.hook import Hook, ModuleHooks
 from gradflow.hooks.observation.junction_observer import JunctionObserver
 from gradflow.hooks.observation.passes import BackwardPasses, Savepoint
 from gradflow.hooks.observation.structure import Structure
-from gradflow.hooks.observation.unobserved import UnobservedLayers, why_unobservable
+from gradflow.hooks.observation.unobserved import (
+    UnobservedLayers,
+    why_unobservable,
+    why_unreadable,
+)
 from gradflow.hooks.records import StepRecord
-from gradflow.hooks.reduction.fused import Moments, moments
+from gradflow.hooks.reduction.fused import Moments, moments_if_any
 
 
 @dataclass(frozen=True)
@@ -199,29 +203,33 @@ class LayerObserver:
                 )
                 self.unobserved.note(name, reason)
             return
-        call = self._layer_of_call(name, context)
+        call, found = self._layer_of_call(name, context), []
         for place, tensor in tensors:
+            if context.recorded:
+                observed = self._output_ran(self.record, call + place, role, module, args, tensor)
+                if observed is None:
+                    self.unobserved.note(name, why_unreadable(tensor))
+                    continue
+                found.append(observed)
             if call + place not in self._layers:
                 self._layers.add(call + place, module, role, tensor, is_first=not place)
-        if context.recorded:
-            record = self._record_of_pass(self.record)
-            self._last = [
-                self._output_ran(record, call + place, role, module, args, tensor)
-                for place, tensor in tensors
-            ]
+        if found:
+            self._last = found
 
     def _output_ran(
         self,
-        record: StepRecord | PendingPass,
+        step: StepRecord,
         layer: str,
         role: str,
         module: nn.Module,
         args: Any,
         tensor: Tensor,
-    ) -> _ObservedOutput:
-        record.note_mode(layer, "training" if module.training else "evaluation")
+    ) -> _ObservedOutput | None:
+        record = self._record_of_pass(step)
         observed = self._observe(record, layer, tensor, self._axis(module, role, tensor))
-        self.junctions.note_output(args, tensor, layer, observed.moments)
+        if observed is not None:
+            record.note_mode(layer, "training" if module.training else "evaluation")
+            self.junctions.note_output(args, tensor, layer, observed.moments)
         return observed
 
     def _layer_of_call(self, name: str, context: CallContext) -> str:
@@ -243,23 +251,29 @@ class LayerObserver:
 
     def _observe(
         self, record: StepRecord | PendingPass, layer: str, tensor: Tensor, axis: int | None
-    ) -> _ObservedOutput:
-        """Record the moments of `tensor` now, and those of its gradient in the backward pass."""
+    ) -> _ObservedOutput | None:
+        """Record the moments of `tensor` now, and those of its gradient in the backward pass.
+
+        Return None if it is of a class or dtype that has no moments.
+        """
         for last in self._last:
             if last.is_unchanged(tensor):
                 # A block returns the output of its last layer: both share one reduction.
                 last.layers.append(layer)
                 record.add_activation(layer, last.moments)
                 return last
-        seen = moments(tensor, axis, histogram=record.histograms)
+        seen = moments_if_any(tensor, axis, histogram=record.histograms)
+        if seen is None:
+            return None
         record.add_activation(layer, seen)
         layers = [layer]
         if tensor.requires_grad:
 
             def on_gradient(gradient: Tensor) -> None:
                 if not record.closed and self.backward_passes.belongs_to_step():
-                    seen = moments(gradient, axis, histogram=record.histograms)
-                    self.backward_passes.call_at_end(partial(record.add_gradient, layers, seen))
+                    seen = moments_if_any(gradient, axis, histogram=record.histograms)
+                    if seen is not None:
+                        self.backward_passes.call_at_end(partial(record.add_gradient, layers, seen))
 
             handle = tensor.register_hook(on_gradient)
             if tensor.grad_fn is None:

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch._C._functorch import is_functorch_wrapped_tensor
 
-from gradflow.hooks.layers import LayerTable
+from gradflow.hooks.layers import LayerTable, why_not_observed
 from gradflow.hooks.observation.forward_passes import EVALUATION, OTHER_THREAD, WITHOUT_GRADIENTS
 from gradflow.hooks.residual.graph import tensors_in
 
@@ -24,7 +24,10 @@ _ADVICE = {
     "tracer sets it in recorded steps, and train the model that was exported from",
     _TRANSFORM: "call the model outside of the transform",
 }
-_OUTPUT_ADVICE = "the tracer observes tensors of floating-point or complex numbers"
+_OUTPUT_ADVICE = (
+    "the tracer reads tensors of floating-point or complex numbers, also in tuples, lists, "
+    "mappings and dataclasses"
+)
 _CALL_ADVICE = "torch runs no hooks then, so that the tracer cannot observe them"
 _MOST_NAMES = 3
 
@@ -81,17 +84,14 @@ class UnobservedLayers:
 def why_unobservable(output: Any) -> str:
     """Say what about a layer's output keeps it from being observed."""
     tensor = next(tensors_in(output), None)
-    if not isinstance(tensor, Tensor):
-        return f"returned no tensor ({type(output).__name__})"
-    if is_functorch_wrapped_tensor(tensor):
+    if isinstance(tensor, Tensor) and is_functorch_wrapped_tensor(tensor):
         return _TRANSFORM
-    if tensor.is_nested:
-        return "returned a nested tensor"
-    if not (tensor.is_floating_point() or tensor.is_complex()):
-        return f"returned {str(tensor.dtype).removeprefix('torch.')} numbers"
-    if tensor.numel() == 0:
-        return "returned an empty tensor"
-    return f"returned a tensor of layout {str(tensor.layout).removeprefix('torch.')}"
+    return f"returned {why_not_observed(output)}"
+
+
+def why_unreadable(tensor: Tensor) -> str:
+    """Say that a tensor's class or dtype lacks what statistics need."""
+    return f"returned {type(tensor).__name__} of {tensor.dtype}"
 
 
 def _advice(reason: str) -> str:

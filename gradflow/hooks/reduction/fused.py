@@ -42,6 +42,8 @@ _CHUNK = 1 << 16
 _DEVICE_CHUNK = 1 << 22
 # A million times the smallest normal number of float32.
 _LEAST_FOURTH_POWER = 1e-32
+# Of ordinary tensors of these types, moments never fail.
+_ORDINARY_TYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
 
 @dataclass(slots=True)
@@ -137,6 +139,8 @@ def moments(x: Tensor, channel_axis: int | None, *, histogram: bool = False) -> 
         channel_axis = None if channel_axis is None else last_axis
     if x.is_complex():
         x = x.abs()
+    elif x.dtype.itemsize == 1:
+        x = x.float()  # torch has few functions for numbers of eight bits
     shape = x.shape
     if not shape:
         channel_axis = None
@@ -156,6 +160,18 @@ def moments(x: Tensor, channel_axis: int | None, *, histogram: bool = False) -> 
             nans = int(x.isnan().sum()) if values[-1] else 0
             magnitudes = histograms.from_exponents(exponents, int(values[-2]), nans)
     return Moments(values, channels, x.numel(), batch_size, has_channels, magnitudes)
+
+
+def moments_if_any(
+    x: Tensor, channel_axis: int | None, *, histogram: bool = False
+) -> Moments | None:
+    """Return `moments`, or None if the class or dtype of x lacks the functions that they need."""
+    try:
+        return moments(x, channel_axis, histogram=histogram)
+    except (RuntimeError, TypeError, ValueError):
+        if type(x) in (Tensor, torch.nn.Parameter) and x.dtype in _ORDINARY_TYPES:
+            raise
+        return None
 
 
 def _tensor(values: Tensor | np.ndarray) -> Tensor:

@@ -81,12 +81,12 @@ class Returning(nn.Module):
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
-        (lambda x: x.argmax(1), "returned int64 numbers"),
-        (lambda x: x > 0, "returned bool numbers"),
-        (lambda x: x.to_sparse(), "returned a tensor of layout sparse_coo"),
-        (lambda x: x[:0], "returned an empty tensor"),
-        (lambda x: None, "returned no tensor (NoneType)"),
-        (lambda x: {"count": 3}, "returned no tensor (dict)"),
+        (lambda x: x.argmax(1), "returned a tensor of torch.int64"),
+        (lambda x: x > 0, "returned a tensor of torch.bool"),
+        (lambda x: x.to_sparse(), "returned a tensor of layout torch.sparse_coo"),
+        (lambda x: x[:0], "returned a tensor without elements or memory"),
+        (lambda x: None, "returned NoneType without a floating-point tensor"),
+        (lambda x: {"count": 3}, "returned dict without a floating-point tensor"),
     ],
 )
 def test_an_output_that_cannot_be_observed_is_named_by_what_it_is(tmp_path, make, reason):
