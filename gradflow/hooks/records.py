@@ -9,6 +9,7 @@ from torch import Tensor
 
 from gradflow.hooks.reduction import histograms
 from gradflow.hooks.reduction.fused import Moments, to_statistics
+from gradflow.hooks.reduction.parts import Part
 from gradflow.runs.format.schema import TABLES, TENSOR_STATISTICS
 
 # Said of a parameter that none of the optimizers has.
@@ -23,13 +24,14 @@ class JunctionRecord:
 
     `products` is [7] on the device, as returned by `junctions.gradient_products`; None until a
     backward pass has reached the addition. Under gradient accumulation the products of all passes
-    are added up, like those of one batch.
+    are added up, like those of one batch. `part` says which part of the gradients they are of.
     """
 
     skip_type: str
     skip: Moments | None
     branch: Moments | None
     products: Tensor | None = None
+    part: Part = Part.WHOLE
 
     def add_products(self, products: Tensor) -> None:
         """Add the products of one backward pass."""
@@ -62,12 +64,14 @@ class StepRecord:
     """What was observed in one optimizer step, still on the device.
 
     Several forward and backward passes within a step count as one batch. `histograms` says whether
-    magnitudes are counted in this step.
+    magnitudes are counted in this step; `loss_share` is the factor of the loss in that of all
+    processes together.
     """
 
     epoch: int
     step: int
     histograms: bool = False
+    loss_share: float = 1.0
     activations: dict[str, Moments] = field(default_factory=dict)
     gradients: dict[str, Moments] = field(default_factory=dict)
     junctions: dict[str, JunctionRecord] = field(default_factory=dict)

@@ -52,20 +52,6 @@ def refuse_untraceable(model: nn.Module) -> None:
             )
 
 
-def refuse_in_processes(*, histograms: bool, budget: bool) -> None:
-    """Raise `TracingError` for options that do not work with several processes."""
-    if histograms:
-        raise TracingError(
-            "histograms of magnitudes are not joined over processes: leave them out, or train in "
-            "one process"
-        )
-    if budget:
-        raise TracingError(
-            "a budget lets each process record other steps: with several processes, give the "
-            "tracer a schedule of steps"
-        )
-
-
 def second_thread_message() -> str:
     """Say that the model ran in two threads within a step."""
     return (

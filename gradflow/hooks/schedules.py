@@ -81,11 +81,16 @@ class Budget:
     anyway; steps 1 to 3 are not recorded, step 4 is. Only `time.monotonic` is read. A GPU works
     asynchronously, so there the time of a single step is not exact; it is right on average.
 
+    Processes that train together record the same steps: after each recorded one, that of rank 0
+    tells the others which step is the next, from its own times. The steps between are not asked
+    about.
+
     Raises `TracingError` unless `share` lies between 0 and 1.
     """
 
     _WINDOW = 64
     _FIRST_MEASURED = 4
+    _FARTHEST = 1000
 
     def __init__(self, share: float) -> None:
         if isinstance(share, bool) or not 0 < share < 1:
@@ -95,16 +100,27 @@ class Budget:
         self._plain: deque[float] = deque(maxlen=self._WINDOW)
         self._steps = self._recorded_steps = 0
         self._total = self._writing = 0.0
+        self._agree: Callable[[int], int] | None = None
+        self._next = self._ask_at = self._FIRST_MEASURED
 
     def __call__(self, step: int) -> bool:
         """Whether `step` is recorded."""
         if step <= self._FIRST_MEASURED:
             return step in (0, self._FIRST_MEASURED)
+        if self._agree is not None:
+            return self._is_next(step, self._agree)
         cost = self._cost()
         return self._spent() + cost <= self.share * (self._total + cost)
 
     def __str__(self) -> str:
         return f"a budget of {self.share:.2%} of the time"
+
+    def decide_with(self, agree: Callable[[int], int]) -> None:
+        """Record the same steps as other processes.
+
+        `agree` takes a number and returns that of the process of rank 0; all call it together.
+        """
+        self._agree = agree
 
     def add_step(self, *, recorded: bool, seconds: float, writing: float) -> None:
         """Add a step that took `seconds`, `writing` of them for transfer and writing."""
@@ -136,6 +152,8 @@ class Budget:
             "recorded_steps": self._recorded_steps,
             "total": self._total,
             "writing": self._writing,
+            "next": self._next,
+            "ask_at": self._ask_at,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -144,6 +162,27 @@ class Budget:
         self._plain.extend(state["plain"])
         self._steps, self._recorded_steps = state["steps"], state["recorded_steps"]
         self._total, self._writing = state["total"], state["writing"]
+        self._next = state.get("next", self._next)
+        self._ask_at = state.get("ask_at", self._ask_at)
+
+    def _is_next(self, step: int, agree: Callable[[int], int]) -> bool:
+        """Whether all processes record `step`; they decide anew after each recorded step."""
+        if step > self._next and step >= self._ask_at:
+            wait = agree(self._steps_to_wait())
+            if wait > self._FARTHEST:
+                self._ask_at = step + self._FARTHEST
+            else:
+                self._next = step + wait
+        return step == self._next
+
+    def _steps_to_wait(self) -> int:
+        """After how many unrecorded steps another one fits in the budget."""
+        cost, plain = self._cost(), median(self._plain) if self._plain else 0.0
+        # The recorded step under way has not been added yet.
+        missing = (self._spent() + 2 * cost) / self.share - self._total - 2 * cost
+        if missing <= 0:
+            return 0
+        return math.ceil(min(missing / plain, 2 * self._FARTHEST)) if plain else 1
 
     def _cost(self) -> float:
         """Seconds that a recorded step takes longer; 0 until both kinds were timed."""

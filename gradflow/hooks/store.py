@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.hooks.distributed import Processes
 from gradflow.hooks.groups import Groups
 from gradflow.hooks.layers import LayerTable
 from gradflow.hooks.nonfinite import first_nonfinite
+from gradflow.hooks.processes.joining import Processes
 from gradflow.hooks.records import Columns, StepRecord, concatenate, to_columns
 from gradflow.hooks.refusals import scale_of_histograms_message
 from gradflow.hooks.updates.scaling import step_columns, unscale
@@ -87,7 +87,11 @@ class RecordStore:
         """Transfer the numbers of the kept steps from the device to memory."""
         if not self._records:
             return
-        records = self._processes.join(self._records)
+        kept, self._records = self._records, []
+        self._steps += len(kept)
+        records = self._processes.join(kept)
+        if not records:
+            return
         tables = {**to_columns(records), "steps": step_columns(records)}
         if not unscale(tables, records):
             self._report("scale of histograms", scale_of_histograms_message())
@@ -105,8 +109,6 @@ class RecordStore:
             self.nonfinite = first_nonfinite(tables, set(steps["step"][steps["skipped"]].tolist()))
             if self.nonfinite is not None:
                 self._writer.describe(first_nonfinite=self.nonfinite)
-        self._steps += len(self._records)
-        self._records.clear()
 
     def _mode_columns(self, records: Sequence[StepRecord]) -> Columns:
         """Return the columns of the table `modes`; none if no layer has changed its mode."""

@@ -14,13 +14,13 @@ from torch import nn
 from gradflow.errors import TracingError
 from gradflow.hooks.changes import ModelChanges
 from gradflow.hooks.compilation import UncompiledSteps
-from gradflow.hooks.distributed import Processes
 from gradflow.hooks.environment import environment
 from gradflow.hooks.epoch_rows import EpochRows
 from gradflow.hooks.groups import Groups
 from gradflow.hooks.layers import LayerTable
 from gradflow.hooks.nonfinite import nonfinite_message
 from gradflow.hooks.observation.layer_observer import LayerObserver
+from gradflow.hooks.processes.joining import Processes
 from gradflow.hooks.records import Columns, StepRecord
 from gradflow.hooks.reduction.fused import prepare_device
 from gradflow.hooks.refusals import (
@@ -28,7 +28,6 @@ from gradflow.hooks.refusals import (
     gradients_gone_message,
     no_layer_observed_message,
     no_pass_recorded_message,
-    refuse_in_processes,
     refuse_old_torch,
     refuse_untraceable,
     run_not_written_message,
@@ -128,10 +127,8 @@ class Tracer:
         self._model = model
         self._schedule, words = as_schedule(schedule)
         self._histograms = HistogramSchedule(histograms)
-        if self._processes.count > 1:
-            refuse_in_processes(
-                histograms=self._histograms.enabled, budget=isinstance(self._schedule, Budget)
-            )
+        if self._processes.count > 1 and isinstance(self._schedule, Budget):
+            self._schedule.decide_with(self._processes.agree)
         self._last_answer: tuple[int, bool] | None = None
         self._description = {
             **environment(model, words, str(self._histograms)),
@@ -181,6 +178,7 @@ class Tracer:
     def __enter__(self) -> Self:
         refuse_untraceable(self._model)
         self._writer = self._open_writer()
+        self._processes.report = self._report
         self._store = RecordStore(
             self._writer, self._processes, self._layers, self._report, self._groups
         )
@@ -382,7 +380,8 @@ class Tracer:
     def _begin_step(self) -> None:
         record: StepRecord | None = None
         if self._wants(self._step):
-            record = StepRecord(self.epoch, self._step, self._histograms(self._step))
+            histograms, share = self._histograms(self._step), self._processes.loss_share
+            record = StepRecord(self.epoch, self._step, histograms, share)
             self._uncompiled.begin()
         else:
             self._uncompiled.end()

@@ -89,6 +89,11 @@ class PendingPass:
         return self.record.histograms
 
     @property
+    def loss_share(self) -> float:
+        """The factor of this process's loss in that of the whole batch."""
+        return self.record.loss_share
+
+    @property
     def closed(self) -> bool:
         """Whether the step has ended."""
         return self.record.closed

@@ -6,7 +6,7 @@ an output, such as `ReLU(inplace=True)` or `out += identity`.
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -271,7 +271,7 @@ class LayerObserver:
 
             def on_gradient(gradient: Tensor) -> None:
                 if not record.closed and self.backward_passes.belongs_to_step():
-                    seen = moments_if_any(gradient, axis, histogram=record.histograms)
+                    seen = _gradient_moments(record, gradient, axis)
                     if seen is not None:
                         self.backward_passes.call_at_end(partial(record.add_gradient, layers, seen))
 
@@ -280,3 +280,14 @@ class LayerObserver:
                 # A leaf, e.g. a parameter that is returned as it is, would keep its hook.
                 self._leaf_handles.append(handle)
         return _ObservedOutput(tensor, tensor._version, layers, seen, axis)
+
+
+def _gradient_moments(
+    record: StepRecord | PendingPass, gradient: Tensor, axis: int | None
+) -> Moments | None:
+    """Return the moments of a gradient; its magnitudes are those in the loss of all processes."""
+    share = record.loss_share
+    if not record.histograms or share == 1:
+        return moments_if_any(gradient, axis, histogram=record.histograms)
+    seen = moments_if_any(gradient * share, axis, histogram=True)
+    return None if seen is None else replace(seen.scaled(1 / share), magnitudes=seen.magnitudes)

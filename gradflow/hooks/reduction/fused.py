@@ -36,6 +36,7 @@ from torch import Tensor
 
 from gradflow.hooks.reduction import cpu, histograms
 from gradflow.hooks.reduction.nested import plain, values_of
+from gradflow.hooks.reduction.parts import Part
 
 # Elements that the torch fallback converts to float64 at a time.
 _CHUNK = 1 << 16
@@ -61,6 +62,7 @@ class Moments:
         batch_size: N.
         has_channels: whether the tensor had a channel axis.
         magnitudes: counts of magnitudes as in `histograms.count`; None if not asked for.
+        part: the part of the tensor that these are of, if processes share it.
     """
 
     values: Tensor | np.ndarray
@@ -69,6 +71,7 @@ class Moments:
     batch_size: int
     has_channels: bool
     magnitudes: Tensor | None = None
+    part: Part = Part.WHOLE
 
     def scaled(self, factor: float) -> "Moments":
         """Return the moments of the tensor times `factor` > 0, without the counts of magnitudes."""
@@ -101,6 +104,27 @@ class Moments:
             self.batch_size + other.batch_size,
             self.has_channels,
             magnitudes,
+            self.part if self.part is other.part else Part.UNKNOWN,
+        )
+
+    def beside(self, other: "Moments") -> "Moments":
+        """Return the moments of the tensor that has the channels of both, these first."""
+        mine, added = _tensor(self.values), _tensor(other.values)
+        # Sums of each kind by channel, [3, C], are followed by six numbers of the tensor.
+        sums = [mine[:-6].reshape(-1, self.channels), added[:-6].reshape(-1, other.channels)]
+        whole = mine[-6:] + added[-6:]
+        whole[0] = mine[-6]
+        whole[1:3] = mine[-5:-3] + other._powers_about(mine[-6])
+        whole[3] = torch.maximum(mine[-3], added[-3])
+        magnitudes = None
+        if self.magnitudes is not None and other.magnitudes is not None:
+            magnitudes = self.magnitudes + other.magnitudes
+        return replace(
+            self,
+            values=torch.cat([torch.cat(sums, 1).flatten(), whole]),
+            channels=self.channels + other.channels,
+            elements=self.elements + other.elements,
+            magnitudes=magnitudes,
         )
 
     def _powers_about(self, origin: Tensor) -> Tensor:

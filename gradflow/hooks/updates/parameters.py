@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import Parameter
 from torch.nn.parameter import is_lazy
 
-from gradflow.hooks.distributed import is_sharded, local_part
+from gradflow.hooks.processes.tensors import is_sharded, local_part
 from gradflow.hooks.reduction import cpu
 from gradflow.hooks.reduction.fused import safe_norm
 from gradflow.hooks.updates.backward_gradients import BackwardGradients

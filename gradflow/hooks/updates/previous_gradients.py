@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from gradflow.hooks.distributed import local_part
+from gradflow.hooks.processes.tensors import is_partial, local_part
 from gradflow.hooks.reduction import cpu
 from gradflow.hooks.reduction.fused import safe_norm
 
@@ -85,6 +85,7 @@ class PreviousGradients:
                     isinstance(norm, float)
                     and not parameter.grad._is_view()
                     and not parameter.grad.is_sparse
+                    and not is_partial(parameter.grad)
                 )
                 self._kept[name] = self._keep(name, gradient, norm, can_skip_copy)
                 if can_skip_copy and self._may_skip_copy is None:

@@ -8,7 +8,7 @@ from torch import nn
 
 import gradflow
 from gradflow.errors import TracingError
-from gradflow.hooks.refusals import refuse_in_processes, refuse_old_torch
+from gradflow.hooks.refusals import refuse_old_torch
 
 
 def network():
@@ -54,13 +54,6 @@ def test_a_model_sharded_the_older_way_is_refused(tmp_path):
 
     with pytest.raises(TracingError, match="sharded by FullyShardedDataParallel"):
         gradflow.Tracer(FullyShardedDataParallel(nn.Linear(2, 2)), tmp_path / "run")
-
-
-def test_options_that_need_one_process_are_refused_with_several():
-    with pytest.raises(TracingError, match="not joined over processes"):
-        refuse_in_processes(histograms=True, budget=False)
-    with pytest.raises(TracingError, match="a schedule of steps"):
-        refuse_in_processes(histograms=False, budget=True)
 
 
 @pytest.mark.parametrize("version", ["1.13.1", "2.5.1+cu124", "2.5.0a0+git1234"])

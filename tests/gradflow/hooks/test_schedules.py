@@ -77,6 +77,70 @@ def test_a_budget_that_recording_does_not_reach_records_all_but_the_measured_one
     assert budget.summary()["recorded_steps"] == 97
 
 
+def spend_together(share, *, extra, steps, slowness=(1.0, 1.7)):
+    """Run a budget in each of several processes, whose clocks differ, as `spend` runs one.
+
+    Return the steps recorded by each, the share of the time of the first, and how often it was
+    asked.
+    """
+    budgets = [Budget(share) for _ in slowness]
+    told: list[int] = []
+    asked = []
+
+    def first_says(number):
+        told.append(number)
+        asked.append(number)
+        return number
+
+    budgets[0].decide_with(first_says)
+    for budget in budgets[1:]:
+        budget.decide_with(lambda number: told[-1])
+    recorded: list[list[int]] = [[] for _ in budgets]
+    spent = total = 0.0
+    for step in range(steps):
+        for rank, (budget, factor) in enumerate(zip(budgets, slowness, strict=True)):
+            wanted = budget(step)
+            seconds = factor * (1.0 + extra * wanted)
+            budget.add_step(recorded=wanted, seconds=seconds, writing=0.0)
+            if wanted:
+                recorded[rank].append(step)
+            if rank == 0:
+                total += seconds
+                spent += extra * wanted
+    return recorded, spent / total, len(asked)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.02, 0.2])
+@pytest.mark.parametrize("extra", [0.1, 3.0])
+def test_processes_with_different_clocks_record_the_same_steps_within_the_budget(share, extra):
+    recorded, real, asked = spend_together(share, extra=extra, steps=4000)
+    assert recorded[0] == recorded[1]
+    assert recorded[0][:2] == [0, 4]
+    assert 0.8 * min(share, extra / (1 + extra)) < real <= share
+    assert asked <= len(recorded[0])
+
+
+def test_processes_decide_again_if_the_next_recorded_step_is_far_off():
+    recorded, real, asked = spend_together(0.001, extra=30.0, steps=20_000)
+    assert recorded[0] == recorded[1] == [0, 4]
+    assert asked == 20  # at step 5, and after each 1000
+    assert real == pytest.approx(60 / 20_060)
+
+
+def test_a_budget_that_many_processes_share_is_resumed_at_the_same_step():
+    budget = Budget(0.02)
+    budget.decide_with(lambda number: number)
+    for step in range(40):
+        budget.add_step(recorded=budget(step), seconds=2.0, writing=0.0)
+    state = budget.state_dict()
+    again = Budget(0.02)
+    again.decide_with(lambda number: pytest.fail("the next step was known already"))
+    again.load_state_dict(state)
+    assert [again(step) for step in range(40, state["next"] + 1)] == [
+        step == state["next"] for step in range(40, state["next"] + 1)
+    ]
+
+
 def test_a_budget_is_measured_by_the_tracer_and_written_into_the_run(tmp_path, monkeypatch):
     clock = iter(range(10**6))
     monkeypatch.setattr(schedules, "median", lambda values: sorted(values)[len(values) // 2])

@@ -1,11 +1,12 @@
-"""Run under torchrun by test_distributed.py: train one model in two processes, traced.
+"""Run in each of several processes by the tests beside it: train one model together, traced.
 
-torchrun --nproc-per-node 2 distributed_training.py FOLDER ddp|static|fsdp|uneven|dies
+As under torchrun: distributed_training.py FOLDER KIND, where `main` says what the kinds are.
 """
 
 import os
 import sys
 import time
+from contextlib import nullcontext
 
 import torch
 import torch.distributed as dist
@@ -28,9 +29,10 @@ class Block(nn.Module):
         return F.relu(x + self.branch(x))
 
 
-def make_model():
+def make_model(blocks=2):
     torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(6, 10), nn.ReLU(), Block(10), Block(10), nn.Linear(10, 4))
+    between = [Block(10) for _ in range(blocks)]
+    return nn.Sequential(nn.Linear(6, 10), nn.ReLU(), *between, nn.Linear(10, 4))
 
 
 def batch(step):
@@ -39,15 +41,24 @@ def batch(step):
     return x, torch.randint(0, 4, (BATCH,), generator=generator)
 
 
-def train(model, folder, share, on_step=lambda step: None):
+def passes(model, x, y, micro_batches=1):
+    """Forward and backward, in several passes if asked for, of which the last one reduces."""
+    for number, rows in enumerate(torch.arange(len(x)).chunk(micro_batches), 1):
+        is_last = number == micro_batches
+        with nullcontext() if is_last else model.no_sync():
+            (F.cross_entropy(model(x[rows]), y[rows]) / micro_batches).backward()
+
+
+def train(model, folder, share, on_step=lambda step: None, micro_batches=1, steps=STEPS, **options):
     """Train on `share` (a slice) of every batch."""
     optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
-    with gradflow.Tracer(model, folder, optimizer=optimizer) as tracer:
-        for step in range(STEPS):
+    options = {"histograms": True} | options
+    with gradflow.Tracer(model, folder, optimizer=optimizer, **options) as tracer:
+        for step in range(steps):
             on_step(step)
             x, y = batch(step)
             optimizer.zero_grad()
-            F.cross_entropy(model(x[share]), y[share]).backward()
+            passes(model, x[share], y[share], micro_batches)
             nn.utils.clip_grad_norm_(model.parameters(), CLIPPED_TO)
             optimizer.step()
             if step == 1:
@@ -55,27 +66,39 @@ def train(model, folder, share, on_step=lambda step: None):
         tracer.end_epoch(train_loss=0.0)
 
 
+def shard(model, mesh):
+    for module in (*model[2:-1], model):
+        fully_shard(module, mesh=mesh)
+    return model
+
+
 def main(folder, kind):
     dist.init_process_group("gloo")
     rank, size = dist.get_rank(), dist.get_world_size()
-    model = make_model()
+    model, options = make_model(), {}
     if kind == "fsdp":
-        mesh = init_device_mesh("cpu", (size,))
-        for module in (model[2], model[3], model):
-            fully_shard(module, mesh=mesh)
+        model = shard(model, init_device_mesh("cpu", (size,)))
+    elif kind == "hsdp":
+        names = ("replicate", "shard")
+        mesh = init_device_mesh("cpu", (2, size // 2), mesh_dim_names=names)
+        model = shard(model, mesh)
     else:
         if kind == "uneven" and rank == 1:
             model[1] = nn.Sequential(nn.ReLU(), nn.Tanh())
-        # With a static graph, DDP averages the gradients of the first pass later than otherwise.
+        options["micro_batches"] = 2 if kind == "accumulated" else 1
+        if kind == "budget":
+            options |= {"schedule": gradflow.Budget(0.3), "steps": 60}
         model = nn.parallel.DistributedDataParallel(model, static_graph=kind == "static")
     share = slice(rank * BATCH // size, (rank + 1) * BATCH // size)
 
-    def die(step):
+    def on_step(step):
+        if kind == "budget":
+            time.sleep(0.002 * (1 + rank))  # so that each would decide differently
         if kind == "dies" and rank == 1 and step == 2:
             time.sleep(2)  # the launcher ends the other process at once: let it write its epoch
             os._exit(1)
 
-    train(model, folder, share, die)
+    train(model, folder, share, on_step, **options)
     dist.destroy_process_group()
 
 
