@@ -33,8 +33,9 @@ class JunctionRecord:
     products: Tensor | None = None
     part: Part = Part.WHOLE
 
-    def add_products(self, products: Tensor) -> None:
-        """Add the products of one backward pass."""
+    def add_products(self, products: Tensor, part: Part = Part.WHOLE) -> None:
+        """Add the products of one backward pass, which are of `part` of the gradients."""
+        self.part = part if self.products is None or self.part is part else Part.UNKNOWN
         self.products = products if self.products is None else self.products + products
 
     def join(self, other: "JunctionRecord") -> None:

@@ -146,6 +146,7 @@ class Tracer:
             every_pass=passes == "all",
             every_mode=modes == "all",
             every_output=outputs == "all",
+            parts=self._processes.place.model_count,
         )
         self._updates = UpdateRecorder(
             given,

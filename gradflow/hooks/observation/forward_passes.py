@@ -3,7 +3,6 @@
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from gradflow.hooks.observation.checkpointing import CallContext, context_of_call, in_backward
 from gradflow.hooks.records import JunctionRecord, StepRecord
 from gradflow.hooks.reduction.fused import Moments
+from gradflow.hooks.reduction.parts import Part
 from gradflow.hooks.refusals import second_thread_message
 
 EVALUATION = "ran in evaluation mode"
@@ -118,10 +118,10 @@ class PendingPass:
         self._junctions[layer] = entry
         return PendingJunction(self, layer)
 
-    def add_products(self, layer: str, products: Tensor) -> None:
+    def add_products(self, layer: str, products: Tensor, part: Part) -> None:
         """Add the gradient products of the junction `layer`: the pass is differentiated."""
         self._commit()
-        self.record.junctions[layer].add_products(products)
+        self.record.junctions[layer].add_products(products, part)
 
     def _commit(self) -> None:
         if self._committed or self.record.closed:
@@ -141,6 +141,6 @@ class PendingJunction:
     forward_pass: PendingPass
     layer: str
 
-    def add_products(self, products: Any) -> None:
-        """Add the products of one backward pass."""
-        self.forward_pass.add_products(self.layer, products)
+    def add_products(self, products: Tensor, part: Part = Part.WHOLE) -> None:
+        """Add the products of one backward pass, which are of `part` of the gradients."""
+        self.forward_pass.add_products(self.layer, products, part)

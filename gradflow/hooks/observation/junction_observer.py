@@ -2,11 +2,12 @@
 
 import weakref
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -15,13 +16,17 @@ from gradflow.hooks.observation.forward_passes import PendingJunction, PendingPa
 from gradflow.hooks.observation.hook import Hook, ModuleHooks
 from gradflow.hooks.observation.junction_summary import JunctionSummary
 from gradflow.hooks.observation.passes import BackwardPasses
+from gradflow.hooks.processes.layouts import Layouts
+from gradflow.hooks.processes.tensors import held_here
 from gradflow.hooks.records import JunctionRecord, StepRecord
 from gradflow.hooks.reduction.fused import Moments, moments_if_any
+from gradflow.hooks.reduction.parts import Part
 from gradflow.hooks.residual.additions import GATED, IDENTITY, PROJECTION
 from gradflow.hooks.residual.junctions import (
     Junction,
     NodeOutput,
     find_junctions,
+    gradient_products,
     watch_junction,
     watch_operation_on_view,
 )
@@ -49,6 +54,7 @@ class _Candidate:
     on_views: list[_OnView]
     merged_by: list[_OnView]
     kept: JunctionRecord | PendingJunction | None = None
+    part: Part = Part.WHOLE
 
 
 @dataclass
@@ -68,7 +74,8 @@ class JunctionObserver:
     """Adds the residual additions of every forward pass to the record of the step.
 
     `current_record` gives the record that a module call is to fill, or None if the call is not
-    recorded. `backward_passes` tells which passes belong to the step.
+    recorded. `backward_passes` tells which passes belong to the step, `layouts` which part of a
+    tensor this process has.
     """
 
     def __init__(
@@ -76,11 +83,13 @@ class JunctionObserver:
         layers: LayerTable,
         current_record: Callable[[], StepRecord | PendingPass | None],
         backward_passes: BackwardPasses,
+        layouts: Layouts,
     ) -> None:
         self._layers = layers
         self._current_record = current_record
         self._backward_passes = backward_passes
         self._hooks = ModuleHooks()
+        self._layouts = layouts
         self._order = ModuleOrder()
         self._outputs: dict[NodeOutput, tuple[str, Moments]] = {}
         self._inputs: dict[NodeOutput, tuple[weakref.ref[Tensor], int]] = {}
@@ -120,7 +129,7 @@ class JunctionObserver:
             self._outputs.setdefault((output.grad_fn, output.output_nr), known)
         given = first_tensor(args)
         if given is not None and given.grad_fn is not None:
-            made = (given.grad_fn, given.output_nr)
+            made = self._layouts.origin(given.grad_fn, given.output_nr)
             if made not in self._outputs:
                 # A weak reference: if autograd does not need the tensor, its memory is released.
                 self._inputs.setdefault(made, (weakref.ref(given), given._version))
@@ -197,12 +206,13 @@ class JunctionObserver:
         def deliver(products: Tensor) -> None:
             self._backward_passes.call_at_end(partial(self._add, seen, candidate, products))
 
-        watch_junction(junction, deliver, self._backward_passes.belongs_to_step)
+        belongs_to_step = self._backward_passes.belongs_to_step
+        watch_junction(junction, deliver, belongs_to_step, self._products_at(junction, candidate))
 
     def _add(self, seen: _Pass, candidate: _Candidate, products: Tensor) -> None:
         self._name(seen)
         if candidate.kept is not None:
-            candidate.kept.add_products(products)
+            candidate.kept.add_products(products, candidate.part)
 
     def _name(self, seen: _Pass) -> None:
         """Add to the record those candidates of the pass that are known to be additions."""
@@ -228,6 +238,27 @@ class JunctionObserver:
     def _all_add(self, views: list[_OnView]) -> bool:
         return all(self._adds.get(view, False) for view in views)
 
+    def _products_at(
+        self, junction: Junction, candidate: _Candidate
+    ) -> Callable[[Tensor, Tensor, Tensor, Sequence[Tensor]], Tensor]:
+        """Return what computes the `gradient_products` of what this process has."""
+        layouts = self._layouts
+        if layouts.parts == 1:
+            return gradient_products
+        x = layouts.of_node(junction.x[0])
+
+        def products(
+            whole: Tensor, skip: Tensor, branch: Tensor, others: Sequence[Tensor]
+        ) -> Tensor:
+            gradients = [whole, skip, branch, *others]
+            candidate.part = layouts.part_of_products(gradients, x)
+            if candidate.part is Part.UNKNOWN:
+                return torch.zeros(7, dtype=torch.float64)  # left out when records are joined
+            whole, skip, branch, *rest = (held_here(one) for one in gradients)
+            return gradient_products(whole, skip, branch, rest)
+
+        return products
+
     def _moments_of(self, made: NodeOutput | None) -> Moments | None:
         """Return the moments of a summand; None if its tensor is gone or was changed in place."""
         if made is None:
@@ -238,4 +269,8 @@ class JunctionObserver:
         tensor = None if reference is None else reference()
         if tensor is None or tensor._version != version or tensor.dim() < 2:
             return None
-        return moments_if_any(tensor, 2 if tensor.dim() == 3 else 1)
+        axis = 2 if tensor.dim() == 3 else 1
+        seen = moments_if_any(held_here(tensor), axis)
+        if seen is not None:
+            seen.part = self._layouts.of(tensor).part(axis)
+        return seen

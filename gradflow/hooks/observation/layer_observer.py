@@ -25,6 +25,8 @@ from gradflow.hooks.observation.unobserved import (
     why_unobservable,
     why_unreadable,
 )
+from gradflow.hooks.processes.layouts import Layout, Layouts
+from gradflow.hooks.processes.tensors import held_here
 from gradflow.hooks.records import StepRecord
 from gradflow.hooks.reduction.fused import Moments, moments_if_any
 
@@ -57,6 +59,7 @@ class LayerObserver:
         every_pass: record every backward pass; else those that fill `.grad` (`BackwardPasses`).
         every_mode: record passes in evaluation mode too, if they are differentiated.
         every_output: observe all tensors of an output, each as a row of its own; else the first.
+        parts: how many processes share the work on the layers (tensor parallelism).
 
     Fields:
         select: returns what is to be observed now; it is asked if the model's modules have changed.
@@ -73,6 +76,7 @@ class LayerObserver:
         every_pass: bool = False,
         every_mode: bool = False,
         every_output: bool = False,
+        parts: int = 1,
     ) -> None:
         self.record: StepRecord | None = None
         self._model = model
@@ -91,7 +95,10 @@ class LayerObserver:
         self._handles: list[RemovableHandle] = []
         self._calls: Counter[str] = Counter()
         self._last: list[_ObservedOutput] = []
-        self.junctions = JunctionObserver(layers, self._current_record, self.backward_passes)
+        self._layouts = Layouts(parts)
+        self.junctions = JunctionObserver(
+            layers, self._current_record, self.backward_passes, self._layouts
+        )
         self.unobserved = UnobservedLayers(model, lambda: self._observed, layers)
 
     @property
@@ -144,6 +151,7 @@ class LayerObserver:
         """Drop all data of the forward pass that has just run."""
         self._calls.clear()
         self._last = []
+        self._layouts.forget()
         self.junctions.forget()
 
     def _current_record(self) -> StepRecord | PendingPass | None:
@@ -212,7 +220,8 @@ class LayerObserver:
                     continue
                 found.append(observed)
             if call + place not in self._layers:
-                self._layers.add(call + place, module, role, tensor, is_first=not place)
+                whole = self._layouts.whole(tensor)
+                self._layers.add(call + place, module, role, whole, is_first=not place)
         if found:
             self._last = found
 
@@ -262,16 +271,18 @@ class LayerObserver:
                 last.layers.append(layer)
                 record.add_activation(layer, last.moments)
                 return last
-        seen = moments_if_any(tensor, axis, histogram=record.histograms)
+        layout = self._layouts.of(tensor)
+        seen = moments_if_any(held_here(tensor), axis, histogram=record.histograms)
         if seen is None:
             return None
+        seen.part = layout.part(axis)
         record.add_activation(layer, seen)
         layers = [layer]
         if tensor.requires_grad:
 
             def on_gradient(gradient: Tensor) -> None:
                 if not record.closed and self.backward_passes.belongs_to_step():
-                    seen = _gradient_moments(record, gradient, axis)
+                    seen = self._gradient_moments(record, gradient, layout, axis)
                     if seen is not None:
                         self.backward_passes.call_at_end(partial(record.add_gradient, layers, seen))
 
@@ -281,13 +292,23 @@ class LayerObserver:
                 self._leaf_handles.append(handle)
         return _ObservedOutput(tensor, tensor._version, layers, seen, axis)
 
+    def _gradient_moments(
+        self,
+        record: StepRecord | PendingPass,
+        gradient: Tensor,
+        output: Layout,
+        axis: int | None,
+    ) -> Moments | None:
+        """Return the moments of a gradient; its magnitudes are those in the loss of all processes.
 
-def _gradient_moments(
-    record: StepRecord | PendingPass, gradient: Tensor, axis: int | None
-) -> Moments | None:
-    """Return the moments of a gradient; its magnitudes are those in the loss of all processes."""
-    share = record.loss_share
-    if not record.histograms or share == 1:
-        return moments_if_any(gradient, axis, histogram=record.histograms)
-    seen = moments_if_any(gradient * share, axis, histogram=True)
-    return None if seen is None else replace(seen.scaled(1 / share), magnitudes=seen.magnitudes)
+        `output` is the layout of the output that it is the gradient of.
+        """
+        part, share = self._layouts.of_gradient(gradient, output).part(axis), record.loss_share
+        gradient = held_here(gradient)
+        if not record.histograms or share == 1:
+            seen = moments_if_any(gradient, axis, histogram=record.histograms)
+            return None if seen is None else replace(seen, part=part)
+        seen = moments_if_any(gradient * share, axis, histogram=True)
+        if seen is None:
+            return None
+        return replace(seen.scaled(1 / share), magnitudes=seen.magnitudes, part=part)

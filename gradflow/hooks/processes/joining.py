@@ -17,11 +17,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from gradflow.hooks.processes.places import place_of_this_process
-from gradflow.hooks.processes.rows import OwnRow
-from gradflow.hooks.processes.tensors import counts_here, is_sharded
+from gradflow.hooks.processes.places import place_of_this_process, split_parameters
+from gradflow.hooks.processes.rows import LeftOut, OwnRow
 from gradflow.hooks.records import StepRecord
-from gradflow.hooks.wrappers import named_parameters, unwrapped
 
 # How many numbers are received at once: a gigabyte. More records than that take another collective.
 _LARGEST_EXCHANGE = 1 << 27
@@ -40,8 +38,7 @@ class Processes:
     def __init__(self, model: nn.Module) -> None:
         self.place = place_of_this_process(model)
         self.report: Callable[[str, str], None] = lambda kind, message: None
-        parameters = named_parameters(unwrapped(model)[0])
-        self._counts = {name: counts_here(one) for name, one in parameters if is_sharded(one)}
+        self._counts = split_parameters(model, self.place)
 
     @property
     def count(self) -> int:
@@ -82,11 +79,13 @@ class Processes:
         if longest is None:
             self.report("processes differ", _different_message(self.count, records[-1].step))
             return []
-        left_out: dict[str, None] = {}
+        left_out = LeftOut()
         for one, everyone in zip(own, self._exchange(rows, longest), strict=True):
-            left_out |= dict.fromkeys(one.join(everyone, self.place.data_count))
-        if left_out:
-            self.report("unknown parts", _unknown_message(list(left_out)))
+            left_out.join(one.join(everyone, self.place.data_count))
+        if left_out.unknown:
+            self.report("unknown parts", _unknown_message(list(left_out.unknown)))
+        if left_out.differing:
+            self.report("differing copies", _differing_message(list(left_out.differing)))
         return records
 
     def _longest_if_agreed(self, own: list[OwnRow], rows: list[Tensor]) -> int | None:
@@ -125,10 +124,21 @@ def _different_message(processes: int, step: int) -> str:
     )
 
 
-def _unknown_message(layers: list[str]) -> str:
-    named = ", ".join(layers[:5]) + (f" and {len(layers) - 5} more" if len(layers) > 5 else "")
+def _differing_message(names: list[str]) -> str:
     return (
-        f"tensors of {named} are left out: the model is split over processes, and nothing tells "
-        "which part of these each has; a DTensor does, and so does its local tensor as long as "
-        "only operations by element follow"
+        f"{_named(names)} of some steps are left out: the processes should have the same, and have "
+        "not; give those that share the work on the layers the same random state, and add up the "
+        "gradients of parameters that work on a part of a layer"
+    )
+
+
+def _named(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _unknown_message(layers: list[str]) -> str:
+    return (
+        f"tensors of {_named(layers)} are left out: the model is split over processes, and nothing "
+        "tells which part of these each has; a DTensor does, and so does its local tensor as long "
+        "as only operations by element follow"
     )

@@ -8,6 +8,9 @@ from torch import Tensor
 
 Values = Mapping[str, dict[str, Tensor | float]]
 
+# Processes that have the same tensor find the same numbers, but for the order of sums.
+SAME_WITHIN = 1e-3
+
 _COSINE, _PREVIOUS = "gradient_cosine", "previous_gradient_norm"
 
 
@@ -41,7 +44,7 @@ class SplitNorms:
     def __len__(self) -> int:
         return len(self._norms) + 3 * len(self._directed)
 
-    def summands(self, device: torch.device) -> Tensor:
+    def summands(self, device: torch.device | str) -> Tensor:
         """Return the numbers to add up: squares, and for each cosine the product it is made of."""
         norms = _vector([self._parameters[name][key] for name, key in self._norms], device)
         rows = [self._parameters[name] for name in self._directed]
@@ -77,7 +80,34 @@ class SplitNorms:
                 values[_COSINE] = product / scale if scale else math.nan
 
 
-def _vector(values: Sequence[Tensor | float], device: torch.device) -> Tensor:
+class SameNorms:
+    """The norms of one step's whole parameters, to be compared over the processes.
+
+    They differ if such a parameter works on a part of a layer, as a norm on some of the heads, and
+    nobody adds up its gradient over the processes.
+    """
+
+    def __init__(self, parameters: Values, counts: Mapping[str, bool]) -> None:
+        self._rows = {name: row for name, row in parameters.items() if name not in counts}
+
+    def __len__(self) -> int:
+        return 2 * len(self._rows)
+
+    def numbers(self, device: torch.device | str) -> Tensor:
+        """Return the norms of this process, of weights and then of gradients."""
+        kinds = ("weight_norm", "gradient_norm")
+        return _vector([row.get(key, 0.0) for key in kinds for row in self._rows.values()], device)
+
+    def differing(self, numbers: Sequence[Tensor]) -> list[str]:
+        """Return the parameters of which the `numbers` of some processes are not the same."""
+        if not self._rows:
+            return []
+        least, greatest = torch.stack([*numbers]).aminmax(dim=0)
+        apart = (greatest - least > SAME_WITHIN * greatest).view(2, -1).any(0).tolist()
+        return [name for name, differs in zip(self._rows, apart, strict=True) if differs]
+
+
+def _vector(values: Sequence[Tensor | float], device: torch.device | str) -> Tensor:
     """Return numbers and 0-d tensors as one vector in float64."""
     numbers = [0.0 if isinstance(value, Tensor) else value for value in values]
     vector = torch.tensor(numbers, dtype=torch.float64, device=device)

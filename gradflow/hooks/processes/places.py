@@ -15,7 +15,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from gradflow.errors import TracingError
-from gradflow.hooks.wrappers import unwrapped
+from gradflow.hooks.processes.tensors import counts_here, is_sharded
+from gradflow.hooks.wrappers import named_parameters, unwrapped
 
 _CPU = torch.device("cpu")
 
@@ -30,6 +31,7 @@ class Place:
         data, data_count: its share of the batch, and how many shares there are.
         model, model_count: its part of the layers, and how many parts there are.
         device: where the numbers that they exchange are put.
+        axes: the axes of the mesh of all of them by name, with the number of this one.
     """
 
     group: dist.ProcessGroup | None = None
@@ -40,6 +42,7 @@ class Place:
     model: int = 0
     model_count: int = 1
     device: torch.device = _CPU
+    axes: tuple[tuple[str, int], ...] = ()
 
 
 def place_of_this_process(model: nn.Module) -> Place:
@@ -78,6 +81,7 @@ def place_of_this_process(model: nn.Module) -> Place:
         model=_number(index[data_axes:], sizes[data_axes:]),
         model_count=prod(sizes[data_axes:]),
         device=device,
+        axes=tuple(zip(mesh.mesh_dim_names or [""] * mesh.ndim, index, strict=True)),
     )
 
 
@@ -86,6 +90,25 @@ def _ddp_around(model: nn.Module) -> nn.parallel.DistributedDataParallel | None:
         if isinstance(wrapper, nn.parallel.DistributedDataParallel):
             return wrapper
     return None
+
+
+def split_parameters(model: nn.Module, place: Place) -> dict[str, bool]:
+    """The parameters that are split over processes, each with whether this one's shard counts.
+
+    Along an axis that a parameter is not split over, only the first process counts in sums.
+    """
+    return {
+        name: counts_here(one) and _is_first_elsewhere(one, place)
+        for name, one in named_parameters(unwrapped(model)[0])
+        if is_sharded(one)
+    }
+
+
+def _is_first_elsewhere(parameter: Any, place: Place) -> bool:
+    """Whether this process is the first on all axes that the parameter's own mesh lacks."""
+    names = parameter.device_mesh.mesh_dim_names or ()
+    missing = [index for name, index in place.axes if name not in names]
+    return parameter.device_mesh.ndim == len(place.axes) or not any(missing)
 
 
 def _data_axes(model: nn.Module, parameter: Any) -> int:

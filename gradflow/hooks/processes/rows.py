@@ -1,20 +1,43 @@
 """What the processes have recorded in one step, as rows of numbers: written, read and joined."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from gradflow.hooks.processes.norms import SplitNorms
+from gradflow.hooks.processes.norms import SameNorms, SplitNorms
 from gradflow.hooks.processes.wholes import Coordinates, whole_moments, whole_products
 from gradflow.hooks.records import StepRecord
 from gradflow.hooks.reduction.fused import Moments
+from gradflow.hooks.reduction.parts import Part
 
 # Moments by kind (activation, gradient, skip, branch) and name of the layer.
 MomentsByKey = dict[tuple[str, str], Moments]
 
 # Of a tensor's moments: the length of their values, channels, elements, batch size, magnitudes.
 _HEADER = 5
+
+
+@dataclass
+class LeftOut:
+    """What could not be joined, by layer or parameter.
+
+    Fields:
+        unknown: nothing tells which part of it each process has.
+        differing: all processes should have the same, and have not.
+    """
+
+    unknown: dict[str, None] = field(default_factory=dict)
+    differing: dict[str, None] = field(default_factory=dict)
+
+    def add(self, name: str, part: Part) -> None:
+        """Add a layer or parameter of which each process has `part`."""
+        (self.unknown if part is Part.UNKNOWN else self.differing)[name] = None
+
+    def join(self, other: "LeftOut") -> None:
+        """Add what was left out in another step."""
+        self.unknown |= other.unknown
+        self.differing |= other.differing
 
 
 class OwnRow:
@@ -25,6 +48,7 @@ class OwnRow:
         self._moments = _moments_by_key(record, loss_share)
         self._products = _junction_products(record)
         self._norms = SplitNorms(record.parameters, counts)
+        self._same = SameNorms(record.parameters, counts)
 
     def names(self) -> tuple[object, ...]:
         """What must be the same in all processes, for their rows to mean the same."""
@@ -33,7 +57,7 @@ class OwnRow:
         products = [(layer, record.junctions[layer].part) for layer in self._products]
         return (record.epoch, record.step, layers, products, *record.parameters, self._norms.names)
 
-    def numbers(self, device: torch.device) -> Tensor:
+    def numbers(self, device: torch.device | str) -> Tensor:
         """Return the numbers of this process in float64: [L]."""
         headers: list[float] = []
         values: list[Tensor] = []
@@ -44,29 +68,30 @@ class OwnRow:
             headers += (len(here), seen.channels, seen.elements, seen.batch_size, bins)
             values += [here] if counted is None else [here, counted]
         values += [*self._products.values(), self._norms.summands(device)]
+        values.append(self._same.numbers(device))
         header = torch.tensor(headers, dtype=torch.float64, device=device)
         return torch.cat([header, *(one.double().to(device) for one in values)])
 
-    def join(self, rows: Tensor, data_count: int) -> list[str]:
-        """Set the record to the whole of what the rows [count, 2 + L] of all processes say.
-
-        Return the layers that had to be left out, since nothing tells which part is whose.
-        """
+    def join(self, rows: Tensor, data_count: int) -> LeftOut:
+        """Set the record to the whole of what the rows [count, 2 + L] of all processes say."""
         seen = [self._read(row) for row in rows]
-        left_out = []
+        left_out = LeftOut()
         for key, own in self._moments.items():
             joined = whole_moments([(one.place, one.moments[key]) for one in seen], own.part)
             if joined is None:
-                left_out.append(key[1])
+                left_out.add(key[1], own.part)
             _set_moments(self._record, key, joined)
         for layer in self._products:
             junction = self._record.junctions[layer]
             products = [(one.place, one.products[layer]) for one in seen]
             summed = whole_products(products, junction.part)
             if summed is None:
-                left_out.append(layer)
+                left_out.add(layer, junction.part)
             junction.products = None if summed is None else summed / data_count**2
         self._norms.put(torch.stack([one.squares for one in seen]).sum(0).tolist(), len(seen))
+        for name in self._same.differing([one.same for one in seen]):
+            left_out.add(name, Part.WHOLE)
+            del self._record.parameters[name]
         return left_out
 
     def _read(self, row: Tensor) -> "_Seen":
@@ -87,9 +112,10 @@ class OwnRow:
             )
             rest = rest[length + bins :]
         sizes = [one.numel() for one in self._products.values()]
-        *products, squares = rest[: sum(sizes) + len(self._norms)].split([*sizes, len(self._norms)])
+        sizes += [len(self._norms), len(self._same)]
+        *products, squares, same = rest[: sum(sizes)].split(sizes)
         by_layer = dict(zip(self._products, products, strict=True))
-        return _Seen((data, model), moments, by_layer, squares)
+        return _Seen((data, model), moments, by_layer, squares, same)
 
 
 @dataclass(frozen=True)
@@ -100,6 +126,7 @@ class _Seen:
     moments: MomentsByKey
     products: dict[str, Tensor]
     squares: Tensor
+    same: Tensor
 
 
 def _moments_by_key(record: StepRecord, scale: float) -> MomentsByKey:

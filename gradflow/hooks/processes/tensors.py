@@ -1,8 +1,10 @@
 """What a process holds of a tensor: a shard, a summand of it, or all of it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 
@@ -31,6 +33,30 @@ def counts_here(tensor: Tensor) -> bool:
     )
 
 
+def sums_of_partial(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the sums of those of `tensors` of which this process holds a summand, by name.
+
+    All processes must call this; one collective adds up all that lie on the same mesh.
+    """
+    found: dict[str, Tensor] = {}
+    alike: dict[Any, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if not is_partial(tensor):
+            continue
+        split: Any = tensor
+        if split.placements[0].reduce_op == "sum" and len(split.placements) == 1:
+            alike.setdefault((split.device_mesh, tensor.dtype), {})[name] = held_here(tensor)
+        else:
+            found[name] = local_part(tensor)
+    for (mesh, _), parts in alike.items():
+        flat = torch.cat([part.reshape(-1) for part in parts.values()])
+        dist.all_reduce(flat, dist.ReduceOp.SUM, mesh.get_group())
+        sums = flat.split([part.numel() for part in parts.values()])
+        for (name, part), total in zip(parts.items(), sums, strict=True):
+            found[name] = total.view(part.shape)
+    return found
+
+
 def local_part(tensor: Tensor) -> Tensor:
     """Return the part of `tensor` that this process holds: its shard, or all of it.
 
@@ -44,9 +70,9 @@ def local_part(tensor: Tensor) -> Tensor:
     return torch.view_as_real(part.resolve_conj()) if part.is_complex() else part
 
 
-def held_here(tensor: Tensor) -> Tensor:
+def held_here(tensor: Any) -> Tensor:
     """Return what this process holds of `tensor`, be it a shard or a summand."""
-    part: Tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor
+    part: Tensor = tensor.detach().to_local() if hasattr(tensor, "to_local") else tensor
     # The result of a collective that may still be running.
     return part.trigger_wait() if hasattr(part, "trigger_wait") else part
 

@@ -8,6 +8,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
+from gradflow.hooks.processes.norms import SAME_WITHIN
 from gradflow.hooks.reduction.fused import Moments
 from gradflow.hooks.reduction.parts import Part
 
@@ -15,9 +16,6 @@ _Seen = TypeVar("_Seen")
 
 # The share of the batch that a process has, and its part of the layers.
 Coordinates = tuple[int, int]
-
-# Processes that have the same tensor find the same moments, but for the order of sums.
-_TOLERANCE = 1e-6
 
 
 def whole_moments(by_place: Sequence[tuple[Coordinates, Moments]], part: Part) -> Moments | None:
@@ -65,9 +63,9 @@ def _whole_share(parts: Sequence[Moments], part: Part) -> Moments:
 
 def _are_same(copies: Sequence[Tensor]) -> bool:
     first, *others = copies
-    size = float(first.abs().nan_to_num(0.0, 0.0).max()) * _TOLERANCE
+    size = float(first.abs().nan_to_num(0.0, 0.0).max()) * SAME_WITHIN
     return all(
         len(one) == len(first)
-        and torch.allclose(one, first, rtol=_TOLERANCE, atol=size, equal_nan=True)
+        and torch.allclose(one, first, rtol=SAME_WITHIN, atol=size, equal_nan=True)
         for one in others
     )

@@ -150,9 +150,14 @@ def _junction(graph: Graph, residual: ResidualAddition) -> Junction:
 
 
 def watch_junction(
-    junction: Junction, deliver: Callable[[Tensor], None], belongs_to_step: Callable[[], bool]
+    junction: Junction,
+    deliver: Callable[[Tensor], None],
+    belongs_to_step: Callable[[], bool],
+    products: Callable[[Tensor, Tensor, Tensor, Sequence[Tensor]], Tensor],
 ) -> None:
-    """Call `deliver` with the `gradient_products` at x, once the backward pass has computed them.
+    """Call `deliver` with the `products` at x, once the backward pass has computed the gradients.
+
+    `products` is `gradient_products`, or takes the same.
 
     It is not called if the gradient of the skip or of the branch is missing, nor in passes that do
     not belong to the step.
@@ -180,7 +185,7 @@ def watch_junction(
             # An operation may have read x in another shape.
             parts = ([one.reshape(whole.shape) for one in part] for part in (skip, branch, others))
             through_skip, through_branch, rest = parts
-            deliver(gradient_products(whole, _sum(through_skip), _sum(through_branch), rest))
+            deliver(products(whole, _sum(through_skip), _sum(through_branch), rest))
         for gradients in (skip, branch, others):
             gradients.clear()
 

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from gradflow.hooks.processes.tensors import is_partial, local_part
+from gradflow.hooks.processes.tensors import is_partial, local_part, sums_of_partial
 from gradflow.hooks.reduction import cpu
 from gradflow.hooks.reduction.fused import safe_norm
 
@@ -69,10 +69,12 @@ class PreviousGradients:
         measured: dict[str, GradientMeasures] = {}
         if not compare and not keep:
             return measured
+        given = {name: p.grad for name, p in parameters.items() if p.grad is not None}
+        summed = sums_of_partial(given)
         for name, parameter in parameters.items():
             if parameter.grad is None:
                 continue
-            gradient = dense_gradient(parameter.grad)
+            gradient = summed[name] if name in summed else dense_gradient(parameter.grad)
             before = kept.get(name) if compare else None
             if before is not None and not are_alike(gradient, before.tensor):
                 before = None  # the parameter was converted or moved since
