@@ -1,6 +1,8 @@
 """Errors for models, and uses of them, that cannot be traced; each message says why."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,6 +12,8 @@ from gradflow.hooks.wrappers import named_modules
 
 # Given by name, so that the check need not import torch's distributed packages.
 _SHARDED = {"FullyShardedDataParallel"}
+# DeepSpeed's marks on a parameter: of stage 3, and of the stages before and bfloat16.
+_DEEPSPEED_MARKS = ("ds_id", "_hp_mapping")
 _OLDEST_TORCH = (2, 6)
 
 
@@ -38,8 +42,11 @@ def refuse_untraceable(model: nn.Module) -> None:
         if bases & _SHARDED:
             raise TracingError(
                 f"{where} is sharded by {type(module).__name__}: each process sees a shard of the "
-                "parameters, whose norms would be wrong; shard it with fully_shard (FSDP2) instead"
+                "parameters, whose norms would be wrong; shard it with fully_shard (FSDP2) "
+                "instead"
             )
+        if "DeepSpeedEngine" in bases:
+            raise _deepspeed_error(f"{where} is a {type(module).__name__}")
         if isinstance(module, nn.DataParallel):
             raise TracingError(
                 f"{where} is a DataParallel, which runs copies of its modules in threads: "
@@ -50,6 +57,29 @@ def refuse_untraceable(model: nn.Module) -> None:
                 f"{where} is a DistributedDataParallel inside the model: give the tracer a model "
                 "that is wrapped as a whole"
             )
+    for name, parameter in model.named_parameters():
+        if any(hasattr(parameter, mark) for mark in _DEEPSPEED_MARKS):
+            raise _deepspeed_error(f"the parameter {name} is a partition")
+
+
+def refuse_partitioning(optimizer: Any) -> None:
+    """Raise `TracingError` for an optimizer of DeepSpeed, also within a wrapper."""
+    given = list(optimizer.values()) if isinstance(optimizer, Mapping) else optimizer
+    for one in given if isinstance(given, list | tuple) else [given]:
+        seen: list[Any] = []
+        while one is not None and not any(one is other for other in seen):
+            seen.append(one)
+            if type(one).__module__.split(".")[0] == "deepspeed":
+                raise _deepspeed_error(f"the optimizer is a {type(one).__name__}")
+            one = getattr(one, "optimizer", None)  # noqa: PLW2901
+
+
+def _deepspeed_error(found: str) -> TracingError:
+    return TracingError(
+        f"{found} of DeepSpeed, which keeps gradients in partitions of its own and not in .grad: "
+        "for this run use fully_shard (FSDP2) or DistributedDataParallel, or read single gradients "
+        "with deepspeed.utils.safe_get_full_grad without the tracer"
+    )
 
 
 def second_thread_message() -> str:

@@ -29,6 +29,7 @@ from gradflow.hooks.refusals import (
     no_layer_observed_message,
     no_pass_recorded_message,
     refuse_old_torch,
+    refuse_partitioning,
     refuse_untraceable,
     run_not_written_message,
 )
@@ -95,8 +96,8 @@ class Tracer:
     as it is back-propagated. Parameter gradients are those that the optimizer receives, after
     accumulation and clipping. `docs/tracer.md` says what is supported and what is not.
 
-    Raises `TracingError` for a scripted or replicated model, and if nothing is observed;
-    `RunError` if the folder contains a run.
+    Raises `TracingError` for a model that is scripted, or sharded or replicated in a way that this
+    page refuses, and if nothing is observed; `RunError` if the folder contains a run.
     """
 
     def __init__(  # noqa: PLR0913 - options of a public class, all by keyword
@@ -120,6 +121,7 @@ class Tracer:
     ) -> None:
         refuse_old_torch(torch.__version__)
         refuse_untraceable(model)
+        refuse_partitioning(optimizer)
         self.folder = Path(folder)
         self.epoch = 1
         self._processes = Processes(model)
@@ -267,6 +269,7 @@ class Tracer:
 
         Raises `TracingError` if it leads to no torch optimizer.
         """
+        refuse_partitioning(optimizer)
         self._updates.use_optimizer(optimizer)
 
     def skip_step(self) -> None:

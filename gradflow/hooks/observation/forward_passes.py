@@ -25,6 +25,9 @@ class ForwardPasses:
         model: the whole model, whose mode counts.
         every_mode: whether passes in evaluation mode count too, once they are differentiated.
         report: says once that something is not recorded; takes a kind and a message.
+
+    Fields:
+        is_trial: whether the pass under way is a trial by a pipeline, and does not count.
     """
 
     def __init__(
@@ -33,6 +36,7 @@ class ForwardPasses:
         self._model = model
         self._every_mode = every_mode
         self._report = report
+        self.is_trial = False
         self._thread: int | None = None
 
     @property
@@ -46,7 +50,7 @@ class ForwardPasses:
 
     def context(self) -> CallContext | None:
         """Return the context of the running call, or None if it does not belong to the step."""
-        if not (self._model.training or self._every_mode):
+        if self.is_trial or not (self._model.training or self._every_mode):
             return None
         context = context_of_call()
         # Autograd runs checkpointed segments again in its own threads.
@@ -65,7 +69,7 @@ class ForwardPasses:
         """Say why the running call has no context; None if it repeats another one."""
         if not (self._model.training or self._every_mode):
             return EVALUATION
-        if in_backward():
+        if self.is_trial or in_backward():
             return None
         return OTHER_THREAD if torch.is_grad_enabled() else WITHOUT_GRADIENTS
 

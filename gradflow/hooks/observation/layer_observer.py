@@ -26,6 +26,7 @@ from gradflow.hooks.observation.unobserved import (
     why_unreadable,
 )
 from gradflow.hooks.processes.layouts import Layout, Layouts
+from gradflow.hooks.processes.pipelines import is_trial_pass
 from gradflow.hooks.processes.tensors import held_here
 from gradflow.hooks.records import StepRecord
 from gradflow.hooks.reduction.fused import Moments, moments_if_any
@@ -179,6 +180,7 @@ class LayerObserver:
         self.junctions.attach(self._model, hook)
 
     def _forward_begins(self, *_: Any) -> None:
+        self._forward_passes.is_trial = is_trial_pass()
         if in_backward() or self._forward_passes.context() is None or self.record is None:
             return
         self._pending = None
@@ -193,6 +195,9 @@ class LayerObserver:
         self.forget()
 
     def _forward_ends(self, *_: Any) -> None:
+        if self._forward_passes.is_trial:
+            self._forward_passes.is_trial = False
+            return
         if in_backward() or self._forward_passes.context() is None:
             return
         self._savepoint = self._pending = None

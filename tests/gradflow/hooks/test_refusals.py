@@ -56,6 +56,50 @@ def test_a_model_sharded_the_older_way_is_refused(tmp_path):
         gradflow.Tracer(FullyShardedDataParallel(nn.Linear(2, 2)), tmp_path / "run")
 
 
+def deepspeed_class(name, *bases):
+    """A stand-in for a class of DeepSpeed, which takes a GPU to install."""
+    return type(name, bases, {"__module__": "deepspeed.runtime.engine"})
+
+
+@pytest.mark.parametrize("engine", ["DeepSpeedEngine", "PipelineEngine"])
+@pytest.mark.parametrize("inside", [False, True])
+def test_an_engine_of_deepspeed_is_refused_wherever_it_stands(tmp_path, engine, inside):
+    base = deepspeed_class("DeepSpeedEngine", nn.Module)
+    model = (base if engine == "DeepSpeedEngine" else deepspeed_class(engine, base))()
+    model.module = network()
+    with pytest.raises(TracingError, match=rf"{engine} of DeepSpeed.*not in \.grad.*docs/tracer"):
+        gradflow.Tracer(nn.Sequential(model) if inside else model, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("mark", ["ds_id", "_hp_mapping"])
+def test_the_module_inside_such_an_engine_is_refused_too(tmp_path, mark):
+    model = network()
+    setattr(model[2].bias, mark, None)
+    with pytest.raises(TracingError, match=r"parameter 2\.bias is a partition of DeepSpeed"):
+        gradflow.Tracer(model, tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["DeepSpeedZeroOptimizer", "DeepSpeedZeroOptimizer_Stage3"])
+@pytest.mark.parametrize("depth", [0, 1])
+def test_an_optimizer_of_deepspeed_is_refused_also_in_a_wrapper(tmp_path, name, depth):
+    model = network()
+    inner = torch.optim.SGD(model.parameters())
+    zero = deepspeed_class(name, object)()
+    zero.optimizer, zero.param_groups = inner, inner.param_groups
+    given = zero
+    for _ in range(depth):  # accelerate's, for one
+        wrapper = type("DeepSpeedOptimizerWrapper", (), {})()
+        wrapper.optimizer, given = given, wrapper
+    message = f"the optimizer is a {name} of DeepSpeed"
+    with pytest.raises(TracingError, match=message):
+        gradflow.Tracer(model, tmp_path / "run", optimizer=[given])
+    with gradflow.Tracer(model, tmp_path / "run") as tracer:
+        with pytest.raises(TracingError, match=message):
+            tracer.use_optimizer(given)
+        train(model, model, tracer, steps=1)
+
+
 @pytest.mark.parametrize("version", ["1.13.1", "2.5.1+cu124", "2.5.0a0+git1234"])
 def test_a_torch_that_is_too_old_is_refused_by_name(version):
     with pytest.raises(TracingError, match=rf"torch {re.escape(version)} .* needs 2\.6 or newer"):

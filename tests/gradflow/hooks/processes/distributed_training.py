@@ -7,15 +7,18 @@ import os
 import sys
 import time
 from contextlib import nullcontext
+from functools import partial
 
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
+from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.nn import functional as F
 
 import gradflow
+from gradflow.hooks.processes.joining import Processes
 
 BATCH, STEPS, CLIPPED_TO = 8, 3, 0.1
 
@@ -51,7 +54,7 @@ def passes(model, x, y, micro_batches=1):
 
 def train(model, folder, share, on_step=lambda step: None, micro_batches=1, steps=STEPS, **options):
     """Train on `share` (a slice) of every batch."""
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    optimizer = options.pop("optimizer", torch.optim.Adam)(model.parameters(), lr=0.01)
     options = {"histograms": True} | options
     with gradflow.Tracer(model, folder, optimizer=optimizer, **options) as tracer:
         for step in range(steps):
@@ -76,7 +79,16 @@ def main(folder, kind):
     dist.init_process_group("gloo")
     rank, size = dist.get_rank(), dist.get_world_size()
     model, options = make_model(), {}
-    if kind == "fsdp":
+    if kind == "some":
+        # All but the first of the processes train, which takes a group of their own.
+        names = ("replicate", "shard")
+        mesh = DeviceMesh("cpu", [[1, 2], [3, 4]], mesh_dim_names=names)
+        if rank == 0:
+            dist.barrier()  # it has the store by which the others find each other
+            return
+        model, rank, size = shard(model, mesh), rank - 1, size - 1
+        assert Processes(model).agree(10 + rank) == 10
+    elif kind == "fsdp":
         model = shard(model, init_device_mesh("cpu", (size,)))
     elif kind == "hsdp":
         names = ("replicate", "shard")
@@ -86,6 +98,10 @@ def main(folder, kind):
         if kind == "uneven" and rank == 1:
             model[1] = nn.Sequential(nn.ReLU(), nn.Tanh())
         options["micro_batches"] = 2 if kind == "accumulated" else 1
+        if kind == "zero":
+            options["optimizer"] = partial(
+                ZeroRedundancyOptimizer, optimizer_class=torch.optim.Adam
+            )
         if kind == "budget":
             options |= {"schedule": gradflow.Budget(0.3), "steps": 60}
         model = nn.parallel.DistributedDataParallel(model, static_graph=kind == "static")
@@ -99,6 +115,8 @@ def main(folder, kind):
             os._exit(1)
 
     train(model, folder, share, on_step, **options)
+    if kind == "some":
+        dist.barrier()
     dist.destroy_process_group()
 
 

@@ -41,8 +41,10 @@ shards = pytest.mark.skipif(not SHARDS_ON_THE_CPU, reason="torch shards on CUDA 
         ("ddp", 2),
         ("static", 2),
         ("accumulated", 2),
+        ("zero", 2),
         pytest.param(("fsdp", 2), marks=shards),
         pytest.param(("hsdp", 4), marks=shards),
+        pytest.param(("some", 5), marks=shards),
     ],
     ids=lambda kind: kind[0],
 )
