@@ -84,6 +84,12 @@ class StepRecord:
     modes: dict[str, str] = field(default_factory=dict)
     closed: bool = False
 
+    @property
+    def rows(self) -> int:
+        """The number of rows that it will have in all tables but those of histograms."""
+        tensors = len(self.activations) + len(self.gradients)
+        return tensors + len(self.junctions) + len(self.parameters)
+
     def add_activation(self, layer: str, seen: Moments) -> None:
         """Add the moments of the output of `layer`."""
         _join(self.activations, layer, seen)
@@ -138,8 +144,8 @@ def _tensor_columns(groups: list[tuple[StepRecord, dict[str, Moments]]]) -> Colu
     without_channels = np.array([not seen.has_channels for _, _, seen in rows])
     columns: Columns = {
         **_keys([r for r, _, _ in rows]),
-        "layer": np.ma.array([layer for _, layer, _ in rows], dtype=object),
-        "batch_size": np.ma.array([seen.batch_size for _, _, seen in rows]),
+        "layer": _array([layer for _, layer, _ in rows], dtype=object),
+        "batch_size": _array([seen.batch_size for _, _, seen in rows]),
     }
     for quantity in TENSOR_STATISTICS:
         values = statistics[quantity.name]
@@ -167,7 +173,7 @@ def _histogram_columns(groups: list[tuple[StepRecord, dict[str, Moments]]]) -> C
     counts = torch.stack([magnitudes for _, _, magnitudes in rows]).cpu().numpy()
     return {
         **_keys([r for r, _, _ in rows]),
-        "layer": np.ma.array([layer for _, layer, _ in rows], dtype=object),
+        "layer": _array([layer for _, layer, _ in rows], dtype=object),
         **histograms.to_columns(counts),
     }
 
@@ -185,7 +191,7 @@ def _parameter_columns(records: list[StepRecord]) -> Columns:
     )
     columns: Columns = {
         **_keys([r for r, _, _ in rows]),
-        "parameter": np.ma.array([name for _, name, _ in rows], dtype=object),
+        "parameter": _array([name for _, name, _ in rows], dtype=object),
         **{name: _gather([values.get(name) for _, _, values in rows]) for name in names},
     }
     weight, update = columns["weight_norm"], columns["update_norm"]
@@ -234,8 +240,8 @@ def _junction_columns(records: list[StepRecord]) -> Columns:
         error = np.sqrt(rest / whole)
     return {
         **_keys([r for r, _, _ in rows]),
-        "layer": np.ma.array([layer for _, layer, _ in rows], dtype=object),
-        "skip_type": np.ma.array([entry.skip_type for _, _, entry in rows], dtype=object),
+        "layer": _array([layer for _, layer, _ in rows], dtype=object),
+        "skip_type": _array([entry.skip_type for _, _, entry in rows], dtype=object),
         "gradient_norm": np.ma.array(np.sqrt(gg)),
         "skip_gradient_norm": np.ma.array(np.sqrt(ss)),
         "branch_gradient_norm": np.ma.array(np.sqrt(bb)),
@@ -271,6 +277,12 @@ def _gather(values: list[Tensor | float | None]) -> np.ma.MaskedArray[Any, Any]:
 
 def _keys(records: list[StepRecord]) -> Columns:
     return {
-        "epoch": np.ma.array([record.epoch for record in records]),
-        "step": np.ma.array([record.step for record in records]),
+        "epoch": _array([record.epoch for record in records]),
+        "step": _array([record.step for record in records]),
     }
+
+
+def _array(values: list[Any], dtype: Any = None) -> np.ma.MaskedArray[Any, Any]:
+    """Return `values` as a masked array without missing ones."""
+    # Of a list, np.ma.array would ask each element for its mask.
+    return np.ma.array(np.array(values, dtype=dtype), mask=False)

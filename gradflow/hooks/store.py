@@ -15,10 +15,12 @@ from gradflow.hooks.updates.scaling import step_columns, unscale
 from gradflow.hooks.updates.totals import add_clipping_factors, step_totals
 from gradflow.runs.writing.run import RunWriter
 
-# How many recorded steps are kept on the device before they are transferred to memory, and how many
-# in memory before they are written. The end of an epoch does both.
-_STEPS_PER_TRANSFER = 16
-_STEPS_PER_PART = 256
+# How many recorded steps, and rows of them, are kept on the device before they are transferred to
+# memory, and how many in memory before they are written. The end of an epoch does both. The limits
+# on rows matter to models of thousands of layers: each row that waits is several objects, which
+# Python's garbage collector looks through again and again.
+_STEPS_PER_TRANSFER, _ROWS_PER_TRANSFER = 16, 10_000
+_STEPS_PER_PART, _ROWS_PER_PART = 256, 250_000
 
 
 class RecordStore:
@@ -47,6 +49,8 @@ class RecordStore:
         self._records: list[StepRecord] = []
         self._columns: dict[str, list[Columns]] = {}
         self._steps = 0
+        self._rows_on_device = 0
+        self._rows = 0
         self._part_start = 0
 
     def start_at(self, step: int) -> None:
@@ -56,19 +60,24 @@ class RecordStore:
     def add(self, record: StepRecord) -> None:
         """Keep the record of a step that has ended."""
         self._records.append(record)
+        self._rows_on_device += record.rows
 
     def transfer_and_flush_if_due(self, next_step: int, *, at_once: bool) -> None:
         """Transfer and write the steps before `next_step`, if enough are kept.
 
         With `at_once`, transfer them in any case."""
-        if len(self._records) >= (1 if at_once else _STEPS_PER_TRANSFER):
+        # Processes transfer together, at the same step, so theirs may not depend on their rows.
+        alone = self._processes.count == 1
+        many = alone and self._rows_on_device >= _ROWS_PER_TRANSFER
+        if many or len(self._records) >= (1 if at_once else _STEPS_PER_TRANSFER):
             self.transfer()
-        if self._steps >= _STEPS_PER_PART:
+        if self._steps >= _STEPS_PER_PART or (alone and self._rows >= _ROWS_PER_PART):
             self.flush(next_step)
 
     def drop_pending(self) -> None:
         """Drop the records that are still on the device."""
         self._records.clear()
+        self._rows_on_device = 0
 
     def flush(self, next_step: int) -> None:
         """Write everything recorded before `next_step`."""
@@ -80,7 +89,7 @@ class RecordStore:
             rows = concatenate(self._columns[name])
             self._writer.append(name, rows, self._part_start, next_step - 1)
             del self._columns[name]  # if a later table fails, a retry must not write this one again
-        self._steps = 0
+        self._steps = self._rows = 0
         self._part_start = next_step
 
     def transfer(self) -> None:
@@ -89,6 +98,8 @@ class RecordStore:
             return
         kept, self._records = self._records, []
         self._steps += len(kept)
+        self._rows += self._rows_on_device
+        self._rows_on_device = 0
         records = self._processes.join(kept)
         if not records:
             return

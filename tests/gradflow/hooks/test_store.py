@@ -1,11 +1,14 @@
-"""After a failure, only the tables that were not yet written are written."""
+"""After a failure, only the tables that were not yet written are written; many rows do not wait."""
 
 import pytest
 import torch
+from pandas.testing import assert_frame_equal
 from torch import nn
 
 import gradflow
 from gradflow.errors import RunError
+from gradflow.hooks import store
+from gradflow.hooks.store import RecordStore
 from gradflow.runs.writing.run import RunWriter
 
 
@@ -34,3 +37,41 @@ def test_tables_written_before_a_failure_are_not_written_once_more(tmp_path, mon
         train()
     assert tried.index("parameters") > 0
     assert sorted(written) == sorted(set(tried))
+
+
+def recorded(folder, steps=5):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with gradflow.Tracer(model, folder, optimizer=optimizer, histograms=True) as tracer:
+        for _ in range(steps):
+            optimizer.zero_grad()
+            model(torch.randn(3, 4)).sum().backward()
+            optimizer.step()
+        tracer.end_epoch()
+    return gradflow.open_run(folder)
+
+
+def test_a_step_of_many_rows_does_not_wait_and_its_rows_are_the_same(tmp_path, monkeypatch):
+    sizes, written = [], []
+    transfer, append = RecordStore.transfer, RunWriter.append
+
+    def counted(self):
+        sizes.append(len(self._records))
+        transfer(self)
+
+    def noted(self, name, columns, first_step, last_step):
+        written.append((name, first_step, last_step))
+        append(self, name, columns, first_step, last_step)
+
+    before = recorded(tmp_path / "before")
+    monkeypatch.setattr(RecordStore, "transfer", counted)
+    monkeypatch.setattr(RunWriter, "append", noted)
+    rows = sum(len(before.table(name)) for name in ("activations", "gradients", "parameters")) // 5
+    monkeypatch.setattr(store, "_ROWS_PER_TRANSFER", rows + 1)
+    monkeypatch.setattr(store, "_ROWS_PER_PART", 4 * rows)
+    after = recorded(tmp_path / "after")
+    assert [size for size in sizes if size] == [2, 2, 1]
+    assert [span[1:] for span in written if span[0] == "gradients"] == [(0, 3), (4, 4)]
+    for name in ("activations", "gradients", "parameters", "gradient_histograms", "steps"):
+        assert_frame_equal(before.table(name), after.table(name))
