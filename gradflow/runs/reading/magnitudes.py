@@ -7,10 +7,15 @@ too low. All other results are exact unless stated otherwise.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
+
+Integers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,7 @@ _LOWEST_BIN = -126
 
 def element_counts(frame: pd.DataFrame) -> pd.Series:
     """The number of elements of each tensor."""
-    return _outside(frame) + _series(frame, [sum(counts) for counts in frame.counts])
+    return _outside(frame) + _counted(frame, lambda exponent: np.ones(len(exponent), dtype=bool))
 
 
 def bins(frame: pd.DataFrame) -> pd.DataFrame:
@@ -84,11 +89,8 @@ def fraction_below_smallest(frame: pd.DataFrame, target: FloatFormat) -> pd.Seri
 
 def fraction_above_largest(frame: pd.DataFrame, target: FloatFormat) -> pd.Series:
     """The share of finite elements of at least 2^(largest + 1), beyond the format's range."""
-    above = [
-        sum(count for exponent, count in _row_bins(row) if exponent > target.largest)
-        for row in frame.itertuples()
-    ]
-    return _series(frame, above) / element_counts(frame)
+    above = _counted(frame, lambda exponent: exponent > target.largest)
+    return above / element_counts(frame)
 
 
 def loss_scale(frame: pd.DataFrame, target: FloatFormat = FLOAT16) -> float:
@@ -97,12 +99,8 @@ def loss_scale(frame: pd.DataFrame, target: FloatFormat = FLOAT16) -> float:
     For gradient histograms this is the loss scale that fits `target`: doubling it could take the
     largest recorded gradient out of range. nan if no row has a magnitude of at least 2^-126.
     """
-    tops = [
-        int(row.lowest_exponent) + len(row.counts) - 1
-        for row in frame.itertuples()
-        if len(row.counts)
-    ]
-    return math.ldexp(1.0, target.largest - max(tops)) if tops else math.nan
+    _, exponents, _ = _all_bins(frame)
+    return math.ldexp(1.0, target.largest - int(exponents.max())) if len(exponents) else math.nan
 
 
 def fraction_lost(frame: pd.DataFrame, scale: float, target: FloatFormat = FLOAT16) -> pd.Series:
@@ -122,10 +120,30 @@ def _outside(frame: pd.DataFrame) -> pd.Series:
 
 
 def _below(frame: pd.DataFrame, exponent: int) -> pd.Series:
-    below = [
-        sum(count for own, count in _row_bins(row) if own < exponent) for row in frame.itertuples()
-    ]
-    return _series(frame, below)
+    return _counted(frame, lambda own: own < exponent)
+
+
+def _counted(frame: pd.DataFrame, chosen: Callable[[Integers], npt.NDArray[np.bool_]]) -> pd.Series:
+    """The number of elements of each tensor in the bins whose exponents are `chosen`."""
+    rows, exponents, counts = _all_bins(frame)
+    kept = np.where(chosen(exponents), counts, 0)
+    # Sums of numbers of elements are exact in float64 up to 2^53.
+    sums = np.bincount(rows, weights=kept, minlength=len(frame)).astype(np.int64)
+    return pd.Series(sums, index=frame.index, dtype=None if len(frame) else "float64")
+
+
+def _all_bins(frame: pd.DataFrame) -> tuple[Integers, Integers, Integers]:
+    """All bins of all rows, one after another: place of the row, exponent and count.
+
+    A run has a row for each layer and step, so they are not gone through one by one.
+    """
+    sizes = np.fromiter(map(len, frame.counts), dtype=np.int64, count=len(frame))
+    total = int(sizes.sum())
+    counts = np.fromiter(chain.from_iterable(frame.counts), dtype=np.int64, count=total)
+    rows = np.repeat(np.arange(len(frame)), sizes)
+    places = np.arange(total) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+    lowest = frame.lowest_exponent.astype("float64").to_numpy()[rows]
+    return rows, lowest.astype(np.int64) + places, counts
 
 
 def _row_bins(row: object) -> list[tuple[int, int]]:
