@@ -17,7 +17,7 @@ MAX_COLUMNS = 3  # networks side by side; others go into further rows
 MAX_VECTOR_CELLS = (
     3000  # a larger heat map is drawn as pixels, since paths would make the page large
 )
-MAX_LINES = 30  # marked epochs of a panel: more lines would hide the heat map
+MAX_LINES = 30  # across a panel, of marked epochs or of stages: more would hide the heat map
 TICK_HEIGHT = 0.05  # of the panel's height, for the line of a change that is not drawn across it
 ALL_TICKS_SPAN = 10  # largest over smallest colour; below it every tick of the scale has a number
 MIN_STAGE_SHARE = 0.05  # of the rows: smaller stages have no label of their shape
@@ -122,11 +122,17 @@ def _draw_gradients(axis: Axes, one: NetworkOverview, matrix: pd.DataFrame, norm
     axis.set_visible(True)
     drawn = panels.heat_map(axis, matrix, norm, "viridis", "")
     drawn.set_rasterized(matrix.size > MAX_VECTOR_CELLS)
-    for boundary in one.stages["first"].iloc[1:]:
-        axis.axhline(boundary - 0.5, color="white", lw=0.7)
+    for boundary in stage_boundaries(one.stages):
+        axis.axhline(boundary, color="white", lw=0.7)
     _draw_change_lines(axis, one.marked)
     _set_epoch_axis(axis, one)
     return drawn
+
+
+def stage_boundaries(stages: pd.DataFrame) -> list[float]:
+    """Where lines separate the stages; none if they would hide the heat map."""
+    boundaries = [float(first) - 0.5 for first in stages["first"].iloc[1:]]
+    return boundaries if len(boundaries) <= MAX_LINES else []
 
 
 def _draw_change_lines(axis: Axes, marked: pd.DataFrame) -> None:

@@ -8,6 +8,7 @@ import pandas as pd
 from analyses.accuracy.jumps import FALSE_DISCOVERY_RATE, changes_of_network
 from analyses.accuracy.learning_curves import curves_of
 from analyses.gradients.profile import factor_over_depth, gradient_profile
+from analyses.reading.depth_bins import DepthBins, depth_bins
 from analyses.reading.layer_gradients import medians_by_epoch, pivot_by_step
 from analyses.reading.predictions import accuracy_by_epoch, correctness, predictions_of
 from analyses.reading.runs import seed_label
@@ -30,9 +31,10 @@ class NetworkOverview:
             statistics; False if these were not recorded).
         re_estimated: whether the statistics were re-estimated in every run with predictions.
         gradients: median root mean square of the gradient with respect to the outputs of the
-            layers with weights; rows depth, columns epoch.
+            layers with weights; rows depth, columns epoch. Of many layers, a row is a bin.
+        bins: the bins that the rows of `gradients` are.
         stages: consecutive layers of equal output shape, in order: columns first and last (row of
-            `gradients`), shape.
+            `gradients`), shape; empty if layers are gathered in bins.
         layers: number of layers that the factor spans.
         factor, low, high: factor of the gradient norm from the last layer to the first, compared
             at equal output shape, with its 95 % interval; None if there is none.
@@ -44,6 +46,7 @@ class NetworkOverview:
     marked: pd.DataFrame
     re_estimated: bool
     gradients: pd.DataFrame
+    bins: DepthBins
     stages: pd.DataFrame
     layers: int
     factor: float | None
@@ -62,6 +65,8 @@ def network_overview(
     layers = flow.seeds[0].layers
     rms = [pivot_by_step(run.gradients, "rms", layers["layer"]) for run in runs]
     factor, low, high = factor_over_depth(flow)
+    bins = depth_bins(list(layers["layer"]))
+    stages = _stages(layers, runs[0].layers)
     predicted = [run for run in runs if len(run.predictions)]
     tested, marked = _marked(network, predicted, false_discovery_rate)
     return NetworkOverview(
@@ -70,8 +75,9 @@ def network_overview(
         changes=tested,
         marked=marked,
         re_estimated=all(len(run.recalibration) for run in predicted),
-        gradients=medians_by_epoch(rms, layers["depth"]),
-        stages=_stages(layers, runs[0].layers),
+        gradients=bins.rows(medians_by_epoch(rms, layers["depth"])),
+        bins=bins,
+        stages=stages.head(0) if bins.gathered else stages,
         layers=flow.depth,
         factor=factor,
         low=low,

@@ -6,7 +6,7 @@ Description only: every statement is tested in another analysis.
 from functools import partial
 
 from analyses.accuracy.jumps import FALSE_DISCOVERY_RATE
-from analyses.overview.figures import draw_overview
+from analyses.overview.figures import draw_overview, stage_boundaries
 from analyses.overview.measure import NetworkOverview, network_overview
 from analyses.reading.runs import by_network, runs_with
 from analyses.registry import Analysis, NotApplicableError
@@ -109,12 +109,16 @@ def _falls(shown: list[NetworkOverview]) -> str:
 
 def _caption(shown: list[NetworkOverview], false_discovery_rate: float) -> str:
     """At most three sentences: the upper panel, the lower panel, and the lines."""
+    ruled = any(stage_boundaries(one.stages) for one in shown) or not any(
+        one.bins.gathered or len(one.stages) > 1 for one in shown
+    )
+    lines = "horizontal lines separate layers of different output shape, and " if ruled else ""
     below = (
         "root mean square of the gradient with respect to the output of each layer with weights, "
         "median over steps and seeds, by depth (input at the bottom) and epoch, one logarithmic "
-        "colour scale; horizontal lines separate layers of different output shape, and the title "
-        "compares equal shapes only (95 % interval in brackets)."
+        f"colour scale; {lines}the title compares equal shapes only (95 % interval in brackets)."
     )
+    below += next((one.bins.note for one in shown if one.bins.gathered), "")
     if not any(one.curves["accuracy"].notna().any() for one in shown):
         return below[0].upper() + below[1:]
     seeds = max(one.curves["seed"].nunique() for one in shown)

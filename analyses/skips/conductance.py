@@ -13,11 +13,12 @@ import pandas as pd
 from matplotlib.figure import Figure as Drawing
 
 from analyses.plotting import panels, theme
+from analyses.reading.extremes import extreme_rows
 from analyses.reading.predictions import duplicate_images
 from analyses.reading.probe_tables import last_epoch
 from analyses.reading.runs import by_network, runs_with
 from analyses.registry import Analysis
-from analyses.result import AnalysisResult, Estimate, Figure, Finding, Table, Verdict
+from analyses.result import AnalysisResult, Estimate, Figure, Finding, Verdict
 from analyses.statistics import Array
 from analyses.statistics.bootstrap import RESAMPLES, image_weights
 from analyses.statistics.estimates import estimate_of
@@ -156,7 +157,7 @@ def run(
         findings=findings,
         figures=(_figure(experiment.networks, found, half),),
         tables=(
-            Table(
+            extreme_rows(
                 "blocks",
                 "The skips' share of the conductance",
                 pd.concat(
@@ -164,6 +165,7 @@ def run(
                 )[["network", "layer", "share", "low", "high"]].rename(
                     columns={"low": "95 % low", "high": "95 % high"}
                 ),
+                "share",
             ),
         ),
         method=(

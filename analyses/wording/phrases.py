@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+MOST_LISTED = 12  # names in a sentence
+
 
 def plural(count: int, noun: str) -> str:
     """A count with its noun: "1 seed", "3 seeds", "2 classes"."""
@@ -9,8 +11,10 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{ending}"
 
 
-def listing(items: Sequence[str]) -> str:
-    """Names as a list in a sentence: "a, b and c"."""
+def listing(items: Sequence[str], most: int = MOST_LISTED) -> str:
+    """Names as a list in a sentence: "a, b and c"; of more than `most` "a, b and 1,994 more"."""
+    if len(items) > most:
+        items = [*items[: most - 1], f"{len(items) - most + 1:,} more"]
     if len(items) < 2:
         return "".join(items)
     return f"{', '.join(items[:-1])} and {items[-1]}"

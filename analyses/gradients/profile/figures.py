@@ -9,6 +9,7 @@ from matplotlib.figure import Figure as Drawing
 
 from analyses.gradients.profile.measure import GradientProfile, raw_ratio
 from analyses.plotting import panels, theme
+from analyses.reading.depth_bins import DepthBins, depth_bins
 from analyses.reading.layer_gradients import medians_by_epoch
 from analyses.result import Figure
 from analyses.statistics import Array
@@ -16,6 +17,7 @@ from analyses.wording.numbers import number
 from analyses.wording.phrases import listing
 
 Bounds = tuple[float, float]
+BAND = " Band: from the lowest to the highest of them."
 
 
 def gradient_figures(
@@ -32,6 +34,17 @@ def gradient_figures(
 def epoch_norms(one: GradientProfile) -> pd.DataFrame:
     """Median norm by layer and epoch over all steps and seeds: rows depth, columns epoch."""
     return medians_by_epoch([seed.norms for seed in one.seeds], one.seeds[0].layers["depth"])
+
+
+def layer_bins(one: GradientProfile) -> DepthBins:
+    """The bins in which figures show the layers: of few layers, each has its own."""
+    return depth_bins(list(one.seeds[0].layers["layer"]))
+
+
+def _bins_note(profiles: list[GradientProfile], band: str = "") -> str:
+    """What a caption says if layers of some network are gathered."""
+    note = next((bins.note for one in profiles if (bins := layer_bins(one)).gathered), "")
+    return note + (band if note else "")
 
 
 def _factor_figure(
@@ -120,6 +133,7 @@ def _depth_figure(networks: list[str], profiles: list[GradientProfile]) -> Figur
             " Right: norm of the gradient of each layer's weight, over all steps of one seed; it "
             "can look level while the left one vanishes (Glorot & Bengio 2010)."
         )
+    caption += _bins_note(profiles, BAND)
     return Figure(
         key="norm-by-depth",
         title=title,
@@ -138,7 +152,8 @@ def _draw_depth(networks: list[str], profiles: list[GradientProfile], weights: b
         _draw_outputs(axes[0, 0], one, style["color"])
         if weights:
             height = one.weights["norm"].where(one.weights["norm"] > 0)
-            axes[0, 1].plot(one.weights["depth"], height, lw=1, ms=3, **style)
+            shown = depth_bins(list(one.weights["layer"])).curve(one.weights["depth"], height)
+            panels.curve(axes[0, 1], shown, "x", "value", lw=1, **style)
     titles = ("of the layers' outputs", "of the layers' weights")
     for axis, title in zip(axes.flat, titles, strict=False):
         values = [value for line in axis.lines for value in np.asarray(line.get_ydata())]
@@ -162,7 +177,9 @@ def _draw_outputs(axis: Axes, one: GradientProfile, colour: str) -> None:
         curves.insert(0, (norms[first], "--", f"epoch {first}"))
     for values, line, name in curves:
         positive = values.where(values > 0)  # a logarithmic axis cannot show zero
-        axis.plot(norms.index, positive, line, color=colour, label=f"{one.network}, {name}", lw=1.2)
+        shown = layer_bins(one).curve(norms.index, positive)
+        style = {"linestyle": line, "color": colour, "label": f"{one.network}, {name}"}
+        panels.curve(axis, shown, "x", "value", lw=1.2, **style)
     for index, (depth, height) in enumerate(_theory_lines(one)):
         label = None if index else f"{one.network}, theory"
         axis.plot(depth, height, ":", color=colour, label=label, lw=1.6)
@@ -200,7 +217,7 @@ def _map_figure(profiles: list[GradientProfile]) -> Figure:
         caption=(
             "Median L2 norm of the gradient with respect to each layer's output, by depth (the "
             "input at the bottom) and epoch; one logarithmic colour scale for all panels. Grey "
-            "cells: exactly zero, or not finite."
+            "cells: exactly zero, or not finite." + _bins_note(profiles)
         ),
         alt=f"Heat maps of gradient norm by depth and epoch for {names}.",
         draw=partial(_draw_map, profiles),
@@ -209,6 +226,6 @@ def _map_figure(profiles: list[GradientProfile]) -> Figure:
 
 @theme.themed
 def _draw_map(profiles: list[GradientProfile]) -> Drawing:
-    maps = {one.network: epoch_norms(one) for one in profiles}
+    maps = {one.network: layer_bins(one).rows(epoch_norms(one)) for one in profiles}
     labels = ("depth (layers from the input)", "gradient norm (L2)")
     return panels.heat_maps(maps, 3.2, *labels, colour_map="viridis")

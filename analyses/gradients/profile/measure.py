@@ -31,7 +31,7 @@ class GradientProfile:
         epochs: columns epoch, factor, low, high: the factor per layer by epoch; and weight_factor,
             the same for the weights' gradients.
         first: factor per layer at step 0, averaged over seeds (geometric); None if not recorded.
-        weights: median norm of the gradient of each layer's weight by depth, columns depth, norm.
+        weights: median norm of the gradient of each layer's weight, columns layer, depth, norm.
         theory: the factor that theory gives at initialization; None if no theory applies.
         start: norm at each layer at step 0, geometric mean over seeds, [layers]; None if not
             recorded.
@@ -69,10 +69,10 @@ def gradient_profile(network: str, runs: list[Run]) -> GradientProfile:
 
 
 def weight_gradients(run: Run, layers: pd.DataFrame) -> pd.DataFrame:
-    """Median over steps of the norm of each layer's weight gradient: columns depth, norm."""
+    """Median over steps of the norm of each layer's weight gradient: columns layer, depth, norm."""
     names = layers["layer"] + ".weight"
     table = pivot_by_step(run.parameters, "gradient_norm", names, key="parameter")
-    frame = pd.DataFrame({"depth": layers["depth"].to_numpy(), "norm": _medians(table)})
+    frame = layers[["layer", "depth"]].assign(norm=_medians(table))
     return frame.dropna()
 
 

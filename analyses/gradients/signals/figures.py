@@ -26,6 +26,12 @@ def signal_figures(networks: list[str], signals: list[NetworkSignal]) -> tuple[F
     )
 
 
+def _bins_note(signals: list[NetworkSignal], band: str = "") -> str:
+    """What a caption says if layers of some network are gathered."""
+    note = next((one.bins.note for one in signals if one.bins.gathered), "")
+    return note + (band if note else "")
+
+
 def _profile_figure(networks: list[str], signals: list[NetworkSignal]) -> Figure:
     grown = []
     for one in signals:
@@ -42,6 +48,7 @@ def _profile_figure(networks: list[str], signals: list[NetworkSignal]) -> Figure
         caption=(
             f"Average channel variance (left) and channel squared mean (right) of the {roles} by "
             "depth; median over the steps of the first epoch (dashed) and the last (solid)."
+            + _bins_note(signals, " Band: from the lowest to the highest of them.")
         ),
         alt=f"Channel variance and squared mean by depth for {listing(networks)}.",
         draw=partial(_draw_profile, networks, signals),
@@ -56,12 +63,13 @@ def _draw_profile(networks: list[str], signals: list[NetworkSignal]) -> Drawing:
         for one in signals:
             epochs = list(one.profile["epoch"].drop_duplicates().sort_values())
             for epoch in dict.fromkeys([*epochs[:1], *epochs[-1:]]):
-                part = one.profile[one.profile["epoch"] == epoch]
-                shown = part.assign(**{name: part[name].where(part[name] > 0)})
+                part = one.profile[one.profile["epoch"] == epoch].set_index("depth")
+                values = part[name].where(part[name] > 0).reindex(one.std.index)
+                shown = one.bins.curve(values.index, values)
                 line = "-" if epoch == epochs[-1] else "--"
                 label = f"{one.network}, epoch {epoch:.0f}"
                 style = {"linestyle": line, "color": palette[one.network], "label": label}
-                panels.curve(axis, shown, "depth", name, marker=".", lw=1.2, **style)
+                panels.curve(axis, shown, "x", "value", marker=".", lw=1.2, **style)
         panels.log_axis(axis, [v for line in axis.lines for v in np.asarray(line.get_ydata())])
         axis.set_xlabel("depth (layers from the input)")
         axis.set_ylabel(name.replace("_", " ") + " (unit of x²)")
@@ -121,6 +129,7 @@ def _map_figure(networks: list[str], signals: list[NetworkSignal]) -> Figure:
         caption=(
             f"Median standard deviation of the {shown[0].role} outputs by depth (the input at the "
             "bottom) and epoch, one logarithmic colour scale. Grey cells: zero or not finite."
+            + _bins_note(shown)
         ),
         alt="Heat maps of the standard deviation of activations by depth and epoch.",
         draw=partial(_draw_map, shown),
@@ -129,6 +138,6 @@ def _map_figure(networks: list[str], signals: list[NetworkSignal]) -> Figure:
 
 @theme.themed
 def _draw_map(signals: list[NetworkSignal]) -> Drawing:
-    maps = {one.network: one.std for one in signals}
+    maps = {one.network: one.bins.rows(one.std) for one in signals}
     labels = ("depth (layers from the input)", "standard deviation (unit of x)")
     return panels.heat_maps(maps, 2.9, *labels)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from analyses.reading.depth_bins import DepthBins, depth_bins
 from analyses.reading.layer_gradients import pivot_by_step
 from analyses.registry import NotApplicableError
 from analyses.statistics.means import Mean, mean_over_steps
@@ -23,6 +24,7 @@ class NetworkSignal:
         role: role of the layers in `profile` and `std`.
         profile: columns epoch, depth, channel_squared_mean, channel_variance: medians over steps.
         std: median standard deviation, rows depth, columns epoch.
+        bins: the bins in which figures show the depths of `std`; each its own if they are few.
         zeros: columns depth, fraction: zeros after each ReLU, mean over the last epoch's steps.
         dead: columns epoch, fraction: dead channels among all channels of activation layers.
         dead_last: the same at the last epoch, with its interval; None without activation layers.
@@ -33,6 +35,7 @@ class NetworkSignal:
     role: str
     profile: pd.DataFrame
     std: pd.DataFrame
+    bins: DepthBins
     zeros: pd.DataFrame
     dead: pd.DataFrame
     dead_last: Mean | None
@@ -71,6 +74,10 @@ def network_signal(network: str, runs: list[Run]) -> NetworkSignal:
         .groupby(["epoch", "depth"])[["channel_squared_mean", "channel_variance", "std"]]
         .median()
     )
+    std = medians["std"].unstack("epoch").sort_index()
+    first_of_depth = {
+        place: name for name, place in reversed(list(depth.loc[depth.index.isin(chosen)].items()))
+    }
     dead = [dead_fraction(one) for one in runs]
     dead = [one for one in dead if len(one)]
     last = [one[one.index.get_level_values("epoch") == one.index[-1][0]] for one in dead]
@@ -78,7 +85,8 @@ def network_signal(network: str, runs: list[Run]) -> NetworkSignal:
         network=network,
         role=role,
         profile=medians.reset_index(),
-        std=medians["std"].unstack("epoch").sort_index(),
+        std=std,
+        bins=depth_bins([str(first_of_depth[place]) for place in std.index]),
         zeros=_zeros(frame, runs[0].layers),
         dead=_dead_by_epoch(dead),
         dead_last=mean_over_steps([one.to_numpy() for one in last]) if last else None,

@@ -38,6 +38,12 @@ def _title(found: list[SkipShares]) -> str:
     return f"The skips carry {listing(said)}" if said else "No share of the skips could be computed"
 
 
+def _bins_note(found: list[SkipShares], band: str = "") -> str:
+    """What a caption says if blocks of some network are gathered."""
+    note = next((one.bins.note for one in found if one.bins.gathered), "")
+    return note + (band if note else "")
+
+
 def _share_figure(networks: list[str], found: list[SkipShares], half: float) -> Figure:
     return Figure(
         key="share-by-block",
@@ -46,6 +52,7 @@ def _share_figure(networks: list[str], found: list[SkipShares], half: float) -> 
             "The skip's share of the gradient at each block's input, median over the steps of the "
             "first epoch (dashed) and the last (solid). Squares: projections. Dotted: "
             f"{number(half)}, above which the skip carries more than the branch. {SHARES_ADD_UP}"
+            + _bins_note(found, " Band: from the lowest to the highest of them.")
         ),
         alt=f"The skip's share of the gradient by block. {_title(found)}.",
         draw=partial(_draw_share, networks, found, half),
@@ -64,6 +71,11 @@ def _draw_share(networks: list[str], found: list[SkipShares], half: float) -> Dr
                 label = f"{one.network}, epoch {epoch}"
                 style: dict[str, Any] = {"color": palette[one.network], "lw": 1.2}
                 column = one.by_epoch[epoch]
+                if one.bins.gathered:
+                    shown = one.bins.curve(column.index, column)
+                    drawn = {"linestyle": line, "label": label, **style}
+                    panels.curve(axis, shown, "x", "value", **drawn)
+                    continue
                 axis.plot(column.index, column, line, label=label, **style)
                 axis.plot(column.index[~projected], column[~projected], "o", ms=3, **style)
                 axis.plot(column.index[projected], column[projected], "s", ms=5, **style)
@@ -83,7 +95,7 @@ def _map_figure(found: list[SkipShares], half: float) -> Figure:
         caption=(
             "The skip's share of the gradient by block (the input at the bottom) and epoch, "
             f"medians over steps: blue below {number(half)}, yellow above. Light grey: no finite "
-            "value."
+            "value." + _bins_note(found)
         ),
         alt=f"Heat map of the skip's share between {listing(lows)}.",
         draw=partial(_draw_map, found, half),
@@ -96,7 +108,7 @@ def _draw_map(found: list[SkipShares], half: float) -> Drawing:
     # Both arms as long as the longer one: the middle of the colours is the middle of the shares.
     arm = max(high - half, half - low, 0.05)
     norm = Normalize(half - arm, half + arm)
-    maps = {one.network: one.by_epoch for one in found}
+    maps = {one.network: one.bins.rows(one.by_epoch) for one in found}
     return panels.heat_maps(maps, 2.9, BLOCK_AXIS, "skip's share of the gradient", norm=norm)
 
 

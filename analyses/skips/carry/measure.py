@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from analyses.reading.depth_bins import DepthBins, depth_bins
 from analyses.reading.layer_gradients import pivot_by_step
 from analyses.reading.probe_tables import mean_over_epochs
 from analyses.skips.path_lengths import skips_only
@@ -50,6 +51,11 @@ class SkipShares:
     skips_only: Mean | None
     product: float
     variance: pd.DataFrame
+
+    @property
+    def bins(self) -> DepthBins:
+        """The bins in which figures show the blocks; each its own if they are few."""
+        return depth_bins(list(self.blocks["layer"]))
 
 
 def additions_in_order(run: Run) -> pd.DataFrame:

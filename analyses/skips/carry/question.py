@@ -5,6 +5,7 @@ That the skips carry most is contradicted by a mean share below one half.
 
 import pandas as pd
 
+from analyses.reading.extremes import extreme_rows
 from analyses.reading.runs import by_network, runs_with
 from analyses.registry import Analysis
 from analyses.result import AnalysisResult, Estimate, Finding, Table, Verdict
@@ -171,7 +172,7 @@ def _variance_tables(found: list[SkipShares]) -> tuple[Table, ...]:
     }
     frame = pd.concat(parts, ignore_index=True)[list(names)].rename(columns=names)
     title = "The branch's share of the variance at initialization"
-    return (Table("branch-variance", title, frame),)
+    return (extreme_rows("branch-variance", title, frame, names["measured"]),)
 
 
 ANALYSIS = Analysis(

@@ -7,6 +7,7 @@ network.
 
 import pandas as pd
 
+from analyses.reading.extremes import extreme_rows
 from analyses.reading.pairs import residual_pairs
 from analyses.reading.predictions import duplicates_caveat
 from analyses.reading.runs import by_network, runs_with
@@ -92,7 +93,12 @@ def run(
         findings=tuple(findings),
         figures=lesion_figures(experiment.networks, networks, costs),
         tables=(
-            Table("blocks", "Accuracy lost by deleting one block", _block_table(costs)),
+            extreme_rows(
+                "blocks",
+                "Accuracy lost by deleting one block",
+                _block_table(costs),
+                "accuracy lost",
+            ),
             Table("numbers", "Accuracy by the number of blocks deleted", _numbers(networks)),
         ),
         method=(

@@ -13,6 +13,10 @@ def test_counts_and_lists():
     ]
     assert listing([]) == ""
     assert listing(["a", "b", "c"]) == "a, b and c"
+    assert listing(["a", "b", "c", "d"], most=3) == "a, b and 2 more"
+    names = [f"blocks.{place}" for place in range(2000)]
+    assert listing(names[:12]).endswith("blocks.10 and blocks.11")
+    assert listing(names).endswith(", blocks.10 and 1,989 more")
 
 
 @pytest.mark.parametrize("network", ["plain34", "[x]", "{}", "a] b"])

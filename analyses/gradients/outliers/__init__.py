@@ -1,0 +1,1 @@
+"""Which layers of a deep network differ from those like them?"""
