@@ -3,8 +3,9 @@
     OMP_NUM_THREADS=1 python benchmarks/wide_model.py [--blocks 250] [FOLDER]
 
 Trains it for 30 steps in three epochs, untraced and traced with histograms, each in a process of
-its own; then makes each format of the report in a process of its own. Seconds are wall-clock
-seconds. Needs POSIX, to measure the memory of one process, and `pdfinfo` to count pages.
+its own; then makes each format of the report in a process of its own. Seconds are those of the
+processor, on which other work on the machine has the least influence, unless said otherwise. Needs
+POSIX, to measure one process, and `pdfinfo` to count pages.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -23,8 +25,18 @@ FORMATS = ("html", "pdf", "md", "json")
 UNIT = 1 if sys.platform == "darwin" else 1024  # bytes of ru_maxrss there, KiB elsewhere
 
 
-def cost_of(command: list[str]) -> tuple[float, float, str]:
-    """Wall-clock seconds, peak resident MB, and what `command` printed.
+@dataclass(frozen=True)
+class Cost:
+    """The cost of a command, peak resident memory in MB, and what it printed."""
+
+    processor: float
+    clock: float
+    memory: float
+    text: str
+
+
+def cost_of(command: list[str]) -> Cost:
+    """Run `command` and measure it.
 
     Raises `SystemExit` with what it printed if it fails.
     """
@@ -38,11 +50,11 @@ def cost_of(command: list[str]) -> tuple[float, float, str]:
         text = printed.read().decode()
     if process.returncode:
         sys.exit(text)
-    return seconds, usage.ru_maxrss * UNIT / 1e6, text
+    return Cost(usage.ru_utime + usage.ru_stime, seconds, usage.ru_maxrss * UNIT / 1e6, text)
 
 
 def train_here(blocks: int, folder: str) -> None:
-    """Train in this process, traced if `folder` is not empty; print the seconds of each step."""
+    """Train in this process, traced if `folder` is given; print the processor seconds of steps."""
     import torch  # noqa: PLC0415 - the process that measures needs none
     from language_model import Size, train  # noqa: PLC0415
 
@@ -61,27 +73,29 @@ def main(blocks: int, parent: Path) -> None:
     """Print a table of the training, and one of the reports."""
     traced, medians = parent / "traced", {}
     shutil.rmtree(traced, ignore_errors=True)
-    print("| training | s a step, median | s in all | peak MB |")
-    print("|---|---|---|---|")
+    print("| training | s a step, median | s in all | s on the clock | peak MB |")
+    print("|---|---|---|---|---|")
     for name, folder in (("untraced", ""), ("traced", str(traced))):
         command = [sys.executable, __file__, "--blocks", str(blocks), "--train-into", folder]
-        seconds, memory, text = cost_of(command)
-        counts, steps = text.splitlines()[-2:]
+        cost = cost_of(command)
+        counts, steps = cost.text.splitlines()[-2:]
         medians[name] = statistics.median(map(float, steps.split()))
-        print(f"| {name} | {medians[name]:.2f} | {seconds:.1f} | {memory:.0f} |", flush=True)
+        times = f"{medians[name]:.2f} | {cost.processor:.1f} | {cost.clock:.1f}"
+        print(f"| {name} | {times} | {cost.memory:.0f} |", flush=True)
     print(f"\nratio {medians['traced'] / medians['untraced']:.2f}; parameters, modules: {counts}")
     files = [path for path in traced.rglob("*") if path.is_file()]
     size = sum(path.stat().st_size for path in files) / 1e6
     print(f"run folder: {size:.1f} MB in {len(files)} files\n")
-    print("| format | s | peak MB | MB | pages |")
-    print("|---|---|---|---|---|")
+    print("| format | s | s on the clock | peak MB | MB | pages |")
+    print("|---|---|---|---|---|---|")
     for one in FORMATS:
         command = [sys.executable, "-m", "gradflow.report", str(traced), "--format", one]
-        seconds, memory, _ = cost_of(command)
+        cost = cost_of(command)
         path = traced / f"report.{one}"
         written = path.stat().st_size / 1e6
         pages = pages_of(path) if one == "pdf" else ""
-        print(f"| {one} | {seconds:.1f} | {memory:.0f} | {written:.2f} | {pages} |", flush=True)
+        times = f"{cost.processor:.1f} | {cost.clock:.1f}"
+        print(f"| {one} | {times} | {cost.memory:.0f} | {written:.2f} | {pages} |", flush=True)
 
 
 def pages_of(path: Path) -> str:

@@ -96,7 +96,7 @@ def test_every_figure_has_few_labels(made):
 
 
 def test_each_projection_of_all_blocks_is_one_row(made):
-    tables = {table.key: table.frame for table in made.outcomes["layer_groups"].result.tables}
+    tables = {table.key: table.frame for table in made.outcomes["outliers"].result.tables}
     weights = tables["parameters-weight-norm"].set_index("group")
     names = [
         name for name, _ in language_model.LanguageModel(language_model.Size(2)).named_parameters()
@@ -111,7 +111,7 @@ def test_medians_and_ranges_of_a_group_are_those_of_the_table(made):
     frame = made.experiment.runs[0].parameters
     last = frame[(frame["epoch"] == 2) & frame["parameter"].str.endswith("attn.q.weight")]
     by_block = last.groupby("parameter")["weight_norm"].median()
-    tables = {table.key: table.frame for table in made.outcomes["layer_groups"].result.tables}
+    tables = {table.key: table.frame for table in made.outcomes["outliers"].result.tables}
     row = tables["parameters-weight-norm"].set_index("group").loc["blocks.*.attn.q.weight"]
     assert row["median"] == pytest.approx(by_block.median())
     assert row["lowest"] == pytest.approx(by_block.min())
@@ -119,7 +119,7 @@ def test_medians_and_ranges_of_a_group_are_those_of_the_table(made):
 
 
 def test_enlarged_block_is_named_as_outlier_by_every_weight(made):
-    result = made.outcomes["layer_groups"].result
+    result = made.outcomes["outliers"].result
     (finding,) = result.findings
     assert finding.verdict == "supported"
     assert f"blocks.{PLANTED}." in finding.meaning
@@ -132,7 +132,7 @@ def test_enlarged_block_is_named_as_outlier_by_every_weight(made):
 
 def test_what_is_farthest_is_on_the_page_with_where_the_rest_is(made):
     page = (made.folder / "report.html").read_text(encoding="utf-8")
-    outliers = {table.key: table for table in made.outcomes["layer_groups"].result.tables}[
+    outliers = {table.key: table for table in made.outcomes["outliers"].result.tables}[
         "outliers"
     ]
     assert len(outliers.frame) == 20
@@ -157,7 +157,7 @@ def test_figures_by_depth_gather_layers_by_whole_blocks(made):
 
 def test_network_of_few_layers_is_not_grouped(tmp_path):
     language_model.train(language_model.Size(blocks=3), tmp_path / "run", epochs=1, steps=2)
-    (outcome,) = run_all(open_experiment(tmp_path / "run"), ["layer_groups"])
+    (outcome,) = run_all(open_experiment(tmp_path / "run"), ["outliers"])
     assert outcome.result is None
     assert "no network counts more than 100 layers" in outcome.not_applicable
 
@@ -170,5 +170,5 @@ def test_a_model_of_three_thousand_parameters_is_traced_and_reported(tmp_path):
     assert len(run.layers) > 3000
     assert run.activations.groupby("step")["layer"].nunique().eq(len(run.layers)).all()
     assert_readable(made)
-    (finding,) = made.outcomes["layer_groups"].result.findings
+    (finding,) = made.outcomes["outliers"].result.findings
     assert f"blocks.{PLANTED}." in finding.meaning
