@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from analyses.comparison.alignment import Alignment
+from analyses.reading.layer_groups import pattern_of
 from analyses.reading.options import configuration_differences
 from analyses.result import Table
 from analyses.wording.phrases import plural
@@ -12,6 +13,7 @@ from gradflow.runs.reading.run import Run
 MAX_ROWS = 15
 MIN_LOST_DIFFERENCE = 0.05
 EPOCHS_SHOWN = 3
+MOST_LISTED = 60  # layers, one by one
 
 
 def ranked_changes(changes: pd.DataFrame, ratio: bool) -> pd.DataFrame:
@@ -62,7 +64,7 @@ def _lost(names: tuple[str, str], changes: pd.DataFrame) -> pd.DataFrame:
 
 
 def _alignment_table(names: tuple[str, str], alignment: Alignment) -> pd.DataFrame:
-    """Layers of equal name are counted by role; all others are listed."""
+    """Layers of equal name are counted by role; all others are listed, many of them by group."""
     pairs, unmatched = alignment.pairs, alignment.unmatched
     same = pairs[pairs["first"] == pairs["second"]].groupby("role", sort=False).size()
     rows = [
@@ -74,24 +76,43 @@ def _alignment_table(names: tuple[str, str], alignment: Alignment) -> pd.DataFra
         }
         for role, count in same.items()
     ]
-    rows += [
-        {
-            names[0]: one["first"],
-            names[1]: one["second"],
-            "role": one["role"],
-            "aligned by": f"{one['aligned_by']} {one['depth']:.0f}",
-        }
-        for _, one in pairs[pairs["first"] != pairs["second"]].iterrows()
+    renamed = pairs[pairs["first"] != pairs["second"]]
+    by_depth = [
+        f"{by} {depth:.0f}" for by, depth in zip(renamed.aligned_by, renamed.depth, strict=True)
     ]
-    rows += [
+    listed = pd.DataFrame(
         {
-            names[0 if one["run"] == "first" else 1]: one["layer"],
-            "role": one["role"],
+            names[0]: renamed["first"],
+            names[1]: renamed["second"],
+            "role": renamed["role"],
+            "aligned by": by_depth if len(renamed) <= MOST_LISTED else renamed["aligned_by"],
+        }
+    )
+    alone = pd.DataFrame(
+        {
+            **{
+                name: unmatched["layer"].where(unmatched["run"] == which, "")
+                for name, which in zip(names, ("first", "second"), strict=True)
+            },
+            "role": unmatched["role"],
             "aligned by": "no partner",
         }
-        for _, one in unmatched.iterrows()
-    ]
-    return pd.DataFrame(rows, columns=[*names, "role", "aligned by"]).fillna("")
+    )
+    columns = [*names, "role", "aligned by"]
+    parts = [pd.DataFrame(rows, columns=columns), _by_group(listed, names), _by_group(alone, names)]
+    return pd.concat([part[columns] for part in parts if len(part)] or parts, ignore_index=True)
+
+
+def _by_group(rows: pd.DataFrame, names: tuple[str, str]) -> pd.DataFrame:
+    """`rows`; of many, one for each pattern of their names, with its number of layers."""
+    if len(rows) <= MOST_LISTED:
+        return rows
+    patterns = rows.assign(**{name: rows[name].map(pattern_of) for name in names})
+    counted = patterns.groupby(list(rows.columns), sort=False).size().reset_index(name="count")
+    for name in names:
+        words = counted[name] + counted["count"].map(lambda count: f" ({plural(count, 'layer')})")
+        counted[name] = words.where(counted[name] != "", "")
+    return counted[list(rows.columns)]
 
 
 def _scalars(names: tuple[str, str], runs: tuple[Run, Run]) -> pd.DataFrame:

@@ -146,6 +146,29 @@ def test_layers_without_partner_are_listed():
     assert alone["a"].tolist() == ["head"]
 
 
+def test_many_layers_without_partner_are_listed_by_group():
+    names = [f"blocks.{place}.{part}" for place in range(50) for part in ("q", "k")]
+    result = compare_runs(
+        traced(1, (*NAMES, *names), roles=["linear"] * (len(NAMES) + 100), folder="a"),
+        traced(2, NAMES, roles=["linear"] * len(NAMES), folder="b"),
+    )
+    assert "without a partner: 100 of the first run" in result.summary
+    alone = tables_of(result)["alignment"].query("`aligned by` == 'no partner'")
+    assert alone["a"].tolist() == ["blocks.*.q (50 layers)", "blocks.*.k (50 layers)"]
+    assert alone["b"].tolist() == ["", ""]
+
+
+def test_many_renamed_layers_are_listed_by_group():
+    names = [[f"{model}.{place}" for place in range(70)] for model in ("body", "trunk")]
+    roles = ["linear"] * 70
+    result = compare_runs(
+        traced(1, names[0], roles=roles, folder="a"), traced(2, names[1], roles=roles, folder="b")
+    )
+    (row,) = tables_of(result)["alignment"].to_dict("records")
+    assert (row["a"], row["b"]) == ("body.* (70 layers)", "trunk.* (70 layers)")
+    assert row["aligned by"] == "role and depth"
+
+
 def test_a_quantity_that_vanishes_in_one_run_is_reported():
     first, second = traced(1, folder="a"), traced(2, folder="b")
     dead = second.gradients["layer"] == "encoder.0"
