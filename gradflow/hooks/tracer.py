@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from gradflow.errors import TracingError
-from gradflow.hooks.changes import ModelChanges
+from gradflow.hooks.observation.changes import ModelChanges
 from gradflow.hooks.compilation import UncompiledSteps
 from gradflow.hooks.environment import environment
 from gradflow.hooks.epoch_rows import EpochRows
