@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from gradflow.runs.format.layer_tables import ACTIVATIONS, GRADIENTS, JUNCTIONS
 from gradflow.runs.format.quantity import Table
-from gradflow.runs.format.schema import ACTIVATIONS, GRADIENTS, JUNCTIONS, PARAMETERS
+from gradflow.runs.format.update_tables import PARAMETERS
 from gradflow.runs.writing.run import ExperimentWriter, RunWriter
 
 CREATED = "2025-05-03T14:05:09+00:00"

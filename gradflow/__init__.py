@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 from gradflow.lazy_names import lazy_names
 
 if TYPE_CHECKING:
-    from gradflow.hooks.schedules import Budget, every, first_then_every, log_spaced
-    from gradflow.hooks.selection import layers
+    from gradflow.hooks.selection.modules import layers
+    from gradflow.hooks.selection.schedules import Budget, every, first_then_every, log_spaced
     from gradflow.hooks.tracer import Tracer
     from gradflow.runs.reading.run import Experiment, Run, open_experiment, open_run
 
 __version__ = "0.1.0"
 
 _HOME = {
-    "Budget": "gradflow.hooks.schedules",
-    "every": "gradflow.hooks.schedules",
-    "first_then_every": "gradflow.hooks.schedules",
-    "layers": "gradflow.hooks.selection",
-    "log_spaced": "gradflow.hooks.schedules",
+    "Budget": "gradflow.hooks.selection.schedules",
+    "every": "gradflow.hooks.selection.schedules",
+    "first_then_every": "gradflow.hooks.selection.schedules",
+    "layers": "gradflow.hooks.selection.modules",
+    "log_spaced": "gradflow.hooks.selection.schedules",
     "Tracer": "gradflow.hooks.tracer",
     "Experiment": "gradflow.runs.reading.run",
     "Run": "gradflow.runs.reading.run",

@@ -8,7 +8,7 @@ import pandas as pd
 from torch import Tensor, nn
 
 import gradflow
-from gradflow.hooks.selection import Selection
+from gradflow.hooks.selection.modules import Selection
 
 
 def record(

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 from gradflow.lazy_names import lazy_names
 
 if TYPE_CHECKING:
-    from gradflow.hooks.schedules import Budget, every, first_then_every, log_spaced
+    from gradflow.hooks.selection.schedules import Budget, every, first_then_every, log_spaced
     from gradflow.hooks.tracer import Tracer
 
 _HOME = {
     "Tracer": "gradflow.hooks.tracer",
-    "Budget": "gradflow.hooks.schedules",
-    "every": "gradflow.hooks.schedules",
-    "first_then_every": "gradflow.hooks.schedules",
-    "log_spaced": "gradflow.hooks.schedules",
+    "Budget": "gradflow.hooks.selection.schedules",
+    "every": "gradflow.hooks.selection.schedules",
+    "first_then_every": "gradflow.hooks.selection.schedules",
+    "log_spaced": "gradflow.hooks.selection.schedules",
 }
 
 __all__ = ["Budget", "Tracer", "every", "first_then_every", "log_spaced"]

@@ -10,7 +10,8 @@ from torch import Tensor
 from gradflow.hooks.reduction import histograms
 from gradflow.hooks.reduction.fused import Moments, to_statistics
 from gradflow.hooks.reduction.parts import Part
-from gradflow.runs.format.schema import TABLES, TENSOR_STATISTICS
+from gradflow.runs.format.layer_tables import TENSOR_STATISTICS
+from gradflow.runs.format.schema import TABLES
 
 # Said of a parameter that none of the optimizers has.
 NO_OPTIMIZER = "none"

@@ -6,7 +6,7 @@ from typing import Any
 
 from gradflow.hooks.layers import LayerTable
 from gradflow.hooks.observation.junction_observer import JunctionObserver
-from gradflow.hooks.schedules import Budget, Schedule
+from gradflow.hooks.selection.schedules import Budget, Schedule
 from gradflow.hooks.updates.parameters import ParameterRecorder
 
 

@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.hooks.groups import Groups
 from gradflow.hooks.layers import LayerTable
 from gradflow.hooks.nonfinite import first_nonfinite
 from gradflow.hooks.processes.joining import Processes
 from gradflow.hooks.records import Columns, StepRecord, concatenate, to_columns
 from gradflow.hooks.refusals import scale_of_histograms_message
+from gradflow.hooks.selection.groups import Groups
 from gradflow.hooks.updates.scaling import step_columns, unscale
 from gradflow.hooks.updates.totals import add_clipping_factors, step_totals
 from gradflow.runs.writing.run import RunWriter

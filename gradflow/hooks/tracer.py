@@ -1,7 +1,6 @@
 """The tracer: a context manager that observes the training of a model and writes a run folder."""
 
 import time
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,13 +11,13 @@ import torch
 from torch import nn
 
 from gradflow.errors import TracingError
-from gradflow.hooks.observation.changes import ModelChanges
 from gradflow.hooks.compilation import UncompiledSteps
 from gradflow.hooks.environment import environment
 from gradflow.hooks.epoch_rows import EpochRows
-from gradflow.hooks.groups import Groups
 from gradflow.hooks.layers import LayerTable
 from gradflow.hooks.nonfinite import nonfinite_message
+from gradflow.hooks.not_recorded import NotRecorded
+from gradflow.hooks.observation.changes import ModelChanges
 from gradflow.hooks.observation.layer_observer import LayerObserver
 from gradflow.hooks.processes.joining import Processes
 from gradflow.hooks.records import Columns, StepRecord
@@ -33,8 +32,10 @@ from gradflow.hooks.refusals import (
     refuse_untraceable,
     run_not_written_message,
 )
-from gradflow.hooks.schedules import Budget, HistogramSchedule, Schedule, as_schedule
-from gradflow.hooks.selection import Selection, select_modules
+from gradflow.hooks.selection.groups import Groups
+from gradflow.hooks.selection.modules import Selection, select_modules
+from gradflow.hooks.selection.schedules import Schedule
+from gradflow.hooks.selection.steps import RecordedSteps
 from gradflow.hooks.state import TracerState, resume_point
 from gradflow.hooks.store import RecordStore
 from gradflow.hooks.updates.recorder import UpdateRecorder
@@ -61,8 +62,8 @@ class Tracer:
             begins, or one of them steps again. Without an optimizer, call `tracer.step()` after
             the update and before the gradients are zeroed.
         schedule: n, to record every n-th step, or a function of the step, counted from 0, that says
-            whether it is recorded. See `gradflow.hooks.schedules`, which also has `Budget`, a limit
-            on the share of the time spent.
+            whether it is recorded. See `gradflow.hooks.selection.schedules`, which also has
+            `Budget`, a limit on the share of the time spent.
         histograms: also count the elements of each layer's output, and of its gradient, by order of
             magnitude: True, at every recorded step; n, at every n-th of them; or a function of the
             step.
@@ -127,15 +128,14 @@ class Tracer:
         self._processes = Processes(model)
         given, (model, _) = model, unwrapped(model)
         self._model = model
-        self._schedule, words = as_schedule(schedule)
-        self._histograms = HistogramSchedule(histograms)
-        if self._processes.count > 1 and isinstance(self._schedule, Budget):
-            self._schedule.decide_with(self._processes.agree)
-        self._last_answer: tuple[int, bool] | None = None
+        self._steps = RecordedSteps(schedule, histograms)
+        if self._processes.count > 1:
+            self._steps.agree_by(self._processes.agree)
         self._description = {
-            **environment(model, words, str(self._histograms)),
+            **environment(model, self._steps.words, str(self._steps.histograms)),
             **(description or {}),
         }
+        self._report = NotRecorded(strict=strict)
         self._layers = LayerTable()
         _require_one_of("passes", passes, ("backward", "all"))
         _require_one_of("modes", modes, ("training", "all"))
@@ -155,7 +155,7 @@ class Tracer:
             optimizer,
             scaler,
             record=lambda: self._observer.record,
-            is_followed=lambda: self._wants(self._step + 1),
+            is_followed=lambda: self._steps.wants(self._step + 1),
             on_end=self._end_step,
         )
         self._uncompiled = UncompiledSteps()
@@ -169,18 +169,16 @@ class Tracer:
         self._observer.backward_passes.on_filling = self._updates.backward_begins
         self._stop_on_nonfinite = stop_on_nonfinite
         self._resume = resume
-        self._strict = strict
-        self._reported: dict[str, str] = {}
         self._epoch_rows = EpochRows()
         self._writer: RunWriter | None = None
         self._store: RecordStore | None = None
         self._step = 0
-        self._step_began = 0.0
         self._epoch_start = 0
 
     def __enter__(self) -> Self:
         refuse_untraceable(self._model)
         self._writer = self._open_writer()
+        self._report.describe = self._writer.describe
         self._processes.report = self._report
         self._store = RecordStore(
             self._writer, self._processes, self._layers, self._report, self._groups
@@ -352,7 +350,7 @@ class Tracer:
         else:
             # The step under way has begun: it goes on, and will belong to the epoch it ends in.
             record.epoch = self.epoch
-            self._step_began = time.monotonic()
+            self._steps.begin()
 
     def _open_writer(self) -> RunWriter:
         kind = RunWriter if self._processes.is_writer else NullRunWriter
@@ -373,25 +371,20 @@ class Tracer:
 
     def _state(self) -> TracerState:
         junctions = self._observer.junctions
-        return TracerState(self._layers, junctions, self._updates.parameters, self._schedule)
-
-    def _wants(self, step: int) -> bool:
-        """Whether `step` is recorded; the schedule is called once a step."""
-        if self._last_answer is None or self._last_answer[0] != step:
-            self._last_answer = (step, bool(self._schedule(step)))
-        return self._last_answer[1]
+        schedule = self._steps.schedule
+        return TracerState(self._layers, junctions, self._updates.parameters, schedule)
 
     def _begin_step(self) -> None:
         record: StepRecord | None = None
-        if self._wants(self._step):
-            histograms, share = self._histograms(self._step), self._processes.loss_share
+        if self._steps.wants(self._step):
+            histograms, share = self._steps.histograms(self._step), self._processes.loss_share
             record = StepRecord(self.epoch, self._step, histograms, share)
             self._uncompiled.begin()
         else:
             self._uncompiled.end()
         self._observer.begin_step(record)
         self._updates.begin_step()
-        self._step_began = time.monotonic()
+        self._steps.begin()
 
     def _select_again(self) -> list[tuple[str, nn.Module, str]]:
         """The modules to observe after the model has changed."""
@@ -423,47 +416,29 @@ class Tracer:
             self.store.add(record)
             if self._observer.backward_passes.were_all_left_out:
                 self._report("no pass", no_pass_recorded_message())
-            self._histograms.count_recorded_step()
+            self._steps.histograms.count_recorded_step()
         self._step += 1
         writing_began = time.monotonic()
         if record is not None and not self._layers:
             reasons = self._observer.unobserved.sentence()
             self._report("no layer", no_layer_observed_message(record.step, reasons))
         self.store.transfer_and_flush_if_due(self._step, at_once=self._stop_on_nonfinite)
-        if isinstance(self._schedule, Budget):
-            end = time.monotonic()
-            self._schedule.add_step(
-                recorded=record is not None,
-                seconds=end - self._step_began,
-                writing=end - writing_began,
-            )
+        self._steps.end(recorded=record is not None, writing_began=writing_began)
         self._begin_step()
         if self._stop_on_nonfinite and self.store.nonfinite is not None:
             self.store.flush(self._step)
             raise TracingError(nonfinite_message(self.store.nonfinite))
 
-    def _report(self, kind: str, message: str) -> None:
-        """Say once that something is not recorded, and note it in the run; raise it if strict."""
-        if self._strict:
-            raise TracingError(message)
-        if kind not in self._reported:
-            self._reported[kind] = message
-            warnings.warn(f"gradflow: {message} (see docs/tracer.md)", stacklevel=3)
-            self.writer.describe(not_recorded=list(self._reported.values()))
-
     def _writing_failed(self, error: Exception) -> None:
-        if self._strict:
-            raise error
-        self._report("writing", run_not_written_message(self.folder, error))
+        self._report("writing", run_not_written_message(self.folder, error), error)
 
     def _close(self, status: str) -> None:
         self._epoch_rows.write_waiting(self.writer, self._step)
         self.writer.describe(residual_additions=self._observer.junctions.summary())
         if self._step:
             self.writer.describe(not_observed=self._observer.unobserved.by_reason())
-        self.writer.describe(backward_passes=self._observer.backward_passes.summary())
-        if isinstance(self._schedule, Budget):
-            self.writer.describe(budget=self._schedule.summary())
+        passes = self._observer.backward_passes.summary()
+        self.writer.describe(backward_passes=passes, **self._steps.summary())
         self.writer.close(status)
 
     def _detach(self) -> None:

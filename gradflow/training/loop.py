@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from gradflow.data import Batch
 from gradflow.errors import TrainingError
-from gradflow.hooks.schedules import DescribedSchedule, first_recorded_of_each_epoch
+from gradflow.hooks.selection.schedules import DescribedSchedule, first_recorded_of_each_epoch
 from gradflow.hooks.state import resume_point
 from gradflow.hooks.tracer import Tracer
 from gradflow.probes.execution import run_probes

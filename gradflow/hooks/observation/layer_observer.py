@@ -1,4 +1,4 @@
-"""Hooks on a model's layers, which reduce outputs and their gradients to moments.
+"""Hooks on a model's layers, which have outputs and their gradients reduced to moments.
 
 Gradients are read by tensor hooks on the outputs. Module hooks would forbid in-place operations on
 an output, such as `ReLU(inplace=True)` or `out += identity`.
@@ -6,18 +6,18 @@ an output, such as `ReLU(inplace=True)` or `out += identity`.
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from gradflow.hooks.layers import LayerTable, channel_axis, layer_outputs
+from gradflow.hooks.layers import LayerTable, layer_outputs
 from gradflow.hooks.observation.checkpointing import CallContext, in_backward
 from gradflow.hooks.observation.forward_passes import ForwardPasses, PendingPass
 from gradflow.hooks.observation.hook import Hook, ModuleHooks
 from gradflow.hooks.observation.junction_observer import JunctionObserver
+from gradflow.hooks.observation.outputs import ObservedOutput, OutputReader
 from gradflow.hooks.observation.passes import BackwardPasses, Savepoint
 from gradflow.hooks.observation.structure import Structure
 from gradflow.hooks.observation.unobserved import (
@@ -25,26 +25,9 @@ from gradflow.hooks.observation.unobserved import (
     why_unobservable,
     why_unreadable,
 )
-from gradflow.hooks.processes.layouts import Layout, Layouts
+from gradflow.hooks.processes.layouts import Layouts
 from gradflow.hooks.processes.pipelines import is_trial_pass
-from gradflow.hooks.processes.tensors import held_here
 from gradflow.hooks.records import StepRecord
-from gradflow.hooks.reduction.fused import Moments, moments_if_any
-
-
-@dataclass(frozen=True)
-class _ObservedOutput:
-    """An output as it was when a hook read it, and the layers that share it."""
-
-    tensor: Tensor
-    version: int
-    layers: list[str]
-    moments: Moments
-    axis: int | None
-
-    def is_unchanged(self, tensor: Tensor) -> bool:
-        """Whether `tensor` is this output, not changed in place since."""
-        return tensor is self.tensor and tensor._version == self.version
 
 
 class LayerObserver:
@@ -92,11 +75,10 @@ class LayerObserver:
         self._savepoint: Savepoint | None = None
         self._pending: PendingPass | None = None
         self.backward_passes = BackwardPasses(model, every_pass=every_pass)
-        self._leaf_handles: list[RemovableHandle] = []
         self._handles: list[RemovableHandle] = []
         self._calls: Counter[str] = Counter()
-        self._last: list[_ObservedOutput] = []
         self._layouts = Layouts(parts)
+        self._outputs = OutputReader(self.backward_passes, self._layouts)
         self.junctions = JunctionObserver(
             layers, self._current_record, self.backward_passes, self._layouts
         )
@@ -140,9 +122,7 @@ class LayerObserver:
         if self._savepoint is not None:
             self._savepoint.restore()
             self._savepoint = None
-        for handle in self._leaf_handles:
-            handle.remove()
-        self._leaf_handles.clear()
+        self._outputs.end_step()
         self._pending = None
         self._forward_passes.forget()
         self.backward_passes.forget()
@@ -151,7 +131,7 @@ class LayerObserver:
     def forget(self) -> None:
         """Drop all data of the forward pass that has just run."""
         self._calls.clear()
-        self._last = []
+        self._outputs.forget()
         self._layouts.forget()
         self.junctions.forget()
 
@@ -228,7 +208,7 @@ class LayerObserver:
                 whole = self._layouts.whole(tensor)
                 self._layers.add(call + place, module, role, whole, is_first=not place)
         if found:
-            self._last = found
+            self._outputs.remember(found)
 
     def _output_ran(
         self,
@@ -238,9 +218,9 @@ class LayerObserver:
         module: nn.Module,
         args: Any,
         tensor: Tensor,
-    ) -> _ObservedOutput | None:
+    ) -> ObservedOutput | None:
         record = self._record_of_pass(step)
-        observed = self._observe(record, layer, tensor, self._axis(module, role, tensor))
+        observed = self._outputs.read(record, layer, role, module, tensor)
         if observed is not None:
             record.note_mode(layer, "training" if module.training else "evaluation")
             self.junctions.note_output(args, tensor, layer, observed.moments)
@@ -254,66 +234,3 @@ class LayerObserver:
             layer = name if self._calls[name] == 1 else f"{name}#{self._calls[name]}"
         context.store_name(name, layer)
         return layer
-
-    def _axis(self, module: nn.Module, role: str, tensor: Tensor) -> int | None:
-        """Return the channel axis of `tensor`; a layer that keeps the shape keeps the axis."""
-        if role in ("activation", "block", "other") and not tensor.is_nested:
-            for last in self._last:
-                if not last.tensor.is_nested and last.tensor.shape == tensor.shape:
-                    return last.axis
-        return channel_axis(module, tensor)
-
-    def _observe(
-        self, record: StepRecord | PendingPass, layer: str, tensor: Tensor, axis: int | None
-    ) -> _ObservedOutput | None:
-        """Record the moments of `tensor` now, and those of its gradient in the backward pass.
-
-        Return None if it is of a class or dtype that has no moments.
-        """
-        for last in self._last:
-            if last.is_unchanged(tensor):
-                # A block returns the output of its last layer: both share one reduction.
-                last.layers.append(layer)
-                record.add_activation(layer, last.moments)
-                return last
-        layout = self._layouts.of(tensor)
-        seen = moments_if_any(held_here(tensor), axis, histogram=record.histograms)
-        if seen is None:
-            return None
-        seen.part = layout.part(axis)
-        record.add_activation(layer, seen)
-        layers = [layer]
-        if tensor.requires_grad:
-
-            def on_gradient(gradient: Tensor) -> None:
-                if not record.closed and self.backward_passes.belongs_to_step():
-                    seen = self._gradient_moments(record, gradient, layout, axis)
-                    if seen is not None:
-                        self.backward_passes.call_at_end(partial(record.add_gradient, layers, seen))
-
-            handle = tensor.register_hook(on_gradient)
-            if tensor.grad_fn is None:
-                # A leaf, e.g. a parameter that is returned as it is, would keep its hook.
-                self._leaf_handles.append(handle)
-        return _ObservedOutput(tensor, tensor._version, layers, seen, axis)
-
-    def _gradient_moments(
-        self,
-        record: StepRecord | PendingPass,
-        gradient: Tensor,
-        output: Layout,
-        axis: int | None,
-    ) -> Moments | None:
-        """Return the moments of a gradient; its magnitudes are those in the loss of all processes.
-
-        `output` is the layout of the output that it is the gradient of.
-        """
-        part, share = self._layouts.of_gradient(gradient, output).part(axis), record.loss_share
-        gradient = held_here(gradient)
-        if not record.histograms or share == 1:
-            seen = moments_if_any(gradient, axis, histogram=record.histograms)
-            return None if seen is None else replace(seen, part=part)
-        seen = moments_if_any(gradient * share, axis, histogram=True)
-        if seen is None:
-            return None
-        return replace(seen.scaled(1 / share), magnitudes=seen.magnitudes, part=part)

@@ -7,7 +7,7 @@ from torch import nn
 
 import gradflow
 from gradflow.errors import RunError, TracingError
-from gradflow.hooks.schedules import Budget
+from gradflow.hooks.selection.schedules import Budget
 
 STEPS, EPOCHS = 5, 4
 

@@ -15,7 +15,7 @@ from analyses.gradients.network_drawing.layout import layout_of
 from analyses.gradients.network_drawing.marks import scale_for
 from analyses.gradients.network_drawing.question import run
 from analyses.registry import NotApplicableError
-from gradflow.runs.format.schema import TENSOR_STATISTICS
+from gradflow.runs.format.layer_tables import TENSOR_STATISTICS
 from gradflow.runs.reading.run import open_experiment
 from gradflow.runs.writing.run import RunWriter
 

@@ -12,7 +12,7 @@ from scipy import stats
 
 from gradflow.hooks.reduction import cpu, definition, fused, kernels
 from gradflow.hooks.reduction.fused import moments, to_statistics
-from gradflow.runs.format.schema import TENSOR_STATISTICS
+from gradflow.runs.format.layer_tables import TENSOR_STATISTICS
 
 # The interpreter computes with numpy, which warns where a GPU quietly gives inf or nan.
 pytestmark = pytest.mark.filterwarnings("ignore::RuntimeWarning")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gradflow.hooks.reduction import cpu, definition
 from gradflow.hooks.reduction.fused import moments, safe_norm, to_statistics
-from gradflow.runs.format.schema import TENSOR_STATISTICS
+from gradflow.runs.format.layer_tables import TENSOR_STATISTICS
 
 SHAPES = st.lists(st.integers(1, 5), min_size=0, max_size=5).map(tuple)
 SPECIAL = (0.0, -0.0, 1.0, -3.0, 1e-40, 1e-45, 6e-8, 65504.0, 1e30, -3e38, math.inf, math.nan)

@@ -6,15 +6,15 @@ from torch import nn
 
 import gradflow
 from gradflow.errors import TracingError
-from gradflow.hooks import schedules
-from gradflow.hooks.schedules import (
+from gradflow.hooks.selection import schedules
+from gradflow.hooks.selection.schedules import (
     Budget,
-    HistogramSchedule,
     every,
     first_recorded_of_each_epoch,
     first_then_every,
     log_spaced,
 )
+from gradflow.hooks.selection.steps import HistogramSchedule
 
 
 def steps_of(schedule, count):

@@ -32,7 +32,7 @@ def every(interval: int) -> DescribedSchedule:
 
     Raises `TracingError` unless `interval` is a positive integer.
     """
-    _require_positive_int("every", interval)
+    require_positive_int("every", interval)
     return DescribedSchedule(f"every {interval} steps", lambda step: step % interval == 0)
 
 
@@ -41,8 +41,8 @@ def first_then_every(first: int, interval: int) -> DescribedSchedule:
 
     Raises `TracingError` unless both are positive integers.
     """
-    _require_positive_int("first_then_every", first)
-    _require_positive_int("first_then_every", interval)
+    require_positive_int("first_then_every", first)
+    require_positive_int("first_then_every", interval)
     return DescribedSchedule(
         f"the first {first} steps, then every {interval} steps",
         lambda step: step < first or step % interval == 0,
@@ -56,7 +56,7 @@ def log_spaced(per_decade: int) -> DescribedSchedule:
 
     Raises `TracingError` unless `per_decade` is a positive integer.
     """
-    _require_positive_int("log_spaced", per_decade)
+    require_positive_int("log_spaced", per_decade)
 
     def wanted(step: int) -> bool:
         if step == 0:
@@ -201,57 +201,12 @@ def first_recorded_of_each_epoch(steps_per_epoch: int, interval: int) -> Describ
 
     Raises `TracingError` unless both are positive integers.
     """
-    _require_positive_int("first_recorded_of_each_epoch", steps_per_epoch)
-    _require_positive_int("first_recorded_of_each_epoch", interval)
+    require_positive_int("first_recorded_of_each_epoch", steps_per_epoch)
+    require_positive_int("first_recorded_of_each_epoch", interval)
     return DescribedSchedule(
         "the first recorded step of each epoch",
         lambda step: step % interval == 0 and step % steps_per_epoch < interval,
     )
-
-
-class HistogramSchedule:
-    """The schedule of the recorded steps that also have histograms of magnitudes.
-
-    Args:
-        histograms: True (all recorded steps) or False (none); n, every n-th recorded step, starting
-            with the first; or a function of the step.
-
-    Raises `TracingError` for a number below 1, and for a `Budget`, which times whole steps.
-    """
-
-    def __init__(self, histograms: bool | int | Schedule) -> None:
-        if isinstance(histograms, Budget):
-            raise TracingError(
-                "a budget cannot choose the steps with histograms: give the budget as the "
-                "schedule, and histograms a number of recorded steps"
-            )
-        self.enabled = histograms is not False
-        self._recorded = 0
-        self._last_answer: tuple[int, bool] | None = None
-        self._wanted: Schedule | None = histograms if callable(histograms) else None
-        self._every = 1 if callable(histograms) or isinstance(histograms, bool) else histograms
-        _require_positive_int("histograms", self._every)
-
-    def __call__(self, step: int) -> bool:
-        """Whether the recorded step `step` has histograms; a function is called once a step."""
-        if not self.enabled:
-            return False
-        if self._wanted is None:
-            return self._recorded % self._every == 0
-        if self._last_answer is None or self._last_answer[0] != step:
-            self._last_answer = (step, bool(self._wanted(step)))
-        return self._last_answer[1]
-
-    def __str__(self) -> str:
-        if not self.enabled:
-            return "none"
-        if self._wanted is not None:
-            return as_schedule(self._wanted)[1]
-        return "all recorded steps" if self._every == 1 else f"every {self._every} recorded steps"
-
-    def count_recorded_step(self) -> None:
-        """Count a recorded step that has ended."""
-        self._recorded += 1
 
 
 def as_schedule(schedule: int | Schedule) -> tuple[Schedule, str]:
@@ -260,6 +215,7 @@ def as_schedule(schedule: int | Schedule) -> tuple[Schedule, str]:
     return chosen, str(chosen) if isinstance(chosen, (DescribedSchedule, Budget)) else "a function"
 
 
-def _require_positive_int(name: str, value: int) -> None:
+def require_positive_int(name: str, value: int) -> None:
+    """Raise `TracingError` unless `value`, the option `name`, is a number of steps."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise TracingError(f"{name} must be a whole number of steps from 1 up, not {value!r}")

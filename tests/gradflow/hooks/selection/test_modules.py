@@ -5,7 +5,7 @@ from torch import nn
 
 import gradflow
 from gradflow.errors import TracingError
-from gradflow.hooks.selection import select_modules
+from gradflow.hooks.selection.modules import select_modules
 
 
 def network():

@@ -12,7 +12,7 @@ from torch import nn
 
 from gradflow.errors import TracingError
 from gradflow.hooks.records import Columns
-from gradflow.hooks.selection import Selection, chooses, selectors_of
+from gradflow.hooks.selection.modules import Selection, chooses, selectors_of
 from gradflow.hooks.updates.totals import gradient_totals, quotient, root_of_squares
 from gradflow.hooks.wrappers import named_modules, named_parameters
 

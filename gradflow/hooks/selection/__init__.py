@@ -1,0 +1,1 @@
+"""What is recorded: which modules, in which steps, and which groups have totals."""
