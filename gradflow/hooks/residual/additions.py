@@ -155,7 +155,8 @@ class _Search:
                 return skip
             if self._is_mixed(skip, branch):
                 return replace(skip, mixed=True)
-            if not self._is_elementary(branch):
+            # Beside an element-wise formula or a projection, the other summand may be a gated skip.
+            if not self._is_elementary(branch) and not self._weights(skip.operations):
                 return None
         return self._gated_skip_of(summands)
 

@@ -41,6 +41,11 @@ class CoupledGates(Block):
         return skip * c + t * self.layer(branch).relu()
 
 
+class LinearBranch(Block):
+    def add(self, skip, branch):
+        return self.gate(branch).sigmoid() * skip + self.layer(branch)
+
+
 class Lerp(Block):
     def add(self, skip, branch):
         return torch.lerp(skip, self.layer(branch).tanh(), self.gate(branch).sigmoid())
@@ -110,7 +115,7 @@ class GRUGating(Block):
 
 
 @pytest.mark.parametrize(
-    "block", [Highway, CoupledGates, Lerp, LerpBack, MultiplyAndAdd, GatedTransformer]
+    "block", [Highway, CoupledGates, LinearBranch, Lerp, LerpBack, MultiplyAndAdd, GatedTransformer]
 )
 def test_gated_skips(check, images, block):
     torch.manual_seed(0)
