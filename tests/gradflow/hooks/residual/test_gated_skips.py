@@ -259,6 +259,55 @@ def test_recurrent_layers_have_no_gated_skips(tmp_path, images, module):
     assert gradflow.open_run(tmp_path / "run").junctions.empty
 
 
+class ReadTwice(GRUGating):
+    """Another operation reads x in the shape in which the cell reads it."""
+
+    def forward(self, x):
+        flat = x.reshape(-1, x.shape[-1])
+        gated = self.gru(self.inner(x).reshape_as(flat), flat)
+        return torch.cat([gated, flat.sin()], -1)
+
+
+def test_who_reads_x_in_another_shape_reads_x(tmp_path, images):
+    torch.manual_seed(0)
+    stem, block, x = nn.Linear(3, WIDTH).double(), ReadTwice().double(), images(2, 4, 3)
+    given = stem(x).detach().requires_grad_()
+    block(given).square().sum().backward()
+    model = nn.Sequential(stem, block)
+    with gradflow.Tracer(model, tmp_path / "run") as tracer:
+        model(x).square().sum().backward()
+        tracer.step()
+    (row,) = gradflow.open_run(tmp_path / "run").junctions.itertuples()
+    assert row.layer == "1.gru"
+    assert row.residual_error < 1e-12
+    assert row.input_gradient_norm == pytest.approx(float(given.grad.norm()), rel=1e-12)
+    assert row.gradient_norm != pytest.approx(row.input_gradient_norm, rel=1e-2)
+
+
+class StateOfACell(nn.Module):
+    def __init__(self, cell):
+        super().__init__()
+        self.layer, self.cell = layer(), cell(WIDTH, WIDTH)
+
+    def forward(self, x):
+        y = self.layer(x).relu()
+        if isinstance(self.cell, nn.LSTMCell):
+            return self.cell(y, (x, y))[0]
+        return self.cell(y, x)
+
+
+@pytest.mark.parametrize("cell", [nn.RNNCell, nn.LSTMCell])
+def test_what_a_cell_computes_of_its_state_is_no_projection(tmp_path, images, cell):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, WIDTH), StateOfACell(cell)).double()
+    with gradflow.Tracer(model, tmp_path / "run") as tracer:
+        model(images(5, 3)).square().sum().backward()
+        tracer.step()
+    run = gradflow.open_run(tmp_path / "run")
+    assert run.junctions.empty
+    assert run.description["residual_additions"]["found"] == 0
+
+
 def test_skip_and_branch_variances_of_a_gated_sum_are_not_made_up(tmp_path, images):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, WIDTH), Highway(), Lerp(), GRUGating()).double()
