@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 import gradflow
+from gradflow.hooks.residual.junctions import find_junctions
 
 WIDTH, EXPERTS = 6, 3
 
@@ -121,6 +122,15 @@ def test_rows_added_onto_x(check, images, name):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, WIDTH), Onto(ONTO[name]), Onto(ONTO[name]))
     check(model, images(5, 3), {"1": "1", "2": "2"}, "identity")
+
+
+@pytest.mark.parametrize("in_place", [True, False])
+def test_rows_that_replace_those_of_x_are_no_addition(images, in_place):
+    torch.manual_seed(0)
+    x, tokens = nn.Linear(3, WIDTH).double()(images(5, 3)), torch.tensor([0, 2, 3])
+    rows = nn.Linear(WIDTH, WIDTH).double()(x[tokens]).relu()
+    y = x.clone().index_put_((tokens,), rows) if in_place else x.index_put((tokens,), rows)
+    assert find_junctions(y).junctions == []
 
 
 class Fused(nn.Module):

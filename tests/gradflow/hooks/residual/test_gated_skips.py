@@ -205,6 +205,12 @@ def modulation(x):
     return layer()(x).relu() * layer()(condition) + layer()(condition)
 
 
+def gated_skip_read_elsewhere(x):
+    """What arrives at x through the product is not what arrives through the sum alone."""
+    product = x * layer()(x).sigmoid()
+    return torch.cat([product + layer()(x).relu(), product.sin()], -1)
+
+
 def two_powers(x):
     return x * layer()(x).sigmoid() + x.square() * layer()(x).sigmoid()
 
@@ -228,6 +234,7 @@ OTHER = {
         product_of_complex_numbers,
         selective_kernel,
         modulation,
+        gated_skip_read_elsewhere,
         two_powers,
     )
 }
