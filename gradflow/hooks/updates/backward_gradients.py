@@ -22,6 +22,7 @@ class BackwardGradients:
     """Holds the norms of the step under way.
 
     `is_wanted` says whether a gradient that now arrives is to be read, by the parameter's name.
+    `on_arrival` is called with name and parameter, before a hook of the user can make the update.
 
     Fields:
         norms: by parameter, as the last backward pass of the step has left its gradient.
@@ -29,11 +30,14 @@ class BackwardGradients:
         missed: the parameters whose gradients have come and gone unseen, in any step.
     """
 
-    def __init__(self, is_wanted: Callable[[str], bool]) -> None:
+    def __init__(
+        self, is_wanted: Callable[[str], bool], on_arrival: Callable[[str, Tensor], None]
+    ) -> None:
         self.norms: dict[str, Tensor | float] = {}
         self.taken: set[str] = set()
         self.missed: set[str] = set()
         self._is_wanted = is_wanted
+        self._on_arrival = on_arrival
         self._arrived: set[str] = set()
         self._reading = False
         self._arrivals: dict[str, tuple[Parameter, RemovableHandle]] = {}
@@ -83,6 +87,7 @@ class BackwardGradients:
             if self._reading and parameter.grad is not None and self._is_wanted(name):
                 self.norms[name] = norm_of(dense_gradient(parameter.grad))
                 self._arrived.add(name)
+                self._on_arrival(name, parameter)
 
         handle: RemovableHandle = parameter.register_post_accumulate_grad_hook(arrived)
         hooks = parameter._post_accumulate_grad_hooks

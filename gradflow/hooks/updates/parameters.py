@@ -48,7 +48,9 @@ class ParameterRecorder:
         self._model = model
         self._all = dict(named_parameters(model))
         self._sharded = {name for name, parameter in self._all.items() if is_sharded(parameter)}
-        self.backward = BackwardGradients(lambda name: name not in self._measured)
+        self.backward = BackwardGradients(
+            lambda name: name not in self._measured, self._keep_weight_of
+        )
         self.gradients_were_missed = False
         self._weights: dict[str, Tensor] = {}
         self._kept: set[str] = set()
@@ -91,9 +93,11 @@ class ParameterRecorder:
     @torch.no_grad()
     def begin_update(self, *, record: bool, keep_weights: bool) -> None:
         """Measure the weights if the step is recorded, and keep them if an update will follow."""
-        self._values = {}
+        # Those whose gradients were taken within the backward pass have had their update already.
+        updated = self.backward.taken if record else ()
+        self._values = {name: row for name, row in self._values.items() if name in updated}
         self._measured = set()
-        self._kept = set()
+        self._kept &= self._values.keys()
         if record:
             self.look_up()
             self.measure_weights(keep=keep_weights)
@@ -132,6 +136,12 @@ class ParameterRecorder:
                 row["gradient_cosine"] = cosine
             if previous_norm is not None and name in self._sharded:
                 row["previous_gradient_norm"] = previous_norm
+
+    @torch.no_grad()
+    def _keep_weight_of(self, name: str, parameter: Tensor) -> None:
+        """Measure a weight when its first gradient arrives: a hook may be about to change it."""
+        if name not in self._values:
+            self._values[name] = {"weight_norm": self._weight_norm(name, parameter, keep=True)}
 
     def _measure_for_now(
         self, trained: Mapping[str, Parameter], chosen: Mapping[str, Parameter]

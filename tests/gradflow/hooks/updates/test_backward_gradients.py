@@ -10,6 +10,8 @@ from torch.autograd import Variable
 
 import gradflow
 from gradflow.errors import TracingError
+from gradflow.hooks.reduction import cpu
+from gradflow.hooks.updates import backward_gradients
 
 
 def network():
@@ -101,6 +103,38 @@ def test_a_hook_of_an_optimizer_that_clips_shows_what_was_there_before(tmp_path)
     for step, norms in enumerate(expected):
         assert rows.loc[step].backward_gradient_norm.to_dict() == pytest.approx(norms, rel=1e-9)
     assert (rows.clipping_factor < 0.9).all()
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_an_optimizer_that_only_stands_for_updates_in_hooks(tmp_path, parts):
+    """As the layer-wise optimizers of Hugging Face's Trainer: its own step does nothing."""
+
+    class Dummy(torch.optim.SGD):
+        def step(self, closure=None):
+            return None
+
+    model, expected, moved, weights = network(), [], [], []
+    update_in_hooks(model)
+    optimizer = Dummy(model.parameters(), lr=0.1)
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer) as tracer:
+        for x in batches(3):
+            before = {name: one.detach().clone() for name, one in model.named_parameters()}
+            weights.append({name: float(one.norm()) for name, one in before.items()})
+            for _ in range(parts):
+                last = gradients_beside(model, x)
+                model(x).square().mean().backward()
+            expected.append(last)
+            moved.append(
+                {n: float((one.detach() - before[n]).norm()) for n, one in model.named_parameters()}
+            )
+            optimizer.step()
+        tracer.end_epoch()
+    rows = gradflow.open_run(tmp_path / "run").parameters.set_index(["step", "parameter"])
+    for step in range(3):
+        mine = rows.loc[step]
+        assert mine.gradient_norm.to_dict() == pytest.approx(expected[step], rel=1e-9)
+        assert mine.weight_norm.to_dict() == pytest.approx(weights[step], rel=1e-9)
+        assert mine.update_norm.to_dict() == pytest.approx(moved[step], rel=1e-9)
 
 
 class LettingGo(torch.autograd.Function):
@@ -227,3 +261,15 @@ def test_where_there_is_never_a_gradient_weights_and_updates_are_recorded(tmp_pa
         assert found == pytest.approx(moved[step], rel=1e-9)
     assert rows.weight_norm.notna().all()
     assert rows[["gradient_norm", "backward_gradient_norm"]].isna().all(axis=None)
+
+
+def test_grouped_norms_are_those_one_by_one(monkeypatch):
+    """As on a device without the compiled loops: one call for all tensors of a kind."""
+    torch.manual_seed(0)
+    kinds = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+    tensors = [torch.randn(place + 1, 3).to(kinds[place % 4]) for place in range(12)]
+    tensors += [torch.zeros(0), torch.full((3,), 1e-30), torch.tensor([float("inf"), 1.0])]
+    expected = [float(one.double().norm()) for one in tensors]
+    monkeypatch.setattr(cpu, "loops_module", lambda: None)
+    found = backward_gradients.norms_of(tensors)
+    assert [float(one) for one in found] == pytest.approx(expected, rel=1e-12)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
+from torch.utils.checkpoint import checkpoint
 
 import gradflow
 
@@ -227,6 +228,32 @@ def test_an_inner_pass_and_a_paused_one_leave_the_norm_of_the_steps_own(tmp_path
             hand.received.append(norms(model))
             optimizer.step()
             optimizer.zero_grad()
+        tracer.end_epoch()
+    hand.compare(tmp_path / "run")
+
+
+@pytest.mark.parametrize("use_reentrant", [True, False])
+def test_checkpointed_segments_whose_gradients_come_in_passes_of_their_own(tmp_path, use_reentrant):
+    class Checkpointed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.second, self.last = network(), nn.Linear(3, 4).double(), network()
+
+        def forward(self, x):
+            for segment in (self.first, self.second, self.last):
+                x = checkpoint(segment, x, use_reentrant=use_reentrant)
+            return x
+
+    model, hand = Checkpointed(), ByHand()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer) as tracer:
+        for x in batches(3):
+            optimizer.zero_grad()
+            model(x.requires_grad_(True)).square().mean().backward()
+            hand.left.append(norms(model))
+            clip_grad_norm_(model.parameters(), 0.01)
+            hand.received.append(norms(model))
+            optimizer.step()
         tracer.end_epoch()
     hand.compare(tmp_path / "run")
 
