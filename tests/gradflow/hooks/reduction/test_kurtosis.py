@@ -10,7 +10,7 @@ from scipy import stats
 from torch import nn
 
 import gradflow
-from gradflow.hooks.reduction import cpu, fused
+from gradflow.hooks.reduction import by_torch, cpu
 from gradflow.hooks.reduction.fused import moments, to_statistics
 
 
@@ -151,7 +151,7 @@ def test_scaled_gradients_have_the_kurtosis_of_the_unscaled(factor):
 def test_sums_in_float32_give_the_kurtosis_or_none(scale, backend, monkeypatch):
     if backend == "compiled":
         pytest.skip("the loops sum in float64")
-    monkeypatch.setattr(fused, "_sum_dtype", lambda x: torch.float32)  # as on mps
+    monkeypatch.setattr(by_torch, "sum_dtype", lambda x: torch.float32)  # as on mps
     x = (scale * normal(30, 40)).float()
     found = kurtosis(x)
     assert math.isnan(found) == (scale < 1e-8)
