@@ -1,6 +1,6 @@
 """What is noted of a model that changes."""
 
-from gradflow.hooks.changes import ModelChanges
+from gradflow.hooks.observation.changes import ModelChanges
 
 
 def test_names_that_come_and_go_are_noted_with_the_step():
