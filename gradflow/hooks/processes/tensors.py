@@ -72,6 +72,8 @@ def local_part(tensor: Tensor) -> Tensor:
 
 def held_here(tensor: Any) -> Tensor:
     """Return what this process holds of `tensor`, be it a shard or a summand."""
+    if type(tensor) is Tensor:
+        return tensor
     part: Tensor = tensor.detach().to_local() if hasattr(tensor, "to_local") else tensor
     # The result of a collective that may still be running.
     return part.trigger_wait() if hasattr(part, "trigger_wait") else part

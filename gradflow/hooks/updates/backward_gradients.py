@@ -14,7 +14,7 @@ from torch.nn import Parameter
 from torch.utils.hooks import RemovableHandle
 
 from gradflow.hooks.reduction import cpu
-from gradflow.hooks.reduction.fused import sum_dtype
+from gradflow.hooks.reduction.by_torch import sum_dtype
 from gradflow.hooks.updates.previous_gradients import dense_gradient, norm_of
 
 

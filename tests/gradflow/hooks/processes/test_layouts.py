@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 import gradflow
+from gradflow.errors import TracingError
 from gradflow.hooks.processes.layouts import UNKNOWN, WHOLE, Layout, Layouts
 from gradflow.hooks.reduction.parts import Part
 
@@ -175,3 +176,13 @@ def test_a_single_process_looks_at_no_graph():
     layouts = Layouts(1)
     assert layouts.of(torch.randn(3, requires_grad=True) * 2) is WHOLE
     assert layouts._of_nodes == {}
+
+
+def test_split_parameters_in_a_wrapper_that_knows_whole_ones_are_refused(mesh):
+    from torch.distributed.tensor import Shard, distribute_tensor  # noqa: PLC0415
+
+    model = nn.Linear(4, 4, bias=False)
+    wrapped = nn.parallel.DistributedDataParallel(model)
+    model.weight = nn.Parameter(distribute_tensor(model.weight.detach(), mesh, [Shard(0)]))
+    with pytest.raises(TracingError, match="parameters are split over processes"):
+        gradflow.Tracer(wrapped, "never-written")

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from gradflow.hooks.reduction import cpu, definition
 from gradflow.hooks.reduction.fused import moments, safe_norm, to_statistics
+from gradflow.hooks.reduction.parts import Part
 from gradflow.runs.format.layer_tables import TENSOR_STATISTICS
 
 SHAPES = st.lists(st.integers(1, 5), min_size=0, max_size=5).map(tuple)
@@ -164,6 +165,29 @@ def test_statistics_of_many_tensors_are_those_of_each_alone():
         assert {name: values[index] for name, values in together.items()} == {
             name: values[0] for name, values in alone.items()
         }
+
+
+def test_moments_beside_each_other_are_those_of_all_channels():
+    generator = torch.Generator().manual_seed(3)
+    x = torch.randn(5, 7, 4, generator=generator).relu_()
+    x[0, 0, 0], x[:, 6] = torch.inf, 0.0
+    parts = [moments(part, 1, histogram=True) for part in x.split([2, 1, 4], dim=1)]
+    beside = parts[0].beside(parts[1]).beside(parts[2])
+    whole = moments(x, 1, histogram=True)
+    assert (beside.channels, beside.elements, beside.batch_size) == (7, 140, 5)
+    assert torch.equal(beside.magnitudes, whole.magnitudes)
+    found = to_statistics([beside])
+    for name, values in to_statistics([whole]).items():
+        assert found[name] == pytest.approx(values, rel=1e-12, nan_ok=True), name
+
+
+def test_moments_of_different_parts_are_of_an_unknown_part_together():
+    first, second = moments(torch.ones(2, 3), 1), moments(torch.ones(2, 3), 1)
+    assert first.join(second).part is Part.WHOLE
+    second.part = Part.CHANNELS
+    assert first.join(second).part is Part.UNKNOWN
+    first.part = Part.CHANNELS
+    assert first.join(second).part is Part.CHANNELS
 
 
 def test_joined_moments_are_those_of_the_concatenated_batch():
