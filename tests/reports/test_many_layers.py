@@ -134,7 +134,7 @@ def test_what_is_farthest_is_on_the_page_with_where_the_rest_is(made):
     page = (made.folder / "report.html").read_text(encoding="utf-8")
     outliers = {table.key: table for table in made.outcomes["outliers"].result.tables}["outliers"]
     assert len(outliers.frame) == 20
-    assert "The 20 of" in outliers.title
+    assert "20 of the" in outliers.title
     assert outliers.frame["name"].str.startswith(f"blocks.{PLANTED}.").sum() > 10
     for text in (outliers.title, outliers.frame["name"].iloc[0], "The run folder holds the values"):
         assert text in page

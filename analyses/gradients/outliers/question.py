@@ -123,7 +123,7 @@ def _meaning(network: str, found: list[GroupedValues], outliers: pd.DataFrame) -
     )  # fmt: skip
     if not len(outliers):
         return f"In {network} none of {counted} is far from those of its group."
-    first = outliers.drop_duplicates("name").head(MOST_NAMED)
+    first = farthest(outliers.drop_duplicates("name"), MOST_NAMED)
     said = [
         f"{row.name_} ({row.quantity}, {number(row.times)} times the group's median)"
         for row in first.rename(columns={"name": "name_"}).itertuples()
@@ -143,14 +143,27 @@ def _outliers(found: list[GroupedValues]) -> pd.DataFrame:
     return pooled.loc[times.sort_values(ascending=False, kind="stable").index]
 
 
+def farthest(outliers: pd.DataFrame, most: int) -> pd.DataFrame:
+    """`most` rows of `outliers` in their order: of each quantity in turn the farthest.
+
+    One enlarged block multiplies the gradients of all before it; by distance alone these would hide
+    the block, whose weights are the cause.
+    """
+    turn = outliers.groupby("quantity").cumcount().sort_values(kind="stable").index[:most]
+    return outliers[outliers.index.isin(turn)]
+
+
 def _outlier_table(found: dict[str, list[GroupedValues]]) -> Table:
     parts = [_outliers(kept).assign(network=name) for name, kept in found.items()]
     whole = pd.concat(parts, ignore_index=True)
     title = "Values far from those of their group"
     if len(whole) > MOST_OUTLIERS:
-        title = f"The {MOST_OUTLIERS} of {len(whole):,} values farthest from those of their group"
+        title = (
+            f"{MOST_OUTLIERS} of the {len(whole):,} values far from those of their group: the "
+            "farthest of each quantity"
+        )
         share = -(-MOST_OUTLIERS // len(found))
-        whole = pd.concat([part.head(share) for part in parts], ignore_index=True)
+        whole = pd.concat([farthest(part, share) for part in parts], ignore_index=True)
     columns = {
         "network": "network",
         "name": "name",

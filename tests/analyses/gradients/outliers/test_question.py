@@ -1,9 +1,10 @@
 import numpy as np
+import pandas as pd
 import pytest
 
 from analyses.gradients.outliers.figures import MOST_GROUPS, shown_groups
 from analyses.gradients.outliers.measure import COMPARED, grouped_values
-from analyses.gradients.outliers.question import MOST_OUTLIERS, run
+from analyses.gradients.outliers.question import MOST_OUTLIERS, farthest, run
 from analyses.registry import NotApplicableError
 from gradflow.runs.format.schema import TABLES
 from gradflow.runs.reading.run import open_experiment
@@ -123,7 +124,7 @@ def test_of_many_outliers_the_farthest_are_listed_and_all_counted(experiment_of)
     result = run(experiment_of(("deep", 1, NAMES, values)))
     table = result.tables[0]
     assert len(far) > MOST_OUTLIERS == len(table.frame)
-    assert table.title.startswith(f"The {MOST_OUTLIERS} of {len(far)} values")
+    assert table.title.startswith(f"{MOST_OUTLIERS} of the {len(far)} values")
     assert table.frame["name"].iloc[0] == f"blocks.{far[-1]}.fc"
     assert f"and {len(far) - 5} more" in result.findings[0].meaning
 
@@ -156,3 +157,12 @@ def test_only_networks_of_many_layers_are_compared(experiment_of):
 def test_without_a_deep_network_it_does_not_apply(experiment_of):
     with pytest.raises(NotApplicableError, match="more than 100 layers"):
         run(experiment_of(("shallow", 1, NAMES[:20], spread(layers=20))))
+
+
+def test_outliers_of_one_quantity_do_not_hide_those_of_another():
+    outliers = pd.DataFrame(
+        {"quantity": ["a"] * 6 + ["b", "a", "c", "b"], "name": list("0123456789")}
+    )
+    assert list(farthest(outliers, 3)["name"]) == ["0", "6", "8"]
+    assert list(farthest(outliers, 6)["name"]) == ["0", "1", "2", "6", "8", "9"]
+    assert len(farthest(outliers, 99)) == len(outliers)
