@@ -151,7 +151,7 @@ def why_not_observed(output: Any) -> str:
             return f"a tensor of {output.dtype}"
         if output.layout not in (torch.strided, torch.jagged):
             return f"a tensor of layout {output.layout}"
-        return "a tensor without elements or memory"
+        return "a tensor without elements, or of a torch.func transform"
     if output is None or isinstance(output, (tuple, list, Mapping)) or is_dataclass(output):
         return f"{type(output).__name__} without a floating-point tensor"
     return f"an object of class {type(output).__name__}, whose attributes are not looked into"
@@ -161,7 +161,7 @@ def _is_observable(x: Tensor) -> bool:
     numbers = x.is_floating_point() or x.is_complex()
     # A tensor of a `torch.func` transform stands for others, and has no memory of its own.
     has_memory = x.layout in (torch.strided, torch.jagged) and not is_functorch_wrapped_tensor(x)
-    return numbers and has_memory and not x.is_meta and x.numel() > 0
+    return numbers and has_memory and x.numel() > 0
 
 
 def _entries(output: Any) -> Iterable[tuple[Any, Any]]:
