@@ -2,6 +2,7 @@
 
 import math
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from torch import nn
 import gradflow
 from gradflow.hooks.reduction import by_torch, cpu
 from gradflow.hooks.reduction.fused import moments, to_statistics
+
+RUNS = Path(__file__).parents[3] / "fixtures" / "runs"
 
 
 @pytest.fixture(params=["compiled", "torch"], autouse=True)
@@ -197,3 +200,11 @@ def test_the_run_has_no_value_for_equal_elements_and_nan_beside_a_nan(tmp_path):
     assert by_row["0", 0] is None
     assert by_row["2", 1] is not None
     assert math.isnan(by_row["2", 1])
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_runs_recorded_before_have_none(version):
+    run = gradflow.open_run(RUNS / f"version-{version}" / "tiny-seed0")
+    for rows in (run.activations, run.gradients):
+        assert len(rows) > 0
+        assert rows["kurtosis"].isna().all()
