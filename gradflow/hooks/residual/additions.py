@@ -28,26 +28,20 @@ Where no such skip is found, others are looked for:
 If nothing else reads the inner sum of (x + f(x)) + g(x), it is one addition with the branch f + g.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from gradflow.hooks.residual.gated import GatedSkips
 from gradflow.hooks.residual.graph import PARAMETER, Edge, Structure, Value
 from gradflow.hooks.residual.operations import (
     ALLOWED_ON_SKIP,
-    ELEMENTARY,
     GATES,
-    MULTILINEAR,
     PRODUCTS,
-    REARRANGEMENTS,
     SELECTIONS,
     count_weighted_maps,
 )
 from gradflow.hooks.residual.paths import Branch, Paths, Skip, Summands
 from gradflow.hooks.residual.sums import FIRST_IS_SUMMAND, ON_VIEW
-
-# Of a formula made of products; a deeper one is a branch.
-_DEPTH = 8
 
 IDENTITY, PROJECTION, GATED, MIXED = "identity", "projection", "gated", "mixed"
 
@@ -113,6 +107,7 @@ def find_residual_additions(structure: Structure) -> Additions:
 class _Search:
     def __init__(self, structure: Structure) -> None:
         self.paths = Paths(structure)
+        self.gated = GatedSkips(structure, self.paths)
         self.kinds, self.inputs = structure.kinds, structure.inputs
 
     def additions(self) -> Additions:
@@ -146,17 +141,17 @@ class _Search:
         # The first of the shortest of those with the fewest weights.
         skip = min(
             skips,
-            key=lambda skip: (self._weights(skip.operations), len(skip.operations)),
+            key=lambda skip: (self.paths.weights(skip.operations), len(skip.operations)),
             default=None,
         )
         if skip is not None:
             branch = self.paths.branch(skip)
             if self._is_residual(addition, skip, branch):
                 return skip
-            if self._is_mixed(skip, branch):
+            if self.gated.is_mixed(skip, branch):
                 return replace(skip, mixed=True)
             # Beside an element-wise formula or a projection, the other summand may be a gated skip.
-            if not self._is_elementary(branch) and not self._weights(skip.operations):
+            if not self.paths.is_elementary(branch) and not self.paths.weights(skip.operations):
                 return None
         return self._gated_skip_of(summands)
 
@@ -164,7 +159,7 @@ class _Search:
         skips = [
             skip
             for one in summands
-            if (skip := self.paths.gated_skip(one, self._is_gated_residual)) is not None
+            if (skip := self.paths.gated_skip(one, self.gated.is_gated)) is not None
         ]
         return min(skips, key=lambda skip: len(skip.operations), default=None)
 
@@ -219,9 +214,9 @@ class _Search:
         )
 
     def _is_residual(self, addition: int, skip: Skip, branch: Branch) -> bool:
-        weights = self._weights(branch.nodes) + count_weighted_maps(self.kinds[addition])
-        on_skip = self._weights(skip.operations)
-        if not branch.edges or (self._is_elementary(branch) and not weights):
+        weights = self.paths.weights(branch.nodes) + count_weighted_maps(self.kinds[addition])
+        on_skip = self.paths.weights(skip.operations)
+        if not branch.edges or (self.paths.is_elementary(branch) and not weights):
             return False
         if skip.operations and weights <= on_skip:
             return False
@@ -240,72 +235,6 @@ class _Search:
             skip.x, addition
         )
 
-    def _is_gated_residual(self, skip: Skip) -> bool:
-        branch = self.paths.branch(skip)
-        if not branch.edges or not branch.dominated or self._is_elementary(branch):
-            return False
-        # In a coupling layer, the gate reads x through a constant mask.
-        if all(self._is_constant_factor(edge) for edge in branch.edges):
-            return False
-        if any(self._is_attention(edge, branch) for edge in skip.gates):
-            return False
-        added = [value for edge, value in skip.terms if edge not in skip.gates]
-        return not any(self._is_product_of_x(value, skip) for value in added)
-
-    def _is_attention(self, gate: Edge, branch: Branch) -> bool:
-        """Whether the gate is a matrix made of products of data, such as queries and keys."""
-        if self.kinds[gate.node] not in PRODUCTS:
-            return False
-        matrix = self.inputs[gate.node][gate.position]
-        assert matrix is not None
-        before = self.paths.ancestry[matrix.node]
-        return any(before >> node & 1 and self._is_data_product(node) for node in branch.nodes)
-
-    def _is_data_product(self, node: int) -> bool:
-        given = [value for _, value in self.paths.computed(node) if self.paths.has_data(value)]
-        return self.kinds[node] in PRODUCTS and len(given) > 1
-
-    def _is_mixed(self, skip: Skip, branch: Branch) -> bool:
-        """Whether x is the product of streams with a matrix, one for the branch, others to pass on.
-
-        A coupling layer gives each of its paths a slice.
-        """
-        if (
-            self.kinds[skip.last.node] != "Slice"
-            or any(self.kinds[edge.node] != "Select" for edge in branch.edges)
-            or self._weights(skip.operations)
-            or not self._weights(branch.nodes)
-        ):
-            return False
-        x = skip.x
-        while (
-            self.kinds[x.node] in REARRANGEMENTS and len(given := self.paths.computed(x.node)) == 1
-        ):
-            x = given[0][1]
-        # What enters the branch besides x are its factors, computed from the streams too.
-        sources = self.paths.ancestry_of(skip.terms) & self.paths.sources
-        return self.kinds[x.node] in PRODUCTS and not sources & ~self.paths.ancestry[x.node]
-
-    def _is_constant_factor(self, edge: Edge) -> bool:
-        return self.kinds[edge.node] == "Mul" and len(self.paths.computed(edge.node)) == 1
-
-    def _is_product_of_x(self, value: Value, skip: Skip, depth: int = _DEPTH) -> bool:
-        """Whether `value` is x, or made of products with parts of x, and of no layer of it.
-
-        So it is in rotary embeddings and products of complex numbers.
-        """
-        if value == skip.x or value in skip.reshaped:
-            return True
-        kind = self.kinds[value.node]
-        given = self.paths.computed(value.node)
-        if not given or not depth or kind not in MULTILINEAR:
-            return False
-        parts = (self._is_product_of_x(part, skip, depth - 1) for _, part in given)
-        return any(parts) if kind == "Mul" else all(parts)
-
-    def _weights(self, nodes: Iterable[int]) -> int:
-        return sum(count_weighted_maps(self.kinds[node]) for node in nodes)
-
     def _is_read_by_gates_alone(self, addition: int) -> bool:
         """Whether the sum, with constants added, is what a gate is computed from."""
         readers = self.paths.followers.get(addition, [])
@@ -315,12 +244,6 @@ class _Search:
 
     def _adds_a_constant(self, node: int) -> bool:
         return self.kinds[node] in ("Add", "Sub") and len(self.paths.computed(node)) == 1
-
-    def _is_elementary(self, branch: Branch) -> bool:
-        return all(
-            self.kinds[node] in ELEMENTARY and PARAMETER not in self.inputs[node]
-            for node in branch.nodes
-        )
 
     def _mixes_x_with_other_data(self, x: Value, branch: Branch) -> bool:
         """Whether the branch adds x, or a linear map of it, to unrelated data, or multiplies them.

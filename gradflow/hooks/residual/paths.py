@@ -1,6 +1,6 @@
 """Paths in an autograd graph: from a summand of an addition back to x, and all that is between."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -9,6 +9,7 @@ from gradflow.hooks.residual.graph import INPUT, PARAMETER, Edge, Inputs, Struct
 from gradflow.hooks.residual.operations import (
     ALLOWED_ON_GATED_SKIP,
     ALLOWED_ON_SKIP,
+    ELEMENTARY,
     LOOKUPS,
     NORMALIZATIONS,
     PRODUCTS,
@@ -176,7 +177,7 @@ class Paths:
                     yield path.back(one.skip, sums=(*path.sums, node), terms=terms)
             return
         operations = (*path.operations, node)
-        weights = sum(count_weighted_maps(self.kinds[one]) for one in operations)
+        weights = self.weights(operations)
         # An addition that reaches this line adds a parameter or a constant.
         if (
             kind not in ALLOWED_ON_SKIP | {"Add"}
@@ -240,6 +241,17 @@ class Paths:
         reshaping = {value.node for value in skip.reshaped}
         edges = (edge for value in shapes for edge in self.readers[value])
         return [edge for edge in edges if edge.node not in reshaping]
+
+    def weights(self, nodes: Iterable[int]) -> int:
+        """Return how many weighted maps these nodes contain."""
+        return sum(count_weighted_maps(self.kinds[node]) for node in nodes)
+
+    def is_elementary(self, branch: Branch) -> bool:
+        """Whether the branch is an element-wise formula without parameters."""
+        return all(
+            self.kinds[node] in ELEMENTARY and PARAMETER not in self.inputs[node]
+            for node in branch.nodes
+        )
 
     def is_on_every_path(self, x: Value, addition: int) -> bool:
         """Whether every path from x to an output goes through `addition`."""
