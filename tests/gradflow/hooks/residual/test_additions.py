@@ -47,6 +47,10 @@ RESIDUAL = {
     ),
     "scaled skip": (lambda x: 0.5 * x + mlp(6)(x), ["identity"]),
     "linear branch": (lambda x: x + nn.Linear(6, 6)(x), ["identity"]),
+    "linear branch, features in another order": (
+        lambda x: x.view(5, 2, 3).transpose(1, 2).flatten(1).clone() + nn.Linear(6, 6)(x),
+        ["identity"],
+    ),
     "projection": (lambda x: nn.Linear(6, 4)(x) + mlp(6, 4)(x), ["projection"]),
     "zeros appended": (lambda x: F.pad(x, (0, 2)) + mlp(6, 8)(x), ["identity"]),
     "parametrized weight": (
