@@ -3,6 +3,7 @@
 The totals are computed from the rows of the other tables when these are transferred.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from typing import Any
@@ -13,7 +14,7 @@ from torch import nn
 from gradflow.errors import TracingError
 from gradflow.hooks.records import Columns
 from gradflow.hooks.selection.modules import Selection, chooses, selectors_of
-from gradflow.hooks.updates.totals import gradient_totals, quotient, root_of_squares
+from gradflow.hooks.updates.totals import gradient_totals, places_of, quotient, root_of_squares
 from gradflow.hooks.wrappers import named_modules, named_parameters
 
 
@@ -67,10 +68,14 @@ class Groups:
     def columns(self, tables: Mapping[str, Columns]) -> Columns:
         """Return the rows of the table `groups`, one for each step of `tables` and each group."""
         steps = tables["steps"]["step"]
+        keys = {"parameters": "parameter", "activations": "layer", "gradients": "layer"}
+        rows = {name: _Rows(tables.get(name), key, steps) for name, key in keys.items()}
         per_group = [
             {
-                **_parameter_totals(tables.get("parameters"), self._parameters[name], steps),
-                **_layer_totals(tables, self._layers[name], steps),
+                **_parameter_totals(rows["parameters"], self._parameters[name], len(steps)),
+                **_layer_totals(
+                    rows["activations"], rows["gradients"], self._layers[name], len(steps)
+                ),
             }
             for name in self._selections
         ]
@@ -107,58 +112,70 @@ def _members(model: nn.Module, selection: Selection) -> tuple[dict[str, None], d
     return modules, parameters
 
 
-def _parameter_totals(
-    parameters: Columns | None, names: dict[str, None], steps: np.ndarray
-) -> Columns:
-    """Return the totals over the parameters in `names`: a value for each of `steps`."""
-    rows = _rows_of(parameters, "parameter", names)
-    places = _places(rows, steps)
+class _Rows:
+    """The rows of a table; each is looked at once, however many groups there are.
+
+    Args:
+        columns: of the table; None if it has no rows.
+        key: the column with the names of parameters or layers.
+        steps: the steps to which rows may belong, in order.
+    """
+
+    def __init__(self, columns: Columns | None, key: str, steps: np.ndarray) -> None:
+        self._columns = columns or {}
+        self._places = places_of(self._columns.get("step", []), steps)
+        # A masked array is slow to go through.
+        found: list[str] = np.asarray(self._columns.get(key, [])).tolist()
+        codes: dict[str, int] = {}
+        self._codes = np.array([codes.setdefault(name, len(codes)) for name in found], dtype=int)
+        self._names = list(codes)
+
+    def of(self, names: dict[str, None]) -> tuple[np.ndarray, Columns]:
+        """Return the rows named in `names`, of a layer all its calls: place of the step, columns.
+
+        Columns that the table has not are empty.
+        """
+        named = np.array([name.partition("#")[0] in names for name in self._names], dtype=bool)
+        chosen = named[self._codes] if len(named) else np.zeros(0, dtype=bool)
+        empty: np.ma.MaskedArray[Any, Any] = np.ma.array([], dtype=float)
+        found: Columns = defaultdict(lambda: empty)
+        found |= {name: column[chosen] for name, column in self._columns.items() if name in _USED}
+        return self._places[chosen], found
+
+
+_USED = (
+    "weight_norm",
+    "backward_gradient_norm",
+    "gradient_norm",
+    "update_norm",
+    "norm",
+    "nonfinite",
+)
+
+
+def _parameter_totals(rows: _Rows, names: dict[str, None], count: int) -> Columns:
+    """Return the totals over the parameters in `names`: a value for each of `count` steps."""
+    places, columns = rows.of(names)
     totals: Columns = {
-        "parameters": np.ma.array(np.bincount(places, minlength=len(steps))),
-        "weight_norm": root_of_squares(rows["weight_norm"], places, len(steps)),
-        **gradient_totals(rows, places, len(steps)),
-        "update_norm": root_of_squares(rows["update_norm"], places, len(steps)),
+        "parameters": np.ma.array(np.bincount(places, minlength=count)),
+        "weight_norm": root_of_squares(columns["weight_norm"], places, count),
+        **gradient_totals(columns, places, count),
+        "update_norm": root_of_squares(columns["update_norm"], places, count),
     }
     totals["update_to_weight"] = quotient(totals["update_norm"], totals["weight_norm"])
     return totals
 
 
-def _layer_totals(
-    tables: Mapping[str, Columns], names: dict[str, None], steps: np.ndarray
-) -> Columns:
-    """Return the totals over the layers in `names`: a value for each of `steps`."""
-    outputs, gradients = (
-        _rows_of(tables.get(name), "layer", names) for name in ("activations", "gradients")
-    )
-    forward, backward = _places(outputs, steps), _places(gradients, steps)
-    nonfinite = np.zeros(len(steps), dtype=np.int64)
-    for rows, places in ((outputs, forward), (gradients, backward)):
-        np.add.at(nonfinite, places, np.asarray(rows["nonfinite"], dtype=np.int64))
-    ran = np.bincount(forward, minlength=len(steps))
+def _layer_totals(outputs: _Rows, gradients: _Rows, names: dict[str, None], count: int) -> Columns:
+    """Return the totals over the layers in `names`: a value for each of `count` steps."""
+    (forward, output), (backward, gradient) = outputs.of(names), gradients.of(names)
+    nonfinite = np.zeros(count, dtype=np.int64)
+    for places, columns in ((forward, output), (backward, gradient)):
+        np.add.at(nonfinite, places, np.asarray(columns["nonfinite"], dtype=np.int64))
+    ran = np.bincount(forward, minlength=count)
     return {
         "layers": np.ma.array(ran),
-        "output_norm": root_of_squares(outputs["norm"], forward, len(steps)),
-        "output_gradient_norm": root_of_squares(gradients["norm"], backward, len(steps)),
+        "output_norm": root_of_squares(output["norm"], forward, count),
+        "output_gradient_norm": root_of_squares(gradient["norm"], backward, count),
         "nonfinite": np.ma.array(nonfinite, mask=ran == 0),
     }
-
-
-class _NoRows(dict[str, Any]):
-    """The columns of a table without rows."""
-
-    def __missing__(self, name: str) -> Any:
-        return np.ma.array([], dtype=float)
-
-
-def _rows_of(columns: Columns | None, key: str, names: dict[str, None]) -> Columns:
-    """Return the rows of a table whose `key` is in `names`; of a layer, all its calls."""
-    if columns is None:
-        return _NoRows()
-    chosen = np.array([str(name).partition("#")[0] in names for name in columns[key]], dtype=bool)
-    return {name: column[chosen] for name, column in columns.items()}
-
-
-def _places(rows: Columns, steps: np.ndarray) -> np.ndarray:
-    """Return the place of each row's step among `steps`."""
-    order = {int(step): place for place, step in enumerate(steps)}
-    return np.array([order[int(step)] for step in rows["step"]], dtype=int)

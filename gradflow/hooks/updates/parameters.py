@@ -1,8 +1,8 @@
 """Norms of parameters, their gradients and their updates, step by step.
 
 Which parameters there are is looked up again in every recorded step: models grow, and shrink.
-Two things are kept between steps, each as large as the model: a copy of the weights, once a step of
-the optimizer was recorded, and the previous gradients, if the next step is recorded too and needs
+Two things are kept between steps, each as large as the model: a copy of the weights, once a step
+was recorded, and the previous gradients, if the next step is recorded too and needs
 them for the cosine.
 """
 

@@ -26,9 +26,13 @@ def step_totals(steps: Sequence[int], parameters: Columns | None) -> Columns:
     if parameters is None:
         names = ("backward_gradient_norm", "gradient_norm", "clipping_factor")
         return {name: np.ma.masked_all(len(steps)) for name in names}
-    order = {int(step): place for place, step in enumerate(steps)}
-    places = np.array([order[int(step)] for step in parameters["step"]], dtype=int)
-    return gradient_totals(parameters, places, len(steps))
+    return gradient_totals(parameters, places_of(parameters["step"], steps), len(steps))
+
+
+def places_of(found: Sequence[int] | np.ndarray, steps: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Return the place among `steps` of each step in `found`: [rows]."""
+    order = {step: place for place, step in enumerate(np.asarray(steps).tolist())}
+    return np.array([order[step] for step in np.asarray(found).tolist()], dtype=int)
 
 
 def gradient_totals(parameters: Columns, places: np.ndarray, count: int) -> Columns:
@@ -49,11 +53,11 @@ def gradient_totals(parameters: Columns, places: np.ndarray, count: int) -> Colu
 def root_of_squares(values: Column, places: np.ndarray, count: int) -> Column:
     """Return sqrt(sum(values^2)) by place: [count], missing where no value is known."""
     known = ~np.ma.getmaskarray(values)
-    squares, numbers = np.zeros(count), np.zeros(count, dtype=int)
+    where = places[known]
     with np.errstate(over="ignore"):
-        np.add.at(squares, places[known], np.asarray(values.data, dtype=float)[known] ** 2)
-    np.add.at(numbers, places[known], 1)
-    return np.ma.array(np.sqrt(squares), mask=numbers == 0)
+        squares = np.asarray(values.data, dtype=float)[known] ** 2
+    totals = np.bincount(where, weights=squares, minlength=count)
+    return np.ma.array(np.sqrt(totals), mask=np.bincount(where, minlength=count) == 0)
 
 
 def quotient(above: Column, below: Column) -> Column:
