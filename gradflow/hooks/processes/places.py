@@ -5,6 +5,7 @@ batch. Along the model axis (tensor parallelism) all have the same share, and ea
 of the layers. A process is thus one of `data_count` times `model_count`.
 """
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
@@ -54,14 +55,13 @@ def place_of_this_process(model: nn.Module) -> Place:
         return Place()
     split: list[Any] = [p for p in model.parameters() if hasattr(p, "device_mesh")]
     device = next((p.device for p in model.parameters() if p.is_cuda), torch.device("cpu"))
-    ddp = _ddp_around(model)
-    if ddp is not None:
+    is_wrapped, group = _replicating_group(model)
+    if is_wrapped:
         if split:
             raise TracingError(
                 "the model is a DistributedDataParallel whose parameters are split over processes: "
                 "shard it with fully_shard (FSDP2) over the data axis of the mesh instead"
             )
-        group: dist.ProcessGroup | None = ddp.process_group
         count, rank = dist.get_world_size(group), dist.get_rank(group)
         return Place(group, count, rank, data=rank, data_count=count, device=device)
     if not split:
@@ -85,13 +85,6 @@ def place_of_this_process(model: nn.Module) -> Place:
     )
 
 
-def _ddp_around(model: nn.Module) -> nn.parallel.DistributedDataParallel | None:
-    for wrapper in unwrapped(model)[1]:
-        if isinstance(wrapper, nn.parallel.DistributedDataParallel):
-            return wrapper
-    return None
-
-
 def split_parameters(model: nn.Module, place: Place) -> dict[str, bool]:
     """The parameters that are split over processes, each with whether this one's shard counts.
 
@@ -102,6 +95,24 @@ def split_parameters(model: nn.Module, place: Place) -> dict[str, bool]:
         for name, one in named_parameters(unwrapped(model)[0])
         if is_sharded(one)
     }
+
+
+def _replicating_group(model: nn.Module) -> tuple[bool, dist.ProcessGroup | None]:
+    """Whether the model is replicated by DDP, and the group of the processes that have it."""
+    inner, wrappers = unwrapped(model)
+    for wrapper in wrappers:
+        if isinstance(wrapper, nn.parallel.DistributedDataParallel):
+            return True, wrapper.process_group
+    # torch's `replicate` gives the model another class, and makes its DDP in the first pass.
+    composed: Any = sys.modules.get("torch.distributed._composable.replicate")
+    if composed is None or not isinstance(inner, composed.DDP):
+        return False, None
+    state = composed.replicate.state(inner)
+    made, given = getattr(state, "_ddp", None), state._init_kwargs
+    if made is not None:
+        return True, made.process_group
+    mesh = given.get("device_mesh")
+    return True, given.get("process_group") or (mesh.get_group() if mesh else dist.group.WORLD)
 
 
 def _is_first_elsewhere(parameter: Any, place: Place) -> bool:

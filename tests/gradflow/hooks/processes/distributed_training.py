@@ -12,6 +12,7 @@ from functools import partial
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed._composable.replicate import replicate
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.optim import ZeroRedundancyOptimizer
@@ -94,6 +95,12 @@ def main(folder, kind):
         names = ("replicate", "shard")
         mesh = init_device_mesh("cpu", (2, size // 2), mesh_dim_names=names)
         model = shard(model, mesh)
+    elif kind == "replicate":
+        replicate(model)
+    elif kind == "replicate_by_fsdp":
+        from torch.distributed._composable import replicate_with_fsdp  # noqa: PLC0415
+
+        replicate_with_fsdp.replicate(model, mesh=init_device_mesh("cpu", (size,)))
     else:
         if kind == "uneven" and rank == 1:
             model[1] = nn.Sequential(nn.ReLU(), nn.Tanh())

@@ -33,6 +33,10 @@ def single(tmp_path_factory):
 # Earlier torch shards on CUDA alone: its all-gather asks for what streams of the CPU do not have.
 SHARDS_ON_THE_CPU = hasattr(torch.cpu.Stream, "record_event")
 shards = pytest.mark.skipif(not SHARDS_ON_THE_CPU, reason="torch shards on CUDA alone")
+REPLICATES = "torch.distributed._composable.replicate_with_fsdp"
+replicates = pytest.mark.skipif(
+    importlib.util.find_spec(REPLICATES) is None, reason="this torch has another replicate alone"
+)
 
 
 @pytest.fixture(
@@ -42,6 +46,8 @@ shards = pytest.mark.skipif(not SHARDS_ON_THE_CPU, reason="torch shards on CUDA 
         ("static", 2),
         ("accumulated", 2),
         ("zero", 2),
+        ("replicate", 2),
+        pytest.param(("replicate_by_fsdp", 2), marks=(shards, replicates)),
         pytest.param(("fsdp", 2), marks=shards),
         pytest.param(("hsdp", 4), marks=shards),
         pytest.param(("some", 5), marks=shards),
