@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +21,15 @@ if TYPE_CHECKING:
 
 mpl.use("Agg")
 FAULTS = "tests/faults/"
+
+
+@pytest.fixture(autouse=True)
+def _stance_is_put_back() -> Iterator[None]:
+    """A tracer lets compiled code run uncompiled in recorded steps, and must not leave it so."""
+    yield
+    if "torch._dynamo" in sys.modules:
+        eval_frame = sys.modules["torch._dynamo.eval_frame"]
+        assert eval_frame._stance.stance == "default"
 
 
 class ByModule(LoadScopeScheduling):

@@ -151,7 +151,7 @@ def why_not_observed(output: Any) -> str:
             return f"a tensor of {output.dtype}"
         if output.layout not in (torch.strided, torch.jagged):
             return f"a tensor of layout {output.layout}"
-        return "a tensor without elements, or of a torch.func transform"
+        return "a tensor without elements"
     if output is None or isinstance(output, (tuple, list, Mapping)) or is_dataclass(output):
         return f"{type(output).__name__} without a floating-point tensor"
     return f"an object of class {type(output).__name__}, whose attributes are not looked into"

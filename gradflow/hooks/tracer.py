@@ -203,10 +203,12 @@ class Tracer:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if kind is None:
-            self._updates.end_step()
-        self._detach()
         try:
+            try:
+                if kind is None:
+                    self._updates.end_step()
+            finally:
+                self._detach()
             if kind is None:
                 self.store.flush(self._step)
                 self._close("complete")

@@ -32,9 +32,11 @@ def test_each_stage_records_what_the_whole_model_does(
 ):
     result = launch(SCRIPT, tmp_path / "stage", schedule)
     assert result.returncode == 0, result.stderr
-    for stage in (0, 1):
-        run = gradflow.open_run(tmp_path / f"stage{stage}")
+    runs = [gradflow.open_run(tmp_path / f"stage{stage}") for stage in (0, 1)]
+    for stage, run in enumerate(runs):
         assert "not_recorded" not in run.description
         # The batch that the pipeline tries first, to learn the shapes, is no part of a step.
         assert run.description["backward_passes"] == {"recorded": 12, "left_out": 0}
         assert_same_rows(run, single, only=lambda name, stage=stage: (int(name[0]) >= 2) == stage)
+    squares = sum(run.steps.backward_gradient_norm.to_numpy() ** 2 for run in runs)
+    assert squares**0.5 == pytest.approx(single.steps.backward_gradient_norm.to_numpy(), rel=1e-5)

@@ -11,10 +11,14 @@ import gradflow
 from gradflow.errors import RunError
 from gradflow.hooks.store import RecordStore
 from gradflow.runs.format import parts
+from gradflow.runs.format.schema import TABLES
 from gradflow.runs.writing.lenient import LenientWriter
 from gradflow.runs.writing.run import RunWriter
 
-ROWS = {"epoch": [1], "step": [0], "scale": [None], "skipped": [False]}
+ROWS = {
+    **{one.name: [None] for one in TABLES["steps"].columns},
+    **{"epoch": [1], "step": [0], "skipped": [False]},
+}
 
 
 @pytest.fixture
