@@ -1,5 +1,7 @@
 """Compiled models: recorded steps run uncompiled, the others compiled and untouched."""
 
+import gc
+
 import pandas as pd
 import pytest
 import torch
@@ -200,6 +202,17 @@ def test_the_stance_is_put_back_if_the_training_fails(tmp_path):
         with pytest.raises(ZeroDivisionError), gradflow.Tracer(model, tmp_path / "run"):
             raise ZeroDivisionError
         assert eval_frame._stance.stance == "eager_on_recompile"
+
+
+def test_the_stance_is_put_back_if_a_tracer_is_never_left(tmp_path):
+    def start():
+        tracer = gradflow.Tracer(network(), tmp_path / "run")
+        tracer.__enter__()
+        assert eval_frame._stance.stance == "force_eager"
+
+    start()
+    gc.collect()
+    assert eval_frame._stance.stance == "default"
 
 
 @pytest.mark.parametrize("within", ["step", "two steps"])
