@@ -1,13 +1,17 @@
 """Recorded steps run uncompiled, since torch runs no hooks in compiled code; others run as usual.
 
 `torch.compiler.set_stance("force_eager")` makes whatever was compiled, and however, run its Python
-code. It holds for the whole process and needs no compiling anew, before or after.
+code. It holds for the whole process and needs no compiling anew, before or after. Several tracers
+share it: it is put back once none of them records.
 """
 
 import weakref
 from typing import Any
 
 import torch
+
+_recording: set[object] = set()
+_set_by_us: list[Any] = []
 
 
 class UncompiledSteps:
@@ -18,13 +22,14 @@ class UncompiledSteps:
     """
 
     def __init__(self) -> None:
-        self._set_by_us: list[Any] = []
-        weakref.finalize(self, _put_back, self._set_by_us)
+        self._token = object()
+        weakref.finalize(self, _end, self._token)
 
     def begin(self) -> None:
         """Run what is compiled uncompiled from here on; call it as a recorded step begins."""
-        if _in_force(self._set_by_us) is None:
-            self._set_by_us.append(torch.compiler.set_stance("force_eager"))
+        _recording.add(self._token)
+        if _in_force() is None:
+            _set_by_us.append(torch.compiler.set_stance("force_eager"))
 
     def end(self) -> None:
         """Put back the user's stance; call it as a step begins that is not recorded.
@@ -32,19 +37,20 @@ class UncompiledSteps:
         A stance that the user has set within the step is left. When the user takes it back, what
         comes back is ours, and the next call of this function puts back the one before.
         """
-        _put_back(self._set_by_us)
+        _end(self._token)
 
 
-def _put_back(set_by_us: list[Any]) -> None:
-    while (ours := _in_force(set_by_us)) is not None:
+def _end(token: object) -> None:
+    _recording.discard(token)
+    while not _recording and (ours := _in_force()) is not None:
         ours.__exit__(None, None, None)
-        set_by_us.remove(ours)
+        _set_by_us.remove(ours)
 
 
-def _in_force(set_by_us: list[Any]) -> Any:
-    """The stance in force if it is one of `set_by_us`, else None."""
-    if not set_by_us:
+def _in_force() -> Any:
+    """The stance in force if it is one that we have set, else None."""
+    if not _set_by_us:
         return None
     # torch offers no function that tells the stance.
     in_force = torch._dynamo.eval_frame._stance
-    return next((one for one in set_by_us if one.stance is in_force), None)
+    return next((one for one in _set_by_us if one.stance is in_force), None)

@@ -215,6 +215,22 @@ def test_the_stance_is_put_back_if_a_tracer_is_never_left(tmp_path):
     assert eval_frame._stance.stance == "default"
 
 
+@pytest.mark.parametrize("first_to_end", [0, 1])
+def test_two_tracers_share_the_stance(tmp_path, first_to_end):
+    """As in a GAN: they begin and end their recorded steps in any order."""
+    tracers = [gradflow.Tracer(network(), tmp_path / f"run{i}", schedule=100) for i in (0, 1)]
+    for tracer in tracers:
+        tracer.__enter__()
+    models = [tracer._model for tracer in tracers]
+    for place in (first_to_end, 1 - first_to_end):
+        assert eval_frame._stance.stance == "force_eager"
+        models[place](torch.ones(5, 3)).sum().backward()
+        tracers[place].step()
+    assert eval_frame._stance.stance == "default"
+    for tracer in tracers:
+        tracer.__exit__(None, None, None)
+
+
 @pytest.mark.parametrize("within", ["step", "two steps"])
 def test_a_stance_that_the_user_sets_within_a_step_is_theirs(tmp_path, within):
     model = network()
