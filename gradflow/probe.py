@@ -25,7 +25,7 @@ from gradflow.training.configuration import Configuration
 from gradflow.training.epoch_probes import make_subject, needs_previous_state, requested_probes
 from gradflow.training.evaluation import Evaluation, accuracy_changed, evaluate
 from gradflow.training.experiment import choose_device
-from gradflow.training.job import Job
+from gradflow.training.job import Job, reading_of
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,11 @@ def rebuild_job(run: Run, options: Options) -> Job:
     if run.description.get("status") == "running":
         raise RunError(f"the run in {run.folder} is not finished: wait until it is")
     configuration = Configuration.from_json(run.configuration)
-    data = load(options.data or configuration.data, image_size=configuration.image_size)
+    data = load(
+        options.data or configuration.data,
+        image_size=configuration.image_size,
+        reading=reading_of(configuration),
+    )
     parts = split(data, validation_fraction=configuration.validation_fraction, seed=run.seed)
     device: torch.device = choose_device(options.device)
     job = Job(configuration, run.network, run.seed, data, parts, device, run.folder)

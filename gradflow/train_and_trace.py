@@ -33,8 +33,8 @@ class Options(Configuration):
     """
 
     resume: Path | None = None
-    """The folder of an interrupted experiment: resume it with its recorded options. Only --device
-    and --data may be given in addition."""
+    """The folder of an interrupted experiment: resume it with its recorded options. Only --device,
+    --data, --layout, --columns and --on-bad-data may be given in addition."""
 
     @property
     def configuration(self) -> Configuration:
@@ -70,7 +70,7 @@ def run_plan(plan: Plan, console: Console) -> None:
             return ConsoleProgress(console, bar, job, job.steps_per_epoch)
 
         results = run(plan, progress_of)
-    show_results(console, plan.folder, results)
+    show_results(console, plan.folder, results, balanced=plan.data.imbalanced)
 
 
 def _resume_hint(plans: Sequence[Plan]) -> str:

@@ -2,6 +2,7 @@
 
 from gradflow.data.batches import Batch, evaluation_batches, steps_per_epoch, training_batches
 from gradflow.data.images import ImageData
+from gradflow.data.labelled_files import Reading
 from gradflow.data.sources import load
 from gradflow.data.splits import Duplicates, Split, find_duplicates, split
 
@@ -9,6 +10,7 @@ __all__ = [
     "Batch",
     "Duplicates",
     "ImageData",
+    "Reading",
     "Split",
     "evaluation_batches",
     "find_duplicates",

@@ -24,6 +24,9 @@ FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 LARGEST_FILE = 1 << 30
 # In pixels: JPEG's own limit. Pillow decodes rows of millions of pixels in quadratic time.
 LONGEST_SIDE = 65_535
+# From this ratio of class sizes on, accuracy alone can mislead: of two classes, always answering
+# the larger one is right for 60 percent of the images.
+IMBALANCE = 1.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +44,7 @@ class ImageData:
         official_validation: bool [N], true for the images that the publishers of the data set
             reserve for testing; None if they reserve none.
         repeated_rows: how many rows of a CSV name an image that an earlier row already named.
+        notes: sentences about how the source was read and what was left out.
     """
 
     images: Tensor
@@ -51,9 +55,21 @@ class ImageData:
     flips: bool
     official_validation: Tensor | None = None
     repeated_rows: int = 0
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def class_counts(self) -> list[int]:
+        """The number of images of each class."""
+        counts: list[int] = torch.bincount(self.labels, minlength=len(self.classes)).tolist()
+        return counts
+
+    @property
+    def imbalanced(self) -> bool:
+        """Whether the largest class has at least `IMBALANCE` times as many images as another."""
+        return max(self.class_counts) >= IMBALANCE * min(self.class_counts)
 
 
 def read_content(path: Path) -> bytes:
@@ -76,15 +92,15 @@ def read_content(path: Path) -> bytes:
         ) from error
 
 
-def read_size(path: Path) -> tuple[int, int]:
-    """Width and height in pixels, from the file's header.
+def read_size(path: Path, content: bytes | None = None) -> tuple[int, int]:
+    """Width and height in pixels, from the header of the file, or of its `content`.
 
     Raises:
         DataError: The file is not an image, or has too many pixels in total or on a side.
     """
     with (
         _naming_in_errors(path),
-        path.open("rb") as file,
+        path.open("rb") if content is None else io.BytesIO(content) as file,
         _opened(BoundedFile(file)) as image,
     ):
         _require_sides(image, path)
@@ -114,7 +130,7 @@ def decode(content: bytes, path: Path, size: int) -> Tensor:
                 f"{path} has 32 bits per pixel, which do not define what is white; "
                 "save it with 8 or 16 bits"
             )
-        resized = _to_rgb(_upright(image)).resize((size, size), Image.Resampling.BILINEAR)
+        resized = to_rgb(_upright(image)).resize((size, size), Image.Resampling.BILINEAR)
     return torch.from_numpy(np.array(resized)).permute(2, 0, 1)
 
 
@@ -173,7 +189,8 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image) -> Image.Image:
+    """`image` with red, green and blue; transparent pixels are laid on white."""
     if image.mode.startswith("I"):
         # 16 bits of gray: Pillow's own conversion would clip them at 255
         scaled = np.asarray(image).astype(np.float32) / 257

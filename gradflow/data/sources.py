@@ -4,6 +4,7 @@ import difflib
 import hashlib
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,25 +12,38 @@ import torch
 from sklearn.datasets import load_digits
 from torchvision.datasets import CIFAR10
 
-from gradflow.data.folders import find_files
+from gradflow.data.folders import find_files, require_classes
 from gradflow.data.images import ImageData, decode, read_content, read_size, resize
+from gradflow.data.labelled_files import LabelledFile, Reading
+from gradflow.data.notes import NAMES_SHOWN, Notes, shown
+from gradflow.data.torchvision_sets import PREFIX, load_torchvision
 from gradflow.errors import ConfigurationError, DataError
 
 FOLDER_IMAGE_SIZE = 224
 
 
-def load(source: str, *, image_size: int | None = None, root: Path = Path("data")) -> ImageData:
+def load(
+    source: str,
+    *,
+    image_size: int | None = None,
+    root: Path = Path("data"),
+    reading: Reading | None = None,
+) -> ImageData:
     """The data set `source`, with every image decoded to `image_size` x `image_size` pixels.
 
     Args:
         source: "digits", scikit-learn's 1,797 handwritten digits of 8x8 pixels, which need no
-            download; "cifar10", downloaded into `root` if it is missing; or a path. The path is
-            that of a folder with one folder per class, of a folder with one CSV (columns filename
-            and label) and the images beside it or in a folder beside it, or of that CSV. An image
-            that the CSV lists twice with one label counts once.
+            download; "cifar10", downloaded into `root` if it is missing; "torchvision:NAME", a
+            data set of torchvision that is in `root`, or in FOLDER with
+            "torchvision:NAME@FOLDER"; or the path of a folder, CSV, JSONL or Parquet file (see
+            `folders.find_files`). An image that a table lists twice with one label counts once.
         image_size: In pixels. None means 32 for digits and cifar10. For a folder it means the
             images' own size if all are square and of one size, otherwise 224.
         root: The folder of downloaded data sets.
+        reading: How a folder or table is to be read; see `Reading`.
+
+    If a folder or table makes its own split, an image of its training side that is byte-identical
+    to one of its validation side is left out, so that no network is trained on what validates it.
 
     Raises:
         ConfigurationError: `image_size` is less than 1, or so large that the images would not fit
@@ -40,12 +54,15 @@ def load(source: str, *, image_size: int | None = None, root: Path = Path("data"
         raise ConfigurationError(f"images need at least 1 pixel a side, not {image_size}")
     if source in NAMED_SOURCES:
         return NAMED_SOURCES[source](image_size or 32, root)
+    if source.startswith(PREFIX):
+        data = load_torchvision(source, image_size, root, _require_memory)
+        return replace(data, notes=(*data.notes, *_copies_on_both_sides(data)))
     if not _can_be_a_path(source):
         raise _unknown_source(source)  # expanding ~ would raise an error for such a text
     path = Path(os.path.expanduser(source))  # noqa: PTH111 - leaves an unknown user's ~ as it is
     if not source or (len(path.parts) == 1 and not os.path.lexists(path)):
         raise _unknown_source(source)
-    return load_folder(path, image_size)
+    return load_folder(path, image_size, reading or Reading())
 
 
 def _can_be_a_path(text: str) -> bool:
@@ -89,30 +106,111 @@ def load_cifar10(image_size: int, root: Path) -> ImageData:
         fingerprints=_pixel_fingerprints(original),
         flips=True,
         official_validation=torch.arange(len(original)) >= len(subsets[0].data),
+        notes=("the published split is used",),
     )
 
 
-def load_folder(path: Path, image_size: int | None) -> ImageData:
-    """The images of a folder or CSV; see `load`."""
-    files = find_files(path)
-    size = image_size or _common_size([file.path for file in files])
+def load_folder(path: Path, image_size: int | None, reading: Reading) -> ImageData:
+    """The images of a folder or table; see `load`."""
+    notes = Notes(reading.skip_bad)
+    files = find_files(path, reading, notes)
+    files, size = _readable(files, image_size, notes)
     _require_memory(len(files), 3, size)
+    images = torch.empty((len(files), 3, size, size), dtype=torch.uint8)
+    fingerprints: list[str | None] = []
+    for image, file in zip(images, files, strict=True):
+        try:
+            content = file.content if file.content is not None else read_content(file.path)
+            image.copy_(decode(content, file.path, size))
+            fingerprints.append(hashlib.sha256(content).hexdigest())
+        except DataError as error:
+            notes.bad(_UNREADABLE, file.name, str(error))
+            fingerprints.append(None)
+    notes.settle()
+    left_out = _trained_copies(files, fingerprints, notes)
+    kept = [at for at, digest in enumerate(fingerprints) if digest and at not in left_out]
+    if len(kept) < len(files):
+        files = [files[at] for at in kept]
+        images = images[kept]
+        require_classes(files, path)
     classes = tuple(sorted({file.label for file in files}))
     labels = {name: index for index, name in enumerate(classes)}
-    images = torch.empty((len(files), 3, size, size), dtype=torch.uint8)
-    fingerprints = []
-    for image, file in zip(images, files, strict=True):
-        content = read_content(file.path)
-        image.copy_(decode(content, file.path, size))
-        fingerprints.append(hashlib.sha256(content).hexdigest())
+    validates = [file.side == "validation" for file in files]
     return ImageData(
         images=images,
         labels=torch.tensor([labels[file.label] for file in files]),
         classes=classes,
         names=tuple(file.name for file in files),
-        fingerprints=tuple(fingerprints),
+        fingerprints=tuple(fingerprints[at] or "" for at in kept),
         flips=True,
+        official_validation=torch.tensor(validates) if any(validates) else None,
         repeated_rows=sum(file.rows - 1 for file in files),
+        notes=tuple(notes.said),
+    )
+
+
+_UNREADABLE = "images that cannot be read"
+
+
+def _readable(
+    files: list[LabelledFile], image_size: int | None, notes: Notes
+) -> tuple[list[LabelledFile], int]:
+    """The files and the side to which they are to be resized: `image_size`, or their common side.
+
+    Without `image_size`, the headers are read, and files without a valid one are left out.
+    """
+    if image_size is not None:
+        return files, image_size
+    readable, sizes = [], set()
+    for file in files:
+        try:
+            sizes.add(read_size(file.path, file.content))
+            readable.append(file)
+        except DataError as error:
+            notes.bad(_UNREADABLE, file.name, str(error))
+    width, height = next(iter(sizes), (FOLDER_IMAGE_SIZE, FOLDER_IMAGE_SIZE))
+    return readable, width if len(sizes) == 1 and width == height else FOLDER_IMAGE_SIZE
+
+
+def _trained_copies(
+    files: list[LabelledFile], fingerprints: list[str | None], notes: Notes
+) -> set[int]:
+    """The training images of a source's own split that are also validation images."""
+    validating = {
+        digest: file.name
+        for file, digest in zip(files, fingerprints, strict=True)
+        if file.side == "validation" and digest
+    }
+    copies = [
+        at
+        for at, (file, digest) in enumerate(zip(files, fingerprints, strict=True))
+        if file.side == "training" and digest in validating
+    ]
+    if copies:
+        pairs = [
+            f"{files[at].name} = {validating[fingerprints[at] or '']}"
+            for at in copies[:NAMES_SHOWN]
+        ]
+        notes.say(
+            "warning, training images that are also validation images, byte for byte: "
+            f"{len(copies):,} ({shown(pairs, len(copies))}); they are left out of the training"
+        )
+    return set(copies)
+
+
+def _copies_on_both_sides(data: ImageData) -> list[str]:
+    """A warning if a published split has an image on both sides; the split stays as published."""
+    if data.official_validation is None:
+        return []
+    validates = data.official_validation.tolist()
+    sides: dict[bool, set[str]] = {True: set(), False: set()}
+    for digest, side in zip(data.fingerprints, validates, strict=True):
+        sides[side].add(digest)
+    both = len(sides[True] & sides[False])
+    return (
+        [f"warning, images on both sides of the published split, which is kept: {both:,}"]
+        if both
+        else []
     )
 
 
@@ -144,17 +242,10 @@ def _pixel_fingerprints(images: np.ndarray) -> tuple[str, ...]:
     return tuple(hashlib.sha256(image.tobytes()).hexdigest() for image in images)
 
 
-def _common_size(paths: list[Path]) -> int:
-    """The side of the images in pixels if all are square and of one size, otherwise 224."""
-    sizes = {read_size(path) for path in paths}
-    width, height = next(iter(sizes))
-    return width if len(sizes) == 1 and width == height else FOLDER_IMAGE_SIZE
-
-
 def _unknown_source(source: str) -> DataError:
     close = difflib.get_close_matches(source, NAMED_SOURCES, n=1)
     hint = f" (did you mean {close[0]}?)" if close else ""
     return DataError(
         f"there is no data set and no folder called {source!r}{hint}; "
-        f"use {', '.join(NAMED_SOURCES)} or the path of a folder of images"
+        f"use {', '.join(NAMED_SOURCES)}, {PREFIX}NAME or the path of a folder of images"
     )

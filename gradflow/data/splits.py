@@ -54,7 +54,8 @@ def split(data: ImageData, *, validation_fraction: float = 0.2, seed: int) -> Sp
     group is larger than the number, it gets the smallest group. An image with several labels stays
     on one side and counts for its first label; `find_duplicates` names such images.
 
-    An official validation set is used as published; fraction, seed and fingerprints are ignored.
+    A published split, by an official validation set or by the folders of the source, is used as it
+    is; fraction, seed and fingerprints are ignored.
 
     Args:
         data: The data set.
@@ -147,10 +148,15 @@ def _validation_counts(
 
 
 def _require_every_class(data: ImageData, drawn: Split) -> None:
+    remedy = (
+        "add images of it or choose a validation fraction nearer to 0.5"
+        if data.official_validation is None
+        else "add images of it to that side of the split, or remove the class from the other"
+    )
     for side, indices in (("training", drawn.training), ("validation", drawn.validation)):
         counts = torch.bincount(data.labels[indices], minlength=len(data.classes))
         if int(counts.min()) == 0:
             raise DataError(
                 f"no {side} image belongs to the class {data.classes[int(counts.argmin())]}; "
-                "add images of it or choose a validation fraction nearer to 0.5"
+                f"{remedy}"
             )

@@ -8,7 +8,9 @@ from gradflow.errors import ConfigurationError
 from gradflow.training.option_types import convert_options
 
 # Options that take several values: tuples here, lists in JSON.
-_TUPLE_OPTIONS = ("models", "seeds", "probes")
+_TUPLE_OPTIONS = ("models", "seeds", "probes", "columns")
+# What a column of a table can hold.
+_COLUMN_KINDS = ("image", "label", "split")
 LARGEST_IMAGE_SIZE = 1 << 14
 _LARGEST_COUNT = 2**31 - 1
 
@@ -22,8 +24,22 @@ class Configuration:
     """
 
     data: str = "digits"
-    """Images: digits; cifar10; a folder with one subfolder for each class; or a folder of images
-    with a CSV file of file names and labels (the folder or the CSV file)."""
+    """Images: digits; cifar10; torchvision:NAME or torchvision:NAME@FOLDER, a data set of
+    torchvision that is on the disk; a folder with one subfolder for each class, or with such
+    folders in train and val (valid, validation, test); a folder of images with a CSV or JSONL file
+    of file names and labels, or that file; Parquet files. See docs/data.md."""
+
+    layout: Literal["auto", "classes", "split"] = "auto"
+    """What folders called train, val or test are: classes, like all others; the sides of a split;
+    or (auto) sides of a split unless other folders of images stand beside them."""
+
+    columns: tuple[str, ...] = ()
+    """Columns of the CSV, JSONL or Parquet file, e.g. image=id label=breed; split=NAME names a
+    column that says train, val or test. Without it: filename or file_name, and label."""
+
+    on_bad_data: Literal["stop", "skip"] = "stop"
+    """What to do about rows without a file or label, images that cannot be read, and class folders
+    without images. Both count them and name the first. skip: train without them."""
 
     models: tuple[str, ...] = ("plain34", "resnet34")
     """Networks to train: plain or resnet, followed by the number of layers: 18 or 34, or 20, 32,
@@ -146,12 +162,30 @@ class Configuration:
                     f"--{option.replace('_', '-')} must be at most {_LARGEST_COUNT:,}, "
                     f"not {getattr(self, option)}"
                 )
+        self._check_columns()
         for option, path in (("--data", self.data), ("--out", str(self.out or ""))):
             if not _is_text(path):
                 raise ConfigurationError(
                     f"{option} {path} is not valid UTF-8 text, so no file of the run can hold it; "
                     "rename it"
                 )
+
+    def _check_columns(self) -> None:
+        kinds = [column.partition("=")[0] for column in self.columns]
+        for column in self.columns:
+            kind, _, name = column.partition("=")
+            if kind not in _COLUMN_KINDS or not name or not _is_text(name):
+                raise ConfigurationError(
+                    f"--columns must be image=NAME, label=NAME or split=NAME, not {column}"
+                )
+        if len(set(kinds)) < len(kinds):
+            raise ConfigurationError(f"--columns names a column twice: {list(self.columns)}")
+
+    @property
+    def column_names(self) -> dict[str, str]:
+        """The names of the columns image, label and split, as far as they are given."""
+        given = (column.partition("=") for column in self.columns)
+        return {kind: name for kind, _, name in given}
 
     @classmethod
     def from_json(cls, options: dict[str, Any]) -> "Configuration":

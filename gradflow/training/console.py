@@ -10,8 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from gradflow.data import find_duplicates
+from gradflow.data import ImageData, Split, find_duplicates
 from gradflow.errors import printable
+from gradflow.training.configuration import Configuration
 from gradflow.training.experiment import Plan, TrainedNetwork
 from gradflow.training.job import Job
 from gradflow.training.loop import EpochSummary
@@ -25,6 +26,7 @@ class ConsoleProgress:
         self._bar = bar
         self._steps = steps
         self._epochs = job.configuration.epochs
+        self._balanced = job.data.imbalanced
         self._done = 0
         self._validation = ""
         self._task = bar.add_task(job.network, total=steps * self._epochs, state="")
@@ -46,7 +48,8 @@ class ConsoleProgress:
         """Print the line of a finished epoch."""
         self._done = summary.epoch
         self._validation = f"  val {summary.val_accuracy:.1%}"
-        self._console.print(epoch_line(summary, self._epochs), highlight=False)
+        line = epoch_line(summary, self._epochs, balanced=self._balanced)
+        self._console.print(line, highlight=False)
         if self._done == self._epochs:
             self._bar.remove_task(self._task)
 
@@ -64,12 +67,16 @@ def progress_bar(console: Console) -> bars.Progress:
     )
 
 
-def epoch_line(summary: EpochSummary, epochs: int) -> str:
-    """The line of an epoch as markup, at most 79 columns wide."""
+def epoch_line(summary: EpochSummary, epochs: int, *, balanced: bool = False) -> str:
+    """The line of an epoch as markup, at most 79 columns wide; `balanced` adds that accuracy."""
     width = len(str(epochs))
     recalibrated = summary.recalibrated_val_accuracy
     re_estimated = "" if recalibrated is None else f" ({recalibrated:5.1%} re-est.)"
     best = "  [bold]* best[/]" if summary.new_best else ""
+    if balanced and summary.val_balanced_accuracy is not None:  # room is made by shorter words
+        short = "" if recalibrated is None else f" re {recalibrated:5.1%}"
+        re_estimated = f" bal {summary.val_balanced_accuracy:5.1%}{short}"
+        best = " [bold]*[/]" if summary.new_best else ""
     return (
         f"epoch {summary.epoch:{width}}/{epochs}"
         f"  train {summary.train_loss:5.3f} {summary.train_accuracy:5.1%}"
@@ -95,6 +102,17 @@ def show_plan(console: Console, plan: Plan) -> None:
             f"{plan.data.repeated_rows:,} rows of the CSV repeat another row and are left out",
             highlight=False,
         )
+    if plan.data.official_validation is not None and options.validation_fraction != (
+        Configuration.validation_fraction
+    ):
+        console.print("--validation-fraction has no effect on data with a split of their own")
+    for note in plan.data.notes:
+        style = "yellow" if note.startswith(("warning", "left out")) else None
+        console.print(escape(printable(note)), style=style, highlight=False)
+    if plan.data.imbalanced:
+        console.print(
+            escape(printable(_imbalance(plan.data, part))), style="yellow", highlight=False
+        )
     duplicates = find_duplicates(plan.data)
     if duplicates.distinct < len(plan.data):
         console.print(
@@ -113,30 +131,61 @@ def show_plan(console: Console, plan: Plan) -> None:
         f"batch {options.batch_size}, every {options.trace_every} steps recorded",
         highlight=False,
     )
-    console.print(
-        "Each line: cross-entropy and accuracy; re-est. is the accuracy with batch-norm\n"
-        "statistics re-estimated on the training images; * best marks a kept checkpoint.",
-        style="dim",
-        highlight=False,
+    legend = _BALANCED_LEGEND if plan.data.imbalanced else _LEGEND
+    console.print(legend, style="dim", highlight=False)
+
+
+_LEGEND = (
+    "Each line: cross-entropy and accuracy; re-est. is the accuracy with batch-norm\n"
+    "statistics re-estimated on the training images; * best marks a kept checkpoint."
+)
+_BALANCED_LEGEND = (
+    "Each line: cross-entropy and accuracy; bal is the mean of the accuracies of the\n"
+    "classes; re is the accuracy with batch-norm statistics re-estimated on the\n"
+    "training images; * marks a kept checkpoint."
+)
+
+
+def _imbalance(data: ImageData, part: Split) -> str:
+    """That the classes are imbalanced, and how accurate it is to always answer the largest one."""
+    counts = data.class_counts
+    few, many = min(range(len(counts)), key=counts.__getitem__), counts.index(max(counts))
+    share = float((data.labels[part.validation] == many).double().mean())
+    return (
+        f"the classes are imbalanced: from {counts[few]:,} images ({data.classes[few]}) to "
+        f"{counts[many]:,} ({data.classes[many]}); to answer always {data.classes[many]} would be "
+        f"{share:.1%} accurate, so read the balanced accuracy too"
     )
 
 
-def show_results(console: Console, folder: Path, results: Sequence[TrainedNetwork]) -> None:
-    """Print the table of accuracies, the experiment's folder, and the next command."""
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1%}"
+
+
+def show_results(
+    console: Console, folder: Path, results: Sequence[TrainedNetwork], *, balanced: bool = False
+) -> None:
+    """Print the table of accuracies, the experiment's folder, and the next command.
+
+    `balanced` adds the balanced accuracy of the best epoch.
+    """
     table = Table(title="Validation accuracy", title_justify="left")
     table.add_column("network")
-    for heading in ("seed", "best", "at epoch", "last", "re-estimated, last", "time"):
+    headings = ["seed", "best", "at epoch", "last", "re-estimated, last", "time"]
+    if balanced:
+        headings.insert(2, "balanced")
+    for heading in headings:
         table.add_column(heading, justify="right")
     for trained in results:
         last = trained.epochs[-1]
-        recalibrated = last.recalibrated_val_accuracy
         table.add_row(
             trained.network,
             str(trained.seed),
             f"{trained.best.val_accuracy:.1%}",
+            *([_percent(trained.best.val_balanced_accuracy)] if balanced else []),
             str(trained.best.epoch),
             f"{last.val_accuracy:.1%}",
-            "-" if recalibrated is None else f"{recalibrated:.1%}",
+            _percent(last.recalibrated_val_accuracy),
             f"{sum(summary.seconds for summary in trained.epochs):.0f} s",
         )
     console.print()

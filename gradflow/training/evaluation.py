@@ -24,6 +24,17 @@ class Evaluation(Predictions):
         return float(self.correct.double().mean())
 
     @property
+    def balanced_accuracy(self) -> float:
+        """The mean, over the classes that occur, of the fraction of correctly predicted images.
+
+        Source: Brodersen et al. 2010, The balanced accuracy and its posterior distribution.
+        """
+        _, target = self.target.unique(return_inverse=True)
+        of_class = torch.bincount(target).double()
+        right = torch.bincount(target, weights=self.correct.double())
+        return float((right / of_class).mean())
+
+    @property
     def correct(self) -> Tensor:
         """Whether each image was predicted correctly: bool [V]."""
         return self.prediction == self.target

@@ -19,7 +19,7 @@ from gradflow.runs.writing.lock import FolderLock
 from gradflow.runs.writing.run import ExperimentWriter, claim_folder
 from gradflow.training.configuration import Configuration
 from gradflow.training.epoch_probes import requested_probes
-from gradflow.training.job import Job
+from gradflow.training.job import Job, reading_of
 from gradflow.training.loop import EpochSummary, Progress, train
 from gradflow.training.resumption import read_summaries, require_same_images
 from gradflow.training.state import discard_state
@@ -84,7 +84,7 @@ def make_plan(options: Configuration, *, resumed: bool = False) -> Plan:
     requested_probes(options)
     for network in options.models:
         build(network, classes=2, norm=options.norm, shortcut=options.shortcut, seed=0)
-    data = load(options.data, image_size=options.image_size)
+    data = load(options.data, image_size=options.image_size, reading=reading_of(options))
     splits = {
         seed: split(data, validation_fraction=options.validation_fraction, seed=seed)
         for seed in options.seeds

@@ -11,6 +11,7 @@ from torch import nn
 from gradflow.data import (
     Batch,
     ImageData,
+    Reading,
     Split,
     evaluation_batches,
     find_duplicates,
@@ -21,6 +22,11 @@ from gradflow.models import build
 from gradflow.training.configuration import Configuration
 
 LARGEST_PROBE_BATCH = 24
+
+
+def reading_of(options: Configuration) -> Reading:
+    """How the options say that a folder or table of images is to be read."""
+    return Reading(options.layout, options.column_names, options.on_bad_data == "skip")
 
 
 @dataclass(frozen=True)
@@ -107,6 +113,9 @@ class Job:
                 "training": len(self.split.training),
                 "validation": len(self.split.validation),
                 "shape": "x".join(map(str, self.data.images.shape[1:])),
+                "per_class": self.data.class_counts,
+                "own_split": self.data.official_validation is not None,
+                "notes": list(self.data.notes),
             },
             "steps_per_epoch": self.steps_per_epoch,
             "configuration": options.as_json() | {"optimizer": "Adam"},

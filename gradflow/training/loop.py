@@ -38,7 +38,10 @@ from gradflow.training.step_times import StepTimes
 
 @dataclass(frozen=True)
 class EpochSummary:
-    """The results of an epoch; losses are mean cross-entropies in nats, accuracies fractions."""
+    """The results of an epoch; losses are mean cross-entropies in nats, accuracies fractions.
+
+    `val_balanced_accuracy` is the mean of the classes' accuracies.
+    """
 
     epoch: int
     train_loss: float
@@ -49,6 +52,8 @@ class EpochSummary:
     recalibrated_val_accuracy: float | None
     seconds: float
     new_best: bool
+    # None in runs of older versions, which did not record it.
+    val_balanced_accuracy: float | None = None
 
 
 class Progress(Protocol):
@@ -167,6 +172,7 @@ def _run_epoch(training: _Training) -> EpochSummary:
         recalibrated_val_accuracy=re_estimated.accuracy if re_estimated else None,
         seconds=time.monotonic() - start,
         new_best=validation.accuracy > training.best,
+        val_balanced_accuracy=validation.balanced_accuracy,
     )
     _probe(training, epoch, validation, costs)
     training.best = max(training.best, validation.accuracy)

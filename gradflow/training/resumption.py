@@ -16,11 +16,14 @@ from gradflow.training.configuration import Configuration
 from gradflow.training.job import Job
 from gradflow.training.loop import EpochSummary
 
-# Options that may change when an experiment is resumed: the device and the place of the images.
-CHANGEABLE_OPTIONS = ("device", "data")
+# Options that may change when an experiment is resumed: the device, and the place of the images and
+# how they are read. That they are the same images is checked.
+CHANGEABLE_OPTIONS = ("device", "data", "layout", "columns", "on_bad_data")
 # Columns of the table epochs that always have values. Losses may be nan, which looks like a missing
 # value.
 _NEVER_MISSING = ("epoch", "val_accuracy", "seconds")
+# Columns that runs of older versions lack.
+_ADDED_LATER = ("val_balanced_accuracy",)
 
 
 def recorded_configuration(folder: Path, given: Configuration) -> Configuration:
@@ -85,6 +88,7 @@ def read_summaries(run: Run) -> list[EpochSummary]:
     summaries = []
     names = [field.name for field in fields(EpochSummary) if field.name != "new_best"]
     epochs = run.epochs
+    epochs = epochs.assign(**{name: None for name in _ADDED_LATER if name not in epochs})
     if epochs.empty or not all(_holds_numbers(epochs, name) for name in names):
         raise RunError(
             f"the table epochs of {run.folder} was not written by train_and_trace: "
