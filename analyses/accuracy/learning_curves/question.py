@@ -34,6 +34,8 @@ CURVES = {
     "val_accuracy": "validation accuracy",
 }
 Curves = dict[str, list[pd.DataFrame]]
+# The ratio of class sizes from which on the training command, too, shows the balanced accuracy.
+_IMBALANCE = 1.5
 SOURCES = (
     "Wilson 1927, Probable inference, the law of succession, and statistical inference",
     "He et al. 2015, Deep residual learning for image recognition, section 4.1",
@@ -79,6 +81,25 @@ def new_bests(accuracies: pd.Series) -> pd.Series:
     before = accuracies.cummax().ffill().shift()
     better: pd.Series = accuracies.notna() & ~(accuracies <= before)
     return better
+
+
+def balanced_accuracy(run: Run, epoch: int) -> float:
+    """The mean of the classes' validation accuracies at `epoch`, if their sizes differ much.
+
+    nan if the largest class has less than 1.5 times as many validation images as the smallest, so
+    that the accuracy says the same, or if the epoch has no predictions.
+
+    Source: Brodersen et al. 2010, The balanced accuracy and its posterior distribution.
+    """
+    rows = run.predictions
+    rows = rows[rows["epoch"] == epoch] if len(rows) else rows
+    if not len(rows):
+        return float("nan")
+    of_class = rows.assign(right=rows["prediction"] == rows["target"]).groupby("target")["right"]
+    sizes = of_class.size()
+    if sizes.max() < _IMBALANCE * sizes.min():
+        return float("nan")
+    return float(of_class.mean().mean())
 
 
 def run(experiment: Experiment) -> AnalysisResult:
@@ -130,6 +151,7 @@ def _table(runs: list[Run], curves: dict[Path, pd.DataFrame]) -> pd.DataFrame:
             best = known.loc[known["val_accuracy"].idxmax()]
             row |= {
                 "best validation accuracy": best["val_accuracy"],
+                "balanced accuracy then": balanced_accuracy(one, int(best["epoch"])),
                 "best epoch": str(int(best["epoch"])),
                 "new bests at": ", ".join(
                     f"{epoch:.0f}" for epoch in known["epoch"][new_bests(known["val_accuracy"])]

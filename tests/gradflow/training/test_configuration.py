@@ -36,6 +36,10 @@ def test_defaults_are_the_reference_setting():
         ({"trace_every": 0}, "--trace-every must be at least 1"),
         ({"image_size": 10**9}, "--image-size must be from 8 to 16,384 pixels"),
         ({"epochs": 2**31}, "--epochs must be at most 2,147,483,647, not 2147483648"),
+        ({"columns": ("picture=a",)}, "--columns must be image=NAME, label=NAME or split=NAME, n"),
+        ({"columns": ("image",)}, "--columns must be image=NAME, .* not image"),
+        ({"columns": ("image=", "label=a")}, "--columns must be image=NAME, .* not image="),
+        ({"columns": ("image=a", "image=b")}, "--columns names a column twice"),
         ({"data": "a\udcff"}, r"--data a\\udcff is not valid UTF-8 text"),
         ({"out": Path("a\0b")}, r"--out a\\x00b is not valid UTF-8 text"),
     ],
@@ -43,6 +47,11 @@ def test_defaults_are_the_reference_setting():
 def test_impossible_options_are_refused(change, message):
     with pytest.raises(ConfigurationError, match=message):
         Configuration(**change)
+
+
+def test_columns_are_names_that_may_hold_an_equals_sign():
+    options = Configuration(columns=("image=id", "label=a=b"))
+    assert options.column_names == {"image": "id", "label": "a=b"}
 
 
 def test_json_holds_every_option():

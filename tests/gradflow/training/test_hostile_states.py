@@ -11,8 +11,10 @@ import torch
 
 import gradflow
 from gradflow.runs.format.manifest import MANIFEST_FILE
+from gradflow.runs.reading.run import open_run
 from gradflow.train_and_trace import main
 from gradflow.training import checkpoints, loop
+from gradflow.training.resumption import read_summaries
 
 RUN = "plain20-seed2025"
 
@@ -147,6 +149,19 @@ def as_text(frame):
 
 def unknown(frame):
     return frame.assign(val_accuracy=pd.Series([None] * len(frame), dtype="float64"))
+
+
+def older(frame):
+    return frame.drop(columns="val_balanced_accuracy")
+
+
+def test_epochs_of_an_older_version_without_balanced_accuracy_are_read(recorded, tmp_path):
+    folder = shutil.copytree(recorded / "complete", tmp_path / "complete")
+    (folder / RUN / MANIFEST_FILE).unlink()
+    for path in (folder / RUN / "epochs").glob("*.parquet"):
+        older(pq.read_table(path).to_pandas()).to_parquet(path)
+    summaries = read_summaries(open_run(folder / RUN))
+    assert [summary.val_balanced_accuracy for summary in summaries] == [None] * len(summaries)
 
 
 def none(frame):

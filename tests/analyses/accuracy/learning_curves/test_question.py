@@ -57,6 +57,15 @@ def test_the_band_counts_the_images_of_one_seed():
     assert (mean["low"][0], mean["high"][0]) == wilson_interval(25, 50)
 
 
+@pytest.mark.parametrize(("images", "imbalanced"), [(9, False), (5, True)])
+def test_the_balanced_accuracy_is_said_where_the_classes_differ_in_size(build, images, imbalanced):
+    right = np.zeros((2, images), dtype=bool)
+    right[1, ::2] = True  # all of class a, 5 of 9 or 3 of 5 images, and none of class b
+    plan = build.plan(right=right, epochs=2, classes=["a", "b"], images=images)
+    frame = ANALYSIS.run(build.experiment(plan)).tables[0].frame
+    assert list(frame.get("balanced accuracy then", [])) == ([0.5] if imbalanced else [])
+
+
 def test_the_reference_stands_beside_runs_of_its_own_setting_only(build):
     right = build.right_of([0.3] * 10)
     own = build.plan("plain34", right=right, epochs=10, steps=1, configuration=REFERENCE_OPTIONS)
