@@ -68,6 +68,11 @@ def files_in_parquet(
                         f"{path} has no {what.split()[1]} in row {row}; complete it",
                     )
                     continue
+                if len(said) > LONGEST_NAME:
+                    raise DataError(
+                        f"{path} has a label of {len(said):,} characters in row {row}, more than "
+                        f"the {LONGEST_NAME:,} that a class may have; shorten it"
+                    )
                 own = f"{name}#{row}"
                 found.append(LabelledFile(Path(own), own, said, 1, side, content))
             return found
@@ -134,5 +139,4 @@ def _label(value: Any, names: list[str]) -> str | None:
         if value >= len(names):
             return None
         text = names[value]
-    text = text.strip()
-    return text[:LONGEST_NAME] or None
+    return text.strip() or None

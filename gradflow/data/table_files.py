@@ -25,6 +25,8 @@ from gradflow.errors import DataError
 TABLE_SUFFIXES = JSON_SUFFIXES | {".csv"}
 # How many names are tried to find the folder of the images.
 _TRIED_NAMES = 1000
+# Files below the table beyond which no name is looked for in all of them: it may lie in a home.
+_MOST_FILES_BELOW = 1_000_000
 
 
 def files_in_table(table: Path, root: Path, reading: Reading, notes: Notes) -> list[LabelledFile]:
@@ -212,7 +214,11 @@ def _paths_below(table: Path, names: Collection[str]) -> dict[str, str]:
     """
     wanted = {name for name in names if "/" not in name}
     found: dict[str, str] = {}
-    for folder, inner, files in os.walk(table.parent):
+    seen = 0
+    for folder, inner, files in os.walk(table.parent) if wanted else ():
+        seen += len(files)
+        if seen > _MOST_FILES_BELOW:
+            return {}
         inner[:] = sorted(name for name in inner if not name.startswith("."))
         for file in sorted(files):
             stem, ending = os.path.splitext(file)  # noqa: PTH122
