@@ -13,7 +13,7 @@ from fuzz_inputs import any_name, any_text, mutated, place, replace_by_something
 from fuzz_trial import Attempt
 from PIL import Image
 
-from gradflow.data import load
+from gradflow.data import Reading, load
 from gradflow.data.folders import find_files
 from gradflow.data.label_csv import read_labels
 
@@ -81,6 +81,10 @@ def make_images(random: Random, scratch: Path) -> Attempt:
     images[damaged] = _damaged(random, images[damaged])
     if random.random() < 0.2:
         names[random.randrange(4)] = f"{any_text(random)}/{any_text(random)}.png"
+    if random.random() < 0.2:  # a split of its own, perhaps a strange one
+        sides = random.choice((("train", "val"), ("train", "test"), ("val", "valid"), ("train",)))
+        names = [f"{sides[at % len(sides)]}/{name}" for at, name in enumerate(names)]
+        names = [name.replace("1.", "0x.") if random.random() < 0.1 else name for name in names]
     written = [
         path
         for name, content in zip(names, images, strict=True)
@@ -97,7 +101,10 @@ def make_images(random: Random, scratch: Path) -> Attempt:
     words = f"{names}, {names[damaged]} damaged {odd}, size {size}, {source!a}"
     if source in ("digits", "cifar10"):  # neither comes from elsewhere
         source = ""
-    return Attempt(words, lambda: load(source, image_size=size))
+    reading = Reading(
+        random.choice(("auto", "auto", "classes", "split")), {}, random.random() < 0.3
+    )
+    return Attempt(f"{words}, {reading}", lambda: load(source, image_size=size, reading=reading))
 
 
 def _damaged(random: Random, content: bytes) -> bytes:

@@ -237,9 +237,11 @@ def require_classes(files: list[LabelledFile], source: Path) -> None:
     if not counts:
         raise DataError(f"none of the images of {source} can be used; correct its rows or files")
     if len(counts) < 2:
-        raise DataError(
-            f"{source} has only one class ({next(iter(counts))}); add images of a second one"
-        )
+        only = next(iter(counts))
+        inner = source / only
+        deeper = inner.is_dir() and any(path.is_dir() for path in visible(inner))
+        hint = f", or give {inner} if the classes are in it" if deeper else ""
+        raise DataError(f"{source} has only one class ({only}); add images of a second one{hint}")
     for label, count in sorted(counts.items()):
         if count < 2:
             raise DataError(

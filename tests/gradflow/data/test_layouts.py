@@ -140,6 +140,15 @@ def test_a_split_that_does_not_fit_together_is_refused(pictures, places, message
         read(pictures.folder)
 
 
+def test_a_folder_around_the_data_set_is_said_to_be_one(pictures):
+    pictures.classes("archive/train/", cat=2, dog=2)
+    pictures.classes("archive/val/", cat=2, dog=2)
+    with pytest.raises(
+        DataError, match=r"only one class \(archive\); .* or give .*images/archive if"
+    ):
+        read(pictures.folder)
+
+
 def test_a_split_is_refused_if_asked_for_where_there_is_none(pictures):
     pictures.classes("", cat=2, dog=2)
     with pytest.raises(DataError, match="has no folders named train and val"):
