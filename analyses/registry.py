@@ -60,6 +60,15 @@ class Outcome:
     failure: str = ""
     background: str = ""
 
+    def __repr__(self) -> str:
+        said = self.result.summary if self.result else self.not_applicable or self.failure
+        return f"Outcome({self.key!r}, {said!r})"
+
+    def _repr_html_(self) -> str:
+        from analyses.showing.cards import outcome_card  # noqa: PLC0415 - for notebooks only
+
+        return outcome_card(self)
+
 
 @cache
 def built_in() -> tuple[Analysis, ...]:

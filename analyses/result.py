@@ -96,6 +96,14 @@ class Figure:
     draw: Callable[[], "Drawing"]
     slider: Slider | None = None
 
+    def __repr__(self) -> str:
+        return f"Figure({self.key!r}, {self.title!r})"
+
+    def _repr_html_(self) -> str:
+        from analyses.showing.cards import figure_card  # noqa: PLC0415 - for notebooks only
+
+        return figure_card(self)
+
 
 @dataclass(frozen=True)
 class Table:
@@ -104,6 +112,14 @@ class Table:
     key: str
     title: str
     frame: pd.DataFrame
+
+    def __repr__(self) -> str:
+        return f"Table({self.key!r}, {self.title!r}, {len(self.frame)} rows)"
+
+    def _repr_html_(self) -> str:
+        from analyses.showing.cards import table_card  # noqa: PLC0415 - for notebooks only
+
+        return table_card(self)
 
 
 @dataclass(frozen=True)
@@ -144,6 +160,14 @@ class Finding:
     def topic(self) -> str:
         """The key without the network: the same for the findings on one hypothesis."""
         return self.key.removesuffix(f"-{slug(self.network)}") if self.network else self.key
+
+    def __repr__(self) -> str:
+        return f"Finding({self.key!r}, {self.verdict.value}: {self.meaning!r})"
+
+    def _repr_html_(self) -> str:
+        from analyses.showing.cards import finding_card  # noqa: PLC0415 - for notebooks only
+
+        return finding_card(self)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,9 @@
 """gradflow records how gradients flow through a PyTorch model, and explains what it recorded.
 
 `Tracer` attaches to a model and writes a run folder; `open_run` and `open_experiment` read run
-folders as pandas data frames. torch is imported only when a name that needs it is used.
+folders as pandas data frames. `analyze` answers questions about them, `report` writes the answers
+as a report, and `check` raises an error if a training has a condition that it must not have.
+torch is imported only when a name that needs it is used.
 """
 
 from typing import TYPE_CHECKING
@@ -9,15 +11,24 @@ from typing import TYPE_CHECKING
 from gradflow.lazy_names import lazy_names
 
 if TYPE_CHECKING:
+    from gradflow.errors import CheckFailedError
+    from gradflow.findings.answers import analyze
+    from gradflow.findings.checks import check
     from gradflow.hooks.selection.modules import layers
     from gradflow.hooks.selection.schedules import Budget, every, first_then_every, log_spaced
     from gradflow.hooks.tracer import Tracer
+    from gradflow.report import CallableModule
     from gradflow.runs.reading.run import Experiment, Run, open_experiment, open_run
+
+    report: CallableModule
 
 __version__ = "0.1.0"
 
 _HOME = {
+    "analyze": "gradflow.findings.answers",
     "Budget": "gradflow.hooks.selection.schedules",
+    "check": "gradflow.findings.checks",
+    "CheckFailedError": "gradflow.errors",
     "every": "gradflow.hooks.selection.schedules",
     "first_then_every": "gradflow.hooks.selection.schedules",
     "layers": "gradflow.hooks.selection.modules",
@@ -27,20 +38,25 @@ _HOME = {
     "Run": "gradflow.runs.reading.run",
     "open_experiment": "gradflow.runs.reading.run",
     "open_run": "gradflow.runs.reading.run",
+    "report": "gradflow.report",
 }
 
 __all__ = [
     "Budget",
+    "CheckFailedError",
     "Experiment",
     "Run",
     "Tracer",
     "__version__",
+    "analyze",
+    "check",
     "every",
     "first_then_every",
     "layers",
     "log_spaced",
     "open_experiment",
     "open_run",
+    "report",
 ]
 
 

@@ -1,8 +1,11 @@
 """Errors that a user can act on: each message says what was found, where, and what to do.
 
-The commands print such an error as one sentence and exit with code 1. Any other error is a defect
-of gradflow and keeps its traceback.
+The commands print such an error as one sentence and exit with code 1, or with 3 if it says that a
+check failed. Any other error is a defect of gradflow and keeps its traceback.
 """
+
+from collections.abc import Sequence
+from typing import Any
 
 _SHOWN_AT_EACH_END = 2000
 
@@ -52,3 +55,20 @@ class TracingError(GradflowError):
 
     def __str__(self) -> str:
         return f"{super().__str__()} (see docs/tracer.md)"
+
+
+class CheckFailedError(GradflowError):
+    """A recorded training has what it was checked for, such as dead units.
+
+    Fields:
+        sentences: what was found, a sentence for each finding that fails.
+        findings: those findings (`analyses.result.Finding`).
+    """
+
+    def __init__(self, sentences: Sequence[str], findings: Sequence[Any] = ()) -> None:
+        super().__init__(sentences, findings)  # so that it can be sent to another process
+        self.sentences = tuple(sentences)
+        self.findings = tuple(findings)
+
+    def __str__(self) -> str:
+        return printable(" ".join(self.sentences))

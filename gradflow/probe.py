@@ -60,12 +60,12 @@ class SavedEpoch:
     is_last: bool
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, prog: str = "python -m gradflow.probe") -> int:
     """Run the command; return its exit status: 0, 1 for an error, 130 for an interrupt."""
     console = Console(highlight=False)
 
     def work() -> None:
-        options = tyro.cli(Options, prog="python -m gradflow.probe", args=arguments)
+        options = tyro.cli(Options, prog=prog, args=arguments)
         with reporting_out_of_memory(lambda: ": what was measured so far is kept"):
             for run in open_experiment(options.folder).runs:
                 probe_run(run, options, lambda line: console.print(printable(line), markup=False))

@@ -1,31 +1,42 @@
-"""The command `python -m gradflow.report`: writes reports on recorded runs, or compares them.
+"""Writes reports on recorded runs: the command `python -m gradflow.report`, and a function.
 
-A report is written into the folder of its experiment or run, a comparison into its own folder.
+A report is written into the folder of its experiment or run, a comparison into its own folder. From
+Python the module itself is called; `gradflow.findings.reporting.report` describes its arguments:
+
+    gradflow.report("runs/mine", formats="html")
 """
 
-import hashlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from gradflow.command_line.exit_codes import print_error, run_command
+from gradflow.command_line.exit_codes import EXIT_ERROR, print_error, run_command
+from gradflow.command_line.packages import check_packages, leave_working_folder
 from gradflow.errors import ConfigurationError, GradflowError
 from gradflow.runs.format.limits import require_valid_path
-from gradflow.runs.reading.locating import RUNS_FOLDER, find_folder, newest_experiment
+from gradflow.runs.reading.locating import (
+    RUNS_FOLDER,
+    comparison_name,
+    find_folder,
+    newest_experiment,
+)
 
 if TYPE_CHECKING:
+    from gradflow.findings.answers import Answers
+    from gradflow.findings.checks import Checks
+    from gradflow.findings.reporting import WrittenReport
+    from gradflow.findings.sources import Source
     from gradflow.runs.reading.run import Experiment
     from reports.building import Written
     from reports.elements import Document
-    from reports.formats import Format
+    from reports.formats import Format, Report
 
 DEFAULT_FORMATS = "html,pdf"
-_LONGEST_NAME = 80
 _FOLDERS = tyro.conf.arg(metavar="[FOLDER ...]", help_behavior_hint="")
 _QUIET = tyro.conf.arg(help_behavior_hint="")
 
@@ -64,6 +75,16 @@ class Options:
     open: Annotated[bool, tyro.conf.FlagCreatePairsOff, _QUIET] = False
     """Open the page in the browser when it is written or served."""
 
+    fail_on: Annotated[str | None, tyro.conf.arg(metavar="NAME[,NAME]", help_behavior_hint="")] = (
+        None
+    )
+    """Exit with 3, after the report is written, if a network has one of these conditions:
+    non-finite, vanishing, exploding, shattered, dead, saturated, stalled, noisy. Other findings are
+    named with the verdict that fails: healthy=contradicted."""
+
+    fail_on_unknown: Annotated[bool, tyro.conf.FlagCreatePairsOff, _QUIET] = False
+    """With --fail-on: exit with 3 also if one of them cannot be told or was not recorded."""
+
     watch: Annotated[bool, tyro.conf.FlagCreatePairsOff, _QUIET] = False
     """Rebuild the report of one experiment or run after each epoch until the training ends, and
     serve it as a page that updates itself."""
@@ -75,22 +96,28 @@ class Options:
     """Folder in which experiments are found by name, and into which comparisons are written."""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command with `argv`; return 0, 1 after an error, or 130 after an interruption."""
+def main(argv: Sequence[str] | None = None, prog: str = "python -m gradflow.report") -> int:
+    """Run the command with `argv`.
+
+    Returns 0, 1 after an error, 3 if a check of --fail-on failed, or 130 after an interruption.
+    """
 
     def work() -> int:
-        options = tyro.cli(Options, args=argv, prog="python -m gradflow.report")
+        options = tyro.cli(Options, args=argv, prog=prog)
         check_packages()
-        return report(options)
+        return run(options)
 
     return run_command(work, lambda: "interrupted: reports not listed above were not written")
 
 
-def report(options: Options) -> int:
-    """Write the reports that `options` ask for; return 0, or 1 if one of several reports failed.
+def run(options: Options) -> int:
+    """Write the reports that `options` ask for, and return the exit code.
 
-    Raises `GradflowError` if there is nothing to report on, or if the only report failed.
+    It is 1 if a report on one folder failed, else 3 if a check of --fail-on did, else 0.
+
+    Raises `GradflowError` if there is nothing to report on, or if a comparison failed.
     """
+    checks = _checks(options)
     formats = _formats(options)
     only = tuple(dict.fromkeys(key.strip() for key in options.only.split(",") if key.strip()))
     if options.only and not only:
@@ -102,18 +129,20 @@ def report(options: Options) -> int:
     if options.watch:
         return _watch(folders, formats, options, only)
     if len(folders) > 1 and not options.each:
-        compare(folders, formats, options, only)
+        compare(folders, formats, options, only, checks)
         return 0
     codes = []
     for place, named in enumerate(folders, start=1):
         try:
             folder = find_folder(named, options.runs_folder)
             out = _own_place(options.out, folder, place) if len(folders) > 1 else options.out
-            _open_page(write_reports(folder, formats, only, out, options.paper), options.open)
+            write_reports(
+                folder, formats, only, out, options.paper, open_page=options.open, checks=checks
+            )
         except GradflowError as error:
             # A folder that fails must not prevent the reports on the others.
             codes.append(print_error(error))
-    return max(codes, default=0)
+    return EXIT_ERROR if EXIT_ERROR in codes else max(codes, default=0)
 
 
 def write_reports(
@@ -122,22 +151,35 @@ def write_reports(
     only: Sequence[str] = (),
     out: Path | None = None,
     paper: str = "a4",
+    *,
+    open_page: bool = False,
+    checks: "Checks | None" = None,
 ) -> list["Written"]:
     """Analyse the runs in `folder`, write the reports to `out` or `folder`, and print the answer.
 
     Without `formats` nothing is written and the sections are printed.
 
     Raises `RunError` if the folder has no run or a damaged one, or if the reports cannot be
-    written, and `ConfigurationError` if `only` names an unknown analysis.
+    written, `ConfigurationError` if `only` names an unknown analysis, and, when all is written,
+    `CheckFailedError` if one of `checks` fails.
     """
     # Imported here: `--help` and a wrong option do not need it.
     from gradflow.runs.reading.run import open_experiment  # noqa: PLC0415
 
-    return _write(open_experiment(folder), formats, only, out or folder, paper)
+    experiment = open_experiment(folder)
+    report, written = _write(experiment, formats, only, out or folder, paper)
+    _open_page(written, open_page)
+    if checks:
+        checks.require(report.experiment, report.outcomes)
+    return written
 
 
 def compare(
-    named: Sequence[Path], formats: Sequence["Format"], options: Options, only: Sequence[str]
+    named: Sequence[Path],
+    formats: Sequence["Format"],
+    options: Options,
+    only: Sequence[str],
+    checks: "Checks | None" = None,
 ) -> list["Written"]:
     """Compare all `named` folders in one report.
 
@@ -149,20 +191,11 @@ def compare(
     folders = [find_folder(one, options.runs_folder) for one in named]
     out = options.out or options.runs_folder / comparison_name(folders)
     experiment = combine([open_experiment(folder) for folder in folders], out)
-    written = _write(experiment, formats, only, out, options.paper)
+    report, written = _write(experiment, formats, only, out, options.paper)
     _open_page(written, options.open)
+    if checks:
+        checks.require(report.experiment, report.outcomes)
     return written
-
-
-def comparison_name(folders: Sequence[Path]) -> str:
-    """The folder name of a comparison, e.g. `comparison-A-B`; a long name is shortened."""
-    names = [folder.resolve().name for folder in folders]
-    name = "-".join(["comparison", *names])
-    if len(name) <= _LONGEST_NAME:
-        return name
-    # A hash stands for the rest, so that comparisons with the same beginning do not collide.
-    digest = hashlib.sha256(name.encode(errors="replace")).hexdigest()[:8]
-    return f"{name[: _LONGEST_NAME - 9]}-{digest}"
 
 
 def _watch(
@@ -204,38 +237,13 @@ def rebuilt(
     return report.document
 
 
-def check_packages() -> None:
-    """Make sure that `analyses` and `reports` are gradflow's own, without importing them.
-
-    Raises `ConfigurationError`, naming both folders, where another package is found first.
-    """
-    home = Path(__file__).resolve().parent.parent
-    for name in ("analyses", "reports"):
-        place = _place_of(name)
-        if place != home / name:
-            raise ConfigurationError(
-                f"the package {name!r} was found in {place or 'no folder'}, but gradflow's own is "
-                f"in {home / name}: run the command from another folder, or rename the other one"
-            )
-
-
-def leave_working_folder() -> None:
-    """Take the working folder off the path, on which `python -m` puts it first.
-
-    A package called `analyses` or `reports` there would be found in place of gradflow's own.
-    """
-    home = Path(__file__).resolve().parent.parent
-    if sys.path and Path(sys.path[0] or ".").resolve() == Path.cwd().resolve() != home:
-        del sys.path[0]
-
-
 def _write(
     experiment: "Experiment",
     formats: Sequence["Format"],
     only: Sequence[str],
     out: Path,
     paper: str,
-) -> list["Written"]:
+) -> tuple["Report", list["Written"]]:
     from reports.building import make_report, report_name, write_report  # noqa: PLC0415
     from reports.html.vega import begin  # noqa: PLC0415
     from reports.terminal import answer_text, print_text, sections_text  # noqa: PLC0415
@@ -245,11 +253,23 @@ def _write(
     report = make_report(experiment, only, paper)
     if not formats:
         print_text(sections_text(report.document))
-        return []
+        return report, []
     written = write_report(report, formats, out, report_name(only))
     print_text(answer_text(report.document))
     print(*written, sep="\n")
-    return written
+    return report, written
+
+
+def _checks(options: Options) -> "Checks | None":
+    if options.fail_on is None:
+        if options.fail_on_unknown:
+            raise ConfigurationError("--fail-on-unknown goes with --fail-on: say what to check")
+        return None
+    if options.watch:
+        raise ConfigurationError("--watch goes on until the training ends: use --fail-on after it")
+    from gradflow.findings.checks import read_checks  # noqa: PLC0415
+
+    return read_checks(options.fail_on, fail_on_unknown=options.fail_on_unknown)
 
 
 def _formats(options: Options) -> tuple["Format", ...]:
@@ -287,12 +307,28 @@ def _open_page(written: Sequence["Written"], wanted: bool) -> None:
                 print(f"no browser was found: open {address} in one", file=sys.stderr)
 
 
-def _place_of(name: str) -> Path | None:
-    """The folder of the package, or the file of the module, that `import` would load."""
-    spec = find_spec(name)
-    places = [*(spec.submodule_search_locations or ()), spec.origin] if spec else []
-    return next((Path(place).resolve() for place in places if place), None)
+class CallableModule(ModuleType):
+    """The module `gradflow.report`, which is a function as well."""
 
+    def __call__(
+        self,
+        runs: "Source | Answers",
+        *,
+        formats: str | Collection[str] = DEFAULT_FORMATS,
+        out: str | Path | None = None,
+        only: str | Collection[str] = (),
+        paper: str = "a4",
+    ) -> "WrittenReport":
+        """Write the report of `runs`: see `gradflow.findings.reporting.report`."""
+        from gradflow.findings.reporting import report  # noqa: PLC0415
+
+        return report(runs, formats=formats, out=out, only=only, paper=paper)
+
+
+# The import of this module makes it the attribute `report` of the package, in place of any function
+# of that name. The module can be called, so that `gradflow.report(...)` always means the same.
+if __name__ == "gradflow.report":
+    sys.modules[__name__].__class__ = CallableModule
 
 if __name__ == "__main__":
     leave_working_folder()

@@ -47,12 +47,14 @@ class Options(Configuration):
         return given if self.resume is None else recorded_configuration(self.resume, given)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(
+    arguments: Sequence[str] | None = None, prog: str = "python -m gradflow.train_and_trace"
+) -> int:
     """Run the command. Exit status: 0, 1 for an error, 130 for Ctrl-C, 143 for SIGTERM."""
     plans: list[Plan] = []
 
     def work() -> None:
-        options = tyro.cli(Options, prog="python -m gradflow.train_and_trace", args=arguments)
+        options = tyro.cli(Options, prog=prog, args=arguments)
         raise_on_termination_signals()
         plans.append(make_plan(options.configuration, resumed=options.resume is not None))
         with reporting_out_of_memory(lambda: _resume_hint(plans)):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from analyses.registry import run_all
+from analyses.registry import Outcome, run_all
 from gradflow.errors import RunError, printable
 from gradflow.runs.format.files import make_folder, write_atomically
 from gradflow.runs.reading.run import Experiment
@@ -47,7 +47,14 @@ def make_report(experiment: Experiment, only: Collection[str] = (), paper: str =
     import matplotlib  # noqa: PLC0415 - slow to load, needed only here
 
     matplotlib.use("Agg")  # draws without opening windows
-    outcomes = run_all(experiment, only)
+    return report_on(experiment, run_all(experiment, only), paper)
+
+
+def report_on(experiment: Experiment, outcomes: tuple[Outcome, ...], paper: str = "a4") -> Report:
+    """The report on `outcomes` of analyses that ran already; draws their figures.
+
+    Unlike `make_report` it leaves matplotlib's backend as it is: a notebook has one of its own.
+    """
     return Report(experiment, outcomes, build_document(experiment, outcomes), paper)
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from analyses.result import Slider, Verdict
+from analyses.showing.drawing import Picture
 
 SIGNS = {Verdict.SUPPORTED: "✓", Verdict.CONTRADICTED: "✗", Verdict.INCONCLUSIVE: "?"}
 
@@ -61,16 +62,6 @@ class FindingElement:
     line: VerdictLine
     meaning: str
     estimates: tuple[EstimateRow, ...]
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An image file: its content, suffix (svg or png), and width and height in points."""
-
-    data: bytes
-    suffix: str
-    width: float
-    height: float
 
 
 @dataclass(frozen=True)

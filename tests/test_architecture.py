@@ -20,7 +20,7 @@ USED_EVERYWHERE = {
     "gradflow.lazy_names",
     "gradflow.command_line",
 }
-MECHANISM = {"reading", "registry", "result", "statistics", "plotting", "wording"}
+MECHANISM = {"reading", "registry", "result", "statistics", "plotting", "showing", "wording"}
 SUBJECTS = {"accuracy", "gradients", "skips"}
 
 Room = Callable[[str], str | None]

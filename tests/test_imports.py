@@ -15,6 +15,11 @@ LIGHT = (
     "reports.document.builder",
     "gradflow.report",
     "gradflow.live.watch",
+    "gradflow.__main__",
+    "gradflow.findings.answers",
+    "gradflow.findings.checks",
+    "gradflow.findings.reporting",
+    "gradflow.findings.command",
 )
 
 

@@ -7,16 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gradflow.command_line.interrupts import Terminated, ignore_termination_signals
-from gradflow.errors import ConfigurationError, GradflowError
+from gradflow.errors import CheckFailedError, ConfigurationError, GradflowError, printable
 
 EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
+# argparse and tyro exit with 2 where the options themselves are wrong.
+EXIT_USAGE, EXIT_CHECK_FAILED = 2, 3
 # Errors of writing to standard output. Such errors have no file name, those of run files do.
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 def run_command(work: Callable[[], int | None], interrupted: Callable[[], str]) -> int:
-    """Do `work` and return the exit code: its own, 0 for None, 1 for an error, 130 for Ctrl-C,
-    143 for SIGTERM.
+    """Do `work` and return the exit code: its own, 0 for None, 1 for an error, 3 for a check that
+    failed, 130 for Ctrl-C, 143 for SIGTERM.
 
     Args:
         work: the command, including the reading of its options.
@@ -58,6 +60,13 @@ def _discard_output() -> None:
 
 
 def print_error(error: GradflowError) -> int:
-    """Print `error` as one sentence to standard error; returns the exit code of an error."""
+    """Print `error` to standard error, and return its exit code.
+
+    An error is one sentence; of a check that failed each finding is a line.
+    """
+    if isinstance(error, CheckFailedError):
+        for sentence in error.sentences:
+            print(f"failed: {printable(sentence)}", file=sys.stderr)
+        return EXIT_CHECK_FAILED
     print(f"error: {error}", file=sys.stderr)
     return EXIT_ERROR

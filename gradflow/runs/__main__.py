@@ -37,21 +37,31 @@ class Options:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command. Exit status: 0 if nothing is damaged, 1 if a file is, 130 if interrupted."""
     return run_command(
-        lambda: _check(tyro.cli(Options, prog="python -m gradflow.runs", args=arguments)),
+        lambda: _work(tyro.cli(Options, prog="python -m gradflow.runs", args=arguments)),
         lambda: "interrupted: files set aside so far are in the folders called damaged",
     )
 
 
-def _check(options: Options) -> int:
-    if options.repair:
-        for done in repair(options.folder):
-            print(_line(options.folder, done.what, done.path, done.reason))
-    folders, beside = runs_in(options.folder)
+def _work(options: Options) -> int:
+    return check_files(options.folder, repaired=options.repair)
+
+
+def check_files(folder: Path, *, repaired: bool = False) -> int:
+    """Print what is damaged among the files of `folder`; return 1 if a file is, else 0.
+
+    If `repaired`, damaged files are set aside first.
+
+    Raises `RunError` if the folder holds no run.
+    """
+    if repaired:
+        for done in repair(folder):
+            print(_line(folder, done.what, done.path, done.reason))
+    folders, beside = runs_in(folder)
     checked = [check_run(folder) for folder in folders]
     findings = [*beside, *(finding for one in checked for finding in one.findings)]
     print("\n".join(_table(checked)))
     for finding in _shortened(findings):
-        print(_line(options.folder, finding.kind, finding.path, finding.reason))
+        print(_line(folder, finding.kind, finding.path, finding.reason))
     for one in checked:
         for gap in one.gaps:
             print(_wrapped(f"gap: {_printable(one.folder.name)} has no rows of {gap}"))

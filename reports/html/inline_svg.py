@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 from markupsafe import Markup
 
 from analyses.result import Slider
-from reports.elements import Picture
+from analyses.showing.drawing import Picture
 
 _SVG = "{http://www.w3.org/2000/svg}"
 _LINK = "{http://www.w3.org/1999/xlink}href"

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from reports.elements import Document, EstimateRow, FindingElement, Picture
+from analyses.showing.drawing import Picture
+from reports.elements import Document, EstimateRow, FindingElement
 from reports.html.inline_svg import inline_svg, slider_data
 from reports.html.scripts import (
     TEMPLATES,

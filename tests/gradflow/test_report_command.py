@@ -119,7 +119,7 @@ def test_report_that_cannot_be_written_is_one_sentence(run_folder, capsys):
 
 
 def test_interruption_ends_with_130_and_one_line(run_folder, monkeypatch, capsys):
-    def interrupt(*arguments):
+    def interrupt(*arguments, **options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(report, "write_reports", interrupt)
@@ -128,7 +128,7 @@ def test_interruption_ends_with_130_and_one_line(run_folder, monkeypatch, capsys
 
 
 def test_defect_keeps_its_traceback(run_folder, monkeypatch):
-    def fail(*arguments):
+    def fail(*arguments, **options):
         raise ZeroDivisionError
 
     monkeypatch.setattr(report, "write_reports", fail)

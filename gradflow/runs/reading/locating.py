@@ -1,6 +1,8 @@
 """Finds the folder of an experiment or run: the newest one, or one by its name."""
 
+import hashlib
 import json
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -9,6 +11,7 @@ from gradflow.runs.format.files import EXPERIMENT_FILE, RUN_FILE, parse_utc_time
 from gradflow.runs.format.limits import LARGEST_DESCRIPTION, read_bounded, require_valid_path
 
 RUNS_FOLDER = Path("runs")
+_LONGEST_NAME = 80
 
 
 def newest_experiment(runs_folder: Path) -> Path:
@@ -56,6 +59,17 @@ def name_for_commands(folder: Path) -> str:
     if (folder.parent / EXPERIMENT_FILE).exists():
         return f"{folder.parent.name}/{folder.name}"
     return folder.name
+
+
+def comparison_name(folders: Sequence[Path]) -> str:
+    """The folder name of a comparison, e.g. `comparison-A-B`; a long name is shortened."""
+    names = [folder.resolve().name for folder in folders]
+    name = "-".join(["comparison", *names])
+    if len(name) <= _LONGEST_NAME:
+        return name
+    # A hash stands for the rest, so that comparisons with the same beginning do not collide.
+    digest = hashlib.sha256(name.encode(errors="replace")).hexdigest()[:8]
+    return f"{name[: _LONGEST_NAME - 9]}-{digest}"
 
 
 def _is_recorded(folder: Path) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from gradflow.errors import RunError
+from gradflow.errors import RunError, printable
 from gradflow.runs.format.description import read_description
 from gradflow.runs.format.files import EXPERIMENT_FILE, LAYERS_FILE, RUN_FILE
 from gradflow.runs.format.limits import (
@@ -38,6 +38,15 @@ class Run:
     description: dict[str, Any] = field(repr=False)
     _tables: dict[str, pd.DataFrame] = field(default_factory=dict, repr=False, compare=False)
     label: str = ""
+
+    def __repr__(self) -> str:
+        seed = "" if self.seed is None else f", seed {self.seed}"
+        return f"Run({str(self.folder)!r}, network {self.network!r}{seed})"
+
+    def _repr_html_(self) -> str:
+        from gradflow.runs.reading.cards import run_card  # noqa: PLC0415 - for notebooks only
+
+        return run_card(self)
 
     @property
     def name(self) -> str:
@@ -188,6 +197,16 @@ class Experiment:
     description: dict[str, Any] = field(repr=False)
     runs: tuple[Run, ...]
     members: tuple["Experiment", ...] = ()
+
+    def __repr__(self) -> str:
+        runs = "1 run" if len(self.runs) == 1 else f"{len(self.runs)} runs"
+        networks = printable(", ".join(self.networks))
+        return f"Experiment({str(self.folder)!r}, {runs} of {networks})"
+
+    def _repr_html_(self) -> str:
+        from gradflow.runs.reading.cards import experiment_card  # noqa: PLC0415 - for notebooks
+
+        return experiment_card(self)
 
     @property
     def networks(self) -> list[str]:

@@ -13,10 +13,10 @@ import typst
 from PIL import Image
 from pypdf import PdfReader
 
+from analyses.showing.drawing import Picture
 from gradflow.errors import ConfigurationError, RunError
 from gradflow.runs.reading.run import open_experiment
 from reports.document.builder import build_document
-from reports.elements import Picture
 from reports.pdf import fonts
 from reports.pdf.fonts import replace_unprintable
 from reports.pdf.renderer import A4, LETTER, render_pdf

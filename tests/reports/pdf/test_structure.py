@@ -8,7 +8,7 @@ from io import BytesIO
 import pytest
 from pypdf import PdfReader
 
-from reports.elements import Picture
+from analyses.showing.drawing import Picture
 from reports.pdf.renderer import A4, render_pdf
 
 MARGIN = 20 / 25.4 * 72  # points

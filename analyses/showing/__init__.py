@@ -1,0 +1,1 @@
+"""How figures are drawn as pictures, and how findings show themselves in a notebook."""

@@ -1,0 +1,99 @@
+"""Draws a figure as an image file: SVG, or PNG if it has very many marks."""
+
+import re
+import warnings
+from dataclasses import dataclass
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Drawing
+
+    from analyses.result import Figure
+
+# Text is drawn as paths, so readers need no font; the salt gives equal drawings equal files.
+_STYLE: Any = {"svg.fonttype": "path", "svg.hashsalt": "gradflow"}
+# In bytes. A drawing with very many marks is smaller as pixels than as paths.
+_LARGEST_SVG = 400_000
+_PIXELS_PER_INCH = 200
+_POINTS_PER_INCH = 72
+# In inches. A picture grows with the names written beside it, and names may be of any length.
+_LONGEST_SIDE = 40
+# matplotlib writes names into comments of the SVG, where they may contain text invalid in XML.
+_COMMENT = re.compile(rb"<!--.*?-->\n?", re.DOTALL)
+_FORBIDDEN_IN_XML = re.compile("[^\\t\\n\\r -\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
+# Matches a text whose only formulas are those that figures and matplotlib's axes write.
+_ONLY_KNOWN_FORMULAS = re.compile(
+    r"(?:[^$]|\$(?:\^2|-g/\|g\||[-\u2212]?2\^\{[^$]*\}|\\mathdefault\{[^$]*\})\$)*", re.DOTALL
+)
+# Warnings about very long names and about characters that the font lacks. The figure shows both
+# anyway, and the warning would print the character, which a terminal might act on.
+_IGNORED_WARNINGS = ("constrained_layout not applied", "Glyph ")
+_SIZE = re.compile(rb'<svg[^>]* width="(?P<width>[\d.]+)pt" height="(?P<height>[\d.]+)pt"')
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image file: its content, suffix (svg or png), and width and height in points."""
+
+    data: bytes
+    suffix: str
+    width: float
+    height: float
+
+
+def draw(figure: "Figure") -> Picture:
+    """The picture of `figure`; raises what its drawing raises."""
+    from matplotlib import pyplot, rc_context  # noqa: PLC0415 - slow to load, needed only here
+
+    with rc_context(_STYLE), warnings.catch_warnings():
+        for message in _IGNORED_WARNINGS:
+            warnings.filterwarnings("ignore", message=message, category=UserWarning)
+        drawing = figure.draw()
+        try:
+            _keep_dollars_in_names(drawing)
+            return _picture(drawing)
+        finally:
+            pyplot.close(drawing)
+
+
+def _keep_dollars_in_names(drawing: "Drawing") -> None:
+    """Turn off math text for names: a name may contain dollar signs."""
+    from matplotlib.text import Text  # noqa: PLC0415 - slow to load, needed only here
+
+    for axes in drawing.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.get_ticklabels()  # creates the tick labels
+    for text in drawing.findobj(Text):
+        if isinstance(text, Text) and not _ONLY_KNOWN_FORMULAS.fullmatch(text.get_text()):
+            text.set_parse_math(False)
+
+
+def _picture(drawing: "Drawing") -> Picture:
+    svg = _well_formed(_saved(drawing, "svg", {"Date": None, "Creator": None}))
+    size = _SIZE.search(svg)
+    if size is None:
+        raise ValueError("the drawing has no size")
+    width, height = float(size["width"]), float(size["height"])
+    if max(width, height) > _LONGEST_SIDE * _POINTS_PER_INCH:
+        inches = max(width, height) / _POINTS_PER_INCH
+        raise ValueError(f"its names would make it {inches:,.0f} inches long")
+    if len(svg) <= _LARGEST_SVG:
+        return Picture(svg, "svg", width, height)
+    png = _saved(drawing, "png", {"Software": None})
+    return Picture(png, "png", width, height)
+
+
+def _well_formed(svg: bytes) -> bytes:
+    """`svg` without comments and invalid characters; typst would refuse the whole report."""
+    return _FORBIDDEN_IN_XML.sub(
+        "\ufffd", _COMMENT.sub(b"", svg).decode("utf-8", "replace")
+    ).encode()
+
+
+def _saved(drawing: "Drawing", suffix: str, metadata: dict[str, None]) -> bytes:
+    content = BytesIO()
+    drawing.savefig(
+        content, format=suffix, metadata=metadata, bbox_inches="tight", dpi=_PIXELS_PER_INCH
+    )
+    return content.getvalue()

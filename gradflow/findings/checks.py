@@ -1,0 +1,201 @@
+"""`gradflow.check`: raises if a run has a condition that it must not have, such as dead units."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from gradflow.errors import CheckFailedError, ConfigurationError
+from gradflow.findings.answers import Answers, analyze
+from gradflow.findings.sources import Source, experiment_of
+
+if TYPE_CHECKING:
+    from analyses.registry import Outcome
+    from analyses.result import Finding
+    from gradflow.runs.reading.run import Experiment
+
+# Conditions that spoil a training. `shattered` and `noisy` have to be asked for.
+FAIL_ON = ("non-finite", "vanishing", "exploding", "dead", "saturated", "stalled")
+PRESENT, UNKNOWN = "supported", "inconclusive"
+_VERDICTS = (PRESENT, "contradicted", UNKNOWN)
+
+
+@dataclass(frozen=True)
+class Check:
+    """What one name of `fail_on` found.
+
+    Fields:
+        name: the condition or finding, e.g. `dead`.
+        fails_if: the verdict that fails.
+        findings: what the name stands for, one a network.
+        silent: networks that did not record what the condition needs.
+    """
+
+    name: str
+    fails_if: str
+    findings: "tuple[Finding, ...]"
+    silent: tuple[str, ...] = ()
+
+    @property
+    def failing(self) -> "tuple[Finding, ...]":
+        """The findings whose verdict is the one that fails."""
+        return tuple(one for one in self.findings if one.verdict == self.fails_if)
+
+    @property
+    def open(self) -> tuple[str, ...]:
+        """A sentence for each network of which it cannot be told, though it was recorded."""
+        return tuple(
+            _plain(one.meaning) for one in self.findings if one.verdict == UNKNOWN != self.fails_if
+        )
+
+
+@dataclass(frozen=True)
+class Checks:
+    """The names of `fail_on` with the verdict that fails, and whether an open question fails too.
+
+    Made by `read_checks`.
+    """
+
+    wanted: tuple[tuple[str, str], ...]
+    fail_on_unknown: bool = False
+
+    def look(self, experiment: "Experiment", outcomes: "Sequence[Outcome]") -> tuple[Check, ...]:
+        """What each name finds: conditions in `experiment`, other findings in `outcomes`.
+
+        Raises `ConfigurationError`, with the known names, if a name is unknown.
+        """
+        conditions = _condition_findings(experiment) if self.of_conditions else ()
+        others = [finding for one in outcomes if one.result for finding in one.result.findings]
+        return tuple(
+            _of_condition(name, verdict, experiment, conditions)
+            if name in _conditions()
+            else _of_finding(name, verdict, others)
+            for name, verdict in self.wanted
+        )
+
+    @property
+    def of_conditions(self) -> bool:
+        """Whether a condition is among the names."""
+        return any(name in _conditions() for name, _ in self.wanted)
+
+    @property
+    def of_others(self) -> bool:
+        """Whether a finding that is no condition is among the names."""
+        return any(name not in _conditions() for name, _ in self.wanted)
+
+    def require(self, experiment: "Experiment", outcomes: "Sequence[Outcome]") -> tuple[Check, ...]:
+        """Like `look`; raises `CheckFailedError` if something fails."""
+        checks = self.look(experiment, outcomes)
+        failing = [(one.name, found) for one in checks for found in one.failing]
+        sentences = [f"{name}: {_plain(found.meaning)}" for name, found in failing]
+        if self.fail_on_unknown:
+            sentences += [f"{one.name}: {sentence}" for one in checks for sentence in one.open]
+            sentences += [
+                f"{one.name}: {network} did not record what shows it"
+                for one in checks
+                for network in one.silent
+            ]
+        if sentences:
+            raise CheckFailedError(sentences, [found for _, found in failing])
+        return checks
+
+
+def check(
+    runs: Source | Answers,
+    fail_on: str | Collection[str] = FAIL_ON,
+    *,
+    fail_on_unknown: bool = False,
+) -> tuple[Check, ...]:
+    """Raise if a recorded training has a condition that it must not have; for tests and CI.
+
+    Example:
+        >>> gradflow.check("runs/mine", fail_on=("vanishing", "dead"))
+        >>> gradflow.check("runs/mine", fail_on="healthy=contradicted")
+
+    Args:
+        runs: a run, an experiment, the folder or name of one, several of these, or what `analyze`
+            returned.
+        fail_on: conditions of the health check: non-finite, vanishing, exploding, shattered, dead,
+            saturated, stalled, noisy; each fails where it is present (verdict supported). Also
+            keys or topics of other findings with the verdict that fails, as in
+            `healthy=contradicted`. A collection, or a text with commas.
+        fail_on_unknown: whether it fails too if something cannot be told, or was not recorded.
+
+    Returns what was found for each name.
+
+    Raises `CheckFailedError` with the sentence of each finding that fails, `ConfigurationError`,
+    with the known names, if a name is unknown, and `RunError` if there is no run or a damaged one.
+    """
+    experiment = runs.experiment if isinstance(runs, Answers) else experiment_of(runs)
+    checks = read_checks(fail_on, fail_on_unknown=fail_on_unknown)
+    if isinstance(runs, Answers):
+        return checks.require(experiment, runs.outcomes)
+    # Conditions are read from the run itself, without the analyses, which take long.
+    outcomes = analyze(experiment).outcomes if checks.of_others else ()
+    return checks.require(experiment, outcomes)
+
+
+def read_checks(fail_on: str | Collection[str], *, fail_on_unknown: bool = False) -> Checks:
+    """The checks that `fail_on` names.
+
+    Raises `ConfigurationError` if it names none, an unknown verdict, or something that is no
+    condition without its verdict.
+    """
+    entries = fail_on.split(",") if isinstance(fail_on, str) else list(fail_on)
+    wanted = [_wanted(entry.strip()) for entry in entries if entry.strip()]
+    if not wanted:
+        raise ConfigurationError(f"no condition is named: choose from {', '.join(_conditions())}")
+    return Checks(tuple(dict.fromkeys(wanted)), fail_on_unknown)
+
+
+def _wanted(entry: str) -> tuple[str, str]:
+    name, equals, verdict = (part.strip() for part in entry.partition("="))
+    if equals and verdict not in _VERDICTS:
+        raise ConfigurationError(
+            f"the verdict {verdict!r} of {name!r} is unknown: choose from {', '.join(_VERDICTS)}"
+        )
+    if not equals and name not in _conditions():
+        raise ConfigurationError(
+            f"there is no condition {name!r}: choose from {', '.join(_conditions())}, or name "
+            "another finding with the verdict that fails, as in healthy=contradicted"
+        )
+    return name, verdict or PRESENT
+
+
+def _conditions() -> tuple[str, ...]:
+    from analyses.health.conditions import CONDITIONS  # noqa: PLC0415 - slow to load
+
+    return tuple(CONDITIONS)
+
+
+def _condition_findings(experiment: "Experiment") -> "tuple[Finding, ...]":
+    from analyses.health.question import all_findings  # noqa: PLC0415 - slow to load
+    from analyses.registry import NotApplicableError  # noqa: PLC0415 - slow to load
+
+    try:
+        return all_findings(experiment)
+    except NotApplicableError:
+        return ()
+
+
+def _of_condition(
+    name: str, verdict: str, experiment: "Experiment", findings: "Sequence[Finding]"
+) -> Check:
+    own = tuple(one for one in findings if one.topic == name)
+    told = {one.network for one in own}
+    silent = tuple(network for network in experiment.networks if network not in told)
+    return Check(name, verdict, own, silent)
+
+
+def _of_finding(name: str, verdict: str, findings: "Sequence[Finding]") -> Check:
+    own = tuple(one for one in findings if name in (one.topic, one.key))
+    if not own:
+        known = dict.fromkeys([*_conditions(), *(one.topic for one in findings)])
+        raise ConfigurationError(
+            f"there is no finding {name!r} here: choose from {', '.join(known)}"
+        )
+    return Check(name, verdict, own)
+
+
+def _plain(sentence: str) -> str:
+    """`sentence` for a terminal or log, without its no-break spaces."""
+    return sentence.replace("\N{NO-BREAK SPACE}", " ")

@@ -1,0 +1,1 @@
+"""How results show themselves in notebooks: small pieces of HTML and SVG, in light and dark."""
