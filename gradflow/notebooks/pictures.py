@@ -162,6 +162,8 @@ def _png(colours: Sequence[Sequence[_Colour]]) -> bytes:
 def _line(points: Sequence[tuple[float, float]], colour: str) -> str:
     if len(points) == 1:
         return f'<circle cx="{points[0][0]:.1f}" cy="{points[0][1]:.1f}" r="3" fill="{colour}"/>'
+    if not points:
+        return ""
     joined = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
     return f'<polyline points="{joined}" fill="none" stroke="{colour}" stroke-width="1.6"/>'
 

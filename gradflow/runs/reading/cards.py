@@ -52,10 +52,9 @@ def experiment_card(experiment: "Experiment") -> str:
     epochs = [_readable_epochs(run) for run in runs]
     drawn, chart = _curves(runs, epochs, colours)
     rows = [
-        (html.Raw(pictures.dot(colour)), run.name, run.network, _seed(run), _status(run), len(one),
-         _number(one[drawn].iloc[-1]) if drawn in one and len(one) else "")
+        _row(run, colour, one, drawn)
         for run, colour, one in zip(runs, colours, epochs, strict=True)
-    ]  # fmt: skip
+    ]
     more = len(rows) - _MOST_RUNS
     columns = ("", "run", "network", "seed", "status", "epochs", drawn and f"last {drawn}")
     return html.card(
@@ -65,6 +64,14 @@ def experiment_card(experiment: "Experiment") -> str:
         html.table(columns, rows[:_MOST_RUNS]),
         html.text(f"and {_counted(more, 'more run')}" if more > 0 else "", quiet=True),
     )
+
+
+def _row(run: "Run", colour: str, epochs: pd.DataFrame | None, drawn: str) -> tuple[object, ...]:
+    known = epochs is not None and drawn in epochs and len(epochs)
+    last = _number(epochs[drawn].iloc[-1]) if epochs is not None and known else ""
+    count = "damaged" if epochs is None else len(epochs)
+    key = html.Raw(pictures.dot(colour))
+    return key, run.name, run.network, _seed(run), _status(run), count, last
 
 
 def _facts(run: "Run") -> dict[str, object]:
@@ -117,31 +124,38 @@ def _binned(
     return np.stack(kept)
 
 
-def _readable_epochs(run: "Run") -> pd.DataFrame:
+def _readable_epochs(run: "Run") -> pd.DataFrame | None:
+    """The epochs of `run`; None if they cannot be read."""
     try:
         return run.epochs
     except GradflowError:
-        return pd.DataFrame({"epoch": [], "step": []})
+        return None
 
 
 def _curves(
-    runs: "Sequence[Run]", epochs: Sequence[pd.DataFrame], colours: Sequence[str]
+    runs: "Sequence[Run]", epochs: Sequence[pd.DataFrame | None], colours: Sequence[str]
 ) -> tuple[str, str]:
     """The scalar that is drawn, and its curves; empty if no run has one."""
-    scalars = [name for one in epochs for name in one.select_dtypes("number").columns]
+    frames = [pd.DataFrame() if one is None else one for one in epochs]
+    scalars = [name for one in frames for name in one.select_dtypes("number").columns]
     known = [name for name in (*_PREFERRED, *scalars) if name in scalars]
     drawn = next((name for name in known if name not in ("epoch", "step")), "")
     if not drawn:
         return "", ""
+    # Two runs may have the same name.
     points = {
-        f"{run.name} ({place})": list(
-            zip(one["epoch"].astype(float), one[drawn].astype(float), strict=True)
-        )
-        if drawn in one
-        else []
-        for place, (run, one) in enumerate(zip(runs, epochs, strict=True))
+        f"{run.name} ({place})": _points(one, drawn)
+        for place, (run, one) in enumerate(zip(runs, frames, strict=True), start=1)
     }
     return drawn, pictures.curves(points, colours)
+
+
+def _points(epochs: pd.DataFrame, drawn: str) -> list[tuple[float, float]]:
+    if drawn not in epochs:
+        return []
+    # What is a number in one run may be a text in another.
+    numbers = epochs[["epoch", drawn]].apply(pd.to_numeric, errors="coerce").astype(float)
+    return [(float(x), float(y)) for x, y in numbers.to_numpy()]
 
 
 def _counted(count: int, noun: str) -> str:
