@@ -48,6 +48,7 @@ def test_the_tracer_loads_torch_but_neither_pandas_nor_what_compiles():
 
 def test_names_that_people_import_first_are_offered():
     for package, names in {
+        "gradflow": ("Tracer", "open_run", "analyze", "report", "check"),
         "gradflow.hooks": ("Tracer", "every", "log_spaced"),
         "gradflow.probes": ("Probe", "Subject", "find_probes", "run_probes"),
         "gradflow.runs": ("open_run", "open_experiment", "Run", "Experiment"),

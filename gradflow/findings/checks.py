@@ -35,6 +35,9 @@ class Check:
     findings: "tuple[Finding, ...]"
     silent: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"Check({self.name!r}, {len(self.failing)} failing of {len(self.findings)} findings)"
+
     @property
     def failing(self) -> "tuple[Finding, ...]":
         """The findings whose verdict is the one that fails."""
