@@ -88,8 +88,8 @@ class Tracer:
         strict: raise an error if a step or an epoch cannot be recorded, or the run not be written.
             By default the training goes on: a warning says so once, and `run.json` keeps it under
             `not_recorded`.
-        resume: continue the run in the folder from this state, which `state_dict` returned at the
-            end of an epoch: rows recorded after it are removed. An empty state starts the run over.
+        resume: continue the run in the folder from this state, which `state_dict` returned: rows
+            recorded after it are removed. An empty state starts the run over.
         stop_on_nonfinite: stop with an error at the end of the first recorded step that has a nan
             or infinite value; the error says where. Transfers values at every recorded step.
 
@@ -249,6 +249,11 @@ class Tracer:
         """How many steps have ended."""
         return self._step
 
+    @property
+    def epoch_start(self) -> int:
+        """The first step of the present epoch."""
+        return self._epoch_start
+
     def step(self) -> None:
         """End the step, if no optimizer was given; call it before the gradients are zeroed."""
         if self._updates.has_optimizer:
@@ -272,6 +277,18 @@ class Tracer:
         refuse_partitioning(optimizer)
         self._updates.use_optimizer(optimizer)
 
+    def begin_pass(self) -> None:
+        """Say that a forward pass begins, in a loop that calls parts of the model one by one.
+
+            for inputs, targets in loader:
+                tracer.begin_pass()
+                loss = criterion(model.head(model.body(inputs)), targets)
+
+        A call of the model itself begins a pass without it.
+        """
+        self._updates.end_step()
+        self._observer.begin_pass()
+
     def skip_step(self) -> None:
         """Count a step without an update and mark it as skipped; call it instead of the update."""
         self._updates.begin_without_update()
@@ -283,15 +300,17 @@ class Tracer:
         """Return the state from which a tracer can continue this run, for its argument `resume`.
 
         It holds only tensors, numbers and names, so `torch.load(..., weights_only=True)` reads it.
-        Save it at the end of an epoch, together with the weights and the optimizer's state.
+        Save it together with the weights and the optimizer's state, between two steps. A step under
+        way is not part of it: the tracer that continues records it from its beginning.
 
-        Raises `TracingError` within an epoch.
+        Writes what was recorded up to here, so of several processes all must call this.
         """
-        if self._step != self._epoch_start:
-            raise TracingError("take the tracer's state right after end_epoch, not within an epoch")
+        self._updates.end_step()
+        self.store.flush(self._step)
         return {
             "epoch": self.epoch,
             "step": self._step,
+            "epoch_start": self._epoch_start,
             "nonfinite": self.store.nonfinite,
             "memory": self._state().state_dict(),
             "waiting": self._epoch_rows.state_dict(),
@@ -365,7 +384,7 @@ class Tracer:
 
     def _load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.epoch, self._step = state["epoch"], state["step"]
-        self._epoch_start = self._step
+        self._epoch_start = state.get("epoch_start", self._step)
         self._state().load_state_dict(state["memory"])
         self._epoch_rows.load_state_dict(state.get("waiting", {}))
         self.store.nonfinite = state["nonfinite"]

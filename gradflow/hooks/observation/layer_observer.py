@@ -159,20 +159,31 @@ class LayerObserver:
         self._layer_hooks.keep_on(((name, one) for name, one, _ in self._observed), register)
         self.junctions.attach(self._model, hook)
 
-    def _forward_begins(self, *_: Any) -> None:
-        self._forward_passes.is_trial = is_trial_pass()
-        if in_backward() or self._forward_passes.context() is None or self.record is None:
-            return
+    def begin_pass(self) -> None:
+        """Begin a forward pass of which the parts of the model are called one by one.
+
+        Nothing shows where it ends, so one that fails is not taken out of the record.
+        """
+        if self.record is not None and self._forward_passes.context() is not None:
+            self._prepare_for_pass()
+
+    def _prepare_for_pass(self) -> None:
         self._pending = None
         has_changed = self._structure.has_changed()
         if has_changed:
             self._observed = self.select()
             self._put_hooks_on_modules()
         self.on_forward(has_changed)
+        self.forget()
+
+    def _forward_begins(self, *_: Any) -> None:
+        self._forward_passes.is_trial = is_trial_pass()
+        if in_backward() or self._forward_passes.context() is None or self.record is None:
+            return
         if self._savepoint is not None:
             self._savepoint.restore()
+        self._prepare_for_pass()
         self._savepoint = Savepoint(self.record)
-        self.forget()
 
     def _forward_ends(self, *_: Any) -> None:
         if self._forward_passes.is_trial:

@@ -1,12 +1,14 @@
 """A user's own loop resumes a run, with weights and tracer state loaded from a file."""
 
+import copy
+
 import pandas as pd
 import pytest
 import torch
 from torch import nn
 
 import gradflow
-from gradflow.errors import RunError, TracingError
+from gradflow.errors import RunError
 from gradflow.hooks.selection.schedules import Budget
 
 STEPS, EPOCHS = 5, 4
@@ -109,13 +111,42 @@ def test_a_resumed_budget_keeps_its_measurements(tmp_path):
     assert budget.summary()["steps"] == 3 * STEPS
 
 
-def test_state_within_an_epoch_is_refused(tmp_path):
+@pytest.mark.parametrize("passes", [0, 1], ids=["between-steps", "within-a-step"])
+@pytest.mark.parametrize("at", [1, 7, 10])
+def test_a_state_within_an_epoch_continues_it(tmp_path, at, passes):
+    """Steps 0 to 4 are epoch 1. A step under way is recorded anew from its beginning."""
+
+    def steps(tracer, model, optimizer, first, last=12):
+        for step in range(first, last):
+            torch.manual_seed(step)
+            model(torch.randn(7, 6)).square().mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            if step in {4, 9}:
+                tracer.end_epoch(last=float(step))
+
+    for name in ("whole", "parted"):
+        model, optimizer = make_model()
+        with gradflow.Tracer(model, tmp_path / name, optimizer=optimizer) as tracer:
+            steps(tracer, model, optimizer, 0, at)
+            for _ in range(passes if name == "parted" else 0):
+                model(torch.randn(7, 6)).sum().backward()
+            state = tracer.state_dict()
+            # What the state counts on is on the disk, should the process be killed.
+            assert set(gradflow.open_run(tmp_path / name).steps.step) == set(range(at))
+            optimizer.zero_grad()
+            weights = copy.deepcopy((model.state_dict(), optimizer.state_dict()))
+            steps(tracer, model, optimizer, at, 12 if name == "whole" else 11)
     model, optimizer = make_model()
-    with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer) as tracer:
-        model(torch.ones(2, 6)).sum().backward()
-        optimizer.step()
-        with pytest.raises(TracingError, match="right after end_epoch"):
-            tracer.state_dict()
+    model.load_state_dict(weights[0])
+    optimizer.load_state_dict(weights[1])
+    folder = tmp_path / "parted"
+    with gradflow.Tracer(model, folder, optimizer=optimizer, resume=state) as tracer:
+        assert tracer.epoch_start == at - at % 5
+        steps(tracer, model, optimizer, at)
+    whole, parted = (gradflow.open_run(tmp_path / name) for name in ("whole", "parted"))
+    for name in TABLES:
+        pd.testing.assert_frame_equal(parted.table(name), whole.table(name), check_exact=True)
 
 
 def test_a_run_that_does_not_exist_cannot_be_resumed(tmp_path):
