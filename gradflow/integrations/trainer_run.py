@@ -12,7 +12,8 @@ import weakref
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import torch.distributed as dist
 
@@ -172,6 +173,27 @@ class TrainerRun:
                 "run cannot be continued from there"
             )
         return ""
+
+
+class ClosedAtOnce:
+    """A callback, with its run in `_run`, whose trainer does not tell it of errors.
+
+    The run is closed when the program ends or the callback is dropped; as a context manager around
+    the training, at once.
+    """
+
+    _run: TrainerRun
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._run.fail(error or RuntimeError("the training was left"))
 
 
 def numbers(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -2,21 +2,20 @@
 
 import os
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import torch
 
 from gradflow.errors import TracingError
 from gradflow.integrations.libraries import load_library
-from gradflow.integrations.trainer_run import TrainerRun, named_like_ours, whole_model
+from gradflow.integrations.trainer_run import ClosedAtOnce, TrainerRun, named_like_ours, whole_model
 
 _Callback: Any = load_library("transformers", "transformers", "4.46.1").TrainerCallback
 _STATE_FILE = "gradflow.pt"
 _NOT_METRICS = ("_runtime", "_per_second", "_compilation_time")
 
 
-class GradflowCallback(_Callback):  # type: ignore[misc]
+class GradflowCallback(ClosedAtOnce, _Callback):  # type: ignore[misc]
     """Records a run of gradflow while a Trainer of transformers trains.
 
         Trainer(model, arguments, train_dataset=data, callbacks=[GradflowCallback("runs/mine")])
@@ -59,17 +58,6 @@ class GradflowCallback(_Callback):  # type: ignore[misc]
         self._every_steps = every_steps
         self._checkpoint = checkpoint
         self._metrics: dict[str, Any] = {}
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._run.fail(error or RuntimeError("the training was left"))
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         """Enter the tracer, with the state in the checkpoint if the training goes on from one."""

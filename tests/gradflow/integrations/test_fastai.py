@@ -1,0 +1,88 @@
+"""What the callback records of a Learner's training, beside the same training as a plain loop."""
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+import gradflow
+
+fastai = pytest.importorskip("fastai.learner")
+optimizers = pytest.importorskip("fastai.optimizer")
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def callback(folder, **options):
+    from gradflow.integrations.fastai import GradflowCallback  # noqa: PLC0415
+
+    return GradflowCallback(folder, **options)
+
+
+def learner(tmp_path, network, examples, cbs, optimizer=None):
+    core = pytest.importorskip("fastai.data.core")
+    data = core.DataLoaders(DataLoader(examples, 4), DataLoader(examples, 4))
+
+    def by_torch(parameters, lr, **_):
+        return optimizers.OptimWrapper(parameters, torch.optim.SGD, lr=lr)
+
+    made = fastai.Learner(
+        data, network, loss_func=nn.CrossEntropyLoss(), path=tmp_path, cbs=cbs,
+        opt_func=optimizer or by_torch, wd=0.0, train_bn=False,
+    )  # fmt: skip
+    made.remove_cb(pytest.importorskip("fastai.callback.progress").ProgressCallback)
+    return made
+
+
+@pytest.mark.parametrize("kind", ["torch", "fastai"])
+def test_rows_and_weights_are_those_of_a_plain_loop(
+    tmp_path, make_network, examples, assert_same_run, assert_same_weights, kind
+):
+    network, by_hand, untraced = make_network(), make_network(), make_network()
+    optimizer = torch.optim.SGD(by_hand.parameters(), lr=0.1)
+    given = {"optimizer": optimizer} if kind == "torch" else {}
+    torch.manual_seed(5)
+    with gradflow.Tracer(by_hand, tmp_path / "plain", **given) as tracer:
+        for _ in range(3):
+            by_hand.train()
+            for inputs, targets in DataLoader(examples, 4):
+                nn.functional.cross_entropy(by_hand(inputs), targets).backward()
+                optimizer.step()
+                if kind == "fastai":
+                    tracer.step()
+                optimizer.zero_grad()
+            by_hand.eval()
+            [inputs for inputs, _ in DataLoader(examples, 4)]  # draws a seed, as the evaluation
+            tracer.end_epoch()
+    made = [
+        learner(tmp_path, model, examples, cbs, optimizers.SGD if kind == "fastai" else None)
+        for model, cbs in ((network, [callback(tmp_path / "run")]), (untraced, []))
+    ]
+    for one in made:
+        torch.manual_seed(5)
+        with one.no_logging():
+            one.fit(2, 0.1)
+            one.fit(1, 0.1)  # goes on with the run
+    assert_same_weights(network, untraced)
+    assert_same_weights(network, by_hand)
+    run = gradflow.open_run(tmp_path / "run")
+    assert_same_run(run, gradflow.open_run(tmp_path / "plain"))
+    assert run.epochs[["train_loss", "val_loss"]].notna().all(axis=None)
+    assert run.description["status"] == "complete"
+
+
+def test_a_learner_that_fails_keeps_its_error_and_its_rows(tmp_path, make_network, examples):
+    error = ValueError("mine")
+
+    class Fails(fastai.Callback):
+        def before_batch(self):
+            if self.training and self.train_iter == 8:
+                raise error
+
+    ours = callback(tmp_path / "run")
+    made = learner(tmp_path, make_network(), examples, [ours, Fails()])
+    with pytest.raises(ValueError, match="mine") as caught, ours, made.no_logging():
+        made.fit(2, 0.1)
+    assert caught.value is error
+    run = gradflow.open_run(tmp_path / "run")
+    assert run.description["status"] == "failed"
+    assert len(run.steps) == 8
