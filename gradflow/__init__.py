@@ -3,7 +3,8 @@
 `Tracer` attaches to a model and writes a run folder; `open_run` and `open_experiment` read run
 folders as pandas data frames. `analyze` answers questions about them, `report` writes the answers
 as a report, and `check` raises an error if a training has a condition that it must not have.
-torch is imported only when a name that needs it is used.
+`sinks` has what else the numbers can be written to. torch is imported only when a name that needs
+it is used.
 """
 
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from gradflow.lazy_names import lazy_names
 
 if TYPE_CHECKING:
+    from gradflow import sinks
     from gradflow.errors import CheckFailedError
     from gradflow.findings.answers import analyze
     from gradflow.findings.checks import check
@@ -39,6 +41,7 @@ _HOME = {
     "open_experiment": "gradflow.runs.reading.run",
     "open_run": "gradflow.runs.reading.run",
     "report": "gradflow.report",
+    "sinks": "gradflow.sinks",
 }
 
 __all__ = [
@@ -57,6 +60,7 @@ __all__ = [
     "open_experiment",
     "open_run",
     "report",
+    "sinks",
 ]
 
 

@@ -20,7 +20,11 @@ LIGHT = (
     "gradflow.findings.checks",
     "gradflow.findings.reporting",
     "gradflow.findings.command",
+    "gradflow.sinks.delivery",
+    "gradflow.export",
 )
+# What sinks write to; each is imported when a run begins that is written there.
+LOGGERS = ("tensorboard", "wandb", "mlflow", "trackio", "aim", "lightning")
 
 
 def run(program: str) -> tuple[int, str]:
@@ -44,6 +48,14 @@ def test_the_tracer_loads_torch_but_neither_pandas_nor_what_compiles():
     """
     loaded = "{*sys.modules} & {'torch', 'pandas', 'torch._dynamo'}"
     assert run(f"import gradflow, sys\ngradflow.Tracer\nprint({loaded})") == (0, "{'torch'}\n")
+
+
+def test_no_sink_is_loaded_before_it_is_used():
+    loaded = f"{{*sys.modules}} & {{*{LOGGERS!r}, 'gradflow.sinks'}}"
+    assert run(f"import gradflow, sys\ngradflow.Tracer\nprint({loaded})") == (0, "set()\n")
+    # That it is seen once it is used shows that the check above can fail.
+    sinks = "gradflow.sinks.TensorBoard()"
+    assert run(f"import gradflow, sys\n{sinks}\nprint({loaded})") == (0, "{'gradflow.sinks'}\n")
 
 
 def test_names_that_people_import_first_are_offered():

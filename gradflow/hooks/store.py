@@ -30,6 +30,7 @@ class RecordStore:
 
     Fields:
         nonfinite: the first nan or infinite value found, or None.
+        deliver: also gets the rows, by table, as soon as they are in memory; or None.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class RecordStore:
         groups: Groups | None = None,
     ) -> None:
         self.nonfinite: dict[str, Any] | None = None
+        self.deliver: Callable[[dict[str, Columns]], None] | None = None
         self._writer = writer
         self._processes = processes
         self._layers = layers
@@ -115,6 +117,8 @@ class RecordStore:
             tables["groups"] = self._groups.columns(tables)
         for name, columns in tables.items():
             self._columns.setdefault(name, []).append(columns)
+        if self.deliver is not None:
+            self.deliver(tables)
         if self.nonfinite is None:
             steps = tables["steps"]
             self.nonfinite = first_nonfinite(tables, set(steps["step"][steps["skipped"]].tolist()))

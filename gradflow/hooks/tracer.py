@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 from torch import nn
@@ -43,6 +43,9 @@ from gradflow.hooks.wrappers import unwrapped
 from gradflow.runs.format.limits import restoring
 from gradflow.runs.writing.lenient import LenientWriter
 from gradflow.runs.writing.run import NullRunWriter, RunWriter
+
+if TYPE_CHECKING:
+    from gradflow.sinks.delivery import Deliveries
 
 
 class Tracer:
@@ -92,6 +95,9 @@ class Tracer:
             recorded after it are removed. An empty state starts the run over.
         stop_on_nonfinite: stop with an error at the end of the first recorded step that has a nan
             or infinite value; the error says where. Transfers values at every recorded step.
+        sinks: where else the numbers are written as the training goes on: one or several of
+            `gradflow.sinks`, such as `gradflow.sinks.TensorBoard()`, Lightning loggers, or
+            functions of (name, value, step). None of them can stop or hold up the training.
 
     The tables are defined in `gradflow.runs.format.schema`. Layer gradients are those of the loss
     as it is back-propagated. Parameter gradients are those that the optimizer receives, after
@@ -119,6 +125,7 @@ class Tracer:
         outputs: Literal["first", "all"] = "first",
         strict: bool = False,
         resume: Mapping[str, Any] | None = None,
+        sinks: Any = (),
     ) -> None:
         refuse_old_torch(torch.__version__)
         refuse_untraceable(model)
@@ -170,6 +177,7 @@ class Tracer:
         self._stop_on_nonfinite = stop_on_nonfinite
         self._resume = resume
         self._epoch_rows = EpochRows()
+        self._sinks = _deliveries(sinks) if sinks and self._processes.is_writer else None
         self._writer: RunWriter | None = None
         self._store: RecordStore | None = None
         self._step = 0
@@ -195,6 +203,9 @@ class Tracer:
             self._detach()
             self.writer.release()
             raise
+        if self._sinks is not None:
+            self._sinks.start(self.folder, self._description, self._step, self._writer.describe)
+            self._store.deliver = self._sinks.put
         return self
 
     def __exit__(
@@ -223,7 +234,11 @@ class Tracer:
             with suppress(Exception):
                 self._close("interrupted" if issubclass(kind, KeyboardInterrupt) else "failed")
         finally:
-            self.writer.release()
+            try:
+                if self._sinks is not None:
+                    self._sinks.close()
+            finally:
+                self.writer.release()
 
     @property
     def writer(self) -> RunWriter:
@@ -363,6 +378,8 @@ class Tracer:
         row: Columns = {"epoch": [self.epoch], "step": [last_step if has_steps else self._step]}
         row |= {name: [value] for name, value in scalars.items()}
         self._epoch_rows.write(writer, "epochs", row, self._epoch_start, last_step)
+        if self.store.deliver is not None:
+            self.store.deliver({"epochs": row})
         self.epoch += 1
         self._epoch_start = self._step
         record = self._observer.record
@@ -466,6 +483,12 @@ class Tracer:
         self._updates.detach()
         self._observer.detach()
         self._uncompiled.end()
+
+
+def _deliveries(sinks: Any) -> "Deliveries":
+    from gradflow.sinks.delivery import Deliveries  # noqa: PLC0415 - unused, it is not loaded
+
+    return Deliveries(sinks)
 
 
 def _require_one_of(option: str, value: object, allowed: tuple[str, ...]) -> None:

@@ -1,6 +1,7 @@
 """Reads run folders as pandas frames, without loading torch."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,14 @@ class Run:
             self._tables[name] = _with_missing_columns(_to_frame(name, self._read(name)), name)
         return self._tables[name]
 
+    def arrow(self, name: str) -> pa.Table:
+        """The table `name` as it was recorded, in which a missing value is null and nan is nan.
+
+        It has no columns if the table was not recorded. Raises what every table raises.
+        """
+        with _fitting_together(name):
+            return _joined(self._read(name))
+
     def layer_history(self, table: str, layer: str, quantities: Sequence[str]) -> pd.DataFrame:
         """The rows of one layer: epoch, step and `quantities`, in order of step.
 
@@ -277,9 +286,19 @@ def _within_memory(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
 def _to_frame(name: str, tables: list[pa.Table]) -> pd.DataFrame:
     if not tables:
         return pd.DataFrame({quantity.name: [] for quantity in TABLES[name].columns})
+    with _fitting_together(name):
+        return _joined(tables).to_pandas()
+
+
+def _joined(tables: list[pa.Table]) -> pa.Table:
+    # A scalar may be a whole number in one epoch and a fraction in another.
+    return pa.concat_tables(tables, promote_options="permissive") if tables else pa.table({})
+
+
+@contextmanager
+def _fitting_together(name: str) -> Iterator[None]:
     try:
-        # A scalar may be a whole number in one epoch and a fraction in another.
-        return pa.concat_tables(tables, promote_options="permissive").to_pandas()
+        yield
     except pa.ArrowException as error:
         raise RunError(f"the parts of the table {name} do not fit together: {error}") from error
 

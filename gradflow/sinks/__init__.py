@@ -1,0 +1,48 @@
+"""Where the numbers go besides the run folder: TensorBoard, W&B, MLflow, Trackio, Aim and others.
+
+with gradflow.Tracer(model, "runs/mine", sinks=[gradflow.sinks.TensorBoard()]) as tracer:
+    ...
+
+`docs/sinks.md` has the names. Each sink imports its library when a run begins, not before.
+"""
+
+from typing import TYPE_CHECKING
+
+from gradflow.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from gradflow.sinks.aim import Aim
+    from gradflow.sinks.csv import CSV
+    from gradflow.sinks.function import Function
+    from gradflow.sinks.lightning import Lightning
+    from gradflow.sinks.mlflow import MLflow
+    from gradflow.sinks.sink import Sink
+    from gradflow.sinks.tensorboard import TensorBoard
+    from gradflow.sinks.trackio import Trackio
+    from gradflow.sinks.wandb import WandB
+
+_HOME = {
+    "Aim": "gradflow.sinks.aim",
+    "CSV": "gradflow.sinks.csv",
+    "Function": "gradflow.sinks.function",
+    "Lightning": "gradflow.sinks.lightning",
+    "MLflow": "gradflow.sinks.mlflow",
+    "Sink": "gradflow.sinks.sink",
+    "TensorBoard": "gradflow.sinks.tensorboard",
+    "Trackio": "gradflow.sinks.trackio",
+    "WandB": "gradflow.sinks.wandb",
+}
+
+__all__ = [
+    "CSV",
+    "Aim",
+    "Function",
+    "Lightning",
+    "MLflow",
+    "Sink",
+    "TensorBoard",
+    "Trackio",
+    "WandB",
+]
+
+__getattr__ = lazy_names(__name__, _HOME)
