@@ -158,4 +158,5 @@ _ENTRIES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "resumed": ("a list of objects", _is_list(_is_object)),
     "set_aside": ("a list of objects", _is_list(_is_object)),
     "first_nonfinite": ("an object", _is_object),
+    "sinks": ("a list of objects", _is_list(_is_object)),
 }

@@ -85,6 +85,7 @@ def test_json_that_is_too_deep_too_large_or_no_number_is_refused(folder, text, m
         ("created", {}),
         ("resumed", [1]),
         ("first_nonfinite", "layer"),
+        ("sinks", ["tensorboard"]),
     ],
 )
 def test_an_entry_of_another_type_is_refused_by_name(folder, entry, value):
