@@ -177,7 +177,7 @@ class Tracer:
         self._stop_on_nonfinite = stop_on_nonfinite
         self._resume = resume
         self._epoch_rows = EpochRows()
-        self._sinks = _deliveries(sinks) if sinks and self._processes.is_writer else None
+        self._sinks = _deliveries(sinks) if sinks else None
         self._writer: RunWriter | None = None
         self._store: RecordStore | None = None
         self._step = 0
@@ -203,7 +203,7 @@ class Tracer:
             self._detach()
             self.writer.release()
             raise
-        if self._sinks is not None:
+        if self._sinks is not None and self._processes.is_writer:
             self._sinks.start(self.folder, self._description, self._step, self._writer.describe)
             self._store.deliver = self._sinks.put
         return self

@@ -1,6 +1,9 @@
 """No sink can stop or hold up the training: what fails or is slow is said once, and left."""
 
+import csv
 import json
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -9,6 +12,7 @@ from itertools import product
 import pytest
 import torch
 
+import gradflow
 from gradflow.errors import ConfigurationError
 from gradflow.sinks import Function, Sink, delivery
 
@@ -127,6 +131,52 @@ def test_a_training_that_fails_keeps_its_own_error_and_what_was_recorded_is_writ
     with pytest.raises(ZeroDivisionError):
         train(lambda *one: got.append(one), schedule=lambda step: step < 4 or 1 / 0)
     assert {step for _, _, step in got} == {0, 1, 2}
+
+
+TWO_PROCESSES = """
+import sys
+import torch
+from torch import nn
+import gradflow
+
+rank, folder = int(sys.argv[1]), sys.argv[2]
+torch.distributed.init_process_group(
+    "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2
+)
+torch.manual_seed(0)
+model = nn.parallel.DistributedDataParallel(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2)))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+sink = gradflow.sinks.CSV(f"{folder}/rank{rank}.csv", quantities="*")
+with gradflow.Tracer(model, f"{folder}/run", optimizer=optimizer, sinks=sink) as tracer:
+    for step in range(3):
+        optimizer.zero_grad()
+        model(torch.full((3, 4), 1.0 + rank + step)).square().mean().backward()
+        optimizer.step()
+    tracer.end_epoch(train_loss=1.0)
+torch.distributed.destroy_process_group()
+"""
+
+
+def test_of_several_processes_only_the_one_that_writes_sends_and_sends_the_whole(
+    tmp_path, expected
+):
+    ranks = [
+        subprocess.Popen([sys.executable, "-c", TWO_PROCESSES, str(rank), str(tmp_path)])
+        for rank in range(2)
+    ]
+    assert [one.wait(120) for one in ranks] == [0, 0]
+    assert [one.name for one in tmp_path.glob("rank*.csv")] == ["rank0.csv"]
+    with (tmp_path / "rank0.csv").open(newline="") as file:
+        got = {(one["name"], int(one["step"])): float(one["value"]) for one in csv.DictReader(file)}
+    run = gradflow.open_run(tmp_path / "run")
+    for table, column, quantity, row in (
+        ("gradients", "norm", "gradient_norm", "layer"),
+        ("parameters", "gradient_norm", "parameter_gradient_norm", "parameter"),
+        ("steps", "gradient_norm", "step_gradient_norm", ""),
+    ):
+        known = expected(run, table, column, quantity, row)
+        assert known
+        assert {key: got[key] for key in known} == known
 
 
 def test_without_sinks_no_thread_starts_and_with_one_it_ends(train):

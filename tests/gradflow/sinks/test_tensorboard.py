@@ -4,8 +4,11 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
 
+import gradflow
 from gradflow.errors import ConfigurationError
 from gradflow.sinks import TensorBoard, libraries
 from gradflow.sinks.sink import SinkRun
@@ -65,6 +68,32 @@ def test_a_run_that_goes_on_takes_the_place_of_the_steps_recorded_again(tmp_path
     assert scalars(tmp_path / "logs") == {
         ("gradflow/a", step): 1.0 if step < 3 else 2.0 for step in range(8)
     }
+
+
+def test_a_training_that_was_interrupted_and_goes_on_has_each_step_once(tmp_path):
+    def trained(epochs, state=None):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        sinks = [TensorBoard(quantities="step_gradient_norm")]
+        with gradflow.Tracer(
+            model, tmp_path / "run", optimizer=optimizer, sinks=sinks, resume=state
+        ) as tracer:
+            for _ in range(epochs):
+                for _ in range(3):
+                    optimizer.zero_grad()
+                    model(torch.randn(3, 4)).square().sum().backward()
+                    optimizer.step()
+                tracer.end_epoch()
+                state = state or tracer.state_dict()
+        return state
+
+    # Steps 3 to 5 are recorded again from the state after the first epoch.
+    trained(2, trained(2))
+    run = gradflow.open_run(tmp_path / "run")
+    events = read(run.folder / "tensorboard").Scalars("gradflow/step_gradient_norm")
+    assert [one.step for one in events] == list(run.steps.step) == list(range(9))
+    assert [one.value for one in events] == pytest.approx(list(run.steps.gradient_norm), rel=1e-6)
 
 
 def test_a_folder_that_cannot_be_made_is_reported_and_the_training_goes_on(train, tmp_path):
