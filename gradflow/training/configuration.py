@@ -63,7 +63,8 @@ class Configuration:
 
     image_size: int | None = None
     """Side of the square images, in pixels. None: 32 for digits and cifar10; for other images
-    their own side if all are square and of one size, else 224."""
+    their own side if all are square and of one size, else 224; for a data set of torchvision its
+    published side, or 224."""
 
     validation_fraction: float = 0.2
     """Share of the images used for validation, between 0 and 1."""

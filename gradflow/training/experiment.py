@@ -10,6 +10,7 @@ import torch
 
 from gradflow import __version__
 from gradflow.data import ImageData, Split, load, split, steps_per_epoch
+from gradflow.data.torchvision_sets import PREFIX
 from gradflow.errors import ConfigurationError
 from gradflow.models import build
 from gradflow.runs.format.files import RUN_FILE
@@ -159,5 +160,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def _new_folder(data: str) -> Path:
+    if data.startswith(PREFIX):
+        data = data.partition("@")[0]  # without the folder in which the data set is
     name = re.sub(r"[^A-Za-z0-9_.-]+", "-", Path(data).stem).strip("-.") or "images"
     return RUNS_FOLDER / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"

@@ -13,6 +13,7 @@ import gradflow
 from gradflow.train_and_trace import main
 from gradflow.training import loop
 from gradflow.training.evaluation import Evaluation
+from gradflow.training.experiment import _new_folder
 
 OPTIONS = ["--models", "plain20", "--batch-size", "4", "--probes", "none", "--device", "cpu"]
 
@@ -73,6 +74,18 @@ def test_balanced_classes_are_shown_as_before(images, tmp_path, capsys):
     assert " bal " not in text
     assert "imbalanced" not in text
     assert "val_balanced_accuracy" in gradflow.open_run(out / "plain20-seed2025").epochs
+
+
+@pytest.mark.parametrize(
+    ("data", "begin"),
+    [
+        ("torchvision:MNIST", "torchvision-MNIST-2"),
+        ("torchvision:MNIST@/data/x.y", "torchvision-MNIST-2"),
+        ("photos/list.csv", "list-2"),
+    ],
+)
+def test_an_experiment_is_named_by_its_data(data, begin):
+    assert _new_folder(data).name.startswith(begin)
 
 
 class Interruption(BaseException):
