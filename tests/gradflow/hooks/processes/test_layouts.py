@@ -178,6 +178,7 @@ def test_a_single_process_looks_at_no_graph():
     assert layouts._of_nodes == {}
 
 
+@pytest.mark.filterwarnings("ignore:DTensor random operators:UserWarning")
 def test_split_parameters_in_a_wrapper_that_knows_whole_ones_are_refused(mesh):
     from torch.distributed.tensor import Shard, distribute_tensor  # noqa: PLC0415
 
