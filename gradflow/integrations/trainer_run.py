@@ -76,11 +76,11 @@ class TrainerRun:
         Raises what the tracer raises; `RunError` also if the run cannot be continued, because the
         checkpoint has no state of it.
         """
-        if self._tracer is not None:
-            self.fail(RuntimeError("the training began again"))
-            state: dict[str, Any] | None = {} if over else None
-        else:
-            state = self._state if goes_on and self._resume else None
+        was_open = self._tracer is not None
+        self.fail(RuntimeError("the training began again"))
+        state = self._state if goes_on and self._resume else None
+        if was_open and over:
+            state = {}
         tracer = Tracer(
             model,
             self.folder,
@@ -134,7 +134,11 @@ class TrainerRun:
         return dict(self._state or {})
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take the state from a checkpoint, for the training that begins next."""
+        """Take the state from a checkpoint, for the training that begins next.
+
+        One that is still open has failed without a word, and its end is not what is continued.
+        """
+        self.fail(RuntimeError("the training began again"))
         self._state = dict(state)
 
     def end(self) -> None:

@@ -70,6 +70,17 @@ def test_rows_and_weights_are_those_of_a_plain_loop(
     assert run.description["status"] == "complete"
 
 
+def test_a_search_for_the_learning_rate_is_not_recorded(tmp_path, make_network, examples):
+    pytest.importorskip("fastai.callback.schedule")
+    ours = callback(tmp_path / "run")
+    made = learner(tmp_path, make_network(), examples, [ours])
+    with made.no_logging():
+        made.lr_find(num_it=5, show_plot=False)
+        assert not (tmp_path / "run").exists()
+        made.fit(1, 0.1)
+    assert len(gradflow.open_run(tmp_path / "run").steps) == 6
+
+
 def test_a_learner_that_fails_keeps_its_error_and_its_rows(tmp_path, make_network, examples):
     error = ValueError("mine")
 

@@ -203,6 +203,20 @@ def test_a_restart_goes_on_with_the_run_of_its_checkpoint(
     assert run.epochs.step.tolist() == [3, 7, 11]
 
 
+def test_a_trainer_that_failed_goes_on_by_itself(tmp_path):
+    stops = StopAt(10)
+    callbacks = [GradflowCallback(tmp_path / "run"), stops]
+    trainer = make_trainer(tmp_path, callbacks, save_strategy="epoch")
+    with pytest.raises(ValueError, match="mine"):
+        trainer.train()
+    stops.step = None
+    trainer.train(resume_from_checkpoint=True)
+    run = gradflow.open_run(tmp_path / "run")
+    assert run.epochs.step.tolist() == [3, 7, 11]
+    assert run.steps.step.tolist() == list(range(12))
+    assert run.description["resumed"][0]["step"] == 8
+
+
 def test_a_checkpoint_elsewhere_is_named_and_one_without_state_says_so(tmp_path):
     options = {"save_strategy": "epoch"}
     first = make_trainer(
