@@ -1,7 +1,7 @@
 """Imports the library of a trainer, or says which one is missing or too old."""
 
 import re
-import sys
+from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
@@ -30,25 +30,20 @@ def load_library(module: str, distribution: str, oldest: str) -> ModuleType:
     return import_module(module)
 
 
-def load_first_library(modules: dict[str, str], oldest: str) -> ModuleType:
-    """Import one of several modules that offer the same, given with their distributions.
+def load_libraries(modules: Mapping[str, str], oldest: str) -> list[ModuleType]:
+    """Import those of several modules that are installed, given with their distributions.
 
-    It is the first that the program has imported already, else the first that is installed.
-
-    Raises `LibraryError` if none is installed, or it is older than the version `oldest`.
+    Raises the `LibraryError` of the first if none is installed, or all are older than `oldest`.
     """
-    loaded = [module for module in modules if module in sys.modules]
-    installed = [module for module, name in modules.items() if _is_installed(name)]
-    module = [*loaded, *installed, *modules][0]
-    return load_library(module, modules[module], oldest)
-
-
-def _is_installed(distribution: str) -> bool:
-    try:
-        version(distribution)
-    except PackageNotFoundError:
-        return False
-    return True
+    found, errors = [], []
+    for module, distribution in modules.items():
+        try:
+            found.append(load_library(module, distribution, oldest))
+        except ImportError as error:
+            errors.append(error)
+    if not found:
+        raise errors[0]
+    return found
 
 
 def _numbers(text: str) -> tuple[int, ...]:

@@ -3,16 +3,17 @@
 from pathlib import Path
 from typing import Any
 
-from gradflow.integrations.libraries import load_first_library
+from gradflow.integrations.libraries import load_libraries
 from gradflow.integrations.trainer_run import TrainerRun
 
 _LIBRARIES = {"lightning.pytorch": "lightning", "pytorch_lightning": "pytorch-lightning"}
 _OLDEST = "2.5.1"
 _EPOCH = "trainer_epoch"
-_Callback: Any = load_first_library(_LIBRARIES, _OLDEST).Callback
+# Each library asks whether a callback is one of its own, and a program may use either.
+_CALLBACKS: Any = [library.Callback for library in load_libraries(_LIBRARIES, _OLDEST)]
 
 
-class GradflowCallback(_Callback):  # type: ignore[misc]
+class GradflowCallback(*_CALLBACKS):  # type: ignore[misc]
     """Records a run of gradflow while a Trainer of Lightning trains.
 
         callback = GradflowCallback("runs/mine", schedule=10)

@@ -7,7 +7,7 @@ from importlib.metadata import version
 import pytest
 
 from gradflow.integrations import libraries
-from gradflow.integrations.libraries import LibraryError, load_first_library, load_library
+from gradflow.integrations.libraries import LibraryError, load_libraries, load_library
 
 
 def test_a_missing_library_is_named_with_the_version_needed():
@@ -39,27 +39,18 @@ def test_versions_are_compared_by_number(monkeypatch, found, oldest, is_older):
         assert load_library("json", "json", oldest).__name__ == "json"
 
 
-def test_of_two_that_offer_the_same_the_one_in_use_is_taken(monkeypatch):
-    monkeypatch.setattr(libraries, "version", lambda name: "1.0")
-    modules = {"json": "json", "wave": "wave"}
-    monkeypatch.delitem(sys.modules, "wave", raising=False)
-    assert load_first_library(modules, "1.0").__name__ == "json"
-    load_library("wave", "wave", "1.0")
-    monkeypatch.delitem(sys.modules, "json")
-    assert load_first_library(modules, "1.0").__name__ == "wave"
-
-
-def test_of_two_the_one_that_is_installed_is_taken(monkeypatch):
+def test_of_several_those_are_taken_that_are_installed_and_new_enough(monkeypatch):
     def installed(name):
-        if name != "wave":
+        if name == "none":
             raise libraries.PackageNotFoundError(name)
-        return "1.0"
+        return {"json": "1.0", "wave": "2.0"}[name]
 
     monkeypatch.setattr(libraries, "version", installed)
-    modules = {"no_such_library": "no-such-library", "wave": "wave"}
-    assert load_first_library(modules, "1.0").__name__ == "wave"
-    with pytest.raises(LibraryError, match="no-such-library is not installed"):
-        load_first_library({"no_such_library": "no-such-library", "other": "other"}, "1.0")
+    modules = {"none": "none", "json": "json", "wave": "wave"}
+    for oldest, names in (("1.0", ["json", "wave"]), ("1.5", ["wave"])):
+        assert [one.__name__ for one in load_libraries(modules, oldest)] == names
+    with pytest.raises(LibraryError, match="none is not installed"):
+        load_libraries(modules, "3.0")
 
 
 def test_gradflow_alone_loads_none_of_them():

@@ -344,6 +344,14 @@ def test_a_training_that_fails_keeps_its_error_and_its_rows(
     assert not any(one._forward_hooks for one in module.modules())
 
 
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_each_library_takes_the_callback_for_one_of_its_own(tmp_path, library):
+    callback = GradflowCallback(tmp_path / "run")
+    assert isinstance(callback, import_module(library).Callback)
+    trainer = make_trainer(tmp_path, callback, library)  # not in a list
+    assert callback in trainer.callbacks
+
+
 def test_options_that_the_callback_does_not_take_are_refused(tmp_path):
     with pytest.raises(TracingError, match=r"no option 'schedul'.*schedule"):
         GradflowCallback(tmp_path, schedul=3)
