@@ -50,8 +50,10 @@ def test_two_processes_write_and_continue_one_run(tmp_path, assert_same_run, tra
     pytest.importorskip(trainer)
     together = launch(tmp_path / "together", trainer, 2)
     alone = launch(tmp_path / "alone", trainer, 1)
-    # Its input is not the batch, but the positions, which each process has whole.
-    assert_same_run(together, alone, rtol=1e-3, without="position_embeddings")
+    # The input of the first is not the batch, but the positions, which each process has whole. The
+    # gradient of the second is zero, but for rounding.
+    without = ("position_embeddings", "key.bias")
+    assert_same_run(together, alone, rtol=1e-3, without=without)
     assert together.epochs.epoch.tolist() == [1, 2, 3]
     assert together.description["status"] == "complete"
     assert len(together.description["resumed"]) == 1
