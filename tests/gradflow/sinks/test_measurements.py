@@ -50,6 +50,16 @@ def test_every_epoch_gives_the_last_recorded_step_of_each(train, expected):
     assert got == {key: value for key, value in all_of.items() if key[1] in (2, 5)}
 
 
+def test_an_epoch_that_ends_gives_its_last_values_at_once():
+    ends = EpochEnds()
+    assert ends.add(StepValues(1, 0, {"a": 1.0})) == []
+    assert ends.add(StepValues(1, 1, {"a": 2.0})) == []
+    assert ends.add(StepValues(1, 1, {"epoch_loss": 3.0}, ends_epoch=True)) == [
+        StepValues(1, 1, {"a": 2.0, "epoch_loss": 3.0})
+    ]
+    assert ends.rest() == []
+
+
 def test_an_epoch_that_never_ends_gives_its_last_values_at_the_end():
     ends = EpochEnds()
     assert ends.add(StepValues(1, 0, {"a": 1.0, "b": 1.0})) == []
