@@ -11,12 +11,13 @@ class NotRecorded:
 
     Fields:
         describe: sets entries of `run.json`.
+        said: what was said, by kind.
     """
 
     def __init__(self, *, strict: bool) -> None:
         self.describe: Callable[..., None] = lambda **entries: None
         self._strict = strict
-        self._said: dict[str, str] = {}
+        self.said: dict[str, str] = {}
 
     def __call__(self, kind: str, message: str, cause: Exception | None = None) -> None:
         """Say `message` about what is of `kind`; `cause` is raised in its place if given.
@@ -25,7 +26,7 @@ class NotRecorded:
         """
         if self._strict:
             raise cause or TracingError(message)
-        if kind not in self._said:
-            self._said[kind] = message
+        if kind not in self.said:
+            self.said[kind] = message
             warnings.warn(f"gradflow: {message} (see docs/tracer.md)", stacklevel=3)
-            self.describe(not_recorded=list(self._said.values()))
+            self.describe(not_recorded=list(self.said.values()))

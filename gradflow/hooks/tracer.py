@@ -161,7 +161,7 @@ class Tracer:
             given,
             optimizer,
             scaler,
-            record=lambda: self._observer.record,
+            record=lambda: self._observer.step_record,
             is_followed=lambda: self._steps.wants(self._step + 1),
             on_end=self._end_step,
         )
@@ -182,31 +182,34 @@ class Tracer:
         self._store: RecordStore | None = None
         self._step = 0
         self._epoch_start = 0
+        self._is_entered = False
 
     def __enter__(self) -> Self:
         refuse_untraceable(self._model)
         self._writer = self._open_writer()
-        self._report.describe = self._writer.describe
+        try:
+            self._begin(self._writer)
+        except BaseException:
+            self._detach()
+            self.writer.release()
+            raise
+        self._is_entered = True
+        return self
+
+    def _begin(self, writer: RunWriter) -> None:
+        self._report.describe = writer.describe
         self._processes.report = self._report
-        self._store = RecordStore(
-            self._writer, self._processes, self._layers, self._report, self._groups
-        )
+        self._store = RecordStore(writer, self._processes, self._layers, self._report, self._groups)
         if self._resume:
             with restoring(f"the tracer's state for {self.folder}"):
                 self._load_state_dict(self._resume)
         for device in {parameter.device for parameter in self._model.parameters()}:
             prepare_device(device)
-        try:
-            self._updates.attach()
-            self._begin_step()
-        except BaseException:
-            self._detach()
-            self.writer.release()
-            raise
+        self._updates.attach()
+        self._begin_step()
         if self._sinks is not None and self._processes.is_writer:
-            self._sinks.start(self.folder, self._description, self._step, self._writer.describe)
+            self._sinks.start(self.folder, self._description, self._step, writer.describe)
             self._store.deliver = self._sinks.put
-        return self
 
     def __exit__(
         self,
@@ -215,30 +218,41 @@ class Tracer:
         traceback: TracebackType | None,
     ) -> None:
         try:
-            try:
-                if kind is None:
-                    self._updates.end_step()
-            finally:
-                self._detach()
             if kind is None:
-                self.store.flush(self._step)
-                self._close("complete")
-                return
-            # Save what was recorded; an error while saving must not hide the first error, such as
-            # that of a device whose values can no longer be read.
-            with suppress(Exception):
-                if self._processes.count > 1:
-                    # The other processes may have ended: records that need theirs are lost.
-                    self.store.drop_pending()
-                self.store.flush(self._step)
-            with suppress(Exception):
-                self._close("interrupted" if issubclass(kind, KeyboardInterrupt) else "failed")
+                self._complete()
+            else:
+                self._break_off("interrupted" if issubclass(kind, KeyboardInterrupt) else "failed")
         finally:
+            self._is_entered = False
             try:
                 if self._sinks is not None:
                     self._sinks.close()
             finally:
                 self.writer.release()
+
+    def _complete(self) -> None:
+        try:
+            self._updates.end_step()
+        except BaseException:
+            self._break_off("failed")
+            raise
+        self._detach()
+        self.store.flush(self._step)
+        self._close("complete")
+
+    def _break_off(self, status: str) -> None:
+        """Save what was recorded; an error while saving must not hide the error that led here.
+
+        That may be one of a device whose values can no longer be read.
+        """
+        self._detach()
+        with suppress(Exception):
+            if self._processes.count > 1:
+                # The other processes may have ended: records that need theirs are lost.
+                self.store.drop_pending()
+            self.store.flush(self._step)
+        with suppress(Exception):
+            self._close(status)
 
     @property
     def writer(self) -> RunWriter:
@@ -257,7 +271,7 @@ class Tracer:
     @property
     def recording(self) -> bool:
         """Whether the present step is recorded."""
-        return self._observer.record is not None
+        return self._observer.step_record is not None
 
     @property
     def steps(self) -> int:
@@ -275,6 +289,7 @@ class Tracer:
             raise TracingError(
                 "the optimizer given to the tracer ends the steps: do not call step() as well"
             )
+        self._require_entered()
         self._updates.begin_without_update()
         self._end_step()
 
@@ -291,6 +306,8 @@ class Tracer:
         """
         refuse_partitioning(optimizer)
         self._updates.use_optimizer(optimizer)
+        if not self._is_entered:
+            self._updates.detach()  # until the tracer is entered
 
     def begin_pass(self) -> None:
         """Say that a forward pass begins, in a loop that calls parts of the model one by one.
@@ -306,9 +323,11 @@ class Tracer:
 
     def skip_step(self) -> None:
         """Count a step without an update and mark it as skipped; call it instead of the update."""
+        self._require_entered()
+        self._updates.end_step()
         self._updates.begin_without_update()
-        if self._observer.record is not None:
-            self._observer.record.skipped = True
+        if self._observer.step_record is not None:
+            self._observer.step_record.skipped = True
         self._end_step()
 
     def state_dict(self) -> dict[str, Any]:
@@ -329,6 +348,9 @@ class Tracer:
             "nonfinite": self.store.nonfinite,
             "memory": self._state().state_dict(),
             "waiting": self._epoch_rows.state_dict(),
+            "not_recorded": dict(self._report.said),
+            "model_changes": [dict(entry) for entry in self._changes.entries],
+            "backward_passes": self._observer.backward_passes.summary(),
         }
 
     def first_nonfinite(self) -> dict[str, Any] | None:
@@ -347,11 +369,11 @@ class Tracer:
         For passes that are not part of this model's training step, such as the discriminator's pass
         for the generator's loss, or a penalty.
         """
-        record, self._observer.record = self._observer.record, None
+        self._observer.pauses += 1
         try:
             yield
         finally:
-            self._observer.record = record
+            self._observer.pauses -= 1
 
     def write_table(self, name: str, columns: Mapping[str, Any]) -> None:
         """Write rows of table `name` for the present epoch; `columns` has one value per row.
@@ -382,7 +404,7 @@ class Tracer:
             self.store.deliver({"epochs": row})
         self.epoch += 1
         self._epoch_start = self._step
-        record = self._observer.record
+        record = self._observer.step_record
         if record is None or not record.gradients:
             self._begin_step()
         else:
@@ -406,6 +428,9 @@ class Tracer:
         self._epoch_rows.load_state_dict(state.get("waiting", {}))
         self.store.nonfinite = state["nonfinite"]
         self.store.start_at(self._step)
+        self._report.said |= state.get("not_recorded", {})
+        self._changes.entries[:0] = state.get("model_changes", [])
+        self._observer.backward_passes.load_state_dict(state.get("backward_passes", {}))
 
     def _state(self) -> TracerState:
         junctions = self._observer.junctions
@@ -444,28 +469,37 @@ class Tracer:
         self._updates.forward_begins()
 
     def _end_step(self) -> None:
-        record = self._observer.record
-        if record is not None and self._updates.parameters.gradients_were_missed:
-            self._report("gradients", gradients_gone_message(record.step))
+        record = self._observer.step_record
+        gradients_were_missed = self._updates.parameters.gradients_were_missed
         self._updates.finish(record)
         self._observer.end_step()
         if record is not None:
             record.closed = True
             self.store.add(record)
-            if self._observer.backward_passes.were_all_left_out:
-                self._report("no pass", no_pass_recorded_message())
             self._steps.histograms.count_recorded_step()
         self._step += 1
         writing_began = time.monotonic()
-        if record is not None and not self._layers:
-            reasons = self._observer.unobserved.sentence()
-            self._report("no layer", no_layer_observed_message(record.step, reasons))
+        if record is not None:
+            self._report_what_is_missing(record, gradients_were_missed)
         self.store.transfer_and_flush_if_due(self._step, at_once=self._stop_on_nonfinite)
         self._steps.end(recorded=record is not None, writing_began=writing_began)
         self._begin_step()
         if self._stop_on_nonfinite and self.store.nonfinite is not None:
             self.store.flush(self._step)
             raise TracingError(nonfinite_message(self.store.nonfinite))
+
+    def _report_what_is_missing(self, record: StepRecord, gradients_were_missed: bool) -> None:
+        if gradients_were_missed:
+            self._report("gradients", gradients_gone_message(record.step))
+        if self._observer.backward_passes.were_all_left_out:
+            self._report("no pass", no_pass_recorded_message())
+        if not self._layers:
+            reasons = self._observer.unobserved.sentence()
+            self._report("no layer", no_layer_observed_message(record.step, reasons))
+
+    def _require_entered(self) -> None:
+        if not self._is_entered:
+            raise TracingError("the tracer is not running: use it in a `with` statement")
 
     def _writing_failed(self, error: Exception) -> None:
         self._report("writing", run_not_written_message(self.folder, error), error)

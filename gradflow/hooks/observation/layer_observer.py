@@ -62,7 +62,8 @@ class LayerObserver:
         every_output: bool = False,
         parts: int = 1,
     ) -> None:
-        self.record: StepRecord | None = None
+        self.step_record: StepRecord | None = None
+        self.pauses = 0
         self._model = model
         self._observed = observed
         self.select: Callable[[], Sequence[tuple[str, nn.Module, str]]] = lambda: self._observed
@@ -89,9 +90,14 @@ class LayerObserver:
         """The names of the observed modules."""
         return [name for name, _, _ in self._observed]
 
+    @property
+    def record(self) -> StepRecord | None:
+        """The record that takes what runs now; None in a step that is not, or while paused."""
+        return None if self.pauses else self.step_record
+
     def begin_step(self, record: StepRecord | None) -> None:
         """Fill `record` from here on; without one, the model has no hooks of ours."""
-        self.record = record
+        self.step_record = record
         if record is None:
             self._remove_hooks()
         elif not self._handles:

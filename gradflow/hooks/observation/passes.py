@@ -1,6 +1,6 @@
 """Which forward and backward passes belong to a step: not those that fail, nor inner ones."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -78,6 +78,10 @@ class BackwardPasses:
     def summary(self) -> dict[str, int]:
         """Return the entry of `run.json` on backward passes."""
         return {"recorded": self.counted, "left_out": self.left_out}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Go on counting from what `summary` returned."""
+        self.counted, self.left_out = state.get("recorded", 0), state.get("left_out", 0)
 
     @property
     def were_all_left_out(self) -> bool:

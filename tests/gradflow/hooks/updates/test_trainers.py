@@ -116,7 +116,9 @@ def test_every_parameter_of_a_trainer_has_its_gradient_in_every_step(tmp_path):
     assert len(run.junctions) == 4 * 8
 
 
-def test_a_trainer_that_compiles_the_model_is_recorded_as_one_that_does_not(tmp_path):
+def test_a_trainer_that_compiles_the_model_is_recorded_as_one_that_does_not(tmp_path, monkeypatch):
+    # Trainer leaves its choice in the environment, which the next test must not find.
+    monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "no")
     torch.compiler.reset()
     options = {"schedule": 3}
     plain, _ = train_bert(tmp_path / "plain", options)
