@@ -11,13 +11,14 @@ class NotRecorded:
 
     Fields:
         describe: sets entries of `run.json`.
-        said: what was said, by kind.
+        said: what was said, by kind, also before an interruption.
     """
 
     def __init__(self, *, strict: bool) -> None:
         self.describe: Callable[..., None] = lambda **entries: None
         self._strict = strict
         self.said: dict[str, str] = {}
+        self._warned: set[str] = set()
 
     def __call__(self, kind: str, message: str, cause: Exception | None = None) -> None:
         """Say `message` about what is of `kind`; `cause` is raised in its place if given.
@@ -26,7 +27,8 @@ class NotRecorded:
         """
         if self._strict:
             raise cause or TracingError(message)
-        if kind not in self.said:
-            self.said[kind] = message
+        if kind not in self._warned:
+            self._warned.add(kind)
+            self.said.setdefault(kind, message)
             warnings.warn(f"gradflow: {message} (see docs/tracer.md)", stacklevel=3)
             self.describe(not_recorded=list(self.said.values()))

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 from transformers import (
@@ -117,7 +118,8 @@ def test_every_parameter_of_a_trainer_has_its_gradient_in_every_step(tmp_path):
 
 
 def test_a_trainer_that_compiles_the_model_is_recorded_as_one_that_does_not(tmp_path, monkeypatch):
-    # Trainer leaves its choice in the environment, which the next test must not find.
+    # Trainer leaves its choice in the environment and in accelerate's state, which the next test
+    # must not find.
     monkeypatch.setenv("ACCELERATE_DYNAMO_BACKEND", "no")
     torch.compiler.reset()
     options = {"schedule": 3}
@@ -126,6 +128,7 @@ def test_a_trainer_that_compiles_the_model_is_recorded_as_one_that_does_not(tmp_
         tmp_path / "run", options, torch_compile=True, torch_compile_backend="aot_eager"
     )
     torch.compiler.reset()
+    AcceleratorState._reset_state(reset_partial_state=True)
     for table in ("layers", "activations", "gradients", "junctions", "parameters"):
         mine, theirs = getattr(run, table), getattr(plain, table)
         assert len(mine) > 0
