@@ -123,9 +123,13 @@ class PendingPass:
         return PendingJunction(self, layer)
 
     def add_products(self, layer: str, products: Tensor, part: Part) -> None:
-        """Add the gradient products of the junction `layer`: the pass is differentiated."""
+        """Add the gradient products of the junction `layer`: the pass is differentiated.
+
+        Ignored once the step has ended.
+        """
         self._commit()
-        self.record.junctions[layer].add_products(products, part)
+        if not self.closed:
+            self.record.junctions[layer].add_products(products, part)
 
     def _commit(self) -> None:
         if self._committed or self.record.closed:

@@ -210,6 +210,8 @@ class JunctionObserver:
         watch_junction(junction, deliver, belongs_to_step, self._products_at(junction, candidate))
 
     def _add(self, seen: _Pass, candidate: _Candidate, products: Tensor) -> None:
+        if seen.record.closed:
+            return  # the step has ended, and its gradients are left out too
         self._name(seen)
         if candidate.kept is not None:
             candidate.kept.add_products(products, candidate.part)

@@ -241,3 +241,32 @@ def test_evaluation_in_another_thread_needs_no_word(tmp_path):
     run = run_of(tmp_path / "run")
     assert set(run.activations.batch_size) == {6}
     assert "not_recorded" not in run.description
+
+
+@pytest.mark.parametrize("mode", ["training", "evaluation"])
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_backward_pass_after_its_step_has_ended_adds_nothing(tmp_path, mode, before):
+    """`before` is how many backward passes run before the step ends; one more runs after it."""
+    model = network().train(mode == "training")
+    model[1].norm.eval()
+    model[2].eval()
+    seen = []
+    model[0].register_forward_hook(lambda *args: seen.append(args[-1]))
+    optimizer = torch.optim.SGD([model[3].bias], lr=0.0)
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer, modes="all") as tracer:
+        loss = model(inputs()).square().sum()
+        for _ in range(before):
+            loss.backward(retain_graph=True)
+        optimizer.step()
+        loss.backward(retain_graph=True)
+        model(inputs(1)).square().sum().backward()
+        optimizer.step()
+        tracer.end_epoch()
+    (by_hand,) = torch.autograd.grad(loss, seen[0])
+    run = run_of(tmp_path / "run")
+    # The block's input is the output of layer 0: its gradient is that of skip and branch together.
+    norms = run.junctions.set_index("step").gradient_norm
+    for table in (run.gradients.query("layer == '0'").set_index("step").norm, norms):
+        assert sorted(table.index) == ([0, 1] if before else [1])
+        if before:
+            assert table[0] == pytest.approx(float(by_hand.norm()), rel=1e-5)
