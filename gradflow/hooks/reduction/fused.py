@@ -80,7 +80,12 @@ class Moments:
         return replace(self, values=values * values.new_tensor(by_value), magnitudes=None)
 
     def join(self, other: "Moments") -> "Moments":
-        """Return the moments of both tensors as one batch, as under gradient accumulation."""
+        """Return the moments of both tensors as one batch, as under gradient accumulation.
+
+        If their channels differ in number, as do steps of a sequence, the whole has no channels.
+        """
+        if (self.channels, self.has_channels) != (other.channels, other.has_channels):
+            return self._without_channels().join(other._without_channels())
         values, added, channels = _tensor(self.values), _tensor(other.values), self.channels
         joined = values + added
         joined[-6] = values[-6]
@@ -123,6 +128,18 @@ class Moments:
             elements=self.elements + other.elements,
             magnitudes=magnitudes,
         )
+
+    def _without_channels(self) -> "Moments":
+        """Return the moments of the same tensor taken as one without a channel axis."""
+        values, size = _tensor(self.values), self.elements / self.channels
+        sums, squares, deviations = values[:-6].view(3, -1)
+        means = sums / size
+        between = (means - means.mean()).square() * size
+        whole = torch.stack([sums.sum(), squares.sum(), (deviations + between).sum()])
+        # Without channels, some of a tensor's channels are some of its positions.
+        part = Part.POSITIONS if self.part is Part.CHANNELS else self.part
+        joined = torch.cat([whole, values[-6:]])
+        return replace(self, values=joined, channels=1, has_channels=False, part=part)
 
     def _powers_about(self, origin: Tensor) -> Tensor:
         """Return the sums of (x - origin)^3 and (x - origin)^4 over the whole tensor: [2]."""

@@ -160,3 +160,37 @@ def test_numbers_of_eight_bits_are_read(dtype):
 )
 def test_what_an_output_is_in_words(output, what):
     assert why_not_observed(output) == what
+
+
+def test_scores_of_sequences_of_other_lengths_are_accumulated(tmp_path):
+    class Score(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear = nn.Linear(8, 1)
+
+        def forward(self, x):
+            return self.linear(x).squeeze(-1)
+
+    torch.manual_seed(0)
+    model = nn.Sequential(Score(), nn.Tanh())
+    given = [torch.randn(2, length, 8) for length in (5, 7, 5)]
+    with gradflow.Tracer(model, tmp_path / "run") as tracer:
+        for x in given:
+            model(x).sum().backward()
+        tracer.step()
+    run = gradflow.open_run(tmp_path / "run")
+    scores = torch.cat([model[0](x).detach().double().flatten() for x in given])
+    slopes = 1 - scores.tanh().square()
+    (row,) = run.activations.query("layer == '0'").itertuples()
+    assert row.batch_size == 6
+    assert (row.mean, row.std) == pytest.approx(
+        (float(scores.mean()), float(scores.std(correction=0))), rel=1e-6
+    )
+    (row,) = run.gradients.query("layer == '0'").itertuples()
+    assert row.norm == pytest.approx(float(slopes.norm()), rel=1e-6)
+    # Each length would be its number of channels.
+    assert run.activations.set_index("layer").dead_channels.isna().to_dict() == {
+        "0.linear": False,
+        "0": True,
+        "1": True,
+    }

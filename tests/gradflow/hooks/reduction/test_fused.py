@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gradflow.hooks.processes.wholes import whole_moments
 from gradflow.hooks.reduction import cpu, definition
 from gradflow.hooks.reduction.fused import moments, safe_norm, to_statistics
 from gradflow.hooks.reduction.parts import Part
@@ -199,6 +200,48 @@ def test_joined_moments_are_those_of_the_concatenated_batch():
     assert joined.batch_size == 6
     for name, values in to_statistics([joined]).items():
         assert values[0] == pytest.approx(to_statistics([whole])[name][0], rel=1e-12), name
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [((2, 5), (2, 7)), ((3, 4, 2), (5, 6)), ((6, 1), (6,)), ((4,), (2, 3, 5)), ((2, 3), (2, 3))],
+)
+def test_tensors_with_other_channels_are_joined_to_one_without(first, second):
+    generator = torch.Generator().manual_seed(8)
+    x, y = (torch.randn(shape, generator=generator).double() for shape in (first, second))
+    x += 3 * torch.arange(first[-1])  # means that differ between channels
+    y = (y - 1).relu()
+    parts = [moments(one, 1 if one.dim() > 1 else None, histogram=True) for one in (x, y, y)]
+    if first == second:
+        parts[1] = moments(y, None, histogram=True)
+    joined = parts[0].join(parts[1]).join(parts[2])
+    elements = torch.cat([one.flatten() for one in (x, y, y)])
+    assert (joined.elements, joined.batch_size) == (len(elements), len(x) + 2 * len(y))
+    assert torch.equal(joined.magnitudes, moments(elements, None, histogram=True).magnitudes)
+    found = {name: values[0] for name, values in to_statistics([joined]).items()}
+    for name in WHOLE:
+        expected = float(getattr(definition, name)(elements))
+        assert found[name] == pytest.approx(expected, rel=1e-11), name
+    assert all(math.isnan(found[name]) for name in BY_CHANNEL)
+
+
+def test_parts_of_channels_that_differ_in_number_make_the_whole_of_both_tensors():
+    generator = torch.Generator().manual_seed(9)
+    x, y = (torch.randn(2, channels, generator=generator).double() for channels in (5, 7))
+    by_process = [
+        (moments(mine, 1), moments(other, 1))
+        for mine, other in zip(x.split([2, 3], 1), y.split([3, 4], 1), strict=True)
+    ]
+    for one in sum(by_process, ()):
+        one.part = Part.CHANNELS
+    joined = [first.join(second) for first, second in by_process]
+    (part,) = {one.part for one in joined}
+    whole = whole_moments([((0, place), one) for place, one in enumerate(joined)], part)
+    assert whole.batch_size == 4
+    found = to_statistics([whole])
+    for name in WHOLE:
+        expected = float(getattr(definition, name)(torch.cat([x.flatten(), y.flatten()])))
+        assert found[name][0] == pytest.approx(expected, rel=1e-11), name
 
 
 @pytest.mark.parametrize("x", [torch.zeros(0, 3), torch.arange(3)])
