@@ -184,12 +184,18 @@ class Optimizers:
             own |= {name for key, name in self._names.items() if key not in owned}
         return own
 
-    def _forward_begins(self, *_: Any) -> None:
+    def _forward_begins(self, module: nn.Module, args: Any) -> None:
         if torch.compiler.is_compiling():
             return  # a model compiled in place; the hook of a wrapper runs in Python
         # An optimizer that calls a closure runs the model within its step.
-        if not self._stepping:
-            self.end_step()
+        if self._stepping or not self._stepped:
+            return
+        listed = set(module._forward_pre_hooks)
+        self.end_step()
+        # torch listed the hooks of this call before: those of the step that begins are not there.
+        for key, hook in list(module._forward_pre_hooks.items()):
+            if key not in listed and key not in module._forward_pre_hooks_with_kwargs:
+                hook(module, args)
 
 
 class _LeftOutOfCopies:
