@@ -7,6 +7,7 @@ arrives: by a hook that runs before those of the user.
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
 import torch
 from torch import Tensor
@@ -75,6 +76,15 @@ class BackwardGradients:
         for name in absent - self.taken:
             self.norms.pop(name, None)  # it was zeroed after an earlier pass
         self._arrived.clear()
+
+    def keep_only(self, names: AbstractSet[str]) -> None:
+        """Forget the parameters that the model no longer has: those not among `names`."""
+        for name in self.norms.keys() - names:
+            del self.norms[name]
+        for name in self._arrivals.keys() - names:
+            self._arrivals.pop(name)[1].remove()
+        self.taken &= names
+        self._arrived &= names
 
     def detach(self) -> None:
         """Take the hooks off the parameters."""

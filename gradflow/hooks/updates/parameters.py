@@ -77,6 +77,8 @@ class ParameterRecorder:
                 del self._weights[name]
             for name in self._values.keys() - self._all.keys():
                 del self._values[name]
+            self._kept &= self._all.keys()
+            self.backward.keep_only(self._all.keys())
 
     def follow_arrivals(self) -> None:
         """Have gradients that do not last read as they arrive, before a pass of a recorded step."""

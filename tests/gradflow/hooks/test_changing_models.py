@@ -266,3 +266,22 @@ def test_a_run_resumes_with_a_model_that_has_changed_since(tmp_path, change):
         again.step()
         tracer.end_epoch()
     again.compare(gradflow.open_run(tmp_path / "run"), range(3))
+
+
+@pytest.mark.parametrize("hooked", [False, True])
+def test_a_module_that_goes_between_two_accumulated_passes_leaves_no_rows(tmp_path, hooked):
+    """Without an optimizer: its weights were measured before it went."""
+    model = network()
+    if hooked:  # its gradients are read as they arrive
+        model[1].branch.weight.register_post_accumulate_grad_hook(lambda parameter: None)
+    with gradflow.Tracer(model, tmp_path / "run") as tracer:
+        model(batch(0)).square().mean().backward()
+        model[1] = nn.Identity()
+        model(batch(1)).square().mean().backward()
+        expected = {name: float(one.grad.norm()) for name, one in model.named_parameters()}
+        tracer.step()
+        tracer.end_epoch()
+    rows = gradflow.open_run(tmp_path / "run").parameters.set_index("parameter")
+    assert rows.backward_gradient_norm.to_dict() == pytest.approx(expected, rel=1e-9)
+    assert rows.gradient_norm.to_dict() == pytest.approx(expected, rel=1e-9)
+    assert rows.update_norm.to_dict() == dict.fromkeys(expected, 0.0)
