@@ -24,6 +24,9 @@ _OPTIMIZER_FILE = inspect.getfile(torch.optim.Optimizer)
 # the first, sharpness-aware minimization and Opacus the next two, torch's ZeRO the fourth.
 _INNER = ("optimizer", "base_optimizer", "original_optimizer", "optim", "_optimizer")
 
+# A group of an optimizer: what is known of it, and its parameters.
+Place = tuple[UpdatedBy, list[torch.Tensor]]
+
 
 class Optimizers:
     """Follows the steps of one or several optimizers that update one model.
@@ -57,6 +60,7 @@ class Optimizers:
         self._labels = _labels([chain[0] for chain in self._chains])
         self._stepped: set[int] = set()
         self._names: dict[int, str] = {}
+        self._places: dict[int, list[Place]] = {}
         self._stepping = False
         self._handles: list[RemovableHandle] = []
 
@@ -92,6 +96,7 @@ class Optimizers:
         if self._stepped:
             self._stepped.clear()
             self._on_end()
+            self._places.clear()
 
     def skip(self, optimizer: object) -> None:
         """Count a step of `optimizer` that its scaler left out; may end the step."""
@@ -103,19 +108,27 @@ class Optimizers:
     def updated_by(self) -> dict[str, UpdatedBy]:
         """Where each parameter of the model is updated, by its name."""
         found: dict[int, UpdatedBy] = {}
-        for label, chain in zip(self._labels, self._chains, strict=True):
-            for number, group in enumerate(chain[0].param_groups):
-                # Fused optimizers may keep the rate in a tensor, on the device: reading it waits.
-                rate = group.get("lr")
-                known = None if rate is None or isinstance(rate, torch.Tensor) else float(rate)
-                here = UpdatedBy(label, number, known)
-                for parameter in group["params"]:
+        for index in range(len(self._chains)):
+            # A scheduler may have changed the rate of one that has stepped, before the step ends.
+            places = self._places[index] if index in self._places else self._places_of(index)
+            for here, parameters in places:
+                for parameter in parameters:
                     found.setdefault(id(parameter), here)
         nowhere = UpdatedBy(NO_OPTIMIZER)
         return {
             name: found.get(id(parameter), nowhere)
             for name, parameter in named_parameters(self._model)
         }
+
+    def _places_of(self, index: int) -> list[Place]:
+        """The groups of an optimizer with their learning rates at present."""
+        places: list[Place] = []
+        for number, group in enumerate(self._chains[index][0].param_groups):
+            # Fused optimizers may keep the rate in a tensor, on the device: reading it waits.
+            rate = group.get("lr")
+            known = None if rate is None or isinstance(rate, torch.Tensor) else float(rate)
+            places.append((UpdatedBy(self._labels[index], number, known), group["params"]))
+        return places
 
     def _hooks_of(self, index: int) -> tuple[Callable[..., Any], Callable[..., None]]:
         waiting: list[Callable[[], None]] = []
@@ -155,6 +168,7 @@ class Optimizers:
         """Begin the step of an optimizer; return the names of the parameters to measure."""
         if index in self._stepped:
             self.end_step()  # it steps again before the others have
+        self._places[index] = self._places_of(index)
         self._on_begin(optimizer, not self._stepped)
         return self._names_for(index)
 

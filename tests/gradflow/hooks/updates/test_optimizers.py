@@ -352,6 +352,26 @@ def test_each_parameter_says_where_it_is_updated_and_how_fast(tmp_path):
     assert (rows[rows.parameter == "0.bias"].gradient_norm > 0).all()
 
 
+@pytest.mark.parametrize("turns", [[0, 1, 0, 1], [0, 0, 1, 0], [1, 0, 1, 1]])
+def test_the_learning_rate_is_that_of_the_step_though_a_scheduler_follows_it(tmp_path, turns):
+    """The step of one of two ends at the next forward pass: its scheduler has stepped by then."""
+    model = network()
+    optimizers = two(model)
+    schedulers = [torch.optim.lr_scheduler.ExponentialLR(one, 0.5) for one in optimizers]
+    used = []
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizers) as tracer:
+        for turn, x in zip(turns, batches(4), strict=True):
+            model.zero_grad()
+            model(x).square().mean().backward()
+            used.append(optimizers[turn].param_groups[0]["lr"])
+            optimizers[turn].step()
+            schedulers[turn].step()
+        tracer.end_epoch()
+    rows = gradflow.open_run(tmp_path / "run").parameters.set_index(["step", "parameter"])
+    found = [rows.learning_rate[s, f"{2 * turn}.weight"] for s, turn in enumerate(turns)]
+    assert found == used
+
+
 def test_without_an_optimizer_it_is_not_said_where_parameters_are_updated(tmp_path):
     model = network()
     with gradflow.Tracer(model, tmp_path / "run") as tracer:
