@@ -7,7 +7,7 @@ them for the cosine.
 """
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -38,18 +38,20 @@ class ParameterRecorder:
     alone or for all not measured yet, `after_update` when the step has ended, and then `end_step`,
     also if the step is not recorded. Nothing is read back from a device other than the CPU.
 
+    `is_recording` says whether what happens now belongs to a recorded step; by default it does.
+
     Fields:
         backward: the gradients as backward leaves them.
         gradients_were_missed: whether a backward pass of the step filled gradients of which none
             could be read.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, is_recording: Callable[[], bool] = lambda: True) -> None:
         self._model = model
         self._all = dict(named_parameters(model))
         self._sharded = {name for name, parameter in self._all.items() if is_sharded(parameter)}
         self.backward = BackwardGradients(
-            lambda name: name not in self._measured, self._keep_weight_of
+            lambda name: name not in self._measured and is_recording(), self._keep_weight_of
         )
         self.gradients_were_missed = False
         self._weights: dict[str, Tensor] = {}

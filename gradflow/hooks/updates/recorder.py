@@ -43,7 +43,9 @@ class UpdateRecorder:
         is_followed: Callable[[], bool],
         on_end: Callable[[], None],
     ) -> None:
-        self.parameters = ParameterRecorder(unwrapped(model)[0])
+        self.parameters = ParameterRecorder(
+            unwrapped(model)[0], is_recording=lambda: record() is not None
+        )
         self._model = model
         self._record = record
         self._is_followed = is_followed
@@ -91,7 +93,12 @@ class UpdateRecorder:
             self._optimizers.end_step()
 
     def begin_step(self) -> None:
-        """Measure the weights, if no optimizer will show when they are updated."""
+        """Measure the weights, if no optimizer will show when they are updated.
+
+        In a step that is not recorded, the parameters have no hooks.
+        """
+        if self._record() is None:
+            self.parameters.backward.detach()
         if self._optimizers is None:
             self._begin(keep_weights=True)
 

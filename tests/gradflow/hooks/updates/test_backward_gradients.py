@@ -235,6 +235,50 @@ def test_hooks_come_off_and_those_of_the_user_keep_their_order(tmp_path):
     assert order == ["first", "second"] * 2
 
 
+@pytest.mark.parametrize("hooked", [False, True])
+def test_a_paused_pass_counts_as_added_whether_gradients_are_read_as_they_arrive_or_not(
+    tmp_path, hooked
+):
+    model, x = network(), batches(1)[0]
+    if hooked:
+        for parameter in model.parameters():
+            parameter.register_post_accumulate_grad_hook(lambda parameter: None)
+    left = gradients_beside(model, x)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer) as tracer:
+        model(x).square().mean().backward()
+        with tracer.paused():
+            model(x).square().mean().backward()
+        optimizer.step()
+        tracer.end_epoch()
+    rows = gradflow.open_run(tmp_path / "run").parameters.set_index("parameter")
+    assert rows.backward_gradient_norm.to_dict() == pytest.approx(left, rel=1e-9)
+    assert rows.clipping_factor.tolist() == pytest.approx([2.0] * len(rows), rel=1e-9)
+
+
+def test_steps_that_are_not_recorded_have_no_hooks_on_parameters(tmp_path):
+    """Those of parameters that a pass left without a gradient, and of those with hooks."""
+    model, hooks, expected = network(), [], []
+    model[0].weight.register_post_accumulate_grad_hook(lambda parameter: None)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer, schedule=2) as tracer:
+        for x in batches(4):
+            model[2](torch.ones(2, 6, dtype=torch.float64)).sum().backward()
+            optimizer.zero_grad()
+            expected.append(gradients_beside(model, x))
+            model(x).square().mean().backward()
+            hooks.append([len(one._post_accumulate_grad_hooks or ()) for one in model.parameters()])
+            optimizer.step()
+            optimizer.zero_grad()
+        tracer.end_epoch()
+    assert hooks[1] == hooks[3] == [1, 0, 0, 0]
+    assert hooks[2][0] == 2
+    rows = gradflow.open_run(tmp_path / "run").parameters.set_index(["step", "parameter"])
+    for step in (0, 2):
+        found = rows.loc[step].backward_gradient_norm.to_dict()
+        assert found == pytest.approx(expected[step], rel=1e-9)
+
+
 def test_where_there_is_never_a_gradient_weights_and_updates_are_recorded(tmp_path):
     """Evolution strategies: only forward passes, and weights that move."""
     model, moved = network(), []
