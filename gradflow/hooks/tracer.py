@@ -164,6 +164,7 @@ class Tracer:
             record=lambda: self._observer.step_record,
             is_followed=lambda: self._steps.wants(self._step + 1),
             on_end=self._end_step,
+            is_paused=lambda: self._observer.pauses > 0,
         )
         self._uncompiled = UncompiledSteps()
         self._selection = observe

@@ -30,6 +30,7 @@ class UpdateRecorder:
         record: returns the record of the step under way; None if it is not recorded.
         is_followed: returns whether the next step is recorded.
         on_end: called when the optimizers have ended a step.
+        is_paused: returns whether passes that run now are not part of the step.
 
     Raises `TracingError` if a scaler is given without an optimizer.
     """
@@ -42,14 +43,16 @@ class UpdateRecorder:
         record: Callable[[], StepRecord | None],
         is_followed: Callable[[], bool],
         on_end: Callable[[], None],
+        is_paused: Callable[[], bool] = lambda: False,
     ) -> None:
         self.parameters = ParameterRecorder(
-            unwrapped(model)[0], is_recording=lambda: record() is not None
+            unwrapped(model)[0], lambda: record() is not None and not is_paused()
         )
         self._model = model
         self._record = record
         self._is_followed = is_followed
         self._on_end = on_end
+        self._is_paused = is_paused
         self._without_update = False
         self._optimizers = None if optimizer is None else self._follow(optimizer)
         self._scaler: ScalerObserver | None = None
@@ -115,7 +118,9 @@ class UpdateRecorder:
     def backward_begins(self) -> Callable[[], None] | None:
         """Return what measures the gradients once the backward pass now running has ended."""
         record = self._record()
-        return None if record is None else partial(self._backward_ended, record)
+        if record is None or self._is_paused():
+            return None
+        return partial(self._backward_ended, record)
 
     def begin_without_update(self) -> None:
         """Measure all parameters as they are, if nothing shows when the update is made."""
