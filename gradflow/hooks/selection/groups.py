@@ -131,16 +131,22 @@ class _Rows:
         self._names = list(codes)
 
     def of(self, names: dict[str, None]) -> tuple[np.ndarray, Columns]:
-        """Return the rows named in `names`, of a layer all its calls: place of the step, columns.
+        """Return the rows named in `names`: place of the step, columns.
 
-        Columns that the table has not are empty.
+        Of a layer these are all its calls, and of each all its tensors. Columns that the table has
+        not are empty.
         """
-        named = np.array([name.partition("#")[0] in names for name in self._names], dtype=bool)
+        named = np.array([_module_of(name) in names for name in self._names], dtype=bool)
         chosen = named[self._codes] if len(named) else np.zeros(0, dtype=bool)
         empty: np.ma.MaskedArray[Any, Any] = np.ma.array([], dtype=float)
         found: Columns = defaultdict(lambda: empty)
         found |= {name: column[chosen] for name, column in self._columns.items() if name in _USED}
         return self._places[chosen], found
+
+
+def _module_of(row: str) -> str:
+    """The module's name in that of a row, as `lstm` in `lstm[1][0]` and `lstm#2[1][0]`."""
+    return row.partition("[")[0].partition("#")[0]
 
 
 _USED = (

@@ -92,7 +92,8 @@ GROUPS = Table(
         Quantity(
             "layers",
             "layers",
-            "number of its layers that ran; a block and a layer in it count as two",
+            "number of its layers that ran, by their rows: each call counts, each tensor of an "
+            "output that is observed, and a block beside the layers in it",
             dtype="int32",
         ),
         Quantity("output_norm", "unit of x", "root of the sum over them of norm^2 of the output"),

@@ -170,6 +170,38 @@ def test_calls_of_a_layer_belong_to_its_group_and_their_nonfinite_values_are_cou
     assert row.nonfinite == run.activations.nonfinite.sum() + run.gradients.nonfinite.sum() > 0
 
 
+@pytest.mark.parametrize(("outputs", "tensors"), [("first", 1), ("all", 3)])
+def test_further_tensors_of_outputs_belong_to_the_group_of_their_layer(tmp_path, outputs, tensors):
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lstm, self.lstm_head = nn.LSTM(4, 4), nn.Linear(4, 2)
+            self.seen = []
+
+        def forward(self, x):
+            for _ in range(2):
+                x, (hidden, cell) = self.lstm(x)
+                self.seen.append((x, hidden, cell))
+            return self.lstm_head(hidden + cell)
+
+    torch.manual_seed(0)
+    model = Twice().double()
+    x = torch.randn(3, 2, 4, dtype=torch.float64)
+    with gradflow.Tracer(
+        model, tmp_path / "run", groups={"one": "lstm"}, outputs=outputs
+    ) as tracer:
+        loss = model(x).square().sum()
+        loss.backward(retain_graph=True)
+        tracer.step()
+    chosen = [tensor for call in model.seen for tensor in call[:tensors]]
+    gradients = torch.autograd.grad(loss, chosen, allow_unused=True)
+    (row,) = gradflow.open_run(tmp_path / "run").groups.itertuples()
+    assert row.layers == len(chosen)
+    assert row.output_norm == pytest.approx(root(one.detach() for one in chosen), rel=1e-6)
+    used = [one for one in gradients if one is not None]
+    assert row.output_gradient_norm == pytest.approx(root(used), rel=1e-6)
+
+
 def test_a_model_that_is_a_single_layer(tmp_path):
     model = nn.Linear(2, 2)
     with gradflow.Tracer(model, tmp_path / "run", groups={"one": nn.Linear}) as tracer:
