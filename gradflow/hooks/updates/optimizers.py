@@ -35,9 +35,10 @@ class Optimizers:
         given: a torch optimizer, a wrapper that leads to one, or several in a list or mapping.
         model: the model as the training calls it, with what wraps it.
         on_begin: called when an optimizer begins its step, with the optimizer, and whether it is
-            the first in this step.
+            the first in this step; returns whether the gradients of the step are wanted.
         on_gradients: called once it has its gradients, with the names of the parameters it has
-            (None: all of the model's): at once, or after the first call of a closure given to it.
+            (None: all of the model's), if they are wanted: at once, or after the first call of a
+            closure given to it.
         on_end: called when the step has ended.
 
     Raises `TracingError` if something given does not lead to a torch optimizer.
@@ -47,7 +48,7 @@ class Optimizers:
         self,
         given: Any,
         model: nn.Module,
-        on_begin: Callable[[Optimizer, bool], None],
+        on_begin: Callable[[Optimizer, bool], bool],
         on_gradients: Callable[[Collection[str] | None], None],
         on_end: Callable[[], None],
     ) -> None:
@@ -61,7 +62,7 @@ class Optimizers:
         self._stepped: set[int] = set()
         self._names: dict[int, str] = {}
         self._places: dict[int, list[Place]] = {}
-        self._stepping = False
+        self._stepping: int | None = None
         self._handles: list[RemovableHandle] = []
 
     def __contains__(self, optimizer: object) -> bool:
@@ -97,12 +98,14 @@ class Optimizers:
             self._stepped.clear()
             self._on_end()
             self._places.clear()
+            self._names.clear()
 
     def skip(self, optimizer: object) -> None:
         """Count a step of `optimizer` that its scaler left out; may end the step."""
         index = self._index_of(optimizer)
         if index is not None:
-            self._on_gradients(self._begins(index, self._chains[index][0]))
+            if self._begins(index, self._chains[index][0]):
+                self._on_gradients(self._names_for(index))
             self._has_stepped(index)
 
     def updated_by(self) -> dict[str, UpdatedBy]:
@@ -140,8 +143,11 @@ class Optimizers:
         def begins(optimizer: Optimizer, args: Any, kwargs: Any) -> Any:
             if _depth(self._chains[index]) > 1:
                 return None
-            self._stepping = True
-            waiting[:] = [partial(self._on_gradients, self._begins(index, optimizer))]
+            self._stepping = index
+            waiting.clear()
+            if not self._begins(index, optimizer):
+                return None
+            waiting.append(partial(self._on_gradients, self._names_for(index)))
             with_closure = _then(args, kwargs, receives)
             if with_closure is None:
                 receives()
@@ -151,7 +157,7 @@ class Optimizers:
             if _depth(self._chains[index]) > 1:
                 return
             receives()  # a closure that was not called
-            self._stepping = False
+            self._stepping = None
             self._has_stepped(index)
 
         # If the optimizer's step is compiled, these run in Python all the same.
@@ -164,13 +170,14 @@ class Optimizers:
                 return index
         return None
 
-    def _begins(self, index: int, optimizer: Optimizer) -> Collection[str] | None:
-        """Begin the step of an optimizer; return the names of the parameters to measure."""
+    def _begins(self, index: int, optimizer: Optimizer) -> bool:
+        """Begin the step of an optimizer; return whether its gradients are wanted."""
         if index in self._stepped:
             self.end_step()  # it steps again before the others have
-        self._places[index] = self._places_of(index)
-        self._on_begin(optimizer, not self._stepped)
-        return self._names_for(index)
+        wanted = self._on_begin(optimizer, not self._stepped)
+        if wanted:
+            self._places[index] = self._places_of(index)
+        return wanted
 
     def _has_stepped(self, index: int) -> None:
         self._stepped.add(index)
@@ -189,7 +196,7 @@ class Optimizers:
         """
         if len(self._chains) == 1:
             return None
-        if not self._stepped:
+        if not self._stepped or not self._names:
             self._names = {id(p): name for name, p in named_parameters(self._model)}
         mine = _parameters_of(self._chains[index][0])
         own = {self._names[id(p)] for p in mine if id(p) in self._names}
@@ -201,8 +208,10 @@ class Optimizers:
     def _forward_begins(self, module: nn.Module, args: Any) -> None:
         if torch.compiler.is_compiling():
             return  # a model compiled in place; the hook of a wrapper runs in Python
-        # An optimizer that calls a closure runs the model within its step.
-        if self._stepping or not self._stepped:
+        # An optimizer that calls a closure runs the model within its step, which may have failed.
+        if self._stepping is not None and not _depth(self._chains[self._stepping]):
+            self._stepping = None
+        if self._stepping is not None or not self._stepped:
             return
         listed = set(module._forward_pre_hooks)
         self.end_step()

@@ -141,6 +141,10 @@ class ParameterRecorder:
             if previous_norm is not None and name in self._sharded:
                 row["previous_gradient_norm"] = previous_norm
 
+    def let_go_of_gradients(self) -> None:
+        """Keep no gradient of an earlier step: neither this step nor the next one is recorded."""
+        self._previous.let_go()
+
     @torch.no_grad()
     def _keep_weight_of(self, name: str, parameter: Tensor) -> None:
         """Measure a weight when its first gradient arrives: a hook may be about to change it."""

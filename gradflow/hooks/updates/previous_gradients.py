@@ -57,6 +57,11 @@ class PreviousGradients:
         self._kept = {name: one for name, one in self._kept.items() if name in parameters}
         self._decide_on_copies(parameters)
 
+    def let_go(self) -> None:
+        """In place of `begin_step` and `measure`, if no gradient is compared or kept."""
+        self._kept = {}
+        self._watched = {}
+
     def measure(
         self, parameters: Mapping[str, Tensor], *, compare: bool, keep: bool
     ) -> dict[str, GradientMeasures]:

@@ -54,6 +54,7 @@ class UpdateRecorder:
         self._on_end = on_end
         self._is_paused = is_paused
         self._without_update = False
+        self._is_recorded = False
         self._optimizers = None if optimizer is None else self._follow(optimizer)
         self._scaler: ScalerObserver | None = None
         if scaler is not None:
@@ -100,7 +101,8 @@ class UpdateRecorder:
 
         In a step that is not recorded, the parameters have no hooks.
         """
-        if self._record() is None:
+        self._is_recorded = self._record() is not None
+        if not self._is_recorded:
             self.parameters.backward.detach()
         if self._optimizers is None:
             self._begin(keep_weights=True)
@@ -154,12 +156,19 @@ class UpdateRecorder:
     def _begin(self, *, keep_weights: bool) -> None:
         self.parameters.begin_update(record=self._record() is not None, keep_weights=keep_weights)
 
-    def _measure_gradients(self, names: Collection[str] | None) -> None:
-        self.parameters.measure_gradients(
-            names, record=self._record() is not None, keep_gradients=self._is_followed()
-        )
+    def _are_gradients_wanted(self) -> bool:
+        """Whether this step is recorded, also while it is paused, or the next one is."""
+        return self._is_recorded or self._is_followed()
 
-    def _optimizer_begins(self, optimizer: Optimizer, first: bool) -> None:
+    def _measure_gradients(self, names: Collection[str] | None) -> None:
+        if self._are_gradients_wanted():
+            self.parameters.measure_gradients(
+                names, record=self._record() is not None, keep_gradients=self._is_followed()
+            )
+        else:
+            self.parameters.let_go_of_gradients()
+
+    def _optimizer_begins(self, optimizer: Optimizer, first: bool) -> bool:
         record = self._record()
         if self._scaler is not None:
             self._scaler.note_step()
@@ -169,6 +178,10 @@ class UpdateRecorder:
                 record.skipped = record.skipped if found_inf is None else found_inf
         if first:
             self._begin(keep_weights=not self._without_update)
+        wanted = self._are_gradients_wanted()
+        if first and not wanted:
+            self.parameters.let_go_of_gradients()
+        return wanted
 
     def _step_is_skipped(self, optimizer: object) -> None:
         """The scaler did not call the optimizer: its step counts, and is marked."""

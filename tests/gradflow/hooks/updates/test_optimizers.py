@@ -1,6 +1,7 @@
 """Steps of wrapped and of several optimizers, beside weights and gradients taken by hand."""
 
 import copy
+import math
 import pickle
 
 import pytest
@@ -10,6 +11,8 @@ from torch import nn
 import gradflow
 from gradflow.errors import TracingError
 from gradflow.hooks.updates.optimizers import hooked_optimizers
+from gradflow.hooks.updates.previous_gradients import PreviousGradients
+from gradflow.hooks.wrappers import named_parameters
 
 
 def network():
@@ -370,6 +373,85 @@ def test_the_learning_rate_is_that_of_the_step_though_a_scheduler_follows_it(tmp
     rows = gradflow.open_run(tmp_path / "run").parameters.set_index(["step", "parameter"])
     found = [rows.learning_rate[s, f"{2 * turn}.weight"] for s, turn in enumerate(turns)]
     assert found == used
+
+
+@pytest.mark.parametrize("fails_in", ["closure", "step"])
+def test_after_a_step_that_failed_a_forward_pass_ends_the_next_one(tmp_path, fails_in):
+    model = network()
+    optimizers = two(model)
+
+    def fail(*_):
+        raise ValueError("a bad batch")
+
+    first, second = batches(2)
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizers) as tracer:
+        model(first).square().mean().backward()
+        optimizers[1].step()
+        if fails_in == "step":
+            hook = optimizers[0].register_step_pre_hook(fail)
+        with pytest.raises(ValueError, match="bad batch"):
+            optimizers[0].step(fail if fails_in == "closure" else None)
+        if fails_in == "step":
+            hook.remove()
+        assert tracer.steps == 0
+        model(second)
+        assert tracer.steps == 1
+
+
+def test_a_forward_pass_in_a_closure_ends_no_step(tmp_path):
+    model = network()
+    first, last = two(model)
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=[first, last]) as tracer:
+        for x in batches(3):
+
+            def closure(x=x):
+                model.zero_grad()
+                loss = model(x).square().mean()
+                loss.backward()
+                return loss
+
+            first.step(closure)
+            last.step(closure)
+        tracer.end_epoch()
+        assert tracer.steps == 3
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+def test_steps_far_from_a_recorded_one_look_at_no_parameter(tmp_path, monkeypatch, count):
+    """Neither they nor the step after them is recorded: in a large model the looking costs."""
+    model, looked = network(), []
+    parameters = list(model.parameters())
+    optimizers = [torch.optim.SGD(parameters[k::count], lr=0.1) for k in range(count)]
+    tracer = gradflow.Tracer(
+        model, tmp_path / "run", optimizer=optimizers, schedule=lambda step: step in (0, 1, 5)
+    )
+    for path, original in (
+        ("optimizers.named_parameters", named_parameters),
+        ("parameters.named_parameters", named_parameters),
+        ("parameters.PreviousGradients.measure", PreviousGradients.measure),
+    ):
+
+        def looking(*given, original=original, **options):
+            looked.append(tracer.steps)
+            return original(*given, **options)
+
+        monkeypatch.setattr(f"gradflow.hooks.updates.{path}", looking)
+    gradients = []
+    with tracer:
+        for x in batches(8):
+            model.zero_grad()
+            model(x).square().mean().backward()
+            gradients.append(model[0].weight.grad.clone().flatten())
+            for one in optimizers:
+                one.step()
+        tracer.end_epoch()
+    assert set(looked) == {0, 1, 4, 5}
+    rows = gradflow.open_run(tmp_path / "run").parameters
+    found = rows[rows.parameter == "0.weight"].set_index("step").gradient_cosine
+    assert math.isnan(found[0])
+    for step in (1, 5):
+        expected = torch.cosine_similarity(gradients[step - 1], gradients[step], dim=0)
+        assert found[step] == pytest.approx(float(expected), rel=1e-5)
 
 
 def test_without_an_optimizer_it_is_not_said_where_parameters_are_updated(tmp_path):
