@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.autograd import Variable
 
+from gradflow.hooks.after_pass import call_after_pass
 from gradflow.hooks.records import StepRecord
 
 
@@ -72,7 +73,7 @@ class BackwardPasses:
             self.left_out += not found
             then = self.on_filling() if fills and self.on_filling is not None else None
             if then is not None:
-                _call_after_pass(then)
+                call_after_pass(then)
         return self._belongs[task]
 
     def summary(self) -> dict[str, int]:
@@ -121,17 +122,6 @@ class BackwardPasses:
     def _ended(self, task: int) -> None:
         for function in self._waiting.pop(task, ()):
             function()
-
-
-def _call_after_pass(function: Callable[[], None], rounds: int = 2) -> None:
-    """Call `function` when all that others do at the end of the running backward pass is done.
-
-    DDP and FSDP2 average gradients in calls that they queue while the pass runs, some in a call
-    that an earlier one queues. The queue runs in order: this one queues itself again, behind
-    these.
-    """
-    then = function if rounds == 0 else partial(_call_after_pass, function, rounds - 1)
-    Variable._execution_engine.queue_callback(then)
 
 
 def _accumulator(parameter: torch.Tensor) -> Any:

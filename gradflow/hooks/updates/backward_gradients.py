@@ -1,12 +1,13 @@
 """The norms of the parameters' gradients as backward left them, before anything changes them.
 
-They are read once a backward pass has ended, all together. A parameter that lets go of its
+They are read once a backward pass has ended, all together. That a pass runs shows at the first
+gradient that arrives, whether or not it reaches an observed layer. A parameter that lets go of its
 gradient within the pass, because a hook on it makes the update, has its gradient read as it
 arrives: by a hook that runs before those of the user.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 import torch
@@ -14,6 +15,8 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.utils.hooks import RemovableHandle
 
+from gradflow.hooks.after_pass import call_after_pass
+from gradflow.hooks.processes.tensors import is_sharded
 from gradflow.hooks.reduction import cpu
 from gradflow.hooks.reduction.by_torch import sum_dtype
 from gradflow.hooks.updates.previous_gradients import dense_gradient, norm_of
@@ -26,6 +29,7 @@ class BackwardGradients:
     `on_arrival` is called with name and parameter, before a hook of the user can make the update.
 
     Fields:
+        on_pass: called within each pass; what it returns is called when the pass has ended.
         norms: by parameter, as the last backward pass of the step has left its gradient.
         taken: the parameters whose gradient was gone again when that pass ended.
         missed: the parameters whose gradients have come and gone unseen, in any step.
@@ -34,6 +38,7 @@ class BackwardGradients:
     def __init__(
         self, is_wanted: Callable[[str], bool], on_arrival: Callable[[str, Tensor], None]
     ) -> None:
+        self.on_pass: Callable[[], Callable[[], None] | None] = lambda: None
         self.norms: dict[str, Tensor | float] = {}
         self.taken: set[str] = set()
         self.missed: set[str] = set()
@@ -41,7 +46,9 @@ class BackwardGradients:
         self._on_arrival = on_arrival
         self._arrived: set[str] = set()
         self._reading = False
-        self._arrivals: dict[str, tuple[Parameter, RemovableHandle]] = {}
+        self._pass_noticed = -1
+        self._loose: set[str] = set()
+        self._hooks: dict[str, tuple[Parameter, RemovableHandle]] = {}
 
     def begin_step(self) -> None:
         """Forget the norms of the step before."""
@@ -51,19 +58,22 @@ class BackwardGradients:
         self._reading = False
 
     def follow_arrivals(self, parameters: Mapping[str, Parameter]) -> None:
-        """Have gradients read as they arrive in this step: of those that may not keep them.
+        """Notice passes in this step, and read as they arrive the gradients that may not last.
 
-        These are parameters with hooks, and those that were seen without a gradient after a pass.
+        These are of parameters with hooks, and of those seen without a gradient after a pass.
         """
         self._reading = True
         for name, parameter in parameters.items():
-            known = self._arrivals.get(name)
-            if known is not None and known[0] is parameter:
-                continue
-            if known is not None:
-                self._arrivals.pop(name)[1].remove()
-            if name in self.missed or _has_hooks(parameter):
-                self._arrivals[name] = (parameter, self._hook_on(name, parameter))
+            known = self._hooks.get(name)
+            if known is not None and known[0] is not parameter:
+                self._remove_hook(name)
+                known = None
+            if name in self.missed or _has_hooks(parameter, known[1] if known else None):
+                self._loose.add(name)
+            elif is_sharded(parameter):
+                continue  # autograd fills another tensor
+            if known is None:
+                self._hooks[name] = (parameter, self._hook_on(name, parameter))
 
     def pass_ended(self, parameters: Mapping[str, Parameter]) -> None:
         """Read the gradients of `parameters` after a backward pass."""
@@ -72,7 +82,7 @@ class BackwardGradients:
         self.norms |= dict(zip(present, found, strict=True))
         absent = parameters.keys() - present.keys()
         self.taken = (self.taken - present.keys()) | (absent & self._arrived)
-        self.missed |= absent - self._arrivals.keys()
+        self.missed |= absent - self._loose
         for name in absent - self.taken:
             self.norms.pop(name, None)  # it was zeroed after an earlier pass
         self._arrived.clear()
@@ -81,20 +91,27 @@ class BackwardGradients:
         """Forget the parameters that the model no longer has: those not among `names`."""
         for name in self.norms.keys() - names:
             del self.norms[name]
-        for name in self._arrivals.keys() - names:
-            self._arrivals.pop(name)[1].remove()
+        for name in self._hooks.keys() - names:
+            self._remove_hook(name)
         self.taken &= names
         self._arrived &= names
 
     def detach(self) -> None:
         """Take the hooks off the parameters."""
-        for _, handle in self._arrivals.values():
-            handle.remove()
-        self._arrivals.clear()
+        for name in list(self._hooks):
+            self._remove_hook(name)
+
+    def _remove_hook(self, name: str) -> None:
+        self._loose.discard(name)
+        if name in self._hooks:
+            self._hooks.pop(name)[1].remove()
 
     def _hook_on(self, name: str, parameter: Parameter) -> RemovableHandle:
         def arrived(parameter: Tensor) -> None:
-            if self._reading and parameter.grad is not None and self._is_wanted(name):
+            if not self._reading:
+                return
+            self._notice_pass()
+            if name in self._loose and parameter.grad is not None and self._is_wanted(name):
                 self.norms[name] = norm_of(dense_gradient(parameter.grad))
                 self._arrived.add(name)
                 self._on_arrival(name, parameter)
@@ -105,6 +122,14 @@ class BackwardGradients:
         others = [(key, hooks.pop(key)) for key in list(hooks) if key != handle.id]
         hooks.update(others)
         return handle
+
+    def _notice_pass(self) -> None:
+        task = torch._C._current_graph_task_id()
+        if task not in (-1, self._pass_noticed):
+            self._pass_noticed = task
+            then = self.on_pass()
+            if then is not None:
+                call_after_pass(then)
 
 
 def norms_of(tensors: Sequence[Tensor]) -> list[Tensor | float]:
@@ -124,9 +149,6 @@ def norms_of(tensors: Sequence[Tensor]) -> list[Tensor | float]:
     return [one for one in found if one is not None]
 
 
-def _has_hooks(parameter: Parameter) -> bool:
-    hooks: tuple[Collection[object] | None, ...] = (
-        parameter._post_accumulate_grad_hooks,
-        parameter._backward_hooks,
-    )
-    return any(hooks)
+def _has_hooks(parameter: Parameter, ours: RemovableHandle | None) -> bool:
+    after: Mapping[int, object] = parameter._post_accumulate_grad_hooks or {}
+    return bool(parameter._backward_hooks) or len(after) > (ours is not None)

@@ -53,6 +53,8 @@ class UpdateRecorder:
         self._is_followed = is_followed
         self._on_end = on_end
         self._is_paused = is_paused
+        self.parameters.backward.on_pass = self.backward_begins
+        self._passes: set[int] = set()
         self._without_update = False
         self._is_recorded = False
         self._optimizers = None if optimizer is None else self._follow(optimizer)
@@ -118,10 +120,14 @@ class UpdateRecorder:
             self.parameters.measure_weights(keep=True)
 
     def backward_begins(self) -> Callable[[], None] | None:
-        """Return what measures the gradients once the backward pass now running has ended."""
-        record = self._record()
-        if record is None or self._is_paused():
+        """Return what measures the gradients once the backward pass now running has ended.
+
+        None if the pass is not recorded, or this has been called within it before.
+        """
+        record, task = self._record(), torch._C._current_graph_task_id()
+        if record is None or self._is_paused() or task in self._passes:
             return None
+        self._passes.add(task)
         return partial(self._backward_ended, record)
 
     def begin_without_update(self) -> None:
@@ -140,6 +146,7 @@ class UpdateRecorder:
             )
             record.updated_by = self._optimizers.updated_by() if self._optimizers else {}
         self.parameters.end_step()
+        self._passes.clear()
 
     def _backward_ended(self, record: StepRecord) -> None:
         if record is self._record():

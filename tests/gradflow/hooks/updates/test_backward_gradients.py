@@ -279,6 +279,23 @@ def test_steps_that_are_not_recorded_have_no_hooks_on_parameters(tmp_path):
         assert found == pytest.approx(expected[step], rel=1e-9)
 
 
+def test_hooks_that_take_gradients_from_a_later_step_on(tmp_path):
+    model, expected = network(), []
+    with gradflow.Tracer(model, tmp_path / "run") as tracer:
+        for step, x in enumerate(batches(3)):
+            if step == 1:
+                update_in_hooks(model)
+            expected.append(gradients_beside(model, x))
+            model(x).square().mean().backward()
+            tracer.step()
+            model.zero_grad()
+        tracer.end_epoch()
+    rows = gradflow.open_run(tmp_path / "run").parameters.set_index(["step", "parameter"])
+    for step in range(3):
+        found = rows.loc[step].backward_gradient_norm.to_dict()
+        assert found == pytest.approx(expected[step], rel=1e-9)
+
+
 def test_where_there_is_never_a_gradient_weights_and_updates_are_recorded(tmp_path):
     """Evolution strategies: only forward passes, and weights that move."""
     model, moved = network(), []

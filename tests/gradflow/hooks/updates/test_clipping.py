@@ -232,6 +232,47 @@ def test_an_inner_pass_and_a_paused_one_leave_the_norm_of_the_steps_own(tmp_path
     hand.compare(tmp_path / "run")
 
 
+@pytest.mark.parametrize("last", ["penalty", "loss"])
+@pytest.mark.parametrize("share", ["all", "one", "unobserved layer"])
+def test_a_pass_that_reaches_no_observed_layer_counts(tmp_path, last, share):
+    """Weight decay as a loss of its own, of all weights or of one; or layers left out."""
+    model, hand = network(), ByHand()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    chosen = list(model.parameters())[: 1 if share == "one" else None]
+    observe = "0" if share == "unobserved layer" else None
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer, observe=observe) as tracer:
+        for x in batches(3):
+            loss = model(x).square().mean()
+            if share == "unobserved layer":
+                penalty = model[2](torch.ones_like(model[0](x))).square().sum()
+            else:
+                penalty = 10 * sum(one.square().sum() for one in chosen)
+            for one in (loss, penalty) if last == "penalty" else (penalty, loss):
+                one.backward()
+            hand.left.append(norms(model))
+            clip_grad_norm_(model.parameters(), 0.5)
+            hand.received.append(norms(model))
+            optimizer.step()
+            optimizer.zero_grad()
+        tracer.end_epoch()
+    hand.compare(tmp_path / "run")
+
+
+def test_observing_only_frozen_layers_leaves_both_norms(tmp_path):
+    model, hand = network(), ByHand()
+    model[0].requires_grad_(False)
+    optimizer = torch.optim.SGD(model[2].parameters(), lr=0.1)
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer, observe="0") as tracer:
+        for x in batches(2):
+            optimizer.zero_grad()
+            model(x).square().mean().backward()
+            hand.left.append(norms(model))
+            hand.received.append(norms(model))
+            optimizer.step()
+        tracer.end_epoch()
+    hand.compare(tmp_path / "run")
+
+
 @pytest.mark.parametrize("use_reentrant", [True, False])
 def test_checkpointed_segments_whose_gradients_come_in_passes_of_their_own(tmp_path, use_reentrant):
     class Checkpointed(nn.Module):
