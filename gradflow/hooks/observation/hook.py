@@ -16,20 +16,37 @@ class Observer(Protocol):
         """The record of the present step, or None if the step is not recorded."""
 
 
-class Hook:
-    """Calls `function` with the hook's arguments while `observer` has a record.
+class LeftOutOfCopies:
+    """Calls `function` with the hook's arguments; in a copy of the module it does nothing.
 
     A module's hooks are copied and pickled with the module. This hook becomes `inert` in the copy,
     so that a copied model contains neither the tracer nor its records.
+    """
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[..., None]) -> None:
+        self._function = function
+
+    def __call__(self, *args: Any) -> None:
+        """Call the function."""
+        self._function(*args)
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        return _inert_hook, ()
+
+
+class Hook(LeftOutOfCopies):
+    """Calls `function` with the hook's arguments while `observer` has a record.
 
     Compiled code contains nothing of it, and the graph does not break here.
     """
 
-    __slots__ = ("_function", "_observer")
+    __slots__ = ("_observer",)
 
     def __init__(self, observer: Observer, function: Callable[..., None]) -> None:
+        super().__init__(function)
         self._observer = observer
-        self._function = function
 
     def __call__(self, *args: Any) -> None:
         """Call the function if there is a record to fill."""
@@ -37,9 +54,6 @@ class Hook:
             return
         if self._observer.record is not None:
             self._function(*args)
-
-    def __reduce__(self) -> str | tuple[Any, ...]:
-        return _inert_hook, ()
 
 
 class ModuleHooks:

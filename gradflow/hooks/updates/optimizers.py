@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from gradflow.errors import TracingError
+from gradflow.hooks.observation.hook import LeftOutOfCopies
 from gradflow.hooks.records import NO_OPTIMIZER, UpdatedBy
 from gradflow.hooks.wrappers import named_parameters, unwrapped
 
@@ -81,7 +82,7 @@ class Optimizers:
                 self._handles.append(one.register_step_pre_hook(begins))
                 self._handles.append(one.register_step_post_hook(ends))
         if len(self._chains) > 1:
-            begins = _LeftOutOfCopies(self._forward_begins)
+            begins = LeftOutOfCopies(self._forward_begins)
             for module in self._called:
                 before = module.register_forward_pre_hook(begins, prepend=True)
                 self._handles.append(before)
@@ -219,27 +220,6 @@ class Optimizers:
         for key, hook in list(module._forward_pre_hooks.items()):
             if key not in listed and key not in module._forward_pre_hooks_with_kwargs:
                 hook(module, args)
-
-
-class _LeftOutOfCopies:
-    """A hook on the model that a copy of the model does not have: there it does nothing."""
-
-    def __init__(self, function: Callable[..., None]) -> None:
-        self._function = function
-
-    def __call__(self, *args: Any) -> None:
-        self._function(*args)
-
-    def __reduce__(self) -> str | tuple[Any, ...]:
-        return _inert_hook, ()
-
-
-def inert(*_: Any) -> None:
-    """Do nothing: this replaces the hook in a copy of the model."""
-
-
-def _inert_hook() -> Callable[..., None]:
-    return inert
 
 
 def hooked_optimizers(optimizer: Any) -> list[Optimizer]:
