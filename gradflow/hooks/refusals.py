@@ -9,6 +9,7 @@ from torch import nn
 
 from gradflow.errors import TracingError
 from gradflow.hooks.wrappers import named_modules
+from gradflow.versions import release_of
 
 # Given by name, so that the check need not import torch's distributed packages.
 _SHARDED = {"FullyShardedDataParallel"}
@@ -19,8 +20,7 @@ _OLDEST_TORCH = (2, 6)
 
 def refuse_old_torch(version: str) -> None:
     """Raise `TracingError` if torch's `version`, such as 2.5.1+cu124, is too old."""
-    found = tuple(int(part) for part in version.split(".")[:2])
-    if found < _OLDEST_TORCH:
+    if release_of(version) < _OLDEST_TORCH:
         needed = ".".join(map(str, _OLDEST_TORCH))
         raise TracingError(f"torch {version} is installed: the tracer needs {needed} or newer")
 

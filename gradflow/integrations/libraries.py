@@ -1,12 +1,12 @@
 """Imports the library of a trainer, or says which one is missing or too old."""
 
-import re
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 
 from gradflow.errors import GradflowError
+from gradflow.versions import release_of
 
 
 class LibraryError(GradflowError, ImportError):
@@ -23,7 +23,7 @@ def load_library(module: str, distribution: str, oldest: str) -> ModuleType:
         found = version(distribution)
     except PackageNotFoundError:
         raise LibraryError(f"{distribution} is not installed: {needed}") from None
-    if _numbers(found) < _numbers(oldest):
+    if release_of(found) < release_of(oldest):
         raise LibraryError(
             f"{distribution} {found} is installed, which is older than {oldest}: {needed}"
         )
@@ -44,9 +44,3 @@ def load_libraries(modules: Mapping[str, str], oldest: str) -> list[ModuleType]:
     if not found:
         raise errors[0]
     return found
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    """The release of a version, such as (2, 6, 0) of 2.6.0rc1."""
-    found = re.match(r"\d+(\.\d+)*", text)
-    return tuple(int(part) for part in found.group().split(".")) if found else ()

@@ -1,12 +1,12 @@
 """Finds the libraries of sinks, without importing them before they are used."""
 
-import re
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any
 
 from gradflow.errors import ConfigurationError
+from gradflow.versions import release_of
 
 
 def require(library: str, needed: str, *distributions: str) -> None:
@@ -25,7 +25,7 @@ def require(library: str, needed: str, *distributions: str) -> None:
             found = version(name)
         except PackageNotFoundError:
             continue
-        if _numbers(found) < _numbers(needed):
+        if release_of(found) < release_of(needed):
             raise ConfigurationError(
                 f"{library} {found} is installed, and {needed} or newer is needed: {install}"
             )
@@ -35,9 +35,3 @@ def require(library: str, needed: str, *distributions: str) -> None:
 def load(module: str) -> Any:
     """The module, imported now."""
     return import_module(module)
-
-
-def _numbers(text: str) -> tuple[int, ...]:
-    """The leading numbers of a version: 2.18.0rc1 is (2, 18, 0)."""
-    found = re.match(r"\d+(\.\d+)*", text)
-    return tuple(int(part) for part in found.group().split(".")) if found else ()
