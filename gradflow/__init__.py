@@ -3,6 +3,7 @@
 `Tracer` attaches to a model and writes a run folder; `open_run` and `open_experiment` read run
 folders as pandas data frames. `analyze` answers questions about them, `report` writes the answers
 as a report, and `check` raises an error if a training has a condition that it must not have.
+`recalibrate` and `evaluate_both` re-estimate the batch-norm statistics of any model.
 `sinks` has what else the numbers can be written to. torch is imported only when a name that needs
 it is used.
 """
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from gradflow.hooks.selection.modules import layers
     from gradflow.hooks.selection.schedules import Budget, every, first_then_every, log_spaced
     from gradflow.hooks.tracer import Tracer
+    from gradflow.recalibration.evaluation import BothStatistics, evaluate_both
+    from gradflow.recalibration.in_place import recalibrate
     from gradflow.report import CallableModule
     from gradflow.runs.reading.run import Experiment, Run, open_experiment, open_run
 
@@ -31,6 +34,9 @@ _HOME = {
     "Budget": "gradflow.hooks.selection.schedules",
     "check": "gradflow.findings.checks",
     "CheckFailedError": "gradflow.errors",
+    "BothStatistics": "gradflow.recalibration.evaluation",
+    "evaluate_both": "gradflow.recalibration.evaluation",
+    "recalibrate": "gradflow.recalibration.in_place",
     "every": "gradflow.hooks.selection.schedules",
     "first_then_every": "gradflow.hooks.selection.schedules",
     "layers": "gradflow.hooks.selection.modules",
@@ -45,6 +51,7 @@ _HOME = {
 }
 
 __all__ = [
+    "BothStatistics",
     "Budget",
     "CheckFailedError",
     "Experiment",
@@ -53,12 +60,14 @@ __all__ = [
     "__version__",
     "analyze",
     "check",
+    "evaluate_both",
     "every",
     "first_then_every",
     "layers",
     "log_spaced",
     "open_experiment",
     "open_run",
+    "recalibrate",
     "report",
     "sinks",
 ]

@@ -16,8 +16,8 @@ from gradflow.hooks.selection.schedules import DescribedSchedule, first_recorded
 from gradflow.hooks.state import resume_point
 from gradflow.hooks.tracer import Tracer
 from gradflow.probes.execution import run_probes
-from gradflow.probes.network.recalibration import batch_norms, recalibrated
 from gradflow.probes.probe import Probe
+from gradflow.recalibration.estimation import batch_norms, recalibrated
 from gradflow.runs.format.limits import restoring
 from gradflow.training import checkpoints
 from gradflow.training.epoch_probes import make_subject, needs_previous_state, requested_probes

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gradflow.data import Batch
-from gradflow.probes.network.recalibration import batch_norms
 from gradflow.probes.probe import Subject
+from gradflow.recalibration.estimation import batch_norms
 
 Weights = dict[str, Tensor]  # by parameter name
 
@@ -30,7 +30,7 @@ def batch_statistics(model: nn.Module) -> Iterator[None]:
     """Within the context, batch norms use the statistics of the batch, and update their buffers."""
     model.eval()
     try:
-        for module in batch_norms(model):
+        for module in batch_norms(model).values():
             module.train()
         yield
     finally:

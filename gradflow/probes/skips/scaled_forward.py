@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from gradflow.probes.network.blocks import Block, Rewiring
 from gradflow.probes.network.partial_forward import forward_keeping_inputs, forward_rewired
-from gradflow.probes.network.recalibration import batch_norms
+from gradflow.recalibration.estimation import batch_norms
 
 # Of each batch norm: running mean [C], running variance [C], batches tracked [].
 Statistics = list[tuple[Tensor, Tensor, Tensor]]
@@ -80,7 +80,7 @@ def re_estimate_statistics(
 
     Call it within `recalibrated(model, ())`, which restores `model` afterwards.
     """
-    norms = batch_norms(model)
+    norms = list(batch_norms(model).values())
     statistics: dict[SkipScaling, Statistics] = {
         scaling: [_statistics_of(norm) for norm in norms] for scaling in {UNSCALED, *scalings}
     }
@@ -109,5 +109,7 @@ def _statistics_of(norm: _BatchNorm) -> tuple[Tensor, Tensor, Tensor]:
 
 def use_statistics(model: nn.Module, statistics: Statistics) -> None:
     """Make the batch norms of `model` use `statistics`, and update them in training mode."""
-    for norm, (mean, variance, batches) in zip(batch_norms(model), statistics, strict=True):
+    for norm, (mean, variance, batches) in zip(
+        batch_norms(model).values(), statistics, strict=True
+    ):
         norm.running_mean, norm.running_var, norm.num_batches_tracked = mean, variance, batches

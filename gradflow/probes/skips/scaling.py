@@ -16,7 +16,6 @@ from torch.nn import functional as F
 
 from gradflow.data import Batch
 from gradflow.probes.network.blocks import Block, find_blocks, rewired
-from gradflow.probes.network.recalibration import recalibrated
 from gradflow.probes.probe import NotMeasurableError, Probe, Subject, Tables, When
 from gradflow.probes.skips.scaled_forward import (
     UNSCALED,
@@ -25,6 +24,7 @@ from gradflow.probes.skips.scaled_forward import (
     re_estimate_statistics,
     use_statistics,
 )
+from gradflow.recalibration.estimation import recalibrated
 
 ALL = "all"
 

@@ -15,8 +15,8 @@ from gradflow.probes.loss.slices import (
     RANDOM,
     filter_normalized_direction,
 )
-from gradflow.probes.network.recalibration import batch_norms
 from gradflow.probes.probe import NotMeasurableError, Subject
+from gradflow.recalibration.estimation import batch_norms
 from gradflow.runs.format.schema import TABLES
 from gradflow.runs.reading.run import open_run
 from gradflow.runs.writing.run import RunWriter
@@ -137,7 +137,7 @@ def test_sharpness_is_that_of_the_slice(networks):
 
 def test_running_statistics_are_not_used(networks, lines):
     shifted = copy.deepcopy(networks[1])
-    for module in batch_norms(shifted):
+    for module in batch_norms(shifted).values():
         module.running_mean.add_(5)
         module.running_var.mul_(100)
     table = slices.PROBE.measure(subject_of(shifted, networks[0]))["loss_slice"]

@@ -11,7 +11,7 @@ from gradflow.probes.loss.training_loss import (
     gradient_of_loss,
     mean_loss,
 )
-from gradflow.probes.network.recalibration import batch_norms
+from gradflow.recalibration.estimation import batch_norms
 
 
 def batch_of(count, seed=0, shape=(3, 8, 8)):
@@ -40,7 +40,7 @@ def test_the_loss_is_the_mean_over_all_images_with_the_statistics_of_each_batch(
 def test_only_batch_norms_are_in_training_mode():
     model = nn.Sequential(nn.BatchNorm1d(3), nn.Dropout(0.5))
     with batch_statistics(model):
-        assert batch_norms(model)[0].training
+        assert next(iter(batch_norms(model).values())).training
         assert not model[1].training
 
 

@@ -13,9 +13,9 @@ from torchvision.models.resnet import Bottleneck
 
 from gradflow.data import Batch
 from gradflow.models import build
-from gradflow.probes.network.recalibration import batch_norms
 from gradflow.probes.probe import NotMeasurableError, Subject
 from gradflow.probes.skips import scaling
+from gradflow.recalibration.estimation import batch_norms
 from gradflow.runs.writing.run import RunWriter
 
 GENERATOR = torch.Generator().manual_seed(3)
@@ -95,7 +95,7 @@ def test_a_scaled_network_equals_one_built_with_that_scale(network, targets, tab
         correct = int((twin(VALIDATION).argmax(1) == targets).sum())
         assert measured.correct == correct or (scope == "layer1.1" and pd.isna(measured.correct))
         # One pass in training mode with a plain average is the definition of re-estimation.
-        for module in batch_norms(twin):
+        for module in batch_norms(twin).values():
             module.reset_running_stats()
             module.momentum = None
         twin.train()

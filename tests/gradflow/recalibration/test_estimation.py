@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from gradflow.models import build
-from gradflow.probes.network.recalibration import batch_norms, recalibrated
+from gradflow.recalibration.estimation import batch_norms, recalibrated
 from gradflow.runs.format.schema import TABLES
 
 
@@ -53,11 +53,11 @@ def test_buffers_and_modes_are_restored_afterwards(fails):
     after, modes_after = state(model)
     assert modes == modes_after
     assert all(torch.equal(before[key], after[key]) for key in before)
-    assert all(module.momentum == 0.1 for module in batch_norms(model))
+    assert all(module.momentum == 0.1 for module in batch_norms(model).values())
 
 
 def test_a_model_without_batch_norm_has_nothing_to_recalibrate():
-    assert batch_norms(build("plain20", classes=4, norm="group", seed=0)) == []
+    assert batch_norms(build("plain20", classes=4, norm="group", seed=0)) == {}
 
 
 def test_staleness_is_the_distance_of_running_from_re_estimated_statistics():
