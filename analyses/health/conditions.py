@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 
 from analyses.health.gradients import flow_readings, shattering_reading
+from analyses.health.reach import not_updated_reading, unreached_readings
 from analyses.health.readings import LAST_STEPS, Reading
 from analyses.health.units import dead_reading, nonfinite_reading, saturation_reading
-from analyses.health.updates import noise_reading, stalled_reading
+from analyses.health.updates import clipped_reading, noise_reading, stalled_reading
 from gradflow.runs.reading.run import Run
 
 
@@ -18,6 +19,7 @@ class Thresholds:
         shattered: for the gradient's autocorrelation at the smallest recorded distance.
         dead: for the share of channels of one activation layer that are always zero.
         saturated: for the mean derivative of a bounded activation over its largest derivative.
+        clipped: for the factor that clipping multiplies the gradient with.
         stalled: for the update-to-weight ratio: a thousandth of the rule of thumb for health.
         noisy: for the gradient noise scale over the batch size.
         last_steps: the largest number of recorded steps in a median.
@@ -28,6 +30,7 @@ class Thresholds:
     shattered: float = 0.3
     dead: float = 0.5
     saturated: float = 0.1
+    clipped: float = 1e-3
     stalled: float = 1e-6
     noisy: float = 100.0
     last_steps: int = LAST_STEPS
@@ -65,6 +68,34 @@ CONDITIONS = {
         "Look at the layer named here: a division, a logarithm, a square root at zero, or a "
         "learning rate that let the weights run away.",
         "IEEE 754 (nan and infinity)",
+    ),
+    "unused": Condition(
+        "Some layers with trained parameters[ of {}] never run.",
+        "some layers with trained parameters never run",
+        "every layer with trained parameters runs",
+        "it cannot be told whether some layers never run",
+        "A gradient of every trained parameter, or an output of its layer.",
+        "Call these layers in forward, or set requires_grad=False and leave them out.",
+        "PyTorch documentation, DistributedDataParallel (unused parameters)",
+    ),
+    "disconnected": Condition(
+        "No gradient reaches some trained parameters[ of {}].",
+        "no gradient reaches some trained parameters",
+        "a gradient reaches every trained parameter whose layer runs",
+        "it cannot be told whether a gradient reaches every trained parameter",
+        "A gradient of every trained parameter in some recorded step.",
+        "Look for detach(), torch.no_grad(), .data, .item() or a numpy array between the last of "
+        "these layers and the loss; set requires_grad=False if they are not to be trained.",
+        "PyTorch documentation, Autograd mechanics (tensors without history)",
+    ),
+    "not-updated": Condition(
+        "Some trained parameters[ of {}] have gradients but are never updated.",
+        "some trained parameters have gradients but are never updated",
+        "every trained parameter with a gradient is updated",
+        "it cannot be told whether every parameter with a gradient is updated",
+        "An update of every parameter that has a gradient.",
+        "Give these parameters to an optimizer, with a learning rate above 0.",
+        "PyTorch documentation, torch.optim (parameter groups)",
     ),
     "vanishing": Condition(
         "In the last recorded steps the gradients[ of {}] vanish toward the input.",
@@ -115,6 +146,16 @@ CONDITIONS = {
         "variance.",
         "Glorot & Bengio 2010 (saturation)",
     ),
+    "clipped": Condition(
+        "The gradients[ of {}] are clipped to next to nothing in every step.",
+        "the gradients are clipped to next to nothing",
+        "the gradients are not clipped to next to nothing",
+        "it cannot be told whether the gradients are clipped to next to nothing",
+        "A factor whose interval lies above the bound.",
+        "Raise the bound of the clipping to about the usual norm of the gradient.",
+        "Pascanu, Mikolov & Bengio 2013, On the difficulty of training recurrent neural networks, "
+        "section 3.2",
+    ),
     "stalled": Condition(
         "The training[ of {}] is stalled.",
         "training is stalled",
@@ -143,10 +184,13 @@ def read_health(run: Run, bounds: Thresholds | None = None) -> list[Reading]:
     flow = flow_readings(run, bounds.vanishing, bounds.exploding, max_steps)
     others = (
         nonfinite_reading(run),
+        *unreached_readings(run),
+        not_updated_reading(run),
+        clipped_reading(run, bounds.clipped, max_steps),
         shattering_reading(run, bounds.shattered),
         dead_reading(run, bounds.dead, max_steps),
         saturation_reading(run, bounds.saturated, max_steps),
-        stalled_reading(run, bounds.stalled, max_steps),
+        stalled_reading(run, bounds.stalled, max_steps, bounds.clipped),
         noise_reading(run, bounds.noisy),
     )
     found = {one.condition: one for one in (*flow, *others) if one is not None}

@@ -9,6 +9,7 @@ from analyses.wording.sentences import NetworkStatement, sentence
 from gradflow.runs.reading.run import Run
 
 HARMLESS = {"noisy"}  # it only slows training down, so the network still counts as healthy
+RECORDED_STEPS_ONLY = "Only recorded steps count."
 LAST_STEPS_ONLY = (
     "Only recorded steps count, by the median over the last of them. The interval assumes that the "
     "steps are independent, so it is too narrow if neighbouring steps are alike."
@@ -72,7 +73,7 @@ def condition_finding(network: str, condition: str, members: list[tuple[Run, Rea
 def _caveats(one_run: Run, one: Reading) -> tuple[str, ...]:
     normalized = one.condition == "exploding" and _has_normalization(one_run)
     return (
-        LAST_STEPS_ONLY,
+        RECORDED_STEPS_ONLY if one.low is None else LAST_STEPS_ONLY,
         *((BEHIND_NORMALIZATION,) if normalized else ()),
         *((one.note,) if one.note else ()),
     )
@@ -135,9 +136,9 @@ def _meaning(network: str, words: Condition, one: Reading, verdict: Verdict) -> 
         early = f"; it was so in the first steps only ({number(one.early_value or 0)})"
     elif verdict is Verdict.SUPPORTED and one.when:
         early = f", {one.when}"
-    return sentence(
-        [NetworkStatement(network, clause, f"the {one.quantity} is {amount}{place}{early}")]
-    )
+    said = f"{one.said or f'the {one.quantity} is {amount}{place}'}{early}"
+    text = sentence([NetworkStatement(network, clause, said)])
+    return f"{text} {one.cause}" if one.cause and verdict is Verdict.SUPPORTED else text
 
 
 def _next_step(words: Condition, verdict: Verdict) -> str:

@@ -1,8 +1,9 @@
 """Is the network healthy: do gradients, units and updates do what training needs?
 
 The check needs no accuracy, so it works for any traced model. Health is contradicted by one
-condition (vanishing, exploding, shattered, dead, saturated, non-finite, stalled) whose number lies
-beyond its bound in the last recorded steps.
+condition whose number lies beyond its bound in the last recorded steps: parameters that no
+gradient reaches or that are never updated; gradients that vanish, explode, are shattered or clipped
+away; units that are dead or saturated; values that are not finite; weights that hardly move.
 """
 
 import pandas as pd
@@ -25,6 +26,8 @@ from gradflow.runs.reading.run import Experiment, Run
 
 # The gradient profile reports these two, over every step and not only the last ones.
 ASKED_OF_ALL_TRAINING = ("vanishing", "exploding")
+# Mistakes in the code of a training. Where they are absent, the table and the first claim say so.
+TOLD_IF_PRESENT = {"unused", "disconnected", "not-updated", "clipped"}
 
 
 def run(experiment: Experiment, bounds: Thresholds | None = None) -> AnalysisResult:
@@ -39,14 +42,18 @@ def run(experiment: Experiment, bounds: Thresholds | None = None) -> AnalysisRes
         for name, (_, *single) in findings.items()
     ]
     together = {"healthy": sentence(told)}
+    present = {
+        one.topic
+        for found in findings.values()
+        for one in found
+        if one.verdict is not Verdict.CONTRADICTED
+    }
+    untold = {*ASKED_OF_ALL_TRAINING, *(TOLD_IF_PRESENT - present)}
     table = pd.concat([_table(name, found) for name, found in networks.items()])
     return AnalysisResult(
         summary=together["healthy"],
         findings=tuple(
-            one
-            for found in findings.values()
-            for one in found
-            if one.topic not in ASKED_OF_ALL_TRAINING
+            one for found in findings.values() for one in found if one.topic not in untold
         ),
         figures=(health_figure(table, list(CONDITIONS)),),
         tables=(Table("conditions", "Each condition, its number and its bound", _shown(table)),),
@@ -58,10 +65,11 @@ def run(experiment: Experiment, bounds: Thresholds | None = None) -> AnalysisRes
             "tensors of one shape only; in residual networks along the trunk, from addition to "
             "addition. Shattered: the gradient's autocorrelation at the smallest distance recorded "
             "along a line of inputs. Dead: channels that are zero on the whole batch in every one "
-            "of these steps. Noisy: the gradient noise scale S / |G|^2 over the batch size. The "
-            "derivative of tanh and sigmoid comes from recorded moments, "
-            "1 - E[y^2] and 4 (E[y] - E[y^2]). Of several runs of a network at least half must "
-            "have a condition (for values that are not finite, any)."
+            "of these steps. Disconnected, unused and not updated: trained parameters without a "
+            "gradient, or without an update, in every recorded step. Noisy: the gradient noise "
+            "scale S / |G|^2 over the batch size. The derivative of tanh and sigmoid comes from "
+            "recorded moments, 1 - E[y^2] and 4 (E[y] - E[y^2]). Of several runs of a network at "
+            "least half must have a condition (for values that are not finite, any)."
         ),
         sources=tuple(condition.source for condition in CONDITIONS.values()),
         together=together,

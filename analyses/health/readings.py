@@ -36,6 +36,9 @@ class Reading:
         rule: the bound in words.
         method: how the number was computed, and from how many steps.
         note: a sentence on what was left out, or why there is no verdict; may be empty.
+        said: the number with what it is of, as a clause, if "the <quantity> is <value>" is not apt.
+        cause: why the run has the condition, and where that can be mended, in sentences; empty if
+            the recording does not tell, or the run does not have it.
     """
 
     condition: str
@@ -51,6 +54,8 @@ class Reading:
     rule: str
     method: str
     note: str = ""
+    said: str = ""
+    cause: str = ""
 
     @property
     def when(self) -> str:

@@ -1,16 +1,26 @@
-"""Stalled weights and noisy gradients of one run."""
+"""Clipped gradients, stalled weights and noisy gradients of one run."""
 
 import numpy as np
 import pandas as pd
 
-from analyses.health.readings import Reading, WindowMedians, is_beyond, verdict_of, window_medians
+from analyses.health.reach import NO_OPTIMIZER, parameter_extremes
+from analyses.health.readings import (
+    Reading,
+    WindowMedians,
+    is_beyond,
+    verdict_of,
+    window_medians,
+    window_size,
+)
 from analyses.reading.layer_gradients import pivot_by_step
 from analyses.result import Verdict
 from analyses.statistics.verdicts import verdict_above
 from analyses.wording.numbers import number
-from analyses.wording.phrases import plural
+from analyses.wording.phrases import listing, plural
 from gradflow.runs.reading.run import Run
 
+_HALF_PRECISION = ("bfloat16", "float16")
+_USUAL_RATE = 1e-3
 RISING = 3.0  # growth of the ratio from the first to the last steps that looks like a warm-up
 
 
@@ -29,7 +39,9 @@ def weight_updates(run: Run) -> pd.DataFrame:
     return ratios.dropna(axis=1, how="all")
 
 
-def stalled_reading(run: Run, stalled: float, max_steps: int) -> Reading | None:
+def stalled_reading(
+    run: Run, stalled: float, max_steps: int, clipped: float = 0.0
+) -> Reading | None:
     """Whether the weights of a layer hardly move; None if updates were not recorded.
 
     The smallest ratio of a layer is compared with `stalled`. If a layer's updates are exactly zero
@@ -50,6 +62,7 @@ def stalled_reading(run: Run, stalled: float, max_steps: int) -> Reading | None:
     one = found[layer]
     verdict = verdict_of(one, stalled, above=False)
     was_early = is_beyond(one.early_value, stalled, above=False)
+    cause = why_stalled(run, layer, stalled, clipped, max_steps)
     note = _still(run, ratios.columns.difference(moving.columns), others=len(moving.columns) > 0)
     rises = _rises(one, stalled)
     if verdict is Verdict.SUPPORTED and (not was_early or rises):
@@ -74,6 +87,72 @@ def stalled_reading(run: Run, stalled: float, max_steps: int) -> Reading | None:
         f"below {number(stalled)} throughout (rule of thumb for health: about 0.001, CS231n)",
         one.method,
         note,
+        cause=cause,
+    )
+
+
+def clipped_reading(run: Run, clipped: float, max_steps: int) -> Reading | None:
+    """Whether clipping leaves next to nothing of the gradient; None if that was not recorded.
+
+    The norm of the whole gradient as the optimizer receives it, over that which the backward pass
+    left, is compared with `clipped`.
+    """
+    factors = run.steps["clipping_factor"].to_numpy(dtype=float)
+    if not np.isfinite(factors).any():
+        return None
+    one = window_medians(factors, max_steps)
+    last = factors[-window_size(len(factors), max_steps) :]
+    return Reading(
+        "clipped",
+        verdict_of(one, clipped, above=False),
+        "norm of the whole gradient after clipping over that before",
+        "",
+        one.value,
+        one.low,
+        one.high,
+        one.early_value,
+        is_beyond(one.early_value, clipped, above=False),
+        clipped,
+        f"below {number(clipped)}",
+        one.method,
+        cause=f"It is below 1 in {int((last < 1).sum())} of the last {len(last)} recorded steps.",
+    )
+
+
+def why_stalled(run: Run, parameter: str, stalled: float, clipped: float, max_steps: int) -> str:
+    """Why the weight `parameter` hardly moves, as a sentence; empty if that is left open.
+
+    In this order: updates that round to nothing in a half-precision type, clipping, the learning
+    rate, the gradient. A step of gradient descent moves a weight by rate times gradient; if that
+    were enough at a rate of 0.001, the rate is the cause, otherwise the gradient is.
+    """
+    rows = run.parameters[run.parameters["parameter"] == parameter].iloc[-max_steps:]
+    gradient, weight, update, rate = (
+        float(rows[name].median())
+        for name in ("gradient_norm", "weight_norm", "update_norm", "learning_rate")
+    )
+    kinds = run.description.get("parameter_types") or {}
+    half = [kind for kind in kinds if kind in _HALF_PRECISION]
+    if update == 0 and gradient > 0 and rate > 0 and half:
+        return (
+            f"The updates are exactly 0 at a learning rate of {number(rate)}: they are smaller "
+            f"than {listing(half)} can hold beside the weights. Keep the weights in float32, or "
+            "raise the learning rate."
+        )
+    factor = window_medians(run.steps["clipping_factor"].to_numpy(dtype=float), max_steps).value
+    if factor is not None and factor < clipped:
+        said = f"Clipping multiplies the gradient with {number(factor)}"
+        return f"{said}: raise the bound of the clipping."
+    if not rate > 0 or not weight > 0 or np.isnan(gradient):
+        return ""
+    if gradient / weight * _USUAL_RATE > stalled:
+        return (
+            f"The learning rate of {number(rate)} is the cause: the gradient is "
+            f"{number(gradient / weight)} of the weights. Raise the learning rate."
+        )
+    return (
+        f"The gradient is the cause: it is {number(gradient / weight)} of the weights, at a "
+        f"learning rate of {number(rate)}."
     )
 
 
@@ -92,8 +171,10 @@ def _value(one: WindowMedians) -> float:
 
 def _still(run: Run, names: pd.Index, *, others: bool) -> str:
     """Why the parameters `names` never moved; `others` says whether other weights did."""
-    gradients = run.parameters.groupby("parameter")["gradient_norm"].max().reindex(names)
-    left_out, unreached = int((gradients > 0).sum()), int((gradients == 0).sum())
+    extremes = parameter_extremes(run).reindex(names)
+    told = (extremes["optimizer"] == NO_OPTIMIZER) | (extremes["rate"] == 0)  # by `not-updated`
+    gradients = extremes["gradient"]
+    left_out, unreached = int(((gradients > 0) & ~told).sum()), int((gradients == 0).sum())
     said = []
     if left_out and others:
         count = plural(left_out, "weight")

@@ -13,8 +13,18 @@ if TYPE_CHECKING:
     from analyses.result import Finding
     from gradflow.runs.reading.run import Experiment
 
-# Conditions that spoil a training. `shattered` and `noisy` have to be asked for.
-FAIL_ON = ("non-finite", "vanishing", "exploding", "dead", "saturated", "stalled")
+# Conditions that spoil a training. `unused`, `shattered` and `noisy` have to be asked for.
+FAIL_ON = (
+    "non-finite",
+    "disconnected",
+    "not-updated",
+    "vanishing",
+    "exploding",
+    "dead",
+    "saturated",
+    "clipped",
+    "stalled",
+)
 PRESENT, UNKNOWN = "supported", "inconclusive"
 _VERDICTS = (PRESENT, "contradicted", UNKNOWN)
 
@@ -117,10 +127,10 @@ def check(
     Args:
         runs: a run, an experiment, the folder or name of one, several of these, or what `analyze`
             returned.
-        fail_on: conditions of the health check: non-finite, vanishing, exploding, shattered, dead,
-            saturated, stalled, noisy; each fails where it is present (verdict supported). Also
-            keys or topics of other findings with the verdict that fails, as in
-            `healthy=contradicted`. A collection, or a text with commas.
+        fail_on: conditions of the health check: non-finite, unused, disconnected, not-updated,
+            vanishing, exploding, shattered, dead, saturated, clipped, stalled, noisy; each fails
+            where it is present (verdict supported). Also keys or topics of other findings with the
+            verdict that fails, as in `healthy=contradicted`. A collection, or a text with commas.
         fail_on_unknown: whether it fails too if something cannot be told, or was not recorded.
 
     Returns what was found for each name.

@@ -1,6 +1,7 @@
 """The entries of `run.json` about versions, device and how the run was traced."""
 
 import platform
+from collections import Counter
 from typing import Any
 
 import torch
@@ -14,7 +15,9 @@ def environment(model: nn.Module, schedule: str, histograms: str) -> dict[str, A
 
     `schedule` describes which steps are recorded, `histograms` which of them have histograms.
     """
-    parameter = next(model.parameters(), None)
+    parameters = list(model.parameters())
+    parameter = parameters[0] if parameters else None
+    types = Counter(str(one.dtype).removeprefix("torch.") for one in parameters)
     return {
         "network": type(model).__name__,
         "versions": {
@@ -23,6 +26,7 @@ def environment(model: nn.Module, schedule: str, histograms: str) -> dict[str, A
             "python": platform.python_version(),
         },
         "device": "cpu" if parameter is None else str(parameter.device),
+        "parameter_types": dict(types),
         "threads": torch.get_num_threads(),
         "tracing": {
             "schedule": schedule,

@@ -12,7 +12,8 @@ from gradflow.errors import CheckFailedError, ConfigurationError, GradflowError
 def test_healthy_training_passes(trained):
     checks = gradflow.check(trained("healthy"))
     assert [one.name for one in checks] == [
-        "non-finite", "vanishing", "exploding", "dead", "saturated", "stalled",
+        "non-finite", "disconnected", "not-updated", "vanishing", "exploding", "dead",
+        "saturated", "clipped", "stalled",
     ]  # fmt: skip
     assert all(one.findings and not one.failing for one in checks if one.name != "dead")
 
@@ -103,7 +104,7 @@ def test_answers_can_be_checked_without_asking_again(trained, monkeypatch):
 @pytest.mark.parametrize(
     ("fail_on", "said"),
     [
-        ("vanishin", "there is no condition 'vanishin': choose from non-finite, vanishing, "),
+        ("vanishin", "there is no condition 'vanishin': choose from non-finite, unused, "),
         ("healthy", "there is no condition 'healthy'.*healthy=contradicted"),
         ("dead=yes", "the verdict 'yes' of 'dead' is unknown: choose from supported, "),
         ("", "no condition is named: choose from non-finite"),

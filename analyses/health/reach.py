@@ -1,0 +1,171 @@
+"""Which trained parameters get no gradient, or are never updated, in one run."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from analyses.health.readings import MIN_WINDOW, Reading
+from analyses.result import Verdict
+from analyses.wording.phrases import listing, plural
+from gradflow.runs.reading.run import Run
+
+NO_OPTIMIZER = "none"  # the optimizer of a parameter that none of the optimizers has
+_NEVER_RAN = "did not run"
+_NAMED = 6  # names in a sentence
+
+
+def parameter_extremes(run: Run) -> pd.DataFrame:
+    """What happened to each trained parameter at most, over all recorded steps.
+
+    One row per parameter, in the order of the table. Columns: `gradient`, the largest norm of its
+    gradient, missing if it never had one; `update`, the largest norm of an update; `rate`, the
+    largest learning rate; `optimizer`; and `steps`, the number of recorded steps.
+    """
+    rows = run.parameters
+    both = rows[["backward_gradient_norm", "gradient_norm"]].max(axis=1)
+    known = pd.DataFrame(
+        {
+            "parameter": rows["parameter"],
+            "gradient": both,
+            "update": rows["update_norm"],
+            "rate": rows["learning_rate"],
+            "optimizer": rows["optimizer"],
+        }
+    )
+    grouped = known.groupby("parameter", sort=False)
+    return (
+        grouped[["gradient", "update", "rate"]]
+        .max()
+        .assign(optimizer=grouped["optimizer"].last(), steps=grouped.size())
+    )
+
+
+def unreached_readings(run: Run) -> list[Reading]:
+    """Whether trained parameters belong to layers that never run, or get no gradient if they do.
+
+    A parameter counts if it had no gradient in any recorded step, not even one of exactly zero.
+    With fewer than six recorded steps the verdict is open: an expert may not have been chosen yet.
+    Empty if no parameter ever had a gradient, for then gradients could not be read.
+    """
+    found = parameter_extremes(run)
+    if not found["gradient"].notna().any():
+        return []
+    without = found[found["gradient"].isna()]
+    reasons = _why_not_observed(run)
+    idle = [name for name in without.index if reasons.get(_module(name), "").startswith(_NEVER_RAN)]
+    unreached = [name for name in without.index if name not in set(idle)]
+    return [
+        _count_reading(run, "unused", idle, found, "whose layer never ran"),
+        _count_reading(
+            run,
+            "disconnected",
+            unreached,
+            found,
+            "that no gradient reaches",
+            _why_unreached(unreached, reasons, run),
+        ),
+    ]
+
+
+def not_updated_reading(run: Run) -> Reading | None:
+    """Whether parameters have gradients, but no optimizer or a learning rate of 0.
+
+    None if the tracer was given no optimizer.
+    """
+    found = parameter_extremes(run)
+    known = found[found["optimizer"].notna() & found["update"].notna()]
+    if known.empty:
+        return None
+    still = known[(known["gradient"] > 0) & (known["update"] == 0)]
+    homeless = list(still.index[still["optimizer"] == NO_OPTIMIZER])
+    unmoved = list(still.index[still["rate"] == 0])
+    causes = []
+    if homeless:
+        causes.append(
+            f"No optimizer given to the tracer has {named(homeless, run)}: pass their parameters "
+            "to it, or set requires_grad=False if they are not to be trained."
+        )
+    if unmoved:
+        causes.append(
+            f"The learning rate of {named(unmoved, run)} is 0 in every recorded step: look at the "
+            "schedule and the parameter groups."
+        )
+    return _count_reading(
+        run,
+        "not-updated",
+        homeless + unmoved,
+        found,
+        "with a gradient that are never updated",
+        " ".join(causes),
+    )
+
+
+def named(parameters: Sequence[str], run: Run) -> str:
+    """The layers of `parameters` in order of execution: "enc.0 to enc.6", or one by one.
+
+    The first and last name stand for all of them if no other layer with parameters lies between.
+    """
+    modules = list(dict.fromkeys(map(_module, parameters)))
+    order = list(dict.fromkeys(_module(one) for one in run.parameters["parameter"]))
+    ran = [name for name in dict.fromkeys(run.layers["layer"]) if name in set(order)]
+    order = ran + [name for name in order if name not in set(ran)]
+    modules.sort(key=order.index)
+    first = order.index(modules[0])
+    if len(modules) > 2 and order[first : first + len(modules)] == modules:
+        return f"{modules[0]} to {modules[-1]}"
+    return listing(modules, _NAMED)
+
+
+def _count_reading(
+    run: Run,
+    condition: str,
+    names: Sequence[str],
+    found: pd.DataFrame,
+    quantity: str,
+    cause: str = "",
+) -> Reading:
+    steps = int(found["steps"].max())
+    enough = steps >= MIN_WINDOW
+    ill = Verdict.SUPPORTED if enough else Verdict.INCONCLUSIVE
+    place = named(names, run) if names else ""
+    return Reading(
+        condition,
+        ill if names else Verdict.CONTRADICTED,
+        f"number of trained parameters {quantity}",
+        place,
+        float(len(names)),
+        None,
+        None,
+        None,
+        bool(names),
+        0.0,
+        "any such parameter",
+        f"count over {plural(steps, 'recorded step')}; no interval: nothing was sampled",
+        "" if enough or not names else f"{MIN_WINDOW} recorded steps are needed.",
+        f"{len(names)} of {plural(len(found), 'trained parameter')}"
+        + (f", those of {place}" if names else ""),
+        cause,
+    )
+
+
+def _why_not_observed(run: Run) -> dict[str, str]:
+    """Why the output of a layer was never recorded, by layer."""
+    by_reason = run.description.get("not_observed") or {}
+    return {name: reason for reason, names in by_reason.items() for name in names}
+
+
+def _why_unreached(parameters: Sequence[str], reasons: dict[str, str], run: Run) -> str:
+    modules = list(dict.fromkeys(map(_module, parameters)))
+    said = [f"{name} {reasons[name]}." for name in modules if name in reasons][:_NAMED]
+    ran = [one for one in parameters if _module(one) in set(run.layers["layer"])]
+    if ran:
+        several = len(dict.fromkeys(map(_module, ran))) > 1
+        said.append(
+            f"{named(ran, run)} {'run' if several else 'runs'} forward: what comes out is "
+            "detached, computed under torch.no_grad(), or not used by the loss."
+        )
+    return " ".join(said)
+
+
+def _module(parameter: str) -> str:
+    return parameter.rpartition(".")[0] or parameter
