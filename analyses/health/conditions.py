@@ -1,12 +1,15 @@
 """The conditions of the health check: their bounds, their texts, and a reading of each."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from analyses.health.gradients import flow_readings, shattering_reading
-from analyses.health.reach import not_updated_reading, unreached_readings
+from analyses.health.loss import not_learning_reading
+from analyses.health.reach import inputs_reading, not_updated_reading, unreached_readings
 from analyses.health.readings import LAST_STEPS, Reading
 from analyses.health.units import dead_reading, nonfinite_reading, saturation_reading
 from analyses.health.updates import clipped_reading, noise_reading, stalled_reading
+from analyses.result import Verdict
+from analyses.wording.phrases import listing
 from gradflow.runs.reading.run import Run
 
 
@@ -21,6 +24,7 @@ class Thresholds:
         saturated: for the mean derivative of a bounded activation over its largest derivative.
         clipped: for the factor that clipping multiplies the gradient with.
         stalled: for the update-to-weight ratio: a thousandth of the rule of thumb for health.
+        flat: for the loss of the last steps over that of the first.
         noisy: for the gradient noise scale over the batch size.
         last_steps: the largest number of recorded steps in a median.
     """
@@ -32,6 +36,7 @@ class Thresholds:
     saturated: float = 0.1
     clipped: float = 1e-3
     stalled: float = 1e-6
+    flat: float = 0.98
     noisy: float = 100.0
     last_steps: int = LAST_STEPS
 
@@ -68,6 +73,15 @@ CONDITIONS = {
         "Look at the layer named here: a division, a logarithm, a square root at zero, or a "
         "learning rate that let the weights run away.",
         "IEEE 754 (nan and infinity)",
+    ),
+    "inputs": Condition(
+        "The inputs[ of {}] are all 0.",
+        "the inputs are all 0",
+        "the inputs are not all 0",
+        "it cannot be told whether the inputs are all 0",
+        "A gradient of the first layer's weight other than 0.",
+        "Look at a batch as the data loader returns it: its range, and what scales it.",
+        "the chain rule: the gradient of a weight is a product with the layer's inputs",
     ),
     "unused": Condition(
         "Some layers with trained parameters[ of {}] never run.",
@@ -165,6 +179,16 @@ CONDITIONS = {
         "Raise the learning rate, and see whether the layer's gradient is too small to move it.",
         "CS231n, Stanford, Neural networks 3 (ratio of updates to weights)",
     ),
+    "not-learning": Condition(
+        "The loss[ of {}] does not fall.",
+        "the loss does not fall",
+        "the loss falls",
+        "it cannot be told whether the loss falls",
+        "A loss of the last steps whose interval lies below the bound.",
+        "Train on a single batch: a sound network learns it by heart. If this one does not, check "
+        "loss, labels and learning rate.",
+        "Zhang et al. 2021, AUTOTRAINER (slow convergence, oscillating loss)",
+    ),
     "noisy": Condition(
         "The gradients[ of {}] are mostly noise at this batch size.",
         "the gradients are mostly noise at this batch size",
@@ -184,6 +208,7 @@ def read_health(run: Run, bounds: Thresholds | None = None) -> list[Reading]:
     flow = flow_readings(run, bounds.vanishing, bounds.exploding, max_steps)
     others = (
         nonfinite_reading(run),
+        inputs_reading(run),
         *unreached_readings(run),
         not_updated_reading(run),
         clipped_reading(run, bounds.clipped, max_steps),
@@ -191,7 +216,19 @@ def read_health(run: Run, bounds: Thresholds | None = None) -> list[Reading]:
         dead_reading(run, bounds.dead, max_steps),
         saturation_reading(run, bounds.saturated, max_steps),
         stalled_reading(run, bounds.stalled, max_steps, bounds.clipped),
+        not_learning_reading(run, bounds.flat, max_steps),
         noise_reading(run, bounds.noisy),
     )
     found = {one.condition: one for one in (*flow, *others) if one is not None}
-    return [found[name] for name in CONDITIONS if name in found]
+    return _with_first_causes([found[name] for name in CONDITIONS if name in found])
+
+
+def _with_first_causes(readings: list[Reading]) -> list[Reading]:
+    """The readings; a loss that does not fall is told as the effect of what else was found."""
+    ill = [one.condition for one in readings if one.verdict is Verdict.SUPPORTED]
+    before = [name for name in ill if name not in ("not-learning", "noisy", "unused")]
+    cause = f"Look at this first: {listing(before)}."
+    return [
+        replace(one, cause=cause) if before and one.condition == "not-learning" else one
+        for one in readings
+    ]

@@ -27,7 +27,7 @@ from gradflow.runs.reading.run import Experiment, Run
 # The gradient profile reports these two, over every step and not only the last ones.
 ASKED_OF_ALL_TRAINING = ("vanishing", "exploding")
 # Mistakes in the code of a training. Where they are absent, the table and the first claim say so.
-TOLD_IF_PRESENT = {"unused", "disconnected", "not-updated", "clipped"}
+TOLD_IF_PRESENT = {"inputs", "unused", "disconnected", "not-updated", "clipped"}
 
 
 def run(experiment: Experiment, bounds: Thresholds | None = None) -> AnalysisResult:

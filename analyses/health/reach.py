@@ -1,5 +1,6 @@
 """Which trained parameters get no gradient, or are never updated, in one run."""
 
+import math
 from collections.abc import Sequence
 
 import pandas as pd
@@ -97,6 +98,47 @@ def not_updated_reading(run: Run) -> Reading | None:
         found,
         "with a gradient that are never updated",
         " ".join(causes),
+    )
+
+
+def inputs_reading(run: Run) -> Reading | None:
+    """Whether the first layer's inputs are all 0; None if that cannot be seen.
+
+    The gradient of a weight is a sum of products of the layer's inputs and the gradients of its
+    outputs. If it is exactly 0 in every recorded step while these are not, the inputs are 0.
+    """
+    layers = run.layers[run.layers["role"].isin(["linear", "convolution"])]
+    if not len(layers):
+        return None
+    first = str(layers["layer"].iloc[0])
+    found = parameter_extremes(run)
+    of_output = run.gradients.loc[run.gradients["layer"] == first, "norm"]
+    weight = f"{first}.weight"
+    if weight not in found.index or not (of_output > 0).any():
+        return None
+    value, steps = float(found.loc[weight, "gradient"]), int(found.loc[weight, "steps"])
+    if math.isnan(value):
+        return None
+    zero = value == 0
+    return Reading(
+        "inputs",
+        (Verdict.SUPPORTED if steps >= MIN_WINDOW else Verdict.INCONCLUSIVE)
+        if zero
+        else Verdict.CONTRADICTED,
+        "largest gradient norm of the first layer's weight",
+        first,
+        value,
+        None,
+        None,
+        None,
+        zero,
+        0.0,
+        "exactly 0 in every recorded step, while the gradient of the layer's output is not",
+        f"largest of {plural(steps, 'recorded step')}; no interval: nothing was sampled",
+        cause=f"The weight of {first} has a gradient of exactly 0, though its output has one: look "
+        "at what the data loader returns."
+        if zero
+        else "",
     )
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # Conditions that spoil a training. `unused`, `shattered` and `noisy` have to be asked for.
 FAIL_ON = (
     "non-finite",
+    "inputs",
     "disconnected",
     "not-updated",
     "vanishing",
@@ -24,6 +25,7 @@ FAIL_ON = (
     "saturated",
     "clipped",
     "stalled",
+    "not-learning",
 )
 PRESENT, UNKNOWN = "supported", "inconclusive"
 _VERDICTS = (PRESENT, "contradicted", UNKNOWN)
@@ -127,10 +129,11 @@ def check(
     Args:
         runs: a run, an experiment, the folder or name of one, several of these, or what `analyze`
             returned.
-        fail_on: conditions of the health check: non-finite, unused, disconnected, not-updated,
-            vanishing, exploding, shattered, dead, saturated, clipped, stalled, noisy; each fails
-            where it is present (verdict supported). Also keys or topics of other findings with the
-            verdict that fails, as in `healthy=contradicted`. A collection, or a text with commas.
+        fail_on: conditions of the health check: non-finite, inputs, unused, disconnected,
+            not-updated, vanishing, exploding, shattered, dead, saturated, clipped, stalled,
+            not-learning, noisy; each fails where it is present (verdict supported). Also keys or
+            topics of other findings with the verdict that fails, as in `healthy=contradicted`. A
+            collection, or a text with commas.
         fail_on_unknown: whether it fails too if something cannot be told, or was not recorded.
 
     Returns what was found for each name.

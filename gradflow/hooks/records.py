@@ -83,6 +83,7 @@ class StepRecord:
     parameter_scale: Tensor | None = None
     skipped: Tensor | bool | None = None
     modes: dict[str, str] = field(default_factory=dict)
+    losses: list[Tensor | float] = field(default_factory=list)
     closed: bool = False
 
     @property

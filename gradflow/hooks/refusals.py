@@ -115,6 +115,15 @@ def gradients_gone_message(step: int) -> str:
     )
 
 
+def loss_without_pass_message(step: int) -> str:
+    """Say that a loss was given in a step in which nothing has run."""
+    return (
+        f"a loss was given in step {step} before its forward pass, or after the optimizer's step "
+        "that ended the step before: it is left out. Call tracer.log(loss=...) between the forward "
+        "pass and optimizer.step()"
+    )
+
+
 def no_layer_observed_message(step: int, reasons: str) -> str:
     """Say that no layer was observed in the recorded step `step`, and why."""
     return f"no layer was observed in step {step}: {reasons}"

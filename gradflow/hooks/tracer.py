@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gradflow.errors import TracingError
 from gradflow.hooks.compilation import UncompiledSteps
@@ -25,6 +25,7 @@ from gradflow.hooks.reduction.fused import prepare_device
 from gradflow.hooks.refusals import (
     epoch_without_steps_message,
     gradients_gone_message,
+    loss_without_pass_message,
     no_layer_observed_message,
     no_pass_recorded_message,
     refuse_old_torch,
@@ -184,6 +185,7 @@ class Tracer:
         self._step = 0
         self._epoch_start = 0
         self._is_entered = False
+        self._has_begun = False
 
     def __enter__(self) -> Self:
         refuse_untraceable(self._model)
@@ -322,6 +324,33 @@ class Tracer:
         self._updates.end_step()
         self._observer.begin_pass()
 
+    def log(self, *, loss: Tensor | float) -> None:
+        """Record the loss of the present step beside its gradients; the health check needs it.
+
+            loss = criterion(model(inputs), targets)
+            tracer.log(loss=loss)
+            loss.backward()
+
+        Call it between the forward pass and the optimizer's step; if a step has several passes, in
+        each. Of a step that is not recorded nothing is kept, and nothing waits for the device.
+
+        Raises `TracingError` if `loss` is not a single number.
+        """
+        if isinstance(loss, Tensor):
+            if loss.numel() != 1:
+                raise TracingError(
+                    f"the loss has the shape {list(loss.shape)}: give the number that the backward "
+                    "pass begins with, such as loss.mean()"
+                )
+            loss = loss.detach().reshape(()).clone()
+        record = self._observer.step_record
+        if record is None or self._observer.pauses:
+            return
+        if not self._has_begun:
+            self._report("loss", loss_without_pass_message(record.step))
+            return
+        record.losses.append(loss)
+
     def skip_step(self) -> None:
         """Count a step without an update and mark it as skipped; call it instead of the update."""
         self._require_entered()
@@ -447,6 +476,7 @@ class Tracer:
         else:
             self._uncompiled.end()
         self._observer.begin_step(record)
+        self._has_begun = False
         self._updates.begin_step()
         self._steps.begin()
 
@@ -459,6 +489,7 @@ class Tracer:
             return []
 
     def _forward_begins(self, has_changed: bool) -> None:
+        self._has_begun = True
         if has_changed:
             self._updates.model_has_changed()
             names = self._observer.names, self._updates.parameters.names

@@ -110,7 +110,17 @@ def step_columns(records: Sequence[StepRecord]) -> Columns:
                 for value in _to_array([record.skipped for record in records], missing=0.0)
             ]
         ),
+        "loss": _losses([record.losses for record in records]),
     }
+
+
+def _losses(by_step: Sequence[Sequence[Tensor | float]]) -> np.ma.MaskedArray[Any, Any]:
+    """The mean loss of each step, missing where none was given, with a single transfer."""
+    places = [place for place, losses in enumerate(by_step) for _ in losses]
+    values = _to_array([loss for losses in by_step for loss in losses])
+    counts = np.array([len(losses) for losses in by_step])
+    sums = np.bincount(places, weights=values, minlength=len(by_step)) if places else counts * 0.0
+    return np.ma.array(sums / np.maximum(counts, 1), mask=counts == 0)
 
 
 def unscale(tables: dict[str, Columns], records: Sequence[StepRecord]) -> bool:

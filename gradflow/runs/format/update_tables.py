@@ -48,6 +48,12 @@ STEPS = Table(
         ),
         Quantity("skipped", "1", "whether the gradient scaler skipped the update", dtype="bool"),
         Quantity(
+            "loss",
+            "loss",
+            "as given to Tracer.log, the mean over the step's passes; of several processes that of "
+            "the one that writes",
+        ),
+        Quantity(
             "backward_gradient_norm",
             "loss / unit of w",
             "root of the sum over all parameters of backward_gradient_norm^2",

@@ -267,7 +267,13 @@ def test_what_the_gradient_profile_asks_of_all_training_is_left_to_it(trace):
     left_out = {one.topic for one in all_findings(experiment)} - {
         one.topic for one in result.findings
     }
-    mistakes = {"unused", "disconnected", "not-updated", "clipped"}  # told where there are any
+    mistakes = {
+        "inputs",
+        "unused",
+        "disconnected",
+        "not-updated",
+        "clipped",
+    }  # told where there are any
     assert left_out == {"vanishing", "exploding"} | mistakes
     assert mistakes <= set(result.tables[0].frame["condition"])
     assert {"vanishing", "exploding"} <= set(result.tables[0].frame["condition"])

@@ -12,10 +12,11 @@ from gradflow.errors import CheckFailedError, ConfigurationError, GradflowError
 def test_healthy_training_passes(trained):
     checks = gradflow.check(trained("healthy"))
     assert [one.name for one in checks] == [
-        "non-finite", "disconnected", "not-updated", "vanishing", "exploding", "dead",
-        "saturated", "clipped", "stalled",
+        "non-finite", "inputs", "disconnected", "not-updated", "vanishing", "exploding", "dead",
+        "saturated", "clipped", "stalled", "not-learning",
     ]  # fmt: skip
-    assert all(one.findings and not one.failing for one in checks if one.name != "dead")
+    silent = {"dead", "not-learning"}  # without activations, and without a loss
+    assert all(one.findings and not one.failing for one in checks if one.name not in silent)
 
 
 @pytest.mark.parametrize(("network", "condition"), [("vanishing", "vanishing"), ("dead", "dead")])
@@ -104,7 +105,7 @@ def test_answers_can_be_checked_without_asking_again(trained, monkeypatch):
 @pytest.mark.parametrize(
     ("fail_on", "said"),
     [
-        ("vanishin", "there is no condition 'vanishin': choose from non-finite, unused, "),
+        ("vanishin", "there is no condition 'vanishin': choose from non-finite, inputs, "),
         ("healthy", "there is no condition 'healthy'.*healthy=contradicted"),
         ("dead=yes", "the verdict 'yes' of 'dead' is unknown: choose from supported, "),
         ("", "no condition is named: choose from non-finite"),

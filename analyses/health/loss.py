@@ -1,0 +1,99 @@
+"""Whether the loss of one run falls at all."""
+
+import math
+
+import numpy as np
+
+from analyses.health.readings import Reading, median_interval, window_size
+from analyses.result import Verdict
+from analyses.statistics.verdicts import verdict_above
+from analyses.wording.numbers import number
+from gradflow.runs.reading.run import Run
+
+NEAR_CHANCE = 0.1  # of the logarithm of the number of classes
+RISEN = 1.05  # times the loss of the first steps
+
+
+def not_learning_reading(run: Run, flat: float, max_steps: int) -> Reading | None:
+    """Whether the loss does not fall, beyond its noise; None if no loss was given to the tracer.
+
+    The median loss of the last recorded steps over that of the first ones is compared with `flat`.
+    Its interval is that of both medians. A flat loss counts only if it has risen, or is that of
+    guessing, log(classes): elsewhere a training that had converged before looks the same.
+    """
+    losses = run.steps["loss"].to_numpy(dtype=float)
+    losses = losses[np.isfinite(losses)]
+    if not len(losses):
+        return None
+    size = window_size(len(losses), max_steps)
+    first, last = losses[:size], losses[-size:]
+    before, now = float(np.median(first)), float(np.median(last))
+    ratio, low, high = _ratio(before, now, median_interval(first), median_interval(last))
+    if len(losses) < 2 * size:
+        low = high = None
+    verdict = verdict_above(low, high, flat) if ratio is not None else Verdict.INCONCLUSIVE
+    guessing = _loss_of_guessing(run, now)
+    note, cause = "", ""
+    if verdict is Verdict.SUPPORTED:
+        if guessing is not None:
+            cause = (
+                f"It stays at {number(now)}, that of guessing among {guessing} classes "
+                f"(log {guessing} = {number(math.log(guessing))}): {_WHY}"
+            )
+        elif ratio is not None and ratio > RISEN:
+            cause = f"It rises, from {number(before)} to {number(now)}."
+        else:
+            verdict = Verdict.INCONCLUSIVE
+            note = (
+                f"It stays at {number(now)}: a training that had converged before looks like this."
+            )
+    return Reading(
+        "not-learning",
+        verdict,
+        "median loss of the last steps over that of the first",
+        "",
+        ratio,
+        low,
+        high,
+        None,
+        False,
+        flat,
+        f"above {number(flat)}",
+        f"medians of {size} steps at either end of {len(losses)} recorded ones, interval by order "
+        "statistics of both",
+        note,
+        cause=cause,
+    )
+
+
+_WHY = (
+    "the labels do not go with the inputs, the inputs tell nothing, the network ends in a softmax "
+    "before the cross-entropy, or the updates are far too small or too large."
+)
+
+
+def _ratio(
+    before: float,
+    now: float,
+    first: tuple[float | None, float | None],
+    last: tuple[float | None, float | None],
+) -> tuple[float | None, float | None, float | None]:
+    """now / before with its ends; None for losses that are not above 0, which have no ratio."""
+    ends = (*first, *last)
+    if before <= 0 or now <= 0 or any(end is not None and end <= 0 for end in ends):
+        return None, None, None
+    if any(end is None for end in ends):
+        return now / before, None, None
+    first_low, first_high, last_low, last_high = (float(end) for end in ends if end is not None)
+    return now / before, last_low / first_high, last_high / first_low
+
+
+def _loss_of_guessing(run: Run, loss: float) -> int | None:
+    """The number of the last layer's outputs, if `loss` is that of guessing among as many."""
+    layers = run.layers[run.layers["role"].isin(["linear", "convolution"])]
+    if not len(layers):
+        return None
+    last = str(layers.sort_values("depth", kind="stable")["shape"].iloc[-1]).split("x")
+    sizes = {int(size) for size in (last[0], last[-1]) if size.isdigit()}
+    near = [k for k in sizes if k > 1 and abs(loss / math.log(k) - 1) < NEAR_CHANCE]
+    return min(near, default=None)

@@ -1,0 +1,124 @@
+"""Does the loss fall? From made series, and from trainings that cannot learn."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+import gradflow
+from analyses.health.conditions import read_health
+from analyses.health.loss import not_learning_reading
+from analyses.result import Verdict
+
+
+class Recorded:
+    """A run of which only the losses and the last layer are known."""
+
+    def __init__(self, losses, classes=10):
+        self.steps = pd.DataFrame({"loss": losses})
+        self.layers = pd.DataFrame({"role": ["linear"], "depth": [1], "shape": [str(classes)]})
+
+
+def read(losses, classes=10):
+    return not_learning_reading(Recorded(losses, classes), 0.98, 20)
+
+
+def noise(count, level, seed=0):
+    return level * (1 + 0.01 * np.random.default_rng(seed).normal(size=count))
+
+
+@pytest.mark.parametrize(
+    ("losses", "verdict", "says"),
+    [
+        (noise(60, 1.0) * np.linspace(2.3, 0.5, 60), Verdict.CONTRADICTED, ""),
+        (noise(60, math.log(10)), Verdict.SUPPORTED, "guessing among 10 classes"),
+        (noise(60, 1.0) * np.linspace(1, 2, 60), Verdict.SUPPORTED, "It rises, from"),
+        (noise(60, 0.02), Verdict.INCONCLUSIVE, ""),
+        (noise(4, math.log(10)), Verdict.INCONCLUSIVE, ""),
+    ],
+    ids=["falls", "guesses", "rises", "had converged", "too few steps"],
+)
+def test_verdict(losses, verdict, says):
+    found = read(losses)
+    assert found.verdict is verdict
+    assert says in found.cause
+
+
+def test_number_is_the_ratio_of_both_medians_and_its_interval_that_of_both():
+    losses = noise(60, 3.0)
+    found = read(losses)
+    first, last = np.sort(losses[:20]), np.sort(losses[-20:])
+    assert found.value == pytest.approx(np.median(last) / np.median(first))
+    # Order statistics 6 and 15 of 20 (P(Binomial(20, 1/2) < 6) = 0.0207).
+    assert (found.low, found.high) == pytest.approx((last[5] / first[14], last[14] / first[5]))
+
+
+def test_losses_below_zero_have_no_ratio_and_leave_it_open():
+    found = read(np.linspace(1, -5, 60))
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert found.value is None
+
+
+def test_flat_loss_is_seldom_called_falling_or_rising_by_chance():
+    seeds = range(200)
+    verdicts = [read(noise(60, 0.5, seed)).verdict for seed in seeds]
+    assert verdicts.count(Verdict.INCONCLUSIVE) >= 0.98 * len(verdicts)
+
+
+@pytest.fixture
+def train(tmp_path):
+    def trained(fault=""):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 4))
+        inputs = torch.randn(48, 512, 8)
+        targets = inputs[..., :4].argmax(2)
+        if fault == "labels shuffled":
+            targets = targets[:, torch.randperm(512)]
+        if fault == "inputs zero":
+            inputs = torch.zeros_like(inputs)
+        optimizer = torch.optim.SGD(model.parameters(), lr=1e-9 if fault == "rate" else 0.1)
+        with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer) as tracer:
+            for step in range(48):
+                scores = model(inputs[step])
+                scores = 0.01 * scores.softmax(1) if fault == "softmax twice" else scores
+                loss = F.cross_entropy(scores, targets[step])
+                tracer.log(loss=loss)
+                loss.backward()
+                optimizer.step()
+                optimizer.zero_grad()
+            tracer.end_epoch()
+        run = gradflow.open_run(tmp_path / "run")
+        return {one.condition: one for one in read_health(run)}
+
+    return trained
+
+
+def test_a_training_that_learns_is_not_told_to_be_idle(train):
+    found = train()
+    assert found["not-learning"].verdict is Verdict.CONTRADICTED
+    assert found["inputs"].verdict is Verdict.CONTRADICTED
+
+
+@pytest.mark.parametrize("fault", ["labels shuffled", "softmax twice"])
+def test_a_loss_that_stays_at_that_of_guessing_is_named(fault, train):
+    found = train(fault)["not-learning"]
+    assert found.verdict is Verdict.SUPPORTED
+    assert "guessing among 4 classes" in found.cause
+    assert "a softmax before the cross-entropy" in found.cause
+
+
+def test_inputs_that_are_zero_are_known_by_the_gradient_of_the_first_weight(train):
+    found = train("inputs zero")
+    assert found["inputs"].verdict is Verdict.SUPPORTED
+    assert found["inputs"].value == 0
+    assert found["not-learning"].cause == "Look at this first: inputs."
+
+
+def test_a_flat_loss_is_told_as_the_effect_of_what_causes_it(train):
+    found = train("rate")
+    assert found["not-learning"].verdict is Verdict.SUPPORTED
+    assert found["not-learning"].cause == "Look at this first: stalled."

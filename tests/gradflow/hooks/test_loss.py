@@ -1,0 +1,111 @@
+"""`Tracer.log`: the loss of each step, where it is given."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import gradflow
+from gradflow.errors import TracingError
+
+
+@pytest.fixture
+def train(tmp_path):
+    """Trains for six steps; `say` gets the tracer, the loss, and where in the step it is called."""
+
+    def trained(say, passes=1, **options):
+        torch.manual_seed(0)
+        model = nn.Linear(3, 1)
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        losses = []
+        with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer, **options) as tracer:
+            for _ in range(6):
+                for _ in range(passes):
+                    loss = model(torch.randn(5, 3)).square().mean()
+                    losses.append(loss.item())
+                    say(tracer, loss, "pass")
+                    loss.backward()
+                optimizer.step()
+                say(tracer, loss, "after")
+                optimizer.zero_grad()
+            tracer.end_epoch()
+        return gradflow.open_run(tmp_path / "run").steps, losses, model
+
+    return trained
+
+
+def in_the_pass(tracer, loss, place):
+    if place == "pass":
+        tracer.log(loss=loss)
+
+
+def test_loss_stands_beside_the_gradients_of_its_step(train):
+    steps, losses, _ = train(in_the_pass)
+    assert steps["loss"].to_numpy() == pytest.approx(losses, rel=1e-7)
+
+
+def test_numbers_do_as_well(train):
+    steps, losses, _ = train(lambda tracer, loss, place: in_the_pass(tracer, loss.item(), place))
+    assert steps["loss"].to_numpy() == pytest.approx(losses, rel=1e-12)
+
+
+def test_several_passes_of_a_step_are_averaged(train):
+    steps, losses, _ = train(in_the_pass, passes=3)
+    assert steps["loss"].to_numpy() == pytest.approx(np.reshape(losses, (6, 3)).mean(1), rel=1e-6)
+
+
+def test_steps_that_are_not_recorded_keep_nothing(train):
+    steps, losses, _ = train(in_the_pass, schedule=2)
+    assert steps["loss"].to_numpy() == pytest.approx(losses[::2], rel=1e-7)
+
+
+def test_without_it_the_loss_is_missing(train):
+    steps, _, _ = train(lambda *_: None)
+    assert steps["loss"].isna().all()
+
+
+def test_after_the_step_it_is_left_out_and_said_once(train):
+    def late(tracer, loss, place):
+        if place == "after":
+            tracer.log(loss=loss)
+
+    with pytest.warns(
+        UserWarning, match=r"between the forward pass and optimizer\.step\(\)"
+    ) as seen:
+        steps, _, _ = train(late)
+    assert len(seen) == 1
+    assert steps["loss"].isna().all()
+
+
+def test_a_loss_of_several_numbers_is_refused(train):
+    with pytest.raises(TracingError, match=r"the loss has the shape \[2\].*loss\.mean\(\)"):
+        train(lambda tracer, loss, place: tracer.log(loss=torch.zeros(2)))
+
+
+def test_training_is_the_same_and_later_changes_of_the_loss_do_not_count(train):
+    def spoiling(tracer, loss, place):
+        in_the_pass(tracer, loss, place)
+        loss.detach().mul_(0)
+
+    with warnings.catch_warnings():
+        steps, losses, model = train(spoiling)
+    assert steps["loss"].to_numpy() == pytest.approx(losses, rel=1e-7)
+    torch.manual_seed(0)
+    same = nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(same.parameters(), lr=0.1)
+    for _ in range(6):
+        same(torch.randn(5, 3)).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert torch.equal(model.weight, same.weight)
+
+
+def test_paused_passes_have_no_loss(train):
+    def paused(tracer, loss, place):
+        with tracer.paused():
+            in_the_pass(tracer, loss, place)
+
+    steps, _, _ = train(paused)
+    assert steps["loss"].isna().all()
