@@ -24,7 +24,7 @@ LIGHT = (
     "gradflow.export",
 )
 # What sinks write to; each is imported when a run begins that is written there.
-LOGGERS = ("tensorboard", "wandb", "mlflow", "trackio", "aim", "lightning")
+LOGGERS = ("tensorboard", "wandb", "mlflow", "trackio", "aim", "lightning", "anywidget", "IPython")
 
 
 def run(program: str) -> tuple[int, str]:

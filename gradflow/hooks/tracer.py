@@ -210,9 +210,12 @@ class Tracer:
             prepare_device(device)
         self._updates.attach()
         self._begin_step()
+        self._start_sinks()
+
+    def _start_sinks(self) -> None:
         if self._sinks is not None and self._processes.is_writer:
-            self._sinks.start(self.folder, self._description, self._step, writer.describe)
-            self._store.deliver = self._sinks.put
+            self._sinks.start(self.folder, self._description, self._step, self.writer.describe)
+            self.store.deliver = self._sinks.put
 
     def __exit__(
         self,
@@ -404,6 +407,37 @@ class Tracer:
             yield
         finally:
             self._observer.pauses -= 1
+
+    def live(
+        self,
+        quantity: str = "gradient_norm",
+        *,
+        every: Literal["step", "epoch"] = "step",
+        curve: str = "",
+    ) -> None:
+        """Show the training below the present cell of a notebook, and follow it.
+
+            with gradflow.Tracer(model, "runs/mine", optimizer=optimizer) as tracer:
+                tracer.live()
+                ...
+
+        A heat map of `quantity` by layer and time, a curve, and the name of the worst layer; a line
+        of text outside notebooks or without anywidget. It may be called before the training or
+        within it. The arguments are those of `gradflow.sinks.Notebook`, which is a sink like
+        others: what fails there is reported once, and the training goes on.
+
+        Raises `ConfigurationError` if there is no such quantity.
+        """
+        from gradflow.sinks.notebook.sink import Notebook  # noqa: PLC0415 - unused, it is not loaded
+
+        view = Notebook(quantity, every=every, curve=curve)
+        if not self._processes.is_writer:
+            return
+        if self._sinks is None:
+            self._sinks = _deliveries(())
+        self._sinks.add(view)
+        if self._is_entered:
+            self._start_sinks()
 
     def write_table(self, name: str, columns: Mapping[str, Any]) -> None:
         """Write rows of table `name` for the present epoch; `columns` has one value per row.

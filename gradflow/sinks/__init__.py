@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gradflow.sinks.function import Function
     from gradflow.sinks.lightning import Lightning
     from gradflow.sinks.mlflow import MLflow
+    from gradflow.sinks.notebook.sink import Notebook
     from gradflow.sinks.sink import Sink
     from gradflow.sinks.tensorboard import TensorBoard
     from gradflow.sinks.trackio import Trackio
@@ -27,6 +28,7 @@ _HOME = {
     "Function": "gradflow.sinks.function",
     "Lightning": "gradflow.sinks.lightning",
     "MLflow": "gradflow.sinks.mlflow",
+    "Notebook": "gradflow.sinks.notebook.sink",
     "Sink": "gradflow.sinks.sink",
     "TensorBoard": "gradflow.sinks.tensorboard",
     "Trackio": "gradflow.sinks.trackio",
@@ -39,6 +41,7 @@ __all__ = [
     "Function",
     "Lightning",
     "MLflow",
+    "Notebook",
     "Sink",
     "TensorBoard",
     "Trackio",

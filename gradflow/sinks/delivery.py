@@ -39,15 +39,24 @@ class Delivery:
         self._waiting: deque[Tables] = deque()
         self._condition = threading.Condition()
         self._closing = False
+        self._is_attached = False
         self._ends = EpochEnds()
         self._thread: threading.Thread | None = None
 
-    def start(self, run: SinkRun) -> None:
-        """Start the thread, which opens the sink."""
+    def attach(self) -> None:
+        """Let the sink look up what it needs of this thread, once."""
+        if self._is_attached:
+            return
+        self._is_attached = True
         try:
             self.sink.attach()
         except Exception as error:
             self._fail(error)
+
+    def start(self, run: SinkRun) -> None:
+        """Start the thread, which opens the sink; it starts only once."""
+        self.attach()
+        if self._thread is not None or self.failure is not None:
             return
         # A thread that hangs must not keep the program from ending.
         name = f"gradflow-{self.sink.kind}"
@@ -90,7 +99,9 @@ class Delivery:
     def complaints(self) -> dict[str, str]:
         """What to warn of, by kind."""
         what = f"{self.sink.kind} ({self.sink.place})" if self.sink.place else self.sink.kind
-        later = "the run folder has them, and `python -m gradflow.export` sends them afterwards"
+        later = "the run folder has them"
+        if self.sink.keeps:
+            later += ", and `python -m gradflow.export` sends them afterwards"
         said = {}
         if self.failure is not None:
             reason = self._problem()
@@ -157,6 +168,11 @@ class Deliveries:
         self._said: set[tuple[int, str]] = set()
         self._describe: Callable[..., None] = lambda **entries: None
 
+    def add(self, sink: Any) -> None:
+        """Deliver to one more sink, which is attached now, from the next call of `start` on."""
+        self._deliveries.append(Delivery(as_sink(sink)))
+        self._deliveries[-1].attach()
+
     def start(
         self,
         folder: Path,
@@ -164,7 +180,9 @@ class Deliveries:
         first_step: int,
         describe: Callable[..., None],
     ) -> None:
-        """Open all sinks for the run in `folder`; `describe` sets entries of `run.json`.
+        """Open the sinks that are not open for the run in `folder`.
+
+        `describe` sets entries of `run.json`.
 
         The steps before `first_step` were written by an earlier process.
         """
@@ -196,7 +214,8 @@ class Deliveries:
             return
         for delivery in self._deliveries:
             delivery.changed = False
-        self._describe(sinks=[delivery.summary() for delivery in self._deliveries])
+        if kept := [delivery.summary() for delivery in self._deliveries if delivery.sink.keeps]:
+            self._describe(sinks=kept)
         for place, delivery in enumerate(self._deliveries):
             for kind, message in delivery.complaints().items():
                 if (place, kind) not in self._said:

@@ -59,6 +59,8 @@ class Sink:
 
     kind: ClassVar[str] = "own sink"
     takes_histograms: ClassVar[bool] = True
+    # Whether what was written can be looked up later; only then `run.json` names the sink.
+    keeps: ClassVar[bool] = True
 
     def __init__(
         self,
