@@ -22,6 +22,7 @@ class State:
 
     Fields:
         quantity: what the colours are of.
+        row: what a row is: a layer, parameter or group.
         every: whether a moment is a step or an epoch.
         curve: the curve that is chosen first, or empty.
         history, points: the numbers by row and time; the curves by name.
@@ -29,8 +30,9 @@ class State:
         ended: whether nothing more will come.
     """
 
-    def __init__(self, quantity: str, every: str, curve: str) -> None:
+    def __init__(self, quantity: str, row: str, every: str, curve: str) -> None:
         self.quantity = quantity
+        self.row = row
         self.every = every
         self.curve = curve
         self.history = History(is_backward=quantity.startswith("gradient_"))
@@ -39,8 +41,8 @@ class State:
         self.ended = False
 
     def worst(self) -> tuple[str, str]:
-        """The worst layer and how it differs; both empty if there is none."""
-        return worst_of(self.history.names, self.history.recent())
+        """The worst row and how it differs; both empty if there is none."""
+        return worst_of(self.history.names, self.history.recent(), self.row)
 
     def line(self) -> str:
         """The state in one line."""
@@ -54,7 +56,7 @@ class State:
         known = self.history.recent().compressed()
         shown = f"{self.quantity} {known.min():.2g} to {known.max():.2g}" if len(known) else ""
         last = [f"{name} {points[-1][1]:.4g}" for name, points in self.points.by_name.items()]
-        parts = [when, *last[:4], shown, name and f"worst layer {name}: {words}"]
+        parts = [when, *last[:4], shown, name and f"worst {self.row} {name}: {words}"]
         return "gradflow: " + " | ".join(part for part in parts if part)
 
 

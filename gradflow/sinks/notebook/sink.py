@@ -13,9 +13,8 @@ from gradflow.sinks.sink import Sink
 # What is shown is renewed at most so often.
 SECONDS_BETWEEN_RENEWALS = 0.3
 _TOTAL_NORM = "step_gradient_norm"
-_WITH_ROWS = {
-    name for table, names in SCALARS.items() if ROW_COLUMN[table] for name in names.values()
-}
+# By quantity: what its rows are. Quantities that have one number a step have none.
+_ROWS = {name: ROW_COLUMN[table] for table, names in SCALARS.items() for name in names.values()}
 
 
 class Notebook(Sink):
@@ -48,14 +47,15 @@ class Notebook(Sink):
         every: Literal["step", "epoch"] = "step",
         curve: str = "",
     ) -> None:
-        if not isinstance(quantity, str) or quantity.partition("/")[0] not in _WITH_ROWS:
+        if not isinstance(quantity, str) or not _ROWS.get(quantity.partition("/")[0]):
             raise ConfigurationError(
                 f"quantity= is one that each layer, parameter or group has, such as gradient_norm "
                 f"or activation_rms, not {quantity!r}; docs/sinks.md says how they are named"
             )
         wanted = (quantity, _TOTAL_NORM, f"{EPOCH_PREFIX}*")
         super().__init__(quantities=wanted, every=every, prefix="")
-        self.state = State(quantity.partition("/")[0], every, curve)
+        self._quantity, self._curve = quantity.partition("/")[0], curve
+        self.state = self._new_state()
         self._screen: Screen | None = None
         self._renewed_at = -SECONDS_BETWEEN_RENEWALS
 
@@ -66,7 +66,8 @@ class Notebook(Sink):
         return self._screen
 
     def attach(self) -> None:
-        """Appear here."""
+        """Appear here, with nothing of a run before."""
+        self.state = self._new_state()
         self._screen = screen()
         self._screen.show(self.state)
 
@@ -97,6 +98,9 @@ class Notebook(Sink):
         """Show the rest."""
         self.state.ended = True
         self._renew()
+
+    def _new_state(self) -> State:
+        return State(self._quantity, _ROWS[self._quantity], self.every, self._curve)
 
     def _renew(self) -> None:
         self.screen.renew(self.state)

@@ -226,7 +226,7 @@ function render({ model, el }) {
     when.textContent = data.columns.length ? at + (ended ? ", ended" : "") : waiting;
     worst.replaceChildren();
     if (data.worst[0]) {
-      worst.append("worst layer ");
+      worst.append(`worst ${model.get("row")} `);
       make(worst, "b", {}, data.worst[0]);
       worst.append(`: ${data.worst[1]}`);
     }
@@ -256,7 +256,7 @@ function render({ model, el }) {
     drawMap(canvas, data, height);
     canvas.style.cssText += `;left:${data.left}px;top:${top}px;width:${width}px;height:${height}px`;
     canvas.setAttribute("aria-label",
-      `${model.get("quantity")} of ${rows} rows by ${data.every}; ${worst.textContent}`);
+      `${model.get("quantity")} of ${rows} ${model.get("row")}s by ${data.every}; ${worst.textContent}`);
     box = { width, height };
     if (rows) drawNames(svg, data, top, height);
     drawTime(svg, data, top + height, width);

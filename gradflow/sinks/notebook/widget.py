@@ -37,7 +37,7 @@ class WidgetScreen:
     def show(self, state: State) -> None:
         """Display the widget."""
         self.widget = _widget_class()(
-            quantity=state.quantity, every=state.every, chosen=state.curve
+            quantity=state.quantity, row=state.row, every=state.every, chosen=state.curve
         )
         load("IPython.display").display(self.widget)
         # Which cell a message belongs to is a variable of the context in newer kernels.
@@ -108,6 +108,7 @@ def _widget_class() -> Any:
             f"gradflow: {one.quantity} by layer and {one.every}, drawn in notebooks"
         ),
         "quantity": synced(traitlets.Unicode),
+        "row": synced(traitlets.Unicode),
         "every": synced(traitlets.Unicode),
         "chosen": synced(traitlets.Unicode),
         "names": synced(traitlets.List),

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 
-def worst_of(names: Sequence[str], magnitudes: Any) -> tuple[str, str]:
+def worst_of(names: Sequence[str], magnitudes: Any, row: str = "layer") -> tuple[str, str]:
     """The name of the worst layer, and in words how it differs from the others.
 
     It is the first whose magnitude is nan or infinite; else the first whose magnitude is zero; else
@@ -16,6 +16,7 @@ def worst_of(names: Sequence[str], magnitudes: Any) -> tuple[str, str]:
     Args:
         names: the layers.
         magnitudes: of each layer, masked if it has none.
+        row: what is compared, if not layers.
     """
     known = np.ma.masked_array(magnitudes)
     values = known.filled(np.nan)
@@ -32,7 +33,7 @@ def worst_of(names: Sequence[str], magnitudes: Any) -> tuple[str, str]:
     # In logarithms, in which no ratio overflows.
     distances = np.where(recorded, np.log10(np.where(recorded, values, 1)) - np.log10(median), 0)
     place = int(np.argmax(np.abs(distances)))
-    return names[place], f"{ratio_in_words(float(distances[place]))} the median of all layers"
+    return names[place], f"{ratio_in_words(float(distances[place]))} the median of all {row}s"
 
 
 def ratio_in_words(logarithm: float) -> str:

@@ -10,6 +10,7 @@ from torch import nn
 
 import gradflow
 from gradflow.errors import ConfigurationError
+from gradflow.hooks.processes.joining import Processes
 from gradflow.sinks import Notebook
 from gradflow.sinks.notebook import screen, sink
 
@@ -92,6 +93,7 @@ def test_live_may_be_called_before_or_within_the_training(small, tmp_path, capsy
     said = capsys.readouterr().out
     assert "epoch 2 | train_loss 2 | " in said
     assert ("parameter_update_to_weight" if within else "gradient_norm") in said
+    assert f"worst {'parameter' if within else 'layer'} " in said
     assert len(gradflow.open_run(tmp_path / "run").steps) == 2
 
 
@@ -100,6 +102,25 @@ def test_live_without_anything_recorded_ends_quietly(small, tmp_path, capsys):
     with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer) as tracer:
         tracer.live()
     assert capsys.readouterr().out == "gradflow: no step was recorded\n"
+
+
+def test_of_several_processes_only_the_one_that_writes_shows(small, tmp_path, capsys, monkeypatch):
+    model, optimizer = small
+    monkeypatch.setattr(Processes, "is_writer", False)
+    tracer = gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer)
+    tracer.live()
+    with tracer:
+        tracer.live()
+        step(model, optimizer)
+        tracer.end_epoch(train_loss=3.0)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_view_begins_anew_with_each_run(train, capsys):
+    view = Notebook()
+    train(view)
+    train(view, folder="again", epochs=1)
+    assert view.state.history.columns == [(0, 0, 1), (1, 1, 1), (2, 2, 1)]
 
 
 @pytest.mark.parametrize(

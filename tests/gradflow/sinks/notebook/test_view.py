@@ -15,7 +15,7 @@ from gradflow.sinks.notebook.widget import BLOCKS, WidgetScreen
 HERE = files("gradflow.sinks.notebook")
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>view</title>
 <style>{css}</style>
-<body {body}><main id="el"></main><script type="module">
+<body><main id="el"></main><script type="module">
 const values = {values}, listeners = new Map();
 const take = (sent) => {{
   for (const [key, value] of Object.entries(sent))
@@ -41,7 +41,8 @@ class Traits:
     """Holds what the screen sends, as a widget does; what has changed is taken by `sent`."""
 
     def __init__(self, state):
-        self.quantity, self.every, self.chosen = state.quantity, state.every, state.curve
+        self.quantity, self.row = state.quantity, state.row
+        self.every, self.chosen = state.every, state.curve
         self.revision = 0
         for place in range(BLOCKS):
             setattr(self, f"block{place}", b"")
@@ -66,7 +67,7 @@ class View:
     """A state with the screen that shows it."""
 
     def __init__(self, every="step", curve=""):
-        self.state = State("activation_rms", every, curve)
+        self.state = State("activation_rms", "layer", every, curve)
         self.screen = WidgetScreen()
         self.screen.widget = Traits(self.state)
 
@@ -81,12 +82,12 @@ class View:
 
 @pytest.fixture
 def show(open_page, tmp_path):
-    def shown(view, body="", **options):
+    def shown(view, **options):
         path = tmp_path / "view.html"
         code = base64.b64encode((HERE / "view.js").read_bytes()).decode()
         css = (HERE / "view.css").read_text(encoding="utf-8")
         path.write_text(
-            PAGE.format(css=css, body=body, values=json.dumps(view.sent()), esm=code),
+            PAGE.format(css=css, values=json.dumps(view.sent()), esm=code),
             encoding="utf-8",
         )
         page = open_page(path, **options)
@@ -144,7 +145,7 @@ def test_numbers_are_colours_and_names_are_text(show):
     assert {"first", "second", "third", "0.001", "0.1", "zero", "not finite"} <= {*shown}
     assert {"activation_rms", "train_loss 2.5", "val_loss 1.5", "epoch 2"} <= {*shown}
     label = page.get_attribute("canvas", "aria-label")
-    assert label == f"activation_rms of 4 rows by step; {said}"
+    assert label == f"activation_rms of 4 layers by step; {said}"
 
 
 def test_other_curves_can_be_chosen_and_stay_chosen(show):
@@ -231,28 +232,37 @@ def test_many_rows_stay_legible_and_are_named_where_the_pointer_is(show, rows):
     assert page.locator(".tip").is_hidden()
 
 
-@pytest.mark.parametrize(
-    ("body", "system", "is_dark"),
-    [
-        ("", "light", False),
-        ("", "dark", True),
-        ('data-jp-theme-light="false"', "light", True),
-        ('data-jp-theme-light="true"', "dark", False),
-        ('class="vscode-dark"', "light", True),
-        ('class="vscode-light"', "dark", False),
-    ],
+# What notebooks say on an element around the view, what the system prefers, and what it then is.
+THEMES = (
+    ({}, "light", False),
+    ({}, "dark", True),
+    ({"data-jp-theme-light": "false"}, "light", True),
+    ({"data-jp-theme-light": "true"}, "dark", False),
+    ({"class": "vscode-dark"}, "light", True),
+    ({"class": "vscode-light"}, "dark", False),
+    ({"class": "vscode-high-contrast"}, "light", True),
+    ({"class": "vscode-high-contrast vscode-high-contrast-light"}, "dark", False),
 )
-def test_it_is_light_or_dark_as_the_notebook_is(show, body, system, is_dark):
-    page = show(four_layers(), body, color_scheme=system)
-    ground, *inks = page.evaluate(
-        """() => [
-              getComputedStyle(document.querySelector(".gradflow-view")).backgroundColor,
-              ...[...document.querySelectorAll(".when, .worst b, select, svg text")].map((one) =>
-                getComputedStyle(one)[one.namespaceURI.endsWith("svg") ? "fill" : "color"])]"""
-    )
-    assert (luminance(ground) < 0.1) == is_dark
-    # WCAG 2.2, 1.4.3.
-    assert min(contrast(ground, ink) for ink in inks) >= 4.5
+
+
+def test_it_is_light_or_dark_as_the_notebook_is(show):
+    page = show(four_layers())
+    for said, system, is_dark in THEMES:
+        page.emulate_media(color_scheme=system)
+        ground, *inks = page.evaluate(
+            """(said) => {
+              for (const one of ["class", "data-jp-theme-light"]) document.body.removeAttribute(one);
+              for (const [key, value] of Object.entries(said)) document.body.setAttribute(key, value);
+              const view = document.querySelector(".gradflow-view");
+              const inks = [...view.querySelectorAll(".when, .worst b, select, svg text")];
+              return [getComputedStyle(view).backgroundColor, ...inks.map((one) =>
+                getComputedStyle(one)[one.namespaceURI.endsWith("svg") ? "fill" : "color"])];
+            }""",
+            said,
+        )
+        assert (luminance(ground) < 0.1) == is_dark, (said, system)
+        # WCAG 2.2, 1.4.3.
+        assert min(contrast(ground, ink) for ink in inks) >= 4.5, (said, system)
 
 
 def luminance(colour):
