@@ -87,9 +87,25 @@ def test_many_rows_leave_fewer_columns(monkeypatch):
     made, numbers = filled(100, rows=24)
     assert len(made.columns) == 25  # there may be 40, so each is of four moments
     assert made.means(0, 1)[0, 1] == pytest.approx(numbers[:4, 0].mean())
-    # Rows that come later make room as well.
-    made.add(1000, 2, {f"more{place}": 1.0 for place in range(100)})
-    assert len(made.columns) <= history.FEWEST_COLUMNS
+
+
+@pytest.mark.parametrize("moments", range(89, 101))
+def test_rows_that_come_later_leave_fewer_columns(monkeypatch, moments):
+    monkeypatch.setattr(history, "MOST_CELLS", 1000)
+    monkeypatch.setattr(history, "FEWEST_COLUMNS", 8)
+    made, numbers = filled(moments, rows=24)
+    assert len(made.columns) > 20
+    for moment in range(moments, moments + 30):
+        made.add(10 * moment, 1, {f"more{place}": 1.0 for place in range(100)})
+    columns = made.columns
+    assert len(columns) <= 8
+    assert columns[-1][1] == 10 * (moments + 29)
+    assert len({last - first for first, last, _ in columns[:-1]}) == 1
+    assert columns[-1][1] - columns[-1][0] <= columns[0][1] - columns[0][0]
+    known = dict(enumerate(numbers))
+    for (first, last, _), got in zip(columns, made.means(0, len(columns)), strict=True):
+        within = [known[one] for one in range(first // 10, last // 10 + 1) if one in known]
+        assert got[1:25].tolist() == pytest.approx(np.mean(within, axis=0)) if within else True
 
 
 def test_many_points_of_a_curve_are_averaged_and_the_last_stays():

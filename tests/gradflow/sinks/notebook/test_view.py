@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from gradflow.sinks.notebook.screen import State
-from gradflow.sinks.notebook.widget import BLOCKS, WidgetScreen
+from gradflow.sinks.notebook.widget import BLOCKS, WidgetScreen, encoded
 
 HERE = files("gradflow.sinks.notebook")
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>view</title>
@@ -193,8 +193,12 @@ def test_only_the_columns_that_have_changed_are_sent():
     view = View()
     blocks = []
     for step in range(400):
-        view.add(step, 1, {"a": 1.0})
+        view.add(step, 1, {"a": 1.0 + step})
         blocks.append(sum(name.startswith("block") for name in view.sent()))
+        # What was sent before and now is all there is.
+        history, widget = view.state.history, view.screen.widget
+        held = b"".join(getattr(widget, f"block{place}") for place in range(BLOCKS))
+        assert held == encoded(history.means(0, len(history.columns)))
     # All of them at the start, and when pairs are merged, at steps 192 and 384.
     assert {step for step, count in enumerate(blocks) if count > 2} == {0, 192, 384}
     assert {count for step, count in enumerate(blocks) if step not in (0, 192, 384)} <= {1, 2}
@@ -251,8 +255,9 @@ def test_it_is_light_or_dark_as_the_notebook_is(show):
         page.emulate_media(color_scheme=system)
         ground, *inks = page.evaluate(
             """(said) => {
-              for (const one of ["class", "data-jp-theme-light"]) document.body.removeAttribute(one);
-              for (const [key, value] of Object.entries(said)) document.body.setAttribute(key, value);
+              const { body } = document;
+              for (const one of ["class", "data-jp-theme-light"]) body.removeAttribute(one);
+              for (const [key, value] of Object.entries(said)) body.setAttribute(key, value);
               const view = document.querySelector(".gradflow-view");
               const inks = [...view.querySelectorAll(".when, .worst b, select, svg text")];
               return [getComputedStyle(view).backgroundColor, ...inks.map((one) =>
