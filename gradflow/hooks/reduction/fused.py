@@ -34,7 +34,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradflow.hooks.reduction import cpu, histograms
+from gradflow.hooks.reduction import cpu, histograms, means
 from gradflow.hooks.reduction.by_torch import reduce as _by_torch
 from gradflow.hooks.reduction.by_torch import sum_dtype
 from gradflow.hooks.reduction.nested import plain, values_of
@@ -42,6 +42,19 @@ from gradflow.hooks.reduction.parts import Part
 
 # Of ordinary tensors of these types, moments never fail.
 _ORDINARY_TYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
+
+_WITHOUT_TRITON = (
+    "torch, in several reads: Triton is missing, has no C compiler, or gave other numbers"
+)
+# By whether they work here.
+_WITH_TRITON = {
+    True: "Triton's kernels, in one read, in groups",
+    False: "Triton's kernels, in one read, one by one: in groups they failed",
+}
+_CPU_MEANS = {
+    True: "numba's loops, in one read",
+    False: "torch, in several reads: numba is missing, or has no folder for its cache",
+}
 
 
 @dataclass(slots=True)
@@ -189,9 +202,10 @@ def moments(x: Tensor, channel_axis: int | None, *, histogram: bool = False) -> 
     values: Tensor | np.ndarray
     if found is None:
         with torch.no_grad():
-            by_kernel = _by_kernel(x, channel_axis)
-            values = _by_torch(x, channel_axis) if by_kernel is None else by_kernel
-            magnitudes = histograms.count(x) if histogram else None
+            by_kernel = _by_kernel(x, channel_axis, histogram=histogram)
+            values, magnitudes = by_kernel or (_by_torch(x, channel_axis), None)
+            if histogram and magnitudes is None:
+                magnitudes = histograms.count(x)
     else:
         values, exponents = found
         if exponents is not None:
@@ -232,34 +246,111 @@ def safe_norm(x: Tensor) -> Tensor:
 def _kernels(device: torch.device) -> ModuleType | None:
     """Return the Triton kernels, or None if they are missing, fail or differ from torch."""
     try:
-        module = import_module("gradflow.hooks.reduction.kernels")
-        sample = torch.arange(4 * 8 * 37, device=device).remainder(13).sub(4).div(3)
-        sample = sample.reshape(4, 8, 37)
-        found = module.reduce(*cpu.in_memory_order(sample, 1))
-        same = torch.allclose(found, _by_torch(sample, 1), rtol=1e-9, atol=1e-9)
+        module = import_module("gradflow.hooks.reduction.launches")
+        sample = _sample(device)
+        # The first launch compiles; the second is of the kept kernel.
+        found = [module.reduce(sample, 1)[0] for _ in range(2)]
+        expected = _by_torch(sample, 1)
+        same = all(torch.allclose(one, expected, rtol=1e-9, atol=1e-9) for one in found)
     except Exception:  # on any failure, torch computes the same numbers
         return None
     return module if same else None
 
 
+@cache
+def _counts_by_kernel(device: torch.device) -> bool:
+    """Whether the Triton kernels count magnitudes as torch does."""
+    module = _kernels(device)
+    if module is None:
+        return False
+    try:
+        sample = _sample(device).pow(9)
+        sample[0, 0, :5] = torch.tensor([0.0, -0.0, math.inf, math.nan, 1e-40])
+        _, counts = module.reduce(sample, 1, histogram=True)
+        return torch.equal(counts, histograms.count(sample))
+    except Exception:  # on any failure, torch counts
+        return False
+
+
+@cache
+def _groups_in_kernel(device: torch.device) -> bool:
+    """Whether the Triton kernels give in groups, to the last bit, what they give for one tensor."""
+    module = _kernels(device)
+    if module is None:
+        return False
+    try:
+        sample = _sample(device)
+        items = [
+            (sample if dtype is None else sample.to(dtype), axis, False)
+            for dtype in (None, torch.float32, torch.bfloat16)
+            for axis in (None, 1, 2)
+        ]
+        alone = [module.reduce(x, axis)[0] for x, axis, _ in items]
+        for _ in range(2):  # the first launch compiles; the second is of the kept kernel
+            found = [values for values, _ in module.reduce_group(items)]
+            if not all(torch.equal(a, b) for a, b in zip(found, alone, strict=True)):
+                return False
+    except Exception:  # on any failure, tensors are reduced one by one
+        return False
+    return True
+
+
+def takes_groups(device: torch.device, dtype: torch.dtype, elements: int) -> bool:
+    """Whether the Triton kernels reduce such tensors of `device` in groups."""
+    module = _kernels(device) if _groups_in_kernel(device) else None
+    return module is not None and dtype in module.DTYPES and elements <= module.MAX_ELEMENTS
+
+
+def counts_in_kernel(device: torch.device) -> bool:
+    """Whether the Triton kernels of `device` count magnitudes in the read that reduces them."""
+    return _counts_by_kernel(device)
+
+
+def values_of_group(
+    device: torch.device, items: list[tuple[Tensor, int | None, bool]]
+) -> list[tuple[Tensor, Tensor | None]]:
+    """Return values and counts of magnitudes for each (tensor, axis, histogram)."""
+    module = _kernels(device)
+    assert module is not None
+    found: list[tuple[Tensor, Tensor | None]] = module.reduce_group(items)
+    return found
+
+
+def _sample(device: torch.device) -> Tensor:
+    sample = torch.arange(4 * 8 * 37, device=device).remainder(13).sub(4).div(3)
+    return sample.reshape(4, 8, 37)
+
+
 def prepare_device(device: torch.device) -> None:
     """Load and test the loops or kernels for `device`, so that no step waits for it."""
     if device.type == "cuda":
-        _kernels(device)
+        if _kernels(device) is None:
+            means.note("layers", _WITHOUT_TRITON)
+        else:
+            _counts_by_kernel(device)
+            means.note("layers", _WITH_TRITON[_groups_in_kernel(device)])
     elif device.type == "cpu":
-        cpu.loops_module()
+        means.note("layers", _CPU_MEANS[cpu.loops_module() is not None])
+    else:
+        means.note("layers", f"torch, in several reads, on {device.type}")
 
 
 def _on_gpu(x: Tensor) -> bool:
     return x.is_cuda and type(x) is Tensor and x.layout == torch.strided and not x.is_neg()
 
 
-def _by_kernel(x: Tensor, channel_axis: int | None) -> Tensor | None:
-    """Return the values of `Moments` from one read on a GPU, or None if x is not supported."""
+def _by_kernel(
+    x: Tensor, channel_axis: int | None, *, histogram: bool
+) -> tuple[Tensor, Tensor | None] | None:
+    """Return the values of `Moments` from one read on a GPU, or None if x is not supported.
+
+    Beside them are the counts of magnitudes, if asked for; None if the kernels do not count them.
+    """
     kernels = _kernels(x.device) if _on_gpu(x) else None
     if kernels is None or x.dtype not in kernels.DTYPES or x.numel() > kernels.MAX_ELEMENTS:
         return None
-    values: Tensor = kernels.reduce(*cpu.in_memory_order(x, channel_axis))
+    counted = histogram and _counts_by_kernel(x.device)
+    values: tuple[Tensor, Tensor | None] = kernels.reduce(x, channel_axis, histogram=counted)
     return values
 
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 from scipy import stats
 
-from gradflow.hooks.reduction import cpu, definition, fused, kernels
+from gradflow.hooks.reduction import cpu, definition, device_groups, fused, histograms, launches
 from gradflow.hooks.reduction.fused import moments, to_statistics
 from gradflow.runs.format.layer_tables import TENSOR_STATISTICS
 
@@ -38,21 +38,21 @@ def only_the_kernels(monkeypatch):
 
 def test_kernels_that_give_other_numbers_than_torch_are_not_used(monkeypatch):
     monkeypatch.undo()
-    right = kernels.reduce
-    monkeypatch.setattr(kernels, "reduce", lambda *a: right(*a) * (1 + 1e-6))
+    right = launches.reduce
+    monkeypatch.setattr(launches, "reduce", lambda *a: (right(*a)[0] * (1 + 1e-6), None))
     assert fused._kernels.__wrapped__(torch.device("cpu")) is None
 
 
 def test_kernels_that_give_other_fourth_powers_than_torch_are_not_used(monkeypatch):
     monkeypatch.undo()
-    right = kernels.reduce
+    right = launches.reduce
 
     def wrong(*arguments):
-        values = right(*arguments)
+        values, counts = right(*arguments)
         values[-4] *= 1 + 1e-6
-        return values
+        return values, counts
 
-    monkeypatch.setattr(kernels, "reduce", wrong)
+    monkeypatch.setattr(launches, "reduce", wrong)
     assert fused._kernels.__wrapped__(torch.device("cpu")) is None
 
 
@@ -126,11 +126,12 @@ def test_nan_is_a_larger_magnitude_than_infinity():
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("axis", [None, 1])
 def test_statistics_do_not_depend_on_tiles_and_programs(tile, programs, layout, axis, monkeypatch):
-    monkeypatch.setattr(kernels, "_TILE", tile)
-    monkeypatch.setattr(kernels, "_PROGRAMS", programs)
-    monkeypatch.setattr(kernels, "_SIDE_BY_SIDE", 4)
-    monkeypatch.setattr(kernels, "_PARTS", 2)
-    monkeypatch.setattr(kernels, "_CHANNELS", 2)
+    monkeypatch.setattr(launches, "_TILE", tile)
+    monkeypatch.setattr(launches, "_PROGRAMS", programs)
+    monkeypatch.setattr(launches, "_SIDE_BY_SIDE", 4)
+    monkeypatch.setattr(launches, "_PARTS", 2)
+    monkeypatch.setattr(launches, "_CHANNELS", 2)
+    monkeypatch.setattr(launches, "layout", launches.layout.__wrapped__)
     x = normal(2, 5, 7, 9).relu()
     x[1, 4, 6, 8] = 50  # the last element lies in the last part
     assert_plain(x.to(memory_format=layout), axis)
@@ -170,3 +171,93 @@ def test_equal_elements_have_no_kurtosis():
 def test_the_same_tensor_gives_the_same_bits():
     x = normal(3, 5, 30, 30).float()
     assert torch.equal(moments(x, 1).values, moments(x, 1).values)
+
+
+def in_groups(monkeypatch, items):
+    """The moments of the items, by groups alone."""
+    monkeypatch.setattr(device_groups, "_is_on_gpu", lambda x: x.layout is torch.strided)
+    monkeypatch.setattr(device_groups, "moments_if_any", None)
+    return device_groups.reduce_on_device(items)
+
+
+def of_every_kind() -> list[tuple[torch.Tensor, int | None, bool]]:
+    """More tensors than fit in one group, of all types, layouts and axes, some with histograms."""
+    items = [(torch.tensor(0.5), 0, False)]
+    for number, (shape, axis) in enumerate(
+        [((2, 3, 4), 1), ((2, 3, 4), -1), ((7,), None), ((5, 1), 1), ((1, 40), 1), ((6, 4), None)]
+    ):
+        x = (normal(*shape, seed=number) * 3).relu()
+        items += [(x.to(dtype), axis, number % 2 == 0) for dtype in DTYPES]
+    image = normal(2, 5, 7, 9).float()
+    items += [(image.to(memory_format=torch.channels_last), 1, True), (image[:, 1:], 1, False)]
+    return items + [(normal(3, seed=number), None, False) for number in range(6)]
+
+
+def test_a_group_has_the_numbers_of_the_plain_definitions_in_order(monkeypatch):
+    items = of_every_kind()
+    assert len(items) == 33
+    found = in_groups(monkeypatch, items)
+    statistics = to_statistics(found)
+    for index, ((x, axis, histogram), seen) in enumerate(zip(items, found, strict=True)):
+        expected = plain(x, axis if x.dim() else None)
+        for name, value in expected.items():
+            smallest = 1e-12 * (1 + float(x.abs().max())) ** 2
+            assert statistics[name][index] == pytest.approx(
+                value, rel=1e-9, abs=smallest, nan_ok=True
+            ), (name, index)
+        assert (seen.magnitudes is not None) == histogram
+        if histogram:
+            assert torch.equal(seen.magnitudes, histograms.count(x))
+        assert seen.batch_size == (len(x) if x.dim() else 1)
+        if index % 4 == 1:  # a tensor has the same bits alone
+            assert torch.equal(seen.values, launches.reduce(x, axis)[0])
+
+
+def test_what_is_no_ordinary_tensor_is_reduced_beside_the_group(monkeypatch):
+    x = normal(3, 4)
+    monkeypatch.setattr(device_groups, "_is_on_gpu", lambda x: x.layout is torch.strided)
+    items = [(x, 1, False), (x.to(torch.int64), 1, False), (torch.complex(x, x), 1, True)]
+    found = device_groups.reduce_on_device([*items, (x, None, True)])
+    assert found[1] is None
+    norms = to_statistics([found[0], found[2], found[3]])["norm"]
+    assert list(norms) == pytest.approx(
+        [float(x.norm()), 2**0.5 * float(x.norm()), float(x.norm())]
+    )
+    assert found[2].magnitudes.sum() == 12
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_magnitudes_are_counted_in_the_same_read(dtype, monkeypatch):
+    monkeypatch.setattr(histograms, "count", None)
+    special = torch.tensor([*SPECIAL, math.inf, -math.inf, math.nan], dtype=torch.float64)
+    x = torch.cat([special, normal(300).pow(9), torch.tensor([2.0**-127, 1e300, 1e-300])]).to(dtype)
+    found = moments(x, None, histogram=True).magnitudes
+    monkeypatch.undo()
+    assert torch.equal(found, histograms.count(x))
+
+
+def test_kernels_that_count_otherwise_than_torch_do_not_count(monkeypatch):
+    right = histograms.count
+    monkeypatch.setattr(histograms, "count", lambda x: right(x) + 1)
+    assert fused._counts_by_kernel.__wrapped__(torch.device("cpu")) is False
+
+
+def test_groups_that_give_other_bits_than_one_tensor_are_not_used(monkeypatch):
+    right = launches.reduce_group
+    wrong = lambda items: [(values * (1 + 1e-15), counts) for values, counts in right(items)]  # noqa: E731
+    monkeypatch.setattr(launches, "reduce_group", wrong)
+    assert fused._groups_in_kernel.__wrapped__(torch.device("cpu")) is False
+
+
+def test_if_a_group_fails_its_tensors_are_reduced_one_by_one(monkeypatch):
+    def failing(items):
+        raise RuntimeError("no launch")
+
+    monkeypatch.setattr(device_groups, "_without_groups", set())
+    monkeypatch.setattr(device_groups, "_is_on_gpu", lambda x: True)
+    monkeypatch.setattr(launches, "reduce_group", failing)
+    x = normal(3, 4)
+    for _ in range(2):
+        (found,) = device_groups.reduce_on_device([(x, 1, False)])
+        assert to_statistics([found])["norm"][0] == pytest.approx(float(x.norm()), rel=1e-12)
+    assert not device_groups.can_be_grouped(x)

@@ -39,9 +39,17 @@ def test_every_test_in_the_interpreter_passes():
     assert " passed" in result.stdout
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("side_by_side", [False, True])
-def test_the_kernels_compile_for_a_gpu(dtype, side_by_side, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("dtype", "side_by_side", "histogram"),
+    [
+        (torch.float64, True, True),
+        (torch.float32, False, False),
+        (torch.float16, True, False),
+        (torch.bfloat16, False, True),
+    ],
+    ids=str,
+)
+def test_the_kernels_compile_for_a_gpu(dtype, side_by_side, histogram, tmp_path, monkeypatch):
     pytest.importorskip("triton", "3.3", reason="earlier versions describe a kernel otherwise")
     from triton.backends.compiler import GPUTarget  # noqa: PLC0415
     from triton.compiler import ASTSource, compile  # noqa: PLC0415
@@ -49,14 +57,17 @@ def test_the_kernels_compile_for_a_gpu(dtype, side_by_side, tmp_path, monkeypatc
     from gradflow.hooks.reduction import kernels  # noqa: PLC0415
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    types = {"x": "*" + DTYPES[dtype], "extremes": "*i64"}
-    types |= dict.fromkeys(("sums", "powers", "result"), "*fp64")
-    tile = {"block": 32, "beside": 32, "run": 1} if side_by_side else {"block": 1024, "beside": 1}
-    for kernel, sizes in [
-        (kernels.reduce_part, tile),
-        (kernels.merge, {"rows": 64, "columns": 16}),
+    types = {"x": "*" + DTYPES[dtype], "table": "*i64", "counts": "*i64"}
+    types |= dict.fromkeys(("partials", "result"), "*fp64")
+    tile = {"block": 32, "beside": 32} if side_by_side else {"block": 1024, "beside": 1}
+    tile |= {"wide": dtype == torch.float64, "histogram": histogram}
+    merging = {"rows": 64, "columns": 16}
+    for kernel, fixed in [
+        (kernels.reduce_one, tile),
+        (kernels.merge_one, merging),
+        (kernels.reduce_group, {**tile, "dtype": kernels.DTYPES[dtype]}),
+        (kernels.merge_group, merging),
     ]:
-        fixed = {**sizes, "wide": dtype == torch.float64}
         signature = {
             name: "constexpr" if name in fixed else types.get(name, "i32")
             for name in kernel.arg_names
@@ -68,7 +79,8 @@ def test_the_kernels_compile_for_a_gpu(dtype, side_by_side, tmp_path, monkeypatc
             options=kernels.OPTIONS,
         ).asm
         assert code["cubin"]
-        assert "atom." not in code["ptx"]  # sums in no set order would differ between runs
+        if not histogram:
+            assert "atom." not in code["ptx"]  # sums in no set order would differ between runs
 
 
 def test_without_a_gpu_no_tensor_goes_to_the_kernels(monkeypatch):

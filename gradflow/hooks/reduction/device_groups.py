@@ -1,0 +1,69 @@
+"""Reduces many tensors of a CUDA device to moments in a few launches."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from gradflow.hooks.reduction import fused, histograms
+from gradflow.hooks.reduction.fused import Moments, moments_if_any
+
+Item = tuple[Tensor, int | None, bool]
+
+# Devices on which a group has failed: their tensors are reduced one by one.
+_without_groups: set[torch.device] = set()
+
+
+def reduce_on_device(items: Sequence[Item]) -> list[Moments | None]:
+    """Return what `fused.moments_if_any` returns for each (tensor, channel axis, histogram).
+
+    For up to 32 ordinary tensors of a device that are one launch a type and layout, one that merges
+    and one copy. Others are reduced one by one. The tensors must have been made on the stream that
+    is current when this is called, or it must wait for them; they are read when it is called, and
+    may be changed or freed afterwards, on that stream.
+    """
+    found: list[Moments | None] = [None] * len(items)
+    groups: dict[torch.device, list[int]] = {}
+    for index, (x, axis, histogram) in enumerate(items):
+        if can_be_grouped(x):
+            groups.setdefault(x.device, []).append(index)
+        else:
+            found[index] = moments_if_any(x, axis, histogram=histogram)
+    for device, indices in groups.items():
+        of_group = _reduce(device, [items[index] for index in indices])
+        for index, seen in zip(indices, of_group, strict=True):
+            found[index] = seen
+    return found
+
+
+def can_be_grouped(x: Tensor) -> bool:
+    """Whether x is an ordinary tensor of a device whose kernels work; others are reduced alone."""
+    if type(x) not in (Tensor, nn.Parameter) or not _is_on_gpu(x) or x.device in _without_groups:
+        return False
+    return x.numel() > 0 and fused.takes_groups(x.device, x.dtype, x.numel())
+
+
+def _is_on_gpu(x: Tensor) -> bool:
+    return x.is_cuda and x.layout is torch.strided and not x.is_nested and not x.is_neg()
+
+
+@torch.no_grad()
+def _reduce(device: torch.device, items: Sequence[Item]) -> Sequence[Moments | None]:
+    counted = any(wanted for _, _, wanted in items) and fused.counts_in_kernel(device)
+    prepared = [
+        (x.detach(), axis % x.dim() if axis is not None and x.dim() else None, wanted and counted)
+        for x, axis, wanted in items
+    ]
+    try:
+        values = fused.values_of_group(device, prepared)
+    except Exception:  # whatever the launch met, each tensor has a way of its own
+        _without_groups.add(device)
+        return [moments_if_any(x, axis, histogram=wanted) for x, axis, wanted in items]
+    found = []
+    for (x, axis, _), (_, _, wanted), (sums, bins) in zip(prepared, items, values, strict=True):
+        counts = histograms.count(x) if wanted and bins is None else bins
+        shape = x.shape
+        channels = 1 if axis is None else shape[axis]
+        batch_size = shape[0] if shape else 1
+        found.append(Moments(sums, channels, x.numel(), batch_size, axis is not None, counts))
+    return found
