@@ -15,9 +15,7 @@ def environment(model: nn.Module, schedule: str, histograms: str) -> dict[str, A
 
     `schedule` describes which steps are recorded, `histograms` which of them have histograms.
     """
-    parameters = list(model.parameters())
-    parameter = parameters[0] if parameters else None
-    types = Counter(str(one.dtype).removeprefix("torch.") for one in parameters)
+    types = Counter(str(one.dtype).removeprefix("torch.") for one in model.parameters())
     return {
         "network": type(model).__name__,
         "versions": {
@@ -25,7 +23,7 @@ def environment(model: nn.Module, schedule: str, histograms: str) -> dict[str, A
             "torch": str(torch.__version__),
             "python": platform.python_version(),
         },
-        "device": "cpu" if parameter is None else str(parameter.device),
+        "device": str(device_of(model)),
         "parameter_types": dict(types),
         "threads": torch.get_num_threads(),
         "tracing": {
@@ -37,3 +35,9 @@ def environment(model: nn.Module, schedule: str, histograms: str) -> dict[str, A
             "and clipping",
         },
     }
+
+
+def device_of(model: nn.Module) -> torch.device:
+    """Return the device of the first parameter; the CPU if there is none."""
+    parameter = next(model.parameters(), None)
+    return torch.device("cpu") if parameter is None else parameter.device

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gradflow.errors import TracingError
 from gradflow.hooks.compilation import UncompiledSteps
-from gradflow.hooks.environment import environment
+from gradflow.hooks.environment import device_of, environment
 from gradflow.hooks.epoch_rows import EpochRows
 from gradflow.hooks.layers import LayerTable
 from gradflow.hooks.nonfinite import nonfinite_message
@@ -21,6 +21,7 @@ from gradflow.hooks.observation.changes import ModelChanges
 from gradflow.hooks.observation.layer_observer import LayerObserver
 from gradflow.hooks.processes.joining import Processes
 from gradflow.hooks.records import Columns, StepRecord
+from gradflow.hooks.reduction import means
 from gradflow.hooks.reduction.fused import prepare_device
 from gradflow.hooks.refusals import (
     epoch_without_steps_message,
@@ -35,7 +36,7 @@ from gradflow.hooks.refusals import (
 )
 from gradflow.hooks.selection.groups import Groups
 from gradflow.hooks.selection.modules import Selection, select_modules
-from gradflow.hooks.selection.schedules import Schedule
+from gradflow.hooks.selection.schedules import Schedule, default_schedule
 from gradflow.hooks.selection.steps import RecordedSteps
 from gradflow.hooks.state import TracerState, resume_point
 from gradflow.hooks.store import RecordStore
@@ -67,7 +68,8 @@ class Tracer:
             the update and before the gradients are zeroed.
         schedule: n, to record every n-th step, or a function of the step, counted from 0, that says
             whether it is recorded. See `gradflow.hooks.selection.schedules`, which also has
-            `Budget`, a limit on the share of the time spent.
+            `Budget`, a limit on the share of the time spent. By default every step on the CPU, and
+            on a GPU a budget of 2 % of the time, with at least 8 steps of each epoch.
         histograms: also count the elements of each layer's output, and of its gradient, by order of
             magnitude: True, at every recorded step; n, at every n-th of them; or a function of the
             step.
@@ -114,7 +116,7 @@ class Tracer:
         folder: str | Path,
         *,
         optimizer: Any = None,
-        schedule: int | Schedule = 1,
+        schedule: int | Schedule | None = None,
         histograms: bool | int | Schedule = False,
         description: Mapping[str, Any] | None = None,
         observe: Selection | None = None,
@@ -136,7 +138,9 @@ class Tracer:
         self._processes = Processes(model)
         given, (model, _) = model, unwrapped(model)
         self._model = model
-        self._steps = RecordedSteps(schedule, histograms)
+        self._steps = RecordedSteps(
+            default_schedule(device_of(model).type) if schedule is None else schedule, histograms
+        )
         if self._processes.count > 1:
             self._steps.agree_by(self._processes.agree)
         self._description = {
@@ -208,6 +212,7 @@ class Tracer:
                 self._load_state_dict(self._resume)
         for device in {parameter.device for parameter in self._model.parameters()}:
             prepare_device(device)
+        writer.describe(means=means.noted())
         self._updates.attach()
         self._begin_step()
         self._start_sinks()
@@ -468,6 +473,7 @@ class Tracer:
             self.store.deliver({"epochs": row})
         self.epoch += 1
         self._epoch_start = self._step
+        self._steps.begin_epoch(self._step)
         record = self._observer.step_record
         if record is None or not record.gradients:
             self._begin_step()
@@ -576,7 +582,7 @@ class Tracer:
         if self._step:
             self.writer.describe(not_observed=self._observer.unobserved.by_reason())
         passes = self._observer.backward_passes.summary()
-        self.writer.describe(backward_passes=passes, **self._steps.summary())
+        self.writer.describe(backward_passes=passes, means=means.noted(), **self._steps.summary())
         self.writer.close(status)
 
     def _detach(self) -> None:

@@ -128,7 +128,7 @@ def show_plan(console: Console, plan: Plan) -> None:
         )
     console.print(
         f"{', '.join(options.models)} on {plan.device.type}, {options.epochs} epochs, "
-        f"batch {options.batch_size}, every {options.trace_every} steps recorded",
+        f"batch {options.batch_size}, recorded: {plan.jobs()[0].schedule()}",
         highlight=False,
     )
     legend = _BALANCED_LEGEND if plan.data.imbalanced else _LEGEND

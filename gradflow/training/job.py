@@ -18,6 +18,7 @@ from gradflow.data import (
     steps_per_epoch,
     training_batches,
 )
+from gradflow.hooks.selection.schedules import Budget, DescribedSchedule, default_schedule, every
 from gradflow.models import build
 from gradflow.training.configuration import Configuration
 
@@ -45,6 +46,15 @@ class Job:
     def steps_per_epoch(self) -> int:
         """The number of batches that `training_batches` yields."""
         return steps_per_epoch(len(self.split.training), self.configuration.batch_size)
+
+    def schedule(self) -> DescribedSchedule | Budget:
+        """The schedule of the steps that are recorded."""
+        interval = self.configuration.trace_every
+        if interval is not None:
+            return every(interval)
+        return default_schedule(
+            self.device.type, every_steps=2, steps_per_epoch=self.steps_per_epoch
+        )
 
     def build_model(self) -> nn.Module:
         """The network with its initial weights, on the device."""

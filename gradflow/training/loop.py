@@ -123,7 +123,7 @@ def train(job: Job, progress: Progress, *, resume: bool = False) -> list[EpochSu
         model,
         job.folder,
         optimizer=optimizer,
-        schedule=options.trace_every,
+        schedule=job.schedule(),
         histograms=_histogram_steps(job),
         description=job.description(),
         resume=(state["tracer"] if state else {}) if resume else None,
@@ -146,10 +146,9 @@ def train(job: Job, progress: Progress, *, resume: bool = False) -> list[EpochSu
 
 def _histogram_steps(job: Job) -> DescribedSchedule | bool:
     """The steps at which histograms are recorded: one per epoch, so the cost is negligible."""
-    options = job.configuration
-    if not options.histograms:
+    if not job.configuration.histograms:
         return False
-    return first_recorded_of_each_epoch(job.steps_per_epoch, options.trace_every)
+    return first_recorded_of_each_epoch(job.steps_per_epoch)
 
 
 def _run_epoch(training: _Training) -> EpochSummary:

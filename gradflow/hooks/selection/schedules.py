@@ -8,8 +8,12 @@ from statistics import median
 from typing import Any
 
 from gradflow.errors import TracingError
+from gradflow.hooks.selection.epochs import StepsOfEachEpoch
 
 Schedule = Callable[[int], bool]
+
+# Of `default_schedule`: the share of the time, and the steps of each epoch.
+DEFAULT_SHARE, DEFAULT_EACH_EPOCH = 0.02, 8
 
 
 @dataclass(frozen=True)
@@ -85,14 +89,24 @@ class Budget:
     tells the others which step is the next, from its own times. The steps between are not asked
     about.
 
-    Raises `TracingError` unless `share` lies between 0 and 1.
+    With `each_epoch`, that many steps of each epoch are recorded in any case, spread evenly, so
+    that analyses have enough of each; what they cost counts. So in short epochs the share may be
+    exceeded, by that many steps an epoch at most. `steps_per_epoch` says how long epochs are; else
+    that is known from the first one on, of which steps 0, 4, 6, 8, 12, 16, 24, ... are recorded.
+
+    Raises `TracingError` unless `share` lies between 0 and 1, and the others are numbers of steps.
     """
 
     _WINDOW = 64
     _FIRST_MEASURED = 4
     _FARTHEST = 1000
 
-    def __init__(self, share: float) -> None:
+    def __init__(
+        self, share: float, *, each_epoch: int | None = None, steps_per_epoch: int | None = None
+    ) -> None:
+        for name, value in (("each_epoch", each_epoch), ("steps_per_epoch", steps_per_epoch)):
+            if value is not None:
+                require_positive_int(name, value)
         if isinstance(share, bool) or not 0 < share < 1:
             raise TracingError(f"a budget is a share of the time between 0 and 1, not {share!r}")
         self.share = share
@@ -100,6 +114,7 @@ class Budget:
         self._plain: deque[float] = deque(maxlen=self._WINDOW)
         self._steps = self._recorded_steps = 0
         self._total = self._writing = 0.0
+        self._in_any_case = StepsOfEachEpoch(each_epoch, steps_per_epoch) if each_epoch else None
         self._agree: Callable[[int], int] | None = None
         self._next = self._ask_at = self._FIRST_MEASURED
 
@@ -107,13 +122,22 @@ class Budget:
         """Whether `step` is recorded."""
         if step <= self._FIRST_MEASURED:
             return step in (0, self._FIRST_MEASURED)
+        if self._in_any_case is not None and self._in_any_case(step):
+            return True
         if self._agree is not None:
             return self._is_next(step, self._agree)
         cost = self._cost()
         return self._spent() + cost <= self.share * (self._total + cost)
 
     def __str__(self) -> str:
-        return f"a budget of {self.share:.2%} of the time"
+        least = self._in_any_case
+        words = "" if least is None else f", at least {least.count} steps of each epoch"
+        return f"a budget of {self.share:.2%} of the time{words}"
+
+    def epoch_begins(self, step: int) -> None:
+        """Say that an epoch begins with `step`."""
+        if self._in_any_case is not None:
+            self._in_any_case.epoch_begins(step)
 
     def decide_with(self, agree: Callable[[int], int]) -> None:
         """Record the same steps as other processes.
@@ -154,6 +178,7 @@ class Budget:
             "writing": self._writing,
             "next": self._next,
             "ask_at": self._ask_at,
+            "epoch": None if self._in_any_case is None else self._in_any_case.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -164,6 +189,8 @@ class Budget:
         self._total, self._writing = state["total"], state["writing"]
         self._next = state.get("next", self._next)
         self._ask_at = state.get("ask_at", self._ask_at)
+        if self._in_any_case is not None and state.get("epoch"):
+            self._in_any_case.load_state_dict(state["epoch"])
 
     def _is_next(self, step: int, agree: Callable[[int], int]) -> bool:
         """Whether all processes record `step`; they decide anew after each recorded step."""
@@ -194,19 +221,35 @@ class Budget:
         return self._recorded_steps * self._cost() + self._writing
 
 
-def first_recorded_of_each_epoch(steps_per_epoch: int, interval: int) -> DescribedSchedule:
-    """The schedule of the first step in each epoch that `every(interval)` records.
+def default_schedule(
+    device_type: str, *, every_steps: int = 1, steps_per_epoch: int | None = None
+) -> DescribedSchedule | Budget:
+    """The schedule of a training that names none: on the CPU, every `every_steps` steps.
 
-    An epoch of fewer than `interval` steps may have none.
+    On other devices it is a budget of 2 % of the time, with at least 8 steps of each epoch: with
+    fewer, the intervals of `analyses.statistics` are missing.
+    """
+    if device_type == "cpu":
+        return every(every_steps)
+    return Budget(DEFAULT_SHARE, each_epoch=DEFAULT_EACH_EPOCH, steps_per_epoch=steps_per_epoch)
 
-    Raises `TracingError` unless both are positive integers.
+
+def first_recorded_of_each_epoch(steps_per_epoch: int) -> DescribedSchedule:
+    """The schedule of the first step in each epoch among those that it is asked about, in order.
+
+    Of the steps with histograms it is asked about the recorded ones, whatever chooses those.
+
+    Raises `TracingError` unless `steps_per_epoch` is a positive integer.
     """
     require_positive_int("first_recorded_of_each_epoch", steps_per_epoch)
-    require_positive_int("first_recorded_of_each_epoch", interval)
-    return DescribedSchedule(
-        "the first recorded step of each epoch",
-        lambda step: step % interval == 0 and step % steps_per_epoch < interval,
-    )
+    last = -1
+
+    def is_first(step: int) -> bool:
+        nonlocal last
+        before, last = last, step // steps_per_epoch
+        return last != before
+
+    return DescribedSchedule("the first recorded step of each epoch", is_first)
 
 
 def as_schedule(schedule: int | Schedule) -> tuple[Schedule, str]:

@@ -38,6 +38,11 @@ class RecordedSteps:
             self._last_answer = (step, bool(self.schedule(step)))
         return self._last_answer[1]
 
+    def begin_epoch(self, step: int) -> None:
+        """An epoch begins with `step`."""
+        if isinstance(self.schedule, Budget):
+            self.schedule.epoch_begins(step)
+
     def begin(self) -> None:
         """A step begins now."""
         self._began = time.monotonic()

@@ -9,6 +9,7 @@ from gradflow.errors import TracingError
 from gradflow.hooks.selection import schedules
 from gradflow.hooks.selection.schedules import (
     Budget,
+    default_schedule,
     every,
     first_recorded_of_each_epoch,
     first_then_every,
@@ -181,13 +182,119 @@ def test_a_schedule_is_called_once_for_every_step_in_order(tmp_path):
 def test_the_first_recorded_step_of_each_epoch(steps_per_epoch, interval):
     recorded = [step for step in range(60) if step % interval == 0]
     first = {step // steps_per_epoch: step for step in reversed(recorded)}
-    schedule = first_recorded_of_each_epoch(steps_per_epoch, interval)
-    assert steps_of(schedule, 60) == sorted(first.values())
+    schedule = first_recorded_of_each_epoch(steps_per_epoch)
+    assert [step for step in recorded if schedule(step)] == sorted(first.values())
 
 
 def test_epochs_of_zero_steps_are_refused():
     with pytest.raises(TracingError, match="whole number of steps"):
-        first_recorded_of_each_epoch(0, 2)
+        first_recorded_of_each_epoch(0)
+
+
+def recorded_in_epochs(budget, lengths, *, extra):
+    """The recorded steps of each epoch, counted from its beginning, and the share of their cost."""
+    found, start, spent, total = [], 0, 0.0, 0.0
+    for length in lengths:
+        budget.epoch_begins(start)
+        of_epoch = []
+        for place in range(length):
+            wanted = budget(start + place)
+            of_epoch += [place] * wanted
+            budget.add_step(recorded=wanted, seconds=1 + extra * wanted, writing=0.0)
+            spent, total = spent + extra * wanted, total + 1 + extra * wanted
+        found.append(of_epoch)
+        start += length
+    return found, spent / total
+
+
+def middle(part, parts, length):
+    """The first step at or after the middle of one of several equal parts of an epoch."""
+    return math.ceil((part + 0.5) * length / parts)
+
+
+@pytest.mark.parametrize("length", [1, 5, 8, 41, 1000])
+@pytest.mark.parametrize("is_known", [False, True])
+def test_each_epoch_has_its_steps_even_if_the_budget_is_spent(length, is_known):
+    budget = Budget(0.0001, each_epoch=8, steps_per_epoch=length if is_known else None)
+    found, _ = recorded_in_epochs(budget, [length] * 5, extra=3.0)
+    # The first steps of the training are not recorded: first steps are slow.
+    marks = sorted({middle(part, 8, length) % length for part in range(8)})
+    for epoch, steps in enumerate(found[1:], 1):
+        assert steps == [one for one in marks if not 0 < epoch * length + one < 4]
+    if is_known:
+        expected = {0, 4, *marks}
+    else:
+        expected = {0, *(2**n for n in range(10)), *(3 * 2**n for n in range(10))}
+    assert found[0] == sorted(one for one in expected if not 0 < one < 4 and one < length)
+
+
+def test_epochs_of_changing_length_each_have_about_as_many_steps():
+    found, _ = recorded_in_epochs(Budget(0.0001, each_epoch=8), [100, 100, 140, 60, 60], extra=3.0)
+    assert [len(steps) for steps in found] == [11, 8, 11, 3, 8]
+
+
+def test_what_the_steps_of_each_epoch_cost_counts_within_the_budget():
+    _, share = recorded_in_epochs(Budget(0.02, each_epoch=8), [1000] * 6, extra=0.1)
+    found, again = recorded_in_epochs(Budget(0.02), [1000] * 6, extra=0.1)
+    assert share == pytest.approx(again, rel=0.02)
+    assert share <= 0.02
+    assert all(len(steps) > 100 for steps in found)
+
+
+def test_in_short_epochs_the_share_is_exceeded_by_no_more_than_their_steps():
+    _, share = recorded_in_epochs(Budget(0.02, each_epoch=8), [41] * 10, extra=3.0)
+    assert share == pytest.approx(8 * 3 / (41 + 8 * 3), rel=0.05)
+
+
+def test_a_budget_with_steps_of_each_epoch_is_resumed():
+    budget = Budget(0.0001, each_epoch=8)
+    recorded_in_epochs(budget, [100, 100], extra=3.0)
+    again = Budget(0.0001, each_epoch=8)
+    again.load_state_dict(budget.state_dict())
+    assert steps_of(again, 300)[-8:] == [200 + middle(part, 8, 100) for part in range(8)]
+
+
+def test_processes_share_the_steps_of_each_epoch():
+    budget = Budget(0.001, each_epoch=4, steps_per_epoch=20)
+    budget.decide_with(lambda number: number)
+    found, _ = recorded_in_epochs(budget, [20] * 4, extra=30.0)
+    assert found[1:] == [[3, 8, 13, 18]] * 3
+
+
+@pytest.mark.parametrize("option", ["each_epoch", "steps_per_epoch"])
+def test_an_invalid_number_of_steps_an_epoch_is_refused(option):
+    with pytest.raises(TracingError, match=f"{option} must be a whole number of steps"):
+        Budget(0.02, **{option: 0})
+
+
+def test_by_default_every_step_is_recorded_on_the_cpu_and_a_bounded_share_elsewhere():
+    assert str(default_schedule("cpu")) == "every 1 steps"
+    for device in ("cuda", "mps", "xpu"):
+        words = "a budget of 2.00% of the time, at least 8 steps of each epoch"
+        assert str(default_schedule(device)) == words
+
+
+def test_the_tracer_without_a_schedule_takes_that_of_the_models_device(tmp_path):
+    kept = {}
+    for device in ("cpu", "meta"):
+        model = nn.Linear(3, 2, device=device)
+        tracer = gradflow.Tracer(model, tmp_path / device)
+        kept[device] = tracer._description["tracing"]["schedule"]
+    assert kept["cpu"] == "every 1 steps"
+    assert kept["meta"].startswith("a budget of 2.00%")
+
+
+def test_the_tracer_says_where_epochs_begin(tmp_path):
+    model = nn.Linear(3, 2)
+    schedule = Budget(1e-9, each_epoch=2)
+    with gradflow.Tracer(model, tmp_path / "run", schedule=schedule) as tracer:
+        for _ in range(3):
+            for _ in range(10):
+                model(torch.ones(2, 3)).sum().backward()
+                tracer.step()
+            tracer.end_epoch()
+    steps = gradflow.open_run(tmp_path / "run").steps.step
+    assert list(steps) == [0, 4, 6, 8, 13, 18, 23, 28]
 
 
 @pytest.mark.parametrize(
