@@ -8,10 +8,10 @@ non-finite values, and optionally a histogram of magnitudes.
 arithmetic on C numbers, for many tensors at once.
 
 On the CPU the loops of `gradflow.hooks.reduction.compiled` need one read, and so do the kernels of
-`gradflow.hooks.reduction.kernels` on CUDA. On other devices, and without numba or Triton, torch
-needs a few. All sums are in float64 (float32 on mps, which has no float64). Deviations are taken
-about an element of the channel, so the relative error of a variance is about 1e-11 even if the mean
-is far larger. torch on CUDA takes them about 0; the relative error is then about
+`gradflow.hooks.reduction.cuda.kernels` on CUDA. On other devices, and without numba or Triton,
+torch needs a few. All sums are in float64 (float32 on mps, which has no float64). Deviations are
+taken about an element of the channel, so the relative error of a variance is about 1e-11 even if
+the mean is far larger. torch on CUDA takes them about 0; the relative error is then about
 1e-16 (1 + mean^2 / variance). Squares of float64 values below 1e-154 underflow.
 
 Third and fourth powers are taken about an element x0 of the tensor, and moved to the mean by the
@@ -246,7 +246,7 @@ def safe_norm(x: Tensor) -> Tensor:
 def _kernels(device: torch.device) -> ModuleType | None:
     """Return the Triton kernels, or None if they are missing, fail or differ from torch."""
     try:
-        module = import_module("gradflow.hooks.reduction.launches")
+        module = import_module("gradflow.hooks.reduction.cuda.launches")
         sample = _sample(device)
         # The first launch compiles; the second is of the kept kernel.
         found = [module.reduce(sample, 1)[0] for _ in range(2)]

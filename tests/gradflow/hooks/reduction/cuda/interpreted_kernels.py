@@ -10,7 +10,8 @@ import pytest
 import torch
 from scipy import stats
 
-from gradflow.hooks.reduction import cpu, definition, device_groups, fused, histograms, launches
+from gradflow.hooks.reduction import cpu, definition, fused, histograms
+from gradflow.hooks.reduction.cuda import groups, launches
 from gradflow.hooks.reduction.fused import moments, to_statistics
 from gradflow.runs.format.layer_tables import TENSOR_STATISTICS
 
@@ -175,9 +176,9 @@ def test_the_same_tensor_gives_the_same_bits():
 
 def in_groups(monkeypatch, items):
     """The moments of the items, by groups alone."""
-    monkeypatch.setattr(device_groups, "_is_on_gpu", lambda x: x.layout is torch.strided)
-    monkeypatch.setattr(device_groups, "moments_if_any", None)
-    return device_groups.reduce_on_device(items)
+    monkeypatch.setattr(groups, "_is_on_gpu", lambda x: x.layout is torch.strided)
+    monkeypatch.setattr(groups, "moments_if_any", None)
+    return groups.reduce_on_device(items)
 
 
 def of_every_kind() -> list[tuple[torch.Tensor, int | None, bool]]:
@@ -215,9 +216,9 @@ def test_a_group_has_the_numbers_of_the_plain_definitions_in_order(monkeypatch):
 
 def test_what_is_no_ordinary_tensor_is_reduced_beside_the_group(monkeypatch):
     x = normal(3, 4)
-    monkeypatch.setattr(device_groups, "_is_on_gpu", lambda x: x.layout is torch.strided)
+    monkeypatch.setattr(groups, "_is_on_gpu", lambda x: x.layout is torch.strided)
     items = [(x, 1, False), (x.to(torch.int64), 1, False), (torch.complex(x, x), 1, True)]
-    found = device_groups.reduce_on_device([*items, (x, None, True)])
+    found = groups.reduce_on_device([*items, (x, None, True)])
     assert found[1] is None
     norms = to_statistics([found[0], found[2], found[3]])["norm"]
     assert list(norms) == pytest.approx(
@@ -253,11 +254,11 @@ def test_if_a_group_fails_its_tensors_are_reduced_one_by_one(monkeypatch):
     def failing(items):
         raise RuntimeError("no launch")
 
-    monkeypatch.setattr(device_groups, "_without_groups", set())
-    monkeypatch.setattr(device_groups, "_is_on_gpu", lambda x: True)
+    monkeypatch.setattr(groups, "_without_groups", set())
+    monkeypatch.setattr(groups, "_is_on_gpu", lambda x: True)
     monkeypatch.setattr(launches, "reduce_group", failing)
     x = normal(3, 4)
     for _ in range(2):
-        (found,) = device_groups.reduce_on_device([(x, 1, False)])
+        (found,) = groups.reduce_on_device([(x, 1, False)])
         assert to_statistics([found])["norm"][0] == pytest.approx(float(x.norm()), rel=1e-12)
-    assert not device_groups.can_be_grouped(x)
+    assert not groups.can_be_grouped(x)

@@ -21,7 +21,8 @@ import torch
 import triton
 from torch import Tensor
 
-from gradflow.hooks.reduction import cpu, kernels
+from gradflow.hooks.reduction import cpu
+from gradflow.hooks.reduction.cuda import kernels
 from gradflow.hooks.reduction.histograms import BINS
 from gradflow.versions import release_of
 

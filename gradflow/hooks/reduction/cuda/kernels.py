@@ -2,7 +2,7 @@
 
 Without a GPU, the tests run them in Triton's interpreter and compile them. Import this module
 through `gradflow.hooks.reduction.fused`, which falls back to torch if Triton is missing or a launch
-fails. `gradflow.hooks.reduction.launches` plans the launches and does them.
+fails. `gradflow.hooks.reduction.cuda.launches` plans the launches and does them.
 
 Each program reduces one part of a block of channels, and writes its sums, largest magnitude and
 counts to its own entries of `partials`. A second launch combines these. No program waits for

@@ -28,7 +28,7 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA d
 def test_every_test_in_the_interpreter_passes():
     result = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", INTERPRETED],
-        cwd=INTERPRETED.parents[4],
+        cwd=INTERPRETED.parents[5],
         env={**os.environ, "TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -54,7 +54,7 @@ def test_the_kernels_compile_for_a_gpu(dtype, side_by_side, histogram, tmp_path,
     from triton.backends.compiler import GPUTarget  # noqa: PLC0415
     from triton.compiler import ASTSource, compile  # noqa: PLC0415
 
-    from gradflow.hooks.reduction import kernels  # noqa: PLC0415
+    from gradflow.hooks.reduction.cuda import kernels  # noqa: PLC0415
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     types = {"x": "*" + DTYPES[dtype], "table": "*i64", "counts": "*i64"}

@@ -12,12 +12,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import gradflow
 from gradflow.hooks.layers import channel_axis
-from gradflow.hooks.reduction import device_groups, fused
+from gradflow.hooks.reduction import fused
+from gradflow.hooks.reduction.cuda import groups
 from gradflow.models import build
 
 pytest.importorskip("triton")
 
-from gradflow.hooks.reduction import kernels, launches
+from gradflow.hooks.reduction.cuda import kernels, launches
 
 # Operations that allocate, and those that start work on a device; views do neither.
 ALLOCATIONS = {"empty", "zeros", "_to_copy", "clone", "new_empty"}
@@ -54,7 +55,7 @@ def launched(monkeypatch):
     monkeypatch.setattr(fused, "_kernels", lambda _: launches)
     monkeypatch.setattr(fused, "_groups_in_kernel", lambda _: True)
     monkeypatch.setattr(fused, "_counts_by_kernel", lambda _: True)
-    monkeypatch.setattr(device_groups, "_is_on_gpu", lambda x: True)
+    monkeypatch.setattr(groups, "_is_on_gpu", lambda x: True)
     return names
 
 
@@ -75,23 +76,23 @@ def test_a_network_takes_far_fewer_launches_and_allocations_than_it_has_tensors(
     launched, outputs, histogram
 ):
     items = [(x, axis, histogram) for x, axis, _ in outputs]
-    groups = -(-len(items) // kernels.ROWS)
+    tables = -(-len(items) // kernels.ROWS)
     with Operations() as operations:
-        found = device_groups.reduce_on_device(items)
+        found = groups.reduce_on_device(items)
     allocated = sum(operations.seen[name] for name in ALLOCATIONS)
     work = sum(count for name, count in operations.seen.items() if name not in VIEWS | ALLOCATIONS)
     copies, zeros = operations.seen["_to_copy"], operations.seen["zeros"]
     print(
-        f"{len(items)} tensors: {len(launched)} launches of kernels, {groups} copies of tables, "
+        f"{len(items)} tensors: {len(launched)} launches of kernels, {tables} copies of tables, "
         f"{zeros} of zeros, {allocated} allocations; {dict(operations.seen)}"
     )
     assert len(found) == len(items) > 200
     # The last layer's output and its gradient have channels side by side, all others in runs.
-    assert len(launched) == 2 * groups + 2
-    assert copies <= groups
+    assert len(launched) == 2 * tables + 2
+    assert copies <= tables
     assert work == 0
-    assert allocated <= (5 if histogram else 4) * groups
-    assert len(launched) + groups + zeros < 30 + len(items) // 4
+    assert allocated <= (5 if histogram else 4) * tables
+    assert len(launched) + tables + zeros < 30 + len(items) // 4
 
 
 def test_a_tensor_alone_takes_two_launches(launched):
