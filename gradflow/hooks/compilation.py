@@ -3,6 +3,9 @@
 `torch.compiler.set_stance("force_eager")` makes whatever was compiled, and however, run its Python
 code. It holds for the whole process and needs no compiling anew, before or after. Several tracers
 share it: it is put back once none of them records.
+
+A CUDA graph that the user captures runs no Python either, and cannot be made to: what is captured
+is not recorded.
 """
 
 import weakref
@@ -38,6 +41,11 @@ class UncompiledSteps:
         comes back is ours, and the next call of this function puts back the one before.
         """
         _end(self._token)
+
+
+def is_capturing() -> bool:
+    """Whether what runs now is captured in a CUDA graph, and computed when that is replayed."""
+    return torch.cuda.is_initialized() and torch.cuda.is_current_stream_capturing()
 
 
 def _end(token: object) -> None:

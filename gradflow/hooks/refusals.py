@@ -140,3 +140,12 @@ def scale_of_histograms_message() -> str:
 def run_not_written_message(folder: Path, error: Exception) -> str:
     """Say that nothing is written to the run folder any more."""
     return f"nothing more is written to {folder}, and the training goes on: {error}"
+
+
+def captured_step_message(step: int) -> str:
+    """That a step was captured in a CUDA graph."""
+    return (
+        f"step {step} is captured in a CUDA graph, which runs no hooks when it is replayed: this "
+        "step, and what the graph does when it is replayed, is not recorded; train steps without "
+        "the graph to record them"
+    )

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gradflow.errors import TracingError
-from gradflow.hooks.compilation import UncompiledSteps
+from gradflow.hooks.compilation import UncompiledSteps, is_capturing
 from gradflow.hooks.environment import device_of, environment
 from gradflow.hooks.epoch_rows import EpochRows
 from gradflow.hooks.layers import LayerTable
@@ -24,6 +24,7 @@ from gradflow.hooks.records import Columns, StepRecord
 from gradflow.hooks.reduction import means
 from gradflow.hooks.reduction.fused import prepare_device
 from gradflow.hooks.refusals import (
+    captured_step_message,
     epoch_without_steps_message,
     gradients_gone_message,
     loss_without_pass_message,
@@ -167,7 +168,7 @@ class Tracer:
             optimizer,
             scaler,
             record=lambda: self._observer.step_record,
-            is_followed=lambda: self._steps.wants(self._step + 1),
+            is_followed=lambda: not is_capturing() and self._steps.wants(self._step + 1),
             on_end=self._end_step,
             is_paused=lambda: self._observer.pauses > 0,
         )
@@ -179,6 +180,7 @@ class Tracer:
         self._changes = ModelChanges(self._observer.names, self._updates.parameters.names)
         self._observer.select = self._select_again
         self._observer.on_forward = self._forward_begins
+        self._observer.leaves_out = self._leaves_out
         self._observer.backward_passes.on_filling = self._updates.backward_begins
         self._stop_on_nonfinite = stop_on_nonfinite
         self._resume = resume
@@ -539,6 +541,13 @@ class Tracer:
                 self._groups.look_up()
                 self.writer.describe(groups=self._groups.summary(self._observer.names))
         self._updates.forward_begins()
+
+    def _leaves_out(self) -> bool:
+        """Whether the step under way is not recorded, since it is captured in a CUDA graph."""
+        if not is_capturing():
+            return False
+        self._report("CUDA graph", captured_step_message(self._step))
+        return True
 
     def _end_step(self) -> None:
         record = self._observer.step_record

@@ -48,6 +48,7 @@ class LayerObserver:
     Fields:
         select: returns what is to be observed now; it is asked if the model's modules have changed.
         on_forward: called before each forward pass of a recorded step, with whether they have.
+        leaves_out: asked before that whether the step is to be left out, since it is captured.
     """
 
     def __init__(
@@ -68,6 +69,7 @@ class LayerObserver:
         self._observed = observed
         self.select: Callable[[], Sequence[tuple[str, nn.Module, str]]] = lambda: self._observed
         self.on_forward: Callable[[bool], None] = lambda has_changed: None
+        self.leaves_out: Callable[[], bool] = lambda: False
         self._structure = Structure(model)
         self._layer_hooks = ModuleHooks()
         self._layers = layers
@@ -102,6 +104,11 @@ class LayerObserver:
             self._remove_hooks()
         elif not self._handles:
             self._register_hooks()
+
+    def leave_step(self) -> None:
+        """Record nothing more of the step under way, nor what was recorded of it."""
+        self.step_record = self._savepoint = None
+        self.forget()
 
     def _register_hooks(self) -> None:
         hook = partial(Hook, self)
@@ -171,7 +178,10 @@ class LayerObserver:
         Nothing shows where it ends, so one that fails is not taken out of the record.
         """
         if self.record is not None and self._forward_passes.context() is not None:
-            self._prepare_for_pass()
+            if self.leaves_out():
+                self.leave_step()
+            else:
+                self._prepare_for_pass()
 
     def _prepare_for_pass(self) -> None:
         self._pending = None
@@ -188,6 +198,9 @@ class LayerObserver:
             return
         if self._savepoint is not None:
             self._savepoint.restore()
+        if self.leaves_out():
+            self.leave_step()
+            return
         self._prepare_for_pass()
         self._savepoint = Savepoint(self.record)
 
