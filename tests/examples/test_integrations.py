@@ -15,11 +15,13 @@ FILES = {
     "Lightning": "lightning_trainer.py",
     "transformers": "transformers_trainer.py",
     "accelerate": "accelerate_loop.py",
+    "Ultralytics": "ultralytics_model.py",
 }
 # Of each: the module it needs, its folder, and how many epochs and steps it trains.
 EXPECTED = {
     "Lightning": ("lightning", "lightning", 2, 128),
     "transformers": ("transformers", "transformers", 2, 8),
+    "Ultralytics": ("ultralytics", "yolo", 2, 4),
     "accelerate": ("accelerate", "accelerate", 1, 4),
     "Ignite": ("ignite", "ignite", 2, 20),
     "fastai": ("fastai", "fastai", 2, 8),
