@@ -234,7 +234,9 @@ class Tracer:
             if kind is None:
                 self._complete()
             else:
-                self._break_off("interrupted" if issubclass(kind, KeyboardInterrupt) else "failed")
+                self._break_off(
+                    "interrupted" if issubclass(kind, KeyboardInterrupt | SystemExit) else "failed"
+                )
         finally:
             self._is_entered = False
             try:

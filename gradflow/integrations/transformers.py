@@ -10,7 +10,7 @@ from gradflow.errors import TracingError
 from gradflow.integrations.libraries import load_library
 from gradflow.integrations.trainer_run import ClosedAtOnce, TrainerRun, named_like_ours, whole_model
 
-_Callback: Any = load_library("transformers", "transformers", "4.46.1").TrainerCallback
+_Callback: Any = load_library("transformers", "transformers", "4.48.0").TrainerCallback
 _STATE_FILE = "gradflow.pt"
 _NOT_METRICS = ("_runtime", "_per_second", "_compilation_time")
 

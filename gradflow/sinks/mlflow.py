@@ -46,7 +46,7 @@ class MLflow(Sink):
         **options: Any,
     ) -> None:
         super().__init__(**options)
-        require("mlflow", "2.10", "mlflow", "mlflow-skinny")
+        require("mlflow", "2.16", "mlflow", "mlflow-skinny")
         self._uri = tracking_uri
         self._experiment = experiment
         self._given = run_id

@@ -15,7 +15,6 @@ FILES = {
     "Lightning": "lightning_trainer.py",
     "transformers": "transformers_trainer.py",
     "accelerate": "accelerate_loop.py",
-    "Ultralytics": "ultralytics_model.py",
 }
 # Of each: the module it needs, its folder, and how many epochs and steps it trains.
 EXPECTED = {

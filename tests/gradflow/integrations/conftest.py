@@ -69,3 +69,14 @@ def assert_same_weights():
             assert torch.equal(value, wanted[name]), name
 
     return compare
+
+
+@pytest.fixture
+def noting():
+    """A function for `sinks=`, with the names and steps that it was given in `seen`."""
+
+    def note(name, value, step):
+        note.seen.append((name, step))
+
+    note.seen = []
+    return note

@@ -35,7 +35,7 @@ def learner(tmp_path, network, examples, cbs, optimizer=None):
 
 @pytest.mark.parametrize("kind", ["torch", "fastai"])
 def test_rows_and_weights_are_those_of_a_plain_loop(
-    tmp_path, make_network, examples, assert_same_run, assert_same_weights, kind
+    tmp_path, make_network, examples, assert_same_run, assert_same_weights, noting, kind
 ):
     network, by_hand, untraced = make_network(), make_network(), make_network()
     optimizer = torch.optim.SGD(by_hand.parameters(), lr=0.1)
@@ -55,7 +55,7 @@ def test_rows_and_weights_are_those_of_a_plain_loop(
             tracer.end_epoch()
     made = [
         learner(tmp_path, model, examples, cbs, optimizers.SGD if kind == "fastai" else None)
-        for model, cbs in ((network, [callback(tmp_path / "run")]), (untraced, []))
+        for model, cbs in ((network, [callback(tmp_path / "run", sinks=[noting])]), (untraced, []))
     ]
     for one in made:
         torch.manual_seed(5)
@@ -64,6 +64,9 @@ def test_rows_and_weights_are_those_of_a_plain_loop(
             one.fit(1, 0.1)  # goes on with the run
     assert_same_weights(network, untraced)
     assert_same_weights(network, by_hand)
+    assert [("gradflow/step_gradient_norm", step) for step in range(18)] == [
+        one for one in noting.seen if one[0] == "gradflow/step_gradient_norm"
+    ]
     run = gradflow.open_run(tmp_path / "run")
     assert_same_run(run, gradflow.open_run(tmp_path / "plain"))
     assert run.epochs[["train_loss", "val_loss"]].notna().all(axis=None)
@@ -81,9 +84,12 @@ def test_a_search_for_the_learning_rate_is_not_recorded(tmp_path, make_network, 
     assert len(gradflow.open_run(tmp_path / "run").steps) == 6
 
 
-def test_a_learner_that_fails_keeps_its_error_and_its_rows(tmp_path, make_network, examples):
-    error = ValueError("mine")
-
+@pytest.mark.parametrize(
+    ("error", "status"), [(ValueError("mine"), "failed"), (KeyboardInterrupt(), "interrupted")]
+)
+def test_a_learner_that_fails_keeps_its_error_and_its_rows(
+    tmp_path, make_network, examples, error, status
+):
     class Fails(fastai.Callback):
         def before_batch(self):
             if self.training and self.train_iter == 8:
@@ -91,9 +97,29 @@ def test_a_learner_that_fails_keeps_its_error_and_its_rows(tmp_path, make_networ
 
     ours = callback(tmp_path / "run")
     made = learner(tmp_path, make_network(), examples, [ours, Fails()])
-    with pytest.raises(ValueError, match="mine") as caught, ours, made.no_logging():
+    with pytest.raises(type(error)) as caught, ours, made.no_logging():
         made.fit(2, 0.1)
     assert caught.value is error
     run = gradflow.open_run(tmp_path / "run")
-    assert run.description["status"] == "failed"
+    assert run.description["status"] == status
     assert len(run.steps) == 8
+
+
+def test_a_restart_goes_on_with_the_run(tmp_path, make_network, examples, assert_same_run):
+    def made(ours, network):
+        network[1].inner[2].p = 0.0
+        return learner(tmp_path, network, examples, [ours])
+
+    whole, first, second = (callback(tmp_path / name) for name in ("whole", "run", "run"))
+    network = make_network()
+    with (once := made(whole, make_network())).no_logging():
+        once.fit(3, 0.1)
+    with (stopped := made(first, network)).no_logging():
+        stopped.fit(2, 0.1)
+    kept = first.state_dict()
+    second.load_state_dict(kept)
+    with (resumed := made(second, network)).no_logging():
+        resumed.fit(1, 0.1)
+    run = gradflow.open_run(tmp_path / "run")
+    assert_same_run(run, gradflow.open_run(tmp_path / "whole"))
+    assert run.description["resumed"][0]["step"] == 12

@@ -42,7 +42,7 @@ def handler(folder, **options):
 
 
 def test_rows_and_weights_are_those_of_a_plain_loop(
-    tmp_path, make_network, examples, assert_same_run, assert_same_weights
+    tmp_path, make_network, examples, assert_same_run, assert_same_weights, noting
 ):
     by_hand, network, untraced = make_network(), make_network(), make_network()
     batches = DataLoader(examples, 4)
@@ -54,7 +54,7 @@ def test_rows_and_weights_are_those_of_a_plain_loop(
                 trainer._process_function(trainer, batch)
             tracer.end_epoch()
     trainer, optimizer = make(network, tmp_path)
-    handler(tmp_path / "run").attach(trainer, network, optimizer)
+    handler(tmp_path / "run", sinks=[noting]).attach(trainer, network, optimizer)
     trainer.add_event_handler(engines.Events.STARTED, lambda: torch.manual_seed(5))
     trainer.run(batches, max_epochs=2)
     run = gradflow.open_run(tmp_path / "run")
@@ -64,6 +64,7 @@ def test_rows_and_weights_are_those_of_a_plain_loop(
     trainer.add_event_handler(engines.Events.STARTED, lambda: torch.manual_seed(5))
     trainer.run(batches, max_epochs=2)
     assert_same_weights(network, untraced)
+    assert ("gradflow/step_gradient_norm", 11) in noting.seen
     assert_same_run(run, gradflow.open_run(tmp_path / "plain"))
 
 
@@ -113,4 +114,15 @@ def test_an_error_stays_with_whom_it_was(tmp_path, make_network, examples, handl
     assert seen == [error]
     run = gradflow.open_run(tmp_path / "run")
     assert run.description["status"] == "failed"
+    assert len(run.steps) == 7
+
+
+def test_an_interruption_stays_one(tmp_path, make_network, examples):
+    network = make_network()
+    trainer, optimizer = make(network, tmp_path, fails_at=8, error=KeyboardInterrupt())
+    handler(tmp_path / "run").attach(trainer, network, optimizer)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run(DataLoader(examples, 4), max_epochs=2)
+    run = gradflow.open_run(tmp_path / "run")
+    assert run.description["status"] == "interrupted"
     assert len(run.steps) == 7

@@ -1,5 +1,7 @@
 """What the callback records of a Lightning training, beside the same training as a plain loop."""
 
+import os
+import signal
 from importlib import import_module
 
 import pytest
@@ -342,6 +344,21 @@ def test_a_training_that_fails_keeps_its_error_and_its_rows(
     assert run.description["status"] == status
     assert run.steps.step.tolist() == list(range(8))
     assert not any(one._forward_hooks for one in module.modules())
+
+
+def test_a_request_to_end_leaves_what_was_recorded(tmp_path, make_network, examples):
+    def asks(self, batch, batch_idx):
+        if self.global_step == 8:
+            os.kill(os.getpid(), signal.SIGTERM)  # to which the Trainer itself listens
+        return loss_of(self.layers, batch)
+
+    module = make_module(make_network(), training_step=asks)
+    trainer = make_trainer(tmp_path, [GradflowCallback(tmp_path / "run")])
+    with pytest.raises(SystemExit):
+        trainer.fit(module, DataLoader(examples, BATCH))
+    run = gradflow.open_run(tmp_path / "run")
+    assert run.description["status"] == "interrupted"
+    assert run.steps.step.tolist() == list(range(9))
 
 
 @pytest.mark.parametrize("library", LIBRARIES)

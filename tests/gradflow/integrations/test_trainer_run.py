@@ -1,6 +1,10 @@
 """What the callbacks of all libraries share, with a trainer of two lines."""
 
 import gc
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -113,6 +117,31 @@ def test_as_a_context_it_is_closed_at_once_with_the_error_of_the_user(tmp_path):
     with pytest.raises(KeyboardInterrupt), Callback() as callback:
         trains(callback)
     assert gradflow.open_run(tmp_path / "run").description["status"] == "interrupted"
+
+
+def test_a_program_that_is_ended_by_a_signal_leaves_a_run_that_reads_and_goes_on(tmp_path):
+    program = (
+        f"import os, signal, sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "import torch\nfrom test_trainer_run import TrainerRun, begin\n"
+        f"run = TrainerRun({str(tmp_path / 'run')!r}, {{}})\n"
+        "step = begin(run)\n[step() for _ in range(3)]\nrun.epoch_is_over()\n"
+        f"torch.save(run.state_dict(), {str(tmp_path / 'kept')!r})\nstep()\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (-signal.SIGTERM, "")
+    run = gradflow.open_run(tmp_path / "run")
+    assert run.description["status"] == "running"
+    assert run.steps.step.tolist() == [0, 1, 2]  # all that the checkpoint needs
+    again = TrainerRun(tmp_path / "run", {})
+    again.load_state_dict(torch.load(tmp_path / "kept", weights_only=True))
+    begin(again, goes_on=True)()
+    again.end()
+    run = gradflow.open_run(tmp_path / "run")
+    assert run.description["status"] == "complete"
+    assert run.steps.step.tolist() == [0, 1, 2, 3]
 
 
 def test_numbers_are_what_can_be_written():

@@ -63,13 +63,15 @@ def train(model, data, folder, **options):
 @pytest.fixture(scope="module")
 def trained(yolo, data, tmp_path_factory):
     """The same training without the callback and with it: trainers, run, and norms by hand."""
-    folder, norms = tmp_path_factory.mktemp("trained"), []
+    folder, norms, steps = tmp_path_factory.mktemp("trained"), [], set()
     plain = train(yolo("yolov8n.yaml"), data, folder / "plain", warmup_epochs=1)
     model = yolo("yolov8n.yaml")
-    callback(folder / "run", sinks=[lambda *_: None]).attach(model)
+    callback(folder / "run", sinks=[lambda name, value, step: steps.add(step)]).attach(model)
     model.add_callback("on_train_start", lambda trainer: received(trainer, norms))
     traced = train(model, data, folder / "traced", warmup_epochs=1)
-    return plain, traced, gradflow.open_run(folder / "run"), norms
+    run = gradflow.open_run(folder / "run")
+    assert steps == set(run.steps.step)
+    return plain, traced, run, norms
 
 
 def test_weights_and_their_average_are_bit_for_bit_those_without_the_callback(
