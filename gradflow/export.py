@@ -1,7 +1,7 @@
 """The command `python -m gradflow.export`: writes recorded runs to TensorBoard, W&B and others."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -9,9 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from gradflow.command_line.exit_codes import run_command
-from gradflow.errors import ConfigurationError
+from gradflow.errors import ConfigurationError, RunError, printable
 from gradflow.runs.format.limits import require_valid_path
 from gradflow.runs.reading.locating import RUNS_FOLDER, find_folder, newest_experiment
+from gradflow.sinks.by_name import (
+    NAMES,
+    own_place,
+    require_known,
+    require_no_events,
+    sink_by_name,
+)
 from gradflow.sinks.names import DEFAULT_QUANTITIES
 
 if TYPE_CHECKING:
@@ -75,9 +82,10 @@ def export(options: Options) -> int:
     """
     # Imported here: `--help` and a wrong option do not need them.
     from gradflow.runs.reading.run import open_experiment  # noqa: PLC0415
-    from gradflow.sinks.replay import replay  # noqa: PLC0415
+    from gradflow.sinks.replay import replay, takes_files  # noqa: PLC0415
 
     kinds = _kinds(options.to)
+    without_report = False
     folders = options.folders or (newest_experiment(options.runs_folder),)
     for folder in (*folders, options.runs_folder):
         require_valid_path(folder)
@@ -88,25 +96,28 @@ def export(options: Options) -> int:
     ]
     for kind in kinds:
         for run in runs:
-            sink = _SINKS[kind](options, run, len(runs) > 1)
-            done = replay(run, sink, _report_files(run))
+            sink = _sink(kind, options, run, len(runs) > 1)
+            reports = _report_files(run)
+            done = replay(run, sink, reports)
             drawn = f" and {done.histograms:,} histograms" if done.histograms else ""
             files = f", with {' and '.join(one.name for one in done.files)}" if done.files else ""
             print(
                 f"{run.name}: {done.scalars:,} numbers{drawn} of {done.steps:,} steps to "
-                f"{sink.kind} ({sink.place}){files}"
+                f"{sink.kind} ({printable(sink.place)}){files}"
             )
+            _note(run, sink)
+            without_report = without_report or (takes_files(sink) and not reports)
+    if without_report:
+        print("There is no report to go with them: `python -m gradflow.report` writes one.")
     return 0
 
 
 def _kinds(text: str) -> tuple[str, ...]:
     kinds = tuple(dict.fromkeys(one.strip() for one in text.split(",") if one.strip()))
-    known = ", ".join(_SINKS)
     if not kinds:
+        known = ", ".join(NAMES)
         raise ConfigurationError(f"--to says where the numbers go: name one or several of {known}")
-    for kind in kinds:
-        if kind not in _SINKS:
-            raise ConfigurationError(f"--to knows no {kind}: name one or several of {known}")
+    require_known(kinds, "--to")
     return kinds
 
 
@@ -133,63 +144,25 @@ def _common(options: Options) -> dict[str, Any]:
     }
 
 
-def _tensorboard(options: Options, run: "Run", several: bool) -> "Sink":
-    from gradflow.sinks.tensorboard import TensorBoard  # noqa: PLC0415
-
-    folder = run.folder / "tensorboard" if options.place is None else Path(options.place)
-    if options.place is not None and several:
-        folder = folder / run.name
-    require_valid_path(folder)
-    if any(folder.glob("events.out.tfevents.*.gradflow")):
-        raise ConfigurationError(
-            f"{folder} has gradflow's event files already, which TensorBoard would show as well: "
-            "remove it, or name another folder with --place"
-        )
-    return TensorBoard(folder, **_common(options))
+def _sink(kind: str, options: Options, run: "Run", several: bool) -> "Sink":
+    place: str | Path | None = options.place
+    if several:
+        place = own_place(kind, options.place, run.name)
+    if kind == "tensorboard":
+        require_no_events(Path(place or run.folder / "tensorboard"), "--place")
+    elif kind == "csv" and place is not None:
+        require_valid_path(Path(place))
+    return sink_by_name(kind, place, **_common(options))
 
 
-def _csv(options: Options, run: "Run", several: bool) -> "Sink":
-    from gradflow.sinks.csv import CSV  # noqa: PLC0415
+def _note(run: "Run", sink: "Sink") -> None:
+    """Note in `run.json` what was written, or say why it is not noted."""
+    from gradflow.runs.writing.run import note_export  # noqa: PLC0415
 
-    if options.place is None:
-        return CSV(run.folder / "quantities.csv", **_common(options))
-    path = Path(options.place) / f"{run.name}.csv" if several else Path(options.place)
-    require_valid_path(path)
-    return CSV(path, **_common(options))
-
-
-def _wandb(options: Options, run: "Run", several: bool) -> "Sink":
-    from gradflow.sinks.wandb import WandB  # noqa: PLC0415
-
-    return WandB(options.place, **_common(options))
-
-
-def _mlflow(options: Options, run: "Run", several: bool) -> "Sink":
-    from gradflow.sinks.mlflow import MLflow  # noqa: PLC0415
-
-    return MLflow(options.place, **_common(options))
-
-
-def _trackio(options: Options, run: "Run", several: bool) -> "Sink":
-    from gradflow.sinks.trackio import Trackio  # noqa: PLC0415
-
-    return Trackio(options.place or "gradflow", **_common(options))
-
-
-def _aim(options: Options, run: "Run", several: bool) -> "Sink":
-    from gradflow.sinks.aim import Aim  # noqa: PLC0415
-
-    return Aim(options.place, **_common(options))
-
-
-_SINKS: dict[str, Callable[[Options, "Run", bool], "Sink"]] = {
-    "tensorboard": _tensorboard,
-    "wandb": _wandb,
-    "mlflow": _mlflow,
-    "trackio": _trackio,
-    "aim": _aim,
-    "csv": _csv,
-}
+    try:
+        note_export(run.folder, sink.summary())
+    except RunError as error:
+        print(f"{run.name}: its report will not mention this, since {error}", file=sys.stderr)
 
 
 if __name__ == "__main__":

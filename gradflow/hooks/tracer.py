@@ -221,7 +221,9 @@ class Tracer:
 
     def _start_sinks(self) -> None:
         if self._sinks is not None and self._processes.is_writer:
-            self._sinks.start(self.folder, self._description, self._step, self.writer.describe)
+            earlier = self.writer.description.get("sinks") or ()
+            describe = self.writer.describe
+            self._sinks.start(self.folder, self._description, self._step, describe, earlier)
             self.store.deliver = self._sinks.put
 
     def __exit__(

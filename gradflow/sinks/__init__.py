@@ -13,8 +13,7 @@ from gradflow.lazy_names import lazy_names
 if TYPE_CHECKING:
     from gradflow.sinks.aim import Aim
     from gradflow.sinks.csv import CSV
-    from gradflow.sinks.function import Function
-    from gradflow.sinks.lightning import Lightning
+    from gradflow.sinks.given import Function, Lightning
     from gradflow.sinks.mlflow import MLflow
     from gradflow.sinks.notebook.sink import Notebook
     from gradflow.sinks.sink import Sink
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
 _HOME = {
     "Aim": "gradflow.sinks.aim",
     "CSV": "gradflow.sinks.csv",
-    "Function": "gradflow.sinks.function",
-    "Lightning": "gradflow.sinks.lightning",
+    "Function": "gradflow.sinks.given",
+    "Lightning": "gradflow.sinks.given",
     "MLflow": "gradflow.sinks.mlflow",
     "Notebook": "gradflow.sinks.notebook.sink",
     "Sink": "gradflow.sinks.sink",

@@ -8,17 +8,25 @@ from gradflow.sinks.libraries import load, require
 from gradflow.sinks.measurements import Magnitudes
 from gradflow.sinks.sink import Sink, SinkRun
 
+# What the machine does is not ours to log.
+_QUIET = {
+    "system_tracking_interval": None,
+    "capture_terminal_logs": False,
+    "log_system_params": False,
+}
+
 
 class Aim(Sink):
     """Writes scalars and distributions of magnitudes to Aim.
 
         gradflow.sinks.Aim("aim-repo", experiment="mine")
 
-    Takes also what `Sink` takes.
+    A training that is resumed goes on with its run. Takes also what `Sink` takes.
 
     Args:
         repo: the folder or address of the repository; by default the one that Aim takes.
-        experiment: the name of the experiment.
+        experiment: the name of the experiment; by default that of the experiment that the run is
+            one of, or else `gradflow`.
 
     Raises `ConfigurationError` if aim is missing or too old.
     """
@@ -26,7 +34,7 @@ class Aim(Sink):
     kind: ClassVar[str] = "Aim"
 
     def __init__(
-        self, repo: str | Path | None = None, *, experiment: str = "gradflow", **options: Any
+        self, repo: str | Path | None = None, *, experiment: str | None = None, **options: Any
     ) -> None:
         super().__init__(**options)
         require("aim", "3.20")
@@ -37,16 +45,17 @@ class Aim(Sink):
     def open(self, run: SinkRun) -> None:
         """Begin a run."""
         self._aim = load("aim")
-        self._run = self._aim.Run(
+        self._run = self._resumed(run) or self._aim.Run(
             repo=self._repo,
-            experiment=self._experiment,
-            system_tracking_interval=None,
-            capture_terminal_logs=False,
-            log_system_params=False,
+            experiment=self._experiment or run.experiment or "gradflow",
+            **_QUIET,
         )
         self._run.name = run.name
         self._run["gradflow"] = run.settings
         self.place = f"{self._repo or 'the default repository'}, run {self._run.hash}"
+        self.where = {"run": self._run.hash}
+        if "://" not in str(self._repo):
+            self.where["path"] = run.relative(self._repo or ".")
 
     def write(
         self, step: int, scalars: Mapping[str, float], histograms: Mapping[str, Magnitudes]
@@ -72,3 +81,15 @@ class Aim(Sink):
         """Close the run."""
         if self._run is not None:
             self._run.close()
+
+    def _resumed(self, run: SinkRun) -> Any:
+        """The run that an earlier process wrote to; None if there is none any more."""
+        earlier = run.earlier.get("run")
+        if not isinstance(earlier, str):
+            return None
+        errors = load("aim.sdk.errors")
+        try:
+            # A process that was killed has left its lock.
+            return self._aim.Run(earlier, repo=self._repo, force_resume=True, **_QUIET)
+        except errors.MissingRunError:
+            return None

@@ -37,6 +37,7 @@ class CSV(Sink):
         """Begin the file; of one that exists, only the steps before those to come are kept."""
         path = self._path or run.folder / "quantities.csv"
         self.place = str(path)
+        self.where = {"path": run.relative(path)}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             kept = list(_lines_before(run.first_step, path)) if run.first_step else []

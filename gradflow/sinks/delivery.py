@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from gradflow.errors import printable
+from gradflow.sinks.given import as_sink
 from gradflow.sinks.measurements import EpochEnds, StepValues, Tables, measurements
-from gradflow.sinks.sink import Sink, SinkRun, as_sink
+from gradflow.sinks.sink import Sink, SinkRun
 
 # How many deliveries may wait for a sink; each has the rows of at most sixteen recorded steps, or
 # about 10,000 rows. What does not fit is dropped.
@@ -167,6 +168,7 @@ class Deliveries:
         self._deliveries = [Delivery(as_sink(one)) for one in (sinks if several else [sinks])]
         self._said: set[tuple[int, str]] = set()
         self._describe: Callable[..., None] = lambda **entries: None
+        self._exported: list[Mapping[str, Any]] = []  # what the command `export` wrote before
 
     def add(self, sink: Any) -> None:
         """Deliver to one more sink, which is attached now, from the next call of `start` on."""
@@ -179,17 +181,26 @@ class Deliveries:
         description: Mapping[str, Any],
         first_step: int,
         describe: Callable[..., None],
+        earlier: Iterable[Mapping[str, Any]] = (),
     ) -> None:
         """Open the sinks that are not open for the run in `folder`.
 
         `describe` sets entries of `run.json`.
 
-        The steps before `first_step` were written by an earlier process.
+        The steps before `first_step` were written by an earlier process, to sinks whose entries are
+        `earlier`.
         """
-        run = SinkRun(folder, description, first_step)
         self._describe = describe
+        earlier = list(earlier)
+        self._exported = [entry for entry in earlier if entry.get("exported")]
+        left = [entry for entry in earlier if not entry.get("exported")]
         for delivery in self._deliveries:
-            delivery.start(run)
+            # The first of its kind that no other goes on with.
+            kind = delivery.sink.kind
+            before = next((entry for entry in left if entry.get("kind") == kind), None)
+            if before is not None:
+                left.remove(before)
+            delivery.start(SinkRun(folder, description, first_step, before or {}))
         self._tell()
 
     def put(self, tables: Tables) -> None:
@@ -214,8 +225,9 @@ class Deliveries:
             return
         for delivery in self._deliveries:
             delivery.changed = False
-        if kept := [delivery.summary() for delivery in self._deliveries if delivery.sink.keeps]:
-            self._describe(sinks=kept)
+        kept = [delivery.summary() for delivery in self._deliveries if delivery.sink.keeps]
+        if kept or self._exported:
+            self._describe(sinks=[*kept, *self._exported])
         for place, delivery in enumerate(self._deliveries):
             for kind, message in delivery.complaints().items():
                 if (place, kind) not in self._said:

@@ -6,6 +6,8 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from gradflow.sinks.libraries import load, require
 from gradflow.sinks.measurements import Magnitudes
@@ -27,9 +29,11 @@ class MLflow(Sink):
 
     Args:
         tracking_uri: the server or store; by default the one that MLflow takes.
-        experiment: the name of the experiment; it is made if there is none.
+        experiment: the name of the experiment, which is made if there is none; by default that of
+            the experiment that the run is one of, or else `gradflow`.
         run_id: the run to write to, which is not ended. By default it is the run under way
-            (`mlflow.start_run()`) where the tracer is entered, or else a new one.
+            (`mlflow.start_run()`) where the tracer is entered; or else that of the training that is
+            resumed, or a new one.
 
     Raises `ConfigurationError` if mlflow is missing or too old.
     """
@@ -41,7 +45,7 @@ class MLflow(Sink):
         self,
         tracking_uri: str | None = None,
         *,
-        experiment: str = "gradflow",
+        experiment: str | None = None,
         run_id: str | None = None,
         **options: Any,
     ) -> None:
@@ -68,16 +72,10 @@ class MLflow(Sink):
         self._client = mlflow.MlflowClient(tracking_uri=self._uri)
         self._metric = load("mlflow.entities").Metric
         if self._run_id is None:
-            experiment = self._client.get_experiment_by_name(self._experiment)
-            identity = (
-                self._client.create_experiment(self._experiment)
-                if experiment is None
-                else experiment.experiment_id
-            )
-            self._run_id = self._client.create_run(identity, run_name=run.name).info.run_id
-            for name, value in run.settings.items():
-                self._client.log_param(self._run_id, _allowed(name), str(value)[:500])
-        self.place = f"{self._uri or mlflow.get_tracking_uri()}, run {self._run_id}"
+            self._run_id = self._resumed(run) or self._begun(run)
+        store = _without_credentials(str(self._uri or mlflow.get_tracking_uri()))
+        self.place = f"{store}, run {self._run_id}"
+        self.where = {"run": self._run_id, **self._whereabouts(store, run)}
 
     def write(
         self, step: int, scalars: Mapping[str, float], histograms: Mapping[str, Magnitudes]
@@ -99,6 +97,47 @@ class MLflow(Sink):
         """End the run, unless it was there before."""
         if self._is_own and self._run_id is not None:
             self._client.set_terminated(self._run_id)
+
+    def _begun(self, run: SinkRun) -> str:
+        """The run that begins here, in its experiment."""
+        name = self._experiment or run.experiment or "gradflow"
+        experiment = self._client.get_experiment_by_name(name)
+        identity = (
+            self._client.create_experiment(name) if experiment is None else experiment.experiment_id
+        )
+        begun = str(self._client.create_run(identity, run_name=run.name).info.run_id)
+        for setting, value in run.settings.items():
+            self._client.log_param(begun, _allowed(setting), str(value)[:500])
+        return begun
+
+    def _resumed(self, run: SinkRun) -> str | None:
+        """The run that an earlier process wrote to; None if there is none any more."""
+        earlier = run.earlier.get("run")
+        if not isinstance(earlier, str):
+            return None
+        try:
+            self._client.update_run(earlier, status="RUNNING")
+        except Exception:  # of whatever kind the store has for a run that was removed
+            return None
+        return earlier
+
+    def _whereabouts(self, store: str, run: SinkRun) -> dict[str, str]:
+        """The page of the run, or else the local store."""
+        if store.startswith(("http://", "https://")):
+            experiment = self._client.get_run(self._run_id).info.experiment_id
+            page = f"{store.rstrip('/')}/#/experiments/{experiment}/runs/{self._run_id}"
+            return {"address": page}
+        scheme, colon, rest = store.partition(":")
+        if scheme == "sqlite":
+            return {"path": run.relative(rest.removeprefix("///"))}
+        if scheme == "file":
+            return {"path": run.relative(url2pathname(urlsplit(store).path))}
+        return {} if colon and len(scheme) > 1 else {"path": run.relative(store)}
+
+
+def _without_credentials(uri: str) -> str:
+    """`uri` without the name and password that it may have."""
+    return re.sub(r"(?<=://)[^/@]*@", "", uri)
 
 
 def _allowed(name: str) -> str:

@@ -1,11 +1,13 @@
 """What all sinks have in common."""
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from gradflow.errors import ConfigurationError
+from gradflow.runs.format.files import EXPERIMENT_FILE
 from gradflow.sinks.measurements import Magnitudes, StepValues
 from gradflow.sinks.names import DEFAULT_QUANTITIES, Choice
 
@@ -18,16 +20,32 @@ class SinkRun:
         folder: its run folder.
         description: the entries of its `run.json`.
         first_step: the first step to come; the steps before it were written by an earlier process.
+        earlier: the entry of `run.json` on what the earlier process wrote to; empty without one.
     """
 
     folder: Path
     description: Mapping[str, Any] = field(default_factory=dict)
     first_step: int = 0
+    earlier: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         """The name of its folder."""
         return self.folder.resolve().name
+
+    @property
+    def experiment(self) -> str:
+        """The name of the experiment that the run is one of; "" if it stands alone."""
+        above = self.folder.resolve().parent
+        return above.name if (above / EXPERIMENT_FILE).exists() else ""
+
+    def relative(self, path: str | Path) -> str:
+        """The way from the run folder to `path`, with slashes; "" if there is none."""
+        try:
+            way = os.path.relpath(Path(path).resolve(), self.folder.resolve())
+        except (OSError, ValueError):  # on another drive
+            return ""
+        return Path(way).as_posix()
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -75,6 +93,9 @@ class Sink:
         self.every = every
         self.prefix = prefix
         self.place = ""  # where the numbers are to be found, once it is known
+        # The same for programs: `address`, a page of the web; `path`, a local file or folder as
+        # seen from the run folder; `run`, with which the library knows the run; `project`.
+        self.where: dict[str, Any] = {}
 
     def attach(self) -> None:
         """Look up what belongs to the training's own thread; must not take long."""
@@ -119,28 +140,8 @@ class Sink:
         return {
             "kind": self.kind,
             "place": self.place,
+            **{name: value for name, value in self.where.items() if value},
             "prefix": self.prefix,
             "every": self.every,
             "quantities": list(self.choice.patterns),
         }
-
-
-def as_sink(given: Any) -> Sink:
-    """The sink for `given`: a sink, a Lightning logger or a function `(name, value, step)`.
-
-    Raises `ConfigurationError` if it is none of these.
-    """
-    from gradflow.sinks.function import Function  # noqa: PLC0415 - they derive from Sink
-    from gradflow.sinks.lightning import Lightning  # noqa: PLC0415
-
-    if isinstance(given, Sink):
-        return given
-    if not isinstance(given, type):
-        if hasattr(given, "log_metrics"):
-            return Lightning(given)
-        if callable(given):
-            return Function(given)
-    raise ConfigurationError(
-        f"sinks= takes sinks such as gradflow.sinks.TensorBoard(), Lightning loggers and functions "
-        f"(name, value, step), not {given!r}"
-    )

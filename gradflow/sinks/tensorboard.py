@@ -39,6 +39,7 @@ class TensorBoard(Sink):
         """Begin an event file, which takes the place of all steps from the first to come on."""
         folder = self._folder or run.folder / "tensorboard"
         self.place = str(folder)
+        self.where = {"path": run.relative(folder)}
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

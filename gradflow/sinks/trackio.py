@@ -15,10 +15,12 @@ class Trackio(Sink):
 
         gradflow.sinks.Trackio("mine")
 
-    Histograms are left out. Takes also what `Sink` takes.
+    Histograms are left out. A training that is resumed goes on with its run. Takes also what
+    `Sink` takes.
 
     Args:
-        project: the project.
+        project: the project; by default that of the experiment that the run is one of, or else
+            `gradflow`. In a project that is named, the experiment is part of the run's name.
         options: further arguments of `trackio.init`.
 
     Raises `ConfigurationError` if trackio is missing or too old.
@@ -29,7 +31,7 @@ class Trackio(Sink):
 
     def __init__(
         self,
-        project: str = "gradflow",
+        project: str | None = None,
         *,
         options: Mapping[str, Any] | None = None,
         **common: Any,
@@ -39,7 +41,7 @@ class Trackio(Sink):
         self._project = project
         self._options = dict(options or {})
         self._run: Any = None
-        self.place = f"project {project}"
+        self.place = f"project {project}" if project else ""
 
     def open(self, run: SinkRun) -> None:
         """Begin a run."""
@@ -48,9 +50,20 @@ class Trackio(Sink):
         # What the machine does is not ours to log.
         own = {"embed": False, "auto_log_cpu": False, "auto_log_gpu": False}
         arguments: dict[str, Any] = {k: value for k, value in own.items() if k in known}
-        arguments |= {"name": run.name, "config": run.settings, **self._options}
-        self._run = trackio.init(project=self._project, **arguments)
-        self.place = f"project {self._project}, run {self._run.name}"
+        project, name = self._project or run.experiment or "gradflow", run.name
+        if self._project and run.experiment:
+            name = f"{run.experiment}-{name}"
+        arguments |= {"name": run.earlier.get("run") or name, "config": run.settings}
+        if run.earlier.get("run"):
+            arguments["resume"] = "allow"
+        if run.experiment and "group" in known:
+            arguments["group"] = run.experiment
+        arguments |= self._options
+        self._run = trackio.init(project=project, **arguments)
+        self.place = f"project {project}, run {self._run.name}"
+        self.where = {"project": project, "run": self._run.name}
+        if space := arguments.get("space_id"):
+            self.where["address"] = f"https://huggingface.co/spaces/{space}"
 
     def write(
         self, step: int, scalars: Mapping[str, float], histograms: Mapping[str, Magnitudes]

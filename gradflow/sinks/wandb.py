@@ -20,7 +20,8 @@ class WandB(Sink):
         project: the project; by default the one that W&B takes.
         run: the `wandb.Run` to write to, such as `wandb.run`; it is not finished. W&B's own step
             counter then counts what is written here too, so log numbers of your own without
-            `step=`. By default a run of its own begins, in the group of a run under way.
+            `step=`. By default a run of its own begins, in the group of a run under way, or else
+            that of the experiment; a training that is resumed goes on with its run.
         options: further arguments of `wandb.init`.
 
     Raises `ConfigurationError` if wandb is missing or too old.
@@ -53,6 +54,12 @@ class WandB(Sink):
         self._run.define_metric(self._axis, hidden=True)
         self._run.define_metric(self.named("*"), step_metric=self._axis)
         self.place = str(self._run.url or self._run.dir)
+        self.where = {"run": self._run.id, "project": self._run.project, "address": self._run.url}
+        if not self._run.url:
+            # Each process that goes on with a run offline has a folder of its own.
+            before = [run.earlier.get("path"), *(run.earlier.get("earlier_paths") or [])]
+            self.where["path"] = run.relative(Path(self._run.dir).parent)
+            self.where["earlier_paths"] = [one for one in before if one]
 
     def write(
         self, step: int, scalars: Mapping[str, float], histograms: Mapping[str, Magnitudes]
@@ -77,11 +84,14 @@ class WandB(Sink):
 
     def _arguments(self, run: SinkRun) -> dict[str, Any]:
         under_way = self._wandb.run
-        group = None if under_way is None else under_way.group or under_way.id
+        group = run.experiment if under_way is None else under_way.group or under_way.id
+        project = self._project or run.earlier.get("project")
         arguments = {
-            "project": self._project or (under_way.project if under_way is not None else None),
+            "project": project or (under_way.project if under_way is not None else None),
             "name": run.name,
-            "group": group,
+            "id": run.earlier.get("run"),
+            "resume": "allow" if run.earlier.get("run") else None,
+            "group": group or None,
             "config": run.settings,
             # A run of the user's that is under way goes on.
             "reinit": "create_new",

@@ -14,7 +14,9 @@ from torch import nn
 
 import gradflow
 from gradflow.export import main
+from gradflow.runs.__main__ import main as check_runs
 from gradflow.runs.format.schema import TABLES
+from gradflow.runs.writing.lock import FolderLock
 from gradflow.runs.writing.run import RunWriter
 
 
@@ -172,3 +174,51 @@ def test_the_command_works_without_torch(tmp_path):
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
     assert done.stdout.endswith("\n0 False\n"), done.stderr
+
+
+def test_the_run_notes_where_it_was_exported_to_and_stays_whole(tmp_path, capsys):
+    record(tmp_path / "run", gradflow.sinks.CSV(tmp_path / "during.csv"))
+    before = (tmp_path / "run" / "manifest.jsonl").read_bytes()
+    arguments = [str(tmp_path / "run"), "--quantities", "step_gradient_norm"]
+    for place in ("a.csv", "b.csv", "a.csv"):
+        assert main([*arguments, "--to", "csv", "--place", str(tmp_path / place)]) == 0
+    during, *exported = gradflow.open_run(tmp_path / "run").description["sinks"]
+    assert (during["path"], "exported" in during) == ("../during.csv", False)
+    # What is written again takes the place of what it replaced.
+    assert [one["path"] for one in exported] == ["../b.csv", "../a.csv"]
+    assert all(one["exported"] and one["quantities"] == ["step_gradient_norm"] for one in exported)
+    assert (tmp_path / "run" / "manifest.jsonl").read_bytes() == before
+    capsys.readouterr()
+    assert check_runs(["check", str(tmp_path / "run")]) == 0
+
+
+def test_a_training_that_goes_on_keeps_what_was_noted(tmp_path):
+    record(tmp_path / "run")
+    assert main([str(tmp_path / "run"), "--to", "csv"]) == 0
+    (exported,) = gradflow.open_run(tmp_path / "run").description["sinks"]
+    sink = gradflow.sinks.Function(lambda *_: None)
+    record(tmp_path / "run", sink, resume={})
+    noted = gradflow.open_run(tmp_path / "run").description["sinks"]
+    assert [one["kind"] for one in noted] == ["function", "CSV"]
+    assert noted[1] == exported
+
+
+@pytest.mark.parametrize("why", ["is being written by another process", "cannot be written"])
+def test_a_run_that_cannot_be_changed_is_exported_all_the_same(tmp_path, capsys, why):
+    record(tmp_path / "run")
+    described = (tmp_path / "run" / "run.json").read_bytes()
+    if "another" in why:
+        lock = FolderLock(tmp_path / "run")
+    else:  # as in a folder that may only be read, also for those who may write everywhere
+        (tmp_path / "run" / ".lock").unlink(missing_ok=True)
+        (tmp_path / "run" / ".lock").mkdir()
+    place = tmp_path / "out.csv"
+    assert main([str(tmp_path / "run"), "--to", "csv", "--place", str(place)]) == 0
+    said = capsys.readouterr().err
+    assert said.startswith("run: its report will not mention this, since ")
+    assert why in said
+    assert said.count("\n") == 1
+    assert len(lines(place)) > 100
+    assert (tmp_path / "run" / "run.json").read_bytes() == described
+    if "another" in why:
+        lock.release()

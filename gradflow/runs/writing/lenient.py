@@ -22,6 +22,11 @@ class LenientWriter(RunWriter):
         self._on_failure = on_failure
         self._has_failed = False
 
+    @property
+    def description(self) -> Mapping[str, Any]:
+        """The entries of `run.json`."""
+        return self._writer.description
+
     def describe(self, **entries: Any) -> None:
         """Set further entries of `run.json`."""
         self._try(lambda: self._writer.describe(**entries))

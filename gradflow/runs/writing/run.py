@@ -129,6 +129,11 @@ class RunWriter:
     def __exit__(self, *_: object) -> None:
         self.release()
 
+    @property
+    def description(self) -> Mapping[str, Any]:
+        """The entries of `run.json`."""
+        return self._description
+
     def describe(self, **entries: Any) -> None:
         """Set further entries of `run.json`."""
         self._description.update(entries)
@@ -213,6 +218,25 @@ class ExperimentWriter:
             **description,
         }
         write_json(self.folder / EXPERIMENT_FILE, content)
+
+
+def note_export(folder: Path, entry: Mapping[str, Any]) -> None:
+    """Add to the `sinks` of `run.json` that the run was written to one, whose entry is `entry`.
+
+    It takes the place of an earlier export of the same kind to the same place.
+
+    Raises `RunError` if another process writes the run, or if the folder cannot be written.
+    """
+    with FolderLock(folder):
+        description = read_description(folder, RUN_FILE)
+        place = (entry.get("kind"), entry.get("place"))
+        sinks = [
+            one
+            for one in description.get("sinks") or []
+            if not (one.get("exported") and (one.get("kind"), one.get("place")) == place)
+        ]
+        description["sinks"] = [*sinks, {**entry, "exported": now()}]
+        write_json(folder / RUN_FILE, description)
 
 
 def claim_folder(folder: Path) -> None:
