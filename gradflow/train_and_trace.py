@@ -34,7 +34,7 @@ class Options(Configuration):
 
     resume: Path | None = None
     """The folder of an interrupted experiment: resume it with its recorded options. Only --device,
-    --data, --layout, --columns and --on-bad-data may be given in addition."""
+    --data, --layout, --columns, --on-bad-data and those of the sinks may be given in addition."""
 
     @property
     def configuration(self) -> Configuration:

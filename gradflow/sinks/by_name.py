@@ -1,12 +1,13 @@
 """Sinks chosen by name, as the commands do: `tensorboard`, `wandb`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from gradflow.errors import ConfigurationError
 from gradflow.runs.format.limits import require_valid_path
+from gradflow.sinks.names import DEFAULT_QUANTITIES
 from gradflow.sinks.sink import Sink
 
 _CLASSES = {
@@ -41,6 +42,48 @@ def sink_by_name(name: str, place: str | Path | None, **common: Any) -> Sink:
     """
     sink: Sink = getattr(import_module("gradflow.sinks"), _CLASSES[name])(place, **common)
     return sink
+
+
+def sinks_of_run(
+    chosen: Sequence[str],
+    folder: Path,
+    *,
+    quantities: Sequence[str] = (),
+    every: Literal["step", "epoch"] = "step",
+    new: bool = False,
+) -> list[Sink]:
+    """The sinks of the run in `folder`, which is one of an experiment, as `--sinks` chooses them.
+
+    In a place on the disk that is named, each run has a folder or file of its own.
+
+    Args:
+        chosen: `NAME` or `NAME=PLACE`, or `none` alone.
+        folder: the folder of the run, within that of its experiment.
+        quantities: patterns; empty for the usual choice.
+        every: as `Sink` takes it.
+        new: that nothing of the experiment may be in these places yet.
+
+    Raises `ConfigurationError` if there is no such sink, if its library is missing or too old, or
+    if no quantity fits.
+    """
+    parts = [one.partition("=") for one in chosen]
+    names = [name for name, _, _ in parts]
+    if names == ["none"]:
+        return []
+    require_known(names, "--sinks")
+    if len(set(names)) < len(names):
+        raise ConfigurationError(f"--sinks names a sink twice: {list(chosen)}")
+    sinks = []
+    for name, equals, given in parts:
+        if equals and not given:
+            raise ConfigurationError(f"--sinks has nothing after {name}=: name a place, or leave =")
+        place = own_place(name, given or None, folder.parent.resolve().name, folder.name)
+        if new and name == "tensorboard" and place is not None:
+            require_no_events(Path(place), "--sinks tensorboard=FOLDER")
+        sinks.append(
+            sink_by_name(name, place, quantities=quantities or DEFAULT_QUANTITIES, every=every)
+        )
+    return sinks
 
 
 def own_place(name: str, place: str | None, *within: str) -> str | Path | None:

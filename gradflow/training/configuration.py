@@ -8,7 +8,7 @@ from gradflow.errors import ConfigurationError
 from gradflow.training.option_types import convert_options
 
 # Options that take several values: tuples here, lists in JSON.
-_TUPLE_OPTIONS = ("models", "seeds", "probes", "columns")
+_TUPLE_OPTIONS = ("models", "seeds", "probes", "columns", "sinks", "sink_quantities")
 # What a column of a table can hold.
 _COLUMN_KINDS = ("image", "label", "split")
 LARGEST_IMAGE_SIZE = 1 << 14
@@ -118,6 +118,19 @@ class Configuration:
 
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Device to train on. auto: CUDA, else MPS, else the CPU."""
+
+    sinks: tuple[str, ...] = ()
+    """Where else the numbers are written as the training goes on: tensorboard, wandb, mlflow,
+    trackio, aim, csv; none for none. NAME=PLACE names the place: the folder of tensorboard or csv,
+    the project of wandb or trackio, the tracking address of mlflow, the repository of aim. Each
+    network and seed is a run of its own. See docs/sinks.md."""
+
+    sink_quantities: tuple[str, ...] = ()
+    """Patterns of the quantities that the sinks get, such as 'gradient_norm/layer1.*'; without it
+    a small choice."""
+
+    sink_every: Literal["step", "epoch"] = "step"
+    """Whether the sinks get all recorded steps, or of each epoch the last."""
 
     out: Path | None = None
     """The experiment's folder. None: a new folder under runs, named by data and time."""

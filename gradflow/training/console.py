@@ -131,6 +131,9 @@ def show_plan(console: Console, plan: Plan) -> None:
         f"batch {options.batch_size}, recorded: {plan.jobs()[0].schedule()}",
         highlight=False,
     )
+    if options.sinks not in ((), ("none",)):
+        places = printable(", ".join(options.sinks))
+        console.print(f"numbers are also written to {escape(places)}", highlight=False)
     legend = _BALANCED_LEGEND if plan.data.imbalanced else _LEGEND
     console.print(legend, style="dim", highlight=False)
 

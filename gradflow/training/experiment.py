@@ -20,7 +20,7 @@ from gradflow.runs.writing.lock import FolderLock
 from gradflow.runs.writing.run import ExperimentWriter, claim_folder
 from gradflow.training.configuration import Configuration
 from gradflow.training.epoch_probes import requested_probes
-from gradflow.training.job import Job, reading_of
+from gradflow.training.job import Job, reading_of, sinks_of
 from gradflow.training.loop import EpochSummary, Progress, train
 from gradflow.training.resumption import read_summaries, require_same_images
 from gradflow.training.state import discard_state
@@ -85,6 +85,10 @@ def make_plan(options: Configuration, *, resumed: bool = False) -> Plan:
     requested_probes(options)
     for network in options.models:
         build(network, classes=2, norm=options.norm, shortcut=options.shortcut, seed=0)
+    folder = options.out or _new_folder(options.data)
+    for network in options.models:
+        for seed in options.seeds:
+            sinks_of(options, folder / run_name(network, seed), new=not resumed)
     data = load(options.data, image_size=options.image_size, reading=reading_of(options))
     splits = {
         seed: split(data, validation_fraction=options.validation_fraction, seed=seed)
@@ -92,7 +96,6 @@ def make_plan(options: Configuration, *, resumed: bool = False) -> Plan:
     }
     for part in splits.values():
         steps_per_epoch(len(part.training), options.batch_size)
-    folder = options.out or _new_folder(options.data)
     return Plan(options, folder, device, data, splits, resumed)
 
 

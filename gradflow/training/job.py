@@ -20,6 +20,8 @@ from gradflow.data import (
 )
 from gradflow.hooks.selection.schedules import Budget, DescribedSchedule, default_schedule, every
 from gradflow.models import build
+from gradflow.sinks.by_name import sinks_of_run
+from gradflow.sinks.sink import Sink
 from gradflow.training.configuration import Configuration
 
 LARGEST_PROBE_BATCH = 24
@@ -28,6 +30,17 @@ LARGEST_PROBE_BATCH = 24
 def reading_of(options: Configuration) -> Reading:
     """How the options say that a folder or table of images is to be read."""
     return Reading(options.layout, options.column_names, options.on_bad_data == "skip")
+
+
+def sinks_of(options: Configuration, folder: Path, *, new: bool = False) -> list[Sink]:
+    """Where else the numbers of the run in `folder` are written; see `sinks_of_run`."""
+    return sinks_of_run(
+        options.sinks,
+        folder,
+        quantities=options.sink_quantities,
+        every=options.sink_every,
+        new=new,
+    )
 
 
 @dataclass(frozen=True)
@@ -93,6 +106,10 @@ class Job:
         first = next(self.unaugmented_training_batches())
         parts = (first.images, first.targets, first.indices)
         return Batch(*(part[:LARGEST_PROBE_BATCH] for part in parts))
+
+    def sinks(self) -> list[Sink]:
+        """Where else the numbers of this run are written."""
+        return sinks_of(self.configuration, self.folder)
 
     def image_columns(self) -> dict[str, Any]:
         """The columns of the table `images`."""

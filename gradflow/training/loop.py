@@ -128,6 +128,7 @@ def train(job: Job, progress: Progress, *, resume: bool = False) -> list[EpochSu
         description=job.description(),
         resume=(state["tracer"] if state else {}) if resume else None,
         strict=True,
+        sinks=job.sinks(),
     )
     training = _Training(
         model, optimizer, tracer, -math.inf, None, job, requested_probes(options), progress

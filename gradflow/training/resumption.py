@@ -16,9 +16,18 @@ from gradflow.training.configuration import Configuration
 from gradflow.training.job import Job
 from gradflow.training.loop import EpochSummary
 
-# Options that may change when an experiment is resumed: the device, and the place of the images and
-# how they are read. That they are the same images is checked.
-CHANGEABLE_OPTIONS = ("device", "data", "layout", "columns", "on_bad_data")
+# Options that may change when an experiment is resumed: the device, where else the numbers go, and
+# the place of the images and how they are read. That they are the same images is checked.
+CHANGEABLE_OPTIONS = (
+    "device",
+    "data",
+    "layout",
+    "columns",
+    "on_bad_data",
+    "sinks",
+    "sink_quantities",
+    "sink_every",
+)
 # Columns of the table epochs that always have values. Losses may be nan, which looks like a missing
 # value.
 _NEVER_MISSING = ("epoch", "val_accuracy", "seconds")

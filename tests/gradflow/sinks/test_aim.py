@@ -30,3 +30,27 @@ def test_values_and_distributions_are_those_of_the_run(train, tmp_path):
         assert [list(one.weights) for one in drawn] == [list(one) for one in rows.counts]
         assert [one.range[0] for one in drawn] == list(rows.lowest_exponent)
     found.close()
+
+
+def test_a_training_that_is_resumed_goes_on_with_the_same_run(train, tmp_path):
+    (tmp_path / "experiment.json").write_text("{}")
+    for steps in (3, 4):
+        sink = Aim(tmp_path / "aim", quantities="step_gradient_norm")
+        run, _ = train(sink, steps=steps, **({"resume": {}} if steps == 4 else {}))
+    (identity,) = aim.Repo(str(tmp_path / "aim")).list_all_runs()
+    (entry,) = run.description["sinks"]
+    assert (entry["run"], entry["path"]) == (identity, "../aim")
+    found = aim.Run(identity, repo=str(tmp_path / "aim"), system_tracking_interval=None)
+    assert found.experiment == tmp_path.name
+    frame = found.get_metric("gradflow/step_gradient_norm", Context({})).dataframe()
+    assert sorted(set(frame.step)) == list(range(8))
+    found.close()
+
+
+def test_a_run_that_is_not_there_any_more_is_begun_anew(train, tmp_path):
+    train(Aim(tmp_path / "first", quantities="step_gradient_norm"))
+    run, _ = train(Aim(tmp_path / "second", quantities="step_gradient_norm"), resume={})
+    (entry,) = run.description["sinks"]
+    assert "problem" not in entry
+    # Aim's list of runs is as old as its first use in the process.
+    assert (tmp_path / "second" / ".aim" / "meta" / "chunks" / entry["run"]).is_dir()

@@ -1,5 +1,7 @@
 """MLflow's file store, read back by MLflow's own client."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from gradflow.sinks import MLflow
@@ -80,3 +82,46 @@ def test_more_metrics_than_mlflow_takes_at_once_get_there(store, tmp_path):
     sink.write(0, {f"a/{number}": float(number) for number in range(1001)}, {})
     sink.close()
     assert len(only_run(store).data.metrics) == 1001
+
+
+def test_a_training_that_is_resumed_goes_on_with_the_same_run(train, store):
+    first, _ = train(MLflow(store, quantities="step_gradient_norm"))
+    second, _ = train(MLflow(store, quantities="step_gradient_norm"), resume={}, steps=4)
+    found = only_run(store)
+    assert [one.description["sinks"][0]["run"] for one in (first, second)] == [
+        found.info.run_id
+    ] * 2
+    assert found.info.status == "FINISHED"
+    assert len(history(store, found.info.run_id, "gradflow/step_gradient_norm")) == 8
+
+
+def test_a_run_that_was_removed_is_begun_anew(train, store):
+    first, _ = train(MLflow(store, quantities="step_gradient_norm"))
+    mlflow.MlflowClient(tracking_uri=store).delete_run(first.description["sinks"][0]["run"])
+    second, _ = train(MLflow(store, quantities="step_gradient_norm"), resume={})
+    assert only_run(store).info.run_id == second.description["sinks"][0]["run"]
+
+
+def test_a_run_of_an_experiment_is_in_the_experiment_of_that_name(train, store, tmp_path):
+    (tmp_path / "experiment.json").write_text("{}")
+    train(MLflow(store, quantities="step_gradient_norm"))
+    assert only_run(store, tmp_path.name).info.run_name == "run"
+
+
+def test_a_password_in_the_address_is_not_written_down(tmp_path, monkeypatch):
+    monkeypatch.setattr(mlflow, "MlflowClient", FakeClient)
+    sink = MLflow("https://me:secret@tracking.example.org/", run_id="abc")
+    sink.attach()
+    sink.open(SinkRun(tmp_path))
+    assert sink.summary()["address"] == "https://tracking.example.org/#/experiments/7/runs/abc"
+    assert "secret" not in str(sink.summary())
+
+
+class FakeClient:
+    """Stands for the client of a server, which says that every run is in experiment 7."""
+
+    def __init__(self, tracking_uri):
+        assert "secret" in tracking_uri
+
+    def get_run(self, run_id):
+        return SimpleNamespace(info=SimpleNamespace(experiment_id="7"))

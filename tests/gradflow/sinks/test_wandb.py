@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+import gradflow
 from gradflow.sinks import WandB
 
 wandb = pytest.importorskip("wandb")
@@ -107,3 +108,29 @@ def test_a_run_of_the_users_goes_on_beside_it_and_a_given_one_is_written_to(trai
     assert [row["gradflow/step"] for row in beside] == list(range(6))
     assert [row["gradflow/step"] for row in mine if "gradflow/step" in row] == list(range(4))
     assert [row["own"] for row in mine if "own" in row] == [1.0]
+
+
+def test_a_training_that_is_resumed_goes_on_with_the_same_run(train, folder):
+    options = {"dir": str(folder)}
+    train(WandB("mine", quantities="step_gradient_norm", options=options))
+    train(WandB(quantities="step_gradient_norm", options=options), resume={})
+    begun = {
+        (path.parent.name, one.run.run_id, one.run.project)
+        for path in folder.rglob("run-*.wandb")
+        for one in (Record.FromString(entry) for entry in log_entries(path.read_bytes()))
+        if one.WhichOneof("record_type") == "run"
+    }
+    assert len({name for name, _, _ in begun}) == 2  # offline, each process has a folder
+    ((identity, project),) = {one[1:] for one in begun}
+    (entry,) = gradflow.open_run(folder.parent / "run").description["sinks"]
+    assert (entry["run"], entry["project"], project) == (identity, "mine", "mine")
+    named = [entry["path"], *entry["earlier_paths"]]
+    assert {Path(one).name for one in named} == {name for name, _, _ in begun}
+
+
+def test_a_run_of_an_experiment_is_in_its_group(train, folder):
+    (folder.parent / "experiment.json").write_text("{}")
+    train(WandB("mine", quantities="step_gradient_norm", options={"dir": str(folder)}))
+    (of_run,) = records(folder).values()
+    (begun,) = [one.run for one in of_run if one.WhichOneof("record_type") == "run"][:1]
+    assert (begun.run_group, begun.display_name) == (folder.parent.name, "run")
