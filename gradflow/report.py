@@ -232,7 +232,7 @@ def rebuilt(
     from gradflow.runs.reading.run import open_experiment  # noqa: PLC0415
     from reports.building import make_report, report_name, write_report  # noqa: PLC0415
 
-    report = make_report(open_experiment(folder), only, paper)
+    report = make_report(open_experiment(folder), only, paper, out)
     write_report(report, formats, out, report_name(only))
     return report.document
 
@@ -250,7 +250,7 @@ def _write(
 
     if any(one.name == "html" for one in formats):
         begin()
-    report = make_report(experiment, only, paper)
+    report = make_report(experiment, only, paper, out)
     if not formats:
         print_text(sections_text(report.document))
         return report, []

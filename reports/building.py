@@ -32,7 +32,12 @@ class Written:
         return f"{printable(str(self.path))} ({size}, {self.seconds:.1f} s)"
 
 
-def make_report(experiment: Experiment, only: Collection[str] = (), paper: str = "a4") -> Report:
+def make_report(
+    experiment: Experiment,
+    only: Collection[str] = (),
+    paper: str = "a4",
+    folder: Path | None = None,
+) -> Report:
     """Analyse `experiment` and draw its figures.
 
     Args:
@@ -40,6 +45,7 @@ def make_report(experiment: Experiment, only: Collection[str] = (), paper: str =
             `analyses.comparison.combination.combine`.
         only: keys of the analyses to run; empty runs all.
         paper: the paper of formats with pages, a4 or letter.
+        folder: where the report is to be written, for its links; by default in the experiment.
 
     Raises `ConfigurationError` if `only` names an unknown analysis, and `RunError` if a table of a
     run is damaged.
@@ -47,15 +53,20 @@ def make_report(experiment: Experiment, only: Collection[str] = (), paper: str =
     import matplotlib  # noqa: PLC0415 - slow to load, needed only here
 
     matplotlib.use("Agg")  # draws without opening windows
-    return report_on(experiment, run_all(experiment, only), paper)
+    return report_on(experiment, run_all(experiment, only), paper, folder)
 
 
-def report_on(experiment: Experiment, outcomes: tuple[Outcome, ...], paper: str = "a4") -> Report:
+def report_on(
+    experiment: Experiment,
+    outcomes: tuple[Outcome, ...],
+    paper: str = "a4",
+    folder: Path | None = None,
+) -> Report:
     """The report on `outcomes` of analyses that ran already; draws their figures.
 
     Unlike `make_report` it leaves matplotlib's backend as it is: a notebook has one of its own.
     """
-    return Report(experiment, outcomes, build_document(experiment, outcomes), paper)
+    return Report(experiment, outcomes, build_document(experiment, outcomes, folder), paper)
 
 
 def write_report(

@@ -98,6 +98,39 @@ class HeadedParagraph:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where else the numbers of `run` are; `link` is an http(s) address, a relative path, or ""."""
+
+    run: str
+    text: str
+    link: str
+
+    @property
+    def is_on_the_web(self) -> bool:
+        """Whether the link leads to a page of the web."""
+        return self.link.startswith(("http://", "https://"))
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Something that the numbers of runs were also written to, such as TensorBoard.
+
+    Fields:
+        kind: what it is.
+        places: the place of each run.
+        further: how many runs were left out of `places`.
+        note: under which names, and what is missing; "" if there is nothing to say.
+        commands: the commands that show it, where it is on this machine.
+    """
+
+    kind: str
+    places: tuple[Place, ...]
+    further: int
+    note: str
+    commands: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class ExplorerElement:
     """The interactive explorer of recorded values; formats without scripts leave it out.
 
@@ -208,6 +241,7 @@ class Document:
         sections: one for each outcome, including those without a result.
         explorer: the interactive explorer; None if no layer was recorded.
         methods: how the experiment was made.
+        destinations: where else its numbers were written.
         configuration: tables of every entry that the experiment and its runs recorded.
         symbols, glossary: the letters in formulas, and the recorded quantities.
         references: the sources, in order of citation.
@@ -235,3 +269,4 @@ class Document:
     version: str
     created: datetime | None
     primer: tuple[HeadedParagraph, ...] = ()
+    destinations: tuple[Destination, ...] = ()

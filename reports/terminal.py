@@ -57,7 +57,7 @@ def _rendered(console: Console, parts: Iterable[RenderableType]) -> str:
     # The caller prints the text: rich would raise an error if the output is closed early.
     with console.capture() as captured:
         for part in parts:
-            console.print(part)
+            console.print(part, soft_wrap=isinstance(part, Text) and bool(part.no_wrap))
     text = captured.get()
     return text if console.is_terminal else "\n".join(map(str.rstrip, text.split("\n")))
 
@@ -71,7 +71,25 @@ def _answer(document: Document) -> Iterator[RenderableType]:
     yield from (Text(), _text(document.verdict_counts), Text())
     for card in document.verdicts:
         yield from _card(card)
+    yield from _destinations(document)
     yield Text()
+
+
+def _destinations(document: Document) -> Iterator[RenderableType]:
+    """Where else the numbers are. Addresses and commands are copied, so they are not wrapped."""
+    if document.destinations:
+        yield from (Text(), _text("Also written to"))
+    for one in document.destinations:
+        yield _indented(_text(f"{one.kind}, {one.note}" if one.note else one.kind))
+        for place in one.places:
+            yield _unwrapped(f"    {place.run}: {place.text}" if place.text else f"    {place.run}")
+        if one.further:
+            yield _unwrapped(f"    and {one.further} further runs")
+        yield from (_unwrapped(f"    shown by: {command}") for command in one.commands)
+
+
+def _unwrapped(text: str) -> Text:
+    return Text(_without_controls(text), no_wrap=True)
 
 
 def _card(card: Card) -> Iterator[RenderableType]:

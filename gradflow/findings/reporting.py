@@ -78,7 +78,7 @@ def report(
     # Before the analyses, which take long.
     wanted = parse_formats(formats if isinstance(formats, str) else ",".join(formats))
     answers = answers_of(runs, only)
-    made = report_on(answers.experiment, answers.outcomes, paper)
     folder = answers.experiment.folder if out is None else Path(out)
+    made = report_on(answers.experiment, answers.outcomes, paper, folder)
     written = write_report(made, wanted, folder, report_name(keys_of(only)))
     return WrittenReport({one.format.name: one.path for one in written}, made.document, answers)

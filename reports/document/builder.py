@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 
 import gradflow
 from analyses.registry import Outcome
@@ -10,6 +11,7 @@ from analyses.result import Finding
 from analyses.wording.phrases import listing, plural
 from gradflow.runs.format.schema import TABLES
 from gradflow.runs.reading.run import Experiment
+from reports.document.destinations import destinations_of
 from reports.document.figures import draw_figure
 from reports.document.methods import methods_of
 from reports.document.primer import PRIMER
@@ -75,8 +77,12 @@ class _References:
         return f"[{self.sources.index(source) + 1}] {source}"
 
 
-def build_document(experiment: Experiment, outcomes: Sequence[Outcome]) -> Document:
+def build_document(
+    experiment: Experiment, outcomes: Sequence[Outcome], folder: Path | None = None
+) -> Document:
     """Build the report of `experiment` from the outcomes of its analyses, and draw every figure.
+
+    Links to local files are as seen from `folder`, by default that of the experiment.
 
     Raises `RunError` if a table of the run is damaged.
     """
@@ -116,6 +122,7 @@ def build_document(experiment: Experiment, outcomes: Sequence[Outcome]) -> Docum
         version=gradflow.__version__,
         created=created,
         primer=PRIMER,
+        destinations=destinations_of(experiment, folder or experiment.folder),
     )
 
 

@@ -22,7 +22,6 @@ def methods_of(experiment: Experiment) -> tuple[HeadedParagraph, ...]:
         "Training": training_line(experiment),
         "Images and split": " ".join(_each_once(map(_split_text, experiment.runs))),
         "Recording": " ".join(_each_once(map(_recording_text, experiment.runs))),
-        "Also written to": " ".join(_each_once(map(_sinks_text, experiment.runs))),
         "Cost of recording": _cost_text(experiment),
         "Software and device": " ".join(_each_once(map(_device_text, experiment.runs))),
         "To train this again": "\n".join(_each_once(map(_command, experiment.runs))),
@@ -60,22 +59,6 @@ def _recording_text(run: Run) -> str:
         if f"{name}_gradients" in tracing:
             text += f" Gradients of {what}: {verbatim(tracing[f'{name}_gradients'])}."
     return text
-
-
-def _sinks_text(run: Run) -> str:
-    """Where else the tracer wrote the run's numbers, under which names."""
-    sentences = []
-    for sink in run.description.get("sinks") or []:
-        place = f" ({verbatim(sink['place'])})" if sink.get("place") else ""
-        text = f"{verbatim(sink.get('kind') or 'a sink')}{place}"
-        if sink.get("prefix"):
-            text += f", names from {verbatim(sink['prefix'])}/ on"
-        if sink.get("dropped_steps"):
-            text += f", without {verbatim(sink['dropped_steps'])} steps for which it was too slow"
-        if sink.get("problem"):
-            text += f", not complete: {verbatim(sink['problem'])}"
-        sentences.append(text)
-    return f"{run.name}: {'; '.join(sentences)}." if sentences else ""
 
 
 def _cost_text(experiment: Experiment) -> str:

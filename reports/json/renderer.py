@@ -11,7 +11,7 @@ from analyses.registry import Outcome
 from analyses.result import AnalysisResult, Estimate, Finding, Table
 from gradflow.runs.reading.run import Experiment, Run
 from reports.document.summary import section_command
-from reports.elements import Document
+from reports.elements import Destination, Document
 
 # Increases if a program written for the older version could misread the newer one.
 SCHEMA_VERSION = 1
@@ -43,6 +43,7 @@ def render_json(experiment: Experiment, outcomes: Sequence[Outcome], document: D
             "networks": experiment.networks,
             "seeds": list(dict.fromkeys(r.seed for r in experiment.runs if r.seed is not None)),
             "runs": [_run(run) for run in experiment.runs],
+            "destinations": [_destination(one) for one in document.destinations],
         },
         "sections": [_section(experiment, outcome) for outcome in outcomes],
     }
@@ -64,6 +65,19 @@ def _run(run: Run) -> dict[str, Any]:
             str(name): str(version)
             for name, version in (versions if isinstance(versions, Mapping) else {}).items()
         },
+    }
+
+
+def _destination(destination: Destination) -> dict[str, Any]:
+    return {
+        "kind": destination.kind,
+        "places": [
+            {"run": one.run, "text": one.text, "link": one.link or None}
+            for one in destination.places
+        ],
+        "further": destination.further,
+        "note": destination.note,
+        "commands": list(destination.commands),
     }
 
 

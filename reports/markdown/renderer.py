@@ -3,7 +3,17 @@
 from collections import Counter
 from collections.abc import Iterator
 
-from reports.elements import SIGNS, Card, Claim, Document, FindingElement, Section, VerdictLine
+from reports.elements import (
+    SIGNS,
+    Card,
+    Claim,
+    Destination,
+    Document,
+    FindingElement,
+    Place,
+    Section,
+    VerdictLine,
+)
 from reports.markdown.escaping import escape_in_html, escape_inline
 
 # In bytes. GitHub refuses comments over 65,536 characters; the rest is for who posts the comment.
@@ -29,11 +39,17 @@ def render_markdown(document: Document, longest: int = LONGEST_COMMENT) -> bytes
         ["\n".join(_section(section)) for section in document.sections], room - _size(rows)
     )
     lines = [*front, *([*_HEAD, *rows] if rows else []), ""]
+    room -= _size(rows) + _size(sections)
     if rows_left:
         lines += [_verdicts_left_out(rows_left), ""]
     lines += sections
     if sections_left:
         lines += [*_sections_left_out(document.sections[len(sections) :]), ""]
+    destinations, destinations_left = _first_that_fit(
+        [*map(_destination, document.destinations)], room
+    )
+    if destinations and not destinations_left:
+        lines += ["Also written to:", "", *destinations, ""]
     return "\n".join([*lines, FULL_REPORT_HINT, ""]).encode("utf-8", errors="replace")
 
 
@@ -46,6 +62,22 @@ def _front(document: Document) -> Iterator[str]:
         verdict = f"{sentence.sign} {sentence.verdict.value}: {sentence.hypothesis}"
         yield f"- {escape_inline(sentence.text)} ({escape_inline(verdict)})"
     yield from ("", escape_inline(document.verdict_counts), "")
+
+
+def _destination(destination: Destination) -> str:
+    places = ", ".join(map(_place, destination.places))
+    further = f" and {destination.further} further runs" if destination.further else ""
+    note = f" ({escape_inline(destination.note)})" if destination.note else ""
+    return f"- {escape_inline(destination.kind)}{note}: {places}{further}"
+
+
+def _place(place: Place) -> str:
+    """The run, with a link if its place is on the web; files are not beside a comment."""
+    if not place.is_on_the_web:
+        return escape_inline(f"{place.run} ({place.text})" if place.text else place.run)
+    # A dollar sign could begin a formula; no other character of an address ends its brackets.
+    address = place.link.replace("$", "%24")
+    return f"[{escape_inline(place.run)}](<{address}>)"
 
 
 def _verdict_rows(document: Document) -> Iterator[str]:

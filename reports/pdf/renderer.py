@@ -37,7 +37,7 @@ _CAPTION_FONT_SIZE, _CAPTION_LINE = 9.0, 13.0
 # A wide figure that would shrink to less than this fraction of its size is rotated by 90 degrees.
 _SMALLEST_UPRIGHT_SCALE = 0.75
 # Fields that are link targets or PDF properties; their texts are not changed.
-_KEPT_AS_IS = {"anchor", "alt"}
+_KEPT_AS_IS = {"anchor", "alt", "link"}
 
 
 @dataclass(frozen=True)
@@ -140,6 +140,9 @@ def _layout(document: Document, paper: Paper, root: Path) -> dict[str, Any]:
         content["overview_figure"]["picture"] = _write_picture(
             document.overview_figure, paper, root
         )
+    for destination, laid_out in zip(document.destinations, content["destinations"], strict=True):
+        for place, place_laid_out in zip(destination.places, laid_out["places"], strict=True):
+            place_laid_out["web"] = place.is_on_the_web
     content |= {
         "paper": paper.name,
         "has_date": document.created is not None,

@@ -78,25 +78,3 @@ def test_command_gives_the_recorded_configuration_again(tmp_path, configuration)
 
 def test_run_of_a_custom_loop_has_no_command(tmp_path):
     assert "To train this again" not in methods(tmp_path, configuration={"lr": 0.1})
-
-
-def test_where_else_the_numbers_went_is_said_with_what_did_not_get_there(tmp_path):
-    sinks = [
-        {"kind": "TensorBoard", "place": "logs/mine", "prefix": "gradflow"},
-        {"kind": "W&B", "place": "https://wandb.ai/me/p/runs/1", "prefix": "", "dropped_steps": 48},
-        {"kind": "MLflow", "place": "", "prefix": "g", "problem": "OSError: no route"},
-    ]
-    assert methods(tmp_path, sinks=sinks)["Also written to"] == (
-        "mine: TensorBoard (logs/mine), names from gradflow/ on; "
-        "W&B (https://wandb.ai/me/p/runs/1), without 48 steps for which it was too slow; "
-        "MLflow, names from g/ on, not complete: OSError: no route."
-    )
-
-
-@pytest.mark.parametrize("forged", [{}, {"kind": 3, "place": {"a": [1]}, "prefix": None}])
-def test_entries_of_sinks_that_nobody_wrote_like_that_do_not_end_the_report(tmp_path, forged):
-    assert methods(tmp_path, sinks=[forged])["Also written to"].startswith("mine: ")
-
-
-def test_a_run_without_sinks_has_no_such_paragraph(tmp_path):
-    assert "Also written to" not in methods(tmp_path)
