@@ -15,6 +15,28 @@ def wilson_interval(successes: int, trials: int, level: float = 0.95) -> tuple[f
     return float(interval.low), float(interval.high)
 
 
+def mean_of_proportions(
+    successes: ArrayLike, trials: ArrayLike, level: float = 0.95
+) -> tuple[float, float]:
+    """The interval of the mean of independent proportions, such as the recalls of classes.
+
+    Each proportion has Wilson's interval; the squares of the distances to its ends add up (Zou &
+    Donner 2008, equation 6). With one proportion, it is Wilson's.
+
+    Args:
+        successes, trials: counts of shape [proportions]; every proportion has a trial.
+        level: of the interval.
+    """
+    right, sizes = np.asarray(successes, dtype=int), np.asarray(trials, dtype=int)
+    ends = [wilson_interval(int(k), int(n), level) for k, n in zip(right, sizes, strict=True)]
+    low, high = np.array(ends).T
+    shares = right / sizes
+    mean = float(shares.mean())
+    down = float(np.sqrt(((shares - low) ** 2).sum())) / len(sizes)
+    up = float(np.sqrt(((high - shares) ** 2).sum())) / len(sizes)
+    return max(0.0, mean - down), min(1.0, mean + up)
+
+
 @dataclass(frozen=True)
 class PairedChange:
     """The change of accuracy between two sets of predictions on the same images.

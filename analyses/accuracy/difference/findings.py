@@ -8,6 +8,7 @@ from analyses.accuracy.difference.measure import (
     PairComparison,
     accuracy_difference,
 )
+from analyses.reading.balance import balanced_words
 from analyses.reading.options import configuration_differences
 from analyses.reading.predictions import duplicates_caveat
 from analyses.result import Estimate, Finding, Verdict
@@ -89,7 +90,7 @@ def finding_at_last_epoch(one: PairComparison) -> Finding:
         threshold="supported if the 95 % interval of the difference lies above 0",
         meaning=(
             f"In validation accuracy at the last epoch, {words}: the difference is "
-            f"{estimates[0].words} over {_seeds(last.seeds)}{test}."
+            f"{estimates[0].words} over {_seeds(last.seeds)}{test}.{_on_balance(one)}"
         ),
         next_step=_next_step(last.seeds, verdict),
         caveats=(BEST_EPOCH_CAVEAT, *_caveats(one)),
@@ -100,6 +101,18 @@ def finding_at_last_epoch(one: PairComparison) -> Finding:
 def evidence(residual: str) -> tuple[str, ...]:
     """Keys of the figures and tables that show how far `residual` is ahead."""
     return tuple(slug(f"{name}-{residual}") for name in ("by-epoch", "by-seed"))
+
+
+def _on_balance(one: PairComparison) -> str:
+    """A sentence on the balanced accuracies at the last epoch, if the classes differ in size."""
+    plain, residual = zip(*one.runs, strict=True)
+    first, second = balanced_words(residual), balanced_words(plain)
+    if not first or not second:
+        return ""
+    return (
+        f" The classes differ in size: in balanced accuracy, {one.pair.residual} has {first} and "
+        f"{one.pair.plain} {second}."
+    )
 
 
 def _seeds(seeds: int) -> str:

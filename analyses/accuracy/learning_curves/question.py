@@ -18,6 +18,8 @@ from analyses.accuracy.learning_curves.reference import (
     reference_curves,
 )
 from analyses.plotting import panels, theme
+from analyses.reading.balance import SOURCES as SOURCES_ON_BALANCE
+from analyses.reading.balance import balanced_by_epoch, balanced_words
 from analyses.reading.predictions import accuracy_by_epoch, correctness, predictions_of
 from analyses.reading.runs import by_network, seed_label
 from analyses.registry import Analysis, NotApplicableError
@@ -34,8 +36,6 @@ CURVES = {
     "val_accuracy": "validation accuracy",
 }
 Curves = dict[str, list[pd.DataFrame]]
-# The ratio of class sizes from which on the training command, too, shows the balanced accuracy.
-_IMBALANCE = 1.5
 SOURCES = (
     "Wilson 1927, Probable inference, the law of succession, and statistical inference",
     "He et al. 2015, Deep residual learning for image recognition, section 4.1",
@@ -45,7 +45,8 @@ SOURCES = (
 def curves_of(run: Run) -> pd.DataFrame:
     """One row per epoch: epoch, the recorded columns of `CURVES`, and images if predictions exist.
 
-    If the scalars have no validation accuracy, it is computed from the predictions.
+    If the scalars have no validation accuracy, it is computed from the predictions; so is the
+    balanced accuracy, with its interval, if the classes differ in size.
     """
     epochs = run.epochs
     known = [name for name in CURVES if name in epochs.columns and epochs[name].notna().any()]
@@ -56,7 +57,9 @@ def curves_of(run: Run) -> pd.DataFrame:
     if "val_accuracy" not in known:
         scores = right.rename(columns={"accuracy": "val_accuracy"})[["epoch", "val_accuracy"]]
         frame = frame.merge(scores.astype(float), on="epoch", how="outer")
-    return frame.assign(images=float(right["images"].iloc[0]))
+    frame = frame.assign(images=float(right["images"].iloc[0]))
+    balanced = balanced_by_epoch(run)
+    return frame.merge(balanced, on="epoch", how="left") if len(balanced) else frame
 
 
 def mean_curves(runs: list[pd.DataFrame]) -> pd.DataFrame:
@@ -83,25 +86,6 @@ def new_bests(accuracies: pd.Series) -> pd.Series:
     return better
 
 
-def balanced_accuracy(run: Run, epoch: int) -> float:
-    """The mean of the classes' validation accuracies at `epoch`, if their sizes differ much.
-
-    nan if the largest class has less than 1.5 times as many validation images as the smallest, so
-    that the accuracy says the same, or if the epoch has no predictions.
-
-    Source: Brodersen et al. 2010, The balanced accuracy and its posterior distribution.
-    """
-    rows = run.predictions
-    rows = rows[rows["epoch"] == epoch] if len(rows) else rows
-    if not len(rows):
-        return float("nan")
-    of_class = rows.assign(right=rows["prediction"] == rows["target"]).groupby("target")["right"]
-    sizes = of_class.size()
-    if sizes.max() < _IMBALANCE * sizes.min():
-        return float("nan")
-    return float(of_class.mean().mean())
-
-
 def run(experiment: Experiment) -> AnalysisResult:
     """Loss and accuracy by epoch, network by network.
 
@@ -123,7 +107,9 @@ def run(experiment: Experiment) -> AnalysisResult:
         and (frame := reference_curves(name)) is not None
     }
     table = _table(runs, curves)
-    summary = _description(table)
+    balanced = {name: balanced_words(members) for name, members in by_network(runs).items()}
+    balanced = {name: words for name, words in balanced.items() if words}
+    summary = _description(table) + _on_balance(balanced)
     return AnalysisResult(
         summary=summary,
         findings=(),
@@ -134,8 +120,9 @@ def run(experiment: Experiment) -> AnalysisResult:
             "95 % interval of a proportion at the number of validation images. The best of several "
             "epochs is chosen on the images on which it is measured, so its accuracy is "
             "optimistic, the more so the more the curve jumps."
+            + (_BALANCE_METHOD if balanced else "")
         ),
-        sources=SOURCES,
+        sources=(*SOURCES, *(SOURCES_ON_BALANCE if balanced else ())),
     )
 
 
@@ -151,7 +138,7 @@ def _table(runs: list[Run], curves: dict[Path, pd.DataFrame]) -> pd.DataFrame:
             best = known.loc[known["val_accuracy"].idxmax()]
             row |= {
                 "best validation accuracy": best["val_accuracy"],
-                "balanced accuracy then": balanced_accuracy(one, int(best["epoch"])),
+                "balanced accuracy then": _balanced_at(curves[one.folder], best["epoch"]),
                 "best epoch": str(int(best["epoch"])),
                 "new bests at": ", ".join(
                     f"{epoch:.0f}" for epoch in known["epoch"][new_bests(known["val_accuracy"])]
@@ -174,6 +161,26 @@ def _description(table: pd.DataFrame) -> str:
     return "Loss and accuracy were recorded only as the curves below."
 
 
+_BALANCE_METHOD = (
+    " The balanced accuracy is the mean of the accuracies of the classes; in its interval, the "
+    "squares of the distances to the ends of Wilson's intervals of the classes add up."
+)
+
+
+def _on_balance(balanced: dict[str, str]) -> str:
+    """The sentence on the balanced accuracy, by network in words; "" if the classes are."""
+    if not balanced:
+        return ""
+    said = listing([f"{words} in {network}" for network, words in balanced.items()])
+    return f" The classes differ in size: the balanced accuracy, the mean over classes, is {said}."
+
+
+def _balanced_at(curves: pd.DataFrame, epoch: float) -> float:
+    if "balanced" not in curves:
+        return float("nan")
+    return float(curves.loc[curves["epoch"] == epoch, "balanced"].iloc[0])
+
+
 def _figure(
     networks: list[str], grouped: Curves, references: dict[str, pd.DataFrame], title: str
 ) -> Figure:
@@ -184,6 +191,8 @@ def _figure(
         + ("; thin lines are seeds, thick ones their mean." if seeds > 1 else "."),
         "Band: Wilson 95 % interval of validation accuracy. Rings: new bests of each run.",
     ]
+    if any("balanced" in one for runs in grouped.values() for one in runs):
+        parts.append("Dotted: balanced accuracy, the mean over classes, with its 95 % interval.")
     if references:
         parts.append(
             f"Grey: the reference's curves (dashed plain34, dotted resnet34). {OVERLAP_CAVEAT}"
@@ -237,6 +246,11 @@ def _draw_curves(
             style: dict[str, Any] = {"mfc": "white", "mec": colour, "mew": 0.9, "ms": 4.5}
             axis.plot(best["epoch"], best[name], "o", zorder=4, **style)
     mean = mean_curves(runs)
+    if name == "val_accuracy" and "balanced" in mean:
+        names = {"balanced_low": "low", "balanced_high": "high"}
+        of_classes = mean.drop(columns=["low", "high"], errors="ignore").rename(columns=names)
+        label = f"{network}, balanced"
+        panels.curve(axis, of_classes, "epoch", "balanced", color=colour, ls=":", label=label)
     if name != "val_accuracy":
         mean = mean.drop(columns=["low", "high"], errors="ignore")
     marker = "." if len(mean) < 3 else ""

@@ -6,7 +6,11 @@ import numpy as np
 import pytest
 from scipy.stats import binom, norm
 
-from analyses.statistics.proportions import paired_change, wilson_interval
+from analyses.statistics.proportions import (
+    mean_of_proportions,
+    paired_change,
+    wilson_interval,
+)
 
 
 @pytest.mark.parametrize(("successes", "trials"), [(0, 10), (7, 10), (133, 245), (245, 245)])
@@ -39,3 +43,28 @@ def test_variance_of_a_paired_change_is_that_of_its_mean():
     before, after = np.random.default_rng(3).random((2, 50)) < 0.5
     differences = after.astype(float) - before.astype(float)
     assert paired_change(before, after).variance == pytest.approx(differences.var() / 50)
+
+
+def test_the_interval_of_one_proportion_is_wilsons():
+    assert mean_of_proportions([7], [10]) == pytest.approx(wilson_interval(7, 10))
+
+
+def test_the_interval_of_a_mean_of_two_proportions_is_newcombes():
+    """Newcombe 1998, method 10, is about p - q, whose second interval is that of q mirrored."""
+    (low, high), (other_low, other_high) = wilson_interval(56, 70), wilson_interval(48, 80)
+    down = math.hypot(56 / 70 - low, other_high - 48 / 80)
+    up = math.hypot(high - 56 / 70, 48 / 80 - other_low)
+    assert (0.2 - down, 0.2 + up) == pytest.approx((0.0524, 0.3339), abs=5e-5)  # as published
+    # The mean of p and 1 - q is half of p - q, and a half.
+    assert mean_of_proportions([56, 32], [70, 80]) == pytest.approx(
+        (0.5 + (0.2 - down) / 2, 0.5 + (0.2 + up) / 2)
+    )
+
+
+def test_the_interval_of_a_mean_of_proportions_has_its_level():
+    generator = np.random.default_rng(0)
+    sizes, shares = np.array([60, 12, 8]), np.array([0.9, 0.5, 0.3])
+    drawn = generator.binomial(sizes, shares, (300, 3))
+    ends = [mean_of_proportions(one, sizes) for one in drawn]
+    covered = np.mean([low <= shares.mean() <= high for low, high in ends])
+    assert 0.92 < covered < 0.98
