@@ -81,9 +81,10 @@ def _destinations(document: Document) -> Iterator[RenderableType]:
         yield from (Text(), _text("Also written to"))
     for one in document.destinations:
         yield _indented(_text(f"{one.kind}, {one.note}" if one.note else one.kind))
-        for place in one.places:
+        # A command that shows all runs says where they are.
+        for place in one.places if not one.commands else ():
             yield _unwrapped(f"    {place.run}: {place.text}" if place.text else f"    {place.run}")
-        if one.further:
+        if one.further and not one.commands:
             yield _unwrapped(f"    and {one.further} further runs")
         yield from (_unwrapped(f"    shown by: {command}") for command in one.commands)
 

@@ -18,7 +18,13 @@ from gradflow.data.labelled_files import (
 )
 from gradflow.data.notes import Notes
 from gradflow.data.parquet import files_in_parquet, parquet_files, side_of_parquet
-from gradflow.data.table_files import TABLE_SUFFIXES, files_in_table, usable_table
+from gradflow.data.table_files import (
+    TABLE_SUFFIXES,
+    files_in_split_tables,
+    files_in_table,
+    side_of_table,
+    usable_table,
+)
 from gradflow.errors import DataError
 
 
@@ -29,6 +35,7 @@ def find_files(
 
     A folder is read by the first of these that fits:
 
+    - tables at its top named after the sides of a split, such as train.csv and val.csv, make it;
     - a table at its top, `*.csv` or `metadata.jsonl`, gives the labels;
     - Parquet files at its top or in its folder `data` hold images and labels;
     - folders named train, val and the like hold the sides of a split, each read as one of these;
@@ -80,13 +87,22 @@ def _find(source: Path, reading: Reading, notes: Notes) -> tuple[list[LabelledFi
     if reading.layout == "classes":
         return _files_by_class(source, source, notes), source
     if reading.layout == "auto":
-        files = _files_described(source, source, reading, notes)
+        files = _files_of_split(source, reading, notes)
+        if files is None:
+            files = _files_described(source, source, reading, notes)
         if files is not None:
             return files, source
     parts = _split_folders(source, reading)
     if parts:
         return _files_by_side(source, parts, reading, notes), source
     return _files_by_class(source, source, notes), source
+
+
+def _files_of_split(source: Path, reading: Reading, notes: Notes) -> list[LabelledFile] | None:
+    """The files of tables at the top of `source` that make a split; None without such."""
+    tables = [path for path in visible(source) if path.suffix.lower() in TABLE_SUFFIXES]
+    _require_inside(source, [path for path in tables if side_of_table(path)])
+    return files_in_split_tables(source, reading, notes)
 
 
 def _files_described(

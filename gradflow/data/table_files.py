@@ -1,7 +1,9 @@
 """Finds the image files that a table names: beside it, in a folder beside it, or below."""
 
 import os
+import re
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
@@ -19,7 +21,7 @@ from gradflow.data.labelled_files import (
     sides,
     visible,
 )
-from gradflow.data.notes import Notes
+from gradflow.data.notes import NAMES_SHOWN, Notes, shown
 from gradflow.errors import DataError
 
 TABLE_SUFFIXES = JSON_SUFFIXES | {".csv"}
@@ -60,24 +62,102 @@ def files_in_table(table: Path, root: Path, reading: Reading, notes: Notes) -> l
     return [merged[path] for path in sorted(merged)]
 
 
+def files_in_split_tables(
+    folder: Path, reading: Reading, notes: Notes
+) -> list[LabelledFile] | None:
+    """The files of tables such as train.csv and val.csv, which make a split; None without such.
+
+    An image that both sides name validates, and is left out of the training. A table of tests
+    without labels is left out.
+
+    Raises `DataError` if two tables are of one side, or give one image two labels; and what
+    `files_in_table` raises.
+    """
+    tables = {path: side_of_table(path) for path in _tables(folder)}
+    labelled = [path for path in tables if _is_readable(path, reading)]
+    named = {path: name for path in labelled if (name := tables[path])}
+    if len(labelled) < 2 or len(named) < len(labelled) or "split" in reading.columns:
+        return None
+    if "train" not in {role_of(name) for name in named.values()}:
+        return None
+    if len(set(named.values())) < len(named):
+        names = " and ".join(as_text(path.name) for path in named)
+        raise DataError(f"{folder} has {names}, of which two are of one side; remove one")
+    of = sides(named.values(), folder)
+    # `of` is in the order train, val, test.
+    files = {name: as_text(path.name) for path, name in named.items()}
+    said = describe_split({files[name]: side for name, side in of.items()})
+    for path, name in tables.items():
+        if name and path not in named:
+            said += f", {as_text(path.name)} has no labels and is left out"
+    notes.say(f"the split of the tables is used: {said}")
+    found = [
+        replace(file, side=of[name])
+        for path, name in named.items()
+        if of[name] is not None
+        for file in files_in_table(path, folder, reading, notes)
+    ]
+    return _without_named_twice(folder, found, notes)
+
+
+def side_of_table(path: Path) -> str | None:
+    """The side of a split that a table's name says: train in train.csv and metadata-train.csv."""
+    words = [word for word in re.split(r"[-_. ]+", path.stem.lower()) if word not in _TABLE_WORDS]
+    return words[0] if len(words) == 1 and role_of(words[0]) else None
+
+
+# What the name of a table may say beside the side of a split.
+_TABLE_WORDS = frozenset({"metadata", "labels", "label", "annotations", "data", "set", "images"})
+
+
+def _without_named_twice(
+    folder: Path, files: list[LabelledFile], notes: Notes
+) -> list[LabelledFile]:
+    validating = {file.name: file.label for file in files if file.side == "validation"}
+    twice = [file for file in files if file.side == "training" and file.name in validating]
+    for file in twice:
+        if validating[file.name] != file.label:
+            raise DataError(
+                f"the tables of {folder} give {file.name} two labels, {file.label} to train on "
+                f"and {validating[file.name]} to validate; keep one of them"
+            )
+    if twice:
+        names = [file.name for file in twice[:NAMES_SHOWN]]
+        notes.say(
+            "warning, images that the tables name on both sides: "
+            f"{len(twice):,} ({shown(names, len(twice))}); they are left out of the training"
+        )
+    gone = {file.name for file in twice}
+    kept = [file for file in files if file.side == "validation" or file.name not in gone]
+    return sorted(kept, key=lambda file: file.name)
+
+
+def _tables(folder: Path) -> list[Path]:
+    return [
+        path
+        for path in visible(folder)
+        if path.is_file()
+        and (
+            path.suffix.lower() == ".csv"
+            or path.name.lower() == "metadata.jsonl"
+            or (path.suffix.lower() in JSON_SUFFIXES and side_of_table(path))
+        )
+    ]
+
+
+def _is_readable(path: Path, reading: Reading) -> bool:
+    return path.suffix.lower() in JSON_SUFFIXES or has_columns(path, reading.columns)
+
+
 def usable_table(folder: Path, reading: Reading, notes: Notes) -> Path | None:
     """The table at the top of `folder`; of several, the one with the columns; None without any.
 
     Raises `DataError` if several have the columns, or none of several has.
     """
-    tables = [
-        path
-        for path in visible(folder)
-        if path.is_file()
-        and (path.suffix.lower() == ".csv" or path.name.lower() == "metadata.jsonl")
-    ]
+    tables = _tables(folder)
     if len(tables) < 2:
         return tables[0] if tables else None
-    fitting = [
-        path
-        for path in tables
-        if path.suffix.lower() in JSON_SUFFIXES or has_columns(path, reading.columns)
-    ]
+    fitting = [path for path in tables if _is_readable(path, reading)]
     if len(fitting) != 1:
         names = ", ".join(path.name for path in tables)
         columns = "" if fitting else ", and its columns with --columns image=NAME label=NAME"

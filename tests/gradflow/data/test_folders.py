@@ -126,8 +126,8 @@ def test_a_csv_that_is_not_text_is_refused(tmp_path):
 
 def test_several_csv_files_are_refused_unless_one_is_named(tmp_path):
     table = described(tmp_path, FOUR, "a.png", "b.png", "c.png", "d.png")
-    (tmp_path / "test.csv").write_text(FOUR)
-    with pytest.raises(DataError, match=r"several CSV files \(test.csv, train.csv\)"):
+    (tmp_path / "more.csv").write_text(FOUR)
+    with pytest.raises(DataError, match=r"several CSV files \(more.csv, train.csv\)"):
         find_files(tmp_path)
     assert len(find_files(table)) == 4
 

@@ -330,3 +330,101 @@ def test_rows_of_a_parquet_file_without_a_label_are_counted(pictures):
     with pytest.raises(DataError, match=r"rows of .*train.parquet without a label: 2 \(row 2, row"):
         read(path)
     assert counts(read(path, skip_bad=True)) == {"husky": (3, 1), "pug": (3, 1)}
+
+
+def rows(*of, header="filename,label"):
+    return "\n".join([header, *of, ""])
+
+
+@pytest.mark.parametrize(
+    ("train", "val"),
+    [
+        ("train.csv", "val.csv"),
+        ("Training.csv", "valid.csv"),
+        ("train_labels.csv", "validation-labels.csv"),
+        ("train.csv", "test.csv"),
+        ("metadata_train.jsonl", "metadata_test.jsonl"),
+    ],
+)
+def test_tables_side_by_side_make_the_split(pictures, train, val):
+    pictures.add(*(f"pictures/{number}.png" for number in range(12)))
+    labels = {number: "cat" if number % 2 else "dog" for number in range(12)}
+    for name, numbers in ((train, range(8)), (val, range(8, 12))):
+        if name.endswith(".jsonl"):
+            objects = [
+                json.dumps({"file_name": f"pictures/{n}.png", "label": labels[n]}) for n in numbers
+            ]
+            (pictures.folder / name).write_text("\n".join(objects))
+        else:
+            lines = [f"{number}.png,{labels[number]}" for number in numbers]
+            (pictures.folder / name).write_text(rows(*lines))
+    data = read(pictures.folder)
+    assert counts(data) == {"cat": (4, 2), "dog": (4, 2)}
+    note = f"the split of the tables is used: {train} trains, {val} validates"
+    assert note in data.notes
+
+
+def test_a_test_table_is_left_out_beside_a_validation_table_or_without_labels(pictures):
+    pictures.add(*(f"{number}.png" for number in range(9)))
+    for name, numbers in (("train", (0, 1, 2, 3)), ("val", (4, 5)), ("test", (6, 7, 8))):
+        lines = [f"{number}.png,{'ab'[number % 2]}" for number in numbers]
+        (pictures.folder / f"{name}.csv").write_text(rows(*lines))
+    assert counts(read(pictures.folder)) == {"a": (2, 1), "b": (2, 1)}
+    (pictures.folder / "test.csv").write_text("filename\n6.png\n")
+    data = read(pictures.folder)
+    assert counts(data) == {"a": (2, 1), "b": (2, 1)}
+    assert data.notes[-1].endswith(", test.csv has no labels and is left out")
+
+
+def test_images_on_both_sides_of_two_tables_are_found_by_name_and_by_content(pictures):
+    pictures.add(*(f"{number}.png" for number in range(10)))
+    shutil.copy(pictures.folder / "0.png", pictures.folder / "copy.png")
+    trained = [f"{number}.png,{'ab'[number % 2]}" for number in range(8)]
+    validating = ["8.png,a", "9.png,b", "3.png,b", "copy.png,a"]
+    (pictures.folder / "train.csv").write_text(rows(*trained))
+    (pictures.folder / "val.csv").write_text(rows(*validating))
+    data = read(pictures.folder)
+    assert counts(data) == {"a": (3, 2), "b": (3, 2)}
+    _, by_name, by_content = data.notes
+    assert by_name == (
+        "warning, images that the tables name on both sides: 1 (3.png); they are left out of the "
+        "training"
+    )
+    assert "byte for byte: 1 (0.png = copy.png)" in by_content
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        ({"train": ["0.png,a", "1.png,b"], "val": ["0.png,b"]}, "0.png two labels, a to train on"),
+        ({"train": ["0.png,a"], "train_labels": ["1.png,b"], "val": ["2.png,a"]}, "of one side"),
+        ({"train": ["0.png,a"], "val": ["1.png,b"], "valid": ["2.png,a"]}, "mean the same side"),
+        ({"train": ["0.png,a"], "val": ["1.png,b"], "extra": ["2.png,a"]}, "several CSV files"),
+        ({"val": ["0.png,a"], "test": ["1.png,b"]}, "several CSV files"),
+    ],
+)
+def test_tables_that_make_no_clear_split_are_refused(pictures, tables, message):
+    pictures.add("0.png", "1.png", "2.png")
+    for name, lines in tables.items():
+        (pictures.folder / f"{name}.csv").write_text(rows(*lines))
+    with pytest.raises(DataError, match=message):
+        read(pictures.folder)
+
+
+def test_a_side_table_that_leads_out_of_the_folder_is_refused(pictures, tmp_path):
+    pictures.add("0.png", "1.png")
+    (tmp_path / "elsewhere.csv").write_text(rows("0.png,a", "1.png,b"))
+    (pictures.folder / "train.csv").write_text(rows("0.png,a", "1.png,b"))
+    (pictures.folder / "val.csv").symlink_to(tmp_path / "elsewhere.csv")
+    with pytest.raises(DataError, match="is a link that leads out of"):
+        read(pictures.folder)
+
+
+def test_parquet_files_named_after_the_sides_make_the_split(pictures):
+    pictures.folder.mkdir()
+    for name, number in (("train", 8), ("validation", 4)):
+        table = pa.table(
+            {"image": [pictures.png() for _ in range(number)], "label": ["a", "b"] * (number // 2)}
+        )
+        pq.write_table(table, pictures.folder / f"{name}.parquet")
+    assert counts(read(pictures.folder)) == {"a": (4, 2), "b": (4, 2)}

@@ -155,7 +155,8 @@ def test_a_comment_links_pages_on_the_web_alone(document):
 def test_the_terminal_names_addresses_and_commands_on_lines_that_can_be_copied(document):
     lines = answer_text(document, Console(file=StringIO(), width=40, highlight=False)).splitlines()
     assert f"    plain20-seed1: {PAGE}" in lines
-    assert any(line.startswith("    shown by: tensorboard --logdir ") for line in lines)
+    at = lines.index("  TensorBoard, names from gradflow/ on")
+    assert lines[at + 1].startswith("    shown by: tensorboard --logdir ")
 
 
 def test_the_json_has_them_as_data(document, tmp_path):
