@@ -34,13 +34,23 @@ def destinations_of(experiment: Experiment, folder: Path) -> tuple[Destination, 
     return tuple(
         Destination(
             kind=kind,
-            places=tuple(place_of(run, entry, folder) for run, entry in of_kind[:_MOST_PLACES]),
+            places=_each_place_once(
+                place_of(run, entry, folder) for run, entry in of_kind[:_MOST_PLACES]
+            ),
             further=max(0, len(of_kind) - _MOST_PLACES),
             note=note,
             commands=_commands(kind, of_kind[:_MOST_PLACES]),
         )
         for (kind, note), of_kind in groups.items()
     )
+
+
+def _each_place_once(places: Iterable[Place]) -> tuple[Place, ...]:
+    """Runs that are in the same place are named together."""
+    names: dict[tuple[str, str], list[str]] = {}
+    for one in places:
+        names.setdefault((one.text, one.link), []).append(one.run)
+    return tuple(Place(", ".join(runs), text, link) for (text, link), runs in names.items())
 
 
 def place_of(run: Run, entry: Mapping[str, Any], folder: Path) -> Place:

@@ -40,8 +40,14 @@ def _split_text(run: Run) -> str:
     text = (
         f"Of {plural(int(images['all']), 'image')}, {images.get('distinct', images['all']):,} of "
         f"them distinct, {images['training']:,} train and {images['validation']:,} validate, "
-        "drawn class by class with the run's seed; all copies of an image are in the same subset."
     )
+    if images.get("own_split") is True:
+        text += "as the data themselves are split."
+    else:
+        text += (
+            "drawn class by class with the run's seed; all copies of an image are in the same "
+            "subset."
+        )
     if conflicts := len(images.get("under_several_labels") or []):
         text += f" {plural(conflicts, 'image')} appeared under several labels."
     return text

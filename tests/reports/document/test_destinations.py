@@ -116,6 +116,12 @@ def test_commands_show_what_is_on_this_machine(tmp_path, monkeypatch):
     ]
 
 
+def test_runs_in_one_place_are_named_together(tmp_path):
+    experiment = write(tmp_path / "mine", [{"kind": "MLflow", "path": "../mlruns"}], ("a", "b"))
+    (found,) = destinations_of(experiment, experiment.folder)
+    assert [(one.run, one.link) for one in found.places] == [("a, b", "./mlruns")]
+
+
 def test_folders_far_apart_are_shown_one_by_one(tmp_path):
     for name in ("a", "b"):
         sinks = [{"kind": "TensorBoard", "path": f"../../{name}/far/away/logs"}]

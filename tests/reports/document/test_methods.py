@@ -53,6 +53,14 @@ def test_split_says_how_many_images_are_distinct_and_how_many_contradict(tmp_pat
     )
 
 
+def test_a_split_of_the_data_is_not_said_to_be_drawn(tmp_path):
+    images = {"all": 10, "distinct": 10, "training": 8, "validation": 2, "own_split": True}
+    assert methods(tmp_path, images=images)["Images and split"] == (
+        "Of 10 images, 10 of them distinct, 8 train and 2 validate, as the data themselves are "
+        "split."
+    )
+
+
 def test_device_and_versions_are_given(tmp_path):
     told = methods(tmp_path, versions={"torch": "2.6"}, device="cpu", threads=1)
     assert told["Software and device"] == "torch 2.6, device cpu with 1 thread."
