@@ -99,7 +99,10 @@ class HeadedParagraph:
 
 @dataclass(frozen=True)
 class Place:
-    """Where else the numbers of `run` are, one or several by name; `link` is an http(s) address, a relative path, or ""."""
+    """Where else the numbers of `run` are, one or several by name.
+
+    `link` is an http(s) address, a relative path, or "".
+    """
 
     run: str
     text: str

@@ -177,6 +177,7 @@ def show_results(
     headings = ["seed", "best", "at epoch", "last", "re-estimated, last", "time"]
     if balanced:
         headings.insert(2, "balanced")
+        headings[headings.index("re-estimated, last")] = "re-est., last"  # in 80 columns
     for heading in headings:
         table.add_column(heading, justify="right")
     for trained in results:
