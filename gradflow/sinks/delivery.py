@@ -185,10 +185,8 @@ class Deliveries:
     ) -> None:
         """Open the sinks that are not open for the run in `folder`.
 
-        `describe` sets entries of `run.json`.
-
-        The steps before `first_step` were written by an earlier process, to sinks whose entries are
-        `earlier`.
+        `describe` sets entries of `run.json`. The steps before `first_step` were written by an
+        earlier process, to sinks whose entries are `earlier`.
         """
         self._describe = describe
         earlier = list(earlier)
