@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
 
-from gradflow.data.augmentation import augment, augmentation
+from gradflow.data.augmentation import Draws, augment, draw, images_at_once
 from gradflow.data.images import ImageData
+from gradflow.data.placement import to_device
 from gradflow.errors import ConfigurationError
 from gradflow.seeding import derived_seed
 
@@ -63,13 +65,13 @@ def training_batches(
         ConfigurationError: The batch size is less than 1 or exceeds the number of images.
     """
     sizes = _batch_sizes(len(indices), batch_size)
+    device = torch.device(device)
     generator = torch.Generator().manual_seed(derived_seed(seed, epoch, "order"))
     order = indices[torch.randperm(len(indices), generator=generator)]
+    chunks = torch.split(order, sizes)
     if not augment:
-        return (_batch(data, chosen, device) for chosen in torch.split(order, sizes))
-    return _augmented_batches(
-        data, torch.split(order, sizes), seed=seed, epoch=epoch, device=device
-    )
+        return (_batch(data, chosen, device) for chosen in chunks)
+    return _augmented_batches(data, chunks, seed=seed, epoch=epoch, device=device)
 
 
 def evaluation_batches(
@@ -81,6 +83,7 @@ def evaluation_batches(
         ConfigurationError: The batch size is less than 1.
     """
     _require_positive(batch_size)
+    device = torch.device(device)
     chunks = torch.split(indices, batch_size)
     return (_batch(data, chosen, device) for chosen in chunks if len(chosen))
 
@@ -106,42 +109,62 @@ def _require_positive(batch_size: int) -> None:
 
 
 def _augmented_batches(
-    data: ImageData,
-    chunks: tuple[Tensor, ...],
-    *,
-    seed: int,
-    epoch: int,
-    device: torch.device | str,
+    data: ImageData, chunks: tuple[Tensor, ...], *, seed: int, epoch: int, device: torch.device
 ) -> Iterator[Batch]:
-    transform = augmentation(channels=data.images.shape[1], flips=data.flips)
+    shape = data.images.shape[1:]
+    for group in _groups(chunks, images_at_once(shape, device)):
+        chosen = torch.cat(group)
+        draws = draw(chosen.tolist(), seed=seed, epoch=epoch, channels=shape[0], flips=data.flips)
+        whole = _batch(data, chosen, device, draws)
+        sizes = [len(part) for part in group]
+        parts = (value.split(sizes) for value in (whole.images, whole.targets, whole.indices))
+        yield from (Batch(*part) for part in zip(*parts, strict=True))
+
+
+def _groups(chunks: tuple[Tensor, ...], largest: int) -> Iterator[list[Tensor]]:
+    """The `chunks`, those together that have up to `largest` images."""
+    group: list[Tensor] = []
     for chosen in chunks:
-        images = data.images[chosen].float() / 255
-        changed = augment(images, chosen.tolist(), transform, seed=seed, epoch=epoch)
-        yield Batch(
-            normalize(changed.to(device)), data.labels[chosen].to(device), chosen.to(device)
-        )
+        if group and sum(map(len, group)) + len(chosen) > largest:
+            yield group
+            group = []
+        group.append(chosen)
+    if group:
+        yield group
 
 
-def _batch(data: ImageData, chosen: Tensor, device: torch.device | str) -> Batch:
-    images = data.images[chosen].to(device).float() / 255
-    return Batch(normalize(images), data.labels[chosen].to(device), chosen.to(device))
+def _batch(
+    data: ImageData, chosen: Tensor, device: torch.device, draws: Draws | None = None
+) -> Batch:
+    """The images at the indices `chosen`, augmented with `draws`, normalized."""
+    indices = to_device(chosen, device)
+    if data.images.device.type == "cpu":
+        images = to_device(data.images[chosen], device)
+    else:
+        images = data.images[indices]
+    images = images.float() / 255
+    if draws is not None:
+        images = augment(images, draws)
+    return Batch(normalize(images), to_device(data.labels[chosen], device), indices)
 
 
 def normalize(images: Tensor) -> Tensor:
     """Float [B, 1 or 3, H, W] in [0, 1] to float32 [B, 3, H, W], normalized as for ImageNet."""
-    mean, std = _mean_and_std(images)
+    mean, std = _constants(images.device, images.dtype)
     return (images - mean) / std
 
 
 def pixels(images: Tensor) -> Tensor:
     """The inverse of `normalize`: from its result to pixels, uint8 [B, 3, H, W], 0 to 255."""
-    mean, std = _mean_and_std(images)
+    mean, std = _constants(images.device, images.dtype)
     return ((images * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
 
 
-def _mean_and_std(images: Tensor) -> tuple[Tensor, Tensor]:
-    """ImageNet's mean and standard deviation of each color, [3, 1, 1], to match `images`."""
+@cache
+def _constants(device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """ImageNet's mean and standard deviation of each color, [3, 1, 1], placed on a device once."""
     mean, std = (
-        images.new_tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD)
+        torch.tensor(values, dtype=dtype, device=device).view(3, 1, 1)
+        for values in (IMAGENET_MEAN, IMAGENET_STD)
     )
     return mean, std
