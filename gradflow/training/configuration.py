@@ -119,6 +119,22 @@ class Configuration:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Device to train on. auto: CUDA, else MPS, else the CPU."""
 
+    precision: Literal["float32", "tf32", "bf16", "fp16"] = "float32"
+    """Precision of training and validation. tf32: on NVIDIA GPUs, rounds the inputs of
+    convolutions to 10 bits. bf16, fp16: autocast, weights in float32; fp16 scales the loss, and
+    records the gradients of the unscaled one. Probes always measure in float32."""
+
+    compile: bool = False
+    """Run the steps that are not recorded compiled by torch.compile."""
+
+    channels_last: bool = False
+    """Lay out images and weights with the channels last, which is faster on GPUs with bf16 and
+    fp16."""
+
+    processes: int = 1
+    """Train so many networks and seeds at the same time, each in a process of its own on the same
+    device, whose memory must hold them all. The results are those of one after another."""
+
     sinks: tuple[str, ...] = ()
     """Where else the numbers are written as the training goes on: tensorboard, wandb, mlflow,
     trackio, aim, csv; none for none. NAME=PLACE names the place: the folder of tensorboard or csv,
@@ -168,6 +184,7 @@ class Configuration:
                 "at least 1",
                 self.trace_every,
             ),
+            "--processes": (self.processes >= 1, "at least 1", self.processes),
         }
         for option, (holds, wanted, given) in checks.items():
             if not holds:
@@ -175,7 +192,7 @@ class Configuration:
         for option, values in (("--models", self.models), ("--seeds", self.seeds)):
             if len(set(values)) < len(values):
                 raise ConfigurationError(f"{option} names a value twice: {list(values)}")
-        for option in ("epochs", "batch_size", "state_every", "trace_every"):
+        for option in ("epochs", "batch_size", "state_every", "trace_every", "processes"):
             if (getattr(self, option) or 0) > _LARGEST_COUNT:
                 raise ConfigurationError(
                     f"--{option.replace('_', '-')} must be at most {_LARGEST_COUNT:,}, "

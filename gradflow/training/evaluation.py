@@ -57,10 +57,14 @@ class Evaluation(Predictions):
 
 @torch.no_grad()
 def evaluate(model: nn.Module, job: Job) -> Evaluation:
-    """Classify the job's validation images in evaluation mode, then restore the model's mode."""
+    """Classify the job's validation images in evaluation mode, then restore the model's mode.
+
+    The precision is that of the training.
+    """
     was_training = model.training
     model.eval()
-    parts = [(batch, model(batch.images)) for batch in job.validation_batches()]
+    forward = job.computation.forward
+    parts = [(batch, forward(model, batch.images)) for batch in job.validation_batches()]
     model.train(was_training)
     found = predictions_from(parts)
     loss = float(F.cross_entropy(torch.cat([logits for _, logits in parts]), found.target))

@@ -1,7 +1,7 @@
 """A training job: one network, one seed, and its training and validation images."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,13 @@ from gradflow.data import (
     steps_per_epoch,
     training_batches,
 )
+from gradflow.data.placement import Placement, placed
 from gradflow.hooks.selection.schedules import Budget, DescribedSchedule, default_schedule, every
 from gradflow.models import build
 from gradflow.sinks.by_name import sinks_of_run
 from gradflow.sinks.sink import Sink
 from gradflow.training.configuration import Configuration
+from gradflow.training.steps.computation import Computation, computation_of
 
 LARGEST_PROBE_BATCH = 24
 
@@ -45,7 +47,10 @@ def sinks_of(options: Configuration, folder: Path, *, new: bool = False) -> list
 
 @dataclass(frozen=True)
 class Job:
-    """One network to train with one seed, on images that are already loaded and split."""
+    """One network to train with one seed, on images that are already loaded and split.
+
+    `placement` says where the images are, once they are `placed`.
+    """
 
     configuration: Configuration
     network: str
@@ -54,6 +59,20 @@ class Job:
     split: Split
     device: torch.device
     folder: Path
+    placement: Placement | None = None
+
+    @property
+    def computation(self) -> Computation:
+        """How the network is computed on the device.
+
+        Raises `ConfigurationError` for a precision in which the device cannot train.
+        """
+        return computation_of(self.configuration, self.device)
+
+    def placed(self) -> "Job":
+        """This job with its images on the device, if they fit there."""
+        data, placement = placed(self.data, self.device)
+        return replace(self, data=data, placement=placement)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -81,7 +100,7 @@ class Job:
             skip_scale=options.skip_scale,
             seed=self.seed,
         )
-        return model.to(self.device)
+        return self.computation.place(model)
 
     def training_batches(self, epoch: int) -> Iterator[Batch]:
         """The training images of epoch `epoch`: shuffled, and augmented if the options say so."""
@@ -132,6 +151,7 @@ class Job:
             "network": self.network,
             "seed": self.seed,
             "device": _device_name(self.device),
+            "computation": self.computation.description(),
             "classes": list(self.data.classes),
             "images": {
                 "all": len(self.data),
@@ -143,6 +163,7 @@ class Job:
                 "per_class": self.data.class_counts,
                 "own_split": self.data.official_validation is not None,
                 "notes": list(self.data.notes),
+                **({"placement": asdict(self.placement)} if self.placement else {}),
             },
             "steps_per_epoch": self.steps_per_epoch,
             "configuration": options.as_json() | {"optimizer": "Adam"},

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -23,8 +23,7 @@ from gradflow.training import checkpoints
 from gradflow.training.epoch_probes import make_subject, needs_previous_state, requested_probes
 from gradflow.training.evaluation import Evaluation, accuracy_changed, evaluate
 from gradflow.training.job import Job
-from gradflow.training.nonfinite import find_nonfinite, gradients_are_finite, nonfinite_from_trace
-from gradflow.training.optimizer_state import restore_optimizer
+from gradflow.training.optimizer_state import restore_optimizer, restore_scaler
 from gradflow.training.state import (
     TrainingState,
     discard_state,
@@ -33,7 +32,14 @@ from gradflow.training.state import (
     saved_validation,
     set_random_state,
 )
-from gradflow.training.step_times import StepTimes
+from gradflow.training.steps.computation import exact
+from gradflow.training.steps.losses import EpochLosses, Reading
+from gradflow.training.steps.nonfinite import (
+    find_nonfinite,
+    gradients_are_finite,
+    nonfinite_from_trace,
+)
+from gradflow.training.steps.step_times import StepTimes
 
 
 @dataclass(frozen=True)
@@ -74,6 +80,7 @@ class _Training(TrainingState):
     """The state of a training, its job, its probes and its progress display."""
 
     job: Job
+    forward: Callable[[Tensor], Tensor]
     probes: tuple[Probe, ...]
     progress: Progress
     previous_state: dict[str, Tensor] | None = field(default=None, repr=False)
@@ -84,6 +91,8 @@ class _Training(TrainingState):
         self.validation = saved_validation(state, self.job.device)
         if self.validation is not None and not self.validation.matches(self.job):
             raise ValueError("its validation results belong to other images")
+        if self.scaler is not None:
+            restore_scaler(self.scaler, state["scaler"])
         self.remember_weights()
         set_random_state(state["random"])
 
@@ -107,18 +116,24 @@ def train(job: Job, progress: Progress, *, resume: bool = False) -> list[EpochSu
     Raises `RunError` if the folder already holds a run; with `resume`, if it holds none, or if its
     state or images do not match.
     """
-    options = job.configuration
+    with job.computation.running():
+        summaries = _train(job.placed(), progress, resume=resume)
+    discard_state(job.folder)
+    return summaries
+
+
+def _train(job: Job, progress: Progress, *, resume: bool) -> list[EpochSummary]:
+    options, computation = job.configuration, job.computation
     state = load_state(job.folder) if resume else None
     model = job.build_model()
-    optimizer = torch.optim.Adam(
-        model.parameters(), lr=options.lr, weight_decay=options.weight_decay
-    )
+    optimizer = computation.optimizer(model, options)
     if state is not None:
         with restoring(f"the state in {job.folder}"):
             model.load_state_dict(state["model"])
             restore_optimizer(optimizer, state["optimizer"])
             if resume_point(state["tracer"])[0] > options.epochs + 1:
                 raise ValueError("its epoch is after the last epoch")
+    scaler = computation.scaler()
     tracer = Tracer(
         model,
         job.folder,
@@ -126,12 +141,22 @@ def train(job: Job, progress: Progress, *, resume: bool = False) -> list[EpochSu
         schedule=job.schedule(),
         histograms=_histogram_steps(job),
         description=job.description(),
+        scaler=scaler,
         resume=(state["tracer"] if state else {}) if resume else None,
         strict=True,
         sinks=job.sinks(),
     )
     training = _Training(
-        model, optimizer, tracer, -math.inf, None, job, requested_probes(options), progress
+        model,
+        optimizer,
+        tracer,
+        best=-math.inf,
+        validation=None,
+        scaler=scaler,
+        job=job,
+        forward=computation.in_steps(model),
+        probes=requested_probes(options),
+        progress=progress,
     )
     with tracer:
         if state is None:
@@ -140,9 +165,7 @@ def train(job: Job, progress: Progress, *, resume: bool = False) -> list[EpochSu
             with restoring(f"the state in {job.folder}"):
                 training.restore(state)
         progress.on_start(tracer.epoch)
-        summaries = [_run_epoch(training) for _ in range(tracer.epoch, options.epochs + 1)]
-    discard_state(job.folder)
-    return summaries
+        return [_run_epoch(training) for _ in range(tracer.epoch, options.epochs + 1)]
 
 
 def _histogram_steps(job: Job) -> DescribedSchedule | bool:
@@ -202,7 +225,7 @@ def _recalibrate(training: _Training, costs: dict[str, float]) -> Evaluation | N
         return None
     start = time.monotonic()
     images = (batch.images for batch in job.unaugmented_training_batches())
-    with recalibrated(model, images) as staleness:
+    with job.computation.autocast(), recalibrated(model, images) as staleness:
         evaluation = evaluate(model, job)
     tracer.write_table("recalibration", evaluation.columns())
     tracer.write_table("batchnorm_staleness", staleness)
@@ -213,7 +236,10 @@ def _recalibrate(training: _Training, costs: dict[str, float]) -> Evaluation | N
 def _probe(
     training: _Training, epoch: int, validation: Evaluation, costs: Mapping[str, float]
 ) -> None:
-    """Run the probes that are due at the end of `epoch`."""
+    """Run the probes that are due at the end of `epoch`, always in float32.
+
+    Many of them are small differences of losses, which lower precisions would round away.
+    """
     before = training.validation
     subject = make_subject(
         training.job,
@@ -223,40 +249,51 @@ def _probe(
         accuracy_changed=before is not None and accuracy_changed(before, validation),
         previous_state=training.previous_state,
     )
-    run_probes(training.probes, subject, training.tracer.write_table, costs)
+    with exact():
+        run_probes(training.probes, subject, training.tracer.write_table, costs)
 
 
 def _train_epoch(training: _Training, times: StepTimes) -> tuple[float, float]:
-    """Train for one epoch; the mean loss and accuracy over its steps, each before its update."""
-    job, model, optimizer = training.job, training.model, training.optimizer
-    model.train()
-    loss_sum = torch.zeros((), device=job.device)
-    correct = torch.zeros((), device=job.device)
-    images = 0
-    losses: list[Tensor] = []
-    check_every = _steps_between_checks(job.device)
-    for step, batch in enumerate(job.training_batches(training.tracer.epoch), 1):
-        check = step % check_every == 0 or step == job.steps_per_epoch
+    """Train for one epoch; the mean loss and accuracy over its steps, each before its update.
+
+    On an accelerator nothing here waits for the device before the last step, but `--on-nonfinite
+    skip`, which has to know each loss and gradient.
+    """
+    job, optimizer, computation = training.job, training.optimizer, training.job.computation
+    training.model.train()
+    known = EpochLosses(job.device, job.steps_per_epoch)
+    reading = None
+    for batch in job.training_batches(training.tracer.epoch):
         with times.step(recorded=training.tracer.recording):
             optimizer.zero_grad(set_to_none=True)
-            logits = model(batch.images)
+            logits = computation.forward(training.forward, batch.images)
             loss = F.cross_entropy(logits, batch.targets)
-            images += len(batch.targets)
-            losses.append(loss.detach())
-            loss_sum += loss.detach() * len(batch.targets)
-            correct += (logits.detach().argmax(1) == batch.targets).sum()
-            if check:
+            new = known.add(loss, logits, batch.targets)
+            if new is not None:
                 # Before the update, which would spoil the weights needed to find the cause.
-                _stop_if_nonfinite(training, losses, batch)
-                losses.clear()
-            loss.backward()
-            if _should_update(training, loss):
-                optimizer.step()
-            else:
-                training.tracer.skip_step()
-        if check:
-            training.progress.on_steps_done(step, float(loss_sum) / images, float(correct) / images)
-    return float(loss_sum) / images, float(correct) / images
+                _stop_if_nonfinite(training, new, known.steps, batch)
+            _update(training, loss)
+        if new is not None:
+            reading = new
+            training.progress.on_steps_done(reading.step, reading.loss, reading.accuracy)
+    if reading is None:
+        raise AssertionError("an epoch has at least one step, and its last one is read")
+    return reading.loss, reading.accuracy
+
+
+def _update(training: _Training, loss: Tensor) -> None:
+    """Differentiate `loss`, and update the weights unless the step is to be skipped."""
+    if training.scaler is not None:
+        # The scaler itself skips a step whose gradients are not finite, and lowers its scale.
+        training.scaler.scale(loss).backward()
+        training.scaler.step(training.optimizer)
+        training.scaler.update()
+        return
+    loss.backward()
+    if _should_update(training, loss):
+        training.optimizer.step()
+    else:
+        training.tracer.skip_step()
 
 
 def _should_update(training: _Training, loss: Tensor) -> bool:
@@ -266,22 +303,17 @@ def _should_update(training: _Training, loss: Tensor) -> bool:
     return bool(torch.isfinite(loss)) and gradients_are_finite(training.model)
 
 
-def _steps_between_checks(device: torch.device) -> int:
-    """The number of steps between checks of the losses. The last step of an epoch is also checked.
+def _stop_if_nonfinite(training: _Training, known: Reading, step: int, batch: Batch) -> None:
+    """Raise `TrainingError` if one of the `known` losses is not finite, with option `stop`.
 
-    On an accelerator each check waits for the device, so it is done less often.
+    `step` and `batch` are the present ones of the epoch; the losses may be older.
     """
-    return 1 if device.type == "cpu" else 10
-
-
-def _stop_if_nonfinite(training: _Training, losses: list[Tensor], batch: Batch) -> None:
-    """Raise `TrainingError` if a loss since the last check is not finite, with option `stop`."""
     if training.job.configuration.on_nonfinite != "stop":
         return
-    finite = torch.isfinite(torch.stack(losses)).tolist()
+    finite = [math.isfinite(loss) for loss in known.losses]
     if all(finite):
         return
-    steps_ago = len(losses) - 1 - finite.index(False)
+    steps_ago = step - known.step + len(finite) - 1 - finite.index(False)
     found = _describe_cause(training, batch, steps_ago)
     training.tracer.writer.describe(stopped_by=found)
     raise TrainingError(
@@ -295,7 +327,8 @@ def _describe_cause(training: _Training, batch: Batch, steps_ago: int) -> str:
     `steps_ago` steps ago is not finite."""
     step = training.tracer.steps - steps_ago
     if steps_ago == 0:
-        place = find_nonfinite(training.model, batch, step)
+        with training.job.computation.autocast():
+            place = find_nonfinite(training.model, batch, step)
         return str(place) if place else f"the loss of step {step} was not finite, but is on a rerun"
     # The weights have been spoiled since then, so only the recorded rows can show the cause.
     place = nonfinite_from_trace(training.tracer.first_nonfinite())

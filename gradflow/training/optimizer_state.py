@@ -1,5 +1,6 @@
-"""Restores the state of an Adam optimizer, after checking that it fits the parameters."""
+"""Restores the state of an Adam optimizer, and of a loss scaler, after checking it."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,6 +31,19 @@ def restore_optimizer(optimizer: torch.optim.Adam, state: Mapping[str, Any]) -> 
                 raise ValueError("its optimizer state has averages of another shape")
             # A copy: tensors of a file may share memory, and updates may not write to such memory.
             kept[name] = kept[name].clone()
+
+
+def restore_scaler(scaler: torch.amp.GradScaler, state: Mapping[str, Any]) -> None:
+    """Load the scale and the count of steps since it changed; the settings stay the scaler's own.
+
+    Raises `ValueError` if they are no such numbers.
+    """
+    scale, count = state["scale"], state["_growth_tracker"]
+    if not (isinstance(scale, float) and 0 < scale < math.inf):
+        raise ValueError("its loss scale is not a positive number")
+    if type(count) is not int or not 0 <= count <= scaler.get_growth_interval():
+        raise ValueError("its count of steps at the present loss scale is not a valid number")
+    scaler.load_state_dict({**scaler.state_dict(), "scale": scale, "_growth_tracker": count})
 
 
 def _is_count(value: Any) -> bool:

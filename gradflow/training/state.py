@@ -36,6 +36,7 @@ class TrainingState:
         model, optimizer, tracer: the live objects; each is saved by its `state_dict`.
         best: the highest validation accuracy so far.
         validation: the evaluation of the last epoch; None before the first.
+        scaler: what scales the loss of a training in fp16; saved by its `state_dict` too.
     """
 
     model: nn.Module
@@ -43,6 +44,7 @@ class TrainingState:
     tracer: Tracer
     best: float
     validation: Evaluation | None
+    scaler: torch.amp.GradScaler | None
 
     def state_dict(self) -> dict[str, Any]:
         """All fields and the global random state, as tensors, numbers, names and lists of these."""
@@ -53,7 +55,7 @@ class TrainingState:
             "best": self.best,
             "validation": None if self.validation is None else dict(vars(self.validation)),
             "random": random_state(),
-        }
+        } | ({} if self.scaler is None else {"scaler": self.scaler.state_dict()})
 
 
 def random_state() -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""The steps of a training: how they are computed, timed, and checked for values not finite."""
