@@ -14,12 +14,13 @@ from gradflow.command_line.out_of_memory import reporting_out_of_memory
 from gradflow.training.configuration import Configuration
 from gradflow.training.console import (
     ConsoleProgress,
+    Heading,
     progress_bar,
     shell_quoted,
     show_plan,
     show_results,
 )
-from gradflow.training.experiment import Plan, make_plan, run
+from gradflow.training.experiment import Plan, SomeFailedError, make_plan, run
 from gradflow.training.job import Job
 from gradflow.training.resumption import recorded_configuration
 
@@ -34,7 +35,8 @@ class Options(Configuration):
 
     resume: Path | None = None
     """The folder of an interrupted experiment: resume it with its recorded options. Only --device,
-    --data, --layout, --columns, --on-bad-data and those of the sinks may be given in addition."""
+    --processes, --data, --layout, --columns, --on-bad-data and those of the sinks may be given in
+    addition."""
 
     @property
     def configuration(self) -> Configuration:
@@ -66,12 +68,20 @@ def main(
 def run_plan(plan: Plan, console: Console) -> None:
     """Train and trace every network of `plan`, and show the progress on `console`."""
     show_plan(console, plan)
-    with progress_bar(console) as bar:
+    heading = Heading(console)
+    try:
+        with progress_bar(console) as bar:
 
-        def progress_of(job: Job) -> ConsoleProgress:
-            return ConsoleProgress(console, bar, job, job.steps_per_epoch)
+            def progress_of(job: Job) -> ConsoleProgress:
+                return ConsoleProgress(console, bar, job, job.steps_per_epoch, heading)
 
-        results = run(plan, progress_of)
+            results = run(plan, progress_of)
+    except SomeFailedError as error:
+        for trace in error.traces:
+            print(trace, file=sys.stderr)
+        if error.trained:
+            show_results(console, plan.folder, error.trained, balanced=plan.data.imbalanced)
+        raise
     show_results(console, plan.folder, results, balanced=plan.data.imbalanced)
 
 

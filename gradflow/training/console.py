@@ -16,26 +16,53 @@ from gradflow.training.configuration import Configuration
 from gradflow.training.experiment import Plan, TrainedNetwork
 from gradflow.training.job import Job
 from gradflow.training.loop import EpochSummary
+from gradflow.training.steps.computation import computation_of
+
+
+class Heading:
+    """Names the run to which the lines that follow belong, if those before were of another one."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._shown = ""
+
+    def show(self, job: Job) -> None:
+        """Print the network and seed of `job`, unless that heading was the last one."""
+        if job.folder.name == self._shown:
+            return
+        # Runs side by side take turns: an empty line before each would take too much room.
+        alone = job.configuration.processes == 1 or not self._shown
+        start = "\n" if alone else ""
+        self._console.print(f"{start}[bold]{job.network}[/], seed {job.seed}")
+        self._shown = job.folder.name
 
 
 class ConsoleProgress:
     """Shows one run: a bar with loss, accuracies and remaining time, and a line for each epoch."""
 
-    def __init__(self, console: Console, bar: bars.Progress, job: Job, steps: int) -> None:
+    def __init__(
+        self, console: Console, bar: bars.Progress, job: Job, steps: int, heading: Heading
+    ) -> None:
         self._console = console
         self._bar = bar
+        self._job = job
+        self._heading = heading
         self._steps = steps
         self._epochs = job.configuration.epochs
         self._balanced = job.data.imbalanced
         self._done = 0
         self._validation = ""
-        self._task = bar.add_task(job.network, total=steps * self._epochs, state="")
-        console.print(f"\n[bold]{job.network}[/], seed {job.seed}")
+        alone = job.configuration.processes == 1
+        name = job.network if alone else job.folder.name
+        self._task = bar.add_task(name, total=steps * self._epochs, state="")
+        if alone:
+            heading.show(job)
 
     def on_start(self, epoch: int) -> None:
         """Move the bar to the beginning of `epoch`, and say after which epoch a run is resumed."""
         self._done = epoch - 1
         if self._done:
+            self._heading.show(self._job)
             self._console.print(f"resumed after epoch {self._done}", highlight=False)
 
     def on_steps_done(self, step: int, loss: float, accuracy: float) -> None:
@@ -49,6 +76,7 @@ class ConsoleProgress:
         self._done = summary.epoch
         self._validation = f"  val {summary.val_accuracy:.1%}"
         line = epoch_line(summary, self._epochs, balanced=self._balanced)
+        self._heading.show(self._job)
         self._console.print(line, highlight=False)
         if self._done == self._epochs:
             self._bar.remove_task(self._task)
@@ -126,11 +154,21 @@ def show_plan(console: Console, plan: Plan) -> None:
             style="yellow",
             highlight=False,
         )
+    computation = computation_of(options, plan.device)
+    precision = "" if computation.precision == "float32" else f" in {computation.precision}"
     console.print(
-        f"{', '.join(options.models)} on {plan.device.type}, {options.epochs} epochs, "
+        f"{', '.join(options.models)} on {plan.device.type}{precision}, {options.epochs} epochs, "
         f"batch {options.batch_size}, recorded: {plan.jobs()[0].schedule()}",
         highlight=False,
     )
+    if computation.note:
+        console.print(computation.note, style="yellow", highlight=False)
+    if options.compile and options.trace_every == 1:
+        console.print(
+            "--compile has no effect with --trace-every 1: recorded steps run uncompiled",
+            style="yellow",
+            highlight=False,
+        )
     if options.sinks not in ((), ("none",)):
         places = printable(", ".join(options.sinks))
         console.print(f"numbers are also written to {escape(places)}", highlight=False)

@@ -1,9 +1,10 @@
 """Trains each network with each seed on the same images: one experiment, a run folder for each."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,7 +12,7 @@ import torch
 from gradflow import __version__
 from gradflow.data import ImageData, Split, load, split, steps_per_epoch
 from gradflow.data.torchvision_sets import PREFIX
-from gradflow.errors import ConfigurationError
+from gradflow.errors import ConfigurationError, TrainingError
 from gradflow.models import build
 from gradflow.runs.format.files import RUN_FILE
 from gradflow.runs.reading.locating import RUNS_FOLDER
@@ -23,7 +24,9 @@ from gradflow.training.epoch_probes import requested_probes
 from gradflow.training.job import Job, reading_of, sinks_of
 from gradflow.training.loop import EpochSummary, Progress, train
 from gradflow.training.resumption import read_summaries, require_same_images
+from gradflow.training.side_by_side import Failure, run_side_by_side
 from gradflow.training.state import discard_state
+from gradflow.training.steps.computation import computation_of
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,22 @@ class TrainedNetwork:
     def best(self) -> EpochSummary:
         """The epoch with the best validation accuracy, whose weights are in best.pt."""
         return max(self.epochs, key=lambda summary: summary.val_accuracy)
+
+
+class SomeFailedError(TrainingError):
+    """Of several trainings side by side, some failed.
+
+    Fields:
+        trained: those that did not.
+        traces: the tracebacks of errors that are none of gradflow's own.
+    """
+
+    def __init__(
+        self, message: str, trained: Sequence[TrainedNetwork] = (), traces: Sequence[str] = ()
+    ) -> None:
+        super().__init__(message)
+        self.trained = tuple(trained)
+        self.traces = tuple(traces)
 
 
 @dataclass(frozen=True)
@@ -82,6 +101,7 @@ def make_plan(options: Configuration, *, resumed: bool = False) -> Plan:
     Raises `ConfigurationError` or `DataError` if the experiment cannot be run.
     """
     device = choose_device(options.device)
+    computation_of(options, device)
     requested_probes(options)
     for network in options.models:
         build(network, classes=2, norm=options.norm, shortcut=options.shortcut, seed=0)
@@ -105,26 +125,52 @@ def run(plan: Plan, progress_of: Callable[[Job], Progress]) -> list[TrainedNetwo
     If the plan resumes an experiment, its complete runs are left as they are.
 
     Raises `RunError` if the folder already holds an experiment or run, if another process trains
-    in it, or if a run cannot be resumed.
+    in it, or if a run cannot be resumed; `SomeFailedError` if trainings side by side failed.
     """
     jobs = plan.jobs()
     if not plan.resumed:
         claim_folder(plan.folder)
     with FolderLock(plan.folder):
-        if plan.resumed:
-            return [_resume(job, progress_of) for job in jobs]
-        ExperimentWriter(
-            plan.folder,
-            {
-                "gradflow": __version__,
-                "configuration": plan.configuration.as_json(),
-                "runs": [job.folder.name for job in jobs],
-            },
-        )
-        return [TrainedNetwork(job.network, job.seed, train(job, progress_of(job))) for job in jobs]
+        if not plan.resumed:
+            ExperimentWriter(
+                plan.folder,
+                {
+                    "gradflow": __version__,
+                    "configuration": plan.configuration.as_json(),
+                    "runs": [job.folder.name for job in jobs],
+                },
+            )
+        processes = min(plan.configuration.processes, len(jobs))
+        if processes == 1:
+            return [_trained(job, progress_of(job), resumed=plan.resumed) for job in jobs]
+        work = partial(_trained, resumed=plan.resumed)
+        return _all_trained(jobs, run_side_by_side(jobs, work, progress_of, processes), plan.folder)
 
 
-def _resume(job: Job, progress_of: Callable[[Job], Progress]) -> TrainedNetwork:
+def _all_trained(
+    jobs: Sequence[Job], results: Sequence[TrainedNetwork | Failure], folder: Path
+) -> list[TrainedNetwork]:
+    """The results, if all jobs have one. Raises `SomeFailedError` if not."""
+    failed = [
+        (job.folder.name, result)
+        for job, result in zip(jobs, results, strict=True)
+        if isinstance(result, Failure)
+    ]
+    trained = [result for result in results if isinstance(result, TrainedNetwork)]
+    if not failed:
+        return trained
+    reasons = "; ".join(f"{name}: {failure.reason}" for name, failure in failed)
+    raise SomeFailedError(
+        f"{len(failed)} of {len(jobs)} trainings failed ({reasons}); those that ended are in "
+        f"{folder}; correct the cause and go on with --resume",
+        trained,
+        [failure.trace for _, failure in failed if failure.trace],
+    )
+
+
+def _trained(job: Job, progress: Progress, *, resumed: bool) -> TrainedNetwork:
+    if not resumed:
+        return TrainedNetwork(job.network, job.seed, train(job, progress))
     started = (job.folder / RUN_FILE).exists()
     if started:
         recorded = open_run(job.folder)
@@ -132,7 +178,7 @@ def _resume(job: Job, progress_of: Callable[[Job], Progress]) -> TrainedNetwork:
         if recorded.description.get("status") == "complete":
             discard_state(job.folder)  # if the process died after the last row, before doing this
             return TrainedNetwork(job.network, job.seed, read_summaries(recorded))
-    now = train(job, progress_of(job), resume=started)
+    now = train(job, progress, resume=started)
     # The run on disk holds the epochs before these, without a gap.
     before = read_summaries(open_run(job.folder))[: job.configuration.epochs - len(now)]
     return TrainedNetwork(job.network, job.seed, [*before, *now])

@@ -16,10 +16,12 @@ from gradflow.training.configuration import Configuration
 from gradflow.training.job import Job
 from gradflow.training.loop import EpochSummary
 
-# Options that may change when an experiment is resumed: the device, where else the numbers go, and
-# the place of the images and how they are read. That they are the same images is checked.
+# Options that may change when an experiment is resumed: the device, how many networks train at
+# the same time, where else the numbers go, and the place of the images and how they are read. That
+# they are the same images is checked.
 CHANGEABLE_OPTIONS = (
     "device",
+    "processes",
     "data",
     "layout",
     "columns",
