@@ -7,9 +7,9 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from gradflow.data.augmentation import Draws, augment, draw, images_at_once
 from gradflow.data.images import ImageData
-from gradflow.data.placement import to_device
+from gradflow.data.on_device.augmentation import Draws, augment, draw, images_at_once
+from gradflow.data.on_device.placement import to_device
 from gradflow.errors import ConfigurationError
 from gradflow.seeding import derived_seed
 

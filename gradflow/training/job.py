@@ -18,7 +18,7 @@ from gradflow.data import (
     steps_per_epoch,
     training_batches,
 )
-from gradflow.data.placement import Placement, placed
+from gradflow.data.on_device.placement import Placement, placed
 from gradflow.hooks.selection.schedules import Budget, DescribedSchedule, default_schedule, every
 from gradflow.models import build
 from gradflow.sinks.by_name import sinks_of_run

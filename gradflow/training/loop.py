@@ -39,7 +39,7 @@ from gradflow.training.steps.nonfinite import (
     gradients_are_finite,
     nonfinite_from_trace,
 )
-from gradflow.training.steps.step_times import StepTimes
+from gradflow.training.steps.times import StepTimes
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,10 @@ WAITING = {
 ELSEWHERE = [
     ("torch/optim/", "_get_value"),  # Adam's counts of its updates
     ("data/batches.py", "_augmented_batches"),  # positions of images
-    ("data/augmentation.py", ""),  # random numbers; test_placement shows that no image is looked at
+    (
+        "on_device/augmentation.py",
+        "",
+    ),  # random numbers; test_placement shows that no image is looked at
     ("hooks/reduction/cpu.py", ""),
     ("updates/previous_gradients.py", "check_after_step"),  # only if norms are numbers
 ]

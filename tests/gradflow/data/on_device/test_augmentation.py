@@ -7,7 +7,7 @@ import torch
 from scipy import stats
 from torchvision.transforms import v2
 
-from gradflow.data.augmentation import augment, draw, images_at_once
+from gradflow.data.on_device.augmentation import augment, draw, images_at_once
 from gradflow.seeding import derived_seed
 
 

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
-from gradflow.data import ImageData, evaluation_batches, placement, training_batches
-from gradflow.data.placement import Placement, placed
+from gradflow.data import ImageData, evaluation_batches, training_batches
+from gradflow.data.on_device import placement
+from gradflow.data.on_device.placement import Placement, placed
 
 # A device without values, on which the same operations run as on an accelerator.
 ELSEWHERE = torch.device("meta")

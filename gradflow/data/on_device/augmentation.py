@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gradflow.data.placement import to_device
+from gradflow.data.on_device.placement import to_device
 from gradflow.seeding import derived_seed
 
 # In degrees; the largest relative change of brightness, contrast and saturation; in turns.
@@ -126,12 +126,18 @@ class _Groups:
 
     def __init__(self, draws: Draws, device: torch.device) -> None:
         self._count = len(draws.angle)
-        members: dict[object, Tensor] = {"flipped": draws.flipped.nonzero()[:, 0]}
-        for place in range(4):
-            for change in range(draws.amount.shape[1]):
-                members[place, change] = (draws.order[:, place] == change).nonzero()[:, 0]
-        sizes = [len(chosen) for chosen in members.values()]
-        placed = to_device(torch.cat([*members.values()]), device).split(sizes)
+        orders, changes = draws.order.tolist(), draws.amount.shape[1]
+        members: dict[object, list[int]] = {
+            (place, change): [] for place in range(4) for change in range(changes)
+        }
+        for number, order in enumerate(orders):
+            for place, change in enumerate(order):
+                if change < changes:
+                    members[place, change].append(number)
+        members["flipped"] = [number for number, yes in enumerate(draws.flipped.tolist()) if yes]
+        together = torch.tensor([number for group in members.values() for number in group])
+        sizes = [len(group) for group in members.values()]
+        placed = to_device(together, device).split(sizes)
         self._members = dict(zip(members, placed, strict=True))
         turns = [-math.radians(angle % 360) for angle in draws.angle.tolist()]
         numbers = torch.cat(
