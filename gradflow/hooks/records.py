@@ -1,6 +1,8 @@
 """The record of one step, and its conversion to the columns of the recorded tables."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -8,6 +10,7 @@ import torch
 from torch import Tensor
 
 from gradflow.hooks.reduction import histograms
+from gradflow.hooks.reduction.deferred import MISSING, DeferredMoments
 from gradflow.hooks.reduction.fused import Moments, to_statistics
 from gradflow.hooks.reduction.parts import Part
 from gradflow.runs.format.layer_tables import TENSOR_STATISTICS
@@ -17,6 +20,8 @@ from gradflow.runs.format.schema import TABLES
 NO_OPTIMIZER = "none"
 
 Columns = dict[str, Any]
+
+Seen = Moments | DeferredMoments
 
 
 @dataclass
@@ -29,8 +34,8 @@ class JunctionRecord:
     """
 
     skip_type: str
-    skip: Moments | None
-    branch: Moments | None
+    skip: Seen | None
+    branch: Seen | None
     products: Tensor | None = None
     part: Part = Part.WHOLE
 
@@ -41,8 +46,13 @@ class JunctionRecord:
 
     def join(self, other: "JunctionRecord") -> None:
         """Join with the same junction of another forward pass of the step."""
-        self.skip = self.skip.join(other.skip) if self.skip and other.skip else None
-        self.branch = self.branch.join(other.branch) if self.branch and other.branch else None
+        self.skip, self.branch = (
+            None if mine is None or theirs is None else mine.join(theirs)
+            for mine, theirs in (
+                (known(self.skip), known(other.skip)),
+                (known(self.branch), known(other.branch)),
+            )
+        )
 
 
 @dataclass(frozen=True)
@@ -74,8 +84,8 @@ class StepRecord:
     step: int
     histograms: bool = False
     loss_share: float = 1.0
-    activations: dict[str, Moments] = field(default_factory=dict)
-    gradients: dict[str, Moments] = field(default_factory=dict)
+    activations: dict[str, Any] = field(default_factory=dict)  # Moments, deferred until `finish`
+    gradients: dict[str, Any] = field(default_factory=dict)
     junctions: dict[str, JunctionRecord] = field(default_factory=dict)
     parameters: dict[str, dict[str, Tensor | float]] = field(default_factory=dict)
     updated_by: dict[str, UpdatedBy] = field(default_factory=dict)
@@ -85,6 +95,7 @@ class StepRecord:
     modes: dict[str, str] = field(default_factory=dict)
     losses: list[Tensor | float] = field(default_factory=list)
     closed: bool = False
+    _joins: list[Callable[[], None]] = field(default_factory=list, repr=False)
 
     @property
     def rows(self) -> int:
@@ -92,30 +103,77 @@ class StepRecord:
         tensors = len(self.activations) + len(self.gradients)
         return tensors + len(self.junctions) + len(self.parameters)
 
-    def add_activation(self, layer: str, seen: Moments) -> None:
+    def add_activation(self, layer: str, seen: Seen) -> None:
         """Add the moments of the output of `layer`."""
-        _join(self.activations, layer, seen)
+        self._add(self.activations, layer, seen)
 
     def note_mode(self, layer: str, mode: str) -> None:
         """Note the mode in which `layer` ran, training or evaluation."""
         self.modes[layer] = mode
 
-    def add_gradient(self, layers: list[str], seen: Moments) -> None:
+    def add_gradient(self, layers: list[str], seen: Seen) -> None:
         """Add the moments of the gradient that `layers` share; ignored once the step has ended."""
         if not self.closed:
             for layer in layers:
-                _join(self.gradients, layer, seen)
+                self._add(self.gradients, layer, seen)
 
     def add_junction(self, layer: str, entry: JunctionRecord) -> JunctionRecord:
         """Add the junction of the block `layer`; return the record that takes its gradients."""
-        known = self.junctions.setdefault(layer, entry)
-        if known is not entry:
-            known.join(entry)
-        return known
+        first = self.junctions.setdefault(layer, entry)
+        if first is not entry:
+            self._joins.append(partial(first.join, entry))
+            if not any(
+                type(one) is DeferredMoments
+                for one in (first.skip, first.branch, entry.skip, entry.branch)
+            ):
+                self.settle()
+        return first
+
+    def settle(self, *, only_first: bool = False) -> None:
+        """Join what was seen again in further passes; call it once all of it has been reduced.
+
+        With `only_first`, leave it out: the pass that saw it again has failed.
+        """
+        joins, self._joins = self._joins, []
+        if not only_first:
+            for join in joins:
+                join()
+
+    def finish(self) -> None:
+        """Put the moments in place of the deferred ones; leave out those that are missing."""
+        self.settle()
+        for store in (self.activations, self.gradients):
+            lost = []
+            for layer, seen in store.items():
+                if type(seen) is DeferredMoments:
+                    moments = seen.moments
+                    if moments is None:
+                        lost.append(layer)
+                    else:
+                        store[layer] = moments
+            for layer in lost:
+                del store[layer]
+        for entry in self.junctions.values():
+            entry.skip, entry.branch = known(entry.skip), known(entry.branch)
+
+    def _add(self, store: dict[str, Any], layer: str, seen: Seen) -> None:
+        if layer not in store:
+            store[layer] = seen
+        elif type(seen) is Moments and type(store[layer]) is Moments:
+            store[layer] = store[layer].join(seen)
+        else:
+            self._joins.append(partial(_join, store, layer, seen))
 
 
-def _join(store: dict[str, Moments], layer: str, seen: Moments) -> None:
-    store[layer] = store[layer].join(seen) if layer in store else seen
+def known(seen: Seen | None) -> Moments | None:
+    """Return the moments, once they are reduced; None if they are missing."""
+    return seen.moments if isinstance(seen, DeferredMoments) else seen
+
+
+def _join(store: dict[str, Any], layer: str, seen: Seen) -> None:
+    mine, theirs = known(store[layer]), known(seen)
+    # A layer of which one pass is missing has no row: it would be that of the other passes.
+    store[layer] = MISSING if mine is None or theirs is None else mine.join(theirs)
 
 
 def to_columns(records: list[StepRecord]) -> dict[str, Columns]:
@@ -257,7 +315,7 @@ def _junction_columns(records: list[StepRecord]) -> Columns:
     }
 
 
-def _variances(summands: list[Moments | None]) -> np.ma.MaskedArray[Any, Any]:
+def _variances(summands: list[Any]) -> np.ma.MaskedArray[Any, Any]:
     known = [entry for entry in summands if entry is not None]
     mask = np.array([entry is None for entry in summands])
     values = np.zeros(len(summands))

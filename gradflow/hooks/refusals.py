@@ -149,3 +149,11 @@ def captured_step_message(step: int) -> str:
         "step, and what the graph does when it is replayed, is not recorded; train steps without "
         "the graph to record them"
     )
+
+
+def overwritten_message(layer: str) -> str:
+    """Say that a tensor of `layer` was overwritten before it was reduced."""
+    return (
+        f"a value of {layer} is missing in one step, for its output or gradient was overwritten "
+        "sooner than in the steps before; from then on it is read at once"
+    )

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from gradflow.hooks.observation.checkpointing import CallContext, context_of_call, in_backward
-from gradflow.hooks.records import JunctionRecord, StepRecord
-from gradflow.hooks.reduction.fused import Moments
+from gradflow.hooks.records import JunctionRecord, Seen, StepRecord
 from gradflow.hooks.reduction.parts import Part
 from gradflow.hooks.refusals import second_thread_message
+
+_is_grad_enabled, _current_task = torch.is_grad_enabled, torch._C._current_graph_task_id
 
 EVALUATION = "ran in evaluation mode"
 WITHOUT_GRADIENTS = "ran without gradients"
@@ -43,6 +44,16 @@ class ForwardPasses:
     def must_be_differentiated(self) -> bool:
         """Whether a pass that runs now counts only once a backward pass reaches it."""
         return not self._model.training
+
+    def is_ordinary(self) -> bool:
+        """Whether `context` is known to be that of an ordinary pass in training mode; cheap."""
+        return (
+            self._model.training
+            and not self.is_trial
+            and _is_grad_enabled()
+            and _current_task() == -1
+            and threading.get_ident() == self._thread
+        )
 
     def forget(self) -> None:
         """At the end of a step: the next one may run in another thread."""
@@ -82,7 +93,7 @@ class PendingPass:
     """
 
     record: StepRecord
-    _activations: list[tuple[str, Moments]] = field(default_factory=list)
+    _activations: list[tuple[str, Seen]] = field(default_factory=list)
     _junctions: dict[str, JunctionRecord] = field(default_factory=dict)
     _modes: dict[str, str] = field(default_factory=dict)
     _committed: bool = False
@@ -102,7 +113,7 @@ class PendingPass:
         """Whether the step has ended."""
         return self.record.closed
 
-    def add_activation(self, layer: str, seen: Moments) -> None:
+    def add_activation(self, layer: str, seen: Seen) -> None:
         """Add the moments of the output of `layer`."""
         self._activations.append((layer, seen))
 
@@ -110,7 +121,7 @@ class PendingPass:
         """Note the mode in which `layer` ran."""
         self._modes[layer] = mode
 
-    def add_gradient(self, layers: list[str], seen: Moments) -> None:
+    def add_gradient(self, layers: list[str], seen: Seen) -> None:
         """Add the moments of the gradient that `layers` share: the pass is differentiated."""
         self._commit()
         self.record.add_gradient(layers, seen)

@@ -18,16 +18,19 @@ from gradflow.hooks.observation.junction_summary import JunctionSummary
 from gradflow.hooks.observation.passes import BackwardPasses
 from gradflow.hooks.processes.layouts import Layouts
 from gradflow.hooks.processes.tensors import held_here
-from gradflow.hooks.records import JunctionRecord, StepRecord
-from gradflow.hooks.reduction.fused import Moments, moments_if_any
+from gradflow.hooks.records import JunctionRecord, Seen, StepRecord
+from gradflow.hooks.reduction.deferred import DeferredProducts, Habit, Reductions
+from gradflow.hooks.reduction.fused import moments_if_any
 from gradflow.hooks.reduction.parts import Part
 from gradflow.hooks.residual.additions import GATED, IDENTITY, PROJECTION
+from gradflow.hooks.residual.gradients import JunctionWatch, NodeHooks
+from gradflow.hooks.residual.graph import Graph
 from gradflow.hooks.residual.junctions import (
+    Found,
     Junction,
+    JunctionFinder,
     NodeOutput,
-    find_junctions,
     gradient_products,
-    watch_junction,
     watch_operation_on_view,
 )
 from gradflow.hooks.residual.module_order import ModuleOrder, may_add
@@ -41,11 +44,11 @@ _OnView = tuple[int, int]
 _MOST_ON_VIEWS = 10_000
 
 
-@dataclass
+@dataclass(slots=True)
 class _Candidate:
     """A residual addition, if the operations `on_views` add, and not all in `merged_by`.
 
-    `kept` is its record once it is named.
+    `kept` is its record once it is named. `habit` is what is known of its gradients.
     """
 
     module: str
@@ -53,6 +56,7 @@ class _Candidate:
     layers_on_skip: list[str]
     on_views: list[_OnView]
     merged_by: list[_OnView]
+    habit: Habit
     kept: JunctionRecord | PendingJunction | None = None
     part: Part = Part.WHOLE
 
@@ -70,12 +74,36 @@ class _Pass:
     named: bool = False
 
 
+@dataclass
+class _Plan:
+    """What follows from the structure of a graph, and from the modules that made its nodes.
+
+    It holds as long as both are the same as in the pass before.
+
+    Fields:
+        found: as in the pass that it was made in.
+        order: all that tells the modules, see `ModuleOrder.so_far`.
+        structure: a number that tells the structure from others.
+        modules: by the place of an addition, the module that made it; None if it is in no module,
+            or in a recurrent cell and not gated.
+        counts: of concatenations, of other sums, and of other changes of views.
+        habits: what is known of the gradients at an addition, by its place.
+    """
+
+    found: Found
+    order: object
+    structure: int
+    modules: dict[int, str | None]
+    counts: tuple[int, int, int]
+    habits: dict[int, Habit]
+
+
 class JunctionObserver:
     """Adds the residual additions of every forward pass to the record of the step.
 
     `current_record` gives the record that a module call is to fill, or None if the call is not
     recorded. `backward_passes` tells which passes belong to the step, `layouts` which part of a
-    tensor this process has.
+    tensor this process has. `reductions` reduces summands, and products of gradients.
     """
 
     def __init__(
@@ -84,16 +112,21 @@ class JunctionObserver:
         current_record: Callable[[], StepRecord | PendingPass | None],
         backward_passes: BackwardPasses,
         layouts: Layouts,
+        reductions: Reductions,
     ) -> None:
         self._layers = layers
         self._current_record = current_record
         self._backward_passes = backward_passes
         self._hooks = ModuleHooks()
         self._layouts = layouts
+        self._reductions = reductions
+        self._summands = Habit("a summand of a residual addition")
         self._order = ModuleOrder()
-        self._outputs: dict[NodeOutput, tuple[str, Moments]] = {}
+        self._outputs: dict[NodeOutput, tuple[str, Seen]] = {}
         self._inputs: dict[NodeOutput, tuple[weakref.ref[Tensor], int]] = {}
         self._summary = JunctionSummary()
+        self._finder = JunctionFinder()
+        self._plan: _Plan | None = None
         # Whether an operation in place on a view, known by graph and place, is an addition.
         self._adds: dict[_OnView, bool] = {}
 
@@ -121,15 +154,20 @@ class JunctionObserver:
         self._clear_tensors()
 
     def note_output(
-        self, args: tuple[Any, ...], output: Tensor, layer: str, output_moments: Moments
+        self, args: tuple[Any, ...], output: Tensor, layer: str, output_moments: Seen
     ) -> None:
         """Note the input and output of a layer: the summands of additions are found among them."""
-        if output.grad_fn is not None:
-            known = (layer, output_moments)
-            self._outputs.setdefault((output.grad_fn, output.output_nr), known)
-        given = first_tensor(args)
-        if given is not None and given.grad_fn is not None:
-            made = self._layouts.origin(given.grad_fn, given.output_nr)
+        node = output.grad_fn
+        if node is not None:
+            self._outputs.setdefault((node, output.output_nr), (layer, output_moments))
+        given = args[0] if args and type(args[0]) is Tensor else None
+        if given is None or given.grad_fn is None:
+            given = first_tensor(args)
+        node = None if given is None else given.grad_fn
+        if given is not None and node is not None:
+            made = (node, given.output_nr)
+            if self._layouts.parts > 1:
+                made = self._layouts.origin(*made)
             if made not in self._outputs:
                 # A weak reference: if autograd does not need the tensor, its memory is released.
                 self._inputs.setdefault(made, (weakref.ref(given), given._version))
@@ -162,59 +200,89 @@ class JunctionObserver:
         self._inputs.clear()
 
     def _record(self, record: StepRecord | PendingPass, output: Any) -> None:
-        found = find_junctions(output, self._order.start)
-        self._summary.add_pass(
-            found.concatenations,
-            sum(map(self._is_outside_cells, found.other_sums)),
-            sum(map(self._is_outside_cells, found.other_on_views)),
-        )
+        found = self._finder.find(output, self._order.start)
+        plan = self._plan_for(found)
+        self._summary.add_pass(*plan.counts)
         if len(self._adds) > _MOST_ON_VIEWS:
             self._adds.clear()
-        taken = [one for one in found.junctions if self._may_be_residual(one, found.structure)]
-        candidates = [self._candidate(one, found.structure) for one in taken]
+        taken = [one for one in found.junctions if self._may_be_residual(one, plan)]
+        candidates = [self._candidate(one, plan) for one in taken]
         seen = _Pass(record, candidates)
         if all(view in self._adds for one in candidates for view in one.on_views):
             self._name(seen)
+        hooks = NodeHooks()
         for junction, candidate in zip(taken, candidates, strict=True):
-            self._watch(junction, candidate, seen)
+            self._watch(junction, candidate, seen, hooks)
+        hooks.register()
 
-    def _may_be_residual(self, junction: Junction, structure: int) -> bool:
+    def _plan_for(self, found: Found) -> _Plan:
+        """Return the plan for the graph in `found`: that of the pass before, or a new one."""
+        order, known = self._order.so_far(), self._plan
+        if (
+            known is None
+            or known.found.graph.structure is not found.graph.structure
+            or known.order != order
+            or known.modules.keys() != {one.place for one in found.junctions}
+        ):
+            known = self._plan = _Plan(
+                Found([], Graph(found.graph.structure, []), found.additions),
+                order,
+                hash(found.graph.structure),
+                {one.place: self._module_of(one) for one in found.junctions},
+                (
+                    found.concatenations,
+                    sum(map(self._is_outside_cells, found.other_sums)),
+                    sum(map(self._is_outside_cells, found.other_on_views)),
+                ),
+                {one.place: Habit(str(self._module_of(one))) for one in found.junctions},
+            )
+        return known
+
+    def _module_of(self, junction: Junction) -> str | None:
         module = self._order.module_at(junction.sequence)
         # The other sums within a recurrent cell are what its gates are computed from.
-        if module is None or (module in self._order.cells and junction.skip_type != GATED):
-            return False
-        return all(self._adds.get((structure, place), True) for place in junction.on_views)
+        return None if module in self._order.cells and junction.skip_type != GATED else module
 
-    def _candidate(self, junction: Junction, structure: int) -> _Candidate:
-        module = self._order.module_at(junction.sequence)
+    def _may_be_residual(self, junction: Junction, plan: _Plan) -> bool:
+        if plan.modules[junction.place] is None:
+            return False
+        return all(self._adds.get((plan.structure, place), True) for place in junction.on_views)
+
+    def _candidate(self, junction: Junction, plan: _Plan) -> _Candidate:
+        module, structure = plan.modules[junction.place], plan.structure
         assert module is not None
         skip, branch = self._moments_of(junction.skip), self._moments_of(junction.branch)
         entry = JunctionRecord(junction.skip_type, skip, branch)
-        on_views, merged_by = (
-            [(structure, place) for place in places]
-            for places in (junction.on_views, junction.merged_by)
-        )
-        made = [(node, 0) for node in junction.skip_nodes]
-        on_skip = [self._outputs[one][0] for one in made if one in self._outputs]
-        return _Candidate(module, entry, on_skip, on_views, merged_by)
+        on_skip = [
+            self._outputs[node, 0][0] for node in junction.skip_nodes if (node, 0) in self._outputs
+        ]
+        on_views = [(structure, place) for place in junction.on_views]
+        merged_by = [(structure, place) for place in junction.merged_by]
+        habit = plan.habits[junction.place]
+        return _Candidate(module, entry, on_skip, on_views, merged_by, habit)
 
-    def _watch(self, junction: Junction, candidate: _Candidate, seen: _Pass) -> None:
+    def _watch(
+        self, junction: Junction, candidate: _Candidate, seen: _Pass, hooks: NodeHooks
+    ) -> None:
         for view, node in zip(candidate.on_views, junction.on_views.values(), strict=True):
             if view not in self._adds:
                 watch_operation_on_view(node, partial(self._adds.__setitem__, view))
+        passes = self._backward_passes
+        JunctionWatch(
+            junction,
+            partial(passes.call_at_end, self._add, seen, candidate),
+            passes.belongs_to_step,
+            self._products_at(junction, candidate),
+            hooks,
+        )
 
-        def deliver(products: Tensor) -> None:
-            self._backward_passes.call_at_end(partial(self._add, seen, candidate, products))
-
-        belongs_to_step = self._backward_passes.belongs_to_step
-        watch_junction(junction, deliver, belongs_to_step, self._products_at(junction, candidate))
-
-    def _add(self, seen: _Pass, candidate: _Candidate, products: Tensor) -> None:
+    def _add(self, seen: _Pass, candidate: _Candidate, products: Tensor | DeferredProducts) -> None:
         if seen.record.closed:
             return  # the step has ended, and its gradients are left out too
         self._name(seen)
-        if candidate.kept is not None:
-            candidate.kept.add_products(products, candidate.part)
+        known = products if isinstance(products, Tensor) else products.products
+        if candidate.kept is not None and known is not None:
+            candidate.kept.add_products(known, candidate.part)
 
     def _name(self, seen: _Pass) -> None:
         """Add to the record those candidates of the pass that are known to be additions."""
@@ -242,11 +310,11 @@ class JunctionObserver:
 
     def _products_at(
         self, junction: Junction, candidate: _Candidate
-    ) -> Callable[[Tensor, Tensor, Tensor, Sequence[Tensor]], Tensor]:
+    ) -> Callable[[Tensor, Tensor, Tensor, Sequence[Tensor]], Tensor | DeferredProducts]:
         """Return what computes the `gradient_products` of what this process has."""
         layouts = self._layouts
         if layouts.parts == 1:
-            return gradient_products
+            return partial(self._products, candidate.habit)
         x = layouts.of_node(junction.x[0])
 
         def products(
@@ -261,7 +329,14 @@ class JunctionObserver:
 
         return products
 
-    def _moments_of(self, made: NodeOutput | None) -> Moments | None:
+    def _products(
+        self, habit: Habit, whole: Tensor, skip: Tensor, branch: Tensor, others: Sequence[Tensor]
+    ) -> Tensor | DeferredProducts:
+        if others or whole.is_complex():
+            return gradient_products(whole, skip, branch, others)
+        return self._reductions.multiply((whole, skip, branch), habit, gradient_products)
+
+    def _moments_of(self, made: NodeOutput | None) -> Seen | None:
         """Return the moments of a summand; None if its tensor is gone or was changed in place."""
         if made is None:
             return None
@@ -272,6 +347,8 @@ class JunctionObserver:
         if tensor is None or tensor._version != version or tensor.dim() < 2:
             return None
         axis = 2 if tensor.dim() == 3 else 1
+        if self._layouts.parts == 1:
+            return self._reductions.reduce(held_here(tensor), axis, False, self._summands)
         seen = moments_if_any(held_here(tensor), axis)
         if seen is not None:
             seen.part = self._layouts.of(tensor).part(axis)

@@ -4,12 +4,13 @@ Gradients are read by tensor hooks on the outputs. Module hooks would forbid in-
 an output, such as `ReLU(inplace=True)` or `out += identity`.
 """
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.utils.hooks import RemovableHandle
 
 from gradflow.hooks.layers import LayerTable, layer_outputs
@@ -17,7 +18,8 @@ from gradflow.hooks.observation.checkpointing import CallContext, in_backward
 from gradflow.hooks.observation.forward_passes import ForwardPasses, PendingPass
 from gradflow.hooks.observation.hook import Hook, ModuleHooks
 from gradflow.hooks.observation.junction_observer import JunctionObserver
-from gradflow.hooks.observation.outputs import ObservedOutput, OutputReader
+from gradflow.hooks.observation.layer_calls import LayerCall, LayerCalls
+from gradflow.hooks.observation.outputs import Last, OutputReader
 from gradflow.hooks.observation.passes import BackwardPasses, Savepoint
 from gradflow.hooks.observation.structure import Structure
 from gradflow.hooks.observation.unobserved import (
@@ -28,6 +30,11 @@ from gradflow.hooks.observation.unobserved import (
 from gradflow.hooks.processes.layouts import Layouts
 from gradflow.hooks.processes.pipelines import is_trial_pass
 from gradflow.hooks.records import StepRecord
+from gradflow.hooks.reduction.deferred import Reductions
+from gradflow.hooks.refusals import overwritten_message
+
+# Ordinary tensors of these types can be observed, unless they are empty.
+_FLOATS = frozenset((torch.float32, torch.bfloat16, torch.float16, torch.float64))
 
 
 class LayerObserver:
@@ -79,11 +86,13 @@ class LayerObserver:
         self._pending: PendingPass | None = None
         self.backward_passes = BackwardPasses(model, every_pass=every_pass)
         self._handles: list[RemovableHandle] = []
-        self._calls: Counter[str] = Counter()
+        self._pass = 0
         self._layouts = Layouts(parts)
-        self._outputs = OutputReader(self.backward_passes, self._layouts)
+        self._reductions = Reductions(lambda name: report("overwritten", overwritten_message(name)))
+        self.backward_passes.before_end = self._reductions.flush
+        self._outputs = OutputReader(self.backward_passes, self._layouts, self._reductions)
         self.junctions = JunctionObserver(
-            layers, self._current_record, self.backward_passes, self._layouts
+            layers, self._current_record, self.backward_passes, self._layouts, self._reductions
         )
         self.unobserved = UnobservedLayers(model, lambda: self._observed, layers)
 
@@ -132,9 +141,12 @@ class LayerObserver:
 
     def end_step(self) -> None:
         """Drop all data of the step; a forward pass that failed is taken out of the record."""
+        self._reductions.flush()
         if self._savepoint is not None:
             self._savepoint.restore()
             self._savepoint = None
+        if self.step_record is not None:
+            self.step_record.finish()
         self._outputs.end_step()
         self._pending = None
         self._forward_passes.forget()
@@ -143,7 +155,10 @@ class LayerObserver:
 
     def forget(self) -> None:
         """Drop all data of the forward pass that has just run."""
-        self._calls.clear()
+        self._reductions.flush()
+        if self.step_record is not None:
+            self.step_record.settle()
+        self._pass += 1
         self._outputs.forget()
         self._layouts.forget()
         self.junctions.forget()
@@ -166,7 +181,7 @@ class LayerObserver:
         hook, roles = partial(Hook, self), {name: role for name, _, role in self._observed}
 
         def register(name: str, module: nn.Module) -> list[RemovableHandle]:
-            leaving = hook(partial(self._layer_ran, name, roles[name]))
+            leaving = hook(partial(self._layer_returned, LayerCalls(name, roles[name])))
             return [module.register_forward_hook(leaving)]
 
         self._layer_hooks.keep_on(((name, one) for name, one, _ in self._observed), register)
@@ -197,6 +212,7 @@ class LayerObserver:
         if in_backward() or self._forward_passes.context() is None or self.record is None:
             return
         if self._savepoint is not None:
+            self._reductions.flush()
             self._savepoint.restore()
         if self.leaves_out():
             self.leave_step()
@@ -214,53 +230,93 @@ class LayerObserver:
         # Otherwise the nodes would keep the graph's memory alive until the next forward pass.
         self.forget()
 
-    def _layer_ran(self, name: str, role: str, module: nn.Module, args: Any, output: Any) -> None:
+    def _layer_returned(self, calls: LayerCalls, module: nn.Module, args: Any, output: Any) -> None:
+        """Record an output; most are plain tensors of an ordinary call in training mode."""
+        record = self.step_record
+        if (
+            record is None
+            or type(output) is not Tensor
+            or output.dtype not in _FLOATS
+            or output.layout is not torch.strided
+            or is_functorch_wrapped_tensor(output)
+            or not output.numel()
+            or not self._forward_passes.is_ordinary()
+        ):
+            self._layer_ran(calls, module, args, output)
+            return
+        call = calls.next(self._pass)
+        last = self._outputs.read(record, call, calls.role, module, output)
+        if last is None:
+            self.unobserved.note(calls.name, why_unreadable(output))
+            return
+        record.note_mode(call.layer, "training" if module.training else "evaluation")
+        self.junctions.note_output(args, output, call.layer, last[2].moments)
+        if not call.is_listed:
+            self._list(call, calls.role, module, output)
+        self._outputs.remember((last,))
+
+    def _layer_ran(self, calls: LayerCalls, module: nn.Module, args: Any, output: Any) -> None:
+        """Record any output of any call."""
         context = self._forward_passes.context()
         if self.record is None:
             return
         tensors = layer_outputs(output, every=self._every_output) if context else []
         if context is None or not tensors:
-            if name not in self._layers:
+            if calls.name not in self._layers:
                 reason = (
                     why_unobservable(output) if context else self._forward_passes.why_left_out()
                 )
-                self.unobserved.note(name, reason)
+                self.unobserved.note(calls.name, reason)
             return
-        call, found = self._layer_of_call(name, context), []
+        first, found = self._layer_of_call(calls, context), []
         for place, tensor in tensors:
+            call = calls.named(first + place)
             if context.recorded:
-                observed = self._output_ran(self.record, call + place, role, module, args, tensor)
-                if observed is None:
-                    self.unobserved.note(name, why_unreadable(tensor))
+                last = self._output_ran(self.record, call, calls.role, module, args, tensor)
+                if last is None:
+                    self.unobserved.note(calls.name, why_unreadable(tensor))
                     continue
-                found.append(observed)
-            if call + place not in self._layers:
-                whole = self._layouts.whole(tensor)
-                self._layers.add(call + place, module, role, whole, is_first=not place)
+                found.append(last)
+            if not call.is_listed:
+                self._list(call, calls.role, module, tensor, is_first=not place)
         if found:
             self._outputs.remember(found)
+
+    def _list(
+        self,
+        call: LayerCall,
+        role: str,
+        module: nn.Module,
+        tensor: Tensor,
+        *,
+        is_first: bool = True,
+    ) -> None:
+        """Add the layer to the table of layers, unless it is there."""
+        if call.layer not in self._layers:
+            whole = self._layouts.whole(tensor)
+            self._layers.add(call.layer, module, role, whole, is_first=is_first)
+        call.is_listed = True
 
     def _output_ran(
         self,
         step: StepRecord,
-        layer: str,
+        call: LayerCall,
         role: str,
         module: nn.Module,
         args: Any,
         tensor: Tensor,
-    ) -> ObservedOutput | None:
+    ) -> Last | None:
         record = self._record_of_pass(step)
-        observed = self._outputs.read(record, layer, role, module, tensor)
-        if observed is not None:
-            record.note_mode(layer, "training" if module.training else "evaluation")
-            self.junctions.note_output(args, tensor, layer, observed.moments)
-        return observed
+        last = self._outputs.read(record, call, role, module, tensor)
+        if last is not None:
+            record.note_mode(call.layer, "training" if module.training else "evaluation")
+            self.junctions.note_output(args, tensor, call.layer, last[2].moments)
+        return last
 
-    def _layer_of_call(self, name: str, context: CallContext) -> str:
-        """Return `name` for its first call in a forward pass, `name#2` for the second, etc."""
-        layer = context.name_in_first_pass(name)
+    def _layer_of_call(self, calls: LayerCalls, context: CallContext) -> str:
+        """Return the name of the call, which a checkpointed segment that runs again keeps."""
+        layer = context.name_in_first_pass(calls.name)
         if layer is None:
-            self._calls[name] += 1
-            layer = name if self._calls[name] == 1 else f"{name}#{self._calls[name]}"
-        context.store_name(name, layer)
+            layer = calls.next(self._pass).layer
+        context.store_name(calls.name, layer)
         return layer

@@ -1,34 +1,65 @@
 """Reads the outputs of layers when a hook gets them, and their gradients in the backward pass."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from gradflow.hooks.layers import channel_axis
 from gradflow.hooks.observation.forward_passes import PendingPass
+from gradflow.hooks.observation.layer_calls import LayerCall
 from gradflow.hooks.observation.passes import BackwardPasses
-from gradflow.hooks.processes.layouts import Layout, Layouts
+from gradflow.hooks.processes.layouts import WHOLE, Layout, Layouts
 from gradflow.hooks.processes.tensors import held_here
-from gradflow.hooks.records import StepRecord
+from gradflow.hooks.records import Seen, StepRecord
+from gradflow.hooks.reduction.deferred import Reductions
 from gradflow.hooks.reduction.fused import Moments, moments_if_any
 
+# Layers that keep the channel axis of their input, if they keep its shape.
+_KEEPING = frozenset(("activation", "block", "other"))
 
-@dataclass(frozen=True)
+
 class ObservedOutput:
-    """An output as it was when a hook read it, and the layers that share it."""
+    """An output that a hook has read, and the hook on its gradient.
 
-    tensor: Tensor
-    version: int
-    layers: list[str]
-    moments: Moments
-    axis: int | None
+    It must not refer to the tensor, which keeps its hooks.
 
-    def is_unchanged(self, tensor: Tensor) -> bool:
-        """Whether `tensor` is this output, not changed in place since."""
-        return tensor is self.tensor and tensor._version == self.version
+    Fields:
+        layers: the names of the layers that share it.
+        moments, axis, layout: of the output.
+        call: what is known of the layer's call.
+    """
+
+    __slots__ = ("_arrived", "axis", "call", "layers", "layout", "moments", "record")
+
+    def __init__(
+        self,
+        arrived: Callable[["ObservedOutput", Tensor], None],
+        record: StepRecord | PendingPass,
+        call: LayerCall,
+        moments: Seen,
+        axis: int | None,
+        layout: Layout,
+    ) -> None:
+        self._arrived = arrived
+        self.record = record
+        self.call = call
+        self.layers = [call.layer]
+        self.moments = moments
+        self.axis = axis
+        self.layout = layout
+
+    def __call__(self, gradient: Tensor) -> None:
+        """Take the gradient."""
+        if not self.record.closed:
+            self._arrived(self, gradient)
+
+
+# An output, its version when it was read, and what is known of it.
+Last = tuple[Tensor, int, ObservedOutput]
 
 
 class OutputReader:
@@ -37,13 +68,18 @@ class OutputReader:
     Args:
         backward_passes: tells which backward passes belong to the step.
         layouts: tells how outputs are split over processes.
+        reductions: reduces them.
     """
 
-    def __init__(self, backward_passes: BackwardPasses, layouts: Layouts) -> None:
+    def __init__(
+        self, backward_passes: BackwardPasses, layouts: Layouts, reductions: Reductions
+    ) -> None:
         self._backward_passes = backward_passes
         self._layouts = layouts
-        self._last: Sequence[ObservedOutput] = ()
+        self._reductions = reductions
+        self._last: Sequence[Last] = ()
         self._leaf_handles: list[RemovableHandle] = []
+        self._on_gradient = self._gradient_arrived
 
     def end_step(self) -> None:
         """Take the hooks off tensors that outlast the step."""
@@ -55,85 +91,107 @@ class OutputReader:
         """Drop all data of the forward pass that has just run."""
         self._last = ()
 
-    def remember(self, outputs: Sequence[ObservedOutput]) -> None:
+    def remember(self, outputs: Sequence[Last]) -> None:
         """Remember the outputs of a layer: the next layer may return the same tensors."""
         self._last = outputs
+
+    def is_last(self, tensor: Any) -> bool:
+        """Whether `tensor` is an output of the last layer."""
+        return any(last is tensor for last, _, _ in self._last)
 
     def read(
         self,
         record: StepRecord | PendingPass,
-        layer: str,
+        call: LayerCall,
         role: str,
         module: nn.Module,
         tensor: Tensor,
-    ) -> ObservedOutput | None:
-        """Record the output `tensor` of `layer` and its gradient.
+    ) -> Last | None:
+        """Record the output `tensor` of a layer, and its gradient in the backward pass.
 
         Return None if it is of a class or dtype that has no moments.
         """
-        return self._observe(record, layer, tensor, self._axis(module, role, tensor))
+        version = tensor._version
+        for last in self._last:
+            if last[0] is tensor and last[1] == version:
+                # A block returns the output of its last layer: both share one reduction.
+                last[2].layers.append(call.layer)
+                record.add_activation(call.layer, last[2].moments)
+                return last
+        axis = self._axis(module, role, tensor)
+        layout = self._layouts.of(tensor)
+        if layout is WHOLE:
+            held = tensor if type(tensor) is Tensor else held_here(tensor)
+            seen = self._reductions.reduce(held, axis, record.histograms, call.outputs)
+        else:
+            seen = _of_part(held_here(tensor), axis, layout, histogram=record.histograms)
+        if seen is None:
+            return None
+        record.add_activation(call.layer, seen)
+        output = ObservedOutput(self._on_gradient, record, call, seen, axis, layout)
+        if tensor.requires_grad:
+            self._register(tensor, output)
+        return tensor, version, output
+
+    def _register(self, tensor: Tensor, hook: ObservedOutput) -> None:
+        """Call `hook` with the gradient of `tensor`, as `tensor.register_hook` does, at less cost.
+
+        A handle that nobody keeps takes most of the time there.
+        """
+        node = tensor.grad_fn
+        if node is None:
+            # A leaf, e.g. a parameter that is returned as it is, would keep its hook.
+            self._leaf_handles.append(tensor.register_hook(hook))
+            return
+        if type(tensor) is not Tensor:
+            tensor.register_hook(hook)
+            return
+        hooks: dict[int, Any] | None = tensor._backward_hooks
+        if hooks is None:
+            hooks = tensor._backward_hooks = OrderedDict()
+            node._register_hook_dict(tensor)
+        hooks[RemovableHandle.next_id] = hook
+        RemovableHandle.next_id += 1
 
     def _axis(self, module: nn.Module, role: str, tensor: Tensor) -> int | None:
         """Return the channel axis of `tensor`; a layer that keeps the shape keeps the axis."""
-        if role in ("activation", "block", "other") and not tensor.is_nested:
-            for last in self._last:
-                if not last.tensor.is_nested and last.tensor.shape == tensor.shape:
-                    return last.axis
+        if role in _KEEPING and not tensor.is_nested:
+            for last, _, output in self._last:
+                if not last.is_nested and last.shape == tensor.shape:
+                    return output.axis
         return channel_axis(module, tensor)
 
-    def _observe(
-        self, record: StepRecord | PendingPass, layer: str, tensor: Tensor, axis: int | None
-    ) -> ObservedOutput | None:
-        """Record the moments of `tensor` now, and those of its gradient in the backward pass.
+    def _gradient_arrived(self, output: ObservedOutput, gradient: Tensor) -> None:
+        if self._backward_passes.belongs_to_step():
+            seen = self._reduce_gradient(output, gradient)
+            if seen is not None:
+                add = output.record.add_gradient
+                self._backward_passes.call_at_end(add, output.layers, seen)
 
-        Return None if it is of a class or dtype that has no moments.
-        """
-        for last in self._last:
-            if last.is_unchanged(tensor):
-                # A block returns the output of its last layer: both share one reduction.
-                last.layers.append(layer)
-                record.add_activation(layer, last.moments)
-                return last
-        layout = self._layouts.of(tensor)
-        seen = moments_if_any(held_here(tensor), axis, histogram=record.histograms)
-        if seen is None:
-            return None
-        seen.part = layout.part(axis)
-        record.add_activation(layer, seen)
-        layers = [layer]
-        if tensor.requires_grad:
-
-            def on_gradient(gradient: Tensor) -> None:
-                if not record.closed and self._backward_passes.belongs_to_step():
-                    seen = self._gradient_moments(record, gradient, layout, axis)
-                    if seen is not None:
-                        self._backward_passes.call_at_end(
-                            partial(record.add_gradient, layers, seen)
-                        )
-
-            handle = tensor.register_hook(on_gradient)
-            if tensor.grad_fn is None:
-                # A leaf, e.g. a parameter that is returned as it is, would keep its hook.
-                self._leaf_handles.append(handle)
-        return ObservedOutput(tensor, tensor._version, layers, seen, axis)
-
-    def _gradient_moments(
-        self,
-        record: StepRecord | PendingPass,
-        gradient: Tensor,
-        output: Layout,
-        axis: int | None,
-    ) -> Moments | None:
+    def _reduce_gradient(self, output: ObservedOutput, gradient: Tensor) -> Seen | None:
         """Return the moments of a gradient; its magnitudes are those in the loss of all processes.
 
-        `output` is the layout of the output that it is the gradient of.
+        `output` is that which it is the gradient of.
         """
-        part, share = self._layouts.of_gradient(gradient, output).part(axis), record.loss_share
-        gradient = held_here(gradient)
-        if not record.histograms or share == 1:
-            seen = moments_if_any(gradient, axis, histogram=record.histograms)
-            return None if seen is None else replace(seen, part=part)
-        seen = moments_if_any(gradient * share, axis, histogram=True)
-        if seen is None:
-            return None
-        return replace(seen.scaled(1 / share), magnitudes=seen.magnitudes, part=part)
+        record, axis = output.record, output.axis
+        share, histogram = record.loss_share, record.histograms
+        layout = self._layouts.of_gradient(gradient, output.layout)
+        if type(gradient) is not Tensor:
+            gradient = held_here(gradient)
+        if histogram and share != 1:
+            scaled = _of_part(gradient * share, axis, layout, histogram=True)
+            if scaled is None:
+                return None
+            part, magnitudes = scaled.part, scaled.magnitudes
+            return replace(scaled.scaled(1 / share), magnitudes=magnitudes, part=part)
+        if layout is not WHOLE:
+            return _of_part(gradient, axis, layout, histogram=histogram)
+        return self._reductions.reduce(gradient, axis, histogram, output.call.gradients)
+
+
+def _of_part(x: Tensor, axis: int | None, layout: Layout, *, histogram: bool) -> Moments | None:
+    """Return the moments of the part x of a tensor with that layout."""
+    seen = moments_if_any(x, axis, histogram=histogram)
+    if seen is not None:
+        seen.part = layout.part(axis)
+    return seen

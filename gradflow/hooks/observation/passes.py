@@ -26,6 +26,7 @@ class Savepoint:
         """Remove the forward pass that began here from the record, because it failed."""
         self._record.activations.clear()
         self._record.activations.update(self._activations)
+        self._record.settle(only_first=True)
         self._record.junctions.clear()
         for layer, (entry, fields) in self._junctions.items():
             vars(entry).update(fields)
@@ -46,19 +47,21 @@ class BackwardPasses:
     Fields:
         counted, left_out: how many passes belonged to a step and how many did not, of those that
             reached an observed layer of a recorded step.
-    on_filling: called once within each of these passes that fills `.grad`; what it returns is
-        called when the pass has ended.
+        on_filling: called once within each of these passes that fills `.grad`; what it returns is
+            called when the pass has ended.
+        before_end: called when a pass has ended, before the calls that wait for that.
     """
 
     def __init__(self, model: nn.Module, *, every_pass: bool) -> None:
         self.counted = 0
         self.left_out = 0
+        self.before_end: Callable[[], None] = lambda: None
         self.on_filling: Callable[[], Callable[[], None] | None] | None = None
         self._model = model
         self._every_pass = every_pass
         self._accumulators: list[Any] = []
         self._belongs: dict[int, bool] = {}
-        self._waiting: dict[int, list[Callable[[], None]]] = {}
+        self._waiting: dict[int, list[tuple[Callable[..., None], tuple[Any, ...]]]] = {}
 
     def belongs_to_step(self) -> bool:
         """Whether the backward pass now running belongs to the step; True if none is running."""
@@ -89,18 +92,21 @@ class BackwardPasses:
         """Whether passes ran back through the model, and none of them was recorded."""
         return self.left_out > 0 and self.counted == 0
 
-    def call_at_end(self, function: Callable[[], None]) -> None:
+    def call_at_end(self, function: Callable[..., None], *args: Any) -> None:
         """Call `function` once the running backward pass has ended; at once if none is running."""
         task = torch._C._current_graph_task_id()
         if task == -1:
-            function()
+            self.before_end()
+            function(*args)
             return
         # Autograd has a thread for each device. Two threads that find the list empty may both
         # queue the callback; the second callback then finds an empty list.
-        waiting = self._waiting.setdefault(task, [])
+        waiting = self._waiting.get(task)
+        if waiting is None:
+            waiting = self._waiting.setdefault(task, [])
         if not waiting:
             Variable._execution_engine.queue_callback(partial(self._ended, task))
-        waiting.append(function)
+        waiting.append((function, args))
 
     def forget(self) -> None:
         """Drop the calls left over from backward passes that failed."""
@@ -120,8 +126,9 @@ class BackwardPasses:
         return not self._accumulators or any(map(_will_run, self._accumulators))
 
     def _ended(self, task: int) -> None:
-        for function in self._waiting.pop(task, ()):
-            function()
+        self.before_end()
+        for function, args in self._waiting.pop(task, ()):
+            function(*args)
 
 
 def _accumulator(parameter: torch.Tensor) -> Any:

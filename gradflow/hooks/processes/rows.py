@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gradflow.hooks.processes.norms import SameNorms, SplitNorms
 from gradflow.hooks.processes.wholes import Coordinates, whole_moments, whole_products
-from gradflow.hooks.records import StepRecord
+from gradflow.hooks.records import StepRecord, known
 from gradflow.hooks.reduction.fused import Moments
 from gradflow.hooks.reduction.parts import Part
 
@@ -136,7 +136,7 @@ def _moments_by_key(record: StepRecord, scale: float) -> MomentsByKey:
         # Their magnitudes were counted with the factor.
         by_key["gradient", name] = replace(seen.scaled(scale), magnitudes=seen.magnitudes)
     for layer, junction in record.junctions.items():
-        for side, moments in (("skip", junction.skip), ("branch", junction.branch)):
+        for side, moments in (("skip", known(junction.skip)), ("branch", known(junction.branch))):
             if moments is not None:
                 by_key[side, layer] = moments
     return by_key

@@ -18,7 +18,7 @@ origin: the shift of the first channel.
 import numpy as np
 from numba import njit
 
-# Elements processed together: they fit in the first-level cache.
+# Elements processed together: they fit in the first-level cache. `cpu` has the same number.
 BLOCK = 4096
 
 # Sums may be reordered for vector instructions; infinities and nans behave as usual.

@@ -6,24 +6,45 @@ threads, if its OpenMP runtime is available.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import import_module
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 # With fewer elements, waking a second thread costs more than it saves.
-_MIN_SHARED_ELEMENTS = 1 << 15
+MIN_SHARED_ELEMENTS = 1 << 15
 # By dtype: the number of exponents, and the `layout` that `compiled` describes.
-_LAYOUTS: dict[torch.dtype, tuple[int, Any]] = {
+LAYOUTS: dict[torch.dtype, tuple[int, Any]] = {
     torch.float32: (1 << 8, np.array([(1 << 31) - 1, 23, 0xFF << 23], np.int32)),
     torch.float64: (1 << 11, np.array([(1 << 63) - 1, 52, 0x7FF << 52], np.int64)),
 }
 _HALF_PRECISION = (torch.float16, torch.bfloat16)
+# Elements that a loop processes together.
+BLOCK = 4096
+
+
+class GroupLoops(NamedTuple):
+    """The loops of `compiled_groups` for one dtype, its layout and its number of exponents."""
+
+    reduce: Callable[..., None]
+    multiply: Callable[..., None]
+    layout: np.ndarray
+    exponents: int
+
+
+@cache
+def group_loops(dtype: torch.dtype) -> GroupLoops:
+    """Return the loops over groups of tensors; call it only if there is a `loops_module`."""
+    module = import_module("gradflow.hooks.reduction.compiled_groups")
+    name = str(dtype).removeprefix("torch.")
+    exponents, layout = LAYOUTS[dtype]
+    reduce, multiply = getattr(module, f"reduce_{name}"), getattr(module, f"junctions_{name}")
+    return GroupLoops(reduce, multiply, layout, exponents)
 
 
 @cache
@@ -44,7 +65,7 @@ def threads_module() -> ModuleType | None:
         return None
     try:
         module = import_module("gradflow.hooks.reduction.threads")
-        for dtype in _LAYOUTS:
+        for dtype in LAYOUTS:
             x = torch.arange(64, dtype=dtype).numpy()
             found = _sum_in_shares(module, "inner_products", (x, x + 1), 2)
             if found != (85344.0, 87360.0, 89440.0):
@@ -56,7 +77,7 @@ def threads_module() -> ModuleType | None:
 
 def _try_out(module: ModuleType) -> None:
     """Compile or load every loop for both dtypes, so that none fails later."""
-    for dtype, (_, layout) in _LAYOUTS.items():
+    for dtype, (_, layout) in LAYOUTS.items():
         x = torch.ones(2, dtype=dtype).numpy()
         bits, counts = x.view(layout.dtype), np.zeros((4, 2048), np.int64)
         module.reduce_part(x, bits, layout, 1, 2, 0, 1, counts, np.zeros(4))
@@ -66,6 +87,10 @@ def _try_out(module: ModuleType) -> None:
         module.copy_and_square_sum(x, x.copy())
         module.square_distance(x, x)
         module.junction_products(x, x, x)
+        loops, at_x = group_loops(dtype), x.ctypes.data
+        table = np.array([[at_x, 2, 1, BLOCK, 1]])
+        loops.reduce(table, layout, np.zeros((1, 4, 2048), np.int64), np.zeros(9))
+        loops.multiply(np.array([[2, at_x, at_x, at_x]]), np.zeros((1, 7)))
 
 
 def _is_supported(x: Tensor) -> bool:
@@ -73,7 +98,7 @@ def _is_supported(x: Tensor) -> bool:
         type(x) is Tensor
         and x.device.type == "cpu"
         and x.layout == torch.strided
-        and x.dtype in _LAYOUTS
+        and x.dtype in LAYOUTS
         and x.numel() > 0
         and not x.is_neg()
     )
@@ -106,9 +131,9 @@ def reduce(
         return None
     flat, channels, run = _flatten_runs(x, channel_axis)
     if channels == 1:
-        run = module.BLOCK  # the last run has the remaining elements
+        run = BLOCK  # the last run has the remaining elements
     pieces = -(-flat.size // (channels if run == 1 else run))
-    bins, layout = _LAYOUTS[x.dtype]
+    bins, layout = LAYOUTS[x.dtype]
     bits = flat.view(layout.dtype)
     result = np.empty(3 * channels + 6)
     threads = _thread_count(pieces, flat.size)
@@ -242,7 +267,7 @@ def in_memory_order(x: Tensor, channel_axis: int | None) -> tuple[Tensor, int | 
 
 def _thread_count(pieces: int, elements: int) -> int:
     """Return how many threads to use for that many pieces and elements."""
-    if elements < _MIN_SHARED_ELEMENTS or pieces == 1:
+    if elements < MIN_SHARED_ELEMENTS or pieces == 1:
         return 1
     wanted = min(torch.get_num_threads(), pieces)
     return wanted if wanted > 1 and threads_module() is not None else 1

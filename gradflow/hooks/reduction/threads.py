@@ -18,6 +18,7 @@ from numba import carray, cfunc, njit, types  # type: ignore[attr-defined]
 from numba.extending import intrinsic
 
 from gradflow.hooks.reduction import compiled
+from gradflow.hooks.reduction.compiled_groups import pointer
 
 # How many sums each loop returns, by name of the loop.
 SUM_COUNTS = {
@@ -52,16 +53,6 @@ FIELDS = (
     "at_results",  # [shares, MAX_SUMS]
     "at_extremes",  # [shares, 2]: bits of the largest magnitude, count of zeros
 )
-
-
-@intrinsic
-def _pointer(typing_context, address):
-    """Return the pointer to `address`, an int64."""
-
-    def generate(context, builder, signature, arguments):
-        return builder.inttoptr(arguments[0], context.get_value_type(types.voidptr))
-
-    return types.voidptr(address), generate
 
 
 @intrinsic
@@ -103,7 +94,7 @@ def _run_shares(task, floating, integer):
     """Take shares of `task` until none is left."""
     next_share, shares, loop, size, pieces, channels, run, bins = task[:8]
     at_x, at_y, at_z, at_layout, at_counts, at_sums, at_results, at_extremes = task[8:16]
-    x = carray(_pointer(at_x), (size,), floating)
+    x = carray(pointer(at_x), (size,), floating)
     while True:
         share = _fetch_and_increment(next_share)
         if share >= shares:
@@ -111,20 +102,20 @@ def _run_shares(task, floating, integer):
         first = pieces * share // shares
         last = pieces * (share + 1) // shares
         if loop == REDUCE:
-            bits = carray(_pointer(at_x), (size,), integer)
-            layout = carray(_pointer(at_layout), (3,), integer)
-            counts = carray(_pointer(at_counts), (shares, 4, bins), np.int64)
-            sums = carray(_pointer(at_sums), (shares, 2 * channels + 2), np.float64)
-            extremes = carray(_pointer(at_extremes), (shares, 2), np.int64)
+            bits = carray(pointer(at_x), (size,), integer)
+            layout = carray(pointer(at_layout), (3,), integer)
+            counts = carray(pointer(at_counts), (shares, 4, bins), np.int64)
+            sums = carray(pointer(at_sums), (shares, 2 * channels + 2), np.float64)
+            extremes = carray(pointer(at_extremes), (shares, 2), np.int64)
             largest, zeros = compiled.reduce_part(
                 x, bits, layout, channels, run, first, last, counts[share], sums[share]
             )
             extremes[share, 0] = largest
             extremes[share, 1] = zeros
         else:
-            y = carray(_pointer(at_y), (size,), floating)
-            z = carray(_pointer(at_z), (size,), floating)
-            results = carray(_pointer(at_results), (shares, MAX_SUMS), np.float64)
+            y = carray(pointer(at_y), (size,), floating)
+            z = carray(pointer(at_z), (size,), floating)
+            results = carray(pointer(at_results), (shares, MAX_SUMS), np.float64)
             _sum_share(loop, x[first:last], y[first:last], z[first:last], results[share])
 
 

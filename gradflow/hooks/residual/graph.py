@@ -14,8 +14,8 @@ from torch.autograd.graph import Node
 
 from gradflow.hooks.residual.sums import INDEX_PUT_ADDING
 
-_INDEX_PUT = ("IndexPut", "IndexPutImpl", "UnsafeIndexPut")
-_LEAF = "torch::autograd::AccumulateGrad"
+INDEX_PUTS = ("IndexPut", "IndexPutImpl", "UnsafeIndexPut")
+LEAF = "torch::autograd::AccumulateGrad"
 # The kind of a node that is not an operation of the pass, but an input that needs a gradient.
 INPUT = "(input)"
 
@@ -127,11 +127,11 @@ def shape_of(node: Node, index: int) -> tuple[int, ...] | None:
 
 def _is_expanded(node: Node, start: int) -> bool:
     # Autograd gives leaves the largest number, so they are excluded by name.
-    return node.name() != _LEAF and node._sequence_nr() >= start
+    return node.name() != LEAF and node._sequence_nr() >= start
 
 
 def _is_parameter(node: Node) -> bool:
-    return node.name() == _LEAF and isinstance(getattr(node, "variable", None), nn.Parameter)
+    return node.name() == LEAF and isinstance(getattr(node, "variable", None), nn.Parameter)
 
 
 def _value(parent: Node | None, index: int, places: dict[Node, int]) -> Value | None:
@@ -145,6 +145,6 @@ def _kind(node: Node) -> str:
     name = node.name()
     bare = name.rstrip("0123456789")
     kind = bare.removesuffix("Backward") if bare != name else name
-    if kind in _INDEX_PUT and getattr(node, "_saved_accumulate", False):
+    if kind in INDEX_PUTS and getattr(node, "_saved_accumulate", False):
         return INDEX_PUT_ADDING
     return kind

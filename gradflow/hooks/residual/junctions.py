@@ -11,7 +11,8 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,9 +21,13 @@ from torch.autograd.graph import Node
 from gradflow.hooks.reduction import cpu
 from gradflow.hooks.reduction.definition import inner_product
 from gradflow.hooks.reduction.fused import safe_norm
-from gradflow.hooks.reduction.nested import values_of
-from gradflow.hooks.residual.additions import ResidualAddition, find_residual_additions
-from gradflow.hooks.residual.graph import Edge, Graph, Value, read_graph, shape_of
+from gradflow.hooks.residual.additions import (
+    Additions,
+    ResidualAddition,
+    find_residual_additions,
+)
+from gradflow.hooks.residual.graph import Edge, Graph, Structure, Value, shape_of
+from gradflow.hooks.residual.known_graph import GraphReader
 
 # A tensor of the graph: the node that computed it, and the index among the node's outputs.
 NodeOutput = tuple[Node, int]
@@ -30,11 +35,12 @@ NodeOutput = tuple[Node, int]
 NodeInput = tuple[Node, int]
 
 
-@dataclass(frozen=True)
-class Junction:
+class Junction(NamedTuple):
     """A residual addition y = skip(x) + branch(x).
 
     Fields:
+        place: of the addition in the structure.
+        addition: its node.
         sequence: autograd's sequence number of the addition; it grows in order of execution.
         skip_type: `identity`, `projection`, `gated` or `mixed`; see `additions`.
         x: the tensor from which both paths start.
@@ -44,8 +50,12 @@ class Junction:
         on_views: operations in place on a view, by their places in the structure. It is a
             residual addition only if they add, which `watch_operation_on_view` tells.
         merged_by: places of others; if all of these add, it is a part of a larger addition.
+        is_direct: whether the skip is x itself, without a factor: the gradient that it sends to x
+            is then that of the sum.
     """
 
+    place: int
+    addition: Node
     sequence: int
     skip_type: str
     x: NodeOutput
@@ -57,6 +67,7 @@ class Junction:
     other_edges: tuple[NodeInput, ...]
     on_views: dict[int, Node]
     merged_by: tuple[int, ...]
+    is_direct: bool
 
 
 @dataclass(frozen=True)
@@ -65,41 +76,67 @@ class Found:
 
     Fields:
         junctions: the residual additions, in order of execution.
-        structure: a number that tells the structure of the graph from others.
-        concatenations: the number of concatenations.
-        other_sums, other_on_views: sequence numbers of the sums of computed tensors that are not
-            taken for residual, and of the operations of two tensors in place on a view.
+        graph, additions: the graph, and the sums in it.
     """
 
     junctions: list[Junction]
-    structure: int
-    concatenations: int
-    other_sums: list[int]
-    other_on_views: list[int]
+    graph: Graph
+    additions: Additions
 
+    @cached_property
+    def concatenations(self) -> int:
+        """The number of concatenations."""
+        return self.graph.structure.kinds.count("Cat")
 
-def find_junctions(output: Any, start: int = 0) -> Found:
-    """Find the residual additions of `output`.
+    @cached_property
+    def other_sums(self) -> list[int]:
+        """The sequence numbers of the sums of computed tensors that are not taken for residual."""
+        return self._others(self.additions.sums)
 
-    Only nodes from autograd's sequence number `start` on are considered.
-    """
-    graph = read_graph(output, start)
-    additions = find_residual_additions(graph.structure)
-    residual = [one for one in additions.residual if _skip_has_shape_of_sum(graph, one)]
-    taken = {one.addition for one in residual}
+    @cached_property
+    def other_on_views(self) -> list[int]:
+        """Those of the operations of two tensors in place on a view."""
+        return self._others(self.additions.on_views)
 
-    def others(places: tuple[int, ...]) -> list[int]:
-        nodes = [graph.nodes[place] for place in places if place not in taken]
+    def _others(self, places: tuple[int, ...]) -> list[int]:
+        taken = {one.place for one in self.junctions}
+        nodes = [self.graph.nodes[place] for place in places if place not in taken]
         # A sum of scalars is a loss with several terms.
         return [node._sequence_nr() for node in nodes if shape_of(node, 0) != ()]
 
-    return Found(
-        sorted((_junction(graph, one) for one in residual), key=lambda one: one.sequence),
-        hash(graph.structure),
-        graph.structure.kinds.count("Cat"),
-        others(additions.sums),
-        others(additions.on_views),
-    )
+
+class JunctionFinder:
+    """Finds the residual additions of one forward pass after the other.
+
+    The graph is analysed when its structure has changed.
+    """
+
+    def __init__(self) -> None:
+        self._reader = GraphReader()
+        self._last: tuple[Structure, Additions] | None = None
+
+    def find(self, output: Any, start: int = 0) -> Found:
+        """Find the residual additions of `output`.
+
+        Only nodes from autograd's sequence number `start` on are considered.
+        """
+        graph = self._reader.read(output, start)
+        if self._last is None or self._last[0] is not graph.structure:
+            self._last = graph.structure, find_residual_additions(graph.structure)
+        additions = self._last[1]
+        residual = [one for one in additions.residual if _skip_has_shape_of_sum(graph, one)]
+        junctions = [_junction(graph, one) for one in residual]
+        junctions.sort(key=_sequence)
+        return Found(junctions, graph, additions)
+
+
+def find_junctions(output: Any, start: int = 0) -> Found:
+    """Find the residual additions of a single forward pass, as `JunctionFinder.find` does."""
+    return JunctionFinder().find(output, start)
+
+
+def _sequence(junction: Junction) -> int:
+    return junction.sequence
 
 
 def _skip_has_shape_of_sum(graph: Graph, residual: ResidualAddition) -> bool:
@@ -122,74 +159,40 @@ def _shape(graph: Graph, value: Value) -> tuple[int, ...] | None:
 
 
 def _junction(graph: Graph, residual: ResidualAddition) -> Junction:
-    def node_output(value: Value | None) -> NodeOutput | None:
-        return None if value is None else (graph.nodes[value.node], value.output)
-
-    def node_inputs(edges: Sequence[Edge]) -> tuple[NodeInput, ...]:
-        return tuple((graph.nodes[edge.node], edge.position) for edge in edges)
-
-    addition = graph.nodes[residual.addition]
+    nodes = graph.nodes
+    addition = nodes[residual.addition]
     skip, branch = residual.summands
+    (first, *more) = residual.skip_edges
+    is_direct = (
+        first.node == residual.addition
+        and not more
+        and graph.structure.kinds[residual.addition] == "Add"
+    )
     # `torch.add(a, b, alpha=c)` adds c b, which no operation computed.
     if getattr(addition, "_saved_alpha", 1) != 1:
         second = graph.structure.inputs[residual.addition][1]
         skip, branch = (None if value == second else value for value in (skip, branch))
+        is_direct = is_direct and first.position == 0
     return Junction(
-        sequence=addition._sequence_nr(),
-        skip_type=residual.skip_type,
-        x=(graph.nodes[residual.x.node], residual.x.output),
-        skip=node_output(skip),
-        branch=node_output(branch),
-        skip_nodes=tuple(graph.nodes[node] for node in residual.skip_nodes),
-        skip_edges=node_inputs(residual.skip_edges),
-        branch_edges=node_inputs(residual.branch_edges),
-        other_edges=node_inputs(residual.other_edges),
-        on_views={node: graph.nodes[node] for node in residual.on_views},
-        merged_by=residual.merged_by,
+        residual.addition,
+        addition,
+        addition._sequence_nr(),
+        residual.skip_type,
+        (nodes[residual.x.node], residual.x.output),
+        None if skip is None else (nodes[skip.node], skip.output),
+        None if branch is None else (nodes[branch.node], branch.output),
+        tuple([nodes[node] for node in residual.skip_nodes]),
+        _node_inputs(nodes, residual.skip_edges),
+        _node_inputs(nodes, residual.branch_edges),
+        _node_inputs(nodes, residual.other_edges),
+        {node: nodes[node] for node in residual.on_views},
+        residual.merged_by,
+        is_direct,
     )
 
 
-def watch_junction(
-    junction: Junction,
-    deliver: Callable[[Tensor], None],
-    belongs_to_step: Callable[[], bool],
-    products: Callable[[Tensor, Tensor, Tensor, Sequence[Tensor]], Tensor],
-) -> None:
-    """Call `deliver` with the `products` at x, once the backward pass has computed the gradients.
-
-    `products` is `gradient_products`, or takes the same.
-
-    It is not called if the gradient of the skip or of the branch is missing, nor in passes that do
-    not belong to the step.
-    """
-    skip: list[Tensor] = []
-    branch: list[Tensor] = []
-    others: list[Tensor] = []
-    paths = (
-        (junction.skip_edges, skip),
-        (junction.branch_edges, branch),
-        (junction.other_edges, others),
-    )
-    for edges, gradients in paths:
-        for node, position in edges:
-            _collect_gradient(node, position, gradients, belongs_to_step)
-    x, index = junction.x
-
-    def at_input(grad_outputs: tuple[Tensor | None, ...]) -> None:
-        if not belongs_to_step():
-            return
-        whole = grad_outputs[index]
-        if whole is not None and whole.is_nested:
-            whole = values_of(whole)[0]
-        if whole is not None and skip and branch:
-            # An operation may have read x in another shape.
-            parts = ([one.reshape(whole.shape) for one in part] for part in (skip, branch, others))
-            through_skip, through_branch, rest = parts
-            deliver(products(whole, _sum(through_skip), _sum(through_branch), rest))
-        for gradients in (skip, branch, others):
-            gradients.clear()
-
-    x.register_prehook(at_input)
+def _node_inputs(nodes: Sequence[Node], edges: Sequence[Edge]) -> tuple[NodeInput, ...]:
+    return tuple([(nodes[edge.node], edge.position) for edge in edges])
 
 
 def watch_operation_on_view(node: Node, deliver: Callable[[bool], None]) -> None:
@@ -212,19 +215,6 @@ def watch_operation_on_view(node: Node, deliver: Callable[[bool], None]) -> None
                 deliver(torch.equal(base, result))
 
     node.register_hook(at_node)
-
-
-def _collect_gradient(
-    node: Node, position: int, gradients: list[Tensor], belongs_to_step: Callable[[], bool]
-) -> None:
-    """Append the gradient that `node` sends over its input `position`, when it has computed it."""
-
-    def at_edge(grad_inputs: tuple[Tensor | None, ...], _: tuple[Tensor | None, ...]) -> None:
-        gradient = grad_inputs[position]
-        if gradient is not None and belongs_to_step():
-            gradients.append(values_of(gradient)[0] if gradient.is_nested else gradient)
-
-    node.register_hook(at_edge)
 
 
 @torch.no_grad()
@@ -265,7 +255,3 @@ def gradient_products(
 
 def _as_real(gradient: Tensor) -> Tensor:
     return torch.view_as_real(gradient.resolve_conj())
-
-
-def _sum(gradients: list[Tensor]) -> Tensor:
-    return gradients[0] if len(gradients) == 1 else torch.stack(gradients).sum(0)

@@ -70,6 +70,11 @@ class ModuleOrder:
         self._note(self._stack[-1][1])
         return False
 
+    def so_far(self) -> tuple[list[int], list[str | None], set[str]]:
+        """Return all that `module_at` and `cells` depend on, in numbers counted from `start`."""
+        numbers = [number - self.start for number in self._sequence_numbers]
+        return numbers, self._names.copy(), self.cells.copy()
+
     def module_at(self, sequence: int) -> str | None:
         """Return the innermost module that ran when node number `sequence` was created.
 

@@ -12,8 +12,8 @@ import torch
 from torch import nn
 
 import gradflow
-from gradflow.hooks.observation import outputs
 from gradflow.hooks.observation.hook import Hook
+from gradflow.hooks.reduction.deferred import Reductions
 
 
 class Doubled(nn.Module):
@@ -85,9 +85,9 @@ def test_an_idle_hook_reads_the_record_once_and_does_nothing():
 
 def test_steps_that_are_not_recorded_compute_nothing(tmp_path, monkeypatch):
     computed, counts = [], []
-    original = outputs.moments_if_any
+    original = Reductions.reduce
     monkeypatch.setattr(
-        outputs, "moments_if_any", lambda *a, **k: computed.append(a) or original(*a, **k)
+        Reductions, "reduce", lambda *a, **k: computed.append(a) or original(*a, **k)
     )
     model = network()
     with gradflow.Tracer(model, tmp_path / "run", schedule=10) as tracer:

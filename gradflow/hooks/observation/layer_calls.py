@@ -1,0 +1,51 @@
+"""What is known of the calls of a module: their names, and how their tensors are reduced."""
+
+from gradflow.hooks.reduction.deferred import Habit
+
+
+class LayerCall:
+    """One of the calls of a module in a forward pass, such as the second.
+
+    Fields:
+        layer: its name: that of the module, then `#2` etc., then the place of a further tensor.
+        outputs, gradients: how they are reduced.
+        is_listed: whether the layer is known to be in the table of layers.
+    """
+
+    __slots__ = ("gradients", "is_listed", "layer", "outputs")
+
+    def __init__(self, layer: str) -> None:
+        self.layer = layer
+        self.outputs, self.gradients = Habit(layer), Habit(layer)
+        self.is_listed = False
+
+
+class LayerCalls:
+    """The calls of a module, which is named `name` and has the role `role`."""
+
+    __slots__ = ("_by_layer", "_count", "_in_order", "_pass", "name", "role")
+
+    def __init__(self, name: str, role: str) -> None:
+        self.name = name
+        self.role = role
+        self._pass = -1
+        self._count = 0
+        self._in_order: list[LayerCall] = []
+        self._by_layer: dict[str, LayerCall] = {}
+
+    def next(self, forward_pass: int) -> LayerCall:
+        """Return the call that runs now: `name`, and `name#2` if it is the second of the pass."""
+        if self._pass != forward_pass:
+            self._pass, self._count = forward_pass, 0
+        place = self._count
+        self._count += 1
+        if place == len(self._in_order):
+            layer = self.name if place == 0 else f"{self.name}#{place + 1}"
+            self._in_order.append(self.named(layer))
+        return self._in_order[place]
+
+    def named(self, layer: str) -> LayerCall:
+        """Return the call named `layer`."""
+        if layer not in self._by_layer:
+            self._by_layer[layer] = LayerCall(layer)
+        return self._by_layer[layer]

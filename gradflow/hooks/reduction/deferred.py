@@ -1,0 +1,255 @@
+"""Reductions that wait until there are enough tensors for a group; see `groups`.
+
+A hook that reduces its tensor at once costs a call for each tensor. So the tensor is only noted,
+and all that wait are reduced together: when they are 32 or have 64 MB, and when a forward or
+backward pass ends. By then a tensor may have been overwritten: by `ReLU(inplace=True)`, by
+`x += ...`, or because its memory was freed. Its numbers would be wrong. So:
+
+- The first time that a layer's output, or its gradient, is seen, it is reduced at once, and again
+  with its group, for which it waits longer than it ever will. If that gives other numbers, or
+  autograd counts another version of the tensor, it never waits.
+- Autograd's version and the address are compared before a group is reduced. If they differ, the
+  value is missing in this step, which is said once, and the layer's tensors never wait again.
+- Large tensors on the CPU, parameters and views of them never wait.
+
+A tensor that waits is kept in memory, and autograd does not reuse it for a sum of gradients: it
+makes a new tensor with the same numbers.
+"""
+
+from collections.abc import Callable, Sequence
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gradflow.hooks.reduction.fused import Moments
+from gradflow.hooks.reduction.groups import TensorToReduce, is_small, multiply_group, reduce_group
+
+MOST_TENSORS, MOST_BYTES = 32, 1 << 26
+
+
+class Habit:
+    """What is known of the tensors of one kind: a layer's outputs, or their gradients.
+
+    Fields:
+        name: what they are, for messages.
+        tried: whether one has been reduced both at once and with its group.
+        at_once: whether they are not to wait.
+    """
+
+    __slots__ = ("at_once", "name", "tried")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.tried = self.at_once = False
+
+
+class DeferredMoments:
+    """The moments of a tensor that waits to be reduced.
+
+    Fields:
+        tensor, axis, histogram: as in `groups.TensorToReduce`; the tensor is None once it is done.
+        habit: what is known of such tensors.
+        moments: None until they are known; and after, if the tensor was overwritten before.
+    """
+
+    __slots__ = ("_address", "_version", "axis", "habit", "histogram", "moments", "tensor")
+
+    def __init__(self, tensor: Tensor | None, axis: int | None, histogram: bool, habit: Habit):
+        self.tensor = tensor
+        self.axis = axis
+        self.histogram = histogram
+        self.habit = habit
+        self.moments: Moments | None = None
+        if tensor is not None:
+            self._version = tensor._version
+            self._address = tensor.data_ptr()
+
+    @property
+    def size(self) -> int:
+        """The bytes of the tensor."""
+        return 0 if self.tensor is None else self.tensor.nbytes
+
+    def is_unchanged(self) -> bool:
+        """Whether the tensor is as it was when it was noted."""
+        tensor = self.tensor
+        return (
+            tensor is not None
+            and tensor._version == self._version
+            and tensor.data_ptr() == self._address
+        )
+
+
+class DeferredProducts:
+    """The `cpu.junction_products` of gradients that wait; fields as in `DeferredMoments`."""
+
+    __slots__ = ("_versions", "branch", "compute", "habit", "products", "skip", "whole")
+
+    def __init__(
+        self,
+        gradients: tuple[Tensor, Tensor, Tensor],
+        habit: Habit,
+        compute: Callable[[Tensor, Tensor, Tensor], Tensor],
+    ) -> None:
+        self.whole, self.skip, self.branch = gradients
+        self.habit = habit
+        self.compute = compute
+        self.products: Tensor | None = None
+        self._versions = _versions(*gradients)
+
+    @property
+    def size(self) -> int:
+        """The bytes of the gradients."""
+        return self.whole.nbytes + self.skip.nbytes + self.branch.nbytes
+
+    def is_unchanged(self) -> bool:
+        """Whether the gradients are as they were when they were noted."""
+        return self._versions == _versions(self.whole, self.skip, self.branch)
+
+    def release(self) -> None:
+        """Let go of the gradients."""
+        del self.whole, self.skip, self.branch
+
+
+# Stands for a value that is missing, as one that waits does for one that is not known yet.
+MISSING = DeferredMoments(None, None, False, Habit(""))
+
+
+class Reductions:
+    """Reduces tensors in groups.
+
+    `report` is called with the name of what was overwritten before its group was due.
+    """
+
+    def __init__(self, report: Callable[[str], None]) -> None:
+        self._report = report
+        self._moments: list[DeferredMoments] = []
+        self._products: list[DeferredProducts] = []
+        self._bytes = 0
+        self._trying = False
+        # Autograd has a thread for each device.
+        self._lock = Lock()
+
+    def reduce(
+        self, tensor: Tensor, axis: int | None, histogram: bool, habit: Habit
+    ) -> DeferredMoments | Moments | None:
+        """Return the moments of `tensor`: at once or deferred; None if it has none."""
+        if habit.at_once or not _may_wait(tensor):
+            return _reduce(tensor, axis, histogram)
+        waiting = DeferredMoments(tensor, axis, histogram, habit)
+        if not habit.tried:
+            self._trying = True
+            waiting.moments = _reduce(tensor, axis, histogram)
+            if waiting.moments is None:
+                return None
+        self._moments.append(waiting)
+        self._count(tensor.nbytes)
+        return waiting
+
+    def multiply(
+        self,
+        gradients: tuple[Tensor, Tensor, Tensor],
+        habit: Habit,
+        compute: Callable[[Tensor, Tensor, Tensor], Tensor],
+    ) -> DeferredProducts:
+        """Return the products of the gradients at a residual addition, as `compute` does."""
+        waiting = DeferredProducts(gradients, habit, compute)
+        can_wait = all(map(_may_wait, gradients)) and not habit.at_once
+        if not (habit.tried and can_wait):
+            self._trying |= can_wait
+            waiting.products = compute(*gradients)
+        if can_wait:
+            self._products.append(waiting)
+            self._count(waiting.size)
+        else:
+            waiting.release()
+        return waiting
+
+    def flush(self) -> None:
+        """Reduce all that waits."""
+        if self._moments or self._products:
+            self._trying = False
+            self._flush(len(self._moments), len(self._products))
+
+    def _flush(self, moments: int, products: int) -> None:
+        """Reduce those that have waited longest: so many tensors, and so many products."""
+        with self._lock:
+            first, second = self._moments[:moments], self._products[:products]
+            # Another thread may add to the end of the lists meanwhile.
+            del self._moments[:moments], self._products[:products]
+            self._bytes = sum(one.size for one in (*self._moments, *self._products))
+            if first:
+                self._reduce_all(first)
+            if second:
+                self._multiply_all(second)
+
+    def _count(self, size: int) -> None:
+        self._bytes += size
+        moments, products = len(self._moments), len(self._products)
+        if self._trying:
+            # The groups of later steps have fewer tensors, for those that cannot wait are left out.
+            if self._bytes >= MOST_BYTES:
+                self._flush((moments + 1) // 2, (products + 1) // 2)
+        elif moments + products >= MOST_TENSORS or self._bytes >= MOST_BYTES:
+            self.flush()
+
+    def _reduce_all(self, waiting: Sequence[DeferredMoments]) -> None:
+        ready = [one for one in waiting if one.is_unchanged() or self._note_change(one)]
+        for one, found in zip(ready, reduce_group(ready), strict=True):
+            habit = one.habit
+            if one.moments is None:
+                one.moments = found
+            elif not habit.tried:
+                habit.tried = True
+                habit.at_once = not _are_same(one.moments.values, found and found.values)
+        for one in waiting:
+            one.tensor = None
+
+    def _multiply_all(self, waiting: Sequence[DeferredProducts]) -> None:
+        ready = [one for one in waiting if one.is_unchanged() or self._note_change(one)]
+        for one, found in zip(ready, multiply_group(ready), strict=True):
+            habit = one.habit
+            if one.products is None:
+                one.products = (
+                    one.compute(one.whole, one.skip, one.branch) if found is None else found
+                )
+            elif not habit.tried:
+                habit.tried = True
+                habit.at_once = found is None or not _are_same(one.products, found)
+        for one in waiting:
+            one.release()
+
+    def _note_change(self, one: DeferredMoments | DeferredProducts) -> bool:
+        """Note that a tensor was overwritten before its group was due; return False."""
+        one.habit.at_once = True
+        if (one.moments if isinstance(one, DeferredMoments) else one.products) is None:
+            self._report(one.habit.name)
+        return False
+
+
+def _may_wait(tensor: Tensor) -> bool:
+    if not is_small(tensor):
+        return False
+    if tensor.grad_fn is None and tensor.requires_grad:
+        return False
+    if not tensor._is_view():
+        return True
+    # FSDP frees the memory of parameters after use, and fills it again.
+    base = tensor._base
+    return base is None or base.grad_fn is not None or not isinstance(base, torch.nn.Parameter)
+
+
+def _reduce(tensor: Tensor, axis: int | None, histogram: bool) -> Moments | None:
+    return reduce_group((TensorToReduce(tensor, axis, histogram),))[0]
+
+
+def _are_same(first: Any, second: Any) -> bool:
+    if isinstance(first, Tensor) and not first.is_cpu:
+        return True  # comparing would wait for the device
+    return np.array_equal(np.asarray(first), np.asarray(second), equal_nan=True)
+
+
+def _versions(*tensors: Tensor) -> tuple[int, ...]:
+    return tuple(number for one in tensors for number in (one._version, one.data_ptr()))

@@ -1,0 +1,133 @@
+"""Hooks on nodes of the autograd graph that read the gradients at a residual addition's input x.
+
+One hook before a node serves all additions that want its gradient. In a row of pre-norm blocks the
+gradient at the x of one block is also that of the sum of the block before, which its skip passes on
+as it is: two hooks an addition are enough, one before the sum and one where the branch reads x.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.graph import Node
+
+from gradflow.hooks.reduction.nested import values_of
+from gradflow.hooks.residual.junctions import Junction
+
+_Gradients = tuple[Tensor | None, ...]
+
+
+class NodeHooks:
+    """Collects what is to be called with the gradients that come to nodes, and registers it."""
+
+    def __init__(self) -> None:
+        self._before: dict[Node, list[Callable[[_Gradients], None]]] = {}
+
+    def before(self, node: Node, function: Callable[[_Gradients], None]) -> None:
+        """Call `function` with the gradients of the outputs of `node`."""
+        self._before.setdefault(node, []).append(function)
+
+    def register(self) -> None:
+        """Register one hook for each node."""
+        for node, functions in self._before.items():
+            node.register_prehook(functions[0] if len(functions) == 1 else _all_of(functions))
+        self._before.clear()
+
+
+class JunctionWatch:
+    """Calls `deliver` with the `products` at x, once a backward pass has computed the gradients.
+
+    `products` is `junctions.gradient_products`, or takes the same.
+
+    It is not called if the gradient of the skip or of the branch is missing, nor in passes that do
+    not belong to the step.
+    """
+
+    __slots__ = (
+        "_belongs",
+        "_branch",
+        "_deliver",
+        "_direct",
+        "_others",
+        "_products",
+        "_skip",
+        "_x",
+    )
+
+    def __init__(
+        self,
+        junction: Junction,
+        deliver: Callable[[Any], None],
+        belongs_to_step: Callable[[], bool],
+        products: Callable[[Tensor, Tensor, Tensor, Sequence[Tensor]], Any],
+        hooks: NodeHooks,
+    ) -> None:
+        self._deliver = deliver
+        self._belongs = belongs_to_step
+        self._products = products
+        self._skip: list[Tensor] = []
+        self._branch: list[Tensor] = []
+        self._others: list[Tensor] = []
+        self._direct = junction.is_direct
+        if junction.is_direct:
+            hooks.before(junction.addition, self._at_sum)
+        else:
+            self._collect(junction.skip_edges, self._skip)
+        self._collect(junction.branch_edges, self._branch)
+        self._collect(junction.other_edges, self._others)
+        node, self._x = junction.x
+        hooks.before(node, self._at_input)
+
+    def _collect(self, edges: Sequence[tuple[Node, int]], gradients: list[Tensor]) -> None:
+        """Append to `gradients` what nodes send over these of their inputs."""
+        belongs = self._belongs
+        for node, position in edges:
+
+            def at_edge(sent: _Gradients, _: _Gradients, position: int = position) -> None:
+                gradient = sent[position]
+                if gradient is not None and belongs():
+                    gradients.append(values_of(gradient)[0] if gradient.is_nested else gradient)
+
+            node.register_hook(at_edge)
+
+    def _at_sum(self, arrived: _Gradients) -> None:
+        gradient = arrived[0]
+        if gradient is not None and self._belongs():
+            self._skip.append(values_of(gradient)[0] if gradient.is_nested else gradient)
+
+    def _at_input(self, arrived: _Gradients) -> None:
+        if not self._belongs():
+            return
+        whole = arrived[self._x]
+        if whole is not None and self._skip and self._branch:
+            if whole.is_nested:
+                whole = values_of(whole)[0]
+            shape = whole.shape
+            # An operation may have read x in another shape.
+            skip, branch, others = (
+                [one if one.shape == shape else one.reshape(shape) for one in part]
+                for part in (self._skip, self._branch, self._others)
+            )
+            through_skip = _sum(skip)
+            if self._direct and through_skip.dtype != whole.dtype:
+                # As autograd converts it on the way to x.
+                if through_skip.is_complex() and not whole.is_complex():
+                    through_skip = through_skip.real
+                through_skip = through_skip.to(whole.dtype)
+            self._deliver(self._products(whole, through_skip, _sum(branch), others))
+        self._skip.clear()
+        self._branch.clear()
+        self._others.clear()
+
+
+def _all_of(functions: Sequence[Callable[[_Gradients], None]]) -> Callable[[_Gradients], None]:
+    def call_all(arrived: _Gradients) -> None:
+        for function in functions:
+            function(arrived)
+
+    return call_all
+
+
+def _sum(gradients: list[Tensor]) -> Tensor:
+    return gradients[0] if len(gradients) == 1 else torch.stack(gradients).sum(0)
