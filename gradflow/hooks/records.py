@@ -105,7 +105,10 @@ class StepRecord:
 
     def add_activation(self, layer: str, seen: Seen) -> None:
         """Add the moments of the output of `layer`."""
-        self._add(self.activations, layer, seen)
+        if layer not in self.activations:
+            self.activations[layer] = seen
+        else:
+            self._join(self.activations, layer, seen)
 
     def note_mode(self, layer: str, mode: str) -> None:
         """Note the mode in which `layer` ran, training or evaluation."""
@@ -115,7 +118,10 @@ class StepRecord:
         """Add the moments of the gradient that `layers` share; ignored once the step has ended."""
         if not self.closed:
             for layer in layers:
-                self._add(self.gradients, layer, seen)
+                if layer not in self.gradients:
+                    self.gradients[layer] = seen
+                else:
+                    self._join(self.gradients, layer, seen)
 
     def add_junction(self, layer: str, entry: JunctionRecord) -> JunctionRecord:
         """Add the junction of the block `layer`; return the record that takes its gradients."""
@@ -156,10 +162,8 @@ class StepRecord:
         for entry in self.junctions.values():
             entry.skip, entry.branch = known(entry.skip), known(entry.branch)
 
-    def _add(self, store: dict[str, Any], layer: str, seen: Seen) -> None:
-        if layer not in store:
-            store[layer] = seen
-        elif type(seen) is Moments and type(store[layer]) is Moments:
+    def _join(self, store: dict[str, Any], layer: str, seen: Seen) -> None:
+        if type(seen) is Moments and type(store[layer]) is Moments:
             store[layer] = store[layer].join(seen)
         else:
             self._joins.append(partial(_join, store, layer, seen))

@@ -1,5 +1,8 @@
 """What is known of the calls of a module: their names, and how their tensors are reduced."""
 
+from torch import Tensor, nn
+
+from gradflow.hooks.layers import channel_axis
 from gradflow.hooks.reduction.deferred import Habit
 
 
@@ -21,13 +24,19 @@ class LayerCall:
 
 
 class LayerCalls:
-    """The calls of a module, which is named `name` and has the role `role`."""
+    """The calls of a module, which is named `name` and has the role `role`.
 
-    __slots__ = ("_by_layer", "_count", "_in_order", "_pass", "name", "role")
+    Fields:
+        keeps_axis: whether its output has the channel axis of its input, if it has its shape.
+    """
+
+    __slots__ = ("_axes", "_by_layer", "_count", "_in_order", "_pass", "keeps_axis", "name", "role")
 
     def __init__(self, name: str, role: str) -> None:
         self.name = name
         self.role = role
+        self.keeps_axis = role in ("activation", "block", "other")
+        self._axes: dict[int, int | None] = {}
         self._pass = -1
         self._count = 0
         self._in_order: list[LayerCall] = []
@@ -43,6 +52,15 @@ class LayerCalls:
             layer = self.name if place == 0 else f"{self.name}#{place + 1}"
             self._in_order.append(self.named(layer))
         return self._in_order[place]
+
+    def axis(self, module: nn.Module, tensor: Tensor) -> int | None:
+        """Return the `channel_axis` of an output."""
+        if tensor.is_nested:
+            return channel_axis(module, tensor)
+        axes = tensor.dim()
+        if axes not in self._axes:
+            self._axes[axes] = channel_axis(module, tensor)
+        return self._axes[axes]
 
     def named(self, layer: str) -> LayerCall:
         """Return the call named `layer`."""

@@ -16,7 +16,7 @@ from torch.utils.hooks import RemovableHandle
 from gradflow.hooks.layers import LayerTable, layer_outputs
 from gradflow.hooks.observation.checkpointing import CallContext, in_backward
 from gradflow.hooks.observation.forward_passes import ForwardPasses, PendingPass
-from gradflow.hooks.observation.hook import Hook, ModuleHooks
+from gradflow.hooks.observation.hook import Hook, LayerHook, ModuleHooks
 from gradflow.hooks.observation.junction_observer import JunctionObserver
 from gradflow.hooks.observation.layer_calls import LayerCall, LayerCalls
 from gradflow.hooks.observation.outputs import Last, OutputReader
@@ -181,7 +181,7 @@ class LayerObserver:
         hook, roles = partial(Hook, self), {name: role for name, _, role in self._observed}
 
         def register(name: str, module: nn.Module) -> list[RemovableHandle]:
-            leaving = hook(partial(self._layer_returned, LayerCalls(name, roles[name])))
+            leaving = LayerHook(self, self._layer_returned, LayerCalls(name, roles[name]))
             return [module.register_forward_hook(leaving)]
 
         self._layer_hooks.keep_on(((name, one) for name, one, _ in self._observed), register)
@@ -245,7 +245,7 @@ class LayerObserver:
             self._layer_ran(calls, module, args, output)
             return
         call = calls.next(self._pass)
-        last = self._outputs.read(record, call, calls.role, module, output)
+        last = self._outputs.read(record, calls, call, module, output)
         if last is None:
             self.unobserved.note(calls.name, why_unreadable(output))
             return
@@ -272,7 +272,7 @@ class LayerObserver:
         for place, tensor in tensors:
             call = calls.named(first + place)
             if context.recorded:
-                last = self._output_ran(self.record, call, calls.role, module, args, tensor)
+                last = self._output_ran(self.record, calls, call, module, args, tensor)
                 if last is None:
                     self.unobserved.note(calls.name, why_unreadable(tensor))
                     continue
@@ -300,14 +300,14 @@ class LayerObserver:
     def _output_ran(
         self,
         step: StepRecord,
+        calls: LayerCalls,
         call: LayerCall,
-        role: str,
         module: nn.Module,
         args: Any,
         tensor: Tensor,
     ) -> Last | None:
         record = self._record_of_pass(step)
-        last = self._outputs.read(record, call, role, module, tensor)
+        last = self._outputs.read(record, calls, call, module, tensor)
         if last is not None:
             record.note_mode(call.layer, "training" if module.training else "evaluation")
             self.junctions.note_output(args, tensor, call.layer, last[2].moments)

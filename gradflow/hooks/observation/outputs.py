@@ -8,18 +8,14 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from gradflow.hooks.layers import channel_axis
 from gradflow.hooks.observation.forward_passes import PendingPass
-from gradflow.hooks.observation.layer_calls import LayerCall
+from gradflow.hooks.observation.layer_calls import LayerCall, LayerCalls
 from gradflow.hooks.observation.passes import BackwardPasses
 from gradflow.hooks.processes.layouts import WHOLE, Layout, Layouts
 from gradflow.hooks.processes.tensors import held_here
 from gradflow.hooks.records import Seen, StepRecord
 from gradflow.hooks.reduction.deferred import Reductions
 from gradflow.hooks.reduction.fused import Moments, moments_if_any
-
-# Layers that keep the channel axis of their input, if they keep its shape.
-_KEEPING = frozenset(("activation", "block", "other"))
 
 
 class ObservedOutput:
@@ -58,6 +54,7 @@ class ObservedOutput:
             self._arrived(self, gradient)
 
 
+_UNKNOWN = object()
 # An output, its version when it was read, and what is known of it.
 Last = tuple[Tensor, int, ObservedOutput]
 
@@ -76,6 +73,7 @@ class OutputReader:
     ) -> None:
         self._backward_passes = backward_passes
         self._layouts = layouts
+        self._shared = layouts.parts > 1
         self._reductions = reductions
         self._last: Sequence[Last] = ()
         self._leaf_handles: list[RemovableHandle] = []
@@ -95,15 +93,11 @@ class OutputReader:
         """Remember the outputs of a layer: the next layer may return the same tensors."""
         self._last = outputs
 
-    def is_last(self, tensor: Any) -> bool:
-        """Whether `tensor` is an output of the last layer."""
-        return any(last is tensor for last, _, _ in self._last)
-
     def read(
         self,
         record: StepRecord | PendingPass,
+        calls: LayerCalls,
         call: LayerCall,
-        role: str,
         module: nn.Module,
         tensor: Tensor,
     ) -> Last | None:
@@ -118,8 +112,10 @@ class OutputReader:
                 last[2].layers.append(call.layer)
                 record.add_activation(call.layer, last[2].moments)
                 return last
-        axis = self._axis(module, role, tensor)
-        layout = self._layouts.of(tensor)
+        axis = self._axis_of_last(tensor) if calls.keeps_axis else _UNKNOWN
+        if axis is _UNKNOWN:
+            axis = calls.axis(module, tensor)
+        layout = self._layouts.of(tensor) if self._shared else WHOLE
         if layout is WHOLE:
             held = tensor if type(tensor) is Tensor else held_here(tensor)
             seen = self._reductions.reduce(held, axis, record.histograms, call.outputs)
@@ -153,13 +149,13 @@ class OutputReader:
         hooks[RemovableHandle.next_id] = hook
         RemovableHandle.next_id += 1
 
-    def _axis(self, module: nn.Module, role: str, tensor: Tensor) -> int | None:
-        """Return the channel axis of `tensor`; a layer that keeps the shape keeps the axis."""
-        if role in _KEEPING and not tensor.is_nested:
+    def _axis_of_last(self, tensor: Tensor) -> Any:
+        """Return the channel axis of the last layer's output, if it has the shape of `tensor`."""
+        if not tensor.is_nested:
             for last, _, output in self._last:
                 if not last.is_nested and last.shape == tensor.shape:
                     return output.axis
-        return channel_axis(module, tensor)
+        return _UNKNOWN
 
     def _gradient_arrived(self, output: ObservedOutput, gradient: Tensor) -> None:
         if self._backward_passes.belongs_to_step():
@@ -175,7 +171,9 @@ class OutputReader:
         """
         record, axis = output.record, output.axis
         share, histogram = record.loss_share, record.histograms
-        layout = self._layouts.of_gradient(gradient, output.layout)
+        layout = output.layout
+        if self._shared:
+            layout = self._layouts.of_gradient(gradient, layout)
         if type(gradient) is not Tensor:
             gradient = held_here(gradient)
         if histogram and share != 1:

@@ -68,16 +68,19 @@ class BackwardPasses:
         task = torch._C._current_graph_task_id()
         if task == -1:
             return True
-        if task not in self._belongs:
-            fills = self._fills_gradients()
-            found = self._every_pass or fills
-            self._belongs[task] = found
-            self.counted += found
-            self.left_out += not found
-            then = self.on_filling() if fills and self.on_filling is not None else None
-            if then is not None:
-                call_after_pass(then)
-        return self._belongs[task]
+        known = self._belongs.get(task)
+        return self._find_out(task) if known is None else known
+
+    def _find_out(self, task: int) -> bool:
+        """Find out whether the pass `task`, which has just been noticed, belongs to the step."""
+        fills = self._fills_gradients()
+        self._belongs[task] = found = self._every_pass or fills
+        self.counted += found
+        self.left_out += not found
+        then = self.on_filling() if fills and self.on_filling is not None else None
+        if then is not None:
+            call_after_pass(then)
+        return found
 
     def summary(self) -> dict[str, int]:
         """Return the entry of `run.json` on backward passes."""

@@ -56,34 +56,37 @@ class DeferredMoments:
     """
 
     __slots__ = ("_address", "_version", "axis", "habit", "histogram", "moments", "tensor")
+    is_small = True
 
-    def __init__(self, tensor: Tensor | None, axis: int | None, histogram: bool, habit: Habit):
+    def __init__(self, tensor: Any, axis: int | None, histogram: bool, habit: Habit) -> None:
         self.tensor = tensor
         self.axis = axis
         self.histogram = histogram
         self.habit = habit
         self.moments: Moments | None = None
-        if tensor is not None:
-            self._version = tensor._version
-            self._address = tensor.data_ptr()
+        self._version = tensor._version
+        self._address = tensor.data_ptr()
 
     @property
     def size(self) -> int:
         """The bytes of the tensor."""
-        return 0 if self.tensor is None else self.tensor.nbytes
+        return int(self.tensor.nbytes)
 
     def is_unchanged(self) -> bool:
         """Whether the tensor is as it was when it was noted."""
         tensor = self.tensor
-        return (
-            tensor is not None
-            and tensor._version == self._version
-            and tensor.data_ptr() == self._address
-        )
+        return bool(tensor._version == self._version and tensor.data_ptr() == self._address)
 
 
 class DeferredProducts:
-    """The `cpu.junction_products` of gradients that wait; fields as in `DeferredMoments`."""
+    """The `cpu.junction_products` of gradients that wait.
+
+    Fields:
+        whole, skip, branch: the gradients, as in `groups.GradientsToMultiply`, until it is done.
+        habit: what is known of such gradients.
+        compute: what computes the products of those that cannot go with others.
+        products: [7], or None as in `DeferredMoments`.
+    """
 
     __slots__ = ("_versions", "branch", "compute", "habit", "products", "skip", "whole")
 
@@ -97,16 +100,27 @@ class DeferredProducts:
         self.habit = habit
         self.compute = compute
         self.products: Tensor | None = None
-        self._versions = _versions(*gradients)
+        self._versions = self._seen()
 
     @property
     def size(self) -> int:
         """The bytes of the gradients."""
-        return self.whole.nbytes + self.skip.nbytes + self.branch.nbytes
+        return 3 * self.whole.nbytes
 
     def is_unchanged(self) -> bool:
         """Whether the gradients are as they were when they were noted."""
-        return self._versions == _versions(self.whole, self.skip, self.branch)
+        return self._versions == self._seen()
+
+    def _seen(self) -> tuple[int, ...]:
+        whole, skip, branch = self.whole, self.skip, self.branch
+        return (
+            whole._version,
+            skip._version,
+            branch._version,
+            whole.data_ptr(),
+            skip.data_ptr(),
+            branch.data_ptr(),
+        )
 
     def release(self) -> None:
         """Let go of the gradients."""
@@ -114,7 +128,7 @@ class DeferredProducts:
 
 
 # Stands for a value that is missing, as one that waits does for one that is not known yet.
-MISSING = DeferredMoments(None, None, False, Habit(""))
+MISSING = DeferredMoments(torch.empty(0), None, False, Habit(""))
 
 
 class Reductions:
@@ -145,7 +159,9 @@ class Reductions:
             if waiting.moments is None:
                 return None
         self._moments.append(waiting)
-        self._count(tensor.nbytes)
+        self._bytes += tensor.nbytes
+        if self._trying or self._bytes >= MOST_BYTES or len(self._moments) >= MOST_TENSORS:
+            self._flush_if_due()
         return waiting
 
     def multiply(
@@ -156,13 +172,16 @@ class Reductions:
     ) -> DeferredProducts:
         """Return the products of the gradients at a residual addition, as `compute` does."""
         waiting = DeferredProducts(gradients, habit, compute)
-        can_wait = all(map(_may_wait, gradients)) and not habit.at_once
+        whole, skip, branch = gradients
+        can_wait = not habit.at_once and _may_wait(whole) and _may_wait(skip) and _may_wait(branch)
         if not (habit.tried and can_wait):
             self._trying |= can_wait
             waiting.products = compute(*gradients)
         if can_wait:
             self._products.append(waiting)
-            self._count(waiting.size)
+            self._bytes += waiting.size
+            if self._trying or self._bytes >= MOST_BYTES or len(self._products) >= MOST_TENSORS:
+                self._flush_if_due()
         else:
             waiting.release()
         return waiting
@@ -185,25 +204,21 @@ class Reductions:
             if second:
                 self._multiply_all(second)
 
-    def _count(self, size: int) -> None:
-        self._bytes += size
-        moments, products = len(self._moments), len(self._products)
-        if self._trying:
-            # The groups of later steps have fewer tensors, for those that cannot wait are left out.
-            if self._bytes >= MOST_BYTES:
-                self._flush((moments + 1) // 2, (products + 1) // 2)
-        elif moments + products >= MOST_TENSORS or self._bytes >= MOST_BYTES:
+    def _flush_if_due(self) -> None:
+        if not self._trying:
             self.flush()
+        elif self._bytes >= MOST_BYTES:
+            # The groups of later steps have fewer tensors, for those that cannot wait are left out.
+            self._flush((len(self._moments) + 1) // 2, (len(self._products) + 1) // 2)
 
     def _reduce_all(self, waiting: Sequence[DeferredMoments]) -> None:
         ready = [one for one in waiting if one.is_unchanged() or self._note_change(one)]
         for one, found in zip(ready, reduce_group(ready), strict=True):
-            habit = one.habit
             if one.moments is None:
                 one.moments = found
-            elif not habit.tried:
-                habit.tried = True
-                habit.at_once = not _are_same(one.moments.values, found and found.values)
+            elif not one.habit.tried:
+                one.habit.tried = True
+                one.habit.at_once = not _are_same(one.moments.values, found and found.values)
         for one in waiting:
             one.tensor = None
 
@@ -232,13 +247,10 @@ class Reductions:
 def _may_wait(tensor: Tensor) -> bool:
     if not is_small(tensor):
         return False
-    if tensor.grad_fn is None and tensor.requires_grad:
-        return False
-    if not tensor._is_view():
-        return True
-    # FSDP frees the memory of parameters after use, and fills it again.
-    base = tensor._base
-    return base is None or base.grad_fn is not None or not isinstance(base, torch.nn.Parameter)
+    if tensor._is_view():
+        # FSDP frees the memory of parameters after use, and fills it again.
+        return type(tensor._base) is Tensor
+    return tensor.grad_fn is not None or not tensor.requires_grad
 
 
 def _reduce(tensor: Tensor, axis: int | None, histogram: bool) -> Moments | None:
@@ -249,7 +261,3 @@ def _are_same(first: Any, second: Any) -> bool:
     if isinstance(first, Tensor) and not first.is_cpu:
         return True  # comparing would wait for the device
     return np.array_equal(np.asarray(first), np.asarray(second), equal_nan=True)
-
-
-def _versions(*tensors: Tensor) -> tuple[int, ...]:
-    return tuple(number for one in tensors for number in (one._version, one.data_ptr()))

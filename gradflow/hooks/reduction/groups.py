@@ -17,8 +17,9 @@ from gradflow.hooks.reduction import cpu, histograms
 from gradflow.hooks.reduction.fused import Moments, moments_if_any
 
 _ON_CPU = frozenset((torch.float32, torch.float64, torch.float16, torch.bfloat16))
-# (elements, channels, run, pieces, batch size, has channels), as `compiled` and `Moments` say
-_Geometry = tuple[int, int, int, int, int, bool]
+# Elements, channels, run and pieces, as `compiled` says; then batch size, and whether there are
+# channels, as `Moments` says.
+_Geometry = tuple[tuple[int, int, int, int], int, bool]
 
 
 class TensorToReduce(NamedTuple):
@@ -27,6 +28,11 @@ class TensorToReduce(NamedTuple):
     tensor: Tensor
     axis: int | None
     histogram: bool = False
+
+    @property
+    def is_small(self) -> bool:
+        """Whether one compiled call reduces it together with others."""
+        return is_small(self.tensor)
 
 
 class GradientsToMultiply(NamedTuple):
@@ -45,20 +51,25 @@ def reduce_group(items: Sequence[Any]) -> list[Moments | None]:
     found: list[Moments | None] = [None] * len(items)
     together: dict[tuple[torch.dtype, bool], list[int]] = {}
     for place, item in enumerate(items):
-        tensor = item.tensor
-        if is_small(tensor):
-            together.setdefault((tensor.dtype, item.histogram), []).append(place)
+        if item.is_small:
+            key = item.tensor.dtype, item.histogram
+            if key in together:
+                together[key].append(place)
+            else:
+                together[key] = [place]
         else:
-            found[place] = moments_if_any(tensor, item.axis, histogram=item.histogram)
+            found[place] = moments_if_any(item.tensor, item.axis, histogram=item.histogram)
     for (dtype, histogram), places in together.items():
-        group = [(items[place].tensor, items[place].axis) for place in places]
-        for place, seen in zip(places, _reduce_on_cpu(group, dtype, histogram), strict=True):
+        if len(places) == len(items):
+            return list(_reduce_on_cpu(items, dtype, histogram))
+        group = _reduce_on_cpu([items[place] for place in places], dtype, histogram)
+        for place, seen in zip(places, group, strict=True):
             found[place] = seen
     return found
 
 
 def multiply_group(items: Sequence[Any]) -> list[Tensor | None]:
-    """Return the `cpu.junction_products` [7] of each item, with the fields of its gradients.
+    """Return the `cpu.junction_products` [7] of each item: gradients that are all small.
 
     None for gradients that the compiled loops do not take.
     """
@@ -87,60 +98,63 @@ def is_small(tensor: Tensor) -> bool:
     return (
         type(tensor) is Tensor
         and tensor.is_cpu
-        and tensor.layout is torch.strided
         and tensor.dtype in _ON_CPU
         and 0 < tensor.numel() < cpu.MIN_SHARED_ELEMENTS
+        and tensor.layout is torch.strided
         and not tensor.is_neg()
         and cpu.loops_module() is not None
     )
 
 
-def _are_alike(*gradients: Tensor) -> bool:
-    first = gradients[0]
-    return all(
-        is_small(one)
-        and one.dtype is first.dtype
-        and one.shape == first.shape
-        and one.is_contiguous()
-        for one in gradients
+def _are_alike(first: Tensor, second: Tensor, third: Tensor) -> bool:
+    dtype, shape = first.dtype, first.shape
+    return (
+        second.dtype is dtype
+        and third.dtype is dtype
+        and second.shape == shape
+        and third.shape == shape
+        and first.is_contiguous()
+        and second.is_contiguous()
+        and third.is_contiguous()
     )
 
 
-@torch.no_grad()
-def _reduce_on_cpu(
-    group: Sequence[tuple[Tensor, int | None]], dtype: torch.dtype, histogram: bool
-) -> list[Moments]:
+def _reduce_on_cpu(items: Sequence[Any], dtype: torch.dtype, histogram: bool) -> list[Moments]:
     """Return the moments of small tensors of one dtype."""
     if dtype not in cpu.LAYOUTS:
-        group, dtype = [(tensor.float(), axis) for tensor, axis in group], torch.float32
+        items = [TensorToReduce(one.tensor.detach().float(), one.axis) for one in items]
+        dtype = torch.float32
     rows: list[int] = []
     geometries: list[_Geometry] = []
     kept: list[Tensor] = []  # until their memory has been read
-    for tensor, axis in group:
+    for item in items:
+        tensor, axis = item.tensor, item.axis
         if tensor.is_contiguous():
             geometry = _geometry(tensor.shape, axis)
+            rows.append(tensor.data_ptr())
         else:
-            ordered, place = cpu.in_memory_order(tensor, axis)
-            geometry = (*_geometry(ordered.shape, place)[:4], tensor.shape[0], axis is not None)
-            tensor = ordered  # noqa: PLW2901 - the same elements in the order of the memory
+            ordered, place = cpu.in_memory_order(tensor.detach(), axis)
+            geometry = (_geometry(ordered.shape, place)[0], tensor.shape[0], axis is not None)
+            rows.append(ordered.data_ptr())
             kept.append(ordered)
+        rows += geometry[0]
         geometries.append(geometry)
-        rows.append(tensor.data_ptr())
-        rows += geometry[:4]
     loops = cpu.group_loops(dtype)
-    results = np.empty(sum(3 * one[1] + 6 for one in geometries))
-    counts = np.zeros((len(group), 4, loops.exponents if histogram else 0), np.int64)
-    loops.reduce(np.array(rows, np.int64).reshape(-1, 5), loops.layout, counts, results)
+    table = np.array(rows, np.int64).reshape(-1, 5)
+    results = np.empty(3 * int(table[:, 2].sum()) + 6 * len(items))
+    counts = np.zeros((len(items), 4, loops.exponents if histogram else 0), np.int64)
+    loops.reduce(table, loops.layout, counts, results)
     found, end = [], 0
-    for place, (elements, channels, _, _, batch, has_channels) in enumerate(geometries):
+    for (elements, channels, _, _), batch, has_channels in geometries:
         begin, end = end, end + 3 * channels + 6
-        values = results[begin:end]
-        magnitudes = _magnitudes(group[place][0], values, counts[place]) if histogram else None
-        found.append(Moments(values, channels, elements, batch, has_channels, magnitudes))
+        found.append(Moments(results[begin:end], channels, elements, batch, has_channels))
+    if histogram:
+        for item, exponents, seen in zip(items, counts, found, strict=True):
+            seen.magnitudes = _magnitudes(item.tensor, seen.values, exponents)
     return found
 
 
-def _magnitudes(tensor: Tensor, values: np.ndarray, exponents: np.ndarray) -> Tensor:
+def _magnitudes(tensor: Tensor, values: Any, exponents: np.ndarray) -> Tensor:
     nans = int(tensor.isnan().sum()) if values[-1] else 0
     return histograms.from_exponents(exponents.sum(0), int(values[-2]), nans)
 
@@ -154,4 +168,4 @@ def _geometry(shape: torch.Size, axis: int | None) -> _Geometry:
         channels = shape[axis]
         run = cpu.BLOCK if channels == 1 else math.prod(shape[axis + 1 :])
     pieces = -(-elements // (channels if run == 1 else run))
-    return elements, channels, run, pieces, batch, axis is not None and bool(shape)
+    return (elements, channels, run, pieces), batch, axis is not None and bool(shape)

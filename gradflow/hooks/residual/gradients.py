@@ -104,18 +104,14 @@ class JunctionWatch:
             if whole.is_nested:
                 whole = values_of(whole)[0]
             shape = whole.shape
-            # An operation may have read x in another shape.
-            skip, branch, others = (
-                [one if one.shape == shape else one.reshape(shape) for one in part]
-                for part in (self._skip, self._branch, self._others)
-            )
-            through_skip = _sum(skip)
-            if self._direct and through_skip.dtype != whole.dtype:
+            skip, branch = _sum(self._skip, shape), _sum(self._branch, shape)
+            others = [_in_shape(one, shape) for one in self._others] if self._others else ()
+            if self._direct and skip.dtype is not whole.dtype:
                 # As autograd converts it on the way to x.
-                if through_skip.is_complex() and not whole.is_complex():
-                    through_skip = through_skip.real
-                through_skip = through_skip.to(whole.dtype)
-            self._deliver(self._products(whole, through_skip, _sum(branch), others))
+                if skip.is_complex() and not whole.is_complex():
+                    skip = skip.real
+                skip = skip.to(whole.dtype)
+            self._deliver(self._products(whole, skip, branch, others))
         self._skip.clear()
         self._branch.clear()
         self._others.clear()
@@ -129,5 +125,13 @@ def _all_of(functions: Sequence[Callable[[_Gradients], None]]) -> Callable[[_Gra
     return call_all
 
 
-def _sum(gradients: list[Tensor]) -> Tensor:
-    return gradients[0] if len(gradients) == 1 else torch.stack(gradients).sum(0)
+def _sum(gradients: list[Tensor], shape: torch.Size) -> Tensor:
+    first = _in_shape(gradients[0], shape)
+    if len(gradients) == 1:
+        return first
+    return torch.stack([_in_shape(one, shape) for one in gradients]).sum(0)
+
+
+def _in_shape(gradient: Tensor, shape: torch.Size) -> Tensor:
+    """Return a gradient in the shape of x, which an operation may have read in another one."""
+    return gradient if gradient.shape == shape else gradient.reshape(shape)

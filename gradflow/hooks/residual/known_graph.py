@@ -145,7 +145,7 @@ def _reads_as_expected(
     """Whether a node reads what is expected; puts the nodes that it reads in their places."""
     if len(given) != len(expected):
         return False
-    for (parent, output), (target, wanted, accumulator) in zip(given, expected, strict=True):
+    for (parent, output), (target, wanted, accumulator) in zip(given, expected, strict=False):
         if target >= 0:
             known = nodes[target]
             if output != wanted or (known is not None and known is not parent):
