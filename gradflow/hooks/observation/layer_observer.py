@@ -88,7 +88,8 @@ class LayerObserver:
         self._handles: list[RemovableHandle] = []
         self._pass = 0
         self._layouts = Layouts(parts)
-        self._reductions = Reductions(lambda name: report("overwritten", overwritten_message(name)))
+        self._report = report
+        self._reductions = Reductions()
         self.backward_passes.before_end = self._reductions.flush
         self._outputs = OutputReader(self.backward_passes, self._layouts, self._reductions)
         self.junctions = JunctionObserver(
@@ -152,6 +153,10 @@ class LayerObserver:
         self._forward_passes.forget()
         self.backward_passes.forget()
         self.forget()
+        if self._reductions.overwritten:
+            name, *_ = self._reductions.overwritten
+            self._reductions.overwritten.clear()
+            self._report("overwritten", overwritten_message(name))
 
     def forget(self) -> None:
         """Drop all data of the forward pass that has just run."""

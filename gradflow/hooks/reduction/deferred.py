@@ -134,11 +134,12 @@ MISSING = DeferredMoments(torch.empty(0), None, False, Habit(""))
 class Reductions:
     """Reduces tensors in groups.
 
-    `report` is called with the name of what was overwritten before its group was due.
+    Fields:
+        overwritten: the names of what was overwritten before its group was due, and is missing.
     """
 
-    def __init__(self, report: Callable[[str], None]) -> None:
-        self._report = report
+    def __init__(self) -> None:
+        self.overwritten: list[str] = []
         self._moments: list[DeferredMoments] = []
         self._products: list[DeferredProducts] = []
         self._bytes = 0
@@ -240,7 +241,7 @@ class Reductions:
         """Note that a tensor was overwritten before its group was due; return False."""
         one.habit.at_once = True
         if (one.moments if isinstance(one, DeferredMoments) else one.products) is None:
-            self._report(one.habit.name)
+            self.overwritten.append(one.habit.name)
         return False
 
 

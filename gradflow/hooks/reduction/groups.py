@@ -101,6 +101,7 @@ def is_small(tensor: Tensor) -> bool:
         and tensor.dtype in _ON_CPU
         and 0 < tensor.numel() < cpu.MIN_SHARED_ELEMENTS
         and tensor.layout is torch.strided
+        and not tensor.is_nested
         and not tensor.is_neg()
         and cpu.loops_module() is not None
     )
