@@ -53,9 +53,9 @@ class _Candidate:
 
     module: str
     entry: JunctionRecord
-    layers_on_skip: list[str]
-    on_views: list[_OnView]
-    merged_by: list[_OnView]
+    layers_on_skip: tuple[str, ...]
+    on_views: tuple[_OnView, ...]
+    merged_by: tuple[_OnView, ...]
     habit: Habit
     kept: JunctionRecord | PendingJunction | None = None
     part: Part = Part.WHOLE
@@ -246,18 +246,20 @@ class JunctionObserver:
     def _may_be_residual(self, junction: Junction, plan: _Plan) -> bool:
         if plan.modules[junction.place] is None:
             return False
-        return all(self._adds.get((plan.structure, place), True) for place in junction.on_views)
+        return not junction.on_views or all(
+            self._adds.get((plan.structure, place), True) for place in junction.on_views
+        )
 
     def _candidate(self, junction: Junction, plan: _Plan) -> _Candidate:
         module, structure = plan.modules[junction.place], plan.structure
         assert module is not None
         skip, branch = self._moments_of(junction.skip), self._moments_of(junction.branch)
         entry = JunctionRecord(junction.skip_type, skip, branch)
-        on_skip = [
-            self._outputs[node, 0][0] for node in junction.skip_nodes if (node, 0) in self._outputs
-        ]
-        on_views = [(structure, place) for place in junction.on_views]
-        merged_by = [(structure, place) for place in junction.merged_by]
+        on_skip = tuple(
+            [self._outputs[one, 0][0] for one in junction.skip_nodes if (one, 0) in self._outputs]
+        )
+        on_views = tuple([(structure, place) for place in junction.on_views])
+        merged_by = tuple([(structure, place) for place in junction.merged_by])
         habit = plan.habits[junction.place]
         return _Candidate(module, entry, on_skip, on_views, merged_by, habit)
 
@@ -305,8 +307,8 @@ class JunctionObserver:
         module = self._order.module_at(sequence)
         return module is not None and module not in self._order.cells
 
-    def _all_add(self, views: list[_OnView]) -> bool:
-        return all(self._adds.get(view, False) for view in views)
+    def _all_add(self, views: tuple[_OnView, ...]) -> bool:
+        return not views or all(self._adds.get(view, False) for view in views)
 
     def _products_at(
         self, junction: Junction, candidate: _Candidate

@@ -170,6 +170,8 @@ class LayerObserver:
 
     def _current_record(self) -> StepRecord | PendingPass | None:
         """Return the record that takes the running call, or None."""
+        if self._forward_passes.is_ordinary():
+            return self.record
         context = self._forward_passes.context()
         if context is None or not context.recorded or self.record is None:
             return None

@@ -112,7 +112,7 @@ class OutputReader:
                 last[2].layers.append(call.layer)
                 record.add_activation(call.layer, last[2].moments)
                 return last
-        axis = self._axis_of_last(tensor) if calls.keeps_axis else _UNKNOWN
+        axis: Any = self._axis_of_last(tensor) if calls.keeps_axis else _UNKNOWN
         if axis is _UNKNOWN:
             axis = calls.axis(module, tensor)
         layout = self._layouts.of(tensor) if self._shared else WHOLE

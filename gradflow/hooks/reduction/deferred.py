@@ -75,7 +75,7 @@ class DeferredMoments:
     def is_unchanged(self) -> bool:
         """Whether the tensor is as it was when it was noted."""
         tensor = self.tensor
-        return bool(tensor._version == self._version and tensor.data_ptr() == self._address)
+        return tensor._version == self._version and tensor.data_ptr() == self._address  # type: ignore[no-any-return]
 
 
 class DeferredProducts:
@@ -199,7 +199,8 @@ class Reductions:
             first, second = self._moments[:moments], self._products[:products]
             # Another thread may add to the end of the lists meanwhile.
             del self._moments[:moments], self._products[:products]
-            self._bytes = sum(one.size for one in (*self._moments, *self._products))
+            self._bytes = sum(one.size for one in self._moments)
+            self._bytes += sum(one.size for one in self._products)
             if first:
                 self._reduce_all(first)
             if second:

@@ -75,7 +75,8 @@ class JunctionWatch:
         else:
             self._collect(junction.skip_edges, self._skip)
         self._collect(junction.branch_edges, self._branch)
-        self._collect(junction.other_edges, self._others)
+        if junction.other_edges:
+            self._collect(junction.other_edges, self._others)
         node, self._x = junction.x
         hooks.before(node, self._at_input)
 
