@@ -1,6 +1,6 @@
 """The record of one step, and its conversion to the columns of the recorded tables."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gradflow.hooks.parameter_table import ParameterTable, to_array
 from gradflow.hooks.reduction import histograms
 from gradflow.hooks.reduction.deferred import MISSING, DeferredMoments
 from gradflow.hooks.reduction.fused import Moments, to_statistics
@@ -77,7 +78,7 @@ class StepRecord:
 
     Several forward and backward passes within a step count as one batch. `histograms` says whether
     magnitudes are counted in this step; `loss_share` is the factor of the loss in that of all
-    processes together.
+    processes together; `in_turns`, that `parameters` are only those whose turn it was.
     """
 
     epoch: int
@@ -87,7 +88,8 @@ class StepRecord:
     activations: dict[str, Any] = field(default_factory=dict)  # Moments, deferred until `finish`
     gradients: dict[str, Any] = field(default_factory=dict)
     junctions: dict[str, JunctionRecord] = field(default_factory=dict)
-    parameters: dict[str, dict[str, Tensor | float]] = field(default_factory=dict)
+    parameters: Mapping[str, dict[str, Tensor | float]] = field(default_factory=dict)
+    in_turns: bool = False
     updated_by: dict[str, UpdatedBy] = field(default_factory=dict)
     scale: Tensor | None = None
     parameter_scale: Tensor | None = None
@@ -243,7 +245,13 @@ def _histogram_columns(groups: list[tuple[StepRecord, dict[str, Moments]]]) -> C
 
 
 def _parameter_columns(records: list[StepRecord]) -> Columns:
-    rows = [(r, name, values) for r in records for name, values in r.parameters.items()]
+    tables = [ParameterTable.of(record.parameters) for record in records]
+    places = [table.rows() for table in tables]
+    rows = [
+        (record, table.names[place])
+        for record, table, chosen in zip(records, tables, places, strict=True)
+        for place in chosen.tolist()
+    ]
     if not rows:
         return {}
     names = (
@@ -254,9 +262,14 @@ def _parameter_columns(records: list[StepRecord]) -> Columns:
         "gradient_cosine",
     )
     columns: Columns = {
-        **_keys([r for r, _, _ in rows]),
-        "parameter": _array([name for _, name, _ in rows], dtype=object),
-        **{name: _gather([values.get(name) for _, _, values in rows]) for name in names},
+        **_keys([r for r, _ in rows]),
+        "parameter": _array([name for _, name in rows], dtype=object),
+        **{
+            name: to_array(
+                [table.numbers(name, at) for table, at in zip(tables, places, strict=True)]
+            )
+            for name in names
+        },
     }
     weight, update = columns["weight_norm"], columns["update_norm"]
     # Missing values: a zero parameter has no ratio, and a zero gradient has no direction.
@@ -265,7 +278,7 @@ def _parameter_columns(records: list[StepRecord]) -> Columns:
     )
     columns["clipping_factor"] = np.ma.masked_all(len(rows))  # once the norms are unscaled
     columns["gradient_cosine"] = np.ma.masked_invalid(columns["gradient_cosine"])
-    columns |= _updated_by_columns([r.updated_by.get(name) for r, name, _ in rows])
+    columns |= _updated_by_columns([r.updated_by.get(name) for r, name in rows])
     return {quantity.name: columns[quantity.name] for quantity in TABLES["parameters"].columns}
 
 

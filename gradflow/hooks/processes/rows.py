@@ -45,6 +45,7 @@ class OwnRow:
 
     def __init__(self, record: StepRecord, counts: dict[str, bool], loss_share: float) -> None:
         self._record = record
+        self._parameters = record.parameters = dict(record.parameters)
         self._moments = _moments_by_key(record, loss_share)
         self._products = _junction_products(record)
         self._norms = SplitNorms(record.parameters, counts)
@@ -91,7 +92,7 @@ class OwnRow:
         self._norms.put(torch.stack([one.squares for one in seen]).sum(0).tolist(), len(seen))
         for name in self._same.differing([one.same for one in seen]):
             left_out.add(name, Part.WHOLE)
-            del self._record.parameters[name]
+            del self._parameters[name]
         return left_out
 
     def _read(self, row: Tensor) -> "_Seen":

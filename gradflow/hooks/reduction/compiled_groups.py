@@ -6,20 +6,10 @@ have the same bits as if it were reduced alone. Import this module through
 """
 
 import numpy as np
-from numba import carray, njit, types  # type: ignore[attr-defined]
-from numba.extending import intrinsic
+from numba import carray, njit  # type: ignore[attr-defined]
 
 from gradflow.hooks.reduction import compiled
-
-
-@intrinsic
-def pointer(typing_context, address):
-    """Return the pointer to `address`, an int64."""
-
-    def generate(context, builder, signature, arguments):
-        return builder.inttoptr(arguments[0], context.get_value_type(types.voidptr))
-
-    return types.voidptr(address), generate
+from gradflow.hooks.reduction.addresses import pointer
 
 
 @njit(nogil=True, cache=True)

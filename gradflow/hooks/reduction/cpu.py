@@ -75,6 +75,25 @@ def threads_module() -> ModuleType | None:
     return module
 
 
+@cache
+def addresses_module() -> ModuleType | None:
+    """Return the module that reads many tensors in one call, or None if it does not work here."""
+    if loops_module() is None:
+        return None
+    try:
+        module = import_module("gradflow.hooks.reduction.addresses")
+        for dtype in _LAYOUTS:
+            x, y = torch.arange(64, dtype=dtype), torch.arange(1, 65, dtype=dtype)
+            table = np.array([[x.data_ptr(), y.data_ptr(), 64]])
+            sums = np.zeros((1, module.SUMS))
+            module.run("inner_products", x.numpy().dtype, table, sums)
+            if sums.tolist() != [[85344.0, 87360.0, 89440.0]]:
+                return None
+    except Exception:  # on any failure, each tensor is read alone
+        return None
+    return module
+
+
 def _try_out(module: ModuleType) -> None:
     """Compile or load every loop for both dtypes, so that none fails later."""
     for dtype, (_, layout) in LAYOUTS.items():
@@ -106,6 +125,19 @@ def _is_supported(x: Tensor) -> bool:
 
 def _flat_arrays(tensors: Sequence[Tensor]) -> list[np.ndarray] | None:
     """Return the elements of each tensor in memory order; None unless all are dense and alike."""
+    ordered = _in_one_order(tensors)
+    return None if ordered is None else [x.reshape(-1).numpy() for x in ordered]
+
+
+def are_in_one_order(tensors: Sequence[Tensor]) -> bool:
+    """Whether tensors are dense and alike, so that their elements in memory order belong together.
+
+    Those elements are what the loops read."""
+    return _in_one_order(tensors) is not None
+
+
+def _in_one_order(tensors: Sequence[Tensor]) -> Sequence[Tensor] | None:
+    """Return the tensors with their axes in memory order; None unless all are dense and alike."""
     first = tensors[0]
     if any(x.shape != first.shape or x.dtype != first.dtype for x in tensors):
         return None
@@ -114,7 +146,7 @@ def _flat_arrays(tensors: Sequence[Tensor]) -> list[np.ndarray] | None:
         tensors = [x.permute(order) for x in tensors]
         if not all(x.is_contiguous() for x in tensors):
             return None
-    return [x.reshape(-1).numpy() for x in tensors]
+    return tensors
 
 
 def reduce(
@@ -271,3 +303,8 @@ def _thread_count(pieces: int, elements: int) -> int:
         return 1
     wanted = min(torch.get_num_threads(), pieces)
     return wanted if wanted > 1 and threads_module() is not None else 1
+
+
+def thread_count(elements: int) -> int:
+    """Return how many threads share the elements of one or several tensors."""
+    return _thread_count(elements, elements)

@@ -13,12 +13,10 @@ repeated with the same number of threads.
 import ctypes
 
 import numpy as np
-from llvmlite import ir
 from numba import carray, cfunc, njit, types  # type: ignore[attr-defined]
-from numba.extending import intrinsic
 
-from gradflow.hooks.reduction import compiled
-from gradflow.hooks.reduction.compiled_groups import pointer
+from gradflow.hooks.reduction import addresses, compiled
+from gradflow.hooks.reduction.addresses import fetch_and_increment, pointer
 
 # How many sums each loop returns, by name of the loop.
 SUM_COUNTS = {
@@ -55,17 +53,6 @@ FIELDS = (
 )
 
 
-@intrinsic
-def _fetch_and_increment(typing_context, address):
-    """Atomically increase the int64 at `address` by one; return its previous value."""
-
-    def generate(context, builder, signature, arguments):
-        pointer = builder.inttoptr(arguments[0], ir.PointerType(ir.IntType(64)))
-        return builder.atomic_rmw("add", pointer, ir.Constant(ir.IntType(64), 1), "monotonic")
-
-    return types.int64(address), generate
-
-
 @njit(nogil=True, cache=True)
 def _sum_share(loop, x, y, z, results):
     """Run one share of a loop that returns sums."""
@@ -96,7 +83,7 @@ def _run_shares(task, floating, integer):
     at_x, at_y, at_z, at_layout, at_counts, at_sums, at_results, at_extremes = task[8:16]
     x = carray(pointer(at_x), (size,), floating)
     while True:
-        share = _fetch_and_increment(next_share)
+        share = fetch_and_increment(next_share)
         if share >= shares:
             return
         first = pieces * share // shares
@@ -148,3 +135,12 @@ def run_task(dtype: np.dtype, threads: int, **fields: int | np.ndarray) -> None:
     for name, value in given.items():
         task[FIELDS.index(name)] = value.ctypes.data if isinstance(value, np.ndarray) else value
     _parallel(_FUNCTIONS[dtype].address, task.ctypes.data, threads, 0)
+
+
+def run_lines(
+    loop: str, dtype: np.dtype, table: np.ndarray, sums: np.ndarray, threads: int
+) -> None:
+    """Run `addresses.run` in `threads` threads; each takes lines until none is left."""
+    counter = np.zeros(1, np.int64)
+    task = addresses.task_for(loop, table, sums, counter)
+    _parallel(addresses.TAKE[dtype].address, task.ctypes.data, threads, 0)

@@ -6,9 +6,9 @@ gradient within the pass, because a hook on it makes the update, has its gradien
 arrives: by a hook that runs before those of the user.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from operator import attrgetter
 
 import torch
 from torch import Tensor
@@ -16,22 +16,27 @@ from torch.nn import Parameter
 from torch.utils.hooks import RemovableHandle
 
 from gradflow.hooks.after_pass import call_after_pass
+from gradflow.hooks.parameter_table import Numbers
 from gradflow.hooks.processes.tensors import is_sharded
-from gradflow.hooks.reduction import cpu
-from gradflow.hooks.reduction.by_torch import sum_dtype
-from gradflow.hooks.updates.previous_gradients import dense_gradient, norm_of
+from gradflow.hooks.updates.known import Trained
+from gradflow.hooks.updates.many import Loop, dense_gradient, norm_of, norms
+
+_GRADIENT = attrgetter("grad")
+_HOOKS = attrgetter("_backward_hooks", "_post_accumulate_grad_hooks")
 
 
 class BackwardGradients:
-    """Holds the norms of the step under way.
+    """Reads the gradients of the step under way.
 
     `is_wanted` says whether a gradient that now arrives is to be read, by the parameter's name.
     `on_arrival` is called with name and parameter, before a hook of the user can make the update.
 
     Fields:
         on_pass: called within each pass; what it returns is called when the pass has ended.
-        norms: by parameter, as the last backward pass of the step has left its gradient.
-        taken: the parameters whose gradient was gone again when that pass ended.
+        put: called with names and the norms of their gradients, as a backward pass left them.
+        drop: called with the names of parameters whose norms no longer hold: the gradients were
+            zeroed after an earlier pass.
+        taken: the parameters whose gradient was gone again when the last pass ended.
         missed: the parameters whose gradients have come and gone unseen, in any step.
     """
 
@@ -39,7 +44,8 @@ class BackwardGradients:
         self, is_wanted: Callable[[str], bool], on_arrival: Callable[[str, Tensor], None]
     ) -> None:
         self.on_pass: Callable[[], Callable[[], None] | None] = lambda: None
-        self.norms: dict[str, Tensor | float] = {}
+        self.put: Callable[[Sequence[str], Numbers], None] = lambda names, norms: None
+        self.drop: Callable[[AbstractSet[str]], None] = lambda names: None
         self.taken: set[str] = set()
         self.missed: set[str] = set()
         self._is_wanted = is_wanted
@@ -49,21 +55,30 @@ class BackwardGradients:
         self._pass_noticed = -1
         self._loose: set[str] = set()
         self._hooks: dict[str, tuple[Parameter, RemovableHandle]] = {}
+        self._followed: Trained | None = None
+        self._square_sums = Loop("square_sum")
 
     def begin_step(self) -> None:
-        """Forget the norms of the step before."""
-        self.norms = {}
+        """Forget what the step before has left."""
         self.taken = set()
         self._arrived = set()
         self._reading = False
 
-    def follow_arrivals(self, parameters: Mapping[str, Parameter]) -> None:
+    def follow_arrivals(self, trained: Trained) -> None:
         """Notice passes in this step, and read as they arrive the gradients that may not last.
 
         These are of parameters with hooks, and of those seen without a gradient after a pass.
         """
         self._reading = True
-        for name, parameter in parameters.items():
+        if trained is self._followed and not self.missed:
+            # All have our hook: who else has one?
+            for name, (before, after) in zip(
+                trained.names, map(_HOOKS, trained.tensors), strict=True
+            ):
+                if before or (after and len(after) > (name in self._hooks)):
+                    self._loose.add(name)
+            return
+        for name, parameter in trained.by_name.items():
             known = self._hooks.get(name)
             if known is not None and known[0] is not parameter:
                 self._remove_hook(name)
@@ -74,23 +89,23 @@ class BackwardGradients:
                 continue  # autograd fills another tensor
             if known is None:
                 self._hooks[name] = (parameter, self._hook_on(name, parameter))
+        self._followed = trained
 
     def pass_ended(self, parameters: Mapping[str, Parameter]) -> None:
         """Read the gradients of `parameters` after a backward pass."""
-        present = {name: one.grad for name, one in parameters.items() if one.grad is not None}
-        found = norms_of([dense_gradient(gradient) for gradient in present.values()])
-        self.norms |= dict(zip(present, found, strict=True))
-        absent = parameters.keys() - present.keys()
-        self.taken = (self.taken - present.keys()) | (absent & self._arrived)
+        gradients = list(map(_GRADIENT, parameters.values()))
+        present = [name for name, one in zip(parameters, gradients, strict=True) if one is not None]
+        tensors = [one for one in gradients if one is not None]
+        if present:
+            self.put(present, norms_of(tensors, self._square_sums))
+        absent = parameters.keys() - set(present)
+        self.taken = (self.taken - set(present)) | (absent & self._arrived)
         self.missed |= absent - self._loose
-        for name in absent - self.taken:
-            self.norms.pop(name, None)  # it was zeroed after an earlier pass
+        self.drop(absent - self.taken)
         self._arrived.clear()
 
     def keep_only(self, names: AbstractSet[str]) -> None:
         """Forget the parameters that the model no longer has: those not among `names`."""
-        for name in self.norms.keys() - names:
-            del self.norms[name]
         for name in self._hooks.keys() - names:
             self._remove_hook(name)
         self.taken &= names
@@ -103,6 +118,7 @@ class BackwardGradients:
 
     def _remove_hook(self, name: str) -> None:
         self._loose.discard(name)
+        self._followed = None
         if name in self._hooks:
             self._hooks.pop(name)[1].remove()
 
@@ -112,7 +128,9 @@ class BackwardGradients:
                 return
             self._notice_pass()
             if name in self._loose and parameter.grad is not None and self._is_wanted(name):
-                self.norms[name] = norm_of(dense_gradient(parameter.grad))
+                numbers = Numbers(1)
+                numbers.put_each([0], [norm_of(dense_gradient(parameter.grad))])
+                self.put([name], numbers)
                 self._arrived.add(name)
                 self._on_arrival(name, parameter)
 
@@ -132,21 +150,12 @@ class BackwardGradients:
                 call_after_pass(then)
 
 
-def norms_of(tensors: Sequence[Tensor]) -> list[Tensor | float]:
-    """Return the L2 norm of each tensor, as `norm_of` does, with few calls on a device."""
-    found: list[Tensor | float | None] = [None] * len(tensors)
-    groups: dict[tuple[torch.device, torch.dtype], list[int]] = defaultdict(list)
-    for place, tensor in enumerate(tensors):
-        if tensor.device.type == "cpu" and cpu.loops_module() is not None:
-            found[place] = norm_of(tensor)
-        else:
-            groups[tensor.device, tensor.dtype].append(place)
-    for places in groups.values():
-        group = [tensors[place] for place in places]
-        norms = torch._foreach_norm(group, 2, dtype=sum_dtype(group[0]))
-        for place, norm in zip(places, norms, strict=True):
-            found[place] = norm
-    return [one for one in found if one is not None]
+def norms_of(tensors: Sequence[Tensor], loop: Loop | None = None) -> Numbers:
+    """Return the L2 norm of each gradient, as `norm_of` does, in few calls.
+
+    `loop` is one over sums of squares that has read such gradients before.
+    """
+    return norms(loop or Loop("square_sum"), tensors, dense_gradient)
 
 
 def _has_hooks(parameter: Parameter, ours: RemovableHandle | None) -> bool:

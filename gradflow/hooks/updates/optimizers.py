@@ -109,20 +109,17 @@ class Optimizers:
                 self._on_gradients(self._names_for(index))
             self._has_stepped(index)
 
-    def updated_by(self) -> dict[str, UpdatedBy]:
-        """Where each parameter of the model is updated, by its name."""
+    def updated_by(self, parameters: Mapping[str, torch.Tensor]) -> dict[str, UpdatedBy]:
+        """Where each of `parameters` is updated, by its name."""
         found: dict[int, UpdatedBy] = {}
         for index in range(len(self._chains)):
             # A scheduler may have changed the rate of one that has stepped, before the step ends.
             places = self._places[index] if index in self._places else self._places_of(index)
-            for here, parameters in places:
-                for parameter in parameters:
+            for here, updated in places:
+                for parameter in updated:
                     found.setdefault(id(parameter), here)
         nowhere = UpdatedBy(NO_OPTIMIZER)
-        return {
-            name: found.get(id(parameter), nowhere)
-            for name, parameter in named_parameters(self._model)
-        }
+        return {name: found.get(id(parameter), nowhere) for name, parameter in parameters.items()}
 
     def _places_of(self, index: int) -> list[Place]:
         """The groups of an optimizer with their learning rates at present."""

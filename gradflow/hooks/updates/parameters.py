@@ -3,31 +3,28 @@
 Which parameters there are is looked up again in every recorded step: models grow, and shrink.
 Two things are kept between steps, each as large as the model: a copy of the weights, once a step
 was recorded, and the previous gradients, if the next step is recorded too and needs
-them for the cosine.
+them for the cosine. If parameters are measured in turns, both are those of the turn alone.
 """
 
-import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
-from torch.nn.parameter import is_lazy
 
-from gradflow.hooks.processes.tensors import is_sharded, local_part
-from gradflow.hooks.reduction import cpu
-from gradflow.hooks.reduction.fused import safe_norm
-from gradflow.hooks.updates.backward_gradients import BackwardGradients
-from gradflow.hooks.updates.previous_gradients import (
-    PreviousGradients,
-    are_alike,
-    dense_gradient,
-    norm_of,
-)
-from gradflow.hooks.wrappers import named_parameters
+from gradflow.hooks.parameter_table import Numbers, ParameterTable
+from gradflow.hooks.processes.tensors import local_part
+from gradflow.hooks.updates.backward_gradients import BackwardGradients, norms_of
+from gradflow.hooks.updates.kept_weights import KeptWeights
+from gradflow.hooks.updates.known import KnownParameters
+from gradflow.hooks.updates.many import Loop
+from gradflow.hooks.updates.previous_gradients import PreviousGradients
+from gradflow.hooks.updates.turns import Turns
 
-ParameterValues = dict[str, dict[str, Tensor | float]]
+# What an optimizer's step is measured anew from.
+_OF_UPDATE = ("weight_norm", "gradient_norm", "gradient_cosine", "previous_gradient_norm")
 
 
 class ParameterRecorder:
@@ -39,6 +36,7 @@ class ParameterRecorder:
     also if the step is not recorded. Nothing is read back from a device other than the CPU.
 
     `is_recording` says whether what happens now belongs to a recorded step; by default it does.
+    With `every`, a recorded step measures one parameter in so many: those whose turn it is.
 
     Fields:
         backward: the gradients as backward leaves them.
@@ -46,62 +44,77 @@ class ParameterRecorder:
             could be read.
     """
 
-    def __init__(self, model: nn.Module, is_recording: Callable[[], bool] = lambda: True) -> None:
-        self._model = model
-        self._all = dict(named_parameters(model))
-        self._sharded = {name for name, parameter in self._all.items() if is_sharded(parameter)}
+    def __init__(
+        self,
+        model: nn.Module,
+        is_recording: Callable[[], bool] = lambda: True,
+        every: int = 1,
+    ) -> None:
+        self._known = KnownParameters(model)
+        self._turns = Turns(every, self._known.all)
+        self._table = self._new_table()
         self.backward = BackwardGradients(
-            lambda name: name not in self._measured and is_recording(), self._keep_weight_of
+            lambda name: name not in self._measured and self._turns.is_now(name) and is_recording(),
+            self._keep_weight_of,
         )
+        self.backward.put = self._put_backward_norms
+        self.backward.drop = self._drop_backward_norms
         self.gradients_were_missed = False
-        self._weights: dict[str, Tensor] = {}
-        self._kept: set[str] = set()
-        self._previous = PreviousGradients()
-        self._values: ParameterValues = {}
+        self._weights = KeptWeights()
+        self._previous = PreviousGradients(in_turns=every > 1)
         self._measured: set[str] = set()
-
-    @property
-    def _parameters(self) -> dict[str, Parameter]:
-        """The parameters trained now: a training loop may freeze and unfreeze layers."""
-        return {name: one for name, one in self._all.items() if _is_trained(one)}
+        self._others = Loop("square_sum")
 
     @property
     def names(self) -> dict[str, Parameter]:
         """All parameters known, by name."""
-        return self._all
+        return self._known.all
+
+    @property
+    def in_turns(self) -> bool:
+        """Whether a step measures only some of the parameters."""
+        return self._turns.every > 1
 
     def look_up(self) -> None:
         """Look up which parameters the model has now; only in recorded steps."""
-        # FSDP2 has other tensors in place of its shards while the model runs.
-        if not self._sharded:
-            self._all = dict(named_parameters(self._model))
-            for name in self._weights.keys() - self._all.keys():
-                del self._weights[name]
-            for name in self._values.keys() - self._all.keys():
-                del self._values[name]
-            self._kept &= self._all.keys()
-            self.backward.keep_only(self._all.keys())
+        if self._known.look_up():
+            names = self._known.all.keys()
+            self._weights.forget_all_but(names)
+            self.backward.keep_only(names)
+            self._turns.look_up(self._known.all)
+            self._table = self._table.with_names(self._known.names, self._known.places)
 
     def follow_arrivals(self) -> None:
         """Have gradients that do not last read as they arrive, before a pass of a recorded step."""
-        self.backward.follow_arrivals(self._parameters)
+        self.backward.follow_arrivals(self._known.trained())
 
     @torch.no_grad()
     def pass_ended(self) -> None:
         """Measure the gradients that a backward pass has left, but for those received already."""
         self.look_up()
-        left = {name: one for name, one in self._parameters.items() if name not in self._measured}
+        trained = self._known.trained()
+        now = self._turns.now(trained).by_name
+        left = now
+        if self._measured:
+            left = {name: one for name, one in now.items() if name not in self._measured}
         self.backward.pass_ended(left)
-        self.gradients_were_missed = bool(left) and not self.backward.norms
+        self.gradients_were_missed = (
+            bool(left)
+            and not self._table.has_any("backward_gradient_norm")
+            # Those whose turn it is may be out of use.
+            and not (self.in_turns and any(one.grad is not None for one in trained.tensors))
+        )
 
     @torch.no_grad()
     def begin_update(self, *, record: bool, keep_weights: bool) -> None:
         """Measure the weights if the step is recorded, and keep them if an update will follow."""
         # Those whose gradients were taken within the backward pass have had their update already.
-        updated = self.backward.taken if record else ()
-        self._values = {name: row for name, row in self._values.items() if name in updated}
+        updated = self.backward.taken if record else set()
+        self._table.forget_all_but(updated, _OF_UPDATE)
         self._measured = set()
-        self._kept &= self._values.keys()
+        self._weights.names.intersection_update(
+            {name for name in updated if self._table.has("weight_norm", name)}
+        )
         if record:
             self.look_up()
             self.measure_weights(keep=keep_weights)
@@ -109,9 +122,16 @@ class ParameterRecorder:
     @torch.no_grad()
     def measure_weights(self, *, keep: bool) -> None:
         """Measure the weights of the parameters that have not been measured in this step."""
-        for name, parameter in self._parameters.items():
-            if name not in self._values:
-                self._values[name] = {"weight_norm": self._weight_norm(name, parameter, keep)}
+        now = self._turns.now(self._known.trained())
+        names: Sequence[str] = now.names
+        tensors: Sequence[Parameter] = now.tensors
+        if self._table.has_any("weight_norm"):
+            names = [name for name in names if not self._table.has("weight_norm", name)]
+            tensors = [now.by_name[name] for name in names]
+        if self.in_turns:
+            self._weights.forget_all_but(set(names) | self._weights.names)
+        measured = self._weights.keep(names, tensors) if keep else self._weights.norms(tensors)
+        self._table.put("weight_norm", names, measured)
 
     @torch.no_grad()
     def measure_gradients(
@@ -121,105 +141,101 @@ class ParameterRecorder:
 
         `keep_gradients` keeps them for their cosine with those of the next step.
         """
-        chosen = {
-            name: self._all[name]
-            for name in (self._all if names is None else names)
-            if name not in self._measured and name in self._all and _is_trained(self._all[name])
-        }
+        trained = self._known.trained()
+        chosen: Mapping[str, Parameter] = trained.by_name
+        if names is not None or self._measured:
+            chosen = {
+                name: one
+                for name, one in trained.by_name.items()
+                if name not in self._measured and (names is None or name in names)
+            }
         if not self._measured:
-            trained = chosen if names is None else self._parameters
-            self._previous.begin_step(trained)
+            begun = chosen if names is None else trained.by_name
+            self._previous.begin_step(begun)
             if record and names is not None:
-                self._measure_for_now(trained, chosen)
+                self._measure_for_now(begun, chosen)
         self._measured |= chosen.keys()
-        measured = self._previous.measure(chosen, compare=record, keep=keep_gradients)
-        for name, (norm, cosine, previous_norm) in measured.items() if record else ():
-            row = self._values.setdefault(name, {})
-            row["gradient_norm"] = norm
-            if cosine is not None:
-                row["gradient_cosine"] = cosine
-            if previous_norm is not None and name in self._sharded:
-                row["previous_gradient_norm"] = previous_norm
+        if not self.in_turns:
+            found = self._previous.measure(chosen, compare=record, keep=keep_gradients)
+        else:
+            now, following = self._turns.now_and_next(chosen, record=record)
+            found = self._previous.measure(now, compare=record, keep=False)
+            self._previous.measure(following, compare=False, keep=keep_gradients)
+        if record:
+            self._table.put("gradient_norm", found.names, found.norms)
+            self._table.put("gradient_cosine", found.names, found.cosines)
+            if self._known.sharded:
+                self._table.put("previous_gradient_norm", found.names, found.previous_norms)
 
     def let_go_of_gradients(self) -> None:
         """Keep no gradient of an earlier step: neither this step nor the next one is recorded."""
         self._previous.let_go()
 
     @torch.no_grad()
-    def _keep_weight_of(self, name: str, parameter: Tensor) -> None:
-        """Measure a weight when its first gradient arrives: a hook may be about to change it."""
-        if name not in self._values:
-            self._values[name] = {"weight_norm": self._weight_norm(name, parameter, keep=True)}
-
-    def _measure_for_now(
-        self, trained: Mapping[str, Parameter], chosen: Mapping[str, Parameter]
-    ) -> None:
-        """Take the norms of the others: their optimizer may not step, and they may be zeroed."""
-        for name, parameter in trained.items():
-            if name not in chosen and parameter.grad is not None:
-                norm = norm_of(dense_gradient(parameter.grad))
-                self._values.setdefault(name, {})["gradient_norm"] = norm
-
-    @torch.no_grad()
-    def after_update(self, *, received_as_left: bool) -> ParameterValues:
+    def after_update(self, *, received_as_left: bool) -> ParameterTable:
         """Return the measured values by parameter and quantity, without the unknown ones.
 
         With `received_as_left`, nothing shows what the optimizer receives: a gradient that is gone
         now counts as received as backward left it. One that a hook has taken always does.
         """
-        self._previous.check_after_step(self._parameters)
-        values, self._values = self._values, {}
-        for name, norm in self.backward.norms.items():
-            row = values.setdefault(name, {})
-            row["backward_gradient_norm"] = norm
-            if received_as_left or name in self.backward.taken:
-                row.setdefault("gradient_norm", norm)
-        for name in self._kept & values.keys():
-            weight, kept = local_part(self._all[name].detach()), self._weights[name]
-            if are_alike(weight, kept):  # else it was converted, moved or resized meanwhile
-                square = cpu.square_distance(weight, kept)
-                values[name]["update_norm"] = (
-                    safe_norm(weight - kept) if square is None else math.sqrt(square)
-                )
-        return values
+        self._previous.check_after_step(self._known.trained().by_name)
+        table, self._table = self._table, self._new_table()
+        taken = None if received_as_left else self.backward.taken
+        table.fill("gradient_norm", "backward_gradient_norm", taken)
+        self._put_distances(table)
+        self._turns.advance()
+        return table
 
     def end_step(self) -> None:
         """Forget what belongs to the step that has ended."""
+        self._table = self._new_table()
         self.backward.begin_step()
         self.gradients_were_missed = False
         self._measured = set()
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the gradients kept for the next step's cosine."""
-        return self._previous.state_dict()
+        """Return the gradients kept for the next step's cosine, and whose turn it is."""
+        return {**self._previous.state_dict(), "turn": self._turns.number}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore the kept gradients, each on the device of its parameter."""
+        known = self._known.all
         gradients = {
-            name: gradient.to(local_part(self._all[name].detach()).device)
+            name: gradient.to(local_part(known[name].detach()).device)
             for name, gradient in state["gradients"].items()
-            if name in self._all  # the model may have lost some since
+            if name in known  # the model may have lost some since
         }
         self._previous.load_state_dict({**state, "gradients": gradients})
+        self._turns.number = state.get("turn", 0)
 
-    def _weight_norm(self, name: str, parameter: Tensor, keep: bool) -> Tensor | float:
-        """Return the norm of a parameter; if `keep`, also copy it, in the same read."""
-        weight = local_part(parameter.detach())
-        if not keep:
-            return norm_of(weight)
-        self._kept.add(name)
-        # The buffers are reused: allocating new ones costs three times the copy.
-        if name not in self._weights or not are_alike(weight, self._weights[name]):
-            self._weights[name] = torch.empty_like(weight)
-        kept = self._weights[name]
-        square = cpu.copy_and_square_sum(weight, kept)
-        if square is not None:
-            return math.sqrt(square)
-        kept.copy_(weight)
-        return safe_norm(weight)
+    @torch.no_grad()
+    def _keep_weight_of(self, name: str, parameter: Tensor) -> None:
+        """Measure a weight when its first gradient arrives: a hook may be about to change it."""
+        if name in self._known.all and not self._table.has("weight_norm", name):
+            self._table.set("weight_norm", name, self._weights.keep_one(name, parameter))
 
+    def _measure_for_now(
+        self, trained: Mapping[str, Parameter], chosen: Mapping[str, Parameter]
+    ) -> None:
+        """Take the norms of the others: their optimizer may not step, and they may be zeroed."""
+        given = {
+            name: one.grad
+            for name, one in trained.items()
+            if name not in chosen and one.grad is not None and self._turns.is_now(name)
+        }
+        self._table.put("gradient_norm", [*given], norms_of([*given.values()], self._others))
 
-def _is_trained(parameter: Parameter) -> bool:
-    # A lazy module makes its parameters at its first call.
-    has_numbers = parameter.is_floating_point() or parameter.is_complex()
-    return parameter.requires_grad and has_numbers and not is_lazy(parameter)
+    def _new_table(self) -> ParameterTable:
+        return ParameterTable(self._known.names, self._known.places)
+
+    def _put_distances(self, table: ParameterTable) -> None:
+        """Put how far the step has moved the weights that were kept before it."""
+        names, distances = self._weights.distances(self._known.all)
+        table.put("update_norm", names, distances)
+
+    def _put_backward_norms(self, names: Sequence[str], norms: Numbers) -> None:
+        if len(names) > 1 or names[0] in self._known.all:  # one that arrives may have been removed
+            self._table.put("backward_gradient_norm", names, norms)
+
+    def _drop_backward_norms(self, names: AbstractSet[str]) -> None:
+        self._table.forget("backward_gradient_norm", names)

@@ -7,34 +7,48 @@ uncopied gradient must still have its recorded norm when it is used. If its norm
 one cosine is missing, and gradients are copied from then on.
 """
 
-import math
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from gradflow.hooks.parameter_table import Numbers
 from gradflow.hooks.processes.tensors import is_partial, local_part, sums_of_partial
 from gradflow.hooks.reduction import cpu
 from gradflow.hooks.reduction.fused import safe_norm
-
-
-class GradientMeasures(NamedTuple):
-    """A gradient's norm, its cosine with the previous gradient, and the norm of that one."""
-
-    norm: Tensor | float
-    cosine: Tensor | float | None
-    previous_norm: Tensor | float | None
-
+from gradflow.hooks.updates import grouped
+from gradflow.hooks.updates.many import (
+    Loop,
+    are_alike,
+    dense_gradient,
+    is_plain,
+    norms,
+)
 
 # Sums of the same squares in float64, in different orders, differ by less than this, relatively.
 _NORM_TOLERANCE = 1e-9
+_GRADIENT = attrgetter("grad")
 
 
 @dataclass(frozen=True)
-class _KeptGradient:
+class GradientMeasures:
+    """The norms of gradients, their cosines with the previous ones, and the norms of those.
+
+    By the `names` of their parameters; unknown where there is no gradient to compare with.
+    """
+
+    names: list[str]
+    norms: Numbers
+    cosines: Numbers
+    previous_norms: Numbers
+
+
+class _KeptGradient(NamedTuple):
     """A gradient of the previous step, its norm, and whether the tensor is our own copy."""
 
     tensor: Tensor
@@ -43,14 +57,21 @@ class _KeptGradient:
 
 
 class PreviousGradients:
-    """Measures gradients when an optimizer's step begins, and keeps them for the next step."""
+    """Measures gradients when an optimizer's step begins, and keeps them for the next step.
 
-    def __init__(self) -> None:
+    With `in_turns`, the gradients kept at one step are not those kept at the next, and the memory
+    of their copies is not kept either.
+    """
+
+    def __init__(self, *, in_turns: bool = False) -> None:
+        self._in_turns = in_turns
         self._kept: dict[str, _KeptGradient] = {}
         self._buffers: dict[str, Tensor] = {}
         # None until the first steps have shown whether gradients can be kept without a copy.
         self._may_skip_copy: bool | None = None
         self._watched: dict[str, weakref.ref[Tensor]] = {}
+        self._norms, self._products = Loop("square_sum"), Loop("inner_products")
+        self._copying = Loop("copy_and_square_sum")
 
     def begin_step(self, parameters: Mapping[str, Tensor]) -> None:
         """Before the first gradients of a step: let go of those of parameters now frozen."""
@@ -64,40 +85,26 @@ class PreviousGradients:
 
     def measure(
         self, parameters: Mapping[str, Tensor], *, compare: bool, keep: bool
-    ) -> dict[str, GradientMeasures]:
-        """Measure the gradient of each parameter; the result is keyed by name.
+    ) -> GradientMeasures:
+        """Measure the gradients of `parameters`.
 
         `compare` asks for cosines with the kept gradients; `keep` keeps the present ones, for the
         cosines of the next call.
         """
         kept = {name: self._kept.pop(name) for name in parameters if name in self._kept}
-        measured: dict[str, GradientMeasures] = {}
         if not compare and not keep:
-            return measured
-        given = {name: p.grad for name, p in parameters.items() if p.grad is not None}
-        summed = sums_of_partial(given)
-        for name, parameter in parameters.items():
-            if parameter.grad is None:
-                continue
-            gradient = summed[name] if name in summed else dense_gradient(parameter.grad)
-            before = kept.get(name) if compare else None
-            if before is not None and not are_alike(gradient, before.tensor):
-                before = None  # the parameter was converted or moved since
-            norm, cosine = self._compare(gradient, before)
-            previous_norm = None if before is None else before.norm
-            measured[name] = GradientMeasures(norm, cosine, previous_norm)
-            if keep:
-                # A later check compares norms. Only a norm that is a float needs no wait.
-                can_skip_copy = (
-                    isinstance(norm, float)
-                    and not parameter.grad._is_view()
-                    and not parameter.grad.is_sparse
-                    and not is_partial(parameter.grad)
-                )
-                self._kept[name] = self._keep(name, gradient, norm, can_skip_copy)
-                if can_skip_copy and self._may_skip_copy is None:
-                    self._watched[name] = weakref.ref(parameter.grad)
-        return measured
+            return GradientMeasures([], Numbers(0), Numbers(0), Numbers(0))
+        given = {
+            name: gradient
+            for name, gradient in zip(parameters, map(_GRADIENT, parameters.values()), strict=True)
+            if gradient is not None
+        }
+        names, gradients = list(given), _dense(given)
+        before = [kept.get(name) if compare else None for name in names]
+        found = self._compare(names, gradients, before)
+        if keep:
+            self._keep(names, gradients, list(given.values()), found.norms)
+        return found
 
     def check_after_step(self, parameters: Mapping[str, Tensor]) -> None:
         """After the optimizer's first step, check whether it changed the gradients."""
@@ -140,55 +147,178 @@ class PreviousGradients:
             self._buffers = {}
 
     def _compare(
-        self, gradient: Tensor, kept: _KeptGradient | None
-    ) -> tuple[Tensor | float, Tensor | float | None]:
-        if kept is None:
-            return norm_of(gradient), None
-        products = cpu.inner_products(gradient, kept.tensor)
-        if products is None:
+        self,
+        names: list[str],
+        gradients: Sequence[Tensor],
+        before: Sequence[_KeptGradient | None],
+    ) -> GradientMeasures:
+        found = GradientMeasures(names, *(Numbers(len(names)) for _ in range(3)))
+        pairs = _Pairs(
+            [place for place, one in enumerate(before) if one is not None],
+            [gradient for gradient, one in zip(gradients, before, strict=True) if one is not None],
+            [one for one in before if one is not None],
+        )
+        sums, read, rest = self._products(pairs.gradients, [one.tensor for one in pairs.kept])
+        if len(read):
+            self._put_sums(found, pairs.at(read.tolist()), sums[read])
+        # The parameter of the others was converted or moved since.
+        alike = [at for at in rest if are_alike(pairs.gradients[at], pairs.kept[at].tensor)]
+        if alike:
+            self._put_rest(found, pairs.at(alike))
+        others = np.flatnonzero(~found.norms.known)
+        if len(others):
+            tensors = (
+                gradients
+                if len(others) == len(names)
+                else [gradients[at] for at in others.tolist()]
+            )
+            found.norms.put(others, norms(self._norms, tensors, Tensor.detach))
+        return found
+
+    def _put_sums(self, found: GradientMeasures, pairs: "_Pairs", sums: np.ndarray) -> None:
+        """Take up <g, g>, <g, p> and <p, p> of each pair of gradient and previous gradient."""
+        places = np.array(pairs.places)
+        own, before = np.sqrt(sums[:, 0]), np.sqrt(sums[:, 2])
+        known = np.array([float(one.norm) for one in pairs.kept])
+        found.norms.put_host(places, own)
+        found.previous_norms.put_host(places, known)
+        changed = _have_changed(pairs, before, known)
+        if changed.any():
+            self._may_skip_copy = False
+        scale = own * before
+        with np.errstate(invalid="ignore"):
+            cosines = np.divide(
+                sums[:, 1], scale, out=np.full(len(scale), np.nan), where=scale != 0
+            )
+        found.cosines.put_host(places[~changed], cosines[~changed])
+
+    def _put_rest(self, found: GradientMeasures, pairs: "_Pairs") -> None:
+        """Compare the pairs that the loop leaves out."""
+        groups, alone = grouped.groups_of(pairs.gradients)
+        for group in groups:
+            chosen = pairs.at(group)
+            places, tensors = np.array(chosen.places), [one.tensor for one in chosen.kept]
+            here = grouped.norms(chosen.gradients)
+            before = torch.stack([torch.as_tensor(one.norm).to(here) for one in chosen.kept])
+            # A zero gradient has no direction: 0 / 0 gives nan.
+            cosines = grouped.products(chosen.gradients, tensors) / (here * before)
+            found.norms.put_on_device(places, here)
+            found.previous_norms.put_on_device(places, before)
+            found.cosines.put_on_device(places, cosines)
+        for index in alone:
+            one = pairs.at([index])
+            gradient, kept = one.gradients[0].detach(), one.kept[0]
+            products = cpu.inner_products(gradient, kept.tensor)
+            if products is not None:
+                self._put_sums(found, one, np.array([products]))
+                continue
             here = safe_norm(gradient)
             product = torch.dot(gradient.flatten(), kept.tensor.flatten())
-            # A zero gradient has no direction: 0 / 0 gives nan.
-            return here, product / (here * kept.norm)
-        own, inner, before = products
-        norm = math.sqrt(own)
-        if not kept.is_copy and not self._is_unchanged(gradient, kept, math.sqrt(before)):
-            self._may_skip_copy = False
-            return norm, None
-        scale = norm * math.sqrt(before)
-        return norm, inner / scale if scale else math.nan
-
-    def _is_unchanged(self, gradient: Tensor, kept: _KeptGradient, norm: float) -> bool:
-        if kept.tensor.data_ptr() == gradient.data_ptr():
-            return False
-        before = float(kept.norm)
-        return abs(norm - before) <= _NORM_TOLERANCE * before or not math.isfinite(before)
+            found.norms.put_each(one.places, [here])
+            found.previous_norms.put_each(one.places, [kept.norm])
+            found.cosines.put_each(one.places, [product / (here * kept.norm)])
 
     def _keep(
-        self, name: str, gradient: Tensor, norm: Tensor | float, can_skip_copy: bool
-    ) -> _KeptGradient:
-        if can_skip_copy and self._may_skip_copy:
-            return _KeptGradient(gradient, norm, False)
-        # The buffers are reused: allocating new ones costs three times the copy.
-        if name in self._buffers and are_alike(gradient, self._buffers[name]):
-            self._buffers[name].copy_(gradient)
+        self,
+        names: Sequence[str],
+        gradients: Sequence[Tensor],
+        originals: Sequence[Tensor],
+        norms: Numbers,
+    ) -> None:
+        """Keep the gradients for the next step; `originals` are what the parameters have."""
+        found = norms.each()
+        # A later check compares norms. Only a norm that is a float needs no wait.
+        can_skip = [
+            isinstance(norm, float) and not is_view and _is_all(one)
+            for norm, is_view, one in zip(
+                found, map(Tensor._is_view, originals), originals, strict=True
+            )
+        ]
+        if self._may_skip_copy is None:
+            self._watched |= {
+                name: weakref.ref(one)
+                for name, one, can in zip(names, originals, can_skip, strict=True)
+                if can
+            }
+        if self._may_skip_copy and all(can_skip):
+            copies, tensors = [], list(map(Tensor.detach, gradients))
         else:
-            self._buffers[name] = gradient.clone()
-        return _KeptGradient(self._buffers[name], norm, True)
+            copies = [
+                place for place, can in enumerate(can_skip) if not (can and self._may_skip_copy)
+            ]
+            tensors = [one.detach() for one in gradients]
+            self._copy(names, tensors, copies)
+        is_copy = [False] * len(names)
+        for place in copies:
+            is_copy[place] = True
+        kept = map(_KeptGradient._make, zip(tensors, found, is_copy, strict=True))
+        self._kept.update(zip(names, kept, strict=True))
+        if self._in_turns:
+            self._buffers = {names[at]: self._buffers[names[at]] for at in copies}
+
+    def _copy(self, names: Sequence[str], tensors: list[Tensor], places: Sequence[int]) -> None:
+        """Put copies of the tensors at `places` in their stead.
+
+        The buffers are used again: allocating new ones costs three times the copy.
+        """
+        chosen = [tensors[at] for at in places]
+        for at, tensor in zip(places, chosen, strict=True):
+            buffer = self._buffers.get(names[at])
+            if buffer is None or not are_alike(tensor, buffer):
+                self._buffers[names[at]] = torch.empty_like(tensor)
+        buffers = [self._buffers[names[at]] for at in places]
+        _, _, rest = self._copying(chosen, buffers)
+        groups, alone = grouped.groups_of([chosen[at] for at in rest])
+        for group in groups:
+            inside = [rest[index] for index in group]
+            grouped.copy([buffers[at] for at in inside], [chosen[at] for at in inside])
+        for index in alone:
+            buffers[rest[index]].copy_(chosen[rest[index]])
+        for at, buffer in zip(places, buffers, strict=True):
+            tensors[at] = buffer
 
 
-def dense_gradient(gradient: Tensor) -> Tensor:
-    """Return the part of a parameter's gradient that this process holds, as a dense tensor."""
-    part = local_part(gradient.detach())
-    return part.to_dense() if part.is_sparse else part
+class _Pairs(NamedTuple):
+    """Gradients with what was kept of the step before, and their places among all gradients."""
+
+    places: list[int]
+    gradients: list[Tensor]
+    kept: list[_KeptGradient]
+
+    def at(self, chosen: Sequence[int]) -> "_Pairs":
+        """The pairs at the places `chosen` among these."""
+        if len(chosen) == len(self.places):
+            return self
+        places, gradients, kept = ([one[index] for index in chosen] for one in self)
+        return _Pairs(places, gradients, kept)  # type: ignore[arg-type]
 
 
-def norm_of(x: Tensor) -> Tensor | float:
-    """Return the L2 norm of a tensor: a float in main memory, else a 0-d tensor on its device."""
-    square = cpu.square_sum(x)
-    return safe_norm(x) if square is None else math.sqrt(square)
+def _have_changed(pairs: _Pairs, norms: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Which kept gradients are no copies, and were changed since they were kept: [n].
+
+    `norms` are those that they have now, `known` those that they had.
+    """
+    are_copies = np.array([one.is_copy for one in pairs.kept])
+    if are_copies.all():
+        return np.zeros(len(known), dtype=bool)
+    count = len(known)
+    here = np.fromiter(map(Tensor.data_ptr, pairs.gradients), np.int64, count)
+    there = np.fromiter((one.tensor.data_ptr() for one in pairs.kept), np.int64, count)
+    with np.errstate(invalid="ignore"):
+        same = (np.abs(norms - known) <= _NORM_TOLERANCE * known) | ~np.isfinite(known)
+    changed: np.ndarray = ~are_copies & ((here == there) | ~same)
+    return changed
 
 
-def are_alike(first: Tensor, second: Tensor) -> bool:
-    """Whether two tensors have the same type, shape and device."""
-    return (first.dtype, first.shape, first.device) == (second.dtype, second.shape, second.device)
+def _dense(given: Mapping[str, Tensor]) -> list[Tensor]:
+    """Return what this process holds of each gradient, as a dense tensor; all must call this."""
+    summed = sums_of_partial({name: one for name, one in given.items() if type(one) is not Tensor})
+    return [
+        one if is_plain(one) else summed[name] if name in summed else dense_gradient(one)
+        for name, one in given.items()
+    ]
+
+
+def _is_all(gradient: Tensor) -> bool:
+    """Whether a gradient is a dense tensor, and its sum over the processes is not pending."""
+    return not gradient.is_sparse and (type(gradient) is Tensor or not is_partial(gradient))

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 
 from gradflow.errors import TracingError
 from gradflow.hooks.records import StepRecord
+from gradflow.hooks.updates import many
 from gradflow.hooks.updates.optimizers import Optimizers
 from gradflow.hooks.updates.parameters import ParameterRecorder
 from gradflow.hooks.updates.scaling import ScalerObserver, grad_scale_and_found_inf
@@ -31,6 +32,7 @@ class UpdateRecorder:
         is_followed: returns whether the next step is recorded.
         on_end: called when the optimizers have ended a step.
         is_paused: returns whether passes that run now are not part of the step.
+        every: after how many recorded steps a parameter is measured again.
 
     Raises `TracingError` if a scaler is given without an optimizer.
     """
@@ -44,9 +46,10 @@ class UpdateRecorder:
         is_followed: Callable[[], bool],
         on_end: Callable[[], None],
         is_paused: Callable[[], bool] = lambda: False,
+        every: int = 1,
     ) -> None:
         self.parameters = ParameterRecorder(
-            unwrapped(model)[0], lambda: record() is not None and not is_paused()
+            unwrapped(model)[0], lambda: record() is not None and not is_paused(), every
         )
         self._model = model
         self._record = record
@@ -70,7 +73,9 @@ class UpdateRecorder:
         return self._optimizers is not None
 
     def attach(self) -> None:
-        """Put the hooks on the optimizers and the scaler."""
+        """Put the hooks on the optimizers and the scaler; waits for the devices of parameters."""
+        for device in {parameter.device for parameter in self.parameters.names.values()}:
+            many.prepare(device)
         if self._scaler is not None:
             self._scaler.attach()
         if self._optimizers is not None:
@@ -144,7 +149,9 @@ class UpdateRecorder:
             record.parameters = self.parameters.after_update(
                 received_as_left=self._optimizers is None
             )
-            record.updated_by = self._optimizers.updated_by() if self._optimizers else {}
+            record.in_turns = self.parameters.in_turns
+            known = self.parameters.names
+            record.updated_by = self._optimizers.updated_by(known) if self._optimizers else {}
         self.parameters.end_step()
         self._passes.clear()
 

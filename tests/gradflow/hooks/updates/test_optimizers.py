@@ -10,6 +10,7 @@ from torch import nn
 
 import gradflow
 from gradflow.errors import TracingError
+from gradflow.hooks.updates.known import KnownParameters
 from gradflow.hooks.updates.optimizers import hooked_optimizers
 from gradflow.hooks.updates.previous_gradients import PreviousGradients
 from gradflow.hooks.wrappers import named_parameters
@@ -427,7 +428,8 @@ def test_steps_far_from_a_recorded_one_look_at_no_parameter(tmp_path, monkeypatc
     )
     for path, original in (
         ("optimizers.named_parameters", named_parameters),
-        ("parameters.named_parameters", named_parameters),
+        ("known.named_parameters", named_parameters),
+        ("known.KnownParameters.look_up", KnownParameters.look_up),
         ("parameters.PreviousGradients.measure", PreviousGradients.measure),
     ):
 

@@ -1,0 +1,123 @@
+"""Copies of the weights from before a step, for the distance that the step moves them."""
+
+import math
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gradflow.hooks.parameter_table import Numbers
+from gradflow.hooks.processes.tensors import local_part
+from gradflow.hooks.reduction import cpu
+from gradflow.hooks.reduction.fused import safe_norm
+from gradflow.hooks.updates import grouped
+from gradflow.hooks.updates.many import Loop, are_alike, norm_of, norms
+
+
+class KeptWeights:
+    """Measures weights, and keeps copies of them until the step has ended.
+
+    The buffers are used again: allocating new ones costs three times the copy.
+
+    Fields:
+        names: of the weights kept in this step.
+    """
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+        self._copies: dict[str, Tensor] = {}
+        self._square_sums = Loop("square_sum")
+        self._copying = Loop("copy_and_square_sum")
+        self._distances = Loop("square_distance")
+
+    def norms(self, tensors: Sequence[Tensor]) -> Numbers:
+        """Return the norms of weights, without keeping them."""
+        return norms(self._square_sums, tensors, _held)
+
+    def keep(self, names: Sequence[str], tensors: Sequence[Tensor]) -> Numbers:
+        """Copy the weights, in the read that measures them; return their norms."""
+        self.names.update(names)
+        copies = self._copies
+        for name, tensor in zip(names, tensors, strict=True):
+            if name not in copies:
+                copies[name] = torch.empty_like(_held(tensor))
+        numbers = Numbers(len(names))
+        sums, read, rest = self._copying(tensors, [copies[name] for name in names])
+        numbers.put_host(read, np.sqrt(sums[read, 0]))
+        if rest:
+            self._keep_rest(numbers, rest, [(names[at], _held(tensors[at])) for at in rest])
+        return numbers
+
+    def keep_one(self, name: str, tensor: Tensor) -> Tensor | float:
+        """Copy one weight; return its norm."""
+        self.names.add(name)
+        weight = _held(tensor)
+        kept = self._copy_for(name, weight)
+        square = cpu.copy_and_square_sum(weight, kept)
+        if square is not None:
+            return math.sqrt(square)
+        kept.copy_(weight)
+        return safe_norm(weight)
+
+    def distances(self, parameters: Mapping[str, Tensor]) -> tuple[list[str], Numbers]:
+        """Return which of `parameters` have kept weights, and how far each is from these now.
+
+        Unknown for one that was converted, moved or resized meanwhile.
+        """
+        names = [name for name in parameters if name in self.names]
+        tensors, copies = [parameters[name] for name in names], [self._copies[n] for n in names]
+        numbers = Numbers(len(names))
+        sums, read, rest = self._distances(tensors, copies)
+        numbers.put_host(read, np.sqrt(sums[read, 0]))
+        pairs = [(place, _held(tensors[place]), copies[place]) for place in rest]
+        pairs = [pair for pair in pairs if are_alike(pair[1], pair[2])]
+        groups, alone = grouped.groups_of([weight for _, weight, _ in pairs])
+        for group in groups:
+            places, weights, kept = zip(*(pairs[index] for index in group), strict=True)
+            numbers.put_on_device(np.array(places), grouped.distances(weights, kept))
+        found = [_distance(pairs[index][1], pairs[index][2]) for index in alone]
+        numbers.put_each([pairs[index][0] for index in alone], found)
+        return names, numbers
+
+    def forget_all_but(self, names: AbstractSet[str]) -> None:
+        """Let go of the copies of other weights than those in `names`."""
+        for name in self._copies.keys() - names:
+            del self._copies[name]
+        self.names.intersection_update(names)
+
+    def _keep_rest(
+        self, numbers: Numbers, places: Sequence[int], weights: list[tuple[str, Tensor]]
+    ) -> None:
+        """Copy and measure the weights that the loop leaves out."""
+        kept = [self._copy_for(name, weight) for name, weight in weights]
+        tensors = [weight for _, weight in weights]
+        groups, alone = grouped.groups_of(tensors)
+        for group in groups:
+            chosen = [tensors[index] for index in group]
+            grouped.copy([kept[index] for index in group], chosen)
+            numbers.put_on_device(
+                np.array([places[index] for index in group]), grouped.norms(chosen)
+            )
+        found: list[Tensor | float] = []
+        for index in alone:
+            square = cpu.copy_and_square_sum(tensors[index], kept[index])
+            if square is None:
+                kept[index].copy_(tensors[index])
+            found.append(norm_of(tensors[index]) if square is None else math.sqrt(square))
+        numbers.put_each([places[index] for index in alone], found)
+
+    def _copy_for(self, name: str, weight: Tensor) -> Tensor:
+        if name not in self._copies or not are_alike(weight, self._copies[name]):
+            self._copies[name] = torch.empty_like(weight)
+        return self._copies[name]
+
+
+def _held(tensor: Tensor) -> Tensor:
+    return local_part(tensor.detach())
+
+
+def _distance(weight: Tensor, kept: Tensor) -> Tensor | float:
+    square = cpu.square_distance(weight, kept)
+    return safe_norm(weight - kept) if square is None else math.sqrt(square)

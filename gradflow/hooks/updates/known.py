@@ -1,0 +1,115 @@
+"""Which parameters a model has now, and which of them are trained.
+
+Models grow and shrink, and layers are frozen and thawed. To go through the modules of a large model
+takes long, so it is done again only if the model no longer looks as it did then: another module in
+a place, another parameter, another name.
+"""
+
+from collections.abc import Sequence
+from itertools import chain
+from operator import attrgetter, methodcaller
+from typing import Any
+
+from torch import nn
+from torch.nn import Parameter
+from torch.nn.parameter import is_lazy
+
+from gradflow.hooks.processes.tensors import is_sharded
+from gradflow.hooks.wrappers import named_parameters
+
+_PARTS = attrgetter("_parameters", "_modules")
+_VALUES = methodcaller("values")
+_STATE = attrgetter("requires_grad", "dtype")
+
+
+class Trained:
+    """The parameters trained now, in order: `tensors` by `names`."""
+
+    def __init__(
+        self, parameters: dict[str, Parameter], names: tuple[str, ...] | None = None
+    ) -> None:
+        self.by_name = parameters
+        self.names = names or tuple(parameters)
+        self.tensors = list(parameters.values())
+
+
+class KnownParameters:
+    """The parameters of `model`, as they were last looked up.
+
+    Fields:
+        all: by name.
+        names, places: the names in order, and the place of each.
+        sharded: the names of those of which this process holds a shard.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self.all: dict[str, Parameter] = {}
+        self.names: tuple[str, ...] = ()
+        self.places: dict[str, int] = {}
+        self._modules: list[nn.Module] = []
+        self._tensors: list[Parameter] = []
+        self._looks: list[object] | None = None
+        self._states: tuple[list[Any], list[type]] | None = None
+        self._trained = Trained({})
+        self._go_through()
+        self.sharded = {name for name, one in self.all.items() if is_sharded(one)}
+
+    def look_up(self) -> bool:
+        """Look up the parameters of the model; return whether it has changed since."""
+        # FSDP2 has other tensors in place of its shards while the model runs.
+        if self.sharded or (self._looks is not None and self._look() == self._looks):
+            return False
+        before = self.all
+        self._go_through()
+        return before.keys() != self.all.keys() or any(
+            before[name] is not one for name, one in self.all.items()
+        )
+
+    def trained(self) -> Trained:
+        """The parameters trained now: the same object as before if they are the same."""
+        states = list(map(_STATE, self._tensors)), list(map(type, self._tensors))
+        if states != self._states:
+            self._states = states
+            chosen = {name: one for name, one in self.all.items() if is_trained(one)}
+            self._trained = Trained(chosen, self.names if len(chosen) == len(self.names) else None)
+        return self._trained
+
+    def _go_through(self) -> None:
+        self.all = dict(named_parameters(self._model))
+        self.names = tuple(self.all)
+        self.places = {name: place for place, name in enumerate(self.names)}
+        self._tensors = list(self.all.values())
+        self._modules = list(self._model.modules())
+        self._states = None
+        usual = all(map(_is_usual, set(map(type, self._modules))))
+        self._looks = self._look() if usual else None
+
+    def _look(self) -> list[object] | None:
+        """What tells whether parameters or modules have changed places; None if nothing can.
+
+        All objects whose identity is compared are kept, so no other can have it.
+        """
+        try:
+            parts: Sequence[Any] = list(chain.from_iterable(map(_PARTS, self._modules)))
+        except AttributeError:
+            return None
+        look: list[object] = list(map(id, chain.from_iterable(map(_VALUES, parts))))
+        look += chain.from_iterable(parts)
+        look += map(len, parts)
+        return look
+
+
+def is_trained(parameter: Parameter) -> bool:
+    """Whether a parameter has numbers, and training changes them."""
+    # A lazy module makes its parameters at its first call.
+    has_numbers = parameter.is_floating_point() or parameter.is_complex()
+    return parameter.requires_grad and has_numbers and not is_lazy(parameter)
+
+
+def _is_usual(kind: type[nn.Module]) -> bool:
+    """Whether a class of modules has its parameters and modules where torch has them."""
+    return all(
+        getattr(kind, name) is getattr(nn.Module, name)
+        for name in ("parameters", "named_parameters", "modules", "named_modules", "_named_members")
+    )

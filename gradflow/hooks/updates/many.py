@@ -1,0 +1,241 @@
+"""Norms, products, copies and differences of many tensors in few calls.
+
+In main memory one compiled loop goes over a table of addresses. It is laid out once, and again
+when a tensor no longer looks as it did then: another class, dtype, shape or order in memory. On a
+device `grouped` does it. What neither takes is read one by one: shards, sparse, complex and
+quantized tensors, such with gaps in memory, and those of half precision in main memory.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from gradflow.hooks.parameter_table import Numbers
+from gradflow.hooks.processes.tensors import local_part
+from gradflow.hooks.reduction import cpu, means
+from gradflow.hooks.reduction.fused import safe_norm
+from gradflow.hooks.updates import grouped
+
+_LOOK = attrgetter("dtype", "is_cpu", "shape")
+_PLAIN = (Tensor, Parameter)
+_NUMPY: dict[torch.dtype, Any] = {
+    torch.float32: np.dtype(np.float32),
+    torch.float64: np.dtype(np.float64),
+}
+
+
+@dataclass(frozen=True)
+class _Table:
+    """The lines for tensors of one dtype.
+
+    Fields:
+        dtype: theirs.
+        places: [T] of the tensors among those given.
+        owners, first, lengths: [L] of each line its tensor, among `places`, the bytes before its
+            first element, and its number of elements.
+        starts: [T] the first line of each tensor.
+        shared: of the tensors with a line for each thread.
+        threads: in how many threads the lines are read.
+    """
+
+    dtype: np.dtype
+    places: np.ndarray
+    owners: np.ndarray
+    first: np.ndarray
+    lengths: np.ndarray
+    starts: np.ndarray
+    shared: np.ndarray
+    threads: int
+
+
+class Loop:
+    """A loop of `compiled` over lists of tensors that look the same in most steps."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._looks: Any = None
+        self._tables: list[_Table] = []
+        self._read = np.empty(0, np.int64)
+        self._rest: list[int] = []
+
+    def __call__(self, *lists: Sequence[Tensor]) -> tuple[np.ndarray, np.ndarray, list[int]]:
+        """Run the loop over each tensor of one list, or over the pairs of two.
+
+        Return the sums [n, 3], the places whose sums these are, and those that were left out.
+        """
+        sums = np.zeros((len(lists[0]), 3))
+        module = cpu.addresses_module()
+        if module is None or not lists[0]:
+            return sums, np.empty(0, np.int64), list(range(len(lists[0])))
+        looks = torch.get_num_threads(), _looks_of(lists)
+        if looks != self._looks:
+            self._lay_out(lists)
+            self._looks = looks
+        for table in self._tables:
+            sums[table.places] = self._sums(module, table, lists)
+        return sums, self._read, self._rest
+
+    def _lay_out(self, lists: Sequence[Sequence[Tensor]]) -> None:
+        kinds = [_common_dtype(one) for one in zip(*lists, strict=True)]
+        self._rest = [place for place, kind in enumerate(kinds) if kind is None]
+        self._read = np.array([place for place, kind in enumerate(kinds) if kind], np.int64)
+        self._tables = []
+        for dtype in _NUMPY:
+            places = [place for place, kind in enumerate(kinds) if kind is dtype]
+            if places:
+                self._tables.append(_laid_out(dtype, places, [lists[0][at] for at in places]))
+
+    def _sums(self, module: Any, table: _Table, lists: Sequence[Sequence[Tensor]]) -> np.ndarray:
+        lines = np.empty((len(table.owners), module.FIELDS), np.int64)
+        for column, tensors in enumerate(lists):
+            lines[:, column] = _addresses(tensors, table.places)[table.owners] + table.first
+        if len(lists) == 1:
+            lines[:, 1] = lines[:, 0]
+        lines[:, 2] = table.lengths
+        found = np.zeros((len(lines), module.SUMS))
+        if table.threads > 1:
+            sharing = cpu.threads_module()
+            assert sharing is not None
+            sharing.run_lines(self._name, table.dtype, lines, found, table.threads)
+        else:
+            module.run(self._name, table.dtype, lines, found)
+        if len(table.starts) == len(lines):
+            return found
+        sums: np.ndarray = found[table.starts]
+        # One after the other, as the shares of a single tensor are added up.
+        for share in range(1, table.threads):
+            sums[table.shared] += found[table.starts[table.shared] + share]
+        return sums
+
+
+def norms(loop: Loop, tensors: Sequence[Tensor], held: Callable[[Tensor], Tensor]) -> Numbers:
+    """Return the L2 norm of each tensor.
+
+    `loop` is one over sums of squares; `held` gives what to measure of a tensor that it leaves out.
+    """
+    numbers = Numbers(len(tensors))
+    sums, read, rest = loop(tensors)
+    numbers.put_host(read, np.sqrt(sums[read, 0]))
+    put_norms(numbers, rest, [held(tensors[place]) for place in rest])
+    return numbers
+
+
+def put_norms(numbers: Numbers, places: Sequence[int], tensors: Sequence[Tensor]) -> None:
+    """Set the numbers at `places` to the L2 norms of tensors that no loop over a table reads."""
+    groups, alone = grouped.groups_of(tensors)
+    for group in groups:
+        vector = grouped.norms([tensors[index] for index in group])
+        numbers.put_on_device(np.array([places[index] for index in group]), vector)
+    numbers.put_each(
+        [places[index] for index in alone], [norm_of(tensors[index]) for index in alone]
+    )
+
+
+def norm_of(x: Tensor) -> Tensor | float:
+    """Return the L2 norm of a tensor: a float in main memory, else a 0-d tensor on its device."""
+    square = cpu.square_sum(x)
+    return safe_norm(x) if square is None else math.sqrt(square)
+
+
+def are_alike(first: Tensor, second: Tensor) -> bool:
+    """Whether two tensors have the same type, shape and device."""
+    return (first.dtype, first.shape, first.device) == (second.dtype, second.shape, second.device)
+
+
+def dense_gradient(gradient: Tensor) -> Tensor:
+    """Return the part of a parameter's gradient that this process holds, as a dense tensor."""
+    part = local_part(gradient.detach())
+    return part.to_dense() if part.is_sparse else part
+
+
+def is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor of a model is all there is of it, as torch made it."""
+    return type(tensor) in _PLAIN and not tensor.is_complex() and tensor.layout == torch.strided
+
+
+def prepare(device: torch.device) -> None:
+    """Load and test what reads many tensors on `device`, so that no step waits for it."""
+    if device.type == "cpu" and cpu.addresses_module() is not None:
+        means.note("parameters", "one compiled loop")
+    elif device.type != "meta":
+        means.note("parameters", "grouped" if grouped.prepare(device) else "one by one")
+
+
+def _looks_of(lists: Sequence[Sequence[Tensor]]) -> list[list[Any]]:
+    """What the layout of a table depends on."""
+    return [
+        [
+            list(map(type, tensors)),
+            list(map(_LOOK, tensors)),
+            _strides(tensors),
+            list(map(Tensor.is_neg, tensors)),
+        ]
+        for tensors in lists
+    ]
+
+
+def _strides(tensors: Sequence[Tensor]) -> list[tuple[int, ...] | None]:
+    try:
+        return list(map(Tensor.stride, tensors))
+    except RuntimeError:
+        return [_stride_of(tensor) for tensor in tensors]
+
+
+def _stride_of(tensor: Tensor) -> tuple[int, ...] | None:
+    """The strides of a tensor; None if it has none, as a sparse or nested one."""
+    try:
+        return tensor.stride()
+    except RuntimeError:
+        return None
+
+
+def _common_dtype(tensors: Sequence[Tensor]) -> torch.dtype | None:
+    """The dtype of tensors that a loop reads together, element by element; None if it does not."""
+    if not all(map(_is_readable, tensors)) or not cpu.are_in_one_order(tensors):
+        return None
+    return tensors[0].dtype
+
+
+def _is_readable(tensor: Tensor) -> bool:
+    return (
+        type(tensor) in _PLAIN
+        and tensor.dtype in _NUMPY
+        and tensor.is_cpu
+        and tensor.layout == torch.strided
+        and not tensor.is_nested
+        and not tensor.is_neg()
+        and tensor.numel() > 0
+    )
+
+
+def _laid_out(dtype: torch.dtype, places: list[int], tensors: Sequence[Tensor]) -> _Table:
+    sizes = np.array([tensor.numel() for tensor in tensors], np.int64)
+    threads = cpu.thread_count(int(sizes.sum()))
+    shares = np.array([min(threads, cpu.thread_count(size)) for size in sizes.tolist()], np.int64)
+    starts = np.cumsum(shares) - shares
+    owners = np.repeat(np.arange(len(places)), shares)
+    share = np.arange(len(owners)) - starts[owners]
+    first = sizes[owners] * share // shares[owners]
+    last = sizes[owners] * (share + 1) // shares[owners]
+    return _Table(
+        _NUMPY[dtype],
+        np.array(places, np.int64),
+        owners,
+        first * dtype.itemsize,
+        last - first,
+        starts,
+        np.flatnonzero(shares > 1),
+        threads,
+    )
+
+
+def _addresses(tensors: Sequence[Tensor], places: np.ndarray) -> np.ndarray:
+    chosen = tensors if len(places) == len(tensors) else [tensors[at] for at in places.tolist()]
+    return np.fromiter(map(Tensor.data_ptr, chosen), np.int64, len(places))
