@@ -70,12 +70,16 @@ class Numbers:
 
     def put_each(self, places: Sequence[int], values: Sequence[Tensor | float]) -> None:
         """Set numbers that were found one by one."""
+        if not values:
+            return
         on_device: dict[torch.device, list[int]] = {}
         for index, value in enumerate(values):
             if isinstance(value, Tensor):
                 on_device.setdefault(value.device, []).append(index)
-            else:
-                self.put_host(np.array([places[index]]), np.array([value]))
+        host = [index for index, value in enumerate(values) if not isinstance(value, Tensor)]
+        if host:
+            at = np.array([places[index] for index in host])
+            self.put_host(at, np.array([values[index] for index in host]))
         for chosen in on_device.values():
             vector = torch.stack([torch.as_tensor(values[index]) for index in chosen])
             self.put_on_device(np.array([places[index] for index in chosen]), vector)

@@ -19,10 +19,11 @@ from gradflow.hooks.after_pass import call_after_pass
 from gradflow.hooks.parameter_table import Numbers
 from gradflow.hooks.processes.tensors import is_sharded
 from gradflow.hooks.updates.known import Trained
-from gradflow.hooks.updates.many import Loop, dense_gradient, norm_of, norms
+from gradflow.hooks.updates.many import Loop, Seen, dense_gradient, norm_of, norms
 
 _GRADIENT = attrgetter("grad")
-_HOOKS = attrgetter("_backward_hooks", "_post_accumulate_grad_hooks")
+_BEFORE = attrgetter("_backward_hooks")
+_AFTER = attrgetter("_post_accumulate_grad_hooks")
 
 
 class BackwardGradients:
@@ -71,12 +72,7 @@ class BackwardGradients:
         """
         self._reading = True
         if trained is self._followed and not self.missed:
-            # All have our hook: who else has one?
-            for name, (before, after) in zip(
-                trained.names, map(_HOOKS, trained.tensors), strict=True
-            ):
-                if before or (after and len(after) > (name in self._hooks)):
-                    self._loose.add(name)
+            self._loose |= self._with_other_hooks(trained)
             return
         for name, parameter in trained.by_name.items():
             known = self._hooks.get(name)
@@ -116,6 +112,18 @@ class BackwardGradients:
         for name in list(self._hooks):
             self._remove_hook(name)
 
+    def _with_other_hooks(self, trained: Trained) -> set[str]:
+        """The parameters with hooks of others, if those with hooks of ours are known."""
+        after = [one for one in map(_AFTER, trained.tensors) if one]
+        ours = len(self._hooks)
+        if len(after) == ours == sum(map(len, after)) and not any(map(_BEFORE, trained.tensors)):
+            return set()
+        return {
+            name
+            for name, one in trained.by_name.items()
+            if _has_hooks(one, self._hooks[name][1] if name in self._hooks else None)
+        }
+
     def _remove_hook(self, name: str) -> None:
         self._loose.discard(name)
         self._followed = None
@@ -126,7 +134,9 @@ class BackwardGradients:
         def arrived(parameter: Tensor) -> None:
             if not self._reading:
                 return
-            self._notice_pass()
+            task = torch._C._current_graph_task_id()
+            if task not in (-1, self._pass_noticed):
+                self._notice_pass(task)
             if name in self._loose and parameter.grad is not None and self._is_wanted(name):
                 numbers = Numbers(1)
                 numbers.put_each([0], [norm_of(dense_gradient(parameter.grad))])
@@ -141,13 +151,11 @@ class BackwardGradients:
         hooks.update(others)
         return handle
 
-    def _notice_pass(self) -> None:
-        task = torch._C._current_graph_task_id()
-        if task not in (-1, self._pass_noticed):
-            self._pass_noticed = task
-            then = self.on_pass()
-            if then is not None:
-                call_after_pass(then)
+    def _notice_pass(self, task: int) -> None:
+        self._pass_noticed = task
+        then = self.on_pass()
+        if then is not None:
+            call_after_pass(then)
 
 
 def norms_of(tensors: Sequence[Tensor], loop: Loop | None = None) -> Numbers:
@@ -155,7 +163,9 @@ def norms_of(tensors: Sequence[Tensor], loop: Loop | None = None) -> Numbers:
 
     `loop` is one over sums of squares that has read such gradients before.
     """
-    return norms(loop or Loop("square_sum"), tensors, dense_gradient)
+    loop = loop or Loop("square_sum")
+    seen = Seen(tensors, loop.looks[0] if loop.looks else None)
+    return norms(loop, seen, lambda place: dense_gradient(tensors[place]))
 
 
 def _has_hooks(parameter: Parameter, ours: RemovableHandle | None) -> bool:

@@ -13,7 +13,7 @@ from gradflow.hooks.processes.tensors import local_part
 from gradflow.hooks.reduction import cpu
 from gradflow.hooks.reduction.fused import safe_norm
 from gradflow.hooks.updates import grouped
-from gradflow.hooks.updates.many import Loop, are_alike, norm_of, norms
+from gradflow.hooks.updates.many import Looks, Loop, Seen, are_alike, norm_of, norms
 
 
 class KeptWeights:
@@ -28,23 +28,24 @@ class KeptWeights:
     def __init__(self) -> None:
         self.names: set[str] = set()
         self._copies: dict[str, Tensor] = {}
+        # The copies used last, as long as none of them has been replaced.
+        self._listed: Sequence[str] = ()
+        self._seen = Seen([])
+        self._looks: Looks | None = None
         self._square_sums = Loop("square_sum")
         self._copying = Loop("copy_and_square_sum")
         self._distances = Loop("square_distance")
 
     def norms(self, tensors: Sequence[Tensor]) -> Numbers:
         """Return the norms of weights, without keeping them."""
-        return norms(self._square_sums, tensors, _held)
+        return norms(self._square_sums, self._see(tensors), lambda place: _held(tensors[place]))
 
     def keep(self, names: Sequence[str], tensors: Sequence[Tensor]) -> Numbers:
         """Copy the weights, in the read that measures them; return their norms."""
         self.names.update(names)
-        copies = self._copies
-        for name, tensor in zip(names, tensors, strict=True):
-            if name not in copies:
-                copies[name] = torch.empty_like(_held(tensor))
+        copies = self._copies_for(names, tensors)
         numbers = Numbers(len(names))
-        sums, read, rest = self._copying(tensors, [copies[name] for name in names])
+        sums, read, rest = self._copying(self._see(tensors), copies)
         numbers.put_host(read, np.sqrt(sums[read, 0]))
         if rest:
             self._keep_rest(numbers, rest, [(names[at], _held(tensors[at])) for at in rest])
@@ -61,17 +62,21 @@ class KeptWeights:
         kept.copy_(weight)
         return safe_norm(weight)
 
-    def distances(self, parameters: Mapping[str, Tensor]) -> tuple[list[str], Numbers]:
+    def distances(self, parameters: Mapping[str, Tensor]) -> tuple[Sequence[str], Numbers]:
         """Return which of `parameters` have kept weights, and how far each is from these now.
 
         Unknown for one that was converted, moved or resized meanwhile.
         """
-        names = [name for name in parameters if name in self.names]
-        tensors, copies = [parameters[name] for name in names], [self._copies[n] for n in names]
+        names: Sequence[str] = self._listed
+        is_all = len(names) == len(self.names) and self.names.issuperset(names)
+        if not is_all or not all(map(parameters.__contains__, names)):
+            names = [name for name in parameters if name in self.names]
+        tensors = [parameters[name] for name in names]
+        copies = self._copies_for(names, tensors)
         numbers = Numbers(len(names))
-        sums, read, rest = self._distances(tensors, copies)
+        sums, read, rest = self._distances(self._see(tensors), copies)
         numbers.put_host(read, np.sqrt(sums[read, 0]))
-        pairs = [(place, _held(tensors[place]), copies[place]) for place in rest]
+        pairs = [(place, _held(tensors[place]), self._copies[names[place]]) for place in rest]
         pairs = [pair for pair in pairs if are_alike(pair[1], pair[2])]
         groups, alone = grouped.groups_of([weight for _, weight, _ in pairs])
         for group in groups:
@@ -85,6 +90,7 @@ class KeptWeights:
         """Let go of the copies of other weights than those in `names`."""
         for name in self._copies.keys() - names:
             del self._copies[name]
+            self._listed = ()
         self.names.intersection_update(names)
 
     def _keep_rest(
@@ -108,9 +114,24 @@ class KeptWeights:
             found.append(norm_of(tensors[index]) if square is None else math.sqrt(square))
         numbers.put_each([places[index] for index in alone], found)
 
+    def _see(self, tensors: Sequence[Tensor]) -> Seen:
+        seen = Seen(tensors, self._looks)
+        self._looks = seen.looks
+        return seen
+
+    def _copies_for(self, names: Sequence[str], tensors: Sequence[Tensor]) -> Seen:
+        """The copies of weights, new ones for those that had none."""
+        if not names or names is not self._listed:
+            for name, tensor in zip(names, tensors, strict=True):
+                if name not in self._copies:
+                    self._copies[name] = torch.empty_like(_held(tensor))
+            self._listed, self._seen = names, Seen([self._copies[name] for name in names])
+        return self._seen
+
     def _copy_for(self, name: str, weight: Tensor) -> Tensor:
         if name not in self._copies or not are_alike(weight, self._copies[name]):
             self._copies[name] = torch.empty_like(weight)
+            self._listed = ()
         return self._copies[name]
 
 

@@ -19,7 +19,7 @@ from gradflow.hooks.wrappers import named_parameters
 
 _PARTS = attrgetter("_parameters", "_modules")
 _VALUES = methodcaller("values")
-_STATE = attrgetter("requires_grad", "dtype")
+_REQUIRES_GRAD = attrgetter("requires_grad")
 
 
 class Trained:
@@ -68,7 +68,7 @@ class KnownParameters:
 
     def trained(self) -> Trained:
         """The parameters trained now: the same object as before if they are the same."""
-        states = list(map(_STATE, self._tensors)), list(map(type, self._tensors))
+        states = list(map(_REQUIRES_GRAD, self._tensors)), list(map(type, self._tensors))
         if states != self._states:
             self._states = states
             chosen = {name: one for name, one in self.all.items() if is_trained(one)}

@@ -9,7 +9,7 @@ quantized tensors, such with gaps in memory, and those of half precision in main
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from operator import attrgetter
+from operator import attrgetter, eq
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from gradflow.hooks.reduction import cpu, means
 from gradflow.hooks.reduction.fused import safe_norm
 from gradflow.hooks.updates import grouped
 
-_LOOK = attrgetter("dtype", "is_cpu", "shape")
+_LOOK = attrgetter("dtype", "is_cpu", "shape", "layout")
 _PLAIN = (Tensor, Parameter)
 _NUMPY: dict[torch.dtype, Any] = {
     torch.float32: np.dtype(np.float32),
@@ -38,7 +38,7 @@ class _Table:
     Fields:
         dtype: theirs.
         places: [T] of the tensors among those given.
-        owners, first, lengths: [L] of each line its tensor, among `places`, the bytes before its
+        owners, first, lengths: [L] of each line the place of its tensor, the bytes before its
             first element, and its number of elements.
         starts: [T] the first line of each tensor.
         shared: of the tensors with a line for each thread.
@@ -55,31 +55,99 @@ class _Table:
     threads: int
 
 
+class Looks:
+    """How tensors look: what the layout of a table of them depends on.
+
+    `are_plain` says whether each is real and dense, and all of what it stands for. They are
+    compared without a lasting object for each tensor: thousands of these at every step would set
+    Python's garbage collector going.
+    """
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self.kinds = list(map(type, tensors))
+        self.looks = list(map(_LOOK, tensors))
+        self.strides = list(map(_stride_of, tensors))
+        self.negatives = list(map(Tensor.is_neg, tensors))
+        self.are_plain = (
+            set(self.kinds) <= set(_PLAIN)
+            and None not in self.strides
+            and not any(dtype.is_complex for dtype, *_ in self.looks)
+            and all(layout is torch.strided for *_, layout in self.looks)
+        )
+
+    def are_those_of(self, tensors: Sequence[Tensor]) -> bool:
+        """Whether `tensors` look like this."""
+        if list(map(type, tensors)) != self.kinds:
+            return False
+        strides = map(_stride_of if None in self.strides else Tensor.stride, tensors)
+        try:
+            return (
+                all(map(eq, map(_LOOK, tensors), self.looks))
+                and all(map(eq, strides, self.strides))
+                and list(map(Tensor.is_neg, tensors)) == self.negatives
+            )
+        except RuntimeError:  # one has no strides any more
+            return False
+
+
+class Seen:
+    """Tensors, with how they look and where they are now.
+
+    `before` is how such tensors looked before: it is kept if these look the same.
+    """
+
+    def __init__(self, tensors: Sequence[Tensor], before: Looks | None = None) -> None:
+        self.tensors = tensors
+        is_same = before is not None and before.are_those_of(tensors)
+        self.looks = before if before is not None and is_same else Looks(tensors)
+        self._addresses: np.ndarray | None = None
+
+    def addresses(self) -> np.ndarray:
+        """The addresses of the tensors; 0 for one that has none."""
+        if self._addresses is None:
+            self._addresses = _addresses(self.tensors)
+        return self._addresses
+
+    def have_moved(self) -> np.ndarray:
+        """Which tensors are elsewhere than when `addresses` was first called: [n]."""
+        moved: np.ndarray = self.addresses() != _addresses(self.tensors)
+        return moved
+
+
 class Loop:
-    """A loop of `compiled` over lists of tensors that look the same in most steps."""
+    """A loop of `compiled` over lists of tensors that look the same in most steps.
+
+    Fields:
+        looks: how the tensors of each list looked last.
+    """
 
     def __init__(self, name: str) -> None:
+        self.looks: list[Looks] = []
         self._name = name
-        self._looks: Any = None
+        self._threads = 0
         self._tables: list[_Table] = []
         self._read = np.empty(0, np.int64)
         self._rest: list[int] = []
 
-    def __call__(self, *lists: Sequence[Tensor]) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    def __call__(self, *lists: Seen) -> tuple[np.ndarray, np.ndarray, list[int]]:
         """Run the loop over each tensor of one list, or over the pairs of two.
 
         Return the sums [n, 3], the places whose sums these are, and those that were left out.
         """
-        sums = np.zeros((len(lists[0]), 3))
+        count = len(lists[0].tensors)
+        sums = np.zeros((count, 3))
         module = cpu.addresses_module()
-        if module is None or not lists[0]:
-            return sums, np.empty(0, np.int64), list(range(len(lists[0])))
-        looks = torch.get_num_threads(), _looks_of(lists)
-        if looks != self._looks:
-            self._lay_out(lists)
-            self._looks = looks
+        if module is None or not count:
+            return sums, np.empty(0, np.int64), list(range(count))
+        threads, looks = torch.get_num_threads(), [one.looks for one in lists]
+        if threads != self._threads or list(map(id, looks)) != list(map(id, self.looks)):
+            self._lay_out([one.tensors for one in lists])
+            self._threads, self.looks = threads, looks
         for table in self._tables:
-            sums[table.places] = self._sums(module, table, lists)
+            found = self._sums(module, table, lists)
+            if len(table.places) == count:
+                return found, self._read, self._rest
+            sums[table.places] = found
         return sums, self._read, self._rest
 
     def _lay_out(self, lists: Sequence[Sequence[Tensor]]) -> None:
@@ -92,10 +160,10 @@ class Loop:
             if places:
                 self._tables.append(_laid_out(dtype, places, [lists[0][at] for at in places]))
 
-    def _sums(self, module: Any, table: _Table, lists: Sequence[Sequence[Tensor]]) -> np.ndarray:
+    def _sums(self, module: Any, table: _Table, lists: Sequence[Seen]) -> np.ndarray:
         lines = np.empty((len(table.owners), module.FIELDS), np.int64)
-        for column, tensors in enumerate(lists):
-            lines[:, column] = _addresses(tensors, table.places)[table.owners] + table.first
+        for column, seen in enumerate(lists):
+            lines[:, column] = seen.addresses()[table.owners] + table.first
         if len(lists) == 1:
             lines[:, 1] = lines[:, 0]
         lines[:, 2] = table.lengths
@@ -115,15 +183,16 @@ class Loop:
         return sums
 
 
-def norms(loop: Loop, tensors: Sequence[Tensor], held: Callable[[Tensor], Tensor]) -> Numbers:
+def norms(loop: Loop, seen: Seen, held: Callable[[int], Tensor]) -> Numbers:
     """Return the L2 norm of each tensor.
 
-    `loop` is one over sums of squares; `held` gives what to measure of a tensor that it leaves out.
+    `loop` is one over sums of squares; `held` gives what to measure of the tensor at a place, if
+    the loop leaves it out.
     """
-    numbers = Numbers(len(tensors))
-    sums, read, rest = loop(tensors)
+    numbers = Numbers(len(seen.tensors))
+    sums, read, rest = loop(seen)
     numbers.put_host(read, np.sqrt(sums[read, 0]))
-    put_norms(numbers, rest, [held(tensors[place]) for place in rest])
+    put_norms(numbers, rest, [held(place) for place in rest])
     return numbers
 
 
@@ -155,37 +224,12 @@ def dense_gradient(gradient: Tensor) -> Tensor:
     return part.to_dense() if part.is_sparse else part
 
 
-def is_plain(tensor: Tensor) -> bool:
-    """Whether a tensor of a model is all there is of it, as torch made it."""
-    return type(tensor) in _PLAIN and not tensor.is_complex() and tensor.layout == torch.strided
-
-
 def prepare(device: torch.device) -> None:
     """Load and test what reads many tensors on `device`, so that no step waits for it."""
     if device.type == "cpu" and cpu.addresses_module() is not None:
         means.note("parameters", "one compiled loop")
     elif device.type != "meta":
         means.note("parameters", "grouped" if grouped.prepare(device) else "one by one")
-
-
-def _looks_of(lists: Sequence[Sequence[Tensor]]) -> list[list[Any]]:
-    """What the layout of a table depends on."""
-    return [
-        [
-            list(map(type, tensors)),
-            list(map(_LOOK, tensors)),
-            _strides(tensors),
-            list(map(Tensor.is_neg, tensors)),
-        ]
-        for tensors in lists
-    ]
-
-
-def _strides(tensors: Sequence[Tensor]) -> list[tuple[int, ...] | None]:
-    try:
-        return list(map(Tensor.stride, tensors))
-    except RuntimeError:
-        return [_stride_of(tensor) for tensor in tensors]
 
 
 def _stride_of(tensor: Tensor) -> tuple[int, ...] | None:
@@ -227,7 +271,7 @@ def _laid_out(dtype: torch.dtype, places: list[int], tensors: Sequence[Tensor]) 
     return _Table(
         _NUMPY[dtype],
         np.array(places, np.int64),
-        owners,
+        np.array(places, np.int64)[owners],
         first * dtype.itemsize,
         last - first,
         starts,
@@ -236,6 +280,16 @@ def _laid_out(dtype: torch.dtype, places: list[int], tensors: Sequence[Tensor]) 
     )
 
 
-def _addresses(tensors: Sequence[Tensor], places: np.ndarray) -> np.ndarray:
-    chosen = tensors if len(places) == len(tensors) else [tensors[at] for at in places.tolist()]
-    return np.fromiter(map(Tensor.data_ptr, chosen), np.int64, len(places))
+def _addresses(tensors: Sequence[Tensor]) -> np.ndarray:
+    try:
+        return np.fromiter(map(Tensor.data_ptr, tensors), np.int64, len(tensors))
+    except RuntimeError:
+        return np.array([_address_of(tensor) for tensor in tensors], np.int64)
+
+
+def _address_of(tensor: Tensor) -> int:
+    """The address of a tensor; 0 if it has none, as a sparse one."""
+    try:
+        return tensor.data_ptr()
+    except RuntimeError:
+        return 0

@@ -63,6 +63,9 @@ class Optimizers:
         self._stepped: set[int] = set()
         self._names: dict[int, str] = {}
         self._places: dict[int, list[Place]] = {}
+        # By identity, the parameters in each place and those of the model, and whose each is.
+        self._members: tuple[list[list[int]], list[int]] = [], []
+        self._owners: list[int] = []
         self._stepping: int | None = None
         self._handles: list[RemovableHandle] = []
 
@@ -111,15 +114,23 @@ class Optimizers:
 
     def updated_by(self, parameters: Mapping[str, torch.Tensor]) -> dict[str, UpdatedBy]:
         """Where each of `parameters` is updated, by its name."""
-        found: dict[int, UpdatedBy] = {}
-        for index in range(len(self._chains)):
-            # A scheduler may have changed the rate of one that has stepped, before the step ends.
-            places = self._places[index] if index in self._places else self._places_of(index)
-            for here, updated in places:
-                for parameter in updated:
-                    found.setdefault(id(parameter), here)
-        nowhere = UpdatedBy(NO_OPTIMIZER)
-        return {name: found.get(id(parameter), nowhere) for name, parameter in parameters.items()}
+        # A scheduler may have changed the rate of one that has stepped, before the step ends.
+        places = [
+            place
+            for index in range(len(self._chains))
+            for place in (self._places[index] if index in self._places else self._places_of(index))
+        ]
+        members = [list(map(id, updated)) for _, updated in places]
+        of_parameters = list(map(id, parameters.values()))
+        if (members, of_parameters) != self._members:
+            self._members = members, of_parameters
+            found: dict[int, int] = {}
+            for number, one in enumerate(members):
+                for key in one:
+                    found.setdefault(key, number)
+            self._owners = [found.get(key, len(places)) for key in of_parameters]
+        owners = [here for here, _ in places] + [UpdatedBy(NO_OPTIMIZER)]
+        return dict(zip(parameters, map(owners.__getitem__, self._owners), strict=True))
 
     def _places_of(self, index: int) -> list[Place]:
         """The groups of an optimizer with their learning rates at present."""

@@ -87,7 +87,7 @@ def test_gradients_that_the_user_releases_are_not_copied():
     for _ in range(3):
         parameter.grad = torch.randn(50)
         measure(kept, parameter)
-    assert kept._kept["w"].tensor.data_ptr() == parameter.grad.data_ptr()
+    assert kept._each()["w"].tensor.data_ptr() == parameter.grad.data_ptr()
     assert not kept._buffers
 
 
