@@ -110,11 +110,14 @@ class RecordStore:
             self._report("scale of histograms", scale_of_histograms_message())
         if "parameters" in tables:
             add_clipping_factors(tables["parameters"])
-        tables["steps"] |= step_totals(tables["steps"]["step"], tables.get("parameters"))
+        # Totals are over all parameters, and missing if a step measures only some.
+        in_turns = any(record.in_turns for record in records)
+        whole = None if in_turns else tables.get("parameters")
+        tables["steps"] |= step_totals(tables["steps"]["step"], whole)
         if modes := self._mode_columns(records):
             tables["modes"] = modes
         if self._groups is not None:
-            tables["groups"] = self._groups.columns(tables)
+            tables["groups"] = self._groups.columns(tables, in_turns=in_turns)
         for name, columns in tables.items():
             self._columns.setdefault(name, []).append(columns)
         if self.deliver is not None:

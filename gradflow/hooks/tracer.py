@@ -37,7 +37,7 @@ from gradflow.hooks.refusals import (
 )
 from gradflow.hooks.selection.groups import Groups
 from gradflow.hooks.selection.modules import Selection, select_modules
-from gradflow.hooks.selection.schedules import Schedule, default_schedule
+from gradflow.hooks.selection.schedules import Schedule, default_schedule, require_positive_int
 from gradflow.hooks.selection.steps import RecordedSteps
 from gradflow.hooks.state import TracerState, resume_point
 from gradflow.hooks.store import RecordStore
@@ -99,6 +99,9 @@ class Tracer:
             recorded after it are removed. An empty state starts the run over.
         stop_on_nonfinite: stop with an error at the end of the first recorded step that has a nan
             or infinite value; the error says where. Transfers values at every recorded step.
+        parameters_every: n, to measure parameters in turns: each recorded step measures one in n of
+            them, and every n-th recorded step the same ones. The copies take an n-th of the memory,
+            and totals over parameters are missing.
         sinks: where else the numbers are written as the training goes on: one or several of
             `gradflow.sinks`, such as `gradflow.sinks.TensorBoard()`, Lightning loggers, or
             functions of (name, value, step). None of them can stop or hold up the training.
@@ -129,6 +132,7 @@ class Tracer:
         outputs: Literal["first", "all"] = "first",
         strict: bool = False,
         resume: Mapping[str, Any] | None = None,
+        parameters_every: int = 1,
         sinks: Any = (),
     ) -> None:
         refuse_old_torch(torch.__version__)
@@ -153,6 +157,9 @@ class Tracer:
         _require_one_of("passes", passes, ("backward", "all"))
         _require_one_of("modes", modes, ("training", "all"))
         _require_one_of("outputs", outputs, ("first", "all"))
+        require_positive_int("parameters_every", parameters_every)
+        if parameters_every > 1:
+            self._description["parameters_every"] = parameters_every
         self._observer = LayerObserver(
             model,
             select_modules(model, observe),
@@ -171,6 +178,7 @@ class Tracer:
             is_followed=lambda: not is_capturing() and self._steps.wants(self._step + 1),
             on_end=self._end_step,
             is_paused=lambda: self._observer.pauses > 0,
+            every=parameters_every,
         )
         self._uncompiled = UncompiledSteps()
         self._selection = observe
@@ -592,6 +600,7 @@ class Tracer:
     def _close(self, status: str) -> None:
         self._epoch_rows.write_waiting(self.writer, self._step)
         self.writer.describe(residual_additions=self._observer.junctions.summary())
+        self.writer.describe(means=means.noted())
         if self._step:
             self.writer.describe(not_observed=self._observer.unobserved.by_reason())
         passes = self._observer.backward_passes.summary()

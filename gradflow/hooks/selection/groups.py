@@ -14,6 +14,7 @@ from torch import nn
 from gradflow.errors import TracingError
 from gradflow.hooks.records import Columns
 from gradflow.hooks.selection.modules import Selection, chooses, selectors_of
+from gradflow.hooks.updates.known import is_trained
 from gradflow.hooks.updates.totals import gradient_totals, places_of, quotient, root_of_squares
 from gradflow.hooks.wrappers import named_modules, named_parameters
 
@@ -65,11 +66,18 @@ class Groups:
             for name in self._selections
         }
 
-    def columns(self, tables: Mapping[str, Columns]) -> Columns:
-        """Return the rows of the table `groups`, one for each step of `tables` and each group."""
+    def columns(self, tables: Mapping[str, Columns], *, in_turns: bool = False) -> Columns:
+        """Return the rows of the table `groups`, one for each step of `tables` and each group.
+
+        If parameters are measured `in_turns`, totals over them are missing.
+        """
         steps = tables["steps"]["step"]
         keys = {"parameters": "parameter", "activations": "layer", "gradients": "layer"}
-        rows = {name: _Rows(tables.get(name), key, steps) for name, key in keys.items()}
+        left_out = {"parameters"} if in_turns else set()
+        rows = {
+            name: _Rows(None if name in left_out else tables.get(name), key, steps)
+            for name, key in keys.items()
+        }
         per_group = [
             {
                 **_parameter_totals(rows["parameters"], self._parameters[name], len(steps)),
@@ -79,6 +87,11 @@ class Groups:
             }
             for name in self._selections
         ]
+        if in_turns:
+            trained = {name for name, one in named_parameters(self._model) if is_trained(one)}
+            for name, totals in zip(self._selections, per_group, strict=True):
+                members = len(trained & self._parameters[name].keys())
+                totals["parameters"] = np.ma.array([members] * len(steps))
         count = len(per_group)
         columns: Columns = {
             "epoch": np.ma.array(np.repeat(tables["steps"]["epoch"], count)),

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 
 from gradflow.errors import TracingError
 from gradflow.hooks.records import StepRecord
-from gradflow.hooks.updates import many
+from gradflow.hooks.updates import grouped, many
 from gradflow.hooks.updates.optimizers import Optimizers
 from gradflow.hooks.updates.parameters import ParameterRecorder
 from gradflow.hooks.updates.scaling import ScalerObserver, grad_scale_and_found_inf
@@ -153,6 +153,7 @@ class UpdateRecorder:
             known = self.parameters.names
             record.updated_by = self._optimizers.updated_by(known) if self._optimizers else {}
         self.parameters.end_step()
+        grouped.prepare_waiting()
         self._passes.clear()
 
     def _backward_ended(self, record: StepRecord) -> None:
