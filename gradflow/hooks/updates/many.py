@@ -93,14 +93,20 @@ class Looks:
 class Seen:
     """Tensors, with how they look and where they are now.
 
-    `before` is how such tensors looked before: it is kept if these look the same.
+    `before` is how such tensors looked before: it is kept if these look the same. `addresses` [n]
+    are where they are, if that is known.
     """
 
-    def __init__(self, tensors: Sequence[Tensor], before: Looks | None = None) -> None:
+    def __init__(
+        self,
+        tensors: Sequence[Tensor],
+        before: Looks | None = None,
+        addresses: np.ndarray | None = None,
+    ) -> None:
         self.tensors = tensors
         is_same = before is not None and before.are_those_of(tensors)
         self.looks = before if before is not None and is_same else Looks(tensors)
-        self._addresses: np.ndarray | None = None
+        self._addresses = addresses
 
     def addresses(self) -> np.ndarray:
         """The addresses of the tensors; 0 for one that has none."""
@@ -284,10 +290,10 @@ def _addresses(tensors: Sequence[Tensor]) -> np.ndarray:
     try:
         return np.fromiter(map(Tensor.data_ptr, tensors), np.int64, len(tensors))
     except RuntimeError:
-        return np.array([_address_of(tensor) for tensor in tensors], np.int64)
+        return np.array([address_of(tensor) for tensor in tensors], np.int64)
 
 
-def _address_of(tensor: Tensor) -> int:
+def address_of(tensor: Tensor) -> int:
     """The address of a tensor; 0 if it has none, as a sparse one."""
     try:
         return tensor.data_ptr()

@@ -26,6 +26,7 @@ from gradflow.hooks.updates.many import (
     Looks,
     Loop,
     Seen,
+    address_of,
     are_alike,
     dense_gradient,
     norms,
@@ -51,11 +52,12 @@ class GradientMeasures:
 
 
 class _KeptGradient(NamedTuple):
-    """A gradient of the previous step, its norm, and whether the tensor is our own copy."""
+    """A gradient of the previous step, its norm, whether the tensor is our own copy, and where."""
 
     tensor: Tensor
     norm: Tensor | float
     is_copy: bool
+    address: int
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ class _Batch:
 
     def each(self) -> dict[str, _KeptGradient]:
         """The gradients one by one, by name."""
-        kept = zip(self.seen.tensors, self.norms.each(), self.are_copies.tolist(), strict=True)
+        columns = self.norms.each(), self.are_copies.tolist(), self.seen.addresses().tolist()
+        kept = zip(self.seen.tensors, *columns, strict=True)
         return dict(zip(self.names, map(_KeptGradient._make, kept), strict=True))
 
 
@@ -85,7 +88,10 @@ def _batch_of(kept: Mapping[str, _KeptGradient]) -> _Batch:
     norms.put_each(range(len(kept)), [one.norm for one in kept.values()])
     return _Batch(
         list(kept),
-        Seen([one.tensor for one in kept.values()]),
+        Seen(
+            [one.tensor for one in kept.values()],
+            addresses=np.array([one.address for one in kept.values()], np.int64),
+        ),
         norms,
         np.array([one.is_copy for one in kept.values()], dtype=bool),
     )
@@ -170,7 +176,8 @@ class PreviousGradients:
         norms = state["norms"]
         self._buffers = dict(state["gradients"])
         kept = {
-            name: _KeptGradient(tensor, norms[name], True) for name, tensor in self._buffers.items()
+            name: _KeptGradient(tensor, norms[name], True, address_of(tensor))
+            for name, tensor in self._buffers.items()
         }
         self._batches = [_batch_of(kept)]
         self._may_skip_copy = state["may_refer"]
@@ -179,7 +186,7 @@ class PreviousGradients:
     def _decide_on_copies(self, parameters: Mapping[str, Tensor]) -> None:
         if self._may_skip_copy is None and self._watched:
             self._may_skip_copy = all(
-                parameters[name].grad is not seen()
+                parameters[name].grad is None or parameters[name].grad is not seen()
                 for name, seen in self._watched.items()
                 if name in parameters
             )

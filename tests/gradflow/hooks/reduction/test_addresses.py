@@ -26,7 +26,7 @@ def threads(request):
 
 
 def tensors(dtype, seed):
-    """Tensors that begin at every place of a vector, of numbers that no order of sums adds alike."""
+    """Tensors that begin at every place of a vector; two orders of a sum differ in their bits."""
     generator = torch.Generator().manual_seed(seed)
     found = []
     for index, size in enumerate(SIZES):
