@@ -600,7 +600,6 @@ class Tracer:
     def _close(self, status: str) -> None:
         self._epoch_rows.write_waiting(self.writer, self._step)
         self.writer.describe(residual_additions=self._observer.junctions.summary())
-        self.writer.describe(means=means.noted())
         if self._step:
             self.writer.describe(not_observed=self._observer.unobserved.by_reason())
         passes = self._observer.backward_passes.summary()

@@ -82,7 +82,7 @@ def addresses_module() -> ModuleType | None:
         return None
     try:
         module = import_module("gradflow.hooks.reduction.addresses")
-        for dtype in _LAYOUTS:
+        for dtype in LAYOUTS:
             x, y = torch.arange(64, dtype=dtype), torch.arange(1, 65, dtype=dtype)
             table = np.array([[x.data_ptr(), y.data_ptr(), 64]])
             sums = np.zeros((1, module.SUMS))
