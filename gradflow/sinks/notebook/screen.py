@@ -8,6 +8,7 @@ from contextvars import Context, copy_context
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol
 
+from gradflow.errors import printable
 from gradflow.sinks.notebook.history import History, Points
 from gradflow.sinks.notebook.worst import worst_of
 from gradflow.versions import release_of
@@ -57,7 +58,7 @@ class State:
         shown = f"{self.quantity} {known.min():.2g} to {known.max():.2g}" if len(known) else ""
         last = [f"{name} {points[-1][1]:.4g}" for name, points in self.points.by_name.items()]
         parts = [when, *last[:4], shown, name and f"worst {self.row} {name}: {words}"]
-        return "gradflow: " + " | ".join(part for part in parts if part)
+        return printable("gradflow: " + " | ".join(part for part in parts if part))
 
 
 class Screen(Protocol):

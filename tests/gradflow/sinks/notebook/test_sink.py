@@ -11,6 +11,7 @@ from torch import nn
 import gradflow
 from gradflow.errors import ConfigurationError
 from gradflow.hooks.processes.joining import Processes
+from gradflow.hooks.store import RecordStore
 from gradflow.sinks import Notebook
 from gradflow.sinks.notebook import screen, sink
 
@@ -89,9 +90,10 @@ def test_live_may_be_called_before_or_within_the_training(small, tmp_path, capsy
         if within:
             tracer.live("parameter_update_to_weight", every="epoch")
         step(model, optimizer)
-        tracer.end_epoch(train_loss=2.0)
+        tracer.end_epoch(train_loss=2.0, **{"odd\nname": 1})
     said = capsys.readouterr().out
     assert "epoch 2 | train_loss 2 | " in said
+    assert r"odd\nname" in said
     assert ("parameter_update_to_weight" if within else "gradient_norm") in said
     assert f"worst {'parameter' if within else 'layer'} " in said
     assert len(gradflow.open_run(tmp_path / "run").steps) == 2
@@ -147,6 +149,16 @@ def test_a_display_that_fails_later_is_said_once(train, monkeypatch):
     assert "export" not in str(said[0].message)
     assert len(calls) == 1
     assert len(run.steps) == 80
+
+
+def test_nothing_is_transferred_from_the_device_sooner_than_without(train, monkeypatch):
+    calls = []
+    transfer = RecordStore.transfer
+    monkeypatch.setattr(RecordStore, "transfer", lambda one: (calls.append(0), transfer(one)))
+    train(Notebook(), steps=40)
+    shown = len(calls)
+    train(folder="plain", steps=40)
+    assert len(calls) == 2 * shown
 
 
 def test_what_draws_is_not_loaded_outside_notebooks(train):
