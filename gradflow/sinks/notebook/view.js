@@ -9,6 +9,7 @@ const SCALE = [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 
 const ZERO = [136, 136, 136];
 const BROKEN = [213, 94, 0];
 const RIGHT = 14, NAMES = 18, CURVE = 112, GAP = 22;
+const KINDS = ["one", "two", "three", "four"]; // of lines, see view.css
 const LONGEST = 24; // letters of a name
 const TOTAL = "gradient norm";
 const LOSS = /loss/;
@@ -65,11 +66,12 @@ function read(model) {
   return { names, columns, at, low, high, left, every: model.get("every"), worst: model.get("worst") };
 }
 
-// The curves that share axes: those given to end_epoch by the last word of their names.
+// The curves that share axes: those given to end_epoch by the last word of their names, four at most.
 function families(data, curves) {
   const found = new Map();
   for (const [name, points] of Object.entries(curves)) {
-    const family = name.split("_").pop();
+    const word = name.split("_").pop();
+    const family = found.get(word)?.length === KINDS.length ? name : word;
     if (!found.has(family)) found.set(family, []);
     found.get(family).push({ name, points });
   }
@@ -111,15 +113,15 @@ function drawCurve(svg, curves, data, width) {
   if (most > least)
     make(svg, "text", { x: left - 6, y: CURVE, "text-anchor": "end" }, number(least));
   if (log) make(svg, "text", { x: left - 6, y: (NAMES + CURVE) / 2 + 5, "text-anchor": "end" }, "log scale");
-  kept.slice(0, 2).forEach(({ name, points }, i) => {
-    const kind = i ? "two" : "one";
+  kept.forEach(({ name, points }, i) => {
+    const kind = `curve ${KINDS[i]}`;
     const at = points.map(([moment, value]) =>
       [(left + place(moment) * width).toFixed(1), y(value).toFixed(1)]);
     if (at.length > 1) make(svg, "path", { class: kind, d: `M${at.join("L")}` });
     if (at.length < 25)
       for (const [cx, cy] of at) make(svg, "circle", { class: kind, cx, cy, r: 2.5 });
     const last = points.length ? ` ${number(points[points.length - 1][1])}` : "";
-    make(svg, "text", { class: kind, x: left + (i * width) / 2, y: 11 }, name + last);
+    make(svg, "text", { class: kind, x: left + (i * width) / kept.length, y: 11 }, name + last);
   });
 }
 

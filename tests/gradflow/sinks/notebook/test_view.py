@@ -161,6 +161,20 @@ def test_other_curves_can_be_chosen_and_stay_chosen(show):
     assert page.input_value("select") == "gradient norm"
 
 
+def test_up_to_four_curves_of_a_kind_share_axes(show):
+    view = four_layers()
+    for name in ("test_loss", "l1_loss", "l2_loss"):
+        view.state.points.add(name, 20, 0.5)
+    page = show(view)
+    options = page.locator("select option").all_inner_texts()
+    assert options == ["loss", "accuracy", "l2_loss", "gradient norm"]
+    assert {"train_loss 2.5", "val_loss 1.5", "test_loss 0.5", "l1_loss 0.5"} <= {*texts(page)}
+    colours = page.locator("svg circle").evaluate_all(
+        "all => all.map((one) => getComputedStyle(one).stroke)"
+    )
+    assert len({*colours}) == 4
+
+
 def test_the_curve_that_is_asked_for_is_shown_first(show):
     view = four_layers()
     view.screen.widget.chosen = "val_accuracy"
@@ -250,7 +264,10 @@ THEMES = (
 
 
 def test_it_is_light_or_dark_as_the_notebook_is(show):
-    page = show(four_layers())
+    view = four_layers()
+    for name in ("test_loss", "l1_loss"):
+        view.state.points.add(name, 20, 0.5)
+    page = show(view)
     for said, system, is_dark in THEMES:
         page.emulate_media(color_scheme=system)
         ground, *inks = page.evaluate(
