@@ -163,6 +163,26 @@ def test_the_report_is_put_among_the_artifacts(tmp_path, monkeypatch, capsys):
     assert len(client.get_metric_history(found.info.run_id, "gradflow/gradient_norm/0")) == 150
 
 
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
+def test_the_report_is_put_among_the_files_of_a_run_of_wandb(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("wandb")
+    (tmp_path / "logged").mkdir()
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("WANDB_DIR", str(tmp_path / "logged"))
+    record(tmp_path / "run")
+    assert main([str(tmp_path / "run"), "--to", "wandb", "--place", "mine"]) == 0
+    assert "There is no report to go with them" in capsys.readouterr().out
+    (tmp_path / "run" / "report.html").write_text("<p>the report</p>")
+    assert main([str(tmp_path / "run"), "--to", "wandb", "--place", "mine"]) == 0
+    assert capsys.readouterr().out.endswith("with report.html\n")
+    (sent,) = (tmp_path / "logged").rglob("offline-run-*/files/report.html")
+    assert sent.read_text() == "<p>the report</p>"
+    _, last = gradflow.open_run(tmp_path / "run").description["sinks"]
+    assert (last["project"], last["kind"]) == ("mine", "W&B")
+    assert (tmp_path / "run" / last["path"]).resolve() == sent.parent.parent.resolve()
+
+
 def test_the_command_works_without_torch(tmp_path):
     record(tmp_path / "run")
     program = (
