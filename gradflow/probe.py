@@ -26,6 +26,7 @@ from gradflow.training.epoch_probes import make_subject, needs_previous_state, r
 from gradflow.training.evaluation import Evaluation, accuracy_changed, evaluate
 from gradflow.training.experiment import choose_device
 from gradflow.training.job import Job, reading_of
+from gradflow.training.steps.computation import exact
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ def probe_run(run: Run, options: Options, print_line: Callable[[str], None]) -> 
     print_line(run.name)
     model = job.build_model()
     previous = _PreviousEpoch()
-    with RunWriter.reopen(run.folder) as writer:
+    with exact(), RunWriter.reopen(run.folder) as writer:
         for saved_epoch in saved_epochs(run):
             missing = _missing(run, saved_epoch, requested)
             compares_epochs = needs_previous_state(missing) or (

@@ -121,7 +121,7 @@ def computation_of(options: Configuration, device: torch.device) -> Computation:
     elif precision in _AUTOCAST_TYPES and device.type not in ("cpu", "cuda"):
         raise ConfigurationError(
             f"--precision {precision} needs the device cpu or cuda, not {device.type}: "
-            "leave out --precision"
+            "give --device cpu, or another precision"
         )
     return Computation(device, precision, options.channels_last, options.compile, note)
 

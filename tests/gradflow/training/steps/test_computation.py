@@ -12,6 +12,7 @@ from torch.nn import functional as F
 import gradflow
 from gradflow.errors import ConfigurationError, TrainingError
 from gradflow.train_and_trace import main
+from gradflow.training import loop
 from gradflow.training.configuration import Configuration
 from gradflow.training.optimizer_state import restore_scaler
 from gradflow.training.steps.computation import Computation, computation_of, exact
@@ -165,6 +166,34 @@ def test_steps_that_are_not_recorded_run_compiled(images, float32, tmp_path, mon
     assert list(run.steps.step) == [0, 3]
     assert len(compiled) == 4
     assert run.epochs.train_loss.equals(float32.epochs.train_loss)
+
+
+@pytest.mark.slow
+def test_a_resumed_training_goes_on_with_its_loss_scale(images, tmp_path, monkeypatch):
+    fp16 = ["--precision", "fp16", "--epochs", "3", "--no-recalibrate"]
+
+    def scaler(_):
+        return torch.amp.GradScaler("cpu", init_scale=4.0, growth_interval=2)
+
+    monkeypatch.setattr(Computation, "scaler", scaler)
+    whole = trained(images, tmp_path / "whole", *fp16)
+    evaluate, calls = loop.evaluate, []
+
+    def interrupt(*given):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return evaluate(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "evaluate", interrupt)
+        given = [*OPTIONS, *fp16, "--data", str(images), "--out", str(tmp_path / "half")]
+        assert main(given) == 130
+    assert main(["--resume", str(tmp_path / "half")]) == 0
+    (half,) = gradflow.open_experiment(tmp_path / "half").runs
+    for table in ("gradients", "parameters", "steps", "predictions"):
+        assert half.table(table).equals(whole.table(table)), table
+    assert half.steps.scale.tolist() == [4, 4, 8, 8, 16, 16, 32, 32, 64]
 
 
 @pytest.mark.parametrize("option", [["--precision", "bf16"], ["--compile"], ["--channels-last"]])
