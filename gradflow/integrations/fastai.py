@@ -46,6 +46,11 @@ class GradflowCallback(ClosedAtOnce, _Callback):  # type: ignore[misc]
         self._steps_by_hand = not isinstance(optimizer, Optimizer)
         self._run.begin(self.learn.model, None if self._steps_by_hand else optimizer, goes_on=True)
 
+    def after_loss(self) -> None:
+        """Record the loss of a training batch."""
+        if self.learn.training:
+            self._run.log_loss(self.learn.loss_grad)
+
     def after_step(self) -> None:
         """End the step, before the gradients are zeroed."""
         if self._steps_by_hand and self._run.tracer is not None:

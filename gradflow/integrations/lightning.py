@@ -63,6 +63,12 @@ class GradflowCallback(*_CALLBACKS):  # type: ignore[misc]
         if self._run.tracer is not None:
             self._run.tracer.begin_pass()
 
+    def on_before_backward(self, trainer: Any, pl_module: Any, loss: Any) -> None:
+        """Record the loss, which the Trainer has divided by the batches of a step and scaled."""
+        scale = getattr(getattr(trainer.precision_plugin, "scaler", None), "_scale", None)
+        loss = loss * trainer.accumulate_grad_batches
+        self._run.log_loss(loss if scale is None else loss / scale)
+
     def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
         """Note that the epoch is over: the module may still log metrics."""
         self._run.epoch_is_over()

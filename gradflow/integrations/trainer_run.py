@@ -97,6 +97,11 @@ class TrainerRun:
         # Called when the callback is dropped, or Python ends, whichever comes first.
         self._left_open = weakref.finalize(self, _close_left_open, tracer)
 
+    def log_loss(self, loss: Any) -> None:
+        """Record the loss of a pass of the step, if it is a single number."""
+        if self._tracer is not None and getattr(loss, "numel", lambda: 1)() == 1:
+            self._tracer.log(loss=loss)
+
     def epoch_is_over(self) -> None:
         """Note that the trainer has ended an epoch: it is written once its metrics are known."""
         if self._tracer is not None and self._metrics is None:

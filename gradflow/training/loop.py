@@ -268,6 +268,7 @@ def _train_epoch(training: _Training, times: StepTimes) -> tuple[float, float]:
             optimizer.zero_grad(set_to_none=True)
             logits = computation.forward(training.forward, batch.images)
             loss = F.cross_entropy(logits, batch.targets)
+            training.tracer.log(loss=loss)
             new = known.add(loss, logits, batch.targets)
             if new is not None:
                 # Before the update, which would spoil the weights needed to find the cause.

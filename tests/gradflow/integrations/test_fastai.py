@@ -45,7 +45,9 @@ def test_rows_and_weights_are_those_of_a_plain_loop(
         for _ in range(3):
             by_hand.train()
             for inputs, targets in DataLoader(examples, 4):
-                nn.functional.cross_entropy(by_hand(inputs), targets).backward()
+                loss = nn.functional.cross_entropy(by_hand(inputs), targets)
+                tracer.log(loss=loss)
+                loss.backward()
                 optimizer.step()
                 if kind == "fastai":
                     tracer.step()

@@ -65,6 +65,7 @@ def plain_loop(module, folder, batches, *, accumulate=1, clip=None, epochs=EPOCH
                 tracer.begin_pass()
                 with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
                     loss = loss_of(module.layers, batch) / accumulate
+                tracer.log(loss=loss * accumulate)
                 loss.backward()
                 if place % accumulate and place < len(batches):
                     continue
@@ -182,7 +183,9 @@ def test_several_optimizers_by_hand_make_one_step_of_a_batch(
             tracer.begin_pass()
             for optimizer in optimizers[: 1 + place % 2]:
                 optimizer.zero_grad()
-                loss_of(module.layers, batch).backward()
+                loss = loss_of(module.layers, batch)
+                tracer.log(loss=loss)
+                loss.backward()
                 optimizer.step()
         tracer.end_epoch()
     module = make_module(make_network(), **changes)
