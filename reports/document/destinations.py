@@ -17,7 +17,7 @@ from gradflow.runs.reading.run import Experiment, Run
 from reports.document.summary import verbatim
 from reports.elements import Destination, Place
 
-_MOST_PLACES = 24
+_MOST_PLACES, _MOST_ENTRIES, _LONGEST_TEXT = 24, 24, 400
 # TensorBoard reads all that is below the folder it is given.
 _MOST_LEVELS = 2
 _LONGEST_ADDRESS = 2048
@@ -29,7 +29,7 @@ def destinations_of(experiment: Experiment, folder: Path) -> tuple[Destination, 
     """Where else the numbers of `experiment` are, for a report that is written into `folder`."""
     groups: dict[tuple[str, str], list[tuple[Run, Mapping[str, Any]]]] = {}
     for run in experiment.runs:
-        for entry in run.description.get("sinks") or []:
+        for entry in (run.description.get("sinks") or [])[:_MOST_ENTRIES]:
             groups.setdefault((_kind(entry), _note(entry)), []).append((run, entry))
     return tuple(
         Destination(
@@ -63,7 +63,7 @@ def place_of(run: Run, entry: Mapping[str, Any], folder: Path) -> Place:
             return Place(run.name, address, address)
     if link := _relative_link(run.folder, entry.get("path"), folder):
         return Place(run.name, unquote(link.removeprefix("./")), link)
-    return Place(run.name, verbatim(entry.get("place") or ""), "")
+    return Place(run.name, _text(entry.get("place") or ""), "")
 
 
 def web_address(given: Any) -> str:
@@ -102,21 +102,26 @@ def _is_relative(path: Any) -> bool:
     )
 
 
+def _text(value: Any) -> str:
+    text = verbatim(value)
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]} … (shortened)"
+
+
 def _kind(entry: Mapping[str, Any]) -> str:
-    return verbatim(entry.get("kind") or "a sink")
+    return _text(entry.get("kind") or "a sink")
 
 
 def _note(entry: Mapping[str, Any]) -> str:
     """What is to be known about what is there."""
     parts = []
     if entry.get("prefix"):
-        parts.append(f"names from {verbatim(entry['prefix'])}/ on")
+        parts.append(f"names from {_text(entry['prefix'])}/ on")
     if entry.get("exported"):
         parts.append("exported afterwards")
     if entry.get("dropped_steps"):
-        parts.append(f"without {verbatim(entry['dropped_steps'])} steps for which it was too slow")
+        parts.append(f"without {_text(entry['dropped_steps'])} steps for which it was too slow")
     if entry.get("problem"):
-        parts.append(f"not complete: {verbatim(entry['problem'])}")
+        parts.append(f"not complete: {_text(entry['problem'])}")
     return ", ".join(parts)
 
 

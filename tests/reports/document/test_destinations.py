@@ -225,6 +225,13 @@ def test_only_plain_addresses_of_pages_are_links(given, taken):
     assert web_address(given) == (given if taken else "")
 
 
+def test_very_much_said_of_sinks_is_shortened(tmp_path):
+    sinks = [{"kind": f"{'k' * 5000}{number}", "place": "p" * 5000} for number in range(200)]
+    found = destinations_of(write(tmp_path / "mine", sinks), tmp_path)
+    assert len(found) <= 24
+    assert all(len(one.kind) < 500 and len(one.places[0].text) < 500 for one in found)
+
+
 def test_a_run_without_sinks_says_nothing_of_them(tmp_path, page_of):
     document = build_document(write(tmp_path / "mine", []), ())
     assert document.destinations == ()
