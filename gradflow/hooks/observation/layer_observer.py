@@ -87,6 +87,7 @@ class LayerObserver:
         self.backward_passes = BackwardPasses(model, every_pass=every_pass)
         self._handles: list[RemovableHandle] = []
         self._pass = 0
+        self._calls: dict[str, tuple[nn.Module, LayerCalls]] = {}
         self._layouts = Layouts(parts)
         self._report = report
         self._reductions = Reductions()
@@ -186,13 +187,23 @@ class LayerObserver:
 
     def _put_hooks_on_modules(self) -> None:
         hook, roles = partial(Hook, self), {name: role for name, _, role in self._observed}
+        for name in self._calls.keys() - roles.keys():
+            del self._calls[name]  # and with it the module, which is gone
 
         def register(name: str, module: nn.Module) -> list[RemovableHandle]:
-            leaving = LayerHook(self, self._layer_returned, LayerCalls(name, roles[name]))
+            leaving = LayerHook(self, self._layer_returned, self._calls_of(name, module, roles))
             return [module.register_forward_hook(leaving)]
 
         self._layer_hooks.keep_on(((name, one) for name, one, _ in self._observed), register)
         self.junctions.attach(self._model, hook)
+
+    def _calls_of(self, name: str, module: nn.Module, roles: dict[str, str]) -> LayerCalls:
+        """Return what is known of the calls of a module, also from before its hooks came off."""
+        known, calls = self._calls.get(name, (None, None))
+        if known is not module or calls is None or calls.role != roles[name]:
+            calls = LayerCalls(name, roles[name])
+            self._calls[name] = module, calls
+        return calls
 
     def begin_pass(self) -> None:
         """Begin a forward pass of which the parts of the model are called one by one.

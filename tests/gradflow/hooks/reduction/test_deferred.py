@@ -155,6 +155,19 @@ def test_a_layer_overwritten_later_than_at_first_is_missing_once_and_right_from_
     assert list(rows.loc["second"].index) == [0, 1, 2, 3, 4]
 
 
+def test_what_was_learnt_of_a_layer_is_kept_while_steps_are_not_recorded(tmp_path, monkeypatch):
+    at_once = []
+    original = deferred._reduce
+    monkeypatch.setattr(deferred, "_reduce", lambda *a: at_once.append(a) or original(*a))
+    model = nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4))
+    with gradflow.Tracer(model, tmp_path / "run", schedule=2) as tracer:
+        for step in range(5):
+            at_once.clear()
+            model(torch.randn(3, 4)).sum().backward()
+            tracer.step()
+            assert len(at_once) == (6 if step == 0 else 0)
+
+
 class Positions(nn.Module):
     """Its sum hands its gradient on to a parameter as it is, and in another shape."""
 
