@@ -51,10 +51,18 @@ def pivot_by_step(
     frame: pd.DataFrame, quantity: str, names: pd.Series, key: str = "layer"
 ) -> pd.DataFrame:
     """One row per (epoch, step), one column per name, in the order of `names`."""
-    rows = frame[frame[key].isin(names)].drop_duplicates(["epoch", "step", key], keep="last")
-    table = rows.set_index(["epoch", "step", key])[quantity].astype(float).unstack(key)
-    kept: pd.DataFrame = table.reindex(columns=list(names)).sort_index()
-    return kept
+    known = pd.Index(names).unique()
+    codes, found = pd.factorize(frame[key])
+    places = np.append(known.get_indexer(found), -1)[codes]  # -1 for other and missing names
+    rows = places >= 0
+    steps = frame.loc[rows, ["epoch", "step"]]
+    by_step = steps.groupby(["epoch", "step"], sort=True, dropna=False)
+    values = np.full((by_step.ngroups, len(known)), np.nan)
+    # Of several values for one place the last one stays.
+    values[by_step.ngroup().to_numpy(), places[rows]] = frame[quantity].to_numpy(float)[rows]
+    index = by_step.size().index
+    table = pd.DataFrame(values, index=index, columns=known.rename(key))
+    return table.reindex(columns=list(names))
 
 
 def logarithm(values: pd.DataFrame) -> pd.DataFrame:

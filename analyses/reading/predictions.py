@@ -42,8 +42,9 @@ def correctness(table: pd.DataFrame) -> pd.DataFrame:
     Images without a prediction in every epoch are left out, so that all epochs have the same
     images.
     """
-    right = table.assign(right=(table["target"] == table["prediction"]).astype(float))
-    wide = right.set_index(["epoch", "image"])["right"].unstack("image")
+    right = (table["target"] == table["prediction"]).astype(float)
+    keys = pd.MultiIndex.from_frame(table[["epoch", "image"]])
+    wide = pd.Series(right.to_numpy(), index=keys).unstack("image")
     return wide.dropna(axis=1).astype(bool).sort_index()
 
 

@@ -1,18 +1,32 @@
 """Proportions on the same or on different images: intervals and paired tests."""
 
 from dataclasses import dataclass
+from math import sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import special, stats
 
 
 def wilson_interval(successes: int, trials: int, level: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (Wilson 1927); (0, 1) if there is no trial."""
+    """Wilson's score interval of a proportion (Wilson 1927); (0, 1) if there is no trial.
+
+    The formula is that of Newcombe (1998). scipy has it too, but only behind an exact test, which
+    takes a hundred times as long.
+
+    Raises `ValueError` if there are more successes than trials, or fewer than none.
+    """
     if trials == 0:
         return 0.0, 1.0
-    interval = stats.binomtest(successes, trials).proportion_ci(level, method="wilson")
-    return float(interval.low), float(interval.high)
+    if not 0 <= successes <= trials:
+        raise ValueError(f"there cannot be {successes} successes in {trials} trials")
+    z = float(special.ndtri(0.5 + 0.5 * level))
+    p = successes / trials
+    denominator = 2 * (trials + z**2)
+    centre = (2 * trials * p + z**2) / denominator
+    delta = z / denominator * sqrt(4 * trials * p * (1 - p) + z**2)
+    low = 0.0 if successes == 0 else centre - delta
+    return low, 1.0 if successes == trials else centre + delta
 
 
 def mean_of_proportions(

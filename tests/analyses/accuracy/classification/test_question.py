@@ -20,6 +20,26 @@ def test_the_reference_matrix_has_its_precision_and_recall():
     assert report.loc["b", "F1"] == pytest.approx(2 * 0.8 * (4 / 6) / (0.8 + 4 / 6))
 
 
+def test_numbers_by_class_are_those_of_scikit_learn():
+    from sklearn.metrics import classification_report, confusion_matrix  # noqa: PLC0415 - slow
+
+    classes = [f"class {number}" for number in range(6)]
+    # Class 4 never occurs, class 5 is never predicted, and 6 is no class.
+    targets = np.random.default_rng(0).choice([0, 1, 2, 3, 5, 6], 200)
+    taken = np.random.default_rng(1).choice([0, 1, 2, 3, 4, 6], 200)
+    predictions = pd.DataFrame({"target": targets, "prediction": taken})
+    expected = confusion_matrix(targets, taken, labels=range(6))
+    assert (confusion(predictions, classes) == expected).all()
+    theirs = classification_report(
+        targets, taken, labels=range(6), target_names=classes, output_dict=True, zero_division=0
+    )
+    ours = report_by_class(predictions, classes).set_index("class")
+    assert ours["support"].dtype == int
+    for row, name in zip(ours.index, [*classes, "macro avg"], strict=True):
+        found = ours.loc[row, ["precision", "recall", "F1", "support"]].tolist()
+        assert found == pytest.approx(list(theirs[name].values()), rel=1e-15), name
+
+
 def test_the_first_epoch_of_highest_accuracy_is_taken(build):
     experiment = build.experiment(build.plan(right=build.right_of([0.2, 0.6, 0.6])))
     best = best_epoch(experiment.runs[0])
