@@ -79,10 +79,15 @@ def built_in() -> tuple[Analysis, ...]:
     return tuple(sorted((one for one in found if one), key=lambda one: (one.order, one.key)))
 
 
-def run_all(experiment: Experiment, only: Collection[str] = ()) -> tuple[Outcome, ...]:
+def run_all(
+    experiment: Experiment,
+    only: Collection[str] = (),
+    after_each: Callable[[Outcome], object] = lambda _: None,
+) -> tuple[Outcome, ...]:
     """Run every known analysis; a failure becomes an outcome that says so.
 
-    `only` holds the keys of the analyses to run; empty for all.
+    `only` holds the keys of the analyses to run; empty for all. `after_each` is called with each
+    outcome as soon as it is known.
 
     Raises `ConfigurationError` if `only` holds an unknown key.
     """
@@ -94,11 +99,13 @@ def run_all(experiment: Experiment, only: Collection[str] = ()) -> tuple[Outcome
         raise ConfigurationError(
             f"there is no analysis {unknown[0]!r}: choose from {', '.join(known)}"
         )
-    return tuple(
-        one if isinstance(one, Outcome) else run_one(one, experiment)
-        for one in analyses
-        if not only or one.key in only
-    )
+    outcomes = []
+    for one in analyses:
+        if not only or one.key in only:
+            outcome = one if isinstance(one, Outcome) else run_one(one, experiment)
+            outcomes.append(outcome)
+            after_each(outcome)
+    return tuple(outcomes)
 
 
 def run_one(analysis: Analysis, experiment: Experiment) -> Outcome:

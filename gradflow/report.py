@@ -250,7 +250,7 @@ def _write(
 
     if any(one.name == "html" for one in formats):
         begin()
-    report = make_report(experiment, only, paper, out)
+    report = make_report(experiment, only, paper, out, processes=None)
     if not formats:
         print_text(sections_text(report.document))
         return report, []

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from analyses.registry import Outcome, run_all
+from analyses.showing.drawing_ahead import DrawingAhead
 from gradflow.errors import RunError, printable
 from gradflow.runs.format.files import make_folder, write_atomically
 from gradflow.runs.reading.run import Experiment
@@ -37,6 +38,8 @@ def make_report(
     only: Collection[str] = (),
     paper: str = "a4",
     folder: Path | None = None,
+    *,
+    processes: int | None = 0,
 ) -> Report:
     """Analyse `experiment` and draw its figures.
 
@@ -46,6 +49,8 @@ def make_report(
         only: keys of the analyses to run; empty runs all.
         paper: the paper of formats with pages, a4 or letter.
         folder: where the report is to be written, for its links; by default in the experiment.
+        processes: how many processes draw figures beside this one, which they are forked from; None
+            for as many as processors are free.
 
     Raises `ConfigurationError` if `only` names an unknown analysis, and `RunError` if a table of a
     run is damaged.
@@ -53,7 +58,12 @@ def make_report(
     import matplotlib  # noqa: PLC0415 - slow to load, needed only here
 
     matplotlib.use("Agg")  # draws without opening windows
-    return report_on(experiment, run_all(experiment, only), paper, folder)
+    with DrawingAhead(processes) as drawing:
+        outcomes = run_all(
+            experiment, only, lambda one: drawing.add(one.result.figures if one.result else ())
+        )
+        document = build_document(experiment, outcomes, folder, drawing.picture)
+    return Report(experiment, outcomes, document, paper)
 
 
 def report_on(

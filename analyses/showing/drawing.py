@@ -2,6 +2,7 @@
 
 import re
 import warnings
+from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ _STYLE: Any = {"svg.fonttype": "path", "svg.hashsalt": "gradflow"}
 _LARGEST_SVG = 400_000
 _PIXELS_PER_INCH = 200
 _POINTS_PER_INCH = 72
+# In inches, around what is drawn.
+_MARGIN = 0.1
 # In inches. A picture grows with the names written beside it, and names may be of any length.
 _LONGEST_SIDE = 40
 # matplotlib writes names into comments of the SVG, where they may contain text invalid in XML.
@@ -57,6 +60,14 @@ def draw(figure: "Figure") -> Picture:
             pyplot.close(drawing)
 
 
+def draw_or_explain(figure: "Figure") -> Picture | str:
+    """The picture of `figure`, or a sentence that says why it could not be drawn."""
+    try:
+        return draw(figure)
+    except Exception as error:  # a figure that fails must not stop a whole report
+        return f"This figure could not be drawn: {type(error).__name__}: {error}"
+
+
 def _keep_dollars_in_names(drawing: "Drawing") -> None:
     """Turn off math text for names: a name may contain dollar signs."""
     from matplotlib.text import Text  # noqa: PLC0415 - slow to load, needed only here
@@ -92,8 +103,40 @@ def _well_formed(svg: bytes) -> bytes:
 
 
 def _saved(drawing: "Drawing", suffix: str, metadata: dict[str, None]) -> bytes:
+    """The file of `drawing`, cut to what is drawn.
+
+    `savefig` with `bbox_inches="tight"` draws twice, first to learn the places of texts. The layout
+    alone says as much.
+    """
+    dpi = _POINTS_PER_INCH if suffix == "svg" else _PIXELS_PER_INCH
+    _CANVASES[suffix]()(drawing)
+    layout, drawing.dpi = drawing.get_layout_engine(), dpi
+    if layout is not None:
+        with suppress(ValueError):  # as in a drawing by matplotlib
+            layout.execute(drawing)
+        drawing.set_layout_engine(None)
     content = BytesIO()
     drawing.savefig(
-        content, format=suffix, metadata=metadata, bbox_inches="tight", dpi=_PIXELS_PER_INCH
+        content,
+        format=suffix,
+        metadata=metadata,
+        bbox_inches=drawing.get_tightbbox().padded(_MARGIN),
+        dpi=_PIXELS_PER_INCH,
     )
+    drawing.set_layout_engine(layout)
     return content.getvalue()
+
+
+def _svg_canvas() -> Any:
+    from matplotlib.backends.backend_svg import FigureCanvasSVG  # noqa: PLC0415 - slow to load
+
+    return FigureCanvasSVG
+
+
+def _pixel_canvas() -> Any:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - slow to load
+
+    return FigureCanvasAgg
+
+
+_CANVASES = {"svg": _svg_canvas, "png": _pixel_canvas}

@@ -8,11 +8,12 @@ from pathlib import Path
 import gradflow
 from analyses.registry import Outcome
 from analyses.result import Finding
+from analyses.showing.drawing import draw_or_explain
 from analyses.wording.phrases import listing, plural
 from gradflow.runs.format.schema import TABLES
 from gradflow.runs.reading.run import Experiment
 from reports.document.destinations import destinations_of
-from reports.document.figures import draw_figure
+from reports.document.figures import PictureOf, draw_figure
 from reports.document.methods import methods_of
 from reports.document.primer import PRIMER
 from reports.document.sections import (
@@ -78,23 +79,33 @@ class _References:
 
 
 def build_document(
-    experiment: Experiment, outcomes: Sequence[Outcome], folder: Path | None = None
+    experiment: Experiment,
+    outcomes: Sequence[Outcome],
+    folder: Path | None = None,
+    picture_of: PictureOf = draw_or_explain,
 ) -> Document:
-    """Build the report of `experiment` from the outcomes of its analyses, and draw every figure.
+    """Build the report of `experiment` from the outcomes of its analyses.
 
-    Links to local files are as seen from `folder`, by default that of the experiment.
+    `picture_of` draws its figures. Links to local files are as seen from `folder`, by default that
+    of the experiment.
 
     Raises `RunError` if a table of the run is damaged.
     """
     numbering, references = Numbering(), _References()
-    overview_figure = _overview_figure(outcomes, numbering)
+    explorer = build_explorer(experiment)  # first: meanwhile other processes may draw figures
+    overview_figure = _overview_figure(outcomes, numbering, picture_of)
     numbered = [
         (number, outcome)
         for number, outcome in enumerate((o for o in outcomes if o.key != OVERVIEW), start=1)
     ]
     sections = tuple(
         build_section(
-            outcome, number, numbering, references.cite, section_command(experiment, outcome.key)
+            outcome,
+            number,
+            numbering,
+            references.cite,
+            section_command(experiment, outcome.key),
+            picture_of,
         )
         for number, outcome in numbered
     )
@@ -111,7 +122,7 @@ def build_document(
         overview_figure=overview_figure,
         verdicts=tuple(_card(topic) for topic in topics),
         sections=sections,
-        explorer=build_explorer(experiment),
+        explorer=explorer,
         methods=methods_of(experiment),
         configuration=configuration_of(experiment, numbering),
         symbols=SYMBOLS,
@@ -155,10 +166,14 @@ def _headlines(topics: Sequence[_Topic]) -> list[_Topic]:
     return (named or list(topics))[: len(HEADLINE_TOPICS)]
 
 
-def _overview_figure(outcomes: Sequence[Outcome], numbering: Numbering) -> FigureElement | None:
+def _overview_figure(
+    outcomes: Sequence[Outcome], numbering: Numbering, picture_of: PictureOf
+) -> FigureElement | None:
     results = [outcome.result for outcome in outcomes if outcome.key == OVERVIEW]
     figures = [figure for result in results if result for figure in result.figures]
-    return draw_figure(figures[0], f"Figure {next(numbering.figures)}") if figures else None
+    if not figures:
+        return None
+    return draw_figure(figures[0], f"Figure {next(numbering.figures)}", picture_of)
 
 
 def _card(topic: _Topic) -> Card:

@@ -1,17 +1,21 @@
 """Draws each figure once, as the image file that every format shows."""
 
+from collections.abc import Callable
+
 from analyses.result import Figure
-from analyses.showing.drawing import draw
+from analyses.showing.drawing import Picture, draw_or_explain
 from reports.elements import FigureElement
 
+# From a figure to its picture, or to a sentence that says why there is none.
+PictureOf = Callable[[Figure], Picture | str]
 
-def draw_figure(figure: Figure, label: str) -> FigureElement:
-    """Draw `figure`; if drawing raises an exception, a note takes the place of the picture."""
-    picture, note = None, ""
-    try:
-        picture = draw(figure)
-    except Exception as error:  # a figure that fails must not stop the whole report
-        note = f"This figure could not be drawn: {type(error).__name__}: {error}"
+
+def draw_figure(
+    figure: Figure, label: str, picture_of: PictureOf = draw_or_explain
+) -> FigureElement:
+    """The element of `figure`; if it has no picture, a note says why."""
+    drawn = picture_of(figure)
+    picture, note = (None, drawn) if isinstance(drawn, str) else (drawn, "")
     return FigureElement(
         label=label,
         title=_as_sentence(figure.title),

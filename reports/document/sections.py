@@ -6,8 +6,9 @@ from itertools import count
 
 from analyses.registry import Outcome
 from analyses.result import AnalysisResult, Finding, Table
+from analyses.showing.drawing import draw_or_explain
 from analyses.wording.phrases import plural
-from reports.document.figures import draw_figure
+from reports.document.figures import PictureOf, draw_figure
 from reports.document.wording import column_texts, estimate_text
 from reports.elements import (
     SIGNS,
@@ -48,6 +49,7 @@ def build_section(
     numbering: Numbering,
     cite: Callable[[str], str],
     command: str,
+    picture_of: PictureOf = draw_or_explain,
 ) -> Section:
     """Build the section of `outcome`.
 
@@ -57,10 +59,11 @@ def build_section(
         numbering: gives the numbers of figures and tables.
         cite: returns the text that cites a source.
         command: the command that makes the section again.
+        picture_of: draws its figures.
     """
     result = outcome.result
     empty = AnalysisResult("", (), (), (), "", ())
-    evidence = _Evidence(result or empty, numbering)
+    evidence = _Evidence(result or empty, numbering, picture_of)
     return Section(
         anchor=section_anchor(number),
         heading=f"{number}. {outcome.title}",
@@ -128,10 +131,11 @@ def table_element(table: Table, label: str, longest: int = LONGEST_TABLE) -> Tab
 class _Evidence:
     """The figures and tables of one analysis; each is numbered and placed once."""
 
-    def __init__(self, result: AnalysisResult, numbering: Numbering) -> None:
+    def __init__(self, result: AnalysisResult, numbering: Numbering, picture_of: PictureOf) -> None:
         self._figures = {figure.key: figure for figure in result.figures}
         self._tables = {table.key: table for table in result.tables}
         self._numbering = numbering
+        self._picture_of = picture_of
         # A table may have the same key as the figure that it belongs to, so labels are separate.
         self._drawn: dict[str, str] = {}
         self._listed: dict[str, str] = {}
@@ -142,7 +146,7 @@ class _Evidence:
         for key in keys:
             if key in self._figures and key not in self._drawn:
                 self._drawn[key] = f"Figure {next(self._numbering.figures)}"
-                parts.append(draw_figure(self._figures[key], self._drawn[key]))
+                parts.append(draw_figure(self._figures[key], self._drawn[key], self._picture_of))
         return tuple(parts)
 
     def tables_of(self, keys: Iterable[str]) -> tuple[TableElement, ...]:

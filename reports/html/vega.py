@@ -1,23 +1,23 @@
 """Vega, the library that draws the explorer's charts, as one script that fetches nothing."""
 
+import atexit
 import subprocess
 import sys
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 
-import vl_convert
-
 _SNIPPET = "window.vegaEmbed = vegaEmbed;"
+# The schema version is e.g. "v6.4.1"; the bundle is chosen by "v6.4".
 _PROGRAM = (
-    "import sys, vl_convert;"
-    f"bundle = vl_convert.javascript_bundle({_SNIPPET!r}, vl_version=sys.argv[1]);"
+    "import sys, altair, vl_convert;"
+    "version = '.'.join(altair.SCHEMA_VERSION.split('.')[:2]);"
+    f"bundle = vl_convert.javascript_bundle({_SNIPPET!r}, vl_version=version);"
     "sys.stdout.buffer.write(bundle.encode())"
 )
 
 
 def begin() -> None:
-    """Start making the script in the background: bundling takes more than a second."""
-    _bundle()
+    """Start making the script in a process of its own: bundling takes more than a second."""
+    _process()
 
 
 @cache
@@ -28,26 +28,32 @@ def vega_script() -> str:
     lifetime of the process. It defines only the global name `vegaEmbed`.
     """
     # A script in HTML must not contain the text that closes its element.
-    safe = _bundle().result().replace("</script", "<\\/script").replace("<!--", "<\\!--")
+    safe = _bundle().replace("</script", "<\\/script").replace("<!--", "<\\!--")
     return f"(() => {{\n{safe}\n}})();"
 
 
 @cache
-def _bundle() -> "Future[str]":
-    executor = ThreadPoolExecutor(max_workers=1)
-    future = executor.submit(_make)
-    executor.shutdown(wait=False)
-    return future
+def _process() -> "subprocess.Popen[bytes]":
+    # Not a thread: other processes are forked from this one meanwhile.
+    command = [sys.executable, "-P", "-c", _PROGRAM]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    atexit.register(_end, process)
+    return process
 
 
-def _make() -> str:
-    import altair  # noqa: PLC0415 - slow to load: other threads work meanwhile
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    """End `process` if nobody has taken its script: the report failed before."""
+    if process.returncode is None:
+        process.kill()
+        process.communicate()
 
-    # The schema version is e.g. "v6.4.1"; the bundle is chosen by "v6.4".
+
+def _bundle() -> str:
+    made, _ = _process().communicate()
+    if _process().returncode == 0:
+        return made.decode()
+    import altair  # noqa: PLC0415 - slow to load, seldom needed
+    import vl_convert  # noqa: PLC0415 - the same
+
     version = ".".join(altair.SCHEMA_VERSION.split(".")[:2])
-    # vl_convert blocks all threads of its process, so it runs in a separate process.
-    command = [sys.executable, "-c", _PROGRAM, version]
-    made = subprocess.run(command, capture_output=True, check=False)
-    if made.returncode == 0:
-        return made.stdout.decode()
     return str(vl_convert.javascript_bundle(_SNIPPET, vl_version=version))

@@ -21,7 +21,7 @@ from reports.document.summary import section_command
 from reports.formats import FORMATS
 
 
-def answered(experiment, only=()) -> tuple[Outcome, ...]:
+def answered(experiment, *_) -> tuple[Outcome, ...]:
     finding = Finding(
         key="profile",
         network="plain34",
