@@ -139,7 +139,7 @@ def writing_share(network: str, every: int, options: Options, device: torch.devi
     batches = Batches(options.size, options.batch, device)
     generator = torch.Generator().manual_seed(0)
     writing = 0.0
-    append = RunWriter.append
+    append = RunWriter.append_all
 
     def timed(writer: RunWriter, *arguments: Any) -> None:
         nonlocal writing
@@ -147,7 +147,7 @@ def writing_share(network: str, every: int, options: Options, device: torch.devi
         append(writer, *arguments)
         writing += time.perf_counter() - start
 
-    with traced(trainer, every, options) as tracer, patch.object(RunWriter, "append", timed):
+    with traced(trainer, every, options) as tracer, patch.object(RunWriter, "append_all", timed):
         trainer.time([batches.draw(generator)])
         start = time.perf_counter()
         for _ in range(EPOCH):

@@ -199,6 +199,8 @@ def to_columns(records: list[StepRecord]) -> dict[str, Columns]:
 
 def concatenate(batches: list[Columns]) -> Columns:
     """Concatenate the rows of several batches of one table."""
+    if len(batches) == 1:
+        return batches[0]
     return {name: np.ma.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 

@@ -1,6 +1,6 @@
 """Buffers what was recorded: first on the device, then in memory, until it is written."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -87,10 +87,14 @@ class RecordStore:
         if self._layers.changed:
             self._writer.write_layers(self._layers.columns())
             self._layers.changed = False
+        tables: dict[str, Mapping[str, Any]] = {}
         for name in list(self._columns):
-            rows = concatenate(self._columns[name])
-            self._writer.append(name, rows, self._part_start, next_step - 1)
-            del self._columns[name]  # if a later table fails, a retry must not write this one again
+            tables[name] = concatenate(self._columns.pop(name))
+        try:
+            self._writer.append_all(tables, self._part_start, next_step - 1)
+        finally:
+            # If a table fails, a retry must not write those before it again.
+            self._columns = {name: [dict(rows)] for name, rows in tables.items()}
         self._steps = self._rows = 0
         self._part_start = next_step
 

@@ -51,21 +51,23 @@ def from_exponents(exponents: np.ndarray, zeros: int, nans: int) -> Tensor:
 
 def to_columns(counts: np.ndarray) -> dict[str, np.ma.MaskedArray[Any, Any]]:
     """Return the columns of `runs.format.schema` for the counts [T, BINS] of T tensors."""
+    bins = counts[:, FIRST_EXPONENT_BIN:INFINITE_BIN]
+    filled = bins != 0
+    empty = ~filled.any(axis=1)
+    first, last = filled.argmax(axis=1), bins.shape[1] - filled[:, ::-1].argmax(axis=1)
+    last[empty] = 0  # so that these rows have no bin
+    places = np.arange(bins.shape[1])
+    flat = bins[(places >= first[:, None]) & (places < last[:, None])]
+    ends = np.cumsum(last - first)
     trimmed = np.empty(len(counts), dtype=object)
-    exponents = np.zeros(len(counts), np.int64)
-    for row, bins in enumerate(counts[:, FIRST_EXPONENT_BIN:INFINITE_BIN]):
-        filled = np.flatnonzero(bins)
-        if filled.size:
-            exponents[row] = LOWEST_EXPONENT + filled[0]
-            trimmed[row] = bins[filled[0] : filled[-1] + 1].tolist()
-        else:
-            trimmed[row] = []
+    for row, (begin, end) in enumerate(zip(ends - (last - first), ends, strict=True)):
+        trimmed[row] = flat[begin:end]
     return {
         "zeros": np.ma.array(counts[:, ZERO_BIN]),
         "underflow": np.ma.array(counts[:, UNDERFLOW_BIN]),
         "infinite": np.ma.array(counts[:, INFINITE_BIN]),
         "nan": np.ma.array(counts[:, NAN_BIN]),
-        "lowest_exponent": np.ma.array(exponents, mask=[not bins for bins in trimmed]),
+        "lowest_exponent": np.ma.array(np.where(empty, 0, first + LOWEST_EXPONENT), mask=empty),
         "counts": np.ma.array(trimmed, mask=False),
     }
 

@@ -41,6 +41,13 @@ class LenientWriter(RunWriter):
         """Write the rows of steps `first_step` to `last_step` of table `name` as one part."""
         self._try(lambda: self._writer.append(name, columns, first_step, last_step))
 
+    def append_all(
+        self, tables: dict[str, Mapping[str, Any]], first_step: int, last_step: int
+    ) -> None:
+        """Write the rows of steps `first_step` to `last_step` of each of `tables` as one part."""
+        self._try(lambda: self._writer.append_all(tables, first_step, last_step))
+        tables.clear()  # what could not be written is lost
+
     def close(self, status: str) -> None:
         """Record how the run ended, as failed if something could not be written."""
         self._try(lambda: self._writer.close(status))

@@ -46,6 +46,7 @@ from gradflow.runs.reading.part_contents import (
     require_fits_memory,
     with_current_names,
 )
+from gradflow.runs.writing.arrow_arrays import to_array
 
 PARTS_PER_MERGE = 32
 MAX_MERGED_ROWS = 4_000_000
@@ -220,7 +221,7 @@ def _numbered_groups(files: list[tuple[Part, pq.ParquetFile]]) -> Iterator[pa.Ta
                 table = table.set_column(place, ROW_COLUMN, pc.add(table[ROW_COLUMN], before))
             else:
                 numbers = np.arange(before + seen, before + seen + len(table))
-                table = table.append_column(ROW_COLUMN, pa.array(numbers))
+                table = table.append_column(ROW_COLUMN, to_array(numbers))
             seen += len(table)
             yield table
         before += seen

@@ -8,6 +8,7 @@ layers.parquet         one row per layer
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -21,13 +22,20 @@ from gradflow.runs.format.files import (
     RUN_FILE,
     make_folder,
     remove_temporary_files,
+    write_atomically,
     write_json,
 )
 from gradflow.runs.format.limits import require_valid_path
-from gradflow.runs.format.manifest import read_manifest, write_listed, write_manifest
+from gradflow.runs.format.manifest import (
+    read_manifest,
+    record_change,
+    write_listed,
+    write_manifest,
+)
 from gradflow.runs.format.parts import ARROW_TYPES, Part, part_name, write_rows
 from gradflow.runs.format.quantity import Table
 from gradflow.runs.format.schema import SCHEMA_VERSION, TABLES
+from gradflow.runs.writing.arrow_arrays import to_array
 from gradflow.runs.writing.lock import FolderLock
 from gradflow.runs.writing.merging import PartMerger, remove_leftovers
 from gradflow.runs.writing.rebuilding import rebuild_manifest
@@ -148,14 +156,37 @@ class RunWriter:
         self, name: str, columns: Mapping[str, Any], first_step: int, last_step: int
     ) -> None:
         """Write the rows of steps `first_step` to `last_step` of table `name` as one part."""
-        table = _to_arrow(TABLES[name], columns)
-        folder = self.folder / name
-        path = folder / part_name(first_step, last_step)
-        if self._merger.has_merged(path):
-            return  # an interrupted merge already holds these rows
-        make_folder(folder)
-        self._write_table(path, table)
-        self._merger.add(name, Part(first_step, last_step, path), table.num_rows)
+        self.append_all({name: columns}, first_step, last_step)
+
+    def append_all(
+        self, tables: dict[str, Mapping[str, Any]], first_step: int, last_step: int
+    ) -> None:
+        """Write the rows of steps `first_step` to `last_step` of each of `tables` as one part.
+
+        A table leaves `tables` once it is written: after an error those that are left are not. The
+        manifest lists all parts at once, because a flush to the disk takes as long as writing one.
+        """
+        new: list[Path] = []
+        written: list[tuple[str, Part, int]] = []
+        try:
+            for name in list(tables):
+                rows = _to_arrow(TABLES[name], tables[name])
+                path = self.folder / name / part_name(first_step, last_step)
+                # Otherwise an interrupted merge already holds these rows.
+                if not self._merger.has_merged(path):
+                    make_folder(path.parent)
+                    if path.exists():
+                        self._write_table(path, rows)
+                    else:
+                        write_atomically(path, partial(write_rows, rows))
+                        new.append(path)
+                    written.append((name, Part(first_step, last_step, path), rows.num_rows))
+                del tables[name]
+        finally:
+            if new:
+                record_change(self.folder, new)
+        for name, part, count in written:
+            self._merger.add(name, part, count)
 
     def close(self, status: str) -> None:
         """Record how the run ended (`complete`, `interrupted` or `failed`) and release the lock."""
@@ -196,6 +227,12 @@ class NullRunWriter(RunWriter):
         self, name: str, columns: Mapping[str, Any], first_step: int, last_step: int
     ) -> None:
         """Nothing."""
+
+    def append_all(
+        self, tables: dict[str, Mapping[str, Any]], first_step: int, last_step: int
+    ) -> None:
+        """Forget the `tables`, as if they were written."""
+        tables.clear()
 
     def release(self) -> None:
         """Nothing."""
@@ -262,5 +299,5 @@ def _to_arrow(table: Table, columns: Mapping[str, Any]) -> pa.Table:
     if missing or (extra and not table.open_ended):
         raise ValueError(f"table {table.name}: missing {sorted(missing)}, unknown {sorted(extra)}")
     # None stands for a value that was not observed; NaN is an observed value.
-    arrays = {name: pa.array(columns[name], type=known.get(name)) for name in columns}
+    arrays = {name: to_array(columns[name], known.get(name)) for name in columns}
     return pa.table(arrays)

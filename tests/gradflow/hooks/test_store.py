@@ -9,20 +9,23 @@ import gradflow
 from gradflow.errors import RunError
 from gradflow.hooks import store
 from gradflow.hooks.store import RecordStore
+from gradflow.runs.format.manifest import read_manifest
+from gradflow.runs.writing import run
 from gradflow.runs.writing.run import RunWriter
 
 
 def test_tables_written_before_a_failure_are_not_written_once_more(tmp_path, monkeypatch):
-    append, tried, written = RunWriter.append, [], []
+    write, tried, written = run.write_atomically, [], []
 
-    def fail_once(self, name, columns, first_step, last_step):
+    def fail_once(path, content):
+        name = path.parent.name
         tried.append(name)
         if tried.count("parameters") == 1 and name == "parameters":
             raise RunError("the disk is full")
-        append(self, name, columns, first_step, last_step)
+        write(path, content)
         written.append(name)
 
-    monkeypatch.setattr(RunWriter, "append", fail_once)
+    monkeypatch.setattr(run, "write_atomically", fail_once)
     model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
 
@@ -37,6 +40,9 @@ def test_tables_written_before_a_failure_are_not_written_once_more(tmp_path, mon
         train()
     assert tried.index("parameters") > 0
     assert sorted(written) == sorted(set(tried))
+    # Those before it are listed although their call failed.
+    listed = {name.partition("/")[0] for name in read_manifest(tmp_path / "run").files}
+    assert listed >= set(tried)
 
 
 def recorded(folder, steps=5):
@@ -54,19 +60,19 @@ def recorded(folder, steps=5):
 
 def test_a_step_of_many_rows_does_not_wait_and_its_rows_are_the_same(tmp_path, monkeypatch):
     sizes, written = [], []
-    transfer, append = RecordStore.transfer, RunWriter.append
+    transfer, append = RecordStore.transfer, RunWriter.append_all
 
     def counted(self):
         sizes.append(len(self._records))
         transfer(self)
 
-    def noted(self, name, columns, first_step, last_step):
-        written.append((name, first_step, last_step))
-        append(self, name, columns, first_step, last_step)
+    def noted(self, tables, first_step, last_step):
+        written.extend((name, first_step, last_step) for name in tables)
+        append(self, tables, first_step, last_step)
 
     before = recorded(tmp_path / "before")
     monkeypatch.setattr(RecordStore, "transfer", counted)
-    monkeypatch.setattr(RunWriter, "append", noted)
+    monkeypatch.setattr(RunWriter, "append_all", noted)
     rows = sum(len(before.table(name)) for name in ("activations", "gradients", "parameters")) // 5
     monkeypatch.setattr(store, "_ROWS_PER_TRANSFER", rows + 1)
     monkeypatch.setattr(store, "_ROWS_PER_PART", 4 * rows)
