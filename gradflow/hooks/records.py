@@ -97,7 +97,14 @@ class StepRecord:
     modes: dict[str, str] = field(default_factory=dict)
     losses: list[Tensor | float] = field(default_factory=list)
     closed: bool = False
+    in_graph: Callable[["StepRecord"], None] | None = None
     _joins: list[Callable[[], None]] = field(default_factory=list, repr=False)
+
+    def take_up(self) -> None:
+        """Take up what waits on the device in another form; this waits for the device."""
+        take_up, self.in_graph = self.in_graph, None
+        if take_up is not None:
+            take_up(self)
 
     @property
     def rows(self) -> int:

@@ -106,6 +106,8 @@ class RecordStore:
         self._steps += len(kept)
         self._rows += self._rows_on_device
         self._rows_on_device = 0
+        for record in kept:
+            record.take_up()
         records = self._processes.join(kept)
         if not records:
             return

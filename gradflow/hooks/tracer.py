@@ -18,6 +18,7 @@ from gradflow.hooks.layers import LayerTable
 from gradflow.hooks.nonfinite import nonfinite_message
 from gradflow.hooks.not_recorded import NotRecorded
 from gradflow.hooks.observation.changes import ModelChanges
+from gradflow.hooks.observation.in_graph import InGraphLayers
 from gradflow.hooks.observation.layer_observer import LayerObserver
 from gradflow.hooks.processes.joining import Processes
 from gradflow.hooks.records import Columns, StepRecord
@@ -92,6 +93,9 @@ class Tracer:
             in which mode.
         outputs: which tensors of a layer's output are observed: the first; or all of them (an
             LSTM's states, the levels of a pyramid), each in rows of its own, named after its place.
+        compiled: how recorded steps of a compiled model run: uncompiled, with all that is recorded;
+            or, from the second one on, compiled, with the statistics of layers as operations in
+            the graph ("in-graph"). See `docs/tracer.md` for what is then left out.
         strict: raise an error if a step or an epoch cannot be recorded, or the run not be written.
             By default the training goes on: a warning says so once, and `run.json` keeps it under
             `not_recorded`.
@@ -130,6 +134,7 @@ class Tracer:
         passes: Literal["backward", "all"] = "backward",
         modes: Literal["training", "all"] = "training",
         outputs: Literal["first", "all"] = "first",
+        compiled: Literal["uncompiled", "in-graph"] = "uncompiled",
         strict: bool = False,
         resume: Mapping[str, Any] | None = None,
         parameters_every: int = 1,
@@ -160,6 +165,14 @@ class Tracer:
         require_positive_int("parameters_every", parameters_every)
         if parameters_every > 1:
             self._description["parameters_every"] = parameters_every
+        _require_one_of("compiled", compiled, ("uncompiled", "in-graph"))
+        self._runs_compiled = compiled == "in-graph"
+        self._in_graph: InGraphLayers | None = None
+        if self._runs_compiled and (histograms is not False or self._processes.count > 1):
+            raise TracingError(
+                'compiled="in-graph" counts no magnitudes, and records one process alone: leave '
+                "it out to record histograms, or several processes that train together"
+            )
         self._observer = LayerObserver(
             model,
             select_modules(model, observe),
@@ -526,11 +539,16 @@ class Tracer:
         if self._steps.wants(self._step):
             histograms, share = self._steps.histograms(self._step), self._processes.loss_share
             record = StepRecord(self.epoch, self._step, histograms, share)
+        if self._in_graph is not None:
+            self._in_graph.begin_step()
+            self._observer.step_record = record
+        else:
+            self._observer.begin_step(record)
+        if record is not None and self._in_graph is None:
             self._uncompiled.begin()
         else:
             self._uncompiled.end()
-        self._observer.begin_step(record)
-        self._has_begun = False
+        self._has_begun = self._in_graph is not None
         self._updates.begin_step()
         self._steps.begin()
 
@@ -567,6 +585,8 @@ class Tracer:
         self._updates.finish(record)
         self._observer.end_step()
         if record is not None:
+            if self._in_graph is not None:
+                self._in_graph.end_step(record)
             record.closed = True
             self.store.add(record)
             self._steps.histograms.count_recorded_step()
@@ -576,10 +596,19 @@ class Tracer:
             self._report_what_is_missing(record, gradients_were_missed)
         self.store.transfer_and_flush_if_due(self._step, at_once=self._stop_on_nonfinite)
         self._steps.end(recorded=record is not None, writing_began=writing_began)
+        if self._runs_compiled and self._in_graph is None and record and record.activations:
+            self._go_on_in_graph(record)
         self._begin_step()
         if self._stop_on_nonfinite and self.store.nonfinite is not None:
             self.store.flush(self._step)
             raise TracingError(nonfinite_message(self.store.nonfinite))
+
+    def _go_on_in_graph(self, record: StepRecord) -> None:
+        """Take the statistics of layers within the graph from here on, as `record` found them."""
+        self._observer.begin_step(None)
+        torch._dynamo.reset()  # what was compiled before knows nothing of the hooks
+        modules, axes = self._observer.modules, self._observer.axes
+        self._in_graph = InGraphLayers(self._model, modules, record.activations, axes, self._report)
 
     def _report_what_is_missing(self, record: StepRecord, gradients_were_missed: bool) -> None:
         if gradients_were_missed:
@@ -609,6 +638,11 @@ class Tracer:
     def _detach(self) -> None:
         self._updates.detach()
         self._observer.detach()
+        if self._in_graph is not None:
+            self._in_graph.detach()
+            self._in_graph = None
+            self._runs_compiled = False
+            torch._dynamo.reset()  # what was compiled would go on to write to the buffers
         self._uncompiled.end()
 
 

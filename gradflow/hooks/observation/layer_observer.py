@@ -55,6 +55,7 @@ class LayerObserver:
     Fields:
         select: returns what is to be observed now; it is asked if the model's modules have changed.
         on_forward: called before each forward pass of a recorded step, with whether they have.
+        axes: the channel axis of each layer's output, as it was last seen.
         leaves_out: asked before that whether the step is to be left out, since it is captured.
     """
 
@@ -76,6 +77,7 @@ class LayerObserver:
         self._observed = observed
         self.select: Callable[[], Sequence[tuple[str, nn.Module, str]]] = lambda: self._observed
         self.on_forward: Callable[[bool], None] = lambda has_changed: None
+        self.axes: dict[str, int | None] = {}
         self.leaves_out: Callable[[], bool] = lambda: False
         self._structure = Structure(model)
         self._layer_hooks = ModuleHooks()
@@ -97,6 +99,11 @@ class LayerObserver:
             layers, self._current_record, self.backward_passes, self._layouts, self._reductions
         )
         self.unobserved = UnobservedLayers(model, lambda: self._observed, layers)
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """The observed modules by name."""
+        return {name: module for name, module, _ in self._observed}
 
     @property
     def names(self) -> list[str]:
@@ -327,6 +334,7 @@ class LayerObserver:
         record = self._record_of_pass(step)
         last = self._outputs.read(record, calls, call, module, tensor)
         if last is not None:
+            self.axes[call.layer] = last[2].axis
             record.note_mode(call.layer, "training" if module.training else "evaluation")
             self.junctions.note_output(args, tensor, call.layer, last[2].moments)
         return last

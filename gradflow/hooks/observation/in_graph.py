@@ -1,0 +1,221 @@
+"""Statistics as operations of the compiled graph, so that recorded steps run compiled.
+
+A forward hook returns its module's output through `_Observed`, an autograd function that leaves it
+as it is. In the forward pass it writes the statistics of the output to a buffer, in the backward
+pass those of its gradient to another. The compiler traces both and fuses them with what makes the
+tensors. After the step, all buffers are copied in one call, and read when the run's numbers are
+transferred.
+
+A buffer [3 C + 9] holds the values of `fused.Moments` [3 C + 6], the number of elements, the length
+of the first axis, and how many passes have written it since the step began. With none, the layer
+has no row in that step; with several, as under gradient accumulation, neither: only the last would
+count.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from gradflow.hooks.observation.hook import LeftOutOfCopies
+from gradflow.hooks.records import StepRecord
+from gradflow.hooks.reduction.by_torch import sum_dtype
+from gradflow.hooks.reduction.fused import Moments
+
+_COUNTS = 3  # at the end of a buffer: elements, length of the first axis, passes
+
+
+class InGraphLayers:
+    """Hooks on layers that take statistics within the graph, and the buffers that they fill.
+
+    Args:
+        model: the whole model: only passes in its training mode are recorded, with gradients.
+        modules: the observed modules by name.
+        seen: the moments of each layer in a step recorded before; these say how many channels.
+        axes: the channel axis of each layer's output in that step.
+        report: says once that something is not recorded; takes a kind and a message.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        modules: Mapping[str, nn.Module],
+        seen: Mapping[str, Moments],
+        axes: Mapping[str, int | None],
+        report: Callable[[str, str], None],
+    ) -> None:
+        self._model = model
+        self._report = report
+        self._shapes: list[tuple[str, int, bool]] = []
+        self._buffers: list[Tensor] = []
+        self._handles: list[RemovableHandle] = []
+        # A second call in a pass would overwrite the first one's numbers.
+        repeated = {name.partition("#")[0] for name in seen if "#" in name}
+        device = next(model.parameters()).device
+        for name, module in modules.items():
+            if name in seen and name not in repeated:
+                self._attach(name, module, seen[name], axes[name], device)
+        left_out = sorted(set(seen) - {name for name, _, _ in self._shapes})
+        if left_out:
+            report("in graph", _left_out_message(left_out))
+
+    def _attach(
+        self,
+        name: str,
+        module: nn.Module,
+        seen: Moments,
+        axis: int | None,
+        device: torch.device,
+    ) -> None:
+        dtype = torch.float32 if device.type == "mps" else torch.float64
+        pair = [
+            torch.zeros(3 * seen.channels + 6 + _COUNTS, dtype=dtype, device=device)
+            for _ in range(2)
+        ]
+        self._shapes.append((name, seen.channels, seen.has_channels))
+        self._buffers += pair
+        hook = _InGraphHook(self._model, axis, *pair)
+        self._handles.append(module.register_forward_hook(hook))
+
+    def begin_step(self) -> None:
+        """Forget what was written before."""
+        torch._foreach_zero_(self._buffers)
+
+    def end_step(self, record: StepRecord) -> None:
+        """Copy what was written since the step began; `record` takes it up later."""
+        record.in_graph = partial(self._take_up, torch.cat(self._buffers))
+
+    def detach(self) -> None:
+        """Remove the hooks."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def _take_up(self, copied: Tensor, record: StepRecord) -> None:
+        numbers = copied.cpu().numpy().astype(np.float64)
+        sizes = [3 * channels + 6 + _COUNTS for _, channels, _ in self._shapes for _ in range(2)]
+        parts = iter(np.split(numbers, np.cumsum(sizes)[:-1]))
+        did_not_run = []
+        for name, channels, has_channels in self._shapes:
+            of_output, of_gradient = next(parts), next(parts)
+            for part, rows in ((of_output, record.activations), (of_gradient, record.gradients)):
+                elements, length, passes = (int(one) for one in part[-_COUNTS:])
+                if passes == 1:
+                    values = part[:-_COUNTS]
+                    rows[name] = Moments(values, channels, elements, length, has_channels)
+                elif passes > 1:
+                    self._report("passes in graph", _several_passes_message(record.step))
+            if not of_output[-1]:
+                did_not_run.append(name)
+        if did_not_run:
+            self._report("not in graph", _not_in_graph_message(record.step, did_not_run))
+
+
+def _several_passes_message(step: int) -> str:
+    return (
+        f"in step {step} several passes ran through the compiled graph, as under gradient "
+        "accumulation or checkpointing: the layers concerned have no rows; without "
+        'compiled="in-graph" they have'
+    )
+
+
+def _not_in_graph_message(step: int, names: list[str]) -> str:
+    return (
+        f"in step {step} {len(names)} layers have no rows, since in the compiled graph they did "
+        f"not run, or their output is no single tensor: {', '.join(names[:5])}; without "
+        'compiled="in-graph" those that run have'
+    )
+
+
+def _left_out_message(names: list[str]) -> str:
+    return (
+        "from the second recorded step on, layers that run several times in a pass have no rows, "
+        f"nor have further outputs of a layer: {', '.join(names[:5])}; without "
+        'compiled="in-graph" they have'
+    )
+
+
+class _InGraphHook(LeftOutOfCopies):
+    """The forward hook of one module."""
+
+    __slots__ = ("_axis", "_model", "_of_gradient", "_of_output")
+
+    def __init__(
+        self, model: nn.Module, axis: int | None, of_output: Tensor, of_gradient: Tensor
+    ) -> None:
+        self._model = model
+        self._axis = axis
+        self._of_output = of_output
+        self._of_gradient = of_gradient
+
+    def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
+        """Return the output through `_Observed`; None, which leaves it, if it is not recorded."""
+        if not (self._model.training and torch.is_grad_enabled() and isinstance(output, Tensor)):
+            return None
+        return _Observed.apply(output, self._axis, self._of_output, self._of_gradient)
+
+
+class _Observed(torch.autograd.Function):
+    """The identity, which writes statistics of its input and of its gradient to buffers."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, axis: int | None, of_output: Tensor, of_gradient: Tensor
+    ) -> Tensor:
+        """Return x."""
+        ctx.axis, ctx.of_gradient = axis, of_gradient
+        _write(x, axis, of_output)
+        return x.clone()  # a view could not be changed in place, as by ReLU(inplace=True)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        """Return the gradient."""
+        _write(gradients[0], ctx.axis, ctx.of_gradient)
+        return gradients[0], None, None, None
+
+
+def _write(x: Tensor, axis: int | None, buffer: Tensor) -> None:
+    counts = [torch.full((1,), n, dtype=buffer.dtype, device=x.device) for n in _sizes(x)]
+    buffer.copy_(torch.cat([_values(x, axis), *counts, buffer[-1:] + 1]))
+
+
+def _sizes(x: Tensor) -> tuple[int, int]:
+    return x.numel(), x.shape[0] if x.dim() else 1
+
+
+def _values(x: Tensor, axis: int | None) -> Tensor:
+    """Return the values of `fused.Moments` for x [N, ...] by operations that a compiler can trace.
+
+    Sums are about the first element of the channel, those of powers about the first of the tensor.
+    """
+    wide = x.to(sum_dtype(x))
+    if axis is None or not x.dim():
+        wide, axis = wide.reshape(1, -1), 0
+    others = [dim for dim in range(wide.dim()) if dim != axis]
+    size = wide.numel() // wide.shape[axis]
+    shift = wide
+    for dim in others:
+        shift = shift.narrow(dim, 0, 1)
+    shift = torch.where(torch.isfinite(shift), shift, 0.0)
+    difference = wide - shift
+    total, square = difference.sum(others), difference.square().sum(others)
+    deviations = (square - total.square() / size).clamp(min=0)
+    shift = shift.reshape(-1)
+    sums = size * shift + total
+    squares = torch.where(torch.isfinite(square), deviations + sums.square() / size, square)
+    distance = wide - shift[0]
+    second = distance.square()
+    of_tensor = (
+        shift[0],
+        (second * distance).sum(),
+        second.square().sum(),
+        wide.abs().amax(),
+        (wide == 0).sum(),
+        (~torch.isfinite(wide)).sum(),
+    )
+    whole = torch.stack([one.to(wide.dtype) for one in of_tensor])
+    return torch.cat([sums, squares, deviations, whole])

@@ -1,0 +1,200 @@
+"""Statistics taken within the compiled graph are those of uncompiled steps, within rounding."""
+
+import copy
+
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+from torch._dynamo.utils import counters
+
+import gradflow
+from gradflow.errors import TracingError
+
+# torch.compile looks at `grad` of tensors wherever it goes from one piece to the next.
+pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
+
+STEPS = 4
+
+
+class Block(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.convolution = nn.Conv2d(width, width, 3, padding=1)
+        self.norm = nn.BatchNorm2d(width)
+        self.relu = nn.ReLU(inplace=True)
+
+    def forward(self, x):
+        return self.relu(self.norm(self.convolution(x)) + x)
+
+
+class Network(nn.Module):
+    """With a residual addition, operations in place, a dead layer, and a layer that runs twice."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(3, 4, 3)
+        self.block = Block(4)
+        self.shared = nn.Linear(4, 4)
+        self.tokens = nn.LayerNorm(4)
+        self.last = nn.Linear(4, 2)
+
+    def forward(self, x):
+        x = self.block(self.first(x)).flatten(2).transpose(1, 2)
+        x = self.tokens(self.shared(self.shared(x)))
+        return self.last(x.mean(1))
+
+
+def images(step, count=3):
+    generator = torch.Generator().manual_seed(step)
+    return torch.randn(count, 3, 6, 6, generator=generator)
+
+
+def train(model, folder, *, counts=(3,) * STEPS, **options):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    with gradflow.Tracer(model, folder, optimizer=optimizer, **options):
+        for step, count in enumerate(counts):
+            optimizer.zero_grad()
+            model(images(step, count)).square().sum().backward()
+            optimizer.step()
+            model.eval()
+            with torch.no_grad():
+                model(images(step))  # an evaluation between two steps is not recorded
+            model.train()
+    return gradflow.open_run(folder)
+
+
+@pytest.fixture(scope="module")
+def network():
+    torch.manual_seed(0)
+    return Network()
+
+
+@pytest.fixture(scope="module")
+def eager(network, tmp_path_factory):
+    model = copy.deepcopy(network)
+    return model, train(model, tmp_path_factory.mktemp("eager") / "run")
+
+
+def compiled_run(network, folder, backend):
+    torch._dynamo.reset()
+    model = copy.deepcopy(network)
+    model.compile(backend=backend, fullgraph=True)
+    model(images(0))  # compiled before the tracer comes: without its hooks
+    model.zero_grad()
+    model.load_state_dict(network.state_dict())
+    counters.clear()
+    with pytest.warns(UserWarning, match="run several times in a pass.*: shared"):
+        run = train(model, folder, compiled="in-graph")
+    return model, run
+
+
+@pytest.fixture(scope="module")
+def in_graph(network, tmp_path_factory):
+    return compiled_run(network, tmp_path_factory.mktemp("graph") / "run", "aot_eager")
+
+
+def assert_same(found, expected, rtol):
+    keys = ["step", "layer" if "layer" in expected else "parameter"]
+    found, expected = (one.sort_values(keys).reset_index(drop=True) for one in (found, expected))
+    pd.testing.assert_frame_equal(found, expected, rtol=rtol, atol=1e-12)
+
+
+def without_shared(table):
+    return table[~((table.step > 0) & table.layer.str.startswith("shared"))]
+
+
+def assert_is_that_of_eager(in_graph, eager, rtol):
+    (model, run), (twin, expected) = in_graph, eager
+    for name in ("activations", "gradients"):
+        wanted = without_shared(getattr(expected, name))
+        assert set(wanted.step) == set(range(STEPS))
+        assert_same(getattr(run, name), wanted, rtol)
+    columns = ["step", "parameter", "weight_norm", "gradient_norm", "update_norm"]
+    assert_same(run.parameters[columns], expected.parameters[columns], rtol)
+    for name, value in twin.state_dict().items():
+        torch.testing.assert_close(model.state_dict()[name], value)
+
+
+def test_every_step_has_the_rows_of_an_uncompiled_training(in_graph, eager):
+    assert_is_that_of_eager(in_graph, eager, 1e-6)
+
+
+@pytest.mark.slow
+def test_inductor_gives_the_rows_of_an_uncompiled_training(network, eager, tmp_path):
+    assert_is_that_of_eager(compiled_run(network, tmp_path / "run", "inductor"), eager, 1e-3)
+
+
+def test_of_junctions_the_first_step_alone_is_recorded(in_graph):
+    assert set(in_graph[1].junctions.step) == {0}
+
+
+def test_after_the_tracer_the_model_runs_compiled_without_its_hooks(in_graph):
+    model, _ = in_graph
+    assert not any(module._forward_hooks for module in model.modules())
+    model.train()(images(0)).sum().backward()
+
+
+@pytest.mark.slow
+def test_batches_of_other_sizes_are_recorded_as_they_are(network, tmp_path):
+    counts = (3, 3, 2, 3)
+    torch._dynamo.reset()
+    model, twin = copy.deepcopy(network), copy.deepcopy(network)
+    model.compile(backend="aot_eager", fullgraph=True)
+    with pytest.warns(UserWarning, match="several times"):
+        run = train(model, tmp_path / "run", counts=counts, compiled="in-graph")
+    expected = train(twin, tmp_path / "twin", counts=counts)
+    for name in ("activations", "gradients"):
+        assert_same(getattr(run, name), without_shared(getattr(expected, name)), 1e-6)
+
+
+def steps_of(model, folder, passes_of_steps, inputs, match):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    tracer = gradflow.Tracer(model, folder, optimizer=optimizer, compiled="in-graph")
+    with pytest.warns(UserWarning, match=match), tracer:  # noqa: PT031 - some while training
+        for passes in passes_of_steps:
+            optimizer.zero_grad()
+            for _ in range(passes):
+                model(inputs).sum().backward()
+            optimizer.step()
+    return gradflow.open_run(folder)
+
+
+def test_accumulated_passes_are_left_out_and_said_so(tmp_path):
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    match = "in step 1 several passes ran"
+    run = steps_of(model, tmp_path / "run", (2, 2, 1), torch.ones(2, 3), match)
+    assert sorted(set(run.activations.step)) == sorted(set(run.gradients.step)) == [0, 2]
+    assert sorted(set(run.parameters.step)) == [0, 1, 2]
+
+
+class First(nn.Module):
+    def forward(self, outputs):
+        return outputs[0]
+
+
+def test_a_layer_of_several_outputs_is_left_out_and_said_so(tmp_path):
+    model = nn.Sequential(nn.LSTM(3, 4), First(), nn.Linear(4, 2))
+    match = "in step 1 1 layers have no rows.*no single tensor: 0"
+    run = steps_of(model, tmp_path / "run", (1, 1), torch.ones(5, 2, 3), match)
+    assert set(run.activations[run.activations.step == 0].layer) == {"0", "2"}
+    assert set(run.activations[run.activations.step == 1].layer) == {"2"}
+
+
+def test_a_copy_of_the_model_writes_nothing(tmp_path):
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer, compiled="in-graph"):
+        for _ in range(2):
+            optimizer.zero_grad()
+            model(torch.ones(2, 3)).sum().backward()
+            copy.deepcopy(model)(torch.ones(5, 3)).sum().backward()
+            optimizer.step()
+    run = gradflow.open_run(tmp_path / "run")
+    assert set(run.activations.batch_size) == {2}
+    assert set(run.activations.step) == {0, 1}
+
+
+def test_histograms_are_refused(tmp_path):
+    with pytest.raises(TracingError, match="counts no magnitudes"):
+        gradflow.Tracer(nn.Linear(3, 2), tmp_path / "run", compiled="in-graph", histograms=True)
