@@ -502,7 +502,7 @@ class Tracer:
         self._epoch_start = self._step
         self._steps.begin_epoch(self._step)
         record = self._observer.step_record
-        if record is None or not record.gradients:
+        if record is None or not (record.gradients or self._in_graph):
             self._begin_step()
         else:
             # The step under way has begun: it goes on, and will belong to the epoch it ends in.

@@ -6,7 +6,6 @@ import pandas as pd
 import pytest
 import torch
 from torch import nn
-from torch._dynamo.utils import counters
 
 import gradflow
 from gradflow.errors import TracingError
@@ -80,10 +79,9 @@ def compiled_run(network, folder, backend):
     torch._dynamo.reset()
     model = copy.deepcopy(network)
     model.compile(backend=backend, fullgraph=True)
-    model(images(0))  # compiled before the tracer comes: without its hooks
-    model.zero_grad()
-    model.load_state_dict(network.state_dict())
-    counters.clear()
+    with torch.no_grad():
+        model.eval()(images(0))  # compiled before the tracer comes: without its hooks
+    model.train()
     with pytest.warns(UserWarning, match="run several times in a pass.*: shared"):
         run = train(model, folder, compiled="in-graph")
     return model, run
@@ -179,6 +177,22 @@ def test_a_layer_of_several_outputs_is_left_out_and_said_so(tmp_path):
     run = steps_of(model, tmp_path / "run", (1, 1), torch.ones(5, 2, 3), match)
     assert set(run.activations[run.activations.step == 0].layer) == {"0", "2"}
     assert set(run.activations[run.activations.step == 1].layer) == {"2"}
+
+
+def test_a_step_under_way_belongs_to_the_epoch_it_ends_in(tmp_path):
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    with gradflow.Tracer(
+        model, tmp_path / "run", optimizer=optimizer, compiled="in-graph"
+    ) as tracer:
+        for step in range(4):
+            model(torch.ones(2, 3)).sum().backward()
+            if step == 2:
+                tracer.end_epoch()
+            optimizer.step()
+        tracer.end_epoch()
+    steps = gradflow.open_run(tmp_path / "run").activations.groupby("step").epoch.unique()
+    assert [list(epochs) for epochs in steps] == [[1], [1], [2], [2]]
 
 
 def test_a_copy_of_the_model_writes_nothing(tmp_path):
