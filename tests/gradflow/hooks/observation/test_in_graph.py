@@ -95,7 +95,8 @@ def in_graph(network, tmp_path_factory):
 def assert_same(found, expected, rtol):
     keys = ["step", "layer" if "layer" in expected else "parameter"]
     found, expected = (one.sort_values(keys).reset_index(drop=True) for one in (found, expected))
-    pd.testing.assert_frame_equal(found, expected, rtol=rtol, atol=1e-12)
+    # Some means are zero but for rounding, as those of gradients before a batch norm.
+    pd.testing.assert_frame_equal(found, expected, rtol=rtol, atol=1e-3 * rtol)
 
 
 def without_shared(table):
