@@ -76,6 +76,9 @@ class InGraphLayers:
             torch.zeros(3 * seen.channels + 6 + _COUNTS, dtype=dtype, device=device)
             for _ in range(2)
         ]
+        for buffer in pair:
+            # Else `mode="reduce-overhead"` would make no CUDA graph of what writes to them.
+            torch._dynamo.mark_static_address(buffer)
         self._shapes.append((name, seen.channels, seen.has_channels))
         self._buffers += pair
         hook = _InGraphHook(self._model, axis, *pair)
