@@ -274,6 +274,7 @@ class LayerObserver:
         if last is None:
             self.unobserved.note(calls.name, why_unreadable(output))
             return
+        self.axes[call.layer] = last[2].axis
         record.note_mode(call.layer, "training" if module.training else "evaluation")
         self.junctions.note_output(args, output, call.layer, last[2].moments)
         if not call.is_listed:
