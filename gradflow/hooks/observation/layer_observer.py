@@ -151,6 +151,7 @@ class LayerObserver:
     def end_step(self) -> None:
         """Drop all data of the step; a forward pass that failed is taken out of the record."""
         self._reductions.flush()
+        self._reductions.settle_doubts()
         if self._savepoint is not None:
             self._savepoint.restore()
             self._savepoint = None

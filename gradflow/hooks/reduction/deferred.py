@@ -10,7 +10,10 @@ backward pass ends. By then a tensor may have been overwritten: by `ReLU(inplace
   autograd counts another version of the tensor, it never waits.
 - Autograd's version and the address are compared before a group is reduced. If they differ, the
   value is missing in this step, which is said once, and the layer's tensors never wait again.
-- Large tensors on the CPU, parameters and views of them never wait.
+- On a device, both numbers of the first time are compared once the step has ended, for which it
+  is waited for. Two kernels add in another order, so they may differ by rounding.
+- Large tensors on the CPU, parameters and views of them never wait, nor do tensors of a device that
+  works on several streams.
 
 A tensor that waits is kept in memory, and autograd does not reuse it for a sum of gradients: it
 makes a new tensor with the same numbers.
@@ -24,6 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gradflow.hooks.reduction.cuda import groups as on_device
 from gradflow.hooks.reduction.fused import Moments
 from gradflow.hooks.reduction.groups import TensorToReduce, is_small, multiply_group, reduce_group
 
@@ -50,13 +54,22 @@ class DeferredMoments:
     """The moments of a tensor that waits to be reduced.
 
     Fields:
-        tensor, axis, histogram: as in `groups.TensorToReduce`; the tensor is None once it is done.
+        tensor, axis, histogram, is_small: as in `groups.TensorToReduce`; the tensor is None once it
+            is done.
         habit: what is known of such tensors.
         moments: None until they are known; and after, if the tensor was overwritten before.
     """
 
-    __slots__ = ("_address", "_version", "axis", "habit", "histogram", "moments", "tensor")
-    is_small = True
+    __slots__ = (
+        "_address",
+        "_version",
+        "axis",
+        "habit",
+        "histogram",
+        "is_small",
+        "moments",
+        "tensor",
+    )
 
     def __init__(self, tensor: Any, axis: int | None, histogram: bool, habit: Habit) -> None:
         self.tensor = tensor
@@ -64,6 +77,7 @@ class DeferredMoments:
         self.histogram = histogram
         self.habit = habit
         self.moments: Moments | None = None
+        self.is_small = tensor.is_cpu
         self._version = tensor._version
         self._address = tensor.data_ptr()
 
@@ -144,6 +158,7 @@ class Reductions:
         self._products: list[DeferredProducts] = []
         self._bytes = 0
         self._trying = False
+        self._doubts: list[tuple[Habit, Tensor]] = []
         # Autograd has a thread for each device.
         self._lock = Lock()
 
@@ -151,7 +166,7 @@ class Reductions:
         self, tensor: Tensor, axis: int | None, histogram: bool, habit: Habit
     ) -> DeferredMoments | Moments | None:
         """Return the moments of `tensor`: at once or deferred; None if it has none."""
-        if habit.at_once or not _may_wait(tensor):
+        if habit.at_once or not (_may_wait(tensor) or _may_wait_on_device(tensor)):
             return _reduce(tensor, axis, histogram)
         waiting = DeferredMoments(tensor, axis, histogram, habit)
         if not habit.tried:
@@ -193,6 +208,12 @@ class Reductions:
             self._trying = False
             self._flush(len(self._moments), len(self._products))
 
+    def settle_doubts(self) -> None:
+        """Compare what was reduced twice on a device, if anything was; waits for the device."""
+        doubts, self._doubts = self._doubts, []
+        for habit, differs in doubts:
+            habit.at_once |= bool(differs)
+
     def _flush(self, moments: int, products: int) -> None:
         """Reduce those that have waited longest: so many tensors, and so many products."""
         with self._lock:
@@ -219,10 +240,18 @@ class Reductions:
             if one.moments is None:
                 one.moments = found
             elif not one.habit.tried:
-                one.habit.tried = True
-                one.habit.at_once = not _are_same(one.moments.values, found and found.values)
+                self._try(one.habit, one.moments, found)
         for one in waiting:
             one.tensor = None
+
+    def _try(self, habit: Habit, alone: Moments, in_group: Moments | None) -> None:
+        habit.tried = True
+        if in_group is None:
+            habit.at_once = True
+        elif isinstance(alone.values, Tensor) and not alone.values.is_cpu:
+            self._doubts.append((habit, on_device.differ(alone, in_group)))
+        else:
+            habit.at_once = not _are_same(alone.values, in_group.values)
 
     def _multiply_all(self, waiting: Sequence[DeferredProducts]) -> None:
         ready = [one for one in waiting if one.is_unchanged() or self._note_change(one)]
@@ -247,8 +276,15 @@ class Reductions:
 
 
 def _may_wait(tensor: Tensor) -> bool:
-    if not is_small(tensor):
-        return False
+    """Whether a tensor on the CPU is small, and stays as it is until something overwrites it."""
+    return is_small(tensor) and _stays(tensor)
+
+
+def _may_wait_on_device(tensor: Tensor) -> bool:
+    return on_device.can_be_grouped(tensor) and _stays(tensor) and on_device.is_in_order(tensor)
+
+
+def _stays(tensor: Tensor) -> bool:
     if tensor._is_view():
         # FSDP frees the memory of parameters after use, and fills it again.
         return type(tensor._base) is Tensor
@@ -260,6 +296,4 @@ def _reduce(tensor: Tensor, axis: int | None, histogram: bool) -> Moments | None
 
 
 def _are_same(first: Any, second: Any) -> bool:
-    if isinstance(first, Tensor) and not first.is_cpu:
-        return True  # comparing would wait for the device
     return np.array_equal(np.asarray(first), np.asarray(second), equal_nan=True)

@@ -1,7 +1,8 @@
 """Reduces many tensors at a time, each to the same numbers as if it were reduced alone.
 
 Small tensors on the CPU take one compiled call for all of a dtype; large ones are divided among
-threads one by one, as `cpu.reduce` does. Other devices reduce one after the other.
+threads one by one, as `cpu.reduce` does. On CUDA one launch reduces up to 32 tensors; other devices
+reduce one after the other.
 """
 
 import math
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from gradflow.hooks.reduction import cpu, histograms
+from gradflow.hooks.reduction.cuda import groups as on_device
 from gradflow.hooks.reduction.fused import Moments, moments_if_any
 
 _ON_CPU = frozenset((torch.float32, torch.float64, torch.float16, torch.bfloat16))
@@ -50,6 +52,7 @@ def reduce_group(items: Sequence[Any]) -> list[Moments | None]:
     """
     found: list[Moments | None] = [None] * len(items)
     together: dict[tuple[torch.dtype, bool], list[int]] = {}
+    others: list[int] = []
     for place, item in enumerate(items):
         if item.is_small:
             key = item.tensor.dtype, item.histogram
@@ -58,14 +61,24 @@ def reduce_group(items: Sequence[Any]) -> list[Moments | None]:
             else:
                 together[key] = [place]
         else:
-            found[place] = moments_if_any(item.tensor, item.axis, histogram=item.histogram)
+            others.append(place)
+    for place, seen in zip(others, _reduce_elsewhere([items[i] for i in others]), strict=True):
+        found[place] = seen
     for (dtype, histogram), places in together.items():
         if len(places) == len(items):
             return list(_reduce_on_cpu(items, dtype, histogram))
         group = _reduce_on_cpu([items[place] for place in places], dtype, histogram)
-        for place, seen in zip(places, group, strict=True):
-            found[place] = seen
+        for place, moments in zip(places, group, strict=True):
+            found[place] = moments
     return found
+
+
+def _reduce_elsewhere(items: Sequence[Any]) -> Sequence[Moments | None]:
+    """Return the moments of tensors that are large, or on another device than the CPU."""
+    if len(items) == 1:
+        (one,) = items
+        return [moments_if_any(one.tensor, one.axis, histogram=one.histogram)]
+    return on_device.reduce_on_device([(one.tensor, one.axis, one.histogram) for one in items])
 
 
 def multiply_group(items: Sequence[Any]) -> list[Tensor | None]:

@@ -1,4 +1,5 @@
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from torch import nn
 
 import gradflow
 from gradflow.hooks.reduction import cpu, deferred
+from gradflow.hooks.reduction.cuda import groups as on_device
 from gradflow.hooks.reduction.deferred import DeferredMoments, Habit, Reductions
 from gradflow.hooks.reduction.fused import moments
 from gradflow.hooks.reduction.groups import TensorToReduce, reduce_group
@@ -111,6 +113,43 @@ def test_the_first_time_shows_what_cannot_wait(change):
     assert np.array_equal(seen.moments.values, expected)
     assert habit.at_once
     assert not reductions.overwritten
+
+
+def test_tensors_of_a_device_wait_and_are_handed_over_together(monkeypatch):
+    """Here large tensors stand for those of a device: small ones on the CPU have another way."""
+    groups, original = [], on_device.reduce_on_device
+    monkeypatch.setattr(
+        on_device, "reduce_on_device", lambda items: groups.append(len(items)) or original(items)
+    )
+    xs = [torch.randn(3, 200, 100) for _ in range(5)]
+    found = reduce_group([TensorToReduce(x, 1) for x in xs])
+    assert groups == [5]
+    for x, seen in zip(xs, found, strict=True):
+        assert np.array_equal(seen.values, moments(x, 1).values)
+    reductions = Reductions()
+    assert not isinstance(reductions.reduce(xs[0], 1, False, tried()), DeferredMoments)
+    monkeypatch.setattr(on_device, "can_be_grouped", lambda x: True)
+    monkeypatch.setattr(on_device, "is_in_order", lambda x: x is not xs[1])
+    assert isinstance(reductions.reduce(xs[0], 1, False, tried()), DeferredMoments)
+    assert not isinstance(reductions.reduce(xs[1], 1, False, tried()), DeferredMoments)
+
+
+def test_numbers_of_a_device_are_the_same_up_to_the_order_of_sums():
+    x = torch.randn(4, 3, 5).relu()
+    first = moments(x, 1)
+    rounded = replace(first, values=first.values * (1 + 1e-6))
+    rounded.values[-2] = first.values[-2]
+    assert not on_device.differ(first, rounded)
+    for change in (x + 0.01, x.tanh(), x.mul(2)):
+        assert on_device.differ(first, moments(change, 1))
+
+
+def test_what_differed_on_a_device_never_waits_again():
+    reductions, kinds = Reductions(), [Habit("one"), Habit("two")]
+    reductions._doubts = [(kinds[0], torch.tensor(True)), (kinds[1], torch.tensor(False))]
+    reductions.settle_doubts()
+    assert [kind.at_once for kind in kinds] == [True, False]
+    assert not reductions._doubts
 
 
 def test_products_of_gradients_have_the_bits_that_they_have_alone():
