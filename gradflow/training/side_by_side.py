@@ -1,19 +1,20 @@
 """Trains several jobs at the same time, each in a process of its own."""
 
 import os
-import pickle
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from gradflow.command_line.interrupts import (
     SHUTDOWN_SECONDS,
@@ -21,6 +22,7 @@ from gradflow.command_line.interrupts import (
     raise_on_termination_signals,
 )
 from gradflow.command_line.out_of_memory import reporting_out_of_memory
+from gradflow.data import ImageData, Split
 from gradflow.errors import GradflowError
 from gradflow.training.job import Job
 from gradflow.training.loop import EpochSummary, Progress
@@ -90,11 +92,13 @@ class _Child(Generic[Result]):
         # Spawned, since a fork would copy the threads and locks of torch in the state they are in.
         context = get_context("spawn")
         self.connection, theirs = context.Pipe(duplex=False)
-        # Pickled here: multiprocessing would put the images in shared memory, of which containers
-        # have little.
-        packed = pickle.dumps((job, work))
+        # As arrays: tensors would be put in shared memory, of which containers have little.
+        others = {name: value for name, value in vars(job).items() if name not in _WITH_TENSORS}
+        arrays = {name: _as_arrays(getattr(job, name)) for name in _WITH_TENSORS}
         self.process: BaseProcess = context.Process(
-            target=_work, args=(theirs, packed, torch.get_num_threads()), name=job.folder.name
+            target=_work,
+            args=(theirs, work, others, arrays, torch.get_num_threads()),
+            name=job.folder.name,
         )
         self.process.start()
         theirs.close()
@@ -151,15 +155,40 @@ class _SentProgress:
         self._connection.send(("on_epoch_end", (summary,)))
 
 
-def _work(connection: Connection, packed: bytes, threads: int) -> None:
-    """What a process does."""
+_WITH_TENSORS = {"data": ImageData, "split": Split}
+
+
+def _as_arrays(record: ImageData | Split) -> dict[str, Any]:
+    return {
+        name: value.numpy() if isinstance(value, Tensor) else value
+        for name, value in vars(record).items()
+    }
+
+
+def _as_tensors(arrays: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        name: torch.from_numpy(value) if isinstance(value, np.ndarray) else value
+        for name, value in arrays.items()
+    }
+
+
+def _work(
+    connection: Connection,
+    work: Work[object],
+    others: Mapping[str, Any],
+    arrays: Mapping[str, Mapping[str, Any]],
+    threads: int,
+) -> None:
+    """What a process does with the fields of its job."""
     # A terminal sends Ctrl-C to all processes at once: the one that shows the progress decides.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     raise_on_termination_signals()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
+    outcome: object
     try:
-        job, work = pickle.loads(packed)
+        records = {name: kind(**_as_tensors(arrays[name])) for name, kind in _WITH_TENSORS.items()}
+        job = Job(**others, **records)
         with reporting_out_of_memory(lambda: ""):
             outcome = work(job, _SentProgress(connection))
     except GradflowError as error:

@@ -124,6 +124,7 @@ def test_no_step_but_the_last_waits_for_the_device(images, tmp_path, waits):
     assert waits.found == [(5, "tolist")] * 2
 
 
+@pytest.mark.slow  # shows that the test above can fail
 def test_a_wait_would_be_found(images, tmp_path, waits):
     main(command(images, tmp_path / "x", "--on-nonfinite", "skip"))
     assert {step for step, name in waits.found if name == "_local_scalar_dense"} == {1, 2, 3, 4, 5}
