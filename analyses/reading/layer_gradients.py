@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from analyses.reading.once import once_per_run
 from analyses.registry import NotApplicableError
 from analyses.statistics import Array
 from gradflow.runs.reading.run import Run
@@ -57,11 +58,11 @@ def pivot_by_step(
     rows = places >= 0
     steps = frame.loc[rows, ["epoch", "step"]]
     by_step = steps.groupby(["epoch", "step"], sort=True, dropna=False)
-    values = np.full((by_step.ngroups, len(known)), np.nan)
+    values = np.full((len(known), by_step.ngroups), np.nan)
     # Of several values for one place the last one stays.
-    values[by_step.ngroup().to_numpy(), places[rows]] = frame[quantity].to_numpy(float)[rows]
+    values[places[rows], by_step.ngroup().to_numpy()] = frame[quantity].to_numpy(float)[rows]
     index = by_step.size().index
-    table = pd.DataFrame(values, index=index, columns=known.rename(key))
+    table = pd.DataFrame(values.T, index=index, columns=known.rename(key))
     return table.reindex(columns=list(names))
 
 
@@ -99,6 +100,7 @@ def log_factors(logs: Array, depth: Array, stage: Array) -> Array:
     return factors
 
 
+@once_per_run
 def layer_gradients(run: Run) -> LayerGradients:
     """The gradients of `run` at its weighted layers.
 

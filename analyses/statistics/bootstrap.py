@@ -1,6 +1,7 @@
 """Bootstraps over images and over dependent steps; each has its own random generator."""
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -8,12 +9,29 @@ from numpy.typing import ArrayLike, NDArray
 from analyses.statistics import Array
 
 RESAMPLES = 2000
+# Weights that are kept: 8 MB of them.
+_MOST_KEPT = 1_000_000
 
 
 def image_weights(images: int, resamples: int = RESAMPLES, seed: int = 0) -> Array:
-    """How often each image is drawn in each bootstrap resample, shape [resamples, images]."""
+    """How often each image is drawn in each bootstrap resample, shape [resamples, images].
+
+    The array cannot be written to: others may have got the same one.
+    """
+    few = images * resamples <= _MOST_KEPT
+    return (_kept_weights if few else _weights)(images, resamples, seed)
+
+
+def _weights(images: int, resamples: int, seed: int) -> Array:
     generator = np.random.default_rng(seed)
-    return generator.multinomial(images, np.full(images, 1 / images), size=resamples).astype(float)
+    drawn = generator.multinomial(images, np.full(images, 1 / images), size=resamples)
+    weights: Array = drawn.astype(float)
+    weights.flags.writeable = False
+    return weights
+
+
+# Drawing takes long, and analyses ask for the same weights again and again.
+_kept_weights = lru_cache(maxsize=8)(_weights)
 
 
 def means_over_images(values: ArrayLike, resamples: int = RESAMPLES, seed: int = 0) -> Array:

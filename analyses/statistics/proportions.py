@@ -1,6 +1,7 @@
 """Proportions on the same or on different images: intervals and paired tests."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import sqrt
 
 import numpy as np
@@ -88,5 +89,9 @@ def paired_change(before: ArrayLike, after: ArrayLike) -> PairedChange:
     """Compare two boolean vectors of shape [images]: was each image classified correctly?"""
     first, second = np.asarray(before, dtype=bool), np.asarray(after, dtype=bool)
     gained, lost = int((second & ~first).sum()), int((first & ~second).sum())
-    p_value = float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
-    return PairedChange(gained, lost, len(first), p_value)
+    return PairedChange(gained, lost, len(first), _mcnemar(gained, lost))
+
+
+@lru_cache(maxsize=1 << 14)  # several analyses compare the same epochs
+def _mcnemar(gained: int, lost: int) -> float:
+    return float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import pandas as pd
 from scipy.stats import false_discovery_control
 
+from analyses.reading.once import once_per_run
 from analyses.reading.predictions import accuracy_by_epoch, correctness, predictions_of
 from analyses.reading.runs import seed_label
 from analyses.statistics.proportions import paired_change
@@ -32,6 +33,7 @@ class NetworkChanges:
     images: int
 
 
+@once_per_run
 def changes_of_run(run: Run, table: str = "predictions") -> pd.DataFrame:
     """The changes of accuracy between consecutive recorded epochs, on the same images.
 
