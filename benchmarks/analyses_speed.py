@@ -69,6 +69,8 @@ def _shifted(
     keys = {quantity.name for table in TABLES.values() for quantity in table.keys}
     for name in part.select_dtypes("float").columns.difference(list(keys)):
         part[name] *= np.exp(JITTER * generator.standard_normal(len(part)))
+        if name.endswith("accuracy"):
+            part[name] = part[name].clip(upper=1)
     return part
 
 
