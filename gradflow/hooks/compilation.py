@@ -62,3 +62,23 @@ def _in_force() -> Any:
     # torch offers no function that tells the stance.
     in_force = torch._dynamo.eval_frame._stance
     return next((one for one in _set_by_us if one.stance is in_force), None)
+
+
+class HooksInGraph:
+    """While it is in force, the compiler tells modules with hooks from equal ones without.
+
+    By default it does not look, and runs for the one what it has compiled for the other. What was
+    compiled before knows nothing of it, so the compiler's cache is cleared as it begins and ends.
+    """
+
+    def __init__(self) -> None:
+        config: Any = torch._dynamo.config
+        self._before = config.skip_nnmodule_hook_guards
+        config.skip_nnmodule_hook_guards = False
+        torch._dynamo.reset()
+
+    def end(self) -> None:
+        """Put back what was before."""
+        config: Any = torch._dynamo.config
+        config.skip_nnmodule_hook_guards = self._before
+        torch._dynamo.reset()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gradflow.errors import TracingError
-from gradflow.hooks.compilation import UncompiledSteps, is_capturing
+from gradflow.hooks.compilation import HooksInGraph, UncompiledSteps, is_capturing
 from gradflow.hooks.environment import device_of, environment
 from gradflow.hooks.epoch_rows import EpochRows
 from gradflow.hooks.layers import LayerTable
@@ -168,6 +168,7 @@ class Tracer:
         _require_one_of("compiled", compiled, ("uncompiled", "in-graph"))
         self._runs_compiled = compiled == "in-graph"
         self._in_graph: InGraphLayers | None = None
+        self._hooks_in_graph: HooksInGraph | None = None
         if self._runs_compiled and (histograms is not False or self._processes.count > 1):
             raise TracingError(
                 'compiled="in-graph" counts no magnitudes, and records one process alone: leave '
@@ -606,7 +607,7 @@ class Tracer:
     def _go_on_in_graph(self, record: StepRecord) -> None:
         """Take the statistics of layers within the graph from here on, as `record` found them."""
         self._observer.begin_step(None)
-        torch._dynamo.reset()  # what was compiled before knows nothing of the hooks
+        self._hooks_in_graph = HooksInGraph()
         modules, axes = self._observer.modules, self._observer.axes
         self._in_graph = InGraphLayers(self._model, modules, record.activations, axes, self._report)
 
@@ -642,7 +643,9 @@ class Tracer:
             self._in_graph.detach()
             self._in_graph = None
             self._runs_compiled = False
-            torch._dynamo.reset()  # what was compiled would go on to write to the buffers
+        if self._hooks_in_graph is not None:
+            self._hooks_in_graph.end()
+            self._hooks_in_graph = None
         self._uncompiled.end()
 
 

@@ -180,6 +180,25 @@ def test_a_layer_of_several_outputs_is_left_out_and_said_so(tmp_path):
     assert set(run.activations[run.activations.step == 1].layer) == {"2"}
 
 
+def test_an_equal_model_without_hooks_shares_no_compiled_code(tmp_path):
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    twin = copy.deepcopy(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    before = torch._dynamo.config.skip_nnmodule_hook_guards
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer, compiled="in-graph"):
+        for one in (model, twin):
+            one.compile(backend="aot_eager", fullgraph=True)
+        for count in (2, 2, 2):
+            twin(torch.ones(2, 3)).sum().backward()
+            model(torch.ones(count, 3)).sum().backward()
+            twin(torch.zeros(2, 3)).sum().backward()
+            optimizer.step()
+    rows = gradflow.open_run(tmp_path / "run").activations
+    assert [list(layers) for _, layers in rows.groupby("step").layer] == [["0", "1"]] * 3
+    assert (rows.norm > 0).all()
+    assert torch._dynamo.config.skip_nnmodule_hook_guards == before
+
+
 def test_a_step_under_way_belongs_to_the_epoch_it_ends_in(tmp_path):
     model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
