@@ -49,7 +49,7 @@ class GradflowCallback(ClosedAtOnce, _Callback):  # type: ignore[misc]
     def after_loss(self) -> None:
         """Record the loss of a training batch."""
         if self.learn.training:
-            self._run.log_loss(self.learn.loss_grad)
+            self._run.log_loss(self.learn.loss)
 
     def after_step(self) -> None:
         """End the step, before the gradients are zeroed."""

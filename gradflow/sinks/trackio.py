@@ -37,7 +37,7 @@ class Trackio(Sink):
         **common: Any,
     ) -> None:
         super().__init__(**common)
-        require("trackio", "0.20")
+        require("trackio", "0.25")
         self._project = project
         self._options = dict(options or {})
         self._run: Any = None

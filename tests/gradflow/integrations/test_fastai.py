@@ -33,21 +33,32 @@ def learner(tmp_path, network, examples, cbs, optimizer=None):
     return made
 
 
-@pytest.mark.parametrize("kind", ["torch", "fastai"])
+@pytest.mark.parametrize("kind", ["torch", "fastai", "accumulated"])
 def test_rows_and_weights_are_those_of_a_plain_loop(
     tmp_path, make_network, examples, assert_same_run, assert_same_weights, noting, kind
 ):
     network, by_hand, untraced = make_network(), make_network(), make_network()
     optimizer = torch.optim.SGD(by_hand.parameters(), lr=0.1)
-    given = {"optimizer": optimizer} if kind == "torch" else {}
+    given = {"optimizer": optimizer} if kind != "fastai" else {}
+    accumulate = 2 if kind == "accumulated" else 1
+    more = pytest.importorskip("fastai.callback.training")
+
+    def clipped():
+        # The first counts examples.
+        return [more.GradientAccumulation(8), more.GradientClip(0.05)] if accumulate > 1 else []
+
     torch.manual_seed(5)
     with gradflow.Tracer(by_hand, tmp_path / "plain", **given) as tracer:
         for _ in range(3):
             by_hand.train()
-            for inputs, targets in DataLoader(examples, 4):
+            for place, (inputs, targets) in enumerate(DataLoader(examples, 4), start=1):
                 loss = nn.functional.cross_entropy(by_hand(inputs), targets)
                 tracer.log(loss=loss)
-                loss.backward()
+                (loss / accumulate).backward()
+                if place % accumulate:
+                    continue
+                if accumulate > 1:
+                    nn.utils.clip_grad_norm_(by_hand.parameters(), 0.05)
                 optimizer.step()
                 if kind == "fastai":
                     tracer.step()
@@ -57,7 +68,10 @@ def test_rows_and_weights_are_those_of_a_plain_loop(
             tracer.end_epoch()
     made = [
         learner(tmp_path, model, examples, cbs, optimizers.SGD if kind == "fastai" else None)
-        for model, cbs in ((network, [callback(tmp_path / "run", sinks=[noting])]), (untraced, []))
+        for model, cbs in (
+            (network, [callback(tmp_path / "run", sinks=[noting]), *clipped()]),
+            (untraced, clipped()),
+        )
     ]
     for one in made:
         torch.manual_seed(5)
@@ -66,11 +80,12 @@ def test_rows_and_weights_are_those_of_a_plain_loop(
             one.fit(1, 0.1)  # goes on with the run
     assert_same_weights(network, untraced)
     assert_same_weights(network, by_hand)
-    assert [("gradflow/step_gradient_norm", step) for step in range(18)] == [
+    assert [("gradflow/step_gradient_norm", step) for step in range(18 // accumulate)] == [
         one for one in noting.seen if one[0] == "gradflow/step_gradient_norm"
     ]
     run = gradflow.open_run(tmp_path / "run")
     assert_same_run(run, gradflow.open_run(tmp_path / "plain"))
+    assert (run.steps.clipping_factor < 1).any() == (accumulate > 1)
     assert run.epochs[["train_loss", "val_loss"]].notna().all(axis=None)
     assert run.description["status"] == "complete"
 

@@ -12,15 +12,20 @@ engines = pytest.importorskip("ignite.engine")
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-def make(network, tmp_path, *, fails_at=None, error=None):
+def make(network, tmp_path, *, fails_at=None, error=None, accumulate=1, bf16=False):
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
+    batches = []
 
     def update(engine, batch):
         if engine.state.iteration == fails_at:
             raise error
         network.train()
-        loss = nn.functional.cross_entropy(network(batch[0]), batch[1])
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            loss = nn.functional.cross_entropy(network(batch[0]), batch[1]) / accumulate
         loss.backward()
+        batches.append(batch)
+        if len(batches) % accumulate:
+            return loss.item()
         nn.utils.clip_grad_norm_(network.parameters(), 0.3)
         optimizer.step()
         optimizer.zero_grad()
@@ -41,30 +46,34 @@ def handler(folder, **options):
     return GradflowHandler(folder, **options)
 
 
+@pytest.mark.parametrize(
+    "how", [{}, {"accumulate": 2}, {"bf16": True}], ids=["plain", "accumulated", "bf16"]
+)
 def test_rows_and_weights_are_those_of_a_plain_loop(
-    tmp_path, make_network, examples, assert_same_run, assert_same_weights, noting
+    tmp_path, make_network, examples, assert_same_run, assert_same_weights, noting, how
 ):
     by_hand, network, untraced = make_network(), make_network(), make_network()
     batches = DataLoader(examples, 4)
-    trainer, optimizer = make(by_hand, tmp_path)
+    trainer, optimizer = make(by_hand, tmp_path, **how)
     torch.manual_seed(5)
     with gradflow.Tracer(by_hand, tmp_path / "plain", optimizer=optimizer) as tracer:
         for _ in range(2):
             for batch in batches:
                 trainer._process_function(trainer, batch)
             tracer.end_epoch()
-    trainer, optimizer = make(network, tmp_path)
+    trainer, optimizer = make(network, tmp_path, **how)
     handler(tmp_path / "run", sinks=[noting]).attach(trainer, network, optimizer)
     trainer.add_event_handler(engines.Events.STARTED, lambda: torch.manual_seed(5))
     trainer.run(batches, max_epochs=2)
     run = gradflow.open_run(tmp_path / "run")
     assert run.epochs.val_loss.tolist() == [1.0, 2.0]
     assert run.description["status"] == "complete"
-    trainer, _ = make(untraced, tmp_path)
+    trainer, _ = make(untraced, tmp_path, **how)
     trainer.add_event_handler(engines.Events.STARTED, lambda: torch.manual_seed(5))
     trainer.run(batches, max_epochs=2)
     assert_same_weights(network, untraced)
-    assert ("gradflow/step_gradient_norm", 11) in noting.seen
+    assert len(run.steps) == 12 // how.get("accumulate", 1)
+    assert ("gradflow/step_gradient_norm", len(run.steps) - 1) in noting.seen
     assert_same_run(run, gradflow.open_run(tmp_path / "plain"))
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -52,9 +53,13 @@ def trace_or_not(tmp_path, assert_same_weights):
     return compare
 
 
-def test_accelerate(trace_or_not, make_network, examples):
+@pytest.mark.parametrize("precision", ["no", "bf16"])
+def test_accelerate(trace_or_not, make_network, examples, precision):
     def train(tracer):
-        accelerator = Accelerator(cpu=True, gradient_accumulation_steps=2)
+        AcceleratorState._reset_state(True)  # one for all tests of a process
+        accelerator = Accelerator(
+            cpu=True, gradient_accumulation_steps=2, mixed_precision=precision
+        )
         model = make_network()
         inner = torch.optim.AdamW(model.parameters(), lr=0.01)
         model, optimizer, batches = accelerator.prepare(model, inner, DataLoader(examples, 4))
