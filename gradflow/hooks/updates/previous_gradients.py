@@ -11,31 +11,30 @@ import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gradflow.hooks.parameter_table import Numbers
-from gradflow.hooks.processes.tensors import is_partial, local_part, sums_of_partial
+from gradflow.hooks.processes.tensors import local_part
 from gradflow.hooks.reduction import cpu
 from gradflow.hooks.reduction.fused import safe_norm
 from gradflow.hooks.updates import grouped
+from gradflow.hooks.updates.kept_gradients import GivenGradients, KeptBatch, KeptGradient, batch_of
 from gradflow.hooks.updates.many import (
     Looks,
     Loop,
     Seen,
     address_of,
     are_alike,
-    dense_gradient,
     norms,
 )
 
 # Sums of the same squares in float64, in different orders, differ by less than this, relatively.
 _NORM_TOLERANCE = 1e-9
 _GRADIENT = attrgetter("grad")
-_REQUIRES_GRAD = attrgetter("requires_grad")
 
 
 @dataclass(frozen=True)
@@ -51,52 +50,6 @@ class GradientMeasures:
     previous_norms: Numbers
 
 
-class _KeptGradient(NamedTuple):
-    """A gradient of the previous step, its norm, whether the tensor is our own copy, and where."""
-
-    tensor: Tensor
-    norm: Tensor | float
-    is_copy: bool
-    address: int
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """Gradients that were kept together: those of one optimizer.
-
-    Fields:
-        names: of their parameters.
-        seen: the tensors as they were then.
-        norms: theirs.
-        are_copies: [n] which of the tensors are our own copies.
-    """
-
-    names: Sequence[str]
-    seen: Seen
-    norms: Numbers
-    are_copies: np.ndarray
-
-    def each(self) -> dict[str, _KeptGradient]:
-        """The gradients one by one, by name."""
-        columns = self.norms.each(), self.are_copies.tolist(), self.seen.addresses().tolist()
-        kept = zip(self.seen.tensors, *columns, strict=True)
-        return dict(zip(self.names, map(_KeptGradient._make, kept), strict=True))
-
-
-def _batch_of(kept: Mapping[str, _KeptGradient]) -> _Batch:
-    norms = Numbers(len(kept))
-    norms.put_each(range(len(kept)), [one.norm for one in kept.values()])
-    return _Batch(
-        list(kept),
-        Seen(
-            [one.tensor for one in kept.values()],
-            addresses=np.array([one.address for one in kept.values()], np.int64),
-        ),
-        norms,
-        np.array([one.is_copy for one in kept.values()], dtype=bool),
-    )
-
-
 class PreviousGradients:
     """Measures gradients when an optimizer's step begins, and keeps them for the next step.
 
@@ -106,7 +59,7 @@ class PreviousGradients:
 
     def __init__(self, *, in_turns: bool = False) -> None:
         self._in_turns = in_turns
-        self._batches: list[_Batch] = []
+        self._batches: list[KeptBatch] = []
         self._buffers: dict[str, Tensor] = {}
         # None until the first steps have shown whether gradients can be kept without a copy.
         self._may_skip_copy: bool | None = None
@@ -119,7 +72,7 @@ class PreviousGradients:
         """Before the first gradients of a step: let go of those of parameters now frozen."""
         if not all(all(map(parameters.__contains__, batch.names)) for batch in self._batches):
             kept = {name: one for name, one in self._each().items() if name in parameters}
-            self._batches = [_batch_of(kept)]
+            self._batches = [batch_of(kept)]
         self._decide_on_copies(parameters)
 
     def let_go(self) -> None:
@@ -144,7 +97,7 @@ class PreviousGradients:
             pairs = [pair for pair in zip(names, gradients, strict=True) if pair[1] is not None]
             self._take([name for name in names if parameters[name].grad is None])
             names, gradients = [name for name, _ in pairs], [one for _, one in pairs]
-        given = _Given(names, gradients, self._looks)
+        given = GivenGradients(names, gradients, self._looks)
         self._looks = given.seen.looks
         before = self._take(names)
         found = self._compare(given, before if compare else None)
@@ -176,10 +129,10 @@ class PreviousGradients:
         norms = state["norms"]
         self._buffers = dict(state["gradients"])
         kept = {
-            name: _KeptGradient(tensor, norms[name], True, address_of(tensor))
+            name: KeptGradient(tensor, norms[name], True, address_of(tensor))
             for name, tensor in self._buffers.items()
         }
-        self._batches = [_batch_of(kept)]
+        self._batches = [batch_of(kept)]
         self._may_skip_copy = state["may_refer"]
         self._watched = {}
 
@@ -195,10 +148,10 @@ class PreviousGradients:
         if self._may_skip_copy:
             self._buffers = {}
 
-    def _each(self) -> dict[str, _KeptGradient]:
+    def _each(self) -> dict[str, KeptGradient]:
         return {name: one for batch in self._batches for name, one in batch.each().items()}
 
-    def _take(self, names: Sequence[str]) -> _Batch | None:
+    def _take(self, names: Sequence[str]) -> KeptBatch | None:
         """Take what is kept of `names`: as it was kept, if these are the names of a batch."""
         for place, batch in enumerate(self._batches):
             if len(batch.names) == len(names) and list(batch.names) == list(names):
@@ -207,10 +160,10 @@ class PreviousGradients:
         taken = {name: kept.pop(name) for name in names if name in kept}
         if not taken:
             return None
-        self._batches = [_batch_of(kept)] if kept else []
-        return _batch_of(taken)
+        self._batches = [batch_of(kept)] if kept else []
+        return batch_of(taken)
 
-    def _compare(self, given: "_Given", before: _Batch | None) -> GradientMeasures:
+    def _compare(self, given: GivenGradients, before: KeptBatch | None) -> GradientMeasures:
         names = given.names
         found = GradientMeasures(names, *(Numbers(len(names)) for _ in range(3)))
         if before is not None:
@@ -226,7 +179,11 @@ class PreviousGradients:
         return found
 
     def _compare_pairs(
-        self, found: GradientMeasures, given: "_Given", places: np.ndarray, before: _Batch
+        self,
+        found: GradientMeasures,
+        given: GivenGradients,
+        places: np.ndarray,
+        before: KeptBatch,
     ) -> None:
         """Compare the gradients at `places` with those kept of the same parameters."""
         is_all = len(places) == len(given.names)
@@ -237,7 +194,7 @@ class PreviousGradients:
             self._may_skip_copy = False
             still = np.flatnonzero(~moved)
             kept = list(before.each().items())
-            before = _batch_of(dict(kept[at] for at in still.tolist()))
+            before = batch_of(dict(kept[at] for at in still.tolist()))
             self._compare_pairs(found, given, places[still], before)
             return
         sums, read, rest = self._products(seen, before.seen)
@@ -255,7 +212,7 @@ class PreviousGradients:
         found: GradientMeasures,
         places: np.ndarray,
         seen: Seen,
-        before: _Batch,
+        before: KeptBatch,
         read: np.ndarray,
         sums: np.ndarray,
     ) -> None:
@@ -279,7 +236,7 @@ class PreviousGradients:
         found.cosines.put_host(places[~changed], cosines[~changed])
 
     def _put_rest(
-        self, found: GradientMeasures, pairs: Sequence[tuple[int, Tensor, _KeptGradient]]
+        self, found: GradientMeasures, pairs: Sequence[tuple[int, Tensor, KeptGradient]]
     ) -> None:
         """Compare the pairs that the loop leaves out, given with the places of the gradients."""
         groups, alone = grouped.groups_of([gradient for _, gradient, _ in pairs])
@@ -297,7 +254,7 @@ class PreviousGradients:
             place, gradient, one = pairs[index]
             sums = cpu.inner_products(gradient, one.tensor)
             if sums is not None:
-                batch, first = _batch_of({"": one}), np.zeros(1, np.int64)
+                batch, first = batch_of({"": one}), np.zeros(1, np.int64)
                 at = np.array([place])
                 self._put_sums(found, at, Seen([gradient]), batch, first, np.array([sums]))
                 continue
@@ -307,7 +264,7 @@ class PreviousGradients:
             found.previous_norms.put_each([place], [one.norm])
             found.cosines.put_each([place], [product / (here * one.norm)])
 
-    def _keep(self, given: "_Given", norms: Numbers) -> None:
+    def _keep(self, given: GivenGradients, norms: Numbers) -> None:
         """Keep the gradients for the next step."""
         names = given.names
         # A later check compares norms. Only a norm in main memory needs no wait.
@@ -326,7 +283,7 @@ class PreviousGradients:
             seen = given.detached()
         seen.addresses()  # where they are now
         if names:
-            self._batches.append(_Batch(names, seen, norms, are_copies))
+            self._batches.append(KeptBatch(names, seen, norms, are_copies))
         if self._in_turns:
             copied = np.flatnonzero(are_copies).tolist()
             self._buffers = {names[at]: self._buffers[names[at]] for at in copied}
@@ -351,49 +308,3 @@ class PreviousGradients:
             buffers[rest[index]].copy_(chosen[rest[index]])
         for at, buffer in zip(places, buffers, strict=True):
             tensors[at] = buffer
-
-
-class _Given:
-    """The gradients that parameters have now: `tensors` by `names`.
-
-    `is_plain` says whether each is real and dense, and all of what it stands for. If a sum over
-    processes is pending, it is formed here, so all processes must make this.
-    """
-
-    def __init__(
-        self, names: Sequence[str], tensors: Sequence[Tensor], before: Looks | None
-    ) -> None:
-        self.names, self.tensors = names, tensors
-        self.seen = Seen(tensors, before)
-        self.is_plain = self.seen.looks.are_plain
-        self._summed: dict[str, Tensor] = {}
-        if not self.is_plain:
-            special = zip(names, tensors, strict=True)
-            self._summed = sums_of_partial(
-                {n: one for n, one in special if type(one) is not Tensor}
-            )
-
-    def places(self, names: Sequence[str]) -> np.ndarray:
-        """The places of `names`."""
-        if len(names) == len(self.names) and list(names) == list(self.names):
-            return np.arange(len(names))
-        places = {name: place for place, name in enumerate(self.names)}
-        return np.array([places[name] for name in names], np.int64)
-
-    def dense_at(self, place: int) -> Tensor:
-        """What this process holds of a gradient, as a dense tensor."""
-        name = self.names[place]
-        return self._summed[name] if name in self._summed else dense_gradient(self.tensors[place])
-
-    def are_parts(self) -> np.ndarray:
-        """Which gradients are views, or not the whole of what they stand for: [n]."""
-        found = np.fromiter(map(Tensor._is_view, self.tensors), bool, len(self.tensors))
-        if not self.is_plain:
-            found |= np.array([one.is_sparse or is_partial(one) for one in self.tensors])
-        return found
-
-    def detached(self) -> Seen:
-        """The gradients without what computed them."""
-        if not any(map(_REQUIRES_GRAD, self.tensors)):
-            return self.seen
-        return Seen(list(map(Tensor.detach, self.tensors)), self.seen.looks)
