@@ -16,6 +16,8 @@ MomentsByKey = dict[tuple[str, str], Moments]
 
 # Of a tensor's moments: the length of their values, channels, elements, batch size, magnitudes.
 _HEADER = 5
+# Their sum and their number.
+_LOSSES = 2
 
 
 @dataclass
@@ -70,6 +72,7 @@ class OwnRow:
             values += [here] if counted is None else [here, counted]
         values += [*self._products.values(), self._norms.summands(device)]
         values.append(self._same.numbers(device))
+        values.append(_losses(self._record))
         header = torch.tensor(headers, dtype=torch.float64, device=device)
         return torch.cat([header, *(one.double().to(device) for one in values)])
 
@@ -93,6 +96,8 @@ class OwnRow:
         for name in self._same.differing([one.same for one in seen]):
             left_out.add(name, Part.WHOLE)
             del self._parameters[name]
+        total, count = torch.stack([one.losses for one in seen]).sum(0).tolist()
+        self._record.losses = [total / count] if count else []
         return left_out
 
     def _read(self, row: Tensor) -> "_Seen":
@@ -113,10 +118,10 @@ class OwnRow:
             )
             rest = rest[length + bins :]
         sizes = [one.numel() for one in self._products.values()]
-        sizes += [len(self._norms), len(self._same)]
-        *products, squares, same = rest[: sum(sizes)].split(sizes)
+        sizes += [len(self._norms), len(self._same), _LOSSES]
+        *products, squares, same, losses = rest[: sum(sizes)].split(sizes)
         by_layer = dict(zip(self._products, products, strict=True))
-        return _Seen((data, model), moments, by_layer, squares, same)
+        return _Seen((data, model), moments, by_layer, squares, same, losses)
 
 
 @dataclass(frozen=True)
@@ -128,6 +133,14 @@ class _Seen:
     products: dict[str, Tensor]
     squares: Tensor
     same: Tensor
+    losses: Tensor
+
+
+def _losses(record: StepRecord) -> Tensor:
+    """The sum of the losses of a step, and how many there are: [2]."""
+    losses = [torch.as_tensor(loss, dtype=torch.float64).cpu() for loss in record.losses]
+    total = torch.stack(losses).sum() if losses else torch.zeros((), dtype=torch.float64)
+    return torch.stack([total, torch.tensor(float(len(losses)), dtype=torch.float64)])
 
 
 def _moments_by_key(record: StepRecord, scale: float) -> MomentsByKey:

@@ -50,8 +50,7 @@ STEPS = Table(
         Quantity(
             "loss",
             "loss",
-            "as given to Tracer.log, the mean over the step's passes; of several processes that of "
-            "the one that writes",
+            "as given to Tracer.log, the mean over the step's passes, and over the processes",
         ),
         Quantity(
             "backward_gradient_norm",

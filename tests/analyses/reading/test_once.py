@@ -44,7 +44,7 @@ def test_equal_runs_are_computed_each(tmp_path, counted, computed):
 
 
 def test_a_run_in_the_place_of_another_does_not_get_its_result(tmp_path, counted):
-    for number in range(50):
+    for number in range(5):
         run = a_run(tmp_path, f"net{number}")
         assert counted(run) == f"net{number} predictions"
         del run

@@ -27,6 +27,8 @@ ELSEWHERE = [
         "",
     ),  # random numbers; test_placement shows that no image is looked at
     ("hooks/reduction/cpu.py", ""),
+    ("hooks/reduction/groups.py", ""),
+    ("hooks/updates/many.py", ""),
     ("updates/previous_gradients.py", "check_after_step"),  # only if norms are numbers
 ]
 
