@@ -252,7 +252,11 @@ def test_a_training_that_fails_keeps_its_error_and_its_rows(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("error", "status"), [("ValueError('mine')", "failed"), ("KeyboardInterrupt()", "interrupted")]
+    ("error", "status"),
+    [
+        pytest.param("ValueError('mine')", "failed", marks=pytest.mark.slow),
+        ("KeyboardInterrupt()", "interrupted"),
+    ],
 )
 def test_a_program_that_ends_by_an_error_leaves_a_run_that_reads(tmp_path, error, status):
     program = (
