@@ -39,7 +39,7 @@ run() {
 device=cuda size=300 epochs=10 seeds=(2025 2026 2027 2028 2029) networks=(plain34 resnet34)
 targets=(benchmarks/gpu_targets.py --out "$out" --seconds 140)
 tests=(tests/gradflow/hooks/test_on_cuda.py tests/gradflow/hooks/reduction/cuda)
-probes=(gradient_coherence shattering path_lengths lesions shortcut_scaling noise_scale loss_slice
+probes=(gradient_coherence shattering path_lengths lesions skip_scaling noise_scale loss_slice
     sharpness)
 images=980
 if $dry; then
@@ -71,14 +71,11 @@ MAKE
 fi
 
 train=("$python" -m gradflow.train_and_trace --data "$data" --image-size "$size" --device "$device"
-    --models "${networks[@]}")
-knows() { "$python" -m gradflow.train_and_trace --help 2>&1 | grep -q -- "$1"; }
-side_by_side=()
-knows --processes && side_by_side=(--processes)
+    --models "${networks[@]}" --precision tf32)
 
 # The second epoch of both networks side by side: the first one compiles and loads.
 run epoch 75 "${train[@]}" --epochs 2 --seeds 2025 --probes none --no-recalibrate --no-histograms \
-    ${side_by_side:+--processes ${#networks[@]}} --out "$work/epoch"
+    --processes "${#networks[@]}" --out "$work/epoch"
 "$python" - "$work/epoch" <<'EPOCH' | tee "$out/epoch.md"
 import sys
 from pathlib import Path
@@ -97,7 +94,7 @@ left=$((limit - SECONDS - 30))
 if ((left > 20)); then
     run experiment "$left" "${train[@]}" --epochs "$epochs" --seeds "${seeds[@]}" \
         --state-every 10 --probes "${probes[@]}" \
-        ${side_by_side:+--processes $((${#networks[@]} * ${#seeds[@]}))} --out "$work/experiment"
+        --processes "$((${#networks[@]} * ${#seeds[@]}))" --out "$work/experiment"
     # The tables without the weights; if that is too much, without the tables of single steps.
     if [[ -d $work/experiment ]]; then
         pack() { tar -C "$work" -czf "$out/experiment.tar.gz" --exclude='*.pt' "$@" experiment; }

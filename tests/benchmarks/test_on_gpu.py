@@ -2,12 +2,15 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from gradflow.probes.registry import PROBE_NAMES
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "on_gpu.sh"
 pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
@@ -43,3 +46,10 @@ def test_a_dry_run_ends_with_a_table_and_small_files(tmp_path):
     files = list(tmp_path.iterdir())
     assert len(files) <= 8
     assert all(one.stat().st_size < 16_000_000 for one in files)
+
+
+def test_probes_of_the_experiment_exist():
+    text = SCRIPT.read_text()
+    named = re.search(r"probes=\(([^)]*)\)", text)
+    assert named is not None
+    assert set(named.group(1).split()) <= set(PROBE_NAMES)
