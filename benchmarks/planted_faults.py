@@ -97,6 +97,7 @@ def train(case: Case, folder: Path, steps: int) -> None:
             case.at_step(step)
             chosen = torch.arange(step * BATCH, (step + 1) * BATCH) % POOL
             loss = F.cross_entropy(case.model(inputs[chosen]), targets[chosen])
+            tracer.log(loss=loss)
             loss.backward()
             if case.clip is not None:
                 nn.utils.clip_grad_norm_(case.model.parameters(), case.clip)
