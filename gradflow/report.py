@@ -57,7 +57,7 @@ class Options:
         tyro.conf.arg(metavar="FORMATS", help_behavior_hint=f"(default: {DEFAULT_FORMATS})"),
     ] = None
     """Formats to write, separated by commas: html, pdf, md (for a pull request), json (for other
-    programs), txt (plain text)."""
+    programs)."""
 
     only: Annotated[str, tyro.conf.arg(metavar="KEY[,KEY]", help_behavior_hint="")] = ""
     """Run only these analyses. With --format they are written as report-KEY; without it their
@@ -79,8 +79,9 @@ class Options:
         None
     )
     """Exit with 3, after the report is written, if a network has one of these conditions:
-    non-finite, vanishing, exploding, shattered, dead, saturated, stalled, noisy. Other findings are
-    named with the verdict that fails: healthy=contradicted."""
+    non-finite, inputs, unused, disconnected, not-updated, vanishing, exploding, shattered, dead,
+    saturated, clipped, stalled, not-learning, noisy. Other findings are named with the verdict that
+    fails: healthy=contradicted."""
 
     fail_on_unknown: Annotated[bool, tyro.conf.FlagCreatePairsOff, _QUIET] = False
     """With --fail-on: exit with 3 also if one of them cannot be told or was not recorded."""

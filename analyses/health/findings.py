@@ -63,7 +63,7 @@ def condition_finding(network: str, condition: str, members: list[tuple[Run, Rea
         estimates=_estimates(one, members),
         threshold=f"supported if the number, with its whole interval, is {one.rule}",
         meaning=_meaning(network, words, one, verdict),
-        next_step=_next_step(words, verdict),
+        next_step=_next_step(words, one, verdict),
         caveats=_caveats(one_run, one),
         statement=without_network(words.hypothesis),
         evidence=EVIDENCE,
@@ -141,11 +141,11 @@ def _meaning(network: str, words: Condition, one: Reading, verdict: Verdict) -> 
     return f"{text} {one.cause}" if one.cause and verdict is Verdict.SUPPORTED else text
 
 
-def _next_step(words: Condition, verdict: Verdict) -> str:
+def _next_step(words: Condition, one: Reading, verdict: Verdict) -> str:
     return {
         Verdict.SUPPORTED: words.next_step,
         Verdict.CONTRADICTED: "Look for another cause: this one is not at work here.",
-        Verdict.INCONCLUSIVE: "Record more steps, then ask again.",
+        Verdict.INCONCLUSIVE: one.next_step or "Record more steps, then ask again.",
     }[verdict]
 
 

@@ -11,15 +11,18 @@ from analyses.wording.numbers import number
 from gradflow.runs.reading.run import Run
 
 NEAR_CHANCE = 0.1  # of the logarithm of the number of classes
-RISEN = 1.05  # times the loss of the first steps
+# Times the loss of the first steps. Objectives that move raise it by less while all is well: that
+# of a generator as its adversary learns, a contrastive one as its queue of negatives fills.
+RISEN = 1.5
 
 
 def not_learning_reading(run: Run, flat: float, max_steps: int) -> Reading | None:
     """Whether the loss does not fall, beyond its noise; None if no loss was given to the tracer.
 
     The median loss of the last recorded steps over that of the first ones is compared with `flat`.
-    Its interval is that of both medians. A flat loss counts only if it has risen, or is that of
-    guessing, log(classes): elsewhere a training that had converged before looks the same.
+    Its interval is that of both medians. It counts only if it has risen by half, or is that of
+    guessing, log(classes): elsewhere a training that had converged before, or one whose objective
+    moves, looks the same.
     """
     losses = run.steps["loss"].to_numpy(dtype=float)
     losses = losses[np.isfinite(losses)]
@@ -42,6 +45,13 @@ def not_learning_reading(run: Run, flat: float, max_steps: int) -> Reading | Non
             )
         elif ratio is not None and ratio > RISEN:
             cause = f"It rises, from {number(before)} to {number(now)}."
+        elif ratio is not None and ratio > 1 / flat:
+            verdict = Verdict.INCONCLUSIVE
+            note = (
+                f"It rises, from {number(before)} to {number(now)}: so it does at too large a "
+                "learning rate, but also against an adversary that learns, or for another "
+                "objective that moves."
+            )
         else:
             verdict = Verdict.INCONCLUSIVE
             note = (
@@ -63,9 +73,11 @@ def not_learning_reading(run: Run, flat: float, max_steps: int) -> Reading | Non
         "statistics of both",
         note,
         cause=cause,
+        next_step=_ANOTHER_MEASURE if note else "",
     )
 
 
+_ANOTHER_MEASURE = "Look at another measure of progress, such as the accuracy on other data."
 _WHY = (
     "the labels do not go with the inputs, the inputs tell nothing, the network ends in a softmax "
     "before the cross-entropy, or the updates are far too small or too large."
@@ -93,7 +105,9 @@ def _loss_of_guessing(run: Run, loss: float) -> int | None:
     layers = run.layers[run.layers["role"].isin(["linear", "convolution"])]
     if not len(layers):
         return None
-    last = str(layers.sort_values("depth", kind="stable")["shape"].iloc[-1]).split("x")
-    sizes = {int(size) for size in (last[0], last[-1]) if size.isdigit()}
-    near = [k for k in sizes if k > 1 and abs(loss / math.log(k) - 1) < NEAR_CHANCE]
-    return min(near, default=None)
+    last = layers.sort_values("depth", kind="stable").iloc[-1]
+    parts = str(last["shape"]).split("x")
+    size = parts[0] if last["role"] == "convolution" else parts[-1]  # the others are places
+    classes = int(size) if size.isdigit() else 0
+    near = classes > 1 and abs(loss / math.log(classes) - 1) < NEAR_CHANCE
+    return classes if near else None

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pandas as pd
 
@@ -13,6 +14,12 @@ from gradflow.runs.reading.run import Run
 NO_OPTIMIZER = "none"  # the optimizer of a parameter that none of the optimizers has
 _NEVER_RAN = "did not run"
 _NAMED = 6  # names in a sentence
+_NOT_CHOSEN = (
+    "Others of the same list ran in some steps only, as experts do that a router chooses: these "
+    "may not have been chosen yet, or never are."
+)
+_COUNT = "Count how often each of them is chosen: a router may choose the same few always."
+_MAY_BE_RAISED = "The training has not ended: the learning rate may still be raised."
 
 
 def parameter_extremes(run: Run) -> pd.DataFrame:
@@ -44,19 +51,26 @@ def parameter_extremes(run: Run) -> pd.DataFrame:
 def unreached_readings(run: Run) -> list[Reading]:
     """Whether trained parameters belong to layers that never run, or get no gradient if they do.
 
-    A parameter counts if it had no gradient in any recorded step, not even one of exactly zero.
-    With fewer than six recorded steps the verdict is open: an expert may not have been chosen yet.
+    A parameter counts if it had no gradient in any recorded step, not even one of exactly zero, and
+    some optimizer has it, if the tracer was given any. With fewer than six recorded steps the
+    verdict is open: an expert may not have been chosen yet. So it is for layers that never ran if
+    each is one of several of which others ran in some steps only.
     Empty if no parameter ever had a gradient, for then gradients could not be read.
     """
     found = parameter_extremes(run)
     if not found["gradient"].notna().any():
         return []
-    without = found[found["gradient"].isna()]
+    # What no optimizer has either is not to be trained: a teacher that follows its student as a
+    # running mean, the target network of Q-learning, a backbone that runs under no_grad.
+    without = found[found["gradient"].isna() & (found["optimizer"] != NO_OPTIMIZER)]
     reasons = _why_not_observed(run)
     idle = [name for name in without.index if reasons.get(_module(name), "").startswith(_NEVER_RAN)]
     unreached = [name for name in without.index if name not in set(idle)]
+    unused = _count_reading(run, "unused", idle, found, "whose layer never ran")
+    if unused.verdict is Verdict.SUPPORTED and _chosen_by_input(idle, run):
+        unused = replace(unused, verdict=Verdict.INCONCLUSIVE, note=_NOT_CHOSEN, next_step=_COUNT)
     return [
-        _count_reading(run, "unused", idle, found, "whose layer never ran"),
+        unused,
         _count_reading(
             run,
             "disconnected",
@@ -91,7 +105,7 @@ def not_updated_reading(run: Run) -> Reading | None:
             f"The learning rate of {named(unmoved, run)} is 0 in every recorded step: look at the "
             "schedule and the parameter groups."
         )
-    return _count_reading(
+    reading = _count_reading(
         run,
         "not-updated",
         homeless + unmoved,
@@ -99,6 +113,11 @@ def not_updated_reading(run: Run) -> Reading | None:
         "with a gradient that are never updated",
         " ".join(causes),
     )
+    # Groups of parameters join in later in gradual unfreezing: only the end tells that none did.
+    waits = unmoved and not homeless and run.description.get("status") == "running"
+    if waits and reading.verdict is Verdict.SUPPORTED:
+        return replace(reading, verdict=Verdict.INCONCLUSIVE, note=_MAY_BE_RAISED)
+    return reading
 
 
 def inputs_reading(run: Run) -> Reading | None:
@@ -188,6 +207,31 @@ def _count_reading(
         + (f", those of {place}" if names else ""),
         cause,
     )
+
+
+def _chosen_by_input(parameters: Sequence[str], run: Run) -> bool:
+    """Whether each belongs to one of several like branches of which others ran in some steps only.
+
+    Branches are alike if their names are alike but for one number, as in a list of experts.
+    """
+    if not len(run.activations):
+        return False
+    calls = run.activations.groupby("layer").size()
+    at_times = {str(name) for name in calls.index[calls < calls.max()]}
+    chosen = {one for name in at_times for one in _without_one_number(name)}
+    return all(
+        any(one in chosen for one in _without_one_number(_module(name))) for name in parameters
+    )
+
+
+def _without_one_number(name: str) -> list[str]:
+    """`name` with a star in place of one of its parts that are numbers, for each of them."""
+    parts = name.split(".")
+    return [
+        ".".join([*parts[:place], "*", *parts[place + 1 :]])
+        for place, part in enumerate(parts)
+        if part.isdecimal()
+    ]
 
 
 def _why_not_observed(run: Run) -> dict[str, str]:

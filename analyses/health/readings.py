@@ -39,6 +39,7 @@ class Reading:
         said: the number with what it is of, as a clause, if "the <quantity> is <value>" is not apt.
         cause: why the run has the condition, and where that can be mended, in sentences; empty if
             the recording does not tell, or the run does not have it.
+        next_step: what to do if the verdict is open and more steps would not decide it.
     """
 
     condition: str
@@ -56,6 +57,7 @@ class Reading:
     note: str = ""
     said: str = ""
     cause: str = ""
+    next_step: str = ""
 
     @property
     def when(self) -> str:

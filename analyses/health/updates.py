@@ -21,6 +21,7 @@ from gradflow.runs.reading.run import Run
 
 _HALF_PRECISION = ("bfloat16", "float16")
 _USUAL_RATE = 1e-3
+MOVING = 1e-4  # update-to-weight ratio of a usual training: a tenth of the rule of thumb
 RISING = 3.0  # growth of the ratio from the first to the last steps that looks like a warm-up
 
 
@@ -28,15 +29,29 @@ def weight_updates(run: Run) -> pd.DataFrame:
     """Update-to-weight ratio of each layer's weight, one row a step, one column a parameter.
 
     Biases and the parameters of normalization layers are left out: they start at zero or have no
-    gradient by construction. Frozen parameters are not recorded.
+    gradient by construction. Frozen parameters are not recorded. Missing where the weight had no
+    turn: it got no gradient in that step, as an expert that was not chosen, or its optimizer did
+    not step while another one did, as that of a generator while the discriminator is trained.
     """
     layers = run.layers[run.layers["parameters"] > 0]
     is_norm = (layers["role"] == "normalization") | layers["type"].str.contains("Norm")
     layers = layers[~is_norm]
     names = (layers["layer"] + ".weight").drop_duplicates()
-    frame = run.parameters[run.parameters["weight_norm"] > 0]
+    frame = run.parameters[(run.parameters["weight_norm"] > 0) & _had_a_turn(run)]
     ratios = pivot_by_step(frame, "update_to_weight", names, key="parameter")
     return ratios.dropna(axis=1, how="all")
+
+
+def _had_a_turn(run: Run) -> pd.Series:
+    """Whether a row of the table `parameters` is of a parameter that was to be updated."""
+    rows = run.parameters
+    largest = rows["update_norm"].groupby([rows["epoch"], rows["step"], rows["optimizer"]])
+    still = (largest.transform("max") == 0) & (rows["optimizer"] != NO_OPTIMIZER)
+    elsewhere = rows["update_norm"].groupby([rows["epoch"], rows["step"]]).transform("max") > 0
+    moved_at_all = rows["update_norm"].groupby(rows["optimizer"]).transform("max") > 0
+    waits = still & elsewhere & moved_at_all
+    # Weights may move without a gradient, by weight decay or by hand: these rows are kept.
+    return ~waits & (rows["gradient_norm"].notna() | (rows["update_norm"] > 0))
 
 
 def stalled_reading(
@@ -56,13 +71,15 @@ def stalled_reading(
     moving = ratios.loc[:, (ratios > 0).any().to_numpy()]
     chosen = moving if len(moving.columns) else ratios
     found = {
-        str(name): window_medians(chosen[name].to_numpy(), max_steps) for name in chosen.columns
+        str(name): window_medians(chosen[name].dropna().to_numpy(), max_steps)
+        for name in chosen.columns
     }
     layer = min(found, key=lambda name: _value(found[name]))
     one = found[layer]
     verdict = verdict_of(one, stalled, above=False)
     was_early = is_beyond(one.early_value, stalled, above=False)
-    cause = why_stalled(run, layer, stalled, clipped, max_steps)
+    slow = is_beyond(one.value, stalled, above=False)
+    cause = why_stalled(run, layer, stalled, clipped, max_steps) if slow else ""
     note = _still(run, ratios.columns.difference(moving.columns), others=len(moving.columns) > 0)
     rises = _rises(one, stalled)
     if verdict is Verdict.SUPPORTED and (not was_early or rises):
@@ -95,16 +112,25 @@ def clipped_reading(run: Run, clipped: float, max_steps: int) -> Reading | None:
     """Whether clipping leaves next to nothing of the gradient; None if that was not recorded.
 
     The norm of the whole gradient as the optimizer receives it, over that which the backward pass
-    left, is compared with `clipped`.
+    left, is compared with `clipped`. The verdict is open if weights move as usual all the same.
     """
     factors = run.steps["clipping_factor"].to_numpy(dtype=float)
     if not np.isfinite(factors).any():
         return None
     one = window_medians(factors, max_steps)
     last = factors[-window_size(len(factors), max_steps) :]
+    verdict, note = verdict_of(one, clipped, above=False), ""
+    moves = _usual_move(run, max_steps) if verdict is Verdict.SUPPORTED else 0.0
+    if moves > MOVING:
+        verdict = Verdict.INCONCLUSIVE
+        note = (
+            f"Yet weights move by {number(moves)} of their norm in a step: Adam divides a common "
+            "factor out again, and a large learning rate makes up for it. The scale of a loss "
+            "looks like this too."
+        )
     return Reading(
         "clipped",
-        verdict_of(one, clipped, above=False),
+        verdict,
         "norm of the whole gradient after clipping over that before",
         "",
         one.value,
@@ -115,8 +141,20 @@ def clipped_reading(run: Run, clipped: float, max_steps: int) -> Reading | None:
         clipped,
         f"below {number(clipped)}",
         one.method,
+        note,
         cause=f"It is below 1 in {int((last < 1).sum())} of the last {len(last)} recorded steps.",
+        next_step="If a GradScaler scales the loss, give it to the tracer as scaler=. If the "
+        "gradients are clipped, raise the bound and compare."
+        if note
+        else "",
     )
+
+
+def _usual_move(run: Run, max_steps: int) -> float:
+    """Median over the weights of their median update-to-weight ratio in the last steps; or 0."""
+    ratios = weight_updates(run)
+    moves = [window_medians(ratios[name].dropna().to_numpy(), max_steps).value for name in ratios]
+    return float(np.median([one for one in moves if one is not None] or [0.0]))
 
 
 def why_stalled(run: Run, parameter: str, stalled: float, clipped: float, max_steps: int) -> str:

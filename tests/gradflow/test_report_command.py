@@ -1,6 +1,7 @@
 """The command `python -m gradflow.report`: what it writes, prints and refuses."""
 
 import json
+import re
 import shlex
 import shutil
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from pypdf import PdfReader
 
+from analyses.health.conditions import CONDITIONS
 from analyses.registry import Outcome, run_all
 from analyses.result import AnalysisResult, Estimate, Finding, Verdict
 from gradflow import report
@@ -140,8 +142,10 @@ def test_help_explains_every_option(tmp_path, in_fresh_process):
     done = in_fresh_process(["-m", "gradflow.report", "--help"], tmp_path)
     assert done.returncode == 0
     options = ("--format", "--only", "--each", "--out", "--paper", "--open", "--runs-folder")
-    for word in ("FOLDER", "newest experiment", *options, *FORMATS):
+    for word in ("FOLDER", "newest experiment", *options, *FORMATS, *CONDITIONS):
         assert word in done.stdout
+    named = re.search(r"Formats to write.*?\(default", done.stdout, re.DOTALL).group()
+    assert set(re.findall(r"\b(html|pdf|md|json|txt|tex|docx|csv)\b", named)) == set(FORMATS)
 
 
 def test_a_reader_that_has_seen_enough_costs_no_traceback(tmp_path):

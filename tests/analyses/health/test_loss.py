@@ -18,13 +18,13 @@ from analyses.result import Verdict
 class Recorded:
     """A run of which only the losses and the last layer are known."""
 
-    def __init__(self, losses, classes=10):
+    def __init__(self, losses, shape, role):
         self.steps = pd.DataFrame({"loss": losses})
-        self.layers = pd.DataFrame({"role": ["linear"], "depth": [1], "shape": [str(classes)]})
+        self.layers = pd.DataFrame({"role": [role], "depth": [1], "shape": [shape]})
 
 
-def read(losses, classes=10):
-    return not_learning_reading(Recorded(losses, classes), 0.98, 20)
+def read(losses, shape="10", role="linear"):
+    return not_learning_reading(Recorded(losses, shape, role), 0.98, 20)
 
 
 def noise(count, level, seed=0):
@@ -37,15 +37,38 @@ def noise(count, level, seed=0):
         (noise(60, 1.0) * np.linspace(2.3, 0.5, 60), Verdict.CONTRADICTED, ""),
         (noise(60, math.log(10)), Verdict.SUPPORTED, "guessing among 10 classes"),
         (noise(60, 1.0) * np.linspace(1, 2, 60), Verdict.SUPPORTED, "It rises, from"),
+        (noise(60, 1.0) * np.linspace(1, 1.3, 60), Verdict.INCONCLUSIVE, ""),
         (noise(60, 0.02), Verdict.INCONCLUSIVE, ""),
         (noise(4, math.log(10)), Verdict.INCONCLUSIVE, ""),
     ],
-    ids=["falls", "guesses", "rises", "had converged", "too few steps"],
+    ids=["falls", "guesses", "rises", "rises a little", "had converged", "too few steps"],
 )
 def test_verdict(losses, verdict, says):
     found = read(losses)
     assert found.verdict is verdict
     assert says in found.cause
+
+
+def test_a_loss_that_rises_a_little_is_told_with_what_else_does_so():
+    found = read(noise(60, 1.0) * np.linspace(1, 1.3, 60))
+    assert found.note.startswith("It rises, from 1.0")
+    assert "an adversary that learns" in found.note
+    assert "another measure of progress" in found.next_step
+
+
+@pytest.mark.parametrize(
+    ("shape", "role", "classes"),
+    [
+        ("32x10", "linear", 10),
+        ("10x32", "linear", None),
+        ("10x32x32", "convolution", 10),
+        ("1x10x10", "convolution", None),
+    ],
+)
+def test_classes_are_the_channels_of_the_last_layer_not_its_places(shape, role, classes):
+    found = read(noise(60, math.log(10)), shape, role)
+    assert (f"guessing among {classes} classes" in found.cause) == (classes is not None)
+    assert (found.verdict is Verdict.SUPPORTED) == (classes is not None)
 
 
 def test_number_is_the_ratio_of_both_medians_and_its_interval_that_of_both():

@@ -170,6 +170,79 @@ def test_an_expert_that_is_chosen_now_and_then_is_healthy(train):
     assert ill(train(Experts())) == set()
 
 
+def test_experts_that_were_never_chosen_leave_it_open(train):
+    class Experts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Linear(6, 6)
+            self.experts = nn.ModuleList(nn.Sequential(nn.Linear(6, 3)) for _ in range(4))
+            self.calls = 0
+
+        def forward(self, x):
+            self.calls += 1
+            return self.experts[self.calls % 2](self.first(x))
+
+    found = readings(train(Experts()))["unused"]
+    assert found.verdict is Verdict.INCONCLUSIVE
+    assert found.layer == "experts.2.0 and experts.3.0"
+    assert "as experts do that a router chooses" in found.note
+
+
+def test_layers_of_a_list_of_which_the_same_run_in_each_step_are_unused(train):
+    class Short(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers, self.head = nn.ModuleList(nn.Linear(6, 6) for _ in range(4)), Net()
+
+        def forward(self, x):
+            for layer in self.layers[:2]:
+                x = layer(x).relu()
+            return self.head(x)
+
+    run = train(Short())
+    assert ill(run) == {"unused"}
+    assert readings(run)["unused"].layer == "layers.2 and layers.3"
+
+
+def test_what_no_optimizer_has_and_no_gradient_reaches_is_not_meant_to_be_trained(train):
+    """A teacher that follows its student as a running mean, or a target network."""
+
+    class Student(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.student, self.teacher, self.spare = Net(), Net(), nn.Linear(2, 2)
+
+        def forward(self, x):
+            with torch.no_grad():
+                aim = self.teacher(x)
+            return self.student(x) + aim
+
+    model = Student()
+    run = train(model, torch.optim.SGD(model.student.parameters(), lr=0.05))
+    assert ill(run) == set()
+    assert readings(run)["disconnected"].value == 0
+
+
+def test_a_learning_rate_of_zero_is_left_open_while_the_training_goes_on(tmp_path):
+    model = Net()
+    groups = [
+        {"params": model.body.parameters(), "lr": 0.0},
+        {"params": model.head.parameters(), "lr": 0.05},
+    ]
+    optimizer = torch.optim.SGD(groups)
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer) as tracer:
+        for _ in range(STEPS):
+            model(torch.randn(4, 6)).square().sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        tracer.end_epoch()
+        now = readings(gradflow.open_run(tmp_path / "run"))["not-updated"]
+    assert now.verdict is Verdict.INCONCLUSIVE
+    assert "may still be raised" in now.note
+    end = readings(gradflow.open_run(tmp_path / "run"))["not-updated"]
+    assert end.verdict is Verdict.SUPPORTED
+
+
 def test_few_steps_leave_it_open(train):
     run = train(Net("detached"), steps=2)
     found = readings(run)["disconnected"]

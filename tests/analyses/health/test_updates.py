@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 import gradflow
 from analyses.health.conditions import read_health
+from analyses.health.question import all_findings
 from analyses.result import Verdict
 
 
@@ -62,3 +63,89 @@ def test_the_factor_of_clipping_is_that_of_the_recorded_norms(readings, tmp_path
     total = (rows[["gradient_norm", "backward_gradient_norm"]] ** 2).groupby(rows["step"]).sum()
     factors = (total["gradient_norm"] / total["backward_gradient_norm"]) ** 0.5
     assert found.value == pytest.approx(factors.iloc[-6:].median(), rel=1e-9)
+
+
+def test_clipping_that_the_optimizer_makes_up_for_is_left_open(readings):
+    """Adam divides by the size of the gradient; the weights move as they do without clipping."""
+    found = readings(clip=1e-5, make=torch.optim.Adam)
+    assert found["clipped"].value < 1e-3
+    assert found["clipped"].verdict is Verdict.INCONCLUSIVE
+    assert "Yet weights move by" in found["clipped"].note
+    assert found["stalled"].verdict is Verdict.CONTRADICTED
+
+
+def test_gradients_unscaled_by_a_scaler_that_the_tracer_does_not_have_are_not_ill(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3))
+    inputs, targets = torch.randn(32, 6), torch.randint(0, 3, (32,))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    scaler = torch.amp.GradScaler("cpu")
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer) as tracer:
+        for _ in range(10):
+            scaler.scale(F.cross_entropy(model(inputs), targets)).backward()
+            scaler.unscale_(optimizer)
+            scaler.step(optimizer)
+            scaler.update()
+            optimizer.zero_grad()
+        tracer.end_epoch()
+    found = {one.condition: one for one in read_health(gradflow.open_run(tmp_path / "run"))}
+    assert found["clipped"].value == 2.0**-16
+    assert found["clipped"].verdict is Verdict.INCONCLUSIVE
+    assert "scaler=" in found["clipped"].next_step
+    experiment = gradflow.open_experiment(tmp_path / "run")
+    told = next(one for one in all_findings(experiment) if one.topic == "clipped")
+    assert told.next_step == found["clipped"].next_step
+
+
+class TwoHeads(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body, self.head, self.other = nn.Linear(6, 8), nn.Linear(8, 3), nn.Linear(8, 3)
+
+    def forward(self, x, both):
+        h = self.body(x).relu()
+        return self.head(h) + self.other(h) if both else self.head(h)
+
+
+def test_a_head_that_has_its_turn_at_every_fifth_step_is_not_stalled(tmp_path):
+    torch.manual_seed(0)
+    model, inputs, targets = TwoHeads(), torch.randn(32, 6), torch.randint(0, 3, (32,))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer) as tracer:
+        for step in range(40):
+            F.cross_entropy(model(inputs, both=step % 5 == 4), targets).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        tracer.end_epoch()
+    run = gradflow.open_run(tmp_path / "run")
+    updates = run.parameters.query("parameter == 'other.weight'").update_to_weight
+    assert (updates == 0).sum() == 32
+    found = {one.condition: one for one in read_health(run)}["stalled"]
+    assert found.verdict is Verdict.CONTRADICTED
+    assert found.value > 1e-4
+
+
+def test_an_optimizer_that_waits_for_another_one_is_not_stalled(tmp_path):
+    """WGAN: five steps of the critic for each one of the generator, which gets gradients in all."""
+    torch.manual_seed(0)
+    model = nn.ModuleDict({"generator": nn.Linear(4, 6), "critic": nn.Linear(6, 1)})
+    slow = torch.optim.SGD(model["generator"].parameters(), lr=0.05)
+    often = torch.optim.SGD(model["critic"].parameters(), lr=0.05)
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=[slow, often]) as tracer:
+        for step in range(60):
+            tracer.begin_pass()
+            (model["critic"](model["generator"](torch.randn(16, 4))) ** 2).mean().backward()
+            (slow if step % 6 == 5 else often).step()
+            model.zero_grad()
+        tracer.end_epoch()
+    run = gradflow.open_run(tmp_path / "run")
+    rows = run.parameters.query("parameter == 'generator.weight'")
+    assert (rows.update_norm == 0).sum() == 50
+    assert (rows.gradient_norm > 0).all()
+    found = {one.condition: one for one in read_health(run)}["stalled"]
+    assert found.verdict is Verdict.CONTRADICTED
+    assert found.value > 1e-6
+
+
+def test_no_cause_is_named_where_weights_move(readings):
+    assert readings()["stalled"].cause == ""
