@@ -235,9 +235,17 @@ def _without_one_number(name: str) -> list[str]:
 
 
 def _why_not_observed(run: Run) -> dict[str, str]:
-    """Why the output of a layer was never recorded, by layer."""
-    by_reason = run.description.get("not_observed") or {}
-    return {name: reason for reason, names in by_reason.items() for name in names}
+    """Why the output of a layer was never recorded, by layer; what is no list of names is not read.
+
+    `run.json` may come from anybody.
+    """
+    by_reason = run.description.get("not_observed")
+    if not isinstance(by_reason, dict):
+        return {}
+    lists = {reason: names for reason, names in by_reason.items() if isinstance(names, list)}
+    return {
+        name: reason for reason, names in lists.items() for name in names if isinstance(name, str)
+    }
 
 
 def _why_unreached(parameters: Sequence[str], reasons: dict[str, str], run: Run) -> str:

@@ -169,8 +169,8 @@ def why_stalled(run: Run, parameter: str, stalled: float, clipped: float, max_st
         float(rows[name].median())
         for name in ("gradient_norm", "weight_norm", "update_norm", "learning_rate")
     )
-    kinds = run.description.get("parameter_types") or {}
-    half = [kind for kind in kinds if kind in _HALF_PRECISION]
+    kinds = run.description.get("parameter_types")
+    half = [kind for kind in _HALF_PRECISION if isinstance(kinds, dict) and kind in kinds]
     if update == 0 and gradient > 0 and rate > 0 and half:
         return (
             f"The updates are exactly 0 at a learning rate of {number(rate)}: they are smaller "

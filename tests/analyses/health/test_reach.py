@@ -1,5 +1,7 @@
 """Trainings of which some parameters learn nothing, each for a reason that is known."""
 
+import json
+
 import pandas as pd
 import pytest
 import torch
@@ -241,6 +243,16 @@ def test_a_learning_rate_of_zero_is_left_open_while_the_training_goes_on(tmp_pat
     assert "may still be raised" in now.note
     end = readings(gradflow.open_run(tmp_path / "run"))["not-updated"]
     assert end.verdict is Verdict.SUPPORTED
+
+
+@pytest.mark.parametrize("entry", [[1], "text", 5, {"did not run": 5}, {"did not run": [[], {}]}])
+def test_damaged_reasons_are_not_read(train, entry):
+    folder = train(Net("not called")).folder
+    path = folder / "run.json"
+    described = json.loads(path.read_text())
+    path.write_text(json.dumps(described | {"not_observed": entry, "parameter_types": entry}))
+    found = readings(gradflow.open_run(folder))
+    assert found["disconnected"].layer == "spare"
 
 
 def test_few_steps_leave_it_open(train):
