@@ -70,6 +70,11 @@ def sinks_of_run(
     names = [name for name, _, _ in parts]
     if names == ["none"]:
         return []
+    if "none" in names:
+        raise ConfigurationError(
+            f"--sinks none stands alone, but was given with others: {list(chosen)}; leave out "
+            "none, or the others"
+        )
     require_known(names, "--sinks")
     if len(set(names)) < len(names):
         raise ConfigurationError(f"--sinks names a sink twice: {list(chosen)}")

@@ -172,8 +172,19 @@ def show_plan(console: Console, plan: Plan) -> None:
     if options.sinks not in ((), ("none",)):
         places = printable(", ".join(options.sinks))
         console.print(f"numbers are also written to {escape(places)}", highlight=False)
+    elif not options.sinks and _asks_for_numbers(options):
+        console.print(
+            "--sink-quantities and --sink-every have no effect without --sinks",
+            style="yellow",
+            highlight=False,
+        )
     legend = _BALANCED_LEGEND if plan.data.imbalanced else _LEGEND
     console.print(legend, style="dim", highlight=False)
+
+
+def _asks_for_numbers(options: Configuration) -> bool:
+    """Whether it is said which numbers the sinks get."""
+    return bool(options.sink_quantities) or options.sink_every != Configuration.sink_every
 
 
 _LEGEND = (

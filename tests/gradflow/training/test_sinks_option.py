@@ -78,6 +78,7 @@ def test_the_choice_is_kept_in_the_configuration(resumed):
     [
         (["excel"], "--sinks knows no excel: name one or several of tensorboard, wandb"),
         (["csv", "csv=there"], "--sinks names a sink twice"),
+        (["none", "csv"], "--sinks none stands alone, but was given with others"),
         (["csv="], "--sinks has nothing after csv="),
         (["csv", "--sink-quantities", "gradientnorm"], "'gradientnorm' fits no quantity"),
         (["wandb"], "wandb is not installed, and 0.20 or newer is needed: pip install"),
