@@ -31,13 +31,17 @@ class DescribedSchedule:
         return self.text
 
 
+def _every(interval: int) -> str:
+    return "every step" if interval == 1 else f"every {interval} steps"
+
+
 def every(interval: int) -> DescribedSchedule:
     """The schedule that records steps 0, `interval`, 2 `interval`, ...
 
     Raises `TracingError` unless `interval` is a positive integer.
     """
     require_positive_int("every", interval)
-    return DescribedSchedule(f"every {interval} steps", lambda step: step % interval == 0)
+    return DescribedSchedule(_every(interval), lambda step: step % interval == 0)
 
 
 def first_then_every(first: int, interval: int) -> DescribedSchedule:
@@ -48,7 +52,7 @@ def first_then_every(first: int, interval: int) -> DescribedSchedule:
     require_positive_int("first_then_every", first)
     require_positive_int("first_then_every", interval)
     return DescribedSchedule(
-        f"the first {first} steps, then every {interval} steps",
+        f"the first {first} steps, then {_every(interval)}",
         lambda step: step < first or step % interval == 0,
     )
 

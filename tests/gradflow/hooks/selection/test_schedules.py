@@ -268,7 +268,7 @@ def test_an_invalid_number_of_steps_an_epoch_is_refused(option):
 
 
 def test_by_default_every_step_is_recorded_on_the_cpu_and_a_bounded_share_elsewhere():
-    assert str(default_schedule("cpu")) == "every 1 steps"
+    assert str(default_schedule("cpu")) == "every step"
     for device in ("cuda", "mps", "xpu"):
         words = "a budget of 2.00% of the time, at least 8 steps of each epoch"
         assert str(default_schedule(device)) == words
@@ -280,7 +280,7 @@ def test_the_tracer_without_a_schedule_takes_that_of_the_models_device(tmp_path)
         model = nn.Linear(3, 2, device=device)
         tracer = gradflow.Tracer(model, tmp_path / device)
         kept[device] = tracer._description["tracing"]["schedule"]
-    assert kept["cpu"] == "every 1 steps"
+    assert kept["cpu"] == "every step"
     assert kept["meta"].startswith("a budget of 2.00%")
 
 
