@@ -42,7 +42,7 @@ def health_figure(table: pd.DataFrame, conditions: list[str]) -> Figure:
 @theme.themed
 def _draw(table: pd.DataFrame, asked: list[str]) -> Drawing:
     networks = list(dict.fromkeys(table["network"]))
-    figure, axes = panels.subplots(1, 1, 0.6 + 0.42 * len(asked))
+    figure, axes = panels.subplots(1, 1, 0.6 + 0.3 * len(asked))
     axis = axes[0, 0]
     for one in table.itertuples():
         _cell(axis, networks.index(one.network), asked.index(one.condition), one)

@@ -115,7 +115,7 @@ def _note(entry: Mapping[str, Any]) -> str:
     """What is to be known about what is there."""
     parts = []
     if entry.get("prefix"):
-        parts.append(f"names from {_text(entry['prefix'])}/ on")
+        parts.append(f"names under {_text(entry['prefix'])}/")
     if entry.get("exported"):
         parts.append("exported afterwards")
     if entry.get("dropped_steps"):

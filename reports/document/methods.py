@@ -21,6 +21,7 @@ def methods_of(experiment: Experiment) -> tuple[HeadedParagraph, ...]:
     parts = {
         "Training": training_line(experiment),
         "Images and split": " ".join(_each_once(map(_split_text, experiment.runs))),
+        "Computation": " ".join(_each_once(map(_computation_text, experiment.runs))),
         "Recording": " ".join(_each_once(map(_recording_text, experiment.runs))),
         "Cost of recording": _cost_text(experiment),
         "Software and device": " ".join(_each_once(map(_device_text, experiment.runs))),
@@ -51,6 +52,23 @@ def _split_text(run: Run) -> str:
     if conflicts := len(images.get("under_several_labels") or []):
         text += f" {plural(conflicts, 'image')} appeared under several labels."
     return text
+
+
+def _computation_text(run: Run) -> str:
+    """Precision, layout in memory and compilation, as far as they are not the usual ones."""
+    found = run.description.get("computation")
+    if not isinstance(found, Mapping):
+        return ""
+    parts = []
+    if found.get("precision") not in (None, "float32"):
+        scaled = " with a scaled loss" if found.get("loss_scaling") is True else ""
+        parts.append(f"precision {verbatim(found['precision'])}{scaled}")
+    if found.get("memory_format") == "channels_last":
+        parts.append("images and weights with the channels last in memory")
+    if found.get("compiled") is True:
+        parts.append("steps that are not recorded compiled")
+    text = listing(parts)
+    return f"{text[:1].upper()}{text[1:]}." if parts else ""
 
 
 def _recording_text(run: Run) -> str:

@@ -25,6 +25,8 @@ _SETTINGS = {
     "norm": "normalization {}",
     "init": "initialization {}",
 }
+# Entries of `run.json` that the report shows elsewhere in words.
+_SHOWN_ELSEWHERE = ("sinks",)
 _STATUS_WORDS = {
     "running": "is still running",
     "interrupted": "was interrupted",
@@ -115,7 +117,12 @@ def section_command(experiment: Experiment, analysis: str) -> str:
 def configuration_of(experiment: Experiment, numbering: Numbering) -> tuple[TableElement, ...]:
     """Tables of all recorded entries: those that all runs share, then those that differ."""
     own = {} if len(experiment.runs) == 1 else _flattened(experiment.description)
-    described = {run.name: _flattened(run.description) for run in experiment.runs}
+    described = {
+        run.name: _flattened(
+            {name: one for name, one in run.description.items() if name not in _SHOWN_ELSEWHERE}
+        )
+        for run in experiment.runs
+    }
     names = list(dict.fromkeys(name for entries in described.values() for name in entries))
     common = [
         name

@@ -155,13 +155,13 @@ def uris(reader):
 def test_a_comment_links_pages_on_the_web_alone(document):
     page = MarkdownIt("commonmark").render(render_markdown(document).decode())
     assert re.findall(r'href="([^"]*)"', page) == [PAGE]
-    assert "TensorBoard (names from gradflow/ on): plain20-seed1" in page
+    assert "TensorBoard (names under gradflow/): plain20-seed1" in page
 
 
 def test_the_terminal_names_addresses_and_commands_on_lines_that_can_be_copied(document):
     lines = answer_text(document, Console(file=StringIO(), width=40, highlight=False)).splitlines()
     assert f"    plain20-seed1: {PAGE}" in lines
-    at = lines.index("  TensorBoard, names from gradflow/ on")
+    at = lines.index("  TensorBoard, names under gradflow/")
     assert lines[at + 1].startswith("    shown by: tensorboard --logdir ")
 
 

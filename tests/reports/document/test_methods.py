@@ -43,6 +43,29 @@ def test_unmeasured_cost_is_reported_as_such(tmp_path, scalars):
     assert text == "How much longer recorded steps took was not measured in these runs."
 
 
+@pytest.mark.parametrize(
+    ("computation", "text"),
+    [
+        ({"precision": "bf16", "loss_scaling": False}, "Precision bf16."),
+        (
+            {
+                "precision": "fp16",
+                "loss_scaling": True,
+                "memory_format": "channels_last",
+                "compiled": True,
+            },
+            "Precision fp16 with a scaled loss, images and weights with the channels last in "
+            "memory and steps that are not recorded compiled.",
+        ),
+        ({"precision": "float32", "memory_format": "contiguous", "compiled": False}, None),
+        ("damaged", None),
+        ({"precision": ["bf16"]}, "Precision bf16."),
+    ],
+)
+def test_how_the_training_computed_is_said_where_it_is_not_the_usual(tmp_path, computation, text):
+    assert methods(tmp_path, computation=computation).get("Computation") == text
+
+
 def test_split_says_how_many_images_are_distinct_and_how_many_contradict(tmp_path):
     images = {"all": 1225, "distinct": 771, "training": 980, "validation": 245}
     conflicts = {"under_several_labels": [["a", "b"]]}

@@ -144,6 +144,16 @@ def test_configuration_holds_every_entry_of_every_run(experiment):
     assert {"plain34", "resnet34"} <= set(chain(*tables[1].rows))
 
 
+def test_sinks_are_not_listed_again_beside_their_links(tmp_path):
+    for seed in (1, 2):
+        sinks = [{"kind": "CSV", "place": f"{seed}.csv"}]
+        description = {"network": "net", "seed": seed, "sinks": sinks}
+        RunWriter(tmp_path / "mine" / f"net-seed{seed}", description).close("complete")
+    ExperimentWriter(tmp_path / "mine", {"runs": ["net-seed1", "net-seed2"]})
+    tables = configuration_of(open_experiment(tmp_path / "mine"), Numbering())
+    assert "sinks" not in str([(one.columns, one.rows) for one in tables])
+
+
 def test_configuration_of_one_run_is_one_table(tmp_path):
     single_run(tmp_path, configuration={"names": ["a", "b"], "off": False, "none": None})
     (table,) = configuration_of(open_experiment(tmp_path / "mine"), Numbering())
