@@ -18,13 +18,13 @@ _BYTES_A_VALUE = 64
 STEP_TABLES = (
     "activations",
     "gradients",
-    "activation_histograms",
-    "gradient_histograms",
     "parameters",
     "junctions",
     "steps",
     "groups",
 )
+# Recorded at the same steps, which are some of those: by default the first of each epoch.
+HISTOGRAM_TABLES = ("activation_histograms", "gradient_histograms")
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,16 @@ def gaps_of(parts: Iterable[Path], *, finished: bool) -> tuple[Gap, ...]:
     epochs: dict[str, set[int]] = defaultdict(set)
     for part in parts:
         table = part.parent.name
-        if part.suffix == ".parquet" and (table in STEP_TABLES or table == "epochs"):
-            if table in STEP_TABLES:
+        by_step = table in (*STEP_TABLES, *HISTOGRAM_TABLES)
+        if part.suffix == ".parquet" and (by_step or table == "epochs"):
+            if by_step:
                 steps[table] |= _values(part, "step")
             epochs[table] |= _values(part, "epoch")
-    every_step = sorted(set().union(*steps.values()))
-    gaps = [gap for table in sorted(steps) for gap in _missing(table, "step", steps, every_step)]
+    gaps = []
+    for alike in (STEP_TABLES, HISTOGRAM_TABLES):
+        there = sorted(set(alike) & steps.keys())
+        every_step = sorted(set().union(*(steps[table] for table in there)))
+        gaps += [gap for table in there for gap in _missing(table, "step", steps, every_step)]
     every_epoch = sorted(set().union(*epochs.values()))
     expected = every_epoch if finished else every_epoch[:-1]
     if epochs["epochs"]:

@@ -1,5 +1,7 @@
 """Steps and epochs that one table lacks although others have them."""
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from gradflow.runs.integrity.gaps import Gap, gaps_of
@@ -30,8 +32,8 @@ def test_steps_that_another_table_has_are_missed(folder):
     with RunWriter.reopen(folder) as writer:
         steps = list(range(10))
         columns = {"epoch": [1 + step // 2 for step in steps], "step": steps}
-        columns |= {"scale": [1.0] * 10, "skipped": [False] * 10, "loss": [1.0] * 10}
-        norms = ("backward_gradient_norm", "gradient_norm", "clipping_factor")
+        columns |= {"scale": [1.0] * 10, "skipped": [False] * 10}
+        norms = ("loss", "backward_gradient_norm", "gradient_norm", "clipping_factor")
         columns |= dict.fromkeys(norms, [1.0] * 10)
         writer.append("steps", columns, 0, 9)
     first, *_, last = sorted(folder.glob("gradients/*"))
@@ -40,6 +42,19 @@ def test_steps_that_another_table_has_are_missed(folder):
     found = gaps(folder)
     assert found == (Gap("gradients", "step", 0, 1), Gap("gradients", "step", 8, 9))
     assert [str(gap) for gap in found] == ["gradients: steps 0 to 1", "gradients: steps 8 to 9"]
+
+
+def write_histograms(folder, table, steps):
+    part = folder / table
+    part.mkdir()
+    columns = {"epoch": pa.array([1] * len(steps)), "step": pa.array(steps)}
+    pq.write_table(pa.table(columns), part / "0.parquet")
+
+
+def test_steps_chosen_for_histograms_are_not_missed_in_the_others(folder):
+    write_histograms(folder, "activation_histograms", [0, 4, 8])
+    write_histograms(folder, "gradient_histograms", [0, 8])
+    assert gaps(folder) == (Gap("gradient_histograms", "step", 4, 4),)
 
 
 def test_last_epoch_of_an_interrupted_run_is_not_missed(folder):
