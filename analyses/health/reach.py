@@ -165,11 +165,12 @@ def named(parameters: Sequence[str], run: Run) -> str:
     """The layers of `parameters` in order of execution: "enc.0 to enc.6", or one by one.
 
     The first and last name stand for all of them if no other layer with parameters lies between.
+    If some of them never ran, they are in the order of the table `parameters`.
     """
     modules = list(dict.fromkeys(map(_module, parameters)))
     order = list(dict.fromkeys(_module(one) for one in run.parameters["parameter"]))
     ran = [name for name in dict.fromkeys(run.layers["layer"]) if name in set(order)]
-    order = ran + [name for name in order if name not in set(ran)]
+    order = ran if set(modules) <= set(ran) else order
     modules.sort(key=order.index)
     first = order.index(modules[0])
     if len(modules) > 2 and order[first : first + len(modules)] == modules:

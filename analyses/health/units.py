@@ -7,7 +7,14 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from analyses.health.readings import Reading, is_beyond, verdict_of, window_medians, window_size
+from analyses.health.readings import (
+    MIN_WINDOW,
+    Reading,
+    is_beyond,
+    verdict_of,
+    window_medians,
+    window_size,
+)
 from analyses.reading.layer_gradients import pivot_by_step
 from analyses.result import Verdict
 from analyses.statistics import Array as Floats
@@ -62,8 +69,17 @@ def dead_reading(run: Run, share: float, max_steps: int) -> Reading | None:
     dead, total = dead_counts(run)
     if dead.empty:
         return None
-    size = window_size(len(dead), max_steps)
-    last, first = dead.iloc[-size:].min().to_numpy(), dead.iloc[:size].min().to_numpy()
+    # Of each layer the steps in which it ran, as an expert does that is chosen now and then. On a
+    # handful of inputs half of the ReLUs are zero by chance: layers that ran less are left out.
+    often = (dead.notna().sum() >= min(len(dead), MIN_WINDOW)).to_numpy()
+    dead, total = dead.loc[:, often], total[often]
+    if dead.empty:
+        return None
+    ran = [dead[name].dropna().to_numpy() for name in dead]
+    sizes = [window_size(len(counts), max_steps) for counts in ran]
+    pairs = list(zip(ran, sizes, strict=True))
+    last = np.array([counts[-size:].min() for counts, size in pairs])
+    first = np.array([counts[:size].min() for counts, size in pairs])
     worst = int(np.argmax(last / total))
     ill = is_dead(last, total, share)
     worst = int(np.argmax(ill)) if ill.any() else worst
@@ -80,7 +96,8 @@ def dead_reading(run: Run, share: float, max_steps: int) -> Reading | None:
         share,
         f"above {share_bound(share)} and beyond chance (p < {number(MAX_CHANCE)} over all "
         "layers), or all of them",
-        f"smallest count over the last {size} of {len(dead)} recorded steps; no interval: a count "
+        f"smallest count over the last {sizes[worst]} of {len(ran[worst])} recorded steps; no "
+        "interval: a count "
         f"of {int(total[worst])} channels",
         "" if ill.sum() < 2 else f"{plural(int(ill.sum()), 'layer')} are dead.",
     )

@@ -281,3 +281,5 @@ def test_layers_are_named_as_a_range_only_if_none_lies_between():
     assert named(["c.weight", "b.weight", "d.weight"], Recorded()) == "c, b and d"
     assert named(["b.weight"], Recorded()) == "b"
     assert named(["e.weight", "c.weight"], Recorded()) == "c and e"
+    Recorded.layers = pd.DataFrame({"layer": ["c"]})
+    assert named([f"{one}.weight" for one in "abde"], Recorded()) == "a, b, d and e"

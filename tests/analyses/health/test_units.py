@@ -1,0 +1,51 @@
+"""Dead units of layers that do not run in every step, as experts that a router chooses."""
+
+import pandas as pd
+import pytest
+
+from analyses.health.units import dead_reading
+from analyses.result import Verdict
+
+
+class Recorded:
+    """A run of two activation layers with four channels; `counts` are of the dead ones by step."""
+
+    layers = pd.DataFrame(
+        {"layer": ["a", "b"], "role": ["activation"] * 2, "type": ["ReLU"] * 2, "shape": ["4"] * 2}
+    )
+
+    def __init__(self, **counts):
+        rows = [
+            {"epoch": 1, "step": step, "layer": layer, "dead_channels": float(count)}
+            for layer, by_step in counts.items()
+            for step, count in by_step.items()
+        ]
+        self.activations = pd.DataFrame(rows)
+
+
+def read(**counts):
+    return dead_reading(Recorded(**counts), 0.5, 20)
+
+
+ALIVE = dict.fromkeys(range(40), 0)
+
+
+def test_a_layer_that_was_dead_whenever_it_ran_is_dead():
+    found = read(a=ALIVE, b=dict.fromkeys(range(0, 40, 5), 4))
+    assert (found.verdict, found.layer, found.value) == (Verdict.SUPPORTED, "b", 1.0)
+    assert "over the last 6 of 8 recorded steps" in found.method
+
+
+def test_a_layer_that_did_not_run_in_the_last_steps_is_read_where_it_did():
+    found = read(a=ALIVE, b=dict.fromkeys(range(8), 1))
+    assert (found.verdict, found.layer, found.value) == (Verdict.CONTRADICTED, "b", 0.25)
+
+
+@pytest.mark.parametrize("steps", [1, 5])
+def test_a_layer_that_ran_in_a_few_of_many_steps_is_not_judged(steps):
+    found = read(a=ALIVE, b=dict.fromkeys(range(steps), 4))
+    assert (found.verdict, found.layer) == (Verdict.CONTRADICTED, "a")
+
+
+def test_a_short_run_is_judged_by_the_steps_that_there_are():
+    assert read(a={0: 0, 1: 0}, b={0: 4, 1: 4}).layer == "b"
