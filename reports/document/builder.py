@@ -7,7 +7,7 @@ from pathlib import Path
 
 import gradflow
 from analyses.registry import Outcome
-from analyses.result import Finding
+from analyses.result import Finding, Verdict
 from analyses.showing.drawing import draw_or_explain
 from analyses.wording.phrases import listing, plural
 from gradflow.runs.format.schema import TABLES
@@ -57,6 +57,19 @@ HEADLINE_TOPICS = (
     ("jump_explanation", "association"),
     ("accuracy_jumps", "jumps"),
     ("gradient_profile", "explode"),
+)
+# Found by the health check, these spoil a training whatever else is true of it: a report that has
+# one opens with it. Vanishing and exploding gradients are in the list above.
+SPOILING = (
+    "non-finite",
+    "inputs",
+    "disconnected",
+    "not-updated",
+    "dead",
+    "saturated",
+    "clipped",
+    "stalled",
+    "not-learning",
 )
 MOST_SENTENCES = 3
 SYMBOLS = (
@@ -155,7 +168,17 @@ def _topics(number: int, outcome: Outcome) -> Iterable[_Topic]:
 
 
 def _headlines(topics: Sequence[_Topic]) -> list[_Topic]:
-    """The topics of the first page: the headline topics, or if none was tested, all topics."""
+    """The topics of the first page: what spoils a training, then the headline topics.
+
+    If none of these was tested, they are all topics.
+    """
+    found = [
+        topic
+        for topic in topics
+        if topic.analysis == "health_check"
+        and topic.findings[0].topic in SPOILING
+        and _holds(topic)
+    ]
     named = [
         topic
         for key, name in HEADLINE_TOPICS
@@ -163,7 +186,20 @@ def _headlines(topics: Sequence[_Topic]) -> list[_Topic]:
         # A topic that compares networks ends in the names of the networks.
         if topic.analysis == key and topic.findings[0].topic.startswith(name)
     ]
-    return (named or list(topics))[: len(HEADLINE_TOPICS)]
+    # Of gradients that explode it is the better answer that they do than that they do not vanish.
+    vanish, explode = (
+        [topic for topic in named if topic.findings[0].topic.startswith(word)]
+        for word in ("vanish", "explode")
+    )
+    if vanish and explode and _holds(explode[0]) and not _holds(vanish[0]):
+        first, second = named.index(vanish[0]), named.index(explode[0])
+        named[first], named[second] = named[second], named[first]
+    return [*found, *(named or (one for one in topics if one not in found))][: len(HEADLINE_TOPICS)]
+
+
+def _holds(topic: _Topic) -> bool:
+    """Whether the hypothesis is supported for some network."""
+    return any(finding.verdict is Verdict.SUPPORTED for finding in topic.findings)
 
 
 def _overview_figure(

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pandas as pd
+import pytest
 
 from analyses.registry import Outcome
 from analyses.result import AnalysisResult, Table, Verdict
@@ -44,6 +45,74 @@ def test_first_page_falls_back_on_other_analyses_and_is_never_long(experiment, o
     document = build_document(experiment, [replace(outcomes[0], key="other", result=result)])
     assert len(document.answer) == MOST_SENTENCES
     assert len(document.cards) == len(HEADLINE_TOPICS)
+
+
+def health(outcomes, condition, verdict):
+    """The outcome of a health check that tested one condition of one network."""
+    one = replace(
+        outcomes[1].result.findings[0],
+        key=f"{condition}-plain34",
+        hypothesis=f"It is {condition}.",
+        verdict=verdict,
+        meaning=f"In plain34 it is {condition}.",
+    )
+    result = replace(outcomes[1].result, findings=(one,), figures=(), tables=(), together={})
+    return replace(outcomes[1], key="health_check", result=result)
+
+
+def test_what_spoils_a_training_opens_the_report(experiment, outcomes):
+    found = health(outcomes, "disconnected", Verdict.SUPPORTED)
+    document = build_document(experiment, [*outcomes[:2], found])
+    assert document.answer[0].text == "In plain34 it is disconnected."
+    assert document.answer[1].text == "Of both networks together."
+    assert [card.statement for card in document.cards[:2]] == [
+        "It is disconnected.",
+        "Gradients vanish",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("condition", "verdict"),
+    [
+        ("disconnected", Verdict.CONTRADICTED),
+        ("disconnected", Verdict.INCONCLUSIVE),
+        ("noisy", Verdict.SUPPORTED),
+        ("unused", Verdict.SUPPORTED),
+    ],
+)
+def test_what_does_not_spoil_a_training_is_told_in_its_section(
+    experiment, outcomes, condition, verdict
+):
+    document = build_document(experiment, [*outcomes[:2], health(outcomes, condition, verdict)])
+    assert condition not in str(document.answer)
+    assert document.answer[0].text == "Of both networks together."
+
+
+@pytest.mark.parametrize(
+    ("vanish", "explode", "first"),
+    [
+        (Verdict.CONTRADICTED, Verdict.SUPPORTED, "explode"),
+        (Verdict.SUPPORTED, Verdict.CONTRADICTED, "vanish"),
+        (Verdict.CONTRADICTED, Verdict.CONTRADICTED, "vanish"),
+    ],
+)
+def test_gradients_that_explode_are_told_before_that_they_do_not_vanish(
+    experiment, outcomes, vanish, explode, first
+):
+    result = outcomes[1].result
+    findings = tuple(
+        replace(
+            result.findings[0],
+            key=f"{name}-plain34",
+            hypothesis=f"They {name}.",
+            verdict=verdict,
+            meaning=f"On {name}.",
+        )
+        for name, verdict in (("vanish", vanish), ("explode", explode))
+    )
+    result = replace(result, findings=findings, together={})
+    document = build_document(experiment, [replace(outcomes[1], result=result)])
+    assert document.answer[0].hypothesis == f"They {first}."
 
 
 def test_findings_of_one_topic_share_a_claim_under_their_statement(experiment, outcomes):
