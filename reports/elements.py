@@ -91,10 +91,14 @@ class TableElement:
 
 @dataclass(frozen=True)
 class HeadedParagraph:
-    """A paragraph with a heading, in the methods section or in the guide for new readers."""
+    """A paragraph with a heading, in the methods section or in the guide for new readers.
+
+    `is_command` says that its lines are commands to be copied.
+    """
 
     heading: str
     text: str
+    is_command: bool = False
 
 
 @dataclass(frozen=True)

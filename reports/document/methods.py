@@ -12,6 +12,7 @@ from gradflow.runs.reading.run import Experiment, Run
 from reports.document.summary import training_line, verbatim
 from reports.elements import HeadedParagraph
 
+_COMMAND = "To train this again"
 # Entries of the configuration that are not options of `train_and_trace`.
 _NOT_OPTIONS = ("optimizer", "out")
 
@@ -25,9 +26,13 @@ def methods_of(experiment: Experiment) -> tuple[HeadedParagraph, ...]:
         "Recording": " ".join(_each_once(map(_recording_text, experiment.runs))),
         "Cost of recording": _cost_text(experiment),
         "Software and device": " ".join(_each_once(map(_device_text, experiment.runs))),
-        "To train this again": "\n".join(_each_once(map(_command, experiment.runs))),
+        _COMMAND: "\n".join(_each_once(map(_command, experiment.runs))),
     }
-    return tuple(HeadedParagraph(heading, text) for heading, text in parts.items() if text)
+    return tuple(
+        HeadedParagraph(heading, text, is_command=heading == _COMMAND)
+        for heading, text in parts.items()
+        if text
+    )
 
 
 def _each_once(texts: Iterable[str]) -> Iterator[str]:

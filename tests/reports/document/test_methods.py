@@ -66,6 +66,13 @@ def test_how_the_training_computed_is_said_where_it_is_not_the_usual(tmp_path, c
     assert methods(tmp_path, computation=computation).get("Computation") == text
 
 
+def test_only_the_command_is_to_be_copied(tmp_path):
+    writer = RunWriter(tmp_path / "mine", {"configuration": Configuration().as_json()})
+    writer.close("complete")
+    parts = methods_of(open_experiment(tmp_path / "mine"))
+    assert [part.heading for part in parts if part.is_command] == ["To train this again"]
+
+
 def test_split_says_how_many_images_are_distinct_and_how_many_contradict(tmp_path):
     images = {"all": 1225, "distinct": 771, "training": 980, "validation": 245}
     conflicts = {"under_several_labels": [["a", "b"]]}
