@@ -98,7 +98,8 @@ class StepRecord:
     losses: list[Tensor | float] = field(default_factory=list)
     closed: bool = False
     in_graph: Callable[["StepRecord"], None] | None = None
-    _joins: list[Callable[[], None]] = field(default_factory=list, repr=False)
+    # What is to be joined, and whether a forward pass has seen it.
+    _joins: list[tuple[bool, Callable[[], None]]] = field(default_factory=list, repr=False)
 
     def take_up(self) -> None:
         """Take up what waits on the device in another form; this waits for the device."""
@@ -136,22 +137,23 @@ class StepRecord:
         """Add the junction of the block `layer`; return the record that takes its gradients."""
         first = self.junctions.setdefault(layer, entry)
         if first is not entry:
-            self._joins.append(partial(first.join, entry))
-            if not any(
+            if any(
                 type(one) is DeferredMoments
                 for one in (first.skip, first.branch, entry.skip, entry.branch)
             ):
-                self.settle()
+                self._joins.append((True, partial(first.join, entry)))
+            else:  # of layers that wait too, the moments are not known yet
+                first.join(entry)
         return first
 
     def settle(self, *, only_first: bool = False) -> None:
         """Join what was seen again in further passes; call it once all of it has been reduced.
 
-        With `only_first`, leave it out: the pass that saw it again has failed.
+        With `only_first`, leave out what a forward pass saw again: it has failed.
         """
         joins, self._joins = self._joins, []
-        if not only_first:
-            for join in joins:
+        for is_of_forward, join in joins:
+            if not (only_first and is_of_forward):
                 join()
 
     def finish(self) -> None:
@@ -175,7 +177,7 @@ class StepRecord:
         if type(seen) is Moments and type(store[layer]) is Moments:
             store[layer] = store[layer].join(seen)
         else:
-            self._joins.append(partial(_join, store, layer, seen))
+            self._joins.append((store is self.activations, partial(_join, store, layer, seen)))
 
 
 def known(seen: Seen | None) -> Moments | None:

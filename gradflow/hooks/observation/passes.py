@@ -19,7 +19,7 @@ class Savepoint:
         self._record = record
         self._activations = dict(record.activations)
         self._junctions = {
-            layer: (entry, dict(vars(entry))) for layer, entry in record.junctions.items()
+            layer: (entry, entry.skip, entry.branch) for layer, entry in record.junctions.items()
         }
 
     def restore(self) -> None:
@@ -28,8 +28,9 @@ class Savepoint:
         self._record.activations.update(self._activations)
         self._record.settle(only_first=True)
         self._record.junctions.clear()
-        for layer, (entry, fields) in self._junctions.items():
-            vars(entry).update(fields)
+        for layer, (entry, skip, branch) in self._junctions.items():
+            # A backward pass of another forward pass may have added to its products meanwhile.
+            entry.skip, entry.branch = skip, branch
             self._record.junctions[layer] = entry
 
 
@@ -123,7 +124,8 @@ class BackwardPasses:
         self._accumulators = [
             _accumulator(parameter)
             for parameter in self._model.parameters()
-            if parameter.requires_grad
+            # Of one made in inference mode autograd has no node.
+            if parameter.requires_grad and not parameter.is_inference()
         ]
         # Without parameters to train, what is asked for are gradients of inputs.
         return not self._accumulators or any(map(_will_run, self._accumulators))

@@ -74,6 +74,47 @@ def test_a_failed_forward_pass_that_ends_its_step_leaves_no_rows(tmp_path):
     assert list(gradflow.open_run(tmp_path / "run").activations.step) == [0]
 
 
+@pytest.mark.parametrize("is_residual", [False, True])
+def test_a_backward_pass_counts_that_runs_after_the_failure_of_another_forward_pass(
+    tmp_path, is_residual
+):
+    torch.manual_seed(0)
+    fails = Fails()
+    inner = nn.Sequential(nn.Linear(3, 3), fails, nn.Linear(3, 3)).double()
+    model = nn.Sequential(nn.Linear(3, 3).double(), Plus(inner) if is_residual else inner)
+    folder, expected = tmp_path / "run", []
+    with gradflow.Tracer(model, folder) as tracer:
+        for _ in range(3):
+            model.zero_grad()
+            outputs = [model(batch(0))]
+            outputs[0].square().sum().backward()
+            outputs.append(model(batch(1)))
+            fails.when = "forward"
+            with pytest.raises(ZeroDivisionError):
+                model(batch(2))
+            fails.when = None
+            outputs[1].square().sum().backward()
+            outputs.append(model(batch(3)))
+            outputs[2].square().sum().backward()
+            expected.append(2 * float(torch.cat(outputs).detach().norm()))  # d(y^2)/dy = 2 y
+            tracer.step()
+    run = gradflow.open_run(folder)
+    last = run.gradients[run.gradients.layer == ("1" if is_residual else "1.2")]
+    assert [*last.norm] == pytest.approx(expected)
+    assert set(run.gradients.batch_size) == set(run.activations.batch_size) == {12}
+    if is_residual:
+        assert [*run.junctions.skip_gradient_norm] == pytest.approx(expected)
+
+
+class Plus(nn.Module):
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x):
+        return x + self.inner(x)
+
+
 class Prompt(nn.Module):
     """Hands its parameter through as it is, as a learned prompt does."""
 

@@ -248,3 +248,35 @@ def test_tensors_that_are_held_do_not_change_the_training(tmp_path):
     for one, other in zip(plain, traced, strict=True):
         assert all(value.isfinite().all() for value in one)
         assert all(map(torch.equal, one, other))
+
+
+class Stem(nn.Module):
+    """Adds large tensors, which do not wait, before a head of small ones, which do."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.branch, self.head = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = self.first(x)
+        return self.head((x + self.branch(x))[:2])
+
+
+def test_layers_that_wait_are_joined_over_passes_also_beside_an_addition_that_does_not(tmp_path):
+    torch.manual_seed(0)
+    model, folder = Stem(), tmp_path / "run"
+    outputs = []
+    with gradflow.Tracer(model, folder) as tracer:
+        for _ in range(3):
+            outputs.append([model(torch.randn(20_000, 8)) for _ in range(2)])
+            for one in outputs[-1]:
+                one.sum().backward()
+            tracer.step()
+    run = gradflow.open_run(folder)
+    found = run.activations[run.activations.layer == "head"]
+    assert [*found.step] == [0, 1, 2]
+    assert [*found.batch_size] == [4, 4, 4]
+    assert [*found.norm] == pytest.approx(
+        [float(torch.cat(both).detach().norm()) for both in outputs]
+    )
+    assert len(run.junctions) == 3
