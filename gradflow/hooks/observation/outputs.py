@@ -105,9 +105,11 @@ class OutputReader:
 
         Return None if it is of a class or dtype that has no moments.
         """
-        version = tensor._version
+        # Nothing tells whether an inference tensor was changed in place.
+        is_counted = not tensor.is_inference()
+        version = tensor._version if is_counted else -1
         for last in self._last:
-            if last[0] is tensor and last[1] == version:
+            if last[0] is tensor and last[1] == version and is_counted:
                 # A block returns the output of its last layer: both share one reduction.
                 last[2].layers.append(call.layer)
                 record.add_activation(call.layer, last[2].moments)

@@ -285,6 +285,8 @@ def _may_wait_on_device(tensor: Tensor) -> bool:
 
 
 def _stays(tensor: Tensor) -> bool:
+    if tensor.is_inference():
+        return False  # it has no version that would tell of a change
     if tensor._is_view():
         # FSDP frees the memory of parameters after use, and fills it again.
         return type(tensor._base) is Tensor

@@ -104,7 +104,8 @@ def is_trained(parameter: Parameter) -> bool:
     """Whether a parameter has numbers, and training changes them."""
     # A lazy module makes its parameters at its first call.
     has_numbers = parameter.is_floating_point() or parameter.is_complex()
-    return parameter.requires_grad and has_numbers and not is_lazy(parameter)
+    takes_gradients = parameter.requires_grad and not parameter.is_inference()
+    return takes_gradients and has_numbers and not is_lazy(parameter)
 
 
 def _is_usual(kind: type[nn.Module]) -> bool:
