@@ -609,7 +609,8 @@ class Tracer:
         self._observer.begin_step(None)
         self._hooks_in_graph = HooksInGraph()
         modules, axes = self._observer.modules, self._observer.axes
-        self._in_graph = InGraphLayers(self._model, modules, record.activations, axes, self._report)
+        seen = record.activations, record.gradients, axes
+        self._in_graph = InGraphLayers(self._model, modules, *seen, self._report)
 
     def _report_what_is_missing(self, record: StepRecord, gradients_were_missed: bool) -> None:
         if gradients_were_missed:

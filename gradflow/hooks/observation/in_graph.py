@@ -9,10 +9,10 @@ transferred.
 A buffer [3 C + 9] holds the values of `fused.Moments` [3 C + 6], the number of elements, the length
 of the first axis, and how many passes have written it since the step began. With none, the layer
 has no row in that step; with several, as under gradient accumulation, neither: only the last would
-count.
+count. Nor has it one if its output does not fit the buffer: that is fixed in the graph.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -35,7 +35,9 @@ class InGraphLayers:
     Args:
         model: the whole model: only passes in its training mode are recorded, with gradients.
         modules: the observed modules by name.
-        seen: the moments of each layer in a step recorded before; these say how many channels.
+        seen: the moments of each layer in a step recorded before, in order of execution; these say
+            how many channels, and on which device.
+        backward_order: the layers whose gradients that step has, in order of execution.
         axes: the channel axis of each layer's output in that step.
         report: says once that something is not recorded; takes a kind and a message.
     """
@@ -45,32 +47,27 @@ class InGraphLayers:
         model: nn.Module,
         modules: Mapping[str, nn.Module],
         seen: Mapping[str, Moments],
+        backward_order: Iterable[str],
         axes: Mapping[str, int | None],
         report: Callable[[str, str], None],
     ) -> None:
         self._model = model
+        self._backward_order = list(backward_order)
         self._report = report
         self._shapes: list[tuple[str, int, bool]] = []
         self._buffers: list[Tensor] = []
         self._handles: list[RemovableHandle] = []
         # A second call in a pass would overwrite the first one's numbers.
         repeated = {name.partition("#")[0] for name in seen if "#" in name}
-        device = next(model.parameters()).device
-        for name, module in modules.items():
-            if name in seen and name not in repeated:
-                self._attach(name, module, seen[name], axes[name], device)
+        for name, moments in seen.items():
+            if name in modules and name not in repeated:
+                self._attach(name, modules[name], moments, axes[name])
         left_out = sorted(set(seen) - {name for name, _, _ in self._shapes})
         if left_out:
             report("in graph", _left_out_message(left_out))
 
-    def _attach(
-        self,
-        name: str,
-        module: nn.Module,
-        seen: Moments,
-        axis: int | None,
-        device: torch.device,
-    ) -> None:
+    def _attach(self, name: str, module: nn.Module, seen: Moments, axis: int | None) -> None:
+        device = torch.as_tensor(seen.values).device
         dtype = torch.float32 if device.type == "mps" else torch.float64
         pair = [
             torch.zeros(3 * seen.channels + 6 + _COUNTS, dtype=dtype, device=device)
@@ -81,16 +78,20 @@ class InGraphLayers:
             torch._dynamo.mark_static_address(buffer)
         self._shapes.append((name, seen.channels, seen.has_channels))
         self._buffers += pair
-        hook = _InGraphHook(self._model, axis, *pair)
+        hook = _InGraphHook(self._model, axis if seen.has_channels else None, seen.channels, *pair)
         self._handles.append(module.register_forward_hook(hook))
 
     def begin_step(self) -> None:
         """Forget what was written before."""
-        torch._foreach_zero_(self._buffers)
+        if self._buffers:
+            torch._foreach_zero_(self._buffers)
 
     def end_step(self, record: StepRecord) -> None:
         """Copy what was written since the step began; `record` takes it up later."""
-        record.in_graph = partial(self._take_up, torch.cat(self._buffers))
+        if self._buffers:
+            device = self._buffers[0].device  # a model may be spread over several
+            copied = torch.cat([one.to(device) for one in self._buffers])
+            record.in_graph = partial(self._take_up, copied)
 
     def detach(self) -> None:
         """Remove the hooks."""
@@ -114,6 +115,8 @@ class InGraphLayers:
                     self._report("passes in graph", _several_passes_message(record.step))
             if not of_output[-1]:
                 did_not_run.append(name)
+        order = [name for name in self._backward_order if name in record.gradients]
+        record.gradients = {name: record.gradients[name] for name in order} | record.gradients
         if did_not_run:
             self._report("not in graph", _not_in_graph_message(record.step, did_not_run))
 
@@ -129,7 +132,8 @@ def _several_passes_message(step: int) -> str:
 def _not_in_graph_message(step: int, names: list[str]) -> str:
     return (
         f"in step {step} {len(names)} layers have no rows, since in the compiled graph they did "
-        f"not run, or their output is no single tensor: {', '.join(names[:5])}; without "
+        "not run, or their output is empty, has another number of channels than in the first "
+        f"recorded step, or is no single tensor: {', '.join(names[:5])}; without "
         'compiled="in-graph" those that run have'
     )
 
@@ -145,21 +149,44 @@ def _left_out_message(names: list[str]) -> str:
 class _InGraphHook(LeftOutOfCopies):
     """The forward hook of one module."""
 
-    __slots__ = ("_axis", "_model", "_of_gradient", "_of_output")
+    __slots__ = ("_axis", "_channels", "_model", "_of_gradient", "_of_output")
 
     def __init__(
-        self, model: nn.Module, axis: int | None, of_output: Tensor, of_gradient: Tensor
+        self,
+        model: nn.Module,
+        axis: int | None,
+        channels: int,
+        of_output: Tensor,
+        of_gradient: Tensor,
     ) -> None:
         self._model = model
         self._axis = axis
+        self._channels = channels
         self._of_output = of_output
         self._of_gradient = of_gradient
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
         """Return the output through `_Observed`; None, which leaves it, if it is not recorded."""
-        if not (self._model.training and torch.is_grad_enabled() and isinstance(output, Tensor)):
+        if not (
+            self._model.training
+            and torch.is_grad_enabled()
+            and isinstance(output, Tensor)
+            and self._fits(output)
+        ):
             return None
         return _Observed.apply(output, self._axis, self._of_output, self._of_gradient)
+
+    def _fits(self, output: Tensor) -> bool:
+        """Whether the statistics of an output fit its buffer."""
+        axis = self._axis
+        return (
+            output.is_floating_point()
+            and output.layout is torch.strided
+            and not output.is_nested
+            and output.device == self._of_output.device
+            and output.numel() > 0
+            and (axis is None or (output.dim() > axis and output.shape[axis] == self._channels))
+        )
 
 
 class _Observed(torch.autograd.Function):

@@ -232,3 +232,113 @@ def test_a_copy_of_the_model_writes_nothing(tmp_path):
 def test_histograms_are_refused(tmp_path):
     with pytest.raises(TracingError, match="counts no magnitudes"):
         gradflow.Tracer(nn.Linear(3, 2), tmp_path / "run", compiled="in-graph", histograms=True)
+
+
+class Weighted(nn.Module):
+    """Its softmax has as many channels as the sequence has positions."""
+
+    def __init__(self):
+        super().__init__()
+        self.score, self.softmax, self.last = nn.Linear(4, 1), nn.Softmax(-1), nn.Linear(4, 2)
+
+    def forward(self, x):
+        weights = self.softmax(self.score(x).squeeze(-1))
+        return self.last((weights.unsqueeze(-1) * x).sum(1))
+
+
+def test_a_layer_whose_channels_change_in_number_has_no_rows_and_the_training_goes_on(tmp_path):
+    model = Weighted()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    match = "another number of channels.*: softmax"
+    tracer = gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer, compiled="in-graph")
+    with pytest.warns(UserWarning, match=match), tracer:  # noqa: PT031 - at the end
+        for positions in (3, 3, 5, 3):
+            optimizer.zero_grad()
+            model(torch.randn(2, positions, 4)).square().sum().backward()
+            optimizer.step()
+    run = gradflow.open_run(tmp_path / "run")
+    found = run.activations[run.activations.layer == "softmax"]
+    assert dict(zip(found.step, found["mean"], strict=True)) == pytest.approx(
+        {0: 1 / 3, 1: 1 / 3, 3: 1 / 3}
+    )
+    assert sorted(run.activations.step[run.activations.layer == "last"]) == [0, 1, 2, 3]
+
+
+class Experts(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.experts = nn.ModuleList([nn.Linear(4, 4), nn.Linear(4, 4)])
+
+    def forward(self, x, chosen):
+        y = torch.zeros_like(x)
+        for number, expert in enumerate(self.experts):
+            y = y.index_put((chosen == number,), expert(x[chosen == number]))
+        return y
+
+
+def test_an_expert_that_gets_no_tokens_has_no_row_and_the_training_goes_on(tmp_path):
+    model = Experts()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    match = "output is empty.*: experts.1"
+    tracer = gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer, compiled="in-graph")
+    with pytest.warns(UserWarning, match=match), tracer:  # noqa: PT031 - at the end
+        for chosen in ([0, 1, 0], [0, 1, 0], [0, 0, 0]):
+            optimizer.zero_grad()
+            model(torch.randn(3, 4), torch.tensor(chosen)).square().sum().backward()
+            optimizer.step()
+    run = gradflow.open_run(tmp_path / "run")
+    second = run.activations[run.activations.layer == "experts.1"]
+    assert sorted(second.step) == [0, 1]
+
+
+def test_rows_are_in_order_of_execution_so_the_first_nonfinite_gradient_is_that_of_the_last_layer(
+    tmp_path,
+):
+    model = nn.Sequential(nn.Linear(4, 4), nn.Sequential(nn.ReLU(), Reversed()), nn.Linear(4, 2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    with gradflow.Tracer(
+        model, tmp_path / "run", optimizer=optimizer, compiled="in-graph"
+    ) as tracer:
+        for factor in (1.0, 1.0, float("inf")):
+            optimizer.zero_grad()
+            (model(torch.randn(3, 4)).sum() * factor).backward()
+            optimizer.step()
+        found = tracer.first_nonfinite()
+    assert (found["step"], found["layer"], found["direction"]) == (2, "2", "backward")
+    run = gradflow.open_run(tmp_path / "run")
+    forward = ["0", "1.0", "1.1.before", "1.1.after", "1.1", "2"]
+    for step in range(3):
+        assert [*run.activations.layer[run.activations.step == step]] == forward
+        order = [*run.gradients.layer[run.gradients.step == step]]
+        assert order.index("2") == 0
+        assert order.index("1.1.after") < order.index("1.1.before") < order.index("0")
+
+
+class Reversed(nn.Module):
+    """Its layers run in another order than they are listed in."""
+
+    def __init__(self):
+        super().__init__()
+        self.after, self.before = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.after(self.before(x)) * 2
+
+
+def test_a_model_without_parameters_of_its_own_is_recorded(tmp_path):
+    weight = nn.Parameter(torch.tensor([[1.0, -2.0, 3.0]]))
+    model = nn.Sequential(nn.ReLU())
+    with gradflow.Tracer(model, tmp_path / "run", compiled="in-graph") as tracer:
+        for _ in range(3):
+            model(weight * 1).sum().backward()
+            tracer.step()
+    run = gradflow.open_run(tmp_path / "run")
+    assert [*run.activations["mean"]] == pytest.approx([4 / 3] * 3)
+
+
+def test_a_model_of_repeated_layers_alone_is_trained_to_the_end(tmp_path):
+    shared = nn.Linear(3, 3)
+    model = nn.Sequential(shared, shared)
+    run = steps_of(model, tmp_path / "run", (1, 1, 1), torch.ones(2, 3), "several times in a pass")
+    assert set(run.activations.step) == {0}
+    assert set(run.parameters.step) == {0, 1, 2}
