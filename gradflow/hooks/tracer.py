@@ -42,6 +42,7 @@ from gradflow.hooks.selection.schedules import Schedule, default_schedule, requi
 from gradflow.hooks.selection.steps import RecordedSteps
 from gradflow.hooks.state import TracerState, resume_point
 from gradflow.hooks.store import RecordStore
+from gradflow.hooks.updates.losses import single_number
 from gradflow.hooks.updates.recorder import UpdateRecorder
 from gradflow.hooks.wrappers import unwrapped
 from gradflow.runs.format.limits import restoring
@@ -372,13 +373,7 @@ class Tracer:
 
         Raises `TracingError` if `loss` is not a single number.
         """
-        if isinstance(loss, Tensor):
-            if loss.numel() != 1:
-                raise TracingError(
-                    f"the loss has the shape {list(loss.shape)}: give the number that the backward "
-                    "pass begins with, such as loss.mean()"
-                )
-            loss = loss.detach().reshape(()).clone()
+        loss = single_number(loss)
         record = self._observer.step_record
         if record is None or self._observer.pauses:
             return
@@ -503,10 +498,11 @@ class Tracer:
         self._epoch_start = self._step
         self._steps.begin_epoch(self._step)
         record = self._observer.step_record
-        if record is None or not (record.gradients or self._in_graph):
+        if record is None or not (record.gradients or record.losses or self._in_graph):
             self._begin_step()
         else:
             # The step under way has begun: it goes on, and will belong to the epoch it ends in.
+            # Forward passes alone do not tell, which may be those of an evaluation.
             record.epoch = self.epoch
             self._steps.begin()
 

@@ -170,6 +170,8 @@ def unscale_histograms(tables: dict[str, Columns], records: Sequence[StepRecord]
 def _to_array(entries: Sequence[Any], missing: float = 1.0) -> np.ndarray:
     """Return numbers and 0-d tensors on the device as an array, with a single transfer."""
     tensors = [entry.reshape(()).float() for entry in entries if isinstance(entry, Tensor)]
+    # A loss may be on another device than others, whose transfer waits for its device alone.
+    tensors = [entry.to(tensors[0].device) for entry in tensors]
     gathered = iter(torch.stack(tensors).cpu().tolist() if tensors else ())
     return np.array(
         [

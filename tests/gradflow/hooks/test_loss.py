@@ -109,3 +109,50 @@ def test_paused_passes_have_no_loss(train):
 
     steps, _, _ = train(paused)
     assert steps["loss"].isna().all()
+
+
+@pytest.mark.parametrize(
+    "loss", [None, [1.0], "much", np.zeros(2), torch.tensor(1 + 1j), {"loss": 1.0}], ids=str
+)
+def test_what_is_no_real_number_is_refused_where_it_is_given_and_not_once_it_is_written(
+    train, loss
+):
+    with pytest.raises(TracingError, match="the loss"):
+        train(lambda tracer, _, place: tracer.log(loss=loss))
+
+
+@pytest.mark.parametrize("kind", [np.float32, lambda x: np.array([x]), lambda x: torch.tensor([x])])
+def test_numbers_of_other_libraries_do_too(train, kind):
+    steps, losses, _ = train(
+        lambda tracer, loss, place: in_the_pass(tracer, kind(loss.item()), place)
+    )
+    assert steps["loss"].to_numpy() == pytest.approx(losses, rel=1e-6)
+
+
+def test_a_loss_given_within_a_transform_of_functions_outlasts_it(tmp_path):
+    model, losses = nn.Linear(3, 1), []
+    with gradflow.Tracer(model, tmp_path / "run") as tracer:
+        for _ in range(3):
+
+            def loss(weights):
+                found = torch.func.functional_call(model, weights, torch.randn(5, 3)).sum()
+                tracer.log(loss=found)
+                return found
+
+            model(torch.randn(5, 3)).sum().backward()
+            weights = {name: one.detach() for name, one in model.named_parameters()}
+            _, found = torch.func.grad_and_value(loss)(weights)
+            losses.append(found.item())
+            tracer.step()
+    assert [*gradflow.open_run(tmp_path / "run").steps["loss"]] == pytest.approx(losses)
+
+
+def test_an_epoch_that_ends_between_the_loss_and_its_backward_pass_loses_neither(train):
+    def say(tracer, loss, place):
+        in_the_pass(tracer, loss, place)
+        if place == "pass" and tracer.steps == 3:
+            tracer.end_epoch()
+
+    steps, losses, _ = train(say)
+    assert [*steps.epoch] == [1, 1, 1, 2, 2, 2]
+    assert steps["loss"].to_numpy() == pytest.approx(losses, rel=1e-6)
