@@ -144,8 +144,9 @@ class LayerObserver:
         self.junctions.detach()
 
     def detach(self) -> None:
-        """Remove our hooks, and no others."""
+        """Remove our hooks, and no others; the step under way is dropped."""
         self.begin_step(None)
+        self._reductions.drop()
         self.end_step()
 
     def end_step(self) -> None:

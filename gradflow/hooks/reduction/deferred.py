@@ -208,6 +208,13 @@ class Reductions:
             self._trying = False
             self._flush(len(self._moments), len(self._products))
 
+    def drop(self) -> None:
+        """Reduce nothing of what waits: an error may have left a device that cannot."""
+        with self._lock:
+            self._moments, self._products, self._doubts = [], [], []
+            self._bytes = 0
+            self._trying = False
+
     def settle_doubts(self) -> None:
         """Compare what was reduced twice on a device, if anything was; waits for the device."""
         doubts, self._doubts = self._doubts, []

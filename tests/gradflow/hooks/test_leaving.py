@@ -8,6 +8,7 @@ from torch import nn
 
 import gradflow
 from gradflow.errors import GradflowError, TracingError
+from gradflow.hooks.reduction import deferred
 
 
 class Block(nn.Module):
@@ -173,3 +174,27 @@ def test_what_was_said_before_an_interruption_is_still_there_after_it(tmp_path):
     description = run_of(tmp_path / "run").description
     assert [said.split(",")[0] for said in description["not_recorded"]] == ["epoch 1 has no steps"]
     assert description["backward_passes"] == {"recorded": 3, "left_out": 0}
+
+
+class Breaks(nn.Module):
+    def forward(self, x):
+        raise ZeroDivisionError
+
+
+def test_the_error_of_a_device_that_fails_is_not_hidden_by_reading_what_waits(
+    tmp_path, monkeypatch
+):
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    tracer = gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer)
+    with pytest.raises(ZeroDivisionError), tracer:  # noqa: PT012 - at the end, and it leaves
+        for _ in range(3):
+            model(batch(0)).sum().backward()
+            optimizer.step()
+        tracer.end_epoch()
+        model.append(Breaks())
+        monkeypatch.setattr(deferred, "reduce_group", lambda items: batch(0) @ batch(0))
+        model(batch(0))
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
+    assert sizes(run_of(tmp_path / "run")) == {0: 2, 1: 2, 2: 2}
+    assert not any(one._forward_hooks or one._forward_pre_hooks for one in model.modules())
