@@ -215,6 +215,7 @@ class Tracer:
         self._epoch_start = 0
         self._is_entered = False
         self._has_begun = False
+        self._losses_are_in_time = False
 
     def __enter__(self) -> Self:
         refuse_untraceable(self._model)
@@ -545,7 +546,8 @@ class Tracer:
             self._uncompiled.begin()
         else:
             self._uncompiled.end()
-        self._has_begun = self._in_graph is not None
+        # Nothing shows it in the graph, so the step before the graph tells when losses are given.
+        self._has_begun = self._in_graph is not None and self._losses_are_in_time
         self._updates.begin_step()
         self._steps.begin()
 
@@ -603,6 +605,7 @@ class Tracer:
     def _go_on_in_graph(self, record: StepRecord) -> None:
         """Take the statistics of layers within the graph from here on, as `record` found them."""
         self._observer.begin_step(None)
+        self._losses_are_in_time = bool(record.losses)
         self._hooks_in_graph = HooksInGraph()
         modules, axes = self._observer.modules, self._observer.axes
         seen = record.activations, record.gradients, axes

@@ -156,3 +156,18 @@ def test_an_epoch_that_ends_between_the_loss_and_its_backward_pass_loses_neither
     steps, losses, _ = train(say)
     assert [*steps.epoch] == [1, 1, 1, 2, 2, 2]
     assert steps["loss"].to_numpy() == pytest.approx(losses, rel=1e-6)
+
+
+@pytest.mark.parametrize("place", ["pass", "after"])
+def test_in_the_graph_too_a_loss_stands_in_its_own_step_or_in_none(train, place):
+    def say(tracer, loss, here):
+        if here == place:
+            tracer.log(loss=loss)
+
+    if place == "pass":
+        steps, losses, _ = train(say, compiled="in-graph")
+        assert steps["loss"].to_numpy() == pytest.approx(losses, rel=1e-6)
+        return
+    with pytest.warns(UserWarning, match="before its forward pass, or after"):
+        steps, _, _ = train(say, compiled="in-graph")
+    assert steps["loss"].isna().all()
