@@ -139,8 +139,9 @@ class PendingPass:
         Ignored once the step has ended.
         """
         self._commit()
-        if not self.closed:
-            self.record.junctions[layer].add_products(products, part)
+        junction = self.record.junctions.get(layer)  # none, if a failed pass was undone since
+        if not self.closed and junction is not None:
+            junction.add_products(products, part)
 
     def _commit(self) -> None:
         if self._committed or self.record.closed:

@@ -245,7 +245,9 @@ class LayerObserver:
             self.leave_step()
             return
         self._prepare_for_pass()
-        self._savepoint = Savepoint(self.record)
+        # A pending pass adds nothing to the record until its backward pass: none is undone.
+        is_pending = self._forward_passes.must_be_differentiated
+        self._savepoint = None if is_pending else Savepoint(self.record)
 
     def _forward_ends(self, *_: Any) -> None:
         if self._forward_passes.is_trial:

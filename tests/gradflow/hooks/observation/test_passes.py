@@ -74,16 +74,18 @@ def test_a_failed_forward_pass_that_ends_its_step_leaves_no_rows(tmp_path):
     assert list(gradflow.open_run(tmp_path / "run").activations.step) == [0]
 
 
+@pytest.mark.parametrize("modes", ["training", "all"])
 @pytest.mark.parametrize("is_residual", [False, True])
 def test_a_backward_pass_counts_that_runs_after_the_failure_of_another_forward_pass(
-    tmp_path, is_residual
+    tmp_path, is_residual, modes
 ):
     torch.manual_seed(0)
     fails = Fails()
     inner = nn.Sequential(nn.Linear(3, 3), fails, nn.Linear(3, 3)).double()
     model = nn.Sequential(nn.Linear(3, 3).double(), Plus(inner) if is_residual else inner)
+    model.train(modes == "training")
     folder, expected = tmp_path / "run", []
-    with gradflow.Tracer(model, folder) as tracer:
+    with gradflow.Tracer(model, folder, modes=modes) as tracer:
         for _ in range(3):
             model.zero_grad()
             outputs = [model(batch(0))]
