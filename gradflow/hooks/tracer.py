@@ -431,11 +431,11 @@ class Tracer:
         For passes that are not part of this model's training step, such as the discriminator's pass
         for the generator's loss, or a penalty.
         """
-        self._observer.pauses += 1
+        self._pause(1)
         try:
             yield
         finally:
-            self._observer.pauses -= 1
+            self._pause(-1)
 
     def live(
         self,
@@ -610,6 +610,7 @@ class Tracer:
         modules, axes = self._observer.modules, self._observer.axes
         seen = record.activations, record.gradients, axes
         self._in_graph = InGraphLayers(self._model, modules, *seen, self._report)
+        self._pause(0)
 
     def _report_what_is_missing(self, record: StepRecord, gradients_were_missed: bool) -> None:
         if gradients_were_missed:
@@ -619,6 +620,11 @@ class Tracer:
         if not self._layers:
             reasons = self._observer.unobserved.sentence()
             self._report("no layer", no_layer_observed_message(record.step, reasons))
+
+    def _pause(self, change: int) -> None:
+        self._observer.pauses += change
+        if self._in_graph is not None:
+            self._in_graph.record_passes(wanted=not self._observer.pauses)
 
     def _require_entered(self) -> None:
         if not self._is_entered:

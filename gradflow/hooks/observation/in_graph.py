@@ -29,6 +29,13 @@ from gradflow.hooks.reduction.fused import Moments
 _COUNTS = 3  # at the end of a buffer: elements, length of the first axis, passes
 
 
+class _Switch:
+    """Whether passes that begin now are recorded; the compiler makes a graph for either."""
+
+    def __init__(self) -> None:
+        self.is_on = True
+
+
 class InGraphLayers:
     """Hooks on layers that take statistics within the graph, and the buffers that they fill.
 
@@ -54,6 +61,7 @@ class InGraphLayers:
         self._model = model
         self._backward_order = list(backward_order)
         self._report = report
+        self._switch = _Switch()
         self._shapes: list[tuple[str, int, bool]] = []
         self._buffers: list[Tensor] = []
         self._handles: list[RemovableHandle] = []
@@ -78,8 +86,13 @@ class InGraphLayers:
             torch._dynamo.mark_static_address(buffer)
         self._shapes.append((name, seen.channels, seen.has_channels))
         self._buffers += pair
-        hook = _InGraphHook(self._model, axis if seen.has_channels else None, seen.channels, *pair)
+        axis = axis if seen.has_channels else None
+        hook = _InGraphHook(self._model, self._switch, axis, seen.channels, *pair)
         self._handles.append(module.register_forward_hook(hook))
+
+    def record_passes(self, *, wanted: bool) -> None:
+        """Record the passes that begin from here on, or do not."""
+        self._switch.is_on = wanted
 
     def begin_step(self) -> None:
         """Forget what was written before."""
@@ -149,17 +162,19 @@ def _left_out_message(names: list[str]) -> str:
 class _InGraphHook(LeftOutOfCopies):
     """The forward hook of one module."""
 
-    __slots__ = ("_axis", "_channels", "_model", "_of_gradient", "_of_output")
+    __slots__ = ("_axis", "_channels", "_model", "_of_gradient", "_of_output", "_switch")
 
     def __init__(
         self,
         model: nn.Module,
+        switch: _Switch,
         axis: int | None,
         channels: int,
         of_output: Tensor,
         of_gradient: Tensor,
     ) -> None:
         self._model = model
+        self._switch = switch
         self._axis = axis
         self._channels = channels
         self._of_output = of_output
@@ -168,7 +183,8 @@ class _InGraphHook(LeftOutOfCopies):
     def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
         """Return the output through `_Observed`; None, which leaves it, if it is not recorded."""
         if not (
-            self._model.training
+            self._switch.is_on
+            and self._model.training
             and torch.is_grad_enabled()
             and isinstance(output, Tensor)
             and self._fits(output)

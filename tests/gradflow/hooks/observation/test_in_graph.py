@@ -342,3 +342,27 @@ def test_a_model_of_repeated_layers_alone_is_trained_to_the_end(tmp_path):
     run = steps_of(model, tmp_path / "run", (1, 1, 1), torch.ones(2, 3), "several times in a pass")
     assert set(run.activations.step) == {0}
     assert set(run.parameters.step) == {0, 1, 2}
+
+
+def test_paused_passes_are_not_recorded_nor_counted(tmp_path):
+    torch._dynamo.reset()
+    model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    tracer = gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer, compiled="in-graph")
+    expected = []
+    with tracer:
+        model.compile(backend="aot_eager", fullgraph=True)
+        for step in range(4):
+            optimizer.zero_grad()
+            expected.append(float(model(torch.full((2, 3), step + 1.0)).detach().norm()))
+            model(torch.full((2, 3), step + 1.0)).sum().backward() if not step else None
+            with tracer.paused():
+                model(torch.ones(5, 3)).sum().backward()
+            if step:
+                optimizer.zero_grad()
+            optimizer.step()
+    run = gradflow.open_run(tmp_path / "run")
+    found = run.activations[(run.activations.layer == "2") & (run.activations.step > 0)]
+    assert [*found.norm] == pytest.approx(expected[1:])
+    assert set(found.batch_size) == {2}
+    assert set(run.gradients.step) == {0}
