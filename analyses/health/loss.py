@@ -10,6 +10,8 @@ from analyses.statistics.verdicts import verdict_above
 from analyses.wording.numbers import number
 from gradflow.runs.reading.run import Run
 
+# Medians of fewer steps have intervals so wide that most sound trainings would be left open.
+MIN_STEPS = 40
 NEAR_CHANCE = 0.1  # of the logarithm of the number of classes
 # Times the loss of the first steps. Objectives that move raise it by less while all is well: that
 # of a generator as its adversary learns, a contrastive one as its queue of negatives fills.
@@ -17,7 +19,7 @@ RISEN = 1.5
 
 
 def not_learning_reading(run: Run, flat: float, max_steps: int) -> Reading | None:
-    """Whether the loss does not fall, beyond its noise; None if no loss was given to the tracer.
+    """Whether the loss does not fall, beyond its noise; None if fewer than 40 steps have a loss.
 
     The median loss of the last recorded steps over that of the first ones is compared with `flat`.
     Its interval is that of both medians. It counts only if it has risen by half, or is that of
@@ -26,14 +28,12 @@ def not_learning_reading(run: Run, flat: float, max_steps: int) -> Reading | Non
     """
     losses = run.steps["loss"].to_numpy(dtype=float)
     losses = losses[np.isfinite(losses)]
-    if not len(losses):
+    if len(losses) < MIN_STEPS:
         return None
     size = window_size(len(losses), max_steps)
     first, last = losses[:size], losses[-size:]
     before, now = float(np.median(first)), float(np.median(last))
     ratio, low, high = _ratio(before, now, median_interval(first), median_interval(last))
-    if len(losses) < 2 * size:
-        low = high = None
     verdict = verdict_above(low, high, flat) if ratio is not None else Verdict.INCONCLUSIVE
     guessing = _loss_of_guessing(run, now)
     note, cause = "", ""
