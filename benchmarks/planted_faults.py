@@ -175,7 +175,10 @@ def with_interval(count: int, total: int) -> str:
 def confusion(answers: list[Answer]) -> list[str]:
     """The confusion table: planted by found conditions; a network may have several findings."""
     names = list(FAULTS)
-    rows = [f"| planted | networks | {' | '.join(names)} | none found |", "|---" * 10 + "|"]
+    rows = [
+        f"| planted | networks | {' | '.join(names)} | none found |",
+        "|---" * (len(names) + 3) + "|",
+    ]
     for planted in (*names, "healthy"):
         own = [one for one in answers if one.planted == planted]
         counts = Counter(name for one in own for name in one.found)

@@ -129,6 +129,45 @@ def saturated(draw: random.Random, activation: type[nn.Module]) -> Case:
     return Case("saturated", f"{activation.__name__.lower()}, large inputs", model, clip=1.0)
 
 
+def not_updated(draw: random.Random) -> Case:
+    """The parameters of the first half are not given to the optimizer."""
+    depth = draw.randrange(4, 8)
+    model = mlp([draw.choice(WIDTHS)] * depth, he, nn.ReLU)
+    early = {id(weight) for weight in model[:depth].parameters()}
+    make = draw.choice([adam(1e-3), sgd(0.01)])
+    return Case(
+        "not-updated",
+        "half in no optimizer",
+        model,
+        optimizer=lambda weights: make([w for w in weights if id(w) not in early]),
+    )
+
+
+class _Detached(nn.Module):
+    """Returns its input without its history."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`x`, detached."""
+        return x.detach()
+
+
+def disconnected(draw: random.Random) -> Case:
+    """The output of some hidden layer is detached, so that none before it gets a gradient."""
+    depth = draw.randrange(3, 7)
+    layers = list(mlp([draw.choice(WIDTHS)] * depth, he, nn.ReLU))
+    place = 2 * draw.randrange(1, depth)
+    model = nn.Sequential(*layers[:place], _Detached(), *layers[place:])
+    return Case(
+        "disconnected", "a detached output", model, optimizer=draw.choice([adam(1e-3), sgd(0.01)])
+    )
+
+
+def clipped(draw: random.Random) -> Case:
+    """A bound of the gradient's norm of a millionth, with SGD: hardly anything moves."""
+    model = mlp([draw.choice(WIDTHS)] * draw.randrange(2, 7), he, nn.ReLU)
+    return Case("clipped", "a bound of a millionth", model, optimizer=sgd(0.01), clip=1e-6)
+
+
 class _Poison(torch.autograd.Function):
     """Returns its input unchanged, but sets one value of the gradient to nan."""
 
@@ -219,4 +258,7 @@ FAULTS: dict[str, list[Maker]] = {
     "non-finite": [partial(nonfinite, backward=False), partial(nonfinite, backward=True)],
     "stalled": [stalled],
     "shattered": [shattered],
+    "not-updated": [not_updated],
+    "disconnected": [disconnected],
+    "clipped": [clipped],
 }
