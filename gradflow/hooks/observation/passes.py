@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 from torch.autograd import Variable
+from torch.nn.parameter import is_lazy
 
 from gradflow.hooks.after_pass import call_after_pass
 from gradflow.hooks.records import StepRecord
@@ -124,8 +125,7 @@ class BackwardPasses:
         self._accumulators = [
             _accumulator(parameter)
             for parameter in self._model.parameters()
-            # Of one made in inference mode autograd has no node.
-            if parameter.requires_grad and not parameter.is_inference()
+            if _has_accumulator(parameter)
         ]
         # Without parameters to train, what is asked for are gradients of inputs.
         return not self._accumulators or any(map(_will_run, self._accumulators))
@@ -142,6 +142,11 @@ def _accumulator(parameter: torch.Tensor) -> Any:
         view = parameter.expand_as(parameter)
     assert view.grad_fn is not None
     return view.grad_fn.next_functions[0][0]
+
+
+def _has_accumulator(parameter: torch.Tensor) -> bool:
+    # Not one made in inference mode, nor that of a lazy module that has not run.
+    return parameter.requires_grad and not is_lazy(parameter) and not parameter.is_inference()
 
 
 def _will_run(accumulator: Any) -> bool:

@@ -102,10 +102,10 @@ class KnownParameters:
 
 def is_trained(parameter: Parameter) -> bool:
     """Whether a parameter has numbers, and training changes them."""
-    # A lazy module makes its parameters at its first call.
-    has_numbers = parameter.is_floating_point() or parameter.is_complex()
-    takes_gradients = parameter.requires_grad and not parameter.is_inference()
-    return takes_gradients and has_numbers and not is_lazy(parameter)
+    # A lazy module makes its parameters at its first call; before, they can be asked for little.
+    if not parameter.requires_grad or is_lazy(parameter) or parameter.is_inference():
+        return False
+    return parameter.is_floating_point() or parameter.is_complex()
 
 
 def _is_usual(kind: type[nn.Module]) -> bool:

@@ -1,4 +1,4 @@
-"""What was made in inference mode has no versions and takes no part in autograd."""
+"""What was made in inference mode, or not yet, has no versions and takes no part in autograd."""
 
 import pytest
 import torch
@@ -60,3 +60,24 @@ def test_parameters_made_in_inference_mode_are_taken_for_frozen(tmp_path):
     run, _ = trained(model, tmp_path / "run")
     assert set(run.parameters.parameter) == {"head.weight", "head.bias"}
     assert set(run.gradients.step) == {0, 1, 2}
+
+
+def test_a_lazy_layer_that_has_not_run_is_no_obstacle(tmp_path):
+    model = Network()
+    model.unused = nn.LazyLinear(3)
+    run, _ = trained(model, tmp_path / "run")
+    assert set(run.gradients.step) == {0, 1, 2}
+    assert "unused.weight" not in set(run.parameters.parameter)
+
+
+def test_lazy_layers_are_traced_from_their_first_step_on(tmp_path):
+    model = nn.Sequential(nn.LazyLinear(4), nn.ReLU(), nn.LazyLinear(2))
+    expected = []
+    with gradflow.Tracer(model, tmp_path / "run") as tracer:
+        for _ in range(3):
+            model.zero_grad()
+            model(torch.ones(2, 3)).sum().backward()
+            expected.append(float(model[0].weight.grad.norm()))
+            tracer.step()
+    rows = gradflow.open_run(tmp_path / "run").parameters
+    assert [*rows[rows.parameter == "0.weight"].gradient_norm] == pytest.approx(expected)
