@@ -13,10 +13,8 @@ import copy
 import json
 import re
 import statistics
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
@@ -24,7 +22,7 @@ from typing import Any
 
 import torch
 import tyro
-from pairing import Batches, Trainer, median_interval, paired_ratios, surroundings
+from pairing import Batches, Trainer, median_interval, paired_ratios, surroundings, traced
 from torch.profiler import ProfilerActivity, profile
 
 import gradflow
@@ -104,21 +102,9 @@ def _first_alone(step: int) -> bool:
     return step == 0
 
 
-@contextmanager
-def traced(trainer: Trainer, case: Case) -> Iterator[gradflow.Tracer]:
-    """Trace `trainer` into a temporary folder."""
-    options = {"compiled": "in-graph"} if case.compiled else {}
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        gradflow.Tracer(
-            trainer.model,
-            Path(folder) / "run",
-            optimizer=trainer.optimizer,
-            schedule=case.schedule(),
-            **options,
-        ) as tracer,
-    ):
-        yield tracer
+def options_of(case: Case) -> dict[str, Any]:
+    """The options of the tracer."""
+    return {"schedule": case.schedule(), **({"compiled": "in-graph"} if case.compiled else {})}
 
 
 def measure(case: Case, options: Options, device: torch.device) -> dict[str, Any]:
@@ -128,7 +114,7 @@ def measure(case: Case, options: Options, device: torch.device) -> dict[str, Any
         size, pairs, network = 16, 2, "resnet20"
     model = build(network, classes=5, seed=0).to(device)
     plain, watched = Trainer(copy.deepcopy(model)), Trainer(model)
-    with traced(watched, case):
+    with traced(watched, **options_of(case)):
         if case.compiled:
             # Inductor takes minutes on a CPU, and its code there is not what is asked about.
             backend = "aot_eager" if options.dry_run else "inductor"
@@ -164,7 +150,7 @@ def profiled(options: Options, device: torch.device) -> dict[str, Any]:
         if name == "untraced":
             seen = _profile_step(trainer, drawn, activities)
         else:
-            with traced(trainer, case):
+            with traced(trainer, **options_of(case)):
                 seen = _profile_step(trainer, drawn, activities)
         averages = seen.key_averages()
         launches = sum(one.count for one in averages if LAUNCH.match(one.key))

@@ -14,21 +14,17 @@ resident memory (on CUDA, of allocated memory), traced to untraced, each in its 
 import copy
 import multiprocessing
 import statistics
-import tempfile
 import time
-from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import torch
 import tyro
-from pairing import Batches, Trainer, median_interval, paired_ratios, surroundings
+from pairing import Batches, Trainer, median_interval, paired_ratios, surroundings, traced
 
-import gradflow
 from gradflow.models import build
 from gradflow.runs.writing.run import RunWriter
 from gradflow.training.experiment import choose_device
@@ -64,20 +60,10 @@ class Options:
     """auto, cpu, cuda or mps."""
 
 
-@contextmanager
-def traced(trainer: Trainer, every: int, options: Options) -> Iterator[gradflow.Tracer]:
-    """Trace `trainer` into a temporary folder."""
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        gradflow.Tracer(
-            trainer.model,
-            Path(folder) / "run",
-            optimizer=trainer.optimizer,
-            schedule=every or (lambda step: step == 0),
-            histograms=options.histograms,
-        ) as tracer,
-    ):
-        yield tracer
+def options_of(every: int, options: Options) -> dict[str, Any]:
+    """The options of the tracer."""
+    schedule = every or (lambda step: step == 0)
+    return {"schedule": schedule, "histograms": options.histograms}
 
 
 def measure(network: str, every: int, options: Options, device: torch.device) -> list[float]:
@@ -88,7 +74,7 @@ def measure(network: str, every: int, options: Options, device: torch.device) ->
         plain.model.compile()
         watched.model.compile()
     batches = Batches(options.size, options.batch, device)
-    with traced(watched, every, options):
+    with traced(watched, **options_of(every, options)):
         ratios, identical = paired_ratios(watched, plain, batches, options.pairs, every or 1)
     # Compiled kernels round differently from the uncompiled steps that are recorded.
     if device.type == "cpu" and not identical and not options.compiled:
@@ -122,7 +108,7 @@ def _peak_memory(network: str, every: int, options: Options, trace: bool) -> int
     trainer = Trainer(build(network, classes=5, seed=0).to(device))
     batches = Batches(options.size, options.batch, device)
     generator = torch.Generator().manual_seed(0)
-    with traced(trainer, every, options) if trace else nullcontext():
+    with traced(trainer, **options_of(every, options)) if trace else nullcontext():
         for _ in range(max(5, 2 * every)):
             trainer.time([batches.draw(generator)])
     if device.type == "cuda":
@@ -147,7 +133,8 @@ def writing_share(network: str, every: int, options: Options, device: torch.devi
         append(writer, *arguments)
         writing += time.perf_counter() - start
 
-    with traced(trainer, every, options) as tracer, patch.object(RunWriter, "append_all", timed):
+    tracing = traced(trainer, **options_of(every, options))
+    with tracing as tracer, patch.object(RunWriter, "append_all", timed):
         trainer.time([batches.draw(generator)])
         start = time.perf_counter()
         for _ in range(EPOCH):

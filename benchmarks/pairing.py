@@ -3,14 +3,20 @@
 import os
 import random
 import statistics
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 from scipy.stats import binom
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+import gradflow
 
 WARM_UP = 3
 """Pairs that are run first and not counted."""
@@ -62,6 +68,18 @@ class Trainer:
             losses.append(loss.detach())
         synchronize(device)
         return time.perf_counter() - start, losses
+
+
+@contextmanager
+def traced(trainer: Trainer, **options: Any) -> Iterator[gradflow.Tracer]:
+    """Trace `trainer` into a temporary folder; `options` are the tracer's."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        gradflow.Tracer(
+            trainer.model, Path(folder) / "run", optimizer=trainer.optimizer, **options
+        ) as tracer,
+    ):
+        yield tracer
 
 
 def paired_ratios(

@@ -7,11 +7,12 @@ from dataclasses import replace
 import pandas as pd
 
 from analyses.health.readings import MIN_WINDOW, Reading
+from analyses.reading.once import once_per_run
 from analyses.result import Verdict
 from analyses.wording.phrases import listing, plural
+from gradflow.runs.format.update_tables import NO_OPTIMIZER
 from gradflow.runs.reading.run import Run
 
-NO_OPTIMIZER = "none"  # the optimizer of a parameter that none of the optimizers has
 _NEVER_RAN = "did not run"
 _NAMED = 6  # names in a sentence
 _NOT_CHOSEN = (
@@ -22,6 +23,7 @@ _COUNT = "Count how often each of them is chosen: a router may choose the same f
 _MAY_BE_RAISED = "The training has not ended: the learning rate may still be raised."
 
 
+@once_per_run
 def parameter_extremes(run: Run) -> pd.DataFrame:
     """What happened to each trained parameter at most, over all recorded steps.
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from analyses.health.reach import NO_OPTIMIZER, parameter_extremes
+from analyses.health.reach import parameter_extremes
 from analyses.health.readings import (
     Reading,
     WindowMedians,
@@ -17,6 +17,7 @@ from analyses.result import Verdict
 from analyses.statistics.verdicts import verdict_above
 from analyses.wording.numbers import number
 from analyses.wording.phrases import listing, plural
+from gradflow.runs.format.update_tables import NO_OPTIMIZER
 from gradflow.runs.reading.run import Run
 
 _HALF_PRECISION = ("bfloat16", "float16")

@@ -17,9 +17,6 @@ from gradflow.hooks.reduction.parts import Part
 from gradflow.runs.format.layer_tables import TENSOR_STATISTICS
 from gradflow.runs.format.schema import TABLES
 
-# Said of a parameter that none of the optimizers has.
-NO_OPTIMIZER = "none"
-
 Columns = dict[str, Any]
 
 Seen = Moments | DeferredMoments
@@ -62,7 +59,7 @@ class UpdatedBy:
 
     Fields:
         optimizer: the class of its optimizer, numbered if there are several of that class;
-            `NO_OPTIMIZER` if none of the optimizers has it.
+            `update_tables.NO_OPTIMIZER` if none of the optimizers has it.
         group: the number of its parameter group there, counted from 0; None if it has none.
         learning_rate: of that group in this step; None if it has none.
     """

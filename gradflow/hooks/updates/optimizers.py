@@ -17,8 +17,9 @@ from torch.utils.hooks import RemovableHandle
 
 from gradflow.errors import TracingError
 from gradflow.hooks.observation.hook import LeftOutOfCopies
-from gradflow.hooks.records import NO_OPTIMIZER, UpdatedBy
+from gradflow.hooks.records import UpdatedBy
 from gradflow.hooks.wrappers import named_parameters, unwrapped
+from gradflow.runs.format.update_tables import NO_OPTIMIZER
 
 _OPTIMIZER_FILE = inspect.getfile(torch.optim.Optimizer)
 # Under these names wrappers keep the optimizer that they wrap: accelerate, Lightning and mmengine

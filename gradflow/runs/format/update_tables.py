@@ -2,6 +2,9 @@
 
 from gradflow.runs.format.quantity import EPOCH, STEP, Quantity, Table
 
+# The optimizer of a parameter that none of the optimizers has.
+NO_OPTIMIZER = "none"
+
 PARAMETERS = Table(
     "parameters",
     "a parameter w at a step",
@@ -26,8 +29,8 @@ PARAMETERS = Table(
         Quantity(
             "optimizer",
             "name",
-            "class of the optimizer that has w, numbered if there are several of that class; none "
-            "if no optimizer given has it; missing without an optimizer",
+            "class of the optimizer that has w, numbered if there are several of that class; "
+            f"{NO_OPTIMIZER} if no optimizer given has it; missing without an optimizer",
             dtype="str",
         ),
         Quantity("group", "group", "number of its parameter group there, from 0", dtype="int32"),
