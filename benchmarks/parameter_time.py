@@ -28,7 +28,7 @@ def measure_here(blocks: int, every: int) -> None:
     import torch  # noqa: PLC0415 - the process that compares needs none
     from torch import Tensor, nn  # noqa: PLC0415
 
-    from gradflow.hooks.records import StepRecord, to_columns  # noqa: PLC0415
+    from gradflow.hooks.recording.records import StepRecord, to_columns  # noqa: PLC0415
     from gradflow.hooks.updates.recorder import UpdateRecorder  # noqa: PLC0415
 
     class Block(nn.Module):

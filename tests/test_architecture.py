@@ -105,7 +105,7 @@ def of_mechanism(module: str) -> str | None:
 
 PICTURES = {
     "The whole": of_the_whole,
-    "The tracer": within("gradflow.hooks", "tracer"),
+    "The tracer": within("gradflow.hooks", "tracer", "step_cycle"),
     "The run folder": within("gradflow.runs", "__main__"),
     "What the questions share": of_mechanism,
     "The questions": question_of,

@@ -1,14 +1,14 @@
 """Buffers what was recorded: first on the device, then in memory, until it is written."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from gradflow.hooks.layers import LayerTable
-from gradflow.hooks.nonfinite import first_nonfinite
 from gradflow.hooks.processes.joining import Processes
-from gradflow.hooks.records import Columns, StepRecord, concatenate, to_columns
+from gradflow.hooks.recording.nonfinite import first_nonfinite
+from gradflow.hooks.recording.records import Columns, StepRecord, concatenate, to_columns
 from gradflow.hooks.refusals import scale_of_histograms_message
 from gradflow.hooks.selection.groups import Groups
 from gradflow.hooks.updates.scaling import step_columns, unscale
@@ -21,6 +21,13 @@ from gradflow.runs.writing.run import RunWriter
 # Python's garbage collector looks through again and again.
 _STEPS_PER_TRANSFER, _ROWS_PER_TRANSFER = 16, 10_000
 _STEPS_PER_PART, _ROWS_PER_PART = 256, 250_000
+
+
+class AddsColumns(Protocol):
+    """What adds rows of its own to the tables of a transfer: the instruments."""
+
+    def add_columns(self, tables: dict[str, Columns], records: Sequence[StepRecord]) -> None:
+        """Add the rows of `records` to `tables`, in place."""
 
 
 class RecordStore:
@@ -40,6 +47,7 @@ class RecordStore:
         layers: LayerTable,
         report: Callable[[str, str], None],
         groups: Groups | None = None,
+        instruments: AddsColumns | None = None,
     ) -> None:
         self.nonfinite: dict[str, Any] | None = None
         self.deliver: Callable[[dict[str, Columns]], None] | None = None
@@ -48,6 +56,7 @@ class RecordStore:
         self._layers = layers
         self._report = report
         self._groups = groups
+        self._instruments = instruments
         self._records: list[StepRecord] = []
         self._columns: dict[str, list[Columns]] = {}
         self._steps = 0
@@ -112,6 +121,8 @@ class RecordStore:
         if not records:
             return
         tables = {**to_columns(records), "steps": step_columns(records)}
+        if self._instruments is not None:
+            self._instruments.add_columns(tables, records)
         if not unscale(tables, records):
             self._report("scale of histograms", scale_of_histograms_message())
         if "parameters" in tables:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gradflow.hooks.observation.checkpointing import CallContext, context_of_call, in_backward
-from gradflow.hooks.records import JunctionRecord, Seen, StepRecord
+from gradflow.hooks.recording.records import JunctionRecord, Seen, StepRecord
 from gradflow.hooks.reduction.parts import Part
 from gradflow.hooks.refusals import second_thread_message
 

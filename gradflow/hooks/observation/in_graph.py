@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from gradflow.hooks.observation.hook import LeftOutOfCopies
-from gradflow.hooks.records import StepRecord
+from gradflow.hooks.recording.records import StepRecord
 from gradflow.hooks.reduction.by_torch import sum_dtype
 from gradflow.hooks.reduction.fused import Moments
 

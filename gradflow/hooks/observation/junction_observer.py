@@ -18,7 +18,7 @@ from gradflow.hooks.observation.junction_summary import JunctionSummary
 from gradflow.hooks.observation.passes import BackwardPasses
 from gradflow.hooks.processes.layouts import Layouts
 from gradflow.hooks.processes.tensors import held_here
-from gradflow.hooks.records import JunctionRecord, Seen, StepRecord
+from gradflow.hooks.recording.records import JunctionRecord, Seen, StepRecord
 from gradflow.hooks.reduction.deferred import DeferredProducts, Habit, Reductions
 from gradflow.hooks.reduction.fused import moments_if_any
 from gradflow.hooks.reduction.parts import Part

@@ -29,7 +29,7 @@ from gradflow.hooks.observation.unobserved import (
 )
 from gradflow.hooks.processes.layouts import Layouts
 from gradflow.hooks.processes.pipelines import is_trial_pass
-from gradflow.hooks.records import StepRecord
+from gradflow.hooks.recording.records import StepRecord
 from gradflow.hooks.reduction.deferred import Reductions
 from gradflow.hooks.refusals import overwritten_message
 

@@ -10,7 +10,7 @@ from torch.autograd import Variable
 from torch.nn.parameter import is_lazy
 
 from gradflow.hooks.after_pass import call_after_pass
-from gradflow.hooks.records import StepRecord
+from gradflow.hooks.recording.records import StepRecord
 
 
 class Savepoint:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from gradflow.hooks.processes.places import place_of_this_process, split_parameters
 from gradflow.hooks.processes.rows import LeftOut, OwnRow
-from gradflow.hooks.records import StepRecord
+from gradflow.hooks.recording.records import StepRecord
 
 # How many numbers are received at once: a gigabyte. More records than that take another collective.
 _LARGEST_EXCHANGE = 1 << 27

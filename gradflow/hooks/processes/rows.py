@@ -7,7 +7,7 @@ from torch import Tensor
 
 from gradflow.hooks.processes.norms import SameNorms, SplitNorms
 from gradflow.hooks.processes.wholes import Coordinates, whole_moments, whole_products
-from gradflow.hooks.records import StepRecord, known
+from gradflow.hooks.recording.records import StepRecord, known
 from gradflow.hooks.reduction.fused import Moments
 from gradflow.hooks.reduction.parts import Part
 

@@ -12,7 +12,7 @@ import numpy as np
 from torch import nn
 
 from gradflow.errors import TracingError
-from gradflow.hooks.records import Columns
+from gradflow.hooks.recording.records import Columns
 from gradflow.hooks.selection.modules import Selection, chooses, selectors_of
 from gradflow.hooks.updates.known import is_trained
 from gradflow.hooks.updates.totals import gradient_totals, places_of, quotient, root_of_squares

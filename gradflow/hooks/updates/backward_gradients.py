@@ -16,8 +16,8 @@ from torch.nn import Parameter
 from torch.utils.hooks import RemovableHandle
 
 from gradflow.hooks.after_pass import call_after_pass
-from gradflow.hooks.parameter_table import Numbers
 from gradflow.hooks.processes.tensors import is_sharded
+from gradflow.hooks.recording.parameter_table import Numbers
 from gradflow.hooks.updates.known import Trained
 from gradflow.hooks.updates.many import Loop, Seen, dense_gradient, norm_of, norms
 

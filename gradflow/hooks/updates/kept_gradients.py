@@ -8,8 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from torch import Tensor
 
-from gradflow.hooks.parameter_table import Numbers
 from gradflow.hooks.processes.tensors import is_partial, sums_of_partial
+from gradflow.hooks.recording.parameter_table import Numbers
 from gradflow.hooks.updates.many import Looks, Seen, dense_gradient
 
 _REQUIRES_GRAD = attrgetter("requires_grad")

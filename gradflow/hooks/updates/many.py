@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import Parameter
 
-from gradflow.hooks.parameter_table import Numbers
 from gradflow.hooks.processes.tensors import local_part
+from gradflow.hooks.recording.parameter_table import Numbers
 from gradflow.hooks.reduction import cpu, means
 from gradflow.hooks.reduction.fused import safe_norm
 from gradflow.hooks.updates import grouped

@@ -17,7 +17,7 @@ from torch.utils.hooks import RemovableHandle
 
 from gradflow.errors import TracingError
 from gradflow.hooks.observation.hook import LeftOutOfCopies
-from gradflow.hooks.records import UpdatedBy
+from gradflow.hooks.recording.records import UpdatedBy
 from gradflow.hooks.wrappers import named_parameters, unwrapped
 from gradflow.runs.format.update_tables import NO_OPTIMIZER
 

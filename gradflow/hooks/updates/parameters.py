@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
-from gradflow.hooks.parameter_table import Numbers, ParameterTable
 from gradflow.hooks.processes.tensors import local_part
+from gradflow.hooks.recording.parameter_table import Numbers, ParameterTable
 from gradflow.hooks.updates.backward_gradients import BackwardGradients, norms_of
 from gradflow.hooks.updates.kept_weights import KeptWeights
 from gradflow.hooks.updates.known import KnownParameters

@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradflow.hooks.parameter_table import Numbers
 from gradflow.hooks.processes.tensors import local_part
+from gradflow.hooks.recording.parameter_table import Numbers
 from gradflow.hooks.reduction import cpu
 from gradflow.hooks.reduction.fused import safe_norm
 from gradflow.hooks.updates import grouped

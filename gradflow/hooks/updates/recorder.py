@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from gradflow.errors import TracingError
-from gradflow.hooks.records import StepRecord
+from gradflow.hooks.recording.records import StepRecord
 from gradflow.hooks.updates import grouped, many
 from gradflow.hooks.updates.optimizers import Optimizers
 from gradflow.hooks.updates.parameters import ParameterRecorder
@@ -33,6 +33,9 @@ class UpdateRecorder:
         on_end: called when the optimizers have ended a step.
         is_paused: returns whether passes that run now are not part of the step.
         every: after how many recorded steps a parameter is measured again.
+
+    Fields:
+        on_backward: called as each recorded backward pass fills its first gradient.
 
     Raises `TracingError` if a scaler is given without an optimizer.
     """
@@ -57,6 +60,7 @@ class UpdateRecorder:
         self._on_end = on_end
         self._is_paused = is_paused
         self.parameters.backward.on_pass = self.backward_begins
+        self.on_backward: Callable[[StepRecord], None] = lambda record: None
         self._passes: set[int] = set()
         self._without_update = False
         self._is_recorded = False
@@ -133,6 +137,7 @@ class UpdateRecorder:
         if record is None or self._is_paused() or task in self._passes:
             return None
         self._passes.add(task)
+        self.on_backward(record)
         return partial(self._backward_ended, record)
 
     def begin_without_update(self) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradflow.hooks.records import Columns, StepRecord
+from gradflow.hooks.recording.records import Columns, StepRecord
 from gradflow.runs.format.schema import TABLES
 
 # The power of the scale to divide by, for each unit of a quantity of gradients.

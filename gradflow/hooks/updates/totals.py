@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from gradflow.hooks.records import Columns
+from gradflow.hooks.recording.records import Columns
 
 Column = np.ma.MaskedArray[Any, Any]
 

@@ -82,7 +82,9 @@ def test_a_captured_step_has_no_operation_of_the_tracer(tmp_path, monkeypatch, s
     with gradflow.Tracer(
         model, tmp_path / "run", optimizer=given, schedule=schedule, stop_on_nonfinite=True
     ) as tracer:
-        monkeypatch.setattr("gradflow.hooks.tracer.is_capturing", lambda: tracer.steps in captured)
+        monkeypatch.setattr(
+            "gradflow.hooks.step_cycle.is_capturing", lambda: tracer.steps in captured
+        )
         for step in range(5):
             if step not in captured:
                 train(model, together(given))
@@ -113,7 +115,9 @@ def test_the_training_goes_on_as_without_the_tracer(tmp_path, monkeypatch):
         optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
         if traced:
             with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer) as tracer:
-                monkeypatch.setattr("gradflow.hooks.tracer.is_capturing", lambda: tracer.steps == 1)
+                monkeypatch.setattr(
+                    "gradflow.hooks.step_cycle.is_capturing", lambda: tracer.steps == 1
+                )
                 train(model, optimizer)
                 with pytest.warns(UserWarning, match="CUDA graph"):
                     train(model, optimizer)
@@ -131,7 +135,7 @@ def test_the_training_goes_on_as_without_the_tracer(tmp_path, monkeypatch):
 def test_strict_refuses_a_capture(tmp_path, monkeypatch):
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    monkeypatch.setattr("gradflow.hooks.tracer.is_capturing", lambda: True)
+    monkeypatch.setattr("gradflow.hooks.step_cycle.is_capturing", lambda: True)
     with (
         pytest.raises(TracingError, match="captured in a CUDA graph"),
         gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer, strict=True),

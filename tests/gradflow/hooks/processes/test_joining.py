@@ -9,7 +9,7 @@ import torch
 import gradflow
 from gradflow.hooks.processes import joining
 from gradflow.hooks.processes.places import Place
-from gradflow.hooks.records import JunctionRecord, StepRecord
+from gradflow.hooks.recording.records import JunctionRecord, StepRecord
 from gradflow.hooks.reduction.fused import moments
 
 SCRIPT = Path(__file__).with_name("distributed_training.py")

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gradflow.hooks.processes.rows import OwnRow
-from gradflow.hooks.records import JunctionRecord, StepRecord
+from gradflow.hooks.recording.records import JunctionRecord, StepRecord
 from gradflow.hooks.reduction.fused import moments, to_statistics
 from gradflow.hooks.reduction.parts import Part
 

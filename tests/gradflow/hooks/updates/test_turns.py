@@ -132,7 +132,7 @@ def test_copies_are_kept_of_those_alone_whose_turn_it_is(tmp_path):
             optimizer.zero_grad(set_to_none=False)  # gradients are then copied as well
             model(torch.ones(1, 20)).sum().backward()
             optimizer.step()
-            recorder = tracer._updates.parameters
+            recorder = tracer._cycle.updates.parameters
             kept = [*recorder._weights._copies.values(), *recorder._previous._buffers.values()]
             assert sum(one.numel() for one in kept) == 2 * 2 * 400
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradflow.hooks.parameter_table import ParameterTable, to_array
+from gradflow.hooks.recording.parameter_table import ParameterTable, to_array
 from gradflow.hooks.reduction import histograms
 from gradflow.hooks.reduction.deferred import MISSING, DeferredMoments
 from gradflow.hooks.reduction.fused import Moments, to_statistics
@@ -93,6 +93,7 @@ class StepRecord:
     skipped: Tensor | bool | None = None
     modes: dict[str, str] = field(default_factory=dict)
     losses: list[Tensor | float] = field(default_factory=list)
+    further: dict[str, Any] = field(default_factory=dict)
     closed: bool = False
     in_graph: Callable[["StepRecord"], None] | None = None
     # What is to be joined, and whether a forward pass has seen it.

@@ -1,0 +1,61 @@
+"""The options of a tracer that say what is recorded, and when; `Tracer` says what each means."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+
+from gradflow.errors import TracingError
+from gradflow.hooks.selection.modules import Selection
+from gradflow.hooks.selection.schedules import Schedule, require_positive_int
+
+
+@dataclass(frozen=True)
+class RecordingOptions:
+    """What is recorded of a training, and when.
+
+    Raises `TracingError` for a value that an option has not, and for two that exclude each other.
+    """
+
+    schedule: int | Schedule
+    histograms: bool | int | Schedule
+    observe: Selection | None
+    groups: Mapping[str, Selection] | None
+    scaler: torch.amp.GradScaler | None
+    passes: Literal["backward", "all"]
+    modes: Literal["training", "all"]
+    outputs: Literal["first", "all"]
+    compiled: Literal["uncompiled", "in-graph"]
+    parameters_every: int
+    stop_on_nonfinite: bool
+
+    def __post_init__(self) -> None:
+        _require_one_of("passes", self.passes, ("backward", "all"))
+        _require_one_of("modes", self.modes, ("training", "all"))
+        _require_one_of("outputs", self.outputs, ("first", "all"))
+        _require_one_of("compiled", self.compiled, ("uncompiled", "in-graph"))
+        require_positive_int("parameters_every", self.parameters_every)
+
+    @property
+    def runs_compiled(self) -> bool:
+        """Whether recorded steps run compiled, from the second one on."""
+        return self.compiled == "in-graph"
+
+    def require_possible_with(self, processes: int) -> None:
+        """Raise `TracingError` if so many processes cannot record what is asked for."""
+        if self.runs_compiled and (self.histograms is not False or processes > 1):
+            raise TracingError(
+                'compiled="in-graph" counts no magnitudes, and records one process alone: leave '
+                "it out to record histograms, or several processes that train together"
+            )
+
+    def description(self) -> dict[str, Any]:
+        """Return the entries of `run.json` about options that change what rows there are."""
+        return {"parameters_every": self.parameters_every} if self.parameters_every > 1 else {}
+
+
+def _require_one_of(option: str, value: object, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        words = " or ".join(f'"{one}"' for one in allowed)
+        raise TracingError(f"{option}= is {words}, not {value!r}")

@@ -1,0 +1,1 @@
+"""The record of a step on the device, and how it becomes rows."""
