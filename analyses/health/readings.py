@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from analyses.result import Verdict
@@ -137,3 +138,14 @@ def verdict_of(one: WindowMedians, bound: float, *, above: bool) -> Verdict:
 def is_beyond(value: float | None, bound: float, *, above: bool) -> bool:
     """Whether a number lies on the ill side of `bound`: above or below it."""
     return value is not None and (value > bound if above else value < bound)
+
+
+def held_since(ill: NDArray[np.bool_], steps: Array) -> int | None:
+    """The step from which on `ill` holds without a break; None if it does not hold at the end.
+
+    Both have shape [recorded steps]; `steps` are their numbers in the training.
+    """
+    if not len(ill) or not ill[-1]:
+        return None
+    breaks = np.flatnonzero(~ill)
+    return int(steps[breaks[-1] + 1 if len(breaks) else 0])
