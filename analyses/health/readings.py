@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
@@ -17,6 +18,7 @@ from analyses.statistics.verdicts import verdict_above
 from analyses.wording.numbers import finite
 
 LAST_STEPS = 20  # largest number of recorded steps in the window at either end
+OVERLOOKED = 2  # a third of the shortest window: its median does not notice
 MIN_WINDOW = 6  # fewer steps give no 95 % interval of a median by order statistics
 
 
@@ -70,7 +72,9 @@ class Reading:
     def when(self) -> str:
         """The part of the run in which the condition held; empty if it never did."""
         if self.verdict is Verdict.SUPPORTED:
-            return "from the first to the last steps" if self.held_early else "in the last steps"
+            if self.held_early:
+                return "from the first to the last steps"
+            return "in the last steps" if self.since is None else f"from step {self.since} on"
         return "in the first steps only" if self.held_early else ""
 
 
@@ -140,12 +144,28 @@ def is_beyond(value: float | None, bound: float, *, above: bool) -> bool:
     return value is not None and (value > bound if above else value < bound)
 
 
-def held_since(ill: NDArray[np.bool_], steps: Array) -> int | None:
+def held_since(ill: NDArray[np.bool_], steps: Array, breaks: int = 0) -> int | None:
     """The step from which on `ill` holds without a break; None if it does not hold at the end.
 
-    Both have shape [recorded steps]; `steps` are their numbers in the training.
+    Both have shape [recorded steps]; `steps` are their numbers in the training. Breaks of up to
+    `breaks` recorded steps are overlooked, for a noisy number crosses its bound now and then.
     """
-    if not len(ill) or not ill[-1]:
+    held = np.flatnonzero(ill)
+    if not len(held):
         return None
-    breaks = np.flatnonzero(~ill)
-    return int(steps[breaks[-1] + 1 if len(breaks) else 0])
+    well = np.diff(np.append(held, len(ill))) - 1  # steps without it behind each step with it
+    if well[-1] > breaks:
+        return None
+    ends = np.flatnonzero(well > breaks)
+    return int(steps[held[ends[-1] + 1 if len(ends) else 0]])
+
+
+def since_beyond(series: pd.Series, bound: float, *, above: bool) -> int | None:
+    """The step from which on a noisy number lies on the ill side of `bound`, see `held_since`.
+
+    `series` has the level "step" in its index, as a column of `pivot_by_step`; what is not finite
+    is left out.
+    """
+    known = series[np.isfinite(series.to_numpy(dtype=float))]
+    values, steps = known.to_numpy(dtype=float), known.index.get_level_values("step").to_numpy()
+    return held_since(values > bound if above else values < bound, steps, OVERLOOKED)
