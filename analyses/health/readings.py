@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import stats
 
 from analyses.result import Verdict
@@ -40,6 +41,10 @@ class Reading:
         cause: why the run has the condition, and where that can be mended, in sentences; empty if
             the recording does not tell, or the run does not have it.
         next_step: what to do if the verdict is open and more steps would not decide it.
+        since: the first recorded step from which on the condition held without a break to the last
+            one; None if the recording does not show it.
+        otherwise: what else it could be, and which measurement would tell, in a sentence; empty if
+            nothing else looks like this.
     """
 
     condition: str
@@ -58,6 +63,8 @@ class Reading:
     said: str = ""
     cause: str = ""
     next_step: str = ""
+    since: int | None = None
+    otherwise: str = ""
 
     @property
     def when(self) -> str:
@@ -131,3 +138,14 @@ def verdict_of(one: WindowMedians, bound: float, *, above: bool) -> Verdict:
 def is_beyond(value: float | None, bound: float, *, above: bool) -> bool:
     """Whether a number lies on the ill side of `bound`: above or below it."""
     return value is not None and (value > bound if above else value < bound)
+
+
+def held_since(ill: NDArray[np.bool_], steps: Array) -> int | None:
+    """The step from which on `ill` holds without a break; None if it does not hold at the end.
+
+    Both have shape [recorded steps]; `steps` are their numbers in the training.
+    """
+    if not len(ill) or not ill[-1]:
+        return None
+    breaks = np.flatnonzero(~ill)
+    return int(steps[breaks[-1] + 1 if len(breaks) else 0])
