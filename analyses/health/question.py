@@ -107,7 +107,7 @@ def _networks(experiment: Experiment, bounds: Thresholds | None) -> dict[str, Re
 def _readings(runs: list[Run], bounds: Thresholds | None) -> Readings:
     found: Readings = {}
     for one in runs:
-        for reading in read_health(one, bounds) if len(one.layers) else []:
+        for reading in read_health(one, bounds) if len(one.layers) or len(one.parameters) else []:
             found.setdefault(reading.condition, []).append((one, reading))
     return {name: found[name] for name in CONDITIONS if name in found}
 

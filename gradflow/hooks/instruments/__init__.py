@@ -3,6 +3,7 @@
 from torch import nn
 
 from gradflow.hooks.instruments.instrument import Instrument
+from gradflow.hooks.instruments.modes import ModelMode
 from gradflow.hooks.instruments.running_statistics import RunningStatistics
 from gradflow.hooks.options import RecordingOptions
 
@@ -11,4 +12,4 @@ __all__ = ["instruments_of"]
 
 def instruments_of(model: nn.Module, options: RecordingOptions) -> tuple[Instrument, ...]:
     """Return the instruments of a tracer of `model`, in the order in which they are told."""
-    return (RunningStatistics(model),)
+    return (ModelMode(model), RunningStatistics(model))

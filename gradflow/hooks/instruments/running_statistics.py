@@ -163,7 +163,7 @@ class _Group:
         """The rows of the table, without the epoch."""
         values = self._values().cpu().tolist()
         passes = self._read()[2].long().tolist()
-        named = zip(self._modules.items(), passes, values, strict=True)
+        named = zip(self._modules.items(), passes, self._are_new(), values, strict=True)
         return [
             {
                 "layer": name,
@@ -171,11 +171,19 @@ class _Group:
                 "momentum": module.momentum,
                 "passes": seen,
                 "channels": module.num_features,
+                "is_new": new,
                 "batches": int(numbers[0]),
                 **_known_values(int(numbers[0]), numbers[1:]),
             }
-            for (name, module), seen, numbers in named
+            for (name, module), seen, new, numbers in named
         ]
+
+    def _are_new(self) -> list[bool]:
+        """Whether each has the statistics that a layer is made with: mean 0 and variance 1."""
+        statistics = [_statistics(module) for module in self._modules.values()]
+        new = [(mean == 0).all() & (variance == 1).all() for mean, variance, _ in statistics]
+        found: list[bool] = torch.stack(new).tolist()
+        return found
 
     def _values(self) -> Tensor:
         """The number of batches, then `_VALUES`, for each module: [B, 1 + values]."""

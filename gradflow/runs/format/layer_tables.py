@@ -206,6 +206,9 @@ RUNNING_STATISTICS = Table(
         ),
         Quantity("passes", "passes", "seen by the running statistics so far", dtype="int64"),
         Quantity("channels", "channels", "C", dtype="int32"),
+        Quantity(
+            "is_new", "1", "1 if running_mean is 0 and running_var 1 everywhere", dtype="bool"
+        ),
         Quantity("batches", "steps", "K; 0 in evaluation mode", dtype="int32"),
         Quantity("mean_shift", "1", "sqrt(mean over C of (running_mean - m)^2 / (v + eps))"),
         Quantity(

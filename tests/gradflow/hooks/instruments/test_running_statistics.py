@@ -86,7 +86,9 @@ def test_the_batches_statistics_are_those_of_the_inputs(tmp_path, momentum):
     for name, row in found.iterrows():
         wanted = expected_row(model.get_submodule(name), inputs.seen[name])
         for quantity, value in wanted.items():
-            assert row[quantity] == pytest.approx(value, rel=2e-3 if momentum == 0.01 else 2e-4, abs=1e-7)
+            assert row[quantity] == pytest.approx(
+                value, rel=2e-3 if momentum == 0.01 else 2e-4, abs=1e-7
+            )
 
 
 def test_passes_of_one_step_are_weighed_as_the_running_statistics_weigh_them(tmp_path):
