@@ -11,6 +11,7 @@ import random
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
@@ -110,7 +111,7 @@ def main(options: Options) -> None:
     frame = pd.DataFrame(rows, columns=["distance", "lost"])
     print("| distance | epochs | lost 2 points or more | 95 % interval | median loss, points |")
     print("|---|---|---|---|---|")
-    for low, high in zip(BANDS, BANDS[1:], strict=False):
+    for low, high in pairwise(BANDS):
         lost = frame.loc[frame["distance"].between(low, high, inclusive="left"), "lost"]
         count = int((lost >= LOST).sum())
         ends = wilson_interval(count, len(lost))

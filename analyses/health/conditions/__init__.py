@@ -21,6 +21,7 @@ from analyses.health.conditions.normalization import (
 from analyses.health.conditions.reach import DISCONNECTED, NOT_UPDATED, UNUSED
 from analyses.health.conditions.units import DEAD, SATURATED, UnitBounds
 from analyses.health.conditions.updates import CLIPPED, STALLED, UpdateBounds
+from analyses.health.conditions.validation import OVERFITTING, ValidationBounds
 from analyses.health.readings import Reading
 from analyses.result import Verdict
 from analyses.wording.phrases import listing
@@ -43,6 +44,7 @@ _IN_ORDER = (
     CLIPPED,
     STALLED,
     NOT_LEARNING,
+    OVERFITTING,
     STALE_STATISTICS,
     NOISY,
 )
@@ -57,6 +59,7 @@ class Thresholds(
     LossBounds,
     NoiseBounds,
     NormalizationBounds,
+    ValidationBounds,
 ):
     """The bounds of all conditions; each is declared, and told what it is for, beside its own."""
 
