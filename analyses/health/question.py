@@ -132,7 +132,7 @@ def _ask(runs: list[Run], bounds: Thresholds | None) -> Asked:
     reasons: dict[str, NotAsked] = {}
     layers: dict[str, str] = {}
     for one in runs:
-        if not len(one.layers):
+        if not len(one.layers) and not len(one.parameters):
             continue
         answers = ask_all(one, bounds)
         for reading in answers.readings:

@@ -13,6 +13,7 @@ from gradflow.hooks.refusals import scale_of_histograms_message
 from gradflow.hooks.selection.groups import Groups
 from gradflow.hooks.updates.scaling import step_columns, unscale
 from gradflow.hooks.updates.totals import add_clipping_factors, step_totals
+from gradflow.runs.format.schema import TABLES
 from gradflow.runs.writing.run import RunWriter
 
 # How many recorded steps, and rows of them, are kept on the device before they are transferred to
@@ -131,6 +132,7 @@ class RecordStore:
         in_turns = any(record.in_turns for record in records)
         whole = None if in_turns else tables.get("parameters")
         tables["steps"] |= step_totals(tables["steps"]["step"], whole)
+        tables["steps"] = _with_missing_columns(tables["steps"], len(records))
         if modes := self._mode_columns(records):
             tables["modes"] = modes
         if self._groups is not None:
@@ -161,3 +163,13 @@ class RecordStore:
             "layer": np.ma.array([layer for _, layer, _ in rows], dtype=object),
             "mode": np.ma.array([mode for _, _, mode in rows], dtype=object),
         }
+
+
+def _with_missing_columns(steps: Columns, rows: int) -> Columns:
+    """The columns of the table `steps`, without values where no instrument has filled one."""
+    missing = {
+        one.name: np.ma.masked_all(rows, dtype=object if one.dtype == "str" else one.dtype)
+        for one in TABLES["steps"].columns
+        if one.name not in steps
+    }
+    return {**steps, **missing}

@@ -13,6 +13,7 @@ from gradflow.errors import TracingError
 from gradflow.hooks.environment import device_of, environment
 from gradflow.hooks.epoch_rows import EpochRows
 from gradflow.hooks.instruments import instruments_of
+from gradflow.hooks.instruments.modes import acts_in_training
 from gradflow.hooks.not_recorded import NotRecorded
 from gradflow.hooks.options import RecordingOptions
 from gradflow.hooks.processes.joining import Processes
@@ -156,6 +157,7 @@ class Tracer:
         self._cycle = StepCycle(given, optimizer, options, processes, self._report, instruments)
         self._description = {
             **environment(model, *self._cycle.words),
+            "acts_in_training": acts_in_training(model),
             **(description or {}),
             **options.description(),
             **self._cycle.groups(),

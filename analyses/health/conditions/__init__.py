@@ -13,9 +13,15 @@ from analyses.health.conditions.inputs import INPUTS
 from analyses.health.conditions.loss import NOT_LEARNING, LossBounds
 from analyses.health.conditions.noise import NOISY, NoiseBounds
 from analyses.health.conditions.nonfinite import NON_FINITE
+from analyses.health.conditions.normalization import (
+    FROZEN_STATISTICS,
+    STALE_STATISTICS,
+    NormalizationBounds,
+)
 from analyses.health.conditions.reach import DISCONNECTED, NOT_UPDATED, UNUSED
 from analyses.health.conditions.units import DEAD, SATURATED, UnitBounds
 from analyses.health.conditions.updates import CLIPPED, STALLED, UpdateBounds
+from analyses.health.conditions.validation import OVERFITTING, ValidationBounds
 from analyses.health.readings import Reading
 from gradflow.runs.reading.run import Run
 
@@ -24,6 +30,7 @@ __all__ = ["CONDITIONS", "Answers", "Thresholds", "ask_all", "read_health"]
 _IN_ORDER = (
     NON_FINITE,
     INPUTS,
+    FROZEN_STATISTICS,
     UNUSED,
     DISCONNECTED,
     NOT_UPDATED,
@@ -35,6 +42,8 @@ _IN_ORDER = (
     CLIPPED,
     STALLED,
     NOT_LEARNING,
+    OVERFITTING,
+    STALE_STATISTICS,
     NOISY,
 )
 CONDITIONS = {one.key: one for one in _IN_ORDER}
@@ -47,6 +56,8 @@ class Thresholds(
     UpdateBounds,
     LossBounds,
     NoiseBounds,
+    NormalizationBounds,
+    ValidationBounds,
 ):
     """The bounds of all conditions; each is declared, and told what it is for, beside its own."""
 

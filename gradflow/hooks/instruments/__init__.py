@@ -3,6 +3,8 @@
 from torch import nn
 
 from gradflow.hooks.instruments.instrument import Instrument
+from gradflow.hooks.instruments.modes import ModelMode
+from gradflow.hooks.instruments.running_statistics import RunningStatistics
 from gradflow.hooks.options import RecordingOptions
 
 __all__ = ["instruments_of"]
@@ -10,4 +12,4 @@ __all__ = ["instruments_of"]
 
 def instruments_of(model: nn.Module, options: RecordingOptions) -> tuple[Instrument, ...]:
     """Return the instruments of a tracer of `model`, in the order in which they are told."""
-    return ()
+    return (ModelMode(model), RunningStatistics(model))

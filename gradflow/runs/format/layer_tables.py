@@ -1,4 +1,4 @@
-"""The tables on layers: their outputs, the gradients of these, modes, and residual additions.
+"""The tables on layers: outputs, their gradients, modes, running statistics, residual additions.
 
 Axis letters: N batch, C channel (axis 1 of a tensor with at least two axes), S everything after C.
 x is a layer's output of shape [N, C, S], or the gradient of the loss with respect to it; M is the
@@ -191,4 +191,37 @@ MODES = Table(
     "a layer's mode in the first recorded step that ran it, and in each that found it changed",
     (EPOCH, STEP, LAYER),
     (Quantity("mode", "name", "training or evaluation", dtype="str"),),
+)
+
+RUNNING_STATISTICS = Table(
+    "running_statistics",
+    "a batch-norm layer at an epoch's end: its running statistics compared with those of the "
+    "batches of the last recorded steps, K of them, at most 8: m and v are the means over these of "
+    "the batch's mean and unbiased variance, s_m^2 and s_v^2 their sample variances over these",
+    (EPOCH, LAYER),
+    (
+        Quantity("mode", "name", "training or evaluation, at the epoch's end", dtype="str"),
+        Quantity(
+            "momentum", "1", "a of running = (1 - a) running + a batch; missing for a plain average"
+        ),
+        Quantity("passes", "passes", "seen by the running statistics so far", dtype="int64"),
+        Quantity("channels", "channels", "C", dtype="int32"),
+        Quantity(
+            "is_new", "1", "1 if running_mean is 0 and running_var 1 everywhere", dtype="bool"
+        ),
+        Quantity("batches", "steps", "K; 0 in evaluation mode", dtype="int32"),
+        Quantity("mean_shift", "1", "sqrt(mean over C of (running_mean - m)^2 / (v + eps))"),
+        Quantity(
+            "variance_shift", "1", "sqrt(mean over C of ln((running_var + eps) / (v + eps))^2)"
+        ),
+        Quantity("mean_scatter", "1", "sqrt(mean over C of s_m^2 / (v + eps))"),
+        Quantity("variance_scatter", "1", "sqrt(mean over C of s_v^2 / (v + eps)^2)"),
+        Quantity(
+            "expected_mean_shift",
+            "1",
+            "of mean_shift if only the choice of batches made it: mean_scatter sqrt(a / (2 - a) + "
+            "1/K - 2/K W), W the weight of these batches in the running statistics",
+        ),
+        Quantity("expected_variance_shift", "1", "the same of variance_scatter"),
+    ),
 )

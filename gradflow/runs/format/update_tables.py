@@ -51,6 +51,12 @@ STEPS = Table(
         ),
         Quantity("skipped", "1", "whether the gradient scaler skipped the update", dtype="bool"),
         Quantity(
+            "mode",
+            "name",
+            "training or evaluation: of the whole model as the step ends",
+            dtype="str",
+        ),
+        Quantity(
             "loss",
             "loss",
             "as given to Tracer.log, the mean over the step's passes, and over the processes",

@@ -285,7 +285,11 @@ def _within_memory(tables: Iterator[pa.Table]) -> Iterator[pa.Table]:
 
 def _to_frame(name: str, tables: list[pa.Table]) -> pd.DataFrame:
     if not tables:
-        return pd.DataFrame({quantity.name: [] for quantity in TABLES[name].columns})
+        # Names are objects also where there are none, so that frames answer as if they had rows.
+        types = {
+            one.name: "object" if one.dtype == "str" else "float64" for one in TABLES[name].columns
+        }
+        return pd.DataFrame({key: pd.Series([], dtype=kind) for key, kind in types.items()})
     with _fitting_together(name):
         return _joined(tables).to_pandas()
 
