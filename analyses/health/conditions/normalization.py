@@ -357,6 +357,7 @@ STALE_STATISTICS = Condition(
     source='Wu & Johnson 2021, Rethinking "Batch" in BatchNorm, section 3',
     read=_read,
     bound="stale",
+    needed=False,
     method=(
         "Stale: the distance of a batch norm's running mean and variance from those of the batches "
         "of the last recorded steps, at most 8, as root mean squares over its channels; what the "

@@ -176,6 +176,7 @@ OVERFITTING = Condition(
     source="Prechelt 1998, Early stopping - but when? (generalization loss)",
     read=_read,
     bound="overfitting",
+    needed=False,
     method=(
         "Overfitting: the validation loss at the end over the least one, and Kendall's rank "
         "correlation of it with time after the best epoch."
