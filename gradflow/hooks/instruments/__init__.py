@@ -2,7 +2,10 @@
 
 from torch import nn
 
+from gradflow.hooks.instruments.gradients_before import GradientsBefore
 from gradflow.hooks.instruments.instrument import Instrument
+from gradflow.hooks.instruments.model_tensors import ModelTensors
+from gradflow.hooks.instruments.parameter_types import ParameterTypes
 from gradflow.hooks.options import RecordingOptions
 
 __all__ = ["instruments_of"]
@@ -10,4 +13,8 @@ __all__ = ["instruments_of"]
 
 def instruments_of(model: nn.Module, options: RecordingOptions) -> tuple[Instrument, ...]:
     """Return the instruments of a tracer of `model`, in the order in which they are told."""
-    return ()
+    return (
+        ModelTensors(model, first_step_only=options.runs_compiled),
+        GradientsBefore(model),
+        ParameterTypes(model),
+    )

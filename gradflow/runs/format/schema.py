@@ -9,6 +9,7 @@ from gradflow.runs.format.layer_tables import (
     LAYERS,
     MODES,
 )
+from gradflow.runs.format.model_tables import GRADIENTS_BEFORE, MODEL_TENSORS, PARAMETER_TYPES
 from gradflow.runs.format.probe_tables import PROBE_TABLES
 from gradflow.runs.format.quantity import (
     EPOCH,
@@ -65,6 +66,9 @@ TABLES = {
         STEPS,
         MODES,
         GROUPS,
+        MODEL_TENSORS,
+        GRADIENTS_BEFORE,
+        PARAMETER_TYPES,
         EPOCHS,
         IMAGES,
         PREDICTIONS,
