@@ -112,20 +112,21 @@ def first_tensor(output: Any) -> Tensor | None:
     return next((tensor for _, tensor in tensors_of(output)), None)
 
 
-def tensors_of(output: Any) -> Iterator[tuple[str, Tensor]]:
+def tensors_of(output: Any, *, of_any_type: bool = False) -> Iterator[tuple[str, Tensor]]:
     """Yield the non-empty floating-point tensors in `output`, real or complex, with their places.
 
     `output` is a tensor, or any nesting of tuples (e.g. a packed sequence), lists, mappings and
     dataclasses. A place is the path of positions, keys and fields, e.g. `[1][0]` or `[states][h]`;
     that of `output` itself is empty. Anything else in it is ignored, and so are sparse tensors and
-    those of `torch.func` transforms. Nested tensors, jagged or not, are yielded.
+    those of `torch.func` transforms. Nested tensors, jagged or not, are yielded; with
+    `of_any_type`, so are those of whole numbers and truth values.
     """
     if isinstance(output, Tensor):
-        if _is_observable(output):
+        if _is_observable(output, of_any_type=of_any_type):
             yield "", output
         return
     for key, entry in _entries(output):
-        for place, tensor in tensors_of(entry):
+        for place, tensor in tensors_of(entry, of_any_type=of_any_type):
             yield f"[{key}]{place}", tensor
 
 
@@ -157,8 +158,8 @@ def why_not_observed(output: Any) -> str:
     return f"an object of class {type(output).__name__}, whose attributes are not looked into"
 
 
-def _is_observable(x: Tensor) -> bool:
-    numbers = x.is_floating_point() or x.is_complex()
+def _is_observable(x: Tensor, *, of_any_type: bool = False) -> bool:
+    numbers = of_any_type or x.is_floating_point() or x.is_complex()
     # A tensor of a `torch.func` transform stands for others, and has no memory of its own.
     has_memory = x.layout in (torch.strided, torch.jagged) and not is_functorch_wrapped_tensor(x)
     return numbers and has_memory and x.numel() > 0

@@ -3,13 +3,14 @@
 from dataclasses import dataclass
 
 from analyses.health.condition import NotAsked
+from analyses.health.conditions.collapse import COLLAPSED, CollapseBounds
 from analyses.health.conditions.gradients import (
     EXPLODING,
     SHATTERED,
     VANISHING,
     GradientBounds,
 )
-from analyses.health.conditions.inputs import INPUTS
+from analyses.health.conditions.inputs import INPUTS, InputBounds
 from analyses.health.conditions.loss import NOT_LEARNING, LossBounds
 from analyses.health.conditions.noise import NOISY, NoiseBounds
 from analyses.health.conditions.nonfinite import NON_FINITE
@@ -18,7 +19,13 @@ from analyses.health.conditions.normalization import (
     STALE_STATISTICS,
     NormalizationBounds,
 )
+from analyses.health.conditions.precision import (
+    LOST_TO_ROUNDING,
+    UNDERFLOW,
+    PrecisionBounds,
+)
 from analyses.health.conditions.reach import DISCONNECTED, NOT_UPDATED, UNUSED
+from analyses.health.conditions.steps import ACCUMULATING, OVERSHOOTING, StepBounds
 from analyses.health.conditions.units import DEAD, SATURATED, UnitBounds
 from analyses.health.conditions.updates import CLIPPED, STALLED, UpdateBounds
 from analyses.health.conditions.validation import OVERFITTING, ValidationBounds
@@ -34,13 +41,18 @@ _IN_ORDER = (
     UNUSED,
     DISCONNECTED,
     NOT_UPDATED,
+    ACCUMULATING,
+    OVERSHOOTING,
     VANISHING,
     EXPLODING,
     SHATTERED,
     DEAD,
     SATURATED,
     CLIPPED,
+    LOST_TO_ROUNDING,
+    UNDERFLOW,
     STALLED,
+    COLLAPSED,
     NOT_LEARNING,
     OVERFITTING,
     STALE_STATISTICS,
@@ -58,6 +70,10 @@ class Thresholds(
     NoiseBounds,
     NormalizationBounds,
     ValidationBounds,
+    InputBounds,
+    StepBounds,
+    PrecisionBounds,
+    CollapseBounds,
 ):
     """The bounds of all conditions; each is declared, and told what it is for, beside its own."""
 

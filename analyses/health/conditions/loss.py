@@ -7,6 +7,7 @@ import numpy as np
 
 from analyses.health.condition import Answer, Bounds, Condition, NotAsked
 from analyses.health.readings import OVERLOOKED, Reading, held_since, median_interval, window_size
+from analyses.reading.model_tensors import ends_in_softmax
 from analyses.result import Verdict
 from analyses.statistics.verdicts import verdict_above
 from analyses.wording.numbers import number
@@ -58,6 +59,9 @@ def not_learning_answer(run: Run, flat: float, max_steps: int) -> Answer:
                 f"(log {guessing} = {number(math.log(guessing))})."
             )
             otherwise = _WHY
+            if ends_in_softmax(run):
+                cause += f" {_SOFTMAX}"
+                otherwise = _WHY_ELSE
             guesses = np.abs(losses / math.log(guessing) - 1) < NEAR_CHANCE
             since = held_since(guesses, steps, OVERLOOKED)
         elif ratio is not None and ratio > RISEN:
@@ -98,6 +102,14 @@ def not_learning_answer(run: Run, flat: float, max_steps: int) -> Answer:
 
 
 _ANOTHER_MEASURE = "Look at another measure of progress, such as the accuracy on other data."
+_SOFTMAX = (
+    "The network ends in a softmax: its outputs sum to 1 over the classes. Cross-entropy applies a "
+    "softmax itself, so leave that of the network out."
+)
+_WHY_ELSE = (
+    "If the loss takes probabilities, as the logarithm of these and NLLLoss do, then either the "
+    "labels do not go with the inputs, or the updates are far too small or too large."
+)
 _WHY = (
     "Either the labels do not go with the inputs, or the inputs tell nothing, or the network ends "
     "in a softmax before the cross-entropy, or the updates are far too small or too large."

@@ -2,8 +2,11 @@
 
 from torch import nn
 
+from gradflow.hooks.instruments.gradients_before import GradientsBefore
 from gradflow.hooks.instruments.instrument import Instrument
+from gradflow.hooks.instruments.model_tensors import ModelTensors
 from gradflow.hooks.instruments.modes import ModelMode
+from gradflow.hooks.instruments.parameter_types import ParameterTypes
 from gradflow.hooks.instruments.running_statistics import RunningStatistics
 from gradflow.hooks.options import RecordingOptions
 
@@ -12,4 +15,10 @@ __all__ = ["instruments_of"]
 
 def instruments_of(model: nn.Module, options: RecordingOptions) -> tuple[Instrument, ...]:
     """Return the instruments of a tracer of `model`, in the order in which they are told."""
-    return (ModelMode(model), RunningStatistics(model))
+    return (
+        ModelMode(model),
+        RunningStatistics(model),
+        ModelTensors(model, first_step_only=options.runs_compiled),
+        GradientsBefore(model),
+        ParameterTypes(model),
+    )

@@ -10,6 +10,7 @@ from gradflow.runs.format.layer_tables import (
     MODES,
     RUNNING_STATISTICS,
 )
+from gradflow.runs.format.model_tables import GRADIENTS_BEFORE, MODEL_TENSORS, PARAMETER_TYPES
 from gradflow.runs.format.probe_tables import PROBE_TABLES
 from gradflow.runs.format.quantity import (
     EPOCH,
@@ -67,6 +68,9 @@ TABLES = {
         MODES,
         RUNNING_STATISTICS,
         GROUPS,
+        MODEL_TENSORS,
+        GRADIENTS_BEFORE,
+        PARAMETER_TYPES,
         EPOCHS,
         IMAGES,
         PREDICTIONS,

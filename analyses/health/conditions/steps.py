@@ -1,0 +1,317 @@
+"""Steps that are too large, and gradients that are carried over from step to step."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from analyses.health.condition import Answer, Bounds, Condition, NotAsked
+from analyses.health.conditions.updates import weight_updates
+from analyses.health.readings import (
+    MIN_WINDOW,
+    OVERLOOKED,
+    Reading,
+    held_since,
+    median_interval,
+    window_size,
+)
+from analyses.reading.once import once_per_run
+from analyses.result import Verdict
+from analyses.statistics import Array
+from analyses.wording.numbers import number, percent
+from analyses.wording.phrases import listing, plural
+from gradflow.runs.reading.run import Run
+
+_LARGE_STEPS, _WITHIN = 3, 10  # so many large steps among so many recorded ones are no outlier
+# That a pass begins may show at the first gradient that arrives, which is there by then.
+_FEWEST_CARRIED = 2
+_FALLEN = 0.98  # of the loss at the beginning: a loss above it has not fallen
+
+
+@dataclass(frozen=True)
+class StepBounds(Bounds):
+    """Bounds of the conditions of this module.
+
+    Fields:
+        overshooting: for the norm of a step's whole update over that of all weights. The rule of
+            thumb is 0.001 (CS231n); Adam's first steps in small networks reach 0.04.
+        accumulating: for the share of steps that begin with gradients of the step before. Gradient
+            accumulation by hand, in which every second step is one of the loop, gives 0.5.
+    """
+
+    overshooting: float = 0.1
+    accumulating: float = 0.9
+
+
+@once_per_run
+def whole_updates(run: Run) -> pd.Series:
+    """Norm of the update of all weights together over the norm of these, by step.
+
+    A weight that starts at 0, as one of a low-rank adapter, makes no large ratio here.
+    """
+    names = weight_updates(run).columns
+    rows = run.parameters[run.parameters["parameter"].isin(names)]
+    squares = rows[["update_norm", "weight_norm"]].astype(float) ** 2
+    totals = squares.groupby(rows["step"]).sum(min_count=1)
+    return np.sqrt(totals["update_norm"] / totals["weight_norm"].where(totals["weight_norm"] > 0))
+
+
+def overshooting_answer(run: Run, bound: float, max_steps: int) -> Answer:
+    """Whether steps are so large that the loss does not fall; not asked without updates.
+
+    Ill are three steps with updates above `bound` among ten recorded ones, if the loss has not
+    fallen at the end, or is not a number. Without a loss, the verdict is open then.
+    """
+    ratios = whole_updates(run)
+    known = ratios[np.isfinite(ratios.to_numpy())]
+    if not len(known):
+        return NotAsked("overshooting", "no update of a weight was recorded")
+    values, steps = known.to_numpy(), known.index.to_numpy()
+    since = _first_large(values > bound, steps)
+    highest = np.sort(values)[-_LARGE_STEPS] if len(values) >= _LARGE_STEPS else values.max()
+    loss = _LossPath.of(run, since, max_steps)
+    verdict, note, next_step = Verdict.CONTRADICTED, "", ""
+    if since is not None:
+        verdict = {True: Verdict.SUPPORTED, False: Verdict.CONTRADICTED}.get(
+            loss.suffers, Verdict.INCONCLUSIVE
+        )
+        if loss.suffers is None:
+            note = "Whether the loss falls all the same was not recorded."
+            next_step = "Give the loss to the tracer: tracer.log(loss=loss)."
+    ill = verdict is Verdict.SUPPORTED
+    count = int((values > bound).sum())
+    return Reading(
+        "overshooting",
+        verdict,
+        "third largest update of all weights over their norm",
+        "",
+        float(highest),
+        None,
+        None,
+        None,
+        bool(ill and since is not None and since <= steps[window_size(len(steps), max_steps) - 1]),
+        bound,
+        f"above {number(bound)} in {_LARGE_STEPS} of {_WITHIN} recorded steps, and a loss that "
+        "does not fall (rule of thumb for health: about 0.001, CS231n)",
+        f"of {plural(len(values), 'recorded step')}; no interval: nothing was sampled",
+        note,
+        said=f"a step changes the weights by up to {percent(float(values.max()))} of their norm, "
+        f"and by more than {percent(bound)} in {plural(count, 'recorded step')}"
+        if ill
+        else "",
+        cause=f"The steps are too large{_rates(run, since)}: {loss.clause}." if ill else "",
+        next_step=next_step,
+        since=since if ill else None,
+    )
+
+
+def _first_large(large: Array, steps: Array) -> int | None:
+    """The first of three large steps among ten recorded ones; None if there are none."""
+    at = np.flatnonzero(large)
+    spans = at[_LARGE_STEPS - 1 :] - at[: len(at) - _LARGE_STEPS + 1]
+    close = np.flatnonzero(spans < _WITHIN)
+    return int(steps[at[close[0]]]) if len(close) else None
+
+
+@dataclass(frozen=True)
+class _LossPath:
+    """What the loss did after a step.
+
+    Fields:
+        suffers: whether it has not fallen since the beginning; None if that was not recorded.
+        clause: what it did, in words.
+    """
+
+    suffers: bool | None
+    clause: str = ""
+
+    @classmethod
+    def of(cls, run: Run, since: int | None, max_steps: int) -> "_LossPath":
+        losses = run.steps["loss"].to_numpy(dtype=float)
+        known = losses[~run.steps["loss"].isna().to_numpy() | np.isnan(losses)]
+        if since is None or not np.isfinite(losses).any():
+            return cls(None)
+        after = losses[run.steps["step"].to_numpy() >= since]
+        size = window_size(len(known), max_steps)
+        before = float(np.nanmedian(losses[: min(size, MIN_WINDOW)]))
+        last = losses[-size:]
+        if not np.isfinite(last).all() and np.isfinite(losses).all() is not True:
+            gone = ~np.isfinite(run.steps["loss"].to_numpy(dtype=float))
+            if gone[-size:].mean() > 0.5:
+                return cls(True, "the loss is no longer a number")
+        finite = last[np.isfinite(last)]
+        if not len(finite):
+            return cls(None)
+        now, highest = float(np.median(finite)), float(np.nanmax(after[np.isfinite(after)]))
+        low, _ = median_interval(finite)
+        rises = f"the loss rises to {number(highest)}"
+        if before <= 0 or now <= 0:
+            scale = abs(before) + abs(now)
+            return cls(now > before + 0.02 * scale, f"{rises} and ends at {number(now)}")
+        suffers = now > _FALLEN * before and (low is None or low > 0.9 * before)
+        return cls(
+            suffers,
+            f"{rises}, and ends at {number(now)}, where it began at {number(before)}",
+        )
+
+
+def _rates(run: Run, since: int | None) -> str:
+    """The learning rates of the groups of parameters from a step on, in words."""
+    rows = run.parameters[run.parameters["step"] >= (since or 0)]
+    rates = rows.groupby(["optimizer", "group"], sort=False)["learning_rate"].max().dropna()
+    if not len(rates):
+        return ""
+    if len(rates) == 1 or rates.nunique() == 1:
+        return f" at a learning rate of {number(float(rates.iloc[0]))}"
+    said = [
+        f"{number(float(rate))} (group {int(group)} of {name})"
+        for (name, group), rate in rates.items()
+    ]
+    return f" at learning rates of {listing(said)}"
+
+
+def accumulating_answer(run: Run, bound: float, max_steps: int) -> Answer:
+    """Whether an optimizer gets gradients of earlier steps too; not asked if that was not seen.
+
+    Of the steps in which an optimizer has updated its parameters, those count that began, in each
+    of their backward passes, with gradients other than zero: of at least two of the parameters that
+    were looked at. Open without an optimizer: the end of a step is then what the loop says it is.
+    """
+    carried = _carried(run)
+    if carried.empty:
+        return NotAsked("accumulating", "no gradient was looked at as a backward pass began")
+    shares = {}
+    for name in carried.columns:
+        known = carried[name].dropna()
+        known = known[known.index > int(run.steps["step"].min())]
+        if len(known):
+            shares[str(name)] = known
+    if not shares:
+        return NotAsked("accumulating", "a single step was recorded")
+    size = {name: window_size(len(known), max_steps) for name, known in shares.items()}
+    last = {name: float(known.iloc[-size[name] :].mean()) for name, known in shares.items()}
+    worst = max(last, key=lambda name: last[name])
+    known, value = shares[worst], last[worst]
+    ill = value > bound
+    enough = len(known) >= MIN_WINDOW
+    verdict = Verdict.CONTRADICTED
+    note = ""
+    if ill and not worst:
+        verdict = Verdict.INCONCLUSIVE
+        note = "The tracer has no optimizer: the passes of one step, told one by one, look alike."
+    elif ill:
+        verdict = Verdict.SUPPORTED if enough else Verdict.INCONCLUSIVE
+        note = "" if enough else f"{MIN_WINDOW} recorded steps are needed."
+    of = f" of {worst}" if len(shares) > 1 and worst else ""
+    return Reading(
+        "accumulating",
+        verdict,
+        "share of the last recorded steps that begin with gradients of the step before",
+        "",
+        value,
+        None,
+        None,
+        None,
+        bool(known.iloc[: size[worst]].mean() > bound),
+        bound,
+        f"above {number(bound)}",
+        f"of the last {size[worst]} of {plural(len(known), 'recorded step')}; no interval: nothing "
+        "was sampled",
+        note,
+        said=f"{percent(value)} of the last {size[worst]} recorded steps begin with gradients{of} "
+        "that the step before has left"
+        if verdict is Verdict.SUPPORTED
+        else "",
+        cause="Gradients are carried over from step to step, so each update is made from the sum "
+        "of all gradients so far: zero_grad() is not called, or for other parameters, or between "
+        "backward and step."
+        if verdict is Verdict.SUPPORTED
+        else "",
+        next_step="Give the tracer the optimizer, so that it knows where a step ends."
+        if note
+        else "",
+        since=held_since(known.to_numpy() > 0, known.index.to_numpy(), OVERLOOKED)
+        if verdict is Verdict.SUPPORTED
+        else None,
+    )
+
+
+def _carried(run: Run) -> pd.DataFrame:
+    """Whether each step of an optimizer began with gradients of the one before; missing if unknown.
+
+    One row a step, one column an optimizer, which is "" if the tracer was given none.
+    """
+    table = run.table("gradients_before")
+    updates = run.parameters[["step", "parameter", "update_norm"]]
+    rows = table.merge(updates, on=["step", "parameter"])
+    rows = rows[rows["update_norm"] > 0]
+    rows = rows.assign(
+        optimizer=rows["optimizer"].astype(object).where(rows["optimizer"].notna(), ""),
+        there=rows["carried_over"] > 0,
+    )
+    found = rows.groupby(["step", "optimizer"])["there"].agg(["sum", "size"])
+    found = found[found["size"] >= _FEWEST_CARRIED]
+    is_carried = (found["sum"] >= _FEWEST_CARRIED).astype(float)
+    return is_carried.unstack("optimizer")
+
+
+def _read_overshooting(run: Run, bounds: StepBounds) -> list[Answer]:
+    return [overshooting_answer(run, bounds.overshooting, bounds.last_steps)]
+
+
+def _read_accumulating(run: Run, bounds: StepBounds) -> list[Answer]:
+    return [accumulating_answer(run, bounds.accumulating, bounds.last_steps)]
+
+
+ACCUMULATING = Condition(
+    key="accumulating",
+    hypothesis="Gradients[ of {}] are carried over from step to step.",
+    holds="gradients are carried over from step to step",
+    fails="every step begins without gradients of the step before",
+    unknown="it cannot be told whether gradients are carried over from step to step",
+    contradicted_by="Steps that begin without gradients of the step before.",
+    next_step="Call optimizer.zero_grad() in each step, before the first backward pass.",
+    source="PyTorch documentation, torch.optim.Optimizer.zero_grad; Jiang et al. 2025, TrainCheck "
+    "(missing zero_grad)",
+    needed=False,
+    leads_to=(
+        "overshooting",
+        "dead",
+        "saturated",
+        "exploding",
+        "vanishing",
+        "collapsed",
+        "not-learning",
+        "non-finite",
+        "stalled",
+    ),
+    read=_read_accumulating,
+    bound="accumulating",
+    only_if_present=True,
+)
+
+OVERSHOOTING = Condition(
+    key="overshooting",
+    hypothesis="The steps[ of {}] are too large.",
+    holds="the steps are too large",
+    fails="the steps are not too large",
+    unknown="it cannot be told whether the steps are too large",
+    contradicted_by="Updates below the bound, or a loss that falls.",
+    next_step="Lower the learning rate tenfold, or raise it slowly from 0 (warm-up), and check "
+    "again.",
+    source="CS231n, Stanford, Neural networks 3 (ratio of updates to weights); Zhang et al. 2021, "
+    "AUTOTRAINER (oscillating loss)",
+    needed=False,
+    leads_to=(
+        "dead",
+        "saturated",
+        "exploding",
+        "vanishing",
+        "collapsed",
+        "stalled",
+        "not-learning",
+        "non-finite",
+    ),
+    read=_read_overshooting,
+    bound="overshooting",
+)
