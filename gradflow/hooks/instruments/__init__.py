@@ -3,6 +3,7 @@
 from torch import nn
 
 from gradflow.hooks.instruments.instrument import Instrument
+from gradflow.hooks.instruments.positions.instrument import GradientsByPosition
 from gradflow.hooks.options import RecordingOptions
 
 __all__ = ["instruments_of"]
@@ -10,4 +11,4 @@ __all__ = ["instruments_of"]
 
 def instruments_of(model: nn.Module, options: RecordingOptions) -> tuple[Instrument, ...]:
     """Return the instruments of a tracer of `model`, in the order in which they are told."""
-    return ()
+    return (GradientsByPosition(model, options),)

@@ -8,6 +8,7 @@ from gradflow.runs.format.layer_tables import (
     JUNCTIONS,
     LAYERS,
     MODES,
+    POSITIONS,
 )
 from gradflow.runs.format.probe_tables import PROBE_TABLES
 from gradflow.runs.format.quantity import (
@@ -64,6 +65,7 @@ TABLES = {
         JUNCTIONS,
         STEPS,
         MODES,
+        POSITIONS,
         GROUPS,
         EPOCHS,
         IMAGES,
