@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor, nn
 
+from gradflow.errors import TracingError
 from gradflow.hooks.instruments.instrument import Instrument
 from gradflow.hooks.instruments.positions.profile import (
     Squares,
@@ -155,7 +156,10 @@ class GradientsByPosition(Instrument):
         self._hooks.remove()
 
     def _put_hooks(self) -> None:
-        chosen = select_modules(self._model, self._options.observe)
+        try:
+            chosen = select_modules(self._model, self._options.observe)
+        except TracingError:  # nothing is left to observe, which the tracer says
+            chosen = []
         hook = InputHook(self._watch_input)
         self._hooks.keep_on(
             ((name, module) for name, module, _ in chosen if is_fused(module)),
