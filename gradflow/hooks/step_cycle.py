@@ -110,6 +110,8 @@ class StepCycle:
         self._observer.leaves_out = self._leaves_out
         self._observer.backward_passes.on_filling = self.updates.backward_begins
         self.updates.on_backward = self.instruments.backward_begins
+        belongs = self._observer.backward_passes.belongs_to_step
+        self._observer.on_layer = self.instruments.observe(belongs)
         self._store: RecordStore | None = None
         self._writer: RunWriter | None = None
         self._has_begun = False

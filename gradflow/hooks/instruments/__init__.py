@@ -7,6 +7,7 @@ from gradflow.hooks.instruments.instrument import Instrument
 from gradflow.hooks.instruments.model_tensors import ModelTensors
 from gradflow.hooks.instruments.modes import ModelMode
 from gradflow.hooks.instruments.parameter_types import ParameterTypes
+from gradflow.hooks.instruments.positions.instrument import GradientsByPosition
 from gradflow.hooks.instruments.running_statistics import RunningStatistics
 from gradflow.hooks.options import RecordingOptions
 
@@ -21,4 +22,5 @@ def instruments_of(model: nn.Module, options: RecordingOptions) -> tuple[Instrum
         ModelTensors(model, first_step_only=options.runs_compiled),
         GradientsBefore(model),
         ParameterTypes(model),
+        GradientsByPosition(model, options),
     )

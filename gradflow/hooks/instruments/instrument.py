@@ -8,6 +8,7 @@ records are transferred, which is when it makes rows of them.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from gradflow.hooks.observation.layer_calls import LayerRan
 from gradflow.hooks.recording.records import Columns, StepRecord
 
 Report = Callable[[str, str], None]
@@ -21,16 +22,28 @@ class Instrument:
             messages.
         several_processes: whether it is right if several processes train the model together. If
             not, it is left out there, which is reported.
+        wants_layers: whether `layer_ran` is to be called.
+        belongs_to_step: whether the running backward pass is one of the step.
     """
 
     key = ""
     several_processes = False
+    wants_layers = False
+    belongs_to_step: Callable[[], bool] = staticmethod(lambda: True)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether there is something to measure; else nobody is told that it is left out."""
+        return True
 
     def begin_step(self, record: StepRecord | None) -> None:
         """A step begins; `record` is None if it is not recorded: then leave no hooks behind."""
 
     def forward_begins(self, record: StepRecord) -> None:
         """A forward pass of the whole model begins in a recorded step."""
+
+    def layer_ran(self, ran: LayerRan) -> None:
+        """An observed layer has returned in a forward pass of a recorded step."""
 
     def backward_begins(self, record: StepRecord) -> None:
         """A backward pass begins that fills the gradients of parameters, in a recorded step."""
@@ -78,7 +91,23 @@ class Instruments:
     def __init__(self, instruments: Iterable[Instrument], processes: int = 1) -> None:
         given = tuple(instruments)
         self._all = tuple(one for one in given if processes == 1 or one.several_processes)
-        self._left_out = [one.key for one in given if one not in self._all]
+        self._wanting: list[Callable[[LayerRan], None]] = []
+        left_out = [one for one in given if one not in self._all]
+        self._left_out = [one.key for one in left_out if one.has_work]
+
+    def observe(self, belongs_to_step: Callable[[], bool]) -> Callable[[LayerRan], None] | None:
+        """Return what is to be called for each layer that ran; None if nobody wants to know.
+
+        `belongs_to_step` says whether the running backward pass is one of the step.
+        """
+        for one in self._all:
+            one.belongs_to_step = belongs_to_step
+        self._wanting = [one.layer_ran for one in self._all if one.wants_layers]
+        return self._layer_ran if self._wanting else None
+
+    def _layer_ran(self, ran: LayerRan) -> None:
+        for one in self._wanting:
+            one(ran)
 
     def report_left_out(self, report: Report) -> None:
         """Say which ones measure nothing, since several processes train the model."""

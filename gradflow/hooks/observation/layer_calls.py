@@ -1,5 +1,7 @@
 """What is known of the calls of a module: their names, and how their tensors are reduced."""
 
+from typing import Any, NamedTuple
+
 from torch import Tensor, nn
 
 from gradflow.hooks.layers import channel_axis
@@ -67,3 +69,22 @@ class LayerCalls:
         if layer not in self._by_layer:
             self._by_layer[layer] = LayerCall(layer)
         return self._by_layer[layer]
+
+
+class LayerRan(NamedTuple):
+    """A call of an observed layer, and the tensor of its output that is observed.
+
+    Fields:
+        record: of the step, or of a pass that is part of it only once it is differentiated.
+        layer: the call's name, e.g. `cell#2`.
+        name, role, module: the module's.
+        channel_axis: of the output; None without.
+    """
+
+    record: Any
+    layer: str
+    name: str
+    role: str
+    module: nn.Module
+    output: Tensor
+    channel_axis: int | None

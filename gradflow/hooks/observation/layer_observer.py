@@ -18,7 +18,7 @@ from gradflow.hooks.observation.checkpointing import CallContext, in_backward
 from gradflow.hooks.observation.forward_passes import ForwardPasses, PendingPass
 from gradflow.hooks.observation.hook import Hook, LayerHook, ModuleHooks
 from gradflow.hooks.observation.junction_observer import JunctionObserver
-from gradflow.hooks.observation.layer_calls import LayerCall, LayerCalls
+from gradflow.hooks.observation.layer_calls import LayerCall, LayerCalls, LayerRan
 from gradflow.hooks.observation.outputs import Last, OutputReader
 from gradflow.hooks.observation.passes import BackwardPasses, Savepoint
 from gradflow.hooks.observation.structure import Structure
@@ -55,6 +55,7 @@ class LayerObserver:
     Fields:
         select: returns what is to be observed now; it is asked if the model's modules have changed.
         on_forward: called before each forward pass of a recorded step, with whether they have.
+        on_layer: called for each layer that ran; None if nobody wants to know.
         axes: the channel axis of each layer's output, as it was last seen.
         leaves_out: asked before that whether the step is to be left out, since it is captured.
     """
@@ -77,6 +78,7 @@ class LayerObserver:
         self._observed = observed
         self.select: Callable[[], Sequence[tuple[str, nn.Module, str]]] = lambda: self._observed
         self.on_forward: Callable[[bool], None] = lambda has_changed: None
+        self.on_layer: Callable[[LayerRan], None] | None = None
         self.axes: dict[str, int | None] = {}
         self.leaves_out: Callable[[], bool] = lambda: False
         self._structure = Structure(model)
@@ -283,6 +285,10 @@ class LayerObserver:
         self.junctions.note_output(args, output, call.layer, last[2].moments)
         if not call.is_listed:
             self._list(call, calls.role, module, output)
+        if self.on_layer is not None:
+            axis = last[2].axis
+            ran = LayerRan(record, call.layer, calls.name, calls.role, module, output, axis)
+            self.on_layer(ran)
         self._outputs.remember((last,))
 
     def _layer_ran(self, calls: LayerCalls, module: nn.Module, args: Any, output: Any) -> None:
@@ -342,6 +348,10 @@ class LayerObserver:
             self.axes[call.layer] = last[2].axis
             record.note_mode(call.layer, "training" if module.training else "evaluation")
             self.junctions.note_output(args, tensor, call.layer, last[2].moments)
+            if self.on_layer is not None:
+                axis = last[2].axis
+                ran = LayerRan(record, call.layer, calls.name, calls.role, module, tensor, axis)
+                self.on_layer(ran)
         return last
 
     def _layer_of_call(self, calls: LayerCalls, context: CallContext) -> str:

@@ -22,6 +22,7 @@ _POWERS: dict[str, dict[str, int]] = {
     "gradients": {"unit of x": 1, "unit of x^2": 2},
     "junctions": {"unit of dL/dx": 1, "unit of (dL/dx)^2": 2},
     "parameters": {"loss / unit of w": 1},
+    "positions": {"loss / unit of x": 1},
 }
 
 

@@ -1,4 +1,4 @@
-"""The tables on layers: outputs, their gradients, modes, running statistics, residual additions.
+"""The tables on layers: their tensors, modes, running statistics, positions, residual additions.
 
 Axis letters: N batch, C channel (axis 1 of a tensor with at least two axes), S everything after C.
 x is a layer's output of shape [N, C, S], or the gradient of the loss with respect to it; M is the
@@ -223,5 +223,38 @@ RUNNING_STATISTICS = Table(
             "1/K - 2/K W), W the weight of these batches in the running statistics",
         ),
         Quantity("expected_variance_shift", "1", "the same of variance_scatter"),
+    ),
+)
+POSITIONS = Table(
+    "positions",
+    "a bin of positions in a sequence at a step, at most 32 of T positions: x_t is what a layer's "
+    "tensor holds of position t, for all N",
+    (
+        EPOCH,
+        STEP,
+        LAYER,
+        Quantity(
+            "tensor",
+            "name",
+            "output, or input: the layer's, [N, T, H] or [T, N, H]; calls: x_t is the output of "
+            "the module's call t in a forward pass, each of which computes on from the one before",
+            dtype="str",
+        ),
+        Quantity("bin", "bins", "counted from 0", dtype="int32"),
+    ),
+    (
+        Quantity("first_position", "positions", "of the bin, from 0", dtype="int32"),
+        Quantity("last_position", "positions", "of the bin", dtype="int32"),
+        Quantity(
+            "gradient_norm",
+            "loss / unit of x",
+            "root of the mean over the bin's positions of |dL/dx_t|^2",
+            "Pascanu et al. 2013, On the difficulty of training recurrent neural networks",
+        ),
+        Quantity(
+            "rms",
+            "unit of x",
+            "root of the mean over the bin's positions of (mean over N, H of x_t^2)",
+        ),
     ),
 )

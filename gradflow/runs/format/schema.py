@@ -8,6 +8,7 @@ from gradflow.runs.format.layer_tables import (
     JUNCTIONS,
     LAYERS,
     MODES,
+    POSITIONS,
     RUNNING_STATISTICS,
 )
 from gradflow.runs.format.model_tables import GRADIENTS_BEFORE, MODEL_TENSORS, PARAMETER_TYPES
@@ -67,6 +68,7 @@ TABLES = {
         STEPS,
         MODES,
         RUNNING_STATISTICS,
+        POSITIONS,
         GROUPS,
         MODEL_TENSORS,
         GRADIENTS_BEFORE,

@@ -126,6 +126,11 @@ class Run:
         return self.table("modes")
 
     @property
+    def positions(self) -> pd.DataFrame:
+        """One row per (epoch, step, layer, tensor, bin of positions in a sequence)."""
+        return self.table("positions")
+
+    @property
     def groups(self) -> pd.DataFrame:
         """One row per (epoch, step, group): totals of the groups that the tracer was given."""
         return self.table("groups")
