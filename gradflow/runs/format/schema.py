@@ -18,6 +18,7 @@ from gradflow.runs.format.quantity import (
     Quantity,
     Table,
 )
+from gradflow.runs.format.term_tables import TERM_PAIRS, TERMS
 from gradflow.runs.format.update_tables import GROUPS, PARAMETERS, STEPS
 
 SCHEMA_VERSION = 3
@@ -65,6 +66,8 @@ TABLES = {
         STEPS,
         MODES,
         GROUPS,
+        TERMS,
+        TERM_PAIRS,
         EPOCHS,
         IMAGES,
         PREDICTIONS,
