@@ -1,13 +1,16 @@
 """Whether the loss of one run falls at all."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
-from analyses.health.readings import Reading, median_interval, window_size
+from analyses.health.condition import Answer, Bounds, Condition, NotAsked
+from analyses.health.readings import OVERLOOKED, Reading, held_since, median_interval, window_size
 from analyses.result import Verdict
 from analyses.statistics.verdicts import verdict_above
 from analyses.wording.numbers import number
+from analyses.wording.phrases import plural
 from gradflow.runs.reading.run import Run
 
 # Medians of fewer steps have intervals so wide that most sound trainings would be left open.
@@ -18,33 +21,48 @@ NEAR_CHANCE = 0.1  # of the logarithm of the number of classes
 RISEN = 1.5
 
 
-def not_learning_reading(run: Run, flat: float, max_steps: int) -> Reading | None:
-    """Whether the loss does not fall, beyond its noise; None if fewer than 40 steps have a loss.
+@dataclass(frozen=True)
+class LossBounds(Bounds):
+    """Bounds of the condition of this module.
+
+    Fields:
+        flat: for the loss of the last steps over that of the first.
+    """
+
+    flat: float = 0.98
+
+
+def not_learning_answer(run: Run, flat: float, max_steps: int) -> Answer:
+    """Whether the loss does not fall, beyond its noise; not asked if fewer than 40 steps have one.
 
     The median loss of the last recorded steps over that of the first ones is compared with `flat`.
     Its interval is that of both medians. It counts only if it has risen by half, or is that of
     guessing, log(classes): elsewhere a training that had converged before, or one whose objective
     moves, looks the same.
     """
-    losses = run.steps["loss"].to_numpy(dtype=float)
-    losses = losses[np.isfinite(losses)]
+    known = run.steps[np.isfinite(run.steps["loss"].to_numpy(dtype=float))]
+    losses, steps = known["loss"].to_numpy(dtype=float), known["step"].to_numpy()
     if len(losses) < MIN_STEPS:
-        return None
+        return NotAsked("not-learning", _too_few(len(losses)))
     size = window_size(len(losses), max_steps)
     first, last = losses[:size], losses[-size:]
     before, now = float(np.median(first)), float(np.median(last))
     ratio, low, high = _ratio(before, now, median_interval(first), median_interval(last))
     verdict = verdict_above(low, high, flat) if ratio is not None else Verdict.INCONCLUSIVE
     guessing = _loss_of_guessing(run, now)
-    note, cause = "", ""
+    note, cause, otherwise, since = "", "", "", None
     if verdict is Verdict.SUPPORTED:
         if guessing is not None:
             cause = (
                 f"It stays at {number(now)}, that of guessing among {guessing} classes "
-                f"(log {guessing} = {number(math.log(guessing))}): {_WHY}"
+                f"(log {guessing} = {number(math.log(guessing))})."
             )
+            otherwise = _WHY
+            guesses = np.abs(losses / math.log(guessing) - 1) < NEAR_CHANCE
+            since = held_since(guesses, steps, OVERLOOKED)
         elif ratio is not None and ratio > RISEN:
             cause = f"It rises, from {number(before)} to {number(now)}."
+            since = held_since(losses > RISEN * before, steps, OVERLOOKED)
         elif ratio is not None and ratio > 1 / flat:
             verdict = Verdict.INCONCLUSIVE
             note = (
@@ -74,14 +92,22 @@ def not_learning_reading(run: Run, flat: float, max_steps: int) -> Reading | Non
         note,
         cause=cause,
         next_step=_ANOTHER_MEASURE if note else "",
+        since=since,
+        otherwise=otherwise,
     )
 
 
 _ANOTHER_MEASURE = "Look at another measure of progress, such as the accuracy on other data."
 _WHY = (
-    "the labels do not go with the inputs, the inputs tell nothing, the network ends in a softmax "
-    "before the cross-entropy, or the updates are far too small or too large."
+    "Either the labels do not go with the inputs, or the inputs tell nothing, or the network ends "
+    "in a softmax before the cross-entropy, or the updates are far too small or too large."
 )
+
+
+def _too_few(steps: int) -> str:
+    if not steps:
+        return "no loss was logged"
+    return f"{plural(steps, 'recorded step')} have a loss, and {MIN_STEPS} are needed"
 
 
 def _ratio(
@@ -111,3 +137,26 @@ def _loss_of_guessing(run: Run, loss: float) -> int | None:
     classes = int(size) if size.isdigit() else 0
     near = classes > 1 and abs(loss / math.log(classes) - 1) < NEAR_CHANCE
     return classes if near else None
+
+
+def _read(run: Run, bounds: LossBounds) -> list[Answer]:
+    return [not_learning_answer(run, bounds.flat, bounds.last_steps)]
+
+
+NOT_LEARNING = Condition(
+    key="not-learning",
+    hypothesis="The loss[ of {}] does not fall.",
+    holds="the loss does not fall",
+    fails="the loss falls",
+    unknown="it cannot be told whether the loss falls",
+    contradicted_by="A loss of the last steps whose interval lies below the bound.",
+    next_step=(
+        "Train on a single batch: a sound network learns it by heart. If this one does not, check "
+        "loss, labels and learning rate."
+    ),
+    source="Zhang et al. 2021, AUTOTRAINER (slow convergence, oscillating loss)",
+    shows_late=True,
+    needed=False,
+    read=_read,
+    bound="flat",
+)
