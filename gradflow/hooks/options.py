@@ -29,6 +29,7 @@ class RecordingOptions:
     compiled: Literal["uncompiled", "in-graph"]
     parameters_every: int
     stop_on_nonfinite: bool
+    terms: int | Schedule = 50
 
     def __post_init__(self) -> None:
         _require_one_of("passes", self.passes, ("backward", "all"))
@@ -36,6 +37,8 @@ class RecordingOptions:
         _require_one_of("outputs", self.outputs, ("first", "all"))
         _require_one_of("compiled", self.compiled, ("uncompiled", "in-graph"))
         require_positive_int("parameters_every", self.parameters_every)
+        if not callable(self.terms):
+            require_positive_int("terms", self.terms)
 
     @property
     def runs_compiled(self) -> bool:

@@ -1,8 +1,8 @@
 """The cycle of steps: each begins, is observed, ends and is handed over, recorded or not."""
 
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from gradflow.errors import TracingError
 from gradflow.hooks.compilation import HooksInGraph, UncompiledSteps, is_capturing
 from gradflow.hooks.instruments.instrument import Instrument, Instruments
+from gradflow.hooks.instruments.terms.loss_terms import LossTerms
 from gradflow.hooks.layers import LayerTable
 from gradflow.hooks.not_recorded import NotRecorded
 from gradflow.hooks.observation.changes import ModelChanges
@@ -55,6 +56,7 @@ class StepCycle:
         epoch_start: the first step of the epoch under way.
         store: takes the records; set by `open`.
         updates: what measures the parameters, and says when a step ends.
+        terms: measures the terms of the loss.
         instruments: the instruments together.
 
     Raises `TracingError` if nothing is observed.
@@ -101,7 +103,11 @@ class StepCycle:
             is_paused=lambda: self._observer.pauses > 0,
             every=options.parameters_every,
         )
-        self.instruments = Instruments(instruments, processes.count)
+        self.terms = LossTerms(self._model, options, report, processes.count)
+        self.terms.keep = self._observer.keep_outputs
+        self.terms.aside = self._aside
+        self.terms.scale = self.updates.loss_scale
+        self.instruments = Instruments((*instruments, self.terms), processes.count)
         self._uncompiled = UncompiledSteps()
         self._groups = Groups(options.groups, self._model) if options.groups else None
         self._changes = ModelChanges(self._observer.names, self.updates.parameters.names)
@@ -185,6 +191,26 @@ class StepCycle:
         self._observer.pauses += change
         if self._in_graph is not None:
             self._in_graph.record_passes(wanted=not self._observer.pauses)
+
+    @contextmanager
+    def _aside(self) -> Iterator[None]:
+        """Notice none of the passes in this context, which are the tracer's own."""
+        passes = self._observer.backward_passes
+        self.pause(1)
+        passes.unseen = True
+        try:
+            yield
+        finally:
+            passes.unseen = False
+            self.pause(-1)
+
+    def give_terms(self, terms: Mapping[str, Tensor | float]) -> None:
+        """Take the terms of the loss of the step under way, unless it is paused.
+
+        Raises `TracingError` if they are not single numbers by name.
+        """
+        if not self._observer.pauses:
+            self.terms.give(terms)
 
     def end_epoch(self) -> None:
         """Go on to the next epoch; a step under way goes on if it has begun."""

@@ -1,7 +1,7 @@
 """The tracer: a context manager that observes the training of a model and writes a run folder."""
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -94,6 +94,9 @@ class Tracer:
         parameters_every: n, to measure parameters in turns: each recorded step measures one in n of
             them, and every n-th recorded step the same ones. The copies take an n-th of the memory,
             and totals over parameters are missing.
+        terms: n, to measure the terms that are given to `terms` in the first recorded step and then
+            in every n-th one; or a function of the step. It costs a further backward pass a term
+            in these steps.
         sinks: where else the numbers are written as the training goes on: one or several of
             `gradflow.sinks`, such as `gradflow.sinks.TensorBoard()`, Lightning loggers, or
             functions of (name, value, step). None of them can stop or hold up the training.
@@ -126,6 +129,7 @@ class Tracer:
         strict: bool = False,
         resume: Mapping[str, Any] | None = None,
         parameters_every: int = 1,
+        terms: int | Schedule = 50,
         sinks: Any = (),
     ) -> None:
         refuse_old_torch(torch.__version__)
@@ -151,6 +155,7 @@ class Tracer:
             compiled=compiled,
             parameters_every=parameters_every,
             stop_on_nonfinite=stop_on_nonfinite,
+            terms=terms,
         )
         options.require_possible_with(processes.count)
         instruments = instruments_of(model, options)
@@ -325,6 +330,25 @@ class Tracer:
         Raises `TracingError` if `loss` is not a single number.
         """
         self._cycle.add_loss(loss)
+
+    def terms(self, terms: Mapping[str, Tensor | float]) -> AbstractContextManager[None]:
+        """Measure what each term of the loss asks of every layer and parameter.
+
+            data, physics = criterion(u, measured), residual.square().mean()
+            tracer.terms({"data": data, "physics": 0.1 * physics})
+            (data + 0.1 * physics).backward()
+
+        Give all terms, with their weights, as they add up to the loss; numbers that need no
+        gradient may be among them. Call it before the backward pass, or around it, as
+        `with tracer.terms(...):`; if a step has several passes, in each. In some of the recorded
+        steps, which the argument `terms` of the tracer chooses, each term then has a backward pass
+        of its own, of which the training notices nothing; the tables `terms` and `term_pairs` get
+        the norms of the gradients, their shares and their cosines. Elsewhere nothing is done.
+
+        Raises `TracingError` unless the terms are single numbers by name.
+        """
+        self._cycle.give_terms(terms)
+        return nullcontext()
 
     def skip_step(self) -> None:
         """Count a step without an update and mark it as skipped; call it instead of the update."""

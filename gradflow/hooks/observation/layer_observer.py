@@ -19,7 +19,7 @@ from gradflow.hooks.observation.forward_passes import ForwardPasses, PendingPass
 from gradflow.hooks.observation.hook import Hook, LayerHook, ModuleHooks
 from gradflow.hooks.observation.junction_observer import JunctionObserver
 from gradflow.hooks.observation.layer_calls import LayerCall, LayerCalls, LayerRan
-from gradflow.hooks.observation.outputs import Last, OutputReader
+from gradflow.hooks.observation.outputs import KeepsOutputs, Last, OutputReader
 from gradflow.hooks.observation.passes import BackwardPasses, Savepoint
 from gradflow.hooks.observation.structure import Structure
 from gradflow.hooks.observation.unobserved import (
@@ -116,6 +116,10 @@ class LayerObserver:
     def record(self) -> StepRecord | None:
         """The record that takes what runs now; None in a step that is not, or while paused."""
         return None if self.pauses else self.step_record
+
+    def keep_outputs(self, kept: KeepsOutputs | None) -> None:
+        """Give `kept` the outputs that are differentiated from here on; None, to give nothing."""
+        self._outputs.kept = kept
 
     def begin_step(self, record: StepRecord | None) -> None:
         """Fill `record` from here on; without one, the model has no hooks of ours."""

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -59,6 +59,13 @@ _UNKNOWN = object()
 Last = tuple[Tensor, int, ObservedOutput]
 
 
+class KeepsOutputs(Protocol):
+    """What is to differentiate other losses by the outputs of a step."""
+
+    def add(self, output: Tensor, layers: list[str]) -> None:
+        """Take an output, and the names of the layers that share it, which may become more."""
+
+
 class OutputReader:
     """Reduces outputs to moments, and has their gradients reduced when autograd computes them.
 
@@ -66,6 +73,9 @@ class OutputReader:
         backward_passes: tells which backward passes belong to the step.
         layouts: tells how outputs are split over processes.
         reductions: reduces them.
+
+    Fields:
+        kept: gets the outputs that are differentiated, if it is not None.
     """
 
     def __init__(
@@ -78,6 +88,7 @@ class OutputReader:
         self._last: Sequence[Last] = ()
         self._leaf_handles: list[RemovableHandle] = []
         self._on_gradient = self._gradient_arrived
+        self.kept: KeepsOutputs | None = None
 
     def end_step(self) -> None:
         """Take the hooks off tensors that outlast the step."""
@@ -129,6 +140,8 @@ class OutputReader:
         output = ObservedOutput(self._on_gradient, record, call, seen, axis, layout)
         if tensor.requires_grad:
             self._register(tensor, output)
+            if self.kept is not None:
+                self.kept.add(tensor, output.layers)
         return tensor, version, output
 
     def _register(self, tensor: Tensor, hook: ObservedOutput) -> None:

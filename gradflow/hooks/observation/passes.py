@@ -52,11 +52,13 @@ class BackwardPasses:
         on_filling: called once within each of these passes that fills `.grad`; what it returns is
             called when the pass has ended.
         before_end: called when a pass has ended, before the calls that wait for that.
+        unseen: whether passes that run now are the tracer's own, which nobody is to notice.
     """
 
     def __init__(self, model: nn.Module, *, every_pass: bool) -> None:
         self.counted = 0
         self.left_out = 0
+        self.unseen = False
         self.before_end: Callable[[], None] = lambda: None
         self.on_filling: Callable[[], Callable[[], None] | None] | None = None
         self._model = model
@@ -75,6 +77,9 @@ class BackwardPasses:
 
     def _find_out(self, task: int) -> bool:
         """Find out whether the pass `task`, which has just been noticed, belongs to the step."""
+        if self.unseen:
+            self._belongs[task] = False
+            return False
         fills = self._fills_gradients()
         self._belongs[task] = found = self._every_pass or fills
         self.counted += found

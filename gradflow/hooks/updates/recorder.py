@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from gradflow.errors import TracingError
@@ -75,6 +75,10 @@ class UpdateRecorder:
     def has_optimizer(self) -> bool:
         """Whether an optimizer ends the steps."""
         return self._optimizers is not None
+
+    def loss_scale(self) -> Tensor | float | None:
+        """Return the factor of the loss in the next backward pass; None without a scaler."""
+        return None if self._scaler is None else self._scaler.coming_scale()
 
     def attach(self) -> None:
         """Put the hooks on the optimizers and the scaler; waits for the devices of parameters."""

@@ -72,6 +72,13 @@ class ScalerObserver:
         scale = self._scaler._get_scale_async() if self._scaler.is_enabled() else None
         return None if scale is None else scale.detach().clone()
 
+    def coming_scale(self) -> Tensor | float | None:
+        """Return the factor of the loss that is scaled next; None if the scaler is disabled."""
+        scale = self.scale()
+        if scale is None and self._scaler.is_enabled():
+            return self._scaler._init_scale  # it has scaled nothing yet
+        return scale
+
     def __call__(self, optimizer: torch.optim.Optimizer, *args: Any, **kwargs: Any) -> float | None:
         """Call the scaler's step, and `on_skip` if the scaler did not call the optimizer."""
         step = self._before or type(self._scaler).step.__get__(self._scaler)

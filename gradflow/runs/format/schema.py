@@ -21,6 +21,7 @@ from gradflow.runs.format.quantity import (
     Quantity,
     Table,
 )
+from gradflow.runs.format.term_tables import TERM_PAIRS, TERMS
 from gradflow.runs.format.update_tables import GROUPS, PARAMETERS, STEPS
 
 SCHEMA_VERSION = 3
@@ -73,6 +74,8 @@ TABLES = {
         MODEL_TENSORS,
         GRADIENTS_BEFORE,
         PARAMETER_TYPES,
+        TERMS,
+        TERM_PAIRS,
         EPOCHS,
         IMAGES,
         PREDICTIONS,

@@ -1,0 +1,1 @@
+"""The terms of a loss: what each of them asks of layers and parameters."""
