@@ -1,17 +1,19 @@
 """Is the network healthy: do gradients, units and updates do what training needs?"""
 
+from analyses.health.condition import NotAsked
 from analyses.health.conditions import Thresholds
+from analyses.health.conditions.gradients import shattering_answer, shattering_of
+from analyses.health.conditions.units import dead_answer, dead_counts, is_dead
 from analyses.health.findings import condition_finding, overall_finding
-from analyses.health.gradients import shattering_of, shattering_reading
-from analyses.health.units import dead_counts, dead_reading, is_dead
 
 __all__ = [
+    "NotAsked",
     "Thresholds",
     "condition_finding",
+    "dead_answer",
     "dead_counts",
-    "dead_reading",
     "is_dead",
     "overall_finding",
+    "shattering_answer",
     "shattering_of",
-    "shattering_reading",
 ]

@@ -1,6 +1,7 @@
 """Findings on a network from the readings of its runs: joint verdicts, numbers and words."""
 
-from analyses.health.conditions import CONDITIONS, Condition
+from analyses.health.condition import Condition
+from analyses.health.conditions import CONDITIONS
 from analyses.health.readings import Reading
 from analyses.result import Estimate, Finding, Verdict
 from analyses.wording.numbers import number, with_interval
@@ -8,7 +9,7 @@ from analyses.wording.phrases import listing, plural, slug, with_network, withou
 from analyses.wording.sentences import NetworkStatement, sentence
 from gradflow.runs.reading.run import Run
 
-HARMLESS = {"noisy"}  # it only slows training down, so the network still counts as healthy
+HARMLESS = {key for key, one in CONDITIONS.items() if one.harmless}
 RECORDED_STEPS_ONLY = "Only recorded steps count."
 LAST_STEPS_ONLY = (
     "Only recorded steps count, by the median over the last of them. The interval assumes that the "
@@ -32,7 +33,7 @@ def joint_verdict(condition: str, readings: list[Reading]) -> Verdict:
     run). Contradicted if most runs lack it and none has it."""
     count = sum(one.verdict is Verdict.SUPPORTED for one in readings)
     clear = sum(one.verdict is Verdict.CONTRADICTED for one in readings)
-    if count and (2 * count >= len(readings) or condition == "non-finite"):
+    if count and (2 * count >= len(readings) or CONDITIONS[condition].any_run):
         return Verdict.SUPPORTED
     return Verdict.CONTRADICTED if 2 * clear > len(readings) and not count else Verdict.INCONCLUSIVE
 

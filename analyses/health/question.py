@@ -24,10 +24,10 @@ from analyses.result import AnalysisResult, Finding, Table, Verdict
 from analyses.wording.sentences import NetworkStatement, sentence
 from gradflow.runs.reading.run import Experiment, Run
 
-# The gradient profile reports these two, over every step and not only the last ones.
-ASKED_OF_ALL_TRAINING = ("vanishing", "exploding")
+# The gradient profile reports these, over every step and not only the last ones.
+ASKED_OF_ALL_TRAINING = {key for key, one in CONDITIONS.items() if one.told_elsewhere}
 # Mistakes in the code of a training. Where they are absent, the table and the first claim say so.
-TOLD_IF_PRESENT = {"inputs", "unused", "disconnected", "not-updated", "clipped"}
+TOLD_IF_PRESENT = {key for key, one in CONDITIONS.items() if one.only_if_present}
 
 
 def run(experiment: Experiment, bounds: Thresholds | None = None) -> AnalysisResult:
@@ -61,19 +61,17 @@ def run(experiment: Experiment, bounds: Thresholds | None = None) -> AnalysisRes
             "Each condition is a number compared with a bound, at the layer where it is worst: its "
             "median over the last third of the recorded steps (6 at least, "
             f"{(bounds or Thresholds()).last_steps} at most), with a distribution-free interval, "
-            "and in addition the median over as many first steps. Gradients are compared between "
-            "tensors of one shape only; in residual networks along the trunk, from addition to "
-            "addition. Shattered: the gradient's autocorrelation at the smallest distance recorded "
-            "along a line of inputs. Dead: channels that are zero on the whole batch in every one "
-            "of these steps. Disconnected, unused and not updated: trained parameters without a "
-            "gradient, or without an update, in every recorded step. Noisy: the gradient noise "
-            "scale S / |G|^2 over the batch size. The derivative of tanh and sigmoid comes from "
-            "recorded moments, 1 - E[y^2] and 4 (E[y] - E[y^2]). Of several runs of a network at "
-            "least half must have a condition (for values that are not finite, any)."
+            "and in addition the median over as many first steps. "
+            f"{_methods()} Of several runs of a network at least half must have a condition (for "
+            "values that are not finite, any)."
         ),
         sources=tuple(condition.source for condition in CONDITIONS.values()),
         together=together,
     )
+
+
+def _methods() -> str:
+    return " ".join(one.method for one in CONDITIONS.values() if one.method)
 
 
 def all_findings(experiment: Experiment, bounds: Thresholds | None = None) -> tuple[Finding, ...]:

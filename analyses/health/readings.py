@@ -40,6 +40,10 @@ class Reading:
         cause: why the run has the condition, and where that can be mended, in sentences; empty if
             the recording does not tell, or the run does not have it.
         next_step: what to do if the verdict is open and more steps would not decide it.
+        since: the first recorded step from which on the condition held without a break to the last
+            one; None if the recording does not show it.
+        otherwise: what else it could be, and which measurement would tell, in a sentence; empty if
+            nothing else looks like this.
     """
 
     condition: str
@@ -58,6 +62,8 @@ class Reading:
     said: str = ""
     cause: str = ""
     next_step: str = ""
+    since: int | None = None
+    otherwise: str = ""
 
     @property
     def when(self) -> str:

@@ -13,20 +13,6 @@ if TYPE_CHECKING:
     from analyses.result import Finding
     from gradflow.runs.reading.run import Experiment
 
-# Conditions that spoil a training. `unused`, `shattered` and `noisy` have to be asked for.
-FAIL_ON = (
-    "non-finite",
-    "inputs",
-    "disconnected",
-    "not-updated",
-    "vanishing",
-    "exploding",
-    "dead",
-    "saturated",
-    "clipped",
-    "stalled",
-    "not-learning",
-)
 PRESENT, UNKNOWN = "supported", "inconclusive"
 _VERDICTS = (PRESENT, "contradicted", UNKNOWN)
 
@@ -116,7 +102,7 @@ class Checks:
 
 def check(
     runs: Source | Answers,
-    fail_on: str | Collection[str] = FAIL_ON,
+    fail_on: str | Collection[str] | None = None,
     *,
     fail_on_unknown: bool = False,
 ) -> tuple[Check, ...]:
@@ -129,11 +115,10 @@ def check(
     Args:
         runs: a run, an experiment, the folder or name of one, several of these, or what `analyze`
             returned.
-        fail_on: conditions of the health check: non-finite, inputs, unused, disconnected,
-            not-updated, vanishing, exploding, shattered, dead, saturated, clipped, stalled,
-            not-learning, noisy; each fails where it is present (verdict supported). Also keys or
-            topics of other findings with the verdict that fails, as in `healthy=contradicted`. A
-            collection, or a text with commas.
+        fail_on: conditions of the health check, such as dead or vanishing; each fails where it is
+            present (verdict supported). By default those that spoil a training, which are all but
+            unused, shattered and noisy. Also keys or topics of other findings with the verdict that
+            fails, as in `healthy=contradicted`. A collection, or a text with commas.
         fail_on_unknown: whether it fails too if something cannot be told, or was not recorded.
 
     Returns what was found for each name.
@@ -150,12 +135,14 @@ def check(
     return checks.require(experiment, outcomes)
 
 
-def read_checks(fail_on: str | Collection[str], *, fail_on_unknown: bool = False) -> Checks:
-    """The checks that `fail_on` names.
+def read_checks(fail_on: str | Collection[str] | None, *, fail_on_unknown: bool = False) -> Checks:
+    """The checks that `fail_on` names; by default those of conditions that spoil a training.
 
     Raises `ConfigurationError` if it names none, an unknown verdict, or something that is no
     condition without its verdict.
     """
+    if fail_on is None:
+        fail_on = _spoiling()
     entries = fail_on.split(",") if isinstance(fail_on, str) else list(fail_on)
     wanted = [_wanted(entry.strip()) for entry in entries if entry.strip()]
     if not wanted:
@@ -181,6 +168,12 @@ def _conditions() -> tuple[str, ...]:
     from analyses.health.conditions import CONDITIONS  # noqa: PLC0415 - slow to load
 
     return tuple(CONDITIONS)
+
+
+def _spoiling() -> tuple[str, ...]:
+    from analyses.health.conditions import CONDITIONS  # noqa: PLC0415 - slow to load
+
+    return tuple(key for key, one in CONDITIONS.items() if one.spoils)
 
 
 def _condition_findings(experiment: "Experiment") -> "tuple[Finding, ...]":

@@ -61,10 +61,9 @@ def _work(options: Options) -> int:
         from gradflow.runs.reading.locating import RUNS_FOLDER, find_folder  # noqa: PLC0415
 
         return check_files(find_folder(options.folder, RUNS_FOLDER), repaired=options.repair)
-    from gradflow.findings.checks import FAIL_ON, check  # noqa: PLC0415
+    from gradflow.findings.checks import check  # noqa: PLC0415
 
-    fail_on = FAIL_ON if options.fail_on is None else options.fail_on
-    for one in check(options.folder, fail_on, fail_on_unknown=options.fail_on_unknown):
+    for one in check(options.folder, options.fail_on, fail_on_unknown=options.fail_on_unknown):
         print(printable(_line(one)))
     return 0
 

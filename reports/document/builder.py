@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 import gradflow
+from analyses.health.conditions import CONDITIONS
 from analyses.registry import Outcome
 from analyses.result import Finding, Verdict
 from analyses.showing.drawing import draw_or_explain
@@ -59,18 +60,8 @@ HEADLINE_TOPICS = (
     ("gradient_profile", "explode"),
 )
 # Found by the health check, these spoil a training whatever else is true of it: a report that has
-# one opens with it. Vanishing and exploding gradients are in the list above.
-SPOILING = (
-    "non-finite",
-    "inputs",
-    "disconnected",
-    "not-updated",
-    "dead",
-    "saturated",
-    "clipped",
-    "stalled",
-    "not-learning",
-)
+# one opens with it. What another analysis tells is in the list above.
+SPOILING = {key for key, one in CONDITIONS.items() if one.spoils and not one.told_elsewhere}
 MOST_SENTENCES = 3
 SYMBOLS = (
     "N is the batch, C the channels (axis 1), S everything after C; x is a layer's output, or the "

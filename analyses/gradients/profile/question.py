@@ -12,11 +12,12 @@ from analyses.gradients.profile.findings import flow_sentence, gradient_finding,
 from analyses.gradients.profile.measure import GradientProfile, factor_over_depth, gradient_profile
 from analyses.gradients.profile.tables import epoch_table, network_table
 from analyses.health import (
+    NotAsked,
     Thresholds,
     condition_finding,
-    dead_reading,
+    dead_answer,
     overall_finding,
-    shattering_reading,
+    shattering_answer,
 )
 from analyses.reading.runs import by_network, runs_with
 from analyses.registry import Analysis
@@ -120,11 +121,11 @@ def _answers(one: GradientProfile, runs: list[Run], bounds: Thresholds) -> dict[
         "exploding": gradient_finding(one, "explode", bounds.exploding),
     }
     readings = {
-        "shattered": [(run, shattering_reading(run, bounds.shattered)) for run in runs],
-        "dead": [(run, dead_reading(run, bounds.dead, bounds.last_steps)) for run in runs],
+        "shattered": [(run, shattering_answer(run, bounds.shattered)) for run in runs],
+        "dead": [(run, dead_answer(run, bounds.dead, bounds.last_steps)) for run in runs],
     }
     for name, members in readings.items():
-        known = [(run, reading) for run, reading in members if reading is not None]
+        known = [(run, one) for run, one in members if not isinstance(one, NotAsked)]
         if known:
             found[name] = condition_finding(one.network, name, known)
     left_out = [name for name in readings if name not in found]

@@ -5,9 +5,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from analyses.health.conditions.units import channels
 from analyses.health.findings import joint_verdict
 from analyses.health.readings import Reading, median_interval, window_medians, window_size
-from analyses.health.units import channels
 from analyses.result import Verdict
 
 

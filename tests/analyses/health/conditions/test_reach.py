@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 import gradflow
 from analyses.health.conditions import read_health
+from analyses.health.conditions.reach import named
 from analyses.health.question import all_findings
-from analyses.health.reach import named
 from analyses.result import Verdict
 
 STEPS = 8

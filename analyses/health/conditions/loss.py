@@ -1,13 +1,16 @@
 """Whether the loss of one run falls at all."""
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 
+from analyses.health.condition import Answer, Bounds, Condition, NotAsked
 from analyses.health.readings import Reading, median_interval, window_size
 from analyses.result import Verdict
 from analyses.statistics.verdicts import verdict_above
 from analyses.wording.numbers import number
+from analyses.wording.phrases import plural
 from gradflow.runs.reading.run import Run
 
 # Medians of fewer steps have intervals so wide that most sound trainings would be left open.
@@ -18,8 +21,19 @@ NEAR_CHANCE = 0.1  # of the logarithm of the number of classes
 RISEN = 1.5
 
 
-def not_learning_reading(run: Run, flat: float, max_steps: int) -> Reading | None:
-    """Whether the loss does not fall, beyond its noise; None if fewer than 40 steps have a loss.
+@dataclass(frozen=True)
+class LossBounds(Bounds):
+    """Bounds of the condition of this module.
+
+    Fields:
+        flat: for the loss of the last steps over that of the first.
+    """
+
+    flat: float = 0.98
+
+
+def not_learning_answer(run: Run, flat: float, max_steps: int) -> Answer:
+    """Whether the loss does not fall, beyond its noise; not asked if fewer than 40 steps have one.
 
     The median loss of the last recorded steps over that of the first ones is compared with `flat`.
     Its interval is that of both medians. It counts only if it has risen by half, or is that of
@@ -29,7 +43,7 @@ def not_learning_reading(run: Run, flat: float, max_steps: int) -> Reading | Non
     losses = run.steps["loss"].to_numpy(dtype=float)
     losses = losses[np.isfinite(losses)]
     if len(losses) < MIN_STEPS:
-        return None
+        return NotAsked("not-learning", _too_few(len(losses)))
     size = window_size(len(losses), max_steps)
     first, last = losses[:size], losses[-size:]
     before, now = float(np.median(first)), float(np.median(last))
@@ -84,6 +98,12 @@ _WHY = (
 )
 
 
+def _too_few(steps: int) -> str:
+    if not steps:
+        return "no loss was logged"
+    return f"{plural(steps, 'recorded step')} have a loss, and {MIN_STEPS} are needed"
+
+
 def _ratio(
     before: float,
     now: float,
@@ -111,3 +131,24 @@ def _loss_of_guessing(run: Run, loss: float) -> int | None:
     classes = int(size) if size.isdigit() else 0
     near = classes > 1 and abs(loss / math.log(classes) - 1) < NEAR_CHANCE
     return classes if near else None
+
+
+def _read(run: Run, bounds: LossBounds) -> list[Answer]:
+    return [not_learning_answer(run, bounds.flat, bounds.last_steps)]
+
+
+NOT_LEARNING = Condition(
+    key="not-learning",
+    hypothesis="The loss[ of {}] does not fall.",
+    holds="the loss does not fall",
+    fails="the loss falls",
+    unknown="it cannot be told whether the loss falls",
+    contradicted_by="A loss of the last steps whose interval lies below the bound.",
+    next_step=(
+        "Train on a single batch: a sound network learns it by heart. If this one does not, check "
+        "loss, labels and learning rate."
+    ),
+    source="Zhang et al. 2021, AUTOTRAINER (slow convergence, oscillating loss)",
+    read=_read,
+    bound="flat",
+)

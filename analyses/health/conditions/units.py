@@ -1,12 +1,13 @@
 """Dead units, saturated units and values that are not finite, in one run."""
 
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from analyses.health.condition import Answer, Bounds, Condition, NotAsked
 from analyses.health.readings import (
     MIN_WINDOW,
     Reading,
@@ -24,6 +25,19 @@ from gradflow.runs.reading.run import Run
 
 MAX_CHANCE = 0.01  # of so many dead channels by chance in some activation layer
 _BOUNDED = {"Tanh", "Sigmoid"}
+
+
+@dataclass(frozen=True)
+class UnitBounds(Bounds):
+    """Bounds of the conditions of this module.
+
+    Fields:
+        dead: for the share of channels of one activation layer that are always zero.
+        saturated: for the mean derivative of a bounded activation over its largest derivative.
+    """
+
+    dead: float = 0.5
+    saturated: float = 0.1
 
 
 def channels(layers: pd.DataFrame) -> pd.Series:
@@ -57,8 +71,8 @@ def is_dead(counts: Floats, total: Floats, share: float) -> NDArray[np.bool_]:
     return ill
 
 
-def dead_reading(run: Run, share: float, max_steps: int) -> Reading | None:
-    """Whether most channels of an activation layer are zero on every input; None if unknown.
+def dead_answer(run: Run, share: float, max_steps: int) -> Answer:
+    """Whether most channels of an activation layer are zero on every input; not asked if unknown.
 
     A channel that is always dead is dead at each step. The smallest count over the last steps is
     therefore an upper bound of the channels that are always dead. A layer is dead if this count
@@ -68,13 +82,13 @@ def dead_reading(run: Run, share: float, max_steps: int) -> Reading | None:
     """
     dead, total = dead_counts(run)
     if dead.empty:
-        return None
+        return _no_dead(run)
     # Of each layer the steps in which it ran, as an expert does that is chosen now and then. On a
     # handful of inputs half of the ReLUs are zero by chance: layers that ran less are left out.
     often = (dead.notna().sum() >= min(len(dead), MIN_WINDOW)).to_numpy()
     dead, total = dead.loc[:, often], total[often]
     if dead.empty:
-        return None
+        return NotAsked("dead", "no activation layer ran in enough steps")
     ran = [dead[name].dropna().to_numpy() for name in dead]
     sizes = [window_size(len(counts), max_steps) for counts in ran]
     pairs = list(zip(ran, sizes, strict=True))
@@ -103,6 +117,12 @@ def dead_reading(run: Run, share: float, max_steps: int) -> Reading | None:
     )
 
 
+def _no_dead(run: Run) -> NotAsked:
+    if not len(run.activations):
+        return NotAsked("dead", "no activations were recorded")
+    return NotAsked("dead", "no layer with an activation such as ReLU was recorded", applies=False)
+
+
 def mean_slope(run: Run) -> pd.DataFrame:
     """Mean over largest derivative of each tanh and sigmoid, one row a step, one column a layer.
 
@@ -120,21 +140,21 @@ def mean_slope(run: Run) -> pd.DataFrame:
     return slopes
 
 
-def saturation_reading(run: Run, saturated: float, max_steps: int) -> Reading | None:
-    """Whether the units of a tanh or sigmoid layer are stuck at their bounds; None without such.
+def saturation_answer(run: Run, saturated: float, max_steps: int) -> Answer:
+    """Whether the units of a tanh or sigmoid layer are stuck at their bounds, if there is one.
 
     The smallest mean derivative of a layer, as a share of the largest possible one, is compared
     with `saturated`.
     """
     slopes = mean_slope(run).dropna(axis=1, how="all")
     if slopes.empty:
-        return None
+        return _no_slopes(run)
     readings = [
         (str(name), window_medians(slopes[name].to_numpy(), max_steps)) for name in slopes.columns
     ]
     known = [entry for entry in readings if entry[1].value is not None]
     if not known:
-        return None
+        return NotAsked("saturated", "no finite output of a tanh or sigmoid was recorded")
     layer, one = min(known, key=lambda entry: float(entry[1].value or 0.0))
     through = _gradient_through(run, layer, max_steps)
     return Reading(
@@ -156,6 +176,12 @@ def saturation_reading(run: Run, saturated: float, max_steps: int) -> Reading | 
     )
 
 
+def _no_slopes(run: Run) -> NotAsked:
+    if not run.layers["type"].isin(_BOUNDED).any():
+        return NotAsked("saturated", "no layer is a tanh or sigmoid", applies=False)
+    return NotAsked("saturated", "the outputs of inner tanh or sigmoid layers were not recorded")
+
+
 def _gradient_through(run: Run, layer: str, max_steps: int) -> float | None:
     """Gradient norm at the activation's input over that at its output, over the last steps."""
     layers = run.layers.drop_duplicates("layer").reset_index(drop=True)
@@ -168,62 +194,47 @@ def _gradient_through(run: Run, layer: str, max_steps: int) -> float | None:
     return window_medians((norms[pair[0]] / after).to_numpy(), max_steps).value
 
 
-def nonfinite_reading(run: Run) -> Reading | None:
-    """Whether a NaN or infinite value was recorded, and where the first one was.
-
-    None if neither activations nor gradients were recorded.
-    """
-    if not len(run.activations) and not len(run.gradients):
-        return None
-    first: dict[str, Any] = run.description.get("first_nonfinite") or first_nonfinite(run) or {}
-    recorded = run.activations["step"] if len(run.activations) else run.gradients["step"]
-    steps = recorded.nunique()
-    broken = _broken_steps(run)
-    return Reading(
-        "non-finite",
-        Verdict.SUPPORTED if first else Verdict.CONTRADICTED,
-        "number of recorded steps with a value that is NaN or infinite",
-        str(first["layer"]) if first else "",
-        float(len(broken)),
-        None,
-        None,
-        None,
-        bool(first) and int(first["step"]) == int(recorded.min()),
-        0.0,
-        "any such value",
-        f"count over {plural(steps, 'recorded step')}; no interval: nothing was sampled",
-        ""
-        if not first
-        else (
-            f"The first was in step {first['step']} of epoch {first['epoch']}, "
-            f"{'the output' if first['direction'] == 'forward' else 'the gradient of the output'} "
-            f"of layer {first['layer']} ({first['direction']} pass)."
-        ),
-    )
+def _read_dead(run: Run, bounds: UnitBounds) -> list[Answer]:
+    return [dead_answer(run, bounds.dead, bounds.last_steps)]
 
 
-def _counts(run: Run) -> list[tuple[str, pd.DataFrame]]:
-    """Rows with non-finite values by direction, without gradients of steps that were skipped."""
-    skipped = run.steps.loc[run.steps["skipped"].astype(bool), "step"] if len(run.steps) else []
-    gradients = run.gradients[~run.gradients["step"].isin(skipped)]
-    return [
-        ("forward", run.activations[run.activations["nonfinite"] > 0]),
-        ("backward", gradients[gradients["nonfinite"] > 0]),
-    ]
+def _read_saturated(run: Run, bounds: UnitBounds) -> list[Answer]:
+    return [saturation_answer(run, bounds.saturated, bounds.last_steps)]
 
 
-def _broken_steps(run: Run) -> set[int]:
-    return {int(step) for _, rows in _counts(run) for step in rows["step"]}
+DEAD = Condition(
+    key="dead",
+    hypothesis="Most channels of some layer[ of {}] are dead: zero on every input.",
+    holds="some layer has mostly dead channels",
+    fails="no layer has mostly dead channels",
+    unknown="it cannot be told whether some layer has mostly dead channels",
+    contradicted_by="No activation layer with that many channels that are always zero.",
+    next_step=(
+        "Try a smaller learning rate, biases at zero, normalization before the activation, or "
+        "leaky ReLUs."
+    ),
+    source="Lu et al. 2020, Dying ReLU and initialization",
+    read=_read_dead,
+    bound="dead",
+    method="Dead: channels that are zero on the whole batch in every one of these steps.",
+)
 
-
-def first_nonfinite(run: Run) -> dict[str, Any] | None:
-    """The first non-finite value in the tables of `run`: epoch, step, layer, direction; or None.
-
-    For runs whose description lacks this entry. Within a step the forward pass comes first.
-    """
-    found = [
-        {"direction": direction, **rows.sort_values("step", kind="stable").iloc[0].to_dict()}
-        for direction, rows in _counts(run)
-        if len(rows)
-    ]
-    return min(found, key=lambda entry: int(entry["step"]), default=None)
+SATURATED = Condition(
+    key="saturated",
+    hypothesis="The units of some layer[ of {}] are saturated.",
+    holds="some layer has saturated units",
+    fails="no layer has saturated units",
+    unknown="it cannot be told whether some layer has saturated units",
+    contradicted_by="A mean derivative whose interval lies above the bound in every such layer.",
+    next_step=(
+        "Try smaller initial weights, normalization before the activation, or inputs of unit "
+        "variance."
+    ),
+    source="Glorot & Bengio 2010 (saturation)",
+    read=_read_saturated,
+    bound="saturated",
+    method=(
+        "The derivative of tanh and sigmoid comes from recorded moments, 1 - E[y^2] and "
+        "4 (E[y] - E[y^2])."
+    ),
+)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from analyses.health.condition import Answer, Bounds, Condition, NotAsked
 from analyses.health.readings import Reading, WindowMedians, is_beyond, verdict_of, window_medians
 from analyses.reading.layer_gradients import (
     MIN_LAYERS,
@@ -23,6 +24,20 @@ from analyses.statistics import Array
 from analyses.statistics.verdicts import verdict_below
 from analyses.wording.numbers import number
 from gradflow.runs.reading.run import Run
+
+
+@dataclass(frozen=True)
+class GradientBounds(Bounds):
+    """Bounds of the conditions of this module.
+
+    Fields:
+        vanishing, exploding: for the factor of the gradient norm over the whole depth.
+        shattered: for the gradient's autocorrelation at the smallest recorded distance.
+    """
+
+    vanishing: float = 1e-2
+    exploding: float = 1e2
+    shattered: float = 0.3
 
 
 @dataclass(frozen=True)
@@ -114,17 +129,18 @@ def factor_range(places: GradientPlaces) -> tuple[Array, Array]:
         return np.exp(total - slack), np.exp(total + slack)
 
 
-def flow_readings(run: Run, vanishing: float, exploding: float, max_steps: int) -> list[Reading]:
+def flow_answers(run: Run, vanishing: float, exploding: float, max_steps: int) -> list[Answer]:
     """Whether gradients vanish or explode on their way to the first layer.
 
     `vanishing` and `exploding` bound the factor over the whole depth.
     """
     places = gradient_places(run)
     if places is None:
-        return []
+        reason = "gradients were recorded at fewer than two layers with weights"
+        return [NotAsked(condition, reason) for condition in ("vanishing", "exploding")]
     small, large = factor_range(places)
     factor = "factor of the gradient norm from the last to the first of the " + places.kind
-    readings = []
+    readings: list[Answer] = []
     for condition, series, bound, above in (
         ("vanishing", large, vanishing, False),
         ("exploding", small, exploding, True),
@@ -157,15 +173,17 @@ def _flow_note(one: WindowMedians, places: GradientPlaces) -> str:
     return "Gradients that are exactly zero have no logarithm and are left out." if zeros else ""
 
 
-def shattering_reading(run: Run, shattered: float) -> Reading | None:
-    """Whether the gradient is like white noise along a line of inputs; None if not recorded."""
+def shattering_answer(run: Run, shattered: float) -> Answer:
+    """Whether the gradient is like white noise along a line of inputs, if that was recorded."""
     table = run.table("shattering")
     table = table[table["lag"] > 0]
-    return shattering_of(run, table, shattered) if len(table) else None
+    if not len(table):
+        return NotAsked("shattered", "the probe of shattering did not run")
+    return shattering_of(run, table, shattered)
 
 
 def shattering_of(run: Run, table: pd.DataFrame, shattered: float) -> Reading:
-    """The reading from rows of the table shattering at lags above 0, see `shattering_reading`.
+    """The reading from rows of the table shattering at lags above 0, see `shattering_answer`.
 
     The autocorrelation at the smallest recorded distance, at the input or the first layer, is
     compared with `shattered`. Its interval is +- 1.96 / sqrt(points), that of white noise (Bartlett
@@ -195,3 +213,70 @@ def shattering_of(run: Run, table: pd.DataFrame, shattered: float) -> Reading:
         f"at the end of epoch {int(own['epoch'].iloc[-1])}; interval of white noise",
         "" if known else "The gradient was constant along the line.",
     )
+
+
+def _read_flow(run: Run, bounds: GradientBounds) -> list[Answer]:
+    return flow_answers(run, bounds.vanishing, bounds.exploding, bounds.last_steps)
+
+
+def _read_shattering(run: Run, bounds: GradientBounds) -> list[Answer]:
+    return [shattering_answer(run, bounds.shattered)]
+
+
+VANISHING = Condition(
+    key="vanishing",
+    hypothesis="In the last recorded steps the gradients[ of {}] vanish toward the input.",
+    holds="the gradients vanish toward the input in the last recorded steps",
+    fails="the gradients do not vanish in the last recorded steps",
+    unknown="it cannot be told whether the gradients vanish in the last recorded steps",
+    contradicted_by="A factor over the depth whose interval lies above the bound.",
+    next_step="Try He or Glorot initialization, normalization or skips, and check again.",
+    source=(
+        "Glorot & Bengio 2010, Understanding the difficulty of training deep feedforward neural "
+        "networks; Hanin 2018, How to start training"
+    ),
+    read=_read_flow,
+    bound="vanishing",
+    method=(
+        "Gradients are compared between tensors of one shape only; in residual networks along the "
+        "trunk, from addition to addition."
+    ),
+    told_elsewhere=True,
+)
+
+EXPLODING = Condition(
+    key="exploding",
+    hypothesis="In the last recorded steps the gradients[ of {}] explode toward the input.",
+    holds="the gradients explode toward the input in the last recorded steps",
+    fails="the gradients do not explode in the last recorded steps",
+    unknown="it cannot be told whether the gradients explode in the last recorded steps",
+    contradicted_by="A factor over the depth whose interval lies below the bound.",
+    next_step=(
+        "Try smaller initial weights, gradient clipping, a warm-up or skips, and check again."
+    ),
+    source=(
+        "Pascanu, Mikolov & Bengio 2013, On the difficulty of training recurrent neural networks; "
+        "Yang et al. 2019, A mean field theory of batch normalization, theorem 8"
+    ),
+    read=_read_flow,
+    bound="exploding",
+    told_elsewhere=True,
+)
+
+SHATTERED = Condition(
+    key="shattered",
+    hypothesis="The gradients[ of {}] are shattered: like white noise along a line of inputs.",
+    holds="the gradients are shattered",
+    fails="the gradients are not shattered",
+    unknown="it cannot be told whether the gradients are shattered",
+    contradicted_by="An autocorrelation whose interval lies above the bound.",
+    next_step="Try skips, or fewer layers, and check again.",
+    source="Balduzzi et al. 2017, The shattered gradients problem",
+    read=_read_shattering,
+    bound="shattered",
+    method=(
+        "Shattered: the gradient's autocorrelation at the smallest distance recorded along a line "
+        "of inputs."
+    ),
+    spoils=False,
+)

@@ -1,11 +1,11 @@
 """Which trained parameters get no gradient, or are never updated, in one run."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
 import pandas as pd
 
+from analyses.health.condition import Answer, Bounds, Condition, NotAsked
 from analyses.health.readings import MIN_WINDOW, Reading
 from analyses.reading.once import once_per_run
 from analyses.result import Verdict
@@ -50,18 +50,19 @@ def parameter_extremes(run: Run) -> pd.DataFrame:
     )
 
 
-def unreached_readings(run: Run) -> list[Reading]:
+def unreached_answers(run: Run) -> list[Answer]:
     """Whether trained parameters belong to layers that never run, or get no gradient if they do.
 
     A parameter counts if it had no gradient in any recorded step, not even one of exactly zero, and
     some optimizer has it, if the tracer was given any. With fewer than six recorded steps the
     verdict is open: an expert may not have been chosen yet. So it is for layers that never ran if
     each is one of several of which others ran in some steps only.
-    Empty if no parameter ever had a gradient, for then gradients could not be read.
+    Not asked if no parameter ever had a gradient, for then gradients could not be read.
     """
     found = parameter_extremes(run)
     if not found["gradient"].notna().any():
-        return []
+        reason = "no parameter had a gradient in any recorded step"
+        return [NotAsked(condition, reason) for condition in ("unused", "disconnected")]
     # What no optimizer has either is not to be trained: a teacher that follows its student as a
     # running mean, the target network of Q-learning, a backbone that runs under no_grad.
     without = found[found["gradient"].isna() & (found["optimizer"] != NO_OPTIMIZER)]
@@ -84,15 +85,15 @@ def unreached_readings(run: Run) -> list[Reading]:
     ]
 
 
-def not_updated_reading(run: Run) -> Reading | None:
+def not_updated_answer(run: Run) -> Answer:
     """Whether parameters have gradients, but no optimizer or a learning rate of 0.
 
-    None if the tracer was given no optimizer.
+    Not asked if the tracer was given no optimizer.
     """
     found = parameter_extremes(run)
     known = found[found["optimizer"].notna() & found["update"].notna()]
     if known.empty:
-        return None
+        return NotAsked("not-updated", "updates were not recorded: no optimizer was given")
     still = known[(known["gradient"] > 0) & (known["update"] == 0)]
     homeless = list(still.index[still["optimizer"] == NO_OPTIMIZER])
     unmoved = list(still.index[still["rate"] == 0])
@@ -120,47 +121,6 @@ def not_updated_reading(run: Run) -> Reading | None:
     if waits and reading.verdict is Verdict.SUPPORTED:
         return replace(reading, verdict=Verdict.INCONCLUSIVE, note=_MAY_BE_RAISED)
     return reading
-
-
-def inputs_reading(run: Run) -> Reading | None:
-    """Whether the first layer's inputs are all 0; None if that cannot be seen.
-
-    The gradient of a weight is a sum of products of the layer's inputs and the gradients of its
-    outputs. If it is exactly 0 in every recorded step while these are not, the inputs are 0.
-    """
-    layers = run.layers[run.layers["role"].isin(["linear", "convolution"])]
-    if not len(layers):
-        return None
-    first = str(layers["layer"].iloc[0])
-    found = parameter_extremes(run)
-    of_output = run.gradients.loc[run.gradients["layer"] == first, "norm"]
-    weight = f"{first}.weight"
-    if weight not in found.index or not (of_output > 0).any():
-        return None
-    value, steps = float(found.loc[weight, "gradient"]), int(found.loc[weight, "steps"])
-    if math.isnan(value):
-        return None
-    zero = value == 0
-    return Reading(
-        "inputs",
-        (Verdict.SUPPORTED if steps >= MIN_WINDOW else Verdict.INCONCLUSIVE)
-        if zero
-        else Verdict.CONTRADICTED,
-        "largest gradient norm of the first layer's weight",
-        first,
-        value,
-        None,
-        None,
-        None,
-        zero,
-        0.0,
-        "exactly 0 in every recorded step, while the gradient of the layer's output is not",
-        f"largest of {plural(steps, 'recorded step')}; no interval: nothing was sampled",
-        cause=f"The weight of {first} has a gradient of exactly 0, though its output has one: look "
-        "at what the data loader returns."
-        if zero
-        else "",
-    )
 
 
 def named(parameters: Sequence[str], run: Run) -> str:
@@ -266,3 +226,59 @@ def _why_unreached(parameters: Sequence[str], reasons: dict[str, str], run: Run)
 
 def _module(parameter: str) -> str:
     return parameter.rpartition(".")[0] or parameter
+
+
+def _read_unreached(run: Run, _: Bounds) -> list[Answer]:
+    return unreached_answers(run)
+
+
+def _read_not_updated(run: Run, _: Bounds) -> list[Answer]:
+    return [not_updated_answer(run)]
+
+
+UNUSED = Condition(
+    key="unused",
+    hypothesis="Some layers with trained parameters[ of {}] never run.",
+    holds="some layers with trained parameters never run",
+    fails="every layer with trained parameters runs",
+    unknown="it cannot be told whether some layers never run",
+    contradicted_by="A gradient of every trained parameter, or an output of its layer.",
+    next_step="Call these layers in forward, or set requires_grad=False and leave them out.",
+    source="PyTorch documentation, DistributedDataParallel (unused parameters)",
+    read=_read_unreached,
+    method=(
+        "Disconnected, unused and not updated: trained parameters without a gradient, or without "
+        "an update, in every recorded step."
+    ),
+    spoils=False,
+    only_if_present=True,
+)
+
+DISCONNECTED = Condition(
+    key="disconnected",
+    hypothesis="No gradient reaches some trained parameters[ of {}].",
+    holds="no gradient reaches some trained parameters",
+    fails="a gradient reaches every trained parameter whose layer runs",
+    unknown="it cannot be told whether a gradient reaches every trained parameter",
+    contradicted_by="A gradient of every trained parameter in some recorded step.",
+    next_step=(
+        "Look for detach(), torch.no_grad(), .data, .item() or a numpy array between the last of "
+        "these layers and the loss; set requires_grad=False if they are not to be trained."
+    ),
+    source="PyTorch documentation, Autograd mechanics (tensors without history)",
+    read=_read_unreached,
+    only_if_present=True,
+)
+
+NOT_UPDATED = Condition(
+    key="not-updated",
+    hypothesis="Some trained parameters[ of {}] have gradients but are never updated.",
+    holds="some trained parameters have gradients but are never updated",
+    fails="every trained parameter with a gradient is updated",
+    unknown="it cannot be told whether every parameter with a gradient is updated",
+    contradicted_by="An update of every parameter that has a gradient.",
+    next_step="Give these parameters to an optimizer, with a learning rate above 0.",
+    source="PyTorch documentation, torch.optim (parameter groups)",
+    read=_read_not_updated,
+    only_if_present=True,
+)

@@ -10,8 +10,10 @@ from torch import nn
 from torch.nn import functional as F
 
 import gradflow
+from analyses.health.condition import NotAsked
 from analyses.health.conditions import read_health
-from analyses.health.loss import not_learning_reading
+from analyses.health.conditions.loss import not_learning_answer
+from analyses.health.readings import Reading
 from analyses.result import Verdict
 
 
@@ -24,7 +26,7 @@ class Recorded:
 
 
 def read(losses, shape="10", role="linear"):
-    return not_learning_reading(Recorded(losses, shape, role), 0.98, 20)
+    return not_learning_answer(Recorded(losses, shape, role), 0.98, 20)
 
 
 def noise(count, level, seed=0):
@@ -80,8 +82,8 @@ def test_number_is_the_ratio_of_both_medians_and_its_interval_that_of_both():
 
 
 def test_few_steps_are_not_asked():
-    assert read(noise(39, math.log(10))) is None
-    assert read(noise(40, math.log(10))) is not None
+    assert isinstance(read(noise(39, math.log(10))), NotAsked)
+    assert isinstance(read(noise(40, math.log(10))), Reading)
 
 
 def test_losses_below_zero_have_no_ratio_and_leave_it_open():

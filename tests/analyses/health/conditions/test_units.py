@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from analyses.health.units import dead_reading
+from analyses.health.conditions.units import dead_answer
 from analyses.result import Verdict
 
 
@@ -24,7 +24,7 @@ class Recorded:
 
 
 def read(**counts):
-    return dead_reading(Recorded(**counts), 0.5, 20)
+    return dead_answer(Recorded(**counts), 0.5, 20)
 
 
 ALIVE = dict.fromkeys(range(40), 0)

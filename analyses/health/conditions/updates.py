@@ -1,9 +1,12 @@
 """Clipped gradients, stalled weights and noisy gradients of one run."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pandas as pd
 
-from analyses.health.reach import parameter_extremes
+from analyses.health.condition import Answer, Bounds, Condition, NotAsked
+from analyses.health.conditions.reach import parameter_extremes
 from analyses.health.readings import (
     Reading,
     WindowMedians,
@@ -14,7 +17,6 @@ from analyses.health.readings import (
 )
 from analyses.reading.layer_gradients import pivot_by_step
 from analyses.result import Verdict
-from analyses.statistics.verdicts import verdict_above
 from analyses.wording.numbers import number
 from analyses.wording.phrases import listing, plural
 from gradflow.runs.format.update_tables import NO_OPTIMIZER
@@ -24,6 +26,19 @@ _HALF_PRECISION = ("bfloat16", "float16")
 _USUAL_RATE = 1e-3
 MOVING = 1e-4  # update-to-weight ratio of a usual training: a tenth of the rule of thumb
 RISING = 3.0  # growth of the ratio from the first to the last steps that looks like a warm-up
+
+
+@dataclass(frozen=True)
+class UpdateBounds(Bounds):
+    """Bounds of the conditions of this module.
+
+    Fields:
+        clipped: for the factor that clipping multiplies the gradient with.
+        stalled: for the update-to-weight ratio: a thousandth of the rule of thumb for health.
+    """
+
+    clipped: float = 1e-3
+    stalled: float = 1e-6
 
 
 def weight_updates(run: Run) -> pd.DataFrame:
@@ -55,10 +70,8 @@ def _had_a_turn(run: Run) -> pd.Series:
     return ~waits & (rows["gradient_norm"].notna() | (rows["update_norm"] > 0))
 
 
-def stalled_reading(
-    run: Run, stalled: float, max_steps: int, clipped: float = 0.0
-) -> Reading | None:
-    """Whether the weights of a layer hardly move; None if updates were not recorded.
+def stalled_answer(run: Run, stalled: float, max_steps: int, clipped: float = 0.0) -> Answer:
+    """Whether the weights of a layer hardly move; not asked if updates were not recorded.
 
     The smallest ratio of a layer is compared with `stalled`. If a layer's updates are exactly zero
     while other layers move, it counts as left out of training on purpose. Two cases leave the
@@ -68,7 +81,7 @@ def stalled_reading(
     """
     ratios = weight_updates(run)
     if ratios.empty:
-        return None
+        return NotAsked("stalled", "no update of a weight was recorded")
     moving = ratios.loc[:, (ratios > 0).any().to_numpy()]
     chosen = moving if len(moving.columns) else ratios
     found = {
@@ -109,15 +122,15 @@ def stalled_reading(
     )
 
 
-def clipped_reading(run: Run, clipped: float, max_steps: int) -> Reading | None:
-    """Whether clipping leaves next to nothing of the gradient; None if that was not recorded.
+def clipped_answer(run: Run, clipped: float, max_steps: int) -> Answer:
+    """Whether clipping leaves next to nothing of the gradient; not asked if that was not recorded.
 
     The norm of the whole gradient as the optimizer receives it, over that which the backward pass
     left, is compared with `clipped`. The verdict is open if weights move as usual all the same.
     """
     factors = run.steps["clipping_factor"].to_numpy(dtype=float)
     if not np.isfinite(factors).any():
-        return None
+        return NotAsked("clipped", "no gradient norm was recorded before and after clipping")
     one = window_medians(factors, max_steps)
     last = factors[-window_size(len(factors), max_steps) :]
     verdict, note = verdict_of(one, clipped, above=False), ""
@@ -230,51 +243,42 @@ def _still(run: Run, names: pd.Index, *, others: bool) -> str:
     return " ".join(said)
 
 
-def noise_reading(run: Run, noisy: float) -> Reading | None:
-    """Whether the gradient of a batch is mostly noise; None if no noise scale was recorded.
-
-    B_simple = S / |G|^2 (McCandlish et al. 2018) over the batch size is compared with `noisy`. S
-    and |G|^2 are averaged over the draws of the last epoch before dividing. The interval is a
-    leave-one-out jackknife.
-    """
-    table = run.table("noise_scale")
-    if not len(table) or not len(run.gradients):
-        return None
-    batch = float(run.gradients["batch_size"].median())
-    by_epoch = {epoch: _noise_over_batch(rows, batch) for epoch, rows in table.groupby("epoch")}
-    value, low, high = by_epoch[max(by_epoch)]
-    early = by_epoch[min(by_epoch)][0]
-    draws = int((table["epoch"] == table["epoch"].max()).sum())
-    return Reading(
-        "noisy",
-        verdict_above(low, high, noisy),
-        "gradient noise scale over the batch size",
-        "",
-        value,
-        low,
-        high,
-        early,
-        is_beyond(early, noisy, above=True),
-        noisy,
-        f"above {number(noisy)}",
-        f"ratio of means over {plural(draws, 'draw')} at the last epoch's end, jackknife interval",
-        "" if value is not None else "The estimate of the squared gradient is not positive.",
-    )
+def _read_clipped(run: Run, bounds: UpdateBounds) -> list[Answer]:
+    return [clipped_answer(run, bounds.clipped, bounds.last_steps)]
 
 
-def _noise_over_batch(
-    rows: pd.DataFrame, batch: float
-) -> tuple[float | None, float | None, float | None]:
-    """The ratio with its 95 % interval; None if the squared gradient is not above 0."""
-    noise = rows["noise"].to_numpy(dtype=float)
-    signal = rows["squared_gradient"].to_numpy(dtype=float)
-    count = len(rows)
-    if not count or not np.isfinite([noise.sum(), signal.sum()]).all() or signal.mean() <= 0:
-        return None, None, None
-    value = float(noise.mean() / signal.mean() / batch)
-    rest = signal.sum() - signal
-    if count < 3 or (rest <= 0).any():
-        return value, None, None
-    without = (noise.sum() - noise) / rest / batch
-    spread = float(np.sqrt((count - 1) * np.var(without)))
-    return value, value - 1.96 * spread, value + 1.96 * spread
+def _read_stalled(run: Run, bounds: UpdateBounds) -> list[Answer]:
+    return [stalled_answer(run, bounds.stalled, bounds.last_steps, bounds.clipped)]
+
+
+CLIPPED = Condition(
+    key="clipped",
+    hypothesis="The gradients[ of {}] are clipped to next to nothing in every step.",
+    holds="the gradients are clipped to next to nothing",
+    fails="the gradients are not clipped to next to nothing",
+    unknown="it cannot be told whether the gradients are clipped to next to nothing",
+    contradicted_by="A factor whose interval lies above the bound.",
+    next_step="Raise the bound of the clipping to about the usual norm of the gradient.",
+    source=(
+        "Pascanu, Mikolov & Bengio 2013, On the difficulty of training recurrent neural networks, "
+        "section 3.2"
+    ),
+    read=_read_clipped,
+    bound="clipped",
+    only_if_present=True,
+)
+
+STALLED = Condition(
+    key="stalled",
+    hypothesis="The training[ of {}] is stalled.",
+    holds="training is stalled",
+    fails="training is not stalled",
+    unknown="it cannot be told whether training is stalled",
+    contradicted_by="An update-to-weight ratio whose interval lies above the bound in every layer.",
+    next_step=(
+        "Raise the learning rate, and see whether the layer's gradient is too small to move it."
+    ),
+    source="CS231n, Stanford, Neural networks 3 (ratio of updates to weights)",
+    read=_read_stalled,
+    bound="stalled",
+)
