@@ -56,7 +56,14 @@ class Condition:
         bound: the field of `Thresholds` that the number is compared with; empty if there is none,
             for any such value is ill.
         method: sentences for the method of the report, if a reader needs more than the table.
-        leads_to: the conditions that this one brings about, if it comes before them.
+        leads_to: the keys of conditions that this one may bring about, directly; see
+            `analyses.health.chains`.
+        link: a clause like `holds` for a chain of conditions, where its time is told beside it;
+            `holds` if empty.
+        shows_late: whether it takes the first steps to show: then what begins in these may have
+            brought it about, though the number was ill from the start.
+        needed: whether a network can be called healthy only if this was asked, where it applies.
+            Not if it takes a measurement that one has to ask for, such as a probe.
         spoils: whether a training that has it is spoiled: then a report opens with it, and
             `gradflow.check` fails by default.
         harmless: whether a network that has it still counts as healthy.
@@ -77,6 +84,9 @@ class Condition:
     bound: str = ""
     method: str = ""
     leads_to: tuple[str, ...] = ()
+    link: str = ""
+    shows_late: bool = False
+    needed: bool = True
     spoils: bool = True
     harmless: bool = False
     any_run: bool = False

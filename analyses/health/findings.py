@@ -1,11 +1,14 @@
 """Findings on a network from the readings of its runs: joint verdicts, numbers and words."""
 
+from collections.abc import Sequence
+
+from analyses.health.chains import Chain, chains_of, link_clause
 from analyses.health.condition import Condition
 from analyses.health.conditions import CONDITIONS
 from analyses.health.readings import Reading
 from analyses.result import Estimate, Finding, Verdict
 from analyses.wording.numbers import number, with_interval
-from analyses.wording.phrases import listing, plural, slug, with_network, without_network
+from analyses.wording.phrases import slug, with_network, without_network
 from analyses.wording.sentences import NetworkStatement, sentence
 from gradflow.runs.reading.run import Run
 
@@ -21,7 +24,6 @@ BEHIND_NORMALIZATION = (
     "growth there is less harmful than elsewhere."
 )
 INPUT = "(input)"  # the name of the image itself in the table of the shattering probe
-HEALTHY_NETWORK = "The network[ {}] can be called healthy."
 EVIDENCE = ("conditions",)
 Readings = dict[str, list[tuple[Run, Reading]]]
 
@@ -50,8 +52,38 @@ def worst_run(members: list[tuple[Run, Reading]]) -> tuple[Run, Reading]:
     return min(members, key=closeness)
 
 
-def condition_finding(network: str, condition: str, members: list[tuple[Run, Reading]]) -> Finding:
-    """The finding on one condition of `network`, from the reading of each of its runs."""
+def network_chains(found: Readings) -> list[Chain]:
+    """The chains of conditions of a network, in that one of its runs that has most of them.
+
+    Only conditions that the network has count, and none that is harmless.
+    """
+    ill: list[tuple[Run, Reading]] = [
+        (run, one)
+        for name, members in found.items()
+        if joint_verdict(name, [reading for _, reading in members]) is Verdict.SUPPORTED
+        for run, one in members
+        if one.verdict is Verdict.SUPPORTED and name not in HARMLESS
+    ]
+    by_run: dict[int, tuple[Run, list[Reading]]] = {}
+    for run, one in ill:
+        by_run.setdefault(id(run), (run, []))[1].append(one)
+    if not by_run:
+        return []
+    run, readings = max(by_run.values(), key=lambda entry: len(entry[1]))
+    return chains_of(run, readings)
+
+
+def condition_finding(
+    network: str,
+    condition: str,
+    members: list[tuple[Run, Reading]],
+    chains: Sequence[Chain] = (),
+) -> Finding:
+    """The finding on one condition of `network`, from the reading of each of its runs.
+
+    If it is an effect in one of `chains`, the finding says of what.
+    """
+    first = _first_link(condition, chains)
     words = CONDITIONS[condition]
     one_run, one = worst_run(members)
     verdict = joint_verdict(one.condition, [reading for _, reading in members])
@@ -63,8 +95,8 @@ def condition_finding(network: str, condition: str, members: list[tuple[Run, Rea
         verdict=verdict,
         estimates=_estimates(one, members),
         threshold=f"supported if the number, with its whole interval, is {one.rule}",
-        meaning=_meaning(network, words, one, verdict),
-        next_step=_next_step(words, one, verdict),
+        meaning=_meaning(network, words, one, verdict, first),
+        next_step=_next_step(words if first is None else CONDITIONS[first.condition], one, verdict),
         caveats=_caveats(one_run, one),
         statement=without_network(words.hypothesis),
         evidence=EVIDENCE,
@@ -112,7 +144,19 @@ def _estimates(one: Reading, members: list[tuple[Run, Reading]]) -> tuple[Estima
     return tuple(estimates)
 
 
-def _meaning(network: str, words: Condition, one: Reading, verdict: Verdict) -> str:
+def _first_link(condition: str, chains: Sequence[Chain]) -> Reading | None:
+    """The first link of the chain in which `condition` is a later one; None if there is none."""
+    firsts = [
+        chain.links[0]
+        for chain in chains
+        if condition in [one.condition for one in chain.links[1:]]
+    ]
+    return firsts[0] if firsts else None
+
+
+def _meaning(
+    network: str, words: Condition, one: Reading, verdict: Verdict, first: Reading | None
+) -> str:
     clause = {
         Verdict.SUPPORTED: words.holds,
         Verdict.CONTRADICTED: words.fails,
@@ -139,7 +183,14 @@ def _meaning(network: str, words: Condition, one: Reading, verdict: Verdict) -> 
         early = f", {one.when}"
     said = f"{one.said or f'the {one.quantity} is {amount}{place}'}{early}"
     text = sentence([NetworkStatement(network, clause, said)])
-    return f"{text} {one.cause}" if one.cause and verdict is Verdict.SUPPORTED else text
+    holds = verdict is Verdict.SUPPORTED
+    more = [
+        one.cause if holds else "",
+        # What an effect is of is known, and nothing else is looked for.
+        f"An effect of this: {link_clause(first)}." if holds and first is not None else "",
+        one.otherwise if first is None and verdict is not Verdict.CONTRADICTED else "",
+    ]
+    return " ".join([text, *(part for part in more if part)])
 
 
 def _next_step(words: Condition, one: Reading, verdict: Verdict) -> str:
@@ -148,76 +199,3 @@ def _next_step(words: Condition, one: Reading, verdict: Verdict) -> str:
         Verdict.CONTRADICTED: "Look for another cause: this one is not at work here.",
         Verdict.INCONCLUSIVE: one.next_step or "Record more steps, then ask again.",
     }[verdict]
-
-
-def overall_finding(
-    network: str,
-    by_condition: dict[str, Finding],
-    left_out: list[str],
-    hypothesis: str = HEALTHY_NETWORK,
-) -> Finding:
-    """Whether none of several conditions holds.
-
-    Args:
-        network: its name.
-        by_condition: the finding on each condition that was checked.
-        left_out: conditions that were not checked.
-        hypothesis: names what is healthy; the network's name in brackets, as `named` of
-            `analyses.wording.phrases` expects.
-    """
-    asked = {key: one for key, one in by_condition.items() if key not in HARMLESS}
-    ill = [key for key, one in asked.items() if one.verdict is Verdict.SUPPORTED]
-    open_ones = [key for key, one in asked.items() if one.verdict is Verdict.INCONCLUSIVE]
-    unchecked = (
-        f"Not checked, because nothing was recorded for it: {listing(left_out)}."
-        if left_out
-        else "Every condition was checked."
-    )
-    return Finding(
-        key=slug(f"healthy-{network}"),
-        network=network,
-        hypothesis=with_network(hypothesis, network),
-        contradicted_by="One condition that is supported.",
-        verdict=(
-            Verdict.CONTRADICTED
-            if ill
-            else Verdict.INCONCLUSIVE
-            if open_ones or not asked
-            else Verdict.SUPPORTED
-        ),
-        estimates=(
-            Estimate(
-                f"conditions found, of {len(asked)} checked",
-                float(len(ill)),
-                method="count, no interval; each condition is compared with its own bound",
-            ),
-        ),
-        threshold="supported if every checked condition is contradicted",
-        meaning=sentence([NetworkStatement(network, overall_clause(by_condition))]),
-        next_step=(
-            by_condition[ill[0]].next_step
-            if ill
-            else "Look at accuracy and loss: this check does not cover them."
-        ),
-        caveats=(
-            unchecked,
-            "Several conditions are tested at once: the more, the likelier one is found by chance.",
-        ),
-        statement=without_network(hypothesis),
-        evidence=EVIDENCE,
-    )
-
-
-def overall_clause(by_condition: dict[str, Finding]) -> str:
-    """Which of the conditions in `by_condition` hold, as a clause that follows "In <network>"."""
-    asked = {key: one.verdict for key, one in by_condition.items() if key not in HARMLESS}
-    ill = [key for key, verdict in asked.items() if verdict is Verdict.SUPPORTED]
-    open_ones = [key for key, verdict in asked.items() if verdict is Verdict.INCONCLUSIVE]
-    count = f"of the {plural(len(asked), 'condition')} checked"
-    if ill:
-        return f"{len(ill)} {count} {'was' if len(ill) == 1 else 'were'} found: {listing(ill)}"
-    if open_ones:
-        return f"none {count} is certain, but {listing(open_ones)} cannot be ruled out"
-    if not asked:
-        return "no condition could be checked"
-    return f"none {count} was found ({listing(list(asked))})"

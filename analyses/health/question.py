@@ -6,18 +6,23 @@ gradient reaches or that are never updated; gradients that vanish, explode, are 
 away; units that are dead or saturated; values that are not finite; weights that hardly move.
 """
 
+from dataclasses import dataclass
+
 import pandas as pd
 
-from analyses.health.conditions import CONDITIONS, Thresholds, read_health
+from analyses.health.chains import Chain
+from analyses.health.condition import NotAsked
+from analyses.health.conditions import CONDITIONS, Thresholds, ask_all
+from analyses.health.conditions.reach import unrecorded_layers
 from analyses.health.figures import health_figure
 from analyses.health.findings import (
     Readings,
     condition_finding,
     joint_verdict,
-    overall_clause,
-    overall_finding,
+    network_chains,
     worst_run,
 )
+from analyses.health.overall import Unasked, overall_clause, overall_finding
 from analyses.reading.runs import by_network
 from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Finding, Table, Verdict
@@ -38,7 +43,12 @@ def run(experiment: Experiment, bounds: Thresholds | None = None) -> AnalysisRes
     networks = _networks(experiment, bounds)
     findings = {name: _findings(name, found) for name, found in networks.items()}
     told = [
-        NetworkStatement(name, overall_clause({one.topic: one for one in single}))
+        NetworkStatement(
+            name,
+            overall_clause(
+                {one.topic: one for one in single}, networks[name].unasked, networks[name].chains
+            ),
+        )
         for name, (_, *single) in findings.items()
     ]
     together = {"healthy": sentence(told)}
@@ -49,14 +59,18 @@ def run(experiment: Experiment, bounds: Thresholds | None = None) -> AnalysisRes
         if one.verdict is not Verdict.CONTRADICTED
     }
     untold = {*ASKED_OF_ALL_TRAINING, *(TOLD_IF_PRESENT - present)}
-    table = pd.concat([_table(name, found) for name, found in networks.items()])
+    table = pd.concat([_table(name, one.readings) for name, one in networks.items()])
+    silent = pd.concat([_silent(name, one.unasked) for name, one in networks.items()])
     return AnalysisResult(
         summary=together["healthy"],
         findings=tuple(
             one for found in findings.values() for one in found if one.topic not in untold
         ),
         figures=(health_figure(table, list(CONDITIONS)),),
-        tables=(Table("conditions", "Each condition, its number and its bound", _shown(table)),),
+        tables=(
+            Table("conditions", "Each condition, its number and its bound", _shown(table)),
+            Table("not-asked", "What was not asked, and why", silent.reset_index(drop=True)),
+        ),
         method=(
             "Each condition is a number compared with a bound, at the layer where it is worst: its "
             "median over the last third of the recorded steps (6 at least, "
@@ -90,11 +104,20 @@ def all_findings(experiment: Experiment, bounds: Thresholds | None = None) -> tu
     )
 
 
-def _networks(experiment: Experiment, bounds: Thresholds | None) -> dict[str, Readings]:
+@dataclass(frozen=True)
+class Asked:
+    """What was read from the runs of one network, and what was not."""
+
+    readings: Readings
+    unasked: Unasked
+    chains: list[Chain]
+
+
+def _networks(experiment: Experiment, bounds: Thresholds | None) -> dict[str, Asked]:
     networks = {
         name: found
         for name, runs in by_network(list(experiment.runs)).items()
-        if (found := _readings(runs, bounds))
+        if (found := _ask(runs, bounds)).readings
     }
     if not networks:
         raise NotApplicableError(
@@ -104,18 +127,44 @@ def _networks(experiment: Experiment, bounds: Thresholds | None) -> dict[str, Re
     return networks
 
 
-def _readings(runs: list[Run], bounds: Thresholds | None) -> Readings:
+def _ask(runs: list[Run], bounds: Thresholds | None) -> Asked:
     found: Readings = {}
+    reasons: dict[str, NotAsked] = {}
+    layers: dict[str, str] = {}
     for one in runs:
-        for reading in read_health(one, bounds) if len(one.layers) else []:
+        if not len(one.layers):
+            continue
+        answers = ask_all(one, bounds)
+        for reading in answers.readings:
             found.setdefault(reading.condition, []).append((one, reading))
-    return {name: found[name] for name in CONDITIONS if name in found}
+        for silent in answers.not_asked:
+            reasons.setdefault(silent.condition, silent)
+        layers |= unrecorded_layers(one)
+    ordered = {name: found[name] for name in CONDITIONS if name in found}
+    left = tuple(reasons[name] for name in CONDITIONS if name in reasons and name not in found)
+    return Asked(ordered, Unasked(left, layers), network_chains(ordered))
 
 
-def _findings(network: str, found: Readings) -> tuple[Finding, ...]:
-    single = {name: condition_finding(network, name, found[name]) for name in found}
-    left_out = [name for name in CONDITIONS if name not in found]
-    return (overall_finding(network, single, left_out), *single.values())
+def _findings(network: str, asked: Asked) -> tuple[Finding, ...]:
+    single = {
+        name: condition_finding(network, name, members, asked.chains)
+        for name, members in asked.readings.items()
+    }
+    return (
+        overall_finding(network, single, asked.unasked, asked.chains),
+        *single.values(),
+    )
+
+
+def _silent(network: str, unasked: Unasked) -> pd.DataFrame:
+    rows = [
+        {"network": network, "not asked": one.condition, "for": one.reason}
+        for one in unasked.conditions
+    ] + [
+        {"network": network, "not asked": f"anything of {name}", "for": f"it {reason}"}
+        for name, reason in unasked.layers.items()
+    ]
+    return pd.DataFrame(rows, columns=["network", "not asked", "for"])
 
 
 def _table(network: str, found: Readings) -> pd.DataFrame:
@@ -135,6 +184,7 @@ def _table(network: str, found: Readings) -> pd.DataFrame:
                 "first steps": one.early_value,
                 "condition holds": one.rule,
                 "when": one.when,
+                "since step": one.since if verdict is Verdict.SUPPORTED else None,
                 "run": one_run.name,
             }
         )
@@ -148,7 +198,10 @@ def _shown(table: pd.DataFrame) -> pd.DataFrame:
         Verdict.CONTRADICTED: "no",
         Verdict.INCONCLUSIVE: "can't tell",
     }
-    return named.assign(verdict=[words[one] for one in named["verdict"]]).reset_index(drop=True)
+    return named.assign(
+        verdict=[words[one] for one in named["verdict"]],
+        **{"since step": named["since step"].astype("Int64")},
+    ).reset_index(drop=True)
 
 
 ANALYSIS = Analysis(

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
 from scipy import stats
 
 from analyses.result import Verdict
@@ -18,6 +20,7 @@ from gradflow.conditions import bounds
 
 LAST_STEPS = bounds.LAST_STEPS  # largest number of recorded steps in the window at either end
 MIN_WINDOW = bounds.MIN_WINDOW  # fewer steps give no 95 % interval of a median by order statistics
+OVERLOOKED = bounds.OVERLOOKED  # a third of the shortest window: its median does not notice
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,9 @@ class Reading:
     def when(self) -> str:
         """The part of the run in which the condition held; empty if it never did."""
         if self.verdict is Verdict.SUPPORTED:
-            return "from the first to the last steps" if self.held_early else "in the last steps"
+            if self.held_early:
+                return "from the first to the last steps"
+            return "in the last steps" if self.since is None else f"from step {self.since} on"
         return "in the first steps only" if self.held_early else ""
 
 
@@ -138,3 +143,30 @@ def verdict_of(one: WindowMedians, bound: float, *, above: bool) -> Verdict:
 def is_beyond(value: float | None, bound: float, *, above: bool) -> bool:
     """Whether a number lies on the ill side of `bound`: above or below it."""
     return value is not None and (value > bound if above else value < bound)
+
+
+def held_since(ill: NDArray[np.bool_], steps: Array, breaks: int = 0) -> int | None:
+    """The step from which on `ill` holds without a break; None if it does not hold at the end.
+
+    Both have shape [recorded steps]; `steps` are their numbers in the training. Breaks of up to
+    `breaks` recorded steps are overlooked, for a noisy number crosses its bound now and then.
+    """
+    held = np.flatnonzero(ill)
+    if not len(held):
+        return None
+    well = np.diff(np.append(held, len(ill))) - 1  # steps without it behind each step with it
+    if well[-1] > breaks:
+        return None
+    ends = np.flatnonzero(well > breaks)
+    return int(steps[held[ends[-1] + 1 if len(ends) else 0]])
+
+
+def since_beyond(series: pd.Series, bound: float, *, above: bool) -> int | None:
+    """The step from which on a noisy number lies on the ill side of `bound`, see `held_since`.
+
+    `series` has the level "step" in its index, as a column of `pivot_by_step`; what is not finite
+    is left out.
+    """
+    known = series[np.isfinite(series.to_numpy(dtype=float))]
+    values, steps = known.to_numpy(dtype=float), known.index.get_level_values("step").to_numpy()
+    return held_since(values > bound if above else values < bound, steps, OVERLOOKED)

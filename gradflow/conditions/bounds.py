@@ -5,6 +5,8 @@ Those that only the health check knows are declared beside its conditions.
 
 # The largest number of recorded steps that decides, and the smallest that can.
 LAST_STEPS, MIN_WINDOW = 20, 6
+# So many steps in a row on the other side of a bound do not interrupt a condition.
+OVERLOOKED = 2
 
 # The factor of the gradient norm over the whole depth, toward the input.
 VANISHING, EXPLODING = 1e-2, 1e2

@@ -14,6 +14,7 @@ from analyses.gradients.profile.tables import epoch_table, network_table
 from analyses.health import (
     NotAsked,
     Thresholds,
+    Unasked,
     condition_finding,
     dead_answer,
     overall_finding,
@@ -124,12 +125,16 @@ def _answers(one: GradientProfile, runs: list[Run], bounds: Thresholds) -> dict[
         "shattered": [(run, shattering_answer(run, bounds.shattered)) for run in runs],
         "dead": [(run, dead_answer(run, bounds.dead, bounds.last_steps)) for run in runs],
     }
+    silent = []
     for name, members in readings.items():
         known = [(run, one) for run, one in members if not isinstance(one, NotAsked)]
         if known:
             found[name] = condition_finding(one.network, name, known)
-    left_out = [name for name in readings if name not in found]
-    return {**found, "healthy": overall_finding(one.network, found, left_out, HEALTHY_FLOW)}
+        else:
+            silent += [one for _, one in members if isinstance(one, NotAsked)][:1]
+    unasked = Unasked(tuple(silent))
+    healthy = overall_finding(one.network, found, unasked, hypothesis=HEALTHY_FLOW)
+    return {**found, "healthy": healthy}
 
 
 def _title(profiles: list[GradientProfile]) -> str:

@@ -1,6 +1,6 @@
 """All conditions of the health check in the order of reports, their bounds, and a run's answers."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from analyses.health.condition import NotAsked
 from analyses.health.conditions.gradients import (
@@ -17,8 +17,6 @@ from analyses.health.conditions.reach import DISCONNECTED, NOT_UPDATED, UNUSED
 from analyses.health.conditions.units import DEAD, SATURATED, UnitBounds
 from analyses.health.conditions.updates import CLIPPED, STALLED, UpdateBounds
 from analyses.health.readings import Reading
-from analyses.result import Verdict
-from analyses.wording.phrases import listing
 from gradflow.runs.reading.run import Run
 
 __all__ = ["CONDITIONS", "Answers", "Thresholds", "ask_all", "read_health"]
@@ -73,20 +71,9 @@ def ask_all(run: Run, bounds: Thresholds | None = None) -> Answers:
     told = {one.condition: one for one in answers}
     readings = [one for key in CONDITIONS if isinstance(one := told[key], Reading)]
     silent = [one for key in CONDITIONS if isinstance(one := told[key], NotAsked)]
-    return Answers(tuple(_with_first_causes(readings)), tuple(silent))
+    return Answers(tuple(readings), tuple(silent))
 
 
 def read_health(run: Run, bounds: Thresholds | None = None) -> list[Reading]:
     """The reading of each condition that `run` has data for, in the order of `CONDITIONS`."""
     return list(ask_all(run, bounds).readings)
-
-
-def _with_first_causes(readings: list[Reading]) -> list[Reading]:
-    """The readings; a loss that does not fall is told as the effect of what else was found."""
-    ill = [one.condition for one in readings if one.verdict is Verdict.SUPPORTED]
-    before = [name for name in ill if name not in ("not-learning", "noisy", "unused")]
-    cause = f"Look at this first: {listing(before)}."
-    return [
-        replace(one, cause=cause) if before and one.condition == "not-learning" else one
-        for one in readings
-    ]

@@ -11,7 +11,14 @@ import numpy as np
 import pandas as pd
 
 from analyses.health.condition import Answer, Bounds, Condition, NotAsked
-from analyses.health.readings import Reading, WindowMedians, is_beyond, verdict_of, window_medians
+from analyses.health.readings import (
+    Reading,
+    WindowMedians,
+    is_beyond,
+    since_beyond,
+    verdict_of,
+    window_medians,
+)
 from analyses.reading.layer_gradients import (
     pivot_by_step,
     weighted_layers,
@@ -113,8 +120,13 @@ def flow_answers(run: Run, vanishing: float, exploding: float, max_steps: int) -
     """
     places = gradient_places(run)
     if places is None:
-        reason = "gradients were recorded at fewer than two layers with weights"
-        return [NotAsked(condition, reason) for condition in ("vanishing", "exploding")]
+        few = _trains_fewer_than_two(run)
+        reason = (
+            "fewer than two layers with weights are trained"
+            if few
+            else "gradients were recorded at fewer than two layers with weights"
+        )
+        return [NotAsked(key, reason, applies=not few) for key in ("vanishing", "exploding")]
     small, large = factor_range(places.norms, places.stage, places.sizes)
     factor = "factor of the gradient norm from the last to the first of the " + places.kind
     readings: list[Answer] = []
@@ -138,9 +150,20 @@ def flow_answers(run: Run, vanishing: float, exploding: float, max_steps: int) -
                 f"{'above' if above else 'below'} {number(bound)} over {len(places.names)} places",
                 one.method,
                 _flow_note(one, places),
+                since=since_beyond(pd.Series(series, index=places.norms.index), bound, above=above),
             )
         )
     return readings
+
+
+def _trains_fewer_than_two(run: Run) -> bool:
+    """Whether no gradient is meant to pass through a layer: all others are frozen, or there is one.
+
+    A run without the table of parameters does not tell.
+    """
+    trained = set(run.parameters["parameter"])
+    weights = weighted_layers(run.layers)["layer"] + ".weight"
+    return bool(trained) and int(weights.drop_duplicates().isin(trained).sum()) < 2
 
 
 def _flow_note(one: WindowMedians, places: GradientPlaces) -> str:
@@ -212,6 +235,8 @@ VANISHING = Condition(
         "Glorot & Bengio 2010, Understanding the difficulty of training deep feedforward neural "
         "networks; Hanin 2018, How to start training"
     ),
+    link="the gradients vanish toward the input",
+    leads_to=("stalled", "not-learning"),
     read=_read_flow,
     bound="vanishing",
     method=(
@@ -235,6 +260,8 @@ EXPLODING = Condition(
         "Pascanu, Mikolov & Bengio 2013, On the difficulty of training recurrent neural networks; "
         "Yang et al. 2019, A mean field theory of batch normalization, theorem 8"
     ),
+    link="the gradients explode toward the input",
+    leads_to=("non-finite", "dead", "saturated", "clipped", "not-learning"),
     read=_read_flow,
     bound="exploding",
     told_elsewhere=True,
@@ -249,6 +276,8 @@ SHATTERED = Condition(
     contradicted_by="An autocorrelation whose interval lies above the bound.",
     next_step="Try skips, or fewer layers, and check again.",
     source="Balduzzi et al. 2017, The shattered gradients problem",
+    needed=False,
+    leads_to=("not-learning",),
     read=_read_shattering,
     bound="shattered",
     method=(

@@ -49,6 +49,7 @@ def inputs_answer(run: Run) -> Answer:
         "at what the data loader returns."
         if zero
         else "",
+        since=int(run.parameters["step"].min()) if zero else None,
     )
 
 
@@ -65,6 +66,8 @@ INPUTS = Condition(
     contradicted_by="A gradient of the first layer's weight other than 0.",
     next_step="Look at a batch as the data loader returns it: its range, and what scales it.",
     source="the chain rule: the gradient of a weight is a product with the layer's inputs",
+    needed=False,
+    leads_to=("dead", "vanishing", "stalled", "not-learning"),
     read=_read,
     only_if_present=True,
 )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analyses.health.condition import Answer, Bounds, Condition, NotAsked
-from analyses.health.readings import Reading, median_interval, window_size
+from analyses.health.readings import OVERLOOKED, Reading, held_since, median_interval, window_size
 from analyses.result import Verdict
 from analyses.statistics.verdicts import verdict_above
 from analyses.wording.numbers import number
@@ -38,8 +38,8 @@ def not_learning_answer(run: Run, flat: float, max_steps: int) -> Answer:
     guessing, log(classes): elsewhere a training that had converged before, or one whose objective
     moves, looks the same.
     """
-    losses = run.steps["loss"].to_numpy(dtype=float)
-    losses = losses[np.isfinite(losses)]
+    known = run.steps[np.isfinite(run.steps["loss"].to_numpy(dtype=float))]
+    losses, steps = known["loss"].to_numpy(dtype=float), known["step"].to_numpy()
     if len(losses) < MIN_STEPS:
         return NotAsked("not-learning", _too_few(len(losses)))
     size = window_size(len(losses), max_steps)
@@ -48,15 +48,19 @@ def not_learning_answer(run: Run, flat: float, max_steps: int) -> Answer:
     ratio, low, high = _ratio(before, now, median_interval(first), median_interval(last))
     verdict = verdict_above(low, high, flat) if ratio is not None else Verdict.INCONCLUSIVE
     guessing = _loss_of_guessing(run, now)
-    note, cause = "", ""
+    note, cause, otherwise, since = "", "", "", None
     if verdict is Verdict.SUPPORTED:
         if guessing is not None:
             cause = (
                 f"It stays at {number(now)}, that of guessing among {guessing} classes "
-                f"(log {guessing} = {number(math.log(guessing))}): {_WHY}"
+                f"(log {guessing} = {number(math.log(guessing))})."
             )
+            otherwise = _WHY
+            guesses = np.abs(losses / math.log(guessing) - 1) < NEAR_CHANCE
+            since = held_since(guesses, steps, OVERLOOKED)
         elif ratio is not None and ratio > RISEN:
             cause = f"It rises, from {number(before)} to {number(now)}."
+            since = held_since(losses > RISEN * before, steps, OVERLOOKED)
         elif ratio is not None and ratio > 1 / flat:
             verdict = Verdict.INCONCLUSIVE
             note = (
@@ -86,13 +90,15 @@ def not_learning_answer(run: Run, flat: float, max_steps: int) -> Answer:
         note,
         cause=cause,
         next_step=_ANOTHER_MEASURE if note else "",
+        since=since,
+        otherwise=otherwise,
     )
 
 
 _ANOTHER_MEASURE = "Look at another measure of progress, such as the accuracy on other data."
 _WHY = (
-    "the labels do not go with the inputs, the inputs tell nothing, the network ends in a softmax "
-    "before the cross-entropy, or the updates are far too small or too large."
+    "Either the labels do not go with the inputs, or the inputs tell nothing, or the network ends "
+    "in a softmax before the cross-entropy, or the updates are far too small or too large."
 )
 
 
@@ -147,6 +153,8 @@ NOT_LEARNING = Condition(
         "loss, labels and learning rate."
     ),
     source="Zhang et al. 2021, AUTOTRAINER (slow convergence, oscillating loss)",
+    shows_late=True,
+    needed=False,
     read=_read,
     bound="flat",
 )

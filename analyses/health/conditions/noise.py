@@ -92,4 +92,5 @@ NOISY = Condition(
     method="Noisy: the gradient noise scale S / |G|^2 over the batch size.",
     spoils=False,
     harmless=True,
+    needed=False,
 )

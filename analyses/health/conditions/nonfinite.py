@@ -2,10 +2,11 @@
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from analyses.health.condition import Answer, Bounds, Condition, NotAsked
-from analyses.health.readings import Reading
+from analyses.health.readings import Reading, held_since
 from analyses.result import Verdict
 from analyses.wording.phrases import plural
 from gradflow.runs.reading.run import Run
@@ -22,6 +23,8 @@ def nonfinite_answer(run: Run) -> Answer:
     recorded = run.activations["step"] if len(run.activations) else run.gradients["step"]
     steps = recorded.nunique()
     broken = _broken_steps(run)
+    numbers = np.unique(recorded.to_numpy())
+    since = held_since(np.isin(numbers, list(broken)), numbers)
     return Reading(
         "non-finite",
         Verdict.SUPPORTED if first else Verdict.CONTRADICTED,
@@ -42,6 +45,7 @@ def nonfinite_answer(run: Run) -> Answer:
             f"{'the output' if first['direction'] == 'forward' else 'the gradient of the output'} "
             f"of layer {first['layer']} ({first['direction']} pass)."
         ),
+        since=since,
     )
 
 
@@ -88,6 +92,7 @@ NON_FINITE = Condition(
         "learning rate that let the weights run away."
     ),
     source="IEEE 754 (nan and infinity)",
+    leads_to=("not-learning",),
     read=_read,
     any_run=True,
 )

@@ -14,6 +14,7 @@ from gradflow.runs.format.update_tables import NO_OPTIMIZER
 from gradflow.runs.reading.run import Run
 
 _NEVER_RAN = "did not run"
+_ON_PURPOSE = (_NEVER_RAN, "ran without gradients", "ran in evaluation mode")
 _NAMED = 6  # names in a sentence
 _NOT_CHOSEN = (
     "Others of the same list ran in some steps only, as experts do that a router chooses: these "
@@ -93,7 +94,7 @@ def not_updated_answer(run: Run) -> Answer:
     found = parameter_extremes(run)
     known = found[found["optimizer"].notna() & found["update"].notna()]
     if known.empty:
-        return NotAsked("not-updated", "updates were not recorded: no optimizer was given")
+        return NotAsked("not-updated", "no optimizer was given to the tracer")
     still = known[(known["gradient"] > 0) & (known["update"] == 0)]
     homeless = list(still.index[still["optimizer"] == NO_OPTIMIZER])
     unmoved = list(still.index[still["rate"] == 0])
@@ -121,6 +122,22 @@ def not_updated_answer(run: Run) -> Answer:
     if waits and reading.verdict is Verdict.SUPPORTED:
         return replace(reading, verdict=Verdict.INCONCLUSIVE, note=_MAY_BE_RAISED)
     return reading
+
+
+def unrecorded_layers(run: Run) -> dict[str, str]:
+    """Why nothing was recorded of a layer though it ran in training, by its name.
+
+    Not meant are layers that never ran, ran without gradients or in evaluation mode, which is done
+    on purpose, and those of whose parameters something is known.
+    """
+    extremes = parameter_extremes(run)
+    known = extremes.index[extremes["gradient"].notna() | (extremes["update"] > 0)]
+    told = set(map(_module, known))
+    return {
+        name: reason
+        for name, reason in _why_not_observed(run).items()
+        if not reason.startswith(_ON_PURPOSE) and name not in told
+    }
 
 
 def named(parameters: Sequence[str], run: Run) -> str:
@@ -169,6 +186,7 @@ def _count_reading(
         f"{len(names)} of {plural(len(found), 'trained parameter')}"
         + (f", those of {place}" if names else ""),
         cause,
+        since=int(run.parameters["step"].min()) if names else None,
     )
 
 
@@ -266,6 +284,7 @@ DISCONNECTED = Condition(
         "these layers and the loss; set requires_grad=False if they are not to be trained."
     ),
     source="PyTorch documentation, Autograd mechanics (tensors without history)",
+    leads_to=("not-learning",),
     read=_read_unreached,
     only_if_present=True,
 )
@@ -279,6 +298,7 @@ NOT_UPDATED = Condition(
     contradicted_by="An update of every parameter that has a gradient.",
     next_step="Give these parameters to an optimizer, with a learning rate above 0.",
     source="PyTorch documentation, torch.optim (parameter groups)",
+    leads_to=("not-learning",),
     read=_read_not_updated,
     only_if_present=True,
 )

@@ -9,7 +9,9 @@ from analyses.health.condition import Answer, Bounds, Condition, NotAsked
 from analyses.health.readings import (
     MIN_WINDOW,
     Reading,
+    held_since,
     is_beyond,
+    since_beyond,
     verdict_of,
     window_medians,
     window_size,
@@ -85,9 +87,15 @@ def dead_answer(run: Run, share: float, max_steps: int) -> Answer:
     pairs = list(zip(ran, sizes, strict=True))
     last = np.array([counts[-size:].min() for counts, size in pairs])
     first = np.array([counts[:size].min() for counts, size in pairs])
-    worst = int(np.argmax(last / total))
     ill = is_dead(last, total, share)
-    worst = int(np.argmax(ill)) if ill.any() else worst
+    worst, since = int(np.argmax(last / total)), None
+    if ill.any():
+        begun = {
+            place: _dead_since(dead.iloc[:, place], total[place], share, len(total))
+            for place in map(int, np.flatnonzero(ill))
+        }
+        worst = int(min(begun, key=lambda place: (begun[place], place)))
+        since = begun[worst]
     return Reading(
         "dead",
         Verdict.SUPPORTED if ill.any() else Verdict.CONTRADICTED,
@@ -105,7 +113,16 @@ def dead_answer(run: Run, share: float, max_steps: int) -> Answer:
         "interval: a count "
         f"of {int(total[worst])} channels",
         "" if ill.sum() < 2 else f"{plural(int(ill.sum()), 'layer')} are dead.",
+        since=since,
     )
+
+
+def _dead_since(counts: pd.Series, channels: float, share: float, layers: int) -> int:
+    ran = counts.dropna()
+    ill = is_dead(ran.to_numpy(), np.array([channels]), share, layers)
+    since = held_since(ill, ran.index.get_level_values("step").to_numpy())
+    # A layer is dead by its smallest count over the last steps: so it is in each of them.
+    return int(ran.index[-1][1]) if since is None else since
 
 
 def _no_dead(run: Run) -> NotAsked:
@@ -164,6 +181,7 @@ def saturation_answer(run: Run, saturated: float, max_steps: int) -> Answer:
         ""
         if through is None
         else f"Passing this layer backward, the gradient norm is multiplied by {number(through)}.",
+        since=since_beyond(slopes[layer], saturated, above=False),
     )
 
 
@@ -205,6 +223,7 @@ DEAD = Condition(
         "leaky ReLUs."
     ),
     source="Lu et al. 2020, Dying ReLU and initialization",
+    leads_to=("vanishing", "stalled", "not-learning"),
     read=_read_dead,
     bound="dead",
     method="Dead: channels that are zero on the whole batch in every one of these steps.",
@@ -222,6 +241,7 @@ SATURATED = Condition(
         "variance."
     ),
     source="Glorot & Bengio 2010 (saturation)",
+    leads_to=("vanishing", "stalled", "not-learning"),
     read=_read_saturated,
     bound="saturated",
     method=(

@@ -11,12 +11,14 @@ from analyses.health.readings import (
     Reading,
     WindowMedians,
     is_beyond,
+    since_beyond,
     verdict_of,
     window_medians,
     window_size,
 )
 from analyses.reading.layer_gradients import pivot_by_step
 from analyses.result import Verdict
+from analyses.statistics import Array
 from analyses.wording.numbers import number
 from analyses.wording.phrases import listing, plural
 from gradflow.conditions import bounds
@@ -119,6 +121,7 @@ def stalled_answer(run: Run, stalled: float, max_steps: int, clipped: float = 0.
         one.method,
         note,
         cause=cause,
+        since=since_beyond(chosen[layer], stalled, above=False),
     )
 
 
@@ -156,12 +159,17 @@ def clipped_answer(run: Run, clipped: float, max_steps: int) -> Answer:
         f"below {number(clipped)}",
         one.method,
         note,
+        since=since_beyond(_by_step(run, factors), clipped, above=False),
         cause=f"It is below 1 in {int((last < 1).sum())} of the last {len(last)} recorded steps.",
         next_step="If a GradScaler scales the loss, give it to the tracer as scaler=. If the "
         "gradients are clipped, raise the bound and compare."
         if note
         else "",
     )
+
+
+def _by_step(run: Run, values: Array) -> pd.Series:
+    return pd.Series(values, index=pd.Index(run.steps["step"], name="step"))
 
 
 def _usual_move(run: Run, max_steps: int) -> float:
@@ -263,6 +271,8 @@ CLIPPED = Condition(
         "Pascanu, Mikolov & Bengio 2013, On the difficulty of training recurrent neural networks, "
         "section 3.2"
     ),
+    needed=False,  # clipping that does harm shows in the updates too
+    leads_to=("stalled", "not-learning"),
     read=_read_clipped,
     bound="clipped",
     only_if_present=True,
@@ -279,6 +289,7 @@ STALLED = Condition(
         "Raise the learning rate, and see whether the layer's gradient is too small to move it."
     ),
     source="CS231n, Stanford, Neural networks 3 (ratio of updates to weights)",
+    leads_to=("not-learning",),
     read=_read_stalled,
     bound="stalled",
 )

@@ -7,13 +7,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from gradflow.conditions.bounds import LAST_STEPS
+from gradflow.conditions.bounds import LAST_STEPS, OVERLOOKED
 from gradflow.conditions.windows import enough
 from gradflow.hooks.alerts.windows import Array, Columns
 
 # Fewer recorded steps do not begin an alert: the first steps of a training are like no others.
 LEAST_STEPS = 10
-_OVERLOOKED = 2
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ def since(steps: NDArray[np.int64], beyond: NDArray[np.bool_]) -> int:
     held = np.flatnonzero(beyond)
     if not len(held):
         return int(steps[-1])
-    breaks = np.flatnonzero(np.diff(held) - 1 > _OVERLOOKED)
+    breaks = np.flatnonzero(np.diff(held) - 1 > OVERLOOKED)
     return int(steps[held[breaks[-1] + 1 if len(breaks) else 0]])
 
 

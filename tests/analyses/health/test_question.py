@@ -84,6 +84,7 @@ def test_small_weights_vanish_by_their_factor(trace):
     """He's weights times 0.3: the norm falls by 0.3 a layer, ten layers."""
     experiment = trace(chain(10, gain=2 * 0.3**2))
     assert "vanishing" in found(experiment)
+    assert reading(experiment, "vanishing").since == 0
     assert np.log10(reading(experiment, "vanishing").value) == pytest.approx(
         10 * np.log10(0.3), abs=1
     )
@@ -164,6 +165,43 @@ def test_the_first_value_that_is_not_finite_is_placed(trace):
     assert "non-finite" in found(experiment)
     finding = next(one for one in result.findings if one.key.startswith("non-finite"))
     assert "step 7 of epoch 1, the output of layer 4 (forward pass)" in " ".join(finding.caveats)
+
+
+def test_values_are_not_finite_since_the_first_such_step(trace):
+    model = chain(4)
+
+    def spoil(step):
+        if step in (3, 9):
+            with torch.no_grad():
+                model[4].weight[0, 0] = float("inf") if step == 9 else 0.0
+
+    assert reading(trace(model, before=spoil), "non-finite").since == 9
+
+
+def test_a_head_alone_on_a_frozen_body_is_healthy(trace):
+    model = chain(4)
+    model[:-1].requires_grad_(False)
+    experiment = trace(model, parameters=model[-1].parameters())
+    assert found(experiment) == {"healthy"}
+    reasons = run(experiment).tables[1].frame.set_index("not asked")["for"]
+    assert reasons["vanishing"] == "fewer than two layers with weights are trained"
+
+
+def test_without_updates_a_network_cannot_be_called_healthy(tmp_path):
+    torch.manual_seed(0)
+    model = chain(3)
+    with gradflow.Tracer(model, tmp_path / "run") as tracer:
+        for _ in range(STEPS):
+            model(torch.randn(48, 16)).square().mean().backward()
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter.sub_(0.02 * parameter.grad)
+            tracer.step()
+            model.zero_grad()
+        tracer.end_epoch()
+    healthy = run(gradflow.open_experiment(tmp_path / "run")).findings[0]
+    assert healthy.verdict is Verdict.INCONCLUSIVE
+    assert "not asked was not-updated (no optimizer was given to the tracer)." in healthy.meaning
 
 
 def test_a_tiny_learning_rate_stalls(trace):

@@ -13,6 +13,7 @@ import gradflow
 from analyses.health.condition import NotAsked
 from analyses.health.conditions import read_health
 from analyses.health.conditions.loss import not_learning_answer
+from analyses.health.question import all_findings
 from analyses.health.readings import Reading
 from analyses.result import Verdict
 
@@ -21,7 +22,7 @@ class Recorded:
     """A run of which only the losses and the last layer are known."""
 
     def __init__(self, losses, shape, role):
-        self.steps = pd.DataFrame({"loss": losses})
+        self.steps = pd.DataFrame({"loss": losses, "step": range(len(losses))})
         self.layers = pd.DataFrame({"role": [role], "depth": [1], "shape": [shape]})
 
 
@@ -72,6 +73,15 @@ def test_classes_are_the_channels_of_the_last_layer_not_its_places(shape, role, 
     assert (found.verdict is Verdict.SUPPORTED) == (classes is not None)
 
 
+def test_a_loss_that_rises_does_so_since_it_left_what_it_was():
+    losses = np.concatenate([noise(30, 1.0), noise(30, 3.0, seed=1)])
+    assert read(losses).since == 30
+    losses[45:47] = 1.0  # two good batches are no end of it
+    assert read(losses).since == 30
+    losses[44:48] = 1.0
+    assert read(losses).since == 48
+
+
 def test_number_is_the_ratio_of_both_medians_and_its_interval_that_of_both():
     losses = noise(60, 3.0)
     found = read(losses)
@@ -112,6 +122,8 @@ def train(tmp_path):
         optimizer = torch.optim.SGD(model.parameters(), lr=1e-9 if fault == "rate" else 0.1)
         with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer) as tracer:
             for step in range(48):
+                if fault == "units die" and step == 20:
+                    nn.init.constant_(model[0].bias, -20.0)
                 scores = model(inputs[step])
                 scores = 0.01 * scores.softmax(1) if fault == "softmax twice" else scores
                 loss = F.cross_entropy(scores, targets[step])
@@ -132,22 +144,43 @@ def test_a_training_that_learns_is_not_told_to_be_idle(train):
     assert found["inputs"].verdict is Verdict.CONTRADICTED
 
 
+def test_units_that_die_and_then_a_loss_of_guessing_are_one_chain(train, tmp_path):
+    found = train("units die")
+    assert (found["dead"].since, found["not-learning"].since) == (20, 20)
+    assert (
+        "first some layer has mostly dead channels (layer 1, from step 20 on), then the loss"
+        in (told(tmp_path, "healthy").meaning)
+    )
+    assert told(tmp_path, "dead").meaning.endswith("at layer 1, from step 20 on.")
+    assert told(tmp_path, "healthy").next_step == told(tmp_path, "dead").next_step
+
+
 @pytest.mark.parametrize("fault", ["labels shuffled", "softmax twice"])
 def test_a_loss_that_stays_at_that_of_guessing_is_named(fault, train):
     found = train(fault)["not-learning"]
     assert found.verdict is Verdict.SUPPORTED
     assert "guessing among 4 classes" in found.cause
-    assert "a softmax before the cross-entropy" in found.cause
+    assert "a softmax before the cross-entropy" in found.otherwise
+    assert found.since == 0
 
 
-def test_inputs_that_are_zero_are_known_by_the_gradient_of_the_first_weight(train):
+def told(folder, condition):
+    findings = all_findings(gradflow.open_experiment(folder / "run"))
+    return next(one for one in findings if one.topic == condition)
+
+
+def test_inputs_that_are_zero_are_known_by_the_gradient_of_the_first_weight(train, tmp_path):
     found = train("inputs zero")
     assert found["inputs"].verdict is Verdict.SUPPORTED
     assert found["inputs"].value == 0
-    assert found["not-learning"].cause == "Look at this first: inputs."
+    meaning = told(tmp_path, "not-learning").meaning
+    assert "An effect of this: the inputs are all 0 (layer 0, from step 0 on)." in meaning
+    assert "Either the labels" not in meaning
 
 
-def test_a_flat_loss_is_told_as_the_effect_of_what_causes_it(train):
+def test_a_flat_loss_is_told_as_the_effect_of_what_causes_it(train, tmp_path):
     found = train("rate")
     assert found["not-learning"].verdict is Verdict.SUPPORTED
-    assert found["not-learning"].cause == "Look at this first: stalled."
+    meaning = told(tmp_path, "not-learning").meaning
+    assert "An effect of this: training is stalled" in meaning
+    assert told(tmp_path, "not-learning").next_step == told(tmp_path, "stalled").next_step

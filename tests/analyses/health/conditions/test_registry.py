@@ -1,6 +1,7 @@
 """Every condition is whole: words, a bound, an answer from its own reader, and known effects."""
 
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 import torch
@@ -37,6 +38,13 @@ def test_a_condition_has_words_a_source_and_a_bound(key):
     assert one.source
     assert set(one.leads_to) <= set(CONDITIONS) - {key}
     assert not one.bound or hasattr(Thresholds(), one.bound)
+
+
+def test_each_condition_has_a_row_in_the_docs():
+    page = (Path(__file__).parents[4] / "docs" / "analyses.md").read_text(encoding="utf-8")
+    section = page.partition("\n## health_check\n")[2].partition("\n## ")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("|")]
+    assert {key for key in CONDITIONS if f"`{key}`" not in " ".join(rows)} == set()
 
 
 def test_each_bound_is_explained_where_it_is_declared():

@@ -1,0 +1,141 @@
+"""The finding on a network as a whole: what was found, what was not asked, and why."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from analyses.health.chains import Chain
+from analyses.health.condition import NotAsked
+from analyses.health.conditions import CONDITIONS
+from analyses.health.findings import EVIDENCE, HARMLESS
+from analyses.result import Estimate, Finding, Verdict
+from analyses.wording.phrases import listing, plural, slug, with_network, without_network
+from analyses.wording.sentences import NetworkStatement, sentence
+
+HEALTHY_NETWORK = "The network[ {}] can be called healthy."
+
+
+@dataclass(frozen=True)
+class Unasked:
+    """What could not be asked of a network.
+
+    Fields:
+        conditions: those that were not asked, with the reasons.
+        layers: those of which nothing was recorded, with the reasons.
+    """
+
+    conditions: tuple[NotAsked, ...] = ()
+    layers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def open(self) -> list[NotAsked]:
+        """The conditions without which a network cannot be called healthy."""
+        return [one for one in self.conditions if one.applies and CONDITIONS[one.condition].needed]
+
+    @property
+    def caveats(self) -> tuple[str, ...]:
+        """What was not asked, and why, in sentences."""
+        by_reason: dict[str, list[str]] = {}
+        for one in self.conditions:
+            by_reason.setdefault(one.reason, []).append(one.condition)
+        said = [f"{listing(keys)}, for {reason}" for reason, keys in by_reason.items()]
+        layers = [f"{name} {reason}" for name, reason in self.layers.items()]
+        return (
+            f"Not asked: {'; '.join(said)}." if said else "Every condition was asked.",
+            *((f"Of some layers nothing was recorded: {listing(layers)}.",) if layers else ()),
+        )
+
+
+def overall_finding(
+    network: str,
+    by_condition: dict[str, Finding],
+    unasked: Unasked,
+    chains: Sequence[Chain] = (),
+    hypothesis: str = HEALTHY_NETWORK,
+) -> Finding:
+    """Whether none of several conditions holds.
+
+    A network is healthy if every condition that applies to it was asked, and none found. Those that
+    take a measurement that one has to ask for (`Condition.needed`) stand beside it, with the reason
+    why they were not asked. If nothing was recorded of a layer, the verdict is open.
+
+    Args:
+        network: its name.
+        by_condition: the finding on each condition that was checked.
+        unasked: what could not be asked.
+        chains: of the conditions that were found.
+        hypothesis: names what is healthy; the network's name in brackets, as `named` of
+            `analyses.wording.phrases` expects.
+    """
+    asked = {key: one for key, one in by_condition.items() if key not in HARMLESS}
+    ill = [key for key, one in asked.items() if one.verdict is Verdict.SUPPORTED]
+    open_ones = [key for key, one in asked.items() if one.verdict is Verdict.INCONCLUSIVE]
+    is_open = open_ones or not asked or unasked.open or unasked.layers
+    first = chains[0].links[0].condition if chains else ill[0] if ill else ""
+    return Finding(
+        key=slug(f"healthy-{network}"),
+        network=network,
+        hypothesis=with_network(hypothesis, network),
+        contradicted_by="One condition that is supported.",
+        verdict=(
+            Verdict.CONTRADICTED if ill else Verdict.INCONCLUSIVE if is_open else Verdict.SUPPORTED
+        ),
+        estimates=(
+            Estimate(
+                f"conditions found, of {len(asked)} checked",
+                float(len(ill)),
+                method="count, no interval; each condition is compared with its own bound",
+            ),
+        ),
+        threshold=(
+            "supported if every condition that applies was checked and is contradicted, and "
+            "something was recorded of every layer"
+        ),
+        meaning=sentence(
+            [NetworkStatement(network, overall_clause(by_condition, unasked, chains))]
+        ),
+        next_step=(
+            by_condition[first].next_step
+            if ill
+            else "Look at accuracy and loss: this check does not cover them."
+        ),
+        caveats=(
+            *unasked.caveats,
+            "Several conditions are tested at once: the more, the likelier one is found by chance.",
+        ),
+        statement=without_network(hypothesis),
+        evidence=EVIDENCE,
+    )
+
+
+def overall_clause(
+    by_condition: dict[str, Finding], unasked: Unasked, chains: Sequence[Chain] = ()
+) -> str:
+    """Which of the conditions in `by_condition` hold, as a clause that follows "In <network>"."""
+    asked = {key: one.verdict for key, one in by_condition.items() if key not in HARMLESS}
+    ill = [key for key, verdict in asked.items() if verdict is Verdict.SUPPORTED]
+    open_ones = [key for key, verdict in asked.items() if verdict is Verdict.INCONCLUSIVE]
+    count = f"of the {plural(len(asked), 'condition')} checked"
+    if ill:
+        told = "".join(f"; {chain.clause}" for chain in chains)
+        was = "was" if len(ill) == 1 else "were"
+        return f"{len(ill)} {count} {was} found: {listing(ill)}{told}"
+    if open_ones:
+        return f"none {count} is certain, but {listing(open_ones)} cannot be ruled out"
+    if not asked:
+        return "no condition could be checked"
+    if unasked.layers:
+        which = "layer" if len(unasked.layers) == 1 else "layers"
+        names = listing(list(unasked.layers))
+        return f"none {count} was found, but nothing was recorded of {which} {names}"
+    if unasked.open:
+        missing = [f"{one.condition} ({one.reason})" for one in unasked.open]
+        was = "was" if len(missing) == 1 else "were"
+        return f"none {count} was found, but not asked {was} {listing(missing)}"
+    return f"none {count} was found ({listing(list(asked))}){_beside(unasked)}"
+
+
+def _beside(unasked: Unasked) -> str:
+    """What was not asked of a healthy network though it would spoil the training."""
+    left = [one for one in unasked.conditions if one.applies and CONDITIONS[one.condition].spoils]
+    said = [f"{one.condition} ({one.reason})" for one in left]
+    return f"; not asked: {listing(said)}" if said else ""
