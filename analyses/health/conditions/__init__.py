@@ -14,6 +14,7 @@ from analyses.health.conditions.loss import NOT_LEARNING, LossBounds
 from analyses.health.conditions.noise import NOISY, NoiseBounds
 from analyses.health.conditions.nonfinite import NON_FINITE
 from analyses.health.conditions.reach import DISCONNECTED, NOT_UPDATED, UNUSED
+from analyses.health.conditions.spiking import SPIKING, SpikeBounds
 from analyses.health.conditions.units import DEAD, SATURATED, UnitBounds
 from analyses.health.conditions.updates import CLIPPED, STALLED, UpdateBounds
 from analyses.health.readings import Reading
@@ -34,6 +35,7 @@ _IN_ORDER = (
     SATURATED,
     CLIPPED,
     STALLED,
+    SPIKING,
     NOT_LEARNING,
     NOISY,
 )
@@ -46,6 +48,7 @@ class Thresholds(
     UnitBounds,
     UpdateBounds,
     LossBounds,
+    SpikeBounds,
     NoiseBounds,
 ):
     """The bounds of all conditions; each is declared, and told what it is for, beside its own."""

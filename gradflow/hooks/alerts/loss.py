@@ -7,10 +7,11 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gradflow.conditions import bounds
-from gradflow.conditions.spikes import HISTORY, LEAST_FACTOR, excess
+from gradflow.conditions.spikes import HISTORY, LEAST_FACTOR, SPREADS, spike_score, spreads_above
 from gradflow.conditions.windows import enough
 from gradflow.hooks.alerts.rule import Batch, Layers, Rule, Seen, short
 from gradflow.hooks.alerts.windows import Array
+from gradflow.runs.format.update_tables import NO_OPTIMIZER
 
 # A loss that rises is told from so many recorded steps on, one that stays at that of guessing from
 # so many: large networks take some hundred steps to leave it.
@@ -19,60 +20,62 @@ _WORDS = {"loss": "loss", "gradient_norm": "gradient norm"}
 
 
 class Spiking(Rule):
-    """A loss or gradient norm far above its own last values; over once it is half-way back."""
+    """A step whose loss, or gradient norm and loss, are far above those before.
 
-    key, name = "spiking", "a loss or gradient norm that spikes"
-    bound: ClassVar[float | None] = 1.0
+    It is over once they are half-way back.
+    """
+
+    key, name = "spiking", "a loss that spikes"
+    bound: ClassVar[float | None] = SPREADS
 
     def __init__(self) -> None:
         self._histories: dict[str, list[float]] = {name: [] for name in LEAST_FACTOR}
-        self._since = dict.fromkeys(LEAST_FACTOR, -1)
+        self._since = -1
 
     def look(self, batch: Batch) -> list[Seen]:
         """Compare the loss and the gradient norm of each step with those before."""
-        columns = {name: batch.step_column(name) for name in LEAST_FACTOR}
+        columns = {name: batch.step_column(name).tolist() for name in LEAST_FACTOR}
         found = []
         for place, step in enumerate(batch.steps):
-            told = [
-                self._compare(name, step, float(columns[name][place]))
-                for name in LEAST_FACTOR
-                if step not in batch.skipped
-            ]
-            spikes = [one for one in told if one is not None]
-            quiet = all(since < 0 for since in self._since.values())
-            found += spikes[:1] or [Seen(False if quiet else None, step)]
+            if step not in batch.skipped:
+                values = {name: column[place] for name, column in columns.items()}
+                found.append(self._compare(step, values))
         return found
 
-    def _compare(self, name: str, step: int, value: float) -> Seen | None:
-        history = self._histories[name]
-        score = excess(history, value, LEAST_FACTOR[name]) if np.isfinite(value) else float("nan")
+    def _compare(self, step: int, values: dict[str, float]) -> Seen:
+        spreads = {name: self._above(name, value) for name, value in values.items()}
+        score = spike_score(spreads["loss"], spreads["gradient_norm"])
+        told = "gradient_norm" if math.isnan(spreads["loss"]) else "loss"
+        history = self._histories[told]
         median = float(np.median(history)) if history else float("nan")
-        if np.isfinite(value):
-            history.append(value)
-            del history[:-HISTORY]
-        if score >= 1:
-            if self._since[name] < 0:
-                self._since[name] = step
+        for name, value in values.items():
+            if math.isfinite(value):
+                self._histories[name] = [*self._histories[name], value][-HISTORY:]
+        if score >= SPREADS:
+            self._since = step if self._since < 0 else self._since
             said = (
-                f"the {_WORDS[name]} is {short(value)} in step {step}, where the median of the "
-                f"last {len(history) - 1 or 1} recorded steps was {short(median)}"
+                f"the {_WORDS[told]} is {short(values[told])} in step {step}, where the median of "
+                f"the last {len(history)} recorded steps was {short(median)}"
             )
             return Seen(True, step, "", score, said)
-        if score < 0.5 or step - self._since[name] > HISTORY:
-            self._since[name] = -1
-        return None
+        if score < SPREADS / 2 or step - self._since > HISTORY:
+            self._since = -1
+        return Seen(False if self._since < 0 else None, step)
+
+    def _above(self, name: str, value: float) -> float:
+        if not math.isfinite(value):  # told as values that are not finite
+            return float("nan")
+        return spreads_above(self._histories[name], value, LEAST_FACTOR[name])
 
     def state_dict(self) -> dict[str, Any]:
         """Return both histories."""
-        return {
-            "histories": {name: list(one) for name, one in self._histories.items()},
-            "since": dict(self._since),
-        }
+        histories = {name: list(one) for name, one in self._histories.items()}
+        return {"histories": histories, "since": self._since}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self._histories = {name: list(state["histories"].get(name, [])) for name in LEAST_FACTOR}
-        self._since = {name: int(state["since"].get(name, -1)) for name in LEAST_FACTOR}
+        self._since = int(state["since"])
 
 
 class NotLearning(Rule):
@@ -84,6 +87,7 @@ class NotLearning(Rule):
         self._first: list[float] = []
         self._last: list[float] = []
         self._count = 0
+        self._optimizers: set[str] = set()
 
     def look(self, batch: Batch) -> list[Seen]:
         """Compare the losses of the last steps with those of the first."""
@@ -101,7 +105,10 @@ class NotLearning(Rule):
         least = _low_end(self._last) / _high_end(self._first)
         classes = _outputs(batch.layers)
         step = batch.steps[-1]
-        if least > bounds.RISEN:
+        if (rows := batch.tables.get("parameters")) is not None:
+            self._optimizers |= set(np.ma.filled(rows["optimizer"], "").tolist()) - {NO_OPTIMIZER}
+        # Several optimizers have objectives of their own, each of which moves as the others learn.
+        if least > bounds.RISEN and len(self._optimizers) < 2:
             said = f"the loss has risen from {short(before)} to {short(now)}, by step {step}"
             return [Seen(True, step, "", now / before, said)]
         guesses = classes > 1 and abs(now / math.log(max(classes, 2)) - 1) < bounds.NEAR_CHANCE
@@ -115,12 +122,18 @@ class NotLearning(Rule):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the first and the last losses."""
-        return {"first": list(self._first), "last": list(self._last), "count": self._count}
+        return {
+            "first": list(self._first),
+            "last": list(self._last),
+            "count": self._count,
+            "optimizers": sorted(self._optimizers),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self._first, self._last = list(state["first"]), list(state["last"])
         self._count = int(state["count"])
+        self._optimizers = set(state["optimizers"])
 
 
 def _low_end(values: list[float]) -> float:
