@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from gradflow.errors import CheckFailedError
     from gradflow.findings.answers import analyze
     from gradflow.findings.checks import check
+    from gradflow.hooks.alerts.alert import Alert, AlertWarning
     from gradflow.hooks.selection.modules import layers
     from gradflow.hooks.selection.schedules import Budget, every, first_then_every, log_spaced
     from gradflow.hooks.tracer import Tracer
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "Alert": "gradflow.hooks.alerts.alert",
+    "AlertWarning": "gradflow.hooks.alerts.alert",
     "analyze": "gradflow.findings.answers",
     "Budget": "gradflow.hooks.selection.schedules",
     "check": "gradflow.findings.checks",
@@ -51,6 +54,8 @@ _HOME = {
 }
 
 __all__ = [
+    "Alert",
+    "AlertWarning",
     "BothStatistics",
     "Budget",
     "CheckFailedError",

@@ -3,9 +3,10 @@
 from analyses.health.condition import NotAsked
 from analyses.health.conditions import Thresholds
 from analyses.health.conditions.gradients import shattering_answer, shattering_of
-from analyses.health.conditions.units import dead_answer, dead_counts, is_dead
+from analyses.health.conditions.units import dead_answer, dead_counts
 from analyses.health.findings import condition_finding
 from analyses.health.overall import Unasked, overall_finding
+from gradflow.conditions.dead import is_dead
 
 __all__ = [
     "NotAsked",

@@ -16,10 +16,11 @@ from analyses.result import Verdict
 from analyses.statistics import Array
 from analyses.statistics.verdicts import verdict_above
 from analyses.wording.numbers import finite
+from gradflow.conditions import bounds
 
-LAST_STEPS = 20  # largest number of recorded steps in the window at either end
-OVERLOOKED = 2  # a third of the shortest window: its median does not notice
-MIN_WINDOW = 6  # fewer steps give no 95 % interval of a median by order statistics
+LAST_STEPS = bounds.LAST_STEPS  # largest number of recorded steps in the window at either end
+MIN_WINDOW = bounds.MIN_WINDOW  # fewer steps give no 95 % interval of a median by order statistics
+OVERLOOKED = bounds.OVERLOOKED  # a third of the shortest window: its median does not notice
 
 
 @dataclass(frozen=True)

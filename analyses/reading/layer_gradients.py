@@ -7,10 +7,8 @@ import pandas as pd
 
 from analyses.reading.once import once_per_run
 from analyses.registry import NotApplicableError
-from analyses.statistics import Array
+from gradflow.conditions.depth import MIN_LAYERS, log_factors
 from gradflow.runs.reading.run import Run
-
-MIN_LAYERS = 3  # of one output shape: fewer are too few for a slope
 
 
 @dataclass(frozen=True)
@@ -71,33 +69,6 @@ def logarithm(values: pd.DataFrame) -> pd.DataFrame:
     array = values.to_numpy(dtype=float)
     usable = np.where(np.isfinite(array) & (array > 0), array, np.nan)
     return pd.DataFrame(np.log(usable), index=values.index, columns=values.columns)
-
-
-def log_factors(logs: Array, depth: Array, stage: Array) -> Array:
-    """Slope of the log norm against depth, negated: log factor per layer toward the input.
-
-    Least squares with one slope for all stages and one intercept per stage, so that norms are only
-    compared between layers of equal output shape. At each step, stages with fewer than three
-    usable layers are left out.
-
-    Args:
-        logs: natural logarithms of the norms, shape [steps, layers]; NaN if there is none.
-        depth, stage: of each layer, shape [layers].
-
-    Returns: shape [steps]; NaN if no stage can be used.
-    """
-    products, squares = np.zeros(len(logs)), np.zeros(len(logs))
-    for index in np.unique(stage):
-        y, x = logs[:, stage == index], depth[stage == index]
-        usable = np.isfinite(y)
-        count = usable.sum(axis=1)
-        centre = np.where(usable, x, 0).sum(axis=1) / np.maximum(count, 1)
-        deviation = np.where(usable, x - centre[:, None], 0) * (count >= MIN_LAYERS)[:, None]
-        products += (deviation * np.where(usable, y, 0)).sum(axis=1)
-        squares += (deviation**2).sum(axis=1)
-    factors = np.full(len(logs), np.nan)
-    np.divide(-products, squares, out=factors, where=squares > 0)
-    return factors
 
 
 @once_per_run

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -39,6 +39,9 @@ from gradflow.hooks.updates.recorder import UpdateRecorder
 from gradflow.hooks.wrappers import unwrapped
 from gradflow.runs.writing.run import RunWriter
 
+if TYPE_CHECKING:
+    from gradflow.hooks.alerts.telling import Telling
+
 
 class StepCycle:
     """Observes a model step by step, from `begin` to `detach`.
@@ -58,6 +61,7 @@ class StepCycle:
         updates: what measures the parameters, and says when a step ends.
         terms: measures the terms of the loss.
         instruments: the instruments together.
+        alerts: tells of conditions while the model trains; or None.
 
     Raises `TracingError` if nothing is observed.
     """
@@ -118,6 +122,7 @@ class StepCycle:
         self.updates.on_backward = self.instruments.backward_begins
         belongs = self._observer.backward_passes.belongs_to_step
         self._observer.on_layer = self.instruments.observe(belongs)
+        self.alerts: Telling | None = None
         self._store: RecordStore | None = None
         self._writer: RunWriter | None = None
         self._has_begun = False
@@ -140,6 +145,10 @@ class StepCycle:
         """Which steps are recorded, and which of them have histograms, for `run.json`."""
         return self._steps.words, str(self._steps.histograms)
 
+    def layer_columns(self) -> dict[str, list[Any]]:
+        """Return the columns of the table `layers`, of the layers observed so far."""
+        return self._layers.columns()
+
     def groups(self) -> dict[str, Any]:
         """Return the entry of `run.json` on the groups of parameters, if there are any."""
         if self._groups is None:
@@ -151,6 +160,7 @@ class StepCycle:
         self._writer = writer
         rows = writer, self._processes, self._layers, self._report, self._groups, self.instruments
         self._store = RecordStore(*rows)
+        self._store.alerts = self.alerts
 
     def begin(self) -> None:
         """Begin with the step that is next; call `open` before, and `load_state_dict` to go on."""
@@ -229,7 +239,8 @@ class StepCycle:
     def end_step(self) -> None:
         """End the step under way and begin the next.
 
-        Raises `TracingError` if it is to stop at values that are not finite, and found some.
+        Raises `TracingError` if it is to stop at values that are not finite, and found some, or at
+        alerts.
         """
         record = self._observer.step_record
         gradients_were_missed = self.updates.parameters.gradients_were_missed
@@ -255,6 +266,9 @@ class StepCycle:
         if stops and self.store.nonfinite is not None:
             self.store.flush(self.step)
             raise TracingError(nonfinite_message(self.store.nonfinite))
+        if self.alerts is not None and self.alerts.stopping is not None:
+            self.store.flush(self.step)
+            self.alerts.raise_if_stopping()
 
     def flush(self) -> None:
         """Write everything recorded in steps that have ended."""
@@ -279,6 +293,7 @@ class StepCycle:
             "nonfinite": self.store.nonfinite,
             "memory": self._state().state_dict(),
             "instruments": self.instruments.state_dict(),
+            "alerts": {} if self.alerts is None else self.alerts.state_dict(),
             "model_changes": [dict(entry) for entry in self._changes.entries],
             "backward_passes": self._observer.backward_passes.summary(),
         }
@@ -289,6 +304,8 @@ class StepCycle:
         self.epoch_start = state.get("epoch_start", self.step)
         self._state().load_state_dict(state["memory"])
         self.instruments.load_state_dict(state.get("instruments", {}))
+        if self.alerts is not None:
+            self.alerts.load_state_dict(state.get("alerts", {}))
         self.store.nonfinite = state["nonfinite"]
         self.store.start_at(self.step)
         self._changes.entries[:0] = state.get("model_changes", [])

@@ -31,6 +31,13 @@ class AddsColumns(Protocol):
         """Add the rows of `records` to `tables`, in place."""
 
 
+class LooksAtRows(Protocol):
+    """What looks for conditions in the rows of a transfer."""
+
+    def look(self, tables: Mapping[str, Columns]) -> Sequence[Any]:
+        """Return the alerts, if conditions begin or end in these rows."""
+
+
 class RecordStore:
     """Takes the records of finished steps, and writes their rows as parts of the tables.
 
@@ -38,7 +45,9 @@ class RecordStore:
 
     Fields:
         nonfinite: the first nan or infinite value found, or None.
-        deliver: also gets the rows, by table, as soon as they are in memory; or None.
+        deliver: also gets the rows, by table, as soon as they are in memory, and alerts under the
+            name `alerts`; or None.
+        alerts: looks for conditions in the rows before; or None.
     """
 
     def __init__(
@@ -51,7 +60,8 @@ class RecordStore:
         instruments: AddsColumns | None = None,
     ) -> None:
         self.nonfinite: dict[str, Any] | None = None
-        self.deliver: Callable[[dict[str, Columns]], None] | None = None
+        self.deliver: Callable[[dict[str, Any]], None] | None = None
+        self.alerts: LooksAtRows | None = None
         self._writer = writer
         self._processes = processes
         self._layers = layers
@@ -139,8 +149,9 @@ class RecordStore:
             tables["groups"] = self._groups.columns(tables, in_turns=in_turns)
         for name, columns in tables.items():
             self._columns.setdefault(name, []).append(columns)
+        alerts = [] if self.alerts is None else self.alerts.look(tables)
         if self.deliver is not None:
-            self.deliver(tables)
+            self.deliver({**tables, "alerts": alerts} if alerts else tables)
         if self.nonfinite is None:
             steps = tables["steps"]
             self.nonfinite = first_nonfinite(tables, set(steps["step"][steps["skipped"]].tolist()))

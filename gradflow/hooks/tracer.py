@@ -37,6 +37,7 @@ from gradflow.runs.writing.lenient import LenientWriter
 from gradflow.runs.writing.run import NullRunWriter, RunWriter
 
 if TYPE_CHECKING:
+    from gradflow.hooks.alerts.telling import Alerts, Telling
     from gradflow.sinks.delivery import Deliveries
 
 
@@ -100,6 +101,11 @@ class Tracer:
         sinks: where else the numbers are written as the training goes on: one or several of
             `gradflow.sinks`, such as `gradflow.sinks.TensorBoard()`, Lightning loggers, or
             functions of (name, value, step). None of them can stop or hold up the training.
+        alerts: how to tell, once each, that a condition such as dead units begins or ends while
+            the model trains: "warn", by warnings; "log", by the logger `gradflow`; a function of a
+            `gradflow.Alert`; "raise", to stop with an error; or several in a list. Sinks are told
+            too. Conditions are looked at whenever numbers come off the device, which nothing waits
+            for: every sixteenth recorded step and at the end of an epoch.
 
     The tables are defined in `gradflow.runs.format.schema`. Layer gradients are those of the loss
     as it is back-propagated. Parameter gradients are those that the optimizer receives, after
@@ -131,6 +137,7 @@ class Tracer:
         parameters_every: int = 1,
         terms: int | Schedule = 50,
         sinks: Any = (),
+        alerts: "Alerts" = None,
     ) -> None:
         refuse_old_torch(torch.__version__)
         refuse_untraceable(model)
@@ -167,6 +174,8 @@ class Tracer:
             **options.description(),
             **self._cycle.groups(),
         }
+        if alerts is not None:
+            self._cycle.alerts = _telling(alerts, self._cycle, self._report, processes)
         self._resume = resume
         self._epoch_rows = EpochRows()
         self._sinks = _deliveries(sinks) if sinks else None
@@ -187,6 +196,8 @@ class Tracer:
 
     def _begin(self, writer: RunWriter) -> None:
         self._report.describe = writer.describe
+        if self._cycle.alerts is not None:
+            self._cycle.alerts.describe = writer.describe
         self._processes.report = self._report
         self._cycle.open(writer)
         if self._resume:
@@ -238,6 +249,8 @@ class Tracer:
         self._cycle.detach()
         self._cycle.flush()
         self._close("complete")
+        if self._cycle.alerts is not None:
+            self._cycle.alerts.warn_if_stopping()
 
     def _break_off(self, status: str) -> None:
         """Save what was recorded; an error while saving must not hide the error that led here.
@@ -438,6 +451,8 @@ class Tracer:
 
         If no step has ended in it, its rows are written with those of the next one that has, and
         the step under way goes on.
+
+        Raises `TracingError` if alerts stop the training.
         """
         writer, cycle = self.writer, self._cycle
         cycle.updates.end_step()
@@ -454,6 +469,8 @@ class Tracer:
         if self.store.deliver is not None:
             self.store.deliver({"epochs": row})
         cycle.end_epoch()
+        if cycle.alerts is not None:
+            cycle.alerts.raise_if_stopping()
 
     def _open_writer(self) -> RunWriter:
         kind = RunWriter if self._processes.is_writer else NullRunWriter
@@ -475,6 +492,14 @@ class Tracer:
         self._epoch_rows.write_waiting(self.writer, self.steps)
         self.writer.describe(**self._cycle.summary())
         self.writer.close(status)
+
+
+def _telling(
+    alerts: "Alerts", cycle: StepCycle, report: NotRecorded, processes: Processes
+) -> "Telling":
+    from gradflow.hooks.alerts.telling import Telling  # noqa: PLC0415 - unused, it is not loaded
+
+    return Telling(alerts, cycle.layer_columns, report, tells=processes.is_writer)
 
 
 def _deliveries(sinks: Any) -> "Deliveries":

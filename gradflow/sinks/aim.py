@@ -70,6 +70,11 @@ class Aim(Sink):
                 )
                 self._run.track(drawn, name=name, step=step)
 
+    def tell(self, step: int, condition: str, text: str, *, begins: bool) -> None:
+        """Track the sentence among the texts, and the number among the metrics."""
+        super().tell(step, condition, text, begins=begins)
+        self._run.track(self._aim.Text(text), name=self.named(f"alert/{condition}/text"), step=step)
+
     def add_files(self, paths: Iterable[Path]) -> None:
         """Put the files among the run's artifacts, next to the repository."""
         if self._repo is not None and "://" not in self._repo:

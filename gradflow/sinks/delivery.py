@@ -128,6 +128,8 @@ class Delivery:
             self.changed = True
             while (tables := self._next()) is not None:
                 self._write(measurements(tables, self.sink.choice))
+                for alert in tables.get("alerts") or ():
+                    self._tell(alert)
             for values in self._ends.rest():
                 self.sink.take(values)
             self.sink.close()
@@ -145,6 +147,11 @@ class Delivery:
         for one in found:
             for values in self._ends.add(one) if self.sink.every == "epoch" else [one]:
                 self.sink.take(values)
+        self.sink.flush()
+
+    def _tell(self, alert: Any) -> None:
+        # Under the last step of its transfer: a library may take steps in order only.
+        self.sink.tell(alert.noticed, alert.condition, alert.sentence, begins=alert.begins)
         self.sink.flush()
 
     def _fail(self, error: BaseException) -> None:

@@ -88,6 +88,11 @@ class MLflow(Sink):
         for start in range(0, len(metrics), _AT_ONCE):
             self._client.log_batch(self._run_id, metrics=metrics[start : start + _AT_ONCE])
 
+    def tell(self, step: int, condition: str, text: str, *, begins: bool) -> None:
+        """Set the sentence as a tag of the run, and log the number."""
+        super().tell(step, condition, text, begins=begins)
+        self._client.set_tag(self._run_id, f"gradflow.alert.{condition}", text[:500])
+
     def add_files(self, paths: Iterable[Path]) -> None:
         """Put the files among the run's artifacts."""
         for path in paths:

@@ -112,6 +112,10 @@ class Sink:
         """
         raise NotImplementedError
 
+    def tell(self, step: int, condition: str, text: str, *, begins: bool) -> None:
+        """Write that an alert's condition begins or ends: here 1 or 0 by the name of an alert."""
+        self.write(step, {self.named(f"alert/{condition}"): float(begins)}, {})
+
     def flush(self) -> None:
         """Make visible what was written: some steps are complete."""
 

@@ -51,6 +51,7 @@ class TensorBoard(Sink):
         )
         self._events = load("tensorboard.compat.proto.event_pb2")
         self._summaries = load("tensorboard.compat.proto.summary_pb2")
+        self._tensors = load("tensorboard.compat.proto.tensor_pb2")
         if run.first_step:
             start = self._events.SessionLog(status=self._events.SessionLog.START)
             self._add(step=run.first_step, session_log=start)
@@ -67,6 +68,17 @@ class TensorBoard(Sink):
             if one.counts
         ]
         self._add(step=step, summary=self._summaries.Summary(value=values))
+
+    def tell(self, step: int, condition: str, text: str, *, begins: bool) -> None:
+        """Write the sentence among the texts, and the number beside the curves."""
+        super().tell(step, condition, text, begins=begins)
+        plugin = self._summaries.SummaryMetadata.PluginData(plugin_name="text")
+        sentence = self._summaries.Summary.Value(
+            tag=self.named(f"alert/{condition}/text"),
+            metadata=self._summaries.SummaryMetadata(plugin_data=plugin),
+            tensor=self._tensors.TensorProto(dtype="DT_STRING", string_val=[text.encode()]),
+        )
+        self._add(step=step, summary=self._summaries.Summary(value=[sentence]))
 
     def flush(self) -> None:
         """Write what waits to the disk."""

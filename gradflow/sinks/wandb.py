@@ -72,6 +72,12 @@ class WandB(Sink):
         }
         self._run.log({self._axis: step, **scalars, **drawn})
 
+    def tell(self, step: int, condition: str, text: str, *, begins: bool) -> None:
+        """Send an alert of W&B as the condition begins, and log the number."""
+        super().tell(step, condition, text, begins=begins)
+        if begins:
+            self._run.alert(title=f"gradflow: {condition}", text=text, level="WARN")
+
     def add_files(self, paths: Iterable[Path]) -> None:
         """Put the files among the run's files."""
         for path in paths:

@@ -25,6 +25,7 @@ from analyses.health.conditions.precision import (
     PrecisionBounds,
 )
 from analyses.health.conditions.reach import DISCONNECTED, NOT_UPDATED, UNUSED
+from analyses.health.conditions.spiking import SPIKING, SpikeBounds
 from analyses.health.conditions.steps import ACCUMULATING, OVERSHOOTING, StepBounds
 from analyses.health.conditions.units import DEAD, SATURATED, UnitBounds
 from analyses.health.conditions.updates import CLIPPED, STALLED, UpdateBounds
@@ -53,6 +54,7 @@ _IN_ORDER = (
     UNDERFLOW,
     STALLED,
     COLLAPSED,
+    SPIKING,
     NOT_LEARNING,
     OVERFITTING,
     STALE_STATISTICS,
@@ -67,6 +69,7 @@ class Thresholds(
     UnitBounds,
     UpdateBounds,
     LossBounds,
+    SpikeBounds,
     NoiseBounds,
     NormalizationBounds,
     ValidationBounds,

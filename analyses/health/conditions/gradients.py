@@ -20,9 +20,6 @@ from analyses.health.readings import (
     window_medians,
 )
 from analyses.reading.layer_gradients import (
-    MIN_LAYERS,
-    log_factors,
-    logarithm,
     pivot_by_step,
     weighted_layers,
 )
@@ -30,6 +27,8 @@ from analyses.result import Verdict
 from analyses.statistics import Array
 from analyses.statistics.verdicts import verdict_below
 from analyses.wording.numbers import number
+from gradflow.conditions import bounds
+from gradflow.conditions.depth import MIN_LAYERS, factor_range
 from gradflow.runs.reading.run import Run
 
 
@@ -42,8 +41,8 @@ class GradientBounds(Bounds):
         shattered: for the gradient's autocorrelation at the smallest recorded distance.
     """
 
-    vanishing: float = 1e-2
-    exploding: float = 1e2
+    vanishing: float = bounds.VANISHING
+    exploding: float = bounds.EXPLODING
     shattered: float = 0.3
 
 
@@ -114,28 +113,6 @@ def _inputs_of_additions(run: Run, names: pd.Series) -> GradientPlaces:
     )
 
 
-def factor_range(places: GradientPlaces) -> tuple[Array, Array]:
-    """Factor by which the gradient norm changes from the last place to the first, by step.
-
-    It is the factor per place, from places of equal shape, to the power of the number of such
-    places. If no three places share a shape, it is the ratio of the norms at the first and last
-    place, which is 1 at He initialization for any widths (Hanin 2018). This ratio is divided and
-    multiplied by the square root of the ratio of sizes: averaging alone can change it that much.
-
-    Returns: the smallest and the largest factor that the shapes allow, each of shape [steps].
-    """
-    logs = logarithm(places.norms).to_numpy()
-    slopes = log_factors(logs, np.arange(len(places.names), dtype=float), places.stage)
-    _, group, members = np.unique(places.stage, return_inverse=True, return_counts=True)
-    total = slopes * float((members[group] >= MIN_LAYERS).sum())
-    slack = np.zeros_like(total)
-    if np.isnan(total).all() and places.sizes is not None:
-        total = logs[:, 0] - logs[:, -1]
-        slack += abs(np.log(places.sizes[0] / places.sizes[-1])) / 2
-    with np.errstate(over="ignore"):
-        return np.exp(total - slack), np.exp(total + slack)
-
-
 def flow_answers(run: Run, vanishing: float, exploding: float, max_steps: int) -> list[Answer]:
     """Whether gradients vanish or explode on their way to the first layer.
 
@@ -150,7 +127,7 @@ def flow_answers(run: Run, vanishing: float, exploding: float, max_steps: int) -
             else "gradients were recorded at fewer than two layers with weights"
         )
         return [NotAsked(key, reason, applies=not few) for key in ("vanishing", "exploding")]
-    small, large = factor_range(places)
+    small, large = factor_range(places.norms, places.stage, places.sizes)
     factor = "factor of the gradient norm from the last to the first of the " + places.kind
     readings: list[Answer] = []
     for condition, series, bound, above in (

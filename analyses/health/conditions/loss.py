@@ -12,14 +12,12 @@ from analyses.result import Verdict
 from analyses.statistics.verdicts import verdict_above
 from analyses.wording.numbers import number
 from analyses.wording.phrases import plural
+from gradflow.conditions import bounds
+from gradflow.conditions.bounds import NEAR_CHANCE, RISEN
 from gradflow.runs.reading.run import Run
 
 # Medians of fewer steps have intervals so wide that most sound trainings would be left open.
 MIN_STEPS = 40
-NEAR_CHANCE = 0.1  # of the logarithm of the number of classes
-# Times the loss of the first steps. Objectives that move raise it by less while all is well: that
-# of a generator as its adversary learns, a contrastive one as its queue of negatives fills.
-RISEN = 1.5
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,7 @@ class LossBounds(Bounds):
         flat: for the loss of the last steps over that of the first.
     """
 
-    flat: float = 0.98
+    flat: float = bounds.FLAT
 
 
 def not_learning_answer(run: Run, flat: float, max_steps: int) -> Answer:

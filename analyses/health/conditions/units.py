@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from scipy import stats
 
 from analyses.health.condition import Answer, Bounds, Condition, NotAsked
 from analyses.health.readings import (
@@ -23,9 +21,11 @@ from analyses.result import Verdict
 from analyses.statistics import Array as Floats
 from analyses.wording.numbers import number, share_bound
 from analyses.wording.phrases import plural
+from gradflow.conditions import bounds
+from gradflow.conditions.bounds import MAX_CHANCE
+from gradflow.conditions.dead import is_dead
 from gradflow.runs.reading.run import Run
 
-MAX_CHANCE = 0.01  # of so many dead channels by chance in some activation layer
 _BOUNDED = {"Tanh", "Sigmoid"}
 
 
@@ -38,7 +38,7 @@ class UnitBounds(Bounds):
         saturated: for the mean derivative of a bounded activation over its largest derivative.
     """
 
-    dead: float = 0.5
+    dead: float = bounds.DEAD
     saturated: float = 0.1
 
 
@@ -62,21 +62,6 @@ def dead_counts(run: Run) -> tuple[pd.DataFrame, Floats]:
     dead = pivot_by_step(run.activations, "dead_channels", pd.Series(counted.index, dtype=object))
     dead = dead.dropna(axis=1, how="all")
     return dead, counted[dead.columns].to_numpy(dtype=float)
-
-
-def is_dead(
-    counts: Floats, total: Floats, share: float, layers: int | None = None
-) -> NDArray[np.bool_]:
-    """Whether each layer is dead, and not by chance: `counts` of its `total` channels, [layers].
-
-    Or whether one of `layers` layers is: then `counts` has a number for each step.
-    """
-    # Bonferroni, over layers
-    by_chance = stats.binom.sf(counts - 1, total, 0.5) * (layers or len(total))
-    ill: NDArray[np.bool_] = (counts == total) | (
-        (counts / total > share) & (by_chance < MAX_CHANCE)
-    )
-    return ill
 
 
 def dead_answer(run: Run, share: float, max_steps: int) -> Answer:

@@ -21,13 +21,13 @@ from analyses.result import Verdict
 from analyses.statistics import Array
 from analyses.wording.numbers import number
 from analyses.wording.phrases import listing, plural
+from gradflow.conditions import bounds
+from gradflow.conditions.bounds import MOVING, RISING
 from gradflow.runs.format.update_tables import NO_OPTIMIZER
 from gradflow.runs.reading.run import Run
 
 _HALF_PRECISION = ("bfloat16", "float16")
 _USUAL_RATE = 1e-3
-MOVING = 1e-4  # update-to-weight ratio of a usual training: a tenth of the rule of thumb
-RISING = 3.0  # growth of the ratio from the first to the last steps that looks like a warm-up
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,8 @@ class UpdateBounds(Bounds):
         stalled: for the update-to-weight ratio: a thousandth of the rule of thumb for health.
     """
 
-    clipped: float = 1e-3
-    stalled: float = 1e-6
+    clipped: float = bounds.CLIPPED
+    stalled: float = bounds.STALLED
 
 
 def weight_updates(run: Run) -> pd.DataFrame:

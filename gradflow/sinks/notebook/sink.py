@@ -89,6 +89,9 @@ class Notebook(Sink):
         state.moment, state.epoch = moment, values.epoch
         return bool(values.scalars)
 
+    def tell(self, step: int, condition: str, text: str, *, begins: bool) -> None:
+        """Nothing: the notebook shows warnings by itself."""
+
     def flush(self) -> None:
         """Show what has come, unless the last time was just before."""
         if time.monotonic() - self._renewed_at >= SECONDS_BETWEEN_RENEWALS:

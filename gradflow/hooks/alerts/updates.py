@@ -1,0 +1,249 @@
+"""Weights that hardly move, gradients clipped away, parameters left out of the training."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gradflow.conditions import bounds
+from gradflow.hooks.alerts.rule import Batch, Layers, Rule, Seen, judged, short, since
+from gradflow.hooks.alerts.windows import Array, Columns, Window, filled, median
+from gradflow.runs.format.update_tables import NO_OPTIMIZER
+
+
+class Stalled(Rule):
+    """A layer's weight that hardly moves, and has not moved more before.
+
+    A ratio that rises, as in a warm-up, leaves it open, and so does one that was above the bound
+    before: a learning rate that is lowered, or a minimum that is reached.
+    """
+
+    key, name, bound = "stalled", "weights that hardly move", bounds.STALLED
+
+    def __init__(self) -> None:
+        self._ratios = Window()
+        self._early = Window()
+        self._moved: set[str] = set()
+        self._were_well: set[str] = set()
+        self._optimizers: set[str] = set()
+
+    def look(self, batch: Batch) -> list[Seen]:
+        """Whether the weight that moves least lies below the bound in all the last steps."""
+        rows = batch.tables.get("parameters")
+        if rows is None:
+            return []
+        ratios = _with_a_turn(rows, self._optimizers)
+        self._ratios.add(batch.steps, rows, "parameter", ratios)
+        if len(self._early.steps) < bounds.MIN_WINDOW:
+            self._early.add(batch.steps, rows, "parameter", ratios)
+        found = np.ma.getdata(rows["parameter"])
+        self._moved |= set(found[ratios > 0].tolist())
+        self._were_well |= set(found[ratios >= bounds.STALLED].tolist())
+        weights = _weights(batch.layers)
+        names = [name for name in weights if name in self._moved] or weights
+        values = self._ratios.of(names)
+        if not np.isfinite(values).any():
+            return []
+        ill = [self._is_stalled(name, values[:, place]) for place, name in enumerate(names)]
+        medians = np.array([median(column) for column in values[-bounds.LAST_STEPS :].T])
+        worst = int(np.argmin(np.where([one is True for one in ill], medians, np.inf)))
+        if not any(ill):
+            # A weight that was ill and is open now does not end the alert.
+            state = None if any(one is None for one in ill) and not self._were_well else False
+            return [Seen(state, batch.steps[-1], names[worst], float(medians[worst]))]
+        name, number = names[worst], float(medians[worst])
+        began = int(self._early.steps[0])  # it has never moved more
+        count = sum(one is True for one in ill)
+        others = f", and so do {count - 1} further weights" if count > 1 else ""
+        said = (
+            f"{name} hardly moves since step {began}: its update is {short(number)} of its norm "
+            f"in a step{others}"
+        )
+        return [Seen(True, began, name.removesuffix(".weight"), number, said)]
+
+    def _is_stalled(self, name: str, ratios: Array) -> bool | None:
+        if name in self._were_well:
+            return False
+        known = np.isfinite(ratios)
+        with np.errstate(invalid="ignore"):
+            ill = judged(ratios < bounds.STALLED, known, bounds.LAST_STEPS)
+        if not ill:
+            return ill
+        value = median(ratios[-bounds.LAST_STEPS :])
+        early = median(self._early.of([name])[: bounds.MIN_WINDOW, 0])
+        growth = value / early if early > 0 else np.inf
+        rises = value > 0 and growth > bounds.RISING and value * growth > bounds.STALLED
+        return None if rises else True
+
+    def usual_move(self, layers: Layers) -> float:
+        """Median over the weights of their median ratio in the last steps; 0 if unknown."""
+        values = self._ratios.of(_weights(layers))
+        values = values[-bounds.LAST_STEPS :]
+        medians = [median(column) for column in values.T if np.isfinite(column).any()]
+        return float(np.median(medians)) if medians else 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the ratios of the last and the first steps, and which weights moved."""
+        return {
+            "ratios": self._ratios.state_dict(),
+            "early": self._early.state_dict(),
+            "moved": sorted(self._moved),
+            "were_well": sorted(self._were_well),
+            "optimizers": sorted(self._optimizers),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self._ratios.load_state_dict(state["ratios"])
+        self._early.load_state_dict(state["early"])
+        self._moved, self._were_well = set(state["moved"]), set(state["were_well"])
+        self._optimizers = set(state["optimizers"])
+
+
+class Clipped(Rule):
+    """Clipping that leaves next to nothing of the gradient, while weights do not move as usual."""
+
+    key, name, bound = "clipped", "gradients clipped to next to nothing", bounds.CLIPPED
+
+    def __init__(self, stalled: Stalled) -> None:
+        self._factors = Window()
+        self._stalled = stalled
+
+    def look(self, batch: Batch) -> list[Seen]:
+        """Whether the factor of clipping lies below the bound in the last steps."""
+        self._factors.add_one(batch.steps, batch.step_column("clipping_factor"))
+        factors = self._factors.values[:, 0]
+        known = np.isfinite(factors)
+        with np.errstate(invalid="ignore"):
+            beyond = factors < bounds.CLIPPED
+        ill = judged(beyond, known)
+        if ill and self._stalled.usual_move(batch.layers) > bounds.MOVING:
+            ill = None  # Adam divides a common factor out again
+        began = since(self._factors.steps, beyond & known)
+        number = median(factors[-bounds.LAST_STEPS :])
+        said = f"clipping multiplies the gradient with {short(number)} since step {began}"
+        return [Seen(ill, began if ill else batch.steps[-1], "", number, said)]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the factors of the last steps."""
+        return {"factors": self._factors.state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self._factors.load_state_dict(state["factors"])
+
+
+class _LeftOut(Rule):
+    """What happened to each parameter at most, since the beginning."""
+
+    def __init__(self) -> None:
+        self._first = -1
+        self._rows: dict[str, list[Any]] = {}  # gradient, update, optimizer, recorded steps
+
+    def look(self, batch: Batch) -> list[Seen]:
+        """Whether parameters are left out in all recorded steps, of which there are enough."""
+        rows = batch.tables.get("parameters")
+        if rows is None:
+            return []
+        self._first = batch.steps[0] if self._first < 0 else self._first
+        gradients = np.fmax(filled(rows["backward_gradient_norm"]), filled(rows["gradient_norm"]))
+        updates = filled(rows["update_norm"])
+        names = np.ma.getdata(rows["parameter"]).tolist()
+        optimizers = np.ma.filled(rows["optimizer"], "").tolist()
+        for name, *new in zip(names, gradients.tolist(), updates.tolist(), optimizers, strict=True):
+            before = self._rows.setdefault(name, [float("nan"), float("nan"), "", 0])
+            before[0] = float(np.fmax(before[0], new[0]))
+            before[1] = float(np.fmax(before[1], new[1]))
+            before[2], before[3] = new[2], before[3] + 1
+        ill = [
+            name
+            for name, (gradient, update, optimizer, steps) in self._rows.items()
+            if steps >= bounds.LAST_STEPS
+            and self._is_ill(name, gradient, update, optimizer, batch.layers)
+        ]
+        if not ill:
+            return [Seen(False, batch.steps[-1])]
+        count = f"{len(ill)} of {len(self._rows)} trained parameters"
+        place = f"{ill[0]} to {ill[-1]}" if len(ill) > 1 else ill[0]
+        return [Seen(True, self._first, ill[0], float(len(ill)), self._said(count, place))]
+
+    def _is_ill(
+        self, name: str, gradient: float, update: float, optimizer: str, layers: Layers
+    ) -> bool:
+        raise NotImplementedError
+
+    def _said(self, count: str, place: str) -> str:
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the extremes of each parameter."""
+        return {"first": self._first, "rows": {name: list(row) for name, row in self._rows.items()}}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self._first = int(state["first"])
+        self._rows = {name: list(row) for name, row in state["rows"].items()}
+
+
+class NotUpdated(_LeftOut):
+    """Parameters with gradients that no optimizer has."""
+
+    key, name = "not-updated", "parameters that are never updated"
+
+    def _is_ill(
+        self, name: str, gradient: float, update: float, optimizer: str, layers: Layers
+    ) -> bool:
+        return optimizer == NO_OPTIMIZER and gradient > 0 and update == 0
+
+    def _said(self, count: str, place: str) -> str:
+        return f"{count} ({place}) have gradients, but no optimizer given to the tracer has them"
+
+
+class Disconnected(_LeftOut):
+    """Parameters of layers that run, which no gradient reaches."""
+
+    key, name = "disconnected", "parameters that no gradient reaches"
+
+    def _is_ill(
+        self, name: str, gradient: float, update: float, optimizer: str, layers: Layers
+    ) -> bool:
+        # What no optimizer has either is not to be trained, such as a teacher.
+        if not np.isnan(gradient) or optimizer == NO_OPTIMIZER:
+            return False
+        ran = name.rpartition(".")[0] in layers.layer
+        return ran and any(np.isfinite(row[0]) for row in self._rows.values())
+
+    def _said(self, count: str, place: str) -> str:
+        return f"no gradient has reached {count} ({place}), though their layers run"
+
+
+def _weights(layers: Layers) -> list[str]:
+    """The weights of layers that have parameters of their own and do not normalize."""
+    found = zip(layers.layer, layers.role, layers.type, layers.parameters, strict=True)
+    return [
+        f"{layer}.weight"
+        for layer, role, kind, count in found
+        if count > 0 and role != "normalization" and "Norm" not in kind
+    ]
+
+
+def _with_a_turn(rows: Columns, moved: set[str]) -> Array:
+    """Update-to-weight ratios; nan where the parameter had no turn in the step.
+
+    It had none if it got no gradient, as an expert that was not chosen, or if its optimizer did not
+    step while another one did. `moved` are the optimizers that ever did, and gets new ones.
+    """
+    updates = np.nan_to_num(filled(rows["update_norm"]))
+    ratios, weights = filled(rows["update_to_weight"]), filled(rows["weight_norm"])
+    optimizers = np.ma.filled(rows["optimizer"], "").astype(str)
+    kinds, by_optimizer = np.unique(optimizers, return_inverse=True)
+    steps, by_step = np.unique(np.ma.getdata(rows["step"]), return_inverse=True)
+    largest = np.zeros((len(steps), len(kinds)))
+    np.maximum.at(largest, (by_step, by_optimizer), updates)
+    moved |= set(kinds[(largest > 0).any(axis=0)].tolist())
+    ever: NDArray[np.bool_] = np.array([kind in moved for kind in kinds])
+    still = (largest[by_step, by_optimizer] == 0) & (optimizers != NO_OPTIMIZER)
+    waits = still & (largest[by_step].max(axis=1) > 0) & ever[by_optimizer]
+    without = np.isnan(filled(rows["gradient_norm"])) & (updates == 0)
+    return np.where(waits | without | ~(weights > 0), np.nan, ratios)

@@ -1,0 +1,60 @@
+"""When a loss leaves its own history."""
+
+import numpy as np
+import pytest
+
+from gradflow.conditions.spikes import LEAST, SPREADS, all_spreads_above, spike_score, spreads_above
+
+DRAW = np.random.default_rng(0)
+
+
+def test_it_is_in_spreads_of_the_logarithm():
+    # The logarithms -1, 0, 1 in turn: median 0, median absolute deviation 1, sigma 1.4826.
+    history = np.exp(np.tile([-1.0, 0.0, 1.0], 10))
+    bound = SPREADS * 1.4826
+    assert spreads_above(history, np.exp(bound), 1.5) == pytest.approx(SPREADS)
+    assert spreads_above(history, np.exp(2 * bound), 1.5) == pytest.approx(2 * SPREADS)
+    assert spreads_above(history, np.exp(-bound), 1.5) == pytest.approx(-SPREADS)
+
+
+def test_without_noise_the_factor_decides():
+    assert (
+        spreads_above(np.full(30, 2.0), 2.9, 1.5)
+        < SPREADS
+        < spreads_above(np.full(30, 2.0), 3.1, 1.5)
+    )
+
+
+def test_losses_below_zero_are_compared_as_they_are():
+    history = np.tile([-11.0, -10.0, -9.0], 10)
+    assert spreads_above(history, -10.0 + SPREADS * 1.4826, 1.5) == pytest.approx(SPREADS)
+
+
+def test_a_short_history_tells_nothing():
+    assert np.isnan(spreads_above(np.ones(LEAST - 1), 100.0, 1.5))
+
+
+def test_a_value_that_is_not_finite_is_infinitely_far():
+    assert spreads_above(np.ones(LEAST), np.nan, 1.5) == np.inf
+
+
+@pytest.mark.parametrize("spread", [0.01, 0.3, 1.5])
+def test_noise_does_not_spike_and_one_planted_value_does(spread):
+    noise = np.exp(spread * DRAW.normal(size=400))
+    assert not (all_spreads_above(noise, 1.5) >= SPREADS).any()
+    noise[250] = np.exp(12 * spread) + 1.0
+    assert np.flatnonzero(all_spreads_above(noise, 1.5) >= SPREADS).tolist() == [250]
+
+
+def test_a_loss_that_falls_and_a_warm_restart_do_not_spike():
+    falls = np.exp(-np.arange(300) / 60) * np.exp(0.05 * DRAW.normal(size=300))
+    restart = np.concatenate([falls, falls[60:]])  # back up by a factor of 55, over no time at all
+    assert not (all_spreads_above(falls, 1.5) >= SPREADS).any()
+    assert (all_spreads_above(restart, 1.5) >= SPREADS).any()
+
+
+def test_a_norm_alone_is_no_spike_and_with_the_loss_half_as_far_it_is():
+    assert spike_score(0.5, 30.0) < SPREADS
+    assert spike_score(0.5 * SPREADS, 30.0) == SPREADS
+    assert spike_score(SPREADS, 0.0) == SPREADS
+    assert spike_score(float("nan"), SPREADS) == spike_score(SPREADS, float("nan")) == SPREADS
