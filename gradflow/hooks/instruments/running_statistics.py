@@ -117,9 +117,11 @@ class _Group:
         self._batches: deque[_Batch] = deque(maxlen=MOST_BATCHES)
         self._before: tuple[Tensor, Tensor, Tensor] | None = None
         self._type = torch.float32 if device.type == "mps" else torch.float64
-        sizes = torch.tensor([one.num_features for one in modules.values()], device=device)
-        self._module_of_channel = torch.arange(len(sizes), device=device).repeat_interleave(sizes)
-        self._sizes = sizes
+        channels = [one.num_features for one in modules.values()]
+        self._sizes = torch.tensor(channels, device=device)
+        self._module_of_channel = torch.arange(len(channels), device=device).repeat_interleave(
+            self._sizes, output_size=sum(channels)
+        )
 
     @torch.no_grad()
     def begin(self) -> None:

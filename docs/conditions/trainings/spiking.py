@@ -1,0 +1,30 @@
+"""Once in a while a batch is a hundred times as bright as the others."""
+
+from pathlib import Path
+
+from small_training import digits, perceptron, train
+from torch import Tensor, nn
+
+
+class Brightened(nn.Module):
+    """A perceptron; the inputs of every `period`-th step are a hundred times too bright."""
+
+    def __init__(self, period: int) -> None:
+        super().__init__()
+        self.body, self.period, self.step = perceptron(), period, 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map [N, F] to [N, K]."""
+        self.step += 1
+        outputs: Tensor = self.body(100 * x if self.step % self.period == 0 else x)
+        return outputs
+
+
+def ill(folder: Path) -> Path:
+    """With a bright batch in every 60th step."""
+    return train(Brightened(60), folder, rate=0.01, steps=210, data=digits())
+
+
+def mended(folder: Path) -> Path:
+    """Without one."""
+    return train(Brightened(10**9), folder, rate=0.01, steps=210, data=digits())
