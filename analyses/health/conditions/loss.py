@@ -7,7 +7,7 @@ import numpy as np
 
 from analyses.health.condition import Answer, Bounds, Condition, NotAsked
 from analyses.health.readings import OVERLOOKED, Reading, held_since, median_interval, window_size
-from analyses.reading.model_tensors import ends_in_softmax
+from analyses.reading.model_tensors import ends_in_softmax, outputs_of
 from analyses.result import Verdict
 from analyses.statistics.verdicts import verdict_above
 from analyses.wording.numbers import number
@@ -17,6 +17,7 @@ from gradflow.runs.reading.run import Run
 # Medians of fewer steps have intervals so wide that most sound trainings would be left open.
 MIN_STEPS = 40
 NEAR_CHANCE = 0.1  # of the logarithm of the number of classes
+AT_CHANCE = 0.97  # of it: a loss whose interval lies above this has not left it
 # Times the loss of the first steps. Objectives that move raise it by less while all is well: that
 # of a generator as its adversary learns, a contrastive one as its queue of negatives fills.
 RISEN = 1.5
@@ -51,6 +52,8 @@ def not_learning_answer(run: Run, flat: float, max_steps: int) -> Answer:
     ratio, low, high = _ratio(before, now, median_interval(first), median_interval(last))
     verdict = verdict_above(low, high, flat) if ratio is not None else Verdict.INCONCLUSIVE
     guessing = _loss_of_guessing(run, now)
+    if verdict is Verdict.INCONCLUSIVE and _stays_at_guessing(guessing, median_interval(last)[0]):
+        verdict = Verdict.SUPPORTED
     note, cause, otherwise, since = "", "", "", None
     if verdict is Verdict.SUPPORTED:
         if guessing is not None:
@@ -59,6 +62,8 @@ def not_learning_answer(run: Run, flat: float, max_steps: int) -> Answer:
                 f"(log {guessing} = {number(math.log(guessing))})."
             )
             otherwise = _WHY
+            if len(outputs_of(run)):
+                otherwise = _WHY_NO_SOFTMAX
             if ends_in_softmax(run):
                 cause += f" {_SOFTMAX}"
                 otherwise = _WHY_ELSE
@@ -106,6 +111,10 @@ _SOFTMAX = (
     "The network ends in a softmax: its outputs sum to 1 over the classes. Cross-entropy applies a "
     "softmax itself, so leave that of the network out."
 )
+_WHY_NO_SOFTMAX = (
+    "Either the labels do not go with the inputs, or the inputs tell nothing, or the updates are "
+    "far too small or too large."
+)
 _WHY_ELSE = (
     "If the loss takes probabilities, as the logarithm of these and NLLLoss do, then either the "
     "labels do not go with the inputs, or the updates are far too small or too large."
@@ -149,6 +158,11 @@ def _loss_of_guessing(run: Run, loss: float) -> int | None:
     classes = int(size) if size.isdigit() else 0
     near = classes > 1 and abs(loss / math.log(classes) - 1) < NEAR_CHANCE
     return classes if near else None
+
+
+def _stays_at_guessing(classes: int | None, low: float | None) -> bool:
+    """Whether the lower end of the last losses is that of guessing, whatever they were at first."""
+    return classes is not None and low is not None and low > AT_CHANCE * math.log(classes)
 
 
 def _read(run: Run, bounds: LossBounds) -> list[Answer]:
