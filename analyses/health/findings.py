@@ -187,7 +187,9 @@ def _meaning(
     more = [
         one.cause if holds else "",
         # What an effect is of is known, and nothing else is looked for.
-        f"This is an effect of what came first: {link_clause(first)}." if holds and first is not None else "",
+        f"This is an effect of what came first: {link_clause(first)}."
+        if holds and first is not None
+        else "",
         one.otherwise if first is None and verdict is not Verdict.CONTRADICTED else "",
     ]
     return " ".join([text, *(part for part in more if part)])

@@ -35,7 +35,7 @@ def outputs_of(run: Run) -> pd.DataFrame:
 
 def first_axis(rows: pd.DataFrame) -> pd.Series:
     """The length of the first axis of each tensor."""
-    sizes = rows["shape"].astype(str).str.partition("x")[0]
+    sizes = rows["shape"].astype(str).str.extract("^([0-9]+)", expand=False)
     return pd.to_numeric(sizes, errors="coerce")
 
 

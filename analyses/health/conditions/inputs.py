@@ -183,7 +183,7 @@ def _share_that_reaches(run: Run, layer: str, rms: pd.Series, rows: pd.DataFrame
     """The rms of the first layer's outputs over that of the inputs, in the first steps."""
     found = run.activations.loc[run.activations["layer"] == layer, ["step", "rms"]]
     of_output = found.groupby("step")["rms"].first()
-    share = of_output.reindex(rows["step"]).to_numpy() / rms.to_numpy()
+    share = of_output.reindex(rows["step"]).to_numpy() / rms.where(rms > 0).to_numpy()
     first = share[np.isfinite(share)][:MIN_WINDOW]
     return float(np.median(first)) if len(first) else 0.0
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from analyses.health.condition import Answer, Bounds, Condition, NotAsked
 from analyses.health.readings import OVERLOOKED, Reading, held_since, median_interval, window_size
-from analyses.reading.model_tensors import ends_in_softmax
+from analyses.reading.model_tensors import ends_in_softmax, outputs_of
 from analyses.result import Verdict
 from analyses.statistics.verdicts import verdict_above
 from analyses.wording.numbers import number
@@ -18,6 +18,7 @@ from gradflow.runs.reading.run import Run
 
 # Medians of fewer steps have intervals so wide that most sound trainings would be left open.
 MIN_STEPS = 40
+AT_CHANCE = 0.97  # of log(classes): a loss whose interval lies above this has not left it
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ def not_learning_answer(run: Run, flat: float, max_steps: int) -> Answer:
     ratio, low, high = _ratio(before, now, median_interval(first), median_interval(last))
     verdict = verdict_above(low, high, flat) if ratio is not None else Verdict.INCONCLUSIVE
     guessing = _loss_of_guessing(run, now)
+    if verdict is Verdict.INCONCLUSIVE and _stays_at_guessing(guessing, median_interval(last)[0]):
+        verdict = Verdict.SUPPORTED
     note, cause, otherwise, since = "", "", "", None
     if verdict is Verdict.SUPPORTED:
         if guessing is not None:
@@ -57,6 +60,8 @@ def not_learning_answer(run: Run, flat: float, max_steps: int) -> Answer:
                 f"(log {guessing} = {number(math.log(guessing))})."
             )
             otherwise = _WHY
+            if len(outputs_of(run)):
+                otherwise = _WHY_NO_SOFTMAX
             if ends_in_softmax(run):
                 cause += f" {_SOFTMAX}"
                 otherwise = _WHY_ELSE
@@ -104,6 +109,10 @@ _SOFTMAX = (
     "The network ends in a softmax: its outputs sum to 1 over the classes. Cross-entropy applies a "
     "softmax itself, so leave that of the network out."
 )
+_WHY_NO_SOFTMAX = (
+    "Either the labels do not go with the inputs, or the inputs tell nothing, or the updates are "
+    "far too small or too large."
+)
 _WHY_ELSE = (
     "If the loss takes probabilities, as the logarithm of these and NLLLoss do, then either the "
     "labels do not go with the inputs, or the updates are far too small or too large."
@@ -147,6 +156,11 @@ def _loss_of_guessing(run: Run, loss: float) -> int | None:
     classes = int(size) if size.isdigit() else 0
     near = classes > 1 and abs(loss / math.log(classes) - 1) < NEAR_CHANCE
     return classes if near else None
+
+
+def _stays_at_guessing(classes: int | None, low: float | None) -> bool:
+    """Whether the lower end of the last losses is that of guessing, whatever they were at first."""
+    return classes is not None and low is not None and low > AT_CHANCE * math.log(classes)
 
 
 def _read(run: Run, bounds: LossBounds) -> list[Answer]:

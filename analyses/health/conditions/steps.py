@@ -12,7 +12,6 @@ from analyses.health.readings import (
     OVERLOOKED,
     Reading,
     held_since,
-    median_interval,
     window_size,
 )
 from analyses.reading.once import once_per_run
@@ -25,7 +24,10 @@ from gradflow.runs.reading.run import Run
 _LARGE_STEPS, _WITHIN = 3, 10  # so many large steps among so many recorded ones are no outlier
 # That a pass begins may show at the first gradient that arrives, which is there by then.
 _FEWEST_CARRIED = 2
-_FALLEN = 0.98  # of the loss at the beginning: a loss above it has not fallen
+# Times the loss before the first large step: above the first it has not fallen, above the second
+# it has hardly, if it was higher than the third in between.
+_FALLEN, _HARDLY_FALLEN, _LEAP = 0.98, 0.9, 3.0
+_NO_NUMBER = "the loss is no longer a number"
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ def overshooting_answer(run: Run, bound: float, max_steps: int) -> Answer:
         None,
         None,
         None,
-        bool(ill and since is not None and since <= steps[window_size(len(steps), max_steps) - 1]),
+        False,
         bound,
         f"above {number(bound)} in {_LARGE_STEPS} of {_WITHIN} recorded steps, and a loss that "
         "does not fall (rule of thumb for health: about 0.001, CS231n)",
@@ -118,7 +120,7 @@ class _LossPath:
     """What the loss did after a step.
 
     Fields:
-        suffers: whether it has not fallen since the beginning; None if that was not recorded.
+        suffers: whether it has not, or hardly, fallen since; None if that was not recorded.
         clause: what it did, in words.
     """
 
@@ -128,31 +130,30 @@ class _LossPath:
     @classmethod
     def of(cls, run: Run, since: int | None, max_steps: int) -> "_LossPath":
         losses = run.steps["loss"].to_numpy(dtype=float)
-        known = losses[~run.steps["loss"].isna().to_numpy() | np.isnan(losses)]
+        steps = run.steps["step"].to_numpy()
         if since is None or not np.isfinite(losses).any():
             return cls(None)
-        after = losses[run.steps["step"].to_numpy() >= since]
-        size = window_size(len(known), max_steps)
-        before = float(np.nanmedian(losses[: min(size, MIN_WINDOW)]))
+        # The loss of a step is computed before its update.
+        early, after = losses[steps <= since], losses[steps > since]
+        early, size = early[np.isfinite(early)], window_size(len(losses), max_steps)
         last = losses[-size:]
-        if not np.isfinite(last).all() and np.isfinite(losses).all() is not True:
-            gone = ~np.isfinite(run.steps["loss"].to_numpy(dtype=float))
-            if gone[-size:].mean() > 0.5:
-                return cls(True, "the loss is no longer a number")
-        finite = last[np.isfinite(last)]
-        if not len(finite):
+        if not len(early) or not len(after):
             return cls(None)
-        now, highest = float(np.median(finite)), float(np.nanmax(after[np.isfinite(after)]))
-        low, _ = median_interval(finite)
-        rises = f"the loss rises to {number(highest)}"
-        if before <= 0 or now <= 0:
-            scale = abs(before) + abs(now)
-            return cls(now > before + 0.02 * scale, f"{rises} and ends at {number(now)}")
-        suffers = now > _FALLEN * before and (low is None or low > 0.9 * before)
-        return cls(
-            suffers,
-            f"{rises}, and ends at {number(now)}, where it began at {number(before)}",
+        if np.isfinite(last).mean() < 0.5:
+            gone = np.isfinite(after).argmin()
+            return cls(True, f"{_NO_NUMBER} from step {int(steps[steps > since][gone])} on")
+        before, now = (
+            float(np.median(one)) for one in (early[-MIN_WINDOW:], last[np.isfinite(last)])
         )
+        highest = float(np.max(after[np.isfinite(after)]))
+        clause = (
+            f"the loss rises to {number(highest)}, and ends at {number(now)}, where it was "
+            f"{number(before)}"
+        )
+        fallen = before - now > (1 - _FALLEN) * abs(before)
+        hardly = before - now < (1 - _HARDLY_FALLEN) * abs(before)
+        leaps = highest - before > (_LEAP - 1) * abs(before)
+        return cls(not fallen or (hardly and leaps), clause)
 
 
 def _rates(run: Run, since: int | None) -> str:
@@ -212,7 +213,7 @@ def accumulating_answer(run: Run, bound: float, max_steps: int) -> Answer:
         None,
         None,
         None,
-        bool(known.iloc[: size[worst]].mean() > bound),
+        False,
         bound,
         f"above {number(bound)}",
         f"of the last {size[worst]} of {plural(len(known), 'recorded step')}; no interval: nothing "

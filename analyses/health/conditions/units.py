@@ -225,7 +225,7 @@ DEAD = Condition(
         "leaky ReLUs."
     ),
     source="Lu et al. 2020, Dying ReLU and initialization",
-    leads_to=("vanishing", "stalled", "not-learning"),
+    leads_to=("vanishing", "stalled", "collapsed", "not-learning"),
     read=_read_dead,
     bound="dead",
     method="Dead: channels that are zero on the whole batch in every one of these steps.",
