@@ -24,15 +24,17 @@ LEAST_FACTOR = {"loss": 1.5, "gradient_norm": 4.0}
 _TO_SIGMA = 1.4826  # of the median absolute deviation of a normal distribution
 
 
-def spreads_above(history: Sequence[float] | Array, value: float, factor: float) -> float:
+def spreads_above(
+    history: Sequence[float] | Array, value: float, factor: float, least_values: int = LEAST
+) -> float:
     """How many spreads `value` lies above the median of the last of `history`.
 
     The spread is at least so large that a value of `factor` times the median is `SPREADS` above it.
-    NaN if fewer than `LEAST` values of the history are finite; infinite for a value that is not.
+    NaN if fewer than `least_values` of the history are finite; infinite for a value that is not.
     """
     known = np.asarray(history, dtype=float)[-HISTORY:]
     known = known[np.isfinite(known)]
-    if len(known) < LEAST:
+    if len(known) < least_values:
         return float("nan")
     if not np.isfinite(value):
         return float("inf")

@@ -8,7 +8,7 @@ import torch
 
 from gradflow.errors import TracingError
 from gradflow.hooks.selection.modules import Selection
-from gradflow.hooks.selection.schedules import Schedule, require_positive_int
+from gradflow.hooks.selection.schedules import Budget, Schedule, require_positive_int
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class RecordingOptions:
     compiled: Literal["uncompiled", "in-graph"]
     parameters_every: int
     stop_on_nonfinite: bool
+    around_spikes: int | None = None
 
     def __post_init__(self) -> None:
         _require_one_of("passes", self.passes, ("backward", "all"))
@@ -36,6 +37,13 @@ class RecordingOptions:
         _require_one_of("outputs", self.outputs, ("first", "all"))
         _require_one_of("compiled", self.compiled, ("uncompiled", "in-graph"))
         require_positive_int("parameters_every", self.parameters_every)
+        if self.around_spikes is not None:
+            require_positive_int("around_spikes", self.around_spikes)
+            if isinstance(self.schedule, Budget):
+                raise TracingError(
+                    "around_spikes= records every step, which costs more than a budget allows: "
+                    "give the tracer another schedule, such as schedule=16"
+                )
 
     @property
     def runs_compiled(self) -> bool:
@@ -44,6 +52,11 @@ class RecordingOptions:
 
     def require_possible_with(self, processes: int) -> None:
         """Raise `TracingError` if so many processes cannot record what is asked for."""
+        if self.around_spikes is not None and (self.runs_compiled or processes > 1):
+            raise TracingError(
+                "around_spikes= records one process alone, and no steps within a compiled graph: "
+                "leave it out, or record a training on one device that runs uncompiled"
+            )
         if self.runs_compiled and (self.histograms is not False or processes > 1):
             raise TracingError(
                 'compiled="in-graph" counts no magnitudes, and records one process alone: leave '
@@ -52,7 +65,11 @@ class RecordingOptions:
 
     def description(self) -> dict[str, Any]:
         """Return the entries of `run.json` about options that change what rows there are."""
-        return {"parameters_every": self.parameters_every} if self.parameters_every > 1 else {}
+        every, reach = self.parameters_every, self.around_spikes
+        return {
+            **({"parameters_every": every} if every > 1 else {}),
+            **({} if reach is None else {"around_spikes": reach}),
+        }
 
 
 def _require_one_of(option: str, value: object, allowed: tuple[str, ...]) -> None:

@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from gradflow.hooks.instruments.batches import Batches
 from gradflow.hooks.instruments.instrument import Instrument
 from gradflow.hooks.options import RecordingOptions
 
@@ -10,4 +11,4 @@ __all__ = ["instruments_of"]
 
 def instruments_of(model: nn.Module, options: RecordingOptions) -> tuple[Instrument, ...]:
     """Return the instruments of a tracer of `model`, in the order in which they are told."""
-    return ()
+    return (Batches(model),) if options.around_spikes else ()

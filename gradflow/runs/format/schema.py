@@ -18,7 +18,7 @@ from gradflow.runs.format.quantity import (
     Quantity,
     Table,
 )
-from gradflow.runs.format.update_tables import GROUPS, PARAMETERS, STEPS
+from gradflow.runs.format.update_tables import GROUPS, PARAMETERS, SPIKES, STEPS
 
 SCHEMA_VERSION = 3
 
@@ -63,6 +63,7 @@ TABLES = {
         PARAMETERS,
         JUNCTIONS,
         STEPS,
+        SPIKES,
         MODES,
         GROUPS,
         EPOCHS,
