@@ -65,7 +65,8 @@ def spiking_answer(run: Run, spiking: float) -> Answer:
     Each loss is compared with the median of the last 32 recorded ones before it, in units of their
     spread, by logarithms; so is the norm of the whole gradient. The loss decides, or the norm if
     the loss is half as far above its own; see `gradflow.conditions.spikes`. Where the norm spikes
-    alone, nothing is ill: that is one odd batch among many.
+    alone, nothing is ill: that is one odd batch among many. Where the loss is below a tenth of that
+    of the first steps, only one that is back there counts: a single sample moves it by factors.
     """
     steps = run.steps[~run.steps["skipped"].fillna(False).astype(bool)]
     columns = {name: steps[name].to_numpy(dtype=float) for name in spikes.LEAST_FACTOR}
@@ -80,11 +81,9 @@ def spiking_answer(run: Run, spiking: float) -> Answer:
             f"{plural(len(values), 'recorded step')} with a loss or gradient norm: "
             f"{spikes.LEAST + 1} are needed",
         )
-    by_name = [
-        spikes.all_spreads_above(columns[name], factor)
-        for name, factor in spikes.LEAST_FACTOR.items()
-    ]
-    above = np.array([spikes.spike_score(*pair) for pair in zip(*by_name, strict=True)])
+    history = spikes.History()
+    pairs = ([_known(column[place]) for column in columns.values()] for place in range(len(values)))
+    above = np.array([history.look(*pair).score for pair in pairs])
     told = _told_by_tracer(run)
     above = np.fmax(above, np.array([told.get(int(step), np.nan) for step in numbers]))
     if not np.isfinite(above).any():
@@ -117,6 +116,10 @@ def spiking_answer(run: Run, spiking: float) -> Answer:
         cause=cause,
         since=int(numbers[found[0]]) if len(found) else None,
     )
+
+
+def _known(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
 
 
 def _told_by_tracer(run: Run) -> dict[int, float]:

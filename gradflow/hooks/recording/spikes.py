@@ -1,19 +1,12 @@
 """Keeps the rows of the last steps until it is known whether a spike follows, then drops them."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gradflow.conditions.spikes import (
-    HISTORY,
-    LEAST_FACTOR,
-    SPREADS,
-    spike_score,
-    spreads_above,
-)
+from gradflow.conditions.spikes import History
 from gradflow.hooks.recording.records import Columns, concatenate
 
 _KEPT_ALWAYS = ("modes",)  # a row tells a change, which later rows rely on
@@ -35,7 +28,7 @@ class SpikeRing:
         self._tables: dict[str, Columns] = {}
         self._wanted: dict[int, bool] = {}  # of the steps held, in order
         self._spikes: dict[int, tuple[str, float]] = {}
-        self._histories: dict[str, list[float]] = {name: [] for name in LEAST_FACTOR}
+        self._history = History()
 
     @property
     def start(self) -> int | None:
@@ -62,14 +55,13 @@ class SpikeRing:
     def state_dict(self) -> dict[str, Any]:
         """Return the last losses and gradient norms, and the last spike."""
         return {
-            "histories": {name: list(one) for name, one in self._histories.items()},
+            "history": self._history.state_dict(),
             "spikes": {step: list(one) for step, one in self._spikes.items()},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
-        histories = state.get("histories", {})
-        self._histories = {name: list(histories.get(name, [])) for name in LEAST_FACTOR}
+        """Restore what `state_dict` returned; nothing, if it is empty."""
+        self._history.load_state_dict(state.get("history", {}))
         self._spikes = {
             int(step): (str(one[0]), float(one[1])) for step, one in state.get("spikes", {}).items()
         }
@@ -79,21 +71,10 @@ class SpikeRing:
         for place, step in enumerate(steps):
             if skipped[place]:
                 continue
-            spreads = {}
-            for name, history in self._histories.items():
-                given = np.ma.asanyarray(columns[name])[place]
-                value = math.nan if given is np.ma.masked else float(given)
-                known = name == "loss" or math.isfinite(value)  # a loss that is nan has left, too
-                missing = given is np.ma.masked or not known
-                spreads[name] = (
-                    math.nan if missing else spreads_above(history, value, LEAST_FACTOR[name])
-                )
-                if math.isfinite(value):
-                    self._histories[name] = [*history, value][-HISTORY:]
-            largest = max(LEAST_FACTOR, key=lambda name: np.nan_to_num(spreads[name], nan=-1.0))
-            if spreads[largest] >= SPREADS:
-                score = spike_score(spreads["loss"], spreads["gradient_norm"])
-                self._spikes[step] = largest, min(score, float(np.finfo(float).max))
+            loss, norm = (_known(columns[name][place]) for name in ("loss", "gradient_norm"))
+            found = self._history.look(loss, norm)
+            if found.left:
+                self._spikes[step] = found.left, min(found.score, float(np.finfo(float).max))
 
     def _let_go(self, last: int) -> dict[str, Columns]:
         """The rows to be written of the steps held up to `last`; none of them are held then."""
@@ -130,6 +111,10 @@ class SpikeRing:
         quantities[:] = [self._spikes[step][0] for step in spikes]
         rows["quantity"] = np.ma.array(quantities)
         rows["spreads"] = np.ma.array([self._spikes[step][1] for step in spikes])
+
+
+def _known(value: Any) -> float | None:
+    return None if value is np.ma.masked else float(value)
 
 
 def _rows(columns: Columns, chosen: NDArray[np.bool_]) -> Columns:
