@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from gradflow.findings.answers import analyze
     from gradflow.findings.checks import check
     from gradflow.hooks.alerts.alert import Alert, AlertWarning
+    from gradflow.hooks.instruments.batches import batch_hash
     from gradflow.hooks.selection.modules import layers
     from gradflow.hooks.selection.schedules import Budget, every, first_then_every, log_spaced
     from gradflow.hooks.tracer import Tracer
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "batch_hash": "gradflow.hooks.instruments.batches",
     "Alert": "gradflow.hooks.alerts.alert",
     "AlertWarning": "gradflow.hooks.alerts.alert",
     "analyze": "gradflow.findings.answers",
@@ -64,6 +66,7 @@ __all__ = [
     "Tracer",
     "__version__",
     "analyze",
+    "batch_hash",
     "check",
     "evaluate_both",
     "every",

@@ -9,7 +9,9 @@ measured by. Values above 0 are compared by their logarithms: losses and norms v
 near convergence by large ones.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,18 +23,22 @@ HISTORY, LEAST, SPREADS = 32, 20, 7.0
 # A spike also multiplies the median by this, by quantity: in a training without noise (on all data
 # at once) the spread is next to nothing.
 LEAST_FACTOR = {"loss": 1.5, "gradient_norm": 4.0}
+# A training has nearly converged where its loss is this share of that of its first steps.
+CONVERGED = 0.1
 _TO_SIGMA = 1.4826  # of the median absolute deviation of a normal distribution
 
 
-def spreads_above(history: Sequence[float] | Array, value: float, factor: float) -> float:
+def spreads_above(
+    history: Sequence[float] | Array, value: float, factor: float, least_values: int = LEAST
+) -> float:
     """How many spreads `value` lies above the median of the last of `history`.
 
     The spread is at least so large that a value of `factor` times the median is `SPREADS` above it.
-    NaN if fewer than `LEAST` values of the history are finite; infinite for a value that is not.
+    NaN if fewer than `least_values` of the history are finite; infinite for a value that is not.
     """
     known = np.asarray(history, dtype=float)[-HISTORY:]
     known = known[np.isfinite(known)]
-    if len(known) < LEAST:
+    if len(known) < least_values:
         return float("nan")
     if not np.isfinite(value):
         return float("inf")
@@ -47,17 +53,6 @@ def spreads_above(history: Sequence[float] | Array, value: float, factor: float)
     return float("inf") if value > middle else 0.0
 
 
-def all_spreads_above(values: Sequence[float] | Array, factor: float) -> Array:
-    """`spreads_above` of each of `values` over those before it: [values]."""
-    array = np.asarray(values, dtype=float)
-    return np.array(
-        [
-            spreads_above(array[max(0, place - HISTORY) : place], value, factor)
-            for place, value in enumerate(array.tolist())
-        ]
-    )
-
-
 def spike_score(loss: float, norm: float) -> float:
     """How far a step has left its history, from the spreads of its loss and its gradient norm.
 
@@ -68,3 +63,69 @@ def spike_score(loss: float, norm: float) -> float:
     if np.isnan(loss) or np.isnan(norm):
         return norm if np.isnan(loss) else loss
     return max(loss, min(norm, 2 * loss))
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a step's loss and gradient norm say.
+
+    Fields:
+        score: `SPREADS` or more is a spike; NaN if too little is known.
+        left: the quantity that left its own history the farthest, `loss` or `gradient_norm`, spike
+            or not; empty if none did.
+        median: of the losses before; of the gradient norms, where no loss is known.
+    """
+
+    score: float
+    left: str
+    median: float
+
+
+class History:
+    """The losses and gradient norms of a training, looked at step by step."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, list[float]] = {name: [] for name in LEAST_FACTOR}
+        self._first: list[float] = []  # losses
+
+    def look(self, loss: float | None, norm: float | None) -> Look:
+        """Compare the next step with those before; None for what is unknown, nan is a value."""
+        values = {"loss": loss, "gradient_norm": norm}
+        spreads = {
+            name: float("nan")
+            if value is None
+            else spreads_above(self._last[name], value, LEAST_FACTOR[name])
+            for name, value in values.items()
+        }
+        told = "gradient_norm" if loss is None else "loss"
+        median = float(np.median(self._last[told])) if self._last[told] else float("nan")
+        score = spike_score(spreads["loss"], spreads["gradient_norm"])
+        if loss is not None and self._only_near_convergence(loss, median):
+            score = min(score, SPREADS / 2)
+        left = max(spreads, key=lambda name: np.nan_to_num(spreads[name], nan=-1.0))
+        for name, value in values.items():
+            if value is not None and np.isfinite(value):
+                self._last[name] = [*self._last[name], value][-HISTORY:]
+        if loss is not None and np.isfinite(loss) and len(self._first) < LEAST:
+            self._first.append(loss)
+        return Look(score, left if spreads[left] >= SPREADS else "", median)
+
+    def _only_near_convergence(self, loss: float, median: float) -> bool:
+        """Whether the loss is so small by now that a single sample moves it by large factors.
+
+        Then only a step that undoes all progress is a spike.
+        """
+        if len(self._first) < LEAST:
+            return False
+        first = float(np.median(self._first))
+        return 0 <= median < CONVERGED * first and loss < first
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what `load_state_dict` takes, as lists."""
+        last = {name: list(one) for name, one in self._last.items()}
+        return {"last": last, "first": list(self._first)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned; nothing, if it is empty."""
+        self._last = {name: list(state.get("last", {}).get(name, [])) for name in LEAST_FACTOR}
+        self._first = list(state.get("first", []))

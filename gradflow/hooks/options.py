@@ -8,7 +8,7 @@ import torch
 
 from gradflow.errors import TracingError
 from gradflow.hooks.selection.modules import Selection
-from gradflow.hooks.selection.schedules import Schedule, require_positive_int
+from gradflow.hooks.selection.schedules import Budget, Schedule, require_positive_int
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class RecordingOptions:
     parameters_every: int
     stop_on_nonfinite: bool
     terms: int | Schedule = 50
+    around_spikes: int | None = None
 
     def __post_init__(self) -> None:
         _require_one_of("passes", self.passes, ("backward", "all"))
@@ -39,6 +40,13 @@ class RecordingOptions:
         require_positive_int("parameters_every", self.parameters_every)
         if not callable(self.terms):
             require_positive_int("terms", self.terms)
+        if self.around_spikes is not None:
+            require_positive_int("around_spikes", self.around_spikes)
+            if isinstance(self.schedule, Budget):
+                raise TracingError(
+                    "around_spikes= records every step, which costs more than a budget allows: "
+                    "give the tracer another schedule, such as schedule=16"
+                )
 
     @property
     def runs_compiled(self) -> bool:
@@ -47,6 +55,11 @@ class RecordingOptions:
 
     def require_possible_with(self, processes: int) -> None:
         """Raise `TracingError` if so many processes cannot record what is asked for."""
+        if self.around_spikes is not None and (self.runs_compiled or processes > 1):
+            raise TracingError(
+                "around_spikes= records one process alone, and no steps within a compiled graph: "
+                "leave it out, or record a training on one device that runs uncompiled"
+            )
         if self.runs_compiled and (self.histograms is not False or processes > 1):
             raise TracingError(
                 'compiled="in-graph" counts no magnitudes, and records one process alone: leave '
@@ -55,7 +68,11 @@ class RecordingOptions:
 
     def description(self) -> dict[str, Any]:
         """Return the entries of `run.json` about options that change what rows there are."""
-        return {"parameters_every": self.parameters_every} if self.parameters_every > 1 else {}
+        every, reach = self.parameters_every, self.around_spikes
+        return {
+            **({"parameters_every": every} if every > 1 else {}),
+            **({} if reach is None else {"around_spikes": reach}),
+        }
 
 
 def _require_one_of(option: str, value: object, allowed: tuple[str, ...]) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from gradflow.errors import TracingError
 from gradflow.hooks.compilation import HooksInGraph, UncompiledSteps, is_capturing
+from gradflow.hooks.instruments.batches import INDICES
 from gradflow.hooks.instruments.instrument import Instrument, Instruments
 from gradflow.hooks.instruments.terms.loss_terms import LossTerms
 from gradflow.hooks.layers import LayerTable
@@ -20,6 +21,7 @@ from gradflow.hooks.options import RecordingOptions
 from gradflow.hooks.processes.joining import Processes
 from gradflow.hooks.recording.nonfinite import nonfinite_message
 from gradflow.hooks.recording.records import StepRecord
+from gradflow.hooks.recording.spikes import SpikeRing
 from gradflow.hooks.reduction import means
 from gradflow.hooks.reduction.fused import prepare_device
 from gradflow.hooks.refusals import (
@@ -81,7 +83,11 @@ class StepCycle:
         self._processes = processes
         self._report = report
         self._layers = LayerTable()
-        self._steps = RecordedSteps(options.schedule, options.histograms)
+        around = options.around_spikes
+        self._steps = RecordedSteps(
+            options.schedule, options.histograms, every_step=around is not None
+        )
+        self._ring = None if around is None else SpikeRing(around)
         if processes.count > 1:
             self._steps.agree_by(processes.agree)
         self._in_graph: InGraphLayers | None = None
@@ -161,6 +167,7 @@ class StepCycle:
         rows = writer, self._processes, self._layers, self._report, self._groups, self.instruments
         self._store = RecordStore(*rows)
         self._store.alerts = self.alerts
+        self._store.ring = self._ring
 
     def begin(self) -> None:
         """Begin with the step that is next; call `open` before, and `load_state_dict` to go on."""
@@ -181,6 +188,13 @@ class StepCycle:
         if skipped and self._observer.step_record is not None:
             self._observer.step_record.skipped = True
         self.end_step()
+
+    def add_batch(self, indices: Any) -> None:
+        """Note the indices of the samples of a batch of the step under way, if that is used."""
+        record = self._observer.step_record
+        if record is not None and self._ring is not None and not self._observer.pauses:
+            copy = indices.detach().clone() if isinstance(indices, Tensor) else list(indices)
+            record.further.setdefault(INDICES, []).append(copy)
 
     def add_loss(self, loss: Tensor | float) -> None:
         """Add a loss of the step under way, if it is recorded.
@@ -252,7 +266,8 @@ class StepCycle:
                 self._in_graph.end_step(record)
             record.closed = True
             self.store.add(record)
-            self._steps.histograms.count_recorded_step()
+            if record.wanted:
+                self._steps.histograms.count_recorded_step()
         self.step += 1
         writing_began = time.monotonic()
         if record is not None:
@@ -293,6 +308,7 @@ class StepCycle:
             "nonfinite": self.store.nonfinite,
             "memory": self._state().state_dict(),
             "instruments": self.instruments.state_dict(),
+            "spikes": {} if self._ring is None else self._ring.state_dict(),
             "alerts": {} if self.alerts is None else self.alerts.state_dict(),
             "model_changes": [dict(entry) for entry in self._changes.entries],
             "backward_passes": self._observer.backward_passes.summary(),
@@ -304,6 +320,8 @@ class StepCycle:
         self.epoch_start = state.get("epoch_start", self.step)
         self._state().load_state_dict(state["memory"])
         self.instruments.load_state_dict(state.get("instruments", {}))
+        if self._ring is not None:
+            self._ring.load_state_dict(state.get("spikes", {}))
         if self.alerts is not None:
             self.alerts.load_state_dict(state.get("alerts", {}))
         self.store.nonfinite = state["nonfinite"]
@@ -346,8 +364,9 @@ class StepCycle:
     def _begin_step(self) -> None:
         record: StepRecord | None = None
         if self._steps.wants(self.step):
-            histograms, share = self._steps.histograms(self.step), self._processes.loss_share
-            record = StepRecord(self.epoch, self.step, histograms, share)
+            wanted, share = self._steps.chosen(self.step), self._processes.loss_share
+            histograms = wanted and self._steps.histograms(self.step)
+            record = StepRecord(self.epoch, self.step, histograms, share, wanted=wanted)
         if self._in_graph is not None:
             self._in_graph.begin_step()
             self._observer.step_record = record

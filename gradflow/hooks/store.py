@@ -9,6 +9,7 @@ from gradflow.hooks.layers import LayerTable
 from gradflow.hooks.processes.joining import Processes
 from gradflow.hooks.recording.nonfinite import first_nonfinite
 from gradflow.hooks.recording.records import Columns, StepRecord, concatenate, to_columns
+from gradflow.hooks.recording.spikes import SpikeRing
 from gradflow.hooks.refusals import scale_of_histograms_message
 from gradflow.hooks.selection.groups import Groups
 from gradflow.hooks.updates.scaling import step_columns, unscale
@@ -48,6 +49,7 @@ class RecordStore:
         deliver: also gets the rows, by table, as soon as they are in memory, and alerts under the
             name `alerts`; or None.
         alerts: looks for conditions in the rows before; or None.
+        ring: holds rows back until it is known whether a spike follows; or None.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class RecordStore:
         self.nonfinite: dict[str, Any] | None = None
         self.deliver: Callable[[dict[str, Any]], None] | None = None
         self.alerts: LooksAtRows | None = None
+        self.ring: SpikeRing | None = None
         self._writer = writer
         self._processes = processes
         self._layers = layers
@@ -94,16 +97,24 @@ class RecordStore:
         if many or len(self._records) >= (1 if at_once else _STEPS_PER_TRANSFER):
             self.transfer()
         if self._steps >= _STEPS_PER_PART or (alone and self._rows >= _ROWS_PER_PART):
-            self.flush(next_step)
+            self.flush(next_step, holds_back=True)
 
     def drop_pending(self) -> None:
         """Drop the records that are still on the device."""
         self._records.clear()
         self._rows_on_device = 0
 
-    def flush(self, next_step: int) -> None:
-        """Write everything recorded before `next_step`."""
+    def flush(self, next_step: int, *, holds_back: bool = False) -> None:
+        """Write everything recorded before `next_step`.
+
+        With `holds_back`, leave out the last steps, if it is not known yet which are written.
+        """
         self.transfer()
+        if self.ring is not None:
+            if not holds_back:
+                self._keep(self.ring.rest(), [])
+            elif self.ring.start is not None:
+                next_step = max(self.ring.start, self._part_start)
         if self._layers.changed:
             self._writer.write_layers(self._layers.columns())
             self._layers.changed = False
@@ -123,8 +134,6 @@ class RecordStore:
         if not self._records:
             return
         kept, self._records = self._records, []
-        self._steps += len(kept)
-        self._rows += self._rows_on_device
         self._rows_on_device = 0
         for record in kept:
             record.take_up()
@@ -147,16 +156,23 @@ class RecordStore:
             tables["modes"] = modes
         if self._groups is not None:
             tables["groups"] = self._groups.columns(tables, in_turns=in_turns)
-        for name, columns in tables.items():
-            self._columns.setdefault(name, []).append(columns)
         alerts = [] if self.alerts is None else self.alerts.look(tables)
-        if self.deliver is not None:
-            self.deliver({**tables, "alerts": alerts} if alerts else tables)
+        wanted = [record.wanted for record in records]
+        self._keep(tables if self.ring is None else self.ring.take(tables, wanted), alerts)
         if self.nonfinite is None:
             steps = tables["steps"]
             self.nonfinite = first_nonfinite(tables, set(steps["step"][steps["skipped"]].tolist()))
             if self.nonfinite is not None:
                 self._writer.describe(first_nonfinite=self.nonfinite)
+
+    def _keep(self, tables: Mapping[str, Columns], alerts: Sequence[Any]) -> None:
+        """Keep rows until they are written, and deliver them with the alerts."""
+        for name, columns in tables.items():
+            self._columns.setdefault(name, []).append(columns)
+            self._rows += len(columns["step"])
+        self._steps += len(tables["steps"]["step"]) if "steps" in tables else 0
+        if self.deliver is not None and (tables or alerts):
+            self.deliver({**tables, "alerts": alerts} if alerts else dict(tables))
 
     def _mode_columns(self, records: Sequence[StepRecord]) -> Columns:
         """Return the columns of the table `modes`; none if no layer has changed its mode."""

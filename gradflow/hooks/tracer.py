@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from gradflow.hooks.alerts.telling import Alerts, Telling
     from gradflow.sinks.delivery import Deliveries
 
+_BESIDE_SPIKES = 16  # on a GPU, every so many steps are written beside those around spikes
+
 
 class Tracer:
     """Records gradients, activations, parameters and residual additions while `model` trains.
@@ -106,6 +108,10 @@ class Tracer:
             `gradflow.Alert`; "raise", to stop with an error; or several in a list. Sinks are told
             too. Conditions are looked at whenever numbers come off the device, which nothing waits
             for: every sixteenth recorded step and at the end of an epoch.
+        around_spikes: n, to write also the n steps before and after each spike of the loss or of
+            the gradient norm, with a hash of the batch and the random state, in the table
+            `spikes`. Every step is then recorded, and costs what a recorded step costs; the
+            schedule, which may not be a budget, says which are written in any case.
 
     The tables are defined in `gradflow.runs.format.schema`. Layer gradients are those of the loss
     as it is back-propagated. Parameter gradients are those that the optimizer receives, after
@@ -138,6 +144,7 @@ class Tracer:
         terms: int | Schedule = 50,
         sinks: Any = (),
         alerts: "Alerts" = None,
+        around_spikes: int | None = None,
     ) -> None:
         refuse_old_torch(torch.__version__)
         refuse_untraceable(model)
@@ -149,7 +156,8 @@ class Tracer:
         self._processes = processes
         self._report = NotRecorded(strict=strict)
         if schedule is None:
-            schedule = default_schedule(device_of(model).type)
+            is_cpu = around_spikes is None or device_of(model).type == "cpu"
+            schedule = default_schedule(device_of(model).type) if is_cpu else _BESIDE_SPIKES
         options = RecordingOptions(
             schedule=schedule,
             histograms=histograms,
@@ -163,6 +171,7 @@ class Tracer:
             parameters_every=parameters_every,
             stop_on_nonfinite=stop_on_nonfinite,
             terms=terms,
+            around_spikes=around_spikes,
         )
         options.require_possible_with(processes.count)
         instruments = instruments_of(model, options)
@@ -330,7 +339,7 @@ class Tracer:
         """
         self._cycle.begin_pass()
 
-    def log(self, *, loss: Tensor | float) -> None:
+    def log(self, *, loss: Tensor | float, batch: Any = None) -> None:
         """Record the loss of the present step beside its gradients; the health check needs it.
 
             loss = criterion(model(inputs), targets)
@@ -340,9 +349,14 @@ class Tracer:
         Call it between the forward pass and the optimizer's step; if a step has several passes, in
         each. Of a step that is not recorded nothing is kept, and nothing waits for the device.
 
+        `batch` are the indices of the batch's samples in the data set, a sequence or tensor of
+        whole numbers, which the table `spikes` then has.
+
         Raises `TracingError` if `loss` is not a single number.
         """
         self._cycle.add_loss(loss)
+        if batch is not None:
+            self._cycle.add_batch(batch)
 
     def terms(self, terms: Mapping[str, Tensor | float]) -> AbstractContextManager[None]:
         """Measure what each term of the loss asks of every layer and parameter.

@@ -17,6 +17,8 @@ from gradflow.conditions import spikes
 from gradflow.runs.reading.run import Run
 
 _BEFORE = 8  # recorded steps before a spike in which a layer may have left its history already
+# The tracer may have written only these before it. Four times the median is far without a history.
+_FEW = 6
 _WORDS = {"loss": "loss", "gradient_norm": "norm of the whole gradient"}
 # In the order of a step: table, its names, the quantity, what it is of, and whether it runs back.
 _PLACES = (
@@ -63,7 +65,8 @@ def spiking_answer(run: Run, spiking: float) -> Answer:
     Each loss is compared with the median of the last 32 recorded ones before it, in units of their
     spread, by logarithms; so is the norm of the whole gradient. The loss decides, or the norm if
     the loss is half as far above its own; see `gradflow.conditions.spikes`. Where the norm spikes
-    alone, nothing is ill: that is one odd batch among many.
+    alone, nothing is ill: that is one odd batch among many. Where the loss is below a tenth of that
+    of the first steps, only one that is back there counts: a single sample moves it by factors.
     """
     steps = run.steps[~run.steps["skipped"].fillna(False).astype(bool)]
     columns = {name: steps[name].to_numpy(dtype=float) for name in spikes.LEAST_FACTOR}
@@ -72,17 +75,19 @@ def spiking_answer(run: Run, spiking: float) -> Answer:
     numbers = steps["step"].to_numpy()[known]
     columns = {name: column[known] for name, column in columns.items()}
     values = columns[quantity]
-    if len(values) <= spikes.LEAST:
+    if len(values) <= spikes.LEAST and not len(_told_by_tracer(run)):
         return NotAsked(
             "spiking",
             f"{plural(len(values), 'recorded step')} with a loss or gradient norm: "
             f"{spikes.LEAST + 1} are needed",
         )
-    by_name = [
-        spikes.all_spreads_above(columns[name], factor)
-        for name, factor in spikes.LEAST_FACTOR.items()
-    ]
-    above = np.array([spikes.spike_score(*pair) for pair in zip(*by_name, strict=True)])
+    history = spikes.History()
+    pairs = ([_known(column[place]) for column in columns.values()] for place in range(len(values)))
+    above = np.array([history.look(*pair).score for pair in pairs])
+    told = _told_by_tracer(run)
+    above = np.fmax(above, np.array([told.get(int(step), np.nan) for step in numbers]))
+    if not np.isfinite(above).any():
+        return NotAsked("spiking", "no loss or gradient norm has enough recorded before it")
     found = np.flatnonzero(above >= spiking)
     worst = int(found[np.argmax(above[found])]) if len(found) else int(np.nanargmax(above))
     said, cause, layer = "", "", ""
@@ -104,13 +109,23 @@ def spiking_answer(run: Run, spiking: float) -> Answer:
         False,
         spiking,
         f"above {number(spiking)}, and {number(spikes.LEAST_FACTOR[quantity])} times the median",
-        f"largest of {len(values) - spikes.LEAST} recorded steps, each against up to "
+        f"largest of {int(np.isfinite(above).sum())} recorded steps, each against up to "
         f"{spikes.HISTORY} before it (median and median absolute deviation of logarithms); no "
         "interval: each step is one number",
         said=said,
         cause=cause,
         since=int(numbers[found[0]]) if len(found) else None,
     )
+
+
+def _known(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _told_by_tracer(run: Run) -> dict[int, float]:
+    """Spreads by step of the spikes that the tracer saw, whose history need not be recorded."""
+    table = run.table("spikes")
+    return dict(zip(table["spike"].tolist(), table["spreads"].tolist(), strict=True))
 
 
 def first_departure(run: Run, step: int) -> Departure | None:
@@ -155,7 +170,7 @@ def _gone(values: Array, place: int) -> tuple[int, float] | None:
         before, value = values[:place, column], values[place, column]
         if np.isnan(value):
             continue
-        if spikes.spreads_above(before, float(value), factor) >= spikes.SPREADS:
+        if spikes.spreads_above(before, float(value), factor, _FEW) >= spikes.SPREADS:
             known = before[np.isfinite(before)][-spikes.HISTORY :]
             return column, float(np.median(known))
     return None

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from gradflow.conditions import bounds
-from gradflow.conditions.spikes import HISTORY, LEAST_FACTOR, SPREADS, spike_score, spreads_above
+from gradflow.conditions.spikes import HISTORY, SPREADS, History
 from gradflow.conditions.windows import enough
 from gradflow.hooks.alerts.rule import Batch, Layers, Rule, Seen, short
 from gradflow.hooks.alerts.windows import Array
@@ -16,7 +16,6 @@ from gradflow.runs.format.update_tables import NO_OPTIMIZER
 # A loss that rises is told from so many recorded steps on, one that stays at that of guessing from
 # so many: large networks take some hundred steps to leave it.
 RISING_FROM, GUESSING_FROM = 40, 200
-_WORDS = {"loss": "loss", "gradient_norm": "gradient norm"}
 
 
 class Spiking(Rule):
@@ -29,52 +28,41 @@ class Spiking(Rule):
     bound: ClassVar[float | None] = SPREADS
 
     def __init__(self) -> None:
-        self._histories: dict[str, list[float]] = {name: [] for name in LEAST_FACTOR}
+        self._history = History()
         self._since = -1
 
     def look(self, batch: Batch) -> list[Seen]:
         """Compare the loss and the gradient norm of each step with those before."""
-        columns = {name: batch.step_column(name).tolist() for name in LEAST_FACTOR}
-        found = []
-        for place, step in enumerate(batch.steps):
-            if step not in batch.skipped:
-                values = {name: column[place] for name, column in columns.items()}
-                found.append(self._compare(step, values))
-        return found
+        losses, norms = (batch.step_column(name).tolist() for name in ("loss", "gradient_norm"))
+        return [
+            self._compare(step, losses[place], norms[place])
+            for place, step in enumerate(batch.steps)
+            if step not in batch.skipped
+        ]
 
-    def _compare(self, step: int, values: dict[str, float]) -> Seen:
-        spreads = {name: self._above(name, value) for name, value in values.items()}
-        score = spike_score(spreads["loss"], spreads["gradient_norm"])
-        told = "gradient_norm" if math.isnan(spreads["loss"]) else "loss"
-        history = self._histories[told]
-        median = float(np.median(history)) if history else float("nan")
-        for name, value in values.items():
-            if math.isfinite(value):
-                self._histories[name] = [*self._histories[name], value][-HISTORY:]
-        if score >= SPREADS:
+    def _compare(self, step: int, loss: float, norm: float) -> Seen:
+        # What is not finite is told as such.
+        known = [value if math.isfinite(value) else None for value in (loss, norm)]
+        found = self._history.look(*known)
+        if found.score >= SPREADS:
             self._since = step if self._since < 0 else self._since
+            what, value = ("gradient norm", norm) if known[0] is None else ("loss", loss)
             said = (
-                f"the {_WORDS[told]} is {short(values[told])} in step {step}, where the median of "
-                f"the last {len(history)} recorded steps was {short(median)}"
+                f"the {what} is {short(value)} in step {step}, where the median of the recorded "
+                f"steps before was {short(found.median)}"
             )
-            return Seen(True, step, "", score, said)
-        if score < SPREADS / 2 or step - self._since > HISTORY:
+            return Seen(True, step, "", found.score, said)
+        if found.score < SPREADS / 2 or step - self._since > HISTORY:
             self._since = -1
         return Seen(False if self._since < 0 else None, step)
 
-    def _above(self, name: str, value: float) -> float:
-        if not math.isfinite(value):  # told as values that are not finite
-            return float("nan")
-        return spreads_above(self._histories[name], value, LEAST_FACTOR[name])
-
     def state_dict(self) -> dict[str, Any]:
-        """Return both histories."""
-        histories = {name: list(one) for name, one in self._histories.items()}
-        return {"histories": histories, "since": self._since}
+        """Return the history."""
+        return {"history": self._history.state_dict(), "since": self._since}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        self._histories = {name: list(state["histories"].get(name, [])) for name in LEAST_FACTOR}
+        self._history.load_state_dict(state["history"])
         self._since = int(state["since"])
 
 

@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from gradflow.hooks.instruments.batches import Batches
 from gradflow.hooks.instruments.gradients_before import GradientsBefore
 from gradflow.hooks.instruments.instrument import Instrument
 from gradflow.hooks.instruments.model_tensors import ModelTensors
@@ -23,4 +24,5 @@ def instruments_of(model: nn.Module, options: RecordingOptions) -> tuple[Instrum
         GradientsBefore(model),
         ParameterTypes(model),
         GradientsByPosition(model, options),
+        *((Batches(model),) if options.around_spikes else ()),
     )

@@ -94,6 +94,7 @@ class StepRecord:
     modes: dict[str, str] = field(default_factory=dict)
     losses: list[Tensor | float] = field(default_factory=list)
     further: dict[str, Any] = field(default_factory=dict)
+    wanted: bool = True  # by the schedule: else it is written only around a spike
     closed: bool = False
     in_graph: Callable[["StepRecord"], None] | None = None
     # What is to be joined, and whether a forward pass has seen it.

@@ -14,6 +14,7 @@ class RecordedSteps:
     Args:
         schedule: n, to record every n-th step; a function of the step; or a `Budget`.
         histograms: as for `HistogramSchedule`.
+        every_step: whether all steps are recorded, chosen by the schedule or not.
 
     Fields:
         schedule: the schedule, as a function.
@@ -21,8 +22,15 @@ class RecordedSteps:
         words: what the schedule is.
     """
 
-    def __init__(self, schedule: int | Schedule, histograms: bool | int | Schedule) -> None:
+    def __init__(
+        self,
+        schedule: int | Schedule,
+        histograms: bool | int | Schedule,
+        *,
+        every_step: bool = False,
+    ) -> None:
         self.schedule, self.words = as_schedule(schedule)
+        self._every_step = every_step
         self.histograms = HistogramSchedule(histograms)
         self._last_answer: tuple[int, bool] | None = None
         self._began = 0.0
@@ -33,7 +41,11 @@ class RecordedSteps:
             self.schedule.decide_with(agree)
 
     def wants(self, step: int) -> bool:
-        """Whether `step` is recorded; the schedule is called once a step."""
+        """Whether `step` is recorded."""
+        return self._every_step or self.chosen(step)
+
+    def chosen(self, step: int) -> bool:
+        """Whether the schedule chooses `step`; it is called once a step."""
         if self._last_answer is None or self._last_answer[0] != step:
             self._last_answer = (step, bool(self.schedule(step)))
         return self._last_answer[1]

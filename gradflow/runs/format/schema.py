@@ -22,7 +22,7 @@ from gradflow.runs.format.quantity import (
     Table,
 )
 from gradflow.runs.format.term_tables import TERM_PAIRS, TERMS
-from gradflow.runs.format.update_tables import GROUPS, PARAMETERS, STEPS
+from gradflow.runs.format.update_tables import GROUPS, PARAMETERS, SPIKES, STEPS
 
 SCHEMA_VERSION = 3
 
@@ -67,6 +67,7 @@ TABLES = {
         PARAMETERS,
         JUNCTIONS,
         STEPS,
+        SPIKES,
         MODES,
         RUNNING_STATISTICS,
         POSITIONS,

@@ -79,6 +79,35 @@ STEPS = Table(
         ),
     ),
 )
+SPIKES = Table(
+    "spikes",
+    "a step around one in which the loss or the gradient norm spikes",
+    (EPOCH, STEP),
+    (
+        Quantity("spike", "optimizer steps", "the nearest step that spikes", dtype="int64"),
+        Quantity(
+            "quantity", "name", "loss or gradient_norm: what left its history there", dtype="str"
+        ),
+        Quantity(
+            "spreads",
+            "1",
+            "of the spike: how many spreads the loss lies above the median of up to 32 steps "
+            "before, or half of that with the gradient norm",
+            "Chowdhery et al. 2022, PaLM, section 5.1",
+        ),
+        Quantity(
+            "batch_hash", "name", "of the inputs, as gradflow.batch_hash gives it", dtype="str"
+        ),
+        Quantity("batch", "image", "indices of the samples, as given to Tracer.log", dtype="list"),
+        Quantity(
+            "random_state",
+            "1",
+            "torch.get_rng_state() before the step's first forward pass",
+            dtype="bytes",
+        ),
+        Quantity("device_random_state", "1", "the same of the model's CUDA device", dtype="bytes"),
+    ),
+)
 GROUPS = Table(
     "groups",
     "a named group of parameters and layers at a step: totals of their rows in the other tables",

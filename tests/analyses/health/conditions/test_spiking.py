@@ -28,6 +28,9 @@ class Recorded:
         self.parameters = pd.DataFrame({"step": [], "parameter": []})
         self.layers = pd.DataFrame({"layer": []})
 
+    def table(self, name):
+        return pd.DataFrame({"spike": [], "spreads": []})
+
 
 def noise(count, spread):
     return np.exp(spread * DRAW.normal(size=count))
