@@ -29,7 +29,7 @@ class RecordingOptions:
     compiled: Literal["uncompiled", "in-graph"]
     parameters_every: int
     stop_on_nonfinite: bool
-    terms: int | Schedule = 50
+    terms: int | Schedule = 20
     around_spikes: int | None = None
 
     def __post_init__(self) -> None:

@@ -11,7 +11,7 @@ from gradflow.errors import TracingError
 from gradflow.hooks.compilation import HooksInGraph, UncompiledSteps, is_capturing
 from gradflow.hooks.instruments.batches import INDICES
 from gradflow.hooks.instruments.instrument import Instrument, Instruments
-from gradflow.hooks.instruments.terms.loss_terms import LossTerms
+from gradflow.hooks.instruments.terms.loss_terms import LossTerms, Terms
 from gradflow.hooks.layers import LayerTable
 from gradflow.hooks.not_recorded import NotRecorded
 from gradflow.hooks.observation.changes import ModelChanges
@@ -228,7 +228,7 @@ class StepCycle:
             passes.unseen = False
             self.pause(-1)
 
-    def give_terms(self, terms: Mapping[str, Tensor | float]) -> None:
+    def give_terms(self, terms: Terms) -> None:
         """Take the terms of the loss of the step under way, unless it is paused.
 
         Raises `TracingError` if they are not single numbers by name.

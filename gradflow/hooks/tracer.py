@@ -141,7 +141,7 @@ class Tracer:
         strict: bool = False,
         resume: Mapping[str, Any] | None = None,
         parameters_every: int = 1,
-        terms: int | Schedule = 50,
+        terms: int | Schedule = 20,
         sinks: Any = (),
         alerts: "Alerts" = None,
         around_spikes: int | None = None,
@@ -358,15 +358,18 @@ class Tracer:
         if batch is not None:
             self._cycle.add_batch(batch)
 
-    def terms(self, terms: Mapping[str, Tensor | float]) -> AbstractContextManager[None]:
+    def terms(
+        self, terms: Mapping[str, Tensor | float | tuple[Tensor | float, Tensor | float]]
+    ) -> AbstractContextManager[None]:
         """Measure what each term of the loss asks of every layer and parameter.
 
             data, physics = criterion(u, measured), residual.square().mean()
-            tracer.terms({"data": data, "physics": 0.1 * physics})
+            tracer.terms({"data": data, "physics": (0.1, physics)})
             (data + 0.1 * physics).backward()
 
-        Give all terms, with their weights, as they add up to the loss; numbers that need no
-        gradient may be among them. Call it before the backward pass, or around it, as
+        Give all terms as they add up to the loss, each with its weight: as a pair, or multiplied
+        by it. Of a pair the health check knows that a term is meant to be small. Numbers that need
+        no gradient may be among the terms. Call it before the backward pass, or around it, as
         `with tracer.terms(...):`; if a step has several passes, in each. In some of the recorded
         steps, which the argument `terms` of the tracer chooses, each term then has a backward pass
         of its own, of which the training notices nothing; the tables `terms` and `term_pairs` get

@@ -57,7 +57,14 @@ TERMS = Table(
         Quantity(
             "value",
             "loss",
-            "of the term, the mean over the step's passes; only in the rows of the model",
+            "of the term with its weight, the mean over the step's passes; only in the rows of "
+            "the model",
+        ),
+        Quantity(
+            "weight",
+            "1",
+            "the weight that the term was given with; missing if it came without, and but in the "
+            "rows of the model",
         ),
     ),
 )

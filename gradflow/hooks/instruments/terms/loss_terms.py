@@ -25,7 +25,9 @@ from gradflow.hooks.options import RecordingOptions
 from gradflow.hooks.recording.records import Columns, StepRecord
 from gradflow.hooks.wrappers import named_parameters
 
-Terms = Mapping[str, Tensor | float]
+Number = Tensor | float
+# A term as it is added up, or its weight and the term without it.
+Terms = Mapping[str, Number | tuple[Number, Number]]
 # Takes a kind, a message and, if there is one, the error that led to it.
 Report = Callable[..., None]
 _Gradients = tuple[Tensor | None, ...]
@@ -100,7 +102,7 @@ class LossTerms(Instrument):
         if record is None or record.closed or is_capturing():
             return
         try:
-            self._measure(record, terms)
+            self._measure(record, *_weighted(terms))
         except Exception as error:  # whatever it is, the training goes on
             record.further.pop(KEY, None)
             self._report("terms", _failed_message(record.step, error), error)
@@ -164,7 +166,9 @@ class LossTerms(Instrument):
             self._outputs.clear()
             self._gradients = {}
 
-    def _measure(self, record: StepRecord, terms: Terms) -> None:
+    def _measure(
+        self, record: StepRecord, terms: Mapping[str, Number], weights: Mapping[str, Number]
+    ) -> None:
         found: StepTerms = record.further.get(KEY) or StepTerms()
         found.names += [name for name in terms if name not in found.names]
         differentiable = {
@@ -175,8 +179,9 @@ class LossTerms(Instrument):
         if any(map(is_functorch_wrapped_tensor, differentiable.values())):
             raise TracingError("they were computed within a transform of torch.func")
         for name, term in terms.items():
-            value = term.detach().reshape(()).clone() if isinstance(term, Tensor) else float(term)
-            found.values.setdefault(name, []).append(value)
+            found.values.setdefault(name, []).append(_value(term))
+        for name, weight in weights.items():
+            found.weights.setdefault(name, []).append(_value(weight))
         aside = self.aside
         assert aside is not None
         with aside(), unseen(self._model, self._outputs.entries, differentiable.values()):
@@ -239,22 +244,43 @@ def _added(before: list[Tensor | None], now: list[Tensor | None]) -> list[Tensor
     ]
 
 
+def _weighted(terms: Terms) -> tuple[dict[str, Number], dict[str, Number]]:
+    """The terms as they are added up, and the weights of those that came with one."""
+    pairs = {name: given for name, given in terms.items() if isinstance(given, tuple)}
+    with torch.enable_grad():
+        whole = {
+            name: given[0] * given[1] if isinstance(given, tuple) else given
+            for name, given in terms.items()
+        }
+    return whole, {name: weight for name, (weight, _) in pairs.items()}
+
+
+def _value(number: Number) -> Number:
+    if isinstance(number, Tensor):
+        return number.detach().reshape(()).clone()
+    return float(number)
+
+
 def _require_terms(terms: Any) -> None:
     if not isinstance(terms, Mapping) or not terms:
         raise TracingError(
             f"the terms are {terms!r:.80}: give them by name, as they are added up, such as "
             '{"data": data_loss, "physics": 0.1 * residual}'
         )
-    for name, term in terms.items():
-        is_number = isinstance(term, (int, float)) and not isinstance(term, bool)
-        if isinstance(term, Tensor):
-            is_number = term.numel() == 1 and not term.is_complex()
-        if not isinstance(name, str) or not is_number:
-            found = f"a tensor of shape {list(term.shape)}" if isinstance(term, Tensor) else term
+    for name, given in terms.items():
+        parts = given if isinstance(given, tuple) and len(given) == 2 else (given,)
+        if not isinstance(name, str) or not all(map(_is_number, parts)):
+            found = f"a tensor of shape {list(given.shape)}" if isinstance(given, Tensor) else given
             raise TracingError(
                 f"the term {name!r:.80} is {found!s:.80}: a term has a name and is a single real "
-                "number, such as criterion(model(inputs), targets)"
+                "number, such as criterion(model(inputs), targets), or a weight and such a number"
             )
+
+
+def _is_number(given: Any) -> bool:
+    if isinstance(given, Tensor):
+        return given.numel() == 1 and not given.is_complex()
+    return isinstance(given, (int, float)) and not isinstance(given, bool)
 
 
 def _refusal(options: RecordingOptions, processes: int) -> str | None:

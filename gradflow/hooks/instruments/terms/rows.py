@@ -31,12 +31,14 @@ class StepTerms:
     Fields:
         names: of the terms, in the order in which they were given.
         values: by name, the values of the term in the step's passes.
+        weights: the same of the weights that are known.
         layers, parameters: the products by place.
         precision: the largest relative spacing of the numbers of a gradient.
     """
 
     names: list[str] = field(default_factory=list)
     values: dict[str, list[Tensor | float]] = field(default_factory=dict)
+    weights: dict[str, list[Tensor | float]] = field(default_factory=dict)
     layers: dict[str, Products] = field(default_factory=dict)
     parameters: dict[str, Products] = field(default_factory=dict)
     precision: float = 0.0
@@ -82,9 +84,14 @@ def to_rows(records: Sequence[StepRecord]) -> tuple[dict[str, Columns], list[Sum
             if error is not None:
                 of_layers.append((error, place))
             at = {"epoch": record.epoch, "step": record.step, "kind": kind, "place": place}
-            values = _values(found) if kind == MODEL_KIND else {}
+            is_model = kind == MODEL_KIND
+            values, weights = (
+                _means(given) if is_model else {} for given in (found.values, found.weights)
+            )
             for row in _term_rows(found.names, products.known, matrix):
-                _append(terms, {**at, **row, "sum_error": error, "value": values.get(row["term"])})
+                name = row["term"]
+                known = {"value": values.get(name), "weight": weights.get(name)}
+                _append(terms, {**at, **row, **known, "sum_error": error})
             for row in _pair_rows(found.names, products.known, matrix):
                 _append(pairs, {**at, **row})
         if of_layers:
@@ -146,11 +153,9 @@ def _norm_of_sum(matrix: np.ndarray) -> float:
     return float(np.sqrt(np.maximum(matrix.sum(), 0)))
 
 
-def _values(found: StepTerms) -> dict[str, float]:
-    """The mean of each term over the passes of the step."""
-    return {
-        name: float(np.mean([float(one) for one in given])) for name, given in found.values.items()
-    }
+def _means(given: Mapping[str, Sequence[Tensor | float]]) -> dict[str, float]:
+    """The mean of each number over the passes of the step."""
+    return {name: float(np.mean([float(one) for one in each])) for name, each in given.items()}
 
 
 def _term_rows(

@@ -60,7 +60,7 @@ def measured(folder) -> list[int]:
 @pytest.mark.parametrize(
     ("options", "steps"),
     [
-        ({}, [0, 50]),
+        ({}, [0, 20]),
         ({"terms": 2}, [0, 2, 4]),
         ({"terms": 2, "schedule": 3}, [0, 6]),
         ({"terms": lambda step: step in (1, 3)}, [1, 3]),
@@ -117,6 +117,22 @@ def test_a_term_that_does_not_reach_a_place_is_missing_there(tmp_path, model):
     assert values["number"] == 2
     assert values["constant"] == 1
     assert values["left"] == pytest.approx(left.item())
+
+
+def test_a_pair_is_a_weight_and_the_term_without_it(tmp_path, model):
+    learned = torch.tensor(3.0, requires_grad=True)
+    with Tracer(model, tmp_path / "run") as tracer:
+        left, right = model(batch())
+        tracer.terms({"left": (0.5, left), "right": (learned, right), "rest": left})
+        (0.5 * left + learned * right + left).backward()
+        tracer.step()
+        tracer.end_epoch()
+    table = open_run(tmp_path / "run").table("terms")
+    assert table["sum_error"].max() < 1e-6
+    whole = table.query("kind == 'model'").set_index("term")
+    assert whole["weight"].dropna().to_dict() == {"left": 0.5, "right": 3}
+    assert whole["value"]["right"] == pytest.approx(3 * right.item())
+    assert whole["gradient_norm"]["left"] == pytest.approx(0.5 * whole["gradient_norm"]["rest"])
 
 
 def test_the_passes_of_a_step_add_up(tmp_path, model):
@@ -259,7 +275,15 @@ def test_what_is_left_out_is_said_once_terms_are_given(model, processes, compile
 
 @pytest.mark.parametrize(
     "terms",
-    [torch.ones(()), {}, {"rows": torch.ones(3)}, {1: torch.ones(())}, {"text": "2"}, None],
+    [
+        torch.ones(()),
+        {},
+        {"rows": torch.ones(3)},
+        {1: torch.ones(())},
+        {"text": "2"},
+        {"pair": (1.0, "2")},
+        None,
+    ],
 )
 def test_what_are_no_terms_is_refused_in_every_step(tmp_path, model, terms):
     with Tracer(model, tmp_path / "run", schedule=2) as tracer:
