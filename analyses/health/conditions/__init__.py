@@ -14,6 +14,7 @@ from analyses.health.conditions.loss import NOT_LEARNING, LossBounds
 from analyses.health.conditions.noise import NOISY, NoiseBounds
 from analyses.health.conditions.nonfinite import NON_FINITE
 from analyses.health.conditions.reach import DISCONNECTED, NOT_UPDATED, UNUSED
+from analyses.health.conditions.time import EXPLODING_IN_TIME, VANISHING_IN_TIME, TimeBounds
 from analyses.health.conditions.units import DEAD, SATURATED, UnitBounds
 from analyses.health.conditions.updates import CLIPPED, STALLED, UpdateBounds
 from analyses.health.readings import Reading
@@ -29,6 +30,8 @@ _IN_ORDER = (
     NOT_UPDATED,
     VANISHING,
     EXPLODING,
+    VANISHING_IN_TIME,
+    EXPLODING_IN_TIME,
     SHATTERED,
     DEAD,
     SATURATED,
@@ -43,6 +46,7 @@ CONDITIONS = {one.key: one for one in _IN_ORDER}
 @dataclass(frozen=True)
 class Thresholds(
     GradientBounds,
+    TimeBounds,
     UnitBounds,
     UpdateBounds,
     LossBounds,
