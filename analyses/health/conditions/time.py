@@ -7,7 +7,8 @@ own, which hides what comes from further away: such a layer is left out too.
 
 A gradient that vanishes is no fault where what is learnt needs no longer memory: so it is with
 gates and default weights, until they learn to keep what they need. It counts if the loss does not
-fall much either.
+fall much either. So does a gradient that grows by less than HARMLESS: where an early input decides,
+and has been learnt, it outweighs the others.
 """
 
 from dataclasses import dataclass, field
@@ -34,6 +35,7 @@ MIN_POSITIONS = 8  # of a shorter sequence there is no course in time
 MIN_BINS = 4
 MIN_LOSSES = 40  # fewer steps with a loss do not tell whether it falls
 LEARNT = 0.7  # the loss of the last steps over that of the first, if much has been learnt
+HARMLESS = 1e4  # growth over the sequence below which a loss that falls shows that it does no harm
 LEAST = 1e-30  # of the largest gradient: below, float32 rounds to zero
 SATURATED = 0.9  # root mean square of the states of tanh units that lie at their bounds
 
@@ -97,7 +99,7 @@ def time_answers(run: Run, forgotten: float, grown: float, max_steps: int) -> li
     steepest = int(np.argmax([-np.inf if one.value is None else one.value for one in grows]))
     return [
         _vanishing(run, courses[shortest], falls[shortest], forgotten),
-        _exploding(courses[steepest], grows[steepest], grown),
+        _exploding(run, courses[steepest], grows[steepest], grown),
     ]
 
 
@@ -247,10 +249,20 @@ def _vanishing(run: Run, one: Course, medians: WindowMedians, bound: float) -> R
     )
 
 
-def _exploding(one: Course, medians: WindowMedians, bound: float) -> Reading:
+def _exploding(run: Run, one: Course, medians: WindowMedians, bound: float) -> Reading:
     verdict = verdict_of(medians, bound, above=True)
-    cause = ""
-    if verdict is Verdict.SUPPORTED:
+    early = is_beyond(medians.early_value, bound, above=True)
+    since = held_since(one.growth > bound, one.steps)
+    said, cause = "", ""
+    share = _loss_share(run)
+    learns = share is not None and share <= LEARNT
+    if verdict is not Verdict.CONTRADICTED and learns and (medians.value or 0) < HARMLESS:
+        verdict, early, since = Verdict.CONTRADICTED, False, None
+        said = (
+            f"the first positions get {number(medians.value or 0)} times the gradient of the last "
+            f"at layer {one.layer}, and the loss falls to {number(share or 0)} of what it was"
+        )
+    elif verdict is Verdict.SUPPORTED:
         factor = _factor(one)
         cause = (
             f"Each step back in time multiplies the gradient by about {number(factor)}: the first "
@@ -265,12 +277,13 @@ def _exploding(one: Course, medians: WindowMedians, bound: float) -> Reading:
         medians.low,
         medians.high,
         medians.early_value,
-        is_beyond(medians.early_value, bound, above=True),
+        early,
         bound,
         f"above {number(bound)}",
         medians.method,
+        said=said,
         cause=cause,
-        since=held_since(one.growth > bound, one.steps),
+        since=since,
     )
 
 

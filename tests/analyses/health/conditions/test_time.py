@@ -81,6 +81,13 @@ def test_a_gradient_that_vanishes_is_no_fault_where_the_loss_falls():
     )
 
 
+def test_growth_does_no_harm_where_the_loss_falls_unless_it_is_huge():
+    grown, huge = 1.25**AGO, 1.6**AGO
+    assert verdicts(STAYED, {"input": grown}) == EXPLODING
+    assert verdicts(FELL, {"input": grown}) == NEITHER
+    assert verdicts(FELL, {"input": huge}) == EXPLODING
+
+
 def test_without_a_loss_it_is_left_open():
     vanishing, exploding = ask(np.full(STEPS, np.nan), {"input": 0.5**AGO})
     assert vanishing.verdict is Verdict.INCONCLUSIVE
