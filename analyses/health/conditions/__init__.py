@@ -27,6 +27,7 @@ from analyses.health.conditions.precision import (
 from analyses.health.conditions.reach import DISCONNECTED, NOT_UPDATED, UNUSED
 from analyses.health.conditions.spiking import SPIKING, SpikeBounds
 from analyses.health.conditions.steps import ACCUMULATING, OVERSHOOTING, StepBounds
+from analyses.health.conditions.time import EXPLODING_IN_TIME, VANISHING_IN_TIME, TimeBounds
 from analyses.health.conditions.units import DEAD, SATURATED, UnitBounds
 from analyses.health.conditions.updates import CLIPPED, STALLED, UpdateBounds
 from analyses.health.conditions.validation import OVERFITTING, ValidationBounds
@@ -46,6 +47,8 @@ _IN_ORDER = (
     OVERSHOOTING,
     VANISHING,
     EXPLODING,
+    VANISHING_IN_TIME,
+    EXPLODING_IN_TIME,
     SHATTERED,
     DEAD,
     SATURATED,
@@ -66,6 +69,7 @@ CONDITIONS = {one.key: one for one in _IN_ORDER}
 @dataclass(frozen=True)
 class Thresholds(
     GradientBounds,
+    TimeBounds,
     UnitBounds,
     UpdateBounds,
     LossBounds,

@@ -1,0 +1,1 @@
+"""What of the gradient reaches each position of a sequence."""
