@@ -1,0 +1,73 @@
+"""One training from its draw to the answer of the health check, as a line of results."""
+
+import random
+import tempfile
+import time
+import zlib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from answers import ask
+from healthy import KINDS
+from planted import FAULTS, maker
+from training import train
+
+HEALTHY = "healthy"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Which training: seed, kind, fault (or `HEALTHY`), and the number among those alike."""
+
+    seed: int
+    kind: str
+    fault: str
+    index: int
+
+    @property
+    def key(self) -> str:
+        """Unique; everything is drawn from it."""
+        return f"{self.seed}/{self.kind}/{self.fault}/{self.index}"
+
+
+def trials(seed: int, kinds: list[str], faults: list[str], healthy: int, ill: int) -> list[Trial]:
+    """All trainings of a benchmark, in an order in which every part of it is a fair sample."""
+    made = [Trial(seed, kind, HEALTHY, index) for index in range(healthy) for kind in kinds]
+    for index in range(ill):
+        for key in faults:
+            own = [one for one in FAULTS[key].kinds if one in kinds or one not in KINDS]
+            if own and index < round(ill * FAULTS[key].share):
+                made.append(Trial(seed, own[index % len(own)], key, index))
+    return made
+
+
+def run_trial(trial: Trial) -> dict[str, Any]:
+    """Draw, train and ask; a line of results."""
+    torch.set_num_threads(1)
+    began = time.process_time()
+    draw = random.Random(trial.key)
+    torch.manual_seed(zlib.crc32(trial.key.encode()))
+    training = maker(trial.kind)(draw)
+    fault = FAULTS.get(trial.fault)
+    truth = None if fault is None else fault.plant(training, draw)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "run"
+        outcome = train(training, folder)
+        names = [name for name, _ in training.model.named_modules()]
+        given = ask(folder, names)
+    learnt = outcome.share <= training.learns
+    kept = learnt if fault is None else fault.holds(training, outcome)
+    return {
+        **asdict(trial),
+        "words": ", ".join(one for one in training.words if one),
+        "steps": training.steps,
+        "share": round(outcome.share, 3),
+        "kept": kept,
+        "truth": None
+        if truth is None
+        else {**asdict(truth), "effects": sorted(truth.effects), "layers": list(truth.layers)},
+        "answers": given.as_json(),
+        "seconds": round(time.process_time() - began, 2),
+    }
