@@ -1,14 +1,18 @@
-"""What the health check says of a run, in a form that does not depend on its insides."""
+"""What the health check says of a run, as a line of results keeps it."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import gradflow
+from analyses.health.chains import chains_of
+from analyses.health.conditions import CONDITIONS as PRESENT
+from analyses.health.conditions import ask_all
 from analyses.health.question import all_findings
-from analyses.result import Finding, Verdict
+from analyses.health.readings import Reading
+from analyses.result import Verdict
 
 CONDITIONS = (
     "disconnected", "not-updated", "accumulating", "stalled", "lost-to-rounding", "clipped",
@@ -17,7 +21,7 @@ CONDITIONS = (
     "noisy", "non-finite", "underflow", "inputs", "frozen-statistics", "stale-statistics",
     "dominated", "conflicting", "unused",
 )  # fmt: skip
-_STEP = re.compile(r"\b(?:from|since|at|in|of) (?:optimizer )?step (\d+)")
+_STEP = re.compile(r"\b(?:from|since|at|in|of) step (\d+)")
 
 
 @dataclass(frozen=True)
@@ -26,15 +30,17 @@ class Answer:
 
     Fields:
         condition: its key.
-        text: number, place and cause, as one text.
-        cause: the key of the cause, if the finding has one.
-        layers: names of layers in the text.
-        step: the first step that the finding names; None if it names none.
+        value: its number.
+        cause: what is said of the cause, and of the number.
+        otherwise: what is said beside that: what else it could be, and what was left out.
+        layers: the modules that are named.
+        step: the first step that is named; None without one.
     """
 
     condition: str
-    text: str
+    value: float | None
     cause: str
+    otherwise: str
     layers: list[str]
     step: int | None
 
@@ -44,11 +50,10 @@ class Answers:
     """All that was said of a run.
 
     Fields:
-        found: the conditions found, in the order in which they are told.
+        found: the conditions found, the first links of chains first.
         open: those that were left open.
         asked: those that were asked at all.
         healthy: the verdict on the whole: supported, contradicted or inconclusive.
-        present: the conditions that this version of the check knows.
     """
 
     found: list[Answer]
@@ -62,44 +67,38 @@ class Answers:
 
 
 def present() -> list[str]:
-    """The conditions of the issue that this version of the health check has."""
-    from analyses.health import conditions  # noqa: PLC0415 - it may be elsewhere in other versions
-
-    return [one for one in CONDITIONS if one in conditions.CONDITIONS]
+    """The conditions above that this version of the health check has."""
+    return [one for one in CONDITIONS if one in PRESENT]
 
 
-def ask(folder: Path, names: Iterable[str]) -> Answers:
-    """Run the health check on the run in `folder`; `names` are the model's modules."""
+def ask(folder: Path, modules: Sequence[str]) -> Answers:
+    """Run the health check on the run in `folder`; `modules` are the names in the model."""
     run = gradflow.open_run(folder)
+    readings = ask_all(run).readings
+    found = [one for one in readings if one.verdict is Verdict.SUPPORTED]
+    links = [one.condition for chain in chains_of(run, found) for one in chain.links]
+    found.sort(key=lambda one: links.index(one.condition) if one.condition in links else 99)
     findings = all_findings(gradflow.open_experiment(folder))
-    by_topic = {one.topic: one for one in findings}
-    whole = by_topic.pop("healthy")
-    del run
-    modules = [name for name in names if name]
     return Answers(
-        [_answer(one, modules) for one in by_topic.values() if one.verdict is Verdict.SUPPORTED],
-        [key for key, one in by_topic.items() if one.verdict is Verdict.INCONCLUSIVE],
-        list(by_topic),
-        whole.verdict.value,
+        [_answer(one, modules) for one in found],
+        [one.condition for one in readings if one.verdict is Verdict.INCONCLUSIVE],
+        [one.condition for one in readings],
+        next(one.verdict.value for one in findings if one.topic == "healthy"),
     )
 
 
-def _answer(finding: Finding, modules: list[str]) -> Answer:
-    said = getattr(finding, "cause", "") or ""
-    places = [one.name for one in finding.estimates]
-    text = " ".join([finding.meaning, str(said) if not hasattr(said, "key") else said.text])
-    whole = " ".join([text, *places, *finding.caveats])
-    tokens = set(re.findall(r"[\w.]+", whole))
-    tokens |= {one.rstrip(".") for one in tokens}
-    layers = [name for name in modules if name in tokens]
-    layers += [str(one) for one in (getattr(finding, "layer", None),) if one]
-    first = getattr(finding, "first_step", None)
-    if first is None and (match := _STEP.search(whole)):
-        first = int(match.group(1))
+def _answer(one: Reading, modules: Sequence[str]) -> Answer:
+    whole = " ".join([one.layer, one.said, one.cause, one.note])
+    tokens = {token.rstrip(".") for token in re.findall(r"[\w.]+", whole)}
+    match = _STEP.search(whole)
+    since = one.since
+    if since is None and match:
+        since = int(match.group(1))
     return Answer(
-        finding.topic,
-        " ".join([text, *finding.caveats]),
-        str(getattr(said, "key", getattr(finding, "cause_key", "")) or ""),
-        sorted(set(layers)),
-        first,
+        one.condition,
+        one.value,
+        " ".join(part for part in (one.said, one.cause) if part),
+        " ".join(part for part in (one.note, one.otherwise) if part),
+        sorted(name for name in modules if name and name in tokens),
+        since,
     )

@@ -51,18 +51,14 @@ def cause_is(row: Row) -> str:
     own = hit(row)
     if not cause or own is None:
         return ""
-    if own["cause"] and own["cause"] in CAUSES:
-        return "right" if own["cause"] == cause else "wrong"
-    whole = " ".join(
-        one["text"] for one in row["answers"]["found"] if one["condition"] in _told(row)
-    ).lower()
-    if any(re.search(words, whole) for words in CAUSES[cause]):
+    told = own["cause"].lower()
+    if any(re.search(words, told) for words in CAUSES[cause]):
         return "right"
-    return "wrong" if any(re.search(words, whole) for words in RIVALS.get(cause, ())) else "none"
-
-
-def _told(row: Row) -> set[str]:
-    return {*row["truth"]["expected"], *row["truth"]["effects"]}
+    if any(re.search(words, told) for words in RIVALS.get(cause, ())):
+        return "wrong"
+    # A condition may name several things that it could be, or that were seen.
+    beside = own["otherwise"].lower()
+    return "right" if any(re.search(words, beside) for words in CAUSES[cause]) else "none"
 
 
 def layer_is_right(row: Row) -> bool | None:
@@ -150,6 +146,12 @@ def confusion(rows: list[Row], present: list[str]) -> list[str]:
     return lines
 
 
+def said(one: dict[str, Any]) -> str:
+    """What was said of a condition, on one line."""
+    where = f"{one['value']} at {', '.join(one['layers'][:2])}, step {one['step']}"
+    return f"{one['condition']} {where}: {one['cause']} | {one['otherwise']}"
+
+
 def wrong_answers(rows: list[Row], present: list[str]) -> list[str]:
     """Each training on which the check is wrong, with what it said."""
     lines = []
@@ -157,7 +159,7 @@ def wrong_answers(rows: list[Row], present: list[str]) -> list[str]:
         if not row["kept"]:
             continue
         name = f"{row['kind']} / {row['fault']} / {row['index']} ({row['words']})"
-        texts = {one["condition"]: one["text"] for one in row["answers"]["found"]}
+        texts = {one["condition"]: said(one) for one in row["answers"]["found"]}
         lines += [f"- {name}: {one} found: {texts[one]}" for one in alarms(row)]
         if row["truth"] and judged(row, present):
             if hit(row) is None:
@@ -166,7 +168,7 @@ def wrong_answers(rows: list[Row], present: list[str]) -> list[str]:
                     f"open {row['answers']['open']}"
                 )
             elif cause_is(row) in ("wrong", "none"):
-                lines.append(f"- {name}: cause {row['truth']['cause']}: {hit(row)['text']}")
+                lines.append(f"- {name}: cause {row['truth']['cause']}: {said(hit(row))}")
     return lines
 
 

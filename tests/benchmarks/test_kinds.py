@@ -87,7 +87,14 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(kinds, rows, tmp_path, monk
 
 def test_the_tables_count_alarms_misses_and_causes(kinds, rows):
     tables = kinds["tables"]
-    said = {"condition": "dead", "text": "", "cause": "", "layers": [], "step": None}
+    said = {
+        "condition": "dead",
+        "value": 1.0,
+        "cause": "",
+        "otherwise": "",
+        "layers": [],
+        "step": None,
+    }
     alarmed = {**rows[0], "answers": {**rows[0]["answers"], "found": [said]}}
     missed = {**rows[1], "answers": {**rows[1]["answers"], "found": []}}
     lines, kept = tables.report([alarmed, rows[2], missed, rows[3]], ["dead", "disconnected",

@@ -2,8 +2,7 @@
 
 from dataclasses import dataclass
 
-# Words by which a cause is recognized in what the check says, by the cause's key. A finding that
-# names a key is held to the key.
+# Words by which a cause is recognized in what the check says, by the cause's key.
 CAUSES: dict[str, tuple[str, ...]] = {
     "detached": ("detach", "no_grad", "no gradient reaches"),
     "no-optimizer": ("no optimizer",),
