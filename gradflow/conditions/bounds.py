@@ -28,4 +28,4 @@ STALLED, MOVING, RISING = 1e-6, 1e-4, 3.0
 FLAT, NEAR_CHANCE = 0.98, 0.1
 # Times the loss of the first steps. Objectives that move raise it by less while all is well: that
 # of a generator as its adversary learns, a contrastive one as its queue of negatives fills.
-RISEN = 1.5
+RISEN = 5.0

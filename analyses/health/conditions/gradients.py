@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from analyses.health.condition import Answer, Bounds, Condition, NotAsked
 from analyses.health.readings import (
@@ -82,6 +83,7 @@ def gradient_places(run: Run) -> GradientPlaces | None:
     if adding:
         inside = [any(name.startswith(f"{one}.") for one in adding) for name in layers["layer"]]
         outside = layers["role"].isin(["convolution", "linear"]) & ~np.array(inside)
+        outside = _behind_norms(layers, outside.to_numpy(dtype=bool))
         chosen = layers[outside | layers["layer"].isin(adding)]
     else:
         chosen = layers[layers["layer"].isin(weighted_layers(layers)["layer"])]
@@ -99,6 +101,18 @@ def gradient_places(run: Run) -> GradientPlaces | None:
         np.array(sizes, dtype=float),
         "outputs along the trunk" if adding else "layers with weights",
     )
+
+
+def _behind_norms(layers: pd.DataFrame, chosen: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """`chosen`, with the normalization in place of a layer whose output goes right into it.
+
+    A normalization divides the gradient at its input by that input's standard deviation, whatever
+    that is: beside the trunk, which has its own scale, this would count as growth.
+    """
+    norm = (layers["role"] == "normalization").to_numpy(dtype=bool)
+    alike = layers["shape"].to_numpy()[:-1] == layers["shape"].to_numpy()[1:]
+    moved = np.append(chosen[:-1] & norm[1:] & alike, False)
+    return (chosen & ~moved) | np.append(False, moved[:-1])
 
 
 def _inputs_of_additions(run: Run, names: pd.Series) -> GradientPlaces:

@@ -36,7 +36,7 @@ def not_learning_answer(run: Run, flat: float, max_steps: int) -> Answer:
     """Whether the loss does not fall, beyond its noise; not asked if fewer than 40 steps have one.
 
     The median loss of the last recorded steps over that of the first ones is compared with `flat`.
-    Its interval is that of both medians. It counts only if it has risen by half, or is that of
+    Its interval is that of both medians. It counts only if it has risen fivefold, or is that of
     guessing, log(classes): elsewhere a training that had converged before, or one whose objective
     moves, looks the same.
     """

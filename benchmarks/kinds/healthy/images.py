@@ -85,7 +85,8 @@ def resnet(draw: random.Random) -> Training:
         head="head.2",
         classes=10,
         rules=("SGD", "momentum", "momentum", "Adam", "AdamW"),
-        learns=0.7,
+        factor=2.0,
+        learns=0.8,
         words=[f"{2 * blocks} blocks of {width}", "zero gamma" if zero_gamma else ""],
     )
     if draw.random() < 0.15:

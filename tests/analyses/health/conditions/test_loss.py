@@ -43,8 +43,8 @@ def noise(count, level, seed=0):
     [
         (noise(60, 1.0) * np.linspace(2.3, 0.5, 60), Verdict.CONTRADICTED, ""),
         (noise(60, math.log(10)), Verdict.SUPPORTED, "guessing among 10 classes"),
-        (noise(60, 1.0) * np.linspace(1, 2, 60), Verdict.SUPPORTED, "It rises, from"),
-        (noise(60, 1.0) * np.linspace(1, 1.3, 60), Verdict.INCONCLUSIVE, ""),
+        (noise(60, 1.0) * np.geomspace(1, 40, 60), Verdict.SUPPORTED, "It rises, from"),
+        (noise(60, 1.0) * np.linspace(1, 3.5, 60), Verdict.INCONCLUSIVE, ""),
         (noise(60, 0.02), Verdict.INCONCLUSIVE, ""),
     ],
     ids=["falls", "guesses", "rises", "rises a little", "had converged"],
@@ -78,7 +78,7 @@ def test_classes_are_the_channels_of_the_last_layer_not_its_places(shape, role, 
 
 
 def test_a_loss_that_rises_does_so_since_it_left_what_it_was():
-    losses = np.concatenate([noise(30, 1.0), noise(30, 3.0, seed=1)])
+    losses = np.concatenate([noise(30, 1.0), noise(30, 8.0, seed=1)])
     assert read(losses).since == 30
     losses[45:47] = 1.0  # two good batches are no end of it
     assert read(losses).since == 30
