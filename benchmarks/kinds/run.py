@@ -10,7 +10,9 @@ Each result is appended to a file at once: the same command goes on where one wa
 
 import json
 import multiprocessing
+import sys
 import time
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +23,7 @@ from answers import CONDITIONS, present
 from healthy import KINDS
 from planted import FAULTS
 from tables import report
-from trial import Trial, run_trial, trials
+from trial import Trial, mutants, run_trial, trials
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,8 @@ class Options:
     """Healthy trainings of each kind."""
     ill: int = 12
     """Trainings with each fault."""
+    scripts: int = 0
+    """Scripts of each kind into which ten bugs each are planted, one at a time."""
     jobs: int = 1
     """Processes."""
     results: Path = Path("kinds.jsonl")
@@ -67,19 +71,29 @@ def stored(path: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
+def attempted(trial: Trial) -> dict[str, Any] | None:
+    """The result of a trial; None, with the error on the screen, if it failed."""
+    try:
+        return run_trial(trial)
+    except Exception:
+        print(f"{trial.key} failed:\n{traceback.format_exc()}", file=sys.stderr)
+        return None
+
+
 def results_of(work: list[Trial], jobs: int) -> Iterator[dict[str, Any]]:
-    """Run trials, in this process or in several."""
+    """The results of the trials that do not fail, run in this process or in several."""
     if jobs == 1:
-        yield from map(run_trial, work)
+        yield from filter(None, map(attempted, work))
         return
     with multiprocessing.get_context("spawn").Pool(jobs) as pool:
-        yield from pool.imap_unordered(run_trial, work)
+        yield from filter(None, pool.imap_unordered(attempted, work))
 
 
 def main(options: Options) -> bool:
     """Run what is missing, print the tables, and say whether the targets are met."""
     kinds, faults = chosen(list(KINDS), options.kinds), chosen(list(FAULTS), options.faults)
     work = trials(options.seed, kinds, faults, options.healthy, options.ill)
+    work += mutants(options.seed, [one for one in kinds if one != "gan"], options.scripts)
     have = stored(options.results)
     missing = [] if options.only_tables else [one for one in work if one.key not in have]
     began = time.perf_counter()

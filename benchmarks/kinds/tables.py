@@ -172,11 +172,34 @@ def wrong_answers(rows: list[Row], present: list[str]) -> list[str]:
     return lines
 
 
+def mutants_table(rows: list[Row]) -> list[str]:
+    """What became of each bug in working scripts."""
+    lines = [
+        "| bug | scripts | no effect | named | something else found | left open | called healthy |",
+        "|---" * 7 + "|",
+    ]
+    bugs = list(dict.fromkeys(row["fault"] for row in rows))
+    for bug in (*bugs, "all bugs"):
+        own = [row for row in rows if bug in (row["fault"], "all bugs")]
+        kept = [row for row in own if row["kept"]]
+        named = sum(hit(row) is not None for row in kept)
+        others = sum(hit(row) is None and bool(found(row)) for row in kept)
+        called = sum(row["answers"]["healthy"] == "supported" for row in kept)
+        lines.append(
+            f"| {bug.removeprefix('bug: ')} | {len(own)} | {len(own) - len(kept)} | {named} "
+            f"| {others} | {len(kept) - named - others - called} | {called} |"
+        )
+    return lines
+
+
 def report(rows: list[Row], present: list[str], *, verbose: bool) -> tuple[list[str], bool]:
     """All tables, and whether the targets are met."""
     well = [row for row in rows if row["truth"] is None]
-    ill = [row for row in rows if row["truth"] is not None]
-    lines = [*healthy_table(well), "", *ill_table(ill, present), "", *confusion(rows, present), ""]
+    bugs = [row for row in rows if row["fault"].startswith("bug: ")]
+    ill = [row for row in rows if row["truth"] is not None and row not in bugs]
+    lines = [*healthy_table(well), "", *ill_table(ill, present), ""]
+    lines += [*confusion([*well, *ill], present), ""]
+    lines += [*mutants_table(bugs), ""] if bugs else []
     kept = True
     counted = [row for row in ill if row["kept"] and judged(row, present)]
     sound = [row for row in well if row["kept"]]

@@ -45,6 +45,7 @@ class Training:
         transforms: functions of (step, inputs, targets) that change a batch.
         zero_grad: whether gradients are zeroed after a step.
         sign: -1 to climb.
+        zero_before_step: whether they are zeroed between the backward pass and the step.
         terms: the terms of the loss by name, for `Tracer.terms`; None if it has but one.
         tracer_options: further arguments of the tracer.
     """
@@ -74,6 +75,7 @@ class Training:
     transforms: list[Callable[[int, Tensor, Tensor], Batch]] = field(default_factory=list)
     zero_grad: bool = True
     sign: float = 1.0
+    zero_before_step: bool = False
     terms: Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]] | None = None
     tracer_options: dict[str, Any] = field(default_factory=dict)
 
@@ -233,6 +235,8 @@ def _step(
     (training.sign * loss).backward()
     if training.clip is not None:
         nn.utils.clip_grad_norm_(training.model.parameters(), training.clip)
+    if training.zero_before_step:
+        training.model.zero_grad(set_to_none=False)
     optimizer.step()
     if training.zero_grad:
         training.model.zero_grad()

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from answers import ask
 from healthy import KINDS
-from planted import FAULTS, maker
+from planted import BUGS, FAULTS, bugs_of, maker
 from training import train
 
 HEALTHY = "healthy"
@@ -33,9 +33,10 @@ class Trial:
 
 
 def trials(seed: int, kinds: list[str], faults: list[str], healthy: int, ill: int) -> list[Trial]:
-    """All trainings of a benchmark, in an order in which every part of it is a fair sample."""
-    made = [Trial(seed, kind, HEALTHY, index) for index in range(healthy) for kind in kinds]
-    for index in range(ill):
+    """All trainings of a benchmark, in an order in which its first ones are a fair sample."""
+    made = []
+    for index in range(max(healthy, ill)):
+        made += [Trial(seed, kind, HEALTHY, index) for kind in kinds if index < healthy]
         for key in faults:
             own = [one for one in FAULTS[key].kinds if one in kinds or one not in KINDS]
             if own and index < round(ill * FAULTS[key].share):
@@ -43,14 +44,27 @@ def trials(seed: int, kinds: list[str], faults: list[str], healthy: int, ill: in
     return made
 
 
+def mutants(seed: int, kinds: list[str], variants: int) -> list[Trial]:
+    """`variants` scripts of each kind, each with its bugs, one at a time."""
+    made = []
+    for index in range(variants):
+        for kind in kinds:
+            torch.manual_seed(seed)
+            script = maker(kind)(random.Random(f"{seed}/{kind}/script/{index}"))
+            made += [Trial(seed, kind, bug, index) for bug in bugs_of(script, index)]
+    return made
+
+
 def run_trial(trial: Trial) -> dict[str, Any]:
     """Draw, train and ask; a line of results."""
     torch.set_num_threads(1)
     began = time.process_time()
-    draw = random.Random(trial.key)
+    fault = FAULTS.get(trial.fault) or BUGS.get(trial.fault)
+    # All bugs of a script are planted into the same one.
+    same = "script" if trial.fault in BUGS else trial.fault
+    draw = random.Random(f"{trial.seed}/{trial.kind}/{same}/{trial.index}")
     torch.manual_seed(zlib.crc32(trial.key.encode()))
     training = maker(trial.kind)(draw)
-    fault = FAULTS.get(trial.fault)
     truth = None if fault is None else fault.plant(training, draw)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "run"

@@ -111,8 +111,9 @@ def _behind_norms(layers: pd.DataFrame, chosen: NDArray[np.bool_]) -> NDArray[np
     """
     norm = (layers["role"] == "normalization").to_numpy(dtype=bool)
     alike = layers["shape"].to_numpy()[:-1] == layers["shape"].to_numpy()[1:]
-    moved = np.append(chosen[:-1] & norm[1:] & alike, False)
-    return (chosen & ~moved) | np.append(False, moved[:-1])
+    before = np.append(chosen[:-1] & norm[1:] & alike, False)
+    places: NDArray[np.bool_] = (chosen & ~before) | np.append(False, before[:-1])
+    return places
 
 
 def _inputs_of_additions(run: Run, names: pd.Series) -> GradientPlaces:

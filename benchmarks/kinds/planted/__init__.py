@@ -12,10 +12,13 @@ from healthy.text import transformer
 from torch import nn
 from training import Training
 
+from planted.bugs import BUGS, bugs_of
 from planted.fault import Fault
 from planted.goals import GOALS
 from planted.numbers import NUMBERS
 from planted.wiring import WIRING
+
+__all__ = ["BUGS", "FAULTS", "VARIANTS", "bugs_of", "maker"]
 
 FAULTS: dict[str, Fault] = {one.key: one for one in (*WIRING, *NUMBERS, *GOALS)}
 

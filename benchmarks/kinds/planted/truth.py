@@ -29,6 +29,8 @@ CAUSES: dict[str, tuple[str, ...]] = {
     "terms": ("term",),
     "alike": ("alike", "the same for"),
     "bad-batch": ("batch", "spike"),
+    "zeroed": ("zero_grad", "zeroed"),
+    "repeated": ("same batch", "repeat", "again"),
     "never-called": ("never run", "never ran", "never called", "did not run"),
 }
 # What a finding says if it is wrong about the cause, where two causes look alike.
@@ -41,6 +43,8 @@ RIVALS: dict[str, tuple[str, ...]] = {
         "learning rate of .* is the cause",
     ),
     "detached": ("never run", "never ran"),
+    "zeroed": ("zero_grad", "zeroed"),
+    "repeated": ("same batch", "repeat", "again"),
     "never-called": ("detached",),
     "no-optimizer": ("learning rate .* is 0 in every",),
     "carried-over": ("learning rate of .* is the cause",),
