@@ -31,7 +31,7 @@ class Answer:
     Fields:
         condition: its key.
         value: its number.
-        cause: what is said of the cause, and of the number.
+        cause: what is said of the condition, of its number, and of the cause.
         otherwise: what is said beside that: what else it could be, and what was left out.
         layers: the modules that are named.
         step: the first step that is named; None without one.
@@ -97,7 +97,7 @@ def _answer(one: Reading, modules: Sequence[str]) -> Answer:
     return Answer(
         one.condition,
         one.value,
-        " ".join(part for part in (one.said, one.cause) if part),
+        " ".join(part for part in (PRESENT[one.condition].holds, one.said, one.cause) if part),
         " ".join(part for part in (one.note, one.otherwise) if part),
         sorted(name for name in modules if name and name in tokens),
         since,

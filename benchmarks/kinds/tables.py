@@ -10,6 +10,7 @@ from analyses.statistics.proportions import wilson_interval
 
 MOST_FALSE_ALARMS, MOST_MISSES = 0.02, 0.05
 LEAST_CAUSES, MOST_WRONG_CAUSES = 0.90, 0.02
+NAMED = ("right", "among", "wrong", "none")
 STEPS_OFF = 3  # the first step is right if it is no further from the true one
 Row = dict[str, Any]
 
@@ -46,7 +47,7 @@ def judged(row: Row, present: list[str]) -> bool:
 
 
 def cause_is(row: Row) -> str:
-    """Whether the cause is named: right, wrong, none, or "" if the truth names none."""
+    """Whether the cause is named: right, among others, wrong, none; "" if the truth has none."""
     cause = row["truth"]["cause"]
     own = hit(row)
     if not cause or own is None:
@@ -58,7 +59,7 @@ def cause_is(row: Row) -> str:
         return "wrong"
     # A condition may name several things that it could be, or that were seen.
     beside = own["otherwise"].lower()
-    return "right" if any(re.search(words, beside) for words in CAUSES[cause]) else "none"
+    return "among" if any(re.search(words, beside) for words in CAUSES[cause]) else "none"
 
 
 def layer_is_right(row: Row) -> bool | None:
@@ -99,8 +100,8 @@ def healthy_table(rows: list[Row]) -> list[str]:
 def ill_table(rows: list[Row], present: list[str]) -> list[str]:
     """By fault: misses, causes, layers, first steps, and what else was found."""
     lines = [
-        "| fault | condition | trainings | no effect | missed | cause right | cause wrong "
-        "| layer right | first step right | also found, wrongly |",
+        "| fault | condition | trainings | no effect | missed | cause right + among others "
+        "| cause wrong | layer right | first step right | also found, wrongly |",
         "|---" * 10 + "|",
     ]
     faults = list(dict.fromkeys(row["fault"] for row in rows))
@@ -114,13 +115,14 @@ def ill_table(rows: list[Row], present: list[str]) -> list[str]:
             named = own[0]["truth"]["expected"][0]
             named += "" if judged(own[0], present) else " (absent)"
         causes = Counter(cause_is(row) for row in kept)
-        told = sum(causes[key] for key in ("right", "wrong", "none"))
+        told = sum(causes[key] for key in NAMED)
         others = Counter(name for row in kept for name in alarms(row))
         layers = [one for row in kept if (one := layer_is_right(row)) is not None]
         steps = [one for row in kept if (one := step_is_right(row)) is not None]
         lines.append(
             f"| {fault} | {named} | {len(kept)} | {len(own) - len(kept)} "
-            f"| {sum(hit(row) is None for row in kept)} | {causes['right']}/{told} "
+            f"| {sum(hit(row) is None for row in kept)} "
+            f"| {causes['right']}+{causes['among']}/{told} "
             f"| {causes['wrong']}/{told} | {sum(layers)}/{len(layers)} "
             f"| {sum(steps)}/{len(steps)} "
             f"| {', '.join(f'{name} {count}' for name, count in others.most_common())} |"
@@ -204,7 +206,7 @@ def report(rows: list[Row], present: list[str], *, verbose: bool) -> tuple[list[
     counted = [row for row in ill if row["kept"] and judged(row, present)]
     sound = [row for row in well if row["kept"]]
     causes = Counter(cause_is(row) for row in counted)
-    told = sum(causes[key] for key in ("right", "wrong", "none"))
+    told = sum(causes[key] for key in NAMED)
     for name, count, total, most in (
         ("false alarms", sum(bool(alarms(row)) for row in sound), len(sound), MOST_FALSE_ALARMS),
         ("missed", sum(hit(row) is None for row in counted), len(counted), MOST_MISSES),
@@ -214,7 +216,7 @@ def report(rows: list[Row], present: list[str], *, verbose: bool) -> tuple[list[
             len(counted),
             MOST_MISSES,
         ),
-        ("cause not named", told - causes["right"], told, 1 - LEAST_CAUSES),
+        ("cause not named", causes["none"] + causes["wrong"], told, 1 - LEAST_CAUSES),
         ("cause wrong", causes["wrong"], told, MOST_WRONG_CAUSES),
         (
             "something else found wrongly in an ill one",

@@ -93,10 +93,14 @@ class Training:
 
     def loss_of(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """The loss on a batch, under autocast where that is on."""
-        if self.autocast is None:
+        with torch.autocast("cpu", self.autocast, enabled=self.autocast is not None):
             return self.loss(self.model, inputs, targets)
-        with torch.autocast("cpu", self.autocast):
-            return self.loss(self.model, inputs, targets)
+
+    def terms_of(self, inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+        """The terms of the loss on a batch likewise."""
+        assert self.terms is not None
+        with torch.autocast("cpu", self.autocast, enabled=self.autocast is not None):
+            return self.terms(self.model, inputs, targets)
 
     def optimizers(self) -> list[torch.optim.Optimizer]:
         """One optimizer, or one for each of `turns`."""
@@ -230,7 +234,12 @@ def _step(
     training: Training, optimizer: torch.optim.Optimizer, step: int, tracer: gradflow.Tracer
 ) -> Tensor:
     inputs, targets = training.batch_of(step)
-    loss = training.loss_of(inputs, targets)
+    if training.terms is not None and hasattr(tracer, "terms"):
+        terms = training.terms_of(inputs, targets)
+        tracer.terms(terms)
+        loss = torch.stack(list(terms.values())).sum()
+    else:
+        loss = training.loss_of(inputs, targets)
     tracer.log(loss=loss)
     (training.sign * loss).backward()
     if training.clip is not None:

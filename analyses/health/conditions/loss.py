@@ -18,7 +18,7 @@ from gradflow.runs.reading.run import Run
 
 # Medians of fewer steps have intervals so wide that most sound trainings would be left open.
 MIN_STEPS = 40
-AT_CHANCE = 0.97  # of log(classes): a loss whose interval lies above this has not left it
+AT_CHANCE = 0.995  # of log(classes): what has learnt anything lies below
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ def not_learning_answer(run: Run, flat: float, max_steps: int) -> Answer:
     """Whether the loss does not fall, beyond its noise; not asked if fewer than 40 steps have one.
 
     The median loss of the last recorded steps over that of the first ones is compared with `flat`.
-    Its interval is that of both medians. It counts only if it has risen fivefold, or is that of
+    Its interval is that of both medians. A loss that fell to that of guessing and stays there is
+    compared with that of as many steps before them. It counts only if it has risen fivefold, or is that of
     guessing, log(classes): elsewhere a training that had converged before, or one whose objective
     moves, looks the same.
     """
@@ -52,6 +53,15 @@ def not_learning_answer(run: Run, flat: float, max_steps: int) -> Answer:
     guessing = _loss_of_guessing(run, now)
     if verdict is Verdict.INCONCLUSIVE and _stays_at_guessing(guessing, median_interval(last)[0]):
         verdict = Verdict.SUPPORTED
+    against = "first"
+    if guessing is not None and now > AT_CHANCE * math.log(guessing):
+        # Confident first outputs cost more than guessing: it may fall that far, and no further.
+        middle = losses[-2 * size : -size]
+        chance = _ratio(
+            float(np.median(middle)), now, median_interval(middle), median_interval(last)
+        )
+        if verdict_above(*chance[1:], flat) is Verdict.SUPPORTED is not verdict:
+            verdict, against, (ratio, low, high) = Verdict.SUPPORTED, "ones before", chance
     note, cause, otherwise, since = "", "", "", None
     if verdict is Verdict.SUPPORTED:
         if guessing is not None:
@@ -85,7 +95,7 @@ def not_learning_answer(run: Run, flat: float, max_steps: int) -> Answer:
     return Reading(
         "not-learning",
         verdict,
-        "median loss of the last steps over that of the first",
+        f"median loss of the last steps over that of the {against}",
         "",
         ratio,
         low,
@@ -94,8 +104,8 @@ def not_learning_answer(run: Run, flat: float, max_steps: int) -> Answer:
         False,
         flat,
         f"above {number(flat)}",
-        f"medians of {size} steps at either end of {len(losses)} recorded ones, interval by order "
-        "statistics of both",
+        f"medians of {size} steps {'at either end' if against == 'first' else 'each at the end'} "
+        f"of {len(losses)} recorded ones, interval by order statistics of both",
         note,
         cause=cause,
         next_step=_ANOTHER_MEASURE if note else "",

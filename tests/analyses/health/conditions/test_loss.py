@@ -86,6 +86,19 @@ def test_a_loss_that_rises_does_so_since_it_left_what_it_was():
     assert read(losses).since == 48
 
 
+def test_a_loss_that_falls_to_that_of_guessing_and_no_further_does_not_fall():
+    fallen = np.concatenate([noise(20, 3.0), noise(40, 1.01 * math.log(10), seed=1)])
+    found = read(fallen)
+    assert found.verdict is Verdict.SUPPORTED
+    assert found.value == pytest.approx(1.0, abs=0.01)
+    assert "the ones before" in found.quantity
+    # A hundredth below it something has been learnt; and so it has while it still falls.
+    below = np.concatenate([noise(20, 3.0), noise(40, 0.98 * math.log(10), seed=1)])
+    assert read(below).verdict is Verdict.CONTRADICTED
+    falls = noise(60, 1.0) * np.linspace(3.0, 1.01 * math.log(10), 60)
+    assert read(falls).verdict is Verdict.CONTRADICTED
+
+
 def test_number_is_the_ratio_of_both_medians_and_its_interval_that_of_both():
     losses = noise(60, 3.0)
     found = read(losses)
