@@ -35,9 +35,9 @@ class LossBounds(Bounds):
 def not_learning_answer(run: Run, flat: float, max_steps: int) -> Answer:
     """Whether the loss does not fall, beyond its noise; not asked if fewer than 40 steps have one.
 
-    The median loss of the last recorded steps over that of the first ones is compared with `flat`.
-    Its interval is that of both medians. A loss that fell to that of guessing and stays there is
-    compared with that of as many steps before them. It counts only if it has risen fivefold, or is that of
+    The median loss of the last recorded steps over that of the first ones is compared with `flat`,
+    or over that of as many steps before them, if it fell to that of guessing and stays there. Its
+    interval is that of both medians. It counts only if it has risen fivefold, or is that of
     guessing, log(classes): elsewhere a training that had converged before, or one whose objective
     moves, looks the same.
     """
