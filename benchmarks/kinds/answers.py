@@ -52,13 +52,11 @@ class Answers:
     Fields:
         found: the conditions found, the first links of chains first.
         open: those that were left open.
-        asked: those that were asked at all.
         healthy: the verdict on the whole: supported, contradicted or inconclusive.
     """
 
     found: list[Answer]
     open: list[str]
-    asked: list[str]
     healthy: str
 
     def as_json(self) -> dict[str, Any]:
@@ -82,7 +80,6 @@ def ask(folder: Path, modules: Sequence[str]) -> Answers:
     return Answers(
         [_answer(one, modules) for one in found],
         [one.condition for one in readings if one.verdict is Verdict.INCONCLUSIVE],
-        [one.condition for one in readings],
         next(one.verdict.value for one in findings if one.topic == "healthy"),
     )
 
@@ -96,7 +93,7 @@ def _answer(one: Reading, modules: Sequence[str]) -> Answer:
         since = int(match.group(1))
     return Answer(
         one.condition,
-        one.value,
+        None if one.value is None else float(f"{one.value:.4g}"),
         " ".join(part for part in (PRESENT[one.condition].holds, one.said, one.cause) if part),
         " ".join(part for part in (one.note, one.otherwise) if part),
         sorted(name for name in modules if name and name in tokens),

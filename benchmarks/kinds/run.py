@@ -4,10 +4,12 @@
 
 Draws healthy trainings of every kind in `healthy`, and trainings into which a fault of `planted` is
 put; trains each under `gradflow.Tracer`, asks the health check, and prints how often it is right.
-Each result is appended to a file at once: the same command goes on where one was stopped, and
-`--only-tables` prints the tables of what is there. Bounds were chosen on seeds 1 to 9.
+Each result is appended to a file at once: the same command goes on where one was stopped, if no
+source has changed, and `--only-tables` prints the tables of what is there. Bounds were chosen on
+seeds 1 to 9.
 """
 
+import hashlib
 import json
 import multiprocessing
 import sys
@@ -24,6 +26,9 @@ from healthy import KINDS
 from planted import FAULTS
 from tables import report
 from trial import Trial, mutants, run_trial, trials
+
+import analyses
+import gradflow
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,8 @@ class Options:
     """Processes."""
     results: Path = Path("kinds.jsonl")
     """A file to which a line a training is appended."""
+    any_code: bool = False
+    """Also take lines that other code than the present one has written."""
     only_tables: bool = False
     """Train nothing, print what the file holds."""
     minutes: float = 0.0
@@ -59,13 +66,27 @@ def chosen(names: list[str], beginnings: tuple[str, ...]) -> list[str]:
     return [one for one in names if not beginnings or one.startswith(beginnings)]
 
 
-def stored(path: Path) -> dict[str, dict[str, Any]]:
-    """The lines of a file of results by key; a line that was cut off is left out."""
+def code() -> str:
+    """A few digits that change with any source of the toolkit or of this benchmark."""
+    digest = hashlib.sha256()
+    for package in (Path(str(gradflow.__file__)), Path(str(analyses.__file__)), Path(__file__)):
+        for path in sorted(package.parent.rglob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:8]
+
+
+def stored(path: Path, written_by: str | None) -> dict[str, dict[str, Any]]:
+    """The lines of a file of results by key, of one code or of any.
+
+    A line that was cut off is left out.
+    """
     found = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
             row = json.loads(line)
         except json.JSONDecodeError:
+            continue
+        if written_by not in (None, row.get("code")):
             continue
         found[f"{row['seed']}/{row['kind']}/{row['fault']}/{row['index']}"] = row
     return found
@@ -94,16 +115,17 @@ def main(options: Options) -> bool:
     kinds, faults = chosen(list(KINDS), options.kinds), chosen(list(FAULTS), options.faults)
     work = trials(options.seed, kinds, faults, options.healthy, options.ill)
     work += mutants(options.seed, [one for one in kinds if one != "gan"], options.scripts)
-    have = stored(options.results)
+    now = code()
+    have = stored(options.results, None if options.any_code else now)
     missing = [] if options.only_tables else [one for one in work if one.key not in have]
     began = time.perf_counter()
     if missing:
         with options.results.open("a", encoding="utf-8") as file:
             for row in results_of(missing, options.jobs):
-                print(json.dumps(row), file=file, flush=True)
+                print(json.dumps({**row, "code": now}), file=file, flush=True)
                 if options.minutes and time.perf_counter() - began > 60 * options.minutes:
                     break
-    have = stored(options.results)
+    have = stored(options.results, None if options.any_code else now)
     rows = [have[one.key] for one in work if one.key in have]
     lines, kept = report(rows, present(), verbose=options.verbose)
     print("\n".join(lines))

@@ -73,7 +73,7 @@ def test_a_key_draws_the_same_training_again(kinds):
 
 def test_a_run_that_was_stopped_goes_on_where_it_was(kinds, rows, tmp_path, monkeypatch, capsys):
     run, path = kinds["run"], tmp_path / "kinds.jsonl"
-    lines = [json.dumps(row) for row in rows]
+    lines = [json.dumps({**row, "code": run.code()}) for row in rows]
     path.write_text("\n".join([*lines[:3], lines[3][:40]]) + "\n", encoding="utf-8")
     asked = []
     monkeypatch.setattr(run, "run_trial", lambda one: asked.append(one.key) or rows[2])
@@ -82,6 +82,9 @@ def test_a_run_that_was_stopped_goes_on_where_it_was(kinds, rows, tmp_path, monk
     assert asked == []
     run.main(run.Options(3, ("graph",), ("detached",), healthy=2, ill=0, results=path))
     assert asked == ["3/graph network/healthy/1"]
+    monkeypatch.setattr(run, "code", lambda: "other")
+    run.main(options)
+    assert asked[1:] == ["3/graph network/healthy/0"]
     assert "1 of 1 trainings" in capsys.readouterr().out
 
 

@@ -81,11 +81,11 @@ def resnet(draw: random.Random) -> Training:
         model,
         pool(*digits(), 32, draw.randrange(1000)),
         classify,
-        steps=(60, 90),
+        steps=(80, 110),
         head="head.2",
         classes=10,
         rules=("SGD", "momentum", "momentum", "Adam", "AdamW"),
-        factor=2.0,
+        factor=3.0,
         learns=0.8,
         words=[f"{2 * blocks} blocks of {width}", "zero gamma" if zero_gamma else ""],
     )

@@ -51,7 +51,7 @@ RIVALS: dict[str, tuple[str, ...]] = {
     "zero-inputs": ("clipping multiplies",),
     "softmax": ("it rises",),
     "labels": ("it rises",),
-    "ascent": ("that of guessing",),
+    "ascent": ("that of guessing", "too large at a learning rate"),
 }
 
 

@@ -96,14 +96,17 @@ def ascent(training: Training, _: random.Random) -> Truth:
 
 
 def evaluation_mode(training: Training, draw: random.Random) -> Truth:
-    """The norms, or the whole model, stay in evaluation mode, from the start or after a while."""
-    first = start(training, draw)
+    """The norms are in evaluation mode from the start, or the whole model from some step on.
+
+    Norms that are so later, with statistics of their own, may be frozen on purpose.
+    """
     norms = [
         (name, one)
         for name, one in training.model.named_modules()
         if isinstance(one, nn.BatchNorm1d | nn.BatchNorm2d | nn.Dropout)
     ]
-    whole = draw.random() < 0.5
+    whole = draw.random() < 0.6
+    first = start(training, draw) if whole else None
 
     def switch(step: int) -> None:
         if not begun(step, first):
@@ -112,8 +115,7 @@ def evaluation_mode(training: Training, draw: random.Random) -> Truth:
             one.eval()
 
     training.before_step.append(switch)
-    training.tracer_options["modes"] = "all"
-    places = tuple(name for name, _ in norms)
+    places = () if whole else tuple(name for name, _ in norms)
     return Truth(("frozen-statistics",), ADRIFT, "evaluation-mode", places, first)
 
 
