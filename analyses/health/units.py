@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
 
 from analyses.health.readings import (
     MIN_WINDOW,
@@ -18,6 +17,7 @@ from analyses.health.readings import (
 from analyses.reading.layer_gradients import pivot_by_step
 from analyses.result import Verdict
 from analyses.statistics import Array as Floats
+from analyses.statistics.basics.distributions import binomial_at_least
 from analyses.wording.numbers import number, share_bound
 from analyses.wording.phrases import plural
 from gradflow.runs.reading.run import Run
@@ -50,7 +50,7 @@ def dead_counts(run: Run) -> tuple[pd.DataFrame, Floats]:
 
 def is_dead(counts: Floats, total: Floats, share: float) -> NDArray[np.bool_]:
     """Whether each layer is dead, and not by chance: `counts` of its `total` channels, [layers]."""
-    by_chance = stats.binom.sf(counts - 1, total, 0.5) * len(total)  # Bonferroni, over layers
+    by_chance = binomial_at_least(counts, total, 0.5) * len(total)  # Bonferroni, over layers
     ill: NDArray[np.bool_] = (counts == total) | (
         (counts / total > share) & (by_chance < MAX_CHANCE)
     )
