@@ -34,7 +34,7 @@ P = ParamSpec("P")
 @contextmanager
 def theme() -> Iterator[None]:
     """Apply the fonts, lines and spines of every figure inside the block."""
-    settings: dict[str, Any] = {
+    settings: Any = {
         # As in seaborn's style "ticks": its import takes a fifth of a second.
         **dict.fromkeys(_DARK_GREY_PARTS, ".15"),
         "axes.axisbelow": True,

@@ -48,9 +48,7 @@ def test_the_normal_quantile_is_scipys():
 @pytest.mark.parametrize(("trials", "p"), [(0, 0.5), (1, 0.2), (16, 0.5), (250, 0.37), (7, 1.0)])
 def test_shares_of_a_binomial_are_those_of_exact_fractions(trials, p):
     one = Fraction(p)
-    exact = [
-        float(comb(trials, k) * one**k * (1 - one) ** (trials - k)) for k in range(trials + 1)
-    ]
+    exact = [float(comb(trials, k) * one**k * (1 - one) ** (trials - k)) for k in range(trials + 1)]
     assert binomial_shares(trials, p) == pytest.approx(exact, rel=1e-12, abs=0)
 
 
