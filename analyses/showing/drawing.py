@@ -82,7 +82,8 @@ def _keep_dollars_in_names(drawing: "Drawing") -> None:
         for axis in (axes.xaxis, axes.yaxis):
             axis.get_ticklabels()  # creates the tick labels
     for text in drawing.findobj(Text):
-        if isinstance(text, Text) and not _ONLY_KNOWN_FORMULAS.fullmatch(text.get_text()):
+        shown = text.get_text() if isinstance(text, Text) else ""
+        if "$" in shown and not _ONLY_KNOWN_FORMULAS.fullmatch(shown):
             text.set_parse_math(False)
 
 
