@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -88,25 +89,37 @@ def write_report(
     Raises `RunError` if a file cannot be written.
     """
     written = []
-    for one in formats:
-        start = time.perf_counter()
-        path = folder / f"{name}.{one.suffix}"
-        content = one.render(report)
-        try:
-            make_folder(folder)
-            write_atomically(path, partial(_write_bytes, content))
-        except RunError as error:
-            reason = getattr(error.__cause__, "strerror", None) or error
-            raise RunError(
-                f"the report {path} cannot be written ({reason}): name another folder with --out"
-            ) from error
-        written.append(Written(one, path, len(content), time.perf_counter() - start))
+    # Laying out a PDF leaves Python free to render the others.
+    with ThreadPoolExecutor(max_workers=max(len(formats), 1)) as threads:
+        rendered = [threads.submit(_render, one, report) for one in formats]
+        for one, rendering in zip(formats, rendered, strict=True):
+            content, seconds = rendering.result()
+            start = time.perf_counter()
+            path = folder / f"{name}.{one.suffix}"
+            try:
+                make_folder(folder)
+                write_atomically(path, partial(_write_bytes, content))
+            except RunError as error:
+                reason = getattr(error.__cause__, "strerror", None) or error
+                raise RunError(
+                    f"the report {path} cannot be written ({reason}): name another folder with "
+                    "--out"
+                ) from error
+            seconds += time.perf_counter() - start
+            written.append(Written(one, path, len(content), seconds))
     return written
 
 
 def report_name(only: Sequence[str]) -> str:
     """The file name of a report: `report`, followed by the analyses in `only`."""
     return "-".join(["report", *(re.sub(r"[^\w-]", "-", key) for key in only)])[:_LONGEST_NAME]
+
+
+def _render(one: Format, report: Report) -> tuple[bytes, float]:
+    """The content of the file, and the seconds that it took."""
+    start = time.perf_counter()
+    content = one.render(report)
+    return content, time.perf_counter() - start
 
 
 def _write_bytes(content: bytes, path: Path) -> None:

@@ -142,13 +142,11 @@ class ExplorerElement:
     """The interactive explorer of recorded values; formats without scripts leave it out.
 
     Fields:
-        charts: the Vega-Lite specifications of the charts, as JSON without data.
         data: the recorded values that the charts show, as JSON.
         instructions: how to read and use the explorer.
         notes: how the values were computed, and which epochs were merged or layers left out.
     """
 
-    charts: str
     data: str
     instructions: str
     notes: tuple[str, ...]

@@ -127,6 +127,10 @@ def _draw(columns: Sequence[SameImage]) -> Drawing:
         for row, method in enumerate(("integrated\ngradients", GRAD_CAM)):
             axis = axes[1 + 2 * number + row, 0]
             axis.set_ylabel(f"{name}{method}", fontsize=theme.SMALL_TEXT_SIZE)
+    for axis in axes.flat:
+        # What is not shown need not be laid out.
+        axis.xaxis.set_visible(bool(axis.get_xlabel()))
+        axis.yaxis.set_visible(bool(axis.get_ylabel()))
     for colour_map, low, label in (
         (SEQUENTIAL, 0.0, "Grad-CAM"),
         (DIVERGING, -1.0, "integrated gradients"),

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from analyses.reading.probe_tables import last_epoch
 from analyses.statistics import Array
+from analyses.statistics.basics import ranks
 from gradflow.runs.reading.run import Run
 
 TABLE = "attribution_pictures"
@@ -105,4 +105,4 @@ def rank_correlation(first: AttributedImage, second: AttributedImage) -> float:
     one, other = (each.maps[INTEGRATED_GRADIENTS][lit] for each in (first, second))
     if lit.sum() < MIN_PIXELS or not (np.ptp(one) > 0 and np.ptp(other) > 0):
         return float("nan")
-    return float(stats.spearmanr(one, other).statistic)
+    return ranks.rank_correlation(one, other)

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from analyses.comparison.alignment import Alignment
 from analyses.reading.layer_gradients import logarithm, pivot_by_step
+from analyses.statistics.basics.ranks import false_discovery_adjusted
 from analyses.statistics.batch_means import batch_mean
 from gradflow.runs.reading.run import Run
 
@@ -124,7 +124,7 @@ def run_changes(
 def adjusted_p_values(p_values: pd.Series) -> pd.Series:
     """p-values adjusted by Benjamini & Hochberg 1995; missing ones stay missing, uncounted."""
     known = p_values.dropna()
-    adjusted = stats.false_discovery_control(known) if len(known) else known
+    adjusted = false_discovery_adjusted(known)
     return pd.Series(adjusted, index=known.index, dtype=float).reindex(p_values.index)
 
 

@@ -10,10 +10,10 @@ from math import ceil
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import stats
 
 from analyses.result import Verdict
 from analyses.statistics import Array
+from analyses.statistics.basics.distributions import fair_coin_quantile
 from analyses.statistics.verdicts import verdict_above
 from analyses.wording.numbers import finite
 from gradflow.conditions import bounds
@@ -127,8 +127,8 @@ def median_interval(values: Array, level: float = 0.95) -> tuple[float | None, f
     """
     ordered = np.sort(values)
     tail = (1 - level) / 2
-    k = int(stats.binom.ppf(tail, len(ordered), 0.5)) if len(ordered) else 0
-    # ppf is the smallest k with P(X <= k) >= tail, hence P(X < k) < tail.
+    k = fair_coin_quantile(tail, len(ordered)) if len(ordered) else 0
+    # It is the smallest k with P(X <= k) >= tail, hence P(X < k) < tail.
     if k < 1:
         return None, None
     return float(ordered[k - 1]), float(ordered[-k])

@@ -6,7 +6,6 @@ from functools import wraps
 from typing import Any, ParamSpec
 
 import matplotlib as mpl
-import seaborn as sns
 from matplotlib.figure import Figure
 
 WIDTH = 6.7  # inches: the text column of an A4 page
@@ -27,14 +26,22 @@ _PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 
+_DARK_GREY_PARTS = ("axes.edgecolor", "axes.labelcolor", "text.color", "xtick.color", "ytick.color")
+
 P = ParamSpec("P")
 
 
 @contextmanager
 def theme() -> Iterator[None]:
     """Apply the fonts, lines and spines of every figure inside the block."""
-    settings = {
-        **sns.axes_style("ticks"),
+    settings: Any = {
+        # As in seaborn's style "ticks": its import takes a fifth of a second.
+        **dict.fromkeys(_DARK_GREY_PARTS, ".15"),
+        "axes.axisbelow": True,
+        "grid.color": ".8",
+        "patch.edgecolor": "w",
+        "patch.force_edgecolor": True,
+        "lines.solid_capstyle": "round",
         "font.size": TEXT_SIZE,
         "axes.titlesize": TEXT_SIZE + 0.5,
         "axes.labelsize": TEXT_SIZE,
@@ -47,8 +54,6 @@ def theme() -> Iterator[None]:
         "legend.frameon": False,
         "figure.dpi": 120,
     }
-    # seaborn's styles list fonts that may be missing; matplotlib's default is always present.
-    settings.pop("font.sans-serif", None)
     with mpl.rc_context(settings):
         yield
 

@@ -2,10 +2,12 @@
 
 import pandas as pd
 
+from analyses.reading.once import once_per_run
 from analyses.statistics.proportions import wilson_interval
 from gradflow.runs.reading.run import Run
 
 
+@once_per_run
 def duplicate_images(run: Run) -> pd.Index:
     """The validation images of `run` that are byte-identical to an earlier validation image."""
     images = run.images
@@ -22,7 +24,8 @@ def predictions_of(run: Run, table: str = "predictions") -> pd.DataFrame:
     A duplicate is not a new observation: counted again, it would make intervals too narrow.
     """
     rows = run.table(table)
-    return rows[~rows["image"].isin(duplicate_images(run))]
+    duplicates = duplicate_images(run)
+    return rows[~rows["image"].isin(duplicates)] if len(duplicates) else rows.copy(deep=False)
 
 
 def duplicates_caveat(runs: list[Run]) -> tuple[str, ...]:

@@ -1,6 +1,7 @@
 """Draws a figure as an image file: SVG, or PNG if it has very many marks."""
 
 import re
+import sys
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
@@ -47,7 +48,9 @@ class Picture:
 
 def draw(figure: "Figure") -> Picture:
     """The picture of `figure`; raises what its drawing raises."""
-    from matplotlib import pyplot, rc_context  # noqa: PLC0415 - slow to load, needed only here
+    from matplotlib import rc_context  # noqa: PLC0415 - slow to load, needed only here
+
+    from analyses.showing.text_layouts import layouts_kept  # noqa: PLC0415 - the same
 
     with rc_context(_STYLE), warnings.catch_warnings():
         for message in _IGNORED_WARNINGS:
@@ -55,9 +58,12 @@ def draw(figure: "Figure") -> Picture:
         drawing = figure.draw()
         try:
             _keep_dollars_in_names(drawing)
-            return _picture(drawing)
+            _leave_out_empty_labels(drawing)
+            with layouts_kept():
+                return _picture(drawing)
         finally:
-            pyplot.close(drawing)
+            if "matplotlib.pyplot" in sys.modules:  # only it keeps drawings open
+                sys.modules["matplotlib.pyplot"].close(drawing)
 
 
 def draw_or_explain(figure: "Figure") -> Picture | str:
@@ -76,8 +82,18 @@ def _keep_dollars_in_names(drawing: "Drawing") -> None:
         for axis in (axes.xaxis, axes.yaxis):
             axis.get_ticklabels()  # creates the tick labels
     for text in drawing.findobj(Text):
-        if isinstance(text, Text) and not _ONLY_KNOWN_FORMULAS.fullmatch(text.get_text()):
+        shown = text.get_text() if isinstance(text, Text) else ""
+        if "$" in shown and not _ONLY_KNOWN_FORMULAS.fullmatch(shown):
             text.set_parse_math(False)
+
+
+def _leave_out_empty_labels(drawing: "Drawing") -> None:
+    """Give empty labels of axes a place: matplotlib would seek one between all numbers."""
+    for axes in drawing.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            if not axis.label.get_text():
+                axis.label.set_visible(False)
+                axis.set_label_coords(0.0, 0.0)
 
 
 def _picture(drawing: "Drawing") -> Picture:

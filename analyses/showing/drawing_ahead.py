@@ -40,6 +40,7 @@ class DrawingAhead:
 
     def __init__(self, processes: int | None = None) -> None:
         self._processes = spare_processes() if processes is None else processes
+        self._thresholds = gc.get_threshold()
         self._waiting: list[Figure] = []
         self._batch: list[Figure] = []
         self._claims = -1
@@ -64,6 +65,11 @@ class DrawingAhead:
         return self._drawn[id(figure)][1]
 
     def __enter__(self) -> Self:
+        if self._processes:
+            # What was loaded stays, here and in what is forked: nobody need look through it.
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(_OBJECTS_PER_COLLECTION, *self._thresholds[1:])
         return self
 
     def __exit__(
@@ -73,6 +79,7 @@ class DrawingAhead:
         traceback: TracebackType | None,
     ) -> None:
         self._end()
+        gc.set_threshold(*self._thresholds)
 
     def _go_on(self) -> bool:
         """Do one thing that brings the pictures nearer; return whether there was one."""

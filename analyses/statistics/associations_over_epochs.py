@@ -12,9 +12,9 @@ from math import factorial, prod
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from analyses.statistics import Array
+from analyses.statistics.basics.ranks import ranks
 from analyses.statistics.bootstrap import RESAMPLES
 
 Indices = NDArray[np.int64]
@@ -167,8 +167,8 @@ def _residuals(series: Array) -> Array:
 
 def _standard_ranks(values: Array) -> Array:
     """Ranks along the last axis, centred and of norm 1: their inner product is Spearman's rho."""
-    ranks = stats.rankdata(values, axis=-1)
-    ranks = ranks - ranks.mean(axis=-1, keepdims=True)
-    norm = np.linalg.norm(ranks, axis=-1, keepdims=True)
-    scaled: Array = np.divide(ranks, norm, out=np.zeros_like(ranks), where=norm > 0)
+    ranked = ranks(values)
+    ranked = ranked - ranked.mean(axis=-1, keepdims=True)
+    norm = np.linalg.norm(ranked, axis=-1, keepdims=True)
+    scaled: Array = np.divide(ranked, norm, out=np.zeros_like(ranked), where=norm > 0)
     return scaled

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from analyses.statistics import Array
+from analyses.statistics.basics.ranks import ranks, standard_scores
 from analyses.statistics.bootstrap import RESAMPLES
 
 MIN_SEEDS_TO_CORRELATE = (
@@ -56,12 +56,12 @@ def seed_associations(
             continue
         usable = np.isfinite(values).all(axis=1) & (np.ptp(values, axis=1) > 0)
         # The inner product of two z-scores of ranks is Spearman's rho times their number.
-        ranks = np.zeros(values.shape)
-        ranks[usable] = stats.zscore(stats.rankdata(values[usable], axis=1), axis=1)
-        target = stats.zscore(stats.rankdata(response))
+        scores = np.zeros(values.shape)
+        scores[usable] = standard_scores(ranks(values[usable]))
+        target = standard_scores(ranks(response))
         order = generator.permuted(np.tile(np.arange(len(target)), (permutations, 1)), axis=1)
-        observed += ranks @ target
-        null += target[order] @ ranks.T
+        observed += scores @ target
+        null += target[order] @ scores.T
         runs += len(target) * usable
     with np.errstate(invalid="ignore"):
         rho, drawn = observed / runs, np.abs(null / runs)

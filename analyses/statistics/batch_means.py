@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
 
+from analyses.statistics.basics.distributions import student_above, student_quantile
+from analyses.statistics.basics.ranks import standard_error
 from analyses.statistics.bootstrap import block_length
 from analyses.statistics.means import MIN_STEPS
 
@@ -36,7 +37,7 @@ class BatchMean:
         """Student's interval over the batches."""
         if self.value is None or self.error is None:
             return None, None
-        half = float(stats.t.ppf((1 + level) / 2, self.batches - 1)) * self.error
+        half = student_quantile((1 + level) / 2, self.batches - 1) * self.error
         return self.value - half, self.value + half
 
     def p_value(self, margin: float = 0.0) -> float | None:
@@ -51,7 +52,7 @@ class BatchMean:
         if self.error == 0:
             return float(size <= margin)
         ends = np.array([size - margin, size + margin]) / self.error
-        return float(stats.t.sf(ends, self.batches - 1).sum())
+        return float(student_above(ends, self.batches - 1).sum())
 
 
 def batch_mean(series: ArrayLike) -> BatchMean:
@@ -70,4 +71,4 @@ def batch_mean(series: ArrayLike) -> BatchMean:
         return BatchMean(steps, value, None, 0)
     batches = min(max(steps // (BLOCKS_PER_BATCH * block_length(array)), MIN_BATCHES), MAX_BATCHES)
     means = np.array([part.mean() for part in np.array_split(array, batches)])
-    return BatchMean(steps, value, float(stats.sem(means)), batches)
+    return BatchMean(steps, value, standard_error(means), batches)

@@ -72,7 +72,9 @@ def moving_block_indices(
     generator = np.random.default_rng(seed)
     blocks = -(-length // block)
     starts = generator.integers(0, length, size=(resamples, blocks))
-    indices = (starts[:, :, None] + np.arange(block)) % length
+    indices = starts[:, :, None] + np.arange(block)
+    past_the_end = indices >= length
+    indices[past_the_end] %= length  # few: a division takes as long as everything else
     return indices.reshape(resamples, -1)[:, :length]
 
 

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
 
 from analyses.statistics import Array
+from analyses.statistics.basics.distributions import student_quantile
+from analyses.statistics.basics.ranks import standard_error
 from analyses.statistics.bootstrap import block_bootstrap
 
 MIN_STEPS = 8  # fewer steps say almost nothing about their variability
@@ -40,7 +41,7 @@ def mean_over_steps(series: Sequence[ArrayLike], level: float = 0.95, seed: int 
     means = np.array([one.mean() for one in kept])
     value = float(means.mean())
     if len(kept) >= MIN_SEEDS:
-        half = float(stats.t.ppf((1 + level) / 2, len(kept) - 1) * stats.sem(means))
+        half = student_quantile((1 + level) / 2, len(kept) - 1) * standard_error(means)
         return Mean(value, value - half, value + half, f"Student interval over {len(kept)} seeds")
     shortest = min(len(one) for one in kept)
     if shortest < MIN_STEPS:

@@ -3,7 +3,12 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+
+from analyses.statistics.basics.distributions import (
+    chi_square_quantile,
+    noncentral_student_below,
+    student_quantile,
+)
 
 ALPHA = 0.05
 POWER = 0.8
@@ -38,11 +43,11 @@ def paired_power(seeds: int, difference: float, sd: float, alpha: float = ALPHA)
     if sd == 0:
         return 1.0 if difference else alpha
     shift = seeds**0.5 * abs(difference) / sd
-    critical = float(stats.t.ppf(1 - alpha / 2, seeds - 1))
+    critical = student_quantile(1 - alpha / 2, seeds - 1)
     if shift > 10 * critical + 40:  # scipy's noncentral t is inexact there, and the power is 1
         return 1.0
-    above = float(stats.nct.sf(critical, seeds - 1, shift))
-    below = float(stats.nct.cdf(-critical, seeds - 1, shift))
+    above = 1 - noncentral_student_below(critical, seeds - 1, shift)
+    below = noncentral_student_below(-critical, seeds - 1, shift)
     return float(np.clip(above + np.nan_to_num(below), 0.0, 1.0))
 
 
@@ -71,7 +76,7 @@ def sd_interval(sd: float, seeds: int, level: float = 0.95) -> tuple[float, floa
     """
     if seeds < 2:
         raise ValueError(f"a standard deviation needs at least 2 values, not {seeds}")
-    upper, lower = stats.chi2.ppf([(1 + level) / 2, (1 - level) / 2], seeds - 1)
+    upper, lower = (chi_square_quantile(p, seeds - 1) for p in ((1 + level) / 2, (1 - level) / 2))
     return float(sd * ((seeds - 1) / upper) ** 0.5), float(sd * ((seeds - 1) / lower) ** 0.5)
 
 

@@ -6,7 +6,8 @@ from math import sqrt
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special, stats
+
+from analyses.statistics.basics.distributions import normal_quantile, sign_test
 
 
 def wilson_interval(successes: int, trials: int, level: float = 0.95) -> tuple[float, float]:
@@ -21,7 +22,7 @@ def wilson_interval(successes: int, trials: int, level: float = 0.95) -> tuple[f
         return 0.0, 1.0
     if not 0 <= successes <= trials:
         raise ValueError(f"there cannot be {successes} successes in {trials} trials")
-    z = float(special.ndtri(0.5 + 0.5 * level))
+    z = normal_quantile(0.5 + 0.5 * level)
     p = successes / trials
     denominator = 2 * (trials + z**2)
     centre = (2 * trials * p + z**2) / denominator
@@ -81,7 +82,7 @@ class PairedChange:
 
     def interval(self, level: float = 0.95) -> tuple[float, float]:
         """Normal interval of `change`."""
-        half = float(stats.norm.ppf((1 + level) / 2)) * self.variance**0.5
+        half = normal_quantile((1 + level) / 2) * self.variance**0.5
         return self.change - half, self.change + half
 
 
@@ -94,4 +95,4 @@ def paired_change(before: ArrayLike, after: ArrayLike) -> PairedChange:
 
 @lru_cache(maxsize=1 << 14)  # several analyses compare the same epochs
 def _mcnemar(gained: int, lost: int) -> float:
-    return float(stats.binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+    return sign_test(gained, lost)

@@ -9,7 +9,8 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom
+
+from analyses.statistics.basics.distributions import binomial_shares
 
 PYTORCH_DEFAULT_GAIN = 1 / 3  # fan_in Var W of nn.Linear and nn.Conv2d as PyTorch draws them
 HE_GAIN = 2.0  # fan_in Var W of He et al. 2015, Delving deep into rectifiers
@@ -126,9 +127,7 @@ def path_length_shares(blocks: int, gain: float) -> NDArray[np.float64]:
     Every branch multiplies by a = `gain` relative to its skip: the terms of (1 + a)^n. Veit et al.
     2016, Residual networks behave like ensembles.
     """
-    lengths = np.arange(blocks + 1)
-    shares: NDArray[np.float64] = binom(blocks, gain / (1 + gain)).pmf(lengths)
-    return shares
+    return binomial_shares(blocks, gain / (1 + gain))
 
 
 def branch_share(block: int) -> float:

@@ -18,7 +18,6 @@ from reports.explorer.binned_values import (
     recorded_epochs,
     rows_by_network,
 )
-from reports.explorer.charts import charts_json
 from reports.explorer.compact_numbers import PackedNumbers, pack
 from reports.explorer.quantities import GROUPS, SHARES, SHOWN_AS_LARGEST, QuantityGroup
 
@@ -68,7 +67,6 @@ def build_explorer(
     }
     error = max(quantity.pop("error") for quantity in quantities)
     return ExplorerElement(
-        charts=charts_json(),
         data=json.dumps(data, separators=(",", ":"), allow_nan=False),
         instructions=INSTRUCTIONS,
         notes=_notes(experiment, len(epochs), bins, rows["layers"], error),

@@ -18,6 +18,7 @@ from reports.html.scripts import (
     scripts_of,
     sheets_of,
 )
+from reports.html.vega import vega_parts
 
 _MEDIA_TYPES = {"svg": "image/svg+xml", "png": "image/png"}
 
@@ -35,6 +36,7 @@ def render_html(document: Document, *, live: str | None = None) -> bytes:
         .get_template("page.html.j2")
         .render(
             document=document,
+            charts=vega_parts().charts if document.explorer else "",
             style=style(*sheets),
             scripts=[Markup(text) for text in scripts],
             policy=content_security_policy(scripts, [style(*sheets)], connect=follows),

@@ -8,7 +8,7 @@ from pathlib import Path
 from markupsafe import Markup, escape
 
 from reports.elements import Document
-from reports.html.vega import vega_script
+from reports.html.vega import vega_parts
 
 TEMPLATES = Path(__file__).parent / "templates"
 # In this order: each script uses names of the scripts before it.
@@ -31,7 +31,7 @@ def scripts_of(document: Document) -> tuple[str, ...]:
     return (
         read_script("page.js"),
         *((read_script("slider.js"),) if _has_slider(document) else ()),
-        *((vega_script(), _in_one_scope(_EXPLORER_SCRIPTS)) if document.explorer else ()),
+        *((vega_parts().script, _in_one_scope(_EXPLORER_SCRIPTS)) if document.explorer else ()),
     )
 
 

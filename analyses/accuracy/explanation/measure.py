@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from analyses.accuracy.recalibration import RecalibrationSeries
 from analyses.statistics import Array
 from analyses.statistics.associations_over_epochs import steady_learning_basis
+from analyses.statistics.basics.distributions import student_quantile
 from analyses.statistics.bootstrap import RESAMPLES, image_weights
 from analyses.statistics.means import MIN_SEEDS
 from analyses.wording.phrases import plural
@@ -204,5 +204,5 @@ def _over_seeds(rows: Array, keep: dict[str, tuple[int, ...]]) -> tuple[Array, A
     ratio = kept.sum(axis=0) / total.sum()
     residuals = (kept - ratio * total[:, None]) / total.mean()
     error = np.sqrt((residuals**2).sum(axis=0) / (seeds - 1) / seeds)
-    half = stats.t.ppf(0.975, seeds - 1) * error
+    half = student_quantile(0.975, seeds - 1) * error
     return ratio - half, ratio + half, f"Student interval over {seeds} seeds"

@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 
 import pandas as pd
-from scipy.stats import false_discovery_control
 
 from analyses.reading.once import once_per_run
 from analyses.reading.predictions import accuracy_by_epoch, correctness, predictions_of
 from analyses.reading.runs import seed_label
+from analyses.statistics.basics.ranks import false_discovery_adjusted
 from analyses.statistics.proportions import paired_change
 from gradflow.runs.reading.run import Run
 
@@ -69,7 +69,7 @@ def changes_of_network(
     parts = [changes_of_run(one, table) for one in runs]
     changes = pd.concat(parts, ignore_index=True)
     if len(changes):
-        adjusted = false_discovery_control(changes["p_value"].to_numpy(), method="bh")
+        adjusted = false_discovery_adjusted(changes["p_value"])
         changes = changes.assign(adjusted=adjusted, real=adjusted <= false_discovery_rate)
     scores = [accuracy_by_epoch(correctness(predictions_of(one, table))) for one in runs]
     curves = [score.assign(seed=seed_label(one)) for score, one in zip(scores, runs, strict=True)]

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from analyses.health.condition import Answer, Bounds, Condition, NotAsked
 from analyses.health.readings import Reading
@@ -57,10 +56,11 @@ def overfitting_answer(run: Run, overfitting: float) -> Answer:
     size = max(3, -(-len(after) // 3))
     end = float(np.median(after[-size:])) if len(after) else float(validation[-1])
     ratio = end / float(validation[best])
-    rises = len(after) >= MIN_EPOCHS and _rises(after)
     falls = float(np.median(training[-size:])) < float(training[best])
-    still_better = _accuracy_still_rises(run, epochs, best)
-    verdict, note = _verdict(ratio, overfitting, rises, falls, still_better, len(after))
+    if ratio <= overfitting or not falls:
+        verdict, note = Verdict.CONTRADICTED, ""
+    else:
+        verdict, note = _verdict(after, still_better=_accuracy_still_rises(run, epochs, best))
     ill = verdict is Verdict.SUPPORTED
     return Reading(
         "overfitting",
@@ -119,6 +119,8 @@ def _first(run: Run, names: tuple[str, ...]) -> str | None:
 
 
 def _rises(losses: Array) -> bool:
+    from scipy import stats  # noqa: PLC0415 - takes long, and few trainings need it
+
     time = np.arange(len(losses))
     return bool(stats.kendalltau(time, losses, alternative="greater").pvalue < _LEVEL)
 
@@ -133,15 +135,12 @@ def _accuracy_still_rises(run: Run, epochs: Array, best: int) -> bool:
     return len(accuracy) >= MIN_EPOCHS and _rises(accuracy)
 
 
-def _verdict(
-    ratio: float, bound: float, rises: bool, falls: bool, still_better: bool, after: int
-) -> tuple[Verdict, str]:
-    if ratio <= bound or not falls:
-        return Verdict.CONTRADICTED, ""
-    if after < MIN_EPOCHS or not rises:
+def _verdict(after: Array, *, still_better: bool) -> tuple[Verdict, str]:
+    """The verdict on losses after the best one that end above it, and a note."""
+    if len(after) < MIN_EPOCHS or not _rises(after):
         return Verdict.INCONCLUSIVE, (
-            f"It lies above the least one, but not in a trend beyond chance over "
-            f"{plural(after, 'epoch')}."
+            "It lies above the least one, but not in a trend beyond chance over "
+            f"{plural(len(after), 'epoch')}."
         )
     if still_better:
         return Verdict.CONTRADICTED, (

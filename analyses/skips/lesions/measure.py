@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from analyses.reading.predictions import predictions_of
 from analyses.reading.probe_tables import last_epoch
 from analyses.statistics import Array
+from analyses.statistics.basics.distributions import normal_quantile
+from analyses.statistics.basics.ranks import false_discovery_adjusted
 from analyses.statistics.bootstrap import image_weights, means_over_images
 from analyses.statistics.means import MIN_SEEDS, Mean, mean_over_steps
 from analyses.statistics.proportions import paired_change
@@ -95,9 +96,7 @@ def block_costs(seeds: list[Lesions], rate: float = FALSE_DISCOVERY_RATE) -> pd.
         if all(name in one.correct.index for one in seeds)
     ]
     tests = [[paired_change(one.intact, one.correct.loc[name]) for name in blocks] for one in seeds]
-    adjusted = [
-        stats.false_discovery_control([test.p_value for test in row], method="bh") for row in tests
-    ]
+    adjusted = [false_discovery_adjusted([test.p_value for test in row]) for row in tests]
     rows = []
     for place, name in enumerate(blocks):
         losses = [one.intact - one.correct.loc[name].to_numpy(dtype=float) for one in seeds]
@@ -117,7 +116,7 @@ def _mean_loss(losses: list[Array]) -> Mean:
     if len(losses) >= MIN_SEEDS:
         return mean_over_steps([[loss.mean()] for loss in losses])
     variance = sum(float(loss.var()) / len(loss) for loss in losses) / len(losses) ** 2
-    half = float(stats.norm.ppf(0.975)) * variance**0.5
+    half = normal_quantile(0.975) * variance**0.5
     value = float(np.mean([loss.mean() for loss in losses]))
     return Mean(value, value - half, value + half, "normal interval over images")
 

@@ -5,10 +5,10 @@ from typing import TypeVar
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from analyses.reading.probe_tables import mean_over_epochs
 from analyses.statistics import Array
+from analyses.statistics.basics.distributions import binomial_shares
 from analyses.statistics.means import Mean
 from gradflow.runs.reading.run import Run
 
@@ -96,7 +96,7 @@ def path_lengths(network: str, runs: list[Run]) -> PathLengths:
     return PathLengths(
         network=network,
         blocks=blocks,
-        all_paths=stats.binom.pmf(np.arange(blocks + 1), blocks, 0.5),
+        all_paths=binomial_shares(blocks, 0.5),
         shares=_over_seeds(shares),
         norms=_over_seeds(norms),
         epochs=epochs.rename_axis("epoch").reset_index(),

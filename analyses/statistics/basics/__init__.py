@@ -1,0 +1,1 @@
+"""Distributions and ranks, by `scipy.special` alone: `scipy.stats` takes half a second to load."""
