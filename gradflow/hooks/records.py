@@ -1,6 +1,6 @@
 """The record of one step, and its conversion to the columns of the recorded tables."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -11,7 +11,8 @@ from torch import Tensor
 
 from gradflow.hooks.parameter_table import ParameterTable, to_array
 from gradflow.hooks.reduction import histograms
-from gradflow.hooks.reduction.deferred import MISSING, DeferredMoments
+from gradflow.hooks.reduction.batches import MomentBatch, MomentTable, packed, statistics_of
+from gradflow.hooks.reduction.deferred.waiting import MISSING, DeferredMoments
 from gradflow.hooks.reduction.fused import Moments, to_statistics
 from gradflow.hooks.reduction.parts import Part
 from gradflow.runs.format.layer_tables import TENSOR_STATISTICS
@@ -82,8 +83,9 @@ class StepRecord:
     step: int
     histograms: bool = False
     loss_share: float = 1.0
-    activations: dict[str, Any] = field(default_factory=dict)  # Moments, deferred until `finish`
-    gradients: dict[str, Any] = field(default_factory=dict)
+    # Moments, deferred until `finish`, which makes a `MomentTable` of them.
+    activations: Any = field(default_factory=dict)
+    gradients: Any = field(default_factory=dict)
     junctions: dict[str, JunctionRecord] = field(default_factory=dict)
     parameters: Mapping[str, dict[str, Tensor | float]] = field(default_factory=dict)
     in_turns: bool = False
@@ -121,7 +123,7 @@ class StepRecord:
         """Note the mode in which `layer` ran, training or evaluation."""
         self.modes[layer] = mode
 
-    def add_gradient(self, layers: list[str], seen: Seen) -> None:
+    def add_gradient(self, layers: Sequence[str], seen: Seen) -> None:
         """Add the moments of the gradient that `layers` share; ignored once the step has ended."""
         if not self.closed:
             for layer in layers:
@@ -156,17 +158,10 @@ class StepRecord:
     def finish(self) -> None:
         """Put the moments in place of the deferred ones; leave out those that are missing."""
         self.settle()
-        for store in (self.activations, self.gradients):
-            lost = []
-            for layer, seen in store.items():
-                if type(seen) is DeferredMoments:
-                    moments = seen.moments
-                    if moments is None:
-                        lost.append(layer)
-                    else:
-                        store[layer] = moments
-            for layer in lost:
-                del store[layer]
+        if self.activations:
+            self.activations = packed(self.activations, _found)
+        if self.gradients:
+            self.gradients = packed(self.gradients, _found)
         for entry in self.junctions.values():
             entry.skip, entry.branch = known(entry.skip), known(entry.branch)
 
@@ -175,6 +170,10 @@ class StepRecord:
             store[layer] = store[layer].join(seen)
         else:
             self._joins.append((store is self.activations, partial(_join, store, layer, seen)))
+
+
+def _found(seen: Seen) -> Moments | MomentBatch | None:
+    return seen if type(seen) is Moments else seen.found  # type: ignore[union-attr]
 
 
 def known(seen: Seen | None) -> Moments | None:
@@ -210,16 +209,18 @@ def concatenate(batches: list[Columns]) -> Columns:
     return {name: np.ma.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 
-def _tensor_columns(groups: list[tuple[StepRecord, dict[str, Moments]]]) -> Columns:
-    rows = [(r, layer, seen) for r, by_layer in groups for layer, seen in by_layer.items()]
-    if not rows:
+def _tensor_columns(groups: list[tuple[StepRecord, Mapping[str, Moments]]]) -> Columns:
+    tables = [(r, MomentTable.of(store)) for r, store in groups if store]
+    if not any(len(table) for _, table in tables):
         return {}
-    statistics = to_statistics([seen for _, _, seen in rows])
-    without_channels = np.array([not seen.has_channels for _, _, seen in rows])
+    statistics, batch_sizes, have_channels = statistics_of([table for _, table in tables])
+    without_channels = ~have_channels
+    lengths = [len(table) for _, table in tables]
     columns: Columns = {
-        **_keys([r for r, _, _ in rows]),
-        "layer": _array([layer for _, layer, _ in rows], dtype=object),
-        "batch_size": _array([seen.batch_size for _, _, seen in rows]),
+        "epoch": _array(np.repeat([r.epoch for r, _ in tables], lengths)),
+        "step": _array(np.repeat([r.step for r, _ in tables], lengths)),
+        "layer": _array([name for _, table in tables for name in table.names], dtype=object),
+        "batch_size": _array(batch_sizes),
     }
     for quantity in TENSOR_STATISTICS:
         values = statistics[quantity.name]
@@ -235,12 +236,11 @@ def _tensor_columns(groups: list[tuple[StepRecord, dict[str, Moments]]]) -> Colu
     return columns
 
 
-def _histogram_columns(groups: list[tuple[StepRecord, dict[str, Moments]]]) -> Columns:
+def _histogram_columns(groups: list[tuple[StepRecord, Mapping[str, Moments]]]) -> Columns:
     rows = [
-        (r, layer, seen.magnitudes)
-        for r, by_layer in groups
-        for layer, seen in by_layer.items()
-        if seen.magnitudes is not None
+        (r, layer, magnitudes)
+        for r, store in groups
+        for layer, magnitudes in MomentTable.of(store).magnitudes()
     ]
     if not rows:
         return {}
@@ -367,7 +367,7 @@ def _keys(records: list[StepRecord]) -> Columns:
     }
 
 
-def _array(values: list[Any], dtype: Any = None) -> np.ma.MaskedArray[Any, Any]:
+def _array(values: Any, dtype: Any = None) -> np.ma.MaskedArray[Any, Any]:
     """Return `values` as a masked array without missing ones."""
     # Of a list, np.ma.array would ask each element for its mask.
     return np.ma.array(np.array(values, dtype=dtype), mask=False)

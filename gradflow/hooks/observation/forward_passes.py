@@ -1,7 +1,7 @@
 """Which forward passes belong to a step: by mode, gradients and thread; and why others do not."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -121,7 +121,7 @@ class PendingPass:
         """Note the mode in which `layer` ran."""
         self._modes[layer] = mode
 
-    def add_gradient(self, layers: list[str], seen: Seen) -> None:
+    def add_gradient(self, layers: Sequence[str], seen: Seen) -> None:
         """Add the moments of the gradient that `layers` share: the pass is differentiated."""
         self._commit()
         self.record.add_gradient(layers, seen)

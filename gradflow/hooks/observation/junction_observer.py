@@ -19,7 +19,8 @@ from gradflow.hooks.observation.passes import BackwardPasses
 from gradflow.hooks.processes.layouts import Layouts
 from gradflow.hooks.processes.tensors import held_here
 from gradflow.hooks.records import JunctionRecord, Seen, StepRecord
-from gradflow.hooks.reduction.deferred import DeferredProducts, Habit, Reductions
+from gradflow.hooks.reduction.deferred.reductions import Reductions
+from gradflow.hooks.reduction.deferred.waiting import DeferredProducts, Habit
 from gradflow.hooks.reduction.fused import moments_if_any
 from gradflow.hooks.reduction.parts import Part
 from gradflow.hooks.residual.additions import GATED, IDENTITY, PROJECTION

@@ -48,6 +48,7 @@ class OwnRow:
     def __init__(self, record: StepRecord, counts: dict[str, bool], loss_share: float) -> None:
         self._record = record
         self._parameters = record.parameters = dict(record.parameters)
+        record.activations, record.gradients = dict(record.activations), dict(record.gradients)
         self._moments = _moments_by_key(record, loss_share)
         self._products = _junction_products(record)
         self._norms = SplitNorms(record.parameters, counts)

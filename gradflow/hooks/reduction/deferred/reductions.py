@@ -1,148 +1,29 @@
-"""Reductions that wait until there are enough tensors for a group; see `groups`.
-
-A hook that reduces its tensor at once costs a call for each tensor. So the tensor is only noted,
-and all that wait are reduced together: when they are 32 or have 64 MB, and when a forward or
-backward pass ends. By then a tensor may have been overwritten: by `ReLU(inplace=True)`, by
-`x += ...`, or because its memory was freed. Its numbers would be wrong. So:
-
-- The first time that a layer's output, or its gradient, is seen, it is reduced at once, and again
-  with its group, for which it waits longer than it ever will. If that gives other numbers, or
-  autograd counts another version of the tensor, it never waits.
-- Autograd's version and the address are compared before a group is reduced. If they differ, the
-  value is missing in this step, which is said once, and the layer's tensors never wait again.
-- On a device, both numbers of the first time are compared once the step has ended, for which it
-  is waited for. Two kernels add in another order, so they may differ by rounding.
-- Large tensors on the CPU, parameters and views of them never wait, nor do tensors of a device that
-  works on several streams.
-
-A tensor that waits is kept in memory, and autograd does not reuse it for a sum of gradients: it
-makes a new tensor with the same numbers.
-"""
+"""Reduces what waits, in groups."""
 
 from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from gradflow.hooks.reduction import cpu
 from gradflow.hooks.reduction.cuda import groups as on_device
+from gradflow.hooks.reduction.deferred.waiting import DeferredMoments, DeferredProducts, Habit
 from gradflow.hooks.reduction.fused import Moments
-from gradflow.hooks.reduction.groups import TensorToReduce, is_small, multiply_group, reduce_group
+from gradflow.hooks.reduction.groups import (
+    TensorToReduce,
+    is_small,
+    multiply_group,
+    reduce_elsewhere,
+    reduce_group,
+    reduce_small,
+)
 
-MOST_TENSORS, MOST_BYTES = 32, 1 << 26
-
-
-class Habit:
-    """What is known of the tensors of one kind: a layer's outputs, or their gradients.
-
-    Fields:
-        name: what they are, for messages.
-        tried: whether one has been reduced both at once and with its group.
-        at_once: whether they are not to wait.
-    """
-
-    __slots__ = ("at_once", "name", "tried")
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.tried = self.at_once = False
-
-
-class DeferredMoments:
-    """The moments of a tensor that waits to be reduced.
-
-    Fields:
-        tensor, axis, histogram, is_small: as in `groups.TensorToReduce`; the tensor is None once it
-            is done.
-        habit: what is known of such tensors.
-        moments: None until they are known; and after, if the tensor was overwritten before.
-    """
-
-    __slots__ = (
-        "_address",
-        "_version",
-        "axis",
-        "habit",
-        "histogram",
-        "is_small",
-        "moments",
-        "tensor",
-    )
-
-    def __init__(self, tensor: Any, axis: int | None, histogram: bool, habit: Habit) -> None:
-        self.tensor = tensor
-        self.axis = axis
-        self.histogram = histogram
-        self.habit = habit
-        self.moments: Moments | None = None
-        self.is_small = tensor.is_cpu
-        self._version = tensor._version
-        self._address = tensor.data_ptr()
-
-    @property
-    def size(self) -> int:
-        """The bytes of the tensor."""
-        return int(self.tensor.nbytes)
-
-    def is_unchanged(self) -> bool:
-        """Whether the tensor is as it was when it was noted."""
-        tensor = self.tensor
-        return tensor._version == self._version and tensor.data_ptr() == self._address  # type: ignore[no-any-return]
-
-
-class DeferredProducts:
-    """The `cpu.junction_products` of gradients that wait.
-
-    Fields:
-        whole, skip, branch: the gradients, as in `groups.GradientsToMultiply`, until it is done.
-        habit: what is known of such gradients.
-        compute: what computes the products of those that cannot go with others.
-        products: [7], or None as in `DeferredMoments`.
-    """
-
-    __slots__ = ("_versions", "branch", "compute", "habit", "products", "skip", "whole")
-
-    def __init__(
-        self,
-        gradients: tuple[Tensor, Tensor, Tensor],
-        habit: Habit,
-        compute: Callable[[Tensor, Tensor, Tensor], Tensor],
-    ) -> None:
-        self.whole, self.skip, self.branch = gradients
-        self.habit = habit
-        self.compute = compute
-        self.products: Tensor | None = None
-        self._versions = self._seen()
-
-    @property
-    def size(self) -> int:
-        """The bytes of the gradients."""
-        return 3 * self.whole.nbytes
-
-    def is_unchanged(self) -> bool:
-        """Whether the gradients are as they were when they were noted."""
-        return self._versions == self._seen()
-
-    def _seen(self) -> tuple[int, ...]:
-        whole, skip, branch = self.whole, self.skip, self.branch
-        return (
-            whole._version,
-            skip._version,
-            branch._version,
-            whole.data_ptr(),
-            skip.data_ptr(),
-            branch.data_ptr(),
-        )
-
-    def release(self) -> None:
-        """Let go of the gradients."""
-        del self.whole, self.skip, self.branch
-
-
-# Stands for a value that is missing, as one that waits does for one that is not known yet.
-MISSING = DeferredMoments(torch.empty(0), None, False, Habit(""))
+_MOST_ELEMENTS = cpu.MIN_SHARED_ELEMENTS
+# How many tensors wait at most, and how many bytes of them: of small ones on the CPU less, so that
+# they are still in a cache when they are read.
+MOST_TENSORS, MOST_BYTES, MOST_SMALL_BYTES = 512, 1 << 26, 1 << 22
 
 
 class Reductions:
@@ -166,17 +47,21 @@ class Reductions:
         self, tensor: Tensor, axis: int | None, histogram: bool, habit: Habit
     ) -> DeferredMoments | Moments | None:
         """Return the moments of `tensor`: at once or deferred; None if it has none."""
-        if habit.at_once or not (_may_wait(tensor) or _may_wait_on_device(tensor)):
+        if habit.at_once:
             return _reduce(tensor, axis, histogram)
-        waiting = DeferredMoments(tensor, axis, histogram, habit)
+        is_small = _may_wait(tensor)
+        if not is_small and not _may_wait_on_device(tensor):
+            return _reduce(tensor, axis, histogram)
+        waiting = DeferredMoments(tensor, axis, histogram, habit, is_small)
         if not habit.tried:
             self._trying = True
-            waiting.moments = _reduce(tensor, axis, histogram)
-            if waiting.moments is None:
+            waiting.found = _reduce(tensor, axis, histogram)
+            if waiting.found is None:
                 return None
         self._moments.append(waiting)
         self._bytes += tensor.nbytes
-        if self._trying or self._bytes >= MOST_BYTES or len(self._moments) >= MOST_TENSORS:
+        most = MOST_SMALL_BYTES if is_small else MOST_BYTES
+        if self._trying or self._bytes >= most or len(self._moments) >= MOST_TENSORS:
             self._flush_if_due()
         return waiting
 
@@ -196,7 +81,11 @@ class Reductions:
         if can_wait:
             self._products.append(waiting)
             self._bytes += waiting.size
-            if self._trying or self._bytes >= MOST_BYTES or len(self._products) >= MOST_TENSORS:
+            if (
+                self._trying
+                or self._bytes >= MOST_SMALL_BYTES
+                or len(self._products) >= MOST_TENSORS
+            ):
                 self._flush_if_due()
         else:
             waiting.release()
@@ -242,14 +131,35 @@ class Reductions:
             self._flush((len(self._moments) + 1) // 2, (len(self._products) + 1) // 2)
 
     def _reduce_all(self, waiting: Sequence[DeferredMoments]) -> None:
-        ready = [one for one in waiting if one.is_unchanged() or self._note_change(one)]
-        for one, found in zip(ready, reduce_group(ready), strict=True):
-            if one.moments is None:
-                one.moments = found
-            elif not one.habit.tried:
-                self._try(one.habit, one.moments, found)
+        small: list[DeferredMoments] = []
+        others: list[DeferredMoments] = []
+        for one in waiting:
+            tensor = one.tensor
+            if tensor._version != one.version or tensor.data_ptr() != one.address:
+                self._note_change(one)
+            elif one.is_small:
+                small.append(one)
+            else:
+                others.append(one)
+        if others:
+            for one, found in zip(others, reduce_elsewhere(others), strict=True):
+                self._put(one, found)
+        for places, batch in reduce_small(small):
+            for at, place in enumerate(places):
+                one = small[place]
+                if one.found is None:
+                    one.found, one.place = batch, at
+                elif not one.habit.tried:
+                    self._put(one, batch.moments(at))
         for one in waiting:
             one.tensor = None
+
+    def _put(self, one: DeferredMoments, found: Moments | None) -> None:
+        if one.found is None:
+            one.found = found
+        elif not one.habit.tried:
+            assert isinstance(one.found, Moments)
+            self._try(one.habit, one.found, found)
 
     def _try(self, habit: Habit, alone: Moments, in_group: Moments | None) -> None:
         habit.tried = True
@@ -277,14 +187,25 @@ class Reductions:
     def _note_change(self, one: DeferredMoments | DeferredProducts) -> bool:
         """Note that a tensor was overwritten before its group was due; return False."""
         one.habit.at_once = True
-        if (one.moments if isinstance(one, DeferredMoments) else one.products) is None:
+        if (one.found if isinstance(one, DeferredMoments) else one.products) is None:
             self.overwritten.append(one.habit.name)
         return False
 
 
 def _may_wait(tensor: Tensor) -> bool:
     """Whether a tensor on the CPU is small, and stays as it is until something overwrites it."""
-    return is_small(tensor) and _stays(tensor)
+    return (
+        type(tensor) is Tensor
+        and tensor.is_cpu
+        and 0 < tensor.numel() < _MOST_ELEMENTS
+        and is_small(tensor)
+        and not tensor.is_inference()
+        and (
+            type(tensor._base) is Tensor
+            if tensor._is_view()
+            else not (tensor.requires_grad and tensor.is_leaf)
+        )
+    )
 
 
 def _may_wait_on_device(tensor: Tensor) -> bool:
