@@ -11,47 +11,22 @@ from torch import Tensor
 
 from gradflow.hooks.parameter_table import ParameterTable, to_array
 from gradflow.hooks.reduction import histograms
-from gradflow.hooks.reduction.batches import MomentBatch, MomentTable, packed, statistics_of
+from gradflow.hooks.reduction.batches import MomentTable, packed, statistics_of
+from gradflow.hooks.reduction.deferred.junction_records import (
+    JunctionRecord,
+    JunctionTable,
+    Seen,
+    found,
+    known,
+    products_of,
+    variances_of,
+)
 from gradflow.hooks.reduction.deferred.waiting import MISSING, DeferredMoments
-from gradflow.hooks.reduction.fused import Moments, to_statistics
-from gradflow.hooks.reduction.parts import Part
+from gradflow.hooks.reduction.fused import Moments
 from gradflow.runs.format.layer_tables import TENSOR_STATISTICS
 from gradflow.runs.format.schema import TABLES
 
 Columns = dict[str, Any]
-
-Seen = Moments | DeferredMoments
-
-
-@dataclass
-class JunctionRecord:
-    """A residual addition in one step: moments of its summands, products of its gradients.
-
-    `products` is [7] on the device, as returned by `junctions.gradient_products`; None until a
-    backward pass has reached the addition. Under gradient accumulation the products of all passes
-    are added up, like those of one batch. `part` says which part of the gradients they are of.
-    """
-
-    skip_type: str
-    skip: Seen | None
-    branch: Seen | None
-    products: Tensor | None = None
-    part: Part = Part.WHOLE
-
-    def add_products(self, products: Tensor, part: Part = Part.WHOLE) -> None:
-        """Add the products of one backward pass, which are of `part` of the gradients."""
-        self.part = part if self.products is None or self.part is part else Part.UNKNOWN
-        self.products = products if self.products is None else self.products + products
-
-    def join(self, other: "JunctionRecord") -> None:
-        """Join with the same junction of another forward pass of the step."""
-        self.skip, self.branch = (
-            None if mine is None or theirs is None else mine.join(theirs)
-            for mine, theirs in (
-                (known(self.skip), known(other.skip)),
-                (known(self.branch), known(other.branch)),
-            )
-        )
 
 
 @dataclass(frozen=True)
@@ -86,7 +61,7 @@ class StepRecord:
     # Moments, deferred until `finish`, which makes a `MomentTable` of them.
     activations: Any = field(default_factory=dict)
     gradients: Any = field(default_factory=dict)
-    junctions: dict[str, JunctionRecord] = field(default_factory=dict)
+    junctions: Any = field(default_factory=dict)  # of `JunctionRecord`; then a `JunctionTable`
     parameters: Mapping[str, dict[str, Tensor | float]] = field(default_factory=dict)
     in_turns: bool = False
     updated_by: dict[str, UpdatedBy] = field(default_factory=dict)
@@ -134,7 +109,7 @@ class StepRecord:
 
     def add_junction(self, layer: str, entry: JunctionRecord) -> JunctionRecord:
         """Add the junction of the block `layer`; return the record that takes its gradients."""
-        first = self.junctions.setdefault(layer, entry)
+        first: JunctionRecord = self.junctions.setdefault(layer, entry)
         if first is not entry:
             if any(
                 type(one) is DeferredMoments
@@ -159,26 +134,17 @@ class StepRecord:
         """Put the moments in place of the deferred ones; leave out those that are missing."""
         self.settle()
         if self.activations:
-            self.activations = packed(self.activations, _found)
+            self.activations = packed(self.activations, found)
         if self.gradients:
-            self.gradients = packed(self.gradients, _found)
-        for entry in self.junctions.values():
-            entry.skip, entry.branch = known(entry.skip), known(entry.branch)
+            self.gradients = packed(self.gradients, found)
+        if self.junctions:
+            self.junctions = JunctionTable(self.junctions)
 
     def _join(self, store: dict[str, Any], layer: str, seen: Seen) -> None:
         if type(seen) is Moments and type(store[layer]) is Moments:
             store[layer] = store[layer].join(seen)
         else:
             self._joins.append((store is self.activations, partial(_join, store, layer, seen)))
-
-
-def _found(seen: Seen) -> Moments | MomentBatch | None:
-    return seen if type(seen) is Moments else seen.found  # type: ignore[union-attr]
-
-
-def known(seen: Seen | None) -> Moments | None:
-    """Return the moments, once they are reduced; None if they are missing."""
-    return seen.moments if isinstance(seen, DeferredMoments) else seen
 
 
 def _join(store: dict[str, Any], layer: str, seen: Seen) -> None:
@@ -309,24 +275,32 @@ def _updated_by_columns(found: list[UpdatedBy | None]) -> Columns:
 
 
 def _junction_columns(records: list[StepRecord]) -> Columns:
-    rows = [
-        (r, layer, entry)
-        for r in records
-        for layer, entry in r.junctions.items()
-        if entry.products is not None
-    ]
-    if not rows:
+    having = [(r, JunctionTable.of(r.junctions)) for r in records if r.junctions]
+    tables = [table for _, table in having]
+    rows = [int(table.reached.sum()) for table in tables]
+    if not sum(rows):
         return {}
-    products = torch.stack([entry.products for _, _, entry in rows if entry.products is not None])
-    gg, ss, bb, sb, sg, whole, rest = products.cpu().double().numpy().T
+    gg, ss, bb, sb, sg, whole, rest = products_of(tables).T
     with np.errstate(invalid="ignore", divide="ignore"):
         cosine, share = sb / np.sqrt(ss * bb), sg / gg
         cancellation = 1 - np.sqrt(gg) / (np.sqrt(ss) + np.sqrt(bb))
         error = np.sqrt(rest / whole)
     return {
-        **_keys([r for r, _, _ in rows]),
-        "layer": _array([layer for _, layer, _ in rows], dtype=object),
-        "skip_type": _array([entry.skip_type for _, _, entry in rows], dtype=object),
+        "epoch": _array(np.repeat([r.epoch for r, _ in having], rows)),
+        "step": _array(np.repeat([r.step for r, _ in having], rows)),
+        "layer": _array(
+            [n for t in tables for n, reached in zip(t.names, t.reached, strict=True) if reached],
+            dtype=object,
+        ),
+        "skip_type": _array(
+            [
+                kind
+                for table in tables
+                for kind, reached in zip(table.skip_types, table.reached, strict=True)
+                if reached
+            ],
+            dtype=object,
+        ),
         "gradient_norm": np.ma.array(np.sqrt(gg)),
         "skip_gradient_norm": np.ma.array(np.sqrt(ss)),
         "branch_gradient_norm": np.ma.array(np.sqrt(bb)),
@@ -335,18 +309,9 @@ def _junction_columns(records: list[StepRecord]) -> Columns:
         "cancellation": np.ma.array(cancellation, mask=(ss == 0) & (bb == 0)),
         "input_gradient_norm": np.ma.array(np.sqrt(whole)),
         "residual_error": np.ma.array(error, mask=whole == 0),
-        "skip_variance": _variances([entry.skip for _, _, entry in rows]),
-        "branch_variance": _variances([entry.branch for _, _, entry in rows]),
+        "skip_variance": variances_of(tables, 0),
+        "branch_variance": variances_of(tables, 1),
     }
-
-
-def _variances(summands: list[Any]) -> np.ma.MaskedArray[Any, Any]:
-    known = [entry for entry in summands if entry is not None]
-    mask = np.array([entry is None for entry in summands])
-    values = np.zeros(len(summands))
-    if known:
-        values[~mask] = to_statistics(known)["channel_variance"]
-    return np.ma.array(values, mask=mask)
 
 
 def _gather(values: list[Tensor | float | None]) -> np.ma.MaskedArray[Any, Any]:

@@ -5,10 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gradflow.hooks.observation.checkpointing import CallContext, context_of_call, in_backward
-from gradflow.hooks.records import JunctionRecord, Seen, StepRecord
+from gradflow.hooks.records import StepRecord
+from gradflow.hooks.reduction.deferred.junction_records import JunctionRecord, Products, Seen
 from gradflow.hooks.reduction.parts import Part
 from gradflow.hooks.refusals import second_thread_message
 
@@ -133,7 +134,7 @@ class PendingPass:
         self._junctions[layer] = entry
         return PendingJunction(self, layer)
 
-    def add_products(self, layer: str, products: Tensor, part: Part) -> None:
+    def add_products(self, layer: str, products: Products, part: Part) -> None:
         """Add the gradient products of the junction `layer`: the pass is differentiated.
 
         Ignored once the step has ended.
@@ -161,6 +162,6 @@ class PendingJunction:
     forward_pass: PendingPass
     layer: str
 
-    def add_products(self, products: Tensor, part: Part = Part.WHOLE) -> None:
+    def add_products(self, products: Products, part: Part = Part.WHOLE) -> None:
         """Add the products of one backward pass, which are of `part` of the gradients."""
         self.forward_pass.add_products(self.layer, products, part)

@@ -18,7 +18,8 @@ from gradflow.hooks.observation.junction_summary import JunctionSummary
 from gradflow.hooks.observation.passes import BackwardPasses
 from gradflow.hooks.processes.layouts import Layouts
 from gradflow.hooks.processes.tensors import held_here
-from gradflow.hooks.records import JunctionRecord, Seen, StepRecord
+from gradflow.hooks.records import StepRecord
+from gradflow.hooks.reduction.deferred.junction_records import JunctionRecord, Seen
 from gradflow.hooks.reduction.deferred.reductions import Reductions
 from gradflow.hooks.reduction.deferred.waiting import DeferredProducts, Habit
 from gradflow.hooks.reduction.fused import moments_if_any

@@ -13,7 +13,8 @@ from gradflow.hooks.observation.layer_calls import LayerCall, LayerCalls
 from gradflow.hooks.observation.passes import BackwardPasses
 from gradflow.hooks.processes.layouts import WHOLE, Layout, Layouts
 from gradflow.hooks.processes.tensors import held_here
-from gradflow.hooks.records import Seen, StepRecord
+from gradflow.hooks.records import StepRecord
+from gradflow.hooks.reduction.deferred.junction_records import Seen
 from gradflow.hooks.reduction.deferred.reductions import Reductions
 from gradflow.hooks.reduction.fused import Moments, moments_if_any
 

@@ -94,27 +94,27 @@ def reduce_elsewhere(items: Sequence[Any]) -> Sequence[Moments | None]:
     return on_device.reduce_on_device([(one.tensor, one.axis, one.histogram) for one in items])
 
 
-def multiply_group(items: Sequence[Any]) -> list[Tensor | None]:
+def multiply_group(items: Sequence[Any]) -> list[np.ndarray | None]:
     """Return the `cpu.junction_products` [7] of each item: gradients that are all small.
 
     None for gradients that the compiled loops do not take.
     """
-    found: list[Tensor | None] = [None] * len(items)
+    found: list[np.ndarray | None] = [None] * len(items)
     together: dict[torch.dtype, list[int]] = {}
     rows: dict[torch.dtype, list[int]] = {}
     for place, item in enumerate(items):
         whole, skip, branch = item.whole, item.skip, item.branch
         dtype = whole.dtype
         if dtype in cpu.LAYOUTS and _are_alike(whole, skip, branch):
-            together.setdefault(dtype, []).append(place)
-            rows.setdefault(dtype, []).extend(
-                (whole.numel(), whole.data_ptr(), skip.data_ptr(), branch.data_ptr())
-            )
+            if dtype not in together:
+                together[dtype], rows[dtype] = [], []
+            together[dtype].append(place)
+            rows[dtype] += (whole.numel(), whole.data_ptr(), skip.data_ptr(), branch.data_ptr())
     for dtype, places in together.items():
-        products = torch.empty((len(places), 7), dtype=torch.float64)
+        products = np.empty((len(places), 7))
         table = np.array(rows[dtype], np.int64).reshape(-1, 4)
-        cpu.group_loops(dtype).multiply(table, products.numpy())
-        for place, one in zip(places, products.unbind(), strict=True):
+        cpu.group_loops(dtype).multiply(table, products)
+        for place, one in zip(places, products, strict=True):
             found[place] = one
     return found
 

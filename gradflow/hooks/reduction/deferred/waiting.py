@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -109,7 +110,7 @@ class DeferredProducts:
         products: [7], or None as in `DeferredMoments`.
     """
 
-    __slots__ = ("_versions", "branch", "compute", "habit", "products", "skip", "whole")
+    __slots__ = ("_seen", "branch", "compute", "habit", "products", "skip", "whole")
 
     def __init__(
         self,
@@ -117,11 +118,18 @@ class DeferredProducts:
         habit: Habit,
         compute: Callable[[Tensor, Tensor, Tensor], Tensor],
     ) -> None:
-        self.whole, self.skip, self.branch = gradients
+        self.whole, self.skip, self.branch = whole, skip, branch = gradients
         self.habit = habit
         self.compute = compute
-        self.products: Tensor | None = None
-        self._versions = self._seen()
+        self.products: Tensor | np.ndarray | None = None
+        self._seen = (
+            whole.data_ptr(),
+            skip.data_ptr(),
+            branch.data_ptr(),
+            whole._version,
+            skip._version,
+            branch._version,
+        )
 
     @property
     def size(self) -> int:
@@ -130,17 +138,14 @@ class DeferredProducts:
 
     def is_unchanged(self) -> bool:
         """Whether the gradients are as they were when they were noted."""
-        return self._versions == self._seen()
-
-    def _seen(self) -> tuple[int, ...]:
         whole, skip, branch = self.whole, self.skip, self.branch
-        return (
-            whole._version,
-            skip._version,
-            branch._version,
+        return self._seen == (
             whole.data_ptr(),
             skip.data_ptr(),
             branch.data_ptr(),
+            whole._version,
+            skip._version,
+            branch._version,
         )
 
     def release(self) -> None:
