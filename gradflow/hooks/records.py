@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,6 @@ from gradflow.hooks.reduction.deferred.junction_records import (
     JunctionRecord,
     JunctionTable,
     Seen,
-    found,
     known,
     products_of,
     variances_of,
@@ -134,9 +134,9 @@ class StepRecord:
         """Put the moments in place of the deferred ones; leave out those that are missing."""
         self.settle()
         if self.activations:
-            self.activations = packed(self.activations, found)
+            self.activations = packed(self.activations)
         if self.gradients:
-            self.gradients = packed(self.gradients, found)
+            self.gradients = packed(self.gradients)
         if self.junctions:
             self.junctions = JunctionTable(self.junctions)
 
@@ -221,13 +221,13 @@ def _histogram_columns(groups: list[tuple[StepRecord, Mapping[str, Moments]]]) -
 def _parameter_columns(records: list[StepRecord]) -> Columns:
     tables = [ParameterTable.of(record.parameters) for record in records]
     places = [table.rows() for table in tables]
-    rows = [
-        (record, table.names[place])
-        for record, table, chosen in zip(records, tables, places, strict=True)
-        for place in chosen.tolist()
-    ]
-    if not rows:
+    lengths = list(map(len, places))
+    if not sum(lengths):
         return {}
+    names_of = [
+        table.names if len(chosen) == len(table.names) else [table.names[at] for at in chosen]
+        for table, chosen in zip(tables, places, strict=True)
+    ]
     names = (
         "weight_norm",
         "backward_gradient_norm",
@@ -236,8 +236,9 @@ def _parameter_columns(records: list[StepRecord]) -> Columns:
         "gradient_cosine",
     )
     columns: Columns = {
-        **_keys([r for r, _ in rows]),
-        "parameter": _array([name for _, name in rows], dtype=object),
+        "epoch": _array(np.repeat([record.epoch for record in records], lengths)),
+        "step": _array(np.repeat([record.step for record in records], lengths)),
+        "parameter": _array(list(chain.from_iterable(names_of)), dtype=object),
         **{
             name: to_array(
                 [table.numbers(name, at) for table, at in zip(tables, places, strict=True)]
@@ -250,28 +251,39 @@ def _parameter_columns(records: list[StepRecord]) -> Columns:
     columns["update_to_weight"] = np.ma.masked_where(
         weight == 0, update / np.ma.where(weight == 0, 1.0, weight)
     )
-    columns["clipping_factor"] = np.ma.masked_all(len(rows))  # once the norms are unscaled
+    columns["clipping_factor"] = np.ma.masked_all(sum(lengths))  # once the norms are unscaled
     columns["gradient_cosine"] = np.ma.masked_invalid(columns["gradient_cosine"])
-    columns |= _updated_by_columns([r.updated_by.get(name) for r, name in rows])
+    columns |= _updated_by_columns(
+        [
+            found
+            for record, names_here in zip(records, names_of, strict=True)
+            for found in map(record.updated_by.get, names_here)
+        ]
+    )
     return {quantity.name: columns[quantity.name] for quantity in TABLES["parameters"].columns}
 
 
 def _updated_by_columns(found: list[UpdatedBy | None]) -> Columns:
-    groups = [None if one is None else one.group for one in found]
+    # Many parameters share what updates them.
+    each = {id(one): one for one in found}
+    numbers = {key: number for number, key in enumerate(each)}
+    at = np.fromiter(map(numbers.__getitem__, map(id, found)), np.int64, len(found))
+    kinds = list(each.values())
+    groups = [None if one is None else one.group for one in kinds]
     rates: list[Tensor | float | None] = [
-        None if one is None else one.learning_rate for one in found
+        None if one is None else one.learning_rate for one in kinds
     ]
-    return {
+    columns = {
         "optimizer": np.ma.array(
-            ["" if one is None else one.optimizer for one in found],
-            mask=[one is None for one in found],
-            dtype=object,
+            np.array(["" if one is None else one.optimizer for one in kinds], dtype=object),
+            mask=[one is None for one in kinds],
         ),
         "group": np.ma.array(
             [group or 0 for group in groups], mask=[group is None for group in groups]
         ),
         "learning_rate": _gather(rates),
     }
+    return {name: column[at] for name, column in columns.items()}
 
 
 def _junction_columns(records: list[StepRecord]) -> Columns:

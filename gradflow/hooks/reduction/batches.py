@@ -5,7 +5,7 @@ thousands of objects, through which Python's garbage collector looks again and a
 of a group of tensors before it is read is laid out once, and kept for the groups of later steps.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -152,7 +152,7 @@ class MomentTable(Mapping[str, Moments]):
         """Return a table of moments that are given one by one; itself, if it is a table."""
         if isinstance(store, MomentTable):
             return store
-        return packed(store, lambda seen: seen)
+        return packed(store)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -200,10 +200,10 @@ class MomentTable(Mapping[str, Moments]):
             rows.put_alone(first + row, moments)
 
 
-def packed(store: Mapping[str, Any], found: Callable[[Any], Any]) -> MomentTable:
+def packed(store: Mapping[str, Any]) -> MomentTable:
     """Return the table of what is in `store`.
 
-    `found` gives the moments of an entry, or the batch that has them at the entry's `place`; None,
+    An entry is `Moments`, or has `found`: these, or the batch that has them at its `place`; None,
     if they are missing: the entry is then left out.
     """
     names: list[str] = []
@@ -213,16 +213,18 @@ def packed(store: Mapping[str, Any], found: Callable[[Any], Any]) -> MomentTable
     alone: dict[int, Moments] = {}
     last, number = None, -1
     for name, seen in store.items():
-        here = found(seen)
+        here = seen if type(seen) is Moments else seen.found
         if here is None:
             continue
-        if type(here) is Moments:
+        if here is last:
+            which.append(number)
+            places.append(seen.place)
+        elif isinstance(here, Moments):
             alone[len(names)] = here
             which.append(-1)
             places.append(0)
         else:
-            if here is not last:
-                last, number = here, _number_of(here, batches)
+            last, number = here, _number_of(here, batches)
             which.append(number)
             places.append(seen.place)
         names.append(name)

@@ -19,7 +19,7 @@ from gradflow.hooks.reduction.batches import Geometry, Layouts, MomentBatch
 from gradflow.hooks.reduction.cuda import groups as on_device
 from gradflow.hooks.reduction.fused import Moments, moments_if_any
 
-_ON_CPU = frozenset((torch.float32, torch.float64, torch.float16, torch.bfloat16))
+ON_CPU = frozenset((torch.float32, torch.float64, torch.float16, torch.bfloat16))
 _layouts = Layouts()
 
 
@@ -124,7 +124,7 @@ def is_small(tensor: Tensor) -> bool:
     return (
         type(tensor) is Tensor
         and tensor.is_cpu
-        and tensor.dtype in _ON_CPU
+        and tensor.dtype in ON_CPU
         and 0 < tensor.numel() < cpu.MIN_SHARED_ELEMENTS
         and tensor.layout is torch.strided
         and not tensor.is_nested

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gradflow.hooks.reduction.batches import MomentBatch, packed, statistics_of
+from gradflow.hooks.reduction.batches import packed, statistics_of
 from gradflow.hooks.reduction.deferred.waiting import DeferredMoments
 from gradflow.hooks.reduction.fused import Moments
 from gradflow.hooks.reduction.parts import Part
@@ -84,8 +84,8 @@ class JunctionTable(Mapping[str, JunctionRecord]):
                 if isinstance(one.products, Tensor)
             }
         self.summands = (
-            packed({n: one.skip for n, one in store.items() if one.skip is not None}, found),
-            packed({n: one.branch for n, one in store.items() if one.branch is not None}, found),
+            packed({n: one.skip for n, one in store.items() if one.skip is not None}),
+            packed({n: one.branch for n, one in store.items() if one.branch is not None}),
         )
         parts = [one.part for one in entries]
         self._parts = None if set(parts) <= {Part.WHOLE} else tuple(parts)
@@ -118,11 +118,6 @@ class JunctionTable(Mapping[str, JunctionRecord]):
 def known(seen: Seen | None) -> Moments | None:
     """Return the moments, once they are reduced; None if they are missing."""
     return seen.moments if isinstance(seen, DeferredMoments) else seen
-
-
-def found(seen: Seen) -> Moments | MomentBatch | None:
-    """Return the moments, or the batch that has them; None if they are missing."""
-    return seen if type(seen) is Moments else seen.found  # type: ignore[union-attr]
 
 
 def products_of(tables: Sequence[JunctionTable]) -> np.ndarray:

@@ -5,6 +5,7 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from gradflow.hooks.reduction import cpu
@@ -12,18 +13,19 @@ from gradflow.hooks.reduction.cuda import groups as on_device
 from gradflow.hooks.reduction.deferred.waiting import DeferredMoments, DeferredProducts, Habit
 from gradflow.hooks.reduction.fused import Moments
 from gradflow.hooks.reduction.groups import (
+    ON_CPU,
     TensorToReduce,
-    is_small,
     multiply_group,
     reduce_elsewhere,
     reduce_group,
     reduce_small,
 )
 
+_STRIDED = torch.strided
 _MOST_ELEMENTS = cpu.MIN_SHARED_ELEMENTS
 # How many tensors wait at most, and how many bytes of them: of small ones on the CPU less, so that
 # they are still in a cache when they are read.
-MOST_TENSORS, MOST_BYTES, MOST_SMALL_BYTES = 512, 1 << 26, 1 << 22
+MOST_TENSORS, MOST_BYTES, MOST_SMALL_BYTES = 128, 1 << 26, 1 << 22
 
 
 class Reductions:
@@ -193,18 +195,25 @@ class Reductions:
 
 
 def _may_wait(tensor: Tensor) -> bool:
-    """Whether a tensor on the CPU is small, and stays as it is until something overwrites it."""
+    """Whether a tensor on the CPU is small, and stays as it is until something overwrites it.
+
+    As `groups.is_small` and `_stays`, in one call.
+    """
     return (
         type(tensor) is Tensor
         and tensor.is_cpu
         and 0 < tensor.numel() < _MOST_ELEMENTS
-        and is_small(tensor)
+        and tensor.dtype in ON_CPU
+        and tensor.layout is _STRIDED
+        and not tensor.is_nested
+        and not tensor.is_neg()
         and not tensor.is_inference()
         and (
             type(tensor._base) is Tensor
             if tensor._is_view()
-            else not (tensor.requires_grad and tensor.is_leaf)
+            else not tensor.requires_grad or not tensor.is_leaf
         )
+        and cpu.loops_module() is not None
     )
 
 
