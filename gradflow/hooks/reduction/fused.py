@@ -295,6 +295,29 @@ def _groups_in_kernel(device: torch.device) -> bool:
     return True
 
 
+@cache
+def products_in_kernel(device: torch.device) -> ModuleType | None:
+    """Return the Triton kernel for products of gradients, or None if it differs from torch."""
+    if _kernels(device) is None:
+        return None
+    try:
+        module = import_module("gradflow.hooks.reduction.cuda.products")
+        for dtype in (torch.float64, torch.float32, torch.bfloat16):
+            whole = _sample(device).to(dtype)
+            skip, branch = whole.flip(-1).contiguous(), whole.square()
+            w, s, b = (one.double() for one in (whole, skip, branch))
+            g = s + b
+            pairs = ((g, g), (s, s), (b, b), (s, b), (s, g), (w, w), (w - g, w - g))
+            expected = torch.stack([(one * other).sum() for one, other in pairs])
+            for _ in range(2):  # the first launch compiles; the second is of the kept kernel
+                found = module.multiply([(whole, skip, branch)] * 2)
+                if not all(torch.allclose(one, expected, rtol=1e-9) for one in found):
+                    return None
+    except Exception:  # on any failure, torch computes the same numbers
+        return None
+    return module
+
+
 def takes_groups(device: torch.device, dtype: torch.dtype, elements: int) -> bool:
     """Whether the Triton kernels reduce such tensors of `device` in groups."""
     module = _kernels(device) if _groups_in_kernel(device) else None
@@ -328,6 +351,7 @@ def prepare_device(device: torch.device) -> None:
             means.note("layers", _WITHOUT_TRITON)
         else:
             _counts_by_kernel(device)
+            products_in_kernel(device)
             means.note("layers", _WITH_TRITON[_groups_in_kernel(device)])
     elif device.type == "cpu":
         means.note("layers", _CPU_MEANS[cpu.loops_module() is not None])

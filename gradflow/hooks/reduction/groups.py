@@ -94,18 +94,21 @@ def reduce_elsewhere(items: Sequence[Any]) -> Sequence[Moments | None]:
     return on_device.reduce_on_device([(one.tensor, one.axis, one.histogram) for one in items])
 
 
-def multiply_group(items: Sequence[Any]) -> list[np.ndarray | None]:
-    """Return the `cpu.junction_products` [7] of each item: gradients that are all small.
+def multiply_group(items: Sequence[Any]) -> list[Tensor | np.ndarray | None]:
+    """Return the `gradient_products` [7] of each item, in main memory or on its device.
 
-    None for gradients that the compiled loops do not take.
+    None for gradients that neither the compiled loops nor the kernels take.
     """
-    found: list[np.ndarray | None] = [None] * len(items)
+    found: list[Tensor | np.ndarray | None] = [None] * len(items)
     together: dict[torch.dtype, list[int]] = {}
     rows: dict[torch.dtype, list[int]] = {}
+    elsewhere: list[int] = []
     for place, item in enumerate(items):
         whole, skip, branch = item.whole, item.skip, item.branch
         dtype = whole.dtype
-        if dtype in cpu.LAYOUTS and _are_alike(whole, skip, branch):
+        if not whole.is_cpu or cpu.loops_module() is None:
+            elsewhere.append(place)
+        elif dtype in cpu.LAYOUTS and _are_alike(whole, skip, branch):
             if dtype not in together:
                 together[dtype], rows[dtype] = [], []
             together[dtype].append(place)
@@ -116,6 +119,10 @@ def multiply_group(items: Sequence[Any]) -> list[np.ndarray | None]:
         cpu.group_loops(dtype).multiply(table, products)
         for place, one in zip(places, products, strict=True):
             found[place] = one
+    if elsewhere:
+        gradients = [(items[at].whole, items[at].skip, items[at].branch) for at in elsewhere]
+        for place, seen in zip(elsewhere, on_device.multiply_on_device(gradients), strict=True):
+            found[place] = seen
     return found
 
 

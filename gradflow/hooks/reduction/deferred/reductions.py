@@ -76,18 +76,22 @@ class Reductions:
         """Return the products of the gradients at a residual addition, as `compute` does."""
         waiting = DeferredProducts(gradients, habit, compute)
         whole, skip, branch = gradients
-        can_wait = not habit.at_once and _may_wait(whole) and _may_wait(skip) and _may_wait(branch)
+        is_small = can_wait = False
+        if not habit.at_once:
+            is_small = _may_wait(whole) and _may_wait(skip) and _may_wait(branch)
+            can_wait = is_small or (
+                on_device.can_multiply(whole, skip, branch)
+                and all(_stays(one) and on_device.is_in_order(one) for one in gradients)
+            )
         if not (habit.tried and can_wait):
             self._trying |= can_wait
             waiting.products = compute(*gradients)
         if can_wait:
             self._products.append(waiting)
             self._bytes += waiting.size
-            if (
-                self._trying
-                or self._bytes >= MOST_SMALL_BYTES
-                or len(self._products) >= MOST_TENSORS
-            ):
+            most = MOST_SMALL_BYTES if is_small else MOST_BYTES
+            many = len(self._products) >= MOST_TENSORS
+            if self._trying or many or self._bytes >= most:
                 self._flush_if_due()
         else:
             waiting.release()
@@ -182,7 +186,11 @@ class Reductions:
                 )
             elif not habit.tried:
                 habit.tried = True
-                habit.at_once = found is None or not _are_same(one.products, found)
+                if isinstance(found, Tensor):
+                    alone = torch.as_tensor(one.products)
+                    self._doubts.append((habit, on_device.products_differ(alone, found)))
+                else:
+                    habit.at_once = found is None or not _are_same(one.products, found)
         for one in waiting:
             one.release()
 
