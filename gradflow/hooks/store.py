@@ -77,6 +77,7 @@ class RecordStore:
         self._rows_on_device = 0
         self._rows = 0
         self._part_start = 0
+        self._modes: dict[str, str] = {}
 
     def start_at(self, step: int) -> None:
         """Set the first step to be written: the steps before it are in the run already."""
@@ -176,12 +177,15 @@ class RecordStore:
 
     def _mode_columns(self, records: Sequence[StepRecord]) -> Columns:
         """Return the columns of the table `modes`; none if no layer has changed its mode."""
-        rows = [
-            (record, layer, mode)
-            for record in records
-            for layer, mode in record.modes.items()
-            if self._layers.changes_mode(layer, mode)
-        ]
+        rows = []
+        for record in records:
+            if record.modes != self._modes:  # most layers never change their mode
+                rows += [
+                    (record, layer, mode)
+                    for layer, mode in record.modes.items()
+                    if self._layers.changes_mode(layer, mode)
+                ]
+                self._modes = record.modes
         if not rows:
             return {}
         return {

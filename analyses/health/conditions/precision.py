@@ -1,5 +1,6 @@
 """Updates that weights of few bits cannot hold, and gradients too small for float16."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -147,7 +148,8 @@ def underflow_answer(run: Run, underflow: float, max_steps: int) -> Answer:
     found = {
         str(name): window_medians(scaled[name].dropna().to_numpy(), max_steps) for name in scaled
     }
-    layer = min(found, key=lambda key: np.inf if found[key].value is None else found[key].value)
+    values = {key: each.value for key, each in found.items()}
+    layer = min(values, key=lambda key: math.inf if (v := values[key]) is None else v)
     one = found[layer]
     ill = [
         key

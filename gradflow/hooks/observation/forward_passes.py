@@ -1,14 +1,15 @@
 """Which forward passes belong to a step: by mode, gradients and thread; and why others do not."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gradflow.hooks.observation.checkpointing import CallContext, context_of_call, in_backward
-from gradflow.hooks.recording.records import JunctionRecord, Seen, StepRecord
+from gradflow.hooks.recording.records import StepRecord
+from gradflow.hooks.reduction.deferred.junction_records import JunctionRecord, Products, Seen
 from gradflow.hooks.reduction.parts import Part
 from gradflow.hooks.refusals import second_thread_message
 
@@ -121,7 +122,7 @@ class PendingPass:
         """Note the mode in which `layer` ran."""
         self._modes[layer] = mode
 
-    def add_gradient(self, layers: list[str], seen: Seen) -> None:
+    def add_gradient(self, layers: Sequence[str], seen: Seen) -> None:
         """Add the moments of the gradient that `layers` share: the pass is differentiated."""
         self._commit()
         self.record.add_gradient(layers, seen)
@@ -133,7 +134,7 @@ class PendingPass:
         self._junctions[layer] = entry
         return PendingJunction(self, layer)
 
-    def add_products(self, layer: str, products: Tensor, part: Part) -> None:
+    def add_products(self, layer: str, products: Products, part: Part) -> None:
         """Add the gradient products of the junction `layer`: the pass is differentiated.
 
         Ignored once the step has ended.
@@ -161,6 +162,6 @@ class PendingJunction:
     forward_pass: PendingPass
     layer: str
 
-    def add_products(self, products: Tensor, part: Part = Part.WHOLE) -> None:
+    def add_products(self, products: Products, part: Part = Part.WHOLE) -> None:
         """Add the products of one backward pass, which are of `part` of the gradients."""
         self.forward_pass.add_products(self.layer, products, part)

@@ -3,19 +3,20 @@
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-import torch
 from torch import nn
+from torch.compiler import is_compiling
 from torch.utils.hooks import RemovableHandle
 
 from gradflow.hooks.observation.layer_calls import LayerCalls
 
 
 class Observer(Protocol):
-    """The object that a hook works for; if its `record` is None, the hook does nothing."""
+    """The object that a hook works for; if its `record` is None, the hook does nothing.
 
-    @property
-    def record(self) -> object | None:
-        """The record of the present step, or None if the step is not recorded."""
+    It is that of the present step; None if the step is not recorded.
+    """
+
+    record: Any
 
 
 class LeftOutOfCopies:
@@ -52,7 +53,7 @@ class Hook(LeftOutOfCopies):
 
     def __call__(self, *args: Any) -> None:
         """Call the function if there is a record to fill."""
-        if torch.compiler.is_compiling():
+        if is_compiling():
             return
         if self._observer.record is not None:
             self._function(*args)
@@ -74,7 +75,7 @@ class LayerHook(Hook):
 
     def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
         """Call the function if there is a record to fill."""
-        if torch.compiler.is_compiling():
+        if is_compiling():
             return
         if self._observer.record is not None:
             self._function(self._calls, module, args, output)

@@ -3,12 +3,13 @@
 import weakref
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import Node
 from torch.utils.hooks import RemovableHandle
 
 from gradflow.hooks.layers import LayerTable, first_tensor
@@ -18,8 +19,10 @@ from gradflow.hooks.observation.junction_summary import JunctionSummary
 from gradflow.hooks.observation.passes import BackwardPasses
 from gradflow.hooks.processes.layouts import Layouts
 from gradflow.hooks.processes.tensors import held_here
-from gradflow.hooks.recording.records import JunctionRecord, Seen, StepRecord
-from gradflow.hooks.reduction.deferred import DeferredProducts, Habit, Reductions
+from gradflow.hooks.recording.records import StepRecord
+from gradflow.hooks.reduction.deferred.junction_records import JunctionRecord, Products, Seen
+from gradflow.hooks.reduction.deferred.reductions import Reductions
+from gradflow.hooks.reduction.deferred.waiting import DeferredProducts, Habit
 from gradflow.hooks.reduction.fused import moments_if_any
 from gradflow.hooks.reduction.parts import Part
 from gradflow.hooks.residual.additions import GATED, IDENTITY, PROJECTION
@@ -34,6 +37,7 @@ from gradflow.hooks.residual.junctions import (
     watch_operation_on_view,
 )
 from gradflow.hooks.residual.module_order import ModuleOrder, may_add
+from gradflow.hooks.residual.planned import JunctionPlan, PlannedPass
 from gradflow.hooks.wrappers import named_modules
 
 # The layer name for additions in the forward of the model itself, whose own name is empty.
@@ -48,7 +52,7 @@ _MOST_ON_VIEWS = 10_000
 class _Candidate:
     """A residual addition, if the operations `on_views` add, and not all in `merged_by`.
 
-    `kept` is its record once it is named. `habit` is what is known of its gradients.
+    `kept` is its record once it has its `name`. `habit` is what is known of its gradients.
     """
 
     module: str
@@ -59,6 +63,7 @@ class _Candidate:
     habit: Habit
     kept: JunctionRecord | PendingJunction | None = None
     part: Part = Part.WHOLE
+    name: str = ""
 
 
 @dataclass
@@ -88,6 +93,9 @@ class _Plan:
             or in a recurrent cell and not gated.
         counts: of concatenations, of other sums, and of other changes of views.
         habits: what is known of the gradients at an addition, by its place.
+        passes: how many passes had it.
+        planned: from the second pass on, what need not be found again; None if something must.
+        places: those of the additions found, in the order of `JunctionFinder.places_in`.
     """
 
     found: Found
@@ -96,6 +104,29 @@ class _Plan:
     modules: dict[int, str | None]
     counts: tuple[int, int, int]
     habits: dict[int, Habit]
+    passes: int = 0
+    planned: JunctionPlan | None = None
+    places: list[int] = field(default_factory=list)
+
+
+class _PlannedRecord:
+    """What a pass with a `JunctionPlan` adds to a record.
+
+    Fields:
+        record, kept: the record, and that of each addition.
+        products: by backward pass those that it has computed, with the number of the addition.
+    """
+
+    __slots__ = ("kept", "products", "record")
+
+    def __init__(
+        self,
+        record: StepRecord | PendingPass,
+        kept: list[JunctionRecord | PendingJunction],
+    ) -> None:
+        self.record = record
+        self.kept = kept
+        self.products: dict[int, list[tuple[int, Products | DeferredProducts]]] = {}
 
 
 class JunctionObserver:
@@ -122,7 +153,10 @@ class JunctionObserver:
         self._reductions = reductions
         self._summands = Habit("a summand of a residual addition")
         self._order = ModuleOrder()
-        self._outputs: dict[NodeOutput, tuple[str, Seen]] = {}
+        # Of layers' outputs the moments and the layer's name, by a number, which is no work for the
+        # garbage collector; of other inputs the tensor and its version.
+        self._outputs: dict[int, Seen] = {}
+        self._layer_of: dict[int, str] = {}
         self._inputs: dict[NodeOutput, tuple[weakref.ref[Tensor], int]] = {}
         self._summary = JunctionSummary()
         self._finder = JunctionFinder()
@@ -159,18 +193,21 @@ class JunctionObserver:
         """Note the input and output of a layer: the summands of additions are found among them."""
         node = output.grad_fn
         if node is not None:
-            self._outputs.setdefault((node, output.output_nr), (layer, output_moments))
+            key = _key(node, output.output_nr)
+            if key not in self._outputs:
+                self._outputs[key] = output_moments
+                self._layer_of[key] = layer
         given = args[0] if args and type(args[0]) is Tensor else None
         if given is None or given.grad_fn is None:
             given = first_tensor(args)
         node = None if given is None else given.grad_fn
         if given is not None and node is not None:
-            made = (node, given.output_nr)
+            place = given.output_nr
             if self._layouts.parts > 1:
-                made = self._layouts.origin(*made)
-            if made not in self._outputs:
+                node, place = self._layouts.origin(node, place)
+            if _key(node, place) not in self._outputs:
                 # A weak reference: if autograd does not need the tensor, its memory is released.
-                self._inputs.setdefault(made, (weakref.ref(given), given._version))
+                self._inputs.setdefault((node, place), (weakref.ref(given), given._version))
 
     def summary(self) -> dict[str, Any]:
         """Return the entry of `run.json` on residual additions."""
@@ -197,10 +234,22 @@ class JunctionObserver:
 
     def _clear_tensors(self) -> None:
         self._outputs.clear()
+        self._layer_of.clear()
         self._inputs.clear()
 
     def _record(self, record: StepRecord | PendingPass, output: Any) -> None:
-        found = self._finder.find(output, self._order.start)
+        graph, plan = self._finder.read(output, self._order.start), self._plan
+        if (
+            plan is not None
+            and plan.planned is not None
+            and plan.planned.holds(graph)
+            and plan.order == self._order.so_far()
+            and plan.places == self._finder.places_in(graph)
+        ):
+            self._summary.add_pass(*plan.counts)
+            self._record_planned(record, graph, plan, plan.planned)
+            return
+        found = self._finder.find_in(graph)
         plan = self._plan_for(found)
         self._summary.add_pass(*plan.counts)
         if len(self._adds) > _MOST_ON_VIEWS:
@@ -214,6 +263,52 @@ class JunctionObserver:
         for junction, candidate in zip(taken, candidates, strict=True):
             self._watch(junction, candidate, seen, hooks)
         hooks.register()
+        plan.passes += 1
+        if plan.passes > 1 and self._layouts.parts == 1:
+            self._plan_ahead(plan, graph, taken, candidates)
+
+    def _plan_ahead(
+        self, plan: _Plan, graph: Graph, taken: list[Junction], candidates: list[_Candidate]
+    ) -> None:
+        """Keep what later passes with the same graph need, unless it is not known beforehand."""
+        if not any(one.on_views or one.merged_by for one in candidates):
+            plan.planned = JunctionPlan(graph, [one.name for one in candidates], taken)
+            plan.places = self._finder.places_in(graph)
+
+    def _record_planned(
+        self, record: StepRecord | PendingPass, graph: Graph, plan: _Plan, planned: JunctionPlan
+    ) -> None:
+        """Add to the record the additions of a pass of which all is known but the tensors."""
+        nodes, kept = graph.nodes, []
+        for one in planned.junctions:
+            skip, branch = (
+                None if at is None else self._moments_of((nodes[at[0]], at[1]))
+                for at in (one.skip, one.branch)
+            )
+            entry = JunctionRecord(one.skip_type, skip, branch)
+            kept.append(record.add_junction(one.name, entry))
+        seen = _PlannedRecord(record, kept)
+        habits = [plan.habits[one.place] for one in planned.junctions]
+        passes = self._backward_passes
+
+        def multiply(number: int, *gradients: Any) -> None:
+            task = torch._C._current_graph_task_id()
+            products = seen.products.get(task)
+            if products is None:
+                products = seen.products[task] = []
+                passes.call_at_end(self._add_planned, seen, task)
+            products.append((number, self._products(habits[number], *gradients)))
+
+        PlannedPass(planned, nodes, passes.belongs_to_step, multiply)
+
+    def _add_planned(self, seen: _PlannedRecord, task: int) -> None:
+        found = seen.products.pop(task, [])
+        if seen.record.closed:
+            return
+        for number, products in found:
+            known = products.products if isinstance(products, DeferredProducts) else products
+            if known is not None:
+                seen.kept[number].add_products(known)
 
     def _plan_for(self, found: Found) -> _Plan:
         """Return the plan for the graph in `found`: that of the pass before, or a new one."""
@@ -256,7 +351,11 @@ class JunctionObserver:
         skip, branch = self._moments_of(junction.skip), self._moments_of(junction.branch)
         entry = JunctionRecord(junction.skip_type, skip, branch)
         on_skip = tuple(
-            [self._outputs[one, 0][0] for one in junction.skip_nodes if (one, 0) in self._outputs]
+            [
+                self._layer_of[key]
+                for key in (_key(node, 0) for node in junction.skip_nodes)
+                if key in self._layer_of
+            ]
         )
         on_views = tuple([(structure, place) for place in junction.on_views])
         merged_by = tuple([(structure, place) for place in junction.merged_by])
@@ -298,6 +397,7 @@ class JunctionObserver:
                 number = counts[one.module]
                 name = one.module if number == 1 else f"{one.module}+{number}"
                 self._summary.names.add(name)
+                one.name = name
                 one.kept = seen.record.add_junction(name, one.entry)
                 if one.entry.skip_type in (IDENTITY, PROJECTION):
                     for layer in one.layers_on_skip:
@@ -342,8 +442,9 @@ class JunctionObserver:
         """Return the moments of a summand; None if its tensor is gone or was changed in place."""
         if made is None:
             return None
-        if made in self._outputs:
-            return self._outputs[made][1]
+        seen: Seen | None = self._outputs.get(_key(*made))
+        if seen is not None:
+            return seen
         reference, version = self._inputs.get(made, (None, 0))
         tensor = None if reference is None else reference()
         if tensor is None or tensor._version != version or tensor.dim() < 2:
@@ -355,3 +456,8 @@ class JunctionObserver:
         if seen is not None:
             seen.part = self._layouts.of(tensor).part(axis)
         return seen
+
+
+def _key(node: Node, output: int) -> int:
+    """A number that tells an output of a node from the others of a pass."""
+    return node._sequence_nr() << 16 | output

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 from torch import Tensor, nn
 
 from gradflow.hooks.layers import channel_axis
-from gradflow.hooks.reduction.deferred import Habit
+from gradflow.hooks.reduction.deferred.waiting import Habit
 
 
 class LayerCall:
@@ -13,14 +13,16 @@ class LayerCall:
 
     Fields:
         layer: its name: that of the module, then `#2` etc., then the place of a further tensor.
+        alone: its name as the only one of an output.
         outputs, gradients: how they are reduced.
         is_listed: whether the layer is known to be in the table of layers.
     """
 
-    __slots__ = ("gradients", "is_listed", "layer", "outputs")
+    __slots__ = ("alone", "gradients", "is_listed", "layer", "outputs")
 
     def __init__(self, layer: str) -> None:
         self.layer = layer
+        self.alone = (layer,)
         self.outputs, self.gradients = Habit(layer), Habit(layer)
         self.is_listed = False
 
@@ -47,9 +49,13 @@ class LayerCalls:
     def next(self, forward_pass: int) -> LayerCall:
         """Return the call that runs now: `name`, and `name#2` if it is the second of the pass."""
         if self._pass != forward_pass:
-            self._pass, self._count = forward_pass, 0
-        place = self._count
-        self._count += 1
+            self._pass, self._count = forward_pass, 1
+            if self._in_order:
+                return self._in_order[0]
+            place = 0
+        else:
+            place = self._count
+            self._count += 1
         if place == len(self._in_order):
             layer = self.name if place == 0 else f"{self.name}#{place + 1}"
             self._in_order.append(self.named(layer))
@@ -59,10 +65,10 @@ class LayerCalls:
         """Return the `channel_axis` of an output."""
         if tensor.is_nested:
             return channel_axis(module, tensor)
-        axes = tensor.dim()
-        if axes not in self._axes:
-            self._axes[axes] = channel_axis(module, tensor)
-        return self._axes[axes]
+        axes, known = tensor.dim(), self._axes
+        if axes not in known:
+            known[axes] = channel_axis(module, tensor)
+        return known[axes]
 
     def named(self, layer: str) -> LayerCall:
         """Return the call named `layer`."""

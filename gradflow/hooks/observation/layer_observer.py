@@ -30,9 +30,10 @@ from gradflow.hooks.observation.unobserved import (
 from gradflow.hooks.processes.layouts import Layouts
 from gradflow.hooks.processes.pipelines import is_trial_pass
 from gradflow.hooks.recording.records import StepRecord
-from gradflow.hooks.reduction.deferred import Reductions
+from gradflow.hooks.reduction.deferred.reductions import Reductions
 from gradflow.hooks.refusals import overwritten_message
 
+_STRIDED = torch.strided
 # Ordinary tensors of these types can be observed, unless they are empty.
 _FLOATS = frozenset((torch.float32, torch.bfloat16, torch.float16, torch.float64))
 
@@ -72,8 +73,10 @@ class LayerObserver:
         every_output: bool = False,
         parts: int = 1,
     ) -> None:
-        self.step_record: StepRecord | None = None
-        self.pauses = 0
+        # The record that takes what runs now; None in a step that is not recorded, or while paused.
+        self.record: StepRecord | None = None
+        self._step_record: StepRecord | None = None
+        self._pauses = 0
         self._model = model
         self._observed = observed
         self.select: Callable[[], Sequence[tuple[str, nn.Module, str]]] = lambda: self._observed
@@ -113,9 +116,24 @@ class LayerObserver:
         return [name for name, _, _ in self._observed]
 
     @property
-    def record(self) -> StepRecord | None:
-        """The record that takes what runs now; None in a step that is not, or while paused."""
-        return None if self.pauses else self.step_record
+    def step_record(self) -> StepRecord | None:
+        """The record of the step under way; None if it is not recorded."""
+        return self._step_record
+
+    @step_record.setter
+    def step_record(self, record: StepRecord | None) -> None:
+        self._step_record = record
+        self.record = None if self._pauses else record
+
+    @property
+    def pauses(self) -> int:
+        """How many contexts are entered in which nothing is recorded."""
+        return self._pauses
+
+    @pauses.setter
+    def pauses(self, count: int) -> None:
+        self._pauses = count
+        self.record = None if count else self._step_record
 
     def keep_outputs(self, kept: KeepsOutputs | None) -> None:
         """Give `kept` the outputs that are differentiated from here on; None, to give nothing."""
@@ -267,12 +285,12 @@ class LayerObserver:
 
     def _layer_returned(self, calls: LayerCalls, module: nn.Module, args: Any, output: Any) -> None:
         """Record an output; most are plain tensors of an ordinary call in training mode."""
-        record = self.step_record
+        record = self.record
         if (
             record is None
             or type(output) is not Tensor
             or output.dtype not in _FLOATS
-            or output.layout is not torch.strided
+            or output.layout is not _STRIDED
             or is_functorch_wrapped_tensor(output)
             or not output.numel()
             or not self._forward_passes.is_ordinary()
@@ -284,14 +302,14 @@ class LayerObserver:
         if last is None:
             self.unobserved.note(calls.name, why_unreadable(output))
             return
-        self.axes[call.layer] = last[2].axis
-        record.note_mode(call.layer, "training" if module.training else "evaluation")
-        self.junctions.note_output(args, output, call.layer, last[2].moments)
+        layer, (_, _, seen) = call.layer, last
+        self.axes[layer] = seen.axis
+        record.modes[layer] = "training" if module.training else "evaluation"
+        self.junctions.note_output(args, output, layer, seen.moments)
         if not call.is_listed:
             self._list(call, calls.role, module, output)
         if self.on_layer is not None:
-            axis = last[2].axis
-            ran = LayerRan(record, call.layer, calls.name, calls.role, module, output, axis)
+            ran = LayerRan(record, layer, calls.name, calls.role, module, output, seen.axis)
             self.on_layer(ran)
         self._outputs.remember((last,))
 

@@ -13,8 +13,9 @@ from gradflow.hooks.observation.layer_calls import LayerCall, LayerCalls
 from gradflow.hooks.observation.passes import BackwardPasses
 from gradflow.hooks.processes.layouts import WHOLE, Layout, Layouts
 from gradflow.hooks.processes.tensors import held_here
-from gradflow.hooks.recording.records import Seen, StepRecord
-from gradflow.hooks.reduction.deferred import Reductions
+from gradflow.hooks.recording.records import StepRecord
+from gradflow.hooks.reduction.deferred.junction_records import Seen
+from gradflow.hooks.reduction.deferred.reductions import Reductions
 from gradflow.hooks.reduction.fused import Moments, moments_if_any
 
 
@@ -27,9 +28,10 @@ class ObservedOutput:
         layers: the names of the layers that share it.
         moments, axis, layout: of the output.
         call: what is known of the layer's call.
+        gradient: the moments of the gradient, until the backward pass has ended.
     """
 
-    __slots__ = ("_arrived", "axis", "call", "layers", "layout", "moments", "record")
+    __slots__ = ("_arrived", "axis", "call", "gradient", "layers", "layout", "moments", "record")
 
     def __init__(
         self,
@@ -43,15 +45,22 @@ class ObservedOutput:
         self._arrived = arrived
         self.record = record
         self.call = call
-        self.layers = [call.layer]
+        self.layers: tuple[str, ...] = call.alone
         self.moments = moments
         self.axis = axis
         self.layout = layout
+        self.gradient: Seen | None = None
 
     def __call__(self, gradient: Tensor) -> None:
         """Take the gradient."""
         if not self.record.closed:
             self._arrived(self, gradient)
+
+    def settle(self) -> None:
+        """Add the gradient to the record, once the backward pass has ended."""
+        seen, self.gradient = self.gradient, None
+        if seen is not None:
+            self.record.add_gradient(self.layers, seen)
 
 
 _UNKNOWN = object()
@@ -59,11 +68,19 @@ _UNKNOWN = object()
 Last = tuple[Tensor, int, ObservedOutput]
 
 
+class SharesOutput(Protocol):
+    """Has the names of the layers that return one tensor."""
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Their names so far."""
+
+
 class KeepsOutputs(Protocol):
     """What is to differentiate other losses by the outputs of a step."""
 
-    def add(self, output: Tensor, layers: list[str]) -> None:
-        """Take an output, and the names of the layers that share it, which may become more."""
+    def add(self, output: Tensor, shared_by: "SharesOutput") -> None:
+        """Take an output; `shared_by` has the layers that share it, which may become more."""
 
 
 class OutputReader:
@@ -117,18 +134,18 @@ class OutputReader:
         Return None if it is of a class or dtype that has no moments.
         """
         # Nothing tells whether an inference tensor was changed in place.
-        is_counted = not tensor.is_inference()
-        version = tensor._version if is_counted else -1
+        version = -1 if tensor.is_inference() else tensor._version
         for last in self._last:
-            if last[0] is tensor and last[1] == version and is_counted:
+            if last[0] is tensor and last[1] == version >= 0:
                 # A block returns the output of its last layer: both share one reduction.
-                last[2].layers.append(call.layer)
+                last[2].layers += call.alone
                 record.add_activation(call.layer, last[2].moments)
                 return last
         axis: Any = self._axis_of_last(tensor) if calls.keeps_axis else _UNKNOWN
         if axis is _UNKNOWN:
             axis = calls.axis(module, tensor)
         layout = self._layouts.of(tensor) if self._shared else WHOLE
+        seen: Seen | None
         if layout is WHOLE:
             held = tensor if type(tensor) is Tensor else held_here(tensor)
             seen = self._reductions.reduce(held, axis, record.histograms, call.outputs)
@@ -141,7 +158,7 @@ class OutputReader:
         if tensor.requires_grad:
             self._register(tensor, output)
             if self.kept is not None:
-                self.kept.add(tensor, output.layers)
+                self.kept.add(tensor, output)
         return tensor, version, output
 
     def _register(self, tensor: Tensor, hook: ObservedOutput) -> None:
@@ -173,11 +190,23 @@ class OutputReader:
         return _UNKNOWN
 
     def _gradient_arrived(self, output: ObservedOutput, gradient: Tensor) -> None:
-        if self._backward_passes.belongs_to_step():
+        waiting = self._backward_passes.gradients()
+        if waiting is None:
+            return
+        record = output.record
+        if (
+            output.layout is WHOLE
+            and not self._shared
+            and not record.histograms
+            and type(gradient) is Tensor
+        ):
+            habit = output.call.gradients
+            seen = self._reductions.reduce(gradient, output.axis, False, habit)
+        else:
             seen = self._reduce_gradient(output, gradient)
-            if seen is not None:
-                add = output.record.add_gradient
-                self._backward_passes.call_at_end(add, output.layers, seen)
+        if seen is not None:
+            output.gradient = seen
+            waiting.append(output)
 
     def _reduce_gradient(self, output: ObservedOutput, gradient: Tensor) -> Seen | None:
         """Return the moments of a gradient; its magnitudes are those in the loss of all processes.

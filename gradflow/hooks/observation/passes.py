@@ -12,6 +12,10 @@ from torch.nn.parameter import is_lazy
 from gradflow.hooks.after_pass import call_after_pass
 from gradflow.hooks.recording.records import StepRecord
 
+_current_task = torch._C._current_graph_task_id
+# No pass has this number; -1 says that none is running.
+_NONE = -2
+
 
 class Savepoint:
     """The forward part of `record` as it was before the forward pass that now begins."""
@@ -33,6 +37,19 @@ class Savepoint:
             # A backward pass of another forward pass may have added to its products meanwhile.
             entry.skip, entry.branch = skip, branch
             self._record.junctions[layer] = entry
+
+
+class _AtOnce(list[Any]):
+    """Settles what is put into it at once, for gradients that arrive while no pass is running."""
+
+    def __init__(self, passes: "BackwardPasses") -> None:
+        super().__init__()
+        self._passes = passes
+
+    def append(self, output: Any) -> None:
+        """Settle `output`."""
+        self._passes.before_end()
+        output.settle()
 
 
 class BackwardPasses:
@@ -65,15 +82,47 @@ class BackwardPasses:
         self._every_pass = every_pass
         self._accumulators: list[Any] = []
         self._belongs: dict[int, bool] = {}
+        # The pass that runs, as far as it is known, and the outputs whose gradients have arrived.
+        self._running: tuple[int, list[Any] | None] = (_NONE, None)
+        self._arrived: dict[int, list[Any]] = {}
+        self._at_once = _AtOnce(self)
         self._waiting: dict[int, list[tuple[Callable[..., None], tuple[Any, ...]]]] = {}
 
     def belongs_to_step(self) -> bool:
         """Whether the backward pass now running belongs to the step; True if none is running."""
-        task = torch._C._current_graph_task_id()
+        task = _current_task()
         if task == -1:
             return True
         known = self._belongs.get(task)
         return self._find_out(task) if known is None else known
+
+    def gradients(self) -> list[Any] | None:
+        """Return where to put an output whose gradient has arrived; it is settled at the end.
+
+        None if the backward pass now running does not belong to the step.
+        """
+        task = _current_task()
+        running, arrived = self._running
+        if running == task:
+            return arrived
+        if task == -1:
+            return self._at_once
+        arrived = None
+        if self.belongs_to_step():
+            arrived = self._arrived.get(task)
+            if arrived is None:
+                # As in `call_at_end`, two threads may both come here.
+                arrived = self._arrived.setdefault(task, [])
+                self.call_at_end(self._settle, arrived)
+        self._running = (task, arrived)
+        return arrived
+
+    def _settle(self, arrived: list[Any]) -> None:
+        """Settle the outputs in `arrived`, each of which may have come twice."""
+        outputs = arrived.copy()
+        arrived.clear()
+        for one in outputs:
+            one.settle()
 
     def _find_out(self, task: int) -> bool:
         """Find out whether the pass `task`, which has just been noticed, belongs to the step."""
@@ -122,6 +171,8 @@ class BackwardPasses:
         """Drop the calls left over from backward passes that failed."""
         self._waiting.clear()
         self._belongs.clear()
+        self._arrived.clear()
+        self._running = (_NONE, None)
 
     def _fills_gradients(self) -> bool:
         if any(map(_will_run, self._accumulators)):
@@ -137,6 +188,9 @@ class BackwardPasses:
 
     def _ended(self, task: int) -> None:
         self.before_end()
+        self._arrived.pop(task, None)
+        if self._running[0] == task:
+            self._running = (_NONE, None)
         for function, args in self._waiting.pop(task, ()):
             function(*args)
 

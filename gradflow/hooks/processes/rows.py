@@ -7,7 +7,8 @@ from torch import Tensor
 
 from gradflow.hooks.processes.norms import SameNorms, SplitNorms
 from gradflow.hooks.processes.wholes import Coordinates, whole_moments, whole_products
-from gradflow.hooks.recording.records import StepRecord, known
+from gradflow.hooks.recording.records import StepRecord
+from gradflow.hooks.reduction.deferred.junction_records import known
 from gradflow.hooks.reduction.fused import Moments
 from gradflow.hooks.reduction.parts import Part
 
@@ -48,6 +49,8 @@ class OwnRow:
     def __init__(self, record: StepRecord, counts: dict[str, bool], loss_share: float) -> None:
         self._record = record
         self._parameters = record.parameters = dict(record.parameters)
+        record.activations, record.gradients = dict(record.activations), dict(record.gradients)
+        record.junctions = dict(record.junctions)
         self._moments = _moments_by_key(record, loss_share)
         self._products = _junction_products(record)
         self._norms = SplitNorms(record.parameters, counts)
@@ -172,7 +175,7 @@ def _set_moments(record: StepRecord, key: tuple[str, str], moments: Moments | No
 def _junction_products(record: StepRecord) -> dict[str, Tensor]:
     """The gradient products by layer, for the residual additions that a backward pass reached."""
     return {
-        layer: junction.products
+        layer: torch.as_tensor(junction.products)
         for layer, junction in record.junctions.items()
         if junction.products is not None
     }

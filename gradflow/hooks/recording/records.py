@@ -1,8 +1,9 @@
 """The record of one step, and its conversion to the columns of the recorded tables."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -11,46 +12,21 @@ from torch import Tensor
 
 from gradflow.hooks.recording.parameter_table import ParameterTable, to_array
 from gradflow.hooks.reduction import histograms
-from gradflow.hooks.reduction.deferred import MISSING, DeferredMoments
-from gradflow.hooks.reduction.fused import Moments, to_statistics
-from gradflow.hooks.reduction.parts import Part
+from gradflow.hooks.reduction.batches import MomentTable, packed, statistics_of
+from gradflow.hooks.reduction.deferred.junction_records import (
+    JunctionRecord,
+    JunctionTable,
+    Seen,
+    known,
+    products_of,
+    variances_of,
+)
+from gradflow.hooks.reduction.deferred.waiting import MISSING, DeferredMoments
+from gradflow.hooks.reduction.fused import Moments
 from gradflow.runs.format.layer_tables import TENSOR_STATISTICS
 from gradflow.runs.format.schema import TABLES
 
 Columns = dict[str, Any]
-
-Seen = Moments | DeferredMoments
-
-
-@dataclass
-class JunctionRecord:
-    """A residual addition in one step: moments of its summands, products of its gradients.
-
-    `products` is [7] on the device, as returned by `junctions.gradient_products`; None until a
-    backward pass has reached the addition. Under gradient accumulation the products of all passes
-    are added up, like those of one batch. `part` says which part of the gradients they are of.
-    """
-
-    skip_type: str
-    skip: Seen | None
-    branch: Seen | None
-    products: Tensor | None = None
-    part: Part = Part.WHOLE
-
-    def add_products(self, products: Tensor, part: Part = Part.WHOLE) -> None:
-        """Add the products of one backward pass, which are of `part` of the gradients."""
-        self.part = part if self.products is None or self.part is part else Part.UNKNOWN
-        self.products = products if self.products is None else self.products + products
-
-    def join(self, other: "JunctionRecord") -> None:
-        """Join with the same junction of another forward pass of the step."""
-        self.skip, self.branch = (
-            None if mine is None or theirs is None else mine.join(theirs)
-            for mine, theirs in (
-                (known(self.skip), known(other.skip)),
-                (known(self.branch), known(other.branch)),
-            )
-        )
 
 
 @dataclass(frozen=True)
@@ -82,9 +58,10 @@ class StepRecord:
     step: int
     histograms: bool = False
     loss_share: float = 1.0
-    activations: dict[str, Any] = field(default_factory=dict)  # Moments, deferred until `finish`
-    gradients: dict[str, Any] = field(default_factory=dict)
-    junctions: dict[str, JunctionRecord] = field(default_factory=dict)
+    # Moments, deferred until `finish`, which makes a `MomentTable` of them.
+    activations: Any = field(default_factory=dict)
+    gradients: Any = field(default_factory=dict)
+    junctions: Any = field(default_factory=dict)  # of `JunctionRecord`; then a `JunctionTable`
     parameters: Mapping[str, dict[str, Tensor | float]] = field(default_factory=dict)
     in_turns: bool = False
     updated_by: dict[str, UpdatedBy] = field(default_factory=dict)
@@ -123,7 +100,7 @@ class StepRecord:
         """Note the mode in which `layer` ran, training or evaluation."""
         self.modes[layer] = mode
 
-    def add_gradient(self, layers: list[str], seen: Seen) -> None:
+    def add_gradient(self, layers: Sequence[str], seen: Seen) -> None:
         """Add the moments of the gradient that `layers` share; ignored once the step has ended."""
         if not self.closed:
             for layer in layers:
@@ -134,7 +111,7 @@ class StepRecord:
 
     def add_junction(self, layer: str, entry: JunctionRecord) -> JunctionRecord:
         """Add the junction of the block `layer`; return the record that takes its gradients."""
-        first = self.junctions.setdefault(layer, entry)
+        first: JunctionRecord = self.junctions.setdefault(layer, entry)
         if first is not entry:
             if any(
                 type(one) is DeferredMoments
@@ -158,30 +135,18 @@ class StepRecord:
     def finish(self) -> None:
         """Put the moments in place of the deferred ones; leave out those that are missing."""
         self.settle()
-        for store in (self.activations, self.gradients):
-            lost = []
-            for layer, seen in store.items():
-                if type(seen) is DeferredMoments:
-                    moments = seen.moments
-                    if moments is None:
-                        lost.append(layer)
-                    else:
-                        store[layer] = moments
-            for layer in lost:
-                del store[layer]
-        for entry in self.junctions.values():
-            entry.skip, entry.branch = known(entry.skip), known(entry.branch)
+        if self.activations:
+            self.activations = packed(self.activations)
+        if self.gradients:
+            self.gradients = packed(self.gradients)
+        if self.junctions:
+            self.junctions = JunctionTable(self.junctions)
 
     def _join(self, store: dict[str, Any], layer: str, seen: Seen) -> None:
         if type(seen) is Moments and type(store[layer]) is Moments:
             store[layer] = store[layer].join(seen)
         else:
             self._joins.append((store is self.activations, partial(_join, store, layer, seen)))
-
-
-def known(seen: Seen | None) -> Moments | None:
-    """Return the moments, once they are reduced; None if they are missing."""
-    return seen.moments if isinstance(seen, DeferredMoments) else seen
 
 
 def _join(store: dict[str, Any], layer: str, seen: Seen) -> None:
@@ -212,16 +177,18 @@ def concatenate(batches: list[Columns]) -> Columns:
     return {name: np.ma.concatenate([batch[name] for batch in batches]) for name in batches[0]}
 
 
-def _tensor_columns(groups: list[tuple[StepRecord, dict[str, Moments]]]) -> Columns:
-    rows = [(r, layer, seen) for r, by_layer in groups for layer, seen in by_layer.items()]
-    if not rows:
+def _tensor_columns(groups: list[tuple[StepRecord, Mapping[str, Moments]]]) -> Columns:
+    tables = [(r, MomentTable.of(store)) for r, store in groups if store]
+    if not any(len(table) for _, table in tables):
         return {}
-    statistics = to_statistics([seen for _, _, seen in rows])
-    without_channels = np.array([not seen.has_channels for _, _, seen in rows])
+    statistics, batch_sizes, have_channels = statistics_of([table for _, table in tables])
+    without_channels = ~have_channels
+    lengths = [len(table) for _, table in tables]
     columns: Columns = {
-        **_keys([r for r, _, _ in rows]),
-        "layer": _array([layer for _, layer, _ in rows], dtype=object),
-        "batch_size": _array([seen.batch_size for _, _, seen in rows]),
+        "epoch": _array(np.repeat([r.epoch for r, _ in tables], lengths)),
+        "step": _array(np.repeat([r.step for r, _ in tables], lengths)),
+        "layer": _array([name for _, table in tables for name in table.names], dtype=object),
+        "batch_size": _array(batch_sizes),
     }
     for quantity in TENSOR_STATISTICS:
         values = statistics[quantity.name]
@@ -237,12 +204,11 @@ def _tensor_columns(groups: list[tuple[StepRecord, dict[str, Moments]]]) -> Colu
     return columns
 
 
-def _histogram_columns(groups: list[tuple[StepRecord, dict[str, Moments]]]) -> Columns:
+def _histogram_columns(groups: list[tuple[StepRecord, Mapping[str, Moments]]]) -> Columns:
     rows = [
-        (r, layer, seen.magnitudes)
-        for r, by_layer in groups
-        for layer, seen in by_layer.items()
-        if seen.magnitudes is not None
+        (r, layer, magnitudes)
+        for r, store in groups
+        for layer, magnitudes in MomentTable.of(store).magnitudes()
     ]
     if not rows:
         return {}
@@ -257,13 +223,13 @@ def _histogram_columns(groups: list[tuple[StepRecord, dict[str, Moments]]]) -> C
 def _parameter_columns(records: list[StepRecord]) -> Columns:
     tables = [ParameterTable.of(record.parameters) for record in records]
     places = [table.rows() for table in tables]
-    rows = [
-        (record, table.names[place])
-        for record, table, chosen in zip(records, tables, places, strict=True)
-        for place in chosen.tolist()
-    ]
-    if not rows:
+    lengths = list(map(len, places))
+    if not sum(lengths):
         return {}
+    names_of = [
+        table.names if len(chosen) == len(table.names) else [table.names[at] for at in chosen]
+        for table, chosen in zip(tables, places, strict=True)
+    ]
     names = (
         "weight_norm",
         "backward_gradient_norm",
@@ -272,8 +238,9 @@ def _parameter_columns(records: list[StepRecord]) -> Columns:
         "gradient_cosine",
     )
     columns: Columns = {
-        **_keys([r for r, _ in rows]),
-        "parameter": _array([name for _, name in rows], dtype=object),
+        "epoch": _array(np.repeat([record.epoch for record in records], lengths)),
+        "step": _array(np.repeat([record.step for record in records], lengths)),
+        "parameter": _array(list(chain.from_iterable(names_of)), dtype=object),
         **{
             name: to_array(
                 [table.numbers(name, at) for table, at in zip(tables, places, strict=True)]
@@ -286,49 +253,68 @@ def _parameter_columns(records: list[StepRecord]) -> Columns:
     columns["update_to_weight"] = np.ma.masked_where(
         weight == 0, update / np.ma.where(weight == 0, 1.0, weight)
     )
-    columns["clipping_factor"] = np.ma.masked_all(len(rows))  # once the norms are unscaled
+    columns["clipping_factor"] = np.ma.masked_all(sum(lengths))  # once the norms are unscaled
     columns["gradient_cosine"] = np.ma.masked_invalid(columns["gradient_cosine"])
-    columns |= _updated_by_columns([r.updated_by.get(name) for r, name in rows])
+    columns |= _updated_by_columns(
+        [
+            found
+            for record, names_here in zip(records, names_of, strict=True)
+            for found in map(record.updated_by.get, names_here)
+        ]
+    )
     return {quantity.name: columns[quantity.name] for quantity in TABLES["parameters"].columns}
 
 
 def _updated_by_columns(found: list[UpdatedBy | None]) -> Columns:
-    groups = [None if one is None else one.group for one in found]
+    # Many parameters share what updates them.
+    each = {id(one): one for one in found}
+    numbers = {key: number for number, key in enumerate(each)}
+    at = np.fromiter(map(numbers.__getitem__, map(id, found)), np.int64, len(found))
+    kinds = list(each.values())
+    groups = [None if one is None else one.group for one in kinds]
     rates: list[Tensor | float | None] = [
-        None if one is None else one.learning_rate for one in found
+        None if one is None else one.learning_rate for one in kinds
     ]
-    return {
+    columns = {
         "optimizer": np.ma.array(
-            ["" if one is None else one.optimizer for one in found],
-            mask=[one is None for one in found],
-            dtype=object,
+            np.array(["" if one is None else one.optimizer for one in kinds], dtype=object),
+            mask=[one is None for one in kinds],
         ),
         "group": np.ma.array(
             [group or 0 for group in groups], mask=[group is None for group in groups]
         ),
         "learning_rate": _gather(rates),
     }
+    return {name: column[at] for name, column in columns.items()}
 
 
 def _junction_columns(records: list[StepRecord]) -> Columns:
-    rows = [
-        (r, layer, entry)
-        for r in records
-        for layer, entry in r.junctions.items()
-        if entry.products is not None
-    ]
-    if not rows:
+    having = [(r, JunctionTable.of(r.junctions)) for r in records if r.junctions]
+    tables = [table for _, table in having]
+    rows = [int(table.reached.sum()) for table in tables]
+    if not sum(rows):
         return {}
-    products = torch.stack([entry.products for _, _, entry in rows if entry.products is not None])
-    gg, ss, bb, sb, sg, whole, rest = products.cpu().double().numpy().T
+    gg, ss, bb, sb, sg, whole, rest = products_of(tables).T
     with np.errstate(invalid="ignore", divide="ignore"):
         cosine, share = sb / np.sqrt(ss * bb), sg / gg
         cancellation = 1 - np.sqrt(gg) / (np.sqrt(ss) + np.sqrt(bb))
         error = np.sqrt(rest / whole)
     return {
-        **_keys([r for r, _, _ in rows]),
-        "layer": _array([layer for _, layer, _ in rows], dtype=object),
-        "skip_type": _array([entry.skip_type for _, _, entry in rows], dtype=object),
+        "epoch": _array(np.repeat([r.epoch for r, _ in having], rows)),
+        "step": _array(np.repeat([r.step for r, _ in having], rows)),
+        "layer": _array(
+            [n for t in tables for n, reached in zip(t.names, t.reached, strict=True) if reached],
+            dtype=object,
+        ),
+        "skip_type": _array(
+            [
+                kind
+                for table in tables
+                for kind, reached in zip(table.skip_types, table.reached, strict=True)
+                if reached
+            ],
+            dtype=object,
+        ),
         "gradient_norm": np.ma.array(np.sqrt(gg)),
         "skip_gradient_norm": np.ma.array(np.sqrt(ss)),
         "branch_gradient_norm": np.ma.array(np.sqrt(bb)),
@@ -337,18 +323,9 @@ def _junction_columns(records: list[StepRecord]) -> Columns:
         "cancellation": np.ma.array(cancellation, mask=(ss == 0) & (bb == 0)),
         "input_gradient_norm": np.ma.array(np.sqrt(whole)),
         "residual_error": np.ma.array(error, mask=whole == 0),
-        "skip_variance": _variances([entry.skip for _, _, entry in rows]),
-        "branch_variance": _variances([entry.branch for _, _, entry in rows]),
+        "skip_variance": variances_of(tables, 0),
+        "branch_variance": variances_of(tables, 1),
     }
-
-
-def _variances(summands: list[Any]) -> np.ma.MaskedArray[Any, Any]:
-    known = [entry for entry in summands if entry is not None]
-    mask = np.array([entry is None for entry in summands])
-    values = np.zeros(len(summands))
-    if known:
-        values[~mask] = to_statistics(known)["channel_variance"]
-    return np.ma.array(values, mask=mask)
 
 
 def _gather(values: list[Tensor | float | None]) -> np.ma.MaskedArray[Any, Any]:
@@ -369,7 +346,7 @@ def _keys(records: list[StepRecord]) -> Columns:
     }
 
 
-def _array(values: list[Any], dtype: Any = None) -> np.ma.MaskedArray[Any, Any]:
+def _array(values: Any, dtype: Any = None) -> np.ma.MaskedArray[Any, Any]:
     """Return `values` as a masked array without missing ones."""
     # Of a list, np.ma.array would ask each element for its mask.
     return np.ma.array(np.array(values, dtype=dtype), mask=False)

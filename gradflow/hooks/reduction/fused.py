@@ -295,6 +295,29 @@ def _groups_in_kernel(device: torch.device) -> bool:
     return True
 
 
+@cache
+def products_in_kernel(device: torch.device) -> ModuleType | None:
+    """Return the Triton kernel for products of gradients, or None if it differs from torch."""
+    if _kernels(device) is None:
+        return None
+    try:
+        module = import_module("gradflow.hooks.reduction.cuda.products")
+        for dtype in (torch.float64, torch.float32, torch.bfloat16):
+            whole = _sample(device).to(dtype)
+            skip, branch = whole.flip(-1).contiguous(), whole.square()
+            w, s, b = (one.double() for one in (whole, skip, branch))
+            g = s + b
+            pairs = ((g, g), (s, s), (b, b), (s, b), (s, g), (w, w), (w - g, w - g))
+            expected = torch.stack([(one * other).sum() for one, other in pairs])
+            for _ in range(2):  # the first launch compiles; the second is of the kept kernel
+                found = module.multiply([(whole, skip, branch)] * 2)
+                if not all(torch.allclose(one, expected, rtol=1e-9) for one in found):
+                    return None
+    except Exception:  # on any failure, torch computes the same numbers
+        return None
+    return module
+
+
 def takes_groups(device: torch.device, dtype: torch.dtype, elements: int) -> bool:
     """Whether the Triton kernels reduce such tensors of `device` in groups."""
     module = _kernels(device) if _groups_in_kernel(device) else None
@@ -328,6 +351,7 @@ def prepare_device(device: torch.device) -> None:
             means.note("layers", _WITHOUT_TRITON)
         else:
             _counts_by_kernel(device)
+            products_in_kernel(device)
             means.note("layers", _WITH_TRITON[_groups_in_kernel(device)])
     elif device.type == "cpu":
         means.note("layers", _CPU_MEANS[cpu.loops_module() is not None])
@@ -362,26 +386,39 @@ def to_statistics(batch: list[Moments]) -> dict[str, np.ndarray]:
     """
     if not batch:
         raise ValueError("no moments given")
-    flat = _on_host([entry.values for entry in batch])
+    flat = on_host([entry.values for entry in batch])
     counts = np.array([entry.channels for entry in batch])
+    elements = np.array([entry.elements for entry in batch])
+    with_channels = np.array([entry.has_channels for entry in batch])
+    return statistics_in(flat, np.cumsum(3 * counts + 6), counts, elements, with_channels)
+
+
+def statistics_in(
+    flat: np.ndarray,
+    ends: np.ndarray,
+    counts: np.ndarray,
+    elements: np.ndarray,
+    with_channels: np.ndarray,
+) -> dict[str, np.ndarray]:
+    """Return the statistics of T tensors whose values are in one array `flat`.
+
+    `ends` [T] says where the values of each end there; the others are as in `Moments`, [T].
+    """
     lengths = 3 * counts + 6
-    ends = np.cumsum(lengths)
     of_tensor = flat[(ends - 6)[:, None] + np.arange(6)].T
     # The position of each channel's sum in `flat`, for one tensor after the other.
     starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
     places = np.arange(counts.sum()) + np.repeat(ends - lengths - starts, counts)
     offsets = np.repeat(counts, counts)
     channels = (flat[places], flat[places + offsets], flat[places + 2 * offsets])
-    elements = np.array([entry.elements for entry in batch], dtype=np.float64)
-    with_channels = np.array([entry.has_channels for entry in batch])
     # Infinities and nans belong in the result, without warnings.
     with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
         return _channel_and_tensor_statistics(
-            channels, of_tensor, counts, elements, with_channels, starts
+            channels, of_tensor, counts, elements.astype(np.float64), with_channels, starts
         )
 
 
-def _on_host(values: list[Tensor | np.ndarray]) -> np.ndarray:
+def on_host(values: list[Tensor | np.ndarray]) -> np.ndarray:
     """Return all values in float64, in order of the tensors, with a single transfer."""
     on_device = [entry for entry in values if isinstance(entry, Tensor)]
     if not on_device:

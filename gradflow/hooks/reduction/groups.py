@@ -15,21 +15,24 @@ import torch
 from torch import Tensor
 
 from gradflow.hooks.reduction import cpu, histograms
+from gradflow.hooks.reduction.batches import Geometry, Layouts, MomentBatch
 from gradflow.hooks.reduction.cuda import groups as on_device
 from gradflow.hooks.reduction.fused import Moments, moments_if_any
 
-_ON_CPU = frozenset((torch.float32, torch.float64, torch.float16, torch.bfloat16))
-# Elements, channels, run and pieces, as `compiled` says; then batch size, and whether there are
-# channels, as `Moments` says.
-_Geometry = tuple[tuple[int, int, int, int], int, bool]
+ON_CPU = frozenset((torch.float32, torch.float64, torch.float16, torch.bfloat16))
+_layouts = Layouts()
 
 
 class TensorToReduce(NamedTuple):
-    """A tensor, its channel axis, and whether its magnitudes are to be counted."""
+    """A tensor, its channel axis, and whether its magnitudes are to be counted.
+
+    `geometry` is that of a contiguous tensor, if it is known.
+    """
 
     tensor: Tensor
     axis: int | None
     histogram: bool = False
+    geometry: Geometry | None = None
 
     @property
     def is_small(self) -> bool:
@@ -51,29 +54,39 @@ def reduce_group(items: Sequence[Any]) -> list[Moments | None]:
     None for a tensor whose class or dtype has no moments.
     """
     found: list[Moments | None] = [None] * len(items)
-    together: dict[tuple[torch.dtype, bool], list[int]] = {}
+    places: list[int] = []
     others: list[int] = []
     for place, item in enumerate(items):
-        if item.is_small:
-            key = item.tensor.dtype, item.histogram
-            if key in together:
-                together[key].append(place)
-            else:
-                together[key] = [place]
-        else:
-            others.append(place)
-    for place, seen in zip(others, _reduce_elsewhere([items[i] for i in others]), strict=True):
+        (places if item.is_small else others).append(place)
+    for place, seen in zip(others, reduce_elsewhere([items[i] for i in others]), strict=True):
         found[place] = seen
-    for (dtype, histogram), places in together.items():
-        if len(places) == len(items):
-            return list(_reduce_on_cpu(items, dtype, histogram))
-        group = _reduce_on_cpu([items[place] for place in places], dtype, histogram)
-        for place, moments in zip(places, group, strict=True):
-            found[place] = moments
+    for group, batch in reduce_small([items[place] for place in places]):
+        for at, index in enumerate(group):
+            found[places[index]] = batch.moments(at)
     return found
 
 
-def _reduce_elsewhere(items: Sequence[Any]) -> Sequence[Moments | None]:
+def reduce_small(items: Sequence[Any]) -> list[tuple[Sequence[int], MomentBatch]]:
+    """Return the moments of items that are all small: in batches, with the places of the items."""
+    if not items:
+        return []
+    together: dict[tuple[torch.dtype, bool], list[int]] = {}
+    first = items[0].tensor.dtype, items[0].histogram
+    for place, item in enumerate(items):
+        key = item.tensor.dtype, item.histogram
+        if key != first or together:
+            if not together:
+                together[first] = list(range(place))
+            together.setdefault(key, []).append(place)
+    if not together:
+        return [(range(len(items)), _reduce_on_cpu(items, *first))]
+    return [
+        (places, _reduce_on_cpu([items[place] for place in places], *key))
+        for key, places in together.items()
+    ]
+
+
+def reduce_elsewhere(items: Sequence[Any]) -> Sequence[Moments | None]:
     """Return the moments of tensors that are large, or on another device than the CPU."""
     if len(items) == 1:
         (one,) = items
@@ -81,28 +94,35 @@ def _reduce_elsewhere(items: Sequence[Any]) -> Sequence[Moments | None]:
     return on_device.reduce_on_device([(one.tensor, one.axis, one.histogram) for one in items])
 
 
-def multiply_group(items: Sequence[Any]) -> list[Tensor | None]:
-    """Return the `cpu.junction_products` [7] of each item: gradients that are all small.
+def multiply_group(items: Sequence[Any]) -> list[Tensor | np.ndarray | None]:
+    """Return the `gradient_products` [7] of each item, in main memory or on its device.
 
-    None for gradients that the compiled loops do not take.
+    None for gradients that neither the compiled loops nor the kernels take.
     """
-    found: list[Tensor | None] = [None] * len(items)
+    found: list[Tensor | np.ndarray | None] = [None] * len(items)
     together: dict[torch.dtype, list[int]] = {}
     rows: dict[torch.dtype, list[int]] = {}
+    elsewhere: list[int] = []
     for place, item in enumerate(items):
         whole, skip, branch = item.whole, item.skip, item.branch
         dtype = whole.dtype
-        if dtype in cpu.LAYOUTS and _are_alike(whole, skip, branch):
-            together.setdefault(dtype, []).append(place)
-            rows.setdefault(dtype, []).extend(
-                (whole.numel(), whole.data_ptr(), skip.data_ptr(), branch.data_ptr())
-            )
+        if not whole.is_cpu or cpu.loops_module() is None:
+            elsewhere.append(place)
+        elif dtype in cpu.LAYOUTS and _are_alike(whole, skip, branch):
+            if dtype not in together:
+                together[dtype], rows[dtype] = [], []
+            together[dtype].append(place)
+            rows[dtype] += (whole.numel(), whole.data_ptr(), skip.data_ptr(), branch.data_ptr())
     for dtype, places in together.items():
-        products = torch.empty((len(places), 7), dtype=torch.float64)
+        products = np.empty((len(places), 7))
         table = np.array(rows[dtype], np.int64).reshape(-1, 4)
-        cpu.group_loops(dtype).multiply(table, products.numpy())
-        for place, one in zip(places, products.unbind(), strict=True):
+        cpu.group_loops(dtype).multiply(table, products)
+        for place, one in zip(places, products, strict=True):
             found[place] = one
+    if elsewhere:
+        gradients = [(items[at].whole, items[at].skip, items[at].branch) for at in elsewhere]
+        for place, seen in zip(elsewhere, on_device.multiply_on_device(gradients), strict=True):
+            found[place] = seen
     return found
 
 
@@ -111,7 +131,7 @@ def is_small(tensor: Tensor) -> bool:
     return (
         type(tensor) is Tensor
         and tensor.is_cpu
-        and tensor.dtype in _ON_CPU
+        and tensor.dtype in ON_CPU
         and 0 < tensor.numel() < cpu.MIN_SHARED_ELEMENTS
         and tensor.layout is torch.strided
         and not tensor.is_nested
@@ -133,39 +153,44 @@ def _are_alike(first: Tensor, second: Tensor, third: Tensor) -> bool:
     )
 
 
-def _reduce_on_cpu(items: Sequence[Any], dtype: torch.dtype, histogram: bool) -> list[Moments]:
+def _reduce_on_cpu(items: Sequence[Any], dtype: torch.dtype, histogram: bool) -> MomentBatch:
     """Return the moments of small tensors of one dtype."""
     if dtype not in cpu.LAYOUTS:
         items = [TensorToReduce(one.tensor.detach().float(), one.axis) for one in items]
         dtype = torch.float32
-    rows: list[int] = []
-    geometries: list[_Geometry] = []
+    at: list[int] = []
+    geometries: list[Geometry] = []
     kept: list[Tensor] = []  # until their memory has been read
     for item in items:
-        tensor, axis = item.tensor, item.axis
-        if tensor.is_contiguous():
-            geometry = _geometry(tensor.shape, axis)
-            rows.append(tensor.data_ptr())
-        else:
-            ordered, place = cpu.in_memory_order(tensor.detach(), axis)
-            geometry = (_geometry(ordered.shape, place)[0], tensor.shape[0], axis is not None)
-            rows.append(ordered.data_ptr())
-            kept.append(ordered)
-        rows += geometry[0]
+        tensor = item.tensor
+        geometry = item.geometry
+        if geometry is None:
+            geometry, tensor = _in_order(tensor, item.axis)
+            kept.append(tensor)
         geometries.append(geometry)
-    loops = cpu.group_loops(dtype)
-    table = np.array(rows, np.int64).reshape(-1, 5)
-    results = np.empty(3 * int(table[:, 2].sum()) + 6 * len(items))
+        at.append(tensor.data_ptr())
+    loops, layout = cpu.group_loops(dtype), _layouts.of(geometries)
+    table = layout.table.copy()
+    table[:, 0] = at
+    values = np.empty(layout.size)
     counts = np.zeros((len(items), 4, loops.exponents if histogram else 0), np.int64)
-    loops.reduce(table, loops.layout, counts, results)
-    found, end = [], 0
-    for (elements, channels, _, _), batch, has_channels in geometries:
-        begin, end = end, end + 3 * channels + 6
-        found.append(Moments(results[begin:end], channels, elements, batch, has_channels))
+    loops.reduce(table, loops.layout, counts, values)
+    batch = MomentBatch(values, layout)
     if histogram:
-        for item, exponents, seen in zip(items, counts, found, strict=True):
-            seen.magnitudes = _magnitudes(item.tensor, seen.values, exponents)
-    return found
+        batch.magnitudes = [
+            _magnitudes(item.tensor, batch.values_of(place), exponents)
+            for place, (item, exponents) in enumerate(zip(items, counts, strict=True))
+        ]
+    return batch
+
+
+def _in_order(tensor: Tensor, axis: int | None) -> tuple[Geometry, Tensor]:
+    """Return the geometry of a tensor, and the tensor with its elements in memory order."""
+    if tensor.is_contiguous():
+        return geometry_of(tensor.shape, axis), tensor
+    ordered, place = cpu.in_memory_order(tensor.detach(), axis)
+    geometry = geometry_of(ordered.shape, place)
+    return geometry._replace(batch_size=tensor.shape[0], has_channels=axis is not None), ordered
 
 
 def _magnitudes(tensor: Tensor, values: Any, exponents: np.ndarray) -> Tensor:
@@ -174,7 +199,7 @@ def _magnitudes(tensor: Tensor, values: Any, exponents: np.ndarray) -> Tensor:
 
 
 @lru_cache(maxsize=4096)
-def _geometry(shape: torch.Size, axis: int | None) -> _Geometry:
+def geometry_of(shape: torch.Size, axis: int | None) -> Geometry:
     """Return how the loops walk through a contiguous tensor."""
     elements, batch = math.prod(shape), shape[0] if shape else 1
     channels, run = 1, cpu.BLOCK
@@ -182,4 +207,4 @@ def _geometry(shape: torch.Size, axis: int | None) -> _Geometry:
         channels = shape[axis]
         run = cpu.BLOCK if channels == 1 else math.prod(shape[axis + 1 :])
     pieces = -(-elements // (channels if run == 1 else run))
-    return (elements, channels, run, pieces), batch, axis is not None and bool(shape)
+    return Geometry(elements, channels, run, pieces, batch, axis is not None and bool(shape))

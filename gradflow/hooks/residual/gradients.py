@@ -88,34 +88,57 @@ class JunctionWatch:
             def at_edge(sent: _Gradients, _: _Gradients, position: int = position) -> None:
                 gradient = sent[position]
                 if gradient is not None and belongs():
-                    gradients.append(values_of(gradient)[0] if gradient.is_nested else gradient)
+                    gradients.append(values_if_nested(gradient))
 
             node.register_hook(at_edge)
 
     def _at_sum(self, arrived: _Gradients) -> None:
         gradient = arrived[0]
         if gradient is not None and self._belongs():
-            self._skip.append(values_of(gradient)[0] if gradient.is_nested else gradient)
+            self._skip.append(values_if_nested(gradient))
 
     def _at_input(self, arrived: _Gradients) -> None:
         if not self._belongs():
             return
         whole = arrived[self._x]
         if whole is not None and self._skip and self._branch:
-            if whole.is_nested:
-                whole = values_of(whole)[0]
-            shape = whole.shape
-            skip, branch = _sum(self._skip, shape), _sum(self._branch, shape)
-            others = [_in_shape(one, shape) for one in self._others] if self._others else ()
-            if self._direct and skip.dtype is not whole.dtype:
-                # As autograd converts it on the way to x.
-                if skip.is_complex() and not whole.is_complex():
-                    skip = skip.real
-                skip = skip.to(whole.dtype)
-            self._deliver(self._products(whole, skip, branch, others))
+            gradients = as_at_input(
+                whole, self._skip, self._branch, self._others, is_direct=self._direct
+            )
+            self._deliver(self._products(*gradients))
         self._skip.clear()
         self._branch.clear()
         self._others.clear()
+
+
+def values_if_nested(gradient: Tensor) -> Tensor:
+    """Return the values of a nested gradient; any other as it is."""
+    return values_of(gradient)[0] if gradient.is_nested else gradient
+
+
+def as_at_input(
+    whole: Tensor,
+    skip: Tensor | list[Tensor],
+    branch: Tensor | list[Tensor],
+    others: Tensor | list[Tensor] | None,
+    *,
+    is_direct: bool,
+) -> tuple[Tensor, Tensor, Tensor, Sequence[Tensor]]:
+    """Return the gradients at x as the `products` take them: of one shape, added up by path.
+
+    If the skip `is_direct`, its gradient is that of the sum.
+    """
+    whole = values_if_nested(whole)
+    shape = whole.shape
+    skip, branch = _sum(skip, shape), _sum(branch, shape)
+    if is_direct and skip.dtype is not whole.dtype:
+        # As autograd converts it on the way to x.
+        if skip.is_complex() and not whole.is_complex():
+            skip = skip.real
+        skip = skip.to(whole.dtype)
+    if not isinstance(others, Tensor):
+        return whole, skip, branch, [_in_shape(one, shape) for one in others] if others else ()
+    return whole, skip, branch, [_in_shape(others, shape)]
 
 
 def _all_of(functions: Sequence[Callable[[_Gradients], None]]) -> Callable[[_Gradients], None]:
@@ -126,10 +149,11 @@ def _all_of(functions: Sequence[Callable[[_Gradients], None]]) -> Callable[[_Gra
     return call_all
 
 
-def _sum(gradients: list[Tensor], shape: torch.Size) -> Tensor:
-    first = _in_shape(gradients[0], shape)
+def _sum(gradients: Tensor | list[Tensor], shape: torch.Size) -> Tensor:
+    if isinstance(gradients, Tensor):
+        return _in_shape(gradients, shape)
     if len(gradients) == 1:
-        return first
+        return _in_shape(gradients[0], shape)
     return torch.stack([_in_shape(one, shape) for one in gradients]).sum(0)
 
 

@@ -120,14 +120,29 @@ class JunctionFinder:
 
         Only nodes from autograd's sequence number `start` on are considered.
         """
-        graph = self._reader.read(output, start)
-        if self._last is None or self._last[0] is not graph.structure:
-            self._last = graph.structure, find_residual_additions(graph.structure)
-        additions = self._last[1]
-        residual = [one for one in additions.residual if _skip_has_shape_of_sum(graph, one)]
+        return self.find_in(self.read(output, start))
+
+    def read(self, output: Any, start: int = 0) -> Graph:
+        """Read the graph of `output`; its structure is the same object as before if it is equal."""
+        return self._reader.read(output, start)
+
+    def find_in(self, graph: Graph) -> Found:
+        """Find the residual additions in a graph that `read` returned."""
+        residual = [one for one in self._residual(graph) if _skip_has_shape_of_sum(graph, one)]
         junctions = [_junction(graph, one) for one in residual]
         junctions.sort(key=_sequence)
-        return Found(junctions, graph, additions)
+        assert self._last is not None
+        return Found(junctions, graph, self._last[1])
+
+    def places_in(self, graph: Graph) -> list[int]:
+        """The places of the residual additions in a graph, in the order in which they are known."""
+        residual = self._residual(graph)
+        return [one.addition for one in residual if _skip_has_shape_of_sum(graph, one)]
+
+    def _residual(self, graph: Graph) -> Sequence[ResidualAddition]:
+        if self._last is None or self._last[0] is not graph.structure:
+            self._last = graph.structure, find_residual_additions(graph.structure)
+        return self._last[1].residual
 
 
 def find_junctions(output: Any, start: int = 0) -> Found:
@@ -169,7 +184,7 @@ def _junction(graph: Graph, residual: ResidualAddition) -> Junction:
         and graph.structure.kinds[residual.addition] == "Add"
     )
     # `torch.add(a, b, alpha=c)` adds c b, which no operation computed.
-    if getattr(addition, "_saved_alpha", 1) != 1:
+    if alpha_of(addition) != 1:
         second = graph.structure.inputs[residual.addition][1]
         skip, branch = (None if value == second else value for value in (skip, branch))
         is_direct = is_direct and first.position == 0
@@ -189,6 +204,11 @@ def _junction(graph: Graph, residual: ResidualAddition) -> Junction:
         residual.merged_by,
         is_direct,
     )
+
+
+def alpha_of(addition: Node) -> Any:
+    """The factor of the second summand of an addition."""
+    return getattr(addition, "_saved_alpha", 1)
 
 
 def _node_inputs(nodes: Sequence[Node], edges: Sequence[Edge]) -> tuple[NodeInput, ...]:

@@ -57,7 +57,7 @@ class _KnownGraph:
         self.structure = graph.structure
         places = {node: place for place, node in enumerate(graph.nodes)}
         self._outputs = [-1 if node is None else places[node] for node in outputs]
-        self._types = [type(node) for node in graph.nodes]
+        types = [type(node) for node in graph.nodes]
         # Functions of C++ that have no class of their own in Python.
         self._names = [
             (place, node.name())
@@ -70,33 +70,48 @@ class _KnownGraph:
             for place, node in enumerate(graph.nodes)
             if any(one in node.name() for one in INDEX_PUTS)
         ]
-        self._numbers = [
+        numbers = [
             None if kind == INPUT else node._sequence_nr() - start
             for kind, node in zip(graph.structure.kinds, graph.nodes, strict=True)
         ]
-        self._edges = [
+        edges = [
             _expected(node, inputs)
             for node, inputs in zip(graph.nodes, graph.structure.inputs, strict=True)
         ]
+        # From the outputs back: place, class and number of each node, and what it must read.
+        self._steps = list(
+            zip(range(len(types)), types, numbers, edges, strict=True),
+        )[::-1]
 
-    def nodes_of(self, outputs: Sequence[Node | None], start: int) -> list[Node] | None:
+    def nodes_of(  # noqa: PLR0911 - one loop over all nodes: a call for each would take longer
+        self, outputs: Sequence[Node | None], start: int
+    ) -> list[Node] | None:
         """Return the nodes of a graph in the order of `structure`; None if it has another."""
-        nodes: list[Node | None] = [None] * len(self._types)
+        nodes: list[Node | None] = [None] * len(self._steps)
         if len(outputs) != len(self._outputs):
             return None
         if not all(_put(nodes, *one) for one in zip(self._outputs, outputs, strict=True)):
             return None
-        types, numbers, edges = self._types, self._numbers, self._edges
-        for place in range(len(types) - 1, -1, -1):
-            node, number = nodes[place], numbers[place]
-            if node is None or type(node) is not types[place]:
+        for place, kind, number, expected in self._steps:
+            node = nodes[place]
+            if type(node) is not kind:
                 return None
             # Different nodes have different numbers. An input has none, see `_has_inputs`.
-            if number is not None and not (
-                node._sequence_nr() - start == number
-                and _reads_as_expected(node.next_functions, edges[place], nodes)
-            ):
+            if number is None:
+                continue
+            given = node.next_functions
+            if node._sequence_nr() - start != number or len(given) != len(expected):
                 return None
+            for (parent, output), (target, wanted, accumulator) in zip(
+                given, expected, strict=False
+            ):
+                if target >= 0:
+                    known = nodes[target]
+                    if output != wanted or (known is not None and known is not parent):
+                        return None
+                    nodes[target] = parent
+                elif parent is not accumulator and not (target == _WEIGHT and is_parameter(parent)):
+                    return None
         found = cast("list[Node]", nodes)
         return found if self._has_names(found) and self._has_inputs(found, start) else None
 
@@ -135,28 +150,6 @@ def _expected(node: Node, inputs: Sequence[Any]) -> list[_Expected]:
         else:
             edges.append((value.node, output, None))
     return edges
-
-
-def _reads_as_expected(
-    given: Sequence[tuple[Node | None, int]],
-    expected: Sequence[_Expected],
-    nodes: list[Node | None],
-) -> bool:
-    """Whether a node reads what is expected; puts the nodes that it reads in their places."""
-    if len(given) != len(expected):
-        return False
-    for (parent, output), (target, wanted, accumulator) in zip(given, expected, strict=False):
-        if target >= 0:
-            known = nodes[target]
-            if output != wanted or (known is not None and known is not parent):
-                return False
-            nodes[target] = parent
-        elif target == _CONSTANT:
-            if parent is not None:
-                return False
-        elif parent is not accumulator and not is_parameter(parent):
-            return False
-    return True
 
 
 def _put(nodes: list[Node | None], place: int, node: Node | None) -> bool:

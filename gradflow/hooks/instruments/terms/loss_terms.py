@@ -208,7 +208,7 @@ class LossTerms(Instrument):
         for place, output in enumerate(outputs, len(parameters)):
             products = products_of(at(place), factor)
             if products is not None:
-                for layer in output.layers:
+                for layer in output.shared_by.layers:
                     before = found.layers.get(layer)
                     found.layers[layer] = products if before is None else before + products
         for place, name in enumerate(parameters):

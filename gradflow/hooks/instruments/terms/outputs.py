@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from gradflow.hooks.observation.checkpointing import in_backward
+from gradflow.hooks.observation.outputs import SharesOutput
 
 
 @dataclass(frozen=True)
@@ -16,13 +17,13 @@ class KeptOutput:
     """Where an output is in the graph; the tensor itself is not kept.
 
     Fields:
-        layers: the names of the layers that share it.
+        shared_by: has the names of the layers that share it.
         edge: its place, also if the tensor is changed in place later.
         hooks: those on its gradient, of the user and of the tracer.
         tensor: the tensor, while somebody holds it.
     """
 
-    layers: list[str]
+    shared_by: SharesOutput
     edge: GradientEdge
     hooks: MutableMapping[int, Any] | None
     tensor: "weakref.ref[Tensor]"
@@ -41,13 +42,13 @@ class KeptOutputs:
     entries: list[KeptOutput] = field(default_factory=list)
     are_hidden: bool = False
 
-    def add(self, output: Tensor, layers: list[str]) -> None:
-        """Take an output, and the names of the layers that share it, which may become more."""
+    def add(self, output: Tensor, shared_by: SharesOutput) -> None:
+        """Take an output; `shared_by` has the layers that share it, which may become more."""
         if in_backward():
             self.are_hidden = True
             return
         edge, hooks = get_gradient_edge(output), output._backward_hooks
-        self.entries.append(KeptOutput(layers, edge, hooks, weakref.ref(output)))
+        self.entries.append(KeptOutput(shared_by, edge, hooks, weakref.ref(output)))
 
     def clear(self) -> None:
         """Let go of them, and of the graph."""

@@ -43,6 +43,51 @@ def can_be_grouped(x: Tensor) -> bool:
     return x.numel() > 0 and fused.takes_groups(x.device, x.dtype, x.numel())
 
 
+def can_multiply(whole: Tensor, skip: Tensor, branch: Tensor) -> bool:
+    """Whether the products of such gradients are computed in groups, on a device."""
+    if not all(map(can_be_grouped, (whole, skip, branch))):
+        return False
+    look = whole.dtype, whole.device, whole.shape, whole.stride()
+    return (
+        all((one.dtype, one.device, one.shape, one.stride()) == look for one in (skip, branch))
+        and _is_dense(whole)
+        and fused.products_in_kernel(whole.device) is not None
+    )
+
+
+def multiply_on_device(items: Sequence[tuple[Tensor, Tensor, Tensor]]) -> list[Tensor | None]:
+    """Return the `gradient_products` [7] of gradients for which `can_multiply` holds.
+
+    None for all of a device whose launch fails.
+    """
+    found: list[Tensor | None] = [None] * len(items)
+    groups: dict[tuple[torch.device, torch.dtype], list[int]] = {}
+    for index, (whole, _, _) in enumerate(items):
+        groups.setdefault((whole.device, whole.dtype), []).append(index)
+    for (device, _), indices in groups.items():
+        module = fused.products_in_kernel(device)
+        try:
+            assert module is not None
+            products = module.multiply([items[index] for index in indices])
+        except Exception:  # whatever the launch met, torch has a way of its own
+            _without_groups.add(device)
+            continue
+        for index, one in zip(indices, products.unbind(), strict=True):
+            found[index] = one
+    return found
+
+
+def products_differ(first: Tensor, second: Tensor) -> Tensor:
+    """Whether products differ by more than the order of sums: bool, on their device.
+
+    Sums of squares are compared, which do not cancel.
+    """
+    squares = [0, 1, 2, 5]
+    return ~torch.isclose(
+        first[squares].double(), second[squares], rtol=1e-3, atol=0.0, equal_nan=True
+    ).all()
+
+
 def is_in_order(x: Tensor) -> bool:
     """Whether what is launched now on x's device runs after what made x: on the default stream."""
     device = x.device
@@ -59,6 +104,12 @@ def differ(first: Moments, second: Moments) -> Tensor:
     squares = slice(channels, 2 * channels)
     same = torch.isclose(values[squares], others[squares], rtol=1e-3, atol=0.0, equal_nan=True)
     return ~(same.all() & (values[-2] == others[-2]))
+
+
+def _is_dense(x: Tensor) -> bool:
+    return x.is_contiguous() or (
+        x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last)
+    )
 
 
 def _is_on_gpu(x: Tensor) -> bool:

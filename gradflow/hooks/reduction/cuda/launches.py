@@ -189,7 +189,7 @@ def _reduce_rows(items: Sequence[tuple[Tensor, int | None, bool]]) -> list[Value
             at_partials += plan.partials
             at_values += plan.values
         programs.append(first_program)
-    table = _on_device(rows, device)
+    table = on_device(rows, device)
     partials = torch.empty(at_partials, dtype=torch.float64, device=device)
     result = torch.empty(at_values, dtype=torch.float64, device=device)
     counted = any(histogram for _, _, histogram in ordered)
@@ -213,7 +213,7 @@ def _reduce_rows(items: Sequence[tuple[Tensor, int | None, bool]]) -> list[Value
     ]
 
 
-def _on_device(rows: list[Row], device: torch.device) -> Tensor:
+def on_device(rows: Sequence[Sequence[int]], device: torch.device) -> Tensor:
     """Return the table on the device, without waiting for it."""
     pinned = torch.tensor(rows, dtype=torch.int64, pin_memory=device.type == "cuda")
     return pinned.to(device, non_blocking=True)

@@ -13,7 +13,7 @@ from torch import nn
 
 import gradflow
 from gradflow.hooks.observation.hook import Hook
-from gradflow.hooks.reduction.deferred import Reductions
+from gradflow.hooks.reduction.deferred.reductions import Reductions
 
 
 class Doubled(nn.Module):

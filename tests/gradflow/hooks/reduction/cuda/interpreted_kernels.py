@@ -11,7 +11,9 @@ import torch
 from scipy import stats
 
 from gradflow.hooks.reduction import cpu, definition, fused, histograms
-from gradflow.hooks.reduction.cuda import groups, launches
+from gradflow.hooks.reduction.cuda import groups, launches, products
+from gradflow.hooks.reduction.deferred.reductions import Reductions
+from gradflow.hooks.reduction.deferred.waiting import Habit
 from gradflow.hooks.reduction.fused import moments, to_statistics
 from gradflow.runs.format.layer_tables import TENSOR_STATISTICS
 
@@ -241,6 +243,67 @@ def test_kernels_that_count_otherwise_than_torch_do_not_count(monkeypatch):
     right = histograms.count
     monkeypatch.setattr(histograms, "count", lambda x: right(x) + 1)
     assert fused._counts_by_kernel.__wrapped__(torch.device("cpu")) is False
+
+
+def products_of(whole, skip, branch):
+    w, s, b = (one.double() for one in (whole, skip, branch))
+    g = s + b
+    pairs = ((g, g), (s, s), (b, b), (s, b), (s, g), (w, w), (w - g, w - g))
+    return torch.stack([(one * other).sum() for one, other in pairs])
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_products_of_gradients_are_those_of_torch(dtype, monkeypatch):
+    monkeypatch.setattr(products, "_PROGRAMS", 4)  # of which each reads several tiles
+    shapes = [(), (7,), (3, 35), (2, 5, 40, 30)] * 9  # more than a table has rows
+    items = [
+        tuple(normal(*shape, seed=3 * number + i).to(dtype) for i in range(3))
+        for number, shape in enumerate(shapes)
+    ]
+    found = products.multiply(items)
+    assert found.shape == (36, 7)
+    for one, gradients in zip(found, items, strict=True):
+        assert one.tolist() == pytest.approx(products_of(*gradients).tolist(), rel=1e-10, abs=1e-10)
+    assert torch.equal(products.multiply(items[3:4])[0], found[3])  # alone, the same bits
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf], ids=str)
+def test_products_of_gradients_that_are_not_finite_are_not_finite(bad):
+    whole, skip, branch = (normal(2, 700, seed=seed) for seed in range(3))
+    skip[1, 699] = bad
+    gg, ss, bb, _, _, ww, _ = products.multiply([(whole, skip, branch)])[0]
+    assert not torch.isfinite(torch.stack([gg, ss])).any()
+    assert float(bb) == pytest.approx(float(branch.square().sum()), rel=1e-12)
+    assert float(ww) == pytest.approx(float(whole.square().sum()), rel=1e-12)
+
+
+def test_a_kernel_for_products_that_gives_other_numbers_is_not_used(monkeypatch):
+    device, right = torch.device("cpu"), products.multiply
+    assert fused.products_in_kernel.__wrapped__(device) is products
+    monkeypatch.setattr(products, "multiply", lambda items: right(items) * (1 + 1e-6))
+    assert fused.products_in_kernel.__wrapped__(device) is None
+
+
+def test_gradients_at_additions_are_multiplied_in_groups_as_one_by_one(monkeypatch):
+    monkeypatch.setattr(groups, "_is_on_gpu", lambda x: True)
+    monkeypatch.setattr(groups, "is_in_order", lambda x: True)
+    layouts = [lambda x: x, lambda x: x.to(memory_format=torch.channels_last)]
+    waiting, reductions = [], Reductions()
+    for number in range(4):
+        gradients = [normal(2, 3, 4, 5, seed=3 * number + i).float() for i in range(3)]
+        gradients = [layouts[number % 2](one) for one in gradients]
+        if number == 3:
+            gradients[1] = gradients[1].contiguous()  # another order in memory: alone
+        habit = Habit("addition")
+        habit.tried = True
+        expected = products_of(*gradients)
+        one = reductions.multiply(tuple(gradients), habit, lambda *_: torch.full((7,), -1.0))
+        waiting.append((one, expected))
+    assert [one.products is None for one, _ in waiting] == [True, True, True, False]
+    reductions.flush()
+    for one, expected in waiting[:3]:
+        assert one.products.tolist() == pytest.approx(expected.tolist(), rel=1e-10)
+    assert waiting[3][0].products.tolist() == [-1.0] * 7
 
 
 def test_groups_that_give_other_bits_than_one_tensor_are_not_used(monkeypatch):

@@ -54,7 +54,7 @@ def test_the_kernels_compile_for_a_gpu(dtype, side_by_side, histogram, tmp_path,
     from triton.backends.compiler import GPUTarget  # noqa: PLC0415
     from triton.compiler import ASTSource, compile  # noqa: PLC0415
 
-    from gradflow.hooks.reduction.cuda import kernels  # noqa: PLC0415
+    from gradflow.hooks.reduction.cuda import kernels, products  # noqa: PLC0415
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     types = {"x": "*" + DTYPES[dtype], "table": "*i64", "counts": "*i64"}
@@ -67,6 +67,8 @@ def test_the_kernels_compile_for_a_gpu(dtype, side_by_side, histogram, tmp_path,
         (kernels.merge_one, merging),
         (kernels.reduce_group, {**tile, "dtype": kernels.DTYPES[dtype]}),
         (kernels.merge_group, merging),
+        (products.multiply_group, {"dtype": kernels.DTYPES[dtype], "block": 1024, "most": 32}),
+        (products.add_up, {"most": 256}),
     ]:
         signature = {
             name: "constexpr" if name in fixed else types.get(name, "i32")

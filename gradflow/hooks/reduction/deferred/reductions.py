@@ -1,0 +1,246 @@
+"""Reduces what waits, in groups."""
+
+from collections.abc import Callable, Sequence
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gradflow.hooks.reduction import cpu
+from gradflow.hooks.reduction.cuda import groups as on_device
+from gradflow.hooks.reduction.deferred.waiting import DeferredMoments, DeferredProducts, Habit
+from gradflow.hooks.reduction.fused import Moments
+from gradflow.hooks.reduction.groups import (
+    ON_CPU,
+    TensorToReduce,
+    multiply_group,
+    reduce_elsewhere,
+    reduce_group,
+    reduce_small,
+)
+
+_STRIDED = torch.strided
+_MOST_ELEMENTS = cpu.MIN_SHARED_ELEMENTS
+# How many tensors wait at most, and how many bytes of them: of small ones on the CPU less, so that
+# they are still in a cache when they are read.
+MOST_TENSORS, MOST_BYTES, MOST_SMALL_BYTES = 128, 1 << 26, 1 << 22
+
+
+class Reductions:
+    """Reduces tensors in groups.
+
+    Fields:
+        overwritten: the names of what was overwritten before its group was due, and is missing.
+    """
+
+    def __init__(self) -> None:
+        self.overwritten: list[str] = []
+        self._moments: list[DeferredMoments] = []
+        self._products: list[DeferredProducts] = []
+        self._bytes = 0
+        self._trying = False
+        self._doubts: list[tuple[Habit, Tensor]] = []
+        # Autograd has a thread for each device.
+        self._lock = Lock()
+
+    def reduce(
+        self, tensor: Tensor, axis: int | None, histogram: bool, habit: Habit
+    ) -> DeferredMoments | Moments | None:
+        """Return the moments of `tensor`: at once or deferred; None if it has none."""
+        if habit.at_once:
+            return _reduce(tensor, axis, histogram)
+        is_small = _may_wait(tensor)
+        if not is_small and not _may_wait_on_device(tensor):
+            return _reduce(tensor, axis, histogram)
+        waiting = DeferredMoments(tensor, axis, histogram, habit, is_small)
+        if not habit.tried:
+            self._trying = True
+            waiting.found = _reduce(tensor, axis, histogram)
+            if waiting.found is None:
+                return None
+        self._moments.append(waiting)
+        self._bytes += tensor.nbytes
+        most = MOST_SMALL_BYTES if is_small else MOST_BYTES
+        if self._trying or self._bytes >= most or len(self._moments) >= MOST_TENSORS:
+            self._flush_if_due()
+        return waiting
+
+    def multiply(
+        self,
+        gradients: tuple[Tensor, Tensor, Tensor],
+        habit: Habit,
+        compute: Callable[[Tensor, Tensor, Tensor], Tensor],
+    ) -> DeferredProducts:
+        """Return the products of the gradients at a residual addition, as `compute` does."""
+        waiting = DeferredProducts(gradients, habit, compute)
+        whole, skip, branch = gradients
+        is_small = can_wait = False
+        if not habit.at_once:
+            is_small = _may_wait(whole) and _may_wait(skip) and _may_wait(branch)
+            can_wait = is_small or (
+                on_device.can_multiply(whole, skip, branch)
+                and all(_stays(one) and on_device.is_in_order(one) for one in gradients)
+            )
+        if not (habit.tried and can_wait):
+            self._trying |= can_wait
+            waiting.products = compute(*gradients)
+        if can_wait:
+            self._products.append(waiting)
+            self._bytes += waiting.size
+            most = MOST_SMALL_BYTES if is_small else MOST_BYTES
+            many = len(self._products) >= MOST_TENSORS
+            if self._trying or many or self._bytes >= most:
+                self._flush_if_due()
+        else:
+            waiting.release()
+        return waiting
+
+    def flush(self) -> None:
+        """Reduce all that waits."""
+        if self._moments or self._products:
+            self._trying = False
+            self._flush(len(self._moments), len(self._products))
+
+    def drop(self) -> None:
+        """Reduce nothing of what waits: an error may have left a device that cannot."""
+        with self._lock:
+            self._moments, self._products, self._doubts = [], [], []
+            self._bytes = 0
+            self._trying = False
+
+    def settle_doubts(self) -> None:
+        """Compare what was reduced twice on a device, if anything was; waits for the device."""
+        doubts, self._doubts = self._doubts, []
+        for habit, differs in doubts:
+            habit.at_once |= bool(differs)
+
+    def _flush(self, moments: int, products: int) -> None:
+        """Reduce those that have waited longest: so many tensors, and so many products."""
+        with self._lock:
+            first, second = self._moments[:moments], self._products[:products]
+            # Another thread may add to the end of the lists meanwhile.
+            del self._moments[:moments], self._products[:products]
+            self._bytes = sum(one.size for one in self._moments)
+            self._bytes += sum(one.size for one in self._products)
+            if first:
+                self._reduce_all(first)
+            if second:
+                self._multiply_all(second)
+
+    def _flush_if_due(self) -> None:
+        if not self._trying:
+            self.flush()
+        elif self._bytes >= MOST_BYTES:
+            # The groups of later steps have fewer tensors, for those that cannot wait are left out.
+            self._flush((len(self._moments) + 1) // 2, (len(self._products) + 1) // 2)
+
+    def _reduce_all(self, waiting: Sequence[DeferredMoments]) -> None:
+        small: list[DeferredMoments] = []
+        others: list[DeferredMoments] = []
+        for one in waiting:
+            tensor = one.tensor
+            if tensor._version != one.version or tensor.data_ptr() != one.address:
+                self._note_change(one)
+            elif one.is_small:
+                small.append(one)
+            else:
+                others.append(one)
+        if others:
+            for one, found in zip(others, reduce_elsewhere(others), strict=True):
+                self._put(one, found)
+        for places, batch in reduce_small(small):
+            for at, place in enumerate(places):
+                one = small[place]
+                if one.found is None:
+                    one.found, one.place = batch, at
+                elif not one.habit.tried:
+                    self._put(one, batch.moments(at))
+        for one in waiting:
+            one.tensor = None
+
+    def _put(self, one: DeferredMoments, found: Moments | None) -> None:
+        if one.found is None:
+            one.found = found
+        elif not one.habit.tried:
+            assert isinstance(one.found, Moments)
+            self._try(one.habit, one.found, found)
+
+    def _try(self, habit: Habit, alone: Moments, in_group: Moments | None) -> None:
+        habit.tried = True
+        if in_group is None:
+            habit.at_once = True
+        elif isinstance(alone.values, Tensor) and not alone.values.is_cpu:
+            self._doubts.append((habit, on_device.differ(alone, in_group)))
+        else:
+            habit.at_once = not _are_same(alone.values, in_group.values)
+
+    def _multiply_all(self, waiting: Sequence[DeferredProducts]) -> None:
+        ready = [one for one in waiting if one.is_unchanged() or self._note_change(one)]
+        for one, found in zip(ready, multiply_group(ready), strict=True):
+            habit = one.habit
+            if one.products is None:
+                one.products = (
+                    one.compute(one.whole, one.skip, one.branch) if found is None else found
+                )
+            elif not habit.tried:
+                habit.tried = True
+                if isinstance(found, Tensor):
+                    alone = torch.as_tensor(one.products)
+                    self._doubts.append((habit, on_device.products_differ(alone, found)))
+                else:
+                    habit.at_once = found is None or not _are_same(one.products, found)
+        for one in waiting:
+            one.release()
+
+    def _note_change(self, one: DeferredMoments | DeferredProducts) -> bool:
+        """Note that a tensor was overwritten before its group was due; return False."""
+        one.habit.at_once = True
+        if (one.found if isinstance(one, DeferredMoments) else one.products) is None:
+            self.overwritten.append(one.habit.name)
+        return False
+
+
+def _may_wait(tensor: Tensor) -> bool:
+    """Whether a tensor on the CPU is small, and stays as it is until something overwrites it.
+
+    As `groups.is_small` and `_stays`, in one call.
+    """
+    return (
+        type(tensor) is Tensor
+        and tensor.is_cpu
+        and 0 < tensor.numel() < _MOST_ELEMENTS
+        and tensor.dtype in ON_CPU
+        and tensor.layout is _STRIDED
+        and not tensor.is_nested
+        and not tensor.is_neg()
+        and not tensor.is_inference()
+        and (
+            type(tensor._base) is Tensor
+            if tensor._is_view()
+            else not tensor.requires_grad or not tensor.is_leaf
+        )
+        and cpu.loops_module() is not None
+    )
+
+
+def _may_wait_on_device(tensor: Tensor) -> bool:
+    return on_device.can_be_grouped(tensor) and _stays(tensor) and on_device.is_in_order(tensor)
+
+
+def _stays(tensor: Tensor) -> bool:
+    if tensor.is_inference():
+        return False  # it has no version that would tell of a change
+    if tensor._is_view():
+        # FSDP frees the memory of parameters after use, and fills it again.
+        return type(tensor._base) is Tensor
+    return tensor.grad_fn is not None or not tensor.requires_grad
+
+
+def _reduce(tensor: Tensor, axis: int | None, histogram: bool) -> Moments | None:
+    return reduce_group((TensorToReduce(tensor, axis, histogram),))[0]
+
+
+def _are_same(first: Any, second: Any) -> bool:
+    return np.array_equal(np.asarray(first), np.asarray(second), equal_nan=True)

@@ -1,0 +1,157 @@
+"""What waits to be reduced, and what is known of tensors of its kind."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gradflow.hooks.reduction.batches import Geometry, MomentBatch
+from gradflow.hooks.reduction.fused import Moments
+from gradflow.hooks.reduction.groups import geometry_of
+
+
+class Habit:
+    """What is known of the tensors of one kind: a layer's outputs, or their gradients.
+
+    Fields:
+        name: what they are, for messages.
+        tried: whether one has been reduced both at once and with its group.
+        at_once: whether they are not to wait.
+        shape, axis, geometry: the shape and axis of the last one that was contiguous, and the
+            `groups.geometry_of` them.
+    """
+
+    __slots__ = ("at_once", "axis", "geometry", "name", "shape", "tried")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.tried = self.at_once = False
+        self.shape: torch.Size | None = None
+        self.axis: int | None = None
+        self.geometry: Geometry | None = None
+
+    def geometry_of(self, shape: torch.Size, axis: int | None) -> Geometry:
+        """Return the geometry of a contiguous tensor."""
+        geometry = self.geometry
+        if geometry is None or shape != self.shape or axis != self.axis:
+            self.shape, self.axis = shape, axis
+            geometry = self.geometry = geometry_of(shape, axis)
+        return geometry
+
+
+class DeferredMoments:
+    """The moments of a tensor that waits to be reduced.
+
+    Fields:
+        tensor, axis, histogram, is_small: as in `groups.TensorToReduce`; the tensor is None once it
+            is done.
+        geometry: of a small tensor that is contiguous; None for others.
+        habit: what is known of such tensors.
+        version, address: those of the tensor when it was noted.
+        found: None until the moments are known; then these, or the batch that has them at `place`.
+            It stays None if the tensor was overwritten before.
+    """
+
+    __slots__ = (
+        "address",
+        "axis",
+        "found",
+        "geometry",
+        "habit",
+        "histogram",
+        "is_small",
+        "place",
+        "tensor",
+        "version",
+    )
+
+    def __init__(
+        self, tensor: Any, axis: int | None, histogram: bool, habit: Habit, is_small: bool
+    ) -> None:
+        self.tensor = tensor
+        self.axis = axis
+        self.histogram = histogram
+        self.habit = habit
+        self.found: Moments | MomentBatch | None = None
+        self.place = 0
+        self.is_small = is_small
+        self.version = tensor._version
+        self.address = tensor.data_ptr()
+        self.geometry = (
+            habit.geometry_of(tensor.shape, axis) if is_small and tensor.is_contiguous() else None
+        )
+
+    @property
+    def moments(self) -> Moments | None:
+        """The moments; None until they are known, or if they are missing."""
+        found = self.found
+        return found.moments(self.place) if isinstance(found, MomentBatch) else found
+
+    @property
+    def size(self) -> int:
+        """The bytes of the tensor."""
+        return int(self.tensor.nbytes)
+
+    def is_unchanged(self) -> bool:
+        """Whether the tensor is as it was when it was noted."""
+        tensor = self.tensor
+        return tensor._version == self.version and tensor.data_ptr() == self.address  # type: ignore[no-any-return]
+
+
+class DeferredProducts:
+    """The `cpu.junction_products` of gradients that wait.
+
+    Fields:
+        whole, skip, branch: the gradients, as in `groups.GradientsToMultiply`, until it is done.
+        habit: what is known of such gradients.
+        compute: what computes the products of those that cannot go with others.
+        products: [7], or None as in `DeferredMoments`.
+    """
+
+    __slots__ = ("_seen", "branch", "compute", "habit", "products", "skip", "whole")
+
+    def __init__(
+        self,
+        gradients: tuple[Tensor, Tensor, Tensor],
+        habit: Habit,
+        compute: Callable[[Tensor, Tensor, Tensor], Tensor],
+    ) -> None:
+        self.whole, self.skip, self.branch = whole, skip, branch = gradients
+        self.habit = habit
+        self.compute = compute
+        self.products: Tensor | np.ndarray | None = None
+        self._seen = (
+            whole.data_ptr(),
+            skip.data_ptr(),
+            branch.data_ptr(),
+            whole._version,
+            skip._version,
+            branch._version,
+        )
+
+    @property
+    def size(self) -> int:
+        """The bytes of the gradients."""
+        return 3 * self.whole.nbytes
+
+    def is_unchanged(self) -> bool:
+        """Whether the gradients are as they were when they were noted."""
+        whole, skip, branch = self.whole, self.skip, self.branch
+        return self._seen == (
+            whole.data_ptr(),
+            skip.data_ptr(),
+            branch.data_ptr(),
+            whole._version,
+            skip._version,
+            branch._version,
+        )
+
+    def release(self) -> None:
+        """Let go of the gradients."""
+        del self.whole, self.skip, self.branch
+
+
+# Stands for a value that is missing, as one that waits does for one that is not known yet.
+MISSING = DeferredMoments(torch.empty(0), None, False, Habit(""), False)
