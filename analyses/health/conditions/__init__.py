@@ -11,7 +11,9 @@ from analyses.health.conditions.gradients import (
     GradientBounds,
 )
 from analyses.health.conditions.inputs import INPUTS, InputBounds
-from analyses.health.conditions.loss import NOT_LEARNING, LossBounds
+from analyses.health.conditions.losses.loss import NOT_LEARNING, LossBounds
+from analyses.health.conditions.losses.spiking import SPIKING, SpikeBounds
+from analyses.health.conditions.losses.validation import OVERFITTING, ValidationBounds
 from analyses.health.conditions.noise import NOISY, NoiseBounds
 from analyses.health.conditions.nonfinite import NON_FINITE
 from analyses.health.conditions.normalization import (
@@ -25,12 +27,10 @@ from analyses.health.conditions.precision import (
     PrecisionBounds,
 )
 from analyses.health.conditions.reach import DISCONNECTED, NOT_UPDATED, UNUSED
-from analyses.health.conditions.spiking import SPIKING, SpikeBounds
 from analyses.health.conditions.steps import ACCUMULATING, OVERSHOOTING, StepBounds
 from analyses.health.conditions.time import EXPLODING_IN_TIME, VANISHING_IN_TIME, TimeBounds
 from analyses.health.conditions.units import DEAD, SATURATED, UnitBounds
 from analyses.health.conditions.updates import CLIPPED, STALLED, UpdateBounds
-from analyses.health.conditions.validation import OVERFITTING, ValidationBounds
 from analyses.health.readings import Reading
 from gradflow.runs.reading.run import Run
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 import gradflow
 from analyses.health.condition import NotAsked
 from analyses.health.conditions import read_health
-from analyses.health.conditions.loss import not_learning_answer
+from analyses.health.conditions.losses.loss import not_learning_answer
 from analyses.health.question import all_findings
 from analyses.health.readings import Reading
 from analyses.result import Verdict

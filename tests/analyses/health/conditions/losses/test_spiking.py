@@ -10,7 +10,7 @@ from torch.nn import functional as F
 import gradflow
 from analyses.health.condition import NotAsked
 from analyses.health.conditions import CONDITIONS, read_health
-from analyses.health.conditions.spiking import first_departure, spiking_answer
+from analyses.health.conditions.losses.spiking import first_departure, spiking_answer
 from analyses.result import Verdict
 
 DRAW = np.random.default_rng(0)

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from analyses.health.condition import NotAsked
-from analyses.health.conditions.validation import overfitting_answer
+from analyses.health.conditions.losses.validation import overfitting_answer
 from analyses.result import Verdict
 
 

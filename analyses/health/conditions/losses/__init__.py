@@ -1,0 +1,1 @@
+"""Conditions that show in the loss: of training, of validation, and of single steps."""
