@@ -3,10 +3,10 @@
     OMP_NUM_THREADS=1 python benchmarks/alerts.py
     OMP_NUM_THREADS=1 python benchmarks/alerts.py --kinds 3 --kinds-ill 2
 
-The first trains the networks of `planted_faults.py` under `gradflow.Tracer(..., alerts=...)`. Of the healthy
-ones it prints how many had an alert, and which; of the ill ones, how many were told of the planted
-condition, and in which step. The second does so with the trainings of `benchmarks/kinds`. The rules
-were settled on seeds 1 to 3; the results use another.
+The first trains the networks of `planted_faults.py` under `gradflow.Tracer(..., alerts=...)`. Of
+the healthy ones it prints how many had an alert, and which; of the ill ones, how many were told of
+the planted condition, and in which step. The second does so with the trainings of
+`benchmarks/kinds`. The rules were settled on seeds 1 to 3; the results use another.
 """
 
 import random

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from gradflow.conditions import bounds
 from gradflow.hooks.alerts.rule import Batch, Layers, Rule, Seen, judged, short, since
-from gradflow.hooks.alerts.windows import Array, Columns, Window, filled, median
+from gradflow.hooks.alerts.windows import Array, Columns, Places, Window, filled, median
 from gradflow.runs.format.update_tables import NO_OPTIMIZER
 
 
@@ -134,56 +134,108 @@ class Clipped(Rule):
         self._factors.load_state_dict(state["factors"])
 
 
-class _LeftOut(Rule):
-    """What happened to each parameter at most, since the beginning."""
+class Extremes:
+    """What happened to each parameter at most, since the beginning.
+
+    Fields:
+        first: the first recorded step.
+        names: of the parameters.
+        gradients, updates: the largest norms, nan where there was none: [parameters].
+        counts: how many steps measured it.
+        optimizers: the last known of each.
+    """
 
     def __init__(self) -> None:
-        self._first = -1
-        self._rows: dict[str, list[Any]] = {}  # gradient, update, optimizer, recorded steps
+        self.first = -1
+        self._places = Places()
+        self.gradients = self.updates = np.zeros(0)
+        self.counts = np.zeros(0, np.int64)
+        self.optimizers = np.zeros(0, object)
+        self._taken = -1
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the parameters."""
+        return self._places.names
+
+    def take(self, batch: Batch) -> bool:
+        """Take the numbers of a transfer, once; return whether it has any of parameters."""
+        rows = batch.tables.get("parameters")
+        if rows is None or self._taken == batch.steps[-1]:
+            return rows is not None
+        self._taken = batch.steps[-1]
+        self.first = batch.steps[0] if self.first < 0 else self.first
+        at = self._places.of_rows(rows["parameter"])
+        new = len(self.names) - len(self.counts)
+        self.gradients = np.pad(self.gradients, (0, new), constant_values=np.nan)
+        self.updates = np.pad(self.updates, (0, new), constant_values=np.nan)
+        self.counts = np.pad(self.counts, (0, new))
+        self.optimizers = np.append(self.optimizers, np.full(new, "", dtype=object))
+        both = filled(rows["backward_gradient_norm"]), filled(rows["gradient_norm"])
+        np.fmax.at(self.gradients, at, np.fmax(*both))
+        np.fmax.at(self.updates, at, filled(rows["update_norm"]))
+        np.add.at(self.counts, at, 1)
+        self.optimizers[at] = np.ma.filled(rows["optimizer"], "")
+        return True
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the extremes as lists."""
+        return {
+            "first": self.first,
+            "names": list(self.names),
+            "gradients": self.gradients.tolist(),
+            "updates": self.updates.tolist(),
+            "counts": self.counts.tolist(),
+            "optimizers": self.optimizers.tolist(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.first, self._places = int(state["first"]), Places(state["names"])
+        self.gradients, self.updates = np.array(state["gradients"]), np.array(state["updates"])
+        self.counts = np.array(state["counts"], np.int64)
+        self.optimizers = np.array(state["optimizers"], dtype=object)
+
+
+class _LeftOut(Rule):
+    """Parameters that are left out in all recorded steps, of which there are enough."""
+
+    def __init__(self, extremes: Extremes) -> None:
+        self._extremes = extremes
 
     def look(self, batch: Batch) -> list[Seen]:
-        """Whether parameters are left out in all recorded steps, of which there are enough."""
-        rows = batch.tables.get("parameters")
-        if rows is None:
+        """Whether there are such parameters."""
+        extremes = self._extremes
+        if not extremes.take(batch):
             return []
-        self._first = batch.steps[0] if self._first < 0 else self._first
-        gradients = np.fmax(filled(rows["backward_gradient_norm"]), filled(rows["gradient_norm"]))
-        updates = filled(rows["update_norm"])
-        names = np.ma.getdata(rows["parameter"]).tolist()
-        optimizers = np.ma.filled(rows["optimizer"], "").tolist()
-        for name, *new in zip(names, gradients.tolist(), updates.tolist(), optimizers, strict=True):
-            before = self._rows.setdefault(name, [float("nan"), float("nan"), "", 0])
-            before[0] = float(np.fmax(before[0], new[0]))
-            before[1] = float(np.fmax(before[1], new[1]))
-            before[2], before[3] = new[2], before[3] + 1
+        long_enough = extremes.counts >= bounds.LAST_STEPS
         ill = [
-            name
-            for name, (gradient, update, optimizer, steps) in self._rows.items()
-            if steps >= bounds.LAST_STEPS
-            and self._is_ill(name, gradient, update, optimizer, batch.layers)
+            extremes.names[place]
+            for place in np.flatnonzero(long_enough & self._candidates()).tolist()
+            if self._counts(extremes.names[place], batch.layers)
         ]
         if not ill:
             return [Seen(False, batch.steps[-1])]
-        count = f"{len(ill)} of {len(self._rows)} trained parameters"
+        count = f"{len(ill)} of {len(extremes.names)} trained parameters"
         place = f"{ill[0]} to {ill[-1]}" if len(ill) > 1 else ill[0]
-        return [Seen(True, self._first, ill[0], float(len(ill)), self._said(count, place))]
+        return [Seen(True, extremes.first, ill[0], float(len(ill)), self._said(count, place))]
 
-    def _is_ill(
-        self, name: str, gradient: float, update: float, optimizer: str, layers: Layers
-    ) -> bool:
+    def _candidates(self) -> NDArray[np.bool_]:
         raise NotImplementedError
+
+    def _counts(self, name: str, layers: Layers) -> bool:
+        return True
 
     def _said(self, count: str, place: str) -> str:
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
         """Return the extremes of each parameter."""
-        return {"first": self._first, "rows": {name: list(row) for name, row in self._rows.items()}}
+        return self._extremes.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        self._first = int(state["first"])
-        self._rows = {name: list(row) for name, row in state["rows"].items()}
+        self._extremes.load_state_dict(state)
 
 
 class NotUpdated(_LeftOut):
@@ -191,10 +243,11 @@ class NotUpdated(_LeftOut):
 
     key, name = "not-updated", "parameters that are never updated"
 
-    def _is_ill(
-        self, name: str, gradient: float, update: float, optimizer: str, layers: Layers
-    ) -> bool:
-        return optimizer == NO_OPTIMIZER and gradient > 0 and update == 0
+    def _candidates(self) -> NDArray[np.bool_]:
+        found = self._extremes
+        homeless = np.asarray(found.optimizers == NO_OPTIMIZER, dtype=bool)
+        with_gradient = (found.gradients > 0) & (found.updates == 0)
+        return np.asarray(homeless & with_gradient, dtype=bool)
 
     def _said(self, count: str, place: str) -> str:
         return f"{count} ({place}) have gradients, but no optimizer given to the tracer has them"
@@ -205,14 +258,15 @@ class Disconnected(_LeftOut):
 
     key, name = "disconnected", "parameters that no gradient reaches"
 
-    def _is_ill(
-        self, name: str, gradient: float, update: float, optimizer: str, layers: Layers
-    ) -> bool:
+    def _candidates(self) -> NDArray[np.bool_]:
+        found = self._extremes
+        unreached = np.isnan(found.gradients)
         # What no optimizer has either is not to be trained, such as a teacher.
-        if not np.isnan(gradient) or optimizer == NO_OPTIMIZER:
-            return False
-        ran = name.rpartition(".")[0] in layers.layer
-        return ran and any(np.isfinite(row[0]) for row in self._rows.values())
+        known = np.asarray(found.optimizers != NO_OPTIMIZER, dtype=bool)
+        return np.asarray(unreached & known & (~unreached).any(), dtype=bool)
+
+    def _counts(self, name: str, layers: Layers) -> bool:
+        return name.rpartition(".")[0] in layers.layer
 
     def _said(self, count: str, place: str) -> str:
         return f"no gradient has reached {count} ({place}), though their layers run"

@@ -11,7 +11,7 @@ from gradflow.hooks.alerts.gradients import Exploding, Vanishing
 from gradflow.hooks.alerts.loss import NotLearning, Spiking
 from gradflow.hooks.alerts.rule import Batch, Layers, Rule, Seen
 from gradflow.hooks.alerts.units import Dead, NonFinite
-from gradflow.hooks.alerts.updates import Clipped, Disconnected, NotUpdated, Stalled
+from gradflow.hooks.alerts.updates import Clipped, Disconnected, Extremes, NotUpdated, Stalled
 from gradflow.hooks.alerts.windows import Columns
 
 
@@ -23,11 +23,11 @@ class Watch:
     """
 
     def __init__(self, layers: Callable[[], Mapping[str, Sequence[Any]]]) -> None:
-        stalled = Stalled()
+        stalled, extremes = Stalled(), Extremes()
         self._rules: tuple[Rule, ...] = (
             NonFinite(),
-            Disconnected(),
-            NotUpdated(),
+            Disconnected(extremes),
+            NotUpdated(extremes),
             Vanishing(),
             Exploding(),
             Dead(),

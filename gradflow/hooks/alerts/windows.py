@@ -21,6 +21,37 @@ def median(values: Array) -> float:
     return float(np.median(known)) if len(known) else float("nan")
 
 
+class Places:
+    """A place for each name, in the order in which they come.
+
+    Fields:
+        names: by place.
+    """
+
+    def __init__(self, names: Sequence[str] = ()) -> None:
+        self.names = list(names)
+        self._of = {name: place for place, name in enumerate(self.names)}
+        self._last: tuple[NDArray[np.object_], NDArray[np.int64]] | None = None
+
+    def of_rows(self, column: Any) -> NDArray[np.int64]:
+        """The places of the names in a column of a table; new names get one."""
+        names = np.ma.getdata(column)
+        # Most transfers have the rows of the one before.
+        if self._last is not None and np.array_equal(self._last[0], names):
+            return self._last[1]
+        for name in names.tolist():
+            if name not in self._of:
+                self._of[name] = len(self.names)
+                self.names.append(name)
+        places = np.fromiter((self._of[name] for name in names.tolist()), np.int64, len(names))
+        self._last = names, places
+        return places
+
+    def known(self, names: Sequence[str]) -> NDArray[np.int64]:
+        """The places of `names`; -1 for what has none."""
+        return np.fromiter((self._of.get(name, -1) for name in names), np.int64, len(names))
+
+
 # Rules decide by the last 20 recorded steps; what was before them tells since when.
 _KEPT = 64
 
@@ -30,34 +61,32 @@ class Window:
 
     Fields:
         steps: the steps, oldest first: [n].
-        names: what the columns are of.
         values: [n, names]; nan where there is none.
     """
 
     def __init__(self, size: int = _KEPT) -> None:
         self._size = size
-        self.names: list[str] = []
         self.steps: NDArray[np.int64] = np.zeros(0, np.int64)
         self.values: Array = np.zeros((0, 0))
-        self._places: dict[str, int] = {}
+        self._places = Places()
+
+    @property
+    def names(self) -> list[str]:
+        """What the columns are of."""
+        return self._places.names
 
     def add(self, steps: Sequence[int], rows: Columns, key: str, values: Array) -> None:
         """Add a row for each of `steps`; `values` are of the rows of a table, named by `key`."""
-        names = np.ma.getdata(rows[key]).tolist()
-        for name in names:
-            if name not in self._places:
-                self._places[name] = len(self.names)
-                self.names.append(name)
-        at = {step: place for place, step in enumerate(steps)}
+        columns = self._places.of_rows(rows[key])
+        at = np.searchsorted(np.asarray(steps), np.ma.getdata(rows["step"]))
         new = np.full((len(steps), len(self.names)), np.nan)
-        places = [at[step] for step in np.ma.getdata(rows["step"]).tolist()]
-        new[places, [self._places[name] for name in names]] = values
+        new[at, columns] = values
         self._push(steps, new)
 
     def add_one(self, steps: Sequence[int], values: Array) -> None:
         """Add a number of the whole network for each of `steps`."""
         if not self.names:
-            self.names, self._places = [""], {"": 0}
+            self._places = Places([""])
         self._push(steps, values[:, None])
 
     def _push(self, steps: Sequence[int], new: Array) -> None:
@@ -68,11 +97,10 @@ class Window:
 
     def of(self, names: Sequence[str]) -> Array:
         """The numbers of `names`: [n, names]; nan for what was never given."""
-        found = np.full((len(self.steps), len(names)), np.nan)
-        for column, name in enumerate(names):
-            if name in self._places:
-                found[:, column] = self.values[:, self._places[name]]
-        return found
+        if not self.names:
+            return np.full((len(self.steps), len(names)), np.nan)
+        places = self._places.known(names)
+        return np.where(places >= 0, self.values[:, places], np.nan)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what `load_state_dict` takes, as lists."""
@@ -84,7 +112,6 @@ class Window:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        self.names = [str(name) for name in state["names"]]
-        self._places = {name: place for place, name in enumerate(self.names)}
+        self._places = Places([str(name) for name in state["names"]])
         self.steps = np.array(state["steps"], np.int64)
         self.values = np.array(state["values"], float).reshape(len(self.steps), len(self.names))

@@ -238,5 +238,7 @@ SPIKING = Condition(
         "median absolute deviation, both of logarithms."
     ),
     leads_to=("not-learning", "non-finite", "dead"),
+    spoils=False,
+    needed=False,
     only_if_present=True,
 )
