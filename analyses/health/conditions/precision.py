@@ -202,6 +202,7 @@ LOST_TO_ROUNDING = Condition(
         "Micikevicius et al. 2018, Mixed precision training, section 3.1; Zamirai et al. 2021, "
         "Revisiting BFloat16 training"
     ),
+    needed=False,
     leads_to=("stalled", "not-learning"),
     read=_read_lost,
     bound="lost",
@@ -217,6 +218,7 @@ UNDERFLOW = Condition(
     contradicted_by="A largest gradient in every layer whose interval lies above the bound.",
     next_step="Scale the loss with torch.amp.GradScaler, or compute in bfloat16.",
     source="Micikevicius et al. 2018, Mixed precision training, section 3.2 (loss scaling)",
+    needed=False,
     leads_to=("vanishing", "stalled", "not-learning"),
     read=_read_underflow,
     bound="underflow",

@@ -7,7 +7,7 @@ import numpy as np
 
 from analyses.health.condition import Answer, Bounds, Condition, NotAsked
 from analyses.health.readings import OVERLOOKED, Reading, held_since, median_interval, window_size
-from analyses.reading.model_tensors import ends_in_softmax, outputs_of
+from analyses.reading.model_tensors import ends_in_softmax
 from analyses.result import Verdict
 from analyses.statistics.verdicts import verdict_above
 from analyses.wording.numbers import number
@@ -70,8 +70,6 @@ def not_learning_answer(run: Run, flat: float, max_steps: int) -> Answer:
                 f"(log {guessing} = {number(math.log(guessing))})."
             )
             otherwise = _WHY
-            if len(outputs_of(run)):
-                otherwise = _WHY_NO_SOFTMAX
             if ends_in_softmax(run):
                 cause += f" {_SOFTMAX}"
                 otherwise = _WHY_ELSE
@@ -118,10 +116,6 @@ _ANOTHER_MEASURE = "Look at another measure of progress, such as the accuracy on
 _SOFTMAX = (
     "The network ends in a softmax: its outputs sum to 1 over the classes. Cross-entropy applies a "
     "softmax itself, so leave that of the network out."
-)
-_WHY_NO_SOFTMAX = (
-    "Either the labels do not go with the inputs, or the inputs tell nothing, or the updates are "
-    "far too small or too large."
 )
 _WHY_ELSE = (
     "If the loss takes probabilities, as the logarithm of these and NLLLoss do, then either the "

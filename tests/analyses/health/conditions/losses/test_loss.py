@@ -164,8 +164,10 @@ def test_a_training_that_learns_is_not_told_to_be_idle(train):
 def test_units_that_die_and_then_a_loss_of_guessing_are_one_chain(train, tmp_path):
     found = train("units die")
     assert (found["dead"].since, found["not-learning"].since) == (20, 20)
-    assert "first 32 of 32 channels of layer 1 are dead (from step 20 on), then the loss" in (
-        told(tmp_path, "healthy").meaning
+    assert (
+        "first 32 of 32 channels of layer 1 are dead (from step 20 on), then the outputs are alike "
+        "for all inputs (layer 1, from step 20 on), then the loss"
+        in told(tmp_path, "healthy").meaning
     )
     assert told(tmp_path, "dead").meaning.endswith("at layer 1, from step 20 on.")
     assert told(tmp_path, "healthy").next_step == told(tmp_path, "dead").next_step
@@ -176,9 +178,22 @@ def test_a_loss_that_stays_at_that_of_guessing_is_named(fault, train):
     found = train(fault)["not-learning"]
     assert found.verdict is Verdict.SUPPORTED
     assert "guessing among 4 classes" in found.cause
-    assert ("ends in a softmax" in found.cause) == (fault == "softmax twice")
-    assert "labels do not go with the inputs" in found.otherwise
+    assert "a softmax before the cross-entropy" in found.otherwise
     assert found.since == 0
+
+
+def test_a_softmax_within_the_model_is_the_cause(ask):
+    plan = ask.plan(model=lambda: ask.perceptron([nn.Softmax(1)]), rate=0.01)
+    found = ask(plan)["not-learning"]
+    assert found.verdict is Verdict.SUPPORTED
+    assert "The network ends in a softmax" in found.cause
+
+
+def test_labels_at_random_stay_at_guessing_though_the_loss_was_higher_at_first():
+    losses = np.concatenate([np.full(10, 2.36), noise(50, math.log(10))])
+    losses += 0.02 * np.random.default_rng(1).normal(size=60)
+    assert read(losses).verdict is Verdict.SUPPORTED
+    assert read(losses, shape="12").verdict is not Verdict.SUPPORTED
 
 
 def told(folder, condition):
