@@ -18,7 +18,7 @@ class Chain:
 
     @property
     def clause(self) -> str:
-        """The chain in words: "first ... (layer 3, from step 14 on), then ..."."""
+        """The chain in words: "first ... (from step 14 on), then ..."."""
         return "first " + ", then ".join(link_clause(one) for one in self.links)
 
 
@@ -28,8 +28,8 @@ def link_clause(one: Reading) -> str:
     several = " to " in one.layer or " and " in one.layer
     place = f"layer{'s' if several else ''} {one.layer}" if one.layer else ""
     since = "" if one.since is None else f"from step {one.since} on"
-    where = ", ".join(part for part in (place, since) if part)
-    return f"{words.link or words.holds}{f' ({where})' if where else ''}"
+    where = ", ".join(part for part in ("" if one.link else place, since) if part)
+    return f"{one.link or words.link or words.holds}{f' ({where})' if where else ''}"
 
 
 def chains_of(run: Run, found: Sequence[Reading]) -> list[Chain]:

@@ -32,7 +32,7 @@ def health_figure(table: pd.DataFrame, conditions: list[str]) -> Figure:
         caption=(
             "Each condition by network: found (dark, bold), not found (pale) or left open (grey), "
             "with the number that decides, at the layer where it is worst, and the layer's name. "
-            "Blank: not recorded."
+            "Blank: not asked, for a reason that the table of these gives."
         ),
         alt=f"Grid of conditions by network. {title}.",
         draw=partial(_draw, table, asked),

@@ -103,7 +103,7 @@ def overall_finding(
             "Several conditions are tested at once: the more, the likelier one is found by chance.",
         ),
         statement=without_network(hypothesis),
-        evidence=EVIDENCE,
+        evidence=(*EVIDENCE, "not-asked"),
     )
 
 

@@ -47,6 +47,8 @@ class Reading:
             one; None if the recording does not show it.
         otherwise: what else it could be, and which measurement would tell, in a sentence; empty if
             nothing else looks like this.
+        link: the condition with its number and place, as a clause of a chain; if empty, the words
+            of the condition stand there, with the layer.
     """
 
     condition: str
@@ -67,6 +69,7 @@ class Reading:
     next_step: str = ""
     since: int | None = None
     otherwise: str = ""
+    link: str = ""
 
     @property
     def when(self) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from analyses.health.condition import Answer, Bounds, Condition, NotAsked
+from analyses.health.onset import onset_cause
 from analyses.health.readings import (
     Reading,
     WindowMedians,
@@ -158,10 +159,13 @@ def flow_answers(run: Run, vanishing: float, exploding: float, max_steps: int) -
         ("exploding", small, exploding, True),
     ):
         one = window_medians(series, max_steps)
+        verdict = verdict_of(one, bound, above=above)
+        by_step = pd.Series(series, index=places.norms.index)
+        vanishes = condition == "vanishing" and verdict is Verdict.SUPPORTED
         readings.append(
             Reading(
                 condition,
-                verdict_of(one, bound, above=above),
+                verdict,
                 factor,
                 places.names[0],
                 one.value,
@@ -173,7 +177,8 @@ def flow_answers(run: Run, vanishing: float, exploding: float, max_steps: int) -
                 f"{'above' if above else 'below'} {number(bound)} over {len(places.names)} places",
                 one.method,
                 _flow_note(one, places),
-                since=since_beyond(pd.Series(series, index=places.norms.index), bound, above=above),
+                cause=onset_cause(run, by_step, bound, places.names) if vanishes else "",
+                since=since_beyond(by_step, bound, above=above),
             )
         )
     return readings

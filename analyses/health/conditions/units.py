@@ -129,6 +129,8 @@ def dead_answer(run: Run, share: float, max_steps: int) -> Answer:
         f"of {int(total[worst])} channels",
         "" if ill.sum() < 2 else f"{plural(int(ill.sum()), 'layer')} are dead.",
         since=since,
+        link=f"{int(last[worst])} of {plural(int(total[worst]), 'channel')} of layer "
+        f"{dead.columns[worst]} are dead",
     )
 
 

@@ -1,10 +1,13 @@
 """Conditions that follow from one another are one chain, in the order in which they began."""
 
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
 from analyses.health.chains import chains_of, link_clause
 from analyses.health.conditions import CONDITIONS
+from analyses.health.findings import network_chains
 from analyses.health.readings import Reading
 from analyses.result import Verdict
 
@@ -79,6 +82,22 @@ def test_a_chain_tells_place_and_time_of_each_link():
     )
     assert link_clause(ill("disconnected", layer="a to b")).endswith("parameters (layers a to b)")
     assert link_clause(ill("stalled")) == "training is stalled"
+    own = replace(ill("dead", 14, "3"), link="64 of 64 channels of layer 3 are dead")
+    assert link_clause(own) == "64 of 64 channels of layer 3 are dead (from step 14 on)"
+
+
+def test_of_several_runs_that_one_is_told_which_has_most():
+    runs = [Recorded(), Recorded(), Recorded()]
+    well = [replace(ill(key), verdict=Verdict.CONTRADICTED) for key in ("dead", "stalled")]
+    found = {
+        "dead": [(runs[0], ill("dead", 3)), (runs[1], ill("dead", 9)), (runs[2], well[0])],
+        "stalled": [(runs[0], well[1]), (runs[1], ill("stalled", 9)), (runs[2], ill("stalled", 1))],
+        "noisy": [(runs[0], ill("noisy", 0))] * 3,
+    }
+    (chain,) = network_chains(found)
+    assert [(one.condition, one.since) for one in chain.links] == [("dead", 9), ("stalled", 9)]
+    found["stalled"] = [(run, well[1]) for run in runs]
+    assert network_chains(found) == []
 
 
 def test_no_condition_leads_back_to_itself():

@@ -147,9 +147,8 @@ def test_a_training_that_learns_is_not_told_to_be_idle(train):
 def test_units_that_die_and_then_a_loss_of_guessing_are_one_chain(train, tmp_path):
     found = train("units die")
     assert (found["dead"].since, found["not-learning"].since) == (20, 20)
-    assert (
-        "first some layer has mostly dead channels (layer 1, from step 20 on), then the loss"
-        in (told(tmp_path, "healthy").meaning)
+    assert "first 32 of 32 channels of layer 1 are dead (from step 20 on), then the loss" in (
+        told(tmp_path, "healthy").meaning
     )
     assert told(tmp_path, "dead").meaning.endswith("at layer 1, from step 20 on.")
     assert told(tmp_path, "healthy").next_step == told(tmp_path, "dead").next_step

@@ -58,6 +58,21 @@ def train(tmp_path):
     return trained
 
 
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory):
+    torch.manual_seed(0)
+    model = Net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    with gradflow.Tracer(model, folder, optimizer=optimizer) as tracer:
+        for _ in range(STEPS):
+            optimizer.zero_grad()
+            F.cross_entropy(model(torch.randn(32, 6)), torch.randint(0, 3, (32,))).backward()
+            optimizer.step()
+        tracer.end_epoch()
+    return gradflow.open_run(folder)
+
+
 def readings(run):
     return {one.condition: one for one in read_health(run)}
 
@@ -253,6 +268,28 @@ def test_damaged_reasons_are_not_read(train, entry):
     path.write_text(json.dumps(described | {"not_observed": entry, "parameter_types": entry}))
     found = readings(gradflow.open_run(folder))
     assert found["disconnected"].layer == "spare"
+
+
+@pytest.mark.parametrize(
+    ("reason", "layer", "verdict"),
+    [
+        ("ran in a second thread", "body.1", Verdict.INCONCLUSIVE),
+        ("ran in a second thread", "body.0", Verdict.SUPPORTED),  # its parameters are known
+        ("ran in evaluation mode", "body.1", Verdict.SUPPORTED),
+        ("ran without gradients", "body.1", Verdict.SUPPORTED),
+    ],
+)
+def test_a_network_is_not_called_healthy_if_nothing_was_recorded_of_a_layer(
+    sound, reason, layer, verdict
+):
+    path = sound.folder / "run.json"
+    described = json.loads(path.read_text())
+    path.write_text(json.dumps(described | {"not_observed": {reason: [layer]}}))
+    healthy = finding(sound, "healthy")
+    assert healthy.verdict is verdict
+    assert ("nothing was recorded of layer body.1" in healthy.meaning) == (
+        verdict is Verdict.INCONCLUSIVE
+    )
 
 
 def test_few_steps_leave_it_open(train):

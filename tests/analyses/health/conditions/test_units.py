@@ -41,6 +41,22 @@ def test_a_layer_that_did_not_run_in_the_last_steps_is_read_where_it_did():
     assert (found.verdict, found.layer, found.value) == (Verdict.CONTRADICTED, "b", 0.25)
 
 
+def test_the_layer_that_died_first_is_named_with_the_step_since_which_it_is_dead():
+    def dying(step):
+        return {number: 4 if number >= step else 0 for number in range(40)}
+
+    found = read(a=dying(30), b=dying(12))
+    assert (found.layer, found.since) == ("b", 12)
+    found = read(a=dying(12), b=dying(12))
+    assert (found.layer, found.since) == ("a", 12)
+    found = read(a=dying(30), b=dying(12) | {25: 0})
+    assert (found.layer, found.since) == ("b", 26)
+
+
+def test_an_expert_that_is_dead_whenever_it_is_chosen_is_so_since_it_was_first():
+    assert read(a=ALIVE, b=dict.fromkeys(range(10, 40, 3), 4)).since == 10
+
+
 @pytest.mark.parametrize("steps", [1, 5])
 def test_a_layer_that_ran_in_a_few_of_many_steps_is_not_judged(steps):
     found = read(a=ALIVE, b=dict.fromkeys(range(steps), 4))
