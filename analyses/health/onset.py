@@ -1,7 +1,7 @@
 """Why gradients vanish over depth that at first did not: the first updates have closed the way.
 
-A network whose blocks normalize behind their additions (post-norm) has gradients of equal size at
-all blocks at initialization, or nearly so, and depends strongly on the branches of its blocks: large
+A network whose blocks normalize behind their additions (post-norm) has gradients of nearly equal
+size at all blocks at initialization, and depends strongly on the branches of its blocks: large
 first updates move its outputs far, and then next to nothing reaches the first blocks (Xiong et al.
 2020; Liu et al. 2020).
 """
@@ -13,6 +13,7 @@ from analyses.health.readings import LAST_STEPS
 from analyses.wording.numbers import number
 from gradflow.runs.reading.run import Run
 
+ADVICE = "Warm the learning rate up, lower it, or normalize before each block (pre-norm)."
 OPEN = 0.1  # factor over the depth in the first step, from which on the gradient reaches all layers
 
 
@@ -25,7 +26,7 @@ def onset_cause(run: Run, factors: pd.Series, bound: float, places: list[str]) -
         bound: below it, the gradient vanishes.
         places: layers, from input to output.
     """
-    known = factors.dropna()
+    known = factors.droplevel([one for one in factors.index.names if one != "step"]).dropna()
     below = known.index[known < bound]
     if not len(below) or known.iloc[0] < OPEN or below[0] == known.index[0]:
         return ""
@@ -40,9 +41,7 @@ def onset_cause(run: Run, factors: pd.Series, bound: float, places: list[str]) -
     )
     if _normalizes_last(run, places):
         said += " The blocks normalize behind their additions (post-norm), where this is known."
-    return (
-        f"{said} Warm the learning rate up, lower it, or normalize before each block (pre-norm)."
-    )
+    return said
 
 
 def _now(updates: pd.DataFrame, places: list[str]) -> str:

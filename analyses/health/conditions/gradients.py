@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from analyses.health.condition import Answer, Bounds, Condition, NotAsked
-from analyses.health.onset import onset_cause
+from analyses.health.onset import ADVICE, onset_cause
 from analyses.health.readings import (
     Reading,
     WindowMedians,
@@ -162,6 +162,7 @@ def flow_answers(run: Run, vanishing: float, exploding: float, max_steps: int) -
         verdict = verdict_of(one, bound, above=above)
         by_step = pd.Series(series, index=places.norms.index)
         vanishes = condition == "vanishing" and verdict is Verdict.SUPPORTED
+        onset = onset_cause(run, by_step, bound, places.names) if vanishes else ""
         readings.append(
             Reading(
                 condition,
@@ -172,12 +173,13 @@ def flow_answers(run: Run, vanishing: float, exploding: float, max_steps: int) -
                 one.low,
                 one.high,
                 one.early_value,
-                is_beyond(one.early_value, bound, above=above),
+                is_beyond(one.early_value, bound, above=above) and not onset,
                 bound,
                 f"{'above' if above else 'below'} {number(bound)} over {len(places.names)} places",
                 one.method,
                 _flow_note(one, places),
-                cause=onset_cause(run, by_step, bound, places.names) if vanishes else "",
+                cause=onset,
+                next_step=ADVICE if onset else "",
                 since=since_beyond(by_step, bound, above=above),
             )
         )
