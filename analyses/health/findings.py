@@ -196,8 +196,9 @@ def _meaning(
 
 
 def _next_step(words: Condition, one: Reading, verdict: Verdict) -> str:
+    own = one.next_step if words.key == one.condition else ""
     return {
-        Verdict.SUPPORTED: words.next_step,
+        Verdict.SUPPORTED: own or words.next_step,
         Verdict.CONTRADICTED: "Look for another cause: this one is not at work here.",
         Verdict.INCONCLUSIVE: one.next_step or "Record more steps, then ask again.",
     }[verdict]

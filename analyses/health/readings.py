@@ -43,7 +43,8 @@ class Reading:
         said: the number with what it is of, as a clause, if "the <quantity> is <value>" is not apt.
         cause: why the run has the condition, and where that can be mended, in sentences; empty if
             the recording does not tell, or the run does not have it.
-        next_step: what to do if the verdict is open and more steps would not decide it.
+        next_step: what to do if the verdict is open and more steps would not decide it, or if the
+            cause asks for something else than the condition by itself.
         since: the first recorded step from which on the condition held without a break to the last
             one; None if the recording does not show it.
         otherwise: what else it could be, and which measurement would tell, in a sentence; empty if

@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analyses.health.condition import Answer, Bounds, Condition, NotAsked
+from analyses.health.onset import ADVICE, onset_cause
 from analyses.health.readings import (
     Reading,
     WindowMedians,
@@ -150,22 +151,28 @@ def flow_answers(run: Run, vanishing: float, exploding: float, max_steps: int) -
         ("exploding", small, exploding, True),
     ):
         one = window_medians(series, max_steps)
+        verdict = verdict_of(one, bound, above=above)
+        by_step = pd.Series(series, index=places.norms.index)
+        vanishes = condition == "vanishing" and verdict is Verdict.SUPPORTED
+        onset = onset_cause(run, by_step, bound, places.names) if vanishes else ""
         readings.append(
             Reading(
                 condition,
-                verdict_of(one, bound, above=above),
+                verdict,
                 factor,
                 places.names[0],
                 one.value,
                 one.low,
                 one.high,
                 one.early_value,
-                is_beyond(one.early_value, bound, above=above),
+                is_beyond(one.early_value, bound, above=above) and not onset,
                 bound,
                 f"{'above' if above else 'below'} {number(bound)} over {len(places.names)} places",
                 one.method,
                 _flow_note(one, places),
-                since=since_beyond(pd.Series(series, index=places.norms.index), bound, above=above),
+                cause=onset,
+                next_step=ADVICE if onset else "",
+                since=since_beyond(by_step, bound, above=above),
             )
         )
     return readings

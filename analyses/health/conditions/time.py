@@ -18,6 +18,7 @@ import pandas as pd
 
 from analyses.health.condition import Answer, Bounds, Condition, NotAsked
 from analyses.health.readings import (
+    OVERLOOKED,
     Reading,
     WindowMedians,
     held_since,
@@ -202,7 +203,7 @@ def _numbers(norms: Array) -> tuple[float, float]:
 def _vanishing(run: Run, one: Course, medians: WindowMedians, bound: float) -> Reading:
     verdict = verdict_of(medians, bound, above=False)
     early = is_beyond(medians.early_value, bound, above=False)
-    since = held_since(one.least < bound, one.steps)
+    since = held_since(one.least < bound, one.steps, OVERLOOKED)
     note, next_step, said, cause = "", "", "", ""
     if verdict is Verdict.SUPPORTED:
         said = _forgotten_positions(one, bound)
@@ -252,7 +253,7 @@ def _vanishing(run: Run, one: Course, medians: WindowMedians, bound: float) -> R
 def _exploding(run: Run, one: Course, medians: WindowMedians, bound: float) -> Reading:
     verdict = verdict_of(medians, bound, above=True)
     early = is_beyond(medians.early_value, bound, above=True)
-    since = held_since(one.growth > bound, one.steps)
+    since = held_since(one.growth > bound, one.steps, OVERLOOKED)
     said, cause = "", ""
     share = _loss_share(run)
     learns = share is not None and share <= LEARNT

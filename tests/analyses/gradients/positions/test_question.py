@@ -41,7 +41,7 @@ def test_it_tells_what_reaches_the_first_position(planted):
     result = ANALYSIS.run(experiment)
     assert result.summary == (
         "In net, the gradient at the first of 8 positions is 0.05 of the largest, at the last one "
-        "1.0 (inputs of rnn, in the last steps)."
+        "1 (inputs of rnn, in the last steps)."
     )
     (table,) = result.tables
     assert table.frame["of"].tolist() == ["inputs of rnn"]  # not of its output too
