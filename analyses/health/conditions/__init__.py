@@ -14,6 +14,7 @@ from analyses.health.conditions.loss import NOT_LEARNING, LossBounds
 from analyses.health.conditions.noise import NOISY, NoiseBounds
 from analyses.health.conditions.nonfinite import NON_FINITE
 from analyses.health.conditions.reach import DISCONNECTED, NOT_UPDATED, UNUSED
+from analyses.health.conditions.terms import CONFLICTING, DOMINATED, TermBounds
 from analyses.health.conditions.units import DEAD, SATURATED, UnitBounds
 from analyses.health.conditions.updates import CLIPPED, STALLED, UpdateBounds
 from analyses.health.readings import Reading
@@ -34,6 +35,8 @@ _IN_ORDER = (
     SATURATED,
     CLIPPED,
     STALLED,
+    DOMINATED,
+    CONFLICTING,
     NOT_LEARNING,
     NOISY,
 )
@@ -47,6 +50,7 @@ class Thresholds(
     UpdateBounds,
     LossBounds,
     NoiseBounds,
+    TermBounds,
 ):
     """The bounds of all conditions; each is declared, and told what it is for, beside its own."""
 
