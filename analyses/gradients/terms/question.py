@@ -67,10 +67,16 @@ def _share_sentence(one: NetworkTerms) -> str:
     known = one.table.dropna(subset=["share"]).sort_values("share", ascending=False)
     if known.empty:
         return f"No term of the loss of {one.network} reaches a layer."
-    shares = listing([f"{row['term']} {percent(row['share'])}" for _, row in known.iterrows()])
+    (_, first), *others = known.iterrows()
+    shares = listing(
+        [
+            f"{percent(first['share'])} of the gradient comes from {first['term']}",
+            *(f"{percent(row['share'])} from {row['term']}" for _, row in others),
+        ]
+    )
     return (
-        f"Of the gradient at the layers of {one.network}, {shares} (median over layers and the "
-        f"last measured steps; {plural(one.steps, 'step')} were measured)."
+        f"At the layers of {one.network}, {shares} (medians over layers and the last measured "
+        f"steps; {plural(one.steps, 'step')} were measured)."
     )
 
 

@@ -175,8 +175,11 @@ def _pulled_back(terms: LossTerms, pair: Pair, bound: float, max_steps: int) -> 
     note = ""
     if verdict is not Verdict.CONTRADICTED and medians.low is not None:
         from_the_start = is_beyond(medians.early_value, bound, above=False)
-        note = _why_not_held(terms, pair, max_steps) if from_the_start else _ONLY_LATE
-        verdict = Verdict.CONTRADICTED if note else verdict
+        if from_the_start:
+            note = _why_not_held(terms, pair, max_steps)
+        elif verdict is Verdict.SUPPORTED:
+            note = _ONLY_LATE
+        verdict = Verdict.CONTRADICTED if note or not from_the_start else verdict
     is_found = verdict is Verdict.SUPPORTED
     below = cosines.to_numpy() < bound
     scores = terms.conflict_scores(pair)
