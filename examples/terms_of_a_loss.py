@@ -49,4 +49,7 @@ with gradflow.Tracer(model, FOLDER, optimizer=optimizer, terms=10) as tracer:
         if (step + 1) % 80 == 0:
             tracer.end_epoch(train_loss=loss.item())
 
-print(gradflow.check(FOLDER, fail_on=["dominated", "conflicting"]))
+try:
+    gradflow.check(FOLDER, fail_on=["dominated", "conflicting"])
+except gradflow.CheckFailedError as error:
+    print(error)

@@ -6,12 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from analyses.health.readings import median_interval, window_size
 from analyses.reading.loss_terms import LossTerms, Pair, loss_terms
+from analyses.statistics.batch_means import batch_mean
 from gradflow.runs.format.term_tables import LAYER_KIND
 from gradflow.runs.reading.run import Run
 
 MAX_COLUMNS = 60  # of a picture: more steps are gathered
+FEWEST, MOST = 8, 20  # of the last measured steps in a median: fewer have no interval
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class PairCosine:
 
     Fields:
         pair: the terms.
-        value, low, high: median of the cosine with its 95 % interval; None if it is not known.
+        value, low, high: mean of the cosine with its 95 % interval; None if it is not known.
         worst: the layer whose parameters conflict in the most steps; empty without any.
         score: the share of the measured steps in which they do there (Shi et al. 2023).
     """
@@ -68,7 +69,8 @@ def network_terms(network: str, runs: Sequence[Run]) -> NetworkTerms | None:
     if not found:
         return None
     names = tuple(dict.fromkeys(name for one in found for name in one.names))
-    last = window_size(max(len(one.values) for one in found))
+    measured = max(len(one.values) for one in found)
+    last = min(measured, max(FEWEST, min(MOST, -(-measured // 3))))
     shares = {name: _median([_shares(one, name) for one in found]) for name in names}
     pairs = list(dict.fromkeys(pair for one in found for pair in one.pair_names("parameter")))
     cosines = {pair: _median([one.layer_cosines(pair) for one in found]) for pair in pairs}
@@ -114,12 +116,13 @@ def _gathered(matrix: pd.DataFrame) -> pd.DataFrame:
 def _pair(found: Sequence[LossTerms], pair: Pair, last: int) -> PairCosine:
     tails = [one.shared_cosines(pair).tail(last) for one in found]
     values = np.concatenate([one.to_numpy(dtype=float) for one in tails])
-    low, high = median_interval(values)
+    mean = batch_mean(values)
+    low, high = mean.interval()
     by_run = [one.conflict_scores(pair) for one in found]
     scores = pd.concat(by_run).groupby(level=0, sort=False).mean()
     return PairCosine(
         pair,
-        float(np.median(values)) if len(values) else None,
+        mean.value,
         low,
         high,
         str(scores.idxmax()) if len(scores) else "",

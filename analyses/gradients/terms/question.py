@@ -49,7 +49,8 @@ def run(experiment: Experiment) -> AnalysisResult:
             "all terms there. The cosine of two terms is that of their gradients with respect to "
             "all parameters that both reach, of a layer or of all; parameters whose gradients are "
             f"rounding are left out. Two terms are in conflict below {number(IN_CONFLICT)}, the "
-            "score of Recon. Medians over the last measured steps, a third of them, and over seeds."
+            "score of Recon. Medians over the last measured steps, a third of them, and over "
+            "seeds; of the cosine over all parameters the mean, with an interval by batch means."
         ),
         sources=(
             "Wang, Teng & Perdikaris 2021, Understanding and mitigating gradient flow pathologies",
