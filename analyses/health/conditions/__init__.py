@@ -28,6 +28,7 @@ from analyses.health.conditions.precision import (
 )
 from analyses.health.conditions.reach import DISCONNECTED, NOT_UPDATED, UNUSED
 from analyses.health.conditions.steps import ACCUMULATING, OVERSHOOTING, StepBounds
+from analyses.health.conditions.terms import CONFLICTING, DOMINATED, TermBounds
 from analyses.health.conditions.time import EXPLODING_IN_TIME, VANISHING_IN_TIME, TimeBounds
 from analyses.health.conditions.units import DEAD, SATURATED, UnitBounds
 from analyses.health.conditions.updates import CLIPPED, STALLED, UpdateBounds
@@ -58,6 +59,8 @@ _IN_ORDER = (
     STALLED,
     COLLAPSED,
     SPIKING,
+    DOMINATED,
+    CONFLICTING,
     NOT_LEARNING,
     OVERFITTING,
     STALE_STATISTICS,
@@ -81,6 +84,7 @@ class Thresholds(
     StepBounds,
     PrecisionBounds,
     CollapseBounds,
+    TermBounds,
 ):
     """The bounds of all conditions; each is declared, and told what it is for, beside its own."""
 
