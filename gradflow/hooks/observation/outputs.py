@@ -153,7 +153,10 @@ class OutputReader:
             seen = _of_part(held_here(tensor), axis, layout, histogram=record.histograms)
         if seen is None:
             return None
-        record.add_activation(call.layer, seen)
+        if type(record) is StepRecord and call.layer not in record.activations:
+            record.activations[call.layer] = seen
+        else:
+            record.add_activation(call.layer, seen)
         output = ObservedOutput(self._on_gradient, record, call, seen, axis, layout)
         if tensor.requires_grad:
             self._register(tensor, output)

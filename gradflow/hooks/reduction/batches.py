@@ -6,6 +6,7 @@ of a group of tensors before it is read is laid out once, and kept for the group
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -206,31 +207,25 @@ def packed(store: Mapping[str, Any]) -> MomentTable:
     An entry is `Moments`, or has `found`: these, or the batch that has them at its `place`; None,
     if they are missing: the entry is then left out.
     """
-    names: list[str] = []
+    found = [one if type(one) is Moments else one.found for one in store.values()]
+    names = tuple(store)
+    if any(one is None for one in found):
+        return packed({n: store[n] for n, one in zip(names, found, strict=True) if one is not None})
+    places = [0 if type(one) is Moments else one.place for one in store.values()]
     batches: list[MomentBatch] = []
-    which: list[int] = []
-    places: list[int] = []
     alone: dict[int, Moments] = {}
-    last, number = None, -1
-    for name, seen in store.items():
-        here = seen if type(seen) is Moments else seen.found
-        if here is None:
-            continue
-        if here is last:
-            which.append(number)
-            places.append(seen.place)
-        elif isinstance(here, Moments):
-            alone[len(names)] = here
-            which.append(-1)
-            places.append(0)
+    which = np.empty(len(found), np.int32)
+    begin = 0
+    for _, same in groupby(found, id):
+        end = begin + len(list(same))
+        one = found[begin]
+        if isinstance(one, Moments):
+            which[begin:end] = -1
+            alone |= dict.fromkeys(range(begin, end), one)
         else:
-            last, number = here, _number_of(here, batches)
-            which.append(number)
-            places.append(seen.place)
-        names.append(name)
-    return MomentTable(
-        tuple(names), batches, np.array(which, np.int32), np.array(places, np.int32), alone
-    )
+            which[begin:end] = _number_of(one, batches)
+        begin = end
+    return MomentTable(names, batches, which, np.array(places, np.int32), alone)
 
 
 def _number_of(batch: MomentBatch, batches: list[MomentBatch]) -> int:

@@ -158,20 +158,14 @@ def _reduce_on_cpu(items: Sequence[Any], dtype: torch.dtype, histogram: bool) ->
     if dtype not in cpu.LAYOUTS:
         items = [TensorToReduce(one.tensor.detach().float(), one.axis) for one in items]
         dtype = torch.float32
-    at: list[int] = []
-    geometries: list[Geometry] = []
-    kept: list[Tensor] = []  # until their memory has been read
-    for item in items:
-        tensor = item.tensor
-        geometry = item.geometry
+    geometries: list[Geometry] = [one.geometry for one in items]
+    tensors: list[Tensor] = [one.tensor for one in items]  # until their memory has been read
+    for place, geometry in enumerate(geometries):
         if geometry is None:
-            geometry, tensor = _in_order(tensor, item.axis)
-            kept.append(tensor)
-        geometries.append(geometry)
-        at.append(tensor.data_ptr())
+            geometries[place], tensors[place] = _in_order(tensors[place], items[place].axis)
     loops, layout = cpu.group_loops(dtype), _layouts.of(geometries)
     table = layout.table.copy()
-    table[:, 0] = at
+    table[:, 0] = list(map(Tensor.data_ptr, tensors))
     values = np.empty(layout.size)
     counts = np.zeros((len(items), 4, loops.exponents if histogram else 0), np.int64)
     loops.reduce(table, loops.layout, counts, values)

@@ -137,16 +137,12 @@ class Reductions:
             self._flush((len(self._moments) + 1) // 2, (len(self._products) + 1) // 2)
 
     def _reduce_all(self, waiting: Sequence[DeferredMoments]) -> None:
-        small: list[DeferredMoments] = []
-        others: list[DeferredMoments] = []
-        for one in waiting:
-            tensor = one.tensor
-            if tensor._version != one.version or tensor.data_ptr() != one.address:
-                self._note_change(one)
-            elif one.is_small:
-                small.append(one)
-            else:
-                others.append(one)
+        changed = [one for one in waiting if not one.is_unchanged()]
+        for one in changed:
+            self._note_change(one)
+        ready = waiting if not changed else [one for one in waiting if one.is_unchanged()]
+        small = [one for one in ready if one.is_small]
+        others = [one for one in ready if not one.is_small] if len(small) < len(ready) else ()
         if others:
             for one, found in zip(others, reduce_elsewhere(others), strict=True):
                 self._put(one, found)

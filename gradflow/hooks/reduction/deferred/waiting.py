@@ -32,13 +32,11 @@ class Habit:
         self.axis: int | None = None
         self.geometry: Geometry | None = None
 
-    def geometry_of(self, shape: torch.Size, axis: int | None) -> Geometry:
-        """Return the geometry of a contiguous tensor."""
-        geometry = self.geometry
-        if geometry is None or shape != self.shape or axis != self.axis:
-            self.shape, self.axis = shape, axis
-            geometry = self.geometry = geometry_of(shape, axis)
-        return geometry
+    def learn(self, shape: torch.Size, axis: int | None) -> Geometry:
+        """Return the geometry of a contiguous tensor, and keep it for the next."""
+        self.shape, self.axis = shape, axis
+        self.geometry = geometry_of(shape, axis)
+        return self.geometry
 
 
 class DeferredMoments:
@@ -79,9 +77,12 @@ class DeferredMoments:
         self.is_small = is_small
         self.version = tensor._version
         self.address = tensor.data_ptr()
-        self.geometry = (
-            habit.geometry_of(tensor.shape, axis) if is_small and tensor.is_contiguous() else None
-        )
+        geometry = None
+        if is_small and tensor.is_contiguous():
+            shape, geometry = tensor.shape, habit.geometry
+            if geometry is None or shape != habit.shape or axis != habit.axis:
+                geometry = habit.learn(shape, axis)
+        self.geometry = geometry
 
     @property
     def moments(self) -> Moments | None:
