@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from scipy.stats import binom
@@ -20,6 +20,32 @@ import gradflow
 
 WARM_UP = 3
 """Pairs that are run first and not counted."""
+
+
+class Source(Protocol):
+    """Draws batches."""
+
+    def draw(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """The inputs and targets of a step."""
+
+
+@dataclass(frozen=True)
+class Letters:
+    """Random letters and those that follow them, the same in every run."""
+
+    length: int
+    """Letters in a text."""
+    count: int
+    """Texts in a batch."""
+    kinds: int
+    """Different letters."""
+    device: torch.device
+
+    def draw(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Letters and the following ones, both of shape [count, length]."""
+        shape = (self.count, self.length + 1)
+        letters = torch.randint(0, self.kinds, shape, generator=generator).to(self.device)
+        return letters[:, :-1], letters[:, 1:]
 
 
 @dataclass(frozen=True)
@@ -42,14 +68,16 @@ class Batches:
 class Trainer:
     """A network with its optimizer, trained one step at a time.
 
-    `before` runs at the start of a step, `after` at its end with the loss. The timing includes
-    both: they are the calls that some tools require in the training loop.
+    `before` runs at the start of a step, `between` after the backward pass and `after` at the end
+    of the step, both with the loss. The timing includes them: they are the calls that some tools
+    require in the training loop.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model.train()
         self.optimizer = torch.optim.Adam(model.parameters(), lr=5e-4, weight_decay=5e-4)
         self.before: Callable[[], None] = lambda: None
+        self.between: Callable[[Tensor], None] = lambda _: None
         self.after: Callable[[Tensor], None] = lambda _: None
 
     def time(self, batches: list[tuple[Tensor, Tensor]]) -> tuple[float, list[Tensor]]:
@@ -63,6 +91,7 @@ class Trainer:
             self.optimizer.zero_grad(set_to_none=True)
             loss = F.cross_entropy(self.model(x), y)
             loss.backward()
+            self.between(loss.detach())
             self.optimizer.step()
             self.after(loss.detach())
             losses.append(loss.detach())
@@ -83,7 +112,7 @@ def traced(trainer: Trainer, **options: Any) -> Iterator[gradflow.Tracer]:
 
 
 def paired_ratios(
-    traced: Trainer, plain: Trainer, batches: Batches, pairs: int, every: int = 1
+    traced: Trainer, plain: Trainer, batches: Source, pairs: int, every: int = 1
 ) -> tuple[list[float], bool]:
     """The sorted ratios traced / plain of `pairs` pairs of `every` steps, without the warm-up.
 

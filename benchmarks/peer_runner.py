@@ -2,26 +2,32 @@
 
     python benchmarks/peer_runner.py item-hooks --size 32 --pairs 3
 
-As far as a tool allows, it records at every step the outputs of all convolutions, batch norms,
-ReLUs and linear layers, and the gradients of these outputs.
+As far as a tool allows, it records at every step the outputs of all convolutions, norms, ReLUs,
+embeddings and linear layers, and the gradients of these outputs. With `--network gpt` the model is
+that of language_model.py with four blocks of width 96, on texts of `--size` letters.
 """
 
 import copy
 import json
+import operator
 import os
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torchvision
 import tyro
-from pairing import Batches, Trainer, paired_ratios
+from language_model import LanguageModel, Size
+from pairing import Batches, Letters, Source, Trainer, paired_ratios
 from torch import Tensor, nn
 
-LAYERS = (nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.Linear)
+LAYERS = (nn.Conv2d, nn.BatchNorm2d, nn.ReLU, nn.Linear, nn.RMSNorm, nn.Embedding)
+GPT = "gpt"
+GPT_SIZE, GPT_LETTERS = Size(blocks=4, width=96, heads=4, hidden=256), 256
 
 
 @dataclass(frozen=True)
@@ -29,11 +35,11 @@ class Setting:
     """What to train, the same for every tool."""
 
     network: str = "resnet34"
-    """Network of torchvision.models."""
+    """Network of torchvision.models, or gpt."""
     size: int = 32
-    """Side of the images, in pixels."""
+    """Side of the images, in pixels; letters in a text."""
     batch: int = 24
-    """Images in a step."""
+    """Images or texts in a step."""
     pairs: int = 10
     """Timed pairs a tool."""
     device: str = "cpu"
@@ -150,6 +156,74 @@ def wandb_watch(trainer: Trainer, folder: Path) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def trainscope(trainer: Trainer, folder: Path) -> Iterator[None]:
+    """Its defaults: gradients and weights at every step, activations at every fifth."""
+    with _trainscope(trainer, folder):
+        yield
+
+
+@contextmanager
+def trainscope_every_step(trainer: Trainer, folder: Path) -> Iterator[None]:
+    """Its defaults, but activations at every step."""
+    with _trainscope(trainer, folder, activation_metrics_every_n_steps=1):
+        yield
+
+
+@contextmanager
+def _trainscope(trainer: Trainer, folder: Path, **options: Any) -> Iterator[None]:
+    from trainscope import TrainScope  # noqa: PLC0415
+    from trainscope.core.config import TrainScopeConfig  # noqa: PLC0415
+
+    config = TrainScopeConfig(run_dir=str(folder), **options)
+    with TrainScope(trainer.model, trainer.optimizer, config=config) as scope:
+        trainer.between = lambda loss: scope.step(loss.item())
+        yield
+
+
+@contextmanager
+def ormas_monitor(trainer: Trainer, folder: Path) -> Iterator[None]:
+    """Its gradient norms and silent channels, at every step."""
+    from ormas_monitor import Monitor  # noqa: PLC0415
+
+    monitor = Monitor(
+        trainer.model, trainer.optimizer, out=folder / "run", check_every=1, verbose=False
+    )
+    trainer.between = monitor.step
+    try:
+        yield
+    finally:
+        monitor.close()
+
+
+@contextmanager
+def torch_module_monitor(trainer: Trainer, folder: Path) -> Iterator[None]:
+    """Mean, standard deviation and norm of outputs, norms of parameters and their gradients."""
+    from torch_module_monitor import ModuleMonitor  # noqa: PLC0415
+
+    monitor = ModuleMonitor(monitor_step_fn=lambda step: True)
+    monitor.set_module(trainer.model)
+    for name in ("mean", "std", "norm"):
+        monitor.add_activation_metric(name, operator.methodcaller(name))
+    monitor.add_parameter_metric("norm", operator.methodcaller("norm"))
+    monitor.add_gradient_metric("norm", operator.methodcaller("norm"))
+    step = 0
+
+    def measure(_: Tensor) -> None:
+        monitor.monitor_parameters()
+        monitor.monitor_gradients()
+
+    def end(_: Tensor) -> None:
+        nonlocal step
+        step += 1
+        monitor.end_step()
+        monitor.get_step_metrics()
+
+    trainer.before = lambda: monitor.begin_step(step)
+    trainer.between, trainer.after = measure, end
+    yield
+
+
 ATTACH: dict[str, Callable[[Trainer, Path], AbstractContextManager[None]]] = {
     "gradflow": gradflow,
     "item-hooks": item_hooks,
@@ -158,6 +232,10 @@ ATTACH: dict[str, Callable[[Trainer, Path], AbstractContextManager[None]]] = {
     "torchmortem": torchmortem,
     "neural-observatory": neural_observatory,
     "wandb.watch": wandb_watch,
+    "trainscope": trainscope,
+    "trainscope, every step": trainscope_every_step,
+    "ormas-monitor": ormas_monitor,
+    "torch-module-monitor": torch_module_monitor,
 }
 
 
@@ -187,13 +265,28 @@ def _output_hooks(model: nn.Module, record: Callable[[str, Tensor], None]) -> It
             handle.remove()
 
 
+class Predictor(LanguageModel):
+    """The logits with the letters second, as `F.cross_entropy` takes them."""
+
+    def forward(self, letters: Tensor) -> Tensor:
+        """Letters [batch, length] to logits [batch, kinds, length]."""
+        return super().forward(letters).transpose(1, 2)
+
+
+def model_and_batches(run: Setting, device: torch.device) -> tuple[nn.Module, Source]:
+    """The model with the same first weights in every run, and what it trains on."""
+    torch.manual_seed(0)
+    if run.network == GPT:
+        letters = Letters(run.size, run.batch, GPT_LETTERS, device)
+        return Predictor(GPT_SIZE, GPT_LETTERS).to(device), letters
+    model = torchvision.models.get_model(run.network, weights=None, num_classes=5)
+    return model.to(device), Batches(run.size, run.batch, device)
+
+
 def main(run: Run) -> None:
     """Time the tool and print the ratios and whether the losses were the same."""
-    torch.manual_seed(0)
-    device = torch.device(run.device)
-    model = torchvision.models.get_model(run.network, weights=None, num_classes=5).to(device)
+    model, batches = model_and_batches(run, torch.device(run.device))
     plain, traced = Trainer(copy.deepcopy(model)), Trainer(model)
-    batches = Batches(run.size, run.batch, device)
     with tempfile.TemporaryDirectory() as folder, ATTACH[run.tool](traced, Path(folder)):
         ratios, identical = paired_ratios(traced, plain, batches, run.pairs)
     print("\n" + json.dumps({"ratios": ratios, "identical": identical}))

@@ -1,6 +1,7 @@
 """Compares the cost of tracing with other tools: same layers, similar statistics, every step.
 
     python benchmarks/peers.py --size 32 --pairs 10
+    python benchmarks/peers.py --network gpt --batch 16 --size 64 --pairs 20
 
 Every tool runs in its own process. Except for gradflow it also has its own environment, which adds
 the tool from the package registry to the packages of the present environment. In the process the
@@ -20,14 +21,20 @@ from pathlib import Path
 import torch
 import tyro
 from pairing import load, median_interval
-from peer_runner import Setting
+from peer_runner import GPT, Setting
 
 HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A tool and what it records here."""
+    """A tool and what it records here.
+
+    Fields:
+        tool: its name in the table.
+        distribution: its name in the package registry, with a version if it matters.
+        records: in words.
+    """
 
     tool: str
     distribution: str
@@ -63,6 +70,23 @@ PEERS = (
     ),
     Peer("tensorboard", "tensorboard", "outputs and their gradients: histograms"),
     Peer("wandb.watch", "wandb", "parameters and their gradients: histograms; no outputs"),
+    Peer(
+        "trainscope",
+        "trainscope==1.8.1",
+        "parameters and their gradients: norm, mean, std, extremes, non-finite; outputs one step "
+        "in five: the same, kurtosis",
+    ),
+    Peer("trainscope, every step", "trainscope==1.8.1", "the same, outputs at every step"),
+    Peer(
+        "ormas-monitor",
+        "ormas-monitor==0.2.3",
+        "norms of the layers' gradients, channels that never fire",
+    ),
+    Peer(
+        "torch-module-monitor",
+        "torch-module-monitor==0.1.0",
+        "outputs: mean, std, norm; parameters and their gradients: norm",
+    ),
 )
 
 
@@ -114,7 +138,8 @@ def _see_present_packages(python: Path) -> None:
 
 def version(peer: Peer, python: Path) -> str:
     """The version of `peer` that is installed for `python`; raises PeerError."""
-    query = f"import importlib.metadata as m; print(m.version({peer.distribution!r}))"
+    name = peer.distribution.partition("==")[0]
+    query = f"import importlib.metadata as m; print(m.version({name!r}))"
     return _call([python, "-c", query], 60).strip()
 
 
@@ -164,10 +189,13 @@ def main(options: Options) -> None:
     print(
         f"torch {torch.__version__}, {options.device}, {torch.get_num_threads()} threads; {load()}"
     )
-    print(
-        f"torchvision's {options.network}, batch {options.batch}, "
-        f"{options.size}x{options.size}, {options.pairs} pairs\n"
+    what = (
+        f"the GPT of peer_runner.py, {options.batch} texts of {options.size} letters"
+        if options.network == GPT
+        else f"torchvision's {options.network}, batch {options.batch}, "
+        f"{options.size}x{options.size}"
     )
+    print(f"{what}, {options.pairs} pairs\n")
     print("| tool | version | records here | traced / untraced | 95 % interval | losses |")
     print("|---|---|---|---|---|---|", flush=True)
     for tool in options.tools:
