@@ -32,6 +32,7 @@ from analyses.health.conditions.terms import CONFLICTING, DOMINATED, TermBounds
 from analyses.health.conditions.time import EXPLODING_IN_TIME, VANISHING_IN_TIME, TimeBounds
 from analyses.health.conditions.units import DEAD, SATURATED, UnitBounds
 from analyses.health.conditions.updates import CLIPPED, STALLED, UpdateBounds
+from analyses.health.first_steps import with_onset
 from analyses.health.readings import Reading
 from gradflow.runs.reading.run import Run
 
@@ -109,7 +110,7 @@ def ask_all(run: Run, bounds: Thresholds | None = None) -> Answers:
     told = {one.condition: one for one in answers}
     readings = [one for key in CONDITIONS if isinstance(one := told[key], Reading)]
     silent = [one for key in CONDITIONS if isinstance(one := told[key], NotAsked)]
-    return Answers(tuple(readings), tuple(silent))
+    return Answers(tuple(with_onset(run, one) for one in readings), tuple(silent))
 
 
 def read_health(run: Run, bounds: Thresholds | None = None) -> list[Reading]:
