@@ -15,6 +15,7 @@ import gradflow
 
 Batch = tuple[Tensor, Tensor]
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
+Terms = dict[str, tuple[float, Tensor]]
 FIRST_PROBE, PROBES = 100_000, 3  # numbers of batches that no training takes
 
 
@@ -46,7 +47,7 @@ class Training:
         zero_grad: whether gradients are zeroed after a step.
         sign: -1 to climb.
         zero_before_step: whether they are zeroed between the backward pass and the step.
-        terms: the terms of the loss by name, for `Tracer.terms`; None if it has but one.
+        terms: weight and value of each term of the loss, for `Tracer.terms`; None if it has but one.
         tracer_options: further arguments of the tracer.
     """
 
@@ -76,7 +77,7 @@ class Training:
     zero_grad: bool = True
     sign: float = 1.0
     zero_before_step: bool = False
-    terms: Callable[[nn.Module, Tensor, Tensor], dict[str, Tensor]] | None = None
+    terms: Callable[[nn.Module, Tensor, Tensor], Terms] | None = None
     tracer_options: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -96,7 +97,7 @@ class Training:
         with torch.autocast("cpu", self.autocast, enabled=self.autocast is not None):
             return self.loss(self.model, inputs, targets)
 
-    def terms_of(self, inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    def terms_of(self, inputs: Tensor, targets: Tensor) -> Terms:
         """The terms of the loss on a batch likewise."""
         assert self.terms is not None
         with torch.autocast("cpu", self.autocast, enabled=self.autocast is not None):
@@ -123,6 +124,11 @@ RULES: dict[str, Callable[[list[nn.Parameter], Training], torch.optim.Optimizer]
     "AdamW": lambda weights, one: torch.optim.AdamW(weights, one.lr, weight_decay=one.decay),
     "GAN's Adam": lambda weights, one: torch.optim.Adam(weights, one.lr, betas=(0.5, 0.99)),
 }
+
+
+def summed(terms: Terms) -> Tensor:
+    """The loss that weighted terms add up to."""
+    return torch.stack([weight * term for weight, term in terms.values()]).sum()
 
 
 @contextmanager
@@ -237,7 +243,7 @@ def _step(
     if training.terms is not None and hasattr(tracer, "terms"):
         terms = training.terms_of(inputs, targets)
         tracer.terms(terms)
-        loss = torch.stack(list(terms.values())).sum()
+        loss = summed(terms)
     else:
         loss = training.loss_of(inputs, targets)
     tracer.log(loss=loss)

@@ -6,7 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from training import Training
+from training import Terms, Training, summed
 
 from healthy.recipe import constant, cosine, pool, recipe
 from healthy.sources import digits
@@ -92,19 +92,17 @@ class Variational(nn.Module):
         return self.head(self.decoder(code)), mean, log_variance
 
 
-def evidence_terms(
-    model: nn.Module, inputs: Tensor, targets: Tensor, weight: float = 0.05
-) -> dict[str, Tensor]:
-    """The error of the images, and the divergence from the prior times `weight`."""
+def evidence_terms(model: nn.Module, inputs: Tensor, targets: Tensor) -> Terms:
+    """The error of the images, and a little of the divergence from the prior."""
     images, mean, log_variance = model(inputs)
     mean, log_variance = mean.float(), log_variance.float()
     divergence = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).mean()
-    return {"images": F.mse_loss(images.float(), targets), "prior": weight * divergence}
+    return {"images": (1.0, F.mse_loss(images.float(), targets)), "prior": (0.05, divergence)}
 
 
 def evidence(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
     """The sum of both terms."""
-    return torch.stack(list(evidence_terms(model, inputs, targets).values())).sum()
+    return summed(evidence_terms(model, inputs, targets))
 
 
 def variational(draw: random.Random) -> Training:

@@ -4,7 +4,7 @@ import random
 
 import torch
 from torch import Tensor, nn
-from training import Outcome, Training
+from training import Outcome, Terms, Training, summed
 
 from planted.fault import ADRIFT, FLAT, Fault, is_flat
 from planted.truth import Truth
@@ -55,25 +55,25 @@ def dominated(training: Training, draw: random.Random) -> Truth:
     terms, weight = training.terms, draw.choice([1e4, 1e5])
     assert terms is not None
 
-    def weighted(model: nn.Module, inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    def weighted(model: nn.Module, inputs: Tensor, targets: Tensor) -> Terms:
         found = terms(model, inputs, targets)
-        return {**found, "prior": weight * found["prior"]}
+        return {**found, "prior": (weight, found["prior"][1])}
 
     training.terms = weighted
-    training.loss = lambda *given: torch.stack(list(weighted(*given).values())).sum()
+    training.loss = lambda *given: summed(weighted(*given))
     return Truth(("dominated",), ADRIFT | FLAT, "terms")
 
 
 def conflicting(training: Training, _: random.Random) -> Truth:
     """A second term that pulls the images towards their opposites."""
 
-    def opposed(model: nn.Module, inputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+    def opposed(model: nn.Module, inputs: Tensor, targets: Tensor) -> Terms:
         images = model(inputs)[0].float()
-        toward = (images - targets).square().mean()
-        return {"images": toward, "opposite": 0.9 * (images + targets).square().mean()}
+        toward, away = (images - targets).square().mean(), (images + targets).square().mean()
+        return {"images": (1.0, toward), "opposite": (0.9, away)}
 
     training.terms = opposed
-    training.loss = lambda *given: torch.stack(list(opposed(*given).values())).sum()
+    training.loss = lambda *given: summed(opposed(*given))
     training.measure = None
     return Truth(("conflicting",), ADRIFT | FLAT, "terms")
 
