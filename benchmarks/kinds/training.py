@@ -47,7 +47,7 @@ class Training:
         zero_grad: whether gradients are zeroed after a step.
         sign: -1 to climb.
         zero_before_step: whether they are zeroed between the backward pass and the step.
-        terms: weight and value of each term of the loss, for `Tracer.terms`; None if it has but one.
+        terms: weight and value of each term of the loss, for `Tracer.terms`; None for one term.
         tracer_options: further arguments of the tracer.
     """
 

@@ -54,7 +54,7 @@ def tiny_rate(training: Training, draw: random.Random) -> Truth:
     training.lr = draw.choice([1e-9, 3e-9, 1e-8])
     training.autocast = None
     training.model.float()
-    return Truth(("stalled",), FLAT | {"lost-to-rounding"}, "small-rate")
+    return Truth(("stalled", "lost-to-rounding"), FLAT, "small-rate")
 
 
 def huge_rate(training: Training, draw: random.Random) -> Truth:
@@ -97,6 +97,15 @@ def bad_batch(training: Training, draw: random.Random) -> Truth:
     training.transforms.append(transform)
     training.clip = None
     return Truth(("spiking",), ADRIFT | {"inputs"}, "bad-batch", (), first)
+
+
+def spikes(_: Training, outcome: Outcome) -> bool:
+    """Whether the loss of one step is five times the usual one of the steps before it."""
+    losses = torch.tensor(outcome.losses)
+    usual = torch.stack(
+        [losses[max(0, step - 10) : step].median() for step in range(1, len(losses))]
+    )
+    return bool((losses[1:] > 5 * usual).any())
 
 
 def logarithm_of_zero(training: Training, draw: random.Random) -> Truth:
@@ -276,7 +285,12 @@ NUMBERS = (
         rounded,
         is_flat,
     ),
-    Fault("one bad batch", ("perceptron, digits", "perceptron, tables", "autoencoder"), bad_batch),
+    Fault(
+        "one bad batch",
+        ("perceptron, digits", "perceptron, tables", "autoencoder"),
+        bad_batch,
+        spikes,
+    ),
     Fault(
         "logarithm of zero",
         ("perceptron, digits", "resnet", "transformer, pre-norm", "mixer", "graph network"),
