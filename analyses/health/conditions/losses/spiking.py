@@ -148,7 +148,9 @@ def first_departure(run: Run, step: int) -> Departure | None:
             names = _in_order(names, run)[::-1]
         values = pivot_by_step(rows, quantity, names, key=key)
         numbers = values.index.get_level_values("step").to_numpy()
-        for place in range(max(0, len(numbers) - _BEFORE - 1), len(numbers)):
+        # The update of the spike's own step comes after it.
+        end = len(numbers) - int(what == "update" and numbers[-1] == step)
+        for place in range(max(0, len(numbers) - _BEFORE - 1), end):
             if best is not None and (int(numbers[place]), order) >= best:
                 break
             gone = _gone(values.to_numpy(dtype=float), place)
