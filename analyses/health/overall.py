@@ -136,6 +136,9 @@ def overall_clause(
 
 def _beside(unasked: Unasked) -> str:
     """What was not asked of a healthy network though it would spoil the training."""
-    left = [one for one in unasked.conditions if one.applies and CONDITIONS[one.condition].spoils]
-    said = [f"{one.condition} ({one.reason})" for one in left]
+    by_reason: dict[str, list[str]] = {}
+    for one in unasked.conditions:
+        if one.applies and CONDITIONS[one.condition].spoils:
+            by_reason.setdefault(one.reason, []).append(one.condition)
+    said = [f"{listing(keys)} ({reason})" for reason, keys in by_reason.items()]
     return f"; not asked: {listing(said)}" if said else ""

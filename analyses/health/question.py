@@ -104,6 +104,14 @@ def all_findings(experiment: Experiment, bounds: Thresholds | None = None) -> tu
     )
 
 
+def inapplicable(experiment: Experiment) -> dict[str, set[str]]:
+    """The conditions that a network cannot have, such as those of recurrent layers, by network."""
+    return {
+        name: {one.condition for one in found.unasked.conditions if not one.applies}
+        for name, found in _networks(experiment, None).items()
+    }
+
+
 @dataclass(frozen=True)
 class Asked:
     """What was read from the runs of one network, and what was not."""

@@ -1,6 +1,6 @@
 """`gradflow.check`: raises if a run has a condition that it must not have, such as dead units."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -65,9 +65,10 @@ class Checks:
         Raises `ConfigurationError`, with the known names, if a name is unknown.
         """
         conditions = _condition_findings(experiment) if self.of_conditions else ()
+        out_of_question = _inapplicable(experiment) if conditions else {}
         others = [finding for one in outcomes if one.result for finding in one.result.findings]
         return tuple(
-            _of_condition(name, verdict, experiment, conditions)
+            _of_condition(name, verdict, experiment, conditions, out_of_question)
             if name in _conditions()
             else _of_finding(name, verdict, others)
             for name, verdict in self.wanted
@@ -186,12 +187,26 @@ def _condition_findings(experiment: "Experiment") -> "tuple[Finding, ...]":
         return ()
 
 
+def _inapplicable(experiment: "Experiment") -> dict[str, set[str]]:
+    from analyses.health.question import inapplicable  # noqa: PLC0415 - slow to load
+
+    return inapplicable(experiment)
+
+
 def _of_condition(
-    name: str, verdict: str, experiment: "Experiment", findings: "Sequence[Finding]"
+    name: str,
+    verdict: str,
+    experiment: "Experiment",
+    findings: "Sequence[Finding]",
+    inapplicable: Mapping[str, set[str]],
 ) -> Check:
     own = tuple(one for one in findings if one.topic == name)
     told = {one.network for one in own}
-    silent = tuple(network for network in experiment.networks if network not in told)
+    silent = tuple(
+        network
+        for network in experiment.networks
+        if network not in told and name not in inapplicable.get(network, ())
+    )
     return Check(name, verdict, own, silent)
 
 

@@ -13,7 +13,8 @@ def trained(folder: Path, kind: torch.dtype) -> Path:
     return train(
         perceptron().to(kind),
         folder,
-        rate=1e-3,
+        rate=0.01,
+        steps=1500,
         data=(pixels.to(kind), classes),
         loss=lambda outputs, targets: F.cross_entropy(outputs.float(), targets),
     )

@@ -13,4 +13,4 @@ def ill(folder: Path) -> Path:
 
 def mended(folder: Path) -> Path:
     """With batch normalization and ReLUs."""
-    return train(perceptron(16, nn.ReLU, nn.BatchNorm1d), folder)
+    return train(perceptron(16, nn.ReLU, nn.BatchNorm1d), folder, rate=0.03)

@@ -169,7 +169,8 @@ def test_units_that_die_and_then_a_loss_of_guessing_are_one_chain(train, tmp_pat
         "for all inputs (layer 1, from step 20 on), then the loss"
         in told(tmp_path, "healthy").meaning
     )
-    assert told(tmp_path, "dead").meaning.endswith("at layer 1, from step 20 on.")
+    assert "at layer 1, from step 20 on." in told(tmp_path, "dead").meaning
+    assert "updates moved them there" in told(tmp_path, "dead").meaning
     assert told(tmp_path, "healthy").next_step == told(tmp_path, "dead").next_step
 
 
@@ -206,7 +207,7 @@ def test_inputs_that_are_zero_come_first(train, tmp_path):
     assert found["inputs"].verdict is Verdict.SUPPORTED
     assert "the inputs are all 0" in found["inputs"].cause
     meaning = told(tmp_path, "not-learning").meaning
-    assert "An effect of this: the inputs are not fit to learn from (from step 0 on)." in meaning
+    assert "This is an effect of what came first: the inputs are not fit to learn" in meaning
     assert "Either the labels" not in meaning
 
 
@@ -214,5 +215,5 @@ def test_a_flat_loss_is_told_as_the_effect_of_what_causes_it(train, tmp_path):
     found = train("rate")
     assert found["not-learning"].verdict is Verdict.SUPPORTED
     meaning = told(tmp_path, "not-learning").meaning
-    assert "An effect of this: training is stalled" in meaning
+    assert "This is an effect of what came first: training is stalled" in meaning
     assert told(tmp_path, "not-learning").next_step == told(tmp_path, "stalled").next_step
