@@ -64,9 +64,7 @@ def lost_answer(run: Run, lost: float, max_steps: int) -> Answer:
         str(name): window_medians(ratios[name].dropna().to_numpy(), max_steps) for name in ratios
     }
     sizes = coarse.loc[list(found), "elements"].to_numpy(dtype=float)
-    name = _weighted_median(
-        [np.inf if one.value is None else one.value for one in found.values()], list(found), sizes
-    )
+    name = _weighted_median([_or_infinite(one.value) for one in found.values()], list(found), sizes)
     one = found[name]
     verdict = verdict_of(one, lost, above=False)
     was_early = is_beyond(one.early_value, lost, above=False)
@@ -103,6 +101,10 @@ def lost_answer(run: Run, lost: float, max_steps: int) -> Answer:
         f"{percent(share)} of them hardly move.",
         since=since_beyond(ratios[name], lost, above=False),
     )
+
+
+def _or_infinite(value: float | None) -> float:
+    return np.inf if value is None else value
 
 
 def _with_gradients(run: Run, ratios: pd.DataFrame) -> pd.DataFrame:
@@ -147,7 +149,7 @@ def underflow_answer(run: Run, underflow: float, max_steps: int) -> Answer:
     found = {
         str(name): window_medians(scaled[name].dropna().to_numpy(), max_steps) for name in scaled
     }
-    layer = min(found, key=lambda key: np.inf if found[key].value is None else found[key].value)
+    layer = min(found, key=lambda key: _or_infinite(found[key].value))
     one = found[layer]
     ill = [
         key
