@@ -1,6 +1,5 @@
 """Updates that weights of few bits cannot hold, and gradients too small for float16."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,9 +64,7 @@ def lost_answer(run: Run, lost: float, max_steps: int) -> Answer:
         str(name): window_medians(ratios[name].dropna().to_numpy(), max_steps) for name in ratios
     }
     sizes = coarse.loc[list(found), "elements"].to_numpy(dtype=float)
-    name = _weighted_median(
-        [np.inf if one.value is None else one.value for one in found.values()], list(found), sizes
-    )
+    name = _weighted_median([_or_infinite(one.value) for one in found.values()], list(found), sizes)
     one = found[name]
     verdict = verdict_of(one, lost, above=False)
     was_early = is_beyond(one.early_value, lost, above=False)
@@ -104,6 +101,10 @@ def lost_answer(run: Run, lost: float, max_steps: int) -> Answer:
         f"{percent(share)} of them hardly move.",
         since=since_beyond(ratios[name], lost, above=False),
     )
+
+
+def _or_infinite(value: float | None) -> float:
+    return np.inf if value is None else value
 
 
 def _with_gradients(run: Run, ratios: pd.DataFrame) -> pd.DataFrame:
@@ -148,8 +149,7 @@ def underflow_answer(run: Run, underflow: float, max_steps: int) -> Answer:
     found = {
         str(name): window_medians(scaled[name].dropna().to_numpy(), max_steps) for name in scaled
     }
-    values = {key: each.value for key, each in found.items()}
-    layer = min(values, key=lambda key: math.inf if (v := values[key]) is None else v)
+    layer = min(found, key=lambda key: _or_infinite(found[key].value))
     one = found[layer]
     ill = [
         key

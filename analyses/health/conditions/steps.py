@@ -74,8 +74,9 @@ def overshooting_answer(run: Run, bound: float, max_steps: int) -> Answer:
     loss = _LossPath.of(run, since, max_steps)
     verdict, note, next_step = Verdict.CONTRADICTED, "", ""
     if since is not None:
-        verdict = Verdict.SUPPORTED if loss.suffers else Verdict.CONTRADICTED
-        if loss.suffers is None:
+        if loss.suffers is not None:
+            verdict = Verdict.SUPPORTED if loss.suffers else Verdict.CONTRADICTED
+        else:
             verdict = Verdict.INCONCLUSIVE
             note = "Whether the loss falls all the same was not recorded."
             next_step = "Give the loss to the tracer: tracer.log(loss=loss)."
