@@ -13,7 +13,7 @@ def test_healthy_run_is_0_with_a_line_for_each_condition(trained, capsys):
     assert main([str(trained("healthy"))]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[:3] == ["non-finite: no", "inputs: no", "disconnected: no"]
-    assert len(lines) == 11
+    assert len(lines) == 13
 
 
 @pytest.mark.parametrize("network", ["vanishing", "dead"])
