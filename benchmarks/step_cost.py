@@ -7,7 +7,8 @@ what is timed. Two copies of a stack train on the same batches in one process, o
 not, in pairs of steps, in an order drawn anew for each pair; their losses must be identical. Shown
 are medians over the pairs, by the processor's time and by the clock: of the untraced step, of the
 difference of both steps of a pair, and of that difference a module. `--every 10` times ten steps at
-a time, of which one is recorded; `--parameters false` leaves the parameters out.
+a time, of which one is recorded; `--no-parameters` leaves the parameters out. `--idle-hooks` has
+hooks that do nothing in place of the tracer, of the kinds that it needs: what torch takes for them.
 """
 
 import copy
@@ -15,9 +16,11 @@ import random
 import statistics
 import tempfile
 import time
+from collections import OrderedDict
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import torch
@@ -25,6 +28,7 @@ import tyro
 from pairing import load
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.hooks import RemovableHandle
 
 import gradflow
 from gradflow.hooks.updates.recorder import UpdateRecorder
@@ -68,6 +72,8 @@ class Options:
     """Steps from one recorded step to the next; as many are timed at a time."""
     parameters: bool = True
     """Measure parameters, gradients and updates too, and not the layers alone."""
+    idle_hooks: bool = False
+    """Time hooks that do nothing in place of the tracer: on modules, outputs and nodes."""
 
 
 @dataclass(frozen=True)
@@ -111,12 +117,15 @@ def measure(blocks: int, options: Options) -> tuple[int, list[Times], list[Times
     with ExitStack() as context:
         if not options.parameters:
             context.enter_context(_without_parameters())
-        folder = context.enter_context(tempfile.TemporaryDirectory())
-        context.enter_context(
-            gradflow.Tracer(
-                model, Path(folder) / "run", optimizer=traced.optimizer, schedule=options.every
+        if options.idle_hooks:
+            _add_idle_hooks(model)
+        else:
+            folder = context.enter_context(tempfile.TemporaryDirectory())
+            context.enter_context(
+                gradflow.Tracer(
+                    model, Path(folder) / "run", optimizer=traced.optimizer, schedule=options.every
+                )
             )
-        )
         for pair in range(options.pairs + WARM_UP):
             batches = [torch.randn(*ROWS, WIDTH, generator=generator) for _ in range(options.every)]
             found = {one: one.time(batches) for one in order.sample([plain, traced], 2)}
@@ -126,6 +135,34 @@ def measure(blocks: int, options: Options) -> tuple[int, list[Times], list[Times
                 untraced.append(found[plain][0])
                 differences.append(found[traced][0] - found[plain][0])
     return len(gradflow.layers(model)), untraced, differences
+
+
+def _idle(*_: Any) -> None:
+    """Do nothing."""
+
+
+def _add_idle_hooks(model: nn.Module) -> None:
+    """A hook on each layer, one on its output's gradient, and four for each residual addition."""
+
+    def on_layer(module: nn.Module, args: Any, output: Tensor) -> None:
+        hooks = output._backward_hooks
+        if hooks is None:
+            hooks = output._backward_hooks = OrderedDict()
+            output.grad_fn._register_hook_dict(output)
+        hooks[RemovableHandle.next_id] = _idle
+        RemovableHandle.next_id += 1
+
+    def on_block(module: nn.Module, args: Any, output: Tensor) -> None:
+        for _ in range(2):
+            args[0].grad_fn.register_prehook(_idle)
+            output.grad_fn.register_prehook(_idle)
+
+    for module in model.modules():
+        if not isinstance(module, nn.Sequential):
+            module.register_forward_hook(on_layer)
+        if isinstance(module, Block):
+            module.register_forward_pre_hook(_idle)
+            module.register_forward_hook(on_block)
 
 
 def _without_parameters() -> ExitStack:
@@ -144,6 +181,7 @@ def main(options: Options) -> None:
     """Print a Markdown table with one row for each stack."""
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {load()}")
     what = "all" if options.parameters else "layers alone"
+    what = "hooks that do nothing" if options.idle_hooks else what
     print(f"{what}, 1 step in {options.every} recorded")
     print("| blocks | modules | untraced ms | more ms | us a module | by the clock | ratio |")
     print("|---|---|---|---|---|---|---|")

@@ -52,6 +52,7 @@ class JunctionWatch:
         "_others",
         "_products",
         "_skip",
+        "_task",
         "_x",
     )
 
@@ -70,6 +71,7 @@ class JunctionWatch:
         self._branch: list[Tensor] = []
         self._others: list[Tensor] = []
         self._direct = junction.is_direct
+        self._task = -1
         if junction.is_direct:
             hooks.before(junction.addition, self._at_sum)
         else:
@@ -88,6 +90,7 @@ class JunctionWatch:
             def at_edge(sent: _Gradients, _: _Gradients, position: int = position) -> None:
                 gradient = sent[position]
                 if gradient is not None and belongs():
+                    self._begin_pass()
                     gradients.append(values_if_nested(gradient))
 
             node.register_hook(at_edge)
@@ -95,7 +98,20 @@ class JunctionWatch:
     def _at_sum(self, arrived: _Gradients) -> None:
         gradient = arrived[0]
         if gradient is not None and self._belongs():
+            self._begin_pass()
             self._skip.append(values_if_nested(gradient))
+
+    def _begin_pass(self) -> None:
+        """Let go of what another pass has left, which has failed."""
+        task = torch._C._current_graph_task_id()
+        if task != self._task:
+            self._task = task
+            self._let_go()
+
+    def _let_go(self) -> None:
+        self._skip.clear()
+        self._branch.clear()
+        self._others.clear()
 
     def _at_input(self, arrived: _Gradients) -> None:
         if not self._belongs():
@@ -106,9 +122,7 @@ class JunctionWatch:
                 whole, self._skip, self._branch, self._others, is_direct=self._direct
             )
             self._deliver(self._products(*gradients))
-        self._skip.clear()
-        self._branch.clear()
-        self._others.clear()
+        self._let_go()
 
 
 def values_if_nested(gradient: Tensor) -> Tensor:

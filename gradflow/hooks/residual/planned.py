@@ -7,6 +7,7 @@ which of them are to be watched, and for which additions. A pass fills in the no
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
@@ -14,6 +15,7 @@ from gradflow.hooks.residual.gradients import as_at_input, values_if_nested
 from gradflow.hooks.residual.graph import Graph, Structure
 from gradflow.hooks.residual.junctions import Junction, alpha_of
 
+_current_task = torch._C._current_graph_task_id
 _SKIP, _BRANCH, _OTHER = range(3)
 _Gradients = tuple[Tensor | None, ...]
 # A gradient, several that are to be added up, or none so far.
@@ -86,7 +88,7 @@ class PlannedPass:
     x, if skip and branch have one. `belongs` says whether a backward pass belongs to the step.
     """
 
-    __slots__ = ("_held", "_plan", "belongs", "multiply")
+    __slots__ = ("_held", "_plan", "_task", "belongs", "multiply")
 
     def __init__(
         self,
@@ -96,6 +98,7 @@ class PlannedPass:
         multiply: Callable[[int, Tensor, Tensor, Tensor, Sequence[Tensor]], None],
     ) -> None:
         self._plan = plan
+        self._task = -1
         self.belongs = belongs
         self.multiply = multiply
         self._held: tuple[list[_Held], ...] = tuple(
@@ -108,6 +111,11 @@ class PlannedPass:
 
     def hold(self, kind: int, number: int, gradient: Tensor) -> None:
         """Hold a gradient until that of x is known."""
+        task = _current_task()
+        if task != self._task:
+            self._task = task
+            for one in self._held:  # what another pass has left, which has failed
+                one[:] = [None] * len(one)
         held = self._held[kind]
         before = held[number]
         if before is None:

@@ -8,7 +8,7 @@ from torch import nn
 
 import gradflow
 from gradflow.errors import GradflowError, TracingError
-from gradflow.hooks.reduction import deferred
+from gradflow.hooks.reduction.deferred import reductions as deferred
 
 
 class Block(nn.Module):
@@ -193,7 +193,7 @@ def test_the_error_of_a_device_that_fails_is_not_hidden_by_reading_what_waits(
             optimizer.step()
         tracer.end_epoch()
         model.append(Breaks())
-        monkeypatch.setattr(deferred, "reduce_group", lambda items: batch(0) @ batch(0))
+        monkeypatch.setattr(deferred, "reduce_small", lambda items: batch(0) @ batch(0))
         model(batch(0))
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "failed"
     assert sizes(run_of(tmp_path / "run")) == {0: 2, 1: 2, 2: 2}

@@ -1,9 +1,10 @@
 """Reductions that wait until there are enough tensors for a group; see `groups`.
 
 A hook that reduces its tensor at once costs a call for each tensor. So the tensor is only noted,
-and all that wait are reduced together: when they are 32 or have 64 MB, and when a forward or
-backward pass ends. By then a tensor may have been overwritten: by `ReLU(inplace=True)`, by
-`x += ...`, or because its memory was freed. Its numbers would be wrong. So:
+and all that wait are reduced together: when they are 128, or have 4 MB (64 MB on a device), and
+when a forward or backward pass ends. By then a tensor may have been overwritten: by
+`ReLU(inplace=True)`, by `x += ...`, or because its memory was freed. Its numbers would be wrong.
+So:
 
 - The first time that a layer's output, or its gradient, is seen, it is reduced at once, and again
   with its group, for which it waits longer than it ever will. If that gives other numbers, or
