@@ -23,6 +23,8 @@ LIGHT = (
     "gradflow.sinks.delivery",
     "gradflow.export",
 )
+# What a report does without, or loads while its figures are drawn: half a second and more together.
+SLOW = ("scipy", "altair", "vl_convert", "seaborn", "sklearn", "matplotlib.pyplot", "typst")
 # What sinks write to; each is imported when a run begins that is written there.
 LOGGERS = ("tensorboard", "wandb", "mlflow", "trackio", "aim", "lightning", "anywidget", "IPython")
 
@@ -39,6 +41,15 @@ def test_what_explains_and_shows_never_loads_torch():
     steps = [*(f"import {module}" for module in LIGHT), "analyses.registry.built_in()"]
     checked = "".join(f"{step}\nassert 'torch' not in sys.modules, {step!r}\n" for step in steps)
     assert run(f"import sys\n{checked}") == (0, "")
+
+
+def test_a_report_begins_without_what_is_slow_to_load():
+    steps = "import analyses.registry, reports.building, sys\nanalyses.registry.built_in()"
+    loaded = f"sorted({{*{SLOW!r}}} & {{*sys.modules}})"
+    assert run(f"{steps}\nprint({loaded})") == (0, "[]\n")
+    # That scipy is seen once it is needed shows that the check above can fail.
+    needed = "from analyses.statistics.proportions import wilson_interval\nwilson_interval(1, 2)"
+    assert run(f"{steps}\n{needed}\nprint({loaded})") == (0, "['scipy']\n")
 
 
 def test_the_tracer_loads_torch_but_neither_pandas_nor_what_compiles():

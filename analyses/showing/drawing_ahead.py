@@ -88,7 +88,7 @@ class DrawingAhead:
         if (place := self._claim()) is not None:
             self._draw(self._batch[place])
         elif self._waiting:
-            self._draw(self._waiting.pop(0))
+            self._draw(self._waiting.pop())
         elif self._workers:
             if not self._collect(_LONGEST_WAIT):
                 self._end()
@@ -110,7 +110,8 @@ class DrawingAhead:
         self._batch = self._waiting[:_LARGEST_BATCH]
         self._waiting = self._waiting[_LARGEST_BATCH:]
         self._claims, filled = os.pipe()
-        os.write(filled, bytes(range(len(self._batch))))
+        # The last first: a report ends with its largest figures, which nobody should wait for.
+        os.write(filled, bytes(reversed(range(len(self._batch)))))
         os.close(filled)
         try:
             for _ in range(min(self._processes, len(self._batch))):
