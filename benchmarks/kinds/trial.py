@@ -71,7 +71,9 @@ def run_trial(trial: Trial) -> dict[str, Any]:
         outcome = train(training, folder)
         names = [name for name, _ in training.model.named_modules()]
         given = ask(folder, names)
-    learnt = outcome.share <= training.learns
+    # What overfits by the way is not healthy, either.
+    generalizes = not outcome.held or outcome.held[-1] <= 1.1 * min(outcome.held)
+    learnt = outcome.share <= training.learns and generalizes
     kept = learnt if fault is None else fault.holds(training, outcome)
     return {
         **asdict(trial),

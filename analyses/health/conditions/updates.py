@@ -97,7 +97,7 @@ def stalled_answer(run: Run, stalled: float, max_steps: int, clipped: float = 0.
     slow = is_beyond(one.value, stalled, above=False)
     cause = why_stalled(run, layer, stalled, clipped, max_steps) if slow else ""
     note = _still(run, ratios.columns.difference(moving.columns), others=len(moving.columns) > 0)
-    rises = _rises(one, stalled)
+    rises = _rises(one, stalled, _growth_of_rate(run, max_steps))
     if verdict is Verdict.SUPPORTED and (not was_early or rises):
         verdict = Verdict.INCONCLUSIVE
         note = (
@@ -216,13 +216,25 @@ def why_stalled(run: Run, parameter: str, stalled: float, clipped: float, max_st
     )
 
 
-def _rises(one: WindowMedians, bound: float) -> bool:
-    """Whether the ratio grows, and would pass `bound` if it grew by the same factor again."""
+def _rises(one: WindowMedians, bound: float, of_rate: float) -> bool:
+    """Whether the ratio grows, and would pass `bound` if it grew by the same factor again.
+
+    A ratio that starts at exactly zero grows as the learning rate does, by the factor `of_rate`:
+    it may also be zero because the updates are rounded away.
+    """
     if one.value is None or one.early_value is None:
         return False
-    # A ratio that starts at exactly zero grows by an infinite factor.
-    growth = one.value / one.early_value if one.early_value > 0 else np.inf
+    growth = one.value / one.early_value if one.early_value > 0 else of_rate
     return one.value > 0 and growth > RISING and one.value * growth > bound
+
+
+def _growth_of_rate(run: Run, max_steps: int) -> float:
+    """Largest learning rate of a step, in the last steps over that in the first ones."""
+    rates = run.parameters.groupby("step")["learning_rate"].max().dropna().to_numpy(dtype=float)
+    found = window_medians(rates, max_steps)
+    if found.value is None or found.early_value is None:
+        return 1.0
+    return found.value / found.early_value if found.early_value > 0 else np.inf
 
 
 def _value(one: WindowMedians) -> float:

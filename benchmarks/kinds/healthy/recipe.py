@@ -125,7 +125,7 @@ def recipe(  # noqa: PLR0913 - what a kind leaves to chance
         classes=classes,
         schedule=schedule,
         clip=draw.choice([None, None, 1.0, 5.0]),
-        epochs=draw.choice([1, 3, 5]),
+        epochs=draw.choice([1, 3, 8]),
         words=[rule, schedule.__name__, *words],
     )
     precision = draw.choice(["float32"] * 4 + (["autocast", "bfloat16"] if half else []))

@@ -145,7 +145,9 @@ def scaled_weights(factor: float) -> Callable[[Training, random.Random], Truth]:
         training.words.append(f"factor {found:.1e}")
         if large:
             return Truth(
-                ("exploding", "overshooting", "saturated", "non-finite"), ADRIFT, "initialization"
+                ("exploding", "overshooting", "saturated", "non-finite"),
+                ADRIFT | {"clipped"},
+                "initialization",
             )
         return Truth(("vanishing",), ADRIFT, "initialization")
 

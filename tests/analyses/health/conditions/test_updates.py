@@ -149,3 +149,22 @@ def test_an_optimizer_that_waits_for_another_one_is_not_stalled(tmp_path):
 
 def test_no_cause_is_named_where_weights_move(readings):
     assert readings()["stalled"].cause == ""
+
+
+@pytest.mark.parametrize(("rises", "verdict"), [(False, "supported"), (True, "inconclusive")])
+def test_updates_that_were_zero_are_a_warm_up_only_if_the_rate_rises(tmp_path, rises, verdict):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-7)
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer) as tracer:
+        for step in range(24):
+            begun = step > 12
+            optimizer.param_groups[0]["lr"] = 1e-7 if begun or not rises else 0.0
+            share = 1.0 if begun or rises else 0.0  # of the loss: without it no gradient
+            (share * model(torch.randn(32, 6)).square().mean()).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        tracer.end_epoch()
+    found = {one.condition: one for one in read_health(gradflow.open_run(tmp_path / "run"))}
+    assert found["stalled"].early_value == 0
+    assert found["stalled"].verdict == verdict
