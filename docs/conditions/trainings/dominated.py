@@ -1,4 +1,4 @@
-"""A network tells the digit and redraws it; the error of the drawing is that of pixels from 0 to 255."""
+"""A network tells the digit and redraws it; the drawing's pixels count from 0 to 255."""
 
 from pathlib import Path
 
