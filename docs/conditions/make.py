@@ -83,8 +83,8 @@ def page(key: str, words: Condition) -> str:
         f"![Gradient norms and loss of both trainings](pictures/{key}.png)",
         "",
         "*Left, the training that has it; right, the one in which it is mended. Top: the gradient "
-        "norm of each layer's output at each recorded step, grey where there is none. Bottom: the "
-        "loss.*",
+        "norm of each layer's output at each recorded step, or of each position in the sequence, "
+        "grey where there is none. Bottom: the loss.*",
         "",
         "## What to do",
         "",
@@ -142,7 +142,7 @@ def picture(ill: Shown, mended: Shown) -> Figure:
         if norm is not None and not frame.empty:
             mesh = heat_map(axis, frame.where(frame > 0), norm, "cividis", title)
         axis.set_xlabel("step")
-    axes[0, 0].set_ylabel("layer")
+    axes[0, 0].set_ylabel("position" if len(ill.run.positions) else "layer")
     if mesh is not None:
         log_colour_bar(figure, mesh, axes[0], "gradient norm\n(loss / unit of x)")
     for axis, one in zip(axes[1], (ill, mended), strict=True):
@@ -153,12 +153,16 @@ def picture(ill: Shown, mended: Shown) -> Figure:
 
 
 def _norms(run: Run) -> pd.DataFrame:
+    """Gradient norms by layer and step; by position and step where the run has several."""
+    if len(run.positions):
+        rows = run.positions[run.positions["layer"] == run.positions["layer"].iloc[-1]]
+        return rows.pivot_table(index="first_position", columns="step", values="gradient_norm")
     if not len(run.gradients):
         return pd.DataFrame()
     layers = run.layers.loc[run.layers["role"] != "block", "layer"]
     rows = run.gradients[run.gradients["layer"].isin(layers)]
     frame = rows.pivot_table(index="layer", columns="step", values="norm", dropna=False)
-    return frame.reindex([one for one in layers if one in frame.index])
+    return frame.reindex(list(layers))
 
 
 def save(figure: Figure, key: str) -> None:

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 import gradflow
 
-Loss = Callable[[Tensor, Tensor], Tensor | Mapping[str, Tensor]]
+Loss = Callable[[Tensor, Tensor], Tensor | Mapping[str, tuple[float, Tensor]]]
 
 
 def digits() -> tuple[Tensor, Tensor]:
@@ -54,7 +54,7 @@ def train(  # noqa: PLR0913 - all by keyword
     """Train `model` under a tracer that writes `folder`; return `folder`.
 
     Args:
-        loss: of outputs and targets: a number, or its terms by name.
+        loss: of outputs and targets: a number, or its terms by name, each with its weight.
         before_update: called with the model between the backward pass and the update.
         zero_grad: whether gradients are removed before each backward pass.
         after_epoch: called with the model at each epoch's end; returns scalars of the epoch.
@@ -70,7 +70,7 @@ def train(  # noqa: PLR0913 - all by keyword
                 value = loss(model(inputs[chosen]), targets[chosen])
                 if isinstance(value, Mapping):
                     tracer.terms(value)
-                    value = torch.stack(list(value.values())).sum()
+                    value = torch.stack([weight * term for weight, term in value.values()]).sum()
                 tracer.log(loss=value)
                 if zero_grad:
                     optimizer.zero_grad()

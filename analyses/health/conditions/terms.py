@@ -106,7 +106,7 @@ def _outweighed(terms: LossTerms, pair: Pair, bound: float, max_steps: int) -> R
         low=medians.low,
         high=medians.high,
         early_value=medians.early_value,
-        held_early=is_beyond(medians.early_value, bound, above=True),
+        held_early=_held_early(medians, verdict, bound, above=True),
         threshold=bound,
         rule=f"above {number(bound)}",
         method=medians.method.replace("recorded", "measured"),
@@ -127,6 +127,12 @@ def _outweighed(terms: LossTerms, pair: Pair, bound: float, max_steps: int) -> R
             else ""
         ),
     )
+
+
+def _held_early(medians: WindowMedians, verdict: Verdict, bound: float, *, above: bool) -> bool:
+    """Whether it held in the first steps; not if it still does and is not what it looks like."""
+    is_meant = verdict is Verdict.CONTRADICTED and is_beyond(medians.value, bound, above=above)
+    return is_beyond(medians.early_value, bound, above=above) and not is_meant
 
 
 MORE_STEPS = (
@@ -194,7 +200,7 @@ def _pulled_back(terms: LossTerms, pair: Pair, bound: float, max_steps: int) -> 
         low=medians.low,
         high=medians.high,
         early_value=medians.early_value,
-        held_early=is_beyond(medians.early_value, bound, above=False),
+        held_early=_held_early(medians, verdict, bound, above=False),
         threshold=bound,
         rule=f"below {number(bound)}",
         method=medians.method.replace("recorded", "measured"),

@@ -7,16 +7,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 
-def of_one_output(outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+def of_one_output(outputs: Tensor, targets: Tensor) -> dict[str, tuple[float, Tensor]]:
     """Whether the digit is 5 or more, as 1 or -1, and the opposite, from the same output."""
     sign = 2.0 * (targets >= 5) - 1
-    return {"sign": F.mse_loss(outputs[:, 0], sign), "opposite": F.mse_loss(outputs[:, 0], -sign)}
+    one, other = F.mse_loss(outputs[:, 0], sign), F.mse_loss(outputs[:, 0], -sign)
+    return {"sign": (1.0, one), "opposite": (1.0, other)}
 
 
-def of_two_outputs(outputs: Tensor, targets: Tensor) -> dict[str, Tensor]:
+def of_two_outputs(outputs: Tensor, targets: Tensor) -> dict[str, tuple[float, Tensor]]:
     """Each from an output of its own."""
     sign = 2.0 * (targets >= 5) - 1
-    return {"sign": F.mse_loss(outputs[:, 0], sign), "opposite": F.mse_loss(outputs[:, 1], -sign)}
+    one, other = F.mse_loss(outputs[:, 0], sign), F.mse_loss(outputs[:, 1], -sign)
+    return {"sign": (1.0, one), "opposite": (1.0, other)}
 
 
 def ill(folder: Path) -> Path:
