@@ -115,8 +115,13 @@ def gradients_gone_message(step: int) -> str:
     )
 
 
-def loss_without_pass_message(step: int) -> str:
-    """Say that a loss was given in a step in which nothing has run."""
+def loss_without_pass_message(step: int, *, training: bool = True) -> str:
+    """Say that a loss was given in a step in which nothing has run, as far as is recorded."""
+    if not training:
+        return (
+            f"a loss was given in step {step} while the model is in evaluation mode: it is left "
+            'out. Call model.train() before training, or give the tracer modes="all"'
+        )
     return (
         f"a loss was given in step {step} before its forward pass, or after the optimizer's step "
         "that ended the step before: it is left out. Call tracer.log(loss=...) between the forward "

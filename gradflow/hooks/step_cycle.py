@@ -206,7 +206,8 @@ class StepCycle:
         if record is None or self._observer.pauses:
             return
         if not self._has_begun:
-            self._report("loss", loss_without_pass_message(record.step))
+            in_training = self._model.training
+            self._report("loss", loss_without_pass_message(record.step, training=in_training))
             return
         record.losses.append(loss)
 

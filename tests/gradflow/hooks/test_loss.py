@@ -171,3 +171,11 @@ def test_in_the_graph_too_a_loss_stands_in_its_own_step_or_in_none(train, place)
     with pytest.warns(UserWarning, match="before its forward pass, or after"):
         steps, _, _ = train(say, compiled="in-graph")
     assert steps["loss"].isna().all()
+
+
+def test_a_loss_given_in_evaluation_mode_says_so(tmp_path):
+    model = nn.Linear(2, 2).eval()
+    with gradflow.Tracer(model, tmp_path) as tracer:
+        loss = model(torch.ones(1, 2)).sum()
+        with pytest.warns(UserWarning, match="step 0 while the model is in evaluation mode"):
+            tracer.log(loss=loss)
