@@ -1,7 +1,7 @@
 """Which batch a step was trained on, and the random state that it began with."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -100,6 +100,16 @@ class Batches(Instrument):
         except Exception:  # tensors without memory of their own: the batch has no hash
             return
         record.further.setdefault(self.key, {}).setdefault("inputs", []).extend(found)
+
+
+def kept_indices(indices: Any) -> Any:
+    """A copy of what `Tracer.log(batch=...)` was given; a loop may fill it anew for the next batch.
+
+    A tensor stays on its device.
+    """
+    if isinstance(indices, Tensor):
+        return indices.detach().clone()
+    return list(indices) if isinstance(indices, Iterable) else [indices]
 
 
 def _row(record: StepRecord, noted: Mapping[str, Any]) -> dict[str, Any]:

@@ -214,3 +214,21 @@ def test_copies_of_the_model_have_nothing_of_it(tmp_path):
         ours = [type(hook).__qualname__ for hook in one._forward_pre_hooks.values()]
         assert "method" not in ours  # it would hold the tracer
         one(batch_of(1)[0])
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"), [(7, [7]), (range(3), [0, 1, 2]), (torch.tensor(4), [4]), (object(), None)]
+)
+def test_whatever_is_given_as_indices_the_training_goes_on(tmp_path, given, kept):
+    model = net()
+    with gradflow.Tracer(model, tmp_path / "run", around_spikes=2) as tracer:
+        for step in range(24):
+            loss = model(batch_of(0)[0]).square().mean() * (1e4 if step == 22 else 1)
+            tracer.log(loss=loss, batch=given)
+            loss.backward()
+            tracer.step()
+            model.zero_grad()
+        tracer.end_epoch()
+    found = gradflow.open_run(tmp_path / "run").table("spikes")["batch"].tolist()
+    assert found
+    assert [None if one is None else list(one) for one in found] == [kept] * len(found)
