@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gradflow.errors import TracingError
 from gradflow.hooks.compilation import HooksInGraph, UncompiledSteps, is_capturing
-from gradflow.hooks.instruments.batches import INDICES
+from gradflow.hooks.instruments.batches import INDICES, kept_indices
 from gradflow.hooks.instruments.instrument import Instrument, Instruments
 from gradflow.hooks.instruments.terms.loss_terms import LossTerms, Terms
 from gradflow.hooks.layers import LayerTable
@@ -193,8 +193,7 @@ class StepCycle:
         """Note the indices of the samples of a batch of the step under way, if that is used."""
         record = self._observer.step_record
         if record is not None and self._ring is not None and not self._observer.pauses:
-            copy = indices.detach().clone() if isinstance(indices, Tensor) else list(indices)
-            record.further.setdefault(INDICES, []).append(copy)
+            record.further.setdefault(INDICES, []).append(kept_indices(indices))
 
     def add_loss(self, loss: Tensor | float) -> None:
         """Add a loss of the step under way, if it is recorded.

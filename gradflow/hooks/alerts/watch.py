@@ -1,6 +1,5 @@
 """Watches the numbers of a training, and says when conditions begin and end."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -70,7 +69,7 @@ class Watch:
             sentence += f"step {since}"
         else:
             return None
-        number = seen.number if not math.isnan(seen.number) else 0.0
+        number = float(np.nan_to_num(seen.number))  # JSON, where alerts are kept, has no infinity
         return Alert(rule.key, begins, seen.step, last, seen.layer, number, rule.bound, sentence)
 
     def state_dict(self) -> dict[str, Any]:

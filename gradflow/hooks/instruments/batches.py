@@ -1,7 +1,7 @@
 """Which batch a step was trained on, and the random state that it began with."""
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gradflow.hooks.compilation import is_capturing
 from gradflow.hooks.instruments.instrument import Instrument
+from gradflow.hooks.observation.hook import Hook
 from gradflow.hooks.recording.records import Columns, StepRecord
 
 INDICES = "indices"  # the key in `StepRecord.further` of what `Tracer.log(batch=...)` was given
@@ -22,7 +23,10 @@ def batch_hash(*inputs: Any, **named: Any) -> str:
     """The hash of a batch as it stands in the table `spikes`; arguments as the model gets them.
 
     Sixteen hexadecimal digits of BLAKE2b over type, shape and two sums of the elements' bits, the
-    second one weighted by place, of each tensor in the arguments. The same on every device.
+    second one weighted by place, of each tensor in the arguments. The same on every device. Of a
+    quantized tensor they are its whole numbers.
+
+    Raises `TypeError` for a tensor of the device meta, which has no elements.
     """
     found = [_sums(tensor) for tensor in _tensors((inputs, named))]
     return _digest([(kind, sums.tolist()) for kind, sums in found])
@@ -32,24 +36,28 @@ class Batches(Instrument):
     """Notes a hash of the inputs of each forward pass, and torch's random state before the first.
 
     Both stay on their devices until the records are transferred; see the table `spikes`.
+
+    Fields:
+        record: that of the step under way; None if it is not recorded.
     """
 
     key = "batches"
 
     def __init__(self, model: nn.Module) -> None:
+        self.record: StepRecord | None = None
         self._model = model
-        self._record: StepRecord | None = None
         self._device = next((one.device for one in model.parameters()), torch.device("cpu"))
         self._handle: Any = None
         self._begins = False
 
     def begin_step(self, record: StepRecord | None) -> None:
         """Follow the calls of the model while a step is recorded."""
-        self._record, self._begins = record, False
+        self.record, self._begins = record, False
         if record is None:
             self.detach()
         elif self._handle is None:
-            self._handle = self._model.register_forward_pre_hook(self._enter, with_kwargs=True)
+            entered = Hook(self, self._enter)
+            self._handle = self._model.register_forward_pre_hook(entered, with_kwargs=True)
 
     def forward_begins(self, record: StepRecord) -> None:
         """Keep the random state before the first forward pass of the step."""
@@ -84,7 +92,7 @@ class Batches(Instrument):
 
     def _enter(self, _: nn.Module, inputs: Any, named: Any) -> None:
         # Passes that are not recorded, such as those of an evaluation, do not begin.
-        record, begins, self._begins = self._record, self._begins, False
+        record, begins, self._begins = self.record, self._begins, False
         if record is None or not begins or is_capturing():
             return
         try:
@@ -92,6 +100,16 @@ class Batches(Instrument):
         except Exception:  # tensors without memory of their own: the batch has no hash
             return
         record.further.setdefault(self.key, {}).setdefault("inputs", []).extend(found)
+
+
+def kept_indices(indices: Any) -> Any:
+    """A copy of what `Tracer.log(batch=...)` was given; a loop may fill it anew for the next batch.
+
+    A tensor stays on its device.
+    """
+    if isinstance(indices, Tensor):
+        return indices.detach().clone()
+    return list(indices) if isinstance(indices, Iterable) else [indices]
 
 
 def _row(record: StepRecord, noted: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,6 +152,11 @@ def _sums(tensor: Tensor) -> tuple[str, Tensor]:
     """Type and shape as a word, and [2] the sum of the elements' bits and that by place."""
     kind = f"{tensor.dtype} {list(tensor.shape)}"
     flat = tensor.detach()
+    if flat.is_meta:
+        raise TypeError("a tensor of the device meta has no elements to hash")
+    if flat.is_quantized:
+        flat = flat.int_repr()  # no other type may look at its memory
+    flat = flat.resolve_conj().resolve_neg()
     if flat.is_complex():
         flat = torch.view_as_real(flat)
     flat = flat.contiguous().reshape(-1)

@@ -82,7 +82,7 @@ class RunningStatistics(Instrument):
         self._waiting = state
 
     def _known_groups(self) -> "list[_Group]":
-        if self._groups is None:
+        if self._groups is None or not all(group.is_current() for group in self._groups):
             self._groups = list(_groups(self._model))
             for group in self._groups:
                 group.load_state_dict(self._waiting.get(group.key, {}))
@@ -113,6 +113,7 @@ class _Group:
 
     def __init__(self, modules: Mapping[str, _BatchNorm], device: torch.device) -> None:
         self.key = " ".join([str(device), *modules])
+        self._device = device
         self._modules = modules
         self._batches: deque[_Batch] = deque(maxlen=MOST_BATCHES)
         self._before: tuple[Tensor, Tensor, Tensor] | None = None
@@ -121,6 +122,15 @@ class _Group:
         self._sizes = torch.tensor(channels, device=device)
         self._module_of_channel = torch.arange(len(channels), device=device).repeat_interleave(
             self._sizes, output_size=sum(channels)
+        )
+
+    def is_current(self) -> bool:
+        """Whether all of them still have statistics, where they were."""
+        buffers = [module._buffers for module in self._modules.values()]
+        return all(
+            (one := of_module.get(name)) is not None and one.device == self._device
+            for of_module in buffers
+            for name in ("running_mean", "running_var", "num_batches_tracked")
         )
 
     @torch.no_grad()

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from gradflow.errors import TracingError
 from gradflow.hooks.instruments.instrument import Instrument
@@ -55,6 +56,7 @@ class GradientsByPosition(Instrument):
         self._recurrence = Recurrence()
         self._hooks = ModuleHooks()
         self._inputs: dict[int, _Watched] = {}
+        self._leaf_handles: list[RemovableHandle] = []
         self._trunk: frozenset[str] | None = None
         self._found: dict[tuple[str, str], _Profile] = {}
 
@@ -67,6 +69,7 @@ class GradientsByPosition(Instrument):
     def begin_step(self, record: StepRecord | None) -> None:
         """A step begins; in one that is not recorded, the model has no hooks of ours."""
         self._found = {}
+        self._let_go_of_leaves()
         if record is None or self._options.runs_compiled:
             self._hooks.remove()
             return
@@ -119,6 +122,7 @@ class GradientsByPosition(Instrument):
         """Leave what was found in the record."""
         self._recurrence.end_step()
         self._inputs.clear()
+        self._let_go_of_leaves()
         if self._trunk is None and record.gradients:
             self._trunk = _adding(record.junctions)
         found, self._found = self._found, {}
@@ -154,6 +158,7 @@ class GradientsByPosition(Instrument):
     def detach(self) -> None:
         """Take off all hooks."""
         self._hooks.remove()
+        self._let_go_of_leaves()
 
     def _put_hooks(self) -> None:
         try:
@@ -171,7 +176,14 @@ class GradientsByPosition(Instrument):
         one.sizes = sizes
         one.activation = squares_of(x, axis, sizes)
         self._inputs[id(module)] = one
-        x.register_hook(one)
+        handle = x.register_hook(one)
+        if x.grad_fn is None:
+            self._leaf_handles.append(handle)  # one of the user's outlasts the step
+
+    def _let_go_of_leaves(self) -> None:
+        for handle in self._leaf_handles:
+            handle.remove()
+        self._leaf_handles.clear()
 
     def _is_left_out(self, ran: LayerRan) -> bool:
         return ran.role == "block" and self._is_beside_trunk(ran.layer)

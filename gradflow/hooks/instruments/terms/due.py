@@ -30,14 +30,18 @@ class DueSteps:
         self._left = 0
         self._tries = 1
         self._is_measured = False
+        self._counts = True
 
-    def begin(self, step: int) -> bool:
-        """Begin the recorded step `step`; return whether it is due."""
-        self._is_measured = False
+    def begin(self, step: int, *, counts: bool = True) -> bool:
+        """Begin the recorded step `step`; return whether it is due.
+
+        One that does not count, since it may never be written, is due only by a function.
+        """
+        self._is_measured, self._counts = False, counts
         if self._wanted is not None:
             self.is_due = bool(self._wanted(step))
         else:
-            self.is_due = self._tries > 0 and self._left == 0
+            self.is_due = counts and self._tries > 0 and self._left == 0
         return self.is_due
 
     def begin_unrecorded(self) -> None:
@@ -57,6 +61,8 @@ class DueSteps:
         """The recorded step under way has ended."""
         if self._is_measured:
             self._left, self._tries = self._every - 1, _TRIES
+        elif not self._counts:
+            pass
         elif self.is_due:
             self._tries -= 1
         elif self._left:

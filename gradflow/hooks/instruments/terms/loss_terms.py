@@ -73,7 +73,7 @@ class LossTerms(Instrument):
         self._let_go()
         if record is None:
             self._due.begin_unrecorded()
-        elif self._refusal is None and self._due.begin(record.step):
+        elif self._refusal is None and self._due.begin(record.step, counts=record.wanted):
             self._record = record
             self.keep(self._outputs)
 

@@ -86,7 +86,7 @@ def _same_buffers(model: nn.Module) -> Iterator[None]:
         (module, name, buffer, buffer.detach().clone())
         for module in model.modules()
         for name, buffer in module._buffers.items()
-        if buffer is not None and not is_lazy(buffer) and not buffer.is_inference()
+        if buffer is not None and _can_change(buffer)
     ]
     try:
         yield
@@ -95,6 +95,16 @@ def _same_buffers(model: nn.Module) -> Iterator[None]:
             module._buffers[name] = buffer
             # By way of `data`, autograd does not take it for a change of what it has kept.
             buffer.data.copy_(values)
+
+
+def _can_change(buffer: Tensor) -> bool:
+    """Whether the values of a buffer can be changed in place."""
+    if is_lazy(buffer) or buffer.is_inference():
+        return False
+    # Of an expanded one, several elements are the same number: torch refuses to write there.
+    return buffer.layout is not torch.strided or 0 not in [
+        stride for stride, size in zip(buffer.stride(), buffer.shape, strict=True) if size > 1
+    ]
 
 
 @contextmanager

@@ -176,3 +176,22 @@ def test_lightning_passes_the_option_on(tmp_path):
     GradflowCallback(tmp_path / "run", alerts="warn")
     with pytest.raises(TracingError, match=r"no option 'alarms': .*alerts"):
         GradflowCallback(tmp_path / "run", alarms="warn")
+
+
+def test_a_number_without_bound_is_told_and_kept(tmp_path):
+    """A loss that was 0 in all steps before is infinitely many spreads above them."""
+    told, model = [], nn.Linear(4, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer, alerts=told.append) as t:
+        for step in range(32):
+            loss = model(torch.ones(2, 4)).square().mean() * (step == 30)
+            t.log(loss=loss)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        t.end_epoch()
+    [spike] = [one for one in told if one.condition == "spiking" and one.begins]
+    assert spike.step == 30
+    assert spike.number == sys.float_info.max
+    kept = gradflow.open_run(tmp_path / "run").description["alerts"]
+    assert spike.as_dict() in kept

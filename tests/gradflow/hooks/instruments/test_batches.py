@@ -1,6 +1,8 @@
 """Steps around a spike of a real training: written whole, with the batch and the random state."""
 
+import copy
 import hashlib
+import pickle
 
 import pytest
 import torch
@@ -147,3 +149,86 @@ def test_unused_no_hook_of_it_is_there(tmp_path):
     with gradflow.Tracer(model, tmp_path / "other", around_spikes=2):
         assert len(model._forward_pre_hooks) == before + 1
     assert not model._forward_pre_hooks
+
+
+class TakesAnything(nn.Module):
+    """A linear layer that is given further tensors, which it leaves alone."""
+
+    def __init__(self):
+        super().__init__()
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, x, other):
+        return self.head(x)
+
+
+def hashes_with(folder, other):
+    """Train with `other` as a second input, around a spike; return the hashes of the batches."""
+    model = TakesAnything()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    with gradflow.Tracer(
+        model, folder, optimizer=optimizer, around_spikes=2, schedule=100
+    ) as tracer:
+        for step in range(32):
+            optimizer.zero_grad()
+            loss = model(torch.ones(5, 4), other).square().mean() * (1e4 if step == 30 else 1)
+            tracer.log(loss=loss)
+            loss.backward()
+            optimizer.step()
+        tracer.end_epoch()
+    return gradflow.open_run(folder).table("spikes")["batch_hash"]
+
+
+@pytest.mark.filterwarnings("ignore:.*quantize_per_tensor.*")
+def test_a_quantized_input_is_hashed_by_its_whole_numbers(tmp_path):
+    kinds = torch.quint8, torch.qint32
+    first, second = (torch.quantize_per_tensor(torch.ones(3, 4), 0.1, 0, one) for one in kinds)
+    assert hashes_with(tmp_path / "run", first)[0] == gradflow.batch_hash(torch.ones(5, 4), first)
+    assert gradflow.batch_hash(first) != gradflow.batch_hash(second)
+
+
+def test_a_conjugate_is_hashed_as_what_it_is():
+    x = torch.tensor([1 + 2j, 3 - 1j])
+    assert gradflow.batch_hash(x.conj()) == gradflow.batch_hash(x.conj().resolve_conj())
+    assert gradflow.batch_hash(x.conj()) != gradflow.batch_hash(x)
+    assert gradflow.batch_hash(x.conj().imag) == gradflow.batch_hash(x.conj().imag.clone())
+
+
+@pytest.mark.parametrize(
+    "other", [torch.empty(3, device="meta"), torch.ones(3, 3).to_sparse()], ids=["meta", "sparse"]
+)
+def test_a_batch_with_a_tensor_that_cannot_be_hashed_has_no_hash(tmp_path, other):
+    assert hashes_with(tmp_path / "run", other).isna().all()
+
+
+def test_copies_of_the_model_have_nothing_of_it(tmp_path):
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.02)
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer, around_spikes=2) as tracer:
+        model(batch_of(0)[0]).square().mean().backward()
+        copied = copy.deepcopy(model)
+        restored = pickle.loads(pickle.dumps(model))
+        optimizer.step()
+        tracer.end_epoch()
+    for one in copied, restored:
+        ours = [type(hook).__qualname__ for hook in one._forward_pre_hooks.values()]
+        assert "method" not in ours  # it would hold the tracer
+        one(batch_of(1)[0])
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"), [(7, [7]), (range(3), [0, 1, 2]), (torch.tensor(4), [4]), (object(), None)]
+)
+def test_whatever_is_given_as_indices_the_training_goes_on(tmp_path, given, kept):
+    model = net()
+    with gradflow.Tracer(model, tmp_path / "run", around_spikes=2) as tracer:
+        for step in range(24):
+            loss = model(batch_of(0)[0]).square().mean() * (1e4 if step == 22 else 1)
+            tracer.log(loss=loss, batch=given)
+            loss.backward()
+            tracer.step()
+            model.zero_grad()
+        tracer.end_epoch()
+    found = gradflow.open_run(tmp_path / "run").table("spikes")["batch"].tolist()
+    assert found
+    assert [None if one is None else list(one) for one in found] == [kept] * len(found)

@@ -215,3 +215,25 @@ def test_a_run_that_is_continued_has_the_rows_of_one_that_was_not(tmp_path):
     whole, continued = train(tmp_path / "a", False), train(tmp_path / "b", True)
     assert whole.equals(continued)
     assert whole["batches"].tolist() == [8, 8]
+
+
+@pytest.mark.parametrize("at", [1, STEPS - 1])
+@pytest.mark.parametrize("within", [False, True], ids=["between steps", "within a step"])
+def test_a_batch_norm_that_is_told_to_keep_none_leaves_the_table(tmp_path, at, within):
+    model = small_model()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with Tracer(model, tmp_path, optimizer=optimizer) as tracer:
+        for step, x in enumerate(batches()):
+            loss = model(x).square().mean() if within else None
+            if step == at:
+                model[1].track_running_stats = False
+                model[1].running_mean = model[1].running_var = None
+            loss = model(x).square().mean() if loss is None else loss
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        tracer.end_epoch()
+    table = open_run(tmp_path).table("running_statistics")
+    assert table["layer"].tolist() == ["5"]
+    # The batches of the others are counted anew.
+    assert table["batches"].tolist() == [STEPS - at - within]

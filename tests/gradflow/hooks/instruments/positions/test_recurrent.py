@@ -270,3 +270,18 @@ def test_gradients_are_those_of_the_loss_without_its_scale(tmp_path):
         tracer.end_epoch()
     table = open_run(tmp_path).table("positions")
     assert norms(table, "LSTM", "input") == pytest.approx(by_position(wanted, 0), rel=TOLERANCE)
+
+
+@pytest.mark.parametrize("schedule", [1, 2])
+def test_an_input_that_outlasts_the_step_keeps_no_hooks(tmp_path, schedule):
+    torch.manual_seed(0)
+    model = nn.LSTM(4, 3, batch_first=True)
+    x = torch.randn(2, 5, 4, requires_grad=True)  # such as a learned prompt
+    with Tracer(nn.Sequential(model), tmp_path / "run", schedule=schedule) as tracer:
+        for _ in range(4):
+            model_loss = model(x)[0].square().mean()
+            model_loss.backward()
+            tracer.step()
+            assert not x._backward_hooks
+        model(x)
+    assert not x._backward_hooks

@@ -310,3 +310,13 @@ def test_a_run_that_continues_goes_on_counting(tmp_path, model):
     run = open_run(tmp_path / "run")
     assert measured(tmp_path / "run") == [0, 4]
     assert run.description["terms"]["steps"] == 2
+
+
+def test_around_spikes_they_are_due_by_the_steps_that_are_written(tmp_path, model):
+    with Tracer(model, tmp_path / "run", terms=2, schedule=5, around_spikes=1) as tracer:
+        train(tracer, model, 32)
+        tracer.end_epoch()
+    run = open_run(tmp_path / "run")
+    assert run.steps["step"].tolist() == list(range(0, 32, 5))
+    assert sorted(set(run.table("terms")["step"])) == [0, 10, 20, 30]
+    assert run.description["terms"]["steps"] == 4  # no passes for steps that nobody reads

@@ -171,3 +171,35 @@ def test_with_autocasting_and_a_scaler_terms_are_those_of_the_unscaled_loss(tmp_
     ours = table["sum_norm"].groupby(level=[0, 1]).first()
     assert ours[0, "first.weight"] == pytest.approx(parameters[0, "first.weight"], rel=0.05)
     assert run.table("terms")["sum_error"].max() < 0.02
+
+
+BUFFERS = {
+    "expanded": lambda: torch.ones(1, 2).expand(4, 2),
+    "sparse": lambda: torch.ones(4, 2).to_sparse(),
+    "sparse rows": lambda: torch.ones(4, 2).to_sparse_csr(),
+    "quantized": lambda: torch.quantize_per_tensor(torch.ones(4, 2), 0.1, 0, torch.qint8),
+    "inference": lambda: _made_in_inference(),
+    "a number": lambda: torch.tensor(1.0),
+    "empty": lambda: torch.empty(0),
+}
+
+
+def _made_in_inference() -> Tensor:
+    with torch.inference_mode():
+        return torch.ones(4, 2)
+
+
+@pytest.mark.parametrize("kind", BUFFERS)
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta state")
+@pytest.mark.filterwarnings("ignore:.*quantize_per_tensor.*")
+def test_terms_are_measured_whatever_buffers_the_model_has(tmp_path, kind):
+    model = nn.Linear(6, 2)
+    model.register_buffer("fixed", BUFFERS[kind]())
+    model = nn.Sequential(model)
+    with Tracer(model, tmp_path / "run", terms=1, strict=True) as tracer:
+        terms = two_terms(model)
+        tracer.terms(terms)
+        sum(terms.values()).backward()
+        tracer.step()
+        tracer.end_epoch()
+    assert len(open_run(tmp_path / "run").table("terms"))
