@@ -6,6 +6,7 @@ from dataclasses import replace
 import pandas as pd
 
 from analyses.health.condition import Answer, Bounds, Condition, NotAsked
+from analyses.health.conditions.detachment import cut_off_since, why_open
 from analyses.health.readings import MIN_WINDOW, Reading
 from analyses.reading.once import once_per_run
 from analyses.result import Verdict
@@ -54,8 +55,9 @@ def parameter_extremes(run: Run) -> pd.DataFrame:
 def unreached_answers(run: Run) -> list[Answer]:
     """Whether trained parameters belong to layers that never run, or get no gradient if they do.
 
-    A parameter counts if it had no gradient in any recorded step, not even one of exactly zero, and
-    some optimizer has it, if the tracer was given any. With fewer than six recorded steps the
+    A parameter counts if it had no gradient in any recorded step, not even one of exactly zero, or
+    has none from some step on (`detachment`), and some optimizer has it, if the tracer was given
+    any. With fewer than six recorded steps the
     verdict is open: an expert may not have been chosen yet. So it is for layers that never ran if
     each is one of several of which others ran in some steps only.
     Not asked if no parameter ever had a gradient, for then gradients could not be read.
@@ -73,17 +75,31 @@ def unreached_answers(run: Run) -> list[Answer]:
     unused = _count_reading(run, "unused", idle, found, "whose layer never ran")
     if unused.verdict is Verdict.SUPPORTED and _chosen_by_input(idle, run):
         unused = replace(unused, verdict=Verdict.INCONCLUSIVE, note=_NOT_CHOSEN, next_step=_COUNT)
-    return [
-        unused,
-        _count_reading(
-            run,
-            "disconnected",
-            unreached,
-            found,
-            "that no gradient reaches",
-            _why_unreached(unreached, reasons, run),
-        ),
-    ]
+    disconnected = _count_reading(
+        run,
+        "disconnected",
+        unreached,
+        found,
+        "that no gradient reaches",
+        _why_unreached(unreached, reasons, run),
+    )
+    return [unused, disconnected if unreached else _cut_off(run, found) or disconnected]
+
+
+def _cut_off(run: Run, found: pd.DataFrame) -> Reading | None:
+    """The reading if no gradient reaches some parameters from a step on; None if that is not so."""
+    names, since = cut_off_since(run)
+    if since is None:
+        return None
+    run_forward = "run" if len(set(map(_module, names))) > 1 else "runs"
+    cause = (
+        f"Before step {since} a gradient reached them. From there on {named(names, run)} still "
+        f"{run_forward} forward, but what comes out is detached, or not used by the loss."
+    )
+    one = _count_reading(run, "disconnected", names, found, "that no gradient reaches", cause)
+    one = replace(one, since=since, held_early=False)
+    note = why_open(run, names, since)
+    return replace(one, verdict=Verdict.INCONCLUSIVE, note=note) if note else one
 
 
 def not_updated_answer(run: Run) -> Answer:
@@ -266,7 +282,7 @@ UNUSED = Condition(
     read=_read_unreached,
     method=(
         "Disconnected, unused and not updated: trained parameters without a gradient, or without "
-        "an update, in every recorded step."
+        "an update, in every recorded step; disconnected also: none from some step on, in each."
     ),
     spoils=False,
     only_if_present=True,
@@ -278,7 +294,7 @@ DISCONNECTED = Condition(
     holds="no gradient reaches some trained parameters",
     fails="a gradient reaches every trained parameter whose layer runs",
     unknown="it cannot be told whether a gradient reaches every trained parameter",
-    contradicted_by="A gradient of every trained parameter in some recorded step.",
+    contradicted_by="A gradient of every trained parameter, to the last recorded steps.",
     next_step=(
         "Look for detach(), torch.no_grad(), .data, .item() or a numpy array between the last of "
         "these layers and the loss; set requires_grad=False if they are not to be trained."
