@@ -115,11 +115,19 @@ def kept_indices(indices: Any) -> Any:
 def _row(record: StepRecord, noted: Mapping[str, Any]) -> dict[str, Any]:
     inputs, on_device = noted.get("inputs"), noted.get("device")
     return {
-        "batch_hash": _digest([(kind, sums.tolist()) for kind, sums in inputs]) if inputs else None,
+        "batch_hash": _hash_of(inputs) if inputs else None,
         "batch": _indices(record.further.get(INDICES)),
         "random_state": noted["cpu"].numpy().tobytes() if "cpu" in noted else None,
         "device_random_state": None if on_device is None else on_device.numpy().tobytes(),
     }
+
+
+def _hash_of(inputs: Sequence[tuple[str, Tensor]]) -> str | None:
+    """The hash of sums that are read only here; None if they stand for no memory."""
+    try:
+        return _digest([(kind, sums.tolist()) for kind, sums in inputs])
+    except RuntimeError:  # of fake tensors
+        return None
 
 
 def _indices(given: Sequence[Any] | None) -> list[int] | None:

@@ -15,7 +15,11 @@ _DROPS = re.compile(r"Drop|StochasticDepth")
 
 
 class ModelMode(Instrument):
-    """Fills the column `mode` of the table `steps` with the model's mode as the step ends."""
+    """Fills the column `mode` of the table `steps` with the mode that the model is trained in.
+
+    It is that at the step's last backward pass. A step may end only after an evaluation: with the
+    epoch, if one of several optimizers has not stepped.
+    """
 
     key = "mode"
     several_processes = True
@@ -23,9 +27,16 @@ class ModelMode(Instrument):
     def __init__(self, model: nn.Module) -> None:
         self._model = model
 
-    def end_step(self, record: StepRecord) -> None:
+    def backward_begins(self, record: StepRecord) -> None:
         """Note the mode."""
-        record.further[self.key] = "training" if self._model.training else "evaluation"
+        record.further[self.key] = self._mode()
+
+    def end_step(self, record: StepRecord) -> None:
+        """Note the mode, if no backward pass was seen."""
+        record.further.setdefault(self.key, self._mode())
+
+    def _mode(self) -> str:
+        return "training" if self._model.training else "evaluation"
 
     def columns(self, records: Sequence[StepRecord]) -> Mapping[str, Columns]:
         """Return the column of the table `steps`."""

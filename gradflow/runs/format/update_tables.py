@@ -53,7 +53,8 @@ STEPS = Table(
         Quantity(
             "mode",
             "name",
-            "training or evaluation: of the whole model as the step ends",
+            "training or evaluation: of the whole model in the last backward pass of the step, or "
+            "as the step ends if none was seen",
             dtype="str",
         ),
         Quantity(

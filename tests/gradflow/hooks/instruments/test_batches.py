@@ -7,6 +7,7 @@ import pickle
 import pytest
 import torch
 from torch import nn
+from torch._subclasses import FakeTensorMode
 from torch.nn import functional as F
 
 import gradflow
@@ -232,3 +233,20 @@ def test_whatever_is_given_as_indices_the_training_goes_on(tmp_path, given, kept
     found = gradflow.open_run(tmp_path / "run").table("spikes")["batch"].tolist()
     assert found
     assert [None if one is None else list(one) for one in found] == [kept] * len(found)
+
+
+def test_a_pass_that_only_tries_out_shapes_has_no_hash(tmp_path):
+    model = net()
+    with gradflow.Tracer(model, tmp_path / "run", around_spikes=2) as tracer:
+        for step in range(24):
+            if step == 22:
+                with FakeTensorMode(allow_non_fake_inputs=True):
+                    model(torch.randn(3, 8))
+            loss = model(batch_of(0)[0]).square().mean() * (1e4 if step == 22 else 1)
+            tracer.log(loss=loss)
+            loss.backward()
+            tracer.step()
+            model.zero_grad()
+        tracer.end_epoch()
+    hashes = gradflow.open_run(tmp_path / "run").table("spikes").set_index("step")["batch_hash"]
+    assert hashes[hashes.isna()].index.tolist() == [22]

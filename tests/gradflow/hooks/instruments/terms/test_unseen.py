@@ -173,20 +173,20 @@ def test_with_autocasting_and_a_scaler_terms_are_those_of_the_unscaled_loss(tmp_
     assert run.table("terms")["sum_error"].max() < 0.02
 
 
+def _made_in_inference() -> Tensor:
+    with torch.inference_mode():
+        return torch.ones(4, 2)
+
+
 BUFFERS = {
     "expanded": lambda: torch.ones(1, 2).expand(4, 2),
     "sparse": lambda: torch.ones(4, 2).to_sparse(),
     "sparse rows": lambda: torch.ones(4, 2).to_sparse_csr(),
     "quantized": lambda: torch.quantize_per_tensor(torch.ones(4, 2), 0.1, 0, torch.qint8),
-    "inference": lambda: _made_in_inference(),
+    "inference": _made_in_inference,
     "a number": lambda: torch.tensor(1.0),
     "empty": lambda: torch.empty(0),
 }
-
-
-def _made_in_inference() -> Tensor:
-    with torch.inference_mode():
-        return torch.ones(4, 2)
 
 
 @pytest.mark.parametrize("kind", BUFFERS)
