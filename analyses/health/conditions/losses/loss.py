@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from analyses.health.condition import Answer, Bounds, Condition, NotAsked
+from analyses.health.conditions.climbing import SIGN
+from analyses.health.conditions.steps import climb_before
 from analyses.health.readings import OVERLOOKED, Reading, held_since, median_interval, window_size
 from analyses.reading.model_tensors import ends_in_softmax
 from analyses.result import Verdict
@@ -62,7 +64,7 @@ def not_learning_answer(run: Run, flat: float, max_steps: int) -> Answer:
         )
         if verdict_above(*chance[1:], flat) is Verdict.SUPPORTED is not verdict:
             verdict, against, (ratio, low, high) = Verdict.SUPPORTED, "ones before", chance
-    note, cause, otherwise, since = "", "", "", None
+    note, cause, otherwise, next_step, since = "", "", "", "", None
     if verdict is Verdict.SUPPORTED:
         if guessing is not None:
             cause = (
@@ -77,6 +79,9 @@ def not_learning_answer(run: Run, flat: float, max_steps: int) -> Answer:
             since = held_since(guesses, steps, OVERLOOKED)
         elif ratio is not None and ratio > RISEN:
             cause = f"It rises, from {number(before)} to {number(now)}."
+            climb = climb_before(run, int(steps[-1]))
+            if climb is not None:
+                cause, next_step = f"{cause} {climb.why}", SIGN
             since = held_since(losses > RISEN * before, steps, OVERLOOKED)
         elif ratio is not None and ratio > 1 / flat:
             verdict = Verdict.INCONCLUSIVE
@@ -106,7 +111,7 @@ def not_learning_answer(run: Run, flat: float, max_steps: int) -> Answer:
         f"of {len(losses)} recorded ones, interval by order statistics of both",
         note,
         cause=cause,
-        next_step=_ANOTHER_MEASURE if note else "",
+        next_step=_ANOTHER_MEASURE if note else next_step,
         since=since,
         otherwise=otherwise,
     )
