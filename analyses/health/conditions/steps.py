@@ -118,6 +118,8 @@ def climb_before(run: Run, until: int) -> Climb | None:
 
     What steps that are too large have left may look like a climb from there on.
     """
+    if not len(run.layers) or not len(run.parameters):
+        return None
     ratios = whole_updates(run)
     known = ratios[np.isfinite(ratios.to_numpy())]
     since = _first_large(known.to_numpy() > StepBounds.overshooting, known.index.to_numpy())
