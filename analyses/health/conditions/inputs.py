@@ -162,8 +162,8 @@ def _scale(run: Run, rows: pd.DataFrame, unscaled: float, max_steps: int) -> Rea
         f"standard deviation {number(float(chosen['std'].median()))}"
         if ill
         else "",
-        cause=f"The scale of the inputs: {first} takes them as they are, and its outputs are as "
-        "large. Standardize them, or divide by their range."
+        cause=f"The scale of the inputs: layer {first} takes them as they are, and its outputs are "
+        "as large. Standardize them, or divide by their range."
         if ill
         else "",
         since=held_since(values.to_numpy() > unscaled, steps, OVERLOOKED) if ill else None,

@@ -247,9 +247,8 @@ def accumulating_answer(run: Run, bound: float, max_steps: int) -> Answer:
         "that the step before has left"
         if verdict is Verdict.SUPPORTED
         else "",
-        cause="Gradients are carried over from step to step, so each update is made from the sum "
-        "of all gradients so far: zero_grad() is not called, or for other parameters, or between "
-        "backward and step."
+        cause="So each update is made from the sum of all gradients so far: zero_grad() is not "
+        "called, or for other parameters, or between backward and step."
         if verdict is Verdict.SUPPORTED
         else "",
         next_step="Give the tracer the optimizer, so that it knows where a step ends."

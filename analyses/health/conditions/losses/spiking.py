@@ -106,7 +106,7 @@ def spiking_answer(run: Run, spiking: float) -> Answer:
     return Reading(
         "spiking",
         Verdict.SUPPORTED if len(found) else Verdict.CONTRADICTED,
-        f"{_WORDS[quantity]} of a step above the median of those before, in their spreads, at most",
+        f"largest distance of the {_WORDS[quantity]} above the median before, in spreads of those,",
         layer,
         float(min(above[worst], np.finfo(float).max)),
         None,
@@ -122,6 +122,7 @@ def spiking_answer(run: Run, spiking: float) -> Answer:
         said=said,
         cause=cause,
         since=int(numbers[found[0]]) if len(found) else None,
+        tells_when=len(found) > 0,
     )
 
 
