@@ -28,6 +28,7 @@ def link_clause(one: Reading) -> str:
     several = " to " in one.layer or " and " in one.layer
     place = f"layer{'s' if several else ''} {one.layer}" if one.layer else ""
     since = "" if one.since is None else f"from step {one.since} on"
+    since = f"in step {one.since}" if one.tells_when else since
     where = ", ".join(part for part in ("" if one.link else place, since) if part)
     return f"{one.link or words.link or words.holds}{f' ({where})' if where else ''}"
 

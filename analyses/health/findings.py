@@ -96,7 +96,7 @@ def condition_finding(
         estimates=_estimates(one, members),
         threshold=f"supported if the number, with its whole interval, is {one.rule}",
         meaning=_meaning(network, words, one, verdict, first),
-        next_step=_next_step(words if first is None else CONDITIONS[first.condition], one, verdict),
+        next_step=_next_step(one if first is None else first, one, verdict),
         caveats=_caveats(one_run, one),
         statement=without_network(words.hypothesis),
         evidence=EVIDENCE,
@@ -195,10 +195,10 @@ def _meaning(
     return " ".join([text, *(part for part in more if part)])
 
 
-def _next_step(words: Condition, one: Reading, verdict: Verdict) -> str:
-    own = one.next_step if words.key == one.condition else ""
+def _next_step(first: Reading, one: Reading, verdict: Verdict) -> str:
+    """What to do about `one`, which is an effect of `first` if it is another one."""
     return {
-        Verdict.SUPPORTED: own or words.next_step,
+        Verdict.SUPPORTED: first.next_step or CONDITIONS[first.condition].next_step,
         Verdict.CONTRADICTED: "Look for another cause: this one is not at work here.",
         Verdict.INCONCLUSIVE: one.next_step or "Record more steps, then ask again.",
     }[verdict]

@@ -8,12 +8,16 @@ from dataclasses import replace
 
 import pandas as pd
 
+from analyses.health.conditions.climbing import SIGN
+from analyses.health.conditions.steps import climb_before
 from analyses.health.readings import Reading
 from analyses.result import Verdict
 from analyses.wording.numbers import number
 from gradflow.runs.reading.run import Run
 
 FAR = 3.0  # standard deviations from zero: hardly any output is on the other side
+_ZERO = "are 0, or its inputs are."
+_RANDOM = "Give the weights of that layer random values to begin with, and look at its inputs."
 _FLOW = ("vanishing", "exploding")
 
 
@@ -22,11 +26,15 @@ def with_onset(run: Run, one: Reading) -> Reading:
     if one.verdict is not Verdict.SUPPORTED or one.cause:
         return one
     if one.condition == "non-finite":
+        climb = None if one.since is None else climb_before(run, one.since)
+        if climb is not None:
+            return replace(one, cause=climb.clause, next_step=SIGN)
         return replace(one, cause=_of_nonfinite(run))
     if one.condition in _FLOW:
         return replace(one, cause=_of_flow(run, one))
     if one.condition in ("dead", "saturated"):
-        return replace(one, cause=_of_units(run, one))
+        cause = _of_units(run, one)
+        return replace(one, cause=cause, next_step=_RANDOM if cause.endswith(_ZERO) else "")
     return one
 
 
@@ -70,20 +78,23 @@ def _of_units(run: Run, one: Reading) -> str:
     if now is None:
         return ""
     said = (
-        f"The outputs of {given} that it takes have mean {number(now[0])} and standard deviation "
-        f"{number(now[1])} in step {one.since}"
+        f"The outputs of layer {given} that it takes have mean {number(now[0])} and standard "
+        f"deviation {number(now[1])} in step {one.since}"
     )
     if not _is_from_the_start(run, one):
         return f"{said}: updates moved them there."
     if one.condition == "dead":
-        return f"{said}, before any update: {_why_dead(run, given, one.since, now[1])}."
+        why = _why_dead(run, given, one.since, now)
+        return f"{said}, before any update: {why}."
     before = _statistics(run, order[place - 2], one.since) if place > 1 else None
     return f"{said}, before any update: {_why_saturated(before)}."
 
 
-def _why_dead(run: Run, layer: str, step: int, spread: float) -> str:
+def _why_dead(run: Run, layer: str, step: int, outputs: tuple[float, float]) -> str:
+    if outputs == (0.0, 0.0):
+        return f"the weights of layer {layer} {_ZERO[:-1]}"
     bias = _bias(run, layer, step)
-    if bias is not None and bias > FAR * spread:
+    if bias is not None and bias > FAR * outputs[1]:
         return f"its bias of about {number(bias)} puts them there"
     return "by the initial weights, or by its inputs"
 

@@ -51,6 +51,8 @@ class Reading:
             nothing else looks like this.
         link: the condition with its number and place, as a clause of a chain; if empty, the words
             of the condition stand there, with the layer.
+        tells_when: whether `said` tells in which steps: then it holds in these, and not from
+            `since` on.
     """
 
     condition: str
@@ -72,11 +74,14 @@ class Reading:
     since: int | None = None
     otherwise: str = ""
     link: str = ""
+    tells_when: bool = False
 
     @property
     def when(self) -> str:
         """The part of the run in which the condition held; empty if it never did."""
         if self.verdict is Verdict.SUPPORTED:
+            if self.tells_when:
+                return ""
             if self.held_early:
                 return "from the first to the last steps"
             return "in the last steps" if self.since is None else f"from step {self.since} on"

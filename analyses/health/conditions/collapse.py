@@ -52,7 +52,7 @@ def collapsed_answer(run: Run, collapsed: float, max_steps: int) -> Answer:
     return Reading(
         "collapsed",
         verdict,
-        "standard deviation of the outputs over a batch, over their root mean square",
+        "standard deviation of the outputs within a batch, relative to their root mean square,",
         layer if is_beyond(one.value, collapsed, above=False) else "",
         one.value,
         one.low,

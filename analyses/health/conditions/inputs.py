@@ -1,7 +1,7 @@
 """Whether the inputs of one run tell anything, and whether they have a usual scale."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -66,17 +66,20 @@ def _not_finite(rows: pd.DataFrame) -> Reading | None:
     steps = counts.index.to_numpy()
     first = int(steps[ill.argmax()])
     place = listing(list(dict.fromkeys(rows.loc[rows["nonfinite"] > 0, "place"])))
-    many = "in" if ill.sum() == 1 else f"first in step {first}, and in"
-    return _reading(
+    have = "have" if " and " in place else "has"
+    when = f"in step {first}"
+    if ill.sum() > 1:
+        when = f"in {ill.sum()} of {plural(len(ill), 'recorded step')}, first {when}"
+    one = _reading(
         Verdict.SUPPORTED,
         float(ill.sum()),
-        f"{place} has values that are nan or infinite, {many} {plural(int(ill.sum()), 'step')}"
-        + (f", step {first}" if ill.sum() == 1 else ""),
+        f"{place} {have} values that are NaN or infinite, {when}",
         "A value is missing in the data, or what scales them divides by 0.",
         since=first,
         held_early=bool(ill[0]),
         steps=len(steps),
     )
+    return replace(one, tells_when=True)
 
 
 def _telling_nothing(run: Run, rows: pd.DataFrame) -> Reading | None:
@@ -159,8 +162,8 @@ def _scale(run: Run, rows: pd.DataFrame, unscaled: float, max_steps: int) -> Rea
         f"standard deviation {number(float(chosen['std'].median()))}"
         if ill
         else "",
-        cause=f"The scale of the inputs: {first} takes them as they are, and its outputs are as "
-        "large. Standardize them, or divide by their range."
+        cause=f"The scale of the inputs: layer {first} takes them as they are, and its outputs are "
+        "as large. Standardize them, or divide by their range."
         if ill
         else "",
         since=held_since(values.to_numpy() > unscaled, steps, OVERLOOKED) if ill else None,

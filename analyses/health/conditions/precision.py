@@ -98,7 +98,7 @@ def lost_answer(run: Run, lost: float, max_steps: int) -> Answer:
         cause=f"{kind} holds {round(-np.log2(resolution)) + 1} bits of a number: a change of a "
         f"weight by less than about 1/{round(4 / resolution)} of it rounds to nothing. The updates"
         f"{at} are {number(float(one.value or 0) * resolution)} of the weights, so "
-        f"{percent(share)} of them hardly move.",
+        f"{percent(share)} of these hardly move.",
         since=since_beyond(ratios[name], lost, above=False),
     )
 
@@ -160,7 +160,7 @@ def underflow_answer(run: Run, underflow: float, max_steps: int) -> Answer:
     return Reading(
         "underflow",
         verdict_of(one, underflow, above=False),
-        "largest gradient of a layer's outputs, as float16 holds it",
+        "largest gradient, as float16 holds it, of a layer's outputs",
         layer,
         one.value,
         one.low,
@@ -172,8 +172,8 @@ def underflow_answer(run: Run, underflow: float, max_steps: int) -> Answer:
         one.method,
         cause=f"So it is in {len(ill)} of {len(found)} layers, with float16 "
         + ("and the loss scaled too little." if has_scaler else "and no scale of the loss."),
-        otherwise="The training has converged, and its gradients are small for that: the loss "
-        "would tell."
+        otherwise="In a training that has converged, gradients are small for that: see whether the "
+        "loss has fallen."
         if ill
         else "",
         since=since_beyond(scaled[layer], underflow, above=False),

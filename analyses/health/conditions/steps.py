@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from analyses.health.condition import Answer, Bounds, Condition, NotAsked
+from analyses.health.conditions.climbing import Climb, climb_of
 from analyses.health.conditions.updates import weight_updates
 from analyses.health.readings import (
     MIN_WINDOW,
@@ -17,7 +18,7 @@ from analyses.health.readings import (
 from analyses.reading.once import once_per_run
 from analyses.result import Verdict
 from analyses.statistics import Array
-from analyses.wording.numbers import number, percent
+from analyses.wording.numbers import number, percent, share_bound
 from analyses.wording.phrases import listing, plural
 from gradflow.runs.reading.run import Run
 
@@ -27,6 +28,7 @@ _FEWEST_CARRIED = 2
 # Times the loss before the first large step: above the first it has not fallen, above the second
 # it has hardly, if it was higher than the third in between.
 _FALLEN, _HARDLY_FALLEN, _LEAP = 0.98, 0.9, 3.0
+_AS_TIMES = 10.0  # a ratio that is told as a factor, not as a percentage
 _NO_NUMBER = "the loss is no longer a number"
 
 
@@ -62,7 +64,8 @@ def overshooting_answer(run: Run, bound: float, max_steps: int) -> Answer:
     """Whether steps are so large that the loss does not fall; not asked without updates.
 
     Ill are three steps with updates above `bound` among ten recorded ones, if the loss has not
-    fallen at the end, or is not a number. Without a loss, the verdict is open then.
+    fallen at the end, or is not a number. Without a loss, the verdict is open then. A loss that was
+    climbed before does not count (`climbing`): its steps grow as it does.
     """
     ratios = whole_updates(run)
     known = ratios[np.isfinite(ratios.to_numpy())]
@@ -74,7 +77,10 @@ def overshooting_answer(run: Run, bound: float, max_steps: int) -> Answer:
     loss = _LossPath.of(run, since, max_steps)
     verdict, note, next_step = Verdict.CONTRADICTED, "", ""
     if since is not None:
-        if loss.suffers is not None:
+        climb = climb_of(run, since)
+        if climb is not None and loss.suffers:
+            note = climb.clause
+        elif loss.suffers is not None:
             verdict = Verdict.SUPPORTED if loss.suffers else Verdict.CONTRADICTED
         else:
             verdict = Verdict.INCONCLUSIVE
@@ -97,14 +103,32 @@ def overshooting_answer(run: Run, bound: float, max_steps: int) -> Answer:
         "does not fall (rule of thumb for health: about 0.001, CS231n)",
         f"of {plural(len(values), 'recorded step')}; no interval: nothing was sampled",
         note,
-        said=f"a step changes the weights by up to {percent(float(values.max()))} of their norm, "
-        f"and by more than {percent(bound)} in {plural(count, 'recorded step')}"
+        said=f"a step changes the weights by up to {_of_norm(float(values.max()))} their norm, "
+        f"and by more than {share_bound(bound)} in {plural(count, 'recorded step')}"
         if ill
         else "",
-        cause=f"The steps are too large{_rates(run, since)}: {loss.clause}." if ill else "",
+        cause=f"They are too large{_rates(run, since)}: {loss.clause}." if ill else "",
         next_step=next_step,
         since=since if ill else None,
     )
+
+
+def climb_before(run: Run, until: int) -> Climb | None:
+    """How the loss was climbed up to the step `until`, or to the first of several large steps.
+
+    What steps that are too large have left may look like a climb from there on.
+    """
+    if not len(run.layers) or not len(run.parameters):
+        return None
+    ratios = whole_updates(run)
+    known = ratios[np.isfinite(ratios.to_numpy())]
+    since = _first_large(known.to_numpy() > StepBounds.overshooting, known.index.to_numpy())
+    return climb_of(run, until if since is None else min(until, since))
+
+
+def _of_norm(ratio: float) -> str:
+    """ "26.2 % of", or "3,010 times" for what no percentage is read of."""
+    return f"{percent(ratio)} of" if ratio < _AS_TIMES else f"{number(ratio)} times"
 
 
 def _first_large(large: Array, steps: Array) -> int | None:
@@ -146,10 +170,10 @@ class _LossPath:
             float(np.median(one)) for one in (early[-MIN_WINDOW:], last[np.isfinite(last)])
         )
         highest = float(np.max(after[np.isfinite(after)]))
-        clause = (
-            f"the loss rises to {number(highest)}, and ends at {number(now)}, where it was "
-            f"{number(before)}"
-        )
+        ends = f"ends at {number(now)}, where it was {number(before)}"
+        clause = f"the loss rises to {number(highest)}, and {ends}"
+        if highest <= before:
+            clause = f"the loss {ends}"
         fallen = before - now > (1 - _FALLEN) * abs(before)
         hardly = before - now < (1 - _HARDLY_FALLEN) * abs(before)
         leaps = highest - before > (_LEAP - 1) * abs(before)
@@ -223,9 +247,8 @@ def accumulating_answer(run: Run, bound: float, max_steps: int) -> Answer:
         "that the step before has left"
         if verdict is Verdict.SUPPORTED
         else "",
-        cause="Gradients are carried over from step to step, so each update is made from the sum "
-        "of all gradients so far: zero_grad() is not called, or for other parameters, or between "
-        "backward and step."
+        cause="So each update is made from the sum of all gradients so far: zero_grad() is not "
+        "called, or for other parameters, or between backward and step."
         if verdict is Verdict.SUPPORTED
         else "",
         next_step="Give the tracer the optimizer, so that it knows where a step ends."

@@ -8,6 +8,7 @@ from torch import nn
 
 import gradflow
 from analyses.health.conditions import read_health
+from analyses.health.question import all_findings
 from analyses.result import Verdict
 
 STEPS = 12
@@ -49,9 +50,21 @@ def test_a_bias_is_told_by_its_size_beside_the_spread_of_the_outputs(cause_of):
     model = chain(nn.ReLU, gain=2.0)
     nn.init.constant_(model[2].bias, -10.0)
     cause = cause_of(model, "dead")
-    assert cause.startswith("The outputs of 2 that it takes have mean -")
+    assert cause.startswith("The outputs of layer 2 that it takes have mean -")
     assert "its bias of about 10" in cause
     assert "before any update" in cause
+
+
+def test_units_that_get_nothing_are_told_by_weights_of_zero_and_what_to_do(cause_of, tmp_path):
+    model = chain(nn.ReLU)
+    nn.init.zeros_(model[2].weight)
+    cause = cause_of(model, "dead")
+    assert cause.endswith("the weights of layer 2 are 0, or its inputs are.")
+    experiment = gradflow.open_experiment(tmp_path / "run")
+    found = {one.topic: one for one in all_findings(experiment)}
+    assert found["dead"].next_step.startswith("Give the weights of that layer random values")
+    assert found["collapsed"].next_step == found["dead"].next_step  # an effect of it
+    assert found["healthy"].next_step == found["dead"].next_step
 
 
 def test_units_that_die_later_are_not_told_by_the_initial_weights(cause_of):

@@ -6,9 +6,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from analyses.health.condition import Answer, Bounds, Condition, NotAsked
+from analyses.health.conditions.climbing import SIGN
+from analyses.health.conditions.steps import climb_before
 from analyses.health.readings import OVERLOOKED, Reading, held_since, median_interval, window_size
 from analyses.reading.model_tensors import ends_in_softmax
 from analyses.result import Verdict
+from analyses.statistics import Array
 from analyses.statistics.verdicts import verdict_above
 from analyses.wording.numbers import number
 from analyses.wording.phrases import plural
@@ -37,7 +40,8 @@ def not_learning_answer(run: Run, flat: float, max_steps: int) -> Answer:
 
     The median loss of the last recorded steps over that of the first ones is compared with `flat`,
     or over that of as many steps before them, if it fell to that of guessing and stays there. Its
-    interval is that of both medians. It counts only if it has risen fivefold, or is that of
+    interval is that of both medians. Losses not above 0 have no ratio: it is open then, except for
+    a fall from above 0 to below. It counts only if it has risen fivefold, or is that of
     guessing, log(classes): elsewhere a training that had converged before, or one whose objective
     moves, looks the same.
     """
@@ -49,7 +53,7 @@ def not_learning_answer(run: Run, flat: float, max_steps: int) -> Answer:
     first, last = losses[:size], losses[-size:]
     before, now = float(np.median(first)), float(np.median(last))
     ratio, low, high = _ratio(before, now, median_interval(first), median_interval(last))
-    verdict = verdict_above(low, high, flat) if ratio is not None else Verdict.INCONCLUSIVE
+    verdict = verdict_above(low, high, flat) if ratio is not None else _without_ratio(first, last)
     guessing = _loss_of_guessing(run, now)
     if verdict is Verdict.INCONCLUSIVE and _stays_at_guessing(guessing, median_interval(last)[0]):
         verdict = Verdict.SUPPORTED
@@ -62,7 +66,10 @@ def not_learning_answer(run: Run, flat: float, max_steps: int) -> Answer:
         )
         if verdict_above(*chance[1:], flat) is Verdict.SUPPORTED is not verdict:
             verdict, against, (ratio, low, high) = Verdict.SUPPORTED, "ones before", chance
-    note, cause, otherwise, since = "", "", "", None
+    note, cause, otherwise, next_step, since = "", "", "", "", None
+    if ratio is None:
+        went = f"from {number(before)} to {number(now)}"
+        note = f"The loss goes {went}: a loss that is not above 0 has no ratio to compare."
     if verdict is Verdict.SUPPORTED:
         if guessing is not None:
             cause = (
@@ -77,6 +84,9 @@ def not_learning_answer(run: Run, flat: float, max_steps: int) -> Answer:
             since = held_since(guesses, steps, OVERLOOKED)
         elif ratio is not None and ratio > RISEN:
             cause = f"It rises, from {number(before)} to {number(now)}."
+            climb = climb_before(run, int(steps[-1]))
+            if climb is not None:
+                cause, next_step = f"{cause} {climb.why}", SIGN
             since = held_since(losses > RISEN * before, steps, OVERLOOKED)
         elif ratio is not None and ratio > 1 / flat:
             verdict = Verdict.INCONCLUSIVE
@@ -106,7 +116,7 @@ def not_learning_answer(run: Run, flat: float, max_steps: int) -> Answer:
         f"of {len(losses)} recorded ones, interval by order statistics of both",
         note,
         cause=cause,
-        next_step=_ANOTHER_MEASURE if note else "",
+        next_step=_ANOTHER_MEASURE if note and verdict is Verdict.INCONCLUSIVE else next_step,
         since=since,
         otherwise=otherwise,
     )
@@ -147,6 +157,16 @@ def _ratio(
         return now / before, None, None
     first_low, first_high, last_low, last_high = (float(end) for end in ends if end is not None)
     return now / before, last_low / first_high, last_high / first_low
+
+
+def _without_ratio(first: Array, last: Array) -> Verdict:
+    """Contradicted if the loss falls from above 0 to below it, beyond its noise; else open.
+
+    One that is below 0 from the start may have the wrong sign.
+    """
+    (low, _), (_, high) = median_interval(first), median_interval(last)
+    falls = low is not None and high is not None and high < 0 < low
+    return Verdict.CONTRADICTED if falls else Verdict.INCONCLUSIVE
 
 
 def _loss_of_guessing(run: Run, loss: float) -> int | None:

@@ -7,6 +7,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analyses.health.condition import Answer, Bounds, Condition, NotAsked
+from analyses.health.conditions.steps import climb_before
 from analyses.health.readings import Reading
 from analyses.reading.layer_gradients import pivot_by_step
 from analyses.result import Verdict
@@ -90,7 +91,12 @@ def spiking_answer(run: Run, spiking: float) -> Answer:
         return NotAsked("spiking", "no loss or gradient norm has enough recorded before it")
     found = np.flatnonzero(above >= spiking)
     worst = int(found[np.argmax(above[found])]) if len(found) else int(np.nanargmax(above))
-    said, cause, layer = "", "", ""
+    said, cause, note, layer = "", "", "", ""
+    if len(found):
+        # What has risen all along has no history that one step could leave.
+        climb = climb_before(run, int(numbers[found[0]]))
+        if climb is not None:
+            found, note = found[:0], climb.clause
     if len(found):
         first = int(found[0])
         said = _said(quantity, values, numbers, first, _spikes(found))
@@ -100,7 +106,7 @@ def spiking_answer(run: Run, spiking: float) -> Answer:
     return Reading(
         "spiking",
         Verdict.SUPPORTED if len(found) else Verdict.CONTRADICTED,
-        f"{_WORDS[quantity]} of a step above the median of those before, in their spreads, at most",
+        f"largest distance of the {_WORDS[quantity]} above the median before, in spreads of those,",
         layer,
         float(min(above[worst], np.finfo(float).max)),
         None,
@@ -112,9 +118,11 @@ def spiking_answer(run: Run, spiking: float) -> Answer:
         f"largest of {int(np.isfinite(above).sum())} recorded steps, each against up to "
         f"{spikes.HISTORY} before it (median and median absolute deviation of logarithms); no "
         "interval: each step is one number",
+        note,
         said=said,
         cause=cause,
         since=int(numbers[found[0]]) if len(found) else None,
+        tells_when=len(found) > 0,
     )
 
 

@@ -48,7 +48,8 @@ def test_missing_values_are_told_where_they_begin(ask):
     one = found(ask, change=with_nan)
     assert one.verdict is Verdict.SUPPORTED
     assert one.since == 30
-    assert "nan or infinite" in one.said
+    assert "NaN or infinite, in" in one.said
+    assert one.when == ""
 
 
 class LooksUp(nn.Module):

@@ -24,6 +24,7 @@ class Recorded:
 
     def __init__(self, losses, shape, role):
         self.steps = pd.DataFrame({"loss": losses, "step": range(len(losses))})
+        self.parameters = pd.DataFrame()
         self.layers = pd.DataFrame({"role": [role], "depth": [1], "shape": [shape]})
 
     def table(self, name):
@@ -113,10 +114,19 @@ def test_few_steps_are_not_asked():
     assert isinstance(read(noise(40, math.log(10))), Reading)
 
 
-def test_losses_below_zero_have_no_ratio_and_leave_it_open():
-    found = read(np.linspace(1, -5, 60))
+def test_a_loss_that_falls_from_above_zero_to_below_falls():
+    """As the negative log-likelihood of a density does."""
+    found = read(noise(60, 1.0) + np.linspace(3, -5, 60))
+    assert found.verdict is Verdict.CONTRADICTED
+    assert found.value is None
+
+
+@pytest.mark.parametrize("losses", [np.linspace(-1, -5, 60), np.linspace(1, -5, 60), -noise(60, 1)])
+def test_losses_below_zero_from_the_start_leave_it_open_for_a_reason(losses):
+    found = read(losses)
     assert found.verdict is Verdict.INCONCLUSIVE
     assert found.value is None
+    assert "a loss that is not above 0 has no ratio" in found.note
 
 
 def test_flat_loss_is_seldom_called_falling_or_rising_by_chance():
