@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -20,6 +21,9 @@ class Verdict(StrEnum):
     SUPPORTED = "supported"
     CONTRADICTED = "contradicted"
     INCONCLUSIVE = "inconclusive"
+
+
+_LONGEST_MEANING = 300  # characters in a Finding's repr
 
 
 @dataclass(frozen=True)
@@ -162,7 +166,8 @@ class Finding:
         return self.key.removesuffix(f"-{slug(self.network)}") if self.network else self.key
 
     def __repr__(self) -> str:
-        return f"Finding({self.key!r}, {self.verdict.value}: {self.meaning!r})"
+        meaning = shorten(self.meaning, _LONGEST_MEANING, placeholder=" …")
+        return f"Finding({self.key!r}, {self.verdict.value}: {meaning!r})"
 
     def _repr_html_(self) -> str:
         from analyses.showing.cards import finding_card  # noqa: PLC0415 - for notebooks only

@@ -79,9 +79,11 @@ class Options:
         None
     )
     """Exit with 3, after the report is written, if a network has one of these conditions:
-    non-finite, inputs, unused, disconnected, not-updated, vanishing, exploding, vanishing-in-time,
-    exploding-in-time, shattered, dead, saturated, clipped, stalled, not-learning, noisy. Other
-    findings are named with the verdict that fails: healthy=contradicted."""
+    non-finite, inputs, frozen-statistics, unused, disconnected, not-updated, accumulating,
+    overshooting, vanishing, exploding, vanishing-in-time, exploding-in-time, shattered, dead,
+    saturated, clipped, lost-to-rounding, underflow, stalled, collapsed, spiking, dominated,
+    conflicting, not-learning, overfitting, stale-statistics, noisy. Other findings are named with
+    the verdict that fails: healthy=contradicted."""
 
     fail_on_unknown: Annotated[bool, tyro.conf.FlagCreatePairsOff, _QUIET] = False
     """With --fail-on: exit with 3 also if one of them cannot be told or was not recorded."""

@@ -29,10 +29,11 @@ class Options:
     fail_on: Annotated[
         str | None, tyro.conf.arg(metavar="NAME[,NAME]", help_behavior_hint="(default: those)")
     ] = None
-    """Conditions: non-finite, inputs, disconnected, not-updated, vanishing, exploding,
-    vanishing-in-time, exploding-in-time, dead, saturated, clipped, stalled, not-learning; also
-    unused, shattered and noisy. Other findings are named with the verdict that fails:
-    healthy=contradicted."""
+    """Conditions: non-finite, inputs, frozen-statistics, disconnected, not-updated, accumulating,
+    overshooting, vanishing, exploding, vanishing-in-time, exploding-in-time, dead, saturated,
+    clipped, lost-to-rounding, underflow, stalled, collapsed, dominated, conflicting, not-learning,
+    overfitting, stale-statistics; also unused, spiking, shattered and noisy. Other findings are
+    named with the verdict that fails: healthy=contradicted."""
 
     fail_on_unknown: Annotated[bool, tyro.conf.FlagCreatePairsOff, _QUIET] = False
     """Exit with 3 also if one of them cannot be told or was not recorded."""

@@ -66,7 +66,12 @@ class GradientsBefore(Instrument):
 
     def end_step(self, record: StepRecord) -> None:
         """Leave what was seen, and choose the parameters anew if there are other optimizers."""
-        record.further[self.key] = (self._passes, dict(self._watched))
+        # Which optimizer has a parameter shows as it steps; so it does in the first step, too.
+        known = {
+            name: (parameter, _optimizer_of(name, record.updated_by) or optimizer)
+            for name, (parameter, optimizer) in self._watched.items()
+        }
+        record.further[self.key] = (self._passes, known)
         if not self._is_settled or any(
             optimizer != _optimizer_of(name, record.updated_by)
             for name, (_, optimizer) in self._watched.items()

@@ -16,6 +16,7 @@ def step_rows(factors, left=2.0, skipped=()):
             "step": step,
             "scale": None,
             "skipped": step in skipped,
+            "mode": "training",
             "loss": None,
             "backward_gradient_norm": left,
             "gradient_norm": None if factor is None else left * factor,

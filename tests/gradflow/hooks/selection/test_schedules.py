@@ -145,7 +145,7 @@ def test_a_budget_that_many_processes_share_is_resumed_at_the_same_step():
 def test_a_budget_is_measured_by_the_tracer_and_written_into_the_run(tmp_path, monkeypatch):
     clock = iter(range(10**6))
     monkeypatch.setattr(schedules, "median", lambda values: sorted(values)[len(values) // 2])
-    monkeypatch.setattr("gradflow.hooks.tracer.time.monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr("gradflow.hooks.step_cycle.time.monotonic", lambda: float(next(clock)))
     model = nn.Sequential(nn.Linear(3, 2))
     with gradflow.Tracer(model, tmp_path / "run", schedule=Budget(0.02)) as tracer:
         for _ in range(20):

@@ -32,7 +32,7 @@ def test_steps_that_another_table_has_are_missed(folder):
     with RunWriter.reopen(folder) as writer:
         steps = list(range(10))
         columns = {"epoch": [1 + step // 2 for step in steps], "step": steps}
-        columns |= {"scale": [1.0] * 10, "skipped": [False] * 10}
+        columns |= {"scale": [1.0] * 10, "skipped": [False] * 10, "mode": ["training"] * 10}
         norms = ("loss", "backward_gradient_norm", "gradient_norm", "clipping_factor")
         columns |= dict.fromkeys(norms, [1.0] * 10)
         writer.append("steps", columns, 0, 9)

@@ -1,6 +1,8 @@
 """What is recorded of the terms of a loss equals autograd by hand."""
 
+import runpy
 from copy import deepcopy
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -8,7 +10,9 @@ import torch
 
 from gradflow import Tracer
 from gradflow.runs.reading.run import open_run
-from tests.gradflow.hooks.instruments.terms.losses import CASES, by_hand
+
+_LOSSES = runpy.run_path(str(Path(__file__).with_name("losses.py")), run_name="losses")
+CASES, by_hand = _LOSSES["CASES"], _LOSSES["by_hand"]
 
 # A gradient that is 0 but for that has a norm below.
 ROUNDING = 1e-10
