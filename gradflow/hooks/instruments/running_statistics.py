@@ -75,7 +75,8 @@ class RunningStatistics(Instrument):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the statistics of the last batches, by device."""
-        return {group.key: group.state_dict() for group in self._groups or ()}
+        # Those of an earlier tracer wait for the first recorded step.
+        return dict(self._waiting) | {one.key: one.state_dict() for one in self._groups or ()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore them, once the batch norms have been looked up."""

@@ -55,6 +55,7 @@ class GradientsByPosition(Instrument):
         self._axes = TimeAxes()
         self._recurrence = Recurrence()
         self._hooks = ModuleHooks()
+        self._fused: list[tuple[str, nn.Module]] | None = None
         self._inputs: dict[int, _Watched] = {}
         self._leaf_handles: list[RemovableHandle] = []
         self._trunk: frozenset[str] | None = None
@@ -152,7 +153,7 @@ class GradientsByPosition(Instrument):
     def model_has_changed(self) -> None:
         """Look at the modules anew."""
         self._recurrence.model_has_changed()
-        self._axes, self._trunk = TimeAxes(), None
+        self._axes, self._trunk, self._fused = TimeAxes(), None, None
         self._put_hooks()
 
     def detach(self) -> None:
@@ -161,13 +162,15 @@ class GradientsByPosition(Instrument):
         self._let_go_of_leaves()
 
     def _put_hooks(self) -> None:
-        try:
-            chosen = select_modules(self._model, self._options.observe)
-        except TracingError:  # nothing is left to observe, which the tracer says
-            chosen = []
+        if self._fused is None:
+            try:
+                chosen = select_modules(self._model, self._options.observe)
+            except TracingError:  # nothing is left to observe, which the tracer says
+                chosen = []
+            self._fused = [(name, module) for name, module, _ in chosen if is_fused(module)]
         hook = InputHook(self._watch_input)
         self._hooks.keep_on(
-            ((name, module) for name, module, _ in chosen if is_fused(module)),
+            self._fused,
             lambda _, module: [module.register_forward_pre_hook(hook, with_kwargs=True)],
         )
 

@@ -192,15 +192,16 @@ def test_a_model_without_running_statistics_has_no_rows(tmp_path):
     assert open_run(tmp_path).table("running_statistics").empty
 
 
-def test_a_run_that_is_continued_has_the_rows_of_one_that_was_not(tmp_path):
-    def train(folder, interrupt: bool):
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_run_that_is_continued_has_the_rows_of_one_that_was_not(tmp_path, times):
+    def train(folder, interrupt: int):
         model = small_model()
         tracer = Tracer(model, folder)
         tracer.__enter__()
         for step, x in enumerate(batches(10)):
             model(x).square().mean().backward()
             tracer.step()
-            if step == 4 and interrupt:
+            for _ in range(interrupt if step == 4 else 0):  # perhaps again before the next step
                 state, weights = tracer.state_dict(), copy.deepcopy(model.state_dict())
                 tracer.__exit__(None, None, None)
                 model = small_model()
@@ -212,7 +213,7 @@ def test_a_run_that_is_continued_has_the_rows_of_one_that_was_not(tmp_path):
         tracer.__exit__(None, None, None)
         return open_run(folder).table("running_statistics")
 
-    whole, continued = train(tmp_path / "a", False), train(tmp_path / "b", True)
+    whole, continued = train(tmp_path / "a", 0), train(tmp_path / "b", times)
     assert whole.equals(continued)
     assert whole["batches"].tolist() == [8, 8]
 

@@ -13,6 +13,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from torch.utils.checkpoint import checkpoint
 
 from gradflow import Tracer
+from gradflow.hooks.instruments.positions import instrument
+from gradflow.hooks.selection.modules import select_modules
 from gradflow.runs.reading.run import open_run
 
 TOLERANCE = 1e-5
@@ -285,3 +287,26 @@ def test_an_input_that_outlasts_the_step_keeps_no_hooks(tmp_path, schedule):
             assert not x._backward_hooks
         model(x)
     assert not x._backward_hooks
+
+
+def test_the_modules_are_looked_up_once_until_the_model_changes(tmp_path, monkeypatch):
+    """To go through a model of a thousand modules takes milliseconds, in every recorded step."""
+    looked_up = []
+
+    def select(*given):
+        looked_up.append(given)
+        return select_modules(*given)
+
+    monkeypatch.setattr(instrument, "select_modules", select)
+    model = nn.Sequential(nn.LSTM(4, 3, batch_first=True))
+    with Tracer(model, tmp_path / "run") as tracer:
+        for step in range(6):
+            if step == 3:
+                model[0] = nn.GRU(4, 3, batch_first=True)
+                looked_up.clear()
+            model(torch.ones(2, 5, 4))[0].square().mean().backward()
+            tracer.step()
+            assert len(looked_up) == 1
+        tracer.end_epoch()
+    table = open_run(tmp_path / "run").table("positions")
+    assert sorted(set(table.loc[table["tensor"] == "input", "step"])) == list(range(6))
