@@ -69,7 +69,7 @@ def train(  # noqa: PLR0913 - all by keyword
                 chosen = torch.randint(len(inputs), (batch,), generator=draw)
                 value = loss(model(inputs[chosen]), targets[chosen])
                 if isinstance(value, Mapping):
-                    tracer.terms(value)
+                    tracer.terms({name: (1.0, term) for name, term in value.items()})
                     value = torch.stack(list(value.values())).sum()
                 tracer.log(loss=value)
                 if zero_grad:
