@@ -12,12 +12,14 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 from pkgutil import walk_packages
+from textwrap import shorten
 
 from analyses.result import AnalysisResult
 from gradflow.errors import ConfigurationError, GradflowError
 from gradflow.runs.reading.run import Experiment
 
 ENTRY_POINT_GROUP = "gradflow.analyses"
+_LONGEST_SAID = 300  # characters in the repr of an outcome
 
 
 class NotApplicableError(Exception):
@@ -62,7 +64,7 @@ class Outcome:
 
     def __repr__(self) -> str:
         said = self.result.summary if self.result else self.not_applicable or self.failure
-        return f"Outcome({self.key!r}, {said!r})"
+        return f"Outcome({self.key!r}, {shorten(said, _LONGEST_SAID, placeholder=' …')!r})"
 
     def _repr_html_(self) -> str:
         from analyses.showing.cards import outcome_card  # noqa: PLC0415 - for notebooks only

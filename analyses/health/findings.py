@@ -97,18 +97,19 @@ def condition_finding(
         threshold=f"supported if the number, with its whole interval, is {one.rule}",
         meaning=_meaning(network, words, one, verdict, first),
         next_step=_next_step(one if first is None else first, one, verdict),
-        caveats=_caveats(one_run, one),
+        caveats=_caveats(one_run, one, verdict),
         statement=without_network(words.hypothesis),
         evidence=EVIDENCE,
     )
 
 
-def _caveats(one_run: Run, one: Reading) -> tuple[str, ...]:
+def _caveats(one_run: Run, one: Reading, verdict: Verdict) -> tuple[str, ...]:
     normalized = one.condition == "exploding" and _has_normalization(one_run)
     return (
         RECORDED_STEPS_ONLY if one.low is None else LAST_STEPS_ONLY,
         *((BEHIND_NORMALIZATION,) if normalized else ()),
-        *((one.note,) if one.note else ()),
+        # Why a verdict is open, its meaning says.
+        *((one.note,) if one.note and verdict is not Verdict.INCONCLUSIVE else ()),
     )
 
 
@@ -186,6 +187,7 @@ def _meaning(
     holds = verdict is Verdict.SUPPORTED
     more = [
         one.cause if holds else "",
+        one.note if verdict is Verdict.INCONCLUSIVE else "",
         # What an effect is of is known, and nothing else is looked for.
         f"This is an effect of what came first: {link_clause(first)}."
         if holds and first is not None

@@ -8,8 +8,6 @@ from dataclasses import replace
 
 import pandas as pd
 
-from analyses.health.conditions.climbing import SIGN
-from analyses.health.conditions.steps import climb_before
 from analyses.health.readings import Reading
 from analyses.result import Verdict
 from analyses.wording.numbers import number
@@ -26,9 +24,6 @@ def with_onset(run: Run, one: Reading) -> Reading:
     if one.verdict is not Verdict.SUPPORTED or one.cause:
         return one
     if one.condition == "non-finite":
-        climb = None if one.since is None else climb_before(run, one.since)
-        if climb is not None:
-            return replace(one, cause=climb.clause, next_step=SIGN)
         return replace(one, cause=_of_nonfinite(run))
     if one.condition in _FLOW:
         return replace(one, cause=_of_flow(run, one))

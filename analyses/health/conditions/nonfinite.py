@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 
 from analyses.health.condition import Answer, Bounds, Condition, NotAsked
+from analyses.health.conditions.climbing import SIGN
+from analyses.health.conditions.steps import climb_before
 from analyses.health.readings import Reading, held_since
 from analyses.result import Verdict
 from analyses.wording.phrases import plural
@@ -25,6 +27,7 @@ def nonfinite_answer(run: Run) -> Answer:
     broken = _broken_steps(run)
     numbers = np.unique(recorded.to_numpy())
     since = held_since(np.isin(numbers, list(broken)), numbers)
+    climb = None if since is None else climb_before(run, since)
     return Reading(
         "non-finite",
         Verdict.SUPPORTED if first else Verdict.CONTRADICTED,
@@ -45,6 +48,8 @@ def nonfinite_answer(run: Run) -> Answer:
             f"{'the output' if first['direction'] == 'forward' else 'the gradient of the output'} "
             f"of layer {first['layer']} ({first['direction']} pass)."
         ),
+        cause="" if climb is None else climb.clause,
+        next_step="" if climb is None else SIGN,
         since=since,
     )
 

@@ -10,6 +10,7 @@ from analyses.health.conditions.reach import parameter_extremes
 from analyses.health.readings import (
     Reading,
     WindowMedians,
+    held_since,
     is_beyond,
     since_beyond,
     verdict_of,
@@ -103,8 +104,7 @@ def stalled_answer(run: Run, stalled: float, max_steps: int, clipped: float = 0.
         note = (
             f"The ratio still rises (it was {number(one.early_value or 0)}), as in a warm-up."
             if rises
-            else f"It was {number(one.early_value or 0)} in the first steps: a learning rate that "
-            "is lowered, or a minimum that is reached, looks like this too."
+            else f"It was {number(one.early_value or 0)} in the first steps: {_late(run, layer)}"
         )
     return Reading(
         "stalled",
@@ -214,6 +214,16 @@ def why_stalled(run: Run, parameter: str, stalled: float, clipped: float, max_st
         f"The gradient is the cause: it is {number(gradient / weight)} of the weights, at a "
         f"learning rate of {number(rate)}."
     )
+
+
+def _late(run: Run, parameter: str) -> str:
+    """What may have made the updates of `parameter` small that were not small at first."""
+    rows = run.parameters[run.parameters["parameter"] == parameter]
+    rates = rows.drop_duplicates("step", keep="last").set_index("step")["learning_rate"].dropna()
+    since = held_since((rates == 0).to_numpy(), rates.index.to_numpy())
+    if since is not None:
+        return f"from step {since} on the learning rate is 0. See whether its schedule ends there."
+    return "a learning rate that is lowered, or a minimum that is reached, looks like this too."
 
 
 def _rises(one: WindowMedians, bound: float, of_rate: float) -> bool:

@@ -50,6 +50,25 @@ def test_the_cause_of_stalled_weights_is_named(readings, options, cause):
     assert cause in found.cause
 
 
+def test_an_open_verdict_says_why_and_names_a_rate_that_became_zero(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer, schedule=1) as tracer:
+        for step in range(24):
+            optimizer.param_groups[0]["lr"] = 0.05 if step < 9 else 0.0
+            F.cross_entropy(model(torch.randn(32, 6)), torch.randint(0, 3, (32,))).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        tracer.end_epoch()
+    found = {one.topic: one for one in all_findings(gradflow.open_experiment(tmp_path / "run"))}
+    one = found["stalled"]
+    assert one.verdict is Verdict.INCONCLUSIVE
+    why = "from step 9 on the learning rate is 0. See whether its schedule ends there."
+    assert one.meaning.endswith(why)
+    assert not any(why in caveat for caveat in one.caveats)  # told once
+
+
 def test_the_usual_clipping_is_not_ill(readings):
     usual = readings(clip=0.1)["clipped"]
     assert usual.verdict is Verdict.CONTRADICTED

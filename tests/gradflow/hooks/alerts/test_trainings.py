@@ -135,8 +135,8 @@ def test_a_tiny_learning_rate_is_told_and_a_warm_up_is_not(tmp_path):
 
 def test_a_loss_that_rises_is_told(tmp_path):
     model = net()
-    wrong = torch.optim.SGD(model.parameters(), lr=0.1, maximize=True)
-    told = train(tmp_path / "run", model, 80, optimizer=wrong)
+    wrong = torch.optim.SGD(model.parameters(), lr=0.01, maximize=True)
+    told = train(tmp_path / "run", model, 160, optimizer=wrong)
     assert "not-learning" in {one.condition for one in told}
 
 
