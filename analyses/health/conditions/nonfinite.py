@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from analyses.health.condition import Answer, Bounds, Condition, NotAsked
-from analyses.health.conditions.climbing import SIGN
+from analyses.health.conditions.losses.climbing import SIGN
 from analyses.health.conditions.steps import climb_before
 from analyses.health.readings import Reading, held_since
 from analyses.result import Verdict

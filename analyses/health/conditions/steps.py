@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from analyses.health.condition import Answer, Bounds, Condition, NotAsked
-from analyses.health.conditions.climbing import Climb, climb_of
+from analyses.health.conditions.losses.climbing import Climb, climb_of
 from analyses.health.conditions.updates import weight_updates
 from analyses.health.readings import (
     MIN_WINDOW,
@@ -65,7 +65,7 @@ def overshooting_answer(run: Run, bound: float, max_steps: int) -> Answer:
 
     Ill are three steps with updates above `bound` among ten recorded ones, if the loss has not
     fallen at the end, or is not a number. Without a loss, the verdict is open then. A loss that was
-    climbed before does not count (`climbing`): its steps grow as it does.
+    climbed before does not count (`losses.climbing`): its steps grow as it does.
     """
     ratios = whole_updates(run)
     known = ratios[np.isfinite(ratios.to_numpy())]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analyses.health.condition import Answer, Bounds, Condition, NotAsked
-from analyses.health.conditions.climbing import SIGN
+from analyses.health.conditions.losses.climbing import SIGN
 from analyses.health.conditions.steps import climb_before
 from analyses.health.readings import OVERLOOKED, Reading, held_since, median_interval, window_size
 from analyses.reading.model_tensors import ends_in_softmax

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from analyses.health.conditions import read_health
-from analyses.health.conditions.climbing import climb_of
+from analyses.health.conditions.losses.climbing import climb_of
 from analyses.health.conditions.steps import whole_updates
 from analyses.result import Verdict
 
