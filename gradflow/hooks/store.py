@@ -157,9 +157,14 @@ class RecordStore:
             tables["modes"] = modes
         if self._groups is not None:
             tables["groups"] = self._groups.columns(tables, in_turns=in_turns)
-        alerts = [] if self.alerts is None else self.alerts.look(tables)
         wanted = [record.wanted for record in records]
-        self._keep(tables if self.ring is None else self.ring.take(tables, wanted), alerts)
+        kept_rows = tables if self.ring is None else self.ring.take(tables, wanted)
+        try:
+            alerts = [] if self.alerts is None else self.alerts.look(tables)
+        except BaseException:
+            self._keep(kept_rows, [])  # a warning that the user has made an error loses no rows
+            raise
+        self._keep(kept_rows, alerts)
         if self.nonfinite is None:
             steps = tables["steps"]
             self.nonfinite = first_nonfinite(tables, set(steps["step"][steps["skipped"]].tolist()))

@@ -16,8 +16,8 @@ def test_healthy_training_passes(trained):
     assert not any(one.failing for one in checks)
     asked = {one.name for one in checks if one.findings}
     assert {"non-finite", "inputs", "disconnected", "vanishing", "exploding", "stalled"} <= asked
-    # Without a recurrent layer or a batch norm the network cannot have these; without a loss and its
-    # terms it is not known.
+    # Without a recurrent layer or a batch norm the network cannot have these; without a loss and
+    # its terms it is not known.
     silent = {one.name for one in checks if one.silent}
     assert {"not-learning", "dominated", "conflicting", "overfitting"} <= silent
     assert silent.isdisjoint({"vanishing-in-time", "exploding-in-time", "stale-statistics"})
