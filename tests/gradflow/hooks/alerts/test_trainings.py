@@ -135,7 +135,7 @@ def test_a_tiny_learning_rate_is_told_and_a_warm_up_is_not(tmp_path):
 
 def test_a_loss_that_rises_is_told(tmp_path):
     model = net()
-    wrong = torch.optim.SGD(model.parameters(), lr=0.06, maximize=True)
+    wrong = torch.optim.SGD(model.parameters(), lr=0.03, maximize=True)
     told = train(tmp_path / "run", model, 160, optimizer=wrong)
     assert "not-learning" in {one.condition for one in told}
 
