@@ -70,7 +70,13 @@ def unreached_answers(run: Run) -> list[Answer]:
     # running mean, the target network of Q-learning, a backbone that runs under no_grad.
     without = found[found["gradient"].isna() & (found["optimizer"] != NO_OPTIMIZER)]
     reasons = _why_not_observed(run)
-    idle = [name for name in without.index if reasons.get(_module(name), "").startswith(_NEVER_RAN)]
+    used = _used_by_attention(run)
+    idle = [
+        name
+        for name in without.index
+        if reasons.get(_module(name), "").startswith(_NEVER_RAN)
+        and _module(name).rpartition(".")[0] not in used
+    ]
     unreached = [name for name in without.index if name not in set(idle)]
     unused = _count_reading(run, "unused", idle, found, "whose layer never ran")
     if unused.verdict is Verdict.SUPPORTED and _chosen_by_input(idle, run):
@@ -256,6 +262,11 @@ def _why_unreached(parameters: Sequence[str], reasons: dict[str, str], run: Run)
             "detached, computed under torch.no_grad(), or not used by the loss."
         )
     return " ".join(said)
+
+
+def _used_by_attention(run: Run) -> set[str]:
+    """The attention layers that ran: torch's use the weights of what is in them without a call."""
+    return set(run.layers.loc[run.layers["role"] == "attention", "layer"])
 
 
 def _module(parameter: str) -> str:

@@ -320,3 +320,23 @@ def test_layers_are_named_as_a_range_only_if_none_lies_between():
     assert named(["e.weight", "c.weight"], Recorded()) == "c and e"
     Recorded.layers = pd.DataFrame({"layer": ["c"]})
     assert named([f"{one}.weight" for one in "abde"], Recorded()) == "a, b, d and e"
+
+
+class Attending(nn.Module):
+    """Attention of torch's own, which uses the weights of its `out_proj` without calling it."""
+
+    def __init__(self):
+        super().__init__()
+        self.enter, self.head = nn.Linear(6, 8), nn.Linear(8, 3)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x):
+        h = self.enter(x)[:, None]
+        return self.head(self.attention(h, h, h)[0][:, 0].detach())
+
+
+def test_what_attention_uses_without_a_call_is_disconnected_not_unused(train):
+    found = readings(train(Attending()))
+    assert found["disconnected"].verdict is Verdict.SUPPORTED
+    assert found["disconnected"].value == 6
+    assert found["unused"].verdict is Verdict.CONTRADICTED
