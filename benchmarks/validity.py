@@ -2,12 +2,12 @@
 
     python benchmarks/validity.py
 
-Runs these benchmarks one after the other: `planted_faults.py` (is a known condition found, and a
-healthy network called healthy?), `kinds/run.py` (the same on kinds of models that people train, with
-causes, layers and steps), `null_calibration.py` (how often is a link reported that does not exist?),
-`matched_coverage.py` (do the intervals of a matched comparison contain the truth?) and
-`published_results.py` (do tracer and probes measure what the papers derive?). Exits with 1 if a
-target is missed or a published result is not reproduced.
+Runs these benchmarks one after the other: `planted_faults.py` (is a known condition found, and
+a healthy network called healthy?), `kinds/run.py` (the same on kinds of models that people
+train, with causes, layers and steps), `null_calibration.py` (how often is a link reported that
+does not exist?), `matched_coverage.py` (do the intervals of a matched comparison contain the
+truth?) and `published_results.py` (do tracer and probes measure what the papers derive?). Exits
+with 1 if a target is missed or a published result is not reproduced.
 """
 
 import subprocess
