@@ -145,6 +145,7 @@ class Finding:
         statement: the hypothesis without the network's name, as a heading over the findings on
             all networks; "" if it is about a comparison.
         evidence: keys of the figures and tables that show it, in reading order.
+        effect_of: the topic of the finding that brought it about; "" if that is not known.
     """
 
     key: str
@@ -159,6 +160,7 @@ class Finding:
     caveats: tuple[str, ...] = ()
     statement: str = ""
     evidence: tuple[str, ...] = ()
+    effect_of: str = ""
 
     @property
     def topic(self) -> str:

@@ -100,6 +100,7 @@ def condition_finding(
         caveats=_caveats(one_run, one, verdict),
         statement=without_network(words.hypothesis),
         evidence=EVIDENCE,
+        effect_of=first.condition if first is not None and verdict is Verdict.SUPPORTED else "",
     )
 
 

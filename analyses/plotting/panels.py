@@ -16,6 +16,7 @@ from matplotlib.ticker import (
     LogLocator,
     MaxNLocator,
     NullFormatter,
+    NullLocator,
     PercentFormatter,
 )
 
@@ -108,6 +109,10 @@ def plain_log_ticks(axis: Axis, span: float) -> None:
         return
     plain = FuncFormatter(lambda value, _: f"{value:g}")
     axis.set_major_formatter(plain)
+    if span < 1.5:  # powers of ten and their multiples are too far apart, or too close to read
+        axis.set_major_locator(MaxNLocator(3))
+        axis.set_minor_locator(NullLocator())
+        return
     axis.set_minor_locator(LogLocator(subs=(2, 5) if span > 3 else range(2, 10)))
     axis.set_minor_formatter(plain if span < 100 else NullFormatter())
 

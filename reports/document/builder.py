@@ -170,6 +170,7 @@ def _headlines(topics: Sequence[_Topic]) -> list[_Topic]:
         and topic.findings[0].topic in SPOILING
         and _holds(topic)
     ]
+    found.sort(key=_is_effect)  # what comes first in a chain is told first
     named = [
         topic
         for key, name in HEADLINE_TOPICS
@@ -186,6 +187,12 @@ def _headlines(topics: Sequence[_Topic]) -> list[_Topic]:
         first, second = named.index(vanish[0]), named.index(explode[0])
         named[first], named[second] = named[second], named[first]
     return [*found, *(named or (one for one in topics if one not in found))][: len(HEADLINE_TOPICS)]
+
+
+def _is_effect(topic: _Topic) -> bool:
+    """Whether something else that was found has brought it about, in every network that has it."""
+    ill = [one for one in topic.findings if one.verdict is Verdict.SUPPORTED]
+    return all(one.effect_of for one in ill)
 
 
 def _holds(topic: _Topic) -> bool:

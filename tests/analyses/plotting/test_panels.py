@@ -98,3 +98,18 @@ def test_panels_without_labels_get_no_legend():
     figure, axes = panels.subplots(1, 1, 2.0)
     panels.legend(figure, [axes[0, 0]])
     assert not figure.legends
+
+
+@pytest.mark.parametrize("span", [1.004, 1.3, 3.0, 50.0])
+def test_the_labels_of_a_narrow_colour_bar_do_not_overlap(span):
+    with panels.panel(2.5, "x") as (figure, axis):
+        mesh = axis.pcolormesh([[1.0, 1.0]], norm=LogNorm(0.0047, 0.0047 * span))
+    panels.log_colour_bar(figure, mesh, [axis], "norm")
+    figure.canvas.draw()
+    bar = figure.axes[-1].yaxis
+    ticks = [*bar.get_major_ticks(), *bar.get_minor_ticks()]
+    boxes = [one.label1.get_window_extent() for one in ticks if one.label1.get_text()]
+    boxes += [one.label2.get_window_extent() for one in ticks if one.label2.get_text()]
+    boxes = [box for box in boxes if box.width > 0]
+    pairs = [(a, b) for i, a in enumerate(boxes) for b in boxes[i + 1 :]]
+    assert not any(a.overlaps(b) for a, b in pairs)

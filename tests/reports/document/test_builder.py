@@ -71,6 +71,18 @@ def test_what_spoils_a_training_opens_the_report(experiment, outcomes):
     ]
 
 
+def test_an_effect_is_told_after_what_brought_it_about(experiment, outcomes):
+    one = health(outcomes, "non-finite", Verdict.SUPPORTED)
+    other = health(outcomes, "overshooting", Verdict.SUPPORTED).result.findings
+    effect = replace(one.result.findings[0], effect_of="overshooting")
+    both = replace(one, result=replace(one.result, findings=(effect, *other)))
+    document = build_document(experiment, [*outcomes[:2], both])
+    assert [told.text for told in document.answer[:2]] == [
+        "In plain34 it is overshooting.",
+        "In plain34 it is non-finite.",
+    ]
+
+
 @pytest.mark.parametrize(
     ("condition", "verdict"),
     [
