@@ -184,6 +184,7 @@ def _colour_bar(figure: Drawing, drawn: Any, axes: list[Axes]) -> None:
     label = "root mean square of the gradient with respect to a layer's output"
     options = {"location": "bottom", "aspect": 50, "pad": 0.03, "fraction": 0.04}
     bar = panels.colour_bar(figure, drawn, axes, label, **options)
+    panels.few_ticks_if_narrow(bar.ax.xaxis, drawn.norm.vmax / drawn.norm.vmin)
     span = drawn.norm.vmax / drawn.norm.vmin
     if span >= ALL_TICKS_SPAN:
         # Ticks at powers of ten only would be few, and labels on all minor ticks would overlap.

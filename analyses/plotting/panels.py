@@ -109,12 +109,24 @@ def plain_log_ticks(axis: Axis, span: float) -> None:
         return
     plain = FuncFormatter(lambda value, _: f"{value:g}")
     axis.set_major_formatter(plain)
-    if span < 1.5:  # powers of ten and their multiples are too far apart, or too close to read
-        axis.set_major_locator(MaxNLocator(3))
-        axis.set_minor_locator(NullLocator())
+    if few_ticks_if_narrow(axis, span):
         return
     axis.set_minor_locator(LogLocator(subs=(2, 5) if span > 3 else range(2, 10)))
     axis.set_minor_formatter(plain if span < 100 else NullFormatter())
+
+
+def few_ticks_if_narrow(axis: Axis, span: float) -> bool:
+    """Give a logarithmic axis three plain labels if its ends differ by less than half.
+
+    Within so little there is no power of ten, and what stands in its place has long labels.
+    Return whether it is so.
+    """
+    if span >= 1.5:
+        return False
+    axis.set_major_locator(MaxNLocator(3))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
+    return True
 
 
 def curve(axis: Axes, frame: pd.DataFrame, x: str, y: str, **style: Any) -> None:
