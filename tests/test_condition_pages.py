@@ -29,6 +29,7 @@ def test_each_condition_has_a_page_that_the_table_names(key):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:gradflow")  # some of what is ill is told while it trains
 @pytest.mark.parametrize("key", sorted(set(CONDITIONS) - WITHOUT_TRAINING))
 def test_the_training_of_a_page_has_the_condition_and_its_mend_has_not(key, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(HERE))
