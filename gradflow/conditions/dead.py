@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gradflow.conditions.bounds import MAX_CHANCE
+from gradflow.conditions.chance import binomial_at_least
 
 Array = NDArray[np.float64]
 
@@ -15,11 +16,7 @@ def is_dead(
 
     Or whether one of `layers` layers is: then `counts` has a number for each step.
     """
-    from scipy.special import betainc  # noqa: PLC0415 - takes long, and only alerts need it there
-
-    # P(X >= count) of X from Binomial(total, 1/2), by the incomplete beta function.
-    some = np.maximum(counts, 1)
-    tail = np.where(counts > 0, betainc(some, total - some + 1, 0.5), 1.0)
+    tail = binomial_at_least(counts, total, 0.5)
     by_chance = tail * (layers or len(total))  # Bonferroni, over layers
     ill: NDArray[np.bool_] = (counts == total) | (
         (counts / total > share) & (by_chance < MAX_CHANCE)

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from analyses.statistics import Array
+from gradflow.conditions.chance import binomial_at_least
 
 
 def student_quantile(p: float, degrees: float) -> float:
@@ -45,16 +46,6 @@ def binomial_shares(trials: int, p: float) -> Array:
     )
     shares: Array = np.exp(orders + _special().xlogy(k, p) + _special().xlog1py(trials - k, -p))
     return shares
-
-
-def binomial_at_least(count: ArrayLike, trials: ArrayLike, p: float) -> Array:
-    """P(X >= count) for X ~ Binomial(trials, p)."""
-    k, n = np.broadcast_arrays(np.asarray(count, dtype=float), np.asarray(trials, dtype=float))
-    inside = (k > 0) & (k <= n)
-    # Of a count outside the incomplete beta function knows nothing.
-    tail = _special().betainc(np.where(inside, k, 1.0), np.where(inside, n - k + 1, 1.0), p)
-    above: Array = np.where(inside, tail, np.where(np.isnan(k), k, k <= 0))
-    return above
 
 
 def fair_coin_quantile(p: float, trials: int) -> int:

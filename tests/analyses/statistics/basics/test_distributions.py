@@ -8,7 +8,6 @@ import pytest
 from scipy import stats
 
 from analyses.statistics.basics.distributions import (
-    binomial_at_least,
     binomial_shares,
     chi_square_quantile,
     fair_coin_quantile,
@@ -18,6 +17,7 @@ from analyses.statistics.basics.distributions import (
     student_above,
     student_quantile,
 )
+from gradflow.conditions.chance import binomial_at_least
 
 P = (0.0005, 0.025, 0.3, 0.5, 0.95, 0.9995)
 
