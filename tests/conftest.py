@@ -3,6 +3,7 @@
 import os
 import re
 import shutil
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,8 +20,25 @@ from xdist.scheduler import LoadScopeScheduling
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page, Route
 
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what runs in its background so, and commands started here would inherit it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 mpl.use("Agg")
+AT_THE_START = {
+    getattr(signal, name): signal.getsignal(getattr(signal, name))
+    for name in ("SIGTERM", "SIGHUP")
+    if hasattr(signal, name)
+}
 FAULTS = "tests/faults/"
+
+
+@pytest.fixture(autouse=True)
+def _termination_signals_are_put_back() -> Iterator[None]:
+    """A command that ran in this process has its own handlers, which later tests must not meet."""
+    yield
+    for number, handler in AT_THE_START.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(autouse=True)

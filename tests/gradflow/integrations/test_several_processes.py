@@ -45,7 +45,10 @@ def launch(folder, trainer, count):
     return gradflow.open_run(folder)
 
 
-@pytest.mark.parametrize("trainer", ["lightning", "transformers"])
+# In one of them at every change: both exchange by the same means (tests/gradflow/hooks/processes).
+@pytest.mark.parametrize(
+    "trainer", ["lightning", pytest.param("transformers", marks=pytest.mark.slow)]
+)
 def test_two_processes_write_and_continue_one_run(tmp_path, assert_same_run, trainer):
     pytest.importorskip(trainer)
     together = launch(tmp_path / "together", trainer, 2)

@@ -176,11 +176,19 @@ class StopAt(TrainerCallback):
 @pytest.mark.parametrize(
     ("saved", "checkpoint"),
     [
-        ({"save_strategy": "epoch"}, "checkpoint-8"),
-        ({"save_strategy": "steps", "save_steps": 3}, "checkpoint-6"),
-        ({"save_strategy": "steps", "save_steps": 4}, "checkpoint-8"),
+        pytest.param(
+            {"save_strategy": "epoch"}, "checkpoint-8", id="epoch", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            {"save_strategy": "steps", "save_steps": 3}, "checkpoint-6", id="within-epoch"
+        ),
+        pytest.param(
+            {"save_strategy": "steps", "save_steps": 4},
+            "checkpoint-8",
+            id="last-step",
+            marks=pytest.mark.slow,
+        ),
     ],
-    ids=["epoch", "within-epoch", "last-step"],
 )
 def test_a_restart_goes_on_with_the_run_of_its_checkpoint(
     tmp_path, assert_same_run, assert_same_weights, saved, checkpoint
@@ -276,6 +284,7 @@ def test_a_program_that_ends_by_an_error_leaves_a_run_that_reads(tmp_path, error
     assert run.steps.step.tolist() == list(range(6))
 
 
+@pytest.mark.slow
 def test_a_search_for_the_batch_size_starts_the_run_over(tmp_path):
     class OutOfMemoryOnce(TrainerCallback):
         tries = 0

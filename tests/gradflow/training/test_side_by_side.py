@@ -75,6 +75,7 @@ def test_the_error_names_the_run_and_keeps_the_results_of_the_others(one_fails):
     assert "--resume" in str(e.value)
 
 
+@pytest.mark.slow
 def test_the_results_are_bit_for_bit_those_of_one_after_another(one_fails, images, tmp_path):
     _, jobs, _, _ = one_fails
     alone = [*OPTIONS, "--models", "resnet20", "--data", str(images), "--out", str(tmp_path / "x")]

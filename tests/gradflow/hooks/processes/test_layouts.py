@@ -34,7 +34,7 @@ def single(tmp_path_factory):
     ("kind", "count"),
     [
         ("layers", 2),
-        ("layers", 4),
+        pytest.param("layers", 4, marks=pytest.mark.slow),
         ("sequence", 2),
         ("distributed", 2),
         pytest.param(
