@@ -232,6 +232,25 @@ class GlossaryElement:
 
 
 @dataclass(frozen=True)
+class TourStep:
+    """A question of the guided tour, which is asked before its answer is shown.
+
+    Fields:
+        question: what is asked.
+        look: where to look, and what to think about.
+        answer: what was found, in words with numbers.
+        anchor: the claim that gives the evidence.
+        figure: the label of the figure that it is about, such as "Figure 3"; "" if there is none.
+    """
+
+    question: str
+    look: str
+    answer: str
+    anchor: str
+    figure: str
+
+
+@dataclass(frozen=True)
 class Document:
     """A report in every format; renderers only lay it out and add no statements of their own.
 
@@ -253,6 +272,7 @@ class Document:
         version: gradflow's version.
         created: when the experiment was made; None if unknown.
         primer: how to read the report, for new readers.
+        tour: questions to a class, in order; none if the report answers too few of them.
     """
 
     title: str
@@ -275,3 +295,4 @@ class Document:
     created: datetime | None
     primer: tuple[HeadedParagraph, ...] = ()
     destinations: tuple[Destination, ...] = ()
+    tour: tuple[TourStep, ...] = ()

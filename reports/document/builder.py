@@ -33,6 +33,7 @@ from reports.document.summary import (
     title_of,
     warnings_of,
 )
+from reports.document.tour import tour_of
 from reports.document.wording import date_text
 from reports.elements import (
     SIGNS,
@@ -138,6 +139,7 @@ def build_document(
         created=created,
         primer=PRIMER,
         destinations=destinations_of(experiment, folder or experiment.folder),
+        tour=tour_of(sections, [outcome for _, outcome in numbered]),
     )
 
 
