@@ -52,7 +52,7 @@ def inputs_answer(run: Run, unscaled: float, max_steps: int) -> Answer:
     rows = inputs_of(run)
     if not len(rows):
         return _from_gradients(run)
-    for found in (_not_finite(rows), _telling_nothing(run, rows)):
+    for found in (_not_finite(rows), _telling_nothing(run, rows), _always_the_same(run, rows)):
         if found is not None:
             return found
     return _scale(run, rows, unscaled, max_steps)
@@ -121,6 +121,44 @@ def _telling_nothing(run: Run, rows: pd.DataFrame) -> Reading | None:
         steps=len(ill),
         note="" if enough else f"{MIN_WINDOW} recorded steps are needed.",
     )
+
+
+def _always_the_same(run: Run, rows: pd.DataFrame) -> Reading | None:
+    """The open reading if every recorded step had the same inputs, but for full-batch training.
+
+    Statistics of a tensor that are equal to the last digit are those of the same values: another
+    batch has another sum, but for zeros and ones, of which each sample may have as many. All of
+    the data in one batch is no illness; a step an epoch shows it.
+    """
+    switches = rows["whole"].astype(bool) & (rows["min"] >= 0) & (rows["max"] <= 1)
+    told = rows[(rows["read"] > 1) & ~switches]
+    steps = told["step"].nunique()
+    if steps < MIN_WINDOW or _has_one_step_an_epoch(run):
+        return None
+    kinds = told.groupby("place")[["mean", "std", "min", "max", "zero_fraction"]].nunique()
+    if kinds.empty or (kinds > 1).any(axis=None):
+        return None
+    names = listing(list(kinds.index))
+    return replace(
+        _reading(
+            Verdict.INCONCLUSIVE,
+            float(steps),
+            f"{names} was the same in all {plural(steps, 'recorded step')}",
+            "",
+            since=None,
+            held_early=False,
+            steps=steps,
+            note=f"{names} was the same in all {plural(steps, 'recorded step')}: if there are more "
+            "data than one batch, the loader returns this one again and again.",
+        ),
+        otherwise="If this batch is all of the data, nothing is wrong: call end_epoch after each "
+        "pass over the data, and that is recorded.",
+    )
+
+
+def _has_one_step_an_epoch(run: Run) -> bool:
+    counts = run.steps.groupby("epoch")["step"].nunique()
+    return len(counts) > 1 and bool((counts == 1).all())
 
 
 def run_steps(ill: np.ndarray) -> int:

@@ -138,7 +138,9 @@ def clipped_answer(run: Run, clipped: float, max_steps: int) -> Answer:
     last = factors[-window_size(len(factors), max_steps) :]
     verdict, note = verdict_of(one, clipped, above=False), ""
     moves = _usual_move(run, max_steps) if verdict is Verdict.SUPPORTED else 0.0
-    if moves > MOVING:
+    # Clipping scales a gradient: of one that is not 0 it leaves something.
+    zeroed = verdict is Verdict.SUPPORTED and bool((last[np.isfinite(last)] == 0).all())
+    if moves > MOVING and not zeroed:
         verdict = Verdict.INCONCLUSIVE
         note = (
             f"Yet weights move by {number(moves)} of their norm in a step: Adam divides a common "
@@ -160,12 +162,23 @@ def clipped_answer(run: Run, clipped: float, max_steps: int) -> Answer:
         one.method,
         note,
         since=since_beyond(_by_step(run, factors), clipped, above=False),
-        cause=f"It is below 1 in {int((last < 1).sum())} of the last {len(last)} recorded steps.",
-        next_step="If a GradScaler scales the loss, give it to the tracer as scaler=. If the "
+        cause=_ZEROED
+        if zeroed
+        else f"It is below 1 in {int((last < 1).sum())} of the last {len(last)} recorded steps.",
+        next_step=_ZEROED_STEP
+        if zeroed
+        else "If a GradScaler scales the loss, give it to the tracer as scaler=. If the "
         "gradients are clipped, raise the bound and compare."
         if note
         else "",
     )
+
+
+_ZEROED = (
+    "Nothing at all is left of it: zero_grad(), or something else that sets the gradients to 0, "
+    "runs between the backward pass and the optimizer's step."
+)
+_ZEROED_STEP = "Call optimizer.zero_grad() before backward(), or after step(), not between them."
 
 
 def _by_step(run: Run, values: Array) -> pd.Series:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analyses.health.condition import Answer, Bounds, Condition, NotAsked
-from analyses.health.conditions.losses.climbing import SIGN
+from analyses.health.conditions.losses.climbing import SIGN, Climb
 from analyses.health.conditions.steps import climb_before
 from analyses.health.readings import OVERLOOKED, Reading, held_since, median_interval, window_size
 from analyses.reading.model_tensors import ends_in_softmax
@@ -22,6 +22,8 @@ from gradflow.runs.reading.run import Run
 # Medians of fewer steps have intervals so wide that most sound trainings would be left open.
 MIN_STEPS = 40
 AT_CHANCE = 0.995  # of log(classes): what has learnt anything lies below
+CLIMBED = 1.5  # times log(classes), from a loss that begins near it
+_FIRST_LOSSES, _ABOUT_GUESSING = 3, 1 / 3
 
 
 @dataclass(frozen=True)
@@ -82,12 +84,9 @@ def not_learning_answer(run: Run, flat: float, max_steps: int) -> Answer:
                 otherwise = _WHY_ELSE
             guesses = np.abs(losses / math.log(guessing) - 1) < NEAR_CHANCE
             since = held_since(guesses, steps, OVERLOOKED)
-        elif ratio is not None and ratio > RISEN:
-            cause = f"It rises, from {number(before)} to {number(now)}."
-            climb = climb_before(run, int(steps[-1]))
-            if climb is not None:
-                cause, next_step = f"{cause} {climb.why}", SIGN
-            since = held_since(losses > RISEN * before, steps, OVERLOOKED)
+        elif (risen := _rise(run, losses, ratio, now, int(steps[-1]))) is not None:
+            cause, next_step = risen.cause, risen.next_step
+            since = held_since(losses > risen.factor * before, steps, OVERLOOKED)
         elif ratio is not None and ratio > 1 / flat:
             verdict = Verdict.INCONCLUSIVE
             note = (
@@ -171,15 +170,56 @@ def _without_ratio(first: Array, last: Array) -> Verdict:
 
 def _loss_of_guessing(run: Run, loss: float) -> int | None:
     """The number of the last layer's outputs, if `loss` is that of guessing among as many."""
+    classes = _outputs_of_last_layer(run)
+    near = classes > 1 and abs(loss / math.log(classes) - 1) < NEAR_CHANCE
+    return classes if near else None
+
+
+def _outputs_of_last_layer(run: Run) -> int:
+    """How many outputs the last layer with weights has; 0 if that is not known."""
     layers = run.layers[run.layers["role"].isin(["linear", "convolution"])]
     if not len(layers):
-        return None
+        return 0
     last = layers.sort_values("depth", kind="stable").iloc[-1]
     parts = str(last["shape"]).split("x")
     size = parts[0] if last["role"] == "convolution" else parts[-1]  # the others are places
-    classes = int(size) if size.isdigit() else 0
-    near = classes > 1 and abs(loss / math.log(classes) - 1) < NEAR_CHANCE
-    return classes if near else None
+    return int(size) if size.isdigit() else 0
+
+
+@dataclass(frozen=True)
+class _Rise:
+    """A loss that rises: why, what to do, and the factor from which it has risen."""
+
+    cause: str
+    next_step: str
+    factor: float
+
+
+def _rise(run: Run, losses: Array, ratio: float | None, now: float, until: int) -> _Rise | None:
+    """Why the loss rises; None if it does not, or so little that objectives that move do so too."""
+    if ratio is not None and ratio > RISEN:
+        climb = climb_before(run, until)
+        cause = f"It rises, from {number(now / ratio)} to {number(now)}."
+        return _Rise(f"{cause} {climb.why}" if climb else cause, SIGN if climb else "", RISEN)
+    climb = _climbs_from_guessing(run, losses, now, until)
+    if climb is None:
+        return None
+    begins = number(climb.before)
+    cause = f"It rises from about that of guessing, {begins}, to {number(now)}. {climb.why}"
+    return _Rise(cause, SIGN, CLIMBED)
+
+
+def _climbs_from_guessing(run: Run, losses: Array, now: float, until: int) -> Climb | None:
+    """The climb of a classifier's loss that begins near that of guessing and goes far above it.
+
+    Who knows nothing loses log(classes); no classifier whose updates go down the loss gets there.
+    The first losses may lie a third off, since initial outputs are not all 0.
+    """
+    guessing = math.log(classes) if (classes := _outputs_of_last_layer(run)) > 1 else 0.0
+    begins = float(np.median(losses[:_FIRST_LOSSES]))
+    if not guessing or abs(begins / guessing - 1) > _ABOUT_GUESSING or now < CLIMBED * guessing:
+        return None
+    return climb_before(run, until)
 
 
 def _stays_at_guessing(classes: int | None, low: float | None) -> bool:

@@ -6,6 +6,8 @@ from torch import nn
 from torch.nn import functional as F
 
 import gradflow
+from analyses.health.conditions import Thresholds
+from analyses.health.conditions.inputs import INPUTS
 from analyses.health.readings import Reading
 from analyses.result import Verdict
 
@@ -50,6 +52,38 @@ def test_missing_values_are_told_where_they_begin(ask):
     assert one.since == 30
     assert "NaN or infinite, in" in one.said
     assert one.when == ""
+
+
+def repeated(step, x, kept=[]):  # noqa: B006 - kept is the batch of the first step
+    kept.append(x)
+    return kept[0]
+
+
+def test_the_same_batch_in_every_step_is_never_called_fit(ask):
+    """It may be all of the data: then nothing is wrong, but the recording cannot know."""
+    one = found(ask, change=repeated)
+    assert one.verdict is Verdict.INCONCLUSIVE
+    assert "was the same in all 60 recorded steps" in one.note
+    assert "the loader returns this one again and again" in one.note
+    assert "all of the data" in one.otherwise
+
+
+@pytest.mark.parametrize(
+    ("steps", "verdict"), [(1, Verdict.CONTRADICTED), (3, Verdict.INCONCLUSIVE)]
+)
+def test_all_of_the_data_in_a_step_an_epoch_is_fit(tmp_path, steps, verdict):
+    torch.manual_seed(0)
+    model, x, y = nn.Linear(4, 3), torch.randn(32, 4), torch.randint(0, 3, (32,))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer) as tracer:
+        for _ in range(10):
+            for _ in range(steps):
+                F.cross_entropy(model(x), y).backward()
+                optimizer.step()
+                optimizer.zero_grad()
+            tracer.end_epoch()
+    told = INPUTS.read(gradflow.open_run(tmp_path / "run"), Thresholds())
+    assert [one.verdict for one in told] == [verdict]
 
 
 class LooksUp(nn.Module):

@@ -84,6 +84,24 @@ def test_the_factor_of_clipping_is_that_of_the_recorded_norms(readings, tmp_path
     assert found.value == pytest.approx(factors.iloc[-6:].median(), rel=1e-9)
 
 
+def test_gradients_zeroed_before_the_step_are_told_apart_from_clipping(tmp_path):
+    """Clipping scales a gradient; of one that is not 0 it leaves something."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3))
+    inputs, targets = torch.randn(32, 6), torch.randint(0, 3, (32,))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer) as tracer:
+        for _ in range(10):
+            F.cross_entropy(model(inputs), targets).backward()
+            optimizer.zero_grad(set_to_none=False)
+            optimizer.step()
+        tracer.end_epoch()
+    found = {one.condition: one for one in read_health(gradflow.open_run(tmp_path / "run"))}
+    assert found["clipped"].verdict is Verdict.SUPPORTED
+    assert "zero_grad()" in found["clipped"].cause
+    assert "before backward(), or after step()" in found["clipped"].next_step
+
+
 def test_clipping_that_the_optimizer_makes_up_for_is_left_open(readings):
     """Adam divides by the size of the gradient; the weights move as they do without clipping."""
     found = readings(clip=1e-5, make=torch.optim.Adam)

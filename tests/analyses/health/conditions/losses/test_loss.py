@@ -227,3 +227,18 @@ def test_a_flat_loss_is_told_as_the_effect_of_what_causes_it(train, tmp_path):
     meaning = told(tmp_path, "not-learning").meaning
     assert "This is an effect of what came first: training is stalled" in meaning
     assert told(tmp_path, "not-learning").next_step == told(tmp_path, "stalled").next_step
+
+
+def ascending(parameters, lr):
+    return torch.optim.SGD(parameters, lr=lr, maximize=True)
+
+
+def test_a_classifier_that_climbs_from_guessing_does_not_learn_though_it_rises_less_than_fivefold(
+    ask,
+):
+    found = ask(ask.plan(rule=ascending, rate=0.2, steps=60))["not-learning"]
+    assert 1.5 < found.value < 5
+    assert found.verdict is Verdict.SUPPORTED
+    assert "It rises from about that of guessing" in found.cause
+    assert "wrong sign" in found.cause
+    assert "maximize=True" in found.next_step
