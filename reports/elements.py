@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from analyses.result import Slider, Verdict
+from analyses.result import Length, Slider, Verdict
 from analyses.showing.drawing import Picture
 
 SIGNS = {Verdict.SUPPORTED: "✓", Verdict.CONTRADICTED: "✗", Verdict.INCONCLUSIVE: "?"}
@@ -163,6 +163,8 @@ class Claim:
         threshold, contradicted_by, next_steps, caveats: the texts of all networks, each once.
         figures, tables: the evidence that no earlier claim of the section shows.
         shown_before: labels of the evidence that an earlier claim shows, such as "Figure 3".
+        rule_of: the heading of an earlier claim whose rule is also that of this one; "" if the rule
+            is its own.
     """
 
     anchor: str
@@ -175,6 +177,7 @@ class Claim:
     figures: tuple[FigureElement, ...]
     tables: tuple[TableElement, ...]
     shown_before: tuple[str, ...]
+    rule_of: str = ""
 
 
 @dataclass(frozen=True)
@@ -186,6 +189,7 @@ class Section:
         method, sources: how everything in the section was measured.
         command: the command that makes this section again from the recorded runs.
         background: an introduction for readers new to the subject; "" if there is none.
+        caveats, next_steps: those that several claims share, each once.
     """
 
     anchor: str
@@ -200,6 +204,8 @@ class Section:
     sources: tuple[str, ...]
     command: str
     background: str = ""
+    caveats: tuple[str, ...] = ()
+    next_steps: tuple[str, ...] = ()
 
     @property
     def all_figures(self) -> tuple[FigureElement, ...]:
@@ -232,6 +238,22 @@ class GlossaryElement:
 
 
 @dataclass(frozen=True)
+class VerdictGroup:
+    """The verdicts of one analysis, under its heading."""
+
+    heading: str
+    cards: tuple[Card, ...]
+
+
+@dataclass(frozen=True)
+class UnansweredElement:
+    """What the recording does not answer, for one reason: what is missing, or does not apply."""
+
+    reason: str
+    questions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Document:
     """A report in every format; renderers only lay it out and add no statements of their own.
 
@@ -242,8 +264,9 @@ class Document:
         answer: the most important findings, at most three, each as a sentence on all networks.
         cards: the statements on the first page, most important first.
         overview_figure: the figure on the first page; None if it could not be made.
-        verdicts: every statement with its verdicts, in the order of the sections.
-        sections: one for each outcome, including those without a result.
+        verdicts: every statement with its verdicts, in the order of the analyses; `anchor` is "" if
+            no section of a report of this length tells it.
+        sections: one for each outcome with a result, or whose analysis failed.
         explorer: the interactive explorer; None if no layer was recorded.
         methods: how the experiment was made.
         destinations: where else its numbers were written.
@@ -253,6 +276,10 @@ class Document:
         version: gradflow's version.
         created: when the experiment was made; None if unknown.
         primer: how to read the report, for new readers.
+        length: how much of the report it holds.
+        verdicts_by_analysis: the same as `verdicts`, by analysis.
+        unanswered: what was not asked, and what would have to be recorded.
+        fuller: how to get the next longer report; "" if this is the longest.
     """
 
     title: str
@@ -275,3 +302,7 @@ class Document:
     created: datetime | None
     primer: tuple[HeadedParagraph, ...] = ()
     destinations: tuple[Destination, ...] = ()
+    length: Length = Length.FULL
+    verdicts_by_analysis: tuple["VerdictGroup", ...] = ()
+    unanswered: tuple[UnansweredElement, ...] = ()
+    fuller: str = ""

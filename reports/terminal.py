@@ -113,6 +113,9 @@ def _sections(document: Document) -> Iterator[RenderableType]:
         yield from _figure(document.overview_figure)
     for section in document.sections:
         yield from _section(section)
+    for one in document.unanswered:
+        yield from (Text(), _text("Not asked", "bold"))
+        yield _text(f"{', '.join(one.questions)}: {one.reason}")
     if any(section.all_figures for section in document.sections) or document.overview_figure:
         yield from (Text(), _text("Figures are drawn with --format html or pdf."))
 
@@ -124,6 +127,8 @@ def _section(section: Section) -> Iterator[RenderableType]:
             yield from (Text(), _text(text))
     for claim in section.claims:
         yield from _claim(claim)
+    for name, texts in (("Limits", section.caveats), ("Next", section.next_steps)):
+        yield from (_text(f"{name} of several statements: {text}") for text in texts)
     yield from _evidence(section.figures, section.tables)
     for name, text in (
         ("How it was measured", section.method),
@@ -140,6 +145,7 @@ def _claim(claim: Claim) -> Iterator[RenderableType]:
         yield from _finding(finding)
     for name, texts in (
         ("Rule", claim.threshold),
+        ("Rule", (f"the same as for: {claim.rule_of}",) if claim.rule_of else ()),
         ("Would contradict it", claim.contradicted_by),
         ("Limits", claim.caveats),
         ("Next", claim.next_steps),

@@ -1,6 +1,6 @@
 """Builds the `Document` that all formats render, with every text and number of the report."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -8,7 +8,7 @@ from pathlib import Path
 import gradflow
 from analyses.health.conditions import CONDITIONS
 from analyses.registry import Outcome
-from analyses.result import Finding, Verdict
+from analyses.result import Finding, Length, Verdict
 from analyses.showing.drawing import draw_or_explain
 from analyses.wording.phrases import listing, plural
 from gradflow.runs.format.schema import TABLES
@@ -25,9 +25,11 @@ from reports.document.sections import (
     statement_of,
     verdict_line,
 )
+from reports.document.selection import OVERVIEW, sections_of, unanswered
 from reports.document.summary import (
     configuration_of,
     created_of,
+    fuller_text,
     question_of,
     section_command,
     title_of,
@@ -42,11 +44,10 @@ from reports.elements import (
     FigureElement,
     GlossaryElement,
     Term,
+    VerdictGroup,
 )
 from reports.explorer.builder import build_explorer
 
-# The first figure of this analysis opens the report; the analysis has no section of its own.
-OVERVIEW = "overview"
 # The findings on the first page, most important first: analysis, and start of their topic.
 HEADLINE_TOPICS = (
     ("what_changed", "difference"),
@@ -87,21 +88,20 @@ def build_document(
     outcomes: Sequence[Outcome],
     folder: Path | None = None,
     picture_of: PictureOf = draw_or_explain,
+    length: Length = Length.FULL,
 ) -> Document:
     """Build the report of `experiment` from the outcomes of its analyses.
 
-    `picture_of` draws its figures. Links to local files are as seen from `folder`, by default that
-    of the experiment.
+    `picture_of` draws its figures, those that a report of `length` holds. Links to local files are
+    as seen from `folder`, by default that of the experiment.
 
     Raises `RunError` if a table of the run is damaged.
     """
     numbering, references = Numbering(), _References()
-    explorer = build_explorer(experiment)  # first: meanwhile other processes may draw figures
+    # First: meanwhile other processes may draw figures.
+    explorer = build_explorer(experiment) if length > Length.SUMMARY else None
     overview_figure = _overview_figure(outcomes, numbering, picture_of)
-    numbered = [
-        (number, outcome)
-        for number, outcome in enumerate((o for o in outcomes if o.key != OVERVIEW), start=1)
-    ]
+    numbered = list(enumerate(sections_of(outcomes, length), start=1))
     sections = tuple(
         build_section(
             outcome,
@@ -113,7 +113,15 @@ def build_document(
         )
         for number, outcome in numbered
     )
-    topics = [topic for number, outcome in numbered for topic in _topics(number, outcome)]
+    anchors = _anchors(numbered)
+    headings = {
+        outcome.key: section.heading
+        for (_, outcome), section in zip(numbered, sections, strict=True)
+    }
+    by_analysis = {
+        one.key: (one.title, list(_topics(one, anchors))) for one in outcomes if one.key != OVERVIEW
+    }
+    topics = [topic for _, own in by_analysis.values() for topic in own]
     created = created_of(experiment)
     return Document(
         title=title_of(experiment),
@@ -138,6 +146,14 @@ def build_document(
         created=created,
         primer=PRIMER,
         destinations=destinations_of(experiment, folder or experiment.folder),
+        length=length,
+        verdicts_by_analysis=tuple(
+            VerdictGroup(headings.get(key, title), tuple(map(_card, own)))
+            for key, (title, own) in by_analysis.items()
+            if own
+        ),
+        unanswered=unanswered(outcomes),
+        fuller=fuller_text(experiment, length),
     )
 
 
@@ -151,11 +167,26 @@ class _Topic:
     common_sentence: str
 
 
-def _topics(number: int, outcome: Outcome) -> Iterable[_Topic]:
-    groups = group_by_topic(outcome.result.findings) if outcome.result else []
-    for claim, group in enumerate(groups, start=1):
-        common_sentence = outcome.result.together.get(group[0].topic, "") if outcome.result else ""
-        yield _Topic(outcome.key, group, claim_anchor(number, claim), common_sentence)
+# The key of an analysis and a topic of it.
+_TopicKey = tuple[str, str]
+
+
+def _anchors(numbered: Sequence[tuple[int, Outcome]]) -> dict[_TopicKey, str]:
+    """The link target of each topic that has a claim in the report."""
+    return {
+        (outcome.key, group[0].topic): claim_anchor(number, claim)
+        for number, outcome in numbered
+        for claim, group in enumerate(
+            group_by_topic(outcome.result.findings) if outcome.result else [], start=1
+        )
+    }
+
+
+def _topics(outcome: Outcome, anchors: Mapping[_TopicKey, str]) -> Iterable[_Topic]:
+    for group in group_by_topic(outcome.result.findings) if outcome.result else []:
+        topic = group[0].topic
+        common_sentence = outcome.result.together.get(topic, "") if outcome.result else ""
+        yield _Topic(outcome.key, group, anchors.get((outcome.key, topic), ""), common_sentence)
 
 
 def _headlines(topics: Sequence[_Topic]) -> list[_Topic]:

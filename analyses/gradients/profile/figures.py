@@ -11,7 +11,7 @@ from analyses.gradients.profile.measure import GradientProfile, raw_ratio
 from analyses.plotting import panels, theme
 from analyses.reading.depth_bins import DepthBins, depth_bins
 from analyses.reading.layer_gradients import medians_by_epoch
-from analyses.result import Figure
+from analyses.result import Figure, Length
 from analyses.statistics import Array
 from analyses.wording.numbers import number
 from analyses.wording.phrases import listing
@@ -69,6 +69,7 @@ def _factor_figure(
         caption=caption,
         alt=f"Factor of the gradient norm per layer by epoch. {title}",
         draw=partial(_draw_factor, networks, profiles, bounds),
+        length=Length.FULL,
     )
 
 
@@ -140,6 +141,7 @@ def _depth_figure(networks: list[str], profiles: list[GradientProfile]) -> Figur
         caption=caption,
         alt=f"Norms of gradients by depth for {names}.",
         draw=partial(_draw_depth, networks, profiles, weights),
+        length=Length.FULL,
     )
 
 

@@ -8,7 +8,7 @@ from matplotlib.ticker import PercentFormatter
 
 from analyses.gradients.signals.measure import NetworkSignal
 from analyses.plotting import panels, theme
-from analyses.result import Figure
+from analyses.result import Figure, Length
 from analyses.wording.numbers import number, percent
 from analyses.wording.phrases import listing
 
@@ -52,6 +52,7 @@ def _profile_figure(networks: list[str], signals: list[NetworkSignal]) -> Figure
         ),
         alt=f"Channel variance and squared mean by depth for {listing(networks)}.",
         draw=partial(_draw_profile, networks, signals),
+        length=Length.FULL,
     )
 
 
@@ -93,6 +94,7 @@ def _dead_figure(networks: list[str], signals: list[NetworkSignal]) -> Figure:
         ),
         alt=f"Dead channels by epoch, and zeros by depth. {listing(shares)}.",
         draw=partial(_draw_dead, networks, signals),
+        length=Length.FULL,
     )
 
 
