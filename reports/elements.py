@@ -7,21 +7,31 @@ from analyses.result import Length, Slider, Verdict
 from analyses.showing.drawing import Picture
 
 SIGNS = {Verdict.SUPPORTED: "✓", Verdict.CONTRADICTED: "✗", Verdict.INCONCLUSIVE: "?"}
+# The verdict on a claim as an answer to the question whether it is so.
+ANSWERS = {
+    Verdict.SUPPORTED: "yes",
+    Verdict.CONTRADICTED: "no",
+    Verdict.INCONCLUSIVE: "can't tell",
+}
 
 
 @dataclass(frozen=True)
 class AnswerSentence:
-    """One sentence of the answer, the verdict behind it, and a link (`anchor`) to the evidence.
+    """One sentence of the answer, the claim that it settles, and a link to the evidence.
 
-    The verdict is about `hypothesis`, not about the sentence, which may deny the hypothesis.
-    If the networks in the sentence have different verdicts, `hypothesis` names the network whose
-    verdict is given.
+    Fields:
+        text: what was found, in a sentence with a number.
+        hypothesis: the claim. If the networks in the sentence have different verdicts, it names
+            the network whose verdict is given.
+        verdict, sign, word: the verdict on the claim; the sentence may deny the claim.
+        anchor: the claim's place in the report.
     """
 
     text: str
     hypothesis: str
     verdict: Verdict
     sign: str
+    word: str
     anchor: str
 
 
@@ -33,6 +43,7 @@ class VerdictLine:
     hypothesis: str
     verdict: Verdict
     sign: str
+    word: str
     measure: str
     number: str
 
@@ -254,6 +265,33 @@ class UnansweredElement:
 
 
 @dataclass(frozen=True)
+class Shortcut:
+    """A link from the first page to what many readers come for."""
+
+    text: str
+    anchor: str
+
+
+@dataclass(frozen=True)
+class TourStep:
+    """A question of the guided tour, which is asked before its answer is shown.
+
+    Fields:
+        question: what is asked.
+        look: where to look, and what to think about.
+        answer: what was found, in words with numbers.
+        anchor: the claim that gives the evidence.
+        figure: the label of the figure that it is about, such as "Figure 3"; "" if there is none.
+    """
+
+    question: str
+    look: str
+    answer: str
+    anchor: str
+    figure: str
+
+
+@dataclass(frozen=True)
 class Document:
     """A report in every format; renderers only lay it out and add no statements of their own.
 
@@ -261,7 +299,10 @@ class Document:
         title, question, subtitle: the question, the experiment, its date and gradflow's version.
         warnings: problems that the reader must know first, e.g. incomplete runs.
         verdict_counts: a sentence with the number of tested statements and of each verdict.
-        answer: the most important findings, at most three, each as a sentence on all networks.
+        answer: what was found, in at most three sentences.
+        certainty: how sure that is, in one or two sentences.
+        open_question: what cannot be told yet, and what would settle it; "" if nothing is open.
+        shortcuts: links to what many readers come for.
         cards: the statements on the first page, most important first.
         overview_figure: the figure on the first page; None if it could not be made.
         verdicts: every statement with its verdicts, in the order of the analyses; `anchor` is "" if
@@ -280,6 +321,7 @@ class Document:
         verdicts_by_analysis: the same as `verdicts`, by analysis.
         unanswered: what was not asked, and what would have to be recorded.
         fuller: how to get the next longer report; "" if this is the longest.
+        tour: questions to a class, in order; none if the report answers too few of them.
     """
 
     title: str
@@ -306,3 +348,7 @@ class Document:
     verdicts_by_analysis: tuple["VerdictGroup", ...] = ()
     unanswered: tuple[UnansweredElement, ...] = ()
     fuller: str = ""
+    tour: tuple[TourStep, ...] = ()
+    certainty: str = ""
+    open_question: str = ""
+    shortcuts: tuple[Shortcut, ...] = ()

@@ -12,6 +12,7 @@ from rich.text import Text
 
 from analyses.result import Verdict
 from reports.elements import (
+    ANSWERS,
     SIGNS,
     Card,
     Claim,
@@ -68,6 +69,13 @@ def _answer(document: Document) -> Iterator[RenderableType]:
         yield _text(f"Warning: {warning}", "yellow")
     for sentence in document.answer:
         yield from (Text(), _text(sentence.text))
+        claim = Text.assemble(_without_controls(f"Claim: {sentence.hypothesis} Found: "))
+        claim.append_text(Text.assemble(_verdict(sentence.verdict), "."))
+        claim.stylize("dim", 0, claim.plain.rindex("Found: ") + 7)
+        yield _indented(claim)
+    for text in (document.certainty, document.open_question):
+        if text:
+            yield from (Text(), _text(text))
     yield from (Text(), _text(document.verdict_counts), Text())
     for card in document.verdicts:
         yield from _card(card)
@@ -212,7 +220,7 @@ def _column_groups(table: TableElement) -> list[list[int]]:
 
 
 def _verdict(verdict: Verdict) -> tuple[str, str]:
-    return f"{SIGNS[verdict]} {verdict.value}", _STYLES[verdict]
+    return f"{SIGNS[verdict]} {ANSWERS[verdict]} ({verdict.value})", _STYLES[verdict]
 
 
 def _text(text: str, style: str = "") -> Text:

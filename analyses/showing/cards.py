@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from analyses.registry import Outcome
     from analyses.result import Estimate, Figure, Finding, Table
 
-_SIGNS = {"supported": "✓", "contradicted": "✗", "inconclusive": "?"}
+_ANSWERS = {"supported": "✓ yes", "contradicted": "✗ no", "inconclusive": "? can't tell"}
 _MOST_ROWS = 12
 
 
@@ -63,9 +63,9 @@ def finding_line(finding: "Finding") -> str:
 
 
 def verdict(finding: "Finding") -> str:
-    """The verdict with its sign, as HTML; words tell verdicts apart without colour."""
+    """The verdict as an answer to the hypothesis, in HTML; words tell it apart without colour."""
     kind = finding.verdict.value
-    return f'<b class="{kind}">{_SIGNS[kind]} {kind}</b>'
+    return f'<b class="{kind}">{_ANSWERS[kind]}</b> ({kind})'
 
 
 def picture(figure: "Figure") -> str:

@@ -1,14 +1,14 @@
 """Builds the `Document` that all formats render, with every text and number of the report."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 
 import gradflow
 from analyses.health.conditions import CONDITIONS
 from analyses.registry import Outcome
-from analyses.result import Finding, Length, Verdict
+from analyses.result import Length
 from analyses.showing.drawing import draw_or_explain
 from analyses.wording.phrases import listing, plural
 from gradflow.runs.format.schema import TABLES
@@ -20,12 +20,13 @@ from reports.document.primer import PRIMER
 from reports.document.sections import (
     Numbering,
     build_section,
-    claim_anchor,
-    group_by_topic,
     statement_of,
     verdict_line,
 )
 from reports.document.selection import OVERVIEW, sections_of, unanswered
+from reports.document.shortcuts import shortcuts_of
+from reports.document.story.experiment import MOST_SENTENCES, experiment_story
+from reports.document.story.story import Story
 from reports.document.summary import (
     configuration_of,
     created_of,
@@ -35,8 +36,11 @@ from reports.document.summary import (
     title_of,
     warnings_of,
 )
+from reports.document.topics import Topic, anchors_of, topics_of
+from reports.document.tour import tour_of
 from reports.document.wording import date_text
 from reports.elements import (
+    ANSWERS,
     SIGNS,
     AnswerSentence,
     Card,
@@ -63,7 +67,6 @@ HEADLINE_TOPICS = (
 # Found by the health check, these spoil a training whatever else is true of it: a report that has
 # one opens with it. What another analysis tells is in the list above.
 SPOILING = {key for key, one in CONDITIONS.items() if one.spoils and not one.told_elsewhere}
-MOST_SENTENCES = 3
 SYMBOLS = (
     "N is the batch, C the channels (axis 1), S everything after C; x is a layer's output, or the "
     "gradient of the loss with respect to it; M is the number of its elements. A value that was "
@@ -113,23 +116,29 @@ def build_document(
         )
         for number, outcome in numbered
     )
-    anchors = _anchors(numbered)
+    anchors = anchors_of(numbered)
     headings = {
         outcome.key: section.heading
         for (_, outcome), section in zip(numbered, sections, strict=True)
     }
     by_analysis = {
-        one.key: (one.title, list(_topics(one, anchors))) for one in outcomes if one.key != OVERVIEW
+        one.key: (one.title, list(topics_of(one, anchors)))
+        for one in outcomes
+        if one.key != OVERVIEW
     }
     topics = [topic for _, own in by_analysis.values() for topic in own]
     created = created_of(experiment)
+    story = _story(experiment, topics)
     return Document(
         title=title_of(experiment),
-        question=question_of(experiment),
+        question=story.question,
         subtitle=_subtitle(experiment, created),
         warnings=warnings_of(experiment),
         verdict_counts=_verdict_counts(topics),
-        answer=tuple(_sentence(topic) for topic in _headlines(topics)[:MOST_SENTENCES]),
+        answer=story.answer,
+        certainty=story.certainty,
+        open_question=story.open_question,
+        shortcuts=shortcuts_of(sections, [outcome.key for _, outcome in numbered], explorer),
         cards=tuple(_card(topic) for topic in _headlines(topics)),
         overview_figure=overview_figure,
         verdicts=tuple(_card(topic) for topic in topics),
@@ -154,81 +163,54 @@ def build_document(
         ),
         unanswered=unanswered(outcomes),
         fuller=fuller_text(experiment, length),
+        tour=tour_of(sections, [outcome for _, outcome in numbered]),
     )
 
 
-@dataclass(frozen=True)
-class _Topic:
-    """The findings of one analysis on one hypothesis, and the anchor of their claim."""
+def _story(experiment: Experiment, topics: Sequence[Topic]) -> Story:
+    """The first page in words: what spoils a training, then the experiment's story.
 
-    analysis: str
-    findings: tuple[Finding, ...]
-    anchor: str
-    common_sentence: str
-
-
-# The key of an analysis and a topic of it.
-_TopicKey = tuple[str, str]
-
-
-def _anchors(numbered: Sequence[tuple[int, Outcome]]) -> dict[_TopicKey, str]:
-    """The link target of each topic that has a claim in the report."""
-    return {
-        (outcome.key, group[0].topic): claim_anchor(number, claim)
-        for number, outcome in numbered
-        for claim, group in enumerate(
-            group_by_topic(outcome.result.findings) if outcome.result else [], start=1
-        )
-    }
+    Where that story cannot be told, the headline topics are the answer.
+    """
+    headlines = _headlines(topics)
+    spoiling = [_sentence(topic) for topic in headlines if _spoils(topic)]
+    seeds = [
+        sum(run.network == network for run in experiment.runs) for network in experiment.networks
+    ]
+    question = question_of(experiment)
+    told = None if experiment.members else experiment_story(topics, question, seeds)
+    if told is None:
+        told = Story(question, tuple(map(_sentence, headlines)), "", "")
+        spoiling = []
+    return replace(told, answer=(*spoiling, *told.answer)[:MOST_SENTENCES])
 
 
-def _topics(outcome: Outcome, anchors: Mapping[_TopicKey, str]) -> Iterable[_Topic]:
-    for group in group_by_topic(outcome.result.findings) if outcome.result else []:
-        topic = group[0].topic
-        common_sentence = outcome.result.together.get(topic, "") if outcome.result else ""
-        yield _Topic(outcome.key, group, anchors.get((outcome.key, topic), ""), common_sentence)
+def _spoils(topic: Topic) -> bool:
+    return topic.analysis == "health_check" and topic.key in SPOILING and topic.holds
 
 
-def _headlines(topics: Sequence[_Topic]) -> list[_Topic]:
+def _headlines(topics: Sequence[Topic]) -> list[Topic]:
     """The topics of the first page: what spoils a training, then the headline topics.
 
     If none of these was tested, they are all topics.
     """
-    found = [
-        topic
-        for topic in topics
-        if topic.analysis == "health_check"
-        and topic.findings[0].topic in SPOILING
-        and _holds(topic)
-    ]
-    found.sort(key=_is_effect)  # what comes first in a chain is told first
+    found = [topic for topic in topics if _spoils(topic)]
+    found.sort(key=lambda topic: topic.is_effect)  # what comes first in a chain is told first
     named = [
         topic
         for key, name in HEADLINE_TOPICS
         for topic in topics
         # A topic that compares networks ends in the names of the networks.
-        if topic.analysis == key and topic.findings[0].topic.startswith(name)
+        if topic.analysis == key and topic.key.startswith(name)
     ]
     # Of gradients that explode it is the better answer that they do than that they do not vanish.
     vanish, explode = (
-        [topic for topic in named if topic.findings[0].topic.startswith(word)]
-        for word in ("vanish", "explode")
+        [topic for topic in named if topic.key.startswith(word)] for word in ("vanish", "explode")
     )
-    if vanish and explode and _holds(explode[0]) and not _holds(vanish[0]):
+    if vanish and explode and explode[0].holds and not vanish[0].holds:
         first, second = named.index(vanish[0]), named.index(explode[0])
         named[first], named[second] = named[second], named[first]
     return [*found, *(named or (one for one in topics if one not in found))][: len(HEADLINE_TOPICS)]
-
-
-def _is_effect(topic: _Topic) -> bool:
-    """Whether something else that was found has brought it about, in every network that has it."""
-    ill = [one for one in topic.findings if one.verdict is Verdict.SUPPORTED]
-    return all(one.effect_of for one in ill)
-
-
-def _holds(topic: _Topic) -> bool:
-    """Whether the hypothesis is supported for some network."""
-    return any(finding.verdict is Verdict.SUPPORTED for finding in topic.findings)
 
 
 def _overview_figure(
@@ -241,12 +223,12 @@ def _overview_figure(
     return draw_figure(figures[0], f"Figure {next(numbering.figures)}", picture_of)
 
 
-def _card(topic: _Topic) -> Card:
+def _card(topic: Topic) -> Card:
     lines = tuple(verdict_line(finding) for finding in topic.findings)
     return Card(statement_of(topic.findings), lines, topic.anchor)
 
 
-def _sentence(topic: _Topic) -> AnswerSentence:
+def _sentence(topic: Topic) -> AnswerSentence:
     finding = topic.findings[0]
     agree = len({one.verdict for one in topic.findings}) == 1
     return AnswerSentence(
@@ -255,6 +237,7 @@ def _sentence(topic: _Topic) -> AnswerSentence:
         hypothesis=statement_of(topic.findings) if agree else finding.hypothesis,
         verdict=finding.verdict,
         sign=SIGNS[finding.verdict],
+        word=ANSWERS[finding.verdict],
         anchor=topic.anchor,
     )
 
@@ -266,13 +249,15 @@ def _subtitle(experiment: Experiment, created: datetime | None) -> str:
     return f"{folders}: {runs}, recorded {when}; gradflow {gradflow.__version__}"
 
 
-def _verdict_counts(topics: Sequence[_Topic]) -> str:
+def _verdict_counts(topics: Sequence[Topic]) -> str:
     findings = [finding for topic in topics for finding in topic.findings]
     if not findings:
         return "No hypothesis could be tested with what was recorded; the sections below say why."
     counts = [(sum(one.verdict is verdict for one in findings), verdict) for verdict in SIGNS]
-    outcome = listing([f"{count} {verdict}" for count, verdict in counts if count])
-    return f"{plural(len(findings), 'statement')} tested: {outcome}."
+    outcome = listing(
+        [f"{count} {ANSWERS[verdict]} ({verdict})" for count, verdict in counts if count]
+    )
+    return f"{plural(len(findings), 'claim')} tested: {outcome}."
 
 
 def _glossary() -> tuple[GlossaryElement, ...]:

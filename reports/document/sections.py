@@ -12,6 +12,7 @@ from analyses.wording.phrases import plural
 from reports.document.figures import PictureOf, draw_figure
 from reports.document.wording import column_texts, estimate_text
 from reports.elements import (
+    ANSWERS,
     SIGNS,
     Claim,
     EstimateRow,
@@ -113,6 +114,7 @@ def verdict_line(finding: Finding) -> VerdictLine:
         hypothesis=finding.hypothesis,
         verdict=finding.verdict,
         sign=SIGNS[finding.verdict],
+        word=ANSWERS[finding.verdict],
         measure=first.name if first else "",
         number=estimate_text(first) if first else "no number",
     )

@@ -31,6 +31,7 @@ def scripts_of(document: Document) -> tuple[str, ...]:
     return (
         read_script("page.js"),
         *((read_script("slider.js"),) if _has_slider(document) else ()),
+        *((read_script("tour.js"),) if document.tour else ()),
         *((vega_parts().script, _in_one_scope(_EXPLORER_SCRIPTS)) if document.explorer else ()),
     )
 
@@ -40,6 +41,7 @@ def sheets_of(document: Document) -> tuple[str, ...]:
     return (
         "report.css",
         *(("slider.css",) if _has_slider(document) else ()),
+        *(("tour.css",) if document.tour else ()),
         *(("explorer.css",) if document.explorer else ()),
     )
 

@@ -22,7 +22,7 @@ FULL_REPORT_HINT = (
     "The report as HTML and PDF has figures, tables, methods and references: "
     "`python -m gradflow.report` writes it."
 )
-_HEAD = ("| verdict | network | statement | number |", "|---|---|---|---|")
+_HEAD = ("| found | network | claim | number |", "|---|---|---|---|")
 
 
 def render_markdown(document: Document, longest: int = LONGEST_COMMENT) -> bytes:
@@ -60,8 +60,11 @@ def _front(document: Document) -> Iterator[str]:
     for warning in document.warnings:
         yield from (f"> {escape_inline(warning)}", "")
     for sentence in document.answer:
-        verdict = f"{sentence.sign} {sentence.verdict.value}: {sentence.hypothesis}"
-        yield f"- {escape_inline(sentence.text)} ({escape_inline(verdict)})"
+        found = f"Claim: {sentence.hypothesis} Found: {sentence.sign} {sentence.word}"
+        yield f"- {escape_inline(sentence.text)} ({escape_inline(found)})"
+    for text in (document.certainty, document.open_question):
+        if text:
+            yield from ("", escape_inline(text))
     yield from ("", escape_inline(document.verdict_counts), "")
 
 
@@ -100,7 +103,7 @@ def _verdict_rows(document: Document) -> Iterator[str]:
 
 def _verdict_row(card: Card, line: VerdictLine) -> str:
     statement = card.statement if len(card.lines) == 1 else line.hypothesis
-    texts = (f"{line.sign} {line.verdict.value}", line.network, statement, line.number)
+    texts = (f"{line.sign} {line.word}", line.network, statement, line.number)
     return f"| {' | '.join(escape_inline(text) for text in texts)} |"
 
 
@@ -134,7 +137,7 @@ def _finding(finding: FindingElement) -> str:
     line = finding.line
     number = f"{line.measure}: {line.number}" if line.measure else line.number
     return (
-        f"- {line.sign} **{line.verdict.value}**, {escape_inline(line.network)}: "
+        f"- {line.sign} **{line.word}** ({line.verdict.value}), {escape_inline(line.network)}: "
         f"{escape_inline(finding.meaning)} _{escape_inline(number)}_"
     )
 

@@ -14,7 +14,16 @@ import typst
 
 from analyses.result import Slider
 from gradflow.errors import ConfigurationError, RunError
-from reports.elements import Card, Claim, Document, FigureElement, Section, TableElement
+from reports.document.shortcuts import EXPLORER
+from reports.elements import (
+    Card,
+    Claim,
+    Document,
+    FigureElement,
+    Section,
+    Shortcut,
+    TableElement,
+)
 from reports.pdf.fonts import (
     REPLACED_CHARACTER,
     UNBROKEN_IN_CELL,
@@ -128,7 +137,10 @@ def _layout(document: Document, paper: Paper, root: Path) -> dict[str, Any]:
     """The data that the template reads; the pictures are written to files in `root`."""
     # The explorer needs scripts, so it is left out.
     content: dict[str, Any] = _with_pdf_texts(
-        asdict(replace(document, explorer=None), dict_factory=_without_files_and_dates)
+        asdict(
+            replace(document, explorer=None, shortcuts=_on_paper(document)),
+            dict_factory=_without_files_and_dates,
+        )
     )
     pairs = zip(document.sections, content["sections"], strict=True)
     for section, laid_out in pairs:
@@ -153,6 +165,11 @@ def _layout(document: Document, paper: Paper, root: Path) -> dict[str, Any]:
         "standard_error": "",
     }
     return content | {"has_replaced_characters": bool(REPLACED_CHARACTER.search(str(content)))}
+
+
+def _on_paper(document: Document) -> tuple[Shortcut, ...]:
+    """The shortcuts that lead to something in the PDF: the explorer is left out."""
+    return tuple(one for one in document.shortcuts if one != EXPLORER)
 
 
 def _lay_out_evidence(

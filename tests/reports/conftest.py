@@ -98,6 +98,12 @@ def result(
 
 
 @pytest.fixture(scope="session")
+def make_finding() -> Callable[..., Finding]:
+    """Makes a finding with texts for every field."""
+    return finding
+
+
+@pytest.fixture(scope="session")
 def outcomes() -> tuple[Outcome, ...]:
     """Outcomes in report order: answered, hostile, without figure, not applicable, failed."""
     names = ("curve-supported", "curve-contradicted", "higher-accuracy-resnet34")

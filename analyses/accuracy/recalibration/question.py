@@ -26,6 +26,7 @@ from analyses.result import AnalysisResult, Estimate, Figure, Finding, Table, Ve
 from analyses.statistics.bootstrap import RESAMPLES
 from analyses.statistics.estimates import as_percent, estimate_of
 from analyses.statistics.means import Mean
+from analyses.statistics.proportions import wilson_interval
 from analyses.statistics.verdicts import verdict_above
 from analyses.wording.numbers import percent, share_bound, with_interval
 from analyses.wording.phrases import listing, plural, slug, with_network, without_network
@@ -38,6 +39,8 @@ LEAD = (
     "of the squared movement of validation accuracy, re-estimating the statistics, with no weight "
     "changed, removes {}"
 )
+# The accuracies at the epoch at which they differ most; their method begins with the epoch.
+LARGEST_DIFFERENCE = "accuracy where the two differ most, {} statistics"
 MIN_CHANGES = 3
 MAX_ROWS = 12
 LEARNING_CAVEAT = (
@@ -131,6 +134,7 @@ def _finding(
                     ),
                 )
             ),
+            *_largest_difference(series),
         ),
         threshold=(
             "supported if the 95 % interval of the share removed lies above "
@@ -147,6 +151,25 @@ def _finding(
         statement=without_network(HYPOTHESIS),
         evidence=("two-statistics", "movement", "jumps"),
     )
+
+
+def _largest_difference(series: list[RecalibrationSeries]) -> tuple[Estimate, ...]:
+    """Both accuracies, in %, at the seed and epoch at which they differ most."""
+    both, place = max(
+        ((both, place) for both in series for place in range(len(both.epochs))),
+        key=lambda one: abs(one[0].re_estimated[one[1]].mean() - one[0].running[one[1]].mean()),
+    )
+    seed = f" of seed {both.seed}" if len(series) > 1 else ""
+    method = f"epoch {both.epochs[place]}{seed}; Wilson's interval"
+    estimates = []
+    for name, right in (
+        ("running", both.running[place]),
+        ("re-estimated", both.re_estimated[place]),
+    ):
+        low, high = wilson_interval(int(right.sum()), len(right))
+        mean = Mean(float(right.mean()), low, high, method)
+        estimates.append(estimate_of(LARGEST_DIFFERENCE.format(name), mean, "%", as_percent))
+    return tuple(estimates)
 
 
 def _changes(series: list[RecalibrationSeries]) -> int:

@@ -1,0 +1,36 @@
+"""Writes the numbers of the story: few digits, and shares that noise drove too far in words."""
+
+from analyses.result import Estimate
+from analyses.wording.numbers import number
+from reports.document.story.sentences import ALL, NONE
+
+
+def share(estimate: Estimate) -> str:
+    """A share as a percentage: "80 %"; below 0 or above 100 % in words.
+
+    Noise is subtracted from what shares are computed from, so that they may leave 0 to 100 %.
+    """
+    assert estimate.value is not None
+    percentage = estimate.value if estimate.unit == "%" else 100 * estimate.value
+    if percentage <= 0:
+        return NONE
+    if percentage > 100:
+        return ALL
+    return f"{percentage:.0f}\u00a0%" if percentage >= 1 else f"{number(percentage)}\u00a0%"
+
+
+def percentage(estimate: Estimate) -> str:
+    """A percentage with one decimal: "72.5 %"."""
+    assert estimate.value is not None
+    return f"{estimate.value:.1f}\u00a0%"
+
+
+def points(value: float) -> str:
+    """The size of a difference in percentage points, without its sign: "35.8"."""
+    return f"{abs(value):.1f}"
+
+
+def times(factor: float) -> str:
+    """How many times something grows, or shrinks if `factor` is below 1: 0.25 is "4.0"."""
+    larger = factor if factor >= 1 else 1 / factor
+    return f"{larger:.1f}" if larger < 10 else f"{larger:,.0f}" if larger < 1e5 else number(larger)

@@ -1,0 +1,224 @@
+"""The story of an experiment: why accuracy jumps, what the gradients do, what the skips carry.
+
+Which question is asked, and which sentences answer it, follows from the findings.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from analyses.accuracy.recalibration.question import LARGEST_DIFFERENCE
+from analyses.result import Estimate, Finding
+from analyses.wording.phrases import listing
+from reports.document.story import sentences as words
+from reports.document.story.amounts import percentage, points, share, times
+from reports.document.story.story import Story, sentence_of
+from reports.document.topics import Topic, find_topic
+from reports.elements import AnswerSentence
+
+MOST_SENTENCES = 3
+# In the stale-statistics finding; the method begins with the epoch.
+MEASURED, FRESH = (LARGEST_DIFFERENCE.format(name) for name in ("running", "re-estimated"))
+# Topics whose being open the reader should know of, most important first.
+_OPEN = (
+    ("gradient_profile", "vanish"),
+    ("batchnorm_recalibration", "stale-statistics"),
+    ("jump_explanation", "explanation"),
+    ("jump_explanation", "association"),
+    ("better_network", "skips"),
+    ("skip_carry", "skips-carry"),
+)
+
+
+def experiment_story(topics: Sequence[Topic], fallback: str, seeds: Sequence[int]) -> Story | None:
+    """The story of an experiment; None if neither accuracy nor gradients were tested.
+
+    Args:
+        topics: everything that was tested.
+        fallback: the question if the findings suggest no better one.
+        seeds: how many trainings of each network were recorded.
+    """
+    jumps = find_topic(topics, "accuracy_jumps", "jumps")
+    vanish = find_topic(topics, "gradient_profile", "vanish")
+    ahead = _difference(topics)
+    if jumps is None and vanish is None and ahead is None:
+        return None
+    jumping = [one for one in (jumps.findings if jumps else ()) if one.verdict is words.YES]
+    focus = _focus(jumping, topics)
+    answer = [*_on_jumps(topics, jumping)]
+    if not answer and ahead is not None:
+        answer = [sentence_of(*_on_difference(ahead), ahead)]
+    answer += _on_gradients(topics, focus)
+    answer += _on_skips(topics)
+    return Story(
+        question=_question(jumps, jumping, ahead) or fallback,
+        answer=tuple(answer[:MOST_SENTENCES]),
+        certainty=_certainty(seeds),
+        open_question=_open(topics, focus),
+    )
+
+
+def _question(jumps: Topic | None, jumping: Sequence[Finding], ahead: Topic | None) -> str:
+    if jumps and jumping:
+        names = listing([str(one.network) for one in jumping])
+        steady = [str(one.network) for one in jumps.findings if one.verdict is words.NO]
+        if steady:
+            return words.JUMPS_IN_SOME.format(jumping=names, steady=listing(steady))
+        return words.JUMPS_IN_ALL.format(jumping=names)
+    if ahead and ahead.findings[0].verdict is words.YES:
+        better, worse = _compared(ahead.findings[0])
+        return words.BETTER.format(better=better, worse=worse)
+    return ""
+
+
+def _focus(jumping: Sequence[Finding], topics: Sequence[Topic]) -> str | None:
+    """The network that the answer is about: the one that jumps most, else the first measured."""
+    if jumping:
+        return min(jumping, key=lambda one: _value(one) or 0.0).network
+    vanish = find_topic(topics, "gradient_profile", "vanish")
+    return vanish.findings[0].network if vanish else None
+
+
+def _on_jumps(topics: Sequence[Topic], jumping: Sequence[Finding]) -> Iterator[AnswerSentence]:
+    """What the jumps are made of, in the network that falls most."""
+    if not jumping:
+        return
+    fall = min(jumping, key=lambda one: _value(one) or 0.0)
+    network = str(fall.network)
+    for analysis, start, write in (
+        ("batchnorm_recalibration", "stale-statistics", _on_stale_statistics),
+        ("jump_explanation", "explanation", _on_real_jumps),
+        ("accuracy_jumps", "jumps", _on_the_fall),
+    ):
+        topic = find_topic(topics, analysis, start)
+        finding = topic.of(network) if topic else None
+        if topic and finding and (said := write(network, finding)):
+            yield sentence_of(said, finding, topic)
+            return
+
+
+def _on_stale_statistics(network: str, finding: Finding) -> str:
+    gap = _gap(finding)
+    if gap and finding.verdict is not words.NO:
+        measured, fresh = gap
+        where, _, _ = measured.method.partition(";")
+        return words.STALE_WITH_GAP[finding.verdict].format(
+            network=network, where=where, measured=percentage(measured), fresh=percentage(fresh)
+        )
+    first = _first(finding)
+    if first is None:
+        return ""
+    return words.STALE[finding.verdict].format(network=network, share=share(first))
+
+
+def _gap(finding: Finding) -> tuple[Estimate, Estimate] | None:
+    """Accuracy as measured and with fresh statistics, where the fresh ones give more."""
+    named = {
+        name: one for one in finding.estimates for name in (MEASURED, FRESH) if one.name == name
+    }
+    if len(named) < 2:
+        return None
+    measured, fresh = named[MEASURED], named[FRESH]
+    return (measured, fresh) if (fresh.value or 0) > (measured.value or 0) else None
+
+
+def _on_real_jumps(network: str, finding: Finding) -> str:
+    first = _first(finding)
+    if first is None:
+        return ""
+    return words.REAL[finding.verdict].format(network=network, share=share(first))
+
+
+def _on_the_fall(network: str, finding: Finding) -> str:
+    value = _value(finding)
+    return "" if value is None else words.JUMPS_ALONE.format(network=network, points=points(value))
+
+
+def _difference(topics: Sequence[Topic]) -> Topic | None:
+    """Which network is more accurate at the last epoch, else averaged over epochs."""
+    last = find_topic(topics, "matched_comparison", "higher-accuracy")
+    found = last or find_topic(topics, "matched_comparison", "ahead")
+    return found if found and _value(found.findings[0]) is not None else None
+
+
+def _on_difference(topic: Topic) -> tuple[str, Finding]:
+    finding = topic.findings[0]
+    better, worse = _compared(finding)
+    said = words.DIFFERENCE[finding.verdict]
+    value = _value(finding) or 0.0
+    return said.format(better=better, worse=worse, points=points(value)), finding
+
+
+def _compared(finding: Finding) -> tuple[str, str]:
+    """The networks of a comparison: its first estimate is named "a less b, ..."."""
+    better, _, rest = finding.estimates[0].name.partition(" less ")
+    return better, rest.partition(",")[0]
+
+
+def _on_gradients(topics: Sequence[Topic], network: str | None) -> Iterator[AnswerSentence]:
+    vanish = find_topic(topics, "gradient_profile", "vanish")
+    explode = find_topic(topics, "gradient_profile", "explode")
+    if vanish is None:
+        return
+    finding = vanish.of(str(network)) or vanish.findings[0]
+    explodes = explode.of(str(finding.network)) if explode else None
+    if explode and explodes and explodes.verdict is words.YES:
+        yield sentence_of(_gradients(finding, exploding=True), explodes, explode)
+    else:
+        yield sentence_of(_gradients(finding, exploding=False), finding, vanish)
+
+
+def _gradients(finding: Finding, *, exploding: bool) -> str:
+    network, factor = str(finding.network), _value(finding)
+    if not factor:
+        return words.GRADIENTS_UNMEASURED.format(network=network)
+    if exploding:
+        return words.EXPLODE.format(network=network, times=times(factor))
+    if finding.verdict is words.UNKNOWN:
+        return words.GRADIENTS_UNKNOWN.format(network=network, factor=finding.estimates[0].words)
+    if finding.verdict is words.YES:
+        return words.VANISH.format(network=network, times=times(factor))
+    said = words.GROW if factor >= 1 else words.SHRINK
+    return said.format(network=network, times=times(factor))
+
+
+def _on_skips(topics: Sequence[Topic]) -> Iterator[AnswerSentence]:
+    topic = find_topic(topics, "skip_carry", "skips-carry")
+    if topic is None:
+        return
+    finding = topic.findings[0]
+    if (first := _first(finding)) is not None:
+        said = words.SKIPS[finding.verdict]
+        text = said.format(network=finding.network, share=share(first))
+        yield sentence_of(text, finding, topic)
+
+
+def _certainty(seeds: Sequence[int]) -> str:
+    counts = sorted(set(seeds))
+    if counts == [1]:
+        return words.ONE_SEED if len(seeds) > 1 else words.ONE_TRAINING
+    if len(counts) == 1:
+        return words.SEVERAL_SEEDS.format(seeds=counts[0])
+    return words.DIFFERENT_SEEDS.format(seeds=f"{counts[0]} to {counts[-1]}") if counts else ""
+
+
+def _open(topics: Sequence[Topic], focus: str | None) -> str:
+    """The most important claim that could not be settled, and what would settle it.
+
+    A claim on each network is open if it is open for the network that the answer is about.
+    """
+    for analysis, start in _OPEN:
+        topic = find_topic(topics, analysis, start)
+        asked = topic and (topic.of(str(focus)) or topic.findings[0])
+        if asked and asked.verdict is words.UNKNOWN and asked.next_step:
+            return words.STILL_OPEN.format(claim=asked.hypothesis, step=asked.next_step)
+    return ""
+
+
+def _first(finding: Finding) -> Estimate | None:
+    """The estimate that the verdict rests on, if it has a value."""
+    first = finding.estimates[0] if finding.estimates else None
+    return first if first is not None and first.value is not None else None
+
+
+def _value(finding: Finding) -> float | None:
+    first = _first(finding)
+    return first.value if first else None

@@ -1,0 +1,119 @@
+"""Every sentence that the story of an experiment can say.
+
+Each is a whole sentence with named places, so that a catalogue can hold it in other languages.
+"""
+
+from analyses.result import Verdict
+
+YES, NO, UNKNOWN = Verdict.SUPPORTED, Verdict.CONTRADICTED, Verdict.INCONCLUSIVE
+
+# The question, as the reader asks it.
+JUMPS_IN_SOME = "Why does the accuracy of {jumping} jump, and that of {steady} hardly?"
+JUMPS_IN_ALL = "Why does the accuracy of {jumping} jump?"
+BETTER = "Why is {better} more accurate than {worse}?"
+
+# What the jumps are, by the verdict on stale statistics; `gap` where both accuracies were recorded.
+STALE_WITH_GAP = {
+    YES: (
+        "The jumps of {network} are mostly stale batch-norm statistics, not worse weights: at "
+        "{where} it classifies {measured} of the validation images, and {fresh} with the "
+        "same weights once these statistics are computed anew."
+    ),
+    UNKNOWN: (
+        "Whether the jumps of {network} are mostly stale batch-norm statistics cannot be told: "
+        "at {where} it classifies {measured} of the validation images, and {fresh} with "
+        "the same weights once these statistics are computed anew."
+    ),
+}
+STALE = {
+    YES: (
+        "The jumps of {network} are mostly stale batch-norm statistics, not worse weights: "
+        "computing these anew, with the same weights, takes away {share} of the movement."
+    ),
+    NO: (
+        "The jumps of {network} are not mostly stale batch-norm statistics: computing these anew, "
+        "with the same weights, takes away {share} of the movement."
+    ),
+    UNKNOWN: (
+        "Whether the jumps of {network} are mostly stale batch-norm statistics cannot be told: "
+        "computing these anew, with the same weights, takes away {share} of the movement."
+    ),
+}
+# What the jumps are, where statistics were not computed anew.
+REAL = {
+    YES: (
+        "Most of the movement of {network}'s accuracy is real: {share} of it is neither sampling "
+        "noise nor steady learning."
+    ),
+    NO: (
+        "Most of the movement of {network}'s accuracy is not real jumps: these are {share} of it."
+    ),
+    UNKNOWN: (
+        "How much of the movement of {network}'s accuracy is real jumps cannot be told: the "
+        "estimate is {share}."
+    ),
+}
+JUMPS_ALONE = (
+    "Between epochs the accuracy of {network} falls by as much as {points} percentage points, "
+    "which is more than chance gives."
+)
+
+# Which of two networks is more accurate.
+DIFFERENCE = {
+    YES: "{better} is more accurate than {worse}, by {points} percentage points.",
+    NO: "{better} is not more accurate than {worse}: the difference is {points} percentage points.",
+    UNKNOWN: (
+        "Which of {better} and {worse} is more accurate cannot be told: the difference is "
+        "{points} percentage points."
+    ),
+}
+
+# What the gradients do, by what was found of vanishing and exploding.
+VANISH = (
+    "The gradients of {network} vanish: from the last layer back to the first their norm shrinks "
+    "{times} times."
+)
+EXPLODE = (
+    "The gradients of {network} do not vanish but explode: from the last layer back to the first "
+    "their norm grows {times} times."
+)
+GROW = (
+    "The gradients of {network} do not vanish: from the last layer back to the first their norm "
+    "grows {times} times."
+)
+SHRINK = (
+    "The gradients of {network} do not vanish: from the last layer back to the first their norm "
+    "shrinks {times} times, which is too little to be called that."
+)
+GRADIENTS_UNKNOWN = (
+    "Whether the gradients of {network} vanish cannot be told: from the last layer back to the "
+    "first their norm is multiplied by {factor}."
+)
+GRADIENTS_UNMEASURED = "Whether the gradients of {network} vanish cannot be told."
+
+# What the skips carry.
+SKIPS = {
+    YES: "In {network} the skips carry most of each block's gradient: {share} of it.",
+    NO: "In {network} the branches, not the skips, carry most of the gradient: the skips {share}.",
+    UNKNOWN: (
+        "Whether the skips of {network} carry most of the gradient cannot be told: their share is "
+        "{share}."
+    ),
+}
+
+# How sure that is, and what would settle what is open.
+ONE_SEED = (
+    "Each network was trained once. The intervals say what other validation images would give; "
+    "another training may differ."
+)
+SEVERAL_SEEDS = (
+    "Each network was trained {seeds} times. An interval over seeds says what other trainings "
+    "would give."
+)
+DIFFERENT_SEEDS = "The networks were trained {seeds} times."
+ONE_TRAINING = "This is one training; another may differ."
+STILL_OPEN = "This claim could not be settled: {claim} What would settle it: {step}"
+
+# Amounts that noise drives out of what is possible.
+NONE = "none that can be told from noise"
+ALL = "all that can be told from noise"

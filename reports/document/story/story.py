@@ -1,0 +1,36 @@
+"""What a story consists of, whichever reader it is told to."""
+
+from dataclasses import dataclass
+
+from analyses.result import Finding
+from reports.document.topics import Topic
+from reports.elements import ANSWERS, SIGNS, AnswerSentence
+
+
+@dataclass(frozen=True)
+class Story:
+    """The first page in words.
+
+    Fields:
+        question: as the reader asks it.
+        answer: at most three sentences, each with the claim that it settles.
+        certainty: how sure that is, in one or two sentences.
+        open_question: what cannot be told yet, and what would settle it; "" if nothing is open.
+    """
+
+    question: str
+    answer: tuple[AnswerSentence, ...]
+    certainty: str
+    open_question: str
+
+
+def sentence_of(text: str, finding: Finding, topic: Topic) -> AnswerSentence:
+    """The sentence `text`, which says what `finding` found of its claim."""
+    return AnswerSentence(
+        text=text,
+        hypothesis=finding.hypothesis,
+        verdict=finding.verdict,
+        sign=SIGNS[finding.verdict],
+        word=ANSWERS[finding.verdict],
+        anchor=topic.anchor,
+    )

@@ -1,0 +1,70 @@
+"""The findings of a report by claim, with the place in the report that gives the evidence."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from analyses.registry import Outcome
+from analyses.result import Finding, Verdict
+from reports.document.sections import claim_anchor, group_by_topic
+
+
+@dataclass(frozen=True)
+class Topic:
+    """The findings of one analysis on one hypothesis, and the anchor of their claim."""
+
+    analysis: str
+    findings: tuple[Finding, ...]
+    anchor: str
+    common_sentence: str
+
+    @property
+    def key(self) -> str:
+        """The key that the findings share."""
+        return self.findings[0].topic
+
+    @property
+    def holds(self) -> bool:
+        """Whether the hypothesis is supported for some network."""
+        return any(finding.verdict is Verdict.SUPPORTED for finding in self.findings)
+
+    @property
+    def is_effect(self) -> bool:
+        """Whether something else that was found brought it about, in every network that has it."""
+        ill = [one for one in self.findings if one.verdict is Verdict.SUPPORTED]
+        return all(one.effect_of for one in ill)
+
+    def of(self, network: str) -> Finding | None:
+        """The finding on `network`."""
+        return next((one for one in self.findings if one.network == network), None)
+
+
+# The key of an analysis, and that of a topic of it.
+TopicKey = tuple[str, str]
+
+
+def anchors_of(numbered: Iterable[tuple[int, Outcome]]) -> dict[TopicKey, str]:
+    """The link target of each topic that has a claim in one of the `numbered` sections."""
+    return {
+        (outcome.key, group[0].topic): claim_anchor(number, claim)
+        for number, outcome in numbered
+        for claim, group in enumerate(
+            group_by_topic(outcome.result.findings) if outcome.result else [], start=1
+        )
+    }
+
+
+def topics_of(outcome: Outcome, anchors: Mapping[TopicKey, str]) -> Iterable[Topic]:
+    """All topics of `outcome`; the anchor of one that the report does not tell is ""."""
+    for group in group_by_topic(outcome.result.findings) if outcome.result else []:
+        topic = group[0].topic
+        common_sentence = outcome.result.together.get(topic, "") if outcome.result else ""
+        yield Topic(outcome.key, group, anchors.get((outcome.key, topic), ""), common_sentence)
+
+
+def find_topic(topics: Sequence[Topic], analysis: str, start: str) -> Topic | None:
+    """The first topic of `analysis` whose key begins with `start`.
+
+    The key of a topic that compares networks ends in their names.
+    """
+    found = (one for one in topics if one.analysis == analysis and one.key.startswith(start))
+    return next(found, None)
