@@ -156,11 +156,13 @@ class ExplorerElement:
         data: the recorded values that the charts show, as JSON.
         instructions: how to read and use the explorer.
         notes: how the values were computed, and which epochs were merged or layers left out.
+        time: what runs to the right, epoch or step.
     """
 
     data: str
     instructions: str
     notes: tuple[str, ...]
+    time: str = "epoch"
 
 
 @dataclass(frozen=True)
