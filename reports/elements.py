@@ -303,6 +303,7 @@ class Document:
         verdict_counts: a sentence with the number of tested statements and of each verdict.
         answer: what was found, in at most three sentences.
         certainty: how sure that is, in one or two sentences.
+        to_do: what to do about what was found wrong, in order.
         open_question: what cannot be told yet, and what would settle it; "" if nothing is open.
         shortcuts: links to what many readers come for.
         cards: the statements on the first page, most important first.
@@ -353,4 +354,5 @@ class Document:
     tour: tuple[TourStep, ...] = ()
     certainty: str = ""
     open_question: str = ""
+    to_do: tuple[str, ...] = ()
     shortcuts: tuple[Shortcut, ...] = ()

@@ -73,6 +73,8 @@ def _answer(document: Document) -> Iterator[RenderableType]:
         claim.append_text(Text.assemble(_verdict(sentence.verdict), "."))
         claim.stylize("dim", 0, claim.plain.rindex("Found: ") + 7)
         yield _indented(claim)
+    if document.to_do:
+        yield from (Text(), _text(f"What to do: {' '.join(document.to_do)}"))
     for text in (document.certainty, document.open_question):
         if text:
             yield from (Text(), _text(text))

@@ -26,6 +26,7 @@ from reports.document.sections import (
 from reports.document.selection import OVERVIEW, sections_of, unanswered
 from reports.document.shortcuts import shortcuts_of
 from reports.document.story.experiment import MOST_SENTENCES, experiment_story
+from reports.document.story.own_run import own_run_story
 from reports.document.story.story import Story
 from reports.document.summary import (
     configuration_of,
@@ -138,8 +139,10 @@ def build_document(
         answer=story.answer,
         certainty=story.certainty,
         open_question=story.open_question,
+        to_do=story.to_do,
         shortcuts=shortcuts_of(sections, [outcome.key for _, outcome in numbered], explorer),
-        cards=tuple(_card(topic) for topic in _headlines(topics)),
+        # Of an own run the answer has said what was found, in full.
+        cards=() if story.is_whole else tuple(_card(topic) for topic in _headlines(topics)),
         overview_figure=overview_figure,
         verdicts=tuple(_card(topic) for topic in topics),
         sections=sections,
@@ -167,11 +170,18 @@ def build_document(
     )
 
 
+def _is_own(experiment: Experiment) -> bool:
+    """Whether its runs were recorded in a training loop of their owner's, and not to compare."""
+    return not experiment.members and all(run.is_own for run in experiment.runs)
+
+
 def _story(experiment: Experiment, topics: Sequence[Topic]) -> Story:
     """The first page in words: what spoils a training, then the experiment's story.
 
     Where that story cannot be told, the headline topics are the answer.
     """
+    if _is_own(experiment) and (own := own_run_story(topics, experiment.networks)):
+        return own
     headlines = _headlines(topics)
     spoiling = [_sentence(topic) for topic in headlines if _spoils(topic)]
     seeds = [

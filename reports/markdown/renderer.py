@@ -32,9 +32,11 @@ def render_markdown(document: Document, longest: int = LONGEST_COMMENT) -> bytes
     than `longest` bytes, the last sections and verdicts are left out, and a line says so.
     """
     front = [*_front(document)]
-    room = longest - _size([*front, *_HEAD, _verdicts_left_out(0), FULL_REPORT_HINT, *[""] * 4])
+    every_row = [*_verdict_rows(document)]
+    left_out = _verdicts_left_out(len(every_row))
+    room = longest - _size([*front, *_HEAD, left_out, FULL_REPORT_HINT, *[""] * 4])
     room -= _size(_sections_left_out(document.sections)) + _size(_unanswered(document))
-    rows, rows_left = _first_that_fit([*_verdict_rows(document)], room)
+    rows, rows_left = _first_that_fit(every_row, room)
     sections, sections_left = _first_that_fit(
         ["\n".join(_section(section)) for section in document.sections], room - _size(rows)
     )
@@ -62,6 +64,8 @@ def _front(document: Document) -> Iterator[str]:
     for sentence in document.answer:
         found = f"Claim: {sentence.hypothesis} Found: {sentence.sign} {sentence.word}"
         yield f"- {escape_inline(sentence.text)} ({escape_inline(found)})"
+    if document.to_do:
+        yield from ("", f"What to do: {escape_inline(' '.join(document.to_do))}")
     for text in (document.certainty, document.open_question):
         if text:
             yield from ("", escape_inline(text))

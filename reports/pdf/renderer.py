@@ -14,7 +14,6 @@ import typst
 
 from analyses.result import Slider
 from gradflow.errors import ConfigurationError, RunError
-from reports.document.shortcuts import EXPLORER
 from reports.elements import (
     Card,
     Claim,
@@ -169,7 +168,8 @@ def _layout(document: Document, paper: Paper, root: Path) -> dict[str, Any]:
 
 def _on_paper(document: Document) -> tuple[Shortcut, ...]:
     """The shortcuts that lead to something in the PDF: the explorer is left out."""
-    return tuple(one for one in document.shortcuts if one != EXPLORER)
+    anchors = {section.anchor for section in document.sections}
+    return tuple(one for one in document.shortcuts if one.anchor in anchors)
 
 
 def _lay_out_evidence(

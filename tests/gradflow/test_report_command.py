@@ -64,7 +64,7 @@ def test_both_formats_are_written_into_the_folder_of_the_run(run_folder, capsys)
         "report.html", "report.pdf", "run.json",
     ]  # fmt: skip
     printed = capsys.readouterr().out
-    assert "The gradient vanishes toward the input\n  ✗ contradicted: plain34\n" in printed
+    assert "The gradient vanishes toward the input\n  ✗ no (contradicted): plain34\n" in printed
     assert f"{run_folder / 'report.pdf'} (" in printed
 
 

@@ -39,7 +39,7 @@ def test_the_width_is_at_most_80_columns(document, monkeypatch):
 
 def test_a_statement_is_printed_once_above_its_networks(document):
     text = answer_text(document, console())
-    assert text.count("Gradients vanish\n  ? inconclusive: plain34, resnet34\n") == 1
+    assert text.count("Gradients vanish\n  ? can't tell (inconclusive): plain34, resnet34\n") == 1
 
 
 def test_networks_are_grouped_by_verdict(document):
@@ -49,7 +49,7 @@ def test_networks_are_grouped_by_verdict(document):
         lines=(first, replace(second, verdict=Verdict.SUPPORTED, sign="✓")),
     )
     text = answer_text(replace(document, verdicts=(card,)), console())
-    assert "  ? inconclusive: plain34\n  ✓ supported: resnet34\n" in text
+    assert "  ? can't tell (inconclusive): plain34\n  ✓ yes (supported): resnet34\n" in text
 
 
 def test_the_answer_opens_with_question_warnings_and_sentences(document):

@@ -29,7 +29,7 @@ _OPEN = (
 
 
 def experiment_story(topics: Sequence[Topic], fallback: str, seeds: Sequence[int]) -> Story | None:
-    """The story of an experiment; None if neither accuracy nor gradients were tested.
+    """The story of an experiment; None if nothing was tested about its accuracy.
 
     Args:
         topics: everything that was tested.
@@ -37,9 +37,8 @@ def experiment_story(topics: Sequence[Topic], fallback: str, seeds: Sequence[int
         seeds: how many trainings of each network were recorded.
     """
     jumps = find_topic(topics, "accuracy_jumps", "jumps")
-    vanish = find_topic(topics, "gradient_profile", "vanish")
     ahead = _difference(topics)
-    if jumps is None and vanish is None and ahead is None:
+    if jumps is None and ahead is None:
         return None
     jumping = [one for one in (jumps.findings if jumps else ()) if one.verdict is words.YES]
     focus = _focus(jumping, topics)
@@ -136,7 +135,9 @@ def _difference(topics: Sequence[Topic]) -> Topic | None:
     """Which network is more accurate at the last epoch, else averaged over epochs."""
     last = find_topic(topics, "matched_comparison", "higher-accuracy")
     found = last or find_topic(topics, "matched_comparison", "ahead")
-    return found if found and _value(found.findings[0]) is not None else None
+    if found is None or _value(found.findings[0]) is None:
+        return None
+    return found if all(_compared(found.findings[0])) else None
 
 
 def _on_difference(topic: Topic) -> tuple[str, Finding]:

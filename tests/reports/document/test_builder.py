@@ -161,7 +161,9 @@ def test_overview_figure_opens_the_report_and_has_no_section(experiment, outcome
 
 def test_verdicts_are_counted(experiment, outcomes):
     counts = build_document(experiment, outcomes).verdict_counts
-    assert counts == "11 statements tested: 1 supported, 7 contradicted and 3 inconclusive."
+    assert counts == (
+        "11 claims tested: 1 yes (supported), 7 no (contradicted) and 3 can't tell (inconclusive)."
+    )
 
 
 def test_every_finding_has_a_verdict_with_its_first_estimate(experiment, outcomes):

@@ -16,7 +16,7 @@ def table(columns, rows, numeric=None) -> TableElement:
 
 
 def finding(network: str, *rows: tuple[str, str, str]) -> FindingElement:
-    line = VerdictLine(network, "It holds.", Verdict.SUPPORTED, "✓", "ratio", "1.2")
+    line = VerdictLine(network, "It holds.", Verdict.SUPPORTED, "✓", "yes", "ratio", "1.2")
     return FindingElement(line, "It means.", tuple(EstimateRow(*row) for row in rows))
 
 
