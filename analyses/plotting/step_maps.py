@@ -13,7 +13,7 @@ from analyses.plotting import panels, theme
 MOST_COLUMNS = 60
 _MOST_NAMES = 48
 # In inches: a row of a map, a map, a panel above it, and the whole figure.
-_ROW, _LEAST, _ABOVE, _MOST = 0.135, 1.6, 1.1, 7.2
+_ROW, _LEAST, _ABOVE, _MOST = 0.105, 1.6, 0.9, 6.0
 _LONGEST_NAME = 30
 _LABELLED = 6  # marked steps; the labels of more would lie on each other
 
@@ -90,7 +90,7 @@ def _name_rows(axis: Axes, matrix: pd.DataFrame) -> None:
     panels.epoch_axis(axis, "step")
     rows = np.arange(0, len(matrix), -(-len(matrix) // _MOST_NAMES))
     axis.set_yticks(rows, [_short(str(matrix.index[row])) for row in rows])
-    axis.tick_params(axis="y", labelsize=theme.SMALL_TEXT_SIZE - 1, length=2)
+    axis.tick_params(axis="y", labelsize=theme.SMALL_TEXT_SIZE - 1.5, length=2)
 
 
 def _mark(axis: Axes | None, marks: Mapping[int, str], *, named: bool) -> None:

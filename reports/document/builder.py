@@ -22,6 +22,7 @@ from reports.document.sections import (
     build_section,
     statement_of,
     verdict_line,
+    without_what_was_told,
 )
 from reports.document.selection import OVERVIEW, sections_of, unanswered
 from reports.document.shortcuts import shortcuts_of
@@ -130,6 +131,8 @@ def build_document(
     topics = [topic for _, own in by_analysis.values() for topic in own]
     created = created_of(experiment)
     story = _story(experiment, topics)
+    if length < Length.FULL:
+        sections = without_what_was_told(sections, [one.text for one in story.answer])
     return Document(
         title=title_of(experiment),
         question=story.question,
@@ -147,7 +150,7 @@ def build_document(
         verdicts=tuple(_card(topic) for topic in topics),
         sections=sections,
         explorer=explorer,
-        methods=methods_of(experiment),
+        methods=methods_of(experiment)[: 1 if length is Length.SUMMARY else None],
         configuration=configuration_of(experiment, numbering),
         symbols=SYMBOLS,
         glossary=_glossary(),

@@ -1,7 +1,7 @@
 """Builds a section of the report from the outcome of one analysis."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 
@@ -23,6 +23,7 @@ from reports.elements import (
     VerdictLine,
 )
 
+IN_THE_ANSWER = "As the answer says."
 # In rows. A table in a report is for reading; the run folder holds all rows.
 LONGEST_TABLE = 60
 
@@ -90,6 +91,26 @@ def build_section(
         method=(result or empty).method,
         sources=tuple(cite(source) for source in (result or empty).sources),
         command=command if result else "",
+    )
+
+
+def without_what_was_told(
+    sections: Sequence[Section], told: Collection[str]
+) -> tuple[Section, ...]:
+    """`sections`, in which findings whose meaning was `told` refer to the answer."""
+
+    def shortened(one: FindingElement) -> FindingElement:
+        return replace(one, meaning=IN_THE_ANSWER) if one.meaning in told else one
+
+    return tuple(
+        replace(
+            section,
+            claims=tuple(
+                replace(claim, findings=tuple(map(shortened, claim.findings)))
+                for claim in section.claims
+            ),
+        )
+        for section in sections
     )
 
 
