@@ -308,8 +308,6 @@ class Document:
         shortcuts: links to what many readers come for.
         cards: the statements on the first page, most important first.
         overview_figure: the figure on the first page; None if it could not be made.
-        verdicts: every statement with its verdicts, in the order of the analyses; `anchor` is "" if
-            no section of a report of this length tells it.
         sections: one for each outcome with a result, or whose analysis failed.
         explorer: the interactive explorer; None if no layer was recorded.
         methods: how the experiment was made.
@@ -321,7 +319,8 @@ class Document:
         created: when the experiment was made; None if unknown.
         primer: how to read the report, for new readers.
         length: how much of the report it holds.
-        verdicts_by_analysis: the same as `verdicts`, by analysis.
+        verdicts_by_analysis: every statement with its verdicts, by analysis; the `anchor` of a card
+            is "" if no section of a report of this length tells it.
         unanswered: what was not asked, and what would have to be recorded.
         fuller: how to get the next longer report; "" if this is the longest.
         tour: questions to a class, in order; none if the report answers too few of them.
@@ -335,7 +334,6 @@ class Document:
     answer: tuple[AnswerSentence, ...]
     cards: tuple[Card, ...]
     overview_figure: FigureElement | None
-    verdicts: tuple[Card, ...]
     sections: tuple[Section, ...]
     explorer: ExplorerElement | None
     methods: tuple[HeadedParagraph, ...]
@@ -356,3 +354,8 @@ class Document:
     open_question: str = ""
     to_do: tuple[str, ...] = ()
     shortcuts: tuple[Shortcut, ...] = ()
+
+    @property
+    def verdicts(self) -> tuple[Card, ...]:
+        """Every statement with its verdicts, in the order of the analyses."""
+        return tuple(card for group in self.verdicts_by_analysis for card in group.cards)

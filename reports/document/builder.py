@@ -147,7 +147,6 @@ def build_document(
         # Of an own run the answer has said what was found, in full.
         cards=() if story.is_whole else tuple(_card(topic) for topic in _headlines(topics)),
         overview_figure=overview_figure,
-        verdicts=tuple(_card(topic) for topic in topics),
         sections=sections,
         explorer=explorer,
         methods=methods_of(experiment)[: 1 if length is Length.SUMMARY else None],

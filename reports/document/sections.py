@@ -100,7 +100,8 @@ def without_what_was_told(
     """`sections`, in which findings whose meaning was `told` refer to the answer."""
 
     def shortened(one: FindingElement) -> FindingElement:
-        return replace(one, meaning=IN_THE_ANSWER) if one.meaning in told else one
+        said = any(one.meaning in text for text in told)
+        return replace(one, meaning=IN_THE_ANSWER) if said else one
 
     return tuple(
         replace(
