@@ -12,6 +12,7 @@ from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullFormatter
 
 from analyses.overview.measure import NetworkOverview
 from analyses.plotting import panels, theme
+from analyses.wording.numbers import percent
 
 MAX_COLUMNS = 3  # networks side by side; others go into further rows
 MAX_VECTOR_CELLS = (
@@ -22,6 +23,7 @@ TICK_HEIGHT = 0.05  # of the panel's height, for the line of a change that is no
 ALL_TICKS_SPAN = 10  # largest over smallest colour; below it every tick of the scale has a number
 MIN_STAGE_SHARE = 0.05  # of the rows: smaller stages have no label of their shape
 MAX_NAME_LENGTH = 34
+NAMED_GAP = 0.05  # of accuracy: a larger loss to stale statistics is named in the panel
 MAX_THICK_EPOCHS = 60  # epochs: a longer curve is drawn thinner
 _DARK_OUTLINE = [effects.withStroke(linewidth=2.2, foreground="black", alpha=0.55)]
 # Fill, edge and size of the triangle of a change: rise and fall differ in grey print too.
@@ -86,8 +88,8 @@ def _draw_accuracy(axis: Axes, one: NetworkOverview, palette: dict[str, str]) ->
     seeds = [curve for _, curve in known.groupby("seed", sort=False)]
     marker = "." if known["epoch"].nunique() < 3 else ""
     training = one.curves.groupby("epoch")["train_accuracy"].mean().dropna()
-    style: dict[str, Any] = {"color": theme.GREY, "lw": 1.1, "marker": marker}
-    axis.plot(training.index, training, "--", label="training accuracy", **style)
+    style: dict[str, Any] = {"color": theme.GREY, "lw": 0.9, "marker": marker}
+    axis.plot(training.index, training, ":", label="training accuracy", **style)
     if len(seeds) > 1:
         for curve in seeds:
             axis.plot(curve["epoch"], curve["accuracy"], color=colour, lw=0.6, alpha=0.6)
@@ -103,16 +105,59 @@ def _draw_accuracy(axis: Axes, one: NetworkOverview, palette: dict[str, str]) ->
     else:
         style = {"ha": "right", "color": theme.GREY, "fontsize": theme.SMALL_TEXT_SIZE}
         axis.text(0.98, 0.04, "no validation accuracy", transform=axis.transAxes, **style)
-    _draw_change_marks(axis, one.marked)
+    _draw_gap(axis, known, colour)
+    _draw_change_marks(axis, one)
     _set_epoch_axis(axis, one)
     axis.tick_params(labelbottom=False)
 
 
-def _draw_change_marks(axis: Axes, marked: pd.DataFrame) -> None:
+def _draw_gap(axis: Axes, known: pd.DataFrame, colour: str) -> None:
+    """The accuracy with re-estimated statistics, and what is lost to stale ones, means of seeds."""
+    both = known.groupby("epoch")[["accuracy", "fresh"]].mean().dropna().astype(float)
+    if both.empty:
+        return
+    line: dict[str, Any] = {"color": colour, "lw": 1.3, "ms": 3, "mfc": "white", "marker": "o"}
+    if len(both) > MAX_THICK_EPOCHS:
+        line["marker"] = ""
+    axis.plot(both.index, both["fresh"], ls=(0, (4, 1.5)), **line)
+    where = both["fresh"] > both["accuracy"]
+    look: dict[str, Any] = {"color": colour, "alpha": 0.25, "lw": 0, "interpolate": True}
+    axis.fill_between(both.index, both["accuracy"], both["fresh"], where=where, **look)
+    black = line | {"color": "black", "mec": "black"}
+    axis.plot([], [], ls=(0, (4, 1.5)), label="the same weights, fresh statistics", **black)
+    gap = both["fresh"] - both["accuracy"]
+    if gap.max() >= NAMED_GAP:
+        _name_gap(axis, both, gap)
+
+
+def _name_gap(axis: Axes, both: pd.DataFrame, gap: pd.Series) -> None:
+    """Write beside the largest gap what it is, on the side with more room."""
+    epoch = float(gap.idxmax())
+    first, last = float(both.index[0]), float(both.index[-1])
+    right = epoch - first <= last - epoch
+    low = float(both.loc[epoch, "accuracy"])
+    axis.annotate(
+        f"{percent(gap.max())[:-2]} points lost to\nstale batch-norm statistics",
+        (epoch, low + 0.25 * float(gap.max())),
+        xytext=(0.97 if right else 0.03, 0.04),
+        textcoords="axes fraction",
+        ha="right" if right else "left",
+        va="bottom",
+        fontsize=theme.SMALL_TEXT_SIZE,
+        arrowprops={"arrowstyle": "-", "lw": 0.7, "color": "black"},
+        bbox={"fc": "white", "ec": "none", "pad": 0.8, "alpha": 0.85},
+        zorder=6,
+    )
+
+
+def _draw_change_marks(axis: Axes, one: NetworkOverview) -> None:
+    """A triangle at each change beyond noise, and what it was made of, if that was measured."""
+    marked = one.marked
+    left = ", with fresh statistics too" if one.re_estimated else " beyond noise"
     for sign, word, style in ((1, "rise", _RISE), (-1, "fall", _FALL)):
         for stale in (False, True):
             part = marked[(marked["change"] * sign > 0) & (marked["stale"] == stale)]
-            label = "gone with re-estimated statistics" if stale else f"{word} beyond noise"
+            label = "by stale statistics alone" if stale else f"{word}{left}"
             if len(part):
                 look = style | _STALE if stale else style
                 axis.plot(part["epoch"], part["accuracy"], ls="", label=label, zorder=5, **look)

@@ -23,8 +23,9 @@ class NetworkOverview:
 
     Fields:
         network: its name.
-        curves: columns seed, epoch, accuracy, low, high (Wilson 95 %), train_accuracy; NaN if not
-            recorded. low and high need predictions.
+        curves: columns seed, epoch, accuracy, low, high (Wilson 95 %), train_accuracy, fresh (the
+            accuracy with re-estimated batch-norm statistics); NaN if not recorded. low and high
+            need predictions.
         changes: number of changes of accuracy that were tested.
         marked: the changes beyond sampling noise: seed, epoch (the later one), change, accuracy
             (at that epoch), stale (whether the change disappears with re-estimated batch-norm
@@ -86,7 +87,7 @@ def network_overview(
 
 
 def _curves(runs: list[Run], predicted: list[Run]) -> pd.DataFrame:
-    names = ["seed", "epoch", "accuracy", "low", "high", "train_accuracy"]
+    names = ["seed", "epoch", "accuracy", "low", "high", "train_accuracy", "fresh"]
     parts = []
     for run in runs:
         scalars = curves_of(run).rename(columns={"val_accuracy": "accuracy"})
@@ -95,6 +96,10 @@ def _curves(runs: list[Run], predicted: list[Run]) -> pd.DataFrame:
             own = accuracy_by_epoch(correctness(predictions_of(run))).astype(float)
             kept = scalars.drop(columns=["accuracy", "images"], errors="ignore")
             scalars = kept.merge(own, on="epoch", how="outer")
+            if len(run.recalibration):
+                again = accuracy_by_epoch(correctness(predictions_of(run, "recalibration")))
+                fresh = again[["epoch", "accuracy"]].rename(columns={"accuracy": "fresh"})
+                scalars = scalars.merge(fresh.astype(float), on="epoch", how="left")
         parts.append(scalars.assign(seed=seed_label(run)).reindex(columns=names))
     return pd.concat(parts, ignore_index=True)
 

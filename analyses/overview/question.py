@@ -139,9 +139,14 @@ def _caption(shown: list[NetworkOverview], false_discovery_rate: float) -> str:
     if not any(one.curves["accuracy"].notna().any() for one in shown):
         return below[0].upper() + below[1:]
     seeds = max(one.curves["seed"].nunique() for one in shown)
-    above = "Above: validation accuracy" + (
-        "; thin lines are seeds" if seeds > 1 else " with its Wilson 95 % interval"
+    above = "Above: validation accuracy (solid" + (
+        "; thin lines are seeds)" if seeds > 1 else ") with its Wilson 95 % interval"
     )
+    if any(one.curves["fresh"].notna().any() for one in shown):
+        above += (
+            ", and with the same weights but batch-norm statistics re-estimated on training "
+            "images (dashed); shaded is what stale statistics cost"
+        )
     if not any(one.changes for one in shown):
         return f"{above}. Below: {below}"
     gone = "; short ones are changes that disappear once batch-norm statistics are re-estimated"

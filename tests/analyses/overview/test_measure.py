@@ -51,6 +51,7 @@ def test_accuracy_is_that_of_the_predictions_and_training_accuracy_that_of_the_e
     assert list(curves["accuracy"]) == pytest.approx(list(right.mean(axis=1)))
     assert list(curves["train_accuracy"]) == pytest.approx([0.3, 0.65, 1 - 0.7 / 3])
     assert (curves["low"] < curves["accuracy"]).all()
+    assert curves["fresh"].isna().all()
 
 
 @pytest.mark.parametrize(
@@ -101,3 +102,9 @@ def test_without_layers_with_weights_it_does_not_apply(build):
     experiment = build.experiment(build.plan(without=("layers",)))
     with pytest.raises(NotApplicableError, match="convolutions or linear layers"):
         network_overview("plain8", list(experiment.runs))
+
+
+def test_the_accuracy_with_fresh_statistics_is_that_of_the_same_images(build):
+    again = build.right_of([0.6, 0.8, 0.9])
+    curves = overview_of(build, right=build.right_of([0.2, 0.5, 0.7]), recalibrated=again).curves
+    assert list(curves["fresh"]) == pytest.approx(list(again.mean(axis=1)))

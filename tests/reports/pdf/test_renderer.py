@@ -134,7 +134,7 @@ def test_warnings_stand_on_the_first_page(document):
 
 
 def test_verdict_table_names_a_statement_once_and_every_network(document, pages):
-    table = words(" ".join(pages)).partition("Statement Network Verdict Number Page")[2]
+    table = words(" ".join(pages)).partition("Claim Network Found Number Page")[2]
     table = table.partition("1. Comparison What happened?")[0]
     assert table.count("Gradients vanish") == 1
     for line in document.verdicts[3].lines:
