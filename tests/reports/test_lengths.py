@@ -51,7 +51,14 @@ def train(folder, *, ill: bool) -> None:
             tracer.end_epoch(train_loss=loss.item())
 
 
-def documents_of(folder) -> dict[Length, Document]:
+def not_drawn(_) -> str:
+    return "not drawn here"
+
+
+@pytest.fixture(scope="module")
+def ill(tmp_path_factory) -> dict[Length, Document]:
+    folder = tmp_path_factory.mktemp("own") / "stack"
+    train(folder, ill=True)
     experiment = open_experiment(folder)
     outcomes = run_all(experiment)
     return {
@@ -61,17 +68,14 @@ def documents_of(folder) -> dict[Length, Document]:
 
 
 @pytest.fixture(scope="module")
-def ill(tmp_path_factory) -> dict[Length, Document]:
-    folder = tmp_path_factory.mktemp("own") / "stack"
-    train(folder, ill=True)
-    return documents_of(folder)
-
-
-@pytest.fixture(scope="module")
 def well(tmp_path_factory) -> dict[Length, Document]:
     folder = tmp_path_factory.mktemp("own") / "stack"
     train(folder, ill=False)
-    return documents_of(folder)
+    experiment = open_experiment(folder)
+    document = build_document(
+        experiment, run_all(experiment), None, not_drawn, length=Length.STANDARD
+    )
+    return {Length.STANDARD: document}
 
 
 def pages_of(document: Document) -> int:

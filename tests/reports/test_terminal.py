@@ -8,6 +8,7 @@ from rich.console import Console
 
 from analyses.result import Verdict
 from reports.document.builder import build_document
+from reports.elements import VerdictGroup
 from reports.terminal import answer_text, sections_text
 
 

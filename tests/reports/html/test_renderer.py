@@ -89,7 +89,7 @@ def test_section_begins_with_its_heading_and_background(document, page):
         for part in (
             f"\n{section.heading}\n{section.question}",
             section.background,
-            section.claims[0].heading,
+            section.claims[0].findings[0].meaning,
         )
     ]
     assert places == sorted(places)
