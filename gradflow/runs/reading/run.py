@@ -57,7 +57,7 @@ class Run:
     @property
     def is_own(self) -> bool:
         """Whether it was recorded in a training loop of its user's own."""
-        return "models" not in self.configuration
+        return "tracing" in self.description and "models" not in self.configuration
 
     @property
     def network(self) -> str:
