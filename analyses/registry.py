@@ -14,7 +14,7 @@ from pathlib import Path
 from pkgutil import walk_packages
 from textwrap import shorten
 
-from analyses.result import AnalysisResult
+from analyses.result import AnalysisResult, Length
 from gradflow.errors import ConfigurationError, GradflowError
 from gradflow.runs.reading.run import Experiment
 
@@ -39,6 +39,7 @@ class Analysis:
         order: the place in a report among gradflow's own analyses, lowest first; analyses of other
             packages come last.
         comparing: whether it is asked only if several experiments are compared.
+        length: the shortest report that has a section on it.
     """
 
     key: str
@@ -48,6 +49,7 @@ class Analysis:
     background: str = ""
     order: int = 0
     comparing: bool = False
+    length: Length = Length.STANDARD
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ class Outcome:
     not_applicable: str = ""
     failure: str = ""
     background: str = ""
+    length: Length = Length.STANDARD
 
     def __repr__(self) -> str:
         said = self.result.summary if self.result else self.not_applicable or self.failure
@@ -116,7 +119,11 @@ def run_one(analysis: Analysis, experiment: Experiment) -> Outcome:
     Raises `GradflowError` if the run itself cannot be read: then no other analysis could read it.
     """
     unanswered = Outcome(
-        analysis.key, analysis.title, analysis.question, background=analysis.background
+        analysis.key,
+        analysis.title,
+        analysis.question,
+        background=analysis.background,
+        length=analysis.length,
     )
     try:
         return replace(unanswered, result=analysis.run(experiment))

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from textwrap import shorten
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,18 @@ class Verdict(StrEnum):
     INCONCLUSIVE = "inconclusive"
 
 
+class Length(IntEnum):
+    """The lengths of a report, and of what is in it the shortest report that has it."""
+
+    SUMMARY = 1
+    STANDARD = 2
+    FULL = 3
+    # Of what no report shows: programs find it in the JSON.
+    DATA = 4
+
+
+# What there is to do about a condition that a network does not have.
+LOOK_ELSEWHERE = "Look for another cause: this one is not at work here."
 _LONGEST_MEANING = 300  # characters in a Finding's repr
 
 
@@ -91,6 +103,7 @@ class Figure:
         alt: alternative text for readers who do not see the figure.
         draw: returns a new matplotlib figure on each call; the caller closes it.
         slider: how the drawing changes on a page with a slider; None if it does not.
+        length: the shortest report that shows it.
     """
 
     key: str
@@ -99,6 +112,7 @@ class Figure:
     alt: str
     draw: Callable[[], "Drawing"]
     slider: Slider | None = None
+    length: Length = Length.STANDARD
 
     def __repr__(self) -> str:
         return f"Figure({self.key!r}, {self.title!r})"
@@ -111,11 +125,15 @@ class Figure:
 
 @dataclass(frozen=True)
 class Table:
-    """A small table as evidence for a finding; column names include the unit, if there is one."""
+    """A small table as evidence for a finding; column names include the unit, if there is one.
+
+    `length` is the shortest report that shows it.
+    """
 
     key: str
     title: str
     frame: pd.DataFrame
+    length: Length = Length.FULL
 
     def __repr__(self) -> str:
         return f"Table({self.key!r}, {self.title!r}, {len(self.frame)} rows)"
@@ -146,6 +164,7 @@ class Finding:
             all networks; "" if it is about a comparison.
         evidence: keys of the figures and tables that show it, in reading order.
         effect_of: the topic of the finding that brought it about; "" if that is not known.
+        length: the shortest report that tells it in its section.
     """
 
     key: str
@@ -161,6 +180,7 @@ class Finding:
     statement: str = ""
     evidence: tuple[str, ...] = ()
     effect_of: str = ""
+    length: Length = Length.STANDARD
 
     @property
     def topic(self) -> str:
@@ -178,6 +198,19 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Unanswered:
+    """A question that a recording cannot answer.
+
+    Fields:
+        about: what was asked, in a few words, of which network.
+        reason: what would have to be recorded, or why it does not apply, as a clause.
+    """
+
+    about: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class AnalysisResult:
     """The answer of one analysis: its findings, figures and tables, all frozen.
 
@@ -189,6 +222,7 @@ class AnalysisResult:
         sources: papers and sections that the method rests on.
         together: one sentence on all networks with their numbers, by the topic of the findings;
             if a topic has none, a report prints the meanings of its findings.
+        unanswered: the parts of its question that the recording does not answer.
     """
 
     summary: str
@@ -198,3 +232,4 @@ class AnalysisResult:
     method: str
     sources: tuple[str, ...]
     together: Mapping[str, str] = field(default_factory=dict)
+    unanswered: tuple[Unanswered, ...] = ()

@@ -27,6 +27,7 @@ from gradflow.runs.reading.locating import (
 )
 
 if TYPE_CHECKING:
+    from analyses.result import Length
     from gradflow.findings.answers import Answers
     from gradflow.findings.checks import Checks
     from gradflow.findings.reporting import WrittenReport
@@ -68,6 +69,13 @@ class Options:
 
     out: Annotated[Path | None, tyro.conf.arg(metavar="FOLDER", help_behavior_hint="")] = None
     """Folder to write into instead of the folder of the runs."""
+
+    length: Annotated[
+        Literal["summary", "standard", "full"] | None,
+        tyro.conf.arg(help_behavior_hint="(default: standard; full with --only)"),
+    ] = None
+    """How much is shown: two pages, what was found with the figures that show it, or all there is.
+    JSON has everything in any case."""
 
     paper: Literal["a4", "letter"] = "a4"
     """Paper of the PDF."""
@@ -140,7 +148,14 @@ def run(options: Options) -> int:
             folder = find_folder(named, options.runs_folder)
             out = _own_place(options.out, folder, place) if len(folders) > 1 else options.out
             write_reports(
-                folder, formats, only, out, options.paper, open_page=options.open, checks=checks
+                folder,
+                formats,
+                only,
+                out,
+                options.paper,
+                length=_length(options.length, only),
+                open_page=options.open,
+                checks=checks,
             )
         except GradflowError as error:
             # A folder that fails must not prevent the reports on the others.
@@ -155,12 +170,14 @@ def write_reports(
     out: Path | None = None,
     paper: str = "a4",
     *,
+    length: "Length | None" = None,
     open_page: bool = False,
     checks: "Checks | None" = None,
 ) -> list["Written"]:
     """Analyse the runs in `folder`, write the reports to `out` or `folder`, and print the answer.
 
-    Without `formats` nothing is written and the sections are printed.
+    Without `formats` nothing is written and the sections are printed. `length` says how much is
+    shown, by default the standard report.
 
     Raises `RunError` if the folder has no run or a damaged one, or if the reports cannot be
     written, `ConfigurationError` if `only` names an unknown analysis, and, when all is written,
@@ -170,7 +187,9 @@ def write_reports(
     from gradflow.runs.reading.run import open_experiment  # noqa: PLC0415
 
     experiment = open_experiment(folder)
-    report, written = _write(experiment, formats, only, out or folder, paper)
+    report, written = _write(
+        experiment, formats, only, out or folder, paper, length or _length(None, only)
+    )
     _open_page(written, open_page)
     if checks:
         checks.require(report.experiment, report.outcomes)
@@ -194,7 +213,8 @@ def compare(
     folders = [find_folder(one, options.runs_folder) for one in named]
     out = options.out or options.runs_folder / comparison_name(folders)
     experiment = combine([open_experiment(folder) for folder in folders], out)
-    report, written = _write(experiment, formats, only, out, options.paper)
+    length = _length(options.length, only)
+    report, written = _write(experiment, formats, only, out, options.paper, length)
     _open_page(written, options.open)
     if checks:
         checks.require(report.experiment, report.outcomes)
@@ -216,7 +236,14 @@ def _watch(
     folder = find_folder(named, options.runs_folder) if known else named
 
     def rebuild() -> "Document":
-        return rebuilt(folder, formats, only, options.out or folder, options.paper)
+        return rebuilt(
+            folder,
+            formats,
+            only,
+            options.out or folder,
+            options.paper,
+            _length(options.length, only),
+        )
 
     return watch(folder, rebuild, port=options.port, open_browser=options.open)
 
@@ -227,6 +254,7 @@ def rebuilt(
     only: Sequence[str],
     out: Path,
     paper: str,
+    length: "Length | None" = None,
 ) -> "Document":
     """Write the report on the present runs in `folder` without printing; return its document.
 
@@ -235,7 +263,8 @@ def rebuilt(
     from gradflow.runs.reading.run import open_experiment  # noqa: PLC0415
     from reports.building import make_report, report_name, write_report  # noqa: PLC0415
 
-    report = make_report(open_experiment(folder), only, paper, out)
+    length = length or _length(None, only)
+    report = make_report(open_experiment(folder), only, paper, out, length=length)
     write_report(report, formats, out, report_name(only))
     return report.document
 
@@ -246,6 +275,7 @@ def _write(
     only: Sequence[str],
     out: Path,
     paper: str,
+    length: "Length",
 ) -> tuple["Report", list["Written"]]:
     from reports.building import make_report, report_name, write_report  # noqa: PLC0415
     from reports.html.vega import begin  # noqa: PLC0415
@@ -253,7 +283,7 @@ def _write(
 
     if any(one.name == "html" for one in formats):
         begin()
-    report = make_report(experiment, only, paper, out, processes=None)
+    report = make_report(experiment, only, paper, out, processes=None, length=length)
     if not formats:
         print_text(sections_text(report.document))
         return report, []
@@ -273,6 +303,13 @@ def _checks(options: Options) -> "Checks | None":
     from gradflow.findings.checks import read_checks  # noqa: PLC0415
 
     return read_checks(options.fail_on, fail_on_unknown=options.fail_on_unknown)
+
+
+def _length(named: str | None, only: Sequence[str]) -> "Length":
+    """The length of the report: whoever names analyses wants all that these have to say."""
+    from reports.document.selection import DEFAULT_LENGTH, parse_length  # noqa: PLC0415
+
+    return parse_length(named or ("full" if only else DEFAULT_LENGTH))
 
 
 def _formats(options: Options) -> tuple["Format", ...]:
@@ -321,11 +358,12 @@ class CallableModule(ModuleType):
         out: str | Path | None = None,
         only: str | Collection[str] = (),
         paper: str = "a4",
+        length: str | None = None,
     ) -> "WrittenReport":
         """Write the report of `runs`: see `gradflow.findings.reporting.report`."""
         from gradflow.findings.reporting import report  # noqa: PLC0415
 
-        return report(runs, formats=formats, out=out, only=only, paper=paper)
+        return report(runs, formats=formats, out=out, only=only, paper=paper, length=length)
 
 
 # The import of this module makes it the attribute `report` of the package, in place of any function

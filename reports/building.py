@@ -9,11 +9,13 @@ from functools import partial
 from pathlib import Path
 
 from analyses.registry import Outcome, run_all
+from analyses.result import Length
 from analyses.showing.drawing_ahead import DrawingAhead
 from gradflow.errors import RunError, printable
 from gradflow.runs.format.files import make_folder, write_atomically
 from gradflow.runs.reading.run import Experiment
 from reports.document.builder import build_document
+from reports.document.selection import figures_shown
 from reports.formats import Format, Report
 
 _LONGEST_NAME = 100
@@ -41,6 +43,7 @@ def make_report(
     folder: Path | None = None,
     *,
     processes: int | None = 0,
+    length: Length = Length.FULL,
 ) -> Report:
     """Analyse `experiment` and draw its figures.
 
@@ -50,6 +53,7 @@ def make_report(
         only: keys of the analyses to run; empty runs all.
         paper: the paper of formats with pages, a4 or letter.
         folder: where the report is to be written, for its links; by default in the experiment.
+        length: how much of it is shown; figures that are not shown are not drawn.
         processes: how many processes draw figures beside this one, which they are forked from; None
             for as many as processors are free.
 
@@ -60,10 +64,8 @@ def make_report(
 
     matplotlib.use("Agg")  # draws without opening windows
     with DrawingAhead(processes) as drawing:
-        outcomes = run_all(
-            experiment, only, lambda one: drawing.add(one.result.figures if one.result else ())
-        )
-        document = build_document(experiment, outcomes, folder, drawing.picture)
+        outcomes = run_all(experiment, only, lambda one: drawing.add(figures_shown(one, length)))
+        document = build_document(experiment, outcomes, folder, drawing.picture, length)
     return Report(experiment, outcomes, document, paper)
 
 
@@ -72,12 +74,14 @@ def report_on(
     outcomes: tuple[Outcome, ...],
     paper: str = "a4",
     folder: Path | None = None,
+    length: Length = Length.FULL,
 ) -> Report:
     """The report on `outcomes` of analyses that ran already; draws their figures.
 
     Unlike `make_report` it leaves matplotlib's backend as it is: a notebook has one of its own.
     """
-    return Report(experiment, outcomes, build_document(experiment, outcomes, folder), paper)
+    document = build_document(experiment, outcomes, folder, length=length)
+    return Report(experiment, outcomes, document, paper)
 
 
 def write_report(

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from analyses.result import Slider, Verdict
+from analyses.result import Length, Slider, Verdict
 from analyses.showing.drawing import Picture
 
 SIGNS = {Verdict.SUPPORTED: "✓", Verdict.CONTRADICTED: "✗", Verdict.INCONCLUSIVE: "?"}
@@ -156,11 +156,13 @@ class ExplorerElement:
         data: the recorded values that the charts show, as JSON.
         instructions: how to read and use the explorer.
         notes: how the values were computed, and which epochs were merged or layers left out.
+        time: what runs to the right, epoch or step.
     """
 
     data: str
     instructions: str
     notes: tuple[str, ...]
+    time: str = "epoch"
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,8 @@ class Claim:
         threshold, contradicted_by, next_steps, caveats: the texts of all networks, each once.
         figures, tables: the evidence that no earlier claim of the section shows.
         shown_before: labels of the evidence that an earlier claim shows, such as "Figure 3".
+        rule_of: the heading of an earlier claim whose rule is also that of this one; "" if the rule
+            is its own.
     """
 
     anchor: str
@@ -186,6 +190,7 @@ class Claim:
     figures: tuple[FigureElement, ...]
     tables: tuple[TableElement, ...]
     shown_before: tuple[str, ...]
+    rule_of: str = ""
 
 
 @dataclass(frozen=True)
@@ -197,6 +202,7 @@ class Section:
         method, sources: how everything in the section was measured.
         command: the command that makes this section again from the recorded runs.
         background: an introduction for readers new to the subject; "" if there is none.
+        caveats, next_steps: those that several claims share, each once.
     """
 
     anchor: str
@@ -211,6 +217,8 @@ class Section:
     sources: tuple[str, ...]
     command: str
     background: str = ""
+    caveats: tuple[str, ...] = ()
+    next_steps: tuple[str, ...] = ()
 
     @property
     def all_figures(self) -> tuple[FigureElement, ...]:
@@ -240,6 +248,22 @@ class GlossaryElement:
     heading: str
     row_meanings: tuple[str, ...]
     terms: tuple[Term, ...]
+
+
+@dataclass(frozen=True)
+class VerdictGroup:
+    """The verdicts of one analysis, under its heading."""
+
+    heading: str
+    cards: tuple[Card, ...]
+
+
+@dataclass(frozen=True)
+class UnansweredElement:
+    """What the recording does not answer, for one reason: what is missing, or does not apply."""
+
+    reason: str
+    questions: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -279,12 +303,12 @@ class Document:
         verdict_counts: a sentence with the number of tested statements and of each verdict.
         answer: what was found, in at most three sentences.
         certainty: how sure that is, in one or two sentences.
+        to_do: what to do about what was found wrong, in order.
         open_question: what cannot be told yet, and what would settle it; "" if nothing is open.
         shortcuts: links to what many readers come for.
         cards: the statements on the first page, most important first.
         overview_figure: the figure on the first page; None if it could not be made.
-        verdicts: every statement with its verdicts, in the order of the sections.
-        sections: one for each outcome, including those without a result.
+        sections: one for each outcome with a result, or whose analysis failed.
         explorer: the interactive explorer; None if no layer was recorded.
         methods: how the experiment was made.
         destinations: where else its numbers were written.
@@ -294,6 +318,11 @@ class Document:
         version: gradflow's version.
         created: when the experiment was made; None if unknown.
         primer: how to read the report, for new readers.
+        length: how much of the report it holds.
+        verdicts_by_analysis: every statement with its verdicts, by analysis; the `anchor` of a card
+            is "" if no section of a report of this length tells it.
+        unanswered: what was not asked, and what would have to be recorded.
+        fuller: how to get the next longer report; "" if this is the longest.
         tour: questions to a class, in order; none if the report answers too few of them.
     """
 
@@ -305,7 +334,6 @@ class Document:
     answer: tuple[AnswerSentence, ...]
     cards: tuple[Card, ...]
     overview_figure: FigureElement | None
-    verdicts: tuple[Card, ...]
     sections: tuple[Section, ...]
     explorer: ExplorerElement | None
     methods: tuple[HeadedParagraph, ...]
@@ -317,7 +345,17 @@ class Document:
     created: datetime | None
     primer: tuple[HeadedParagraph, ...] = ()
     destinations: tuple[Destination, ...] = ()
+    length: Length = Length.FULL
+    verdicts_by_analysis: tuple["VerdictGroup", ...] = ()
+    unanswered: tuple[UnansweredElement, ...] = ()
+    fuller: str = ""
     tour: tuple[TourStep, ...] = ()
     certainty: str = ""
     open_question: str = ""
+    to_do: tuple[str, ...] = ()
     shortcuts: tuple[Shortcut, ...] = ()
+
+    @property
+    def verdicts(self) -> tuple[Card, ...]:
+        """Every statement with its verdicts, in the order of the analyses."""
+        return tuple(card for group in self.verdicts_by_analysis for card in group.cards)

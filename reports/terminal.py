@@ -73,6 +73,8 @@ def _answer(document: Document) -> Iterator[RenderableType]:
         claim.append_text(Text.assemble(_verdict(sentence.verdict), "."))
         claim.stylize("dim", 0, claim.plain.rindex("Found: ") + 7)
         yield _indented(claim)
+    if document.to_do:
+        yield from (Text(), _text(f"What to do: {' '.join(document.to_do)}"))
     for text in (document.certainty, document.open_question):
         if text:
             yield from (Text(), _text(text))
@@ -121,6 +123,9 @@ def _sections(document: Document) -> Iterator[RenderableType]:
         yield from _figure(document.overview_figure)
     for section in document.sections:
         yield from _section(section)
+    for one in document.unanswered:
+        yield from (Text(), _text("Not asked", "bold"))
+        yield _text(f"{', '.join(one.questions)}: {one.reason}")
     if any(section.all_figures for section in document.sections) or document.overview_figure:
         yield from (Text(), _text("Figures are drawn with --format html or pdf."))
 
@@ -132,6 +137,8 @@ def _section(section: Section) -> Iterator[RenderableType]:
             yield from (Text(), _text(text))
     for claim in section.claims:
         yield from _claim(claim)
+    for name, texts in (("Limits", section.caveats), ("Next", section.next_steps)):
+        yield from (_text(f"{name} of several statements: {text}") for text in texts)
     yield from _evidence(section.figures, section.tables)
     for name, text in (
         ("How it was measured", section.method),
@@ -148,6 +155,7 @@ def _claim(claim: Claim) -> Iterator[RenderableType]:
         yield from _finding(finding)
     for name, texts in (
         ("Rule", claim.threshold),
+        ("Rule", (f"the same as for: {claim.rule_of}",) if claim.rule_of else ()),
         ("Would contradict it", claim.contradicted_by),
         ("Limits", claim.caveats),
         ("Next", claim.next_steps),

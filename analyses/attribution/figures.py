@@ -16,7 +16,7 @@ from analyses.attribution.measure import (
     AttributedImage,
 )
 from analyses.plotting import panels, theme
-from analyses.result import Figure
+from analyses.result import Figure, Length
 from analyses.statistics import Array
 from analyses.wording.numbers import percent
 from analyses.wording.phrases import listing, plural
@@ -61,6 +61,7 @@ def first_of_class_figure(networks: dict[str, list[AttributedImage]], seed: str)
         ),
         alt="Images, their integrated gradients and their Grad-CAM, for each network.",
         draw=partial(_draw, columns),
+        length=Length.FULL,
     )
 
 
@@ -89,6 +90,7 @@ def most_confident_figure(networks: dict[str, list[AttributedImage]], seed: str)
         ),
         alt="Most confident predictions with their integrated gradients and Grad-CAM.",
         draw=partial(_draw, columns),
+        length=Length.FULL,
     )
 
 

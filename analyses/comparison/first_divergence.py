@@ -23,7 +23,7 @@ from analyses.comparison.divergence import (
 )
 from analyses.comparison.question import pair_runs
 from analyses.registry import Analysis, NotApplicableError
-from analyses.result import AnalysisResult, Estimate, Finding, Table, Verdict
+from analyses.result import AnalysisResult, Estimate, Finding, Length, Table, Verdict
 from analyses.wording.numbers import finite, number
 from analyses.wording.phrases import plural, slug
 from gradflow.runs.reading.run import Experiment, Run
@@ -69,7 +69,9 @@ def run(experiment: Experiment) -> AnalysisResult:
         summary=" ".join(one.meaning for one in findings[:3]),
         findings=tuple(findings),
         figures=(),
-        tables=(Table("first-places", "Where they differ first", pd.DataFrame(rows)),),
+        tables=(
+            Table("first-places", "Where they differ first", pd.DataFrame(rows), Length.STANDARD),
+        ),
         method=(
             "At each step that both recorded, in the order of a step: the norms of parameters, "
             "root mean squares of outputs from the input on, the loss, norms of gradients from the "

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
 from analyses.plotting import panels, theme
-from analyses.result import Figure, Verdict
+from analyses.result import Figure, Length, Verdict
 from analyses.wording.numbers import number
 from analyses.wording.phrases import listing
 
@@ -36,6 +36,7 @@ def health_figure(table: pd.DataFrame, conditions: list[str]) -> Figure:
         ),
         alt=f"Grid of conditions by network. {title}.",
         draw=partial(_draw, table, asked),
+        length=Length.STANDARD if said else Length.FULL,
     )
 
 

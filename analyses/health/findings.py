@@ -6,7 +6,7 @@ from analyses.health.chains import Chain, chains_of, link_clause
 from analyses.health.condition import Condition
 from analyses.health.conditions import CONDITIONS
 from analyses.health.readings import Reading
-from analyses.result import Estimate, Finding, Verdict
+from analyses.result import LOOK_ELSEWHERE, Estimate, Finding, Length, Verdict
 from analyses.wording.numbers import number, with_interval
 from analyses.wording.phrases import slug, with_network, without_network
 from analyses.wording.sentences import NetworkStatement, sentence
@@ -101,6 +101,8 @@ def condition_finding(
         statement=without_network(words.hypothesis),
         evidence=EVIDENCE,
         effect_of=first.condition if first is not None and verdict is Verdict.SUPPORTED else "",
+        # The finding on the network as a whole names the conditions that it does not have.
+        length=Length.FULL if verdict is Verdict.CONTRADICTED else Length.STANDARD,
     )
 
 
@@ -202,6 +204,6 @@ def _next_step(first: Reading, one: Reading, verdict: Verdict) -> str:
     """What to do about `one`, which is an effect of `first` if it is another one."""
     return {
         Verdict.SUPPORTED: first.next_step or CONDITIONS[first.condition].next_step,
-        Verdict.CONTRADICTED: "Look for another cause: this one is not at work here.",
+        Verdict.CONTRADICTED: LOOK_ELSEWHERE,
         Verdict.INCONCLUSIVE: one.next_step or "Record more steps, then ask again.",
     }[verdict]

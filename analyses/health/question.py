@@ -6,7 +6,7 @@ gradient reaches or that are never updated; gradients that vanish, explode, are 
 away; units that are dead or saturated; values that are not finite; weights that hardly move.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
@@ -25,7 +25,7 @@ from analyses.health.findings import (
 from analyses.health.overall import Unasked, overall_clause, overall_finding
 from analyses.reading.runs import by_network
 from analyses.registry import Analysis, NotApplicableError
-from analyses.result import AnalysisResult, Finding, Table, Verdict
+from analyses.result import AnalysisResult, Finding, Length, Table, Unanswered, Verdict
 from analyses.wording.sentences import NetworkStatement, sentence
 from gradflow.runs.reading.run import Experiment, Run
 
@@ -64,12 +64,20 @@ def run(experiment: Experiment, bounds: Thresholds | None = None) -> AnalysisRes
     return AnalysisResult(
         summary=together["healthy"],
         findings=tuple(
-            one for found in findings.values() for one in found if one.topic not in untold
+            one
+            for name, found in findings.items()
+            for one in _without_unasked(networks[name].unasked, found)
+            if one.topic not in untold
         ),
         figures=(health_figure(table, list(CONDITIONS)),),
         tables=(
             Table("conditions", "Each condition, its number and its bound", _shown(table)),
-            Table("not-asked", "What was not asked, and why", silent.reset_index(drop=True)),
+            Table(
+                "not-asked",
+                "What was not asked, and why",
+                silent.reset_index(drop=True),
+                length=Length.DATA,  # in words: `unanswered`
+            ),
         ),
         method=(
             "Each condition is a number compared with a bound, at the layer where it is worst: its "
@@ -81,7 +89,19 @@ def run(experiment: Experiment, bounds: Thresholds | None = None) -> AnalysisRes
         ),
         sources=tuple(condition.source for condition in CONDITIONS.values()),
         together=together,
+        unanswered=tuple(
+            Unanswered(f"{asked} in {name}", reason)
+            for name, asked, reason in silent.itertuples(index=False)
+        ),
     )
+
+
+def _without_unasked(unasked: Unasked, findings: tuple[Finding, ...]) -> list[Finding]:
+    """`findings`, the first on the network as a whole, without what a report tells at its end."""
+    overall, *single = findings
+    told = unasked.caveats if unasked.conditions else unasked.caveats[1:]
+    kept = tuple(caveat for caveat in overall.caveats if caveat not in told)
+    return [replace(overall, caveats=kept), *single]
 
 
 def _methods() -> str:

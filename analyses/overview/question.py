@@ -8,12 +8,15 @@ from functools import partial
 from analyses.accuracy.jumps import FALSE_DISCOVERY_RATE
 from analyses.overview.figures import draw_overview, stage_boundaries
 from analyses.overview.measure import NetworkOverview, network_overview
+from analyses.overview.own_run import own_figure, own_run
 from analyses.reading.runs import by_network, runs_with
 from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Figure
 from analyses.wording.numbers import number, percent
 from analyses.wording.phrases import listing, plural
-from gradflow.runs.reading.run import Experiment
+from gradflow.runs.reading.run import Experiment, Run
+
+MOST_OWN_RUNS = 3  # one below the other; of more, an overview by network and epoch is clearer
 
 
 def run(
@@ -26,6 +29,8 @@ def run(
     Raises `NotApplicableError` if no network has gradients at two layers with weights.
     """
     networks = by_network(runs_with(experiment, "gradients", "gradients by layer"))
+    if all(run.is_own for run in experiment.runs) and len(experiment.runs) <= MOST_OWN_RUNS:
+        return _of_own_runs([run for runs in networks.values() for run in runs])
     shown, reasons = [], []
     for name, runs in networks.items():
         try:
@@ -52,6 +57,18 @@ def run(
             "the output of each layer with weights; the factor over the depth is that of the "
             "gradient profile, and the marked changes are those of the jumps of accuracy."
         ),
+        sources=(),
+    )
+
+
+def _of_own_runs(runs: list[Run]) -> AnalysisResult:
+    figure = own_figure([own_run(run) for run in runs])
+    return AnalysisResult(
+        summary=f"{figure.title}.",
+        findings=(),
+        figures=(figure,),
+        tables=(),
+        method="Medians over neighbouring steps; what was found is told in the health check.",
         sources=(),
     )
 

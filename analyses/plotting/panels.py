@@ -158,9 +158,12 @@ def heat_map(
     values = np.ma.masked_invalid(matrix.to_numpy(dtype=float))
     palette = mpl.colormaps[colour_map].with_extremes(bad="#bdbdbd")
     epochs = matrix.columns.to_numpy(dtype=float)
-    # A cell ends halfway to the next one. The outer edges lie half an epoch outside.
+    # A cell ends halfway to the next one. The outer ones are as wide as their neighbours.
     between = (epochs[1:] + epochs[:-1]) / 2
-    sides = np.concatenate([epochs[:1] - 0.5, between, epochs[-1:] + 0.5])
+    first, last = (
+        (epochs[1] - epochs[0], epochs[-1] - epochs[-2]) if len(epochs) > 1 else (1.0, 1.0)
+    )
+    sides = np.concatenate([epochs[:1] - first / 2, between, epochs[-1:] + last / 2])
     heights = np.arange(len(matrix) + 1) - 0.5
     drawn = axis.pcolormesh(sides, heights, values, norm=norm, cmap=palette)
     # Draw edges in the cell's own colour: without them, viewers show thin gaps between cells.

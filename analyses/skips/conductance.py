@@ -18,7 +18,7 @@ from analyses.reading.predictions import duplicate_images
 from analyses.reading.probe_tables import last_epoch
 from analyses.reading.runs import by_network, runs_with
 from analyses.registry import Analysis
-from analyses.result import AnalysisResult, Estimate, Figure, Finding, Verdict
+from analyses.result import AnalysisResult, Estimate, Figure, Finding, Length, Verdict
 from analyses.statistics import Array
 from analyses.statistics.bootstrap import RESAMPLES, image_weights
 from analyses.statistics.estimates import estimate_of
@@ -258,6 +258,7 @@ def _figure(networks: list[str], found: list[NetworkConductance], half: float) -
         ),
         alt=f"The skip's share of the conductance by block. {title}.",
         draw=partial(_draw, networks, found, half),
+        length=Length.FULL,
     )
 
 

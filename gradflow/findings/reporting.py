@@ -49,6 +49,7 @@ def report(
     out: str | Path | None = None,
     only: str | Collection[str] = (),
     paper: str = "a4",
+    length: str | None = None,
 ) -> WrittenReport:
     """Write the report of recorded runs, as `python -m gradflow.report` does, without printing.
 
@@ -63,9 +64,10 @@ def report(
         out: the folder to write into; by default that of the runs.
         only: keys of the analyses to report, such as `health_check`; empty for all.
         paper: the paper of the PDF, a4 or letter.
+        length: summary, standard or full; by default standard, and full with `only`.
 
     Raises `RunError` if there is no run or a damaged one, or if a file cannot be written, and
-    `ConfigurationError` if a format, paper or analysis is unknown.
+    `ConfigurationError` if a format, paper, length or analysis is unknown.
     """
     if paper not in PAPERS:
         raise ConfigurationError(f"the paper {paper!r} is unknown: choose from {', '.join(PAPERS)}")
@@ -73,12 +75,14 @@ def report(
         require_valid_path(Path(out))
     check_packages()
     from reports.building import report_name, report_on, write_report  # noqa: PLC0415
+    from reports.document.selection import DEFAULT_LENGTH, parse_length  # noqa: PLC0415
     from reports.formats import parse_formats  # noqa: PLC0415
 
     # Before the analyses, which take long.
     wanted = parse_formats(formats if isinstance(formats, str) else ",".join(formats))
+    chosen = parse_length(length or ("full" if keys_of(only) else DEFAULT_LENGTH))
     answers = answers_of(runs, only)
     folder = answers.experiment.folder if out is None else Path(out)
-    made = report_on(answers.experiment, answers.outcomes, paper, folder)
+    made = report_on(answers.experiment, answers.outcomes, paper, folder, chosen)
     written = write_report(made, wanted, folder, report_name(keys_of(only)))
     return WrittenReport({one.format.name: one.path for one in written}, made.document, answers)

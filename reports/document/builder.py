@@ -8,6 +8,7 @@ from pathlib import Path
 import gradflow
 from analyses.health.conditions import CONDITIONS
 from analyses.registry import Outcome
+from analyses.result import Length
 from analyses.showing.drawing import draw_or_explain
 from analyses.wording.phrases import listing, plural
 from gradflow.runs.format.schema import TABLES
@@ -21,19 +22,23 @@ from reports.document.sections import (
     build_section,
     statement_of,
     verdict_line,
+    without_what_was_told,
 )
+from reports.document.selection import OVERVIEW, sections_of, unanswered
 from reports.document.shortcuts import shortcuts_of
 from reports.document.story.experiment import MOST_SENTENCES, experiment_story
+from reports.document.story.own_run import own_run_story
 from reports.document.story.story import Story
 from reports.document.summary import (
     configuration_of,
     created_of,
+    fuller_text,
     question_of,
     section_command,
     title_of,
     warnings_of,
 )
-from reports.document.topics import Topic, topics_of
+from reports.document.topics import Topic, anchors_of, topics_of
 from reports.document.tour import tour_of
 from reports.document.wording import date_text
 from reports.elements import (
@@ -45,11 +50,10 @@ from reports.elements import (
     FigureElement,
     GlossaryElement,
     Term,
+    VerdictGroup,
 )
 from reports.explorer.builder import build_explorer
 
-# The first figure of this analysis opens the report; the analysis has no section of its own.
-OVERVIEW = "overview"
 # The findings on the first page, most important first: analysis, and start of their topic.
 HEADLINE_TOPICS = (
     ("what_changed", "difference"),
@@ -89,21 +93,20 @@ def build_document(
     outcomes: Sequence[Outcome],
     folder: Path | None = None,
     picture_of: PictureOf = draw_or_explain,
+    length: Length = Length.FULL,
 ) -> Document:
     """Build the report of `experiment` from the outcomes of its analyses.
 
-    `picture_of` draws its figures. Links to local files are as seen from `folder`, by default that
-    of the experiment.
+    `picture_of` draws its figures, those that a report of `length` holds. Links to local files are
+    as seen from `folder`, by default that of the experiment.
 
     Raises `RunError` if a table of the run is damaged.
     """
     numbering, references = Numbering(), _References()
-    explorer = build_explorer(experiment)  # first: meanwhile other processes may draw figures
+    # First: meanwhile other processes may draw figures.
+    explorer = build_explorer(experiment) if length > Length.SUMMARY else None
     overview_figure = _overview_figure(outcomes, numbering, picture_of)
-    numbered = [
-        (number, outcome)
-        for number, outcome in enumerate((o for o in outcomes if o.key != OVERVIEW), start=1)
-    ]
+    numbered = list(enumerate(sections_of(outcomes, length), start=1))
     sections = tuple(
         build_section(
             outcome,
@@ -115,9 +118,21 @@ def build_document(
         )
         for number, outcome in numbered
     )
-    topics = [topic for number, outcome in numbered for topic in topics_of(number, outcome)]
+    anchors = anchors_of(numbered)
+    headings = {
+        outcome.key: section.heading
+        for (_, outcome), section in zip(numbered, sections, strict=True)
+    }
+    by_analysis = {
+        one.key: (one.title, list(topics_of(one, anchors)))
+        for one in outcomes
+        if one.key != OVERVIEW
+    }
+    topics = [topic for _, own in by_analysis.values() for topic in own]
     created = created_of(experiment)
     story = _story(experiment, topics)
+    if length < Length.FULL:
+        sections = without_what_was_told(sections, [one.text for one in story.answer])
     return Document(
         title=title_of(experiment),
         question=story.question,
@@ -127,13 +142,14 @@ def build_document(
         answer=story.answer,
         certainty=story.certainty,
         open_question=story.open_question,
+        to_do=story.to_do,
         shortcuts=shortcuts_of(sections, [outcome.key for _, outcome in numbered], explorer),
-        cards=tuple(_card(topic) for topic in _headlines(topics)),
+        # Of an own run the answer has said what was found, in full.
+        cards=() if story.is_whole else tuple(_card(topic) for topic in _headlines(topics)),
         overview_figure=overview_figure,
-        verdicts=tuple(_card(topic) for topic in topics),
         sections=sections,
         explorer=explorer,
-        methods=methods_of(experiment),
+        methods=methods_of(experiment)[: 1 if length is Length.SUMMARY else None],
         configuration=configuration_of(experiment, numbering),
         symbols=SYMBOLS,
         glossary=_glossary(),
@@ -144,8 +160,21 @@ def build_document(
         created=created,
         primer=PRIMER,
         destinations=destinations_of(experiment, folder or experiment.folder),
+        length=length,
+        verdicts_by_analysis=tuple(
+            VerdictGroup(headings.get(key, title), tuple(map(_card, own)))
+            for key, (title, own) in by_analysis.items()
+            if own
+        ),
+        unanswered=unanswered(outcomes),
+        fuller=fuller_text(experiment, length),
         tour=tour_of(sections, [outcome for _, outcome in numbered]),
     )
+
+
+def _is_own(experiment: Experiment) -> bool:
+    """Whether its runs were recorded in a training loop of their owner's, and not to compare."""
+    return not experiment.members and all(run.is_own for run in experiment.runs)
 
 
 def _story(experiment: Experiment, topics: Sequence[Topic]) -> Story:
@@ -153,6 +182,8 @@ def _story(experiment: Experiment, topics: Sequence[Topic]) -> Story:
 
     Where that story cannot be told, the headline topics are the answer.
     """
+    if _is_own(experiment) and (own := own_run_story(topics, experiment.networks)):
+        return own
     headlines = _headlines(topics)
     spoiling = [_sentence(topic) for topic in headlines if _spoils(topic)]
     seeds = [

@@ -1,11 +1,12 @@
 """Builds a section of the report from the outcome of one analysis."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import count
 
 from analyses.registry import Outcome
-from analyses.result import AnalysisResult, Finding, Table
+from analyses.result import LOOK_ELSEWHERE, AnalysisResult, Finding, Table
 from analyses.showing.drawing import draw_or_explain
 from analyses.wording.phrases import plural
 from reports.document.figures import PictureOf, draw_figure
@@ -22,6 +23,7 @@ from reports.elements import (
     VerdictLine,
 )
 
+IN_THE_ANSWER = "As the answer says."
 # In rows. A table in a report is for reading; the run folder holds all rows.
 LONGEST_TABLE = 60
 
@@ -65,22 +67,51 @@ def build_section(
     result = outcome.result
     empty = AnalysisResult("", (), (), (), "", ())
     evidence = _Evidence(result or empty, numbering, picture_of)
+    claims = tuple(
+        _claim(group, claim_anchor(number, claim), evidence)
+        for claim, group in enumerate(group_by_topic((result or empty).findings), start=1)
+    )
+    caveats, next_steps = (
+        _shared(one.caveats for one in claims),
+        _shared(one.next_steps for one in claims),
+    )
     return Section(
         anchor=section_anchor(number),
         heading=f"{number}. {outcome.title}",
         question=outcome.question,
         background=outcome.background,
         notice="" if result else _notice(outcome),
-        summary=(result or empty).summary,
-        claims=tuple(
-            _claim(group, claim_anchor(number, claim), evidence)
-            for claim, group in enumerate(group_by_topic((result or empty).findings), start=1)
-        ),
+        # With claims, it would say what these say.
+        summary="" if claims else (result or empty).summary,
+        claims=_with_each_once(claims, caveats, next_steps),
+        caveats=caveats,
+        next_steps=next_steps,
         figures=evidence.figures_left(),
         tables=evidence.tables_left(),
         method=(result or empty).method,
         sources=tuple(cite(source) for source in (result or empty).sources),
         command=command if result else "",
+    )
+
+
+def without_what_was_told(
+    sections: Sequence[Section], told: Collection[str]
+) -> tuple[Section, ...]:
+    """`sections`, in which findings whose meaning was `told` refer to the answer."""
+
+    def shortened(one: FindingElement) -> FindingElement:
+        said = any(one.meaning in text for text in told)
+        return replace(one, meaning=IN_THE_ANSWER) if said else one
+
+    return tuple(
+        replace(
+            section,
+            claims=tuple(
+                replace(claim, findings=tuple(map(shortened, claim.findings)))
+                for claim in section.claims
+            ),
+        )
+        for section in sections
     )
 
 
@@ -183,12 +214,47 @@ def _claim(group: tuple[Finding, ...], anchor: str, evidence: _Evidence) -> Clai
         findings=tuple(_finding(finding) for finding in group),
         threshold=_each_once(finding.threshold for finding in group),
         contradicted_by=_each_once(finding.contradicted_by for finding in group),
-        next_steps=_each_once(finding.next_step for finding in group),
+        # A condition that is not there leaves nothing to be done about it.
+        next_steps=_each_once(
+            finding.next_step for finding in group if finding.next_step != LOOK_ELSEWHERE
+        ),
         caveats=_each_once(caveat for finding in group for caveat in finding.caveats),
         shown_before=evidence.labels_of(keys),
         figures=evidence.figures_of(keys),
         tables=evidence.tables_of(keys),
     )
+
+
+def _shared(texts: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    """The texts that several claims have, each once."""
+    counts = Counter(text for own in texts for text in dict.fromkeys(own))
+    return tuple(text for text, count in counts.items() if count > 1)
+
+
+def _with_each_once(
+    claims: Sequence[Claim], caveats: tuple[str, ...], next_steps: tuple[str, ...]
+) -> tuple[Claim, ...]:
+    """`claims` without what the section says for several of them, and each rule told once."""
+    first_with: dict[tuple[str, ...], str] = {}
+    told: list[Claim] = []
+    for claim in claims:
+        rule_of = first_with.setdefault(claim.threshold, claim.heading) if claim.threshold else ""
+        repeated = bool(claim.threshold) and rule_of != claim.heading
+        told.append(
+            replace(
+                claim,
+                threshold=() if repeated else claim.threshold,
+                contradicted_by=_unsaid(claim.contradicted_by, told),
+                rule_of=rule_of if repeated else "",
+                caveats=tuple(one for one in claim.caveats if one not in caveats),
+                next_steps=tuple(one for one in claim.next_steps if one not in next_steps),
+            )
+        )
+    return tuple(told)
+
+
+def _unsaid(texts: tuple[str, ...], told: Sequence[Claim]) -> tuple[str, ...]:
+    return tuple(one for one in texts if not any(one in claim.contradicted_by for claim in told))
 
 
 def _finding(finding: Finding) -> FindingElement:
@@ -209,4 +275,4 @@ def _each_once(texts: Iterable[str]) -> tuple[str, ...]:
 def _notice(outcome: Outcome) -> str:
     if outcome.failure:
         return f"This section failed: {outcome.failure}"
-    return f"Not applicable to this experiment: {outcome.not_applicable}"
+    return f"Not asked: {outcome.not_applicable}"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from analyses.result import Table
+from analyses.result import Length, Table
 from analyses.wording.phrases import listing, plural
 from gradflow.runs.format.files import parse_utc_time
 from gradflow.runs.reading.locating import name_for_commands
@@ -109,9 +109,33 @@ def training_line(experiment: Experiment) -> str:
 
 def section_command(experiment: Experiment, analysis: str) -> str:
     """The command that makes the section of `analysis` again."""
+    return f"python -m gradflow.report {_folders(experiment)} --only {shlex.quote(analysis)}"
+
+
+def _folders(experiment: Experiment) -> str:
     names = [name_for_commands(one.folder) for one in experiment.members or (experiment,)]
-    folders = " ".join(shlex.quote(name) for name in names)
-    return f"python -m gradflow.report {folders} --only {shlex.quote(analysis)}"
+    return " ".join(shlex.quote(name) for name in names)
+
+
+_FULLER = {
+    Length.SUMMARY: (
+        "standard",
+        "The standard report has each statement with its evidence, and the figures that show it",
+    ),
+    Length.STANDARD: (
+        "full",
+        "The full report has every statement, figure and table, the numbers and rules behind each "
+        "verdict, methods and sources",
+    ),
+}
+
+
+def fuller_text(experiment: Experiment, length: Length) -> str:
+    """What the next longer report has, and the command that writes it; "" for the longest."""
+    if length not in _FULLER:
+        return ""
+    name, has = _FULLER[length]
+    return f"{has}: python -m gradflow.report {_folders(experiment)} --length {name}"
 
 
 def configuration_of(experiment: Experiment, numbering: Numbering) -> tuple[TableElement, ...]:

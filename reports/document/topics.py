@@ -1,6 +1,6 @@
 """The findings of a report by claim, with the place in the report that gives the evidence."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from analyses.registry import Outcome
@@ -38,12 +38,27 @@ class Topic:
         return next((one for one in self.findings if one.network == network), None)
 
 
-def topics_of(number: int, outcome: Outcome) -> Iterable[Topic]:
-    """The topics of the section with `number`."""
-    groups = group_by_topic(outcome.result.findings) if outcome.result else []
-    for claim, group in enumerate(groups, start=1):
-        common_sentence = outcome.result.together.get(group[0].topic, "") if outcome.result else ""
-        yield Topic(outcome.key, group, claim_anchor(number, claim), common_sentence)
+# The key of an analysis, and that of a topic of it.
+TopicKey = tuple[str, str]
+
+
+def anchors_of(numbered: Iterable[tuple[int, Outcome]]) -> dict[TopicKey, str]:
+    """The link target of each topic that has a claim in one of the `numbered` sections."""
+    return {
+        (outcome.key, group[0].topic): claim_anchor(number, claim)
+        for number, outcome in numbered
+        for claim, group in enumerate(
+            group_by_topic(outcome.result.findings) if outcome.result else [], start=1
+        )
+    }
+
+
+def topics_of(outcome: Outcome, anchors: Mapping[TopicKey, str]) -> Iterable[Topic]:
+    """All topics of `outcome`; the anchor of one that the report does not tell is ""."""
+    for group in group_by_topic(outcome.result.findings) if outcome.result else []:
+        topic = group[0].topic
+        common_sentence = outcome.result.together.get(topic, "") if outcome.result else ""
+        yield Topic(outcome.key, group, anchors.get((outcome.key, topic), ""), common_sentence)
 
 
 def find_topic(topics: Sequence[Topic], analysis: str, start: str) -> Topic | None:

@@ -23,13 +23,20 @@ class NetworkRows:
     left_out: tuple[int, ...]
 
 
-def recorded_epochs(experiment: Experiment) -> list[int]:
-    """The epochs in which any run recorded a quantity of the explorer, ascending."""
+def recorded_times(experiment: Experiment, time: str = "epoch") -> list[int]:
+    """The epochs (or steps) in which any run recorded a quantity of the explorer, ascending."""
     found: set[int] = set()
     for run in experiment.runs:
         for group in GROUPS:
-            found |= {int(epoch) for epoch in run.table(group.table)["epoch"].unique()}
+            found |= {int(one) for one in run.table(group.table)[time].unique()}
     return sorted(found)
+
+
+def step_bins(steps: Sequence[int], most: int) -> Bins:
+    """Bins as `epoch_bins` gives them, each as far as the next: not every step is recorded."""
+    bins = epoch_bins(steps, most)
+    ends = [first - 1 for first, _ in bins[1:]] + [bins[-1][1]]
+    return tuple((first, end) for (first, _), end in zip(bins, ends, strict=True))
 
 
 def epoch_bins(epochs: Sequence[int], most: int) -> Bins:
@@ -55,7 +62,9 @@ def rows_by_network(experiment: Experiment, kind: str) -> NetworkRows:
     return NetworkRows(tuple(frames), tuple(left_out))
 
 
-def binned_values(run: Run, group: QuantityGroup, rows: pd.DataFrame, bins: Bins) -> Array:
+def binned_values(
+    run: Run, group: QuantityGroup, rows: pd.DataFrame, bins: Bins, time: str = "epoch"
+) -> Array:
     """Values of shape [quantity, row, bin]: medians over the recorded steps of each bin.
 
     Quantities in `SHOWN_AS_LARGEST` give the largest value instead. A value that was not observed
@@ -68,7 +77,7 @@ def binned_values(run: Run, group: QuantityGroup, rows: pd.DataFrame, bins: Bins
     frame, row = frame[row >= 0], row[row >= 0]
     if frame.empty:
         return values
-    column = np.searchsorted([first for first, _ in bins], frame["epoch"], side="right") - 1
+    column = np.searchsorted([first for first, _ in bins], frame[time], side="right") - 1
     place = row * len(bins) + column
     groups = _with_nonfinite_as_infinity(frame, group.table)[names].astype(float).groupby(place)
     summary = groups.median()

@@ -15,8 +15,9 @@ from reports.explorer.binned_values import (
     NetworkRows,
     binned_values,
     epoch_bins,
-    recorded_epochs,
+    recorded_times,
     rows_by_network,
+    step_bins,
 )
 from reports.explorer.compact_numbers import PackedNumbers, pack
 from reports.explorer.quantities import GROUPS, SHARES, SHOWN_AS_LARGEST, QuantityGroup
@@ -29,9 +30,9 @@ MOST_CHARACTERS = 3_500_000
 CHARACTERS_PER_VALUE = 1.6
 
 INSTRUCTIONS = (
-    "Each cell of a heat map is one layer in one epoch: the input is at the bottom, epochs run to "
+    "Each cell of a heat map is one layer in one {0}: the input is at the bottom, {0}s run to "
     "the right, and all networks share one colour scale. Point at a cell to read its value. Click "
-    "on it, or choose below, to see that layer in all epochs, and all layers in that epoch."
+    "on it, or choose below, to see that layer in all {0}s, and all layers in that {0}."
 )
 
 
@@ -48,18 +49,23 @@ def build_explorer(
 
     Raises `RunError` if a table of the run is damaged.
     """
-    epochs = recorded_epochs(experiment)
+    # Who wrote the loop knows its steps and the names of its layers; it may have no epochs.
+    own = all(run.is_own for run in experiment.runs)
+    time = "step" if own else "epoch"
+    epochs = recorded_times(experiment, time)
     if not epochs:
         return None
     rows = {
         kind: rows_by_network(experiment, kind) for kind in {group.row_kind for group in GROUPS}
     }
-    bins, groups = _fitting_groups(experiment, epochs, rows, most_bins, most_characters)
+    bins, groups = _fitting_groups(experiment, epochs, rows, most_bins, most_characters, time)
     quantities = [quantity for group in groups for quantity in group["quantities"]]
     if not quantities:
         return None
     data = {
         "networks": experiment.networks,
+        "time": time,
+        "named": own,
         "runs": _runs_json(experiment),
         "bins": bins,
         "rows": {kind: [_rows_json(frame) for frame in rows[kind].frames] for kind in sorted(rows)},
@@ -68,8 +74,9 @@ def build_explorer(
     error = max(quantity.pop("error") for quantity in quantities)
     return ExplorerElement(
         data=json.dumps(data, separators=(",", ":"), allow_nan=False),
-        instructions=INSTRUCTIONS,
-        notes=_notes(experiment, len(epochs), bins, rows["layers"], error),
+        instructions=INSTRUCTIONS.format(time),
+        notes=_notes(experiment, len(epochs), bins, rows["layers"], error, time),
+        time=time,
     )
 
 
@@ -79,12 +86,15 @@ def _fitting_groups(
     rows: dict[str, NetworkRows],
     most_bins: int,
     most_characters: int,
+    time: str,
 ) -> tuple[Bins, list[dict[str, Any]]]:
-    """As many bins of epochs as fit the page, and the packed values of each group in them."""
+    """As many bins of times as fit the page, and the packed values of each group in them."""
     most_bins = min(most_bins, _fitting_bin_count(experiment, rows, most_characters))
     while True:
-        bins = epoch_bins(epochs, most_bins)
-        groups = [_group_json(experiment, group, rows[group.row_kind], bins) for group in GROUPS]
+        bins = (step_bins if time == "step" else epoch_bins)(epochs, most_bins)
+        groups = [
+            _group_json(experiment, group, rows[group.row_kind], bins, time) for group in GROUPS
+        ]
         groups = [group for group in groups if group["quantities"]]
         size = sum(len(one["codes"]) for group in groups for one in group["quantities"])
         if size <= most_characters or len(bins) == 1:
@@ -107,10 +117,10 @@ def _fitting_bin_count(
 
 
 def _group_json(
-    experiment: Experiment, group: QuantityGroup, rows: NetworkRows, bins: Bins
+    experiment: Experiment, group: QuantityGroup, rows: NetworkRows, bins: Bins, time: str
 ) -> dict[str, Any]:
     frames = dict(zip(experiment.networks, rows.frames, strict=True))
-    values = [binned_values(run, group, frames[run.network], bins) for run in experiment.runs]
+    values = [binned_values(run, group, frames[run.network], bins, time) for run in experiment.runs]
     quantities = []
     for place, quantity in enumerate(group.quantities):
         # The values of all runs in order; each run has the rows of its network.
@@ -170,10 +180,10 @@ def _rows_json(rows: Any) -> dict[str, list[Any]]:
 
 
 def _notes(
-    experiment: Experiment, epochs: int, bins: Bins, layers: NetworkRows, error: float
+    experiment: Experiment, epochs: int, bins: Bins, layers: NetworkRows, error: float, time: str
 ) -> tuple[str, ...]:
     largest = listing(SHOWN_AS_LARGEST)
-    cell = "epoch" if len(bins) == epochs else "column's epochs"
+    cell = time if len(bins) == epochs else f"column's {time}s"
     notes = [
         f"A value is the median over the recorded steps of the {cell}; for {largest} it is the "
         "largest value. With all seeds it is the median over the seeds. A value that is not finite "
@@ -182,8 +192,8 @@ def _notes(
     if len(bins) < epochs:
         size = -(-epochs // len(bins))
         notes.append(
-            f"The {epochs} recorded epochs are shown in {plural(len(bins), 'column')} of up to "
-            f"{plural(size, 'epoch')} each."
+            f"The {epochs} recorded {time}s are shown in {plural(len(bins), 'column')} of up to "
+            f"{plural(size, time)} each."
         )
     for network, count, frame in zip(
         experiment.networks, layers.left_out, layers.frames, strict=True

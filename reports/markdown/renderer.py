@@ -35,7 +35,7 @@ def render_markdown(document: Document, longest: int = LONGEST_COMMENT) -> bytes
     every_row = [*_verdict_rows(document)]
     left_out = _verdicts_left_out(len(every_row))
     room = longest - _size([*front, *_HEAD, left_out, FULL_REPORT_HINT, *[""] * 4])
-    room -= _size(_sections_left_out(document.sections))
+    room -= _size(_sections_left_out(document.sections)) + _size(_unanswered(document))
     rows, rows_left = _first_that_fit(every_row, room)
     sections, sections_left = _first_that_fit(
         ["\n".join(_section(section)) for section in document.sections], room - _size(rows)
@@ -45,6 +45,7 @@ def render_markdown(document: Document, longest: int = LONGEST_COMMENT) -> bytes
     if rows_left:
         lines += [_verdicts_left_out(rows_left), ""]
     lines += sections
+    lines += _unanswered(document)
     if sections_left:
         lines += [*_sections_left_out(document.sections[len(sections) :]), ""]
     destinations, destinations_left = _first_that_fit(
@@ -63,10 +64,23 @@ def _front(document: Document) -> Iterator[str]:
     for sentence in document.answer:
         found = f"Claim: {sentence.hypothesis} Found: {sentence.sign} {sentence.word}"
         yield f"- {escape_inline(sentence.text)} ({escape_inline(found)})"
+    if document.to_do:
+        yield from ("", f"What to do: {escape_inline(' '.join(document.to_do))}")
     for text in (document.certainty, document.open_question):
         if text:
             yield from ("", escape_inline(text))
     yield from ("", escape_inline(document.verdict_counts), "")
+
+
+def _unanswered(document: Document) -> list[str]:
+    """What was not asked, folded; left out with the sections if there is no room."""
+    if not document.unanswered:
+        return []
+    rows = [
+        f"- {escape_inline(', '.join(one.questions))}: {escape_inline(one.reason)}"
+        for one in document.unanswered
+    ]
+    return ["<details><summary>What was not asked</summary>", "", *rows, "", "</details>", ""]
 
 
 def _destination(destination: Destination) -> str:
@@ -109,13 +123,16 @@ def _section(section: Section) -> Iterator[str]:
         yield escape_inline(section.notice or section.summary)
     for claim in section.claims:
         yield from _claim(claim)
+    if section.caveats:
+        yield from ("", f"Limits of several statements: {escape_inline(' '.join(section.caveats))}")
     yield from ("", "</details>", "")
 
 
 def _claim(claim: Claim) -> Iterator[str]:
     yield from ("", f"#### {escape_inline(claim.heading)}", "")
     yield from (_finding(finding) for finding in claim.findings)
-    for name, texts in (("Rule", claim.threshold), ("Limits", claim.caveats)):
+    rule = claim.threshold or ((f"the same as for: {claim.rule_of}",) if claim.rule_of else ())
+    for name, texts in (("Rule", rule), ("Limits", claim.caveats)):
         if texts:
             yield f"- {name}: {escape_inline(' '.join(texts))}"
 

@@ -209,12 +209,10 @@ def _tables(tables: Iterable[TableElement], paper: Paper) -> list[dict[str, Any]
 
 def _verdicts_by_section(document: Document) -> dict[str, Any]:
     """The verdicts, grouped by section."""
-    groups = []
-    for section in document.sections:
-        anchors = {claim.anchor for claim in section.claims}
-        cards = [card for card in document.verdicts if card.anchor in anchors]
-        if cards:
-            groups.append({"heading": _with_pdf_texts(section.heading), "cards": _cards(cards)})
+    groups = [
+        {"heading": _with_pdf_texts(group.heading), "cards": _cards(group.cards)}
+        for group in document.verdicts_by_analysis
+    ]
     networks = {line.network for card in document.verdicts for line in card.lines}
     widest = max((text_width(network, _VERDICT_FONT_SIZE) for network in networks), default=0.0)
     return {"groups": groups, "network_width": min(widest, _WIDEST_NETWORK)}

@@ -182,7 +182,7 @@ def test_only_prints_the_section_and_writes_nothing(tmp_path, capsys):
     assert report.main([str(folder), "--only", "skip_carry"]) == 0
     printed = capsys.readouterr().out
     assert "Gradient through the skips" in printed
-    assert "Not applicable to this experiment: " in printed
+    assert "Not asked" in printed
     assert "Learning curves" not in printed
     assert files_of(folder) == []
 
@@ -202,7 +202,7 @@ def test_an_unknown_analysis_is_one_sentence_with_the_known_ones(tmp_path, only,
     assert report.main([str(write_run(tmp_path / "mine")), "--only", only]) == 1
     error = capsys.readouterr().err
     assert error.startswith(
-        "error: there is no analysis 'skips': choose from overview, learning_curves, "
+        "error: there is no analysis 'skips': choose from overview, network_drawing, "
     )
     assert error.count("\n") == 1
 

@@ -8,6 +8,7 @@ from rich.console import Console
 
 from analyses.result import Verdict
 from reports.document.builder import build_document
+from reports.elements import VerdictGroup
 from reports.terminal import answer_text, sections_text
 
 
@@ -48,7 +49,9 @@ def test_networks_are_grouped_by_verdict(document):
         document.verdicts[3],
         lines=(first, replace(second, verdict=Verdict.SUPPORTED, sign="✓")),
     )
-    text = answer_text(replace(document, verdicts=(card,)), console())
+    text = answer_text(
+        replace(document, verdicts_by_analysis=(VerdictGroup("One", (card,)),)), console()
+    )
     assert "  ? can't tell (inconclusive): plain34\n  ✓ yes (supported): resnet34\n" in text
 
 
@@ -79,7 +82,7 @@ def test_a_section_is_printed_completely(document):
 
 def test_sections_without_a_result_say_why(document):
     text = sections_text(document, console())
-    assert "Not applicable to this experiment: no residual additions" in text
+    assert "No residual additions" in text
     assert "This section failed: ValueError: it broke" in text
 
 

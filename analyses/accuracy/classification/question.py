@@ -21,7 +21,7 @@ from analyses.plotting import panels, theme
 from analyses.reading.predictions import duplicates_caveat
 from analyses.reading.runs import by_network, runs_with
 from analyses.registry import Analysis
-from analyses.result import AnalysisResult, Figure, Finding, Table, Verdict
+from analyses.result import AnalysisResult, Figure, Finding, Length, Table, Verdict
 from analyses.wording.numbers import interval_text, percent
 from analyses.wording.phrases import listing, plural, slug, with_network, without_network
 from analyses.wording.sentences import NetworkStatement, sentence
@@ -186,6 +186,7 @@ def _figure(best: BestEpoch, classes: list[str], seeds: int) -> Figure:
         ),
         alt=f"Confusion matrix of {best.network} over {len(classes)} classes. {title}.",
         draw=partial(_draw, counts, classes),
+        length=Length.FULL,
     )
 
 

@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter
 from analyses.accuracy.difference.measure import MEAN_ROW, DifferenceCurve
 from analyses.plotting import panels, theme
 from analyses.reading.pairs import NetworkPair
-from analyses.result import Figure
+from analyses.result import Figure, Length
 from analyses.statistics.estimates import as_percent, estimate_of
 from analyses.statistics.means import Mean
 from analyses.statistics.power import paired_power, sd_interval, seeds_for_power
@@ -73,6 +73,7 @@ def by_epoch_figure(
         ),
         alt=f"Curve of the difference in validation accuracy by epoch. {title}.",
         draw=partial(_draw_by_epoch, curves),
+        length=Length.FULL,
     )
 
 
@@ -137,6 +138,7 @@ def power_figure(
         ),
         alt=f"Curves of power by number of seeds. {title}.",
         draw=partial(_draw_power, sizes, means.seeds, sd, power, alpha),
+        length=Length.FULL,
     )
 
 

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from analyses.accuracy.explanation.measure import JUMPS, LEARNING, NOISE, REAL, STALE, Decomposition
 from analyses.plotting import panels, theme
-from analyses.result import Figure
+from analyses.result import Figure, Length
 from analyses.wording.numbers import percent
 from analyses.wording.phrases import listing
 
@@ -64,6 +64,7 @@ def link_figure(networks: list[str], correlations: pd.DataFrame) -> Figure:
         ),
         alt="Rank correlations of accuracy changes with gradient quantities.",
         draw=partial(_draw_links, networks, correlations),
+        length=Length.FULL,
     )
 
 

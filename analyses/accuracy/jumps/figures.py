@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
 from analyses.plotting import panels, theme
-from analyses.result import Figure
+from analyses.result import Figure, Length
 from analyses.wording.phrases import listing, plural
 
 CurvesByNetwork = dict[str, tuple[pd.DataFrame, pd.DataFrame]]
@@ -33,6 +33,7 @@ def jump_figure(networks: list[str], found: CurvesByNetwork) -> Figure:
         ),
         alt=f"Validation accuracy by epoch with real changes marked. {listing(said)}.",
         draw=partial(_draw_curves, networks, found),
+        length=Length.FULL,
     )
 
 

@@ -11,7 +11,7 @@ from analyses.gradients.groups.figures import MAX_GROUPS, draw_clipping, draw_gr
 from analyses.gradients.groups.measure import ROUNDING, NetworkGroups, network_groups
 from analyses.reading.runs import by_network
 from analyses.registry import Analysis, NotApplicableError
-from analyses.result import AnalysisResult, Figure, Table
+from analyses.result import AnalysisResult, Figure, Length, Table
 from analyses.wording.numbers import number, percent
 from analyses.wording.phrases import listing, plural, slug
 from gradflow.runs.reading.run import Experiment
@@ -31,7 +31,9 @@ def run(experiment: Experiment) -> AnalysisResult:
     tables = [Table("clipping", "What the optimizers received", _clipping_table(shown))]
     if grouped:
         figures += [_group_figure(one) for one in grouped]
-        tables.append(Table("groups", "The groups of each network", _group_table(grouped)))
+        tables.append(
+            Table("groups", "The groups of each network", _group_table(grouped), Length.STANDARD)
+        )
     return AnalysisResult(
         summary=" ".join([*map(_clipping_sentence, shown), *map(_group_sentence, grouped)]),
         findings=(),

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import MaxNLocator
 
 from analyses.plotting import panels, theme
-from analyses.result import Figure
+from analyses.result import Figure, Length
 from analyses.wording.numbers import number
 from analyses.wording.phrases import listing, plural
 
@@ -68,6 +68,7 @@ def surroundings_figure(slices: pd.DataFrame) -> Figure | None:
         ),
         alt="Training loss along the gradient and a random direction, a line a jump.",
         draw=partial(_draw_surroundings, slices),
+        length=Length.FULL,
     )
 
 
@@ -99,6 +100,7 @@ def sharpness_figure(networks: Sequence[str], table: pd.DataFrame) -> Figure | N
         ),
         alt="Gradient norm and curvature along the gradient by epoch.",
         draw=partial(_draw_sharpness, list(networks), table),
+        length=Length.FULL,
     )
 
 

@@ -12,7 +12,7 @@ from analyses.gradients.magnitudes.figures import draw_ridges
 from analyses.gradients.magnitudes.measure import HISTOGRAM_TABLES, Magnitudes, magnitudes
 from analyses.reading.runs import by_network
 from analyses.registry import Analysis, NotApplicableError
-from analyses.result import AnalysisResult, Estimate, Figure, Finding, Table, Verdict
+from analyses.result import AnalysisResult, Estimate, Figure, Finding, Length, Table, Verdict
 from analyses.statistics.means import Mean
 from analyses.statistics.verdicts import verdict_above
 from analyses.wording.numbers import finite, interval_text, percent
@@ -164,6 +164,7 @@ def _figure(networks: list[str], shown: list[Magnitudes]) -> Figure:
         ),
         alt=" ".join(_alt(one, kind) for one in shown for kind in HISTOGRAM_TABLES),
         draw=partial(draw_ridges, networks, shown),
+        length=Length.FULL,
     )
 
 

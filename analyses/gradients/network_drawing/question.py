@@ -114,5 +114,5 @@ ANALYSIS = Analysis(
         "the top, through each block's branch and along its skip: where an arrow is wider, "
         "more gradient flows."
     ),
-    order=90,
+    order=15,
 )

@@ -12,7 +12,7 @@ from analyses.gradients.positions.figures import LEAST, draw_courses
 from analyses.gradients.positions.measure import Course, courses
 from analyses.reading.runs import by_network
 from analyses.registry import Analysis, NotApplicableError
-from analyses.result import AnalysisResult, Figure, Table
+from analyses.result import AnalysisResult, Figure, Length, Table
 from analyses.wording.numbers import number
 from analyses.wording.phrases import listing, slug
 from gradflow.runs.reading.run import Experiment
@@ -83,6 +83,7 @@ def _figure(network: str, found: list[Course]) -> Figure:
         ),
         alt=f"Heat maps by position and step of the {listing([one.name for one in drawn])}.",
         draw=partial(draw_courses, drawn),
+        length=Length.FULL,
     )
 
 

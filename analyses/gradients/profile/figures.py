@@ -9,9 +9,10 @@ from matplotlib.figure import Figure as Drawing
 
 from analyses.gradients.profile.measure import GradientProfile, raw_ratio
 from analyses.plotting import panels, theme
+from analyses.plotting.step_maps import draw_layers_by_step, medians_by_step
 from analyses.reading.depth_bins import DepthBins, depth_bins
 from analyses.reading.layer_gradients import medians_by_epoch
-from analyses.result import Figure
+from analyses.result import Figure, Length
 from analyses.statistics import Array
 from analyses.wording.numbers import number
 from analyses.wording.phrases import listing
@@ -21,13 +22,21 @@ BAND = " Band: from the lowest to the highest of them."
 
 
 def gradient_figures(
-    networks: list[str], profiles: list[GradientProfile], bounds: Bounds, title: str
+    networks: list[str],
+    profiles: list[GradientProfile],
+    bounds: Bounds,
+    title: str,
+    *,
+    by_step: bool,
 ) -> tuple[Figure, ...]:
-    """The figures of the profiles; `bounds` are for vanishing and exploding, over the depth."""
+    """The figures of the profiles; `bounds` are for vanishing and exploding, over the depth.
+
+    The map is by named layer and step if `by_step`, otherwise by depth and epoch.
+    """
     return (
         _factor_figure(networks, profiles, bounds, title),
         _depth_figure(networks, profiles),
-        _map_figure(profiles),
+        _step_map_figure(profiles) if by_step else _map_figure(profiles),
     )
 
 
@@ -69,6 +78,7 @@ def _factor_figure(
         caption=caption,
         alt=f"Factor of the gradient norm per layer by epoch. {title}",
         draw=partial(_draw_factor, networks, profiles, bounds),
+        length=Length.FULL,
     )
 
 
@@ -140,6 +150,7 @@ def _depth_figure(networks: list[str], profiles: list[GradientProfile]) -> Figur
         caption=caption,
         alt=f"Norms of gradients by depth for {names}.",
         draw=partial(_draw_depth, networks, profiles, weights),
+        length=Length.FULL,
     )
 
 
@@ -202,6 +213,32 @@ def _theory_lines(one: GradientProfile) -> list[tuple[Array, Array]]:
             height = one.start[own][-1] * one.theory.factor ** (depth[own][-1] - depth[own])
             drawn.append((depth[own], height))
     return drawn
+
+
+def _step_map_figure(profiles: list[GradientProfile]) -> Figure:
+    maps = {
+        one.network: layer_bins(one).rows(
+            medians_by_step([seed.norms for seed in one.seeds]).set_axis(
+                list(one.seeds[0].layers["layer"])
+            )
+        )
+        for one in profiles
+    }
+    names = listing(list(maps))
+    low, high = panels.finite_range([matrix.where(matrix > 0) for matrix in maps.values()])
+    return Figure(
+        key="norm-map",
+        title=f"Gradient norms by layer and step range from {number(low)} to {number(high)}",
+        caption=(
+            "Median L2 norm of the gradient with respect to each layer's output, by layer (the "
+            "input at the bottom) and step; one logarithmic colour scale. Grey cells: exactly "
+            "zero, or not finite." + _bins_note(profiles)
+        ),
+        alt=f"Heat maps of gradient norm by layer and step for {names}.",
+        draw=theme.themed(partial(draw_layers_by_step, maps, "gradient norm (L2)")),
+        # The report opens with much the same picture.
+        length=Length.FULL,
+    )
 
 
 def _map_figure(profiles: list[GradientProfile]) -> Figure:

@@ -9,7 +9,7 @@ from analyses.gradients.profile.measure import (
     raw_ratio,
 )
 from analyses.health import Thresholds
-from analyses.result import Estimate, Finding, Verdict
+from analyses.result import LOOK_ELSEWHERE, Estimate, Finding, Length, Verdict
 from analyses.statistics.verdicts import verdict_above, verdict_below
 from analyses.wording.numbers import finite, number, percent
 from analyses.wording.phrases import plural, slug, with_network, without_network
@@ -69,6 +69,12 @@ def gradient_finding(one: GradientProfile, verb: str, bound: float) -> Finding:
         caveats=_caveats(one),
         statement=without_network(HYPOTHESES[verb]),
         evidence=("factor-by-epoch", "norm-by-depth", "norm-map", "networks", "epochs"),
+        # The number that denies the one denies the other as well: it is told under "vanish".
+        length=(
+            Length.FULL
+            if verb == "explode" and verdict is Verdict.CONTRADICTED
+            else Length.STANDARD
+        ),
     )
 
 
@@ -163,7 +169,7 @@ def _next_step(verb: str, verdict: Verdict) -> str:
             "gradient clipping, a warm-up of the learning rate or skips"
         )  # fmt: skip
         return f"Try {cure}, and see whether accuracy changes with the gradients."
-    return "Look for another cause: this one is not at work here."
+    return LOOK_ELSEWHERE
 
 
 def _caveats(one: GradientProfile) -> tuple[str, ...]:

@@ -68,7 +68,11 @@ def run(
             for verb, bound in (("vanish", vanishing), ("explode", exploding))
         ),
         figures=gradient_figures(
-            experiment.networks, profiles, (vanishing, exploding), _title(profiles)
+            experiment.networks,
+            profiles,
+            (vanishing, exploding),
+            _title(profiles),
+            by_step=all(run.is_own for run in experiment.runs),
         ),
         tables=(
             Table("networks", "Gradient profile of each network", network_table(profiles)),

@@ -8,7 +8,8 @@ from matplotlib.ticker import PercentFormatter
 
 from analyses.gradients.signals.measure import NetworkSignal
 from analyses.plotting import panels, theme
-from analyses.result import Figure
+from analyses.plotting.step_maps import draw_layers_by_step
+from analyses.result import Figure, Length
 from analyses.wording.numbers import number, percent
 from analyses.wording.phrases import listing
 
@@ -52,6 +53,7 @@ def _profile_figure(networks: list[str], signals: list[NetworkSignal]) -> Figure
         ),
         alt=f"Channel variance and squared mean by depth for {listing(networks)}.",
         draw=partial(_draw_profile, networks, signals),
+        length=Length.FULL,
     )
 
 
@@ -93,6 +95,7 @@ def _dead_figure(networks: list[str], signals: list[NetworkSignal]) -> Figure:
         ),
         alt=f"Dead channels by epoch, and zeros by depth. {listing(shares)}.",
         draw=partial(_draw_dead, networks, signals),
+        length=Length.FULL,
     )
 
 
@@ -116,7 +119,26 @@ def _draw_dead(networks: list[str], signals: list[NetworkSignal]) -> Drawing:
     return figure
 
 
+def _step_map_figure(signals: list[NetworkSignal]) -> Figure:
+    maps = {one.network: one.by_step for one in signals}
+    low, high = panels.finite_range([one.where(one > 0) for one in maps.values()])
+    return Figure(
+        key="std-map",
+        title=f"Standard deviations of the activations range from {number(low)} to {number(high)}",
+        caption=(
+            "Median standard deviation of each layer's output, by its name (the input at the "
+            "bottom) and step, one logarithmic colour scale. Grey cells: zero or not finite."
+        ),
+        alt="Heat maps of the standard deviation of activations by layer and step.",
+        draw=theme.themed(
+            partial(draw_layers_by_step, maps, "standard deviation", colour_map="cividis")
+        ),
+    )
+
+
 def _map_figure(networks: list[str], signals: list[NetworkSignal]) -> Figure:
+    if all(one.by_step.size for one in signals):
+        return _step_map_figure(signals)
     shown = [one for one in signals if one.std.size]
     spans = [
         f"{number(low)} to {number(high)} in {one.network}"

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from analyses.health import dead_counts
+from analyses.plotting.step_maps import medians_by_step
 from analyses.reading.depth_bins import DepthBins, depth_bins
 from analyses.reading.layer_gradients import pivot_by_step
 from analyses.registry import NotApplicableError
@@ -28,6 +30,8 @@ class NetworkSignal:
         zeros: columns depth, fraction: zeros after each ReLU, mean over the last epoch's steps.
         dead: columns epoch, fraction: dead channels among all channels of activation layers.
         dead_last: the same at the last epoch, with its interval; None without activation layers.
+        by_step: the same standard deviation by the layers' names and steps; empty if the run was
+            not recorded in its owner's loop.
         nonfinite: recorded values that were infinite or not a number, over all layers and steps.
     """
 
@@ -40,14 +44,12 @@ class NetworkSignal:
     dead: pd.DataFrame
     dead_last: Mean | None
     nonfinite: int
+    by_step: pd.DataFrame
 
 
 def dead_fraction(run: Run) -> pd.Series:
     """Dead channels among all channels of the activation layers, indexed by (epoch, step)."""
-    layers = run.layers[run.layers["role"] == "activation"]
-    dead = pivot_by_step(run.activations, "dead_channels", layers["layer"])
-    shape = layers["shape"].astype(str).str.split("x").str[0]
-    channels = pd.to_numeric(shape, errors="coerce").to_numpy(dtype=float)
+    dead, channels = dead_counts(run)
     known = dead.notna().to_numpy() * np.nan_to_num(channels)
     total = pd.Series(known.sum(axis=1), index=dead.index)
     fractions: pd.Series = dead.sum(axis=1) / total.where(total > 0)
@@ -91,7 +93,15 @@ def network_signal(network: str, runs: list[Run]) -> NetworkSignal:
         dead=_dead_by_epoch(dead),
         dead_last=mean_over_steps([one.to_numpy() for one in last]) if last else None,
         nonfinite=int(frame["nonfinite"].fillna(0).sum()),
+        by_step=_by_step(runs) if all(one.is_own for one in runs) else pd.DataFrame(),
     )
+
+
+def _by_step(runs: list[Run]) -> pd.DataFrame:
+    names = runs[0].layers["layer"].drop_duplicates()
+    tables = [pivot_by_step(one.activations, "std", names) for one in runs]
+    medians = medians_by_step([one.dropna(axis="columns", how="all") for one in tables])
+    return depth_bins([str(name) for name in medians.index]).rows(medians)
 
 
 def _zeros(frame: pd.DataFrame, layers: pd.DataFrame) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure as Drawing
 
 from analyses.plotting import panels, theme
-from analyses.result import Figure
+from analyses.result import Figure, Length
 from analyses.skips.carry.measure import SHARES_ADD_UP, SkipShares
 from analyses.wording.numbers import number
 from analyses.wording.phrases import listing
@@ -99,6 +99,7 @@ def _map_figure(found: list[SkipShares], half: float) -> Figure:
         ),
         alt=f"Heat map of the skip's share between {listing(lows)}.",
         draw=partial(_draw_map, found, half),
+        length=Length.FULL,
     )
 
 
@@ -129,6 +130,7 @@ def _variance_figure(networks: list[str], found: list[SkipShares]) -> Figure:
         ),
         alt=f"The branch's share of the variance by block at the first step: {listing(said)}.",
         draw=partial(_draw_variance, networks, found),
+        length=Length.FULL,
     )
 
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import PercentFormatter
 
 from analyses.plotting import panels, theme
-from analyses.result import Figure
+from analyses.result import Figure, Length
 from analyses.skips.lesions.measure import Lesions, accuracy_by_number
 from analyses.wording.numbers import percent
 from analyses.wording.phrases import listing
@@ -85,6 +85,7 @@ def _number_figure(networks: list[str], seeds: dict[str, list[Lesions]]) -> Figu
         ),
         alt=f"Accuracy against the number of deleted blocks. {title}.",
         draw=partial(_draw_numbers, networks, seeds),
+        length=Length.FULL,
     )
 
 

@@ -5,7 +5,7 @@ from functools import partial
 from matplotlib.figure import Figure as Drawing
 
 from analyses.plotting import panels, theme
-from analyses.result import Figure
+from analyses.result import Figure, Length
 from analyses.skips.path_lengths.measure import PathLengths
 from analyses.wording.numbers import number
 from analyses.wording.phrases import listing
@@ -95,6 +95,7 @@ def _epoch_figure(networks: list[str], profiles: list[PathLengths]) -> Figure:
         ),
         alt=f"Effective path length by epoch. {title}.",
         draw=partial(_draw_epochs, networks, profiles),
+        length=Length.FULL,
     )
 
 

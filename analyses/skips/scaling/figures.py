@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 
 from analyses.plotting import panels, theme
-from analyses.result import Figure
+from analyses.result import Figure, Length
 from analyses.skips.scaling.measure import ALL_SKIPS, ScalingResponse
 from analyses.wording.numbers import number, percent
 from analyses.wording.phrases import listing
@@ -105,6 +105,7 @@ def _ratio_figure(networks: list[str], found: list[ScalingResponse]) -> Figure:
         ),
         alt=f"Gradient ratio against the scale of the skips. {title}.",
         draw=partial(_draw_ratio, networks, found),
+        length=Length.FULL,
     )
 
 

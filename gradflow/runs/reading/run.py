@@ -55,6 +55,11 @@ class Run:
         return self.label or self.folder.resolve().name
 
     @property
+    def is_own(self) -> bool:
+        """Whether it was recorded in a training loop of its user's own."""
+        return "tracing" in self.description and "models" not in self.configuration
+
+    @property
     def network(self) -> str:
         """The name of the traced network, e.g. `plain34`."""
         return str(self.description.get("network", self.name))

@@ -117,3 +117,9 @@ STILL_OPEN = "This claim could not be settled: {claim} What would settle it: {st
 # Amounts that noise drives out of what is possible.
 NONE = "none that can be told from noise"
 ALL = "all that can be told from noise"
+
+# A run in its owner's loop.
+OWN_QUESTION = "Is something wrong in the training of {networks}: what, where, and since when?"
+NOTHING_FOUND = "Nothing was found. {meaning}"
+NOTHING_CERTAIN = "Nothing was found for certain. {meaning}"
+OWN_FURTHER = "{count} more conditions were found; the health check tells them all."

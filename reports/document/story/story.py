@@ -15,6 +15,8 @@ class Story:
         question: as the reader asks it.
         answer: at most three sentences, each with the claim that it settles.
         certainty: how sure that is, in one or two sentences.
+        is_whole: whether the answer tells all that was found, so that no cards need to.
+        to_do: what to do about it, in order; empty if nothing is wrong.
         open_question: what cannot be told yet, and what would settle it; "" if nothing is open.
     """
 
@@ -22,6 +24,8 @@ class Story:
     answer: tuple[AnswerSentence, ...]
     certainty: str
     open_question: str
+    to_do: tuple[str, ...] = ()
+    is_whole: bool = False
 
 
 def sentence_of(text: str, finding: Finding, topic: Topic) -> AnswerSentence:

@@ -86,7 +86,11 @@ def test_section_begins_with_its_heading_and_background(document, page):
     assert section.background == "Paired runs saw the same images."
     places = [
         page.text.index(part)
-        for part in (f"\n{section.heading}\n\n", section.background, section.summary)
+        for part in (
+            f"\n{section.heading}\n{section.question}",
+            section.background,
+            section.claims[0].findings[0].meaning,
+        )
     ]
     assert places == sorted(places)
     assert all(part.text in page.text for part in PRIMER)

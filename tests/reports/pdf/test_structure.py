@@ -64,7 +64,12 @@ def with_picture(document, width: float, height: float):
     picture = Picture(svg.encode(), "svg", width, height)
     overview_figure = replace(document.overview_figure, picture=picture)
     return replace(
-        document, answer=(), cards=(), verdicts=(), sections=(), overview_figure=overview_figure
+        document,
+        answer=(),
+        cards=(),
+        verdicts_by_analysis=(),
+        sections=(),
+        overview_figure=overview_figure,
     )
 
 

@@ -81,6 +81,13 @@ function epochAxis(bins) {
   return { ...ends, marks: wholeMarks(ends.first, ends.last) };
 }
 
+// Names for a vertical axis of rows: each if there is room for it.
+function nameTicks(names) {
+  const stride = Math.ceil(names.length / 40) || 1;
+  const rows = names.map((_, row) => row).filter((row) => row % stride === 0);
+  return { ticks: rows.map((row) => row + 0.5), labels: rows.map((row) => names[row]) };
+}
+
 // Depth labels for a vertical axis of rows: at the first row of each depth, at most nine.
 function depthTicks(depths) {
   const firsts = depths.flatMap((depth, row) =>

@@ -28,22 +28,27 @@ async function drawMaps() {
   const { low, high, cut } = colourDomain([...matrices.values()].flat(2), kind);
   element("ends").textContent = cut ? CLIPPED_NOTE : "";
   const most = Math.max(...[...matrices.values()].map((matrix) => matrix.length));
-  const height = Math.min(460, Math.max(220, 110 + 6 * most));
+  const height = data.named
+    ? Math.min(560, Math.max(220, 70 + 12 * most))
+    : Math.min(460, Math.max(220, 110 + 6 * most));
   maps.forEach(({ box }, network) => { box.hidden = !networks.includes(network); });
   await Promise.all(networks.map((network) => {
     const { chart } = maps[network];
     const rows = rowsShown(network);
-    const depths = rows.map((row) => quantity.rows[network].depth[row]);
+    const { depth, name } = quantity.rows[network];
+    const ticks = data.named
+      ? nameTicks(rows.map((row) => name[row]))
+      : depthTicks(rows.map((row) => depth[row]));
     if (!rows.length) return chart.showMessage("Nothing of this kind was recorded here.");
     return chart.draw(charts.heat[kind], {
       caption: caption(),
       label: `Heat map of ${caption()} of ${data.networks[network]}: ${rows.length} rows by ` +
-        `depth, ${bins.length} columns by epoch. The controls below read out each value.`,
+        `depth, ${bins.length} columns by ${data.time}. The controls below read out each value.`,
       width: chart.element.clientWidth,
       height,
       parameters: {
         ...epochAxis(bins),
-        rows: Math.max(1, rows.length), low, high, ...depthTicks(depths),
+        rows: Math.max(1, rows.length), low, high, ...ticks,
       },
       data: {
         ...cellData(matrices.get(network), bins, kind === "log"),
@@ -105,13 +110,13 @@ async function drawLines() {
   await Promise.all([
     historyChart.draw(charts.history[kind], {
       ...common,
-      label: `${caption()} of the chosen layer by epoch, one line a network`,
+      label: `${caption()} of the chosen layer by ${data.time}, one line a network`,
       width: historyChart.element.clientWidth,
       ...withAxis(historyData(), epochAxis(bins)),
     }),
     profileChart.draw(charts.profile[kind], {
       ...common,
-      label: `${caption()} in the chosen epoch by depth, one line a network`,
+      label: `${caption()} in the chosen ${data.time} by depth, one line a network`,
       width: profileChart.element.clientWidth,
       ...withAxis(profileData(), {
         first: first - 0.5, last: last + 0.5, marks: wholeMarks(first - 0.5, last + 0.5),

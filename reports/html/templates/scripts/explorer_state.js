@@ -2,7 +2,10 @@
 
 const element = (name) => document.getElementById(`explorer-${name}`);
 const data = JSON.parse(element("data").textContent);
-const charts = JSON.parse(element("charts").textContent);
+// The charts are those of every report: what their axes are called depends on the recording.
+const withTitle = (text, title, other) => text.replaceAll(`"title": "${title}"`, `"title": "${other}"`);
+const charts = JSON.parse(withTitle(element("charts").textContent, "epoch", data.time));
+if (data.named) charts.heat = JSON.parse(withTitle(JSON.stringify(charts.heat, null, 1), "depth", "layer"));
 const bins = data.bins;
 const quantities = new Map();
 for (const group of data.groups) {

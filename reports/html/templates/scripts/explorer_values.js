@@ -107,5 +107,5 @@ function numberText(value) {
 }
 
 function epochText([first, last]) {
-  return first === last ? `epoch ${first}` : `epochs ${first} to ${last}`;
+  return first === last ? `${data.time} ${first}` : `${data.time}s ${first} to ${last}`;
 }
