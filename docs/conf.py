@@ -37,7 +37,8 @@ nitpick_ignore_regex = [(r"py:.*", r".*")]
 default_role = "code"
 
 # Docstrings.
-autodoc_typehints = "signature"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 python_maximum_signature_line_length = 80
@@ -62,6 +63,7 @@ sphinx_gallery_conf = {
     "remove_config_comments": True,
     "show_memory": False,
     "min_reported_time": 1e9,
+    "write_computation_times": False,  # that page would fetch scripts from elsewhere
     "abort_on_example_error": True,
     "within_subsection_order": "FileNameSortKey",
     "matplotlib_animations": False,
