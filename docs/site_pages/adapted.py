@@ -86,7 +86,8 @@ def _outside_code(text: str, change: Any) -> str:
     """Change all of a text but its blocks of code."""
     done, parts = 0, []
     for fence in _FENCE.finditer(text):
-        code = re.sub(r"^(```+|~~~+)(?=\n)", r"\1text", fence[0])  # not Python, as would be supposed
+        # Without a language, Sphinx would colour it as Python.
+        code = re.sub(r"^(```+|~~~+)(?=\n)", r"\1text", fence[0])
         parts += [change(text[done : fence.start()]), code]
         done = fence.end()
     return "".join([*parts, change(text[done:])])
