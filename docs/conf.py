@@ -46,7 +46,8 @@ napoleon_custom_sections = [("Fields", "params_style")]
 napoleon_use_rtype = False
 
 # Pages.
-myst_enable_extensions = ["colon_fence", "deflist", "fieldlist"]
+myst_enable_extensions = ["colon_fence", "deflist", "fieldlist", "substitution"]
+myst_substitutions = site_pages.facts(HERE.parent)
 myst_heading_anchors = 4
 nb_execution_mode = "off" if QUICK else "cache"
 nb_execution_timeout = 600

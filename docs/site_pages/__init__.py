@@ -4,6 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from site_pages import adapted, generated
+from site_pages.facts import facts
+
+__all__ = ["connect", "facts"]
 
 DOCS = Path(__file__).resolve().parents[1]
 

@@ -12,6 +12,7 @@ from typing import Any
 from analyses.registry import built_in
 from gradflow.probes.registry import PROBE_NAMES
 from site_pages.diagram import drawn
+from site_pages.facts import citation
 
 ROOT = Path(__file__).resolve().parents[2]
 # Pages that are files at the top of the repository, or in another folder.
@@ -31,6 +32,9 @@ SPLIT = {"reference/analyses": "analyses", "reference/probes": "probes"}
 def on_source_read(app: Any, docname: str, source: list[str]) -> None:
     """Adapt the text of a page that Sphinx has read."""
     path = ROOT / "docs" / f"{docname}.md"
+    if docname == "index":
+        source[0] = adapt(_first_screen(app), docname, ROOT / "README.md") + source[0]
+        return
     if docname in ELSEWHERE:
         path = ROOT / ELSEWHERE[docname]
         source[0] = path.read_text(encoding="utf-8")
@@ -40,12 +44,22 @@ def on_source_read(app: Any, docname: str, source: list[str]) -> None:
     source[0] = adapt(source[0], docname, path)
 
 
+def _first_screen(app: Any) -> str:
+    """The README up to its second heading: the site's first screen is the same."""
+    path = ROOT / "README.md"
+    app.env.note_dependency(str(path))
+    text = path.read_text(encoding="utf-8").partition("\n## ")[0]
+    return text.replace("](docs/_static/", "](_static/") + "\n"
+
+
 def adapt(text: str, docname: str, path: Path) -> str:
     """The text of the page `docname`, which stands at `path`, as the site shows it."""
     if docname in SPLIT:
         text = _without_sections(text, SPLIT[docname])
     text = _outside_code(text, lambda part: _LINK.sub(lambda m: _link(m, docname, path), part))
     text = _MERMAID.sub(lambda match: drawn(match[1]), text)
+    if docname == "about/citing":
+        text = text.replace("{{ bibtex }}", citation(ROOT))
     listed = {"conditions/README": "*", "reference/quantities": "quantities/*"}
     if docname in listed:
         text += f"\n```{{toctree}}\n:hidden:\n:glob:\n\n{listed[docname]}\n```\n"
