@@ -31,6 +31,8 @@ def main(arguments: list[str]) -> int:
     began = time.monotonic()
     # A build without outputs must not be taken for one with them.
     name = "quick" if quick else "html"
+    # Pages that are no more must not stay; what was read and run is kept elsewhere.
+    shutil.rmtree(BUILD / name, ignore_errors=True)
     command = [
         sys.executable,
         "-m",

@@ -74,6 +74,7 @@ suppress_warnings = ["config.cache"]
 
 # The theme; everything that it loads is copied into the site.
 html_theme = "pydata_sphinx_theme"
+html_context = {"default_mode": "auto"}
 html_title = f"gradflow {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]

@@ -31,6 +31,8 @@ SPLIT = {"reference/analyses": "analyses", "reference/probes": "probes"}
 
 def on_source_read(app: Any, docname: str, source: list[str]) -> None:
     """Adapt the text of a page that Sphinx has read."""
+    for module in Path(__file__).parent.glob("*.py"):  # a change of these changes the page
+        app.env.note_dependency(str(module))
     path = ROOT / "docs" / f"{docname}.md"
     if docname == "index":
         source[0] = adapt(_first_screen(app), docname, ROOT / "README.md") + source[0]
@@ -49,7 +51,14 @@ def _first_screen(app: Any) -> str:
     path = ROOT / "README.md"
     app.env.note_dependency(str(path))
     text = path.read_text(encoding="utf-8").partition("\n## ")[0]
-    return text.replace("](docs/_static/", "](_static/") + "\n"
+    picture = re.search(r"!\[([^\]]*)\]\(docs/(_static/[^)]+)\)\n", text)
+    if picture is None:
+        raise ValueError("README.md has no picture before its second heading")
+    words = " ".join(picture[1].split())
+    # Beside its text on a wide screen, which takes it before the text.
+    beside = f"```{{image}} {picture[2]}\n:alt: {words}\n:class: finding\n```\n\n"
+    before, finding, after = text.replace(picture[0], "").partition("**A finding.**")
+    return f"{before}{beside}{finding}{after}\n"
 
 
 def adapt(text: str, docname: str, path: Path) -> str:
