@@ -10,6 +10,7 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urldefrag
 
 import pytest
@@ -19,6 +20,9 @@ from analyses.health.conditions import CONDITIONS
 from analyses.registry import built_in
 from gradflow.probes.registry import PROBE_NAMES
 from gradflow.runs.format.schema import TABLES
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Page, Route
 
 SITE = Path(__file__).parents[2] / "docs" / "_build" / "quick"
 # The whole reports have tests of their own.
@@ -109,16 +113,44 @@ def address(pages) -> Iterator[str]:
     server.server_close()
 
 
-def test_the_front_page_fits_a_phone_and_begins_with_the_readers_model(address, open_address):
-    page = open_address(address, viewport={"width": 400, "height": 800})
+@pytest.fixture
+def open_site(browser, address, keep_screenshots):
+    """Opens a page of the site; a request to elsewhere, or an error of a script, fails the test."""
+    noticed: list[str] = []
+    contexts = []
+
+    def reach(route: "Route") -> None:
+        if route.request.url.startswith(address):
+            route.continue_()
+        else:
+            noticed.append(route.request.url)
+            route.abort()
+
+    def open_page_of_site(path: str, **options: object) -> "Page":
+        contexts.append(browser.new_context(**options))
+        contexts[-1].route("**/*", reach)
+        page = contexts[-1].new_page()
+        page.on("pageerror", lambda error: noticed.append(str(error)))
+        page.on("requestfailed", lambda request: noticed.append(request.url))
+        page.goto(address + path)
+        return page
+
+    yield open_page_of_site
+    keep_screenshots(contexts)
+    for context in contexts:
+        context.close()
+    assert noticed == []
+
+
+def test_the_front_page_fits_a_phone_and_begins_with_the_readers_model(open_site):
+    page = open_site("index.html", viewport={"width": 400, "height": 800})
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
     assert "gradflow.Tracer(model" in page.locator("pre").first.inner_text()
     assert page.evaluate("document.querySelector('img.finding').naturalWidth") > 400
 
 
-def test_the_search_finds_without_a_network(address, open_address):
-    page = open_address(address)
-    page.goto(f"{address}search.html?q=overshooting")
+def test_the_search_finds_without_a_network(open_site):
+    page = open_site("search.html?q=overshooting")
     page.wait_for_selector("#search-results li a")
     found = page.locator("#search-results li a").evaluate_all("all => all.map(one => one.href)")
     assert any("conditions/overshooting.html" in link for link in found)
