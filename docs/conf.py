@@ -30,7 +30,8 @@ extensions = [
     "sphinx_design",
     "sphinx_copybutton",
 ]
-exclude_patterns = ["_build", "examples_gallery", "**/.ipynb_checkpoints", "jupyter_execute"]
+# The gallery has each script as a notebook too, for download.
+exclude_patterns = ["_build", "examples_gallery", "pictures/**.ipynb", "**/.ipynb_checkpoints"]
 nitpicky = True
 # Names of other libraries, and of types within gradflow that only annotations name.
 nitpick_ignore_regex = [(r"py:.*", r".*")]
@@ -50,6 +51,7 @@ myst_enable_extensions = ["colon_fence", "deflist", "fieldlist", "substitution"]
 myst_substitutions = site_pages.facts(HERE.parent)
 myst_heading_anchors = 4
 nb_execution_mode = "off" if QUICK else "cache"
+nb_execution_cache_path = str(HERE / "_build" / "notebooks")
 nb_execution_timeout = 600
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True
