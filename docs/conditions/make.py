@@ -185,6 +185,9 @@ def index() -> str:
             "|---|---|",
             *rows,
             "",
+            "[Published lists of training faults](literature.md), item by item: which condition "
+            "covers each, or why none does.",
+            "",
         ]
     )
 
