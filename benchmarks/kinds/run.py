@@ -47,6 +47,8 @@ class Options:
     """Trainings with each fault."""
     scripts: int = 0
     """Scripts of each kind into which ten bugs each are planted, one at a time."""
+    bugs: tuple[str, ...] = ()
+    """Those bugs, by the beginnings of their names; all of them if none is given."""
     jobs: int = 1
     """Processes."""
     results: Path = Path("kinds.jsonl")
@@ -114,7 +116,9 @@ def main(options: Options) -> bool:
     """Run what is missing, print the tables, and say whether the targets are met."""
     kinds, faults = chosen(list(KINDS), options.kinds), chosen(list(FAULTS), options.faults)
     work = trials(options.seed, kinds, faults, options.healthy, options.ill)
-    work += mutants(options.seed, [one for one in kinds if one != "gan"], options.scripts)
+    scripted = mutants(options.seed, [one for one in kinds if one != "gan"], options.scripts)
+    bugs = tuple(f"bug: {one}" for one in options.bugs)
+    work += [one for one in scripted if not bugs or one.fault.startswith(bugs)]
     now = code()
     have = stored(options.results, None if options.any_code else now)
     missing = [] if options.only_tables else [one for one in work if one.key not in have]

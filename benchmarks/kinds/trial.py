@@ -12,7 +12,9 @@ import torch
 from answers import ask
 from healthy import KINDS
 from planted import BUGS, FAULTS, bugs_of, maker
-from training import train
+from planted.fault import Fault
+from planted.truth import Truth
+from training import Training, train
 
 HEALTHY = "healthy"
 
@@ -55,17 +57,22 @@ def mutants(seed: int, kinds: list[str], variants: int) -> list[Trial]:
     return made
 
 
-def run_trial(trial: Trial) -> dict[str, Any]:
-    """Draw, train and ask; a line of results."""
-    torch.set_num_threads(1)
-    began = time.process_time()
+def prepared(trial: Trial) -> tuple[Training, Fault | None, Truth | None]:
+    """Draw a training, and plant its fault; every call gives the same one."""
     fault = FAULTS.get(trial.fault) or BUGS.get(trial.fault)
     # All bugs of a script are planted into the same one.
     same = "script" if trial.fault in BUGS else trial.fault
     draw = random.Random(f"{trial.seed}/{trial.kind}/{same}/{trial.index}")
     torch.manual_seed(zlib.crc32(trial.key.encode()))
     training = maker(trial.kind)(draw)
-    truth = None if fault is None else fault.plant(training, draw)
+    return training, fault, None if fault is None else fault.plant(training, draw)
+
+
+def run_trial(trial: Trial) -> dict[str, Any]:
+    """Draw, train and ask; a line of results."""
+    torch.set_num_threads(1)
+    began = time.process_time()
+    training, fault, truth = prepared(trial)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "run"
         outcome = train(training, folder)
@@ -85,5 +92,6 @@ def run_trial(trial: Trial) -> dict[str, Any]:
         if truth is None
         else {**asdict(truth), "effects": sorted(truth.effects), "layers": list(truth.layers)},
         "answers": given.as_json(),
+        "losses": zlib.crc32(repr(outcome.losses).encode()),
         "seconds": round(time.process_time() - began, 2),
     }

@@ -188,6 +188,9 @@ def index() -> str:
             "|---|---|",
             *rows,
             "",
+            "[Published lists of training faults](literature.md), item by item: which condition "
+            "covers each, or why none does.",
+            "",
         ]
     )
 

@@ -21,7 +21,7 @@ CAUSES: dict[str, tuple[str, ...]] = {
     "momentum": ("momentum",),
     "bias": ("bias",),
     "pre-activations": ("pre-activation", "weights", "inputs of"),
-    "not-finite": ("log", "division", "square root", "loss"),
+    "not-finite": ("log", "division", "divides", "square root", "loss"),
     "warm-up": ("warm-up", "too large", "by layer"),
     "initialization": ("initial", "weights"),
     "ascent": ("rises", "sign", "ascent"),
