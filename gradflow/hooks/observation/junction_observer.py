@@ -193,10 +193,18 @@ class JunctionObserver:
         """Note the input and output of a layer: the summands of additions are found among them."""
         node = output.grad_fn
         if node is not None:
-            key = _key(node, output.output_nr)
-            if key not in self._outputs:
-                self._outputs[key] = output_moments
-                self._layer_of[key] = layer
+            self.note_made(node, output.output_nr, layer, output_moments)
+        self.note_input(args)
+
+    def note_made(self, node: Node, output: int, layer: str, moments: Seen) -> None:
+        """Note the output of a layer, which is that of a node."""
+        key = node._sequence_nr() << 16 | output
+        if key not in self._outputs:
+            self._outputs[key] = moments
+            self._layer_of[key] = layer
+
+    def note_input(self, args: tuple[Any, ...]) -> None:
+        """Note the input of a layer."""
         given = args[0] if args and type(args[0]) is Tensor else None
         if given is None or given.grad_fn is None:
             given = first_tensor(args)

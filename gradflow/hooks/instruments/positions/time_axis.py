@@ -30,6 +30,12 @@ class TimeAxes:
         self._sizes: set[tuple[int, int]] = set()
         self._tries = 0
         self._has_looked = False
+        self._has_found = False
+
+    @property
+    def are_hopeless(self) -> bool:
+        """Whether no axis is known, and nothing will be looked for until a module says one."""
+        return self._tries >= _MOST_TRIES and not self._has_found
 
     def begin_pass(self) -> None:
         """A forward pass begins, with sizes of its own."""
@@ -51,6 +57,7 @@ class TimeAxes:
         elif may_look and not self._sizes and self._tries < _MOST_TRIES:
             self._has_looked = True
             self._sizes.update(_attention_sizes(output))
+        self._has_found |= bool(self._sizes)
 
     def of(
         self, layer: str, shape: Sequence[int] | None = None, channel_axis: int | None = None

@@ -10,7 +10,13 @@ from torch import Tensor
 
 from gradflow.hooks.reduction import cpu
 from gradflow.hooks.reduction.cuda import groups as on_device
-from gradflow.hooks.reduction.deferred.waiting import DeferredMoments, DeferredProducts, Habit
+from gradflow.hooks.reduction.deferred.usual import UsualTensor, deviating, reduce_usual
+from gradflow.hooks.reduction.deferred.waiting import (
+    DeferredMoments,
+    DeferredProducts,
+    Habit,
+    WaitingTensor,
+)
 from gradflow.hooks.reduction.fused import Moments
 from gradflow.hooks.reduction.groups import (
     ON_CPU,
@@ -26,6 +32,8 @@ _MOST_ELEMENTS = cpu.MIN_SHARED_ELEMENTS
 # How many tensors wait at most, and how many bytes of them: of small ones on the CPU less, so that
 # they are still in a cache when they are read.
 MOST_TENSORS, MOST_BYTES, MOST_SMALL_BYTES = 128, 1 << 26, 1 << 22
+# How many tensors wait at most of which all is known.
+MOST_USUAL = 256
 
 
 class Reductions:
@@ -37,7 +45,10 @@ class Reductions:
 
     def __init__(self) -> None:
         self.overwritten: list[str] = []
-        self._moments: list[DeferredMoments] = []
+        # Those that wait of which all is known, and how many bytes more may wait there.
+        self._usual: list[UsualTensor] = []
+        self._room = MOST_SMALL_BYTES
+        self._moments: list[WaitingTensor] = []
         self._products: list[DeferredProducts] = []
         self._bytes = 0
         self._trying = False
@@ -54,7 +65,7 @@ class Reductions:
         is_small = _may_wait(tensor)
         if not is_small and not _may_wait_on_device(tensor):
             return _reduce(tensor, axis, histogram)
-        waiting = DeferredMoments(tensor, axis, histogram, habit, is_small)
+        waiting = WaitingTensor(tensor, axis, histogram, habit, is_small)
         if not habit.tried:
             self._trying = True
             waiting.found = _reduce(tensor, axis, histogram)
@@ -99,22 +110,55 @@ class Reductions:
 
     def flush(self) -> None:
         """Reduce all that waits."""
+        self._flush_usual()
         if self._moments or self._products:
             self._trying = False
             self._flush(len(self._moments), len(self._products))
+
+    def note_usual(self, noted: UsualTensor) -> None:
+        """Let a tensor wait of which all is known."""
+        self._usual.append(noted)
+        self._room -= noted[3].nbytes
+        if self._room <= 0 or len(self._usual) >= MOST_USUAL:
+            self._flush_usual()
+
+    def _flush_usual(self) -> None:
+        """Reduce the tensors that wait of which all is known."""
+        with self._lock:
+            count = len(self._usual)
+            waiting = self._usual[:count]
+            # Another thread may add to the end of the list meanwhile.
+            del self._usual[:count]
+            self._room = MOST_SMALL_BYTES
+            if not waiting:
+                return
+            odd = deviating(waiting)
+            for one, is_changed in odd:
+                _, _, _, usual, seen = one
+                if is_changed:
+                    usual.habit.wait_no_more()
+                    self.overwritten.append(usual.habit.name)
+                else:
+                    seen.found = _reduce(one[0], usual.axis, False)
+            if odd:
+                left_out = {id(one) for one, _ in odd}
+                waiting = [one for one in waiting if id(one) not in left_out]
+            reduce_usual(waiting)
 
     def drop(self) -> None:
         """Reduce nothing of what waits: an error may have left a device that cannot."""
         with self._lock:
             self._moments, self._products, self._doubts = [], [], []
-            self._bytes = 0
+            self._usual.clear()
+            self._bytes, self._room = 0, MOST_SMALL_BYTES
             self._trying = False
 
     def settle_doubts(self) -> None:
         """Compare what was reduced twice on a device, if anything was; waits for the device."""
         doubts, self._doubts = self._doubts, []
         for habit, differs in doubts:
-            habit.at_once |= bool(differs)
+            if bool(differs):
+                habit.wait_no_more()
 
     def _flush(self, moments: int, products: int) -> None:
         """Reduce those that have waited longest: so many tensors, and so many products."""
@@ -136,7 +180,7 @@ class Reductions:
             # The groups of later steps have fewer tensors, for those that cannot wait are left out.
             self._flush((len(self._moments) + 1) // 2, (len(self._products) + 1) // 2)
 
-    def _reduce_all(self, waiting: Sequence[DeferredMoments]) -> None:
+    def _reduce_all(self, waiting: Sequence[WaitingTensor]) -> None:
         changed = [one for one in waiting if not one.is_unchanged()]
         for one in changed:
             self._note_change(one)
@@ -156,7 +200,7 @@ class Reductions:
         for one in waiting:
             one.tensor = None
 
-    def _put(self, one: DeferredMoments, found: Moments | None) -> None:
+    def _put(self, one: WaitingTensor, found: Moments | None) -> None:
         if one.found is None:
             one.found = found
         elif not one.habit.tried:
@@ -166,11 +210,11 @@ class Reductions:
     def _try(self, habit: Habit, alone: Moments, in_group: Moments | None) -> None:
         habit.tried = True
         if in_group is None:
-            habit.at_once = True
+            habit.wait_no_more()
         elif isinstance(alone.values, Tensor) and not alone.values.is_cpu:
             self._doubts.append((habit, on_device.differ(alone, in_group)))
-        else:
-            habit.at_once = not _are_same(alone.values, in_group.values)
+        elif not _are_same(alone.values, in_group.values):
+            habit.wait_no_more()
 
     def _multiply_all(self, waiting: Sequence[DeferredProducts]) -> None:
         ready = [one for one in waiting if one.is_unchanged() or self._note_change(one)]
@@ -185,14 +229,14 @@ class Reductions:
                 if isinstance(found, Tensor):
                     alone = torch.as_tensor(one.products)
                     self._doubts.append((habit, on_device.products_differ(alone, found)))
-                else:
-                    habit.at_once = found is None or not _are_same(one.products, found)
+                elif found is None or not _are_same(one.products, found):
+                    habit.wait_no_more()
         for one in waiting:
             one.release()
 
-    def _note_change(self, one: DeferredMoments | DeferredProducts) -> bool:
+    def _note_change(self, one: WaitingTensor | DeferredProducts) -> bool:
         """Note that a tensor was overwritten before its group was due; return False."""
-        one.habit.at_once = True
+        one.habit.wait_no_more()
         if (one.found if isinstance(one, DeferredMoments) else one.products) is None:
             self.overwritten.append(one.habit.name)
         return False
