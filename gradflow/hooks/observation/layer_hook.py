@@ -17,7 +17,7 @@ from gradflow.hooks.observation.forward_passes import ForwardPasses
 from gradflow.hooks.observation.hook import LeftOutOfCopies
 from gradflow.hooks.observation.junction_observer import JunctionObserver
 from gradflow.hooks.observation.layer_calls import LayerCalls
-from gradflow.hooks.observation.outputs import ObservedOutput, OutputReader
+from gradflow.hooks.observation.outputs import ObservedOutput, OutputReader, hook_on
 from gradflow.hooks.recording.records import StepRecord
 from gradflow.hooks.reduction.deferred.waiting import DeferredMoments
 
@@ -106,6 +106,6 @@ class LayerHook(LeftOutOfCopies):
         if not args or not reader.last or args[0] is not reader.last[0][0]:
             observer.junctions.note_input(args)
         observed = ObservedOutput(reader, record, call, seen, usual.axis)
-        reader.register(output, observed)
+        hook_on(output, node, observed)
         reader.last = ((output, noted[1], observed),)
         reader.reductions.note_usual(noted)

@@ -1,13 +1,14 @@
 """Reads the outputs of layers when a hook gets them, and their gradients in the backward pass."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch._C._functorch import is_functorch_wrapped_tensor
+from torch.autograd.graph import Node
 from torch.utils.hooks import RemovableHandle
 
 from gradflow.hooks.observation.forward_passes import PendingPass
@@ -22,6 +23,16 @@ from gradflow.hooks.reduction.deferred.waiting import DeferredMoments
 from gradflow.hooks.reduction.fused import Moments, moments_if_any
 
 _current_task = torch._C._current_graph_task_id
+
+
+def hook_on(tensor: Tensor, node: Node, hook: Callable[[Tensor], None]) -> None:
+    """Call `hook` with the gradient of a plain tensor, which `node` has computed."""
+    hooks: dict[int, Any] | None = tensor._backward_hooks
+    if hooks is None:
+        hooks = tensor._backward_hooks = OrderedDict()
+        node._register_hook_dict(tensor)
+    hooks[RemovableHandle.next_id] = hook
+    RemovableHandle.next_id += 1
 
 
 class ObservedOutput:
@@ -91,8 +102,16 @@ class ObservedOutput:
     def settle(self) -> None:
         """Add the gradient to the record, once the backward pass has ended."""
         seen, self.gradient = self.gradient, None
-        if seen is not None:
-            self.record.add_gradient(self.layers, seen)
+        if seen is None:
+            return
+        record, layers = self.record, self.layers
+        if (
+            len(layers) > 1
+            or record.closed
+            or type(record) is not StepRecord
+            or record.gradients.setdefault(layers[0], seen) is not seen
+        ):
+            record.add_gradient(layers, seen)
 
 
 _UNKNOWN = object()
@@ -211,12 +230,7 @@ class OutputReader:
         if type(tensor) is not Tensor:
             tensor.register_hook(hook)
             return
-        hooks: dict[int, Any] | None = tensor._backward_hooks
-        if hooks is None:
-            hooks = tensor._backward_hooks = OrderedDict()
-            node._register_hook_dict(tensor)
-        hooks[RemovableHandle.next_id] = hook
-        RemovableHandle.next_id += 1
+        hook_on(tensor, node, hook)
 
     def _axis_of_last(self, tensor: Tensor) -> Any:
         """Return the channel axis of the last layer's output, if it has the shape of `tensor`."""

@@ -108,7 +108,7 @@ def multiply_group(items: Sequence[Any]) -> list[Tensor | np.ndarray | None]:
         dtype = whole.dtype
         if not whole.is_cpu or cpu.loops_module() is None:
             elsewhere.append(place)
-        elif dtype in cpu.LAYOUTS and _are_alike(whole, skip, branch):
+        elif dtype in cpu.LAYOUTS and are_alike(whole, skip, branch):
             if dtype not in together:
                 together[dtype], rows[dtype] = [], []
             together[dtype].append(place)
@@ -145,7 +145,8 @@ def is_small(tensor: Tensor) -> bool:
     )
 
 
-def _are_alike(first: Tensor, second: Tensor, third: Tensor) -> bool:
+def are_alike(first: Tensor, second: Tensor, third: Tensor) -> bool:
+    """Whether three tensors are contiguous and of one shape and dtype."""
     dtype, shape = first.dtype, first.shape
     return (
         second.dtype is dtype

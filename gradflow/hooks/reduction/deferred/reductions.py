@@ -10,17 +10,28 @@ from torch import Tensor
 
 from gradflow.hooks.reduction import cpu
 from gradflow.hooks.reduction.cuda import groups as on_device
-from gradflow.hooks.reduction.deferred.usual import UsualTensor, deviating, reduce_usual
+from gradflow.hooks.reduction.deferred.usual import (
+    UsualGradients,
+    UsualTensor,
+    deviating,
+    deviating_gradients,
+    multiply_usual,
+    reduce_usual,
+)
 from gradflow.hooks.reduction.deferred.waiting import (
     DeferredMoments,
     DeferredProducts,
     Habit,
+    Usual,
+    WaitingGradients,
     WaitingTensor,
 )
 from gradflow.hooks.reduction.fused import Moments
 from gradflow.hooks.reduction.groups import (
     ON_CPU,
     TensorToReduce,
+    are_alike,
+    geometry_of,
     multiply_group,
     reduce_elsewhere,
     reduce_group,
@@ -47,9 +58,10 @@ class Reductions:
         self.overwritten: list[str] = []
         # Those that wait of which all is known, and how many bytes more may wait there.
         self._usual: list[UsualTensor] = []
+        self._usual_gradients: list[UsualGradients] = []
         self._room = MOST_SMALL_BYTES
         self._moments: list[WaitingTensor] = []
-        self._products: list[DeferredProducts] = []
+        self._products: list[WaitingGradients] = []
         self._bytes = 0
         self._trying = False
         self._doubts: list[tuple[Habit, Tensor]] = []
@@ -85,7 +97,7 @@ class Reductions:
         compute: Callable[[Tensor, Tensor, Tensor], Tensor],
     ) -> DeferredProducts:
         """Return the products of the gradients at a residual addition, as `compute` does."""
-        waiting = DeferredProducts(gradients, habit, compute)
+        waiting = WaitingGradients(gradients, habit, compute)
         whole, skip, branch = gradients
         is_small = can_wait = False
         if not habit.at_once:
@@ -98,6 +110,11 @@ class Reductions:
             self._trying |= can_wait
             waiting.products = compute(*gradients)
         if can_wait:
+            if is_small and habit.tried and whole.dtype in cpu.LAYOUTS and are_alike(*gradients):
+                # The next ones of this kind need not be looked at before their group is due.
+                geometry = geometry_of(whole.shape, None)
+                usual = Usual(habit, whole.shape, None, whole.dtype, geometry, waiting.size)
+                habit.usual = usual
             self._products.append(waiting)
             self._bytes += waiting.size
             most = MOST_SMALL_BYTES if is_small else MOST_BYTES
@@ -122,34 +139,61 @@ class Reductions:
         if self._room <= 0 or len(self._usual) >= MOST_USUAL:
             self._flush_usual()
 
+    def note_usual_gradients(self, noted: UsualGradients) -> None:
+        """Let gradients wait of which all is known."""
+        self._usual_gradients.append(noted)
+        self._room -= noted[3].nbytes
+        if self._room <= 0 or len(self._usual_gradients) >= MOST_USUAL:
+            self._flush_usual()
+
     def _flush_usual(self) -> None:
-        """Reduce the tensors that wait of which all is known."""
+        """Reduce what waits of which all is known."""
         with self._lock:
-            count = len(self._usual)
-            waiting = self._usual[:count]
-            # Another thread may add to the end of the list meanwhile.
-            del self._usual[:count]
+            tensors, count = self._usual, len(self._usual)
+            gradients, many = self._usual_gradients, len(self._usual_gradients)
+            first, second = tensors[:count], gradients[:many]
+            # Another thread may add to the end of the lists meanwhile.
+            del tensors[:count], gradients[:many]
             self._room = MOST_SMALL_BYTES
-            if not waiting:
-                return
-            odd = deviating(waiting)
-            for one, is_changed in odd:
-                _, _, _, usual, seen = one
-                if is_changed:
-                    usual.habit.wait_no_more()
-                    self.overwritten.append(usual.habit.name)
-                else:
-                    seen.found = _reduce(one[0], usual.axis, False)
-            if odd:
-                left_out = {id(one) for one, _ in odd}
-                waiting = [one for one in waiting if id(one) not in left_out]
-            reduce_usual(waiting)
+            if first:
+                self._reduce_usual(first)
+            if second:
+                self._multiply_usual(second)
+
+    def _reduce_usual(self, waiting: Sequence[UsualTensor]) -> None:
+        odd = deviating(waiting)
+        for (tensor, _, _, usual, seen), is_changed in odd:
+            if is_changed:
+                self._note_overwritten(usual.habit)
+            else:
+                seen.found = _reduce(tensor, usual.axis, False)
+        if odd:
+            left_out = {id(one) for one, _ in odd}
+            waiting = [one for one in waiting if id(one) not in left_out]
+        reduce_usual(waiting)
+
+    def _multiply_usual(self, waiting: Sequence[UsualGradients]) -> None:
+        odd = deviating_gradients(waiting)
+        for (gradients, _, _, usual, compute, seen), is_changed in odd:
+            if is_changed:
+                self._note_overwritten(usual.habit)
+            else:
+                seen.products = compute(*gradients)
+        if odd:
+            left_out = {id(one) for one, _ in odd}
+            waiting = [one for one in waiting if id(one) not in left_out]
+        multiply_usual(waiting)
+
+    def _note_overwritten(self, habit: Habit) -> None:
+        habit.wait_no_more()
+        self.overwritten.append(habit.name)
 
     def drop(self) -> None:
         """Reduce nothing of what waits: an error may have left a device that cannot."""
         with self._lock:
             self._moments, self._products, self._doubts = [], [], []
             self._usual.clear()
+            self._usual_gradients.clear()
             self._bytes, self._room = 0, MOST_SMALL_BYTES
             self._trying = False
 
@@ -216,7 +260,7 @@ class Reductions:
         elif not _are_same(alone.values, in_group.values):
             habit.wait_no_more()
 
-    def _multiply_all(self, waiting: Sequence[DeferredProducts]) -> None:
+    def _multiply_all(self, waiting: Sequence[WaitingGradients]) -> None:
         ready = [one for one in waiting if one.is_unchanged() or self._note_change(one)]
         for one, found in zip(ready, multiply_group(ready), strict=True):
             habit = one.habit
@@ -234,10 +278,10 @@ class Reductions:
         for one in waiting:
             one.release()
 
-    def _note_change(self, one: WaitingTensor | DeferredProducts) -> bool:
+    def _note_change(self, one: WaitingTensor | WaitingGradients) -> bool:
         """Note that a tensor was overwritten before its group was due; return False."""
         one.habit.wait_no_more()
-        if (one.found if isinstance(one, DeferredMoments) else one.products) is None:
+        if (one.found if isinstance(one, WaitingTensor) else one.products) is None:
             self.overwritten.append(one.habit.name)
         return False
 

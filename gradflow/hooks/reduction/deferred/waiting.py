@@ -145,13 +145,25 @@ class DeferredProducts:
     """The `cpu.junction_products` of gradients that wait.
 
     Fields:
-        whole, skip, branch: the gradients, as in `groups.GradientsToMultiply`, until it is done.
-        habit: what is known of such gradients.
-        compute: what computes the products of those that cannot go with others.
         products: [7], or None as in `DeferredMoments`.
     """
 
-    __slots__ = ("_seen", "branch", "compute", "habit", "products", "skip", "whole")
+    __slots__ = ("products",)
+
+    def __init__(self) -> None:
+        self.products: Tensor | np.ndarray | None = None
+
+
+class WaitingGradients(DeferredProducts):
+    """Gradients that wait, with all that is needed of them.
+
+    Fields:
+        whole, skip, branch: the gradients, as in `groups.GradientsToMultiply`, until it is done.
+        habit: what is known of such gradients.
+        compute: what computes the products of those that cannot go with others.
+    """
+
+    __slots__ = ("_seen", "branch", "compute", "habit", "skip", "whole")
 
     def __init__(
         self,
@@ -162,7 +174,7 @@ class DeferredProducts:
         self.whole, self.skip, self.branch = whole, skip, branch = gradients
         self.habit = habit
         self.compute = compute
-        self.products: Tensor | np.ndarray | None = None
+        self.products = None
         self._seen = (
             whole.data_ptr(),
             skip.data_ptr(),
