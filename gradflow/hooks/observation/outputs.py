@@ -105,13 +105,11 @@ class ObservedOutput:
         if seen is None:
             return
         record, layers = self.record, self.layers
-        if (
-            len(layers) > 1
-            or record.closed
-            or type(record) is not StepRecord
-            or record.gradients.setdefault(layers[0], seen) is not seen
-        ):
-            record.add_gradient(layers, seen)
+        if type(record) is StepRecord and len(layers) == 1 and not record.closed:
+            known = record.gradients.setdefault(layers[0], seen)
+            if known is seen:
+                return
+        record.add_gradient(layers, seen)
 
 
 _UNKNOWN = object()

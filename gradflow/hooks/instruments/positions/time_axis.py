@@ -31,6 +31,8 @@ class TimeAxes:
         self._tries = 0
         self._has_looked = False
         self._has_found = False
+        # The layers whose module says it.
+        self._saying: set[str] = set()
 
     @property
     def are_hopeless(self) -> bool:
@@ -48,11 +50,17 @@ class TimeAxes:
 
     def note(self, layer: str, module: nn.Module, output: Tensor, *, may_look: bool) -> None:
         """Learn from a layer that ran; `may_look` says whether to look for attention before it."""
-        if layer in self._known or output.dim() != _OUTPUT_AXES:
+        if output.dim() != _OUTPUT_AXES:
+            return
+        if layer in self._known:
+            if layer in self._saying:  # layers that began to be watched later learn from it
+                axis = self._known[layer]
+                self._sizes.add((output.shape[1 - axis], output.shape[axis]))
             return
         said = getattr(module, "batch_first", None)
         if isinstance(said, bool):
             self._known[layer] = axis = 1 if said else 0
+            self._saying.add(layer)
             self._sizes.add((output.shape[1 - axis], output.shape[axis]))
         elif may_look and not self._sizes and self._tries < _MOST_TRIES:
             self._has_looked = True
