@@ -127,7 +127,7 @@ class StepCycle:
         self._observer.backward_passes.on_filling = self.updates.backward_begins
         self.updates.on_backward = self.instruments.backward_begins
         belongs = self._observer.backward_passes.belongs_to_step
-        self._observer.on_layer = self.instruments.observe(belongs)
+        self._observer.on_layer = self.instruments.observe(belongs, self._observer.ask_again)
         self.alerts: Telling | None = None
         self._store: RecordStore | None = None
         self._writer: RunWriter | None = None

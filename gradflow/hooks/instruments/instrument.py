@@ -24,12 +24,14 @@ class Instrument:
             not, it is left out there, which is reported.
         wants_layers: whether `layer_ran` is to be called.
         belongs_to_step: whether the running backward pass is one of the step.
+        ask_again: to be called for `layer_ran` to be called for all layers again.
     """
 
     key = ""
     several_processes = False
     wants_layers = False
     belongs_to_step: Callable[[], bool] = staticmethod(lambda: True)
+    ask_again: Callable[[], None] = staticmethod(lambda: None)
 
     @property
     def has_work(self) -> bool:
@@ -42,8 +44,13 @@ class Instrument:
     def forward_begins(self, record: StepRecord) -> None:
         """A forward pass of the whole model begins in a recorded step."""
 
-    def layer_ran(self, ran: LayerRan) -> None:
-        """An observed layer has returned in a forward pass of a recorded step."""
+    def layer_ran(self, ran: LayerRan) -> bool:
+        """An observed layer has returned in a forward pass of a recorded step.
+
+        Return whether to be told of it in later passes too. If not, it may be told all the same,
+        and is when the model has changed.
+        """
+        return True
 
     def backward_begins(self, record: StepRecord) -> None:
         """A backward pass begins that fills the gradients of parameters, in a recorded step."""
@@ -91,23 +98,29 @@ class Instruments:
     def __init__(self, instruments: Iterable[Instrument], processes: int = 1) -> None:
         given = tuple(instruments)
         self._all = tuple(one for one in given if processes == 1 or one.several_processes)
-        self._wanting: list[Callable[[LayerRan], None]] = []
+        self._wanting: list[Callable[[LayerRan], bool]] = []
         left_out = [one for one in given if one not in self._all]
         self._left_out = [one.key for one in left_out if one.has_work]
 
-    def observe(self, belongs_to_step: Callable[[], bool]) -> Callable[[LayerRan], None] | None:
+    def observe(
+        self, belongs_to_step: Callable[[], bool], ask_again: Callable[[], None]
+    ) -> Callable[[LayerRan], bool] | None:
         """Return what is to be called for each layer that ran; None if nobody wants to know.
 
-        `belongs_to_step` says whether the running backward pass is one of the step.
+        It returns whether somebody wants to know of it again. `belongs_to_step` says whether the
+        running backward pass is one of the step; `ask_again` has it called for all layers again.
         """
         for one in self._all:
             one.belongs_to_step = belongs_to_step
+            one.ask_again = ask_again
         self._wanting = [one.layer_ran for one in self._all if one.wants_layers]
         return self._layer_ran if self._wanting else None
 
-    def _layer_ran(self, ran: LayerRan) -> None:
+    def _layer_ran(self, ran: LayerRan) -> bool:
+        wanted = False
         for one in self._wanting:
-            one(ran)
+            wanted |= one(ran)
+        return wanted
 
     def report_left_out(self, report: Report) -> None:
         """Say which ones measure nothing, since several processes train the model."""

@@ -29,40 +29,42 @@ class ForwardPasses:
         report: says once that something is not recorded; takes a kind and a message.
 
     Fields:
+        model: as given.
+        thread: that in which the passes of the step run; None as long as it is not known.
         is_trial: whether the pass under way is a trial by a pipeline, and does not count.
     """
 
     def __init__(
         self, model: nn.Module, report: Callable[[str, str], None], *, every_mode: bool = False
     ) -> None:
-        self._model = model
+        self.model = model
         self._every_mode = every_mode
         self._report = report
         self.is_trial = False
-        self._thread: int | None = None
+        self.thread: int | None = None
 
     @property
     def must_be_differentiated(self) -> bool:
         """Whether a pass that runs now counts only once a backward pass reaches it."""
-        return not self._model.training
+        return not self.model.training
 
     def is_ordinary(self) -> bool:
         """Whether `context` is known to be that of an ordinary pass in training mode; cheap."""
         return (
-            self._model.training
+            self.model.training
             and not self.is_trial
             and _is_grad_enabled()
             and _current_task() == -1
-            and threading.get_ident() == self._thread
+            and threading.get_ident() == self.thread
         )
 
     def forget(self) -> None:
         """At the end of a step: the next one may run in another thread."""
-        self._thread = None
+        self.thread = None
 
     def context(self) -> CallContext | None:
         """Return the context of the running call, or None if it does not belong to the step."""
-        if self.is_trial or not (self._model.training or self._every_mode):
+        if self.is_trial or not (self.model.training or self._every_mode):
             return None
         context = context_of_call()
         # Autograd runs checkpointed segments again in its own threads.
@@ -70,16 +72,16 @@ class ForwardPasses:
             return context
         # Autograd numbers the nodes of each thread on its own: their order would be unknown.
         thread = threading.get_ident()
-        if self._thread is None:
-            self._thread = thread
-        if thread != self._thread:
+        if self.thread is None:
+            self.thread = thread
+        if thread != self.thread:
             self._report("threads", second_thread_message())
             return None
         return context
 
     def why_left_out(self) -> str | None:
         """Say why the running call has no context; None if it repeats another one."""
-        if not (self._model.training or self._every_mode):
+        if not (self.model.training or self._every_mode):
             return EVALUATION
         if self.is_trial or in_backward():
             return None

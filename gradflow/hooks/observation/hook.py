@@ -7,8 +7,6 @@ from torch import nn
 from torch.compiler import is_compiling
 from torch.utils.hooks import RemovableHandle
 
-from gradflow.hooks.observation.layer_calls import LayerCalls
-
 
 class Observer(Protocol):
     """The object that a hook works for; if its `record` is None, the hook does nothing.
@@ -57,28 +55,6 @@ class Hook(LeftOutOfCopies):
             return
         if self._observer.record is not None:
             self._function(*args)
-
-
-class LayerHook(Hook):
-    """The hook on a layer that has run; like `Hook`, at less cost.
-
-    Calls `function` with `calls` and then the hook's arguments.
-    """
-
-    __slots__ = ("_calls",)
-
-    def __init__(
-        self, observer: Observer, function: Callable[..., None], calls: LayerCalls
-    ) -> None:
-        super().__init__(observer, function)
-        self._calls = calls
-
-    def __call__(self, module: nn.Module, args: Any, output: Any) -> None:
-        """Call the function if there is a record to fill."""
-        if is_compiling():
-            return
-        if self._observer.record is not None:
-            self._function(self._calls, module, args, output)
 
 
 class ModuleHooks:

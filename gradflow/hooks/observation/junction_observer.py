@@ -22,7 +22,8 @@ from gradflow.hooks.processes.tensors import held_here
 from gradflow.hooks.recording.records import StepRecord
 from gradflow.hooks.reduction.deferred.junction_records import JunctionRecord, Products, Seen
 from gradflow.hooks.reduction.deferred.reductions import Reductions
-from gradflow.hooks.reduction.deferred.waiting import DeferredProducts, Habit
+from gradflow.hooks.reduction.deferred.usual import UsualGradients
+from gradflow.hooks.reduction.deferred.waiting import DeferredProducts, Habit, Usual
 from gradflow.hooks.reduction.fused import moments_if_any
 from gradflow.hooks.reduction.parts import Part
 from gradflow.hooks.residual.additions import GATED, IDENTITY, PROJECTION
@@ -40,6 +41,7 @@ from gradflow.hooks.residual.module_order import ModuleOrder, may_add
 from gradflow.hooks.residual.planned import JunctionPlan, PlannedPass
 from gradflow.hooks.wrappers import named_modules
 
+_current_task = torch._C._current_graph_task_id
 # The layer name for additions in the forward of the model itself, whose own name is empty.
 MODEL = "(model)"
 # An operation in place on a view: the number of its graph's structure, and its place there.
@@ -193,10 +195,18 @@ class JunctionObserver:
         """Note the input and output of a layer: the summands of additions are found among them."""
         node = output.grad_fn
         if node is not None:
-            key = _key(node, output.output_nr)
-            if key not in self._outputs:
-                self._outputs[key] = output_moments
-                self._layer_of[key] = layer
+            self.note_made(node, output.output_nr, layer, output_moments)
+        self.note_input(args)
+
+    def note_made(self, node: Node, output: int, layer: str, moments: Seen) -> None:
+        """Note the output of a layer, which is that of a node."""
+        key = node._sequence_nr() << 16 | output
+        if key not in self._outputs:
+            self._outputs[key] = moments
+            self._layer_of[key] = layer
+
+    def note_input(self, args: tuple[Any, ...]) -> None:
+        """Note the input of a layer."""
         given = args[0] if args and type(args[0]) is Tensor else None
         if given is None or given.grad_fn is None:
             given = first_tensor(args)
@@ -291,13 +301,21 @@ class JunctionObserver:
         habits = [plan.habits[one.place] for one in planned.junctions]
         passes = self._backward_passes
 
-        def multiply(number: int, *gradients: Any) -> None:
-            task = torch._C._current_graph_task_id()
+        def multiply(
+            number: int, whole: Tensor, skip: Tensor, branch: Tensor, others: Sequence[Tensor]
+        ) -> None:
+            task = _current_task()
             products = seen.products.get(task)
             if products is None:
                 products = seen.products[task] = []
                 passes.call_at_end(self._add_planned, seen, task)
-            products.append((number, self._products(habits[number], *gradients)))
+            given = whole, skip, branch
+            noted = None if others else _as_usual(habits[number].usual, given)
+            if noted is None:
+                products.append((number, self._products(habits[number], *given, others)))
+            else:
+                products.append((number, noted[-1]))
+                self._reductions.note_usual_gradients(noted)
 
         PlannedPass(planned, nodes, passes.belongs_to_step, multiply)
 
@@ -456,6 +474,23 @@ class JunctionObserver:
         if seen is not None:
             seen.part = self._layouts.of(tensor).part(axis)
         return seen
+
+
+def _as_usual(
+    usual: Usual | None, gradients: tuple[Tensor, Tensor, Tensor]
+) -> UsualGradients | None:
+    """Return gradients of one shape as they wait if they are as usual; None if not."""
+    whole, skip, branch = gradients
+    if usual is None or not (type(whole) is type(skip) is type(branch) is Tensor):
+        return None
+    try:
+        if whole.shape != usual.shape:
+            return None
+        versions = whole._version, skip._version, branch._version
+        addresses = whole.data_ptr(), skip.data_ptr(), branch.data_ptr()
+    except RuntimeError:  # a tensor without a version or an address
+        return None
+    return gradients, versions, addresses, usual, gradient_products, DeferredProducts()
 
 
 def _key(node: Node, output: int) -> int:

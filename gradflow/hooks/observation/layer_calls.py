@@ -16,15 +16,18 @@ class LayerCall:
         alone: its name as the only one of an output.
         outputs, gradients: how they are reduced.
         is_listed: whether the layer is known to be in the table of layers.
+        training: the mode in which it ran last; None as long as it is not known, or if somebody
+            else is to be told of each call.
     """
 
-    __slots__ = ("alone", "gradients", "is_listed", "layer", "outputs")
+    __slots__ = ("alone", "gradients", "is_listed", "layer", "outputs", "training")
 
     def __init__(self, layer: str) -> None:
         self.layer = layer
         self.alone = (layer,)
         self.outputs, self.gradients = Habit(layer), Habit(layer)
         self.is_listed = False
+        self.training: bool | None = None
 
 
 class LayerCalls:
@@ -32,34 +35,36 @@ class LayerCalls:
 
     Fields:
         keeps_axis: whether its output has the channel axis of its input, if it has its shape.
+        in_order: those known, in order.
+        number, count: of the forward pass that has called it last, and how often it has.
     """
 
-    __slots__ = ("_axes", "_by_layer", "_count", "_in_order", "_pass", "keeps_axis", "name", "role")
+    __slots__ = ("_axes", "_by_layer", "count", "in_order", "keeps_axis", "name", "number", "role")
 
     def __init__(self, name: str, role: str) -> None:
         self.name = name
         self.role = role
         self.keeps_axis = role in ("activation", "block", "other")
         self._axes: dict[int, int | None] = {}
-        self._pass = -1
-        self._count = 0
-        self._in_order: list[LayerCall] = []
+        self.number = -1
+        self.count = 0
+        self.in_order: list[LayerCall] = []
         self._by_layer: dict[str, LayerCall] = {}
 
     def next(self, forward_pass: int) -> LayerCall:
         """Return the call that runs now: `name`, and `name#2` if it is the second of the pass."""
-        if self._pass != forward_pass:
-            self._pass, self._count = forward_pass, 1
-            if self._in_order:
-                return self._in_order[0]
+        if self.number != forward_pass:
+            self.number, self.count = forward_pass, 1
+            if self.in_order:
+                return self.in_order[0]
             place = 0
         else:
-            place = self._count
-            self._count += 1
-        if place == len(self._in_order):
+            place = self.count
+            self.count += 1
+        if place == len(self.in_order):
             layer = self.name if place == 0 else f"{self.name}#{place + 1}"
-            self._in_order.append(self.named(layer))
-        return self._in_order[place]
+            self.in_order.append(self.named(layer))
+        return self.in_order[place]
 
     def axis(self, module: nn.Module, tensor: Tensor) -> int | None:
         """Return the `channel_axis` of an output."""

@@ -16,9 +16,10 @@ from torch.utils.hooks import RemovableHandle
 from gradflow.hooks.layers import LayerTable, layer_outputs
 from gradflow.hooks.observation.checkpointing import CallContext, in_backward
 from gradflow.hooks.observation.forward_passes import ForwardPasses, PendingPass
-from gradflow.hooks.observation.hook import Hook, LayerHook, ModuleHooks
+from gradflow.hooks.observation.hook import Hook, ModuleHooks
 from gradflow.hooks.observation.junction_observer import JunctionObserver
 from gradflow.hooks.observation.layer_calls import LayerCall, LayerCalls, LayerRan
+from gradflow.hooks.observation.layer_hook import LayerHook
 from gradflow.hooks.observation.outputs import KeepsOutputs, Last, OutputReader
 from gradflow.hooks.observation.passes import BackwardPasses, Savepoint
 from gradflow.hooks.observation.structure import Structure
@@ -56,7 +57,10 @@ class LayerObserver:
     Fields:
         select: returns what is to be observed now; it is asked if the model's modules have changed.
         on_forward: called before each forward pass of a recorded step, with whether they have.
-        on_layer: called for each layer that ran; None if nobody wants to know.
+        on_layer: called for each layer that ran, and returns whether it is to be called for it
+            again; None if nobody wants to know.
+        number: of the forward pass under way.
+        forward_passes, outputs, junctions: what tells the passes, reads outputs, finds additions.
         axes: the channel axis of each layer's output, as it was last seen.
         leaves_out: asked before that whether the step is to be left out, since it is captured.
     """
@@ -81,25 +85,25 @@ class LayerObserver:
         self._observed = observed
         self.select: Callable[[], Sequence[tuple[str, nn.Module, str]]] = lambda: self._observed
         self.on_forward: Callable[[bool], None] = lambda has_changed: None
-        self.on_layer: Callable[[LayerRan], None] | None = None
+        self.on_layer: Callable[[LayerRan], bool] | None = None
         self.axes: dict[str, int | None] = {}
         self.leaves_out: Callable[[], bool] = lambda: False
         self._structure = Structure(model)
         self._layer_hooks = ModuleHooks()
         self._layers = layers
         self._every_output = every_output
-        self._forward_passes = ForwardPasses(model, report, every_mode=every_mode)
+        self.forward_passes = ForwardPasses(model, report, every_mode=every_mode)
         self._savepoint: Savepoint | None = None
         self._pending: PendingPass | None = None
         self.backward_passes = BackwardPasses(model, every_pass=every_pass)
         self._handles: list[RemovableHandle] = []
-        self._pass = 0
+        self.number = 0
         self._calls: dict[str, tuple[nn.Module, LayerCalls]] = {}
         self._layouts = Layouts(parts)
         self._report = report
         self._reductions = Reductions()
         self.backward_passes.before_end = self._reductions.flush
-        self._outputs = OutputReader(self.backward_passes, self._layouts, self._reductions)
+        self.outputs = OutputReader(self.backward_passes, self._layouts, self._reductions)
         self.junctions = JunctionObserver(
             layers, self._current_record, self.backward_passes, self._layouts, self._reductions
         )
@@ -137,7 +141,7 @@ class LayerObserver:
 
     def keep_outputs(self, kept: KeepsOutputs | None) -> None:
         """Give `kept` the outputs that are differentiated from here on; None, to give nothing."""
-        self._outputs.kept = kept
+        self.outputs.kept = kept
 
     def begin_step(self, record: StepRecord | None) -> None:
         """Fill `record` from here on; without one, the model has no hooks of ours."""
@@ -182,9 +186,9 @@ class LayerObserver:
             self._savepoint = None
         if self.step_record is not None:
             self.step_record.finish()
-        self._outputs.end_step()
+        self.outputs.end_step()
         self._pending = None
-        self._forward_passes.forget()
+        self.forward_passes.forget()
         self.backward_passes.forget()
         self.forget()
         if self._reductions.overwritten:
@@ -197,22 +201,22 @@ class LayerObserver:
         self._reductions.flush()
         if self.step_record is not None:
             self.step_record.settle()
-        self._pass += 1
-        self._outputs.forget()
+        self.number += 1
+        self.outputs.forget()
         self._layouts.forget()
         self.junctions.forget()
 
     def _current_record(self) -> StepRecord | PendingPass | None:
         """Return the record that takes the running call, or None."""
-        if self._forward_passes.is_ordinary():
+        if self.forward_passes.is_ordinary():
             return self.record
-        context = self._forward_passes.context()
+        context = self.forward_passes.context()
         if context is None or not context.recorded or self.record is None:
             return None
         return self._record_of_pass(self.record)
 
     def _record_of_pass(self, record: StepRecord) -> StepRecord | PendingPass:
-        if not self._forward_passes.must_be_differentiated:
+        if not self.forward_passes.must_be_differentiated:
             return record
         if self._pending is None:
             self._pending = PendingPass(record)
@@ -238,12 +242,18 @@ class LayerObserver:
             self._calls[name] = module, calls
         return calls
 
+    def ask_again(self) -> None:
+        """Call `on_layer` for the next call of each layer, whether or not it was to be."""
+        for _, calls in self._calls.values():
+            for call in calls.in_order:
+                call.training = None
+
     def begin_pass(self) -> None:
         """Begin a forward pass of which the parts of the model are called one by one.
 
         Nothing shows where it ends, so one that fails is not taken out of the record.
         """
-        if self.record is not None and self._forward_passes.context() is not None:
+        if self.record is not None and self.forward_passes.context() is not None:
             if self.leaves_out():
                 self.leave_step()
             else:
@@ -255,12 +265,13 @@ class LayerObserver:
         if has_changed:
             self._observed = self.select()
             self._put_hooks_on_modules()
+            self.ask_again()
         self.on_forward(has_changed)
         self.forget()
 
     def _forward_begins(self, *_: Any) -> None:
-        self._forward_passes.is_trial = is_trial_pass()
-        if in_backward() or self._forward_passes.context() is None or self.record is None:
+        self.forward_passes.is_trial = is_trial_pass()
+        if in_backward() or self.forward_passes.context() is None or self.record is None:
             return
         if self._savepoint is not None:
             self._reductions.flush()
@@ -270,14 +281,14 @@ class LayerObserver:
             return
         self._prepare_for_pass()
         # A pending pass adds nothing to the record until its backward pass: none is undone.
-        is_pending = self._forward_passes.must_be_differentiated
+        is_pending = self.forward_passes.must_be_differentiated
         self._savepoint = None if is_pending else Savepoint(self.record)
 
     def _forward_ends(self, *_: Any) -> None:
-        if self._forward_passes.is_trial:
-            self._forward_passes.is_trial = False
+        if self.forward_passes.is_trial:
+            self.forward_passes.is_trial = False
             return
-        if in_backward() or self._forward_passes.context() is None:
+        if in_backward() or self.forward_passes.context() is None:
             return
         self._savepoint = self._pending = None
         # Otherwise the nodes would keep the graph's memory alive until the next forward pass.
@@ -293,12 +304,12 @@ class LayerObserver:
             or output.layout is not _STRIDED
             or is_functorch_wrapped_tensor(output)
             or not output.numel()
-            or not self._forward_passes.is_ordinary()
+            or not self.forward_passes.is_ordinary()
         ):
             self._layer_ran(calls, module, args, output)
             return
-        call = calls.next(self._pass)
-        last = self._outputs.read(record, calls, call, module, output)
+        call = calls.next(self.number)
+        last = self.outputs.read(record, calls, call, module, output)
         if last is None:
             self.unobserved.note(calls.name, why_unreadable(output))
             return
@@ -308,22 +319,22 @@ class LayerObserver:
         self.junctions.note_output(args, output, layer, seen.moments)
         if not call.is_listed:
             self._list(call, calls.role, module, output)
+        wanted = False
         if self.on_layer is not None:
             ran = LayerRan(record, layer, calls.name, calls.role, module, output, seen.axis)
-            self.on_layer(ran)
-        self._outputs.remember((last,))
+            wanted = self.on_layer(ran)
+        call.training = None if wanted else module.training
+        self.outputs.remember((last,))
 
     def _layer_ran(self, calls: LayerCalls, module: nn.Module, args: Any, output: Any) -> None:
         """Record any output of any call."""
-        context = self._forward_passes.context()
+        context = self.forward_passes.context()
         if self.record is None:
             return
         tensors = layer_outputs(output, every=self._every_output) if context else []
         if context is None or not tensors:
             if calls.name not in self._layers:
-                reason = (
-                    why_unobservable(output) if context else self._forward_passes.why_left_out()
-                )
+                reason = why_unobservable(output) if context else self.forward_passes.why_left_out()
                 self.unobserved.note(calls.name, reason)
             return
         first, found = self._layer_of_call(calls, context), []
@@ -338,7 +349,7 @@ class LayerObserver:
             if not call.is_listed:
                 self._list(call, calls.role, module, tensor, is_first=not place)
         if found:
-            self._outputs.remember(found)
+            self.outputs.remember(found)
 
     def _list(
         self,
@@ -365,7 +376,7 @@ class LayerObserver:
         tensor: Tensor,
     ) -> Last | None:
         record = self._record_of_pass(step)
-        last = self._outputs.read(record, calls, call, module, tensor)
+        last = self.outputs.read(record, calls, call, module, tensor)
         if last is not None:
             self.axes[call.layer] = last[2].axis
             record.note_mode(call.layer, "training" if module.training else "evaluation")
@@ -380,6 +391,6 @@ class LayerObserver:
         """Return the name of the call, which a checkpointed segment that runs again keeps."""
         layer = context.name_in_first_pass(calls.name)
         if layer is None:
-            layer = calls.next(self._pass).layer
+            layer = calls.next(self.number).layer
         context.store_name(calls.name, layer)
         return layer

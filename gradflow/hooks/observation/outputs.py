@@ -5,7 +5,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
+from torch.autograd.graph import Node
 from torch.utils.hooks import RemovableHandle
 
 from gradflow.hooks.observation.forward_passes import PendingPass
@@ -16,7 +19,20 @@ from gradflow.hooks.processes.tensors import held_here
 from gradflow.hooks.recording.records import StepRecord
 from gradflow.hooks.reduction.deferred.junction_records import Seen
 from gradflow.hooks.reduction.deferred.reductions import Reductions
+from gradflow.hooks.reduction.deferred.waiting import DeferredMoments
 from gradflow.hooks.reduction.fused import Moments, moments_if_any
+
+_current_task = torch._C._current_graph_task_id
+
+
+def hook_on(tensor: Tensor, node: Node, hook: Callable[[Tensor], None]) -> None:
+    """Call `hook` with the gradient of a plain tensor, which `node` has computed."""
+    hooks: dict[int, Any] | None = tensor._backward_hooks
+    if hooks is None:
+        hooks = tensor._backward_hooks = OrderedDict()
+        node._register_hook_dict(tensor)
+    hooks[RemovableHandle.next_id] = hook
+    RemovableHandle.next_id += 1
 
 
 class ObservedOutput:
@@ -31,18 +47,18 @@ class ObservedOutput:
         gradient: the moments of the gradient, until the backward pass has ended.
     """
 
-    __slots__ = ("_arrived", "axis", "call", "gradient", "layers", "layout", "moments", "record")
+    __slots__ = ("_reader", "axis", "call", "gradient", "layers", "layout", "moments", "record")
 
     def __init__(
         self,
-        arrived: Callable[["ObservedOutput", Tensor], None],
+        reader: "OutputReader",
         record: StepRecord | PendingPass,
         call: LayerCall,
         moments: Seen,
         axis: int | None,
-        layout: Layout,
+        layout: Layout = WHOLE,
     ) -> None:
-        self._arrived = arrived
+        self._reader = reader
         self.record = record
         self.call = call
         self.layers: tuple[str, ...] = call.alone
@@ -52,15 +68,48 @@ class ObservedOutput:
         self.gradient: Seen | None = None
 
     def __call__(self, gradient: Tensor) -> None:
-        """Take the gradient."""
-        if not self.record.closed:
-            self._arrived(self, gradient)
+        """Take the gradient; most are as usual, and arrive in a pass that is known."""
+        record = self.record
+        if record.closed:
+            return
+        reader, usual = self._reader, self.call.gradients.usual
+        task, waiting = reader.passes.running
+        noted = None
+        try:
+            if (
+                usual is not None
+                and waiting is not None
+                and task == _current_task()
+                and type(gradient) is Tensor
+                and gradient.shape == usual.shape
+                and usual.axis == self.axis
+                and self.layout is WHOLE
+                and not reader.is_shared
+                and not record.histograms
+                and not is_functorch_wrapped_tensor(gradient)
+            ):
+                seen = DeferredMoments()
+                noted = gradient, gradient._version, gradient.data_ptr(), usual, seen
+        except RuntimeError:  # a tensor without a shape, a version or an address
+            noted = None
+        if noted is None or waiting is None:
+            reader.gradient_arrived(self, gradient)
+            return
+        self.gradient = noted[-1]
+        waiting.append(self)
+        reader.reductions.note_usual(noted)
 
     def settle(self) -> None:
         """Add the gradient to the record, once the backward pass has ended."""
         seen, self.gradient = self.gradient, None
-        if seen is not None:
-            self.record.add_gradient(self.layers, seen)
+        if seen is None:
+            return
+        record, layers = self.record, self.layers
+        if type(record) is StepRecord and len(layers) == 1 and not record.closed:
+            known = record.gradients.setdefault(layers[0], seen)
+            if known is seen:
+                return
+        record.add_gradient(layers, seen)
 
 
 _UNKNOWN = object()
@@ -92,19 +141,21 @@ class OutputReader:
         reductions: reduces them.
 
     Fields:
+        passes, reductions: as given.
+        is_shared: whether several processes share the work on a layer.
+        last: the outputs of the layer that ran last.
         kept: gets the outputs that are differentiated, if it is not None.
     """
 
     def __init__(
         self, backward_passes: BackwardPasses, layouts: Layouts, reductions: Reductions
     ) -> None:
-        self._backward_passes = backward_passes
+        self.passes = backward_passes
+        self.reductions = reductions
+        self.is_shared = layouts.parts > 1
+        self.last: Sequence[Last] = ()
         self._layouts = layouts
-        self._shared = layouts.parts > 1
-        self._reductions = reductions
-        self._last: Sequence[Last] = ()
         self._leaf_handles: list[RemovableHandle] = []
-        self._on_gradient = self._gradient_arrived
         self.kept: KeepsOutputs | None = None
 
     def end_step(self) -> None:
@@ -115,11 +166,11 @@ class OutputReader:
 
     def forget(self) -> None:
         """Drop all data of the forward pass that has just run."""
-        self._last = ()
+        self.last = ()
 
     def remember(self, outputs: Sequence[Last]) -> None:
         """Remember the outputs of a layer: the next layer may return the same tensors."""
-        self._last = outputs
+        self.last = outputs
 
     def read(
         self,
@@ -135,7 +186,7 @@ class OutputReader:
         """
         # Nothing tells whether an inference tensor was changed in place.
         version = -1 if tensor.is_inference() else tensor._version
-        for last in self._last:
+        for last in self.last:
             if last[0] is tensor and last[1] == version >= 0:
                 # A block returns the output of its last layer: both share one reduction.
                 last[2].layers += call.alone
@@ -144,11 +195,11 @@ class OutputReader:
         axis: Any = self._axis_of_last(tensor) if calls.keeps_axis else _UNKNOWN
         if axis is _UNKNOWN:
             axis = calls.axis(module, tensor)
-        layout = self._layouts.of(tensor) if self._shared else WHOLE
+        layout = self._layouts.of(tensor) if self.is_shared else WHOLE
         seen: Seen | None
         if layout is WHOLE:
             held = tensor if type(tensor) is Tensor else held_here(tensor)
-            seen = self._reductions.reduce(held, axis, record.histograms, call.outputs)
+            seen = self.reductions.reduce(held, axis, record.histograms, call.outputs)
         else:
             seen = _of_part(held_here(tensor), axis, layout, histogram=record.histograms)
         if seen is None:
@@ -157,14 +208,14 @@ class OutputReader:
             record.activations[call.layer] = seen
         else:
             record.add_activation(call.layer, seen)
-        output = ObservedOutput(self._on_gradient, record, call, seen, axis, layout)
+        output = ObservedOutput(self, record, call, seen, axis, layout)
         if tensor.requires_grad:
-            self._register(tensor, output)
+            self.register(tensor, output)
             if self.kept is not None:
                 self.kept.add(tensor, output)
         return tensor, version, output
 
-    def _register(self, tensor: Tensor, hook: ObservedOutput) -> None:
+    def register(self, tensor: Tensor, hook: ObservedOutput) -> None:
         """Call `hook` with the gradient of `tensor`, as `tensor.register_hook` does, at less cost.
 
         A handle that nobody keeps takes most of the time there.
@@ -177,34 +228,30 @@ class OutputReader:
         if type(tensor) is not Tensor:
             tensor.register_hook(hook)
             return
-        hooks: dict[int, Any] | None = tensor._backward_hooks
-        if hooks is None:
-            hooks = tensor._backward_hooks = OrderedDict()
-            node._register_hook_dict(tensor)
-        hooks[RemovableHandle.next_id] = hook
-        RemovableHandle.next_id += 1
+        hook_on(tensor, node, hook)
 
     def _axis_of_last(self, tensor: Tensor) -> Any:
         """Return the channel axis of the last layer's output, if it has the shape of `tensor`."""
         if not tensor.is_nested:
-            for last, _, output in self._last:
+            for last, _, output in self.last:
                 if not last.is_nested and last.shape == tensor.shape:
                     return output.axis
         return _UNKNOWN
 
-    def _gradient_arrived(self, output: ObservedOutput, gradient: Tensor) -> None:
-        waiting = self._backward_passes.gradients()
+    def gradient_arrived(self, output: ObservedOutput, gradient: Tensor) -> None:
+        """Take the gradient of an output, of whatever kind."""
+        waiting = self.passes.gradients()
         if waiting is None:
             return
         record = output.record
         if (
             output.layout is WHOLE
-            and not self._shared
+            and not self.is_shared
             and not record.histograms
             and type(gradient) is Tensor
         ):
             habit = output.call.gradients
-            seen = self._reductions.reduce(gradient, output.axis, False, habit)
+            seen = self.reductions.reduce(gradient, output.axis, False, habit)
         else:
             seen = self._reduce_gradient(output, gradient)
         if seen is not None:
@@ -219,7 +266,7 @@ class OutputReader:
         record, axis = output.record, output.axis
         share, histogram = record.loss_share, record.histograms
         layout = output.layout
-        if self._shared:
+        if self.is_shared:
             layout = self._layouts.of_gradient(gradient, layout)
         if type(gradient) is not Tensor:
             gradient = held_here(gradient)
@@ -231,7 +278,7 @@ class OutputReader:
             return replace(scaled.scaled(1 / share), magnitudes=magnitudes, part=part)
         if layout is not WHOLE:
             return _of_part(gradient, axis, layout, histogram=histogram)
-        return self._reductions.reduce(gradient, axis, histogram, output.call.gradients)
+        return self.reductions.reduce(gradient, axis, histogram, output.call.gradients)
 
 
 def _of_part(x: Tensor, axis: int | None, layout: Layout, *, histogram: bool) -> Moments | None:

@@ -69,6 +69,8 @@ class BackwardPasses:
         on_filling: called once within each of these passes that fills `.grad`; what it returns is
             called when the pass has ended.
         before_end: called when a pass has ended, before the calls that wait for that.
+        running: the pass that runs, as far as it is known, and the outputs whose gradients have
+            arrived; None if it does not belong to the step.
         unseen: whether passes that run now are the tracer's own, which nobody is to notice.
     """
 
@@ -82,8 +84,7 @@ class BackwardPasses:
         self._every_pass = every_pass
         self._accumulators: list[Any] = []
         self._belongs: dict[int, bool] = {}
-        # The pass that runs, as far as it is known, and the outputs whose gradients have arrived.
-        self._running: tuple[int, list[Any] | None] = (_NONE, None)
+        self.running: tuple[int, list[Any] | None] = (_NONE, None)
         self._arrived: dict[int, list[Any]] = {}
         self._at_once = _AtOnce(self)
         self._waiting: dict[int, list[tuple[Callable[..., None], tuple[Any, ...]]]] = {}
@@ -102,7 +103,7 @@ class BackwardPasses:
         None if the backward pass now running does not belong to the step.
         """
         task = _current_task()
-        running, arrived = self._running
+        running, arrived = self.running
         if running == task:
             return arrived
         if task == -1:
@@ -114,7 +115,7 @@ class BackwardPasses:
                 # As in `call_at_end`, two threads may both come here.
                 arrived = self._arrived.setdefault(task, [])
                 self.call_at_end(self._settle, arrived)
-        self._running = (task, arrived)
+        self.running = (task, arrived)
         return arrived
 
     def _settle(self, arrived: list[Any]) -> None:
@@ -172,7 +173,7 @@ class BackwardPasses:
         self._waiting.clear()
         self._belongs.clear()
         self._arrived.clear()
-        self._running = (_NONE, None)
+        self.running = (_NONE, None)
 
     def _fills_gradients(self) -> bool:
         if any(map(_will_run, self._accumulators)):
@@ -189,8 +190,8 @@ class BackwardPasses:
     def _ended(self, task: int) -> None:
         self.before_end()
         self._arrived.pop(task, None)
-        if self._running[0] == task:
-            self._running = (_NONE, None)
+        if self.running[0] == task:
+            self.running = (_NONE, None)
         for function, args in self._waiting.pop(task, ()):
             function(*args)
 

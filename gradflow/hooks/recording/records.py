@@ -114,7 +114,7 @@ class StepRecord:
         first: JunctionRecord = self.junctions.setdefault(layer, entry)
         if first is not entry:
             if any(
-                type(one) is DeferredMoments
+                isinstance(one, DeferredMoments)
                 for one in (first.skip, first.branch, entry.skip, entry.branch)
             ):
                 self._joins.append((True, partial(first.join, entry)))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from gradflow.hooks.reduction import cpu, histograms
-from gradflow.hooks.reduction.batches import Geometry, Layouts, MomentBatch
+from gradflow.hooks.reduction.batches import BatchLayout, Geometry, Layouts, MomentBatch
 from gradflow.hooks.reduction.cuda import groups as on_device
 from gradflow.hooks.reduction.fused import Moments, moments_if_any
 
@@ -108,7 +108,7 @@ def multiply_group(items: Sequence[Any]) -> list[Tensor | np.ndarray | None]:
         dtype = whole.dtype
         if not whole.is_cpu or cpu.loops_module() is None:
             elsewhere.append(place)
-        elif dtype in cpu.LAYOUTS and _are_alike(whole, skip, branch):
+        elif dtype in cpu.LAYOUTS and are_alike(whole, skip, branch):
             if dtype not in together:
                 together[dtype], rows[dtype] = [], []
             together[dtype].append(place)
@@ -126,6 +126,11 @@ def multiply_group(items: Sequence[Any]) -> list[Tensor | np.ndarray | None]:
     return found
 
 
+def layout_of(geometries: list[Geometry]) -> BatchLayout:
+    """Return how the values of a group of small tensors follow each other."""
+    return _layouts.of(geometries)
+
+
 def is_small(tensor: Tensor) -> bool:
     """Whether one compiled call reduces `tensor` together with others."""
     return (
@@ -140,7 +145,8 @@ def is_small(tensor: Tensor) -> bool:
     )
 
 
-def _are_alike(first: Tensor, second: Tensor, third: Tensor) -> bool:
+def are_alike(first: Tensor, second: Tensor, third: Tensor) -> bool:
+    """Whether three tensors are contiguous and of one shape and dtype."""
     dtype, shape = first.dtype, first.shape
     return (
         second.dtype is dtype
@@ -163,7 +169,7 @@ def _reduce_on_cpu(items: Sequence[Any], dtype: torch.dtype, histogram: bool) ->
     for place, geometry in enumerate(geometries):
         if geometry is None:
             geometries[place], tensors[place] = _in_order(tensors[place], items[place].axis)
-    loops, layout = cpu.group_loops(dtype), _layouts.of(geometries)
+    loops, layout = cpu.group_loops(dtype), layout_of(geometries)
     table = layout.table.copy()
     table[:, 0] = list(map(Tensor.data_ptr, tensors))
     values = np.empty(layout.size)

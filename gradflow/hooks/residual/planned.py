@@ -88,7 +88,7 @@ class PlannedPass:
     x, if skip and branch have one. `belongs` says whether a backward pass belongs to the step.
     """
 
-    __slots__ = ("_held", "_plan", "_task", "belongs", "multiply")
+    __slots__ = ("_belongs", "_held", "_multiply", "_plan", "_task")
 
     def __init__(
         self,
@@ -99,8 +99,8 @@ class PlannedPass:
     ) -> None:
         self._plan = plan
         self._task = -1
-        self.belongs = belongs
-        self.multiply = multiply
+        self._belongs = belongs
+        self._multiply = multiply
         self._held: tuple[list[_Held], ...] = tuple(
             [None] * len(plan.junctions) for _ in range(_OTHER + 1)
         )
@@ -109,13 +109,21 @@ class PlannedPass:
         for place, position, number, kind in plan.after:
             nodes[place].register_hook(_After(self, position, number, kind))
 
-    def hold(self, kind: int, number: int, gradient: Tensor) -> None:
-        """Hold a gradient until that of x is known."""
+    def is_wanted(self) -> bool:
+        """Whether the backward pass now running belongs to the step."""
         task = _current_task()
         if task != self._task:
+            if not self._belongs():
+                return False
             self._task = task
             for one in self._held:  # what another pass has left, which has failed
                 one[:] = [None] * len(one)
+        return True
+
+    def hold(self, kind: int, number: int, gradient: Tensor) -> None:
+        """Hold a gradient until that of x is known."""
+        if gradient.is_nested:
+            gradient = values_if_nested(gradient)
         held = self._held[kind]
         before = held[number]
         if before is None:
@@ -130,9 +138,19 @@ class PlannedPass:
         skips, branches, others = self._held
         skip, branch, other = skips[number], branches[number], others[number]
         skips[number] = branches[number] = others[number] = None
-        if whole is not None and skip is not None and branch is not None:
-            direct = self._plan.junctions[number].is_direct
-            self.multiply(number, *as_at_input(whole, skip, branch, other, is_direct=direct))
+        if whole is None or skip is None or branch is None:
+            return
+        if (
+            other is None
+            and type(whole) is type(skip) is type(branch) is Tensor
+            and not whole.is_nested
+            and whole.shape == skip.shape == branch.shape
+            and whole.dtype is skip.dtype
+        ):
+            self._multiply(number, whole, skip, branch, ())
+            return
+        direct = self._plan.junctions[number].is_direct
+        self._multiply(number, *as_at_input(whole, skip, branch, other, is_direct=direct))
 
 
 class _Before:
@@ -145,11 +163,10 @@ class _Before:
 
     def __call__(self, arrived: _Gradients) -> None:
         of = self._of
-        if not of.belongs():
+        if not of.is_wanted():
             return
         gradient = arrived[0]
-        if self._sums and gradient is not None:
-            gradient = values_if_nested(gradient)
+        if gradient is not None:
             for number in self._sums:
                 of.hold(_SKIP, number, gradient)
         for number, output in self._inputs:
@@ -167,5 +184,5 @@ class _After:
     def __call__(self, sent: _Gradients, _: _Gradients) -> None:
         gradient = sent[self._position]
         of = self._of
-        if gradient is not None and of.belongs():
-            of.hold(self._kind, self._number, values_if_nested(gradient))
+        if gradient is not None and of.is_wanted():
+            of.hold(self._kind, self._number, gradient)

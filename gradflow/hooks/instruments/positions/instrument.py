@@ -28,6 +28,8 @@ from gradflow.hooks.reduction.fused import Moments, to_statistics
 from gradflow.hooks.selection.modules import select_modules
 
 _ROLES = frozenset(("block", "embedding", "recurrent", "attention"))
+# Modules of these may say which axis is that of time, or have inputs that are watched.
+_TELLING_ROLES = frozenset(("recurrent", "attention"))
 # In fewer calls of a module there is hardly a course of time.
 _FEWEST_CALLS = 4
 _LOOPS = "positions of calls"  # the entry of a record that names the modules in a loop
@@ -82,20 +84,33 @@ class GradientsByPosition(Instrument):
         self._axes.begin_pass()
         self._inputs.clear()
 
-    def layer_ran(self, ran: LayerRan) -> None:
+    def layer_ran(self, ran: LayerRan) -> bool:
         """Watch the gradient of an output; called for each layer that ran."""
         layer, output = ran.layer, ran.output
         if layer.endswith("]"):  # a further tensor of an output
-            return
+            return False
         self._recurrence.note(ran.name, layer, ran.module, output)
-        if ran.role not in _ROLES:
-            return
+        if ran.role in _ROLES:
+            self._watch_output(ran, layer, output)
+            return not self._is_settled(ran)
+        return not self._recurrence.knows(ran.name)
+
+    def _is_settled(self, ran: LayerRan) -> bool:
+        """Whether there is nothing to find in outputs of this layer that have this shape."""
+        if not self._recurrence.knows(ran.name) or ran.role in _TELLING_ROLES:
+            return False
+        return ran.output.dim() != 3 or self._is_left_out(ran) or self._axes.are_hopeless
+
+    def _watch_output(self, ran: LayerRan, layer: str, output: Tensor) -> None:
         watched = self._inputs.pop(id(ran.module), None) if self._inputs else None
         if watched is not None:
             watched.layer, watched.record = layer, ran.record
         if self._is_left_out(ran) or output.grad_fn is None or type(output) is not Tensor:
             return
+        were_hopeless = self._axes.are_hopeless
         self._axes.note(layer, ran.module, output, may_look=ran.role in {"block", "attention"})
+        if were_hopeless and not self._axes.are_hopeless:
+            self.ask_again()
         axis = self._axes.of(layer)
         if output.dim() == 3 and not output.is_nested:
             one = _Watched(self, _OUTPUT, axis, tuple(output.shape), ran.channel_axis)

@@ -24,6 +24,10 @@ class Recurrence:
         """The names of those found."""
         return [name for name, found in self._is_recurrent.items() if found]
 
+    def knows(self, name: str) -> bool:
+        """Whether it has been found out of the module `name`."""
+        return name in self._is_recurrent
+
     def note(self, name: str, layer: str, module: nn.Module, output: Tensor) -> None:
         """Learn from a call of the module `name`, which is the layer `layer`."""
         if name in self._is_recurrent:

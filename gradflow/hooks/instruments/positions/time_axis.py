@@ -30,6 +30,14 @@ class TimeAxes:
         self._sizes: set[tuple[int, int]] = set()
         self._tries = 0
         self._has_looked = False
+        self._has_found = False
+        # The layers whose module says it.
+        self._saying: set[str] = set()
+
+    @property
+    def are_hopeless(self) -> bool:
+        """Whether no axis is known, and nothing will be looked for until a module says one."""
+        return self._tries >= _MOST_TRIES and not self._has_found
 
     def begin_pass(self) -> None:
         """A forward pass begins, with sizes of its own."""
@@ -42,15 +50,22 @@ class TimeAxes:
 
     def note(self, layer: str, module: nn.Module, output: Tensor, *, may_look: bool) -> None:
         """Learn from a layer that ran; `may_look` says whether to look for attention before it."""
-        if layer in self._known or output.dim() != _OUTPUT_AXES:
+        if output.dim() != _OUTPUT_AXES:
+            return
+        if layer in self._known:
+            if layer in self._saying:  # layers that began to be watched later learn from it
+                axis = self._known[layer]
+                self._sizes.add((output.shape[1 - axis], output.shape[axis]))
             return
         said = getattr(module, "batch_first", None)
         if isinstance(said, bool):
             self._known[layer] = axis = 1 if said else 0
+            self._saying.add(layer)
             self._sizes.add((output.shape[1 - axis], output.shape[axis]))
         elif may_look and not self._sizes and self._tries < _MOST_TRIES:
             self._has_looked = True
             self._sizes.update(_attention_sizes(output))
+        self._has_found |= bool(self._sizes)
 
     def of(
         self, layer: str, shape: Sequence[int] | None = None, channel_axis: int | None = None

@@ -10,11 +10,28 @@ from torch import Tensor
 
 from gradflow.hooks.reduction import cpu
 from gradflow.hooks.reduction.cuda import groups as on_device
-from gradflow.hooks.reduction.deferred.waiting import DeferredMoments, DeferredProducts, Habit
+from gradflow.hooks.reduction.deferred.usual import (
+    UsualGradients,
+    UsualTensor,
+    deviating,
+    deviating_gradients,
+    multiply_usual,
+    reduce_usual,
+)
+from gradflow.hooks.reduction.deferred.waiting import (
+    DeferredMoments,
+    DeferredProducts,
+    Habit,
+    Usual,
+    WaitingGradients,
+    WaitingTensor,
+)
 from gradflow.hooks.reduction.fused import Moments
 from gradflow.hooks.reduction.groups import (
     ON_CPU,
     TensorToReduce,
+    are_alike,
+    geometry_of,
     multiply_group,
     reduce_elsewhere,
     reduce_group,
@@ -26,6 +43,8 @@ _MOST_ELEMENTS = cpu.MIN_SHARED_ELEMENTS
 # How many tensors wait at most, and how many bytes of them: of small ones on the CPU less, so that
 # they are still in a cache when they are read.
 MOST_TENSORS, MOST_BYTES, MOST_SMALL_BYTES = 128, 1 << 26, 1 << 22
+# How many tensors wait at most of which all is known.
+MOST_USUAL = 256
 
 
 class Reductions:
@@ -37,8 +56,12 @@ class Reductions:
 
     def __init__(self) -> None:
         self.overwritten: list[str] = []
-        self._moments: list[DeferredMoments] = []
-        self._products: list[DeferredProducts] = []
+        # Those that wait of which all is known, and how many bytes more may wait there.
+        self._usual: list[UsualTensor] = []
+        self._usual_gradients: list[UsualGradients] = []
+        self._room = MOST_SMALL_BYTES
+        self._moments: list[WaitingTensor] = []
+        self._products: list[WaitingGradients] = []
         self._bytes = 0
         self._trying = False
         self._doubts: list[tuple[Habit, Tensor]] = []
@@ -54,7 +77,7 @@ class Reductions:
         is_small = _may_wait(tensor)
         if not is_small and not _may_wait_on_device(tensor):
             return _reduce(tensor, axis, histogram)
-        waiting = DeferredMoments(tensor, axis, histogram, habit, is_small)
+        waiting = WaitingTensor(tensor, axis, histogram, habit, is_small)
         if not habit.tried:
             self._trying = True
             waiting.found = _reduce(tensor, axis, histogram)
@@ -74,7 +97,7 @@ class Reductions:
         compute: Callable[[Tensor, Tensor, Tensor], Tensor],
     ) -> DeferredProducts:
         """Return the products of the gradients at a residual addition, as `compute` does."""
-        waiting = DeferredProducts(gradients, habit, compute)
+        waiting = WaitingGradients(gradients, habit, compute)
         whole, skip, branch = gradients
         is_small = can_wait = False
         if not habit.at_once:
@@ -87,6 +110,11 @@ class Reductions:
             self._trying |= can_wait
             waiting.products = compute(*gradients)
         if can_wait:
+            if is_small and habit.tried and whole.dtype in cpu.LAYOUTS and are_alike(*gradients):
+                # The next ones of this kind need not be looked at before their group is due.
+                geometry = geometry_of(whole.shape, None)
+                usual = Usual(habit, whole.shape, None, whole.dtype, geometry, waiting.size)
+                habit.usual = usual
             self._products.append(waiting)
             self._bytes += waiting.size
             most = MOST_SMALL_BYTES if is_small else MOST_BYTES
@@ -99,22 +127,82 @@ class Reductions:
 
     def flush(self) -> None:
         """Reduce all that waits."""
+        self._flush_usual()
         if self._moments or self._products:
             self._trying = False
             self._flush(len(self._moments), len(self._products))
+
+    def note_usual(self, noted: UsualTensor) -> None:
+        """Let a tensor wait of which all is known."""
+        self._usual.append(noted)
+        self._room -= noted[3].nbytes
+        if self._room <= 0 or len(self._usual) >= MOST_USUAL:
+            self._flush_usual()
+
+    def note_usual_gradients(self, noted: UsualGradients) -> None:
+        """Let gradients wait of which all is known."""
+        self._usual_gradients.append(noted)
+        self._room -= noted[3].nbytes
+        if self._room <= 0 or len(self._usual_gradients) >= MOST_USUAL:
+            self._flush_usual()
+
+    def _flush_usual(self) -> None:
+        """Reduce what waits of which all is known."""
+        with self._lock:
+            tensors, count = self._usual, len(self._usual)
+            gradients, many = self._usual_gradients, len(self._usual_gradients)
+            first, second = tensors[:count], gradients[:many]
+            # Another thread may add to the end of the lists meanwhile.
+            del tensors[:count], gradients[:many]
+            self._room = MOST_SMALL_BYTES
+            if first:
+                self._reduce_usual(first)
+            if second:
+                self._multiply_usual(second)
+
+    def _reduce_usual(self, waiting: Sequence[UsualTensor]) -> None:
+        odd = deviating(waiting)
+        for (tensor, _, _, usual, seen), is_changed in odd:
+            if is_changed:
+                self._note_overwritten(usual.habit)
+            else:
+                seen.found = _reduce(tensor, usual.axis, False)
+        if odd:
+            left_out = {id(one) for one, _ in odd}
+            waiting = [one for one in waiting if id(one) not in left_out]
+        reduce_usual(waiting)
+
+    def _multiply_usual(self, waiting: Sequence[UsualGradients]) -> None:
+        odd = deviating_gradients(waiting)
+        for (gradients, _, _, usual, compute, seen), is_changed in odd:
+            if is_changed:
+                self._note_overwritten(usual.habit)
+            else:
+                seen.products = compute(*gradients)
+        if odd:
+            left_out = {id(one) for one, _ in odd}
+            waiting = [one for one in waiting if id(one) not in left_out]
+        multiply_usual(waiting)
+
+    def _note_overwritten(self, habit: Habit) -> None:
+        habit.wait_no_more()
+        self.overwritten.append(habit.name)
 
     def drop(self) -> None:
         """Reduce nothing of what waits: an error may have left a device that cannot."""
         with self._lock:
             self._moments, self._products, self._doubts = [], [], []
-            self._bytes = 0
+            self._usual.clear()
+            self._usual_gradients.clear()
+            self._bytes, self._room = 0, MOST_SMALL_BYTES
             self._trying = False
 
     def settle_doubts(self) -> None:
         """Compare what was reduced twice on a device, if anything was; waits for the device."""
         doubts, self._doubts = self._doubts, []
         for habit, differs in doubts:
-            habit.at_once |= bool(differs)
+            if bool(differs):
+                habit.wait_no_more()
 
     def _flush(self, moments: int, products: int) -> None:
         """Reduce those that have waited longest: so many tensors, and so many products."""
@@ -136,7 +224,7 @@ class Reductions:
             # The groups of later steps have fewer tensors, for those that cannot wait are left out.
             self._flush((len(self._moments) + 1) // 2, (len(self._products) + 1) // 2)
 
-    def _reduce_all(self, waiting: Sequence[DeferredMoments]) -> None:
+    def _reduce_all(self, waiting: Sequence[WaitingTensor]) -> None:
         changed = [one for one in waiting if not one.is_unchanged()]
         for one in changed:
             self._note_change(one)
@@ -156,7 +244,7 @@ class Reductions:
         for one in waiting:
             one.tensor = None
 
-    def _put(self, one: DeferredMoments, found: Moments | None) -> None:
+    def _put(self, one: WaitingTensor, found: Moments | None) -> None:
         if one.found is None:
             one.found = found
         elif not one.habit.tried:
@@ -166,13 +254,13 @@ class Reductions:
     def _try(self, habit: Habit, alone: Moments, in_group: Moments | None) -> None:
         habit.tried = True
         if in_group is None:
-            habit.at_once = True
+            habit.wait_no_more()
         elif isinstance(alone.values, Tensor) and not alone.values.is_cpu:
             self._doubts.append((habit, on_device.differ(alone, in_group)))
-        else:
-            habit.at_once = not _are_same(alone.values, in_group.values)
+        elif not _are_same(alone.values, in_group.values):
+            habit.wait_no_more()
 
-    def _multiply_all(self, waiting: Sequence[DeferredProducts]) -> None:
+    def _multiply_all(self, waiting: Sequence[WaitingGradients]) -> None:
         ready = [one for one in waiting if one.is_unchanged() or self._note_change(one)]
         for one, found in zip(ready, multiply_group(ready), strict=True):
             habit = one.habit
@@ -185,15 +273,15 @@ class Reductions:
                 if isinstance(found, Tensor):
                     alone = torch.as_tensor(one.products)
                     self._doubts.append((habit, on_device.products_differ(alone, found)))
-                else:
-                    habit.at_once = found is None or not _are_same(one.products, found)
+                elif found is None or not _are_same(one.products, found):
+                    habit.wait_no_more()
         for one in waiting:
             one.release()
 
-    def _note_change(self, one: DeferredMoments | DeferredProducts) -> bool:
+    def _note_change(self, one: WaitingTensor | WaitingGradients) -> bool:
         """Note that a tensor was overwritten before its group was due; return False."""
-        one.habit.at_once = True
-        if (one.found if isinstance(one, DeferredMoments) else one.products) is None:
+        one.habit.wait_no_more()
+        if (one.found if isinstance(one, WaitingTensor) else one.products) is None:
             self.overwritten.append(one.habit.name)
         return False
 

@@ -1,15 +1,34 @@
 """What waits to be reduced, and what is known of tensors of its kind."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from gradflow.hooks.reduction import cpu
 from gradflow.hooks.reduction.batches import Geometry, MomentBatch
 from gradflow.hooks.reduction.fused import Moments
 from gradflow.hooks.reduction.groups import geometry_of
+
+
+class Usual(NamedTuple):
+    """What the tensors of one kind are in most steps: small and contiguous, in main memory.
+
+    Fields:
+        habit: that of the kind.
+        shape, axis, dtype: theirs.
+        geometry: the `groups.geometry_of` shape and axis.
+        nbytes: the size of one.
+    """
+
+    habit: "Habit"
+    shape: torch.Size
+    axis: int | None
+    dtype: torch.dtype
+    geometry: Geometry
+    nbytes: int
 
 
 class Habit:
@@ -21,9 +40,10 @@ class Habit:
         at_once: whether they are not to wait.
         shape, axis, geometry: the shape and axis of the last one that was contiguous, and the
             `groups.geometry_of` them.
+        usual: what they are in most steps, once one has waited that could; None if they may not.
     """
 
-    __slots__ = ("at_once", "axis", "geometry", "name", "shape", "tried")
+    __slots__ = ("at_once", "axis", "geometry", "name", "shape", "tried", "usual")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -31,6 +51,12 @@ class Habit:
         self.shape: torch.Size | None = None
         self.axis: int | None = None
         self.geometry: Geometry | None = None
+        self.usual: Usual | None = None
+
+    def wait_no_more(self) -> None:
+        """Have them reduced at once from here on."""
+        self.at_once = True
+        self.usual = None
 
     def learn(self, shape: torch.Size, axis: int | None) -> Geometry:
         """Return the geometry of a contiguous tensor, and keep it for the next."""
@@ -43,24 +69,41 @@ class DeferredMoments:
     """The moments of a tensor that waits to be reduced.
 
     Fields:
+        found: None until the moments are known; then these, or the batch that has them at `place`.
+            It stays None if the tensor was overwritten before.
+    """
+
+    __slots__ = ("found", "place")
+
+    def __init__(self) -> None:
+        self.found: Moments | MomentBatch | None = None
+        self.place = 0
+
+    @property
+    def moments(self) -> Moments | None:
+        """The moments; None until they are known, or if they are missing."""
+        found = self.found
+        return found.moments(self.place) if isinstance(found, MomentBatch) else found
+
+
+class WaitingTensor(DeferredMoments):
+    """A tensor that waits, with all that its reduction needs.
+
+    Fields:
         tensor, axis, histogram, is_small: as in `groups.TensorToReduce`; the tensor is None once it
             is done.
         geometry: of a small tensor that is contiguous; None for others.
         habit: what is known of such tensors.
         version, address: those of the tensor when it was noted.
-        found: None until the moments are known; then these, or the batch that has them at `place`.
-            It stays None if the tensor was overwritten before.
     """
 
     __slots__ = (
         "address",
         "axis",
-        "found",
         "geometry",
         "habit",
         "histogram",
         "is_small",
-        "place",
         "tensor",
         "version",
     )
@@ -72,7 +115,7 @@ class DeferredMoments:
         self.axis = axis
         self.histogram = histogram
         self.habit = habit
-        self.found: Moments | MomentBatch | None = None
+        self.found = None
         self.place = 0
         self.is_small = is_small
         self.version = tensor._version
@@ -82,13 +125,10 @@ class DeferredMoments:
             shape, geometry = tensor.shape, habit.geometry
             if geometry is None or shape != habit.shape or axis != habit.axis:
                 geometry = habit.learn(shape, axis)
+            if habit.tried and not habit.at_once and tensor.dtype in cpu.LAYOUTS:
+                # The next ones of this kind need not be looked at before their group is due.
+                habit.usual = Usual(habit, shape, axis, tensor.dtype, geometry, tensor.nbytes)
         self.geometry = geometry
-
-    @property
-    def moments(self) -> Moments | None:
-        """The moments; None until they are known, or if they are missing."""
-        found = self.found
-        return found.moments(self.place) if isinstance(found, MomentBatch) else found
 
     @property
     def size(self) -> int:
@@ -105,13 +145,25 @@ class DeferredProducts:
     """The `cpu.junction_products` of gradients that wait.
 
     Fields:
-        whole, skip, branch: the gradients, as in `groups.GradientsToMultiply`, until it is done.
-        habit: what is known of such gradients.
-        compute: what computes the products of those that cannot go with others.
         products: [7], or None as in `DeferredMoments`.
     """
 
-    __slots__ = ("_seen", "branch", "compute", "habit", "products", "skip", "whole")
+    __slots__ = ("products",)
+
+    def __init__(self) -> None:
+        self.products: Tensor | np.ndarray | None = None
+
+
+class WaitingGradients(DeferredProducts):
+    """Gradients that wait, with all that is needed of them.
+
+    Fields:
+        whole, skip, branch: the gradients, as in `groups.GradientsToMultiply`, until it is done.
+        habit: what is known of such gradients.
+        compute: what computes the products of those that cannot go with others.
+    """
+
+    __slots__ = ("_seen", "branch", "compute", "habit", "skip", "whole")
 
     def __init__(
         self,
@@ -122,7 +174,7 @@ class DeferredProducts:
         self.whole, self.skip, self.branch = whole, skip, branch = gradients
         self.habit = habit
         self.compute = compute
-        self.products: Tensor | np.ndarray | None = None
+        self.products = None
         self._seen = (
             whole.data_ptr(),
             skip.data_ptr(),
@@ -155,4 +207,4 @@ class DeferredProducts:
 
 
 # Stands for a value that is missing, as one that waits does for one that is not known yet.
-MISSING = DeferredMoments(torch.empty(0), None, False, Habit(""), False)
+MISSING = DeferredMoments()

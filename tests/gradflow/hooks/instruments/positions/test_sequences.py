@@ -158,3 +158,38 @@ def test_what_cannot_be_told_is_left_out(tmp_path):
 def test_an_axis_of_channels_is_never_taken_for_time(tmp_path):
     table = table_of(Mixed(), tmp_path, torch.randn(3, 6, 8), 2)
     assert set(table["layer"]) == {"attention"}
+
+
+class Tanh(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(6, 6)
+
+    def forward(self, x):
+        return torch.tanh(self.linear(x))
+
+
+class RecurrentLater(nn.Module):
+    """A block, and from a later step on a recurrent layer that says which axis is that of time."""
+
+    def __init__(self):
+        super().__init__()
+        self.block, self.recurrent = Tanh(), nn.LSTM(6, 6, batch_first=True)
+        self.is_recurrent = False
+
+    def forward(self, x):
+        x = self.block(x)
+        return self.recurrent(x)[0] if self.is_recurrent else x
+
+
+def test_a_block_is_watched_again_once_a_layer_says_which_axis_is_that_of_time(tmp_path):
+    model = RecurrentLater()
+    with Tracer(model, tmp_path / "run") as tracer:
+        for step in range(9):
+            model.is_recurrent = step >= 6
+            model(torch.randn(2, 8, 6)).sum().backward()
+            tracer.step()
+    rows = open_run(tmp_path / "run").positions
+    steps = set(rows[rows.layer == "block"].step)
+    assert steps >= {7, 8}
+    assert not steps & set(range(6))
