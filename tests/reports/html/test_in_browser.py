@@ -83,7 +83,7 @@ def test_hostile_text_in_every_place_is_shown_and_does_nothing(open_report, docu
     page.mouse.move(300, 300)
     assert page.evaluate("window.ran") is None
     assert dialogs == []
-    for place in ("h1", "h2 >> nth=2", ".statement", ".found p", ".lines .network", "main td"):
+    for place in ("h1", "h2 >> nth=2", ".statement a", ".found p", ".lines .network", "main td"):
         assert page.locator(place).first.text_content() in (text, "All verdicts")
     assert page.locator("img").first.get_attribute("alt") == text
     assert page.locator("script, base, svg, [onfocus]").count() == 1  # the script is ours
@@ -208,4 +208,4 @@ def test_print_shows_what_is_folded_and_leaves_the_contents_out(open_report):
 def test_verdicts_have_a_sign_and_a_word(open_report):
     page = open_report()
     chips = page.locator(".chip").all_text_contents()
-    assert set(chips) == {"✓ supported", "✗ contradicted", "? inconclusive"}
+    assert set(chips) == {"✓ yes (supported)", "✗ no (contradicted)", "? can't tell (inconclusive)"}
