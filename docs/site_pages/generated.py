@@ -164,7 +164,7 @@ def _public(name: str) -> str:
 
 def _directive(thing: object, where: str) -> str:
     if isinstance(thing, type):
-        return _eval_rst(f".. autoclass:: {where}\n   :members:\n   :show-inheritance:")
+        return _eval_rst(f".. autoclass:: {where}\n   :members:")
     return _eval_rst(f".. autofunction:: {where}")
 
 
