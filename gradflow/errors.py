@@ -54,7 +54,7 @@ class TracingError(GradflowError):
     """A model, or the way it is used, cannot be traced; the message names the page on what can."""
 
     def __str__(self) -> str:
-        return f"{super().__str__()} (see docs/tracer.md)"
+        return f"{super().__str__()} (see docs/reference/tracer.md)"
 
 
 class CheckFailedError(GradflowError):

@@ -52,7 +52,7 @@ class Options:
         str, tyro.conf.arg(metavar="PATTERN[,PATTERN]", help_behavior_hint="")
     ] = ""
     """Patterns of what is written, such as gradient_norm/layer1.*; by default a small choice. See
-    docs/sinks.md."""
+    docs/howto/sinks.md."""
 
     every: Literal["step", "epoch"] = "step"
     """Write all recorded steps, or of each epoch the last of them."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 TESTS = ROOT / "tests" / "gradflow" / "integrations"
-PAGE = ROOT / "docs" / "integrations.md"
+PAGE = ROOT / "docs" / "howto" / "integrations.md"
 COLUMNS = (
     "epochs", "steps", "weights", "accumulation", "clipping", "precision", "several processes",
     "resume", "errors", "sinks",

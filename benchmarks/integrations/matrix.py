@@ -2,7 +2,7 @@
 
     python benchmarks/integrations/matrix.py                     # all that are installed
     python benchmarks/integrations/matrix.py Lightning fastai
-    python benchmarks/integrations/matrix.py --write             # into docs/integrations.md
+    python benchmarks/integrations/matrix.py --write             # into docs/howto/integrations.md
 
 Of each library it runs the program on the page and the tests of `libraries.py`. `--write` replaces
 the rows of installed libraries, unless the page has one of a newer version. It takes some minutes.

@@ -33,6 +33,7 @@ WORDS = {
     Verdict.CONTRADICTED: "no",
     Verdict.INCONCLUSIVE: "can't tell",
 }
+SEE_TABLE = "see the table of [conditions](../reference/analyses.md)"
 NEEDS = {
     "shattered": "the table `shattering`, which the probe of that name fills",
     "noisy": "the table `noise_scale`, which the probe of that name fills",
@@ -65,7 +66,9 @@ def page(key: str, words: Condition) -> str:
     lines = [f"# `{key}`: {title[0].lower()}{title[1:]}", "", *_facts(words), ""]
     path = TRAININGS / f"{key.replace('-', '_')}.py"
     if not path.exists():
-        return "\n".join([*lines, f"It needs {NEEDS[key]}: see [probes](../probes.md).", ""])
+        return "\n".join(
+            [*lines, f"It needs {NEEDS[key]}: see [probes](../reference/probes.md).", ""]
+        )
     with tempfile.TemporaryDirectory() as folder:
         ill, mended = (shown(key, which, Path(folder)) for which in ("ill", "mended"))
         save(picture(ill, mended), key)
@@ -102,7 +105,7 @@ def _facts(words: Condition) -> list[str]:
     return [
         "| | |",
         "|---|---|",
-        f"| measured | {words.method or 'see the table of [conditions](../analyses.md)'} |",
+        f"| measured | {words.method or SEE_TABLE} |",
         f"| bound | {'any' if default is None else f'`{words.bound}`, by default {default:g}'} |",
         f"| it would be contradicted by | {words.contradicted_by} |",
         f"| source | {words.source} |",

@@ -30,5 +30,5 @@ class NotRecorded:
         if kind not in self._warned:
             self._warned.add(kind)
             self.said.setdefault(kind, message)
-            warnings.warn(f"gradflow: {message} (see docs/tracer.md)", stacklevel=3)
+            warnings.warn(f"gradflow: {message} (see docs/reference/tracer.md)", stacklevel=3)
             self.describe(not_recorded=list(self.said.values()))

@@ -86,7 +86,7 @@ class Tracer:
             LSTM's states, the levels of a pyramid), each in rows of its own, named after its place.
         compiled: how recorded steps of a compiled model run: uncompiled, with all that is recorded;
             or, from the second one on, compiled, with the statistics of layers as operations in
-            the graph ("in-graph"). See `docs/tracer.md` for what is then left out.
+            the graph ("in-graph"). See `docs/reference/tracer.md` for what is then left out.
         strict: raise an error if a step or an epoch cannot be recorded, or the run not be written.
             By default the training goes on: a warning says so once, and `run.json` keeps it under
             `not_recorded`.
@@ -115,7 +115,7 @@ class Tracer:
 
     The tables are defined in `gradflow.runs.format.schema`. Layer gradients are those of the loss
     as it is back-propagated. Parameter gradients are those that the optimizer receives, after
-    accumulation and clipping. `docs/tracer.md` says what is supported and what is not.
+    accumulation and clipping. `docs/reference/tracer.md` says what is supported and what is not.
 
     Raises `TracingError` for a model that is scripted, or sharded or replicated in a way that this
     page refuses, and if nothing is observed; `RunError` if the folder contains a run.

@@ -1,7 +1,7 @@
 """Probes: measurements that run a copy of the network again, or change one thing in the copy.
 
 `find_probes` looks probes up by name, and `run_probes` runs them on a `Subject`: a network and
-images. A `Probe` says what it measures and at which epochs; see `docs/probes.md`.
+images. A `Probe` says what it measures and at which epochs; see `docs/reference/probes.md`.
 """
 
 from typing import TYPE_CHECKING

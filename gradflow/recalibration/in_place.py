@@ -52,7 +52,7 @@ def recalibrate(
 
     Returns: one row per batch norm that the batches reached: layer, `mean_shift` and
     `variance_shift`, how far the running statistics were from the re-estimated ones, and channels.
-    See `batchnorm_staleness` in `docs/quantities.md`. The others stay as they were.
+    See `batchnorm_staleness` in `docs/reference/quantities.md`. The others stay as they were.
 
     Raises `ConfigurationError` if there is no batch norm with running statistics, or no batch, and
     `GradflowError` if the new statistics are not finite. After an error all are what they were.

@@ -3,7 +3,7 @@
 with gradflow.Tracer(model, "runs/mine", sinks=[gradflow.sinks.TensorBoard()]) as tracer:
     ...
 
-`docs/sinks.md` has the names. Each sink imports its library when a run begins, not before.
+`docs/howto/sinks.md` has the names. Each sink imports its library when a run begins, not before.
 """
 
 from typing import TYPE_CHECKING

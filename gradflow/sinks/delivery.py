@@ -237,7 +237,7 @@ class Deliveries:
             for kind, message in delivery.complaints().items():
                 if (place, kind) not in self._said:
                     self._said.add((place, kind))
-                    warnings.warn(f"gradflow: {message} (see docs/sinks.md)", stacklevel=4)
+                    warnings.warn(f"gradflow: {message} (see docs/howto/sinks.md)", stacklevel=4)
 
 
 def _steps_in(tables: Tables) -> int:

@@ -114,5 +114,5 @@ def _require_known(pattern: object) -> None:
         return
     raise ConfigurationError(
         f"the pattern {pattern!r} fits no quantity: it begins with the name of one, or with *, "
-        f"such as gradient_norm/*; docs/sinks.md lists them"
+        f"such as gradient_norm/*; docs/howto/sinks.md lists them"
     )

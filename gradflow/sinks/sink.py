@@ -70,7 +70,7 @@ class Sink:
 
     Args:
         quantities: patterns of what is written, such as `gradient_norm/layer1.*` or
-            `parameter_*`; see docs/sinks.md.
+            `parameter_*`; see docs/howto/sinks.md.
         every: whether all recorded steps are written, or of each epoch the last of them.
         prefix: what all names begin with.
     """

@@ -27,7 +27,7 @@ class Configuration:
     """Images: digits; cifar10; torchvision:NAME or torchvision:NAME@FOLDER, a data set of
     torchvision that is on the disk; a folder with one subfolder for each class, or with such
     folders in train and val (valid, validation, test); a folder of images with a CSV or JSONL file
-    of file names and labels, or that file; Parquet files. See docs/data.md."""
+    of file names and labels, or that file; Parquet files. See docs/howto/data.md."""
 
     layout: Literal["auto", "classes", "split"] = "auto"
     """What folders called train, val or test are: classes, like all others; the sides of a split;
@@ -101,7 +101,7 @@ class Configuration:
 
     probes: tuple[str, ...] = ("all",)
     """Probes to run at the ends of epochs: their names, or all, or none. Each probe works on a
-    copy of the network and has its own epochs; see docs/probes.md."""
+    copy of the network and has its own epochs; see docs/reference/probes.md."""
 
     on_nonfinite: Literal["stop", "skip", "continue"] = "stop"
     """What to do if a loss is nan or infinite. stop: end the training, name the first layer and
@@ -139,7 +139,7 @@ class Configuration:
     """Where else the numbers are written as the training goes on: tensorboard, wandb, mlflow,
     trackio, aim, csv; none for none. NAME=PLACE names the place: the folder of tensorboard or csv,
     the project of wandb or trackio, the tracking address of mlflow, the repository of aim. Each
-    network and seed is a run of its own. See docs/sinks.md."""
+    network and seed is a run of its own. See docs/howto/sinks.md."""
 
     sink_quantities: tuple[str, ...] = ()
     """Patterns of the quantities that the sinks get, such as 'gradient_norm/layer1.*'; without it

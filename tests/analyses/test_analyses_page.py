@@ -4,7 +4,9 @@ import pytest
 
 from analyses.registry import built_in
 
-PAGE = (Path(__file__).parents[2] / "docs" / "analyses.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "analyses.md").read_text(
+    encoding="utf-8"
+)
 
 
 @pytest.mark.parametrize("key", [one.key for one in built_in()])

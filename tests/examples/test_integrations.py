@@ -9,7 +9,7 @@ import pytest
 import gradflow
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "integrations.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "howto" / "integrations.md").read_text(encoding="utf-8")
 PROGRAMS = dict(re.findall(r"\n## (\S+)\n(?:(?!\n## ).)*?```python\n(.*?)```", PAGE, re.DOTALL))
 FILES = {
     "Lightning": "lightning_trainer.py",

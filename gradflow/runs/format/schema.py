@@ -90,11 +90,11 @@ TABLE_OF_FOLDER = {folder: table for table in TABLES.values() for folder in tabl
 
 
 def as_markdown() -> str:
-    """The page `docs/quantities.md`: every table with its columns, as stored."""
+    """The page `docs/reference/quantities.md`: every table with its columns, as stored."""
     lines = [
         "# What is recorded",
         "",
-        "Printed by `python -m gradflow.runs.format.schema > docs/quantities.md`.",
+        "Printed by `python -m gradflow.runs.format.schema > docs/reference/quantities.md`.",
         "",
         *_AXES.splitlines(),
     ]

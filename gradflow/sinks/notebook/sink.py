@@ -50,7 +50,7 @@ class Notebook(Sink):
         if not isinstance(quantity, str) or not _ROWS.get(quantity.partition("/")[0]):
             raise ConfigurationError(
                 f"quantity= is one that each layer, parameter or group has, such as gradient_norm "
-                f"or activation_rms, not {quantity!r}; docs/sinks.md says how they are named"
+                f"or activation_rms, not {quantity!r}; docs/howto/sinks.md says how they are named"
             )
         wanted = (quantity, _TOTAL_NORM, f"{EPOCH_PREFIX}*")
         super().__init__(quantities=wanted, every=every, prefix="")

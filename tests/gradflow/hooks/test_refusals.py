@@ -67,7 +67,9 @@ def test_an_engine_of_deepspeed_is_refused_wherever_it_stands(tmp_path, engine, 
     base = deepspeed_class("DeepSpeedEngine", nn.Module)
     model = (base if engine == "DeepSpeedEngine" else deepspeed_class(engine, base))()
     model.module = network()
-    with pytest.raises(TracingError, match=rf"{engine} of DeepSpeed.*not in \.grad.*docs/tracer"):
+    with pytest.raises(
+        TracingError, match=rf"{engine} of DeepSpeed.*not in \.grad.*docs/reference/tracer"
+    ):
         gradflow.Tracer(nn.Sequential(model) if inside else model, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -117,7 +119,7 @@ def test_what_is_no_module_is_refused_in_a_sentence(tmp_path):
 
 
 def test_every_refusal_names_the_page_on_what_can_be_traced(tmp_path):
-    with pytest.raises(TracingError, match=r"\(see docs/tracer\.md\)$"):
+    with pytest.raises(TracingError, match=r"\(see docs/reference/tracer\.md\)$"):
         gradflow.Tracer(nn.DataParallel(network()), tmp_path / "run")
 
 

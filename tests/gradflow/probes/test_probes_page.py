@@ -5,7 +5,7 @@ import pytest
 from gradflow.probes.registry import PROBE_NAMES
 from gradflow.runs.format.probe_tables import PROBE_TABLES
 
-PAGE = (Path(__file__).parents[3] / "docs" / "probes.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "probes.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", PROBE_NAMES)

@@ -24,7 +24,7 @@ from reports.json.renderer import SCHEMA_ID, SCHEMA_VERSION, render_json
 SCHEMA = json.loads(
     (Path(reports.__file__).parent / "json" / "report.schema.json").read_text(encoding="utf-8")
 )
-PAGE = Path(__file__).parents[3] / "docs" / "report-json.md"
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "report-json.md"
 
 
 def refuse(word):

@@ -41,7 +41,9 @@ def test_a_condition_has_words_a_source_and_a_bound(key):
 
 
 def test_each_condition_has_a_row_in_the_docs():
-    page = (Path(__file__).parents[4] / "docs" / "analyses.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[4] / "docs" / "reference" / "analyses.md").read_text(
+        encoding="utf-8"
+    )
     section = page.partition("\n## health_check\n")[2].partition("\n## ")[0]
     rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("|")]
     assert {key for key in CONDITIONS if f"`{key}`" not in " ".join(rows)} == set()

@@ -157,5 +157,7 @@ def test_the_reason_is_an_error_if_strict(tmp_path):
     model = network().eval()
     with gradflow.Tracer(model, tmp_path / "run", strict=True) as tracer:
         backward(model)
-        with pytest.raises(TracingError, match=r"evaluation mode.*\(see docs/tracer\.md\)"):
+        with pytest.raises(
+            TracingError, match=r"evaluation mode.*\(see docs/reference/tracer\.md\)"
+        ):
             tracer.step()

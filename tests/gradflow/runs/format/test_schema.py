@@ -2,11 +2,11 @@ from pathlib import Path
 
 from gradflow.runs.format.schema import TABLES, as_markdown
 
-PAGE = Path(__file__).parents[4] / "docs" / "quantities.md"
+PAGE = Path(__file__).parents[4] / "docs" / "reference" / "quantities.md"
 
 
 def test_the_page_of_quantities_is_up_to_date():
-    message = "run `python -m gradflow.runs.format.schema > docs/quantities.md`"
+    message = "run `python -m gradflow.runs.format.schema > docs/reference/quantities.md`"
     assert PAGE.read_text(encoding="utf-8") == as_markdown(), message
 
 

@@ -1,0 +1,28 @@
+"""What the site has beside the pages written by hand: pages from registries, and adapted texts."""
+
+from pathlib import Path
+from typing import Any
+
+from site_pages import adapted, generated
+from site_pages.facts import facts
+
+__all__ = ["connect", "facts"]
+
+DOCS = Path(__file__).resolve().parents[1]
+
+
+def connect(app: Any) -> None:
+    """Write the generated pages, and adapt the others as they are read."""
+    generated.write(DOCS / "reference")
+    app.connect("source-read", adapted.on_source_read)
+    app.connect("build-finished", _copy_reports)
+
+
+def _copy_reports(app: Any, error: Exception | None) -> None:
+    """Copy the whole reports beside their page, which links to them."""
+    if error is None and app.builder.format == "html":
+        folder = Path(app.outdir) / "gallery"
+        folder.mkdir(exist_ok=True)
+        for path in (DOCS / "gallery").iterdir():
+            if path.suffix in {".html", ".pdf", ".txt"}:
+                (folder / path.name).write_bytes(path.read_bytes())
