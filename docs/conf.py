@@ -30,7 +30,8 @@ extensions = [
     "sphinx_design",
     "sphinx_copybutton",
 ]
-exclude_patterns = ["_build", "examples_gallery", "**/.ipynb_checkpoints", "jupyter_execute"]
+# The gallery has each script as a notebook too, for download.
+exclude_patterns = ["_build", "examples_gallery", "pictures/**.ipynb", "**/.ipynb_checkpoints"]
 nitpicky = True
 # Names of other libraries, and of types within gradflow that only annotations name.
 nitpick_ignore_regex = [(r"py:.*", r".*")]

@@ -67,6 +67,9 @@ def adapt(text: str, docname: str, path: Path) -> str:
         text = _without_sections(text, SPLIT[docname])
     text = _outside_code(text, lambda part: _LINK.sub(lambda m: _link(m, docname, path), part))
     text = _MERMAID.sub(lambda match: drawn(match[1]), text)
+    if docname.startswith("tutorials/") and "\n  language:" not in text:
+        # Colours the code also where nothing is run, and no kernel says what language it is.
+        text = text.replace("\nkernelspec:\n", "\nkernelspec:\n  language: python\n", 1)
     if docname == "about/citing":
         text = text.replace("{{ bibtex }}", citation(ROOT))
     listed = {"conditions/README": "*", "reference/quantities": "quantities/*"}
