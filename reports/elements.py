@@ -304,6 +304,7 @@ class Document:
         answer: what was found, in at most three sentences.
         certainty: how sure that is, in one or two sentences.
         to_do: what to do about what was found wrong, in order.
+        meanings: what words of the answer mean, in a sentence each.
         open_question: what cannot be told yet, and what would settle it; "" if nothing is open.
         shortcuts: links to what many readers come for.
         cards: the statements on the first page, most important first.
@@ -352,6 +353,7 @@ class Document:
     tour: tuple[TourStep, ...] = ()
     certainty: str = ""
     open_question: str = ""
+    meanings: str = ""
     to_do: tuple[str, ...] = ()
     shortcuts: tuple[Shortcut, ...] = ()
 

@@ -12,7 +12,6 @@ from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullFormatter
 
 from analyses.overview.measure import NetworkOverview
 from analyses.plotting import panels, theme
-from analyses.wording.numbers import percent
 
 MAX_COLUMNS = 3  # networks side by side; others go into further rows
 MAX_VECTOR_CELLS = (
@@ -136,8 +135,10 @@ def _name_gap(axis: Axes, both: pd.DataFrame, gap: pd.Series) -> None:
     first, last = float(both.index[0]), float(both.index[-1])
     right = epoch - first <= last - epoch
     low = float(both.loc[epoch, "accuracy"])
+    # The difference of the accuracies as they are written elsewhere, with one decimal.
+    lost = round(100 * float(both.loc[epoch, "fresh"]), 1) - round(100 * low, 1)
     axis.annotate(
-        f"{percent(gap.max())[:-2]} points lost to\nstale batch-norm statistics",
+        f"{lost:.1f} points lost to\nstale batch-norm statistics",
         (epoch, low + 0.25 * float(gap.max())),
         xytext=(0.97 if right else 0.03, 0.04),
         textcoords="axes fraction",

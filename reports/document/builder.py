@@ -142,6 +142,7 @@ def build_document(
         answer=story.answer,
         certainty=story.certainty,
         open_question=story.open_question,
+        meanings=story.meanings,
         to_do=story.to_do,
         shortcuts=shortcuts_of(sections, [outcome.key for _, outcome in numbered], explorer),
         # Of an own run the answer has said what was found, in full.

@@ -58,6 +58,7 @@ def run(experiment: Experiment) -> AnalysisResult:
         figures=tuple(figure for name, kept in found.items() for figure in _figures(name, kept)),
         tables=(_outlier_table(found), *_group_tables(found)),
         method=(
+            f"{WHERE} "
             "Names alike up to their numbers, of layers of equal type and output shape, are one "
             "group. A value is the median over the recorded steps of the last epoch, and over "
             "seeds. It is an outlier if its logarithm lies beyond Tukey's outer fences, "

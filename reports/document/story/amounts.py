@@ -2,7 +2,7 @@
 
 from analyses.result import Estimate
 from analyses.wording.numbers import number
-from reports.document.story.sentences import ALL, NONE
+from reports.document.story.sentences import ALL, INTERVAL, NONE
 
 
 def share(estimate: Estimate) -> str:
@@ -28,6 +28,27 @@ def percentage(estimate: Estimate) -> str:
 def points(value: float) -> str:
     """The size of a difference in percentage points, without its sign: "35.8"."""
     return f"{abs(value):.1f}"
+
+
+def interval_of_times(estimate: Estimate) -> str:
+    """The interval of a factor, in brackets, as `times` writes it; "" if there is none.
+
+    An interval with 1 inside has no such words: it grows at one end, and shrinks at the other.
+    """
+    low, high = estimate.low, estimate.high
+    if low is None or high is None or low <= 0 or low < 1 < high:
+        return ""
+    ends = sorted((low, high), key=lambda end: max(end, 1 / end))
+    return INTERVAL.format(low=times(ends[0]), high=times(ends[1]))
+
+
+def interval_of_share(estimate: Estimate) -> str:
+    """The interval of a share in percent, in brackets; "" if noise drives it out of 0 to 100."""
+    low, high = estimate.low, estimate.high
+    scale = 1 if estimate.unit == "%" else 100
+    if low is None or high is None or low < 0 or scale * high > 100:
+        return ""
+    return INTERVAL.format(low=f"{scale * low:.0f}", high=f"{scale * high:.0f}")
 
 
 def times(factor: float) -> str:

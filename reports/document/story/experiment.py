@@ -9,7 +9,14 @@ from analyses.accuracy.recalibration.question import LARGEST_DIFFERENCE
 from analyses.result import Estimate, Finding
 from analyses.wording.phrases import listing
 from reports.document.story import sentences as words
-from reports.document.story.amounts import percentage, points, share, times
+from reports.document.story.amounts import (
+    interval_of_share,
+    interval_of_times,
+    percentage,
+    points,
+    share,
+    times,
+)
 from reports.document.story.story import Story, sentence_of
 from reports.document.topics import Topic, find_topic
 from reports.elements import AnswerSentence
@@ -17,10 +24,11 @@ from reports.elements import AnswerSentence
 MOST_SENTENCES = 3
 # In the stale-statistics finding; the method begins with the epoch.
 MEASURED, FRESH = (LARGEST_DIFFERENCE.format(name) for name in ("running", "re-estimated"))
+STALENESS = ("batchnorm_recalibration", "stale-statistics")
 # Topics whose being open the reader should know of, most important first.
 _OPEN = (
     ("gradient_profile", "vanish"),
-    ("batchnorm_recalibration", "stale-statistics"),
+    STALENESS,
     ("jump_explanation", "explanation"),
     ("jump_explanation", "association"),
     ("better_network", "skips"),
@@ -44,7 +52,7 @@ def experiment_story(topics: Sequence[Topic], fallback: str, seeds: Sequence[int
     focus = _focus(jumping, topics)
     answer = [*_on_jumps(topics, jumping)]
     if not answer and ahead is not None:
-        answer = [sentence_of(*_on_difference(ahead), ahead)]
+        answer = [sentence_of(*_on_difference(ahead), ahead), *_on_reasons(topics)]
     answer += _on_gradients(topics, focus)
     answer += _on_skips(topics)
     return Story(
@@ -52,6 +60,7 @@ def experiment_story(topics: Sequence[Topic], fallback: str, seeds: Sequence[int
         answer=tuple(answer[:MOST_SENTENCES]),
         certainty=_certainty(seeds),
         open_question=_open(topics, focus),
+        meanings=_meanings(answer[:MOST_SENTENCES]),
     )
 
 
@@ -83,14 +92,14 @@ def _on_jumps(topics: Sequence[Topic], jumping: Sequence[Finding]) -> Iterator[A
     fall = min(jumping, key=lambda one: _value(one) or 0.0)
     network = str(fall.network)
     for analysis, start, write in (
-        ("batchnorm_recalibration", "stale-statistics", _on_stale_statistics),
+        (*STALENESS, _on_stale_statistics),
         ("jump_explanation", "explanation", _on_real_jumps),
         ("accuracy_jumps", "jumps", _on_the_fall),
     ):
         topic = find_topic(topics, analysis, start)
         finding = topic.of(network) if topic else None
         if topic and finding and (said := write(network, finding)):
-            yield sentence_of(said, finding, topic)
+            yield sentence_of(f"{said}{_on_the_steady(topics, topic)}", finding, topic)
             return
 
 
@@ -106,6 +115,18 @@ def _on_stale_statistics(network: str, finding: Finding) -> str:
     if first is None:
         return ""
     return words.STALE[finding.verdict].format(network=network, share=share(first))
+
+
+def _on_the_steady(topics: Sequence[Topic], told: Topic) -> str:
+    """What stale statistics cost the first network that hardly jumps; "" if that is not told."""
+    jumps = find_topic(topics, "accuracy_jumps", "jumps")
+    steady = [one.network for one in (jumps.findings if jumps else ()) if one.verdict is words.NO]
+    finding = told.of(str(steady[0])) if steady and told.analysis == STALENESS[0] else None
+    gap = _gap(finding) if finding else None
+    if gap is None:
+        return ""
+    lost = (gap[1].value or 0) - (gap[0].value or 0)
+    return f" {words.STEADY.format(network=steady[0], points=points(lost))}"
 
 
 def _gap(finding: Finding) -> tuple[Estimate, Estimate] | None:
@@ -148,6 +169,18 @@ def _on_difference(topic: Topic) -> tuple[str, Finding]:
     return said.format(better=better, worse=worse, points=points(value)), finding
 
 
+def _on_reasons(topics: Sequence[Topic]) -> Iterator[AnswerSentence]:
+    """Why one network is more accurate: the first reason that an intervention has shown."""
+    compared = [one for one in topics if one.analysis == "better_network"]
+    reasons = [one for one in compared if not one.key.startswith("skips-")]
+    shown = next((one for one in reasons if one.holds), None)
+    if shown is not None:
+        yield sentence_of(shown.findings[0].meaning, shown.findings[0], shown)
+    elif reasons and compared[0].findings[0].verdict is words.UNKNOWN:
+        text = words.NO_REASON_SHOWN.format(count=len(reasons))
+        yield sentence_of(text, compared[0].findings[0], compared[0])
+
+
 def _compared(finding: Finding) -> tuple[str, str]:
     """The networks of a comparison: its first estimate is named "a less b, ..."."""
     better, _, rest = finding.estimates[0].name.partition(" less ")
@@ -168,17 +201,19 @@ def _on_gradients(topics: Sequence[Topic], network: str | None) -> Iterator[Answ
 
 
 def _gradients(finding: Finding, *, exploding: bool) -> str:
-    network, factor = str(finding.network), _value(finding)
-    if not factor:
+    network, first = str(finding.network), _first(finding)
+    if first is None or not first.value:
         return words.GRADIENTS_UNMEASURED.format(network=network)
+    if finding.verdict is words.UNKNOWN and not exploding:
+        return words.GRADIENTS_UNKNOWN.format(network=network, factor=first.words)
     if exploding:
-        return words.EXPLODE.format(network=network, times=times(factor))
-    if finding.verdict is words.UNKNOWN:
-        return words.GRADIENTS_UNKNOWN.format(network=network, factor=finding.estimates[0].words)
-    if finding.verdict is words.YES:
-        return words.VANISH.format(network=network, times=times(factor))
-    said = words.GROW if factor >= 1 else words.SHRINK
-    return said.format(network=network, times=times(factor))
+        said = words.EXPLODE
+    elif finding.verdict is words.YES:
+        said = words.VANISH
+    else:
+        said = words.GROW if first.value >= 1 else words.SHRINK
+    amount = {"times": times(first.value), "interval": interval_of_times(first)}
+    return said.format(network=network, **amount)
 
 
 def _on_skips(topics: Sequence[Topic]) -> Iterator[AnswerSentence]:
@@ -188,8 +223,16 @@ def _on_skips(topics: Sequence[Topic]) -> Iterator[AnswerSentence]:
     finding = topic.findings[0]
     if (first := _first(finding)) is not None:
         said = words.SKIPS[finding.verdict]
-        text = said.format(network=finding.network, share=share(first))
+        amount = {"share": share(first), "interval": interval_of_share(first)}
+        text = said.format(network=finding.network, **amount)
         yield sentence_of(text, finding, topic)
+
+
+def _meanings(answer: Sequence[AnswerSentence]) -> str:
+    """What the answer's words mean that a student may not know."""
+    said = " ".join(one.text for one in answer)
+    meant = {"stale": words.WORDS_OF_STALENESS, "skips": words.WORDS_OF_SKIPS}
+    return " ".join(meaning for word, meaning in meant.items() if word in said)
 
 
 def _certainty(seeds: Sequence[int]) -> str:

@@ -71,19 +71,19 @@ DIFFERENCE = {
 # What the gradients do, by what was found of vanishing and exploding.
 VANISH = (
     "The gradients of {network} vanish: from the last layer back to the first their norm shrinks "
-    "{times} times."
+    "{times} times{interval}."
 )
 EXPLODE = (
     "The gradients of {network} do not vanish but explode: from the last layer back to the first "
-    "their norm grows {times} times."
+    "their norm grows {times} times{interval}."
 )
 GROW = (
     "The gradients of {network} do not vanish: from the last layer back to the first their norm "
-    "grows {times} times."
+    "grows {times} times{interval}."
 )
 SHRINK = (
     "The gradients of {network} do not vanish: from the last layer back to the first their norm "
-    "shrinks {times} times, which is too little to be called that."
+    "shrinks {times} times{interval}, which is too little to be called that."
 )
 GRADIENTS_UNKNOWN = (
     "Whether the gradients of {network} vanish cannot be told: from the last layer back to the "
@@ -91,13 +91,32 @@ GRADIENTS_UNKNOWN = (
 )
 GRADIENTS_UNMEASURED = "Whether the gradients of {network} vanish cannot be told."
 
+# Why one is more accurate: the analysis says it of a reason; else this is said.
+NO_REASON_SHOWN = (
+    "Why cannot be told yet: {count} possible reasons were compared, and no intervention showed "
+    "that one of them explains it."
+)
+# What stale statistics cost the network that hardly jumps.
+STEADY = "They cost {network} at most {points} percentage points."
+INTERVAL = " (95\u00a0% interval {low} to {high})"
+# What the words of the answer mean.
+WORDS_OF_STALENESS = (
+    "Stale statistics: batch normalization validates with running averages of each channel's mean "
+    "and variance; if these lag behind the weights, accuracy drops although the weights are no "
+    "worse."
+)
+WORDS_OF_SKIPS = "Skip: the path that carries a block's input around it, to be added to its output."
+
 # What the skips carry.
 SKIPS = {
-    YES: "In {network} the skips carry most of each block's gradient: {share} of it.",
-    NO: "In {network} the branches, not the skips, carry most of the gradient: the skips {share}.",
+    YES: "In {network} the skips carry most of each block's gradient: {share} of it{interval}.",
+    NO: (
+        "In {network} the branches, not the skips, carry most of the gradient: the skips "
+        "{share}{interval}."
+    ),
     UNKNOWN: (
         "Whether the skips of {network} carry most of the gradient cannot be told: their share is "
-        "{share}."
+        "{share}{interval}."
     ),
 }
 
@@ -112,7 +131,7 @@ SEVERAL_SEEDS = (
 )
 DIFFERENT_SEEDS = "The networks were trained {seeds} times."
 ONE_TRAINING = "This is one training; another may differ."
-STILL_OPEN = "This claim could not be settled: {claim} What would settle it: {step}"
+STILL_OPEN = "This claim could be neither confirmed nor refuted: “{claim}” To settle it: {step}"
 
 # Amounts that noise drives out of what is possible.
 NONE = "none that can be told from noise"

@@ -17,6 +17,7 @@ class Story:
         certainty: how sure that is, in one or two sentences.
         is_whole: whether the answer tells all that was found, so that no cards need to.
         to_do: what to do about it, in order; empty if nothing is wrong.
+        meanings: what words of the answer mean, in a sentence each.
         open_question: what cannot be told yet, and what would settle it; "" if nothing is open.
     """
 
@@ -25,6 +26,7 @@ class Story:
     certainty: str
     open_question: str
     to_do: tuple[str, ...] = ()
+    meanings: str = ""
     is_whole: bool = False
 
 

@@ -21,7 +21,7 @@ BREAKING = (
     "W" * 400,
 )
 # Fields with values of ours, used in ids, links and conditions rather than shown as texts.
-OURS = {"anchor", "label", "sign", "suffix", "shown_before", "version"}
+OURS = {"anchor", "label", "sign", "word", "suffix", "shown_before", "version"}
 
 
 @pytest.fixture(scope="module")
