@@ -112,7 +112,8 @@ def _draw_accuracy(axis: Axes, one: NetworkOverview, palette: dict[str, str]) ->
 
 def _draw_gap(axis: Axes, known: pd.DataFrame, colour: str) -> None:
     """The accuracy with re-estimated statistics, and what is lost to stale ones, means of seeds."""
-    both = known.groupby("epoch")[["accuracy", "fresh"]].mean().dropna().astype(float)
+    compared = known.dropna(subset=["accuracy", "fresh"])  # the same seeds in both means
+    both = compared.groupby("epoch")[["accuracy", "fresh"]].mean().astype(float)
     if both.empty:
         return
     line: dict[str, Any] = {"color": colour, "lw": 1.3, "ms": 3, "mfc": "white", "marker": "o"}

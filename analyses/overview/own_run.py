@@ -85,7 +85,7 @@ def own_figure(shown: Sequence[OwnRun]) -> Figure:
         for step, names in one.since.items()
     ]
     title = f"What was found: {'; '.join(found)}" if found else _range(shown)
-    losses = "Above: the loss by step. Below: " if any(len(one.loss) for one in shown) else ""
+    losses = "Above: the loss by step. Below: " if all(len(one.loss) for one in shown) else ""
     marks = " A line marks the step from which something was wrong." if found else ""
     body = (
         "root mean square of the gradient with respect to the output of each layer with weights, "

@@ -265,7 +265,10 @@ def _subtitle(experiment: Experiment, created: datetime | None) -> str:
 def _verdict_counts(topics: Sequence[Topic]) -> str:
     findings = [finding for topic in topics for finding in topic.findings]
     if not findings:
-        return "No hypothesis could be tested with what was recorded; the sections below say why."
+        return (
+            "No hypothesis could be tested with what was recorded; the list of what was not asked "
+            "says why."
+        )
     counts = [(sum(one.verdict is verdict for one in findings), verdict) for verdict in SIGNS]
     outcome = listing(
         [f"{count} {ANSWERS[verdict]} ({verdict})" for count, verdict in counts if count]

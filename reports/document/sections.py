@@ -100,7 +100,7 @@ def without_what_was_told(
     """`sections`, in which findings whose meaning was `told` refer to the answer."""
 
     def shortened(one: FindingElement) -> FindingElement:
-        said = any(one.meaning in text for text in told)
+        said = bool(one.meaning) and any(one.meaning in text for text in told)
         return replace(one, meaning=IN_THE_ANSWER) if said else one
 
     return tuple(

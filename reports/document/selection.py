@@ -62,8 +62,9 @@ def sections_of(outcomes: Sequence[Outcome], length: Length) -> list[Outcome]:
     """
     return [
         _selected(outcome, length)
-        for outcome in shown(outcomes, length)
-        if outcome.key != OVERVIEW and (outcome.result or outcome.failure)
+        for outcome in outcomes
+        if outcome.key != OVERVIEW
+        and (outcome.failure or (outcome.result and outcome.length <= length))
     ]
 
 

@@ -143,16 +143,17 @@ def _always_the_same(run: Run, rows: pd.DataFrame) -> Reading | None:
         _reading(
             Verdict.INCONCLUSIVE,
             float(steps),
-            f"{names} was the same in all {plural(steps, 'recorded step')}",
+            "",
             "",
             since=None,
             held_early=False,
             steps=steps,
-            note=f"{names} was the same in all {plural(steps, 'recorded step')}: if there are more "
-            "data than one batch, the loader returns this one again and again.",
+            note=f"{names} had the same mean, deviation and range in all "
+            f"{plural(steps, 'recorded step')}: if there are more data than one batch, the loader "
+            "returns this one again and again.",
         ),
-        otherwise="If this batch is all of the data, nothing is wrong: call end_epoch after each "
-        "pass over the data, and that is recorded.",
+        next_step="Compare the batches of two steps. If this batch is all of the data, nothing is "
+        "wrong: call end_epoch after each pass over the data, and that is recorded.",
     )
 
 

@@ -103,7 +103,9 @@ class LayerHook(LeftOutOfCopies):
         record.activations[layer] = seen
         record.modes[layer] = "training" if module.training else "evaluation"
         observer.junctions.note_made(node, output.output_nr, layer, seen)
-        if not args or not reader.last or args[0] is not reader.last[0][0]:
+        latest = reader.last[0] if reader.last else None
+        # What was changed in place since may be a sum by now: it has to be looked at.
+        if not args or not latest or args[0] is not latest[0] or args[0]._version != latest[1]:
             observer.junctions.note_input(args)
         observed = ObservedOutput(reader, record, call, seen, usual.axis)
         hook_on(output, node, observed)

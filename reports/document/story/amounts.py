@@ -2,21 +2,25 @@
 
 from analyses.result import Estimate
 from analyses.wording.numbers import number
-from reports.document.story.sentences import ALL, INTERVAL, NONE
+from reports.document.story.sentences import ALL, INTERVAL, NONE, PART
 
 
 def share(estimate: Estimate) -> str:
-    """A share as a percentage: "80 %"; below 0 or above 100 % in words.
+    """A share of a whole as a percentage: "64 %"."""
+    assert estimate.value is not None
+    value = estimate.value if estimate.unit == "%" else 100 * estimate.value
+    return f"{value:.0f}\u00a0%" if value >= 1 else f"{number(value)}\u00a0%"
 
-    Noise is subtracted from what shares are computed from, so that they may leave 0 to 100 %.
+
+def part_of_movement(estimate: Estimate) -> str:
+    """A share of the movement of accuracy in words: "80 % of the movement".
+
+    Noise is subtracted from what such shares are computed from, so that they may leave 0 to 100 %.
     """
     assert estimate.value is not None
-    percentage = estimate.value if estimate.unit == "%" else 100 * estimate.value
-    if percentage <= 0:
+    if estimate.value <= 0:
         return NONE
-    if percentage > 100:
-        return ALL
-    return f"{percentage:.0f}\u00a0%" if percentage >= 1 else f"{number(percentage)}\u00a0%"
+    return ALL if estimate.value > 100 else PART.format(share=share(estimate))
 
 
 def percentage(estimate: Estimate) -> str:

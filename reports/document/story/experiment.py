@@ -12,6 +12,7 @@ from reports.document.story import sentences as words
 from reports.document.story.amounts import (
     interval_of_share,
     interval_of_times,
+    part_of_movement,
     percentage,
     points,
     share,
@@ -24,6 +25,7 @@ from reports.elements import AnswerSentence
 MOST_SENTENCES = 3
 # In the stale-statistics finding; the method begins with the epoch.
 MEASURED, FRESH = (LARGEST_DIFFERENCE.format(name) for name in ("running", "re-estimated"))
+_KEPT = 1.05  # a factor over the depth nearer to 1 is no growth
 STALENESS = ("batchnorm_recalibration", "stale-statistics")
 # Topics whose being open the reader should know of, most important first.
 _OPEN = (
@@ -72,8 +74,7 @@ def _question(jumps: Topic | None, jumping: Sequence[Finding], ahead: Topic | No
             return words.JUMPS_IN_SOME.format(jumping=names, steady=listing(steady))
         return words.JUMPS_IN_ALL.format(jumping=names)
     if ahead and ahead.findings[0].verdict is words.YES:
-        better, worse = _compared(ahead.findings[0])
-        return words.BETTER.format(better=better, worse=worse)
+        return words.BETTER.format(**_compared(ahead.findings[0]))
     return ""
 
 
@@ -114,7 +115,7 @@ def _on_stale_statistics(network: str, finding: Finding) -> str:
     first = _first(finding)
     if first is None:
         return ""
-    return words.STALE[finding.verdict].format(network=network, share=share(first))
+    return words.STALE[finding.verdict].format(network=network, part=part_of_movement(first))
 
 
 def _on_the_steady(topics: Sequence[Topic], told: Topic) -> str:
@@ -144,7 +145,7 @@ def _on_real_jumps(network: str, finding: Finding) -> str:
     first = _first(finding)
     if first is None:
         return ""
-    return words.REAL[finding.verdict].format(network=network, share=share(first))
+    return words.REAL[finding.verdict].format(network=network, part=part_of_movement(first))
 
 
 def _on_the_fall(network: str, finding: Finding) -> str:
@@ -158,15 +159,14 @@ def _difference(topics: Sequence[Topic]) -> Topic | None:
     found = last or find_topic(topics, "matched_comparison", "ahead")
     if found is None or _value(found.findings[0]) is None:
         return None
-    return found if all(_compared(found.findings[0])) else None
+    return found if all(_compared(found.findings[0]).values()) else None
 
 
 def _on_difference(topic: Topic) -> tuple[str, Finding]:
     finding = topic.findings[0]
-    better, worse = _compared(finding)
-    said = words.DIFFERENCE[finding.verdict]
-    value = _value(finding) or 0.0
-    return said.format(better=better, worse=worse, points=points(value)), finding
+    said, value = words.DIFFERENCE[finding.verdict], _value(finding) or 0.0
+    side = words.BEHIND if value < 0 else words.AHEAD
+    return said.format(**_compared(finding), points=points(value), side=side), finding
 
 
 def _on_reasons(topics: Sequence[Topic]) -> Iterator[AnswerSentence]:
@@ -181,10 +181,16 @@ def _on_reasons(topics: Sequence[Topic]) -> Iterator[AnswerSentence]:
         yield sentence_of(text, compared[0].findings[0], compared[0])
 
 
-def _compared(finding: Finding) -> tuple[str, str]:
-    """The networks of a comparison: its first estimate is named "a less b, ..."."""
+def _compared(finding: Finding) -> dict[str, str]:
+    """The networks of a comparison and when it is made: "a less b, last epoch" is the estimate."""
     better, _, rest = finding.estimates[0].name.partition(" less ")
-    return better, rest.partition(",")[0]
+    worse, _, when = rest.partition(",")
+    last = when.strip() == "last epoch"
+    return {
+        "better": better,
+        "worse": worse,
+        "when": words.AT_THE_LAST_EPOCH if last else words.OVER_EPOCHS,
+    }
 
 
 def _on_gradients(topics: Sequence[Topic], network: str | None) -> Iterator[AnswerSentence]:
@@ -210,6 +216,8 @@ def _gradients(finding: Finding, *, exploding: bool) -> str:
         said = words.EXPLODE
     elif finding.verdict is words.YES:
         said = words.VANISH
+    elif 1 / _KEPT < first.value < _KEPT:
+        return words.KEEP.format(network=network, factor=first.words)
     else:
         said = words.GROW if first.value >= 1 else words.SHRINK
     amount = {"times": times(first.value), "interval": interval_of_times(first)}

@@ -1,5 +1,6 @@
 """The story of a run in its owner's loop: what is wrong, where, since when, and what to do."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from analyses.health.conditions import CONDITIONS
@@ -23,25 +24,47 @@ def own_run_story(topics: Sequence[Topic], networks: Sequence[str]) -> Story | N
     if overall is None:
         return None
     wrong = _wrong(topics)
-    if wrong:
-        answer = tuple(
-            sentence_of(finding.meaning, finding, topic) for topic, finding in wrong[:MOST_WRONG]
-        )
-        to_do = tuple(dict.fromkeys(finding.next_step for _, finding in wrong))
-    else:
-        answer = tuple(sentence_of(_well(one), one, overall) for one in overall.findings)
-        # Only what is open: a network that is well needs nothing done.
-        is_open = [one for one in overall.findings if one.verdict is Verdict.INCONCLUSIVE]
-        to_do = tuple(dict.fromkeys(one.next_step for one in is_open))
+    named = {finding.network for _, finding in wrong}
+    # Networks of which nothing wrong is told: well, open, or ill as the health check alone saw.
+    others = [one for one in overall.findings if one.network not in named]
+    answer = [
+        *(sentence_of(finding.meaning, finding, topic) for topic, finding in wrong[:MOST_WRONG]),
+        *(sentence_of(_other(one), one, overall) for one in others),
+    ]
+    steps = [
+        *(finding.next_step for _, finding in wrong),
+        *(step for one in others for step in _to_do(one, topics)),
+    ]
     left = len(wrong) - MOST_WRONG
     return Story(
         question=words.OWN_QUESTION.format(networks=listing(list(networks))),
-        answer=answer,
+        answer=tuple(answer),
         certainty=words.OWN_FURTHER.format(count=left) if left > 0 else "",
         open_question="",
-        to_do=to_do,
-        is_whole=True,
+        to_do=tuple(dict.fromkeys(step for step in steps if step)),
+        is_whole=_tells_all(wrong, overall),
     )
+
+
+def _tells_all(wrong: Sequence[tuple[Topic, Finding]], overall: Topic) -> bool:
+    """Whether as many conditions are told of each network as its health check has found."""
+    told = Counter(finding.network for _, finding in wrong)
+    return all(told[one.network] >= (one.estimates[0].value or 0) for one in overall.findings)
+
+
+def _to_do(overall: Finding, topics: Sequence[Topic]) -> list[str]:
+    """What to do about a network of which nothing wrong is told; nothing if it is well."""
+    if overall.verdict is Verdict.SUPPORTED:
+        return []
+    if overall.verdict is Verdict.CONTRADICTED:
+        return [overall.next_step]
+    return [
+        one.next_step
+        for topic in topics
+        if _is_of_health(topic)
+        for one in topic.findings
+        if one.network == overall.network and one.verdict is Verdict.INCONCLUSIVE
+    ]
 
 
 def _wrong(topics: Sequence[Topic]) -> list[tuple[Topic, Finding]]:
@@ -62,6 +85,9 @@ def _is_of_health(topic: Topic) -> bool:
     return (topic.analysis, topic.key) in _BY_PROFILE
 
 
-def _well(finding: Finding) -> str:
+def _other(finding: Finding) -> str:
+    """The finding on a network as a whole, where no condition of it is told."""
+    if finding.verdict is Verdict.CONTRADICTED:
+        return finding.meaning
     text = words.NOTHING_FOUND if finding.verdict is Verdict.SUPPORTED else words.NOTHING_CERTAIN
     return text.format(meaning=finding.meaning)

@@ -10,7 +10,7 @@ YES, NO, UNKNOWN = Verdict.SUPPORTED, Verdict.CONTRADICTED, Verdict.INCONCLUSIVE
 # The question, as the reader asks it.
 JUMPS_IN_SOME = "Why does the accuracy of {jumping} jump, and that of {steady} hardly?"
 JUMPS_IN_ALL = "Why does the accuracy of {jumping} jump?"
-BETTER = "Why is {better} more accurate than {worse}?"
+BETTER = "Why is {better} more accurate than {worse} {when}?"
 
 # What the jumps are, by the verdict on stale statistics; `gap` where both accuracies were recorded.
 STALE_WITH_GAP = {
@@ -28,29 +28,27 @@ STALE_WITH_GAP = {
 STALE = {
     YES: (
         "The jumps of {network} are mostly stale batch-norm statistics, not worse weights: "
-        "computing these anew, with the same weights, takes away {share} of the movement."
+        "computing these anew, with the same weights, takes away {part}."
     ),
     NO: (
         "The jumps of {network} are not mostly stale batch-norm statistics: computing these anew, "
-        "with the same weights, takes away {share} of the movement."
+        "with the same weights, takes away {part}."
     ),
     UNKNOWN: (
         "Whether the jumps of {network} are mostly stale batch-norm statistics cannot be told: "
-        "computing these anew, with the same weights, takes away {share} of the movement."
+        "computing these anew, with the same weights, takes away {part}."
     ),
 }
 # What the jumps are, where statistics were not computed anew.
 REAL = {
     YES: (
-        "Most of the movement of {network}'s accuracy is real: {share} of it is neither sampling "
-        "noise nor steady learning."
+        "Most of the movement of {network}'s accuracy is real: {part} is neither sampling noise "
+        "nor steady learning."
     ),
-    NO: (
-        "Most of the movement of {network}'s accuracy is not real jumps: these are {share} of it."
-    ),
+    NO: ("Most of the movement of {network}'s accuracy is not real jumps: these are {part}."),
     UNKNOWN: (
         "How much of the movement of {network}'s accuracy is real jumps cannot be told: the "
-        "estimate is {share}."
+        "estimate is {part}."
     ),
 }
 JUMPS_ALONE = (
@@ -60,34 +58,43 @@ JUMPS_ALONE = (
 
 # Which of two networks is more accurate.
 DIFFERENCE = {
-    YES: "{better} is more accurate than {worse}, by {points} percentage points.",
-    NO: "{better} is not more accurate than {worse}: the difference is {points} percentage points.",
+    YES: "{better} is more accurate than {worse} {when}, by {points} percentage points.",
+    NO: (
+        "{better} is not more accurate than {worse} {when}: it is {points} percentage points "
+        "{side}."
+    ),
     UNKNOWN: (
-        "Which of {better} and {worse} is more accurate cannot be told: the difference is "
+        "Which of {better} and {worse} is more accurate {when} cannot be told: the difference is "
         "{points} percentage points."
     ),
 }
+AHEAD, BEHIND = "ahead", "behind"
+AT_THE_LAST_EPOCH, OVER_EPOCHS = "at the last epoch", "averaged over epochs"
 
 # What the gradients do, by what was found of vanishing and exploding.
 VANISH = (
-    "The gradients of {network} vanish: from the last layer back to the first their norm shrinks "
-    "{times} times{interval}."
+    "The gradients of {network} vanish: from the last layer back to the first, at equal shapes, "
+    "their norm shrinks {times} times{interval}."
 )
 EXPLODE = (
-    "The gradients of {network} do not vanish but explode: from the last layer back to the first "
-    "their norm grows {times} times{interval}."
+    "The gradients of {network} do not vanish but explode: from the last layer back to the "
+    "first, at equal shapes, their norm grows {times} times{interval}."
 )
 GROW = (
-    "The gradients of {network} do not vanish: from the last layer back to the first their norm "
-    "grows {times} times{interval}."
+    "The gradients of {network} do not vanish: from the last layer back to the first, at equal "
+    "shapes, their norm grows {times} times{interval}."
+)
+KEEP = (
+    "The gradients of {network} do not vanish: from the last layer back to the first, at equal "
+    "shapes, their norm keeps its size (factor {factor})."
 )
 SHRINK = (
-    "The gradients of {network} do not vanish: from the last layer back to the first their norm "
-    "shrinks {times} times{interval}, which is too little to be called that."
+    "The gradients of {network} do not vanish: from the last layer back to the first, at equal "
+    "shapes, their norm shrinks {times} times{interval}, which is too little to be called that."
 )
 GRADIENTS_UNKNOWN = (
     "Whether the gradients of {network} vanish cannot be told: from the last layer back to the "
-    "first their norm is multiplied by {factor}."
+    "first, at equal shapes, their norm is multiplied by {factor}."
 )
 GRADIENTS_UNMEASURED = "Whether the gradients of {network} vanish cannot be told."
 
@@ -134,11 +141,12 @@ ONE_TRAINING = "This is one training; another may differ."
 STILL_OPEN = "This claim could be neither confirmed nor refuted: “{claim}” To settle it: {step}"
 
 # Amounts that noise drives out of what is possible.
-NONE = "none that can be told from noise"
-ALL = "all that can be told from noise"
+NONE = "nothing that can be told from noise"
+ALL = "all of the movement, as far as noise lets one tell"
+PART = "{share} of the movement"
 
 # A run in its owner's loop.
 OWN_QUESTION = "Is something wrong in the training of {networks}: what, where, and since when?"
 NOTHING_FOUND = "Nothing was found. {meaning}"
 NOTHING_CERTAIN = "Nothing was found for certain. {meaning}"
-OWN_FURTHER = "{count} more conditions were found; the health check tells them all."
+OWN_FURTHER = "{count} more conditions were found; the sections below tell them all."

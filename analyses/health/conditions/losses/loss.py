@@ -86,7 +86,7 @@ def not_learning_answer(run: Run, flat: float, max_steps: int) -> Answer:
             since = held_since(guesses, steps, OVERLOOKED)
         elif (risen := _rise(run, losses, ratio, now, int(steps[-1]))) is not None:
             cause, next_step = risen.cause, risen.next_step
-            since = held_since(losses > risen.factor * before, steps, OVERLOOKED)
+            since = held_since(losses > risen.level, steps, OVERLOOKED)
         elif ratio is not None and ratio > 1 / flat:
             verdict = Verdict.INCONCLUSIVE
             note = (
@@ -188,11 +188,11 @@ def _outputs_of_last_layer(run: Run) -> int:
 
 @dataclass(frozen=True)
 class _Rise:
-    """A loss that rises: why, what to do, and the factor from which it has risen."""
+    """A loss that rises: why, what to do, and the loss from which it has risen."""
 
     cause: str
     next_step: str
-    factor: float
+    level: float
 
 
 def _rise(run: Run, losses: Array, ratio: float | None, now: float, until: int) -> _Rise | None:
@@ -200,13 +200,15 @@ def _rise(run: Run, losses: Array, ratio: float | None, now: float, until: int) 
     if ratio is not None and ratio > RISEN:
         climb = climb_before(run, until)
         cause = f"It rises, from {number(now / ratio)} to {number(now)}."
-        return _Rise(f"{cause} {climb.why}" if climb else cause, SIGN if climb else "", RISEN)
+        return _Rise(
+            f"{cause} {climb.why}" if climb else cause, SIGN if climb else "", RISEN * now / ratio
+        )
     climb = _climbs_from_guessing(run, losses, now, until)
     if climb is None:
         return None
     begins = number(climb.before)
     cause = f"It rises from about that of guessing, {begins}, to {number(now)}. {climb.why}"
-    return _Rise(cause, SIGN, CLIMBED)
+    return _Rise(cause, SIGN, CLIMBED * math.log(_outputs_of_last_layer(run)))
 
 
 def _climbs_from_guessing(run: Run, losses: Array, now: float, until: int) -> Climb | None:

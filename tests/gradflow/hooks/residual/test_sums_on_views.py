@@ -236,3 +236,35 @@ def test_accumulated_passes_add_up_where_the_first_pass_tells_what_is_added(tmp_
     assert list(parts.layer) == list(whole.layer) == ["1", "2"]
     for name in ("gradient_norm", "skip_share", "branch_gradient_norm"):
         assert list(parts[name]) == pytest.approx(list(whole[name]), rel=1e-10)
+
+
+class AddsInPlace(nn.Module):
+    """The first sum of a block is made in place on an output, and is the skip of the second."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm, self.second = nn.Linear(6, 6), nn.LayerNorm(6), nn.Linear(6, 6)
+
+    def forward(self, x):
+        h = self.first(x)
+        h += x
+        return self.second(self.norm(h)) + h
+
+
+def test_a_skip_that_is_a_sum_made_in_place_has_its_variance_in_every_step(tmp_path):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(4, 6), AddsInPlace(), AddsInPlace(), nn.Linear(6, 2))
+    sums = []
+    model[2].norm.register_forward_pre_hook(lambda _, given: sums.append(given[0].detach().clone()))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer) as tracer:
+        for _ in range(8):
+            model(torch.randn(16, 4)).square().mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        tracer.end_epoch()
+    rows = gradflow.open_run(tmp_path / "run").junctions
+    last = rows[rows["layer"] == "2+2"].sort_values("step")
+    assert last["step"].tolist() == list(range(8))
+    expected = [one.double().var(0, unbiased=False).mean().item() for one in sums]
+    assert last["skip_variance"].tolist() == pytest.approx(expected, rel=1e-6)

@@ -17,7 +17,7 @@ GAP = tuple(
 )
 
 
-def topic(analysis, start, verdicts, value, *others, unit="", name="x"):
+def topic(analysis, start, verdicts, value, *others, unit="", name="x", ends=(0.5, 2.0)):
     """A topic with a verdict for each network: a dict, or one verdict on a comparison."""
     pairs = verdicts.items() if isinstance(verdicts, dict) else [(None, verdicts)]
     findings = tuple(
@@ -27,7 +27,7 @@ def topic(analysis, start, verdicts, value, *others, unit="", name="x"):
             hypothesis=f"Hypothesis {start} of {network}.",
             contradicted_by="",
             verdict=verdict,
-            estimates=(Estimate(name, value, 0.5, 2.0, unit), *others),
+            estimates=(Estimate(name, value, *ends, unit), *others),
             threshold="",
             meaning="",
             next_step=f"Next of {start}.",
@@ -43,9 +43,9 @@ def whole(jumps=YES, steady=NO, stale=YES, vanish=NO, explode=NO, factor=2.5, sk
         topic(
             "batchnorm_recalibration", "stale-statistics", {"plain": stale}, 80.5, *gap, unit="%"
         ),
-        topic("gradient_profile", "vanish", {"plain": vanish, "res": NO}, factor),
+        topic("gradient_profile", "vanish", {"plain": vanish, "res": NO}, factor, ends=(2.0, 3.1)),
         topic("gradient_profile", "explode", {"plain": explode, "res": NO}, factor),
-        topic("skip_carry", "skips-carry", {"res": skips}, 0.641),
+        topic("skip_carry", "skips-carry", {"res": skips}, 0.641, ends=(0.62, 0.657)),
         topic(
             "matched_comparison", "higher-accuracy", YES, 11.7, name="res less plain, last epoch"
         ),
@@ -63,9 +63,10 @@ def test_the_story_of_the_digits():
         "The jumps of plain are mostly stale batch-norm statistics, not worse weights: at epoch 9 "
         "it classifies 72.5\u00a0% of the validation images, and 98.1\u00a0% with the same weights "
         "once these statistics are computed anew.",
-        "The gradients of plain do not vanish: from the last layer back to the first their norm "
-        "grows 2.5 times.",
-        "In res the skips carry most of each block's gradient: 64\u00a0% of it.",
+        "The gradients of plain do not vanish: from the last layer back to the first, at equal "
+        "shapes, their norm grows 2.5 times (95\u00a0% interval 2.0 to 3.1).",
+        "In res the skips carry most of each block's gradient: 64\u00a0% of it (95\u00a0% interval "
+        "62 to 66).",
     ]
     assert [one.word for one in story.answer] == ["yes", "no", "yes"]
     assert story.answer[0].anchor == "stale-statistics-anchor"
@@ -79,8 +80,8 @@ def test_the_story_of_the_digits():
         (YES, NO, "Why does the accuracy of plain jump, and that of res hardly?"),
         (YES, YES, "Why does the accuracy of plain and res jump?"),
         (YES, UNKNOWN, "Why does the accuracy of plain jump?"),
-        (NO, NO, "Why is res more accurate than plain?"),
-        (NO, UNKNOWN, "Why is res more accurate than plain?"),
+        (NO, NO, "Why is res more accurate than plain at the last epoch?"),
+        (NO, UNKNOWN, "Why is res more accurate than plain at the last epoch?"),
     ],
 )
 def test_the_question_is_about_what_is_there(jumps, steady, question):
@@ -100,9 +101,10 @@ def test_without_accuracy_there_is_no_story_of_an_experiment():
 @pytest.mark.parametrize(
     ("vanish", "explode", "factor", "said"),
     [
-        (YES, NO, 0.01, "vanish: from the last layer back to the first their norm shrinks 100"),
+        (YES, NO, 0.01, "at equal shapes, their norm shrinks 100 times"),
+        (NO, NO, 1.02, "their norm keeps its size"),
         (NO, YES, 31.9, "do not vanish but explode"),
-        (NO, NO, 0.8, "shrinks 1.2 times, which is too little"),
+        (NO, NO, 0.8, "shrinks 1.2 times"),
         (UNKNOWN, UNKNOWN, 0.9, "cannot be told"),
         (UNKNOWN, NO, None, "Whether the gradients of plain vanish cannot be told."),
     ],
@@ -178,3 +180,32 @@ def test_every_outcome_has_a_question_and_whole_sentences_without_gaps():
         assert all(text.endswith(".") for text in texts if text)
         told_all |= set(texts)
     assert len(told_all) > 15  # what is said depends on what was found
+
+
+def test_without_jumps_the_difference_and_its_reasons_are_told():
+    reason = topic("better_network", "norm-plain-res", UNKNOWN, 1.1)
+    skips = topic("better_network", "skips-plain-res", UNKNOWN, 11.7)
+    answer = told([*whole(NO, NO), skips, reason]).answer
+    assert answer[0].text == (
+        "res is more accurate than plain at the last epoch, by 11.7 percentage points."
+    )
+    assert answer[1].text.startswith("Why cannot be told yet: 1 possible reasons")
+
+
+def test_a_network_that_is_behind_is_said_to_be_behind():
+    behind = topic(
+        "matched_comparison", "ahead", NO, -20.0, name="res less plain, mean over epochs"
+    )
+    (first, *_) = told([behind]).answer
+    assert first.text == (
+        "res is not more accurate than plain averaged over epochs: it is 20.0 percentage points "
+        "behind."
+    )
+
+
+def test_what_stale_statistics_cost_the_steady_network_is_said_too():
+    stale = topic(
+        "batchnorm_recalibration", "stale-statistics", {"plain": YES, "res": UNKNOWN}, 80.0, *GAP
+    )
+    rest = [one for one in whole() if one.analysis != "batchnorm_recalibration"]
+    assert "They cost res at most 25.6 percentage points." in told([*rest, stale]).answer[0].text
