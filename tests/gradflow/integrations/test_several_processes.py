@@ -45,10 +45,9 @@ def launch(folder, trainer, count):
     return gradflow.open_run(folder)
 
 
-# In one of them at every change: both exchange by the same means (tests/gradflow/hooks/processes).
-@pytest.mark.parametrize(
-    "trainer", ["lightning", pytest.param("transformers", marks=pytest.mark.slow)]
-)
+# At every change, the same exchange is tested without a trainer (tests/gradflow/hooks/processes).
+@pytest.mark.slow
+@pytest.mark.parametrize("trainer", ["lightning", "transformers"])
 def test_two_processes_write_and_continue_one_run(tmp_path, assert_same_run, trainer):
     pytest.importorskip(trainer)
     together = launch(tmp_path / "together", trainer, 2)

@@ -58,6 +58,7 @@ def one_fails(images, tmp_path_factory, compiled_loops):
     return folder, jobs, results, output.getvalue()
 
 
+@pytest.mark.slow
 def test_an_error_in_one_leaves_the_other_alone(one_fails):
     _, jobs, results, _ = one_fails
     assert isinstance(results[0], Failure)
@@ -67,6 +68,7 @@ def test_an_error_in_one_leaves_the_other_alone(one_fails):
     assert gradflow.open_run(jobs[1].folder).description["status"] == "complete"
 
 
+@pytest.mark.slow
 def test_the_error_names_the_run_and_keeps_the_results_of_the_others(one_fails):
     folder, jobs, results, _ = one_fails
     with pytest.raises(SomeFailedError, match=r"1 of 2 trainings failed \(plain20-seed2025: ") as e:
