@@ -22,6 +22,16 @@ class Verdict(StrEnum):
     CONTRADICTED = "contradicted"
     INCONCLUSIVE = "inconclusive"
 
+    @property
+    def sign(self) -> str:
+        """A sign that tells verdicts apart without colour."""
+        return {"supported": "✓", "contradicted": "✗", "inconclusive": "?"}[self.value]
+
+    @property
+    def answer(self) -> str:
+        """The verdict on a claim as an answer to the question whether it is so."""
+        return {"supported": "yes", "contradicted": "no", "inconclusive": "can't tell"}[self.value]
+
 
 class Length(IntEnum):
     """The lengths of a report, and of what is in it the shortest report that has it."""

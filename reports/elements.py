@@ -6,14 +6,6 @@ from datetime import datetime
 from analyses.result import Length, Slider, Verdict
 from analyses.showing.drawing import Picture
 
-SIGNS = {Verdict.SUPPORTED: "✓", Verdict.CONTRADICTED: "✗", Verdict.INCONCLUSIVE: "?"}
-# The verdict on a claim as an answer to the question whether it is so.
-ANSWERS = {
-    Verdict.SUPPORTED: "yes",
-    Verdict.CONTRADICTED: "no",
-    Verdict.INCONCLUSIVE: "can't tell",
-}
-
 
 @dataclass(frozen=True)
 class AnswerSentence:

@@ -12,8 +12,6 @@ from rich.text import Text
 
 from analyses.result import Verdict
 from reports.elements import (
-    ANSWERS,
-    SIGNS,
     Card,
     Claim,
     Document,
@@ -222,7 +220,7 @@ def _column_groups(table: TableElement) -> list[list[int]]:
 
 
 def _verdict(verdict: Verdict) -> tuple[str, str]:
-    return f"{SIGNS[verdict]} {ANSWERS[verdict]} ({verdict.value})", _STYLES[verdict]
+    return f"{verdict.sign} {verdict.answer} ({verdict.value})", _STYLES[verdict]
 
 
 def _text(text: str, style: str = "") -> Text:

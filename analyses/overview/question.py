@@ -29,7 +29,7 @@ def run(
     Raises `NotApplicableError` if no network has gradients at two layers with weights.
     """
     networks = by_network(runs_with(experiment, "gradients", "gradients by layer"))
-    if all(run.is_own for run in experiment.runs) and len(experiment.runs) <= MOST_OWN_RUNS:
+    if experiment.is_own and len(experiment.runs) <= MOST_OWN_RUNS:
         return _of_own_runs([run for runs in networks.values() for run in runs])
     shown, reasons = [], []
     for name, runs in networks.items():

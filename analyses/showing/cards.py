@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from analyses.registry import Outcome
     from analyses.result import Estimate, Figure, Finding, Table
 
-_ANSWERS = {"supported": "✓ yes", "contradicted": "✗ no", "inconclusive": "? can't tell"}
 _MOST_ROWS = 12
 
 
@@ -65,7 +64,8 @@ def finding_line(finding: "Finding") -> str:
 def verdict(finding: "Finding") -> str:
     """The verdict as an answer to the hypothesis, in HTML; words tell it apart without colour."""
     kind = finding.verdict.value
-    return f'<b class="{kind}">{_ANSWERS[kind]}</b> ({kind})'
+    said = f"{finding.verdict.sign} {finding.verdict.answer}"
+    return f'<b class="{kind}">{said}</b> ({kind})'
 
 
 def picture(figure: "Figure") -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 import gradflow
 from analyses.health.conditions import CONDITIONS
 from analyses.registry import Outcome
-from analyses.result import Length
+from analyses.result import Length, Verdict
 from analyses.showing.drawing import draw_or_explain
 from analyses.wording.phrases import listing, plural
 from gradflow.runs.format.schema import TABLES
@@ -28,7 +28,7 @@ from reports.document.selection import OVERVIEW, sections_of, unanswered
 from reports.document.shortcuts import shortcuts_of
 from reports.document.story.experiment import MOST_SENTENCES, experiment_story
 from reports.document.story.own_run import own_run_story
-from reports.document.story.story import Story
+from reports.document.story.story import Story, sentence_of
 from reports.document.summary import (
     configuration_of,
     created_of,
@@ -42,8 +42,6 @@ from reports.document.topics import Topic, anchors_of, topics_of
 from reports.document.tour import tour_of
 from reports.document.wording import date_text
 from reports.elements import (
-    ANSWERS,
-    SIGNS,
     AnswerSentence,
     Card,
     Document,
@@ -173,18 +171,14 @@ def build_document(
     )
 
 
-def _is_own(experiment: Experiment) -> bool:
-    """Whether its runs were recorded in a training loop of their owner's, and not to compare."""
-    return not experiment.members and all(run.is_own for run in experiment.runs)
-
-
 def _story(experiment: Experiment, topics: Sequence[Topic]) -> Story:
     """The first page in words: what spoils a training, then the experiment's story.
 
     Where that story cannot be told, the headline topics are the answer.
     """
-    if _is_own(experiment) and (own := own_run_story(topics, experiment.networks)):
-        return own
+    own = experiment.is_own and not experiment.members
+    if own and (told := own_run_story(topics, experiment.networks)):
+        return told
     headlines = _headlines(topics)
     spoiling = [_sentence(topic) for topic in headlines if _spoils(topic)]
     seeds = [
@@ -244,15 +238,10 @@ def _card(topic: Topic) -> Card:
 def _sentence(topic: Topic) -> AnswerSentence:
     finding = topic.findings[0]
     agree = len({one.verdict for one in topic.findings}) == 1
-    return AnswerSentence(
-        text=topic.common_sentence or " ".join(one.meaning for one in topic.findings),
-        # If the verdicts differ, the hypothesis names the network of the verdict given.
-        hypothesis=statement_of(topic.findings) if agree else finding.hypothesis,
-        verdict=finding.verdict,
-        sign=SIGNS[finding.verdict],
-        word=ANSWERS[finding.verdict],
-        anchor=topic.anchor,
-    )
+    text = topic.common_sentence or " ".join(one.meaning for one in topic.findings)
+    said = sentence_of(text, finding, topic)
+    # If the verdicts differ, the hypothesis names the network of the verdict given.
+    return replace(said, hypothesis=statement_of(topic.findings)) if agree else said
 
 
 def _subtitle(experiment: Experiment, created: datetime | None) -> str:
@@ -269,9 +258,9 @@ def _verdict_counts(topics: Sequence[Topic]) -> str:
             "No hypothesis could be tested with what was recorded; the list of what was not asked "
             "says why."
         )
-    counts = [(sum(one.verdict is verdict for one in findings), verdict) for verdict in SIGNS]
+    counts = [(sum(one.verdict is verdict for one in findings), verdict) for verdict in Verdict]
     outcome = listing(
-        [f"{count} {ANSWERS[verdict]} ({verdict})" for count, verdict in counts if count]
+        [f"{count} {verdict.answer} ({verdict})" for count, verdict in counts if count]
     )
     return f"{plural(len(findings), 'claim')} tested: {outcome}."
 

@@ -12,8 +12,6 @@ from analyses.wording.phrases import plural
 from reports.document.figures import PictureOf, draw_figure
 from reports.document.wording import column_texts, estimate_text
 from reports.elements import (
-    ANSWERS,
-    SIGNS,
     Claim,
     EstimateRow,
     FigureElement,
@@ -135,8 +133,8 @@ def verdict_line(finding: Finding) -> VerdictLine:
         network="all networks" if finding.network is None else finding.network,
         hypothesis=finding.hypothesis,
         verdict=finding.verdict,
-        sign=SIGNS[finding.verdict],
-        word=ANSWERS[finding.verdict],
+        sign=finding.verdict.sign,
+        word=finding.verdict.answer,
         measure=first.name if first else "",
         number=estimate_text(first) if first else "no number",
     )

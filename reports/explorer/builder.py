@@ -50,7 +50,7 @@ def build_explorer(
     Raises `RunError` if a table of the run is damaged.
     """
     # Who wrote the loop knows its steps and the names of its layers; it may have no epochs.
-    own = all(run.is_own for run in experiment.runs)
+    own = experiment.is_own
     time = "step" if own else "epoch"
     epochs = recorded_times(experiment, time)
     if not epochs:

@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Iterator
 
+from analyses.result import Verdict
 from reports.elements import (
-    SIGNS,
     Card,
     Claim,
     Destination,
@@ -114,7 +114,7 @@ def _verdict_row(card: Card, line: VerdictLine) -> str:
 def _section(section: Section) -> Iterator[str]:
     """A folded section: the tested statements, the verdicts, and their meaning."""
     counts = Counter(one.line.verdict for claim in section.claims for one in claim.findings)
-    signs = [f"{sign} {counts[verdict]}" for verdict, sign in SIGNS.items() if counts[verdict]]
+    signs = [f"{verdict.sign} {counts[verdict]}" for verdict in Verdict if counts[verdict]]
     heading = escape_in_html(" ".join([section.heading, *signs]))
     yield from (f"<details><summary>{heading}</summary>", "")
     if section.question:

@@ -72,7 +72,7 @@ def run(
             profiles,
             (vanishing, exploding),
             _title(profiles),
-            by_step=all(run.is_own for run in experiment.runs),
+            by_step=experiment.is_own,
         ),
         tables=(
             Table("networks", "Gradient profile of each network", network_table(profiles)),

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from diagnosers import debugger
-from diagnosers.watcher import Complaint, Silent
+from diagnosers.watcher import Complaint, Watcher
 
 RULES = (
     "VanishingGradient", "ExplodingTensor", "DeadRelu", "SaturatedActivation",
@@ -19,7 +19,7 @@ RULES = (
 CHECKED_EVERY = 5  # steps; the loss is looked at in each
 
 
-class Debugger(Silent):
+class Debugger(Watcher):
     """The rules, each up to the first step in which it holds, as the service stops it there.
 
     Gradients are those that the backward pass gives to trained parameters; weights are parameters

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from diagnosers.watcher import Complaint, Silent
+from diagnosers.watcher import Complaint, Watcher
 
 Optimizers = list[torch.optim.Optimizer]
 
@@ -30,7 +30,7 @@ def only(optimizers: Optimizers) -> torch.optim.Optimizer:
     return optimizers[0]
 
 
-class TorchAudit(Silent):
+class TorchAudit(Watcher):
     """torch-audit 0.3.0: `autopatch`, its rules of running models in every step.
 
     Rules that read the code or the optimizer's settings alone (static, init) are not asked, nor
@@ -65,7 +65,7 @@ class TorchAudit(Silent):
         return [Complaint(f"torch-audit: {rule}", step) for rule, step in first.items()]
 
 
-class TorchMortem(Silent):
+class TorchMortem(Watcher):
     """torchmortem 0.1.1: `Autopsy` with its default sampling; what it ranks INFO does not count."""
 
     name = "torchmortem"
@@ -96,7 +96,7 @@ class TorchMortem(Silent):
         return [Complaint(f"torchmortem: {title}", step) for title, step in first.items()]
 
 
-class TrainScope(Silent):
+class TrainScope(Watcher):
     """trainscope 1.8.1: spikes of its default detector, and the signals of its report."""
 
     name = "trainscope"
@@ -129,7 +129,7 @@ class TrainScope(Silent):
         return [Complaint(f"trainscope: {what}", step) for what, step in found.items()]
 
 
-class Ormas(Silent):
+class Ormas(Watcher):
     """ormas-monitor 0.2.3, with a check every 5 steps.
 
     Its default of 50 needs over 400 steps before a layer can be said to leave its history. Events

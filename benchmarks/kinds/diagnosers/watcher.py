@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -22,10 +21,13 @@ class Complaint:
     step: int | None = None
 
 
-class Watcher(Protocol):
-    """A tool as its own documentation says that it is used in a training loop."""
+class Watcher:
+    """A tool as its own documentation says that it is used in a training loop.
 
-    name: str
+    This one does nothing; the tools override what they need.
+    """
+
+    name = "none"
 
     def begin(
         self, model: nn.Module, optimizers: list[torch.optim.Optimizer], steps: int, folder: Path
@@ -43,29 +45,6 @@ class Watcher(Protocol):
 
     def end(self) -> list[Complaint]:
         """Detach, and say what was found."""
-
-
-class Silent:
-    """A watcher that does nothing; the others override what they need."""
-
-    name = "none"
-
-    def begin(
-        self, model: nn.Module, optimizers: list[torch.optim.Optimizer], steps: int, folder: Path
-    ) -> None:
-        """Nothing."""
-
-    def before_step(self, step: int, loss: Tensor) -> None:
-        """Nothing."""
-
-    def after_step(self, step: int, loss: Tensor) -> None:
-        """Nothing."""
-
-    def end_epoch(self, train_loss: float, held: float | None) -> None:
-        """Nothing."""
-
-    def end(self) -> list[Complaint]:
-        """Nothing was found."""
         return []
 
 

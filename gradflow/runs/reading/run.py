@@ -232,6 +232,11 @@ class Experiment:
         """The names of the networks, in the order of the runs."""
         return list(dict.fromkeys(run.network for run in self.runs))
 
+    @property
+    def is_own(self) -> bool:
+        """Whether all its runs were recorded in training loops of their user's own."""
+        return all(run.is_own for run in self.runs)
+
     def of_network(self, network: str) -> list[Run]:
         """The runs of `network`, one per seed."""
         return [run for run in self.runs if run.network == network]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from analyses.result import Finding
 from reports.document.topics import Topic
-from reports.elements import ANSWERS, SIGNS, AnswerSentence
+from reports.elements import AnswerSentence
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def sentence_of(text: str, finding: Finding, topic: Topic) -> AnswerSentence:
         text=text,
         hypothesis=finding.hypothesis,
         verdict=finding.verdict,
-        sign=SIGNS[finding.verdict],
-        word=ANSWERS[finding.verdict],
+        sign=finding.verdict.sign,
+        word=finding.verdict.answer,
         anchor=topic.anchor,
     )
