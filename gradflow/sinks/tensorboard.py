@@ -46,6 +46,7 @@ class TensorBoard(Sink):
             raise ConfigurationError(
                 f"the folder {folder} cannot be made: {error.strerror or error}"
             ) from error
+        _wait_for_a_later_name(folder)
         self._writer = load("tensorboard.summary.writer.event_file_writer").EventFileWriter(
             str(folder), filename_suffix=".gradflow"
         )
@@ -105,3 +106,13 @@ class TensorBoard(Sink):
             bucket_limit=edges,
             bucket=[0, *counts],
         )
+
+
+def _wait_for_a_later_name(folder: Path) -> None:
+    """Wait, less than a second, until a file begun now comes last in the order of names.
+
+    TensorBoard reads the files of a folder in that order, and a name has the second and then
+    numbers that are not padded: of two files begun in one second, 9 comes after 10.
+    """
+    while any(folder.glob(f"*tfevents.{int(time.time()):010d}.*")):
+        time.sleep(0.02)
