@@ -7,7 +7,7 @@ import pandas as pd
 
 from analyses.health.condition import Answer, Bounds, Condition, NotAsked
 from analyses.health.conditions.losses.climbing import Climb, climb_of
-from analyses.health.conditions.updates import weight_updates
+from analyses.health.conditions.updates import whole_updates
 from analyses.health.readings import (
     MIN_WINDOW,
     OVERLOOKED,
@@ -15,7 +15,6 @@ from analyses.health.readings import (
     held_since,
     window_size,
 )
-from analyses.reading.once import once_per_run
 from analyses.result import Verdict
 from analyses.statistics import Array
 from analyses.wording.numbers import number, percent, share_bound
@@ -26,8 +25,8 @@ _LARGE_STEPS, _WITHIN = 3, 10  # so many large steps among so many recorded ones
 # That a pass begins may show at the first gradient that arrives, which is there by then.
 _FEWEST_CARRIED = 2
 # Times the loss before the first large step: above the first it has not fallen, above the second
-# it has hardly, if it was higher than the third in between.
-_FALLEN, _HARDLY_FALLEN, _LEAP = 0.98, 0.9, 3.0
+# not much, which counts if it was higher than the third in between: more is undone than learnt.
+_FALLEN, _NOT_MUCH, _LEAP = 0.98, 0.7, 2.0
 _AS_TIMES = 10.0  # a ratio that is told as a factor, not as a percentage
 _NO_NUMBER = "the loss is no longer a number"
 
@@ -45,19 +44,6 @@ class StepBounds(Bounds):
 
     overshooting: float = 0.1
     accumulating: float = 0.9
-
-
-@once_per_run
-def whole_updates(run: Run) -> pd.Series:
-    """Norm of the update of all weights together over the norm of these, by step.
-
-    A weight that starts at 0, as one of a low-rank adapter, makes no large ratio here.
-    """
-    names = weight_updates(run).columns
-    rows = run.parameters[run.parameters["parameter"].isin(names)]
-    squares = rows[["update_norm", "weight_norm"]].astype(float) ** 2
-    totals = squares.groupby(rows["step"]).sum(min_count=1)
-    return np.sqrt(totals["update_norm"] / totals["weight_norm"].where(totals["weight_norm"] > 0))
 
 
 def overshooting_answer(run: Run, bound: float, max_steps: int) -> Answer:
@@ -144,7 +130,8 @@ class _LossPath:
     """What the loss did after a step.
 
     Fields:
-        suffers: whether it has not, or hardly, fallen since; None if that was not recorded.
+        suffers: whether it has not fallen since, or leapt and not fallen much; None if that was
+            not recorded.
         clause: what it did, in words.
     """
 
@@ -175,7 +162,7 @@ class _LossPath:
         if highest <= before:
             clause = f"the loss {ends}"
         fallen = before - now > (1 - _FALLEN) * abs(before)
-        hardly = before - now < (1 - _HARDLY_FALLEN) * abs(before)
+        hardly = before - now < (1 - _NOT_MUCH) * abs(before)
         leaps = highest - before > (_LEAP - 1) * abs(before)
         return cls(not fallen or (hardly and leaps), clause)
 

@@ -36,6 +36,7 @@ MIN_POSITIONS = 8  # of a shorter sequence there is no course in time
 MIN_BINS = 4
 MIN_LOSSES = 40  # fewer steps with a loss do not tell whether it falls
 LEARNT = 0.7  # the loss of the last steps over that of the first, if much has been learnt
+RECOVERED = 10.0  # times the bound, from which on a gradient that had vanished has come back
 HARMLESS = 1e4  # growth over the sequence below which a loss that falls shows that it does no harm
 LEAST = 1e-30  # of the largest gradient: below, float32 rounds to zero
 SATURATED = 0.9  # root mean square of the states of tanh units that lie at their bounds
@@ -223,6 +224,11 @@ def _vanishing(run: Run, one: Course, medians: WindowMedians, bound: float) -> R
             )
         else:
             cause = _cause(run, one)
+    elif early and verdict is Verdict.CONTRADICTED:
+        note = _hardly_back(run, medians, bound)
+        if note:
+            verdict = Verdict.INCONCLUSIVE
+            next_step = "Train on and ask again, or begin with weights that keep the gradient."
     return Reading(
         "vanishing-in-time",
         verdict,
@@ -247,6 +253,17 @@ def _vanishing(run: Run, one: Course, medians: WindowMedians, bound: float) -> R
             if verdict is Verdict.SUPPORTED
             else ""
         ),
+    )
+
+
+def _hardly_back(run: Run, medians: WindowMedians, bound: float) -> str:
+    """That a gradient which had vanished is little above the bound, and little learnt; or ""."""
+    share = _loss_share(run)
+    if share is None or share <= LEARNT or (medians.high or 0.0) >= RECOVERED * bound:
+        return ""
+    return (
+        f"In the first steps it was {number(medians.early_value or 0.0)}, and it has hardly come "
+        f"back: the loss has only fallen to {number(share)} of what it was."
     )
 
 

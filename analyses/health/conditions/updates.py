@@ -18,6 +18,7 @@ from analyses.health.readings import (
     window_size,
 )
 from analyses.reading.layer_gradients import pivot_by_step
+from analyses.reading.once import once_per_run
 from analyses.result import Verdict
 from analyses.statistics import Array
 from analyses.wording.numbers import number
@@ -59,6 +60,19 @@ def weight_updates(run: Run) -> pd.DataFrame:
     frame = run.parameters[(run.parameters["weight_norm"] > 0) & _had_a_turn(run)]
     ratios = pivot_by_step(frame, "update_to_weight", names, key="parameter")
     return ratios.dropna(axis=1, how="all")
+
+
+@once_per_run
+def whole_updates(run: Run) -> pd.Series:
+    """Norm of the update of all weights together over the norm of these, by step.
+
+    A weight that starts at 0, as one of a low-rank adapter, makes no large ratio here.
+    """
+    names = weight_updates(run).columns
+    rows = run.parameters[run.parameters["parameter"].isin(names)]
+    squares = rows[["update_norm", "weight_norm"]].astype(float) ** 2
+    totals = squares.groupby(rows["step"]).sum(min_count=1)
+    return np.sqrt(totals["update_norm"] / totals["weight_norm"].where(totals["weight_norm"] > 0))
 
 
 def _had_a_turn(run: Run) -> pd.Series:
@@ -186,10 +200,11 @@ def _by_step(run: Run, values: Array) -> pd.Series:
 
 
 def _usual_move(run: Run, max_steps: int) -> float:
-    """Median over the weights of their median update-to-weight ratio in the last steps; or 0."""
-    ratios = weight_updates(run)
-    moves = [window_medians(ratios[name].dropna().to_numpy(), max_steps).value for name in ratios]
-    return float(np.median([one for one in moves if one is not None] or [0.0]))
+    """By how much of their norm all weights together move in one of the last steps; 0 if unknown.
+
+    A weight that starts at 0 moves by as much of its norm however small the gradient is.
+    """
+    return window_medians(whole_updates(run).to_numpy(), max_steps).value or 0.0
 
 
 def why_stalled(run: Run, parameter: str, stalled: float, clipped: float, max_steps: int) -> str:

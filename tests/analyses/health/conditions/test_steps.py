@@ -1,9 +1,14 @@
 """Steps that are too large, and gradients that nobody zeroes, are told; usual loops are not."""
 
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 
+from analyses.health.conditions.steps import StepBounds, overshooting_answer
 from analyses.health.readings import Reading
 from analyses.result import Verdict
 
@@ -53,6 +58,58 @@ def test_a_rate_hundreds_of_times_too_large_is_told_under_every_rule(ask, rule):
     rate = 100.0 if rule is torch.optim.SGD else 1.0
     one = ask(ask.plan(rule=rule, rate=rate))["overshooting"]
     assert one.verdict is Verdict.SUPPORTED
+
+
+# The norm of an update is half of that of the weights at first, and a tenth of a percent later.
+LEAPS = [1.4, *np.linspace(4.0, 3.0, 30), *np.linspace(3.0, 1.27, 30)]
+
+
+@pytest.mark.parametrize(
+    ("losses", "verdict"),
+    [
+        (LEAPS, Verdict.SUPPORTED),
+        ([*LEAPS, *np.linspace(1.27, 0.6, 30)], Verdict.CONTRADICTED),
+        ([1.4, *np.linspace(2.0, 1.9, 30), *np.linspace(1.9, 1.0, 30)], Verdict.CONTRADICTED),
+    ],
+    ids=("not much below its beginning", "far below it", "no leap"),
+)
+def test_a_loss_that_leaps_and_comes_back_has_not_been_learnt_from(losses, verdict):
+    found = overshooting_answer(made(losses), StepBounds.overshooting, 20)
+    assert found.verdict is verdict
+    if verdict is Verdict.SUPPORTED:
+        assert found.since == 0
+        assert "rises to 4, and ends at" in found.cause
+
+
+@dataclass
+class Made:
+    """A run of which these tables are known."""
+
+    steps: pd.DataFrame
+    parameters: pd.DataFrame
+    layers: pd.DataFrame
+
+
+def made(losses):
+    """A run of one weight of norm 1, whose first five updates are half of it."""
+    steps = np.arange(len(losses))
+    rows = pd.DataFrame({"step": steps, "epoch": 0, "parameter": "0.weight", "optimizer": "SGD"})
+    updates = np.where(steps < 5, 0.5, 1e-3)
+    rows = rows.assign(
+        group=0,
+        learning_rate=1.0,
+        weight_norm=1.0,
+        gradient_norm=1.0,
+        gradient_cosine=-0.1,
+        update_norm=updates,
+        update_to_weight=updates,
+    )
+    layers = {"layer": ["0"], "type": ["Linear"], "role": ["linear"], "parameters": [8]}
+    return Made(
+        steps=pd.DataFrame({"step": steps, "loss": losses}),
+        parameters=rows,
+        layers=pd.DataFrame(layers),
+    )
 
 
 def test_without_a_loss_it_cannot_be_told_whether_large_steps_do_harm(ask):

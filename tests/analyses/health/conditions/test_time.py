@@ -88,6 +88,28 @@ def test_growth_does_no_harm_where_the_loss_falls_unless_it_is_huge():
     assert verdicts(FELL, {"input": huge}) == EXPLODING
 
 
+@pytest.mark.parametrize(
+    ("late", "losses", "verdict"),
+    [
+        (0.81, np.linspace(2.0, 1.7, STEPS), Verdict.INCONCLUSIVE),
+        (0.81, FELL, Verdict.CONTRADICTED),
+        (0.95, np.linspace(2.0, 1.7, STEPS), Verdict.CONTRADICTED),
+    ],
+    ids=["hardly back", "hardly back, but it learns", "back"],
+)
+def test_a_gradient_that_has_hardly_come_back_leaves_it_open(late, losses, verdict):
+    run = Recorded(losses, {"input": 0.5**AGO})
+    table = run.table("positions")
+    table["gradient_norm"] = np.where(
+        table["step"] < STEPS // 2, table["gradient_norm"], late ** AGO[table["bin"]]
+    )
+    vanishing, _ = time_answers(run, 1e-3, 2e2, 20)
+    assert vanishing.verdict is verdict
+    assert vanishing.held_early
+    if verdict is Verdict.INCONCLUSIVE:
+        assert "hardly come back" in vanishing.note
+
+
 def test_without_a_loss_it_is_left_open():
     vanishing, exploding = ask(np.full(STEPS, np.nan), {"input": 0.5**AGO})
     assert vanishing.verdict is Verdict.INCONCLUSIVE

@@ -102,6 +102,28 @@ def test_gradients_zeroed_before_the_step_are_told_apart_from_clipping(tmp_path)
     assert "before backward(), or after step()" in found["clipped"].next_step
 
 
+def test_low_rank_adapters_that_begin_at_zero_do_not_hide_clipping(tmp_path):
+    """Such a weight moves by much of its own norm, however little is left of the gradient."""
+    torch.manual_seed(0)
+    down, up = nn.Linear(6, 2, bias=False), nn.Linear(2, 3, bias=False)
+    nn.init.zeros_(up.weight)
+    model = nn.Sequential(down, up)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer, schedule=1) as tracer:
+        for _ in range(20):
+            F.cross_entropy(model(torch.randn(32, 6)), torch.randint(0, 3, (32,))).backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1e-6)
+            optimizer.step()
+            optimizer.zero_grad()
+        tracer.end_epoch()
+    run = gradflow.open_run(tmp_path / "run")
+    found = {one.condition: one for one in read_health(run)}["clipped"]
+    moves = run.parameters.set_index("parameter")["update_to_weight"].groupby("parameter").median()
+    assert moves["1.weight"] > 1e-2
+    assert moves["0.weight"] < 1e-6
+    assert found.verdict is Verdict.SUPPORTED
+
+
 def test_clipping_that_the_optimizer_makes_up_for_is_left_open(readings):
     """Adam divides by the size of the gradient; the weights move as they do without clipping."""
     found = readings(clip=1e-5, make=torch.optim.Adam)

@@ -6,7 +6,7 @@ from torch import nn
 
 from analyses.health.conditions import read_health
 from analyses.health.conditions.losses.climbing import climb_of
-from analyses.health.conditions.steps import whole_updates
+from analyses.health.conditions.updates import whole_updates
 from analyses.result import Verdict
 
 
