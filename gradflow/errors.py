@@ -63,12 +63,19 @@ class CheckFailedError(GradflowError):
     Fields:
         sentences: what was found, a sentence for each finding that fails.
         findings: those findings (`analyses.result.Finding`).
+        next_steps: what to do about each of `sentences`; empty where that is not known.
     """
 
-    def __init__(self, sentences: Sequence[str], findings: Sequence[Any] = ()) -> None:
-        super().__init__(sentences, findings)  # so that it can be sent to another process
+    def __init__(
+        self,
+        sentences: Sequence[str],
+        findings: Sequence[Any] = (),
+        next_steps: Sequence[str] = (),
+    ) -> None:
+        super().__init__(sentences, findings, next_steps)  # so that it can be sent to a process
         self.sentences = tuple(sentences)
         self.findings = tuple(findings)
+        self.next_steps = tuple(next_steps) or ("",) * len(self.sentences)
 
     def __str__(self) -> str:
         return printable(" ".join(self.sentences))

@@ -50,6 +50,8 @@ class Condition:
         holds, fails, unknown: clauses that follow "In <network>".
         contradicted_by: the result that would contradict the hypothesis.
         next_step: what to try if the condition holds.
+        to_ask: what to record where it was not asked for want of it, as a sentence; empty if the
+            reason says that.
         source: the publication that the measure comes from.
         read: gives the answer on this condition, and on any others that come from the same
             computation; these name the same function, and it is called once a run.
@@ -82,6 +84,7 @@ class Condition:
     source: str
     read: Reader
     bound: str = ""
+    to_ask: str = ""
     method: str = ""
     leads_to: tuple[str, ...] = ()
     link: str = ""

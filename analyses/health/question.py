@@ -124,10 +124,13 @@ def all_findings(experiment: Experiment, bounds: Thresholds | None = None) -> tu
     )
 
 
-def inapplicable(experiment: Experiment) -> dict[str, set[str]]:
-    """The conditions that a network cannot have, such as those of recurrent layers, by network."""
+def not_asked(experiment: Experiment) -> dict[str, dict[str, NotAsked]]:
+    """The conditions that were not asked of each network, by network and key.
+
+    Raises `NotApplicableError` if no run recorded a layer or a parameter at a step.
+    """
     return {
-        name: {one.condition for one in found.unasked.conditions if not one.applies}
+        name: {one.condition: one for one in found.unasked.conditions}
         for name, found in _networks(experiment, None).items()
     }
 

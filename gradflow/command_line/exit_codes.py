@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gradflow.command_line.interrupts import Terminated, ignore_termination_signals
-from gradflow.errors import CheckFailedError, ConfigurationError, GradflowError, printable
+from gradflow.command_line.lines import print_item
+from gradflow.errors import CheckFailedError, ConfigurationError, GradflowError
 
 EXIT_ERROR, EXIT_INTERRUPTED = 1, 130
 # argparse and tyro exit with 2 where the options themselves are wrong.
@@ -62,11 +63,16 @@ def _discard_output() -> None:
 def print_error(error: GradflowError) -> int:
     """Print `error` to standard error, and return its exit code.
 
-    An error is one sentence; of a check that failed each finding is a line.
+    An error is one sentence; of a check that failed each finding is a line, with another one below
+    on what to do.
     """
     if isinstance(error, CheckFailedError):
-        for sentence in error.sentences:
-            print(f"failed: {printable(sentence)}", file=sys.stderr)
+        told: dict[str, str] = {}
+        for sentence, step in zip(error.sentences, error.next_steps, strict=True):
+            name = sentence.partition(":")[0]
+            first = told.setdefault(step, name)
+            what = step if first == name else f"the same as for {first}"
+            print_item(sys.stderr, f"failed: {sentence}", *([f"to do: {what}"] if step else ()))
         return EXIT_CHECK_FAILED
     print(f"error: {error}", file=sys.stderr)
     return EXIT_ERROR

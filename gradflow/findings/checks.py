@@ -9,6 +9,7 @@ from gradflow.findings.answers import Answers, analyze
 from gradflow.findings.sources import Source, experiment_of
 
 if TYPE_CHECKING:
+    from analyses.health.condition import NotAsked
     from analyses.registry import Outcome
     from analyses.result import Finding
     from gradflow.runs.reading.run import Experiment
@@ -26,12 +27,16 @@ class Check:
         fails_if: the verdict that fails.
         findings: what the name stands for, one a network.
         silent: networks that did not record what the condition needs.
+        why_silent: why it was not asked of each of these, as a clause; empty where nothing was.
+        to_ask: what to record so that it is asked, as a sentence; may be empty.
     """
 
     name: str
     fails_if: str
     findings: "tuple[Finding, ...]"
     silent: tuple[str, ...] = ()
+    why_silent: tuple[str, ...] = ()
+    to_ask: str = ""
 
     def __repr__(self) -> str:
         return f"Check({self.name!r}, {len(self.failing)} failing of {len(self.findings)} findings)"
@@ -44,9 +49,16 @@ class Check:
     @property
     def open(self) -> tuple[str, ...]:
         """A sentence for each network of which it cannot be told, though it was recorded."""
-        return tuple(
-            _plain(one.meaning) for one in self.findings if one.verdict == UNKNOWN != self.fails_if
-        )
+        return tuple(_plain(one.meaning) for one in self._open)
+
+    @property
+    def next_steps(self) -> tuple[str, ...]:
+        """What would tell, for each sentence of `open`."""
+        return tuple(_plain(one.next_step) for one in self._open)
+
+    @property
+    def _open(self) -> "list[Finding]":
+        return [one for one in self.findings if one.verdict == UNKNOWN != self.fails_if]
 
 
 @dataclass(frozen=True)
@@ -65,10 +77,10 @@ class Checks:
         Raises `ConfigurationError`, with the known names, if a name is unknown.
         """
         conditions = _condition_findings(experiment) if self.of_conditions else ()
-        out_of_question = _inapplicable(experiment) if conditions else {}
+        not_asked = _not_asked(experiment) if conditions else {}
         others = [finding for one in outcomes if one.result for finding in one.result.findings]
         return tuple(
-            _of_condition(name, verdict, experiment, conditions, out_of_question)
+            _of_condition(name, verdict, experiment, conditions, not_asked)
             if name in _conditions()
             else _of_finding(name, verdict, others)
             for name, verdict in self.wanted
@@ -88,16 +100,21 @@ class Checks:
         """Like `look`; raises `CheckFailedError` if something fails."""
         checks = self.look(experiment, outcomes)
         failing = [(one.name, found) for one in checks for found in one.failing]
-        sentences = [f"{name}: {_plain(found.meaning)}" for name, found in failing]
+        told = [(f"{name}: {_plain(one.meaning)}", _plain(one.next_step)) for name, one in failing]
         if self.fail_on_unknown:
-            sentences += [f"{one.name}: {sentence}" for one in checks for sentence in one.open]
-            sentences += [
-                f"{one.name}: {network} did not record what shows it"
+            told += [
+                (f"{one.name}: {sentence}", step)
+                for one in checks
+                for sentence, step in zip(one.open, one.next_steps, strict=True)
+            ]
+            told += [
+                (f"{one.name}: {network} did not record what shows it", one.to_ask)
                 for one in checks
                 for network in one.silent
             ]
-        if sentences:
-            raise CheckFailedError(sentences, [found for _, found in failing])
+        if told:
+            sentences, next_steps = zip(*told, strict=True)
+            raise CheckFailedError(sentences, [found for _, found in failing], next_steps)
         return checks
 
 
@@ -187,10 +204,10 @@ def _condition_findings(experiment: "Experiment") -> "tuple[Finding, ...]":
         return ()
 
 
-def _inapplicable(experiment: "Experiment") -> dict[str, set[str]]:
-    from analyses.health.question import inapplicable  # noqa: PLC0415 - slow to load
+def _not_asked(experiment: "Experiment") -> "dict[str, dict[str, NotAsked]]":
+    from analyses.health.question import not_asked  # noqa: PLC0415 - slow to load
 
-    return inapplicable(experiment)
+    return not_asked(experiment)
 
 
 def _of_condition(
@@ -198,16 +215,20 @@ def _of_condition(
     verdict: str,
     experiment: "Experiment",
     findings: "Sequence[Finding]",
-    inapplicable: Mapping[str, set[str]],
+    not_asked: "Mapping[str, Mapping[str, NotAsked]]",
 ) -> Check:
+    from analyses.health.conditions import CONDITIONS  # noqa: PLC0415 - slow to load
+
     own = tuple(one for one in findings if one.topic == name)
     told = {one.network for one in own}
-    silent = tuple(
-        network
-        for network in experiment.networks
-        if network not in told and name not in inapplicable.get(network, ())
-    )
-    return Check(name, verdict, own, silent)
+    reasons = {network: not_asked.get(network, {}).get(name) for network in experiment.networks}
+    silent = {
+        network: "" if one is None else one.reason
+        for network, one in reasons.items()
+        if network not in told and (one is None or one.applies)
+    }
+    to_ask = CONDITIONS[name].to_ask
+    return Check(name, verdict, own, tuple(silent), tuple(silent.values()), to_ask)
 
 
 def _of_finding(name: str, verdict: str, findings: "Sequence[Finding]") -> Check:

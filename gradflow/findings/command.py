@@ -1,5 +1,6 @@
 """The command `gradflow check`: is a recorded run healthy, or are its files whole? For CI."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 
 from gradflow.command_line.exit_codes import run_command
-from gradflow.errors import ConfigurationError, printable
+from gradflow.command_line.lines import print_item
+from gradflow.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from gradflow.findings.checks import Check
@@ -66,13 +68,19 @@ def _work(options: Options) -> int:
     from gradflow.findings.checks import check  # noqa: PLC0415
 
     for one in check(options.folder, options.fail_on, fail_on_unknown=options.fail_on_unknown):
-        print(printable(_line(one)))
+        print_item(sys.stdout, *_lines(one))
     return 0
 
 
-def _line(one: "Check") -> str:
+def _lines(one: "Check") -> list[str]:
+    """What was found, or why nothing was; then what to do, or what to record."""
     if one.open:
-        return f"{one.name}: can't tell. {' '.join(one.open)}"
+        steps = [f"to do: {step}" for step in dict.fromkeys(one.next_steps) if step]
+        return [f"{one.name}: can't tell. {' '.join(one.open)}", *steps]
     if one.silent:
-        return f"{one.name}: not recorded in {', '.join(one.silent)}"
-    return f"{one.name}: no" if one.fails_if == "supported" else f"{one.name}: not {one.fails_if}"
+        by_reason: dict[str, list[str]] = {}
+        for network, reason in zip(one.silent, one.why_silent, strict=True):
+            by_reason.setdefault(reason or "nothing that shows it was recorded", []).append(network)
+        said = "; ".join(f"{', '.join(names)} ({why})" for why, names in by_reason.items())
+        return [f"{one.name}: not asked of {said}", *([f"to ask: {one.to_ask}"] * bool(one.to_ask))]
+    return [f"{one.name}: no" if one.fails_if == "supported" else f"{one.name}: not {one.fails_if}"]

@@ -253,6 +253,7 @@ VANISHING = Condition(
     unknown="it cannot be told whether the gradients vanish in the last recorded steps",
     contradicted_by="A factor over the depth whose interval lies above the bound.",
     next_step="Try He or Glorot initialization, normalization or skips, and check again.",
+    to_ask="Observe at least two layers with weights: leave observe= out.",
     source=(
         "Glorot & Bengio 2010, Understanding the difficulty of training deep feedforward neural "
         "networks; Hanin 2018, How to start training"
@@ -278,6 +279,7 @@ EXPLODING = Condition(
     next_step=(
         "Try smaller initial weights, gradient clipping, a warm-up or skips, and check again."
     ),
+    to_ask="Observe at least two layers with weights: leave observe= out.",
     source=(
         "Pascanu, Mikolov & Bengio 2013, On the difficulty of training recurrent neural networks; "
         "Yang et al. 2019, A mean field theory of batch normalization, theorem 8"
@@ -297,6 +299,7 @@ SHATTERED = Condition(
     unknown="it cannot be told whether the gradients are shattered",
     contradicted_by="An autocorrelation whose interval lies above the bound.",
     next_step="Try skips, or fewer layers, and check again.",
+    to_ask="Train with gradflow train --probes shattering, or run gradflow probe on such a run.",
     source="Balduzzi et al. 2017, The shattered gradients problem",
     needed=False,
     leads_to=("not-learning",),

@@ -318,6 +318,7 @@ INPUTS = Condition(
     contradicted_by="Inputs that vary over a batch, are finite, and whose root mean square lies "
     "below the bound.",
     next_step="Look at a batch as the data loader returns it: its range, and what scales it.",
+    to_ask="Call the whole model, not parts of it: the tracer looks at what it is given.",
     source=(
         "LeCun, Bottou, Orr & Müller 1998, Efficient BackProp, section 4.3 (normalizing the "
         "inputs); Schoop, Huang & Hartmann 2021, UMLAUT (inputs not normalized)"

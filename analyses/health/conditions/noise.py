@@ -86,6 +86,7 @@ NOISY = Condition(
     unknown="it cannot be told whether the gradients are mostly noise at this batch size",
     contradicted_by="A noise scale over the batch size whose interval lies below the bound.",
     next_step="Try a larger batch or a smaller learning rate.",
+    to_ask="Train with gradflow train --probes noise_scale, or run gradflow probe on such a run.",
     source="McCandlish et al. 2018, An empirical model of large-batch training",
     read=_read,
     bound="noisy",

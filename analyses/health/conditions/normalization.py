@@ -354,6 +354,7 @@ STALE_STATISTICS = Condition(
         "Re-estimate them before each evaluation, with gradflow.recalibrate(model, batches); "
         "gradflow.evaluate_both(model, batches, validation, metric) says what they cost."
     ),
+    to_ask="Record steps in training mode, and call tracer.end_epoch() after each epoch.",
     source='Wu & Johnson 2021, Rethinking "Batch" in BatchNorm, section 3',
     read=_read,
     bound="stale",

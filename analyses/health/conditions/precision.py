@@ -198,6 +198,7 @@ LOST_TO_ROUNDING = Condition(
     "above the bound.",
     next_step="Keep the weights in float32 and compute under autocast, or keep a float32 copy that "
     "the optimizer updates, or round stochastically.",
+    to_ask="Give the tracer the optimizer: Tracer(model, folder, optimizer=optimizer).",
     source=(
         "Micikevicius et al. 2018, Mixed precision training, section 3.1; Zamirai et al. 2021, "
         "Revisiting BFloat16 training"

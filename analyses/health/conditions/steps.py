@@ -282,6 +282,7 @@ ACCUMULATING = Condition(
     unknown="it cannot be told whether gradients are carried over from step to step",
     contradicted_by="Steps that begin without gradients of the step before.",
     next_step="Call optimizer.zero_grad() in each step, before the first backward pass.",
+    to_ask="Give the tracer the optimizer: Tracer(model, folder, optimizer=optimizer).",
     source="PyTorch documentation, torch.optim.Optimizer.zero_grad; Jiang et al. 2025, TrainCheck "
     "(missing zero_grad)",
     needed=False,
@@ -310,6 +311,7 @@ OVERSHOOTING = Condition(
     contradicted_by="Updates below the bound, or a loss that falls.",
     next_step="Lower the learning rate tenfold, or raise it slowly from 0 (warm-up), and check "
     "again.",
+    to_ask="Give the tracer the optimizer: Tracer(model, folder, optimizer=optimizer).",
     source="CS231n, Stanford, Neural networks 3 (ratio of updates to weights); Zhang et al. 2021, "
     "AUTOTRAINER (oscillating loss)",
     needed=False,

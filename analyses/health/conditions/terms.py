@@ -309,6 +309,7 @@ DOMINATED = Condition(
         "Weigh the terms so that their gradients are of like size: scale targets to a standard "
         "deviation of 1, divide the strong term, or let the weights follow the gradients."
     ),
+    to_ask='Give the terms of the loss before the backward pass: tracer.terms({"data": a, ...}).',
     source="Wang, Teng & Perdikaris 2021, Understanding and mitigating gradient flow pathologies",
     read=_read,
     bound="outweighed",
@@ -332,6 +333,7 @@ CONFLICTING = Condition(
         "parameters that conflict most to each on its own (Shi et al. 2023), or project the "
         "gradients (Yu et al. 2020)."
     ),
+    to_ask='Give the terms of the loss before the backward pass: tracer.terms({"data": a, ...}).',
     source="Yu et al. 2020, Gradient surgery for multi-task learning",
     read=_read,
     bound="pulled_back",

@@ -224,6 +224,7 @@ DEAD = Condition(
         "Try a smaller learning rate, biases at zero, normalization before the activation, or "
         "leaky ReLUs."
     ),
+    to_ask="Record more steps, with the activation layers observed: leave observe= out.",
     source="Lu et al. 2020, Dying ReLU and initialization",
     leads_to=("vanishing", "stalled", "collapsed", "not-learning"),
     read=_read_dead,
@@ -242,6 +243,7 @@ SATURATED = Condition(
         "Try smaller initial weights, normalization before the activation, or inputs of unit "
         "variance."
     ),
+    to_ask="Observe the tanh and sigmoid layers: leave observe= out.",
     source="Glorot & Bengio 2010 (saturation)",
     leads_to=("vanishing", "stalled", "not-learning"),
     read=_read_saturated,

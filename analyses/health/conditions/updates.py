@@ -317,6 +317,7 @@ CLIPPED = Condition(
     unknown="it cannot be told whether the gradients are clipped to next to nothing",
     contradicted_by="A factor whose interval lies above the bound.",
     next_step="Raise the bound of the clipping to about the usual norm of the gradient.",
+    to_ask="Give the tracer the optimizer: Tracer(model, folder, optimizer=optimizer).",
     source=(
         "Pascanu, Mikolov & Bengio 2013, On the difficulty of training recurrent neural networks, "
         "section 3.2"
@@ -338,6 +339,7 @@ STALLED = Condition(
     next_step=(
         "Raise the learning rate, and see whether the layer's gradient is too small to move it."
     ),
+    to_ask="Give the tracer the optimizer: Tracer(model, folder, optimizer=optimizer).",
     source="CS231n, Stanford, Neural networks 3 (ratio of updates to weights)",
     leads_to=("not-learning",),
     read=_read_stalled,

@@ -1,11 +1,14 @@
 """`gradflow check` and `--fail-on`: exit codes for CI, and what they print."""
 
 import shutil
+import sys
 
 import pytest
 
 from analyses.health.conditions import CONDITIONS
 from gradflow import report
+from gradflow.command_line.exit_codes import print_error
+from gradflow.errors import CheckFailedError
 from gradflow.findings.command import main
 from gradflow.runs.writing.run import RunWriter
 
@@ -14,7 +17,35 @@ def test_healthy_run_is_0_with_a_line_for_each_condition(trained, capsys):
     assert main([str(trained("healthy"))]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[:3] == ["non-finite: no", "inputs: no", "frozen-statistics: no"]
-    assert len(lines) == sum(one.spoils for one in CONDITIONS.values())
+    told = [line for line in lines if not line.startswith(" ")]
+    assert len(told) == sum(one.spoils for one in CONDITIONS.values())
+    at = lines.index("not-learning: not asked of healthy (no loss was logged)")
+    assert lines[at + 1].startswith("    to ask: Log the loss of each step")
+
+
+def test_a_terminal_of_80_columns_gets_no_longer_lines(trained, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    main([str(trained("healthy"))])
+    main([str(trained("dead"))])
+    out, err = capsys.readouterr()
+    assert max(map(len, out.splitlines())) <= 80 >= max(map(len, err.splitlines()))
+    assert "    to do: " in err
+    assert err.startswith("failed: ")
+
+
+def test_what_to_do_is_told_once_for_findings_that_ask_for_the_same(capsys):
+    sentences = ["dead: In a, 3 are.", "stalled: In a, none moves.", "clipped: In a, it is."]
+    step = "Lower the learning rate."
+    assert print_error(CheckFailedError(sentences, next_steps=[step, step, ""])) == 3
+    assert capsys.readouterr().err.splitlines() == [
+        "failed: dead: In a, 3 are.",
+        "    to do: Lower the learning rate.",
+        "failed: stalled: In a, none moves.",
+        "    to do: the same as for dead",
+        "failed: clipped: In a, it is.",
+    ]
 
 
 @pytest.mark.parametrize("network", ["vanishing", "dead"])
@@ -22,15 +53,19 @@ def test_run_with_a_condition_is_3_with_its_sentence(network, trained, capsys):
     assert main([str(trained(network)), "--fail-on", network]) == 3
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith(f"failed: {network}: In {network} ")
-    assert err.count("\n") == 1
+    finding, step = err.splitlines()
+    assert finding.startswith(f"failed: {network}: In {network} ")
+    assert step.startswith("    to do: ")
 
 
 def test_what_was_not_recorded_is_said_and_fails_only_if_asked(trained, capsys):
     folder = str(trained("healthy"))
     assert main([folder, "--fail-on", "shattered"]) == 0
-    assert capsys.readouterr().out == "shattered: not recorded in healthy\n"
+    said, step = capsys.readouterr().out.splitlines()
+    assert said == "shattered: not asked of healthy (the probe of shattering did not run)"
+    assert step.startswith("    to ask: Train with gradflow train --probes shattering")
     assert main([folder, "--fail-on", "shattered", "--fail-on-unknown"]) == 3
+    assert step.replace("to ask", "to do") in capsys.readouterr().err
 
 
 def test_files_are_checked_if_asked(trained, tmp_path, capsys):

@@ -244,6 +244,7 @@ NOT_LEARNING = Condition(
         "Train on a single batch: a sound network learns it by heart. If this one does not, check "
         "loss, labels and learning rate."
     ),
+    to_ask="Log the loss of each step, of 40 recorded ones at least: tracer.log(loss=loss).",
     source="Zhang et al. 2021, AUTOTRAINER (slow convergence, oscillating loss)",
     shows_late=True,
     needed=False,

@@ -238,6 +238,7 @@ SPIKING = Condition(
         "gradients, or lower the learning rate or Adam's second beta; `around_spikes=` records the "
         "steps around the next spike."
     ),
+    to_ask="Log the loss of each step, of 40 recorded ones at least: tracer.log(loss=loss).",
     source=(
         "Chowdhery et al. 2022, PaLM, section 5.1 (loss spikes); Takase et al. 2023, Spike no more"
     ),

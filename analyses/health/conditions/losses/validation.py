@@ -172,6 +172,7 @@ OVERFITTING = Condition(
         "Keep the weights of the best epoch; then try more data or augmentation, weight decay or "
         "dropout, or a smaller network."
     ),
+    to_ask="Give both losses of each epoch: tracer.end_epoch(train_loss=..., val_loss=...).",
     source="Prechelt 1998, Early stopping - but when? (generalization loss)",
     read=_read,
     bound="overfitting",

@@ -35,6 +35,7 @@ def test_a_condition_has_words_a_source_and_a_bound(key):
     assert with_network(one.hypothesis, "net") != without_network(one.hypothesis)
     assert one.contradicted_by.endswith(".")
     assert one.next_step.endswith(".")
+    assert not one.to_ask or one.to_ask.endswith(".")
     assert one.source
     assert set(one.leads_to) <= set(CONDITIONS) - {key}
     assert not one.bound or hasattr(Thresholds(), one.bound)
@@ -73,4 +74,5 @@ def test_each_condition_is_asked_or_has_a_reason(run):
     assert reasons["not-learning"] == "no loss was logged"
     assert reasons["saturated"] == "no layer is a tanh or sigmoid"
     assert not next(one for one in answers.not_asked if one.condition == "saturated").applies
+    assert all(CONDITIONS[one.condition].to_ask for one in answers.not_asked if one.applies)
     assert reasons["shattered"] == "the probe of shattering did not run"
