@@ -112,6 +112,7 @@ class Figure:
         caption: what is drawn: axes, colours, intervals, number of observations.
         alt: alternative text for readers who do not see the figure.
         draw: returns a new matplotlib figure on each call; the caller closes it.
+        narrow: draws the same for the width of a phone; None if there is one drawing for all.
         slider: how the drawing changes on a page with a slider; None if it does not.
         length: the shortest report that shows it.
     """
@@ -121,6 +122,7 @@ class Figure:
     caption: str
     alt: str
     draw: Callable[[], "Drawing"]
+    narrow: "Callable[[], Drawing] | None" = None
     slider: Slider | None = None
     length: Length = Length.STANDARD
 

@@ -69,7 +69,10 @@ class FindingElement:
 
 @dataclass(frozen=True)
 class FigureElement:
-    """A numbered figure; if drawing failed, `picture` is None and `note` says why."""
+    """A numbered figure; if drawing failed, `picture` is None and `note` says why.
+
+    `narrow` is the picture for the width of a phone, if it has one of its own.
+    """
 
     label: str
     title: str
@@ -77,6 +80,7 @@ class FigureElement:
     alt: str
     picture: Picture | None
     note: str
+    narrow: Picture | None = None
     slider: Slider | None = None
 
 

@@ -1,4 +1,4 @@
-"""Draws the overview: accuracy by epoch above, gradients by depth and epoch below."""
+"""Draws the overview: accuracy by epoch and its jumps, above gradients by depth and epoch."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullFormatter
 
+from analyses.overview.gap_label import name_gaps
+from analyses.overview.jump_parts import draw_parts, set_common_range
 from analyses.overview.measure import NetworkOverview
 from analyses.plotting import panels, theme
 
@@ -22,56 +24,120 @@ TICK_HEIGHT = 0.05  # of the panel's height, for the line of a change that is no
 ALL_TICKS_SPAN = 10  # largest over smallest colour; below it every tick of the scale has a number
 MIN_STAGE_SHARE = 0.05  # of the rows: smaller stages have no label of their shape
 MAX_NAME_LENGTH = 34
-NAMED_GAP = 0.05  # of accuracy: a larger loss to stale statistics is named in the panel
 MAX_THICK_EPOCHS = 60  # epochs: a longer curve is drawn thinner
 _DARK_OUTLINE = [effects.withStroke(linewidth=2.2, foreground="black", alpha=0.55)]
 # Fill, edge and size of the triangle of a change: rise and fall differ in grey print too.
 _RISE: dict[str, Any] = {"marker": "^", "mfc": "white", "mec": "black", "ms": 5.5, "mew": 0.9}
 _FALL: dict[str, Any] = {"marker": "v", "mfc": "black", "mec": "white", "ms": 6.5, "mew": 0.5}
-_STALE: dict[str, Any] = {"mfc": "#c4c4c4", "mec": "#6b6b6b", "mew": 0.6, "ms": 5}
+
+
+# Heights in inches of the panels of a network, from top to bottom: a PDF's first page has no room
+# for more.
+_HEIGHTS = {"accuracy": 1.5, "jumps": 0.7, "gradients": 1.75}
+_NARROW_SHARE = 1.15  # of these heights: a phone's page may be long
+_HEIGHT_OF_THE_REST = 0.75  # inches, of the legend and the colour bar
 
 
 @theme.themed
-def draw_overview(networks: list[str], shown: Sequence[NetworkOverview]) -> Drawing:
-    """One column per network: accuracy by epoch, if recorded, above gradients by depth."""
-    with_curves = any(one.curves["accuracy"].notna().any() for one in shown)
-    heights = [1.0, 1.45] if with_curves else [1.45]
-    across = min(len(shown), MAX_COLUMNS)
+def draw_overview(
+    networks: list[str], shown: Sequence[NetworkOverview], *, narrow: bool = False
+) -> Drawing:
+    """One column per network: accuracy by epoch and its jumps, if recorded, above gradients.
+
+    If `narrow`, the networks stand below each other, for the width of a phone.
+    """
+    kinds = _kinds(shown)
+    across = 1 if narrow else min(len(shown), MAX_COLUMNS)
     row_groups = -(-len(shown) // across)
+    heights = [_HEIGHTS[kind] * (_NARROW_SHARE if narrow else 1) for kind in kinds]
     figure, axes = panels.subplots(
-        row_groups * len(heights),
+        row_groups * len(kinds),
         across,
-        row_groups * (1.75 * sum(heights)) + 0.75,
+        row_groups * sum(heights) + _HEIGHT_OF_THE_REST * (2 if narrow else 1),
+        theme.NARROW_WIDTH if narrow else theme.WIDTH,
         gridspec_kw={"height_ratios": heights * row_groups},
     )
     for axis in axes.flat:
         axis.set_visible(False)
-    maps = [one.gradients.where(one.gradients > 0) for one in shown]
-    norm = panels.log_colours(maps)
-    alike = all(one.stages.equals(shown[0].stages) for one in shown)
-    drawn: Any = None
-    rows = iter(axes)
-    accuracies: list[Axes] = []
-    for first in range(0, len(shown), across):
-        places = range(first, min(first + across, len(shown)))
-        if with_curves:
-            upper = next(rows)[: len(places)]
-            for axis, place in zip(upper, places, strict=True):
-                _draw_accuracy(axis, shown[place], theme.colours(networks))
-            accuracies += list(upper)
-        for column, (axis, place) in enumerate(zip(next(rows), places, strict=False)):
-            drawn = _draw_gradients(axis, shown[place], maps[place], norm)
-            if not alike or column == across - 1 or place == len(shown) - 1:
-                _name_stages(axis, shown[place].stages, len(maps[place]))
-            if column == 0:
-                axis.set_ylabel("depth (layers from the input)")
-            if not with_curves:
-                _set_title(axis, shown[place].network)
-    _set_common_scale(accuracies, across)
-    lowest = [axis for axis in axes.flat if axis.get_visible() and axis not in accuracies]
-    _colour_bar(figure, drawn, lowest)
-    panels.legend(figure, accuracies, columns=3, above=True)
+    drawn = _Panels(networks, shown, kinds, across, as_pixels=narrow)
+    for place in range(len(shown)):
+        first = place // across * len(kinds)
+        column = place % across
+        own = list(axes[first : first + len(kinds), column])
+        drawn.draw_network(place, own, first_column=not column)
+    drawn.set_common_scales()
+    _colour_bar(figure, drawn.map, drawn.axes["gradients"], narrow=narrow)
+    upper = [*drawn.axes["accuracy"], *drawn.axes["jumps"]]
+    panels.legend(figure, upper, columns=1 if narrow else 3, above=True)
     return figure
+
+
+def _kinds(shown: Sequence[NetworkOverview]) -> list[str]:
+    """The kinds of panel of each network, from top to bottom."""
+    with_curves = any(one.curves["accuracy"].notna().any() for one in shown)
+    with_parts = any(one.marked["fresh_change"].notna().any() for one in shown)
+    return ["accuracy"] * with_curves + ["jumps"] * with_parts + ["gradients"]
+
+
+class _Panels:
+    """Draws the panels of each network and keeps them by kind, for what they have in common."""
+
+    def __init__(
+        self,
+        networks: list[str],
+        shown: Sequence[NetworkOverview],
+        kinds: Sequence[str],
+        across: int,
+        *,
+        as_pixels: bool,
+    ) -> None:
+        self.axes: dict[str, list[Axes]] = {"accuracy": [], "jumps": [], "gradients": []}
+        self.map: Any = None
+        self._palette = theme.colours(networks)
+        self._shown = shown
+        self._kinds = kinds
+        self._across = across
+        # A page has the paths of the wide drawing already: those of a second one would be a burden.
+        self._as_pixels = as_pixels
+        self._maps = [one.gradients.where(one.gradients > 0) for one in shown]
+        self._norm = panels.log_colours(self._maps)
+        self._alike = all(one.stages.equals(shown[0].stages) for one in shown)
+
+    def draw_network(self, place: int, own: list[Axes], *, first_column: bool) -> None:
+        """Draw the network at `place` into its column of axes, `own`."""
+        one = self._shown[place]
+        _set_title(own[0], one.network)
+        for kind, axis in zip(self._kinds, own, strict=True):
+            axis.set_visible(True)
+            self.axes[kind].append(axis)
+            if kind == "accuracy":
+                _draw_accuracy(axis, one, self._palette)
+                label = "accuracy"
+            elif kind == "jumps":
+                draw_parts(axis, one)
+                label = "jump\n(points)"
+            else:
+                self.map = _draw_gradients(axis, one, self._maps[place], self._norm)
+                if self._as_pixels:
+                    self.map.set_rasterized(True)
+                label = "layers from the input"
+            if first_column:
+                axis.set_ylabel(label)
+            _set_epoch_axis(axis, one)
+            if kind != "gradients":
+                axis.tick_params(labelbottom=False)
+                axis.set_xlabel("")
+        last = place % self._across == self._across - 1 or place == len(self._shown) - 1
+        if last or not self._alike:
+            _name_stages(own[-1], one.stages, len(self._maps[place]))
+
+    def set_common_scales(self) -> None:
+        """Give the panels of a kind the same vertical axis, and name what stale statistics cost."""
+        _set_common_scale(self.axes["accuracy"])
+        if self.axes["accuracy"]:
+            name_gaps(self.axes["accuracy"], self._shown)
+        if self.axes["jumps"]:
+            set_common_range(self.axes["jumps"])
 
 
 def _set_title(axis: Axes, network: str) -> None:
@@ -80,8 +146,6 @@ def _set_title(axis: Axes, network: str) -> None:
 
 
 def _draw_accuracy(axis: Axes, one: NetworkOverview, palette: dict[str, str]) -> None:
-    axis.set_visible(True)
-    _set_title(axis, one.network)
     colour = palette[one.network]
     known = one.curves.dropna(subset="accuracy")
     seeds = [curve for _, curve in known.groupby("seed", sort=False)]
@@ -106,8 +170,6 @@ def _draw_accuracy(axis: Axes, one: NetworkOverview, palette: dict[str, str]) ->
         axis.text(0.98, 0.04, "no validation accuracy", transform=axis.transAxes, **style)
     _draw_gap(axis, known, colour)
     _draw_change_marks(axis, one)
-    _set_epoch_axis(axis, one)
-    axis.tick_params(labelbottom=False)
 
 
 def _draw_gap(axis: Axes, known: pd.DataFrame, colour: str) -> None:
@@ -125,54 +187,22 @@ def _draw_gap(axis: Axes, known: pd.DataFrame, colour: str) -> None:
     axis.fill_between(both.index, both["accuracy"], both["fresh"], where=where, **look)
     black = line | {"color": "black", "mec": "black"}
     axis.plot([], [], ls=(0, (4, 1.5)), label="the same weights, fresh statistics", **black)
-    gap = both["fresh"] - both["accuracy"]
-    if gap.max() >= NAMED_GAP:
-        _name_gap(axis, both, gap)
-
-
-def _name_gap(axis: Axes, both: pd.DataFrame, gap: pd.Series) -> None:
-    """Write beside the largest gap what it is, on the side with more room."""
-    epoch = float(gap.idxmax())
-    first, last = float(both.index[0]), float(both.index[-1])
-    right = epoch - first <= last - epoch
-    low = float(both.loc[epoch, "accuracy"])
-    # The difference of the accuracies as they are written elsewhere, with one decimal.
-    lost = round(100 * float(both.loc[epoch, "fresh"]), 1) - round(100 * low, 1)
-    axis.annotate(
-        f"{lost:.1f} points lost to\nstale batch-norm statistics",
-        (epoch, low + 0.25 * float(gap.max())),
-        xytext=(0.97 if right else 0.03, 0.04),
-        textcoords="axes fraction",
-        ha="right" if right else "left",
-        va="bottom",
-        fontsize=theme.SMALL_TEXT_SIZE,
-        arrowprops={"arrowstyle": "-", "lw": 0.7, "color": "black"},
-        bbox={"fc": "white", "ec": "none", "pad": 0.8, "alpha": 0.85},
-        zorder=6,
-    )
 
 
 def _draw_change_marks(axis: Axes, one: NetworkOverview) -> None:
-    """A triangle at each change beyond noise, and what it was made of, if that was measured."""
-    marked = one.marked
-    left = ", with fresh statistics too" if one.re_estimated else " beyond noise"
-    for sign, word, style in ((1, "rise", _RISE), (-1, "fall", _FALL)):
-        for stale in (False, True):
-            part = marked[(marked["change"] * sign > 0) & (marked["stale"] == stale)]
-            label = "by stale statistics alone" if stale else f"{word}{left}"
-            if len(part):
-                look = style | _STALE if stale else style
-                axis.plot(part["epoch"], part["accuracy"], ls="", label=label, zorder=5, **look)
+    """A triangle at each change beyond noise."""
+    for sign, label, style in ((1, "rise beyond noise", _RISE), (-1, "fall beyond noise", _FALL)):
+        part = one.marked[one.marked["change"] * sign > 0]
+        if len(part):
+            axis.plot(part["epoch"], part["accuracy"], ls="", label=label, zorder=5, **style)
 
 
 def _draw_gradients(axis: Axes, one: NetworkOverview, matrix: pd.DataFrame, norm: Any) -> Any:
-    axis.set_visible(True)
-    drawn = panels.heat_map(axis, matrix, norm, "viridis", "")
+    drawn = panels.heat_map(axis, matrix, norm, "viridis", axis.get_title())
     drawn.set_rasterized(matrix.size > MAX_VECTOR_CELLS)
     for boundary in stage_boundaries(one.stages):
         axis.axhline(boundary, color="white", lw=0.7)
     _draw_change_lines(axis, one.marked)
-    _set_epoch_axis(axis, one)
     return drawn
 
 
@@ -214,22 +244,21 @@ def _name_stages(axis: Axes, stages: pd.DataFrame, rows: int) -> None:
             )
 
 
-def _set_common_scale(axes: list[Axes], across: int) -> None:
+def _set_common_scale(axes: list[Axes]) -> None:
     if not axes:
         return
     low = min(axis.get_ylim()[0] for axis in axes)
     high = max(axis.get_ylim()[1] for axis in axes)
-    for place, axis in enumerate(axes):
+    for axis in axes:
         axis.set_ylim(max(low, -0.02), min(high, 1.03))
         panels.percent_axis(axis)
-        axis.set_xlabel("")
-        if place % across == 0:
-            axis.set_ylabel("accuracy")
 
 
-def _colour_bar(figure: Drawing, drawn: Any, axes: list[Axes]) -> None:
-    label = "root mean square of the gradient with respect to a layer's output"
+def _colour_bar(figure: Drawing, drawn: Any, axes: list[Axes], *, narrow: bool) -> None:
+    label = "gradient at a layer's output (root mean square)"
     options = {"location": "bottom", "aspect": 50, "pad": 0.03, "fraction": 0.04}
+    if narrow:
+        options |= {"aspect": 30, "fraction": 0.02, "pad": 0.01}
     bar = panels.colour_bar(figure, drawn, axes, label, **options)
     panels.few_ticks_if_narrow(bar.ax.xaxis, drawn.norm.vmax / drawn.norm.vmin)
     span = drawn.norm.vmax / drawn.norm.vmin

@@ -12,9 +12,11 @@ from analyses.reading.depth_bins import DepthBins, depth_bins
 from analyses.reading.layer_gradients import medians_by_epoch, pivot_by_step
 from analyses.reading.predictions import accuracy_by_epoch, correctness, predictions_of
 from analyses.reading.runs import seed_label
+from analyses.statistics.basics.ranks import false_discovery_adjusted
+from analyses.statistics.proportions import paired_change
 from gradflow.runs.reading.run import Run
 
-MARKED_COLUMNS = ("seed", "epoch", "change", "accuracy", "stale")
+MARKED_COLUMNS = ("seed", "epoch", "change", "accuracy", "fresh_change", "stale")
 
 
 @dataclass(frozen=True)
@@ -25,11 +27,13 @@ class NetworkOverview:
         network: its name.
         curves: columns seed, epoch, accuracy, low, high (Wilson 95 %), train_accuracy, fresh (the
             accuracy with re-estimated batch-norm statistics); NaN if not recorded. low and high
-            need predictions.
+            need predictions. lost: whether `fresh` is higher beyond sampling noise (McNemar on the
+            same images, adjusted after Benjamini & Hochberg).
         changes: number of changes of accuracy that were tested.
         marked: the changes beyond sampling noise: seed, epoch (the later one), change, accuracy
-            (at that epoch), stale (whether the change disappears with re-estimated batch-norm
-            statistics; False if these were not recorded).
+            (at that epoch), fresh_change (the change of the accuracy with re-estimated batch-norm
+            statistics; NaN if not recorded), stale (whether no change beyond noise is left with
+            these; False if not recorded).
         re_estimated: whether the statistics were re-estimated in every run with predictions.
         gradients: median root mean square of the gradient with respect to the outputs of the
             layers with weights; rows depth, columns epoch. Of many layers, a row is a bin.
@@ -69,10 +73,11 @@ def network_overview(
     bins = depth_bins(list(layers["layer"]))
     stages = _stages(layers, runs[0].layers)
     predicted = [run for run in runs if len(run.predictions)]
-    tested, marked = _marked(network, predicted, false_discovery_rate)
+    curves = _curves(runs, predicted, false_discovery_rate)
+    tested, marked = _marked(network, predicted, curves, false_discovery_rate)
     return NetworkOverview(
         network=network,
-        curves=_curves(runs, predicted),
+        curves=curves,
         changes=tested,
         marked=marked,
         re_estimated=all(len(run.recalibration) for run in predicted),
@@ -86,25 +91,45 @@ def network_overview(
     )
 
 
-def _curves(runs: list[Run], predicted: list[Run]) -> pd.DataFrame:
-    names = ["seed", "epoch", "accuracy", "low", "high", "train_accuracy", "fresh"]
+def _curves(runs: list[Run], predicted: list[Run], false_discovery_rate: float) -> pd.DataFrame:
+    names = ["seed", "epoch", "accuracy", "low", "high", "train_accuracy", "fresh", "p_value"]
     parts = []
     for run in runs:
         scalars = curves_of(run).rename(columns={"val_accuracy": "accuracy"})
         if run in predicted:
             # The accuracy on distinct images, which the jumps use too.
-            own = accuracy_by_epoch(correctness(predictions_of(run))).astype(float)
+            right = correctness(predictions_of(run))
+            own = accuracy_by_epoch(right).astype(float)
             kept = scalars.drop(columns=["accuracy", "images"], errors="ignore")
             scalars = kept.merge(own, on="epoch", how="outer")
             if len(run.recalibration):
-                again = accuracy_by_epoch(correctness(predictions_of(run, "recalibration")))
-                fresh = again[["epoch", "accuracy"]].rename(columns={"accuracy": "fresh"})
-                scalars = scalars.merge(fresh.astype(float), on="epoch", how="left")
+                again = correctness(predictions_of(run, "recalibration"))
+                fresh = accuracy_by_epoch(again)[["epoch", "accuracy"]]
+                fresh = fresh.rename(columns={"accuracy": "fresh"}).astype(float)
+                fresh["p_value"] = fresh["epoch"].map(_p_values(right, again))
+                scalars = scalars.merge(fresh, on="epoch", how="left")
         parts.append(scalars.assign(seed=seed_label(run)).reindex(columns=names))
-    return pd.concat(parts, ignore_index=True)
+    curves = pd.concat(parts, ignore_index=True)
+    tested = curves["p_value"].notna()
+    lost = pd.Series(data=False, index=curves.index)
+    if tested.any():
+        sure = false_discovery_adjusted(curves.loc[tested, "p_value"]) <= false_discovery_rate
+        lost[tested] = sure & (curves["fresh"] > curves["accuracy"])[tested]
+    return curves.drop(columns="p_value").assign(lost=lost)
 
 
-def _marked(network: str, runs: list[Run], false_discovery_rate: float) -> tuple[int, pd.DataFrame]:
+def _p_values(right: pd.DataFrame, again: pd.DataFrame) -> dict[float, float]:
+    """McNemar's p-value of the difference between both kinds of statistics, by common epoch."""
+    images = right.columns.intersection(again.columns)
+    return {
+        float(epoch): paired_change(right.loc[epoch, images], again.loc[epoch, images]).p_value
+        for epoch in right.index.intersection(again.index)
+    }
+
+
+def _marked(
+    network: str, runs: list[Run], curves: pd.DataFrame, false_discovery_rate: float
+) -> tuple[int, pd.DataFrame]:
     """The number of tested changes, and the changes beyond noise."""
     if not runs:
         return 0, pd.DataFrame(columns=list(MARKED_COLUMNS))
@@ -112,8 +137,11 @@ def _marked(network: str, runs: list[Run], false_discovery_rate: float) -> tuple
     if not len(found.changes):
         return 0, pd.DataFrame(columns=list(MARKED_COLUMNS))
     real = found.changes[found.changes["real"]]
-    heights = found.curves[["seed", "epoch", "accuracy"]].drop_duplicates(["seed", "epoch"])
-    real = real.merge(heights, on=["seed", "epoch"])
+    heights = curves.dropna(subset=["accuracy", "low"]).drop_duplicates(["seed", "epoch"])
+    # Between the same epochs as the change itself, or unknown.
+    heights = heights.assign(fresh_change=heights.groupby("seed")["fresh"].diff())
+    columns = ["seed", "epoch", "accuracy", "fresh_change"]
+    real = real.merge(heights[columns], on=["seed", "epoch"])
     again = [run for run in runs if len(run.recalibration)]
     stale = (
         _gone_when_re_estimated(

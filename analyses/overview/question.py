@@ -46,6 +46,7 @@ def run(
         caption=_caption(shown, false_discovery_rate),
         alt=_alt(shown),
         draw=partial(draw_overview, experiment.networks, shown),
+        narrow=partial(draw_overview, experiment.networks, shown, narrow=True),
     )
     return AnalysisResult(
         summary=f"{title}.",
@@ -125,15 +126,15 @@ def _falls(shown: list[NetworkOverview]) -> str:
 
 
 def _caption(shown: list[NetworkOverview], false_discovery_rate: float) -> str:
-    """At most three sentences: the upper panel, the lower panel, and the lines."""
+    """At most three sentences: accuracy and its jumps, gradients, and the lines."""
     ruled = any(stage_boundaries(one.stages) for one in shown) or not any(
         one.bins.gathered or len(one.stages) > 1 for one in shown
     )
-    lines = "horizontal lines separate layers of different output shape, and " if ruled else ""
+    lines = "horizontal lines separate output shapes, and " if ruled else ""
     below = (
         "root mean square of the gradient with respect to the output of each layer with weights, "
-        "median over steps and seeds, by depth (input at the bottom) and epoch, one logarithmic "
-        f"colour scale; {lines}the title compares equal shapes only (95 % interval in brackets)."
+        f"median over steps and seeds; {lines}the title compares equal shapes only (95 % intervals "
+        "in brackets)."
     )
     below += next((one.bins.note for one in shown if one.bins.gathered), "")
     if not any(one.curves["accuracy"].notna().any() for one in shown):
@@ -143,20 +144,22 @@ def _caption(shown: list[NetworkOverview], false_discovery_rate: float) -> str:
         "; thin lines are seeds)" if seeds > 1 else ") with its Wilson 95 % interval"
     )
     if any(one.curves["fresh"].notna().any() for one in shown):
-        above += (
-            ", and with the same weights but batch-norm statistics re-estimated on training "
-            "images (dashed); shaded is what stale statistics cost"
-        )
+        above += ", and with batch-norm statistics re-estimated on training images (dashed)"
     if not any(one.changes for one in shown):
         return f"{above}. Below: {below}"
-    gone = "; short ones are changes that disappear once batch-norm statistics are re-estimated"
+    gone = "; short: gone with re-estimated statistics"
+    split = (
+        "; bars split each into the change with re-estimated statistics (the weights) and the rest "
+        "(stale statistics)"
+    )
+    parted = any(one.marked["fresh_change"].notna().any() for one in shown)
     return (
-        f"{above}; triangles mark the changes beyond sampling noise (McNemar's exact test on the "
-        "same images, adjusted after Benjamini & Hochberg within "
-        f"{percent(false_discovery_rate)}). Below: {below} "
-        "Vertical lines repeat the changes (falls solid, rises dotted)"
+        f"{above}; triangles mark changes beyond sampling noise (McNemar's exact test, adjusted "
+        "after Benjamini & Hochberg within "
+        f"{percent(false_discovery_rate)}){split if parted else ''}. Below: {below} "
+        "Vertical lines repeat the changes (falls solid, rises dotted"
         + (gone if any(one.re_estimated for one in shown) else "")
-        + "."
+        + ")."
     )
 
 

@@ -24,10 +24,10 @@ from analyses.plotting.theme import BAND_OPACITY, GREY, GRID, SMALL_TEXT_SIZE, W
 
 
 def subplots(
-    rows: int, columns: int, height: float, **options: Any
+    rows: int, columns: int, height: float, width: float = WIDTH, **options: Any
 ) -> tuple[Figure, "np.ndarray[Any, Any]"]:
-    """A new figure of the common width and its axes, shape [rows, columns]."""
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    """A new figure, by default of the common width, and its axes, shape [rows, columns]."""
+    figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False, **options)
     for axis in axes.flat:
         # Set the size here: matplotlib makes some ticks later, when other settings may hold.

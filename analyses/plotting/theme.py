@@ -10,6 +10,8 @@ from matplotlib.figure import Figure
 
 WIDTH = 6.7  # inches: the text column of an A4 page
 
+NARROW_WIDTH = 3.6  # inches: at the width of a phone its text is as large as that of the page
+
 TEXT_SIZE = 8.5
 
 SMALL_TEXT_SIZE = 7.5

@@ -1,6 +1,7 @@
 """Draws each figure once, as the image file that every format shows."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from analyses.result import Figure
 from analyses.showing.drawing import Picture, draw_or_explain
@@ -23,9 +24,18 @@ def draw_figure(
         alt=figure.alt,
         picture=picture,
         note=note,
+        narrow=_narrow(figure, picture_of) if picture else None,
         # Only an SVG can change with a slider on the page.
         slider=figure.slider if picture and picture.suffix == "svg" else None,
     )
+
+
+def _narrow(figure: Figure, picture_of: PictureOf) -> Picture | None:
+    """The picture for the width of a phone; None if there is none: the other one serves."""
+    if figure.narrow is None:
+        return None
+    drawn = picture_of(replace(figure, draw=figure.narrow, narrow=None))
+    return None if isinstance(drawn, str) else drawn
 
 
 def _as_sentence(title: str) -> str:

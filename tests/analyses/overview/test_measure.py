@@ -69,6 +69,18 @@ def test_a_jump_is_stale_where_re_estimated_statistics_do_not_have_it(
     assert list(one.marked["accuracy"]) == pytest.approx([0.3, 0.9])
     assert list(one.marked["stale"]) == stale
     assert one.re_estimated is known
+    fresh = np.full(2, np.nan) if again is None else np.diff(again.mean(axis=1))[1:]
+    assert list(one.marked["fresh_change"]) == pytest.approx(list(fresh), nan_ok=True)
+
+
+def test_a_jump_between_epochs_that_were_not_re_estimated_is_not_split(build):
+    right = build.right_of(FALLS)
+    experiment = build.experiment(build.plan(epochs=4, right=right, recalibrated=right))
+    (run,) = experiment.runs
+    run.recalibration.loc[run.recalibration["epoch"] == 2, "epoch"] = 7
+    one = network_overview("plain8", [run])
+    # The change into epoch 3 began in epoch 2; that into epoch 4 is known.
+    assert list(one.marked["fresh_change"]) == pytest.approx([np.nan, 0.6], nan_ok=True)
 
 
 def test_a_jump_the_other_way_is_not_the_same_jump(build):
@@ -108,3 +120,10 @@ def test_the_accuracy_with_fresh_statistics_is_that_of_the_same_images(build):
     again = build.right_of([0.6, 0.8, 0.9])
     curves = overview_of(build, right=build.right_of([0.2, 0.5, 0.7]), recalibrated=again).curves
     assert list(curves["fresh"]) == pytest.approx(list(again.mean(axis=1)))
+
+
+def test_a_loss_is_sure_if_an_exact_test_on_the_same_images_says_so(build):
+    # Images gained by re-estimation: 3, 30 and -30 of 60; two-sided p-values 0.25, 2^-29, 2^-29.
+    options = {"right": [0.4, 0.4, 0.9], "recalibrated": [0.45, 0.9, 0.4]}
+    one = overview_of(build, **{key: build.right_of(value) for key, value in options.items()})
+    assert list(one.curves["lost"]) == [False, True, False]

@@ -82,7 +82,7 @@ def test_epochs_stand_at_the_same_place_above_and_below(build):
 @pytest.mark.parametrize(("recalibrated", "height"), [(None, 1.0), ([0.9] * 4, 0.05)])
 def test_jumps_stand_on_both_panels(build, recalibrated, height):
     drawing = figure_of(jumping(build, "plain8", recalibrated=recalibrated)).draw()
-    accuracy, heat = drawing.axes[:2]
+    accuracy, heat = drawing.axes[0], heat_maps(drawing)[0]
     marked = [
         line for line in accuracy.lines if line.get_marker() in ("^", "v") and len(line.get_xdata())
     ]

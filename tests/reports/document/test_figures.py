@@ -54,6 +54,28 @@ def test_drawing_that_raises_becomes_a_note():
     assert (element.label, element.title, element.caption) == ("Figure 3", "Title.", "Caption.")
 
 
+def narrow_line() -> Drawing:
+    drawing = Drawing(figsize=(3.6, 3))
+    drawing.subplots().plot([0, 1], [0, 1])
+    return drawing
+
+
+def test_a_drawing_for_phones_is_made_beside_the_other():
+    drawn = figures.draw_figure(replace(figure(line), narrow=narrow_line), "Figure 1")
+    assert drawn.picture == figures.draw_figure(figure(line), "Figure 1").picture
+    assert drawn.narrow.width < 0.7 * drawn.picture.width
+    assert figures.draw_figure(figure(line), "Figure 1").narrow is None
+
+
+def test_where_the_drawing_for_phones_fails_the_other_one_is_left():
+    def fail() -> Drawing:
+        raise KeyError("layer")
+
+    drawn = figures.draw_figure(replace(figure(line), narrow=fail), "Figure 1")
+    assert drawn.narrow is None
+    assert (drawn.picture.suffix, drawn.note) == ("svg", "")
+
+
 def test_drawing_of_very_many_marks_is_kept_as_pixels():
     def cloud() -> Drawing:
         drawing = Drawing(figsize=(3, 2))

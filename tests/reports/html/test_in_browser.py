@@ -1,11 +1,17 @@
 """The HTML report in a browser, opened from a file, offline."""
 
+from base64 import b64encode
 from dataclasses import fields, is_dataclass, replace
+from functools import partial
 
 import pytest
 from axe_core_python.sync_playwright import Axe
+from matplotlib.figure import Figure as Drawing
 
+from analyses.plotting import theme
+from analyses.result import Figure
 from reports.document.builder import build_document
+from reports.document.figures import draw_figure
 from reports.html.renderer import render_html
 
 DESK = {"width": 1280, "height": 900}
@@ -96,6 +102,30 @@ def test_narrow_page_does_not_scroll_sideways(open_report, width):
     assert page.evaluate("document.documentElement.scrollWidth") == width
     page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
     assert page.evaluate("document.documentElement.scrollWidth") == width
+
+
+def drawing(width):
+    made = Drawing(figsize=(width, 3))
+    made.subplots().plot([0, 1], [0, 1])
+    return made
+
+
+@pytest.mark.parametrize("viewport", [DESK, TELEPHONE], ids=["desk", "telephone"])
+def test_the_first_picture_is_whole_at_the_width_of_a_telephone(open_report, document, viewport):
+    wide, narrow = (partial(drawing, width) for width in (theme.WIDTH, theme.NARROW_WIDTH))
+    first = draw_figure(Figure("key", "Title", "Caption.", "Alt", wide, narrow), "Figure 1")
+    page = open_report(replace(small(document), overview_figure=first), viewport=viewport)
+    shown = page.locator(".opening img").evaluate(
+        "(one) => ({ source: one.currentSrc, width: one.getBoundingClientRect().width, "
+        "drawn: one.naturalWidth, room: one.closest('.scroll').clientWidth, "
+        "needed: one.closest('.scroll').scrollWidth })"
+    )
+    picture = first.narrow if viewport is TELEPHONE else first.picture
+    assert shown["source"].endswith(b64encode(picture.data).decode())
+    assert shown["drawn"] == pytest.approx(picture.width * 96 / 72, abs=1)
+    assert shown["needed"] <= shown["room"]
+    # Letters are at least nine tenths as large as they were drawn.
+    assert shown["width"] >= 0.9 * shown["drawn"]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
