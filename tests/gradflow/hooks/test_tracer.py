@@ -39,7 +39,7 @@ def train(model, folder=None, *, steps=4, **options):
     return optimizer
 
 
-@pytest.mark.parametrize("name", ["plain34", "resnet34"])
+@pytest.mark.parametrize("name", [pytest.param("plain34", marks=pytest.mark.slow), "resnet34"])
 def test_norms_are_those_of_autograd_by_hand(tmp_path, keep_outputs, name):
     model = build(name, classes=5, seed=3).double()
     twin = copy.deepcopy(model)

@@ -40,7 +40,10 @@ def single(tmp_path_factory):
         pytest.param(
             "fsdp",
             4,
-            marks=pytest.mark.skipif(not SHARDS_ON_THE_CPU, reason="torch shards on CUDA alone"),
+            marks=[
+                pytest.mark.slow,
+                pytest.mark.skipif(not SHARDS_ON_THE_CPU, reason="torch shards on CUDA alone"),
+            ],
         ),
     ],
 )

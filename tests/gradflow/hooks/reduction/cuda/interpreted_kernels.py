@@ -162,7 +162,7 @@ def test_a_mean_far_larger_than_the_deviations_costs_no_digits(first, rel, layou
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_the_kurtosis_beside_a_large_mean_is_that_of_scipy(layout):
-    x = (1e4 + normal(4, 40, 20, 20).pow(3)).to(memory_format=layout)
+    x = (1e4 + normal(4, 6, 20, 20).pow(3)).to(memory_format=layout)
     found = to_statistics([moments(x, 1)])["kurtosis"][0]
     assert found == pytest.approx(stats.kurtosis(x.numpy().ravel() - 1e4, fisher=False), rel=1e-9)
 
@@ -255,7 +255,7 @@ def products_of(whole, skip, branch):
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_products_of_gradients_are_those_of_torch(dtype, monkeypatch):
     monkeypatch.setattr(products, "_PROGRAMS", 4)  # of which each reads several tiles
-    shapes = [(), (7,), (3, 35), (2, 5, 40, 30)] * 9  # more than a table has rows
+    shapes = [(7,), (3, 35), (2, 5, 40, 30), ()] + 16 * [(7,), ()]  # more than a table has rows
     items = [
         tuple(normal(*shape, seed=3 * number + i).to(dtype) for i in range(3))
         for number, shape in enumerate(shapes)
@@ -264,7 +264,7 @@ def test_products_of_gradients_are_those_of_torch(dtype, monkeypatch):
     assert found.shape == (36, 7)
     for one, gradients in zip(found, items, strict=True):
         assert one.tolist() == pytest.approx(products_of(*gradients).tolist(), rel=1e-10, abs=1e-10)
-    assert torch.equal(products.multiply(items[3:4])[0], found[3])  # alone, the same bits
+    assert torch.equal(products.multiply(items[2:3])[0], found[2])  # alone, the same bits
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf], ids=str)
