@@ -1,12 +1,16 @@
 """The theme of all figures: size, fonts, lines, a colour and a marker for each network."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import wraps
+from functools import cache, wraps
+from importlib.metadata import version
 from typing import Any, ParamSpec
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+
+from analyses.showing.keeping import keep, read_kept
 
 WIDTH = 6.7  # inches: the text column of an A4 page
 
@@ -28,16 +32,32 @@ _PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 
+_LEFT_OUT = ("font.sans-serif", "image.cmap")
+
 P = ParamSpec("P")
+
+
+@cache
+def _style() -> dict[str, Any]:
+    """seaborn's style "ticks", kept from an earlier report: loading seaborn takes a second."""
+    name = f"style-{version('seaborn')}.json"
+    text = read_kept(name)
+    if text is None:
+        import seaborn as sns  # noqa: PLC0415 - slow to load, seldom needed
+
+        text = json.dumps(sns.axes_style("ticks"))
+        keep(name, text)
+    style: dict[str, Any] = json.loads(text)
+    # seaborn's styles list fonts that may be missing; matplotlib's default is always present. Its
+    # colour map is known only once seaborn is loaded; every figure names its own.
+    return {key: value for key, value in style.items() if key not in _LEFT_OUT}
 
 
 @contextmanager
 def theme() -> Iterator[None]:
     """Apply the fonts, lines and spines of every figure inside the block."""
-    import seaborn as sns  # noqa: PLC0415 - takes long to load, and only what draws needs it
-
-    settings = {
-        **sns.axes_style("ticks"),
+    settings: Any = {
+        **_style(),
         "font.size": TEXT_SIZE,
         "axes.titlesize": TEXT_SIZE + 0.5,
         "axes.labelsize": TEXT_SIZE,
@@ -50,8 +70,6 @@ def theme() -> Iterator[None]:
         "legend.frameon": False,
         "figure.dpi": 120,
     }
-    # seaborn's styles list fonts that may be missing; matplotlib's default is always present.
-    settings.pop("font.sans-serif", None)
     with mpl.rc_context(settings):
         yield
 

@@ -97,7 +97,10 @@ def _leave_out_empty_labels(drawing: "Drawing") -> None:
 
 
 def _picture(drawing: "Drawing") -> Picture:
-    svg = _well_formed(_saved(drawing, "svg", {"Date": None, "Creator": None}))
+    content = _Svg()
+    with suppress(_TooManyMarksError):
+        _save(drawing, content, "svg", {"Date": None, "Creator": None})
+    svg = _well_formed(content.getvalue())
     size = _SIZE.search(svg)
     if size is None:
         raise ValueError("the drawing has no size")
@@ -107,8 +110,29 @@ def _picture(drawing: "Drawing") -> Picture:
         raise ValueError(f"its names would make it {inches:,.0f} inches long")
     if len(svg) <= _LARGEST_SVG:
         return Picture(svg, "svg", width, height)
-    png = _saved(drawing, "png", {"Software": None})
-    return Picture(png, "png", width, height)
+    pixels = BytesIO()
+    _save(drawing, pixels, "png", {"Software": None})
+    return Picture(pixels.getvalue(), "png", width, height)
+
+
+class _TooManyMarksError(Exception):
+    """An SVG has become larger than a picture may be."""
+
+
+class _Svg(BytesIO):
+    """An SVG that is not written to its end once it is too large."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._size = 0  # without matplotlib's comments, which are left out later
+
+    def write(self, content: Any) -> int:
+        if not content.startswith(b"<!--"):
+            self._size += len(content)
+        written = super().write(content)
+        if self._size > _LARGEST_SVG:
+            raise _TooManyMarksError
+        return written
 
 
 def _well_formed(svg: bytes) -> bytes:
@@ -118,8 +142,8 @@ def _well_formed(svg: bytes) -> bytes:
     ).encode()
 
 
-def _saved(drawing: "Drawing", suffix: str, metadata: dict[str, None]) -> bytes:
-    """The file of `drawing`, cut to what is drawn.
+def _save(drawing: "Drawing", content: BytesIO, suffix: str, metadata: dict[str, None]) -> None:
+    """Write the file of `drawing`, cut to what is drawn.
 
     `savefig` with `bbox_inches="tight"` draws twice, first to learn the places of texts. The layout
     alone says as much.
@@ -131,16 +155,16 @@ def _saved(drawing: "Drawing", suffix: str, metadata: dict[str, None]) -> bytes:
         with suppress(ValueError):  # as in a drawing by matplotlib
             layout.execute(drawing)
         drawing.set_layout_engine(None)
-    content = BytesIO()
-    drawing.savefig(
-        content,
-        format=suffix,
-        metadata=metadata,
-        bbox_inches=drawing.get_tightbbox().padded(_MARGIN),
-        dpi=_PIXELS_PER_INCH,
-    )
-    drawing.set_layout_engine(layout)
-    return content.getvalue()
+    try:
+        drawing.savefig(
+            content,
+            format=suffix,
+            metadata=metadata,
+            bbox_inches=drawing.get_tightbbox().padded(_MARGIN),
+            dpi=_PIXELS_PER_INCH,
+        )
+    finally:
+        drawing.set_layout_engine(layout)
 
 
 def _svg_canvas() -> Any:

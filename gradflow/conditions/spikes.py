@@ -11,6 +11,7 @@ near convergence by large ones.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -45,12 +46,21 @@ def spreads_above(
     if value > 0 and (known > 0).all():
         known, value, least = np.log(known), float(np.log(value)), float(np.log(factor))
     else:
-        least = (factor - 1) * float(np.median(np.abs(known)))
-    middle = float(np.median(known))
-    spread = max(_TO_SIGMA * float(np.median(np.abs(known - middle))), least / SPREADS)
+        least = (factor - 1) * _median(np.abs(known))
+    middle = _median(known)
+    spread = max(_TO_SIGMA * _median(np.abs(known - middle)), least / SPREADS)
     if spread > 0:
         return (value - middle) / spread
     return float("inf") if value > middle else 0.0
+
+
+def _median(values: Sequence[float] | Array) -> float:
+    """The median of a few numbers, none of them NaN: numpy's takes ten times as long for them."""
+    ordered = sorted(values.tolist() if isinstance(values, np.ndarray) else values)
+    middle = len(ordered) // 2
+    if len(ordered) % 2:
+        return float(ordered[middle])
+    return float((ordered[middle - 1] + ordered[middle]) / 2)
 
 
 def spike_score(loss: float, norm: float) -> float:
@@ -98,11 +108,11 @@ class History:
             for name, value in values.items()
         }
         told = "gradient_norm" if loss is None else "loss"
-        median = float(np.median(self._last[told])) if self._last[told] else float("nan")
+        median = _median(self._last[told]) if self._last[told] else float("nan")
         score = spike_score(spreads["loss"], spreads["gradient_norm"])
         if loss is not None and self._only_near_convergence(loss, median):
             score = min(score, SPREADS / 2)
-        left = max(spreads, key=lambda name: np.nan_to_num(spreads[name], nan=-1.0))
+        left = max(spreads, key=lambda name: -1.0 if isnan(spreads[name]) else spreads[name])
         for name, value in values.items():
             if value is not None and np.isfinite(value):
                 self._last[name] = [*self._last[name], value][-HISTORY:]
@@ -117,7 +127,7 @@ class History:
         """
         if len(self._first) < LEAST:
             return False
-        first = float(np.median(self._first))
+        first = _median(self._first)
         return 0 <= median < CONVERGED * first and loss < first
 
     def state_dict(self) -> dict[str, Any]:

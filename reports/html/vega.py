@@ -14,7 +14,7 @@ from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 
-from reports.html.keeping import keep, read_kept
+from analyses.showing.keeping import keep, read_kept
 
 _HOME = Path(__file__).resolve().parents[2]
 _PROGRAM = (

@@ -10,7 +10,7 @@ import os
 import zlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -20,6 +20,8 @@ from gradflow.runs.format.limits import LARGEST_MANIFEST, read_bounded, require_
 
 MANIFEST_FILE = "manifest.jsonl"
 _CHUNK = 1 << 20
+# Each table that is read asks for the manifest of its run; it changes only while a run is written.
+_KEPT_MANIFESTS = 64
 _SUFFIXES = (".parquet", ".pt")
 
 
@@ -98,7 +100,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise RunError(f"{path} cannot be read: {error.strerror or error}") from error
     files: dict[str, tuple[FileEntry, ...]] = {}
     removed: set[str] = set()
-    changes = [_parse(line) for line in content.split(b"\n")[:-1]]
+    changes = _changes_in(content)
     for change in changes:
         if change is None:
             continue
@@ -219,6 +221,12 @@ def _checksum(content: Mapping[str, Any]) -> int:
 
 def _write(path: Path, content: bytes) -> None:
     path.write_bytes(content)
+
+
+@lru_cache(maxsize=_KEPT_MANIFESTS)
+def _changes_in(content: bytes) -> tuple[_Change | None, ...]:
+    """The changes in the lines of a manifest; a line that has no end yet does not count."""
+    return tuple(_parse(line) for line in content.split(b"\n")[:-1])
 
 
 def _parse(line: bytes) -> _Change | None:

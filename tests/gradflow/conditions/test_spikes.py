@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from gradflow.conditions import spikes
 from gradflow.conditions.spikes import LEAST, SPREADS, History, spike_score, spreads_above
 
 
@@ -89,3 +90,11 @@ def test_a_norm_alone_is_no_spike_and_with_the_loss_half_as_far_it_is():
     assert spike_score(0.5 * SPREADS, 30.0) == SPREADS
     assert spike_score(SPREADS, 0.0) == SPREADS
     assert spike_score(float("nan"), SPREADS) == spike_score(SPREADS, float("nan")) == SPREADS
+
+
+def test_the_median_of_a_few_numbers_is_numpys_to_the_bit():
+    generator = np.random.default_rng(0)
+    for size in range(1, 40):
+        values = generator.lognormal(size=size)
+        expected = float(np.median(values))
+        assert spikes._median(values) == spikes._median(values.tolist()) == expected

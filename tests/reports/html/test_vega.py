@@ -7,8 +7,9 @@ import re
 import altair
 import pytest
 
+from analyses.showing import keeping
 from reports.explorer.charts import charts_json
-from reports.html import keeping, vega
+from reports.html import vega
 from reports.html.vega import vega_parts
 
 
