@@ -21,6 +21,7 @@ from gradflow.hooks.recording.parameter_table import Numbers
 from gradflow.hooks.updates.known import Trained
 from gradflow.hooks.updates.many import Loop, Seen, dense_gradient, norm_of, norms
 
+_current_task = torch._C._current_graph_task_id
 _GRADIENT = attrgetter("grad")
 _BEFORE = attrgetter("_backward_hooks")
 _AFTER = attrgetter("_post_accumulate_grad_hooks")
@@ -53,7 +54,8 @@ class BackwardGradients:
         self._on_arrival = on_arrival
         self._arrived: set[str] = set()
         self._reading = False
-        self._pass_noticed = -1
+        # The number of the pass that is noticed; what autograd says if none is running counts too.
+        self._noticed = {-1}
         self._loose: set[str] = set()
         self._hooks: dict[str, tuple[Parameter, RemovableHandle]] = {}
         self._followed: Trained | None = None
@@ -89,13 +91,16 @@ class BackwardGradients:
 
     def pass_ended(self, parameters: Mapping[str, Parameter]) -> None:
         """Read the gradients of `parameters` after a backward pass."""
-        gradients = list(map(_GRADIENT, parameters.values()))
-        present = [name for name, one in zip(parameters, gradients, strict=True) if one is not None]
-        tensors = [one for one in gradients if one is not None]
+        tensors = list(map(_GRADIENT, parameters.values()))
+        present, absent = list(parameters), set[str]()
+        if type(None) in set(map(type, tensors)):
+            present = [name for name, one in zip(present, tensors, strict=True) if one is not None]
+            tensors = [one for one in tensors if one is not None]
+            absent = parameters.keys() - set(present)
         if present:
             self.put(present, norms_of(tensors, self._square_sums))
-        absent = parameters.keys() - set(present)
-        self.taken = (self.taken - set(present)) | (absent & self._arrived)
+        if self.taken or absent:
+            self.taken = (self.taken - set(present)) | (absent & self._arrived)
         self.missed |= absent - self._loose
         self.drop(absent - self.taken)
         self._arrived.clear()
@@ -131,18 +136,12 @@ class BackwardGradients:
             self._hooks.pop(name)[1].remove()
 
     def _hook_on(self, name: str, parameter: Parameter) -> RemovableHandle:
+        # It is called for each parameter in each backward pass.
         def arrived(parameter: Tensor) -> None:
-            if not self._reading:
-                return
-            task = torch._C._current_graph_task_id()
-            if task not in (-1, self._pass_noticed):
-                self._notice_pass(task)
-            if name in self._loose and parameter.grad is not None and self._is_wanted(name):
-                numbers = Numbers(1)
-                numbers.put_each([0], [norm_of(dense_gradient(parameter.grad))])
-                self.put([name], numbers)
-                self._arrived.add(name)
-                self._on_arrival(name, parameter)
+            if _current_task() not in noticed or name in loose:
+                self._has_arrived(name, parameter)
+
+        noticed, loose = self._noticed, self._loose
 
         handle: RemovableHandle = parameter.register_post_accumulate_grad_hook(arrived)
         hooks = parameter._post_accumulate_grad_hooks
@@ -151,8 +150,22 @@ class BackwardGradients:
         hooks.update(others)
         return handle
 
+    def _has_arrived(self, name: str, parameter: Tensor) -> None:
+        if not self._reading:
+            return
+        task = _current_task()
+        if task not in self._noticed:
+            self._notice_pass(task)
+        if name in self._loose and parameter.grad is not None and self._is_wanted(name):
+            numbers = Numbers(1)
+            numbers.put_each([0], [norm_of(dense_gradient(parameter.grad))])
+            self.put([name], numbers)
+            self._arrived.add(name)
+            self._on_arrival(name, parameter)
+
     def _notice_pass(self, task: int) -> None:
-        self._pass_noticed = task
+        self._noticed.clear()
+        self._noticed.update((-1, task))
         then = self.on_pass()
         if then is not None:
             call_after_pass(then)

@@ -7,7 +7,7 @@ a place, another parameter, another name.
 
 from collections.abc import Sequence
 from itertools import chain
-from operator import attrgetter, methodcaller
+from operator import attrgetter, is_, methodcaller
 from typing import Any
 
 from torch import nn
@@ -49,7 +49,8 @@ class KnownParameters:
         self.places: dict[str, int] = {}
         self._modules: list[nn.Module] = []
         self._tensors: list[Parameter] = []
-        self._looks: list[object] | None = None
+        self._contents: Contents | None = None
+        self._are_lazy = False
         self._states: tuple[list[Any], list[type]] | None = None
         self._trained = Trained({})
         self._go_through()
@@ -58,7 +59,7 @@ class KnownParameters:
     def look_up(self) -> bool:
         """Look up the parameters of the model; return whether it has changed since."""
         # FSDP2 has other tensors in place of its shards while the model runs.
-        if self.sharded or (self._looks is not None and self._look() == self._looks):
+        if self.sharded or (self._contents is not None and self._contents.are_those_now()):
             return False
         before = self.all
         self._go_through()
@@ -68,7 +69,9 @@ class KnownParameters:
 
     def trained(self) -> Trained:
         """The parameters trained now: the same object as before if they are the same."""
-        states = list(map(_REQUIRES_GRAD, self._tensors)), list(map(type, self._tensors))
+        # A lazy module changes the class of its parameters at its first call.
+        kinds = list(map(type, self._tensors)) if self._are_lazy else []
+        states = list(map(_REQUIRES_GRAD, self._tensors)), kinds
         if states != self._states:
             self._states = states
             chosen = {name: one for name, one in self.all.items() if is_trained(one)}
@@ -82,22 +85,42 @@ class KnownParameters:
         self._tensors = list(self.all.values())
         self._modules = list(self._model.modules())
         self._states = None
+        self._are_lazy = any(map(is_lazy, self._tensors))
         usual = all(map(_is_usual, set(map(type, self._modules))))
-        self._looks = self._look() if usual else None
+        self._contents = Contents.of(self._modules) if usual else None
 
-    def _look(self) -> list[object] | None:
-        """What tells whether parameters or modules have changed places; None if nothing can.
 
-        All objects whose identity is compared are kept, so no other can have it.
-        """
-        try:
-            parts: Sequence[Any] = list(chain.from_iterable(map(_PARTS, self._modules)))
-        except AttributeError:
-            return None
-        look: list[object] = list(map(id, chain.from_iterable(map(_VALUES, parts))))
-        look += chain.from_iterable(parts)
-        look += map(len, parts)
-        return look
+class Contents:
+    """The parameters and modules in the places of `modules`, all of which are kept."""
+
+    def __init__(self, modules: list[nn.Module], parts: Sequence[Any]) -> None:
+        self._modules = modules
+        self._lengths = list(map(len, parts))
+        self._names: list[str] = list(chain.from_iterable(parts))
+        self._objects: list[Any] = list(chain.from_iterable(map(_VALUES, parts)))
+
+    @classmethod
+    def of(cls, modules: list[nn.Module]) -> "Contents | None":
+        """Return the contents of modules now; None if one does not have them where torch does."""
+        parts = _parts_of(modules)
+        return None if parts is None else cls(modules, parts)
+
+    def are_those_now(self) -> bool:
+        """Whether no parameter or module has changed places since."""
+        parts = _parts_of(self._modules)
+        return (
+            parts is not None
+            and list(map(len, parts)) == self._lengths
+            and list(chain.from_iterable(parts)) == self._names
+            and all(map(is_, chain.from_iterable(map(_VALUES, parts)), self._objects))
+        )
+
+
+def _parts_of(modules: Sequence[nn.Module]) -> Sequence[Any] | None:
+    try:
+        return list(chain.from_iterable(map(_PARTS, modules)))
+    except AttributeError:
+        return None
 
 
 def is_trained(parameter: Parameter) -> bool:

@@ -178,7 +178,8 @@ class ParameterRecorder:
         With `received_as_left`, nothing shows what the optimizer receives: a gradient that is gone
         now counts as received as backward left it. One that a hook has taken always does.
         """
-        self._previous.check_after_step(self._known.trained().by_name)
+        if self._previous.watches:
+            self._previous.check_after_step(self._known.trained().by_name)
         table, self._table = self._table, self._new_table()
         taken = None if received_as_left else self.backward.taken
         table.fill("gradient_norm", "backward_gradient_norm", taken)

@@ -105,9 +105,14 @@ class PreviousGradients:
             self._keep(given, found.norms)
         return found
 
+    @property
+    def watches(self) -> bool:
+        """Whether it is to be found out what the step does to the gradients."""
+        return self._may_skip_copy is None and bool(self._watched)
+
     def check_after_step(self, parameters: Mapping[str, Tensor]) -> None:
         """After the optimizer's first step, check whether it changed the gradients."""
-        if self._may_skip_copy is not None or not self._watched:
+        if not self.watches:
             return
         kept = self._each()
         for name in self._watched.keys() & parameters.keys():
