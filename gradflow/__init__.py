@@ -4,8 +4,8 @@
 folders as pandas data frames. `analyze` answers questions about them, `report` writes the answers
 as a report, and `check` raises an error if a training has a condition that it must not have.
 `recalibrate` and `evaluate_both` re-estimate the batch-norm statistics of any model.
-`sinks` has what else the numbers can be written to. torch is imported only when a name that needs
-it is used.
+`probes` has what a model tells if one thing in it is changed, `sinks` what else the numbers can be
+written to. torch is imported only when a name that needs it is used.
 """
 
 from typing import TYPE_CHECKING
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from gradflow.lazy_names import lazy_names
 
 if TYPE_CHECKING:
-    from gradflow import sinks
+    from gradflow import probes, sinks
     from gradflow.errors import CheckFailedError
     from gradflow.findings.answers import analyze
     from gradflow.findings.checks import check
@@ -51,6 +51,7 @@ _HOME = {
     "Run": "gradflow.runs.reading.run",
     "open_experiment": "gradflow.runs.reading.run",
     "open_run": "gradflow.runs.reading.run",
+    "probes": "gradflow.probes",
     "report": "gradflow.report",
     "sinks": "gradflow.sinks",
 }
@@ -75,6 +76,7 @@ __all__ = [
     "log_spaced",
     "open_experiment",
     "open_run",
+    "probes",
     "recalibrate",
     "report",
     "sinks",

@@ -165,6 +165,8 @@ def _public(name: str) -> str:
 def _directive(thing: object, where: str) -> str:
     if isinstance(thing, type):
         return _eval_rst(f".. autoclass:: {where}\n   :members:")
+    if not callable(thing):
+        return _eval_rst(f".. autodata:: {where}\n   :no-value:")
     return _eval_rst(f".. autofunction:: {where}")
 
 
