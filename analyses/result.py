@@ -23,14 +23,26 @@ class Verdict(StrEnum):
     INCONCLUSIVE = "inconclusive"
 
     @property
-    def sign(self) -> str:
-        """A sign that tells verdicts apart without colour."""
-        return {"supported": "✓", "contradicted": "✗", "inconclusive": "?"}[self.value]
-
-    @property
     def answer(self) -> str:
         """The verdict on a claim as an answer to the question whether it is so."""
         return {"supported": "yes", "contradicted": "no", "inconclusive": "can't tell"}[self.value]
+
+
+class Mark(StrEnum):
+    """What a verdict means to whoever trains the network; the verdict itself does not say that.
+
+    That gradients vanish is bad news; that skips carry most of the gradient is neither.
+    """
+
+    GOOD = "good"
+    BAD = "bad"
+    NEITHER = "neither"
+    OPEN = "open"
+
+    @property
+    def sign(self) -> str:
+        """A sign that tells the marks apart without colour; "" for what is neither."""
+        return {"good": "✓", "bad": "!", "neither": "", "open": "?"}[self.value]
 
 
 class Length(IntEnum):
@@ -177,6 +189,8 @@ class Finding:
         evidence: keys of the figures and tables that show it, in reading order.
         effect_of: the topic of the finding that brought it about; "" if that is not known.
         length: the shortest report that tells it in its section.
+        bad_if: the verdict that is bad news for the training, and whose opposite is good news;
+            None if neither is.
     """
 
     key: str
@@ -193,6 +207,16 @@ class Finding:
     evidence: tuple[str, ...] = ()
     effect_of: str = ""
     length: Length = Length.STANDARD
+    bad_if: Verdict | None = None
+
+    @property
+    def mark(self) -> Mark:
+        """Whether the verdict is good or bad news for the training."""
+        if self.verdict is Verdict.INCONCLUSIVE:
+            return Mark.OPEN
+        if self.bad_if is None:
+            return Mark.NEITHER
+        return Mark.BAD if self.verdict is self.bad_if else Mark.GOOD
 
     @property
     def topic(self) -> str:

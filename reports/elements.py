@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from analyses.result import Length, Slider, Verdict
+from analyses.result import Length, Mark, Slider, Verdict
 from analyses.showing.drawing import Picture
 
 
@@ -15,8 +15,9 @@ class AnswerSentence:
         text: what was found, in a sentence with a number.
         hypothesis: the claim. If the networks in the sentence have different verdicts, it names
             the network whose verdict is given.
-        verdict, sign, word: the verdict on the claim; the sentence may deny the claim.
+        verdict, word: the verdict on the claim; the sentence may deny the claim.
         anchor: the claim's place in the report.
+        mark, sign: whether the verdict is good or bad news for the training.
     """
 
     text: str
@@ -25,11 +26,20 @@ class AnswerSentence:
     sign: str
     word: str
     anchor: str
+    mark: Mark = Mark.NEITHER
+
+    @property
+    def signed(self) -> str:
+        """The answer on the claim, with its sign: "! yes"."""
+        return f"{self.sign} {self.word}".lstrip()
 
 
 @dataclass(frozen=True)
 class VerdictLine:
-    """The verdict on one hypothesis for one network, with its first estimate as `number`."""
+    """The verdict on one hypothesis for one network, with its first estimate as `number`.
+
+    `mark` and `sign` say whether the verdict is good or bad news for the training.
+    """
 
     network: str
     hypothesis: str
@@ -38,6 +48,12 @@ class VerdictLine:
     word: str
     measure: str
     number: str
+    mark: Mark = Mark.NEITHER
+
+    @property
+    def signed(self) -> str:
+        """The answer on the claim, with its sign: "! yes"."""
+        return f"{self.sign} {self.word}".lstrip()
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import gradflow
 from analyses.health.conditions import CONDITIONS
 from analyses.registry import Outcome
-from analyses.result import Length, Verdict
+from analyses.result import Length, Mark, Verdict
 from analyses.showing.drawing import draw_or_explain
 from analyses.wording.phrases import listing, plural
 from gradflow.runs.format.schema import TABLES
@@ -67,6 +67,10 @@ HEADLINE_TOPICS = (
 # Found by the health check, these spoil a training whatever else is true of it: a report that has
 # one opens with it. What another analysis tells is in the list above.
 SPOILING = {key for key, one in CONDITIONS.items() if one.spoils and not one.told_elsewhere}
+SIGNS = (
+    f"{Mark.GOOD.sign} marks good news for the training, {Mark.BAD.sign} bad news; other claims "
+    "are neither."
+)
 SYMBOLS = (
     "N is the batch, C the channels (axis 1), S everything after C; x is a layer's output, or the "
     "gradient of the loss with respect to it; M is the number of its elements. A value that was "
@@ -262,7 +266,8 @@ def _verdict_counts(topics: Sequence[Topic]) -> str:
     outcome = listing(
         [f"{count} {verdict.answer} ({verdict})" for count, verdict in counts if count]
     )
-    return f"{plural(len(findings), 'claim')} tested: {outcome}."
+    signs = f" {SIGNS}" if any(one.bad_if for one in findings) else ""
+    return f"{plural(len(findings), 'claim')} tested: {outcome}.{signs}"
 
 
 def _glossary() -> tuple[GlossaryElement, ...]:

@@ -133,10 +133,11 @@ def verdict_line(finding: Finding) -> VerdictLine:
         network="all networks" if finding.network is None else finding.network,
         hypothesis=finding.hypothesis,
         verdict=finding.verdict,
-        sign=finding.verdict.sign,
+        sign=finding.mark.sign,
         word=finding.verdict.answer,
         measure=first.name if first else "",
         number=estimate_text(first) if first else "no number",
+        mark=finding.mark,
     )
 
 
