@@ -10,6 +10,7 @@ import pandas as pd
 
 from analyses.wording.numbers import with_interval
 from analyses.wording.phrases import slug
+from analyses.wording.shares import share_with_interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -72,6 +73,8 @@ class Estimate:
         unit: unit of value, low and high; "" for a pure number.
         level: coverage of the interval, 0.95 unless said.
         method: how value and interval were computed, and from how many observations.
+        of_whole: whether it is a share of a whole, from which noise was subtracted, so that it may
+            leave 0 to 100 %.
     """
 
     name: str
@@ -81,10 +84,21 @@ class Estimate:
     unit: str = ""
     level: float = 0.95
     method: str = ""
+    of_whole: bool = False
 
     @property
     def words(self) -> str:
-        """The number with its unit and interval, as in `54.3 % (95 % interval 51.2 to 57.9)`."""
+        """The number with its unit and interval, as in `54.3 % (95 % interval 51.2 to 57.9)`.
+
+        A share of a whole that noise drove out of 0 to 100 % is said in words.
+        """
+        if self.of_whole and self.value is not None:
+            return share_with_interval(self.value, self.low, self.high, self.level)
+        return self.numbers
+
+    @property
+    def numbers(self) -> str:
+        """Like `words`, with every number as it was computed: for tables."""
         return with_interval(self.value, self.low, self.high, self.unit, self.level)
 
 

@@ -136,7 +136,7 @@ def verdict_line(finding: Finding) -> VerdictLine:
         sign=finding.mark.sign,
         word=finding.verdict.answer,
         measure=first.name if first else "",
-        number=estimate_text(first) if first else "no number",
+        number=first.words if first else "no number",
         mark=finding.mark,
     )
 
