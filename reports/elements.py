@@ -82,6 +82,11 @@ class FindingElement:
     meaning: str
     estimates: tuple[EstimateRow, ...]
 
+    @property
+    def names_network(self) -> bool:
+        """Whether the meaning begins with the network, so that it need not be named before it."""
+        return self.meaning.startswith(f"In {self.line.network} ")
+
 
 @dataclass(frozen=True)
 class FigureElement:
@@ -190,6 +195,8 @@ class Claim:
         shown_before: labels of the evidence that an earlier claim shows, such as "Figure 3".
         rule_of: the heading of an earlier claim whose rule is also that of this one; "" if the rule
             is its own.
+        together: what was found in all networks, in one sentence, if their verdicts are the same;
+            else "", and each finding says its own.
     """
 
     anchor: str
@@ -203,6 +210,7 @@ class Claim:
     tables: tuple[TableElement, ...]
     shown_before: tuple[str, ...]
     rule_of: str = ""
+    together: str = ""
 
 
 @dataclass(frozen=True)
@@ -332,10 +340,12 @@ class Document:
         created: when the experiment was made; None if unknown.
         primer: how to read the report, for new readers.
         length: how much of the report it holds.
-        verdicts_by_analysis: every statement with its verdicts, by analysis; the `anchor` of a card
-            is "" if no section of a report of this length tells it.
+        verdicts_by_analysis: every statement with its verdicts, by analysis. If no section of a
+            report of this length tells it, the `anchor` of a card is its place in the longer page,
+            such as "report.html#section-2-claim-1", or "" if there is none.
         unanswered: what was not asked, and what would have to be recorded.
         fuller: how to get the next longer report; "" if this is the longest.
+        longer: the longer page beside this one, as a relative path; "" if there is none.
         tour: questions to a class, in order; none if the report answers too few of them.
     """
 
@@ -368,6 +378,7 @@ class Document:
     meanings: str = ""
     to_do: tuple[str, ...] = ()
     shortcuts: tuple[Shortcut, ...] = ()
+    longer: str = ""
 
     @property
     def verdicts(self) -> tuple[Card, ...]:

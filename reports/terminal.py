@@ -168,7 +168,8 @@ def _claim(claim: Claim) -> Iterator[RenderableType]:
 
 def _finding(finding: FindingElement) -> Iterator[RenderableType]:
     line = finding.line
-    meaning = _without_controls(f", {line.network}: {finding.meaning}")
+    named = "" if finding.names_network else f", {line.network}"
+    meaning = _without_controls(f"{named}: {finding.meaning}")
     yield _indented(Text.assemble(_verdict(line), meaning))
     for row in finding.estimates:
         method = f"; {row.method}" if row.method else ""

@@ -141,8 +141,9 @@ def _claim(claim: Claim) -> Iterator[str]:
 def _finding(finding: FindingElement) -> str:
     line = finding.line
     number = f"{line.measure}: {line.number}" if line.measure else line.number
+    named = "" if finding.names_network else f", {escape_inline(line.network)}"
     return (
-        f"- **{line.signed}** ({line.verdict.value}), {escape_inline(line.network)}: "
+        f"- **{line.signed}** ({line.verdict.value}){named}: "
         f"{escape_inline(finding.meaning)} _{escape_inline(number)}_"
     )
 
