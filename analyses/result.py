@@ -10,6 +10,7 @@ import pandas as pd
 
 from analyses.wording.numbers import with_interval
 from analyses.wording.phrases import slug
+from analyses.wording.shares import share_with_interval
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -23,14 +24,26 @@ class Verdict(StrEnum):
     INCONCLUSIVE = "inconclusive"
 
     @property
-    def sign(self) -> str:
-        """A sign that tells verdicts apart without colour."""
-        return {"supported": "✓", "contradicted": "✗", "inconclusive": "?"}[self.value]
-
-    @property
     def answer(self) -> str:
         """The verdict on a claim as an answer to the question whether it is so."""
         return {"supported": "yes", "contradicted": "no", "inconclusive": "can't tell"}[self.value]
+
+
+class Mark(StrEnum):
+    """What a verdict means to whoever trains the network; the verdict itself does not say that.
+
+    That gradients vanish is bad news; that skips carry most of the gradient is neither.
+    """
+
+    GOOD = "good"
+    BAD = "bad"
+    NEITHER = "neither"
+    OPEN = "open"
+
+    @property
+    def sign(self) -> str:
+        """A sign that tells the marks apart without colour; "" for what is neither."""
+        return {"good": "✓", "bad": "!", "neither": "", "open": "?"}[self.value]
 
 
 class Length(IntEnum):
@@ -60,6 +73,8 @@ class Estimate:
         unit: unit of value, low and high; "" for a pure number.
         level: coverage of the interval, 0.95 unless said.
         method: how value and interval were computed, and from how many observations.
+        of_whole: whether it is a share of a whole, from which noise was subtracted, so that it may
+            leave 0 to 100 %.
     """
 
     name: str
@@ -69,10 +84,21 @@ class Estimate:
     unit: str = ""
     level: float = 0.95
     method: str = ""
+    of_whole: bool = False
 
     @property
     def words(self) -> str:
-        """The number with its unit and interval, as in `54.3 % (95 % interval 51.2 to 57.9)`."""
+        """The number with its unit and interval, as in `54.3 % (95 % interval 51.2 to 57.9)`.
+
+        A share of a whole that noise drove out of 0 to 100 % is said in words.
+        """
+        if self.of_whole and self.value is not None:
+            return share_with_interval(self.value, self.low, self.high, self.level)
+        return self.numbers
+
+    @property
+    def numbers(self) -> str:
+        """Like `words`, with every number as it was computed: for tables."""
         return with_interval(self.value, self.low, self.high, self.unit, self.level)
 
 
@@ -177,6 +203,8 @@ class Finding:
         evidence: keys of the figures and tables that show it, in reading order.
         effect_of: the topic of the finding that brought it about; "" if that is not known.
         length: the shortest report that tells it in its section.
+        bad_if: the verdict that is bad news for the training, and whose opposite is good news;
+            None if neither is.
     """
 
     key: str
@@ -193,6 +221,16 @@ class Finding:
     evidence: tuple[str, ...] = ()
     effect_of: str = ""
     length: Length = Length.STANDARD
+    bad_if: Verdict | None = None
+
+    @property
+    def mark(self) -> Mark:
+        """Whether the verdict is good or bad news for the training."""
+        if self.verdict is Verdict.INCONCLUSIVE:
+            return Mark.OPEN
+        if self.bad_if is None:
+            return Mark.NEITHER
+        return Mark.BAD if self.verdict is self.bad_if else Mark.GOOD
 
     @property
     def topic(self) -> str:

@@ -19,6 +19,7 @@ from reports.document.selection import figures_shown
 from reports.formats import Format, Report
 
 _LONGEST_NAME = 100
+SUMMARY = "-summary"  # in the name of its files
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,8 @@ def make_report(
     matplotlib.use("Agg")  # draws without opening windows
     with DrawingAhead(processes) as drawing:
         outcomes = run_all(experiment, only, lambda one: drawing.add(figures_shown(one, length)))
-        document = build_document(experiment, outcomes, folder, drawing.picture, length)
+        longer = _longer_page(folder or experiment.folder, only, length)
+        document = build_document(experiment, outcomes, folder, drawing.picture, length, longer)
     return Report(experiment, outcomes, document, paper)
 
 
@@ -75,12 +77,14 @@ def report_on(
     paper: str = "a4",
     folder: Path | None = None,
     length: Length = Length.FULL,
+    only: Collection[str] = (),
 ) -> Report:
     """The report on `outcomes` of analyses that ran already; draws their figures.
 
     Unlike `make_report` it leaves matplotlib's backend as it is: a notebook has one of its own.
     """
-    document = build_document(experiment, outcomes, folder, length=length)
+    longer = _longer_page(folder or experiment.folder, only, length)
+    document = build_document(experiment, outcomes, folder, length=length, longer=longer)
     return Report(experiment, outcomes, document, paper)
 
 
@@ -89,7 +93,8 @@ def write_report(
 ) -> list[Written]:
     """Write `report` into `folder`, one file called `name` for each format.
 
-    Creates the folder if needed. A file is either written completely or not at all.
+    A summary gets files of its own, so that the longer page stays beside it. Creates the folder if
+    needed. A file is either written completely or not at all.
     Raises `RunError` if a file cannot be written.
     """
     written = []
@@ -99,7 +104,9 @@ def write_report(
         for one, rendering in zip(formats, rendered, strict=True):
             content, seconds = rendering.result()
             start = time.perf_counter()
-            path = folder / f"{name}.{one.suffix}"
+            # Programs find everything in the JSON, whatever the length.
+            is_summary = report.document.length is Length.SUMMARY and one.name != "json"
+            path = folder / f"{name}{SUMMARY if is_summary else ''}.{one.suffix}"
             try:
                 make_folder(folder)
                 write_atomically(path, partial(_write_bytes, content))
@@ -117,6 +124,12 @@ def write_report(
 def report_name(only: Sequence[str]) -> str:
     """The file name of a report: `report`, followed by the analyses in `only`."""
     return "-".join(["report", *(re.sub(r"[^\w-]", "-", key) for key in only)])[:_LONGEST_NAME]
+
+
+def _longer_page(folder: Path, only: Collection[str], length: Length) -> str:
+    """The longer page beside a summary in `folder`, as a relative path; "" if there is none."""
+    name = f"{report_name(tuple(only))}.html"
+    return name if length is Length.SUMMARY and (folder / name).is_file() else ""
 
 
 def _render(one: Format, report: Report) -> tuple[bytes, float]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from analyses.result import Length, Slider, Verdict
+from analyses.result import Length, Mark, Slider, Verdict
 from analyses.showing.drawing import Picture
 
 
@@ -15,8 +15,9 @@ class AnswerSentence:
         text: what was found, in a sentence with a number.
         hypothesis: the claim. If the networks in the sentence have different verdicts, it names
             the network whose verdict is given.
-        verdict, sign, word: the verdict on the claim; the sentence may deny the claim.
+        verdict, word: the verdict on the claim; the sentence may deny the claim.
         anchor: the claim's place in the report.
+        mark, sign: whether the verdict is good or bad news for the training.
     """
 
     text: str
@@ -25,11 +26,20 @@ class AnswerSentence:
     sign: str
     word: str
     anchor: str
+    mark: Mark = Mark.NEITHER
+
+    @property
+    def signed(self) -> str:
+        """The answer on the claim, with its sign: "! yes"."""
+        return f"{self.sign} {self.word}".lstrip()
 
 
 @dataclass(frozen=True)
 class VerdictLine:
-    """The verdict on one hypothesis for one network, with its first estimate as `number`."""
+    """The verdict on one hypothesis for one network, with its first estimate as `number`.
+
+    `mark` and `sign` say whether the verdict is good or bad news for the training.
+    """
 
     network: str
     hypothesis: str
@@ -38,6 +48,12 @@ class VerdictLine:
     word: str
     measure: str
     number: str
+    mark: Mark = Mark.NEITHER
+
+    @property
+    def signed(self) -> str:
+        """The answer on the claim, with its sign: "! yes"."""
+        return f"{self.sign} {self.word}".lstrip()
 
 
 @dataclass(frozen=True)
@@ -65,6 +81,11 @@ class FindingElement:
     line: VerdictLine
     meaning: str
     estimates: tuple[EstimateRow, ...]
+
+    @property
+    def names_network(self) -> bool:
+        """Whether the meaning begins with the network, so that it need not be named before it."""
+        return self.meaning.startswith(f"In {self.line.network} ")
 
 
 @dataclass(frozen=True)
@@ -174,6 +195,8 @@ class Claim:
         shown_before: labels of the evidence that an earlier claim shows, such as "Figure 3".
         rule_of: the heading of an earlier claim whose rule is also that of this one; "" if the rule
             is its own.
+        together: what was found in all networks, in one sentence, if their verdicts are the same;
+            else "", and each finding says its own.
     """
 
     anchor: str
@@ -187,6 +210,7 @@ class Claim:
     tables: tuple[TableElement, ...]
     shown_before: tuple[str, ...]
     rule_of: str = ""
+    together: str = ""
 
 
 @dataclass(frozen=True)
@@ -316,10 +340,12 @@ class Document:
         created: when the experiment was made; None if unknown.
         primer: how to read the report, for new readers.
         length: how much of the report it holds.
-        verdicts_by_analysis: every statement with its verdicts, by analysis; the `anchor` of a card
-            is "" if no section of a report of this length tells it.
+        verdicts_by_analysis: every statement with its verdicts, by analysis. If no section of a
+            report of this length tells it, the `anchor` of a card is its place in the longer page,
+            such as "report.html#section-2-claim-1", or "" if there is none.
         unanswered: what was not asked, and what would have to be recorded.
         fuller: how to get the next longer report; "" if this is the longest.
+        longer: the longer page beside this one, as a relative path; "" if there is none.
         tour: questions to a class, in order; none if the report answers too few of them.
     """
 
@@ -352,6 +378,7 @@ class Document:
     meanings: str = ""
     to_do: tuple[str, ...] = ()
     shortcuts: tuple[Shortcut, ...] = ()
+    longer: str = ""
 
     @property
     def verdicts(self) -> tuple[Card, ...]:

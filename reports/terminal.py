@@ -10,8 +10,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from analyses.result import Verdict
+from analyses.result import Mark, Verdict
 from reports.elements import (
+    AnswerSentence,
     Card,
     Claim,
     Document,
@@ -19,14 +20,16 @@ from reports.elements import (
     FindingElement,
     Section,
     TableElement,
+    VerdictLine,
 )
 
 COLUMNS = 80
 _WIDEST_COLUMN = 26  # of a table; longer texts wrap inside their cell
 _STYLES = {
-    Verdict.SUPPORTED: "bold cyan",
-    Verdict.CONTRADICTED: "bold yellow",
-    Verdict.INCONCLUSIVE: "bold",
+    Mark.GOOD: "bold cyan",
+    Mark.BAD: "bold yellow",
+    Mark.NEITHER: "bold",
+    Mark.OPEN: "bold",
 }
 # Control characters in a name could move the cursor, change colors, or reverse the text.
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -68,7 +71,7 @@ def _answer(document: Document) -> Iterator[RenderableType]:
     for sentence in document.answer:
         yield from (Text(), _text(sentence.text))
         claim = Text.assemble(_without_controls(f"Claim: {sentence.hypothesis} Found: "))
-        claim.append_text(Text.assemble(_verdict(sentence.verdict), "."))
+        claim.append_text(Text.assemble(_verdict(sentence), "."))
         claim.stylize("dim", 0, claim.plain.rindex("Found: ") + 7)
         yield _indented(claim)
     if document.to_do:
@@ -104,13 +107,12 @@ def _unwrapped(text: str) -> Text:
 def _card(card: Card) -> Iterator[RenderableType]:
     """The statement, then each verdict with its networks."""
     yield _text(card.statement)
-    networks: dict[Verdict, list[str]] = {}
+    by_verdict: dict[Verdict, list[VerdictLine]] = {}
     for line in card.lines:
-        networks.setdefault(line.verdict, []).append(line.network)
-    for verdict, names in networks.items():
-        yield _indented(
-            Text.assemble(_verdict(verdict), _without_controls(f": {', '.join(names)}"))
-        )
+        by_verdict.setdefault(line.verdict, []).append(line)
+    for lines in by_verdict.values():
+        names = ", ".join(line.network for line in lines)
+        yield _indented(Text.assemble(_verdict(lines[0]), _without_controls(f": {names}")))
 
 
 def _sections(document: Document) -> Iterator[RenderableType]:
@@ -166,8 +168,9 @@ def _claim(claim: Claim) -> Iterator[RenderableType]:
 
 def _finding(finding: FindingElement) -> Iterator[RenderableType]:
     line = finding.line
-    meaning = _without_controls(f", {line.network}: {finding.meaning}")
-    yield _indented(Text.assemble(_verdict(line.verdict), meaning))
+    named = "" if finding.names_network else f", {line.network}"
+    meaning = _without_controls(f"{named}: {finding.meaning}")
+    yield _indented(Text.assemble(_verdict(line), meaning))
     for row in finding.estimates:
         method = f"; {row.method}" if row.method else ""
         yield _indented(_text(f"{row.name}: {row.number}{method}", "dim"), 4)
@@ -219,8 +222,8 @@ def _column_groups(table: TableElement) -> list[list[int]]:
     return groups or ([[0]] if table.columns else [])
 
 
-def _verdict(verdict: Verdict) -> tuple[str, str]:
-    return f"{verdict.sign} {verdict.answer} ({verdict.value})", _STYLES[verdict]
+def _verdict(one: VerdictLine | AnswerSentence) -> tuple[str, str]:
+    return f"{one.signed} ({one.verdict.value})", _STYLES[one.mark]
 
 
 def _text(text: str, style: str = "") -> Text:

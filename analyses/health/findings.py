@@ -103,6 +103,7 @@ def condition_finding(
         effect_of=first.condition if first is not None and verdict is Verdict.SUPPORTED else "",
         # The finding on the network as a whole names the conditions that it does not have.
         length=Length.FULL if verdict is Verdict.CONTRADICTED else Length.STANDARD,
+        bad_if=None if words.harmless else Verdict.SUPPORTED,
     )
 
 

@@ -104,6 +104,7 @@ def overall_finding(
         ),
         statement=without_network(hypothesis),
         evidence=(*EVIDENCE, "not-asked"),
+        bad_if=Verdict.CONTRADICTED,
     )
 
 

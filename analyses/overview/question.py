@@ -12,7 +12,7 @@ from analyses.overview.own_run import own_figure, own_run
 from analyses.reading.runs import by_network, runs_with
 from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Figure
-from analyses.wording.numbers import number, percent
+from analyses.wording.numbers import number, percent, share_bound
 from analyses.wording.phrases import listing, plural
 from gradflow.runs.reading.run import Experiment, Run
 
@@ -39,17 +39,16 @@ def run(
             reasons.append(str(reason))
     if not shown:
         raise NotApplicableError("; ".join(reasons))
-    title = f"{_gradients(shown)}{_falls(shown)}"
     figure = Figure(
         key="overview",
-        title=title,
+        title=_title(shown),
         caption=_caption(shown, false_discovery_rate),
         alt=_alt(shown),
         draw=partial(draw_overview, experiment.networks, shown),
         narrow=partial(draw_overview, experiment.networks, shown, narrow=True),
     )
     return AnalysisResult(
-        summary=f"{title}.",
+        summary=f"{_gradients(shown)}{_falls(shown)}.",
         findings=(),
         figures=(figure,),
         tables=(),
@@ -125,41 +124,70 @@ def _falls(shown: list[NetworkOverview]) -> str:
     return f"; accuracy falls beyond sampling noise {listing(said)}{left}"
 
 
+def _title(shown: list[NetworkOverview]) -> str:
+    """What the eye sees first: where accuracy falls, or else what the gradient does."""
+    tested = [one for one in shown if one.changes]
+    if not tested:
+        return _gradients(shown)
+    counts = [int((one.marked["change"] < 0).sum()) for one in tested]
+    said = [
+        f"at {count or 'none'} of {changes} in {one.network}"
+        for count, one in zip(counts, tested, strict=True)
+        for changes in [plural(one.changes, "change") if one is tested[0] else one.changes]
+    ]
+    return f"Accuracy falls beyond sampling noise {listing(said)}"
+
+
 def _caption(shown: list[NetworkOverview], false_discovery_rate: float) -> str:
-    """At most three sentences: accuracy and its jumps, gradients, and the lines."""
+    """What is drawn, from top to bottom, in short sentences."""
+    below = f"{_below(shown)}{next((one.bins.note for one in shown if one.bins.gathered), '')}"
+    if not any(one.curves["accuracy"].notna().any() for one in shown):
+        return below[0].upper() + below[1:]
+    parts = [_above(shown)]
+    if any(one.changes for one in shown):
+        parts.append(
+            "Triangles: changes beyond sampling noise (McNemar's exact test, adjusted after "
+            f"Benjamini & Hochberg within {share_bound(false_discovery_rate)})."
+        )
+    if any(one.marked["fresh_change"].notna().any() for one in shown):
+        parts.append(
+            "Bars: each of these split into the change with fresh statistics (the weights) and the "
+            "rest (stale statistics)."
+        )
+    parts.append(f"Below: {below}")
+    if any(one.changes for one in shown):
+        gone = ", short if gone with fresh statistics"
+        parts.append(
+            "Vertical lines repeat the changes: falls solid, rises dotted"
+            f"{gone if any(one.re_estimated for one in shown) else ''}."
+        )
+    return " ".join(parts)
+
+
+def _above(shown: list[NetworkOverview]) -> str:
+    seeds = max(one.curves["seed"].nunique() for one in shown)
+    spread = "thin lines: seeds" if seeds > 1 else "band: Wilson's 95 % interval"
+    fresh = ""
+    if any(one.curves["fresh"].notna().any() for one in shown):
+        fresh = (
+            ", and the same weights with fresh batch-norm statistics, computed anew on training "
+            "images (dashed)"
+        )
+    return f"Above: validation accuracy (solid; {spread}){fresh}."
+
+
+def _below(shown: list[NetworkOverview]) -> str:
     ruled = any(stage_boundaries(one.stages) for one in shown) or not any(
         one.bins.gathered or len(one.stages) > 1 for one in shown
     )
-    lines = "horizontal lines separate output shapes, and " if ruled else ""
-    below = (
-        "root mean square of the gradient with respect to the output of each layer with weights, "
-        f"median over steps and seeds; {lines}the title compares equal shapes only (95 % intervals "
-        "in brackets)."
+    lines = (
+        " Horizontal lines separate output shapes: between these, sizes do not compare."
+        if ruled
+        else ""
     )
-    below += next((one.bins.note for one in shown if one.bins.gathered), "")
-    if not any(one.curves["accuracy"].notna().any() for one in shown):
-        return below[0].upper() + below[1:]
-    seeds = max(one.curves["seed"].nunique() for one in shown)
-    above = "Above: validation accuracy (solid" + (
-        "; thin lines are seeds)" if seeds > 1 else ") with its Wilson 95 % interval"
-    )
-    if any(one.curves["fresh"].notna().any() for one in shown):
-        above += ", and with batch-norm statistics re-estimated on training images (dashed)"
-    if not any(one.changes for one in shown):
-        return f"{above}. Below: {below}"
-    gone = "; short: gone with re-estimated statistics"
-    split = (
-        "; bars split each into the change with re-estimated statistics (the weights) and the rest "
-        "(stale statistics)"
-    )
-    parted = any(one.marked["fresh_change"].notna().any() for one in shown)
     return (
-        f"{above}; triangles mark changes beyond sampling noise (McNemar's exact test, adjusted "
-        "after Benjamini & Hochberg within "
-        f"{percent(false_discovery_rate)}){split if parted else ''}. Below: {below} "
-        "Vertical lines repeat the changes (falls solid, rises dotted"
-        + (gone if any(one.re_estimated for one in shown) else "")
-        + ")."
+        "root mean square of the gradient with respect to the output of each layer with weights, "
+        f"median over steps and seeds.{lines}"
     )
 
 

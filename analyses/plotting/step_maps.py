@@ -109,8 +109,9 @@ def _mark(axis: Axes | None, marks: Mapping[int, str], *, named: bool) -> None:
                 textcoords="offset points",
                 va="top",
                 fontsize=theme.SMALL_TEXT_SIZE,
-                bbox={"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none", "alpha": 0.85},
+                bbox={"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none"},
                 annotation_clip=False,
+                zorder=5,
             )
 
 

@@ -63,9 +63,9 @@ def finding_line(finding: "Finding") -> str:
 
 def verdict(finding: "Finding") -> str:
     """The verdict as an answer to the hypothesis, in HTML; words tell it apart without colour."""
-    kind = finding.verdict.value
-    said = f"{finding.verdict.sign} {finding.verdict.answer}"
-    return f'<b class="{kind}">{said}</b> ({kind})'
+    mark = finding.mark
+    said = f"{mark.sign} {finding.verdict.answer}".lstrip()
+    return f'<b class="{mark.value}">{said}</b> ({finding.verdict.value})'
 
 
 def picture(figure: "Figure") -> str:

@@ -1,6 +1,7 @@
 """Turns means, as the statistics give them, into estimates, as findings show them."""
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -36,6 +37,11 @@ def estimate_of(
         None if end is None else finite(scale(end)) for end in (mean.value, mean.low, mean.high)
     )
     return Estimate(name, value, low, high, unit, method=mean.method)
+
+
+def share_of(name: str, mean: Mean) -> Estimate:
+    """A share of a whole, from which noise was subtracted, in percent."""
+    return replace(estimate_of(name, mean, "%", as_percent), of_whole=True)
 
 
 def estimate_table(estimates: Mapping[str, Iterable[Estimate]]) -> pd.DataFrame:

@@ -35,7 +35,8 @@ def report_card(report: "WrittenReport") -> str:
     figure = document.overview_figure
     drawn = figure.picture if figure else None
     sentences = [
-        f'<b class="{one.verdict.value}">{html.escape(one.sign)}</b> {html.escape(one.text)}'
+        f"{html.escape(one.text)} {html.escape(f'Claim: {one.hypothesis} Found:')} "
+        f'<b class="{one.mark.value}">{html.escape(one.signed)}</b>'
         for one in document.answer
     ]
     links = [f"{name}: {_link(path)}" for name, path in report.files.items()]

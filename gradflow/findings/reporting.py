@@ -83,6 +83,6 @@ def report(
     chosen = parse_length(length or ("full" if keys_of(only) else DEFAULT_LENGTH))
     answers = answers_of(runs, only)
     folder = answers.experiment.folder if out is None else Path(out)
-    made = report_on(answers.experiment, answers.outcomes, paper, folder, chosen)
+    made = report_on(answers.experiment, answers.outcomes, paper, folder, chosen, keys_of(only))
     written = write_report(made, wanted, folder, report_name(keys_of(only)))
     return WrittenReport({one.format.name: one.path for one in written}, made.document, answers)

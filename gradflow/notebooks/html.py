@@ -14,11 +14,11 @@ from gradflow.errors import printable
 _NO_BREAK = "\N{NO-BREAK SPACE}"  # stands between a number and its unit
 _LIGHT = (
     "--ground:#fff;--ink:#1b1e23;--muted:#5a5e66;--rule:#dcdfe4;--link:#00588f;"
-    "--supported:#00588f;--contradicted:#a63c00;--inconclusive:#5a5e66;color-scheme:light"
+    "--good:#00588f;--bad:#a63c00;--open:#5a5e66;color-scheme:light"
 )
 _DARK = (
     "--ground:#15171b;--ink:#e4e6ea;--muted:#a6abb3;--rule:#353941;--link:#85c4f2;"
-    "--supported:#85c4f2;--contradicted:#ffa674;--inconclusive:#b6bac1;color-scheme:dark"
+    "--good:#85c4f2;--bad:#ffa674;--open:#b6bac1;color-scheme:dark"
 )
 _STYLE = (
     f".gradflow-card{{{_LIGHT}}}"
@@ -33,9 +33,9 @@ _STYLE = (
     ".gradflow-card .head{font-weight:650;margin-top:0}"
     ".gradflow-card .quiet{color:var(--muted);font-size:.9em}"
     ".gradflow-card ul{padding:0;list-style:none}.gradflow-card li{margin:.25em 0}"
-    ".gradflow-card b.supported{color:var(--supported)}"
-    ".gradflow-card b.contradicted{color:var(--contradicted)}"
-    ".gradflow-card b.inconclusive{color:var(--inconclusive)}"
+    ".gradflow-card b.good{color:var(--good)}"
+    ".gradflow-card b.bad{color:var(--bad)}"
+    ".gradflow-card b.open{color:var(--open)}"
     ".gradflow-card a{color:var(--link)}"
     ".gradflow-card table{border-collapse:collapse;background:none;color:inherit;font-size:.92em}"
     ".gradflow-card th,.gradflow-card td{text-align:left;padding:.15em .9em .15em 0;color:inherit;"

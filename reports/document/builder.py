@@ -8,7 +8,7 @@ from pathlib import Path
 import gradflow
 from analyses.health.conditions import CONDITIONS
 from analyses.registry import Outcome
-from analyses.result import Length, Verdict
+from analyses.result import Length, Mark, Verdict
 from analyses.showing.drawing import draw_or_explain
 from analyses.wording.phrases import listing, plural
 from gradflow.runs.format.schema import TABLES
@@ -38,7 +38,7 @@ from reports.document.summary import (
     title_of,
     warnings_of,
 )
-from reports.document.topics import Topic, anchors_of, topics_of
+from reports.document.topics import Topic, anchors_of, told_in, topics_of
 from reports.document.tour import tour_of
 from reports.document.wording import date_text
 from reports.elements import (
@@ -67,6 +67,10 @@ HEADLINE_TOPICS = (
 # Found by the health check, these spoil a training whatever else is true of it: a report that has
 # one opens with it. What another analysis tells is in the list above.
 SPOILING = {key for key, one in CONDITIONS.items() if one.spoils and not one.told_elsewhere}
+SIGNS = (
+    f"{Mark.GOOD.sign} marks good news for the training, {Mark.BAD.sign} bad news; other claims "
+    "are neither."
+)
 SYMBOLS = (
     "N is the batch, C the channels (axis 1), S everything after C; x is a layer's output, or the "
     "gradient of the loss with respect to it; M is the number of its elements. A value that was "
@@ -92,11 +96,13 @@ def build_document(
     folder: Path | None = None,
     picture_of: PictureOf = draw_or_explain,
     length: Length = Length.FULL,
+    longer: str = "",
 ) -> Document:
     """Build the report of `experiment` from the outcomes of its analyses.
 
     `picture_of` draws its figures, those that a report of `length` holds. Links to local files are
-    as seen from `folder`, by default that of the experiment.
+    as seen from `folder`, by default that of the experiment; `longer` is the longer page beside it,
+    to which what this report leaves out is linked.
 
     Raises `RunError` if a table of the run is damaged.
     """
@@ -104,7 +110,8 @@ def build_document(
     # First: meanwhile other processes may draw figures.
     explorer = build_explorer(experiment) if length > Length.SUMMARY else None
     overview_figure = _overview_figure(outcomes, numbering, picture_of)
-    numbered = list(enumerate(sections_of(outcomes, length), start=1))
+    shown = sections_of(outcomes, length)
+    targets = anchors_of(sections_of(outcomes, Length.FULL))
     sections = tuple(
         build_section(
             outcome,
@@ -113,13 +120,22 @@ def build_document(
             references.cite,
             section_command(experiment, outcome.key),
             picture_of,
+            targets[outcome.key],
         )
-        for number, outcome in numbered
+        for number, outcome in enumerate(shown, start=1)
     )
-    anchors = anchors_of(numbered)
+    told = told_in(shown)
+
+    def linked(anchor: str, *, is_here: bool) -> str:
+        return anchor if is_here else f"{longer}#{anchor}" if longer else ""
+
+    anchors = {
+        (key, topic): linked(anchor, is_here=(key, topic) in told)
+        for key, own in targets.items()
+        for topic, anchor in own.items()
+    }
     headings = {
-        outcome.key: section.heading
-        for (_, outcome), section in zip(numbered, sections, strict=True)
+        outcome.key: section.heading for outcome, section in zip(shown, sections, strict=True)
     }
     by_analysis = {
         one.key: (one.title, list(topics_of(one, anchors)))
@@ -142,7 +158,10 @@ def build_document(
         open_question=story.open_question,
         meanings=story.meanings,
         to_do=story.to_do,
-        shortcuts=shortcuts_of(sections, [outcome.key for _, outcome in numbered], explorer),
+        shortcuts=shortcuts_of(
+            {key: anchor for (key, topic), anchor in anchors.items() if not topic and anchor},
+            linked("explorer", is_here=explorer is not None),
+        ),
         # Of an own run the answer has said what was found, in full.
         cards=() if story.is_whole else tuple(_card(topic) for topic in _headlines(topics)),
         overview_figure=overview_figure,
@@ -167,7 +186,8 @@ def build_document(
         ),
         unanswered=unanswered(outcomes),
         fuller=fuller_text(experiment, length),
-        tour=tour_of(sections, [outcome for _, outcome in numbered]),
+        tour=tour_of(sections, shown),
+        longer=longer,
     )
 
 
@@ -262,7 +282,8 @@ def _verdict_counts(topics: Sequence[Topic]) -> str:
     outcome = listing(
         [f"{count} {verdict.answer} ({verdict})" for count, verdict in counts if count]
     )
-    return f"{plural(len(findings), 'claim')} tested: {outcome}."
+    signs = f" {SIGNS}" if any(one.bad_if for one in findings) else ""
+    return f"{plural(len(findings), 'claim')} tested: {outcome}.{signs}"
 
 
 def _glossary() -> tuple[GlossaryElement, ...]:

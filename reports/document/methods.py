@@ -142,7 +142,7 @@ def _pairs(versions: Any) -> list[tuple[str, Any]]:
 
 def _command(run: Run) -> str:
     """The training command with every option of the run."""
-    if "models" not in run.configuration:
+    if not run.is_of_command:
         return ""  # recorded in the user's own training loop
     words = ["python", "-m", "gradflow.train_and_trace"]
     for name, value in run.configuration.items():

@@ -12,9 +12,11 @@ PRIMER = (
     ),
     HeadedParagraph(
         "Verdicts",
-        "Each statement is tested by a rule that is given with it. It is supported or contradicted "
-        "if the evidence lies clearly on one side of the rule's bound. Inconclusive means that the "
-        "evidence cannot decide: it is neither a weak yes nor a weak no.",
+        "Each claim is tested by a rule that is given with it. The answer is yes (supported) or no "
+        "(contradicted) if the evidence lies clearly on one side of the rule's bound. Can't tell "
+        "(inconclusive) means that the evidence cannot decide: it is neither a weak yes nor a weak "
+        "no. A sign says whether the answer is good news for the training (✓) or bad news (!); a "
+        "claim that is neither has no sign.",
     ),
     HeadedParagraph(
         "Intervals",

@@ -1,7 +1,7 @@
 """Builds a section of the report from the outcome of one analysis."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 
@@ -51,6 +51,7 @@ def build_section(
     cite: Callable[[str], str],
     command: str,
     picture_of: PictureOf = draw_or_explain,
+    anchors: Mapping[str, str] | None = None,
 ) -> Section:
     """Build the section of `outcome`.
 
@@ -61,12 +62,20 @@ def build_section(
         cite: returns the text that cites a source.
         command: the command that makes the section again.
         picture_of: draws its figures.
+        anchors: the link target of each topic, and that of the section as ""; by default they are
+            counted.
     """
+    anchors = anchors or {}
     result = outcome.result
     empty = AnalysisResult("", (), (), (), "", ())
     evidence = _Evidence(result or empty, numbering, picture_of)
     claims = tuple(
-        _claim(group, claim_anchor(number, claim), evidence)
+        _claim(
+            group,
+            anchors.get(group[0].topic, claim_anchor(number, claim)),
+            evidence,
+            (result or empty).together,
+        )
         for claim, group in enumerate(group_by_topic((result or empty).findings), start=1)
     )
     caveats, next_steps = (
@@ -74,7 +83,7 @@ def build_section(
         _shared(one.next_steps for one in claims),
     )
     return Section(
-        anchor=section_anchor(number),
+        anchor=anchors.get("", section_anchor(number)),
         heading=f"{number}. {outcome.title}",
         question=outcome.question,
         background=outcome.background,
@@ -97,15 +106,22 @@ def without_what_was_told(
 ) -> tuple[Section, ...]:
     """`sections`, in which findings whose meaning was `told` refer to the answer."""
 
+    def unless_told(meaning: str) -> str:
+        said = bool(meaning) and any(meaning in text for text in told)
+        return IN_THE_ANSWER if said else meaning
+
     def shortened(one: FindingElement) -> FindingElement:
-        said = bool(one.meaning) and any(one.meaning in text for text in told)
-        return replace(one, meaning=IN_THE_ANSWER) if said else one
+        return replace(one, meaning=unless_told(one.meaning))
 
     return tuple(
         replace(
             section,
             claims=tuple(
-                replace(claim, findings=tuple(map(shortened, claim.findings)))
+                replace(
+                    claim,
+                    findings=tuple(map(shortened, claim.findings)),
+                    together=unless_told(claim.together),
+                )
                 for claim in section.claims
             ),
         )
@@ -133,10 +149,11 @@ def verdict_line(finding: Finding) -> VerdictLine:
         network="all networks" if finding.network is None else finding.network,
         hypothesis=finding.hypothesis,
         verdict=finding.verdict,
-        sign=finding.verdict.sign,
+        sign=finding.mark.sign,
         word=finding.verdict.answer,
         measure=first.name if first else "",
-        number=estimate_text(first) if first else "no number",
+        number=first.words if first else "no number",
+        mark=finding.mark,
     )
 
 
@@ -204,7 +221,10 @@ class _Evidence:
         return self.tables_of(self._tables)
 
 
-def _claim(group: tuple[Finding, ...], anchor: str, evidence: _Evidence) -> Claim:
+def _claim(
+    group: tuple[Finding, ...], anchor: str, evidence: _Evidence, together: Mapping[str, str]
+) -> Claim:
+    agree = len(group) > 1 and len({finding.verdict for finding in group}) == 1
     keys = list(dict.fromkeys(key for finding in group for key in finding.evidence))
     return Claim(
         anchor=anchor,
@@ -220,6 +240,7 @@ def _claim(group: tuple[Finding, ...], anchor: str, evidence: _Evidence) -> Clai
         shown_before=evidence.labels_of(keys),
         figures=evidence.figures_of(keys),
         tables=evidence.tables_of(keys),
+        together=together.get(group[0].topic, "") if agree else "",
     )
 
 

@@ -1,10 +1,10 @@
 """Links from the first page to what many readers come for."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
-from reports.elements import ExplorerElement, Section, Shortcut
+from reports.elements import Shortcut
 
-EXPLORER = Shortcut("any recorded value by layer, step and network", "explorer")
+EXPLORER = "any recorded value by layer, step and network"
 # What the reader comes for, and the analyses that show it, the best first.
 _WANTED = (
     ("gradient norm by layer and epoch", ("gradient_profile", "magnitudes")),
@@ -14,21 +14,16 @@ _WANTED = (
 )
 
 
-def shortcuts_of(
-    sections: Sequence[Section], keys: Sequence[str], explorer: ExplorerElement | None
-) -> tuple[Shortcut, ...]:
-    """The links that lead somewhere in this report.
+def shortcuts_of(shown: Mapping[str, str], explorer: str) -> tuple[Shortcut, ...]:
+    """The links that lead somewhere.
 
-    `keys` are those of the analyses of `sections`, in the same order.
+    Args:
+        shown: the link target of each analysis that shows something, by its key.
+        explorer: the link target of the explorer; "" if there is none.
     """
-    shown = {
-        key: section.anchor
-        for key, section in zip(keys, sections, strict=True)
-        if not section.notice
-    }
     links = []
     for text, analyses in _WANTED:
         anchor = next((shown[key] for key in analyses if key in shown), None)
         if anchor is not None:
             links.append(Shortcut(text, anchor))
-    return (*links, *((EXPLORER,) if explorer else ()))
+    return (*links, *((Shortcut(EXPLORER, explorer),) if explorer else ()))

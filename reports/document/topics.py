@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from analyses.registry import Outcome
 from analyses.result import Finding, Verdict
-from reports.document.sections import claim_anchor, group_by_topic
+from reports.document.sections import claim_anchor, group_by_topic, section_anchor
 
 
 @dataclass(frozen=True)
@@ -42,19 +42,35 @@ class Topic:
 TopicKey = tuple[str, str]
 
 
-def anchors_of(numbered: Iterable[tuple[int, Outcome]]) -> dict[TopicKey, str]:
-    """The link target of each topic that has a claim in one of the `numbered` sections."""
+def anchors_of(outcomes: Iterable[Outcome]) -> dict[str, dict[str, str]]:
+    """The link targets in the section of each analysis, by topic; that of the section is "".
+
+    `outcomes` are those with a section in the longest report: links lead to the same place in
+    reports of all lengths.
+    """
+    anchors = {}
+    for number, outcome in enumerate(outcomes, start=1):
+        groups = group_by_topic(outcome.result.findings) if outcome.result else []
+        claims = {
+            group[0].topic: claim_anchor(number, claim)
+            for claim, group in enumerate(groups, start=1)
+        }
+        anchors[outcome.key] = {"": section_anchor(number)} | claims
+    return anchors
+
+
+def told_in(outcomes: Iterable[Outcome]) -> set[TopicKey]:
+    """The topics that the sections of `outcomes` tell; that of a whole section is ""."""
     return {
-        (outcome.key, group[0].topic): claim_anchor(number, claim)
-        for number, outcome in numbered
-        for claim, group in enumerate(
-            group_by_topic(outcome.result.findings) if outcome.result else [], start=1
-        )
+        (one.key, topic)
+        for one in outcomes
+        if one.result
+        for topic in ("", *(finding.topic for finding in one.result.findings))
     }
 
 
 def topics_of(outcome: Outcome, anchors: Mapping[TopicKey, str]) -> Iterable[Topic]:
-    """All topics of `outcome`; the anchor of one that the report does not tell is ""."""
+    """All topics of `outcome`; the anchor of one that cannot be linked to is ""."""
     for group in group_by_topic(outcome.result.findings) if outcome.result else []:
         topic = group[0].topic
         common_sentence = outcome.result.together.get(topic, "") if outcome.result else ""

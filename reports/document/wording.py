@@ -18,7 +18,7 @@ MONTHS = (
 
 def estimate_text(estimate: Estimate) -> str:
     """The number with its unit and interval, as in `54.3 % (95 % interval 51.2 to 57.9)`."""
-    return estimate.words
+    return estimate.numbers
 
 
 def cell_text(value: Any) -> str:

@@ -64,6 +64,7 @@ def template_environment() -> Environment:
         "split_number": _split_number,
         "side_by_side": _side_by_side,
         "anchor": _anchor,
+        "address": _address,
     }
     filled.tests["mostly_shared"] = _mostly_shared
     return filled
@@ -87,6 +88,11 @@ def _pixels(points: float) -> int:
 def _anchor(label: str) -> str:
     """The link target of the figure or table with `label`: "figure-3" for "Figure 3"."""
     return label.lower().replace(" ", "-")
+
+
+def _address(anchor: str) -> str:
+    """The address of a link to a place in this page, or in the longer page beside it."""
+    return anchor if "#" in anchor else f"#{anchor}"
 
 
 def _split_number(number: str) -> tuple[str, str]:

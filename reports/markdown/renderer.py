@@ -62,7 +62,7 @@ def _front(document: Document) -> Iterator[str]:
     for warning in document.warnings:
         yield from (f"> {escape_inline(warning)}", "")
     for sentence in document.answer:
-        found = f"Claim: {sentence.hypothesis} Found: {sentence.sign} {sentence.word}"
+        found = f"Claim: {sentence.hypothesis} Found: {sentence.signed}"
         yield f"- {escape_inline(sentence.text)} ({escape_inline(found)})"
     if document.to_do:
         yield from ("", f"What to do: {escape_inline(' '.join(document.to_do))}")
@@ -107,15 +107,16 @@ def _verdict_rows(document: Document) -> Iterator[str]:
 
 def _verdict_row(card: Card, line: VerdictLine) -> str:
     statement = card.statement if len(card.lines) == 1 else line.hypothesis
-    texts = (f"{line.sign} {line.word}", line.network, statement, line.number)
+    texts = (line.signed, line.network, statement, line.number)
     return f"| {' | '.join(escape_inline(text) for text in texts)} |"
 
 
 def _section(section: Section) -> Iterator[str]:
     """A folded section: the tested statements, the verdicts, and their meaning."""
     counts = Counter(one.line.verdict for claim in section.claims for one in claim.findings)
-    signs = [f"{verdict.sign} {counts[verdict]}" for verdict in Verdict if counts[verdict]]
-    heading = escape_in_html(" ".join([section.heading, *signs]))
+    said = [f"{counts[one]} {one.answer}" for one in Verdict if counts[one]]
+    counted = f" ({', '.join(said)})" if said else ""
+    heading = escape_in_html(f"{section.heading}{counted}")
     yield from (f"<details><summary>{heading}</summary>", "")
     if section.question:
         yield from (f"**{escape_inline(section.question)}**", "")
@@ -140,8 +141,9 @@ def _claim(claim: Claim) -> Iterator[str]:
 def _finding(finding: FindingElement) -> str:
     line = finding.line
     number = f"{line.measure}: {line.number}" if line.measure else line.number
+    named = "" if finding.names_network else f", {escape_inline(line.network)}"
     return (
-        f"- {line.sign} **{line.word}** ({line.verdict.value}), {escape_inline(line.network)}: "
+        f"- **{line.signed}** ({line.verdict.value}){named}: "
         f"{escape_inline(finding.meaning)} _{escape_inline(number)}_"
     )
 

@@ -147,6 +147,8 @@ def _layout(document: Document, paper: Paper, root: Path) -> dict[str, Any]:
         for claim, claim_laid_out in zip(section.claims, laid_out["claims"], strict=True):
             _lay_out_evidence(claim, claim_laid_out, paper, root)
             claim_laid_out["estimates"] = estimate_table(claim.findings, paper.column_width)
+            for finding, told in zip(claim.findings, claim_laid_out["findings"], strict=True):
+                told["names_network"] = finding.names_network
     if document.overview_figure is not None:
         content["overview_figure"]["picture"] = _write_picture(
             document.overview_figure, paper, root
@@ -169,7 +171,7 @@ def _layout(document: Document, paper: Paper, root: Path) -> dict[str, Any]:
 def _on_paper(document: Document) -> tuple[Shortcut, ...]:
     """The shortcuts that lead to something in the PDF: the explorer is left out."""
     anchors = {section.anchor for section in document.sections}
-    return tuple(one for one in document.shortcuts if one.anchor in anchors)
+    return tuple(one for one in document.shortcuts if "#" in one.anchor or one.anchor in anchors)
 
 
 def _lay_out_evidence(

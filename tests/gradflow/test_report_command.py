@@ -34,6 +34,7 @@ def answered(experiment, *_) -> tuple[Outcome, ...]:
         threshold="contradicted where the whole interval lies above 1",
         meaning="The gradient grows 549 times toward the input.",
         next_step="Train without normalization.",
+        bad_if=Verdict.SUPPORTED,
     )
     result = AnalysisResult("It grows.", (finding,), (), (), "", ())
     return (Outcome("gradient_profile", "Gradients by depth", "Does it vanish?", result),)
@@ -64,7 +65,7 @@ def test_both_formats_are_written_into_the_folder_of_the_run(run_folder, capsys)
         "report.html", "report.pdf", "run.json",
     ]  # fmt: skip
     printed = capsys.readouterr().out
-    assert "The gradient vanishes toward the input\n  ✗ no (contradicted): plain34\n" in printed
+    assert "The gradient vanishes toward the input\n  ✓ no (contradicted): plain34\n" in printed
     assert f"{run_folder / 'report.pdf'} (" in printed
 
 

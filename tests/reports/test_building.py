@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from analyses.result import Length
 from gradflow.errors import ConfigurationError, RunError
 from reports import building
 from reports.building import Written, make_report, report_name, write_report
@@ -26,6 +27,24 @@ def test_every_format_writes_a_file_in_its_format(report, tmp_path):
         content = one.path.read_bytes()
         assert content.startswith(BEGINNINGS[one.format.name])
         assert len(content) == one.size
+
+
+def test_a_summary_leaves_the_longer_page_beside_it_and_links_to_it(experiment, outcomes, tmp_path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(building, "run_all", lambda *_: outcomes)
+        alone, beside = (_summary(experiment, tmp_path, page) for page in (None, "report.html"))
+    assert (alone.document.longer, beside.document.longer) == ("", "report.html")
+    written = write_report(beside, list(FORMATS.values()), tmp_path)
+    assert [one.path.name for one in written] == [
+        "report-summary.html", "report-summary.pdf", "report-summary.md", "report.json",
+    ]  # fmt: skip
+    assert (tmp_path / "report.html").read_text() == "longer"
+
+
+def _summary(experiment, folder, longer):
+    if longer:
+        (folder / longer).write_text("longer")
+    return make_report(experiment, folder=folder, length=Length.SUMMARY)
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,16 @@ def claims_of(document: Document) -> dict[str, tuple]:
     }
 
 
+def addresses_in(reader: PdfReader) -> set[str]:
+    """The addresses that a PDF links to."""
+    actions = [
+        one.get_object().get("/A", {}).get("/URI")
+        for page in reader.pages
+        for one in page.get("/Annots", [])
+    ]
+    return {str(one) for one in actions if one}
+
+
 def sentences_of(document: Document) -> list[str]:
     """Every sentence of the sections, of some length: short ones may well come again."""
     texts = []
@@ -148,6 +158,28 @@ def test_links_lead_to_what_the_report_holds(ill, length, page_of):
     targets = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
     links = [attributes.get("href") or "" for tag, attributes in page.tags if tag == "a"]
     assert {link[1:] for link in links if link.startswith("#")} <= targets
+
+
+def test_links_of_a_summary_lead_into_the_longer_page_beside_it(experiment, outcomes, page_of):
+    full = page_of(render_html(build_document(experiment, outcomes)))
+    targets = {attributes["id"] for _, attributes in full.tags if "id" in attributes}
+    summary = build_document(
+        experiment, outcomes, length=Length.SUMMARY, longer="report.html", picture_of=not_drawn
+    )
+    page = page_of(render_html(summary))
+    links = {attributes.get("href") or "" for tag, attributes in page.tags if tag == "a"}
+    outside = {link.partition("#")[2] for link in links if link.startswith("report.html#")}
+    # The explorer is made of a recording; here is none.
+    outside -= {"explorer"}
+    assert {card.anchor.partition("#")[2] for card in summary.cards} <= outside <= targets
+    reader = PdfReader(BytesIO(render_pdf(summary)))
+    assert {f"report.html#{anchor}" for anchor in outside} <= addresses_in(reader)
+
+
+def test_a_summary_alone_has_no_links_that_lead_nowhere(experiment, outcomes):
+    summary = build_document(experiment, outcomes, length=Length.SUMMARY, picture_of=not_drawn)
+    assert {card.anchor for card in summary.cards} == {""}
+    assert summary.shortcuts == ()
 
 
 @pytest.mark.parametrize("kind", ["ill", "well"])

@@ -47,12 +47,12 @@ def test_networks_are_grouped_by_verdict(document):
     first, second = document.verdicts[3].lines
     card = replace(
         document.verdicts[3],
-        lines=(first, replace(second, verdict=Verdict.SUPPORTED, sign="✓")),
+        lines=(first, replace(second, verdict=Verdict.SUPPORTED, word="yes", sign="!")),
     )
     text = answer_text(
         replace(document, verdicts_by_analysis=(VerdictGroup("One", (card,)),)), console()
     )
-    assert "  ? can't tell (inconclusive): plain34\n  ✓ yes (supported): resnet34\n" in text
+    assert "  ? can't tell (inconclusive): plain34\n  ! yes (supported): resnet34\n" in text
 
 
 def test_the_answer_opens_with_question_warnings_and_sentences(document):

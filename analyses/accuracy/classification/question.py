@@ -131,6 +131,7 @@ def _finding(
         caveats=(BEST_EPOCH_CAVEAT, *caveats),
         statement=without_network(HYPOTHESIS),
         evidence=(f"confusion-{slug(network)}", f"report-{slug(network)}", "best"),
+        bad_if=Verdict.CONTRADICTED,
     )
 
 

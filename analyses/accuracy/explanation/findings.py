@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from analyses.accuracy.explanation.links import LAG_NAMES, Link, link_verdict
 from analyses.accuracy.explanation.measure import JUMPS, LEARNING, NOISE, REAL, STALE, Decomposition
 from analyses.result import Estimate, Finding, Verdict
-from analyses.statistics.estimates import as_percent, estimate_of
+from analyses.statistics.estimates import share_of
 from analyses.statistics.means import MIN_SEEDS, Mean
 from analyses.statistics.verdicts import verdict_above
 from analyses.wording.numbers import number, p_value, share_bound
@@ -104,12 +104,7 @@ def _share_estimates(found: Decomposition) -> tuple[Estimate, ...]:
         return (Estimate(f"share of {JUMPS}", None, method=found.method),)
     others = [share for share in found.shares if share is not found.real]
     return tuple(
-        estimate_of(
-            f"share of {one.name}",
-            Mean(one.value, one.low, one.high, found.method),
-            "%",
-            as_percent,
-        )
+        share_of(f"share of {one.name}", Mean(one.value, one.low, one.high, found.method))
         for one in (found.real, *others)
     )
 
@@ -169,8 +164,7 @@ def _share_caveats(found: Decomposition, re_estimated: bool) -> tuple[str, ...]:
         *(
             (
                 f"Outside 0 to 100 %: {listing(outside)}. This can happen, since noise is "
-                "subtracted and re-estimation may add movement; the numbers are reported as they "
-                "are.",
+                "subtracted and re-estimation may add movement; the tables give the numbers.",
             )
             * bool(outside)
         ),

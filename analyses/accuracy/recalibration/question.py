@@ -24,13 +24,14 @@ from analyses.reading.runs import by_network
 from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Estimate, Figure, Finding, Table, Verdict
 from analyses.statistics.bootstrap import RESAMPLES
-from analyses.statistics.estimates import as_percent, estimate_of
+from analyses.statistics.estimates import as_percent, estimate_of, share_of
 from analyses.statistics.means import Mean
 from analyses.statistics.proportions import wilson_interval
 from analyses.statistics.verdicts import verdict_above
-from analyses.wording.numbers import percent, share_bound, with_interval
+from analyses.wording.numbers import share_bound, with_interval
 from analyses.wording.phrases import listing, plural, slug, with_network, without_network
 from analyses.wording.sentences import NetworkStatement, sentence
+from analyses.wording.shares import share_text
 from gradflow.runs.reading.run import Experiment
 
 HALF = 0.5
@@ -186,7 +187,7 @@ def _removed(series: list[RecalibrationSeries], moved: Movement) -> Estimate:
     images = plural(series[0].running.shape[1], "image")
     method = f"bootstrap over {images}, {plural(len(series), 'seed')}"
     removed = Mean(moved.removed, moved.removed_low, moved.removed_high, method)
-    return estimate_of("share of squared movement removed", removed, "%", as_percent)
+    return share_of("share of squared movement removed", removed)
 
 
 def _statement(
@@ -267,7 +268,7 @@ def _figure(
     networks: list[str], series: dict[str, list[RecalibrationSeries]], moved: dict[str, Movement]
 ) -> Figure:
     said = [
-        f"{percent(one.removed)} of the movement of {name}"
+        f"{share_text(one.removed)} of the movement of {name}"
         for name, one in moved.items()
         if one.removed is not None and one.running_low > 0
     ]

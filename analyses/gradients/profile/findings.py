@@ -75,6 +75,7 @@ def gradient_finding(one: GradientProfile, verb: str, bound: float) -> Finding:
             if verb == "explode" and verdict is Verdict.CONTRADICTED
             else Length.STANDARD
         ),
+        bad_if=Verdict.SUPPORTED,
     )
 
 

@@ -24,7 +24,7 @@ from analyses.skips.lesions.measure import (
     lesions_of,
     relative_cost,
 )
-from analyses.statistics.estimates import as_percent, estimate_of
+from analyses.statistics.estimates import as_percent, estimate_of, share_of
 from analyses.statistics.means import MIN_SEEDS
 from analyses.statistics.verdicts import verdict_above, verdict_below
 from analyses.wording.numbers import number, share_bound
@@ -170,7 +170,7 @@ def _pair_finding(plain: str, residual: str, both: list[tuple[Lesions, Lesions]]
 
 def _share(of: str, seeds: list[Lesions]) -> Estimate:
     name = f"share of accuracy above chance lost, {of}"
-    return estimate_of(name, relative_cost(seeds), "%", as_percent)
+    return share_of(name, relative_cost(seeds))
 
 
 def _finding(

@@ -24,6 +24,8 @@ from gradflow.runs.format.schema import TABLES
 from gradflow.runs.reading.part import read_layer, read_part
 
 _ATTEMPTS = 3
+# Options of `train_and_trace` since its first version: it records all of its options.
+_ITS_OPTIONS = {"models", "validation_fraction", "trace_every", "recalibrate"}
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,17 @@ class Run:
         return self.label or self.folder.resolve().name
 
     @property
+    def is_of_command(self) -> bool:
+        """Whether `train_and_trace` made it.
+
+        An owner's configuration may well have "models" among its keys, but not all those of ours.
+        """
+        return self.configuration.keys() >= _ITS_OPTIONS
+
+    @property
     def is_own(self) -> bool:
         """Whether it was recorded in a training loop of its user's own."""
-        return "tracing" in self.description and "models" not in self.configuration
+        return "tracing" in self.description and not self.is_of_command
 
     @property
     def network(self) -> str:

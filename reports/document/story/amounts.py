@@ -2,6 +2,7 @@
 
 from analyses.result import Estimate
 from analyses.wording.numbers import number
+from analyses.wording.shares import Reach, reach_of_share
 from reports.document.story.sentences import ALL, INTERVAL, NONE, PART
 
 
@@ -18,9 +19,10 @@ def part_of_movement(estimate: Estimate) -> str:
     Noise is subtracted from what such shares are computed from, so that they may leave 0 to 100 %.
     """
     assert estimate.value is not None
-    if estimate.value <= 0:
-        return NONE
-    return ALL if estimate.value > 100 else PART.format(share=share(estimate))
+    reach = reach_of_share(estimate.value)
+    if reach is Reach.PART:
+        return PART.format(share=share(estimate))
+    return NONE if reach is Reach.NOTHING else ALL
 
 
 def percentage(estimate: Estimate) -> str:

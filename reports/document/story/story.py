@@ -36,7 +36,8 @@ def sentence_of(text: str, finding: Finding, topic: Topic) -> AnswerSentence:
         text=text,
         hypothesis=finding.hypothesis,
         verdict=finding.verdict,
-        sign=finding.verdict.sign,
+        sign=finding.mark.sign,
         word=finding.verdict.answer,
         anchor=topic.anchor,
+        mark=finding.mark,
     )

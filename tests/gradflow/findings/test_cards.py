@@ -31,7 +31,7 @@ def test_answers_show_a_picture_and_the_findings_folded_after_the_first(made):
     content = made.answers._repr_html_()
     assert content.count("<img ") == 1
     assert content.count("<li>") == len(made.answers.findings)
-    assert "✓ yes  (supported)" in words(content)
+    assert "! yes  (supported)" in words(content)
 
 
 def test_cards_look_right_in_light_and_dark(made, trained, tmp_path, open_page):

@@ -172,7 +172,7 @@ def test_every_finding_has_a_verdict_with_its_first_estimate(experiment, outcome
     assert sum(len(card.lines) for card in document.verdicts) == len(findings)
     card = next(card for card in document.verdicts if "supported" in card.anchor + card.statement)
     (line,) = card.lines
-    assert (line.network, line.sign, card.anchor) == ("plain34", "✓", "section-1-claim-1")
+    assert (line.network, line.signed, card.anchor) == ("plain34", "yes", "section-1-claim-1")
     assert line.measure == "ratio of curve-supported"
     assert line.number == "54.3\u00a0% (95\u00a0% interval 51.2 to 57.9)"
 

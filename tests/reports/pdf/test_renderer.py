@@ -118,12 +118,10 @@ def test_first_page_holds_question_answer_and_cards(document, pages):
     first = words(pages[0])
     expected = [document.title, document.question, document.verdict_counts]
     expected += [sentence.text for sentence in document.answer]
-    expected += [f"{sentence.sign}\u00a0{sentence.word}" for sentence in document.answer]
+    expected += [sentence.signed for sentence in document.answer]
     for card in document.cards:
         expected.append(card.statement)
-        expected += [
-            f"{line.sign}\u00a0{line.word} ({line.verdict}) · {line.network}" for line in card.lines
-        ]
+        expected += [f"{line.signed} ({line.verdict}) · {line.network}" for line in card.lines]
     assert [text for text in expected if words(text) not in first] == []
 
 
@@ -138,9 +136,7 @@ def test_verdict_table_names_a_statement_once_and_every_network(document, pages)
     table = table.partition("1. Comparison What happened?")[0]
     assert table.count("Gradients vanish") == 1
     for line in document.verdicts[3].lines:
-        assert f"{line.network} {line.sign} {line.word} ({line.verdict}) {line.measure}" in words(
-            table
-        )
+        assert f"{line.network} {line.signed} ({line.verdict}) {line.measure}" in words(table)
 
 
 def rightmost_ink(document, paper, monkeypatch) -> float:
