@@ -10,7 +10,8 @@ _TITLE = re.compile(r"^# .+\n", re.MULTILINE)
 
 def missing(text: str) -> list[str]:
     """The libraries that a page names under `needs` in its first lines and that are missing."""
-    named = _NEEDS.search(text.partition("\n---\n")[0])
+    head = text.partition("\n---\n")[0] if text.startswith("---\n") else ""
+    named = _NEEDS.search(head)
     names = [name.strip() for name in named[1].split(",")] if named else []
     return [name for name in names if find_spec(name) is None]
 
