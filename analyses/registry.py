@@ -5,7 +5,7 @@ are searched for that name. Other packages add analyses through the entry-point 
 `gradflow.analyses`; each entry names an `Analysis`.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
@@ -88,16 +88,20 @@ def run_all(
     experiment: Experiment,
     only: Collection[str] = (),
     after_each: Callable[[Outcome], object] = lambda _: None,
+    also: Iterable[Analysis] = (),
 ) -> tuple[Outcome, ...]:
     """Run every known analysis; a failure becomes an outcome that says so.
 
     `only` holds the keys of the analyses to run; empty for all. `after_each` is called with each
-    outcome as soon as it is known.
+    outcome as soon as it is known. `also` holds analyses that are not registered.
 
-    Raises `ConfigurationError` if `only` holds an unknown key.
+    Raises `ConfigurationError` if `only` holds an unknown key, or `also` something that is no
+    analysis or has the key of another.
     """
     own = [one for one in built_in() if experiment.members or not one.comparing]
-    analyses = [*own, *_third_party()]
+    registered = _third_party()
+    taken = {one.key for one in (*built_in(), *registered)}
+    analyses = [*own, *registered, *_not_registered(also, taken)]
     known = [one.key for one in analyses]
     unknown = [key for key in only if key not in known]
     if unknown:
@@ -133,6 +137,19 @@ def run_one(analysis: Analysis, experiment: Experiment) -> Outcome:
         return replace(unanswered, not_applicable=str(reason))
     except Exception as error:  # a defect in one analysis must not hide the others
         return replace(unanswered, failure=f"{type(error).__name__}: {error}")
+
+
+def _not_registered(analyses: Iterable[Analysis], taken: set[str]) -> list[Analysis]:
+    """The analyses themselves, if each is one and its key is no other's."""
+    for one in (found := list(analyses)):
+        if not isinstance(one, Analysis):
+            raise ConfigurationError(f"also= takes analyses, not {type(one).__name__}: {one!r}")
+        if one.key in taken:
+            raise ConfigurationError(
+                f"there is an analysis {one.key!r} already: choose another key"
+            )
+        taken.add(one.key)
+    return found
 
 
 def _third_party() -> list[Analysis | Outcome]:

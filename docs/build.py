@@ -46,7 +46,10 @@ def main(arguments: list[str]) -> int:
         "html",
     ]
     command += ["-d", str(BUILD / f"doctrees-{name}"), str(DOCS), str(BUILD / name)]
-    environment = os.environ | ({"GRADFLOW_DOCS_QUICK": "1"} if quick else {})
+    # The models of the pages are so small that threads would wait for each other.
+    environment = {"OMP_NUM_THREADS": "1"} | os.environ
+    if quick:
+        environment["GRADFLOW_DOCS_QUICK"] = "1"
     code = subprocess.run(command, env=environment, check=False).returncode
     pages = len(list((BUILD / name).rglob("*.html")))
     print(f"{pages} pages in {time.monotonic() - began:.0f} s: {BUILD / name}")

@@ -51,6 +51,7 @@ myst_enable_extensions = ["colon_fence", "deflist", "fieldlist", "substitution"]
 myst_substitutions = site_pages.facts(HERE.parent)
 myst_heading_anchors = 4
 nb_execution_mode = "off" if QUICK else "cache"
+nb_execution_excludepatterns = site_pages.not_run(HERE)
 nb_execution_cache_path = str(HERE / "_build" / "notebooks")
 nb_execution_timeout = 600
 nb_execution_raise_on_error = True

@@ -5,8 +5,9 @@ from typing import Any
 
 from site_pages import adapted, generated
 from site_pages.facts import facts
+from site_pages.needed import not_run
 
-__all__ = ["connect", "facts"]
+__all__ = ["connect", "facts", "not_run"]
 
 DOCS = Path(__file__).resolve().parents[1]
 

@@ -13,6 +13,7 @@ from analyses.registry import built_in
 from gradflow.probes.registry import PROBE_NAMES
 from site_pages.diagram import drawn
 from site_pages.facts import citation
+from site_pages.needed import with_note
 
 ROOT = Path(__file__).resolve().parents[2]
 # Pages that are files at the top of the repository, or in another folder.
@@ -70,6 +71,8 @@ def adapt(text: str, docname: str, path: Path) -> str:
     if docname.startswith("tutorials/") and "\n  language:" not in text:
         # Colours the code also where nothing is run, and no kernel says what language it is.
         text = text.replace("\nkernelspec:\n", "\nkernelspec:\n  language: python\n", 1)
+    if docname.startswith("tutorials/"):
+        text = with_note(text)
     if docname == "about/citing":
         text = text.replace("{{ bibtex }}", citation(ROOT))
     listed = {"conditions/README": "*", "reference/quantities": "quantities/*"}

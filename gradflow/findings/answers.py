@@ -1,6 +1,6 @@
 """`gradflow.analyze`: the answers of the analyses, as objects and as a frame."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ from gradflow.findings.sources import Source, experiment_of, keys_of
 from gradflow.runs.reading.run import Experiment
 
 if TYPE_CHECKING:
-    from analyses.registry import Outcome
+    from analyses.registry import Analysis, Outcome
     from analyses.result import Figure, Finding, Table
 
 _COLUMNS = (
@@ -113,7 +113,9 @@ class Answers:
         return answers_card(self)
 
 
-def analyze(runs: Source, only: str | Collection[str] = ()) -> Answers:
+def analyze(
+    runs: Source, only: str | Collection[str] = (), *, also: "Iterable[Analysis]" = ()
+) -> Answers:
     """Ask a recorded experiment every question that a report asks; nothing is written.
 
     Example:
@@ -125,14 +127,16 @@ def analyze(runs: Source, only: str | Collection[str] = ()) -> Answers:
         runs: a run, an experiment, the folder or name of one, or several of these, which are
             compared.
         only: keys of the analyses to run, such as `health_check`; empty for all.
+        also: analyses of your own, asked after gradflow's; if there is `only`, it names those of
+            them to run as well. A report takes what `analyze` returns.
 
     Raises `RunError` if there is no run or a damaged one, and `ConfigurationError` if `only` names
-    an unknown analysis.
+    an unknown analysis, or if `also` has something else or a key that is taken.
     """
     experiment = experiment_of(runs)
     from analyses.registry import run_all  # noqa: PLC0415 - slow to load
 
-    return Answers(experiment, run_all(experiment, keys_of(only)))
+    return Answers(experiment, run_all(experiment, keys_of(only), also=also))
 
 
 def answers_of(runs: Source | Answers, only: str | Collection[str] = ()) -> Answers:

@@ -1,6 +1,6 @@
 """All analyses run; one that fails costs the reader nothing but itself."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,3 +102,23 @@ def test_an_unknown_analysis_is_refused_before_any_runs(monkeypatch, experiment)
     third_party(monkeypatch, Entry("b", raising(ValueError("never run"))))
     with pytest.raises(ConfigurationError, match=r"no analysis 'skips': choose from .*, theirs$"):
         run_all(experiment, ["skips"])
+
+
+def test_analyses_that_are_not_registered_come_last_and_answer_to_their_key(experiment):
+    theirs = raising(ValueError("no such column"))
+    keys = [outcome.key for outcome in run_all(experiment, ["theirs", "skip_carry"], also=[theirs])]
+    assert keys == ["skip_carry", "theirs"]
+    assert [one.key for one in run_all(experiment, ["skip_carry"], also=[theirs])] == ["skip_carry"]
+
+
+def test_one_that_is_no_analysis_or_has_the_key_of_another_is_refused(monkeypatch, experiment):
+    theirs = raising(ValueError("never run"))
+    for wrong in ("health_check", theirs.run):
+        with pytest.raises(ConfigurationError, match=r"also= takes analyses, not (str|function)"):
+            run_all(experiment, also=[wrong])
+    for twice in ([theirs, theirs], [built_in()[0]], [replace(theirs, key="what_changed")]):
+        with pytest.raises(ConfigurationError, match=r"there is an analysis '.*' already"):
+            run_all(experiment, also=twice)
+    third_party(monkeypatch, Entry("b", theirs))
+    with pytest.raises(ConfigurationError, match="there is an analysis 'theirs' already"):
+        run_all(experiment, also=[theirs])

@@ -4,7 +4,8 @@ import pandas as pd
 import pytest
 
 import gradflow
-from analyses.registry import run_all
+from analyses.registry import Analysis, run_all
+from analyses.result import AnalysisResult
 from gradflow.errors import ConfigurationError, RunError
 
 
@@ -53,6 +54,15 @@ def test_run_is_found_by_its_name_in_the_folder_runs(trained, tmp_path, monkeypa
     (tmp_path / "runs" / "mine").symlink_to(trained("healthy"))
     monkeypatch.chdir(tmp_path)
     assert gradflow.analyze("mine", only="health_check").findings
+
+
+def test_an_analysis_of_ones_own_is_asked_and_reported(trained, tmp_path):
+    result = AnalysisResult("It has 4 layers.", (), (), (), "Counted.", ())
+    own = Analysis("counted", "Layers", "How many layers has it?", lambda experiment: result)
+    answers = gradflow.analyze(trained("healthy"), only="counted", also=[own])
+    assert [one.key for one in answers] == ["counted"]
+    written = gradflow.report(answers, formats="md", out=tmp_path).files["md"]
+    assert "It has 4 layers." in written.read_text()
 
 
 def test_several_sources_are_compared(trained):
