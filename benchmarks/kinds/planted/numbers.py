@@ -267,12 +267,20 @@ NUMBERS = (
     Fault("inputs from 0 to 255", IMAGES, inputs_become(_to_bytes, "input-scale", ADRIFT)),
     Fault(
         "learning rate of a billionth",
-        (*IMAGES, "transformer, pre-norm", "lstm", "autoencoder", "graph network", "embeddings"),
+        (
+            *IMAGES,
+            "transformer, pre-norm",
+            "lstm",
+            "autoencoder",
+            "graph network",
+            "embeddings",
+            "gan",
+        ),
         tiny_rate,
     ),
     Fault(
         "learning rate far too large",
-        (*IMAGES, "transformer, pre-norm", "lstm", "autoencoder", "graph network"),
+        (*IMAGES, "transformer, pre-norm", "lstm", "autoencoder", "graph network", "gan"),
         huge_rate,
         has_diverged,
     ),
