@@ -18,8 +18,8 @@ class Overshooting(Rule):
     """Updates above a tenth of the weights in three of ten steps, and a loss that suffers from it.
 
     The loss must have doubled: one that stays may be one that takes a while to begin to fall, as
-    from small weights, which grow by large factors. A loss that is climbed, which rises while successive gradients agree, leaves it open: its steps
-    grow as it does.
+    from small weights, which grow by large factors. A loss that is climbed, which rises while
+    successive gradients agree, is not told: its steps grow as it does.
     """
 
     key, name, bound = "overshooting", "steps that are too large", bounds.OVERSHOOTING

@@ -169,7 +169,7 @@ class Extremes:
         self.updates = np.pad(self.updates, (0, new), constant_values=np.nan)
         self.counts = np.pad(self.counts, (0, new))
         self.optimizers = np.append(self.optimizers, np.full(new, "", dtype=object))
-        both = filled(rows["backward_gradient_norm"]), filled(rows["gradient_norm"])
+        both = [_norms(rows[name]) for name in ("backward_gradient_norm", "gradient_norm")]
         np.fmax.at(self.gradients, at, np.fmax(*both))
         np.fmax.at(self.updates, at, filled(rows["update_norm"]))
         np.add.at(self.counts, at, 1)
@@ -193,6 +193,13 @@ class Extremes:
         self.gradients, self.updates = np.array(state["gradients"]), np.array(state["updates"])
         self.counts = np.array(state["counts"], np.int64)
         self.optimizers = np.array(state["optimizers"], dtype=object)
+
+
+def _norms(column: Any) -> Array:
+    """Norms; infinite where there is one that is not a number, nan where there is none."""
+    norms = np.ma.asanyarray(column).astype(float)
+    known = ~np.ma.getmaskarray(norms)
+    return np.where(known & np.isnan(norms.data), np.inf, filled(norms))
 
 
 class _LeftOut(Rule):

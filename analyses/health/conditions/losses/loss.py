@@ -169,12 +169,12 @@ def _ratio(
 
 
 def _without_ratio(first: Array, last: Array) -> Verdict:
-    """Contradicted if the loss falls from above 0 to below it, beyond its noise; else open.
+    """Contradicted if the loss falls from above 0 to 0 or below, beyond its noise; else open.
 
     One that is below 0 from the start may have the wrong sign.
     """
     (low, _), (_, high) = median_interval(first), median_interval(last)
-    falls = low is not None and high is not None and high < 0 < low
+    falls = low is not None and high is not None and high <= 0 < low
     return Verdict.CONTRADICTED if falls else Verdict.INCONCLUSIVE
 
 
