@@ -36,7 +36,7 @@ BATCH, POOL = 48, 480
 NOT_LOOKED_AT = {"shattered", "saturated"}
 LOOKED_AT = frozenset({
     "non-finite", "disconnected", "not-updated", "vanishing", "exploding", "dead", "stalled",
-    "clipped", "spiking", "not-learning",
+    "clipped", "overshooting", "spiking", "not-learning",
 })  # fmt: skip
 
 

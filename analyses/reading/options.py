@@ -1,4 +1,4 @@
-"""The options in which two runs differ."""
+"""The options of a run, and those in which two runs differ."""
 
 from typing import Any
 
@@ -45,3 +45,8 @@ def _flattened(options: dict[str, Any], prefix: str = "") -> list[tuple[str, Any
         path = f"{prefix}{name}"
         flat += _flattened(value, f"{path}.") if isinstance(value, dict) else [(path, value)]
     return flat
+
+
+def has_moving_objective(run: Run) -> bool:
+    """Whether the training was declared as one whose loss need not fall (`Tracer(objective=)`)."""
+    return run.description.get("objective") == "moving"

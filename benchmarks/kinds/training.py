@@ -4,7 +4,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,11 @@ import torch
 from torch import Tensor, nn
 
 import gradflow
+from gradflow.data import Batch as ImageBatch
+from gradflow.probes.execution import copy_without_hooks
+from gradflow.probes.gradients.noise_scale import noise_scale
+from gradflow.probes.probe import Subject
+from gradflow.probes.registry import find_probes
 
 Batch = tuple[Tensor, Tensor]
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -49,6 +54,8 @@ class Training:
         zero_before_step: whether they are zeroed between the backward pass and the step.
         terms: weight and value of each term of the loss, for `Tracer.terms`; None for one term.
         tracer_options: further arguments of the tracer.
+        probes: names of those that run at the end, of classifiers: noise_scale, shattering.
+        pool: all that it is trained on, for the probes; None for 24 of its batches.
     """
 
     kind: str
@@ -79,6 +86,8 @@ class Training:
     zero_before_step: bool = False
     terms: Callable[[nn.Module, Tensor, Tensor], Terms] | None = None
     tracer_options: dict[str, Any] = field(default_factory=dict)
+    probes: tuple[str, ...] = ()
+    pool: Batch | None = None
 
     @property
     def dtype(self) -> torch.dtype:
@@ -224,8 +233,38 @@ def train(training: Training, folder: Path) -> Outcome:
                 if now is not None:
                     held.append(now)
                     scalars |= {"val_loss": now}
+                if training.probes and step == training.steps - 1:
+                    probed(training, tracer)
                 tracer.end_epoch(**scalars)
     return Outcome(before, measure(), losses, held)
+
+
+def subject_of(training: Training) -> Subject:
+    """What the probes get: the model, and what it is trained on."""
+    batches = [training.pool] if training.pool else map(training.batch_of, range(24))
+    inputs, targets = (torch.cat(parts) for parts in zip(*batches, strict=True))
+    whole = ImageBatch(inputs.float(), targets, torch.arange(len(targets)))
+    few = ImageBatch(whole.images[:24], targets[:24], whole.indices[:24])
+    return Subject(
+        training.model, training.epochs, True, False, None, few, lambda: [whole], lambda: [whole], 0
+    )
+
+
+def probed(training: Training, tracer: gradflow.Tracer) -> None:
+    """Run the probes at the end of a training.
+
+    That of the noise scale with more and larger draws than in a training of images: at a bound of a
+    hundred times the batch it would leave most of these small trainings open.
+    """
+    subject = replace(subject_of(training), model=copy_without_hooks(training.model).float())
+    for name in training.probes:
+        tables = (
+            noise_scale(subject, draws=16, large_batch=512)
+            if name == "noise_scale"
+            else find_probes((name,))[0].measure(subject)
+        )
+        for table, columns in tables.items():
+            tracer.write_table(table, columns)
 
 
 def _set_rates(

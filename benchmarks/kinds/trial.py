@@ -17,6 +17,8 @@ from planted.truth import Truth
 from training import Training, train
 
 HEALTHY = "healthy"
+# Healthy kinds of which the probes are asked too, so that their conditions may give false alarms.
+PROBED = ("perceptron, digits", "resnet")
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ def prepared(trial: Trial) -> tuple[Training, Fault | None, Truth | None]:
     draw = random.Random(f"{trial.seed}/{trial.kind}/{same}/{trial.index}")
     torch.manual_seed(zlib.crc32(trial.key.encode()))
     training = maker(trial.kind)(draw)
+    if fault is None and trial.kind in PROBED:
+        training.probes = ("noise_scale", "shattering")
     return training, fault, None if fault is None else fault.plant(training, draw)
 
 

@@ -23,6 +23,10 @@ CLIPPED = 1e-3
 # like a warm-up.
 STALLED, MOVING, RISING = 1e-6, 1e-4, 3.0
 
+# The norm of a step's whole update over that of all weights. The rule of thumb is 0.001 (CS231n);
+# Adam's first steps in small networks reach 0.04.
+OVERSHOOTING = 0.1
+
 # The loss of the last steps over that of the first; and how near to log(classes), as a share, a
 # loss is that of guessing.
 FLAT, NEAR_CHANCE = 0.98, 0.1

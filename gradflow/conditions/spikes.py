@@ -26,6 +26,7 @@ HISTORY, LEAST, SPREADS = 32, 20, 7.0
 LEAST_FACTOR = {"loss": 1.5, "gradient_norm": 4.0}
 # A training has nearly converged where its loss is this share of that of its first steps.
 CONVERGED = 0.1
+_START = 3  # losses
 _TO_SIGMA = 1.4826  # of the median absolute deviation of a normal distribution
 
 
@@ -123,12 +124,14 @@ class History:
     def _only_near_convergence(self, loss: float, median: float) -> bool:
         """Whether the loss is so small by now that a single sample moves it by large factors.
 
-        Then only a step that undoes all progress is a spike.
+        Then only a step that undoes all progress is a spike: one of as many times the loss of the
+        start as elsewhere of the median before. The start are the first three losses, for a loss
+        may be next to 0 well before the history is full.
         """
         if len(self._first) < LEAST:
             return False
-        first = _median(self._first)
-        return 0 <= median < CONVERGED * first and loss < first
+        first, start = _median(self._first), _median(self._first[:_START])
+        return 0 <= median < CONVERGED * first and loss < LEAST_FACTOR["loss"] * max(first, start)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what `load_state_dict` takes, as lists."""

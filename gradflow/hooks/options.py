@@ -31,12 +31,14 @@ class RecordingOptions:
     stop_on_nonfinite: bool
     terms: int | Schedule = 20
     around_spikes: int | None = None
+    objective: Literal["fixed", "moving"] = "fixed"
 
     def __post_init__(self) -> None:
         _require_one_of("passes", self.passes, ("backward", "all"))
         _require_one_of("modes", self.modes, ("training", "all"))
         _require_one_of("outputs", self.outputs, ("first", "all"))
         _require_one_of("compiled", self.compiled, ("uncompiled", "in-graph"))
+        _require_one_of("objective", self.objective, ("fixed", "moving"))
         require_positive_int("parameters_every", self.parameters_every)
         if not callable(self.terms):
             require_positive_int("terms", self.terms)
@@ -72,6 +74,7 @@ class RecordingOptions:
         return {
             **({"parameters_every": every} if every > 1 else {}),
             **({} if reach is None else {"around_spikes": reach}),
+            **({} if self.objective == "fixed" else {"objective": self.objective}),
         }
 
 

@@ -112,6 +112,9 @@ class Tracer:
             the gradient norm, with a hash of the batch and the random state, in the table
             `spikes`. Every step is then recorded, and costs what a recorded step costs; the
             schedule, which may not be a budget, says which are written in any case.
+        objective: "moving", for a loss that need not fall as the model learns, since what it asks
+            for moves: against an adversary, a teacher or a policy that learns too. Then the health
+            check and alerts do not take a loss that stays or rises for a fault.
 
     The tables are defined in `gradflow.runs.format.schema`. Layer gradients are those of the loss
     as it is back-propagated. Parameter gradients are those that the optimizer receives, after
@@ -145,6 +148,7 @@ class Tracer:
         sinks: Any = (),
         alerts: "Alerts" = None,
         around_spikes: int | None = None,
+        objective: Literal["fixed", "moving"] = "fixed",
     ) -> None:
         refuse_old_torch(torch.__version__)
         refuse_untraceable(model)
@@ -172,6 +176,7 @@ class Tracer:
             stop_on_nonfinite=stop_on_nonfinite,
             terms=terms,
             around_spikes=around_spikes,
+            objective=objective,
         )
         options.require_possible_with(processes.count)
         instruments = instruments_of(model, options)
@@ -184,7 +189,9 @@ class Tracer:
             **self._cycle.groups(),
         }
         if alerts is not None:
-            self._cycle.alerts = _telling(alerts, self._cycle, self._report, processes)
+            self._cycle.alerts = _telling(
+                alerts, self._cycle, self._report, processes, moving=objective == "moving"
+            )
         self._resume = resume
         self._epoch_rows = EpochRows()
         self._sinks = _deliveries(sinks) if sinks else None
@@ -512,11 +519,12 @@ class Tracer:
 
 
 def _telling(
-    alerts: "Alerts", cycle: StepCycle, report: NotRecorded, processes: Processes
+    alerts: "Alerts", cycle: StepCycle, report: NotRecorded, processes: Processes, *, moving: bool
 ) -> "Telling":
     from gradflow.hooks.alerts.telling import Telling  # noqa: PLC0415 - unused, it is not loaded
 
-    return Telling(alerts, cycle.layer_columns, report, tells=processes.is_writer)
+    tells = processes.is_writer
+    return Telling(alerts, cycle.layer_columns, report, tells=tells, moving=moving)
 
 
 def _deliveries(sinks: Any) -> "Deliveries":

@@ -16,7 +16,9 @@ from analyses.health.readings import (
 )
 from analyses.reading.layer_gradients import pivot_by_step
 from analyses.reading.model_tensors import inputs_of, outputs_of
+from analyses.result import Verdict
 from analyses.wording.numbers import number
+from analyses.wording.phrases import plural
 from gradflow.runs.reading.run import Run
 
 
@@ -49,6 +51,10 @@ def collapsed_answer(run: Run, collapsed: float, max_steps: int) -> Answer:
     verdict = verdict_of(one, collapsed, above=False)
     was_early = is_beyond(one.early_value, collapsed, above=False)
     layer = _first_alike(run, collapsed, max_steps)
+    if verdict is not Verdict.SUPPORTED:
+        attention = _attention_alike(run, collapsed, max_steps)
+        if attention is not None:
+            return attention
     return Reading(
         "collapsed",
         verdict,
@@ -63,8 +69,62 @@ def collapsed_answer(run: Run, collapsed: float, max_steps: int) -> Answer:
         f"below {number(collapsed)}",
         one.method,
         cause="The outputs are alike for all samples of a batch, though the inputs are not"
-        + (f": so they are from layer {layer} on." if layer else "."),
+        + (f": so they are from layer {layer} on.{_of_weights(run, layer)}" if layer else "."),
         since=since_beyond(by_step, collapsed, above=False),
+    )
+
+
+def _of_weights(run: Run, layer: str) -> str:
+    """That the weights of the first layer whose outputs are alike are or were 0; or ""."""
+    rows = run.parameters[run.parameters["parameter"] == f"{layer}.weight"]
+    norms = rows["weight_norm"].to_numpy(dtype=float)
+    if not len(norms) or (norms[0] != 0 and norms[-1] != 0):
+        return ""
+    if norms[0] == 0:
+        return " Its weights are all 0 in the first step: give them random initial values."
+    return (
+        " Its weights are all 0 in the last step: see what pulls them there, as weight decay does."
+    )
+
+
+def _attention_alike(run: Run, collapsed: float, max_steps: int) -> Reading | None:
+    """The reading if an attention layer's outputs are alike for all inputs and positions, or None.
+
+    So they are if all positions attend to one token that does not depend on the input. Skips carry
+    the inputs past it, so that the model's outputs differ all the same. What one token gives that
+    differs from input to input cannot be told by these moments, over batch and positions together.
+    """
+    attentions = run.layers.loc[run.layers["role"] == "attention", "layer"].drop_duplicates()
+    spread = _spread_of_layers(run, attentions)
+    found = {name: window_medians(spread[name].dropna().to_numpy(), max_steps) for name in spread}
+    alike = [
+        name
+        for name, one in found.items()
+        if verdict_of(one, collapsed, above=False) is Verdict.SUPPORTED
+    ]
+    if not alike:
+        return None
+    layer, one = str(alike[0]), found[alike[0]]
+    count = f"{len(alike)} of {plural(len(found), 'attention layer')}"
+    return Reading(
+        "collapsed",
+        Verdict.SUPPORTED,
+        "standard deviation of an attention layer's outputs over batch and positions, relative to "
+        "their root mean square,",
+        layer,
+        one.value,
+        one.low,
+        one.high,
+        one.early_value,
+        is_beyond(one.early_value, collapsed, above=False),
+        collapsed,
+        f"below {number(collapsed)}",
+        one.method,
+        cause=f"What attention gives is alike for all inputs and positions in {count}, as if all "
+        "attended to one token that is the same for all inputs: it has no part in what is learnt.",
+        next_step="Look at the attention weights of that layer: a mask that leaves one position, "
+        "queries or keys that are too large, or values that are alike.",
+        since=since_beyond(spread[layer], collapsed, above=False),
     )
 
 
@@ -86,11 +146,7 @@ def _first_alike(run: Run, collapsed: float, max_steps: int) -> str:
 
     Over batch and places, by the recorded moments of channels.
     """
-    table = run.activations
-    total = table["channel_variance"] + table["channel_squared_mean"]
-    share = np.sqrt(table["channel_variance"] / total.where(total > 0))
-    layers = run.layers["layer"]
-    frame = pivot_by_step(table.assign(spread=share.fillna(0.0)), "spread", layers)
+    frame = _spread_of_layers(run, run.layers["layer"]).fillna(0.0)
     if len(frame) < MIN_WINDOW:
         return ""
     first = ""
@@ -101,6 +157,14 @@ def _first_alike(run: Run, collapsed: float, max_steps: int) -> str:
         elif not first:
             first = str(name)
     return first
+
+
+def _spread_of_layers(run: Run, layers: pd.Series) -> pd.DataFrame:
+    """Spread of each layer's outputs over batch and places, by step; missing where all are 0."""
+    table = run.activations
+    total = table["channel_variance"] + table["channel_squared_mean"]
+    share = np.sqrt(table["channel_variance"] / total.where(total > 0))
+    return pivot_by_step(table.assign(spread=share), "spread", layers)
 
 
 def _read(run: Run, bounds: CollapseBounds) -> list[Answer]:

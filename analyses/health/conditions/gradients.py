@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from analyses.health.condition import Answer, Bounds, Condition, NotAsked
+from analyses.health.entering import unless_entering
 from analyses.health.onset import ADVICE, onset_cause
 from analyses.health.readings import (
     Reading,
@@ -155,26 +156,28 @@ def flow_answers(run: Run, vanishing: float, exploding: float, max_steps: int) -
         by_step = pd.Series(series, index=places.norms.index)
         vanishes = condition == "vanishing" and verdict is Verdict.SUPPORTED
         onset = onset_cause(run, by_step, bound, places.names) if vanishes else ""
-        readings.append(
-            Reading(
-                condition,
-                verdict,
-                factor,
-                places.names[0],
-                one.value,
-                one.low,
-                one.high,
-                one.early_value,
-                is_beyond(one.early_value, bound, above=above) and not onset,
-                bound,
-                f"{'above' if above else 'below'} {number(bound)} over {len(places.names)} places",
-                one.method,
-                _flow_note(one, places),
-                cause=onset,
-                next_step=ADVICE if onset else "",
-                since=since_beyond(by_step, bound, above=above),
-            )
+        reading = Reading(
+            condition,
+            verdict,
+            factor,
+            places.names[0],
+            one.value,
+            one.low,
+            one.high,
+            one.early_value,
+            is_beyond(one.early_value, bound, above=above) and not onset,
+            bound,
+            f"{'above' if above else 'below'} {number(bound)} over {len(places.names)} places",
+            one.method,
+            _flow_note(one, places),
+            cause=onset,
+            next_step=ADVICE if onset else "",
+            since=since_beyond(by_step, bound, above=above),
         )
+        if above:
+            norms = places.norms.to_numpy(dtype=float)
+            reading = unless_entering(run, reading, places.names, norms, places.stage, places.sizes)
+        readings.append(reading)
     return readings
 
 

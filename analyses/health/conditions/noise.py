@@ -29,7 +29,8 @@ def noise_answer(run: Run, noisy: float) -> Answer:
 
     B_simple = S / |G|^2 (McCandlish et al. 2018) over the batch size is compared with `noisy`. S
     and |G|^2 are averaged over the draws of the last epoch before dividing. The interval is a
-    leave-one-out jackknife.
+    leave-one-out jackknife. Where the mean of |G|^2 is not above 0, the noise scale is at least S
+    over the upper end of its interval, from the spread of the draws.
     """
     table = run.table("noise_scale")
     if not len(table) or not len(run.gradients):
@@ -39,6 +40,11 @@ def noise_answer(run: Run, noisy: float) -> Answer:
     value, low, high = by_epoch[max(by_epoch)]
     early = by_epoch[min(by_epoch)][0]
     draws = int((table["epoch"] == table["epoch"].max()).sum())
+    note = ""
+    if value is None:
+        note = "The estimate of the squared gradient is not positive."
+        value, low, high = _at_least(table[table["epoch"] == table["epoch"].max()], batch)
+        note += " The number is the least that the draws allow." if value is not None else ""
     return Reading(
         "noisy",
         verdict_above(low, high, noisy),
@@ -52,7 +58,7 @@ def noise_answer(run: Run, noisy: float) -> Answer:
         noisy,
         f"above {number(noisy)}",
         f"ratio of means over {plural(draws, 'draw')} at the last epoch's end, jackknife interval",
-        "" if value is not None else "The estimate of the squared gradient is not positive.",
+        note,
     )
 
 
@@ -72,6 +78,19 @@ def _noise_over_batch(
     without = (noise.sum() - noise) / rest / batch
     spread = float(np.sqrt((count - 1) * np.var(without)))
     return value, value - 1.96 * spread, value + 1.96 * spread
+
+
+def _at_least(rows: pd.DataFrame, batch: float) -> tuple[float | None, float | None, float | None]:
+    """The least noise scale over the batch size that the draws allow, for value and low end."""
+    noise = rows["noise"].to_numpy(dtype=float)
+    signal = rows["squared_gradient"].to_numpy(dtype=float)
+    if len(rows) < 3 or not np.isfinite([noise.sum(), signal.sum()]).all():
+        return None, None, None
+    most = signal.mean() + 1.96 * signal.std(ddof=1) / np.sqrt(len(rows))
+    if most <= 0 or noise.mean() <= 0:
+        return None, None, None
+    least = float(noise.mean() / most / batch)
+    return least, least, np.inf
 
 
 def _read(run: Run, bounds: NoiseBounds) -> list[Answer]:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from analyses.health.condition import Answer, Bounds, Condition, NotAsked
-from analyses.health.conditions.updates import weight_updates
+from analyses.health.conditions.updates import of_an_optimizer, weight_updates
 from analyses.health.readings import (
     Reading,
     is_beyond,
@@ -55,7 +55,7 @@ def lost_answer(run: Run, lost: float, max_steps: int) -> Answer:
     if coarse.empty:
         reason = "no weight is in float16 or bfloat16"
         return NotAsked("lost-to-rounding", reason, applies=False)
-    ratios = _with_gradients(run, weight_updates(run))
+    ratios = _with_gradients(run, of_an_optimizer(run, weight_updates(run)))
     ratios = ratios[[name for name in ratios if name in coarse.index]]
     if ratios.empty:
         return NotAsked("lost-to-rounding", "no update of such a weight was recorded")

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 
 from analyses.health.condition import Answer, Bounds, Condition, NotAsked
@@ -89,7 +90,16 @@ def unreached_answers(run: Run) -> list[Answer]:
         "that no gradient reaches",
         _why_unreached(unreached, reasons, run),
     )
+    if unreached and not _has_finite_gradient(run):
+        return [unused, NotAsked("disconnected", "no recorded step has finite gradients")]
     return [unused, disconnected if unreached else _cut_off(run, found) or disconnected]
+
+
+def _has_finite_gradient(run: Run) -> bool:
+    """Whether some step has; in others a gradient that is not a number looks like none."""
+    if "first_nonfinite" not in run.description:
+        return True
+    return bool(np.isfinite(run.steps["gradient_norm"].to_numpy(dtype=float)).any())
 
 
 def _cut_off(run: Run, found: pd.DataFrame) -> Reading | None:

@@ -15,18 +15,21 @@ from analyses.health.readings import (
     held_since,
     window_size,
 )
+from analyses.reading.options import has_moving_objective
 from analyses.result import Verdict
-from analyses.statistics import Array
 from analyses.wording.numbers import number, percent, share_bound
 from analyses.wording.phrases import listing, plural
+from gradflow.conditions import bounds
+from gradflow.conditions.overshooting import (
+    LARGE_STEPS,
+    WITHIN,
+    first_large,
+    suffers,
+)
 from gradflow.runs.reading.run import Run
 
-_LARGE_STEPS, _WITHIN = 3, 10  # so many large steps among so many recorded ones are no outlier
 # That a pass begins may show at the first gradient that arrives, which is there by then.
 _FEWEST_CARRIED = 2
-# Times the loss before the first large step: above the first it has not fallen, above the second
-# not much, which counts if it was higher than the third in between: more is undone than learnt.
-_FALLEN, _NOT_MUCH, _LEAP = 0.98, 0.7, 2.0
 _AS_TIMES = 10.0  # a ratio that is told as a factor, not as a percentage
 _NO_NUMBER = "the loss is no longer a number"
 
@@ -36,13 +39,12 @@ class StepBounds(Bounds):
     """Bounds of the conditions of this module.
 
     Fields:
-        overshooting: for the norm of a step's whole update over that of all weights. The rule of
-            thumb is 0.001 (CS231n); Adam's first steps in small networks reach 0.04.
+        overshooting: for the norm of a step's whole update over that of all weights.
         accumulating: for the share of steps that begin with gradients of the step before. Gradient
             accumulation by hand, in which every second step is one of the loop, gives 0.5.
     """
 
-    overshooting: float = 0.1
+    overshooting: float = bounds.OVERSHOOTING
     accumulating: float = 0.9
 
 
@@ -58,14 +60,17 @@ def overshooting_answer(run: Run, bound: float, max_steps: int) -> Answer:
     if not len(known):
         return NotAsked("overshooting", "no update of a weight was recorded")
     values, steps = known.to_numpy(), known.index.to_numpy()
-    since = _first_large(values > bound, steps)
-    highest = np.sort(values)[-_LARGE_STEPS] if len(values) >= _LARGE_STEPS else values.max()
+    since = first_large(values > bound, steps)
+    highest = np.sort(values)[-LARGE_STEPS] if len(values) >= LARGE_STEPS else values.max()
     loss = _LossPath.of(run, since, max_steps)
     verdict, note, next_step = Verdict.CONTRADICTED, "", ""
     if since is not None:
-        climb = climb_of(run, since)
+        climb = None if has_moving_objective(run) else climb_of(run, since)
         if climb is not None and loss.suffers:
             note = climb.clause
+        elif loss.suffers is False and has_moving_objective(run):
+            verdict = Verdict.INCONCLUSIVE
+            note = "The loss falls all the same, but its objective moves: that may be why."
         elif loss.suffers is not None:
             verdict = Verdict.SUPPORTED if loss.suffers else Verdict.CONTRADICTED
         else:
@@ -85,7 +90,7 @@ def overshooting_answer(run: Run, bound: float, max_steps: int) -> Answer:
         None,
         False,
         bound,
-        f"above {number(bound)} in {_LARGE_STEPS} of {_WITHIN} recorded steps, and a loss that "
+        f"above {number(bound)} in {LARGE_STEPS} of {WITHIN} recorded steps, and a loss that "
         "does not fall (rule of thumb for health: about 0.001, CS231n)",
         f"of {plural(len(values), 'recorded step')}; no interval: nothing was sampled",
         note,
@@ -108,21 +113,13 @@ def climb_before(run: Run, until: int) -> Climb | None:
         return None
     ratios = whole_updates(run)
     known = ratios[np.isfinite(ratios.to_numpy())]
-    since = _first_large(known.to_numpy() > StepBounds.overshooting, known.index.to_numpy())
+    since = first_large(known.to_numpy() > StepBounds.overshooting, known.index.to_numpy())
     return climb_of(run, until if since is None else min(until, since))
 
 
 def _of_norm(ratio: float) -> str:
     """ "26.2 % of", or "3,010 times" for what no percentage is read of."""
     return f"{percent(ratio)} of" if ratio < _AS_TIMES else f"{number(ratio)} times"
-
-
-def _first_large(large: Array, steps: Array) -> int | None:
-    """The first of three large steps among ten recorded ones; None if there are none."""
-    at = np.flatnonzero(large)
-    spans = at[_LARGE_STEPS - 1 :] - at[: len(at) - _LARGE_STEPS + 1]
-    close = np.flatnonzero(spans < _WITHIN)
-    return int(steps[at[close[0]]]) if len(close) else None
 
 
 @dataclass(frozen=True)
@@ -161,10 +158,7 @@ class _LossPath:
         clause = f"the loss rises to {number(highest)}, and {ends}"
         if highest <= before:
             clause = f"the loss {ends}"
-        fallen = before - now > (1 - _FALLEN) * abs(before)
-        hardly = before - now < (1 - _NOT_MUCH) * abs(before)
-        leaps = highest - before > (_LEAP - 1) * abs(before)
-        return cls(not fallen or (hardly and leaps), clause)
+        return cls(suffers(before, now, highest), clause)
 
 
 def _rates(run: Run, since: int | None) -> str:
@@ -266,12 +260,12 @@ def _carried(run: Run) -> pd.DataFrame:
     return is_carried.unstack("optimizer")
 
 
-def _read_overshooting(run: Run, bounds: StepBounds) -> list[Answer]:
-    return [overshooting_answer(run, bounds.overshooting, bounds.last_steps)]
+def _read_overshooting(run: Run, given: StepBounds) -> list[Answer]:
+    return [overshooting_answer(run, given.overshooting, given.last_steps)]
 
 
-def _read_accumulating(run: Run, bounds: StepBounds) -> list[Answer]:
-    return [accumulating_answer(run, bounds.accumulating, bounds.last_steps)]
+def _read_accumulating(run: Run, given: StepBounds) -> list[Answer]:
+    return [accumulating_answer(run, given.accumulating, given.last_steps)]
 
 
 ACCUMULATING = Condition(

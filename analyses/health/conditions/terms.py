@@ -114,7 +114,8 @@ def _outweighed(terms: LossTerms, pair: Pair, bound: float, max_steps: int) -> R
         said=_said_of_ratio(pair, medians) if medians.value is not None else "",
         cause=(
             f"In {places} that both reach, {strong} outweighs {weak} more than {number(bound)} "
-            f"times. {_values_said(terms, weak, max_steps)}"
+            f"times{_by_weight(terms, pair, medians, bound)}. "
+            f"{_values_said(terms, weak, max_steps)}"
             if is_found
             else ""
         ),
@@ -153,6 +154,8 @@ def _is_meant(
     strong, weak = pair
     first, last = _ends(terms, weak, max_steps)
     share = _share(terms, weak, max_steps)
+    if _drowns_by_weight(terms, pair, medians, bound) and last > LEARNED * first:
+        return verdict, "", ""
     if last < FALLEN * first:
         if share >= MATTERS:
             return verdict, "", ""
@@ -172,6 +175,15 @@ def _is_meant(
         f"Give the terms with their weights, {weak} as (weight, term): then it is known whether "
         "the weight accounts for it.",
     )
+
+
+def _drowns_by_weight(terms: LossTerms, pair: Pair, medians: WindowMedians, bound: float) -> bool:
+    """Whether the strong term outweighs the other by a weight of its own, larger than `bound`.
+
+    Not if the weak one's weight, which is below 1, accounts for it too.
+    """
+    strong, weak = (abs(terms.weights.get(name, 1.0)) for name in pair)
+    return strong > bound and (medians.value or 0.0) * min(weak, 1.0) > bound
 
 
 def _pulled_back(terms: LossTerms, pair: Pair, bound: float, max_steps: int) -> Reading:
@@ -281,6 +293,13 @@ def _said_of_cosine(pair: Pair, medians: WindowMedians) -> str:
     )
 
 
+def _by_weight(terms: LossTerms, pair: Pair, medians: WindowMedians, bound: float) -> str:
+    """That the weight of the strong term is why, as the end of a sentence; or ""."""
+    if not _drowns_by_weight(terms, pair, medians, bound):
+        return ""
+    return f", by its weight of {number(abs(terms.weights[pair[0]]))}"
+
+
 def _capital(name: str) -> str:
     return f"The term {name}"
 
@@ -316,7 +335,8 @@ DOMINATED = Condition(
     method=(
         "Dominated: the ratio of two terms' gradient norms, the median over the layers that both "
         f"reach. A term that falls counts if it is still {percent(MATTERS)} of the loss, another "
-        "one if the weights do not account for the ratio."
+        "one if the weights do not account for the ratio; under a weight larger than the bound, "
+        f"any that has not come below {percent(LEARNED)} of its first value."
     ),
     leads_to=("not-learning",),
     needed=False,

@@ -139,8 +139,7 @@ def mean_slope(run: Run) -> pd.DataFrame:
     It is exact, from two recorded moments of the output y: 1 - E[y^2] for tanh and
     4 (E[y] - E[y^2]) for sigmoid. The output layer is left out: a confident classifier is not ill.
     """
-    layers = run.layers.drop_duplicates("layer")
-    inner = layers[layers["type"].isin(_BOUNDED) & (layers["depth"] < layers["depth"].max())]
+    inner = _inner_bounded(run)
     squares = pivot_by_step(run.activations, "rms", inner["layer"]) ** 2
     means = pivot_by_step(run.activations, "mean", inner["layer"])
     sigmoid = (inner["type"] == "Sigmoid").to_numpy()
@@ -148,6 +147,11 @@ def mean_slope(run: Run) -> pd.DataFrame:
         np.broadcast_to(sigmoid, squares.shape), 1 - squares
     )
     return slopes
+
+
+def _inner_bounded(run: Run) -> pd.DataFrame:
+    layers = run.layers.drop_duplicates("layer")
+    return layers[layers["type"].isin(_BOUNDED) & (layers["depth"] < layers["depth"].max())]
 
 
 def saturation_answer(run: Run, saturated: float, max_steps: int) -> Answer:
@@ -190,6 +194,9 @@ def saturation_answer(run: Run, saturated: float, max_steps: int) -> Answer:
 def _no_slopes(run: Run) -> NotAsked:
     if not run.layers["type"].isin(_BOUNDED).any():
         return NotAsked("saturated", "no layer is a tanh or sigmoid", applies=False)
+    if not len(_inner_bounded(run)):
+        reason = "the only tanh or sigmoid is that of the output"
+        return NotAsked("saturated", reason, applies=False)
     return NotAsked("saturated", "the outputs of inner tanh or sigmoid layers were not recorded")
 
 

@@ -62,6 +62,12 @@ def weight_updates(run: Run) -> pd.DataFrame:
     return ratios.dropna(axis=1, how="all")
 
 
+def of_an_optimizer(run: Run, ratios: pd.DataFrame) -> pd.DataFrame:
+    """The columns of weights that some optimizer has: of others, `not-updated` tells."""
+    optimizers = parameter_extremes(run)["optimizer"].reindex(ratios.columns)
+    return ratios.loc[:, (optimizers != NO_OPTIMIZER).to_numpy()]
+
+
 @once_per_run
 def whole_updates(run: Run) -> pd.Series:
     """Norm of the update of all weights together over the norm of these, by step.
@@ -99,6 +105,9 @@ def stalled_answer(run: Run, stalled: float, max_steps: int, clipped: float = 0.
     ratios = weight_updates(run)
     if ratios.empty:
         return NotAsked("stalled", "no update of a weight was recorded")
+    ratios = of_an_optimizer(run, ratios)
+    if ratios.empty:
+        return NotAsked("stalled", "no optimizer has a layer's weight")
     moving = ratios.loc[:, (ratios > 0).any().to_numpy()]
     chosen = moving if len(moving.columns) else ratios
     found = {
@@ -146,6 +155,9 @@ def clipped_answer(run: Run, clipped: float, max_steps: int) -> Answer:
     left, is compared with `clipped`. The verdict is open if weights move as usual all the same.
     """
     factors = run.steps["clipping_factor"].to_numpy(dtype=float)
+    # Of a norm that overflows, clipping leaves 0: what made it overflow is ill, not the clipping.
+    before = run.steps["backward_gradient_norm"].to_numpy(dtype=float)
+    factors = np.where(before > LARGEST_NORM, np.nan, factors)
     if not np.isfinite(factors).any():
         return NotAsked("clipped", "no gradient norm was recorded before and after clipping")
     one = window_medians(factors, max_steps)
@@ -188,6 +200,7 @@ def clipped_answer(run: Run, clipped: float, max_steps: int) -> Answer:
     )
 
 
+LARGEST_NORM = 1e18  # squares of larger numbers overflow in float32
 _ZEROED = (
     "Nothing at all is left of it: zero_grad(), or something else that sets the gradients to 0, "
     "runs between the backward pass and the optimizer's step."

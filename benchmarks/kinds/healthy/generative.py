@@ -185,6 +185,7 @@ def gan(draw: random.Random) -> Training:
         words=["both traced" if both else "generator traced", "batch norm" if norm else "no norm"],
     )
     training.decay, training.clip = 0.0, None
+    training.tracer_options["objective"] = "moving"
 
     def distance() -> float:
         """Squared distance of the mean image and of the standard deviations."""

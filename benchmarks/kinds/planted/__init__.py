@@ -16,11 +16,12 @@ from planted.bugs import BUGS, bugs_of
 from planted.fault import Fault
 from planted.goals import GOALS
 from planted.numbers import NUMBERS
+from planted.probed import PROBED
 from planted.wiring import WIRING
 
 __all__ = ["BUGS", "FAULTS", "VARIANTS", "bugs_of", "maker"]
 
-FAULTS: dict[str, Fault] = {one.key: one for one in (*WIRING, *NUMBERS, *GOALS)}
+FAULTS: dict[str, Fault] = {one.key: one for one in (*WIRING, *NUMBERS, *GOALS, *PROBED)}
 
 
 def _plain_and_deep(draw: random.Random) -> Training:

@@ -86,6 +86,25 @@ def rounded(training: Training, draw: random.Random) -> Truth:
     return Truth(("lost-to-rounding", "stalled"), FLAT | {"stalled"}, "rounding")
 
 
+def tiny_loss(training: Training, draw: random.Random) -> Truth:
+    """All in float16, with a loss of a hundred-thousandth and no scale of it, as by a mean."""
+    factor, plain = draw.choice([1e-5, 3e-6]), training.loss
+    training.autocast = None
+    training.model.half()
+    training.rule, training.lr, training.decay = "SGD", draw.uniform(0.05, 0.1), 0.0
+    training.clip = None
+    training.loss = lambda *given: factor * plain(*given)
+    effects = FLAT | {"stalled", "vanishing", "lost-to-rounding", "disconnected", "not-updated"}
+    return Truth(("underflow",), effects, "float16")
+
+
+def is_too_small(training: Training, _: Outcome) -> bool:
+    """Whether no layer's gradient reaches float16's smallest normal number."""
+    names = [name for name, one in training.model.named_modules() if isinstance(one, nn.Linear)]
+    kept = outputs_of(training, names)
+    return all(one.grad is None or float(one.grad.abs().max()) < 2.0**-14 for _, one in kept)
+
+
 def bad_batch(training: Training, draw: random.Random) -> Truth:
     """One batch whose inputs are a few hundred times too large."""
     first = draw.randrange(training.steps // 2, training.steps * 3 // 4)
@@ -267,12 +286,20 @@ NUMBERS = (
     Fault("inputs from 0 to 255", IMAGES, inputs_become(_to_bytes, "input-scale", ADRIFT)),
     Fault(
         "learning rate of a billionth",
-        (*IMAGES, "transformer, pre-norm", "lstm", "autoencoder", "graph network", "embeddings"),
+        (
+            *IMAGES,
+            "transformer, pre-norm",
+            "lstm",
+            "autoencoder",
+            "graph network",
+            "embeddings",
+            "gan",
+        ),
         tiny_rate,
     ),
     Fault(
         "learning rate far too large",
-        (*IMAGES, "transformer, pre-norm", "lstm", "autoencoder", "graph network"),
+        (*IMAGES, "transformer, pre-norm", "lstm", "autoencoder", "graph network", "gan"),
         huge_rate,
         has_diverged,
     ),
@@ -286,6 +313,13 @@ NUMBERS = (
         ("perceptron, digits", "resnet", "transformer, pre-norm", "mixer", "autoencoder"),
         rounded,
         is_flat,
+    ),
+    Fault(
+        "a loss too small for float16",
+        ("perceptron with ReLUs", "perceptron with sigmoids", "plain perceptron, deep"),
+        tiny_loss,
+        is_too_small,
+        0.5,
     ),
     Fault(
         "one bad batch",

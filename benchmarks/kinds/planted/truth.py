@@ -15,6 +15,7 @@ CAUSES: dict[str, tuple[str, ...]] = {
     "labels": ("labels",),
     "carried-over": ("zero_grad", "carried over"),
     "clipping": ("clip",),
+    "float16": ("float16",),
     "rounding": ("bfloat16", "smaller than", "rounding"),
     "recurrent-weights": ("recurrent", "through time", "in time", "position"),
     "evaluation-mode": ("eval", "evaluation mode", "train()"),

@@ -122,6 +122,11 @@ def since(steps: NDArray[np.int64], beyond: NDArray[np.bool_]) -> int:
     return int(steps[held[breaks[-1] + 1 if len(breaks) else 0]])
 
 
+def counted(count: int, word: str) -> str:
+    """ "1 layer", "2 layers"."""
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
+
+
 def short(value: float) -> str:
     """A number in a sentence."""
     return f"{value:.3g}"

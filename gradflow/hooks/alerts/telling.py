@@ -28,6 +28,7 @@ class Telling:
         layers: as `Watch` takes it.
         report: says once that something is not recorded; it takes a kind and a message.
         tells: whether this process tells; of several, one does. All of them stop.
+        moving: as `Watch` takes it.
 
     Fields:
         describe: sets entries of `run.json`.
@@ -43,6 +44,7 @@ class Telling:
         report: Callable[[str, str], None],
         *,
         tells: bool = True,
+        moving: bool = False,
     ) -> None:
         several = isinstance(alerts, Iterable) and not isinstance(alerts, str)
         self._ways: list[Any] = list(alerts) if several else [alerts]  # type: ignore[arg-type]
@@ -52,7 +54,7 @@ class Telling:
                 raise TracingError(
                     f"alerts= is one or several of {words} and functions of an alert, not {way!r}"
                 )
-        self._watch = Watch(layers)
+        self._watch = Watch(layers, moving=moving)
         self._report = report
         self._tells = tells
         self._told: list[dict[str, Any]] = []

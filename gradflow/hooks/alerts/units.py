@@ -7,7 +7,7 @@ import numpy as np
 
 from gradflow.conditions import bounds
 from gradflow.conditions.dead import is_dead
-from gradflow.hooks.alerts.rule import LEAST_STEPS, Batch, Layers, Rule, Seen, since
+from gradflow.hooks.alerts.rule import LEAST_STEPS, Batch, Layers, Rule, Seen, counted, since
 from gradflow.hooks.alerts.windows import Array, Window, filled
 from gradflow.hooks.recording.nonfinite import first_nonfinite
 
@@ -29,7 +29,8 @@ class NonFinite(Rule):
         self._clean = 0
         what = "output" if found["direction"] == "forward" else "gradient of the output"
         said = (
-            f"{found['count']} values are not finite in step {found['step']}, in the {what} of "
+            f"{counted(found['count'], 'value')} {'is' if found['count'] == 1 else 'are'} not "
+            f"finite in step {found['step']}, in the {what} of "
             f"{found['layer']} ({found['direction']} pass), the first in order of execution"
         )
         return [Seen(True, found["step"], found["layer"], float(found["count"]), said)]
@@ -68,10 +69,13 @@ class Dead(Rule):
         worst = int(np.argmax(least / total * (1 + ill)))
         own = self._counts.of([names[worst]])[:, 0]
         began = since(self._counts.steps, own >= least[worst])
-        others = f"; so are most of {ill.sum() - 1} further layers" if ill.sum() > 1 else ""
+        further = int(ill.sum()) - 1
+        others = f"; most channels of {counted(further, 'further layer')} are too"
+        count = int(least[worst])
         said = (
-            f"{least[worst]:.0f} of {total[worst]:.0f} channels of {names[worst]} are 0 on every "
-            f"input since step {began}{others}"
+            f"{count} of {counted(int(total[worst]), 'channel')} of {names[worst]} "
+            f"{'is' if count == 1 else 'are'} 0 on every input since step {began}"
+            f"{others if further > 0 else ''}"
         )
         place = began if ill.any() else batch.steps[-1]
         share = float(least[worst] / total[worst])

@@ -1,13 +1,13 @@
 """Weights that hardly move, gradients clipped away, parameters left out of the training."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gradflow.conditions import bounds
-from gradflow.hooks.alerts.rule import Batch, Layers, Rule, Seen, judged, short, since
+from gradflow.hooks.alerts.rule import Batch, Layers, Rule, Seen, counted, judged, short, since
 from gradflow.hooks.alerts.windows import Array, Columns, Places, Window, filled, median
 from gradflow.runs.format.update_tables import NO_OPTIMIZER
 
@@ -40,7 +40,7 @@ class Stalled(Rule):
         found = np.ma.getdata(rows["parameter"])
         self._moved |= set(found[ratios > 0].tolist())
         self._were_well |= set(found[ratios >= bounds.STALLED].tolist())
-        weights = _weights(batch.layers)
+        weights = weights_of(batch.layers)
         names = [name for name in weights if name in self._moved] or weights
         values = self._ratios.of(names)
         if not np.isfinite(values).any():
@@ -55,7 +55,8 @@ class Stalled(Rule):
         name, number = names[worst], float(medians[worst])
         began = int(self._early.steps[0])  # it has never moved more
         count = sum(one is True for one in ill)
-        others = f", and so do {count - 1} further weights" if count > 1 else ""
+        does = "does" if count == 2 else "do"
+        others = "" if count < 2 else f", and so {does} {counted(count - 1, 'further weight')}"
         said = (
             f"{name} hardly moves since step {began}: its update is {short(number)} of its norm "
             f"in a step{others}"
@@ -75,13 +76,6 @@ class Stalled(Rule):
         growth = value / early if early > 0 else np.inf
         rises = value > 0 and growth > bounds.RISING and value * growth > bounds.STALLED
         return None if rises else True
-
-    def usual_move(self, layers: Layers) -> float:
-        """Median over the weights of their median ratio in the last steps; 0 if unknown."""
-        values = self._ratios.of(_weights(layers))
-        values = values[-bounds.LAST_STEPS :]
-        medians = [median(column) for column in values.T if np.isfinite(column).any()]
-        return float(np.median(medians)) if medians else 0.0
 
     def state_dict(self) -> dict[str, Any]:
         """Return the ratios of the last and the first steps, and which weights moved."""
@@ -106,19 +100,21 @@ class Clipped(Rule):
 
     key, name, bound = "clipped", "gradients clipped to next to nothing", bounds.CLIPPED
 
-    def __init__(self, stalled: Stalled) -> None:
-        self._factors = Window()
-        self._stalled = stalled
+    def __init__(self) -> None:
+        self._factors, self._moves = Window(), Window()
 
     def look(self, batch: Batch) -> list[Seen]:
         """Whether the factor of clipping lies below the bound in the last steps."""
         self._factors.add_one(batch.steps, batch.step_column("clipping_factor"))
+        if (rows := batch.tables.get("parameters")) is not None:
+            moves = whole_updates(rows, batch.steps, weights_of(batch.layers))
+            self._moves.add_one(batch.steps, moves)
         factors = self._factors.values[:, 0]
         known = np.isfinite(factors)
         with np.errstate(invalid="ignore"):
             beyond = factors < bounds.CLIPPED
         ill = judged(beyond, known)
-        if ill and self._stalled.usual_move(batch.layers) > bounds.MOVING:
+        if ill and median(self._moves.values[-bounds.LAST_STEPS :]) > bounds.MOVING:
             ill = None  # Adam divides a common factor out again
         began = since(self._factors.steps, beyond & known)
         number = median(factors[-bounds.LAST_STEPS :])
@@ -126,12 +122,14 @@ class Clipped(Rule):
         return [Seen(ill, began if ill else batch.steps[-1], "", number, said)]
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the factors of the last steps."""
-        return {"factors": self._factors.state_dict()}
+        """Return the factors of the last steps, and by how much the weights moved in them."""
+        return {"factors": self._factors.state_dict(), "moves": self._moves.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self._factors.load_state_dict(state["factors"])
+        if "moves" in state:  # earlier versions kept none
+            self._moves.load_state_dict(state["moves"])
 
 
 class Extremes:
@@ -171,7 +169,7 @@ class Extremes:
         self.updates = np.pad(self.updates, (0, new), constant_values=np.nan)
         self.counts = np.pad(self.counts, (0, new))
         self.optimizers = np.append(self.optimizers, np.full(new, "", dtype=object))
-        both = filled(rows["backward_gradient_norm"]), filled(rows["gradient_norm"])
+        both = [_norms(rows[name]) for name in ("backward_gradient_norm", "gradient_norm")]
         np.fmax.at(self.gradients, at, np.fmax(*both))
         np.fmax.at(self.updates, at, filled(rows["update_norm"]))
         np.add.at(self.counts, at, 1)
@@ -197,6 +195,13 @@ class Extremes:
         self.optimizers = np.array(state["optimizers"], dtype=object)
 
 
+def _norms(column: Any) -> Array:
+    """Norms; infinite where there is one that is not a number, nan where there is none."""
+    norms = np.ma.asanyarray(column).astype(float)
+    known = ~np.ma.getmaskarray(norms)
+    return np.where(known & np.isnan(norms.data), np.inf, filled(norms))
+
+
 class _LeftOut(Rule):
     """Parameters that are left out in all recorded steps, of which there are enough."""
 
@@ -216,9 +221,11 @@ class _LeftOut(Rule):
         ]
         if not ill:
             return [Seen(False, batch.steps[-1])]
-        count = f"{len(ill)} of {len(extremes.names)} trained parameters"
-        place = f"{ill[0]} to {ill[-1]}" if len(ill) > 1 else ill[0]
-        return [Seen(True, extremes.first, ill[0], float(len(ill)), self._said(count, place))]
+        joined = " and " if len(ill) == 2 else " to "
+        place = f"{ill[0]}{joined}{ill[-1]}" if len(ill) > 1 else ill[0]
+        total = counted(len(extremes.names), "trained parameter")
+        said = self._said(len(ill), f"{len(ill)} of {total} ({place})")
+        return [Seen(True, extremes.first, ill[0], float(len(ill)), said)]
 
     def _candidates(self) -> NDArray[np.bool_]:
         raise NotImplementedError
@@ -226,7 +233,7 @@ class _LeftOut(Rule):
     def _counts(self, name: str, layers: Layers) -> bool:
         return True
 
-    def _said(self, count: str, place: str) -> str:
+    def _said(self, count: int, which: str) -> str:
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
@@ -249,8 +256,9 @@ class NotUpdated(_LeftOut):
         with_gradient = (found.gradients > 0) & (found.updates == 0)
         return np.asarray(homeless & with_gradient, dtype=bool)
 
-    def _said(self, count: str, place: str) -> str:
-        return f"{count} ({place}) have gradients, but no optimizer given to the tracer has them"
+    def _said(self, count: int, which: str) -> str:
+        has, them = ("has a gradient", "it") if count == 1 else ("have gradients", "them")
+        return f"{which} {has}, but no optimizer given to the tracer has {them}"
 
 
 class Disconnected(_LeftOut):
@@ -268,11 +276,27 @@ class Disconnected(_LeftOut):
     def _counts(self, name: str, layers: Layers) -> bool:
         return name.rpartition(".")[0] in layers.layer
 
-    def _said(self, count: str, place: str) -> str:
-        return f"no gradient has reached {count} ({place}), though their layers run"
+    def _said(self, count: int, which: str) -> str:
+        run = "its layer runs" if count == 1 else "their layers run"
+        return f"no gradient has reached {which}, though {run}"
 
 
-def _weights(layers: Layers) -> list[str]:
+def whole_updates(rows: Columns, steps: Sequence[int], weights: Sequence[str]) -> Array:
+    """Norm of the update of all `weights` together over the norm of these, by step.
+
+    A weight that starts at 0, as one of a low-rank adapter, makes no large ratio here.
+    """
+    own = np.isin(np.ma.getdata(rows["parameter"]).astype(str), list(weights))
+    at = np.searchsorted(np.asarray(steps), np.ma.getdata(rows["step"])[own])
+    totals = np.zeros((2, len(steps)))
+    for total, name in zip(totals, ("update_norm", "weight_norm"), strict=True):
+        np.add.at(total, at, filled(rows[name])[own] ** 2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratios: Array = np.sqrt(totals[0] / totals[1])
+    return np.where(totals[1] > 0, ratios, np.nan)
+
+
+def weights_of(layers: Layers) -> list[str]:
     """The weights of layers that have parameters of their own and do not normalize."""
     found = zip(layers.layer, layers.role, layers.type, layers.parameters, strict=True)
     return [

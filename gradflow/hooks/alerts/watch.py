@@ -9,6 +9,7 @@ from gradflow.hooks.alerts.alert import Alert
 from gradflow.hooks.alerts.gradients import Exploding, Vanishing
 from gradflow.hooks.alerts.loss import NotLearning, Spiking
 from gradflow.hooks.alerts.rule import Batch, Layers, Rule, Seen
+from gradflow.hooks.alerts.steps import Overshooting
 from gradflow.hooks.alerts.units import Dead, NonFinite
 from gradflow.hooks.alerts.updates import Clipped, Disconnected, Extremes, NotUpdated, Stalled
 from gradflow.hooks.alerts.windows import Columns
@@ -19,10 +20,13 @@ class Watch:
 
     Args:
         layers: gives the columns of the table `layers`, of the layers observed so far.
+        moving: whether the loss need not fall, for what it asks for moves.
     """
 
-    def __init__(self, layers: Callable[[], Mapping[str, Sequence[Any]]]) -> None:
-        stalled, extremes = Stalled(), Extremes()
+    def __init__(
+        self, layers: Callable[[], Mapping[str, Sequence[Any]]], *, moving: bool = False
+    ) -> None:
+        extremes = Extremes()
         self._rules: tuple[Rule, ...] = (
             NonFinite(),
             Disconnected(extremes),
@@ -30,10 +34,11 @@ class Watch:
             Vanishing(),
             Exploding(),
             Dead(),
-            stalled,
-            Clipped(stalled),
+            Overshooting(),
+            Stalled(),
+            Clipped(),
             Spiking(),
-            NotLearning(),
+            *(() if moving else (NotLearning(),)),
         )
         self._layers = layers
         self._known = Layers()

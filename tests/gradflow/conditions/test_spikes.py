@@ -64,7 +64,9 @@ def test_near_convergence_only_what_undoes_all_progress_is_a_spike():
     losses = np.concatenate([np.full(30, 2.0), 1e-3 * np.exp(DRAW.normal(size=100))])
     losses[100] = 0.5  # one wrong sample in a batch
     assert not (scores(losses) >= SPREADS).any()
-    losses[100] = 2.5
+    losses[100] = 2.5  # no more than 1.5 times the start
+    assert not (scores(losses) >= SPREADS).any()
+    losses[100] = 4.0
     assert np.flatnonzero(scores(losses) >= SPREADS).tolist() == [100]
 
 
@@ -98,3 +100,12 @@ def test_the_median_of_a_few_numbers_is_numpys_to_the_bit():
         values = generator.lognormal(size=size)
         expected = float(np.median(values))
         assert spikes._median(values) == spikes._median(values.tolist()) == expected
+
+
+def test_a_loss_that_is_next_to_nothing_before_its_history_is_full():
+    falls = [1.34, 1.26, 0.9, 0.7, 0.4, 0.1, 0.3, 0.05, 0.3, 0.3, 0.001, 0.002, 0.05]
+    losses = np.concatenate([falls, 1e-6 * np.exp(DRAW.normal(size=100))])
+    losses[[18, 40, 52]] = 0.75, 0.17, 1.8
+    assert not (scores(losses) >= SPREADS).any()
+    losses[60] = 2.5
+    assert np.flatnonzero(scores(losses) >= SPREADS).tolist() == [60]

@@ -10,6 +10,7 @@ from analyses.health.conditions.losses.climbing import SIGN, Climb
 from analyses.health.conditions.steps import climb_before
 from analyses.health.readings import OVERLOOKED, Reading, held_since, median_interval, window_size
 from analyses.reading.model_tensors import ends_in_softmax
+from analyses.reading.options import has_moving_objective
 from analyses.result import Verdict
 from analyses.statistics import Array
 from analyses.statistics.verdicts import verdict_above
@@ -40,6 +41,8 @@ class LossBounds(Bounds):
 def not_learning_answer(run: Run, flat: float, max_steps: int) -> Answer:
     """Whether the loss does not fall, beyond its noise; not asked if fewer than 40 steps have one.
 
+    Nor is it asked where the loss was declared to move (`Tracer(objective="moving")`).
+
     The median loss of the last recorded steps over that of the first ones is compared with `flat`,
     or over that of as many steps before them, if it fell to that of guessing and stays there. Its
     interval is that of both medians. Losses not above 0 have no ratio: it is open then, except for
@@ -47,6 +50,9 @@ def not_learning_answer(run: Run, flat: float, max_steps: int) -> Answer:
     guessing, log(classes): elsewhere a training that had converged before, or one whose objective
     moves, looks the same.
     """
+    if has_moving_objective(run):
+        reason = 'the loss need not fall (objective="moving")'
+        return NotAsked("not-learning", reason, applies=False)
     known = run.steps[np.isfinite(run.steps["loss"].to_numpy(dtype=float))]
     losses, steps = known["loss"].to_numpy(dtype=float), known["step"].to_numpy()
     if len(losses) < MIN_STEPS:
@@ -121,7 +127,11 @@ def not_learning_answer(run: Run, flat: float, max_steps: int) -> Answer:
     )
 
 
-_ANOTHER_MEASURE = "Look at another measure of progress, such as the accuracy on other data."
+_ANOTHER_MEASURE = (
+    "Look at another measure of progress, such as the accuracy on other data. If the objective "
+    'moves, as against an adversary, say so: Tracer(..., objective="moving"). Then the loss is not '
+    "asked."
+)
 _SOFTMAX = (
     "The network ends in a softmax: its outputs sum to 1 over the classes. Cross-entropy applies a "
     "softmax itself, so leave that of the network out."
@@ -159,12 +169,12 @@ def _ratio(
 
 
 def _without_ratio(first: Array, last: Array) -> Verdict:
-    """Contradicted if the loss falls from above 0 to below it, beyond its noise; else open.
+    """Contradicted if the loss falls from above 0 to 0 or below, beyond its noise; else open.
 
     One that is below 0 from the start may have the wrong sign.
     """
     (low, _), (_, high) = median_interval(first), median_interval(last)
-    falls = low is not None and high is not None and high < 0 < low
+    falls = low is not None and high is not None and high <= 0 < low
     return Verdict.CONTRADICTED if falls else Verdict.INCONCLUSIVE
 
 

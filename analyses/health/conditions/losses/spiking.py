@@ -67,7 +67,8 @@ def spiking_answer(run: Run, spiking: float) -> Answer:
     spread, by logarithms; so is the norm of the whole gradient. The loss decides, or the norm if
     the loss is half as far above its own; see `gradflow.conditions.spikes`. Where the norm spikes
     alone, nothing is ill: that is one odd batch among many. Where the loss is below a tenth of that
-    of the first steps, only one that is back there counts: a single sample moves it by factors.
+    of the first steps, only one of 1.5 times the loss of the start counts: a single sample moves it
+    by factors.
     """
     steps = run.steps[~run.steps["skipped"].fillna(False).astype(bool)]
     columns = {name: steps[name].to_numpy(dtype=float) for name in spikes.LEAST_FACTOR}

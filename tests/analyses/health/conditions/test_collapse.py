@@ -87,3 +87,41 @@ def test_a_constant_beside_the_outputs_is_no_collapse(ask, tmp_path):
 def test_where_the_inputs_are_alike_it_is_not_asked(ask):
     answer = ask(ask.plan(change=lambda step, x: x * 0, steps=10))["collapsed"]
     assert isinstance(answer, NotAsked)
+
+
+class Attending(nn.Module):
+    """Two pre-norm blocks over a class token and eight tokens made of the input.
+
+    With `closed`, a mask leaves the class token alone to attend to, which is the same for all.
+    """
+
+    def __init__(self, closed=False):
+        super().__init__()
+        self.embed, self.token = nn.Linear(2, 16), nn.Parameter(torch.randn(1, 1, 16))
+        self.norms = nn.ModuleList(nn.LayerNorm(16) for _ in range(2))
+        self.attentions = nn.ModuleList(
+            nn.MultiheadAttention(16, 2, batch_first=True) for _ in range(2)
+        )
+        self.head = nn.Linear(16, 10)
+        self.mask = torch.zeros(9, 9, dtype=torch.bool)
+        self.mask[:, 1:] = closed
+
+    def forward(self, x):
+        h = self.embed(x.unflatten(1, (8, 2)))
+        h = torch.cat([self.token.expand(len(h), 1, 16), h], 1)
+        for norm, attention in zip(self.norms, self.attentions, strict=True):
+            given = norm(h)
+            h = h + attention(given, given, given, attn_mask=self.mask, need_weights=False)[0]
+        return self.head(h[:, 1:].mean(1))
+
+
+def test_attention_on_one_token_is_told_though_the_outputs_differ(ask):
+    one = ask(ask.plan(model=lambda: Attending(closed=True)))["collapsed"]
+    assert one.verdict is Verdict.SUPPORTED
+    assert one.layer == "attentions.0"
+    assert "in 2 of 2 attention layers, as if all attended to one token" in one.cause
+    assert "attention weights" in one.next_step
+
+
+def test_attention_that_is_open_is_well(ask):
+    assert ask(ask.plan(model=Attending))["collapsed"].verdict is Verdict.CONTRADICTED

@@ -79,6 +79,10 @@ FALLING, FLAT, SMALL = (1, 0.3), (1, 1), (0.004, 0.005)
         (Planted(300, values=(FALLING, FLAT), weights=(1, 1)), Verdict.SUPPORTED),
         (Planted(np.geomspace(1e4, 3, STEPS), values=(FALLING, (0, 0.1))), Verdict.CONTRADICTED),
         (Planted(1 / 300, values=(FLAT, FALLING), weights=(1, 1)), Verdict.SUPPORTED),
+        (Planted(300, values=((10, 9), (1, 0.5)), weights=(1e4, 1)), Verdict.SUPPORTED),
+        (Planted(300, values=((10, 9), (1, 0.05)), weights=(1e4, 1)), Verdict.CONTRADICTED),
+        (Planted(300, values=((10, 9), (1, 0.5)), weights=(20, 1)), Verdict.CONTRADICTED),
+        (Planted(300, values=((10, 9), (0.1, 0.1)), weights=(1e4, 1e-3)), Verdict.CONTRADICTED),
     ],
     ids=[
         "alike",
@@ -90,6 +94,10 @@ FALLING, FLAT, SMALL = (1, 0.3), (1, 1), (0.004, 0.005)
         "a term that does not fall",
         "warm-up",
         "the other way round",
+        "a weight that drowns it though it falls",
+        "a large weight, and it is learned",
+        "a usual weight, and it falls",
+        "a small weight beside a large one",
     ],
 )
 def test_whether_a_term_is_drowned(run, verdict):

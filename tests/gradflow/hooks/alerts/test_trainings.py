@@ -12,7 +12,15 @@ from gradflow.errors import TracingError
 
 
 def train(
-    folder, model, steps, before=lambda step: None, *, inputs=None, optimizer=None, **options
+    folder,
+    model,
+    steps,
+    before=lambda step: None,
+    *,
+    inputs=None,
+    optimizer=None,
+    before_update=lambda step: None,
+    **options,
 ):
     """Train a classifier of 8 inputs and 4 classes; return the alerts."""
     told = []
@@ -28,6 +36,7 @@ def train(
             loss = F.cross_entropy(model(x if inputs is None else inputs(step, x)), y)
             tracer.log(loss=loss)
             loss.backward()
+            before_update(step)
             optimizer.step()
             optimizer.zero_grad()
         tracer.end_epoch()
@@ -112,7 +121,7 @@ def test_parameters_out_of_reach_and_out_of_the_optimizer_are_told(tmp_path):
     cut = nn.Sequential(nn.Linear(8, 8), Cut(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 4))
     told = train(tmp_path / "a", cut, 48)
     assert short_of(told) == [("disconnected", True, 0, 31)]
-    assert "2 of 6 trained parameters (0.weight to 0.bias)" in told[0].sentence
+    assert "2 of 6 trained parameters (0.weight and 0.bias)" in told[0].sentence
     model = net()
     partly = torch.optim.SGD(model[2:].parameters(), lr=0.05)
     told = train(tmp_path / "b", model, 48, optimizer=partly)
@@ -174,3 +183,81 @@ def test_gradients_that_change_by_depth_are_told(tmp_path, factor):
     assert (found.step, found.layer) == (0, "0")
     # Orthogonal weights times s change the norm by s a layer, over as many layers as there are.
     assert found.number == pytest.approx(factor**5, rel=1e-3)
+
+
+@pytest.fixture(scope="module")
+def far_too_large(tmp_path_factory):
+    """The alerts of a training whose learning rate is far too large in steps 20 to 59."""
+    model = net()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+
+    def before(step):
+        optimizer.param_groups[0]["lr"] = 4.0 if 20 <= step < 60 else 1e-4
+
+    folder = tmp_path_factory.mktemp("large") / "run"
+    return train(folder, model, 112, before, optimizer=optimizer)
+
+
+def test_steps_that_are_too_large_are_told_as_they_begin_and_end(far_too_large):
+    told = [one for one in far_too_large if one.condition == "overshooting"]
+    # Three large steps and ten more must be there; of the last 20 none is large at the end.
+    assert short_of(told) == [("overshooting", True, 20, 31), ("overshooting", False, 79, 79)]
+    assert told[0].sentence.startswith("steps are too large since step 20: one changes the weights")
+    assert told[0].number > told[0].bound == 0.1
+
+
+def test_a_loss_that_is_climbed_is_not_told_as_overshooting(tmp_path):
+    model = net()
+    wrong = torch.optim.SGD(model.parameters(), lr=0.3, maximize=True)
+    told = train(tmp_path / "run", model, 64, optimizer=wrong)
+    assert "overshooting" not in {one.condition for one in told}
+
+
+def test_large_steps_with_which_the_loss_falls_are_not_told(tmp_path):
+    model = net()
+    with torch.no_grad():
+        for one in model.parameters():
+            one.mul_(0.1)  # small weights grow by large factors
+    adam = torch.optim.Adam(model.parameters(), lr=0.01)
+    assert train(tmp_path / "run", model, 96, optimizer=adam) == []
+
+
+class Adapted(nn.Module):
+    """A frozen layer with two low-rank factors beside it, of which the second starts at 0."""
+
+    def __init__(self):
+        super().__init__()
+        self.base = nn.Linear(8, 4).requires_grad_(False)
+        self.down, self.up = nn.Linear(8, 2, bias=False), nn.Linear(2, 4, bias=False)
+        nn.init.zeros_(self.up.weight)
+
+    def forward(self, x):
+        return self.base(x) + self.up(self.down(x))
+
+
+@pytest.mark.parametrize(("bound", "rule", "expected"), [
+    (1e-6, torch.optim.Adam, set()),
+    (1e-6, torch.optim.SGD, {"clipped"}),
+])  # fmt: skip
+def test_adapters_that_start_at_zero_hide_no_clipping_and_make_none(
+    tmp_path, bound, rule, expected
+):
+    torch.manual_seed(0)
+    model = Adapted()
+    optimizer = rule([model.down.weight, model.up.weight], lr=0.01)
+
+    def clip(step):
+        nn.utils.clip_grad_norm_(model.parameters(), bound)
+
+    told = train(tmp_path / "run", model, 64, optimizer=optimizer, before_update=clip)
+    assert {one.condition for one in told} & {"clipped"} == expected
+
+
+def test_a_loss_that_rises_is_not_told_where_the_objective_moves(tmp_path):
+    model = net()
+    wrong = torch.optim.SGD(model.parameters(), lr=0.03, maximize=True)
+    told = train(tmp_path / "run", model, 160, optimizer=wrong, objective="moving")
+    assert "not-learning" not in {one.condition for one in told}
+    assert gradflow.open_run(tmp_path / "run").description["objective"] == "moving"
+    with pytest.raises(TracingError, match=r'objective= is "fixed" or "moving"'):
+        gradflow.Tracer(net(), tmp_path / "other", objective="falling")

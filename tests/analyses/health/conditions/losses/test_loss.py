@@ -1,6 +1,7 @@
 """Does the loss fall? From made series, and from trainings that cannot learn."""
 
 import math
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -21,6 +22,8 @@ from gradflow.runs.format.schema import TABLES
 
 class Recorded:
     """A run of which only the losses and the last layer are known."""
+
+    description: ClassVar = {}
 
     def __init__(self, losses, shape, role):
         self.steps = pd.DataFrame({"loss": losses, "step": range(len(losses))})
@@ -242,3 +245,23 @@ def test_a_classifier_that_climbs_from_guessing_does_not_learn_though_it_rises_l
     assert "It rises from about that of guessing" in found.cause
     assert "wrong sign" in found.cause
     assert "maximize=True" in found.next_step
+
+
+def test_a_loss_that_need_not_fall_is_not_asked():
+    run = Recorded(np.linspace(1.0, 3.0, 80), "10", "linear")
+    assert not isinstance(not_learning_answer(run, 0.98, 20), NotAsked)
+    run.description = {"objective": "moving"}
+    answer = not_learning_answer(run, 0.98, 20)
+    assert isinstance(answer, NotAsked)
+    assert not answer.applies
+    assert 'objective="moving"' in answer.reason
+
+
+def test_a_loss_that_reaches_zero_falls():
+    assert read(np.maximum(np.linspace(1.0, -1.0, 80), 0.0)).verdict is Verdict.CONTRADICTED
+
+
+def test_an_open_verdict_says_what_to_declare():
+    answer = read(np.linspace(1.0, 3.0, 80))
+    assert answer.verdict is Verdict.INCONCLUSIVE
+    assert 'Tracer(..., objective="moving")' in answer.next_step
