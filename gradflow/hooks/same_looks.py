@@ -9,6 +9,7 @@ able to look more closely. That is tested before it is used, and it is not used 
 
 from collections.abc import Callable, Sequence
 from functools import cache
+from itertools import count
 from typing import Any
 
 import torch
@@ -30,6 +31,52 @@ def check_of(tensors: Sequence[Tensor]) -> Check | None:
         return None
     guards = _guards()
     return None if guards is None else _made_of(guards, tensors)
+
+
+class LooksAgain:
+    """Tells whether tensors look as those of the step before, which were looked at closely."""
+
+    __slots__ = ("_check", "_count", "_left", "_order")
+
+    def __init__(self) -> None:
+        self._check: Check | None = None
+        self._count = 0
+        self._left = _MOST_CHECKS
+        # The number of each tensor among the different ones, if one is there twice.
+        self._order: list[int] | None = None
+
+    def are_those_of(self, tensors: Sequence[Tensor]) -> bool:
+        """Whether `tensors` look as those last learnt; False if that is not known."""
+        check = self._check
+        if check is None or len(tensors) != self._count:
+            return False
+        if self._order is None:
+            return check(*tensors)
+        different, order = _in_order(tensors)
+        return order == self._order and check(*different)
+
+    def learn(self, tensors: Sequence[Tensor]) -> None:
+        """Take `tensors` for the example; does nothing after a few times, as it takes long."""
+        if not self._left:
+            return
+        self._left -= 1
+        different, order = _in_order(tensors)
+        self._check, self._count = check_of(different), len(tensors)
+        self._order = order if len(different) < len(tensors) else None
+
+    def learn_no_more(self) -> None:
+        """Keep no example: of such tensors, none tells enough."""
+        self._left = 0
+
+
+def _in_order(tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], list[int]]:
+    """The different ones of the tensors, and the number of each tensor among them."""
+    different = dict(zip(dict.fromkeys(tensors), count(), strict=False))
+    return list(different), list(map(different.__getitem__, tensors))
+
+
+# An example may be of use in one mode of torch alone.
+_MOST_CHECKS = 3
 
 
 def _made_of(guards: Any, tensors: Sequence[Tensor]) -> Check | None:

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -131,12 +131,22 @@ class _PlannedRecord:
         self.products: dict[int, list[tuple[int, Products | DeferredProducts]]] = {}
 
 
+class Made(Protocol):
+    """The output of a layer: its moments, and the names of the layers that return it."""
+
+    moments: Seen
+    layers: tuple[str, ...]
+
+
 class JunctionObserver:
     """Adds the residual additions of every forward pass to the record of the step.
 
     `current_record` gives the record that a module call is to fill, or None if the call is not
     recorded. `backward_passes` tells which passes belong to the step, `layouts` which part of a
     tensor this process has. `reductions` reduces summands, and products of gradients.
+
+    Fields:
+        made: the outputs of layers, by `_key`.
     """
 
     def __init__(
@@ -155,11 +165,11 @@ class JunctionObserver:
         self._reductions = reductions
         self._summands = Habit("a summand of a residual addition")
         self._order = ModuleOrder()
-        # Of layers' outputs the moments and the layer's name, by a number, which is no work for the
-        # garbage collector; of other inputs the tensor and its version.
-        self._outputs: dict[int, Seen] = {}
-        self._layer_of: dict[int, str] = {}
-        self._inputs: dict[NodeOutput, tuple[weakref.ref[Tensor], int]] = {}
+        # The keys are numbers, which are no work for the garbage collector.
+        self.made: dict[int, Made] = {}
+        # Other inputs of layers, and their versions.
+        self._inputs: dict[int, weakref.ref[Tensor]] = {}
+        self._versions: dict[int, int] = {}
         self._summary = JunctionSummary()
         self._finder = JunctionFinder()
         self._plan: _Plan | None = None
@@ -189,35 +199,28 @@ class JunctionObserver:
         self._order.forget()
         self._clear_tensors()
 
-    def note_output(
-        self, args: tuple[Any, ...], output: Tensor, layer: str, output_moments: Seen
-    ) -> None:
+    def note_output(self, args: tuple[Any, ...], output: Tensor, observed: Made) -> None:
         """Note the input and output of a layer: the summands of additions are found among them."""
         node = output.grad_fn
         if node is not None:
-            self.note_made(node, output.output_nr, layer, output_moments)
+            self.made.setdefault(_key(node, output.output_nr), observed)
         self.note_input(args)
-
-    def note_made(self, node: Node, output: int, layer: str, moments: Seen) -> None:
-        """Note the output of a layer, which is that of a node."""
-        key = node._sequence_nr() << 16 | output
-        if key not in self._outputs:
-            self._outputs[key] = moments
-            self._layer_of[key] = layer
 
     def note_input(self, args: tuple[Any, ...]) -> None:
         """Note the input of a layer."""
         given = args[0] if args and type(args[0]) is Tensor else None
-        if given is None or given.grad_fn is None:
+        if given is None or (node := given.grad_fn) is None:
             given = first_tensor(args)
-        node = None if given is None else given.grad_fn
+            node = None if given is None else given.grad_fn
         if given is not None and node is not None:
             place = given.output_nr
             if self._layouts.parts > 1:
                 node, place = self._layouts.origin(node, place)
-            if _key(node, place) not in self._outputs:
+            key = _key(node, place)
+            if key not in self.made and key not in self._inputs:
                 # A weak reference: if autograd does not need the tensor, its memory is released.
-                self._inputs.setdefault((node, place), (weakref.ref(given), given._version))
+                self._inputs[key] = weakref.ref(given)
+                self._versions[key] = given._version
 
     def summary(self) -> dict[str, Any]:
         """Return the entry of `run.json` on residual additions."""
@@ -243,9 +246,9 @@ class JunctionObserver:
             self._clear_tensors()
 
     def _clear_tensors(self) -> None:
-        self._outputs.clear()
-        self._layer_of.clear()
+        self.made.clear()
         self._inputs.clear()
+        self._versions.clear()
 
     def _record(self, record: StepRecord | PendingPass, output: Any) -> None:
         graph, plan = self._finder.read(output, self._order.start), self._plan
@@ -370,9 +373,9 @@ class JunctionObserver:
         entry = JunctionRecord(junction.skip_type, skip, branch)
         on_skip = tuple(
             [
-                self._layer_of[key]
+                self.made[key].layers[0]
                 for key in (_key(node, 0) for node in junction.skip_nodes)
-                if key in self._layer_of
+                if key in self.made
             ]
         )
         on_views = tuple([(structure, place) for place in junction.on_views])
@@ -460,12 +463,13 @@ class JunctionObserver:
         """Return the moments of a summand; None if its tensor is gone or was changed in place."""
         if made is None:
             return None
-        seen: Seen | None = self._outputs.get(_key(*made))
-        if seen is not None:
-            return seen
-        reference, version = self._inputs.get(made, (None, 0))
+        key = _key(*made)
+        output = self.made.get(key)
+        if output is not None:
+            return output.moments
+        reference = self._inputs.get(key)
         tensor = None if reference is None else reference()
-        if tensor is None or tensor._version != version or tensor.dim() < 2:
+        if tensor is None or tensor._version != self._versions[key] or tensor.dim() < 2:
             return None
         axis = 2 if tensor.dim() == 3 else 1
         if self._layouts.parts == 1:

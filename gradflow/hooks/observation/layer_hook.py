@@ -18,8 +18,8 @@ from gradflow.hooks.observation.hook import LeftOutOfCopies
 from gradflow.hooks.observation.junction_observer import JunctionObserver
 from gradflow.hooks.observation.layer_calls import LayerCalls
 from gradflow.hooks.observation.outputs import ObservedOutput, OutputReader, hook_on
+from gradflow.hooks.processes.layouts import WHOLE
 from gradflow.hooks.recording.records import StepRecord
-from gradflow.hooks.reduction.deferred.waiting import DeferredMoments
 
 _is_grad_enabled, _current_task = torch.is_grad_enabled, torch._C._current_graph_task_id
 
@@ -30,13 +30,18 @@ class ObservesLayers(Protocol):
     Fields:
         record: that of the step; None if it takes nothing now.
         number: of the forward pass under way.
+        is_usual: whether outputs of ordinary calls are recorded as usual; False if it is not known.
     """
 
     record: StepRecord | None
     number: int
+    is_usual: bool
     forward_passes: ForwardPasses
     outputs: OutputReader
     junctions: JunctionObserver
+
+    def find_out_whether_usual(self) -> bool:
+        """Find out and return `is_usual`."""
 
 
 class LayerHook(LeftOutOfCopies):
@@ -59,55 +64,51 @@ class LayerHook(LeftOutOfCopies):
         record = observer.record
         if record is None:
             return
-        number = observer.number
+        number, reader, passes = observer.number, observer.outputs, observer.forward_passes
         place = calls.count if calls.number == number else 0
-        reader, passes = observer.outputs, observer.forward_passes
         if (
-            type(output) is not Tensor
+            not (observer.is_usual or observer.find_out_whether_usual())
+            or type(output) is not Tensor
             or place >= len(calls.in_order)
-            or record.histograms
-            or reader.is_shared
-            or reader.kept is not None
             or module.training is not (call := calls.in_order[place]).training
             or (usual := call.outputs.usual) is None
             or call.layer in record.activations
             or not (passes.model.training and _is_grad_enabled() and _current_task() == -1)
-            or passes.is_trial
             or get_ident() != passes.thread
             or is_functorch_wrapped_tensor(output)
+            or output.shape != (shape := usual.shape)
+            or (node := output.grad_fn) is None
         ):
             self._function(calls, module, args, output)
             return
-        noted = node = None
+        for last, _, before in reader.last:
+            # The same tensor, or one with another channel axis, which the output would share.
+            if last is output or (
+                calls.keeps_axis and before.axis != usual.axis and last.shape == shape
+            ):
+                self._function(calls, module, args, output)
+                return
         try:
-            shape = usual.shape
-            if output.shape == shape and (node := output.grad_fn) is not None:
-                axis = usual.axis
-                is_new = True
-                for last, _, before in reader.last:
-                    if last is output:
-                        is_new = False
-                    elif calls.keeps_axis and last.shape == shape:
-                        axis = before.axis
-                        break
-                if is_new and axis == usual.axis:
-                    seen = DeferredMoments()
-                    noted = output, output._version, output.data_ptr(), usual, seen
-        except RuntimeError:  # a tensor without a shape, a version or an address
-            noted = None
-        if noted is None or node is None:
+            seen = reader.reductions.note_usual(output, usual)
+        except RuntimeError:  # a tensor without a version or an address
             self._function(calls, module, args, output)
             return
         calls.number, calls.count = number, place + 1
-        layer = call.layer
+        layer, expected = call.layer, call.gradients.usual
+        if expected is not None and (expected.axis != usual.axis or expected.shape != shape):
+            expected = None
+        observed = ObservedOutput(reader, record, call, seen, usual.axis, WHOLE, expected)
         record.activations[layer] = seen
-        record.modes[layer] = "training" if module.training else "evaluation"
-        observer.junctions.note_made(node, output.output_nr, layer, seen)
-        latest = reader.last[0] if reader.last else None
+        record.modes[layer] = "training" if call.training else "evaluation"
+        junctions = observer.junctions
+        junctions.made.setdefault(node._sequence_nr() << 16 | output.output_nr, observed)
         # What was changed in place since may be a sum by now: it has to be looked at.
-        if not args or not latest or args[0] is not latest[0] or args[0]._version != latest[1]:
-            observer.junctions.note_input(args)
-        observed = ObservedOutput(reader, record, call, seen, usual.axis)
+        if not (
+            args
+            and reader.last
+            and args[0] is (latest := reader.last[0])[0]
+            and args[0]._version == latest[1]
+        ):
+            junctions.note_input(args)
         hook_on(output, node, observed)
-        reader.last = ((output, noted[1], observed),)
-        reader.reductions.note_usual(noted)
+        reader.last = ((output, output._version, observed),)

@@ -60,6 +60,7 @@ class LayerObserver:
         on_layer: called for each layer that ran, and returns whether it is to be called for it
             again; None if nobody wants to know.
         number: of the forward pass under way.
+        is_usual: whether outputs of ordinary calls are recorded as usual; False if it is not known.
         forward_passes, outputs, junctions: what tells the passes, reads outputs, finds additions.
         axes: the channel axis of each layer's output, as it was last seen.
         leaves_out: asked before that whether the step is to be left out, since it is captured.
@@ -81,6 +82,7 @@ class LayerObserver:
         self.record: StepRecord | None = None
         self._step_record: StepRecord | None = None
         self._pauses = 0
+        self.is_usual = False
         self._model = model
         self._observed = observed
         self.select: Callable[[], Sequence[tuple[str, nn.Module, str]]] = lambda: self._observed
@@ -128,6 +130,7 @@ class LayerObserver:
     def step_record(self, record: StepRecord | None) -> None:
         self._step_record = record
         self.record = None if self._pauses else record
+        self.is_usual = False
 
     @property
     def pauses(self) -> int:
@@ -138,10 +141,24 @@ class LayerObserver:
     def pauses(self, count: int) -> None:
         self._pauses = count
         self.record = None if count else self._step_record
+        self.is_usual = False
+
+    def find_out_whether_usual(self) -> bool:
+        """Find out and return `is_usual`: nobody asks for more than moments in this pass."""
+        record = self.record
+        self.is_usual = (
+            record is not None
+            and not record.histograms
+            and not self.outputs.is_shared
+            and self.outputs.kept is None
+            and self.forward_passes.is_ordinary()
+        )
+        return self.is_usual
 
     def keep_outputs(self, kept: KeepsOutputs | None) -> None:
         """Give `kept` the outputs that are differentiated from here on; None, to give nothing."""
         self.outputs.kept = kept
+        self.is_usual = False
 
     def begin_step(self, record: StepRecord | None) -> None:
         """Fill `record` from here on; without one, the model has no hooks of ours."""
@@ -186,6 +203,7 @@ class LayerObserver:
             self._savepoint = None
         if self.step_record is not None:
             self.step_record.finish()
+        self._reductions.end_step()
         self.outputs.end_step()
         self._pending = None
         self.forward_passes.forget()
@@ -202,6 +220,7 @@ class LayerObserver:
         if self.step_record is not None:
             self.step_record.settle()
         self.number += 1
+        self.is_usual = False
         self.outputs.forget()
         self._layouts.forget()
         self.junctions.forget()
@@ -270,6 +289,7 @@ class LayerObserver:
         self.forget()
 
     def _forward_begins(self, *_: Any) -> None:
+        self.is_usual = False
         self.forward_passes.is_trial = is_trial_pass()
         if in_backward() or self.forward_passes.context() is None or self.record is None:
             return
@@ -316,7 +336,7 @@ class LayerObserver:
         layer, (_, _, seen) = call.layer, last
         self.axes[layer] = seen.axis
         record.modes[layer] = "training" if module.training else "evaluation"
-        self.junctions.note_output(args, output, layer, seen.moments)
+        self.junctions.note_output(args, output, seen)
         if not call.is_listed:
             self._list(call, calls.role, module, output)
         wanted = False
@@ -380,7 +400,7 @@ class LayerObserver:
         if last is not None:
             self.axes[call.layer] = last[2].axis
             record.note_mode(call.layer, "training" if module.training else "evaluation")
-            self.junctions.note_output(args, tensor, call.layer, last[2].moments)
+            self.junctions.note_output(args, tensor, last[2])
             if self.on_layer is not None:
                 axis = last[2].axis
                 ran = LayerRan(record, call.layer, calls.name, calls.role, module, tensor, axis)

@@ -7,7 +7,6 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.autograd.graph import Node
 from torch.utils.hooks import RemovableHandle
 
@@ -19,7 +18,7 @@ from gradflow.hooks.processes.tensors import held_here
 from gradflow.hooks.recording.records import StepRecord
 from gradflow.hooks.reduction.deferred.junction_records import Seen
 from gradflow.hooks.reduction.deferred.reductions import Reductions
-from gradflow.hooks.reduction.deferred.waiting import DeferredMoments
+from gradflow.hooks.reduction.deferred.waiting import Usual
 from gradflow.hooks.reduction.fused import Moments, moments_if_any
 
 _current_task = torch._C._current_graph_task_id
@@ -45,9 +44,21 @@ class ObservedOutput:
         moments, axis, layout: of the output.
         call: what is known of the layer's call.
         gradient: the moments of the gradient, until the backward pass has ended.
+
+    `usual` is what its gradient is usually, if nothing but the gradient has to be looked at.
     """
 
-    __slots__ = ("_reader", "axis", "call", "gradient", "layers", "layout", "moments", "record")
+    __slots__ = (
+        "_reader",
+        "_usual",
+        "axis",
+        "call",
+        "gradient",
+        "layers",
+        "layout",
+        "moments",
+        "record",
+    )
 
     def __init__(
         self,
@@ -57,8 +68,10 @@ class ObservedOutput:
         moments: Seen,
         axis: int | None,
         layout: Layout = WHOLE,
+        usual: Usual | None = None,
     ) -> None:
         self._reader = reader
+        self._usual = usual
         self.record = record
         self.call = call
         self.layers: tuple[str, ...] = call.alone
@@ -72,32 +85,24 @@ class ObservedOutput:
         record = self.record
         if record.closed:
             return
-        reader, usual = self._reader, self.call.gradients.usual
+        reader, usual = self._reader, self._usual
         task, waiting = reader.passes.running
-        noted = None
-        try:
-            if (
-                usual is not None
-                and waiting is not None
-                and task == _current_task()
-                and type(gradient) is Tensor
-                and gradient.shape == usual.shape
-                and usual.axis == self.axis
-                and self.layout is WHOLE
-                and not reader.is_shared
-                and not record.histograms
-                and not is_functorch_wrapped_tensor(gradient)
-            ):
-                seen = DeferredMoments()
-                noted = gradient, gradient._version, gradient.data_ptr(), usual, seen
-        except RuntimeError:  # a tensor without a shape, a version or an address
-            noted = None
-        if noted is None or waiting is None:
-            reader.gradient_arrived(self, gradient)
-            return
-        self.gradient = noted[-1]
-        waiting.append(self)
-        reader.reductions.note_usual(noted)
+        # Autograd sees to its shape, which is that of the output.
+        if (
+            usual is not None
+            and waiting is not None
+            and task == _current_task()
+            and type(gradient) is Tensor
+        ):
+            try:
+                seen = reader.reductions.note_usual(gradient, usual)
+            except RuntimeError:  # a tensor without a version or an address
+                pass
+            else:
+                self.gradient = seen
+                waiting.append(self)
+                return
+        reader.gradient_arrived(self, gradient)
 
     def settle(self) -> None:
         """Add the gradient to the record, once the backward pass has ended."""
@@ -208,7 +213,17 @@ class OutputReader:
             record.activations[call.layer] = seen
         else:
             record.add_activation(call.layer, seen)
-        output = ObservedOutput(self, record, call, seen, axis, layout)
+        usual = call.gradients.usual
+        if usual is not None and (
+            layout is not WHOLE
+            or self.is_shared
+            or record.histograms
+            or tensor.is_nested
+            or usual.axis != axis
+            or usual.shape != tensor.shape
+        ):
+            usual = None
+        output = ObservedOutput(self, record, call, seen, axis, layout, usual)
         if tensor.requires_grad:
             self.register(tensor, output)
             if self.kept is not None:

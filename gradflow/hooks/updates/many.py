@@ -21,13 +21,11 @@ from gradflow.hooks.processes.tensors import local_part
 from gradflow.hooks.recording.parameter_table import Numbers
 from gradflow.hooks.reduction import cpu, means
 from gradflow.hooks.reduction.fused import safe_norm
-from gradflow.hooks.same_looks import Check, check_of
+from gradflow.hooks.same_looks import LooksAgain
 from gradflow.hooks.updates import grouped
 
 _LOOK = attrgetter("dtype", "is_cpu", "shape", "layout")
 _PLAIN = (Tensor, Parameter)
-# How often the quick check of looks is made anew, since it may hold in one mode of torch alone.
-_MOST_CHECKS = 3
 _NUMPY: dict[torch.dtype, Any] = {
     torch.float32: np.dtype(np.float32),
     torch.float64: np.dtype(np.float64),
@@ -77,19 +75,17 @@ class Looks:
             and not any(dtype.is_complex for dtype, *_ in self.looks)
             and all(layout is torch.strided for *_, layout in self.looks)
         )
-        self._check: Check | None = None
-        self._checks_left = _MOST_CHECKS if self.are_plain else 0
+        self._again = LooksAgain()
+        if not self.are_plain:
+            self._again.learn_no_more()
 
     def are_those_of(self, tensors: Sequence[Tensor]) -> bool:
         """Whether `tensors` look like this."""
-        check = self._check
-        if check is not None and len(tensors) == len(self.kinds) and check(*tensors):
+        if self._again.are_those_of(tensors):
             return True
         if not self._are_alike(tensors):
             return False
-        if self._checks_left:
-            self._checks_left -= 1
-            self._check = check_of(tensors)
+        self._again.learn(tensors)
         return True
 
     def _are_alike(self, tensors: Sequence[Tensor]) -> bool:

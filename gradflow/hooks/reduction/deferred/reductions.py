@@ -11,12 +11,11 @@ from torch import Tensor
 from gradflow.hooks.reduction import cpu
 from gradflow.hooks.reduction.cuda import groups as on_device
 from gradflow.hooks.reduction.deferred.usual import (
+    NOTED,
     UsualGradients,
-    UsualTensor,
-    deviating,
+    UsualGroups,
     deviating_gradients,
     multiply_usual,
-    reduce_usual,
 )
 from gradflow.hooks.reduction.deferred.waiting import (
     DeferredMoments,
@@ -57,9 +56,13 @@ class Reductions:
     def __init__(self) -> None:
         self.overwritten: list[str] = []
         # Those that wait of which all is known, and how many bytes more may wait there.
-        self._usual: list[UsualTensor] = []
+        self._usual: list[Any] = []
+        self._groups = UsualGroups()
         self._usual_gradients: list[UsualGradients] = []
         self._room = MOST_SMALL_BYTES
+        # Moments to be used again, and those of this step: new ones are garbage to be collected.
+        self._spare: list[DeferredMoments] = []
+        self._given: list[DeferredMoments] = []
         self._moments: list[WaitingTensor] = []
         self._products: list[WaitingGradients] = []
         self._bytes = 0
@@ -132,12 +135,27 @@ class Reductions:
             self._trying = False
             self._flush(len(self._moments), len(self._products))
 
-    def note_usual(self, noted: UsualTensor) -> None:
-        """Let a tensor wait of which all is known."""
-        self._usual.append(noted)
-        self._room -= noted[3].nbytes
-        if self._room <= 0 or len(self._usual) >= MOST_USUAL:
+    def note_usual(self, tensor: Tensor, usual: Usual) -> DeferredMoments:
+        """Let a tensor wait of which all is known; return its moments, for this step alone.
+
+        Raises `RuntimeError` for a tensor without a version or an address.
+        """
+        version, address = tensor._version, tensor.data_ptr()
+        if not address:
+            raise RuntimeError("the tensor has no memory")
+        seen = self._spare.pop() if self._spare else DeferredMoments()
+        seen.found = None
+        noted = self._usual
+        noted += (tensor, version, address, usual, seen)
+        self._room -= usual.nbytes
+        if self._room <= 0 or len(noted) >= MOST_USUAL * NOTED:
             self._flush_usual()
+        return seen
+
+    def end_step(self) -> None:
+        """Let the moments that `note_usual` has returned be used again: none is read any more."""
+        self._spare += self._given
+        self._given.clear()
 
     def note_usual_gradients(self, noted: UsualGradients) -> None:
         """Let gradients wait of which all is known."""
@@ -149,28 +167,24 @@ class Reductions:
     def _flush_usual(self) -> None:
         """Reduce what waits of which all is known."""
         with self._lock:
-            tensors, count = self._usual, len(self._usual)
+            noted, count = self._usual, len(self._usual)
             gradients, many = self._usual_gradients, len(self._usual_gradients)
-            first, second = tensors[:count], gradients[:many]
+            first, second = noted[:count], gradients[:many]
             # Another thread may add to the end of the lists meanwhile.
-            del tensors[:count], gradients[:many]
+            del noted[:count], gradients[:many]
             self._room = MOST_SMALL_BYTES
             if first:
                 self._reduce_usual(first)
             if second:
                 self._multiply_usual(second)
 
-    def _reduce_usual(self, waiting: Sequence[UsualTensor]) -> None:
-        odd = deviating(waiting)
-        for (tensor, _, _, usual, seen), is_changed in odd:
+    def _reduce_usual(self, noted: list[Any]) -> None:
+        self._given += noted[NOTED - 1 :: NOTED]
+        for (tensor, _, _, usual, seen), is_changed in self._groups.reduce(noted):
             if is_changed:
                 self._note_overwritten(usual.habit)
             else:
                 seen.found = _reduce(tensor, usual.axis, False)
-        if odd:
-            left_out = {id(one) for one, _ in odd}
-            waiting = [one for one in waiting if id(one) not in left_out]
-        reduce_usual(waiting)
 
     def _multiply_usual(self, waiting: Sequence[UsualGradients]) -> None:
         odd = deviating_gradients(waiting)

@@ -2,23 +2,29 @@
 
 Once a layer's outputs, or their gradients, have been reduced in a group, the next ones are usually
 of the same shape, dtype and order in memory. The hook compares the shape alone. What else could
-differ is compared for a whole group when it is due, in a few loops that run in C; a tensor that is
-not as it usually is, is then reduced alone.
+differ is compared for a whole group when it is due, in a few calls; a tensor that is not as it
+usually is, is then reduced alone. Most groups are those of the step before, tensor by tensor: what
+is known of such a group is kept.
 """
 
 from collections.abc import Callable, Sequence
 from itertools import repeat
-from operator import attrgetter, itemgetter
+from operator import attrgetter
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gradflow.hooks.reduction import cpu
-from gradflow.hooks.reduction.batches import MomentBatch
+from gradflow.hooks.reduction.batches import BatchLayout, MomentBatch
 from gradflow.hooks.reduction.deferred.waiting import DeferredMoments, DeferredProducts, Usual
 from gradflow.hooks.reduction.groups import layout_of
+from gradflow.hooks.same_looks import LooksAgain
 
+# What is noted of a tensor, one after the other in a list: the tensor, its version and address,
+# what it is usually, and its moments. A tuple for each would be work for the garbage collector.
+NOTED = 5
 # The tensor, its version and address when it was noted, what it is usually, and its moments.
 UsualTensor = tuple[Tensor, int, int, Usual, DeferredMoments]
 
@@ -33,18 +39,93 @@ UsualGradients = tuple[
     DeferredProducts,
 ]
 
-_TENSOR, _USUAL = itemgetter(0), itemgetter(3)
+_VERSION = attrgetter("_version")
 _LOOK = attrgetter("dtype", "is_cpu", "layout", "is_nested", "_version")
 
 
-def deviating(waiting: Sequence[UsualTensor]) -> list[tuple[UsualTensor, bool]]:
-    """Return those that are not as usual, each with whether it was overwritten since."""
-    tensors = list(map(_TENSOR, waiting))
-    versions, addresses = [one[1] for one in waiting], [one[2] for one in waiting]
-    if _are_as_noted(tensors, [one[3].dtype for one in waiting], versions, addresses):
-        return []
-    each = [(one, _change_of(one[0], one[1], one[2], one[3])) for one in waiting]
-    return [(one, is_changed) for one, is_changed in each if is_changed is not None]
+class UsualGroup:
+    """A group of tensors that are as usual, of which all is known but their numbers.
+
+    Fields:
+        usual: what they are usually.
+    """
+
+    __slots__ = ("_layout", "_looks", "usual")
+
+    def __init__(self, usual: list[Usual]) -> None:
+        self.usual = usual
+        self._looks = LooksAgain()
+        dtypes = {one.dtype for one in usual}
+        self._layout = layout_of([one.geometry for one in usual]) if len(dtypes) == 1 else None
+
+    def are_as_noted(
+        self, tensors: Sequence[Tensor], versions: list[int], addresses: list[int]
+    ) -> bool:
+        """Whether all tensors are as usual, and none was overwritten since it was noted."""
+        looks = self._looks
+        is_same = looks.are_those_of(tensors)
+        if not is_same and not all(map(_is_usual, tensors, self.usual)):
+            return False
+        if (
+            list(map(_VERSION, tensors)) != versions
+            or list(map(Tensor.data_ptr, tensors)) != addresses
+            or any(map(_is_odd_view, filter(Tensor._is_view, tensors)))
+        ):
+            return False
+        if not is_same:
+            looks.learn(tensors)
+        return True
+
+    def reduce(self, addresses: list[int], seen: Sequence[DeferredMoments]) -> None:
+        """Put the moments of tensors that are as usual into what waits for them."""
+        if self._layout is not None:
+            _reduce_into(seen, self.usual[0].dtype, self._layout, addresses)
+            return
+        for dtype in {one.dtype for one in self.usual}:
+            places = [place for place, one in enumerate(self.usual) if one.dtype is dtype]
+            layout = layout_of([self.usual[place].geometry for place in places])
+            chosen = [addresses[place] for place in places]
+            _reduce_into([seen[place] for place in places], dtype, layout, chosen)
+
+
+class UsualGroups:
+    """Reduces groups of tensors that are as usual; keeps what is known of them for later steps."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, int], UsualGroup] = {}
+
+    def reduce(self, noted: list[Any]) -> list[tuple[UsualTensor, bool]]:
+        """Reduce what is `noted`, `NOTED` entries for each tensor.
+
+        Return those that are not as usual and were left out, each with whether it was overwritten.
+        """
+        tensors, versions, addresses = (noted[field::NOTED] for field in range(3))
+        usual, seen = noted[3::NOTED], noted[4::NOTED]
+        group = self._group_of(usual)
+        if group.are_as_noted(tensors, versions, addresses):
+            group.reduce(addresses, seen)
+            return []
+        columns = zip(tensors, versions, addresses, usual, seen, strict=True)
+        each = [(one, _change_of(*one[:4])) for one in columns]
+        as_usual = [one for one, is_changed in each if is_changed is None]
+        if as_usual:
+            UsualGroup([one[3] for one in as_usual]).reduce(
+                [one[2] for one in as_usual], [one[4] for one in as_usual]
+            )
+        return [(one, is_changed) for one, is_changed in each if is_changed is not None]
+
+    def _group_of(self, usual: list[Usual]) -> UsualGroup:
+        key = len(usual), id(usual[0].habit)
+        group = self._known.get(key)
+        if group is None or group.usual != usual:
+            # A model whose groups differ at every step would have more and more.
+            if len(self._known) >= _MOST_GROUPS:
+                self._known.clear()
+            group = self._known[key] = UsualGroup(usual)
+        return group
+
+
+_MOST_GROUPS = 256
 
 
 def deviating_gradients(waiting: Sequence[UsualGradients]) -> list[tuple[UsualGradients, bool]]:
@@ -85,26 +166,10 @@ def _change_of(tensor: Tensor, version: int, address: int, usual: Usual) -> bool
     if (
         tensor._version != version
         or tensor.data_ptr() != address
-        # FSDP frees the memory of parameters after use, and fills it again.
-        or (tensor._is_view() and type(tensor._base) is not Tensor)
+        or (tensor._is_view() and _is_odd_view(tensor))
     ):
         return True
     return None if _is_usual(tensor, usual) else False
-
-
-def reduce_usual(waiting: Sequence[UsualTensor]) -> None:
-    """Put the moments of tensors that are as usual into what waits for them."""
-    usual = list(map(_USUAL, waiting))
-    dtypes = {one.dtype for one in usual}
-    for dtype in dtypes:
-        group = waiting
-        if len(dtypes) > 1:
-            group = [one for one in waiting if one[3].dtype is dtype]
-        batch = _batch_of(group, dtype)
-        for place, one in enumerate(group):
-            seen = one[4]
-            seen.found = batch
-            seen.place = place
 
 
 def multiply_usual(waiting: Sequence[UsualGradients]) -> None:
@@ -119,19 +184,30 @@ def multiply_usual(waiting: Sequence[UsualGradients]) -> None:
             one[5].products = found
 
 
-def _batch_of(group: Sequence[UsualTensor], dtype: torch.dtype) -> MomentBatch:
+def _reduce_into(
+    seen: Sequence[DeferredMoments], dtype: torch.dtype, layout: BatchLayout, addresses: list[int]
+) -> None:
     loops = cpu.group_loops(dtype)
-    layout = layout_of([one[3].geometry for one in group])
     table = layout.table.copy()
-    table[:, 0] = [one[2] for one in group]
+    table[:, 0] = addresses
     values = np.empty(layout.size)
-    loops.reduce(table, loops.layout, np.zeros((len(group), 4, 0), np.int64), values)
-    return MomentBatch(values, layout)
+    loops.reduce(table, loops.layout, np.zeros((len(seen), 4, 0), np.int64), values)
+    batch = MomentBatch(values, layout)
+    for place, one in enumerate(seen):
+        one.found = batch
+        one.place = place
+
+
+def _is_odd_view(view: Tensor) -> bool:
+    # FSDP frees the memory of parameters after use, and fills it again.
+    return type(view._base) is not Tensor
 
 
 def _is_usual(tensor: Tensor, usual: Usual) -> bool:
     return (
-        tensor.dtype is usual.dtype
+        type(tensor) is Tensor
+        and tensor.dtype is usual.dtype
+        and tensor.shape == usual.shape
         and tensor.is_cpu
         and tensor.layout is torch.strided
         and not tensor.is_nested
