@@ -252,12 +252,14 @@ class Unanswered:
     """A question that a recording cannot answer.
 
     Fields:
-        about: what was asked, in a few words, of which network.
+        about: what was asked, in a few words.
         reason: what would have to be recorded, or why it does not apply, as a clause.
+        network: the network of which it was asked; "" if of all.
     """
 
     about: str
     reason: str
+    network: str = ""
 
 
 @dataclass(frozen=True)

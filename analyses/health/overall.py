@@ -135,11 +135,23 @@ def overall_clause(
     return f"none {count} was found ({listing(list(asked))}){_beside(unasked)}"
 
 
-def _beside(unasked: Unasked) -> str:
-    """What was not asked of a healthy network though it would spoil the training."""
+def without_reasons(text: str, unasked: Unasked) -> str:
+    """`text` without why conditions were not asked, where that is told elsewhere."""
+    names = [key for keys in _missed(unasked).values() for key in keys]
+    return text.replace(_beside(unasked), f"; not asked: {listing(names)}") if names else text
+
+
+def _missed(unasked: Unasked) -> dict[str, list[str]]:
+    """The conditions that were not asked though they would spoil the training, by the reason."""
     by_reason: dict[str, list[str]] = {}
     for one in unasked.conditions:
         if one.applies and CONDITIONS[one.condition].spoils:
             by_reason.setdefault(one.reason, []).append(one.condition)
+    return by_reason
+
+
+def _beside(unasked: Unasked) -> str:
+    """What was not asked of a healthy network though it would spoil the training."""
+    by_reason = _missed(unasked)
     said = [f"{listing(keys)} ({reason})" for reason, keys in by_reason.items()]
     return f"; not asked: {listing(said)}" if said else ""

@@ -22,7 +22,7 @@ from analyses.health.findings import (
     network_chains,
     worst_run,
 )
-from analyses.health.overall import Unasked, overall_clause, overall_finding
+from analyses.health.overall import Unasked, overall_clause, overall_finding, without_reasons
 from analyses.reading.runs import by_network
 from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Finding, Length, Table, Unanswered, Verdict
@@ -45,11 +45,12 @@ def run(experiment: Experiment, bounds: Thresholds | None = None) -> AnalysisRes
     told = [
         NetworkStatement(
             name,
-            overall_clause(
-                {one.topic: one for one in single}, networks[name].unasked, networks[name].chains
+            without_reasons(
+                overall_clause({one.topic: one for one in single}, found.unasked, found.chains),
+                found.unasked,
             ),
         )
-        for name, (_, *single) in findings.items()
+        for (name, (_, *single)), found in zip(findings.items(), networks.values(), strict=True)
     ]
     together = {"healthy": sentence(told)}
     present = {
@@ -90,7 +91,7 @@ def run(experiment: Experiment, bounds: Thresholds | None = None) -> AnalysisRes
         sources=tuple(condition.source for condition in CONDITIONS.values()),
         together=together,
         unanswered=tuple(
-            Unanswered(f"{asked} in {name}", reason)
+            Unanswered(asked, reason, name)
             for name, asked, reason in silent.itertuples(index=False)
         ),
     )
@@ -101,7 +102,8 @@ def _without_unasked(unasked: Unasked, findings: tuple[Finding, ...]) -> list[Fi
     overall, *single = findings
     told = unasked.caveats if unasked.conditions else unasked.caveats[1:]
     kept = tuple(caveat for caveat in overall.caveats if caveat not in told)
-    return [replace(overall, caveats=kept), *single]
+    meaning = without_reasons(overall.meaning, unasked)
+    return [replace(overall, caveats=kept, meaning=meaning), *single]
 
 
 def _methods() -> str:

@@ -10,7 +10,7 @@ from analyses.reasons.evidence import (
     lies_above,
 )
 from analyses.reasons.possible_reasons import PATH_LENGTH, PROFILE, STALENESS
-from analyses.result import Estimate, Finding, Verdict
+from analyses.result import Estimate, Finding, Length, Verdict
 from analyses.statistics.estimates import as_percent, estimate_of
 from analyses.statistics.means import MIN_SEEDS, Mean
 from analyses.wording.numbers import number, p_value, share_bound
@@ -150,6 +150,8 @@ def _reason_finding(one: NetworkComparison, each: Evidence, thresholds: Threshol
         next_step=_next_step(each),
         caveats=_caveats(one, each),
         evidence=_evidence(one, interventions=each.reason.key in (STALENESS, PATH_LENGTH)),
+        # The figure shows all reasons; of one that is open there is nothing more to say.
+        length=Length.FULL if each.verdict is Verdict.INCONCLUSIVE else Length.STANDARD,
     )
 
 

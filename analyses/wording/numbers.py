@@ -5,6 +5,7 @@ from collections.abc import Callable
 from itertools import pairwise
 
 NumberFormat = Callable[[float], str]
+_TWO_DIGITS_BELOW = 3.55  # first digits of a distance
 
 
 def finite(value: float | None) -> float | None:
@@ -79,9 +80,17 @@ def common_format(values: list[float]) -> NumberFormat:
     spans_decades = min(values) > 0 and max(values) > 1000 * min(values)
     if not gaps or spans_decades or not 1e-3 <= largest < 1e5:
         return number
-    # Two digits of the distance between the estimate and the nearer end of its interval.
-    decimals = min(6, max(0, 1 - power_of_ten(min(gaps))))
+    decimals = min(6, max(0, _digits_told(min(gaps)) - 1 - power_of_ten(min(gaps))))
     return lambda value: with_decimals(value, decimals)
+
+
+def _digits_told(gap: float) -> int:
+    """How many digits of the distance to the nearer end of an interval are told.
+
+    Two if they begin with 10 to 35, else one: the rule by which the Particle Data Group rounds
+    (Review of Particle Physics, section 5.3 of its introduction).
+    """
+    return 2 if gap / 10.0 ** power_of_ten(gap) < _TWO_DIGITS_BELOW else 1
 
 
 def power_of_ten(value: float) -> int:

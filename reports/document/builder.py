@@ -184,7 +184,7 @@ def build_document(
             for key, (title, own) in by_analysis.items()
             if own
         ),
-        unanswered=unanswered(outcomes),
+        unanswered=unanswered(outcomes, experiment.networks),
         fuller=fuller_text(experiment, length),
         tour=tour_of(sections, shown),
         longer=longer,

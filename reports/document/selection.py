@@ -4,12 +4,13 @@ Each of them declares the shortest report that has it (`analyses.result.Length`)
 selected is not drawn. The numbers of all lengths are the same, for all come from the same outcomes.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Protocol, TypeVar
 
 from analyses.registry import Outcome
 from analyses.result import Figure, Length
+from analyses.wording.phrases import listing
 from gradflow.errors import ConfigurationError
 from reports.elements import UnansweredElement
 
@@ -81,17 +82,29 @@ def _selected(outcome: Outcome, length: Length) -> Outcome:
     return replace(outcome, result=kept)
 
 
-def unanswered(outcomes: Sequence[Outcome]) -> tuple[UnansweredElement, ...]:
-    """What the recording does not answer, by the reason: whole analyses, and parts of others."""
-    by_reason: dict[str, list[str]] = {}
+def unanswered(
+    outcomes: Sequence[Outcome], networks: Collection[str]
+) -> tuple[UnansweredElement, ...]:
+    """What the recording does not answer, by the reason: whole analyses, and parts of others.
+
+    Networks are named only where something is not answered of some of `networks`.
+    """
+    by_reason: dict[str, dict[str, list[str]]] = {}
     for outcome in outcomes:
         if outcome.not_applicable and outcome.key != OVERVIEW:
-            by_reason.setdefault(outcome.not_applicable, []).append(outcome.title)
+            by_reason.setdefault(outcome.not_applicable, {})[outcome.title] = []
         for one in outcome.result.unanswered if outcome.result else ():
-            by_reason.setdefault(one.reason, []).append(one.about)
+            asked = by_reason.setdefault(one.reason, {}).setdefault(one.about, [])
+            asked += [one.network] if one.network else []
+
+    def of_some(about: str, named: Sequence[str]) -> str:
+        return about if set(named) in (set(), set(networks)) else f"{about} in {listing(named)}"
+
     return tuple(
-        UnansweredElement(_capitalized(reason), tuple(dict.fromkeys(questions)))
-        for reason, questions in by_reason.items()
+        UnansweredElement(
+            _capitalized(reason), tuple(of_some(about, named) for about, named in asked.items())
+        )
+        for reason, asked in by_reason.items()
     )
 
 

@@ -55,3 +55,18 @@ def test_a_number_has_its_unit_once():
     wide = "(95\u00a0% interval 51.2 to 57.9)"
     assert with_interval(54.321, 51.2, 57.9, "%") == f"54.3\u00a0% {wide}"
     assert with_interval(None, 1.0, 2.0) == "not available"
+
+
+@pytest.mark.parametrize(
+    ("numbers", "text"),
+    [
+        ((17.343, 16.372, 18.3), "17.3 (95\u00a0% interval 16.4 to 18.3)"),
+        ((2.534, 2.09, 3.08), "2.5 (95\u00a0% interval 2.1 to 3.1)"),
+        ((0.0013, 0.001211, 0.001439), "0.00130 (95\u00a0% interval 0.00121 to 0.00144)"),
+        ((23.41, 21.6, 25.3), "23.4 (95\u00a0% interval 21.6 to 25.3)"),
+        ((80.5, 70.8, 87.5), "80 (95\u00a0% interval 71 to 88)"),
+        ((76.2, 41.0, 118.0), "76 (95\u00a0% interval 41 to 118)"),
+    ],
+)
+def test_a_number_has_as_many_digits_as_its_interval_allows(numbers, text):
+    assert with_interval(*numbers) == text
