@@ -17,6 +17,7 @@ from gradflow.runs.reading.run import Experiment
 from reports.document.builder import build_document
 from reports.document.selection import figures_shown
 from reports.formats import Format, Report
+from reports.languages.catalogue import ENGLISH, catalogue_of
 
 _LONGEST_NAME = 100
 
@@ -44,6 +45,7 @@ def make_report(
     *,
     processes: int | None = 0,
     length: Length = Length.FULL,
+    language: str = ENGLISH,
 ) -> Report:
     """Analyse `experiment` and draw its figures.
 
@@ -56,17 +58,19 @@ def make_report(
         length: how much of it is shown; figures that are not shown are not drawn.
         processes: how many processes draw figures beside this one, which they are forked from; None
             for as many as processors are free.
+        language: the code of the report's language.
 
-    Raises `ConfigurationError` if `only` names an unknown analysis, and `RunError` if a table of a
-    run is damaged.
+    Raises `ConfigurationError` if `only` names an unknown analysis or `language` has no catalogue,
+    and `RunError` if a table of a run is damaged.
     """
+    catalogue_of(language)  # an unknown one ends here, before the analyses
     import matplotlib  # noqa: PLC0415 - slow to load, needed only here
 
     matplotlib.use("Agg")  # draws without opening windows
     with DrawingAhead(processes) as drawing:
         outcomes = run_all(experiment, only, lambda one: drawing.add(figures_shown(one, length)))
         document = build_document(experiment, outcomes, folder, drawing.picture, length)
-    return Report(experiment, outcomes, document, paper)
+    return Report(experiment, outcomes, document, paper, language)
 
 
 def report_on(
@@ -75,13 +79,14 @@ def report_on(
     paper: str = "a4",
     folder: Path | None = None,
     length: Length = Length.FULL,
+    language: str = ENGLISH,
 ) -> Report:
     """The report on `outcomes` of analyses that ran already; draws their figures.
 
     Unlike `make_report` it leaves matplotlib's backend as it is: a notebook has one of its own.
     """
     document = build_document(experiment, outcomes, folder, length=length)
-    return Report(experiment, outcomes, document, paper)
+    return Report(experiment, outcomes, document, paper, language)
 
 
 def write_report(

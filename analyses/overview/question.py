@@ -14,6 +14,7 @@ from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Figure
 from analyses.wording.numbers import number, percent
 from analyses.wording.phrases import listing, plural
+from analyses.wording.translatable import Joined, Numeral, Said, message
 from gradflow.runs.reading.run import Experiment, Run
 
 MOST_OWN_RUNS = 3  # one below the other; of more, an overview by network and epoch is clearer
@@ -39,7 +40,10 @@ def run(
             reasons.append(str(reason))
     if not shown:
         raise NotApplicableError("; ".join(reasons))
-    title = f"{_gradients(shown)}{_falls(shown)}"
+    falls = _falls(shown)
+    title = _gradients(shown)
+    if falls:
+        title = Said("{gradients}; {falls}", gradients=title, falls=falls)
     figure = Figure(
         key="overview",
         title=title,
@@ -49,7 +53,7 @@ def run(
         narrow=partial(draw_overview, experiment.networks, shown, narrow=True),
     )
     return AnalysisResult(
-        summary=f"{title}.",
+        summary=Said("{title}.", title=title),
         findings=(),
         figures=(figure,),
         tables=(),
@@ -77,35 +81,47 @@ def _of_own_runs(runs: list[Run]) -> AnalysisResult:
 def _gradients(shown: list[NetworkOverview]) -> str:
     known = [one for one in shown if one.factor is not None]
     if not known:
-        return "The factor of the gradient over the depth could not be computed"
+        return Said("The factor of the gradient over the depth could not be computed")
     verbs = [_verb(one) for one in known]
     # If all networks have the same verb, it is written once.
     said = [
-        f"{verb + ' ' if place == 0 or len(set(verbs)) > 1 else ''}{_times(one)} in {one.network}"
+        Said(
+            "{verb} {times} in {network}"
+            if place == 0 or len(set(verbs)) > 1
+            else "{times} in {network}",
+            verb=Said(verb),
+            times=_times(one),
+            network=one.network,
+        )
         for place, (verb, one) in enumerate(zip(verbs, known, strict=True))
     ]
-    return f"From the last layer to the first the gradient {listing(said)}"
+    return Said("From the last layer to the first the gradient {changes}", changes=listing(said))
 
 
 def _verb(one: NetworkOverview) -> str:
     """What the gradient does over the depth; the interval decides."""
     if one.low is None or one.high is None:
-        return "changes"
+        return message("changes")
     if one.high < 1:
-        return "shrinks"
-    return "grows" if one.low > 1 else "changes by a factor"
+        return message("shrinks")
+    return message("grows") if one.low > 1 else message("changes by a factor")
 
 
 def _times(one: NetworkOverview) -> str:
     assert one.factor is not None
     if one.low is None or one.high is None:
-        return f"{number(one.factor)} times (no interval)"
+        return Said("{factor} times (no interval)", factor=number(one.factor))
     if one.low <= 1 <= one.high:
-        return f"between {number(one.low)} and {number(one.high)}"
+        return Said("between {low} and {high}", low=number(one.low), high=number(one.high))
     ends = (one.factor, one.low, one.high)
     if one.high < 1:
         ends = (1 / one.factor, 1 / one.high, 1 / one.low)
-    return f"{number(ends[0])} times ({number(ends[1])} to {number(ends[2])})"
+    return Said(
+        "{factor} times ({low} to {high})",
+        factor=number(ends[0]),
+        low=number(ends[1]),
+        high=number(ends[2]),
+    )
 
 
 def _falls(shown: list[NetworkOverview]) -> str:
@@ -114,15 +130,25 @@ def _falls(shown: list[NetworkOverview]) -> str:
         return ""
     falls = [one.marked[one.marked["change"] < 0] for one in tested]
     said = [
-        f"at {len(own)} of {plural(one.changes, 'change')} in {one.network}"
+        Said(
+            "at {count} of {changes} in {network}",
+            count=Numeral(f"{len(own)}"),
+            changes=plural(one.changes, "change"),
+            network=one.network,
+        )
         for one, own in zip(tested, falls, strict=True)
     ]
-    left = ""
+    places = listing(said)
     if all(one.re_estimated for one in tested) and any(len(own) for own in falls):
         counts = [int((~own["stale"].astype(bool)).sum()) for own in falls]
-        said_left = listing(list(map(str, counts))) if any(counts) else "none"
-        left = f", {said_left} of them with re-estimated statistics too"
-    return f"; accuracy falls beyond sampling noise {listing(said)}{left}"
+        left = listing([Numeral(f"{one}") for one in counts]) if any(counts) else Said("none")
+        return Said(
+            "accuracy falls beyond sampling noise {places}, {left} of them with re-estimated "
+            "statistics too",
+            places=places,
+            left=left,
+        )
+    return Said("accuracy falls beyond sampling noise {places}", places=places)
 
 
 def _caption(shown: list[NetworkOverview], false_discovery_rate: float) -> str:
@@ -130,37 +156,54 @@ def _caption(shown: list[NetworkOverview], false_discovery_rate: float) -> str:
     ruled = any(stage_boundaries(one.stages) for one in shown) or not any(
         one.bins.gathered or len(one.stages) > 1 for one in shown
     )
-    lines = "horizontal lines separate output shapes, and " if ruled else ""
     below = (
         "root mean square of the gradient with respect to the output of each layer with weights, "
-        f"median over steps and seeds; {lines}the title compares equal shapes only (95 % intervals "
-        "in brackets)."
+        "median over steps and seeds; horizontal lines separate output shapes, and the title "
+        "compares equal shapes only (95 % intervals in brackets)."
+        if ruled
+        else "root mean square of the gradient with respect to the output of each layer with "
+        "weights, median over steps and seeds; the title compares equal shapes only (95 % "
+        "intervals in brackets)."
     )
-    below += next((one.bins.note for one in shown if one.bins.gathered), "")
+    gathered = message(next((one.bins.note for one in shown if one.bins.gathered), ""))
     if not any(one.curves["accuracy"].notna().any() for one in shown):
-        return below[0].upper() + below[1:]
+        return Joined((message(below[0].upper() + below[1:]), gathered), separator="")
     seeds = max(one.curves["seed"].nunique() for one in shown)
-    above = "Above: validation accuracy (solid" + (
-        "; thin lines are seeds)" if seeds > 1 else ") with its Wilson 95 % interval"
-    )
+    above = [
+        message(
+            "Above: validation accuracy (solid; thin lines are seeds)"
+            if seeds > 1
+            else "Above: validation accuracy (solid) with its Wilson 95 % interval"
+        )
+    ]
     if any(one.curves["fresh"].notna().any() for one in shown):
-        above += ", and with batch-norm statistics re-estimated on training images (dashed)"
-    if not any(one.changes for one in shown):
-        return f"{above}. Below: {below}"
-    gone = "; short: gone with re-estimated statistics"
-    split = (
-        "; bars split each into the change with re-estimated statistics (the weights) and the rest "
-        "(stale statistics)"
-    )
-    parted = any(one.marked["fresh_change"].notna().any() for one in shown)
-    return (
-        f"{above}; triangles mark changes beyond sampling noise (McNemar's exact test, adjusted "
-        "after Benjamini & Hochberg within "
-        f"{percent(false_discovery_rate)}){split if parted else ''}. Below: {below} "
-        "Vertical lines repeat the changes (falls solid, rises dotted"
-        + (gone if any(one.re_estimated for one in shown) else "")
-        + ")."
-    )
+        above.append(
+            message(", and with batch-norm statistics re-estimated on training images (dashed)")
+        )
+    changes = ""
+    if any(one.changes for one in shown):
+        above.append(
+            Said(
+                "; triangles mark changes beyond sampling noise (McNemar's exact test, adjusted "
+                "after Benjamini & Hochberg within {rate})",
+                rate=percent(false_discovery_rate),
+            )
+        )
+        if any(one.marked["fresh_change"].notna().any() for one in shown):
+            above.append(
+                message(
+                    "; bars split each into the change with re-estimated statistics (the weights) "
+                    "and the rest (stale statistics)"
+                )
+            )
+        changes = message(
+            " Vertical lines repeat the changes (falls solid, rises dotted; short: gone with "
+            "re-estimated statistics)."
+            if any(one.re_estimated for one in shown)
+            else " Vertical lines repeat the changes (falls solid, rises dotted)."
+        )
+    parts = (*above, message(". Below: "), message(below), gathered, changes)
+    return Joined(parts, separator="")
 
 
 def _alt(shown: list[NetworkOverview]) -> str:

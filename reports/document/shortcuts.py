@@ -6,7 +6,7 @@ from reports.elements import ExplorerElement, Section, Shortcut
 
 EXPLORER = Shortcut("any recorded value by layer, step and network", "explorer")
 # What the reader comes for, and the analyses that show it, the best first.
-_WANTED = (
+WANTED = (
     ("gradient norm by layer and epoch", ("gradient_profile", "magnitudes")),
     ("activation statistics by layer and epoch", ("magnitudes", "signal_propagation")),
     ("skip against branch", ("skip_carry",)),
@@ -27,7 +27,7 @@ def shortcuts_of(
         if not section.notice
     }
     links = []
-    for text, analyses in _WANTED:
+    for text, analyses in WANTED:
         anchor = next((shown[key] for key in analyses if key in shown), None)
         if anchor is not None:
             links.append(Shortcut(text, anchor))
