@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from itertools import pairwise
 
-from analyses.wording.translatable import Numeral, Said
+from analyses.wording.translatable import Numeral, Said, message
 
 NumberFormat = Callable[[float], str]
 
@@ -65,11 +65,14 @@ def with_interval(
     write = common_format([x for x in (low, value, high) if x is not None])
     amount, coverage = with_unit(write(value), unit), Numeral(f"{100 * level:g}\u00a0%")
     if low is not None and high is not None:
-        text, ends = "{amount} ({level} interval {low} to {high})", {"low": low, "high": high}
+        text, ends = (
+            message("{amount} ({level} interval {low} to {high})"),
+            {"low": low, "high": high},
+        )
     elif low is not None:
-        text, ends = "{amount} ({level} interval from {low} upward)", {"low": low}
+        text, ends = message("{amount} ({level} interval from {low} upward)"), {"low": low}
     elif high is not None:
-        text, ends = "{amount} ({level} interval up to {high})", {"high": high}
+        text, ends = message("{amount} ({level} interval up to {high})"), {"high": high}
     else:
         return Said("{amount} (no interval)", amount=amount)
     return Said(

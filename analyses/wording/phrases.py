@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from analyses.wording.translatable import Joined, Numeral, Said, literal
+from analyses.wording.translatable import Joined, Numeral, Said, literal, message
 
 MOST_LISTED = 12  # names in a sentence
 
@@ -16,12 +16,13 @@ def plural(count: int, noun: str) -> str:
 def listing(items: Sequence[str], most: int = MOST_LISTED) -> str:
     """Names as a list in a sentence: "a, b and c"; of more than `most` "a, b and 1,994 more"."""
     if len(items) > most:
-        more = Numeral(f"{len(items) - most + 1:,}")
-        items = [*items[: most - 1], Said("{count} more", count=more)]
+        left = Numeral(f"{len(items) - most + 1:,}")
+        items = [*items[: most - 1], Said("{count} more", count=left)]
     if len(items) < 2:
         return items[0] if items else ""
     # Some languages have a comma before the last of three and more.
-    template = "{first} and {last}" if len(items) == 2 else "{others} and {last}"
+    two, more = message("{first} and {last}"), message("{others} and {last}")
+    template = two if len(items) == 2 else more
     place = template[1:].partition("}")[0]
     return Said(template, **{place: Joined(items[:-1], ", "), "last": items[-1]})
 

@@ -42,7 +42,7 @@ def sentence(statements: Sequence[NetworkStatement], lead: str = "{}") -> str:
     unknown = [clause for clause in clauses if clause.startswith(UNKNOWN)]
     if len(unknown) == 1 and len(clauses) > 1:
         clauses["this cannot be told"] = clauses.pop(unknown[0])
-    beginnings = ["In {place} {clause}", *["in {place} {clause}"] * len(clauses)]
+    beginnings = [message("In {place} {clause}"), *["in {place} {clause}"] * len(clauses)]
     said = [
         Said(beginning, place=_place(names, len(statements)), clause=message(clause))
         for beginning, (clause, names) in zip(beginnings, clauses.items(), strict=False)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from analyses.result import Estimate
 from analyses.wording.numbers import number, power_of_ten, with_decimals
-from analyses.wording.translatable import Joined, Numeral, Said
+from analyses.wording.translatable import Joined, Numeral, Said, message
 
 NOT_OBSERVED = "\u2013"  # a dash
 MONTHS = (
@@ -56,10 +56,9 @@ def column_texts(column: pd.Series) -> list[str]:
 def date_text(moment: datetime) -> str:
     """A date in words with its time zone, such as `3 May 2025, 14:05 UTC`."""
     # strftime would write the month in the language of the locale.
+    with_zone = message("{day} {month} {year}, {hour}:{minute} {zone}")
     return Said(
-        "{day} {month} {year}, {hour}:{minute} {zone}"
-        if moment.tzname()
-        else "{day} {month} {year}, {hour}:{minute}",
+        with_zone if moment.tzname() else message("{day} {month} {year}, {hour}:{minute}"),
         day=f"{moment.day}",
         month=Said(MONTHS[moment.month - 1]),
         year=f"{moment.year}",

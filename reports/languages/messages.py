@@ -113,7 +113,8 @@ def _said_at(node: ast.AST) -> Iterator[str]:
 
 
 def _is_hypothesis(value: object) -> bool:
-    return isinstance(value, str) and "\n" not in value and bool(_WITH_NETWORK.search(value))
+    ours = isinstance(value, str) and "\n" not in value and "`" not in value
+    return ours and bool(_WITH_NETWORK.search(value))
 
 
 def _literals(node: ast.AST) -> Iterator[str]:

@@ -16,7 +16,7 @@ from analyses.statistics.means import MIN_SEEDS
 from analyses.statistics.verdicts import verdict_above
 from analyses.wording.numbers import p_value
 from analyses.wording.phrases import listing, plural, slug
-from analyses.wording.translatable import Said
+from analyses.wording.translatable import Said, message
 
 BEST_EPOCH_CAVEAT = (
     "The best of several epochs is chosen on the images on which it is measured, so its accuracy "
@@ -35,7 +35,7 @@ def finding_over_epochs(one: PairComparison) -> Finding:
         Verdict.CONTRADICTED: f"{residual} is behind {plain}",
         Verdict.INCONCLUSIVE: f"it cannot be told whether {residual} is ahead of {plain}",
     }[verdict]
-    estimates = [_of_curve(_less(one, "mean over epochs"), one.curve)]
+    estimates = [_of_curve(_less(one, message("mean over epochs")), one.curve)]
     said = ""
     if one.re_estimated_curve is not None:
         estimates.append(
@@ -78,11 +78,11 @@ def finding_at_last_epoch(one: PairComparison) -> Finding:
     }[verdict]
     test = "" if last.p_value is None else f", McNemar's exact {p_value(last.p_value)}"
     estimates = [
-        _of_difference(_less(one, "last epoch"), last),
-        _of_difference(_less(one, "each at its best epoch"), best),
+        _of_difference(_less(one, message("last epoch")), last),
+        _of_difference(_less(one, message("each at its best epoch")), best),
     ]
     if one.re_estimated_scores:
-        name = _less(one, "last epoch, re-estimated batch-norm statistics")
+        name = _less(one, message("last epoch, re-estimated batch-norm statistics"))
         estimates.insert(1, _of_difference(name, accuracy_difference(one.re_estimated_scores)))
     return Finding(
         key=slug(f"higher-accuracy-{residual}"),
@@ -113,7 +113,7 @@ def _less(one: PairComparison, when: str) -> str:
         "{residual} less {plain}, {when}",
         residual=pair.residual,
         plain=pair.plain,
-        when=Said(when),
+        when=when,
     )
 
 
