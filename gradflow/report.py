@@ -80,6 +80,10 @@ class Options:
     paper: Literal["a4", "letter"] = "a4"
     """Paper of the PDF."""
 
+    language: Annotated[str, tyro.conf.arg(metavar="CODE")] = "en"
+    """Language of the report: en (English) or id (Indonesian: the first page, headings, verdicts
+    and glossary). JSON is English in any case."""
+
     open: Annotated[bool, tyro.conf.FlagCreatePairsOff, _QUIET] = False
     """Open the page in the browser when it is written or served."""
 
@@ -154,6 +158,7 @@ def run(options: Options) -> int:
                 out,
                 options.paper,
                 length=_length(options.length, only),
+                language=options.language,
                 open_page=options.open,
                 checks=checks,
             )
@@ -163,7 +168,7 @@ def run(options: Options) -> int:
     return EXIT_ERROR if EXIT_ERROR in codes else max(codes, default=0)
 
 
-def write_reports(
+def write_reports(  # noqa: PLR0913 - the options of the command
     folder: Path,
     formats: Sequence["Format"],
     only: Sequence[str] = (),
@@ -171,13 +176,14 @@ def write_reports(
     paper: str = "a4",
     *,
     length: "Length | None" = None,
+    language: str = "en",
     open_page: bool = False,
     checks: "Checks | None" = None,
 ) -> list["Written"]:
     """Analyse the runs in `folder`, write the reports to `out` or `folder`, and print the answer.
 
     Without `formats` nothing is written and the sections are printed. `length` says how much is
-    shown, by default the standard report.
+    shown, by default the standard report; `language` is that of the report.
 
     Raises `RunError` if the folder has no run or a damaged one, or if the reports cannot be
     written, `ConfigurationError` if `only` names an unknown analysis, and, when all is written,
@@ -188,7 +194,7 @@ def write_reports(
 
     experiment = open_experiment(folder)
     report, written = _write(
-        experiment, formats, only, out or folder, paper, length or _length(None, only)
+        experiment, formats, only, out or folder, paper, length or _length(None, only), language
     )
     _open_page(written, open_page)
     if checks:
@@ -214,7 +220,9 @@ def compare(
     out = options.out or options.runs_folder / comparison_name(folders)
     experiment = combine([open_experiment(folder) for folder in folders], out)
     length = _length(options.length, only)
-    report, written = _write(experiment, formats, only, out, options.paper, length)
+    report, written = _write(
+        experiment, formats, only, out, options.paper, length, options.language
+    )
     _open_page(written, options.open)
     if checks:
         checks.require(report.experiment, report.outcomes)
@@ -243,6 +251,7 @@ def _watch(
             options.out or folder,
             options.paper,
             _length(options.length, only),
+            options.language,
         )
 
     return watch(folder, rebuild, port=options.port, open_browser=options.open)
@@ -255,6 +264,7 @@ def rebuilt(
     out: Path,
     paper: str,
     length: "Length | None" = None,
+    language: str = "en",
 ) -> "Document":
     """Write the report on the present runs in `folder` without printing; return its document.
 
@@ -264,9 +274,11 @@ def rebuilt(
     from reports.building import make_report, report_name, write_report  # noqa: PLC0415
 
     length = length or _length(None, only)
-    report = make_report(open_experiment(folder), only, paper, out, length=length)
+    report = make_report(
+        open_experiment(folder), only, paper, out, length=length, language=language
+    )
     write_report(report, formats, out, report_name(only))
-    return report.document
+    return report.shown
 
 
 def _write(
@@ -276,6 +288,7 @@ def _write(
     out: Path,
     paper: str,
     length: "Length",
+    language: str,
 ) -> tuple["Report", list["Written"]]:
     from reports.building import make_report, report_name, write_report  # noqa: PLC0415
     from reports.html.vega import begin  # noqa: PLC0415
@@ -283,12 +296,14 @@ def _write(
 
     if any(one.name == "html" for one in formats):
         begin()
-    report = make_report(experiment, only, paper, out, processes=None, length=length)
+    report = make_report(
+        experiment, only, paper, out, processes=None, length=length, language=language
+    )
     if not formats:
-        print_text(sections_text(report.document))
+        print_text(sections_text(report.shown))
         return report, []
     written = write_report(report, formats, out, report_name(only))
-    print_text(answer_text(report.document))
+    print_text(answer_text(report.shown))
     print(*written, sep="\n")
     return report, written
 
@@ -359,11 +374,20 @@ class CallableModule(ModuleType):
         only: str | Collection[str] = (),
         paper: str = "a4",
         length: str | None = None,
+        language: str = "en",
     ) -> "WrittenReport":
         """Write the report of `runs`: see `gradflow.findings.reporting.report`."""
         from gradflow.findings.reporting import report  # noqa: PLC0415
 
-        return report(runs, formats=formats, out=out, only=only, paper=paper, length=length)
+        return report(
+            runs,
+            formats=formats,
+            out=out,
+            only=only,
+            paper=paper,
+            length=length,
+            language=language,
+        )
 
 
 # The import of this module makes it the attribute `report` of the package, in place of any function

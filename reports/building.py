@@ -17,6 +17,7 @@ from gradflow.runs.reading.run import Experiment
 from reports.document.builder import build_document
 from reports.document.selection import figures_shown
 from reports.formats import Format, Report
+from reports.languages.catalogue import ENGLISH, catalogue_of
 
 _LONGEST_NAME = 100
 SUMMARY = "-summary"  # in the name of its files
@@ -45,6 +46,7 @@ def make_report(
     *,
     processes: int | None = 0,
     length: Length = Length.FULL,
+    language: str = ENGLISH,
 ) -> Report:
     """Analyse `experiment` and draw its figures.
 
@@ -57,10 +59,12 @@ def make_report(
         length: how much of it is shown; figures that are not shown are not drawn.
         processes: how many processes draw figures beside this one, which they are forked from; None
             for as many as processors are free.
+        language: the code of the report's language.
 
-    Raises `ConfigurationError` if `only` names an unknown analysis, and `RunError` if a table of a
-    run is damaged.
+    Raises `ConfigurationError` if `only` names an unknown analysis or `language` has no catalogue,
+    and `RunError` if a table of a run is damaged.
     """
+    catalogue_of(language)  # an unknown one ends here, before the analyses
     import matplotlib  # noqa: PLC0415 - slow to load, needed only here
 
     matplotlib.use("Agg")  # draws without opening windows
@@ -68,7 +72,7 @@ def make_report(
         outcomes = run_all(experiment, only, lambda one: drawing.add(figures_shown(one, length)))
         longer = _longer_page(folder or experiment.folder, only, length)
         document = build_document(experiment, outcomes, folder, drawing.picture, length, longer)
-    return Report(experiment, outcomes, document, paper)
+    return Report(experiment, outcomes, document, paper, language)
 
 
 def report_on(
@@ -78,6 +82,7 @@ def report_on(
     folder: Path | None = None,
     length: Length = Length.FULL,
     only: Collection[str] = (),
+    language: str = ENGLISH,
 ) -> Report:
     """The report on `outcomes` of analyses that ran already; draws their figures.
 
@@ -85,7 +90,7 @@ def report_on(
     """
     longer = _longer_page(folder or experiment.folder, only, length)
     document = build_document(experiment, outcomes, folder, length=length, longer=longer)
-    return Report(experiment, outcomes, document, paper)
+    return Report(experiment, outcomes, document, paper, language)
 
 
 def write_report(

@@ -327,6 +327,7 @@ class Document:
         meanings: what words of the answer mean, in a sentence each.
         open_question: what cannot be told yet, and what would settle it; "" if nothing is open.
         shortcuts: links to what many readers come for.
+        language: the code of its language, such as "id".
         cards: the statements on the first page, most important first.
         overview_figure: the figure on the first page; None if it could not be made.
         sections: one for each outcome with a result, or whose analysis failed.
@@ -379,6 +380,7 @@ class Document:
     to_do: tuple[str, ...] = ()
     shortcuts: tuple[Shortcut, ...] = ()
     longer: str = ""
+    language: str = "en"
 
     @property
     def verdicts(self) -> tuple[Card, ...]:

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 from analyses.registry import Outcome
 from gradflow.errors import ConfigurationError
 from gradflow.runs.reading.run import Experiment
 from reports.elements import Document
+from reports.languages.catalogue import ENGLISH
+from reports.languages.translation import in_language
 
 
 @dataclass(frozen=True)
@@ -16,14 +19,21 @@ class Report:
     Fields:
         experiment: the experiment that the report is about.
         outcomes: the outcome of each analysis.
-        document: the experiment and the outcomes in words.
+        document: the experiment and the outcomes in words, in English.
         paper: the paper of formats with pages, a4 or letter.
+        language: the language in which readers are shown the document.
     """
 
     experiment: Experiment
     outcomes: tuple[Outcome, ...]
     document: Document
     paper: str = "a4"
+    language: str = ENGLISH
+
+    @cached_property
+    def shown(self) -> Document:
+        """The document in the language of the report."""
+        return in_language(self.document, self.language)
 
 
 @dataclass(frozen=True)
@@ -42,24 +52,25 @@ class Format:
 def _html(report: Report) -> bytes:
     from reports.html.renderer import render_html  # noqa: PLC0415
 
-    return render_html(report.document)
+    return render_html(report.shown)
 
 
 def _pdf(report: Report) -> bytes:
     from reports.pdf.renderer import render_pdf  # noqa: PLC0415
 
-    return render_pdf(report.document, report.paper)
+    return render_pdf(report.shown, report.paper)
 
 
 def _markdown(report: Report) -> bytes:
     from reports.markdown.renderer import render_markdown  # noqa: PLC0415
 
-    return render_markdown(report.document)
+    return render_markdown(report.shown)
 
 
 def _json(report: Report) -> bytes:
     from reports.json.renderer import render_json  # noqa: PLC0415
 
+    # For programs: the same in every language.
     return render_json(report.experiment, report.outcomes, report.document)
 
 

@@ -22,6 +22,7 @@ from reports.elements import (
     TableElement,
     VerdictLine,
 )
+from reports.languages.catalogue import Catalogue, catalogue_of
 
 COLUMNS = 80
 _WIDEST_COLUMN = 26  # of a table; longer texts wrap inside their cell
@@ -41,12 +42,12 @@ def answer_text(document: Document, console: Console | None = None) -> str:
     `console` sets the width and the colors. None stands for standard output: at most 80 columns,
     and no colors if the output goes to a file or another command.
     """
-    return _rendered(console or _console(), _answer(document))
+    return _rendered(console or _console(), _answer(document, catalogue_of(document.language)))
 
 
 def sections_text(document: Document, console: Console | None = None) -> str:
     """All sections of `document` as text; figures appear by their titles."""
-    return _rendered(console or _console(), _sections(document))
+    return _rendered(console or _console(), _sections(document, catalogue_of(document.language)))
 
 
 def _console() -> Console:
@@ -64,47 +65,47 @@ def _rendered(console: Console, parts: Iterable[RenderableType]) -> str:
     return text if console.is_terminal else "\n".join(map(str.rstrip, text.split("\n")))
 
 
-def _answer(document: Document) -> Iterator[RenderableType]:
+def _answer(document: Document, words: Catalogue) -> Iterator[RenderableType]:
     yield _text(document.question, "bold")
     for warning in document.warnings:
-        yield _text(f"Warning: {warning}", "yellow")
+        yield _text(f"{words('Warning:')} {warning}", "yellow")
     for sentence in document.answer:
         yield from (Text(), _text(sentence.text))
-        claim = Text.assemble(_without_controls(f"Claim: {sentence.hypothesis} Found: "))
-        claim.append_text(Text.assemble(_verdict(sentence), "."))
-        claim.stylize("dim", 0, claim.plain.rindex("Found: ") + 7)
+        said = _without_controls(f"{words('Claim:')} {sentence.hypothesis} {words('Found:')} ")
+        claim = Text.assemble(said, _verdict(sentence, words), ".")
+        claim.stylize("dim", 0, len(said))
         yield _indented(claim)
     if document.to_do:
-        yield from (Text(), _text(f"What to do: {' '.join(document.to_do)}"))
+        yield from (Text(), _text(f"{words('What to do:')} {' '.join(document.to_do)}"))
     for text in (document.certainty, document.open_question):
         if text:
             yield from (Text(), _text(text))
     yield from (Text(), _text(document.verdict_counts), Text())
     for card in document.verdicts:
-        yield from _card(card)
-    yield from _destinations(document)
+        yield from _card(card, words)
+    yield from _destinations(document, words)
     yield Text()
 
 
-def _destinations(document: Document) -> Iterator[RenderableType]:
+def _destinations(document: Document, words: Catalogue) -> Iterator[RenderableType]:
     """Where else the numbers are. Addresses and commands are copied, so they are not wrapped."""
     if document.destinations:
-        yield from (Text(), _text("Also written to"))
+        yield from (Text(), _text(words("Also written to")))
     for one in document.destinations:
         yield _indented(_text(f"{one.kind}, {one.note}" if one.note else one.kind))
         # A command that shows all runs says where they are.
         for place in one.places if not one.commands else ():
             yield _unwrapped(f"    {place.run}: {place.text}" if place.text else f"    {place.run}")
         if one.further and not one.commands:
-            yield _unwrapped(f"    and {one.further} further runs")
-        yield from (_unwrapped(f"    shown by: {command}") for command in one.commands)
+            yield _unwrapped("    " + words("and {count} further runs").format(count=one.further))
+        yield from (_unwrapped(f"    {words('shown by:')} {command}") for command in one.commands)
 
 
 def _unwrapped(text: str) -> Text:
     return Text(_without_controls(text), no_wrap=True)
 
 
-def _card(card: Card) -> Iterator[RenderableType]:
+def _card(card: Card, words: Catalogue) -> Iterator[RenderableType]:
     """The statement, then each verdict with its networks."""
     yield _text(card.statement)
     by_verdict: dict[Verdict, list[VerdictLine]] = {}
@@ -112,65 +113,69 @@ def _card(card: Card) -> Iterator[RenderableType]:
         by_verdict.setdefault(line.verdict, []).append(line)
     for lines in by_verdict.values():
         names = ", ".join(line.network for line in lines)
-        yield _indented(Text.assemble(_verdict(lines[0]), _without_controls(f": {names}")))
+        yield _indented(Text.assemble(_verdict(lines[0], words), _without_controls(f": {names}")))
 
 
-def _sections(document: Document) -> Iterator[RenderableType]:
+def _sections(document: Document, words: Catalogue) -> Iterator[RenderableType]:
     yield _text(document.subtitle, "dim")
     for warning in document.warnings:
-        yield _text(f"Warning: {warning}", "yellow")
+        yield _text(f"{words('Warning:')} {warning}", "yellow")
     if document.overview_figure:
         yield from _figure(document.overview_figure)
     for section in document.sections:
-        yield from _section(section)
+        yield from _section(section, words)
     for one in document.unanswered:
-        yield from (Text(), _text("Not asked", "bold"))
+        yield from (Text(), _text(words("Not asked"), "bold"))
         yield _text(f"{', '.join(one.questions)}: {one.reason}")
     if any(section.all_figures for section in document.sections) or document.overview_figure:
-        yield from (Text(), _text("Figures are drawn with --format html or pdf."))
+        yield from (Text(), _text(words("Figures are drawn with --format html or pdf.")))
 
 
-def _section(section: Section) -> Iterator[RenderableType]:
+def _section(section: Section, words: Catalogue) -> Iterator[RenderableType]:
     yield from (Text(), _text(section.heading, "bold"))
     for text in (section.question, section.notice, section.summary):
         if text:
             yield from (Text(), _text(text))
     for claim in section.claims:
-        yield from _claim(claim)
-    for name, texts in (("Limits", section.caveats), ("Next", section.next_steps)):
-        yield from (_text(f"{name} of several statements: {text}") for text in texts)
+        yield from _claim(claim, words)
+    for name, texts in (
+        (words("Limits of several statements:"), section.caveats),
+        (words("Next of several statements:"), section.next_steps),
+    ):
+        yield from (_text(f"{name} {text}") for text in texts)
     yield from _evidence(section.figures, section.tables)
     for name, text in (
-        ("How it was measured", section.method),
-        ("Sources", "\n".join(section.sources)),
+        (words("How it was measured"), section.method),
+        (words("Sources"), "\n".join(section.sources)),
     ):
         if text:
             yield from (Text(), _text(name, "bold"))
             yield from (_text(line) for line in text.split("\n"))
 
 
-def _claim(claim: Claim) -> Iterator[RenderableType]:
+def _claim(claim: Claim, words: Catalogue) -> Iterator[RenderableType]:
     yield from (Text(), _text(claim.heading, "bold"))
+    same = words("the same as for:")
     for finding in claim.findings:
-        yield from _finding(finding)
+        yield from _finding(finding, words)
     for name, texts in (
-        ("Rule", claim.threshold),
-        ("Rule", (f"the same as for: {claim.rule_of}",) if claim.rule_of else ()),
-        ("Would contradict it", claim.contradicted_by),
-        ("Limits", claim.caveats),
-        ("Next", claim.next_steps),
+        (words("Rule"), claim.threshold),
+        (words("Rule"), (f"{same} {claim.rule_of}",) if claim.rule_of else ()),
+        (words("Would contradict it"), claim.contradicted_by),
+        (words("Limits"), claim.caveats),
+        (words("Next"), claim.next_steps),
     ):
         yield from (_indented(_text(f"{name}: {text}")) for text in texts)
     yield from _evidence(claim.figures, claim.tables)
     if claim.shown_before:
-        yield _indented(_text(f"Shown above: {', '.join(claim.shown_before)}"))
+        yield _indented(_text(f"{words('Shown above:')} {', '.join(claim.shown_before)}"))
 
 
-def _finding(finding: FindingElement) -> Iterator[RenderableType]:
+def _finding(finding: FindingElement, words: Catalogue) -> Iterator[RenderableType]:
     line = finding.line
     named = "" if finding.names_network else f", {line.network}"
     meaning = _without_controls(f"{named}: {finding.meaning}")
-    yield _indented(Text.assemble(_verdict(line), meaning))
+    yield _indented(Text.assemble(_verdict(line, words), meaning))
     for row in finding.estimates:
         method = f"; {row.method}" if row.method else ""
         yield _indented(_text(f"{row.name}: {row.number}{method}", "dim"), 4)
@@ -222,8 +227,8 @@ def _column_groups(table: TableElement) -> list[list[int]]:
     return groups or ([[0]] if table.columns else [])
 
 
-def _verdict(one: VerdictLine | AnswerSentence) -> tuple[str, str]:
-    return f"{one.signed} ({one.verdict.value})", _STYLES[one.mark]
+def _verdict(one: VerdictLine | AnswerSentence, words: Catalogue) -> tuple[str, str]:
+    return f"{one.signed} ({words(one.verdict.value)})", _STYLES[one.mark]
 
 
 def _text(text: str, style: str = "") -> Text:

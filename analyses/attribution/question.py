@@ -29,6 +29,7 @@ from analyses.statistics.verdicts import verdict_above, verdict_below
 from analyses.wording.numbers import number, share_bound
 from analyses.wording.phrases import plural, slug, with_network, without_network
 from analyses.wording.sentences import NetworkStatement, sentence
+from analyses.wording.translatable import Said
 from gradflow.runs.reading.run import Experiment, Run
 
 MAX_COMPLETENESS_ERROR = 0.05
@@ -46,6 +47,7 @@ PIXELS = (
     "The gradient of a deep network fluctuates from pixel to pixel: two networks may agree on a "
     "region and not on its pixels."
 )
+HYPOTHESIS = "Integrated gradients[ of {}] add up to the difference of logits within {bound}."
 SOURCES = (
     "Sundararajan et al. 2017, Axiomatic attribution for deep networks",
     "Selvaraju et al. 2017, Grad-CAM",
@@ -153,7 +155,9 @@ def _pair_finding(first: str, second: str, found: list[float], alike: float) -> 
     return Finding(
         key=slug(f"alike-{first}-{second}"),
         network=None,
-        hypothesis=f"{first} and {second} weigh the pixels of an image alike.",
+        hypothesis=Said(
+            "{first} and {second} weigh the pixels of an image alike.", first=first, second=second
+        ),
         contradicted_by=f"A mean rank correlation whose interval lies below {number(alike)}.",
         verdict=verdict,
         estimates=(estimate,),
@@ -175,7 +179,7 @@ def _completeness_finding(network: str, looked: list[AttributedImage], complete:
     return Finding(
         key=slug(f"completeness-{network}"),
         network=network,
-        hypothesis=with_network(_hypothesis(complete), network),
+        hypothesis=with_network(HYPOTHESIS, network, bound=share_bound(complete)),
         contradicted_by=f"A median error whose interval lies above {share_bound(complete)}.",
         verdict=verdict,
         estimates=(_error(looked),),
@@ -194,14 +198,9 @@ def _completeness_finding(network: str, looked: list[AttributedImage], complete:
             "If the image's logit hardly differs from that of the black image, the relative error "
             "is large for any number of steps.",
         ),
-        statement=without_network(_hypothesis(complete)),
+        statement=without_network(HYPOTHESIS, bound=share_bound(complete)),
         evidence=("images",),
     )
-
-
-def _hypothesis(complete: float) -> str:
-    bound = share_bound(complete)
-    return f"Integrated gradients[ of {{}}] add up to the difference of logits within {bound}."
 
 
 def _error(looked: list[AttributedImage]) -> Estimate:

@@ -20,6 +20,7 @@ from analyses.registry import NotApplicableError
 from analyses.result import Figure, Length, Verdict
 from analyses.wording.numbers import number
 from analyses.wording.phrases import listing
+from analyses.wording.translatable import Joined, Numeral, Said, message
 from gradflow.runs.reading.run import Run
 
 # Roles whose parameters are those of other layers.
@@ -80,24 +81,33 @@ def _loss(run: Run) -> pd.Series:
 def own_figure(shown: Sequence[OwnRun]) -> Figure:
     """Loss above gradients by layer and step, one run below the other."""
     found = [
-        f"{listing(names)} from step {step} on"
+        Said(
+            "{conditions} from step {step} on",
+            conditions=listing([Said(name) for name in names]),
+            step=Numeral(f"{step}"),
+        )
         for one in shown
         for step, names in one.since.items()
     ]
-    title = f"What was found: {'; '.join(found)}" if found else _range(shown)
-    losses = "Above: the loss by step. Below: " if all(len(one.loss) for one in shown) else ""
-    marks = " A line marks the step from which something was wrong." if found else ""
-    body = (
-        "root mean square of the gradient with respect to the output of each layer with weights, "
-        "by its name (the input at the bottom) and step; one logarithmic colour scale, grey where "
-        "it is zero or not finite."
+    title = _range(shown)
+    if found:
+        title = Said("What was found: {conditions}", conditions=Joined(found, "; "))
+    marks = message(" A line marks the step from which something was wrong.") if found else ""
+    body = message(
+        "Above: the loss by step. Below: root mean square of the gradient with respect to the "
+        "output of each layer with weights, by its name (the input at the bottom) and step; one "
+        "logarithmic colour scale, grey where it is zero or not finite."
+        if all(len(one.loss) for one in shown)
+        else "Root mean square of the gradient with respect to the output of each layer with "
+        "weights, by its name (the input at the bottom) and step; one logarithmic colour scale, "
+        "grey where it is zero or not finite."
     )
     note = next((one.bins.note for one in shown if one.bins.gathered), "")
     return Figure(
         key="overview",
         title=title,
-        caption=f"{losses}{body if losses else body[0].upper() + body[1:]}{marks}{note}",
-        alt=f"Heat map of gradients by layer and step. {title}.",
+        caption=Joined((body, marks, message(note)), separator=""),
+        alt=Said("Heat map of gradients by layer and step. {title}.", title=title),
         draw=partial(_draw, list(shown)),
         length=Length.SUMMARY,
     )
@@ -105,7 +115,11 @@ def own_figure(shown: Sequence[OwnRun]) -> Figure:
 
 def _range(shown: Sequence[OwnRun]) -> str:
     low, high = panels.finite_range([one.gradients.where(one.gradients > 0) for one in shown])
-    return f"The gradients of the layers range from {number(low)} to {number(high)}"
+    return Said(
+        "The gradients of the layers range from {low} to {high}",
+        low=number(low),
+        high=number(high),
+    )
 
 
 @theme.themed

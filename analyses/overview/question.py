@@ -14,8 +14,17 @@ from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Figure
 from analyses.wording.numbers import number, percent, share_bound
 from analyses.wording.phrases import listing, plural
+from analyses.wording.translatable import Joined, Numeral, Said, message
 from gradflow.runs.reading.run import Experiment, Run
 
+_MAP_BELOW = message(
+    "Below: root mean square of the gradient with respect to the output of each layer with "
+    "weights, median over steps and seeds."
+)
+_MAP_ALONE = message(
+    "Root mean square of the gradient with respect to the output of each layer with weights, "
+    "median over steps and seeds."
+)
 MOST_OWN_RUNS = 3  # one below the other; of more, an overview by network and epoch is clearer
 
 
@@ -39,6 +48,8 @@ def run(
             reasons.append(str(reason))
     if not shown:
         raise NotApplicableError("; ".join(reasons))
+    gradients, falls = _gradients(shown), _falls(shown)
+    summary = Said("{gradients}; {falls}", gradients=gradients, falls=falls) if falls else gradients
     figure = Figure(
         key="overview",
         title=_title(shown),
@@ -48,7 +59,7 @@ def run(
         narrow=partial(draw_overview, experiment.networks, shown, narrow=True),
     )
     return AnalysisResult(
-        summary=f"{_gradients(shown)}{_falls(shown)}.",
+        summary=Said("{summary}.", summary=summary),
         findings=(),
         figures=(figure,),
         tables=(),
@@ -76,35 +87,47 @@ def _of_own_runs(runs: list[Run]) -> AnalysisResult:
 def _gradients(shown: list[NetworkOverview]) -> str:
     known = [one for one in shown if one.factor is not None]
     if not known:
-        return "The factor of the gradient over the depth could not be computed"
+        return Said("The factor of the gradient over the depth could not be computed")
     verbs = [_verb(one) for one in known]
     # If all networks have the same verb, it is written once.
     said = [
-        f"{verb + ' ' if place == 0 or len(set(verbs)) > 1 else ''}{_times(one)} in {one.network}"
+        Said(
+            "{verb} {times} in {network}"
+            if place == 0 or len(set(verbs)) > 1
+            else "{times} in {network}",
+            verb=Said(verb),
+            times=_times(one),
+            network=one.network,
+        )
         for place, (verb, one) in enumerate(zip(verbs, known, strict=True))
     ]
-    return f"From the last layer to the first the gradient {listing(said)}"
+    return Said("From the last layer to the first the gradient {changes}", changes=listing(said))
 
 
 def _verb(one: NetworkOverview) -> str:
     """What the gradient does over the depth; the interval decides."""
     if one.low is None or one.high is None:
-        return "changes"
+        return message("changes")
     if one.high < 1:
-        return "shrinks"
-    return "grows" if one.low > 1 else "changes by a factor"
+        return message("shrinks")
+    return message("grows") if one.low > 1 else message("changes by a factor")
 
 
 def _times(one: NetworkOverview) -> str:
     assert one.factor is not None
     if one.low is None or one.high is None:
-        return f"{number(one.factor)} times (no interval)"
+        return Said("{factor} times (no interval)", factor=number(one.factor))
     if one.low <= 1 <= one.high:
-        return f"between {number(one.low)} and {number(one.high)}"
+        return Said("between {low} and {high}", low=number(one.low), high=number(one.high))
     ends = (one.factor, one.low, one.high)
     if one.high < 1:
         ends = (1 / one.factor, 1 / one.high, 1 / one.low)
-    return f"{number(ends[0])} times ({number(ends[1])} to {number(ends[2])})"
+    return Said(
+        "{factor} times ({low} to {high})",
+        factor=number(ends[0]),
+        low=number(ends[1]),
+        high=number(ends[2]),
+    )
 
 
 def _falls(shown: list[NetworkOverview]) -> str:
@@ -113,82 +136,101 @@ def _falls(shown: list[NetworkOverview]) -> str:
         return ""
     falls = [one.marked[one.marked["change"] < 0] for one in tested]
     said = [
-        f"at {len(own)} of {plural(one.changes, 'change')} in {one.network}"
+        Said(
+            "at {count} of {changes} in {network}",
+            count=Numeral(f"{len(own)}"),
+            changes=plural(one.changes, "change"),
+            network=one.network,
+        )
         for one, own in zip(tested, falls, strict=True)
     ]
-    left = ""
+    places = listing(said)
     if all(one.re_estimated for one in tested) and any(len(own) for own in falls):
         counts = [int((~own["stale"].astype(bool)).sum()) for own in falls]
-        said_left = listing(list(map(str, counts))) if any(counts) else "none"
-        left = f", {said_left} of them with re-estimated statistics too"
-    return f"; accuracy falls beyond sampling noise {listing(said)}{left}"
+        left = listing([Numeral(f"{one}") for one in counts]) if any(counts) else Said("none")
+        return Said(
+            "accuracy falls beyond sampling noise {places}, {left} of them with re-estimated "
+            "statistics too",
+            places=places,
+            left=left,
+        )
+    return Said("accuracy falls beyond sampling noise {places}", places=places)
 
 
 def _title(shown: list[NetworkOverview]) -> str:
-    """What the eye sees first: where accuracy falls, or else what the gradient does."""
+    """What the eye sees first: where accuracy changes, or else what the gradient does."""
     tested = [one for one in shown if one.changes]
     if not tested:
         return _gradients(shown)
-    counts = [int((one.marked["change"] < 0).sum()) for one in tested]
-    said = [
-        f"at {count or 'none'} of {changes} in {one.network}"
-        for count, one in zip(counts, tested, strict=True)
-        for changes in [plural(one.changes, "change") if one is tested[0] else one.changes]
-    ]
-    return f"Accuracy falls beyond sampling noise {listing(said)}"
+    said = []
+    for one in tested:
+        counts = [int((one.marked["change"] < 0).sum()), int((one.marked["change"] > 0).sum())]
+        parts = [plural(n, noun) for n, noun in zip(counts, ("fall", "rise"), strict=True) if n]
+        said.append(
+            Said(
+                "{network}: {changes} of {all}",
+                network=one.network,
+                changes=listing(parts) if parts else Said("none"),
+                all=Numeral(f"{one.changes}"),
+            )
+        )
+    return Said("Changes of accuracy beyond sampling noise in {places}", places=Joined(said, "; "))
 
 
 def _caption(shown: list[NetworkOverview], false_discovery_rate: float) -> str:
     """What is drawn, from top to bottom, in short sentences."""
-    below = f"{_below(shown)}{next((one.bins.note for one in shown if one.bins.gathered), '')}"
+    gathered = message(next((one.bins.note for one in shown if one.bins.gathered), ""))
     if not any(one.curves["accuracy"].notna().any() for one in shown):
-        return below[0].upper() + below[1:]
+        return Joined((_MAP_ALONE, _ruled(shown), gathered))
     parts = [_above(shown)]
     if any(one.changes for one in shown):
         parts.append(
-            "Triangles: changes beyond sampling noise (McNemar's exact test, adjusted after "
-            f"Benjamini & Hochberg within {share_bound(false_discovery_rate)})."
+            Said(
+                "Triangles: changes beyond sampling noise (McNemar's exact test, adjusted after "
+                "Benjamini & Hochberg within {rate}).",
+                rate=share_bound(false_discovery_rate),
+            )
         )
     if any(one.marked["fresh_change"].notna().any() for one in shown):
         parts.append(
-            "Bars: each of these split into the change with fresh statistics (the weights) and the "
-            "rest (stale statistics)."
+            message(
+                "Bars: each of these split into the change with fresh statistics (the weights) "
+                "and the rest (stale statistics)."
+            )
         )
-    parts.append(f"Below: {below}")
+    parts += [_MAP_BELOW, _ruled(shown), gathered]
     if any(one.changes for one in shown):
-        gone = ", short if gone with fresh statistics"
         parts.append(
-            "Vertical lines repeat the changes: falls solid, rises dotted"
-            f"{gone if any(one.re_estimated for one in shown) else ''}."
+            message(
+                "Vertical lines repeat the changes: falls solid, rises dotted, short if gone with "
+                "fresh statistics."
+                if any(one.re_estimated for one in shown)
+                else "Vertical lines repeat the changes: falls solid, rises dotted."
+            )
         )
-    return " ".join(parts)
+    return Joined(parts)
 
 
 def _above(shown: list[NetworkOverview]) -> str:
     seeds = max(one.curves["seed"].nunique() for one in shown)
-    spread = "thin lines: seeds" if seeds > 1 else "band: Wilson's 95 % interval"
-    fresh = ""
+    spread = message("thin lines: seeds" if seeds > 1 else "band: Wilson's 95 % interval")
     if any(one.curves["fresh"].notna().any() for one in shown):
-        fresh = (
-            ", and the same weights with fresh batch-norm statistics, computed anew on training "
-            "images (dashed)"
+        return Said(
+            "Above: validation accuracy (solid; {spread}), and the same weights with fresh "
+            "batch-norm statistics, computed anew on training images (dashed).",
+            spread=spread,
         )
-    return f"Above: validation accuracy (solid; {spread}){fresh}."
+    return Said("Above: validation accuracy (solid; {spread}).", spread=spread)
 
 
-def _below(shown: list[NetworkOverview]) -> str:
-    ruled = any(stage_boundaries(one.stages) for one in shown) or not any(
+def _ruled(shown: list[NetworkOverview]) -> str:
+    if any(stage_boundaries(one.stages) for one in shown) or not any(
         one.bins.gathered or len(one.stages) > 1 for one in shown
-    )
-    lines = (
-        " Horizontal lines separate output shapes: between these, sizes do not compare."
-        if ruled
-        else ""
-    )
-    return (
-        "root mean square of the gradient with respect to the output of each layer with weights, "
-        f"median over steps and seeds.{lines}"
-    )
+    ):
+        return message(
+            "Horizontal lines separate output shapes: between these, sizes do not compare."
+        )
+    return ""
 
 
 def _alt(shown: list[NetworkOverview]) -> str:

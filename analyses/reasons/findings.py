@@ -15,6 +15,7 @@ from analyses.statistics.estimates import as_percent, estimate_of
 from analyses.statistics.means import MIN_SEEDS, Mean
 from analyses.wording.numbers import number, p_value, share_bound
 from analyses.wording.phrases import listing, plural, slug
+from analyses.wording.translatable import Numeral, Said
 
 NO_CAUSE_CAVEAT = "A difference between two networks, or an association over seeds, is not a cause."
 FIXED_WEIGHTS_CAVEAT = (
@@ -54,14 +55,28 @@ def skip_sentence(one: NetworkComparison) -> str:
     """The effect of training with skips on accuracy, as a sentence."""
     gap, pair = trained_difference(one), one.pair
     if gap.value is None:
-        return f"The accuracies of {pair.plain} and {pair.residual} cannot be compared."
+        return Said(
+            "The accuracies of {plain} and {residual} cannot be compared.",
+            plain=pair.plain,
+            residual=pair.residual,
+        )
     difference = estimate_of("", gap, "percentage points", as_percent).words
-    said = f"The accuracy of {pair.residual} at the last epoch is {difference} above {pair.plain}'s"
     if _seeds(one) < MIN_SEEDS:
-        return f"{said}: with {plural(_seeds(one), 'seed')} this may be the luck of one training."
-    if lies_above(gap, 0.0):
-        return f"{said}: training with skips makes it better."
-    return f"{said}: that training with skips makes it better is not shown."
+        conclusion = Said(
+            "with {seeds} this may be the luck of one training", seeds=plural(_seeds(one), "seed")
+        )
+    elif lies_above(gap, 0.0):
+        conclusion = Said("training with skips makes it better")
+    else:
+        conclusion = Said("that training with skips makes it better is not shown")
+    return Said(
+        "The accuracy of {residual} at the last epoch is {difference} above {plain}'s: "
+        "{conclusion}.",
+        residual=pair.residual,
+        difference=difference,
+        plain=pair.plain,
+        conclusion=conclusion,
+    )
 
 
 def _skips_finding(one: NetworkComparison) -> Finding:
@@ -75,12 +90,20 @@ def _skips_finding(one: NetworkComparison) -> Finding:
     return Finding(
         key=slug(f"skips-{names[0]}-{names[1]}"),
         network=None,
-        hypothesis=f"Training with skips makes {names[1]} more accurate than {names[0]}.",
+        hypothesis=Said(
+            "Training with skips makes {residual} more accurate than {plain}.",
+            residual=names[1],
+            plain=names[0],
+        ),
         contradicted_by="A difference of accuracy, paired by seed, whose interval lies below 0.",
         verdict=verdict,
         estimates=(
             estimate_of(
-                f"accuracy of {names[1]} less {names[0]}, last epoch",
+                Said(
+                    "accuracy of {residual} less {plain}, last epoch",
+                    residual=names[1],
+                    plain=names[0],
+                ),
                 gap,
                 "percentage points",
                 as_percent,
@@ -95,7 +118,10 @@ def _skips_finding(one: NetworkComparison) -> Finding:
         next_step=(
             "Ask how the skips act: see the possible reasons."
             if verdict is Verdict.SUPPORTED
-            else f"Train at least {MIN_SEEDS} seeds of both networks, or better five."
+            else Said(
+                "Train at least {count} seeds of both networks, or better five.",
+                count=Numeral(f"{MIN_SEEDS}"),
+            )
         ),
         caveats=(
             "This counts as an intervention because the networks differ only in their skips: runs "
@@ -136,8 +162,11 @@ def _reason_finding(one: NetworkComparison, each: Evidence, thresholds: Threshol
     return Finding(
         key=slug(f"{each.reason.key}-{pair.plain}-{pair.residual}"),
         network=None,
-        hypothesis=(
-            f"The {name} explains part of the difference between {pair.plain} and {pair.residual}."
+        hypothesis=Said(
+            "The {reason} explains part of the difference between {plain} and {residual}.",
+            reason=Said(name),
+            plain=pair.plain,
+            residual=pair.residual,
         ),
         contradicted_by=(
             "An intervention on it that does not change the difference of accuracy, or equal "
@@ -161,11 +190,18 @@ def _estimates(one: NetworkComparison, each: Evidence) -> tuple[Estimate, ...]:
         estimate_of(f"{reason.name}, {network}", mean, reason.unit, reason.shown, "not recorded")
         for network, mean in ((one.pair.plain, each.plain), (one.pair.residual, each.residual))
     ]
-    how = "residual over plain" if reason.logarithmic else "residual less plain"
+    how = Said("residual over plain" if reason.logarithmic else "residual less plain")
     unit = "" if reason.logarithmic else reason.unit
     missing = "not recorded in both networks"
     estimates.insert(
-        0, estimate_of(f"{reason.name}, {how}", each.difference, unit, reason.shown, missing)
+        0,
+        estimate_of(
+            Said("{reason}, {how}", reason=Said(reason.name), how=how),
+            each.difference,
+            unit,
+            reason.shown,
+            missing,
+        ),
     )
     if reason.key == STALENESS and found.difference_removed is not None:
         estimates.insert(

@@ -14,6 +14,7 @@ from analyses.reading.layer_gradients import layer_gradients, logarithm, pivot_b
 from analyses.registry import NotApplicableError
 from analyses.skips.path_lengths import PATHS, by_length, weighted_length
 from analyses.statistics import Array
+from analyses.wording.translatable import message
 from gradflow.runs.reading.run import Run
 
 WHOLE_MODEL = "(model)"
@@ -122,41 +123,41 @@ PROFILE = "norm-profile"
 
 POSSIBLE_REASONS = (
     PossibleReason(
-        PROFILE, "gradient norm per layer", "", "step", True, np.log(1.01),
+        PROFILE, message("gradient norm per layer"), "", "step", True, np.log(1.01),
         "factor by which the gradient norm changes per layer toward the input, at equal shape",
         factor_per_layer,
     ),
     PossibleReason(
-        "coherence", "gradient coherence", "", "epoch", False, 0.02,
+        "coherence", message("gradient coherence"), "", "epoch", False, 0.02,
         "mean pairwise cosine of the gradients of single images, all parameters", coherence,
     ),
     PossibleReason(
-        "update-to-weight", "update-to-weight ratio", "", "step", True, np.log(1.1),
+        "update-to-weight", message("update-to-weight ratio"), "", "step", True, np.log(1.1),
         "median over parameters of |update| / |weight|", update_to_weight,
     ),
     PossibleReason(
-        "dead-units", "share of dead channels", "", "step", False, 0.01,
+        "dead-units", message("share of dead channels"), "", "step", False, 0.01,
         "channels after a nonlinearity that are zero on the whole batch, over all of them",
         dead_channels,
     ),
     PossibleReason(
-        STALENESS, "staleness of batch-norm statistics", "std", "epoch", False, 0.05,
+        STALENESS, message("staleness of batch-norm statistics"), "std", "epoch", False, 0.05,
         "root mean square shift of the running means, in standard deviations, mean over layers",
         staleness,
     ),
     PossibleReason(
-        "variance-spread", "spread of channel variance", "", "step", False, 0.1,
+        "variance-spread", message("spread of channel variance"), "", "step", False, 0.1,
         "standard deviation over convolutions of the natural logarithm of channel variance",
         variance_spread,
     ),
     PossibleReason(
-        PATH_LENGTH, "effective path length", "branches", "epoch", False, 1.0,
+        PATH_LENGTH, message("effective path length"), "branches", "epoch", False, 1.0,
         "mean number of branches weighted by the gradient's share; in a plain network all blocks, "
         "by construction",
         path_length,
     ),
     PossibleReason(
-        "noise-scale", "gradient noise scale", "images", "epoch", True, np.log(1.5),
+        "noise-scale", message("gradient noise scale"), "images", "epoch", True, np.log(1.5),
         "B_simple = S / |G|^2, S and |G|^2 averaged over draws", noise_scale,
     ),
 )  # fmt: skip

@@ -4,6 +4,8 @@ import math
 from collections.abc import Callable
 from itertools import pairwise
 
+from analyses.wording.translatable import Numeral, Said, message
+
 NumberFormat = Callable[[float], str]
 _TWO_DIGITS_BELOW = 3.55  # first digits of a distance
 
@@ -16,38 +18,38 @@ def finite(value: float | None) -> float | None:
 def number(value: float) -> str:
     """Three significant digits; with an exponent if below 0.001, or 100,000 and above."""
     if value != 0 and not 1e-3 <= abs(value) < 1e5:
-        return f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
-    if abs(value) >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.3g}"
+        text = f"{value:.1e}".replace("e-0", "e-").replace("e+0", "e").replace("e+", "e")
+        return Numeral(text)
+    return Numeral(f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}")
 
 
 def percent(value: float) -> str:
     """A fraction as a percentage: 0.4327 is "43.3 %"."""
-    return f"{100 * value:.1f} %"
+    return Numeral(f"{100 * value:.1f} %")
 
 
 def share_bound(value: float) -> str:
     """A chosen fraction, such as a bound, as a percentage without decimals: 0.5 is "50 %"."""
-    return f"{100 * value:g} %"
+    return Numeral(f"{100 * value:g} %")
 
 
 def points(value: float) -> str:
     """A difference of fractions in percentage points, signed: 0.0512 is "+5.1 points"."""
-    return f"{100 * value:+.1f} points"
+    return Said("{count} points", count=Numeral(f"{100 * value:+.1f}"))
 
 
 def p_value(value: float) -> str:
     """A p-value: "p = 0.032", or "p < 0.001"."""
-    return "p < 0.001" if value < 0.001 else f"p = {value:.2g}"
+    return Numeral("p < 0.001" if value < 0.001 else f"p = {value:.2g}")
 
 
 def interval_text(low: float | None, high: float | None, form: NumberFormat = number) -> str:
     """An interval in brackets, to follow its number, without unit; "(no interval)" if None."""
     if low is None or high is None:
-        return "(no interval)"
-    ends = [form(end).partition(" ")[0] for end in (low, high)]
-    return f"(95 % interval {ends[0]} to {ends[1]})"
+        return Said("(no interval)")
+    ends = [Numeral(form(end).partition(" ")[0]) for end in (low, high)]
+    level = Numeral("95 %")
+    return Said("({level} interval {low} to {high})", level=level, low=ends[0], high=ends[1])
 
 
 def with_interval(
@@ -56,21 +58,36 @@ def with_interval(
     high: float | None,
     unit: str = "",
     level: float = 0.95,
-) -> str:
+) -> Said:
     """A number with its unit and interval, as in `54.3 % (95 % interval 51.2 to 57.9)`."""
     value, low, high = (finite(x) for x in (value, low, high))
     if value is None:
-        return "not available"
+        return Said("not available")
     write = common_format([x for x in (low, value, high) if x is not None])
-    text = f"{write(value)}\u00a0{unit}" if unit else write(value)
-    coverage = f"{100 * level:g}\u00a0% interval"
+    amount, coverage = with_unit(write(value), unit), Numeral(f"{100 * level:g}\u00a0%")
     if low is not None and high is not None:
-        return f"{text} ({coverage} {write(low)} to {write(high)})"
-    if low is not None:
-        return f"{text} ({coverage} from {write(low)} upward)"
-    if high is not None:
-        return f"{text} ({coverage} up to {write(high)})"
-    return f"{text} (no interval)"
+        text, ends = (
+            message("{amount} ({level} interval {low} to {high})"),
+            {"low": low, "high": high},
+        )
+    elif low is not None:
+        text, ends = message("{amount} ({level} interval from {low} upward)"), {"low": low}
+    elif high is not None:
+        text, ends = message("{amount} ({level} interval up to {high})"), {"high": high}
+    else:
+        return Said("{amount} (no interval)", amount=amount)
+    return Said(
+        text, amount=amount, level=coverage, **{name: write(end) for name, end in ends.items()}
+    )
+
+
+def with_unit(value: str, unit: str) -> str:
+    """A number as text with its unit, on one line."""
+    if not unit:
+        return value
+    if unit == "%":
+        return Numeral(f"{value}\u00a0%")
+    return Said("{value}\u00a0{unit}", value=value, unit=Said(unit))
 
 
 def common_format(values: list[float]) -> NumberFormat:
@@ -102,4 +119,4 @@ def with_decimals(value: float, decimals: int) -> str:
     """`value` with that many decimals and with thousands separators."""
     text = f"{value:,.{decimals}f}"
     # A number that rounds to zero has no sign.
-    return text.lstrip("-") if float(text.replace(",", "")) == 0 else text
+    return Numeral(text.lstrip("-") if float(text.replace(",", "")) == 0 else text)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from analyses.wording.phrases import listing
+from analyses.wording.translatable import Joined, Numeral, Said, literal, message
 
 UNKNOWN = "it cannot be told whether"
 
@@ -41,21 +42,37 @@ def sentence(statements: Sequence[NetworkStatement], lead: str = "{}") -> str:
     unknown = [clause for clause in clauses if clause.startswith(UNKNOWN)]
     if len(unknown) == 1 and len(clauses) > 1:
         clauses["this cannot be told"] = clauses.pop(unknown[0])
-    said = [f"in {_place(names, len(statements))} {clause}" for clause, names in clauses.items()]
+    beginnings = [message("In {place} {clause}"), *["in {place} {clause}"] * len(clauses)]
+    said = [
+        Said(beginning, place=_place(names, len(statements)), clause=message(clause))
+        for beginning, (clause, names) in zip(beginnings, clauses.items(), strict=False)
+    ]
     amounts = [
-        one.amount if alone else f"{one.amount} in {one.network}"
+        one.amount
+        if alone
+        else Said("{amount} in {network}", amount=one.amount, network=one.network)
         for one in statements
         if one.amount
     ]
-    behind = [lead.replace("{}", listing(amounts))] if amounts else []
+    behind = [_around(listing(amounts), lead)] if amounts else []
     details = _grouped([(one.detail, one.network) for one in statements if one.detail])
     behind += [
-        detail if alone else f"in {_place(names, len(statements))} {detail}"
+        message(detail)
+        if alone
+        else Said(
+            "in {place} {clause}", place=_place(names, len(statements)), clause=message(detail)
+        )
         for detail, names in details.items()
     ]
-    text = "; ".join(said)
-    # Only the first letter is made a capital: it is not part of a name.
-    return f"I{text[1:]}{': ' if behind else ''}{'; '.join(behind)}."
+    if not behind:
+        return Said("{said}.", said=Joined(said, "; "))
+    return Said("{said}: {numbers}.", said=Joined(said, "; "), numbers=Joined(behind, "; "))
+
+
+def _around(amounts: str, lead: str) -> str:
+    before, place, after = lead.partition("{}")
+    template = f"{literal(before)}{{amounts}}{literal(after)}" if place else literal(before)
+    return Said(template, amounts=amounts)
 
 
 def _grouped(pairs: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
@@ -68,5 +85,7 @@ def _grouped(pairs: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
 
 def _place(names: Sequence[str], of: int) -> str:
     if len(names) == of and of > 1:
-        return "both networks" if of == 2 else f"all {of} networks"
+        if of == 2:
+            return Said("both networks")
+        return Said("all {count} networks", count=Numeral(f"{of}"))
     return listing(names)

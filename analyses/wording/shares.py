@@ -3,6 +3,7 @@
 from enum import Enum
 
 from analyses.wording.numbers import percent, with_interval
+from analyses.wording.translatable import Said, message
 
 _WHOLE = 100.0
 
@@ -16,8 +17,8 @@ class Reach(Enum):
 
 
 _WORDS = {
-    Reach.NOTHING: "nothing that can be told from noise",
-    Reach.EVERYTHING: "everything, as far as noise lets one tell",
+    Reach.NOTHING: message("nothing that can be told from noise"),
+    Reach.EVERYTHING: message("everything, as far as noise lets one tell"),
 }
 
 
@@ -47,8 +48,8 @@ def share_with_interval(
     low, high = (None if end is None else _clamped(end) for end in (low, high))
     if reach is Reach.PART:
         return with_interval(value, low, high, "%", level)
-    _, bracket, interval = with_interval(_clamped(value), low, high, "", level).partition(" (")
-    return f"{_WORDS[reach]}{bracket}{interval}"
+    told = with_interval(_clamped(value), low, high, "", level)
+    return Said(told.template, **{**told.places, "amount": _WORDS[reach]})
 
 
 def _clamped(value: float) -> float:

@@ -31,7 +31,10 @@ def answers_card(answers: "Answers") -> str:
 
 def report_card(report: "WrittenReport") -> str:
     """The card of a report: its answer, its first figure, and links to its files."""
+    from reports.languages.catalogue import catalogue_of  # noqa: PLC0415 - only for a report
+
     document = report.document
+    words = catalogue_of(document.language)
     figure = document.overview_figure
     drawn = figure.picture if figure else None
     sentences = [
@@ -42,7 +45,7 @@ def report_card(report: "WrittenReport") -> str:
     links = [f"{name}: {_link(path)}" for name, path in report.files.items()]
     return html.card(
         document.question,
-        *(html.text(f"Warning: {one}") for one in document.warnings),
+        *(html.text(f"{words('Warning:')} {one}") for one in document.warnings),
         html.listed(sentences, len(sentences)),
         html.image(drawn.data, drawn.suffix, figure.alt, drawn.width) if figure and drawn else "",
         html.text(document.verdict_counts, quiet=True),

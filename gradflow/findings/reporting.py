@@ -50,6 +50,7 @@ def report(
     only: str | Collection[str] = (),
     paper: str = "a4",
     length: str | None = None,
+    language: str = "en",
 ) -> WrittenReport:
     """Write the report of recorded runs, as `python -m gradflow.report` does, without printing.
 
@@ -65,9 +66,11 @@ def report(
         only: keys of the analyses to report, such as `health_check`; empty for all.
         paper: the paper of the PDF, a4 or letter.
         length: summary, standard or full; by default standard, and full with `only`.
+        language: its code: en, or id for Indonesian.
 
     Raises `RunError` if there is no run or a damaged one, or if a file cannot be written, and
-    `ConfigurationError` if a format, paper, length or analysis is unknown.
+    `ConfigurationError` if a format, paper, length, language or
+    analysis is unknown.
     """
     if paper not in PAPERS:
         raise ConfigurationError(f"the paper {paper!r} is unknown: choose from {', '.join(PAPERS)}")
@@ -77,12 +80,16 @@ def report(
     from reports.building import report_name, report_on, write_report  # noqa: PLC0415
     from reports.document.selection import DEFAULT_LENGTH, parse_length  # noqa: PLC0415
     from reports.formats import parse_formats  # noqa: PLC0415
+    from reports.languages.catalogue import catalogue_of  # noqa: PLC0415
 
     # Before the analyses, which take long.
     wanted = parse_formats(formats if isinstance(formats, str) else ",".join(formats))
     chosen = parse_length(length or ("full" if keys_of(only) else DEFAULT_LENGTH))
+    catalogue_of(language)
     answers = answers_of(runs, only)
     folder = answers.experiment.folder if out is None else Path(out)
-    made = report_on(answers.experiment, answers.outcomes, paper, folder, chosen, keys_of(only))
+    made = report_on(
+        answers.experiment, answers.outcomes, paper, folder, chosen, keys_of(only), language
+    )
     written = write_report(made, wanted, folder, report_name(keys_of(only)))
-    return WrittenReport({one.format.name: one.path for one in written}, made.document, answers)
+    return WrittenReport({one.format.name: one.path for one in written}, made.shown, answers)

@@ -11,6 +11,7 @@ from analyses.registry import Outcome
 from analyses.result import Length, Mark, Verdict
 from analyses.showing.drawing import draw_or_explain
 from analyses.wording.phrases import listing, plural
+from analyses.wording.translatable import Joined, Numeral, Said, message
 from gradflow.runs.format.schema import TABLES
 from gradflow.runs.reading.run import Experiment
 from reports.document.destinations import destinations_of
@@ -20,6 +21,7 @@ from reports.document.primer import PRIMER
 from reports.document.sections import (
     Numbering,
     build_section,
+    figure_label,
     statement_of,
     verdict_line,
     without_what_was_told,
@@ -247,7 +249,7 @@ def _overview_figure(
     figures = [figure for result in results if result for figure in result.figures]
     if not figures:
         return None
-    return draw_figure(figures[0], f"Figure {next(numbering.figures)}", picture_of)
+    return draw_figure(figures[0], figure_label(numbering), picture_of)
 
 
 def _card(topic: Topic) -> Card:
@@ -258,7 +260,7 @@ def _card(topic: Topic) -> Card:
 def _sentence(topic: Topic) -> AnswerSentence:
     finding = topic.findings[0]
     agree = len({one.verdict for one in topic.findings}) == 1
-    text = topic.common_sentence or " ".join(one.meaning for one in topic.findings)
+    text = topic.common_sentence or Joined(message(one.meaning) for one in topic.findings)
     said = sentence_of(text, finding, topic)
     # If the verdicts differ, the hypothesis names the network of the verdict given.
     return replace(said, hypothesis=statement_of(topic.findings)) if agree else said
@@ -266,9 +268,15 @@ def _sentence(topic: Topic) -> AnswerSentence:
 
 def _subtitle(experiment: Experiment, created: datetime | None) -> str:
     runs = plural(len(experiment.runs), "run")
-    when = date_text(created) if created else "at an unknown date"
+    when = date_text(created) if created else Said("at an unknown date")
     folders = listing([part.folder.resolve().name for part in experiment.members or (experiment,)])
-    return f"{folders}: {runs}, recorded {when}; gradflow {gradflow.__version__}"
+    return Said(
+        "{folders}: {runs}, recorded {when}; gradflow {version}",
+        folders=folders,
+        runs=runs,
+        when=when,
+        version=gradflow.__version__,
+    )
 
 
 def _verdict_counts(topics: Sequence[Topic]) -> str:
@@ -280,10 +288,21 @@ def _verdict_counts(topics: Sequence[Topic]) -> str:
         )
     counts = [(sum(one.verdict is verdict for one in findings), verdict) for verdict in Verdict]
     outcome = listing(
-        [f"{count} {verdict.answer} ({verdict})" for count, verdict in counts if count]
+        [
+            Said(
+                "{count} {answer} ({verdict})",
+                count=Numeral(f"{count}"),
+                answer=Said(verdict.answer),
+                verdict=Said(verdict.value),
+            )
+            for count, verdict in counts
+            if count
+        ]
     )
-    signs = f" {SIGNS}" if any(one.bad_if for one in findings) else ""
-    return f"{plural(len(findings), 'claim')} tested: {outcome}.{signs}"
+    claims = plural(len(findings), "claim")
+    tested = Said("{claims} tested: {outcome}.", claims=claims, outcome=outcome)
+    signs = message(SIGNS) if any(one.bad_if for one in findings) else ""
+    return Joined((tested, signs))
 
 
 def _glossary() -> tuple[GlossaryElement, ...]:
@@ -295,7 +314,14 @@ def _glossary() -> tuple[GlossaryElement, ...]:
     return tuple(
         GlossaryElement(
             heading=listing(names),
-            row_meanings=tuple(f"A row of {name} is {TABLES[name].row_meaning}." for name in names),
+            row_meanings=tuple(
+                Said(
+                    "A row of {table} is {meaning}.",
+                    table=name,
+                    meaning=Said(TABLES[name].row_meaning),
+                )
+                for name in names
+            ),
             terms=terms,
         )
         for terms, names in groups.items()

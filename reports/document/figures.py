@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from analyses.result import Figure
 from analyses.showing.drawing import Picture, draw_or_explain
+from analyses.wording.translatable import Joined, message
 from reports.elements import FigureElement
 
 # From a figure to its picture, or to a sentence that says why there is none.
@@ -40,4 +41,5 @@ def _narrow(figure: Figure, picture_of: PictureOf) -> Picture | None:
 
 def _as_sentence(title: str) -> str:
     """The title with a full stop: the caption follows on the same line."""
-    return title if title.endswith((".", "?", "!")) else f"{title}."
+    ended = title.endswith((".", "?", "!"))
+    return title if ended else Joined((message(title), "."), separator="")

@@ -13,24 +13,28 @@ from reports.document.summary import training_line, verbatim
 from reports.elements import HeadedParagraph
 
 _COMMAND = "To train this again"
+HEADINGS = (
+    "Training", "Images and split", "Computation", "Recording", "Cost of recording",
+    "Software and device", _COMMAND,
+)  # fmt: skip
 # Entries of the configuration that are not options of `train_and_trace`.
 _NOT_OPTIONS = ("optimizer", "out")
 
 
 def methods_of(experiment: Experiment) -> tuple[HeadedParagraph, ...]:
     """Paragraphs on training, images, recording and its cost, software and device."""
-    parts = {
-        "Training": training_line(experiment),
-        "Images and split": " ".join(_each_once(map(_split_text, experiment.runs))),
-        "Computation": " ".join(_each_once(map(_computation_text, experiment.runs))),
-        "Recording": " ".join(_each_once(map(_recording_text, experiment.runs))),
-        "Cost of recording": _cost_text(experiment),
-        "Software and device": " ".join(_each_once(map(_device_text, experiment.runs))),
-        _COMMAND: "\n".join(_each_once(map(_command, experiment.runs))),
-    }
+    texts = (
+        training_line(experiment),
+        " ".join(_each_once(map(_split_text, experiment.runs))),
+        " ".join(_each_once(map(_computation_text, experiment.runs))),
+        " ".join(_each_once(map(_recording_text, experiment.runs))),
+        _cost_text(experiment),
+        " ".join(_each_once(map(_device_text, experiment.runs))),
+        "\n".join(_each_once(map(_command, experiment.runs))),
+    )
     return tuple(
         HeadedParagraph(heading, text, is_command=heading == _COMMAND)
-        for heading, text in parts.items()
+        for heading, text in zip(HEADINGS, texts, strict=True)
         if text
     )
 

@@ -9,6 +9,7 @@ from analyses.registry import Outcome
 from analyses.result import LOOK_ELSEWHERE, AnalysisResult, Finding, Table
 from analyses.showing.drawing import draw_or_explain
 from analyses.wording.phrases import plural
+from analyses.wording.translatable import Joined, Numeral, Said, message
 from reports.document.figures import PictureOf, draw_figure
 from reports.document.wording import column_texts, estimate_text
 from reports.elements import (
@@ -32,6 +33,16 @@ class Numbering:
 
     figures: Iterator[int] = field(default_factory=lambda: count(1))
     tables: Iterator[int] = field(default_factory=lambda: count(1))
+
+
+def figure_label(numbering: Numbering) -> str:
+    """The label of the next figure."""
+    return Said("Figure {number}", number=f"{next(numbering.figures)}")
+
+
+def table_label(numbering: Numbering) -> str:
+    """The label of the next table."""
+    return Said("Table {number}", number=f"{next(numbering.tables)}")
 
 
 def section_anchor(section: int) -> str:
@@ -84,7 +95,7 @@ def build_section(
     )
     return Section(
         anchor=anchors.get("", section_anchor(number)),
-        heading=f"{number}. {outcome.title}",
+        heading=Joined((f"{number}.", message(outcome.title))),
         question=outcome.question,
         background=outcome.background,
         notice="" if result else _notice(outcome),
@@ -146,13 +157,13 @@ def verdict_line(finding: Finding) -> VerdictLine:
     """The verdict of `finding` with its first estimate."""
     first = finding.estimates[0] if finding.estimates else None
     return VerdictLine(
-        network="all networks" if finding.network is None else finding.network,
+        network=Said("all networks") if finding.network is None else finding.network,
         hypothesis=finding.hypothesis,
         verdict=finding.verdict,
         sign=finding.mark.sign,
         word=finding.verdict.answer,
         measure=first.name if first else "",
-        number=first.words if first else "no number",
+        number=estimate_text(first) if first else Said("no number"),
         mark=finding.mark,
     )
 
@@ -161,7 +172,10 @@ def table_element(table: Table, label: str, longest: int = LONGEST_TABLE) -> Tab
     """The first `longest` rows of `table` as texts; a note gives the total number of rows."""
     shown = table.frame.head(longest)
     hidden = len(table.frame) - len(shown)
-    note = f"The first {longest} of {plural(len(table.frame), 'row')}." if hidden else ""
+    note = ""
+    if hidden:
+        shares = {"count": Numeral(f"{longest}"), "rows": plural(len(table.frame), "row")}
+        note = Said("The first {count} of {rows}.", **shares)
     if table.frame.empty:
         note = "No rows: there was nothing to list."
     kinds = [shown.iloc[:, place].dtype.kind for place in range(shown.shape[1])]
@@ -193,7 +207,7 @@ class _Evidence:
         parts = []
         for key in keys:
             if key in self._figures and key not in self._drawn:
-                self._drawn[key] = f"Figure {next(self._numbering.figures)}"
+                self._drawn[key] = figure_label(self._numbering)
                 parts.append(draw_figure(self._figures[key], self._drawn[key], self._picture_of))
         return tuple(parts)
 
@@ -202,7 +216,7 @@ class _Evidence:
         parts = []
         for key in keys:
             if key in self._tables and key not in self._listed:
-                self._listed[key] = f"Table {next(self._numbering.tables)}"
+                self._listed[key] = table_label(self._numbering)
                 parts.append(table_element(self._tables[key], self._listed[key]))
         return tuple(parts)
 
@@ -293,5 +307,5 @@ def _each_once(texts: Iterable[str]) -> tuple[str, ...]:
 
 def _notice(outcome: Outcome) -> str:
     if outcome.failure:
-        return f"This section failed: {outcome.failure}"
-    return f"Not asked: {outcome.not_applicable}"
+        return Said("This section failed: {reason}", reason=outcome.failure)
+    return Said("Not asked: {reason}", reason=message(outcome.not_applicable))

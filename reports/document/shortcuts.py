@@ -6,7 +6,7 @@ from reports.elements import Shortcut
 
 EXPLORER = "any recorded value by layer, step and network"
 # What the reader comes for, and the analyses that show it, the best first.
-_WANTED = (
+WANTED = (
     ("gradient norm by layer and epoch", ("gradient_profile", "magnitudes")),
     ("activation statistics by layer and epoch", ("magnitudes", "signal_propagation")),
     ("skip against branch", ("skip_carry",)),
@@ -22,7 +22,7 @@ def shortcuts_of(shown: Mapping[str, str], explorer: str) -> tuple[Shortcut, ...
         explorer: the link target of the explorer; "" if there is none.
     """
     links = []
-    for text, analyses in _WANTED:
+    for text, analyses in WANTED:
         anchor = next((shown[key] for key in analyses if key in shown), None)
         if anchor is not None:
             links.append(Shortcut(text, anchor))

@@ -9,10 +9,11 @@ import pandas as pd
 
 from analyses.result import Length, Table
 from analyses.wording.phrases import listing, plural
+from analyses.wording.translatable import Numeral, Said
 from gradflow.runs.format.files import parse_utc_time
 from gradflow.runs.reading.locating import name_for_commands
 from gradflow.runs.reading.run import Experiment, Run
-from reports.document.sections import Numbering, table_element
+from reports.document.sections import Numbering, table_element, table_label
 from reports.document.wording import cell_text
 from reports.elements import TableElement
 
@@ -27,7 +28,7 @@ _SETTINGS = {
 }
 # Entries of `run.json` that the report shows elsewhere in words.
 _SHOWN_ELSEWHERE = ("sinks",)
-_STATUS_WORDS = {
+STATUS_WORDS = {
     "running": "is still running",
     "interrupted": "was interrupted",
     "failed": "failed",
@@ -40,20 +41,32 @@ _MOST_NAMED = 10
 def title_of(experiment: Experiment) -> str:
     """The title of the report: its networks, or the experiments that it compares."""
     if experiment.members:
-        return f"Gradient flow: {listing(_labels(experiment))} compared"
-    return f"Gradient flow in {listing(experiment.networks)}"
+        return Said("Gradient flow: {members} compared", members=listing(_labels(experiment)))
+    return Said("Gradient flow in {networks}", networks=listing(experiment.networks))
 
 
 def question_of(experiment: Experiment) -> str:
     """The question of the report; it mentions accuracy only if accuracy was recorded."""
     networks = experiment.networks
     if experiment.members:
-        return f"What differs between {listing(_labels(experiment))} in how the gradients flow?"
-    asked = f"What do the gradients in {listing(networks)} do"
+        return Said(
+            "What differs between {members} in how the gradients flow?",
+            members=listing(_labels(experiment)),
+        )
+    named = {"networks": listing(networks)}
     if not any("accuracy" in str(name) for run in experiment.runs for name in run.epochs.columns):
-        return f"{asked}?"
-    whose = "its" if len(networks) == 1 else "their"
-    return f"{asked}, and does that explain what we see in {whose} accuracy?"
+        return Said("What do the gradients in {networks} do?", **named)
+    if len(networks) == 1:
+        return Said(
+            "What do the gradients in {networks} do, and does that explain what we see in its "
+            "accuracy?",
+            **named,
+        )
+    return Said(
+        "What do the gradients in {networks} do, and does that explain what we see in their "
+        "accuracy?",
+        **named,
+    )
 
 
 def created_of(experiment: Experiment) -> datetime | None:
@@ -67,19 +80,33 @@ def warnings_of(experiment: Experiment) -> tuple[str, ...]:
     for run in experiment.runs:
         status = str(run.description.get("status", "of unknown status"))
         if status != "complete":
-            status_words = _STATUS_WORDS.get(status, f"is {status}")
-            epochs = plural(_epochs_of(run), "epoch")
-            sentences.append(f"The run {run.name} {status_words}: it has recorded {epochs}.")
+            words = STATUS_WORDS.get(status)
+            sentences.append(
+                Said(
+                    "The run {run} {status}: it has recorded {epochs}.",
+                    run=run.name,
+                    status=Said(words) if words else Said("is {status}", status=status),
+                    epochs=plural(_epochs_of(run), "epoch"),
+                )
+            )
     started = {run.name for run in experiment.runs}
     waiting = [name for name in experiment.description.get("runs") or [] if name not in started]
-    sentences += [f"The run {name} has not started." for name in waiting[:_MOST_NAMED]]
+    sentences += [
+        Said("The run {run} has not started.", run=str(name)) for name in waiting[:_MOST_NAMED]
+    ]
     if (further := len(waiting) - _MOST_NAMED) > 0:
-        sentences.append(f"{plural(further, 'further run')} have not started either.")
+        sentences.append(
+            Said("{runs} have not started either.", runs=plural(further, "further run"))
+        )
     lengths = sorted({_epochs_of(run) for run in experiment.runs})
     if len(lengths) > 1:
         sentences.append(
-            f"The runs have recorded {lengths[0]} to {plural(lengths[-1], 'epoch')}. The last "
-            "epoch means each run's own last epoch, or in comparisons the last that they share."
+            Said(
+                "The runs have recorded {fewest} to {most}. The last epoch means each run's own "
+                "last epoch, or in comparisons the last that they share.",
+                fewest=Numeral(f"{lengths[0]}"),
+                most=plural(lengths[-1], "epoch"),
+            )
         )
     return tuple(sentences)
 
@@ -117,7 +144,7 @@ def _folders(experiment: Experiment) -> str:
     return " ".join(shlex.quote(name) for name in names)
 
 
-_FULLER = {
+FULLER = {
     Length.SUMMARY: (
         "standard",
         "The standard report has each statement with its evidence, and the figures that show it",
@@ -132,10 +159,11 @@ _FULLER = {
 
 def fuller_text(experiment: Experiment, length: Length) -> str:
     """What the next longer report has, and the command that writes it; "" for the longest."""
-    if length not in _FULLER:
+    if length not in FULLER:
         return ""
-    name, has = _FULLER[length]
-    return f"{has}: python -m gradflow.report {_folders(experiment)} --length {name}"
+    name, has = FULLER[length]
+    command = f"python -m gradflow.report {_folders(experiment)} --length {name}"
+    return Said("{has}: {command}", has=Said(has), command=command)
 
 
 def configuration_of(experiment: Experiment, numbering: Numbering) -> tuple[TableElement, ...]:
@@ -177,7 +205,7 @@ def _labels(experiment: Experiment) -> list[str]:
 
 
 def _whole_table(table: Table, numbering: Numbering) -> TableElement:
-    return table_element(table, f"Table {next(numbering.tables)}", longest=_MOST_ENTRIES)
+    return table_element(table, table_label(numbering), longest=_MOST_ENTRIES)
 
 
 def _flattened(description: Mapping[str, Any], prefix: str = "") -> dict[str, str]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from analyses.registry import Outcome
 from analyses.result import AnalysisResult
+from analyses.wording.translatable import Joined, message
 from reports.document.sections import group_by_topic
 from reports.elements import Claim, FigureElement, Section, TourStep
 
@@ -113,7 +114,7 @@ def _steps(question: _Question, section: Section, result: AnalysisResult) -> lis
     for claim, group in zip(section.claims, group_by_topic(result.findings), strict=True):
         topic = group[0].topic
         if topic.startswith(question.topic):
-            answer = result.together.get(topic) or " ".join(one.meaning for one in group)
+            answer = result.together.get(topic) or Joined(message(one.meaning) for one in group)
             figure = _figure(claim, section)
             label = figure.label if figure else ""
             return [TourStep(question.text, question.look, answer, claim.anchor, label)]

@@ -8,6 +8,7 @@ import pandas as pd
 
 from analyses.result import Estimate
 from analyses.wording.numbers import number, power_of_ten, with_decimals
+from analyses.wording.translatable import Joined, Numeral, Said, message
 
 NOT_OBSERVED = "\u2013"  # a dash
 MONTHS = (
@@ -24,13 +25,13 @@ def estimate_text(estimate: Estimate) -> str:
 def cell_text(value: Any) -> str:
     """A table's cell as text; a missing value is a dash, never 0."""
     if isinstance(value, dict | list | tuple | set):
-        return ", ".join(cell_text(item) for item in value)
+        return Joined([cell_text(item) for item in value], ", ")
     if value is None or pd.isna(value):
         return NOT_OBSERVED
     if pd.api.types.is_bool(value):
-        return "yes" if value else "no"
+        return Said("yes" if value else "no")
     if pd.api.types.is_integer(value):
-        return f"{value:,}" if abs(value) >= 10_000 else str(value)
+        return Numeral(f"{value:,}" if abs(value) >= 10_000 else str(value))
     if pd.api.types.is_float(value):
         return number(float(value)) if math.isfinite(value) else str(value)
     return str(value)
@@ -55,5 +56,13 @@ def column_texts(column: pd.Series) -> list[str]:
 def date_text(moment: datetime) -> str:
     """A date in words with its time zone, such as `3 May 2025, 14:05 UTC`."""
     # strftime would write the month in the language of the locale.
-    month = MONTHS[moment.month - 1]
-    return f"{moment.day} {month} {moment.year}, {moment:%H:%M} {moment.tzname() or ''}".strip()
+    with_zone = message("{day} {month} {year}, {hour}:{minute} {zone}")
+    return Said(
+        with_zone if moment.tzname() else message("{day} {month} {year}, {hour}:{minute}"),
+        day=f"{moment.day}",
+        month=Said(MONTHS[moment.month - 1]),
+        year=f"{moment.year}",
+        hour=f"{moment:%H}",
+        minute=f"{moment:%M}",
+        zone=moment.tzname() or "",
+    )

@@ -19,6 +19,7 @@ from reports.html.scripts import (
     sheets_of,
 )
 from reports.html.vega import vega_parts
+from reports.languages.catalogue import ENGLISH, Catalogue, catalogue_of
 
 _MEDIA_TYPES = {"svg": "image/svg+xml", "png": "image/png"}
 
@@ -32,7 +33,7 @@ def render_html(document: Document, *, live: str | None = None) -> bytes:
     scripts = (*scripts_of(document), *((read_script("live.js"),) if follows else ()))
     sheets = (*sheets_of(document), *(("live.css",) if follows else ()))
     page = (
-        template_environment()
+        template_environment(catalogue_of(document.language))
         .get_template("page.html.j2")
         .render(
             document=document,
@@ -46,8 +47,11 @@ def render_html(document: Document, *, live: str | None = None) -> bytes:
     return page.encode("utf-8", errors="replace")
 
 
-def template_environment() -> Environment:
-    """The Jinja environment of the page's templates; it escapes every text but `Markup`."""
+def template_environment(words: Catalogue | None = None) -> Environment:
+    """The Jinja environment of the page's templates; it escapes every text but `Markup`.
+
+    `words` are those of the page's language, by default English.
+    """
     filled = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -66,6 +70,7 @@ def template_environment() -> Environment:
         "anchor": _anchor,
         "address": _address,
     }
+    filled.globals["_"] = words or catalogue_of(ENGLISH)
     filled.tests["mostly_shared"] = _mostly_shared
     return filled
 

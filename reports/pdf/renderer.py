@@ -23,6 +23,7 @@ from reports.elements import (
     Shortcut,
     TableElement,
 )
+from reports.languages.catalogue import Catalogue, catalogue_of
 from reports.pdf.fonts import (
     REPLACED_CHARACTER,
     UNBROKEN_IN_CELL,
@@ -96,6 +97,10 @@ def render_pdf(document: Document, paper: str = "a4") -> bytes:
         (root / _FONTS).mkdir()
         for font in font_files():
             shutil.copy(font, root / _FONTS)
+        words = catalogue_of(document.language)
+        (root / "words.json").write_text(
+            json.dumps(dict(words.messages), ensure_ascii=False), encoding="utf-8"
+        )
         content = _layout(document, PAPERS[paper], root)
         try:
             return _compile(content, root, when, _STANDARD)
@@ -141,12 +146,13 @@ def _layout(document: Document, paper: Paper, root: Path) -> dict[str, Any]:
             dict_factory=_without_files_and_dates,
         )
     )
+    words = catalogue_of(document.language)
     pairs = zip(document.sections, content["sections"], strict=True)
     for section, laid_out in pairs:
-        _lay_out_evidence(section, laid_out, paper, root)
+        _lay_out_evidence(section, laid_out, paper, root, words)
         for claim, claim_laid_out in zip(section.claims, laid_out["claims"], strict=True):
-            _lay_out_evidence(claim, claim_laid_out, paper, root)
-            claim_laid_out["estimates"] = estimate_table(claim.findings, paper.column_width)
+            _lay_out_evidence(claim, claim_laid_out, paper, root, words)
+            claim_laid_out["estimates"] = estimate_table(claim.findings, paper.column_width, words)
             for finding, told in zip(claim.findings, claim_laid_out["findings"], strict=True):
                 told["names_network"] = finding.names_network
     if document.overview_figure is not None:
@@ -162,7 +168,7 @@ def _layout(document: Document, paper: Paper, root: Path) -> dict[str, Any]:
         "properties": {"title": document.title, "description": document.question},
         "cards": _cards(document.cards),
         "verdicts": _verdicts_by_section(document),
-        "configuration": _tables(document.configuration, paper),
+        "configuration": _tables(document.configuration, paper, words),
         "standard_error": "",
     }
     return content | {"has_replaced_characters": bool(REPLACED_CHARACTER.search(str(content)))}
@@ -175,9 +181,9 @@ def _on_paper(document: Document) -> tuple[Shortcut, ...]:
 
 
 def _lay_out_evidence(
-    part: Section | Claim, laid_out: dict[str, Any], paper: Paper, root: Path
+    part: Section | Claim, laid_out: dict[str, Any], paper: Paper, root: Path, words: Catalogue
 ) -> None:
-    laid_out["tables"] = _tables(part.tables, paper)
+    laid_out["tables"] = _tables(part.tables, paper, words)
     for figure, place in zip(part.figures, laid_out["figures"], strict=True):
         place["picture"] = _write_picture(figure, paper, root)
 
@@ -205,8 +211,8 @@ def _write_picture(figure: FigureElement, paper: Paper, root: Path) -> dict[str,
     return {"file": name, "turned": turned, **size}
 
 
-def _tables(tables: Iterable[TableElement], paper: Paper) -> list[dict[str, Any]]:
-    return [piece for table in tables for piece in table_pieces(table, paper.column_width)]
+def _tables(tables: Iterable[TableElement], paper: Paper, words: Catalogue) -> list[dict[str, Any]]:
+    return [piece for table in tables for piece in table_pieces(table, paper.column_width, words)]
 
 
 def _verdicts_by_section(document: Document) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from reports.document.wording import NOT_OBSERVED
 from reports.elements import FindingElement, TableElement
+from reports.languages.catalogue import ENGLISH, Catalogue, catalogue_of
 from reports.pdf.fonts import (
     BOLD_FACTOR,
     UNBROKEN_IN_CELL,
@@ -17,6 +18,7 @@ from reports.pdf.fonts import (
     widest_piece_width,
 )
 
+_ENGLISH = catalogue_of(ENGLISH)
 # In points: the two font sizes, and the space between the texts of neighbouring cells.
 FONT_SIZE, SMALL_FONT_SIZE, _GAP = 8.5, 8.0, 8.0
 _LINE_SPACING = 1.35  # the distance of two lines, as a multiple of the font size
@@ -48,7 +50,9 @@ class _Column:
         return max(BOLD_FACTOR * measure(head, size), *(measure(text, size) for text in cells), 0.0)
 
 
-def table_pieces(table: TableElement, available: float) -> list[dict[str, Any]]:
+def table_pieces(
+    table: TableElement, available: float, words: Catalogue = _ENGLISH
+) -> list[dict[str, Any]]:
     """`table` for the template, in pieces of at most `available` points in width.
 
     Each piece repeats the first column; pieces after the first are labelled as continued.
@@ -59,7 +63,7 @@ def table_pieces(table: TableElement, available: float) -> list[dict[str, Any]]:
     ]
     return [
         {
-            "label": table.label + (" (continued)" if place else ""),
+            "label": table.label + (f" {words('(continued)')}" if place else ""),
             "title": pdf_text(table.title),
             "note": pdf_text(table.note),
             **_layout(group, available),
@@ -68,7 +72,9 @@ def table_pieces(table: TableElement, available: float) -> list[dict[str, Any]]:
     ]
 
 
-def estimate_table(findings: Sequence[FindingElement], available: float) -> dict[str, Any] | None:
+def estimate_table(
+    findings: Sequence[FindingElement], available: float, words: Catalogue = _ENGLISH
+) -> dict[str, Any] | None:
     """A table of the estimates of `findings`, one row per quantity; None if there are none.
 
     The networks are columns if they are few and share quantities. `notes` says how the numbers were
@@ -92,10 +98,10 @@ def estimate_table(findings: Sequence[FindingElement], available: float) -> dict
     names = list(dict.fromkeys(row.name for row in rows))
     nothing_shared = len(networks) > 1 and len(names) == len(numbers)
     if nothing_shared or len(networks) > _MOST_NETWORK_COLUMNS:
-        heads = ("quantity", "network", "estimate")
+        heads = (words("quantity"), words("network"), words("estimate"))
         listed = [(*key, number) for key, number in numbers.items()]
     else:
-        heads = ("quantity", *networks)
+        heads = (words("quantity"), *networks)
         listed = [
             (name, *(numbers.get((name, network), NOT_OBSERVED) for network in networks))
             for name in names

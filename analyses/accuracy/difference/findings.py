@@ -16,6 +16,7 @@ from analyses.statistics.means import MIN_SEEDS
 from analyses.statistics.verdicts import verdict_above
 from analyses.wording.numbers import p_value
 from analyses.wording.phrases import listing, plural, slug
+from analyses.wording.translatable import Said, message
 
 BEST_EPOCH_CAVEAT = (
     "The best of several epochs is chosen on the images on which it is measured, so its accuracy "
@@ -34,7 +35,7 @@ def finding_over_epochs(one: PairComparison) -> Finding:
         Verdict.CONTRADICTED: f"{residual} is behind {plain}",
         Verdict.INCONCLUSIVE: f"it cannot be told whether {residual} is ahead of {plain}",
     }[verdict]
-    estimates = [_of_curve(f"{residual} less {plain}, mean over epochs", one.curve)]
+    estimates = [_of_curve(_less(one, message("mean over epochs")), one.curve)]
     said = ""
     if one.re_estimated_curve is not None:
         estimates.append(
@@ -45,7 +46,11 @@ def finding_over_epochs(one: PairComparison) -> Finding:
     return Finding(
         key=slug(f"ahead-{residual}"),
         network=None,
-        hypothesis=f"Averaged over epochs, {residual} validates more accurately than {plain}.",
+        hypothesis=Said(
+            "Averaged over epochs, {residual} validates more accurately than {plain}.",
+            residual=residual,
+            plain=plain,
+        ),
         contradicted_by="An interval of the mean difference over epochs that lies below 0.",
         verdict=verdict,
         estimates=tuple(estimates),
@@ -73,17 +78,20 @@ def finding_at_last_epoch(one: PairComparison) -> Finding:
     }[verdict]
     test = "" if last.p_value is None else f", McNemar's exact {p_value(last.p_value)}"
     estimates = [
-        _of_difference(f"{residual} less {plain}, last epoch", last),
-        _of_difference(f"{residual} less {plain}, each at its best epoch", best),
+        _of_difference(_less(one, message("last epoch")), last),
+        _of_difference(_less(one, message("each at its best epoch")), best),
     ]
     if one.re_estimated_scores:
-        name = f"{residual} less {plain}, last epoch, re-estimated batch-norm statistics"
+        name = _less(one, message("last epoch, re-estimated batch-norm statistics"))
         estimates.insert(1, _of_difference(name, accuracy_difference(one.re_estimated_scores)))
     return Finding(
         key=slug(f"higher-accuracy-{residual}"),
         network=None,
-        hypothesis=f"{residual} reaches a higher validation accuracy than {plain} at the last "
-        "epoch.",
+        hypothesis=Said(
+            "{residual} reaches a higher validation accuracy than {plain} at the last epoch.",
+            residual=residual,
+            plain=plain,
+        ),
         contradicted_by="An interval of the difference that lies below 0.",
         verdict=verdict,
         estimates=tuple(estimates),
@@ -95,6 +103,17 @@ def finding_at_last_epoch(one: PairComparison) -> Finding:
         next_step=_next_step(last.seeds, verdict),
         caveats=(BEST_EPOCH_CAVEAT, *_caveats(one)),
         evidence=evidence(residual),
+    )
+
+
+def _less(one: PairComparison, when: str) -> str:
+    """The name of a difference; the reports read the two networks from it."""
+    pair = one.pair
+    return Said(
+        "{residual} less {plain}, {when}",
+        residual=pair.residual,
+        plain=pair.plain,
+        when=when,
     )
 
 

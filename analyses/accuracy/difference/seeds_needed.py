@@ -9,6 +9,7 @@ from analyses.statistics.power import paired_power, sd_interval, seeds_needed
 from analyses.statistics.seeds_and_images import MeanOverSeeds
 from analyses.statistics.verdicts import verdict_below
 from analyses.wording.phrases import plural, slug
+from analyses.wording.translatable import Numeral, Said
 
 NORMALITY_CAVEAT = (
     "The paired t-test and the interval of the standard deviation assume that the differences "
@@ -45,9 +46,13 @@ def power_finding(
     return Finding(
         key=slug(f"enough-seeds-{pair.residual}"),
         network=None,
-        hypothesis=(
-            f"The seeds recorded ({means.seeds}) of {pair.plain} and {pair.residual} are enough to "
-            f"find a mean difference over epochs of {size}."
+        hypothesis=Said(
+            "The seeds recorded ({seeds}) of {plain} and {residual} are enough to find a mean "
+            "difference over epochs of {size}.",
+            seeds=Numeral(f"{means.seeds}"),
+            plain=pair.plain,
+            residual=pair.residual,
+            size=size,
         ),
         contradicted_by="An interval of the seeds needed that lies above the recorded number.",
         verdict=verdict,

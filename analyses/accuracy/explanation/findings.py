@@ -11,9 +11,14 @@ from analyses.statistics.verdicts import verdict_above
 from analyses.wording.numbers import number, p_value, share_bound
 from analyses.wording.phrases import listing, plural, slug, with_network, without_network
 from analyses.wording.sentences import NetworkStatement, sentence
+from analyses.wording.translatable import Said, message
 
 MIN_CHANGES = 3
 EXPLAINABLE = "the part that gradients could explain directly"
+HYPOTHESIS = (
+    "Most of the movement of validation accuracy[ of {}] is {real}, the part that gradients could "
+    "explain directly."
+)
 NO_CAUSE_CAVEAT = (
     "An association: gradients and accuracy both follow training, and only an intervention can "
     "show whether one changes the other."
@@ -30,18 +35,23 @@ class AssociationQuestion:
 
     topic: str
     words: str
+    hypothesis: str
     evidence: str
 
 
 GRADIENTS_AND_REAL_CHANGE = AssociationQuestion(
     "association",
     "gradient health and the real change of validation accuracy",
+    "Gradient health and the real change of validation accuracy[ of {}] go together, beyond the "
+    "steady course of training.",
     "associations",
 )
 STALENESS_AND_REMOVED_MOVEMENT = AssociationQuestion(
     "dose",
     "the staleness of the running statistics and the movement of validation accuracy that "
     "re-estimation removes",
+    "The staleness of the running statistics and the movement of validation accuracy that "
+    "re-estimation removes[ of {}] go together, beyond the steady course of training.",
     "doses",
 )
 _NEXT = {
@@ -69,7 +79,7 @@ def share_finding(
     return Finding(
         key=slug(f"explanation-{network}"),
         network=network,
-        hypothesis=with_network(_share_hypothesis(real), network),
+        hypothesis=with_network(HYPOTHESIS, network, real=Said(real)),
         contradicted_by=f"A share of {real} whose interval lies below {share_bound(half)}.",
         verdict=verdict,
         estimates=_share_estimates(found),
@@ -81,16 +91,14 @@ def share_finding(
         next_step=(
             _NEXT[max(found.shares, key=lambda share: share.value).name]
             if verdict is not Verdict.INCONCLUSIVE
-            else "Train more seeds and epochs, or hold out more images: each narrows the shares."
+            else message(
+                "Train more seeds and epochs, or hold out more images: each narrows the shares."
+            )
         ),
         caveats=(*_share_caveats(found, re_estimated), *caveats),
-        statement=without_network(_share_hypothesis(real)),
+        statement=without_network(HYPOTHESIS, real=Said(real)),
         evidence=("shares",),
     )
-
-
-def _share_hypothesis(real: str) -> str:
-    return f"Most of the movement of validation accuracy[ of {{}}] is {real}, {EXPLAINABLE}."
 
 
 def _verdict(found: Decomposition, half: float) -> Verdict:
@@ -101,12 +109,16 @@ def _verdict(found: Decomposition, half: float) -> Verdict:
 
 def _share_estimates(found: Decomposition) -> tuple[Estimate, ...]:
     if found.real is None:
-        return (Estimate(f"share of {JUMPS}", None, method=found.method),)
+        return (Estimate(_share_of(JUMPS), None, method=found.method),)
     others = [share for share in found.shares if share is not found.real]
     return tuple(
-        share_of(f"share of {one.name}", Mean(one.value, one.low, one.high, found.method))
+        share_of(_share_of(one.name), Mean(one.value, one.low, one.high, found.method))
         for one in (found.real, *others)
     )
+
+
+def _share_of(part: str) -> str:
+    return Said("share of {part}", part=Said(part))
 
 
 def share_sentence(networks: dict[str, Decomposition], half: float) -> str:
@@ -121,24 +133,36 @@ def _share_statement(
     network: str, found: Decomposition, half: float, alone: bool
 ) -> NetworkStatement:
     real = found.real.name if found.real else JUMPS
-    most = f"most of the movement of validation accuracy is {real}, {EXPLAINABLE}"
     clause = {
-        Verdict.SUPPORTED: most,
-        Verdict.CONTRADICTED: most.replace(" is ", " is not "),
-        Verdict.INCONCLUSIVE: f"it cannot be told whether {most}",
+        Verdict.SUPPORTED: "most of the movement of validation accuracy is {real}, {explainable}",
+        Verdict.CONTRADICTED: (
+            "most of the movement of validation accuracy is not {real}, {explainable}"
+        ),
+        Verdict.INCONCLUSIVE: (
+            "it cannot be told whether most of the movement of validation accuracy is {real}, "
+            "{explainable}"
+        ),
     }[_verdict(found, half)]
+    clause = Said(clause, real=Said(real), explainable=Said(EXPLAINABLE))
     if found.real is None:
-        return NetworkStatement(network, clause, detail="the accuracy does not move")
+        return NetworkStatement(network, clause, detail=message("the accuracy does not move"))
     if found.changes < MIN_CHANGES:
-        few = f"{plural(found.changes, 'change')} between epochs, too few to tell"
+        few = Said(
+            "{changes} between epochs, too few to tell", changes=plural(found.changes, "change")
+        )
         return NetworkStatement(network, clause, detail=few)
     parts = sorted(found.shares, key=lambda one: (one is not found.real, -one.value))
     shown = parts if alone else parts[:2]
-    estimates = {one.name: one for one in _share_estimates(found)}
-    words = [f"{one.name} are" if one.name == JUMPS else one.name for one in shown]
+    others = [share for share in found.shares if share is not found.real]
+    named = zip((found.real, *others), _share_estimates(found), strict=True)
+    estimates = {share.name: one for share, one in named}
     amounts = [
-        f"{name} {estimates[f'share of {one.name}'].words}"
-        for name, one in zip(words, shown, strict=True)
+        Said(
+            "{part} are {share}" if one.name == JUMPS else "{part} {share}",
+            part=Said(one.name),
+            share=estimates[one.name].words,
+        )
+        for one in shown
     ]
     return NetworkStatement(network, clause, detail=listing(amounts))
 
@@ -208,14 +232,10 @@ def _association_finding(
 ) -> Finding:
     alpha, strong = bounds
     verdict = link_verdict(found, alpha, strong)
-    template = (
-        f"{what.words[0].upper()}{what.words[1:]}[ of {{}}] go together, beyond the steady course "
-        "of training."
-    )
     return Finding(
         key=slug(f"{what.topic}-{network}"),
         network=network,
-        hypothesis=with_network(template, network),
+        hypothesis=with_network(what.hypothesis, network),
         contradicted_by=f"Intervals of all correlations that exclude {strong} and -{strong}.",
         verdict=verdict,
         estimates=(_link_estimate(found),),
@@ -225,13 +245,15 @@ def _association_finding(
         ),
         meaning=link_sentence(what, {network: found}, alpha, strong),
         next_step=(
-            "Record at least 4 seeds: swapping them is an exact test; more epochs and seeds "
-            "narrow the intervals."
+            message(
+                "Record at least 4 seeds: swapping them is an exact test; more epochs and seeds "
+                "narrow the intervals."
+            )
             if verdict is Verdict.INCONCLUSIVE
             else "Change one of the two by an intervention, and see whether the other changes too."
         ),
         caveats=caveats,
-        statement=without_network(template),
+        statement=without_network(what.hypothesis),
         evidence=(what.evidence,),
     )
 
@@ -243,7 +265,11 @@ def _link_estimate(found: Link) -> Estimate:
     quantity, lag = found.strongest
     low, high = association.interval(association.strongest)
     return Estimate(
-        f"Spearman correlation with {quantity}, {LAG_NAMES[lag]}",
+        Said(
+            "Spearman correlation with {quantity}, {lag}",
+            quantity=Said(quantity),
+            lag=Said(LAG_NAMES[lag]),
+        ),
         association.correlations[association.strongest],
         low,
         high,

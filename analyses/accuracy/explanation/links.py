@@ -12,8 +12,9 @@ from analyses.result import Verdict
 from analyses.statistics import Array
 from analyses.statistics.associations_over_epochs import StrongestAssociation, strongest_association
 from analyses.wording.phrases import plural
+from analyses.wording.translatable import message
 
-LAG_NAMES = {0: "same epoch", 1: "epoch before"}
+LAG_NAMES = {0: message("same epoch"), 1: message("epoch before")}
 MIN_CHANGES = 6  # common to all runs: with fewer, steady learning explains almost everything
 
 

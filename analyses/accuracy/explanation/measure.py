@@ -12,13 +12,14 @@ from analyses.statistics.basics.distributions import student_quantile
 from analyses.statistics.bootstrap import RESAMPLES, image_weights
 from analyses.statistics.means import MIN_SEEDS
 from analyses.wording.phrases import plural
+from analyses.wording.translatable import message
 
 MIN_CHANGES_TO_SPLIT = 6  # per run; with fewer, steady learning and jumps are one part
-NOISE = "sampling noise"
-STALE = "stale statistics"
-LEARNING = "steady learning"
-JUMPS = "real jumps"
-REAL = "real change"  # learning and jumps together, if they are not separated
+NOISE = message("sampling noise")
+STALE = message("stale statistics")
+LEARNING = message("steady learning")
+JUMPS = message("real jumps")
+REAL = message("real change")  # learning and jumps together, if they are not separated
 PARTS = (NOISE, STALE, LEARNING, JUMPS)
 
 

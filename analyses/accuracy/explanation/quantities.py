@@ -5,6 +5,7 @@ import pandas as pd
 
 from analyses.reading.layer_gradients import layer_gradients, logarithm
 from analyses.registry import NotApplicableError
+from analyses.wording.translatable import message
 from gradflow.runs.reading.run import Run
 
 
@@ -21,7 +22,7 @@ def epoch_quantities(run: Run) -> pd.DataFrame:
     columns = {**_of_layers(run), **_of_parameters(run)}
     if len(run.junctions):
         by_block = run.junctions.groupby(["epoch", "layer"])["skip_share"].median()
-        columns["share of the skips"] = by_block.groupby(level="epoch").mean()
+        columns[message("share of the skips")] = by_block.groupby(level="epoch").mean()
     frame = pd.DataFrame(columns).sort_index().replace([np.inf, -np.inf], np.nan)
     return frame.dropna(axis=1, how="all")
 
@@ -36,7 +37,10 @@ def staleness(run: Run) -> pd.DataFrame:
     if not len(rows):
         return pd.DataFrame()
     shifts = rows.groupby("epoch")[["mean_shift", "variance_shift"]].median()
-    names = {"mean_shift": "shift of the means", "variance_shift": "shift of the variances"}
+    names = {
+        "mean_shift": message("shift of the means"),
+        "variance_shift": message("shift of the variances"),
+    }
     return logarithm(shifts.rename(columns=names)).replace([np.inf, -np.inf], np.nan)
 
 
@@ -49,8 +53,8 @@ def _of_layers(run: Run) -> dict[str, pd.Series]:
         return {}
     first = gradients.norms.iloc[:, [0]].groupby(level="epoch").median()
     return {
-        "gradient at the first layer": logarithm(first).iloc[:, 0],
-        "factor per layer": gradients.log_factors.groupby(level="epoch").mean(),
+        message("gradient at the first layer"): logarithm(first).iloc[:, 0],
+        message("factor per layer"): gradients.log_factors.groupby(level="epoch").mean(),
     }
 
 
@@ -62,8 +66,8 @@ def _of_parameters(run: Run) -> dict[str, pd.Series]:
     total = squares.groupby(["epoch", "step"])["square"].sum(min_count=1) ** 0.5
     medians = pd.DataFrame(
         {
-            "gradient of all parameters": total.groupby(level="epoch").median(),
-            "update to weight": frame.groupby("epoch")["update_to_weight"].median(),
+            message("gradient of all parameters"): total.groupby(level="epoch").median(),
+            message("update to weight"): frame.groupby("epoch")["update_to_weight"].median(),
         }
     )
     logs = logarithm(medians)

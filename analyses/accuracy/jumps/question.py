@@ -14,6 +14,7 @@ from analyses.result import AnalysisResult, Estimate, Finding, Table, Verdict
 from analyses.wording.numbers import p_value, share_bound
 from analyses.wording.phrases import plural, slug, with_network, without_network
 from analyses.wording.sentences import NetworkStatement, sentence
+from analyses.wording.translatable import Numeral, Said, message
 from gradflow.runs.reading.run import Experiment
 
 LARGE_FALL = 0.05
@@ -118,7 +119,7 @@ def _lowest_estimate(one: NetworkChanges) -> Estimate:
     lowest = one.changes.loc[one.changes["change"].idxmin()]
     value, low, high = (float(100 * lowest[name]) for name in ("change", "low", "high"))
     return Estimate(
-        f"lowest change, into epoch {lowest['epoch']}",
+        Said("lowest change, into epoch {epoch}", epoch=Numeral(f"{lowest['epoch']}")),
         value,
         low,
         high,
@@ -132,9 +133,9 @@ def _lowest_estimate(one: NetworkChanges) -> Estimate:
 
 def _statement(one: NetworkChanges, large: float) -> NetworkStatement:
     clause = {
-        Verdict.SUPPORTED: "validation accuracy jumps beyond sampling noise",
-        Verdict.CONTRADICTED: "validation accuracy does not fall back between epochs",
-        Verdict.INCONCLUSIVE: (
+        Verdict.SUPPORTED: message("validation accuracy jumps beyond sampling noise"),
+        Verdict.CONTRADICTED: message("validation accuracy does not fall back between epochs"),
+        Verdict.INCONCLUSIVE: message(
             "it cannot be told whether validation accuracy jumps beyond sampling noise"
         ),
     }[_jump_verdict(one.changes, large)]
@@ -143,9 +144,13 @@ def _statement(one: NetworkChanges, large: float) -> NetworkStatement:
     return NetworkStatement(
         one.network,
         clause,
-        detail=(
-            f"{falls} and {rises} among {plural(len(one.changes), 'change')} between epochs are "
-            f"beyond chance, and the lowest change is {_lowest_estimate(one).words}"
+        detail=Said(
+            "{falls} and {rises} among {changes} between epochs are beyond chance, and the lowest "
+            "change is {change}",
+            falls=falls,
+            rises=rises,
+            changes=plural(len(one.changes), "change"),
+            change=_lowest_estimate(one).words,
         ),
     )
 

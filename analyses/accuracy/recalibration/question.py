@@ -32,11 +32,12 @@ from analyses.wording.numbers import share_bound, with_interval
 from analyses.wording.phrases import listing, plural, slug, with_network, without_network
 from analyses.wording.sentences import NetworkStatement, sentence
 from analyses.wording.shares import share_text
+from analyses.wording.translatable import Said, message
 from gradflow.runs.reading.run import Experiment
 
 HALF = 0.5
 HYPOTHESIS = "Most of the jumps[ of {}] come from stale running statistics."
-LEAD = (
+LEAD = message(
     "of the squared movement of validation accuracy, re-estimating the statistics, with no weight "
     "changed, removes {}"
 )
@@ -194,34 +195,38 @@ def _statement(
     network: str, series: list[RecalibrationSeries], moved: Movement, half: float
 ) -> NetworkStatement:
     """The share removed; a negative share means that re-estimation adds movement."""
-    cause = "stale running statistics cause most of the jumps"
     clause = {
-        Verdict.SUPPORTED: cause,
-        Verdict.CONTRADICTED: cause.replace("cause", "do not cause"),
-        Verdict.INCONCLUSIVE: f"it cannot be told whether {cause}",
+        Verdict.SUPPORTED: message("stale running statistics cause most of the jumps"),
+        Verdict.CONTRADICTED: message("stale running statistics do not cause most of the jumps"),
+        Verdict.INCONCLUSIVE: message(
+            "it cannot be told whether stale running statistics cause most of the jumps"
+        ),
     }[_verdict(series, moved, half)]
     changes = _changes(series)
     if changes < MIN_CHANGES:
-        return NetworkStatement(
-            network, clause, detail=f"{plural(changes, 'change')} between epochs, too few to tell"
-        )
+        few = Said("{changes} between epochs, too few to tell", changes=plural(changes, "change"))
+        return NetworkStatement(network, clause, detail=few)
     if moved.running_low <= 0 or moved.removed is None:
         movement = with_interval(moved.running, moved.running_low, moved.running_high)
-        reason = f"the squared movement, {movement}, may be sampling noise alone"
+        reason = Said(
+            "the squared movement, {movement}, may be sampling noise alone", movement=movement
+        )
         return NetworkStatement(network, clause, detail=reason)
     return NetworkStatement(network, clause, _removed(series, moved).words)
 
 
 def _next_step(verdict: Verdict) -> str:
     return {
-        Verdict.SUPPORTED: (
+        Verdict.SUPPORTED: message(
             "Judge checkpoints with re-estimated statistics, or raise the running statistics' "
             "momentum, and see whether the networks still differ."
         ),
-        Verdict.CONTRADICTED: (
+        Verdict.CONTRADICTED: message(
             "Look for what changes the weights themselves: learning rate, batch size, gradients."
         ),
-        Verdict.INCONCLUSIVE: "Hold out more validation images, or train more epochs and seeds.",
+        Verdict.INCONCLUSIVE: message(
+            "Hold out more validation images, or train more epochs and seeds."
+        ),
     }[verdict]
 
 

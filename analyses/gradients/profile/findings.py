@@ -14,6 +14,7 @@ from analyses.statistics.verdicts import verdict_above, verdict_below
 from analyses.wording.numbers import finite, number, percent
 from analyses.wording.phrases import plural, slug, with_network, without_network
 from analyses.wording.sentences import NetworkStatement, sentence
+from analyses.wording.translatable import Said, message
 
 RAW_RATIO = (
     "The raw ratio of norms compares tensors of different size, so it is not a fair measure of "
@@ -32,14 +33,18 @@ HYPOTHESES = {
     "explode": "The gradients[ of {}] explode toward the input.",
 }
 CLAUSES = {
-    verb: {
-        Verdict.SUPPORTED: f"the gradients {verb} toward the input",
-        Verdict.CONTRADICTED: f"the gradients do not {verb}",
-        Verdict.INCONCLUSIVE: f"it cannot be told whether the gradients {verb}",
-    }
-    for verb in HYPOTHESES
+    "vanish": {
+        Verdict.SUPPORTED: message("the gradients vanish toward the input"),
+        Verdict.CONTRADICTED: message("the gradients do not vanish"),
+        Verdict.INCONCLUSIVE: message("it cannot be told whether the gradients vanish"),
+    },
+    "explode": {
+        Verdict.SUPPORTED: message("the gradients explode toward the input"),
+        Verdict.CONTRADICTED: message("the gradients do not explode"),
+        Verdict.INCONCLUSIVE: message("it cannot be told whether the gradients explode"),
+    },
 }
-LEAD = "from the last layer to the first their norm is multiplied by {}"
+LEAD = message("from the last layer to the first their norm is multiplied by {}")
 
 
 def _verdict(one: GradientProfile, verb: str, bound: float) -> Verdict:
@@ -83,7 +88,7 @@ def _estimates(one: GradientProfile) -> tuple[Estimate, ...]:
     value, low, high = (
         finite(factor_of_log(log)) for log in (one.overall.value, one.overall.low, one.overall.high)
     )
-    per_layer = "factor of the gradient norm per layer toward the input"
+    per_layer = message("factor of the gradient norm per layer toward the input")
     estimates = [
         _over_depth(one),
         Estimate(per_layer, value, low, high, method=one.overall.method),
@@ -126,9 +131,9 @@ def gradient_sentence(profiles: list[GradientProfile], verb: str, bound: float) 
 def _told(one: GradientProfile, clause: str) -> NetworkStatement:
     factor = _over_depth(one)
     if factor.value is None:
-        reason = (
-            "no three layers of equal output shape had finite gradients other than zero "
-            f"({_zeros(one)})"
+        reason = Said(
+            "no three layers of equal output shape had finite gradients other than zero ({zeros})",
+            zeros=_zeros(one),
         )
         return NetworkStatement(one.network, clause, detail=reason)
     return NetworkStatement(one.network, clause, factor.words)
@@ -141,9 +146,9 @@ def flow_sentence(profiles: list[GradientProfile], bounds: Thresholds) -> str:
         vanish = _verdict(one, "vanish", bounds.vanishing)
         explode = _verdict(one, "explode", bounds.exploding)
         if vanish is explode is Verdict.CONTRADICTED:
-            clause = "the gradients neither vanish nor explode"
+            clause = message("the gradients neither vanish nor explode")
         elif vanish is explode is Verdict.INCONCLUSIVE:
-            clause = "it cannot be told whether the gradients vanish or explode"
+            clause = message("it cannot be told whether the gradients vanish or explode")
         elif Verdict.SUPPORTED in (vanish, explode):
             clause = CLAUSES["vanish" if vanish is Verdict.SUPPORTED else "explode"][
                 Verdict.SUPPORTED
@@ -159,17 +164,22 @@ def flow_sentence(profiles: list[GradientProfile], bounds: Thresholds) -> str:
 
 def _zeros(one: GradientProfile) -> str:
     share = float(np.mean([seed.zeros for seed in one.seeds]))
-    return f"{percent(share)} of the recorded gradients are exactly zero"
+    return Said("{share} of the recorded gradients are exactly zero", share=percent(share))
 
 
 def _next_step(verb: str, verdict: Verdict) -> str:
     if verdict is Verdict.INCONCLUSIVE:
-        return "Record more steps, or several seeds, to narrow the interval."
+        return message("Record more steps, or several seeds, to narrow the interval.")
     if verdict is Verdict.SUPPORTED:
-        cure = "He initialization, normalization or skips" if verb == "vanish" else (
-            "gradient clipping, a warm-up of the learning rate or skips"
-        )  # fmt: skip
-        return f"Try {cure}, and see whether accuracy changes with the gradients."
+        if verb == "vanish":
+            return message(
+                "Try He initialization, normalization or skips, and see whether accuracy changes "
+                "with the gradients."
+            )
+        return message(
+            "Try gradient clipping, a warm-up of the learning rate or skips, and see whether "
+            "accuracy changes with the gradients."
+        )
     return LOOK_ELSEWHERE
 
 

@@ -16,11 +16,12 @@ from analyses.statistics.verdicts import verdict_above
 from analyses.wording.numbers import finite, number
 from analyses.wording.phrases import listing, plural, slug, with_network, without_network
 from analyses.wording.sentences import NetworkStatement, sentence
+from analyses.wording.translatable import Said, message
 from gradflow.runs.reading.run import Experiment
 
 HALF = 0.5
 HYPOTHESIS = "The skips carry most of the gradient[ in {}]."
-LEAD = "their mean share is {}"
+LEAD = message("their mean share is {}")
 APPROXIMATION = (
     "The product of shares assumes that a block passes on the same share on every path, so it only "
     "approximates the share that came along skips only; the share at one block is exact."
@@ -83,7 +84,7 @@ def _finding(one: SkipShares, half: float) -> Finding:
         estimates=_estimates(one),
         threshold=f"supported if the 95 % interval of the mean share lies above {number(half)}",
         meaning=sentence([_told(one, half)], LEAD),
-        next_step=(
+        next_step=message(
             "Take single blocks out of the trained network to see whether what the branches carry "
             "matters to its accuracy: a share of the gradient is not a share of the benefit."
         ),
@@ -99,16 +100,19 @@ def _verdict(one: SkipShares, half: float) -> Verdict:
 
 def _told(one: SkipShares, half: float) -> NetworkStatement:
     clause = {
-        Verdict.SUPPORTED: "the skips carry most of the gradient",
-        Verdict.CONTRADICTED: "the branches, not the skips, carry most of the gradient",
-        Verdict.INCONCLUSIVE: "it cannot be told whether the skips carry most of the gradient",
+        Verdict.SUPPORTED: message("the skips carry most of the gradient"),
+        Verdict.CONTRADICTED: message("the branches, not the skips, carry most of the gradient"),
+        Verdict.INCONCLUSIVE: message(
+            "it cannot be told whether the skips carry most of the gradient"
+        ),
     }[_verdict(one, half)]
     share = estimate_of("", one.mean)
     if share.value is None:
-        return NetworkStatement(one.network, clause, detail="no share could be computed")
-    return NetworkStatement(
-        one.network, clause, f"{share.words} over {plural(len(one.blocks), 'block')}"
+        return NetworkStatement(one.network, clause, detail=message("no share could be computed"))
+    amount = Said(
+        "{share} over {blocks}", share=share.words, blocks=plural(len(one.blocks), "block")
     )
+    return NetworkStatement(one.network, clause, amount)
 
 
 def _first_block_sentence(found: list[SkipShares]) -> str:
@@ -127,13 +131,13 @@ def _first_block_sentence(found: list[SkipShares]) -> str:
 
 def _estimates(one: SkipShares) -> tuple[Estimate, ...]:
     named = [
-        ("mean share of the skips", one.mean),
-        ("mean share, identity skips", one.identity),
-        ("mean share, projections", one.projection),
-        ("mean share, gated skips", one.gated),
-        ("mean share, mixed streams", one.mixed),
-        ("share at the first block, through its skip", one.first),
-        ("expected number of branches passed", one.branches),
+        (message("mean share of the skips"), one.mean),
+        (message("mean share, identity skips"), one.identity),
+        (message("mean share, projections"), one.projection),
+        (message("mean share, gated skips"), one.gated),
+        (message("mean share, mixed streams"), one.mixed),
+        (message("share at the first block, through its skip"), one.first),
+        (message("expected number of branches passed"), one.branches),
     ]
     estimates = [
         Estimate(name, mean.value, mean.low, mean.high, method=mean.method)

@@ -30,9 +30,11 @@ from analyses.statistics.verdicts import verdict_above, verdict_below
 from analyses.wording.numbers import number, share_bound
 from analyses.wording.phrases import plural, slug, with_network, without_network
 from analyses.wording.sentences import NetworkStatement, sentence
+from analyses.wording.translatable import Said
 from gradflow.runs.reading.run import Experiment
 
 HALF = 0.5
+HYPOTHESIS = "Deleting one block[ of {}] costs less than {bound} of the accuracy above chance."
 LEAD = "on average it costs {}"
 PLAIN_BLOCKS = (
     "A plain block has no skip: its input is passed on instead, subsampled and padded with "
@@ -127,18 +129,24 @@ def _pair_findings(
 
 
 def _pair_finding(plain: str, residual: str, both: list[tuple[Lesions, Lesions]]) -> Finding:
+    names = {"plain": plain, "residual": residual}
     gap = estimate_of(
-        f"cost in {plain} less cost in {residual}, mean over blocks",
+        Said("cost in {plain} less cost in {residual}, mean over blocks", **names),
         cost_difference(both),
         "percentage points",
         as_percent,
     )
     verdict = verdict_above(gap.low, gap.high, 0.0)
     words = {
-        Verdict.SUPPORTED: f"Deleting one block of {residual} costs less than of {plain}",
-        Verdict.CONTRADICTED: f"Deleting one block of {residual} costs more than of {plain}",
-        Verdict.INCONCLUSIVE: (
-            f"Whether deleting one block of {residual} costs less than of {plain} cannot be told"
+        Verdict.SUPPORTED: Said(
+            "Deleting one block of {residual} costs less than of {plain}", **names
+        ),
+        Verdict.CONTRADICTED: Said(
+            "Deleting one block of {residual} costs more than of {plain}", **names
+        ),
+        Verdict.INCONCLUSIVE: Said(
+            "Whether deleting one block of {residual} costs less than of {plain} cannot be told",
+            **names,
         ),
     }[verdict]
     sides = {plain: [one for one, _ in both], residual: [other for _, other in both]}
@@ -149,14 +157,20 @@ def _pair_finding(plain: str, residual: str, both: list[tuple[Lesions, Lesions]]
     return Finding(
         key=slug(f"lesions-{plain}-{residual}"),
         network=None,
-        hypothesis=f"Deleting one block of {residual} costs less accuracy than of {plain}.",
+        hypothesis=Said(
+            "Deleting one block of {residual} costs less accuracy than of {plain}.", **names
+        ),
         contradicted_by="A difference, plain less residual, whose interval lies below 0.",
         verdict=verdict,
         estimates=(gap, *(_share(name, side) for name, side in sides.items())),
         threshold="supported if the 95 % interval of the difference lies above 0",
-        meaning=(
-            f"{words}: averaged over blocks it costs {costs[residual]} against {costs[plain]} "
-            f"percentage points of accuracy, a difference of {gap.words}."
+        meaning=Said(
+            "{words}: averaged over blocks it costs {less} against {more} percentage points of "
+            "accuracy, a difference of {difference}.",
+            words=words,
+            less=costs[residual],
+            more=costs[plain],
+            difference=gap.words,
         ),
         next_step=(
             "See which blocks cost most, and whether the gradients that reach them differ too."
@@ -183,7 +197,7 @@ def _finding(
     return Finding(
         key=slug(f"survives-{network}"),
         network=network,
-        hypothesis=with_network(_hypothesis(half), network),
+        hypothesis=with_network(HYPOTHESIS, network, bound=share_bound(half)),
         contradicted_by=f"A mean cost whose interval lies above {share_bound(half)}.",
         verdict=_verdict(seeds, half),
         estimates=(
@@ -201,14 +215,9 @@ def _finding(
         meaning=sentence([_told(network, seeds, half)], LEAD),
         next_step="Delete several blocks at once, and see from how many on accuracy breaks down.",
         caveats=(INTACT_STATISTICS, PLAIN_BLOCKS, *caveats),
-        statement=without_network(_hypothesis(half)),
+        statement=without_network(HYPOTHESIS, bound=share_bound(half)),
         evidence=("cost-by-block", "accuracy-by-number", "blocks", "numbers"),
     )
-
-
-def _hypothesis(half: float) -> str:
-    bound = share_bound(half)
-    return f"Deleting one block[ of {{}}] costs less than {bound} of the accuracy above chance."
 
 
 def _verdict(seeds: list[Lesions], half: float) -> Verdict:

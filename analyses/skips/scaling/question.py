@@ -18,11 +18,12 @@ from analyses.statistics.means import Mean
 from analyses.wording.numbers import number, share_bound
 from analyses.wording.phrases import slug, with_network, without_network
 from analyses.wording.sentences import NetworkStatement, sentence
+from analyses.wording.translatable import Said, message
 from gradflow.runs.reading.run import Experiment, Run
 
 SMALL_LOSS = 0.05
 HYPOTHESIS = "Without its skips the trained network[ {}] loses accuracy."
-LEAD = "with the batch-norm statistics re-estimated, validation accuracy falls by {}"
+LEAD = message("with the batch-norm statistics re-estimated, validation accuracy falls by {}")
 MISSING = "not recorded at both ends"
 TRAINED_WITH = (
     "The weights were trained with the skips, so this shows what the trained network relies on. "
@@ -123,15 +124,21 @@ def _verdict(lost: Mean | None, small: float) -> Verdict:
 def _told(one: ScalingResponse, small: float) -> NetworkStatement:
     verdict = _verdict(one.lost, small)
     clause = {
-        Verdict.SUPPORTED: "the trained network loses accuracy without its skips",
-        Verdict.CONTRADICTED: "the trained network hardly needs its skips",
-        Verdict.INCONCLUSIVE: "it cannot be told whether the trained network needs its skips",
+        Verdict.SUPPORTED: message("the trained network loses accuracy without its skips"),
+        Verdict.CONTRADICTED: message("the trained network hardly needs its skips"),
+        Verdict.INCONCLUSIVE: message(
+            "it cannot be told whether the trained network needs its skips"
+        ),
     }[verdict]
     lost = _lost("", one.lost)
     if lost.value is None:
         reason = "all of them together were not scaled down, or not with re-estimated statistics"
         return NetworkStatement(one.network, clause, detail=reason)
-    return NetworkStatement(one.network, clause, f"{lost.words} at alpha = {number(one.lowest)}")
+    return NetworkStatement(one.network, clause, _at(lost.words, one.lowest))
+
+
+def _at(lost: str, alpha: float) -> str:
+    return Said("{lost} at alpha = {alpha}", lost=lost, alpha=number(alpha))
 
 
 def _lost(name: str, lost: Mean | None) -> Estimate:

@@ -1,8 +1,9 @@
 """Writes the numbers of the story: few digits, and shares that noise drove too far in words."""
 
 from analyses.result import Estimate
-from analyses.wording.numbers import number
+from analyses.wording.numbers import number, with_unit
 from analyses.wording.shares import Reach, reach_of_share
+from analyses.wording.translatable import Numeral, Said, message
 from reports.document.story.sentences import ALL, INTERVAL, NONE, PART
 
 
@@ -10,7 +11,7 @@ def share(estimate: Estimate) -> str:
     """A share of a whole as a percentage: "64 %"."""
     assert estimate.value is not None
     value = estimate.value if estimate.unit == "%" else 100 * estimate.value
-    return f"{value:.0f}\u00a0%" if value >= 1 else f"{number(value)}\u00a0%"
+    return with_unit(f"{value:.0f}" if value >= 1 else number(value), "%")
 
 
 def part_of_movement(estimate: Estimate) -> str:
@@ -21,19 +22,19 @@ def part_of_movement(estimate: Estimate) -> str:
     assert estimate.value is not None
     reach = reach_of_share(estimate.value)
     if reach is Reach.PART:
-        return PART.format(share=share(estimate))
-    return NONE if reach is Reach.NOTHING else ALL
+        return Said(PART, share=share(estimate))
+    return message(NONE if reach is Reach.NOTHING else ALL)
 
 
 def percentage(estimate: Estimate) -> str:
     """A percentage with one decimal: "72.5 %"."""
     assert estimate.value is not None
-    return f"{estimate.value:.1f}\u00a0%"
+    return with_unit(f"{estimate.value:.1f}", "%")
 
 
 def points(value: float) -> str:
     """The size of a difference in percentage points, without its sign: "35.8"."""
-    return f"{abs(value):.1f}"
+    return Numeral(f"{abs(value):.1f}")
 
 
 def interval_of_times(estimate: Estimate) -> str:
@@ -45,7 +46,7 @@ def interval_of_times(estimate: Estimate) -> str:
     if low is None or high is None or low <= 0 or low < 1 < high:
         return ""
     ends = sorted((low, high), key=lambda end: max(end, 1 / end))
-    return INTERVAL.format(low=times(ends[0]), high=times(ends[1]))
+    return _interval(times(ends[0]), times(ends[1]))
 
 
 def interval_of_share(estimate: Estimate) -> str:
@@ -54,10 +55,16 @@ def interval_of_share(estimate: Estimate) -> str:
     scale = 1 if estimate.unit == "%" else 100
     if low is None or high is None or low < 0 or scale * high > 100:
         return ""
-    return INTERVAL.format(low=f"{scale * low:.0f}", high=f"{scale * high:.0f}")
+    return _interval(f"{scale * low:.0f}", f"{scale * high:.0f}")
 
 
 def times(factor: float) -> str:
     """How many times something grows, or shrinks if `factor` is below 1: 0.25 is "4.0"."""
     larger = factor if factor >= 1 else 1 / factor
-    return f"{larger:.1f}" if larger < 10 else f"{larger:,.0f}" if larger < 1e5 else number(larger)
+    if larger >= 1e5:
+        return number(larger)
+    return Numeral(f"{larger:.1f}" if larger < 10 else f"{larger:,.0f}")
+
+
+def _interval(low: str, high: str) -> str:
+    return Said(INTERVAL, low=Numeral(low), high=Numeral(high))

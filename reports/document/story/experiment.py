@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from analyses.accuracy.recalibration.question import LARGEST_DIFFERENCE
 from analyses.result import Estimate, Finding
 from analyses.wording.phrases import listing
+from analyses.wording.translatable import Joined, Numeral, Said, message
 from reports.document.story import sentences as words
 from reports.document.story.amounts import (
     interval_of_share,
@@ -71,10 +72,10 @@ def _question(jumps: Topic | None, jumping: Sequence[Finding], ahead: Topic | No
         names = listing([str(one.network) for one in jumping])
         steady = [str(one.network) for one in jumps.findings if one.verdict is words.NO]
         if steady:
-            return words.JUMPS_IN_SOME.format(jumping=names, steady=listing(steady))
-        return words.JUMPS_IN_ALL.format(jumping=names)
+            return Said(words.JUMPS_IN_SOME, jumping=names, steady=listing(steady))
+        return Said(words.JUMPS_IN_ALL, jumping=names)
     if ahead and ahead.findings[0].verdict is words.YES:
-        return words.BETTER.format(**_compared(ahead.findings[0]))
+        return Said(words.BETTER, **_compared(ahead.findings[0]))
     return ""
 
 
@@ -100,7 +101,8 @@ def _on_jumps(topics: Sequence[Topic], jumping: Sequence[Finding]) -> Iterator[A
         topic = find_topic(topics, analysis, start)
         finding = topic.of(network) if topic else None
         if topic and finding and (said := write(network, finding)):
-            yield sentence_of(f"{said}{_on_the_steady(topics, topic)}", finding, topic)
+            text = Joined((said, _on_the_steady(topics, topic)))
+            yield sentence_of(text, finding, topic)
             return
 
 
@@ -109,13 +111,25 @@ def _on_stale_statistics(network: str, finding: Finding) -> str:
     if gap and finding.verdict is not words.NO:
         measured, fresh = gap
         where, _, _ = measured.method.partition(";")
-        return words.STALE_WITH_GAP[finding.verdict].format(
-            network=network, where=where, measured=percentage(measured), fresh=percentage(fresh)
+        return Said(
+            words.STALE_WITH_GAP[finding.verdict],
+            network=network,
+            where=_place(where),
+            measured=percentage(measured),
+            fresh=percentage(fresh),
         )
     first = _first(finding)
     if first is None:
         return ""
-    return words.STALE[finding.verdict].format(network=network, part=part_of_movement(first))
+    return Said(words.STALE[finding.verdict], network=network, part=part_of_movement(first))
+
+
+def _place(where: str) -> str:
+    """The epoch, and the seed if there are several, as the estimate's method names them."""
+    epoch, _, seed = where.removeprefix("epoch ").partition(" of seed ")
+    if seed:
+        return Said(words.AT_EPOCH_OF_SEED, epoch=Numeral(epoch), seed=Numeral(seed))
+    return Said(words.AT_EPOCH, epoch=Numeral(epoch))
 
 
 def _on_the_steady(topics: Sequence[Topic], told: Topic) -> str:
@@ -127,7 +141,7 @@ def _on_the_steady(topics: Sequence[Topic], told: Topic) -> str:
     if gap is None:
         return ""
     lost = (gap[1].value or 0) - (gap[0].value or 0)
-    return f" {words.STEADY.format(network=steady[0], points=points(lost))}"
+    return Said(words.STEADY, network=str(steady[0]), points=points(lost))
 
 
 def _gap(finding: Finding) -> tuple[Estimate, Estimate] | None:
@@ -145,12 +159,12 @@ def _on_real_jumps(network: str, finding: Finding) -> str:
     first = _first(finding)
     if first is None:
         return ""
-    return words.REAL[finding.verdict].format(network=network, part=part_of_movement(first))
+    return Said(words.REAL[finding.verdict], network=network, part=part_of_movement(first))
 
 
 def _on_the_fall(network: str, finding: Finding) -> str:
     value = _value(finding)
-    return "" if value is None else words.JUMPS_ALONE.format(network=network, points=points(value))
+    return "" if value is None else Said(words.JUMPS_ALONE, network=network, points=points(value))
 
 
 def _difference(topics: Sequence[Topic]) -> Topic | None:
@@ -166,7 +180,7 @@ def _on_difference(topic: Topic) -> tuple[str, Finding]:
     finding = topic.findings[0]
     said, value = words.DIFFERENCE[finding.verdict], _value(finding) or 0.0
     side = words.BEHIND if value < 0 else words.AHEAD
-    return said.format(**_compared(finding), points=points(value), side=side), finding
+    return Said(said, **_compared(finding), points=points(value), side=message(side)), finding
 
 
 def _on_reasons(topics: Sequence[Topic]) -> Iterator[AnswerSentence]:
@@ -177,7 +191,7 @@ def _on_reasons(topics: Sequence[Topic]) -> Iterator[AnswerSentence]:
     if shown is not None:
         yield sentence_of(shown.findings[0].meaning, shown.findings[0], shown)
     elif reasons and compared[0].findings[0].verdict is words.UNKNOWN:
-        text = words.NO_REASON_SHOWN.format(count=len(reasons))
+        text = Said(words.NO_REASON_SHOWN, count=Numeral(f"{len(reasons)}"))
         yield sentence_of(text, compared[0].findings[0], compared[0])
 
 
@@ -189,7 +203,7 @@ def _compared(finding: Finding) -> dict[str, str]:
     return {
         "better": better,
         "worse": worse,
-        "when": words.AT_THE_LAST_EPOCH if last else words.OVER_EPOCHS,
+        "when": message(words.AT_THE_LAST_EPOCH if last else words.OVER_EPOCHS),
     }
 
 
@@ -209,19 +223,19 @@ def _on_gradients(topics: Sequence[Topic], network: str | None) -> Iterator[Answ
 def _gradients(finding: Finding, *, exploding: bool) -> str:
     network, first = str(finding.network), _first(finding)
     if first is None or not first.value:
-        return words.GRADIENTS_UNMEASURED.format(network=network)
+        return Said(words.GRADIENTS_UNMEASURED, network=network)
     if finding.verdict is words.UNKNOWN and not exploding:
-        return words.GRADIENTS_UNKNOWN.format(network=network, factor=first.words)
+        return Said(words.GRADIENTS_UNKNOWN, network=network, factor=first.words)
     if exploding:
         said = words.EXPLODE
     elif finding.verdict is words.YES:
         said = words.VANISH
     elif 1 / _KEPT < first.value < _KEPT:
-        return words.KEEP.format(network=network, factor=first.words)
+        return Said(words.KEEP, network=network, factor=first.words)
     else:
         said = words.GROW if first.value >= 1 else words.SHRINK
     amount = {"times": times(first.value), "interval": interval_of_times(first)}
-    return said.format(network=network, **amount)
+    return Said(said, network=network, **amount)
 
 
 def _on_skips(topics: Sequence[Topic]) -> Iterator[AnswerSentence]:
@@ -232,7 +246,7 @@ def _on_skips(topics: Sequence[Topic]) -> Iterator[AnswerSentence]:
     if (first := _first(finding)) is not None:
         said = words.SKIPS[finding.verdict]
         amount = {"share": share(first), "interval": interval_of_share(first)}
-        text = said.format(network=finding.network, **amount)
+        text = Said(said, network=str(finding.network), **amount)
         yield sentence_of(text, finding, topic)
 
 
@@ -240,7 +254,7 @@ def _meanings(answer: Sequence[AnswerSentence]) -> str:
     """What the answer's words mean that a student may not know."""
     said = " ".join(one.text for one in answer)
     meant = {"stale": words.WORDS_OF_STALENESS, "skips": words.WORDS_OF_SKIPS}
-    return " ".join(meaning for word, meaning in meant.items() if word in said)
+    return Joined(message(meaning) for word, meaning in meant.items() if word in said)
 
 
 def _certainty(seeds: Sequence[int]) -> str:
@@ -248,8 +262,11 @@ def _certainty(seeds: Sequence[int]) -> str:
     if counts == [1]:
         return words.ONE_SEED if len(seeds) > 1 else words.ONE_TRAINING
     if len(counts) == 1:
-        return words.SEVERAL_SEEDS.format(seeds=counts[0])
-    return words.DIFFERENT_SEEDS.format(seeds=f"{counts[0]} to {counts[-1]}") if counts else ""
+        return Said(words.SEVERAL_SEEDS, seeds=Numeral(f"{counts[0]}"))
+    if not counts:
+        return ""
+    fewest, most = (Numeral(f"{counts[end]}") for end in (0, -1))
+    return Said(words.DIFFERENT_SEEDS, fewest=fewest, most=most)
 
 
 def _open(topics: Sequence[Topic], focus: str | None) -> str:
@@ -261,7 +278,9 @@ def _open(topics: Sequence[Topic], focus: str | None) -> str:
         topic = find_topic(topics, analysis, start)
         asked = topic and (topic.of(str(focus)) or topic.findings[0])
         if asked and asked.verdict is words.UNKNOWN and asked.next_step:
-            return words.STILL_OPEN.format(claim=asked.hypothesis, step=asked.next_step)
+            return Said(
+                words.STILL_OPEN, claim=message(asked.hypothesis), step=message(asked.next_step)
+            )
     return ""
 
 

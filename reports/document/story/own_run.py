@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from analyses.health.conditions import CONDITIONS
 from analyses.result import Finding, Verdict
 from analyses.wording.phrases import listing
+from analyses.wording.translatable import Numeral, Said, message
 from reports.document.story import sentences as words
 from reports.document.story.story import Story, sentence_of
 from reports.document.topics import Topic, find_topic
@@ -37,9 +38,9 @@ def own_run_story(topics: Sequence[Topic], networks: Sequence[str]) -> Story | N
     ]
     left = len(wrong) - MOST_WRONG
     return Story(
-        question=words.OWN_QUESTION.format(networks=listing(list(networks))),
+        question=Said(words.OWN_QUESTION, networks=listing(list(networks))),
         answer=tuple(answer),
-        certainty=words.OWN_FURTHER.format(count=left) if left > 0 else "",
+        certainty=Said(words.OWN_FURTHER, count=Numeral(f"{left}")) if left > 0 else "",
         open_question="",
         to_do=tuple(dict.fromkeys(step for step in steps if step)),
         is_whole=_tells_all(wrong, overall),
@@ -90,4 +91,4 @@ def _other(finding: Finding) -> str:
     if finding.verdict is Verdict.CONTRADICTED:
         return finding.meaning
     text = words.NOTHING_FOUND if finding.verdict is Verdict.SUPPORTED else words.NOTHING_CERTAIN
-    return text.format(meaning=finding.meaning)
+    return Said(text, meaning=message(finding.meaning))

@@ -25,6 +25,7 @@ STALE_WITH_GAP = {
         "the same weights once these statistics are computed anew."
     ),
 }
+AT_EPOCH, AT_EPOCH_OF_SEED = "epoch {epoch}", "epoch {epoch} of seed {seed}"
 STALE = {
     YES: (
         "The jumps of {network} are mostly stale batch-norm statistics, not worse weights: "
@@ -136,7 +137,7 @@ SEVERAL_SEEDS = (
     "Each network was trained {seeds} times. An interval over seeds says what other trainings "
     "would give."
 )
-DIFFERENT_SEEDS = "The networks were trained {seeds} times."
+DIFFERENT_SEEDS = "The networks were trained {fewest} to {most} times."
 ONE_TRAINING = "This is one training; another may differ."
 STILL_OPEN = "This claim could be neither confirmed nor refuted: “{claim}” To settle it: {step}"
 
