@@ -10,7 +10,7 @@ from planted.fault import ADRIFT, FLAT, Fault
 from planted.truth import Truth
 
 NOISE_BOUND, SHATTERED_BOUND = 100.0, 0.3
-_POOL, _LINES, _POINTS = 512, 6, 64
+_POOL, _LINES, _POINTS = 512, 6, 128
 
 
 def noisy(training: Training, draw: random.Random) -> Truth:
