@@ -15,8 +15,8 @@ import gradflow
 from gradflow.data import Batch as ImageBatch
 from gradflow.probes.execution import copy_without_hooks
 from gradflow.probes.gradients.noise_scale import noise_scale
-from gradflow.probes.probe import Subject
-from gradflow.probes.registry import find_probes
+from gradflow.probes.gradients.shattering import shattering
+from gradflow.probes.probe import Subject, Tables
 
 Batch = tuple[Tensor, Tensor]
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
@@ -250,19 +250,18 @@ def subject_of(training: Training) -> Subject:
     )
 
 
-def probed(training: Training, tracer: gradflow.Tracer) -> None:
-    """Run the probes at the end of a training.
+# With more draws and points than in a training of images: these would leave many small ones open.
+MEASURED: dict[str, Callable[[Subject], Tables]] = {
+    "noise_scale": lambda subject: noise_scale(subject, draws=16, large_batch=512),
+    "shattering": lambda subject: shattering(subject, points=128, lags=4),
+}
 
-    That of the noise scale with more and larger draws than in a training of images: at a bound of a
-    hundred times the batch it would leave most of these small trainings open.
-    """
+
+def probed(training: Training, tracer: gradflow.Tracer) -> None:
+    """Run the probes at the end of a training."""
     subject = replace(subject_of(training), model=copy_without_hooks(training.model).float())
     for name in training.probes:
-        tables = (
-            noise_scale(subject, draws=16, large_batch=512)
-            if name == "noise_scale"
-            else find_probes((name,))[0].measure(subject)
-        )
+        tables = MEASURED[name](subject)
         for table, columns in tables.items():
             tracer.write_table(table, columns)
 

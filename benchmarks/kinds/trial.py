@@ -18,7 +18,7 @@ from training import Training, train
 
 HEALTHY = "healthy"
 # Healthy kinds of which the probes are asked too, so that their conditions may give false alarms.
-PROBED = ("perceptron, digits", "resnet")
+PROBED = {"perceptron, digits": ("noise_scale", "shattering"), "resnet": ("shattering",)}
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,19 @@ def prepared(trial: Trial) -> tuple[Training, Fault | None, Truth | None]:
     draw = random.Random(f"{trial.seed}/{trial.kind}/{same}/{trial.index}")
     torch.manual_seed(zlib.crc32(trial.key.encode()))
     training = maker(trial.kind)(draw)
-    if fault is None and trial.kind in PROBED:
-        training.probes = ("noise_scale", "shattering")
+    if fault is None:
+        training.probes = PROBED.get(trial.kind, ())
     return training, fault, None if fault is None else fault.plant(training, draw)
+
+
+def undone(losses: list[float]) -> bool:
+    """Whether the loss, once below a tenth of that of the start, was twice that again.
+
+    What spikes so, as a plain recurrent network of ReLUs may, is not healthy.
+    """
+    start = sorted(losses[:3])[1]
+    first = next((step for step, one in enumerate(losses) if one < start / 10), len(losses))
+    return any(one > 2 * start for one in losses[first:])
 
 
 def run_trial(trial: Trial) -> dict[str, Any]:
@@ -84,7 +94,7 @@ def run_trial(trial: Trial) -> dict[str, Any]:
         given = ask(folder, names)
     # What overfits by the way is not healthy, either.
     generalizes = not outcome.held or outcome.held[-1] <= 1.1 * min(outcome.held)
-    learnt = outcome.share <= training.learns and generalizes
+    learnt = outcome.share <= training.learns and generalizes and not undone(outcome.losses)
     kept = learnt if fault is None else fault.holds(training, outcome)
     return {
         **asdict(trial),

@@ -169,3 +169,24 @@ def test_gates_that_remember_keep_most_of_a_state(kinds):
     sequences.remember(module, 50)
     forget = (module.bias_ih_l0 + module.bias_hh_l0).detach()[8:16].sigmoid()
     assert float(forget.min()) == pytest.approx(49 / 50, rel=1e-6)
+
+
+def test_the_faults_of_probes_are_there_and_found(kinds):
+    trial, run_trial = kinds["trial"].Trial, kinds["trial"].run_trial
+    for fault, condition in (
+        ("mostly noise", "noisy"),
+        ("deep, plain and shattered", "shattered"),
+    ):
+        row = run_trial(trial(9101, "perceptron with ReLUs", fault, 0))
+        assert row["kept"]
+        assert condition in [one["condition"] for one in row["answers"]["found"]]
+
+
+def test_each_condition_has_a_fault_that_is_to_show_it(kinds):
+    planted = importlib.import_module("planted")
+    expected = set()
+    for fault in planted.FAULTS.values():
+        draw = random.Random(3)
+        training = drawn(kinds, fault.kinds[0], 3)
+        expected |= set(fault.plant(training, draw).expected)
+    assert set(kinds["answers"].CONDITIONS) <= expected

@@ -73,7 +73,7 @@ def gradient_places(run: Run) -> GradientPlaces | None:
 
     The trunk consists of the outputs of modules that add a skip, and of the layers with weights
     outside these modules. If the forward of the model itself adds, no module has this output: the
-    inputs of the additions are used instead.
+    inputs of the additions are used instead, if there are three at least.
 
     None if gradients were recorded at fewer than two such places.
     """
@@ -81,7 +81,9 @@ def gradient_places(run: Run) -> GradientPlaces | None:
     names = run.junctions["layer"].drop_duplicates() if len(run.junctions) else pd.Series([])
     adding = set(names.astype(str).str.replace(r"[+#]\d+$", "", regex=True))
     if adding and not adding <= set(layers["layer"]):
-        return _inputs_of_additions(run, names) if len(names) >= MIN_LAYERS else None
+        if len(names) >= MIN_LAYERS:
+            return _inputs_of_additions(run, names)
+        adding = set()  # one skip around many layers is no trunk
     if adding:
         inside = [any(name.startswith(f"{one}.") for one in adding) for name in layers["layer"]]
         outside = layers["role"].isin(["convolution", "linear"]) & ~np.array(inside)

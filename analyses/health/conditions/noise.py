@@ -7,6 +7,7 @@ import pandas as pd
 
 from analyses.health.condition import Answer, Bounds, Condition, NotAsked
 from analyses.health.readings import Reading, is_beyond
+from analyses.result import Verdict
 from analyses.statistics.verdicts import verdict_above
 from analyses.wording.numbers import number
 from analyses.wording.phrases import plural
@@ -29,8 +30,8 @@ def noise_answer(run: Run, noisy: float) -> Answer:
 
     B_simple = S / |G|^2 (McCandlish et al. 2018) over the batch size is compared with `noisy`. S
     and |G|^2 are averaged over the draws of the last epoch before dividing. The interval is a
-    leave-one-out jackknife. Where the mean of |G|^2 is not above 0, the noise scale is at least S
-    over the upper end of its interval, from the spread of the draws.
+    leave-one-out jackknife. Where the spread of the draws allows a |G|^2 of 0, the noise scale has
+    no upper end, and its lower one is S over the upper end of |G|^2.
     """
     table = run.table("noise_scale")
     if not len(table) or not len(run.gradients):
@@ -41,13 +42,17 @@ def noise_answer(run: Run, noisy: float) -> Answer:
     early = by_epoch[min(by_epoch)][0]
     draws = int((table["epoch"] == table["epoch"].max()).sum())
     note = ""
+    least = _at_least(table[table["epoch"] == table["epoch"].max()], batch)
+    verdict = verdict_above(low, high, noisy)
     if value is None:
-        note = "The estimate of the squared gradient is not positive."
-        value, low, high = _at_least(table[table["epoch"] == table["epoch"].max()], batch)
-        note += " The number is the least that the draws allow." if value is not None else ""
+        note, value = "The estimate of the squared gradient is not positive.", least
+    if least is not None:
+        low, high = None, None
+        verdict = Verdict.SUPPORTED if least > noisy else Verdict.INCONCLUSIVE
+        note += f" The draws allow a squared gradient of 0: the ratio is at least {number(least)}."
     return Reading(
         "noisy",
-        verdict_above(low, high, noisy),
+        verdict,
         "gradient noise scale over the batch size",
         "",
         value,
@@ -58,7 +63,7 @@ def noise_answer(run: Run, noisy: float) -> Answer:
         noisy,
         f"above {number(noisy)}",
         f"ratio of means over {plural(draws, 'draw')} at the last epoch's end, jackknife interval",
-        note,
+        note.strip(),
     )
 
 
@@ -80,17 +85,19 @@ def _noise_over_batch(
     return value, value - 1.96 * spread, value + 1.96 * spread
 
 
-def _at_least(rows: pd.DataFrame, batch: float) -> tuple[float | None, float | None, float | None]:
-    """The least noise scale over the batch size that the draws allow, for value and low end."""
+def _at_least(rows: pd.DataFrame, batch: float) -> float | None:
+    """The least noise scale over the batch size that the draws allow, if they allow a |G|^2 of 0.
+
+    None if they do not, or if they are too few to tell.
+    """
     noise = rows["noise"].to_numpy(dtype=float)
     signal = rows["squared_gradient"].to_numpy(dtype=float)
-    if len(rows) < 3 or not np.isfinite([noise.sum(), signal.sum()]).all():
-        return None, None, None
-    most = signal.mean() + 1.96 * signal.std(ddof=1) / np.sqrt(len(rows))
-    if most <= 0 or noise.mean() <= 0:
-        return None, None, None
-    least = float(noise.mean() / most / batch)
-    return least, least, np.inf
+    if len(rows) < 3 or not np.isfinite([noise.sum(), signal.sum()]).all() or noise.mean() <= 0:
+        return None
+    off = 1.96 * signal.std(ddof=1) / np.sqrt(len(rows))
+    if signal.mean() > off or signal.mean() + off <= 0:
+        return None
+    return float(noise.mean() / (signal.mean() + off) / batch)
 
 
 def _read(run: Run, bounds: NoiseBounds) -> list[Answer]:

@@ -275,7 +275,9 @@ def explodes_in_time(training: Training, _: Outcome) -> bool:
 
 
 # Behind inputs that do not vary, batch norm divides by next to nothing.
-SET = FLAT | {"dead", "vanishing", "exploding", "stalled", "stale-statistics", "saturated"}
+SET = FLAT | {
+    "dead", "vanishing", "exploding", "stalled", "stale-statistics", "saturated", "overfitting",
+}  # fmt: skip
 NUMBERS = (
     Fault("inputs of zero", FLOATS, inputs_become(torch.zeros_like, "zero-inputs", SET)),
     Fault(

@@ -10,7 +10,7 @@ from planted.fault import ADRIFT, FLAT, Fault
 from planted.truth import Truth
 
 NOISE_BOUND, SHATTERED_BOUND = 100.0, 0.3
-_POOL, _LINES, _POINTS = 512, 6, 64
+_POOL, _LINES, _POINTS = 512, 6, 128
 
 
 def noisy(training: Training, draw: random.Random) -> Truth:
@@ -67,7 +67,7 @@ def shattered(training: Training, draw: random.Random) -> Truth:
         nn.init.zeros_(layer.bias)
         layers += [layer, nn.BatchNorm1d(width), nn.ReLU()]
     training.model = nn.Sequential(nn.Sequential(*layers), nn.Linear(width, 10)).train()
-    training.head, training.autocast = "1", None
+    training.head, training.autocast, training.clip = "1", None, None
     training.held, training.epochs, training.steps = None, 1, 60
     training.rule, training.lr, training.decay = "SGD", draw.uniform(1e-3, 1e-2), 0.0
     training.schedule, training.probes = lambda _: 1.0, ("shattering",)

@@ -70,7 +70,8 @@ def softmax_twice(training: Training, draw: random.Random) -> Truth:
     """A softmax before the cross-entropy, at a rate where the loss then stays."""
     plain = training.loss
     training.rule, training.lr = "SGD", draw.uniform(0.005, 0.02)
-    training.decay, training.epochs = 0.0, 1
+    training.decay, training.epochs, training.autocast = 0.0, 1, None
+    training.model.float()  # bfloat16 would lose such updates
     head = training.model.get_submodule(training.head)
     head.register_forward_hook(lambda _, __, output: output.float().softmax(-1))
     training.loss = plain

@@ -340,3 +340,29 @@ def test_what_attention_uses_without_a_call_is_disconnected_not_unused(train):
     assert found["disconnected"].verdict is Verdict.SUPPORTED
     assert found["disconnected"].value == 6
     assert found["unused"].verdict is Verdict.CONTRADICTED
+
+
+def test_gradients_that_are_not_numbers_are_not_told_as_none(train):
+    class Dividing(nn.Module):
+        def forward(self, x):
+            return x / x.new_zeros(())
+
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), Dividing(), nn.Linear(8, 3))
+    found = {one.condition: one for one in read_health(train(model))}
+    assert found["non-finite"].verdict is Verdict.SUPPORTED
+    assert "disconnected" not in found
+
+
+def test_weights_that_no_optimizer_has_are_told_once(train):
+    model = nn.Sequential(nn.GRU(6, 8), First(), nn.Linear(8, 3))
+    optimizer = torch.optim.SGD(model[0].parameters(), lr=0.05)
+    found = {one.condition: one for one in read_health(train(model, optimizer))}
+    assert found["not-updated"].verdict is Verdict.SUPPORTED
+    assert "stalled" not in found  # no layer's weight is left
+
+
+class First(nn.Module):
+    """The first of what a module returns."""
+
+    def forward(self, given):
+        return given[0]

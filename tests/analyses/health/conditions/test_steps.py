@@ -1,6 +1,7 @@
 """Steps that are too large, and gradients that nobody zeroes, are told; usual loops are not."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import pandas as pd
@@ -88,6 +89,7 @@ class Made:
     steps: pd.DataFrame
     parameters: pd.DataFrame
     layers: pd.DataFrame
+    description: ClassVar = {}
 
 
 def made(losses):
@@ -153,3 +155,10 @@ def test_first_steps_of_healthy_trainings_are_not_too_large(ask, options):
     one = ask(ask.plan(**options))["overshooting"]
     assert isinstance(one, Reading)
     assert one.verdict is Verdict.CONTRADICTED
+
+
+def test_where_the_objective_moves_a_loss_that_falls_does_not_excuse_large_steps():
+    run = made(np.linspace(2.0, 0.5, 60))
+    assert overshooting_answer(run, 0.1, 20).verdict is Verdict.CONTRADICTED
+    run.description = {"objective": "moving"}
+    assert overshooting_answer(run, 0.1, 20).verdict is Verdict.INCONCLUSIVE

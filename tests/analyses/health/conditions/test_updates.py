@@ -227,3 +227,9 @@ def test_updates_that_were_zero_are_a_warm_up_only_if_the_rate_rises(tmp_path, r
     found = {one.condition: one for one in read_health(gradflow.open_run(tmp_path / "run"))}
     assert found["stalled"].early_value == 0
     assert found["stalled"].verdict == verdict
+
+
+def test_a_norm_that_overflows_is_no_clipping(readings):
+    found = readings(rate=1e-30, clip=1.0, loss_scale=1e25)
+    assert found.get("clipped") is None or found["clipped"].verdict is not Verdict.SUPPORTED
+    assert "zero_grad" not in "".join(one.cause for one in found.values())
