@@ -17,6 +17,7 @@ from analyses.health.readings import (
     window_size,
 )
 from analyses.reading.layer_gradients import pivot_by_step
+from analyses.reading.once import once_per_run
 from analyses.result import Verdict
 from analyses.statistics import Array as Floats
 from analyses.wording.numbers import number, share_bound
@@ -54,6 +55,7 @@ def channels(layers: pd.DataFrame) -> pd.Series:
     return pd.Series(pd.to_numeric(sizes, errors="coerce"), index=layers["layer"])
 
 
+@once_per_run
 def dead_counts(run: Run) -> tuple[pd.DataFrame, Floats]:
     """Counts of dead channels, one row a step, one column an activation layer; and all channels."""
     layers = run.layers.drop_duplicates("layer")

@@ -45,6 +45,7 @@ class UpdateBounds(Bounds):
     stalled: float = bounds.STALLED
 
 
+@once_per_run
 def weight_updates(run: Run) -> pd.DataFrame:
     """Update-to-weight ratio of each layer's weight, one row a step, one column a parameter.
 
