@@ -3,6 +3,7 @@
 import weakref
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -294,10 +295,11 @@ class JunctionObserver:
         """Add to the record the additions of a pass of which all is known but the tensors."""
         nodes, kept = graph.nodes, []
         for one in planned.junctions:
-            skip, branch = (
-                None if at is None else self._moments_of((nodes[at[0]], at[1]))
-                for at in (one.skip, one.branch)
-            )
+            skip = branch = None
+            if (at := one.skip) is not None:
+                skip = self._moments_of((nodes[at[0]], at[1]), one.skips)
+            if (at := one.branch) is not None:
+                branch = self._moments_of((nodes[at[0]], at[1]), one.branches)
             entry = JunctionRecord(one.skip_type, skip, branch)
             kept.append(record.add_junction(one.name, entry))
         seen = _PlannedRecord(record, kept)
@@ -369,7 +371,9 @@ class JunctionObserver:
     def _candidate(self, junction: Junction, plan: _Plan) -> _Candidate:
         module, structure = plan.modules[junction.place], plan.structure
         assert module is not None
-        skip, branch = self._moments_of(junction.skip), self._moments_of(junction.branch)
+        skip, branch = (
+            self._moments_of(one, self._summands) for one in (junction.skip, junction.branch)
+        )
         entry = JunctionRecord(junction.skip_type, skip, branch)
         on_skip = tuple(
             [
@@ -459,8 +463,11 @@ class JunctionObserver:
             return gradient_products(whole, skip, branch, others)
         return self._reductions.multiply((whole, skip, branch), habit, gradient_products)
 
-    def _moments_of(self, made: NodeOutput | None) -> Seen | None:
-        """Return the moments of a summand; None if its tensor is gone or was changed in place."""
+    def _moments_of(self, made: NodeOutput | None, habit: Habit) -> Seen | None:
+        """Return the moments of a summand; None if its tensor is gone or was changed in place.
+
+        `habit` is what is known of such summands.
+        """
         if made is None:
             return None
         key = _key(*made)
@@ -473,7 +480,16 @@ class JunctionObserver:
             return None
         axis = 2 if tensor.dim() == 3 else 1
         if self._layouts.parts == 1:
-            return self._reductions.reduce(held_here(tensor), axis, False, self._summands)
+            usual = habit.usual
+            if (
+                usual is not None
+                and type(tensor) is Tensor
+                and tensor.shape == usual.shape
+                and usual.axis == axis
+            ):
+                with suppress(RuntimeError):  # a tensor without a version or an address
+                    return self._reductions.note_usual(tensor, usual)
+            return self._reductions.reduce(held_here(tensor), axis, False, habit)
         seen = moments_if_any(held_here(tensor), axis)
         if seen is not None:
             seen.part = self._layouts.of(tensor).part(axis)

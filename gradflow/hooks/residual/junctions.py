@@ -128,16 +128,26 @@ class JunctionFinder:
 
     def find_in(self, graph: Graph) -> Found:
         """Find the residual additions in a graph that `read` returned."""
-        residual = [one for one in self._residual(graph) if _skip_has_shape_of_sum(graph, one)]
-        junctions = [_junction(graph, one) for one in residual]
+        junctions = [_junction(graph, one) for one in self._in_shape(graph)]
         junctions.sort(key=_sequence)
         assert self._last is not None
         return Found(junctions, graph, self._last[1])
 
     def places_in(self, graph: Graph) -> list[int]:
         """The places of the residual additions in a graph, in the order in which they are known."""
-        residual = self._residual(graph)
-        return [one.addition for one in residual if _skip_has_shape_of_sum(graph, one)]
+        return [one.addition for one in self._in_shape(graph)]
+
+    def _in_shape(self, graph: Graph) -> list[ResidualAddition]:
+        """The residual additions whose skip has the shape of the sum."""
+        # The sum of one addition is often the skip of the next.
+        shapes: dict[Value, tuple[int, ...] | None] = {}
+
+        def shape(value: Value) -> tuple[int, ...] | None:
+            if value not in shapes:
+                shapes[value] = shape_of(graph.nodes[value.node], value.output)
+            return shapes[value]
+
+        return [one for one in self._residual(graph) if _skip_has_shape_of_sum(shape, one)]
 
     def _residual(self, graph: Graph) -> Sequence[ResidualAddition]:
         if self._last is None or self._last[0] is not graph.structure:
@@ -154,10 +164,12 @@ def _sequence(junction: Junction) -> int:
     return junction.sequence
 
 
-def _skip_has_shape_of_sum(graph: Graph, residual: ResidualAddition) -> bool:
+def _skip_has_shape_of_sum(
+    shape: Callable[[Value], tuple[int, ...] | None], residual: ResidualAddition
+) -> bool:
     """Whether the skip has the shape of the sum; if it is broadcast, it is a bias."""
-    skip = _shape(graph, residual.skip_end)
-    added, *views = (_shape(graph, value) for value in residual.sums)
+    skip = shape(residual.skip_end)
+    added, *views = map(shape, residual.sums)
     if added is None or skip is None:
         return True
     # A sum of scalars is a loss with several terms.
@@ -167,10 +179,6 @@ def _skip_has_shape_of_sum(graph: Graph, residual: ResidualAddition) -> bool:
         # The base of a view may have another shape.
         return skip in views or math.prod(skip) == math.prod(added)
     return added == skip
-
-
-def _shape(graph: Graph, value: Value) -> tuple[int, ...] | None:
-    return shape_of(graph.nodes[value.node], value.output)
 
 
 def _junction(graph: Graph, residual: ResidualAddition) -> Junction:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import Node
 
+from gradflow.hooks.reduction.deferred.waiting import Habit
 from gradflow.hooks.residual.gradients import as_at_input, values_if_nested
 from gradflow.hooks.residual.graph import Graph, Structure
 from gradflow.hooks.residual.junctions import Junction, alpha_of
@@ -25,7 +26,11 @@ _At = tuple[int, int]
 
 
 class PlannedJunction(NamedTuple):
-    """What is known of a residual addition in each pass; the fields as in `Junction`."""
+    """What is known of a residual addition in each pass; the fields as in `Junction`.
+
+    Fields:
+        skips, branches: what is known of its summands, where no layer has computed them.
+    """
 
     name: str
     skip_type: str
@@ -33,6 +38,8 @@ class PlannedJunction(NamedTuple):
     skip: _At | None
     branch: _At | None
     is_direct: bool
+    skips: Habit
+    branches: Habit
 
 
 class JunctionPlan:
@@ -59,7 +66,16 @@ class JunctionPlan:
                 for made in (one.skip, one.branch)
             )
             self.junctions.append(
-                PlannedJunction(name, one.skip_type, one.place, skip, branch, one.is_direct)
+                PlannedJunction(
+                    name,
+                    one.skip_type,
+                    one.place,
+                    skip,
+                    branch,
+                    one.is_direct,
+                    Habit(f"the skip of {name}"),
+                    Habit(f"the branch of {name}"),
+                )
             )
             edges = [(_BRANCH, one.branch_edges), (_OTHER, one.other_edges)]
             if one.is_direct:

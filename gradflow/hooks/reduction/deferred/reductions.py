@@ -14,8 +14,7 @@ from gradflow.hooks.reduction.deferred.usual import (
     NOTED,
     UsualGradients,
     UsualGroups,
-    deviating_gradients,
-    multiply_usual,
+    UsualProducts,
 )
 from gradflow.hooks.reduction.deferred.waiting import (
     DeferredMoments,
@@ -57,7 +56,7 @@ class Reductions:
         self.overwritten: list[str] = []
         # Those that wait of which all is known, and how many bytes more may wait there.
         self._usual: list[Any] = []
-        self._groups = UsualGroups()
+        self._groups, self._multiplied = UsualGroups(), UsualProducts()
         self._usual_gradients: list[UsualGradients] = []
         self._room = MOST_SMALL_BYTES
         # Moments to be used again, and those of this step: new ones are garbage to be collected.
@@ -187,16 +186,13 @@ class Reductions:
                 seen.found = _reduce(tensor, usual.axis, False)
 
     def _multiply_usual(self, waiting: Sequence[UsualGradients]) -> None:
-        odd = deviating_gradients(waiting)
-        for (gradients, _, _, usual, compute, seen), is_changed in odd:
+        for (gradients, _, _, usual, compute, seen), is_changed in self._multiplied.multiply(
+            waiting
+        ):
             if is_changed:
                 self._note_overwritten(usual.habit)
             else:
                 seen.products = compute(*gradients)
-        if odd:
-            left_out = {id(one) for one, _ in odd}
-            waiting = [one for one in waiting if id(one) not in left_out]
-        multiply_usual(waiting)
 
     def _note_overwritten(self, habit: Habit) -> None:
         habit.wait_no_more()

@@ -8,7 +8,6 @@ is known of such a group is kept.
 """
 
 from collections.abc import Callable, Sequence
-from itertools import repeat
 from operator import attrgetter
 from typing import Any
 
@@ -62,19 +61,7 @@ class UsualGroup:
         self, tensors: Sequence[Tensor], versions: list[int], addresses: list[int]
     ) -> bool:
         """Whether all tensors are as usual, and none was overwritten since it was noted."""
-        looks = self._looks
-        is_same = looks.are_those_of(tensors)
-        if not is_same and not all(map(_is_usual, tensors, self.usual)):
-            return False
-        if (
-            list(map(_VERSION, tensors)) != versions
-            or list(map(Tensor.data_ptr, tensors)) != addresses
-            or any(map(_is_odd_view, filter(Tensor._is_view, tensors)))
-        ):
-            return False
-        if not is_same:
-            looks.learn(tensors)
-        return True
+        return are_as_noted(self._looks, self.usual, tensors, versions, addresses)
 
     def reduce(self, addresses: list[int], seen: Sequence[DeferredMoments]) -> None:
         """Put the moments of tensors that are as usual into what waits for them."""
@@ -128,37 +115,72 @@ class UsualGroups:
 _MOST_GROUPS = 256
 
 
-def deviating_gradients(waiting: Sequence[UsualGradients]) -> list[tuple[UsualGradients, bool]]:
-    """Return those that are not as usual, each with whether one was overwritten since."""
-    tensors = [gradient for one in waiting for gradient in one[0]]
-    versions = [version for one in waiting for version in one[1]]
-    addresses = [address for one in waiting for address in one[2]]
-    if _are_as_noted(
-        tensors, [one[3].dtype for one in waiting for _ in one[0]], versions, addresses
-    ):
-        return []
-    odd = []
-    for one in waiting:
-        changes = [_change_of(*seen, one[3]) for seen in zip(*one[:3], strict=True)]
-        if any(change is not None for change in changes):
-            odd.append((one, any(changes)))
-    return odd
+class UsualProducts:
+    """Multiplies gradients at residual additions that are as usual, many at a time."""
+
+    def __init__(self) -> None:
+        # How those of a group looked last, by their number, and what they were usually.
+        self._known: dict[int, tuple[list[Usual], LooksAgain]] = {}
+
+    def multiply(self, waiting: Sequence[UsualGradients]) -> list[tuple[UsualGradients, bool]]:
+        """Put the products of gradients into what waits for them.
+
+        Return those that are not as usual and were left out, each with whether one was overwritten.
+        """
+        if self._are_as_noted(waiting):
+            _multiply(waiting)
+            return []
+        odd, as_usual = [], []
+        for one in waiting:
+            changes = [_change_of(*seen, one[3]) for seen in zip(*one[:3], strict=True)]
+            if all(change is None for change in changes):
+                as_usual.append(one)
+            else:
+                odd.append((one, any(changes)))
+        _multiply(as_usual)
+        return odd
+
+    def _are_as_noted(self, waiting: Sequence[UsualGradients]) -> bool:
+        tensors = [gradient for one in waiting for gradient in one[0]]
+        usual = [one[3] for one in waiting]
+        known, looks = self._known.get(len(usual), ((), None))
+        if looks is None or known != usual:
+            if len(self._known) >= _MOST_GROUPS:
+                self._known.clear()
+            looks = LooksAgain()
+            self._known[len(usual)] = usual, looks
+        return are_as_noted(
+            looks,
+            [one for one in usual for _ in range(3)],
+            tensors,
+            [version for one in waiting for version in one[1]],
+            [address for one in waiting for address in one[2]],
+        )
 
 
-def _are_as_noted(
+def are_as_noted(
+    looks: LooksAgain,
+    usual: Sequence[Usual],
     tensors: Sequence[Tensor],
-    dtypes: Sequence[torch.dtype],
-    versions: Sequence[int],
-    addresses: Sequence[int],
+    versions: list[int],
+    addresses: list[int],
 ) -> bool:
-    expected = zip(dtypes, repeat(True), repeat(torch.strided), repeat(False), versions)
-    return (
-        list(map(_LOOK, tensors)) == list(expected)
-        and list(map(Tensor.data_ptr, tensors)) == addresses
-        and all(map(Tensor.is_contiguous, tensors))
-        and not any(map(Tensor.is_neg, tensors))
-        and all(type(one._base) is Tensor for one in tensors if one._is_view())
-    )
+    """Whether all tensors are as usual, and none was overwritten since it was noted.
+
+    `looks` knows how such tensors looked before, and learns it.
+    """
+    is_same = looks.are_those_of(tensors)
+    if not is_same and not all(map(_is_usual, tensors, usual)):
+        return False
+    if (
+        list(map(_VERSION, tensors)) != versions
+        or list(map(Tensor.data_ptr, tensors)) != addresses
+        or any(map(_is_odd_view, filter(Tensor._is_view, tensors)))
+    ):
+        return False
+    if not is_same:
+        looks.learn(tensors)
+    return True
 
 
 def _change_of(tensor: Tensor, version: int, address: int, usual: Usual) -> bool | None:
@@ -172,7 +194,7 @@ def _change_of(tensor: Tensor, version: int, address: int, usual: Usual) -> bool
     return None if _is_usual(tensor, usual) else False
 
 
-def multiply_usual(waiting: Sequence[UsualGradients]) -> None:
+def _multiply(waiting: Sequence[UsualGradients]) -> None:
     """Put the products of gradients that are as usual into what waits for them."""
     for dtype in {one[3].dtype for one in waiting}:
         group = [one for one in waiting if one[3].dtype is dtype]

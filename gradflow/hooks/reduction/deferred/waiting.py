@@ -1,6 +1,7 @@
 """What waits to be reduced, and what is known of tensors of its kind."""
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,6 +30,12 @@ class Usual(NamedTuple):
     dtype: torch.dtype
     geometry: Geometry
     nbytes: int
+
+
+@lru_cache(maxsize=4096)
+def _shared(shape: torch.Size) -> torch.Size:
+    """Return the first shape that was equal to this one."""
+    return shape
 
 
 class Habit:
@@ -127,7 +134,8 @@ class WaitingTensor(DeferredMoments):
                 geometry = habit.learn(shape, axis)
             if habit.tried and not habit.at_once and tensor.dtype in cpu.LAYOUTS:
                 # The next ones of this kind need not be looked at before their group is due.
-                habit.usual = Usual(habit, shape, axis, tensor.dtype, geometry, tensor.nbytes)
+                known = habit.shape or shape
+                habit.usual = Usual(habit, known, axis, tensor.dtype, geometry, tensor.nbytes)
         self.geometry = geometry
 
     @property
