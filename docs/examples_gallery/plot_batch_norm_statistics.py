@@ -30,6 +30,6 @@ for _ in range(5):
 both = gradflow.evaluate_both(model, loader, loader)
 assert both.re_estimated > both.running + 0.1
 labels = ["running", "re-estimated"]
-sns.barplot(x=labels, y=[100 * both.running, 100 * both.re_estimated], color="tab:blue")
+sns.barplot(x=labels, y=[100 * both.running, 100 * both.re_estimated], color="C0")
 plt.xlabel("batch-norm statistics")
 plt.ylabel("accuracy (%)")

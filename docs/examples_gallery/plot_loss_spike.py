@@ -36,6 +36,6 @@ kept = run.table("spikes").query("spike == 60").step
 assert set(range(56, 65)) <= set(kept)
 assert losses.idxmax() == 60
 sns.lineplot(losses, color="grey")
-sns.scatterplot(losses[losses.index.isin(kept)], color="tab:blue", zorder=3)
+sns.scatterplot(losses[losses.index.isin(kept)], color="C0", zorder=3)
 plt.yscale("log")
 plt.ylabel("cross-entropy of the batch (nats)")

@@ -39,7 +39,7 @@ with gradflow.Tracer(model, folder, optimizer=optimizer) as tracer:
 rows = gradflow.open_run(folder).junctions
 assert rows.layer.nunique() == 7
 assert (rows.groupby("layer").skip_share.median() > 0.5).all()
-sns.stripplot(rows, x="layer", y="skip_share", color="tab:blue")
+sns.stripplot(rows, x="layer", y="skip_share", color="C0")
 plt.axhline(0.5, color="grey", linestyle="--")
 plt.xlabel("block, from the input")
 plt.ylabel("skip's share of the gradient (1 = all)")

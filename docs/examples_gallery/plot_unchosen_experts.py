@@ -45,6 +45,6 @@ norms = (
     rows[rows.parameter.str.match(r"experts.*weight")].groupby("parameter").gradient_norm.median()
 )
 assert list(norms == 0) == [False, False, True, True]
-sns.barplot(x=norms.index.str.extract(r"(\d)")[0], y=norms.to_numpy(), color="tab:blue")
+sns.barplot(x=norms.index.str.extract(r"(\d)")[0], y=norms.to_numpy(), color="C0")
 plt.xlabel("expert")
 plt.ylabel("gradient norm of its weight")
