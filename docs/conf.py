@@ -63,7 +63,7 @@ sphinx_gallery_conf = {
     "examples_dirs": str(HERE / "examples_gallery"),
     "gallery_dirs": "pictures",
     "plot_gallery": not QUICK,
-    "reset_modules": ("matplotlib", "seaborn", "site_pages.figures.prepare"),
+    "reset_modules": ("matplotlib", "seaborn", "site_pages.gallery_style.prepare"),
     "download_all_examples": False,
     "remove_config_comments": True,
     "show_memory": False,
@@ -82,6 +82,7 @@ html_context = {"default_mode": "auto"}
 html_title = f"gradflow {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_js_files = ["offline.js"]
 html_copy_source = False
 html_show_sourcelink = False
 html_theme_options = {
@@ -90,6 +91,7 @@ html_theme_options = {
     "navbar_end": ["theme-switcher"],
     "show_toc_level": 2,
     "navigation_depth": 2,
+    "collapse_navigation": True,
     "show_nav_level": 1,
     "secondary_sidebar_items": ["page-toc"],
     "footer_start": ["copyright"],

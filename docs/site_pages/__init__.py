@@ -16,7 +16,14 @@ def connect(app: Any) -> None:
     """Write the generated pages, and adapt the others as they are read."""
     generated.write(DOCS / "reference")
     app.connect("source-read", adapted.on_source_read)
+    app.connect("html-page-context", _on_page)
     app.connect("build-finished", _copy_reports)
+
+
+def _on_page(app: Any, page: str, template: str, context: dict[str, Any], tree: object) -> None:
+    """A signature over several lines is no list of definitions to a screen reader."""
+    if "body" in context:
+        context["body"] = context["body"].replace("<dl>\n<dd><em", '<dl role="none">\n<dd><em')
 
 
 def _copy_reports(app: Any, error: Exception | None) -> None:

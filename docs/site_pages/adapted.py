@@ -139,7 +139,8 @@ def _link(match: re.Match[str], docname: str, path: Path) -> str:
             page, anchor = f"{page}/{anchor}", ""
         return _to(words, page, here, anchor)
     if place.startswith("docs/gallery/"):
-        return f'<a href="{posixpath.relpath(place, f"docs/{here}")}">{words}</a>'
+        place = posixpath.relpath(place, f"docs/{here}") + (f"#{anchor}" if anchor else "")
+        return f'<a href="{place}">{words}</a>'
     if file.is_file():
         return f"{{download}}`{words.strip('`')} </../{place}>`"
     if file.is_dir():

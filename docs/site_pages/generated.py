@@ -14,14 +14,21 @@ from gradflow.runs.format.probe_tables import PROBE_TABLES
 from gradflow.runs.format.quantity import Quantity, Table
 from gradflow.runs.format.schema import TABLES
 from site_pages.adapted import sections
+from site_pages.figures import Shown, figures
 
 Pages = dict[str, str]
 
 
 def write(reference: Path) -> None:
     """Write all pages into folders of `reference`; what is unchanged stays untouched."""
+    docs = reference.parent
+    shown = figures(
+        [docs / "gallery" / f"{name}.html" for name in ("digits", "makanan-96")],
+        docs / "_static" / "analyses",
+        {one.title: one.key for one in built_in()},
+    )
     kinds = {
-        "analyses": analyses(sections(reference / "analyses.md")),
+        "analyses": analyses(sections(reference / "analyses.md"), shown),
         "probes": probes(sections(reference / "probes.md")),
         "quantities": quantities(),
         "api": public_names(),
@@ -33,13 +40,21 @@ def write(reference: Path) -> None:
             if path.stem not in pages:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
         for name, text in pages.items():
-            path = folder / f"{name}.md"
-            if not path.exists() or path.read_text(encoding="utf-8") != text:
-                path.write_text(text, encoding="utf-8")
+            _write(folder / f"{name}.md", text)
+    for key, one in shown.items():
+        _write(reference / "analyses" / f"{key}.svg", one.svg)
 
 
-def analyses(texts: dict[str, str]) -> Pages:
-    """A page for each analysis of the registry; `texts` are the sections of the page of all."""
+def _write(path: Path, text: str) -> None:
+    if not path.exists() or path.read_text(encoding="utf-8") != text:
+        path.write_text(text, encoding="utf-8")
+
+
+def analyses(texts: dict[str, str], shown: dict[str, Shown]) -> Pages:
+    """A page for each analysis of the registry, with its figure.
+
+    `texts` are the sections of the page of all.
+    """
     pages = {}
     for one in built_in():
         asked = (
@@ -52,12 +67,22 @@ def analyses(texts: dict[str, str]) -> Pages:
             f"*{one.question}*",
             one.background,
             texts[one.key],
+            _figure(one.key, shown[one.key]) if one.key in shown else "",
             f"```sh\n{asked}\n```",
             f'From Python: `gradflow.analyze("runs/mine", only=["{one.key}"])`.'
             if not one.comparing
             else 'From Python: `gradflow.analyze(["A", "B"])`.',
         )
     return pages
+
+
+def _figure(key: str, one: Shown) -> str:
+    title, caption = (text.replace("`", "") for text in (one.title, one.caption))
+    alt = title.replace("[", "(").replace("]", ")")
+    return (
+        f":::{{figure}} {key}.svg\n:alt: {alt}\n:class: dark-light finding-of\n\n"
+        f"**{_cell(title)}** {_cell(caption)} From {one.source}.\n:::"
+    )
 
 
 def probes(texts: dict[str, str]) -> Pages:
