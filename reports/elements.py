@@ -6,6 +6,8 @@ from datetime import datetime
 from analyses.result import Length, Mark, Slider, Verdict
 from analyses.showing.drawing import Picture
 
+ALL_NETWORKS = "all networks"  # what a comparison is about
+
 
 @dataclass(frozen=True)
 class AnswerSentence:
@@ -84,8 +86,9 @@ class FindingElement:
 
     @property
     def names_network(self) -> bool:
-        """Whether the meaning begins with the network, so that it need not be named before it."""
-        return self.meaning.startswith(f"In {self.line.network} ")
+        """Whether the meaning names what it is about, so that it need not be named before it."""
+        about = self.line.network
+        return about == ALL_NETWORKS or self.meaning.startswith(f"In {about} ")
 
 
 @dataclass(frozen=True)

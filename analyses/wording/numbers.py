@@ -64,6 +64,8 @@ def with_interval(
     write = common_format([x for x in (low, value, high) if x is not None])
     text = f"{write(value)}\u00a0{unit}" if unit else write(value)
     coverage = f"{100 * level:g}\u00a0% interval"
+    if low == value == high:
+        return f"{text} (no spread)"
     if low is not None and high is not None:
         return f"{text} ({coverage} {write(low)} to {write(high)})"
     if low is not None:

@@ -12,6 +12,7 @@ from analyses.wording.phrases import plural
 from reports.document.figures import PictureOf, draw_figure
 from reports.document.wording import column_texts, estimate_text
 from reports.elements import (
+    ALL_NETWORKS,
     Claim,
     EstimateRow,
     FigureElement,
@@ -146,7 +147,7 @@ def verdict_line(finding: Finding) -> VerdictLine:
     """The verdict of `finding` with its first estimate."""
     first = finding.estimates[0] if finding.estimates else None
     return VerdictLine(
-        network="all networks" if finding.network is None else finding.network,
+        network=ALL_NETWORKS if finding.network is None else finding.network,
         hypothesis=finding.hypothesis,
         verdict=finding.verdict,
         sign=finding.mark.sign,
