@@ -46,8 +46,9 @@ def power_finding(
         key=slug(f"enough-seeds-{pair.residual}"),
         network=None,
         hypothesis=(
-            f"The seeds recorded ({means.seeds}) of {pair.plain} and {pair.residual} are enough to "
-            f"find a mean difference over epochs of {size}."
+            f"{plural(means.seeds, 'seed')} of {pair.plain} and {pair.residual} "
+            f"{'is' if means.seeds == 1 else 'are'} enough to find a mean difference over epochs "
+            f"of {size}."
         ),
         contradicted_by="An interval of the seeds needed that lies above the recorded number.",
         verdict=verdict,
@@ -136,8 +137,8 @@ def _meaning(
     there = plural(means.seeds, "seed")
     if means.seed_sd is None:
         return (
-            f"How many seeds would settle a difference of {size} between {pair.residual} and "
-            f"{pair.plain} cannot be told from 1 seed: it shows no spread between seeds."
+            f"How many seeds would find a difference of {size} cannot be told: 1 seed shows no "
+            "spread between seeds."
         )
     words = {
         Verdict.SUPPORTED: f"{there} are enough",

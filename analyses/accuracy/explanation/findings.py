@@ -35,13 +35,12 @@ class AssociationQuestion:
 
 GRADIENTS_AND_REAL_CHANGE = AssociationQuestion(
     "association",
-    "gradient health and the real change of validation accuracy",
+    "gradient health and real changes of validation accuracy",
     "associations",
 )
 STALENESS_AND_REMOVED_MOVEMENT = AssociationQuestion(
     "dose",
-    "the staleness of the running statistics and the movement of validation accuracy that "
-    "re-estimation removes",
+    "stale running statistics and the movement of accuracy that fresh ones remove",
     "doses",
 )
 _NEXT = {
@@ -209,8 +208,8 @@ def _association_finding(
     alpha, strong = bounds
     verdict = link_verdict(found, alpha, strong)
     template = (
-        f"{what.words[0].upper()}{what.words[1:]}[ of {{}}] go together, beyond the steady course "
-        "of training."
+        f"{what.words[0].upper()}{what.words[1:]} go together[ in {{}}], apart from the trend of "
+        "training."
     )
     return Finding(
         key=slug(f"{what.topic}-{network}"),

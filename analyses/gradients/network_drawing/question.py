@@ -92,7 +92,8 @@ def _sentence(one: Flows, epoch: int) -> str:
     name = one.layout.network
     factor, where = largest_change(one, epoch)
     change = (
-        f"the gradient changes most within {where}, {factor} on the way from its end to its start"
+        f"the gradient changes most within {where}: from its end to its start it is multiplied by "
+        f"{factor.removeprefix(TIMES)}"
         if where
         else "there is no gradient to compare within a stage"
     )
