@@ -6,6 +6,8 @@ from datetime import datetime
 from analyses.result import Length, Mark, Slider, Verdict
 from analyses.showing.drawing import Picture
 
+ALL_NETWORKS = "all networks"  # what a comparison is about
+
 
 @dataclass(frozen=True)
 class AnswerSentence:
@@ -76,16 +78,16 @@ class EstimateRow:
 
 @dataclass(frozen=True)
 class FindingElement:
-    """The verdict, meaning and estimates of one hypothesis for one network."""
+    """The verdict, meaning and estimates of one hypothesis for one network.
+
+    `names_network` says whether the meaning names what it is about, so that it need not be named
+    before it.
+    """
 
     line: VerdictLine
     meaning: str
     estimates: tuple[EstimateRow, ...]
-
-    @property
-    def names_network(self) -> bool:
-        """Whether the meaning begins with the network, so that it need not be named before it."""
-        return self.meaning.startswith(f"In {self.line.network} ")
+    names_network: bool = False
 
 
 @dataclass(frozen=True)

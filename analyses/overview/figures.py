@@ -263,7 +263,7 @@ def _colour_bar(figure: Drawing, drawn: Any, axes: list[Axes], *, narrow: bool) 
     panels.few_ticks_if_narrow(bar.ax.xaxis, drawn.norm.vmax / drawn.norm.vmin)
     span = drawn.norm.vmax / drawn.norm.vmin
     if span >= ALL_TICKS_SPAN:
-        # Ticks at powers of ten only would be few, and labels on all minor ticks would overlap.
-        bar.ax.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+        # Ticks at powers of ten only would be few, and more than one between them would overlap.
+        bar.ax.xaxis.set_minor_locator(LogLocator(subs=(3,)))
         every = LogFormatterSciNotation(minor_thresholds=(np.inf, np.inf))
         bar.ax.xaxis.set_minor_formatter(every if span < ALL_TICKS_SPAN**2 else NullFormatter())

@@ -65,6 +65,8 @@ def with_interval(
         return Said("not available")
     write = common_format([x for x in (low, value, high) if x is not None])
     amount, coverage = with_unit(write(value), unit), Numeral(f"{100 * level:g}\u00a0%")
+    if low == value == high:
+        return Said("{amount} (no spread)", amount=amount)
     if low is not None and high is not None:
         text, ends = (
             message("{amount} ({level} interval {low} to {high})"),

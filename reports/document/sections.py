@@ -13,6 +13,7 @@ from analyses.wording.translatable import Joined, Numeral, Said, message
 from reports.document.figures import PictureOf, draw_figure
 from reports.document.wording import column_texts, estimate_text
 from reports.elements import (
+    ALL_NETWORKS,
     Claim,
     EstimateRow,
     FigureElement,
@@ -157,7 +158,7 @@ def verdict_line(finding: Finding) -> VerdictLine:
     """The verdict of `finding` with its first estimate."""
     first = finding.estimates[0] if finding.estimates else None
     return VerdictLine(
-        network=Said("all networks") if finding.network is None else finding.network,
+        network=message(ALL_NETWORKS) if finding.network is None else finding.network,
         hypothesis=finding.hypothesis,
         verdict=finding.verdict,
         sign=finding.mark.sign,
@@ -291,6 +292,7 @@ def _unsaid(texts: tuple[str, ...], told: Sequence[Claim]) -> tuple[str, ...]:
 
 
 def _finding(finding: Finding) -> FindingElement:
+    about = finding.network
     return FindingElement(
         line=verdict_line(finding),
         meaning=finding.meaning,
@@ -298,6 +300,7 @@ def _finding(finding: Finding) -> FindingElement:
             EstimateRow(estimate.name, estimate_text(estimate), estimate.method)
             for estimate in finding.estimates
         ),
+        names_network=about is None or finding.meaning.startswith(f"In {about} "),
     )
 
 

@@ -153,8 +153,6 @@ def _layout(document: Document, paper: Paper, root: Path) -> dict[str, Any]:
         for claim, claim_laid_out in zip(section.claims, laid_out["claims"], strict=True):
             _lay_out_evidence(claim, claim_laid_out, paper, root, words)
             claim_laid_out["estimates"] = estimate_table(claim.findings, paper.column_width, words)
-            for finding, told in zip(claim.findings, claim_laid_out["findings"], strict=True):
-                told["names_network"] = finding.names_network
     if document.overview_figure is not None:
         content["overview_figure"]["picture"] = _write_picture(
             document.overview_figure, paper, root

@@ -47,9 +47,12 @@ def power_finding(
         key=slug(f"enough-seeds-{pair.residual}"),
         network=None,
         hypothesis=Said(
-            "The seeds recorded ({seeds}) of {plain} and {residual} are enough to find a mean "
-            "difference over epochs of {size}.",
-            seeds=Numeral(f"{means.seeds}"),
+            "{seeds} of {plain} and {residual} is enough to find a mean difference over epochs of "
+            "{size}."
+            if means.seeds == 1
+            else "{seeds} of {plain} and {residual} are enough to find a mean difference over "
+            "epochs of {size}.",
+            seeds=plural(means.seeds, "seed"),
             plain=pair.plain,
             residual=pair.residual,
             size=size,
@@ -141,8 +144,8 @@ def _meaning(
     there = plural(means.seeds, "seed")
     if means.seed_sd is None:
         return (
-            f"How many seeds would settle a difference of {size} between {pair.residual} and "
-            f"{pair.plain} cannot be told from 1 seed: it shows no spread between seeds."
+            f"How many seeds would find a difference of {size} cannot be told: 1 seed shows no "
+            "spread between seeds."
         )
     words = {
         Verdict.SUPPORTED: f"{there} are enough",

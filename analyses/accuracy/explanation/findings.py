@@ -41,17 +41,16 @@ class AssociationQuestion:
 
 GRADIENTS_AND_REAL_CHANGE = AssociationQuestion(
     "association",
-    "gradient health and the real change of validation accuracy",
-    "Gradient health and the real change of validation accuracy[ of {}] go together, beyond the "
-    "steady course of training.",
+    "gradient health and real changes of validation accuracy",
+    "Gradient health and real changes of validation accuracy go together[ in {}], apart from the "
+    "trend of training.",
     "associations",
 )
 STALENESS_AND_REMOVED_MOVEMENT = AssociationQuestion(
     "dose",
-    "the staleness of the running statistics and the movement of validation accuracy that "
-    "re-estimation removes",
-    "The staleness of the running statistics and the movement of validation accuracy that "
-    "re-estimation removes[ of {}] go together, beyond the steady course of training.",
+    "stale running statistics and the movement of accuracy that fresh ones remove",
+    "Stale running statistics and the movement of accuracy that fresh ones remove go together[ in "
+    "{}], apart from the trend of training.",
     "doses",
 )
 _NEXT = {

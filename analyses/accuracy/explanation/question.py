@@ -13,6 +13,7 @@ import pandas as pd
 from analyses.accuracy.explanation.figures import link_figure, share_figure
 from analyses.accuracy.explanation.findings import (
     GRADIENTS_AND_REAL_CHANGE,
+    STALENESS_AND_REMOVED_MOVEMENT,
     link_finding,
     link_sentence,
     share_finding,
@@ -119,6 +120,11 @@ def run(
             strong,
         ),
     }
+    summary = " ".join(together.values())
+    stale = {one.network: one.staleness_link for one in found if one.staleness_link is not None}
+    if stale:
+        what = STALENESS_AND_REMOVED_MOVEMENT
+        together[what.topic] = link_sentence(what, stale, alpha, strong)
     moved = {one.network: one.shares for one in found if one.shares.shares}
     linked = pd.concat(
         [correlations(one.network, one.gradient_link) for one in found], ignore_index=True
@@ -129,7 +135,7 @@ def run(
         if one.staleness_link is not None
     ]
     return AnalysisResult(
-        summary=" ".join(together.values()),
+        summary=summary,
         findings=findings,
         figures=(
             *((share_figure(moved),) if moved else ()),

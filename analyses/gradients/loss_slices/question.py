@@ -227,7 +227,8 @@ def _figures(
         ignore_index=True,
     ) if sliced else pd.DataFrame({"direction": []})  # fmt: skip
     shares = [
-        f"{number(finding.estimates[0].value)} % of the jumps of {finding.network}"
+        f"{number(finding.estimates[0].value) if finding.estimates[0].value else 'none'}"
+        f"{' %' if finding.estimates[0].value else ''} of the jumps of {finding.network}"
         for finding in findings
         if finding.estimates[0].value is not None
     ]

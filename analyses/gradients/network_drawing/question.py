@@ -14,6 +14,7 @@ from analyses.gradients.network_drawing.figures import (
 )
 from analyses.gradients.network_drawing.flows import Flows, flows_of
 from analyses.gradients.network_drawing.layout import MAX_BOXES, layout_of
+from analyses.gradients.network_drawing.marks import TIMES
 from analyses.reading.runs import by_network, runs_with
 from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Table
@@ -91,10 +92,13 @@ def _sentence(one: Flows, epoch: int) -> str:
     name = one.layout.network
     factor, where = largest_change(one, epoch)
     change = (
-        f"the gradient changes most within {where}, {factor} on the way from its end to its start"
+        f"the gradient changes most within {where}: from its end to its start it is multiplied by "
+        f"{factor.removeprefix(TIMES)}"
         if where
         else "there is no gradient to compare within a stage"
     )
+    if factor == f"{TIMES}1":
+        change = f"the gradient keeps its size within {where}, from its end to its start"
     share = mean_share(one, epoch)
     if not np.isfinite(share):
         return f"In {name} at epoch {epoch} {change}."

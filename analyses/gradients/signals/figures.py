@@ -131,7 +131,9 @@ def _step_map_figure(signals: list[NetworkSignal]) -> Figure:
         ),
         alt="Heat maps of the standard deviation of activations by layer and step.",
         draw=theme.themed(
-            partial(draw_layers_by_step, maps, "standard deviation", colour_map="cividis")
+            partial(
+                draw_layers_by_step, maps, "standard deviation of the output", colour_map="cividis"
+            )
         ),
     )
 
@@ -161,5 +163,5 @@ def _map_figure(networks: list[str], signals: list[NetworkSignal]) -> Figure:
 @theme.themed
 def _draw_map(signals: list[NetworkSignal]) -> Drawing:
     maps = {one.network: one.bins.rows(one.std) for one in signals}
-    labels = ("depth (layers from the input)", "standard deviation (unit of x)")
+    labels = ("depth (layers from the input)", "standard deviation of the output")
     return panels.heat_maps(maps, 2.9, *labels)

@@ -18,7 +18,7 @@ PERCENT = "95\u00a0% interval"
         (Estimate("a", 54.321, 51.2, 57.9, "%"), f"54.3\u00a0% ({PERCENT} 51.2 to 57.9)"),
         (Estimate("a", 0.134, -0.005, 0.273), f"0.13 ({PERCENT} -0.01 to 0.27)"),
         (Estimate("a", 549.2, 412.4, 731.0), f"549 ({PERCENT} 412 to 731)"),
-        (Estimate("a", 0.5, 0.5, 0.5), f"0.5 ({PERCENT} 0.5 to 0.5)"),
+        (Estimate("a", 0.5, 0.5, 0.5), "0.5 (no spread)"),
         (Estimate("a", 1e-13, 1e-14, 1e-12), f"1.0e-13 ({PERCENT} 1.0e-14 to 1.0e-12)"),
         (Estimate("a", 3.0, 0.01, 900.0), f"3 ({PERCENT} 0.01 to 900)"),
         (Estimate("a", 2.0, 1.0, 3.0, level=0.9), "2.0 (90\u00a0% interval 1.0 to 3.0)"),
