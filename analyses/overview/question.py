@@ -156,7 +156,7 @@ def _caption(shown: list[NetworkOverview], false_discovery_rate: float) -> str:
     ruled = any(stage_boundaries(one.stages) for one in shown) or not any(
         one.bins.gathered or len(one.stages) > 1 for one in shown
     )
-    below = (
+    below = message(
         "root mean square of the gradient with respect to the output of each layer with weights, "
         "median over steps and seeds; horizontal lines separate output shapes, and the title "
         "compares equal shapes only (95 % intervals in brackets)."
@@ -167,7 +167,7 @@ def _caption(shown: list[NetworkOverview], false_discovery_rate: float) -> str:
     )
     gathered = message(next((one.bins.note for one in shown if one.bins.gathered), ""))
     if not any(one.curves["accuracy"].notna().any() for one in shown):
-        return Joined((message(below[0].upper() + below[1:]), gathered), separator="")
+        return Joined((below[0].upper() + below[1:], gathered), separator="")
     seeds = max(one.curves["seed"].nunique() for one in shown)
     above = [
         message(
@@ -202,7 +202,7 @@ def _caption(shown: list[NetworkOverview], false_discovery_rate: float) -> str:
             if any(one.re_estimated for one in shown)
             else " Vertical lines repeat the changes (falls solid, rises dotted)."
         )
-    parts = (*above, message(". Below: "), message(below), gathered, changes)
+    parts = (*above, message(". Below: "), below, gathered, changes)
     return Joined(parts, separator="")
 
 

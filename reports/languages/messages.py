@@ -49,8 +49,8 @@ def messages() -> dict[str, str]:
 def _of_modules() -> Iterator[tuple[str, str]]:
     for name, value in vars(sentences).items():
         if name.isupper():
-            texts = value.values() if isinstance(value, dict) else [value]
-            yield from (("the first page", one) for one in texts if type(one) is str)
+            one_or_more = value.values() if isinstance(value, dict) else [value]
+            yield from (("the first page", one) for one in one_or_more if type(one) is str)
     yield from (("verdicts", text) for one in Verdict for text in (one.answer, one.value))
     for part in PRIMER:
         yield from (("how to read a report", text) for text in (part.heading, part.text))
@@ -62,8 +62,8 @@ def _of_modules() -> Iterator[tuple[str, str]]:
         texts = (analysis.title, analysis.question, analysis.background)
         yield from ((f"the section {analysis.key}", text) for text in texts)
     for key, one in CONDITIONS.items():
-        texts = (one.holds, one.fails, one.unknown, one.link, one.next_step)
-        yield from ((f"the condition {key}", text) for text in texts)
+        said = (one.holds, one.fails, one.unknown, one.link, one.next_step)
+        yield from ((f"the condition {key}", text) for text in said)
     general = (SYMBOLS, IN_THE_ANSWER, LOOK_ELSEWHERE, *HEADINGS, *MONTHS, *STATUS_WORDS.values())
     yield from (("the document", text) for text in general)
     yield from (("the document", has) for _, has in FULLER.values())
@@ -91,8 +91,9 @@ def _of_sources() -> Iterator[tuple[str, str]]:
 
 def _said_at(node: ast.AST) -> Iterator[str]:
     if isinstance(node, ast.Constant):
-        if _is_hypothesis(node.value):
-            yield from (named_template(node.value), nameless_template(node.value))
+        text = node.value if isinstance(node.value, str) else ""
+        if _WITH_NETWORK.search(text) and not set("\n`") & set(text):
+            yield from (named_template(text), nameless_template(text))
         return
     if not isinstance(node, ast.Call) or not node.args:
         return
@@ -108,13 +109,10 @@ def _said_at(node: ast.AST) -> Iterator[str]:
     elif name in ("Estimate", "estimate_of"):
         yield from _literals(node.args[0])
         yield from (text for one in node.keywords if one.arg == "unit" for text in _literals(one))
+        unit = 4 if name == "Estimate" else 2
+        yield from (text for one in node.args[unit : unit + 1] for text in _literals(one))
     elif name == "Table" and len(node.args) > 1:
         yield from _literals(node.args[1])
-
-
-def _is_hypothesis(value: object) -> bool:
-    ours = isinstance(value, str) and "\n" not in value and "`" not in value
-    return ours and bool(_WITH_NETWORK.search(value))
 
 
 def _literals(node: ast.AST) -> Iterator[str]:

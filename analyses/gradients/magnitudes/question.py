@@ -16,12 +16,12 @@ from analyses.result import AnalysisResult, Estimate, Figure, Finding, Length, T
 from analyses.statistics.means import Mean
 from analyses.statistics.verdicts import verdict_above
 from analyses.wording.numbers import finite, interval_text, percent
-from analyses.wording.phrases import listing, slug
+from analyses.wording.phrases import listing, slug, with_network, without_network
 from gradflow.runs.reading.magnitudes import FLOAT16
 from gradflow.runs.reading.run import Experiment
 
 MAX_LOST_SHARE = 0.05  # share of the gradient elements: a convention
-STATEMENT = "Gradients would underflow in float16."
+HYPOTHESIS = "Gradients[ of {}] would underflow in float16."
 CAVEATS = (
     "Underflow means flushed to zero here. Between its smallest number and its smallest normal one "
     "float16 keeps a value with fewer digits.",
@@ -73,7 +73,7 @@ def _finding(one: Magnitudes, bound: float) -> Finding:
     return Finding(
         key=slug(f"underflow-{one.network}"),
         network=one.network,
-        hypothesis=f"Gradients of {one.network} would underflow in float16.",
+        hypothesis=with_network(HYPOTHESIS, one.network),
         contradicted_by=f"A share of lost elements whose interval lies below {percent(bound)}.",
         verdict=verdict,
         estimates=(
@@ -93,7 +93,7 @@ def _finding(one: Magnitudes, bound: float) -> Finding:
         meaning=_meaning(one, verdict),
         next_step=_next_step(one, verdict),
         caveats=CAVEATS,
-        statement=STATEMENT,
+        statement=without_network(HYPOTHESIS),
         evidence=("ridges", "networks"),
     )
 
