@@ -17,6 +17,7 @@ from analyses.statistics.means import Mean
 from analyses.statistics.verdicts import verdict_above
 from analyses.wording.numbers import finite, interval_text, percent
 from analyses.wording.phrases import listing, slug, with_network, without_network
+from analyses.wording.translatable import Said
 from gradflow.runs.reading.magnitudes import FLOAT16
 from gradflow.runs.reading.run import Experiment
 
@@ -147,11 +148,17 @@ def _power(scale: float) -> str:
 
 def _figure(networks: list[str], shown: list[Magnitudes]) -> Figure:
     said = [
-        f"{percent(one.lost.value)} of the gradient elements of {one.network}"
+        Said(
+            "{share} of the gradient elements of {network}",
+            share=percent(one.lost.value),
+            network=one.network,
+        )
         for one in shown
         if one.lost.value is not None
     ]
-    title = f"Too small for float16: {listing(said)}" if said else "All recorded gradients are zero"
+    title = Said("All recorded gradients are zero")
+    if said:
+        title = Said("Too small for float16: {shares}", shares=listing(said))
     return Figure(
         key="ridges",
         title=title,
