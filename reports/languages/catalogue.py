@@ -63,6 +63,13 @@ class Catalogue:
             return False
         return True
 
+    def say_parts(self, text: str) -> str:
+        """As `say_whole`; of a head such as "running, 95 % low" each part is looked up."""
+        said = self.say_whole(text)
+        if said != text or is_marked(text):
+            return said
+        return ", ".join(map(self, text.split(", ")))
+
     def _said(self, text: str) -> str:
         if isinstance(text, Numeral):
             return self.number(text)

@@ -37,6 +37,16 @@ _IN_TEMPLATE = re.compile(r"""\b(?:_|t)\("((?:[^"\\]|\\.)+)"\)""")
 _WITH_NETWORK = re.compile(r"\[[^\]{}]*\{\}[^\]{}]*\]")
 
 
+# Heads that are made of parts, or are columns of a table that pandas makes.
+_FURTHER_HEADS = (
+    "skip at its input", "branch at its input", "last training loss (nats)",
+    "last validation loss (nats)", "last training accuracy", "last validation accuracy",
+    "best validation accuracy", "new bests at", "running", "re-estimated", "band low", "band high",
+    "part", "Spearman rho", "curvature", "factor per layer", "gradients are", "sets", "candidate",
+    "unit", "rho with accuracy", "runs",
+)  # fmt: skip
+
+
 def messages() -> dict[str, str]:
     """Each English text that must be in a catalogue, and where it is said."""
     found: dict[str, str] = {}
@@ -67,6 +77,7 @@ def _of_modules() -> Iterator[tuple[str, str]]:
     general = (SYMBOLS, IN_THE_ANSWER, LOOK_ELSEWHERE, *HEADINGS, *MONTHS, *STATUS_WORDS.values())
     yield from (("the document", text) for text in general)
     yield from (("the document", has) for _, has in FULLER.values())
+    yield from (("heads of tables", text) for text in _FURTHER_HEADS)
     for table in TABLES.values():
         yield "the glossary", table.row_meaning
         for term in table.columns:
@@ -87,6 +98,8 @@ def _of_sources() -> Iterator[tuple[str, str]]:
             where = path.relative_to(_ROOT).as_posix()
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 yield from ((where, text) for text in _said_at(node))
+                if package == "analyses":
+                    yield from (("heads of tables", text) for text in _heads_at(node))
 
 
 def _said_at(node: ast.AST) -> Iterator[str]:
@@ -113,6 +126,30 @@ def _said_at(node: ast.AST) -> Iterator[str]:
         yield from (text for one in node.args[unit : unit + 1] for text in _literals(one))
     elif name == "Table" and len(node.args) > 1:
         yield from _literals(node.args[1])
+
+
+def _heads_at(node: ast.AST) -> Iterator[str]:
+    """Heads of tables: keys of what becomes a row or a table, and what columns are renamed to."""
+    if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+        if node.targets[0].id in ("names", "columns") and isinstance(node.value, ast.Dict):
+            values = [one for one in node.value.values if one is not None]
+            yield from (text for one in values for text in _literals(one) if " " in text)
+        if node.targets[0].id in ("rows", "row", "columns"):
+            yield from _keys_in(node.value)
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        if node.func.attr == "DataFrame":
+            yield from _keys_in(*node.args)
+        elif node.func.attr == "append" and isinstance(node.func.value, ast.Name):
+            if node.func.value.id == "rows":
+                yield from _keys_in(*node.args)
+
+
+def _keys_in(*nodes: ast.AST) -> Iterator[str]:
+    for node in nodes:
+        for one in ast.walk(node):
+            if isinstance(one, ast.Dict):
+                heads = [text for key in one.keys if key is not None for text in _literals(key)]
+                yield from (text for text in heads if "_" not in text)
 
 
 def _literals(node: ast.AST) -> Iterator[str]:

@@ -25,7 +25,7 @@ from analyses.reading.runs import by_network, seed_label
 from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Figure, Table
 from analyses.statistics.proportions import wilson_interval
-from analyses.wording.numbers import percent
+from analyses.wording.numbers import percent, with_unit
 from analyses.wording.phrases import listing
 from analyses.wording.translatable import Joined, Numeral, Said, message
 from gradflow.runs.reading.run import Experiment, Run
