@@ -139,9 +139,8 @@ def _heads_at(node: ast.AST) -> Iterator[str]:
     elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
         if node.func.attr == "DataFrame":
             yield from _keys_in(*node.args)
-        elif node.func.attr == "append" and isinstance(node.func.value, ast.Name):
-            if node.func.value.id == "rows":
-                yield from _keys_in(*node.args)
+        elif ast.unparse(node.func) == "rows.append":
+            yield from _keys_in(*node.args)
 
 
 def _keys_in(*nodes: ast.AST) -> Iterator[str]:
