@@ -11,6 +11,7 @@ from analyses.plotting import panels, theme
 from analyses.result import Figure, Length, Verdict
 from analyses.wording.numbers import number
 from analyses.wording.phrases import listing
+from analyses.wording.translatable import Said
 
 # Fill and word of a cell: the word tells the verdicts apart without colour.
 _LOOKS = {
@@ -23,9 +24,18 @@ _LOOKS = {
 def health_figure(table: pd.DataFrame, conditions: list[str]) -> Figure:
     """Conditions by network; `table` has columns network, condition, verdict, value, layer."""
     found = table[table["verdict"] == Verdict.SUPPORTED]
-    said = [f"{one.condition} in {one.network}" for one in found.itertuples()]
+    said = [
+        Said(
+            "{condition} in {network}",
+            condition=str(one.condition),
+            network=str(one.network),
+        )
+        for one in found.itertuples()
+    ]
     asked = [name for name in conditions if name in set(table["condition"])]
-    title = f"Found: {listing(said)}" if said else "None of the conditions was found"
+    title = Said("None of the conditions was found")
+    if said:
+        title = Said("Found: {conditions}", conditions=listing(said))
     return Figure(
         key="conditions",
         title=title,

@@ -83,7 +83,7 @@ def own_figure(shown: Sequence[OwnRun]) -> Figure:
     found = [
         Said(
             "{conditions} from step {step} on",
-            conditions=listing([Said(name) for name in names]),
+            conditions=listing(names),
             step=Numeral(f"{step}"),
         )
         for one in shown

@@ -11,6 +11,7 @@ from analyses.plotting import panels, theme
 from analyses.reasons.evidence import Evidence, NetworkComparison
 from analyses.result import Figure
 from analyses.wording.phrases import plural, slug
+from analyses.wording.translatable import Numeral, Said
 
 ROW_HEIGHT = 0.62  # inches
 
@@ -19,10 +20,14 @@ def reasons_figure(networks: list[str], one: NetworkComparison) -> Figure:
     """The figure of one pair; the order of `networks` in the experiment gives the colours."""
     differing = sum(_differs(each) for each in one.evidence)
     pair = one.pair
-    title = (
-        f"Between {pair.plain} and {pair.residual} {differing} of "
-        f"{plural(len(one.evidence), 'possible reason')} certainly "
-        f"{'differs' if differing == 1 else 'differ'}"
+    title = Said(
+        "Between {plain} and {residual} {count} of {reasons} certainly differs"
+        if differing == 1
+        else "Between {plain} and {residual} {count} of {reasons} certainly differ",
+        plain=pair.plain,
+        residual=pair.residual,
+        count=Numeral(f"{differing}"),
+        reasons=plural(len(one.evidence), "possible reason"),
     )
     return Figure(
         key=slug(f"candidates-{pair.plain}-{pair.residual}"),

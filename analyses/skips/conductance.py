@@ -27,6 +27,7 @@ from analyses.statistics.verdicts import verdict_above
 from analyses.wording.numbers import number, percent, share_bound
 from analyses.wording.phrases import listing, plural, slug, with_network, without_network
 from analyses.wording.sentences import NetworkStatement, sentence
+from analyses.wording.translatable import Said, message
 from gradflow.runs.reading.run import Experiment, Run
 
 TABLE = "conductance"
@@ -242,12 +243,14 @@ def _finding(one: NetworkConductance, half: float, complete: float) -> Finding:
 
 def _figure(networks: list[str], found: list[NetworkConductance], half: float) -> Figure:
     said = [
-        f"{number(one.mean.value)} in {one.network}" for one in found if one.mean.value is not None
+        Said("{amount} in {network}", amount=number(one.mean.value), network=one.network)
+        for one in found
+        if one.mean.value is not None
     ]
     title = (
-        f"The skips' mean share of the conductance is {listing(said)}"
+        Said("The skips' mean share of the conductance is {shares}", shares=listing(said))
         if said
-        else "No share of the conductance could be computed"
+        else message("No share of the conductance could be computed")
     )
     return Figure(
         key="conductance-by-block",

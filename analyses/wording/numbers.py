@@ -83,13 +83,13 @@ def with_interval(
     )
 
 
-def with_unit(value: str, unit: str) -> str:
-    """A number as text with its unit, on one line."""
+def with_unit(value: str, unit: str, space: str = "\u00a0") -> str:
+    """A number as text with its unit, by default on one line."""
     if not unit:
         return value
     if unit == "%":
-        return Numeral(f"{value}\u00a0%")
-    return Said("{value}\u00a0{unit}", value=value, unit=Said(unit))
+        return Numeral(f"{value}{space}%")
+    return Said(f"{{value}}{space}{{unit}}", value=value, unit=Said(unit))
 
 
 def common_format(values: list[float]) -> NumberFormat:

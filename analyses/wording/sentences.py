@@ -41,7 +41,7 @@ def sentence(statements: Sequence[NetworkStatement], lead: str = "{}") -> str:
     clauses = _grouped([(one.clause, one.network) for one in statements])
     unknown = [clause for clause in clauses if clause.startswith(UNKNOWN)]
     if len(unknown) == 1 and len(clauses) > 1:
-        clauses["this cannot be told"] = clauses.pop(unknown[0])
+        clauses[message("this cannot be told")] = clauses.pop(unknown[0])
     beginnings = [message("In {place} {clause}"), *["in {place} {clause}"] * len(clauses)]
     said = [
         Said(beginning, place=_place(names, len(statements)), clause=message(clause))

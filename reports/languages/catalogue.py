@@ -55,6 +55,21 @@ class Catalogue:
         """As `say`; a text that is not marked is looked up too, since it can be no name."""
         return self.say(text) if is_marked(text) else self(text)
 
+    def holds(self, text: str) -> bool:
+        """Whether every part of `text` that is said in words is in this catalogue."""
+        try:
+            self._said(text)
+        except KeyError:
+            return False
+        return True
+
+    def say_parts(self, text: str) -> str:
+        """As `say_whole`; of a head such as "running, 95 % low" each part is looked up."""
+        said = self.say_whole(text)
+        if said != text or is_marked(text):
+            return said
+        return ", ".join(map(self, text.split(", ")))
+
     def _said(self, text: str) -> str:
         if isinstance(text, Numeral):
             return self.number(text)
@@ -105,7 +120,7 @@ def catalogue_of(language: str) -> Catalogue:
     from babel.messages.pofile import read_po  # noqa: PLC0415
 
     with catalogue_file(language).open("rb") as file:
-        read = read_po(file, locale=language)
+        read = read_po(file, locale=language.replace("-", "_"))
     messages = {
         str(one.id): str(one.string)
         for one in read

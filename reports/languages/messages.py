@@ -37,6 +37,16 @@ _IN_TEMPLATE = re.compile(r"""\b(?:_|t)\("((?:[^"\\]|\\.)+)"\)""")
 _WITH_NETWORK = re.compile(r"\[[^\]{}]*\{\}[^\]{}]*\]")
 
 
+# Heads that are made of parts, or are columns of a table that pandas makes.
+_FURTHER_HEADS = (
+    "skip at its input", "branch at its input", "last training loss (nats)",
+    "last validation loss (nats)", "last training accuracy", "last validation accuracy",
+    "best validation accuracy", "new bests at", "running", "re-estimated", "band low", "band high",
+    "part", "Spearman rho", "curvature", "factor per layer", "gradients are", "sets", "candidate",
+    "unit", "rho with accuracy", "runs",
+)  # fmt: skip
+
+
 def messages() -> dict[str, str]:
     """Each English text that must be in a catalogue, and where it is said."""
     found: dict[str, str] = {}
@@ -49,8 +59,8 @@ def messages() -> dict[str, str]:
 def _of_modules() -> Iterator[tuple[str, str]]:
     for name, value in vars(sentences).items():
         if name.isupper():
-            texts = value.values() if isinstance(value, dict) else [value]
-            yield from (("the first page", one) for one in texts if type(one) is str)
+            one_or_more = value.values() if isinstance(value, dict) else [value]
+            yield from (("the first page", one) for one in one_or_more if type(one) is str)
     yield from (("verdicts", text) for one in Verdict for text in (one.answer, one.value))
     for part in PRIMER:
         yield from (("how to read a report", text) for text in (part.heading, part.text))
@@ -62,11 +72,12 @@ def _of_modules() -> Iterator[tuple[str, str]]:
         texts = (analysis.title, analysis.question, analysis.background)
         yield from ((f"the section {analysis.key}", text) for text in texts)
     for key, one in CONDITIONS.items():
-        texts = (one.holds, one.fails, one.unknown, one.link, one.next_step)
-        yield from ((f"the condition {key}", text) for text in texts)
+        said = (one.holds, one.fails, one.unknown, one.link, one.next_step)
+        yield from ((f"the condition {key}", text) for text in said)
     general = (SYMBOLS, IN_THE_ANSWER, LOOK_ELSEWHERE, *HEADINGS, *MONTHS, *STATUS_WORDS.values())
     yield from (("the document", text) for text in general)
     yield from (("the document", has) for _, has in FULLER.values())
+    yield from (("heads of tables", text) for text in _FURTHER_HEADS)
     for table in TABLES.values():
         yield "the glossary", table.row_meaning
         for term in table.columns:
@@ -87,12 +98,15 @@ def _of_sources() -> Iterator[tuple[str, str]]:
             where = path.relative_to(_ROOT).as_posix()
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 yield from ((where, text) for text in _said_at(node))
+                if package == "analyses":
+                    yield from (("heads of tables", text) for text in _heads_at(node))
 
 
 def _said_at(node: ast.AST) -> Iterator[str]:
     if isinstance(node, ast.Constant):
-        if _is_hypothesis(node.value):
-            yield from (named_template(node.value), nameless_template(node.value))
+        text = node.value if isinstance(node.value, str) else ""
+        if _WITH_NETWORK.search(text) and not set("\n`") & set(text):
+            yield from (named_template(text), nameless_template(text))
         return
     if not isinstance(node, ast.Call) or not node.args:
         return
@@ -108,13 +122,33 @@ def _said_at(node: ast.AST) -> Iterator[str]:
     elif name in ("Estimate", "estimate_of"):
         yield from _literals(node.args[0])
         yield from (text for one in node.keywords if one.arg == "unit" for text in _literals(one))
+        unit = 4 if name == "Estimate" else 2
+        yield from (text for one in node.args[unit : unit + 1] for text in _literals(one))
     elif name == "Table" and len(node.args) > 1:
         yield from _literals(node.args[1])
 
 
-def _is_hypothesis(value: object) -> bool:
-    ours = isinstance(value, str) and "\n" not in value and "`" not in value
-    return ours and bool(_WITH_NETWORK.search(value))
+def _heads_at(node: ast.AST) -> Iterator[str]:
+    """Heads of tables: keys of what becomes a row or a table, and what columns are renamed to."""
+    if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+        if node.targets[0].id in ("names", "columns") and isinstance(node.value, ast.Dict):
+            values = [one for one in node.value.values if one is not None]
+            yield from (text for one in values for text in _literals(one) if " " in text)
+        if node.targets[0].id in ("rows", "row", "columns"):
+            yield from _keys_in(node.value)
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+        if node.func.attr == "DataFrame":
+            yield from _keys_in(*node.args)
+        elif ast.unparse(node.func) == "rows.append":
+            yield from _keys_in(*node.args)
+
+
+def _keys_in(*nodes: ast.AST) -> Iterator[str]:
+    for node in nodes:
+        for one in ast.walk(node):
+            if isinstance(one, ast.Dict):
+                heads = [text for key in one.keys if key is not None for text in _literals(key)]
+                yield from (text for text in heads if "_" not in text)
 
 
 def _literals(node: ast.AST) -> Iterator[str]:

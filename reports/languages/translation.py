@@ -35,6 +35,8 @@ def _translated(part: _Part, catalogue: Catalogue) -> _Part:
         value = getattr(part, one.name)
         if one.name not in _KEPT:
             say = catalogue.say if one.name in _NAMES else catalogue.say_whole
+            if one.name == "columns":
+                say = catalogue.say_parts
             changes[one.name] = _value(value, catalogue, say)
     return replace(part, **changes)  # type: ignore[type-var]
 

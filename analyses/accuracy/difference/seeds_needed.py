@@ -8,8 +8,9 @@ from analyses.result import Estimate, Finding, Verdict
 from analyses.statistics.power import paired_power, sd_interval, seeds_needed
 from analyses.statistics.seeds_and_images import MeanOverSeeds
 from analyses.statistics.verdicts import verdict_below
+from analyses.wording.numbers import with_unit
 from analyses.wording.phrases import plural, slug
-from analyses.wording.translatable import Numeral, Said
+from analyses.wording.translatable import Said
 
 NORMALITY_CAVEAT = (
     "The paired t-test and the interval of the standard deviation assume that the differences "
@@ -30,12 +31,14 @@ def power_finding(
     The verdict compares the number of seeds with the interval of the number needed. It is
     inconclusive for one seed, which has no standard deviation between seeds.
     """
-    size = f"{100 * smallest_difference:g} percentage points"
-    estimates = [
-        _of_size(f"seeds needed to settle {size}", means, smallest_difference, power, alpha)
-    ]
+    size = with_unit(Numeral(f"{100 * smallest_difference:g}"), "percentage points", " ")
+    name = Said("seeds needed to settle {size}", size=size)
+    estimates = [_of_size(name, means, smallest_difference, power, alpha)]
     measured = abs(float(means.values[MEAN_ROW]))
-    name = f"seeds needed to settle the measured {100 * measured:.1f} percentage points"
+    name = Said(
+        "seeds needed to settle the measured {count} percentage points",
+        count=Numeral(f"{100 * measured:.1f}"),
+    )
     estimates.append(_of_size(name, means, measured, power, alpha))
     estimates.append(_of_sd(means))
     needed = estimates[0]

@@ -14,6 +14,7 @@ from analyses.plotting import panels, theme
 from analyses.result import Figure, Length
 from analyses.wording.numbers import percent
 from analyses.wording.phrases import listing
+from analyses.wording.translatable import Said
 
 # Greys and hatches, so that the parts differ without colour too.
 _STYLES = {
@@ -30,11 +31,19 @@ def share_figure(found: dict[str, Decomposition]) -> Figure:
     """The shares of each network in `found`; every one must have shares."""
     largest = {name: max(one.shares, key=lambda share: share.value) for name, one in found.items()}
     said = listing(
-        [f"{one.name} of {name} ({percent(one.value)})" for name, one in largest.items()]
+        [
+            Said(
+                "{part} of {network} ({share})",
+                part=Said(one.name),
+                network=name,
+                share=percent(one.value),
+            )
+            for name, one in largest.items()
+        ]
     )
     return Figure(
         key="shares",
-        title=f"Largest parts of the movement of validation accuracy: {said}",
+        title=Said("Largest parts of the movement of validation accuracy: {parts}", parts=said),
         caption=(
             "Left: the parts of the squared epoch-to-epoch change of validation accuracy, summed "
             "over epochs and seeds. The parts of a bar add up to 100 %; parts below 0 are drawn to "

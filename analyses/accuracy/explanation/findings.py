@@ -14,7 +14,7 @@ from analyses.wording.sentences import NetworkStatement, sentence
 from analyses.wording.translatable import Said, message
 
 MIN_CHANGES = 3
-EXPLAINABLE = "the part that gradients could explain directly"
+EXPLAINABLE = message("the part that gradients could explain directly")
 HYPOTHESIS = (
     "Most of the movement of validation accuracy[ of {}] is {real}, the part that gradients could "
     "explain directly."
@@ -133,11 +133,13 @@ def _share_statement(
 ) -> NetworkStatement:
     real = found.real.name if found.real else JUMPS
     clause = {
-        Verdict.SUPPORTED: "most of the movement of validation accuracy is {real}, {explainable}",
-        Verdict.CONTRADICTED: (
+        Verdict.SUPPORTED: message(
+            "most of the movement of validation accuracy is {real}, {explainable}"
+        ),
+        Verdict.CONTRADICTED: message(
             "most of the movement of validation accuracy is not {real}, {explainable}"
         ),
-        Verdict.INCONCLUSIVE: (
+        Verdict.INCONCLUSIVE: message(
             "it cannot be told whether most of the movement of validation accuracy is {real}, "
             "{explainable}"
         ),

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure as Drawing
 from analyses.plotting import panels, theme
 from analyses.result import Figure, Length
 from analyses.wording.phrases import listing, plural
+from analyses.wording.translatable import Said
 
 CurvesByNetwork = dict[str, tuple[pd.DataFrame, pd.DataFrame]]
 
@@ -17,14 +18,18 @@ CurvesByNetwork = dict[str, tuple[pd.DataFrame, pd.DataFrame]]
 def jump_figure(networks: list[str], found: CurvesByNetwork) -> Figure:
     """`found` holds the frames curves and changes of each network, see `NetworkChanges`."""
     said = [
-        f"{plural(int((real['change'] > 0).sum()), 'rise')} and "
-        f"{plural(int((real['change'] < 0).sum()), 'fall')} of {name}"
+        Said(
+            "{rises} and {falls} of {network}",
+            rises=plural(int((real["change"] > 0).sum()), "rise"),
+            falls=plural(int((real["change"] < 0).sum()), "fall"),
+            network=name,
+        )
         for name, (_, changes) in found.items()
         for real in [changes[changes["real"]]]
     ]
     return Figure(
         key="real-jumps",
-        title=f"Beyond sampling noise are {listing(said)}",
+        title=Said("Beyond sampling noise are {changes}", changes=listing(said)),
         caption=(
             "Validation accuracy by epoch, with Wilson 95 % intervals if there is one seed. A "
             "triangle marks the epoch into which accuracy rose (up) or fell (down) by more than "

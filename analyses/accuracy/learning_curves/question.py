@@ -25,8 +25,9 @@ from analyses.reading.runs import by_network, seed_label
 from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Figure, Table
 from analyses.statistics.proportions import wilson_interval
-from analyses.wording.numbers import percent
+from analyses.wording.numbers import percent, with_unit
 from analyses.wording.phrases import listing
+from analyses.wording.translatable import Joined, Numeral, Said, message
 from gradflow.runs.reading.run import Experiment, Run
 
 CURVES = {
@@ -109,7 +110,7 @@ def run(experiment: Experiment) -> AnalysisResult:
     table = _table(runs, curves)
     balanced = {name: balanced_words(members) for name, members in by_network(runs).items()}
     balanced = {name: words for name, words in balanced.items() if words}
-    summary = _description(table) + _on_balance(balanced)
+    summary = Joined((_description(table), _on_balance(balanced)))
     return AnalysisResult(
         summary=summary,
         findings=(),
@@ -148,17 +149,25 @@ def _table(runs: list[Run], curves: dict[Path, pd.DataFrame]) -> pd.DataFrame:
     return pd.DataFrame(rows).dropna(axis=1, how="all")
 
 
+def _nats(loss: float) -> str:
+    return with_unit(Numeral(f"{loss:.3g}"), "nats", " ")
+
+
 def _description(table: pd.DataFrame) -> str:
     """The accuracy, or else the loss, of each network after its last epoch."""
-    for name, form in (("val_accuracy", percent), ("train_loss", "{:.3g} nats".format)):
+    accuracy = message("After the last epoch the validation accuracy is {amounts}.")
+    loss = message("After the last epoch the training loss is {amounts}.")
+    for name, form, words in (("val_accuracy", percent, accuracy), ("train_loss", _nats, loss)):
         column = f"last {CURVES[name]}"
         if column in table.columns:
             means = table.groupby("network", sort=False)[column].mean().dropna()
-            said = [f"{form(mean)} in {network}" for network, mean in means.items()]
+            said = [
+                Said("{amount} in {network}", amount=form(mean), network=str(network))
+                for network, mean in means.items()
+            ]
             if said:
-                what = CURVES[name].split(" (")[0]
-                return f"After the last epoch the {what} is {listing(said)}."
-    return "Loss and accuracy were recorded only as the curves below."
+                return Said(words, amounts=listing(said))
+    return Said("Loss and accuracy were recorded only as the curves below.")
 
 
 _BALANCE_METHOD = (
@@ -172,7 +181,7 @@ def _on_balance(balanced: dict[str, str]) -> str:
     if not balanced:
         return ""
     said = listing([f"{words} in {network}" for network, words in balanced.items()])
-    return f" The classes differ in size: the balanced accuracy, the mean over classes, is {said}."
+    return f"The classes differ in size: the balanced accuracy, the mean over classes, is {said}."
 
 
 def _balanced_at(curves: pd.DataFrame, epoch: float) -> float:

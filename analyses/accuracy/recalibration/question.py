@@ -273,14 +273,14 @@ def _figure(
     networks: list[str], series: dict[str, list[RecalibrationSeries]], moved: dict[str, Movement]
 ) -> Figure:
     said = [
-        f"{share_text(one.removed)} of the movement of {name}"
+        Said("{share} of the movement of {network}", share=share_text(one.removed), network=name)
         for name, one in moved.items()
         if one.removed is not None and one.running_low > 0
     ]
     title = (
-        f"Re-estimated batch-norm statistics remove {listing(said)}"
+        Said("Re-estimated batch-norm statistics remove {shares}", shares=listing(said))
         if said
-        else "The movement of all epochs together may be sampling noise alone"
+        else message("The movement of all epochs together may be sampling noise alone")
     )
     return Figure(
         key="two-statistics",

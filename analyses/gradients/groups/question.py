@@ -14,6 +14,7 @@ from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Figure, Length, Table
 from analyses.wording.numbers import number, percent
 from analyses.wording.phrases import listing, plural, slug
+from analyses.wording.translatable import Said
 from gradflow.runs.reading.run import Experiment
 
 
@@ -86,19 +87,31 @@ def _group_sentence(one: NetworkGroups) -> str:
     if known.empty:
         return ""
     largest = known.loc[known["share"].astype(float).idxmax()]
-    return (
-        f"Of the groups of {one.network}, {largest['group']} has the largest part of the squared "
-        f"gradient norm, {percent(largest['share'])} at the median."
+    return Said(
+        "Of the groups of {network}, {group} has the largest part of the squared gradient norm, "
+        "{share} at the median.",
+        network=one.network,
+        group=str(largest["group"]),
+        share=percent(largest["share"]),
     )
 
 
 def _clipping_figure(networks: list[str], changed: list[NetworkGroups]) -> Figure:
     said = listing(
-        [f"{percent(one.changed or 0)} of the steps of {one.network}" for one in changed]
+        [
+            Said(
+                "{share} of the steps of {network}",
+                share=percent(one.changed or 0),
+                network=one.network,
+            )
+            for one in changed
+        ]
     )
     return Figure(
         key="clipping",
-        title=f"Between backward and optimizer the gradient was changed in {said}",
+        title=Said(
+            "Between backward and optimizer the gradient was changed in {shares}", shares=said
+        ),
         caption=(
             "The norm of the gradient with respect to all parameters by step: as the last backward "
             "pass left it (dashed) and as the optimizer received it (solid). Between them lies "
@@ -115,7 +128,7 @@ def _group_figure(one: NetworkGroups) -> Figure:
     more = f" The first {MAX_GROUPS} groups; the table has all." if left_out > 0 else ""
     return Figure(
         key=slug(f"groups-{one.network}"),
-        title=_group_sentence(one).rstrip(".") or f"The groups of {one.network}",
+        title=_group_sentence(one) or Said("The groups of {network}.", network=one.network),
         caption=(
             f"The groups of {one.network} by step: the norm of the gradient that the optimizer "
             "received, and the norm of the update over that of the weights. Medians over "

@@ -16,6 +16,7 @@ from analyses.plotting import panels, theme
 from analyses.result import Figure, Length
 from analyses.wording.numbers import number
 from analyses.wording.phrases import listing, plural
+from analyses.wording.translatable import Said, message
 
 EPOCH_COLOURS = "viridis"  # from dark to light in even steps: readable without colour vision
 DISTANCE_LABELS = {
@@ -29,9 +30,9 @@ def between_epochs_figure(slices: pd.DataFrame, shares: Sequence[str]) -> Figure
     if not len(slices):
         return None
     title = (
-        f"The training loss rises between both ends at {listing(shares)}"
+        Said("The training loss rises between both ends at {shares}", shares=listing(shares))
         if shares
-        else "The training loss between the weights before and after a jump"
+        else message("The training loss between the weights before and after a jump")
     )
     return Figure(
         key="between-epochs",

@@ -20,9 +20,10 @@ from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Estimate, Figure, Finding, Table, Verdict
 from analyses.statistics.proportions import wilson_interval
 from analyses.statistics.verdicts import verdict_above
-from analyses.wording.numbers import number, share_bound
+from analyses.wording.numbers import number, share_bound, with_unit
 from analyses.wording.phrases import plural, slug, with_network, without_network
 from analyses.wording.sentences import NetworkStatement, sentence
+from analyses.wording.translatable import Said
 from gradflow.runs.reading.run import Experiment, Run
 
 SLICES, SHARPNESS = "loss_slice", "sharpness"
@@ -227,8 +228,13 @@ def _figures(
         ignore_index=True,
     ) if sliced else pd.DataFrame({"direction": []})  # fmt: skip
     shares = [
-        f"{number(finding.estimates[0].value) if finding.estimates[0].value else 'none'}"
-        f"{' %' if finding.estimates[0].value else ''} of the jumps of {finding.network}"
+        Said(
+            "{share} of the jumps of {network}",
+            share=with_unit(number(finding.estimates[0].value), "%", " ")
+            if finding.estimates[0].value
+            else Said("none"),
+            network=str(finding.network),
+        )
         for finding in findings
         if finding.estimates[0].value is not None
     ]

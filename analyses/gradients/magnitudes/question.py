@@ -16,12 +16,13 @@ from analyses.result import AnalysisResult, Estimate, Figure, Finding, Length, T
 from analyses.statistics.means import Mean
 from analyses.statistics.verdicts import verdict_above
 from analyses.wording.numbers import finite, interval_text, percent
-from analyses.wording.phrases import listing, slug
+from analyses.wording.phrases import listing, slug, with_network, without_network
+from analyses.wording.translatable import Said
 from gradflow.runs.reading.magnitudes import FLOAT16
 from gradflow.runs.reading.run import Experiment
 
 MAX_LOST_SHARE = 0.05  # share of the gradient elements: a convention
-STATEMENT = "Gradients would underflow in float16."
+HYPOTHESIS = "Gradients[ of {}] would underflow in float16."
 CAVEATS = (
     "Underflow means flushed to zero here. Between its smallest number and its smallest normal one "
     "float16 keeps a value with fewer digits.",
@@ -73,7 +74,7 @@ def _finding(one: Magnitudes, bound: float) -> Finding:
     return Finding(
         key=slug(f"underflow-{one.network}"),
         network=one.network,
-        hypothesis=f"Gradients of {one.network} would underflow in float16.",
+        hypothesis=with_network(HYPOTHESIS, one.network),
         contradicted_by=f"A share of lost elements whose interval lies below {percent(bound)}.",
         verdict=verdict,
         estimates=(
@@ -93,7 +94,7 @@ def _finding(one: Magnitudes, bound: float) -> Finding:
         meaning=_meaning(one, verdict),
         next_step=_next_step(one, verdict),
         caveats=CAVEATS,
-        statement=STATEMENT,
+        statement=without_network(HYPOTHESIS),
         evidence=("ridges", "networks"),
     )
 
@@ -147,11 +148,17 @@ def _power(scale: float) -> str:
 
 def _figure(networks: list[str], shown: list[Magnitudes]) -> Figure:
     said = [
-        f"{percent(one.lost.value)} of the gradient elements of {one.network}"
+        Said(
+            "{share} of the gradient elements of {network}",
+            share=percent(one.lost.value),
+            network=one.network,
+        )
         for one in shown
         if one.lost.value is not None
     ]
-    title = f"Too small for float16: {listing(said)}" if said else "All recorded gradients are zero"
+    title = Said("All recorded gradients are zero")
+    if said:
+        title = Said("Too small for float16: {shares}", shares=listing(said))
     return Figure(
         key="ridges",
         title=title,

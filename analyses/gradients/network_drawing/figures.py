@@ -25,6 +25,7 @@ from analyses.gradients.network_drawing.sheet import (
 from analyses.result import Figure, Slider
 from analyses.wording.numbers import number
 from analyses.wording.phrases import listing, plural
+from analyses.wording.translatable import Numeral, Said
 
 MAX_POSITIONS = 60
 
@@ -50,21 +51,38 @@ def shown_epoch(flows: Sequence[Flows]) -> int:
 def title_of(flows: Sequence[Flows], epoch: int) -> str:
     """The finding that the drawing shows."""
     skipping = [
-        f"{number(share)} of the gradient in {one.layout.network}"
+        Said(
+            "{share} of the gradient in {network}",
+            share=number(share),
+            network=one.layout.network,
+        )
         for one in flows
         if np.isfinite(share := mean_share(one, epoch))
     ]
     if skipping:
-        return f"At epoch {epoch} the skips carry {listing(skipping)}"
+        return Said(
+            "At epoch {epoch} the skips carry {shares}",
+            epoch=Numeral(f"{epoch}"),
+            shares=listing(skipping),
+        )
     said = [
-        f"{factor} in {where} of {one.layout.network}"
+        Said(
+            "{factor} in {where} of {network}",
+            factor=factor,
+            where=where,
+            network=one.layout.network,
+        )
         for one in flows
         for factor, where in [largest_change(one, epoch)]
         if where
     ]
     if said:
-        return f"At epoch {epoch} the gradient within a stage changes by up to {listing(said)}"
-    return f"The gradient at epoch {epoch}"
+        return Said(
+            "At epoch {epoch} the gradient within a stage changes by up to {changes}",
+            epoch=Numeral(f"{epoch}"),
+            changes=listing(said),
+        )
+    return Said("The gradient at epoch {epoch}", epoch=Numeral(f"{epoch}"))
 
 
 def mean_share(one: Flows, epoch: int) -> float:

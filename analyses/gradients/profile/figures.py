@@ -16,6 +16,7 @@ from analyses.result import Figure, Length
 from analyses.statistics import Array
 from analyses.wording.numbers import number
 from analyses.wording.phrases import listing
+from analyses.wording.translatable import Said
 
 Bounds = tuple[float, float]
 BAND = " Band: from the lowest to the highest of them."
@@ -228,7 +229,11 @@ def _step_map_figure(profiles: list[GradientProfile]) -> Figure:
     low, high = panels.finite_range([matrix.where(matrix > 0) for matrix in maps.values()])
     return Figure(
         key="norm-map",
-        title=f"Gradient norms by layer and step range from {number(low)} to {number(high)}",
+        title=Said(
+            "Gradient norms by layer and step range from {low} to {high}",
+            low=number(low),
+            high=number(high),
+        ),
         caption=(
             "Median L2 norm of the gradient with respect to each layer's output, by layer (the "
             "input at the bottom) and step; one logarithmic colour scale. Grey cells: exactly "
@@ -244,13 +249,18 @@ def _step_map_figure(profiles: list[GradientProfile]) -> Figure:
 def _map_figure(profiles: list[GradientProfile]) -> Figure:
     names = listing([one.network for one in profiles])
     spans = [
-        f"{number(low)} to {number(high)} in {one.network}"
+        Said(
+            "{low} to {high} in {network}",
+            low=number(low),
+            high=number(high),
+            network=one.network,
+        )
         for one in profiles
         for low, high in [panels.finite_range([epoch_norms(one)])]
     ]
     return Figure(
         key="norm-map",
-        title=f"Gradient norms by layer and epoch range from {listing(spans)}",
+        title=Said("Gradient norms by layer and epoch range from {spans}", spans=listing(spans)),
         caption=(
             "Median L2 norm of the gradient with respect to each layer's output, by depth (the "
             "input at the bottom) and epoch; one logarithmic colour scale for all panels. Grey "

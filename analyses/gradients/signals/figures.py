@@ -12,6 +12,7 @@ from analyses.plotting.step_maps import draw_layers_by_step
 from analyses.result import Figure, Length
 from analyses.wording.numbers import number, percent
 from analyses.wording.phrases import listing
+from analyses.wording.translatable import Said
 
 
 def signal_figures(networks: list[str], signals: list[NetworkSignal]) -> tuple[Figure, ...]:
@@ -124,7 +125,11 @@ def _step_map_figure(signals: list[NetworkSignal]) -> Figure:
     low, high = panels.finite_range([one.where(one > 0) for one in maps.values()])
     return Figure(
         key="std-map",
-        title=f"Standard deviations of the activations range from {number(low)} to {number(high)}",
+        title=Said(
+            "Standard deviations of the activations range from {low} to {high}",
+            low=number(low),
+            high=number(high),
+        ),
         caption=(
             "Median standard deviation of each layer's output, by its name (the input at the "
             "bottom) and step, one logarithmic colour scale. Grey cells: zero or not finite."
@@ -143,13 +148,20 @@ def _map_figure(networks: list[str], signals: list[NetworkSignal]) -> Figure:
         return _step_map_figure(signals)
     shown = [one for one in signals if one.std.size]
     spans = [
-        f"{number(low)} to {number(high)} in {one.network}"
+        Said(
+            "{low} to {high} in {network}",
+            low=number(low),
+            high=number(high),
+            network=one.network,
+        )
         for one in shown
         for low, high in [panels.finite_range([one.std])]
     ]
     return Figure(
         key="std-map",
-        title=f"Standard deviations of the activations range from {listing(spans)}",
+        title=Said(
+            "Standard deviations of the activations range from {spans}", spans=listing(spans)
+        ),
         caption=(
             f"Median standard deviation of the {shown[0].role} outputs by depth (the input at the "
             "bottom) and epoch, one logarithmic colour scale. Grey cells: zero or not finite."

@@ -11,6 +11,7 @@ from analyses.result import Figure, Length
 from analyses.skips.carry.measure import SHARES_ADD_UP, SkipShares
 from analyses.wording.numbers import number
 from analyses.wording.phrases import listing
+from analyses.wording.translatable import Said
 
 PRE_ACTIVATION = (
     "De & Smith's share holds for pre-activation networks at initialization; with a nonlinearity "
@@ -31,11 +32,17 @@ def carry_figures(networks: list[str], found: list[SkipShares], half: float) -> 
 
 def _title(found: list[SkipShares]) -> str:
     said = [
-        f"{number(one.mean.value)} of the gradient of {one.network}"
+        Said(
+            "{share} of the gradient of {network}",
+            share=number(one.mean.value),
+            network=one.network,
+        )
         for one in found
         if one.mean.value is not None
     ]
-    return f"The skips carry {listing(said)}" if said else "No share of the skips could be computed"
+    if not said:
+        return Said("No share of the skips could be computed")
+    return Said("The skips carry {shares}", shares=listing(said))
 
 
 def _bins_note(found: list[SkipShares], band: str = "") -> str:

@@ -13,6 +13,7 @@ from analyses.result import Figure, Length
 from analyses.skips.lesions.measure import Lesions, accuracy_by_number
 from analyses.wording.numbers import percent
 from analyses.wording.phrases import listing
+from analyses.wording.translatable import Numeral, Said
 
 MARK_DISTANCE = 0.16  # between the marks of two networks, in blocks
 
@@ -28,8 +29,15 @@ def lesion_figures(
 
 
 def _cost_figure(networks: list[str], costs: dict[str, pd.DataFrame]) -> Figure:
-    said = [f"{100 * cost['cost'].mean():.1f} points in {name}" for name, cost in costs.items()]
-    title = f"Deleting one block costs on average {listing(said)}"
+    said = [
+        Said(
+            "{count} points in {network}",
+            count=Numeral(f"{100 * cost['cost'].mean():.1f}"),
+            network=name,
+        )
+        for name, cost in costs.items()
+    ]
+    title = Said("Deleting one block costs on average {costs}", costs=listing(said))
     return Figure(
         key="cost-by-block",
         title=title,

@@ -9,6 +9,7 @@ from analyses.result import Figure, Length
 from analyses.skips.path_lengths.measure import PathLengths
 from analyses.wording.numbers import number
 from analyses.wording.phrases import listing
+from analyses.wording.translatable import Numeral, Said, message
 
 
 def path_figures(networks: list[str], profiles: list[PathLengths]) -> tuple[Figure, ...]:
@@ -21,14 +22,19 @@ def path_figures(networks: list[str], profiles: list[PathLengths]) -> tuple[Figu
 
 def _title(profiles: list[PathLengths]) -> str:
     said = [
-        f"{number(one.by_share.value)} of {one.blocks} branches in {one.network}"
+        Said(
+            "{count} of {blocks} branches in {network}",
+            count=number(one.by_share.value),
+            blocks=Numeral(f"{one.blocks}"),
+            network=one.network,
+        )
         for one in profiles
         if one.by_share.value is not None
     ]
     return (
-        f"Weighted by its share, the gradient passes {listing(said)}"
+        Said("Weighted by its share, the gradient passes {lengths}", lengths=listing(said))
         if said
-        else "No effective path length could be computed"
+        else message("No effective path length could be computed")
     )
 
 

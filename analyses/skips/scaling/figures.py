@@ -14,6 +14,7 @@ from analyses.result import Figure, Length
 from analyses.skips.scaling.measure import ALL_SKIPS, ScalingResponse
 from analyses.wording.numbers import number, percent
 from analyses.wording.phrases import listing
+from analyses.wording.translatable import Said, message
 
 _STAGE_MARKERS = ("^", "D", "v", "P", "X", "*")
 
@@ -37,15 +38,20 @@ def _ends(one: ScalingResponse, column: str) -> tuple[float, float] | None:
 
 def _accuracy_figure(networks: list[str], found: list[ScalingResponse]) -> Figure:
     said = [
-        f"{percent(ends[0])} at alpha = {number(one.lowest)}, {percent(ends[1])} at 1 in "
-        f"{one.network}"
+        Said(
+            "{low} at alpha = {alpha}, {high} at 1 in {network}",
+            low=percent(ends[0]),
+            alpha=number(one.lowest),
+            high=percent(ends[1]),
+            network=one.network,
+        )
         for one in found
         if (ends := _ends(one, "accuracy")) is not None
     ]
     title = (
-        f"Accuracy with all skips scaled: {listing(said)}"
+        Said("Accuracy with all skips scaled: {ends}", ends=listing(said))
         if said
-        else "Accuracy with the skips of a stage or block scaled"
+        else message("Accuracy with the skips of a stage or block scaled")
     )
     return Figure(
         key="dose-response",

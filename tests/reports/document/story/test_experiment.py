@@ -1,5 +1,6 @@
 """The experiment's story: which question is asked, and what is said for every verdict."""
 
+import re
 from itertools import product
 
 import pytest
@@ -9,7 +10,9 @@ from analyses.result import Estimate, Finding, Verdict
 from reports.document.story import sentences
 from reports.document.story.experiment import MOST_SENTENCES, experiment_story
 from reports.document.topics import Topic
+from reports.languages.catalogue import catalogue_of, languages
 
+NUMBER = re.compile(r"\d+(?:\.\d+)?")
 YES, NO, UNKNOWN = Verdict.SUPPORTED, Verdict.CONTRADICTED, Verdict.INCONCLUSIVE
 GAP = tuple(
     Estimate(LARGEST_DIFFERENCE.format(name), value, unit="%", method="epoch 9; Wilson's interval")
@@ -180,6 +183,24 @@ def test_every_outcome_has_a_question_and_whole_sentences_without_gaps():
         assert all(text.endswith(".") for text in texts if text)
         told_all |= set(texts)
     assert len(told_all) > 15  # what is said depends on what was found
+
+
+@pytest.mark.parametrize("language", [one for one in languages() if one != "en"])
+def test_every_outcome_can_be_told_in_every_language(language):
+    catalogue = catalogue_of(language)
+    texts = set()
+    for topics in every_outcome():
+        story = told(topics)
+        texts |= {story.question, story.meanings, story.certainty}
+        texts |= {one.text for one in story.answer}
+    assert len(texts) > 15
+    for text in texts:
+        assert catalogue.holds(text), text
+        other = catalogue.say(text)
+        assert not set("{}[]") & set(other)
+        swapped = other.translate(str.maketrans({catalogue.decimal: ".", catalogue.group: ","}))
+        # The order of numbers may be another one.
+        assert sorted(NUMBER.findall(swapped)) == sorted(NUMBER.findall(text)), (text, other)
 
 
 def test_without_jumps_the_difference_and_its_reasons_are_told():
