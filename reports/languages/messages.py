@@ -137,9 +137,7 @@ def _heads_at(node: ast.AST) -> Iterator[str]:
         if node.targets[0].id in ("rows", "row", "columns"):
             yield from _keys_in(node.value)
     elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-        if node.func.attr == "DataFrame":
-            yield from _keys_in(*node.args)
-        elif ast.unparse(node.func) == "rows.append":
+        if node.func.attr == "DataFrame" or ast.unparse(node.func) == "rows.append":
             yield from _keys_in(*node.args)
 
 

@@ -10,7 +10,7 @@ from analyses.statistics.seeds_and_images import MeanOverSeeds
 from analyses.statistics.verdicts import verdict_below
 from analyses.wording.numbers import with_unit
 from analyses.wording.phrases import plural, slug
-from analyses.wording.translatable import Said
+from analyses.wording.translatable import Numeral, Said
 
 NORMALITY_CAVEAT = (
     "The paired t-test and the interval of the standard deviation assume that the differences "

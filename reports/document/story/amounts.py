@@ -37,6 +37,16 @@ def points(value: float) -> str:
     return Numeral(f"{abs(value):.1f}")
 
 
+def interval_of_points(estimate: Estimate) -> str:
+    """The interval of the size of a difference, in brackets; "" if there is none."""
+    low, high = estimate.low, estimate.high
+    if low is None or high is None:
+        return ""
+    if (estimate.value or 0) < 0:
+        low, high = -high, -low
+    return _interval(f"{low:.1f}", f"{high:.1f}")
+
+
 def interval_of_times(estimate: Estimate) -> str:
     """The interval of a factor, in brackets, as `times` writes it; "" if there is none.
 

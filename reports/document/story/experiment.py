@@ -11,6 +11,7 @@ from analyses.wording.phrases import listing
 from analyses.wording.translatable import Joined, Numeral, Said, message
 from reports.document.story import sentences as words
 from reports.document.story.amounts import (
+    interval_of_points,
     interval_of_share,
     interval_of_times,
     part_of_movement,
@@ -38,6 +39,11 @@ _OPEN = (
     ("skip_carry", "skips-carry"),
 )
 
+_OPEN_WITHOUT_JUMPS = (
+    ("accuracy_jumps", "jumps"),
+    *(one for one in _OPEN if one[0] in ("gradient_profile", "better_network", "skip_carry")),
+)
+
 
 def experiment_story(topics: Sequence[Topic], fallback: str, seeds: Sequence[int]) -> Story | None:
     """The story of an experiment; None if nothing was tested about its accuracy.
@@ -55,14 +61,14 @@ def experiment_story(topics: Sequence[Topic], fallback: str, seeds: Sequence[int
     focus = _focus(jumping, topics)
     answer = [*_on_jumps(topics, jumping)]
     if not answer and ahead is not None:
-        answer = [sentence_of(*_on_difference(ahead), ahead), *_on_reasons(topics)]
+        answer = [*_on_difference(ahead, topics)]
     answer += _on_gradients(topics, focus)
     answer += _on_skips(topics)
     return Story(
         question=_question(jumps, jumping, ahead) or fallback,
         answer=tuple(answer[:MOST_SENTENCES]),
         certainty=_certainty(seeds),
-        open_question=_open(topics, focus),
+        open_question=_open(topics, focus, jumps=bool(jumping)),
         meanings=_meanings(answer[:MOST_SENTENCES]),
     )
 
@@ -176,23 +182,27 @@ def _difference(topics: Sequence[Topic]) -> Topic | None:
     return found if all(_compared(found.findings[0]).values()) else None
 
 
-def _on_difference(topic: Topic) -> tuple[str, Finding]:
+def _on_difference(topic: Topic, topics: Sequence[Topic]) -> Iterator[AnswerSentence]:
+    """Which network is more accurate, and why: the first reason that an intervention has shown."""
     finding = topic.findings[0]
     said, value = words.DIFFERENCE[finding.verdict], _value(finding) or 0.0
-    side = words.BEHIND if value < 0 else words.AHEAD
-    return Said(said, **_compared(finding), points=points(value), side=message(side)), finding
-
-
-def _on_reasons(topics: Sequence[Topic]) -> Iterator[AnswerSentence]:
-    """Why one network is more accurate: the first reason that an intervention has shown."""
+    text = Said(
+        said,
+        **_compared(finding),
+        points=points(value),
+        interval=interval_of_points(finding.estimates[0]),
+        side=message(words.BEHIND if value < 0 else words.AHEAD),
+    )
     compared = [one for one in topics if one.analysis == "better_network"]
     reasons = [one for one in compared if not one.key.startswith("skips-")]
     shown = next((one for one in reasons if one.holds), None)
-    if shown is not None:
+    if not shown and reasons and compared[0].findings[0].verdict is words.UNKNOWN:
+        untold = Said(words.NO_REASON_SHOWN, count=Numeral(f"{len(reasons)}"))
+        yield sentence_of(Joined((text, untold)), finding, topic)
+        return
+    yield sentence_of(text, finding, topic)
+    if shown:
         yield sentence_of(shown.findings[0].meaning, shown.findings[0], shown)
-    elif reasons and compared[0].findings[0].verdict is words.UNKNOWN:
-        text = Said(words.NO_REASON_SHOWN, count=Numeral(f"{len(reasons)}"))
-        yield sentence_of(text, compared[0].findings[0], compared[0])
 
 
 def _compared(finding: Finding) -> dict[str, str]:
@@ -269,12 +279,13 @@ def _certainty(seeds: Sequence[int]) -> str:
     return Said(words.DIFFERENT_SEEDS, fewest=fewest, most=most)
 
 
-def _open(topics: Sequence[Topic], focus: str | None) -> str:
+def _open(topics: Sequence[Topic], focus: str | None, *, jumps: bool) -> str:
     """The most important claim that could not be settled, and what would settle it.
 
-    A claim on each network is open if it is open for the network that the answer is about.
+    A claim on each network is open if it is open for the network that the answer is about. What
+    jumps are made of is no question unless there are some.
     """
-    for analysis, start in _OPEN:
+    for analysis, start in _OPEN if jumps else _OPEN_WITHOUT_JUMPS:
         topic = find_topic(topics, analysis, start)
         asked = topic and (topic.of(str(focus)) or topic.findings[0])
         if asked and asked.verdict is words.UNKNOWN and asked.next_step:

@@ -59,14 +59,16 @@ JUMPS_ALONE = (
 
 # Which of two networks is more accurate.
 DIFFERENCE = {
-    YES: "{better} is more accurate than {worse} {when}, by {points} percentage points.",
+    YES: (
+        "{better} is more accurate than {worse} {when}, by {points} percentage points{interval}."
+    ),
     NO: (
         "{better} is not more accurate than {worse} {when}: it is {points} percentage points "
-        "{side}."
+        "{side}{interval}."
     ),
     UNKNOWN: (
         "Which of {better} and {worse} is more accurate {when} cannot be told: the difference is "
-        "{points} percentage points."
+        "{points} percentage points{interval}."
     ),
 }
 AHEAD, BEHIND = "ahead", "behind"

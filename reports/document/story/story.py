@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from analyses.result import Finding
+from analyses.result import Finding, Mark
 from reports.document.topics import Topic
 from reports.elements import AnswerSentence
 
@@ -31,12 +31,15 @@ class Story:
 
 
 def sentence_of(text: str, finding: Finding, topic: Topic) -> AnswerSentence:
-    """The sentence `text`, which says what `finding` found of its claim."""
+    """The sentence `text`, which says what `finding` found of its claim.
+
+    Good news has no sign here: before the legend of the signs, a tick beside "no" is a riddle.
+    """
     return AnswerSentence(
         text=text,
         hypothesis=finding.hypothesis,
         verdict=finding.verdict,
-        sign=finding.mark.sign,
+        sign="" if finding.mark is Mark.GOOD else finding.mark.sign,
         word=finding.verdict.answer,
         anchor=topic.anchor,
         mark=finding.mark,
