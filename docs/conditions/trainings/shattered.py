@@ -1,4 +1,4 @@
-"""Eighty plain layers with batch norms: neighbouring inputs have gradients that have no relation."""
+"""Eighty plain layers with batch norms: neighbouring inputs get unrelated gradients."""
 
 from functools import partial
 from pathlib import Path
