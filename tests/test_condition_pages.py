@@ -14,8 +14,6 @@ from analyses.result import Verdict
 from gradflow.runs.reading.run import open_experiment
 
 HERE = Path(__file__).parents[1] / "docs" / "conditions"
-# These take a probe, which a small training has not.
-WITHOUT_TRAINING = {"shattered", "noisy"}
 
 
 @pytest.mark.parametrize("key", CONDITIONS)
@@ -23,14 +21,13 @@ def test_each_condition_has_a_page_that_the_table_names(key):
     page = (HERE / f"{key}.md").read_text(encoding="utf-8")
     assert page.startswith(f"# `{key}`")
     assert f"({key}.md)" in (HERE / "README.md").read_text(encoding="utf-8")
-    if key not in WITHOUT_TRAINING:
-        assert (HERE / "pictures" / f"{key}.png").exists()
-        assert re.search(rf"> `{key}`: \*\*yes\*\*", page)
+    assert (HERE / "pictures" / f"{key}.png").exists()
+    assert re.search(rf"> `{key}`: \*\*yes\*\*", page)
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:gradflow")  # some of what is ill is told while it trains
-@pytest.mark.parametrize("key", sorted(set(CONDITIONS) - WITHOUT_TRAINING))
+@pytest.mark.parametrize("key", sorted(CONDITIONS))
 def test_the_training_of_a_page_has_the_condition_and_its_mend_has_not(key, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(HERE))
     for name in ("small_training", f"trainings.{key.replace('-', '_')}"):

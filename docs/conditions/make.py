@@ -38,6 +38,7 @@ NEEDS = {
     "shattered": "the table `shattering`, which the probe of that name fills",
     "noisy": "the table `noise_scale`, which the probe of that name fills",
 }
+SEE_PROBES = "see [probes](../reference/probes.md)"
 
 
 @dataclass(frozen=True)
@@ -65,10 +66,8 @@ def page(key: str, words: Condition) -> str:
     title = words.hypothesis.replace("[ of {}]", "").rstrip(".")
     lines = [f"# `{key}`: {title[0].lower()}{title[1:]}", "", *_facts(words), ""]
     path = TRAININGS / f"{key.replace('-', '_')}.py"
-    if not path.exists():
-        return "\n".join(
-            [*lines, f"It needs {NEEDS[key]}: see [probes](../reference/probes.md).", ""]
-        )
+    if key in NEEDS:
+        lines += [f"It needs {NEEDS[key]}: {SEE_PROBES}.", ""]
     with tempfile.TemporaryDirectory() as folder:
         ill, mended = (shown(key, which, Path(folder)) for which in ("ill", "mended"))
         save(picture(ill, mended), key)

@@ -13,6 +13,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import gradflow
+from gradflow.data import Batch
+from gradflow.probes.execution import copy_without_hooks
+from gradflow.probes.probe import Subject, Tables
 
 Loss = Callable[[Tensor, Tensor], Tensor | Mapping[str, tuple[float, Tensor]]]
 
@@ -49,6 +52,7 @@ def train(  # noqa: PLR0913 - all by keyword
     before_update: Callable[[nn.Module], object] = lambda model: None,
     zero_grad: bool = True,
     after_epoch: Callable[[nn.Module], Mapping[str, float] | None] = lambda model: None,
+    probe: Callable[[Subject], Tables] | None = None,
     **tracing: Any,
 ) -> Path:
     """Train `model` under a tracer that writes `folder`; return `folder`.
@@ -58,6 +62,7 @@ def train(  # noqa: PLR0913 - all by keyword
         before_update: called with the model between the backward pass and the update.
         zero_grad: whether gradients are removed before each backward pass.
         after_epoch: called with the model at each epoch's end; returns scalars of the epoch.
+        probe: a measurement that runs the network once more, at the end of each epoch.
     """
     inputs, targets = data or digits()
     optimizer = optimizer or torch.optim.SGD(model.parameters(), rate)
@@ -79,5 +84,16 @@ def train(  # noqa: PLR0913 - all by keyword
                 optimizer.step()
                 total += value.item()
             mean = total / (steps // epochs)
+            if probe is not None:
+                for table, columns in probe(subject(model, inputs, targets)).items():
+                    tracer.write_table(table, columns)
             tracer.end_epoch(train_loss=mean, **(after_epoch(model) or {}))
     return folder
+
+
+def subject(model: nn.Module, inputs: Tensor, targets: Tensor) -> Subject:
+    """What a probe measures: a copy of the network, and all samples."""
+    every = Batch(inputs, targets, torch.arange(len(targets)))
+    few = Batch(inputs[:24], targets[:24], every.indices[:24])
+    copy = copy_without_hooks(model)
+    return Subject(copy, 1, True, False, None, few, lambda: [every], lambda: [every], 0)

@@ -72,7 +72,11 @@ def parameters(ill, optimizer, gradient):
     rows = table(names, "parameter", update_norm=0.0)
     own = np.array([name.startswith("layer") for name in rows["parameter"].data])
     rows["optimizer"] = np.ma.array(np.where(own, optimizer, "SGD").astype(object))
-    rows["gradient_norm"] = np.ma.array(np.where(own, gradient, 1.0))
+    # A gradient that is not there is masked: nan is one that is not a number.
+    rows["gradient_norm"] = np.ma.array(
+        np.where(own, 1.0 if gradient is None else gradient, 1.0),
+        mask=own & (gradient is None),
+    )
     rows["backward_gradient_norm"] = rows["gradient_norm"]
     rows["update_norm"] = np.ma.array(np.where(own, 0.0, 1.0))
     return rows
@@ -102,7 +106,7 @@ def parameters(ill, optimizer, gradient):
 ])  # fmt: skip
 def test_parameters_that_are_left_out(ill, disconnected, not_updated):
     known = layers(ill, "linear")
-    rows = parameters(ill, "SGD", np.nan)
+    rows = parameters(ill, "SGD", None)
     assert said(Disconnected(Extremes()), "parameters", rows, known) == disconnected
     rows = parameters(ill, NO_OPTIMIZER, 1.0)
     assert said(NotUpdated(Extremes()), "parameters", rows, known) == not_updated
@@ -116,3 +120,9 @@ def test_values_that_are_not_finite(monkeypatch, count, words):
     )
     told = said(NonFinite(), "steps", {}, layers(1))
     assert told.startswith(f"{words} finite in step 3, in the output of a (forward pass)")
+
+
+def test_a_gradient_that_is_not_a_number_is_not_told_as_none():
+    rows = {"parameters": parameters(2, "SGD", np.nan)}
+    batch = Batch(rows, list(STEPS), frozenset(), layers(2, "linear"))
+    assert not Disconnected(Extremes()).look(batch)[-1].ill
