@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gradflow.hooks.layers import LayerTable
-from gradflow.hooks.observation.junction_observer import JunctionObserver
+from gradflow.hooks.observation.junctions.observer import JunctionObserver
 from gradflow.hooks.selection.schedules import Budget, Schedule
 from gradflow.hooks.updates.parameters import ParameterRecorder
 

@@ -15,7 +15,7 @@ from torch.compiler import is_compiling
 
 from gradflow.hooks.observation.forward_passes import ForwardPasses
 from gradflow.hooks.observation.hook import LeftOutOfCopies
-from gradflow.hooks.observation.junction_observer import JunctionObserver
+from gradflow.hooks.observation.junctions.observer import JunctionObserver
 from gradflow.hooks.observation.layer_calls import LayerCalls
 from gradflow.hooks.observation.outputs import ObservedOutput, OutputReader, hook_on
 from gradflow.hooks.processes.layouts import WHOLE
@@ -100,8 +100,8 @@ class LayerHook(LeftOutOfCopies):
         observed = ObservedOutput(reader, record, call, seen, usual.axis, WHOLE, expected)
         record.activations[layer] = seen
         record.modes[layer] = "training" if call.training else "evaluation"
-        junctions = observer.junctions
-        junctions.made.setdefault(node._sequence_nr() << 16 | output.output_nr, observed)
+        summands = observer.junctions.summands
+        summands.made.setdefault(node._sequence_nr() << 16 | output.output_nr, observed)
         # What was changed in place since may be a sum by now: it has to be looked at.
         if not (
             args
@@ -109,6 +109,6 @@ class LayerHook(LeftOutOfCopies):
             and args[0] is (latest := reader.last[0])[0]
             and args[0]._version == latest[1]
         ):
-            junctions.note_input(args)
+            summands.note_input(args)
         hook_on(output, node, observed)
         reader.last = ((output, output._version, observed),)

@@ -17,7 +17,7 @@ from gradflow.hooks.layers import LayerTable, layer_outputs
 from gradflow.hooks.observation.checkpointing import CallContext, in_backward
 from gradflow.hooks.observation.forward_passes import ForwardPasses, PendingPass
 from gradflow.hooks.observation.hook import Hook, ModuleHooks
-from gradflow.hooks.observation.junction_observer import JunctionObserver
+from gradflow.hooks.observation.junctions.observer import JunctionObserver
 from gradflow.hooks.observation.layer_calls import LayerCall, LayerCalls, LayerRan
 from gradflow.hooks.observation.layer_hook import LayerHook
 from gradflow.hooks.observation.outputs import KeepsOutputs, Last, OutputReader
@@ -336,7 +336,7 @@ class LayerObserver:
         layer, (_, _, seen) = call.layer, last
         self.axes[layer] = seen.axis
         record.modes[layer] = "training" if module.training else "evaluation"
-        self.junctions.note_output(args, output, seen)
+        self.junctions.summands.note_output(args, output, seen)
         if not call.is_listed:
             self._list(call, calls.role, module, output)
         wanted = False
@@ -400,7 +400,7 @@ class LayerObserver:
         if last is not None:
             self.axes[call.layer] = last[2].axis
             record.note_mode(call.layer, "training" if module.training else "evaluation")
-            self.junctions.note_output(args, tensor, last[2])
+            self.junctions.summands.note_output(args, tensor, last[2])
             if self.on_layer is not None:
                 axis = last[2].axis
                 ran = LayerRan(record, call.layer, calls.name, calls.role, module, tensor, axis)

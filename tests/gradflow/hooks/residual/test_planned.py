@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import gradflow
-from gradflow.hooks.observation import junction_observer
+from gradflow.hooks.observation.junctions import planned_passes
 
 NUMBERS = ["gradient_norm", "skip_gradient_norm", "branch_gradient_norm", "skip_branch_cosine"]
 NUMBERS += ["input_gradient_norm", "residual_error", "skip_variance", "branch_variance"]
@@ -54,10 +54,8 @@ class Scaled(PreNorm):
 @pytest.fixture
 def planned(monkeypatch):
     """How many passes were watched by a plan."""
-    passes, original = [], junction_observer.PlannedPass
-    monkeypatch.setattr(
-        junction_observer, "PlannedPass", lambda *a: passes.append(1) or original(*a)
-    )
+    passes, original = [], planned_passes.PlannedPass
+    monkeypatch.setattr(planned_passes, "PlannedPass", lambda *a: passes.append(1) or original(*a))
     return passes
 
 

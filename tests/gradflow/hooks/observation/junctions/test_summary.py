@@ -2,7 +2,7 @@
 
 import pytest
 
-from gradflow.hooks.observation.junction_summary import (
+from gradflow.hooks.observation.junctions.summary import (
     LOOKED_FOR,
     NOT_LOOKED_FOR,
     JunctionSummary,

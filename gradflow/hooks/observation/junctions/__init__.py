@@ -1,0 +1,1 @@
+"""Records the residual additions of each forward pass, and the gradients at them."""
