@@ -3,8 +3,8 @@ Does the gradient still resemble itself a little further on?
 ============================================================
 
 Hardly in a deep plain network: 15 of 256 points along a line, its correlation with itself has
-fallen to 0.35. In 50 residual blocks it is 0.90, more than in a single layer. Balduzzi et al. (2017)
-call such gradients shattered.
+fallen to 0.35. In 50 residual blocks it is 0.90, more than in a single layer. Balduzzi et al.
+(2017) call such gradients shattered.
 """
 
 import matplotlib.pyplot as plt
