@@ -79,6 +79,7 @@ suppress_warnings = ["config.cache"]
 html_theme = "pydata_sphinx_theme"
 html_context = {"default_mode": "auto"}
 html_title = f"gradflow {release}"
+templates_path = ["_templates"]
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_js_files = ["offline.js"]
@@ -87,7 +88,7 @@ html_show_sourcelink = False
 html_theme_options = {
     "logo": {"text": "gradflow"},
     "navbar_align": "left",
-    "navbar_end": ["theme-switcher"],
+    "navbar_end": ["version-link", "theme-switcher"],
     "show_toc_level": 2,
     "navigation_depth": 2,
     "collapse_navigation": True,
