@@ -77,7 +77,7 @@ suppress_warnings = ["config.cache"]
 
 # The theme; everything that it loads is copied into the site.
 html_theme = "pydata_sphinx_theme"
-html_context = {"default_mode": "auto"}
+html_context = {"default_mode": "auto", "quantities": site_pages.quantities()}
 html_title = f"gradflow {release}"
 templates_path = ["_templates"]
 html_static_path = ["_static"]
@@ -98,7 +98,8 @@ html_theme_options = {
     "footer_end": [],
     "show_prev_next": False,
 }
-html_sidebars = {"index": []}
+# The theme makes each sidebar anew; those of the quantities, all alike and long, come cheaper.
+html_sidebars = {"index": [], "reference/quantities/*": ["quantities-sidebar"]}
 
 
 def setup(app: object) -> None:
