@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 python docs/analysis_pictures.py
 
-Trains small networks and writes docs/_static/analyses/KEY.svg, with the figure's title and caption
-as its metadata. The pages of the analyses show them.
+Trains small networks and writes KEY.svg for each into docs/_static/analyses, with the title and the
+caption of the figure as its metadata. The pages of the analyses show them.
 """
 
 import math

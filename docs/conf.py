@@ -78,8 +78,9 @@ suppress_warnings = ["config.cache"]
 
 # The theme; everything that it loads is copied into the site.
 html_theme = "pydata_sphinx_theme"
-html_context = {"default_mode": "auto"}
+html_context = {"default_mode": "auto", "quantities": site_pages.quantities()}
 html_title = f"gradflow {release}"
+templates_path = ["_templates"]
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_js_files = ["offline.js"]
@@ -88,7 +89,7 @@ html_show_sourcelink = False
 html_theme_options = {
     "logo": {"text": "gradflow"},
     "navbar_align": "left",
-    "navbar_end": ["theme-switcher"],
+    "navbar_end": ["version-link", "theme-switcher"],
     "show_toc_level": 2,
     "navigation_depth": 2,
     "collapse_navigation": True,
@@ -98,7 +99,8 @@ html_theme_options = {
     "footer_end": [],
     "show_prev_next": False,
 }
-html_sidebars = {"index": []}
+# The theme makes each sidebar anew; those of the quantities, all alike and long, come cheaper.
+html_sidebars = {"index": [], "reference/quantities/*": ["quantities-sidebar"]}
 
 
 def setup(app: object) -> None:

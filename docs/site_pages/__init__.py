@@ -7,9 +7,14 @@ from site_pages import adapted, generated
 from site_pages.facts import facts
 from site_pages.needed import not_run
 
-__all__ = ["connect", "facts", "not_run"]
+__all__ = ["connect", "facts", "not_run", "quantities"]
 
 DOCS = Path(__file__).resolve().parents[1]
+
+
+def quantities() -> list[str]:
+    """The names of all quantities, in order."""
+    return sorted(generated.quantities())
 
 
 def connect(app: Any) -> None:

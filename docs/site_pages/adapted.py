@@ -12,7 +12,7 @@ from typing import Any
 from analyses.registry import built_in
 from gradflow.probes.registry import PROBE_NAMES
 from site_pages.diagram import drawn
-from site_pages.facts import citation
+from site_pages.facts import citation, releases
 from site_pages.needed import with_note
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -75,6 +75,8 @@ def adapt(text: str, docname: str, path: Path) -> str:
         text = with_note(text)
     if docname == "about/citing":
         text = text.replace("{{ bibtex }}", citation(ROOT))
+    if docname == "about/versions":
+        text = text.replace("{{ releases }}", releases(ROOT))
     listed = {"conditions/README": "*", "reference/quantities": "quantities/*"}
     if docname in listed:
         text += f"\n```{{toctree}}\n:hidden:\n:glob:\n\n{listed[docname]}\n```\n"

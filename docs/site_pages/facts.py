@@ -1,5 +1,6 @@
 """What pages say of the project, read from where it stands."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -35,6 +36,19 @@ def citation(root: Path) -> str:
             "}",
         ]
     )
+
+
+def releases(root: Path) -> str:
+    """A list of the versions in CHANGELOG.md, the newest first, each with what it is about."""
+    text = (root / "CHANGELOG.md").read_text(encoding="utf-8")
+    parts = re.split(r"^## (.+)\n", text, flags=re.MULTILINE)
+    rows = []
+    for heading, changes in zip(parts[1::2], parts[2::2], strict=True):
+        name = f"{gradflow.__version__}, not released yet" if heading == "Unreleased" else heading
+        count = len(re.findall(r"^- ", changes, re.MULTILINE))
+        anchor = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        rows.append(f"- {name}: [{count} changes](changelog.md#{anchor})")
+    return "\n".join(rows)
 
 
 def _from(bound: str) -> str:

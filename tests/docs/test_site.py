@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urldefrag
 
 import pytest
+from axe_core_python.sync_playwright import Axe
 
 import gradflow
 from analyses.health.conditions import CONDITIONS
@@ -151,6 +152,54 @@ def test_the_front_page_fits_a_phone_and_begins_with_the_readers_model(open_site
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
     assert "gradflow.Tracer(model" in page.locator("pre").first.inner_text()
     assert page.evaluate("document.querySelector('img.finding').naturalWidth") > 400
+
+
+@pytest.mark.parametrize(
+    ("path", "width", "scheme"),
+    [
+        ("index.html", 400, "dark"),
+        pytest.param("pictures/index.html", 1280, "light", marks=pytest.mark.slow),
+        ("reference/api/report.html", 1280, "dark"),
+        ("reference/analyses/lesions.html", 400, "light"),
+    ],
+)
+def test_axe_finds_nothing_serious_and_the_page_fits(open_site, path, width, scheme):
+    page = open_site(path, viewport={"width": width, "height": 900}, color_scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    violations = Axe().run(page)["violations"]
+    grave = [one for one in violations if one["impact"] in {"serious", "critical"}]
+    assert [(one["id"], one["nodes"][0]["html"]) for one in grave] == []
+
+
+def test_the_search_works_from_the_disk(pages, browser):
+    page = browser.new_page()
+    failed: list[str] = []
+    page.on("requestfailed", lambda request: failed.append(request.url))
+    page.on("pageerror", lambda error: failed.append(str(error)))
+    page.goto(f"{(SITE / 'search.html').as_uri()}?q=overshooting")
+    page.wait_for_selector("#search-results li a")
+    found = page.locator("#search-results li a").evaluate_all("all => all.map(one => one.href)")
+    assert any(link.partition("?")[0].endswith("conditions/overshooting.html") for link in found)
+    page.close()
+    assert failed == []
+
+
+def test_each_analysis_that_draws_shows_a_figure_on_its_page(pages):
+    without = {
+        one.key
+        for one in built_in()
+        if 'class="dark-light finding-of"' not in pages[f"reference/analyses/{one.key}.html"]
+    }
+    assert without == {"first_divergence"}  # it answers without a figure
+
+
+def test_versions_are_those_of_the_changelog(pages):
+    changelog = (SITE.parents[2] / "CHANGELOG.md").read_text(encoding="utf-8")
+    text = pages["about/versions.html"]
+    for heading in re.findall(r"^## (.+)$", changelog, re.MULTILINE):
+        name = gradflow.__version__ if heading == "Unreleased" else heading
+        assert f"{name}" in text.partition("All versions")[2]
+    assert f'about/versions.html" title="Versions">{gradflow.__version__}<' in pages["search.html"]
 
 
 def test_the_search_finds_without_a_network(open_site):
