@@ -136,9 +136,8 @@ def _heads_at(node: ast.AST) -> Iterator[str]:
             yield from (text for one in values for text in _literals(one) if " " in text)
         if node.targets[0].id in ("rows", "row", "columns"):
             yield from _keys_in(node.value)
-    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-        if node.func.attr == "DataFrame" or ast.unparse(node.func) == "rows.append":
-            yield from _keys_in(*node.args)
+    elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("pd.DataFrame", "rows.append"):
+        yield from _keys_in(*node.args)
 
 
 def _keys_in(*nodes: ast.AST) -> Iterator[str]:

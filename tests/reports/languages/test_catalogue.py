@@ -26,7 +26,7 @@ def test_numbers_have_the_signs_of_the_language():
     assert INDONESIAN.say(number(-1.5e-7)) == "-1,5e-7"
     assert INDONESIAN.say(percent(0.4327)) == "43,3%"
     assert INDONESIAN.say(with_interval(54.3, 51.2, 57.9, "%")) == (
-        "54,3% (interval 95% 51,2 sampai 57,9)"
+        "54,3% (interval 95%: 51,2 sampai 57,9)"
     )
 
 

@@ -57,7 +57,7 @@ def test_both_first_pages_have_the_same_numbers(reports, indonesian):
     pages = [first_page(one) for one in (reports["en"].shown, indonesian)]
     # The texts of made-up findings are in no catalogue.
     told = [pair for pair in zip(*pages, strict=True) if pair[0] != pair[1]]
-    assert len(told) > 20
+    assert len(told) > 5
     for english, other in told:
         assert numbers(english, "en") == numbers(other, "id"), (english, other)
 
