@@ -132,7 +132,7 @@ def test_figures_as_wide_as_ours_are_hardly_reduced(document, paper):
     assert 0.85 * 0.95 * 6.9 * 72 < width < 0.95 * 6.9 * 72 + 1
 
 
-@pytest.mark.parametrize("words_before", [0, 150])
+@pytest.mark.parametrize("words_before", [0, 800])
 def test_the_opening_figure_stands_on_the_first_page(document, words_before):
     long = with_picture(replace(document, certainty="word " * words_before), 400, 300)
     first = PdfReader(BytesIO(render_pdf(long))).pages[0].extract_text()
