@@ -148,7 +148,7 @@ def build_document(
     created = created_of(experiment)
     story = _story(experiment, topics)
     if length < Length.FULL:
-        sections = without_what_was_told(sections, [one.text for one in story.answer])
+        sections = without_what_was_told(sections, [one.text for one in story.answer], story.to_do)
     return Document(
         title=title_of(experiment),
         question=story.question,

@@ -114,9 +114,12 @@ def build_section(
 
 
 def without_what_was_told(
-    sections: Sequence[Section], told: Collection[str]
+    sections: Sequence[Section], told: Collection[str], to_do: Collection[str] = ()
 ) -> tuple[Section, ...]:
-    """`sections`, in which findings whose meaning was `told` refer to the answer."""
+    """`sections`, in which findings whose meaning was `told` refer to the answer.
+
+    What is `to_do` the first page has said, and they do not say again.
+    """
 
     def unless_told(meaning: str) -> str:
         said = bool(meaning) and any(meaning in text for text in told)
@@ -125,12 +128,17 @@ def without_what_was_told(
     def shortened(one: FindingElement) -> FindingElement:
         return replace(one, meaning=unless_told(one.meaning))
 
+    def unsaid(steps: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(step for step in steps if step not in to_do)
+
     return tuple(
         replace(
             section,
+            next_steps=unsaid(section.next_steps),
             claims=tuple(
                 replace(
                     claim,
+                    next_steps=unsaid(claim.next_steps),
                     findings=tuple(map(shortened, claim.findings)),
                     together=unless_told(claim.together),
                 )

@@ -59,7 +59,7 @@ def test_both_formats_hold_every_finding_figure_and_section(document, texts, nam
             expected += [claim.heading, *claim.threshold, *claim.contradicted_by]
             expected += [*claim.next_steps, *claim.caveats]
             for finding in claim.findings:
-                expected += [finding.line.signed, finding.meaning]
+                expected += [finding.line.signed, claim.together or finding.meaning]
                 expected += [row.number for row in finding.estimates]
         for figure in section.all_figures:
             expected += [f"{figure.label}. {figure.title}", figure.caption, figure.note]
