@@ -67,7 +67,7 @@ def _of_modules() -> Iterator[tuple[str, str]]:
     for question in QUESTIONS:
         yield from (("the guided tour", text) for text in (question.text, question.look))
     yield from (("the first page", text) for text, _ in WANTED)
-    yield "the first page", EXPLORER.text
+    yield "the first page", EXPLORER
     for analysis in built_in():
         texts = (analysis.title, analysis.question, analysis.background)
         yield from ((f"the section {analysis.key}", text) for text in texts)
@@ -119,7 +119,7 @@ def _said_at(node: ast.AST) -> Iterator[str]:
         for noun in _literals(node.args[1]):
             ending = "es" if noun.endswith("s") else "s"
             yield from (f"{{count}} {noun}", f"{{count}} {noun}{ending}")
-    elif name in ("Estimate", "estimate_of"):
+    elif name in ("Estimate", "estimate_of", "share_of"):
         yield from _literals(node.args[0])
         yield from (text for one in node.keywords if one.arg == "unit" for text in _literals(one))
         unit = 4 if name == "Estimate" else 2
