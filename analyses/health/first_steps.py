@@ -73,7 +73,7 @@ def _of_units(run: Run, one: Reading) -> str:
     if now is None:
         return ""
     said = (
-        f"The outputs of layer {given} that it takes have mean {number(now[0])} and standard "
+        f"Its inputs, the outputs of layer {given}, have mean {number(now[0])} and standard "
         f"deviation {number(now[1])} in step {one.since}"
     )
     if not _is_from_the_start(run, one):

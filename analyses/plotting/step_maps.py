@@ -15,7 +15,9 @@ _MOST_NAMES = 48
 # In inches: a row of a map, a map, a panel above it, and the whole figure.
 _ROW, _LEAST, _ABOVE, _MOST = 0.105, 1.6, 0.9, 6.0
 _LONGEST_NAME = 30
-_LABELLED = 6  # marked steps; the labels of more would lie on each other
+_LABELLED = 6  # marked steps; the labels of more would be a tower
+_LABEL_HEIGHT = 9  # points
+_LETTER = 0.0125  # the width of a letter of a label, as a share of the panel's
 
 
 def medians_by_step(tables: list[pd.DataFrame], most: int = MOST_COLUMNS) -> pd.DataFrame:
@@ -73,13 +75,13 @@ def draw_layers_by_step(
         axis = rows.pop(0)
         drawn = panels.heat_map(axis, matrix, scale, colour_map, "" if upper else title)
         _name_rows(axis, matrix)
-        for one in (upper, axis):
-            _mark(one, marks[place] if marks else {}, named=one is (upper or axis))
         if upper is not None and above is not None:
             above(upper, place)
             upper.set_title(title)
             upper.set_xlim(axis.get_xlim())
             upper.tick_params(axis="x", labelbottom=False)
+        for one in (upper, axis):
+            _mark(one, marks[place] if marks else {}, named=one is (upper or axis))
     last = [axis for axis in axes[:, 0] if axis.collections]
     bar = panels.colour_bar(figure, drawn, last, colour_label)
     panels.plain_log_ticks(bar.ax.yaxis, drawn.norm.vmax / drawn.norm.vmin)
@@ -94,25 +96,39 @@ def _name_rows(axis: Axes, matrix: pd.DataFrame) -> None:
 
 
 def _mark(axis: Axes | None, marks: Mapping[int, str], *, named: bool) -> None:
-    """Vertical lines at the marked steps, with their labels at the top if `named`."""
+    """Vertical lines at the marked steps; if `named`, with labels above the panel."""
     if axis is None:
         return
-    for place, (step, label) in enumerate(marks.items()):
+    for step in marks:
         axis.axvline(step, color="black", lw=1.6)
         axis.axvline(step, color="white", lw=0.7, ls=(0, (3, 2)))
-        if named and place < _LABELLED:
-            axis.annotate(
-                label,
-                (step, 1),
-                xycoords=("data", "axes fraction"),
-                xytext=(3, -3 - 9 * place),
-                textcoords="offset points",
-                va="top",
-                fontsize=theme.SMALL_TEXT_SIZE,
-                bbox={"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none"},
-                annotation_clip=False,
-                zorder=5,
-            )
+    if not named:
+        return
+    shown = [(step, f"{label} ({step})") for step, label in marks.items()][:_LABELLED]
+    last = round(axis.get_xlim()[1])
+    for (step, label), row in zip(shown, _rows_of_labels(shown, last), strict=True):
+        axis.annotate(
+            label,
+            (step, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, 3 + _LABEL_HEIGHT * row),
+            textcoords="offset points",
+            va="bottom",
+            fontsize=theme.SMALL_TEXT_SIZE,
+            annotation_clip=False,
+        )
+
+
+def _rows_of_labels(labels: Sequence[tuple[int, str]], last: int) -> list[int]:
+    """The lowest row for each label, from left to right, in which it lies on no other."""
+    ends: list[float] = []
+    rows = []
+    for step, label in labels:
+        begin = step / max(last, 1)
+        row = next((place for place, end in enumerate(ends) if end <= begin), len(ends))
+        ends[row : row + 1] = [begin + _LETTER * len(label)]
+        rows.append(row)
+    return rows
 
 
 def _short(name: str) -> str:

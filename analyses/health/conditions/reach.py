@@ -333,7 +333,9 @@ NOT_UPDATED = Condition(
     fails="every trained parameter with a gradient is updated",
     unknown="it cannot be told whether every parameter with a gradient is updated",
     contradicted_by="An update of every parameter that has a gradient.",
-    next_step="Give these parameters to an optimizer, with a learning rate above 0.",
+    next_step=(
+        "Give the parameters that are never updated to an optimizer, with a learning rate above 0."
+    ),
     to_ask="Give the tracer the optimizer: Tracer(model, folder, optimizer=optimizer).",
     source="PyTorch documentation, torch.optim (parameter groups)",
     leads_to=("not-learning",),

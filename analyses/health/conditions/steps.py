@@ -154,7 +154,7 @@ class _LossPath:
             float(np.median(one)) for one in (early[-MIN_WINDOW:], last[np.isfinite(last)])
         )
         highest = float(np.max(after[np.isfinite(after)]))
-        ends = f"ends at {number(now)}, where it was {number(before)}"
+        ends = f"ends at {number(now)}, from {number(before)} before"
         clause = f"the loss rises to {number(highest)}, and {ends}"
         if highest <= before:
             clause = f"the loss {ends}"

@@ -50,7 +50,7 @@ def test_a_bias_is_told_by_its_size_beside_the_spread_of_the_outputs(cause_of):
     model = chain(nn.ReLU, gain=2.0)
     nn.init.constant_(model[2].bias, -10.0)
     cause = cause_of(model, "dead")
-    assert cause.startswith("The outputs of layer 2 that it takes have mean -")
+    assert cause.startswith("Its inputs, the outputs of layer 2, have mean -")
     assert "its bias of about 10" in cause
     assert "before any update" in cause
 

@@ -215,7 +215,7 @@ def _cause(one: Departure, step: int) -> str:
         "update": f"the update of {one.name} (norm",
     }[one.what]
     said = (
-        f"The first to leave its own history was {what} {number(one.value)}, before "
+        f"The first to leave its usual range was {what} {number(one.value)}, before "
         f"{number(one.median)}), {when}"
     )
     if one.is_first_output:
@@ -235,9 +235,9 @@ SPIKING = Condition(
     unknown="it cannot be told whether the loss spikes",
     contradicted_by="No recorded loss that far above those before it.",
     next_step=(
-        "Look at the batch of that step and at the layer named here. Skip such batches, clip the "
-        "gradients, or lower the learning rate or Adam's second beta; `around_spikes=` records the "
-        "steps around the next spike."
+        "Look at the batch before the spike, and at the layer that left its usual range first. "
+        "Skip such batches, clip the gradients, or lower the learning rate or Adam's second beta. "
+        "Tracer(around_spikes=8) records the steps around the next spike."
     ),
     to_ask="Log the loss of each step, of 40 recorded ones at least: tracer.log(loss=loss).",
     source=(
