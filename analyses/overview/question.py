@@ -202,10 +202,10 @@ def _caption(shown: list[NetworkOverview], false_discovery_rate: float) -> str:
     if any(one.changes for one in shown):
         parts.append(
             message(
-                "Vertical lines repeat the changes: falls solid, rises dotted, short if gone with "
-                "fresh statistics."
+                "Vertical lines mark these changes in the map; a short one is of a change that "
+                "fresh statistics take away."
                 if any(one.re_estimated for one in shown)
-                else "Vertical lines repeat the changes: falls solid, rises dotted."
+                else "Vertical lines mark these changes in the map."
             )
         )
     return Joined(parts)

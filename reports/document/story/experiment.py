@@ -69,7 +69,7 @@ def experiment_story(topics: Sequence[Topic], fallback: str, seeds: Sequence[int
         answer=tuple(answer[:MOST_SENTENCES]),
         certainty=_certainty(seeds),
         open_question=_open(topics, focus, jumps=bool(jumping)),
-        meanings=_meanings(answer[:MOST_SENTENCES]),
+        meanings=_meanings(answer[:MOST_SENTENCES], topics),
     )
 
 
@@ -260,9 +260,11 @@ def _on_skips(topics: Sequence[Topic]) -> Iterator[AnswerSentence]:
         yield sentence_of(text, finding, topic)
 
 
-def _meanings(answer: Sequence[AnswerSentence]) -> str:
-    """What the answer's words mean that a student may not know."""
+def _meanings(answer: Sequence[AnswerSentence], topics: Sequence[Topic]) -> str:
+    """What the words of the answer, and of the picture below it, mean to a student."""
     said = " ".join(one.text for one in answer)
+    if find_topic(topics, *STALENESS):
+        said += " stale"  # the picture shows what these statistics cost
     meant = {"stale": words.WORDS_OF_STALENESS, "skips": words.WORDS_OF_SKIPS}
     return Joined(message(meaning) for word, meaning in meant.items() if word in said)
 

@@ -59,7 +59,8 @@ def test_the_summary_counts_the_falls_and_those_that_re_estimation_leaves(build)
         "resnet8, none of them with re-estimated statistics too."
     )
     assert figure_of(experiment).title == (
-        "Accuracy falls beyond sampling noise at 1 of 3 changes in plain8 and at 1 of 3 in resnet8"
+        "Changes of accuracy beyond sampling noise in plain8: 1 fall and 1 rise of 3; resnet8: "
+        "1 fall and 1 rise of 3"
     )
 
 
