@@ -11,6 +11,7 @@ from analyses.health.readings import MIN_WINDOW, Reading
 from analyses.reading.once import once_per_run
 from analyses.result import Verdict
 from analyses.wording.phrases import listing, plural
+from analyses.wording.translatable import Numeral, Said, message
 from gradflow.runs.format.update_tables import NO_OPTIMIZER
 from gradflow.runs.reading.run import Run
 
@@ -78,7 +79,9 @@ def unreached_answers(run: Run) -> list[Answer]:
         and _module(name).rpartition(".")[0] not in used
     ]
     unreached = [name for name in without.index if name not in set(idle)]
-    unused = _count_reading(run, "unused", idle, found, "whose layer never ran")
+    unused = _count_reading(
+        run, "unused", idle, found, message("number of trained parameters whose layer never ran")
+    )
     if unused.verdict is Verdict.SUPPORTED and _chosen_by_input(idle, run):
         unused = replace(unused, verdict=Verdict.INCONCLUSIVE, note=_NOT_CHOSEN, next_step=_COUNT)
     disconnected = _count_reading(
@@ -86,7 +89,7 @@ def unreached_answers(run: Run) -> list[Answer]:
         "disconnected",
         unreached,
         found,
-        "that no gradient reaches",
+        message("number of trained parameters that no gradient reaches"),
         _why_unreached(unreached, reasons, run),
     )
     return [unused, disconnected if unreached else _cut_off(run, found) or disconnected]
@@ -102,7 +105,14 @@ def _cut_off(run: Run, found: pd.DataFrame) -> Reading | None:
         f"Before step {since} a gradient reached them. From there on {named(names, run)} still "
         f"{run_forward} forward, but what comes out is detached, or not used by the loss."
     )
-    one = _count_reading(run, "disconnected", names, found, "that no gradient reaches", cause)
+    one = _count_reading(
+        run,
+        "disconnected",
+        names,
+        found,
+        message("number of trained parameters that no gradient reaches"),
+        cause,
+    )
     one = replace(one, since=since, held_early=False)
     note = why_open(run, names, since)
     return replace(one, verdict=Verdict.INCONCLUSIVE, note=note) if note else one
@@ -136,7 +146,7 @@ def not_updated_answer(run: Run) -> Answer:
         "not-updated",
         homeless + unmoved,
         found,
-        "with a gradient that are never updated",
+        message("number of trained parameters with a gradient that are never updated"),
         " ".join(causes),
     )
     # Groups of parameters join in later in gradual unfreezing: only the end tells that none did.
@@ -194,7 +204,7 @@ def _count_reading(
     return Reading(
         condition,
         ill if names else Verdict.CONTRADICTED,
-        f"number of trained parameters {quantity}",
+        quantity,
         place,
         float(len(names)),
         None,
@@ -205,8 +215,12 @@ def _count_reading(
         "any such parameter",
         f"count over {plural(steps, 'recorded step')}; no interval: nothing was sampled",
         "" if enough or not names else f"{MIN_WINDOW} recorded steps are needed.",
-        f"{len(names)} of {plural(len(found), 'trained parameter')}"
-        + (f", those of {place}" if names else ""),
+        Said(
+            "{count} of {parameters}, those of {place}" if names else "{count} of {parameters}",
+            count=Numeral(f"{len(names)}"),
+            parameters=plural(len(found), "trained parameter"),
+            place=place,
+        ),
         cause,
         since=int(run.parameters["step"].min()) if names else None,
     )

@@ -19,6 +19,7 @@ from analyses.result import Verdict
 from analyses.statistics import Array
 from analyses.wording.numbers import number, percent, share_bound
 from analyses.wording.phrases import listing, plural
+from analyses.wording.translatable import Said
 from gradflow.runs.reading.run import Run
 
 _LARGE_STEPS, _WITHIN = 3, 10  # so many large steps among so many recorded ones are no outlier
@@ -89,8 +90,13 @@ def overshooting_answer(run: Run, bound: float, max_steps: int) -> Answer:
         "does not fall (rule of thumb for health: about 0.001, CS231n)",
         f"of {plural(len(values), 'recorded step')}; no interval: nothing was sampled",
         note,
-        said=f"a step changes the weights by up to {_of_norm(float(values.max()))} their norm, "
-        f"and by more than {share_bound(bound)} in {plural(count, 'recorded step')}"
+        said=Said(
+            "a step changes the weights by up to {largest} their norm, and by more than {bound} in "
+            "{steps}",
+            largest=_of_norm(float(values.max())),
+            bound=share_bound(bound),
+            steps=plural(count, "recorded step"),
+        )
         if ill
         else "",
         cause=f"They are too large{_rates(run, since)}: {loss.clause}." if ill else "",
@@ -114,7 +120,9 @@ def climb_before(run: Run, until: int) -> Climb | None:
 
 def _of_norm(ratio: float) -> str:
     """ "26.2 % of", or "3,010 times" for what no percentage is read of."""
-    return f"{percent(ratio)} of" if ratio < _AS_TIMES else f"{number(ratio)} times"
+    if ratio < _AS_TIMES:
+        return Said("{share} of", share=percent(ratio))
+    return Said("{factor} times", factor=number(ratio))
 
 
 def _first_large(large: Array, steps: Array) -> int | None:

@@ -14,13 +14,14 @@ from analyses.result import Verdict
 from analyses.statistics import Array
 from analyses.wording.numbers import number
 from analyses.wording.phrases import plural
+from analyses.wording.translatable import Numeral, Said, message
 from gradflow.conditions import spikes
 from gradflow.runs.reading.run import Run
 
 _BEFORE = 8  # recorded steps before a spike in which a layer may have left its history already
 # The tracer may have written only these before it. Four times the median is far without a history.
 _FEW = 6
-_WORDS = {"loss": "loss", "gradient_norm": "norm of the whole gradient"}
+_WORDS = {"loss": message("loss"), "gradient_norm": message("norm of the whole gradient")}
 # In the order of a step: table, its names, the quantity, what it is of, and whether it runs back.
 _PLACES = (
     ("activations", "layer", "rms", "output", False),
@@ -106,7 +107,10 @@ def spiking_answer(run: Run, spiking: float) -> Answer:
     return Reading(
         "spiking",
         Verdict.SUPPORTED if len(found) else Verdict.CONTRADICTED,
-        f"largest distance of the {_WORDS[quantity]} above the median before, in spreads of those,",
+        Said(
+            "largest distance of the {quantity} above the median before, in spreads of those,",
+            quantity=Said(_WORDS[quantity]),
+        ),
         layer,
         float(min(above[worst], np.finfo(float).max)),
         None,
@@ -199,10 +203,15 @@ def _spikes(found: NDArray[np.intp]) -> int:
 
 def _said(quantity: str, values: Array, numbers: Array, first: int, count: int) -> str:
     median = float(np.median(values[max(0, first - spikes.HISTORY) : first]))
-    others = f"; {plural(count, 'spike')} in all" if count > 1 else ""
-    return (
-        f"the {_WORDS[quantity]} is {number(float(values[first]))} in step {int(numbers[first])}, "
-        f"and was {number(median)} in the recorded steps before{others}"
+    others = Said("; {spikes} in all", spikes=plural(count, "spike")) if count > 1 else ""
+    return Said(
+        "the {quantity} is {value} in step {step}, and was {median} in the recorded steps "
+        "before{others}",
+        quantity=Said(_WORDS[quantity]),
+        value=number(float(values[first])),
+        step=Numeral(f"{int(numbers[first])}"),
+        median=number(median),
+        others=others,
     )
 
 
