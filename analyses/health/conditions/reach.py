@@ -133,13 +133,19 @@ def not_updated_answer(run: Run) -> Answer:
     causes = []
     if homeless:
         causes.append(
-            f"No optimizer given to the tracer has {named(homeless, run)}: pass their parameters "
-            "to it, or set requires_grad=False if they are not to be trained."
+            Said(
+                "No optimizer given to the tracer has {names}: pass their parameters to it, or set "
+                "requires_grad=False if they are not to be trained.",
+                names=named(homeless, run),
+            )
         )
     if unmoved:
         causes.append(
-            f"The learning rate of {named(unmoved, run)} is 0 in every recorded step: look at the "
-            "schedule and the parameter groups."
+            Said(
+                "The learning rate of {names} is 0 in every recorded step: look at the schedule "
+                "and the parameter groups.",
+                names=named(unmoved, run),
+            )
         )
     reading = _count_reading(
         run,
@@ -185,7 +191,7 @@ def named(parameters: Sequence[str], run: Run) -> str:
     modules.sort(key=order.index)
     first = order.index(modules[0])
     if len(modules) > 2 and order[first : first + len(modules)] == modules:
-        return f"{modules[0]} to {modules[-1]}"
+        return Said("{first} to {last}", first=modules[0], last=modules[-1])
     return listing(modules, _NAMED)
 
 

@@ -19,7 +19,7 @@ from analyses.result import Verdict
 from analyses.statistics import Array
 from analyses.wording.numbers import number, percent, share_bound
 from analyses.wording.phrases import listing, plural
-from analyses.wording.translatable import Said
+from analyses.wording.translatable import Numeral, Said, message
 from gradflow.runs.reading.run import Run
 
 _LARGE_STEPS, _WITHIN = 3, 10  # so many large steps among so many recorded ones are no outlier
@@ -29,7 +29,6 @@ _FEWEST_CARRIED = 2
 # not much, which counts if it was higher than the third in between: more is undone than learnt.
 _FALLEN, _NOT_MUCH, _LEAP = 0.98, 0.7, 2.0
 _AS_TIMES = 10.0  # a ratio that is told as a factor, not as a percentage
-_NO_NUMBER = "the loss is no longer a number"
 
 
 @dataclass(frozen=True)
@@ -99,7 +98,13 @@ def overshooting_answer(run: Run, bound: float, max_steps: int) -> Answer:
         )
         if ill
         else "",
-        cause=f"They are too large{_rates(run, since)}: {loss.clause}." if ill else "",
+        cause=Said(
+            "They are too large{rates}: {loss}.",
+            rates=_rates(run, since),
+            loss=message(loss.clause),
+        )
+        if ill
+        else "",
         next_step=next_step,
         since=since if ill else None,
     )
@@ -160,15 +165,20 @@ class _LossPath:
             return cls(None)
         if np.isfinite(last).mean() < 0.5:
             gone = np.isfinite(after).argmin()
-            return cls(True, f"{_NO_NUMBER} from step {int(steps[steps > since][gone])} on")
+            step = Numeral(f"{int(steps[steps > since][gone])}")
+            return cls(True, Said("the loss is no longer a number from step {step} on", step=step))
         before, now = (
             float(np.median(one)) for one in (early[-MIN_WINDOW:], last[np.isfinite(last)])
         )
         highest = float(np.max(after[np.isfinite(after)]))
-        ends = f"ends at {number(now)}, where it was {number(before)}"
-        clause = f"the loss rises to {number(highest)}, and {ends}"
-        if highest <= before:
-            clause = f"the loss {ends}"
+        clause = Said(
+            "the loss ends at {now}, where it was {before}"
+            if highest <= before
+            else "the loss rises to {highest}, and ends at {now}, where it was {before}",
+            highest=number(highest),
+            now=number(now),
+            before=number(before),
+        )
         fallen = before - now > (1 - _FALLEN) * abs(before)
         hardly = before - now < (1 - _NOT_MUCH) * abs(before)
         leaps = highest - before > (_LEAP - 1) * abs(before)
@@ -182,12 +192,17 @@ def _rates(run: Run, since: int | None) -> str:
     if not len(rates):
         return ""
     if len(rates) == 1 or rates.nunique() == 1:
-        return f" at a learning rate of {number(float(rates.iloc[0]))}"
+        return Said(" at a learning rate of {rate}", rate=number(float(rates.iloc[0])))
     said = [
-        f"{number(float(rate))} (group {int(group)} of {name})"
+        Said(
+            "{rate} (group {group} of {optimizer})",
+            rate=number(float(rate)),
+            group=f"{int(group)}",
+            optimizer=str(name),
+        )
         for (name, group), rate in rates.items()
     ]
-    return f" at learning rates of {listing(said)}"
+    return Said(" at learning rates of {rates}", rates=listing(said))
 
 
 def accumulating_answer(run: Run, bound: float, max_steps: int) -> Answer:

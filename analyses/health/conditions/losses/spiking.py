@@ -216,19 +216,24 @@ def _said(quantity: str, values: Array, numbers: Array, first: int, count: int) 
 
 
 def _cause(one: Departure, step: int) -> str:
-    when = "in the same step" if one.step == step else f"in step {one.step}"
-    what = {
-        "output": f"the output of {one.name} (root mean square",
-        "gradient": f"the gradient at the output of {one.name} (norm",
-        "update": f"the update of {one.name} (norm",
+    when = Said("in the same step")
+    if one.step != step:
+        when = Said("in step {step}", step=Numeral(f"{one.step}"))
+    template = {
+        "output": message("the output of {name} (root mean square {value}, before {median})"),
+        "gradient": message("the gradient at the output of {name} (norm {value}, before {median})"),
+        "update": message("the update of {name} (norm {value}, before {median})"),
     }[one.what]
-    said = (
-        f"The first to leave its own history was {what} {number(one.value)}, before "
-        f"{number(one.median)}), {when}"
+    amounts = {"value": number(one.value), "median": number(one.median)}
+    what = Said(template, name=one.name, **amounts)
+    return Said(
+        "The first to leave its own history was {what}, {when}: what changed before it is the "
+        "batch."
+        if one.is_first_output
+        else "The first to leave its own history was {what}, {when}.",
+        what=what,
+        when=when,
     )
-    if one.is_first_output:
-        return f"{said}: what changed before it is the batch."
-    return f"{said}."
 
 
 def _read(run: Run, bounds: SpikeBounds) -> list[Answer]:
