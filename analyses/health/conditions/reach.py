@@ -11,7 +11,7 @@ from analyses.health.readings import MIN_WINDOW, Reading
 from analyses.reading.once import once_per_run
 from analyses.result import Verdict
 from analyses.wording.phrases import listing, plural
-from analyses.wording.translatable import Numeral, Said, message
+from analyses.wording.translatable import Joined, Numeral, Said, message
 from gradflow.runs.format.update_tables import NO_OPTIMIZER
 from gradflow.runs.reading.run import Run
 
@@ -153,7 +153,7 @@ def not_updated_answer(run: Run) -> Answer:
         homeless + unmoved,
         found,
         message("number of trained parameters with a gradient that are never updated"),
-        " ".join(causes),
+        Joined(causes),
     )
     # Groups of parameters join in later in gradual unfreezing: only the end tells that none did.
     waits = unmoved and not homeless and run.description.get("status") == "running"
