@@ -7,6 +7,7 @@ import numpy as np
 
 from analyses.health.conditions import CONDITIONS
 from analyses.health.readings import Reading, window_size
+from analyses.wording.translatable import Joined, Numeral, Said, message
 from gradflow.runs.reading.run import Run
 
 
@@ -19,18 +20,25 @@ class Chain:
     @property
     def clause(self) -> str:
         """The chain in words: "first ... (from step 14 on), then ..."."""
-        return "first " + ", then ".join(link_clause(one) for one in self.links)
+        first, *others = map(link_clause, self.links)
+        then = [Said(", then {clause}", clause=one) for one in others]
+        return Said("first {clause}{then}", clause=first, then=Joined(then, ""))
 
 
 def link_clause(one: Reading) -> str:
     """What `one` is about, with its place and the step from which on it holds."""
     words = CONDITIONS[one.condition]
     several = " to " in one.layer or " and " in one.layer
-    place = f"layer{'s' if several else ''} {one.layer}" if one.layer else ""
-    since = "" if one.since is None else f"from step {one.since} on"
-    since = f"in step {one.since}" if one.tells_when else since
-    where = ", ".join(part for part in ("" if one.link else place, since) if part)
-    return f"{one.link or words.link or words.holds}{f' ({where})' if where else ''}"
+    place = ""
+    if one.layer and not one.link:
+        place = Said("layers {layer}" if several else "layer {layer}", layer=one.layer)
+    since = ""
+    if one.since is not None or one.tells_when:
+        template = message("in step {step}" if one.tells_when else "from step {step} on")
+        since = Said(template, step=Numeral(f"{one.since}"))
+    where = Joined((place, since), ", ")
+    clause = message(one.link or words.link or words.holds)
+    return Said("{clause} ({where})", clause=clause, where=where) if where else clause
 
 
 def chains_of(run: Run, found: Sequence[Reading]) -> list[Chain]:

@@ -10,6 +10,7 @@ from analyses.result import LOOK_ELSEWHERE, Estimate, Finding, Length, Verdict
 from analyses.wording.numbers import number, with_interval
 from analyses.wording.phrases import slug, with_network, without_network
 from analyses.wording.sentences import NetworkStatement, sentence
+from analyses.wording.translatable import Joined, Said, message
 from gradflow.runs.reading.run import Run
 
 HARMLESS = {key for key, one in CONDITIONS.items() if one.harmless}
@@ -122,13 +123,14 @@ def _has_normalization(one_run: Run) -> bool:
 
 
 def _estimates(one: Reading, members: list[tuple[Run, Reading]]) -> tuple[Estimate, ...]:
-    place = f" (layer {one.layer})" if one.layer else ""
-    place = " (at the input)" if one.layer == INPUT else place
+    name = Said(one.quantity)
+    if one.layer == INPUT:
+        name = Said("{quantity} (at the input)", quantity=name)
+    elif one.layer:
+        name = Said("{quantity} (layer {layer})", quantity=name, layer=one.layer)
     # The table of conditions names this run.
     of = f"; the worst of {len(members)} runs" if len(members) > 1 else ""
-    estimates = [
-        Estimate(one.quantity + place, one.value, one.low, one.high, method=one.method + of)
-    ]
+    estimates = [Estimate(name, one.value, one.low, one.high, method=one.method + of)]
     if one.early_value is not None:
         estimates.append(
             Estimate("the same in the first steps", one.early_value, method="median, no interval")
@@ -176,29 +178,40 @@ def _meaning(
                 )
             ]
         )
-    place = f" at layer {one.layer}" if one.layer else ""
-    place = " at the input" if one.layer == INPUT else place
     amount = number(one.value)
     if one.low is not None:
         amount = with_interval(one.value, one.low, one.high)
-    early = ""
+    said = message(one.said) if one.said else _amount_of(one, amount)
     if one.held_early and verdict is Verdict.CONTRADICTED:
-        early = f"; it was so in the first steps only ({number(one.early_value or 0)})"
+        said = Said(
+            "{said}; it was so in the first steps only ({amount})",
+            said=said,
+            amount=number(one.early_value or 0),
+        )
     elif verdict is Verdict.SUPPORTED and one.when:
-        early = f", {one.when}"
-    said = f"{one.said or f'the {one.quantity} is {amount}{place}'}{early}"
+        said = Said("{said}, {when}", said=said, when=one.when)
     text = sentence([NetworkStatement(network, clause, said)])
     holds = verdict is Verdict.SUPPORTED
     more = [
         one.cause if holds else "",
         one.note if verdict is Verdict.INCONCLUSIVE else "",
         # What an effect is of is known, and nothing else is looked for.
-        f"This is an effect of what came first: {link_clause(first)}."
+        Said("This is an effect of what came first: {cause}.", cause=link_clause(first))
         if holds and first is not None
         else "",
         one.otherwise if first is None and verdict is not Verdict.CONTRADICTED else "",
     ]
-    return " ".join([text, *(part for part in more if part)])
+    return Joined([text, *map(message, more)])
+
+
+def _amount_of(one: Reading, amount: str) -> str:
+    quantity = Said(one.quantity)
+    if one.layer == INPUT:
+        return Said("the {quantity} is {amount} at the input", quantity=quantity, amount=amount)
+    if one.layer:
+        template = message("the {quantity} is {amount} at layer {layer}")
+        return Said(template, quantity=quantity, amount=amount, layer=one.layer)
+    return Said("the {quantity} is {amount}", quantity=quantity, amount=amount)
 
 
 def _next_step(first: Reading, one: Reading, verdict: Verdict) -> str:

@@ -11,6 +11,7 @@ import pandas as pd
 from analyses.health.readings import Reading
 from analyses.result import Verdict
 from analyses.wording.numbers import number
+from analyses.wording.translatable import Numeral, Said, message
 from gradflow.runs.reading.run import Run
 
 FAR = 3.0  # standard deviations from zero: hardly any output is on the other side
@@ -53,13 +54,16 @@ def _of_nonfinite(run: Run) -> str:
 
 def _of_flow(run: Run, one: Reading) -> str:
     if _is_from_the_start(run, one):
-        return (
+        return message(
             "It is so from the first step on, which no update could bring about: by the initial "
             "weights and the activations between them."
         )
     if one.since is None:
         return ""
-    return f"It came in training, with step {one.since}: the initial weights are not the cause."
+    return Said(
+        "It came in training, with step {step}: the initial weights are not the cause.",
+        step=Numeral(f"{one.since}"),
+    )
 
 
 def _of_units(run: Run, one: Reading) -> str:
@@ -72,17 +76,24 @@ def _of_units(run: Run, one: Reading) -> str:
     now = _statistics(run, given, one.since)
     if now is None:
         return ""
-    said = (
-        f"Its inputs, the outputs of layer {given}, have mean {number(now[0])} and standard "
-        f"deviation {number(now[1])} in step {one.since}"
-    )
     if not _is_from_the_start(run, one):
-        return f"{said}: updates moved them there."
-    if one.condition == "dead":
+        why = ""
+    elif one.condition == "dead":
         why = _why_dead(run, given, one.since, now)
-        return f"{said}, before any update: {why}."
-    before = _statistics(run, order[place - 2], one.since) if place > 1 else None
-    return f"{said}, before any update: {_why_saturated(before)}."
+    else:
+        why = _why_saturated(_statistics(run, order[place - 2], one.since) if place > 1 else None)
+    return Said(
+        "Its inputs, the outputs of layer {layer}, have mean {mean} and standard deviation {std} "
+        "in step {step}, before any update: {why}."
+        if why
+        else "Its inputs, the outputs of layer {layer}, have mean {mean} and standard deviation "
+        "{std} in step {step}: updates moved them there.",
+        layer=given,
+        mean=number(now[0]),
+        std=number(now[1]),
+        step=Numeral(f"{one.since}"),
+        why=message(why),
+    )
 
 
 def _why_dead(run: Run, layer: str, step: int, outputs: tuple[float, float]) -> str:
@@ -90,17 +101,17 @@ def _why_dead(run: Run, layer: str, step: int, outputs: tuple[float, float]) -> 
         return f"the weights of layer {layer} {_ZERO[:-1]}"
     bias = _bias(run, layer, step)
     if bias is not None and bias > FAR * outputs[1]:
-        return f"its bias of about {number(bias)} puts them there"
-    return "by the initial weights, or by its inputs"
+        return Said("its bias of about {bias} puts them there", bias=number(bias))
+    return message("by the initial weights, or by its inputs")
 
 
 def _why_saturated(inputs: tuple[float, float] | None) -> str:
     if inputs is None:
-        return "its weights or the inputs are too large"
+        return message("its weights or the inputs are too large")
     size = (inputs[0] ** 2 + inputs[1] ** 2) ** 0.5
     if size > FAR:
-        return f"its inputs, of {number(size)} on average, are large"
-    return f"its weights are too large, at inputs of {number(size)}"
+        return Said("its inputs, of {size} on average, are large", size=number(size))
+    return Said("its weights are too large, at inputs of {size}", size=number(size))
 
 
 def _statistics(run: Run, layer: str, step: int) -> tuple[float, float] | None:

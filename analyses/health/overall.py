@@ -10,6 +10,7 @@ from analyses.health.findings import EVIDENCE, HARMLESS
 from analyses.result import Estimate, Finding, Verdict
 from analyses.wording.phrases import listing, plural, slug, with_network, without_network
 from analyses.wording.sentences import NetworkStatement, sentence
+from analyses.wording.translatable import Joined, Numeral, Said, message
 
 HEALTHY_NETWORK = "The network[ {}] can be called healthy."
 
@@ -81,7 +82,7 @@ def overall_finding(
         ),
         estimates=(
             Estimate(
-                f"conditions found, of {len(asked)} checked",
+                Said("conditions found, of {count} checked", count=Numeral(f"{len(asked)}")),
                 float(len(ill)),
                 method="count, no interval; each condition is compared with its own bound",
             ),
@@ -109,36 +110,64 @@ def overall_finding(
 
 
 def overall_clause(
-    by_condition: dict[str, Finding], unasked: Unasked, chains: Sequence[Chain] = ()
+    by_condition: dict[str, Finding],
+    unasked: Unasked,
+    chains: Sequence[Chain] = (),
+    *,
+    reasons: bool = True,
 ) -> str:
-    """Which of the conditions in `by_condition` hold, as a clause that follows "In <network>"."""
+    """Which of the conditions in `by_condition` hold, as a clause that follows "In <network>".
+
+    `reasons` says whether it tells why conditions were not asked.
+    """
     asked = {key: one.verdict for key, one in by_condition.items() if key not in HARMLESS}
     ill = [key for key, verdict in asked.items() if verdict is Verdict.SUPPORTED]
     open_ones = [key for key, verdict in asked.items() if verdict is Verdict.INCONCLUSIVE]
-    count = f"of the {plural(len(asked), 'condition')} checked"
+    checked = plural(len(asked), "condition")
     if ill:
-        told = "".join(f"; {chain.clause}" for chain in chains)
-        was = "was" if len(ill) == 1 else "were"
-        return f"{len(ill)} {count} {was} found: {listing(ill)}{told}"
+        template = message(
+            "{count} of the {checked} checked was found: {found}"
+            if len(ill) == 1
+            else "{count} of the {checked} checked were found: {found}"
+        )
+        count = Numeral(f"{len(ill)}")
+        clause = Said(template, count=count, checked=checked, found=listing(ill))
+        return Joined((clause, *(chain.clause for chain in chains)), "; ")
     if open_ones:
-        return f"none {count} is certain, but {listing(open_ones)} cannot be ruled out"
+        return Said(
+            "none of the {checked} checked is certain, but {open} cannot be ruled out",
+            checked=checked,
+            open=listing(open_ones),
+        )
     if not asked:
-        return "no condition could be checked"
+        return Said("no condition could be checked")
     if unasked.layers:
-        which = "layer" if len(unasked.layers) == 1 else "layers"
-        names = listing(list(unasked.layers))
-        return f"none {count} was found, but nothing was recorded of {which} {names}"
+        return Said(
+            "none of the {checked} checked was found, but nothing was recorded of layer {layers}"
+            if len(unasked.layers) == 1
+            else "none of the {checked} checked was found, but nothing was recorded of layers "
+            "{layers}",
+            checked=checked,
+            layers=listing(list(unasked.layers)),
+        )
     if unasked.open:
-        missing = [f"{one.condition} ({one.reason})" for one in unasked.open]
-        was = "was" if len(missing) == 1 else "were"
-        return f"none {count} was found, but not asked {was} {listing(missing)}"
-    return f"none {count} was found ({listing(list(asked))}){_beside(unasked)}"
-
-
-def without_reasons(text: str, unasked: Unasked) -> str:
-    """`text` without why conditions were not asked, where that is told elsewhere."""
-    names = [key for keys in _missed(unasked).values() for key in keys]
-    return text.replace(_beside(unasked), f"; not asked: {listing(names)}") if names else text
+        missing = [
+            Said("{condition} ({reason})", condition=one.condition, reason=one.reason)
+            for one in unasked.open
+        ]
+        return Said(
+            "none of the {checked} checked was found, but not asked was {missing}"
+            if len(missing) == 1
+            else "none of the {checked} checked was found, but not asked were {missing}",
+            checked=checked,
+            missing=listing(missing),
+        )
+    return Said(
+        "none of the {checked} checked was found ({asked}){beside}",
+        checked=checked,
+        asked=listing(list(asked)),
+        beside=_beside(unasked, reasons=reasons),
+    )
 
 
 def _missed(unasked: Unasked) -> dict[str, list[str]]:
@@ -150,8 +179,13 @@ def _missed(unasked: Unasked) -> dict[str, list[str]]:
     return by_reason
 
 
-def _beside(unasked: Unasked) -> str:
+def _beside(unasked: Unasked, *, reasons: bool) -> str:
     """What was not asked of a healthy network though it would spoil the training."""
     by_reason = _missed(unasked)
-    said = [f"{listing(keys)} ({reason})" for reason, keys in by_reason.items()]
-    return f"; not asked: {listing(said)}" if said else ""
+    said: list[str] = [key for keys in by_reason.values() for key in keys]
+    if reasons:
+        said = [
+            Said("{condition} ({reason})", condition=listing(keys), reason=reason)
+            for reason, keys in by_reason.items()
+        ]
+    return Said("; not asked: {conditions}", conditions=listing(said)) if said else ""

@@ -6,6 +6,7 @@ gradient reaches or that are never updated; gradients that vanish, explode, are 
 away; units that are dead or saturated; values that are not finite; weights that hardly move.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -22,7 +23,7 @@ from analyses.health.findings import (
     network_chains,
     worst_run,
 )
-from analyses.health.overall import Unasked, overall_clause, overall_finding, without_reasons
+from analyses.health.overall import Unasked, overall_clause, overall_finding
 from analyses.reading.runs import by_network
 from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Finding, Length, Table, Unanswered, Verdict
@@ -45,10 +46,7 @@ def run(experiment: Experiment, bounds: Thresholds | None = None) -> AnalysisRes
     told = [
         NetworkStatement(
             name,
-            without_reasons(
-                overall_clause({one.topic: one for one in single}, found.unasked, found.chains),
-                found.unasked,
-            ),
+            _clause(found, single),
         )
         for (name, (_, *single)), found in zip(findings.items(), networks.values(), strict=True)
     ]
@@ -67,7 +65,7 @@ def run(experiment: Experiment, bounds: Thresholds | None = None) -> AnalysisRes
         findings=tuple(
             one
             for name, found in findings.items()
-            for one in _without_unasked(networks[name].unasked, found)
+            for one in _without_unasked(name, networks[name], found)
             if one.topic not in untold
         ),
         figures=(health_figure(table, list(CONDITIONS)),),
@@ -95,15 +93,6 @@ def run(experiment: Experiment, bounds: Thresholds | None = None) -> AnalysisRes
             for name, asked, reason in silent.itertuples(index=False)
         ),
     )
-
-
-def _without_unasked(unasked: Unasked, findings: tuple[Finding, ...]) -> list[Finding]:
-    """`findings`, the first on the network as a whole, without what a report tells at its end."""
-    overall, *single = findings
-    told = unasked.caveats if unasked.conditions else unasked.caveats[1:]
-    kept = tuple(caveat for caveat in overall.caveats if caveat not in told)
-    meaning = without_reasons(overall.meaning, unasked)
-    return [replace(overall, caveats=kept, meaning=meaning), *single]
 
 
 def _methods() -> str:
@@ -144,6 +133,22 @@ class Asked:
     readings: Readings
     unasked: Unasked
     chains: list[Chain]
+
+
+def _clause(found: Asked, single: Sequence[Finding]) -> str:
+    """Which conditions hold; why some were not asked a report tells at its end."""
+    by_condition = {one.topic: one for one in single}
+    return overall_clause(by_condition, found.unasked, found.chains, reasons=False)
+
+
+def _without_unasked(name: str, found: Asked, findings: tuple[Finding, ...]) -> list[Finding]:
+    """`findings`, the first on the network as a whole, without what a report tells at its end."""
+    overall, *single = findings
+    unasked = found.unasked
+    told = unasked.caveats if unasked.conditions else unasked.caveats[1:]
+    kept = tuple(caveat for caveat in overall.caveats if caveat not in told)
+    meaning = sentence([NetworkStatement(name, _clause(found, single))])
+    return [replace(overall, caveats=kept, meaning=meaning), *single]
 
 
 def _networks(experiment: Experiment, bounds: Thresholds | None) -> dict[str, Asked]:

@@ -16,6 +16,7 @@ from analyses.statistics import Array
 from analyses.statistics.basics.distributions import fair_coin_quantile
 from analyses.statistics.verdicts import verdict_above
 from analyses.wording.numbers import finite
+from analyses.wording.translatable import Numeral, Said
 from gradflow.conditions import bounds
 
 LAST_STEPS = bounds.LAST_STEPS  # largest number of recorded steps in the window at either end
@@ -83,9 +84,11 @@ class Reading:
             if self.tells_when:
                 return ""
             if self.held_early:
-                return "from the first to the last steps"
-            return "in the last steps" if self.since is None else f"from step {self.since} on"
-        return "in the first steps only" if self.held_early else ""
+                return Said("from the first to the last steps")
+            if self.since is None:
+                return Said("in the last steps")
+            return Said("from step {step} on", step=Numeral(f"{self.since}"))
+        return Said("in the first steps only") if self.held_early else ""
 
 
 def window_size(steps: int, max_steps: int = LAST_STEPS) -> int:

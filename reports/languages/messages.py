@@ -124,6 +124,8 @@ def _said_at(node: ast.AST) -> Iterator[str]:
         yield from (text for one in node.keywords if one.arg == "unit" for text in _literals(one))
         unit = 4 if name == "Estimate" else 2
         yield from (text for one in node.args[unit : unit + 1] for text in _literals(one))
+    elif name == "Reading" and len(node.args) > 2:
+        yield from _literals(node.args[2])
     elif name == "Table" and len(node.args) > 1:
         yield from _literals(node.args[1])
 

@@ -171,6 +171,15 @@ def test_every_format_can_be_asked_for_at_once(run_folder):
     assert (run_folder / "report.md").read_text(encoding="utf-8").startswith("## Gradient flow")
 
 
+def test_the_report_is_in_the_language_that_is_asked_for(run_folder, capsys):
+    arguments = [str(run_folder), "--format", "html", "--language"]
+    assert report.main([*arguments, "id"]) == 0
+    assert '<html lang="id">' in (run_folder / "report.html").read_text(encoding="utf-8")
+    assert "klaim" in capsys.readouterr().out
+    assert report.main([*arguments, "xx"]) == 1
+    assert "choose from en, id" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("paper", "size"), [("a4", (595, 842)), ("letter", (612, 792))])
 def test_paper_of_the_pdf_can_be_chosen(run_folder, paper, size):
     assert report.main([str(run_folder), "--format", "pdf", "--paper", paper]) == 0

@@ -12,6 +12,7 @@ from analyses.health.readings import MIN_WINDOW, Reading
 from analyses.reading.once import once_per_run
 from analyses.result import Verdict
 from analyses.wording.phrases import listing, plural
+from analyses.wording.translatable import Joined, Numeral, Said, message
 from gradflow.runs.format.update_tables import NO_OPTIMIZER
 from gradflow.runs.reading.run import Run
 
@@ -79,7 +80,9 @@ def unreached_answers(run: Run) -> list[Answer]:
         and _module(name).rpartition(".")[0] not in used
     ]
     unreached = [name for name in without.index if name not in set(idle)]
-    unused = _count_reading(run, "unused", idle, found, "whose layer never ran")
+    unused = _count_reading(
+        run, "unused", idle, found, message("number of trained parameters whose layer never ran")
+    )
     if unused.verdict is Verdict.SUPPORTED and _chosen_by_input(idle, run):
         unused = replace(unused, verdict=Verdict.INCONCLUSIVE, note=_NOT_CHOSEN, next_step=_COUNT)
     disconnected = _count_reading(
@@ -87,7 +90,7 @@ def unreached_answers(run: Run) -> list[Answer]:
         "disconnected",
         unreached,
         found,
-        "that no gradient reaches",
+        message("number of trained parameters that no gradient reaches"),
         _why_unreached(unreached, reasons, run),
     )
     if unreached and not _has_finite_gradient(run):
@@ -112,7 +115,14 @@ def _cut_off(run: Run, found: pd.DataFrame) -> Reading | None:
         f"Before step {since} a gradient reached them. From there on {named(names, run)} still "
         f"{run_forward} forward, but what comes out is detached, or not used by the loss."
     )
-    one = _count_reading(run, "disconnected", names, found, "that no gradient reaches", cause)
+    one = _count_reading(
+        run,
+        "disconnected",
+        names,
+        found,
+        message("number of trained parameters that no gradient reaches"),
+        cause,
+    )
     one = replace(one, since=since, held_early=False)
     note = why_open(run, names, since)
     return replace(one, verdict=Verdict.INCONCLUSIVE, note=note) if note else one
@@ -133,21 +143,27 @@ def not_updated_answer(run: Run) -> Answer:
     causes = []
     if homeless:
         causes.append(
-            f"No optimizer given to the tracer has {named(homeless, run)}: pass their parameters "
-            "to it, or set requires_grad=False if they are not to be trained."
+            Said(
+                "No optimizer given to the tracer has {names}: pass their parameters to it, or set "
+                "requires_grad=False if they are not to be trained.",
+                names=named(homeless, run),
+            )
         )
     if unmoved:
         causes.append(
-            f"The learning rate of {named(unmoved, run)} is 0 in every recorded step: look at the "
-            "schedule and the parameter groups."
+            Said(
+                "The learning rate of {names} is 0 in every recorded step: look at the schedule "
+                "and the parameter groups.",
+                names=named(unmoved, run),
+            )
         )
     reading = _count_reading(
         run,
         "not-updated",
         homeless + unmoved,
         found,
-        "with a gradient that are never updated",
-        " ".join(causes),
+        message("number of trained parameters with a gradient that are never updated"),
+        Joined(causes),
     )
     # Groups of parameters join in later in gradual unfreezing: only the end tells that none did.
     waits = unmoved and not homeless and run.description.get("status") == "running"
@@ -185,7 +201,7 @@ def named(parameters: Sequence[str], run: Run) -> str:
     modules.sort(key=order.index)
     first = order.index(modules[0])
     if len(modules) > 2 and order[first : first + len(modules)] == modules:
-        return f"{modules[0]} to {modules[-1]}"
+        return Said("{first} to {last}", first=modules[0], last=modules[-1])
     return listing(modules, _NAMED)
 
 
@@ -204,7 +220,7 @@ def _count_reading(
     return Reading(
         condition,
         ill if names else Verdict.CONTRADICTED,
-        f"number of trained parameters {quantity}",
+        quantity,
         place,
         float(len(names)),
         None,
@@ -215,8 +231,12 @@ def _count_reading(
         "any such parameter",
         f"count over {plural(steps, 'recorded step')}; no interval: nothing was sampled",
         "" if enough or not names else f"{MIN_WINDOW} recorded steps are needed.",
-        f"{len(names)} of {plural(len(found), 'trained parameter')}"
-        + (f", those of {place}" if names else ""),
+        Said(
+            "{count} of {parameters}, those of {place}" if names else "{count} of {parameters}",
+            count=Numeral(f"{len(names)}"),
+            parameters=plural(len(found), "trained parameter"),
+            place=place,
+        ),
         cause,
         since=int(run.parameters["step"].min()) if names else None,
     )

@@ -19,6 +19,7 @@ from analyses.reading.options import has_moving_objective
 from analyses.result import Verdict
 from analyses.wording.numbers import number, percent, share_bound
 from analyses.wording.phrases import listing, plural
+from analyses.wording.translatable import Numeral, Said, message
 from gradflow.conditions import bounds
 from gradflow.conditions.overshooting import (
     LARGE_STEPS,
@@ -31,7 +32,6 @@ from gradflow.runs.reading.run import Run
 # That a pass begins may show at the first gradient that arrives, which is there by then.
 _FEWEST_CARRIED = 2
 _AS_TIMES = 10.0  # a ratio that is told as a factor, not as a percentage
-_NO_NUMBER = "the loss is no longer a number"
 
 
 @dataclass(frozen=True)
@@ -94,11 +94,22 @@ def overshooting_answer(run: Run, bound: float, max_steps: int) -> Answer:
         "does not fall (rule of thumb for health: about 0.001, CS231n)",
         f"of {plural(len(values), 'recorded step')}; no interval: nothing was sampled",
         note,
-        said=f"a step changes the weights by up to {_of_norm(float(values.max()))} their norm, "
-        f"and by more than {share_bound(bound)} in {plural(count, 'recorded step')}"
+        said=Said(
+            "a step changes the weights by up to {largest} their norm, and by more than {bound} in "
+            "{steps}",
+            largest=_of_norm(float(values.max())),
+            bound=share_bound(bound),
+            steps=plural(count, "recorded step"),
+        )
         if ill
         else "",
-        cause=f"They are too large{_rates(run, since)}: {loss.clause}." if ill else "",
+        cause=Said(
+            "They are too large{rates}: {loss}.",
+            rates=_rates(run, since),
+            loss=message(loss.clause),
+        )
+        if ill
+        else "",
         next_step=next_step,
         since=since if ill else None,
     )
@@ -119,7 +130,9 @@ def climb_before(run: Run, until: int) -> Climb | None:
 
 def _of_norm(ratio: float) -> str:
     """ "26.2 % of", or "3,010 times" for what no percentage is read of."""
-    return f"{percent(ratio)} of" if ratio < _AS_TIMES else f"{number(ratio)} times"
+    if ratio < _AS_TIMES:
+        return Said("{share} of", share=percent(ratio))
+    return Said("{factor} times", factor=number(ratio))
 
 
 @dataclass(frozen=True)
@@ -149,15 +162,20 @@ class _LossPath:
             return cls(None)
         if np.isfinite(last).mean() < 0.5:
             gone = np.isfinite(after).argmin()
-            return cls(True, f"{_NO_NUMBER} from step {int(steps[steps > since][gone])} on")
+            step = Numeral(f"{int(steps[steps > since][gone])}")
+            return cls(True, Said("the loss is no longer a number from step {step} on", step=step))
         before, now = (
             float(np.median(one)) for one in (early[-MIN_WINDOW:], last[np.isfinite(last)])
         )
         highest = float(np.max(after[np.isfinite(after)]))
-        ends = f"ends at {number(now)}, from {number(before)} before"
-        clause = f"the loss rises to {number(highest)}, and {ends}"
-        if highest <= before:
-            clause = f"the loss {ends}"
+        clause = Said(
+            "the loss ends at {now}, from {before} before"
+            if highest <= before
+            else "the loss rises to {highest}, and ends at {now}, from {before} before",
+            highest=number(highest),
+            now=number(now),
+            before=number(before),
+        )
         return cls(suffers(before, now, highest), clause)
 
 
@@ -168,12 +186,17 @@ def _rates(run: Run, since: int | None) -> str:
     if not len(rates):
         return ""
     if len(rates) == 1 or rates.nunique() == 1:
-        return f" at a learning rate of {number(float(rates.iloc[0]))}"
+        return Said(" at a learning rate of {rate}", rate=number(float(rates.iloc[0])))
     said = [
-        f"{number(float(rate))} (group {int(group)} of {name})"
+        Said(
+            "{rate} (group {group} of {optimizer})",
+            rate=number(float(rate)),
+            group=f"{int(group)}",
+            optimizer=str(name),
+        )
         for (name, group), rate in rates.items()
     ]
-    return f" at learning rates of {listing(said)}"
+    return Said(" at learning rates of {rates}", rates=listing(said))
 
 
 def accumulating_answer(run: Run, bound: float, max_steps: int) -> Answer:

@@ -14,13 +14,14 @@ from analyses.result import Verdict
 from analyses.statistics import Array
 from analyses.wording.numbers import number
 from analyses.wording.phrases import plural
+from analyses.wording.translatable import Numeral, Said, message
 from gradflow.conditions import spikes
 from gradflow.runs.reading.run import Run
 
 _BEFORE = 8  # recorded steps before a spike in which a layer may have left its history already
 # The tracer may have written only these before it. Four times the median is far without a history.
 _FEW = 6
-_WORDS = {"loss": "loss", "gradient_norm": "norm of the whole gradient"}
+_WORDS = {"loss": message("loss"), "gradient_norm": message("norm of the whole gradient")}
 # In the order of a step: table, its names, the quantity, what it is of, and whether it runs back.
 _PLACES = (
     ("activations", "layer", "rms", "output", False),
@@ -107,7 +108,10 @@ def spiking_answer(run: Run, spiking: float) -> Answer:
     return Reading(
         "spiking",
         Verdict.SUPPORTED if len(found) else Verdict.CONTRADICTED,
-        f"largest distance of the {_WORDS[quantity]} above the median before, in spreads of those,",
+        Said(
+            "largest distance of the {quantity} above the median before, in spreads of those,",
+            quantity=Said(_WORDS[quantity]),
+        ),
         layer,
         float(min(above[worst], np.finfo(float).max)),
         None,
@@ -200,27 +204,37 @@ def _spikes(found: NDArray[np.intp]) -> int:
 
 def _said(quantity: str, values: Array, numbers: Array, first: int, count: int) -> str:
     median = float(np.median(values[max(0, first - spikes.HISTORY) : first]))
-    others = f"; {plural(count, 'spike')} in all" if count > 1 else ""
-    return (
-        f"the {_WORDS[quantity]} is {number(float(values[first]))} in step {int(numbers[first])}, "
-        f"and was {number(median)} in the recorded steps before{others}"
+    others = Said("; {spikes} in all", spikes=plural(count, "spike")) if count > 1 else ""
+    return Said(
+        "the {quantity} is {value} in step {step}, and was {median} in the recorded steps "
+        "before{others}",
+        quantity=Said(_WORDS[quantity]),
+        value=number(float(values[first])),
+        step=Numeral(f"{int(numbers[first])}"),
+        median=number(median),
+        others=others,
     )
 
 
 def _cause(one: Departure, step: int) -> str:
-    when = "in the same step" if one.step == step else f"in step {one.step}"
-    what = {
-        "output": f"the output of {one.name} (root mean square",
-        "gradient": f"the gradient at the output of {one.name} (norm",
-        "update": f"the update of {one.name} (norm",
+    when = Said("in the same step")
+    if one.step != step:
+        when = Said("in step {step}", step=Numeral(f"{one.step}"))
+    template = {
+        "output": message("the output of {name} (root mean square {value}, before {median})"),
+        "gradient": message("the gradient at the output of {name} (norm {value}, before {median})"),
+        "update": message("the update of {name} (norm {value}, before {median})"),
     }[one.what]
-    said = (
-        f"The first to leave its usual range was {what} {number(one.value)}, before "
-        f"{number(one.median)}), {when}"
+    amounts = {"value": number(one.value), "median": number(one.median)}
+    what = Said(template, name=one.name, **amounts)
+    return Said(
+        "The first to leave its usual range was {what}, {when}: what changed before it is the "
+        "batch."
+        if one.is_first_output
+        else "The first to leave its usual range was {what}, {when}.",
+        what=what,
+        when=when,
     )
-    if one.is_first_output:
-        return f"{said}: what changed before it is the batch."
-    return f"{said}."
 
 
 def _read(run: Run, bounds: SpikeBounds) -> list[Answer]:
