@@ -10,12 +10,14 @@ able to look more closely. That is tested before it is used, and it is not used 
 from collections.abc import Callable, Sequence
 from functools import cache
 from itertools import count
+from operator import attrgetter, eq
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import Parameter
 
+_LOOK = attrgetter("dtype", "is_cpu", "shape", "layout")
 _PLAIN = frozenset((Tensor, Parameter))
 # Takes tensors, as many as it was made of.
 Check = Callable[..., bool]
@@ -73,6 +75,60 @@ def _in_order(tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], list[int]]:
     """The different ones of the tensors, and the number of each tensor among them."""
     different = dict(zip(dict.fromkeys(tensors), count(), strict=False))
     return list(different), list(map(different.__getitem__, tensors))
+
+
+class Looks:
+    """How tensors look: what the layout of a table of them depends on.
+
+    `are_plain` says whether each is real and dense, and all of what it stands for. They are
+    compared without a lasting object for each tensor: thousands of these at every step would set
+    Python's garbage collector going.
+    """
+
+    def __init__(self, tensors: Sequence[Tensor]) -> None:
+        self.kinds = list(map(type, tensors))
+        self.looks = list(map(_LOOK, tensors))
+        self.strides = list(map(_stride_of, tensors))
+        self.negatives = list(map(Tensor.is_neg, tensors))
+        self.are_plain = (
+            set(self.kinds) <= _PLAIN
+            and None not in self.strides
+            and not any(dtype.is_complex for dtype, *_ in self.looks)
+            and all(layout is torch.strided for *_, layout in self.looks)
+        )
+        self._again = LooksAgain()
+        if not self.are_plain:
+            self._again.learn_no_more()
+
+    def are_those_of(self, tensors: Sequence[Tensor]) -> bool:
+        """Whether `tensors` look like this."""
+        if self._again.are_those_of(tensors):
+            return True
+        if not self._are_alike(tensors):
+            return False
+        self._again.learn(tensors)
+        return True
+
+    def _are_alike(self, tensors: Sequence[Tensor]) -> bool:
+        if list(map(type, tensors)) != self.kinds:
+            return False
+        strides = map(_stride_of if None in self.strides else Tensor.stride, tensors)
+        try:
+            return (
+                all(map(eq, map(_LOOK, tensors), self.looks))
+                and all(map(eq, strides, self.strides))
+                and list(map(Tensor.is_neg, tensors)) == self.negatives
+            )
+        except RuntimeError:  # one has no strides any more
+            return False
+
+
+def _stride_of(tensor: Tensor) -> tuple[int, ...] | None:
+    """The strides of a tensor; None if it has none, as a sparse or nested one."""
+    try:
+        return tensor.stride()
+    except RuntimeError:
+        return None
 
 
 # An example may be of use in one mode of torch alone.

@@ -1,9 +1,11 @@
 """The callable that is registered as a hook: idle between recorded steps, dropped from copies."""
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-from torch import nn
+from torch import Tensor, nn
+from torch.autograd.graph import Node
 from torch.compiler import is_compiling
 from torch.utils.hooks import RemovableHandle
 
@@ -88,6 +90,16 @@ class ModuleHooks:
     def _remove(self, key: tuple[str, int]) -> None:
         for handle in self._handles.pop(key)[1]:
             handle.remove()
+
+
+def hook_on(tensor: Tensor, node: Node, hook: Callable[[Tensor], None]) -> None:
+    """Call `hook` with the gradient of a plain tensor, which `node` has computed."""
+    hooks: dict[int, Any] | None = tensor._backward_hooks
+    if hooks is None:
+        hooks = tensor._backward_hooks = OrderedDict()
+        node._register_hook_dict(tensor)
+    hooks[RemovableHandle.next_id] = hook
+    RemovableHandle.next_id += 1
 
 
 def inert(*_: Any) -> None:

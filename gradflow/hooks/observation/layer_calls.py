@@ -1,5 +1,6 @@
 """What is known of the calls of a module: their names, and how their tensors are reduced."""
 
+from collections.abc import Container
 from typing import Any, NamedTuple
 
 from torch import Tensor, nn
@@ -80,6 +81,31 @@ class LayerCalls:
         if layer not in self._by_layer:
             self._by_layer[layer] = LayerCall(layer)
         return self._by_layer[layer]
+
+
+class CallsOfModules:
+    """What is known of the calls of each observed module, also while it has no hooks."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[nn.Module, LayerCalls]] = {}
+
+    def keep_only(self, names: Container[str]) -> None:
+        """Forget the modules whose names are not among `names`."""
+        self._known = {name: one for name, one in self._known.items() if name in names}
+
+    def of(self, name: str, module: nn.Module, role: str) -> LayerCalls:
+        """Return what is known of the calls of a module."""
+        known, calls = self._known.get(name, (None, None))
+        if known is not module or calls is None or calls.role != role:
+            calls = LayerCalls(name, role)
+            self._known[name] = module, calls
+        return calls
+
+    def ask_again(self) -> None:
+        """Take the next call of each layer for one of which not all is known."""
+        for _, calls in self._known.values():
+            for call in calls.in_order:
+                call.training = None
 
 
 class LayerRan(NamedTuple):

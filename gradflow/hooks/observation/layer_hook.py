@@ -14,10 +14,10 @@ from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.compiler import is_compiling
 
 from gradflow.hooks.observation.forward_passes import ForwardPasses
-from gradflow.hooks.observation.hook import LeftOutOfCopies
+from gradflow.hooks.observation.hook import LeftOutOfCopies, hook_on
 from gradflow.hooks.observation.junctions.observer import JunctionObserver
 from gradflow.hooks.observation.layer_calls import LayerCalls
-from gradflow.hooks.observation.outputs import ObservedOutput, OutputReader, hook_on
+from gradflow.hooks.observation.outputs import ObservedOutput, OutputReader
 from gradflow.hooks.processes.layouts import WHOLE
 from gradflow.hooks.recording.records import StepRecord
 

@@ -8,35 +8,28 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-import torch
-from torch import Tensor, nn
-from torch._C._functorch import is_functorch_wrapped_tensor
+from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from gradflow.hooks.layers import LayerTable, layer_outputs
-from gradflow.hooks.observation.checkpointing import CallContext, in_backward
+from gradflow.hooks.layers import LayerTable
+from gradflow.hooks.observation.checkpointing import in_backward
 from gradflow.hooks.observation.forward_passes import ForwardPasses, PendingPass
 from gradflow.hooks.observation.hook import Hook, ModuleHooks
 from gradflow.hooks.observation.junctions.observer import JunctionObserver
-from gradflow.hooks.observation.layer_calls import LayerCall, LayerCalls, LayerRan
+from gradflow.hooks.observation.layer_calls import CallsOfModules, LayerRan
 from gradflow.hooks.observation.layer_hook import LayerHook
-from gradflow.hooks.observation.outputs import KeepsOutputs, Last, OutputReader
+from gradflow.hooks.observation.layer_recorder import LayerRecorder
+from gradflow.hooks.observation.outputs import KeepsOutputs, OutputReader
 from gradflow.hooks.observation.passes import BackwardPasses, Savepoint
 from gradflow.hooks.observation.structure import Structure
 from gradflow.hooks.observation.unobserved import (
     UnobservedLayers,
-    why_unobservable,
-    why_unreadable,
 )
 from gradflow.hooks.processes.layouts import Layouts
 from gradflow.hooks.processes.pipelines import is_trial_pass
 from gradflow.hooks.recording.records import StepRecord
 from gradflow.hooks.reduction.deferred.reductions import Reductions
 from gradflow.hooks.refusals import overwritten_message
-
-_STRIDED = torch.strided
-# Ordinary tensors of these types can be observed, unless they are empty.
-_FLOATS = frozenset((torch.float32, torch.bfloat16, torch.float16, torch.float64))
 
 
 class LayerObserver:
@@ -93,14 +86,13 @@ class LayerObserver:
         self._structure = Structure(model)
         self._layer_hooks = ModuleHooks()
         self._layers = layers
-        self._every_output = every_output
         self.forward_passes = ForwardPasses(model, report, every_mode=every_mode)
         self._savepoint: Savepoint | None = None
         self._pending: PendingPass | None = None
         self.backward_passes = BackwardPasses(model, every_pass=every_pass)
         self._handles: list[RemovableHandle] = []
         self.number = 0
-        self._calls: dict[str, tuple[nn.Module, LayerCalls]] = {}
+        self._calls = CallsOfModules()
         self._layouts = Layouts(parts)
         self._report = report
         self._reductions = Reductions()
@@ -110,6 +102,7 @@ class LayerObserver:
             layers, self._current_record, self.backward_passes, self._layouts, self._reductions
         )
         self.unobserved = UnobservedLayers(model, lambda: self._observed, layers)
+        self._recorder = LayerRecorder(self, layers, self._layouts, every_output=every_output)
 
     @property
     def modules(self) -> dict[str, nn.Module]:
@@ -232,9 +225,10 @@ class LayerObserver:
         context = self.forward_passes.context()
         if context is None or not context.recorded or self.record is None:
             return None
-        return self._record_of_pass(self.record)
+        return self.record_of_pass(self.record)
 
-    def _record_of_pass(self, record: StepRecord) -> StepRecord | PendingPass:
+    def record_of_pass(self, record: StepRecord) -> StepRecord | PendingPass:
+        """Return what takes the forward pass under way: `record`, or what may become part of it."""
         if not self.forward_passes.must_be_differentiated:
             return record
         if self._pending is None:
@@ -243,29 +237,19 @@ class LayerObserver:
 
     def _put_hooks_on_modules(self) -> None:
         hook, roles = partial(Hook, self), {name: role for name, _, role in self._observed}
-        for name in self._calls.keys() - roles.keys():
-            del self._calls[name]  # and with it the module, which is gone
+        self._calls.keep_only(roles)
 
         def register(name: str, module: nn.Module) -> list[RemovableHandle]:
-            leaving = LayerHook(self, self._layer_returned, self._calls_of(name, module, roles))
+            calls = self._calls.of(name, module, roles[name])
+            leaving = LayerHook(self, self._recorder.layer_returned, calls)
             return [module.register_forward_hook(leaving)]
 
         self._layer_hooks.keep_on(((name, one) for name, one, _ in self._observed), register)
         self.junctions.attach(self._model, hook)
 
-    def _calls_of(self, name: str, module: nn.Module, roles: dict[str, str]) -> LayerCalls:
-        """Return what is known of the calls of a module, also from before its hooks came off."""
-        known, calls = self._calls.get(name, (None, None))
-        if known is not module or calls is None or calls.role != roles[name]:
-            calls = LayerCalls(name, roles[name])
-            self._calls[name] = module, calls
-        return calls
-
     def ask_again(self) -> None:
         """Call `on_layer` for the next call of each layer, whether or not it was to be."""
-        for _, calls in self._calls.values():
-            for call in calls.in_order:
-                call.training = None
+        self._calls.ask_again()
 
     def begin_pass(self) -> None:
         """Begin a forward pass of which the parts of the model are called one by one.
@@ -313,104 +297,3 @@ class LayerObserver:
         self._savepoint = self._pending = None
         # Otherwise the nodes would keep the graph's memory alive until the next forward pass.
         self.forget()
-
-    def _layer_returned(self, calls: LayerCalls, module: nn.Module, args: Any, output: Any) -> None:
-        """Record an output; most are plain tensors of an ordinary call in training mode."""
-        record = self.record
-        if (
-            record is None
-            or type(output) is not Tensor
-            or output.dtype not in _FLOATS
-            or output.layout is not _STRIDED
-            or is_functorch_wrapped_tensor(output)
-            or not output.numel()
-            or not self.forward_passes.is_ordinary()
-        ):
-            self._layer_ran(calls, module, args, output)
-            return
-        call = calls.next(self.number)
-        last = self.outputs.read(record, calls, call, module, output)
-        if last is None:
-            self.unobserved.note(calls.name, why_unreadable(output))
-            return
-        layer, (_, _, seen) = call.layer, last
-        self.axes[layer] = seen.axis
-        record.modes[layer] = "training" if module.training else "evaluation"
-        self.junctions.summands.note_output(args, output, seen)
-        if not call.is_listed:
-            self._list(call, calls.role, module, output)
-        wanted = False
-        if self.on_layer is not None:
-            ran = LayerRan(record, layer, calls.name, calls.role, module, output, seen.axis)
-            wanted = self.on_layer(ran)
-        call.training = None if wanted else module.training
-        self.outputs.remember((last,))
-
-    def _layer_ran(self, calls: LayerCalls, module: nn.Module, args: Any, output: Any) -> None:
-        """Record any output of any call."""
-        context = self.forward_passes.context()
-        if self.record is None:
-            return
-        tensors = layer_outputs(output, every=self._every_output) if context else []
-        if context is None or not tensors:
-            if calls.name not in self._layers:
-                reason = why_unobservable(output) if context else self.forward_passes.why_left_out()
-                self.unobserved.note(calls.name, reason)
-            return
-        first, found = self._layer_of_call(calls, context), []
-        for place, tensor in tensors:
-            call = calls.named(first + place)
-            if context.recorded:
-                last = self._output_ran(self.record, calls, call, module, args, tensor)
-                if last is None:
-                    self.unobserved.note(calls.name, why_unreadable(tensor))
-                    continue
-                found.append(last)
-            if not call.is_listed:
-                self._list(call, calls.role, module, tensor, is_first=not place)
-        if found:
-            self.outputs.remember(found)
-
-    def _list(
-        self,
-        call: LayerCall,
-        role: str,
-        module: nn.Module,
-        tensor: Tensor,
-        *,
-        is_first: bool = True,
-    ) -> None:
-        """Add the layer to the table of layers, unless it is there."""
-        if call.layer not in self._layers:
-            whole = self._layouts.whole(tensor)
-            self._layers.add(call.layer, module, role, whole, is_first=is_first)
-        call.is_listed = True
-
-    def _output_ran(
-        self,
-        step: StepRecord,
-        calls: LayerCalls,
-        call: LayerCall,
-        module: nn.Module,
-        args: Any,
-        tensor: Tensor,
-    ) -> Last | None:
-        record = self._record_of_pass(step)
-        last = self.outputs.read(record, calls, call, module, tensor)
-        if last is not None:
-            self.axes[call.layer] = last[2].axis
-            record.note_mode(call.layer, "training" if module.training else "evaluation")
-            self.junctions.summands.note_output(args, tensor, last[2])
-            if self.on_layer is not None:
-                axis = last[2].axis
-                ran = LayerRan(record, call.layer, calls.name, calls.role, module, tensor, axis)
-                self.on_layer(ran)
-        return last
-
-    def _layer_of_call(self, calls: LayerCalls, context: CallContext) -> str:
-        """Return the name of the call, which a checkpointed segment that runs again keeps."""
-        layer = context.name_in_first_pass(calls.name)
-        if layer is None:
-            layer = calls.next(self.number).layer
-        context.store_name(calls.name, layer)
-        return layer

@@ -1,16 +1,15 @@
 """Reads the outputs of layers when a hook gets them, and their gradients in the backward pass."""
 
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import Node
 from torch.utils.hooks import RemovableHandle
 
 from gradflow.hooks.observation.forward_passes import PendingPass
+from gradflow.hooks.observation.hook import hook_on
 from gradflow.hooks.observation.layer_calls import LayerCall, LayerCalls
 from gradflow.hooks.observation.passes import BackwardPasses
 from gradflow.hooks.processes.layouts import WHOLE, Layout, Layouts
@@ -22,16 +21,6 @@ from gradflow.hooks.reduction.deferred.waiting import Usual
 from gradflow.hooks.reduction.fused import Moments, moments_if_any
 
 _current_task = torch._C._current_graph_task_id
-
-
-def hook_on(tensor: Tensor, node: Node, hook: Callable[[Tensor], None]) -> None:
-    """Call `hook` with the gradient of a plain tensor, which `node` has computed."""
-    hooks: dict[int, Any] | None = tensor._backward_hooks
-    if hooks is None:
-        hooks = tensor._backward_hooks = OrderedDict()
-        node._register_hook_dict(tensor)
-    hooks[RemovableHandle.next_id] = hook
-    RemovableHandle.next_id += 1
 
 
 class ObservedOutput:

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from gradflow.hooks.processes.tensors import is_partial, sums_of_partial
 from gradflow.hooks.recording.parameter_table import Numbers
-from gradflow.hooks.updates.many import Looks, Seen, dense_gradient
+from gradflow.hooks.same_looks import Looks
+from gradflow.hooks.updates.many import Seen, dense_gradient
 
 _REQUIRES_GRAD = attrgetter("requires_grad")
 
@@ -106,3 +107,16 @@ class GivenGradients:
         if not any(map(_REQUIRES_GRAD, self.tensors)):
             return self.seen
         return Seen(list(map(Tensor.detach, self.tensors)), self.seen.looks)
+
+
+@dataclass(frozen=True)
+class GradientMeasures:
+    """The norms of gradients, their cosines with the previous ones, and the norms of those.
+
+    By the `names` of their parameters; unknown where there is no gradient to compare with.
+    """
+
+    names: Sequence[str]
+    norms: Numbers
+    cosines: Numbers
+    previous_norms: Numbers

@@ -9,7 +9,6 @@ quantized tensors, such with gaps in memory, and those of half precision in main
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from operator import attrgetter, eq
 from typing import Any
 
 import numpy as np
@@ -21,10 +20,9 @@ from gradflow.hooks.processes.tensors import local_part
 from gradflow.hooks.recording.parameter_table import Numbers
 from gradflow.hooks.reduction import cpu, means
 from gradflow.hooks.reduction.fused import safe_norm
-from gradflow.hooks.same_looks import LooksAgain
+from gradflow.hooks.same_looks import Looks
 from gradflow.hooks.updates import grouped
 
-_LOOK = attrgetter("dtype", "is_cpu", "shape", "layout")
 _PLAIN = (Tensor, Parameter)
 _NUMPY: dict[torch.dtype, Any] = {
     torch.float32: np.dtype(np.float32),
@@ -54,52 +52,6 @@ class _Table:
     starts: np.ndarray
     shared: np.ndarray
     threads: int
-
-
-class Looks:
-    """How tensors look: what the layout of a table of them depends on.
-
-    `are_plain` says whether each is real and dense, and all of what it stands for. They are
-    compared without a lasting object for each tensor: thousands of these at every step would set
-    Python's garbage collector going.
-    """
-
-    def __init__(self, tensors: Sequence[Tensor]) -> None:
-        self.kinds = list(map(type, tensors))
-        self.looks = list(map(_LOOK, tensors))
-        self.strides = list(map(_stride_of, tensors))
-        self.negatives = list(map(Tensor.is_neg, tensors))
-        self.are_plain = (
-            set(self.kinds) <= set(_PLAIN)
-            and None not in self.strides
-            and not any(dtype.is_complex for dtype, *_ in self.looks)
-            and all(layout is torch.strided for *_, layout in self.looks)
-        )
-        self._again = LooksAgain()
-        if not self.are_plain:
-            self._again.learn_no_more()
-
-    def are_those_of(self, tensors: Sequence[Tensor]) -> bool:
-        """Whether `tensors` look like this."""
-        if self._again.are_those_of(tensors):
-            return True
-        if not self._are_alike(tensors):
-            return False
-        self._again.learn(tensors)
-        return True
-
-    def _are_alike(self, tensors: Sequence[Tensor]) -> bool:
-        if list(map(type, tensors)) != self.kinds:
-            return False
-        strides = map(_stride_of if None in self.strides else Tensor.stride, tensors)
-        try:
-            return (
-                all(map(eq, map(_LOOK, tensors), self.looks))
-                and all(map(eq, strides, self.strides))
-                and list(map(Tensor.is_neg, tensors)) == self.negatives
-            )
-        except RuntimeError:  # one has no strides any more
-            return False
 
 
 class Seen:
@@ -248,14 +200,6 @@ def prepare(device: torch.device) -> None:
         means.note("parameters", "one compiled loop")
     elif device.type != "meta":
         means.note("parameters", "grouped" if grouped.prepare(device) else "one by one")
-
-
-def _stride_of(tensor: Tensor) -> tuple[int, ...] | None:
-    """The strides of a tensor; None if it has none, as a sparse or nested one."""
-    try:
-        return tensor.stride()
-    except RuntimeError:
-        return None
 
 
 def _common_dtype(tensors: Sequence[Tensor]) -> torch.dtype | None:

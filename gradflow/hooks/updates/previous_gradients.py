@@ -9,7 +9,6 @@ one cosine is missing, and gradients are copied from then on.
 
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
 
@@ -21,10 +20,16 @@ from gradflow.hooks.processes.tensors import local_part
 from gradflow.hooks.recording.parameter_table import Numbers
 from gradflow.hooks.reduction import cpu
 from gradflow.hooks.reduction.fused import safe_norm
+from gradflow.hooks.same_looks import Looks
 from gradflow.hooks.updates import grouped
-from gradflow.hooks.updates.kept_gradients import GivenGradients, KeptBatch, KeptGradient, batch_of
+from gradflow.hooks.updates.kept_gradients import (
+    GivenGradients,
+    GradientMeasures,
+    KeptBatch,
+    KeptGradient,
+    batch_of,
+)
 from gradflow.hooks.updates.many import (
-    Looks,
     Loop,
     Seen,
     address_of,
@@ -35,19 +40,6 @@ from gradflow.hooks.updates.many import (
 # Sums of the same squares in float64, in different orders, differ by less than this, relatively.
 _NORM_TOLERANCE = 1e-9
 _GRADIENT = attrgetter("grad")
-
-
-@dataclass(frozen=True)
-class GradientMeasures:
-    """The norms of gradients, their cosines with the previous ones, and the norms of those.
-
-    By the `names` of their parameters; unknown where there is no gradient to compare with.
-    """
-
-    names: Sequence[str]
-    norms: Numbers
-    cosines: Numbers
-    previous_norms: Numbers
 
 
 class PreviousGradients:

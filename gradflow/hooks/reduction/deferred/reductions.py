@@ -10,12 +10,7 @@ from torch import Tensor
 
 from gradflow.hooks.reduction import cpu
 from gradflow.hooks.reduction.cuda import groups as on_device
-from gradflow.hooks.reduction.deferred.usual import (
-    NOTED,
-    UsualGradients,
-    UsualGroups,
-    UsualProducts,
-)
+from gradflow.hooks.reduction.deferred.noted import MOST_SMALL_BYTES, UsualReductions
 from gradflow.hooks.reduction.deferred.waiting import (
     DeferredMoments,
     DeferredProducts,
@@ -38,11 +33,8 @@ from gradflow.hooks.reduction.groups import (
 
 _STRIDED = torch.strided
 _MOST_ELEMENTS = cpu.MIN_SHARED_ELEMENTS
-# How many tensors wait at most, and how many bytes of them: of small ones on the CPU less, so that
-# they are still in a cache when they are read.
-MOST_TENSORS, MOST_BYTES, MOST_SMALL_BYTES = 128, 1 << 26, 1 << 22
-# How many tensors wait at most of which all is known.
-MOST_USUAL = 256
+# How many tensors wait at most, and how many bytes of them on a device.
+MOST_TENSORS, MOST_BYTES = 128, 1 << 26
 
 
 class Reductions:
@@ -50,18 +42,15 @@ class Reductions:
 
     Fields:
         overwritten: the names of what was overwritten before its group was due, and is missing.
+        note_usual, note_usual_gradients, end_step: those of `UsualReductions`.
     """
 
     def __init__(self) -> None:
         self.overwritten: list[str] = []
-        # Those that wait of which all is known, and how many bytes more may wait there.
-        self._usual: list[Any] = []
-        self._groups, self._multiplied = UsualGroups(), UsualProducts()
-        self._usual_gradients: list[UsualGradients] = []
-        self._room = MOST_SMALL_BYTES
-        # Moments to be used again, and those of this step: new ones are garbage to be collected.
-        self._spare: list[DeferredMoments] = []
-        self._given: list[DeferredMoments] = []
+        self._usual = UsualReductions(_reduce, self._note_overwritten)
+        self.note_usual = self._usual.note
+        self.note_usual_gradients = self._usual.note_gradients
+        self.end_step = self._usual.end_step
         self._moments: list[WaitingTensor] = []
         self._products: list[WaitingGradients] = []
         self._bytes = 0
@@ -129,70 +118,10 @@ class Reductions:
 
     def flush(self) -> None:
         """Reduce all that waits."""
-        self._flush_usual()
+        self._usual.flush()
         if self._moments or self._products:
             self._trying = False
             self._flush(len(self._moments), len(self._products))
-
-    def note_usual(self, tensor: Tensor, usual: Usual) -> DeferredMoments:
-        """Let a tensor wait of which all is known; return its moments, for this step alone.
-
-        Raises `RuntimeError` for a tensor without a version or an address.
-        """
-        version, address = tensor._version, tensor.data_ptr()
-        if not address:
-            raise RuntimeError("the tensor has no memory")
-        seen = self._spare.pop() if self._spare else DeferredMoments()
-        seen.found = None
-        noted = self._usual
-        noted += (tensor, version, address, usual, seen)
-        self._room -= usual.nbytes
-        if self._room <= 0 or len(noted) >= MOST_USUAL * NOTED:
-            self._flush_usual()
-        return seen
-
-    def end_step(self) -> None:
-        """Let the moments that `note_usual` has returned be used again: none is read any more."""
-        self._spare += self._given
-        self._given.clear()
-
-    def note_usual_gradients(self, noted: UsualGradients) -> None:
-        """Let gradients wait of which all is known."""
-        self._usual_gradients.append(noted)
-        self._room -= noted[3].nbytes
-        if self._room <= 0 or len(self._usual_gradients) >= MOST_USUAL:
-            self._flush_usual()
-
-    def _flush_usual(self) -> None:
-        """Reduce what waits of which all is known."""
-        with self._lock:
-            noted, count = self._usual, len(self._usual)
-            gradients, many = self._usual_gradients, len(self._usual_gradients)
-            first, second = noted[:count], gradients[:many]
-            # Another thread may add to the end of the lists meanwhile.
-            del noted[:count], gradients[:many]
-            self._room = MOST_SMALL_BYTES
-            if first:
-                self._reduce_usual(first)
-            if second:
-                self._multiply_usual(second)
-
-    def _reduce_usual(self, noted: list[Any]) -> None:
-        self._given += noted[NOTED - 1 :: NOTED]
-        for (tensor, _, _, usual, seen), is_changed in self._groups.reduce(noted):
-            if is_changed:
-                self._note_overwritten(usual.habit)
-            else:
-                seen.found = _reduce(tensor, usual.axis, False)
-
-    def _multiply_usual(self, waiting: Sequence[UsualGradients]) -> None:
-        for (gradients, _, _, usual, compute, seen), is_changed in self._multiplied.multiply(
-            waiting
-        ):
-            if is_changed:
-                self._note_overwritten(usual.habit)
-            else:
-                seen.products = compute(*gradients)
 
     def _note_overwritten(self, habit: Habit) -> None:
         habit.wait_no_more()
@@ -200,11 +129,10 @@ class Reductions:
 
     def drop(self) -> None:
         """Reduce nothing of what waits: an error may have left a device that cannot."""
+        self._usual.drop()
         with self._lock:
             self._moments, self._products, self._doubts = [], [], []
-            self._usual.clear()
-            self._usual_gradients.clear()
-            self._bytes, self._room = 0, MOST_SMALL_BYTES
+            self._bytes = 0
             self._trying = False
 
     def settle_doubts(self) -> None:

@@ -9,7 +9,10 @@ from torch import nn
 
 import gradflow
 from gradflow.hooks import same_looks
-from gradflow.hooks.reduction.deferred import reductions, usual
+from gradflow.hooks.reduction.deferred import noted as noting
+from gradflow.hooks.reduction.deferred import usual
+from gradflow.hooks.reduction.deferred.waiting import DeferredMoments, Habit, Usual
+from gradflow.hooks.reduction.groups import geometry_of
 
 STEPS = 7
 ODD = 5
@@ -36,10 +39,8 @@ def batch(step, rows=4):
 @pytest.fixture
 def noted(monkeypatch):
     """How many tensors were noted as usual."""
-    count, original = [], reductions.Reductions.note_usual
-    monkeypatch.setattr(
-        reductions.Reductions, "note_usual", lambda *a: count.append(1) or original(*a)
-    )
+    count, original = [], noting.UsualReductions.note
+    monkeypatch.setattr(noting.UsualReductions, "note", lambda *a: count.append(1) or original(*a))
     return count
 
 
@@ -105,19 +106,19 @@ def test_other_shapes_in_some_steps(tmp_path, noted):
     assert noted
 
 
-def test_another_order_in_memory_in_one_step(tmp_path, noted):
-    class Turned(nn.Linear):
-        turns = False
+def test_gaps_in_memory_in_one_step(tmp_path, noted):
+    class Gapped(nn.Linear):
+        has_gaps = False
 
         def forward(self, x):
             y = super().forward(x)
-            return y.t().contiguous().t() if self.turns else y
+            return torch.cat([y, 9 * y], 1)[:, :8] if self.has_gaps else y
 
     model = Net()
-    model.second = Turned(8, 8)
+    model.second = Gapped(8, 8)
 
     def prepare(step, model):
-        model.second.turns = step == ODD
+        model.second.has_gaps = step == ODD
 
     assert_same(*trace(model, tmp_path, prepare))
     assert noted
@@ -161,11 +162,11 @@ def test_the_check_of_all_looks_changes_no_number(tmp_path, monkeypatch):
 def test_what_is_known_of_groups_stays_small(monkeypatch):
     monkeypatch.setattr(usual, "_MOST_GROUPS", 3)
     groups = usual.UsualGroups()
-    habits = [reductions.Habit(str(number)) for number in range(10)]
+    habits = [Habit(str(number)) for number in range(10)]
     for habit in habits:
-        geometry = reductions.geometry_of(torch.Size([4, 3]), 1)
-        one = usual.Usual(habit, torch.Size([4, 3]), 1, torch.float32, geometry, 48)
-        x, seen = torch.randn(4, 3), usual.DeferredMoments()
+        geometry = geometry_of(torch.Size([4, 3]), 1)
+        one = Usual(habit, torch.Size([4, 3]), 1, torch.float32, geometry, 48)
+        x, seen = torch.randn(4, 3), DeferredMoments()
         assert groups.reduce([x, x._version, x.data_ptr(), one, seen]) == []
         assert seen.moments is not None
     assert len(groups._known) <= 3

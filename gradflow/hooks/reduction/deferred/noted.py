@@ -1,0 +1,115 @@
+"""What waits of which all is known beforehand; see `usual`."""
+
+from collections.abc import Callable, Sequence
+from threading import Lock
+from typing import Any
+
+from torch import Tensor
+
+from gradflow.hooks.reduction.deferred.usual import (
+    NOTED,
+    UsualGradients,
+    UsualGroups,
+    UsualProducts,
+)
+from gradflow.hooks.reduction.deferred.waiting import DeferredMoments, Habit, Usual
+from gradflow.hooks.reduction.fused import Moments
+
+# How many bytes of small tensors on the CPU wait at most: so few that they are still in a cache
+# when they are read.
+MOST_SMALL_BYTES = 1 << 22
+# How many tensors wait at most of which all is known.
+MOST_USUAL = 256
+
+
+class UsualReductions:
+    """Reduces tensors that are as usual, in groups.
+
+    `reduce_alone` reduces one that is not, given with axis and histogram; `note_overwritten` is
+    told the habit of one that was overwritten before its group was due, and is missing.
+    """
+
+    def __init__(
+        self,
+        reduce_alone: Callable[[Tensor, int | None, bool], Moments | None],
+        note_overwritten: Callable[[Habit], None],
+    ) -> None:
+        self._reduce_alone = reduce_alone
+        self._note_overwritten = note_overwritten
+        self._noted: list[Any] = []
+        self._gradients: list[UsualGradients] = []
+        # How many bytes more may wait.
+        self._room = MOST_SMALL_BYTES
+        self._groups, self._multiplied = UsualGroups(), UsualProducts()
+        # Moments to be used again, and those of this step: new ones are garbage to be collected.
+        self._spare: list[DeferredMoments] = []
+        self._given: list[DeferredMoments] = []
+        # Autograd has a thread for each device.
+        self._lock = Lock()
+
+    def drop(self) -> None:
+        """Reduce nothing of what waits."""
+        with self._lock:
+            self._noted.clear()
+            self._gradients.clear()
+            self._room = MOST_SMALL_BYTES
+
+    def note(self, tensor: Tensor, usual: Usual) -> DeferredMoments:
+        """Let a tensor wait of which all is known; return its moments, for this step alone.
+
+        Raises `RuntimeError` for a tensor without a version or an address.
+        """
+        version, address = tensor._version, tensor.data_ptr()
+        if not address:
+            raise RuntimeError("the tensor has no memory")
+        seen = self._spare.pop() if self._spare else DeferredMoments()
+        seen.found = None
+        noted = self._noted
+        noted += (tensor, version, address, usual, seen)
+        self._room -= usual.nbytes
+        if self._room <= 0 or len(noted) >= MOST_USUAL * NOTED:
+            self.flush()
+        return seen
+
+    def end_step(self) -> None:
+        """Let the moments that `note` has returned be used again: none is read any more."""
+        self._spare += self._given
+        self._given.clear()
+
+    def note_gradients(self, noted: UsualGradients) -> None:
+        """Let gradients wait of which all is known."""
+        self._gradients.append(noted)
+        self._room -= noted[3].nbytes
+        if self._room <= 0 or len(self._gradients) >= MOST_USUAL:
+            self.flush()
+
+    def flush(self) -> None:
+        """Reduce what waits of which all is known."""
+        with self._lock:
+            noted, count = self._noted, len(self._noted)
+            gradients, many = self._gradients, len(self._gradients)
+            first, second = noted[:count], gradients[:many]
+            # Another thread may add to the end of the lists meanwhile.
+            del noted[:count], gradients[:many]
+            self._room = MOST_SMALL_BYTES
+            if first:
+                self._reduce_usual(first)
+            if second:
+                self._multiply_usual(second)
+
+    def _reduce_usual(self, noted: list[Any]) -> None:
+        self._given += noted[NOTED - 1 :: NOTED]
+        for (tensor, _, _, usual, seen), is_changed in self._groups.reduce(noted):
+            if is_changed:
+                self._note_overwritten(usual.habit)
+            else:
+                seen.found = self._reduce_alone(tensor, usual.axis, False)
+
+    def _multiply_usual(self, waiting: Sequence[UsualGradients]) -> None:
+        for (gradients, _, _, usual, compute, seen), is_changed in self._multiplied.multiply(
+            waiting
+        ):
+            if is_changed:
+                self._note_overwritten(usual.habit)
+            else:
+                seen.products = compute(*gradients)
