@@ -116,7 +116,7 @@ def measure(blocks: int, options: Options) -> tuple[int, list[Times], list[Times
     untraced, differences = [], []
     with ExitStack() as context:
         if not options.parameters:
-            context.enter_context(_without_parameters())
+            context.enter_context(without_parameters())
         if options.idle_hooks:
             _add_idle_hooks(model)
         else:
@@ -165,7 +165,7 @@ def _add_idle_hooks(model: nn.Module) -> None:
             module.register_forward_hook(on_block)
 
 
-def _without_parameters() -> ExitStack:
+def without_parameters() -> ExitStack:
     """Patches that keep the tracer from the parameters, to time the layers alone."""
     stack = ExitStack()
     for name in ("begin_step", "forward_begins", "model_has_changed"):
