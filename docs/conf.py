@@ -62,7 +62,7 @@ sphinx_gallery_conf = {
     "examples_dirs": str(HERE / "examples_gallery"),
     "gallery_dirs": "pictures",
     "plot_gallery": not QUICK,
-    "reset_modules": ("matplotlib", "seaborn", "site_pages.figures.prepare"),
+    "reset_modules": ("matplotlib", "seaborn", "site_pages.gallery_style.prepare"),
     "download_all_examples": False,
     "remove_config_comments": True,
     "show_memory": False,
