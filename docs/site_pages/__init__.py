@@ -21,6 +21,7 @@ def connect(app: Any) -> None:
     """Write the generated pages, and adapt the others as they are read."""
     generated.write(DOCS / "reference")
     app.connect("source-read", adapted.on_source_read)
+    app.connect("autodoc-process-docstring", examples_as_code, priority=400)
     app.connect("html-page-context", _on_page)
     app.connect("build-finished", _copy_reports)
 
@@ -29,6 +30,14 @@ def _on_page(app: Any, page: str, template: str, context: dict[str, Any], tree: 
     """A signature over several lines is no list of definitions to a screen reader."""
     if "body" in context:
         context["body"] = context["body"].replace("<dl>\n<dd><em", '<dl role="none">\n<dd><em')
+
+
+def examples_as_code(_: Any, __: str, ___: str, ____: Any, _____: Any, lines: list[str]) -> None:
+    """Mark the indented paragraphs of a docstring, which are its examples, as code."""
+    for place in range(len(lines) - 1, 1, -1):
+        before, blank, line = lines[place - 2 : place + 1]
+        if line.startswith("    ") and not blank and before[:1].strip():
+            lines[place:place] = ["::", ""]
 
 
 def _copy_reports(app: Any, error: Exception | None) -> None:

@@ -180,7 +180,11 @@ def _public(name: str) -> str:
             _eval_rst(".. autofunction:: gradflow.findings.reporting.report"),
         ]
     elif isinstance(thing, ModuleType):
-        members = [_directive(getattr(thing, one), f"{where}.{one}") for one in thing.__all__]
+        offered = {one: getattr(thing, one) for one in thing.__all__}
+        # A list of names has no docstring of its own.
+        members = [
+            _directive(value, f"{where}.{one}") for one, value in offered.items() if callable(value)
+        ]
         directive = [_eval_rst(f".. automodule:: {where}\n   :no-index:"), *members]
     else:
         directive = [_directive(thing, where)]
@@ -190,8 +194,6 @@ def _public(name: str) -> str:
 def _directive(thing: object, where: str) -> str:
     if isinstance(thing, type):
         return _eval_rst(f".. autoclass:: {where}\n   :members:")
-    if not callable(thing):
-        return _eval_rst(f".. autodata:: {where}\n   :no-value:")
     return _eval_rst(f".. autofunction:: {where}")
 
 

@@ -107,9 +107,7 @@ class Noting(TorchFunctionMode):
             return func(*args, **kwargs)
         operands = tuple(_key_of(one) for one in args[:2])
         result = func(*args, **kwargs)
-        # In place on a view, it is the base of the view that has the sum's node.
-        base = result._base if func is _IN_PLACE and result._base is not None else result
-        self._by_result[_key_of(base)] = len(self._calls)
+        self._by_result[_key_of(result)] = len(self._calls)
         self._calls.append(_Call(operands, kwargs.get("alpha", 1) != 1))
         return result
 
@@ -196,7 +194,7 @@ def first_pass(model: nn.Module, inputs: Any) -> Pass:
     for junction in find_junctions(output, order.start).junctions:
         within = order.module_at(junction.sequence)
         call = noting.call_of(junction)
-        if within is None or within in order.cells or (junction.on_views and call is None):
+        if within is None or within in order.cells or junction.on_views:
             continue
         counts[within] += 1
         layer = within if counts[within] == 1 else f"{within}+{counts[within]}"

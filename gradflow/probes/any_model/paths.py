@@ -35,8 +35,9 @@ def paths(
     to the gradient g. They are exact, and take n + 1 backward passes down to x.
 
     The additions are those that the tracer finds (`run.junctions`), in any architecture; a
-    transformer's layer has two. The model runs once, in evaluation mode. Its weights, `grad`,
-    modes and buffers stay as they are, and its inputs too.
+    transformer's layer has two. Those in place on a part of a tensor are left out. The model runs
+    once, in evaluation mode. Its weights, `grad`, modes and buffers stay as they are, and its
+    inputs too.
 
     Args:
         model: any module with residual additions; wrappers such as `DistributedDataParallel` are
@@ -46,8 +47,8 @@ def paths(
         loss: called with what the model returns and with `targets`; returns a scalar.
 
     Returns: a row per `length` k = 0 ... n: `paths`, n! / (k! (n - k)!), the ways to choose k of n
-    branches; `gradient_norm`, |g_k|; `share`, <g_k, g> / <g, g>, which add up to 1 and may be
-    negative, missing if g is 0.
+    branches; `gradient_norm`, the norm of g_k; `share`, <g_k, g> / <g, g>, which add up to 1
+    and may be negative, missing if g is 0.
 
     Raises `gradflow.probes.NotMeasurableError` if the model has no residual addition.
     """

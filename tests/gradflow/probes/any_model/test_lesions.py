@@ -115,21 +115,26 @@ class Hidden(nn.Module):
 
 
 class InPlace(nn.Module):
-    """Adds the branch in place onto the skip, and does not use what the call returns."""
+    """Adds one summand in place onto the other, and does not use what the call returns."""
 
-    def __init__(self):
+    def __init__(self, onto_branch=False):
         super().__init__()
-        self.linear = nn.Linear(4, 4)
+        self.linear, self.onto_branch = nn.Linear(4, 4), onto_branch
 
     def forward(self, x):
         x = x * 2
-        x.add_(self.linear(x))
+        branch = self.linear(x)
+        if self.onto_branch:
+            branch.add_(x)
+            return branch
+        x.add_(branch)
         return x
 
 
-def test_sum_in_place_is_lesioned():
+@pytest.mark.parametrize("onto_branch", [False, True])
+def test_sum_in_place_is_lesioned(onto_branch):
     torch.manual_seed(0)
-    model, x = InPlace(), torch.randn(3, 4)
+    model, x = InPlace(onto_branch), torch.randn(3, 4)
     found = gradflow.probes.lesions(model, x, None, lambda output, _: output.sum())
     assert found.lesioned.item() == pytest.approx(float(2 * x.sum()))
 
