@@ -41,7 +41,8 @@ def main(arguments: list[str]) -> int:
         "--keep-going",
         "-q",
         "-j",
-        "auto",
+        # The quick one runs beside other checks, and takes a fifth less in one process.
+        "1" if quick else "auto",
         "-b",
         "html",
     ]
