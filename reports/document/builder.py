@@ -40,7 +40,7 @@ from reports.document.summary import (
     title_of,
     warnings_of,
 )
-from reports.document.topics import Topic, anchors_of, told_in, topics_of
+from reports.document.topics import Topic, anchors_of, links_of, topics_of
 from reports.document.tour import tour_of
 from reports.document.wording import date_text
 from reports.elements import (
@@ -113,7 +113,7 @@ def build_document(
     explorer = build_explorer(experiment) if length > Length.SUMMARY else None
     overview_figure = _overview_figure(outcomes, numbering, picture_of)
     shown = sections_of(outcomes, length)
-    targets = anchors_of(sections_of(outcomes, Length.FULL))
+    targets = anchors_of(outcomes)
     sections = tuple(
         build_section(
             outcome,
@@ -126,16 +126,7 @@ def build_document(
         )
         for number, outcome in enumerate(shown, start=1)
     )
-    told = told_in(shown)
-
-    def linked(anchor: str, *, is_here: bool) -> str:
-        return anchor if is_here else f"{longer}#{anchor}" if longer else ""
-
-    anchors = {
-        (key, topic): linked(anchor, is_here=(key, topic) in told)
-        for key, own in targets.items()
-        for topic, anchor in own.items()
-    }
+    anchors = links_of(outcomes, length, longer)
     headings = {
         outcome.key: section.heading for outcome, section in zip(shown, sections, strict=True)
     }
@@ -162,7 +153,7 @@ def build_document(
         to_do=story.to_do,
         shortcuts=shortcuts_of(
             {key: anchor for (key, topic), anchor in anchors.items() if not topic and anchor},
-            linked("explorer", is_here=explorer is not None),
+            "explorer" if explorer else f"{longer}#explorer" if longer else "",
         ),
         # Of an own run the answer has said what was found, in full.
         cards=() if story.is_whole else tuple(_card(topic) for topic in _headlines(topics)),

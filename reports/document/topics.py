@@ -4,8 +4,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from analyses.registry import Outcome
-from analyses.result import Finding, Verdict
+from analyses.result import Finding, Length, Verdict
 from reports.document.sections import claim_anchor, group_by_topic, section_anchor
+from reports.document.selection import sections_of
 
 
 @dataclass(frozen=True)
@@ -42,14 +43,13 @@ class Topic:
 TopicKey = tuple[str, str]
 
 
-def anchors_of(outcomes: Iterable[Outcome]) -> dict[str, dict[str, str]]:
+def anchors_of(outcomes: Sequence[Outcome]) -> dict[str, dict[str, str]]:
     """The link targets in the section of each analysis, by topic; that of the section is "".
 
-    `outcomes` are those with a section in the longest report: links lead to the same place in
-    reports of all lengths.
+    They are counted in the longest report, so that they are the same in reports of all lengths.
     """
     anchors = {}
-    for number, outcome in enumerate(outcomes, start=1):
+    for number, outcome in enumerate(sections_of(outcomes, Length.FULL), start=1):
         groups = group_by_topic(outcome.result.findings) if outcome.result else []
         claims = {
             group[0].topic: claim_anchor(number, claim)
@@ -59,7 +59,26 @@ def anchors_of(outcomes: Iterable[Outcome]) -> dict[str, dict[str, str]]:
     return anchors
 
 
-def told_in(outcomes: Iterable[Outcome]) -> set[TopicKey]:
+def links_of(outcomes: Sequence[Outcome], length: Length, longer: str) -> dict[TopicKey, str]:
+    """Where each topic is told: here, else in the `longer` page; "" if in neither.
+
+    Where a report leaves out a claim, the link leads to the section that it would stand in.
+    """
+    targets = anchors_of(outcomes)
+    here = _told_in(sections_of(outcomes, length))
+    there = _told_in(sections_of(outcomes, Length.STANDARD)) if longer else set()
+
+    def link(key: str, topic: str) -> str:
+        for told, page in ((here, ""), (there, f"{longer}#")):
+            for place in (topic, ""):
+                if (key, place) in told:
+                    return f"{page}{targets[key][place]}"
+        return ""
+
+    return {(key, topic): link(key, topic) for key, own in targets.items() for topic in own}
+
+
+def _told_in(outcomes: Iterable[Outcome]) -> set[TopicKey]:
     """The topics that the sections of `outcomes` tell; that of a whole section is ""."""
     return {
         (one.key, topic)

@@ -16,6 +16,7 @@ from gradflow.errors import ConfigurationError
 from gradflow.runs.reading.run import open_experiment
 from reports.document.builder import build_document
 from reports.document.selection import figures_shown, parse_length
+from reports.document.topics import links_of
 from reports.elements import Document
 from reports.html.renderer import render_html
 from reports.pdf.renderer import render_pdf
@@ -174,6 +175,22 @@ def test_links_of_a_summary_lead_into_the_longer_page_beside_it(experiment, outc
     assert {card.anchor.partition("#")[2] for card in summary.cards} <= outside <= targets
     reader = PdfReader(BytesIO(render_pdf(summary)))
     assert {f"report.html#{anchor}" for anchor in outside} <= addresses_in(reader)
+
+
+@pytest.mark.parametrize(
+    ("length", "page"), [(Length.STANDARD, ""), (Length.SUMMARY, "report.html#")]
+)
+def test_a_claim_that_is_left_out_is_linked_to_its_section(experiment, outcomes, length, page):
+    answered = next(one for one in outcomes if one.result and one.result.findings)
+    hidden = tuple(replace(one, length=Length.FULL) for one in answered.result.findings)
+    changed = replace(answered, result=replace(answered.result, findings=hidden))
+    links = links_of(
+        [changed if one is answered else one for one in outcomes], length, page.removesuffix("#")
+    )
+    (section,) = {
+        links[answered.key, topic] for topic in ("", *(finding.topic for finding in hidden))
+    }
+    assert section.startswith(f"{page}section-")
 
 
 def test_a_summary_alone_has_no_links_that_lead_nowhere(experiment, outcomes):
