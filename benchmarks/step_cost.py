@@ -75,7 +75,7 @@ class Options:
     idle_hooks: bool = False
     """Time hooks that do nothing in place of the tracer: on modules, outputs and nodes."""
     tenth: bool = False
-    """Compare the first tenths of traced and of untraced steps: other work makes some steps slow."""
+    """Compare the fastest tenths of traced and untraced steps: other work makes some slow."""
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def _without_parameters() -> ExitStack:
 
 
 def first_tenth(times: list[float]) -> float:
-    """The time that a tenth of the steps stay below."""
+    """The time that the fastest tenth of the steps take at most."""
     return sorted(times)[len(times) // 10]
 
 
