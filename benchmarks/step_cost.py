@@ -74,6 +74,8 @@ class Options:
     """Measure parameters, gradients and updates too, and not the layers alone."""
     idle_hooks: bool = False
     """Time hooks that do nothing in place of the tracer: on modules, outputs and nodes."""
+    tenth: bool = False
+    """Compare the fastest tenths of traced and untraced steps: other work makes some slow."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +179,11 @@ def without_parameters() -> ExitStack:
     return stack
 
 
+def first_tenth(times: list[float]) -> float:
+    """The time that the fastest tenth of the steps take at most."""
+    return sorted(times)[len(times) // 10]
+
+
 def main(options: Options) -> None:
     """Print a Markdown table with one row for each stack."""
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads, {load()}")
@@ -189,6 +196,13 @@ def main(options: Options) -> None:
         modules, untraced, differences = measure(blocks, options)
         plain = statistics.median(one.processor for one in untraced)
         more = statistics.median(one.processor for one in differences)
+        if options.tenth:
+            traced = [
+                one.processor + two.processor
+                for one, two in zip(untraced, differences, strict=True)
+            ]
+            plain = first_tenth([one.processor for one in untraced])
+            more = first_tenth(traced) - plain
         clock = statistics.median(one.clock for one in differences)
         each = 1e6 / modules
         print(

@@ -11,8 +11,8 @@ from torch import Tensor
 from gradflow.hooks.processes.tensors import local_part
 from gradflow.hooks.recording.parameter_table import Numbers
 from gradflow.hooks.reduction import cpu
+from gradflow.hooks.reduction.deferred.same_looks import Looks
 from gradflow.hooks.reduction.fused import safe_norm
-from gradflow.hooks.same_looks import Looks
 from gradflow.hooks.updates import grouped
 from gradflow.hooks.updates.many import Loop, Seen, are_alike, norm_of, norms
 

@@ -19,8 +19,8 @@ from torch.nn import Parameter
 from gradflow.hooks.processes.tensors import local_part
 from gradflow.hooks.recording.parameter_table import Numbers
 from gradflow.hooks.reduction import cpu, means
+from gradflow.hooks.reduction.deferred.same_looks import Looks
 from gradflow.hooks.reduction.fused import safe_norm
-from gradflow.hooks.same_looks import Looks
 from gradflow.hooks.updates import grouped
 
 _PLAIN = (Tensor, Parameter)

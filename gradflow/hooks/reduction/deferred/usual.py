@@ -17,9 +17,9 @@ from torch import Tensor
 
 from gradflow.hooks.reduction import cpu
 from gradflow.hooks.reduction.batches import BatchLayout, MomentBatch
+from gradflow.hooks.reduction.deferred.same_looks import LooksAgain
 from gradflow.hooks.reduction.deferred.waiting import DeferredMoments, DeferredProducts, Usual
 from gradflow.hooks.reduction.groups import layout_of
-from gradflow.hooks.same_looks import LooksAgain
 
 # What is noted of a tensor, one after the other in a list: the tensor, its version and address,
 # what it is usually, and its moments. A tuple for each would be work for the garbage collector.

@@ -8,9 +8,8 @@ import torch
 from torch import nn
 
 import gradflow
-from gradflow.hooks import same_looks
 from gradflow.hooks.reduction.deferred import noted as noting
-from gradflow.hooks.reduction.deferred import usual
+from gradflow.hooks.reduction.deferred import same_looks, usual
 from gradflow.hooks.reduction.deferred.waiting import DeferredMoments, Habit, Usual
 from gradflow.hooks.reduction.groups import geometry_of
 

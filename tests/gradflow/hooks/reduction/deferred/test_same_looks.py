@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from gradflow.hooks import same_looks
-from gradflow.hooks.same_looks import LooksAgain
+from gradflow.hooks.reduction.deferred import same_looks
+from gradflow.hooks.reduction.deferred.same_looks import LooksAgain
 
 
 def learnt(tensors):
