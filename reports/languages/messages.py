@@ -11,6 +11,7 @@ They are read from the sources, so that a new sentence is missed as soon as it i
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from analyses.health.conditions import CONDITIONS
@@ -47,6 +48,7 @@ _FURTHER_HEADS = (
 )  # fmt: skip
 
 
+@cache
 def messages() -> dict[str, str]:
     """Each English text that must be in a catalogue, and where it is said."""
     found: dict[str, str] = {}
