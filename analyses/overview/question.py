@@ -200,14 +200,7 @@ def _caption(shown: list[NetworkOverview], false_discovery_rate: float) -> str:
         )
     parts += [_MAP_BELOW, _ruled(shown), gathered]
     if any(one.changes for one in shown):
-        parts.append(
-            message(
-                "Vertical lines mark these changes in the map; a short one is of a change that "
-                "fresh statistics take away."
-                if any(one.re_estimated for one in shown)
-                else "Vertical lines mark these changes in the map."
-            )
-        )
+        parts.append(message("Vertical lines mark these changes in the map."))
     return Joined(parts)
 
 

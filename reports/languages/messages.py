@@ -28,6 +28,7 @@ from reports.document.story import sentences
 from reports.document.summary import FULLER, STATUS_WORDS
 from reports.document.tour import QUESTIONS
 from reports.document.wording import MONTHS
+from reports.elements import ALL_NETWORKS
 from reports.languages.catalogue import has_words
 
 _ROOT = Path(__file__).parents[2]
@@ -76,7 +77,15 @@ def _of_modules() -> Iterator[tuple[str, str]]:
     for key, one in CONDITIONS.items():
         said = (one.holds, one.fails, one.unknown, one.link, one.next_step)
         yield from ((f"the condition {key}", text) for text in said)
-    general = (SYMBOLS, IN_THE_ANSWER, LOOK_ELSEWHERE, *HEADINGS, *MONTHS, *STATUS_WORDS.values())
+    general = (
+        ALL_NETWORKS,
+        SYMBOLS,
+        IN_THE_ANSWER,
+        LOOK_ELSEWHERE,
+        *HEADINGS,
+        *MONTHS,
+        *STATUS_WORDS.values(),
+    )
     yield from (("the document", text) for text in general)
     yield from (("the document", has) for _, has in FULLER.values())
     yield from (("heads of tables", text) for text in _FURTHER_HEADS)

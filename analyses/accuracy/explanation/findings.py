@@ -247,8 +247,8 @@ def _association_finding(
         meaning=link_sentence(what, {network: found}, alpha, strong),
         next_step=(
             message(
-                "Record at least 4 seeds: swapping them is an exact test; more epochs and seeds "
-                "narrow the intervals."
+                "Record at least 4 seeds: a permutation test over seeds is exact. More epochs and "
+                "seeds narrow the intervals."
             )
             if verdict is Verdict.INCONCLUSIVE
             else "Change one of the two by an intervention, and see whether the other changes too."
