@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
-from gradflow.hooks.observation.junction_observer import MODEL
+from gradflow.hooks.observation.junctions.observer import MODEL
 from gradflow.hooks.residual.graph import LEAF, tensors_in
 from gradflow.hooks.residual.junctions import Junction, find_junctions
 from gradflow.hooks.residual.module_order import ModuleOrder, may_add
