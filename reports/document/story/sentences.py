@@ -76,28 +76,29 @@ AT_THE_LAST_EPOCH, OVER_EPOCHS = "at the last epoch", "averaged over epochs"
 
 # What the gradients do, by what was found of vanishing and exploding.
 VANISH = (
-    "The gradients of {network} vanish: from the last layer back to the first, at equal shapes, "
-    "their norm shrinks {times} times{interval}."
+    "The gradients of {network} vanish: from the last layer back to the first, between layers of "
+    "equal shape, their norm shrinks {times} times{interval}."
 )
 EXPLODE = (
     "The gradients of {network} do not vanish but explode: from the last layer back to the "
-    "first, at equal shapes, their norm grows {times} times{interval}."
+    "first, between layers of equal shape, their norm grows {times} times{interval}."
 )
 GROW = (
-    "The gradients of {network} do not vanish: from the last layer back to the first, at equal "
-    "shapes, their norm grows {times} times{interval}."
+    "The gradients of {network} do not vanish: from the last layer back to the first, between "
+    "layers of equal shape, their norm grows {times} times{interval}."
 )
 KEEP = (
-    "The gradients of {network} do not vanish: from the last layer back to the first, at equal "
-    "shapes, their norm keeps its size (factor {factor})."
+    "The gradients of {network} do not vanish: from the last layer back to the first, between "
+    "layers of equal shape, their norm keeps its size (factor {factor})."
 )
 SHRINK = (
-    "The gradients of {network} do not vanish: from the last layer back to the first, at equal "
-    "shapes, their norm shrinks {times} times{interval}, which is too little to be called that."
+    "The gradients of {network} do not vanish: from the last layer back to the first, between "
+    "layers of equal shape, their norm shrinks {times} times{interval}, which is too little to be "
+    "called that."
 )
 GRADIENTS_UNKNOWN = (
     "Whether the gradients of {network} vanish cannot be told: from the last layer back to the "
-    "first, at equal shapes, their norm is multiplied by {factor}."
+    "first, between layers of equal shape, their norm is multiplied by {factor}."
 )
 GRADIENTS_UNMEASURED = "Whether the gradients of {network} vanish cannot be told."
 
@@ -136,8 +137,8 @@ ONE_SEED = (
     "another training may differ."
 )
 SEVERAL_SEEDS = (
-    "Each network was trained {seeds} times. An interval over seeds says what other trainings "
-    "would give."
+    "Each network was trained {seeds} times; what other trainings would give is judged from these "
+    "alone."
 )
 DIFFERENT_SEEDS = "The networks were trained {fewest} to {most} times."
 ONE_TRAINING = "This is one training; another may differ."

@@ -66,8 +66,8 @@ def test_the_story_of_the_digits():
         "The jumps of plain are mostly stale batch-norm statistics, not worse weights: at epoch 9 "
         "it classifies 72.5\u00a0% of the validation images, and 98.1\u00a0% with the same weights "
         "once these statistics are computed anew.",
-        "The gradients of plain do not vanish: from the last layer back to the first, at equal "
-        "shapes, their norm grows 2.5 times (95\u00a0% interval 2.0 to 3.1).",
+        "The gradients of plain do not vanish: from the last layer back to the first, between "
+        "layers of equal shape, their norm grows 2.5 times (95\u00a0% interval 2.0 to 3.1).",
         "In res the skips carry most of each block's gradient: 64\u00a0% of it (95\u00a0% interval "
         "62 to 66).",
     ]
@@ -104,7 +104,7 @@ def test_without_accuracy_there_is_no_story_of_an_experiment():
 @pytest.mark.parametrize(
     ("vanish", "explode", "factor", "said"),
     [
-        (YES, NO, 0.01, "at equal shapes, their norm shrinks 100 times"),
+        (YES, NO, 0.01, "between layers of equal shape, their norm shrinks 100 times"),
         (NO, NO, 1.02, "their norm keeps its size"),
         (NO, YES, 31.9, "do not vanish but explode"),
         (NO, NO, 0.8, "shrinks 1.2 times"),
