@@ -24,7 +24,7 @@ from analyses.comparison.divergence import (
 from analyses.comparison.question import pair_runs
 from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Estimate, Finding, Length, Table, Verdict
-from analyses.wording.numbers import finite, number
+from analyses.wording.numbers import finite, number, told_apart
 from analyses.wording.phrases import plural, slug
 from gradflow.runs.reading.run import Experiment, Run
 
@@ -106,9 +106,10 @@ def _of_pair(labels: tuple[str, str], name: str, found: Divergence) -> Finding:
     value = None if place is None else _apart(place)
     if place is not None:
         verdict, next_step = Verdict.SUPPORTED, _where_to_look(place)
+        was, now = told_apart(place.first, place.second)
         said = (
             f"{labels[1]} and {labels[0]} ({name}) differ first in step {place.step}, in "
-            f"{place.what}: {number(place.second)} in place of {number(place.first)}; before it "
+            f"{place.what}: {now} in place of {was}; before it "
             f"no number differs by more than {number(found.before)} of itself."
         )
     elif found.drifts_from is not None:
@@ -166,10 +167,11 @@ def _of_groups(
             f"{sides}."
         )
     else:
+        was, now = told_apart(place.first, place.second)
         said = (
             f"{labels[1]} and {labels[0]} ({network}) differ by more than seeds do from step "
-            f"{place.step} on, first in {place.what}: {number(place.second)} in place of "
-            f"{number(place.first)} (geometric means of {sides})."
+            f"{place.step} on, first in {place.what}: {now} in place of {was} (geometric means of "
+            f"{sides})."
         )
     return Finding(
         key=slug(f"divergence-seeds-{labels[1]}-{labels[0]}-{network}"),

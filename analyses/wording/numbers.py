@@ -23,6 +23,18 @@ def number(value: float) -> str:
     return Numeral(f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}")
 
 
+def told_apart(first: float, second: float) -> tuple[str, str]:
+    """Two numbers with as many digits as tell them apart, three at least, at most 12."""
+    for digits in range(3, 13):
+        if f"{first:.{digits}g}" != f"{second:.{digits}g}":
+            break
+    else:
+        digits = 3
+    if digits == 3:
+        return number(first), number(second)
+    return Numeral(f"{first:.{digits}g}"), Numeral(f"{second:.{digits}g}")
+
+
 def percent(value: float) -> str:
     """A fraction as a percentage: 0.4327 is "43.3 %"."""
     return Numeral(f"{100 * value:.1f} %")

@@ -154,6 +154,7 @@ def build_document(
         shortcuts=shortcuts_of(
             {key: anchor for (key, topic), anchor in anchors.items() if not topic and anchor},
             "explorer" if explorer else f"{longer}#explorer" if longer else "",
+            by_step=experiment.is_own,
         ),
         # Of an own run the answer has said what was found, in full.
         cards=() if story.is_whole else tuple(_card(topic) for topic in _headlines(topics)),

@@ -14,16 +14,24 @@ WANTED = (
 )
 
 
-def shortcuts_of(shown: Mapping[str, str], explorer: str) -> tuple[Shortcut, ...]:
+# Runs of one's own are shown by step.
+BY_STEP = {
+    "gradient norm by layer and epoch": "gradient norm by layer and step",
+    "activation statistics by layer and epoch": "activation statistics by layer and step",
+}
+
+
+def shortcuts_of(shown: Mapping[str, str], explorer: str, *, by_step: bool) -> tuple[Shortcut, ...]:
     """The links that lead somewhere.
 
     Args:
         shown: the link target of each analysis that shows something, by its key.
         explorer: the link target of the explorer; "" if there is none.
+        by_step: whether the sections go by step rather than by epoch.
     """
     links = []
     for text, analyses in WANTED:
         anchor = next((shown[key] for key in analyses if key in shown), None)
         if anchor is not None:
-            links.append(Shortcut(text, anchor))
+            links.append(Shortcut(BY_STEP.get(text, text) if by_step else text, anchor))
     return (*links, *((Shortcut(EXPLORER, explorer),) if explorer else ()))

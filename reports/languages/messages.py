@@ -23,7 +23,7 @@ from reports.document.builder import SYMBOLS
 from reports.document.methods import HEADINGS
 from reports.document.primer import PRIMER
 from reports.document.sections import IN_THE_ANSWER
-from reports.document.shortcuts import EXPLORER, WANTED
+from reports.document.shortcuts import BY_STEP, EXPLORER, WANTED
 from reports.document.story import sentences
 from reports.document.summary import FULLER, STATUS_WORDS
 from reports.document.tour import QUESTIONS
@@ -70,6 +70,7 @@ def _of_modules() -> Iterator[tuple[str, str]]:
     for question in QUESTIONS:
         yield from (("the guided tour", text) for text in (question.text, question.look))
     yield from (("the first page", text) for text, _ in WANTED)
+    yield from (("the first page", text) for text in BY_STEP.values())
     yield "the first page", EXPLORER
     for analysis in built_in():
         texts = (analysis.title, analysis.question, analysis.background)

@@ -10,6 +10,7 @@ from analyses.wording.numbers import (
     percent,
     points,
     share_bound,
+    told_apart,
     with_interval,
 )
 
@@ -70,3 +71,16 @@ def test_a_number_has_its_unit_once():
 )
 def test_a_number_has_as_many_digits_as_its_interval_allows(numbers, text):
     assert with_interval(*numbers) == text
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        (0.0781, 0.5, ("0.0781", "0.5")),
+        (0.078123, 0.078124, ("0.078123", "0.078124")),
+        (1234.1, 1234.2, ("1234.1", "1234.2")),
+        (1 / 3, 1 / 3, ("0.333", "0.333")),
+    ],
+)
+def test_two_numbers_that_differ_are_told_apart(first, second, said):
+    assert told_apart(first, second) == said
