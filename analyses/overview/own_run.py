@@ -82,9 +82,12 @@ def own_figure(shown: Sequence[OwnRun]) -> Figure:
     """Loss above gradients by layer and step, one run below the other."""
     found = [
         Said(
-            "{conditions} from step {step} on",
+            "{conditions} from step {step} on in {network}"
+            if len(shown) > 1
+            else "{conditions} from step {step} on",
             conditions=listing(names),
             step=Numeral(f"{step}"),
+            network=one.name,
         )
         for one in shown
         for step, names in one.since.items()
@@ -92,7 +95,7 @@ def own_figure(shown: Sequence[OwnRun]) -> Figure:
     title = _range(shown)
     if found:
         title = Said("What was found: {conditions}", conditions=Joined(found, "; "))
-    marks = message(" A line marks the step from which something was wrong.") if found else ""
+    marks = message("A line marks the step from which something was wrong.") if found else ""
     body = message(
         "Above: the loss by step. Below: root mean square of the gradient with respect to the "
         "output of each layer with weights, by its name (the input at the bottom) and step; one "
@@ -106,7 +109,7 @@ def own_figure(shown: Sequence[OwnRun]) -> Figure:
     return Figure(
         key="overview",
         title=title,
-        caption=Joined((body, marks, message(note)), separator=""),
+        caption=Joined((body, marks, note)),
         alt=Said("Heat map of gradients by layer and step. {title}.", title=title),
         draw=partial(_draw, list(shown)),
         length=Length.SUMMARY,

@@ -81,7 +81,10 @@ def draw_layers_by_step(
             upper.set_xlim(axis.get_xlim())
             upper.tick_params(axis="x", labelbottom=False)
         for one in (upper, axis):
-            _mark(one, marks[place] if marks else {}, named=one is (upper or axis))
+            named = one is (upper or axis)
+            rows_above = _mark(one, marks[place] if marks else {}, named=named)
+            if named and rows_above and one is not None:
+                one.set_title(one.get_title(), pad=6 + _LABEL_HEIGHT * rows_above)
     last = [axis for axis in axes[:, 0] if axis.collections]
     bar = panels.colour_bar(figure, drawn, last, colour_label)
     panels.plain_log_ticks(bar.ax.yaxis, drawn.norm.vmax / drawn.norm.vmin)
@@ -95,18 +98,21 @@ def _name_rows(axis: Axes, matrix: pd.DataFrame) -> None:
     axis.tick_params(axis="y", labelsize=theme.SMALL_TEXT_SIZE - 1.5, length=2)
 
 
-def _mark(axis: Axes | None, marks: Mapping[int, str], *, named: bool) -> None:
-    """Vertical lines at the marked steps; if `named`, with labels above the panel."""
+def _mark(axis: Axes | None, marks: Mapping[int, str], *, named: bool) -> int:
+    """Vertical lines at the marked steps; if `named`, with labels in rows above the panel.
+
+    Returns the number of rows.
+    """
     if axis is None:
-        return
+        return 0
     for step in marks:
         axis.axvline(step, color="black", lw=1.6)
         axis.axvline(step, color="white", lw=0.7, ls=(0, (3, 2)))
     if not named:
-        return
+        return 0
     shown = [(step, f"{label} ({step})") for step, label in marks.items()][:_LABELLED]
-    last = round(axis.get_xlim()[1])
-    for (step, label), row in zip(shown, _rows_of_labels(shown, last), strict=True):
+    rows = _rows_of_labels(shown, round(axis.get_xlim()[1]))
+    for (step, label), row in zip(shown, rows, strict=True):
         axis.annotate(
             label,
             (step, 1),
@@ -117,6 +123,7 @@ def _mark(axis: Axes | None, marks: Mapping[int, str], *, named: bool) -> None:
             fontsize=theme.SMALL_TEXT_SIZE,
             annotation_clip=False,
         )
+    return max(rows, default=-1) + 1
 
 
 def _rows_of_labels(labels: Sequence[tuple[int, str]], last: int) -> list[int]:

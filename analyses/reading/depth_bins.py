@@ -10,6 +10,8 @@ import numpy.typing as npt
 import pandas as pd
 
 from analyses.reading.layer_groups import MANY_LAYERS, pattern_of
+from analyses.wording.phrases import plural
+from analyses.wording.translatable import Numeral, Said
 
 LEAST_UNITS = 20  # fewer rows would show too little of the depth
 
@@ -36,9 +38,11 @@ class DepthBins:
         """A sentence for captions; "" if each layer is shown by itself."""
         if not self.gathered:
             return ""
-        return (
-            f" {len(self.places):,} layers are too many to show each: successive ones are shown "
-            f"together, up to {self.largest}, by their median."
+        return Said(
+            "{layers} are too many to show each: successive ones are shown together, up to {most}, "
+            "by their median.",
+            layers=plural(len(self.places), "layer"),
+            most=Numeral(f"{self.largest}"),
         )
 
     def rows(self, matrix: pd.DataFrame) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 from enum import Enum
 
-from analyses.wording.numbers import percent, with_interval
+from analyses.wording.numbers import finite, percent, with_interval
 from analyses.wording.translatable import Said, message
 
 _WHOLE = 100.0
@@ -43,7 +43,8 @@ def share_with_interval(
     What lies beyond 0 to 100 with its whole interval is not noise: its numbers are kept.
     """
     reach = reach_of_share(value)
-    if (high is not None and high < 0) or (low is not None and low > _WHOLE):
+    beyond = (high is not None and high <= 0 > value) or (low is not None and low >= _WHOLE < value)
+    if beyond or finite(value) is None:
         return with_interval(value, low, high, "%", level)
     low, high = (None if end is None else _clamped(end) for end in (low, high))
     if reach is Reach.PART:

@@ -124,9 +124,10 @@ class History:
     def _only_near_convergence(self, loss: float, median: float) -> bool:
         """Whether the loss is so small by now that a single sample moves it by large factors.
 
-        Then only a step that undoes all progress is a spike: one of as many times the loss of the
-        start as elsewhere of the median before. The start are the first three losses, for a loss
-        may be next to 0 well before the history is full.
+        Then only a step that undoes more than all progress is a spike: one of as many times the
+        loss of the start as elsewhere of the median before. One that falls back to the start is
+        none, for ReLU networks at a loss next to 0 do so and come back. The start are the first
+        three losses, for a loss may be next to 0 well before the history is full.
         """
         if len(self._first) < LEAST:
             return False

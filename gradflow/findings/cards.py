@@ -38,7 +38,8 @@ def report_card(report: "WrittenReport") -> str:
     figure = document.overview_figure
     drawn = figure.picture if figure else None
     sentences = [
-        f"{html.escape(one.text)} {html.escape(f'Claim: {one.hypothesis} Found:')} "
+        f"{html.escape(one.text)} "
+        f"{html.escape(' '.join((words('Claim:'), one.hypothesis, words('Found:'))))} "
         f'<b class="{one.mark.value}">{html.escape(one.signed)}</b>'
         for one in document.answer
     ]

@@ -126,7 +126,10 @@ def without_what_was_told(
         return IN_THE_ANSWER if said else meaning
 
     def shortened(one: FindingElement) -> FindingElement:
-        return replace(one, meaning=unless_told(one.meaning))
+        meaning = unless_told(one.meaning)
+        # The answer names the network; what stands in its place does not.
+        names = one.names_network and (meaning is one.meaning or one.line.network == ALL_NETWORKS)
+        return replace(one, meaning=meaning, names_network=names)
 
     def unsaid(steps: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(step for step in steps if step not in to_do)
@@ -186,7 +189,7 @@ def table_element(table: Table, label: str, longest: int = LONGEST_TABLE) -> Tab
         shares = {"count": Numeral(f"{longest}"), "rows": plural(len(table.frame), "row")}
         note = Said("The first {count} of {rows}.", **shares)
     if table.frame.empty:
-        note = "No rows: there was nothing to list."
+        note = message("No rows: there was nothing to list.")
     kinds = [shown.iloc[:, place].dtype.kind for place in range(shown.shape[1])]
     columns = [column_texts(shown.iloc[:, place]) for place in range(shown.shape[1])]
     return TableElement(

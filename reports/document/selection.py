@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 from analyses.registry import Outcome
 from analyses.result import Figure, Length
 from analyses.wording.phrases import listing
+from analyses.wording.translatable import Said, message
 from gradflow.errors import ConfigurationError
 from reports.elements import UnansweredElement
 
@@ -98,7 +99,9 @@ def unanswered(
             asked += [one.network] if one.network else []
 
     def of_some(about: str, named: Sequence[str]) -> str:
-        return about if set(named) in (set(), set(networks)) else f"{about} in {listing(named)}"
+        if set(named) in (set(), set(networks)):
+            return about
+        return Said("{about} in {networks}", about=message(about), networks=listing(named))
 
     return tuple(
         UnansweredElement(

@@ -19,7 +19,7 @@ from analyses.registry import built_in
 from analyses.result import LOOK_ELSEWHERE, Verdict
 from analyses.wording.phrases import named_template, nameless_template
 from gradflow.runs.format.schema import TABLES
-from reports.document.builder import SYMBOLS
+from reports.document.builder import SIGNS, SYMBOLS
 from reports.document.methods import HEADINGS
 from reports.document.primer import PRIMER
 from reports.document.sections import IN_THE_ANSWER
@@ -80,6 +80,7 @@ def _of_modules() -> Iterator[tuple[str, str]]:
         yield from ((f"the condition {key}", text) for text in said)
     general = (
         ALL_NETWORKS,
+        SIGNS,
         SYMBOLS,
         IN_THE_ANSWER,
         LOOK_ELSEWHERE,

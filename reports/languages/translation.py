@@ -12,7 +12,8 @@ _Part = TypeVar("_Part")
 # Link targets, data, and what is copied: the same in every language.
 _KEPT = {
     "anchor", "data", "link", "commands", "command", "version", "language", "created", "length",
-    "picture", "narrow", "time", "verdict", "sign", "run", "references", "sources",
+    "picture", "narrow", "mark", "longer", "time", "verdict", "sign", "run", "references",
+    "sources",
 }  # fmt: skip
 # Names may stand here, and a name is not looked up, whatever it is.
 _NAMES = {"network", "rows", "positions", "names", "texts"}

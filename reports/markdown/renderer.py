@@ -125,7 +125,7 @@ def _verdict_row(card: Card, line: VerdictLine) -> str:
 def _section(section: Section, words: Catalogue) -> Iterator[str]:
     """A folded section: the tested statements, the verdicts, and their meaning."""
     counts = Counter(one.line.verdict for claim in section.claims for one in claim.findings)
-    said = [f"{counts[one]} {one.answer}" for one in Verdict if counts[one]]
+    said = [f"{counts[one]} {words(one.answer)}" for one in Verdict if counts[one]]
     counted = f" ({', '.join(said)})" if said else ""
     heading = escape_in_html(f"{section.heading}{counted}")
     yield from (f"<details><summary>{heading}</summary>", "")

@@ -93,7 +93,7 @@ def _jump_finding(
             f"Benjamini & Hochberg within {share_bound(false_discovery_rate)}"
         ),
         meaning=sentence([_statement(one, large)]),
-        next_step=(
+        next_step=message(
             "Look at the explanation of the jumps: noise, stale statistics or real change."
             if verdict is Verdict.SUPPORTED
             else "Hold out more validation images: the intervals shrink with their square root."

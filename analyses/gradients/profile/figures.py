@@ -54,7 +54,7 @@ def layer_bins(one: GradientProfile) -> DepthBins:
 def _bins_note(profiles: list[GradientProfile], band: str = "") -> str:
     """What a caption says if layers of some network are gathered."""
     note = next((bins.note for one in profiles if (bins := layer_bins(one)).gathered), "")
-    return note + (band if note else "")
+    return f" {note}{band}" if note else ""
 
 
 def _factor_figure(

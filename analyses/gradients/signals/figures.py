@@ -31,7 +31,7 @@ def signal_figures(networks: list[str], signals: list[NetworkSignal]) -> tuple[F
 def _bins_note(signals: list[NetworkSignal], band: str = "") -> str:
     """What a caption says if layers of some network are gathered."""
     note = next((one.bins.note for one in signals if one.bins.gathered), "")
-    return note + (band if note else "")
+    return f" {note}{band}" if note else ""
 
 
 def _profile_figure(networks: list[str], signals: list[NetworkSignal]) -> Figure:

@@ -173,8 +173,8 @@ def _read(run: Run, bounds: CollapseBounds) -> list[Answer]:
 
 COLLAPSED = Condition(
     key="collapsed",
-    hypothesis="The outputs[ of {}] are alike for all inputs.",
-    holds="the outputs are alike for all inputs",
+    hypothesis="The outputs[ of {}], or those of an attention layer, are alike for all inputs.",
+    holds="the outputs, or those of an attention layer, are alike for all inputs",
     fails="the outputs differ from input to input",
     unknown="it cannot be told whether the outputs are alike for all inputs",
     contradicted_by="A standard deviation over the batch whose interval lies above the bound.",

@@ -48,7 +48,7 @@ def _title(found: list[SkipShares]) -> str:
 def _bins_note(found: list[SkipShares], band: str = "") -> str:
     """What a caption says if blocks of some network are gathered."""
     note = next((one.bins.note for one in found if one.bins.gathered), "")
-    return note + (band if note else "")
+    return f" {note}{band}" if note else ""
 
 
 def _share_figure(networks: list[str], found: list[SkipShares], half: float) -> Figure:

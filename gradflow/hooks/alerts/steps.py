@@ -29,6 +29,7 @@ class Overshooting(Rule):
         self._large: int | None = None
         self._before = float("nan")
         self._highest = float("-inf")
+        self._climbed = False
 
     def look(self, batch: Batch) -> list[Seen]:
         """Whether there were such steps, and what the loss has done since."""
@@ -48,8 +49,10 @@ class Overshooting(Rule):
             if self._large is None:
                 return [Seen(False, batch.steps[-1])]
             self._before = median(losses[steps <= self._large][-bounds.MIN_WINDOW :])
+            # Asked now, for later the window has moved past these losses.
+            self._climbed = self._is_climbed()
         if not large[-bounds.LAST_STEPS :].any():
-            self._large, self._highest = None, float("-inf")
+            self._large, self._highest, self._climbed = None, float("-inf"), False
             return [Seen(False, batch.steps[-1])]
         after = losses[steps > self._large]
         if len(after) < LEAST_STEPS or np.isnan(self._before):
@@ -59,8 +62,7 @@ class Overshooting(Rule):
         gone = np.isfinite(after[-LEAST_STEPS:]).mean() < 0.5
         leaps = self._highest - self._before > (LEAP - 1) * abs(self._before)
         ill = bool(gone) or (leaps and suffers(self._before, now, self._highest))
-        if ill and self._is_climbed():
-            ill = False
+        ill = ill and not self._climbed
         number = float(np.nanmax(ratios[-bounds.LAST_STEPS :]))
         became = "no longer a number" if gone else f"{short(now)}"
         said = (
@@ -91,6 +93,7 @@ class Overshooting(Rule):
             "large": self._large,
             "before": _or_none(self._before),
             "highest": _or_none(self._highest),
+            "climbed": self._climbed,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -101,6 +104,7 @@ class Overshooting(Rule):
         self._large = state["large"]
         self._before = float("nan") if state["before"] is None else float(state["before"])
         self._highest = float("-inf") if state["highest"] is None else float(state["highest"])
+        self._climbed = bool(state.get("climbed", False))
 
 
 def _cosines(rows: Mapping[str, Any], batch: Batch) -> Array:

@@ -76,6 +76,7 @@ class LayerHook(LeftOutOfCopies):
             or not (passes.model.training and _is_grad_enabled() and _current_task() == -1)
             or get_ident() != passes.thread
             or is_functorch_wrapped_tensor(output)
+            or output.is_nested  # a strided one has no sizes, and raises where asked for them
             or output.shape != (shape := usual.shape)
             or (node := output.grad_fn) is None
         ):
@@ -84,7 +85,9 @@ class LayerHook(LeftOutOfCopies):
         for last, _, before in reader.last:
             # The same tensor, or one with another channel axis, which the output would share.
             if last is output or (
-                calls.keeps_axis and before.axis != usual.axis and last.shape == shape
+                calls.keeps_axis
+                and before.axis != usual.axis
+                and (last.is_nested or last.shape == shape)
             ):
                 self._function(calls, module, args, output)
                 return

@@ -60,7 +60,7 @@ def shattering(
     with in_evaluation_mode(model), torch.enable_grad():
         # Not a leaf, because a model's first layer may work in place.
         output = model(line.clone())
-        chosen = output.flatten(1).sum(1) if of is None else of(output)
+        chosen = output.reshape(len(output), -1).sum(1) if of is None else of(output)
         (gradient,) = torch.autograd.grad(chosen.sum(), line)
     curve = autocorrelation(gradient, lags)
     step = float((last - first).detach().double().norm()) / max(points - 1, 1)

@@ -55,7 +55,7 @@ def paths(
     import pandas as pd  # noqa: PLC0415 - takes half a second, and only this needs it
 
     model = unwrapped(model)[0]
-    with in_evaluation_mode(model):
+    with in_evaluation_mode(model), torch.enable_grad():
         found = first_pass(model, inputs)
         by_length = _by_length(loss(found.output, targets), found.start, found.additions)
     n = len(by_length) - 1

@@ -76,11 +76,11 @@ def scaled_skips(
         calls = _calls(model, found)
         with statistics_kept(norms) if norms else nullcontext():
             for scale in scales:
-                scaled = Reweighted(
-                    dict.fromkeys(calls, Weights(scale, 1.0)), watched=found.start_made
-                )
+                weights = dict.fromkeys(calls, Weights(scale, 1.0))
+                scaled = Reweighted(weights, watched=found.start_made)
                 if norms:
-                    recalibrate(model, again, forward=partial(_run, scaled))
+                    # What is watched is counted over the calls of `run`, which has some of its own.
+                    recalibrate(model, again, forward=partial(_run, Reweighted(weights)))
                 rows.append((scale, *_measured(model, inputs, targets, loss, scaled)))
     return pd.DataFrame(rows, columns=["scale", "loss", "gradient_norm"])
 
@@ -106,9 +106,10 @@ def _measured(
 ) -> tuple[float, float]:
     """The loss, and the norm of its gradient at the start of the first addition."""
     scaled.restart()
-    with torch.enable_grad(), scaled:
-        output = run(model, inputs)
-    value = loss(output, targets)
+    with torch.enable_grad():
+        with scaled:
+            output = run(model, inputs)
+        value = loss(output, targets)
     if scaled.seen is None:
         return number(value), math.nan
     (gradient,) = torch.autograd.grad(value, scaled.seen)

@@ -39,7 +39,6 @@ UsualGradients = tuple[
 ]
 
 _VERSION = attrgetter("_version")
-_LOOK = attrgetter("dtype", "is_cpu", "layout", "is_nested", "_version")
 
 
 class UsualGroup:

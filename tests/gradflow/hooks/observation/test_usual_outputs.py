@@ -169,3 +169,31 @@ def test_what_is_known_of_groups_stays_small(monkeypatch):
         assert groups.reduce([x, x._version, x.data_ptr(), one, seen]) == []
         assert seen.moments is not None
     assert len(groups._known) <= 3
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_a_layer_that_begins_to_give_nested_tensors_does_not_end_the_training(tmp_path):
+    class Nesting(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.linear, self.nests = nn.Linear(8, 8), False
+
+        def forward(self, x):
+            y = self.linear(x)
+            return torch.nested.as_nested_tensor([*y]) if self.nests else y * 2
+
+    model = Net()
+    nesting = model.second = Nesting()
+    model.change = lambda x: torch.stack([*x.unbind()]) if x.is_nested else x
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    observe = ["second", "second.linear"]
+    with gradflow.Tracer(model, tmp_path / "run", optimizer=optimizer, observe=observe) as tracer:
+        for step in range(STEPS + 3):
+            nesting.nests = step >= STEPS
+            model(batch(step)).square().sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        tracer.end_epoch()
+    rows = gradflow.open_run(tmp_path / "run").activations
+    assert rows[rows.layer == "second.linear"].step.tolist() == list(range(STEPS + 3))
+    assert rows[rows.layer == "second"].step.tolist()[:STEPS] == list(range(STEPS))

@@ -103,6 +103,37 @@ def test_statistics_are_re_estimated_for_each_scale_and_put_back(models):
         assert row.loss == pytest.approx(F.cross_entropy(logits, TARGETS).item(), rel=1e-9)
 
 
+class SeveralInputs(nn.Module):
+    """A model of which only the first input counts."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x, **others):
+        return self.model(x)
+
+
+@pytest.mark.parametrize("count", range(1, 7))
+def test_several_inputs_and_batches_scale_as_one_does(models, count):
+    model, images = models["resnet"]()
+    found = gradflow.probes.scaled_skips(model, images, TARGETS, scales=(1,), batches=[images])
+    several = dict.fromkeys("xabcdef"[:count], images)
+    scaled = gradflow.probes.scaled_skips(
+        SeveralInputs(model), several, TARGETS, scales=(1,), batches=[several]
+    )
+    assert scaled.loss.tolist() == found.loss.tolist()
+    assert scaled.gradient_norm.tolist() == found.gradient_norm.tolist()
+
+
+def test_no_grad_around_a_probe_changes_nothing(models):
+    model, images = models["resnet"]()
+    for probe in (gradflow.probes.paths, gradflow.probes.scaled_skips):
+        expected = probe(model, images, TARGETS)
+        with torch.no_grad():
+            assert probe(model, images, TARGETS).equals(expected)
+
+
 class Hidden(nn.Module):
     """Adds skip and branch by torch.add with a factor: no operand is the branch as it is added."""
 
