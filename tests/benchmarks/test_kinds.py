@@ -171,6 +171,7 @@ def test_gates_that_remember_keep_most_of_a_state(kinds):
     assert float(forget.min()) == pytest.approx(49 / 50, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_the_faults_of_probes_are_there_and_found(kinds):
     trial, run_trial = kinds["trial"].Trial, kinds["trial"].run_trial
     for fault, condition in (

@@ -2,6 +2,7 @@
 
 from base64 import b64encode
 from dataclasses import fields, is_dataclass, replace
+from enum import Enum
 from functools import partial
 
 import pytest
@@ -27,7 +28,7 @@ BREAKING = (
     "W" * 400,
 )
 # Fields with values of ours, used in ids, links and conditions rather than shown as texts.
-OURS = {"anchor", "label", "sign", "word", "suffix", "shown_before", "version"}
+OURS = {"anchor", "label", "sign", "word", "suffix", "shown_before", "version", "language"}
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +57,8 @@ def filled(part, text):
         return replace(
             part, **{name: filled(one, text) for name, one in named.items() if name not in OURS}
         )
-    return text if type(part) is str and part else part
+    is_text = isinstance(part, str) and not isinstance(part, Enum)
+    return text if is_text and part else part
 
 
 def small(document):
