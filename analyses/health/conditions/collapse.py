@@ -175,6 +175,7 @@ COLLAPSED = Condition(
     key="collapsed",
     hypothesis="The outputs[ of {}], or those of an attention layer, are alike for all inputs.",
     holds="the outputs, or those of an attention layer, are alike for all inputs",
+    link="the outputs are alike for all inputs",  # a link names the layer
     fails="the outputs differ from input to input",
     unknown="it cannot be told whether the outputs are alike for all inputs",
     contradicted_by="A standard deviation over the batch whose interval lies above the bound.",
