@@ -60,7 +60,8 @@ def scaled_skips(
             each. Without, they are those of the model as it is, which belong to scale 1.
 
     Returns: a row per scale: `scale`; `loss`; `gradient_norm`, that of the loss with respect to
-    the tensor that the first addition's skip and branch read, missing if no call returns it.
+    the tensor that the first addition's skip and branch read, missing if no call returns it, and
+    where the backward pass runs modules anew, as a checkpoint does: their sums are not scaled.
 
     Raises `gradflow.probes.NotMeasurableError` if the model has no residual addition, or has one
     whose skip and branch are not added by one call of `+` or `torch.add`.
@@ -112,5 +113,16 @@ def _measured(
         value = loss(output, targets)
     if scaled.seen is None:
         return number(value), math.nan
-    (gradient,) = torch.autograd.grad(value, scaled.seen)
+    again: list[nn.Module] = []
+    hooks = [
+        module.register_forward_pre_hook(lambda module, _: again.append(module))
+        for module in model.modules()
+    ]
+    try:
+        (gradient,) = torch.autograd.grad(value, scaled.seen)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if again:  # a checkpoint runs them anew, and its sums are not scaled
+        return number(value), math.nan
     return number(value), float(gradient.detach().cpu().double().norm())

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 import gradflow
 
@@ -132,6 +133,23 @@ def test_no_grad_around_a_probe_changes_nothing(models):
         expected = probe(model, images, TARGETS)
         with torch.no_grad():
             assert probe(model, images, TARGETS).equals(expected)
+
+
+def test_the_gradient_of_a_checkpointed_model_is_missing_and_its_loss_is_right(models):
+    class Checkpointed(nn.Module):
+        def __init__(self, model):
+            super().__init__()
+            self.model = model
+
+        def forward(self, x):
+            return checkpoint(self.model, x, use_reentrant=False)
+
+    model, images = models["resnet"]()
+    images.requires_grad_()
+    expected = gradflow.probes.scaled_skips(model, images, TARGETS, scales=(0.5,))
+    found = gradflow.probes.scaled_skips(Checkpointed(model), images, TARGETS, scales=(0.5,))
+    assert found.loss.tolist() == expected.loss.tolist()
+    assert found.gradient_norm.isna().all()
 
 
 class Hidden(nn.Module):
