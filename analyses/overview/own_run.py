@@ -14,7 +14,7 @@ from matplotlib.figure import Figure as Drawing
 from analyses.health import read_health
 from analyses.plotting import panels, theme
 from analyses.plotting.step_maps import draw_layers_by_step, medians_by_step
-from analyses.reading.depth_bins import DepthBins, depth_bins
+from analyses.reading.depth_bins import DepthBins, depth_bins, first_note
 from analyses.reading.layer_gradients import pivot_by_step
 from analyses.registry import NotApplicableError
 from analyses.result import Figure, Length, Verdict
@@ -105,7 +105,7 @@ def own_figure(shown: Sequence[OwnRun]) -> Figure:
         "weights, by its name (the input at the bottom) and step; one logarithmic colour scale, "
         "grey where it is zero or not finite."
     )
-    note = next((one.bins.note for one in shown if one.bins.gathered), "")
+    note = first_note(one.bins for one in shown)
     return Figure(
         key="overview",
         title=title,

@@ -9,6 +9,7 @@ from analyses.accuracy.jumps import FALSE_DISCOVERY_RATE
 from analyses.overview.figures import draw_overview, stage_boundaries
 from analyses.overview.measure import NetworkOverview, network_overview
 from analyses.overview.own_run import own_figure, own_run
+from analyses.reading.depth_bins import first_note
 from analyses.reading.runs import by_network, runs_with
 from analyses.registry import Analysis, NotApplicableError
 from analyses.result import AnalysisResult, Figure
@@ -179,7 +180,7 @@ def _title(shown: list[NetworkOverview]) -> str:
 
 def _caption(shown: list[NetworkOverview], false_discovery_rate: float) -> str:
     """What is drawn, from top to bottom, in short sentences."""
-    gathered = message(next((one.bins.note for one in shown if one.bins.gathered), ""))
+    gathered = first_note(one.bins for one in shown)
     if not any(one.curves["accuracy"].notna().any() for one in shown):
         return Joined((_MAP_ALONE, _ruled(shown), gathered))
     parts = [_above(shown)]

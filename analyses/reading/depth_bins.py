@@ -1,6 +1,6 @@
 """Successive layers of a deep network gathered in bins, so that each can be seen in a figure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 from typing import Any
@@ -13,6 +13,7 @@ from analyses.reading.layer_groups import MANY_LAYERS, pattern_of
 from analyses.wording.phrases import plural
 from analyses.wording.translatable import Numeral, Said
 
+_BAND = " Band: from the lowest to the highest of them."
 LEAST_UNITS = 20  # fewer rows would show too little of the depth
 
 
@@ -121,3 +122,17 @@ def _units(names: Sequence[str]) -> list[tuple[int, str]]:
             break
     changes = [0, *(int(a != b) for a, b in pairwise(blocks))]
     return list(zip(np.cumsum(changes).tolist(), map(pattern_of, blocks), strict=True))
+
+
+def first_note(bins: Iterable[DepthBins]) -> str:
+    """The note of the first network whose layers are gathered; "" if there is none."""
+    return next((one.note for one in bins if one.gathered), "")
+
+
+def caption_end(bins: Iterable[DepthBins], *, with_band: bool = False) -> str:
+    """What ends a caption if layers are gathered, with a space before it.
+
+    `with_band` says that a band is drawn around their medians.
+    """
+    note = first_note(bins)
+    return f" {note}{_BAND if with_band else ''}" if note else ""

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 LARGE_STEPS, WITHIN = 3, 10  # so many large steps among so many recorded ones are no outlier
 # Times the loss before the first large step: above the first it has not fallen, above the second
 # not much, which counts if it was higher than the third in between: more is undone than learnt.
-_FALLEN, _NOT_MUCH, LEAP = 0.98, 0.7, 2.0
+_FALLEN, _NOT_MUCH, _LEAP = 0.98, 0.7, 2.0
 
 
 def first_large(large: NDArray[np.bool_], steps: NDArray[np.int64]) -> int | None:
@@ -30,5 +30,9 @@ def suffers(before: float, now: float, highest: float) -> bool:
     """
     fallen = before - now > (1 - _FALLEN) * abs(before)
     hardly = before - now < (1 - _NOT_MUCH) * abs(before)
-    leaps = highest - before > (LEAP - 1) * abs(before)
-    return not fallen or (hardly and leaps)
+    return not fallen or (hardly and leaps(before, highest))
+
+
+def leaps(before: float, highest: float) -> bool:
+    """Whether a loss has doubled since the large steps; the arguments are those of `suffers`."""
+    return highest - before > (_LEAP - 1) * abs(before)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure as Drawing
 from analyses.gradients.profile.measure import GradientProfile, raw_ratio
 from analyses.plotting import panels, theme
 from analyses.plotting.step_maps import draw_layers_by_step, medians_by_step
-from analyses.reading.depth_bins import DepthBins, depth_bins
+from analyses.reading.depth_bins import DepthBins, caption_end, depth_bins
 from analyses.reading.layer_gradients import medians_by_epoch
 from analyses.result import Figure, Length
 from analyses.statistics import Array
@@ -19,7 +19,6 @@ from analyses.wording.phrases import listing
 from analyses.wording.translatable import Said
 
 Bounds = tuple[float, float]
-BAND = " Band: from the lowest to the highest of them."
 
 
 def gradient_figures(
@@ -49,12 +48,6 @@ def epoch_norms(one: GradientProfile) -> pd.DataFrame:
 def layer_bins(one: GradientProfile) -> DepthBins:
     """The bins in which figures show the layers: of few layers, each has its own."""
     return depth_bins(list(one.seeds[0].layers["layer"]))
-
-
-def _bins_note(profiles: list[GradientProfile], band: str = "") -> str:
-    """What a caption says if layers of some network are gathered."""
-    note = next((bins.note for one in profiles if (bins := layer_bins(one)).gathered), "")
-    return f" {note}{band}" if note else ""
 
 
 def _factor_figure(
@@ -144,7 +137,7 @@ def _depth_figure(networks: list[str], profiles: list[GradientProfile]) -> Figur
             " Right: norm of the gradient of each layer's weight, over all steps of one seed; it "
             "can look level while the left one vanishes (Glorot & Bengio 2010)."
         )
-    caption += _bins_note(profiles, BAND)
+    caption += caption_end(map(layer_bins, profiles), with_band=True)
     return Figure(
         key="norm-by-depth",
         title=title,
@@ -237,7 +230,7 @@ def _step_map_figure(profiles: list[GradientProfile]) -> Figure:
         caption=(
             "Median L2 norm of the gradient with respect to each layer's output, by layer (the "
             "input at the bottom) and step; one logarithmic colour scale. Grey cells: exactly "
-            "zero, or not finite." + _bins_note(profiles)
+            "zero, or not finite." + caption_end(map(layer_bins, profiles))
         ),
         alt=f"Heat maps of gradient norm by layer and step for {names}.",
         draw=theme.themed(partial(draw_layers_by_step, maps, "gradient norm (L2)")),
@@ -264,7 +257,7 @@ def _map_figure(profiles: list[GradientProfile]) -> Figure:
         caption=(
             "Median L2 norm of the gradient with respect to each layer's output, by depth (the "
             "input at the bottom) and epoch; one logarithmic colour scale for all panels. Grey "
-            "cells: exactly zero, or not finite." + _bins_note(profiles)
+            "cells: exactly zero, or not finite." + caption_end(map(layer_bins, profiles))
         ),
         alt=f"Heat maps of gradient norm by depth and epoch for {names}.",
         draw=partial(_draw_map, profiles),

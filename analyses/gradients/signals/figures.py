@@ -9,6 +9,7 @@ from matplotlib.ticker import PercentFormatter
 from analyses.gradients.signals.measure import NetworkSignal
 from analyses.plotting import panels, theme
 from analyses.plotting.step_maps import draw_layers_by_step
+from analyses.reading.depth_bins import caption_end
 from analyses.result import Figure, Length
 from analyses.wording.numbers import number, percent
 from analyses.wording.phrases import listing
@@ -28,12 +29,6 @@ def signal_figures(networks: list[str], signals: list[NetworkSignal]) -> tuple[F
     )
 
 
-def _bins_note(signals: list[NetworkSignal], band: str = "") -> str:
-    """What a caption says if layers of some network are gathered."""
-    note = next((one.bins.note for one in signals if one.bins.gathered), "")
-    return f" {note}{band}" if note else ""
-
-
 def _profile_figure(networks: list[str], signals: list[NetworkSignal]) -> Figure:
     grown = []
     for one in signals:
@@ -50,7 +45,7 @@ def _profile_figure(networks: list[str], signals: list[NetworkSignal]) -> Figure
         caption=(
             f"Average channel variance (left) and channel squared mean (right) of the {roles} by "
             "depth; median over the steps of the first epoch (dashed) and the last (solid)."
-            + _bins_note(signals, " Band: from the lowest to the highest of them.")
+            + caption_end((one.bins for one in signals), with_band=True)
         ),
         alt=f"Channel variance and squared mean by depth for {listing(networks)}.",
         draw=partial(_draw_profile, networks, signals),
@@ -165,7 +160,7 @@ def _map_figure(networks: list[str], signals: list[NetworkSignal]) -> Figure:
         caption=(
             f"Median standard deviation of the {shown[0].role} outputs by depth (the input at the "
             "bottom) and epoch, one logarithmic colour scale. Grey cells: zero or not finite."
-            + _bins_note(shown)
+            + caption_end(one.bins for one in shown)
         ),
         alt="Heat maps of the standard deviation of activations by depth and epoch.",
         draw=partial(_draw_map, shown),

@@ -7,6 +7,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure as Drawing
 
 from analyses.plotting import panels, theme
+from analyses.reading.depth_bins import caption_end
 from analyses.result import Figure, Length
 from analyses.skips.carry.measure import SHARES_ADD_UP, SkipShares
 from analyses.wording.numbers import number
@@ -45,12 +46,6 @@ def _title(found: list[SkipShares]) -> str:
     return Said("The skips carry {shares}", shares=listing(said))
 
 
-def _bins_note(found: list[SkipShares], band: str = "") -> str:
-    """What a caption says if blocks of some network are gathered."""
-    note = next((one.bins.note for one in found if one.bins.gathered), "")
-    return f" {note}{band}" if note else ""
-
-
 def _share_figure(networks: list[str], found: list[SkipShares], half: float) -> Figure:
     return Figure(
         key="share-by-block",
@@ -59,7 +54,7 @@ def _share_figure(networks: list[str], found: list[SkipShares], half: float) -> 
             "The skip's share of the gradient at each block's input, median over the steps of the "
             "first epoch (dashed) and the last (solid). Squares: projections. Dotted: "
             f"{number(half)}, above which the skip carries more than the branch. {SHARES_ADD_UP}"
-            + _bins_note(found, " Band: from the lowest to the highest of them.")
+            + caption_end((one.bins for one in found), with_band=True)
         ),
         alt=f"The skip's share of the gradient by block. {_title(found)}.",
         draw=partial(_draw_share, networks, found, half),
@@ -102,7 +97,7 @@ def _map_figure(found: list[SkipShares], half: float) -> Figure:
         caption=(
             "The skip's share of the gradient by block (the input at the bottom) and epoch, "
             f"medians over steps: blue below {number(half)}, yellow above. Light grey: no finite "
-            "value." + _bins_note(found)
+            "value." + caption_end(one.bins for one in found)
         ),
         alt=f"Heat map of the skip's share between {listing(lows)}.",
         draw=partial(_draw_map, found, half),

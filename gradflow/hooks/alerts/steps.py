@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from gradflow.conditions import bounds
-from gradflow.conditions.overshooting import LEAP, first_large, suffers
+from gradflow.conditions.overshooting import first_large, leaps, suffers
 from gradflow.hooks.alerts.rule import LEAST_STEPS, Batch, Rule, Seen, short
 from gradflow.hooks.alerts.updates import weights_of, whole_updates
 from gradflow.hooks.alerts.windows import Array, Window, filled, median
@@ -60,8 +60,8 @@ class Overshooting(Rule):
         self._highest = max(self._highest, _largest(after))
         now = median(losses[-bounds.LAST_STEPS :][-len(after) :])
         gone = np.isfinite(after[-LEAST_STEPS:]).mean() < 0.5
-        leaps = self._highest - self._before > (LEAP - 1) * abs(self._before)
-        ill = bool(gone) or (leaps and suffers(self._before, now, self._highest))
+        doubled = leaps(self._before, self._highest)
+        ill = bool(gone) or (doubled and suffers(self._before, now, self._highest))
         ill = ill and not self._climbed
         number = float(np.nanmax(ratios[-bounds.LAST_STEPS :]))
         became = "no longer a number" if gone else f"{short(now)}"

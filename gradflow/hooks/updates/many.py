@@ -14,16 +14,14 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import Parameter
 
 from gradflow.hooks.processes.tensors import local_part
 from gradflow.hooks.recording.parameter_table import Numbers
 from gradflow.hooks.reduction import cpu, means
-from gradflow.hooks.reduction.deferred.same_looks import Looks
+from gradflow.hooks.reduction.deferred.same_looks import PLAIN, Looks
 from gradflow.hooks.reduction.fused import safe_norm
 from gradflow.hooks.updates import grouped
 
-_PLAIN = (Tensor, Parameter)
 _NUMPY: dict[torch.dtype, Any] = {
     torch.float32: np.dtype(np.float32),
     torch.float64: np.dtype(np.float64),
@@ -211,7 +209,7 @@ def _common_dtype(tensors: Sequence[Tensor]) -> torch.dtype | None:
 
 def _is_readable(tensor: Tensor) -> bool:
     return (
-        type(tensor) in _PLAIN
+        type(tensor) in PLAIN
         and tensor.dtype in _NUMPY
         and tensor.is_cpu
         and tensor.layout == torch.strided

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 _LOOK = attrgetter("dtype", "is_cpu", "shape", "layout")
-_PLAIN = frozenset((Tensor, Parameter))
+PLAIN = frozenset((Tensor, Parameter))
 # Takes tensors, as many as it was made of.
 Check = Callable[..., bool]
 
@@ -29,7 +29,7 @@ def check_of(tensors: Sequence[Tensor]) -> Check | None:
     It returns True only if all of them do, and False also if a tensor is there twice, or if the
     mode differs in which it is called (gradients enabled, autocast). It keeps no tensor.
     """
-    if not tensors or not set(map(type, tensors)) <= _PLAIN:
+    if not tensors or not set(map(type, tensors)) <= PLAIN:
         return None
     guards = _guards()
     return None if guards is None else _made_of(guards, tensors)
@@ -91,7 +91,7 @@ class Looks:
         self.strides = list(map(_stride_of, tensors))
         self.negatives = list(map(Tensor.is_neg, tensors))
         self.are_plain = (
-            set(self.kinds) <= _PLAIN
+            set(self.kinds) <= PLAIN
             and None not in self.strides
             and not any(dtype.is_complex for dtype, *_ in self.looks)
             and all(layout is torch.strided for *_, layout in self.looks)
