@@ -168,7 +168,7 @@ def reduce(
     bins, layout = LAYOUTS[x.dtype]
     bits = flat.view(layout.dtype)
     result = np.empty(3 * channels + 6)
-    threads = _thread_count(pieces, flat.size)
+    threads = thread_count(flat.size, pieces)
     counts = np.zeros((threads, 4, bins if exponents else 0), np.int64)
     if threads == 1:
         module.reduce_whole(flat, bits, layout, channels, run, pieces, counts[0], result)
@@ -250,7 +250,7 @@ def _sums_of(name: str, *tensors: Tensor) -> Any:
     arrays = _flat_arrays(tensors) if module and all(map(_is_supported, tensors)) else None
     if module is None or arrays is None:
         return None
-    threads = _thread_count(arrays[0].size, arrays[0].size)
+    threads = thread_count(arrays[0].size)
     if threads == 1:
         return getattr(module, name)(*arrays)
     sharing = threads_module()
@@ -297,14 +297,9 @@ def in_memory_order(x: Tensor, channel_axis: int | None) -> tuple[Tensor, int | 
     return permuted, None if axis is None else order.index(axis)
 
 
-def _thread_count(pieces: int, elements: int) -> int:
-    """Return how many threads to use for that many pieces and elements."""
+def thread_count(elements: int, pieces: int | None = None) -> int:
+    """Return how many threads share the elements of tensors, if these come in so many pieces."""
     if elements < MIN_SHARED_ELEMENTS or pieces == 1:
         return 1
-    wanted = min(torch.get_num_threads(), pieces)
+    wanted = torch.get_num_threads() if pieces is None else min(torch.get_num_threads(), pieces)
     return wanted if wanted > 1 and threads_module() is not None else 1
-
-
-def thread_count(elements: int) -> int:
-    """Return how many threads share the elements of one or several tensors."""
-    return _thread_count(elements, elements)

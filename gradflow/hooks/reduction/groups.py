@@ -168,7 +168,7 @@ def _reduce_on_cpu(items: Sequence[Any], dtype: torch.dtype, histogram: bool) ->
     tensors: list[Tensor] = [one.tensor for one in items]  # until their memory has been read
     for place, geometry in enumerate(geometries):
         if geometry is None:
-            geometries[place], tensors[place] = _in_order(tensors[place], items[place].axis)
+            geometries[place], tensors[place] = in_order(tensors[place], items[place].axis)
     loops, layout = cpu.group_loops(dtype), layout_of(geometries)
     table = layout.table.copy()
     table[:, 0] = list(map(Tensor.data_ptr, tensors))
@@ -184,7 +184,7 @@ def _reduce_on_cpu(items: Sequence[Any], dtype: torch.dtype, histogram: bool) ->
     return batch
 
 
-def _in_order(tensor: Tensor, axis: int | None) -> tuple[Geometry, Tensor]:
+def in_order(tensor: Tensor, axis: int | None) -> tuple[Geometry, Tensor]:
     """Return the geometry of a tensor, and the tensor with its elements in memory order."""
     if tensor.is_contiguous():
         return geometry_of(tensor.shape, axis), tensor

@@ -51,6 +51,7 @@ FIELDS = (
     "at_results",  # [shares, MAX_SUMS]
     "at_extremes",  # [shares, 2]: bits of the largest magnitude, count of zeros
 )
+_AT_X = FIELDS.index("at_x")
 
 
 @njit(nogil=True, cache=True)
@@ -116,7 +117,39 @@ def _run_float64(task):
     _run_shares(carray(task, (16,)), np.float64, np.int64)
 
 
+@njit(nogil=True, cache=True)
+def _complete(task, result, floating, integer):
+    """Add up what the shares of a reduction have found, and complete it; see `complete`."""
+    shares, size, channels, run = task[1], task[3], task[5], task[6]
+    x = carray(pointer(task[8]), (size,), floating)
+    bits = carray(pointer(task[8]), (size,), integer)
+    layout = carray(pointer(task[11]), (3,), integer)
+    sums = carray(pointer(task[13]), (shares, 2 * channels + 2), np.float64)
+    extremes = carray(pointer(task[15]), (shares, 2), np.int64)
+    zeros = extremes[0, 1]
+    for share in range(1, shares):
+        # One after the other, as numpy adds up the rows of an array.
+        for i in range(2 * channels + 2):
+            sums[0, i] += sums[share, i]
+        extremes[0, 0] = max(extremes[0, 0], extremes[share, 0])
+        zeros += extremes[share, 1]
+    largest = bits.dtype.type(extremes[0, 0])
+    compiled.complete(x, bits, layout, channels, run, sums[0], largest, zeros, result)
+    sums[:] = 0.0
+
+
+@njit(nogil=True, cache=True)
+def _complete_float32(task, result):
+    _complete(task, result, np.float32, np.int32)
+
+
+@njit(nogil=True, cache=True)
+def _complete_float64(task, result):
+    _complete(task, result, np.float64, np.int64)
+
+
 _FUNCTIONS = {np.dtype(np.float32): _run_float32, np.dtype(np.float64): _run_float64}
+_COMPLETE = {np.dtype(np.float32): _complete_float32, np.dtype(np.float64): _complete_float64}
 
 # torch loads its OpenMP runtime into the process; LLVM's runtime has this GNU name too.
 _parallel = ctypes.CDLL(None).GOMP_parallel
@@ -124,17 +157,98 @@ _parallel.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_
 _parallel.restype = None
 
 
-def run_task(dtype: np.dtype, threads: int, **fields: int | np.ndarray) -> None:
-    """Run a task, given by its fields, in `threads` threads; x, y and z have the dtype `dtype`.
+class PreparedTask:
+    """A task that is run again and again, for tensors of the dtype `dtype` at other addresses.
 
-    Fields left out are 0. An array is passed as its address.
+    It is given by its fields; those left out are 0, and an array is passed as its address. One
+    thread at a time may run it.
     """
-    next_share = np.zeros(1, np.int64)
-    given = fields | {"at_next_share": next_share, "shares": threads}
-    task = np.zeros(len(FIELDS), np.int64)
-    for name, value in given.items():
-        task[FIELDS.index(name)] = value.ctypes.data if isinstance(value, np.ndarray) else value
-    _parallel(_FUNCTIONS[dtype].address, task.ctypes.data, threads, 0)
+
+    __slots__ = ("_arrays", "_at_task", "_function", "_next_share", "_threads", "fields")
+
+    def __init__(self, dtype: np.dtype, threads: int, **fields: int | np.ndarray) -> None:
+        self._next_share = np.zeros(1, np.int64)
+        given = fields | {"at_next_share": self._next_share, "shares": threads}
+        self.fields = np.zeros(len(FIELDS), np.int64)
+        for name, value in given.items():
+            is_array = isinstance(value, np.ndarray)
+            self.fields[FIELDS.index(name)] = value.ctypes.data if is_array else value
+        self._arrays = tuple(given.values())  # which must live as long as the task
+        self._at_task = self.fields.ctypes.data
+        self._function = _FUNCTIONS[dtype].address
+        self._threads = threads
+
+    def run(self) -> None:
+        """Run it in all of its threads."""
+        self._next_share[0] = 0
+        _parallel(self._function, self._at_task, self._threads, 0)
+
+
+class Reduction:
+    """Reduces tensors of one dtype and geometry in several threads, as `cpu.reduce` does one.
+
+    `layout` is that of `compiled`, for the dtype.
+    """
+
+    __slots__ = ("_complete", "_size", "_task")
+
+    def __init__(
+        self,
+        dtype: np.dtype,
+        threads: int,
+        layout: np.ndarray,
+        size: int,
+        channels: int,
+        run: int,
+        pieces: int,
+    ) -> None:
+        self._size = 3 * channels + 6
+        self._complete = _COMPLETE[dtype]
+        self._task = PreparedTask(
+            dtype,
+            threads,
+            loop=REDUCE,
+            size=size,
+            pieces=pieces,
+            channels=channels,
+            run=run,
+            at_layout=layout,
+            at_counts=np.zeros(1, np.int64),  # no exponents are counted
+            at_sums=np.zeros((threads, 2 * channels + 2)),
+            at_extremes=np.zeros((threads, 2), np.int64),
+        )
+
+    def __call__(self, address: int) -> np.ndarray:
+        """Return the values [3 C + 6] of the `Moments` of the tensor at an address."""
+        task, values = self._task, np.empty(self._size)
+        task.fields[_AT_X] = address
+        task.run()
+        self._complete(task.fields, values)
+        return values
+
+
+class Products:
+    """Computes `compiled.junction_products` of tensors of one dtype and size in several threads."""
+
+    __slots__ = ("_results", "_task")
+
+    def __init__(self, dtype: np.dtype, threads: int, size: int) -> None:
+        self._results = np.zeros((threads, MAX_SUMS))
+        self._task = PreparedTask(
+            dtype, threads, loop=JUNCTION, size=size, pieces=size, at_results=self._results
+        )
+
+    def __call__(self, addresses: tuple[int, int, int]) -> np.ndarray:
+        """Return the products [7] of the gradients w, s and b at these addresses."""
+        self._task.fields[_AT_X : _AT_X + 3] = addresses
+        self._task.run()
+        products: np.ndarray = self._results.sum(0)
+        return products
+
+
+def run_task(dtype: np.dtype, threads: int, **fields: int | np.ndarray) -> None:
+    """Run a task once; see `PreparedTask`."""
+    PreparedTask(dtype, threads, **fields).run()
 
 
 def run_lines(

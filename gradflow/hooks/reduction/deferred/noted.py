@@ -4,22 +4,28 @@ from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
+from gradflow.hooks.reduction.batches import MomentBatch
 from gradflow.hooks.reduction.deferred.usual import (
     NOTED,
     UsualGradients,
     UsualGroups,
     UsualProducts,
+    is_usual,
 )
 from gradflow.hooks.reduction.deferred.waiting import DeferredMoments, Habit, Usual
 from gradflow.hooks.reduction.fused import Moments
+from gradflow.hooks.reduction.groups import layout_of
 
 # How many bytes of small tensors on the CPU wait at most: so few that they are still in a cache
 # when they are read.
 MOST_SMALL_BYTES = 1 << 22
 # How many tensors wait at most of which all is known.
 MOST_USUAL = 256
+# How many entries of a list are of one large tensor.
+_READ = 3
 
 
 class UsualReductions:
@@ -38,6 +44,8 @@ class UsualReductions:
         self._note_overwritten = note_overwritten
         self._noted: list[Any] = []
         self._gradients: list[UsualGradients] = []
+        # Of large tensors their values, geometry and moments, one after the other as in `_noted`.
+        self._large: list[Any] = []
         # How many bytes more may wait.
         self._room = MOST_SMALL_BYTES
         self._groups, self._multiplied = UsualGroups(), UsualProducts()
@@ -50,6 +58,7 @@ class UsualReductions:
     def drop(self) -> None:
         """Reduce nothing of what waits."""
         with self._lock:
+            self._large.clear()
             self._noted.clear()
             self._gradients.clear()
             self._room = MOST_SMALL_BYTES
@@ -64,6 +73,9 @@ class UsualReductions:
             raise RuntimeError("the tensor has no memory")
         seen = self._spare.pop() if self._spare else DeferredMoments()
         seen.found = None
+        if usual.prepared is not None:
+            self._reduce_large(tensor, address, usual, usual.prepared, seen)
+            return seen
         noted = self._noted
         noted += (tensor, version, address, usual, seen)
         self._room -= usual.nbytes
@@ -76,8 +88,31 @@ class UsualReductions:
         self._spare += self._given
         self._given.clear()
 
+    def _reduce_large(
+        self,
+        tensor: Tensor,
+        address: int,
+        usual: Usual,
+        reduce: Callable[[int], np.ndarray],
+        seen: DeferredMoments,
+    ) -> None:
+        """Reduce a large tensor now, while it is in a cache; its values wait for those of others.
+
+        An array for each would be work at the end of the step.
+        """
+        if is_usual(tensor, usual):
+            self._large += (reduce(address), usual.geometry, seen)
+        else:
+            seen.found = self._reduce_alone(tensor, usual.axis, False)
+            self._given.append(seen)
+
     def note_gradients(self, noted: UsualGradients) -> None:
-        """Let gradients wait of which all is known."""
+        """Let gradients wait of which all is known; large ones are multiplied now."""
+        gradients, _, addresses, usual, compute, seen = noted
+        if (multiply := usual.prepared) is not None:
+            as_usual = all(is_usual(one, usual) for one in gradients)
+            seen.products = multiply(addresses) if as_usual else compute(*gradients)
+            return
         self._gradients.append(noted)
         self._room -= noted[3].nbytes
         if self._room <= 0 or len(self._gradients) >= MOST_USUAL:
@@ -86,16 +121,28 @@ class UsualReductions:
     def flush(self) -> None:
         """Reduce what waits of which all is known."""
         with self._lock:
+            large, values = self._large, len(self._large)
             noted, count = self._noted, len(self._noted)
             gradients, many = self._gradients, len(self._gradients)
-            first, second = noted[:count], gradients[:many]
+            read, first, second = large[:values], noted[:count], gradients[:many]
             # Another thread may add to the end of the lists meanwhile.
-            del noted[:count], gradients[:many]
+            del large[:values], noted[:count], gradients[:many]
             self._room = MOST_SMALL_BYTES
+            if read:
+                self._put_large(read)
             if first:
                 self._reduce_usual(first)
             if second:
                 self._multiply_usual(second)
+
+    def _put_large(self, read: list[Any]) -> None:
+        """Put the values of large tensors, one after the other, into one batch."""
+        values, geometries, seen = (read[field::_READ] for field in range(_READ))
+        batch = MomentBatch(np.concatenate(values), layout_of(geometries))
+        for place, one in enumerate(seen):
+            one.found = batch
+            one.place = place
+        self._given += seen
 
     def _reduce_usual(self, noted: list[Any]) -> None:
         self._given += noted[NOTED - 1 :: NOTED]

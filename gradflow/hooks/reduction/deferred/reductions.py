@@ -10,6 +10,7 @@ from torch import Tensor
 
 from gradflow.hooks.reduction import cpu
 from gradflow.hooks.reduction.cuda import groups as on_device
+from gradflow.hooks.reduction.deferred.large import learn_gradients, learn_tensor
 from gradflow.hooks.reduction.deferred.noted import MOST_SMALL_BYTES, UsualReductions
 from gradflow.hooks.reduction.deferred.waiting import (
     DeferredMoments,
@@ -63,10 +64,9 @@ class Reductions:
         self, tensor: Tensor, axis: int | None, histogram: bool, habit: Habit
     ) -> DeferredMoments | Moments | None:
         """Return the moments of `tensor`: at once or deferred; None if it has none."""
-        if habit.at_once:
-            return _reduce(tensor, axis, histogram)
-        is_small = _may_wait(tensor)
-        if not is_small and not _may_wait_on_device(tensor):
+        is_small = not habit.at_once and _may_wait(tensor)
+        if habit.at_once or not (is_small or _may_wait_on_device(tensor)):
+            learn_tensor(habit, tensor, axis)
             return _reduce(tensor, axis, histogram)
         waiting = WaitingTensor(tensor, axis, histogram, habit, is_small)
         if not habit.tried:
@@ -113,6 +113,7 @@ class Reductions:
             if self._trying or many or self._bytes >= most:
                 self._flush_if_due()
         else:
+            learn_gradients(habit, gradients)
             waiting.release()
         return waiting
 

@@ -169,7 +169,7 @@ def are_as_noted(
     `looks` knows how such tensors looked before, and learns it.
     """
     is_same = looks.are_those_of(tensors)
-    if not is_same and not all(map(_is_usual, tensors, usual)):
+    if not is_same and not all(map(is_usual, tensors, usual)):
         return False
     if (
         list(map(_VERSION, tensors)) != versions
@@ -190,7 +190,7 @@ def _change_of(tensor: Tensor, version: int, address: int, usual: Usual) -> bool
         or (tensor._is_view() and _is_odd_view(tensor))
     ):
         return True
-    return None if _is_usual(tensor, usual) else False
+    return None if is_usual(tensor, usual) else False
 
 
 def _multiply(waiting: Sequence[UsualGradients]) -> None:
@@ -224,7 +224,8 @@ def _is_odd_view(view: Tensor) -> bool:
     return type(view._base) is not Tensor
 
 
-def _is_usual(tensor: Tensor, usual: Usual) -> bool:
+def is_usual(tensor: Tensor, usual: Usual) -> bool:
+    """Whether a tensor is what it is usually."""
     return (
         type(tensor) is Tensor
         and tensor.dtype is usual.dtype
@@ -232,6 +233,6 @@ def _is_usual(tensor: Tensor, usual: Usual) -> bool:
         and tensor.is_cpu
         and tensor.layout is torch.strided
         and not tensor.is_nested
-        and tensor.is_contiguous()
+        and (tensor.is_contiguous() if usual.strides is None else tensor.stride() == usual.strides)
         and not tensor.is_neg()
     )

@@ -15,13 +15,15 @@ from gradflow.hooks.reduction.groups import geometry_of
 
 
 class Usual(NamedTuple):
-    """What the tensors of one kind are in most steps: small and contiguous, in main memory.
+    """What the tensors of one kind are in most steps: without gaps, in main memory.
 
     Fields:
         habit: that of the kind.
         shape, axis, dtype: theirs.
         geometry: the `groups.geometry_of` shape and axis.
         nbytes: the size of one.
+        strides: of those that do not wait; others are contiguous.
+        prepared: what reduces one that does not wait, or multiplies such gradients; see `large`.
     """
 
     habit: "Habit"
@@ -30,6 +32,8 @@ class Usual(NamedTuple):
     dtype: torch.dtype
     geometry: Geometry
     nbytes: int
+    strides: tuple[int, ...] | None = None
+    prepared: Callable[[Any], np.ndarray] | None = None
 
 
 @lru_cache(maxsize=4096)
