@@ -171,8 +171,8 @@ class PreparedTask:
         given = fields | {"at_next_share": self._next_share, "shares": threads}
         self.fields = np.zeros(len(FIELDS), np.int64)
         for name, value in given.items():
-            is_array = isinstance(value, np.ndarray)
-            self.fields[FIELDS.index(name)] = value.ctypes.data if is_array else value
+            number = value.ctypes.data if isinstance(value, np.ndarray) else value
+            self.fields[FIELDS.index(name)] = number
         self._arrays = tuple(given.values())  # which must live as long as the task
         self._at_task = self.fields.ctypes.data
         self._function = _FUNCTIONS[dtype].address

@@ -1,4 +1,4 @@
-"""Reduces tensors on the CPU that do not wait, of which all is known beforehand but their addresses.
+"""Reduces tensors on the CPU that do not wait, of which all but the addresses is known beforehand.
 
 Large ones are reduced just after they were computed, while they are in a cache; so is what is soon
 overwritten. What a call needs, its table or its task for the threads, is made once for the tensors
@@ -93,7 +93,7 @@ class LargeMoments:
         reduce = _taken(self._kept, threads)
         if reduce is None:
             reduce = self._made(threads)
-        values = reduce(address)
+        values: np.ndarray = reduce(address)
         if threads * geometry.channels <= _MOST_KEPT:
             self._kept.append((threads, reduce))
         return values
@@ -127,13 +127,14 @@ class LargeProducts:
             products = np.empty((1, 7))
             table = np.array([(self._elements, *addresses)], np.int64)
             cpu.group_loops(self._dtype).multiply(table, products)
-            return products[0]
+            found: np.ndarray = products[0]
+            return found
         multiply = _taken(self._kept, threads)
         if multiply is None:
             module = cpu.threads_module()
             assert module is not None
             multiply = module.Products(_NUMPY[self._dtype], threads, self._elements)
-        found: np.ndarray = multiply(addresses)
+        found = multiply(addresses)
         self._kept.append((threads, multiply))
         return found
 

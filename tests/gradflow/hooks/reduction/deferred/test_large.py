@@ -130,7 +130,7 @@ def test_it_follows_the_number_of_threads():
 
 
 def test_threads_that_reduce_tensors_of_one_kind_at_once_do_not_mix_them(threads):
-    reductions, habit = learnt(1)
+    _, habit = learnt(1)
     tensors = [drawn(seed) for seed in range(1, 5)]
     wanted = [definition.norm(x.double()).item() for x in tensors]
     found = [[] for _ in tensors]
