@@ -85,7 +85,7 @@ _MOST_LENGTHS, _MOST_OF_A_LENGTH = 256, 8
 
 
 class MomentBatch:
-    """The moments of the tensors of a group, on the CPU.
+    """The moments of the tensors of a group, in main memory or on their device.
 
     Fields:
         values: [layout.size] those of `Moments` for one tensor after the other.
@@ -96,7 +96,10 @@ class MomentBatch:
     __slots__ = ("layout", "magnitudes", "values")
 
     def __init__(
-        self, values: np.ndarray, layout: BatchLayout, magnitudes: list[Tensor] | None = None
+        self,
+        values: np.ndarray | Tensor,
+        layout: BatchLayout,
+        magnitudes: list[Tensor] | None = None,
     ) -> None:
         self.values = values
         self.layout = layout
@@ -117,7 +120,7 @@ class MomentBatch:
             None if self.magnitudes is None else self.magnitudes[place],
         )
 
-    def values_of(self, place: int) -> np.ndarray:
+    def values_of(self, place: int) -> np.ndarray | Tensor:
         """The values of one tensor: [3 C + 6]."""
         layout = self.layout
         end = int(layout.ends[place])
@@ -265,12 +268,12 @@ class _Rows:
 
     def values(self) -> np.ndarray:
         """All values in main memory, with a single transfer; sets where those alone end."""
-        parts = [batch.values for batch in self._batches]
+        parts: list[np.ndarray | Tensor] = [batch.values for batch in self._batches]
         if self._alone:
             at = np.array([row for row, _ in self._alone])
             self.ends[at] = self._size + np.cumsum(3 * self.channels[at] + 6)
-            parts.append(fused.on_host([moments.values for _, moments in self._alone]))
-        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+            parts += [moments.values for _, moments in self._alone]
+        return fused.on_host(parts)
 
 
 def statistics_of(

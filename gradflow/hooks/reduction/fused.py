@@ -29,6 +29,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -337,6 +338,16 @@ def values_of_group(
     assert module is not None
     found: list[tuple[Tensor, Tensor | None]] = module.reduce_group(items)
     return found
+
+
+def plans_of_group(
+    device: torch.device, tensors: list[tuple[torch.dtype, tuple[int, ...], int | None, bool]]
+) -> list[Any]:
+    """Return the plans of the launches for tensors of these kinds, see `launches.plan_of`."""
+    module = _kernels(device)
+    assert module is not None
+    plans: list[Any] = module.plans_of(tensors)
+    return plans
 
 
 def _sample(device: torch.device) -> Tensor:

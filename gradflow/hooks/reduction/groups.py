@@ -204,6 +204,7 @@ def geometry_of(shape: torch.Size, axis: int | None) -> Geometry:
     elements, batch = math.prod(shape), shape[0] if shape else 1
     channels, run = 1, cpu.BLOCK
     if axis is not None and shape:
+        axis %= len(shape)
         channels = shape[axis]
         run = cpu.BLOCK if channels == 1 else math.prod(shape[axis + 1 :])
     pieces = -(-elements // (channels if run == 1 else run))

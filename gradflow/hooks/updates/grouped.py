@@ -6,7 +6,7 @@ first use the results are compared with those of torch for single tensors: some 
 wrong norms (pytorch issue 140066), of lists with empty tensors among large ones.
 """
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gradflow.hooks.reduction import cpu
 from gradflow.hooks.reduction.by_torch import sum_dtype
+from gradflow.hooks.reduction.deferred.same_looks import LooksAgain
 
 # Bytes of intermediate tensors at a time; a single larger tensor has them all the same.
 _AT_ONCE = 1 << 26
@@ -22,12 +23,31 @@ _MAX_ELEMENTS = 1 << 31
 _HALF_PRECISION = (torch.float16, torch.bfloat16)
 _DTYPES = (torch.float64, torch.float32, *_HALF_PRECISION)
 
+# The places of tensors that go together, and of those that are read one by one.
+Groups = tuple[list[list[int]], list[int]]
+# By length, how lists looked that were divided last: a step has a few lists of the same length.
+_divided: dict[int, deque[tuple[LooksAgain, Groups]]] = defaultdict(lambda: deque(maxlen=6))
 _trusted: dict[torch.device, bool] = {}
 _waiting: set[torch.device] = set()
 
 
-def groups_of(tensors: Sequence[Tensor]) -> tuple[list[list[int]], list[int]]:
-    """Return the places of tensors that go together, and of those that are read one by one."""
+def groups_of(tensors: Sequence[Tensor]) -> Groups:
+    """Return the places of tensors that go together, and of those that are read one by one.
+
+    Lists that look as one before are divided as it was.
+    """
+    known = _divided[len(tensors)]
+    for looks, found in tuple(known):
+        if looks.are_those_of(tensors):
+            return found
+    found = _divide(tensors)
+    looks = LooksAgain()
+    looks.learn(tensors)
+    known.appendleft((looks, found))
+    return found
+
+
+def _divide(tensors: Sequence[Tensor]) -> Groups:
     groups: dict[tuple[torch.device, torch.dtype], list[int]] = defaultdict(list)
     alone: list[int] = []
     for place, tensor in enumerate(tensors):
@@ -81,6 +101,7 @@ def prepare(device: torch.device) -> bool:
             _trusted[device] = _are_right(device)
         except Exception:  # on any failure, each tensor is read alone
             _trusted[device] = False
+        _divided.clear()
     return _trusted[device]
 
 

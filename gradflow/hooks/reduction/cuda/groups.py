@@ -10,6 +10,8 @@ from gradflow.hooks.reduction.fused import Moments, moments_if_any
 
 Item = tuple[Tensor, int | None, bool]
 
+# The number of the default stream of each device; `torch.cuda.current_stream` would make an object.
+_DEFAULT_STREAM = 0
 # Devices on which a group has failed: their tensors are reduced one by one.
 _without_groups: set[torch.device] = set()
 
@@ -34,6 +36,41 @@ def reduce_on_device(items: Sequence[Item]) -> list[Moments | None]:
         for index, seen in zip(indices, of_group, strict=True):
             found[index] = seen
     return found
+
+
+class DeviceGroup:
+    """Reduces tensors of a device that look the same each time, as `reduce_on_device` does.
+
+    `tensors` has the dtype of each, and its shape and channel axis in memory order.
+    """
+
+    __slots__ = ("_device", "_plans")
+
+    def __init__(
+        self,
+        device: torch.device,
+        tensors: Sequence[tuple[torch.dtype, tuple[int, ...], int | None]],
+    ) -> None:
+        self._device = device
+        self._plans = fused.plans_of_group(device, [(*one, False) for one in tensors])
+
+    def reduce(self, addresses: Sequence[int]) -> list[tuple[Tensor, Sequence[int]]] | None:
+        """Return values of tensors at these addresses, and the places of these tensors in order.
+
+        None if a launch fails: the device has no groups any more.
+        """
+        found: list[tuple[Tensor, Sequence[int]]] = []
+        first = 0
+        try:
+            for plan in self._plans:
+                last = first + len(plan.order)
+                values, _ = plan.run(addresses[first:last], self._device)
+                found.append((values, [first + place for place in plan.order]))
+                first = last
+        except Exception:  # whatever the launch met, each tensor has a way of its own
+            _without_groups.add(self._device)
+            return None
+        return found
 
 
 def can_be_grouped(x: Tensor) -> bool:
@@ -90,8 +127,8 @@ def products_differ(first: Tensor, second: Tensor) -> Tensor:
 
 def is_in_order(x: Tensor) -> bool:
     """Whether what is launched now on x's device runs after what made x: on the default stream."""
-    device = x.device
-    return torch.cuda.current_stream(device) == torch.cuda.default_stream(device)
+    number: int = torch._C._cuda_getCurrentStream(x.get_device())[0]
+    return number == _DEFAULT_STREAM
 
 
 def differ(first: Moments, second: Moments) -> Tensor:

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 import triton
 from torch import Tensor
@@ -171,51 +172,97 @@ def reduce_group(items: Sequence[tuple[Tensor, int | None, bool]]) -> list[Value
 
 def _reduce_rows(items: Sequence[tuple[Tensor, int | None, bool]]) -> list[Values]:
     ordered = [(*cpu.in_memory_order(x, axis), histogram) for x, axis, histogram in items]
-    plans = [layout(tuple(x.shape), axis) for x, axis, _ in ordered]
+    plan = plan_of(tuple((x.dtype, tuple(x.shape), axis, wanted) for x, axis, wanted in ordered))
     device = ordered[0][0].device
-    kinds: dict[tuple[Any, ...], list[int]] = {}
-    for index, ((x, _, histogram), plan) in enumerate(zip(ordered, plans, strict=True)):
-        kinds.setdefault((x.dtype, plan.block, plan.beside, histogram), []).append(index)
-    order = [index for indices in kinds.values() for index in indices]
-    rows, programs, mergers, at_partials, at_values = [], [], 0, 0, 0
-    for indices in kinds.values():
-        first_program = 0
-        for index in indices:
-            plan = plans[index]
-            place = (first_program, mergers, at_partials, at_values)
-            rows.append(Row(ordered[index][0].data_ptr(), *plan[:6], *place))
-            first_program += plan.programs
-            mergers += plan.mergers
-            at_partials += plan.partials
-            at_values += plan.values
-        programs.append(first_program)
-    table = on_device(rows, device)
-    partials = torch.empty(at_partials, dtype=torch.float64, device=device)
-    result = torch.empty(at_values, dtype=torch.float64, device=device)
-    counted = any(histogram for _, _, histogram in ordered)
-    counts = _zero_counts(len(rows), device) if counted else None
-    with torch.cuda.device_of(result):
-        first = 0
-        for (dtype, block, beside, histogram), number in zip(kinds, programs, strict=True):
-            last = first + len(kinds[dtype, block, beside, histogram])
-            bins = counts if histogram else partials
-            sides = (kernels.DTYPES[dtype], block, beside, dtype == torch.float64, histogram)
-            launch(kernels.reduce_group, number, (table, partials, bins, first, last), sides)
-            first = last
-        whole = (table, partials, result, len(rows))
-        launch(kernels.merge_group, mergers, whole, (_PARTS, _CHANNELS))
-    values = result.split([plans[index].values for index in order])
-    bins_of = [None] * len(rows) if counts is None else counts.unbind()
-    by_index = dict(zip(order, zip(values, bins_of, strict=True), strict=True))
+    result, counts = plan.run([x.data_ptr() for x, _, _ in ordered], device)
+    values = result.split(plan.values)
+    bins_of = [None] * len(items) if counts is None else counts.unbind()
+    by_index = dict(zip(plan.order, zip(values, bins_of, strict=True), strict=True))
     return [
         (by_index[index][0], by_index[index][1] if histogram else None)
         for index, (_, _, histogram) in enumerate(ordered)
     ]
 
 
-def on_device(rows: Sequence[Sequence[int]], device: torch.device) -> Tensor:
+class GroupPlan:
+    """How up to `kernels.ROWS` tensors of one device are reduced in a few launches.
+
+    It is made from what is said of each tensor in `plan_of`.
+
+    Fields:
+        order: the places of the tensors, in the order of their values.
+        values: how many values each of these has.
+    """
+
+    def __init__(self, tensors: Sequence["Kind"]) -> None:
+        plans = [layout(shape, axis) for _, shape, axis, _ in tensors]
+        kinds: dict[tuple[Any, ...], list[int]] = {}
+        for index, ((dtype, _, _, histogram), plan) in enumerate(zip(tensors, plans, strict=True)):
+            kinds.setdefault((dtype, plan.block, plan.beside, histogram), []).append(index)
+        self.order = [index for indices in kinds.values() for index in indices]
+        self.values = [plans[index].values for index in self.order]
+        rows: list[Row] = []
+        # By kind: its programs, its first and its last row, and the constants of the kernel.
+        self._launches: list[tuple[int, int, int, tuple[Any, ...]]] = []
+        self._mergers = self._partials = at_values = 0
+        for (dtype, block, beside, histogram), indices in kinds.items():
+            first, first_program = len(rows), 0
+            for index in indices:
+                plan = plans[index]
+                place = (first_program, self._mergers, self._partials, at_values)
+                rows.append(Row(0, *plan[:6], *place))
+                first_program += plan.programs
+                self._mergers += plan.mergers
+                self._partials += plan.partials
+                at_values += plan.values
+            sides = (kernels.DTYPES[dtype], block, beside, dtype == torch.float64, histogram)
+            self._launches.append((first_program, first, len(rows), sides))
+        self._rows = np.array(rows, np.int64)
+        self._counted = any(histogram for *_, histogram in tensors)
+
+    def run(self, addresses: Sequence[int], device: torch.device) -> Values:
+        """Return the values of all tensors, in `order`, and the counts of magnitudes of each.
+
+        `addresses` are where they are, in memory order, on the `device`.
+        """
+        rows = self._rows.copy()
+        rows[:, 0] = [addresses[index] for index in self.order]
+        table = on_device(rows, device)
+        partials = torch.empty(self._partials, dtype=torch.float64, device=device)
+        result = torch.empty(sum(self.values), dtype=torch.float64, device=device)
+        counts = _zero_counts(len(rows), device) if self._counted else None
+        with torch.cuda.device_of(result):
+            for programs, first, last, sides in self._launches:
+                bins = counts if sides[-1] else partials
+                launch(kernels.reduce_group, programs, (table, partials, bins, first, last), sides)
+            whole = (table, partials, result, len(rows))
+            launch(kernels.merge_group, self._mergers, whole, (_PARTS, _CHANNELS))
+        return result, counts
+
+
+# The dtype of a tensor, its shape and channel axis in memory order, and whether its magnitudes are
+# counted.
+Kind = tuple[torch.dtype, tuple[int, ...], int | None, bool]
+
+
+def plans_of(tensors: Sequence[Kind]) -> list[GroupPlan]:
+    """Return the plans for any number of tensors, for `kernels.ROWS` after `kernels.ROWS`."""
+    return [
+        plan_of(tuple(tensors[start : start + kernels.ROWS]))
+        for start in range(0, len(tensors), kernels.ROWS)
+    ]
+
+
+@lru_cache(maxsize=1024)
+def plan_of(tensors: tuple[Kind, ...]) -> GroupPlan:
+    """Return the plan for tensors of these kinds; it depends on nothing else."""
+    return GroupPlan(tensors)
+
+
+def on_device(rows: np.ndarray, device: torch.device) -> Tensor:
     """Return the table on the device, without waiting for it."""
-    pinned = torch.tensor(rows, dtype=torch.int64, pin_memory=device.type == "cuda")
+    pinned = torch.empty(rows.shape, dtype=torch.int64, pin_memory=device.type == "cuda")
+    pinned.numpy()[:] = rows
     return pinned.to(device, non_blocking=True)
 
 

@@ -9,6 +9,7 @@ through `gradflow.hooks.reduction.fused`.
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 import triton
 import triton.language as tl
@@ -115,7 +116,7 @@ def _multiply_rows(items: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
         programs += parts
         at += PRODUCTS * parts
     first = items[0][0]
-    table = launches.on_device(rows, first.device)
+    table = launches.on_device(np.array(rows, np.int64), first.device)
     partials = torch.empty(at, dtype=torch.float64, device=first.device)
     result = torch.empty((len(rows), PRODUCTS), dtype=torch.float64, device=first.device)
     with torch.cuda.device_of(result):

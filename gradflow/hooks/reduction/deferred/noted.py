@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from gradflow.hooks.reduction.batches import MomentBatch
+from gradflow.hooks.reduction.cuda import groups as on_device
 from gradflow.hooks.reduction.deferred.usual import (
     NOTED,
     UsualGradients,
@@ -19,9 +20,6 @@ from gradflow.hooks.reduction.deferred.waiting import DeferredMoments, Habit, Us
 from gradflow.hooks.reduction.fused import Moments
 from gradflow.hooks.reduction.groups import layout_of
 
-# How many bytes of small tensors on the CPU wait at most: so few that they are still in a cache
-# when they are read.
-MOST_SMALL_BYTES = 1 << 22
 # How many tensors wait at most of which all is known.
 MOST_USUAL = 256
 # How many entries of a list are of one large tensor.
@@ -46,8 +44,8 @@ class UsualReductions:
         self._gradients: list[UsualGradients] = []
         # Of large tensors their values, geometry and moments, one after the other as in `_noted`.
         self._large: list[Any] = []
-        # How many bytes more may wait.
-        self._room = MOST_SMALL_BYTES
+        # How much more may wait, of 1.
+        self._room = 1.0
         self._groups, self._multiplied = UsualGroups(), UsualProducts()
         # Moments to be used again, and those of this step: new ones are garbage to be collected.
         self._spare: list[DeferredMoments] = []
@@ -61,16 +59,17 @@ class UsualReductions:
             self._large.clear()
             self._noted.clear()
             self._gradients.clear()
-            self._room = MOST_SMALL_BYTES
+            self._room = 1.0
 
     def note(self, tensor: Tensor, usual: Usual) -> DeferredMoments:
         """Let a tensor wait of which all is known; return its moments, for this step alone.
 
-        Raises `RuntimeError` for a tensor without a version or an address.
+        Raises `RuntimeError` for a tensor without a version or an address, and for one that was
+        made on another stream than those that it would wait with.
         """
         version, address = tensor._version, tensor.data_ptr()
-        if not address:
-            raise RuntimeError("the tensor has no memory")
+        if not address or (usual.device is not None and not on_device.is_in_order(tensor)):
+            raise RuntimeError("the tensor cannot wait")
         seen = self._spare.pop() if self._spare else DeferredMoments()
         seen.found = None
         if usual.prepared is not None:
@@ -78,7 +77,7 @@ class UsualReductions:
             return seen
         noted = self._noted
         noted += (tensor, version, address, usual, seen)
-        self._room -= usual.nbytes
+        self._room -= usual.share
         if self._room <= 0 or len(noted) >= MOST_USUAL * NOTED:
             self.flush()
         return seen
@@ -109,12 +108,17 @@ class UsualReductions:
     def note_gradients(self, noted: UsualGradients) -> None:
         """Let gradients wait of which all is known; large ones are multiplied now."""
         gradients, _, addresses, usual, compute, seen = noted
-        if (multiply := usual.prepared) is not None:
-            as_usual = all(is_usual(one, usual) for one in gradients)
-            seen.products = multiply(addresses) if as_usual else compute(*gradients)
+        multiply = usual.prepared
+        if multiply is not None and all(is_usual(one, usual) for one in gradients):
+            seen.products = multiply(addresses)
+            return
+        if multiply is not None or (
+            usual.device is not None and not all(map(on_device.is_in_order, gradients))
+        ):
+            seen.products = compute(*gradients)
             return
         self._gradients.append(noted)
-        self._room -= noted[3].nbytes
+        self._room -= usual.share
         if self._room <= 0 or len(self._gradients) >= MOST_USUAL:
             self.flush()
 
@@ -127,7 +131,7 @@ class UsualReductions:
             read, first, second = large[:values], noted[:count], gradients[:many]
             # Another thread may add to the end of the lists meanwhile.
             del large[:values], noted[:count], gradients[:many]
-            self._room = MOST_SMALL_BYTES
+            self._room = 1.0
             if read:
                 self._put_large(read)
             if first:

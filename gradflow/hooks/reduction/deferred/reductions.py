@@ -10,9 +10,10 @@ from torch import Tensor
 
 from gradflow.hooks.reduction import cpu
 from gradflow.hooks.reduction.cuda import groups as on_device
-from gradflow.hooks.reduction.deferred.large import learn_gradients, learn_tensor
-from gradflow.hooks.reduction.deferred.noted import MOST_SMALL_BYTES, UsualReductions
+from gradflow.hooks.reduction.deferred.known import learn_gradients, learn_tensor
+from gradflow.hooks.reduction.deferred.noted import UsualReductions
 from gradflow.hooks.reduction.deferred.waiting import (
+    MOST_SMALL_BYTES,
     DeferredMoments,
     DeferredProducts,
     Habit,
@@ -69,6 +70,8 @@ class Reductions:
             learn_tensor(habit, tensor, axis)
             return _reduce(tensor, axis, histogram)
         waiting = WaitingTensor(tensor, axis, histogram, habit, is_small)
+        if habit.tried and not is_small:
+            learn_tensor(habit, tensor, axis, tensor.nbytes / MOST_BYTES)
         if not habit.tried:
             self._trying = True
             waiting.found = _reduce(tensor, axis, histogram)
@@ -103,9 +106,10 @@ class Reductions:
         if can_wait:
             if is_small and habit.tried and whole.dtype in cpu.LAYOUTS and are_alike(*gradients):
                 # The next ones of this kind need not be looked at before their group is due.
-                geometry = geometry_of(whole.shape, None)
-                usual = Usual(habit, whole.shape, None, whole.dtype, geometry, waiting.size)
-                habit.usual = usual
+                geometry, share = geometry_of(whole.shape, None), waiting.size / MOST_SMALL_BYTES
+                habit.usual = Usual(habit, whole.shape, None, whole.dtype, geometry, share)
+            elif habit.tried and not is_small:
+                learn_gradients(habit, gradients, waiting.size / MOST_BYTES)
             self._products.append(waiting)
             self._bytes += waiting.size
             most = MOST_SMALL_BYTES if is_small else MOST_BYTES

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from gradflow.hooks.reduction import cpu
-from gradflow.hooks.reduction.batches import BatchLayout, MomentBatch
+from gradflow.hooks.reduction.batches import Geometry, MomentBatch
+from gradflow.hooks.reduction.cuda import groups as on_device
 from gradflow.hooks.reduction.deferred.same_looks import LooksAgain
 from gradflow.hooks.reduction.deferred.waiting import DeferredMoments, DeferredProducts, Usual
 from gradflow.hooks.reduction.groups import layout_of
@@ -48,13 +49,20 @@ class UsualGroup:
         usual: what they are usually.
     """
 
-    __slots__ = ("_layout", "_looks", "usual")
+    __slots__ = ("_looks", "_parts", "usual")
 
     def __init__(self, usual: list[Usual]) -> None:
         self.usual = usual
         self._looks = LooksAgain()
-        dtypes = {one.dtype for one in usual}
-        self._layout = layout_of([one.geometry for one in usual]) if len(dtypes) == 1 else None
+        kinds: dict[torch.device | torch.dtype, list[int]] = {}
+        for place, one in enumerate(usual):
+            kinds.setdefault(one.device or one.dtype, []).append(place)
+        self._parts: list[_InMainMemory | _OnDevice] = [
+            (_OnDevice if isinstance(kind, torch.device) else _InMainMemory)(
+                places, [usual[place] for place in places]
+            )
+            for kind, places in kinds.items()
+        ]
 
     def are_as_noted(
         self, tensors: Sequence[Tensor], versions: list[int], addresses: list[int]
@@ -62,16 +70,78 @@ class UsualGroup:
         """Whether all tensors are as usual, and none was overwritten since it was noted."""
         return are_as_noted(self._looks, self.usual, tensors, versions, addresses)
 
-    def reduce(self, addresses: list[int], seen: Sequence[DeferredMoments]) -> None:
-        """Put the moments of tensors that are as usual into what waits for them."""
-        if self._layout is not None:
-            _reduce_into(seen, self.usual[0].dtype, self._layout, addresses)
-            return
-        for dtype in {one.dtype for one in self.usual}:
-            places = [place for place, one in enumerate(self.usual) if one.dtype is dtype]
-            layout = layout_of([self.usual[place].geometry for place in places])
-            chosen = [addresses[place] for place in places]
-            _reduce_into([seen[place] for place in places], dtype, layout, chosen)
+    def reduce(self, addresses: list[int], seen: Sequence[DeferredMoments]) -> Sequence[int]:
+        """Put the moments of tensors that are as usual into what waits for them.
+
+        Return the places of those for which that failed.
+        """
+        failed: list[int] = []
+        for part in self._parts:
+            chosen = addresses
+            if len(part.places) < len(addresses):
+                chosen = [addresses[place] for place in part.places]
+            found = part.reduce(chosen)
+            if found is None:
+                failed += part.places
+                continue
+            for batch, order in found:
+                for at, place in enumerate(order):
+                    one = seen[part.places[place]]
+                    one.found = batch
+                    one.place = at
+        return failed
+
+
+class _InMainMemory:
+    """The tensors of one dtype of a group, at `places` in it."""
+
+    __slots__ = ("_dtype", "_layout", "places")
+
+    def __init__(self, places: list[int], usual: Sequence[Usual]) -> None:
+        self.places = places
+        self._dtype = usual[0].dtype
+        self._layout = layout_of([one.geometry for one in usual])
+
+    def reduce(self, addresses: list[int]) -> list[tuple[MomentBatch, Sequence[int]]]:
+        """Return the moments, and which tensors they are of, in order."""
+        loops, layout = cpu.group_loops(self._dtype), self._layout
+        table = layout.table.copy()
+        table[:, 0] = addresses
+        values, count = np.empty(layout.size), len(addresses)
+        loops.reduce(table, loops.layout, np.zeros((count, 4, 0), np.int64), values)
+        return [(MomentBatch(values, layout), range(count))]
+
+
+class _OnDevice:
+    """The tensors of one device of a group, at `places` in it."""
+
+    __slots__ = ("_geometries", "_group", "places")
+
+    def __init__(self, places: list[int], usual: Sequence[Usual]) -> None:
+        self.places = places
+        self._geometries = [one.geometry for one in usual]
+        assert usual[0].device is not None
+        self._group = on_device.DeviceGroup(
+            usual[0].device, [(one.dtype, *_axes_of(one.geometry)) for one in usual]
+        )
+
+    def reduce(self, addresses: list[int]) -> list[tuple[MomentBatch, Sequence[int]]] | None:
+        """Return the moments, and which tensors they are of, in order; None if that failed."""
+        found = self._group.reduce(addresses)
+        if found is None:
+            return None
+        return [
+            (MomentBatch(values, layout_of([self._geometries[at] for at in order])), order)
+            for values, order in found
+        ]
+
+
+def _axes_of(geometry: Geometry) -> tuple[tuple[int, ...], int | None]:
+    """Return a shape through which loops walk in the same way, and its channel axis."""
+    channels, run = geometry.channels, geometry.run
+    if channels == 1:
+        return (geometry.elements,), None
+    return (geometry.elements // (channels * run), channels, run), 1
 
 
 class UsualGroups:
@@ -88,17 +158,21 @@ class UsualGroups:
         tensors, versions, addresses = (noted[field::NOTED] for field in range(3))
         usual, seen = noted[3::NOTED], noted[4::NOTED]
         group = self._group_of(usual)
-        if group.are_as_noted(tensors, versions, addresses):
-            group.reduce(addresses, seen)
-            return []
         columns = zip(tensors, versions, addresses, usual, seen, strict=True)
+        if group.are_as_noted(tensors, versions, addresses):
+            failed = group.reduce(addresses, seen)
+            return (
+                [(one, False) for at, one in enumerate(columns) if at in failed] if failed else []
+            )
         each = [(one, _change_of(*one[:4])) for one in columns]
+        left_out = [(one, is_changed) for one, is_changed in each if is_changed is not None]
         as_usual = [one for one, is_changed in each if is_changed is None]
         if as_usual:
-            UsualGroup([one[3] for one in as_usual]).reduce(
+            failed = UsualGroup([one[3] for one in as_usual]).reduce(
                 [one[2] for one in as_usual], [one[4] for one in as_usual]
             )
-        return [(one, is_changed) for one, is_changed in each if is_changed is not None]
+            left_out += [(as_usual[at], False) for at in failed]
+        return left_out
 
     def _group_of(self, usual: list[Usual]) -> UsualGroup:
         key = len(usual), id(usual[0].habit)
@@ -195,28 +269,19 @@ def _change_of(tensor: Tensor, version: int, address: int, usual: Usual) -> bool
 
 def _multiply(waiting: Sequence[UsualGradients]) -> None:
     """Put the products of gradients that are as usual into what waits for them."""
-    for dtype in {one[3].dtype for one in waiting}:
-        group = [one for one in waiting if one[3].dtype is dtype]
+    for dtype in {one[3].dtype for one in waiting if one[3].device is None}:
+        group = [one for one in waiting if one[3].dtype is dtype and one[3].device is None]
         products, table = np.empty((len(group), 7)), np.empty((len(group), 4), np.int64)
         table[:, 0] = [one[3].geometry.elements for one in group]
         table[:, 1:] = [one[2] for one in group]
         cpu.group_loops(dtype).multiply(table, products)
         for one, found in zip(group, products, strict=True):
             one[5].products = found
-
-
-def _reduce_into(
-    seen: Sequence[DeferredMoments], dtype: torch.dtype, layout: BatchLayout, addresses: list[int]
-) -> None:
-    loops = cpu.group_loops(dtype)
-    table = layout.table.copy()
-    table[:, 0] = addresses
-    values = np.empty(layout.size)
-    loops.reduce(table, loops.layout, np.zeros((len(seen), 4, 0), np.int64), values)
-    batch = MomentBatch(values, layout)
-    for place, one in enumerate(seen):
-        one.found = batch
-        one.place = place
+    others = [one for one in waiting if one[3].device is not None]
+    for one, on_it in zip(
+        others, on_device.multiply_on_device([one[0] for one in others]), strict=True
+    ):
+        one[5].products = one[4](*one[0]) if on_it is None else on_it
 
 
 def _is_odd_view(view: Tensor) -> bool:
@@ -230,7 +295,7 @@ def is_usual(tensor: Tensor, usual: Usual) -> bool:
         type(tensor) is Tensor
         and tensor.dtype is usual.dtype
         and tensor.shape == usual.shape
-        and tensor.is_cpu
+        and (tensor.is_cpu if usual.device is None else tensor.device == usual.device)
         and tensor.layout is torch.strided
         and not tensor.is_nested
         and (tensor.is_contiguous() if usual.strides is None else tensor.stride() == usual.strides)

@@ -13,17 +13,22 @@ from gradflow.hooks.reduction.batches import Geometry, MomentBatch
 from gradflow.hooks.reduction.fused import Moments
 from gradflow.hooks.reduction.groups import geometry_of
 
+# How many bytes of small tensors on the CPU wait at most: so few that they are still in a cache
+# when they are read.
+MOST_SMALL_BYTES = 1 << 22
+
 
 class Usual(NamedTuple):
-    """What the tensors of one kind are in most steps: without gaps, in main memory.
+    """What the tensors of one kind are in most steps: without gaps in memory.
 
     Fields:
         habit: that of the kind.
         shape, axis, dtype: theirs.
-        geometry: the `groups.geometry_of` shape and axis.
-        nbytes: the size of one.
-        strides: of those that do not wait; others are contiguous.
-        prepared: what reduces one that does not wait, or multiplies such gradients; see `large`.
+        geometry: the `groups.geometry_of` shape and axis, in memory order.
+        share: of all that may wait, how much one takes, from 0 to 1.
+        strides: theirs; None of small ones in main memory, which are contiguous.
+        prepared: what reduces one that does not wait, or multiplies such gradients; see `known`.
+        device: theirs; None for main memory.
     """
 
     habit: "Habit"
@@ -31,9 +36,10 @@ class Usual(NamedTuple):
     axis: int | None
     dtype: torch.dtype
     geometry: Geometry
-    nbytes: int
+    share: float
     strides: tuple[int, ...] | None = None
     prepared: Callable[[Any], np.ndarray] | None = None
+    device: torch.device | None = None
 
 
 @lru_cache(maxsize=4096)
@@ -139,7 +145,8 @@ class WaitingTensor(DeferredMoments):
             if habit.tried and not habit.at_once and tensor.dtype in cpu.LAYOUTS:
                 # The next ones of this kind need not be looked at before their group is due.
                 known = habit.shape or shape
-                habit.usual = Usual(habit, known, axis, tensor.dtype, geometry, tensor.nbytes)
+                share = tensor.nbytes / MOST_SMALL_BYTES
+                habit.usual = Usual(habit, known, axis, tensor.dtype, geometry, share)
         self.geometry = geometry
 
     @property

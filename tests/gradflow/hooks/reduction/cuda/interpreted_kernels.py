@@ -10,8 +10,11 @@ import pytest
 import torch
 from scipy import stats
 
+import gradflow
 from gradflow.hooks.reduction import cpu, definition, fused, histograms
+from gradflow.hooks.reduction.batches import packed, statistics_of
 from gradflow.hooks.reduction.cuda import groups, launches, products
+from gradflow.hooks.reduction.deferred.noted import UsualReductions
 from gradflow.hooks.reduction.deferred.reductions import Reductions
 from gradflow.hooks.reduction.deferred.waiting import Habit
 from gradflow.hooks.reduction.fused import moments, to_statistics
@@ -325,3 +328,152 @@ def test_if_a_group_fails_its_tensors_are_reduced_one_by_one(monkeypatch):
         (found,) = groups.reduce_on_device([(x, 1, False)])
         assert to_statistics([found])["norm"][0] == pytest.approx(float(x.norm()), rel=1e-12)
     assert not groups.can_be_grouped(x)
+
+
+def learnt(monkeypatch, items):
+    """Reductions that know what tensors usually are that seem to be on a device; and their habits.
+
+    `items` are tensors and channel axes.
+    """
+    monkeypatch.setattr(groups, "_without_groups", set())
+    monkeypatch.setattr(groups, "_is_on_gpu", lambda x: x.layout is torch.strided)
+    monkeypatch.setattr(groups, "is_in_order", lambda x: True)
+    reductions, habits = Reductions(), [Habit(f"number {place}") for place in range(len(items))]
+    for _ in range(2):  # at first alone and in a group, then it is learnt
+        for (x, axis), habit in zip(items, habits, strict=True):
+            reductions.reduce(x, axis, False, habit)
+        reductions.flush()
+        reductions.settle_doubts()
+    assert all(habit.usual is not None for habit in habits)
+    return reductions, [(*one, habit) for one, habit in zip(items, habits, strict=True)]
+
+
+@pytest.fixture
+def as_usual(monkeypatch):
+    """What `learnt` returns for two small tensors."""
+    return learnt(monkeypatch, [(normal(3, 4).float(), 1), (normal(7), None)])
+
+
+def test_what_is_as_usual_has_the_numbers_of_the_plain_definitions(monkeypatch):
+    images = normal(2, 5, 3, 2).float()
+    items = [
+        (torch.tensor(0.5), None),
+        (normal(2, 3, 4).relu(), 1),
+        (normal(2, 3, 4).bfloat16(), -1),
+        (normal(5, 1).float(), 1),
+        (normal(1, 40).half(), 1),
+        (images, 1),
+        (images.to(memory_format=torch.channels_last), 1),
+    ]
+    reductions, known = learnt(monkeypatch, items)
+    monkeypatch.setattr(Reductions, "reduce", None)
+    noted = []
+    for number in range(2):  # the second group is that of before
+        changed = [(x * (number + 2), axis, habit) for x, axis, habit in known]
+        noted = [reductions.note_usual(x, habit.usual) for x, _, habit in changed]
+        assert all(one.found is None for one in noted)
+        reductions.flush()
+    found = to_statistics([one.moments for one in noted])
+    for index, (x, axis, _) in enumerate(changed):
+        for name, value in plain(x, axis).items():
+            smallest = 1e-12 * (1 + float(x.abs().max())) ** 2
+            assert found[name][index] == pytest.approx(
+                value, rel=1e-9, abs=smallest, nan_ok=True
+            ), (name, index)
+        assert torch.equal(noted[index].moments.values, launches.reduce(x, axis)[0])
+        assert noted[index].moments.batch_size == (len(x) if x.dim() else 1)
+    table = packed({str(place): one for place, one in enumerate(noted)})
+    in_columns, *_ = statistics_of([table])
+    for name, values in found.items():
+        assert in_columns[name].tolist() == pytest.approx(values.tolist(), nan_ok=True)
+
+
+def test_what_is_overwritten_while_it_waits_is_missing_and_said(as_usual):
+    reductions, known = as_usual
+    noted = [reductions.note_usual(x, habit.usual) for x, _, habit in known]
+    known[1][0].mul_(2)
+    reductions.flush()
+    assert [one.found is None for one in noted] == [place == 1 for place in range(len(known))]
+    assert reductions.overwritten == [known[1][2].name]
+    assert known[1][2].usual is None
+
+
+def test_what_looks_otherwise_is_reduced_alone(as_usual):
+    reductions, known = as_usual
+    (x, _, habit), rest = known[0], known[1:]
+    other = torch.stack([x, x], -1)[..., 0]  # with gaps in memory
+    noted = [reductions.note_usual(other, habit.usual)]
+    noted += [reductions.note_usual(one, kind.usual) for one, _, kind in rest]
+    reductions.flush()
+    assert to_statistics([noted[0].moments])["norm"][0] == pytest.approx(float(x.norm()))
+    assert all(one.found is not None for one in noted)
+
+
+def test_what_was_made_on_another_stream_does_not_wait(as_usual, monkeypatch):
+    reductions, known = as_usual
+    monkeypatch.setattr(groups, "is_in_order", lambda x: False)
+    with pytest.raises(RuntimeError, match="cannot wait"):
+        reductions.note_usual(known[0][0], known[0][2].usual)
+
+
+def test_if_the_launch_of_a_usual_group_fails_each_is_reduced_alone(as_usual, monkeypatch):
+    def failing(*_):
+        raise RuntimeError("no launch")
+
+    reductions, known = as_usual
+    noted = [reductions.note_usual(x, habit.usual) for x, _, habit in known]
+    monkeypatch.setattr(launches.GroupPlan, "run", failing)
+    reductions.flush()
+    norms = to_statistics([one.moments for one in noted])["norm"]
+    wanted = [float(x.double().norm()) for x, _, _ in known]
+    assert norms.tolist() == pytest.approx(wanted, rel=1e-9)
+    assert not groups.can_be_grouped(known[0][0])
+
+
+def test_a_traced_model_has_the_numbers_of_autograd_at_every_step(monkeypatch, tmp_path):
+    monkeypatch.setattr(groups, "_without_groups", set())
+    monkeypatch.setattr(groups, "_is_on_gpu", lambda x: x.layout is torch.strided)
+    monkeypatch.setattr(groups, "is_in_order", lambda x: True)
+    torch.manual_seed(0)
+    model = Residual()
+    wanted = {"activations": [], "gradients": []}
+
+    def keep(module, args, output):
+        wanted["activations"].append(output.detach().double().norm().item())
+        output.register_hook(lambda g: wanted["gradients"].append(g.double().norm().item()))
+
+    model.convolution.register_forward_hook(keep)
+    at_input, noted = [], []
+    original = Reductions().note_usual.__func__
+    monkeypatch.setattr(
+        UsualReductions, "note", lambda *a: noted.append(a[1].shape) or original(*a)
+    )
+    with gradflow.Tracer(model, tmp_path / "run") as tracer:
+        for _ in range(4):
+            x = torch.randn(2, 3, 3, 2).to(memory_format=torch.channels_last)
+            model(x, at_input).square().mean().backward()
+            tracer.step()
+    run = gradflow.open_run(tmp_path / "run")
+    for table, norms in wanted.items():
+        rows = getattr(run, table)
+        found = rows[rows.layer == "convolution"]["norm"].tolist()
+        assert found == pytest.approx(norms, rel=1e-6), table
+    found = run.junctions["input_gradient_norm"].tolist()
+    assert found == pytest.approx([g.norm().item() for g in at_input], rel=1e-6)
+    assert (run.junctions["residual_error"] < 1e-6).all()
+    # From the third step on two outputs, and the second gradient of each pass.
+    assert len(noted) >= 2 * 3
+
+
+class Residual(torch.nn.Module):
+    """A convolution with a skip, after another."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = torch.nn.Conv2d(3, 4, 3, padding=1)
+        self.convolution = torch.nn.Conv2d(4, 4, 3, padding=1)
+
+    def forward(self, x, at_input):
+        x = self.first(x)
+        x.register_hook(at_input.append)
+        return x + self.convolution(x)

@@ -1,8 +1,8 @@
-"""Reduces tensors on the CPU that do not wait, of which all but the addresses is known beforehand.
+"""Learns what the tensors of a kind are in most steps, of such as are not small ones on the CPU.
 
-Large ones are reduced just after they were computed, while they are in a cache; so is what is soon
-overwritten. What a call needs, its table or its task for the threads, is made once for the tensors
-of one kind and used again.
+Large ones on the CPU are reduced just after they were computed, while they are in a cache; so is
+what is soon overwritten. What a call needs, its table or its task for the threads, is made once for
+the tensors of one kind and used again. Those on a device wait for others, as small ones do.
 """
 
 from collections.abc import Callable
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gradflow.hooks.reduction import cpu
 from gradflow.hooks.reduction.batches import Geometry
+from gradflow.hooks.reduction.cuda import groups as on_device
 from gradflow.hooks.reduction.deferred.waiting import Habit, Usual
 from gradflow.hooks.reduction.groups import geometry_of, in_order, layout_of
 
@@ -25,40 +26,56 @@ _NUMPY: dict[torch.dtype, Any] = {
 _MOST_KEPT = 1 << 16
 
 
-def learn_tensor(habit: Habit, tensor: Tensor, axis: int | None) -> None:
-    """Learn what the tensors of a kind are usually from one that does not wait.
+def learn_tensor(
+    habit: Habit, tensor: Tensor, axis: int | None, share: float | None = None
+) -> None:
+    """Learn what the tensors of a kind are usually from one of them.
 
-    Such as the loops do not take are looked at each time.
+    One that waits on a device takes the `share` of what may wait there; None, if it does not wait.
+    Such as neither loops nor kernels take as they are have to be looked at each time.
     """
-    if not _is_plain(tensor):
+    device, known = None if share is None else _device_of(tensor), habit.usual
+    if device is None and not _is_plain(tensor):
         habit.usual = None
         return
-    shape, strides, dtype, known = tensor.shape, tensor.stride(), tensor.dtype, habit.usual
-    if known is not None and (shape, axis, dtype, strides) == (
+    shape, strides, dtype = tensor.shape, tensor.stride(), tensor.dtype
+    if known is not None and (shape, axis, dtype, strides, device) == (
         known.shape,
         known.axis,
         known.dtype,
         known.strides,
+        known.device,
     ):
         return
-    geometry, ordered = in_order(tensor, axis)
     habit.usual = None
+    geometry, ordered = in_order(tensor, axis)
     if ordered.data_ptr() == tensor.data_ptr():  # else it has gaps, and was copied
-        prepared = LargeMoments(geometry, dtype)
-        habit.usual = Usual(habit, shape, axis, dtype, geometry, tensor.nbytes, strides, prepared)
+        prepared = None if device is not None else LargeMoments(geometry, dtype)
+        takes = share or 0.0
+        habit.usual = Usual(habit, shape, axis, dtype, geometry, takes, strides, prepared, device)
 
 
-def learn_gradients(habit: Habit, gradients: tuple[Tensor, Tensor, Tensor]) -> None:
+def learn_gradients(
+    habit: Habit, gradients: tuple[Tensor, Tensor, Tensor], share: float | None = None
+) -> None:
     """Learn what the gradients at an addition are usually, as from a tensor."""
     whole = gradients[0]
     habit.usual = None
-    if not all(map(_is_plain, gradients)) or not cpu.are_in_one_order(gradients):
+    device = None if share is None else _device_of(whole)
+    if device is None and not all(map(_is_plain, gradients)):
+        return
+    if not cpu.are_in_one_order(gradients):
         return
     shape, strides, dtype = whole.shape, whole.stride(), whole.dtype
-    if all(one.stride() == strides for one in gradients):
-        geometry, prepared = geometry_of(shape, None), LargeProducts(whole.numel(), dtype)
-        size = 3 * whole.nbytes
-        habit.usual = Usual(habit, shape, None, dtype, geometry, size, strides, prepared)
+    if all(one.stride() == strides and _device_of(one) == device for one in gradients):
+        prepared = None if device is not None else LargeProducts(whole.numel(), dtype)
+        geometry, takes = geometry_of(shape, None), share or 0.0
+        habit.usual = Usual(habit, shape, None, dtype, geometry, takes, strides, prepared, device)
+
+
+def _device_of(tensor: Tensor) -> torch.device | None:
+    """The device of a tensor that may wait there; None for others."""
+    return tensor.device if on_device.can_be_grouped(tensor) else None
 
 
 def _is_plain(tensor: Tensor) -> bool:
