@@ -20,6 +20,10 @@ from numba import njit
 
 # Elements processed together: they fit in the first-level cache. `cpu` has the same number.
 BLOCK = 4096
+# Runs of fewer elements are too short for vector instructions: whole rows are added up in their
+# place, if the sums of a row, of at most so many elements, fit in the second-level cache.
+SHORT = 20
+WIDE = 1 << 15
 
 # Sums may be reordered for vector instructions; infinities and nans behave as usual.
 _loop = njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
@@ -125,41 +129,69 @@ def _reduce_runs(x, bits, layout, channels, run, first, last, counts, sums):
 
 @_loop
 def _reduce_rows(x, bits, layout, channels, run, first, last, counts, sums):
-    """Like `_reduce_runs`, for `run` = 1: rows with one element of every channel."""
+    """Like `_reduce_runs`, for rows `first` to `last`: each has one run of every channel.
+
+    For short runs: the sums of each place in a row are kept apart until the end, so that the inner
+    loop goes over a whole row.
+    """
     shifts = _shifts(x, channels, run)
-    totals = sums[:channels]
-    squares = sums[channels : 2 * channels]
     origin = shifts[0]
+    width = channels * run
+    shift_of = np.repeat(shifts, run)
+    totals = np.zeros(width)
+    squares = np.zeros(width)
     cubes = 0.0
     fourths = 0.0
     zeros = 0
     largest = bits.dtype.type(0)
-    together = max(1, BLOCK // channels)
+    together = max(1, BLOCK // width)
     for begin in range(first, last, together):
         end = min(begin + together, last)
         for r in range(begin, end):
-            values = x[r * channels : (r + 1) * channels]
+            values = x[r * width : (r + 1) * width]
             cube = 0.0
             fourth = 0.0
-            for c in range(channels):
-                value = np.float64(values[c])
-                d = value - shifts[c]
-                totals[c] += d
-                squares[c] += d * d
+            for i in range(width):
+                value = np.float64(values[i])
+                d = value - shift_of[i]
+                totals[i] += d
+                squares[i] += d * d
                 e = value - origin
                 e2 = e * e
                 cube += e2 * e
                 fourth += e2 * e2
             cubes += cube
             fourths += fourth
-        patterns = bits[begin * channels : end * channels]
+        patterns = bits[begin * width : end * width]
         largest_here, zeros_here = _magnitudes(patterns, layout)
         if counts.size:
             _count_exponents(patterns, layout, counts)
         zeros += zeros_here
         largest = max(largest, largest_here)
+    for c in range(channels):
+        for i in range(c * run, (c + 1) * run):
+            sums[c] += totals[i]
+            sums[channels + c] += squares[i]
     sums[2 * channels] += cubes
     sums[2 * channels + 1] += fourths
+    return largest, zeros
+
+
+@_loop
+def _reduce_short_runs(x, bits, layout, channels, run, first, last, counts, sums):
+    """Like `_reduce_runs`: whole rows by `_reduce_rows`, and the runs before and after them."""
+    begin = -(-first // channels)
+    end = last // channels
+    if begin >= end:
+        return _reduce_runs(x, bits, layout, channels, run, first, last, counts, sums)
+    largest, zeros = _reduce_rows(x, bits, layout, channels, run, begin, end, counts, sums)
+    for one, other in ((first, begin * channels), (end * channels, last)):
+        if one < other:
+            largest_here, zeros_here = _reduce_runs(
+                x, bits, layout, channels, run, one, other, counts, sums
+            )
+            zeros += zeros_here
+            largest = max(largest, largest_here)
     return largest, zeros
 
 
@@ -199,6 +231,8 @@ def reduce_part(x, bits, layout, channels, run, first, last, counts, sums):
     """Reduce runs, or rows if `run` is 1, from `first` to `last`: see `_reduce_runs`."""
     if run == 1 and channels > 1:
         return _reduce_rows(x, bits, layout, channels, run, first, last, counts, sums)
+    if run < SHORT and channels > 1 and channels * run <= WIDE:
+        return _reduce_short_runs(x, bits, layout, channels, run, first, last, counts, sums)
     return _reduce_runs(x, bits, layout, channels, run, first, last, counts, sums)
 
 

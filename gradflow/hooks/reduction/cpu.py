@@ -100,7 +100,6 @@ def _try_out(module: ModuleType) -> None:
         x = torch.ones(2, dtype=dtype).numpy()
         bits, counts = x.view(layout.dtype), np.zeros((4, 2048), np.int64)
         module.reduce_part(x, bits, layout, 1, 2, 0, 1, counts, np.zeros(4))
-        module.reduce_whole(x, bits, layout, 1, 2, 1, counts, np.zeros(9))
         module.square_sum(x)
         module.inner_products(x, x)
         module.copy_and_square_sum(x, x.copy())
@@ -166,13 +165,15 @@ def reduce(
         run = BLOCK  # the last run has the remaining elements
     pieces = -(-flat.size // (channels if run == 1 else run))
     bins, layout = LAYOUTS[x.dtype]
-    bits = flat.view(layout.dtype)
     result = np.empty(3 * channels + 6)
     threads = thread_count(flat.size, pieces)
     counts = np.zeros((threads, 4, bins if exponents else 0), np.int64)
     if threads == 1:
-        module.reduce_whole(flat, bits, layout, channels, run, pieces, counts[0], result)
+        # As in a group: other machine code might add in another order.
+        table = np.array([[flat.ctypes.data, flat.size, channels, run, pieces]])
+        group_loops(x.dtype).reduce(table, layout, counts, result)
     else:
+        bits = flat.view(layout.dtype)
         sums = np.zeros((threads, 2 * channels + 2))
         extremes = _reduce_in_shares(flat, layout, channels, run, pieces, counts, sums)
         largest, zeros = layout.dtype.type(extremes[:, 0].max()), extremes[:, 1].sum()

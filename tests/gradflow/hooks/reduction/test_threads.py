@@ -59,10 +59,12 @@ def test_every_loop_gives_what_numpy_gives_in_float64(dtype, shared_out):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("channels_last", [False, True])
-def test_moments_are_those_of_one_thread(dtype, channels_last, shared_out, monkeypatch):
-    x = torch.randn(7, 48, 13, 13, generator=torch.Generator().manual_seed(1), dtype=dtype)
+@pytest.mark.parametrize("shape", [(7, 48, 13, 13), (37, 101, 3, 3)], ids=["", "short runs"])
+def test_moments_are_those_of_one_thread(dtype, channels_last, shape, shared_out, monkeypatch):
+    """Of short runs, the threads share whole rows and what is left of them."""
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(1), dtype=dtype)
     x[2] = 0.0
-    x[6, 47, 12, 12] = -50.0
+    x[-1, -1, -1, -1] = -50.0
     if channels_last:
         x = x.contiguous(memory_format=torch.channels_last)
     values, exponents = cpu.reduce(x, 1, exponents=True)
