@@ -14,6 +14,8 @@ from gradflow.hooks.reduction import cpu
 # As many elements of a tensor are kept until the next transfer, and of so many samples at least.
 MOST_ELEMENTS = 1 << 16
 _FEWEST_SAMPLES = 8
+# Of fewer, all samples of a transfer together take torch less than a loop takes for each.
+_FEWEST_FOR_LOOPS = 1 << 11
 # The first elements of a sample, which most often tell that not all are alike or whole numbers.
 _FEW = 16
 
@@ -137,14 +139,17 @@ class _Read(NamedTuple):
 
 
 def _by_loops(samples: Sequence[Sample], *, of_outputs: bool) -> np.ndarray | None:
-    """What `_by_torch` returns, with the compiled loops; None if they do not serve, or if values
-    are not finite.
+    """What `_by_torch` returns, with the compiled loops; None if they do not serve, if the samples
+    are small, or if values are not finite.
 
     torch takes variances on the CPU element by element, with a division for each. Both compute in
-    float64 and round to float32, so the numbers are the same.
+    float64 and round to float32, so the numbers are the same, but for a mean that lies halfway
+    between two of float32.
     """
     first = samples[0].values
     if first.device.type != "cpu" or _working_type(first) != torch.float32:
+        return None
+    if first.numel() < _FEWEST_FOR_LOOPS:
         return None
     read: list[_Read] = []
     for one in samples:

@@ -213,7 +213,7 @@ def of_several_kinds(shape):
 
 
 @pytest.mark.parametrize("has_loops", [True, False])
-@pytest.mark.parametrize("shape", [(16, 70), (1, 5), (6, 3, 8, 8), (64, 1)])
+@pytest.mark.parametrize("shape", [(16, 170), (1, 2100), (6, 3, 8, 16), (64, 1)])
 def test_the_statistics_are_those_of_their_definition(shape, has_loops, monkeypatch):
     if not has_loops:
         monkeypatch.setattr(cpu, "loops_module", lambda: None)
@@ -222,11 +222,11 @@ def test_the_statistics_are_those_of_their_definition(shape, has_loops, monkeypa
         found = statistics_of([sample_of(x) for x in given], of_outputs=of_outputs)
         for x, statistics in zip(given, found, strict=True):
             expected = by_definition(x.numpy(), of_outputs)
-            assert statistics == pytest.approx(expected, rel=3e-6, abs=3e-7, nan_ok=True)
+            assert statistics == pytest.approx(expected, rel=3e-6, abs=1e-6, nan_ok=True)
 
 
 def test_one_that_is_not_finite_leaves_the_others_as_they_are():
-    x, y = torch.arange(8.0).reshape(4, 2), torch.ones(4, 2)
+    x, y = torch.arange(4096.0).reshape(4, 1024), torch.ones(4, 1024)
     y[3, 1] = torch.inf
     alone, beside = (
         statistics_of(list(map(sample_of, xs)), of_outputs=True) for xs in ([x], [x, y])
