@@ -12,7 +12,6 @@ from torch import Tensor
 
 from gradflow.hooks.recording.parameter_table import ParameterTable, to_array
 from gradflow.hooks.reduction import histograms
-from gradflow.hooks.reduction.batches import MomentTable, packed, statistics_of
 from gradflow.hooks.reduction.deferred.junction_records import (
     JunctionRecord,
     JunctionTable,
@@ -21,6 +20,7 @@ from gradflow.hooks.reduction.deferred.junction_records import (
     products_of,
     variances_of,
 )
+from gradflow.hooks.reduction.deferred.tables import MomentTable, packed, statistics_of
 from gradflow.hooks.reduction.deferred.waiting import MISSING, DeferredMoments
 from gradflow.hooks.reduction.fused import Moments
 from gradflow.runs.format.layer_tables import TENSOR_STATISTICS
