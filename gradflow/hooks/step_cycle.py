@@ -23,6 +23,7 @@ from gradflow.hooks.recording.nonfinite import nonfinite_message
 from gradflow.hooks.recording.records import StepRecord
 from gradflow.hooks.recording.spikes import SpikeRing
 from gradflow.hooks.reduction import means
+from gradflow.hooks.reduction.deferred import sums
 from gradflow.hooks.reduction.fused import prepare_device
 from gradflow.hooks.refusals import (
     captured_step_message,
@@ -173,6 +174,7 @@ class StepCycle:
         """Begin with the step that is next; call `open` before, and `load_state_dict` to go on."""
         for device in {parameter.device for parameter in self._model.parameters()}:
             prepare_device(device)
+            sums.prepare(device)
         self.instruments.report_left_out(self._report)
         self.updates.attach()
         self._begin_step()

@@ -2,16 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gradflow.hooks.processes.tensors import local_part
+from gradflow.hooks.reduction import cpu
 
 # As many elements of a tensor are kept until the next transfer, and of so many samples at least.
 MOST_ELEMENTS = 1 << 16
 _FEWEST_SAMPLES = 8
+# Of fewer, all samples of a transfer together take torch less than a loop takes for each.
+_FEWEST_FOR_LOOPS = 1 << 11
+# The first elements of a sample, which most often tell that not all are alike or whole numbers.
+_FEW = 16
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,14 @@ def statistics_of(samples: Sequence[Sample], *, of_outputs: bool) -> list[dict[s
     """Return the statistics of samples of one shape, type and device, by name; nan where there are
     none. Waits for the device once.
     """
+    rows = _by_loops(samples, of_outputs=of_outputs)
+    if rows is None:
+        rows = _by_torch(samples, of_outputs=of_outputs).cpu().double().numpy()
+    return [dict(zip(STATISTICS, row.tolist(), strict=True)) for row in np.transpose(rows)]
+
+
+def _by_torch(samples: Sequence[Sample], *, of_outputs: bool) -> Tensor:
+    """The statistics, one row for each of `STATISTICS`, one column for each sample."""
     stacked = torch.stack([one.values for one in samples])
     x = stacked.to(_working_type(stacked))
     flat = x.reshape(len(x), -1)
@@ -90,7 +104,7 @@ def statistics_of(samples: Sequence[Sample], *, of_outputs: bool) -> list[dict[s
         by_sample = x.reshape(*x.shape[:2], -1)
         repeated = (by_sample[:, 1:] == by_sample[:, :1]).all(2).to(x.dtype).mean(1)
         over_batch = torch.var(by_sample, 1, correction=0).mean(1)
-    rows = torch.stack(
+    return torch.stack(
         [
             mean,
             variance.sqrt(),
@@ -104,8 +118,95 @@ def statistics_of(samples: Sequence[Sample], *, of_outputs: bool) -> list[dict[s
             _distance_from_probabilities(x, low, samples) if of_outputs else nothing,
         ]
     )
-    columns = rows.cpu().double().numpy()
-    return [dict(zip(STATISTICS, row.tolist(), strict=True)) for row in np.transpose(columns)]
+
+
+class _Read(NamedTuple):
+    """What one read of a finite x [N, P] gives: the statistics of these names, but for the last.
+
+    Fields:
+        variance: of all elements.
+        over_batch: [P] the variances over N.
+    """
+
+    mean: float
+    variance: float
+    low: float
+    high: float
+    zero_fraction: float
+    whole: bool
+    repeated: float
+    over_batch: np.ndarray
+
+
+def _by_loops(samples: Sequence[Sample], *, of_outputs: bool) -> np.ndarray | None:
+    """What `_by_torch` returns, with the compiled loops; None if they do not serve, if the samples
+    are small, or if values are not finite.
+
+    torch takes variances on the CPU element by element, with a division for each. Both compute in
+    float64 and round to float32, so the numbers are the same, but for a mean that lies halfway
+    between two of float32.
+    """
+    first = samples[0].values
+    if first.device.type != "cpu" or _working_type(first) != torch.float32:
+        return None
+    if first.numel() < _FEWEST_FOR_LOOPS:
+        return None
+    read: list[_Read] = []
+    for one in samples:
+        found = _read(one.values.float())
+        if found is None:
+            return None
+        read.append(found)
+    nothing = torch.full([len(read)], torch.nan)
+    mean, variance, *others = torch.tensor([one[:-1] for one in read], dtype=torch.float32).T
+    low, high, zero_fraction, whole, repeated = others
+    over_batch, distances = nothing, nothing.clone()
+    if first.dim() and len(first) > 1:
+        over_batch = torch.from_numpy(np.stack([one.over_batch for one in read])).mean(1)
+    not_negative = torch.nonzero(low >= 0).flatten() if of_outputs else ()
+    if len(not_negative):
+        chosen = [samples[place] for place in not_negative]
+        x = torch.stack([one.values for one in chosen]).float()
+        distances[not_negative] = _distance_from_probabilities(x, low[not_negative], chosen)
+    nonfinite = torch.zeros_like(mean)
+    statistics = [mean, variance.sqrt(), low, high, zero_fraction, nonfinite, whole, repeated]
+    return torch.stack([*statistics, over_batch, distances]).double().numpy()
+
+
+def _read(x: Tensor) -> _Read | None:
+    """What is known of x [N, ...]; None if it is not finite, or if the loops do not serve."""
+    by_sample = x.reshape(len(x) if x.dim() else 1, -1)
+    found = cpu.reduce(by_sample, 1, exponents=False)
+    if found is None or found[0][-1]:
+        return None
+    values, (samples, places) = found[0], by_sample.shape
+    means, variances = values[:places] / samples, values[2 * places : 3 * places] / samples
+    mean = means.mean()
+    low, high = torch.aminmax(by_sample)
+    with np.errstate(over="ignore"):  # where float32 does not hold the square of a value
+        over_batch = variances.astype(np.float32)
+    return _Read(
+        mean,
+        variances.mean() + np.square(means - mean).mean(),
+        low.item(),
+        high.item(),
+        values[-2] / x.numel(),
+        _all_whole(by_sample),
+        _repeated(by_sample) if samples > 1 else np.nan,
+        over_batch,
+    )
+
+
+def _all_whole(x: Tensor) -> bool:
+    """Whether all elements of x [N, P] are whole numbers: most often the first ones tell."""
+    return all(bool((part == part.round()).all()) for part in (x[:1, :_FEW], x))
+
+
+def _repeated(x: Tensor) -> float:
+    """The share of the other samples of x [N, P] that equal the first one."""
+    if not (x[1:, :_FEW] == x[:1, :_FEW]).all(1).any():
+        return 0.0
+    return int((x[1:] == x[:1]).all(1).sum()) / (len(x) - 1)
 
 
 def _working_type(x: Tensor) -> torch.dtype:

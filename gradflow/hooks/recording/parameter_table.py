@@ -166,10 +166,12 @@ class ParameterTable(Mapping[str, dict[str, Tensor | float]]):
         """The places in `names` of the parameters of which something is known: [R]."""
         return np.flatnonzero(self._any_known())
 
-    def numbers(self, quantity: str, places: np.ndarray) -> Numbers:
-        """A quantity of the parameters at `places`."""
+    def numbers(self, quantity: str, places: np.ndarray | None) -> Numbers:
+        """A quantity of the parameters at `places`; None stands for all, not to be changed."""
         found = self._quantities.get(quantity)
-        return Numbers(len(places)) if found is None else found.taken(places)
+        if found is None:
+            return Numbers(len(self.names if places is None else places))
+        return found if places is None else found.taken(places)
 
     def put(self, quantity: str, names: Sequence[str], numbers: Numbers) -> None:
         """Set a quantity of the parameters `names`, where `numbers` are known."""

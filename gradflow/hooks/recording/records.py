@@ -1,9 +1,9 @@
 """The record of one step, and its conversion to the columns of the recorded tables."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import chain
+from itertools import chain, compress, repeat
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,6 @@ from torch import Tensor
 
 from gradflow.hooks.recording.parameter_table import ParameterTable, to_array
 from gradflow.hooks.reduction import histograms
-from gradflow.hooks.reduction.batches import MomentTable, packed, statistics_of
 from gradflow.hooks.reduction.deferred.junction_records import (
     JunctionRecord,
     JunctionTable,
@@ -21,6 +20,7 @@ from gradflow.hooks.reduction.deferred.junction_records import (
     products_of,
     variances_of,
 )
+from gradflow.hooks.reduction.deferred.tables import MomentTable, packed, statistics_of
 from gradflow.hooks.reduction.deferred.waiting import MISSING, DeferredMoments
 from gradflow.hooks.reduction.fused import Moments
 from gradflow.runs.format.layer_tables import TENSOR_STATISTICS
@@ -45,6 +45,36 @@ class UpdatedBy:
     learning_rate: float | None = None
 
 
+class Owners(Mapping[str, UpdatedBy]):
+    """What updates each parameter, most of which have the same.
+
+    Fields:
+        numbers: of each parameter by name, the place of its own in `kinds`; shared by many steps.
+        kinds: what there is, in this step.
+    """
+
+    __slots__ = ("kinds", "numbers")
+
+    def __init__(self, numbers: Mapping[str, int], kinds: Sequence[UpdatedBy]) -> None:
+        self.numbers, self.kinds = numbers, kinds
+
+    @classmethod
+    def of(cls, found: Mapping[str, UpdatedBy]) -> "Owners":
+        """Return what is given by name in this form."""
+        if isinstance(found, Owners):
+            return found
+        return cls({name: place for place, name in enumerate(found)}, list(found.values()))
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.numbers)
+
+    def __getitem__(self, name: str) -> UpdatedBy:
+        return self.kinds[self.numbers[name]]
+
+
 @dataclass
 class StepRecord:
     """What was observed in one optimizer step, still on the device.
@@ -64,7 +94,7 @@ class StepRecord:
     junctions: Any = field(default_factory=dict)  # of `JunctionRecord`; then a `JunctionTable`
     parameters: Mapping[str, dict[str, Tensor | float]] = field(default_factory=dict)
     in_turns: bool = False
-    updated_by: dict[str, UpdatedBy] = field(default_factory=dict)
+    updated_by: Mapping[str, UpdatedBy] = field(default_factory=dict)
     scale: Tensor | None = None
     parameter_scale: Tensor | None = None
     skipped: Tensor | bool | None = None
@@ -187,7 +217,7 @@ def _tensor_columns(groups: list[tuple[StepRecord, Mapping[str, Moments]]]) -> C
     columns: Columns = {
         "epoch": _array(np.repeat([r.epoch for r, _ in tables], lengths)),
         "step": _array(np.repeat([r.step for r, _ in tables], lengths)),
-        "layer": _array([name for _, table in tables for name in table.names], dtype=object),
+        "layer": _array(list(chain.from_iterable(t.names for _, t in tables)), dtype=object),
         "batch_size": _array(batch_sizes),
     }
     for quantity in TENSOR_STATISTICS:
@@ -226,9 +256,11 @@ def _parameter_columns(records: list[StepRecord]) -> Columns:
     lengths = list(map(len, places))
     if not sum(lengths):
         return {}
+    # Of most steps all parameters are known.
+    at = [None if len(p) == len(t.names) else p for t, p in zip(tables, places, strict=True)]
     names_of = [
-        table.names if len(chosen) == len(table.names) else [table.names[at] for at in chosen]
-        for table, chosen in zip(tables, places, strict=True)
+        table.names if chosen is None else tuple([table.names[place] for place in chosen])
+        for table, chosen in zip(tables, at, strict=True)
     ]
     names = (
         "weight_norm",
@@ -242,9 +274,7 @@ def _parameter_columns(records: list[StepRecord]) -> Columns:
         "step": _array(np.repeat([record.step for record in records], lengths)),
         "parameter": _array(list(chain.from_iterable(names_of)), dtype=object),
         **{
-            name: to_array(
-                [table.numbers(name, at) for table, at in zip(tables, places, strict=True)]
-            )
+            name: to_array([table.numbers(name, p) for table, p in zip(tables, at, strict=True)])
             for name in names
         },
     }
@@ -255,22 +285,22 @@ def _parameter_columns(records: list[StepRecord]) -> Columns:
     )
     columns["clipping_factor"] = np.ma.masked_all(sum(lengths))  # once the norms are unscaled
     columns["gradient_cosine"] = np.ma.masked_invalid(columns["gradient_cosine"])
-    columns |= _updated_by_columns(
-        [
-            found
-            for record, names_here in zip(records, names_of, strict=True)
-            for found in map(record.updated_by.get, names_here)
-        ]
-    )
+    columns |= _updated_by_columns([Owners.of(record.updated_by) for record in records], names_of)
     return {quantity.name: columns[quantity.name] for quantity in TABLES["parameters"].columns}
 
 
-def _updated_by_columns(found: list[UpdatedBy | None]) -> Columns:
+def _updated_by_columns(owners: list[Owners], names_of: list[tuple[str, ...]]) -> Columns:
     # Many parameters share what updates them.
-    each = {id(one): one for one in found}
-    numbers = {key: number for number, key in enumerate(each)}
-    at = np.fromiter(map(numbers.__getitem__, map(id, found)), np.int64, len(found))
-    kinds = list(each.values())
+    kinds: list[UpdatedBy | None] = [None]
+    places = []  # of what updates each parameter, in `kinds`
+    before: tuple[Any, ...] = ()
+    for one, names in zip(owners, names_of, strict=True):
+        if not (before and before[0] is one.numbers and before[1] == names):
+            numbers = map(one.numbers.get, names, repeat(-1))
+            before = one.numbers, names, np.fromiter(numbers, np.int64, len(names))
+        places.append(np.where(before[2] < 0, 0, before[2] + len(kinds)))
+        kinds += one.kinds
+    at = np.concatenate(places)
     groups = [None if one is None else one.group for one in kinds]
     rates: list[Tensor | float | None] = [
         None if one is None else one.learning_rate for one in kinds
@@ -302,19 +332,8 @@ def _junction_columns(records: list[StepRecord]) -> Columns:
     return {
         "epoch": _array(np.repeat([r.epoch for r, _ in having], rows)),
         "step": _array(np.repeat([r.step for r, _ in having], rows)),
-        "layer": _array(
-            [n for t in tables for n, reached in zip(t.names, t.reached, strict=True) if reached],
-            dtype=object,
-        ),
-        "skip_type": _array(
-            [
-                kind
-                for table in tables
-                for kind, reached in zip(table.skip_types, table.reached, strict=True)
-                if reached
-            ],
-            dtype=object,
-        ),
+        "layer": _array(_chosen((t.names, t.reached) for t in tables), dtype=object),
+        "skip_type": _array(_chosen((t.skip_types, t.reached) for t in tables), dtype=object),
         "gradient_norm": np.ma.array(np.sqrt(gg)),
         "skip_gradient_norm": np.ma.array(np.sqrt(ss)),
         "branch_gradient_norm": np.ma.array(np.sqrt(bb)),
@@ -326,6 +345,11 @@ def _junction_columns(records: list[StepRecord]) -> Columns:
         "skip_variance": variances_of(tables, 0),
         "branch_variance": variances_of(tables, 1),
     }
+
+
+def _chosen(parts: Iterable[tuple[Sequence[str], np.ndarray]]) -> list[str]:
+    """Of each part, the entries that are chosen, one part after the other."""
+    return list(chain.from_iterable(compress(names, chosen.tolist()) for names, chosen in parts))
 
 
 def _gather(values: list[Tensor | float | None]) -> np.ma.MaskedArray[Any, Any]:

@@ -41,6 +41,8 @@ from gradflow.hooks.reduction.by_torch import sum_dtype
 from gradflow.hooks.reduction.nested import plain, values_of
 from gradflow.hooks.reduction.parts import Part
 
+# How many numbers of a tensor its statistics follow from: see `sums_in`.
+SUMS = 12
 # Of ordinary tensors of these types, moments never fail.
 _ORDINARY_TYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 
@@ -158,11 +160,11 @@ class Moments:
     def _powers_about(self, origin: Tensor) -> Tensor:
         """Return the sums of (x - origin)^3 and (x - origin)^4 over the whole tensor: [2]."""
         values = _tensor(self.values)
-        sums, _, deviations = values[: 3 * self.channels].view(3, -1)
+        totals, _, deviations = values[: 3 * self.channels].view(3, -1)
         own_origin, cubes, fourths = values[-6:-3]
-        means = sums * (self.channels / self.elements)
+        means = totals * (self.channels / self.elements)
         between = (means - means.mean()).square().mean() * self.elements
-        total = sums.sum() - self.elements * own_origin
+        total = totals.sum() - self.elements * own_origin
         square = deviations.sum() + between + total.square() / self.elements
         s = own_origin - origin
         count = self.elements
@@ -399,34 +401,10 @@ def to_statistics(batch: list[Moments]) -> dict[str, np.ndarray]:
         raise ValueError("no moments given")
     flat = on_host([entry.values for entry in batch])
     counts = np.array([entry.channels for entry in batch])
-    elements = np.array([entry.elements for entry in batch])
+    elements = np.array([entry.elements for entry in batch], np.float64)
     with_channels = np.array([entry.has_channels for entry in batch])
-    return statistics_in(flat, np.cumsum(3 * counts + 6), counts, elements, with_channels)
-
-
-def statistics_in(
-    flat: np.ndarray,
-    ends: np.ndarray,
-    counts: np.ndarray,
-    elements: np.ndarray,
-    with_channels: np.ndarray,
-) -> dict[str, np.ndarray]:
-    """Return the statistics of T tensors whose values are in one array `flat`.
-
-    `ends` [T] says where the values of each end there; the others are as in `Moments`, [T].
-    """
-    lengths = 3 * counts + 6
-    of_tensor = flat[(ends - 6)[:, None] + np.arange(6)].T
-    # The position of each channel's sum in `flat`, for one tensor after the other.
-    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
-    places = np.arange(counts.sum()) + np.repeat(ends - lengths - starts, counts)
-    offsets = np.repeat(counts, counts)
-    channels = (flat[places], flat[places + offsets], flat[places + 2 * offsets])
-    # Infinities and nans belong in the result, without warnings.
-    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
-        return _channel_and_tensor_statistics(
-            channels, of_tensor, counts, elements.astype(np.float64), with_channels, starts
-        )
+    found = sums_in(flat, np.cumsum(3 * counts + 6), counts, elements)
+    return statistics_from(found, counts, elements, with_channels)
 
 
 def on_host(values: list[Tensor | np.ndarray]) -> np.ndarray:
@@ -440,40 +418,65 @@ def on_host(values: list[Tensor | np.ndarray]) -> np.ndarray:
     return np.concatenate([next(parts) if isinstance(v, Tensor) else v for v in values])
 
 
-def _channel_and_tensor_statistics(
-    channels: tuple[np.ndarray, np.ndarray, np.ndarray],
-    of_tensor: np.ndarray,
-    counts: np.ndarray,
-    elements: np.ndarray,
-    with_channels: np.ndarray,
-    starts: np.ndarray,
+def sums_in(
+    flat: np.ndarray, ends: np.ndarray, counts: np.ndarray, elements: np.ndarray
+) -> np.ndarray:
+    """Return the sums of tensors whose values are in one array `flat`: [12, T].
+
+    `ends` [T] says where the values of each end there, `counts` the channels; `elements` are the
+    numbers of elements, in float64. Of a tensor with C channels of n = M / C elements they are: the
+    sum; the sum of squares; the sum over channels of their squared means, of their variances, and
+    of the squared differences between their means and that of the whole; the number of channels
+    without a square; then the last six values of its `Moments`.
+    """
+    starts = np.concatenate([[0], np.cumsum(counts)[:-1]])
+    # The place of each channel's sum in `flat`, for one tensor after the other.
+    places = np.arange(counts.sum()) + np.repeat(ends - 3 * counts - 6 - starts, counts)
+    offsets = np.repeat(counts, counts)
+    sums, squares, deviations = (flat[places + kind * offsets] for kind in range(3))
+    by_channel = np.repeat(elements / counts, counts)
+    found = np.empty((SUMS, len(ends)))
+    # Infinities and nans belong in the result, without warnings.
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        means = sums / by_channel
+        found[0] = np.add.reduceat(sums, starts)
+        found[1] = np.add.reduceat(squares, starts)
+        found[2] = np.add.reduceat(means**2, starts)
+        found[3] = np.add.reduceat(deviations / by_channel, starts)
+        apart = means - np.repeat(found[0] / elements, counts)
+        found[4] = np.add.reduceat(apart**2, starts)
+        found[5] = np.add.reduceat((squares == 0).astype(np.int64), starts)
+    found[6:] = flat[(ends - 6) + np.arange(6)[:, None]]
+    return found
+
+
+def statistics_from(
+    sums: np.ndarray, counts: np.ndarray, elements: np.ndarray, with_channels: np.ndarray
 ) -> dict[str, np.ndarray]:
-    sums, squares, deviations = channels
-    origin, cubes, fourths, largest, zeros, nonfinite = of_tensor
-    per_channel = np.repeat(elements / counts, counts)
-    means = sums / per_channel
-    variances = deviations / per_channel
-    total_squares = np.add.reduceat(squares, starts)
-    mean = np.add.reduceat(sums, starts) / elements
-    squared_mean = np.add.reduceat(means**2, starts) / counts
-    variance = np.add.reduceat(variances, starts) / counts
-    # Total variance = mean variance within channels + variance of the channel means.
-    between = np.add.reduceat((means - np.repeat(mean, counts)) ** 2, starts) / counts
-    dead = np.add.reduceat((squares == 0).astype(np.int64), starts)
-    total_variance = variance + between
-    return {
-        "mean": mean,
-        "std": np.sqrt(total_variance),
-        "rms": np.sqrt(total_squares / elements),
-        "norm": np.sqrt(total_squares),
-        "kurtosis": _kurtosis(mean - origin, total_variance, cubes / elements, fourths / elements),
-        "abs_max": largest,
-        "zero_fraction": zeros / elements,
-        "nonfinite": nonfinite.astype(np.int64),
-        "dead_channels": np.where(with_channels, dead, np.nan),
-        "channel_squared_mean": np.where(with_channels, squared_mean, np.nan),
-        "channel_variance": np.where(with_channels, variance, np.nan),
-    }
+    """Return the statistics of T tensors from their `sums_in`; the others are as in `Moments`.
+
+    `elements` are in float64.
+    """
+    total, squares, squared_means, variances, between_means, dead = sums[:6]
+    origin, cubes, fourths, largest, zeros, nonfinite = sums[6:]
+    with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
+        mean, variance = total / elements, variances / counts
+        # Total variance = mean variance within channels + variance of the channel means.
+        total_variance = variance + between_means / counts
+        kurtosis = _kurtosis(mean - origin, total_variance, cubes / elements, fourths / elements)
+        return {
+            "mean": mean,
+            "std": np.sqrt(total_variance),
+            "rms": np.sqrt(squares / elements),
+            "norm": np.sqrt(squares),
+            "kurtosis": kurtosis,
+            "abs_max": largest,
+            "zero_fraction": zeros / elements,
+            "nonfinite": nonfinite.astype(np.int64),
+            "dead_channels": np.where(with_channels, dead, np.nan),
+            "channel_squared_mean": np.where(with_channels, squared_means / counts, np.nan),
+            "channel_variance": np.where(with_channels, variance, np.nan),
+        }
 
 
 def _kurtosis(

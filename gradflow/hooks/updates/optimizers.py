@@ -17,7 +17,7 @@ from torch.utils.hooks import RemovableHandle
 
 from gradflow.errors import TracingError
 from gradflow.hooks.observation.hook import LeftOutOfCopies
-from gradflow.hooks.recording.records import UpdatedBy
+from gradflow.hooks.recording.records import Owners, UpdatedBy
 from gradflow.hooks.wrappers import named_parameters, unwrapped
 from gradflow.runs.format.update_tables import NO_OPTIMIZER
 
@@ -65,8 +65,8 @@ class Optimizers:
         self._names: dict[int, str] = {}
         self._places: dict[int, list[Place]] = {}
         # By identity, the parameters in each place and those of the model, and whose each is.
-        self._members: tuple[list[list[int]], list[int]] = [], []
-        self._owners: list[int] = []
+        self._members: tuple[list[list[int]], list[int], list[str]] = [], [], []
+        self._owners: dict[str, int] = {}
         self._stepping: int | None = None
         self._handles: list[RemovableHandle] = []
 
@@ -113,7 +113,7 @@ class Optimizers:
                 self._on_gradients(self._names_for(index))
             self._has_stepped(index)
 
-    def updated_by(self, parameters: Mapping[str, torch.Tensor]) -> dict[str, UpdatedBy]:
+    def updated_by(self, parameters: Mapping[str, torch.Tensor]) -> Owners:
         """Where each of `parameters` is updated, by its name."""
         # A scheduler may have changed the rate of one that has stepped, before the step ends.
         places = [
@@ -122,16 +122,16 @@ class Optimizers:
             for place in (self._places[index] if index in self._places else self._places_of(index))
         ]
         members = [list(map(id, updated)) for _, updated in places]
-        of_parameters = list(map(id, parameters.values()))
-        if (members, of_parameters) != self._members:
-            self._members = members, of_parameters
+        of_parameters, names = list(map(id, parameters.values())), list(parameters)
+        if (members, of_parameters, names) != self._members:
+            self._members = members, of_parameters, names
             found: dict[int, int] = {}
             for number, one in enumerate(members):
                 for key in one:
                     found.setdefault(key, number)
-            self._owners = [found.get(key, len(places)) for key in of_parameters]
-        owners = [here for here, _ in places] + [UpdatedBy(NO_OPTIMIZER)]
-        return dict(zip(parameters, map(owners.__getitem__, self._owners), strict=True))
+            numbers = [found.get(key, len(places)) for key in of_parameters]
+            self._owners = dict(zip(names, numbers, strict=True))
+        return Owners(self._owners, [here for here, _ in places] + [UpdatedBy(NO_OPTIMIZER)])
 
     def _places_of(self, index: int) -> list[Place]:
         """The groups of an optimizer with their learning rates at present."""

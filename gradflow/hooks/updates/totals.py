@@ -31,8 +31,12 @@ def step_totals(steps: Sequence[int], parameters: Columns | None) -> Columns:
 
 def places_of(found: Sequence[int] | np.ndarray, steps: Sequence[int] | np.ndarray) -> np.ndarray:
     """Return the place among `steps` of each step in `found`: [rows]."""
-    order = {step: place for place, step in enumerate(np.asarray(steps).tolist())}
-    return np.array([order[step] for step in np.asarray(found).tolist()], dtype=int)
+    among, wanted = np.asarray(steps), np.asarray(found)
+    if not len(wanted):
+        return np.zeros(0, dtype=int)
+    order = np.argsort(among)
+    places: np.ndarray = order[np.searchsorted(among, wanted, sorter=order)]
+    return places
 
 
 def gradient_totals(parameters: Columns, places: np.ndarray, count: int) -> Columns:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -295,13 +296,17 @@ class _Profile:
 
     def by_position(self, parts: Iterator[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Return the square of the gradient's norm and of the output's rms, [T] each."""
-        gradient = np.sum([next(parts) for _ in self._gradients], 0)
+        gradient = _total([next(parts) for _ in self._gradients])
         known = [one for one in self._activations if one is not None]
         squares = [next(parts) for _ in known]
         if len(known) < len(self._activations):
             return gradient, np.full(len(gradient), np.nan)
-        elements = np.sum([_elements(one) for one in known], 0)
-        return gradient, np.sum(squares, 0) / elements
+        return gradient, _total(squares) / _total([_elements(one) for one in known])
+
+
+def _total(arrays: list[np.ndarray]) -> np.ndarray:
+    total: np.ndarray = arrays[0] if len(arrays) == 1 else np.sum(arrays, 0)
+    return total
 
 
 class _Rows(NamedTuple):
@@ -341,24 +346,29 @@ def _calls_of(module: str, layers: Mapping[str, Moments]) -> dict[int, str]:
 
 
 def _to_columns(rows: "list[_Rows]") -> Columns:
-    starts = [first_positions(len(one.gradient)) for one in rows]
-    bins = [len(one) for one in starts]
-    ends = [
-        np.append(start[1:], len(one.gradient)) - 1 for start, one in zip(starts, rows, strict=True)
-    ]
-    gradient = np.sqrt(np.concatenate([binned(one.gradient) for one in rows]))
-    rms = np.sqrt(np.concatenate([binned(one.activation) for one in rows]))
+    lengths = [len(one.gradient) for one in rows]
+    starts_of = {length: first_positions(length) for length in set(lengths)}
+    ends_of = {length: np.append(one[1:], length) - 1 for length, one in starts_of.items()}
+    bins = [len(starts_of[length]) for length in lengths]
+    gradient = np.sqrt(_binned([one.gradient for one in rows]))
+    rms = np.sqrt(_binned([one.activation for one in rows]))
     columns = {
         "epoch": np.repeat([one.record.epoch for one in rows], bins),
         "step": np.repeat([one.record.step for one in rows], bins),
         "layer": np.repeat(np.array([one.layer for one in rows], dtype=object), bins),
         "tensor": np.repeat(np.array([one.tensor for one in rows], dtype=object), bins),
         "bin": np.concatenate([np.arange(size) for size in bins]),
-        "first_position": np.concatenate(starts),
-        "last_position": np.concatenate(ends),
+        "first_position": np.concatenate([starts_of[length] for length in lengths]),
+        "last_position": np.concatenate([ends_of[length] for length in lengths]),
     }
     return {
         **{name: np.ma.array(values, mask=False) for name, values in columns.items()},
         "gradient_norm": np.ma.array(gradient),
         "rms": np.ma.masked_invalid(rms),
     }
+
+
+def _binned(courses: list[np.ndarray]) -> np.ndarray:
+    """The bins of each, one after the other."""
+    same = groupby(courses, len)  # most often all are as long
+    return np.concatenate([binned(np.stack(list(some))).reshape(-1) for _, some in same])

@@ -65,11 +65,12 @@ def first_positions(positions: int) -> np.ndarray:
 
 
 def binned(values: np.ndarray) -> np.ndarray:
-    """Return the mean of each bin of `values` [T], over those that are not nan."""
-    starts, known = first_positions(len(values)), ~np.isnan(values)
-    counts = np.add.reduceat(known.astype(float), starts)
+    """Return the mean of each bin of `values` [..., T], over those that are not nan."""
+    starts, known = first_positions(values.shape[-1]), ~np.isnan(values)
+    counts = np.add.reduceat(known.astype(float), starts, axis=-1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        means: np.ndarray = np.add.reduceat(np.where(known, values, 0.0), starts) / counts
+        sums = np.add.reduceat(np.where(known, values, 0.0), starts, axis=-1)
+        means: np.ndarray = sums / counts
     return means
 
 

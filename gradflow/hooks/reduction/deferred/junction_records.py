@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from gradflow.hooks.reduction.batches import packed, statistics_of
+from gradflow.hooks.reduction.deferred.tables import packed_in_order, statistics_of
 from gradflow.hooks.reduction.deferred.waiting import DeferredMoments
 from gradflow.hooks.reduction.fused import Moments
 from gradflow.hooks.reduction.parts import Part
@@ -70,25 +71,25 @@ class JunctionTable(Mapping[str, JunctionRecord]):
         entries = list(store.values())
         self.names = tuple(store)
         self.skip_types = tuple([one.skip_type for one in entries])
-        self.reached = np.array([one.products is not None for one in entries], bool)
-        self.products = np.zeros((len(entries), 7))
+        products: list[Any] = [one.products for one in entries]
         self.on_device: dict[int, Tensor] = {}
-        host = [place for place, one in enumerate(entries) if type(one.products) is np.ndarray]
-        if host:
-            rows = [entries[place].products for place in host]
-            self.products[host] = np.concatenate(rows).reshape(-1, 7)  # type: ignore[arg-type]
-        if len(host) < len(entries):
-            self.on_device = {
-                place: one.products
-                for place, one in enumerate(entries)
-                if isinstance(one.products, Tensor)
-            }
+        if set(map(type, products)) == {np.ndarray}:
+            self.reached = np.ones(len(entries), bool)
+            self.products = np.concatenate(products).reshape(-1, 7)
+        else:
+            self.reached = np.array([one is not None for one in products], bool)
+            self.products = np.zeros((len(entries), 7))
+            for place, one in enumerate(products):
+                if isinstance(one, Tensor):
+                    self.on_device[place] = one
+                elif one is not None:
+                    self.products[place] = one
         self.summands = (
-            packed({n: one.skip for n, one in store.items() if one.skip is not None}),
-            packed({n: one.branch for n, one in store.items() if one.branch is not None}),
+            packed_in_order(self.names, [one.skip for one in entries]),
+            packed_in_order(self.names, [one.branch for one in entries]),
         )
         parts = [one.part for one in entries]
-        self._parts = None if set(parts) <= {Part.WHOLE} else tuple(parts)
+        self._parts = None if parts.count(Part.WHOLE) == len(parts) else tuple(parts)
 
     @classmethod
     def of(cls, store: Mapping[str, JunctionRecord]) -> "JunctionTable":

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from gradflow import Tracer
 from gradflow.hooks.instruments.samples import MOST_ELEMENTS, sample_of, statistics_of
+from gradflow.hooks.reduction import cpu
 from gradflow.runs.reading.run import open_run
 
 
@@ -169,6 +170,69 @@ def test_what_is_not_finite_is_counted():
     (found,) = statistics_of([sample_of(x)], of_outputs=False)
     assert found["nonfinite"] == 2
     assert found["whole"] == 0
+
+
+def by_definition(x, of_outputs):
+    """The statistics of x [N, ...] in float64, as `runs.format.model_tables` defines them."""
+    rows = np.asarray(x, np.float64).reshape(len(x), -1)
+    several = len(rows) > 1
+    likely = of_outputs and rows.min() >= 0
+    axes = [axis for axis in {1, x.ndim - 1} if x.shape[axis] > 1]
+    distances = [abs(x.sum(axis) - 1).max() for axis in axes if likely]
+    return {
+        "mean": rows.mean(),
+        "std": rows.std(),
+        "min": rows.min(),
+        "max": rows.max(),
+        "zero_fraction": (rows == 0).mean(),
+        "nonfinite": 0.0,
+        "whole": float((rows == rows.round()).all()),
+        "repeated": (rows[1:] == rows[0]).all(1).mean() if several else np.nan,
+        "batch_variance": rows.var(0).mean() if several else np.nan,
+        "distance_from_probabilities": min(distances, default=np.nan),
+    }
+
+
+def of_several_kinds(shape):
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    like_the_first = x.clone()
+    like_the_first[1::2] = x[0]
+    whole_at_first = x.clone()
+    whole_at_first.view(-1)[:16] = 1
+    last_differs = torch.ones(shape)
+    last_differs[..., -1] = torch.arange(len(x)).view(-1, *[1] * (x.dim() - 2))
+    return [
+        x.relu(),
+        x.softmax(1),
+        like_the_first,
+        whole_at_first,
+        last_differs,
+        1000 + x,
+        x / 1e30,
+    ]
+
+
+@pytest.mark.parametrize("has_loops", [True, False])
+@pytest.mark.parametrize("shape", [(16, 170), (1, 2100), (6, 3, 8, 16), (64, 1)])
+def test_the_statistics_are_those_of_their_definition(shape, has_loops, monkeypatch):
+    if not has_loops:
+        monkeypatch.setattr(cpu, "loops_module", lambda: None)
+    for of_outputs in (True, False):
+        given = of_several_kinds(shape)
+        found = statistics_of([sample_of(x) for x in given], of_outputs=of_outputs)
+        for x, statistics in zip(given, found, strict=True):
+            expected = by_definition(x.numpy(), of_outputs)
+            assert statistics == pytest.approx(expected, rel=3e-6, abs=1e-6, nan_ok=True)
+
+
+def test_one_that_is_not_finite_leaves_the_others_as_they_are():
+    x, y = torch.arange(4096.0).reshape(4, 1024), torch.ones(4, 1024)
+    y[3, 1] = torch.inf
+    alone, beside = (
+        statistics_of(list(map(sample_of, xs)), of_outputs=True) for xs in ([x], [x, y])
+    )
+    assert alone[0] == pytest.approx(beside[0], nan_ok=True)
+    assert beside[1]["nonfinite"] == 1
 
 
 def test_large_whole_numbers_stay_exact():

@@ -12,10 +12,10 @@ from scipy import stats
 
 import gradflow
 from gradflow.hooks.reduction import cpu, definition, fused, histograms
-from gradflow.hooks.reduction.batches import packed, statistics_of
 from gradflow.hooks.reduction.cuda import groups, launches, products
 from gradflow.hooks.reduction.deferred.noted import UsualReductions
 from gradflow.hooks.reduction.deferred.reductions import Reductions
+from gradflow.hooks.reduction.deferred.tables import packed, statistics_of
 from gradflow.hooks.reduction.deferred.waiting import Habit
 from gradflow.hooks.reduction.fused import moments, to_statistics
 from gradflow.runs.format.layer_tables import TENSOR_STATISTICS
