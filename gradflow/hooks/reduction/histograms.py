@@ -7,6 +7,7 @@ of which also counts larger numbers of float64; infinite; nan. Every exponent of
 so the histogram is not cut off; a layer's values fill a few dozen bins.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -47,6 +48,21 @@ def from_exponents(exponents: np.ndarray, zeros: int, nans: int) -> Tensor:
     counts[INFINITE_BIN] = exponents[-1] - nans
     counts[NAN_BIN] = nans
     return torch.from_numpy(counts)
+
+
+# Rows taken together: the arrays of more would take memory that the system hands out anew.
+_ROWS_AT_ONCE = 256
+
+
+def columns_of(counts: Sequence[Tensor]) -> dict[str, np.ma.MaskedArray[Any, Any]]:
+    """Return the `to_columns` of the counts [BINS] of each tensor, with a single transfer."""
+    if any(one.device.type != "cpu" for one in counts):
+        return to_columns(torch.stack(list(counts)).cpu().numpy())
+    parts = [
+        to_columns(np.stack([one.numpy() for one in counts[begin : begin + _ROWS_AT_ONCE]]))
+        for begin in range(0, len(counts), _ROWS_AT_ONCE)
+    ]
+    return {name: np.ma.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
 def to_columns(counts: np.ndarray) -> dict[str, np.ma.MaskedArray[Any, Any]]:
