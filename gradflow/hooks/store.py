@@ -19,9 +19,9 @@ from gradflow.runs.writing.run import RunWriter
 
 # How many recorded steps, and rows of them, are kept on the device before they are transferred to
 # memory, and how many in memory before they are written. The end of an epoch does both. The limits
-# on rows matter to models of thousands of layers: a row that waits on a GPU is several objects,
-# which Python's garbage collector looks through again and again.
-_STEPS_PER_TRANSFER, _ROWS_PER_TRANSFER = 16, 20_000
+# on rows matter to models of thousands of layers: each row that waits is several objects, which
+# Python's garbage collector looks through again and again.
+_STEPS_PER_TRANSFER, _ROWS_PER_TRANSFER = 16, 10_000
 _STEPS_PER_PART, _ROWS_PER_PART = 256, 250_000
 
 

@@ -250,7 +250,7 @@ def _histogram_columns(groups: list[tuple[StepRecord, Mapping[str, Moments]]]) -
         "epoch": _array(np.repeat([r.epoch for r, _ in groups], lengths)),
         "step": _array(np.repeat([r.step for r, _ in groups], lengths)),
         "layer": _array(names, dtype=object),
-        **histograms.columns_of(counts),
+        **histograms.to_columns(torch.stack(counts).cpu().numpy()),
     }
 
 

@@ -7,7 +7,6 @@ of which also counts larger numbers of float64; infinite; nan. Every exponent of
 so the histogram is not cut off; a layer's values fill a few dozen bins.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -50,21 +49,6 @@ def from_exponents(exponents: np.ndarray, zeros: int, nans: int) -> Tensor:
     return torch.from_numpy(counts)
 
 
-# Rows taken together: the arrays of more would take memory that the system hands out anew.
-_ROWS_AT_ONCE = 256
-
-
-def columns_of(counts: Sequence[Tensor]) -> dict[str, np.ma.MaskedArray[Any, Any]]:
-    """Return the `to_columns` of the counts [BINS] of each tensor, with a single transfer."""
-    if any(one.device.type != "cpu" for one in counts):
-        return to_columns(torch.stack(list(counts)).cpu().numpy())
-    parts = [
-        to_columns(np.stack([one.numpy() for one in counts[begin : begin + _ROWS_AT_ONCE]]))
-        for begin in range(0, len(counts), _ROWS_AT_ONCE)
-    ]
-    return {name: np.ma.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
 def to_columns(counts: np.ndarray) -> dict[str, np.ma.MaskedArray[Any, Any]]:
     """Return the columns of `runs.format.schema` for the counts [T, BINS] of T tensors."""
     bins = counts[:, FIRST_EXPONENT_BIN:INFINITE_BIN]
@@ -72,11 +56,14 @@ def to_columns(counts: np.ndarray) -> dict[str, np.ma.MaskedArray[Any, Any]]:
     empty = ~filled.any(axis=1)
     first, last = filled.argmax(axis=1), bins.shape[1] - filled[:, ::-1].argmax(axis=1)
     last[empty] = 0  # so that these rows have no bin
-    places = np.arange(bins.shape[1])
-    flat = bins[(places >= first[:, None]) & (places < last[:, None])]
-    ends = np.cumsum(last - first)
+    lengths = np.maximum(last - first, 0)
+    ends = np.cumsum(lengths)
+    begins = ends - lengths
+    # Of each row, the columns from `first` to `last`: in one array, of which the rows are parts.
+    rows = np.repeat(np.arange(len(counts)), lengths)
+    flat = bins[rows, np.arange(len(rows)) - begins[rows] + first[rows]]
     trimmed = np.empty(len(counts), dtype=object)
-    for row, (begin, end) in enumerate(zip(ends - (last - first), ends, strict=True)):
+    for row, (begin, end) in enumerate(zip(begins.tolist(), ends.tolist(), strict=True)):
         trimmed[row] = flat[begin:end]
     return {
         "zeros": np.ma.array(counts[:, ZERO_BIN]),
