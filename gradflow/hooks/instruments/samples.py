@@ -175,7 +175,10 @@ def _by_loops(samples: Sequence[Sample], *, of_outputs: bool) -> np.ndarray | No
 
 def _read(x: Tensor) -> _Read | None:
     """What is known of x [N, ...]; None if it is not finite, or if the loops do not serve."""
-    by_sample = x.reshape(len(x) if x.dim() else 1, -1)
+    # Places in memory order: a transposed tensor need not be copied.
+    order = sorted(range(1, x.dim()), key=x.stride, reverse=True)
+    ordered = x.permute(0, *order) if x.dim() else x
+    by_sample = ordered.reshape(len(x) if x.dim() else 1, -1)
     found = cpu.reduce(by_sample, 1, exponents=False)
     if found is None or found[0][-1]:
         return None
@@ -184,7 +187,7 @@ def _read(x: Tensor) -> _Read | None:
     mean = means.mean()
     low, high = torch.aminmax(by_sample)
     with np.errstate(over="ignore"):  # where float32 does not hold the square of a value
-        over_batch = variances.astype(np.float32)
+        over_batch = variances.astype(np.float32).reshape(ordered.shape[1:])
     return _Read(
         mean,
         variances.mean() + np.square(means - mean).mean(),
@@ -193,7 +196,7 @@ def _read(x: Tensor) -> _Read | None:
         values[-2] / x.numel(),
         _all_whole(by_sample),
         _repeated(by_sample) if samples > 1 else np.nan,
-        over_batch,
+        over_batch.transpose(np.argsort(order)).reshape(-1),
     )
 
 

@@ -235,18 +235,22 @@ def _tensor_columns(groups: list[tuple[StepRecord, Mapping[str, Moments]]]) -> C
 
 
 def _histogram_columns(groups: list[tuple[StepRecord, Mapping[str, Moments]]]) -> Columns:
-    rows = [
-        (r, layer, magnitudes)
-        for r, store in groups
-        for layer, magnitudes in MomentTable.of(store).magnitudes()
-    ]
-    if not rows:
+    names: list[str] = []
+    counts: list[Tensor] = []
+    lengths = []
+    for _, store in groups:
+        before = len(names)
+        for name, magnitudes in MomentTable.of(store).magnitudes():
+            names.append(name)
+            counts.append(magnitudes)
+        lengths.append(len(names) - before)
+    if not counts:
         return {}
-    counts = torch.stack([magnitudes for _, _, magnitudes in rows]).cpu().numpy()
     return {
-        **_keys([r for r, _, _ in rows]),
-        "layer": _array([layer for _, layer, _ in rows], dtype=object),
-        **histograms.to_columns(counts),
+        "epoch": _array(np.repeat([r.epoch for r, _ in groups], lengths)),
+        "step": _array(np.repeat([r.step for r, _ in groups], lengths)),
+        "layer": _array(names, dtype=object),
+        **histograms.to_columns(torch.stack(counts).cpu().numpy()),
     }
 
 
@@ -361,13 +365,6 @@ def _gather(values: list[Tensor | float | None]) -> np.ma.MaskedArray[Any, Any]:
         known = torch.stack([torch.as_tensor(values[index]) for index in on_device])
         gathered[on_device] = known.cpu().double().numpy()
     return np.ma.array(gathered, mask=mask)
-
-
-def _keys(records: list[StepRecord]) -> Columns:
-    return {
-        "epoch": _array([record.epoch for record in records]),
-        "step": _array([record.step for record in records]),
-    }
 
 
 def _array(values: Any, dtype: Any = None) -> np.ma.MaskedArray[Any, Any]:

@@ -56,11 +56,14 @@ def to_columns(counts: np.ndarray) -> dict[str, np.ma.MaskedArray[Any, Any]]:
     empty = ~filled.any(axis=1)
     first, last = filled.argmax(axis=1), bins.shape[1] - filled[:, ::-1].argmax(axis=1)
     last[empty] = 0  # so that these rows have no bin
-    places = np.arange(bins.shape[1])
-    flat = bins[(places >= first[:, None]) & (places < last[:, None])]
-    ends = np.cumsum(last - first)
+    lengths = np.maximum(last - first, 0)
+    ends = np.cumsum(lengths)
+    begins = ends - lengths
+    # Of each row, the columns from `first` to `last`: in one array, of which the rows are parts.
+    rows = np.repeat(np.arange(len(counts)), lengths)
+    flat = bins[rows, np.arange(len(rows)) - begins[rows] + first[rows]]
     trimmed = np.empty(len(counts), dtype=object)
-    for row, (begin, end) in enumerate(zip(ends - (last - first), ends, strict=True)):
+    for row, (begin, end) in enumerate(zip(begins.tolist(), ends.tolist(), strict=True)):
         trimmed[row] = flat[begin:end]
     return {
         "zeros": np.ma.array(counts[:, ZERO_BIN]),

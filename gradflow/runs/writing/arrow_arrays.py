@@ -6,6 +6,8 @@ is left to it: whole numbers beyond 64 bits, mixed types, dates and other object
 """
 
 from collections.abc import Sequence
+from itertools import repeat
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ import pyarrow as pa
 _NAMES = pa.dictionary(pa.int32(), pa.string())
 _NUMBERS = {np.dtype(np.float64): pa.float64(), np.dtype(np.int64): pa.int64()}
 _COUNTS = pa.list_(pa.int64())
+_DTYPE, _AXES = attrgetter("dtype"), attrgetter("ndim")
 
 
 def to_array(values: Any, kind: pa.DataType | None = None) -> pa.Array:
@@ -85,9 +88,10 @@ def _objects(
     data: "np.ndarray[Any, Any]", mask: "np.ndarray[Any, Any] | None", kind: pa.DataType | None
 ) -> pa.Array | None:
     given = data.tolist()
-    kinds = set(map(type, given))
+    round_ = _round(given)
+    kinds = set(map(type, round_))
     if kinds == {str} and kind == _NAMES:
-        return _dictionary(given, mask)
+        return _dictionary(given, round_, mask)
     if kinds == {str} and kind in (None, pa.string()) and mask is None:
         return _strings(given)
     if kinds == {np.ndarray} and kind == _COUNTS and mask is None:
@@ -95,32 +99,51 @@ def _objects(
     return None
 
 
+def _round(given: list[Any]) -> list[Any]:
+    """What `given` repeats over and over, such as the layers of a step; all of it, if nothing.
+
+    Comparing names that are the same objects takes far less than looking for each of them.
+    """
+    if not given or not isinstance(given[0], str):
+        return given
+    try:
+        size = given.index(given[0], 1)
+        times, rest = divmod(len(given), size)
+        return given[:size] if not rest and given[:size] * times == given else given
+    except ValueError:  # the first one is there once, or some do not compare
+        return given
+
+
 def _strings(given: list[str]) -> pa.Array:
-    encoded = [text.encode() for text in given]
-    ends = np.cumsum([0, *map(len, encoded)])
+    joined = "".join(given)
+    # Letters of ASCII have a byte each.
+    lengths = map(len, given if joined.isascii() else [text.encode() for text in given])
+    ends = np.cumsum([0, *lengths])
     if ends[-1] > np.iinfo(np.int32).max:
         return pa.array(given, type=pa.string())
-    buffers = [None, pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(b"".join(encoded))]
+    buffers = [None, pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(joined.encode())]
     return pa.Array.from_buffers(pa.string(), len(given), buffers)
 
 
-def _dictionary(given: list[str], mask: "np.ndarray[Any, Any] | None") -> pa.Array:
+def _dictionary(
+    given: list[str], round_: list[str], mask: "np.ndarray[Any, Any] | None"
+) -> pa.Array:
     """`given` as places in the list of different names, in order of appearance."""
-    shown = (
-        given
-        if mask is None
-        else [one for one, hidden in zip(given, mask, strict=True) if not hidden]
-    )
+    shown = round_
+    if mask is not None:
+        shown = [one for one, hidden in zip(given, mask, strict=True) if not hidden]
     places = {name: place for place, name in enumerate(dict.fromkeys(shown))}
-    codes = np.array([places.get(name, 0) for name in given], dtype=np.int32)
-    buffers = [_validity(mask), pa.py_buffer(codes)]
+    codes = np.fromiter(map(places.get, round_, repeat(0)), np.int32, len(round_))
+    if len(round_) < len(given):
+        codes = np.broadcast_to(codes, (len(given) // len(round_), len(round_))).reshape(-1)
+    buffers = [_validity(mask), pa.py_buffer(np.ascontiguousarray(codes))]
     indices = pa.Array.from_buffers(pa.int32(), len(codes), buffers)
     return pa.DictionaryArray.from_arrays(indices, _strings(list(places)))
 
 
 def _lists(given: "list[np.ndarray[Any, Any]]") -> pa.Array | None:
     """Lists of whole numbers, of which each is an array."""
-    if any(one.dtype != np.int64 or one.ndim != 1 for one in given):
+    if set(map(_DTYPE, given)) != {np.dtype(np.int64)} or set(map(_AXES, given)) != {1}:
         return None
     ends = np.cumsum([0, *map(len, given)])
     flat = np.concatenate(given)

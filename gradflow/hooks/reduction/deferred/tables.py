@@ -65,16 +65,18 @@ class MomentTable(Mapping[str, Moments]):
 
     def magnitudes(self) -> Iterator[tuple[str, Tensor]]:
         """The counts of magnitudes by layer, where there are any."""
-        if self._alone or any(one.magnitudes is not None for one in self._batches):
-            for row, name in enumerate(self.names):
-                which = self._which[row]
-                if which < 0:
-                    found = self._alone[row].magnitudes
-                else:
-                    counts = self._batches[which].magnitudes
-                    found = None if counts is None else counts[int(self._places[row])]
-                if found is not None:
-                    yield name, found
+        of_batch = [one.magnitudes for one in self._batches]
+        if not self._alone and all(one is None for one in of_batch):
+            return
+        rows = zip(self.names, self._which.tolist(), self._places.tolist(), strict=True)
+        for row, (name, which, place) in enumerate(rows):
+            if which < 0:
+                found = self._alone[row].magnitudes
+            else:
+                counts = of_batch[which]
+                found = None if counts is None else counts[place]
+            if found is not None:
+                yield name, found
 
     def is_like(self, other: "MomentTable") -> bool:
         """Whether the values of both follow each other alike: of the same layers and shapes."""
