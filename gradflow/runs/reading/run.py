@@ -171,6 +171,10 @@ class Run:
             self._tables[name] = _with_missing_columns(_to_frame(name, self._read(name)), name)
         return self._tables[name]
 
+    def has_read(self, name: str) -> bool:
+        """Whether the table `name` is in memory already."""
+        return name in self._tables
+
     def arrow(self, name: str) -> pa.Table:
         """The table `name` as it was recorded, in which a missing value is null and nan is nan.
 
