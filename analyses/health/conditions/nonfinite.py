@@ -57,10 +57,10 @@ def nonfinite_answer(run: Run) -> Answer:
 def _counts(run: Run) -> list[tuple[str, pd.DataFrame]]:
     """Rows with non-finite values by direction, without gradients of steps that were skipped."""
     skipped = run.steps.loc[run.steps["skipped"].astype(bool), "step"] if len(run.steps) else []
-    gradients = run.gradients[~run.gradients["step"].isin(skipped)]
+    gradients = run.gradients[run.gradients["nonfinite"] > 0]
     return [
         ("forward", run.activations[run.activations["nonfinite"] > 0]),
-        ("backward", gradients[gradients["nonfinite"] > 0]),
+        ("backward", gradients[~gradients["step"].isin(skipped)]),
     ]
 
 
