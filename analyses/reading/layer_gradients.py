@@ -77,8 +77,13 @@ def names_of(frame: pd.DataFrame, key: str) -> tuple[NDArray[np.int64], pd.Index
 @once_per
 def steps_of(frame: pd.DataFrame) -> tuple[NDArray[np.int64], pd.Index]:
     """The place of each row's step, and all steps as (epoch, step), ascending."""
-    by_step = frame[["epoch", "step"]].groupby(["epoch", "step"], sort=True, dropna=False)
-    return by_step.ngroup().to_numpy(), by_step.size().index
+    keys = frame[["epoch", "step"]]
+    # A step has many rows one after another: one of them is looked at.
+    epoch, step = keys["epoch"].to_numpy(), keys["step"].to_numpy()
+    first = np.ones(len(keys), dtype=bool)
+    first[1:] = (epoch[1:] != epoch[:-1]) | (step[1:] != step[:-1])
+    by_step = keys[first].groupby(["epoch", "step"], sort=True, dropna=False)
+    return by_step.ngroup().to_numpy()[first.cumsum() - 1], by_step.size().index
 
 
 def logarithm(values: pd.DataFrame) -> pd.DataFrame:
